@@ -1,0 +1,132 @@
+//! Where the admin listener listens: a TCP address, or a Unix socket that only its owner can open.
+
+use crate::config::AdminAddress;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::{
+    fs, io, net,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            self,
+            fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        },
+    },
+    path::{Path, PathBuf},
+};
+use tokio::net::{TcpListener, UnixListener};
+
+/// A bound listener.
+#[derive(Debug)]
+pub enum Bound {
+    /// On a TCP address.
+    Tcp(TcpListener),
+    /// On a Unix socket.
+    Unix(UnixListener, SocketFile),
+}
+
+/// A Unix socket's file: removed on drop, unless another one stands in its place by then.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+/// Binds `address`; `None` for "off". Called inside a runtime. A socket file on which nobody answers is replaced.
+pub fn bind(address: &AdminAddress) -> io::Result<Option<Bound>> {
+    match address {
+        AdminAddress::Off => Ok(None),
+        AdminAddress::Tcp(address) => {
+            let listener = net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(Some(Bound::Tcp(TcpListener::from_std(listener)?)))
+        }
+        AdminAddress::Unix(path) => {
+            let (listener, file) = bind_unix(path)?;
+            Ok(Some(Bound::Unix(UnixListener::from_std(listener)?, file)))
+        }
+    }
+}
+
+/// Where it listens, with the real port, as `--admin` takes it.
+pub fn address(bound: &Bound) -> String {
+    match bound {
+        Bound::Tcp(listener) => listener
+            .local_addr()
+            .map_or_else(|error| error.to_string(), |address| address.to_string()),
+        Bound::Unix(_, file) => format!("unix:{}", file.path.display()),
+    }
+}
+
+/// An address as it was written.
+pub fn describe(address: &AdminAddress) -> String {
+    match address {
+        AdminAddress::Off => "off".to_owned(),
+        AdminAddress::Tcp(address) => address.to_string(),
+        AdminAddress::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+// === impl SocketFile ===
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            // It may stay: the next start finds that nobody answers on it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn bind_unix(path: &Path) -> io::Result<(unix::net::UnixListener, SocketFile)> {
+    let address = SockAddr::unix(path)?;
+    clear(path, &address)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&address).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(error.kind(), "its folder does not exist"),
+        _ => error,
+    })?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        identity: identity(path)?,
+    };
+    // Before `listen` nobody can connect, so there is no moment in which others could.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok((OwnedFd::from(socket).into(), file))
+}
+
+/// Removes what an earlier process left at `path`; fails if someone still answers, or if it is no socket.
+fn clear(path: &Path, address: &SockAddr) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(file) if !file.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "a file that is not a socket is there; it is left alone",
+            ));
+        }
+        Ok(_) => {}
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Without this, a process that hangs with a full backlog would hang us too.
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        Ok(()) | Err(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process answers on it",
+        )),
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
+/// What may wait while as many as are served at once are being served.
+const BACKLOG: i32 = 128;

@@ -1,0 +1,40 @@
+//! The admin listener: status, health and metrics, for whoever is on this machine. It asks `server` by commands and
+//! never acts itself. The same desk, less its status, is what `server.metrics` shows to the network.
+
+mod bind;
+mod browser;
+mod desk;
+mod serve;
+
+pub use bind::{Bound, SocketFile, address, bind, describe};
+pub use serve::serve;
+
+use crate::{
+    lifecycle::{Command, State},
+    observe::Metrics,
+};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// What there is to tell, and whom to ask.
+#[derive(Debug)]
+pub struct Admin {
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// To the server.
+    pub commands: mpsc::Sender<Command>,
+    /// For `/readyz`.
+    pub state: watch::Receiver<State>,
+}
+
+/// How much of it a listener shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    /// All: `server.admin`.
+    Full,
+    /// `/metrics`, `/healthz` and `/readyz`: `server.metrics`.
+    Metrics,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Serves a bound listener: few connections, each with one request and one deadline.
+
+use super::{Admin, Bound, Surface, browser::Names, desk::Desk};
+use crate::{lifecycle::Tasks, observe::Seldom};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+/// Serves until `tasks` stop, each connection in a task of its own.
+pub async fn serve(bound: Bound, admin: Arc<Admin>, surface: Surface, tasks: Tasks) {
+    serve_with(bound, admin, surface, tasks, PATIENCE).await;
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For a whole request head.
+    pub(super) head: Duration,
+    /// For the server's reply to a command.
+    pub(super) reply: Duration,
+    /// For a whole connection: the two above, and a client that takes the answer.
+    pub(super) whole: Duration,
+    /// For answers under way when the tasks stop.
+    pub(super) farewell: Duration,
+}
+
+pub(super) async fn serve_with(
+    bound: Bound,
+    admin: Arc<Admin>,
+    surface: Surface,
+    tasks: Tasks,
+    patience: Patience,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, bound.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            next = next => next,
+            () = tasks.stopping() => return,
+        };
+        let (stream, names) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if let Some(suppressed) = FAULTS.allow() {
+                    warn!(%error, suppressed, "the admin listener cannot accept");
+                }
+                // Most likely out of descriptors: trying at once again would only burn the processor.
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let desk = Desk {
+            admin: admin.clone(),
+            surface,
+            names: match surface {
+                Surface::Full => names,
+                Surface::Metrics => Names::Any,
+            },
+            reply: patience.reply,
+        };
+        let until = tasks.clone();
+        tasks.spawn(async move {
+            converse(stream, desk, until, patience).await;
+            drop(place);
+        });
+    }
+}
+
+async fn converse(stream: Box<dyn Stream>, desk: Desk, tasks: Tasks, patience: Patience) {
+    let desk = &desk;
+    let service = service_fn(move |request: Request<Incoming>| async move {
+        Ok::<_, Infallible>(desk.answer(request).await)
+    });
+    // One request a connection: nobody can hold a place by being idle.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience.head)
+        .max_buf_size(HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = timeout(patience.whole, &mut connection) => ended,
+        () = tasks.stopping() => timeout(patience.farewell, connection).await,
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "an admin connection broke"),
+        Err(_) => debug!("an admin connection was cut: its time was up"),
+    }
+}
+
+/// TCP or Unix.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+// === impl Bound ===
+
+impl Bound {
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Names)> {
+        match self {
+            Bound::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let local = stream.local_addr()?.ip().to_canonical();
+                Ok((Box::new(stream), Names::Here(local)))
+            }
+            Bound::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Box::new(stream), Names::Any))
+            }
+        }
+    }
+}
+
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(5),
+    reply: Duration::from_secs(2),
+    whole: Duration::from_secs(10),
+    farewell: Duration::from_millis(100),
+};
+
+/// At once; more wait in the kernel.
+pub(super) const CONNECTIONS: usize = 32;
+
+/// Bytes of a request head.
+const HEAD: usize = 16 * 1024;
+
+/// After a failed accept.
+const PAUSE: Duration = Duration::from_millis(100);
+
+static FAULTS: Seldom = Seldom::new();

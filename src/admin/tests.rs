@@ -1,0 +1,461 @@
+use super::{
+    serve::{CONNECTIONS, Patience, serve_with},
+    *,
+};
+use crate::{
+    config::AdminAddress,
+    lifecycle::{Status, Tasks},
+};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+
+/// A surface that is served until the test ends.
+struct Served {
+    address: String,
+    tasks: Tasks,
+    state: watch::Sender<State>,
+    asked: mpsc::Receiver<Command>,
+}
+
+impl Served {
+    fn on(address: AdminAddress, surface: Surface, patience: Patience) -> Self {
+        let (state, seen) = watch::channel(State::Ready);
+        let (commands, asked) = mpsc::channel(1);
+        let admin = Arc::new(Admin {
+            metrics: Arc::new(Metrics::new()),
+            commands,
+            state: seen,
+        });
+        let bound = bind(&address).unwrap().expect("not off");
+        let address = super::address(&bound);
+        let tasks = Tasks::default();
+        tasks.spawn(serve_with(bound, admin, surface, tasks.clone(), patience));
+        Served {
+            address,
+            tasks,
+            state,
+            asked,
+        }
+    }
+
+    fn tcp(surface: Surface) -> Self {
+        Self::on(loopback(), surface, PATIENT)
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(&self.address).await.unwrap()
+    }
+
+    async fn ask(&self, request: &str) -> Answer {
+        exchange(self.connect().await, request).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            .await
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+/// Sends, and reads until the server closes.
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Answer {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(LONG, stream.read_to_string(&mut answer)).await;
+    read.expect("the server closes").unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+    Answer {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        head: head.to_ascii_lowercase(),
+        body: body.to_owned(),
+    }
+}
+
+fn loopback() -> AdminAddress {
+    AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+/// More than any test needs.
+const LONG: Duration = Duration::from_secs(20);
+
+const PATIENT: Patience = Patience {
+    head: LONG,
+    reply: LONG,
+    whole: LONG,
+    farewell: LONG,
+};
+
+const SHORT: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn pages_by_surface_and_method() {
+    let full = Served::tcp(Surface::Full);
+    let metrics = Served::tcp(Surface::Metrics);
+    for (method, path, on_full, on_metrics) in [
+        ("GET", "/healthz", 200, 200),
+        ("GET", "/healthz?x=1", 200, 200),
+        ("HEAD", "/healthz", 200, 200),
+        ("GET", "/readyz", 200, 200),
+        ("GET", "/metrics", 200, 200),
+        ("GET", "/status/", 404, 404),
+        ("GET", "/", 404, 404),
+        ("POST", "/", 404, 404),
+        ("POST", "/metrics", 405, 405),
+        ("DELETE", "/healthz", 405, 405),
+        ("OPTIONS", "/readyz", 405, 405),
+        ("POST", "/status", 405, 404),
+    ] {
+        for (served, status) in [(&full, on_full), (&metrics, on_metrics)] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let answer = served.ask(&request).await;
+            assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+            assert!(
+                answer.head.contains("cache-control: no-store"),
+                "{answer:?}"
+            );
+            assert!(answer.head.contains("x-content-type-options: nosniff"));
+            let allow = answer.head.contains("\r\nallow: get, head");
+            assert_eq!(allow, status == 405, "{answer:?}");
+            assert_eq!(answer.body.is_empty(), method == "HEAD", "{answer:?}");
+        }
+    }
+    assert_eq!(metrics.get("/status").await.status, 404);
+}
+
+#[tokio::test]
+async fn web_pages_are_kept_away() {
+    let full = Served::tcp(Surface::Full);
+    let metrics = Served::tcp(Surface::Metrics);
+    for (headers, on_full, on_metrics, named) in [
+        ("Host: localhost", 200, 200, ""),
+        ("Host: LOCALHOST:9180", 200, 200, ""),
+        ("Host: 127.0.0.1", 200, 200, ""),
+        ("Host: 127.8.8.8:1", 200, 200, ""),
+        ("Host: [::1]:9180", 200, 200, ""),
+        ("Host: [::ffff:127.0.0.1]", 200, 200, ""),
+        ("Host: evil.example", 403, 200, "Host"),
+        ("Host: localhost.evil.example", 403, 200, "Host"),
+        ("Host: 127.0.0.1.evil.example", 403, 200, "Host"),
+        ("Host: localhost@evil.example", 403, 200, "Host"),
+        ("Host: evil.example@localhost", 403, 200, "Host"),
+        ("Host: 10.0.0.1:9180", 403, 200, "Host"),
+        ("Host: ", 403, 200, "Host"),
+        ("X: y", 400, 200, "Host"),
+        ("Host: localhost\r\nHost: localhost", 400, 200, "Host"),
+        ("Host: localhost\r\nOrigin: null", 403, 403, "Origin"),
+        (
+            "Host: localhost\r\nOrigin: http://localhost",
+            403,
+            403,
+            "Origin",
+        ),
+        ("Host: localhost\r\nSec-Fetch-Site: none", 200, 200, ""),
+        (
+            "Host: localhost\r\nSec-Fetch-Site: same-origin",
+            403,
+            403,
+            "Sec-Fetch-Site",
+        ),
+        (
+            "Host: localhost\r\nSec-Fetch-Site: cross-site",
+            403,
+            403,
+            "Sec-Fetch-Site",
+        ),
+        (
+            "Host: localhost\r\nSec-Fetch-Site: none\r\nSec-Fetch-Site: cross-site",
+            403,
+            403,
+            "Sec-Fetch-Site",
+        ),
+    ] {
+        let request = format!("GET /metrics HTTP/1.1\r\n{headers}\r\n\r\n");
+        for (served, status) in [(&full, on_full), (&metrics, on_metrics)] {
+            let answer = served.ask(&request).await;
+            assert_eq!(answer.status, status, "{headers}: {answer:?}");
+            assert!(status == 200 || answer.body.contains(named), "{answer:?}");
+        }
+    }
+    // RFC 9112 §3.2.2: the target's authority is what counts.
+    let absolute = "GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(full.ask(absolute).await.status, 403);
+    let absolute = "GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(full.ask(absolute).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refusal_comes_before_every_page() {
+    let full = Served::tcp(Surface::Full);
+    for path in ["/healthz", "/readyz", "/status", "/nothing"] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+        assert_eq!(full.ask(&request).await.status, 403, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_ready_process_is_ready_but_every_process_is_alive() {
+    let served = Served::tcp(Surface::Metrics);
+    for (state, status, text) in [
+        (State::Starting, 503, "starting\n"),
+        (State::Ready, 200, "ready\n"),
+        (State::Draining, 503, "draining\n"),
+    ] {
+        served.state.send_replace(state);
+        let answer = served.get("/readyz").await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, text));
+        let answer = served.get("/healthz").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"));
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_openmetrics() {
+    let served = Served::tcp(Surface::Full);
+    let answer = served.get("/metrics").await;
+    let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert!(answer.head.contains(kind), "{answer:?}");
+    assert!(answer.body.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn status_is_the_servers_reply() {
+    let mut served = Served::tcp(Surface::Full);
+    let mut asked = std::mem::replace(&mut served.asked, mpsc::channel(1).1);
+    let server = async {
+        let Some(Command::Status(reply)) = asked.recv().await else {
+            panic!("a command");
+        };
+        reply.send(status()).unwrap();
+    };
+    let (answer, ()) = tokio::join!(served.get("/status"), server);
+    assert_eq!(answer.status, 200);
+    assert!(answer.head.contains("content-type: application/json"));
+    let status: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(status["state"], "ready");
+    assert_eq!(status["sessions_max"], 9000);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_reply_is_not_waited_for() {
+    let patience = Patience {
+        reply: SHORT,
+        ..PATIENT
+    };
+    // Nobody takes a command out: the first waits for its reply, the second for its place.
+    let served = Served::on(loopback(), Surface::Full, patience);
+    for _ in 0..2 {
+        let answer = served.get("/status").await;
+        assert_eq!(answer.status, 503);
+        assert!(answer.body.contains("in time"), "{answer:?}");
+    }
+    let mut stopped = Served::tcp(Surface::Full);
+    stopped.asked.close();
+    let answer = stopped.get("/status").await;
+    assert_eq!(
+        (answer.status, answer.body.contains("stopped")),
+        (503, true)
+    );
+}
+
+#[tokio::test]
+async fn bodies_and_heads_beyond_the_bound_are_refused() {
+    let served = Served::tcp(Surface::Full);
+    let head = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n";
+    let answer = served
+        .ask(&format!("{head}Content-Length: 4\r\n\r\nbody"))
+        .await;
+    assert_eq!(answer.status, 413);
+    let long = "x".repeat(15 * 1024);
+    assert_eq!(
+        served.ask(&format!("{head}X: {long}\r\n\r\n")).await.status,
+        200
+    );
+    // Just enough to be over it, and nothing left unread that would turn the answer into a reset.
+    let long = "x".repeat(16 * 1024 - head.len() - "X: ".len());
+    assert_eq!(served.ask(&format!("{head}X: {long}")).await.status, 431);
+}
+
+#[tokio::test]
+async fn a_connection_carries_one_request() {
+    let served = Served::tcp(Surface::Full);
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answer = served.ask(request).await;
+    assert!(answer.head.contains("connection: close"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_slow_head_and_a_silent_client_are_cut() {
+    for patience in [
+        Patience {
+            head: SHORT,
+            ..PATIENT
+        },
+        Patience {
+            whole: SHORT,
+            ..PATIENT
+        },
+    ] {
+        let served = Served::on(loopback(), Surface::Full, patience);
+        for begun in ["", "GET /healthz HTTP/1.1\r\nHost: loc"] {
+            let mut stream = served.connect().await;
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let read = timeout(LONG / 2, stream.read_to_end(&mut answer)).await;
+            read.expect("cut long before").unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_than_the_bound_wait_for_a_place() {
+    let served = Served::tcp(Surface::Full);
+    let mut holders = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = served.connect().await;
+        stream.write_all(b"GET ").await.unwrap();
+        holders.push(stream);
+    }
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut late = Box::pin(served.ask(request));
+    assert!(timeout(SHORT, &mut late).await.is_err(), "it has no place");
+    holders.pop();
+    let answer = timeout(LONG, late).await.expect("a place was left");
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_listener_and_its_idle_connections() {
+    let patience = Patience {
+        farewell: SHORT,
+        ..PATIENT
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let served = Served::on(AdminAddress::Unix(path.clone()), Surface::Full, patience);
+    let mut idle = UnixStream::connect(&path).await.unwrap();
+    idle.write_all(b"GET ").await.unwrap();
+    // Answered only after the idle one was accepted.
+    let next = UnixStream::connect(&path).await.unwrap();
+    exchange(next, "GET /healthz HTTP/1.1\r\n\r\n").await;
+    served.tasks.stop();
+    assert!(served.tasks.finish(LONG / 2).await);
+    assert!(!path.exists(), "the socket's file is removed");
+    assert_eq!(idle.read(&mut [0; 64]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_for_its_owner_and_needs_no_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let served = Served::on(AdminAddress::Unix(path.clone()), Surface::Full, PATIENT);
+    assert_eq!(served.address, format!("unix:{}", path.display()));
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for (headers, status) in [
+        ("", 200),
+        ("Host: any.example\r\n", 200),
+        ("Host: localhost\r\nOrigin: http://localhost\r\n", 403),
+        ("Sec-Fetch-Site: cross-site\r\n", 403),
+    ] {
+        let stream = UnixStream::connect(&path).await.unwrap();
+        let request = format!("GET /healthz HTTP/1.1\r\n{headers}\r\n");
+        assert_eq!(exchange(stream, &request).await.status, status, "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let unix = AdminAddress::Unix(path.clone());
+    // Dropped like this, std's listener leaves its file behind.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(is_socket(&path));
+    let first = bind(&unix).unwrap();
+    let error = bind(&unix).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(
+        error.to_string().contains("another process answers"),
+        "{error}"
+    );
+    assert!(is_socket(&path), "the live one's file stands");
+    drop(first);
+    assert!(!path.exists());
+
+    std::fs::write(&path, "precious").unwrap();
+    let error = bind(&unix).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+
+    let error = bind(&AdminAddress::Unix(folder.path().join("none/admin.sock"))).unwrap_err();
+    assert!(
+        error.to_string().contains("folder does not exist"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_socket_leaves_its_successors_file_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let first = bind(&AdminAddress::Unix(path.clone())).unwrap();
+    // Kept under another name, so that its number is not given to the next one.
+    std::fs::rename(&path, folder.path().join("old.sock")).unwrap();
+    let _second = bind(&AdminAddress::Unix(path.clone())).unwrap();
+    drop(first);
+    assert!(is_socket(&path));
+}
+
+#[tokio::test]
+async fn addresses_are_told_as_they_are_written() {
+    assert!(bind(&AdminAddress::Off).unwrap().is_none());
+    assert_eq!(describe(&AdminAddress::Off), "off");
+    assert_eq!(describe(&loopback()), "127.0.0.1:0");
+    assert_eq!(
+        describe(&AdminAddress::Unix("/run/a.sock".into())),
+        "unix:/run/a.sock"
+    );
+    let bound = bind(&loopback()).unwrap().unwrap();
+    let real: SocketAddr = super::address(&bound).parse().unwrap();
+    assert_ne!(real.port(), 0);
+    assert_eq!(
+        bind(&AdminAddress::Tcp(real)).unwrap_err().kind(),
+        ErrorKind::AddrInUse
+    );
+}
+
+fn is_socket(path: &Path) -> bool {
+    let file = std::fs::symlink_metadata(path);
+    file.is_ok_and(|file| file.file_type().is_socket())
+}
+
+fn status() -> Status {
+    Status {
+        version: "0.1.0",
+        state: State::Ready,
+        uptime_seconds: 5,
+        connections: 1,
+        connections_max: 10_000,
+        sessions: 1,
+        sessions_max: 9000,
+        listeners: vec![],
+        routes: vec![],
+        backends: vec![],
+    }
+}

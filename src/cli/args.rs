@@ -1,0 +1,135 @@
+//! The command line. Every flag of `run` also reads an environment variable: the sidecar's way.
+
+use crate::config::{
+    AdminAddress, BackendAddress, HostPattern, ListenAddress, LogFormat, LogLevel, OriginPattern,
+};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A TLS-terminating reverse proxy made for WebSockets.
+///
+/// It stands in front of a plain ws:// server, most often a Python one, and gives it wss://.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "The shortest way:  lockgate run --to ws://127.0.0.1:8765"
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the proxy, from flags or from a file.
+    Run(Box<Run>),
+    /// Say what is wrong with a configuration file: all at once, with line and column. Starts nothing.
+    Check(Check),
+    /// Print the JSON schema of the configuration file, for editors.
+    Schema {
+        /// Print the reference for people instead.
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Ask a running lockgate whether it is alive; for a container's HEALTHCHECK. Never looks at a backend.
+    Health(Admin),
+    /// Show listeners, routes, backends and sessions of a running lockgate.
+    Status {
+        #[command(flatten)]
+        admin: Admin,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The certificate of the development CA.
+    #[command(subcommand)]
+    Cert(CertCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG", required_unless_present = "to", conflicts_with_all = ["to", "host", "listen", "origin"])]
+    pub(super) config: Option<PathBuf>,
+    /// Without a file: the server to stand in front of, such as ws://127.0.0.1:8765.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_TO")]
+    pub(super) to: Option<BackendAddress>,
+    /// The name that clients use; any, if none is given. May be repeated.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LOCKGATE_HOST",
+        value_delimiter = ','
+    )]
+    pub(super) host: Vec<HostPattern>,
+    /// Where to listen for TLS; [::]:8443 if nothing is given. May be repeated.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKGATE_LISTEN",
+        value_delimiter = ','
+    )]
+    pub(super) listen: Vec<ListenAddress>,
+    /// Pages that may open WebSockets; those of the same host, if nothing is given. May be repeated.
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "LOCKGATE_ORIGIN",
+        value_delimiter = ','
+    )]
+    pub(super) origin: Vec<OriginPattern>,
+    /// Where status is answered: an address on loopback, unix:/path, or off. Beats the file.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
+    pub(super) admin: Option<AdminAddress>,
+    /// Where access lines go: stdout, off, or a file. Beats the file's key.
+    #[arg(long, value_name = "WHERE", env = "LOCKGATE_ACCESS")]
+    pub(super) access: Option<crate::config::Access>,
+    /// How log and access lines are written: text or json. Beats the file.
+    #[arg(long, value_name = "FORMAT", env = "LOCKGATE_LOG_FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
+    /// The least level that is logged: error, warn, info, debug, trace. Beats the file.
+    #[arg(long, value_name = "LEVEL", env = "LOCKGATE_LOG_LEVEL")]
+    pub(super) log_level: Option<LogLevel>,
+    #[command(flatten)]
+    pub(super) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(super) config: PathBuf,
+    /// As JSON, for machines.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Admin {
+    /// The admin address of the running lockgate.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKGATE_ADMIN",
+        default_value = "127.0.0.1:9180"
+    )]
+    pub(super) admin: AdminAddress,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Data {
+    /// The folder of the development CA; by default in the user's data folder.
+    #[arg(long, value_name = "FOLDER", env = "LOCKGATE_DATA")]
+    pub(super) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CertCommand {
+    /// Print the file of the CA's certificate; it is made if there is none yet.
+    Ca(Data),
+    /// Make this machine trust the CA, or say how.
+    Trust(Data),
+}

@@ -1,0 +1,133 @@
+//! `lockgate health` and `lockgate status`: what a running lockgate tells on its admin address.
+
+mod render;
+
+pub(super) use render::render_status;
+
+use crate::{admin, config::AdminAddress};
+use anyhow::{Context, anyhow, bail};
+use http_body_util::{BodyExt, Limited};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use std::{future, io, process::ExitCode, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    runtime,
+    time::timeout,
+};
+
+/// `lockgate health`: whether the process serves. Silent if it does.
+pub(super) fn health(address: &AdminAddress) -> anyhow::Result<ExitCode> {
+    ask(address, "/healthz")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `lockgate status`.
+pub(super) fn status(address: &AdminAddress, json: bool) -> anyhow::Result<ExitCode> {
+    let text = ask(address, "/status")?;
+    let status: serde_json::Value = serde_json::from_str(&text).with_context(|| {
+        format!(
+            "{} answers, but not as lockgate does",
+            admin::describe(address)
+        )
+    })?;
+    if json {
+        println!("{text}");
+    } else {
+        print!("{}", render_status(&status));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gets a page: its status and its text, within `deadline` from dial to last byte.
+pub(super) async fn get(
+    address: &AdminAddress,
+    path: &str,
+    deadline: Duration,
+) -> anyhow::Result<(u16, String)> {
+    let place = admin::describe(address);
+    let asked = async {
+        match address {
+            AdminAddress::Off => {
+                bail!("server.admin is \"off\": there is nothing to ask")
+            }
+            AdminAddress::Tcp(tcp) => {
+                let stream = TcpStream::connect(tcp).await;
+                exchange(stream.map_err(|error| nobody(error, &place))?, path).await
+            }
+            AdminAddress::Unix(file) => {
+                let stream = UnixStream::connect(file).await;
+                exchange(stream.map_err(|error| nobody(error, &place))?, path).await
+            }
+        }
+    };
+    match timeout(deadline, asked).await {
+        Ok(answer) => answer,
+        Err(_) => bail!(
+            "{place} did not answer within {deadline:?}: the process hangs, or something else than lockgate listens there"
+        ),
+    }
+}
+
+fn ask(address: &AdminAddress, path: &str) -> anyhow::Result<String> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let (status, text) = runtime.block_on(get(address, path, DEADLINE))?;
+    if status != StatusCode::OK {
+        let place = admin::describe(address);
+        bail!("{place} answered {status} to {path}: {}", text.trim());
+    }
+    Ok(text)
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    path: &str,
+) -> anyhow::Result<(u16, String)> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // The admin listener wants a name that no web page can have: it need not be the one that was dialled.
+    let request = Request::get(path)
+        .header(HOST, "localhost")
+        .body(String::new())?;
+    let answer = async move {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), BODY).collect().await;
+        let bytes: Bytes = body.map_err(|error| anyhow!(error))?.to_bytes();
+        Ok((status, String::from_utf8(bytes.into())?))
+    };
+    // When it ends, for good or bad, the answer has all that it will get.
+    let driver = async {
+        let _ = connection.await;
+        future::pending().await
+    };
+    let answered: anyhow::Result<_> = tokio::select! {
+        answered = answer => answered,
+        never = driver => never,
+    };
+    answered.context("an answer that cannot be read: is it lockgate that listens there?")
+}
+
+fn nobody(error: io::Error, place: &str) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => anyhow!(
+            "nothing listens on {place}: is lockgate running, and is server.admin the same?"
+        ),
+        io::ErrorKind::PermissionDenied => anyhow!(
+            "{place} may be opened only by the user that lockgate runs as: run this as that user, or as root"
+        ),
+        _ => anyhow!(error).context(format!("cannot connect to {place}")),
+    }
+}
+
+/// Longer than the server may take for its reply, shorter than a container's health check.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Bytes of an answer: room for some ten thousand routes and backends.
+const BODY: usize = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! A status for people.
+
+use serde_json::Value;
+use std::{fmt::Write, time::Duration};
+
+/// A compact table. What a lockgate of another version does not tell is shown as "?".
+pub(in crate::cli) fn render_status(status: &Value) -> String {
+    let uptime = status["uptime_seconds"].as_u64().map_or_else(
+        || UNKNOWN.to_owned(),
+        |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+    );
+    let mut page = format!(
+        "lockgate {}, {}, up {uptime}\n",
+        word(&status["version"]),
+        word(&status["state"])
+    );
+    for (name, open, most) in [
+        (
+            "connections",
+            &status["connections"],
+            &status["connections_max"],
+        ),
+        ("sessions", &status["sessions"], &status["sessions_max"]),
+    ] {
+        line(
+            &mut page,
+            &format!("{name:<11}  {} of {}", word(open), word(most)),
+        );
+    }
+    for (title, list, columns) in [
+        ("listeners", &status["listeners"], ["kind", "address", ""]),
+        ("routes", &status["routes"], ["name", "rule", "pool"]),
+        (
+            "backends",
+            &status["backends"],
+            ["pool", "address", "leases"],
+        ),
+    ] {
+        section(&mut page, title, list, columns);
+    }
+    page
+}
+
+/// A row per element of `list`, the columns as wide as their widest cell; "" is no column.
+fn section(page: &mut String, title: &str, list: &Value, columns: [&str; 3]) {
+    let rows: Vec<[String; 3]> = list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|row| columns.map(|column| cell(row, column)))
+        .collect();
+    line(page, "");
+    line(page, title);
+    let widest = |at: fn(&[String; 3]) -> &String| {
+        let lengths = rows.iter().map(|row| at(row).chars().count());
+        lengths.max().unwrap_or(0)
+    };
+    let (first, second) = (widest(|[cell, ..]| cell), widest(|[_, cell, _]| cell));
+    for [one, two, three] in &rows {
+        line(page, &format!("  {one:<first$}  {two:<second$}  {three}"));
+    }
+}
+
+fn cell(row: &Value, column: &str) -> String {
+    match (column, &row[column]) {
+        ("", _) => String::new(),
+        ("pool", pool) if !row["rule"].is_null() => format!("pool {}", word(pool)),
+        ("leases", leases) if leases.as_u64() == Some(1) => "1 lease".to_owned(),
+        ("leases", leases) => format!("{} leases", word(leases)),
+        (_, value) => word(value),
+    }
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(word) => word.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => UNKNOWN.to_owned(),
+    }
+}
+
+fn line(page: &mut String, text: &str) {
+    writeln!(page, "{}", text.trim_end()).expect("a String takes all that is written");
+}
+
+const UNKNOWN: &str = "?";

@@ -1,0 +1,180 @@
+use super::*;
+use crate::{
+    admin::{Admin, Surface, address, bind, serve},
+    lifecycle::{BackendStatus, Command, ListenerStatus, RouteStatus, State, Status, Tasks},
+    observe::Metrics,
+};
+use serde_json::json;
+use std::{net::SocketAddr, sync::Arc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn loopback() -> AdminAddress {
+    AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+fn status() -> Status {
+    Status {
+        version: "0.1.0",
+        state: State::Ready,
+        uptime_seconds: 93_784,
+        connections: 1234,
+        connections_max: 9900,
+        sessions: 1200,
+        sessions_max: 9000,
+        listeners: vec![
+            ListenerStatus {
+                kind: "https",
+                address: "[::]:443".to_owned(),
+            },
+            ListenerStatus {
+                kind: "admin",
+                address: "unix:/run/lockgate/admin.sock".to_owned(),
+            },
+        ],
+        routes: vec![RouteStatus {
+            name: "chat".to_owned(),
+            rule: "chat.example.com /ws/*".to_owned(),
+            pool: "chat".to_owned(),
+        }],
+        backends: vec![
+            BackendStatus {
+                pool: "chat".to_owned(),
+                address: "ws://10.0.0.1:8765".to_owned(),
+                leases: 1199,
+            },
+            BackendStatus {
+                pool: "chat".to_owned(),
+                address: "ws://app:80".to_owned(),
+                leases: 1,
+            },
+        ],
+    }
+}
+
+#[test]
+fn a_status_is_a_table() {
+    let status = serde_json::to_value(status()).unwrap();
+    let expected = "\
+lockgate 0.1.0, ready, up 1day 2h 3m 4s
+connections  1234 of 9900
+sessions     1200 of 9000
+
+listeners
+  https  [::]:443
+  admin  unix:/run/lockgate/admin.sock
+
+routes
+  chat  chat.example.com /ws/*  pool chat
+
+backends
+  chat  ws://10.0.0.1:8765  1199 leases
+  chat  ws://app:80         1 lease
+";
+    assert_eq!(render_status(&status), expected);
+}
+
+#[test]
+fn a_status_of_another_version_is_shown_as_far_as_it_goes() {
+    let text = render_status(&json!({ "version": "9.0.0", "listeners": [{}], "routes": 7 }));
+    assert!(
+        text.starts_with("lockgate 9.0.0, ?, up ?\nconnections  ? of ?\n"),
+        "{text}"
+    );
+    assert!(text.contains("listeners\n  ?  ?\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_running_lockgate_answers_on_tcp_and_on_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let unix = AdminAddress::Unix(folder.path().join("admin.sock"));
+    for wanted in [loopback(), unix.clone()] {
+        let (commands, mut asked) = mpsc::channel(1);
+        let (_state, seen) = watch::channel(State::Ready);
+        let admin = Arc::new(Admin {
+            metrics: Arc::new(Metrics::new()),
+            commands,
+            state: seen,
+        });
+        let bound = bind(&wanted).unwrap().expect("not off");
+        let real = match address(&bound).parse() {
+            Ok(tcp) => AdminAddress::Tcp(tcp),
+            Err(_) => unix.clone(),
+        };
+        let tasks = Tasks::default();
+        tasks.spawn(serve(bound, admin, Surface::Full, tasks.clone()));
+        tasks.spawn(async move {
+            while let Some(Command::Status(reply)) = asked.recv().await {
+                let _ = reply.send(status());
+            }
+        });
+        let health = get(&real, "/healthz", LONG).await.unwrap();
+        assert_eq!(health, (200, "ok\n".to_owned()));
+        let (code, text) = get(&real, "/status", LONG).await.unwrap();
+        assert_eq!(code, 200);
+        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(told, serde_json::to_value(status()).unwrap());
+        assert_eq!(get(&real, "/nothing", LONG).await.unwrap().0, 404);
+    }
+}
+
+#[tokio::test]
+async fn errors_say_what_to_look_at() {
+    let folder = tempfile::tempdir().unwrap();
+    // Bound, so that nobody else gets the port, but without `listen`.
+    let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let tcp = AdminAddress::Tcp(deaf.local_addr().unwrap().as_socket().unwrap());
+    let unix = AdminAddress::Unix(folder.path().join("admin.sock"));
+    for nobody in [tcp, unix] {
+        let error = get(&nobody, "/healthz", LONG)
+            .await
+            .unwrap_err()
+            .to_string();
+        let place = admin::describe(&nobody);
+        let expected = format!(
+            "nothing listens on {place}: is lockgate running, and is server.admin the same?"
+        );
+        assert_eq!(error, expected);
+    }
+    let error = get(&AdminAddress::Off, "/healthz", LONG).await.unwrap_err();
+    assert!(error.to_string().contains("\"off\""), "{error}");
+}
+
+#[tokio::test]
+async fn something_else_that_listens_is_not_waited_for() {
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = AdminAddress::Tcp(other.local_addr().unwrap());
+    // It never accepts: the kernel does.
+    let error = get(&place, "/healthz", Duration::from_millis(50))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("did not answer within 50ms"),
+        "{error}"
+    );
+    drop(other);
+
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = AdminAddress::Tcp(other.local_addr().unwrap());
+    let talk = async {
+        let (mut stream, _) = other.accept().await.unwrap();
+        assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
+        stream
+            .write_all(b"220 mail.example ESMTP\r\n")
+            .await
+            .unwrap();
+    };
+    let (answer, ()) = tokio::join!(get(&place, "/healthz", LONG), talk);
+    let error = answer.unwrap_err().to_string();
+    assert!(
+        error.contains("is it lockgate that listens there?"),
+        "{error}"
+    );
+}

@@ -1,0 +1,30 @@
+//! `lockgate cert`: the development CA.
+
+use super::args::Data;
+use crate::tls::{self, DevCa};
+use std::{path::Path, process::ExitCode};
+
+/// Prints where the CA's certificate is.
+pub(super) fn ca(data: &Data) -> anyhow::Result<ExitCode> {
+    println!(
+        "{}",
+        open(data.data.as_deref())?.certificate_path().display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the machine trust the CA where that can be done from here; elsewhere says how.
+pub(super) fn trust(data: &Data) -> anyhow::Result<ExitCode> {
+    let dev = open(data.data.as_deref())?;
+    println!("{}", tls::trust(dev.certificate_path())?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The CA in `data`, or in the user's data folder; made if there is none yet.
+pub(super) fn open(data: Option<&Path>) -> anyhow::Result<DevCa> {
+    let folder = match data {
+        Some(folder) => folder.to_owned(),
+        None => DevCa::default_folder()?,
+    };
+    Ok(DevCa::open(&folder)?)
+}

@@ -1,0 +1,36 @@
+//! `lockgate check`: what `run` would say, without running.
+
+use super::{CONFIG, args::Check, cert};
+use crate::{config::Config, gateway::Gateway};
+use std::process::ExitCode;
+
+/// Loads and builds as `run` does, and reports every problem at once.
+pub(super) fn check(arguments: &Check) -> anyhow::Result<ExitCode> {
+    let checked = match Config::load(&arguments.config) {
+        Ok(config) => {
+            let dev = config
+                .tls
+                .dev_ca
+                .then(|| cert::open(arguments.data.data.as_deref()))
+                .transpose()?;
+            Gateway::build(&config, dev.as_ref())
+        }
+        Err(problems) => Err(problems),
+    };
+    match checked {
+        Ok(_) if arguments.json => println!("[]"),
+        Ok(gateway) => println!(
+            "{} is fine: {} routes",
+            arguments.config.display(),
+            gateway.router.rules().count()
+        ),
+        Err(problems) => {
+            match arguments.json {
+                true => println!("{}", problems.json()),
+                false => eprintln!("{problems}"),
+            }
+            return Ok(ExitCode::from(CONFIG));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

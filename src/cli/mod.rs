@@ -1,0 +1,55 @@
+//! The commands; the only home of `anyhow` and `println!`.
+
+mod args;
+mod ask;
+mod cert;
+mod check;
+mod run;
+
+use args::{Arguments, CertCommand, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Parses the arguments, runs the command, and says how it ended: 0 clean, 1 nothing was started, 64 a wrong
+/// configuration or command line (`EX_USAGE` of sysexits.h).
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are errors to clap, but not to the one who asked for them.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(CONFIG)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    crate::tls::install_provider();
+    let done = match arguments.command {
+        Command::Run(run) => run::run(*run),
+        Command::Check(check) => check::check(&check),
+        Command::Schema { markdown } => {
+            print!(
+                "{}",
+                if markdown {
+                    crate::config::reference()
+                } else {
+                    crate::config::schema()
+                }
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Health(admin) => ask::health(&admin.admin),
+        Command::Status { admin, json } => ask::status(&admin.admin, json),
+        Command::Cert(CertCommand::Ca(data)) => cert::ca(&data),
+        Command::Cert(CertCommand::Trust(data)) => cert::trust(&data),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("lockgate: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The exit code for a wrong command line or configuration.
+const CONFIG: u8 = 64;

@@ -1,0 +1,107 @@
+//! `lockgate run`.
+
+use super::{CONFIG, args::Run, cert};
+use crate::{
+    config::{Config, To},
+    gateway::Gateway,
+    lifecycle::StopSignals,
+    observe::{self, AccessLog},
+    server::Server,
+    tls::DevCa,
+};
+use anyhow::Context;
+use std::{process::ExitCode, time::Duration};
+use tokio::runtime;
+
+/// Serves until it is told to stop.
+pub(super) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
+    let data = arguments.data.data.clone();
+    let config = match configure(arguments) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(ExitCode::from(CONFIG));
+        }
+    };
+    let _log = observe::init(&config.server.log).context("cannot start the log")?;
+    let dev = config
+        .tls
+        .dev_ca
+        .then(|| cert::open(data.as_deref()))
+        .transpose()?;
+    let gateway = match Gateway::build(&config, dev.as_ref()) {
+        Ok(gateway) => gateway,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(ExitCode::from(CONFIG));
+        }
+    };
+    let (access, _access) = AccessLog::open(&config.server.access, config.server.log.format)
+        .context("cannot open the access log")?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let drained = runtime.block_on(async {
+        let mut signals = StopSignals::install().context("cannot listen for signals")?;
+        let server = Server::bind(&config, gateway, access)?;
+        announce(&config, &server, dev.as_ref());
+        anyhow::Ok(server.run(async || signals.next().await).await)
+    });
+    // Whatever still runs (a name being looked up) is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    drained?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configure(arguments: Run) -> Result<Config, crate::config::Problems> {
+    let mut config = match (arguments.config, arguments.to) {
+        (Some(file), _) => Config::load(&file)?,
+        (None, to) => Config::for_target(To {
+            to: to.expect("clap wants --config or --to"),
+            hosts: arguments.host,
+            listen: arguments.listen,
+            origins: arguments.origin,
+        }),
+    };
+    let server = &mut config.server;
+    if let Some(admin) = arguments.admin {
+        server.admin = crate::config::Located::nowhere(admin);
+    }
+    if let Some(access) = arguments.access {
+        server.access = access;
+    }
+    server.log.format = arguments.log_format.unwrap_or(server.log.format);
+    server.log.level = arguments.log_level.unwrap_or(server.log.level);
+    Ok(config)
+}
+
+/// What a newcomer needs next: the URL, the CA's file, and how to trust it.
+fn announce(config: &Config, server: &Server, dev: Option<&DevCa>) {
+    let Some(dev) = dev else { return };
+    let port = server
+        .listeners()
+        .iter()
+        .find(|listener| listener.kind == "https");
+    let port = port
+        .and_then(|listener| listener.address.rsplit_once(':'))
+        .map_or("443", |(_, port)| port);
+    for route in &config.routes {
+        for host in &route.hosts {
+            let name = match host {
+                crate::config::HostPattern::Exact(name) if name.contains(':') => {
+                    format!("[{name}]")
+                }
+                crate::config::HostPattern::Exact(name) => name.to_string(),
+                crate::config::HostPattern::Under(suffix) => format!("any-name.{suffix}"),
+                crate::config::HostPattern::Any => "localhost".to_owned(),
+            };
+            eprintln!("  wss://{name}:{port}");
+        }
+    }
+    let ca = dev.certificate_path().display();
+    eprintln!("  signed by a development CA that no machine trusts by itself: {ca}");
+    eprintln!(
+        "  to trust it: `lockgate cert trust`, or in Python: ssl.create_default_context(cafile=\"{ca}\")"
+    );
+}

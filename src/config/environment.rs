@@ -1,0 +1,104 @@
+//! `${NAME}` and `${NAME:-default}` in strings; `$$` is a dollar sign.
+
+use super::values::BadValue;
+
+/// Where a variable's value is looked up.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Fills in what `text` takes from the environment; `None` where it takes nothing.
+pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<Option<String>, BadValue> {
+    if !text.contains('$') {
+        return Ok(None);
+    }
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('$') {
+        filled.push_str(before);
+        if let Some(literal) = behind.strip_prefix('$') {
+            filled.push('$');
+            rest = literal;
+        } else if let Some(open) = behind.strip_prefix('{') {
+            let (inside, after) = open.split_once('}').ok_or_else(|| {
+                BadValue::new(
+                    "a `${` without its `}`",
+                    "write ${NAME}, ${NAME:-default}, or $$ for a dollar sign",
+                )
+            })?;
+            filled.push_str(&look_up(inside, environment)?);
+            rest = after;
+        } else {
+            // A lone dollar sign, as regular expressions end with one.
+            filled.push('$');
+            rest = behind;
+        }
+    }
+    filled.push_str(rest);
+    Ok(Some(filled))
+}
+
+fn look_up(inside: &str, environment: Environment<'_>) -> Result<String, BadValue> {
+    let (name, default) = match inside.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inside, None),
+    };
+    let is_name = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_name {
+        return Err(BadValue::new(
+            format!("`${{{inside}}}` names no environment variable"),
+            "write ${NAME}, ${NAME:-default}, or $$ for a dollar sign",
+        ));
+    }
+    // As in a shell, `:-` also stands in for an empty one.
+    let value = environment(name).filter(|value| default.is_none() || !value.is_empty());
+    value.or(default.map(str::to_owned)).ok_or_else(|| {
+        BadValue::new(
+            format!("the environment variable {name} is not set"),
+            format!("set it, or write ${{{name}:-default}}"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(text: &str) -> Result<String, BadValue> {
+        let environment = |name: &str| match name {
+            "HOST" => Some("a.test".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        expand(text, &environment).map(|filled| filled.unwrap_or_else(|| text.to_owned()))
+    }
+
+    #[test]
+    fn variables_are_filled_in() {
+        for (text, filled) in [
+            ("plain", "plain"),
+            ("${HOST}", "a.test"),
+            ("x.${HOST}:${PORT:-80}", "x.a.test:80"),
+            ("${EMPTY}|${EMPTY:-e}", "|e"),
+            ("${NONE:-}", ""),
+            ("$$HOST $$${HOST}", "$HOST $a.test"),
+            ("~ ^/room/[0-9]+$", "~ ^/room/[0-9]+$"),
+            ("$HOST", "$HOST"),
+        ] {
+            assert_eq!(expanded(text).unwrap(), filled, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_variable_is_told() {
+        for (text, why) in [
+            ("${NONE}", "NONE is not set"),
+            ("${HOST", "without its"),
+            ("${}", "names no"),
+            ("${a b}", "names no"),
+        ] {
+            assert!(expanded(text).unwrap_err().message.contains(why), "{text}");
+        }
+    }
+}

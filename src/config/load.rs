@@ -1,0 +1,240 @@
+//! From files to a [`Config`]: read, parse, include, merge, check. Whatever is wrong is found at once.
+
+use super::{
+    Config, Located, Location, Problem, Problems, Source, Tls, check::check, document::deserialize,
+    environment::Environment, schema::File,
+};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+impl Config {
+    /// Reads a file and all that it includes. Relative paths are relative to the file that names them.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its place: what cannot be read or parsed, unknown keys, values that are
+    /// none, and what does not fit together.
+    pub fn load(path: &Path) -> Result<Config, Problems> {
+        Config::load_in(path, &|name| std::env::var(name).ok())
+    }
+
+    /// The same, where `${NAME}` reads `environment`.
+    pub(super) fn load_in(path: &Path, environment: Environment<'_>) -> Result<Config, Problems> {
+        let mut loader = Loader {
+            environment,
+            sources: Vec::new(),
+            files: Vec::new(),
+            seen: HashSet::new(),
+            problems: Vec::new(),
+        };
+        loader.read(path, None);
+        loader.finish()
+    }
+}
+
+struct Loader<'a> {
+    environment: Environment<'a>,
+    sources: Vec<Source>,
+    /// What each source says; in the order in which they were named.
+    files: Vec<(usize, File)>,
+    /// By canonical path: who includes himself, over however many corners, would never end.
+    seen: HashSet<PathBuf>,
+    problems: Vec<Problem>,
+}
+
+// === impl Loader ===
+
+impl Loader<'_> {
+    /// Reads a file, and those it includes. `named` is where another one names it.
+    fn read(&mut self, path: &Path, named: Option<Location>) {
+        let mut complain = |message: String, hint: &str| {
+            self.problems.push(Problem {
+                at: named,
+                message,
+                hint: Some(hint.to_owned()),
+            });
+        };
+        let shown = path.display();
+        match fs::metadata(path) {
+            Err(error) => {
+                return complain(
+                    format!("cannot read {shown}: {error}"),
+                    "is the path right, and may this user read it?",
+                );
+            }
+            Ok(meta) if !meta.is_file() => {
+                return complain(
+                    format!("{shown} is not a file"),
+                    "name a file, or a pattern such as \"conf.d/*.toml\"",
+                );
+            }
+            Ok(meta) if meta.len() > LARGEST => {
+                return complain(
+                    format!("{shown} has more than 16 MiB"),
+                    "is it a configuration file?",
+                );
+            }
+            Ok(_) => {}
+        }
+        if !self
+            .seen
+            .insert(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
+        {
+            return complain(
+                format!("{shown} is included already"),
+                "include each file once, and none from itself",
+            );
+        }
+        if self.sources.len() >= MOST_FILES {
+            return complain(
+                format!("more than {MOST_FILES} files"),
+                "include fewer, larger files",
+            );
+        }
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                return complain(
+                    format!("cannot read {shown}: {error}"),
+                    "may this user read it?",
+                );
+            }
+        };
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+        let source = self.sources.len();
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.sources.push(Source {
+            path: path.to_owned(),
+            text,
+        });
+        if let Err(error) = std::str::from_utf8(bytes) {
+            let start = error.valid_up_to();
+            let at = Some(Location {
+                source,
+                start,
+                end: start + '\u{fffd}'.len_utf8(),
+            });
+            let hint = Some("save the file as UTF-8".to_owned());
+            return self.problems.push(Problem {
+                at,
+                message: "this is not UTF-8".to_owned(),
+                hint,
+            });
+        }
+        let (mut file, problems) =
+            deserialize(source, &self.sources[source].text, self.environment);
+        self.problems.extend(problems);
+        let includes = std::mem::take(&mut file.include);
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        for certificate in file
+            .tls
+            .iter_mut()
+            .flat_map(|tls| &mut tls.value.certificates)
+        {
+            certificate.value.cert = folder.join(&certificate.value.cert);
+            certificate.value.key = folder.join(&certificate.value.key);
+        }
+        self.files.push((source, file));
+        for include in includes {
+            self.include(&folder, &include);
+        }
+    }
+
+    /// Reads what an `include` names: a file, or all that match a pattern, in the order of their names.
+    fn include(&mut self, folder: &Path, include: &Located<String>) {
+        if !include.contains(['*', '?', '[']) {
+            return self.read(&folder.join(&include.value), include.at);
+        }
+        // The folder is a path, not a pattern.
+        let pattern =
+            Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(&include.value);
+        match glob::glob(&pattern.to_string_lossy()) {
+            Ok(matches) => matches
+                .flatten()
+                .for_each(|path| self.read(&path, include.at)),
+            Err(error) => self.problems.push(Problem {
+                at: include.at,
+                message: format!("`{}` is not a pattern: {error}", include.value),
+                hint: Some("write it as \"conf.d/*.toml\"".to_owned()),
+            }),
+        }
+    }
+
+    /// Puts the files together and looks at the whole.
+    fn finish(mut self) -> Result<Config, Problems> {
+        let mut whole = File::default();
+        for (_, file) in std::mem::take(&mut self.files) {
+            self.once("server", &mut whole.server, file.server);
+            self.once("limits", &mut whole.limits, file.limits);
+            self.once("session", &mut whole.session, file.session);
+            match (&mut whole.tls, file.tls) {
+                (Some(first), Some(more)) if only_certificates(&more) => {
+                    first.value.certificates.extend(more.value.certificates);
+                }
+                (first, more) => self.once("tls", first, more),
+            }
+            for (name, pool) in file.pools {
+                if let Some(first) = whole.pools.get(&name) {
+                    self.twice(&format!("pools.{name}"), first.at, pool.at);
+                } else {
+                    whole.pools.insert(name, pool);
+                }
+            }
+            whole.routes.extend(file.routes);
+        }
+        let config = Config {
+            server: whole.server.map(|server| server.value).unwrap_or_default(),
+            limits: whole.limits.map(|limits| limits.value).unwrap_or_default(),
+            tls: whole.tls.map(|tls| tls.value).unwrap_or_default(),
+            session: whole
+                .session
+                .map(|session| session.value)
+                .unwrap_or_default(),
+            pools: whole.pools,
+            routes: whole.routes,
+            sources: self.sources.clone().into(),
+        };
+        // What is missing may be missing because it could not be read.
+        let broken = !self.problems.is_empty();
+        self.problems.extend(check(&config, broken));
+        match self.problems.is_empty() {
+            true => Ok(config),
+            false => Err(Problems::new(self.sources, self.problems)),
+        }
+    }
+
+    fn once<T>(&mut self, name: &str, first: &mut Option<Located<T>>, more: Option<Located<T>>) {
+        match (&first, more) {
+            (None, more) => *first = more,
+            (Some(first), Some(more)) => self.twice(name, first.at, more.at),
+            (Some(_), None) => {}
+        }
+    }
+
+    fn twice(&mut self, name: &str, first: Option<Location>, at: Option<Location>) {
+        let place = first.and_then(|first| {
+            let source = self.sources.get(first.source)?;
+            let line = source.text.get(..first.start)?.matches('\n').count() + 1;
+            Some(format!("{}:{line}", source.path.display()))
+        });
+        let place = place.unwrap_or_else(|| "another file".to_owned());
+        let message = format!("[{name}] stands in {place} already");
+        self.problems.push(Problem {
+            at,
+            message,
+            hint: Some("keep it in one file".to_owned()),
+        });
+    }
+}
+
+fn only_certificates(tls: &Tls) -> bool {
+    let default = Tls::default();
+    tls.min_version == default.min_version && tls.default.is_none() && tls.dev_ca == default.dev_ca
+}
+
+/// Far more than ten thousand routes need.
+const LARGEST: u64 = 16 << 20;
+/// Of all files together.
+const MOST_FILES: usize = 1000;

@@ -1,0 +1,24 @@
+//! What was written: the types of the configuration file, and how a file becomes them. Nothing here runs.
+
+mod check;
+mod document;
+mod environment;
+mod load;
+mod problem;
+mod reference;
+mod schema;
+mod target;
+mod values;
+mod words;
+
+pub use problem::{Located, Location, Problem, Problems, Source};
+pub use reference::{reference, schema};
+pub use schema::{
+    CertificateFiles, Config, Framework, Legs, Limits, Log, LogFormat, LogLevel, Only, Ping,
+    PingOverrides, Pool, ProxyProtocol, Route, Server, Session, SessionOverrides, Tls, TlsVersion,
+};
+pub use target::To;
+pub use values::{
+    Access, AdminAddress, BackendAddress, BadValue, Cidr, HostPattern, ListenAddress,
+    OriginPattern, PathPattern, Period, Rate, Scheme, Size,
+};

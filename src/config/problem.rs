@@ -1,0 +1,203 @@
+//! What is wrong with a configuration, and where: for people with the line itself, for machines as JSON.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::json;
+use std::{cell::Cell, fmt, ops::Deref, path::PathBuf, sync::Arc};
+
+/// A file that was read.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// As it was named.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// Bytes `start..end` of the `source`-th file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// Index into the sources.
+    pub source: usize,
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+/// A value and where it was written; nowhere, when it came from a flag or a default.
+#[derive(Debug, Clone)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Its place.
+    pub at: Option<Location>,
+}
+
+/// One thing wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, if it has a place.
+    pub at: Option<Location>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// All that is wrong, with the texts to show it in. Never empty.
+#[derive(Debug, Clone)]
+pub struct Problems {
+    /// The files.
+    pub sources: Arc<[Source]>,
+    /// In the order of the files, and of the lines in them.
+    pub list: Vec<Problem>,
+}
+
+// === impl Located ===
+
+impl<T> Located<T> {
+    /// Not from a file.
+    pub fn nowhere(value: T) -> Self {
+        Located { value, at: None }
+    }
+}
+
+impl<T> Deref for Located<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = toml::Spanned::<T>::deserialize(deserializer)?;
+        let span = spanned.span();
+        let at = Location {
+            source: SOURCE.get(),
+            start: span.start,
+            end: span.end,
+        };
+        Ok(Located {
+            value: spanned.into_inner(),
+            at: Some(at),
+        })
+    }
+}
+
+impl<T: Serialize> Serialize for Located<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Located<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// Says which file is being deserialized while `read` runs: serde hands no context down to the values.
+pub(super) fn in_source<T>(source: usize, read: impl FnOnce() -> T) -> T {
+    SOURCE.set(source);
+    read()
+}
+
+thread_local! {
+    static SOURCE: Cell<usize> = const { Cell::new(0) };
+}
+
+// === impl Problems ===
+
+impl Problems {
+    /// In the order in which somebody reading the files would come upon them.
+    pub(super) fn new(sources: Vec<Source>, mut list: Vec<Problem>) -> Self {
+        list.sort_by_key(|problem| problem.at.map(|at| (at.source, at.start)));
+        Problems {
+            sources: sources.into(),
+            list,
+        }
+    }
+
+    /// A JSON array of `{file, line, column, message, hint}`; file, line and column are `null` for what has no place.
+    /// Lines and columns (in characters) begin with 1.
+    pub fn json(&self) -> String {
+        let problem = |problem: &Problem| {
+            let place = problem.at.and_then(|at| self.place(at));
+            let (file, line, column) = match place {
+                Some((source, line, column)) => (
+                    Some(source.path.display().to_string()),
+                    Some(line),
+                    Some(column),
+                ),
+                None => (None, None, None),
+            };
+            json!({ "file": file, "line": line, "column": column, "message": problem.message, "hint": problem.hint })
+        };
+        let list: Vec<_> = self.list.iter().map(problem).collect();
+        format!("{:#}", serde_json::Value::Array(list))
+    }
+
+    /// Line and column, from 1, of a location.
+    fn place(&self, at: Location) -> Option<(&Source, usize, usize)> {
+        let source = self.sources.get(at.source)?;
+        let before = source.text.get(..at.start)?;
+        let line = before.matches('\n').count() + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
+        Some((source, line, column))
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.list.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            let title = Level::ERROR.primary_title(&problem.message);
+            let hint = problem.hint.as_ref().map(|hint| Level::HELP.message(hint));
+            let place = problem.at.and_then(|at| Some((at, self.place(at)?.0)));
+            let mut group = match place {
+                Some((at, source)) => {
+                    let end = at.end.clamp(at.start, source.text.len());
+                    let path = source.path.display().to_string();
+                    let mark =
+                        AnnotationKind::Primary.span(first_line(&source.text, at.start, end));
+                    title.element(Snippet::source(&source.text).path(path).annotation(mark))
+                }
+                None => Group::with_title(title),
+            };
+            if let Some(hint) = hint {
+                group = group.element(hint);
+            }
+            writeln!(f, "{}", Renderer::plain().render(&[group]))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A whole table is marked by its first line: what is wrong with it is said in words.
+fn first_line(text: &str, start: usize, end: usize) -> std::ops::Range<usize> {
+    let marked = text.get(start..end).unwrap_or_default();
+    let length = marked.find(['\n', '\r']).unwrap_or(marked.len());
+    start..start + length
+}

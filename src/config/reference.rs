@@ -1,0 +1,193 @@
+//! The JSON schema, for editors, and the reference, for people: both made from the types of the schema.
+
+use super::schema::File;
+use serde_json::{Map, Value};
+use std::fmt::Write;
+
+/// The JSON schema of the configuration file.
+pub fn schema() -> String {
+    format!("{:#}\n", Value::from(schemars::schema_for!(File)))
+}
+
+/// Every key with its type, its default and what it does, in Markdown.
+pub fn reference() -> String {
+    let schema = Value::from(schemars::schema_for!(File));
+    let book = Book {
+        definitions: schema.get("$defs"),
+    };
+    let mut text = String::from(
+        "# Configuration reference\n\nMade from the types by `lockgate schema --markdown`. Durations are written \
+         \"30s\", sizes \"16MiB\", rates \"10/s\"; `${NAME}` and `${NAME:-default}` in a string read the environment, \
+         `$$` is a dollar sign. Unknown keys are errors.\n",
+    );
+    book.section(&mut text, "", &schema);
+    text
+}
+
+struct Book<'a> {
+    definitions: Option<&'a Value>,
+}
+
+impl Book<'_> {
+    /// A table of keys for `schema`, and a section for each key that is a table itself.
+    fn section(&self, text: &mut String, path: &str, schema: &Value) {
+        let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+            return;
+        };
+        let mut deeper = Vec::new();
+        let mut rows = String::new();
+        for (key, property) in properties {
+            let inner = self.resolve(property);
+            let (heading, table) = match self.table(inner) {
+                Some((heading, table)) => (heading.replace("KEY", &join(path, key)), table),
+                None => {
+                    let _ = writeln!(
+                        rows,
+                        "| `{key}` | {} | {} | {} |",
+                        self.kind(property),
+                        default(property),
+                        description(property)
+                    );
+                    continue;
+                }
+            };
+            deeper.push((heading, join(path, key), description(property), table));
+        }
+        if !rows.is_empty() {
+            let _ = write!(
+                text,
+                "\n| key | takes | default | what it does |\n|---|---|---|---|\n{rows}"
+            );
+        }
+        for (heading, path, about, table) in deeper {
+            let _ = write!(text, "\n## `{heading}`\n\n{about}\n");
+            self.section(text, &path, table);
+        }
+    }
+
+    /// How a key is headed whose value is a table, a map of tables or a list of tables.
+    fn table<'v>(&'v self, schema: &'v Value) -> Option<(&'static str, &'v Value)> {
+        if schema.get("properties").is_some() {
+            return Some(("[KEY]", schema));
+        }
+        if let Some(each) = schema
+            .get("additionalProperties")
+            .map(|each| self.resolve(each))
+            && each.get("properties").is_some()
+        {
+            return Some(("[KEY.NAME]", each));
+        }
+        let each = self.resolve(schema.get("items")?);
+        each.get("properties").map(|_| ("[[KEY]]", each))
+    }
+
+    /// Follows `$ref`, and the one real alternative of an optional value.
+    fn resolve<'v>(&'v self, schema: &'v Value) -> &'v Value {
+        if let Some(name) = schema
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|name| name.rsplit('/').next())
+        {
+            return self
+                .definitions
+                .and_then(|definitions| definitions.get(name))
+                .unwrap_or(schema);
+        }
+        let alternatives = schema.get("anyOf").and_then(Value::as_array);
+        match alternatives.and_then(|all| {
+            all.iter()
+                .find(|one| one.get("type") != Some(&Value::from("null")))
+        }) {
+            Some(one) => self.resolve(one),
+            None => schema,
+        }
+    }
+
+    fn kind(&self, property: &Value) -> String {
+        let schema = self.resolve(property);
+        if let Some(words) = words(schema) {
+            return words
+                .iter()
+                .map(|word| format!("`\"{word}\"`"))
+                .collect::<Vec<_>>()
+                .join(" ");
+        }
+        let kind = match schema.get("type") {
+            Some(Value::Array(kinds)) => kinds
+                .iter()
+                .filter_map(Value::as_str)
+                .find(|kind| *kind != "null"),
+            kind => kind.and_then(Value::as_str),
+        };
+        match kind {
+            Some("array") => format!(
+                "list of {}",
+                schema
+                    .get("items")
+                    .map_or_else(String::new, |item| self.kind(item))
+            ),
+            Some("boolean") => "`true` `false`".to_owned(),
+            Some("integer") => "number".to_owned(),
+            Some("object") => "table".to_owned(),
+            _ => match schema
+                .get("examples")
+                .and_then(Value::as_array)
+                .and_then(|all| all.first())
+            {
+                Some(example) => format!("such as `{example}`"),
+                None => "text".to_owned(),
+            },
+        }
+    }
+}
+
+/// The words an enumeration takes.
+fn words(schema: &Value) -> Option<Vec<&str>> {
+    if let Some(all) = schema.get("enum").and_then(Value::as_array) {
+        return Some(all.iter().filter_map(Value::as_str).collect());
+    }
+    let all = schema.get("oneOf").and_then(Value::as_array)?;
+    Some(
+        all.iter()
+            .filter_map(|one| one.get("const").and_then(Value::as_str))
+            .collect(),
+    )
+}
+
+fn default(property: &Value) -> String {
+    match property.get("default") {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::Object(table)) => format!("`{}`", inline(table)),
+        Some(value) => format!("`{value}`"),
+    }
+}
+
+/// As TOML writes a table in one line.
+fn inline(table: &Map<String, Value>) -> String {
+    let pairs: Vec<_> = table
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| format!("{key} = {value}"))
+        .collect();
+    if pairs.is_empty() {
+        "{}".to_owned()
+    } else {
+        format!("{{ {} }}", pairs.join(", "))
+    }
+}
+
+fn description(property: &Value) -> String {
+    property
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .replace('\n', " ")
+        .replace('|', "\\|")
+}
+
+fn join(path: &str, key: &str) -> String {
+    match path {
+        "" => key.to_owned(),
+        path => format!("{path}.{key}"),
+    }
+}

@@ -1,0 +1,56 @@
+//! The shape of the file. Defaults stand here and nowhere else; each field's comment is its line in the reference.
+
+mod route;
+mod server;
+mod session;
+mod tls;
+
+pub use route::{Framework, Only, Pool, Route};
+pub(super) use route::{UNNAMED, every_path, everybody, same_host};
+pub use server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server};
+pub use session::{Legs, Ping, PingOverrides, Session, SessionOverrides};
+pub use tls::{CertificateFiles, Tls, TlsVersion};
+
+use super::{Located, Source};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A whole configuration: one file with its includes, or the flags of `lockgate run --to`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[session]`: the defaults of every route.
+    pub session: Session,
+    /// `[pools.NAME]`
+    pub pools: BTreeMap<String, Located<Pool>>,
+    /// `[[routes]]`, in the order written.
+    pub routes: Vec<Located<Route>>,
+    /// What was read, to point into.
+    pub sources: Arc<[Source]>,
+}
+
+/// The configuration of Lockgate: one file, with those it includes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    /// Files that are read as if they stood here: paths or patterns such as "conf.d/*.toml", relative to this file.
+    pub(super) include: Vec<Located<String>>,
+    /// Where to listen, whom to believe, what to log.
+    pub(super) server: Option<Located<Server>>,
+    /// Connections, before anything is known of a route.
+    pub(super) limits: Option<Located<Limits>>,
+    /// Certificates.
+    pub(super) tls: Option<Located<Tls>>,
+    /// WebSockets: the defaults of every route.
+    pub(super) session: Option<Located<Session>>,
+    /// Named sets of backends.
+    pub(super) pools: BTreeMap<String, Located<Pool>>,
+    /// Rules over host, path and handshake, each with a target. The most specific wins; ties go to the first.
+    pub(super) routes: Vec<Located<Route>>,
+}

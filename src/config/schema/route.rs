@@ -1,0 +1,132 @@
+//! `[pools.NAME]` and `[[routes]]`.
+
+use super::{
+    super::{BackendAddress, Cidr, HostPattern, Located, OriginPattern, PathPattern},
+    server::default,
+    session::SessionOverrides,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+
+/// `[pools.NAME]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Where its servers listen. The one with the fewest sessions and requests gets the next.
+    pub backends: Vec<Located<BackendAddress>>,
+}
+
+/// One of `[[routes]]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Its identity; required when there are several routes.
+    #[serde(default = "unnamed")]
+    #[schemars(with = "String")]
+    pub name: Located<String>,
+    /// Names that clients use: "chat.example.com", "*.example.com" (all below), "*" (any).
+    pub hosts: Vec<HostPattern>,
+    /// "/ws" (exact), "/ws/*" (this and all below) or "~ ^/room/[0-9]+$" (a regular expression).
+    #[serde(default = "every_path")]
+    pub path: PathPattern,
+    /// Matches only if the client offers one of these subprotocols; []: no condition.
+    #[serde(default)]
+    pub subprotocols: Vec<String>,
+    /// Matches only if the request has all these headers with these values.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// "websocket": other requests get 426; "http": WebSockets get 404.
+    #[serde(default)]
+    pub only: Only,
+    /// The pool that requests go to. Either this or `to`.
+    #[serde(default)]
+    pub pool: Option<Located<String>>,
+    /// The one backend that requests go to, such as "ws://127.0.0.1:8765". Either this or `pool`.
+    #[serde(default)]
+    pub to: Option<Located<BackendAddress>>,
+    /// A path prefix, such as "/ws", that is taken off before forwarding and told as X-Forwarded-Prefix.
+    #[serde(default, deserialize_with = "prefix")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub strip_prefix: Option<String>,
+    /// The backend's server, for what it expects of X-Forwarded-Proto and -Prefix.
+    #[serde(default)]
+    pub framework: Framework,
+    /// Pages that may open WebSockets: "same-host", "https://example.com", "*.example.com", "*". Ports are ignored; clients that are no browsers send no Origin, and pass.
+    #[serde(default = "same_host")]
+    pub origins: Vec<OriginPattern>,
+    /// Networks of clients that may pass.
+    #[serde(default = "everybody")]
+    pub allow: Vec<Cidr>,
+    /// Networks of clients that may not; beats allow.
+    #[serde(default)]
+    pub deny: Vec<Cidr>,
+    /// What differs from [session].
+    #[serde(default)]
+    pub session: SessionOverrides,
+}
+
+/// `routes.only`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Only {
+    /// WebSockets and plain HTTP.
+    #[default]
+    Any,
+    /// WebSockets alone.
+    Websocket,
+    /// Plain HTTP alone.
+    Http,
+}
+
+/// `routes.framework`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Framework {
+    /// What most servers expect.
+    #[default]
+    #[serde(rename = "")]
+    None,
+    /// websockets
+    Websockets,
+    /// uvicorn: FastAPI, Starlette, Django
+    Uvicorn,
+    /// hypercorn: Quart
+    Hypercorn,
+    /// Daphne: Django Channels
+    Daphne,
+    /// Tornado
+    Tornado,
+    /// aiohttp
+    Aiohttp,
+    /// Autobahn
+    Autobahn,
+    /// Flask with Flask-Sock
+    Flask,
+    /// python-socketio
+    Socketio,
+}
+
+/// The name of a route without one; several routes cannot be without.
+pub(in crate::config) const UNNAMED: &str = "default";
+
+fn unnamed() -> Located<String> {
+    Located::nowhere(UNNAMED.to_owned())
+}
+
+pub(in crate::config) fn every_path() -> PathPattern {
+    default("/*")
+}
+
+pub(in crate::config) fn same_host() -> Vec<OriginPattern> {
+    vec![OriginPattern::SameHost]
+}
+
+pub(in crate::config) fn everybody() -> Vec<Cidr> {
+    vec![default("0.0.0.0/0"), default("::/0")]
+}
+
+fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let prefix = String::deserialize(deserializer)?;
+    Ok((!prefix.is_empty()).then_some(prefix))
+}

@@ -1,0 +1,206 @@
+//! `[server]` and `[limits]`.
+
+use super::super::{
+    Access, AdminAddress, BadValue, Cidr, ListenAddress, Located, Period, Rate, Size,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::{net::SocketAddr, str::FromStr};
+
+/// `[server]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// TLS listeners. "[::]:443" takes IPv4 too.
+    pub https: Vec<Located<ListenAddress>>,
+    /// Clear-text listeners: they redirect to https. [] for none.
+    pub http: Vec<Located<ListenAddress>>,
+    /// Where status and commands are answered: an address on loopback, "unix:/path", or "off".
+    pub admin: Located<AdminAddress>,
+    /// Where /metrics, /healthz and /readyz alone are answered, for Prometheus and the kubelet, such as "0.0.0.0:9181"; or "off".
+    #[serde(deserialize_with = "metrics")]
+    #[schemars(with = "String", extend("default" = "off"))]
+    pub metrics: Option<Located<SocketAddr>>,
+    /// "require": every connection begins with a PROXY v1 or v2 header, from one of trusted_proxies.
+    pub proxy_protocol: ProxyProtocol,
+    /// Networks whose PROXY header and X-Forwarded-* are believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// What is logged to stderr, and how.
+    pub log: Log,
+    /// Where access lines go: "stdout", "off", or a file.
+    pub access: Access,
+}
+
+/// `server.proxy_protocol`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// No header is expected.
+    Off,
+    /// Every connection must begin with one, from a trusted proxy.
+    Require,
+}
+
+/// `server.log`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The least level that is written.
+    pub level: LogLevel,
+    /// Lines for people or for machines; also the format of access lines.
+    pub format: LogFormat,
+}
+
+/// A log level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// The operator must act.
+    Error,
+    /// Surprising, but handled.
+    Warn,
+    /// The life of the process.
+    Info,
+    /// Each connection.
+    Debug,
+    /// Each request.
+    Trace,
+}
+
+/// Lines for people or for machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Open connections; 0: as many as the descriptor limit allows, which is raised to the hard one at start.
+    pub connections: u32,
+    /// Live sessions; 0: as many as the descriptor limit allows.
+    pub sessions: u32,
+    /// Open connections of one address, IPv6 by /64; 0: no limit.
+    pub connections_per_ip: u32,
+    /// New connections of one address, IPv6 by /64; "0/s": no limit.
+    #[serde(deserialize_with = "rate")]
+    #[schemars(with = "Rate", extend("default" = "0/s"))]
+    pub accepts_per_ip: Option<Rate>,
+    /// From accept to the end of the TLS handshake.
+    pub tls_handshake: Period,
+    /// From a request's first byte to the end of its head.
+    pub request_head: Period,
+    /// Without a byte of a request's body, or of an answer taken.
+    pub body_idle: Period,
+    /// Between two requests of a connection.
+    pub idle: Period,
+    /// Bytes of a request's head.
+    pub head_size: Size,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            https: vec![Located::nowhere(default("[::]:443"))],
+            http: vec![Located::nowhere(default("[::]:80"))],
+            admin: Located::nowhere(default("127.0.0.1:9180")),
+            metrics: None,
+            proxy_protocol: ProxyProtocol::Off,
+            trusted_proxies: Vec::new(),
+            log: Log::default(),
+            access: Access::Stdout,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            level: LogLevel::Info,
+            format: LogFormat::Text,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 0,
+            sessions: 0,
+            connections_per_ip: 0,
+            accepts_per_ip: None,
+            tls_handshake: default("10s"),
+            request_head: default("10s"),
+            body_idle: default("60s"),
+            idle: default("60s"),
+            head_size: default("16KiB"),
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        Ok(match text {
+            "error" => LogLevel::Error,
+            "warn" => LogLevel::Warn,
+            "info" => LogLevel::Info,
+            "debug" => LogLevel::Debug,
+            "trace" => LogLevel::Trace,
+            _ => {
+                return Err(BadValue::new(
+                    format!("`{text}` is not a log level"),
+                    "error, warn, info, debug and trace are",
+                ));
+            }
+        })
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        Ok(match text {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            _ => {
+                return Err(BadValue::new(
+                    format!("`{text}` is not a format"),
+                    "text and json are",
+                ));
+            }
+        })
+    }
+}
+
+fn metrics<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Located<SocketAddr>>, D::Error> {
+    let written = Located::<String>::deserialize(deserializer)?;
+    if written.value == "off" {
+        return Ok(None);
+    }
+    let address: ListenAddress = written.value.parse().map_err(BadValue::into_error)?;
+    Ok(Some(Located {
+        value: address.0,
+        at: written.at,
+    }))
+}
+
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rate>, D::Error> {
+    let rate = Rate::deserialize(deserializer)?;
+    Ok((rate.count > 0).then_some(rate))
+}
+
+/// A default, written as users would.
+pub(super) fn default<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse()
+        .expect("the defaults are right, which the tests show")
+}

@@ -1,0 +1,59 @@
+//! `[tls]`.
+
+use super::super::Located;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::path::PathBuf;
+
+/// `[tls]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The least version that is spoken: "1.2" or "1.3".
+    pub min_version: TlsVersion,
+    /// PEM files; which names they are for stands in them. Paths are relative to the file that names them.
+    pub certificates: Vec<Located<CertificateFiles>>,
+    /// A name whose certificate answers unknown or absent SNI; "": such clients get an alert.
+    #[serde(deserialize_with = "name")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub default: Option<Located<String>>,
+    /// Routed hosts without a certificate get one from a development CA on this machine (`lockgate cert trust`).
+    pub dev_ca: bool,
+}
+
+/// `tls.min_version`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+/// One of `tls.certificates`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// The chain, the certificate of the server first.
+    pub cert: PathBuf,
+    /// Its private key, without a password.
+    pub key: PathBuf,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls {
+            min_version: TlsVersion::V1_2,
+            certificates: Vec::new(),
+            default: None,
+            dev_ca: false,
+        }
+    }
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Located<String>>, D::Error> {
+    let name = Located::<String>::deserialize(deserializer)?;
+    Ok((!name.value.is_empty()).then_some(name))
+}

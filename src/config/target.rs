@@ -1,0 +1,74 @@
+//! A configuration without a file: what `lockgate run --to` stands for.
+
+use super::{
+    BackendAddress, Config, Framework, HostPattern, Limits, ListenAddress, Located, Only,
+    OriginPattern, Route, Server, Session, SessionOverrides, Tls,
+    schema::{UNNAMED, every_path, everybody, same_host},
+};
+use std::{collections::BTreeMap, net::Ipv6Addr};
+
+/// The flags of `lockgate run --to`; what is empty takes its default.
+#[derive(Debug, Clone)]
+pub struct To {
+    /// The server to stand in front of.
+    pub to: BackendAddress,
+    /// Any host, if empty.
+    pub hosts: Vec<HostPattern>,
+    /// `[::]:8443`, if empty: a port that needs no privilege.
+    pub listen: Vec<ListenAddress>,
+    /// Pages of the same host, if empty.
+    pub origins: Vec<OriginPattern>,
+}
+
+impl Config {
+    /// One route to one backend, with certificates from the development CA.
+    pub fn for_target(to: To) -> Config {
+        let or = |given: Vec<HostPattern>| {
+            if given.is_empty() {
+                vec![HostPattern::Any]
+            } else {
+                given
+            }
+        };
+        let listen = match to.listen.is_empty() {
+            true => vec![ListenAddress((Ipv6Addr::UNSPECIFIED, 8443).into())],
+            false => to.listen,
+        };
+        let route = Route {
+            name: Located::nowhere(UNNAMED.to_owned()),
+            hosts: or(to.hosts),
+            path: every_path(),
+            subprotocols: Vec::new(),
+            headers: BTreeMap::new(),
+            only: Only::Any,
+            pool: None,
+            to: Some(Located::nowhere(to.to)),
+            strip_prefix: None,
+            framework: Framework::None,
+            origins: if to.origins.is_empty() {
+                same_host()
+            } else {
+                to.origins
+            },
+            allow: everybody(),
+            deny: Vec::new(),
+            session: SessionOverrides::default(),
+        };
+        Config {
+            server: Server {
+                https: listen.into_iter().map(Located::nowhere).collect(),
+                http: Vec::new(),
+                ..Server::default()
+            },
+            limits: Limits::default(),
+            tls: Tls {
+                dev_ca: true,
+                ..Tls::default()
+            },
+            session: Session::default(),
+            pools: BTreeMap::new(),
+            routes: vec![Located::nowhere(route)],
+            sources: [].into(),
+        }
+    }
+}

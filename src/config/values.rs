@@ -1,0 +1,14 @@
+//! Values with one constructor, `FromStr`; what parsed needs no second check.
+//!
+//! `Display` writes the form that parses to the same value.
+
+mod address;
+mod amount;
+mod pattern;
+mod text;
+
+pub use address::{Access, AdminAddress, BackendAddress, Cidr, ListenAddress, Scheme};
+pub use amount::{Period, Rate, Size};
+pub use pattern::{HostPattern, OriginPattern, PathPattern};
+pub use text::BadValue;
+pub(super) use text::SEPARATOR;

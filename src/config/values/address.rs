@@ -1,0 +1,396 @@
+//! Where to listen, where to connect, who is trusted.
+
+use super::text::{BadValue, text_value};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
+
+/// Where to listen: "[::]:443", "127.0.0.1:8443", or ":443" for every address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListenAddress(pub SocketAddr);
+
+/// A network, "10.0.0.0/8"; a plain address is its /32 or /128. IPv4-mapped IPv6 is unmapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr(pub ipnet::IpNet);
+
+/// Where a backend listens: "ws://10.0.0.1:8765", or "http://app:8000", which means the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BackendAddress {
+    /// How to speak.
+    pub scheme: Scheme,
+    /// Name or address; an IPv6 one without brackets.
+    pub host: Box<str>,
+    /// 80 if none was written.
+    pub port: u16,
+}
+
+/// How to speak to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// `ws://` and `http://`: without TLS.
+    Plain,
+}
+
+/// `server.admin`: where status and commands are answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// "off"
+    Off,
+    /// "127.0.0.1:9180"
+    Tcp(SocketAddr),
+    /// "unix:/run/lockgate/admin.sock"
+    Unix(PathBuf),
+}
+
+/// `server.access`: where access lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// "off"
+    Off,
+    /// "stdout"
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+text_value!(
+    ListenAddress,
+    "an address and a port, such as \"[::]:443\"",
+    ["[::]:443", "127.0.0.1:8443"]
+);
+text_value!(
+    Cidr,
+    "a network, such as \"10.0.0.0/8\"",
+    ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"]
+);
+text_value!(
+    BackendAddress,
+    "a backend's address, such as \"ws://127.0.0.1:8765\"",
+    ["ws://127.0.0.1:8765", "http://app:8000"]
+);
+text_value!(
+    AdminAddress,
+    "an address on loopback, \"unix:/path\" or \"off\"",
+    ["127.0.0.1:9180", "unix:/run/lockgate/admin.sock", "off"]
+);
+text_value!(
+    Access,
+    "\"stdout\", \"off\" or a file",
+    ["stdout", "off", "/var/log/lockgate/access.log"]
+);
+
+// === impl ListenAddress ===
+
+impl FromStr for ListenAddress {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        if let Some(port) = text.strip_prefix(':')
+            && let Ok(port) = port.parse()
+        {
+            return Ok(ListenAddress((Ipv6Addr::UNSPECIFIED, port).into()));
+        }
+        text.parse().map(ListenAddress).map_err(|_| {
+            BadValue::new(
+                format!("`{text}` is not an address and a port"),
+                "write it as \"[::]:443\" (every address, IPv4 too), \"0.0.0.0:443\" or \"127.0.0.1:8443\"; names are not resolved",
+            )
+        })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// === impl Cidr ===
+
+impl Cidr {
+    /// Whether `address`, unmapped, lies in the network.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let bad = || {
+            BadValue::new(
+                format!("`{text}` is not a network"),
+                "write it as \"10.0.0.0/8\", \"2001:db8::/32\" or, for one address, \"192.0.2.7\"",
+            )
+        };
+        let Some((address, length)) = text.split_once('/') else {
+            return text
+                .parse()
+                .map(|address: IpAddr| Cidr(address.to_canonical().into()))
+                .map_err(|_| bad());
+        };
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
+        let length: u8 = length.parse().map_err(|_| bad())?;
+        let (address, length) = match (address, address.to_canonical()) {
+            (IpAddr::V6(_), v4 @ IpAddr::V4(_)) => (v4, length.checked_sub(96).ok_or_else(bad)?),
+            (as_written, _) => (as_written, length),
+        };
+        ipnet::IpNet::new(address, length)
+            .map(Cidr)
+            .map_err(|_| bad())
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// === impl BackendAddress ===
+
+impl FromStr for BackendAddress {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let bad = |why: &str| {
+            BadValue::new(
+                format!("`{text}` is not a backend's address: {why}"),
+                "write it as \"ws://127.0.0.1:8765\"",
+            )
+        };
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err(bad("it does not begin with ws://"));
+        };
+        if !matches!(scheme, "ws" | "http") {
+            return Err(BadValue::new(
+                format!("`{scheme}://` is not supported for backends"),
+                "ws:// and http:// are: Lockgate ends the TLS, the backend listens without it",
+            ));
+        }
+        let authority: http::uri::Authority =
+            rest.parse()
+                .map_err(|_| match rest.contains(['/', '?', '#']) {
+                    true => bad("it has a path, a query or a fragment; paths are for routes"),
+                    false => bad("the host or the port is wrong"),
+                })?;
+        if authority.as_str().contains('@') {
+            return Err(bad("it has a user name"));
+        }
+        let host = authority.host();
+        let name = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let (host_len, whole) = (host.len(), authority.as_str());
+        let port = match whole
+            .get(host_len..)
+            .and_then(|rest| rest.strip_prefix(':'))
+        {
+            None => 80,
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|port| *port > 0)
+                .ok_or_else(|| bad("the port is not 1 to 65535"))?,
+        };
+        if name.is_empty() || (host != name && name.parse::<Ipv6Addr>().is_err()) {
+            return Err(bad("the host is wrong"));
+        }
+        Ok(BackendAddress {
+            scheme: Scheme::Plain,
+            host: name.to_ascii_lowercase().into(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for BackendAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "ws://[{}]:{}", self.host, self.port),
+            false => write!(f, "ws://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+// === impl AdminAddress ===
+
+impl FromStr for AdminAddress {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        if text == "off" {
+            return Ok(AdminAddress::Off);
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.starts_with('/') {
+                true => Ok(AdminAddress::Unix(path.into())),
+                false => Err(BadValue::new(
+                    format!("`{text}` does not name a whole path"),
+                    "write it as \"unix:/run/lockgate/admin.sock\"",
+                )),
+            };
+        }
+        let address: SocketAddr = text.parse().map_err(|_| {
+            BadValue::new(
+                format!("`{text}` is neither an address with a port nor a socket"),
+                "write it as \"127.0.0.1:9180\", \"unix:/run/lockgate/admin.sock\" or \"off\"",
+            )
+        })?;
+        if !address.ip().to_canonical().is_loopback() {
+            return Err(BadValue::new(
+                format!(
+                    "`{text}` can be reached from other machines, and the admin surface has no password"
+                ),
+                "use 127.0.0.1 or a Unix socket; for Prometheus and the kubelet there is server.metrics",
+            ));
+        }
+        Ok(AdminAddress::Tcp(address))
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdminAddress::Off => f.write_str("off"),
+            AdminAddress::Tcp(address) => address.fmt(f),
+            AdminAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+// === impl Access ===
+
+impl FromStr for Access {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        match text {
+            "off" => Ok(Access::Off),
+            "stdout" => Ok(Access::Stdout),
+            "" => Err(BadValue::new(
+                "an empty name is no file",
+                "write \"stdout\", \"off\" or a file's path",
+            )),
+            file => Ok(Access::File(file.into())),
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Access::Off => f.write_str("off"),
+            Access::Stdout => f.write_str("stdout"),
+            Access::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends() {
+        for (text, shown) in [
+            ("ws://127.0.0.1:8765", "ws://127.0.0.1:8765"),
+            ("http://App:8000", "ws://app:8000"),
+            ("ws://chat", "ws://chat:80"),
+            ("ws://[::1]:9000", "ws://[::1]:9000"),
+        ] {
+            let address: BackendAddress = text.parse().unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(shown.parse::<BackendAddress>().unwrap(), address);
+        }
+        for bad in [
+            "",
+            "127.0.0.1:8765",
+            "ws://",
+            "ws://:80",
+            "wss://a:1",
+            "unix:/run/a",
+            "ws://a:0",
+            "ws://a:70000",
+            "ws://a:",
+            "ws://a/b",
+            "ws://a?b",
+            "ws://u@a",
+            "ws://[::g]:1",
+            "ws://a b",
+            "ftp://a",
+        ] {
+            assert!(bad.parse::<BackendAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn listeners() {
+        for (text, shown) in [
+            (":443", "[::]:443"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), shown);
+        }
+        for bad in ["", "443", "localhost:443", "127.0.0.1", ":70000", "::1:1:"] {
+            assert!(bad.parse::<ListenAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks() {
+        for (text, inside, outside) in [
+            ("10.0.0.0/8", "10.1.2.3", "11.0.0.1"),
+            ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", "11.0.0.1"),
+            ("2001:db8::/32", "2001:db8::1", "2001:db9::1"),
+        ] {
+            let network: Cidr = text.parse().unwrap();
+            assert!(network.contains(inside.parse().unwrap()), "{text} {inside}");
+            assert!(
+                !network.contains(outside.parse().unwrap()),
+                "{text} {outside}"
+            );
+        }
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "a/8",
+            "::/129",
+            "::ffff:1.2.3.4/8",
+            "10.0.0.0/",
+        ] {
+            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_admin_surface_stays_on_this_machine() {
+        for good in [
+            "off",
+            "127.0.0.1:9180",
+            "[::1]:9180",
+            "unix:/run/lockgate.sock",
+        ] {
+            assert_eq!(good.parse::<AdminAddress>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "on",
+            "0.0.0.0:9180",
+            "[::]:9180",
+            "192.0.2.1:1",
+            "unix:relative",
+            "127.0.0.1",
+        ] {
+            assert!(bad.parse::<AdminAddress>().is_err(), "{bad}");
+        }
+    }
+}

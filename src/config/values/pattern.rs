@@ -1,0 +1,369 @@
+//! Which hosts, which paths, which origins.
+
+use super::text::{BadValue, text_value};
+use regex::{Regex, RegexBuilder};
+use std::{fmt, net::IpAddr, str::FromStr};
+
+/// "chat.example.com", "*.example.com" (any name below), "*" (any). Lower case; an IPv6 address without brackets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// Any host.
+    Any,
+    /// All below this suffix, which is held without "*.".
+    Under(Box<str>),
+    /// Just this one.
+    Exact(Box<str>),
+}
+
+/// "/ws" (exact), "/ws/*" (this and all below, by whole segments), "~ ^/room/[0-9]+$" (a regular expression).
+#[derive(Debug, Clone)]
+pub enum PathPattern {
+    /// The whole path.
+    Exact(Box<str>),
+    /// The path and all below it; held without "/*", so "" is all paths.
+    Prefix(Box<str>),
+    /// A regular expression over the normalised path.
+    Regex(Regex),
+}
+
+/// "same-host", "*", "https://example.com", "example.com", "*.example.com"; ports are ignored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OriginPattern {
+    /// The page's host is the request's host.
+    SameHost,
+    /// Any page.
+    Any,
+    /// Pages of this host.
+    Host {
+        /// Only with this scheme, if one was written.
+        scheme: Option<Box<str>>,
+        /// The host.
+        host: HostPattern,
+    },
+}
+
+text_value!(
+    HostPattern,
+    "a host, such as \"chat.example.com\", \"*.example.com\" or \"*\"",
+    ["chat.example.com", "*.example.com", "*"]
+);
+text_value!(
+    PathPattern,
+    "a path, such as \"/ws\", \"/ws/*\" or \"~ ^/room/[0-9]+$\"",
+    ["/ws", "/ws/*", "~ ^/room/[0-9]+$"]
+);
+text_value!(
+    OriginPattern,
+    "an origin, such as \"same-host\", \"https://example.com\" or \"*\"",
+    ["same-host", "https://example.com", "*"]
+);
+
+// === impl HostPattern ===
+
+impl FromStr for HostPattern {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let bad = |why: &str, hint: &str| {
+            Err(BadValue::new(
+                format!("`{text}` is not a host: {why}"),
+                hint,
+            ))
+        };
+        if text == "*" {
+            return Ok(HostPattern::Any);
+        }
+        if let Some(inside) = text.strip_prefix('[') {
+            return match inside.strip_suffix(']').map(str::parse::<IpAddr>) {
+                Some(Ok(address @ IpAddr::V6(_))) => {
+                    Ok(HostPattern::Exact(address.to_string().into()))
+                }
+                _ => bad(
+                    "what stands in brackets is no IPv6 address",
+                    "write it as \"[::1]\", without a port",
+                ),
+            };
+        }
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(HostPattern::Exact(address.to_string().into()));
+        }
+        if text.contains("://") || text.contains('/') {
+            return bad(
+                "it has a scheme or a path",
+                "write the name alone, such as \"chat.example.com\"; paths go into `path`",
+            );
+        }
+        if text.contains(':') {
+            return bad(
+                "it has a port",
+                "write the name alone: ports are for server.https",
+            );
+        }
+        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let (under, labels) = match name.strip_prefix("*.") {
+            Some(suffix) => (true, suffix),
+            None => (false, &*name),
+        };
+        if labels.contains('*') {
+            return bad(
+                "`*` may only be its whole first label",
+                "write it as \"*.example.com\" or \"*\"",
+            );
+        }
+        if !labels.is_ascii() {
+            return bad(
+                "it is not ASCII",
+                "write international names as browsers send them: xn--…",
+            );
+        }
+        let label_is_good = |label: &str| {
+            let letters = label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+            !label.is_empty()
+                && label.len() <= 63
+                && letters
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        if labels.len() > 253 || !labels.split('.').all(label_is_good) {
+            return bad(
+                "it is no name that DNS could hold",
+                "write it as \"chat.example.com\"",
+            );
+        }
+        Ok(match under {
+            true => HostPattern::Under(labels.into()),
+            false => HostPattern::Exact(labels.into()),
+        })
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostPattern::Any => f.write_str("*"),
+            HostPattern::Under(suffix) => write!(f, "*.{suffix}"),
+            HostPattern::Exact(host) if host.contains(':') => write!(f, "[{host}]"),
+            HostPattern::Exact(host) => f.write_str(host),
+        }
+    }
+}
+
+// === impl PathPattern ===
+
+impl FromStr for PathPattern {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        if let Some(expression) = text.strip_prefix("~ ") {
+            let built = RegexBuilder::new(expression).size_limit(REGEX_SIZE).build();
+            return built.map(PathPattern::Regex).map_err(|error| {
+                let why = error.to_string();
+                let why = why
+                    .lines()
+                    .last()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ")
+                    .to_owned();
+                BadValue::new(
+                    format!("`{expression}` is not a regular expression: {why}"),
+                    "such as \"~ ^/room/[0-9]+$\"",
+                )
+            });
+        }
+        if !text.starts_with('/') {
+            return Err(BadValue::new(
+                format!("`{text}` is not a path"),
+                "a path begins with \"/\", a regular expression with \"~ \"",
+            ));
+        }
+        let (path, prefix) = match text.strip_suffix("/*") {
+            Some(prefix) => (prefix, true),
+            None => (text, false),
+        };
+        let odd = |c: char| !c.is_ascii_graphic() || "*?#\\".contains(c);
+        if path.contains(odd) {
+            return Err(BadValue::new(
+                format!(
+                    "`{text}` has a character that no path has, or a `*` that does not end it as \"/*\""
+                ),
+                "write it as \"/ws\", \"/ws/*\" or \"~ ^/room/[0-9]+$\"; escape others as %XX",
+            ));
+        }
+        if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+            return Err(BadValue::new(
+                format!("`{text}` has dot segments"),
+                "write the path that is meant: requests are compared without them",
+            ));
+        }
+        Ok(match prefix {
+            true => PathPattern::Prefix(path.into()),
+            false => PathPattern::Exact(path.into()),
+        })
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PathPattern::Exact(path) => f.write_str(path),
+            PathPattern::Prefix(prefix) => write!(f, "{prefix}/*"),
+            PathPattern::Regex(regex) => write!(f, "~ {regex}"),
+        }
+    }
+}
+
+// === impl OriginPattern ===
+
+impl FromStr for OriginPattern {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        match text {
+            "same-host" => return Ok(OriginPattern::SameHost),
+            "*" => return Ok(OriginPattern::Any),
+            _ => {}
+        }
+        let bad = || {
+            BadValue::new(
+                format!("`{text}` is not an origin"),
+                "write it as \"https://example.com\", \"*.example.com\", \"same-host\" or \"*\"",
+            )
+        };
+        let (scheme, host) = match text.split_once("://") {
+            Some((scheme, host)) => (Some(scheme), host.strip_suffix('/').unwrap_or(host)),
+            None => (None, text),
+        };
+        let known = |scheme: &str| {
+            !scheme.is_empty()
+                && scheme
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        };
+        if scheme.is_some_and(|scheme| !known(scheme)) {
+            return Err(bad());
+        }
+        // A port is what browsers add; it is ignored here as it is in the comparison.
+        let without_port = match host.rsplit_once(':') {
+            Some((name, port))
+                if port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']')) =>
+            {
+                name
+            }
+            _ => host,
+        };
+        let host = without_port.parse().map_err(|_| bad())?;
+        Ok(OriginPattern::Host {
+            scheme: scheme.map(|scheme| scheme.to_ascii_lowercase().into()),
+            host,
+        })
+    }
+}
+
+impl fmt::Display for OriginPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OriginPattern::SameHost => f.write_str("same-host"),
+            OriginPattern::Any => f.write_str("*"),
+            OriginPattern::Host {
+                scheme: Some(scheme),
+                host,
+            } => write!(f, "{scheme}://{host}"),
+            OriginPattern::Host { scheme: None, host } => host.fmt(f),
+        }
+    }
+}
+
+/// What a compiled expression may take, in bytes: a hundred times what paths need.
+const REGEX_SIZE: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for (text, shown) in [
+            ("Chat.Example.com.", "chat.example.com"),
+            ("*.example.com", "*.example.com"),
+            ("*", "*"),
+            ("localhost", "localhost"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("[::1]", "[::1]"),
+            ("::1", "[::1]"),
+            ("chat_1", "chat_1"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ] {
+            let pattern: HostPattern = text.parse().unwrap();
+            assert_eq!(pattern.to_string(), shown);
+            assert_eq!(shown.parse::<HostPattern>().unwrap(), pattern);
+        }
+        for bad in [
+            "",
+            ".",
+            "a..b",
+            "a:443",
+            "https://a",
+            "a/b",
+            "a b",
+            "*a.b",
+            "a.*.b",
+            "**",
+            "*.",
+            "bücher.example",
+            "-a.b",
+            "[::1]:443",
+            "[1.2.3.4]",
+            "user@a",
+        ] {
+            assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths() {
+        for text in ["/", "/ws", "/ws/*", "/*", "/a/b%20c", "~ ^/room/[0-9]+$"] {
+            assert_eq!(text.parse::<PathPattern>().unwrap().to_string(), text);
+        }
+        assert!(matches!("/*".parse(), Ok(PathPattern::Prefix(prefix)) if prefix.is_empty()));
+        for bad in [
+            "", "ws", "*", "/ws*", "/a/*/b", "/a b", "/a?b", "/a#b", "/ü", "/a/../b", "~ (", "~^/",
+            "/a\\b",
+        ] {
+            assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
+        }
+        assert!(
+            format!("~ {}", "(a{1000}){1000}")
+                .parse::<PathPattern>()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn origins() {
+        for (text, shown) in [
+            ("same-host", "same-host"),
+            ("*", "*"),
+            ("https://Example.com:8443", "https://example.com"),
+            ("https://example.com/", "https://example.com"),
+            ("*.example.com", "*.example.com"),
+            ("http://localhost:3000", "http://localhost"),
+            ("http://[::1]:3000", "http://[::1]"),
+            ("capacitor://localhost", "capacitor://localhost"),
+        ] {
+            assert_eq!(text.parse::<OriginPattern>().unwrap().to_string(), shown);
+        }
+        for bad in [
+            "",
+            "https://",
+            "://a",
+            "https://a/b",
+            "https://a b",
+            "same_host!",
+            "null://",
+        ] {
+            assert!(bad.parse::<OriginPattern>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! How a value that is written as a string gets out of a file: by its `FromStr`, with its own words for what is wrong.
+
+use std::fmt;
+
+/// Why a string is not such a value, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadValue {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+// === impl BadValue ===
+
+impl BadValue {
+    pub(in crate::config) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        BadValue {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// As serde carries it: its errors are one string.
+    pub(in crate::config) fn into_error<E: serde::de::Error>(self) -> E {
+        E::custom(format!("{}{SEPARATOR}{}", self.message, self.hint))
+    }
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.message, self.hint)
+    }
+}
+
+impl std::error::Error for BadValue {}
+
+/// Between message and hint in what serde carries.
+pub(in crate::config) const SEPARATOR: char = '\u{1f}';
+
+/// Deserializes by `FromStr`, and describes itself to the schema as a string.
+macro_rules! text_value {
+    ($name:ident, $expected:literal, [$($example:literal),+]) => {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl serde::de::Visitor<'_> for Visitor {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str($expected)
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err($crate::config::values::text::BadValue::into_error)
+                    }
+                }
+                deserializer.deserialize_str(Visitor)
+            }
+        }
+
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "description": $expected, "examples": [$($example),+] })
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+pub(super) use text_value;

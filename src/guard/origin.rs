@@ -1,0 +1,182 @@
+//! A route's `origins`: which web pages may open a WebSocket (RFC 6455 §10.2). A browser sends cookies along with a
+//! handshake from any page, and no same-origin policy applies to it, so this is what keeps a foreign page out.
+
+use std::net::Ipv6Addr;
+
+use ::http::{HeaderMap, HeaderValue, header::ORIGIN, uri};
+
+use super::Refused;
+use crate::config::{HostPattern, OriginPattern};
+
+/// The origins that may open a WebSocket. Ports are ignored.
+#[derive(Debug, Clone)]
+pub struct OriginGuard {
+    patterns: Box<[OriginPattern]>,
+}
+
+/// A tuple origin (RFC 6454 §4), without its port, in lower case.
+struct Origin {
+    scheme: String,
+    host: String,
+}
+
+// === impl OriginGuard ===
+
+impl OriginGuard {
+    /// From `routes.origins`.
+    pub fn new(origins: &[OriginPattern]) -> OriginGuard {
+        OriginGuard {
+            patterns: origins.iter().map(comparable).collect(),
+        }
+    }
+
+    /// Whether a handshake may pass. `host` is the request's, normalised (lower case, no port, no brackets).
+    ///
+    /// No Origin at all passes: it was not a browser (RFC 6455 §4.2.1), and anything else can send what it likes.
+    /// Several, `null` and unreadable ones are refused unless any origin may pass.
+    pub fn check(&self, headers: &HeaderMap, host: &str) -> Result<(), Refused> {
+        if self.patterns.contains(&OriginPattern::Any) {
+            return Ok(());
+        }
+        let mut values = headers.get_all(ORIGIN).iter();
+        let Some(value) = values.next() else {
+            return Ok(());
+        };
+        if values.next().is_some() {
+            return Err(refused(
+                "More than one Origin came with this request, where a browser sends one. A proxy or client on the \
+                 way adds it; only a route with \"*\" in its `origins` takes such requests."
+                    .to_owned(),
+            ));
+        }
+        if value == "null" {
+            return Err(refused(
+                "Origin null is not allowed by this route. It comes from a sandboxed frame or a local file; serve \
+                 the page from a host and add that to `origins`, or add \"*\"."
+                    .to_owned(),
+            ));
+        }
+        let Some(origin) = Origin::parse(value) else {
+            return Err(refused(format!(
+                "Origin {} is not an origin such as https://chat.example.com, so none of this route's `origins` \
+                 can allow it.",
+                shown(value)
+            )));
+        };
+        if self
+            .patterns
+            .iter()
+            .any(|pattern| origin.meets(pattern, host))
+        {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "Origin {0} is not allowed by this route: add it to `origins`, as in origins = [\"same-host\", \
+             \"{1}://{2}\"].",
+            shown(value),
+            origin.scheme,
+            bracketed(&origin.host)
+        )))
+    }
+}
+
+// === impl Origin ===
+
+impl Origin {
+    /// `None` for anything but one `scheme://host[:port]` (RFC 6454 §6.1).
+    fn parse(value: &HeaderValue) -> Option<Origin> {
+        let (scheme, rest) = value.to_str().ok()?.split_once("://")?;
+        let scheme: uri::Scheme = scheme.parse().ok()?;
+        // The parser above lets an empty one through.
+        if !scheme
+            .as_str()
+            .starts_with(|first: char| first.is_ascii_alphabetic())
+        {
+            return None;
+        }
+        let authority: uri::Authority = rest.parse().ok()?;
+        if authority.as_str().contains('@') {
+            return None;
+        }
+        let host = comparable_host(authority.host());
+        (1..=MAX_HOST).contains(&host.len()).then(|| Origin {
+            scheme: scheme.as_str().to_ascii_lowercase(),
+            host,
+        })
+    }
+
+    fn meets(&self, pattern: &OriginPattern, host: &str) -> bool {
+        match pattern {
+            OriginPattern::Any => true,
+            OriginPattern::SameHost => self.host == host,
+            OriginPattern::Host { scheme, host } => {
+                scheme.as_deref().is_none_or(|scheme| scheme == self.scheme)
+                    && match host {
+                        HostPattern::Any => true,
+                        HostPattern::Exact(host) => self.host == **host,
+                        HostPattern::Under(suffix) => self
+                            .host
+                            .strip_suffix(&**suffix)
+                            .is_some_and(|labels| labels.len() > 1 && labels.ends_with('.')),
+                    }
+            }
+        }
+    }
+}
+
+fn refused(text: String) -> Refused {
+    Refused {
+        why: "origin",
+        text,
+    }
+}
+
+fn comparable(pattern: &OriginPattern) -> OriginPattern {
+    match pattern {
+        OriginPattern::Host {
+            scheme,
+            host: HostPattern::Exact(host),
+        } => OriginPattern::Host {
+            scheme: scheme.clone(),
+            host: HostPattern::Exact(comparable_host(host).into()),
+        },
+        other => other.clone(),
+    }
+}
+
+/// As a request's host is normalised: lower case, no final dot, IPv6 in its shortest form without brackets.
+fn comparable_host(host: &str) -> String {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bare.map(str::parse::<Ipv6Addr>) {
+        Some(Ok(address)) => address.to_string(),
+        _ => host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase(),
+    }
+}
+
+fn bracketed(host: &str) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    }
+}
+
+/// A client's value for our own text: printable, and no longer than a person reads.
+fn shown(value: &HeaderValue) -> String {
+    value
+        .as_bytes()
+        .escape_ascii()
+        .take(MAX_SHOWN)
+        .map(char::from)
+        .collect()
+}
+
+/// The longest name there is (RFC 1035 §2.3.4); more is no origin, and our text repeats it.
+const MAX_HOST: usize = 253;
+
+/// Room for a browser extension's origin, the longest met in practice, twice.
+const MAX_SHOWN: usize = 120;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The case of the handshake's header names on their way to a backend.
+//!
+//! hyper writes a name as the client wrote it, or in title case: `sec-websocket-key`, `Sec-Websocket-Key`. Small old
+//! Python servers compare case-sensitively with RFC 6455's `Sec-WebSocket-Key`, and nothing but the bytes of the head
+//! can be made to say that. Only letters change their case, so lengths stay what they are.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A stream whose first write is the head of a handshake.
+#[derive(Debug)]
+pub(super) struct Canonical<S> {
+    io: S,
+    head_is_out: bool,
+}
+
+// === impl Canonical ===
+
+impl<S> Canonical<S> {
+    pub(super) fn new(io: S) -> Self {
+        Canonical {
+            io,
+            head_is_out: false,
+        }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.io
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Canonical<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Canonical<S> {
+    /// hyper hands over the whole head at once, and this asks for no vectored writes: one write, for old servers
+    /// read a head with one `recv`.
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.head_is_out {
+            return Pin::new(&mut self.io).poll_write(cx, buf);
+        }
+        let mut head = buf.to_vec();
+        canonicalise(&mut head);
+        let written = Pin::new(&mut self.io).poll_write(cx, &head);
+        if matches!(written, Poll::Ready(Ok(n)) if n == buf.len()) {
+            self.head_is_out = true;
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Writes the managed names of a head as their RFCs do.
+fn canonicalise(head: &mut [u8]) {
+    for line in head.split_mut(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
+        let name = &mut line[..colon];
+        if let Some(canonical) = CANONICAL
+            .iter()
+            .find(|canonical| canonical.as_bytes().eq_ignore_ascii_case(name))
+        {
+            name.copy_from_slice(canonical.as_bytes());
+        }
+    }
+}
+
+/// RFC 6455 §11.3, RFC 9110, RFC 7239, and the field's habit.
+const CANONICAL: [&str; 13] = [
+    "Connection",
+    "Forwarded",
+    "Host",
+    "Origin",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Version",
+    "Upgrade",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Real-IP",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managed_names_get_their_case_and_nothing_else_changes() {
+        let mut head = *b"GET /host: HTTP/1.1\r\nhOST: A.test\r\nsec-websocket-key: x-real-ip: y\r\nx-MINE: Host: z\r\n\r\n";
+        canonicalise(&mut head);
+        let expected = b"GET /host: HTTP/1.1\r\nHost: A.test\r\nSec-WebSocket-Key: x-real-ip: y\r\nx-MINE: Host: z\r\n\r\n";
+        assert_eq!(head, *expected);
+    }
+}

@@ -1,0 +1,151 @@
+//! Plain HTTP on a route: to the same backends, over pooled connections, streamed both ways without buffering.
+
+use super::{
+    Body, body,
+    outbound::{self, Outbound},
+    reject::Refusal,
+    service::{Asked, Trail},
+};
+use crate::{gateway::Route, observe::Seldom, upstream::Backend};
+use ::http::{Extensions, Method, Request, Response, StatusCode, Uri, Version, uri::Scheme};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tracing::warn;
+
+/// The client for plain HTTP, with its pool of idle connections.
+#[derive(Debug)]
+pub(super) struct Plain(Client<HttpConnector, Body>);
+
+/// A plain request that passed the gate and the guards.
+pub(super) struct Plea {
+    pub(super) method: Method,
+    pub(super) outbound: Outbound,
+    pub(super) extensions: Extensions,
+    pub(super) body: Incoming,
+    pub(super) body_idle: Duration,
+}
+
+// === impl Plain ===
+
+impl Plain {
+    pub(super) fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_keepalive(Some(KEEPALIVE));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_SIZE)
+            .http1_preserve_header_case(true)
+            .http1_title_case_headers(true)
+            .set_host(false)
+            .build(connector);
+        Plain(client)
+    }
+
+    /// Sends the request to a backend of `route`, and brings back what it answers, whole.
+    pub(super) async fn forward(
+        &self,
+        route: &Route,
+        asked: Asked,
+        plea: Plea,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Refusal> {
+        let lease = route
+            .pool
+            .acquire()
+            .ok_or_else(|| Refusal::unavailable("no-backend", "no backend is available"))?;
+        trail.backend = Some(lease.backend().name().clone());
+        let late = Arc::new(AtomicBool::new(false));
+        let mut request = Request::new(body::patient(plea.body, plea.body_idle, late.clone()));
+        *request.method_mut() = plea.method;
+        *request.uri_mut() = address(lease.backend(), plea.outbound.target).map_err(|error| {
+            Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "rebuild",
+                error.to_string(),
+            )
+        })?;
+        *request.headers_mut() = plea.outbound.headers;
+        *request.extensions_mut() = plea.extensions;
+        // It belongs to the client's connection, and a plain request never becomes anything else.
+        request.extensions_mut().remove::<OnUpgrade>();
+        let response = match self.0.request(request).await {
+            Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => response,
+            Ok(_) => {
+                return Err(Refusal::new(
+                    StatusCode::BAD_GATEWAY,
+                    "status",
+                    "the backend switched protocols unasked",
+                ));
+            }
+            Err(_) if late.load(Ordering::Relaxed) => {
+                return Err(Refusal::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "body-idle",
+                    "the request's body did not come in time",
+                ));
+            }
+            Err(error) => {
+                if let Some(suppressed) = FAILED.allow() {
+                    warn!(
+                        route = %route.name,
+                        backend = %lease.backend().name(),
+                        error = &error as &dyn std::error::Error,
+                        suppressed,
+                        "request to a backend failed"
+                    );
+                }
+                let (why, text) = match error.is_connect() {
+                    true => ("dial", "the backend cannot be reached"),
+                    false => ("broken", "the backend did not answer in HTTP"),
+                };
+                return Err(Refusal::new(StatusCode::BAD_GATEWAY, why, text));
+            }
+        };
+        let (mut parts, incoming) = response.into_parts();
+        parts.headers = outbound::end_to_end(&parts.headers);
+        parts.version = Version::HTTP_11;
+        Ok(Response::from_parts(
+            parts,
+            body::held(incoming, (asked.busy, lease)),
+        ))
+    }
+}
+
+/// `http` = `ws`: the same backend speaks both.
+fn address(backend: &Backend, target: ::http::uri::PathAndQuery) -> Result<Uri, ::http::Error> {
+    let address = backend.address();
+    let authority = match address.host.contains(':') {
+        true => format!("[{}]:{}", address.host, address.port),
+        false => format!("{}:{}", address.host, address.port),
+    };
+    Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(authority)
+        .path_and_query(target)
+        .build()
+}
+
+/// From the first SYN to the connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A backend that vanished without a word is found by the kernel.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Less than the idle limits of Python servers, the shortest of which is uvicorn's 5 s: a pooled connection that is
+/// being closed costs a retry.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+/// Idle connections kept for each backend.
+const POOL_SIZE: usize = 32;
+/// A backend that is down fails as often as clients come.
+static FAILED: Seldom = Seldom::new();

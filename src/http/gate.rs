@@ -1,0 +1,164 @@
+//! The gate: a request is refused, or known to be one that every reader takes for the same (RFC 9110, RFC 9112).
+//!
+//! It looks at the request only; which route it finds and who may pass is decided behind it.
+
+use super::reject::Refusal;
+use crate::{
+    proto::handshake::{BadHandshake, Offer},
+    router::{Authority, BELIEVED_HEADERS, NormalPath},
+};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+
+/// A request that passed the gate.
+#[derive(Debug)]
+pub(super) struct Vetted<'a> {
+    /// The `Host` field as it was written: it goes through byte for byte.
+    pub(super) host: &'a str,
+    /// The same, parsed.
+    pub(super) authority: Authority<'a>,
+    /// The path that is matched and forwarded.
+    pub(super) path: NormalPath<'a>,
+    /// Set when the request is a WebSocket handshake.
+    pub(super) offer: Option<Offer>,
+}
+
+/// Lets a request pass, or says what is wrong with it.
+pub(super) fn vet(request: &Parts) -> Result<Vetted<'_>, Refusal> {
+    if request.method == Method::CONNECT {
+        return Err(Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "connect",
+            "this is not a forward proxy",
+        ));
+    }
+    let host = single_host(&request.headers)?;
+    let authority = Authority::parse(host)
+        .map_err(|error| Refusal::bad("host", format!("bad Host: {error}")))?;
+    match_target(request, &authority)?;
+    let path = NormalPath::parse(request.uri.path())
+        .map_err(|error| Refusal::bad("path", format!("bad request target: {error}")))?;
+    vet_framing(&request.headers)?;
+    refuse_twins(&request.headers)?;
+    let offer = Offer::read(request).map_err(refuse_handshake)?;
+    if offer.is_some() && has_body(&request.headers) {
+        return Err(Refusal::bad(
+            "upgrade-body",
+            "a WebSocket handshake has no body (RFC 6455 section 4.1)",
+        ));
+    }
+    Ok(Vetted {
+        host,
+        authority,
+        path,
+        offer,
+    })
+}
+
+/// Exactly one `Host` (RFC 9112 §3.2).
+fn single_host(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => Err(Refusal::bad("host", "the request has no Host")),
+        (Some(_), Some(_)) => Err(Refusal::bad("host", "the request has more than one Host")),
+        (Some(host), None) => host
+            .to_str()
+            .map_err(|_| Refusal::bad("host", "bad Host: it is not ASCII")),
+    }
+}
+
+/// An absolute-form target must name the same authority as `Host`; other forms are for proxies and `OPTIONS *`.
+fn match_target(request: &Parts, authority: &Authority<'_>) -> Result<(), Refusal> {
+    let Some(written) = request.uri.authority() else {
+        return Ok(());
+    };
+    let named = Authority::parse(written.as_str())
+        .map_err(|error| Refusal::bad("target", format!("bad request target: {error}")))?;
+    match request.uri.scheme_str() {
+        None => Err(Refusal::bad("target", "the request target must be a path")),
+        Some("http" | "https" | "ws" | "wss") if named == *authority => Ok(()),
+        Some("http" | "https" | "ws" | "wss") => Err(Refusal::bad(
+            "target",
+            "the request target and Host name different authorities",
+        )),
+        Some(_) => Err(Refusal::bad(
+            "target",
+            "the request target has a scheme that is not served here",
+        )),
+    }
+}
+
+/// hyper has made one body of it; what two readers could have framed differently is refused (RFC 9112 §6.3, §11.2).
+fn vet_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Refusal::bad(
+            "transfer-encoding",
+            "Transfer-Encoding must be exactly `chunked`",
+        )),
+    }
+}
+
+/// `X_Forwarded_For` becomes the same variable as `X-Forwarded-For` in every WSGI and CGI server.
+fn refuse_twins(headers: &HeaderMap) -> Result<(), Refusal> {
+    for name in headers
+        .keys()
+        .map(|name| name.as_str())
+        .filter(|name| name.contains('_'))
+    {
+        let twin = name.replace('_', "-");
+        if is_managed(&twin) {
+            return Err(Refusal::bad(
+                "header-twin",
+                format!("the header {name} could be taken for {twin}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Headers that we set, or that decide how the request is read.
+pub(super) fn is_managed(name: &str) -> bool {
+    MANAGED.contains(&name)
+        || BELIEVED_HEADERS.contains(&name)
+        || name.starts_with("sec-websocket-")
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .any(|length| length.as_bytes() != b"0")
+}
+
+fn refuse_handshake(error: BadHandshake) -> Refusal {
+    let refusal = Refusal::new(
+        error.status(),
+        error.as_str(),
+        format!("bad WebSocket handshake: {error}"),
+    );
+    match error {
+        BadHandshake::WrongMethod => refusal.with(header::ALLOW, HeaderValue::from_static("GET")),
+        BadHandshake::WrongVersion => refusal.with(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        ),
+        _ => refusal,
+    }
+}
+
+const MANAGED: [&str; 11] = [
+    "connection",
+    "content-length",
+    "forwarded",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];

@@ -1,0 +1,82 @@
+//! Requests: vetted, rebuilt, and answered by a backend, or refused.
+//!
+//! What lives here: everything between a decrypted stream and a session. What does not: which route wins (`router`),
+//! who may pass (`guard`), where backends are (`upstream`), and what happens after the 101 (`splice`).
+
+mod body;
+mod canonical;
+mod cleartext;
+mod forward;
+mod gate;
+mod outbound;
+mod patience;
+mod reject;
+mod serve;
+mod service;
+mod upgrade;
+
+use crate::{
+    gateway::Live,
+    lifecycle::Tasks,
+    observe::{AccessLog, Metrics, Sessions},
+};
+use bytes::Bytes;
+use forward::Plain;
+use http_body_util::combinators::UnsyncBoxBody;
+use std::{net::IpAddr, sync::Arc};
+use tokio::sync::Semaphore;
+
+pub use cleartext::serve_cleartext;
+pub use serve::serve;
+
+/// What every request needs, made once by the server.
+#[derive(Debug)]
+pub struct Context {
+    /// The gateway in force.
+    pub live: Live,
+    /// Where sessions are entered.
+    pub sessions: Arc<Sessions>,
+    /// Places for sessions.
+    pub places: Arc<Semaphore>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// One record per request or session.
+    pub access: AccessLog,
+    /// Where sessions run.
+    pub tasks: Tasks,
+    plain: Plain,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// The address, unmapped; behind a PROXY header the one that it names.
+    pub address: IpAddr,
+}
+
+// === impl Context ===
+
+impl Context {
+    /// Joins what the server made.
+    pub fn new(
+        live: Live,
+        places: usize,
+        metrics: Arc<Metrics>,
+        access: AccessLog,
+        sessions: Arc<Sessions>,
+        tasks: Tasks,
+    ) -> Self {
+        Context {
+            live,
+            sessions,
+            places: Arc::new(Semaphore::new(places)),
+            metrics,
+            access,
+            tasks,
+            plain: Plain::new(),
+        }
+    }
+}
+
+/// A body on its way through, never buffered whole.
+type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;

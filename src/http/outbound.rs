@@ -1,0 +1,126 @@
+//! Heads as they travel on: the request line and the managed headers built anew, every other end-to-end header passed,
+//! repeats in their order.
+
+use super::{Peer, gate::Vetted};
+use crate::{
+    gateway::{Gateway, Route},
+    proto::{forwarded, handshake},
+    router::{self, BELIEVED_HEADERS},
+};
+use ::http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts, uri::PathAndQuery};
+use std::net::IpAddr;
+
+/// What a backend gets instead of what the client wrote.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    pub(super) target: PathAndQuery,
+    pub(super) headers: HeaderMap,
+}
+
+/// Builds the head for a backend of `route`. `client` is who asks, in the end; `peer` is who connected.
+pub(super) fn rebuild(
+    request: &Parts,
+    vetted: &Vetted<'_>,
+    gateway: &Gateway,
+    route: &Route,
+    peer: Peer,
+    client: IpAddr,
+) -> Result<Outbound, ::http::Error> {
+    let stripped = route.strip_prefix.as_deref().and_then(|prefix| {
+        let rest = router::strip_prefix(&vetted.path, prefix)?;
+        Some((prefix, rest))
+    });
+    let path = stripped.map_or(vetted.path.as_str(), |(_, rest)| rest);
+    let target = match request.uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}"))?,
+        None => PathAndQuery::try_from(path)?,
+    };
+
+    let trusted = gateway.trusts(peer.address);
+    let incoming = &request.headers;
+    let mut headers = end_to_end(incoming);
+    for name in BELIEVED_HEADERS.iter().filter(|_| !trusted) {
+        headers.remove(*name);
+    }
+    headers.remove(header::EXPECT);
+    if vetted.offer.is_some() {
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+
+    let proto = match vetted.offer {
+        Some(_) => route.expectations.websocket_proto,
+        None => "https",
+    };
+    let proto = forwarded::proto(incoming, trusted).unwrap_or(proto);
+    let chain =
+        forwarded::x_forwarded_for(incoming, peer.address, |address| gateway.trusts(address));
+    let host = incoming.get(X_FORWARDED_HOST).filter(|_| trusted).cloned();
+    headers.insert(X_FORWARDED_FOR, chain.try_into()?);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    headers.insert(
+        X_FORWARDED_HOST,
+        host.map_or_else(|| vetted.host.try_into(), Ok)?,
+    );
+    headers.insert(
+        header::FORWARDED,
+        forwarded::forwarded_element(client, vetted.host, "https").try_into()?,
+    );
+    headers.insert(X_REAL_IP, client.to_string().try_into()?);
+    if let (Some((prefix, _)), Some(name)) = (stripped, route.expectations.prefix_header) {
+        headers.insert(HeaderName::try_from(name)?, prefix.try_into()?);
+    }
+    Ok(Outbound { target, headers })
+}
+
+/// The headers that are not for this hop only (RFC 9110 §7.6.1).
+pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let named: Vec<&[u8]> = handshake::tokens(headers, &header::CONNECTION).collect();
+    let mut kept = HeaderMap::with_capacity(headers.len() + 8);
+    for (name, value) in headers {
+        let named = named
+            .iter()
+            .any(|token| token.eq_ignore_ascii_case(name.as_str().as_bytes()));
+        if !HOP_BY_HOP.contains(&name.as_str()) && (!named || is_end_to_end(name)) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
+/// Headers that `Connection` cannot take away: naming them there is how a client would have us drop what a backend, or
+/// a proxy before us, relies on.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    super::gate::is_managed(name.as_str()) || PROTECTED.contains(&name.as_str())
+}
+
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+const PROTECTED: [&str; 9] = [
+    "accept",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "cookie",
+    "origin",
+    "range",
+    "set-cookie",
+];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");

@@ -1,0 +1,91 @@
+//! Refusals: what a client is told when its request does not reach a backend, and whose fault that was.
+
+use super::Body;
+use ::http::{HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use std::borrow::Cow;
+
+/// A request that is answered by us.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// Below 500: the client's fault. 502 to 504: the backend's. 500: ours.
+    pub(super) status: StatusCode,
+    /// A word of a closed set, for the access log and the metrics.
+    pub(super) why: &'static str,
+    /// What the client is told, one line.
+    pub(super) text: Cow<'static, str>,
+    header: Option<(header::HeaderName, HeaderValue)>,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    pub(super) fn new(
+        status: StatusCode,
+        why: &'static str,
+        text: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Refusal {
+            status,
+            why,
+            text: text.into(),
+            header: None,
+        }
+    }
+
+    /// 400.
+    pub(super) fn bad(why: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        Refusal::new(StatusCode::BAD_REQUEST, why, text)
+    }
+
+    /// 426 (RFC 9110 §15.5.22): the answer names what the route wants.
+    pub(super) fn upgrade_required(why: &'static str, text: &'static str) -> Self {
+        Refusal::new(StatusCode::UPGRADE_REQUIRED, why, text).with(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        )
+    }
+
+    /// 503 with the moment after which another try makes sense.
+    pub(super) fn unavailable(why: &'static str, text: &'static str) -> Self {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why, text)
+            .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    pub(super) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    /// The answer itself.
+    pub(super) fn response(&self) -> Response<Body> {
+        let mut response = Response::new(text(format!("{}\n", self.text)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110 §7.8: a sender of Upgrade names it in Connection.
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        if let Some((name, value)) = &self.header {
+            headers.insert(name.clone(), value.clone());
+        }
+        response
+    }
+}
+
+/// A body of one piece.
+pub(super) fn text(text: String) -> Body {
+    Full::new(Bytes::from(text))
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}

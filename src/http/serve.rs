@@ -1,0 +1,84 @@
+//! hyper on a client's stream, with our deadlines below it and our service above it.
+
+use super::{
+    Body, Context, Peer,
+    patience::{Busy, Limits, Patient, Phase, StreamParts},
+    service,
+};
+use crate::splice::Socket;
+use ::http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use std::{any::Any, convert::Infallible, error::Error, net::IpAddr, pin::pin, sync::Arc};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+
+/// Answers the requests of one connection, until it ends, becomes a session, or the process stops. `guard` is what the
+/// connection holds (its place, its share); it goes with the stream into a session.
+pub async fn serve(
+    context: Arc<Context>,
+    stream: Box<TlsStream<Socket>>,
+    peer: Peer,
+    guard: Box<dyn Any + Send + Sync>,
+) {
+    drive(
+        &context,
+        StreamParts { io: stream, guard },
+        peer.address,
+        |request, busy| service::answer(context.clone(), peer, busy, request),
+    )
+    .await;
+}
+
+/// Runs hyper's HTTP/1.1 over a stream. A head beyond its bounds is answered with 431 or 400 by hyper itself.
+pub(super) async fn drive<S, F>(
+    context: &Context,
+    parts: StreamParts<S>,
+    client: IpAddr,
+    answer: impl Fn(Request<Incoming>, Busy) -> F,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Response<Body>>,
+{
+    let connection = {
+        let limits = &context.live.snapshot().limits;
+        let phase = Phase::default();
+        let patience = Limits {
+            request_head: limits.request_head.0,
+            idle: limits.idle.0,
+            stalled: limits.body_idle.0,
+        };
+        let patient = Patient::new(parts, phase.clone(), patience);
+        let head = usize::try_from(limits.head_size.0).unwrap_or(usize::MAX);
+        let service = service_fn(move |request| {
+            let answered = answer(request, phase.busy());
+            async { Ok::<_, Infallible>(answered.await) }
+        });
+        http1::Builder::new()
+            .preserve_header_case(true)
+            .auto_date_header(false)
+            .header_read_timeout(None)
+            .max_headers(MAX_HEADERS)
+            .max_header_size(head)
+            .max_buf_size(head.max(MIN_BUFFER))
+            .serve_connection(TokioIo::new(patient), service)
+            .with_upgrades()
+    };
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = context.tasks.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%client, error = &error as &dyn Error, "connection ended");
+    }
+}
+
+/// What `websockets` and most Python servers take at most.
+const MAX_HEADERS: usize = 128;
+/// hyper's own lower bound.
+const MIN_BUFFER: usize = 8192;

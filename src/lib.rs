@@ -1,0 +1,50 @@
+//! Lockgate: a TLS-terminating reverse proxy made for WebSockets.
+//!
+//! # The journey of a connection
+//!
+//! ```text
+//! listener/accept.rs   take a permit, spawn one task         ─┐ one task per connection,
+//! listener/conn.rs     PROXY header (proto/proxy.rs)          │ one deadline until the
+//! tls/acceptor.rs      the TLS handshake                      │ first request is read
+//! http/service.rs      one request: snapshot, gate, guards   ─┘
+//! router/mod.rs        find(&Parts) → &Route
+//! upstream/pool.rs     pick → Lease; connect.rs dials; http/upgrade.rs shakes both hands
+//! splice/session.rs    one task, two pumps, until Outcome → access log, metrics, lease released
+//! ```
+//!
+//! # Lexicon
+//!
+//! These words, and no synonyms. *listener*: a bound socket. *connection*: one accepted TCP stream. *request*.
+//! *route*: a rule over host, path and handshake, with a target. *pool*: a named set of backends. *backend*: one
+//! address. *lease*: a taken place on a backend, released on drop. *session*: one spliced WebSocket. *leg*: one side
+//! of a session, `client` or `backend`. *frame*, *message*: RFC 6455. *drain*: no new work, finish the old.
+//! *gateway*: the immutable, built form of a config. *problem*: one thing wrong in a config.
+//!
+//! # Who may import whom
+//!
+//! Downward only, siblings never; `tests/it/layering.rs` enforces it.
+
+// 0
+pub mod lifecycle;
+pub mod proto;
+// 1
+pub mod config;
+// 2
+pub mod observe;
+// 3
+pub mod guard;
+pub mod router;
+pub mod splice;
+pub mod tls;
+pub mod upstream;
+// 4
+pub mod gateway;
+// 5
+pub mod http;
+// 6
+pub mod admin;
+pub mod listener;
+// 7
+pub mod server;
+// 8
+pub mod cli;

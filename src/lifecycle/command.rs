@@ -1,0 +1,79 @@
+//! What `admin` may ask of `server`; every command carries the way of its reply.
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+/// A question or an order for the server.
+#[derive(Debug)]
+pub enum Command {
+    /// How do you do?
+    Status(oneshot::Sender<Status>),
+}
+
+/// Where the process stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Listeners are not bound yet.
+    Starting,
+    /// Accepts work.
+    Ready,
+    /// Finishes old work, takes no new.
+    Draining,
+}
+
+/// A picture of the server at one moment, as `lockgate status` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: &'static str,
+    /// Where the process stands.
+    pub state: State,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Open connections, those of sessions included.
+    pub connections: u64,
+    /// The ceiling in force.
+    pub connections_max: u64,
+    /// Live sessions.
+    pub sessions: u64,
+    /// The ceiling in force.
+    pub sessions_max: u64,
+    /// Bound sockets, with their real ports.
+    pub listeners: Vec<ListenerStatus>,
+    /// Routes in the order in which they are tried.
+    pub routes: Vec<RouteStatus>,
+    /// Backends of all pools.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A bound socket.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListenerStatus {
+    /// "https", "http", "admin" or "metrics".
+    pub kind: &'static str,
+    /// Address and port, or a Unix socket's path.
+    pub address: String,
+}
+
+/// A route.
+#[derive(Debug, Clone, Serialize)]
+pub struct RouteStatus {
+    /// Its identity.
+    pub name: String,
+    /// Its ordered summary: hosts, path and conditions.
+    pub rule: String,
+    /// Its pool.
+    pub pool: String,
+}
+
+/// A backend.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackendStatus {
+    /// The pool it is in.
+    pub pool: String,
+    /// Its identity.
+    pub address: String,
+    /// Leases held: sessions and handshakes under way.
+    pub leases: u64,
+}

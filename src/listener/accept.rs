@@ -1,0 +1,103 @@
+//! The accept loop. It ends when the process stops accepting, and for nothing else.
+
+use super::{Admission, Permit};
+use crate::{
+    lifecycle::Tasks,
+    observe::{Metrics, Seldom},
+};
+use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tracing::{error, warn};
+
+/// Accepts until the stop, and gives every connection to `serve` in a task of its own.
+///
+/// Without a free place a connection is accepted and closed at once, so that it learns of it. When the process has no
+/// descriptor left, a spare one is given up for the moment that takes: without it, `accept` would fail at once, for
+/// ever, and leave the client waiting in the backlog.
+pub async fn accept<F>(
+    listener: TcpListener,
+    admission: Arc<Admission>,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    serve: impl Fn(TcpStream, SocketAddr, Permit) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut spare = File::open("/dev/null").ok();
+    let (full, exhausted) = (Seldom::new(), Seldom::new());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = tasks.stopping() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => match admission.enter() {
+                Some(permit) => tasks.spawn(serve(stream, peer, permit)),
+                None => {
+                    metrics.connection_failed("limit");
+                    if let Some(suppressed) = full.allow() {
+                        warn!(
+                            suppressed,
+                            "limits.connections is reached: new connections are closed at once"
+                        );
+                    }
+                }
+            },
+            Err(error) if is_exhaustion(&error) => {
+                if let Some(suppressed) = exhausted.allow() {
+                    warn!(
+                        suppressed,
+                        "no file descriptor is left: new connections are closed at once; \
+                         raise LimitNOFILE (systemd) or ulimit -n"
+                    );
+                }
+                metrics.connection_failed("descriptors");
+                drop(spare.take());
+                let refused = timeout(PAUSE, listener.accept()).await;
+                drop(refused);
+                spare = File::open("/dev/null").ok();
+                if spare.is_none() {
+                    // Somebody else took it: wait for a descriptor instead of asking for one in a tight loop.
+                    sleep(PAUSE).await;
+                }
+            }
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                error!(%error, "accept failed; trying again");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The client gave up before it was accepted: Linux hands its network error to us (accept(2)).
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | ConnectionRefused
+            | NetworkDown
+            | NetworkUnreachable
+            | HostUnreachable
+            | TimedOut
+            | Interrupted
+    )
+}
+
+/// EMFILE, ENFILE, ENOBUFS, ENOMEM: the machine or the process has no more.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    exhaustion
+        .into_iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Long enough to cost no CPU, short enough that nobody notices.
+const PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,190 @@
+//! One accepted connection, up to its first request: PROXY header, its address's share, TLS, all under one deadline.
+
+use super::{Admission, Permit};
+use crate::{
+    config::ProxyProtocol,
+    gateway::Gateway,
+    http::{self, Context, Peer},
+    proto::proxy::{self, BadProxyHeader},
+    splice::Socket,
+    tls,
+};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tracing::debug;
+
+/// What connections of every listener need.
+#[derive(Debug)]
+pub struct Doorway {
+    /// What requests need.
+    pub http: Arc<Context>,
+    /// Whose share of connections is counted.
+    pub admission: Arc<Admission>,
+}
+
+/// Why a connection ended before its first request.
+#[derive(Debug, thiserror::Error)]
+enum Turned {
+    #[error("no TLS handshake in time (limits.tls_handshake)")]
+    Deadline,
+    #[error(
+        "this address has its share of connections (limits.connections_per_ip, limits.accepts_per_ip)"
+    )]
+    Share,
+    #[error("a PROXY header from {0}, which is not among server.trusted_proxies")]
+    Untrusted(IpAddr),
+    #[error("bad PROXY header")]
+    Proxy(#[from] BadProxyHeader),
+    #[error("the connection broke")]
+    Io(#[from] io::Error),
+    #[error("TLS failed")]
+    Tls(#[from] tls::TlsError),
+}
+
+// === impl Doorway ===
+
+impl Doorway {
+    /// Takes one connection of an https listener through its life.
+    pub async fn secure(self: Arc<Self>, mut tcp: TcpStream, from: SocketAddr, permit: Permit) {
+        let gateway = self.http.live.snapshot();
+        let deadline = gateway.limits.tls_handshake.0;
+        let entered = timeout(deadline, async {
+            let address = self.admit(&gateway, &mut tcp, from.ip()).await?;
+            let share = self.admission.share(address).ok_or(Turned::Share)?;
+            prepare(&tcp);
+            let accepted = tls::accept(gateway.tls.clone(), Socket::new(tcp)).await?;
+            Ok((accepted, address, share))
+        })
+        .await
+        .unwrap_or(Err(Turned::Deadline));
+        drop(gateway);
+        match entered {
+            Ok((accepted, address, share)) => {
+                // Boxed: the handshake's state is gone by now, and this is what a waiting connection keeps.
+                let guard = Box::new((permit, share));
+                Box::pin(http::serve(
+                    self.http.clone(),
+                    accepted.stream,
+                    Peer { address },
+                    guard,
+                ))
+                .await;
+            }
+            Err(turned) => self.turn_away(from, &turned),
+        }
+    }
+
+    /// Takes one connection of a clear-text listener through its life.
+    pub async fn cleartext(
+        self: Arc<Self>,
+        mut tcp: TcpStream,
+        from: SocketAddr,
+        permit: Permit,
+        https_port: u16,
+    ) {
+        let gateway = self.http.live.snapshot();
+        let entered = timeout(
+            gateway.limits.tls_handshake.0,
+            self.admit(&gateway, &mut tcp, from.ip()),
+        )
+        .await;
+        let entered = entered.unwrap_or(Err(Turned::Deadline));
+        let entered = entered
+            .and_then(|address| Ok((address, self.admission.share(address).ok_or(Turned::Share)?)));
+        drop(gateway);
+        match entered {
+            Ok((address, share)) => {
+                prepare(&tcp);
+                let guard = Box::new((permit, share));
+                http::serve_cleartext(
+                    self.http.clone(),
+                    Socket::new(tcp),
+                    address,
+                    https_port,
+                    guard,
+                )
+                .await;
+            }
+            Err(turned) => self.turn_away(from, &turned),
+        }
+    }
+
+    /// The client's address: the peer's, or what a trusted peer's PROXY header says.
+    async fn admit(
+        &self,
+        gateway: &Gateway,
+        tcp: &mut TcpStream,
+        peer: IpAddr,
+    ) -> Result<IpAddr, Turned> {
+        let peer = peer.to_canonical();
+        if gateway.proxy_protocol == ProxyProtocol::Off {
+            return Ok(peer);
+        }
+        if !gateway.trusts(peer) {
+            return Err(Turned::Untrusted(peer));
+        }
+        let source = read_proxy_header(tcp).await?;
+        Ok(source.map_or(peer, |source| source.ip().to_canonical()))
+    }
+
+    fn turn_away(&self, from: SocketAddr, turned: &Turned) {
+        self.http.metrics.connection_failed(turned.as_str());
+        debug!(client = %from.ip().to_canonical(), error = turned as &dyn std::error::Error, "connection turned away");
+    }
+}
+
+// === impl Turned ===
+
+impl Turned {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Turned::Deadline => "deadline",
+            Turned::Share => "share",
+            Turned::Untrusted(_) => "untrusted-proxy",
+            Turned::Proxy(_) => "proxy-header",
+            Turned::Io(_) => "io",
+            Turned::Tls(error) => error.as_str(),
+        }
+    }
+}
+
+/// Reads the header and not one byte more: what follows belongs to TLS.
+async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, Turned> {
+    let mut seen = 0;
+    let mut head = [0; proxy::MAX_LEN];
+    loop {
+        tcp.readable().await?;
+        let peeked = tcp.peek(&mut head).await?;
+        match proxy::parse(&head[..peeked])? {
+            Some(header) => {
+                tcp.read_exact(&mut head[..header.len]).await?;
+                return Ok(header.source);
+            }
+            None if peeked == 0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            // Peeking does not use up readiness: wait for more in steps, under the caller's deadline.
+            None if peeked == seen => tokio::time::sleep(PEEK_AGAIN).await,
+            None => seen = peeked,
+        }
+    }
+}
+
+/// Small frames must not wait for each other, and a peer that vanished without a word must be found.
+fn prepare(tcp: &TcpStream) {
+    let _ = tcp.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+}
+
+/// A header comes in one segment; this is for the one in a million that does not.
+const PEEK_AGAIN: Duration = Duration::from_millis(5);
+/// Silence before the kernel asks; sessions ask much earlier by Ping.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Between the questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,0 +1,198 @@
+//! Who may come in: a ceiling on connections, and on one address's share of them.
+
+use crate::{
+    config,
+    observe::{ConnectionGauge, Metrics},
+};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The door: hands out permits to connections.
+#[derive(Debug)]
+pub struct Admission {
+    places: Arc<Semaphore>,
+    per_address: u32,
+    open: Mutex<HashMap<IpAddr, u32>>,
+    rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    accepts: AtomicU32,
+    metrics: Arc<Metrics>,
+}
+
+/// A connection's place; it goes with the connection into its session, and is given back on drop.
+#[derive(Debug)]
+pub struct Permit {
+    _place: OwnedSemaphorePermit,
+    _gauge: ConnectionGauge,
+}
+
+/// An address's share, taken once the address is known for sure (behind a PROXY header); given back on drop.
+#[derive(Debug)]
+pub struct Share(Option<(Arc<Admission>, IpAddr)>);
+
+// === impl Admission ===
+
+impl Admission {
+    /// A door with `places`, and what `[limits]` says of single addresses.
+    pub fn new(places: usize, limits: &config::Limits, metrics: Arc<Metrics>) -> Self {
+        let rate = limits.accepts_per_ip.and_then(|rate| {
+            let count = NonZeroU32::new(rate.count)?;
+            Some(RateLimiter::keyed(
+                Quota::with_period(rate.per / count.get())?.allow_burst(count),
+            ))
+        });
+        Admission {
+            places: Arc::new(Semaphore::new(places)),
+            per_address: limits.connections_per_ip,
+            open: Mutex::default(),
+            rate,
+            accepts: AtomicU32::new(0),
+            metrics,
+        }
+    }
+
+    /// A place, if one is free.
+    pub fn enter(&self) -> Option<Permit> {
+        let place = self.places.clone().try_acquire_owned().ok()?;
+        Some(Permit {
+            _place: place,
+            _gauge: self.metrics.connection(),
+        })
+    }
+
+    /// `address`'s share, if it has not used it up. IPv6 is counted by /64: that is what one subscriber gets.
+    pub fn share(self: &Arc<Self>, address: IpAddr) -> Option<Share> {
+        let key = subscriber(address);
+        if let Some(rate) = &self.rate {
+            if self.accepts.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
+                rate.retain_recent();
+            }
+            rate.check_key(&key).ok()?;
+        }
+        if self.per_address == 0 {
+            return Some(Share(None));
+        }
+        let mut open = self.open();
+        let count = open.entry(key).or_insert(0);
+        if *count >= self.per_address {
+            return None;
+        }
+        *count += 1;
+        drop(open);
+        Some(Share(Some((self.clone(), key))))
+    }
+
+    // A panic elsewhere cannot leave the counts half changed: they are used all the same.
+    fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Share ===
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let Some((admission, key)) = &self.0 else {
+            return;
+        };
+        let mut open = admission.open();
+        if let Some(count) = open.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(key);
+            }
+        }
+    }
+}
+
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
+    }
+}
+
+/// How many accepts between two sweeps of addresses that have been quiet: it bounds the memory of the rate.
+const SWEEP: u32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn admission(places: usize, per_address: u32, accepts: Option<config::Rate>) -> Arc<Admission> {
+        let limits = config::Limits {
+            connections_per_ip: per_address,
+            accepts_per_ip: accepts,
+            ..Default::default()
+        };
+        Arc::new(Admission::new(places, &limits, Arc::new(Metrics::new())))
+    }
+
+    #[test]
+    fn a_place_is_given_back_on_drop() {
+        let admission = admission(1, 0, None);
+        let place = admission.enter().unwrap();
+        assert!(admission.enter().is_none());
+        drop(place);
+        assert!(admission.enter().is_some());
+    }
+
+    #[test]
+    fn one_address_has_one_share() {
+        let admission = admission(9, 2, None);
+        let one: IpAddr = "10.0.0.1".parse().unwrap();
+        let held = [
+            admission.share(one).unwrap(),
+            admission.share("::ffff:10.0.0.1".parse().unwrap()).unwrap(),
+        ];
+        assert!(admission.share(one).is_none());
+        assert!(admission.share("10.0.0.2".parse().unwrap()).is_some());
+        drop(held);
+        assert!(admission.share(one).is_some());
+        assert!(admission.open().len() <= 1);
+    }
+
+    #[test]
+    fn ipv6_is_counted_by_subscriber() {
+        let admission = admission(9, 1, None);
+        let _held = admission.share("2001:db8::1".parse().unwrap()).unwrap();
+        assert!(
+            admission
+                .share("2001:db8::ffff:2".parse().unwrap())
+                .is_none()
+        );
+        assert!(
+            admission
+                .share("2001:db8:0:1::1".parse().unwrap())
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn accepts_are_rated_by_address() {
+        let admission = admission(
+            9,
+            0,
+            Some(config::Rate {
+                count: 3,
+                per: Duration::from_secs(3600),
+            }),
+        );
+        let one: IpAddr = "10.0.0.1".parse().unwrap();
+        let passed = (0..10).filter(|_| admission.share(one).is_some()).count();
+        assert_eq!(passed, 3);
+        assert!(admission.share("10.0.0.2".parse().unwrap()).is_some());
+    }
+}

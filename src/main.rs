@@ -1,0 +1,7 @@
+//! The program `lockgate`: see the library's documentation.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lockgate::cli::main()
+}

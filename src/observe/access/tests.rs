@@ -1,0 +1,279 @@
+use super::{super::testing::Memory, *};
+use serde_json::{Value, json};
+use std::time::UNIX_EPOCH;
+
+fn session() -> SessionRecord {
+    SessionRecord {
+        id: 0xa1b2_c3d4_e5f6_0718,
+        client: IpAddr::from([203, 0, 113, 7]),
+        http: "1.1",
+        host: "chat.example.com".into(),
+        path: "/ws".into(),
+        route: "chat".into(),
+        backend: "ws://10.0.0.1:8765".into(),
+        subprotocol: Some("chat.v2".into()),
+        extensions: Some("permessage-deflate; client_max_window_bits=15".into()),
+    }
+}
+
+fn end() -> SessionEnd {
+    SessionEnd {
+        duration: Duration::from_millis(12_345),
+        from_client: Counts {
+            frames: 12,
+            messages: 10,
+            bytes: 1234,
+        },
+        from_backend: Counts {
+            frames: 3,
+            messages: 3,
+            bytes: 99,
+        },
+        code: Some(1000),
+        by: "client",
+        why: "closed",
+    }
+}
+
+fn request() -> RequestRecord<'static> {
+    RequestRecord {
+        client: IpAddr::from([203, 0, 113, 7]),
+        http: "1.1",
+        method: "GET",
+        host: "chat.example.com",
+        path: "/ws",
+        route: None,
+        backend: None,
+        status: 403,
+        duration: Duration::from_micros(850),
+        why: Some("origin"),
+    }
+}
+
+/// 2026-11-21T05:00:00.123Z
+fn moment() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_795_237_200_123)
+}
+
+fn text(event: Event<'_>) -> String {
+    event.line(LogFormat::Text, moment())
+}
+
+fn json(event: Event<'_>) -> Value {
+    let line = event.line(LogFormat::Json, moment());
+    assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
+    serde_json::from_str(&line).unwrap()
+}
+
+#[test]
+fn text_for_people() {
+    let (session, end) = (session(), end());
+    let opened = "a1b2c3d4e5f60718 203.0.113.7 chat.example.com/ws route=chat backend=ws://10.0.0.1:8765 h=1.1 \
+        subprotocol=chat.v2 extensions=\"permessage-deflate; client_max_window_bits=15\"";
+    assert_eq!(
+        text(Event::Open(&session)),
+        format!("2026-11-21T05:00:00.123Z open    {opened}\n")
+    );
+    assert_eq!(
+        text(Event::Close(&session, &end)),
+        format!(
+            "2026-11-21T05:00:00.123Z close   {opened} 12.3s code=1000 by=client why=closed in=12f/10m/1.2KiB out=3f/3m/99B\n"
+        )
+    );
+    assert_eq!(
+        text(Event::Request(&request())),
+        "2026-11-21T05:00:00.123Z request 203.0.113.7 GET chat.example.com/ws 403 850us why=origin h=1.1\n"
+    );
+}
+
+#[test]
+fn json_for_machines() {
+    let (session, end) = (session(), end());
+    let mut expected = json!({
+        "timestamp": "2026-11-21T05:00:00.123Z",
+        "event": "open",
+        "id": "a1b2c3d4e5f60718",
+        "client": "203.0.113.7",
+        "http": "1.1",
+        "host": "chat.example.com",
+        "path": "/ws",
+        "route": "chat",
+        "backend": "ws://10.0.0.1:8765",
+        "subprotocol": "chat.v2",
+        "extensions": "permessage-deflate; client_max_window_bits=15",
+    });
+    assert_eq!(json(Event::Open(&session)), expected);
+    let closed = json!({
+        "event": "close",
+        "duration": 12.345,
+        "code": 1000,
+        "by": "client",
+        "why": "closed",
+        "from_client": { "frames": 12, "messages": 10, "bytes": 1234 },
+        "from_backend": { "frames": 3, "messages": 3, "bytes": 99 },
+    });
+    let more = closed.as_object().unwrap().clone();
+    expected.as_object_mut().unwrap().extend(more);
+    assert_eq!(json(Event::Close(&session, &end)), expected);
+    assert_eq!(
+        json(Event::Request(&request())),
+        json!({
+            "timestamp": "2026-11-21T05:00:00.123Z",
+            "event": "request",
+            "client": "203.0.113.7",
+            "http": "1.1",
+            "method": "GET",
+            "host": "chat.example.com",
+            "path": "/ws",
+            "route": null,
+            "backend": null,
+            "status": 403,
+            "duration": 0.00085,
+            "why": "origin",
+        })
+    );
+}
+
+#[test]
+fn nothing_from_the_wire_ends_a_line_or_reaches_a_terminal() {
+    let hostile = [
+        "a\nb",
+        "a\r\nb",
+        "\u{1b}[31mred",
+        "\u{9b}31m",
+        "\u{7f}",
+        "\u{202e}gpj",
+        "\0",
+        "\" by=client",
+        "a b",
+        "\\",
+        "\u{2028}",
+    ];
+    for hostile in hostile {
+        let mut session = session();
+        session.host = hostile.into();
+        session.path = hostile.into();
+        session.subprotocol = Some(hostile.into());
+        session.extensions = Some(hostile.into());
+        let mut request = request();
+        (request.method, request.host, request.path) = (hostile, hostile, hostile);
+        for event in [Event::Open(&session), Event::Request(&request)] {
+            for format in [LogFormat::Text, LogFormat::Json] {
+                let line = event.line(format, moment());
+                let inner = line.strip_suffix('\n').expect("a whole line");
+                assert!(
+                    inner.bytes().all(|b| b == b' ' || b.is_ascii_graphic()),
+                    "{line:?}"
+                );
+                let named = inner.split(' ').filter(|word| *word == "by=client").count();
+                assert!(format == LogFormat::Json || named == 0, "{line:?}");
+            }
+            let back = json(event);
+            assert_eq!(
+                (&back["host"], &back["path"]),
+                (&json!(hostile), &json!(hostile))
+            );
+        }
+    }
+}
+
+#[test]
+fn json_keeps_what_is_beyond_ascii() {
+    let mut session = session();
+    session.path = "/żółw/🐢".into();
+    assert_eq!(json(Event::Open(&session))["path"], "/żółw/🐢");
+}
+
+#[test]
+fn long_values_are_cut() {
+    let mut session = session();
+    session.path = "ż".repeat(CHARACTERS).into();
+    assert_eq!(json(Event::Open(&session))["path"], *session.path);
+    session.path = "ż".repeat(20_000).into();
+    let cut = format!("{}…", "ż".repeat(CHARACTERS));
+    assert_eq!(json(Event::Open(&session))["path"], cut);
+    assert!(text(Event::Open(&session)).len() < 4 * CHARACTERS);
+}
+
+#[test]
+fn an_absent_host_and_an_absent_code_are_shown() {
+    let mut asked = request();
+    (asked.host, asked.path) = ("", "");
+    assert!(text(Event::Request(&asked)).contains(" GET \"\" 403 "));
+    let end = SessionEnd {
+        code: None,
+        ..end()
+    };
+    let session = session();
+    assert!(text(Event::Close(&session, &end)).contains(" code=none by=client "));
+    assert_eq!(json(Event::Close(&session, &end))["code"], Value::Null);
+}
+
+#[test]
+fn durations_and_sizes_are_short() {
+    for (duration, bytes, shown) in [
+        (Duration::from_micros(7), 0, "7us in=0f/0m/0B"),
+        (Duration::from_millis(999), 1023, "999ms in=0f/0m/1023B"),
+        (Duration::from_millis(59_999), 1024, "59.9s in=0f/0m/1.0KiB"),
+        (Duration::from_secs(125), 5 << 20, "2m05s in=0f/0m/5.0MiB"),
+        (
+            Duration::from_secs(3 * 3600 + 425),
+            3 << 29,
+            "3h07m in=0f/0m/1.5GiB",
+        ),
+        (
+            Duration::from_secs(52 * 3600),
+            u64::MAX,
+            "2d04h in=0f/0m/16777216.0TiB",
+        ),
+    ] {
+        let mut end = SessionEnd { duration, ..end() };
+        end.from_client = Counts {
+            bytes,
+            ..Counts::default()
+        };
+        let line = text(Event::Close(&session(), &end));
+        let line = line.replace(" code=1000 by=client why=closed", "");
+        assert!(line.contains(&format!(" {shown} ")), "{shown}: {line}");
+    }
+}
+
+#[test]
+fn clones_write_into_one_log_and_the_guard_flushes_it() {
+    let memory = Memory::default();
+    let (log, guard) = AccessLog::to(memory.clone(), LogFormat::Text);
+    log.clone().opened(&session());
+    log.closed(&session(), &end());
+    log.request(&request());
+    drop(guard);
+    let written = memory.text();
+    let events: Vec<_> = written
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    assert_eq!(events, ["open", "close", "request"]);
+}
+
+#[test]
+fn a_file_is_appended_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    std::fs::write(&path, "before\n").unwrap();
+    let (log, guard) = AccessLog::open(&Access::File(path.clone()), LogFormat::Json).unwrap();
+    log.request(&request());
+    drop(guard);
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written.starts_with("before\n{"), "{written}");
+    assert_eq!(written.lines().count(), 2);
+
+    let missing = Access::File(folder.path().join("none/access.log"));
+    let error = AccessLog::open(&missing, LogFormat::Json).unwrap_err();
+    assert!(error.to_string().contains("none/access.log"), "{error}");
+}
+
+#[test]
+fn off_writes_nothing() {
+    let (log, _guard) = AccessLog::open(&Access::Off, LogFormat::Text).unwrap();
+    log.opened(&session());
+    assert!(log.out.is_none());
+}

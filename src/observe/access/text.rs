@@ -1,0 +1,146 @@
+//! Access lines for people: columns first, then `key=value`; a value with anything but visible ASCII is quoted.
+
+use super::{Event, RequestRecord, SessionEnd, SessionRecord, cut};
+use crate::proto::track::Counts;
+use std::{
+    fmt::{self, Display, Formatter},
+    time::{Duration, SystemTime},
+};
+
+/// The whole line, with its end.
+pub(super) fn line(event: Event<'_>, at: SystemTime) -> String {
+    let at = humantime::format_rfc3339_millis(at);
+    // As wide as the longest name, "request".
+    let name = format_args!("{:<7}", event.name());
+    match event {
+        Event::Open(session) => format!("{at} {name} {}\n", Opened(session)),
+        Event::Close(session, end) => format!("{at} {name} {} {}\n", Opened(session), Closed(end)),
+        Event::Request(request) => format!("{at} {name} {}\n", Answered(request)),
+    }
+}
+
+struct Opened<'a>(&'a SessionRecord);
+
+impl Display for Opened<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let session = self.0;
+        write!(
+            f,
+            "{:016x} {} {} route={} backend={} h={}",
+            session.id,
+            session.client,
+            Word(&[&session.host, &session.path]),
+            Word(&[&session.route]),
+            Word(&[&session.backend]),
+            session.http,
+        )?;
+        pair(f, "subprotocol", session.subprotocol.as_deref())?;
+        pair(f, "extensions", session.extensions.as_deref())
+    }
+}
+
+struct Closed<'a>(&'a SessionEnd);
+
+impl Display for Closed<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let end = self.0;
+        write!(f, "{} code=", Span(end.duration))?;
+        match end.code {
+            Some(code) => write!(f, "{code}")?,
+            None => f.write_str("none")?,
+        }
+        let (inward, outward) = (Volume(end.from_client), Volume(end.from_backend));
+        write!(
+            f,
+            " by={} why={} in={inward} out={outward}",
+            end.by, end.why
+        )
+    }
+}
+
+struct Answered<'a>(&'a RequestRecord<'a>);
+
+impl Display for Answered<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let request = self.0;
+        write!(
+            f,
+            "{} {} {} {} {}",
+            request.client,
+            Word(&[request.method]),
+            Word(&[request.host, request.path]),
+            request.status,
+            Span(request.duration),
+        )?;
+        pair(f, "why", request.why)?;
+        pair(f, "route", request.route)?;
+        pair(f, "backend", request.backend)?;
+        write!(f, " h={}", request.http)
+    }
+}
+
+fn pair(f: &mut Formatter<'_>, key: &str, value: Option<&str>) -> fmt::Result {
+    match value {
+        Some(value) => write!(f, " {key}={}", Word(&[value])),
+        None => Ok(()),
+    }
+}
+
+/// Strings from the wire as one word of the line: nothing in them can end it, or reach a terminal.
+struct Word<'a>(&'a [&'a str]);
+
+impl Display for Word<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let word: String = self.0.iter().map(|part| cut(part)).collect();
+        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        if !word.is_empty() && word.bytes().all(plain) {
+            f.write_str(&word)
+        } else {
+            // Debug escapes quotes, control characters, and what Unicode calls not printable (directions too).
+            write!(f, "{word:?}")
+        }
+    }
+}
+
+/// "850us", "12ms", "12.3s", "2m05s", "3h07m", "2d04h".
+struct Span(Duration);
+
+impl Display for Span {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        match seconds {
+            0 if self.0.as_millis() == 0 => write!(f, "{}us", self.0.as_micros()),
+            0 => write!(f, "{}ms", self.0.as_millis()),
+            1..60 => write!(f, "{seconds}.{}s", self.0.subsec_millis() / 100),
+            60..3600 => write!(f, "{}m{:02}s", seconds / 60, seconds % 60),
+            3600..86_400 => write!(f, "{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+            _ => write!(f, "{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+        }
+    }
+}
+
+/// Frames, messages and bytes of one direction: "12f/10m/1.2KiB".
+struct Volume(Counts);
+
+impl Display for Volume {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Counts {
+            frames,
+            messages,
+            bytes,
+        } = self.0;
+        write!(f, "{frames}f/{messages}m/")?;
+        if bytes < 1024 {
+            return write!(f, "{bytes}B");
+        }
+        let mut size = bytes as f64 / 1024.0;
+        let mut units = ["KiB", "MiB", "GiB", "TiB"].into_iter().peekable();
+        while let Some(unit) = units.next() {
+            if size < 1024.0 || units.peek().is_none() {
+                return write!(f, "{size:.1}{unit}");
+            }
+            size /= 1024.0;
+        }
+        Ok(())
+    }
+}

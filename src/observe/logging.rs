@@ -1,0 +1,150 @@
+//! The log: to stderr, through a queue, so that a terminal that was paused never stops a connection.
+
+use super::queue::{self, LogGuard};
+use crate::config::{Log, LogFormat, LogLevel};
+use std::{
+    env,
+    io::{self, IsTerminal},
+};
+use tracing::Subscriber;
+use tracing_appender::non_blocking::NonBlocking;
+use tracing_subscriber::{EnvFilter, filter::ParseError, util::SubscriberInitExt};
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The environment variable holds something else than directives.
+    #[error(
+        "RUST_LOG={0:?} cannot be understood; \"lockgate=debug\" would be right, or unset it for server.log.level"
+    )]
+    Directives(String, #[source] ParseError),
+    /// The process has one already.
+    #[error("a log was set up before")]
+    Twice(#[source] tracing_subscriber::util::TryInitError),
+}
+
+/// Starts the log of the process. `RUST_LOG`, if set, decides instead of the level.
+pub fn init(log: &Log) -> Result<LogGuard, InitError> {
+    let filter = filter(log.level, env::var("RUST_LOG").ok())?;
+    let (out, guard) = queue::queue(io::stderr(), "log", queue::LINES);
+    // https://no-color.org
+    let colours =
+        io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    subscriber(log.format, filter, out, colours)
+        .try_init()
+        .map_err(InitError::Twice)?;
+    Ok(guard)
+}
+
+fn filter(level: LogLevel, directives: Option<String>) -> Result<EnvFilter, InitError> {
+    let directives = match directives {
+        Some(directives) if !directives.trim().is_empty() => directives,
+        // Others' crates warn of what clients do (rustls of their alerts): such lines must not be had for the asking.
+        _ => format!("error,lockgate={}", word(level)),
+    };
+    EnvFilter::try_new(&directives).map_err(|source| InitError::Directives(directives, source))
+}
+
+fn subscriber(
+    format: LogFormat,
+    filter: EnvFilter,
+    out: NonBlocking,
+    colours: bool,
+) -> Box<dyn Subscriber + Send + Sync> {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(out)
+        .with_ansi(colours);
+    match format {
+        LogFormat::Text => Box::new(builder.finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+    }
+}
+
+fn word(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::Memory, *};
+    use tracing::{debug, info, subscriber, warn};
+
+    fn written(log: Log, directives: Option<&str>) -> String {
+        let memory = Memory::default();
+        let (out, guard) = queue::queue(memory.clone(), "log", queue::LINES);
+        let filter = filter(log.level, directives.map(str::to_owned)).unwrap();
+        subscriber::with_default(super::subscriber(log.format, filter, out, false), || {
+            debug!("a detail");
+            info!(client = "203.0.113.7", lost = 3, "a fact");
+            warn!(target: "rustls::common_state", "what a client did");
+        });
+        drop(guard);
+        memory.text()
+    }
+
+    const TEXT: Log = Log {
+        level: LogLevel::Info,
+        format: LogFormat::Text,
+    };
+
+    #[test]
+    fn the_level_is_for_our_own_lines() {
+        let text = written(TEXT, None);
+        assert!(
+            text.ends_with("a fact client=\"203.0.113.7\" lost=3\n"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let text = written(
+            Log {
+                level: LogLevel::Debug,
+                ..TEXT
+            },
+            None,
+        );
+        assert_eq!(text.lines().count(), 2, "{text}");
+        let text = written(
+            Log {
+                level: LogLevel::Warn,
+                ..TEXT
+            },
+            None,
+        );
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn rust_log_beats_the_level_unless_it_is_empty() {
+        assert_eq!(
+            written(TEXT, Some("lockgate=debug,rustls=warn"))
+                .lines()
+                .count(),
+            3
+        );
+        assert_eq!(written(TEXT, Some(" ")).lines().count(), 1);
+        let error = filter(LogLevel::Info, Some("lockgate=loud".to_owned())).unwrap_err();
+        assert!(
+            error.to_string().contains("RUST_LOG=\"lockgate=loud\""),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_with_numbers_as_numbers() {
+        let json = Log {
+            format: LogFormat::Json,
+            ..TEXT
+        };
+        let line: serde_json::Value = serde_json::from_str(&written(json, None)).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["message"], "a fact");
+        assert_eq!(line["lost"], 3);
+    }
+}

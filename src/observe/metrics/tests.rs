@@ -1,0 +1,143 @@
+use super::*;
+use crate::proto::track::Counts;
+
+fn end(code: Option<u16>) -> SessionEnd {
+    SessionEnd {
+        duration: Duration::from_secs(90),
+        from_client: Counts {
+            frames: 12,
+            messages: 10,
+            bytes: 1234,
+        },
+        from_backend: Counts::default(),
+        code,
+        by: "client",
+        why: "closed",
+    }
+}
+
+/// Every one of `lines` stands in the page as a whole line.
+#[track_caller]
+fn holds(metrics: &Metrics, lines: &[&str]) {
+    let page = metrics.encode();
+    for line in lines {
+        assert!(page.lines().any(|one| one == *line), "{line}\n{page}");
+    }
+}
+
+#[test]
+fn gauges_count_what_lives_and_counters_what_ever_lived() {
+    let metrics = Arc::new(Metrics::new());
+    let first = (metrics.connection(), metrics.session());
+    let second = metrics.connection();
+    assert_eq!((metrics.connections(), metrics.sessions()), (2, 1));
+    drop((first, second));
+    assert_eq!((metrics.connections(), metrics.sessions()), (0, 0));
+    holds(
+        &metrics,
+        &[
+            "lockgate_connections 0",
+            "lockgate_connections_accepted_total 2",
+            "lockgate_sessions 0",
+            "lockgate_sessions_opened_total 1",
+        ],
+    );
+}
+
+#[test]
+fn a_session_is_counted_when_it_closes() {
+    let metrics = Metrics::new();
+    holds(&metrics, &["lockgate_frames_total{from=\"backend\"} 0"]);
+    metrics.handshake(Duration::from_millis(3));
+    metrics.session_closed(&end(Some(1000)));
+    holds(
+        &metrics,
+        &[
+            "lockgate_session_closes_total{code=\"1000\",by=\"client\"} 1",
+            "lockgate_frames_total{from=\"client\"} 12",
+            "lockgate_messages_total{from=\"client\"} 10",
+            "lockgate_bytes_total{from=\"client\"} 1234",
+            "lockgate_bytes_total{from=\"backend\"} 0",
+            "lockgate_handshake_seconds_bucket{le=\"0.0025\"} 0",
+            "lockgate_handshake_seconds_bucket{le=\"0.005\"} 1",
+            "lockgate_session_seconds_bucket{le=\"60.0\"} 0",
+            "lockgate_session_seconds_bucket{le=\"300.0\"} 1",
+            "lockgate_session_seconds_sum 90.0",
+        ],
+    );
+}
+
+#[test]
+fn peers_cannot_make_series() {
+    let metrics = Metrics::new();
+    for code in 0..=u16::MAX {
+        metrics.session_closed(&end(Some(code)));
+    }
+    metrics.session_closed(&end(None));
+    for status in 0..1000 {
+        metrics.request(status);
+    }
+    let page = metrics.encode();
+    let series = |name: &str| page.lines().filter(|line| line.starts_with(name)).count();
+    // 1000 to 1015, 3xxx, 4xxx, other, none.
+    assert_eq!(series("lockgate_session_closes_total{"), 20, "{page}");
+    assert_eq!(series("lockgate_requests_total{"), 6, "{page}");
+    holds(
+        &metrics,
+        &[
+            "lockgate_session_closes_total{code=\"1006\",by=\"client\"} 1",
+            "lockgate_session_closes_total{code=\"3xxx\",by=\"client\"} 1000",
+            "lockgate_session_closes_total{code=\"4xxx\",by=\"client\"} 1000",
+            "lockgate_session_closes_total{code=\"none\",by=\"client\"} 1",
+            "lockgate_requests_total{status=\"2xx\"} 100",
+        ],
+    );
+}
+
+#[test]
+fn refusals_and_failures_tell_why() {
+    let metrics = Metrics::new();
+    metrics.refused(403, "origin");
+    metrics.connection_failed("tls");
+    holds(
+        &metrics,
+        &[
+            "lockgate_refusals_total{status=\"403\",why=\"origin\"} 1",
+            "lockgate_connection_failures_total{why=\"tls\"} 1",
+        ],
+    );
+}
+
+#[test]
+fn the_process_tells_of_itself() {
+    let page = Metrics::new().encode();
+    let value = |name: &str| -> f64 {
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name}\n{page}"))
+            .parse()
+            .unwrap()
+    };
+    assert!(value("process_start_time_seconds") > 1_700_000_000.0);
+    assert!(value("process_resident_memory_bytes") > 1_000_000.0);
+    let open = value("process_open_fds");
+    assert!(open >= 3.0 && open <= value("process_max_fds"), "{open}");
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(page.contains(&format!("lockgate_build_info{{version=\"{version}\"}} 1\n")));
+}
+
+#[test]
+fn every_family_is_told_of_once() {
+    // OpenMetrics: a name belongs to one family, and the last line is the end.
+    let page = Metrics::new().encode();
+    let mut families: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let all = families.len();
+    families.sort_unstable();
+    families.dedup();
+    assert_eq!(families.len(), all, "{page}");
+    assert!(page.ends_with("# EOF\n"), "{page}");
+}

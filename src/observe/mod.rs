@@ -1,0 +1,17 @@
+//! What an operator sees: the log, one access record per request or session, metrics, and the live sessions.
+
+mod access;
+mod logging;
+mod metrics;
+mod queue;
+mod seldom;
+mod sessions;
+#[cfg(test)]
+mod testing;
+
+pub use access::{AccessLog, RequestRecord, SessionEnd, SessionRecord};
+pub use logging::{InitError, init};
+pub use metrics::{ConnectionGauge, Metrics, SessionGauge};
+pub use queue::LogGuard;
+pub use seldom::Seldom;
+pub use sessions::{SessionHandle, Sessions};

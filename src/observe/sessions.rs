@@ -1,0 +1,105 @@
+//! The live sessions of the process, and how an order reaches one of them.
+
+use atomic_waker::AtomicWaker;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
+    task::Waker,
+};
+
+/// All live sessions, by id.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    live: HashMap<u64, Arc<Shared>>,
+    /// The close code that all were ordered to use; it also meets who is still on the way in.
+    order: u16,
+}
+
+/// A session's place among the live ones, given back on drop.
+#[derive(Debug)]
+pub struct SessionHandle {
+    id: u64,
+    shared: Arc<Shared>,
+    sessions: Arc<Sessions>,
+}
+
+/// What the giver of orders and the session both hold.
+#[derive(Debug)]
+struct Shared {
+    /// The close code ordered; 0: none.
+    order: AtomicU16,
+    waker: AtomicWaker,
+}
+
+// === impl Sessions ===
+
+impl Sessions {
+    /// Enters a session under a fresh id, which no other process is likely to use.
+    pub fn open(self: &Arc<Self>) -> SessionHandle {
+        let mut book = self.book();
+        let shared = Arc::new(Shared {
+            order: AtomicU16::new(book.order),
+            waker: AtomicWaker::new(),
+        });
+        let id = loop {
+            let id =
+                getrandom::u64().expect("the kernel's random source answers once the system is up");
+            if !book.live.contains_key(&id) {
+                break id;
+            }
+        };
+        book.live.insert(id, shared.clone());
+        SessionHandle {
+            id,
+            shared,
+            sessions: self.clone(),
+        }
+    }
+
+    /// Orders every session, also those still on their way in, to close: the client with `code`, the backend with 1001.
+    pub fn close_all(&self, code: u16) {
+        let mut book = self.book();
+        book.order = code;
+        for shared in book.live.values() {
+            shared.order.store(code, Ordering::Release);
+            shared.waker.wake();
+        }
+    }
+
+    // A panic elsewhere cannot leave the book half written: it is used all the same.
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl SessionHandle ===
+
+impl SessionHandle {
+    /// The session's id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The close code that was ordered, if one was; `waker` is woken when that changes.
+    pub fn order(&self, waker: &Waker) -> Option<u16> {
+        self.shared.waker.register(waker);
+        match self.shared.order.load(Ordering::Acquire) {
+            0 => None,
+            code => Some(code),
+        }
+    }
+}
+
+impl Drop for SessionHandle {
+    fn drop(&mut self) {
+        self.sessions.book().live.remove(&self.id);
+    }
+}

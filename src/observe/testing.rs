@@ -1,0 +1,30 @@
+//! For the tests of this module.
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+/// What was written, for every clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory(Arc<Mutex<Vec<u8>>>);
+
+// === impl Memory ===
+
+impl Memory {
+    pub(super) fn text(&self) -> String {
+        let bytes = self.0.lock().expect("no test panics while it writes");
+        String::from_utf8(bytes.clone()).expect("logs are UTF-8")
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut all = self.0.lock().expect("no test panics while it writes");
+        all.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! Whose request it is behind other proxies, and what backends are told about that.
+//!
+//! A header counts only as far as those who wrote it are trusted: each hop vouches for the address before it, so the
+//! chain is read from the right and ends at the first address that is not trusted. Backends get that part of the chain
+//! alone, so that even one that believes the leftmost address cannot be deceived.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderMap;
+use http::header::{FORWARDED, HeaderName};
+
+use super::handshake::as_token;
+use super::list;
+
+/// The client's address: `peer`, or what the trusted proxies in front of us say of it. IPv4-mapped addresses are
+/// unmapped; something that is no address ends the chain.
+pub fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let chain = chain(headers, peer, trusted);
+    chain.last().copied().unwrap_or(peer)
+}
+
+/// The value of `X-Forwarded-For` towards the backend: the client, the trusted proxies behind it, and `peer` last.
+pub fn x_forwarded_for(
+    headers: &HeaderMap,
+    peer: IpAddr,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> String {
+    let chain = chain(headers, peer, trusted);
+    let hops = chain.iter().rev().map(IpAddr::to_string);
+    hops.collect::<Vec<_>>().join(", ")
+}
+
+/// One element of `Forwarded` (RFC 7239 §4) about `client`, who asked for `host` over `proto`. A host that no header
+/// can carry is left out.
+pub fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> String {
+    let mut element = String::from("for=");
+    match client.to_canonical() {
+        // RFC 7239 §6: an IPv6 address stands in brackets, and so in quotes.
+        IpAddr::V6(v6) => element.push_str(&format!("\"[{v6}]\"")),
+        IpAddr::V4(v4) => element.push_str(&v4.to_string()),
+    }
+    if host.bytes().all(|byte| (0x20..0x7F).contains(&byte)) {
+        element.push_str(";host=");
+        push_value(&mut element, host);
+    }
+    if let Some(proto) = as_token(proto.as_bytes()) {
+        element.push_str(";proto=");
+        element.push_str(proto);
+    }
+    element
+}
+
+/// The scheme that the client used, as the proxy next to us tells it, if that one is `trusted`: the last value of
+/// `X-Forwarded-Proto`, or of `proto=` in `Forwarded`. One of `http`, `https`, `ws`, `wss`.
+pub fn proto(headers: &HeaderMap, trusted: bool) -> Option<&'static str> {
+    if !trusted {
+        return None;
+    }
+    let said = match plain_from_right(headers, X_FORWARDED_PROTO).next() {
+        Some(last) => last.to_vec(),
+        None => parameter(forwarded_from_right(headers).next()?, b"proto")?,
+    };
+    let schemes = ["http", "https", "ws", "wss"];
+    schemes
+        .into_iter()
+        .find(|scheme| scheme.as_bytes().eq_ignore_ascii_case(&said))
+}
+
+/// `peer`, then the addresses behind it, nearest first, up to the first that is not trusted. Never empty.
+fn chain(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+    let mut chain = vec![peer.to_canonical()];
+    let mut plain = plain_from_right(headers, X_FORWARDED_FOR).map(address);
+    let mut elements = forwarded_from_right(headers).map(|e| address(&parameter(e, b"for")?));
+    let hops: &mut dyn Iterator<Item = Option<IpAddr>> = match headers.get(X_FORWARDED_FOR) {
+        Some(_) => &mut plain,
+        None => &mut elements,
+    };
+    while chain.len() <= MAX_HOPS && chain.last().is_some_and(|last| trusted(*last)) {
+        match hops.next() {
+            Some(Some(hop)) => chain.push(hop),
+            Some(None) | None => break,
+        }
+    }
+    chain
+}
+
+/// The elements of a list without quoted strings over all its lines, the last first.
+fn plain_from_right(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).iter().rev();
+    lines
+        .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
+}
+
+/// The elements of `Forwarded` over all its lines, the last first.
+fn forwarded_from_right(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(FORWARDED).iter().rev();
+    lines
+        .flat_map(|line| list::split_from_right(line.as_bytes(), b','))
+        .filter(|element| !element.is_empty())
+}
+
+/// The value of `name` in an element of `Forwarded` (RFC 7239 §4), which may name it once.
+fn parameter(element: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    let mut values = list::split(element, b';').filter_map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        let (key, value) = pair.split_at_checked(at)?;
+        key.eq_ignore_ascii_case(name).then(|| value.get(1..))?
+    });
+    match (values.next(), values.next()) {
+        (Some(value), None) => list::unquote(value),
+        _ => None,
+    }
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
+fn address(node: &[u8]) -> Option<IpAddr> {
+    let node = std::str::from_utf8(node).ok()?;
+    let bare = node.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    let address = match node.parse::<SocketAddr>() {
+        Ok(with_port) => with_port.ip(),
+        Err(_) => match bare {
+            Some(v6) => IpAddr::V6(v6.parse().ok()?),
+            None => node.parse().ok()?,
+        },
+    };
+    Some(address.to_canonical())
+}
+
+/// A token as it is, anything else quoted (RFC 7239 §4).
+fn push_value(to: &mut String, value: &str) {
+    if as_token(value.as_bytes()).is_some() {
+        to.push_str(value);
+        return;
+    }
+    to.push('"');
+    for char in value.chars() {
+        if matches!(char, '"' | '\\') {
+            to.push('\\');
+        }
+        to.push(char);
+    }
+    to.push('"');
+}
+
+/// More proxies in a row than anybody has; what is behind them is not looked at.
+const MAX_HOPS: usize = 100;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,403 @@
+//! The frame header of RFC 6455 §5.2, and whole control frames of our own.
+//!
+//! Only what one frame says by itself is judged here. What depends on the frames before it, on who sent it or on the
+//! negotiated extensions belongs to [`track`](super::track).
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// A frame's opcode (RFC 6455 §5.2); reserved ones never become a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opcode {
+    /// 0x0: goes on with a fragmented message.
+    Continuation,
+    /// 0x1: begins a message of UTF-8 text.
+    Text,
+    /// 0x2: begins a message of bytes.
+    Binary,
+    /// 0x8: the last frame of this direction.
+    Close,
+    /// 0x9: asks for a Pong.
+    Ping,
+    /// 0xA: answers a Ping, or comes by itself.
+    Pong,
+}
+
+/// What stands before a frame's payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// The last frame of its message.
+    pub fin: bool,
+    /// The reserved bits: [`RSV1`], 0b010 for RSV2, 0b001 for RSV3.
+    pub rsv: u8,
+    /// What kind of frame it is.
+    pub opcode: Opcode,
+    /// The masking key, if the payload is masked (RFC 6455 §5.3).
+    pub mask: Option<[u8; 4]>,
+    /// Bytes of payload behind the header; at most 2^63 - 1.
+    pub payload_len: u64,
+    /// Bytes of the header itself: 2 to 14.
+    pub len: usize,
+}
+
+/// A frame written by us: at most 2 + 4 + 125 bytes, kept inline.
+#[derive(Clone, Copy)]
+pub struct ControlFrame {
+    bytes: [u8; CONTROL_FRAME_MAX],
+    len: u8,
+}
+
+/// Why the bytes are no frame header, whoever sent them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BadHeader {
+    /// 0x3 to 0x7, or 0xB to 0xF (RFC 6455 §5.2).
+    #[error("the frame's opcode is reserved")]
+    ReservedOpcode,
+    /// A control frame without FIN (RFC 6455 §5.5).
+    #[error("a control frame is fragmented")]
+    FragmentedControl,
+    /// A control frame of more than 125 bytes (RFC 6455 §5.5).
+    #[error("a control frame has more than 125 bytes of payload")]
+    LongControl,
+    /// A longer form of the length than it needs (RFC 6455 §5.2).
+    #[error("the payload's length is not written in its shortest form")]
+    NonMinimalLength,
+    /// A 64-bit length with its top bit set (RFC 6455 §5.2).
+    #[error("the payload's length has its top bit set")]
+    LengthOverflow,
+}
+
+// === impl Opcode ===
+
+impl Opcode {
+    /// The opcode in a frame's first byte, and all that can be refused about that byte by itself.
+    #[inline]
+    pub fn from_first_byte(first: u8) -> Result<Self, BadHeader> {
+        match first & 0x0F {
+            0x0 => Ok(Opcode::Continuation),
+            0x1 => Ok(Opcode::Text),
+            0x2 => Ok(Opcode::Binary),
+            // RFC 6455 §5.5: control frames must not be fragmented.
+            0x8..=0xA if first & FIN == 0 => Err(BadHeader::FragmentedControl),
+            0x8 => Ok(Opcode::Close),
+            0x9 => Ok(Opcode::Ping),
+            0xA => Ok(Opcode::Pong),
+            _ => Err(BadHeader::ReservedOpcode),
+        }
+    }
+
+    /// Whether it is Close, Ping or Pong (RFC 6455 §5.5).
+    #[inline]
+    pub fn is_control(self) -> bool {
+        matches!(self, Opcode::Close | Opcode::Ping | Opcode::Pong)
+    }
+
+    fn bits(self) -> u8 {
+        match self {
+            Opcode::Continuation => 0x0,
+            Opcode::Text => 0x1,
+            Opcode::Binary => 0x2,
+            Opcode::Close => 0x8,
+            Opcode::Ping => 0x9,
+            Opcode::Pong => 0xA,
+        }
+    }
+}
+
+// === impl Header ===
+
+impl Header {
+    /// Reads the header at the front of `bytes`. `Ok(None)` means that more bytes are needed; what is there is then
+    /// already judged: a bad first byte is refused alone, a bad length as soon as it is whole.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
+        let Some((&first, rest)) = bytes.split_first() else {
+            return Ok(None);
+        };
+        let opcode = Opcode::from_first_byte(first)?;
+        let Some((&second, rest)) = rest.split_first() else {
+            return Ok(None);
+        };
+        let short = second & !MASKED;
+        // RFC 6455 §5.5: control frames must have a payload length of 125 bytes or less.
+        if opcode.is_control() && short > 125 {
+            return Err(BadHeader::LongControl);
+        }
+        let Some((payload_len, rest)) = extended_length(short, rest)? else {
+            return Ok(None);
+        };
+        let (mask, rest) = if second & MASKED == 0 {
+            (None, rest)
+        } else {
+            match rest.split_first_chunk::<4>() {
+                Some((key, rest)) => (Some(*key), rest),
+                None => return Ok(None),
+            }
+        };
+        Ok(Some(Header {
+            fin: first & FIN != 0,
+            rsv: (first >> 4) & 0b111,
+            opcode,
+            mask,
+            payload_len,
+            len: bytes.len() - rest.len(),
+        }))
+    }
+}
+
+/// The payload's length and what follows it. RFC 6455 §5.2: in network byte order, in the minimal number of bytes.
+#[inline]
+fn extended_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, BadHeader> {
+    match short {
+        126 => {
+            let Some((long, rest)) = rest.split_first_chunk::<2>() else {
+                return Ok(None);
+            };
+            match u64::from(u16::from_be_bytes(*long)) {
+                0..=125 => Err(BadHeader::NonMinimalLength),
+                len => Ok(Some((len, rest))),
+            }
+        }
+        127 => {
+            let Some((long, rest)) = rest.split_first_chunk::<8>() else {
+                return Ok(None);
+            };
+            match u64::from_be_bytes(*long) {
+                0..=0xFFFF => Err(BadHeader::NonMinimalLength),
+                len if len >> 63 == 1 => Err(BadHeader::LengthOverflow),
+                len => Ok(Some((len, rest))),
+            }
+        }
+        len => Ok(Some((u64::from(len), rest))),
+    }
+}
+
+// === impl ControlFrame ===
+
+impl ControlFrame {
+    /// A Close with `code` and `reason` (cut at a character boundary to 123 bytes), masked when `mask` is given.
+    ///
+    /// A code that may not stand on the wire ([`close_code_allowed`]; 1005, 1006 and 1015 above all) gives a Close
+    /// without a body: the receiver then reports 1005, "no status", and never a protocol error of ours.
+    pub fn close(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Self {
+        if !close_code_allowed(code) {
+            return Self::write(Opcode::Close, &[], &[], mask);
+        }
+        let cut = reason.floor_char_boundary(CONTROL_PAYLOAD_MAX - 2);
+        let reason = reason.get(..cut).unwrap_or_default();
+        Self::write(Opcode::Close, &code.to_be_bytes(), reason.as_bytes(), mask)
+    }
+
+    /// A Ping; `payload` is at most 125 bytes, the rest is cut.
+    pub fn ping(payload: &[u8], mask: Option<[u8; 4]>) -> Self {
+        let payload = payload.get(..CONTROL_PAYLOAD_MAX).unwrap_or(payload);
+        Self::write(Opcode::Ping, &[], payload, mask)
+    }
+
+    /// The wire form.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// `head` and `tail` together are at most 125 bytes.
+    fn write(opcode: Opcode, head: &[u8], tail: &[u8], mask: Option<[u8; 4]>) -> Self {
+        let payload = head.iter().chain(tail);
+        let start = if mask.is_some() { 6 } else { 2 };
+        let mut bytes = [0; CONTROL_FRAME_MAX];
+        let mut len = 0;
+        for (to, from) in bytes.iter_mut().skip(start).zip(payload) {
+            *to = *from;
+            len += 1;
+        }
+        bytes[0] = FIN | opcode.bits();
+        bytes[1] = len;
+        if let Some(key) = mask {
+            bytes[1] |= MASKED;
+            bytes[2..6].copy_from_slice(&key);
+            apply_mask(&mut bytes[6..], key);
+        }
+        ControlFrame {
+            bytes,
+            len: start as u8 + len,
+        }
+    }
+}
+
+impl fmt::Debug for ControlFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ControlFrame({:02x?})", self.as_bytes())
+    }
+}
+
+/// Masks or unmasks a whole payload in place (RFC 6455 §5.3: the same steps for both).
+pub fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
+    for (byte, key) in payload.iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+/// Whether a Close frame may carry `code` (RFC 6455 §7.4 and the IANA registry). 1005, 1006 and 1015 are for reports
+/// only; 1004 and 1016 to 2999 are not assigned.
+pub fn close_code_allowed(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// The first reserved bit, as it stands in [`Header::rsv`].
+pub const RSV1: u8 = 0b100;
+
+/// RFC 6455 §5.5: a control frame's payload ends here.
+pub(super) const CONTROL_PAYLOAD_MAX: usize = 125;
+
+/// Two bytes, a masking key, a payload.
+const CONTROL_FRAME_MAX: usize = 2 + 4 + CONTROL_PAYLOAD_MAX;
+
+const FIN: u8 = 0x80;
+
+const MASKED: u8 = 0x80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    /// RFC 6455 §5.7.
+    #[test]
+    fn the_rfcs_examples() {
+        let header = |bytes: &[u8]| Header::parse(bytes).unwrap().unwrap();
+        let plain = Header {
+            fin: true,
+            rsv: 0,
+            opcode: Opcode::Text,
+            mask: None,
+            payload_len: 5,
+            len: 2,
+        };
+        assert_eq!(header(b"\x81\x05Hello"), plain);
+        assert_eq!(
+            header(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"),
+            Header {
+                mask: Some(KEY),
+                len: 6,
+                ..plain
+            }
+        );
+        assert_eq!(
+            header(b"\x01\x03Hel"),
+            Header {
+                fin: false,
+                payload_len: 3,
+                ..plain
+            }
+        );
+        assert_eq!(header(b"\x80\x02lo").opcode, Opcode::Continuation);
+        assert_eq!(header(b"\x89\x05Hello").opcode, Opcode::Ping);
+        let long = header(&[0x82, 0x7E, 0x01, 0x00]);
+        assert_eq!((long.payload_len, long.len), (256, 4));
+        let longer = header(&[0x82, 0x7F, 0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!((longer.payload_len, longer.len), (65536, 10));
+        assert_eq!(header(&[0xC1, 0]).rsv, RSV1);
+    }
+
+    #[test]
+    fn refuses_as_early_as_it_can() {
+        let table: &[(&[u8], BadHeader)] = &[
+            (&[0x83], BadHeader::ReservedOpcode),
+            (&[0x87], BadHeader::ReservedOpcode),
+            (&[0x8B], BadHeader::ReservedOpcode),
+            (&[0x0F], BadHeader::ReservedOpcode),
+            (&[0x08], BadHeader::FragmentedControl),
+            (&[0x09], BadHeader::FragmentedControl),
+            (&[0x0A], BadHeader::FragmentedControl),
+            (&[0x88, 126], BadHeader::LongControl),
+            (&[0x89, 0x80 | 127], BadHeader::LongControl),
+            (&[0x81, 126, 0, 125], BadHeader::NonMinimalLength),
+            (&[0x81, 0x80 | 126, 0, 0], BadHeader::NonMinimalLength),
+            (
+                &[0x82, 127, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF],
+                BadHeader::NonMinimalLength,
+            ),
+            (
+                &[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0],
+                BadHeader::LengthOverflow,
+            ),
+        ];
+        for (bytes, why) in table {
+            for (have, _) in bytes.iter().enumerate() {
+                assert_eq!(Header::parse(&bytes[..have]), Ok(None), "{bytes:02x?}");
+            }
+            assert_eq!(Header::parse(bytes), Err(*why), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn needs_every_byte_of_a_header() {
+        let whole = [
+            0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4,
+        ];
+        for have in 0..whole.len() {
+            assert_eq!(Header::parse(&whole[..have]), Ok(None));
+        }
+        let header = Header::parse(&whole).unwrap().unwrap();
+        assert_eq!(header.payload_len, u64::MAX >> 1);
+        assert_eq!((header.len, header.mask), (14, Some([1, 2, 3, 4])));
+    }
+
+    #[test]
+    fn writes_control_frames() {
+        assert_eq!(
+            ControlFrame::close(1000, "bye", None).as_bytes(),
+            b"\x88\x05\x03\xe8bye"
+        );
+        assert_eq!(
+            ControlFrame::close(1001, "", Some([0; 4])).as_bytes(),
+            b"\x88\x82\0\0\0\0\x03\xe9"
+        );
+        assert_eq!(ControlFrame::ping(b"", None).as_bytes(), b"\x89\0");
+        // RFC 6455 §5.7, with a Ping in the place of the text.
+        assert_eq!(
+            ControlFrame::ping(b"Hello", Some(KEY)).as_bytes(),
+            b"\x89\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"
+        );
+    }
+
+    #[test]
+    fn cuts_what_is_too_long() {
+        assert_eq!(ControlFrame::ping(&[7; 200], None).as_bytes().len(), 127);
+        assert_eq!(
+            ControlFrame::ping(&[7; 125], Some(KEY)).as_bytes().len(),
+            131
+        );
+        // 'é' takes two bytes: 62 of them are 124, one byte too many for 123.
+        let close = ControlFrame::close(1008, &"é".repeat(70), None);
+        assert_eq!(close.as_bytes().len(), 2 + 2 + 122);
+        assert!(std::str::from_utf8(&close.as_bytes()[4..]).is_ok());
+        assert_eq!(
+            ControlFrame::close(1008, &"x".repeat(200), None)
+                .as_bytes()
+                .len(),
+            2 + 125
+        );
+    }
+
+    #[test]
+    fn never_writes_a_code_that_may_not_travel() {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
+            assert!(!close_code_allowed(code), "{code}");
+            assert_eq!(
+                ControlFrame::close(code, "why", None).as_bytes(),
+                b"\x88\0",
+                "{code}"
+            );
+        }
+        for code in [1000, 1003, 1007, 1011, 1014, 3000, 4999] {
+            assert!(close_code_allowed(code), "{code}");
+            assert_eq!(
+                ControlFrame::close(code, "", None).as_bytes().len(),
+                4,
+                "{code}"
+            );
+        }
+    }
+}

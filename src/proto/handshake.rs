@@ -1,0 +1,257 @@
+//! The opening handshake of RFC 6455 §4: what a client offers, and whether a backend's 101 answers it.
+//!
+//! Nothing is written here; the gate rebuilds the request from the validated parts.
+
+use std::collections::HashSet;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Version, request, response};
+use sha1::{Digest, Sha1};
+
+use super::track::Reserved;
+
+mod extensions;
+mod refusal;
+
+use extensions::Extension;
+pub use refusal::{Bad101, BadHandshake};
+
+/// What a client asks for in a valid opening handshake (RFC 6455 §4.2.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// `Sec-WebSocket-Key` as it was sent.
+    pub key: Box<str>,
+    /// `Sec-WebSocket-Protocol`: the subprotocols in the client's order of preference, each once.
+    pub subprotocols: Vec<Box<str>>,
+    /// `Sec-WebSocket-Extensions`: the names without their parameters, in order, each once.
+    pub extensions: Vec<Box<str>>,
+}
+
+/// What the backend's 101 chose from an [`Offer`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreed {
+    /// The subprotocol, one of those offered.
+    pub subprotocol: Option<Box<str>>,
+    /// The extensions with their parameters as the backend wrote them; several lines are joined by a comma.
+    pub extensions: Option<Box<str>>,
+    /// Which reserved bits frames may use from now on.
+    pub reserved: Reserved,
+}
+
+// === impl Offer ===
+
+impl Offer {
+    /// Reads the offer from a request. `Ok(None)` when the request asks for no upgrade to a WebSocket: `Upgrade` does
+    /// not name `websocket`, `Connection` does not name `upgrade`, or HTTP/2 carries it, where both mean nothing.
+    pub fn read(request: &request::Parts) -> Result<Option<Offer>, BadHandshake> {
+        let headers = &request.headers;
+        if !has_token(headers, &header::UPGRADE, "websocket")
+            || !has_token(headers, &header::CONNECTION, "upgrade")
+            || request.version > Version::HTTP_11
+        {
+            return Ok(None);
+        }
+        // RFC 6455 §4.2.1: an HTTP/1.1 or higher GET request.
+        if request.version != Version::HTTP_11 {
+            return Err(BadHandshake::Http10);
+        }
+        if request.method != Method::GET {
+            return Err(BadHandshake::WrongMethod);
+        }
+        // RFC 6455 §4.4: another version is answered with 426 and the one we speak.
+        match only(headers, &header::SEC_WEBSOCKET_VERSION) {
+            Ok(Some(version)) if version.as_bytes().trim_ascii() == b"13" => {}
+            _ => return Err(BadHandshake::WrongVersion),
+        }
+        Ok(Some(Offer {
+            key: read_key(headers)?,
+            subprotocols: read_subprotocols(headers)?,
+            extensions: read_extension_names(headers)?,
+        }))
+    }
+
+    /// Checks the backend's answer (RFC 6455 §4.1, the client's six steps).
+    pub fn check(&self, response: &response::Parts) -> Result<Agreed, Bad101> {
+        let headers = &response.headers;
+        if response.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Bad101::Status);
+        }
+        if response.version != Version::HTTP_11 {
+            return Err(Bad101::WrongVersion);
+        }
+        let mut upgrade = tokens(headers, &header::UPGRADE);
+        match (upgrade.next(), upgrade.next()) {
+            (Some(one), None) if one.eq_ignore_ascii_case(b"websocket") => {}
+            _ => return Err(Bad101::Upgrade),
+        }
+        if !has_token(headers, &header::CONNECTION, "upgrade") {
+            return Err(Bad101::Connection);
+        }
+        match only(headers, &header::SEC_WEBSOCKET_ACCEPT) {
+            Ok(None) => return Err(Bad101::MissingAccept),
+            Ok(Some(accept))
+                if accept.as_bytes().trim_ascii() == accept_key(&self.key).as_bytes() => {}
+            _ => return Err(Bad101::WrongAccept),
+        }
+        let subprotocol = self.check_subprotocol(headers)?;
+        let (extensions, reserved) = self.check_extensions(headers)?;
+        Ok(Agreed {
+            subprotocol,
+            extensions,
+            reserved,
+        })
+    }
+
+    fn check_subprotocol(&self, headers: &HeaderMap) -> Result<Option<Box<str>>, Bad101> {
+        let chosen = match only(headers, &header::SEC_WEBSOCKET_PROTOCOL) {
+            Ok(None) => return Ok(None),
+            Ok(Some(chosen)) => chosen.as_bytes().trim_ascii(),
+            Err(Repeated) => return Err(Bad101::RepeatedSubprotocol),
+        };
+        // Case-sensitive: RFC 6455 §4.1 compares a subprotocol's characters as they are.
+        match self.subprotocols.iter().find(|s| s.as_bytes() == chosen) {
+            Some(offered) => Ok(Some(offered.clone())),
+            None => Err(Bad101::UnofferedSubprotocol),
+        }
+    }
+
+    fn check_extensions(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<(Option<Box<str>>, Reserved), Bad101> {
+        let mut seen = HashSet::new();
+        let mut reserved = Reserved::None;
+        for accepted in extensions::read(headers) {
+            let accepted = accepted.ok_or(Bad101::BadExtensions)?;
+            if !self.extensions.iter().any(|e| **e == *accepted.name) {
+                return Err(Bad101::UnofferedExtension);
+            }
+            reserved = match accepted.name {
+                "permessage-deflate" if !accepted.is_deflate_answer() => {
+                    return Err(Bad101::DeflateParameters);
+                }
+                "permessage-deflate" if seen.is_empty() => Reserved::Deflate,
+                _ => Reserved::Any,
+            };
+            if !seen.insert(accepted.name) {
+                return Err(Bad101::RepeatedExtension);
+            }
+        }
+        if seen.is_empty() {
+            return Ok((None, Reserved::None));
+        }
+        let lines = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
+        let lines = lines.filter_map(|line| line.to_str().ok());
+        let joined = lines.collect::<Vec<_>>().join(", ");
+        Ok((Some(joined.into()), reserved))
+    }
+}
+
+/// The value of `Sec-WebSocket-Accept` that answers `key` (RFC 6455 §4.2.2, step 5.4).
+pub fn accept_key(key: &str) -> String {
+    let mut hash = Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(GUID);
+    STANDARD.encode(hash.finalize())
+}
+
+/// The elements of a comma-separated list of tokens over all lines of `name`, without the white space around them and
+/// without empty ones (RFC 9110 §5.6.1). Not for headers whose elements may hold a quoted comma.
+pub fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}
+
+/// Whether the list `name` holds `token`, in any case.
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// `bytes` as a token (RFC 9110 §5.6.2), if they are one.
+pub fn as_token(bytes: &[u8]) -> Option<&str> {
+    let is_token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    if bytes.is_empty() || !bytes.iter().all(is_token_byte) {
+        return None;
+    }
+    std::str::from_utf8(bytes).ok()
+}
+
+fn read_key(headers: &HeaderMap) -> Result<Box<str>, BadHandshake> {
+    let key = match only(headers, &header::SEC_WEBSOCKET_KEY) {
+        Ok(Some(key)) => key.to_str().map_err(|_| BadHandshake::BadKey)?.trim(),
+        Ok(None) => return Err(BadHandshake::MissingKey),
+        Err(Repeated) => return Err(BadHandshake::BadKey),
+    };
+    // RFC 6455 §4.2.1: a value that, when decoded, is 16 bytes in length.
+    match LENIENT.decode(key) {
+        Ok(nonce) if nonce.len() == 16 => Ok(key.into()),
+        _ => Err(BadHandshake::BadKey),
+    }
+}
+
+fn read_subprotocols(headers: &HeaderMap) -> Result<Vec<Box<str>>, BadHandshake> {
+    let mut seen = HashSet::new();
+    let mut offered = Vec::new();
+    for token in tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL) {
+        // RFC 6455 §4.1: tokens, and all of them unique.
+        match as_token(token) {
+            Some(token) if seen.insert(token) => offered.push(token.into()),
+            _ => return Err(BadHandshake::BadSubprotocols),
+        }
+    }
+    // RFC 6455 §4.3: a list of at least one.
+    if offered.is_empty() && headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+        return Err(BadHandshake::BadSubprotocols);
+    }
+    Ok(offered)
+}
+
+fn read_extension_names(headers: &HeaderMap) -> Result<Vec<Box<str>>, BadHandshake> {
+    let mut seen = HashSet::new();
+    let mut offered = Vec::new();
+    for extension in extensions::read(headers) {
+        let Extension { name, .. } = extension.ok_or(BadHandshake::BadExtensions)?;
+        // RFC 7692 §5: the same name again is a second choice of parameters.
+        if seen.insert(name) {
+            offered.push(name.into());
+        }
+    }
+    Ok(offered)
+}
+
+/// The only line of `name`, if there is one.
+fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Repeated> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (line, None) => Ok(line),
+        (_, Some(_)) => Err(Repeated),
+    }
+}
+
+/// A header stands more than once where it may stand once.
+struct Repeated;
+
+/// RFC 6455 §1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// RFC 4648 §3.5 lets a decoder ignore the unused bits of the last character, and clients with an invented key set them.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
+#[cfg(test)]
+mod tests;

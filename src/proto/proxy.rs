@@ -1,0 +1,187 @@
+//! The PROXY protocol in front of a connection, versions 1 and 2
+//! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
+//!
+//! The `proxy-header` crate decodes a whole header. Here stand the bounds, the refusal of what can never become one
+//! (so that a stray TLS client is not waited for), and the rules that the crate leaves open.
+
+use std::net::SocketAddr;
+
+use proxy_header::{ParseConfig, ProxyHeader};
+use thiserror::Error;
+
+/// A whole PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes of the header; the connection proper begins behind them.
+    pub len: usize,
+    /// The client's address, IPv4-mapped ones unmapped. `None` for LOCAL, UNKNOWN, UNSPEC and Unix sockets: the
+    /// connection's own address holds.
+    pub source: Option<SocketAddr>,
+}
+
+/// Why the bytes are no PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BadProxyHeader {
+    /// Neither version's first bytes.
+    #[error("the connection does not begin with a PROXY header")]
+    Signature,
+    /// Version 1: a line that breaks its grammar.
+    #[error("the PROXY v1 line is malformed")]
+    Line,
+    /// Version 2: a version or command that does not exist.
+    #[error("the PROXY v2 header has an unknown version or command")]
+    Command,
+    /// Version 2: an address family that no TCP connection has.
+    #[error("the PROXY v2 header has an unusable address family")]
+    Family,
+    /// Version 2: shorter than its addresses.
+    #[error("the PROXY v2 header is shorter than its addresses")]
+    TooShort,
+    /// Longer than [`MAX_LEN`], or than 107 bytes in version 1.
+    #[error("the PROXY header is too long")]
+    TooLong,
+}
+
+/// Reads the header at the front of `bytes`. `Ok(None)` means that more bytes are needed, at most [`MAX_LEN`] in all.
+pub fn parse(bytes: &[u8]) -> Result<Option<Header>, BadProxyHeader> {
+    match bytes.first() {
+        None => Ok(None),
+        Some(b'P') => parse_v1(bytes),
+        Some(_) => parse_v2(bytes),
+    }
+}
+
+// === impl BadProxyHeader ===
+
+impl BadProxyHeader {
+    /// A word of a closed set, for logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BadProxyHeader::Signature => "no-signature",
+            BadProxyHeader::Line => "bad-line",
+            BadProxyHeader::Command => "bad-command",
+            BadProxyHeader::Family => "bad-family",
+            BadProxyHeader::TooShort => "too-short",
+            BadProxyHeader::TooLong => "too-long",
+        }
+    }
+}
+
+/// `PROXY TCP4 192.0.2.1 192.0.2.9 56324 443\r\n`
+fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, BadProxyHeader> {
+    const PROTOCOLS: [(&[u8], &[u8]); 3] = [
+        (b"PROXY TCP4 ", b"0123456789. "),
+        (b"PROXY TCP6 ", b"0123456789abcdefABCDEF:. "),
+        (b"PROXY UNKNOWN", b""),
+    ];
+    // One byte more than fits in front of CR and LF: enough to see that a line is too long, and nothing behind it counts.
+    let line = bytes.get(..V1_MAX_LEN - 1).unwrap_or(bytes);
+    let end = line.iter().position(|byte| *byte == b'\r');
+    let line = line.get(..end.unwrap_or(line.len())).unwrap_or_default();
+    let known = PROTOCOLS
+        .iter()
+        .find(|(prefix, _)| line.starts_with(prefix));
+    let Some((prefix, alphabet)) = known else {
+        let may_become = |(prefix, _): &(&[u8], _)| prefix.starts_with(line);
+        return match end {
+            None if PROTOCOLS.iter().any(may_become) => Ok(None),
+            _ if line.len() > 6 && line.starts_with(b"PROXY ") => Err(BadProxyHeader::Line),
+            _ => Err(BadProxyHeader::Signature),
+        };
+    };
+    let fields = line.get(prefix.len()..).unwrap_or_default();
+    let possible = match alphabet.is_empty() {
+        // UNKNOWN: what follows is to be ignored up to the end of the line.
+        true => fields.first().is_none_or(|byte| *byte == b' '),
+        false => fields.iter().all(|byte| alphabet.contains(byte)),
+    };
+    if !possible {
+        return Err(BadProxyHeader::Line);
+    }
+    if line.len() > V1_MAX_LEN - 2 {
+        return Err(BadProxyHeader::TooLong);
+    }
+    let Some(end) = end else { return Ok(None) };
+    match bytes.get(end + 1) {
+        None => Ok(None),
+        Some(b'\n') => decode(bytes, end + 2).map_err(|_| BadProxyHeader::Line),
+        Some(_) => Err(BadProxyHeader::Line),
+    }
+}
+
+fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, BadProxyHeader> {
+    if !bytes
+        .iter()
+        .zip(V2_SIGNATURE)
+        .all(|(have, want)| have == want)
+    {
+        return Err(BadProxyHeader::Signature);
+    }
+    let rest = bytes.get(V2_SIGNATURE.len()..).unwrap_or_default();
+    let Some((command, rest)) = rest.split_first() else {
+        return Ok(None);
+    };
+    let local = match command {
+        0x20 => true,
+        0x21 => false,
+        _ => return Err(BadProxyHeader::Command),
+    };
+    let Some((family, rest)) = rest.split_first() else {
+        return Ok(None);
+    };
+    let addresses = match family {
+        // LOCAL is accepted whatever the family says, and its addresses are ignored.
+        _ if local => 0,
+        0x00 => 0,
+        0x11 => 2 * (4 + 2),
+        0x21 => 2 * (16 + 2),
+        0x31 => 2 * 108,
+        // Datagrams: this is a TCP connection.
+        _ => return Err(BadProxyHeader::Family),
+    };
+    let Some(([high, low], _)) = rest.split_first_chunk::<2>() else {
+        return Ok(None);
+    };
+    let body = usize::from(u16::from_be_bytes([*high, *low]));
+    let len = V2_SIGNATURE.len() + 4 + body;
+    if body < addresses {
+        return Err(BadProxyHeader::TooShort);
+    }
+    if len > MAX_LEN {
+        return Err(BadProxyHeader::TooLong);
+    }
+    if bytes.len() < len {
+        return Ok(None);
+    }
+    if local {
+        return Ok(Some(Header { len, source: None }));
+    }
+    decode(bytes, len).map_err(|_| BadProxyHeader::Family)
+}
+
+/// Lets the crate decode the whole header of `len` bytes.
+fn decode(bytes: &[u8], len: usize) -> Result<Option<Header>, proxy_header::Error> {
+    let config = ParseConfig {
+        include_tlvs: false,
+        ..ParseConfig::default()
+    };
+    let whole = bytes.get(..len).unwrap_or_default();
+    let (header, _) = ProxyHeader::parse(whole, config)?;
+    let source = header.proxied_address().map(|address| {
+        let source = address.source;
+        SocketAddr::new(source.ip().to_canonical(), source.port())
+    });
+    Ok(Some(Header { len, source }))
+}
+
+/// No header is longer: the smallest segment that TCP must carry whole (RFC 9293 §3.7.1), in which the specification
+/// wants a header to fit. The largest addresses (Unix, 232 bytes) leave 304 bytes for extensions.
+pub const MAX_LEN: usize = 536;
+
+/// The specification's worst case of version 1, CRLF included.
+const V1_MAX_LEN: usize = 107;
+
+const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! Where frames begin and end in one direction of a session, and whether they may pass.
+//!
+//! The tracker looks at frame headers and at control frames, never at the payload of a data frame, and keeps no bytes:
+//! what it does not take comes again with more behind it. Each idle session holds two trackers, so they are small.
+
+use super::frame::{Header, Opcode, RSV1};
+
+mod control;
+mod violation;
+
+pub use control::Control;
+pub use violation::Violation;
+
+/// Which side sent the bytes; decides whether frames must be masked (RFC 6455 §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// Frames must be masked.
+    Client,
+    /// Frames must not be masked.
+    Server,
+}
+
+/// Which reserved bits the negotiated extensions allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reserved {
+    /// No extension: all must be 0 (RFC 6455 §5.2).
+    #[default]
+    None,
+    /// permessage-deflate: RSV1 on the first frame of a data message (RFC 7692 §6).
+    Deflate,
+    /// An extension we don't know: any bit on any data frame.
+    Any,
+}
+
+/// Bounds on what may pass. In bytes; `u64::MAX` is no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Payload bytes of one data frame.
+    pub max_frame: u64,
+    /// Payload bytes of all the frames of one message, as on the wire.
+    pub max_message: u64,
+}
+
+/// What has passed, for the access log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Data frames begun, and whole control frames.
+    pub frames: u64,
+    /// Data messages begun.
+    pub messages: u64,
+    /// Bytes, headers included.
+    pub bytes: u64,
+}
+
+/// Follows one direction.
+#[derive(Debug)]
+pub struct FrameTracker {
+    /// Payload bytes of the current data frame that are still to come.
+    remaining: u64,
+    /// Payload bytes that the frames of the current message have announced.
+    message: u64,
+    counts: Counts,
+    sender: Sender,
+    reserved: Reserved,
+    in_message: bool,
+    closed: bool,
+    failed: Option<Violation>,
+}
+
+/// How far one call came.
+#[derive(Debug)]
+pub struct Progress {
+    /// So many bytes from the front may pass on verbatim (data frames, whole or in part).
+    pub pass: usize,
+    /// A whole control frame that stands right behind them, unmasked. The tracker is past it already.
+    pub control: Option<Control>,
+}
+
+// === impl FrameTracker ===
+
+impl FrameTracker {
+    /// A tracker at the start of a stream.
+    pub fn new(sender: Sender, reserved: Reserved) -> Self {
+        FrameTracker {
+            remaining: 0,
+            message: 0,
+            counts: Counts::default(),
+            sender,
+            reserved,
+            in_message: false,
+            closed: false,
+            failed: None,
+        }
+    }
+
+    /// Walks over `bytes`, stopping behind the first control frame, or (with `stop_at_boundary`) at the first frame
+    /// boundary after at least one byte.
+    ///
+    /// The caller relays [`Progress::pass`] bytes, handles [`Progress::control`], skips both, and calls again with the
+    /// rest. When nothing was taken, more bytes are needed: an incomplete header or control frame (at most 130 bytes)
+    /// stays with the caller.
+    ///
+    /// # Errors
+    /// A bad frame is an error only when nothing stands before it: what precedes it comes as `Ok` first. Once a
+    /// violation is returned it is returned for ever.
+    pub fn advance(
+        &mut self,
+        bytes: &[u8],
+        bounds: &Bounds,
+        stop_at_boundary: bool,
+    ) -> Result<Progress, Violation> {
+        if let Some(violation) = self.failed {
+            return Err(violation);
+        }
+        let mut pass = self.skip_payload(bytes);
+        let mut control = None;
+        while !(stop_at_boundary && pass > 0) {
+            let rest = bytes.get(pass..).unwrap_or_default();
+            match self.next_frame(rest, bounds) {
+                Ok(Some(Next::Data(header))) => {
+                    let payload = rest.get(header.len..).unwrap_or_default();
+                    self.enter(&header);
+                    pass += header.len + self.skip_payload(payload);
+                }
+                Ok(Some(Next::Control(frame))) => {
+                    self.closed = frame.opcode == Opcode::Close;
+                    self.counts.frames += 1;
+                    self.counts.bytes += frame.len as u64;
+                    control = Some(frame);
+                    break;
+                }
+                Ok(None) => break,
+                Err(violation) if pass == 0 => {
+                    self.failed = Some(violation);
+                    return Err(violation);
+                }
+                // What precedes the bad frame goes first; the next call meets it again.
+                Err(_) => break,
+            }
+        }
+        self.counts.bytes += pass as u64;
+        Ok(Progress { pass, control })
+    }
+
+    /// Whether what has passed so far ends with a whole frame.
+    pub fn at_boundary(&self) -> bool {
+        self.remaining == 0
+    }
+
+    /// Whether a fragmented message is open (RFC 6455 §5.4).
+    pub fn in_message(&self) -> bool {
+        self.in_message
+    }
+
+    /// Totals.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Takes what `bytes` has of the current frame's payload; returns how much that is.
+    #[inline]
+    fn skip_payload(&mut self, bytes: &[u8]) -> usize {
+        let here = usize::try_from(self.remaining)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        self.remaining -= here as u64;
+        here
+    }
+
+    /// The frame at the front of `bytes`, if it may pass; changes nothing. Bytes are judged in their order, so that the
+    /// verdict on a frame with several faults does not depend on how it was cut.
+    #[inline]
+    fn next_frame(&self, bytes: &[u8], bounds: &Bounds) -> Result<Option<Next>, Violation> {
+        let Some(&first) = bytes.first() else {
+            return Ok(None);
+        };
+        let opcode = self.check_first_byte(first)?;
+        if let Some(&second) = bytes.get(1) {
+            // RFC 6455 §5.1: a client masks every frame, a server none.
+            match (self.sender, second & 0x80 != 0) {
+                (Sender::Client, false) => return Err(Violation::Unmasked),
+                (Sender::Server, true) => return Err(Violation::Masked),
+                (Sender::Client, true) | (Sender::Server, false) => {}
+            }
+        }
+        let Some(header) = Header::parse(bytes)? else {
+            return Ok(None);
+        };
+        if opcode.is_control() {
+            return Ok(Control::read(&header, bytes)?.map(Next::Control));
+        }
+        if header.payload_len > bounds.max_frame {
+            return Err(Violation::FrameTooBig);
+        }
+        if self.announced(&header) > bounds.max_message {
+            return Err(Violation::MessageTooBig);
+        }
+        Ok(Some(Next::Data(header)))
+    }
+
+    #[inline]
+    fn check_first_byte(&self, first: u8) -> Result<Opcode, Violation> {
+        // RFC 6455 §5.5.1: after a Close its sender must send nothing more.
+        if self.closed {
+            return Err(Violation::AfterClose);
+        }
+        let opcode = Opcode::from_first_byte(first)?;
+        let starts = match opcode {
+            Opcode::Close | Opcode::Ping | Opcode::Pong => false,
+            // RFC 6455 §5.4: fragments of two messages must not be interleaved.
+            Opcode::Text | Opcode::Binary if self.in_message => {
+                return Err(Violation::InterruptedMessage);
+            }
+            Opcode::Text | Opcode::Binary => true,
+            Opcode::Continuation if self.in_message => false,
+            Opcode::Continuation => return Err(Violation::LoneContinuation),
+        };
+        let allowed = match self.reserved {
+            _ if opcode.is_control() => 0,
+            Reserved::None => 0,
+            // RFC 7692 §6: not on control frames, nor on a message's later frames.
+            Reserved::Deflate if starts => RSV1,
+            Reserved::Deflate => 0,
+            Reserved::Any => 0b111,
+        };
+        if (first >> 4) & 0b111 & !allowed != 0 {
+            return Err(Violation::ReservedBits);
+        }
+        Ok(opcode)
+    }
+
+    /// Payload bytes of the current message, `header`'s frame included.
+    #[inline]
+    fn announced(&self, header: &Header) -> u64 {
+        match header.opcode {
+            // Without a bound, 2^63 - 1 bytes a frame may be announced again and again.
+            Opcode::Continuation => self.message.saturating_add(header.payload_len),
+            _ => header.payload_len,
+        }
+    }
+
+    /// Steps behind the header of a data frame.
+    #[inline]
+    fn enter(&mut self, header: &Header) {
+        self.message = self.announced(header);
+        self.counts.frames += 1;
+        self.counts.messages += u64::from(header.opcode != Opcode::Continuation);
+        self.in_message = !header.fin;
+        self.remaining = header.payload_len;
+    }
+}
+
+/// A frame that may pass.
+enum Next {
+    Data(Header),
+    Control(Control),
+}
+
+#[cfg(test)]
+mod tests;

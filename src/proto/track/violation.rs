@@ -1,0 +1,76 @@
+//! What the other end may do wrong, each with its word and its close code.
+
+use thiserror::Error;
+
+use super::super::frame::BadHeader;
+
+/// Why a frame may not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// The header is wrong, whoever sent it.
+    #[error(transparent)]
+    Header(#[from] BadHeader),
+    /// A reserved bit that no negotiated extension gives a meaning.
+    #[error("a reserved bit is set that was not negotiated")]
+    ReservedBits,
+    /// A client's frame without a mask (RFC 6455 §5.1).
+    #[error("a frame from the client is not masked")]
+    Unmasked,
+    /// A server's frame with a mask (RFC 6455 §5.1).
+    #[error("a frame from the server is masked")]
+    Masked,
+    /// A continuation without a message to go on with (RFC 6455 §5.4).
+    #[error("a continuation frame stands outside a message")]
+    LoneContinuation,
+    /// A new message before the last one has ended (RFC 6455 §5.4).
+    #[error("a message begins inside another one")]
+    InterruptedMessage,
+    /// A Close with one byte, which cannot be a code (RFC 6455 §5.5.1).
+    #[error("a close frame's payload is one byte")]
+    ShortClose,
+    /// A Close whose code may not stand on the wire (RFC 6455 §7.4).
+    #[error("a close frame carries a code that may not be sent")]
+    BadCloseCode,
+    /// Anything behind a Close (RFC 6455 §5.5.1).
+    #[error("a frame follows the close frame")]
+    AfterClose,
+    /// More than [`Bounds::max_frame`](super::Bounds::max_frame).
+    #[error("a frame is larger than max_frame")]
+    FrameTooBig,
+    /// More than [`Bounds::max_message`](super::Bounds::max_message).
+    #[error("a message is larger than max_message")]
+    MessageTooBig,
+}
+
+// === impl Violation ===
+
+impl Violation {
+    /// The close code for the offender: 1002, or 1009 for a bound (RFC 6455 §7.4.1).
+    pub fn close_code(self) -> u16 {
+        match self {
+            Violation::FrameTooBig | Violation::MessageTooBig => 1009,
+            _ => 1002,
+        }
+    }
+
+    /// A word of a closed set, for logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Violation::Header(BadHeader::ReservedOpcode) => "reserved-opcode",
+            Violation::Header(BadHeader::FragmentedControl) => "fragmented-control",
+            Violation::Header(BadHeader::LongControl) => "long-control",
+            Violation::Header(BadHeader::NonMinimalLength) => "non-minimal-length",
+            Violation::Header(BadHeader::LengthOverflow) => "length-overflow",
+            Violation::ReservedBits => "reserved-bits",
+            Violation::Unmasked => "unmasked",
+            Violation::Masked => "masked",
+            Violation::LoneContinuation => "lone-continuation",
+            Violation::InterruptedMessage => "interrupted-message",
+            Violation::ShortClose => "short-close",
+            Violation::BadCloseCode => "bad-close-code",
+            Violation::AfterClose => "after-close",
+            Violation::FrameTooBig => "frame-too-big",
+            Violation::MessageTooBig => "message-too-big",
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Hosts as they are compared: the `Host` field, an absolute target's authority and `:authority` (RFC 9110 §7.2).
+
+use std::{borrow::Cow, net::Ipv6Addr};
+
+/// Whom a request is addressed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority<'a> {
+    /// In lower case, without the final dot; an IPv6 address without brackets, in its shortest form (RFC 5952).
+    pub host: Cow<'a, str>,
+    /// As written; `None` means the scheme's.
+    pub port: Option<u16>,
+}
+
+/// Why an authority is no authority. The client's fault: 400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadAuthority {
+    /// Nothing but, at most, a dot or a port.
+    #[error("the host is empty")]
+    Empty,
+    /// More than a name can have.
+    #[error("the host is longer than 253 characters")]
+    TooLong,
+    /// `user@host`: it can make a reader take one host for another (RFC 9110 §4.2.4).
+    #[error("the host carries user information")]
+    Userinfo,
+    /// Two dots in a row, or one at the beginning.
+    #[error("the host has an empty label")]
+    EmptyLabel,
+    /// Anything but letters, digits, `-`, `_` and dots: a path, a list, white space, an escape, a control character.
+    #[error("the host has a character that no host has")]
+    Character,
+    /// Not 1 to 65535 in digits; also when nothing follows the colon.
+    #[error("the port is not a number from 1 to 65535")]
+    Port,
+    /// Brackets around anything else, or a zone, which has no meaning beyond one machine (RFC 6874 §1).
+    #[error("the host in brackets is not an IPv6 address")]
+    Ipv6,
+}
+
+// === impl Authority ===
+
+impl<'a> Authority<'a> {
+    /// Parses `host`, `host:port` or `[ipv6]:port`. Stricter than RFC 3986 §3.2.2: a host that DNS could not hold is
+    /// refused, except for `_`, which names of containers do have.
+    pub fn parse(written: &'a str) -> Result<Authority<'a>, BadAuthority> {
+        if written.contains('@') {
+            return Err(BadAuthority::Userinfo);
+        }
+        if let Some(rest) = written.strip_prefix('[') {
+            let (address, after) = rest.split_once(']').ok_or(BadAuthority::Ipv6)?;
+            let address: Ipv6Addr = address.parse().map_err(|_| BadAuthority::Ipv6)?;
+            let port = match after.strip_prefix(':') {
+                Some(port) => Some(parse_port(port)?),
+                None if after.is_empty() => None,
+                None => return Err(BadAuthority::Character),
+            };
+            return Ok(Authority {
+                host: Cow::Owned(address.to_string()),
+                port,
+            });
+        }
+        let (host, port) = match written.split_once(':') {
+            Some((host, port)) => (host, Some(parse_port(port)?)),
+            None => (written, None),
+        };
+        Ok(Authority {
+            host: parse_name(host)?,
+            port,
+        })
+    }
+}
+
+fn parse_name(written: &str) -> Result<Cow<'_, str>, BadAuthority> {
+    // The final dot says "from the root" and changes nothing here (RFC 3986 §3.2.2).
+    let name = written.strip_suffix('.').unwrap_or(written);
+    if name.is_empty() {
+        return Err(BadAuthority::Empty);
+    }
+    if name.len() > MAX_NAME {
+        return Err(BadAuthority::TooLong);
+    }
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !name.bytes().all(known) {
+        return Err(BadAuthority::Character);
+    }
+    if name.split('.').any(str::is_empty) {
+        return Err(BadAuthority::EmptyLabel);
+    }
+    // Case does not count (RFC 9110 §4.2.3).
+    Ok(match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
+    })
+}
+
+fn parse_port(written: &str) -> Result<u16, BadAuthority> {
+    // `parse` alone would take a sign.
+    if !written.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(BadAuthority::Port);
+    }
+    match written.parse() {
+        Ok(0) | Err(_) => Err(BadAuthority::Port),
+        Ok(port) => Ok(port),
+    }
+}
+
+/// 255 octets on the wire, less the first length and the root (RFC 1035 §2.3.4).
+const MAX_NAME: usize = 253;
+
+#[cfg(test)]
+mod tests;

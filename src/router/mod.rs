@@ -1,0 +1,155 @@
+//! Where a request goes: a pure function over host, path and handshake, with an ordered summary and no hidden
+//! precedence. `find` reads nothing but its arguments, allocates nothing and logs nothing.
+//!
+//! Also here: the forms in which hosts (`host`) and paths (`path`) are compared, what is done to a path on the way to
+//! the backend (`rewrite`), and what each Python server expects to be told (`framework`). Who may pass is `guard`'s.
+//!
+//! # Which route wins
+//!
+//! 1. Candidates are the routes whose hosts, path, headers and subprotocols all match.
+//! 2. A candidate that takes this kind of request (`only`) beats one that does not. One that does not is still a
+//!    match if no other is: it is how `only = "websocket"` comes to answer a plain request with 426 instead of 404.
+//! 3. Then the greatest [`Summary`] wins: host, then path, then the number of conditions.
+//! 4. Then the one written first.
+
+mod framework;
+mod host;
+mod path;
+mod rewrite;
+mod rule;
+
+use std::{collections::HashMap, iter};
+
+use ::http::HeaderMap;
+
+pub use framework::{BELIEVED_HEADERS, Expectations, expectations};
+pub use host::{Authority, BadAuthority};
+pub use path::{BadPath, NormalPath};
+pub use rewrite::strip_prefix;
+pub use rule::{HostRank, PathRank, Rule, Summary};
+
+use crate::config::HostPattern;
+
+/// All routes of a gateway, found by host first, so that ten thousand hosts cost what one does.
+///
+/// `T` is what the gateway attaches to a route (pool, limits, guards); the router knows nothing of it.
+#[derive(Debug)]
+pub struct Router<T> {
+    /// In the order written. The maps below hold indices into it, in the same order.
+    routes: Vec<(Rule, T)>,
+    exact: HashMap<Box<str>, Vec<usize>>,
+    /// By the suffix below which a wildcard matches: `*.example.com` is under `example.com`.
+    under: HashMap<Box<str>, Vec<usize>>,
+    any: Vec<usize>,
+}
+
+/// What a request wants, in the forms that rules are compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// [`Authority::host`]: lower case, without port, final dot and brackets.
+    pub host: &'a str,
+    /// The path that will also be forwarded.
+    pub path: &'a NormalPath<'a>,
+    /// All header fields of the request.
+    pub headers: &'a HeaderMap,
+    /// Whether this is a WebSocket handshake.
+    pub websocket: bool,
+    /// The tokens of `Sec-WebSocket-Protocol`, in any order; empty for a plain request.
+    pub subprotocols: &'a [&'a str],
+}
+
+/// The route that won, and why.
+#[derive(Debug)]
+pub struct Match<'a, T> {
+    /// What the gateway attached to the route.
+    pub route: &'a T,
+    /// The rule by which it was found.
+    pub rule: &'a Rule,
+    /// By what it beat the others.
+    pub summary: Summary,
+    /// Whether the route takes this kind of request. `false`: its `only` names the other kind and no other route
+    /// matched; a plain request is then answered with 426, and a WebSocket handshake with 404.
+    pub fits: bool,
+}
+
+// === impl Router ===
+
+impl<T> Router<T> {
+    /// Sorts the routes by host; their order decides ties.
+    pub fn new(routes: impl IntoIterator<Item = (Rule, T)>) -> Router<T> {
+        let mut router = Router {
+            routes: routes.into_iter().collect(),
+            exact: HashMap::new(),
+            under: HashMap::new(),
+            any: Vec::new(),
+        };
+        for (index, (rule, _)) in router.routes.iter().enumerate() {
+            for host in rule.hosts() {
+                match host {
+                    HostPattern::Exact(host) => router.exact.entry(host.clone()).or_default(),
+                    HostPattern::Under(suffix) => router.under.entry(suffix.clone()).or_default(),
+                    HostPattern::Any => &mut router.any,
+                }
+                .push(index);
+            }
+        }
+        router
+    }
+
+    /// The route for a request; `None` if no rule matches (404).
+    pub fn find(&self, wanted: &Wanted<'_>) -> Option<Match<'_, T>> {
+        let mut best: Option<Match<'_, T>> = None;
+        for (host, candidates) in self.by_host(wanted.host) {
+            for (rule, route) in candidates.iter().map(|&index| &self.routes[index]) {
+                let Some(summary) = rule.matches(host, wanted) else {
+                    continue;
+                };
+                let fits = rule.takes(wanted.websocket);
+                // Strictly greater: an equal one was written later.
+                if best
+                    .as_ref()
+                    .is_none_or(|best| (fits, summary) > (best.fits, best.summary))
+                {
+                    best = Some(Match {
+                        route,
+                        rule,
+                        summary,
+                        fits,
+                    });
+                }
+            }
+            // The host weighs most in a summary, so the less specific hosts that follow cannot beat this.
+            if best.as_ref().is_some_and(|best| best.fits) {
+                break;
+            }
+        }
+        best
+    }
+
+    /// Every route in the order written, for status and the start-up log.
+    pub fn rules(&self) -> impl Iterator<Item = (&Rule, &T)> {
+        self.routes.iter().map(|(rule, route)| (rule, route))
+    }
+
+    /// The routes that this host may reach, the most specific pattern first.
+    fn by_host<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (HostRank, &'a [usize])> {
+        let exact = self.exact.get(host).map(|list| (HostRank::Exact, list));
+        let under = iter::successors(parent(host), |suffix| parent(suffix)).filter_map(|suffix| {
+            let list = self.under.get(suffix)?;
+            Some((HostRank::Under(suffix.len()), list))
+        });
+        exact
+            .into_iter()
+            .chain(under)
+            .chain([(HostRank::Any, &self.any)])
+            .map(|(rank, list)| (rank, list.as_slice()))
+    }
+}
+
+/// A host without its first label.
+fn parent(host: &str) -> Option<&str> {
+    host.split_once('.').map(|(_, parent)| parent)
+}
+
+#[cfg(test)]
+mod tests;

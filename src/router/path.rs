@@ -1,0 +1,162 @@
+//! Paths as they are compared and forwarded: one form for each path (RFC 3986 §6.2.2), so that the backend never
+//! reads another path than the one that was matched and guarded.
+
+use std::{borrow::Cow, fmt};
+
+/// A path in normal form: it starts with `/`, escapes are in upper case and only where they are needed, and no segment
+/// is `.` or `..`. `%2F` stays as it is and never parts two segments; `//` stays too. Its length is the caller's to bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NormalPath<'a>(Cow<'a, str>);
+
+/// Why a path is refused. The client's fault: 400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadPath {
+    /// Also the targets `*` and `host:port`.
+    #[error("the path does not start with /")]
+    NotAbsolute,
+    /// White space, a control character, `?`, `#`, or anything beyond ASCII, without an escape.
+    #[error("the path has a character that must be escaped")]
+    Character,
+    /// Readers disagree on whether it parts segments.
+    #[error("the path has a backslash")]
+    Backslash,
+    /// `%` without two hexadecimal digits.
+    #[error("the path has a % that is no escape")]
+    Escape,
+    /// `%00` to `%1F` and `%7F`: no honest path has them, and they end strings and lines in careless readers.
+    #[error("the path has an escaped control character")]
+    Control,
+    /// More `..` than segments before them.
+    #[error("the path leads above the root")]
+    AboveRoot,
+    /// `..%2F`: harmless here, but a backend that unescapes before it resolves would leave the matched path.
+    #[error("the path hides a dot segment behind an escaped slash")]
+    HiddenDots,
+}
+
+// === impl NormalPath ===
+
+impl<'a> NormalPath<'a> {
+    /// Normalises a path (without its query); borrows it if it is in normal form already.
+    pub fn parse(path: &'a str) -> Result<NormalPath<'a>, BadPath> {
+        let segments = path.strip_prefix('/').ok_or(BadPath::NotAbsolute)?;
+        let mut normal = true;
+        for segment in segments.split('/') {
+            normal &= is_normal(segment)?;
+        }
+        Ok(NormalPath(match normal {
+            true => Cow::Borrowed(path),
+            false => Cow::Owned(normalise(segments)?),
+        }))
+    }
+
+    /// The path itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NormalPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One character of a segment.
+enum Piece {
+    Plain(u8),
+    /// An octet that was escaped, and whether the escape is written in upper case.
+    Escaped(u8, bool),
+}
+
+fn is_normal(segment: &str) -> Result<bool, BadPath> {
+    let mut normal = !segment.split("%2F").any(is_dots);
+    for piece in pieces(segment) {
+        if let Piece::Escaped(octet, upper) = piece? {
+            normal &= upper && !is_unreserved(octet);
+        }
+    }
+    Ok(normal)
+}
+
+/// Takes what follows the first `/`.
+fn normalise(segments: &str) -> Result<String, BadPath> {
+    let mut path = String::with_capacity(1 + segments.len());
+    let mut segment = String::new();
+    let mut rest = segments.split('/').peekable();
+    while let Some(written) = rest.next() {
+        segment.clear();
+        for piece in pieces(written) {
+            match piece? {
+                Piece::Plain(byte) => segment.push(char::from(byte)),
+                // What need not be escaped is not (RFC 3986 §6.2.2.2), what must be is in upper case (§6.2.2.1).
+                Piece::Escaped(octet, _) if is_unreserved(octet) => {
+                    segment.push(char::from(octet));
+                }
+                Piece::Escaped(octet, _) => {
+                    segment.push('%');
+                    for digit in [octet >> 4, octet & 0xF] {
+                        let digit = char::from_digit(digit.into(), 16).expect("four bits");
+                        segment.push(digit.to_ascii_uppercase());
+                    }
+                }
+            }
+        }
+        // Only now, so that %2e counts as a dot (RFC 3986 §5.2.4, §6.2.2.3).
+        match segment.as_str() {
+            "." => {}
+            ".." => path.truncate(path.rfind('/').ok_or(BadPath::AboveRoot)?),
+            hidden if hidden.split("%2F").any(is_dots) => return Err(BadPath::HiddenDots),
+            _ => {
+                path.push('/');
+                path.push_str(&segment);
+                continue;
+            }
+        }
+        // A dot segment at the end leaves the directory that it names.
+        if rest.peek().is_none() {
+            path.push('/');
+        }
+    }
+    Ok(path)
+}
+
+fn pieces(segment: &str) -> impl Iterator<Item = Result<Piece, BadPath>> {
+    let mut bytes = segment.bytes();
+    std::iter::from_fn(move || {
+        Some(match bytes.next()? {
+            b'%' => escaped(bytes.next(), bytes.next()),
+            b'\\' => Err(BadPath::Backslash),
+            b'?' | b'#' => Err(BadPath::Character),
+            // Also what RFC 3986 would have escaped but browsers do not, such as `|`: nobody reads it in two ways.
+            byte @ b'!'..=b'~' => Ok(Piece::Plain(byte)),
+            _ => Err(BadPath::Character),
+        })
+    })
+}
+
+fn escaped(high: Option<u8>, low: Option<u8>) -> Result<Piece, BadPath> {
+    let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+    let value = digit(high).zip(digit(low));
+    let (high_value, low_value) = value.ok_or(BadPath::Escape)?;
+    match u8::try_from(high_value << 4 | low_value).map_err(|_| BadPath::Escape)? {
+        b'\\' => Err(BadPath::Backslash),
+        octet if octet.is_ascii_control() => Err(BadPath::Control),
+        octet => {
+            let lower = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase());
+            Ok(Piece::Escaped(octet, !lower(high) && !lower(low)))
+        }
+    }
+}
+
+fn is_dots(text: &str) -> bool {
+    matches!(text, "." | "..")
+}
+
+/// RFC 3986 §2.3
+fn is_unreserved(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
+}
+
+#[cfg(test)]
+mod tests;

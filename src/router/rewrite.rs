@@ -1,0 +1,53 @@
+//! What is done to a path on its way to the backend.
+
+use super::NormalPath;
+
+/// The path with a route's `strip_prefix` taken off on a segment border, never empty. `None` if the path does not lie
+/// below the prefix: it is then forwarded whole, and no prefix is announced to the backend.
+pub fn strip_prefix<'p>(path: &'p NormalPath<'_>, prefix: &str) -> Option<&'p str> {
+    let prefix = prefix.trim_end_matches('/');
+    if prefix.is_empty() {
+        return None;
+    }
+    match path.as_str().strip_prefix(prefix)? {
+        "" => Some("/"),
+        rest => rest.starts_with('/').then_some(rest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_comes_off_on_a_segment_border_only() {
+        for (path, prefix, expected) in [
+            ("/ws", "/ws", Some("/")),
+            ("/ws/", "/ws", Some("/")),
+            ("/ws/chat", "/ws", Some("/chat")),
+            ("/ws/chat/", "/ws", Some("/chat/")),
+            ("/ws//chat", "/ws", Some("//chat")),
+            ("/ws/ws", "/ws", Some("/ws")),
+            ("/ws/chat", "/ws/", Some("/chat")),
+            ("/ws", "/ws/", Some("/")),
+            ("/api/v1/ws", "/api/v1", Some("/ws")),
+            ("/wsx", "/ws", None),
+            ("/ws%2Fchat", "/ws", None),
+            ("/WS/chat", "/ws", None),
+            ("/other", "/ws", None),
+            ("/", "/ws", None),
+            ("/a/ws/chat", "/ws", None),
+            ("/ws/chat", "", None),
+            ("/ws/chat", "/", None),
+        ] {
+            let normal = NormalPath::parse(path).unwrap();
+            assert_eq!(strip_prefix(&normal, prefix), expected, "{path} {prefix}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_cannot_climb_out_of_the_prefix() {
+        let normal = NormalPath::parse("/ws/%2e%2e/admin").unwrap();
+        assert_eq!(strip_prefix(&normal, "/ws"), None);
+    }
+}

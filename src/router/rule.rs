@@ -1,0 +1,175 @@
+//! One route's rule, whether it matches, and how specific that match is.
+
+use std::fmt;
+
+use super::{Authority, NormalPath, Wanted};
+use crate::config::{HostPattern, Only, PathPattern, Route};
+
+/// The conditions of one route. `Display` is its one-line summary, as in `chat.example.com /ws/* subprotocol=chat`.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    hosts: Box<[HostPattern]>,
+    path: PathPattern,
+    /// One of them must be offered; empty: no condition.
+    subprotocols: Box<[String]>,
+    /// Each must be present with this value.
+    headers: Box<[(String, String)]>,
+    /// What kind of requests the route takes. It never takes a route out of the match by itself.
+    pub only: Only,
+}
+
+/// How specific a match is. The derived order is the precedence: a greater summary wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Summary {
+    /// The pattern that matched the host, if there are several.
+    pub host: HostRank,
+    /// The pattern that matched the path.
+    pub path: PathRank,
+    /// Header conditions, and one more if there is a condition on subprotocols: naming more alternatives makes a
+    /// rule wider, not narrower.
+    pub conditions: usize,
+}
+
+/// The rank of a host pattern, ascending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostRank {
+    /// `*`
+    Any,
+    /// `*.example.com`; the longer suffix wins.
+    Under(usize),
+    /// `chat.example.com`
+    Exact,
+}
+
+/// The rank of a path pattern, ascending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathRank {
+    /// `/ws/*`; the longer prefix wins.
+    Prefix(usize),
+    /// `~ ^/room/[0-9]+$`
+    Regex,
+    /// `/ws`
+    Exact,
+}
+
+// === impl Rule ===
+
+impl From<&Route> for Rule {
+    /// Brings hosts and paths into the form in which requests are compared: `[::1]` becomes `::1`, `/%7euser`
+    /// becomes `/~user`.
+    fn from(route: &Route) -> Rule {
+        Rule {
+            hosts: route.hosts.iter().map(comparable_host).collect(),
+            path: comparable_path(&route.path),
+            subprotocols: route.subprotocols.as_slice().into(),
+            headers: route.headers.clone().into_iter().collect(),
+            only: route.only,
+        }
+    }
+}
+
+impl Rule {
+    pub(super) fn hosts(&self) -> &[HostPattern] {
+        &self.hosts
+    }
+
+    /// Whether the route takes this kind of request.
+    pub(super) fn takes(&self, websocket: bool) -> bool {
+        match self.only {
+            Only::Any => true,
+            Only::Websocket => websocket,
+            Only::Http => !websocket,
+        }
+    }
+
+    /// The summary of the match, if everything but the host, which the caller has found, matches too.
+    pub(super) fn matches(&self, host: HostRank, wanted: &Wanted<'_>) -> Option<Summary> {
+        let path = self.match_path(wanted.path.as_str())?;
+        let met = self.offers(wanted.subprotocols)
+            && self.headers.iter().all(|(name, value)| {
+                let mut values = wanted.headers.get_all(name.as_str()).iter();
+                values.any(|found| found.as_bytes() == value.as_bytes())
+            });
+        met.then(|| Summary {
+            host,
+            path,
+            conditions: self.headers.len() + usize::from(!self.subprotocols.is_empty()),
+        })
+    }
+
+    fn match_path(&self, path: &str) -> Option<PathRank> {
+        match &self.path {
+            PathPattern::Exact(exact) => (path == &**exact).then_some(PathRank::Exact),
+            PathPattern::Regex(regex) => regex.is_match(path).then_some(PathRank::Regex),
+            PathPattern::Prefix(prefix) => {
+                let rest = path.strip_prefix(&**prefix)?;
+                // A prefix ends where a segment ends: /ws/* takes /ws and /ws/x, never /wsx.
+                (rest.is_empty() || rest.starts_with('/')).then_some(PathRank::Prefix(prefix.len()))
+            }
+        }
+    }
+
+    /// Subprotocols are compared with case, as the registered names are (RFC 6455 §11.5).
+    fn offers(&self, offered: &[&str]) -> bool {
+        self.subprotocols.is_empty()
+            || self
+                .subprotocols
+                .iter()
+                .any(|wanted| offered.contains(&wanted.as_str()))
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, host) in self.hosts.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            match host {
+                HostPattern::Any => f.write_str("*")?,
+                HostPattern::Under(suffix) => write!(f, "*.{suffix}")?,
+                HostPattern::Exact(host) => f.write_str(host)?,
+            }
+        }
+        match &self.path {
+            PathPattern::Exact(path) => write!(f, " {path}")?,
+            PathPattern::Prefix(prefix) => write!(f, " {prefix}/*")?,
+            PathPattern::Regex(regex) => write!(f, " ~ {regex}")?,
+        }
+        if !self.subprotocols.is_empty() {
+            write!(f, " subprotocol={}", self.subprotocols.join("|"))?;
+        }
+        for (name, value) in &self.headers {
+            write!(f, " {name}={value}")?;
+        }
+        match self.only {
+            Only::Any => Ok(()),
+            Only::Websocket => f.write_str(" only=websocket"),
+            Only::Http => f.write_str(" only=http"),
+        }
+    }
+}
+
+fn comparable_host(pattern: &HostPattern) -> HostPattern {
+    match pattern {
+        HostPattern::Exact(host) => match Authority::parse(host) {
+            Ok(authority) => HostPattern::Exact(authority.host.into()),
+            // A bare IPv6 address is no authority, and already what an authority's host looks like.
+            Err(_) => HostPattern::Exact(host.clone()),
+        },
+        other => other.clone(),
+    }
+}
+
+fn comparable_path(pattern: &PathPattern) -> PathPattern {
+    let comparable = |path: &str| match NormalPath::parse(path) {
+        Ok(normal) => normal.as_str().into(),
+        // The empty prefix of "/*"; anything else that is no path matches no request.
+        Err(_) => path.into(),
+    };
+    match pattern {
+        PathPattern::Exact(path) => PathPattern::Exact(comparable(path)),
+        PathPattern::Prefix(prefix) => PathPattern::Prefix(comparable(prefix)),
+        PathPattern::Regex(regex) => PathPattern::Regex(regex.clone()),
+    }
+}

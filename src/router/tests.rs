@@ -1,0 +1,574 @@
+use std::collections::BTreeMap;
+
+use ::http::{HeaderName, HeaderValue};
+use proptest::{prelude::*, sample::subsequence};
+
+use super::*;
+use crate::config::{Only, PathPattern};
+
+/// `hosts path [subprotocol=a|b] [name=value …] [only=websocket]`, as `Display` writes it.
+fn rule(text: &str) -> Rule {
+    let mut words = text.split_whitespace();
+    let hosts = words.next().unwrap().split(',').map(host_pattern).collect();
+    let path = match words.next().unwrap() {
+        "~" => PathPattern::Regex(regex::Regex::new(words.next().unwrap()).unwrap()),
+        path => match path.strip_suffix("/*") {
+            Some(prefix) => PathPattern::Prefix(prefix.into()),
+            None => PathPattern::Exact(path.into()),
+        },
+    };
+    let mut route = route(hosts, path);
+    for (key, value) in words.map(|word| word.split_once('=').unwrap()) {
+        match key {
+            "subprotocol" => route.subprotocols = value.split('|').map(str::to_owned).collect(),
+            "only" if value == "websocket" => route.only = Only::Websocket,
+            "only" => route.only = Only::Http,
+            _ => {
+                route.headers.insert(key.to_owned(), value.to_owned());
+            }
+        }
+    }
+    Rule::from(&route)
+}
+
+fn host_pattern(text: &str) -> HostPattern {
+    match text.strip_prefix("*.") {
+        Some(suffix) => HostPattern::Under(suffix.into()),
+        None if text == "*" => HostPattern::Any,
+        None => HostPattern::Exact(text.into()),
+    }
+}
+
+fn route(hosts: Vec<HostPattern>, path: PathPattern) -> crate::config::Route {
+    crate::config::Route {
+        name: crate::config::Located::nowhere("r".to_owned()),
+        hosts,
+        path,
+        subprotocols: Vec::new(),
+        headers: BTreeMap::new(),
+        only: Only::Any,
+        pool: None,
+        to: None,
+        strip_prefix: None,
+        framework: crate::config::Framework::None,
+        origins: Vec::new(),
+        allow: Vec::new(),
+        deny: Vec::new(),
+        session: Default::default(),
+    }
+}
+
+/// `host path [subprotocol=a|b] [name=value …]`, of a WebSocket handshake or a plain request.
+struct Request {
+    host: String,
+    path: NormalPath<'static>,
+    headers: HeaderMap,
+    websocket: bool,
+    subprotocols: Vec<String>,
+}
+
+impl Request {
+    fn new(text: &str, websocket: bool) -> Request {
+        let mut words = text.split_whitespace();
+        let host = Authority::parse(words.next().unwrap()).unwrap().host.into();
+        let path = NormalPath::parse(words.next().unwrap())
+            .unwrap()
+            .to_string();
+        let mut request = Request {
+            host,
+            path: NormalPath::parse(path.leak()).unwrap(),
+            headers: HeaderMap::new(),
+            websocket,
+            subprotocols: Vec::new(),
+        };
+        for (key, value) in words.map(|word| word.split_once('=').unwrap()) {
+            if key == "subprotocol" {
+                request.subprotocols = value.split('|').map(str::to_owned).collect();
+            } else {
+                let name = HeaderName::from_bytes(key.as_bytes()).unwrap();
+                let value = HeaderValue::from_str(value).unwrap();
+                request.headers.append(name, value);
+            }
+        }
+        request
+    }
+
+    /// The position of the route that `router` finds, and whether it fits.
+    fn find(&self, router: &Router<usize>) -> Option<(usize, Summary, bool)> {
+        let subprotocols: Vec<&str> = self.subprotocols.iter().map(String::as_str).collect();
+        let found = router.find(&Wanted {
+            host: &self.host,
+            path: &self.path,
+            headers: &self.headers,
+            websocket: self.websocket,
+            subprotocols: &subprotocols,
+        })?;
+        assert_eq!(found.rule.takes(self.websocket), found.fits);
+        Some((*found.route, found.summary, found.fits))
+    }
+}
+
+fn router(rules: &[&str]) -> Router<usize> {
+    Router::new(rules.iter().enumerate().map(|(i, text)| (rule(text), i)))
+}
+
+/// Asserts, for each set of rules, which of them each WebSocket handshake finds.
+#[test]
+fn the_greatest_summary_wins() {
+    type Finds = &'static [(&'static str, Option<usize>)];
+    let table: &[(&[&str], Finds)] = &[
+        // Hosts: exact, then the longer wildcard, then any; the order written does not count
+        (
+            &["* /*", "*.test /*", "*.b.test /*", "a.b.test /*"],
+            &[
+                ("a.b.test /", Some(3)),
+                ("A.B.Test.:443 /", Some(3)),
+                ("x.b.test /", Some(2)),
+                ("y.x.b.test /", Some(2)),
+                ("b.test /", Some(1)),
+                ("c.test /", Some(1)),
+                ("test /", Some(0)),
+                ("ab.test /", Some(1)),
+                ("[::1] /", Some(0)),
+                ("10.0.0.1 /", Some(0)),
+            ],
+        ),
+        // A wildcard is one label or more, and whole ones
+        (
+            &["*.b.test /*"],
+            &[
+                ("a.b.test /", Some(0)),
+                ("b.test /", None),
+                ("ab.test /", None),
+                ("b.test.evil /", None),
+            ],
+        ),
+        // An IPv6 host is found however it was written
+        (
+            &["[0:0::1] /*", "2001:db8::1 /*", "Upper.test. /*"],
+            &[
+                ("[::1]:8443 /", Some(0)),
+                ("[2001:DB8::1] /", Some(1)),
+                ("upper.test /", Some(2)),
+            ],
+        ),
+        // Paths: exact, regex, longer prefix, shorter prefix
+        (
+            &[
+                "* /*",
+                "* /ws/*",
+                "* /ws/room/*",
+                "* ~ ^/ws/room/[0-9]+$",
+                "* /ws/room/1",
+            ],
+            &[
+                ("h /ws/room/1", Some(4)),
+                ("h /ws/room/2", Some(3)),
+                ("h /ws/room/2/", Some(2)),
+                ("h /ws/room", Some(2)),
+                ("h /ws/room/", Some(2)),
+                ("h /ws/roomy", Some(1)),
+                ("h /ws", Some(1)),
+                ("h /ws/", Some(1)),
+                ("h /wsx", Some(0)),
+                ("h /", Some(0)),
+                ("h /ws/../wsx", Some(0)),
+                ("h /w%73", Some(1)),
+                ("h /ws%2Froom/1", Some(0)),
+            ],
+        ),
+        // An exact path is exact; case counts; nothing else is there
+        (
+            &["* /ws", "* /caf%c3%a9/*", "* /%7euser"],
+            &[
+                ("h /ws", Some(0)),
+                ("h /ws/", None),
+                ("h /WS", None),
+                ("h /", None),
+                ("h /caf%C3%A9/x", Some(1)),
+                ("h /~user", Some(2)),
+            ],
+        ),
+        // A host beats any path, a path any number of conditions
+        (
+            &["* /ws x-a=1 x-b=2", "*.test /ws", "a.test /*"],
+            &[
+                ("a.test /ws x-a=1 x-b=2", Some(2)),
+                ("b.test /ws x-a=1 x-b=2", Some(1)),
+                ("h /ws x-a=1 x-b=2", Some(0)),
+            ],
+        ),
+        (
+            &[
+                "h /*",
+                "h /ws/* x-a=1 x-b=2 x-c=3",
+                "h /ws/room/* x-a=1",
+                "h /ws/room/*",
+            ],
+            &[
+                ("h /ws/room x-a=1 x-b=2 x-c=3", Some(2)),
+                ("h /ws/room x-a=2", Some(3)),
+                ("h /ws/x x-a=1 x-b=2 x-c=3", Some(1)),
+                ("h /ws/x x-a=1 x-b=2", Some(0)),
+            ],
+        ),
+        // More conditions win; alternatives of a subprotocol are one
+        (
+            &[
+                "h /*",
+                "h /* subprotocol=a|b|c",
+                "h /* x-v=1 x-w=1",
+                "h /* x-v=1 subprotocol=z",
+            ],
+            &[
+                ("h /", Some(0)),
+                ("h / subprotocol=b", Some(1)),
+                ("h / subprotocol=b x-v=1 x-w=1", Some(2)),
+                ("h / subprotocol=b x-v=1", Some(1)),
+                ("h / subprotocol=z x-v=1 x-w=1", Some(2)),
+                ("h / subprotocol=z|a x-v=1", Some(3)),
+            ],
+        ),
+        // Ties: the first written
+        (&["h /*", "h /*"], &[("h /", Some(0))]),
+        (
+            &["h /ws/* x-a=1", "h /ws/* x-b=1", "h /ws/* subprotocol=c"],
+            &[
+                ("h /ws x-a=1 x-b=1 subprotocol=c", Some(0)),
+                ("h /ws x-b=1 subprotocol=c", Some(1)),
+                ("h /ws subprotocol=c", Some(2)),
+                ("h /ws", None),
+            ],
+        ),
+        (
+            &["h ~ ^/room", "h ~ ^/room/[0-9]+$"],
+            &[("h /room/1", Some(0))],
+        ),
+        (
+            &["*.test,a.test /ws/*", "a.test,*.test /ws/*"],
+            &[("a.test /ws", Some(0)), ("b.test /ws", Some(0))],
+        ),
+        // A route counts with the pattern that matched, not with its best one
+        (
+            &["a.test,* /*", "*.test /*"],
+            &[
+                ("a.test /", Some(0)),
+                ("b.test /", Some(1)),
+                ("h /", Some(0)),
+            ],
+        ),
+        // A more specific host whose path does not match is no candidate
+        (
+            &["* /*", "a.test /ws/*"],
+            &[("a.test /other", Some(0)), ("a.test /ws", Some(1))],
+        ),
+        // Subprotocols are whole tokens and keep their case
+        (
+            &["h /* subprotocol=chat|v2.chat"],
+            &[
+                ("h / subprotocol=chat", Some(0)),
+                ("h / subprotocol=other|v2.chat", Some(0)),
+                ("h / subprotocol=Chat", None),
+                ("h / subprotocol=chatty", None),
+                ("h / subprotocol=v1.chat", None),
+                ("h /", None),
+            ],
+        ),
+        // Headers: all of them, any of the values that came, bytes as they are
+        (
+            &["h /* x-v=2 x-w=a"],
+            &[
+                ("h / x-v=2 x-w=a", Some(0)),
+                ("h / X-V=2 X-W=a", Some(0)),
+                ("h / x-v=1 x-v=2 x-w=a", Some(0)),
+                ("h / x-v=2", None),
+                ("h / x-v=2 x-w=A", None),
+                ("h / x-v=2,3 x-w=a", None),
+            ],
+        ),
+        (&[], &[("h /", None)]),
+    ];
+    for (rules, finds) in table {
+        let router = router(rules);
+        for (request, expected) in *finds {
+            let found = Request::new(request, true).find(&router);
+            assert_eq!(found.map(|(i, ..)| i), *expected, "{rules:#?} {request}");
+            assert!(found.is_none_or(|(.., fits)| fits), "{request}");
+        }
+    }
+}
+
+#[test]
+fn only_yields_to_a_route_that_takes_the_request_and_answers_otherwise() {
+    type Finds = Option<(usize, bool)>;
+    // The rules, the request, what a handshake and what a plain request find, and whether it fits
+    let table: &[(&[&str], &str, Finds, Finds)] = &[
+        (
+            &["h /ws/* only=websocket"],
+            "h /ws",
+            Some((0, true)),
+            Some((0, false)),
+        ),
+        (
+            &["h /ws/* only=http"],
+            "h /ws",
+            Some((0, false)),
+            Some((0, true)),
+        ),
+        (&["h /ws/* only=websocket"], "h /other", None, None),
+        // The other route wins, however wide it is and wherever it stands
+        (
+            &["h /ws only=websocket", "* /*"],
+            "h /ws",
+            Some((0, true)),
+            Some((1, true)),
+        ),
+        (
+            &["* /*", "h /ws only=websocket"],
+            "h /ws",
+            Some((1, true)),
+            Some((0, true)),
+        ),
+        (
+            &["h /ws only=http", "*.h /*", "* /* only=websocket"],
+            "h /ws",
+            Some((2, true)),
+            Some((0, true)),
+        ),
+        (
+            &["h /ws/* only=websocket", "h /ws/* only=http"],
+            "h /ws",
+            Some((0, true)),
+            Some((1, true)),
+        ),
+        // A tie between the two kinds of "any" is still the first written
+        (
+            &["h /ws/*", "h /ws/* only=websocket"],
+            "h /ws",
+            Some((0, true)),
+            Some((0, true)),
+        ),
+        // If none takes it, the greatest of those that matched answers
+        (
+            &[
+                "* /* only=websocket",
+                "h /* only=websocket",
+                "h /ws only=websocket",
+            ],
+            "h /ws",
+            Some((2, true)),
+            Some((2, false)),
+        ),
+        // A route that takes the kind but whose conditions fail is no candidate
+        (
+            &["h /ws only=websocket", "h /* x-v=1"],
+            "h /ws",
+            Some((0, true)),
+            Some((0, false)),
+        ),
+        (
+            &["h /ws only=websocket", "h /* x-v=1"],
+            "h /ws x-v=1",
+            Some((0, true)),
+            Some((1, true)),
+        ),
+    ];
+    for (rules, request, handshake, plain) in table {
+        let router = router(rules);
+        for (websocket, expected) in [(true, handshake), (false, plain)] {
+            let found = Request::new(request, websocket).find(&router);
+            let found = found.map(|(index, _, fits)| (index, fits));
+            assert_eq!(found, *expected, "{rules:?} {request} {websocket}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_displays_as_one_line() {
+    for text in [
+        "chat.example.com /ws/* subprotocol=chat",
+        "* /*",
+        "a.test,*.b.test,* /ws",
+        "h ~ ^/room/[0-9]+$",
+        "h /ws/* subprotocol=a|b x-v=1 x-w=2 only=websocket",
+        "h / only=http",
+    ] {
+        assert_eq!(rule(text).to_string(), text);
+    }
+}
+
+#[test]
+fn rules_come_in_the_order_written() {
+    let written = ["b /*", "* /*", "a /ws", "*.a /*"];
+    let router = router(&written);
+    let listed: Vec<_> = router
+        .rules()
+        .map(|(rule, i)| (rule.to_string(), *i))
+        .collect();
+    let expected: Vec<_> = (0..)
+        .zip(written)
+        .map(|(i, text)| (text.to_owned(), i))
+        .collect();
+    assert_eq!(listed, expected);
+}
+
+#[test]
+fn of_ten_thousand_hosts_only_the_candidates_are_looked_at() {
+    let hosts: Vec<String> = (0..10_000)
+        .map(|i| format!("h{i}.test,*.h{i}.test /*"))
+        .collect();
+    let router = router(&hosts.iter().map(String::as_str).collect::<Vec<_>>());
+    for (request, expected) in [
+        ("h0.test /", Some(0)),
+        ("h9999.test /", Some(9_999)),
+        ("a.b.h5000.test /", Some(5_000)),
+        ("h10000.test /", None),
+    ] {
+        let found = Request::new(request, true).find(&router);
+        assert_eq!(found.map(|(i, ..)| i), expected, "{request}");
+        let host = request.split_once(' ').unwrap().0;
+        let looked_at: usize = router.by_host(host).map(|(_, list)| list.len()).sum();
+        assert_eq!(looked_at, usize::from(expected.is_some()), "{request}");
+    }
+}
+
+// The rules as a person would read them: one scan over everything, every pattern tried, plain numbers compared.
+
+#[derive(Debug, Clone)]
+struct Naive {
+    hosts: Vec<&'static str>,
+    path: &'static str,
+    subprotocols: Vec<&'static str>,
+    headers: Vec<(&'static str, &'static str)>,
+    only: &'static str,
+}
+
+impl Naive {
+    fn text(&self) -> String {
+        let mut text = format!("{} {}", self.hosts.join(","), self.path);
+        if !self.subprotocols.is_empty() {
+            text += &format!(" subprotocol={}", self.subprotocols.join("|"));
+        }
+        for (name, value) in &self.headers {
+            text += &format!(" {name}={value}");
+        }
+        if !self.only.is_empty() {
+            text += &format!(" only={}", self.only);
+        }
+        text
+    }
+
+    /// (fits, host, path, conditions), each greater the more it weighs.
+    fn rank(&self, request: &Request) -> Option<(bool, usize, usize, usize)> {
+        let labels: Vec<&str> = request.host.split('.').collect();
+        let host = |pattern: &&str| match pattern.strip_prefix("*.") {
+            Some(suffix) => {
+                let suffix: Vec<&str> = suffix.split('.').collect();
+                (labels.len() > suffix.len() && labels.ends_with(&suffix)).then_some(suffix.len())
+            }
+            None if *pattern == "*" => Some(0),
+            None => (*pattern == request.host).then_some(1_000),
+        };
+        let path = request.path.as_str();
+        let path = if let Some(regex) = self.path.strip_prefix("~ ") {
+            regex::Regex::new(regex)
+                .unwrap()
+                .is_match(path)
+                .then_some(1_000)
+        } else if let Some(prefix) = self.path.strip_suffix("/*") {
+            format!("{path}/")
+                .starts_with(&format!("{prefix}/"))
+                .then_some(prefix.len())
+        } else {
+            (path == self.path).then_some(1_001)
+        };
+        let offered = |name: &&str| request.subprotocols.iter().any(|offer| offer == name);
+        let sent = |(name, value): &(&str, &str)| {
+            request.headers.iter().any(|(n, v)| n == name && v == value)
+        };
+        let met = (self.subprotocols.is_empty() || self.subprotocols.iter().any(offered))
+            && self.headers.iter().all(sent);
+        let fits = self.only.is_empty() || (self.only == "websocket") == request.websocket;
+        let conditions = self.headers.len() + self.subprotocols.len().min(1);
+        Some((
+            fits,
+            self.hosts.iter().filter_map(host).max()?,
+            path?,
+            conditions,
+        ))
+        .filter(|_| met)
+    }
+}
+
+const HOSTS: [&str; 6] = ["a.b.test", "c.b.test", "b.test", "*.b.test", "*.test", "*"];
+const PATHS: [&str; 8] = [
+    "/*", "/ws/*", "/ws/a/*", "/ws", "/ws/a", "/", "~ ^/ws", "~ a$",
+];
+const HEADERS: [(&str, &str); 4] = [("x-v", "1"), ("x-v", "2"), ("x-w", "1"), ("x-u", "1")];
+const PROTOCOLS: [&str; 3] = ["a", "b", "c"];
+
+fn naive() -> impl Strategy<Value = Naive> {
+    (
+        subsequence(&HOSTS[..], 1..4).prop_shuffle(),
+        proptest::sample::select(&PATHS[..]),
+        prop_oneof![3 => Just(Vec::new()), 1 => subsequence(&PROTOCOLS[..], 1..3)],
+        prop_oneof![2 => Just(Vec::new()), 1 => subsequence(&HEADERS[1..], 1..3)],
+        prop_oneof![3 => Just(""), 1 => Just("websocket"), 1 => Just("http")],
+    )
+        .prop_map(|(hosts, path, subprotocols, headers, only)| Naive {
+            hosts,
+            path,
+            subprotocols,
+            headers,
+            only,
+        })
+}
+
+fn request() -> impl Strategy<Value = (String, bool)> {
+    (
+        proptest::sample::select(
+            &["a.b.test", "c.b.test", "x.y.b.test", "b.test", "test", "h"][..],
+        ),
+        proptest::sample::select(&["/", "/ws", "/ws/", "/ws/a", "/ws/a/b", "/wsa", "/x"][..]),
+        subsequence(&PROTOCOLS[..], 0..3),
+        subsequence(&HEADERS[..], 0..4),
+        any::<bool>(),
+    )
+        .prop_map(|(host, path, subprotocols, headers, websocket)| {
+            let asked = Naive {
+                hosts: vec![host],
+                path,
+                subprotocols,
+                headers,
+                only: "",
+            };
+            (asked.text(), websocket)
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn find_agrees_with_a_linear_scan(
+        rules in prop::collection::vec(naive(), 0..12),
+        (text, websocket) in request(),
+    ) {
+        let texts: Vec<String> = rules.iter().map(Naive::text).collect();
+        let router = router(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let request = Request::new(&text, websocket);
+
+        let mut expected = None;
+        for (index, rule) in rules.iter().enumerate() {
+            let Some(rank) = rule.rank(&request) else { continue };
+            if expected.is_none_or(|(_, best)| rank > best) {
+                expected = Some((index, rank));
+            }
+        }
+        let found = request.find(&router);
+        prop_assert_eq!(
+            found.map(|(index, summary, fits)| (index, fits, summary.conditions)),
+            expected.map(|(index, (fits, .., conditions))| (index, fits, conditions)),
+            "{:#?} {} websocket={}", texts, text, websocket
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! The last moment of a leg: close_notify, FIN, and input that is read for nobody, for a reset would destroy the Close.
+
+use super::{
+    leg::{Leg, LegIo},
+    pump::End,
+};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{io::ReadBuf, time::timeout};
+
+/// close_notify and FIN, then input is discarded until EOF or [`LINGER`]. A peer whose pipe is still full, or who is
+/// dead, gets a reset: a FIN would wait for it without end.
+pub(super) async fn farewell<S: LegIo>(mut leg: Leg<S>, stuck: bool, end: Option<End>) {
+    if stuck || end == Some(End::Dead) {
+        return leg.io.reset();
+    }
+    let _ = timeout(LINGER, async {
+        let shut = poll_fn(|cx| Pin::new(&mut leg.io).poll_shutdown(cx)).await;
+        if shut.is_ok() && end != Some(End::Gone) {
+            poll_fn(|cx| poll_discard(&mut leg.io, cx)).await;
+        }
+    })
+    .await;
+}
+
+/// Reads until EOF or an error. What a peer sends now is not for anybody.
+fn poll_discard<S: LegIo>(io: &mut S, cx: &mut Context<'_>) -> Poll<()> {
+    let mut scratch = [0; 4096];
+    loop {
+        let mut buf = ReadBuf::new(&mut scratch);
+        let read = ready!(Pin::new(&mut *io).poll_read(cx, &mut buf));
+        if read.is_err() || buf.filled().is_empty() {
+            return Poll::Ready(());
+        }
+    }
+}
+
+/// How long input is discarded before the socket is dropped.
+const LINGER: Duration = Duration::from_secs(1);

@@ -1,0 +1,135 @@
+//! One side of a session: its stream, and what the relay must know of the socket below it.
+
+use super::pulse::Pulse;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+use tokio_rustls::server::TlsStream;
+
+/// A stream that can be spliced.
+pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
+    /// How many bytes the kernel has taken so far: the only proof that a peer, who has nothing to say, still reads.
+    fn taken(&self) -> u64;
+
+    /// Makes the coming drop a reset (RST): for a peer whose pipe is full, where a FIN would wait without end.
+    fn reset(&self);
+}
+
+/// A TCP stream that counts what the kernel takes.
+#[derive(Debug)]
+pub struct Socket {
+    tcp: TcpStream,
+    taken: u64,
+}
+
+/// One side of a session.
+pub(super) struct Leg<S> {
+    pub(super) io: S,
+    pub(super) pulse: Pulse,
+    /// A write failed or the peer is given up: what is still meant for it is dropped.
+    pub(super) broken: bool,
+}
+
+// === impl Leg ===
+
+impl<S: LegIo> Leg<S> {
+    pub(super) fn new(io: S, now: Instant) -> Self {
+        let pulse = Pulse::new(now, io.taken());
+        Leg {
+            io,
+            pulse,
+            broken: false,
+        }
+    }
+}
+
+// === impl Socket ===
+
+impl Socket {
+    /// Nothing has been written yet.
+    pub fn new(tcp: TcpStream) -> Self {
+        Socket { tcp, taken: 0 }
+    }
+
+    /// The socket itself, for its addresses and options.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(n)) = written {
+            self.taken += n as u64;
+        }
+        written
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.count(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.count(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+impl LegIo for Socket {
+    fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    fn reset(&self) {
+        // It fails only on a socket that is gone already.
+        let _ = self.tcp.set_zero_linger();
+    }
+}
+
+impl<S: LegIo> LegIo for Box<TlsStream<S>> {
+    fn taken(&self) -> u64 {
+        self.get_ref().0.taken()
+    }
+
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
+}

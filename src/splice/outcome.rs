@@ -1,0 +1,78 @@
+//! How a session ended. Never an error: every session ends.
+
+use crate::proto::track::{Counts, Violation};
+use tokio::time::Instant;
+
+/// The end of a session, for the access log and the metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    /// Whose doing it was.
+    pub by: Side,
+    /// What happened.
+    pub why: Why,
+    /// The close code of that end: relayed, or ours. `None` for a Close without a code.
+    pub code: Option<u16>,
+    /// What came from the client.
+    pub from_client: Counts,
+    /// What came from the backend.
+    pub from_backend: Counts,
+    /// When the last frame had passed; what follows is only the farewell of TLS and TCP.
+    pub ended: Instant,
+}
+
+/// Who ended a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The client leg.
+    Client,
+    /// The backend leg.
+    Backend,
+    /// We did, by order: a drain or a shutdown.
+    Lockgate,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A Close was relayed.
+    Closed,
+    /// The stream ended without a Close.
+    Gone,
+    /// The stream ended inside a frame.
+    Cut,
+    /// No sign of life within `ping.interval` + `ping.timeout`.
+    PingTimeout,
+    /// A frame that may not pass.
+    Violation(Violation),
+    /// An order from above: a drain or a shutdown.
+    Ordered,
+}
+
+// === impl Side ===
+
+impl Side {
+    /// A word of a closed set, for logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Client => "client",
+            Side::Backend => "backend",
+            Side::Lockgate => "lockgate",
+        }
+    }
+}
+
+// === impl Why ===
+
+impl Why {
+    /// A word of a closed set, for logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::Closed => "closed",
+            Why::Gone => "gone",
+            Why::Cut => "cut",
+            Why::PingTimeout => "ping-timeout",
+            Why::Violation(violation) => violation.as_str(),
+            Why::Ordered => "ordered",
+        }
+    }
+}

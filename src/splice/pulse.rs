@@ -1,0 +1,150 @@
+//! Whether a peer is alive, from what passes by; a Ping of our own only when nothing does.
+//!
+//! Any byte received proves life. After `interval` of silence a question is out: our Ping, or a relayed one that still
+//! waits for its answer (a peer may answer only the latest, RFC 6455 §5.5.3, so a second one would eat the first one's
+//! answer), or, when the pipe towards the peer is full, the bytes in it. `timeout` later the peer is dead, unless the
+//! kernel took more of our bytes in between. While back-pressure keeps us from reading the leg, time stands still.
+
+use super::PingPolicy;
+use crate::proto::frame::ControlFrame;
+use tokio::time::Instant;
+
+/// The liveness of one leg.
+pub(super) struct Pulse {
+    heard: Instant,
+    question: Question,
+    /// A relayed Ping has not been answered.
+    relayed: bool,
+    /// What the kernel had taken when we last looked.
+    taken: u64,
+    /// Since when we do not read the leg.
+    frozen: Option<Instant>,
+    /// Marks our Pings; drawn when the first is sent.
+    tag: Option<[u8; 8]>,
+    pings: u32,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Question {
+    None,
+    /// Our Ping waits for the end of the current frame; the peer cannot be blamed for that.
+    Due,
+    /// Asked at that moment; an answer is awaited.
+    Asked(Instant),
+    /// Our Ping cannot be sent, for the pipe towards the peer is full since that moment.
+    Stuck(Instant),
+}
+
+// === impl Pulse ===
+
+impl Pulse {
+    pub(super) fn new(now: Instant, taken: u64) -> Self {
+        Pulse {
+            heard: now,
+            question: Question::None,
+            relayed: false,
+            taken,
+            frozen: None,
+            tag: None,
+            pings: 0,
+        }
+    }
+
+    /// A byte arrived.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.question = Question::None;
+    }
+
+    /// A Ping of the other peer was relayed to this leg.
+    pub(super) fn relayed_ping(&mut self) {
+        self.relayed = true;
+    }
+
+    /// A Pong came that is not the answer to ours, so it answers what was relayed, or nothing.
+    pub(super) fn foreign_pong(&mut self) {
+        self.relayed = false;
+    }
+
+    /// Whether `payload` is that of a Ping of ours.
+    pub(super) fn is_own(&self, payload: &[u8]) -> bool {
+        self.tag
+            .is_some_and(|tag| payload.len() == 12 && payload[..8] == tag)
+    }
+
+    /// Whether our Ping waits to be sent.
+    pub(super) fn ping_is_due(&self) -> bool {
+        self.question == Question::Due
+    }
+
+    /// Our Ping, to be sent now.
+    pub(super) fn ask(&mut self, now: Instant, mask: Option<[u8; 4]>) -> ControlFrame {
+        self.question = Question::Asked(now);
+        self.pings = self.pings.wrapping_add(1);
+        let tag = self.tag.get_or_insert_with(super::pump::random);
+        let mut payload = [0; 12];
+        payload[..8].copy_from_slice(tag);
+        payload[8..].copy_from_slice(&self.pings.to_be_bytes());
+        ControlFrame::ping(&payload, mask)
+    }
+
+    /// Takes note of what the kernel has taken, and of whether we read the leg at all.
+    pub(super) fn observe(&mut self, now: Instant, taken: u64, reading: bool) {
+        if taken != self.taken {
+            self.taken = taken;
+            if let Question::Asked(since) | Question::Stuck(since) = &mut self.question {
+                *since = now;
+            }
+        }
+        match (self.frozen, reading) {
+            (None, false) => self.frozen = Some(now),
+            (Some(since), true) => {
+                let pause = now - since;
+                self.frozen = None;
+                // What happened just now, as we began to read again, was not before the pause.
+                self.heard = now.min(self.heard + pause);
+                if let Question::Asked(asked) | Question::Stuck(asked) = &mut self.question {
+                    *asked = now.min(*asked + pause);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks when it is time; true when the peer must be given up. `stuck`: the pipe towards the peer is full.
+    pub(super) fn tick(&mut self, now: Instant, policy: PingPolicy, stuck: bool) -> bool {
+        if self.frozen.is_some() {
+            return false;
+        }
+        match self.question {
+            Question::None if now >= self.heard + policy.interval => self.wonder(now),
+            Question::Due if stuck => self.question = Question::Stuck(now),
+            // What has come through meanwhile may have been a Ping.
+            Question::Stuck(_) if !stuck => self.wonder(now),
+            Question::Asked(since) | Question::Stuck(since) => {
+                return now >= since + policy.timeout;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// A Ping of ours becomes due, unless a relayed one asks already.
+    fn wonder(&mut self, now: Instant) {
+        self.question = if self.relayed {
+            Question::Asked(now)
+        } else {
+            Question::Due
+        };
+    }
+
+    /// When [`Pulse::tick`] has something to say next.
+    pub(super) fn deadline(&self, policy: PingPolicy) -> Option<Instant> {
+        match self.question {
+            _ if self.frozen.is_some() => None,
+            Question::None => Some(self.heard + policy.interval),
+            Question::Due => None,
+            Question::Asked(since) | Question::Stuck(since) => Some(since + policy.timeout),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! One session: two pumps in one task, and their timers. The rules of its end are in `ending`.
+
+mod ending;
+
+use super::{
+    LegIo, Limits, Outcome, PingPolicy, Side, Why,
+    farewell::farewell,
+    leg::Leg,
+    pump::{End, Pump},
+};
+use crate::{
+    observe::SessionHandle,
+    proto::track::{Reserved, Sender},
+};
+use bytes::Bytes;
+use ending::Ending;
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// What a session is made of: two streams behind a finished handshake, and what came right behind it.
+#[derive(Debug)]
+pub struct Legs<C, B> {
+    /// The stream to the client.
+    pub client: C,
+    /// Bytes the client sent behind its request.
+    pub client_early: Bytes,
+    /// The stream to the backend.
+    pub backend: B,
+    /// Bytes the backend sent behind its 101.
+    pub backend_early: Bytes,
+    /// Which reserved bits the extensions agreed on allow.
+    pub reserved: Reserved,
+}
+
+/// Relays frames between the legs until both are through, then takes leave of them: close_notify, FIN, and a moment
+/// in which input is discarded, for a reset would destroy the Close on its way (RFC 6455 §7.1.1).
+pub fn run<C: LegIo, B: LegIo>(
+    legs: Legs<C, B>,
+    limits: watch::Receiver<Limits>,
+    handle: SessionHandle,
+) -> impl Future<Output = Outcome> {
+    // Made outside the future, which would otherwise hold the legs twice: as they came, and in the session.
+    let mut session = Session::new(legs, limits, handle);
+    async move {
+        let outcome = poll_fn(|cx| session.poll(cx)).await;
+        // Boxed: it lives for a moment, and would otherwise be part of every idle session's memory.
+        Box::pin(leave(session)).await;
+        outcome
+    }
+}
+
+struct Session<C, B> {
+    client: Leg<C>,
+    backend: Leg<B>,
+    /// From the client to the backend.
+    up: Pump,
+    /// From the backend to the client.
+    down: Pump,
+    early: Option<(Bytes, Bytes)>,
+    limits: Limits,
+    limits_source: watch::Receiver<Limits>,
+    handle: SessionHandle,
+    ending: Option<Ending>,
+    /// The ends of `up` and `down` that have been acted on.
+    settled: (bool, bool),
+    /// Which direction came first last time.
+    up_first: bool,
+    /// One timer for everything, armed at the earliest deadline.
+    timer: Pin<Box<Sleep>>,
+}
+
+// === impl Session ===
+
+impl<C: LegIo, B: LegIo> Session<C, B> {
+    fn new(legs: Legs<C, B>, mut limits: watch::Receiver<Limits>, handle: SessionHandle) -> Self {
+        let now = Instant::now();
+        let current = *limits.borrow_and_update();
+        Session {
+            client: Leg::new(legs.client, now),
+            backend: Leg::new(legs.backend, now),
+            up: Pump::new(Sender::Client, legs.reserved),
+            down: Pump::new(Sender::Server, legs.reserved),
+            early: Some((legs.client_early, legs.backend_early)),
+            limits: current,
+            limits_source: limits,
+            handle,
+            ending: None,
+            settled: (false, false),
+            up_first: false,
+            timer: Box::pin(sleep_until(now)),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        loop {
+            let now = Instant::now();
+            self.work(cx, now);
+            if self.is_over(now) {
+                return Poll::Ready(self.outcome(now));
+            }
+            match self.deadline(now) {
+                Some(deadline) if deadline != self.timer.deadline() => {
+                    self.timer.as_mut().reset(deadline)
+                }
+                Some(_) => {}
+                None => return Poll::Pending,
+            }
+            // Where the deadline passed while we worked, look at the clock again.
+            ready!(self.timer.as_mut().poll(cx));
+        }
+    }
+
+    /// Does all that can be done now; what waits has registered for what it waits for.
+    fn work(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if self.limits_source.has_changed().unwrap_or(false) {
+            self.limits = *self.limits_source.borrow_and_update();
+        }
+        let bounds = self.limits.bounds;
+        if let Some((client, backend)) = self.early.take() {
+            self.down.preload(
+                cx,
+                &backend,
+                &mut self.backend,
+                &mut self.client,
+                &bounds,
+                now,
+            );
+            self.up.preload(
+                cx,
+                &client,
+                &mut self.client,
+                &mut self.backend,
+                &bounds,
+                now,
+            );
+        }
+        if let Some(code) = self.handle.order(cx.waker()) {
+            self.obey(code, now);
+        }
+        // In turns: a torrent in one direction uses up the task's budget, and the other would never see any of it.
+        self.up_first = !self.up_first;
+        loop {
+            let broken = (self.client.broken, self.backend.broken);
+            if self.up_first {
+                self.pump_up(cx, now);
+                self.pump_down(cx, now);
+            } else {
+                self.pump_down(cx, now);
+                self.pump_up(cx, now);
+            }
+            // A leg that cannot be written to any more must be read out, and that direction may have had its turn.
+            let broke = broken != (self.client.broken, self.backend.broken);
+            let settled = self.settle(now);
+            if !broke && !settled && !self.tick(now) {
+                return;
+            }
+        }
+    }
+
+    // Pending or not: what a pump waits for, it has registered for.
+    fn pump_up(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let _ = self.up.poll(
+            cx,
+            &mut self.client,
+            &mut self.backend,
+            &self.limits.bounds,
+            now,
+        );
+    }
+
+    fn pump_down(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let _ = self.down.poll(
+            cx,
+            &mut self.backend,
+            &mut self.client,
+            &self.limits.bounds,
+            now,
+        );
+    }
+
+    /// Looks after both legs' liveness. True if a Ping became due or a leg was given up.
+    fn tick(&mut self, now: Instant) -> bool {
+        self.client
+            .pulse
+            .observe(now, self.client.io.taken(), !self.up.is_stuck());
+        self.backend
+            .pulse
+            .observe(now, self.backend.io.taken(), !self.down.is_stuck());
+        if self.ending.is_some() {
+            return false;
+        }
+        let client = self
+            .limits
+            .client_ping
+            .is_some_and(|policy| tick(&mut self.client, &mut self.up, &self.down, policy, now));
+        let backend = self
+            .limits
+            .backend_ping
+            .is_some_and(|policy| tick(&mut self.backend, &mut self.down, &self.up, policy, now));
+        client || backend
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        match &self.ending {
+            Some(ending) => {
+                let closes = [&self.up, &self.down]
+                    .into_iter()
+                    .filter_map(|pump| pump.close);
+                closes
+                    .map(|close| close.not_before)
+                    .filter(|at| *at > now)
+                    .chain([ending.deadline])
+                    .min()
+            }
+            None => {
+                let client = self
+                    .limits
+                    .client_ping
+                    .and_then(|policy| self.client.pulse.deadline(policy));
+                let backend = self
+                    .limits
+                    .backend_ping
+                    .and_then(|policy| self.backend.pulse.deadline(policy));
+                client.into_iter().chain(backend).min()
+            }
+        }
+    }
+
+    fn outcome(&self, now: Instant) -> Outcome {
+        let (by, why, code) = match &self.ending {
+            Some(ending) => (ending.by, ending.why, ending.code),
+            None => (Side::Lockgate, Why::Ordered, None),
+        };
+        let (from_client, from_backend) = (self.up.tracker.counts(), self.down.tracker.counts());
+        Outcome {
+            by,
+            why,
+            code,
+            from_client,
+            from_backend,
+            ended: now,
+        }
+    }
+}
+
+/// Looks after one leg, whose bytes come through `from` and go through `to`.
+fn tick<S: LegIo>(
+    leg: &mut Leg<S>,
+    from: &mut Pump,
+    to: &Pump,
+    policy: PingPolicy,
+    now: Instant,
+) -> bool {
+    let was_due = leg.pulse.ping_is_due();
+    if leg.pulse.tick(now, policy, to.is_stuck()) {
+        from.ended = Some(End::Dead);
+        return true;
+    }
+    leg.pulse.ping_is_due() && !was_due
+}
+
+/// Takes leave of both legs at once; each is dropped as soon as it is through, which is what sends a reset.
+async fn leave<C: LegIo, B: LegIo>(session: Session<C, B>) {
+    tokio::join!(
+        farewell(session.client, session.down.is_stuck(), session.up.ended),
+        farewell(session.backend, session.up.is_stuck(), session.down.ended),
+    );
+}

@@ -1,0 +1,161 @@
+//! How a session ends: who gets which Close, and how long anybody waits.
+
+use super::Session;
+use crate::splice::{
+    LegIo, Side, Why,
+    pump::{CloseDue, End},
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The first reason to end, and when patience ends.
+pub(super) struct Ending {
+    pub(super) by: Side,
+    pub(super) why: Why,
+    pub(super) code: Option<u16>,
+    pub(super) deadline: Instant,
+}
+
+// === impl Session ===
+
+impl<C: LegIo, B: LegIo> Session<C, B> {
+    /// An order from above: both legs get their Close.
+    pub(super) fn obey(&mut self, code: u16, now: Instant) {
+        if self.ending.is_none() {
+            self.begin(Side::Lockgate, Why::Ordered, Some(code), now);
+            // An early Close may have been relayed already.
+            for (pump, code) in [(&mut self.down, code), (&mut self.up, GOING_AWAY)] {
+                if !pump.shut {
+                    pump.close = Some(CloseDue {
+                        code,
+                        not_before: now,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Acts on the end of a leg, once. True if there was something to act on.
+    pub(super) fn settle(&mut self, now: Instant) -> bool {
+        let mut acted = false;
+        if let (Some(end), false) = (self.up.ended, self.settled.0) {
+            self.settled.0 = true;
+            self.leg_ended(Side::Client, end, now);
+            acted = true;
+        }
+        if let (Some(end), false) = (self.down.ended, self.settled.1) {
+            self.settled.1 = true;
+            self.leg_ended(Side::Backend, end, now);
+            acted = true;
+        }
+        // A leg that cannot be written to, nor read because the other one is stuck: that one's time is limited, too.
+        if self.client.broken && self.up.ended.is_none() && self.up.is_stuck() {
+            self.begin(Side::Client, Why::Gone, Some(GOING_AWAY), now);
+        }
+        if self.backend.broken && self.down.ended.is_none() && self.down.is_stuck() {
+            self.begin(
+                Side::Backend,
+                Why::Gone,
+                Some(self.limits.backend_gone_code),
+                now,
+            );
+        }
+        acted
+    }
+
+    /// Decides who gets which Close when nothing more comes from `side`.
+    fn leg_ended(&mut self, side: Side, end: End, now: Instant) {
+        // `onward` leads from this leg to the other one, `back` from the other one to it.
+        let (onward, back, code) = match side {
+            Side::Backend => (&mut self.down, &mut self.up, self.limits.backend_gone_code),
+            Side::Client | Side::Lockgate => (&mut self.up, &mut self.down, GOING_AWAY),
+        };
+        let (why, code) = match end {
+            End::Closed(code) => (Why::Closed, code),
+            End::Gone | End::Dead => {
+                let cut = onward.is_cut();
+                let why = match end {
+                    End::Dead => Why::PingTimeout,
+                    _ if cut => Why::Cut,
+                    _ => Why::Gone,
+                };
+                // A leg that drops TCP instead of answering a Close has ended the handshake all the same: whoever
+                // began it gets its own code back.
+                let code = match &self.ending {
+                    Some(Ending {
+                        why: Why::Closed,
+                        code,
+                        ..
+                    }) => code.unwrap_or(NO_STATUS),
+                    _ => code,
+                };
+                if cut {
+                    onward.close = None;
+                    back.close = None;
+                } else if !onward.shut && onward.close.is_none() {
+                    onward.close = Some(CloseDue {
+                        code,
+                        not_before: now,
+                    });
+                }
+                // Nobody is told a code behind half a frame.
+                (why, (!cut).then_some(code))
+            }
+            End::Violation(violation) => {
+                if !onward.shut && onward.close.is_none() {
+                    onward.close = Some(CloseDue {
+                        code,
+                        not_before: now,
+                    });
+                }
+                if !back.shut {
+                    // Frames of the other leg may be on their way; its answer, or this moment, ends the wait.
+                    let wait = OFFENDER_WAITS.min(self.limits.close_timeout);
+                    back.close = Some(CloseDue {
+                        code: violation.close_code(),
+                        not_before: now + wait,
+                    });
+                }
+                (Why::Violation(violation), Some(violation.close_code()))
+            }
+        };
+        if end == End::Dead {
+            match side {
+                Side::Backend => self.backend.broken = true,
+                Side::Client | Side::Lockgate => self.client.broken = true,
+            }
+        }
+        self.begin(side, why, code, now);
+    }
+
+    fn begin(&mut self, by: Side, why: Why, code: Option<u16>, now: Instant) {
+        let deadline = now + self.limits.close_timeout;
+        self.ending.get_or_insert(Ending {
+            by,
+            why,
+            code,
+            deadline,
+        });
+    }
+
+    /// Whether there is nothing left to wait for, or no patience.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let Some(ending) = &self.ending else {
+            return false;
+        };
+        // Whatever came first: behind half a frame there is nothing to wait for.
+        let through = if self.up.is_cut() || self.down.is_cut() {
+            !self.up.is_stuck() && !self.down.is_stuck()
+        } else {
+            self.up.is_finished() && self.down.is_finished()
+        };
+        through || now >= ending.deadline
+    }
+}
+
+/// RFC 6455 §7.4.1: never on the wire; as our code it makes a Close without one.
+const NO_STATUS: u16 = 1005;
+/// RFC 6455 §7.4.1: what a backend is told when its client is gone, by whatever cause.
+const GOING_AWAY: u16 = 1001;
+/// How long an offender's Close waits for the last frames of the other leg.
+const OFFENDER_WAITS: Duration = Duration::from_millis(50);

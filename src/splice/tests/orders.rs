@@ -1,0 +1,180 @@
+//! Orders from above: a drain or a shutdown reaches every session, at a frame boundary.
+
+use super::rig::*;
+
+#[tokio::test(start_paused = true)]
+async fn an_order_closes_both_legs() {
+    let mut rig = Rig::start();
+    settle().await;
+    rig.sessions.close_all(1012);
+    rig.client.expect_close(1012).await;
+    rig.backend.expect_close(1001).await;
+    assert!(rig.elapsed() < millis(3));
+    // Neither answer is relayed: both have their Close.
+    let (up, down) = (rig.client.close(1012, ""), rig.backend.close(1001, ""));
+    rig.client.send(&up).await;
+    rig.backend.send(&down).await;
+    rig.client.expect_eof().await;
+    rig.backend.expect_eof().await;
+    assert!(rig.elapsed() < millis(3));
+    assert_eq!(rig.end().await, ("lockgate", "ordered", Some(1012)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_without_answers_ends_at_close_timeout() {
+    let mut rig = Rig::start();
+    rig.sessions.close_all(1001);
+    rig.client.expect_close(1001).await;
+    rig.backend.expect_close(1001).await;
+    rig.client.expect_eof().await;
+    rig.backend.expect_eof().await;
+    assert_span(rig.elapsed(), CLOSE_TIMEOUT);
+    assert_eq!(rig.end().await, ("lockgate", "ordered", Some(1001)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_stands_behind_what_was_read() {
+    let mut rig = Builder {
+        client_pipe: 16,
+        ..Builder::default()
+    }
+    .start();
+    let down = rig.backend.say(BINARY, &[1; 30_000]).await;
+    settle().await;
+    rig.sessions.close_all(1012);
+    rig.backend.expect_close(1001).await;
+    rig.client.expect(&down).await;
+    rig.client.expect_close(1012).await;
+    assert!(rig.elapsed() < millis(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_waits_for_the_end_of_a_frame() {
+    let mut rig = Rig::start();
+    let long = rig.backend.frame(0x01, &[1; 1000]);
+    rig.backend.send(&long[..100]).await;
+    rig.client.expect(&long[..100]).await;
+    rig.sessions.close_all(1012);
+    // The backend is told at once: nothing is under way to it.
+    rig.backend.expect_close(1001).await;
+    rig.client.expect_nothing(secs(1)).await;
+    // Between the fragments of a message is a frame boundary too.
+    let next = rig.backend.frame(0x80, b"rest");
+    rig.backend.send(&[&long[100..], &next].concat()).await;
+    rig.client.expect(&long[100..]).await;
+    rig.client.expect_close(1012).await;
+    rig.client.expect_nothing(secs(1)).await;
+    let up = rig.client.close(1012, "");
+    rig.client.send(&up).await;
+    let down = rig.backend.close(1001, "");
+    rig.backend.send(&down).await;
+    rig.client.expect_eof().await;
+    assert_span(rig.elapsed(), secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_cuts_a_frame_that_never_ends() {
+    let mut rig = Rig::start();
+    let long = rig.backend.frame(BINARY, &[1; 1000]);
+    rig.backend.send(&long[..100]).await;
+    rig.client.expect(&long[..100]).await;
+    rig.sessions.close_all(1012);
+    rig.backend.expect_close(1001).await;
+    rig.client.expect_eof().await;
+    assert_span(rig.elapsed(), CLOSE_TIMEOUT);
+    assert_eq!(rig.end().await, ("lockgate", "ordered", Some(1012)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_drops_half_a_header_that_was_held() {
+    let mut rig = Rig::start();
+    let text = rig.backend.frame(BINARY, &[1; 1000]);
+    rig.backend.send(&text[..2]).await;
+    settle().await;
+    rig.sessions.close_all(1012);
+    rig.client.expect_close(1012).await;
+    rig.backend.send(&text[2..]).await;
+    rig.client.expect_nothing(secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_behind_an_order_are_dropped_until_the_answer() {
+    let mut rig = Rig::start();
+    settle().await;
+    rig.sessions.close_all(1012);
+    rig.client.expect_close(1012).await;
+    rig.backend.expect_close(1001).await;
+    rig.client.say(TEXT, b"crossed").await;
+    rig.backend.say(TEXT, b"crossed").await;
+    rig.client.expect_nothing(secs(1)).await;
+    rig.backend.expect_nothing(secs(1)).await;
+    // A frame that may not pass now ends the waiting for that leg, and that is all.
+    rig.client.say(0x83, b"bad").await;
+    let down = rig.backend.close(1001, "");
+    rig.backend.send(&down).await;
+    rig.client.expect_eof().await;
+    assert_span(rig.elapsed(), secs(2) + millis(1));
+    assert_eq!(rig.end().await, ("lockgate", "ordered", Some(1012)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_reaches_who_was_still_on_the_way_in() {
+    let builder = Builder {
+        client_early: frame(TEXT, b"hello", true),
+        ..Builder::default()
+    };
+    builder.sessions.close_all(1001);
+    let mut rig = builder.start();
+    rig.backend.expect(&frame(TEXT, b"hello", true)).await;
+    rig.backend.expect_close(1001).await;
+    rig.client.expect_close(1001).await;
+    assert!(rig.elapsed() < millis(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_meets_an_early_close_does_not_hang() {
+    let close = frame(CLOSE, &close_payload(1000, ""), true);
+    let builder = Builder {
+        client_early: close.clone(),
+        ..Builder::default()
+    };
+    builder.sessions.close_all(1001);
+    let mut rig = builder.start();
+    rig.backend.expect(&close).await;
+    let answer = rig.backend.close(1000, "");
+    rig.backend.send(&answer).await;
+    assert_eq!(rig.client.next().await.first, CLOSE);
+    rig.client.expect_eof().await;
+    rig.backend.expect_eof().await;
+    assert!(rig.elapsed() < millis(2), "{:?}", rig.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_comes_too_late_for_a_session_that_ends() {
+    let mut rig = Rig::start();
+    let close = rig.client.close(4000, "");
+    rig.client.send(&close).await;
+    rig.backend.expect(&close).await;
+    rig.sessions.close_all(1012);
+    let answer = rig.backend.close(4000, "");
+    rig.backend.send(&answer).await;
+    rig.client.expect(&answer).await;
+    rig.client.expect_eof().await;
+    rig.backend.expect_eof().await;
+    assert_eq!(rig.end().await, ("client", "closed", Some(4000)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ordered_leg_that_drops_tcp_ends_its_side() {
+    let mut rig = Rig::start();
+    settle().await;
+    rig.sessions.close_all(1012);
+    rig.client.expect_close(1012).await;
+    rig.backend.expect_close(1001).await;
+    rig.client.half_close().await;
+    rig.backend.half_close().await;
+    rig.client.expect_eof().await;
+    rig.backend.expect_eof().await;
+    assert!(rig.elapsed() < millis(3));
+    assert_eq!(rig.end().await, ("lockgate", "ordered", Some(1012)));
+}

@@ -1,0 +1,487 @@
+//! A session between two pipes, of which the test holds the far ends.
+
+use crate::{
+    observe::Sessions,
+    proto::{
+        frame::{Header, apply_mask},
+        track::{Bounds, Reserved},
+    },
+    splice::{LegIo, Legs, Limits, Outcome, PingPolicy, run},
+};
+use atomic_waker::AtomicWaker;
+use bytes::Bytes;
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+/// A session and all that can be done to it.
+pub(super) struct Rig {
+    pub(super) client: Far,
+    pub(super) backend: Far,
+    pub(super) limits: watch::Sender<Limits>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) started: Instant,
+    /// How often the session was polled: what spins shows here.
+    pub(super) polls: Arc<AtomicU64>,
+    session: JoinSet<Outcome>,
+}
+
+/// What a session is built from; the defaults never ping and bound nothing.
+pub(super) struct Builder {
+    pub(super) client_pipe: usize,
+    pub(super) backend_pipe: usize,
+    pub(super) client_early: Vec<u8>,
+    pub(super) backend_early: Vec<u8>,
+    pub(super) reserved: Reserved,
+    pub(super) limits: Limits,
+    pub(super) sessions: Arc<Sessions>,
+}
+
+/// The far end of a leg: a client or a backend.
+pub(super) struct Far {
+    pub(super) pipe: DuplexStream,
+    pub(super) dials: Arc<Dials>,
+    masks: bool,
+    got: Vec<u8>,
+}
+
+/// A frame as it came, its payload unmasked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) first: u8,
+    pub(super) payload: Vec<u8>,
+    pub(super) masked: bool,
+    pub(super) raw: Vec<u8>,
+}
+
+/// The near end of a leg, given to the session.
+pub(super) struct Wire {
+    pipe: DuplexStream,
+    taken: u64,
+    dials: Arc<Dials>,
+}
+
+/// What a test reads off a wire, and the faults that it sets.
+#[derive(Default)]
+pub(super) struct Dials {
+    /// Bytes that the session took from this leg.
+    pub(super) received: AtomicU64,
+    was_reset: AtomicBool,
+    reads_fail: AtomicBool,
+    writes_fail: AtomicBool,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+// === impl Builder ===
+
+impl Default for Builder {
+    fn default() -> Self {
+        Builder {
+            client_pipe: 64 * 1024,
+            backend_pipe: 64 * 1024,
+            client_early: Vec::new(),
+            backend_early: Vec::new(),
+            reserved: Reserved::None,
+            limits: Limits {
+                bounds: Bounds {
+                    max_frame: u64::MAX,
+                    max_message: u64::MAX,
+                },
+                close_timeout: CLOSE_TIMEOUT,
+                client_ping: None,
+                backend_ping: None,
+                backend_gone_code: 1011,
+            },
+            sessions: Arc::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// Both pipes hold `bytes` each way.
+    pub(super) fn pipes(mut self, bytes: usize) -> Self {
+        (self.client_pipe, self.backend_pipe) = (bytes, bytes);
+        self
+    }
+
+    pub(super) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    /// The client leg is asked for signs of life.
+    pub(super) fn ping_client(self) -> Self {
+        self.limits(|limits| limits.client_ping = Some(PING))
+    }
+
+    pub(super) fn start(self) -> Rig {
+        let (client, client_wire) = Far::new(self.client_pipe, true);
+        let (backend, backend_wire) = Far::new(self.backend_pipe, false);
+        self.start_over(client, client_wire, backend, backend_wire)
+    }
+
+    /// Over wires of another making.
+    pub(super) fn start_over<C, B>(self, client: Far, c: C, backend: Far, b: B) -> Rig
+    where
+        C: LegIo + Send + 'static,
+        B: LegIo + Send + 'static,
+    {
+        let legs = Legs {
+            client: c,
+            client_early: Bytes::from(self.client_early),
+            backend: b,
+            backend_early: Bytes::from(self.backend_early),
+            reserved: self.reserved,
+        };
+        let (limits, limits_source) = watch::channel(self.limits);
+        let mut future = Box::pin(run(legs, limits_source, self.sessions.open()));
+        let polls = Arc::new(AtomicU64::new(0));
+        let count = polls.clone();
+        let mut session = JoinSet::new();
+        session.spawn(poll_fn(move |cx| {
+            count.fetch_add(1, SeqCst);
+            future.as_mut().poll(cx)
+        }));
+        Rig {
+            client,
+            backend,
+            limits,
+            sessions: self.sessions,
+            started: Instant::now(),
+            polls,
+            session,
+        }
+    }
+}
+
+// === impl Rig ===
+
+impl Rig {
+    /// A session with the defaults.
+    pub(super) fn start() -> Rig {
+        Builder::default().start()
+    }
+
+    /// Since the session began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How the session ended; the task is through then.
+    pub(super) async fn outcome(&mut self) -> Outcome {
+        timeout(STALLED, self.session.join_next())
+            .await
+            .expect("the session never ends")
+            .expect("asked twice")
+            .expect("the session panicked")
+    }
+
+    /// The outcome, in words: who, why, which code.
+    pub(super) async fn end(&mut self) -> (&'static str, &'static str, Option<u16>) {
+        let outcome = self.outcome().await;
+        (outcome.by.as_str(), outcome.why.as_str(), outcome.code)
+    }
+
+    /// Whether the session's task still runs.
+    pub(super) fn is_running(&mut self) -> bool {
+        self.session.try_join_next().is_none()
+    }
+}
+
+// === impl Far ===
+
+impl Far {
+    pub(super) fn new(pipe: usize, masks: bool) -> (Far, Wire) {
+        let (far, near) = duplex(pipe);
+        let dials = Arc::new(Dials::default());
+        let wire = Wire {
+            pipe: near,
+            taken: 0,
+            dials: dials.clone(),
+        };
+        let far = Far {
+            pipe: far,
+            dials,
+            masks,
+            got: Vec::new(),
+        };
+        (far, wire)
+    }
+
+    /// A frame as this side must write it.
+    pub(super) fn frame(&self, first: u8, payload: &[u8]) -> Vec<u8> {
+        frame(first, payload, self.masks)
+    }
+
+    pub(super) fn close(&self, code: u16, reason: &str) -> Vec<u8> {
+        self.frame(CLOSE, &close_payload(code, reason))
+    }
+
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
+        timeout(STALLED, self.pipe.write_all(bytes))
+            .await
+            .expect("nobody takes the bytes")
+            .expect("the session has dropped this leg");
+    }
+
+    /// Sends a frame and returns its bytes.
+    pub(super) async fn say(&mut self, first: u8, payload: &[u8]) -> Vec<u8> {
+        let frame = self.frame(first, payload);
+        self.send(&frame).await;
+        frame
+    }
+
+    /// Byte by byte, each one read before the next is sent.
+    pub(super) async fn trickle(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.send(&[*byte]).await;
+            settle().await;
+        }
+    }
+
+    /// These bytes come next.
+    pub(super) async fn expect(&mut self, bytes: &[u8]) {
+        while self.got.len() < bytes.len() {
+            assert!(self.fill().await, "EOF behind {:02x?}", self.got);
+        }
+        let rest = self.got.split_off(bytes.len());
+        assert!(
+            self.got == bytes,
+            "got {:02x?}…, expected {:02x?}…",
+            &self.got[..bytes.len().min(64)],
+            &bytes[..bytes.len().min(64)]
+        );
+        self.got = rest;
+    }
+
+    /// The next frame.
+    pub(super) async fn next(&mut self) -> Frame {
+        loop {
+            let parsed = Header::parse(&self.got).expect("a frame of RFC 6455");
+            if let Some(header) = parsed
+                && self.got.len() >= header.len + header.payload_len as usize
+            {
+                let end = header.len + header.payload_len as usize;
+                let rest = self.got.split_off(end);
+                let raw = std::mem::replace(&mut self.got, rest);
+                let mut payload = raw[header.len..].to_vec();
+                if let Some(key) = header.mask {
+                    apply_mask(&mut payload, key);
+                }
+                return Frame {
+                    first: raw[0],
+                    payload,
+                    masked: header.mask.is_some(),
+                    raw,
+                };
+            }
+            assert!(self.fill().await, "EOF behind {:02x?}", self.got);
+        }
+    }
+
+    /// A Close comes next, with this code and no reason, masked as its sender must.
+    pub(super) async fn expect_close(&mut self, code: u16) {
+        let frame = self.next().await;
+        assert_eq!(
+            (frame.first, frame.payload.as_slice(), frame.masked),
+            (CLOSE, code.to_be_bytes().as_slice(), !self.masks)
+        );
+    }
+
+    /// A Ping comes next; its payload.
+    pub(super) async fn expect_ping(&mut self) -> Vec<u8> {
+        let frame = self.next().await;
+        assert_eq!((frame.first, frame.masked), (PING_FRAME, !self.masks));
+        frame.payload
+    }
+
+    /// EOF comes next, and not a byte before it.
+    pub(super) async fn expect_eof(&mut self) {
+        let more = self.fill().await;
+        assert!(!more && self.got.is_empty(), "got {:02x?}", self.got);
+    }
+
+    /// For so long nothing comes, not even EOF.
+    pub(super) async fn expect_nothing(&mut self, span: Duration) {
+        assert!(self.got.is_empty(), "got {:02x?}", self.got);
+        let read = timeout(span, self.pipe.read_buf(&mut self.got)).await;
+        assert!(read.is_err(), "got {:02x?} ({read:?})", self.got);
+    }
+
+    /// FIN: it will say no more, but still listens.
+    pub(super) async fn half_close(&mut self) {
+        self.pipe.shutdown().await.expect("a pipe can be shut");
+    }
+
+    /// False at EOF.
+    async fn fill(&mut self) -> bool {
+        timeout(STALLED, self.pipe.read_buf(&mut self.got))
+            .await
+            .unwrap_or_else(|_| panic!("stalled behind {:02x?}", self.got))
+            .expect("a pipe does not fail")
+            > 0
+    }
+}
+
+// === impl Dials ===
+
+impl Dials {
+    pub(super) fn was_reset(&self) -> bool {
+        self.was_reset.load(SeqCst)
+    }
+
+    /// From now on the session's reads fail, as after a reset.
+    pub(super) fn fail_reads(&self) {
+        self.reads_fail.store(true, SeqCst);
+        self.reader.wake();
+    }
+
+    /// From now on the session's writes fail, while its reads find nothing.
+    pub(super) fn fail_writes(&self) {
+        self.writes_fail.store(true, SeqCst);
+        self.writer.wake();
+    }
+}
+
+// === impl Wire ===
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.dials.reader.register(cx.waker());
+        if self.dials.reads_fail.load(SeqCst) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.pipe).poll_read(cx, buf);
+        let more = buf.filled().len() - before;
+        self.dials.received.fetch_add(more as u64, SeqCst);
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.dials.writer.register(cx.waker());
+        if self.dials.writes_fail.load(SeqCst) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let written = Pin::new(&mut self.pipe).poll_write(cx, buf);
+        if let Poll::Ready(Ok(n)) = written {
+            self.taken += n as u64;
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+}
+
+impl LegIo for Wire {
+    fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    fn reset(&self) {
+        self.dials.was_reset.store(true, SeqCst);
+    }
+}
+
+/// A frame in its shortest form.
+pub(super) fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
+    let mut bytes = head(first, payload.len() as u64, masked);
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    if masked {
+        apply_mask(&mut bytes[start..], KEY);
+    }
+    bytes
+}
+
+/// The header alone, for a payload of `len` bytes.
+pub(super) fn head(first: u8, len: u64, masked: bool) -> Vec<u8> {
+    let mask_bit = if masked { 0x80 } else { 0 };
+    let mut bytes = vec![first];
+    match len {
+        0..=125 => bytes.push(len as u8 | mask_bit),
+        126..=0xFFFF => {
+            bytes.push(126 | mask_bit);
+            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        _ => {
+            bytes.push(127 | mask_bit);
+            bytes.extend_from_slice(&len.to_be_bytes());
+        }
+    }
+    if masked {
+        bytes.extend_from_slice(&KEY);
+    }
+    bytes
+}
+
+pub(super) fn close_payload(code: u16, reason: &str) -> Vec<u8> {
+    [&code.to_be_bytes(), reason.as_bytes()].concat()
+}
+
+/// Lets the session do all that it can do now: paused time moves on only when every task waits.
+pub(super) async fn settle() {
+    sleep(Duration::from_millis(1)).await;
+}
+
+/// `span`, and at most a tick or two of the timer more.
+#[track_caller]
+pub(super) fn assert_span(span: Duration, expected: Duration) {
+    assert!(
+        span >= expected && span <= expected + Duration::from_millis(3),
+        "{span:?}, expected {expected:?}"
+    );
+}
+
+pub(super) const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(super) const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(super) const TEXT: u8 = 0x81;
+pub(super) const BINARY: u8 = 0x82;
+pub(super) const CLOSE: u8 = 0x88;
+pub(super) const PING_FRAME: u8 = 0x89;
+pub(super) const PONG: u8 = 0x8A;
+pub(super) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+pub(super) const CLOSE_TIMEOUT: Duration = secs(5);
+pub(super) const PING: PingPolicy = PingPolicy {
+    interval: secs(30),
+    timeout: secs(20),
+};
+/// What takes a day in paused time will never come.
+const STALLED: Duration = secs(86_400);

@@ -1,0 +1,123 @@
+//! One handshake: look at the first bytes, read the ClientHello, check that its name has a certificate, finish.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::server::Acceptor;
+use rustls::{ProtocolVersion, ServerConfig};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::TlsError;
+
+/// A connection whose TLS handshake is done.
+#[derive(Debug)]
+pub struct Accepted<S> {
+    /// Boxed: an idle session holds it, and a future that moves it about would be as large.
+    pub stream: Box<TlsStream<S>>,
+    /// The name asked for, in lower case and without a trailing dot; `None` if the client sent none.
+    pub sni: Option<Box<str>>,
+    /// 1.2 or 1.3.
+    pub version: ProtocolVersion,
+}
+
+/// Ends TLS on a stream. It waits for the client without limit: the caller owns the deadline.
+///
+/// # Errors
+/// By cause; where TLS was spoken the client has got its alert.
+pub async fn accept<S>(config: Arc<ServerConfig>, stream: S) -> Result<Accepted<S>, TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // On the heap, and gone after it: the task of a connection would else carry the handshake's room for its whole life.
+    Box::pin(handshake(config, stream)).await
+}
+
+async fn handshake<S>(config: Arc<ServerConfig>, mut stream: S) -> Result<Accepted<S>, TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let start = LazyConfigAcceptor::new(first_bytes(&mut stream).await?, stream).await?;
+    let sni = start.client_hello().server_name().map(normal);
+
+    // rustls would ask the same question later and answer `access_denied`; the RFCs have better words.
+    if config.cert_resolver.resolve(start.client_hello()).is_none() {
+        let (description, error) = match sni {
+            Some(name) => (UNRECOGNIZED_NAME, TlsError::NoCertificate(name)),
+            None => (MISSING_EXTENSION, TlsError::NoServerName),
+        };
+        // Whether or not it arrives, the cause is the name.
+        let _ = refuse(start.io, description).await;
+        return Err(error);
+    }
+
+    let stream = start
+        .into_stream_with(config, |connection| {
+            connection.set_buffer_limit(Some(BUFFER_LIMIT))
+        })
+        .await?;
+    let version = stream.get_ref().1.protocol_version();
+    Ok(Accepted {
+        version: version.ok_or(rustls::Error::HandshakeNotComplete)?,
+        stream: Box::new(stream),
+        sni,
+    })
+}
+
+/// Reads what comes first and refuses what cannot be TLS before rustls answers it with an alert.
+async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> Result<Acceptor, TlsError> {
+    let mut bytes = [0; 4];
+    let length = stream.read(&mut bytes).await?;
+    let mut bytes = &bytes[..length];
+    match bytes.first() {
+        None => return Err(TlsError::Gone),
+        Some(&HANDSHAKE_RECORD) => {}
+        Some(_) if METHODS.iter().any(|method| method.starts_with(bytes)) => {
+            return Err(TlsError::PlainHttp);
+        }
+        Some(_) => return Err(TlsError::NotTls),
+    }
+    let mut acceptor = Acceptor::default();
+    while !bytes.is_empty() {
+        if acceptor.read_tls(&mut bytes)? == 0 {
+            return Err(TlsError::Io(io::ErrorKind::OutOfMemory.into()));
+        }
+    }
+    Ok(acceptor)
+}
+
+/// Sends a fatal alert in clear, which is how all are sent before the ServerHello (RFC 8446 §6).
+async fn refuse(mut io: impl AsyncWrite + Unpin, description: u8) -> io::Result<()> {
+    io.write_all(&[21, 3, 3, 0, 2, 2, description]).await?;
+    io.flush().await?;
+    io.shutdown().await
+}
+
+/// A server name as certificates are looked up by: DNS ignores case and a root dot (RFC 6066 §3).
+pub(super) fn normal(name: &str) -> Box<str> {
+    name.strip_suffix('.')
+        .unwrap_or(name)
+        .to_ascii_lowercase()
+        .into()
+}
+
+/// What rustls may hold of plaintext or ciphertext that its peer does not take: beyond it, back-pressure.
+const BUFFER_LIMIT: usize = 64 * 1024;
+
+/// The content type of a record that carries a ClientHello (RFC 8446 §5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// RFC 6066 §3: the answer to a name that the server does not know.
+const UNRECOGNIZED_NAME: u8 = 112;
+
+/// RFC 8446 §9.2: the answer to a missing server name where one is needed.
+const MISSING_EXTENSION: u8 = 109;
+
+/// How the methods of HTTP begin, and the preface of HTTP/2 (RFC 9113 §3.4).
+const METHODS: [&[u8]; 9] = [
+    b"GET ", b"POST", b"HEAD", b"PUT ", b"PATC", b"DELE", b"OPTI", b"CONN", b"PRI ",
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! The two files of the development CA: made together or not at all, and never overwritten.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rcgen::{Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::sign::CertifiedKey;
+use tracing::warn;
+
+use super::{DevCa, DevCaError, authority};
+use crate::tls::policy::provider;
+use crate::tls::x509::{Standing, standing};
+
+/// Reads the CA in `folder`; makes it first if the folder is absent or empty.
+pub(super) fn open(folder: &Path) -> Result<DevCa, DevCaError> {
+    let empty = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        Err(source) => {
+            return Err(DevCaError::Read {
+                path: folder.to_owned(),
+                source,
+            });
+        }
+    };
+    if empty {
+        make(folder)?;
+    }
+    read(folder)
+}
+
+fn read(folder: &Path) -> Result<DevCa, DevCaError> {
+    let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
+    let certificate_pem = text(&certificate)?;
+    let key_pem = text(&key)?;
+    if fs::metadata(&key).is_ok_and(|file| file.permissions().mode() & 0o077 != 0) {
+        warn!(file = %key.display(), "others may read the development CA's key: chmod 600 it");
+    }
+
+    let unusable = |path: &Path, what: String| DevCaError::Unusable {
+        path: path.to_owned(),
+        what,
+    };
+    let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+        .map_err(|error| unusable(&certificate, format!("holds no certificate ({error})")))?;
+    let key_der = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+        .map_err(|error| unusable(&key, format!("holds no key ({error})")))?;
+    let signer = KeyPair::try_from(&key_der)
+        .map_err(|error| unusable(&key, format!("holds no usable key ({error})")))?;
+
+    match standing(&der, UnixTime::now()) {
+        Ok(Standing::Authority) => {}
+        Ok(Standing::Leaf) => {
+            return Err(unusable(
+                &certificate,
+                "is not the certificate of a CA".into(),
+            ));
+        }
+        Ok(Standing::Expired) => return Err(unusable(&certificate, "has expired".into())),
+        Ok(Standing::NotYet) => {
+            return Err(unusable(
+                &certificate,
+                "is not valid yet (is the clock right?)".into(),
+            ));
+        }
+        Err(error) => return Err(unusable(&certificate, format!("cannot be read ({error})"))),
+    }
+    CertifiedKey::from_der(vec![der.clone()], key_der, &provider()).map_err(|_| {
+        unusable(
+            &certificate,
+            format!("does not belong to the key in {}", key.display()),
+        )
+    })?;
+    let issuer = Issuer::from_ca_cert_der(&der, signer)
+        .map_err(|error| unusable(&certificate, format!("cannot be used ({error})")))?;
+    Ok(DevCa {
+        certificate,
+        issuer,
+    })
+}
+
+fn text(path: &Path) -> Result<String, DevCaError> {
+    fs::read_to_string(path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => DevCaError::Unusable {
+            path: path.to_owned(),
+            what: "is missing".into(),
+        },
+        ErrorKind::InvalidData => DevCaError::Unusable {
+            path: path.to_owned(),
+            what: "is not text".into(),
+        },
+        _ => DevCaError::Read {
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+/// Fills a folder of our own beside the final one and renames it: the two files appear together, whole, and the first of
+/// several processes wins, since a folder that holds something cannot be renamed over.
+fn make(folder: &Path) -> Result<(), DevCaError> {
+    let key = KeyPair::generate().map_err(DevCaError::Issue)?;
+    let certificate = authority()
+        .and_then(|authority| authority.self_signed(&key))
+        .map_err(DevCaError::Issue)?;
+
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    let failed = |source| DevCaError::Write {
+        path: folder.to_owned(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)
+        .map_err(failed)?;
+    let own = OwnFolder::create(parent).map_err(failed)?;
+    write(&own.0.join(KEY), 0o600, &key.serialize_pem()).map_err(failed)?;
+    write(&own.0.join(CERTIFICATE), 0o644, &certificate.pem()).map_err(failed)?;
+    sync(&own.0).map_err(failed)?;
+    match fs::rename(&own.0, folder) {
+        Ok(()) => sync(parent).map_err(failed),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists
+            ) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// A rename is on the disk only when its folder is.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// A folder that nobody else uses, removed on drop unless it was renamed away.
+struct OwnFolder(PathBuf);
+
+impl OwnFolder {
+    fn create(parent: &Path) -> io::Result<OwnFolder> {
+        let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+        let path = parent.join(format!(".dev-ca.{random:016x}"));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(OwnFolder(path))
+    }
+}
+
+impl Drop for OwnFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const CERTIFICATE: &str = "ca.pem";
+const KEY: &str = "ca.key";

@@ -1,0 +1,250 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Barrier};
+
+use rustls::version::{TLS12, TLS13};
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::HostPattern;
+use crate::tls::testing::{client, root, shake, shown, tls};
+use crate::tls::{Certificates, server_config, ticketer};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn subject_line(path: &Path) -> String {
+    let der = root(path);
+    String::from_utf8_lossy(&der).into_owned()
+}
+
+#[test]
+fn made_once_and_for_its_owner_only() {
+    let data = TempDir::new().unwrap();
+    let below = data.path().join("a/b");
+    let first = DevCa::open(&below).unwrap();
+    let path = first.certificate_path();
+    let pem = fs::read(path).unwrap();
+
+    assert_eq!(mode(&below), 0o700);
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    assert_eq!(mode(&path.with_file_name("ca.key")), 0o600);
+    assert!(subject_line(path).contains("Lockgate development CA"));
+
+    let again = DevCa::open(&below).unwrap();
+    assert_eq!(fs::read(again.certificate_path()).unwrap(), pem);
+    assert_eq!(fs::read_dir(&below).unwrap().count(), 1, "litter");
+}
+
+#[test]
+fn openers_at_once_end_with_one_ca() {
+    let data = TempDir::new().unwrap();
+    // An empty folder made by hand is as good as none.
+    fs::create_dir(data.path().join(FOLDER)).unwrap();
+    let barrier = Arc::new(Barrier::new(8));
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let (folder, barrier) = (data.path().to_owned(), barrier.clone());
+            std::thread::spawn(move || {
+                barrier.wait();
+                let ca = DevCa::open(&folder).unwrap();
+                fs::read(ca.certificate_path()).unwrap()
+            })
+        })
+        .collect();
+    let mut seen: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+    seen.dedup();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1, "litter");
+}
+
+#[test]
+fn damage_is_told_and_not_overwritten() {
+    let foreign = TempDir::new().unwrap();
+    let foreign = DevCa::open(foreign.path()).unwrap();
+    let foreign_pem = fs::read_to_string(&foreign.certificate).unwrap();
+    let leaf = {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.self_signed(&key).unwrap().pem()
+    };
+    let expired = {
+        let key = KeyPair::generate().unwrap();
+        let mut params = authority().unwrap();
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.self_signed(&key).unwrap().pem()
+    };
+    for (file, content, expected) in [
+        ("ca.pem", None, "is missing"),
+        ("ca.key", None, "is missing"),
+        ("ca.pem", Some(""), "holds no certificate"),
+        (
+            "ca.pem",
+            Some("-----BEGIN CERTIFICATE-----\n!"),
+            "holds no certificate",
+        ),
+        (
+            "ca.key",
+            Some("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+            "holds no usable key",
+        ),
+        ("ca.key", Some("nothing"), "holds no key"),
+        (
+            "ca.pem",
+            Some(&*foreign_pem),
+            "does not belong to the key in",
+        ),
+        ("ca.pem", Some(&*leaf), "is not the certificate of a CA"),
+        ("ca.pem", Some(&*expired), "has expired"),
+    ] {
+        let data = TempDir::new().unwrap();
+        let ca = DevCa::open(data.path()).unwrap();
+        let path = ca.certificate_path().with_file_name(file);
+        match content {
+            Some(content) => fs::write(&path, content).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let error = DevCa::open(data.path()).unwrap_err().to_string();
+        let named = format!("{} of the development CA {expected}", path.display());
+        assert!(error.starts_with(&named), "{error}");
+        assert!(error.contains("remove the folder"), "{error}");
+        assert_eq!(
+            fs::read_to_string(&path).ok().as_deref(),
+            content,
+            "overwritten"
+        );
+    }
+}
+
+#[test]
+fn a_file_in_the_way() {
+    let data = TempDir::new().unwrap();
+    fs::write(data.path().join(FOLDER), "x").unwrap();
+    let error = DevCa::open(data.path()).unwrap_err();
+    assert!(matches!(error, DevCaError::Read { .. }), "{error:?}");
+    let error = DevCa::open(&data.path().join(FOLDER)).unwrap_err();
+    assert!(
+        matches!(error, DevCaError::Read { .. } | DevCaError::Write { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_leaf_is_for_servers_and_for_no_more_than_398_days() {
+    let data = TempDir::new().unwrap();
+    let ca = DevCa::open(data.path()).unwrap();
+    let names = ["a.test", "*.b.test", "10.0.0.1"].map(String::from);
+    let key = ca.issue(&names).unwrap();
+    assert_eq!(
+        crate::tls::x509::names(&key.cert[0]).unwrap(),
+        names.map(String::into_boxed_str)
+    );
+    let now = rustls::pki_types::UnixTime::now().as_secs();
+    let at = |days: u64| {
+        let time = Duration::from_secs(now + days * DAY.as_secs());
+        crate::tls::x509::standing(
+            &key.cert[0],
+            rustls::pki_types::UnixTime::since_unix_epoch(time),
+        )
+        .unwrap()
+    };
+    use crate::tls::x509::Standing;
+    assert_eq!(at(0), Standing::Leaf);
+    assert_eq!(at(395), Standing::Leaf);
+    assert_eq!(at(397), Standing::Expired);
+    assert!(matches!(
+        ca.issue(&["ä".to_owned()]),
+        Err(DevCaError::Issue(_))
+    ));
+}
+
+#[tokio::test]
+async fn handshakes_with_issued_certificates() {
+    let data = TempDir::new().unwrap();
+    let ca = DevCa::open(data.path()).unwrap();
+    // Opened again: what a second start reads from the files must sign as well.
+    let ca = DevCa::open(ca.certificate_path().parent().unwrap().parent().unwrap()).unwrap();
+    let hosts = [
+        HostPattern::Any,
+        HostPattern::Exact("chat.test".into()),
+        HostPattern::Exact("10.1.2.3".into()),
+        HostPattern::Exact("127.0.0.1".into()),
+        HostPattern::Under("rooms.test".into()),
+    ];
+    let mut problems = Vec::new();
+    let tls = tls(vec![], "");
+    let certificates = Certificates::build(&tls, &hosts, Some(&ca), &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(
+        certificates.names().collect::<Vec<_>>(),
+        [
+            "*.rooms.test",
+            "10.1.2.3",
+            "127.0.0.1",
+            "::1",
+            "chat.test",
+            "localhost"
+        ]
+    );
+    let server = server_config(&tls, Arc::new(certificates), ticketer().unwrap());
+    let client = client(root(ca.certificate_path()), &[&TLS13, &TLS12]);
+    for (asked, expected) in [
+        ("chat.test", "chat.test"),
+        ("blue.rooms.test", "*.rooms.test"),
+        ("localhost", "localhost"),
+        ("127.0.0.1", "localhost"),
+        ("10.1.2.3", "localhost"),
+        ("::1", "localhost"),
+    ] {
+        let (accepted, connected) = shake(&server, &client, asked).await;
+        accepted.unwrap();
+        assert_eq!(&*shown(&connected.unwrap())[0], expected, "{asked}");
+    }
+    let (accepted, _) = shake(&server, &client, "elsewhere.test").await;
+    assert_eq!(accepted.unwrap_err().as_str(), "no_certificate");
+}
+
+#[test]
+fn the_data_folder_comes_from_the_environment() {
+    for (variables, expected) in [
+        (
+            &[
+                ("LOCKGATE_DATA", "/d"),
+                ("XDG_DATA_HOME", "/x"),
+                ("HOME", "/h"),
+            ][..],
+            Some("/d"),
+        ),
+        (&[("LOCKGATE_DATA", "d")], Some("d")),
+        (
+            &[
+                ("LOCKGATE_DATA", ""),
+                ("XDG_DATA_HOME", "/x"),
+                ("HOME", "/h"),
+            ],
+            Some("/x/lockgate"),
+        ),
+        (
+            &[("XDG_DATA_HOME", "x"), ("HOME", "/h")],
+            Some("/h/.local/share/lockgate"),
+        ),
+        (&[("HOME", "")], None),
+        (&[], None),
+    ] {
+        let found = data_folder(|name| {
+            let (_, value) = variables.iter().find(|(known, _)| *known == name)?;
+            Some(PathBuf::from(value))
+        });
+        assert_eq!(found.as_deref(), expected.map(Path::new), "{variables:?}");
+    }
+}
+
+#[test]
+fn a_common_name_fits_and_is_plain() {
+    assert_eq!(common_name("box\n"), "Lockgate development CA (box)");
+    assert_eq!(common_name(""), "Lockgate development CA");
+    assert_eq!(common_name(&"x".repeat(300)).len(), COMMON_NAME);
+}

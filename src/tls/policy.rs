@@ -1,0 +1,82 @@
+//! The part of TLS that is the same for every name: provider, versions, groups, tickets.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::ProducesTickets;
+use rustls::version::{TLS12, TLS13};
+
+use super::Certificates;
+use crate::config::{Tls, TlsVersion};
+
+/// Makes aws-lc-rs the process's provider. Called first thing: a dependency that turns on another provider would make
+/// the default ambiguous, and rustls then panics. Later calls do nothing.
+pub fn install_provider() {
+    // An error says that one is installed already, which is what we want.
+    let _ = aws_lc_rs::default_provider().install_default();
+}
+
+/// The provider of everything in this module: X25519MLKEM768 stands first in its groups.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// The server side of every handshake: versions from `tls.min_version`, no client certificate, no early data.
+///
+/// `ticketer` is given so that it survives a rebuild: tickets handed out before a reload still resume after it.
+pub fn server_config(
+    tls: &Tls,
+    certificates: Arc<Certificates>,
+    ticketer: Arc<dyn ProducesTickets>,
+) -> Arc<ServerConfig> {
+    let versions: &[_] = match tls.min_version {
+        TlsVersion::V1_2 => &[&TLS13, &TLS12],
+        TlsVersion::V1_3 => &[&TLS13],
+    };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .expect("the provider has cipher suites and groups for 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = ticketer;
+    // A browser opens a page's second connection with the second ticket; more only cost bytes in every handshake.
+    config.send_tls13_tickets = 2;
+    // Early data can be replayed (RFC 8446 §8), and a WebSocket handshake is not idempotent.
+    config.max_early_data_size = 0;
+    Arc::new(config)
+}
+
+/// Makes and opens session tickets: keys in memory, replaced every six hours, good for twelve.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+    aws_lc_rs::Ticketer::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::NamedGroup;
+
+    use super::*;
+
+    #[test]
+    fn the_provider_is_installed_once_and_prefers_the_hybrid_group() {
+        install_provider();
+        install_provider();
+        let installed = CryptoProvider::get_default().unwrap();
+        assert_eq!(installed.kx_groups[0].name(), NamedGroup::X25519MLKEM768);
+        assert_eq!(provider().kx_groups[0].name(), NamedGroup::X25519MLKEM768);
+    }
+
+    #[test]
+    fn early_data_is_off() {
+        let pki = crate::tls::testing::Pki::new();
+        let tls = crate::tls::testing::tls(vec![pki.pair("a", &["a.test"])], "");
+        let config = crate::tls::testing::server(&tls);
+        assert_eq!(config.max_early_data_size, 0);
+        assert!(config.ticketer.enabled());
+    }
+}

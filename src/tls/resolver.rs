@@ -1,0 +1,261 @@
+//! From the name that a client asks for to the certificate that it gets.
+//!
+//! In this order: the exact name; a wildcard for its first label; `tls.default`; an alert. Without a name: `tls.default`,
+//! with the development CA its certificate for localhost, an alert. Where two files name the same host the first one
+//! written wins, with a warning.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tracing::warn;
+
+use super::acceptor::normal;
+use super::{DevCa, files};
+use crate::config::{HostPattern, Problem, Tls};
+
+/// The certificates of a gateway, by name.
+pub struct Certificates {
+    /// By DNS name, `*.name` or address, in lower case. An address is never asked for by name (RFC 6066 §3), but
+    /// `tls.default` may be one.
+    by_name: BTreeMap<Box<str>, Arc<CertifiedKey>>,
+    /// For a name that is not here.
+    unknown: Option<Arc<CertifiedKey>>,
+    /// For clients that send no name.
+    nameless: Option<Arc<CertifiedKey>>,
+}
+
+// === impl Certificates ===
+
+impl Certificates {
+    /// Reads all files, and finds every problem at once. `hosts` are those that a TLS listener must serve: with `dev` a
+    /// host without a certificate gets one from the development CA, otherwise it is a problem.
+    pub fn build(
+        tls: &Tls,
+        hosts: &[HostPattern],
+        dev: Option<&DevCa>,
+        problems: &mut Vec<Problem>,
+    ) -> Certificates {
+        let mut certificates = Certificates {
+            by_name: BTreeMap::new(),
+            unknown: None,
+            nameless: None,
+        };
+        let before = problems.len();
+        for entry in &tls.certificates {
+            if let Some(loaded) = files::read(entry, problems) {
+                for name in loaded.names {
+                    if !certificates.add(name.clone(), &loaded.key) {
+                        warn!(%name, file = %entry.cert.display(), "an earlier certificate has this name and is served");
+                    }
+                }
+            }
+        }
+        // What a broken file would have named is unknown: whatever else seems missing may be in it.
+        let all_read = problems.len() == before;
+
+        if let Some(ca) = dev {
+            certificates.develop(ca, hosts, problems);
+        }
+        if let Some(name) = &tls.default {
+            certificates.unknown = certificates.find(&normal(name)).cloned();
+            if certificates.unknown.is_some() {
+                certificates.nameless = certificates.unknown.clone();
+            } else if all_read {
+                problems.push(Problem {
+                    at: name.at,
+                    message: format!("no certificate has the name {:?}", name.value),
+                    hint: Some(certificates.known_names(name)),
+                });
+            }
+        }
+        if all_read && dev.is_none() {
+            problems.extend(hosts.iter().filter_map(|host| certificates.unserved(host)));
+        }
+        certificates
+    }
+
+    /// Every name that has a certificate, sorted; a wildcard as `*.example.com`.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(|name| &**name)
+    }
+
+    /// Whether the name was new.
+    fn add(&mut self, name: Box<str>, key: &Arc<CertifiedKey>) -> bool {
+        let new = !self.by_name.contains_key(&name);
+        self.by_name.entry(name).or_insert_with(|| key.clone());
+        new
+    }
+
+    /// `name` in lower case. A wildcard stands for exactly one label (RFC 9525 §6.3).
+    fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        self.by_name.get(name).or_else(|| {
+            let (label, parent) = name.split_once('.')?;
+            if label.is_empty() || address(name).is_some() {
+                return None;
+            }
+            self.by_name.get(format!("*.{parent}").as_str())
+        })
+    }
+
+    /// Has the development CA fill the gaps.
+    fn develop(&mut self, ca: &DevCa, hosts: &[HostPattern], problems: &mut Vec<Problem>) {
+        // A client that dials an address sends no name, so one certificate must do for all addresses.
+        let mut local: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
+        for host in hosts {
+            let name = match host {
+                HostPattern::Any => continue,
+                HostPattern::Under(parent) => format!("*.{parent}"),
+                HostPattern::Exact(name) => match address(name) {
+                    Some(address) => {
+                        let address = address.to_string();
+                        if !local.contains(&address) {
+                            local.push(address);
+                        }
+                        continue;
+                    }
+                    None => name.to_string(),
+                },
+            };
+            if self.find(&name).is_none() {
+                self.issue(ca, vec![name], problems);
+            }
+        }
+        self.nameless = self.issue(ca, local, problems);
+    }
+
+    fn issue(
+        &mut self,
+        ca: &DevCa,
+        names: Vec<String>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Arc<CertifiedKey>> {
+        match ca.issue(&names) {
+            Ok(key) => {
+                let key = Arc::new(key);
+                for name in names {
+                    self.add(name.into(), &key);
+                }
+                Some(key)
+            }
+            Err(error) => {
+                problems.push(Problem {
+                    at: None,
+                    message: format!(
+                        "the development CA cannot issue a certificate for {}",
+                        names.join(", ")
+                    ),
+                    hint: Some(in_a_line(&error)),
+                });
+                None
+            }
+        }
+    }
+
+    /// The problem of a host that no client could reach. A default certificate has another name, but a client may be
+    /// content with it (a load balancer in front that does not check), so then it is a warning.
+    fn unserved(&self, host: &HostPattern) -> Option<Problem> {
+        let shown = match host {
+            HostPattern::Any if self.by_name.is_empty() => "*".to_owned(),
+            HostPattern::Under(parent) if !self.names().any(|name| under(name, parent)) => {
+                format!("*.{parent}")
+            }
+            HostPattern::Exact(name) => match address(name) {
+                Some(address) => return self.unserved_address(address),
+                None if self.find(name).is_none() => name.to_string(),
+                None => return None,
+            },
+            _ => return None,
+        };
+        if self.unknown.is_some() {
+            warn!(host = %shown, "this host has no certificate of its own: clients get that of tls.default");
+            return None;
+        }
+        Some(Problem {
+            at: None,
+            message: format!("the host {shown:?} is routed, but has no certificate"),
+            hint: Some(
+                "add a certificate that names it to tls.certificates, or for development set tls.dev_ca = true".into(),
+            ),
+        })
+    }
+
+    fn unserved_address(&self, address: IpAddr) -> Option<Problem> {
+        if self.nameless.is_some() {
+            return None;
+        }
+        let hint = match self.find(&address.to_string()) {
+            Some(_) => format!("set tls.default = \"{address}\""),
+            None => format!(
+                "add a certificate that names it to tls.certificates and set tls.default = \"{address}\", or for \
+                 development set tls.dev_ca = true"
+            ),
+        };
+        Some(Problem {
+            at: None,
+            message: format!(
+                "the address {address} is routed, but clients that dial an address send no server name, and tls.default \
+                 is not set"
+            ),
+            hint: Some(hint),
+        })
+    }
+
+    /// "did you mean", or what there is to choose from.
+    fn known_names(&self, wanted: &str) -> String {
+        let likeness = |name: &&str| (strsim::jaro_winkler(name, wanted) * 1000.0) as u32;
+        match self.names().max_by_key(likeness) {
+            None => "no certificate is configured: see tls.certificates".into(),
+            Some(name) if likeness(&name) >= 850 => format!("did you mean {name:?}?"),
+            Some(_) => {
+                let some: Vec<_> = self.names().take(10).collect();
+                let more = if self.by_name.len() > some.len() {
+                    " …"
+                } else {
+                    ""
+                };
+                format!("the certificates have: {}{more}", some.join(", "))
+            }
+        }
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        match hello.server_name() {
+            Some(name) => self.find(&normal(name)).or(self.unknown.as_ref()),
+            None => self.nameless.as_ref(),
+        }
+        .cloned()
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
+}
+
+/// Whether a certificate's name, maybe a wildcard, serves any host under `parent`.
+fn under(name: &str, parent: &str) -> bool {
+    name.strip_suffix(parent)
+        .is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// An error with its sources, in a line.
+fn in_a_line(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", in_a_line(source)),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

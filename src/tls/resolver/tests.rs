@@ -1,0 +1,180 @@
+use super::*;
+use crate::config::Located;
+use crate::tls::testing::{PLACE, Pki, built, tls};
+
+fn exact(name: &str) -> HostPattern {
+    HostPattern::Exact(name.into())
+}
+
+fn under(name: &str) -> HostPattern {
+    HostPattern::Under(name.into())
+}
+
+/// The problems of a config, as "message | hint".
+fn problems(tls: &Tls, hosts: &[HostPattern]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    Certificates::build(tls, hosts, None, &mut problems);
+    problems
+}
+
+#[test]
+fn names_are_listed_once_in_lower_case_and_sorted() {
+    let pki = Pki::new();
+    let certificates = built(&tls(
+        vec![
+            pki.pair("b", &["B.test", "10.0.0.1", "::1", "*.b.test"]),
+            pki.pair("a", &["a.test", "b.test"]),
+        ],
+        "",
+    ));
+    let names: Vec<_> = certificates.names().collect();
+    assert_eq!(names, ["*.b.test", "10.0.0.1", "::1", "a.test", "b.test"]);
+    assert_eq!(format!("{certificates:?}").matches("b.test").count(), 2);
+}
+
+#[test]
+fn of_two_certificates_for_a_name_the_first_wins() {
+    let pki = Pki::new();
+    let (first, second) = (pki.pair("1", &["a.test"]), pki.pair("2", &["a.test"]));
+    let expected = built(&tls(vec![first.clone()], ""));
+    let both = built(&tls(vec![first, second], ""));
+    assert_eq!(
+        both.find("a.test").unwrap().cert,
+        expected.find("a.test").unwrap().cert
+    );
+}
+
+#[test]
+fn a_wildcard_stands_for_one_label() {
+    let pki = Pki::new();
+    let certificates = built(&tls(vec![pki.pair("w", &["*.example.com"])], ""));
+    for (name, found) in [
+        ("a.example.com", true),
+        ("*.example.com", true),
+        ("example.com", false),
+        ("a.b.example.com", false),
+        (".example.com", false),
+        ("aexample.com", false),
+        ("", false),
+        (".", false),
+    ] {
+        assert_eq!(certificates.find(name).is_some(), found, "{name:?}");
+    }
+}
+
+#[test]
+fn a_default_must_have_a_certificate() {
+    let pki = Pki::new();
+    let pair = pki.pair("a", &["chat.example.com", "*.rooms.test", "10.0.0.1"]);
+    for good in [
+        "chat.example.com",
+        "Chat.example.com",
+        "*.rooms.test",
+        "x.rooms.test",
+        "10.0.0.1",
+    ] {
+        let certificates = built(&tls(vec![pair.clone()], good));
+        assert!(certificates.unknown.is_some() && certificates.nameless.is_some());
+    }
+    for (bad, hint) in [
+        ("chat.exmaple.com", "did you mean \"chat.example.com\"?"),
+        (
+            "qqq",
+            "the certificates have: *.rooms.test, 10.0.0.1, chat.example.com",
+        ),
+    ] {
+        let found = problems(&tls(vec![pair.clone()], bad), &[]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            found[0].message,
+            format!("no certificate has the name {bad:?}")
+        );
+        assert_eq!(found[0].hint.as_deref(), Some(hint));
+        assert_eq!(found[0].at, PLACE);
+    }
+    let found = problems(&tls(vec![], "a.test"), &[]);
+    assert!(found[0].hint.as_ref().unwrap().contains("tls.certificates"));
+}
+
+#[test]
+fn a_routed_host_must_have_a_certificate() {
+    let pki = Pki::new();
+    let pair = pki.pair("a", &["a.test", "*.w.test", "x.deep.test", "10.0.0.1"]);
+    let plain = tls(vec![pair.clone()], "");
+    for (host, unserved) in [
+        (HostPattern::Any, None),
+        (exact("a.test"), None),
+        (exact("q.w.test"), None),
+        (under("w.test"), None),
+        (under("deep.test"), None),
+        (exact("b.test"), Some("b.test")),
+        (exact("w.test"), Some("w.test")),
+        (under("a.test"), Some("*.a.test")),
+        (under("eep.test"), Some("*.eep.test")),
+        (exact("10.0.0.1"), Some("10.0.0.1")),
+        (exact("10.0.0.2"), Some("10.0.0.2")),
+        (exact("[::1]"), Some("::1")),
+    ] {
+        let found = problems(&plain, std::slice::from_ref(&host));
+        match unserved {
+            None => assert!(found.is_empty(), "{host:?}: {found:?}"),
+            Some(shown) => {
+                assert_eq!(found.len(), 1, "{host:?}");
+                assert!(found[0].message.contains(shown), "{found:?}");
+                let hint = found[0].hint.as_ref().unwrap();
+                assert!(hint.contains("tls.de"), "{hint}");
+            }
+        }
+    }
+    // A default serves whoever is content with it.
+    let defaulted = tls(vec![pair], "a.test");
+    let hosts = [
+        exact("b.test"),
+        exact("10.0.0.2"),
+        under("z.test"),
+        HostPattern::Any,
+    ];
+    assert!(problems(&defaulted, &hosts).is_empty());
+    assert_eq!(problems(&tls(vec![], ""), &[HostPattern::Any]).len(), 1);
+}
+
+/// A broken file is one problem, not one more for each host that it may have named.
+#[test]
+fn a_broken_file_is_told_alone() {
+    let pki = Pki::new();
+    let tls = tls(
+        vec![
+            pki.entry("none.pem", "none.key"),
+            pki.pair("b", &["b.test"]),
+        ],
+        "a.test",
+    );
+    let found = problems(&tls, &[exact("a.test")]);
+    let messages: Vec<_> = found.iter().map(|p| p.message.as_str()).collect();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages[0].ends_with("none.pem") && messages[1].ends_with("none.key"));
+}
+
+#[test]
+fn the_development_ca_fills_gaps_only_and_may_serve_the_default() {
+    let pki = Pki::new();
+    let ca = DevCa::open(pki.folder.path()).unwrap();
+    let mut tls = tls(vec![pki.pair("a", &["a.test", "localhost"])], "");
+    tls.default = Some(Located::nowhere("b.test".to_owned()));
+    let mut problems = Vec::new();
+    let hosts = [exact("a.test"), exact("b.test")];
+    let certificates = Certificates::build(&tls, &hosts, Some(&ca), &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    let from_file = certificates.find("a.test").unwrap();
+    assert!(Arc::ptr_eq(
+        from_file,
+        certificates.find("localhost").unwrap()
+    ));
+    let issued = certificates.find("b.test").unwrap();
+    assert!(Arc::ptr_eq(issued, certificates.unknown.as_ref().unwrap()));
+    assert!(Arc::ptr_eq(issued, certificates.nameless.as_ref().unwrap()));
+
+    let bad = [exact("ä.test")];
+    Certificates::build(&tls, &bad, Some(&ca), &mut problems);
+    assert!(problems[0].message.contains("ä.test"), "{problems:?}");
+}

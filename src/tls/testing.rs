@@ -1,0 +1,166 @@
+//! What the tests of this module share: a folder with a CA and pairs from it, configs, and a client.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tempfile::TempDir;
+use tokio::io::DuplexStream;
+use tokio_rustls::{TlsConnector, client};
+
+use super::policy::provider;
+use super::{Accepted, Certificates, TlsError, accept, server_config, ticketer};
+use crate::config::{CertificateFiles, Located, Location, Problem, Tls, TlsVersion};
+
+/// A folder with PEM files, and the CA that signed them.
+pub(super) struct Pki {
+    pub(super) folder: TempDir,
+    ca: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Pki {
+    pub(super) fn new() -> Pki {
+        let folder = TempDir::new().unwrap();
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        // A name of its own: one that a client trusts by name, but not by key, is a bad signature instead of a stranger.
+        params.distinguished_name.push(
+            rcgen::DnType::CommonName,
+            folder.path().display().to_string(),
+        );
+        Pki {
+            folder,
+            ca: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        fs::write(self.path(name), content).unwrap();
+        self.path(name)
+    }
+
+    /// A pair for these names: `file.pem`, `file.key`.
+    pub(super) fn pair(&self, file: &str, names: &[&str]) -> Located<CertificateFiles> {
+        self.pair_with(file, names, |_| {})
+    }
+
+    pub(super) fn pair_with(
+        &self,
+        file: &str,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Located<CertificateFiles> {
+        let names: Vec<_> = names.iter().map(|name| name.to_string()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.ca).unwrap();
+        self.write(&format!("{file}.key"), key.serialize_pem());
+        self.write(&format!("{file}.pem"), certificate.pem());
+        self.entry(&format!("{file}.pem"), &format!("{file}.key"))
+    }
+
+    /// An entry that stands at a place of its own, so that a test can see it pointed at.
+    pub(super) fn entry(&self, cert: &str, key: &str) -> Located<CertificateFiles> {
+        Located {
+            value: CertificateFiles {
+                cert: self.path(cert),
+                key: self.path(key),
+            },
+            at: PLACE,
+        }
+    }
+
+    pub(super) fn ca_pem(&self) -> String {
+        self.ca.pem()
+    }
+
+    pub(super) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> TlsConnector {
+        client(self.ca.der().clone(), versions)
+    }
+}
+
+pub(super) const PLACE: Option<Location> = Some(Location {
+    source: 3,
+    start: 14,
+    end: 15,
+});
+
+pub(super) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -> Tls {
+    Tls {
+        min_version: TlsVersion::V1_2,
+        certificates,
+        default: (!default.is_empty()).then(|| Located {
+            value: default.to_owned(),
+            at: PLACE,
+        }),
+        dev_ca: false,
+    }
+}
+
+/// The certificates of a config without problems.
+pub(super) fn built(tls: &Tls) -> Certificates {
+    let mut problems: Vec<Problem> = Vec::new();
+    let certificates = Certificates::build(tls, &[], None, &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    certificates
+}
+
+pub(super) fn server(tls: &Tls) -> Arc<rustls::ServerConfig> {
+    server_config(tls, Arc::new(built(tls)), ticketer().unwrap())
+}
+
+pub(super) fn root(path: &Path) -> CertificateDer<'static> {
+    CertificateDer::from_pem_file(path).unwrap()
+}
+
+/// A client that trusts `root` and keeps tickets.
+pub(super) fn client(
+    root: CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(root).unwrap();
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Both ends of one handshake over a pipe.
+pub(super) async fn shake(
+    server: &Arc<rustls::ServerConfig>,
+    client: &TlsConnector,
+    name: &str,
+) -> (
+    Result<Accepted<DuplexStream>, TlsError>,
+    std::io::Result<client::TlsStream<DuplexStream>>,
+) {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let both = async { tokio::join!(accept(server.clone(), near), client.connect(name, far)) };
+    tokio::time::timeout(PATIENCE, both)
+        .await
+        .expect("the handshake hangs")
+}
+
+/// Far more than any handshake needs.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The names on the certificate that a client was shown.
+pub(super) fn shown(stream: &client::TlsStream<DuplexStream>) -> Vec<Box<str>> {
+    let chain = stream.get_ref().1.peer_certificates().unwrap();
+    super::x509::names(&chain[0]).unwrap()
+}

@@ -1,0 +1,217 @@
+//! Making clients believe the development CA: for the system's own store we can do it, for the others we say how.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Why the CA is not in the system's trust store.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// Only root may.
+    #[error("only root may change the system's trust store; run:\n  {commands}")]
+    NotRoot {
+        /// What to run, with sudo.
+        commands: String,
+    },
+    /// A system whose store we do not know.
+    #[error("this system's trust store is not one of those known here: trust the file by hand")]
+    Unknown,
+    /// The CA's file could not be copied.
+    #[error("cannot copy the CA's certificate to {to}")]
+    Copy {
+        /// Where to.
+        to: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The system's command is missing or was killed.
+    #[error("cannot run `{command}`")]
+    Run {
+        /// The command line.
+        command: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The system's command said no.
+    #[error("`{command}` failed: {said}")]
+    Refused {
+        /// The command line.
+        command: String,
+        /// The end of what it printed.
+        said: String,
+    },
+}
+
+/// How to trust the CA in `ca`, for every system and client we know of: text for a terminal.
+pub fn trust_commands(ca: &Path) -> String {
+    let ca = quoted(ca);
+    format!(
+        "\
+To trust the development CA {ca}:
+
+Debian, Ubuntu, Alpine
+  sudo cp {ca} /usr/local/share/ca-certificates/{FILE}.crt && sudo update-ca-certificates
+Fedora, RHEL
+  sudo cp {ca} /etc/pki/ca-trust/source/anchors/{FILE}.pem && sudo update-ca-trust
+macOS
+  sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {ca}
+Windows (PowerShell, after copying the file there)
+  Import-Certificate -FilePath ca.pem -CertStoreLocation Cert:\\CurrentUser\\Root
+
+Chromium and Chrome on Linux (certutil is in libnss3-tools or nss-tools)
+  certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n {FILE} -i {ca}
+Firefox (once per profile; or Settings, Certificates, Authorities, Import)
+  certutil -d sql:PROFILE_FOLDER -A -t C,, -n {FILE} -i {ca}
+
+Python (ssl, websockets, aiohttp; requests reads REQUESTS_CA_BUNDLE)
+  SSL_CERT_FILE={ca} python3 client.py
+  or in the program: ssl.create_default_context(cafile=\"…\")
+Node
+  NODE_EXTRA_CA_CERTS={ca} node client.js
+curl
+  curl --cacert {ca} https://localhost:8443/
+"
+    )
+}
+
+/// Puts the CA into the trust store of this system: Debian, Fedora, macOS and their kin. Returns what was done.
+///
+/// # Errors
+/// When the user is not root, then with the commands to run; when the store is not known; when a step fails.
+pub fn trust(ca: &Path) -> Result<String, TrustError> {
+    let store = Store::find(Path::new("/")).ok_or(TrustError::Unknown)?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(TrustError::NotRoot {
+            commands: store.commands(ca),
+        });
+    }
+    store.add(ca)
+}
+
+/// The system's trust store: a folder to copy to and a command to run, or a command alone.
+#[derive(Debug, PartialEq)]
+struct Store {
+    copy_to: Option<PathBuf>,
+    command: &'static [&'static str],
+    /// Whether the command's last argument is the CA's file.
+    takes_file: bool,
+}
+
+impl Store {
+    /// By what exists below `root`.
+    fn find(root: &Path) -> Option<Store> {
+        if root.join(MACOS[0].trim_start_matches('/')).exists() {
+            return Some(Store {
+                copy_to: None,
+                command: MACOS,
+                takes_file: true,
+            });
+        }
+        LINUX
+            .iter()
+            .map(|(folder, extension, command)| {
+                let folder = root.join(folder);
+                (
+                    folder.clone(),
+                    folder.join(FILE).with_extension(extension),
+                    *command,
+                )
+            })
+            .find(|(folder, ..)| folder.is_dir())
+            .map(|(_, file, command)| Store {
+                copy_to: Some(file),
+                command,
+                takes_file: false,
+            })
+    }
+
+    fn commands(&self, ca: &Path) -> String {
+        let mut line = format!("sudo {}", self.command.join(" "));
+        if self.takes_file {
+            line = format!("{line} {}", quoted(ca));
+        }
+        match &self.copy_to {
+            Some(file) => format!("sudo cp {} {} && {line}", quoted(ca), quoted(file)),
+            None => line,
+        }
+    }
+
+    fn add(&self, ca: &Path) -> Result<String, TrustError> {
+        if let Some(file) = &self.copy_to {
+            std::fs::copy(ca, file).map_err(|source| TrustError::Copy {
+                to: file.clone(),
+                source,
+            })?;
+        }
+        let mut command = Command::new(self.command[0]);
+        command.args(&self.command[1..]);
+        if self.takes_file {
+            command.arg(ca);
+        }
+        let shown = self.command.join(" ");
+        // No deadline: a person waits for it at a terminal, and macOS asks that person for a password.
+        let output = command.output().map_err(|source| TrustError::Run {
+            command: shown.clone(),
+            source,
+        })?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(TrustError::Refused {
+                command: shown,
+                said: said.trim().lines().last().unwrap_or_default().to_owned(),
+            });
+        }
+        Ok(match &self.copy_to {
+            Some(file) => format!("copied the CA to {} and ran {shown}", file.display()),
+            None => format!("ran {shown}"),
+        })
+    }
+}
+
+/// As one word of a POSIX shell.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    match path.chars().all(plain) && !path.is_empty() {
+        true => path,
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
+}
+
+/// Our file's name in a store, without its extension, and our nickname in NSS.
+const FILE: &str = "lockgate-dev";
+
+const MACOS: &[&str] = &[
+    "/usr/bin/security",
+    "add-trusted-cert",
+    "-d",
+    "-r",
+    "trustRoot",
+    "-k",
+    "/Library/Keychains/System.keychain",
+];
+
+/// Folder below the root, extension that the system's command looks for, that command.
+const LINUX: &[(&str, &str, &[&str])] = &[
+    (
+        "usr/local/share/ca-certificates",
+        "crt",
+        &["update-ca-certificates"],
+    ),
+    (
+        "etc/pki/ca-trust/source/anchors",
+        "pem",
+        &["update-ca-trust"],
+    ),
+    ("etc/pki/trust/anchors", "pem", &["update-ca-certificates"]),
+    (
+        "etc/ca-certificates/trust-source/anchors",
+        "pem",
+        &["update-ca-trust"],
+    ),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+#[test]
+fn the_commands_name_the_file_and_survive_a_space() {
+    let text = trust_commands(Path::new("/home/it's me/ca.pem"));
+    for part in [
+        "update-ca-certificates",
+        "update-ca-trust",
+        "add-trusted-cert",
+        "Import-Certificate",
+        "certutil -d sql:",
+        "SSL_CERT_FILE='/home/it'\\''s me/ca.pem'",
+        "NODE_EXTRA_CA_CERTS='/home/it'\\''s me/ca.pem'",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    assert_eq!(quoted(Path::new("/plain/ca.pem")), "/plain/ca.pem");
+}
+
+#[test]
+fn the_store_is_known_by_its_folder() {
+    let ca = Path::new("/d/ca.pem");
+    for (folder, expected) in [
+        (
+            "usr/local/share/ca-certificates",
+            "/lockgate-dev.crt && sudo update-ca-certificates",
+        ),
+        (
+            "etc/pki/ca-trust/source/anchors",
+            "/lockgate-dev.pem && sudo update-ca-trust",
+        ),
+        (
+            "etc/pki/trust/anchors",
+            "/lockgate-dev.pem && sudo update-ca-certificates",
+        ),
+        (
+            "etc/ca-certificates/trust-source/anchors",
+            "/lockgate-dev.pem && sudo update-ca-trust",
+        ),
+    ] {
+        let root = TempDir::new().unwrap();
+        assert_eq!(Store::find(root.path()), None);
+        fs::create_dir_all(root.path().join(folder)).unwrap();
+        let commands = Store::find(root.path()).unwrap().commands(ca);
+        assert!(commands.starts_with("sudo cp /d/ca.pem "), "{commands}");
+        assert!(
+            commands.ends_with(&format!("{folder}{expected}")),
+            "{commands}"
+        );
+    }
+    let root = TempDir::new().unwrap();
+    fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+    fs::write(root.path().join("usr/bin/security"), "").unwrap();
+    let commands = Store::find(root.path()).unwrap().commands(ca);
+    assert!(
+        commands.starts_with("sudo /usr/bin/security add-trusted-cert"),
+        "{commands}"
+    );
+    assert!(
+        commands.ends_with("System.keychain /d/ca.pem"),
+        "{commands}"
+    );
+}
+
+#[test]
+fn adding_copies_runs_and_tells_what_failed() {
+    let folder = TempDir::new().unwrap();
+    let ca = folder.path().join("ca.pem");
+    fs::write(&ca, "pem").unwrap();
+    let target = folder.path().join("lockgate-dev.crt");
+    let store = |command| Store {
+        copy_to: Some(target.clone()),
+        command,
+        takes_file: false,
+    };
+    let done = store(&["true"]).add(&ca).unwrap();
+    assert!(done.contains("lockgate-dev.crt"), "{done}");
+    assert_eq!(fs::read_to_string(&target).unwrap(), "pem");
+
+    let refused = store(&["sh", "-c", "echo first >&2; echo why >&2; exit 3"]).add(&ca);
+    assert!(matches!(refused, Err(TrustError::Refused { said, .. }) if said == "why"));
+    let missing = store(&["/nonexistent/command"]).add(&ca);
+    assert!(matches!(missing, Err(TrustError::Run { .. })));
+    let nothing = store(&["true"]).add(&folder.path().join("none.pem"));
+    assert!(matches!(nothing, Err(TrustError::Copy { to, .. }) if to == target));
+}

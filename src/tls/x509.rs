@@ -1,0 +1,72 @@
+//! What we must know of a certificate, asked of webpki, the judge that rustls clients use: its names and its dates.
+
+use std::net::IpAddr;
+
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, Error, KeyUsage};
+
+use super::acceptor::normal;
+
+/// What a certificate's dates and constraints say today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// In its dates, and not a CA.
+    Leaf,
+    /// In its dates, and a CA.
+    Authority,
+    /// After its last day.
+    Expired,
+    /// Before its first day: often a wrong clock.
+    NotYet,
+}
+
+/// How the certificate stands at `now`.
+pub(super) fn standing(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<Standing, Error> {
+    // The dates and the CA flag are looked at before any issuer, and no issuer is given.
+    let usage = KeyUsage::server_auth();
+    match EndEntityCert::try_from(certificate)?
+        .verify_for_usage(&[], &[], &[], now, usage, None, None)
+        .err()
+    {
+        Some(Error::CertExpired { .. }) => Ok(Standing::Expired),
+        Some(Error::CertNotValidYet { .. }) => Ok(Standing::NotYet),
+        Some(Error::CaUsedAsEndEntity) => Ok(Standing::Authority),
+        _ => Ok(Standing::Leaf),
+    }
+}
+
+/// The DNS names and addresses of a certificate, in lower case, in its order, DNS first.
+///
+/// A Common Name does not count: no client has believed one for years (RFC 9525 §2).
+pub(super) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<Box<str>>, Error> {
+    let certificate = EndEntityCert::try_from(certificate)?;
+    let mut names: Vec<_> = certificate.valid_dns_names().map(normal).collect();
+    names.extend(
+        addresses(&certificate)
+            .iter()
+            .map(|address| address.to_string().into()),
+    );
+    Ok(names)
+}
+
+/// webpki lists addresses only when it says which names it found instead of the one that was asked for, as
+/// `IpAddress(127.0.0.1)`. Each is then checked by asking for it.
+fn addresses(certificate: &EndEntityCert<'_>) -> Vec<IpAddr> {
+    let nobody = ServerName::from(IpAddr::from([0; 16]));
+    let Err(Error::CertNotValidForName(context)) =
+        certificate.verify_is_valid_for_subject_name(&nobody)
+    else {
+        return Vec::new();
+    };
+    context
+        .presented
+        .iter()
+        .filter_map(|name| name.strip_prefix("IpAddress(")?.strip_suffix(')'))
+        .filter_map(|address| address.parse().ok())
+        .filter(|address: &IpAddr| {
+            certificate
+                .verify_is_valid_for_subject_name(&ServerName::from(*address))
+                .is_ok()
+        })
+        .collect()
+}

@@ -1,0 +1,121 @@
+//! What the fuzz targets share: Lockgate's pure sources, and the small drivers that turn bytes into their input.
+
+#[path = "../../src/proto/mod.rs"]
+pub mod proto;
+
+use std::net::IpAddr;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode, response};
+use proto::frame::{ControlFrame, Header, Opcode, apply_mask, close_code_allowed};
+use proto::handshake::Offer;
+use proto::track::{Bounds, FrameTracker, Reserved, Sender, Violation};
+
+/// All that a stream let through: the bytes, the control frames with their places, the end.
+pub type Seen = (usize, Vec<(usize, Opcode, Vec<u8>)>, Option<Violation>, u64);
+
+/// Feeds `stream` in pieces of `size` bytes, as the splice does; `terms` choose sender, reserved bits and bounds.
+pub fn relay(terms: u8, stream: &[u8], size: usize, stop: bool) -> Seen {
+    let sender = [Sender::Client, Sender::Server][usize::from(terms & 1)];
+    let reserved = [Reserved::None, Reserved::Deflate, Reserved::Any][usize::from(terms >> 1) % 3];
+    let max_frame = [u64::MAX, 40][usize::from(terms >> 3 & 1)];
+    let max_message = [u64::MAX, 60][usize::from(terms >> 4 & 1)];
+    let bounds = Bounds {
+        max_frame,
+        max_message,
+    };
+    let mut tracker = FrameTracker::new(sender, reserved);
+    let (mut done, mut controls) = (0, Vec::new());
+    for end in (0..stream.len())
+        .step_by(size)
+        .map(|at| stream.len().min(at + size))
+    {
+        loop {
+            let progress = match tracker.advance(&stream[done..end], &bounds, stop) {
+                Ok(progress) => progress,
+                Err(why) => return (done, controls, Some(why), tracker.counts().frames),
+            };
+            let at = done + progress.pass;
+            let control = progress.control;
+            assert!(!stop || progress.pass == 0 || at == end || tracker.at_boundary());
+            assert!(control.is_none() || tracker.at_boundary());
+            done = at + control.map_or(0, |control| control.len);
+            controls.extend(control.map(|c| (at, c.opcode, c.payload().to_vec())));
+            if progress.pass == 0 && control.is_none() {
+                assert!(end - done <= 130, "at most one control frame is held back");
+                break;
+            }
+        }
+    }
+    assert_eq!(tracker.counts().bytes, done as u64);
+    (done, controls, None, tracker.counts().frames)
+}
+
+/// Writes a Close and reads it back: the code if it may travel, as much of the reason as fits, the mask.
+pub fn close_reads_back(code: u16, reason: &[u8], mask: Option<[u8; 4]>) {
+    let reason = String::from_utf8_lossy(reason);
+    let frame = ControlFrame::close(code, &reason, mask);
+    let header = Header::parse(frame.as_bytes()).unwrap().unwrap();
+    let mut payload = frame.as_bytes()[header.len..].to_vec();
+    apply_mask(&mut payload, mask.unwrap_or_default());
+    assert!(header.fin && header.rsv == 0 && header.opcode == Opcode::Close);
+    assert_eq!(
+        (header.mask, header.payload_len),
+        (mask, payload.len() as u64)
+    );
+    if !close_code_allowed(code) {
+        assert!(payload.is_empty());
+        return;
+    }
+    let (wire_code, said) = payload.split_at(2);
+    assert_eq!(wire_code, code.to_be_bytes());
+    assert!(reason.starts_with(std::str::from_utf8(said).unwrap()));
+    assert!(said.len() == reason.len() || (120..=123).contains(&said.len()));
+}
+
+/// The offer of a GET with these header lines, if it is one.
+pub fn ask(lines: &[u8]) -> Option<Offer> {
+    let (mut request, ()) = Request::new(()).into_parts();
+    request.headers = headers(lines);
+    Offer::read(&request).ok()?
+}
+
+/// A 101 with these header lines and this accept.
+pub fn answer(lines: &[u8], accept: &str) -> response::Parts {
+    let (mut response, ()) = Response::new(()).into_parts();
+    response.status = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers = headers(lines);
+    let accept = accept.parse().unwrap();
+    response.headers.insert("sec-websocket-accept", accept);
+    response
+}
+
+/// Ten-net and all of IPv6.
+pub fn trusted(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[0] == 10,
+        IpAddr::V6(_) => true,
+    }
+}
+
+/// Header lines, `name: value`; what no header can be is left out.
+pub fn headers(text: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in text.split(|byte| *byte == b'\n').take(100) {
+        let at = line.iter().position(|b| *b == b':').unwrap_or(line.len());
+        let value = line.get(at + 1..).unwrap_or_default().trim_ascii();
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(&line[..at]),
+            HeaderValue::from_bytes(value),
+        ) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// Splits the input at its first NUL byte.
+pub fn halves(data: &[u8]) -> (&[u8], &[u8]) {
+    let at = data.iter().position(|b| *b == 0).unwrap_or(data.len());
+    (&data[..at], data.get(at + 1..).unwrap_or_default())
+}

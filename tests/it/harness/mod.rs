@@ -1,0 +1,31 @@
+//! How a test speaks: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
+//! side, `Frame` what travels on it, `Python` the real programs of `tests/python`.
+
+mod backend;
+mod frame;
+mod process;
+pub(crate) mod python;
+mod wire;
+
+pub(crate) use backend::{Backend, switching_protocols};
+pub(crate) use frame::Frame;
+pub(crate) use process::{Lockgate, handshake, listener};
+pub(crate) use python::Python;
+pub(crate) use wire::{End, Head, How, Wire};
+
+use std::{panic::Location, time::Duration};
+
+/// Long enough for a loaded machine; whoever waits this long has waited for something that will not come.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Awaits what must happen, and says what did not and where it was awaited.
+#[track_caller]
+pub(crate) fn within<T>(what: &str, event: impl Future<Output = T>) -> impl Future<Output = T> {
+    let caller = Location::caller();
+    async move {
+        match tokio::time::timeout(DEADLINE, event).await {
+            Ok(value) => value,
+            Err(_) => panic!("{what}: nothing within {DEADLINE:?}, awaited at {caller}"),
+        }
+    }
+}

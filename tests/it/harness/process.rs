@@ -1,0 +1,424 @@
+//! The binary as a child process: started with a config or with flags, asked for its ports, watched, stopped.
+
+use super::{Backend, Head, Wire, within};
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use std::{
+    fmt::Write as _,
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::{TcpStream, UnixStream},
+    process::{Child, Command},
+    sync::watch,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// One line of the access log.
+pub(crate) type Record = serde_json::Value;
+
+/// A running Lockgate, killed on drop. What it wrote to stderr is shown if the test fails.
+pub(crate) struct Lockgate {
+    child: Child,
+    /// `admin.sock`, `config.toml`, `data/`, `ca.pem`, `stderr`.
+    folder: TempDir,
+    /// The TLS listener.
+    pub(crate) https: SocketAddr,
+    /// Every line of stdout so far that is a JSON object: the access log.
+    records: watch::Receiver<Vec<Record>>,
+    connector: TlsConnector,
+}
+
+/// A Lockgate to be.
+pub(crate) struct Setup {
+    folder: TempDir,
+    server: String,
+    rest: String,
+    /// Flags instead of a file.
+    flags: Option<Vec<String>>,
+    environment: Vec<(String, String)>,
+    /// As `ulimit -n`, soft and hard.
+    descriptors: Option<u64>,
+}
+
+// === impl Lockgate ===
+
+impl Lockgate {
+    /// One route, `a.test` and `localhost`, to this backend.
+    pub(crate) fn to(backend: SocketAddr) -> Setup {
+        Setup::new().with("[[routes]]").with(&format!(
+            "hosts = [\"a.test\", \"localhost\"]\nto = \"ws://{backend}\"\norigins = [\"*\"]"
+        ))
+    }
+
+    /// By flags alone, the way of a first try; `--listen` and `--admin` are added.
+    pub(crate) fn with_flags(flags: &[&str]) -> Setup {
+        let mut setup = Setup::new();
+        setup.flags = Some(flags.iter().map(ToString::to_string).collect());
+        setup
+    }
+
+    /// Runs a command that ends by itself, with `folder` as its home.
+    pub(crate) async fn run(folder: &Path, arguments: &[&str]) -> Output {
+        let command = command(folder, None)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        within("the command's end", command)
+            .await
+            .expect("the binary starts")
+    }
+
+    /// A TLS connection for `a.test`.
+    pub(crate) async fn connect(&self) -> Wire {
+        self.connect_as("a.test").await
+    }
+
+    /// A TLS connection with this SNI.
+    pub(crate) async fn connect_as(&self, name: &'static str) -> Wire {
+        let name = ServerName::try_from(name).expect("a DNS name");
+        within("a TLS handshake", async {
+            let stream = TcpStream::connect(self.https).await.expect("it listens");
+            Wire::tls(
+                self.connector
+                    .connect(name, stream)
+                    .await
+                    .expect("its certificate is of its own CA"),
+            )
+        })
+        .await
+    }
+
+    /// The bare stream, one descriptor and no more, for tests with thousands of them.
+    pub(crate) async fn tls(&self, name: &'static str) -> TlsStream<TcpStream> {
+        within("a TLS handshake", self.try_tls(name))
+            .await
+            .expect("it lets us in")
+    }
+
+    /// The same, where it may be refused.
+    pub(crate) async fn try_tls(
+        &self,
+        name: &'static str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(name).expect("a DNS name");
+        let stream = TcpStream::connect(self.https).await?;
+        self.connector.connect(name, stream).await
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("not waited for yet")
+    }
+
+    /// Sends this request's bytes on a new connection.
+    pub(crate) async fn request(&self, request: impl AsRef<[u8]>) -> Wire {
+        let mut wire = self.connect().await;
+        wire.send(request).await;
+        wire
+    }
+
+    /// A client's handshake; `more` is further whole lines. The answer is returned unread.
+    pub(crate) async fn upgrade(&self, path: &str, more: &str) -> Wire {
+        self.request(handshake(path, more)).await
+    }
+
+    /// A session from the client through to a backend that the test plays: client, backend, and what the backend was asked.
+    pub(crate) async fn session(&self, backend: &Backend) -> (Wire, Wire, Head) {
+        let mut client = self.upgrade("/", "").await;
+        let (server, asked) = backend.accept_session().await;
+        assert_eq!(client.head().await.status(), 101);
+        (client, server, asked)
+    }
+
+    /// The first access record that `matches`, among those written and those to come.
+    #[track_caller]
+    pub(crate) fn record(&self, matches: impl Fn(&Record) -> bool) -> impl Future<Output = Record> {
+        let mut records = self.records.clone();
+        within("an access record", async move {
+            let found = records.wait_for(|all| all.iter().any(&matches)).await;
+            let all = found.expect("stdout is open");
+            all.iter()
+                .find(|record| matches(record))
+                .expect("just seen")
+                .clone()
+        })
+    }
+
+    /// The record that a session wrote as it closed.
+    #[track_caller]
+    pub(crate) fn closed(&self) -> impl Future<Output = Record> {
+        self.record(|record| record["event"] == "close")
+    }
+
+    /// Everything that was written to the access log so far.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.records.borrow().clone()
+    }
+
+    /// `lockgate status --json`.
+    pub(crate) async fn status(&self) -> Record {
+        status(self.folder.path()).await
+    }
+
+    /// The certificate that clients must trust.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the child is ours and was not waited for");
+    }
+
+    /// The exit code, `None` after a signal.
+    #[track_caller]
+    pub(crate) fn exit(&mut self) -> impl Future<Output = Option<i32>> {
+        within("its exit", async {
+            self.child.wait().await.expect("a child").code()
+        })
+    }
+
+    /// What it wrote to stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.id() as i32).expect("a process id is positive")
+    }
+}
+
+impl Drop for Lockgate {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "--- lockgate's stderr ---\n{}\n--- its access log ---",
+                self.stderr()
+            );
+            for record in self.records() {
+                eprintln!("{record}");
+            }
+        }
+    }
+}
+
+// === impl Setup ===
+
+impl Setup {
+    fn new() -> Setup {
+        Setup {
+            folder: TempDir::new().expect("a temporary folder"),
+            server: String::new(),
+            rest: String::new(),
+            flags: None,
+            environment: vec![],
+            descriptors: None,
+        }
+    }
+
+    /// Lines for `[server]`.
+    pub(crate) fn server(mut self, lines: &str) -> Setup {
+        self.server.push_str(lines);
+        self.server.push('\n');
+        self
+    }
+
+    /// Lines after what is there; with [`Lockgate::to`] that is the route.
+    pub(crate) fn with(mut self, lines: &str) -> Setup {
+        self.rest.push_str(lines);
+        self.rest.push('\n');
+        self
+    }
+
+    /// A variable of its environment, which is empty otherwise.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Only so many file descriptors, as under `ulimit -n`.
+    pub(crate) fn descriptors(mut self, limit: u64) -> Setup {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) async fn start(self) -> Lockgate {
+        let admin = format!("unix:{}", self.folder.path().join("admin.sock").display());
+        let mut command = command(self.folder.path(), self.descriptors);
+        command.arg("run");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(flags) = &self.flags {
+            command.args(flags).args([
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                &admin,
+                "--log-format",
+                "json",
+            ]);
+        } else {
+            let config = self.folder.path().join("config.toml");
+            std::fs::write(&config, self.config(&admin)).expect("the folder is writable");
+            command.arg("--config").arg(config);
+        }
+        let stderr =
+            File::create(self.folder.path().join("stderr")).expect("the folder is writable");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let records = collect_records(&mut child);
+        ready(&mut child, self.folder.path()).await;
+        let https = listener(&status(self.folder.path()).await, "https");
+        let connector = connector(self.folder.path()).await;
+        Lockgate {
+            child,
+            folder: self.folder,
+            https,
+            records,
+            connector,
+        }
+    }
+
+    fn config(&self, admin: &str) -> String {
+        let mut config = String::from("[server]\nhttps = [\"127.0.0.1:0\"]\n");
+        if !self.server.contains("http = ") {
+            config.push_str("http = []\n");
+        }
+        write!(
+            config,
+            "admin = \"{admin}\"\nlog = {{ level = \"debug\", format = \"json\" }}\n{}\n[tls]\ndev_ca = true\n\n{}",
+            self.server, self.rest
+        )
+        .expect("a String");
+        config
+    }
+}
+
+/// The real address of a listener.
+pub(crate) fn listener(status: &Record, kind: &str) -> SocketAddr {
+    let listeners = status["listeners"].as_array().expect("a list");
+    let found = listeners.iter().find(|listener| listener["kind"] == kind);
+    let address = found
+        .and_then(|listener| listener["address"].as_str())
+        .unwrap_or_else(|| panic!("no {kind}: {status}"));
+    address.parse().expect("an address with its port")
+}
+
+/// A client's handshake (RFC 6455 §4.1), with further whole lines.
+pub(crate) fn handshake(path: &str, more: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+    )
+}
+
+/// The binary in an environment without a trace of the developer's own.
+fn command(folder: &Path, descriptors: Option<u64>) -> Command {
+    let program = env!("CARGO_BIN_EXE_lockgate");
+    let mut command = match descriptors {
+        None => Command::new(program),
+        Some(limit) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.args([
+                "-c",
+                "ulimit -n \"$1\"; shift; exec \"$@\"",
+                "sh",
+                &limit.to_string(),
+                program,
+            ]);
+            shell
+        }
+    };
+    command
+        .env_clear()
+        .env("HOME", folder)
+        .env("LOCKGATE_DATA", folder.join("data"))
+        .current_dir(folder);
+    command
+}
+
+/// A process' start is the one thing that can only be asked for again and again.
+async fn ready(child: &mut Child, folder: &Path) {
+    within("its start", async {
+        while UnixStream::connect(folder.join("admin.sock"))
+            .await
+            .is_err()
+        {
+            if let Ok(exit) = tokio::time::timeout(Duration::from_millis(10), child.wait()).await {
+                let stderr = std::fs::read_to_string(folder.join("stderr")).unwrap_or_default();
+                panic!("it ended at once, {exit:?}:\n{stderr}");
+            }
+        }
+    })
+    .await;
+}
+
+async fn status(folder: &Path) -> Record {
+    let admin = format!("unix:{}", folder.join("admin.sock").display());
+    let output = Lockgate::run(folder, &["status", "--json", "--admin", &admin]).await;
+    assert!(
+        output.status.success(),
+        "status: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("status --json is JSON")
+}
+
+/// Trusts the development CA, whose certificate `lockgate cert ca` names, and nothing else.
+async fn connector(folder: &Path) -> TlsConnector {
+    let output = Lockgate::run(folder, &["cert", "ca"]).await;
+    assert!(
+        output.status.success(),
+        "cert ca: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    let file = printed
+        .lines()
+        .map(str::trim)
+        .find(|line| Path::new(line).is_file());
+    let file = file.unwrap_or_else(|| panic!("`cert ca` names no file:\n{printed}"));
+    std::fs::copy(file, folder.join("ca.pem")).expect("the folder is writable");
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(file).expect("PEM"))
+        .expect("a CA's certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has them")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+fn collect_records(child: &mut Child) -> watch::Receiver<Vec<Record>> {
+    let (sender, records) = watch::channel(vec![]);
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Ok(record @ Record::Object(_)) = serde_json::from_str(&line) {
+                sender.send_modify(|all| all.push(record));
+            }
+        }
+    });
+    records
+}

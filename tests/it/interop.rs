@@ -1,0 +1,54 @@
+//! Three real Python servers × four real client libraries; the checks themselves are in `tests/python/interop.py`.
+
+use crate::harness::{Lockgate, Python};
+use std::time::Duration;
+
+#[tokio::test]
+async fn the_server_on_websockets() {
+    meets_every_client("websockets_echo.py").await;
+}
+
+#[tokio::test]
+async fn the_server_on_fastapi_and_uvicorn() {
+    meets_every_client("fastapi_echo.py").await;
+}
+
+#[tokio::test]
+async fn the_server_on_tornado() {
+    meets_every_client("tornado_echo.py").await;
+}
+
+async fn meets_every_client(server: &str) {
+    let (_server, address) = Python::server(server).await;
+    let lockgate = Lockgate::to(address).start().await;
+    let url = format!("wss://localhost:{}", lockgate.https.port());
+    let ca = lockgate.ca().display().to_string();
+    for client in ["websockets", "websocket-client", "aiohttp", "tornado"] {
+        // Each check has a deadline of its own; this one is for the interpreter.
+        let arguments = [client, &url, &ca];
+        let run = tokio::time::timeout(
+            Duration::from_secs(120),
+            Python::run("interop.py", &arguments),
+        );
+        let output = run
+            .await
+            .unwrap_or_else(|_| panic!("{client} against {server} hangs"));
+        let (said, failed) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert!(
+            output.status.success(),
+            "{client} against {server}:\n{said}\n{failed}"
+        );
+        println!("{said}");
+    }
+    // The checks cannot tell whether compression was end to end or ended here; the record can.
+    let compressed = |record: &serde_json::Value| {
+        record["event"] == "open"
+            && record["extensions"]
+                .as_str()
+                .is_some_and(|list| list.contains("permessage-deflate"))
+    };
+    lockgate.record(compressed).await;
+}

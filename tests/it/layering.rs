@@ -1,0 +1,459 @@
+//! The rules of the house: who may import whom, which crate lives where, how long a file may be, what nothing is called.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The modules from the ground up. One may import those of lower layers, never its siblings.
+const LAYERS: [&[&str]; 10] = [
+    &["proto", "lifecycle"],
+    &["config"],
+    &["observe"],
+    &["router", "guard", "tls", "upstream", "splice"],
+    &["gateway"],
+    &["http"],
+    &["listener", "admin"],
+    &["server"],
+    &["cli"],
+    &["main"],
+];
+
+/// What the table allows by height and forbids all the same.
+const FORBIDDEN: [(&str, &str, &str); 2] = [
+    ("config", "lifecycle", "a config is data"),
+    (
+        "splice",
+        "config",
+        "the hot loop takes its limits as plain values",
+    ),
+];
+
+/// A crate, a macro or a call, and the only places that may name it.
+const FENCES: [(&str, &[&str]); 9] = [
+    ("clap", &["cli/"]),
+    ("anyhow", &["cli/"]),
+    ("println!", &["cli/"]),
+    ("eprintln!", &["cli/"]),
+    ("rustls_acme", &["tls/acme"]),
+    ("notify", &["config/watch.rs", "tls/files.rs"]),
+    ("tokio_tungstenite", &["cli/", "upstream/health.rs"]),
+    ("tokio::spawn", &["lifecycle/"]),
+    (
+        "arc_swap",
+        &["gateway.rs", "tls/resolver.rs", "upstream/pool.rs"],
+    ),
+];
+
+/// What attackers' bytes are parsed with knows no runtime, no clock and no log.
+const NOT_IN_PROTO: [&str; 5] = [
+    "tokio",
+    "tracing",
+    "Instant",
+    "SystemTime",
+    "std::net::TcpStream",
+];
+
+/// Names that say nothing, as a part of a file's or a type's name.
+const EMPTY_NAMES: [&str; 4] = ["manager", "util", "common", "helper"];
+
+const CEILING: usize = 400;
+
+#[test]
+fn every_file_keeps_to_its_layer_its_fences_and_its_size() {
+    let files = sources();
+    let problems: Vec<_> = files
+        .iter()
+        .flat_map(|(path, text)| check(path, text))
+        .collect();
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+#[test]
+fn most_files_are_short() {
+    let mut lengths: Vec<_> = sources()
+        .iter()
+        .filter(|(path, _)| !path.contains("tests") && !path.ends_with("testing.rs"))
+        .map(|(_, text)| without_tests(text).lines().count())
+        .collect();
+    lengths.sort_unstable();
+    let at = |part: usize| lengths[lengths.len() * part / 100];
+    assert!(
+        at(50) <= 130 && at(90) <= 240,
+        "median {} (≤ 130), p90 {} (≤ 240): {lengths:?}",
+        at(50),
+        at(90)
+    );
+}
+
+#[test]
+fn every_module_has_a_layer_and_every_layer_its_modules() {
+    let known: BTreeSet<_> = LAYERS.concat().into_iter().collect();
+    let found: BTreeSet<_> = sources()
+        .iter()
+        .map(|(path, _)| module_of(path).to_owned())
+        .filter(|m| m != "lib")
+        .collect();
+    assert_eq!(
+        found.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+        known
+    );
+}
+
+#[test]
+fn each_rule_catches_what_it_is_for() {
+    let long = "//\n".repeat(CEILING + 1);
+    let cases = [
+        ("proto/frame.rs", "use crate::config::Config;", "config"),
+        ("router/mod.rs", "use crate::guard::Guard;", "sibling"),
+        ("router/host.rs", "fn f(x: crate::http::Service) {}", "http"),
+        (
+            "router/host.rs",
+            "use crate::{config::Host, http::{Service, Gate}};",
+            "http",
+        ),
+        (
+            "router/host.rs",
+            "use super::super::gateway::Live;",
+            "gateway",
+        ),
+        ("gateway.rs", "use super::http::Service;", "http"),
+        (
+            "tls/files/pem.rs",
+            "use super::super::super::server::Server;",
+            "server",
+        ),
+        (
+            "splice/session.rs",
+            "use crate::config::Session;",
+            "plain values",
+        ),
+        ("config/load.rs", "use crate::lifecycle::Tasks;", "data"),
+        ("server.rs", "use anyhow::Context;", "anyhow"),
+        (
+            "splice/pump.rs",
+            "use tokio_tungstenite::WebSocketStream;",
+            "tokio_tungstenite",
+        ),
+        (
+            "http/serve.rs",
+            "    tokio::spawn(serve());",
+            "tokio::spawn",
+        ),
+        (
+            "http/serve.rs",
+            "use tokio::{net::TcpStream, spawn};",
+            "tokio::spawn",
+        ),
+        (
+            "http/serve.rs",
+            "    tokio::task::spawn(serve());",
+            "tokio::spawn",
+        ),
+        ("router/mod.rs", "use arc_swap::ArcSwapOption;", "arc_swap"),
+        ("proto/proxy.rs", "use tokio::io::AsyncRead;", "tokio"),
+        ("proto/track.rs", "tracing::debug!(\"seen\");", "tracing"),
+        ("http/mod.rs", "println!(\"{x}\");", "println!"),
+        ("http/util.rs", "", "util"),
+        ("tls/mod.rs", "mod helpers;", "helper"),
+        ("tls/mod.rs", "pub struct KeyManager;", "manager"),
+        ("http/gate.rs", long.as_str(), "lines"),
+    ];
+    for (path, text, word) in cases {
+        let problems = check(Path::new(path), text);
+        assert!(
+            problems.iter().any(|problem| problem.contains(word)),
+            "{path}: {text:?} passed: {problems:?}"
+        );
+    }
+    let innocent = [
+        (
+            "http/gate.rs",
+            "use crate::{config::Host, proto::handshake};\nuse super::reject::Reject;",
+        ),
+        ("observe/access.rs", "use crate::proto::track::Counts;"),
+        ("proto/frame/mask.rs", "use super::super::track::Sender;"),
+        (
+            "router/mod.rs",
+            "// unlike crate::guard, tokio::spawn has no place here\n/// See [`crate::http`].",
+        ),
+        (
+            "router/mod.rs",
+            "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::http::Service;\n}",
+        ),
+        ("router/tests.rs", "use crate::http::Service;"),
+        (
+            "cli/run.rs",
+            "use clap::Parser;\nuse anyhow::Result;\nuse crate::server::Server;",
+        ),
+        ("tls/accept.rs", "let notify = tokio::sync::Notify::new();"),
+    ];
+    for (path, text) in innocent {
+        assert_eq!(
+            check(Path::new(path), text),
+            Vec::<String>::new(),
+            "{path}: {text:?}"
+        );
+    }
+}
+
+/// Everything that is wrong with one file; `path` is relative to `src`.
+fn check(path: &Path, text: &str) -> Vec<String> {
+    if path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests") {
+        return vec![];
+    }
+    let code = code_of(text);
+    let mut problems = vec![];
+    problems.extend(
+        imports(path, &code)
+            .into_iter()
+            .filter_map(|module| import_problem(module_of(path), &module)),
+    );
+    problems.extend(fence_problems(path, &code));
+    problems.extend(name_problems(path, &code));
+    let lines = without_tests(text).lines().count();
+    if lines > CEILING {
+        problems.push(format!(
+            "{lines} lines, {CEILING} are the ceiling: is there a second room in it?"
+        ));
+    }
+    problems
+        .into_iter()
+        .map(|problem| format!("src/{}: {problem}", path.display()))
+        .collect()
+}
+
+fn import_problem(from: &str, to: &str) -> Option<String> {
+    let (Some(own), Some(other)) = (layer(from), layer(to)) else {
+        return None;
+    };
+    if from == to {
+        return None;
+    }
+    if let Some((.., why)) = FORBIDDEN
+        .iter()
+        .find(|(module, import, _)| (*module, *import) == (from, to))
+    {
+        return Some(format!("`{from}` may not import `{to}`: {why}"));
+    }
+    match own.cmp(&other) {
+        std::cmp::Ordering::Greater => None,
+        std::cmp::Ordering::Equal => Some(format!("`{from}` imports its sibling `{to}`")),
+        std::cmp::Ordering::Less => Some(format!(
+            "`{from}` (layer {own}) imports `{to}` (layer {other}), which stands above it"
+        )),
+    }
+}
+
+fn fence_problems(path: &Path, code: &str) -> Vec<String> {
+    // Two spellings of one call.
+    let code = code.replace("tokio::task::spawn(", "tokio::spawn(");
+    let inside = path.to_string_lossy().replace('\\', "/");
+    let mut problems = vec![];
+    for (name, homes) in FENCES {
+        let named = match name {
+            "tokio::spawn" => has_word(&code, name) || spawn_is_imported(&code),
+            "println!" | "eprintln!" => has_word(&code, name),
+            _ => names_crate(&code, name),
+        };
+        if named && !homes.iter().any(|home| inside.starts_with(home)) {
+            problems.push(format!("`{name}` lives in {} only", homes.join(", ")));
+        }
+    }
+    if module_of(path) == "proto" {
+        let named = NOT_IN_PROTO.iter().filter(|name| has_word(&code, name));
+        problems
+            .extend(named.map(|name| format!("`{name}` has no place in `proto`, which is pure")));
+    }
+    problems
+}
+
+fn spawn_is_imported(code: &str) -> bool {
+    use_paths(code)
+        .iter()
+        .any(|path| path == "tokio::spawn" || path == "tokio::task::spawn")
+}
+
+fn names_crate(code: &str, name: &str) -> bool {
+    let called = format!("{name}::");
+    let imported = |path: &String| path == name || path.starts_with(&called);
+    has_word(code, &called) || use_paths(code).iter().any(imported)
+}
+
+fn name_problems(path: &Path, code: &str) -> Vec<String> {
+    let declared = code.lines().filter_map(|line| {
+        let mut words = line
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .filter(|word| !word.is_empty());
+        words
+            .find(|word| ["mod", "struct", "enum", "trait"].contains(word))
+            .and_then(|_| words.next())
+    });
+    let file = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    let names = declared.map(str::to_owned).chain(file);
+    let says_nothing = |name: &String| {
+        EMPTY_NAMES
+            .iter()
+            .find(|empty| name.to_lowercase().contains(*empty))
+            .copied()
+    };
+    names
+        .filter_map(|name| {
+            says_nothing(&name).map(|empty| format!("`{name}`: a \"{empty}\" says nothing"))
+        })
+        .collect()
+}
+
+/// The modules of ours that a file names, whether by `crate::` or by climbing with `super::`.
+fn imports(path: &Path, code: &str) -> BTreeSet<String> {
+    // `src/a/b.rs` is `a::b`, `src/a/mod.rs` is `a`.
+    let mut own: Vec<_> = path
+        .with_extension("")
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
+    if own
+        .last()
+        .is_some_and(|last| last == "mod" || last == "lib" || last == "main")
+    {
+        own.pop();
+    }
+    let mut found = BTreeSet::new();
+    for mention in use_paths(code).into_iter().chain(inline_paths(code)) {
+        let mut parts = mention.split("::").peekable();
+        let mut at = own.clone();
+        match parts.peek() {
+            Some(&"crate" | &"lockgate") => {
+                parts.next();
+                at.clear();
+            }
+            Some(&"super") => {
+                while parts.next_if_eq(&"super").is_some() {
+                    at.pop();
+                }
+            }
+            _ => continue,
+        }
+        at.extend(parts.map(str::to_owned));
+        found.extend(at.into_iter().next());
+    }
+    found
+}
+
+/// Every path of every `use`, its braces opened out.
+fn use_paths(code: &str) -> Vec<String> {
+    let mut paths = vec![];
+    for (start, _) in code.match_indices("use ") {
+        let fresh = !code[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        if let (true, Some(end)) = (fresh, code[start..].find(';')) {
+            let tree: String = code[start + 4..start + end]
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
+            open_braces("", &tree, &mut paths);
+        }
+    }
+    paths
+}
+
+fn open_braces(prefix: &str, tree: &str, paths: &mut Vec<String>) {
+    let Some((before, rest)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap_or_default().trim();
+        paths.push(format!("{prefix}{path}"));
+        return;
+    };
+    let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                let part = inner.get(start..at).unwrap_or_default().trim();
+                if !part.is_empty() {
+                    open_braces(&format!("{prefix}{}", before.trim()), part, paths);
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Paths that stand in the code itself: `crate::http::Service`, `super::super::x`.
+fn inline_paths(code: &str) -> Vec<String> {
+    let words = code.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+    let paths = words.filter(|word| {
+        word.starts_with("crate::") || word.starts_with("super::") || word.starts_with("lockgate::")
+    });
+    paths
+        .map(|path| path.trim_end_matches(':').to_owned())
+        .collect()
+}
+
+/// Whether `word` stands in `code` as a name of its own.
+fn has_word(code: &str, word: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        !code[..at].ends_with(part)
+            && (word.ends_with(['!', ':']) || !code[at + word.len()..].starts_with(part))
+    })
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
+}
+
+/// The top module of a file: `http` for `http/gate.rs`, `server` for `server.rs`.
+fn module_of(path: &Path) -> &str {
+    let first = path
+        .iter()
+        .next()
+        .and_then(|first| first.to_str())
+        .unwrap_or_default();
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+/// Without unit tests and comments, which may name anything.
+fn code_of(text: &str) -> String {
+    let lines = without_tests(text)
+        .lines()
+        .map(|line| match line.find("//") {
+            // A `//` inside a string, such as a URL's, is no comment.
+            Some(at) if line[..at].matches('"').count() % 2 == 0 => &line[..at],
+            _ => line,
+        });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Up to the unit tests, which come last.
+fn without_tests(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod tests")
+        .map_or(text, |at| &text[..at])
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![];
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("src is readable") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("UTF-8");
+                files.push((
+                    path.strip_prefix(&root).expect("below src").to_owned(),
+                    text,
+                ));
+            }
+        }
+    }
+    assert!(files.len() > LAYERS.len(), "src was found");
+    files.sort();
+    files
+}

@@ -1,0 +1,16 @@
+//! The real binary, on port 0, between real sockets; no test sleeps, every wait has a deadline.
+
+mod harness;
+
+mod back_pressure;
+mod descriptors;
+mod ends;
+mod handshake;
+mod interop;
+mod layering;
+mod memory;
+mod plain_http;
+mod readme;
+mod refusals;
+mod shutdown;
+mod smoke;

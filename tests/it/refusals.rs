@@ -1,0 +1,301 @@
+//! What the gate refuses, what a backend refuses, and what of a request a backend sees.
+
+use crate::harness::{Backend, Lockgate, handshake, switching_protocols};
+
+#[tokio::test]
+async fn a_backends_refusal_reaches_the_client_whole() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    let counted = |status: &str, fields: &str, body: &str| {
+        format!(
+            "HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let cases = [
+        (401, counted("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\nX-Two: 1\r\nX-Two: 2\r\n", "who?")),
+        (403, counted("403 Forbidden", "Content-Type: application/json\r\n", "{\"detail\":\"no\"}")),
+        (404, counted("404 Not Found", "", "")),
+        (302, counted("302 Found", "Location: /login\r\n", "")),
+        (
+            422,
+            "HTTP/1.1 422 Unprocessable Content\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwhat\r\n1\r\n?\r\n0\r\n\r\n".into(),
+        ),
+        (503, counted("503 Service Unavailable", "Retry-After: 7\r\n", "later")),
+    ];
+    for (status, answer) in cases {
+        let mut client = lockgate.upgrade("/", "").await;
+        let mut server = backend.accept().await;
+        server.head().await;
+        server.send(&answer).await;
+
+        let head = client.head().await;
+        assert_eq!(head.status(), status);
+        let (_, sent_body) = answer.split_once("\r\n\r\n").expect("a head");
+        let sent_body = if status == 422 { "what?" } else { sent_body };
+        assert_eq!(client.body(&head).await, sent_body.as_bytes(), "{status}");
+        for line in answer
+            .split("\r\n")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+        {
+            let (name, value) = line.split_once(": ").expect("a field");
+            let passed = head.fields.iter().any(|(n, v)| n == name && v == value);
+            assert!(
+                passed || name == "Transfer-Encoding",
+                "{status}: {line:?} not in {:?}",
+                head.fields
+            );
+        }
+        let record = lockgate.record(|record| record["status"] == status).await;
+        assert_eq!(record["path"], "/", "{record}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_sees_the_clients_handshake_rebuilt() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    let request = "GET /room%20one?a=%2F&b HTTP/1.1\r\nhOST: A.Test:8443\r\nX-dUP: 1\r\nx-dup: 2\r\nX-Bytes: \u{fc}\r\n\
+        upgrade: WebSocket\r\nconnection: keep-alive, Upgrade, X-Drop, Cookie, Sec-WebSocket-Key\r\nX-Drop: 1\r\n\
+        Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\nCookie: a=1\r\nCookie: b=2\r\n\
+        X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: evil.test\r\nX-Real-IP: 6.6.6.6\r\n\
+        Forwarded: for=6.6.6.6\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-protocol: b, a\r\nsec-websocket-extensions: permessage-deflate; client_max_window_bits, x-other\r\n\r\n";
+    let mut client = lockgate.request(request).await;
+    let mut server = backend.accept().await;
+    let seen = server.head().await;
+
+    assert_eq!(seen.start, "GET /room%20one?a=%2F&b HTTP/1.1");
+    let exactly = |name: &str| -> Vec<&str> {
+        seen.fields
+            .iter()
+            .filter(|(field, _)| field == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
+    };
+    // Canonical case for what we rebuild, the client's for what passes.
+    assert_eq!(exactly("Host"), ["A.Test:8443"], "{seen:?}");
+    assert_eq!(seen.all("host").len(), 1);
+    assert_eq!(
+        (exactly("X-dUP"), exactly("x-dup")),
+        (vec!["1"], vec!["2"]),
+        "{seen:?}"
+    );
+    assert_eq!(
+        seen.get("x-bytes"),
+        Some("\u{c3}\u{bc}"),
+        "UTF-8 as it was, seen here as Latin-1"
+    );
+    assert_eq!(
+        (seen.all("upgrade"), seen.all("connection")),
+        (vec!["websocket"], vec!["Upgrade"]),
+        "{seen:?}"
+    );
+    assert_eq!(
+        exactly("Sec-WebSocket-Key"),
+        ["dGhlIHNhbXBsZSBub25jZQ=="],
+        "{seen:?}"
+    );
+    assert_eq!(exactly("Sec-WebSocket-Version"), ["13"]);
+    assert_eq!(exactly("Sec-WebSocket-Protocol"), ["b, a"]);
+    assert_eq!(
+        exactly("Sec-WebSocket-Extensions"),
+        ["permessage-deflate; client_max_window_bits, x-other"]
+    );
+    assert_eq!(seen.all("cookie").join("; "), "a=1; b=2", "{seen:?}");
+    for gone in ["x-drop", "keep-alive", "proxy-connection", "te"] {
+        assert_eq!(seen.get(gone), None, "{seen:?}");
+    }
+    assert_eq!(seen.all("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(seen.all("x-forwarded-proto"), ["https"]);
+    assert_eq!(seen.all("x-forwarded-host"), ["A.Test:8443"]);
+    assert!(!format!("{seen:?}").contains("6.6.6.6"), "{seen:?}");
+
+    server
+        .send(switching_protocols(
+            &seen,
+            "Sec-WebSocket-Protocol: a\r\nX-From: backend\r\n",
+        ))
+        .await;
+    let answer = client.head().await;
+    assert_eq!(
+        (answer.status(), answer.get("sec-websocket-protocol")),
+        (101, Some("a"))
+    );
+    assert_eq!(answer.get("x-from"), Some("backend"));
+    assert_eq!(answer.get("date"), None, "nothing is added to a 101");
+}
+
+#[tokio::test]
+async fn the_gate_refuses_what_is_ambiguous_and_the_backend_never_hears_of_it() {
+    let get = |more: &str| format!("GET / HTTP/1.1\r\nHost: a.test\r\n{more}\r\n");
+    let host = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let upgrade = |from: &str, to: &str| handshake("/", "").replace(from, to);
+    let cases = [
+        ("no Host", 400, "GET / HTTP/1.1\r\n\r\n".into()),
+        ("an empty Host", 400, host("")),
+        ("two Hosts", 400, get("Host: a.test\r\n")),
+        ("two different Hosts", 400, get("Host: b.test\r\n")),
+        (
+            "another authority than Host",
+            400,
+            "GET http://b.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n".into(),
+        ),
+        ("userinfo in Host", 400, host("root@a.test")),
+        ("a path in Host", 400, host("a.test/admin")),
+        ("a comma in Host", 400, host("a.test, b.test")),
+        ("a port beyond 65535", 400, host("a.test:99999")),
+        ("a port that is none", 400, host("a.test:https")),
+        (
+            "chunked twice",
+            400,
+            get("Transfer-Encoding: chunked, chunked\r\n"),
+        ),
+        (
+            "chunked in two fields",
+            400,
+            get("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+        ),
+        (
+            "gzip, chunked",
+            400,
+            get("Transfer-Encoding: gzip, chunked\r\n"),
+        ),
+        ("identity", 400, get("Transfer-Encoding: identity\r\n")),
+        (
+            "a body on an upgrade",
+            400,
+            handshake("/", "Content-Length: 5\r\n") + "hello",
+        ),
+        (
+            "a chunked body on an upgrade",
+            400,
+            handshake("/", "Transfer-Encoding: chunked\r\n") + "0\r\n\r\n",
+        ),
+        (
+            "authority-form",
+            400,
+            "GET a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n".into(),
+        ),
+        (
+            "asterisk-form",
+            400,
+            "OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n".into(),
+        ),
+        (
+            "an underscore twin",
+            400,
+            get("X_Forwarded_For: 6.6.6.6\r\n"),
+        ),
+        (
+            "a handshake's underscore twin",
+            400,
+            handshake("/", "Sec_WebSocket_Key: AAAA\r\n"),
+        ),
+        ("no key", 400, upgrade("Sec-WebSocket-Key", "X-Key")),
+        (
+            "a key that is not 16 bytes",
+            400,
+            upgrade("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="),
+        ),
+        (
+            "two keys",
+            400,
+            handshake("/", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"),
+        ),
+        (
+            "CONNECT",
+            405,
+            "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n".into(),
+        ),
+        ("an upgrade by POST", 405, upgrade("GET", "POST")),
+        ("version 8", 426, upgrade("Version: 13", "Version: 8")),
+        (
+            "a head beyond head_size",
+            431,
+            get(&format!("X-Long: {}\r\n", "x".repeat(20_000))),
+        ),
+    ];
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    for (name, status, request) in cases {
+        println!("{name}");
+        let head = lockgate.request(request).await.head().await;
+        assert_eq!(head.status(), status, "{name}: {head:?}");
+        if status == 426 {
+            assert_eq!(
+                head.get("sec-websocket-version"),
+                Some("13"),
+                "RFC 6455 §4.4"
+            );
+        }
+    }
+    assert!(backend.untouched());
+}
+
+#[tokio::test]
+async fn h2c_never_travels() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    let _client = lockgate
+        .request("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n")
+        .await;
+    let seen = backend.accept().await.head().await;
+    assert_eq!(
+        (seen.get("upgrade"), seen.get("http2-settings")),
+        (None, None),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn another_sites_page_gets_a_403_that_names_the_key() {
+    let backend = Backend::listen().await;
+    let to = format!("ws://{}", backend.address);
+    let lockgate = Lockgate::with_flags(&["--to", &to, "--host", "a.test"])
+        .start()
+        .await;
+    let mut evil = lockgate.upgrade("/", "Origin: https://evil.test\r\n").await;
+    let head = evil.head().await;
+    let body = String::from_utf8(evil.body(&head).await).expect("text");
+    assert_eq!(head.status(), 403);
+    assert!(body.contains("origins"), "{body:?}");
+    assert!(backend.untouched());
+}
+
+#[tokio::test]
+async fn the_same_host_passes_whatever_the_port() {
+    let backend = Backend::echo().await;
+    let to = format!("ws://{backend}");
+    let lockgate = Lockgate::with_flags(&["--to", &to, "--host", "a.test"])
+        .start()
+        .await;
+    for origin in ["https://a.test", "https://a.test:8443", "https://A.TEST"] {
+        let mut client = lockgate
+            .upgrade("/", &format!("Origin: {origin}\r\n"))
+            .await;
+        assert_eq!(client.head().await.status(), 101, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn no_route_is_a_404_and_a_websocket_only_route_a_426() {
+    let backend = Backend::listen().await;
+    let setup = Lockgate::to(backend.address).with("path = \"/ws/*\"\nonly = \"websocket\"");
+    let lockgate = setup.start().await;
+    assert_eq!(
+        lockgate.upgrade("/other", "").await.head().await.status(),
+        404
+    );
+    assert_eq!(
+        lockgate.upgrade("/wsx", "").await.head().await.status(),
+        404,
+        "prefixes end at a segment"
+    );
+    let mut plain = lockgate
+        .request("GET /ws/ HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    assert_eq!(plain.head().await.status(), 426);
+    assert!(backend.untouched());
+}

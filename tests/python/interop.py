@@ -1,0 +1,141 @@
+"""One client library against one server, through whatever stands between: `interop.py CLIENT URL [CA-FILE]`.
+
+Prints one line per check that held; the first that does not ends it with a traceback.
+"""
+
+import asyncio
+import json
+import os
+import ssl
+import sys
+import urllib.error
+import urllib.request
+
+import peers
+
+DEADLINE = 20  # seconds, for one check
+
+
+class Context:
+    def __init__(self, client, url, ca):
+        self.client = client
+        self.url = url.rstrip("/")
+        self.tls = ssl.create_default_context(cafile=ca) if ca else None
+        self.run = os.urandom(4).hex()
+
+    def open(self, path, **options):
+        return self.client(self.url + path, self.tls, **options)
+
+
+async def text(context):
+    async with context.open("/") as peer:
+        for message in ["plain", "", "żółw 🐢", "x" * 125, "x" * 126, "x" * 65535, "x" * 65536]:
+            await peer.send(message)
+            assert await peer.receive() == message, f"{len(message)} characters"
+
+
+async def binary(context):
+    async with context.open("/") as peer:
+        for size in [0, 1, 126, 65536, 1 << 20, 16 << 20]:
+            message = os.urandom(size)
+            await peer.send(message)
+            assert await peer.receive() == message, f"{size} bytes"
+
+
+async def ping(context):
+    async with context.open("/") as peer:
+        await peer.ping(b"are you there")
+        await peer.send("still")
+        assert await peer.receive() == "still"
+
+
+async def subprotocol(context):
+    # The client's second choice, the server's first: the choice is the server's, and the order offered must not change.
+    async with context.open("/", subprotocols=["chat.v1", "chat.v2"]) as peer:
+        assert peer.subprotocol == "chat.v2", peer.subprotocol
+    async with context.open("/") as peer:
+        assert peer.subprotocol in (None, ""), peer.subprotocol
+
+
+async def compression(context):
+    if not context.client.compresses:
+        return
+    async with context.open("/", compress=True) as peer:
+        assert "permessage-deflate" in peer.extensions, peer.extensions
+        for message in ["a" * 100_000, "short", os.urandom(50_000), "b" * 100_000]:
+            await peer.send(message)
+            assert await peer.receive() == message
+
+
+async def server_closes(context):
+    async with context.open("/") as peer:
+        await peer.send("close 4001 the moon is full")
+        assert await peer.closed() == (4001, "the moon is full")
+
+
+async def client_closes(context):
+    query = f"?id={context.run}"
+    async with context.open("/" + query) as peer:
+        await peer.send("hello")
+        await peer.receive()
+        await peer.close(4002, "enough")
+    async with context.open("/closes" + query) as peer:
+        assert json.loads(await peer.receive()) == [4002, "enough"]
+
+
+async def headers(context):
+    async with context.open("/headers?room=blue%20sky&x=1", headers={"X-Custom": "Grüße".encode().decode("latin-1")}) as peer:
+        seen = json.loads(await peer.receive())
+    assert seen["path"] == "/headers" and seen["query"] == "room=blue%20sky&x=1", seen
+    fields = dict(seen["headers"])
+    host = context.url.split("://")[1]
+    assert fields["host"] == host, fields
+    assert "x-custom" in fields, fields
+    if context.tls:
+        assert fields["x-forwarded-for"] == "127.0.0.1", fields
+        assert fields["x-forwarded-proto"] in ("https", "wss"), fields
+        assert fields["x-forwarded-host"] == host, fields
+
+
+async def same_origin(context):
+    scheme, host = context.url.split("://")
+    async with context.open("/", headers={"Origin": f"{scheme.replace('ws', 'http')}://{host}"}) as peer:
+        await peer.send("from a browser")
+        assert await peer.receive() == "from a browser"
+
+
+async def refusal(context):
+    # The libraries differ in what they show of a refused handshake; the status is in all of them.
+    try:
+        async with context.open("/refuse"):
+            raise AssertionError("the refusal became a session")
+    except peers.Refused as refused:
+        assert refused.status == 403, refused.status
+        if refused.body is not None:
+            assert refused.body == "not today", refused.body
+        if refused.headers is not None:
+            assert refused.headers["x-reason"] == "full moon", refused.headers
+
+
+async def plain_http(context):
+    url = context.url.replace("ws", "http", 1) + "/http"
+    answer = await asyncio.to_thread(lambda: urllib.request.urlopen(url, context=context.tls, timeout=DEADLINE).read())
+    assert answer == b"hello over http", answer
+
+
+CHECKS = [text, binary, ping, subprotocol, compression, server_closes, client_closes, headers, same_origin, refusal, plain_http]
+
+
+async def main(client, url, ca=None):
+    context = Context(peers.CLIENTS[client], url, ca)
+    for check in CHECKS:
+        try:
+            await asyncio.wait_for(check(context), DEADLINE)
+        except BaseException:
+            print(f"FAILED {client} {check.__name__}", flush=True)
+            raise
+        print(f"ok {client} {check.__name__}", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
