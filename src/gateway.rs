@@ -126,10 +126,7 @@ impl Gateway {
                 trusted: config.server.trusted_proxies.clone(),
                 pools,
             }),
-            _ => Err(Problems {
-                sources: config.sources.clone(),
-                list: problems,
-            }),
+            _ => Err(Problems::new(config.sources.clone(), problems)),
         }
     }
 

@@ -1,21 +1,24 @@
 //! The composition root: bind, run, stop.
 
+mod ceilings;
+
 use crate::{
     admin::{self, Admin, Surface},
     config::{self, Config, ListenAddress, Located},
     gateway::{Gateway, Live},
     http::Context,
-    lifecycle::{Command, ListenerStatus, State, Status, Tasks, descriptors},
+    lifecycle::{Command, ListenerStatus, State, Status, Tasks},
     listener::{self, Admission, Doorway, Permit},
     observe::{AccessLog, Metrics, Sessions},
 };
+use ceilings::Ceilings;
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     time::Instant,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 /// Everything bound, nothing accepted yet.
 #[derive(Debug)]
@@ -56,13 +59,6 @@ pub enum StartError {
 pub struct Drained {
     /// Whether every session ended by itself; otherwise the rest was cut.
     pub clean: bool,
-}
-
-/// What the descriptor limit leaves for connections and sessions.
-#[derive(Debug, Clone, Copy)]
-struct Ceilings {
-    connections: usize,
-    sessions: usize,
 }
 
 // === impl Server ===
@@ -289,35 +285,6 @@ fn in_words(listeners: &[ListenerStatus]) -> String {
         .join(", ")
 }
 
-// === impl Ceilings ===
-
-impl Ceilings {
-    /// A session takes two descriptors, one on each leg; whatever else is open takes from what is reserved.
-    fn from_descriptors(limits: &config::Limits) -> Self {
-        let descriptors = descriptors::raise();
-        let room = (descriptors.saturating_sub(RESERVED) / 2).clamp(1, MOST);
-        let clamp = |key: &str, wanted: u32| match wanted as usize {
-            0 => room,
-            wanted if wanted <= room => wanted,
-            wanted => {
-                warn!(
-                    "limits.{key} = {wanted} does not fit into {descriptors} file descriptors: {room} it is; \
-                     raise LimitNOFILE (systemd) or ulimit -n"
-                );
-                room
-            }
-        };
-        Ceilings {
-            connections: clamp("connections", limits.connections),
-            sessions: clamp("sessions", limits.sessions),
-        }
-    }
-}
-
-/// Listeners, the admin surface and its clients, logs, the runtime, pooled connections to backends.
-const RESERVED: usize = 48;
-/// As many places as tokio's semaphore can count, with room to spare.
-const MOST: usize = 1 << 28;
 /// Questions that wait for the server.
 const COMMANDS: usize = 16;
 /// RFC 6455 §7.4.1.

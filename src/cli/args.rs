@@ -63,7 +63,7 @@ pub(super) struct Run {
         value_delimiter = ','
     )]
     pub(super) host: Vec<HostPattern>,
-    /// Where to listen for TLS; [::]:8443 if nothing is given. May be repeated.
+    /// Where to listen for TLS; `[::]:8443` if nothing is given. May be repeated.
     #[arg(
         long,
         value_name = "ADDRESS",

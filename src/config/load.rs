@@ -184,7 +184,26 @@ impl Loader<'_> {
             }
             whole.routes.extend(file.routes);
         }
+        let places = [
+            (
+                "server",
+                whole.server.as_ref().and_then(|section| section.at),
+            ),
+            (
+                "limits",
+                whole.limits.as_ref().and_then(|section| section.at),
+            ),
+            ("tls", whole.tls.as_ref().and_then(|section| section.at)),
+            (
+                "session",
+                whole.session.as_ref().and_then(|section| section.at),
+            ),
+        ];
         let config = Config {
+            sections: places
+                .into_iter()
+                .filter_map(|(name, at)| Some((name, at?)))
+                .collect(),
             server: whole.server.map(|server| server.value).unwrap_or_default(),
             limits: whole.limits.map(|limits| limits.value).unwrap_or_default(),
             tls: whole.tls.map(|tls| tls.value).unwrap_or_default(),
@@ -201,7 +220,7 @@ impl Loader<'_> {
         self.problems.extend(check(&config, broken));
         match self.problems.is_empty() {
             true => Ok(config),
-            false => Err(Problems::new(self.sources, self.problems)),
+            false => Err(Problems::new(self.sources.into(), self.problems)),
         }
     }
 

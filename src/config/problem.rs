@@ -121,13 +121,19 @@ thread_local! {
 // === impl Problems ===
 
 impl Problems {
-    /// In the order in which somebody reading the files would come upon them.
-    pub(super) fn new(sources: Vec<Source>, mut list: Vec<Problem>) -> Self {
-        list.sort_by_key(|problem| problem.at.map(|at| (at.source, at.start)));
-        Problems {
-            sources: sources.into(),
-            list,
+    /// In the order in which somebody reading the files would come upon them. What has no place of its own is wrong
+    /// with the whole, and stands at its beginning.
+    pub fn new(sources: Arc<[Source]>, mut list: Vec<Problem>) -> Self {
+        let whole = sources.first().map(|_| Location {
+            source: 0,
+            start: 0,
+            end: 0,
+        });
+        for problem in &mut list {
+            problem.at = problem.at.or(whole);
         }
+        list.sort_by_key(|problem| problem.at.map(|at| (at.source, at.start)));
+        Problems { sources, list }
     }
 
     /// A JSON array of `{file, line, column, message, hint}`; file, line and column are `null` for what has no place.

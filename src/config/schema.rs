@@ -11,7 +11,7 @@ pub use server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server};
 pub use session::{Legs, Ping, PingOverrides, Session, SessionOverrides};
 pub use tls::{CertificateFiles, Tls, TlsVersion};
 
-use super::{Located, Source};
+use super::{Located, Location, Source};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
@@ -33,6 +33,8 @@ pub struct Config {
     pub routes: Vec<Located<Route>>,
     /// What was read, to point into.
     pub sources: Arc<[Source]>,
+    /// Where the sections begin.
+    pub(super) sections: BTreeMap<&'static str, Location>,
 }
 
 /// The configuration of Lockgate: one file, with those it includes.

@@ -69,6 +69,7 @@ impl Config {
             pools: BTreeMap::new(),
             routes: vec![Located::nowhere(route)],
             sources: [].into(),
+            sections: BTreeMap::new(),
         }
     }
 }

@@ -4,11 +4,13 @@
 
 mod address;
 mod amount;
+mod network;
 mod pattern;
 mod text;
 
-pub use address::{Access, AdminAddress, BackendAddress, Cidr, ListenAddress, Scheme};
+pub use address::{Access, AdminAddress, BackendAddress, Scheme};
 pub use amount::{Period, Rate, Size};
+pub use network::{Cidr, ListenAddress};
 pub use pattern::{HostPattern, OriginPattern, PathPattern};
 pub use text::BadValue;
 pub(super) use text::SEPARATOR;

@@ -47,7 +47,7 @@ pub(super) fn suggest(word: &str, known: &[&str], what: &str) -> String {
         .map(|known| (strsim::damerau_levenshtein(word, known), known))
         .min();
     match close {
-        Some((distance, known)) if distance <= 1 + word.len() / 4 => {
+        Some((distance, known)) if distance <= (word.len() / 3).max(1) => {
             format!("did you mean `{known}`?")
         }
         _ if known.is_empty() => "take it out".to_owned(),

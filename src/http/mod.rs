@@ -13,6 +13,7 @@ mod patience;
 mod reject;
 mod serve;
 mod service;
+mod shake;
 mod upgrade;
 
 use crate::{

@@ -75,7 +75,7 @@ async fn without_descriptors_sessions_go_on_and_the_surplus_is_refused() {
 /// How many of these were closed at once; those that were let in are left open.
 async fn refused(surplus: &mut Vec<TcpStream>) -> usize {
     let mut refused = 0;
-    for stream in surplus.drain(..).collect::<Vec<_>>() {
+    for stream in std::mem::take(surplus) {
         let mut stream = stream;
         match tokio::time::timeout(Duration::from_millis(100), stream.read_u8()).await {
             Ok(_) => refused += 1,

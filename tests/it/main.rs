@@ -3,6 +3,7 @@
 mod harness;
 
 mod back_pressure;
+mod config;
 mod descriptors;
 mod ends;
 mod handshake;

@@ -161,13 +161,13 @@ fn flood_frame() -> Vec<u8> {
         .encode()
 }
 
-/// Proportional set size in KiB: what the process really holds.
+/// Anonymous memory in KiB (proportional): what the process holds, without the program, which other processes share.
 fn pss(lockgate: &Lockgate) -> u64 {
     let rollup =
         std::fs::read_to_string(format!("/proc/{}/smaps_rollup", lockgate.id())).expect("Linux");
     let line = rollup
         .lines()
-        .find(|line| line.starts_with("Pss:"))
+        .find(|line| line.starts_with("Pss_Anon:"))
         .expect("a line for it");
     line.split_whitespace()
         .nth(1)

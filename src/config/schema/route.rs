@@ -52,7 +52,7 @@ pub struct Route {
     /// The backend's server, for what it expects of X-Forwarded-Proto and -Prefix.
     #[serde(default)]
     pub framework: Framework,
-    /// Pages that may open WebSockets: "same-host", "https://example.com", "*.example.com", "*". Ports are ignored; clients that are no browsers send no Origin, and pass.
+    /// Pages that may open WebSockets: `same-host`, `https://example.com`, `*.example.com` or `*`. Ports are ignored; clients that are no browsers send no Origin, and pass.
     #[serde(default = "same_host")]
     pub origins: Vec<OriginPattern>,
     /// Networks of clients that may pass.
@@ -61,7 +61,7 @@ pub struct Route {
     /// Networks of clients that may not; beats allow.
     #[serde(default)]
     pub deny: Vec<Cidr>,
-    /// What differs from [session].
+    /// What differs from `[session]`.
     #[serde(default)]
     pub session: SessionOverrides,
 }

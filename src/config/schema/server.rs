@@ -11,7 +11,7 @@ use std::{net::SocketAddr, str::FromStr};
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// TLS listeners. "[::]:443" takes IPv4 too.
+    /// TLS listeners. `[::]:443` takes IPv4 too.
     pub https: Vec<Located<ListenAddress>>,
     /// Clear-text listeners: they redirect to https. [] for none.
     pub http: Vec<Located<ListenAddress>>,

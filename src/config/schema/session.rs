@@ -55,17 +55,17 @@ pub enum Legs {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionOverrides {
-    /// As in [session].
+    /// As in `[session]`.
     pub handshake_timeout: Option<Period>,
-    /// As in [session], key by key.
+    /// As in `[session]`, key by key.
     pub ping: PingOverrides,
-    /// As in [session].
+    /// As in `[session]`.
     pub max_message: Option<Size>,
-    /// As in [session].
+    /// As in `[session]`.
     pub max_frame: Option<Size>,
-    /// As in [session].
+    /// As in `[session]`.
     pub close_timeout: Option<Period>,
-    /// As in [session].
+    /// As in `[session]`.
     pub backend_gone_code: Option<u16>,
 }
 
@@ -73,11 +73,11 @@ pub struct SessionOverrides {
 #[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PingOverrides {
-    /// As in [session].
+    /// As in `[session]`.
     pub interval: Option<Period>,
-    /// As in [session].
+    /// As in `[session]`.
     pub timeout: Option<Period>,
-    /// As in [session].
+    /// As in `[session]`.
     pub legs: Option<Legs>,
 }
 

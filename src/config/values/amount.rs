@@ -65,8 +65,13 @@ impl FromStr for Period {
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
-        for (unit, length) in [("h", 60 * 60 * 1000), ("m", 60 * 1000), ("s", 1000)] {
-            if millis > 0 && millis % length == 0 {
+        // "60s" rather than "1m": it is what users write, and what the documentation says.
+        for (unit, length, least) in [
+            ("h", 60 * 60 * 1000, 1),
+            ("m", 60 * 1000, 2),
+            ("s", 1000, 1),
+        ] {
+            if millis >= length * least && millis.is_multiple_of(length) {
                 return write!(f, "{}{unit}", millis / length);
             }
         }
@@ -104,7 +109,7 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = |(_, unit): &&(&str, u64)| self.0 > 0 && self.0 % unit == 0;
+        let whole = |(_, unit): &&(&str, u64)| self.0 > 0 && self.0.is_multiple_of(*unit);
         let (name, unit) = UNITS.iter().find(whole).unwrap_or(&("B", 1));
         write!(f, "{}{name}", self.0 / unit)
     }

@@ -26,7 +26,7 @@ pub enum PathPattern {
     Regex(Regex),
 }
 
-/// "same-host", "*", "https://example.com", "example.com", "*.example.com"; ports are ignored.
+/// `same-host`, `*`, `https://example.com`, `example.com`, `*.example.com`; ports are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OriginPattern {
     /// The page's host is the request's host.

@@ -1,0 +1,149 @@
+//! Routes: their names, their targets, their conditions.
+
+use super::{
+    super::{HostPattern, Location, Route, schema::UNNAMED, words::suggest},
+    Found, session,
+};
+use std::collections::HashSet;
+
+/// A route's name is its identity: no two share one.
+pub(super) fn names(found: &mut Found<'_>) {
+    let mut taken = HashSet::new();
+    let routes = &found.config.routes;
+    for route in routes {
+        let name = &route.name;
+        let is_name = !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if name.at.is_none() && name.value == UNNAMED && routes.len() > 1 {
+            found.add(
+                route.at,
+                "a route without a name, where there are several",
+                "add name = \"…\": logs and reloads know a route by it",
+            );
+        } else if !is_name {
+            found.add(
+                name.at,
+                format!("`{}` is not a route's name", name.value),
+                "use letters, digits, `-`, `_` and `.`",
+            );
+        } else if !taken.insert(name.as_str()) {
+            found.add(
+                name.at,
+                format!("two routes are named `{}`", name.value),
+                "give each a name of its own",
+            );
+        }
+    }
+}
+
+/// One route, which stands at `at`.
+pub(super) fn route(route: &Route, at: Option<Location>, found: &mut Found<'_>) {
+    let name = &route.name.value;
+    if route.hosts.is_empty() {
+        let at = found.in_table(at, "hosts");
+        found.missing(
+            at,
+            format!("the route `{name}` has no hosts"),
+            "hosts = [\"chat.example.com\"], or [\"*\"] for any",
+        );
+    }
+    if route.hosts.len() > 1 && route.hosts.contains(&HostPattern::Any) {
+        found.add(
+            found.in_table(at, "hosts"),
+            "hosts has \"*\" and others",
+            "\"*\" alone takes every host",
+        );
+    }
+    target(route, at, found);
+    for subprotocol in route
+        .subprotocols
+        .iter()
+        .filter(|subprotocol| !is_token(subprotocol))
+    {
+        found.add(
+            found.in_table(at, "subprotocols"),
+            format!("`{subprotocol}` is not a subprotocol"),
+            "a subprotocol is a token such as \"graphql-transport-ws\" (RFC 6455 section 4.1)",
+        );
+    }
+    for (header, value) in &route.headers {
+        if header.parse::<http::HeaderName>().is_err()
+            || value.parse::<http::HeaderValue>().is_err()
+        {
+            let message = format!("`{header} = {value:?}` is not a header");
+            found.add(
+                found.in_table(at, "headers"),
+                message,
+                "write it as headers = { x-version = \"2\" }",
+            );
+        }
+    }
+    if let Some(prefix) = &route.strip_prefix
+        && (!prefix.starts_with('/') || prefix.contains(['?', '#', '*']))
+    {
+        let message = format!("`{prefix}` is not the beginning of a path");
+        found.add(
+            found.in_table(at, "strip_prefix"),
+            message,
+            "write it as strip_prefix = \"/ws\"",
+        );
+    }
+    if route.allow.is_empty() {
+        let hint = "leave it out, or name networks such as \"10.0.0.0/8\"";
+        found.add(
+            found.in_table(at, "allow"),
+            "allow = [] lets nobody pass",
+            hint,
+        );
+    }
+    if route.origins.is_empty() {
+        let hint = "leave it out for \"same-host\", or list origins, or \"*\"";
+        found.add(
+            found.in_table(at, "origins"),
+            "origins = [] lets no page pass",
+            hint,
+        );
+    }
+    let defaults = &found.config.session;
+    let own = defaults.with(&route.session);
+    if own != *defaults {
+        session(
+            &format!("routes.{name}.session"),
+            &own,
+            &|found, _| found.in_table(at, "session"),
+            found,
+        );
+    }
+}
+
+/// Exactly one of `pool` and `to`, and the pool must be there.
+fn target(route: &Route, at: Option<Location>, found: &mut Found<'_>) {
+    let pools = &found.config.pools;
+    match (&route.pool, &route.to) {
+        (Some(_), Some(to)) => found.add(to.at, "both `pool` and `to`", "keep one of them"),
+        (None, None) => found.missing(
+            at,
+            format!("the route `{}` leads nowhere", route.name.value),
+            "add to = \"ws://127.0.0.1:8765\", or pool = \"…\" with the name of one of [pools]",
+        ),
+        (Some(pool), None) if !pools.contains_key(&pool.value) => {
+            let known: Vec<&str> = pools.keys().map(String::as_str).collect();
+            let hint = match known.is_empty() {
+                true => format!("add [pools.{}] with its backends", pool.value),
+                false => suggest(pool, &known, "pools"),
+            };
+            found.missing(pool.at, format!("there is no pool `{}`", pool.value), hint);
+        }
+        _ => {}
+    }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}

@@ -1,0 +1,144 @@
+//! The handshake with a backend: dialled, sent, and its answer judged.
+
+use super::{
+    Body, Context,
+    canonical::Canonical,
+    outbound::{self, Outbound},
+    reject::Refusal,
+};
+use crate::{
+    proto::handshake::{Agreed, Bad101, Offer},
+    splice::Socket,
+    upstream::{DialError, Lease, dial},
+};
+use ::http::{Extensions, HeaderValue, Request, Response, StatusCode, Version, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use std::time::Duration;
+
+/// How a backend answered a handshake.
+pub(super) enum Hands {
+    /// A right 101; `response` is ours to the client.
+    Shaken {
+        agreed: Agreed,
+        backend: (Socket, Bytes),
+        response: Response<Body>,
+    },
+    /// An answer of its own, to be passed whole.
+    Refused(Response<Incoming>),
+}
+
+/// Dials, sends the handshake in one write, and judges the answer.
+pub(super) async fn shake(
+    context: &Context,
+    lease: &Lease,
+    outbound: Outbound,
+    extensions: Extensions,
+    offer: &Offer,
+) -> Result<Hands, HandshakeError> {
+    let tcp = dial(lease.backend().address()).await?;
+    let (mut sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(Canonical::new(Socket::new(tcp))))
+        .await
+        .map_err(HandshakeError::Broken)?;
+    context.tasks.spawn(async {
+        // Its errors reach the one who awaits the answer.
+        let _ = connection.with_upgrades().await;
+    });
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = outbound.target.into();
+    *request.headers_mut() = outbound.headers;
+    *request.extensions_mut() = extensions;
+    let mut response = sender
+        .send_request(request)
+        .await
+        .map_err(HandshakeError::Broken)?;
+    let upgraded = hyper::upgrade::on(&mut response);
+    let (mut parts, body) = response.into_parts();
+    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        if parts.status.is_success() || parts.status.is_informational() {
+            return Err(HandshakeError::Status(parts.status));
+        }
+        parts.headers = outbound::end_to_end(&parts.headers);
+        return Ok(Hands::Refused(Response::from_parts(parts, body)));
+    }
+    let agreed = offer.check(&parts)?;
+    let raw = upgraded
+        .await
+        .map_err(HandshakeError::Broken)?
+        .downcast::<TokioIo<Canonical<Socket>>>();
+    let raw = raw.map_err(|_| HandshakeError::Foreign)?;
+    // RFC 6455 §4.2.2: what a 101 must have; the rest, Sec-WebSocket-* too, is the backend's own.
+    parts.headers = outbound::end_to_end(&parts.headers);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts
+        .headers
+        .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    parts
+        .headers
+        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    parts.version = Version::HTTP_11;
+    let response = Response::from_parts(
+        parts,
+        Empty::new().map_err(|never| match never {}).boxed_unsync(),
+    );
+    Ok(Hands::Shaken {
+        agreed,
+        backend: (raw.io.into_inner().into_inner(), raw.read_buf),
+        response,
+    })
+}
+
+/// Why a backend gave no right answer to a handshake.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandshakeError {
+    #[error("no connection")]
+    Dial(#[from] DialError),
+    #[error("no HTTP answer")]
+    Broken(#[source] hyper::Error),
+    #[error("no answer within {0:?} (session.handshake_timeout)")]
+    Timeout(Duration),
+    #[error("the answer to a WebSocket handshake was {0}")]
+    Status(StatusCode),
+    #[error("the 101 is wrong")]
+    Bad101(#[from] Bad101),
+    #[error("the upgraded stream is not the one that was dialled")]
+    Foreign,
+}
+
+impl HandshakeError {
+    /// What the client is told: whose fault it was, and nothing about the inside of the network.
+    pub(super) fn refusal(&self) -> Refusal {
+        let bad_gateway = |why, text| Refusal::new(StatusCode::BAD_GATEWAY, why, text);
+        match self {
+            HandshakeError::Dial(_) => bad_gateway("dial", "the backend cannot be reached"),
+            HandshakeError::Broken(_) => {
+                bad_gateway("broken", "the backend did not answer in HTTP")
+            }
+            HandshakeError::Status(_) => {
+                bad_gateway("status", "the backend did not accept the WebSocket")
+            }
+            HandshakeError::Bad101(error) => {
+                bad_gateway(error.as_str(), "the backend's WebSocket handshake is wrong")
+            }
+            HandshakeError::Timeout(_) => Refusal::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "handshake-timeout",
+                "the backend did not answer in time",
+            ),
+            HandshakeError::Foreign => Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "foreign-stream",
+                "internal error",
+            ),
+        }
+    }
+}
+
+/// As many as a client may send us.
+const MAX_HEADERS: usize = 128;

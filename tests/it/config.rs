@@ -1,0 +1,776 @@
+//! Configurations, right and wrong, as the binary takes them.
+
+use crate::harness::Lockgate;
+use serde_json::Value;
+use std::{fs, path::Path};
+use tempfile::TempDir;
+
+#[tokio::test]
+async fn every_wrong_configuration_is_told_with_its_place_and_a_hint() {
+    assert!(WRONG.len() >= 60, "{} cases", WRONG.len());
+    let mut faults = vec![];
+    for (text, place, message, hint) in WRONG {
+        let folder = TempDir::new().expect("a temporary folder");
+        let file = folder.path().join("lockgate.toml");
+        fs::write(&file, text).expect("writable");
+        let path = file.to_str().expect("UTF-8");
+
+        // As `run` says it: nothing is started.
+        let run = Lockgate::run(folder.path(), &["run", "--config", path]).await;
+        let said = String::from_utf8_lossy(&run.stderr);
+        let placed = said.contains(&format!("{path}:{place}\n"));
+        if run.status.code() != Some(64)
+            || !placed
+            || said.contains("panicked")
+            || said.contains(" ready ")
+        {
+            faults.push(format!(
+                "{text}\nrun: {:?}, no {place} in\n{said}",
+                run.status
+            ));
+        }
+
+        // As `check --json` says it.
+        let check = Lockgate::run(folder.path(), &["check", "--json", "--config", path]).await;
+        let problems: Vec<Value> = serde_json::from_slice(&check.stdout).unwrap_or_default();
+        let place_of = |problem: &Value| format!("{}:{}", problem["line"], problem["column"]);
+        let told = problems.iter().any(|problem| {
+            place_of(problem) == *place
+                && problem["message"]
+                    .as_str()
+                    .is_some_and(|text| text.contains(message))
+                && problem["hint"]
+                    .as_str()
+                    .is_some_and(|text| text.contains(hint))
+        });
+        let hinted = problems.iter().all(|problem| problem["hint"].is_string());
+        if check.status.code() != Some(64) || !told || !hinted {
+            faults.push(format!(
+                "{text}\ncheck: no {place} {message:?} {hint:?} in {problems:#?}"
+            ));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n---\n"));
+}
+
+#[tokio::test]
+async fn all_problems_are_told_at_once() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("lockgate.toml");
+    fs::write(&file, "[server]\nhtps = []\n[limits]\nidle = 3\n[[routes]]\nhosts = [\"a:1\", \"b\", \"c/d\"]\nto = \"b\"\n").expect("writable");
+    let check = Lockgate::run(
+        folder.path(),
+        &["check", "--json", "--config", "lockgate.toml"],
+    )
+    .await;
+    let problems: Vec<Value> = serde_json::from_slice(&check.stdout).expect("JSON");
+    let lines: Vec<_> = problems
+        .iter()
+        .map(|problem| problem["line"].as_u64())
+        .collect();
+    assert_eq!(
+        lines,
+        [Some(2), Some(4), Some(6), Some(6), Some(7)],
+        "{problems:#?}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_told() {
+    let folder = TempDir::new().expect("a temporary folder");
+    fs::create_dir(folder.path().join("folder")).expect("writable");
+    fs::write(folder.path().join("latin1.toml"), b"# caf\xe9\n").expect("writable");
+    fs::write(
+        folder.path().join("deep.toml"),
+        format!("a = {}", "[".repeat(100_000)),
+    )
+    .expect("writable");
+    fs::write(
+        folder.path().join("loop.toml"),
+        "include = [\"loop.toml\"]\n",
+    )
+    .expect("writable");
+    fs::write(
+        folder.path().join("gone.toml"),
+        "include = [\"nowhere.toml\"]\n",
+    )
+    .expect("writable");
+    for (file, said) in [
+        ("nowhere.toml", "cannot read nowhere.toml"),
+        ("folder", "folder is not a file"),
+        ("latin1.toml", "latin1.toml:1:6"),
+        ("deep.toml", "deep.toml:1:"),
+        ("loop.toml", "loop.toml:1:12"),
+        ("gone.toml", "gone.toml:1:12"),
+    ] {
+        let check = Lockgate::run(folder.path(), &["check", "--config", file]).await;
+        let stderr = String::from_utf8_lossy(&check.stderr);
+        assert_eq!(check.status.code(), Some(64), "{file}: {stderr}");
+        assert!(
+            stderr.contains(said) && stderr.contains("help: "),
+            "{file}: {stderr}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn includes_are_read_in_order_and_sections_stand_once() {
+    let folder = TempDir::new().expect("a temporary folder");
+    fs::create_dir(folder.path().join("conf.d")).expect("writable");
+    let write =
+        |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("writable");
+    write(
+        "lockgate.toml",
+        "include = [\"conf.d/*.toml\", \"none/*.toml\"]\n[tls]\ndev_ca = true\n",
+    );
+    write(
+        "conf.d/a.toml",
+        "[[routes]]\nname = \"a\"\nhosts = [\"${HOST_A:-a.test}\"]\npool = \"p\"\n",
+    );
+    write(
+        "conf.d/b.toml",
+        "[pools.p]\nbackends = [\"ws://127.0.0.1:1\"]\n[[routes]]\nname = \"b\"\nhosts = [\"b.test\"]\npool = \"p\"\n",
+    );
+    let check = Lockgate::run(folder.path(), &["check", "--config", "lockgate.toml"]).await;
+    let stdout = String::from_utf8_lossy(&check.stdout);
+    assert!(
+        check.status.success() && stdout.contains("2 routes"),
+        "{stdout}{}",
+        String::from_utf8_lossy(&check.stderr)
+    );
+
+    write(
+        "conf.d/c.toml",
+        "[tls]\ndev_ca = false\nmin_version = \"1.3\"\n",
+    );
+    let check = Lockgate::run(folder.path(), &["check", "--config", "lockgate.toml"]).await;
+    let stderr = String::from_utf8_lossy(&check.stderr);
+    assert!(
+        stderr.contains("conf.d/c.toml:1:1") && stderr.contains("lockgate.toml:2"),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn the_schema_and_the_reference_are_fresh() {
+    for (arguments, file) in [
+        (&["schema"][..], "config/schema.json"),
+        (&["schema", "--markdown"][..], "config/reference.md"),
+    ] {
+        let made = Lockgate::run(Path::new("."), arguments).await;
+        let kept = fs::read_to_string(file).unwrap_or_default();
+        let command = format!("lockgate {} > {file}", arguments.join(" "));
+        assert!(
+            String::from_utf8_lossy(&made.stdout) == kept,
+            "{file} is stale: {command}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_configuration_that_is_shipped_is_right() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let mut seen = 0;
+    for file in fs::read_dir("config").expect("it is there").flatten() {
+        let path = file.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            let whole = fs::canonicalize(&path).expect("it is there");
+            let check = Lockgate::run(
+                folder.path(),
+                &["check", "--config", whole.to_str().expect("UTF-8")],
+            )
+            .await;
+            assert!(
+                check.status.success(),
+                "{}: {}",
+                path.display(),
+                String::from_utf8_lossy(&check.stderr)
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2);
+}
+
+/// `config/lockgate.toml` names every key; what it shows without saying "example" is the default.
+#[test]
+fn the_annotated_configuration_shows_every_key_and_its_default() {
+    let schema: Value =
+        serde_json::from_str(&fs::read_to_string("config/schema.json").expect("there"))
+            .expect("JSON");
+    let text = fs::read_to_string("config/lockgate.toml").expect("there");
+    let shown: Value =
+        serde_json::to_value(text.parse::<toml::Table>().expect("TOML")).expect("as JSON");
+    let examples: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("# example"))
+        .filter_map(|line| line.split([' ', '=']).next())
+        .collect();
+    let mut keys = 0;
+    for (section, at) in [
+        ("Server", &shown["server"]),
+        ("Limits", &shown["limits"]),
+        ("Tls", &shown["tls"]),
+        ("Session", &shown["session"]),
+        ("Pool", &shown["pools"]["chat"]),
+        ("Route", &shown["routes"][0]),
+    ] {
+        for (key, property) in schema["$defs"][section]["properties"]
+            .as_object()
+            .expect("keys")
+        {
+            // The second route shows it.
+            if key == "to" {
+                continue;
+            }
+            keys += 1;
+            let value = at
+                .get(key)
+                .unwrap_or_else(|| panic!("{section} {key} is not shown"));
+            if let Some(default) = property.get("default")
+                && !default.is_null()
+                && !examples.contains(&key.as_str())
+            {
+                assert!(
+                    same(value, default),
+                    "{section} {key}: {value} is shown, {default} is the default"
+                );
+            }
+        }
+    }
+    assert!(keys > 40, "{keys}");
+}
+
+/// What is absent or `null` in a table is its default.
+fn same(shown: &Value, default: &Value) -> bool {
+    match (shown, default) {
+        (Value::Object(shown), Value::Object(default)) => shown
+            .iter()
+            .all(|(key, value)| default.get(key).is_some_and(|default| same(value, default))),
+        _ => shown == default,
+    }
+}
+
+/// The text, line:column, a part of the message, a part of the hint.
+const WRONG: &[(&str, &str, &str, &str)] = &[
+    // Not TOML.
+    ("[server\n", "1:8", "", "TOML"),
+    ("a = \n", "1:5", "", "TOML"),
+    ("= 1\n", "1:1", "", "TOML"),
+    (
+        "[limits]\nidle = \"30s\nbody_idle = \"1s\"\n",
+        "2:12",
+        "",
+        "TOML",
+    ),
+    (
+        "[limits]\nidle = \"30s\"\nidle = \"31s\"\n",
+        "3:1",
+        "duplicate",
+        "TOML",
+    ),
+    ("[server]\n[server]\n", "2:2", "duplicate", "TOML"),
+    // Unknown keys.
+    (
+        "[sever]\n",
+        "1:2",
+        "unknown key `sever`",
+        "did you mean `server`?",
+    ),
+    (
+        "[acme]\ncontact = \"a@b\"\n",
+        "1:2",
+        "unknown key `acme`",
+        "the keys here are",
+    ),
+    (
+        "[drain]\n",
+        "1:2",
+        "unknown key `drain`",
+        "the keys here are",
+    ),
+    (
+        "[server]\nhtps = []\n",
+        "2:1",
+        "unknown key `htps`",
+        "did you mean `https`?",
+    ),
+    (
+        "[server]\nh2_websocket = true\n",
+        "2:1",
+        "unknown key `h2_websocket`",
+        "the keys here are",
+    ),
+    (
+        "[limits]\nh2_streams = 1\n",
+        "2:1",
+        "unknown key `h2_streams`",
+        "the keys here are",
+    ),
+    (
+        "[tls]\nclient_ca = \"x\"\n",
+        "2:1",
+        "unknown key `client_ca`",
+        "the keys here are",
+    ),
+    (
+        "[session]\nmax_idle = \"1s\"\n",
+        "2:1",
+        "unknown key `max_idle`",
+        "the keys here are",
+    ),
+    (
+        "[session]\nping = { every = \"1s\" }\n",
+        "2:10",
+        "unknown key `every`",
+        "the keys here are",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nbalance = \"hash\"\n",
+        "3:1",
+        "unknown key `balance`",
+        "the keys here are",
+    ),
+    (
+        "[[routes]]\nhost = [\"a\"]\nto = \"ws://a\"\n",
+        "2:1",
+        "unknown key `host`",
+        "did you mean `hosts`?",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nacme = true\n",
+        "4:1",
+        "unknown key `acme`",
+        "the keys here are",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nsession = { max_mesage = \"1B\" }\n",
+        "4:13",
+        "unknown key `max_mesage`",
+        "did you mean `max_message`?",
+    ),
+    // Values of the wrong kind.
+    (
+        "[server]\nhttps = \"[::]:443\"\n",
+        "2:9",
+        "cannot stand here",
+        "a list",
+    ),
+    (
+        "[server]\nlog = \"info\"\n",
+        "2:7",
+        "cannot stand here",
+        "a table",
+    ),
+    (
+        "[server]\nlog = { level = \"loud\" }\n",
+        "2:17",
+        "`loud`",
+        "`debug`",
+    ),
+    (
+        "[server]\nproxy_protocol = \"on\"\n",
+        "2:18",
+        "`on`",
+        "`require`",
+    ),
+    (
+        "[limits]\nconnections = \"1\"\n",
+        "2:15",
+        "cannot stand here",
+        "whole number",
+    ),
+    (
+        "[limits]\nconnections = -1\n",
+        "2:15",
+        "cannot stand here",
+        "whole number",
+    ),
+    (
+        "[limits]\nconnections = 1.5\n",
+        "2:15",
+        "cannot stand here",
+        "whole number",
+    ),
+    (
+        "[limits]\nsessions = 99999999999\n",
+        "2:12",
+        "cannot stand here",
+        "whole number",
+    ),
+    (
+        "[limits]\nidle = 30\n",
+        "2:8",
+        "integer `30` cannot stand here",
+        "such as \"30s\"",
+    ),
+    (
+        "[limits]\nidle = \"30\"\n",
+        "2:8",
+        "`30` is not a length of time",
+        "\"30s\"",
+    ),
+    (
+        "[limits]\nidle = \"-1s\"\n",
+        "2:8",
+        "is not a length of time",
+        "\"30s\"",
+    ),
+    ("[limits]\nidle = \"1000d\"\n", "2:8", "is too long", "365d"),
+    (
+        "[limits]\nidle = \"0s\"\n",
+        "2:1",
+        "leaves no time",
+        "such as \"10s\"",
+    ),
+    (
+        "[limits]\nhead_size = \"16kb\"\n",
+        "2:13",
+        "is not a number of bytes",
+        "64KiB",
+    ),
+    (
+        "[limits]\nhead_size = \"16B\"\n",
+        "2:1",
+        "out of range",
+        "1KiB",
+    ),
+    (
+        "[limits]\naccepts_per_ip = \"10\"\n",
+        "2:18",
+        "is not a rate",
+        "10/s",
+    ),
+    ("[tls]\nmin_version = \"1.1\"\n", "2:15", "`1.1`", "`1.2`"),
+    (
+        "[tls]\ndev_ca = \"yes\"\n",
+        "2:10",
+        "cannot stand here",
+        "true or false",
+    ),
+    (
+        "[tls]\ncertificates = [{ cert = \"a.pem\" }]\n",
+        "2:17",
+        "`key` is missing",
+        "private key",
+    ),
+    (
+        "[session]\nping = { legs = \"none\" }\n",
+        "2:17",
+        "`none`",
+        "`off`",
+    ),
+    (
+        "[session]\nping = { interval = \"0s\" }\n",
+        "2:1",
+        "leaves no time",
+        "such as",
+    ),
+    (
+        "[session]\nmax_message = \"0B\"\n",
+        "2:1",
+        "no message",
+        "64MiB",
+    ),
+    (
+        "[session]\nbackend_gone_code = 1006\n",
+        "2:1",
+        "must not be sent",
+        "1011",
+    ),
+    (
+        "[session]\nbackend_gone_code = 70000\n",
+        "2:21",
+        "cannot stand here",
+        "65535",
+    ),
+    (
+        "[session]\nclose_timeout = \"0s\"\n",
+        "2:1",
+        "leaves no time",
+        "such as",
+    ),
+    // Addresses and patterns.
+    (
+        "[server]\nhttps = [\"localhost:443\"]\n",
+        "2:10",
+        "is not an address and a port",
+        "names are not resolved",
+    ),
+    (
+        "[server]\nhttps = [\"[::]:443\", \"0.0.0.0:70000\"]\n",
+        "2:22",
+        "is not an address and a port",
+        "[::]:443",
+    ),
+    (
+        "[server]\nadmin = \"0.0.0.0:9180\"\n",
+        "2:9",
+        "other machines",
+        "server.metrics",
+    ),
+    (
+        "[server]\nadmin = \"unix:run/x\"\n",
+        "2:9",
+        "whole path",
+        "unix:/run",
+    ),
+    (
+        "[server]\nmetrics = \"on\"\n",
+        "2:11",
+        "is not an address",
+        "8443",
+    ),
+    (
+        "[server]\ntrusted_proxies = [\"10.0.0.0/33\"]\n",
+        "2:20",
+        "is not a network",
+        "10.0.0.0/8",
+    ),
+    (
+        "[server]\nproxy_protocol = \"require\"\n",
+        "2:1",
+        "nobody is trusted",
+        "trusted_proxies",
+    ),
+    (
+        "[server]\nhttps = [\"127.0.0.1:8443\"]\nhttp = [\"127.0.0.1:8443\"]\n",
+        "3:9",
+        "is taken by server.https",
+        "its own",
+    ),
+    (
+        "[server]\nhttps = []\nhttp = []\n",
+        "2:1",
+        "no listeners",
+        "[::]:443",
+    ),
+    (
+        "[pools.a]\nbackends = [\"127.0.0.1:1\"]\n",
+        "2:13",
+        "does not begin with ws://",
+        "ws://127.0.0.1:8765",
+    ),
+    (
+        "[pools.a]\nbackends = [\"wss://a\"]\n",
+        "2:13",
+        "`wss://` is not supported",
+        "ws://",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a/path\"]\n",
+        "2:13",
+        "path",
+        "ws://127.0.0.1:8765",
+    ),
+    (
+        "[pools.a]\nbackends = []\n",
+        "2:1",
+        "has no backends",
+        "at least one",
+    ),
+    (
+        "[pools.a]\n",
+        "1:1",
+        "`backends` is missing",
+        "backends = [",
+    ),
+    // Routes.
+    ("", "1:1", "no routes", "[[routes]]"),
+    (
+        "[[routes]]\nto = \"ws://a\"\n",
+        "1:1",
+        "`hosts` is missing",
+        "hosts = [",
+    ),
+    (
+        "[[routes]]\nhosts = []\nto = \"ws://a\"\n",
+        "2:1",
+        "has no hosts",
+        "for any",
+    ),
+    (
+        "[[routes]]\nhosts = [\"https://a\"]\nto = \"ws://a\"\n",
+        "2:10",
+        "a scheme or a path",
+        "the name alone",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a:443\"]\nto = \"ws://a\"\n",
+        "2:10",
+        "it has a port",
+        "server.https",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a.*.b\"]\nto = \"ws://a\"\n",
+        "2:10",
+        "first label",
+        "*.example.com",
+    ),
+    (
+        "[[routes]]\nhosts = [\"bücher.example\"]\nto = \"ws://a\"\n",
+        "2:10",
+        "not ASCII",
+        "xn--",
+    ),
+    (
+        "[[routes]]\nhosts = [\"*\", \"a\"]\nto = \"ws://a\"\n",
+        "2:1",
+        "and others",
+        "alone",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\n",
+        "1:1",
+        "leads nowhere",
+        "add to =",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\npool = \"p\"\n",
+        "3:6",
+        "both `pool` and `to`",
+        "one of them",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\npool = \"p\"\n",
+        "3:8",
+        "no pool `p`",
+        "[pools.p]",
+    ),
+    (
+        "[pools.chat]\nbackends = [\"ws://a\"]\n[[routes]]\nhosts = [\"a\"]\npool = \"chta\"\n",
+        "5:8",
+        "no pool `chta`",
+        "did you mean `chat`?",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\n[[routes]]\nname = \"b\"\nhosts = [\"b\"]\nto = \"ws://a\"\n",
+        "1:1",
+        "without a name",
+        "add name",
+    ),
+    (
+        "[[routes]]\nname = \"b\"\nhosts = [\"a\"]\nto = \"ws://a\"\n[[routes]]\nname = \"b\"\nhosts = [\"b\"]\nto = \"ws://a\"\n",
+        "6:8",
+        "two routes are named `b`",
+        "its own",
+    ),
+    (
+        "[[routes]]\nname = \"b c\"\nhosts = [\"a\"]\nto = \"ws://a\"\n",
+        "2:8",
+        "is not a route's name",
+        "letters",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\npath = \"ws\"\nto = \"ws://a\"\n",
+        "3:8",
+        "is not a path",
+        "begins with",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\npath = \"/a*\"\nto = \"ws://a\"\n",
+        "3:8",
+        "`*`",
+        "/ws/*",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\npath = \"~ (\"\nto = \"ws://a\"\n",
+        "3:8",
+        "not a regular expression",
+        "such as",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nonly = \"ws\"\n",
+        "4:8",
+        "`ws`",
+        "`websocket`",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nframework = \"django\"\n",
+        "4:13",
+        "`django`",
+        "`daphne`",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\norigins = [\"https://a/b\"]\n",
+        "4:12",
+        "is not an origin",
+        "https://example.com",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\norigins = []\n",
+        "4:1",
+        "lets no page pass",
+        "same-host",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nallow = []\n",
+        "4:1",
+        "lets nobody pass",
+        "10.0.0.0/8",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nsubprotocols = [\"a b\"]\n",
+        "4:1",
+        "is not a subprotocol",
+        "token",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nheaders = { \"a b\" = \"c\" }\n",
+        "4:1",
+        "is not a header",
+        "x-version",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nstrip_prefix = \"ws\"\n",
+        "4:1",
+        "beginning of a path",
+        "/ws",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nsession = { max_frame = \"0B\" }\n",
+        "4:1",
+        "no message",
+        "64MiB",
+    ),
+    // The environment, includes, certificates.
+    (
+        "[[routes]]\nhosts = [\"${NOT_SET_ANYWHERE}\"]\nto = \"ws://a\"\n",
+        "2:10",
+        "NOT_SET_ANYWHERE is not set",
+        ":-default",
+    ),
+    (
+        "[[routes]]\nhosts = [\"${A\"]\nto = \"ws://a\"\n",
+        "2:10",
+        "without its `}`",
+        "${NAME}",
+    ),
+    (
+        "include = [\"nowhere.toml\"]\n",
+        "1:12",
+        "cannot read",
+        "is the path right",
+    ),
+    (
+        "[tls]\ncertificates = [{ cert = \"no.pem\", key = \"no.key\" }]\n[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\n",
+        "2:17",
+        "no.pem",
+        "",
+    ),
+    (
+        "[tls]\ndefault = \"b.test\"\ndev_ca = true\n[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\n",
+        "2:11",
+        "b.test",
+        "",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\n",
+        "1:1",
+        "a.test",
+        "dev_ca",
+    ),
+];
