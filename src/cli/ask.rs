@@ -2,6 +2,7 @@
 
 mod render;
 
+use super::say;
 pub(super) use render::render_status;
 
 use crate::{admin, config::AdminAddress};
@@ -33,9 +34,9 @@ pub(super) fn status(address: &AdminAddress, json: bool) -> anyhow::Result<ExitC
         )
     })?;
     if json {
-        println!("{text}");
+        say(text.trim_end());
     } else {
-        print!("{}", render_status(&status));
+        say(render_status(&status).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,22 +1,23 @@
 //! `lockgate cert`: the development CA.
 
-use super::args::Data;
-use crate::tls::{self, DevCa};
+use super::{args::Data, say};
+use crate::tls::{self, DevCa, TrustError};
 use std::{path::Path, process::ExitCode};
 
 /// Prints where the CA's certificate is.
 pub(super) fn ca(data: &Data) -> anyhow::Result<ExitCode> {
-    println!(
-        "{}",
-        open(data.data.as_deref())?.certificate_path().display()
-    );
+    say(open(data.data.as_deref())?.certificate_path().display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the machine trust the CA where that can be done from here; elsewhere says how.
 pub(super) fn trust(data: &Data) -> anyhow::Result<ExitCode> {
     let dev = open(data.data.as_deref())?;
-    println!("{}", tls::trust(dev.certificate_path())?);
+    match tls::trust(dev.certificate_path()) {
+        // Not from here: then by hand.
+        Err(TrustError::Unknown) => say(tls::trust_commands(dev.certificate_path())),
+        done => say(done?),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

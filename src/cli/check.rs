@@ -1,6 +1,6 @@
 //! `lockgate check`: what `run` would say, without running.
 
-use super::{CONFIG, args::Check, cert};
+use super::{CONFIG, args::Check, cert, say};
 use crate::{config::Config, gateway::Gateway};
 use std::process::ExitCode;
 
@@ -18,15 +18,15 @@ pub(super) fn check(arguments: &Check) -> anyhow::Result<ExitCode> {
         Err(problems) => Err(problems),
     };
     match checked {
-        Ok(_) if arguments.json => println!("[]"),
-        Ok(gateway) => println!(
+        Ok(_) if arguments.json => say("[]"),
+        Ok(gateway) => say(format_args!(
             "{} is fine: {} routes",
             arguments.config.display(),
             gateway.router.rules().count()
-        ),
+        )),
         Err(problems) => {
             match arguments.json {
-                true => println!("{}", problems.json()),
+                true => say(problems.json()),
                 false => eprintln!("{problems}"),
             }
             return Ok(ExitCode::from(CONFIG));

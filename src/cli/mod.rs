@@ -1,4 +1,4 @@
-//! The commands; the only home of `anyhow` and `println!`.
+//! The commands; the only home of `anyhow` and of what is printed.
 
 mod args;
 mod ask;
@@ -8,7 +8,11 @@ mod run;
 
 use args::{Arguments, CertCommand, Command};
 use clap::Parser;
-use std::process::ExitCode;
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// Parses the arguments, runs the command, and says how it ended: 0 clean, 1 nothing was started, 64 a wrong
 /// configuration or command line (`EX_USAGE` of sysexits.h).
@@ -30,14 +34,11 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run::run(*run),
         Command::Check(check) => check::check(&check),
         Command::Schema { markdown } => {
-            print!(
-                "{}",
-                if markdown {
-                    crate::config::reference()
-                } else {
-                    crate::config::schema()
-                }
-            );
+            let text = match markdown {
+                true => crate::config::reference(),
+                false => crate::config::schema(),
+            };
+            say(text.trim_end());
             Ok(ExitCode::SUCCESS)
         }
         Command::Health(admin) => ask::health(&admin.admin),
@@ -49,6 +50,11 @@ pub fn main() -> ExitCode {
         eprintln!("lockgate: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Prints to stdout. A reader that has left, as in `lockgate schema | head`, is no fault.
+fn say(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// The exit code for a wrong command line or configuration.

@@ -11,6 +11,7 @@ mod interop;
 mod layering;
 mod memory;
 mod plain_http;
+mod proxied;
 mod readme;
 mod refusals;
 mod shutdown;

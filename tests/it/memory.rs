@@ -101,6 +101,8 @@ async fn stuck<F: Future<Output = ()> + Send + 'static>(
     drop(open(&lockgate, 5).await);
     sessions_are(&lockgate, 0).await;
     let before = pss(&lockgate);
+    // What the first ones sent while they were being closed.
+    let already = *taken.borrow();
     let mut playing = JoinSet::new();
     for client in open(&lockgate, sessions).await {
         playing.spawn(play(client));
@@ -110,7 +112,7 @@ async fn stuck<F: Future<Output = ()> + Send + 'static>(
     while let Ok(changed) = tokio::time::timeout(Duration::from_secs(1), taken.changed()).await {
         changed.expect("the sender lives");
     }
-    let sent = *taken.borrow();
+    let sent = *taken.borrow() - already;
     let each = (pss(&lockgate).saturating_sub(before)) as f64 / sessions as f64;
     println!(
         "stuck: {sessions} sessions, {} MiB sent before all stood still, {each:.1} KiB each",

@@ -14,7 +14,7 @@ use std::{
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpStream, UnixStream},
     process::{Child, Command},
     sync::watch,
@@ -112,6 +112,20 @@ impl Lockgate {
         let name = ServerName::try_from(name).expect("a DNS name");
         let stream = TcpStream::connect(self.https).await?;
         self.connector.connect(name, stream).await
+    }
+
+    /// A TLS connection behind these bytes, such as a PROXY header; an error if it does not come to that.
+    pub(crate) async fn connect_behind(&self, header: &[&[u8]]) -> std::io::Result<Wire> {
+        within("a TLS handshake, or its refusal", async {
+            let mut stream = TcpStream::connect(self.https).await?;
+            stream.set_nodelay(true)?;
+            for piece in header {
+                stream.write_all(piece).await?;
+            }
+            let name = ServerName::try_from("a.test").expect("a DNS name");
+            Ok(Wire::tls(self.connector.connect(name, stream).await?))
+        })
+        .await
     }
 
     /// Its process id.
