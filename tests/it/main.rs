@@ -14,5 +14,6 @@ mod plain_http;
 mod proxied;
 mod readme;
 mod refusals;
+mod seeing;
 mod shutdown;
 mod smoke;

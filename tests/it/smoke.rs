@@ -1,6 +1,8 @@
 //! The shortest way through everything: a client, the binary, a backend.
 
-use crate::harness::{Backend, Frame, How, Lockgate};
+use crate::harness::{Backend, Frame, How, Lockgate, within};
+use futures_util::{SinkExt, StreamExt};
+use tokio_tungstenite::{client_async, tungstenite::Message};
 
 #[tokio::test]
 async fn flags_alone_give_wss_to_a_server() {
@@ -123,4 +125,21 @@ async fn the_status_counts_what_is_open() {
     let status = lockgate.status().await;
     assert_eq!(status["sessions"], 1, "{status}");
     assert_eq!(status["backends"][0]["leases"], 1, "{status}");
+}
+
+#[tokio::test]
+async fn the_client_that_rust_programs_use_gets_its_echo() {
+    let lockgate = Lockgate::to(Backend::echo().await).start().await;
+    let stream = lockgate.tls("a.test").await;
+    let (mut client, response) = client_async("wss://a.test/chat", stream)
+        .await
+        .expect("a handshake");
+    assert_eq!(response.status(), 101);
+    for message in [Message::text("hello"), Message::binary(vec![7; 100_000])] {
+        client.send(message.clone()).await.expect("it reads");
+        let echoed = within("an echo", client.next()).await;
+        assert_eq!(echoed.expect("open").expect("a message"), message);
+    }
+    client.close(None).await.expect("it reads");
+    assert_eq!(lockgate.closed().await["by"], "client");
 }

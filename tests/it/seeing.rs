@@ -1,0 +1,98 @@
+//! What an operator sees: metrics, readiness, health, and nothing that should stay inside.
+
+use crate::harness::{Backend, Frame, Lockgate, listener};
+use rustix::process::Signal;
+use std::net::SocketAddr;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+#[tokio::test]
+async fn the_metrics_listener_counts_sessions_and_knows_no_commands() {
+    let lockgate = Lockgate::to(Backend::echo().await)
+        .server("metrics = \"127.0.0.1:0\"")
+        .start()
+        .await;
+    let metrics = listener(&lockgate.status().await, "metrics");
+    let mut client = lockgate.upgrade("/?token=secret", "").await;
+    assert_eq!(client.head().await.status(), 101);
+    client.send_frame(Frame::text("hello")).await;
+    assert_eq!(client.frame().await, Frame::text("hello"));
+    let (status, text) = get(metrics, "/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        "lockgate_sessions 1",
+        "lockgate_sessions_opened_total 1",
+        "lockgate_handshake_seconds_count 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    client.send_frame(Frame::close(4001, "bye")).await;
+    assert_eq!(client.frame().await.closes_with().0, 4001);
+    client.end().await;
+    lockgate.closed().await;
+    let (_, text) = get(metrics, "/metrics").await;
+    for line in [
+        "lockgate_sessions 0",
+        "lockgate_session_closes_total{code=\"4xxx\",by=\"client\"} 1",
+        "lockgate_messages_total{from=\"client\"} 1",
+        "lockgate_messages_total{from=\"backend\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    for (path, status) in [
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/status", 404),
+        ("/", 404),
+    ] {
+        assert_eq!(get(metrics, path).await.0, status, "{path}");
+    }
+    let said = format!("{}{:?}", lockgate.stderr(), lockgate.records());
+    assert!(!said.contains("secret"), "the query is in a log: {said}");
+}
+
+#[tokio::test]
+async fn a_process_that_drains_is_alive_but_not_ready() {
+    let backend = Backend::listen().await;
+    let mut lockgate = Lockgate::to(backend.address)
+        .server("metrics = \"127.0.0.1:0\"")
+        .start()
+        .await;
+    let metrics = listener(&lockgate.status().await, "metrics");
+    // Its Close is not answered: the drain lasts until close_timeout.
+    let (mut client, mut server, _) = lockgate.session(&backend).await;
+    lockgate.terminate();
+    assert_eq!(client.frame().await.closes_with().0, 1001);
+    assert_eq!(server.frame().await.closes_with().0, 1001);
+    let (status, text) = get(metrics, "/readyz").await;
+    assert!(
+        status == 503 && text.contains("draining"),
+        "{status} {text}"
+    );
+    assert_eq!(get(metrics, "/healthz").await.0, 200);
+    lockgate.signal(Signal::TERM);
+    assert_eq!(lockgate.exit().await, Some(0));
+}
+
+/// Status and body of a page.
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: prometheus.internal\r\nConnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("text");
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    (
+        status.unwrap_or_else(|| panic!("no status: {answer}")),
+        answer,
+    )
+}
