@@ -6,7 +6,9 @@ use crate::harness::{Backend, End, Frame, How, Lockgate, Python, Wire};
 /// A session both ends of which the test plays.
 async fn session() -> (Lockgate, Wire, Wire) {
     let backend = Backend::listen().await;
-    let lockgate = Lockgate::to(backend.address).start().await;
+    // Some peers here never answer a Close: that wait need not be long.
+    let setup = Lockgate::to(backend.address).with("session = { close_timeout = \"1s\" }");
+    let lockgate = setup.start().await;
     let (client, server, _) = lockgate.session(&backend).await;
     (lockgate, client, server)
 }

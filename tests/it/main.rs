@@ -4,6 +4,7 @@ mod harness;
 
 mod back_pressure;
 mod config;
+mod deadlines;
 mod descriptors;
 mod ends;
 mod handshake;

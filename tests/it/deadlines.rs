@@ -1,0 +1,166 @@
+//! Clients that take their time: each is let go at its deadline, and not before.
+
+use crate::harness::{Backend, DEADLINE, How, Lockgate, Wire, within};
+use std::time::{Duration, Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Deadlines far enough apart to be told from each other.
+const LIMITS: &str = "[limits]\ntls_handshake = \"400ms\"\nrequest_head = \"800ms\"\nbody_idle = \"600ms\"\nidle = \"1500ms\"";
+
+async fn hasty(backend: &Backend) -> Lockgate {
+    Lockgate::to(backend.address)
+        .server(&format!("{LIMITS}\n"))
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn whoever_does_not_finish_the_tls_handshake_is_let_go() {
+    let backend = Backend::listen().await;
+    let lockgate = hasty(&backend).await;
+    for beginning in [&b""[..], &[0x16, 3, 1, 2, 0, 1, 0, 1]] {
+        let started = Instant::now();
+        let mut stream = TcpStream::connect(lockgate.https)
+            .await
+            .expect("it listens");
+        stream.write_all(beginning).await.expect("it reads");
+        let ended = within("the end", stream.read_u8()).await;
+        assert!(ended.is_err(), "{beginning:?}");
+        took(started, 400);
+    }
+}
+
+#[tokio::test]
+async fn whoever_does_not_finish_a_head_is_let_go() {
+    let backend = Backend::listen().await;
+    let lockgate = hasty(&backend).await;
+    for beginning in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: a.test\r\nX-Slow: "] {
+        let mut wire = lockgate.connect().await;
+        let started = Instant::now();
+        wire.send(beginning).await;
+        wire.end().await;
+        took(started, 800);
+    }
+    assert!(backend.untouched());
+}
+
+#[tokio::test]
+async fn dripping_bytes_do_not_lengthen_a_head() {
+    let backend = Backend::listen().await;
+    let lockgate = hasty(&backend).await;
+    let mut stream = lockgate.tls("a.test").await;
+    let started = Instant::now();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nX: ")
+        .await
+        .expect("it reads");
+    let mut pulse = tokio::time::interval(Duration::from_millis(50));
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let drip = async {
+        loop {
+            pulse.tick().await;
+            if writer.write_all(b"x").await.is_err() || writer.flush().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let ended = async { while matches!(reader.read_u8().await, Ok(_)) {} };
+    within("the end", async {
+        tokio::select! {
+            () = drip => {}
+            () = ended => {}
+        }
+    })
+    .await;
+    took(started, 800);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
+    let backend = Backend::listen().await;
+    let lockgate = hasty(&backend).await;
+    let mut client = lockgate
+        .request("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    answer(&backend).await;
+    let head = client.head().await;
+    assert_eq!(client.body(&head).await, b"ok");
+    let started = Instant::now();
+    assert_eq!(client.end().await.how, How::Fin);
+    took(started, 1500);
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_is_a_408() {
+    let backend = Backend::listen().await;
+    let lockgate = hasty(&backend).await;
+    let mut client = lockgate
+        .request("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nhalf")
+        .await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    let started = Instant::now();
+    assert_eq!(client.head().await.status(), 408);
+    took(started, 600);
+}
+
+#[tokio::test]
+async fn whoever_does_not_take_an_answer_is_let_go() {
+    let backend = Backend::listen().await;
+    let lockgate = hasty(&backend).await;
+    let _stuck = lockgate
+        .request("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        .await;
+    let piece = vec![b'x'; 1 << 20];
+    // Until Lockgate, which cannot get rid of it, hangs up.
+    within("the end", async {
+        while server.try_send(&piece).await.is_some() {}
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_long_poll_outlives_every_deadline() {
+    let backend = Backend::listen().await;
+    let lockgate = hasty(&backend).await;
+    let mut client = lockgate
+        .request("GET /poll HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    // The wait itself is what is tested: longer than any of the limits.
+    tokio::time::sleep(Duration::from_millis(2000)).await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+        .await;
+    let head = client.head().await;
+    assert_eq!(client.body(&head).await, b"late");
+}
+
+async fn answer(backend: &Backend) {
+    let mut server: Wire = backend.accept().await;
+    server.head().await;
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .await;
+}
+
+/// Not before its time, and before the test's own patience ends.
+#[track_caller]
+fn took(started: Instant, millis: u64) {
+    let took = started.elapsed();
+    let due = Duration::from_millis(millis);
+    assert!(
+        took + Duration::from_millis(100) >= due,
+        "{took:?} instead of {due:?}"
+    );
+    assert!(took < DEADLINE / 2, "{took:?} instead of {due:?}");
+}
