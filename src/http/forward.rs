@@ -3,10 +3,10 @@
 use super::{
     Body, body,
     outbound::{self, Outbound},
-    reject::Refusal,
+    reject::{Refusal, blame},
     service::{Asked, Trail},
 };
-use crate::{gateway::Route, observe::Seldom, upstream::Backend};
+use crate::{gateway::Route, upstream::Backend};
 use ::http::{Extensions, Method, Request, Response, StatusCode, Uri, Version, uri::Scheme};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::{
@@ -20,7 +20,6 @@ use std::{
     },
     time::Duration,
 };
-use tracing::warn;
 
 /// The client for plain HTTP, with its pool of idle connections.
 #[derive(Debug)]
@@ -98,15 +97,7 @@ impl Plain {
                 ));
             }
             Err(error) => {
-                if let Some(suppressed) = FAILED.allow() {
-                    warn!(
-                        route = %route.name,
-                        backend = %lease.backend().name(),
-                        error = &error as &dyn std::error::Error,
-                        suppressed,
-                        "request to a backend failed"
-                    );
-                }
+                blame(route, &lease, &error, "request to a backend failed");
                 let (why, text) = match error.is_connect() {
                     true => ("dial", "the backend cannot be reached"),
                     false => ("broken", "the backend did not answer in HTTP"),
@@ -147,5 +138,3 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const POOL_IDLE: Duration = Duration::from_secs(4);
 /// Idle connections kept for each backend.
 const POOL_SIZE: usize = 32;
-/// A backend that is down fails as often as clients come.
-static FAILED: Seldom = Seldom::new();

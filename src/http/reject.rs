@@ -1,10 +1,12 @@
 //! Refusals: what a client is told when its request does not reach a backend, and whose fault that was.
 
 use super::Body;
+use crate::{gateway::Route, observe::Seldom, upstream::Lease};
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use std::borrow::Cow;
+use std::{borrow::Cow, error::Error};
+use tracing::warn;
 
 /// A request that is answered by us.
 #[derive(Debug)]
@@ -80,6 +82,14 @@ impl Refusal {
             headers.insert(name.clone(), value.clone());
         }
         response
+    }
+}
+
+/// Tells the operator that a backend failed: seldom, for a backend that is down fails as often as clients come.
+pub(super) fn blame(route: &Route, lease: &Lease, error: &(dyn Error + 'static), what: &str) {
+    static FAILED: Seldom = Seldom::new();
+    if let Some(suppressed) = FAILED.allow() {
+        warn!(route = %route.name, backend = %lease.backend().name(), error, suppressed, "{what}");
     }
 }
 

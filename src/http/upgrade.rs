@@ -7,13 +7,13 @@ use super::{
     body::held,
     outbound::Outbound,
     patience::{ClientStream, StreamParts},
-    reject::Refusal,
+    reject::{Refusal, blame},
     service::{Asked, Trail},
     shake::{Hands, HandshakeError, shake},
 };
 use crate::{
     gateway::Route,
-    observe::{Seldom, SessionEnd, SessionRecord},
+    observe::{SessionEnd, SessionRecord},
     proto::handshake::Offer,
     splice::{self, Legs, Outcome, Socket},
     upstream::Lease,
@@ -28,7 +28,6 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::server::TlsStream;
-use tracing::warn;
 
 /// A handshake that passed the gate and the guards.
 pub(super) struct Wish {
@@ -80,15 +79,7 @@ pub(super) async fn open(
             return Ok(response.map(|body| held(body, (asked.busy, lease, place))));
         }
         Err(error) => {
-            if let Some(suppressed) = FAILED.allow() {
-                warn!(
-                    route = %route.name,
-                    backend = %lease.backend().name(),
-                    error = &error as &dyn std::error::Error,
-                    suppressed,
-                    "handshake with a backend failed"
-                );
-            }
+            blame(route, &lease, &error, "handshake with a backend failed");
             return Err(error.refusal());
         }
     };
@@ -190,5 +181,3 @@ type ClientLeg = (Box<TlsStream<Socket>>, Box<dyn Any + Send + Sync>, Bytes);
 
 /// A client that has not taken some two hundred bytes by then will not take more.
 const CLIENT_TAKES_101: Duration = Duration::from_secs(10);
-/// A backend that is down fails as often as clients come.
-static FAILED: Seldom = Seldom::new();

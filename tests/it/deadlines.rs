@@ -67,7 +67,7 @@ async fn dripping_bytes_do_not_lengthen_a_head() {
             }
         }
     };
-    let ended = async { while matches!(reader.read_u8().await, Ok(_)) {} };
+    let ended = async { while reader.read_u8().await.is_ok() {} };
     within("the end", async {
         tokio::select! {
             () = drip => {}
