@@ -1,10 +1,11 @@
 //! Plain HTTP on a route: to the same backends, over pooled connections, streamed both ways without buffering.
 
 use super::{
-    Body, body,
+    Body,
+    asked::{Asked, Trail},
+    body,
     outbound::{self, Outbound},
     reject::{Refusal, blame},
-    service::{Asked, Trail},
 };
 use crate::{gateway::Route, upstream::Backend};
 use ::http::{Extensions, Method, Request, Response, StatusCode, Uri, Version, uri::Scheme};

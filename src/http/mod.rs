@@ -3,6 +3,7 @@
 //! What lives here: everything between a decrypted stream and a session. What does not: which route wins (`router`),
 //! who may pass (`guard`), where backends are (`upstream`), and what happens after the 101 (`splice`).
 
+mod asked;
 mod body;
 mod canonical;
 mod cleartext;

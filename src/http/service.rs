@@ -2,6 +2,7 @@
 
 use super::{
     Body, Context, Peer,
+    asked::{Asked, Trail},
     forward::Plea,
     gate::{self, Vetted},
     patience::Busy,
@@ -17,25 +18,8 @@ use crate::{
 };
 use ::http::{Request, Response, StatusCode, Version, request::Parts};
 use hyper::body::Incoming;
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 use tokio::time::Instant;
-
-/// What is known of a request when it is answered.
-pub(super) struct Asked {
-    pub(super) peer: Peer,
-    /// Who asks in the end: behind a trusted proxy the address that it names.
-    pub(super) client: IpAddr,
-    pub(super) started: Instant,
-    /// Held until the answer's body is through.
-    pub(super) busy: Busy,
-}
-
-/// Where a request was sent, for its record.
-#[derive(Default)]
-pub(super) struct Trail {
-    pub(super) route: Option<Arc<str>>,
-    pub(super) backend: Option<Arc<str>>,
-}
 
 /// Answers a request; never fails, for a refusal is an answer too.
 pub(super) async fn answer(

@@ -4,11 +4,11 @@
 
 use super::{
     Body, Context,
+    asked::{Asked, Trail},
     body::held,
     outbound::Outbound,
     patience::{ClientStream, StreamParts},
     reject::{Refusal, blame},
-    service::{Asked, Trail},
     shake::{Hands, HandshakeError, shake},
 };
 use crate::{

@@ -8,6 +8,7 @@ mod leg;
 mod outcome;
 mod pulse;
 mod pump;
+mod random;
 mod session;
 #[cfg(test)]
 mod tests;

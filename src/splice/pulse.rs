@@ -5,7 +5,7 @@
 //! answer), or, when the pipe towards the peer is full, the bytes in it. `timeout` later the peer is dead, unless the
 //! kernel took more of our bytes in between. While back-pressure keeps us from reading the leg, time stands still.
 
-use super::PingPolicy;
+use super::{PingPolicy, random::random};
 use crate::proto::frame::ControlFrame;
 use tokio::time::Instant;
 
@@ -81,7 +81,7 @@ impl Pulse {
     pub(super) fn ask(&mut self, now: Instant, mask: Option<[u8; 4]>) -> ControlFrame {
         self.question = Question::Asked(now);
         self.pings = self.pings.wrapping_add(1);
-        let tag = self.tag.get_or_insert_with(super::pump::random);
+        let tag = self.tag.get_or_insert_with(random);
         let mut payload = [0; 12];
         payload[..8].copy_from_slice(tag);
         payload[8..].copy_from_slice(&self.pings.to_be_bytes());

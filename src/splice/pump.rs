@@ -3,7 +3,10 @@
 //! It reads into a buffer that all sessions of a thread share and writes at once; only what the kernel would not take
 //! is kept, and until that is gone nothing more is read. So an idle session holds no buffer, and a stuck one at most one.
 
-use super::leg::{Leg, LegIo};
+use super::{
+    leg::{Leg, LegIo},
+    random::random,
+};
 use crate::proto::{
     frame::{ControlFrame, Opcode},
     track::{Bounds, FrameTracker, Reserved, Sender, Violation},
@@ -286,13 +289,6 @@ impl Pump {
         }
         false
     }
-}
-
-/// Unpredictable bytes, as a masking key must be (RFC 6455 §5.3).
-pub(super) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the kernel's random source answers once the system is up");
-    bytes
 }
 
 thread_local! {

@@ -1,0 +1,22 @@
+//! What is known of a request on its way, and what will be told of it.
+
+use super::{Peer, patience::Busy};
+use std::{net::IpAddr, sync::Arc};
+use tokio::time::Instant;
+
+/// What is known of a request when it is answered.
+pub(super) struct Asked {
+    pub(super) peer: Peer,
+    /// Who asks in the end: behind a trusted proxy the address that it names.
+    pub(super) client: IpAddr,
+    pub(super) started: Instant,
+    /// Held until the answer's body is through.
+    pub(super) busy: Busy,
+}
+
+/// Where a request was sent, for its record.
+#[derive(Default)]
+pub(super) struct Trail {
+    pub(super) route: Option<Arc<str>>,
+    pub(super) backend: Option<Arc<str>>,
+}
