@@ -7,6 +7,7 @@ mod config;
 mod deadlines;
 mod descriptors;
 mod ends;
+mod examples;
 mod handshake;
 mod interop;
 mod layering;

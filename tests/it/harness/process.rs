@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     rest: String,
     /// Flags instead of a file.
     flags: Option<Vec<String>>,
+    /// A whole file instead of lines.
+    file: Option<String>,
     environment: Vec<(String, String)>,
     /// As `ulimit -n`, soft and hard.
     descriptors: Option<u64>,
@@ -62,6 +64,13 @@ impl Lockgate {
     pub(crate) fn with_flags(flags: &[&str]) -> Setup {
         let mut setup = Setup::new();
         setup.flags = Some(flags.iter().map(ToString::to_string).collect());
+        setup
+    }
+
+    /// A whole configuration, as somebody wrote it; only its admin address is ours.
+    pub(crate) fn with_file(config: &str) -> Setup {
+        let mut setup = Setup::new();
+        setup.file = Some(config.to_owned());
         setup
     }
 
@@ -238,6 +247,7 @@ impl Setup {
             server: String::new(),
             rest: String::new(),
             flags: None,
+            file: None,
             environment: vec![],
             descriptors: None,
         }
@@ -286,8 +296,12 @@ impl Setup {
             ]);
         } else {
             let config = self.folder.path().join("config.toml");
-            std::fs::write(&config, self.config(&admin)).expect("the folder is writable");
+            let text = self.file.clone().unwrap_or_else(|| self.config(&admin));
+            std::fs::write(&config, text).expect("the folder is writable");
             command.arg("--config").arg(config);
+            if self.file.is_some() {
+                command.args(["--admin", &admin, "--log-format", "json"]);
+            }
         }
         let stderr =
             File::create(self.folder.path().join("stderr")).expect("the folder is writable");
