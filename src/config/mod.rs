@@ -8,6 +8,8 @@ mod problem;
 mod reference;
 mod schema;
 mod target;
+#[cfg(test)]
+mod tests;
 mod values;
 mod words;
 
