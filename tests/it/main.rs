@@ -11,6 +11,7 @@ mod examples;
 mod handshake;
 mod interop;
 mod layering;
+mod liars;
 mod memory;
 mod plain_http;
 mod proxied;
