@@ -86,6 +86,10 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
             kept.append(name, value.clone());
         }
     }
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // RFC 9112 §6.3: it overrides the length, and whoever passes the message on takes that out.
+        kept.remove(header::CONTENT_LENGTH);
+    }
     kept
 }
 

@@ -68,6 +68,19 @@ async fn a_body_that_ends_too_early_is_not_passed_off_as_whole() {
 }
 
 #[tokio::test]
+async fn of_two_lengths_the_coding_counts() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    let mut client = lockgate.request(GET).await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    server.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\n\r\n").await;
+    let head = client.head().await;
+    assert_eq!(head.get("content-length"), None, "{head:?}");
+    assert_eq!(client.body(&head).await, b"whole");
+}
+
+#[tokio::test]
 async fn what_follows_an_answer_is_nobodys() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
