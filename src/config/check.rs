@@ -3,14 +3,15 @@
 mod found;
 mod route;
 
-use super::{AdminAddress, Config, Legs, Period, Problem, ProxyProtocol, Session};
+use super::{AdminAddress, Config, Legs, Period, Problem, ProxyProtocol, Session, document::Keys};
 use found::Found;
 use std::{collections::HashMap, net::SocketAddr};
 
 /// Everything that is wrong with the whole. `broken`: parts could not be read, so what is missing is not told.
-pub(super) fn check(config: &Config, broken: bool) -> Vec<Problem> {
+pub(super) fn check(config: &Config, keys: &Keys, broken: bool) -> Vec<Problem> {
     let mut found = Found {
         config,
+        keys,
         broken,
         problems: Vec::new(),
     };

@@ -9,18 +9,21 @@ use super::{
     words,
 };
 use serde::Deserialize;
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 use toml::{
     Spanned,
     de::{DeTable, DeValue, Deserializer},
 };
 
-/// What `text` says, and what is wrong with it. With a fault in the syntax nothing is known of the rest.
+/// Where the keys of each table stand: by the table's place and the key.
+pub(super) type Keys = HashMap<(Location, String), Location>;
+
+/// What `text` says, where its keys stand, and what is wrong with it. With a fault in the syntax nothing is known of the rest.
 pub(super) fn deserialize(
     source: usize,
     text: &str,
     environment: Environment<'_>,
-) -> (File, Vec<Problem>) {
+) -> (File, Keys, Vec<Problem>) {
     let (mut document, errors) = DeTable::parse_recoverable(text);
     let place = |span: Range<usize>| Location {
         source,
@@ -35,10 +38,15 @@ pub(super) fn deserialize(
         };
         return (
             File::default(),
+            Keys::new(),
             errors.iter().take(MOST).map(problem).collect(),
         );
     }
-    let mut problems = Vec::new();
+    let mut keys = Keys::new();
+    note_keys(document.span(), document.get_ref(), &place, &mut keys);
+    let mut problems: Vec<Problem> = Vec::new();
+    // Keys that were taken out, and the tables they stood in: nobody needs to hear that they are missing.
+    let mut removed = Vec::new();
     fill_in(document.get_mut(), environment, &mut |span, bad| {
         problems.push(Problem {
             at: Some(place(span)),
@@ -51,26 +59,75 @@ pub(super) fn deserialize(
             File::deserialize(Deserializer::from(document.clone()))
         });
         let error = match read {
-            Ok(file) => return (file, problems),
+            Ok(file) => return (file, keys, problems),
             Err(error) => error,
         };
-        let (message, hint) = words::explain(error.message());
-        problems.push(Problem {
-            at: error.span().map(place),
-            message,
-            hint: Some(hint),
-        });
-        let removed = error.span().is_some_and(|span| {
-            remove(document.get_mut(), &|at| *at == span)
-                || remove(document.get_mut(), &|at| {
-                    at.start <= span.start && span.end <= at.end
-                })
-        });
-        if !removed {
+        let Some(span) = error.span() else {
+            problems.push(problem(None, error.message()));
+            break;
+        };
+        let at = Some(place(span.clone()));
+        let is_told = problems.iter().any(|problem| problem.at == at)
+            || words::missing(error.message()).is_some_and(|key| {
+                removed
+                    .iter()
+                    .any(|(table, removed)| *table == span && removed == key)
+            });
+        if !is_told {
+            problems.push(problem(at, error.message()));
+        }
+        let whole = document.span();
+        let is_out = remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
+            || remove(
+                &whole,
+                document.get_mut(),
+                &|at| at.start <= span.start && span.end <= at.end,
+                &mut removed,
+            );
+        if !is_out {
             break;
         }
     }
-    (File::default(), problems)
+    (File::default(), keys, problems)
+}
+
+fn problem(at: Option<Location>, error: &str) -> Problem {
+    let (message, hint) = words::explain(error);
+    Problem {
+        at,
+        message,
+        hint: Some(hint),
+    }
+}
+
+/// Notes where the keys of `table`, which stands at `span`, and of all tables in it stand.
+fn note_keys(
+    span: Range<usize>,
+    table: &DeTable<'_>,
+    place: &impl Fn(Range<usize>) -> Location,
+    keys: &mut Keys,
+) {
+    for (key, value) in table {
+        let name = key.get_ref().to_string();
+        keys.insert((place(span.clone()), name), place(key.span()));
+        note_keys_of(value, place, keys);
+    }
+}
+
+fn note_keys_of(
+    value: &Spanned<DeValue<'_>>,
+    place: &impl Fn(Range<usize>) -> Location,
+    keys: &mut Keys,
+) {
+    match value.get_ref() {
+        DeValue::Table(table) => note_keys(value.span(), table, place, keys),
+        DeValue::Array(values) => {
+            for value in values.iter() {
+                note_keys_of(value, place, keys);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Replaces what strings take from the environment; what cannot be is told, and left as it is.
@@ -104,10 +161,15 @@ fn fill_in_value(
     }
 }
 
-/// Takes out the deepest key or value whose place satisfies `is_it`.
-fn remove(table: &mut DeTable<'_>, is_it: &dyn Fn(&Range<usize>) -> bool) -> bool {
+/// Takes out the deepest key or value whose place satisfies `is_it`. Notes keys in `removed`, with their table's place.
+fn remove(
+    span: &Range<usize>,
+    table: &mut DeTable<'_>,
+    is_it: &dyn Fn(&Range<usize>) -> bool,
+    removed: &mut Vec<(Range<usize>, String)>,
+) -> bool {
     for (_, value) in table.iter_mut() {
-        if remove_inside(value.get_mut(), is_it) {
+        if remove_inside(value, is_it, removed) {
             return true;
         }
     }
@@ -117,16 +179,22 @@ fn remove(table: &mut DeTable<'_>, is_it: &dyn Fn(&Range<usize>) -> bool) -> boo
     let Some(key) = found.map(|(key, _)| key.clone()) else {
         return false;
     };
+    removed.push((span.clone(), key.get_ref().to_string()));
     table.remove(&key).is_some()
 }
 
-fn remove_inside(value: &mut DeValue<'_>, is_it: &dyn Fn(&Range<usize>) -> bool) -> bool {
-    match value {
-        DeValue::Table(table) => remove(table, is_it),
+fn remove_inside(
+    value: &mut Spanned<DeValue<'_>>,
+    is_it: &dyn Fn(&Range<usize>) -> bool,
+    removed: &mut Vec<(Range<usize>, String)>,
+) -> bool {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::Table(table) => remove(&span, table, is_it, removed),
         DeValue::Array(values) => {
             if values
                 .iter_mut()
-                .any(|value| remove_inside(value.get_mut(), is_it))
+                .any(|value| remove_inside(value, is_it, removed))
             {
                 return true;
             }

@@ -1,8 +1,11 @@
 //! From files to a [`Config`]: read, parse, include, merge, check. Whatever is wrong is found at once.
 
 use super::{
-    Config, Located, Location, Problem, Problems, Source, Tls, check::check, document::deserialize,
-    environment::Environment, schema::File,
+    Access, Config, Located, Location, Problem, Problems, Source, Tls,
+    check::check,
+    document::{Keys, deserialize},
+    environment::Environment,
+    schema::File,
 };
 use std::{
     collections::HashSet,
@@ -26,6 +29,7 @@ impl Config {
             environment,
             sources: Vec::new(),
             files: Vec::new(),
+            keys: Keys::new(),
             seen: HashSet::new(),
             problems: Vec::new(),
         };
@@ -39,6 +43,7 @@ struct Loader<'a> {
     sources: Vec<Source>,
     /// What each source says; in the order in which they were named.
     files: Vec<(usize, File)>,
+    keys: Keys,
     /// By canonical path: who includes himself, over however many corners, would never end.
     seen: HashSet<PathBuf>,
     problems: Vec<Problem>,
@@ -123,8 +128,9 @@ impl Loader<'_> {
                 hint,
             });
         }
-        let (mut file, problems) =
+        let (mut file, keys, problems) =
             deserialize(source, &self.sources[source].text, self.environment);
+        self.keys.extend(keys);
         self.problems.extend(problems);
         let includes = std::mem::take(&mut file.include);
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -135,6 +141,11 @@ impl Loader<'_> {
         {
             certificate.value.cert = folder.join(&certificate.value.cert);
             certificate.value.key = folder.join(&certificate.value.key);
+        }
+        if let Some(server) = &mut file.server
+            && let Access::File(path) = &mut server.value.access
+        {
+            *path = folder.join(&*path);
         }
         self.files.push((source, file));
         for include in includes {
@@ -151,9 +162,15 @@ impl Loader<'_> {
         let pattern =
             Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(&include.value);
         match glob::glob(&pattern.to_string_lossy()) {
-            Ok(matches) => matches
-                .flatten()
-                .for_each(|path| self.read(&path, include.at)),
+            Ok(matches) => {
+                for path in matches.flatten() {
+                    // A pattern may well match the file that it stands in.
+                    let canonical = fs::canonicalize(&path);
+                    if !canonical.is_ok_and(|canonical| self.seen.contains(&canonical)) {
+                        self.read(&path, include.at);
+                    }
+                }
+            }
             Err(error) => self.problems.push(Problem {
                 at: include.at,
                 message: format!("`{}` is not a pattern: {error}", include.value),
@@ -217,7 +234,10 @@ impl Loader<'_> {
         };
         // What is missing may be missing because it could not be read.
         let broken = !self.problems.is_empty();
-        self.problems.extend(check(&config, broken));
+        let mut misfits = check(&config, &self.keys, broken);
+        // A value that could not be read is told already.
+        misfits.retain(|misfit| !self.problems.iter().any(|told| told.at == misfit.at));
+        self.problems.extend(misfits);
         match self.problems.is_empty() {
             true => Ok(config),
             false => Err(Problems::new(self.sources.into(), self.problems)),

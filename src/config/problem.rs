@@ -16,7 +16,7 @@ pub struct Source {
 }
 
 /// Bytes `start..end` of the `source`-th file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Location {
     /// Index into the sources.
     pub source: usize,
@@ -133,10 +133,23 @@ impl Problems {
             problem.at = problem.at.or(whole);
         }
         list.sort_by_key(|problem| problem.at.map(|at| (at.source, at.start)));
+        if list.len() > MOST {
+            let more = list.len() - MOST;
+            list.truncate(MOST);
+            list.push(Problem {
+                at: list.last().and_then(|last| last.at),
+                message: format!("and {more} more problems"),
+                hint: Some("mend these first".to_owned()),
+            });
+        }
+        for problem in &mut list {
+            problem.message = one_line(&problem.message);
+            problem.hint = problem.hint.as_deref().map(one_line);
+        }
         Problems { sources, list }
     }
 
-    /// A JSON array of `{file, line, column, message, hint}`; file, line and column are `null` for what has no place.
+    /// A JSON array of `{file, line, column, message, hint, severity}`; file, line and column are `null` for what has no place.
     /// Lines and columns (in characters) begin with 1.
     pub fn json(&self) -> String {
         let problem = |problem: &Problem| {
@@ -149,7 +162,7 @@ impl Problems {
                 ),
                 None => (None, None, None),
             };
-            json!({ "file": file, "line": line, "column": column, "message": problem.message, "hint": problem.hint })
+            json!({ "file": file, "line": line, "column": column, "message": problem.message, "hint": problem.hint, "severity": "error" })
         };
         let list: Vec<_> = self.list.iter().map(problem).collect();
         format!("{:#}", serde_json::Value::Array(list))
@@ -182,11 +195,10 @@ impl fmt::Display for Problems {
             let place = problem.at.and_then(|at| Some((at, self.place(at)?.0)));
             let mut group = match place {
                 Some((at, source)) => {
-                    let end = at.end.clamp(at.start, source.text.len());
                     let path = source.path.display().to_string();
-                    let mark =
-                        AnnotationKind::Primary.span(first_line(&source.text, at.start, end));
-                    title.element(Snippet::source(&source.text).path(path).annotation(mark))
+                    let (number, line, marked) = line(&source.text, at);
+                    let snippet = Snippet::source(line).line_start(number).path(path);
+                    title.element(snippet.annotation(AnnotationKind::Primary.span(marked)))
                 }
                 None => Group::with_title(title),
             };
@@ -201,9 +213,35 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A whole table is marked by its first line: what is wrong with it is said in words.
-fn first_line(text: &str, start: usize, end: usize) -> std::ops::Range<usize> {
-    let marked = text.get(start..end).unwrap_or_default();
-    let length = marked.find(['\n', '\r']).unwrap_or(marked.len());
-    start..start + length
+/// The number and the text of the line where `at` begins, and what of it is marked. Only this line is given to the
+/// renderer, which would go through the whole file for each problem.
+fn line(text: &str, at: Location) -> (usize, &str, std::ops::Range<usize>) {
+    let (before, behind) = text.split_at_checked(at.start).unwrap_or((text, ""));
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let length = behind.find(['\n', '\r']).unwrap_or(behind.len());
+    let line = text.get(start..before.len() + length).unwrap_or_default();
+    let from = before.len() - start;
+    let to = from + at.end.saturating_sub(at.start).min(length);
+    (before.matches('\n').count() + 1, line, from..to)
 }
+
+/// What a file says is quoted in messages: on one line, and not all of a novel.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for (index, c) in text.chars().enumerate() {
+        match c {
+            _ if index == LONGEST => {
+                line.push('…');
+                break;
+            }
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+/// More problems than that are not read by anybody.
+const MOST: usize = 100;
+/// Characters of a message: ten lines.
+const LONGEST: usize = 800;

@@ -44,6 +44,81 @@ fn a_place_is_counted_in_characters() {
     }
 }
 
+/// What is wrong is told once, where it stands.
+#[test]
+fn one_fault_is_one_problem_at_its_place() {
+    for (text, place) in [
+        ("[[routes]]\nhosts = \"a\"\nto = \"ws://a\"\n", (2, 9)),
+        ("[pools.a]\nbackends = \"ws://a\"\n", (2, 12)),
+        (
+            "[tls]\ncertificates = [{ cert = \"a\", key = 5 }]\n",
+            (2, 37),
+        ),
+        ("[[routes]]\nhosts = [\"${A}\"]\nto = \"ws://a\"\n", (2, 10)),
+        (
+            "[[routes]]\nname = \"${A}\"\nhosts = [\"a\"]\nto = \"ws://a\"\n",
+            (2, 8),
+        ),
+        (
+            "[session]\nclose_timeout = \"0s\"\n[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nsession = { max_frame = \"1B\" }\n",
+            (2, 1),
+        ),
+        (
+            "routes = [\n { name = \"a\", hosts = [], to = \"ws://a\" },\n { name = \"b\",\nhosts = [\"b\"], to = \"ws://b\" } ]\n",
+            (2, 16),
+        ),
+        (
+            "[limits]\n# idle = \n\"idle\" = \"0s\"\n[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\n",
+            (3, 1),
+        ),
+        (
+            "[session.ping]\ninterval = \"0s\"\n[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\n",
+            (1, 10),
+        ),
+    ] {
+        let json = load(text.as_bytes()).unwrap_err().json();
+        let problems: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+        let places: Vec<_> = problems
+            .iter()
+            .map(|problem| (problem["line"].as_u64(), problem["column"].as_u64()))
+            .collect();
+        assert_eq!(places, [(Some(place.0), Some(place.1))], "{text}\n{json}");
+    }
+}
+
+#[test]
+fn ten_thousand_problems_are_told_in_short() {
+    let text: String = (0..10_000)
+        .map(|n| {
+            format!("[[routes]]\nname = \"r{n}\"\nhosts = [\"a\"]\nto = \"ws://a\"\nallow = []\n")
+        })
+        .collect();
+    let problems = load(text.as_bytes()).unwrap_err();
+    assert_eq!(problems.list.len(), 101);
+    assert_eq!(problems.list[100].message, "and 9900 more problems");
+}
+
+#[test]
+fn a_quoted_value_cannot_fill_the_screen() {
+    let text = format!("[server]\nhttps = [\"\\u001b{}\"]\n", "x".repeat(1 << 20));
+    let shown = load(text.as_bytes()).unwrap_err().to_string();
+    assert!(
+        shown.len() < 2000 && !shown.contains('\u{1b}'),
+        "{shown:.200}"
+    );
+}
+
+#[test]
+fn the_access_file_is_relative_to_the_file_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lockgate.toml");
+    let text = "server.access = \"a.log\"\n[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\n";
+    fs::write(&file, text).unwrap();
+    let config = Config::load_in(&file, &|_| None).unwrap();
+    let beside = folder.path().join("a.log");
+    assert_eq!(config.server.access, super::Access::File(beside));
+}
+
 proptest! {
     #[test]
     fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {

@@ -27,7 +27,12 @@ pub(super) fn explain(error: &str) -> (String, String) {
             let (found, expected) = error
                 .split_once(", expected ")
                 .unwrap_or((error, "something else"));
-            let found = found.split_once(": ").map_or(found, |(_, found)| found);
+            let found = match found.split_once(": ").map_or(found, |(_, found)| found) {
+                // toml hands a date over as a map.
+                "map" => "a table or a date",
+                "sequence" => "a list",
+                found => found,
+            };
             (
                 format!("{found} cannot stand here"),
                 format!("write {}", kind(expected)),
@@ -38,6 +43,11 @@ pub(super) fn explain(error: &str) -> (String, String) {
             "`lockgate schema --markdown` shows every key and what it takes".to_owned(),
         ),
     }
+}
+
+/// The key that `error` misses, if that is what it says.
+pub(super) fn missing(error: &str) -> Option<&str> {
+    error.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
 /// "did you mean", or all there is.

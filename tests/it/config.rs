@@ -121,7 +121,7 @@ async fn includes_are_read_in_order_and_sections_stand_once() {
         |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("writable");
     write(
         "lockgate.toml",
-        "include = [\"conf.d/*.toml\", \"none/*.toml\"]\n[tls]\ndev_ca = true\n",
+        "include = [\"conf.d/*.toml\", \"none/*.toml\", \"*.toml\"]\n[tls]\ndev_ca = true\n",
     );
     write(
         "conf.d/a.toml",
@@ -735,6 +735,30 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "4:1",
         "no message",
         "64MiB",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nstrip_prefix = \"/ws\"\npath = \"/api/*\"\n",
+        "4:1",
+        "no path that `/api/*` matches",
+        "/ws/*",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nheaders = { x-a = \"1\", X-A = \"2\" }\n",
+        "4:1",
+        "named twice",
+        "one of them",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a,b:1\"]\n",
+        "2:13",
+        "the host is wrong",
+        "ws://127.0.0.1:8765",
+    ),
+    (
+        "[pools.a]\nbackends = [\"unix:/run/a.sock\"]\n",
+        "2:13",
+        "`unix:` is not supported",
+        "127.0.0.1",
     ),
     // The environment, includes, certificates.
     (

@@ -1,10 +1,11 @@
 //! What was found so far, and where a key stands.
 
-use super::super::{Config, Location, Problem};
+use super::super::{Config, Location, Problem, document::Keys};
 
 /// The problems found, and what they are found in.
 pub(super) struct Found<'a> {
     pub(super) config: &'a Config,
+    pub(super) keys: &'a Keys,
     /// Parts of the files could not be read.
     pub(super) broken: bool,
     pub(super) problems: Vec<Problem>,
@@ -43,35 +44,9 @@ impl Found<'_> {
         self.in_table(self.config.sections.get(section).copied(), key)
     }
 
-    /// The line of `key` in the table that begins at `table`, or else that table's own.
+    /// Where `key` stands in the table at `table`; that table's own place if it is not written there.
     pub(super) fn in_table(&self, table: Option<Location>, key: &str) -> Option<Location> {
         let table = table?;
-        let text = self
-            .config
-            .sources
-            .get(table.source)?
-            .text
-            .get(table.start..)?;
-        let mut start = table.start;
-        for (index, line) in text.split_inclusive('\n').enumerate() {
-            let entry = line.trim_start();
-            if entry
-                .strip_prefix(key)
-                .is_some_and(|rest| rest.trim_start().starts_with(['=', '.']))
-            {
-                let start = start + line.len() - entry.len();
-                return Some(Location {
-                    source: table.source,
-                    start,
-                    end: start + entry.trim_end().len(),
-                });
-            }
-            // The next table begins.
-            if index > 0 && entry.starts_with('[') {
-                break;
-            }
-            start += line.len();
-        }
-        Some(table)
+        Some(*self.keys.get(&(table, key.to_owned())).unwrap_or(&table))
     }
 }

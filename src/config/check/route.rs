@@ -1,7 +1,7 @@
 //! Routes: their names, their targets, their conditions.
 
 use super::{
-    super::{HostPattern, Location, Route, schema::UNNAMED, words::suggest},
+    super::{HostPattern, Location, PathPattern, Route, Session, schema::UNNAMED, words::suggest},
     Found, session,
 };
 use std::collections::HashSet;
@@ -80,14 +80,22 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut Found<'_>) 
             );
         }
     }
-    if let Some(prefix) = &route.strip_prefix
-        && (!prefix.starts_with('/') || prefix.contains(['?', '#', '*']))
-    {
-        let message = format!("`{prefix}` is not the beginning of a path");
-        found.add(
+    let mut names = HashSet::new();
+    for header in route.headers.keys() {
+        if !names.insert(header.to_ascii_lowercase()) {
+            found.add(
+                found.in_table(at, "headers"),
+                format!("`{header}` is named twice: headers are alike in any case"),
+                "keep one of them",
+            );
+        }
+    }
+    if let Some(prefix) = &route.strip_prefix {
+        strip_prefix(
+            prefix,
+            &route.path,
             found.in_table(at, "strip_prefix"),
-            message,
-            "write it as strip_prefix = \"/ws\"",
+            found,
         );
     }
     if route.allow.is_empty() {
@@ -109,13 +117,51 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut Found<'_>) 
     let defaults = &found.config.session;
     let own = defaults.with(&route.session);
     if own != *defaults {
+        // What is inherited is told where it stands; whether pings are sent is known only of both together.
+        let mut changed = Session::default().with(&route.session);
+        if own.ping != defaults.ping {
+            changed.ping = own.ping;
+        }
         session(
             &format!("routes.{name}.session"),
-            &own,
+            &changed,
             &|found, _| found.in_table(at, "session"),
             found,
         );
     }
+}
+
+/// Some request that the route takes must begin with it, or it would never be taken off.
+fn strip_prefix(prefix: &str, path: &PathPattern, at: Option<Location>, found: &mut Found<'_>) {
+    let is_plain = prefix
+        .chars()
+        .all(|c| c.is_ascii_graphic() && !"?#*\\".contains(c));
+    let bare = prefix.trim_end_matches('/');
+    if !prefix.starts_with('/') || bare.is_empty() || !is_plain {
+        return found.add(
+            at,
+            format!("`{prefix}` is not the beginning of a path"),
+            "write it as strip_prefix = \"/ws\"",
+        );
+    }
+    let fits = match path {
+        PathPattern::Exact(path) => begins(path, bare),
+        PathPattern::Prefix(path) => begins(path, bare) || begins(bare, path),
+        PathPattern::Regex(_) => true,
+    };
+    if !fits {
+        found.add(
+            at,
+            format!("no path that `{path}` matches begins with `{prefix}`"),
+            format!("write path = \"{bare}/*\", or leave strip_prefix out"),
+        );
+    }
+}
+
+/// Whether `path` begins with `prefix`, by whole segments.
+fn begins(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Exactly one of `pool` and `to`, and the pool must be there.

@@ -1,6 +1,9 @@
 //! Where to listen, where to connect, who is trusted.
 
-use super::text::{BadValue, text_value};
+use super::{
+    pattern::HostPattern,
+    text::{BadValue, text_value},
+};
 use std::{
     fmt,
     net::{Ipv6Addr, SocketAddr},
@@ -76,10 +79,19 @@ impl FromStr for BackendAddress {
                 "write it as \"ws://127.0.0.1:8765\"",
             )
         };
+        if text.starts_with("unix:") {
+            return Err(BadValue::new(
+                "`unix:` is not supported for backends",
+                "ws:// and http:// are: let the backend listen on 127.0.0.1",
+            ));
+        }
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(bad("it does not begin with ws://"));
         };
-        if !matches!(scheme, "ws" | "http") {
+        if !["ws", "http"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known))
+        {
             return Err(BadValue::new(
                 format!("`{scheme}://` is not supported for backends"),
                 "ws:// and http:// are: Lockgate ends the TLS, the backend listens without it",
@@ -111,7 +123,12 @@ impl FromStr for BackendAddress {
                 .filter(|port| *port > 0)
                 .ok_or_else(|| bad("the port is not 1 to 65535"))?,
         };
-        if name.is_empty() || (host != name && name.parse::<Ipv6Addr>().is_err()) {
+        let is_host = match host == name {
+            // What no client could ask for, no resolver could find.
+            true => matches!(host.parse(), Ok(HostPattern::Exact(_))),
+            false => name.parse::<Ipv6Addr>().is_ok(),
+        };
+        if !is_host {
             return Err(bad("the host is wrong"));
         }
         Ok(BackendAddress {
