@@ -40,10 +40,12 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} ({key}): {hint}")]
+    #[error("cannot listen on {address} ({key}, or {flag}): {hint}")]
     Bind {
         /// The key that names it.
         key: &'static str,
+        /// The flag that does.
+        flag: &'static str,
         /// The address.
         address: String,
         /// What to do about it.
@@ -269,8 +271,14 @@ fn failed(key: &'static str, address: String, source: io::Error) -> StartError {
         io::ErrorKind::AddrNotAvailable => "this machine has no such address",
         _ => "the system refused",
     };
+    let flag = match key {
+        "server.admin" => "--admin",
+        "server.https" => "--listen",
+        _ => "--config",
+    };
     StartError::Bind {
         key,
+        flag,
         address,
         hint,
         source,

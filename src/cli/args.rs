@@ -1,10 +1,11 @@
-//! The command line. Every flag of `run` also reads an environment variable: the sidecar's way.
+//! The command line. Every flag of `run` also reads an environment variable: the sidecar's way. An empty one counts as
+//! unset, for that is how compose files and manifests leave one out.
 
 use crate::config::{
     AdminAddress, BackendAddress, HostPattern, ListenAddress, LogFormat, LogLevel, OriginPattern,
 };
-use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use std::{env, path::PathBuf};
 
 /// A TLS-terminating reverse proxy made for WebSockets.
 ///
@@ -50,10 +51,15 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG", required_unless_present = "to", conflicts_with_all = ["to", "host", "listen", "origin"])]
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG", conflicts_with_all = ["to", "host", "listen", "origin"])]
     pub(super) config: Option<PathBuf>,
     /// Without a file: the server to stand in front of, such as ws://127.0.0.1:8765.
-    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_TO")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKGATE_TO",
+        required_unless_present = "config"
+    )]
     pub(super) to: Option<BackendAddress>,
     /// The name that clients use; any, if none is given. May be repeated.
     #[arg(
@@ -130,6 +136,47 @@ pub(super) struct Data {
 pub(super) enum CertCommand {
     /// Print the file of the CA's certificate; it is made if there is none yet.
     Ca(Data),
-    /// Make this machine trust the CA, or say how.
+    /// Make this machine trust the CA where that can be done from here (as root on Debian, Fedora and their kin, at once
+    /// and for everybody); elsewhere say how. It tells how to undo it.
     Trust(Data),
+}
+
+// === impl Arguments ===
+
+impl Arguments {
+    /// Reads the command line and the environment.
+    pub(super) fn read() -> Result<Arguments, clap::Error> {
+        let command = without_empty_variables(Arguments::command());
+        let matches = command.try_get_matches();
+        let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
+        arguments.inspect_err(|error| {
+            // It names flags that nobody may have written.
+            if error.kind() == ErrorKind::ArgumentConflict {
+                for name in set_variables() {
+                    eprintln!("note: {name} is set in the environment and counts as its flag");
+                }
+            }
+        })
+    }
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        let value = arg.get_env().and_then(env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| match is_empty(&arg) {
+            true => arg.env(None),
+            false => arg,
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
+fn set_variables() -> impl Iterator<Item = String> {
+    let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let name = name.into_string().ok()?;
+        (name.starts_with("LOCKGATE_") && !value.is_empty()).then_some(name)
+    };
+    env::vars_os().filter_map(ours)
 }

@@ -1,8 +1,11 @@
 //! `lockgate cert`: the development CA.
 
 use super::{args::Data, say};
-use crate::tls::{self, DevCa, TrustError};
-use std::{path::Path, process::ExitCode};
+use crate::tls::{self, DevCa, DevCaError, TrustError};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Prints where the CA's certificate is.
 pub(super) fn ca(data: &Data) -> anyhow::Result<ExitCode> {
@@ -21,11 +24,16 @@ pub(super) fn trust(data: &Data) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// As [`open`], but nothing is written.
+pub(super) fn peek(data: Option<&Path>) -> anyhow::Result<DevCa> {
+    Ok(DevCa::peek(&folder(data)?)?)
+}
+
 /// The CA in `data`, or in the user's data folder; made if there is none yet.
 pub(super) fn open(data: Option<&Path>) -> anyhow::Result<DevCa> {
-    let folder = match data {
-        Some(folder) => folder.to_owned(),
-        None => DevCa::default_folder()?,
-    };
-    Ok(DevCa::open(&folder)?)
+    Ok(DevCa::open(&folder(data)?)?)
+}
+
+fn folder(data: Option<&Path>) -> Result<PathBuf, DevCaError> {
+    data.map_or_else(DevCa::default_folder, |folder| Ok(folder.to_owned()))
 }

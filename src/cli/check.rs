@@ -11,7 +11,7 @@ pub(super) fn check(arguments: &Check) -> anyhow::Result<ExitCode> {
             let dev = config
                 .tls
                 .dev_ca
-                .then(|| cert::open(arguments.data.data.as_deref()))
+                .then(|| cert::peek(arguments.data.data.as_deref()))
                 .transpose()?;
             Gateway::build(&config, dev.as_ref())
         }

@@ -7,7 +7,6 @@ mod check;
 mod run;
 
 use args::{Arguments, CertCommand, Command};
-use clap::Parser;
 use std::{
     fmt::Display,
     io::{self, Write},
@@ -17,7 +16,7 @@ use std::{
 /// Parses the arguments, runs the command, and says how it ended: 0 clean, 1 nothing was started, 64 a wrong
 /// configuration or command line (`EX_USAGE` of sysexits.h).
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are errors to clap, but not to the one who asked for them.

@@ -50,7 +50,9 @@ pub(super) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
     });
     // Whatever still runs (a name being looked up) is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    drained?;
+    if !drained?.clean {
+        tracing::warn!("stopped before every session had ended: the rest was cut");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

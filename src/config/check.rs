@@ -5,7 +5,7 @@ mod route;
 
 use super::{AdminAddress, Config, Legs, Period, Problem, ProxyProtocol, Session, document::Keys};
 use found::Found;
-use std::{collections::HashMap, net::SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 /// Everything that is wrong with the whole. `broken`: parts could not be read, so what is missing is not told.
 pub(super) fn check(config: &Config, keys: &Keys, broken: bool) -> Vec<Problem> {
@@ -72,18 +72,16 @@ fn listeners(found: &mut Found<'_>) {
         .metrics
         .as_ref()
         .map(|metrics| ("server.metrics", metrics.value, metrics.at));
-    let mut taken: HashMap<SocketAddr, &str> = HashMap::new();
+    let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
     for (key, address, at) in https.chain(http).chain(admin).chain(metrics) {
-        // Port 0 is another one each time.
-        if address.port() != 0
-            && let Some(other) = taken.insert(address, key)
-        {
-            found.add(
-                at,
-                format!("{address} is taken by {other} already"),
-                "give each listener an address of its own",
-            );
+        if let Some((other, its)) = taken.iter().find(|(_, other)| overlap(*other, address)) {
+            let taken = match *its == address {
+                true => format!("{address} is taken by {other} already"),
+                false => format!("{address} is taken by {other}, {its}, already"),
+            };
+            found.add(at, taken, "give each listener an address of its own");
         }
+        taken.push((key, address));
     }
     if server.proxy_protocol == ProxyProtocol::Require && server.trusted_proxies.is_empty() {
         found.add(
@@ -92,6 +90,16 @@ fn listeners(found: &mut Found<'_>) {
             "name the load balancer's addresses in server.trusted_proxies",
         );
     }
+}
+
+/// Whether the kernel would refuse the second. Port 0 is another one each time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: IpAddr, narrow: IpAddr| {
+        wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()) || wide == narrow
+    };
+    one.port() == other.port()
+        && one.port() != 0
+        && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
 }
 
 fn limits(found: &mut Found<'_>) {

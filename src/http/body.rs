@@ -1,4 +1,4 @@
-//! Bodies on their way through: what they hold until they are through, and how long they may stand still.
+//! Bodies on their way through: how long they may stand still, and what is held until they are through.
 
 use super::Body;
 use bytes::Bytes;
@@ -15,74 +15,61 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Passes `body` on; `guard` is dropped when it is through or given up.
-pub(super) fn held<G: Send + 'static>(body: Incoming, guard: G) -> Body {
-    Held {
-        body,
-        _guard: guard,
-    }
-    .map_err(Into::into)
-    .boxed_unsync()
+/// Passes a request's body on, and ends it with an error when no byte has come for `idle`; `seen` tells of both.
+pub(super) fn asked(body: Incoming, idle: Duration, seen: Arc<Seen>) -> Body {
+    patient(body, idle, seen, ())
 }
 
-/// Passes `body` on, and ends it with an error when no byte has come for `idle`; `late` then says so.
-pub(super) fn patient(body: Incoming, idle: Duration, late: Arc<AtomicBool>) -> Body {
+/// Passes an answer's body on, and tears it when no byte has come for `idle`. `guard` is dropped when it is through or
+/// given up.
+pub(super) fn answered<G: Send + 'static>(body: Incoming, idle: Duration, guard: G) -> Body {
+    patient(body, idle, Arc::default(), guard)
+}
+
+fn patient<G: Send + 'static>(body: Incoming, idle: Duration, seen: Arc<Seen>, guard: G) -> Body {
     if body.is_end_stream() {
         return body.map_err(Into::into).boxed_unsync();
     }
     Patient {
         body,
         idle,
-        late,
+        seen,
         timer: Box::pin(sleep(idle)),
+        waiting: true,
+        _guard: guard,
     }
     .boxed_unsync()
 }
 
-struct Held<G> {
-    body: Incoming,
-    _guard: G,
+/// What became of a body so far.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// A piece of it has passed; whoever looks takes the mark away.
+    pub(super) moved: AtomicBool,
+    /// It was ended because nothing came for too long.
+    pub(super) late: AtomicBool,
 }
 
-struct Patient {
+struct Patient<G> {
     body: Incoming,
     idle: Duration,
-    late: Arc<AtomicBool>,
+    seen: Arc<Seen>,
     timer: Pin<Box<Sleep>>,
+    /// The timer runs: somebody asked for a piece and got none. Between pieces it is the reader who takes his time.
+    waiting: bool,
+    _guard: G,
 }
 
 /// A body stood still for too long.
 #[derive(Debug, thiserror::Error)]
-#[error("no byte of the body came in time (limits.body_idle)")]
+#[error("no byte of the body came in time (limits.body_idle, limits.answer_idle)")]
 struct Late;
-
-// === impl Held ===
-
-impl<G> Unpin for Held<G> {}
-
-impl<G: Send> HttpBody for Held<G> {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
 
 // === impl Patient ===
 
-impl HttpBody for Patient {
+impl<G> Unpin for Patient<G> {}
+
+impl<G: Send> HttpBody for Patient<G> {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -91,12 +78,17 @@ impl HttpBody for Patient {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            let deadline = Instant::now() + self.idle;
-            self.timer.as_mut().reset(deadline);
+            self.waiting = false;
+            self.seen.moved.store(true, Ordering::Relaxed);
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
+        if !self.waiting {
+            self.waiting = true;
+            let deadline = Instant::now() + self.idle;
+            self.timer.as_mut().reset(deadline);
+        }
         ready!(self.timer.as_mut().poll(cx));
-        self.late.store(true, Ordering::Relaxed);
+        self.seen.late.store(true, Ordering::Relaxed);
         Poll::Ready(Some(Err(Late.into())))
     }
 

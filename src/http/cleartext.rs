@@ -1,10 +1,11 @@
-//! Port 80: every request is sent to https.
+//! Port 80: every request is sent to https, whatever its host: the certificate there decides.
 
 use super::{
     Body, Context, gate,
     patience::StreamParts,
     reject::{Refusal, text},
     serve::drive,
+    telling::Telling,
 };
 use crate::splice::Socket;
 use ::http::{HeaderValue, Request, Response, StatusCode, header};
@@ -19,34 +20,46 @@ pub async fn serve_cleartext(
     https_port: u16,
     guard: Box<dyn Any + Send + Sync>,
 ) {
+    let own = stream.tcp().local_addr().map_or(80, |at| at.port());
+    let ports = Ports {
+        own,
+        https: https_port,
+    };
     drive(
         &context,
         StreamParts { io: stream, guard },
         client,
         |request, _busy| {
-            let answer = redirect(request, https_port);
-            match &answer {
-                Ok(redirect) => context.metrics.request(redirect.status().as_u16()),
-                Err(refusal) => context
-                    .metrics
-                    .refused(refusal.status.as_u16(), refusal.why),
-            }
+            let telling = Telling::of(context.clone(), &request, client);
+            let answer = redirect(request, ports);
+            telling.end(&answer);
             async { answer.unwrap_or_else(|refusal| refusal.response()) }
         },
     )
     .await;
 }
 
+/// Where clear text came in, and where TLS is.
+#[derive(Clone, Copy)]
+struct Ports {
+    own: u16,
+    https: u16,
+}
+
 /// 308: the method and the body stay what they are (RFC 9110 §15.4.9).
-fn redirect(request: Request<Incoming>, https_port: u16) -> Result<Response<Body>, Refusal> {
+fn redirect(request: Request<Incoming>, ports: Ports) -> Result<Response<Body>, Refusal> {
     let (parts, _) = request.into_parts();
     let vetted = gate::vet(&parts)?;
     let host = match &*vetted.authority.host {
         v6 if v6.contains(':') => format!("[{v6}]"),
         name => name.to_owned(),
     };
-    let port = match https_port {
+    // A client that reached another port than 80 by naming none came through a mapping, as containers have it; then
+    // https is mapped as well.
+    let mapped = vetted.authority.port.is_none() && ports.own != 80;
+    let port = match ports.https {
         443 => String::new(),
+        _ if mapped => String::new(),
         port => format!(":{port}"),
     };
     let query = parts

@@ -3,24 +3,29 @@
 use super::{
     Body,
     asked::{Asked, Trail},
-    body,
+    body::{self, Seen},
     outbound::{self, Outbound},
     reject::{Refusal, blame},
+    shake::MAX_HEADERS,
 };
 use crate::{gateway::Route, upstream::Backend};
-use ::http::{Extensions, Method, Request, Response, StatusCode, Uri, Version, uri::Scheme};
+use ::http::{Extensions, Method, Request, Response, StatusCode, Uri, uri::Scheme};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
+use tokio::time::timeout;
+
+/// A backend said nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {0:?} (limits.answer_idle)")]
+struct Silent(Duration);
 
 /// The client for plain HTTP, with its pool of idle connections.
 #[derive(Debug)]
@@ -33,6 +38,7 @@ pub(super) struct Plea {
     pub(super) extensions: Extensions,
     pub(super) body: Incoming,
     pub(super) body_idle: Duration,
+    pub(super) answer_idle: Duration,
 }
 
 // === impl Plain ===
@@ -49,6 +55,7 @@ impl Plain {
             .pool_max_idle_per_host(POOL_SIZE)
             .http1_preserve_header_case(true)
             .http1_title_case_headers(true)
+            .http1_max_headers(MAX_HEADERS)
             .set_host(false)
             .build(connector);
         Plain(client)
@@ -67,8 +74,8 @@ impl Plain {
             .acquire()
             .ok_or_else(|| Refusal::unavailable("no-backend", "no backend is available"))?;
         trail.backend = Some(lease.backend().name().clone());
-        let late = Arc::new(AtomicBool::new(false));
-        let mut request = Request::new(body::patient(plea.body, plea.body_idle, late.clone()));
+        let seen = Arc::new(Seen::default());
+        let mut request = Request::new(body::asked(plea.body, plea.body_idle, seen.clone()));
         *request.method_mut() = plea.method;
         *request.uri_mut() = address(lease.backend(), plea.outbound.target).map_err(|error| {
             Refusal::new(
@@ -81,7 +88,23 @@ impl Plain {
         *request.extensions_mut() = plea.extensions;
         // It belongs to the client's connection, and a plain request never becomes anything else.
         request.extensions_mut().remove::<OnUpgrade>();
-        let response = match self.0.request(request).await {
+        let mut answer = pin!(self.0.request(request));
+        let answer = loop {
+            let answer = timeout(plea.answer_idle, answer.as_mut()).await;
+            // While the request's body still comes, the backend owes nothing.
+            if answer.is_ok() || !seen.moved.swap(false, Ordering::Relaxed) {
+                break answer;
+            }
+        };
+        let Ok(answer) = answer else {
+            blame(route, &lease, &Silent(plea.answer_idle), FAILED);
+            return Err(Refusal::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "answer-idle",
+                "the backend did not answer in time",
+            ));
+        };
+        let response = match answer {
             Ok(response) if response.status() != StatusCode::SWITCHING_PROTOCOLS => response,
             Ok(_) => {
                 return Err(Refusal::new(
@@ -90,7 +113,7 @@ impl Plain {
                     "the backend switched protocols unasked",
                 ));
             }
-            Err(_) if late.load(Ordering::Relaxed) => {
+            Err(_) if seen.late.load(Ordering::Relaxed) => {
                 return Err(Refusal::new(
                     StatusCode::REQUEST_TIMEOUT,
                     "body-idle",
@@ -98,7 +121,7 @@ impl Plain {
                 ));
             }
             Err(error) => {
-                blame(route, &lease, &error, "request to a backend failed");
+                blame(route, &lease, &error, FAILED);
                 let (why, text) = match error.is_connect() {
                     true => ("dial", "the backend cannot be reached"),
                     false => ("broken", "the backend did not answer in HTTP"),
@@ -107,12 +130,9 @@ impl Plain {
             }
         };
         let (mut parts, incoming) = response.into_parts();
-        parts.headers = outbound::end_to_end(&parts.headers);
-        parts.version = Version::HTTP_11;
-        Ok(Response::from_parts(
-            parts,
-            body::held(incoming, (asked.busy, lease)),
-        ))
+        outbound::pass_back(&mut parts);
+        let body = body::answered(incoming, plea.answer_idle, (asked.busy, lease));
+        Ok(Response::from_parts(parts, body))
     }
 }
 
@@ -130,12 +150,13 @@ fn address(backend: &Backend, target: ::http::uri::PathAndQuery) -> Result<Uri, 
         .build()
 }
 
+const FAILED: &str = "request to a backend failed";
 /// From the first SYN to the connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A backend that vanished without a word is found by the kernel.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Less than the idle limits of Python servers, the shortest of which is uvicorn's 5 s: a pooled connection that is
-/// being closed costs a retry.
-const POOL_IDLE: Duration = Duration::from_secs(4);
+/// Less than the idle limits of Python servers (gunicorn's threads 2 s, uvicorn 5 s): a pooled connection that is just
+/// being closed costs a retry, which a request with a body cannot have.
+const POOL_IDLE: Duration = Duration::from_millis(1500);
 /// Idle connections kept for each backend.
 const POOL_SIZE: usize = 32;

@@ -15,6 +15,7 @@ mod reject;
 mod serve;
 mod service;
 mod shake;
+mod telling;
 mod upgrade;
 
 use crate::{

@@ -7,7 +7,10 @@ use crate::{
     proto::{forwarded, handshake},
     router::{self, BELIEVED_HEADERS},
 };
-use ::http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts, uri::PathAndQuery};
+use ::http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request::Parts, response,
+    uri::PathAndQuery,
+};
 use std::net::IpAddr;
 
 /// What a backend gets instead of what the client wrote.
@@ -91,6 +94,19 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
         kept.remove(header::CONTENT_LENGTH);
     }
     kept
+}
+
+/// Makes a backend's answer one of this hop.
+pub(super) fn pass_back(answer: &mut response::Parts) {
+    let upgrade = answer.headers.remove(header::UPGRADE);
+    answer.headers = end_to_end(&answer.headers);
+    answer.version = Version::HTTP_11;
+    // RFC 9110 §15.5.22: a 426 says to what, and §7.8: in a header that Connection names.
+    if let Some(upgrade) = upgrade.filter(|_| answer.status == StatusCode::UPGRADE_REQUIRED) {
+        answer.headers.insert(header::UPGRADE, upgrade);
+        let named = HeaderValue::from_static("upgrade");
+        answer.headers.insert(header::CONNECTION, named);
+    }
 }
 
 /// Headers that `Connection` cannot take away: naming them there is how a client would have us drop what a backend, or

@@ -1,4 +1,4 @@
-//! One request: snapshot, gate, guards, and then a session, a plain answer, or a refusal. The only place that logs it.
+//! One request: snapshot, gate, guards, and then a session, a plain answer, or a refusal.
 
 use super::{
     Body, Context, Peer,
@@ -7,16 +7,16 @@ use super::{
     gate::{self, Vetted},
     patience::Busy,
     reject::Refusal,
+    telling::Telling,
     upgrade,
 };
 use crate::{
     config::Only,
     gateway::{Gateway, Route},
-    observe::RequestRecord,
     proto::forwarded,
     router::Wanted,
 };
-use ::http::{Request, Response, StatusCode, Version, request::Parts};
+use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -38,33 +38,9 @@ pub(super) async fn answer(
         started: Instant::now(),
         busy,
     };
-    let line = Line::of(&request);
-    let mut trail = Trail::default();
-    let started = asked.started;
-    let answer = pass(&context, &gateway, asked, request, &mut trail).await;
-    let (status, why) = match &answer {
-        Ok(response) => (response.status(), None),
-        Err(refusal) => (refusal.status, Some(refusal.why)),
-    };
-    // A session has records of its own.
-    if status != StatusCode::SWITCHING_PROTOCOLS {
-        match why {
-            Some(why) => context.metrics.refused(status.as_u16(), why),
-            None => context.metrics.request(status.as_u16()),
-        }
-        context.access.request(&RequestRecord {
-            client,
-            http: line.version,
-            method: &line.method,
-            host: &line.host,
-            path: &line.path,
-            route: trail.route.as_deref(),
-            backend: trail.backend.as_deref(),
-            status: status.as_u16(),
-            duration: started.elapsed(),
-            why,
-        });
-    }
+    let mut telling = Telling::of(context.clone(), &request, client);
+    let answer = pass(&context, &gateway, asked, request, &mut telling.trail).await;
+    telling.end(&answer);
     answer.unwrap_or_else(|refusal| refusal.response())
 }
 
@@ -104,17 +80,18 @@ async fn pass(
                 host,
                 path,
                 outbound,
+                answer_idle: gateway.limits.answer_idle.0,
             };
             upgrade::open(context, route, asked, wish, parts.extensions, trail).await
         }
         None => {
-            let body_idle = gateway.limits.body_idle.0;
             let plea = Plea {
                 method: parts.method,
                 outbound,
                 extensions: parts.extensions,
                 body,
-                body_idle,
+                body_idle: gateway.limits.body_idle.0,
+                answer_idle: gateway.limits.answer_idle.0,
             };
             context.plain.forward(route, asked, plea, trail).await
         }
@@ -153,37 +130,11 @@ fn find<'a>(
         None => Err(Refusal::new(
             StatusCode::NOT_FOUND,
             "no-route",
-            "no route leads there",
+            format!("no route leads there (Host: {})", vetted.host),
         )),
     }
 }
 
 fn forbidden(refused: crate::guard::Refused) -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, refused.why, refused.text)
-}
-
-/// The request line, kept for the record: the request itself goes on.
-struct Line {
-    version: &'static str,
-    method: String,
-    host: String,
-    path: String,
-}
-
-impl Line {
-    fn of(request: &Request<Incoming>) -> Self {
-        let host = request.headers().get(::http::header::HOST);
-        Line {
-            version: if request.version() == Version::HTTP_10 {
-                "1.0"
-            } else {
-                "1.1"
-            },
-            method: request.method().to_string(),
-            host: host
-                .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned())
-                .unwrap_or_default(),
-            path: request.uri().path().to_owned(),
-        }
-    }
 }

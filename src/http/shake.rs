@@ -11,7 +11,7 @@ use crate::{
     splice::Socket,
     upstream::{DialError, Lease, dial},
 };
-use ::http::{Extensions, HeaderValue, Request, Response, StatusCode, Version, header};
+use ::http::{Extensions, HeaderValue, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1};
@@ -64,7 +64,7 @@ pub(super) async fn shake(
         if parts.status.is_success() || parts.status.is_informational() {
             return Err(HandshakeError::Status(parts.status));
         }
-        parts.headers = outbound::end_to_end(&parts.headers);
+        outbound::pass_back(&mut parts);
         return Ok(Hands::Refused(Response::from_parts(parts, body)));
     }
     let agreed = offer.check(&parts)?;
@@ -74,7 +74,7 @@ pub(super) async fn shake(
         .downcast::<TokioIo<Canonical<Socket>>>();
     let raw = raw.map_err(|_| HandshakeError::Foreign)?;
     // RFC 6455 §4.2.2: what a 101 must have; the rest, Sec-WebSocket-* too, is the backend's own.
-    parts.headers = outbound::end_to_end(&parts.headers);
+    outbound::pass_back(&mut parts);
     parts.headers.remove(header::CONTENT_LENGTH);
     parts
         .headers
@@ -82,7 +82,6 @@ pub(super) async fn shake(
     parts
         .headers
         .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    parts.version = Version::HTTP_11;
     let response = Response::from_parts(
         parts,
         Empty::new().map_err(|never| match never {}).boxed_unsync(),
@@ -140,5 +139,5 @@ impl HandshakeError {
     }
 }
 
-/// As many as a client may send us.
-const MAX_HEADERS: usize = 128;
+/// In an answer: far more than servers send, and a bound.
+pub(super) const MAX_HEADERS: usize = 256;

@@ -5,7 +5,7 @@
 use super::{
     Body, Context,
     asked::{Asked, Trail},
-    body::held,
+    body,
     outbound::Outbound,
     patience::{ClientStream, StreamParts},
     reject::{Refusal, blame},
@@ -15,7 +15,7 @@ use crate::{
     gateway::Route,
     observe::{SessionEnd, SessionRecord},
     proto::handshake::Offer,
-    splice::{self, Legs, Outcome, Socket},
+    splice::{self, LegIo, Legs, Outcome, Socket},
     upstream::Lease,
 };
 use ::http::{Extensions, Response};
@@ -35,6 +35,7 @@ pub(super) struct Wish {
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
+    pub(super) answer_idle: Duration,
 }
 
 /// Opens a session on a backend of `route`, or brings back why not: the backend's own answer, or a refusal of ours.
@@ -60,11 +61,14 @@ pub(super) async fn open(
     trail.backend = Some(lease.backend().name().clone());
     let client = extensions.remove::<OnUpgrade>();
     let deadline = asked.started + route.handshake_timeout;
-    let shaken = timeout_at(
-        deadline,
-        shake(context, &lease, wish.outbound, extensions, &wish.offer),
-    )
-    .await;
+    let hands = shake(context, &lease, wish.outbound, extensions, &wish.offer);
+    let shaken = tokio::select! {
+        shaken = timeout_at(deadline, hands) => shaken,
+        // A session that opened now would be closed at once: better told now, so that the client goes elsewhere.
+        () = context.tasks.stopping() => {
+            return Err(Refusal::unavailable("stopping", "this server is stopping, try again"));
+        }
+    };
     let shaken = match shaken {
         Ok(shaken) => shaken,
         Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),
@@ -76,7 +80,8 @@ pub(super) async fn open(
             response,
         }) => (agreed, backend, response),
         Ok(Hands::Refused(response)) => {
-            return Ok(response.map(|body| held(body, (asked.busy, lease, place))));
+            let guard = (asked.busy, lease);
+            return Ok(response.map(|body| body::answered(body, wish.answer_idle, guard)));
         }
         Err(error) => {
             blame(route, &lease, &error, "handshake with a backend failed");
@@ -104,20 +109,32 @@ pub(super) async fn open(
     let context = context.clone();
     // A task for the moment until the client has its 101; the session gets one of its own, as small as can be.
     context.tasks.clone().spawn(async move {
-        let Some((client, guard, client_early)) = client_leg(client).await else {
-            return;
-        };
         let (backend, backend_early) = backend;
-        let legs = Legs {
-            client,
-            client_early,
-            backend,
-            backend_early,
-            reserved,
-        };
-        context
-            .tasks
-            .spawn(session(context.clone(), legs, limits, opening, guard));
+        match client_leg(client).await {
+            Some((client, guard, client_early)) => {
+                let legs = Legs {
+                    client,
+                    client_early,
+                    backend,
+                    backend_early,
+                    reserved,
+                };
+                let session = session(context.clone(), legs, limits, opening, guard);
+                context.tasks.spawn(session);
+            }
+            None => {
+                // It left before it had its 101: to the backend, a session whose client is gone.
+                let legs = Legs {
+                    client: tokio::io::empty(),
+                    client_early: Bytes::new(),
+                    backend,
+                    backend_early,
+                    reserved,
+                };
+                let session = session(context.clone(), legs, limits, opening, Box::new(()));
+                context.tasks.spawn(session);
+            }
+        }
     });
     Ok(response)
 }
@@ -130,9 +147,9 @@ struct Opening {
 }
 
 /// A session from its first record to its last.
-fn session(
+fn session<C: LegIo + Send>(
     context: Arc<Context>,
-    legs: Legs<Box<TlsStream<Socket>>, Socket>,
+    legs: Legs<C, Socket>,
     limits: watch::Receiver<splice::Limits>,
     opening: Opening,
     guard: Box<dyn Any + Send + Sync>,

@@ -14,9 +14,9 @@ use tracing::{error, warn};
 
 /// Accepts until the stop, and gives every connection to `serve` in a task of its own.
 ///
-/// Without a free place a connection is accepted and closed at once, so that it learns of it. When the process has no
-/// descriptor left, a spare one is given up for the moment that takes: without it, `accept` would fail at once, for
-/// ever, and leave the client waiting in the backlog.
+/// Without a free place a connection is accepted and closed at once, so that it learns of it. When no descriptor is
+/// left, a spare one is given up for the moment that takes: without it, `accept` would fail at once, for ever, and leave
+/// the client waiting in the backlog.
 pub async fn accept<F>(
     listener: TcpListener,
     admission: Arc<Admission>,
@@ -42,7 +42,8 @@ pub async fn accept<F>(
                     if let Some(suppressed) = full.allow() {
                         warn!(
                             suppressed,
-                            "limits.connections is reached: new connections are closed at once"
+                            "as many connections are open as limits.connections or the descriptors allow: \
+                             new ones are closed at once"
                         );
                     }
                 }
@@ -51,7 +52,8 @@ pub async fn accept<F>(
                 if let Some(suppressed) = exhausted.allow() {
                     warn!(
                         suppressed,
-                        "no file descriptor is left: new connections are closed at once; \
+                        %error,
+                        "nothing is left for another connection: new ones are closed at once; for want of descriptors, \
                          raise LimitNOFILE (systemd) or ulimit -n"
                     );
                 }

@@ -15,7 +15,11 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, Interest},
+    net::TcpStream,
+    time::timeout,
+};
 use tracing::debug;
 
 /// What connections of every listener need.
@@ -165,7 +169,9 @@ async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, Tu
                 tcp.read_exact(&mut head[..header.len]).await?;
                 return Ok(header.source);
             }
-            None if peeked == 0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            None if tcp.ready(Interest::READABLE).await?.is_read_closed() => {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
             // Peeking does not use up readiness: wait for more in steps, under the caller's deadline.
             None if peeked == seen => tokio::time::sleep(PEEK_AGAIN).await,
             None => seen = peeked,

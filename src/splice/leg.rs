@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Empty, ReadBuf},
     net::TcpStream,
     time::Instant,
 };
@@ -122,6 +122,15 @@ impl LegIo for Socket {
         // It fails only on a socket that is gone already.
         let _ = self.tcp.set_zero_linger();
     }
+}
+
+/// A peer that left before there was a session.
+impl LegIo for Empty {
+    fn taken(&self) -> u64 {
+        0
+    }
+
+    fn reset(&self) {}
 }
 
 impl<S: LegIo> LegIo for Box<TlsStream<S>> {

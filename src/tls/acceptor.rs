@@ -38,7 +38,15 @@ async fn handshake<S>(config: Arc<ServerConfig>, mut stream: S) -> Result<Accept
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let start = LazyConfigAcceptor::new(first_bytes(&mut stream).await?, stream).await?;
+    let acceptor = match first_bytes(&mut stream).await {
+        Err(TlsError::PlainHttp) => {
+            // Whether or not it arrives, the cause is the missing TLS.
+            let _ = correct(stream).await;
+            return Err(TlsError::PlainHttp);
+        }
+        acceptor => acceptor?,
+    };
+    let start = LazyConfigAcceptor::new(acceptor, stream).await?;
     let sni = start.client_hello().server_name().map(normal);
 
     // rustls would ask the same question later and answer `access_denied`; the RFCs have better words.
@@ -94,6 +102,16 @@ async fn refuse(mut io: impl AsyncWrite + Unpin, description: u8) -> io::Result<
     io.shutdown().await
 }
 
+/// Tells a client that speaks HTTP in clear what to do instead; what it sent may hold a secret and is not repeated.
+async fn correct(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    io.write_all(SPEAK_TLS).await?;
+    io.shutdown().await?;
+    // The rest of its request: unread, it would reset the connection and take the answer with it.
+    let mut rest = io.take(REST_OF_REQUEST);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
 /// A server name as certificates are looked up by: DNS ignores case and a root dot (RFC 6066 §3).
 pub(super) fn normal(name: &str) -> Box<str> {
     name.strip_suffix('.')
@@ -101,6 +119,13 @@ pub(super) fn normal(name: &str) -> Box<str> {
         .to_ascii_lowercase()
         .into()
 }
+
+/// The answer to HTTP in clear.
+const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
+    This port speaks TLS: the URL must begin with https:// or wss://\n";
+
+/// What is read of a request that is not for us.
+const REST_OF_REQUEST: u64 = 64 * 1024;
 
 /// What rustls may hold of plaintext or ciphertext that its peer does not take: beyond it, back-pressure.
 const BUFFER_LIMIT: usize = 64 * 1024;

@@ -79,6 +79,14 @@ impl DevCa {
         folder::open(&folder.join(FOLDER))
     }
 
+    /// The CA below `folder`, or one that is kept nowhere if there is none yet: to see what a configuration would do.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub fn peek(folder: &Path) -> Result<DevCa, DevCaError> {
+        folder::peek(&folder.join(FOLDER))
+    }
+
     /// `$LOCKGATE_DATA`, else `$XDG_DATA_HOME/lockgate`, else `$HOME/.local/share/lockgate`.
     ///
     /// # Errors

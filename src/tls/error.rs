@@ -10,7 +10,7 @@ pub enum TlsError {
     /// The peer went away: a port scan, a probe, an impatient user.
     #[error("the client closed the connection during the TLS handshake")]
     Gone,
-    /// An HTTP request in clear text. Nothing is answered: what came may hold a secret, and the peer expects no TLS.
+    /// An HTTP request in clear text. It is told so in a 400, as the peer expects no TLS.
     #[error(
         "the client spoke plain HTTP to a TLS port: its URL must begin with https:// or wss://"
     )]

@@ -164,8 +164,15 @@ impl Store {
             });
         }
         Ok(match &self.copy_to {
-            Some(file) => format!("copied the CA to {} and ran {shown}", file.display()),
-            None => format!("ran {shown}"),
+            Some(file) => format!(
+                "copied the CA to {file} and ran {shown}; to undo it: rm {file} && {shown}{fresh}",
+                file = file.display(),
+                fresh = match shown.contains("certificates") {
+                    true => " --fresh",
+                    false => "",
+                }
+            ),
+            None => format!("ran {shown}; to undo it: Keychain Access, System, delete the CA"),
         })
     }
 }

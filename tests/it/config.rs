@@ -168,6 +168,23 @@ async fn the_schema_and_the_reference_are_fresh() {
 }
 
 #[tokio::test]
+async fn check_starts_nothing_and_writes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config =
+        "[tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://127.0.0.1:1\"\n";
+    std::fs::write(folder.path().join("lockgate.toml"), config).expect("writable");
+    let check = ["check", "--config", "lockgate.toml"];
+    let check = Lockgate::run(folder.path(), &check).await;
+    assert!(check.status.success(), "{check:?}");
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .expect("readable")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert_eq!(left, ["lockgate.toml"]);
+}
+
+#[tokio::test]
 async fn every_configuration_that_is_shipped_is_right() {
     let folder = TempDir::new().expect("a temporary folder");
     let mut seen = 0;
@@ -537,6 +554,12 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "trusted_proxies",
     ),
     (
+        "[server]\nhttps = [\"[::]:8443\"]\nhttp = [\"0.0.0.0:8443\"]\n",
+        "3:9",
+        "is taken by server.https, [::]:8443",
+        "address of its own",
+    ),
+    (
         "[server]\nhttps = [\"127.0.0.1:8443\"]\nhttp = [\"127.0.0.1:8443\"]\n",
         "3:9",
         "is taken by server.https",
@@ -552,7 +575,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "[pools.a]\nbackends = [\"127.0.0.1:1\"]\n",
         "2:13",
         "does not begin with ws://",
-        "ws://127.0.0.1:8765",
+        "ws://127.0.0.1:1",
     ),
     (
         "[pools.a]\nbackends = [\"wss://a\"]\n",

@@ -1,6 +1,6 @@
 //! Clients that take their time: each is let go at its deadline, and not before.
 
-use crate::harness::{Backend, DEADLINE, How, Lockgate, Wire, within};
+use crate::harness::{Backend, DEADLINE, How, Lockgate, Wire, handshake, within};
 use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -125,6 +125,71 @@ async fn whoever_does_not_take_an_answer_is_let_go() {
         while server.try_send(&piece).await.is_some() {}
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_backend_that_owes_an_answer_has_a_deadline_too() {
+    let backend = Backend::listen().await;
+    let setup = Lockgate::to(backend.address);
+    let lockgate = setup
+        .server("[limits]\nanswer_idle = \"600ms\"\n")
+        .start()
+        .await;
+
+    let started = Instant::now();
+    let mut client = lockgate
+        .request("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    assert_eq!(client.head().await.status(), 504);
+    took(started, 600);
+    server.end().await;
+
+    // In the middle of an answer, and of a refused handshake: what has begun can only be torn.
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &handshake("/", ""),
+    ] {
+        let mut client = lockgate.request(request).await;
+        let mut server = backend.accept().await;
+        server.head().await;
+        let started = Instant::now();
+        server
+            .send("HTTP/1.1 403 Forbidden\r\nContent-Length: 20\r\n\r\nno")
+            .await;
+        assert_eq!(client.head().await.status(), 403);
+        client.end().await;
+        took(started, 600);
+        server.end().await;
+    }
+    assert_eq!(lockgate.status().await["backends"][0]["leases"], 0);
+}
+
+#[tokio::test]
+async fn an_upload_is_no_silence_of_the_backend() {
+    let backend = Backend::listen().await;
+    let setup = Lockgate::to(backend.address);
+    let lockgate = setup
+        .server("[limits]\nanswer_idle = \"400ms\"\n")
+        .start()
+        .await;
+    let mut client = lockgate
+        .request("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 20\r\n\r\n")
+        .await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    let mut pulse = tokio::time::interval(Duration::from_millis(50));
+    for _ in 0..20 {
+        // As above, the time that passes is what is tested.
+        pulse.tick().await;
+        client.send("x").await;
+        server.exactly(1).await;
+    }
+    server
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    assert_eq!(client.head().await.status(), 200);
 }
 
 #[tokio::test]

@@ -150,6 +150,72 @@ async fn what_came_early_goes_first_once_the_101_is_there() {
 }
 
 #[tokio::test]
+async fn a_426_of_the_backend_keeps_saying_to_what() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &handshake("/", ""),
+    ] {
+        let mut client = lockgate.request(request).await;
+        let mut server = backend.accept().await;
+        server.head().await;
+        server
+            .send(
+                "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: upgrade, close\r\n\
+                 Content-Length: 0\r\n\r\n",
+            )
+            .await;
+        let head = client.head().await;
+        assert_eq!(
+            (head.status(), head.get("upgrade")),
+            (426, Some("websocket"))
+        );
+        assert!(
+            head.get("connection")
+                .is_some_and(|named| named.contains("upgrade")),
+            "{head:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_a_stop_meets_is_a_503() {
+    let backend = Backend::listen().await;
+    let mut lockgate = Lockgate::to(backend.address).start().await;
+    let mut client = lockgate.upgrade("/", "").await;
+    let mut server = backend.accept().await;
+    server.head().await;
+    lockgate.terminate();
+    let head = client.head().await;
+    assert_eq!((head.status(), head.get("retry-after")), (503, Some("1")));
+    server.end().await;
+    assert_eq!(lockgate.exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_answer_may_have_many_headers() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        &handshake("/", ""),
+    ] {
+        let mut client = lockgate.request(request).await;
+        let mut server = backend.accept().await;
+        server.head().await;
+        let many = "Set-Cookie: a=b\r\n".repeat(200);
+        server
+            .send(format!(
+                "HTTP/1.1 403 Forbidden\r\n{many}Content-Length: 0\r\n\r\n"
+            ))
+            .await;
+        let head = client.head().await;
+        assert_eq!((head.status(), head.all("set-cookie").len()), (403, 200));
+    }
+}
+
+#[tokio::test]
 async fn interim_answers_do_not_open_a_tunnel_nor_end_the_wait() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;

@@ -1,6 +1,6 @@
 //! What an operator sees: metrics, readiness, health, and nothing that should stay inside.
 
-use crate::harness::{Backend, Frame, Lockgate, listener};
+use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, listener};
 use rustix::process::Signal;
 use std::net::SocketAddr;
 use tokio::{
@@ -95,4 +95,75 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
         status.unwrap_or_else(|| panic!("no status: {answer}")),
         answer,
     )
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_answer_is_told_of() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    let plain = "GET /plain HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    for (path, request) in [
+        ("/plain", plain),
+        ("/handshake", &handshake("/handshake", "")),
+    ] {
+        let client = lockgate.request(request).await;
+        let mut server = backend.accept().await;
+        server.head().await;
+        drop(client);
+        let left = |record: &serde_json::Value| {
+            record["status"] == 499 && record["why"] == "client-left" && record["path"] == path
+        };
+        lockgate.record(left).await;
+        server.end().await;
+    }
+    assert_eq!(lockgate.records().len(), 2);
+    assert_eq!(lockgate.status().await["sessions"], 0);
+}
+
+#[tokio::test]
+async fn port_80_sends_to_https_and_tells_of_it() {
+    let backend = Backend::listen().await;
+    let setup = Lockgate::to(backend.address).server("http = [\"127.0.0.1:0\"]");
+    let lockgate = setup.start().await;
+    let status = lockgate.status().await;
+    let http = listener(&status, "http");
+    for (host, location) in [
+        // The port that the client wrote is ours: so is the other one.
+        (
+            format!("a.test:{}", http.port()),
+            format!("https://a.test:{}/x?q=1", lockgate.https.port()),
+        ),
+        // It wrote none and still came here: ports are mapped, and https to the usual one.
+        ("a.test".to_owned(), "https://a.test/x?q=1".to_owned()),
+    ] {
+        let stream = TcpStream::connect(http).await.expect("it listens");
+        let mut client = Wire::plain(stream);
+        client
+            .send(format!("GET /x?q=1 HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await;
+        let head = client.head().await;
+        assert_eq!(
+            (head.status(), head.get("location")),
+            (308, Some(&*location))
+        );
+        let told = |record: &serde_json::Value| record["status"] == 308 && record["host"] == *host;
+        assert_eq!(lockgate.record(told).await["path"], "/x");
+    }
+    assert!(backend.untouched());
+}
+
+#[tokio::test]
+async fn http_in_clear_on_the_tls_port_is_corrected() {
+    let lockgate = Lockgate::to(Backend::echo().await).start().await;
+    let stream = TcpStream::connect(lockgate.https)
+        .await
+        .expect("it listens");
+    let mut client = Wire::plain(stream);
+    client.send(handshake("/", "")).await;
+    assert_eq!(client.head().await.status(), 400);
+    let end = client.end().await;
+    assert!(
+        String::from_utf8_lossy(&end.bytes).contains("wss://"),
+        "{end:?}"
+    );
 }

@@ -97,6 +97,8 @@ pub struct Limits {
     pub request_head: Period,
     /// Without a byte of a request's body, or of an answer taken.
     pub body_idle: Period,
+    /// Without a byte from a backend that owes an answer, or the rest of it, to plain HTTP.
+    pub answer_idle: Period,
     /// Between two requests of a connection.
     pub idle: Period,
     /// Bytes of a request's head.
@@ -137,6 +139,7 @@ impl Default for Limits {
             tls_handshake: default("10s"),
             request_head: default("10s"),
             body_idle: default("60s"),
+            answer_idle: default("5m"),
             idle: default("60s"),
             head_size: default("16KiB"),
         }

@@ -86,7 +86,14 @@ impl FromStr for BackendAddress {
             ));
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(bad("it does not begin with ws://"));
+            let whole = format!("ws://{text}");
+            return Err(match whole.parse::<BackendAddress>() {
+                Ok(_) => BadValue::new(
+                    format!("`{text}` is not a backend's address: it does not begin with ws://"),
+                    format!("write it as \"{whole}\""),
+                ),
+                Err(_) => bad("it does not begin with ws://"),
+            });
         };
         if !["ws", "http"]
             .iter()

@@ -37,10 +37,12 @@ impl FromStr for ListenAddress {
             return Ok(ListenAddress((Ipv6Addr::UNSPECIFIED, port).into()));
         }
         text.parse().map(ListenAddress).map_err(|_| {
-            BadValue::new(
-                format!("`{text}` is not an address and a port"),
-                "write it as \"[::]:443\" (every address, IPv4 too), \"0.0.0.0:443\" or \"127.0.0.1:8443\"; names are not resolved",
-            )
+            let hint = match (text, text.parse::<u16>()) {
+                ("off" | "none" | "", _) => "for no listener write [], an empty list".to_owned(),
+                (_, Ok(port)) => format!("write it as \"[::]:{port}\" (every address, IPv4 too) or \"127.0.0.1:{port}\""),
+                _ => "write it as \"[::]:443\" (every address, IPv4 too), \"0.0.0.0:443\" or \"127.0.0.1:8443\"; names are not resolved".to_owned(),
+            };
+            BadValue::new(format!("`{text}` is not an address and a port"), hint)
         })
     }
 }

@@ -182,7 +182,7 @@ async fn first_words(server: &Arc<ServerConfig>, words: &[u8]) -> (TlsError, Vec
 }
 
 #[tokio::test]
-async fn what_is_not_tls_is_told_apart_and_not_answered() {
+async fn what_is_not_tls_is_told_apart() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     for (words, word) in [
@@ -201,7 +201,12 @@ async fn what_is_not_tls_is_told_apart_and_not_answered() {
     ] {
         let (error, answer) = first_words(&server, words).await;
         assert_eq!(error.as_str(), word, "{words:?}");
-        assert!(answer.is_empty(), "{words:?} was answered {answer:?}");
+        // Only who speaks HTTP can read an answer.
+        assert_eq!(
+            answer.starts_with(b"HTTP/1.1 400 "),
+            word == "plain_http",
+            "{words:?} was answered {answer:?}"
+        );
     }
 }
 

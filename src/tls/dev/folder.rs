@@ -17,20 +17,36 @@ use crate::tls::x509::{Standing, standing};
 
 /// Reads the CA in `folder`; makes it first if the folder is absent or empty.
 pub(super) fn open(folder: &Path) -> Result<DevCa, DevCaError> {
-    let empty = match fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) if error.kind() == ErrorKind::NotFound => true,
-        Err(source) => {
-            return Err(DevCaError::Read {
-                path: folder.to_owned(),
-                source,
-            });
-        }
-    };
-    if empty {
+    if is_empty(folder)? {
         make(folder)?;
     }
     read(folder)
+}
+
+/// Reads the CA in `folder`; makes one that is not written if the folder is absent or empty.
+pub(super) fn peek(folder: &Path) -> Result<DevCa, DevCaError> {
+    if !is_empty(folder)? {
+        return read(folder);
+    }
+    let (key, params) = (KeyPair::generate(), authority());
+    Ok(DevCa {
+        certificate: folder.join(CERTIFICATE),
+        issuer: Issuer::new(
+            params.map_err(DevCaError::Issue)?,
+            key.map_err(DevCaError::Issue)?,
+        ),
+    })
+}
+
+fn is_empty(folder: &Path) -> Result<bool, DevCaError> {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(source) => Err(DevCaError::Read {
+            path: folder.to_owned(),
+            source,
+        }),
+    }
 }
 
 fn read(folder: &Path) -> Result<DevCa, DevCaError> {
