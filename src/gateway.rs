@@ -22,6 +22,8 @@ pub struct Gateway {
     pub limits: config::Limits,
     /// Whether a PROXY header stands before TLS.
     pub proxy_protocol: config::ProxyProtocol,
+    /// Whether HTTP/2 connections may carry WebSockets.
+    pub h2_websocket: bool,
     /// How TLS is ended.
     pub tls: Arc<ServerConfig>,
     /// Where requests go.
@@ -121,6 +123,7 @@ impl Gateway {
             Ok(tls) if problems.is_empty() => Ok(Gateway {
                 limits: config.limits.clone(),
                 proxy_protocol: config.server.proxy_protocol,
+                h2_websocket: config.server.h2_websocket,
                 tls,
                 router: Router::new(routes),
                 trusted: config.server.trusted_proxies.clone(),

@@ -1,18 +1,21 @@
 //! The composition root: bind, run, stop.
 
+mod bind;
 mod ceilings;
 
 use crate::{
     admin::{self, Admin, Surface},
-    config::{self, Config, ListenAddress, Located},
+    config::{self, Config},
     gateway::{Gateway, Live},
     http::Context,
     lifecycle::{Command, ListenerStatus, State, Status, Tasks},
     listener::{self, Admission, Doorway, Permit},
     observe::{AccessLog, Metrics, Sessions},
 };
+pub use bind::StartError;
+use bind::{bind_all, failed};
 use ceilings::Ceilings;
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
@@ -34,26 +37,6 @@ pub struct Server {
     /// How long sessions may take to end at the stop.
     patience: Duration,
     started: Instant,
-}
-
-/// Why nothing was started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address} ({key}, or {flag}): {hint}")]
-    Bind {
-        /// The key that names it.
-        key: &'static str,
-        /// The flag that does.
-        flag: &'static str,
-        /// The address.
-        address: String,
-        /// What to do about it.
-        hint: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
 }
 
 /// How a run ended.
@@ -248,40 +231,6 @@ fn obey(command: Command, status: &impl Fn(State) -> Status, state: State) {
             // Whoever asked has left: nobody is owed an answer.
             let _ = reply.send(status(state));
         }
-    }
-}
-
-fn bind_all(
-    key: &'static str,
-    addresses: &[Located<ListenAddress>],
-) -> Result<Vec<TcpListener>, StartError> {
-    let bind = |address: &Located<ListenAddress>| {
-        listener::bind(address.value.0)
-            .map_err(|source| failed(key, address.value.0.to_string(), source))
-    };
-    addresses.iter().map(bind).collect()
-}
-
-fn failed(key: &'static str, address: String, source: io::Error) -> StartError {
-    let hint = match source.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there; `ss -ltnp` shows which",
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 are for root, or for a program with the capability CAP_NET_BIND_SERVICE"
-        }
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-        _ => "the system refused",
-    };
-    let flag = match key {
-        "server.admin" => "--admin",
-        "server.https" => "--listen",
-        _ => "--config",
-    };
-    StartError::Bind {
-        key,
-        flag,
-        address,
-        hint,
-        source,
     }
 }
 

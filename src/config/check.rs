@@ -108,6 +108,7 @@ fn limits(found: &mut Found<'_>) {
         ("tls_handshake", limits.tls_handshake),
         ("request_head", limits.request_head),
         ("body_idle", limits.body_idle),
+        ("answer_idle", limits.answer_idle),
         ("idle", limits.idle),
     ] {
         positive(
@@ -125,6 +126,13 @@ fn limits(found: &mut Found<'_>) {
                 limits.head_size
             ),
             "write something between \"1KiB\" and \"1MiB\"",
+        );
+    }
+    if !(1..=10_000).contains(&limits.h2_streams) {
+        found.add(
+            found.in_section("limits", "h2_streams"),
+            format!("limits.h2_streams = {} is out of range", limits.h2_streams),
+            "write something between 1 and 10000",
         );
     }
 }

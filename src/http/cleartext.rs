@@ -31,9 +31,10 @@ pub async fn serve_cleartext(
         client,
         |request, _busy| {
             let telling = Telling::of(context.clone(), &request, client);
+            let version = request.version();
             let answer = redirect(request, ports);
             telling.end(&answer);
-            async { answer.unwrap_or_else(|refusal| refusal.response()) }
+            async move { answer.unwrap_or_else(|refusal| refusal.response(version)) }
         },
     )
     .await;

@@ -130,7 +130,7 @@ impl Plain {
             }
         };
         let (mut parts, incoming) = response.into_parts();
-        outbound::pass_back(&mut parts);
+        outbound::pass_back(&mut parts, asked.version);
         let body = body::answered(incoming, plea.answer_idle, (asked.busy, lease));
         Ok(Response::from_parts(parts, body))
     }

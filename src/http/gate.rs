@@ -4,10 +4,11 @@
 
 use super::reject::Refusal;
 use crate::{
-    proto::handshake::{BadHandshake, Offer},
+    proto::handshake::{self, BadHandshake, Offer},
     router::{Authority, BELIEVED_HEADERS, NormalPath},
 };
-use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
+use hyper::ext::Protocol;
 
 /// A request that passed the gate.
 #[derive(Debug)]
@@ -24,14 +25,17 @@ pub(super) struct Vetted<'a> {
 
 /// Lets a request pass, or says what is wrong with it.
 pub(super) fn vet(request: &Parts) -> Result<Vetted<'_>, Refusal> {
-    if request.method == Method::CONNECT {
-        return Err(Refusal::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "connect",
-            "this is not a forward proxy",
-        ));
-    }
-    let host = single_host(&request.headers)?;
+    let tunnel = wants_tunnel(request)?;
+    let host = match request.uri.authority() {
+        // RFC 9113 §8.3.1: it stands for Host, which may be missing then.
+        Some(authority)
+            if request.version == Version::HTTP_2
+                && !request.headers.contains_key(header::HOST) =>
+        {
+            authority.as_str()
+        }
+        _ => single_host(&request.headers)?,
+    };
     let authority = Authority::parse(host)
         .map_err(|error| Refusal::bad("host", format!("bad Host: {error}")))?;
     match_target(request, &authority)?;
@@ -39,7 +43,11 @@ pub(super) fn vet(request: &Parts) -> Result<Vetted<'_>, Refusal> {
         .map_err(|error| Refusal::bad("path", format!("bad request target: {error}")))?;
     vet_framing(&request.headers)?;
     refuse_twins(&request.headers)?;
-    let offer = Offer::read(request).map_err(refuse_handshake)?;
+    let offer = match tunnel {
+        true => Offer::read_connect(&request.headers, fresh_key()).map(Some),
+        false => Offer::read(request),
+    };
+    let offer = offer.map_err(refuse_handshake)?;
     if offer.is_some() && has_body(&request.headers) {
         return Err(Refusal::bad(
             "upgrade-body",
@@ -52,6 +60,33 @@ pub(super) fn vet(request: &Parts) -> Result<Vetted<'_>, Refusal> {
         path,
         offer,
     })
+}
+
+/// Whether this is the extended CONNECT of a WebSocket (RFC 8441 §4); any other CONNECT is refused.
+fn wants_tunnel(request: &Parts) -> Result<bool, Refusal> {
+    if request.method != Method::CONNECT {
+        return Ok(false);
+    }
+    match request.extensions.get::<Protocol>().map(Protocol::as_str) {
+        Some("websocket") => Ok(true),
+        Some(_) => Err(Refusal::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "protocol",
+            "of the protocols behind CONNECT only `websocket` is served here",
+        )),
+        None => Err(Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "connect",
+            "this is not a forward proxy",
+        )),
+    }
+}
+
+/// For the backend, which speaks HTTP/1.1 and wants one.
+fn fresh_key() -> Box<str> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).expect("the kernel's random source answers once the system is up");
+    handshake::key(nonce)
 }
 
 /// Exactly one `Host` (RFC 9112 §3.2).

@@ -14,8 +14,10 @@ mod patience;
 mod reject;
 mod serve;
 mod service;
+mod session;
 mod shake;
 mod telling;
+mod tunnel;
 mod upgrade;
 
 use crate::{

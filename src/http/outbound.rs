@@ -42,12 +42,21 @@ pub(super) fn rebuild(
     let trusted = gateway.trusts(peer.address);
     let incoming = &request.headers;
     let mut headers = end_to_end(incoming);
+    if request.version == Version::HTTP_2 {
+        headers = as_http1(headers, vetted.host)?;
+    }
     for name in BELIEVED_HEADERS.iter().filter(|_| !trusted) {
         headers.remove(*name);
     }
     headers.remove(header::EXPECT);
-    if vetted.offer.is_some() {
+    if let Some(offer) = &vetted.offer {
         headers.remove(header::CONTENT_LENGTH);
+        // As the client sent them; over HTTP/2 it need not.
+        headers.insert(header::SEC_WEBSOCKET_KEY, (*offer.key).try_into()?);
+        headers.insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
@@ -96,13 +105,35 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Makes a backend's answer one of this hop.
-pub(super) fn pass_back(answer: &mut response::Parts) {
+/// What HTTP/2 says otherwise: `:authority`, and a cookie in pieces (RFC 9113 §8.3.1, §8.2.3).
+fn as_http1(headers: HeaderMap, host: &str) -> Result<HeaderMap, ::http::Error> {
+    let mut translated = HeaderMap::with_capacity(headers.len() + 1);
+    translated.insert(header::HOST, host.try_into()?);
+    let pieces: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(|piece| piece.as_bytes())
+        .collect();
+    if !pieces.is_empty() {
+        let whole = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))?;
+        translated.insert(header::COOKIE, whole);
+    }
+    for (name, value) in &headers {
+        if name != header::HOST && name != header::COOKIE {
+            translated.append(name, value.clone());
+        }
+    }
+    Ok(translated)
+}
+
+/// Makes a backend's answer one of this hop, to a client that speaks `version`.
+pub(super) fn pass_back(answer: &mut response::Parts, version: Version) {
     let upgrade = answer.headers.remove(header::UPGRADE);
     answer.headers = end_to_end(&answer.headers);
-    answer.version = Version::HTTP_11;
-    // RFC 9110 §15.5.22: a 426 says to what, and §7.8: in a header that Connection names.
-    if let Some(upgrade) = upgrade.filter(|_| answer.status == StatusCode::UPGRADE_REQUIRED) {
+    answer.version = version;
+    let wanted = answer.status == StatusCode::UPGRADE_REQUIRED && version != Version::HTTP_2;
+    // RFC 9110 §15.5.22: a 426 says to what, and §7.8: in a header that Connection names. HTTP/2 has neither.
+    if let Some(upgrade) = upgrade.filter(|_| wanted) {
         answer.headers.insert(header::UPGRADE, upgrade);
         let named = HeaderValue::from_static("upgrade");
         answer.headers.insert(header::CONNECTION, named);

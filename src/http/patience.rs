@@ -2,7 +2,7 @@
 //!
 //! hyper has one timer for a request head, and it also cuts an idle keep-alive connection. Here the two are told
 //! apart: `idle` until the first byte of a request, `request_head` from there to the end of its head, and `body_idle`
-//! for a client that does not take its answer.
+//! for a client that does not take its answer. An HTTP/2 connection is idle while it has no stream.
 
 use crate::splice::Socket;
 use std::{
@@ -11,13 +11,14 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_rustls::server::TlsStream;
@@ -29,8 +30,8 @@ pub(super) struct Patient<S> {
     phase: Phase,
     limits: Limits,
     deadline: Pin<Box<Sleep>>,
-    /// The phase that `deadline` was set for.
-    armed: u8,
+    /// What `deadline` was set for.
+    armed: Option<Owed>,
     stalled: bool,
 }
 
@@ -44,8 +45,21 @@ pub(super) struct StreamParts<S> {
 pub(super) type ClientStream = Patient<Box<TlsStream<Socket>>>;
 
 /// Where a connection stands, shared with the one who answers its requests.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Phase(Arc<AtomicU8>);
+#[derive(Debug, Clone)]
+pub(super) struct Phase(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Requests being answered.
+    busy: AtomicU32,
+    /// A head is awaited, or has begun.
+    head: AtomicBool,
+    /// Several requests at a time, as HTTP/2 has them.
+    multiplexed: bool,
+    /// The connection is to look at its deadline again, or at `overdue`.
+    nudge: Notify,
+    overdue: AtomicBool,
+}
 
 /// A request being answered; dropped when its answer is through.
 #[derive(Debug)]
@@ -59,25 +73,72 @@ pub(super) struct Limits {
     pub(super) stalled: Duration,
 }
 
-const IDLE: u8 = 0;
-const HEAD: u8 = 1;
-const BUSY: u8 = 2;
-/// No phase: forces the timer to be set.
-const UNARMED: u8 = u8::MAX;
+/// What a client owes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    /// Nothing: it may ask again, or leave.
+    Idle,
+    /// The rest of a request's head.
+    Head,
+    /// Nothing: it waits for us.
+    Answer,
+}
 
 // === impl Phase ===
 
 impl Phase {
+    /// A connection from which the first request is awaited.
+    pub(super) fn new(multiplexed: bool) -> Self {
+        Phase(Arc::new(State {
+            busy: AtomicU32::new(0),
+            head: AtomicBool::new(true),
+            multiplexed,
+            nudge: Notify::new(),
+            overdue: AtomicBool::new(false),
+        }))
+    }
+
     /// A head is complete: its request is being answered.
     pub(super) fn busy(&self) -> Busy {
-        self.0.store(BUSY, Ordering::Relaxed);
+        self.0.head.store(false, Ordering::Relaxed);
+        self.0.busy.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
+    }
+
+    /// Ends when the connection's future is to be polled again; says whether it has been idle for too long.
+    pub(super) async fn nudged(&self) -> bool {
+        self.0.nudge.notified().await;
+        self.0.overdue.load(Ordering::Relaxed)
+    }
+
+    fn owed(&self) -> Owed {
+        match self.0.busy.load(Ordering::Relaxed) {
+            0 if self.0.head.load(Ordering::Relaxed) => Owed::Head,
+            0 => Owed::Idle,
+            _ => Owed::Answer,
+        }
+    }
+
+    /// Bytes have come. Where one request follows the other, they begin the next; in HTTP/2 they can be anything.
+    fn stirred(&self) {
+        if !self.0.multiplexed && self.owed() == Owed::Idle {
+            self.0.head.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.store(IDLE, Ordering::Relaxed);
+        let State {
+            busy,
+            multiplexed,
+            nudge,
+            ..
+        } = &*self.0.0;
+        if busy.fetch_sub(1, Ordering::Relaxed) == 1 && *multiplexed {
+            // It ended in a task of its own: the connection must learn that it is idle now.
+            nudge.notify_one();
+        }
     }
 }
 
@@ -86,36 +147,42 @@ impl Drop for Busy {
 impl<S> Patient<S> {
     /// A stream from which the first request is awaited: that wait is `request_head` long.
     pub(super) fn new(parts: StreamParts<S>, phase: Phase, limits: Limits) -> Self {
-        phase.0.store(HEAD, Ordering::Relaxed);
         let deadline = Box::pin(sleep_until(Instant::now() + limits.request_head));
         Patient {
             parts,
             phase,
             limits,
             deadline,
-            armed: HEAD,
+            armed: Some(Owed::Head),
             stalled: false,
         }
     }
 
     /// Ready with an error when the client has taken too long.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let phase = self.phase.0.load(Ordering::Relaxed);
-        if phase != self.armed {
-            self.armed = phase;
-            let wait = match phase {
-                IDLE => self.limits.idle,
-                _ => self.limits.request_head,
+        let owed = self.phase.owed();
+        if self.armed != Some(owed) {
+            self.armed = Some(owed);
+            let wait = match owed {
+                Owed::Idle => self.limits.idle,
+                Owed::Head | Owed::Answer => self.limits.request_head,
             };
+            self.phase.0.overdue.store(false, Ordering::Relaxed);
             self.deadline.as_mut().reset(Instant::now() + wait);
         }
-        if phase == BUSY {
+        if owed == Owed::Answer {
             return Poll::Pending;
         }
-        self.deadline
-            .as_mut()
-            .poll(cx)
-            .map(|()| io::ErrorKind::TimedOut.into())
+        ready!(self.deadline.as_mut().poll(cx));
+        let first = owed == Owed::Idle && !self.phase.0.overdue.swap(true, Ordering::Relaxed);
+        if first && self.phase.0.multiplexed {
+            // RFC 9113 §9.1: it is told by GOAWAY, and has a moment to take it.
+            self.phase.0.nudge.notify_one();
+            let last = Instant::now() + self.limits.request_head;
+            self.deadline.as_mut().reset(last);
+            ready!(self.deadline.as_mut().poll(cx));
+        }
+        Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 
     /// Runs the clock of a client that does not take its answer; `written` is what it took.
@@ -127,7 +194,7 @@ impl<S> Patient<S> {
         if written.is_ready() {
             if self.stalled {
                 self.stalled = false;
-                self.armed = UNARMED;
+                self.armed = None;
             }
             return written;
         }
@@ -154,11 +221,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         let read = Pin::new(&mut self.parts.io).poll_read(cx, buf);
         if read.is_ready() {
             if buf.filled().len() > before {
-                // The first byte of a request; no other phase is left by reading.
-                let _ =
-                    self.phase
-                        .0
-                        .compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed);
+                self.phase.stirred();
             }
             return read;
         }

@@ -2,9 +2,9 @@
 
 use super::Body;
 use crate::{gateway::Route, observe::Seldom, upstream::Lease};
-use ::http::{HeaderValue, Response, StatusCode, header};
+use ::http::{HeaderValue, Response, StatusCode, Version, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use std::{borrow::Cow, error::Error};
 use tracing::warn;
 
@@ -60,8 +60,8 @@ impl Refusal {
         self
     }
 
-    /// The answer itself.
-    pub(super) fn response(&self) -> Response<Body> {
+    /// The answer itself, to a client that speaks `version`.
+    pub(super) fn response(&self, version: Version) -> Response<Body> {
         let mut response = Response::new(text(format!("{}\n", self.text)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -73,8 +73,8 @@ impl Refusal {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         );
-        if self.status == StatusCode::UPGRADE_REQUIRED {
-            // RFC 9110 §7.8: a sender of Upgrade names it in Connection.
+        if self.status == StatusCode::UPGRADE_REQUIRED && version != Version::HTTP_2 {
+            // RFC 9110 §7.8: a sender of Upgrade names it in Connection. HTTP/2 has neither.
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
@@ -91,6 +91,11 @@ pub(super) fn blame(route: &Route, lease: &Lease, error: &(dyn Error + 'static),
     if let Some(suppressed) = FAILED.allow() {
         warn!(route = %route.name, backend = %lease.backend().name(), error, suppressed, "{what}");
     }
+}
+
+/// A body of nothing.
+pub(super) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A body of one piece.

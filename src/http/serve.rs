@@ -1,11 +1,13 @@
 //! hyper on a client's stream, with our deadlines below it and our service above it.
 
+mod h2;
+
 use super::{
     Body, Context, Peer,
     patience::{Busy, Limits, Patient, Phase, StreamParts},
     service,
 };
-use crate::splice::Socket;
+use crate::{config, splice::Socket, tls};
 use ::http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -22,13 +24,15 @@ pub async fn serve(
     peer: Peer,
     guard: Box<dyn Any + Send + Sync>,
 ) {
-    drive(
-        &context,
-        StreamParts { io: stream, guard },
-        peer.address,
-        |request, busy| service::answer(context.clone(), peer, busy, request),
-    )
-    .await;
+    // ALPN has said which version it is.
+    let multiplexed = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
+    let parts = StreamParts { io: stream, guard };
+    if multiplexed {
+        // Boxed: its state is large, and connections of the other kind would carry the room for it.
+        return Box::pin(h2::drive(context, parts, peer)).await;
+    }
+    let answer = |request, busy| service::answer(context.clone(), peer, busy, request);
+    drive(&context, parts, peer.address, answer).await;
 }
 
 /// Runs hyper's HTTP/1.1 over a stream. A head beyond its bounds is answered with 431 or 400 by hyper itself.
@@ -43,13 +47,8 @@ pub(super) async fn drive<S, F>(
 {
     let connection = {
         let limits = &context.live.snapshot().limits;
-        let phase = Phase::default();
-        let patience = Limits {
-            request_head: limits.request_head.0,
-            idle: limits.idle.0,
-            stalled: limits.body_idle.0,
-        };
-        let patient = Patient::new(parts, phase.clone(), patience);
+        let phase = Phase::new(false);
+        let patient = Patient::new(parts, phase.clone(), patience(limits));
         let head = usize::try_from(limits.head_size.0).unwrap_or(usize::MAX);
         let service = service_fn(move |request| {
             let answered = answer(request, phase.busy());
@@ -73,6 +72,18 @@ pub(super) async fn drive<S, F>(
             connection.await
         }
     };
+    tell(client, ended);
+}
+
+fn patience(limits: &config::Limits) -> Limits {
+    Limits {
+        request_head: limits.request_head.0,
+        idle: limits.idle.0,
+        stalled: limits.body_idle.0,
+    }
+}
+
+fn tell(client: IpAddr, ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
         debug!(%client, error = &error as &dyn Error, "connection ended");
     }

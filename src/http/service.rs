@@ -32,16 +32,18 @@ pub(super) async fn answer(
     let client = forwarded::client(request.headers(), peer.address, |address| {
         gateway.trusts(address)
     });
+    let version = request.version();
     let asked = Asked {
         peer,
         client,
         started: Instant::now(),
+        version,
         busy,
     };
     let mut telling = Telling::of(context.clone(), &request, client);
     let answer = pass(&context, &gateway, asked, request, &mut telling.trail).await;
     telling.end(&answer);
-    answer.unwrap_or_else(|refusal| refusal.response())
+    answer.unwrap_or_else(|refusal| refusal.response(version))
 }
 
 /// Gate, route and guards; then the request goes on as what it is.

@@ -1,7 +1,7 @@
 //! The handshake with a backend: dialled, sent, and its answer judged.
 
 use super::{
-    Body, Context,
+    Context,
     canonical::Canonical,
     outbound::{self, Outbound},
     reject::Refusal,
@@ -11,20 +11,20 @@ use crate::{
     splice::Socket,
     upstream::{DialError, Lease, dial},
 };
-use ::http::{Extensions, HeaderValue, Request, Response, StatusCode, header};
+use ::http::{Extensions, HeaderMap, Request, Response, StatusCode, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
 
 /// How a backend answered a handshake.
 pub(super) enum Hands {
-    /// A right 101; `response` is ours to the client.
+    /// A right 101; `headers` are those of it that the client gets.
     Shaken {
         agreed: Agreed,
         backend: (Socket, Bytes),
-        response: Response<Body>,
+        headers: HeaderMap,
     },
     /// An answer of its own, to be passed whole.
     Refused(Response<Incoming>),
@@ -59,12 +59,11 @@ pub(super) async fn shake(
         .await
         .map_err(HandshakeError::Broken)?;
     let upgraded = hyper::upgrade::on(&mut response);
-    let (mut parts, body) = response.into_parts();
+    let (parts, body) = response.into_parts();
     if parts.status != StatusCode::SWITCHING_PROTOCOLS {
         if parts.status.is_success() || parts.status.is_informational() {
             return Err(HandshakeError::Status(parts.status));
         }
-        outbound::pass_back(&mut parts);
         return Ok(Hands::Refused(Response::from_parts(parts, body)));
     }
     let agreed = offer.check(&parts)?;
@@ -74,22 +73,12 @@ pub(super) async fn shake(
         .downcast::<TokioIo<Canonical<Socket>>>();
     let raw = raw.map_err(|_| HandshakeError::Foreign)?;
     // RFC 6455 §4.2.2: what a 101 must have; the rest, Sec-WebSocket-* too, is the backend's own.
-    outbound::pass_back(&mut parts);
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts
-        .headers
-        .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    parts
-        .headers
-        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    let response = Response::from_parts(
-        parts,
-        Empty::new().map_err(|never| match never {}).boxed_unsync(),
-    );
+    let mut headers = outbound::end_to_end(&parts.headers);
+    headers.remove(header::CONTENT_LENGTH);
     Ok(Hands::Shaken {
         agreed,
         backend: (raw.io.into_inner().into_inner(), raw.read_buf),
-        response,
+        headers,
     })
 }
 

@@ -1,8 +1,12 @@
 //! The record of a request: told once, whatever becomes of it.
 
-use super::{Body, Context, asked::Trail, reject::Refusal};
+use super::{
+    Body, Context,
+    asked::{Trail, in_words},
+    reject::Refusal,
+};
 use crate::observe::RequestRecord;
-use ::http::{Request, Response, StatusCode, Version};
+use ::http::{Request, Response, header};
 use hyper::body::Incoming;
 use std::{net::IpAddr, sync::Arc};
 use tokio::time::Instant;
@@ -26,19 +30,21 @@ pub(super) struct Telling {
 impl Telling {
     /// Keeps the request line: the request itself goes on.
     pub(super) fn of(context: Arc<Context>, request: &Request<Incoming>, client: IpAddr) -> Self {
-        let host = request.headers().get(::http::header::HOST);
+        let host = request
+            .headers()
+            .get(header::HOST)
+            .map(|host| host.as_bytes());
+        let authority = request.uri().authority().map(|it| it.as_str().as_bytes());
         Telling {
             trail: Trail::default(),
             context,
             client,
             started: Instant::now(),
-            version: match request.version() {
-                Version::HTTP_10 => "1.0",
-                _ => "1.1",
-            },
+            version: in_words(request.version()),
             method: request.method().to_string(),
             host: host
-                .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned())
+                .or(authority)
+                .map(|host| String::from_utf8_lossy(host).into_owned())
                 .unwrap_or_default(),
             path: request.uri().path().to_owned(),
             told: false,
@@ -48,10 +54,7 @@ impl Telling {
     /// Tells how the request was answered.
     pub(super) fn end(mut self, answer: &Result<Response<Body>, Refusal>) {
         match answer {
-            // A session has records of its own.
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                self.told = true;
-            }
+            Ok(_) if self.trail.session => self.told = true,
             Ok(response) => self.tell(response.status().as_u16(), None),
             Err(refusal) => self.tell(refusal.status.as_u16(), Some(refusal.why)),
         }

@@ -4,30 +4,18 @@
 
 use super::{
     Body, Context,
-    asked::{Asked, Trail},
+    asked::{Asked, Trail, in_words},
     body,
-    outbound::Outbound,
-    patience::{ClientStream, StreamParts},
-    reject::{Refusal, blame},
+    outbound::{self, Outbound},
+    reject::{Refusal, blame, empty},
+    session::Opening,
     shake::{Hands, HandshakeError, shake},
 };
-use crate::{
-    gateway::Route,
-    observe::{SessionEnd, SessionRecord},
-    proto::handshake::Offer,
-    splice::{self, LegIo, Legs, Outcome, Socket},
-    upstream::Lease,
-};
-use ::http::{Extensions, Response};
-use bytes::Bytes;
+use crate::{gateway::Route, observe::SessionRecord, proto::handshake::Offer};
+use ::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use std::{any::Any, sync::Arc, time::Duration};
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    time::{Instant, timeout, timeout_at},
-};
-use tokio_rustls::server::TlsStream;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout_at;
 
 /// A handshake that passed the gate and the guards.
 pub(super) struct Wish {
@@ -73,15 +61,17 @@ pub(super) async fn open(
         Ok(shaken) => shaken,
         Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),
     };
-    let (agreed, backend, response) = match shaken {
+    let (agreed, backend, headers) = match shaken {
         Ok(Hands::Shaken {
             agreed,
             backend,
-            response,
-        }) => (agreed, backend, response),
+            headers,
+        }) => (agreed, backend, headers),
         Ok(Hands::Refused(response)) => {
-            let guard = (asked.busy, lease);
-            return Ok(response.map(|body| body::answered(body, wish.answer_idle, guard)));
+            let (mut parts, body) = response.into_parts();
+            outbound::pass_back(&mut parts, asked.version);
+            let body = body::answered(body, wish.answer_idle, (asked.busy, lease));
+            return Ok(Response::from_parts(parts, body));
         }
         Err(error) => {
             blame(route, &lease, &error, "handshake with a backend failed");
@@ -89,12 +79,12 @@ pub(super) async fn open(
         }
     };
     context.metrics.handshake(asked.started.elapsed());
-    let reserved = agreed.reserved;
+    trail.session = true;
     let opening = Opening {
         record: SessionRecord {
             id: 0,
             client: asked.client,
-            http: "1.1",
+            http: in_words(asked.version),
             host: wish.host,
             path: wish.path,
             route: route.name.clone(),
@@ -104,97 +94,26 @@ pub(super) async fn open(
         },
         lease,
         place,
+        limits: route.limits.subscribe(),
+        backend,
+        reserved: agreed.reserved,
     };
-    let limits = route.limits.subscribe();
-    let context = context.clone();
-    // A task for the moment until the client has its 101; the session gets one of its own, as small as can be.
-    context.tasks.clone().spawn(async move {
-        let (backend, backend_early) = backend;
-        match client_leg(client).await {
-            Some((client, guard, client_early)) => {
-                let legs = Legs {
-                    client,
-                    client_early,
-                    backend,
-                    backend_early,
-                    reserved,
-                };
-                let session = session(context.clone(), legs, limits, opening, guard);
-                context.tasks.spawn(session);
-            }
-            None => {
-                // It left before it had its 101: to the backend, a session whose client is gone.
-                let legs = Legs {
-                    client: tokio::io::empty(),
-                    client_early: Bytes::new(),
-                    backend,
-                    backend_early,
-                    reserved,
-                };
-                let session = session(context.clone(), legs, limits, opening, Box::new(()));
-                context.tasks.spawn(session);
-            }
-        }
-    });
-    Ok(response)
+    let waiting = opening.meet(context.clone(), client, asked.busy);
+    context.tasks.spawn(waiting);
+    Ok(opened(asked.version, headers))
 }
 
-/// What a session holds besides its legs.
-struct Opening {
-    record: SessionRecord,
-    lease: Lease,
-    place: OwnedSemaphorePermit,
-}
-
-/// A session from its first record to its last.
-fn session<C: LegIo + Send>(
-    context: Arc<Context>,
-    legs: Legs<C, Socket>,
-    limits: watch::Receiver<splice::Limits>,
-    opening: Opening,
-    guard: Box<dyn Any + Send + Sync>,
-) -> impl Future<Output = ()> + Send {
-    let Opening {
-        mut record,
-        lease,
-        place,
-    } = opening;
-    let handle = context.sessions.open();
-    record.id = handle.id();
-    let opened = Instant::now();
-    let held = (context.metrics.session(), lease, place, guard);
-    context.access.opened(&record);
-    // Boxed, or the future would hold it twice: as it was captured, and as it is awaited.
-    let spliced = Box::pin(splice::run(legs, limits, handle));
-    async move {
-        let end = end(&spliced.await, opened);
-        context.metrics.session_closed(&end);
-        context.access.closed(&record, &end);
-        drop(held);
+/// Our answer to the client: a 101 (RFC 6455 §4.2.2), or a 200 to an extended CONNECT (RFC 8441 §5). What else the
+/// backend's 101 said, Sec-WebSocket-* too, is the backend's own.
+fn opened(version: Version, mut headers: HeaderMap) -> Response<Body> {
+    let mut response = Response::new(empty());
+    if version == Version::HTTP_2 {
+        headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+    } else {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
+    *response.headers_mut() = headers;
+    response
 }
-
-fn end(outcome: &Outcome, opened: Instant) -> SessionEnd {
-    SessionEnd {
-        duration: outcome.ended - opened,
-        from_client: outcome.from_client,
-        from_backend: outcome.from_backend,
-        code: outcome.code,
-        by: outcome.by.as_str(),
-        why: outcome.why.as_str(),
-    }
-}
-
-/// The client's stream, once it has our 101. `None`: it left before.
-async fn client_leg(client: Option<OnUpgrade>) -> Option<ClientLeg> {
-    let upgraded = timeout(CLIENT_TAKES_101, client?).await.ok()?.ok()?;
-    let raw = upgraded.downcast::<TokioIo<ClientStream>>().ok()?;
-    let StreamParts { io, guard } = raw.io.into_inner().parts;
-    Some((io, guard, raw.read_buf))
-}
-
-/// A client's stream, what it holds, and what was read beyond the request.
-type ClientLeg = (Box<TlsStream<Socket>>, Box<dyn Any + Send + Sync>, Bytes);
-
-/// A client that has not taken some two hundred bytes by then will not take more.
-const CLIENT_TAKES_101: Duration = Duration::from_secs(10);

@@ -22,7 +22,7 @@ pub use refusal::{Bad101, BadHandshake};
 /// What a client asks for in a valid opening handshake (RFC 6455 §4.2.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// `Sec-WebSocket-Key` as it was sent.
+    /// `Sec-WebSocket-Key` as it was sent; over HTTP/2, which has none, one of ours.
     pub key: Box<str>,
     /// `Sec-WebSocket-Protocol`: the subprotocols in the client's order of preference, each once.
     pub subprotocols: Vec<Box<str>>,
@@ -61,16 +61,25 @@ impl Offer {
         if request.method != Method::GET {
             return Err(BadHandshake::WrongMethod);
         }
-        // RFC 6455 §4.4: another version is answered with 426 and the one we speak.
-        match only(headers, &header::SEC_WEBSOCKET_VERSION) {
-            Ok(Some(version)) if version.as_bytes().trim_ascii() == b"13" => {}
-            _ => return Err(BadHandshake::WrongVersion),
-        }
+        check_version(headers)?;
         Ok(Some(Offer {
             key: read_key(headers)?,
             subprotocols: read_subprotocols(headers)?,
             extensions: read_extension_names(headers)?,
         }))
+    }
+
+    /// Reads the offer from an extended CONNECT whose `:protocol` is `websocket` (RFC 8441 §5): its headers are those of
+    /// RFC 6455, but for the key, which means nothing there. The version may be missing.
+    pub fn read_connect(headers: &HeaderMap, key: Box<str>) -> Result<Offer, BadHandshake> {
+        if headers.contains_key(header::SEC_WEBSOCKET_VERSION) {
+            check_version(headers)?;
+        }
+        Ok(Offer {
+            key,
+            subprotocols: read_subprotocols(headers)?,
+            extensions: read_extension_names(headers)?,
+        })
     }
 
     /// Checks the backend's answer (RFC 6455 §4.1, the client's six steps).
@@ -184,6 +193,19 @@ pub fn as_token(bytes: &[u8]) -> Option<&str> {
         return None;
     }
     std::str::from_utf8(bytes).ok()
+}
+
+/// RFC 6455 §4.4: another version is answered with 426 and the one we speak.
+fn check_version(headers: &HeaderMap) -> Result<(), BadHandshake> {
+    match only(headers, &header::SEC_WEBSOCKET_VERSION) {
+        Ok(Some(version)) if version.as_bytes().trim_ascii() == b"13" => Ok(()),
+        _ => Err(BadHandshake::WrongVersion),
+    }
+}
+
+/// `Sec-WebSocket-Key` of a client that has no other use for it: `nonce` must be random (RFC 6455 §4.1).
+pub fn key(nonce: [u8; 16]) -> Box<str> {
+    STANDARD.encode(nonce).into()
 }
 
 fn read_key(headers: &HeaderMap) -> Result<Box<str>, BadHandshake> {

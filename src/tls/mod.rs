@@ -16,7 +16,7 @@ mod x509;
 pub use acceptor::{Accepted, accept};
 pub use dev::{DevCa, DevCaError};
 pub use error::TlsError;
-pub use policy::{install_provider, server_config, ticketer};
+pub use policy::{H2, install_provider, server_config, ticketer};
 pub use resolver::Certificates;
 pub use trust::{TrustError, trust, trust_commands};
 

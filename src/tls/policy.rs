@@ -39,7 +39,7 @@ pub fn server_config(
         .expect("the provider has cipher suites and groups for 1.2 and 1.3")
         .with_no_client_auth()
         .with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
     config.ticketer = ticketer;
     // A browser opens a page's second connection with the second ticket; more only cost bytes in every handshake.
     config.send_tls13_tickets = 2;
@@ -47,6 +47,9 @@ pub fn server_config(
     config.max_early_data_size = 0;
     Arc::new(config)
 }
+
+/// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.1).
+pub const H2: &[u8] = b"h2";
 
 /// Makes and opens session tickets: keys in memory, replaced every six hours, good for twelve.
 ///

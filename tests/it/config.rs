@@ -316,18 +316,6 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "did you mean `https`?",
     ),
     (
-        "[server]\nh2_websocket = true\n",
-        "2:1",
-        "unknown key `h2_websocket`",
-        "the keys here are",
-    ),
-    (
-        "[limits]\nh2_streams = 1\n",
-        "2:1",
-        "unknown key `h2_streams`",
-        "the keys here are",
-    ),
-    (
         "[tls]\nclient_ca = \"x\"\n",
         "2:1",
         "unknown key `client_ca`",

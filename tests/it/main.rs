@@ -9,6 +9,7 @@ mod descriptors;
 mod ends;
 mod examples;
 mod handshake;
+mod http2;
 mod interop;
 mod layering;
 mod liars;

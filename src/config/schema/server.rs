@@ -25,6 +25,8 @@ pub struct Server {
     pub proxy_protocol: ProxyProtocol,
     /// Networks whose PROXY header and X-Forwarded-* are believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// WebSockets over HTTP/2 (RFC 8441). `false` is the emergency switch: browsers then use HTTP/1.1 for them.
+    pub h2_websocket: bool,
     /// What is logged to stderr, and how.
     pub log: Log,
     /// Where access lines go: "stdout", "off", or a file.
@@ -103,6 +105,8 @@ pub struct Limits {
     pub idle: Period,
     /// Bytes of a request's head.
     pub head_size: Size,
+    /// Concurrent requests and WebSockets of one HTTP/2 connection; each may hold 64 KiB.
+    pub h2_streams: u32,
 }
 
 impl Default for Server {
@@ -114,6 +118,7 @@ impl Default for Server {
             metrics: None,
             proxy_protocol: ProxyProtocol::Off,
             trusted_proxies: Vec::new(),
+            h2_websocket: true,
             log: Log::default(),
             access: Access::Stdout,
         }
@@ -142,6 +147,7 @@ impl Default for Limits {
             answer_idle: default("5m"),
             idle: default("60s"),
             head_size: default("16KiB"),
+            h2_streams: 100,
         }
     }
 }

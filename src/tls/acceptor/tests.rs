@@ -103,7 +103,7 @@ async fn versions_groups_and_protocol() {
             connection.negotiated_key_exchange_group().unwrap().name(),
             group
         );
-        assert_eq!(connection.alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert_eq!(connection.alpn_protocol(), Some(&b"h2"[..]));
         drop(connected);
     }
 }
@@ -153,7 +153,7 @@ async fn no_protocol_in_common() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     let mut config = (**pki.client(BOTH).config()).clone();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h3".to_vec()];
     let (accepted, connected) = shake(&server, &Arc::new(config).into(), "a.test").await;
     assert_eq!(alert(connected), AlertDescription::NoApplicationProtocol);
     assert_eq!(accepted.unwrap_err().as_str(), "incompatible");

@@ -3,12 +3,14 @@
 
 mod backend;
 mod frame;
+mod h2;
 mod process;
 pub(crate) mod python;
 mod wire;
 
 pub(crate) use backend::{Backend, switching_protocols};
 pub(crate) use frame::Frame;
+pub(crate) use h2::{H2, request};
 pub(crate) use process::{Lockgate, handshake, listener};
 pub(crate) use python::Python;
 pub(crate) use wire::{End, Head, How, Wire};

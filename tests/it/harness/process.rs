@@ -1,6 +1,6 @@
 //! The binary as a child process: started with a config or with flags, asked for its ports, watched, stopped.
 
-use super::{Backend, Head, Wire, within};
+use super::{Backend, H2, Head, Wire, within};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::{
@@ -111,6 +111,24 @@ impl Lockgate {
         within("a TLS handshake", self.try_tls(name))
             .await
             .expect("it lets us in")
+    }
+
+    /// A TLS connection that speaks HTTP/2.
+    pub(crate) async fn h2(&self) -> H2 {
+        H2::over(self.tls_for_h2().await).await
+    }
+
+    /// The same, before the first byte of HTTP/2.
+    pub(crate) async fn tls_for_h2(&self) -> TlsStream<TcpStream> {
+        let mut config = rustls::ClientConfig::clone(self.connector.config());
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let name = ServerName::try_from("a.test").expect("a DNS name");
+        within("a TLS handshake", async {
+            let stream = TcpStream::connect(self.https).await.expect("it listens");
+            let connector = TlsConnector::from(Arc::new(config));
+            connector.connect(name, stream).await.expect("it speaks h2")
+        })
+        .await
     }
 
     /// The same, where it may be refused.

@@ -89,6 +89,16 @@ impl Wire {
         }
     }
 
+    /// The client's end of a stream in a connection that is not its own.
+    pub(crate) fn stream(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Wire {
+        Wire {
+            io: Box::new(io),
+            socket: None,
+            buffer: vec![],
+            masks: true,
+        }
+    }
+
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> impl Future<Output = ()> {
         within("sending", async move {

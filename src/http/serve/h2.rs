@@ -1,0 +1,85 @@
+//! HTTP/2: many requests and WebSockets in one connection, none of which can stall the others (RFC 9113 §5.2).
+
+use super::{
+    super::{
+        Context, Peer,
+        patience::{ClientStream, Patient, Phase, StreamParts},
+        service,
+    },
+    patience, tell,
+};
+use crate::{lifecycle::Tasks, splice::Socket};
+use hyper::{rt::Executor, server::conn::http2, service::service_fn};
+use hyper_util::rt::TokioIo;
+use std::{convert::Infallible, pin::pin, sync::Arc};
+use tokio_rustls::server::TlsStream;
+
+/// Runs hyper's HTTP/2 over a client's stream.
+///
+/// Every stream may have [`WINDOW`] bytes on their way to us that nobody has read, and the connection's window has room
+/// for that many of each: a stream whose reader is stuck uses up its own window, never the connection's.
+pub(super) async fn drive(
+    context: Arc<Context>,
+    parts: StreamParts<Box<TlsStream<Socket>>>,
+    peer: Peer,
+) {
+    let phase = Phase::new(true);
+    let connection = {
+        let gateway = context.live.snapshot();
+        let limits = &gateway.limits;
+        let patient: ClientStream = Patient::new(parts, phase.clone(), patience(limits));
+        let head = u32::try_from(limits.head_size.0).unwrap_or(u32::MAX);
+        let mut builder = http2::Builder::new(OnTasks(context.tasks.clone()));
+        builder
+            .auto_date_header(false)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(limits.h2_streams.saturating_mul(WINDOW).min(MOST))
+            .max_concurrent_streams(limits.h2_streams)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(head);
+        if gateway.h2_websocket {
+            builder.enable_connect_protocol();
+        }
+        let (context, phase) = (context.clone(), phase.clone());
+        let service = service_fn(move |request| {
+            let answered = service::answer(context.clone(), peer, phase.busy(), request);
+            async { Ok::<_, Infallible>(answered.await) }
+        });
+        builder.serve_connection(TokioIo::new(patient), service)
+    };
+    let mut connection = pin!(connection);
+    let mut going = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            overdue = phase.nudged() => {
+                if overdue && !going {
+                    going = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            () = context.tasks.stopping(), if !going => {
+                going = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    };
+    tell(peer.address, ended);
+}
+
+/// hyper runs each stream in a task of its own; ours are counted.
+#[derive(Clone)]
+struct OnTasks(Tasks);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for OnTasks {
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// What may be on its way to us in one stream: the default of RFC 9113 §6.5.2.
+const WINDOW: u32 = 65_535;
+/// The most that a window can be (RFC 9113 §6.9.1).
+const MOST: u32 = (1 << 31) - 1;
+/// What one stream's answer may hold that its client does not take.
+const SEND_BUFFER: usize = 64 * 1024;

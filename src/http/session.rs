@@ -1,0 +1,133 @@
+//! From a handshake that the backend has taken to the session's last record.
+
+use super::{
+    Context,
+    patience::{Busy, ClientStream, StreamParts},
+    tunnel::Tunnel,
+};
+use crate::{
+    observe::{SessionEnd, SessionRecord},
+    proto::track::Reserved,
+    splice::{self, LegIo, Legs, Outcome, Socket},
+    upstream::Lease,
+};
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use std::{any::Any, sync::Arc, time::Duration};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, timeout},
+};
+use tokio_rustls::server::TlsStream;
+
+/// A session whose client has yet to take our answer.
+pub(super) struct Opening {
+    pub(super) record: SessionRecord,
+    pub(super) lease: Lease,
+    pub(super) place: OwnedSemaphorePermit,
+    pub(super) limits: watch::Receiver<splice::Limits>,
+    /// The backend's leg, and what came right behind its 101.
+    pub(super) backend: (Socket, Bytes),
+    pub(super) reserved: Reserved,
+}
+
+/// A client's end of a session, once it has our answer.
+enum ClientLeg {
+    /// All of its connection, what that holds, and what was read beyond the request.
+    Connection(Box<TlsStream<Socket>>, Guard, Bytes),
+    /// A stream of an HTTP/2 connection.
+    Stream(Tunnel),
+    /// It left before.
+    Left,
+}
+
+/// What is held as long as a session lasts.
+type Guard = Box<dyn Any + Send + Sync>;
+
+// === impl Opening ===
+
+impl Opening {
+    /// Waits until the client has our answer. That is a task for a moment; the session gets one of its own, as small as
+    /// can be.
+    pub(super) async fn meet(self, context: Arc<Context>, client: Option<OnUpgrade>, busy: Busy) {
+        let tasks = context.tasks.clone();
+        match client_leg(client).await {
+            ClientLeg::Connection(client, guard, early) => {
+                tasks.spawn(self.session(context, client, early, guard));
+            }
+            ClientLeg::Stream(client) => {
+                // While it lasts, its connection is not idle.
+                let guard = Box::new(busy);
+                tasks.spawn(self.session(context, client, Bytes::new(), guard));
+            }
+            ClientLeg::Left => {
+                // To the backend, a session whose client is gone.
+                let client = tokio::io::empty();
+                tasks.spawn(self.session(context, client, Bytes::new(), Box::new(())));
+            }
+        }
+    }
+
+    /// The session from its first record to its last.
+    fn session<C: LegIo + Send>(
+        mut self,
+        context: Arc<Context>,
+        client: C,
+        client_early: Bytes,
+        guard: Guard,
+    ) -> impl Future<Output = ()> + Send {
+        let handle = context.sessions.open();
+        self.record.id = handle.id();
+        let opened = Instant::now();
+        let held = (context.metrics.session(), self.lease, self.place, guard);
+        context.access.opened(&self.record);
+        let (backend, backend_early) = self.backend;
+        let legs = Legs {
+            client,
+            client_early,
+            backend,
+            backend_early,
+            reserved: self.reserved,
+        };
+        // Boxed, or the future would hold it twice: as it was captured, and as it is awaited.
+        let spliced = Box::pin(splice::run(legs, self.limits, handle));
+        let record = self.record;
+        async move {
+            let end = end(&spliced.await, opened);
+            context.metrics.session_closed(&end);
+            context.access.closed(&record, &end);
+            drop(held);
+        }
+    }
+}
+
+async fn client_leg(client: Option<OnUpgrade>) -> ClientLeg {
+    let Some(client) = client else {
+        return ClientLeg::Left;
+    };
+    let Ok(Ok(upgraded)) = timeout(CLIENT_TAKES_ANSWER, client).await else {
+        return ClientLeg::Left;
+    };
+    match upgraded.downcast::<TokioIo<ClientStream>>() {
+        Ok(raw) => {
+            let StreamParts { io, guard } = raw.io.into_inner().parts;
+            ClientLeg::Connection(io, guard, raw.read_buf)
+        }
+        Err(stream) => ClientLeg::Stream(Tunnel::new(stream)),
+    }
+}
+
+fn end(outcome: &Outcome, opened: Instant) -> SessionEnd {
+    SessionEnd {
+        duration: outcome.ended - opened,
+        from_client: outcome.from_client,
+        from_backend: outcome.from_backend,
+        code: outcome.code,
+        by: outcome.by.as_str(),
+        why: outcome.why.as_str(),
+    }
+}
+
+/// A client that has not taken some two hundred bytes by then will not take more.
+const CLIENT_TAKES_ANSWER: Duration = Duration::from_secs(10);

@@ -1,0 +1,76 @@
+//! A WebSocket inside an HTTP/2 connection: one stream of many (RFC 8441).
+
+use crate::splice::LegIo;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The client's end of an extended CONNECT.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    io: TokioIo<Upgraded>,
+    taken: u64,
+}
+
+// === impl Tunnel ===
+
+impl Tunnel {
+    pub(super) fn new(upgraded: Upgraded) -> Self {
+        Tunnel {
+            io: TokioIo::new(upgraded),
+            taken: 0,
+        }
+    }
+}
+
+impl LegIo for Tunnel {
+    /// What the stream's queue has taken, which is a few pieces ahead of the client's flow control.
+    fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// The drop ends the stream; what its client did not take goes with the connection.
+    fn reset(&self) {}
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    /// Piece by piece: hyper copies whatever it is given, and queues up to three of them.
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let piece = &buf[..buf.len().min(PIECE)];
+        let written = Pin::new(&mut self.io).poll_write(cx, piece);
+        if let Poll::Ready(Ok(n)) = written {
+            self.taken += n as u64;
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// One DATA frame of the usual size (RFC 9113 §4.2).
+const PIECE: usize = 16 * 1024;
