@@ -1,7 +1,7 @@
 //! The close and end matrix: {client, backend} × {Close with a code, FIN without Close, RST, kill -9, cut in mid-frame}
 //! × what each side then sees.
 
-use crate::harness::{Backend, End, Frame, How, Lockgate, Python, Wire};
+use crate::harness::{Backend, End, Frame, How, Lockgate, Program, Wire};
 
 /// A session both ends of which the test plays.
 async fn session() -> (Lockgate, Wire, Wire) {
@@ -194,7 +194,7 @@ async fn a_killed_client_tells_the_backend_1001() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let url = format!("wss://localhost:{}/", lockgate.https.port());
-    let mut client = Python::start("hold.py", &[&url, &lockgate.ca().display().to_string()]);
+    let mut client = Program::start("hold.py", &[&url, &lockgate.ca().display().to_string()]);
     let (mut server, _) = backend.accept_session().await;
     assert_eq!(client.line().await, "open");
     client.kill().await;
@@ -206,7 +206,7 @@ async fn a_killed_client_tells_the_backend_1001() {
 
 #[tokio::test]
 async fn a_killed_backend_tells_the_client_1011() {
-    let (server, address) = Python::server("websockets_echo.py").await;
+    let (server, address) = Program::server("websockets_echo.py").await;
     let lockgate = Lockgate::to(address).start().await;
     let mut client = lockgate.upgrade("/", "").await;
     assert_eq!(client.head().await.status(), 101);

@@ -1,6 +1,6 @@
-//! Three real Python servers × four real client libraries; the checks themselves are in `tests/python/interop.py`.
+//! Seven real servers × four real client libraries; the checks themselves are in `tests/python/interop.py`.
 
-use crate::harness::{Lockgate, Python};
+use crate::harness::{Lockgate, Program};
 use std::time::Duration;
 
 #[tokio::test]
@@ -18,8 +18,28 @@ async fn the_server_on_tornado() {
     meets_every_client("tornado_echo.py").await;
 }
 
+#[tokio::test]
+async fn the_server_on_aiohttp() {
+    meets_every_client("aiohttp_echo.py").await;
+}
+
+#[tokio::test]
+async fn the_server_on_flask_sock() {
+    meets_every_client("flask_sock_echo.py").await;
+}
+
+#[tokio::test]
+async fn the_server_on_autobahn() {
+    meets_every_client("autobahn_echo.py").await;
+}
+
+#[tokio::test]
+async fn the_server_on_node() {
+    meets_every_client("node_echo.js").await;
+}
+
 async fn meets_every_client(server: &str) {
-    let (_server, address) = Python::server(server).await;
+    let (_server, address) = Program::server(server).await;
     let lockgate = Lockgate::to(address).start().await;
     let url = format!("wss://localhost:{}", lockgate.https.port());
     let ca = lockgate.ca().display().to_string();
@@ -28,7 +48,7 @@ async fn meets_every_client(server: &str) {
         let arguments = [client, &url, &ca];
         let run = tokio::time::timeout(
             Duration::from_secs(120),
-            Python::run("interop.py", &arguments),
+            Program::run("interop.py", &arguments),
         );
         let output = run
             .await

@@ -1,6 +1,6 @@
 //! The README, followed to the letter: its files are written, its commands run, in order, in one shell.
 
-use crate::harness::{Lockgate, python};
+use crate::harness::{Lockgate, program};
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -71,7 +71,7 @@ async fn its_commands_do_what_it_says() {
             "LOCKGATE_ADMIN",
             format!("unix:{}/admin.sock", folder.path().display()),
         )
-        .env("PYTHON", python::interpreter())
+        .env("PYTHON", program::interpreter())
         .env("BACKEND_PORT", &backend_port)
         .stdin(Stdio::null())
         .kill_on_drop(true);

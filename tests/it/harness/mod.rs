@@ -1,18 +1,18 @@
 //! How a test speaks: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
-//! side, `Frame` what travels on it, `Python` the real programs of `tests/python`.
+//! side, `Frame` what travels on it, `Program` the real programs in Python and Node.
 
 mod backend;
 mod frame;
 mod h2;
 mod process;
-pub(crate) mod python;
+pub(crate) mod program;
 mod wire;
 
 pub(crate) use backend::{Backend, switching_protocols};
 pub(crate) use frame::Frame;
 pub(crate) use h2::{H2, request};
 pub(crate) use process::{Lockgate, handshake, listener};
-pub(crate) use python::Python;
+pub(crate) use program::Program;
 pub(crate) use wire::{End, Head, How, Wire};
 
 use std::{panic::Location, time::Duration};

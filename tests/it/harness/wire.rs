@@ -145,6 +145,30 @@ impl Wire {
     }
 
     /// Exactly so many bytes.
+    /// The next frame, which is a text.
+    #[track_caller]
+    pub(crate) fn text(&mut self) -> impl Future<Output = String> {
+        let frame = self.frame();
+        async {
+            let frame = frame.await;
+            assert_eq!(frame.opcode, 1, "{frame:?}");
+            String::from_utf8(frame.payload).expect("UTF-8")
+        }
+    }
+
+    /// The first text that contains `part`, whatever comes before it.
+    #[track_caller]
+    pub(crate) fn until(&mut self, part: &str) -> impl Future<Output = String> {
+        within("a certain text", async move {
+            loop {
+                let text = self.text().await;
+                if text.contains(part) {
+                    break text;
+                }
+            }
+        })
+    }
+
     #[track_caller]
     pub(crate) fn exactly(&mut self, length: usize) -> impl Future<Output = Vec<u8>> {
         within("bytes", async move {

@@ -1,6 +1,6 @@
-"""What the three echo servers have in common.
+"""What the echo servers have in common.
 
-Every server offers, as a WebSocket:
+Every server offers, as a WebSocket, as far as its library can (the servers themselves say what it cannot):
 
     /          echoes; the text "close CODE REASON" makes it close that way
     /headers   sends one JSON object: the path, the query and the headers it saw
@@ -15,6 +15,7 @@ and over plain HTTP:
 import asyncio
 import json
 import socket
+from concurrent.futures import Future
 from urllib.parse import parse_qs, urlsplit
 
 SUBPROTOCOLS = ["chat.v2", "chat.v1"]
@@ -22,7 +23,8 @@ LARGEST = 32 * 1024 * 1024
 REFUSAL = {"status": 403, "reason": "full moon", "body": "not today"}
 HELLO = "hello over http"
 
-_closes: dict[str, asyncio.Future] = {}
+# Some of the servers run on threads, some on asyncio: these futures serve both.
+_closes: dict[str, Future] = {}
 
 
 def listen() -> socket.socket:
@@ -45,7 +47,11 @@ def closed(query: str, code: int | None, reason: str | None) -> None:
 
 
 async def close_seen(query: str) -> str:
-    return json.dumps(await asyncio.wait_for(_close_of(identity(query)), 10))
+    return json.dumps(await asyncio.wait_for(asyncio.wrap_future(_close_of(identity(query))), 10))
+
+
+def close_seen_by_thread(query: str) -> str:
+    return json.dumps(_close_of(identity(query)).result(10))
 
 
 def request_seen(target: str, headers) -> str:
@@ -61,5 +67,5 @@ def close_order(message) -> tuple[int, str] | None:
     return int(code), reason
 
 
-def _close_of(name: str) -> asyncio.Future:
-    return _closes.setdefault(name, asyncio.get_running_loop().create_future())
+def _close_of(name: str) -> Future:
+    return _closes.setdefault(name, Future())

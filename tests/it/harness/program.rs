@@ -1,0 +1,142 @@
+//! The real programs that tests drive: Python's in the environments that `tests/run` made, and Node's.
+
+use super::within;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+/// A program that runs until it is killed, at the latest on drop.
+pub(crate) struct Program {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+// === impl Program ===
+
+impl Program {
+    /// Starts a program of `tests/python`.
+    pub(crate) fn start(script: &str, arguments: &[&str]) -> Program {
+        Program::spawn(command(script, arguments))
+    }
+
+    /// Starts the server of an example: in Node if that is what it is written in, in a Python of its own if it asks for one.
+    pub(crate) fn example(name: &str, port: u16) -> Program {
+        let folder = Path::new("examples").join(name);
+        let mut command = match folder.join("server.js").exists() {
+            true => in_node(&folder.join("server.js")),
+            false => in_python(&interpreter_for(name), &folder.join("server.py")),
+        };
+        command.arg(port.to_string());
+        Program::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Program {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Program { child, lines }
+    }
+
+    /// Starts a server, which prints its port first.
+    pub(crate) async fn server(script: &str) -> (Program, SocketAddr) {
+        let mut server = Program::start(&format!("servers/{script}"), &[]);
+        let port = server.line().await.parse().expect("a port");
+        (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// Runs a program to its end.
+    pub(crate) async fn run(script: &str, arguments: &[&str]) -> Output {
+        command(script, arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output()
+            .await
+            .expect("python starts")
+    }
+
+    /// The next line that it prints.
+    #[track_caller]
+    pub(crate) fn line(&mut self) -> impl Future<Output = String> {
+        within("a line from Python", async {
+            self.lines
+                .next_line()
+                .await
+                .expect("UTF-8")
+                .expect("it has not ended: see its traceback above")
+        })
+    }
+
+    /// kill -9.
+    pub(crate) async fn kill(mut self) {
+        within("its death", self.child.kill())
+            .await
+            .expect("it lived");
+    }
+}
+
+/// The interpreter of `tests/.venv`.
+pub(crate) fn interpreter() -> PathBuf {
+    in_venv(".venv")
+}
+
+/// An example with pins of its own has an environment of its own.
+fn interpreter_for(name: &str) -> PathBuf {
+    let pins = Path::new("examples").join(name).join("requirements.txt");
+    match pins.exists() {
+        true => in_venv(&format!(".venv-{name}")),
+        false => interpreter(),
+    }
+}
+
+fn in_venv(venv: &str) -> PathBuf {
+    let python = tests_folder().join(venv).join("bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: run tests/run once, which makes it",
+        python.display()
+    );
+    python
+}
+
+/// A program of `tests/python` by its name: in Node, in Python, or in the Python of the example that it belongs to.
+fn command(script: &str, arguments: &[&str]) -> Command {
+    let path = tests_folder().join("python").join(script);
+    let mut command = match path.extension().is_some_and(|extension| extension == "js") {
+        true => in_node(&path),
+        false => in_python(&interpreter(), &path),
+    };
+    command.args(arguments);
+    command
+}
+
+fn in_python(interpreter: &Path, script: &Path) -> Command {
+    let mut command = Command::new(interpreter);
+    command.arg("-u").arg(script);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+fn in_node(script: &Path) -> Command {
+    let modules = script.with_file_name("node_modules");
+    assert!(
+        modules.exists(),
+        "{} is missing: run tests/run once, which makes it",
+        modules.display()
+    );
+    let mut command = Command::new("node");
+    command.arg(script);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+fn tests_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
