@@ -5,7 +5,7 @@ use crate::config::{
     AdminAddress, BackendAddress, HostPattern, ListenAddress, LogFormat, LogLevel, OriginPattern,
 };
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use std::{env, path::PathBuf};
+use std::{env, net::IpAddr, path::PathBuf};
 
 /// A TLS-terminating reverse proxy made for WebSockets.
 ///
@@ -27,6 +27,8 @@ pub(super) enum Command {
     Run(Box<Run>),
     /// Say what is wrong with a configuration file: all at once, with line and column. Starts nothing.
     Check(Check),
+    /// Say which route takes a request, why the others do not, and what its backend will get. Sends nothing.
+    Explain(Explain),
     /// Print the JSON schema of the configuration file, for editors.
     Schema {
         /// Print the reference for people instead.
@@ -106,6 +108,29 @@ pub(super) struct Check {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(super) config: PathBuf,
+    /// As JSON, for machines.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// What a client would ask for, such as wss://chat.example.com/ws/room, or https:// for plain HTTP.
+    pub(super) url: String,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(super) config: PathBuf,
+    /// A header that the client sends, such as "Origin: https://example.com". May be repeated.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(super) header: Vec<String>,
+    /// A subprotocol that the client offers. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(super) protocol: Vec<String>,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(super) from: IpAddr,
     /// As JSON, for machines.
     #[arg(long)]
     pub(super) json: bool,

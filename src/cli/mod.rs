@@ -4,6 +4,7 @@ mod args;
 mod ask;
 mod cert;
 mod check;
+mod explain;
 mod run;
 
 use args::{Arguments, CertCommand, Command};
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Run(run) => run::run(*run),
         Command::Check(check) => check::check(&check),
+        Command::Explain(explain) => explain::explain(&explain),
         Command::Schema { markdown } => {
             let text = match markdown {
                 true => crate::config::reference(),

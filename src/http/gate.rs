@@ -5,7 +5,7 @@
 use super::reject::Refusal;
 use crate::{
     proto::handshake::{self, BadHandshake, Offer},
-    router::{Authority, BELIEVED_HEADERS, NormalPath},
+    router::{Authority, BELIEVED_HEADERS, NormalPath, Wanted},
 };
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use hyper::ext::Protocol;
@@ -21,6 +21,31 @@ pub(super) struct Vetted<'a> {
     pub(super) path: NormalPath<'a>,
     /// Set when the request is a WebSocket handshake.
     pub(super) offer: Option<Offer>,
+}
+
+// === impl Vetted ===
+
+impl Vetted<'_> {
+    /// The subprotocols that are offered.
+    pub(super) fn subprotocols(&self) -> Vec<&str> {
+        let offered = self.offer.iter().flat_map(|offer| &offer.subprotocols);
+        offered.map(|subprotocol| &**subprotocol).collect()
+    }
+
+    /// The same, as routes are asked for it.
+    pub(super) fn wanted<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        subprotocols: &'a [&'a str],
+    ) -> Wanted<'a> {
+        Wanted {
+            host: &self.authority.host,
+            path: &self.path,
+            headers,
+            websocket: self.offer.is_some(),
+            subprotocols,
+        }
+    }
 }
 
 /// Lets a request pass, or says what is wrong with it.

@@ -7,6 +7,7 @@ mod asked;
 mod body;
 mod canonical;
 mod cleartext;
+mod explain;
 mod forward;
 mod gate;
 mod outbound;
@@ -32,6 +33,7 @@ use std::{net::IpAddr, sync::Arc};
 use tokio::sync::Semaphore;
 
 pub use cleartext::serve_cleartext;
+pub use explain::{Explanation, Passed, Refused, explain};
 pub use serve::serve;
 
 /// What every request needs, made once by the server.

@@ -5,6 +5,7 @@ use super::{
     asked::{Asked, Trail},
     forward::Plea,
     gate::{self, Vetted},
+    outbound::{self, Outbound},
     patience::Busy,
     reject::Refusal,
     telling::Telling,
@@ -13,12 +14,11 @@ use super::{
 use crate::{
     config::Only,
     gateway::{Gateway, Route},
-    proto::forwarded,
-    router::Wanted,
+    proto::{forwarded, handshake::Offer},
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 use tokio::time::Instant;
 
 /// Answers a request; never fails, for a refusal is an answer too.
@@ -46,7 +46,7 @@ pub(super) async fn answer(
     answer.unwrap_or_else(|refusal| refusal.response(version))
 }
 
-/// Gate, route and guards; then the request goes on as what it is.
+/// What becomes of the request; then it goes on as what it is.
 async fn pass(
     context: &Arc<Context>,
     gateway: &Gateway,
@@ -55,34 +55,22 @@ async fn pass(
     trail: &mut Trail,
 ) -> Result<Response<Body>, Refusal> {
     let (parts, body) = request.into_parts();
-    let vetted = gate::vet(&parts)?;
-    let route = find(gateway, &parts, &vetted)?;
-    trail.route = Some(route.name.clone());
-    route.addresses.check(asked.client).map_err(forbidden)?;
-    if vetted.offer.is_some() {
-        route
-            .origins
-            .check(&parts.headers, &vetted.authority.host)
-            .map_err(forbidden)?;
-    }
-    let outbound =
-        super::outbound::rebuild(&parts, &vetted, gateway, route, asked.peer, asked.client)
-            .map_err(|error| {
-                Refusal::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "rebuild",
-                    format!("the request cannot be passed on: {error}"),
-                )
-            })?;
-    match vetted.offer {
+    let Decided {
+        route,
+        offer,
+        host,
+        path,
+        outbound,
+    } = decide(gateway, &parts, asked.peer, asked.client, trail)?;
+    let answer_idle = gateway.limits.answer_idle.0;
+    match offer {
         Some(offer) => {
-            let (host, path) = (vetted.host.into(), vetted.path.as_str().into());
             let wish = upgrade::Wish {
                 offer,
                 host,
                 path,
                 outbound,
-                answer_idle: gateway.limits.answer_idle.0,
+                answer_idle,
             };
             upgrade::open(context, route, asked, wish, parts.extensions, trail).await
         }
@@ -93,11 +81,56 @@ async fn pass(
                 extensions: parts.extensions,
                 body,
                 body_idle: gateway.limits.body_idle.0,
-                answer_idle: gateway.limits.answer_idle.0,
+                answer_idle,
             };
             context.plain.forward(route, asked, plea, trail).await
         }
     }
+}
+
+/// A request that may pass: where to, and as what.
+pub(super) struct Decided<'a> {
+    pub(super) route: &'a Route,
+    /// Set when it is a WebSocket handshake.
+    pub(super) offer: Option<Offer>,
+    pub(super) host: Box<str>,
+    pub(super) path: Box<str>,
+    pub(super) outbound: Outbound,
+}
+
+/// Gate, route and guards, from nothing but what is given; `trail` learns of the route also where the request is refused.
+pub(super) fn decide<'a>(
+    gateway: &'a Gateway,
+    parts: &Parts,
+    peer: Peer,
+    client: IpAddr,
+    trail: &mut Trail,
+) -> Result<Decided<'a>, Refusal> {
+    let vetted = gate::vet(parts)?;
+    let route = find(gateway, parts, &vetted)?;
+    trail.route = Some(route.name.clone());
+    route.addresses.check(client).map_err(forbidden)?;
+    if vetted.offer.is_some() {
+        route
+            .origins
+            .check(&parts.headers, &vetted.authority.host)
+            .map_err(forbidden)?;
+    }
+    let outbound =
+        outbound::rebuild(parts, &vetted, gateway, route, peer, client).map_err(|error| {
+            Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "rebuild",
+                format!("the request cannot be passed on: {error}"),
+            )
+        })?;
+    Ok(Decided {
+        route,
+        host: vetted.host.into(),
+        path: vetted.path.as_str().into(),
+        offer: vetted.offer,
+        outbound,
+    })
 }
 
 fn find<'a>(
@@ -105,20 +138,11 @@ fn find<'a>(
     request: &Parts,
     vetted: &Vetted<'_>,
 ) -> Result<&'a Route, Refusal> {
-    let subprotocols: Vec<&str> = vetted
-        .offer
-        .iter()
-        .flat_map(|offer| &offer.subprotocols)
-        .map(|subprotocol| &**subprotocol)
-        .collect();
-    let wanted = Wanted {
-        host: &vetted.authority.host,
-        path: &vetted.path,
-        headers: &request.headers,
-        websocket: vetted.offer.is_some(),
-        subprotocols: &subprotocols,
-    };
-    match gateway.router.find(&wanted) {
+    let subprotocols = vetted.subprotocols();
+    match gateway
+        .router
+        .find(&vetted.wanted(&request.headers, &subprotocols))
+    {
         Some(found) if found.fits => Ok(found.route),
         Some(found) if found.rule.only == Only::Websocket => Err(Refusal::upgrade_required(
             "only-websocket",

@@ -2,7 +2,8 @@
 //! precedence. `find` reads nothing but its arguments, allocates nothing and logs nothing.
 //!
 //! Also here: the forms in which hosts (`host`) and paths (`path`) are compared, what is done to a path on the way to
-//! the backend (`rewrite`), and what each Python server expects to be told (`framework`). Who may pass is `guard`'s.
+//! the backend (`rewrite`), what each Python server expects to be told (`framework`), and why a route did not win
+//! (`verdict`). Who may pass is `guard`'s.
 //!
 //! # Which route wins
 //!
@@ -17,6 +18,7 @@ mod host;
 mod path;
 mod rewrite;
 mod rule;
+mod verdict;
 
 use std::{collections::HashMap, iter};
 
@@ -27,6 +29,7 @@ pub use host::{Authority, BadAuthority};
 pub use path::{BadPath, NormalPath};
 pub use rewrite::strip_prefix;
 pub use rule::{HostRank, PathRank, Rule, Summary};
+pub use verdict::Verdict;
 
 use crate::config::HostPattern;
 

@@ -1,5 +1,6 @@
 //! One route's rule, whether it matches, and how specific that match is.
 
+use ::http::HeaderMap;
 use std::fmt;
 
 use super::{Authority, NormalPath, Wanted};
@@ -85,11 +86,7 @@ impl Rule {
     /// The summary of the match, if everything but the host, which the caller has found, matches too.
     pub(super) fn matches(&self, host: HostRank, wanted: &Wanted<'_>) -> Option<Summary> {
         let path = self.match_path(wanted.path.as_str())?;
-        let met = self.offers(wanted.subprotocols)
-            && self.headers.iter().all(|(name, value)| {
-                let mut values = wanted.headers.get_all(name.as_str()).iter();
-                values.any(|found| found.as_bytes() == value.as_bytes())
-            });
+        let met = self.offers(wanted.subprotocols) && self.missing_header(wanted.headers).is_none();
         met.then(|| Summary {
             host,
             path,
@@ -97,7 +94,7 @@ impl Rule {
         })
     }
 
-    fn match_path(&self, path: &str) -> Option<PathRank> {
+    pub(super) fn match_path(&self, path: &str) -> Option<PathRank> {
         match &self.path {
             PathPattern::Exact(exact) => (path == &**exact).then_some(PathRank::Exact),
             PathPattern::Regex(regex) => regex.is_match(path).then_some(PathRank::Regex),
@@ -109,8 +106,18 @@ impl Rule {
         }
     }
 
+    /// The first header condition that is not met.
+    pub(super) fn missing_header(&self, headers: &HeaderMap) -> Option<&str> {
+        let is_missing = |(name, value): &&(String, String)| {
+            let mut values = headers.get_all(name.as_str()).iter();
+            !values.any(|found| found.as_bytes() == value.as_bytes())
+        };
+        let (name, _) = self.headers.iter().find(is_missing)?;
+        Some(name)
+    }
+
     /// Subprotocols are compared with case, as the registered names are (RFC 6455 §11.5).
-    fn offers(&self, offered: &[&str]) -> bool {
+    pub(super) fn offers(&self, offered: &[&str]) -> bool {
         self.subprotocols.is_empty()
             || self
                 .subprotocols

@@ -1,0 +1,146 @@
+//! `lockgate explain`: which route takes a request, why the others do not, and what its backend will get.
+
+use super::{CONFIG, args::Explain, cert, say};
+use crate::{
+    config::Config,
+    gateway::Gateway,
+    http::{Explanation, Passed, Refused, explain as explain_request},
+};
+use ::http::{HeaderName, HeaderValue, Method, Request, Uri, header, request::Parts};
+use anyhow::{Context, bail};
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Explains one request: 0 if it would pass, 1 if it would be refused.
+pub(super) fn explain(arguments: &Explain) -> anyhow::Result<ExitCode> {
+    let request = request(arguments)?;
+    let built = Config::load(&arguments.config).and_then(|config| {
+        let dev = match config.tls.dev_ca {
+            // Without one the names would have no certificate, which is not what was asked.
+            true => cert::peek(arguments.data.data.as_deref()).ok(),
+            false => None,
+        };
+        Gateway::build(&config, dev.as_ref())
+    });
+    let gateway = match built {
+        Ok(gateway) => gateway,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(ExitCode::from(CONFIG));
+        }
+    };
+    let explanation = explain_request(&gateway, &request, arguments.from);
+    match arguments.json {
+        true => say(machine(&explanation)),
+        false => say(people(&explanation)),
+    }
+    Ok(match explanation.outcome {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+/// The request as a client would send it over HTTP/1.1.
+fn request(arguments: &Explain) -> anyhow::Result<Parts> {
+    let url = &arguments.url;
+    let uri: Uri = url.parse().with_context(|| format!("`{url}` is no URL"))?;
+    let websocket = match uri.scheme_str() {
+        Some("wss" | "ws") => true,
+        Some("https" | "http") => false,
+        _ => bail!("`{url}` does not begin with wss:// or https://"),
+    };
+    let (Some(authority), Some(target)) = (uri.authority(), uri.path_and_query()) else {
+        bail!("`{url}` names no host");
+    };
+    let mut request = Request::builder()
+        .method(Method::GET)
+        .uri(target.as_str())
+        .header(header::HOST, authority.as_str());
+    if websocket {
+        request = request
+            .header(header::UPGRADE, "websocket")
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, EXAMPLE_KEY);
+        if !arguments.protocol.is_empty() {
+            let offered = arguments.protocol.join(", ");
+            request = request.header(header::SEC_WEBSOCKET_PROTOCOL, offered);
+        }
+    }
+    for line in &arguments.header {
+        let (name, value) = line
+            .split_once(':')
+            .with_context(|| format!("`{line}` is no header: write it as \"Name: value\""))?;
+        let name: HeaderName = name
+            .trim()
+            .parse()
+            .with_context(|| format!("`{name}` is no name"))?;
+        let value = HeaderValue::from_str(value.trim())
+            .with_context(|| format!("`{value}` cannot stand in a header"))?;
+        request = request.header(name, value);
+    }
+    let request = request
+        .body(())
+        .with_context(|| format!("`{url}` cannot be asked for"))?;
+    Ok(request.into_parts().0)
+}
+
+fn people(explanation: &Explanation) -> String {
+    let mut lines = Vec::new();
+    for (name, rule, verdict) in &explanation.routes {
+        let mark = if verdict == "wins" { "→" } else { " " };
+        lines.push(format!("{mark} {name}  {rule}\n      {verdict}"));
+    }
+    match &explanation.outcome {
+        Ok(Passed {
+            route,
+            backends,
+            line,
+            headers,
+            advice,
+        }) => {
+            lines.push(format!(
+                "\nroute {route} sends it to {}:\n",
+                backends.join(" or ")
+            ));
+            lines.push(format!("  {line}"));
+            for (name, value) in headers {
+                lines.push(format!("  {name}: {value}"));
+            }
+            if !advice.is_empty() {
+                lines.push(format!("\nfor that server: {advice}"));
+            }
+        }
+        Err(Refused { status, why, text }) => {
+            lines.push(format!("\nrefused with {status} ({why}): {text}"));
+        }
+    }
+    lines.join("\n")
+}
+
+fn machine(explanation: &Explanation) -> serde_json::Value {
+    let routes: Vec<_> = explanation
+        .routes
+        .iter()
+        .map(|(name, rule, verdict)| json!({ "name": name, "rule": rule, "verdict": verdict }))
+        .collect();
+    match &explanation.outcome {
+        Ok(passed) => json!({
+            "routes": routes,
+            "route": passed.route,
+            "backends": passed.backends,
+            "line": passed.line,
+            "headers": passed.headers,
+            "advice": passed.advice,
+        }),
+        Err(refused) => json!({
+            "routes": routes,
+            "status": refused.status,
+            "why": refused.why,
+            "text": refused.text,
+        }),
+    }
+}
+
+/// RFC 6455 §1.3's: nothing is sent.
+const EXAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

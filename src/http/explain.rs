@@ -1,0 +1,98 @@
+//! What would become of a request: the same gate, routes, guards and headers, and nothing is sent.
+
+use super::{
+    Peer,
+    asked::Trail,
+    gate,
+    service::{Decided, decide},
+};
+use crate::gateway::Gateway;
+use ::http::request::Parts;
+use std::net::IpAddr;
+
+/// What would become of a request.
+#[derive(Debug)]
+pub struct Explanation {
+    /// Every route in the order written: its name, its rule, and how it fared. Empty where the gate refuses.
+    pub routes: Vec<(String, String, String)>,
+    /// What would be sent, or with what and why the request would be refused.
+    pub outcome: Result<Passed, Refused>,
+}
+
+/// A request that would pass.
+#[derive(Debug)]
+pub struct Passed {
+    /// The route's name.
+    pub route: String,
+    /// The backends of which one would get it, in the order written.
+    pub backends: Vec<String>,
+    /// The first line of what it would get.
+    pub line: String,
+    /// The headers it would get.
+    pub headers: Vec<(String, String)>,
+    /// What the route's `framework` must be told; "" if nothing.
+    pub advice: &'static str,
+}
+
+/// A request that would be refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// The status of the answer.
+    pub status: u16,
+    /// A word of a closed set, as in the access log.
+    pub why: &'static str,
+    /// What the client would be told.
+    pub text: String,
+}
+
+/// Asks what would become of `request` from `client`.
+pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanation {
+    let routes = gate::vet(request).map_or_else(
+        |_| Vec::new(),
+        |vetted| {
+            let subprotocols = vetted.subprotocols();
+            let wanted = vetted.wanted(&request.headers, &subprotocols);
+            let told = gateway.router.explain(&wanted).into_iter();
+            told.map(|(rule, route, verdict)| {
+                (
+                    route.name.to_string(),
+                    rule.to_string(),
+                    verdict.to_string(),
+                )
+            })
+            .collect()
+        },
+    );
+    let peer = Peer { address: client };
+    let outcome = decide(gateway, request, peer, client, &mut Trail::default());
+    let outcome = outcome
+        .map(|decided| passed(request, &decided))
+        .map_err(|refusal| Refused {
+            status: refusal.status.as_u16(),
+            why: refusal.why,
+            text: refusal.text.into_owned(),
+        });
+    Explanation { routes, outcome }
+}
+
+fn passed(request: &Parts, decided: &Decided<'_>) -> Passed {
+    let (route, outbound) = (decided.route, &decided.outbound);
+    let shown =
+        |value: &::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    Passed {
+        route: route.name.to_string(),
+        backends: route
+            .pool
+            .backends()
+            .iter()
+            .map(|backend| backend.name().to_string())
+            .collect(),
+        line: format!("{} {} HTTP/1.1", request.method, outbound.target),
+        headers: outbound
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), shown(value)))
+            .collect(),
+        advice: route.expectations.advice,
+    }
+}

@@ -1,0 +1,161 @@
+//! Why a route was chosen and the others were not: the same questions as `find`, asked of every route.
+
+use super::{Match, Router, Rule, Wanted};
+use std::fmt;
+
+/// How a route fared with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It takes the request.
+    Wins,
+    /// None of its hosts matches.
+    Host,
+    /// Its path does not match.
+    Path,
+    /// None of its subprotocols is offered.
+    Subprotocol,
+    /// This header is missing or has another value.
+    Header(String),
+    /// It takes only the other kind of request.
+    Only,
+    /// It matches, and a more specific one does too.
+    LessSpecific,
+    /// It matches as well as the winner, which was written first.
+    Later,
+}
+
+// === impl Router ===
+
+impl<T> Router<T> {
+    /// Every route in the order written, and how it fared.
+    pub fn explain(&self, wanted: &Wanted<'_>) -> Vec<(&Rule, &T, Verdict)> {
+        let winner = self.find(wanted);
+        self.routes
+            .iter()
+            .enumerate()
+            .map(|(index, (rule, route))| {
+                (rule, route, self.verdict(index, wanted, winner.as_ref()))
+            })
+            .collect()
+    }
+
+    fn verdict(&self, index: usize, wanted: &Wanted<'_>, winner: Option<&Match<'_, T>>) -> Verdict {
+        let rule = &self.routes[index].0;
+        if let Some(winner) = winner.filter(|winner| std::ptr::eq(winner.rule, rule)) {
+            return match winner.fits {
+                true => Verdict::Wins,
+                false => Verdict::Only,
+            };
+        }
+        let rank = self
+            .by_host(wanted.host)
+            .find(|(_, candidates)| candidates.contains(&index));
+        let Some((host, _)) = rank else {
+            return Verdict::Host;
+        };
+        if let Some(verdict) = rule.lacks(wanted) {
+            return verdict;
+        }
+        match winner {
+            _ if !rule.takes(wanted.websocket) => Verdict::Only,
+            Some(winner) if Some(winner.summary) == rule.matches(host, wanted) => Verdict::Later,
+            _ => Verdict::LessSpecific,
+        }
+    }
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// The first condition besides the host that the request does not meet.
+    fn lacks(&self, wanted: &Wanted<'_>) -> Option<Verdict> {
+        if self.match_path(wanted.path.as_str()).is_none() {
+            return Some(Verdict::Path);
+        }
+        if !self.offers(wanted.subprotocols) {
+            return Some(Verdict::Subprotocol);
+        }
+        let lacking = self.missing_header(wanted.headers)?;
+        Some(Verdict::Header(lacking.to_owned()))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::Wins => "wins",
+            Verdict::Host => "another host",
+            Verdict::Path => "another path",
+            Verdict::Subprotocol => "none of its subprotocols is offered",
+            Verdict::Header(name) => {
+                return write!(f, "the header `{name}` is missing or has another value");
+            }
+            Verdict::Only => "takes only the other kind of request (`only`)",
+            Verdict::LessSpecific => "matches, but a more specific route does too",
+            Verdict::Later => "matches as well, but was written later",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::NormalPath;
+    use super::*;
+    use crate::config::Config;
+    use ::http::HeaderMap;
+
+    #[test]
+    fn every_route_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lockgate.toml");
+        let route = |name: &str, rest: &str| {
+            format!("[[routes]]\nname = \"{name}\"\nto = \"ws://127.0.0.1:1\"\n{rest}\n")
+        };
+        let text = [
+            route("host", "hosts = [\"b.test\"]"),
+            route("path", "hosts = [\"a.test\"]\npath = \"/other\""),
+            route("sub", "hosts = [\"a.test\"]\nsubprotocols = [\"x\"]"),
+            route("head", "hosts = [\"a.test\"]\nheaders = { x-v = \"2\" }"),
+            route(
+                "only",
+                "hosts = [\"a.test\"]\npath = \"/ws\"\nonly = \"http\"",
+            ),
+            route("wide", "hosts = [\"*\"]"),
+            route("wins", "hosts = [\"a.test\"]\npath = \"/ws/*\""),
+            route("late", "hosts = [\"a.test\"]\npath = \"/ws/*\""),
+        ]
+        .concat();
+        std::fs::write(&file, format!("[tls]\ndev_ca = true\n{text}")).unwrap();
+        let config = Config::load(&file).unwrap();
+        let rules = config
+            .routes
+            .iter()
+            .map(|route| (Rule::from(&route.value), route.name.value.clone()));
+        let router = Router::new(rules);
+        let path = NormalPath::parse("/ws").unwrap();
+        let headers = HeaderMap::new();
+        let wanted = Wanted {
+            host: "a.test",
+            path: &path,
+            headers: &headers,
+            websocket: true,
+            subprotocols: &[],
+        };
+        let told: Vec<_> = router
+            .explain(&wanted)
+            .into_iter()
+            .map(|(_, name, verdict)| (name.as_str(), verdict))
+            .collect();
+        let expected = [
+            ("host", Verdict::Host),
+            ("path", Verdict::Path),
+            ("sub", Verdict::Subprotocol),
+            ("head", Verdict::Header("x-v".into())),
+            ("only", Verdict::Only),
+            ("wide", Verdict::LessSpecific),
+            ("wins", Verdict::Wins),
+            ("late", Verdict::Later),
+        ];
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,74 @@
+//! `lockgate explain`: what would become of a request, said without sending anything.
+
+use crate::harness::Lockgate;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const CONFIG: &str = r#"
+[tls]
+dev_ca = true
+[[routes]]
+name = "chat"
+hosts = ["a.test"]
+path = "/ws/*"
+to = "ws://127.0.0.1:8765"
+framework = "tornado"
+deny = ["192.0.2.0/24"]
+[[routes]]
+name = "site"
+hosts = ["a.test"]
+only = "http"
+to = "http://127.0.0.1:8000"
+"#;
+
+#[tokio::test]
+async fn the_winner_the_losers_and_what_the_backend_gets() {
+    let (code, told) = explain(&["wss://a.test/ws/x?y=1", "--protocol", "v2"]).await;
+    assert_eq!(code, Some(0));
+    assert_eq!(told["route"], "chat");
+    assert_eq!(told["backends"], serde_json::json!(["ws://127.0.0.1:8765"]));
+    assert_eq!(told["line"], "GET /ws/x?y=1 HTTP/1.1");
+    assert_eq!(told["routes"][0]["verdict"], "wins");
+    let why = told["routes"][1]["verdict"].as_str().expect("a text");
+    assert!(why.contains("`only`"), "{why}");
+    let headers = told["headers"].to_string();
+    assert!(
+        headers.contains(r#"["sec-websocket-protocol","v2"]"#),
+        "{headers}"
+    );
+    let advice = told["advice"].as_str().expect("a text");
+    assert!(advice.contains("xheaders=True"), "{advice}");
+}
+
+#[tokio::test]
+async fn a_refusal_says_its_status_and_why() {
+    for (arguments, status, why) in [
+        (&["wss://a.test/"][..], 404, "only-http"),
+        (&["wss://b.test/ws"], 404, "no-route"),
+        (
+            &["wss://a.test/ws", "--header", "Origin: https://b.test"],
+            403,
+            "origin",
+        ),
+        (&["wss://a.test/ws", "--from", "192.0.2.7"], 403, "address"),
+        (&["https://a.test/a/..%2fb"], 400, "path"),
+    ] {
+        let (code, told) = explain(arguments).await;
+        assert_eq!(code, Some(1), "{arguments:?}");
+        assert_eq!(
+            (&told["status"], &told["why"]),
+            (&status.into(), &why.into()),
+            "{told}"
+        );
+    }
+}
+
+async fn explain(arguments: &[&str]) -> (Option<i32>, Value) {
+    let folder = TempDir::new().expect("a folder");
+    std::fs::write(folder.path().join("lockgate.toml"), CONFIG).expect("writable");
+    let mut all = vec!["explain", "--json", "--config", "lockgate.toml"];
+    all.extend(arguments);
+    let output = Lockgate::run(folder.path(), &all).await;
+    let told = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    (output.status.code(), told)
+}
