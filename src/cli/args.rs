@@ -14,7 +14,7 @@ use std::{env, net::IpAddr, path::PathBuf};
 #[command(
     version,
     arg_required_else_help = true,
-    after_help = "The shortest way:  lockgate run --to ws://127.0.0.1:8765"
+    after_help = "To see it:             lockgate demo\nIn front of a server:  lockgate run --to ws://127.0.0.1:8765"
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -23,6 +23,8 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Try it: a chat on https://localhost:8443 in which two tabs talk over wss. Needs nothing else.
+    Demo(Box<Demo>),
     /// Run the proxy, from flags or from a file.
     Run(Box<Run>),
     /// Say what is wrong with a configuration file: all at once, with line and column. Starts nothing.
@@ -87,6 +89,15 @@ pub(super) struct Run {
         value_delimiter = ','
     )]
     pub(super) origin: Vec<OriginPattern>,
+    #[command(flatten)]
+    pub(super) overrides: Overrides,
+    #[command(flatten)]
+    pub(super) data: Data,
+}
+
+/// What beats the configuration.
+#[derive(Debug, Args)]
+pub(super) struct Overrides {
     /// Where status is answered: an address on loopback, unix:/path, or off. Beats the file.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
     pub(super) admin: Option<AdminAddress>,
@@ -99,6 +110,15 @@ pub(super) struct Run {
     /// The least level that is logged: error, warn, info, debug, trace. Beats the file.
     #[arg(long, value_name = "LEVEL", env = "LOCKGATE_LOG_LEVEL")]
     pub(super) log_level: Option<LogLevel>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Where to listen for TLS; `127.0.0.1:8443` if nothing is given.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_LISTEN")]
+    pub(super) listen: Option<ListenAddress>,
+    #[command(flatten)]
+    pub(super) overrides: Overrides,
     #[command(flatten)]
     pub(super) data: Data,
 }

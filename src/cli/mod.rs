@@ -4,6 +4,7 @@ mod args;
 mod ask;
 mod cert;
 mod check;
+mod demo;
 mod explain;
 mod run;
 
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
     };
     crate::tls::install_provider();
     let done = match arguments.command {
+        Command::Demo(demo) => demo::demo(*demo),
         Command::Run(run) => run::run(*run),
         Command::Check(check) => check::check(&check),
         Command::Explain(explain) => explain::explain(&explain),

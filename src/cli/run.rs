@@ -1,8 +1,12 @@
 //! `lockgate run`.
 
-use super::{CONFIG, args::Run, cert};
+use super::{
+    CONFIG,
+    args::{Overrides, Run},
+    cert,
+};
 use crate::{
-    config::{Config, To},
+    config::{self, Config, Located, Problems, To},
     gateway::Gateway,
     lifecycle::StopSignals,
     observe::{self, AccessLog},
@@ -10,26 +14,31 @@ use crate::{
     tls::DevCa,
 };
 use anyhow::Context;
-use std::{process::ExitCode, time::Duration};
+use std::{io, path::Path, process::ExitCode, time::Duration};
 use tokio::runtime;
+use tracing::warn;
 
-/// Serves until it is told to stop.
+/// Serves what the flags or the file say.
 pub(super) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
     let data = arguments.data.data.clone();
-    let config = match configure(arguments) {
-        Ok(config) => config,
+    match configure(arguments) {
+        Ok(config) => serve(&config, data.as_deref(), |_| Ok(())),
         Err(problems) => {
             eprintln!("{problems}");
-            return Ok(ExitCode::from(CONFIG));
+            Ok(ExitCode::from(CONFIG))
         }
-    };
+    }
+}
+
+/// Serves until it is told to stop; `beside` is called inside the runtime once everything is bound.
+pub(super) fn serve(
+    config: &Config,
+    data: Option<&Path>,
+    beside: impl FnOnce(&Server) -> io::Result<()>,
+) -> anyhow::Result<ExitCode> {
     let _log = observe::init(&config.server.log).context("cannot start the log")?;
-    let dev = config
-        .tls
-        .dev_ca
-        .then(|| cert::open(data.as_deref()))
-        .transpose()?;
-    let gateway = match Gateway::build(&config, dev.as_ref()) {
+    let dev = config.tls.dev_ca.then(|| cert::open(data)).transpose()?;
+    let gateway = match Gateway::build(config, dev.as_ref()) {
         Ok(gateway) => gateway,
         Err(problems) => {
             eprintln!("{problems}");
@@ -44,19 +53,20 @@ pub(super) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
         .context("cannot start the runtime")?;
     let drained = runtime.block_on(async {
         let mut signals = StopSignals::install().context("cannot listen for signals")?;
-        let server = Server::bind(&config, gateway, access)?;
-        announce(&config, &server, dev.as_ref());
+        let server = Server::bind(config, gateway, access)?;
+        announce(config, &server, dev.as_ref());
+        beside(&server)?;
         anyhow::Ok(server.run(async || signals.next().await).await)
     });
     // Whatever still runs (a name being looked up) is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     if !drained?.clean {
-        tracing::warn!("stopped before every session had ended: the rest was cut");
+        warn!("stopped before every session had ended: the rest was cut");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn configure(arguments: Run) -> Result<Config, crate::config::Problems> {
+fn configure(arguments: Run) -> Result<Config, Problems> {
     let mut config = match (arguments.config, arguments.to) {
         (Some(file), _) => Config::load(&file)?,
         (None, to) => Config::for_target(To {
@@ -66,28 +76,28 @@ fn configure(arguments: Run) -> Result<Config, crate::config::Problems> {
             origins: arguments.origin,
         }),
     };
-    let server = &mut config.server;
-    if let Some(admin) = arguments.admin {
-        server.admin = crate::config::Located::nowhere(admin);
-    }
-    if let Some(access) = arguments.access {
-        server.access = access;
-    }
-    server.log.format = arguments.log_format.unwrap_or(server.log.format);
-    server.log.level = arguments.log_level.unwrap_or(server.log.level);
+    arguments.overrides.apply(&mut config.server);
     Ok(config)
+}
+
+impl Overrides {
+    /// Puts what was given in the place of what was configured.
+    pub(super) fn apply(self, server: &mut config::Server) {
+        if let Some(admin) = self.admin {
+            server.admin = Located::nowhere(admin);
+        }
+        if let Some(access) = self.access {
+            server.access = access;
+        }
+        server.log.format = self.log_format.unwrap_or(server.log.format);
+        server.log.level = self.log_level.unwrap_or(server.log.level);
+    }
 }
 
 /// What a newcomer needs next: the URL, the CA's file, and how to trust it.
 fn announce(config: &Config, server: &Server, dev: Option<&DevCa>) {
     let Some(dev) = dev else { return };
-    let port = server
-        .listeners()
-        .iter()
-        .find(|listener| listener.kind == "https");
-    let port = port
-        .and_then(|listener| listener.address.rsplit_once(':'))
-        .map_or("443", |(_, port)| port);
+    let port = https_port(server);
     for route in &config.routes {
         for host in &route.hosts {
             let name = match host {
@@ -106,4 +116,13 @@ fn announce(config: &Config, server: &Server, dev: Option<&DevCa>) {
     eprintln!(
         "  to trust it: `lockgate cert trust`, or in Python: ssl.create_default_context(cafile=\"{ca}\")"
     );
+}
+
+/// The port that clients use.
+pub(super) fn https_port(server: &Server) -> &str {
+    let mut listeners = server.listeners().iter();
+    listeners
+        .find(|listener| listener.kind == "https")
+        .and_then(|listener| listener.address.rsplit_once(':'))
+        .map_or("443", |(_, port)| port)
 }

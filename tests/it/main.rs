@@ -5,6 +5,7 @@ mod harness;
 mod back_pressure;
 mod config;
 mod deadlines;
+mod demo;
 mod descriptors;
 mod ends;
 mod examples;

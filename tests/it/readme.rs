@@ -125,7 +125,7 @@ fn the_first_two_commands_run_it_and_test_it() {
         .collect();
     assert_eq!(
         commands[0].text,
-        "cargo run -- run --to ws://127.0.0.1:8765\n"
+        "cargo run -- demo\n"
     );
     assert_eq!(commands[1].text, "tests/run\n");
 }

@@ -39,6 +39,7 @@ pub(crate) struct Lockgate {
 /// A Lockgate to be.
 pub(crate) struct Setup {
     folder: TempDir,
+    command: &'static str,
     server: String,
     rest: String,
     /// Flags instead of a file.
@@ -64,6 +65,13 @@ impl Lockgate {
     pub(crate) fn with_flags(flags: &[&str]) -> Setup {
         let mut setup = Setup::new();
         setup.flags = Some(flags.iter().map(ToString::to_string).collect());
+        setup
+    }
+
+    /// `lockgate demo`.
+    pub(crate) fn demo() -> Setup {
+        let mut setup = Lockgate::with_flags(&[]);
+        setup.command = "demo";
         setup
     }
 
@@ -262,6 +270,7 @@ impl Setup {
     fn new() -> Setup {
         Setup {
             folder: TempDir::new().expect("a temporary folder"),
+            command: "run",
             server: String::new(),
             rest: String::new(),
             flags: None,
@@ -301,7 +310,7 @@ impl Setup {
     pub(crate) async fn start(self) -> Lockgate {
         let admin = format!("unix:{}", self.folder.path().join("admin.sock").display());
         let mut command = command(self.folder.path(), self.descriptors);
-        command.arg("run");
+        command.arg(self.command);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(flags) = &self.flags {
             command.args(flags).args([

@@ -1,0 +1,44 @@
+//! `lockgate demo`: a chat, and Lockgate in front of it, in one process.
+
+mod chat;
+
+use super::{args::Demo, run};
+use crate::{
+    config::{Config, HostPattern, ListenAddress, To},
+    lifecycle::Tasks,
+};
+use anyhow::Context;
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    process::ExitCode,
+};
+
+/// Serves `https://localhost:8443` until it is told to stop.
+pub(super) fn demo(arguments: Demo) -> anyhow::Result<ExitCode> {
+    let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .context("cannot listen on 127.0.0.1 for the demo's own chat")?;
+    let address = backend.local_addr().context("the chat has no address")?;
+    let to = format!("ws://{address}").parse();
+    let mut config = Config::for_target(To {
+        to: to.expect("an address and a port are a backend's address"),
+        hosts: vec![HostPattern::Exact("localhost".into())],
+        listen: match arguments.listen {
+            Some(address) => vec![address],
+            // Nobody else's business.
+            None => vec![ListenAddress((Ipv4Addr::LOCALHOST, PORT).into())],
+        },
+        origins: Vec::new(),
+    });
+    arguments.overrides.apply(&mut config.server);
+    run::serve(&config, arguments.data.data.as_deref(), |server| {
+        let backend = tokio::net::TcpListener::from_std(backend)?;
+        let tasks = Tasks::default();
+        tasks.spawn(chat::serve(backend, tasks.clone()));
+        let port = run::https_port(server);
+        eprintln!("  https://localhost:{port} is a chat: open it in two tabs");
+        Ok(())
+    })
+}
+
+const PORT: u16 = 8443;

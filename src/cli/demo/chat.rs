@@ -1,0 +1,114 @@
+//! The demo's backend: a page, and a chat in which everybody hears everybody. It speaks plain HTTP, as Python servers do,
+//! and nobody but Lockgate reaches it.
+
+use crate::{lifecycle::Tasks, proto::handshake};
+use ::http::{HeaderValue, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::broadcast::{self, error::RecvError},
+    time::sleep,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, Utf8Bytes, protocol::Role, protocol::WebSocketConfig},
+};
+
+/// What has been said, to everybody who is there.
+type Room = broadcast::Sender<Utf8Bytes>;
+
+/// Serves until the process ends.
+pub(super) async fn serve(listener: TcpListener, tasks: Tasks) {
+    let room: Room = broadcast::channel(LINES).0;
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        let (room, sessions) = (room.clone(), tasks.clone());
+        tasks.spawn(async move {
+            let service = service_fn(|request| {
+                let answer = answer(request, &room, &sessions);
+                async { Ok::<_, Infallible>(answer) }
+            });
+            // A connection that fails is one that Lockgate gave up.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+                .await;
+        });
+    }
+}
+
+/// The page; at `/ws` the chat.
+fn answer(request: Request<Incoming>, room: &Room, tasks: &Tasks) -> Response<Full<Bytes>> {
+    let (mut parts, _) = request.into_parts();
+    let mut response = Response::new(Full::default());
+    let headers = response.headers_mut();
+    match (parts.uri.path(), handshake::Offer::read(&parts)) {
+        ("/ws", Ok(Some(offer))) => {
+            let accept = handshake::accept_key(&offer.key);
+            let accept = HeaderValue::try_from(accept).expect("base64 is ASCII");
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() {
+                tasks.spawn(talk(upgrade, room.clone()));
+            }
+        }
+        ("/", Ok(None)) => {
+            let html = HeaderValue::from_static("text/html; charset=utf-8");
+            headers.insert(header::CONTENT_TYPE, html);
+            *response.body_mut() = Full::from(PAGE);
+        }
+        _ => *response.status_mut() = StatusCode::NOT_FOUND,
+    }
+    response
+}
+
+/// One tab, until it leaves.
+async fn talk(upgrade: OnUpgrade, room: Room) {
+    let Ok(upgraded) = upgrade.await else { return };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(MESSAGE)
+        .max_message_size(Some(MESSAGE));
+    let io = TokioIo::new(upgraded);
+    let mut tab = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let mut heard = room.subscribe();
+    loop {
+        tokio::select! {
+            said = tab.next() => match said {
+                Some(Ok(Message::Text(words))) => {
+                    // Nobody else is there: then nobody hears it.
+                    let _ = room.send(words);
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return,
+            },
+            words = heard.recv() => match words {
+                Ok(words) => if tab.send(Message::Text(words)).await.is_err() { return },
+                // It was too slow for some lines, and goes on with those that come.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+const PAGE: &str = include_str!("index.html");
+/// Lines that wait for the slowest tab.
+const LINES: usize = 64;
+/// Bytes of one line.
+const MESSAGE: usize = 4096;
+/// For the head of a request.
+const HEAD: Duration = Duration::from_secs(10);
+/// Before another try to accept, where the process has no descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
