@@ -38,6 +38,23 @@ async fn the_server_on_node() {
     meets_every_client("node_echo.js").await;
 }
 
+/// `LOCKGATE_AUTOBAHN="*"` runs all of them, which takes some minutes.
+#[tokio::test]
+async fn the_cases_of_autobahn_say_no_worse_through_lockgate() {
+    let (_server, address) = Program::server("plain_echo.py").await;
+    let lockgate = Lockgate::to(address).start().await;
+    let direct = format!("ws://{address}/");
+    let through = format!("wss://localhost:{}/", lockgate.https.port());
+    let ca = lockgate.ca().display().to_string();
+    let mut arguments = vec![&*direct, &through, &ca];
+    let cases = std::env::var("LOCKGATE_AUTOBAHN").unwrap_or_default();
+    arguments.extend(cases.split_whitespace());
+    let output = Program::run("autobahn_cases.py", &arguments).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{output:?}");
+    println!("{said}");
+}
+
 async fn meets_every_client(server: &str) {
     let (_server, address) = Program::server(server).await;
     let lockgate = Lockgate::to(address).start().await;

@@ -1,0 +1,94 @@
+"""The cases of the Autobahn test suite, as kosoku runs them, against a server directly and through Lockgate.
+
+    autobahn_cases.py ws://127.0.0.1:PORT/ wss://localhost:PORT/ CA [CASES …]
+
+A verdict through Lockgate may not be worse than the direct one. Some cases are a race between an echo and the end of the
+connection, also directly: what seems worse is tried three times more, and counts if it was never as good as the worst of
+the direct verdicts.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import sys
+from urllib.parse import urlsplit
+
+import kosoku
+
+# Best first. A verdict on the messages, and one on the close.
+RANKS = {
+    "OK": 0, "INFORMATIONAL": 0, "NON-STRICT": 1, "UNIMPLEMENTED": 2, "UNCLEAN": 2, "WRONG CODE": 3, "FAILED BY CLIENT": 3,
+    "FAILED": 4, "ERROR": 5,
+}
+# All but most of the compressed ones, which take minutes.
+DEFAULT = [f"{group}.*" for group in (1, 2, 3, 4, 5, 6, 7, 9, 10)] + [f"{group}.1.{case}" for group in (12, 13) for case in range(1, 7)]
+TOGETHER = 4
+DEADLINE = 600  # seconds
+
+
+@contextlib.asynccontextmanager
+async def bridge(url, ca):
+    """kosoku speaks no TLS: a plain port that does nothing but TLS towards `url`."""
+    target = urlsplit(url)
+    context = ssl.create_default_context(cafile=ca)
+
+    async def pump(reader, writer):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        with contextlib.suppress(OSError):
+            writer.close()
+
+    async def meet(reader, writer):
+        far_reader, far_writer = await asyncio.open_connection(
+            target.hostname, target.port, ssl=context, server_hostname=target.hostname
+        )
+        with contextlib.suppress(asyncio.CancelledError):  # the end of all
+            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+
+    async with await asyncio.start_server(meet, "127.0.0.1", 0) as server:
+        yield f"ws://localhost:{server.sockets[0].getsockname()[1]}/"
+
+
+async def verdicts(url, cases):
+    try:
+        results = await kosoku.run_fuzzingclient(url, cases, None, TOGETHER)
+    except kosoku.FailureError as failure:
+        results = failure.results
+    return {result.case_id: (result.behavior.value, result.behavior_close.value) for result in results}
+
+
+def rank(verdict):
+    return [RANKS[part] for part in verdict]
+
+
+def is_worse(through, direct):
+    return any(RANKS[now] > RANKS[before] for now, before in zip(through, direct))
+
+
+async def main(direct_url, url, ca, cases):
+    async with bridge(url, ca) as bridged:
+        direct = await verdicts(direct_url, cases)
+        through = await verdicts(bridged, cases)
+        assert direct.keys() == through.keys() and direct
+        worse = [case for case in direct if is_worse(through[case], direct[case])]
+        for _ in range(3):
+            if not worse:
+                break
+            again, now = await verdicts(direct_url, worse), await verdicts(bridged, worse)
+            for case in worse:
+                direct[case] = max(direct[case], again[case], key=rank)
+                through[case] = min(through[case], now[case], key=rank)
+            worse = [case for case in worse if is_worse(through[case], direct[case])]
+    same = sum(direct[case] == through[case] for case in direct)
+    print(f"{len(direct)} cases, {same} with the same verdicts, {len(worse)} worse through Lockgate")
+    for case in direct:
+        if direct[case] != through[case]:
+            print(f"{'worse' if case in worse else 'other'} {case}: direct {direct[case]}, through {through[case]}")
+    return bool(worse)
+
+
+if __name__ == "__main__":
+    run = main(*sys.argv[1:4], sys.argv[4:] or DEFAULT)
+    sys.exit(asyncio.run(asyncio.wait_for(run, DEADLINE)))
