@@ -1,41 +1,164 @@
-//! Seven real servers × four real client libraries; the checks themselves are in `tests/python/interop.py`.
+//! Real servers × real clients, each pair through Lockgate. The checks themselves are in `tests/python/interop.py` for
+//! libraries in Python, in `tests/node` for Node's ws and for a page in Chromium.
 
 use crate::harness::{Lockgate, Program};
-use std::time::Duration;
+use std::{process::Output, time::Duration};
+
+/// A server of `tests/python/servers`, and what it cannot do: its own first lines say why.
+struct Server(&'static str, &'static [&'static str]);
+
+const SERVERS: [Server; 10] = [
+    Server("websockets_echo.py", &[]),
+    Server("fastapi_echo.py", &[]),
+    Server("tornado_echo.py", &[]),
+    Server("aiohttp_echo.py", &[]),
+    Server("flask_sock_echo.py", &[]),
+    Server("autobahn_echo.py", &[]),
+    Server("node_echo.js", &[]),
+    Server(
+        "channels_echo.py",
+        &["empty", "compression", "reasons", "refusal"],
+    ),
+    Server(
+        "gevent_legacy_echo.py",
+        &[
+            "compression",
+            "subprotocol",
+            "closes",
+            "server_closes",
+            "client_closes",
+        ],
+    ),
+    Server(
+        "websocket_server_echo.py",
+        &[
+            "binary",
+            "ping",
+            "subprotocol",
+            "compression",
+            "closes",
+            "server_closes",
+            "client_closes",
+            "headers",
+            "refused",
+            "http",
+            "plain_http",
+        ],
+    ),
+];
+
+const CLIENTS: [&str; 5] = [
+    "websockets",
+    "websocket-client",
+    "aiohttp",
+    "tornado",
+    "autobahn",
+];
 
 #[tokio::test]
-async fn the_server_on_websockets() {
-    meets_every_client("websockets_echo.py").await;
+async fn libraries_in_python() {
+    for server in &SERVERS {
+        let (_server, lockgate, url) = server.behind_lockgate().await;
+        let ca = lockgate.ca().display().to_string();
+        for client in CLIENTS {
+            let arguments = [&[client, &*url, &*ca], server.1].concat();
+            let output = run("interop.py", &arguments).await;
+            assert_all_ok(&output, &format!("{client} against {}", server.0));
+        }
+        if !server.1.contains(&"compression") {
+            lockgate.record(is_compressed).await;
+        }
+    }
 }
 
 #[tokio::test]
-async fn the_server_on_fastapi_and_uvicorn() {
-    meets_every_client("fastapi_echo.py").await;
+async fn ws_on_node() {
+    for server in &SERVERS {
+        let (_server, lockgate, url) = server.behind_lockgate().await;
+        let ca = lockgate.ca().display().to_string();
+        let arguments = [&[&*url, &*ca], server.1].concat();
+        let output = run("../node/client.js", &arguments).await;
+        assert_all_ok(&output, &format!("ws against {}", server.0));
+    }
 }
 
 #[tokio::test]
-async fn the_server_on_tornado() {
-    meets_every_client("tornado_echo.py").await;
+async fn a_page_in_chromium_over_http_1() {
+    a_page_in_chromium("1.1").await;
 }
 
 #[tokio::test]
-async fn the_server_on_aiohttp() {
-    meets_every_client("aiohttp_echo.py").await;
+async fn a_page_in_chromium_over_http_2() {
+    a_page_in_chromium("2").await;
 }
 
-#[tokio::test]
-async fn the_server_on_flask_sock() {
-    meets_every_client("flask_sock_echo.py").await;
+async fn a_page_in_chromium(version: &str) {
+    let (mut running, mut targets) = (Vec::new(), vec![version.to_owned()]);
+    for server in &SERVERS {
+        let (program, lockgate, url) = server.behind_lockgate().await;
+        let target = [&[&*url], server.1].concat().join(",");
+        targets.push(target);
+        running.push((program, lockgate));
+    }
+    let targets: Vec<&str> = targets.iter().map(|target| &**target).collect();
+    let output = run("../node/browser.js", &targets).await;
+    assert_all_ok(&output, "chromium");
+    for (_, lockgate) in &running {
+        let opened: Vec<_> = lockgate
+            .records()
+            .into_iter()
+            .filter(|record| record["event"] == "open")
+            .collect();
+        assert!(!opened.is_empty());
+        for record in opened {
+            assert_eq!(record["http"], version, "{record}");
+        }
+    }
 }
 
+/// Socket.IO has a protocol of its own above the WebSocket, and so checks of its own.
 #[tokio::test]
-async fn the_server_on_autobahn() {
-    meets_every_client("autobahn_echo.py").await;
+async fn python_socketio_by_polling_and_by_websocket() {
+    let server = Server("socketio_echo.py", &[]);
+    let (_server, lockgate, url) = server.behind_lockgate().await;
+    let ca = lockgate.ca().display().to_string();
+    let output = run("socketio_client.py", &[&url.replace("wss", "https"), &ca]).await;
+    assert_all_ok(&output, "python-socketio");
 }
 
-#[tokio::test]
-async fn the_server_on_node() {
-    meets_every_client("node_echo.js").await;
+impl Server {
+    async fn behind_lockgate(&self) -> (Program, Lockgate, String) {
+        let (program, address) = Program::server(self.0).await;
+        let lockgate = Lockgate::to(address).start().await;
+        let url = format!("wss://localhost:{}", lockgate.https.port());
+        (program, lockgate, url)
+    }
+}
+
+/// Each check has a deadline of its own; this one is for the interpreter.
+async fn run(script: &str, arguments: &[&str]) -> Output {
+    tokio::time::timeout(Duration::from_secs(240), Program::run(script, arguments))
+        .await
+        .unwrap_or_else(|_| panic!("{script} {arguments:?} hangs"))
+}
+
+fn assert_all_ok(output: &Output, what: &str) {
+    let (said, failed) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    let ok = said.lines().filter(|line| line.starts_with("ok ")).count();
+    assert!(
+        output.status.success() && ok > 0,
+        "{what}:\n{said}\n{failed}"
+    );
+    println!("{said}");
+}
+
+/// The checks cannot tell whether compression was end to end or ended here; the record can.
+fn is_compressed(record: &serde_json::Value) -> bool {
+    let extensions = record["extensions"].as_str();
+    record["event"] == "open" && extensions.is_some_and(|list| list.contains("permessage-deflate"))
 }
 
 /// `LOCKGATE_AUTOBAHN="*"` runs all of them, which takes some minutes.
@@ -49,43 +172,8 @@ async fn the_cases_of_autobahn_say_no_worse_through_lockgate() {
     let mut arguments = vec![&*direct, &through, &ca];
     let cases = std::env::var("LOCKGATE_AUTOBAHN").unwrap_or_default();
     arguments.extend(cases.split_whitespace());
-    let output = Program::run("autobahn_cases.py", &arguments).await;
+    let output = run("autobahn_cases.py", &arguments).await;
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{output:?}");
     println!("{said}");
-}
-
-async fn meets_every_client(server: &str) {
-    let (_server, address) = Program::server(server).await;
-    let lockgate = Lockgate::to(address).start().await;
-    let url = format!("wss://localhost:{}", lockgate.https.port());
-    let ca = lockgate.ca().display().to_string();
-    for client in ["websockets", "websocket-client", "aiohttp", "tornado"] {
-        // Each check has a deadline of its own; this one is for the interpreter.
-        let arguments = [client, &url, &ca];
-        let run = tokio::time::timeout(
-            Duration::from_secs(120),
-            Program::run("interop.py", &arguments),
-        );
-        let output = run
-            .await
-            .unwrap_or_else(|_| panic!("{client} against {server} hangs"));
-        let (said, failed) = (
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
-        assert!(
-            output.status.success(),
-            "{client} against {server}:\n{said}\n{failed}"
-        );
-        println!("{said}");
-    }
-    // The checks cannot tell whether compression was end to end or ended here; the record can.
-    let compressed = |record: &serde_json::Value| {
-        record["event"] == "open"
-            && record["extensions"]
-                .as_str()
-                .is_some_and(|list| list.contains("permessage-deflate"))
-    };
-    lockgate.record(compressed).await;
 }

@@ -123,10 +123,7 @@ fn the_first_two_commands_run_it_and_test_it() {
         .filter(|block| block.language == "sh")
         .take(2)
         .collect();
-    assert_eq!(
-        commands[0].text,
-        "cargo run -- demo\n"
-    );
+    assert_eq!(commands[0].text, "cargo run -- demo\n");
     assert_eq!(commands[1].text, "tests/run\n");
 }
 

@@ -1,6 +1,8 @@
-"""Four client libraries behind one small face: send, receive, ping, close, closed."""
+"""Five client libraries behind one small face: send, receive, ping, close, closed."""
 
 import asyncio
+import re
+from urllib.parse import urlsplit
 
 import aiohttp
 import tornado.httpclient
@@ -9,6 +11,12 @@ import tornado.websocket
 import websocket
 import websockets.asyncio.client
 import websockets.exceptions
+from autobahn.asyncio.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from autobahn.websocket.compress import (
+    PerMessageDeflateOffer,
+    PerMessageDeflateResponse,
+    PerMessageDeflateResponseAccept,
+)
 
 
 class Refused(Exception):
@@ -151,7 +159,7 @@ class Tornado(Peer):
 
     async def closed(self):
         assert await self.connection.read_message() is None
-        return self.connection.close_code, self.connection.close_reason
+        return self.connection.close_code, self.connection.close_reason or ""
 
     async def leave(self):
         self.connection.close()
@@ -205,7 +213,75 @@ class WebsocketClient(Peer):
         await asyncio.to_thread(self.ws.close)
 
 
+class Autobahn(Peer):
+    async def open(self):
+        headers = dict(self.headers)
+        factory = WebSocketClientFactory(
+            self.url, origin=headers.pop("Origin", None), protocols=self.subprotocols or None, headers=headers
+        )
+        factory.setProtocolOptions(openHandshakeTimeout=20, closeHandshakeTimeout=10)
+        if self.compress:
+            factory.setProtocolOptions(
+                perMessageCompressionOffers=[PerMessageDeflateOffer()],
+                perMessageCompressionAccept=lambda answer: isinstance(answer, PerMessageDeflateResponse)
+                and PerMessageDeflateResponseAccept(answer),
+            )
+        self.messages, self.pongs = asyncio.Queue(), asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        opened, self.end = loop.create_future(), loop.create_future()
+
+        class Protocol(WebSocketClientProtocol):
+            def onConnect(_, response):
+                self.subprotocol = response.protocol
+                self.extensions = response.headers.get("sec-websocket-extensions", "")
+
+            def onOpen(_):
+                opened.set_result(None)
+
+            def onMessage(_, payload, is_binary):
+                self.messages.put_nowait(payload if is_binary else payload.decode())
+
+            def onPong(_, payload):
+                self.pongs.put_nowait(payload)
+
+            def onClose(_, clean, code, reason):
+                if not opened.done():
+                    status = re.search(r"\b[45]\d\d\b", reason or "")
+                    opened.set_exception(Refused(int(status[0])) if status else ConnectionError(reason))
+                self.end.set_result((code, reason or ""))
+
+        factory.protocol = Protocol
+        target = urlsplit(self.url)
+        _, self.protocol = await loop.create_connection(
+            factory, target.hostname, target.port, ssl=self.tls, server_hostname=target.hostname if self.tls else None
+        )
+        await opened
+
+    async def send(self, message):
+        is_binary = isinstance(message, bytes)
+        self.protocol.sendMessage(message if is_binary else message.encode(), is_binary)
+
+    async def receive(self):
+        return await self.messages.get()
+
+    async def ping(self, payload):
+        self.protocol.sendPing(payload)
+        assert await self.pongs.get() == payload
+
+    async def close(self, code, reason):
+        self.protocol.sendClose(code, reason)
+        await self.end
+
+    async def closed(self):
+        return await self.end
+
+    async def leave(self):
+        self.protocol.sendClose(1000)
+        await self.end
+
+
 CLIENTS = {
+    "autobahn": Autobahn,
     "websockets": Websockets,
     "websocket-client": WebsocketClient,
     "aiohttp": Aiohttp,

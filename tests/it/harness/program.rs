@@ -96,6 +96,13 @@ fn interpreter_for(name: &str) -> PathBuf {
     }
 }
 
+/// `gevent_legacy_echo.py` plays its part in the environment of the example `gevent-legacy`.
+fn interpreter_of(script: &Path) -> PathBuf {
+    let stem = script.file_stem().and_then(|stem| stem.to_str());
+    let name = stem.unwrap_or_default().trim_end_matches("_echo");
+    interpreter_for(&name.replace('_', "-"))
+}
+
 fn in_venv(venv: &str) -> PathBuf {
     let python = tests_folder().join(venv).join("bin/python");
     assert!(
@@ -111,7 +118,7 @@ fn command(script: &str, arguments: &[&str]) -> Command {
     let path = tests_folder().join("python").join(script);
     let mut command = match path.extension().is_some_and(|extension| extension == "js") {
         true => in_node(&path),
-        false => in_python(&interpreter(), &path),
+        false => in_python(&interpreter_of(&path), &path),
     };
     command.args(arguments);
     command

@@ -1,0 +1,180 @@
+// A page in headless Chromium against servers, each through a Lockgate: browser.js 1.1|2 URL[,LACKING …] …
+// The page is loaded from the server first: only on a connection that is open already does Chromium try RFC 8441.
+
+const { spawn } = require("node:child_process")
+const { mkdtempSync, rmSync } = require("node:fs")
+const { tmpdir } = require("node:os")
+const { join } = require("node:path")
+const WebSocket = require("ws")
+
+const [version, ...targets] = process.argv.slice(2)
+const DEADLINE = 60_000
+
+/** Runs in the page. */
+async function checks(url, lacking) {
+  const lacks = what => lacking.includes(what)
+  const failed = []
+  const open = (path, protocols = []) => new Promise((resolve, reject) => {
+    const socket = new WebSocket(url + path, protocols)
+    socket.binaryType = "arraybuffer"
+    const messages = [], waiting = []
+    socket.onmessage = ({ data }) => waiting.length ? waiting.shift()(data) : messages.push(data)
+    const receive = () => messages.length ? messages.shift() : new Promise(resolve => waiting.push(resolve))
+    const ended = new Promise(resolve => { socket.onclose = ({ code, reason }) => resolve([code, reason]) })
+    socket.onopen = () => resolve({ socket, receive, ended })
+    ended.then(end => reject(new Error(`closed with ${end}`)))
+  })
+  const same = (one, other) => {
+    if (JSON.stringify(one) !== JSON.stringify(other)) throw new Error(`${JSON.stringify(one)} is not ${JSON.stringify(other)}`)
+  }
+  const echoes = async (peer, message) => {
+    peer.socket.send(message)
+    const back = await peer.receive()
+    if (typeof message === "string") return same(back, message)
+    same(back.byteLength, message.byteLength)
+    const [a, b] = [new Uint8Array(back), new Uint8Array(message.buffer ?? message)]
+    if (!a.every((byte, index) => byte === b[index])) throw new Error("other bytes")
+  }
+  const all = {
+    async text() {
+      const peer = await open("/")
+      for (const message of ["plain", "żółw 🐢", "x".repeat(60000)]) await echoes(peer, message)
+      peer.socket.close(1000)
+      await peer.ended
+    },
+    async binary() {
+      const peer = await open("/")
+      for (const size of [1, 65536, 1 << 20, 16 << 20]) await echoes(peer, new Uint8Array(size).map((_, index) => index * 31))
+      peer.socket.close(1000)
+    },
+    async compression() {
+      const peer = await open("/")
+      same(peer.socket.extensions.includes("permessage-deflate"), true)
+      await echoes(peer, "a".repeat(100_000))
+      peer.socket.close(1000)
+    },
+    async subprotocol() {
+      const peer = await open("/", ["chat.v1", "chat.v2"])
+      same(peer.socket.protocol, "chat.v2")
+      peer.socket.close(1000)
+    },
+    async closes() {
+      const peer = await open("/")
+      peer.socket.send("close 4001 the moon is full")
+      const [code, reason] = await peer.ended
+      same(code, 4001)
+      if (!lacks("reasons")) same(reason, "the moon is full")
+      const id = crypto.randomUUID()
+      const other = await open(`/?id=${id}`)
+      await echoes(other, "hello")
+      other.socket.close(4002, "enough")
+      await other.ended // with whatever code the server answers
+      const witness = await open(`/closes?id=${id}`)
+      const [seen, why] = JSON.parse(await witness.receive())
+      same(seen, 4002)
+      if (!lacks("reasons")) same(why, "enough")
+      witness.socket.close(1000)
+    },
+    async headers() {
+      const peer = await open("/headers?room=blue%20sky&x=1")
+      const seen = JSON.parse(await peer.receive())
+      const fields = Object.fromEntries(seen.headers)
+      same(seen.query, "room=blue%20sky&x=1")
+      same(fields.host, new URL(url).host)
+      same(fields.origin, location.origin)
+      same(fields["x-forwarded-for"], "127.0.0.1")
+      peer.socket.close(1000)
+    },
+    async refusal() {
+      const end = await open("/refuse").then(() => "a session", error => error.message)
+      same(end, "closed with 1006,")
+    },
+  }
+  for (const [name, check] of Object.entries(all)) {
+    if (name === "refusal" ? lacks("refused") : lacks(name)) continue
+    const late = new Promise((_, reject) => setTimeout(() => reject(new Error("no end")), 20_000))
+    await Promise.race([check(), late]).catch(error => failed.push(`${name}: ${error.message}`))
+  }
+  return failed
+}
+
+/** Chromium with a connection to its DevTools. */
+async function start(profile) {
+  const flags = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--ignore-certificate-errors", "--remote-debugging-port=0",
+    `--user-data-dir=${profile}`,
+  ]
+  if (version === "1.1") flags.push("--disable-http2")
+  const browser = spawn("chromium", flags, { stdio: ["ignore", "ignore", "pipe"] })
+  const address = await new Promise((resolve, reject) => {
+    let said = ""
+    browser.on("error", reject)
+    browser.on("exit", () => reject(new Error(`chromium ended: ${said}`)))
+    browser.stderr.on("data", data => {
+      said += data
+      const found = said.match(/DevTools listening on (\S+)/)
+      if (found) resolve(found[1])
+    })
+  })
+  const devtools = new WebSocket(address, { maxPayload: 1 << 26 })
+  const answers = new Map()
+  const events = []
+  let last = 0
+  devtools.on("message", data => {
+    const message = JSON.parse(data)
+    if (message.id) answers.get(message.id)(message)
+    else for (const event of events) event(message)
+  })
+  await new Promise(resolve => devtools.on("open", resolve))
+  const ask = (method, params = {}, sessionId) => new Promise((resolve, reject) => {
+    const id = ++last
+    answers.set(id, ({ result, error }) => (error ? reject(new Error(`${method}: ${error.message}`)) : resolve(result)))
+    devtools.send(JSON.stringify({ id, method, params, sessionId }))
+  })
+  const event = (name, sessionId) => new Promise(resolve =>
+    events.push(message => message.method === name && message.sessionId === sessionId && resolve(message.params)))
+  return { browser, ask, event }
+}
+
+async function visit({ ask, event }, target) {
+  const [url, ...lacking] = target.split(",")
+  const { targetId } = await ask("Target.createTarget", { url: "about:blank" })
+  const { sessionId } = await ask("Target.attachToTarget", { targetId, flatten: true })
+  await ask("Page.enable", {}, sessionId)
+  const loaded = event("Page.loadEventFired", sessionId)
+  await ask("Page.navigate", { url: url.replace("wss", "https") + "/http" }, sessionId)
+  await loaded
+  const expression = `(${checks})(${JSON.stringify(url)}, ${JSON.stringify(lacking)})`
+  const { result, exceptionDetails } = await ask(
+    "Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true }, sessionId)
+  await ask("Target.closeTarget", { targetId })
+  if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text)
+  return result.value
+}
+
+async function main() {
+  const profile = mkdtempSync(join(tmpdir(), "lockgate-browser-"))
+  const chromium = await start(profile)
+  try {
+    let failed = 0
+    for (const target of targets) {
+      const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`${target}: no end`)), DEADLINE).unref())
+      const failures = await Promise.race([visit(chromium, target), late])
+      for (const failure of failures) console.log(`FAILED chromium over ${version}, ${target}: ${failure}`)
+      if (!failures.length) console.log(`ok chromium over ${version}, ${target}`)
+      failed += failures.length
+    }
+    return failed
+  } finally {
+    const gone = new Promise(resolve => chromium.browser.on("exit", resolve))
+    chromium.browser.kill()
+    await gone
+    rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
+  }
+}
+
+main().then(failed => process.exit(failed ? 1 : 0), error => {
+  console.error(error)
+  process.exit(1)
+})
