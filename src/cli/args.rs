@@ -3,6 +3,7 @@
 
 use crate::config::{
     AdminAddress, BackendAddress, HostPattern, ListenAddress, LogFormat, LogLevel, OriginPattern,
+    Period,
 };
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use std::{env, net::IpAddr, path::PathBuf};
@@ -31,6 +32,10 @@ pub(super) enum Command {
     Check(Check),
     /// Say which route takes a request, why the others do not, and what its backend will get. Sends nothing.
     Explain(Explain),
+    /// Open a WebSocket step by step, and say how each step went and how long it took.
+    Probe(Probe),
+    /// Say what on this machine, or in a configuration, will be in the way.
+    Doctor(Doctor),
     /// Print the JSON schema of the configuration file, for editors.
     Schema {
         /// Print the reference for people instead.
@@ -151,6 +156,44 @@ pub(super) struct Explain {
     /// The client's address.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(super) from: IpAddr,
+    /// As JSON, for machines.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Probe {
+    /// Where to, such as wss://chat.example.com/ws.
+    pub(super) url: String,
+    /// Trust only the certificates of this PEM file; otherwise the public ones and the development CA of this user.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// A subprotocol to offer. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(super) protocol: Vec<String>,
+    /// A header to send, such as "Origin: https://example.com". May be repeated.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(super) header: Vec<String>,
+    /// Over HTTP/2 (RFC 8441).
+    #[arg(long)]
+    pub(super) h2: bool,
+    /// How long a step may take.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(super) timeout: Period,
+    /// As JSON, for machines.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// The configuration file; without it only the machine is looked at.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(super) config: Option<PathBuf>,
     /// As JSON, for machines.
     #[arg(long)]
     pub(super) json: bool,

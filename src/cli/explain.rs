@@ -1,12 +1,12 @@
 //! `lockgate explain`: which route takes a request, why the others do not, and what its backend will get.
 
-use super::{CONFIG, args::Explain, cert, say};
+use super::{CONFIG, args::Explain, cert, header, say};
 use crate::{
     config::Config,
     gateway::Gateway,
     http::{Explanation, Passed, Refused, explain as explain_request},
 };
-use ::http::{HeaderName, HeaderValue, Method, Request, Uri, header, request::Parts};
+use ::http::{Method, Request, Uri, header as field, request::Parts};
 use anyhow::{Context, bail};
 use serde_json::json;
 use std::process::ExitCode;
@@ -55,28 +55,20 @@ fn request(arguments: &Explain) -> anyhow::Result<Parts> {
     let mut request = Request::builder()
         .method(Method::GET)
         .uri(target.as_str())
-        .header(header::HOST, authority.as_str());
+        .header(field::HOST, authority.as_str());
     if websocket {
         request = request
-            .header(header::UPGRADE, "websocket")
-            .header(header::CONNECTION, "Upgrade")
-            .header(header::SEC_WEBSOCKET_VERSION, "13")
-            .header(header::SEC_WEBSOCKET_KEY, EXAMPLE_KEY);
+            .header(field::UPGRADE, "websocket")
+            .header(field::CONNECTION, "Upgrade")
+            .header(field::SEC_WEBSOCKET_VERSION, "13")
+            .header(field::SEC_WEBSOCKET_KEY, EXAMPLE_KEY);
         if !arguments.protocol.is_empty() {
             let offered = arguments.protocol.join(", ");
-            request = request.header(header::SEC_WEBSOCKET_PROTOCOL, offered);
+            request = request.header(field::SEC_WEBSOCKET_PROTOCOL, offered);
         }
     }
     for line in &arguments.header {
-        let (name, value) = line
-            .split_once(':')
-            .with_context(|| format!("`{line}` is no header: write it as \"Name: value\""))?;
-        let name: HeaderName = name
-            .trim()
-            .parse()
-            .with_context(|| format!("`{name}` is no name"))?;
-        let value = HeaderValue::from_str(value.trim())
-            .with_context(|| format!("`{value}` cannot stand in a header"))?;
+        let (name, value) = header::read(line)?;
         request = request.header(name, value);
     }
     let request = request

@@ -5,7 +5,10 @@ mod ask;
 mod cert;
 mod check;
 mod demo;
+mod doctor;
 mod explain;
+mod header;
+mod probe;
 mod run;
 
 use args::{Arguments, CertCommand, Command};
@@ -36,6 +39,8 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run::run(*run),
         Command::Check(check) => check::check(&check),
         Command::Explain(explain) => explain::explain(&explain),
+        Command::Probe(probe) => probe::probe(&probe),
+        Command::Doctor(doctor) => doctor::doctor(&doctor),
         Command::Schema { markdown } => {
             let text = match markdown {
                 true => crate::config::reference(),

@@ -120,6 +120,10 @@ impl Plain {
                     "the request's body did not come in time",
                 ));
             }
+            // RFC 9112 §7.1: the client's own chunks, and not the backend's doing.
+            Err(_) if seen.broken.load(Ordering::Relaxed) => {
+                return Err(Refusal::bad("body", "the request's body is malformed"));
+            }
             Err(error) => {
                 blame(route, &lease, &error, FAILED);
                 let (why, text) = match error.is_connect() {

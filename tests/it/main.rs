@@ -17,6 +17,7 @@ mod layering;
 mod liars;
 mod memory;
 mod plain_http;
+mod probe;
 mod proxied;
 mod readme;
 mod refusals;

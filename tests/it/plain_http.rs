@@ -121,6 +121,25 @@ async fn server_sent_events_arrive_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_malformed_chunk_is_the_clients_fault() {
+    let (lockgate, backend) = proxied().await;
+    for chunk in [
+        "0x5\r\nfirst\r\n",
+        "5\nfirst\n",
+        "5;a=\n\r\nfirst\r\n",
+        "zz\r\n",
+    ] {
+        let head = "POST /up HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut client = lockgate.request(format!("{head}{chunk}")).await;
+        let mut server = backend.accept().await;
+        assert_eq!(client.head().await.status(), 400, "{chunk:?}");
+        // What the backend has seen of it, it cannot take for whole.
+        let end = server.end().await;
+        assert!(!end.bytes.ends_with(b"0\r\n\r\n"), "{end:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_a_long_poll_frees_the_backend() {
     let (lockgate, backend) = proxied().await;
     let client = lockgate.request(get("/poll")).await;

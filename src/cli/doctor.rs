@@ -1,0 +1,94 @@
+//! `lockgate doctor`: what on this machine, or in a configuration, will be in the way.
+
+mod machine;
+mod network;
+
+use super::{CONFIG, args::Doctor, cert, say};
+use crate::{config::Config, gateway::Gateway};
+use anyhow::Context;
+use serde::Serialize;
+use std::process::ExitCode;
+use tokio::runtime;
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    state: State,
+    /// What was looked at.
+    what: String,
+    /// What was seen and, if it is not well, what to do.
+    seen: String,
+}
+
+/// How it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    /// It may be meant so.
+    Warn,
+    /// It will not work.
+    Fail,
+}
+
+impl Finding {
+    fn new(state: State, what: impl Into<String>, seen: impl Into<String>) -> Finding {
+        Finding {
+            state,
+            what: what.into(),
+            seen: seen.into(),
+        }
+    }
+}
+
+/// Looks at everything: 0 if nothing fails, 1 if something does, 64 if the configuration is wrong.
+pub(super) fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
+    let mut findings = machine::look();
+    if let Some(file) = &arguments.config {
+        let checked = Config::load(file).and_then(|config| {
+            let dev = match config.tls.dev_ca {
+                true => cert::peek(arguments.data.data.as_deref()).ok(),
+                false => None,
+            };
+            Gateway::build(&config, dev.as_ref()).map(|_| config)
+        });
+        let config = match checked {
+            Ok(config) => config,
+            Err(problems) => {
+                tell(&findings, arguments.json)?;
+                eprintln!("{problems}");
+                return Ok(ExitCode::from(CONFIG));
+            }
+        };
+        let shown = file.display().to_string();
+        findings.push(Finding::new(State::Ok, shown, "is a right configuration"));
+        findings.extend(machine::certificates(&config));
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        findings.extend(runtime.block_on(network::look(&config)));
+    }
+    tell(&findings, arguments.json)?;
+    let failed = findings.iter().any(|finding| finding.state == State::Fail);
+    Ok(match failed {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn tell(findings: &[Finding], json: bool) -> anyhow::Result<()> {
+    if json {
+        say(serde_json::to_string_pretty(findings)?);
+        return Ok(());
+    }
+    for Finding { state, what, seen } in findings {
+        let state = match state {
+            State::Ok => "ok  ",
+            State::Warn => "warn",
+            State::Fail => "FAIL",
+        };
+        say(format_args!("{state}  {what}: {seen}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! What must be asked for: ports, names, backends. Every question has a deadline.
+
+use super::{super::ask, Finding, State};
+use crate::{
+    config::{AdminAddress, BackendAddress, Config, HostPattern},
+    upstream,
+};
+use std::{
+    collections::BTreeSet,
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+use tokio::{net::lookup_host, time::timeout};
+
+/// Of everything that the configuration names.
+pub(super) async fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let server = &config.server;
+    let running = ask::get(&server.admin.value, "/healthz", PATIENCE)
+        .await
+        .is_ok();
+    let listeners = server.https.iter().chain(&server.http);
+    let mut ports: Vec<SocketAddr> = listeners.map(|listen| listen.value.0).collect();
+    ports.extend(server.metrics.as_ref().map(|metrics| metrics.value));
+    if let AdminAddress::Tcp(address) = server.admin.value {
+        ports.push(address);
+    }
+    findings.extend(ports.into_iter().map(|address| port(address, running)));
+
+    let hosts: BTreeSet<&str> = config
+        .routes
+        .iter()
+        .flat_map(|route| &route.hosts)
+        .filter_map(|host| match host {
+            HostPattern::Exact(host) => Some(&**host),
+            HostPattern::Under(_) | HostPattern::Any => None,
+        })
+        .collect();
+    for host in hosts {
+        findings.push(name(host).await);
+    }
+
+    let pools = config.pools.values().flat_map(|pool| &pool.backends);
+    let direct = config.routes.iter().filter_map(|route| route.to.as_ref());
+    let backends: BTreeSet<String> = pools
+        .chain(direct)
+        .map(|backend| backend.value.to_string())
+        .collect();
+    for backend in backends {
+        if let Ok(address) = backend.parse() {
+            findings.push(reach(&backend, &address).await);
+        }
+    }
+    findings
+}
+
+/// Whether it can be listened on; `running`: a lockgate with this admin address answers.
+fn port(address: SocketAddr, running: bool) -> Finding {
+    let what = format!("port {address}");
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::new(State::Ok, what, "is free"),
+        Err(error) if error.kind() == ErrorKind::AddrInUse && running => {
+            Finding::new(State::Ok, what, "is taken, and a lockgate is running")
+        }
+        Err(error) => {
+            let advice = match error.kind() {
+                ErrorKind::AddrInUse => "another program listens there; `ss -ltnp` shows which",
+                ErrorKind::PermissionDenied => {
+                    "ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE"
+                }
+                ErrorKind::AddrNotAvailable => "this machine has no such address",
+                _ => "the system refuses it",
+            };
+            Finding::new(State::Fail, what, format!("{error}: {advice}"))
+        }
+    }
+}
+
+/// Whether clients will find this machine under the name.
+async fn name(host: &str) -> Finding {
+    let what = format!("name {host}");
+    let found = match timeout(PATIENCE, lookup_host((host, 0))).await {
+        Ok(Ok(found)) => found.collect::<Vec<_>>(),
+        Ok(Err(error)) => {
+            let seen =
+                format!("cannot be resolved here ({error}); clients need an A or AAAA record");
+            return Finding::new(State::Warn, what, seen);
+        }
+        Err(_) => return Finding::new(State::Warn, what, "the resolver did not answer in time"),
+    };
+    let shown: BTreeSet<String> = found.iter().map(|at| at.ip().to_string()).collect();
+    let shown = shown.into_iter().collect::<Vec<_>>().join(", ");
+    // Only an address of this machine can be bound.
+    match found
+        .iter()
+        .any(|at| TcpListener::bind((at.ip(), 0)).is_ok())
+    {
+        true => Finding::new(State::Ok, what, format!("is {shown}, this machine")),
+        false => Finding::new(
+            State::Warn,
+            what,
+            format!(
+                "is {shown}, which is not this machine; right only behind a load balancer or NAT"
+            ),
+        ),
+    }
+}
+
+/// Whether somebody listens there.
+async fn reach(backend: &str, address: &BackendAddress) -> Finding {
+    let what = format!("backend {backend}");
+    match timeout(PATIENCE, upstream::dial(address)).await {
+        Ok(Ok(_)) => Finding::new(State::Ok, what, "takes connections"),
+        Ok(Err(error)) => Finding::new(State::Warn, what, error.to_string()),
+        Err(_) => Finding::new(State::Warn, what, format!("no answer within {PATIENCE:?}")),
+    }
+}
+
+/// For each question.
+const PATIENCE: Duration = Duration::from_secs(2);

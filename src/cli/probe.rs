@@ -1,0 +1,170 @@
+//! `lockgate probe`: one WebSocket, opened step by step.
+
+mod report;
+mod shake;
+mod tls;
+
+use super::{args::Probe, say};
+use anyhow::{Context, anyhow, bail};
+use futures_util::{SinkExt, StreamExt};
+use report::{Closed, Report};
+use shake::{Shaken, Stream};
+use std::{
+    future,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    runtime,
+    time::timeout,
+};
+use tokio_tungstenite::tungstenite::{
+    Bytes, Message,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
+
+/// Opens, pings and closes: 0 if all went well, 1 if a step did not.
+pub(super) fn probe(arguments: &Probe) -> anyhow::Result<ExitCode> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let mut report = Report::new(&arguments.url);
+    let done = runtime.block_on(run(arguments, &mut report));
+    let failed = done.is_err();
+    report.failed = done.err().map(|error| format!("{error:#}"));
+    match arguments.json {
+        true => say(serde_json::to_string_pretty(&report)?),
+        false => say(report),
+    }
+    Ok(match failed {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+async fn run(arguments: &Probe, report: &mut Report) -> anyhow::Result<()> {
+    let limit = arguments.timeout.0;
+    let target = Target::read(&arguments.url)?;
+    let host = target.host.clone();
+
+    let started = Instant::now();
+    let addresses = within("DNS", limit, lookup_host((&*host, target.port))).await?;
+    let addresses: Vec<_> = addresses
+        .with_context(|| format!("DNS: `{host}` has no address; is the name right?"))?
+        .collect();
+    report.dns_ms = Some(millis(started));
+
+    let started = Instant::now();
+    let tcp = within("TCP", limit, TcpStream::connect(&*addresses)).await?;
+    let tcp = tcp.with_context(|| {
+        format!(
+            "TCP: nobody answers at {host}:{}; is it running, is the port open?",
+            target.port
+        )
+    })?;
+    tcp.set_nodelay(true).context("TCP")?;
+    report.address = tcp.peer_addr().ok();
+    report.tcp_ms = Some(millis(started));
+
+    let stream: Stream = match target.tls {
+        false => Box::new(tcp),
+        true => {
+            let connector = tls::connector(arguments)?;
+            let started = Instant::now();
+            let shaken = within("TLS", limit, tls::shake(&connector, &host, tcp)).await?;
+            let (stream, mut seen) = shaken?;
+            seen.ms = millis(started);
+            report.tls = Some(seen);
+            Box::new(stream)
+        }
+    };
+
+    let started = Instant::now();
+    let shaking = shake::shake(arguments, stream, target.tls);
+    let shaken = within("handshake", limit, shaking).await??;
+    report.handshake_ms = Some(millis(started));
+    let (mut socket, answer) = match shaken {
+        Shaken::Open(socket, answer) => (socket, answer),
+        Shaken::Refused(answer) => {
+            let told = format!("handshake: refused with {}", answer.status);
+            report.answer = Some(answer);
+            bail!(told);
+        }
+    };
+    report.answer = Some(answer);
+
+    let started = Instant::now();
+    let ping = Message::Ping(Bytes::from_static(b"lockgate probe"));
+    let pong = async {
+        socket.send(ping).await?;
+        while let Some(message) = socket.next().await.transpose()? {
+            if message.is_pong() {
+                return Ok(());
+            }
+        }
+        Err(anyhow!("it closed instead of answering"))
+    };
+    within("ping", limit, pong).await?.context("ping")?;
+    report.ping_ms = Some(millis(started));
+
+    let close = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    };
+    let closed = async {
+        socket.close(Some(close)).await?;
+        while let Some(message) = socket.next().await.transpose()? {
+            if let Message::Close(frame) = message {
+                return anyhow::Ok(frame.map(|frame| Closed {
+                    code: frame.code.into(),
+                    reason: frame.reason.to_string(),
+                }));
+            }
+        }
+        Ok(None)
+    };
+    report.closed = within("close", limit, closed).await?.context("close")?;
+    Ok(())
+}
+
+/// What a URL names.
+struct Target {
+    tls: bool,
+    host: String,
+    port: u16,
+}
+
+impl Target {
+    fn read(url: &str) -> anyhow::Result<Target> {
+        let uri: ::http::Uri = url.parse().with_context(|| format!("`{url}` is no URL"))?;
+        let tls = match uri.scheme_str() {
+            Some("wss") => true,
+            Some("ws") => false,
+            _ => bail!("`{url}` does not begin with wss:// or ws://"),
+        };
+        let host = uri
+            .host()
+            .with_context(|| format!("`{url}` names no host"))?;
+        Ok(Target {
+            tls,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        })
+    }
+}
+
+async fn within<T>(
+    step: &str,
+    limit: Duration,
+    done: impl future::Future<Output = T>,
+) -> anyhow::Result<T> {
+    timeout(limit, done)
+        .await
+        .map_err(|_| anyhow!("{step}: no answer within {limit:?}"))
+}
+
+fn millis(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 1e6).round() / 1e3
+}

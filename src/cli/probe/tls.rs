@@ -1,0 +1,147 @@
+//! TLS as a client: whom to trust, what was agreed on, and what is wrong with a certificate in words.
+
+use super::{
+    super::{args::Probe, cert},
+    report::{Certificate, Tls},
+};
+use anyhow::{Context, anyhow};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, Error, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Trusts what `--ca` names, or else the public CAs and this user's development CA.
+pub(super) fn connector(arguments: &Probe) -> anyhow::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    let mut add = |file: &std::path::Path| {
+        for certificate in CertificateDer::pem_file_iter(file)? {
+            roots.add(certificate?)?;
+        }
+        anyhow::Ok(())
+    };
+    match &arguments.ca {
+        Some(file) => {
+            add(file).with_context(|| format!("cannot trust {}", file.display()))?;
+        }
+        None => {
+            // Where there is none, nothing is made, and there is nothing to trust.
+            if let Ok(dev) = cert::peek(arguments.data.data.as_deref()) {
+                let _ = add(dev.certificate_path());
+            }
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+    }
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = match arguments.h2 {
+        true => vec![b"h2".to_vec()],
+        false => vec![b"http/1.1".to_vec()],
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The handshake, and what it agreed on.
+pub(super) async fn shake(
+    connector: &TlsConnector,
+    host: &str,
+    tcp: TcpStream,
+) -> anyhow::Result<(TlsStream<TcpStream>, Tls)> {
+    let name = ServerName::try_from(host.to_owned())
+        .with_context(|| format!("TLS: `{host}` is no name that a certificate can be for"))?;
+    let stream = connector
+        .connect(name, tcp)
+        .await
+        .map_err(|error| anyhow!("TLS: {}", explain(error)))?;
+    let agreed = agreed(stream.get_ref().1)?;
+    Ok((stream, agreed))
+}
+
+fn agreed(connection: &ClientConnection) -> anyhow::Result<Tls> {
+    let shown = |value: Option<String>| value.unwrap_or_default();
+    let leaf = connection.peer_certificates().and_then(<[_]>::first);
+    let leaf = leaf.context("TLS: the server showed no certificate")?;
+    Ok(Tls {
+        ms: 0.0,
+        version: shown(connection.protocol_version().map(|it| format!("{it:?}"))),
+        cipher: shown(
+            connection
+                .negotiated_cipher_suite()
+                .map(|it| format!("{:?}", it.suite())),
+        ),
+        group: shown(
+            connection
+                .negotiated_key_exchange_group()
+                .map(|it| format!("{:?}", it.name())),
+        ),
+        alpn: connection
+            .alpn_protocol()
+            .map(|it| String::from_utf8_lossy(it).into_owned()),
+        certificate: read(leaf)?,
+    })
+}
+
+fn read(leaf: &CertificateDer<'_>) -> anyhow::Result<Certificate> {
+    let (_, leaf) = X509Certificate::from_der(leaf).context("TLS: the certificate is malformed")?;
+    let names = match leaf.subject_alternative_name() {
+        Ok(Some(names)) => names.value.general_names.iter().filter_map(name).collect(),
+        _ => Vec::new(),
+    };
+    let validity = leaf.validity();
+    Ok(Certificate {
+        names,
+        issuer: leaf.issuer().to_string(),
+        not_before: validity.not_before.to_string(),
+        not_after: validity.not_after.to_string(),
+        days_left: validity
+            .time_to_expiration()
+            .map_or(0, |left| left.whole_days()),
+    })
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress([a, b, c, d]) => Some(format!("{a}.{b}.{c}.{d}")),
+        GeneralName::IPAddress(bytes) => {
+            let bytes: [u8; 16] = (*bytes).try_into().ok()?;
+            Some(std::net::Ipv6Addr::from(bytes).to_string())
+        }
+        _ => None,
+    }
+}
+
+/// What is wrong, and what to do about it.
+fn explain(error: std::io::Error) -> String {
+    let told = error.to_string();
+    let Ok(error) = error.downcast::<Error>() else {
+        return format!("{told}; does that port speak TLS?");
+    };
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "the certificate is signed by nobody who is trusted here; name its CA with --ca FILE \
+             (`lockgate cert ca` says where the development CA is)"
+                .to_owned()
+        }
+        Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => format!("the certificate has expired ({told}); is the clock right?"),
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => format!("the certificate is not valid yet ({told}); is the clock right?"),
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!("the certificate is for another name ({told})"),
+        Error::NoApplicationProtocol => {
+            "the server does not speak the version that was asked for".to_owned()
+        }
+        Error::AlertReceived(rustls::AlertDescription::UnrecognisedName) => {
+            "the server has no certificate for that name".to_owned()
+        }
+        _ => told,
+    }
+}

@@ -1,0 +1,156 @@
+//! `lockgate probe` and `lockgate doctor`: what they see of a real Lockgate, and what they say when something is wrong.
+
+use crate::harness::{Backend, Lockgate};
+use serde_json::Value;
+use std::process::Output;
+use tempfile::TempDir;
+
+#[tokio::test]
+async fn a_session_is_opened_step_by_step_over_both_versions() {
+    let lockgate = Lockgate::to(Backend::echo().await).start().await;
+    for (flags, http, status) in [(&[][..], "1.1", 101), (&["--h2"], "2", 200)] {
+        let (code, seen) = probe(&lockgate, "/ws", flags).await;
+        assert_eq!(code, Some(0), "{seen}");
+        for step in ["dns_ms", "tcp_ms", "handshake_ms", "ping_ms"] {
+            assert!(seen[step].as_f64().is_some_and(|ms| ms >= 0.0), "{seen}");
+        }
+        let tls = &seen["tls"];
+        assert_eq!(tls["version"], "TLSv1_3");
+        assert_eq!(tls["group"], "X25519MLKEM768");
+        let names = tls["certificate"]["names"].to_string();
+        assert!(names.contains("localhost"), "{names}");
+        assert_eq!(seen["answer"]["http"], http);
+        assert_eq!(seen["answer"]["status"], status);
+        assert_eq!(seen["closed"]["code"], 1000);
+    }
+    let (_, seen) = probe(&lockgate, "/", &["--protocol", "chat.v2"]).await;
+    assert_eq!(seen["answer"]["subprotocol"], "chat.v2", "{seen}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_shown_with_its_body() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    for flags in [&[][..], &["--h2"]] {
+        let probing = probe(&lockgate, "/", flags);
+        let refusing = async {
+            let mut server = backend.accept().await;
+            server.head().await;
+            server
+                .send("HTTP/1.1 403 Forbidden\r\nX-Why: moon\r\nContent-Length: 9\r\n\r\nnot today")
+                .await;
+        };
+        let ((code, seen), ()) = tokio::join!(probing, refusing);
+        assert_eq!(code, Some(1));
+        assert_eq!(seen["answer"]["status"], 403, "{seen}");
+        assert_eq!(seen["answer"]["body"], "not today");
+        assert!(seen["answer"]["headers"].to_string().contains("moon"));
+        let failed = seen["failed"].as_str().expect("a text");
+        assert!(failed.contains("refused with 403"), "{failed}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_is_told_with_its_step() {
+    let lockgate = Lockgate::to(Backend::echo().await).start().await;
+    let port = lockgate.https.port();
+    let folder = TempDir::new().expect("a folder");
+    let ca = lockgate.ca().display().to_string();
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.local_addr().expect("it has one").port()
+    };
+    for (url, ca, step, words) in [
+        (format!("wss://localhost:{port}/"), None, "TLS", "--ca FILE"),
+        (format!("ws://localhost:{port}/"), None, "handshake", "400"),
+        (
+            format!("wss://localhost:{nobody}/"),
+            Some(&ca),
+            "TCP",
+            "nobody answers",
+        ),
+        (
+            "wss://nobody.invalid/".to_owned(),
+            Some(&ca),
+            "DNS",
+            "no address",
+        ),
+        (
+            "https://localhost/".to_owned(),
+            Some(&ca),
+            "",
+            "wss:// or ws://",
+        ),
+    ] {
+        let mut arguments = vec!["probe", "--json", &url];
+        if let Some(ca) = ca {
+            arguments.extend(["--ca", ca]);
+        }
+        let (code, seen) = told(&Lockgate::run(folder.path(), &arguments).await);
+        assert_eq!(code, Some(1));
+        let failed = seen["failed"].as_str().expect("a text");
+        assert!(
+            failed.starts_with(step) && failed.contains(words),
+            "{failed}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_looks_at_ports_names_backends_and_certificates() {
+    let folder = TempDir::new().expect("a folder");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken
+        .local_addr()
+        .map(|at| (at, taken))
+        .expect("it has one");
+    let echo = Backend::echo().await;
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    for (file, text) in [
+        ("a.crt", pair.cert.pem()),
+        ("a.key", pair.signing_key.serialize_pem()),
+        (
+            "lockgate.toml",
+            format!(
+                "[server]\nhttps = [\"{}\"]\nhttp = []\nadmin = \"off\"\n\
+                 [tls]\ncertificates = [{{ cert = \"a.crt\", key = \"a.key\" }}]\n\
+                 [pools.a]\nbackends = [\"ws://{echo}\", \"ws://127.0.0.1:1\"]\n\
+                 [[routes]]\nhosts = [\"localhost\"]\npool = \"a\"\n",
+                taken.0
+            ),
+        ),
+    ] {
+        std::fs::write(folder.path().join(file), text).expect("writable");
+    }
+    let arguments = ["doctor", "--json", "--config", "lockgate.toml"];
+    let (code, findings) = told(&Lockgate::run(folder.path(), &arguments).await);
+    assert_eq!(code, Some(1), "{findings}");
+    let state = |what: &str| {
+        let mut all = findings.as_array().expect("a list").iter();
+        let found =
+            all.find(|finding| finding["what"].as_str().is_some_and(|it| it.contains(what)));
+        found.unwrap_or_else(|| panic!("{what} in {findings}"))["state"].clone()
+    };
+    assert_eq!(state("clock"), "ok");
+    assert_eq!(state(&format!("port {}", taken.0)), "fail");
+    assert_eq!(state("name localhost"), "ok");
+    assert_eq!(state(&format!("backend ws://{echo}")), "ok");
+    assert_eq!(state("backend ws://127.0.0.1:1"), "warn");
+    assert_eq!(state("a.crt"), "ok");
+}
+
+async fn probe(lockgate: &Lockgate, path: &str, flags: &[&str]) -> (Option<i32>, Value) {
+    let folder = TempDir::new().expect("a folder");
+    let url = format!("wss://localhost:{}{path}", lockgate.https.port());
+    let ca = lockgate.ca().display().to_string();
+    let arguments = [&["probe", "--json", "--ca", &ca, &url], flags].concat();
+    told(&Lockgate::run(folder.path(), &arguments).await)
+}
+
+fn told(output: &Output) -> (Option<i32>, Value) {
+    let value = serde_json::from_slice(&output.stdout);
+    (
+        output.status.code(),
+        value.unwrap_or_else(|_| panic!("{output:?}")),
+    )
+}
