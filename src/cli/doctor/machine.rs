@@ -56,7 +56,7 @@ pub(super) fn certificates(config: &Config) -> Vec<Finding> {
             let until = certificate.validity().not_after;
             let state = match days {
                 ..=0 => State::Fail,
-                ..SOON => State::Warn,
+                1..SOON => State::Warn,
                 _ => State::Ok,
             };
             let seen = format!("holds until {until}, {days} days more");

@@ -26,7 +26,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// How the handshake ended.
 pub(super) enum Shaken {
     /// There is a session.
-    Open(WebSocketStream<Stream>, Answer),
+    Open(Box<WebSocketStream<Stream>>, Answer),
     /// There is an answer instead.
     Refused(Answer),
 }
