@@ -9,6 +9,7 @@ mod canonical;
 mod cleartext;
 mod forward;
 mod gate;
+mod names;
 mod outbound;
 mod patience;
 mod reject;
@@ -24,6 +25,7 @@ use crate::{
     gateway::Live,
     lifecycle::Tasks,
     observe::{AccessLog, Metrics, Sessions},
+    upstream::Resolver,
 };
 use bytes::Bytes;
 use forward::Plain;
@@ -49,6 +51,7 @@ pub struct Context {
     pub access: AccessLog,
     /// Where sessions run.
     pub tasks: Tasks,
+    resolver: Resolver,
     plain: Plain,
 }
 
@@ -71,6 +74,7 @@ impl Context {
         sessions: Arc<Sessions>,
         tasks: Tasks,
     ) -> Self {
+        let resolver = Resolver::system();
         Context {
             live,
             sessions,
@@ -78,7 +82,8 @@ impl Context {
             metrics,
             access,
             tasks,
-            plain: Plain::new(),
+            plain: Plain::new(resolver.clone()),
+            resolver,
         }
     }
 }
