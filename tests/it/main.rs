@@ -4,6 +4,7 @@ mod harness;
 
 mod back_pressure;
 mod config;
+mod container;
 mod deadlines;
 mod descriptors;
 mod ends;
@@ -21,3 +22,4 @@ mod refusals;
 mod seeing;
 mod shutdown;
 mod smoke;
+mod systemd;

@@ -74,6 +74,29 @@ impl Lockgate {
         setup
     }
 
+    /// Runs `command`, which becomes a Lockgate with `folder/admin.sock` and `folder/data`, and waits until it listens.
+    pub(crate) async fn launched(mut command: Command, folder: TempDir) -> Lockgate {
+        let stderr = File::create(folder.path().join("stderr")).expect("the folder is writable");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let records = collect_records(&mut child);
+        ready(&mut child, folder.path()).await;
+        let https = listener(&status(folder.path()).await, "https");
+        let connector = connector(folder.path()).await;
+        Lockgate {
+            child,
+            folder,
+            https,
+            records,
+            connector,
+        }
+    }
+
     /// Runs a command that ends by itself, with `folder` as its home.
     pub(crate) async fn run(folder: &Path, arguments: &[&str]) -> Output {
         let command = command(folder, None)
@@ -321,26 +344,7 @@ impl Setup {
                 command.args(["--admin", &admin, "--log-format", "json"]);
             }
         }
-        let stderr =
-            File::create(self.folder.path().join("stderr")).expect("the folder is writable");
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the binary starts");
-        let records = collect_records(&mut child);
-        ready(&mut child, self.folder.path()).await;
-        let https = listener(&status(self.folder.path()).await, "https");
-        let connector = connector(self.folder.path()).await;
-        Lockgate {
-            child,
-            folder: self.folder,
-            https,
-            records,
-            connector,
-        }
+        Lockgate::launched(command, self.folder).await
     }
 
     fn config(&self, admin: &str) -> String {
