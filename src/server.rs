@@ -8,7 +8,7 @@ use crate::{
     config::{self, Config},
     gateway::{Gateway, Live},
     http::Context,
-    lifecycle::{Command, ListenerStatus, State, Status, Tasks},
+    lifecycle::{Command, ListenerStatus, State, Status, Tasks, systemd},
     listener::{self, Admission, Doorway, Permit},
     observe::{AccessLog, Metrics, Sessions},
 };
@@ -184,7 +184,9 @@ impl Server {
             ));
         }
         state.send_replace(State::Ready);
-        info!(listeners = %in_words(&self.listeners), "ready");
+        let listeners = in_words(&self.listeners);
+        info!(%listeners, "ready");
+        systemd::ready(&listeners);
 
         let status = |state: State| Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -208,6 +210,7 @@ impl Server {
             sessions = metrics.sessions(),
             "stopping: sessions are closed with 1001; a second signal stops at once"
         );
+        systemd::stopping(&format!("closing sessions: {}", metrics.sessions()));
         state.send_replace(State::Draining);
         tasks.stop();
         self.context.sessions.close_all(GOING_AWAY);

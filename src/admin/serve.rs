@@ -123,14 +123,15 @@ impl Bound {
 }
 
 const PATIENCE: Patience = Patience {
-    head: Duration::from_secs(5),
+    // Who asks here is a program that knows what it wants: whoever is silent gives up its place.
+    head: Duration::from_secs(1),
     reply: Duration::from_secs(2),
     whole: Duration::from_secs(10),
     farewell: Duration::from_millis(100),
 };
 
 /// At once; more wait in the kernel.
-pub(super) const CONNECTIONS: usize = 32;
+pub(super) const CONNECTIONS: usize = 128;
 
 /// Bytes of a request head.
 const HEAD: usize = 16 * 1024;

@@ -5,20 +5,18 @@ mod shake;
 mod tls;
 
 use super::{args::Probe, say};
+use crate::upstream::Resolver;
 use anyhow::{Context, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
 use report::{Closed, Report};
 use shake::{Shaken, Stream};
 use std::{
     future,
+    net::SocketAddr,
     process::ExitCode,
     time::{Duration, Instant},
 };
-use tokio::{
-    net::{TcpStream, lookup_host},
-    runtime,
-    time::timeout,
-};
+use tokio::{net::TcpStream, runtime, time::timeout};
 use tokio_tungstenite::tungstenite::{
     Bytes, Message,
     protocol::{CloseFrame, frame::coding::CloseCode},
@@ -50,9 +48,12 @@ async fn run(arguments: &Probe, report: &mut Report) -> anyhow::Result<()> {
     let host = target.host.clone();
 
     let started = Instant::now();
-    let addresses = within("DNS", limit, lookup_host((&*host, target.port))).await?;
+    let resolver = Resolver::system();
+    let addresses = within("DNS", limit, resolver.lookup(&host)).await?;
     let addresses: Vec<_> = addresses
         .with_context(|| format!("DNS: `{host}` has no address; is the name right?"))?
+        .into_iter()
+        .map(|address| SocketAddr::new(address, target.port))
         .collect();
     report.dns_ms = Some(millis(started));
 
@@ -114,7 +115,7 @@ async fn run(arguments: &Probe, report: &mut Report) -> anyhow::Result<()> {
         reason: "".into(),
     };
     let closed = async {
-        socket.close(Some(close)).await?;
+        socket.send(Message::Close(Some(close))).await?;
         while let Some(message) = socket.next().await.transpose()? {
             if let Message::Close(frame) = message {
                 return anyhow::Ok(frame.map(|frame| Closed {

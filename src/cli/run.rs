@@ -58,7 +58,7 @@ pub(super) fn serve(
         beside(&server)?;
         anyhow::Ok(server.run(async || signals.next().await).await)
     });
-    // Whatever still runs (a name being looked up) is not waited for.
+    // Whatever still runs is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     if !drained?.clean {
         warn!("stopped before every session had ended: the rest was cut");

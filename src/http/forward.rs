@@ -4,11 +4,16 @@ use super::{
     Body,
     asked::{Asked, Trail},
     body::{self, Seen},
+    framing::is_plainly_framed,
+    names::Names,
     outbound::{self, Outbound},
     reject::{Refusal, blame},
     shake::MAX_HEADERS,
 };
-use crate::{gateway::Route, upstream::Backend};
+use crate::{
+    gateway::Route,
+    upstream::{Backend, Resolver},
+};
 use ::http::{Extensions, Method, Request, Response, StatusCode, Uri, uri::Scheme};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::{
@@ -29,7 +34,7 @@ struct Silent(Duration);
 
 /// The client for plain HTTP, with its pool of idle connections.
 #[derive(Debug)]
-pub(super) struct Plain(Client<HttpConnector, Body>);
+pub(super) struct Plain(Client<HttpConnector<Names>, Body>);
 
 /// A plain request that passed the gate and the guards.
 pub(super) struct Plea {
@@ -44,8 +49,8 @@ pub(super) struct Plea {
 // === impl Plain ===
 
 impl Plain {
-    pub(super) fn new() -> Self {
-        let mut connector = HttpConnector::new();
+    pub(super) fn new(resolver: Resolver) -> Self {
+        let mut connector = HttpConnector::new_with_resolver(Names(resolver));
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_keepalive(Some(KEEPALIVE));
@@ -134,6 +139,13 @@ impl Plain {
             }
         };
         let (mut parts, incoming) = response.into_parts();
+        if !is_plainly_framed(&parts.headers) {
+            return Err(Refusal::new(
+                StatusCode::BAD_GATEWAY,
+                "transfer-coding",
+                "the backend's answer has a transfer coding that was not asked for",
+            ));
+        }
         outbound::pass_back(&mut parts, asked.version);
         let body = body::answered(incoming, plea.answer_idle, (asked.busy, lease));
         Ok(Response::from_parts(parts, body))

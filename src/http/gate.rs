@@ -2,7 +2,7 @@
 //!
 //! It looks at the request only; which route it finds and who may pass is decided behind it.
 
-use super::reject::Refusal;
+use super::{framing::is_plainly_framed, reject::Refusal};
 use crate::{
     proto::handshake::{self, BadHandshake, Offer},
     router::{Authority, BELIEVED_HEADERS, NormalPath, Wanted},
@@ -50,6 +50,14 @@ impl Vetted<'_> {
 
 /// Lets a request pass, or says what is wrong with it.
 pub(super) fn vet(request: &Parts) -> Result<Vetted<'_>, Refusal> {
+    if request.method == Method::TRACE {
+        // It would show what was added on the way; nginx and Apache refuse it as well.
+        return Err(Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "trace",
+            "TRACE is not answered here",
+        ));
+    }
     let tunnel = wants_tunnel(request)?;
     let host = match request.uri.authority() {
         // RFC 9113 §8.3.1: it stands for Host, which may be missing then.
@@ -149,11 +157,9 @@ fn match_target(request: &Parts, authority: &Authority<'_>) -> Result<(), Refusa
 
 /// hyper has made one body of it; what two readers could have framed differently is refused (RFC 9112 §6.3, §11.2).
 fn vet_framing(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Refusal::bad(
+    match is_plainly_framed(headers) {
+        true => Ok(()),
+        false => Err(Refusal::bad(
             "transfer-encoding",
             "Transfer-Encoding must be exactly `chunked`",
         )),

@@ -9,7 +9,9 @@ mod canonical;
 mod cleartext;
 mod explain;
 mod forward;
+mod framing;
 mod gate;
+mod names;
 mod outbound;
 mod patience;
 mod reject;
@@ -25,6 +27,7 @@ use crate::{
     gateway::Live,
     lifecycle::Tasks,
     observe::{AccessLog, Metrics, Sessions},
+    upstream::Resolver,
 };
 use bytes::Bytes;
 use forward::Plain;
@@ -51,6 +54,7 @@ pub struct Context {
     pub access: AccessLog,
     /// Where sessions run.
     pub tasks: Tasks,
+    resolver: Resolver,
     plain: Plain,
 }
 
@@ -73,6 +77,7 @@ impl Context {
         sessions: Arc<Sessions>,
         tasks: Tasks,
     ) -> Self {
+        let resolver = Resolver::system();
         Context {
             live,
             sessions,
@@ -80,7 +85,8 @@ impl Context {
             metrics,
             access,
             tasks,
-            plain: Plain::new(),
+            plain: Plain::new(resolver.clone()),
+            resolver,
         }
     }
 }

@@ -129,14 +129,9 @@ impl Phase {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let State {
-            busy,
-            multiplexed,
-            nudge,
-            ..
-        } = &*self.0.0;
-        if busy.fetch_sub(1, Ordering::Relaxed) == 1 && *multiplexed {
-            // It ended in a task of its own: the connection must learn that it is idle now.
+        let State { busy, nudge, .. } = &*self.0.0;
+        if busy.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // Its connection owes something else now, and nothing may ever come that would make it look.
             nudge.notify_one();
         }
     }

@@ -1,7 +1,11 @@
 //! Refusals: what a client is told when its request does not reach a backend, and whose fault that was.
 
 use super::Body;
-use crate::{gateway::Route, observe::Seldom, upstream::Lease};
+use crate::{
+    gateway::Route,
+    observe::{Causes, Seldom},
+    upstream::Lease,
+};
 use ::http::{HeaderValue, Response, StatusCode, Version, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
@@ -89,7 +93,8 @@ impl Refusal {
 pub(super) fn blame(route: &Route, lease: &Lease, error: &(dyn Error + 'static), what: &str) {
     static FAILED: Seldom = Seldom::new();
     if let Some(suppressed) = FAILED.allow() {
-        warn!(route = %route.name, backend = %lease.backend().name(), error, suppressed, "{what}");
+        let error = Causes(error);
+        warn!(route = %route.name, backend = %lease.backend().name(), %error, suppressed, "{what}");
     }
 }
 

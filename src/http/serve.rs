@@ -7,11 +7,11 @@ use super::{
     patience::{Busy, Limits, Patient, Phase, StreamParts},
     service,
 };
-use crate::{config, splice::Socket, tls};
+use crate::{config, observe::Causes, splice::Socket, tls};
 use ::http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use std::{any::Any, convert::Infallible, error::Error, net::IpAddr, pin::pin, sync::Arc};
+use std::{any::Any, convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
@@ -45,11 +45,12 @@ pub(super) async fn drive<S, F>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<Body>>,
 {
+    let phase = Phase::new(false);
     let connection = {
         let limits = &context.live.snapshot().limits;
-        let phase = Phase::new(false);
         let patient = Patient::new(parts, phase.clone(), patience(limits));
         let head = usize::try_from(limits.head_size.0).unwrap_or(usize::MAX);
+        let phase = phase.clone();
         let service = service_fn(move |request| {
             let answered = answer(request, phase.busy());
             async { Ok::<_, Infallible>(answered.await) }
@@ -65,11 +66,16 @@ pub(super) async fn drive<S, F>(
             .with_upgrades()
     };
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = context.tasks.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut going = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            // Polled again, it looks at its deadline.
+            _ = phase.nudged() => {}
+            () = context.tasks.stopping(), if !going => {
+                going = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     tell(client, ended);
@@ -85,7 +91,7 @@ fn patience(limits: &config::Limits) -> Limits {
 
 fn tell(client: IpAddr, ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
-        debug!(%client, error = &error as &dyn Error, "connection ended");
+        debug!(%client, error = %Causes(&error), "connection ended");
     }
 }
 

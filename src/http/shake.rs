@@ -38,7 +38,7 @@ pub(super) async fn shake(
     extensions: Extensions,
     offer: &Offer,
 ) -> Result<Hands, HandshakeError> {
-    let tcp = dial(lease.backend().address()).await?;
+    let tcp = dial(&context.resolver, lease.backend().address()).await?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)

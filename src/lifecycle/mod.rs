@@ -1,8 +1,9 @@
-//! Tasks, the two-stage stop, signals, and the commands that `admin` sends to `server`.
+//! Tasks, the two-stage stop, signals, what systemd is told, and the commands that `admin` sends to `server`.
 
 mod command;
 pub mod descriptors;
 mod signals;
+pub mod systemd;
 mod tasks;
 
 pub use command::{BackendStatus, Command, ListenerStatus, RouteStatus, State, Status};

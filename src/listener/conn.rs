@@ -5,6 +5,7 @@ use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
     http::{self, Context, Peer},
+    observe::Causes,
     proto::proxy::{self, BadProxyHeader},
     splice::Socket,
     tls,
@@ -138,7 +139,7 @@ impl Doorway {
 
     fn turn_away(&self, from: SocketAddr, turned: &Turned) {
         self.http.metrics.connection_failed(turned.as_str());
-        debug!(client = %from.ip().to_canonical(), error = turned as &dyn std::error::Error, "connection turned away");
+        debug!(client = %from.ip().to_canonical(), error = %Causes(turned), "connection turned away");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an operator sees: the log, one access record per request or session, metrics, and the live sessions.
 
 mod access;
+mod causes;
 mod logging;
 mod metrics;
 mod queue;
@@ -10,6 +11,7 @@ mod sessions;
 mod testing;
 
 pub use access::{AccessLog, RequestRecord, SessionEnd, SessionRecord};
+pub use causes::Causes;
 pub use logging::{InitError, init};
 pub use metrics::{ConnectionGauge, Metrics, SessionGauge};
 pub use queue::LogGuard;

@@ -23,12 +23,24 @@ pub struct Expectations {
 /// `middleware/proxy_fix.py`); `daphne-root-path` moves the application of Daphne (`ws_protocol.py`,
 /// `http_protocol.py`) even without `--proxy-headers`; `x-script-name` is what many Flask applications read in a
 /// middleware of their own.
-pub const BELIEVED_HEADERS: [&str; 5] = [
+pub const BELIEVED_HEADERS: [&str; 17] = [
     "daphne-root-path",
+    "path-info",
+    "proxy",
+    "script-name",
+    "x-client-ip",
     "x-forwarded-port",
     "x-forwarded-prefix",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-original-url",
+    "x-rewrite-url",
     "x-scheme",
     "x-script-name",
+    "x-url-scheme",
+    "x-wsgi-scheme",
 ];
 
 /// What a preset stands for.

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, fmt};
 
 /// A path in normal form: it starts with `/`, escapes are in upper case and only where they are needed, and no segment
-/// is `.` or `..`. `%2F` stays as it is and never parts two segments; `//` stays too. Its length is the caller's to bound.
+/// is `.`, `..` or, but for the last, empty. Its length is the caller's to bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NormalPath<'a>(Cow<'a, str>);
 
@@ -29,9 +29,9 @@ pub enum BadPath {
     /// More `..` than segments before them.
     #[error("the path leads above the root")]
     AboveRoot,
-    /// `..%2F`: harmless here, but a backend that unescapes before it resolves would leave the matched path.
-    #[error("the path hides a dot segment behind an escaped slash")]
-    HiddenDots,
+    /// `%2F`: to most Python servers it parts segments, to others it does not, and a rule must not be passed by so.
+    #[error("the path has an escaped slash, which servers read in different ways")]
+    EscapedSlash,
 }
 
 // === impl NormalPath ===
@@ -41,8 +41,9 @@ impl<'a> NormalPath<'a> {
     pub fn parse(path: &'a str) -> Result<NormalPath<'a>, BadPath> {
         let segments = path.strip_prefix('/').ok_or(BadPath::NotAbsolute)?;
         let mut normal = true;
-        for segment in segments.split('/') {
-            normal &= is_normal(segment)?;
+        let mut rest = segments.split('/').peekable();
+        while let Some(segment) = rest.next() {
+            normal &= is_normal(segment)? && (!segment.is_empty() || rest.peek().is_none());
         }
         Ok(NormalPath(match normal {
             true => Cow::Borrowed(path),
@@ -70,7 +71,7 @@ enum Piece {
 }
 
 fn is_normal(segment: &str) -> Result<bool, BadPath> {
-    let mut normal = !segment.split("%2F").any(is_dots);
+    let mut normal = !is_dots(segment);
     for piece in pieces(segment) {
         if let Piece::Escaped(octet, upper) = piece? {
             normal &= upper && !is_unreserved(octet);
@@ -106,7 +107,8 @@ fn normalise(segments: &str) -> Result<String, BadPath> {
         match segment.as_str() {
             "." => {}
             ".." => path.truncate(path.rfind('/').ok_or(BadPath::AboveRoot)?),
-            hidden if hidden.split("%2F").any(is_dots) => return Err(BadPath::HiddenDots),
+            // nginx merges slashes too: to some servers `//admin` is `/admin`.
+            "" if rest.peek().is_some() => continue,
             _ => {
                 path.push('/');
                 path.push_str(&segment);
@@ -141,6 +143,7 @@ fn escaped(high: Option<u8>, low: Option<u8>) -> Result<Piece, BadPath> {
     let (high_value, low_value) = value.ok_or(BadPath::Escape)?;
     match u8::try_from(high_value << 4 | low_value).map_err(|_| BadPath::Escape)? {
         b'\\' => Err(BadPath::Backslash),
+        b'/' => Err(BadPath::EscapedSlash),
         octet if octet.is_ascii_control() => Err(BadPath::Control),
         octet => {
             let lower = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase());

@@ -174,7 +174,7 @@ fn the_greatest_summary_wins() {
                 ("h /", Some(0)),
                 ("h /ws/../wsx", Some(0)),
                 ("h /w%73", Some(1)),
-                ("h /ws%2Froom/1", Some(0)),
+                ("h //ws//room/1", Some(4)),
             ],
         ),
         // An exact path is exact; case counts; nothing else is there

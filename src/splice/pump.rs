@@ -9,7 +9,7 @@ use super::{
 };
 use crate::proto::{
     frame::{ControlFrame, Opcode},
-    track::{Bounds, FrameTracker, Reserved, Sender, Violation},
+    track::{Bounds, Counts, FrameTracker, Reserved, Sender, Violation},
 };
 use std::{
     cell::RefCell,
@@ -31,6 +31,8 @@ pub(super) struct Pump {
     pub(super) close: Option<CloseDue>,
     /// A Close has gone to `dst`, relayed or ours: what still comes from `src` is read, understood and dropped.
     pub(super) shut: bool,
+    /// What had passed when the rest began to be dropped.
+    passed: Option<Box<Counts>>,
     /// `src` will say no more.
     pub(super) ended: Option<End>,
     masks: bool,
@@ -68,6 +70,7 @@ impl Pump {
             unflushed: false,
             close: None,
             shut: false,
+            passed: None,
             ended: None,
             masks: sender == Sender::Client,
         }
@@ -128,6 +131,12 @@ impl Pump {
         self.take_in(cx, early, src, dst, bounds, now);
     }
 
+    /// What has passed, or was on its way when the last was dropped.
+    pub(super) fn counts(&self) -> Counts {
+        let passed = self.passed.as_deref();
+        passed.copied().unwrap_or_else(|| self.tracker.counts())
+    }
+
     /// Whether bytes wait for `dst`, which keeps us from reading `src`.
     pub(super) fn is_stuck(&self) -> bool {
         self.sent < self.tail.len() || self.unflushed
@@ -159,6 +168,9 @@ impl Pump {
         bounds: &Bounds,
         now: Instant,
     ) {
+        if (self.shut || dst.broken) && self.passed.is_none() {
+            self.passed = Some(Box::new(self.tracker.counts()));
+        }
         // `bytes[from..at]` is understood and not relayed yet: one write for as many frames as possible.
         let (mut from, mut at) = (0, 0);
         while at < bytes.len() {

@@ -238,7 +238,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             Some(ending) => (ending.by, ending.why, ending.code),
             None => (Side::Lockgate, Why::Ordered, None),
         };
-        let (from_client, from_backend) = (self.up.tracker.counts(), self.down.tracker.counts());
+        let (from_client, from_backend) = (self.up.counts(), self.down.counts());
         Outcome {
             by,
             why,

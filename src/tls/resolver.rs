@@ -16,6 +16,7 @@ use tracing::warn;
 use super::acceptor::normal;
 use super::{DevCa, files};
 use crate::config::{HostPattern, Problem, Tls};
+use crate::observe::Causes;
 
 /// The certificates of a gateway, by name.
 pub struct Certificates {
@@ -148,7 +149,7 @@ impl Certificates {
                         "the development CA cannot issue a certificate for {}",
                         names.join(", ")
                     ),
-                    hint: Some(in_a_line(&error)),
+                    hint: Some(Causes(&error).to_string()),
                 });
                 None
             }
@@ -247,14 +248,6 @@ fn address(host: &str) -> Option<IpAddr> {
 fn under(name: &str, parent: &str) -> bool {
     name.strip_suffix(parent)
         .is_some_and(|rest| rest.ends_with('.'))
-}
-
-/// An error with its sources, in a line.
-fn in_a_line(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", in_a_line(source)),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

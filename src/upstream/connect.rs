@@ -1,22 +1,23 @@
 //! The dial: name to addresses, addresses to a TCP stream.
 
+use super::{ResolveError, Resolver};
 use crate::config::BackendAddress;
 use std::{io, net::SocketAddr};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 
 /// Why no backend was reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The name has no address.
     #[error(
-        "cannot find an address for `{name}`: is the name right, and does this machine's resolver know it?"
+        "cannot find an address for `{name}`: is the name right, and does this machine know it?"
     )]
     Resolve {
         /// The name.
         name: String,
         /// What the resolver said.
         #[source]
-        source: io::Error,
+        source: ResolveError,
     },
     /// No address took the connection; the last one's answer.
     #[error(
@@ -32,32 +33,24 @@ pub enum DialError {
 }
 
 /// Connects to the first address that answers, in the resolver's order. The caller sets the deadline.
-pub async fn dial(address: &BackendAddress) -> Result<TcpStream, DialError> {
+pub async fn dial(resolver: &Resolver, address: &BackendAddress) -> Result<TcpStream, DialError> {
     let unresolved = |source| DialError::Resolve {
         name: address.host.to_string(),
         source,
     };
-    let candidates = lookup_host((&*address.host, address.port))
-        .await
-        .map_err(unresolved)?;
-    let mut last = unresolved(io::Error::new(
-        io::ErrorKind::NotFound,
-        "the answer was empty",
-    ));
+    let candidates = resolver.lookup(&address.host).await.map_err(unresolved)?;
+    let mut last = None;
     for candidate in candidates {
+        let candidate = SocketAddr::new(candidate, address.port);
         match TcpStream::connect(candidate).await {
             Ok(stream) => {
                 // Frames are small and answered one by one: Nagle's algorithm would hold each second one back.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
-            Err(source) => {
-                last = DialError::Connect {
-                    address: candidate,
-                    source,
-                }
-            }
+            Err(source) => last = Some((candidate, source)),
         }
     }
-    Err(last)
+    let (address, source) = last.expect("there is at least one candidate");
+    Err(DialError::Connect { address, source })
 }

@@ -94,6 +94,20 @@ async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_with_the_handshake_changes_nothing_in_that() {
+    let backend = Backend::listen().await;
+    let lockgate = hasty(&backend).await;
+    let started = Instant::now();
+    let mut stream = lockgate
+        .tls_with(b"GET / HTTP/1.1\r\nHost: elsewhere.test\r\n\r\n")
+        .await;
+    let mut answer = Vec::new();
+    let ended = within("the end", stream.read_to_end(&mut answer)).await;
+    assert!(answer.starts_with(b"HTTP/1.1 404 "), "{ended:?}");
+    took(started, 1500);
+}
+
+#[tokio::test]
 async fn a_body_that_stands_still_is_a_408() {
     let backend = Backend::listen().await;
     let lockgate = hasty(&backend).await;

@@ -4,6 +4,7 @@ mod harness;
 
 mod back_pressure;
 mod config;
+mod container;
 mod deadlines;
 mod demo;
 mod descriptors;
@@ -24,3 +25,4 @@ mod refusals;
 mod seeing;
 mod shutdown;
 mod smoke;
+mod systemd;

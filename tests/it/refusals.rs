@@ -299,3 +299,58 @@ async fn no_route_is_a_404_and_a_websocket_only_route_a_426() {
     assert_eq!(plain.head().await.status(), 426);
     assert!(backend.untouched());
 }
+
+#[tokio::test]
+async fn no_rule_is_passed_by_with_another_form_of_its_path() {
+    let backend = Backend::listen().await;
+    let config = format!(
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n\
+         [[routes]]\nname = \"admin\"\nhosts = [\"a.test\"]\npath = \"/admin/*\"\nto = \"ws://{0}\"\ndeny = [\"0.0.0.0/0\"]\n\
+         [[routes]]\nname = \"site\"\nhosts = [\"a.test\"]\nto = \"ws://{0}\"\n",
+        backend.address
+    );
+    let lockgate = Lockgate::with_file(&config).start().await;
+    for (path, status) in [
+        ("/admin/x", 403),
+        ("//admin/x", 403),
+        ("/admin//x", 403),
+        ("/./admin/x", 403),
+        ("/%61dmin/x", 403),
+        ("/site/../admin/x", 403),
+        ("/admin%2Fx", 400),
+        ("/%2Fadmin/x", 400),
+        ("/admin%5Cx", 400),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let head = lockgate.request(request).await.head().await;
+        assert_eq!(head.status(), status, "{path}");
+    }
+    assert!(backend.untouched());
+}
+
+#[tokio::test]
+async fn nobody_chooses_the_path_or_the_scheme_behind_our_back() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    for twin in ["SCRIPT_NAME", "PATH_INFO"] {
+        let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{twin}: /x\r\n\r\n");
+        assert_eq!(
+            lockgate.request(request).await.head().await.status(),
+            400,
+            "{twin}"
+        );
+    }
+    let trace = "TRACE / HTTP/1.1\r\nHost: a.test\r\nMax-Forwards: 0\r\n\r\n";
+    assert_eq!(lockgate.request(trace).await.head().await.status(), 405);
+    let _client = lockgate
+        .request(
+            "GET / HTTP/1.1\r\nHost: a.test\r\nScript-Name: /x\r\nX-Original-URL: /x\r\nX-Forwarded-Ssl: off\r\n\
+             Proxy: http://evil.test\r\nX-Mine: 1\r\n\r\n",
+        )
+        .await;
+    let seen = backend.accept().await.head().await;
+    for name in ["script-name", "x-original-url", "x-forwarded-ssl", "proxy"] {
+        assert_eq!(seen.get(name), None, "{name}");
+    }
+    assert_eq!(seen.get("x-mine"), Some("1"));
+}

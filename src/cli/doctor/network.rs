@@ -3,7 +3,7 @@
 use super::{super::ask, Finding, State};
 use crate::{
     config::{AdminAddress, BackendAddress, Config, HostPattern},
-    upstream,
+    upstream::{self, Resolver},
 };
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     time::Duration,
 };
-use tokio::{net::lookup_host, time::timeout};
+use tokio::time::timeout;
 
 /// Of everything that the configuration names.
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
@@ -37,8 +37,9 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
             HostPattern::Under(_) | HostPattern::Any => None,
         })
         .collect();
+    let resolver = Resolver::system();
     for host in hosts {
-        findings.push(name(host).await);
+        findings.push(name(&resolver, host).await);
     }
 
     let pools = config.pools.values().flat_map(|pool| &pool.backends);
@@ -49,7 +50,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
         .collect();
     for backend in backends {
         if let Ok(address) = backend.parse() {
-            findings.push(reach(&backend, &address).await);
+            findings.push(reach(&resolver, &backend, &address).await);
         }
     }
     findings
@@ -78,10 +79,10 @@ fn port(address: SocketAddr, running: bool) -> Finding {
 }
 
 /// Whether clients will find this machine under the name.
-async fn name(host: &str) -> Finding {
+async fn name(resolver: &Resolver, host: &str) -> Finding {
     let what = format!("name {host}");
-    let found = match timeout(PATIENCE, lookup_host((host, 0))).await {
-        Ok(Ok(found)) => found.collect::<Vec<_>>(),
+    let found = match timeout(PATIENCE, resolver.lookup(host)).await {
+        Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let seen =
                 format!("cannot be resolved here ({error}); clients need an A or AAAA record");
@@ -89,13 +90,10 @@ async fn name(host: &str) -> Finding {
         }
         Err(_) => return Finding::new(State::Warn, what, "the resolver did not answer in time"),
     };
-    let shown: BTreeSet<String> = found.iter().map(|at| at.ip().to_string()).collect();
+    let shown: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
     let shown = shown.into_iter().collect::<Vec<_>>().join(", ");
     // Only an address of this machine can be bound.
-    match found
-        .iter()
-        .any(|at| TcpListener::bind((at.ip(), 0)).is_ok())
-    {
+    match found.iter().any(|at| TcpListener::bind((*at, 0)).is_ok()) {
         true => Finding::new(State::Ok, what, format!("is {shown}, this machine")),
         false => Finding::new(
             State::Warn,
@@ -108,9 +106,9 @@ async fn name(host: &str) -> Finding {
 }
 
 /// Whether somebody listens there.
-async fn reach(backend: &str, address: &BackendAddress) -> Finding {
+async fn reach(resolver: &Resolver, backend: &str, address: &BackendAddress) -> Finding {
     let what = format!("backend {backend}");
-    match timeout(PATIENCE, upstream::dial(address)).await {
+    match timeout(PATIENCE, upstream::dial(resolver, address)).await {
         Ok(Ok(_)) => Finding::new(State::Ok, what, "takes connections"),
         Ok(Err(error)) => Finding::new(State::Warn, what, error.to_string()),
         Err(_) => Finding::new(State::Warn, what, format!("no answer within {PATIENCE:?}")),

@@ -48,7 +48,7 @@ async fn over_http1(arguments: &Probe, stream: Stream) -> anyhow::Result<Shaken>
         Ok((socket, response)) => {
             let (parts, _) = response.into_parts();
             Ok(Shaken::Open(
-                socket,
+                Box::new(socket),
                 opened(parts.status.as_u16(), "1.1", &parts.headers),
             ))
         }
@@ -106,7 +106,7 @@ async fn over_http2(arguments: &Probe, stream: Stream) -> anyhow::Result<Shaken>
     let socket = WebSocketStream::from_raw_socket(io, Role::Client, None).await;
     let parts: Response<()> = response.map(|_| ());
     Ok(Shaken::Open(
-        socket,
+        Box::new(socket),
         opened(parts.status().as_u16(), "2", parts.headers()),
     ))
 }

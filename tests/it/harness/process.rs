@@ -82,6 +82,29 @@ impl Lockgate {
         setup
     }
 
+    /// Runs `command`, which becomes a Lockgate with `folder/admin.sock` and `folder/data`, and waits until it listens.
+    pub(crate) async fn launched(mut command: Command, folder: TempDir) -> Lockgate {
+        let stderr = File::create(folder.path().join("stderr")).expect("the folder is writable");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let records = collect_records(&mut child);
+        ready(&mut child, folder.path()).await;
+        let https = listener(&status(folder.path()).await, "https");
+        let connector = connector(folder.path()).await;
+        Lockgate {
+            child,
+            folder,
+            https,
+            records,
+            connector,
+        }
+    }
+
     /// Runs a command that ends by itself, with `folder` as its home.
     pub(crate) async fn run(folder: &Path, arguments: &[&str]) -> Output {
         let command = command(folder, None)
@@ -135,6 +158,20 @@ impl Lockgate {
             let stream = TcpStream::connect(self.https).await.expect("it listens");
             let connector = TlsConnector::from(Arc::new(config));
             connector.connect(name, stream).await.expect("it speaks h2")
+        })
+        .await
+    }
+
+    /// The same, with `words` right behind the end of the handshake, before its time.
+    pub(crate) async fn tls_with(&self, words: &'static [u8]) -> TlsStream<TcpStream> {
+        let name = ServerName::try_from("a.test").expect("a DNS name");
+        within("a TLS handshake", async {
+            let stream = TcpStream::connect(self.https).await.expect("it listens");
+            let speak = |tls: &mut rustls::ClientConnection| {
+                std::io::Write::write_all(&mut tls.writer(), words).expect("it has room");
+            };
+            let shaken = self.connector.connect_with(name, stream, speak).await;
+            shaken.expect("it lets us in")
         })
         .await
     }
@@ -330,26 +367,7 @@ impl Setup {
                 command.args(["--admin", &admin, "--log-format", "json"]);
             }
         }
-        let stderr =
-            File::create(self.folder.path().join("stderr")).expect("the folder is writable");
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the binary starts");
-        let records = collect_records(&mut child);
-        ready(&mut child, self.folder.path()).await;
-        let https = listener(&status(self.folder.path()).await, "https");
-        let connector = connector(self.folder.path()).await;
-        Lockgate {
-            child,
-            folder: self.folder,
-            https,
-            records,
-            connector,
-        }
+        Lockgate::launched(command, self.folder).await
     }
 
     fn config(&self, admin: &str) -> String {

@@ -1,0 +1,45 @@
+//! The names of backends, for the client of plain HTTP.
+
+use crate::upstream::{ResolveError, Resolver};
+use hyper_util::client::legacy::connect::dns::Name;
+use std::{
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    task::{Context, Poll},
+    vec,
+};
+use tower_service::Service;
+
+/// Finds them as a handshake's dial does.
+#[derive(Debug, Clone)]
+pub(super) struct Names(pub(super) Resolver);
+
+/// Addresses in the shape that the client wants; the port is its own affair.
+pub(super) struct Found(vec::IntoIter<IpAddr>);
+
+// === impl Names ===
+
+impl Service<Name> for Names {
+    type Response = Found;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Found, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.0.clone();
+        Box::pin(async move { Ok(Found(resolver.lookup(name.as_str()).await?.into_iter())) })
+    }
+}
+
+// === impl Found ===
+
+impl Iterator for Found {
+    type Item = SocketAddr;
+
+    fn next(&mut self) -> Option<SocketAddr> {
+        self.0.next().map(|address| SocketAddr::new(address, 0))
+    }
+}

@@ -1,0 +1,262 @@
+//! Names to addresses: from `/etc/hosts`, and then from the servers in `/etc/resolv.conf`.
+//!
+//! Not by the C library: its way to names loads modules (NSS), which a static program in an empty root does not have.
+//! What other modules would know (`nsswitch.conf`: mDNS, NIS, machines of systemd) is not asked.
+
+use hickory_resolver::{
+    Hosts, TokioResolver,
+    config::{LookupIpStrategy, ResolveHosts},
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::{
+        op::Query,
+        rr::{Name, RecordType},
+    },
+    system_conf::parse_resolv_conf,
+};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tracing::warn;
+
+/// Why a name has no address.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// Nobody can be asked.
+    #[error("it is not in {hosts}, and {servers} names no DNS server to ask")]
+    Nobody {
+        /// Where names stand.
+        hosts: PathBuf,
+        /// Where servers should.
+        servers: PathBuf,
+        /// What is wrong there.
+        #[source]
+        source: NetError,
+    },
+    /// It is not in the file, and this is what DNS said.
+    #[error("it is not in {hosts}, and DNS has no address for it")]
+    Unknown {
+        /// Where names stand.
+        hosts: PathBuf,
+        /// What the servers said.
+        #[source]
+        source: NetError,
+    },
+}
+
+/// Finds the addresses of names; clones share what was read and what was answered.
+#[derive(Debug, Clone)]
+pub struct Resolver(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    hosts: PathBuf,
+    servers: PathBuf,
+    /// As last read, at the first name.
+    read: Mutex<Option<(Stamp, Arc<Files>)>>,
+}
+
+/// What the two files say.
+#[derive(Debug)]
+struct Files {
+    hosts: Hosts,
+    servers: Result<TokioResolver, NetError>,
+}
+
+/// How the two files looked when they were read.
+type Stamp = [Option<(SystemTime, u64)>; 2];
+
+// === impl Resolver ===
+
+impl Resolver {
+    /// Reads what every program on this machine reads; anew when it has changed, as after a change of networks.
+    pub fn system() -> Self {
+        Resolver::reading("/etc/hosts", "/etc/resolv.conf")
+    }
+
+    fn reading(hosts: impl Into<PathBuf>, servers: impl Into<PathBuf>) -> Self {
+        Resolver(Arc::new(Shared {
+            hosts: hosts.into(),
+            servers: servers.into(),
+            read: Mutex::default(),
+        }))
+    }
+
+    /// The addresses of `name`, never none. Nobody is asked about an address or `localhost`. The caller sets the deadline.
+    pub async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        if let Ok(address) = name.parse() {
+            return Ok(vec![address]);
+        }
+        if is_localhost(name) {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        let unknown = |source| ResolveError::Unknown {
+            hosts: self.0.hosts.clone(),
+            source,
+        };
+        // An underscore is no letter of host names, but of those that Compose gives.
+        let name = Name::from_str_relaxed(name).map_err(|error| unknown(error.into()))?;
+        let files = self.0.files();
+        let listed = files.listed(&name);
+        if !listed.is_empty() {
+            return Ok(listed);
+        }
+        let servers = files.servers.as_ref();
+        let servers = servers.map_err(|error| ResolveError::Nobody {
+            hosts: self.0.hosts.clone(),
+            servers: self.0.servers.clone(),
+            source: error.clone(),
+        })?;
+        let found = servers.lookup_ip(name).await.map_err(unknown)?;
+        let found: Vec<_> = found.iter().collect();
+        match found.is_empty() {
+            true => Err(unknown(NetError::Message("the answer was empty"))),
+            false => Ok(found),
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn files(&self) -> Arc<Files> {
+        let stamp = [&self.hosts, &self.servers].map(|file| stamp(file));
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*read {
+            Some((then, files)) if *then == stamp => files.clone(),
+            _ => {
+                let files = Arc::new(Files::read(&self.hosts, &self.servers));
+                *read = Some((stamp, files.clone()));
+                files
+            }
+        }
+    }
+}
+
+// === impl Files ===
+
+impl Files {
+    fn read(hosts: &Path, servers: &Path) -> Self {
+        let mut listed = Hosts::default();
+        let read = fs::File::open(hosts).and_then(|file| listed.read_hosts_conf(file));
+        if let Err(error) = read {
+            warn!(%error, "cannot read {}: only DNS knows names", hosts.display());
+        }
+        let resolver = resolver(servers);
+        if let Err(error) = &resolver {
+            warn!(%error, "no DNS server in {}: only {} knows names", servers.display(), hosts.display());
+        }
+        Files {
+            hosts: listed,
+            servers: resolver,
+        }
+    }
+
+    fn listed(&self, name: &Name) -> Vec<IpAddr> {
+        [RecordType::A, RecordType::AAAA]
+            .into_iter()
+            .filter_map(|kind| {
+                self.hosts
+                    .lookup_static_host(&Query::query(name.clone(), kind))
+            })
+            .flat_map(|found| {
+                found
+                    .answers()
+                    .iter()
+                    .filter_map(|record| record.data.ip_addr())
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+}
+
+fn resolver(servers: &Path) -> Result<TokioResolver, NetError> {
+    let (config, mut options) = parse_resolv_conf(fs::read(servers)?)?;
+    // They were looked at before.
+    options.use_hosts_file = ResolveHosts::Never;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.positive_max_ttl = Some(REMEMBERED);
+    options.negative_max_ttl = Some(REMEMBERED);
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        .with_options(options)
+        .build()
+}
+
+fn stamp(file: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = fs::metadata(file).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// RFC 6761 §6.3: the name and what is under it stand for this machine.
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last.eq_ignore_ascii_case("localhost")
+}
+
+/// At most, whatever the answer says of itself: Docker gives ten minutes to addresses that change with each restart.
+const REMEMBERED: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolver(folder: &Path) -> Resolver {
+        Resolver::reading(folder.join("hosts"), folder.join("resolv.conf"))
+    }
+
+    #[tokio::test]
+    async fn addresses_and_localhost_need_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let resolver = resolver(folder.path());
+        let here: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        for (name, expected) in [
+            ("10.1.2.3", vec!["10.1.2.3".parse().unwrap()]),
+            ("2001:db8::1", vec!["2001:db8::1".parse().unwrap()]),
+            ("localhost", here.clone()),
+            ("LocalHost.", here.clone()),
+            ("app.localhost", here),
+        ] {
+            assert_eq!(resolver.lookup(name).await.unwrap(), expected, "{name}");
+        }
+        assert!(resolver.0.read.lock().unwrap().is_none(), "a file was read");
+    }
+
+    #[tokio::test]
+    async fn hosts_alone_are_enough_and_are_read_again_when_they_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let resolver = resolver(folder.path());
+        let write = |text: &str| fs::write(folder.path().join("hosts"), text).unwrap();
+        write("10.0.0.7 app my_app # ours\nfd00::7 app\n");
+        let expected: Vec<IpAddr> = vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+        assert_eq!(resolver.lookup("App").await.unwrap(), expected);
+        assert_eq!(resolver.lookup("my_app").await.unwrap(), expected[..1]);
+        write("10.0.0.88 app\n");
+        let expected: Vec<IpAddr> = vec!["10.0.0.88".parse().unwrap()];
+        assert_eq!(resolver.lookup("app").await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_can_be_asked_about_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let resolver = resolver(folder.path());
+        for servers in [None, Some("search example.com\n")] {
+            if let Some(text) = servers {
+                fs::write(folder.path().join("resolv.conf"), text).unwrap();
+            }
+            let error = resolver.lookup("app.example").await.unwrap_err();
+            assert!(matches!(error, ResolveError::Nobody { .. }), "{error:?}");
+            assert!(
+                error
+                    .to_string()
+                    .contains("resolv.conf names no DNS server"),
+                "{error}"
+            );
+        }
+        let error = resolver.lookup("not a..name").await.unwrap_err();
+        assert!(matches!(error, ResolveError::Unknown { .. }), "{error:?}");
+    }
+}
