@@ -48,6 +48,8 @@ pub(super) struct Seen {
     pub(super) moved: AtomicBool,
     /// It was ended because nothing came for too long.
     pub(super) late: AtomicBool,
+    /// It has no end that could be made out, or its sender gave it up.
+    pub(super) broken: AtomicBool,
 }
 
 struct Patient<G> {
@@ -80,6 +82,9 @@ impl<G: Send> HttpBody for Patient<G> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.waiting = false;
             self.seen.moved.store(true, Ordering::Relaxed);
+            if let Some(Err(_)) = frame {
+                self.seen.broken.store(true, Ordering::Relaxed);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         if !self.waiting {

@@ -120,6 +120,12 @@ impl Plain {
                     "the request's body did not come in time",
                 ));
             }
+            Err(_) if seen.broken.load(Ordering::Relaxed) => {
+                return Err(Refusal::bad(
+                    "body",
+                    "the request's body has no end that can be made out",
+                ));
+            }
             Err(error) => {
                 blame(route, &lease, &error, FAILED);
                 let (why, text) = match error.is_connect() {

@@ -129,14 +129,10 @@ impl Phase {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let State {
-            busy,
-            multiplexed,
-            nudge,
-            ..
-        } = &*self.0.0;
-        if busy.fetch_sub(1, Ordering::Relaxed) == 1 && *multiplexed {
-            // It ended in a task of its own: the connection must learn that it is idle now.
+        let State { busy, nudge, .. } = &*self.0.0;
+        if busy.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // The connection must learn that it is idle now: over HTTP/2 it ended in a task of its own, and hyper's
+            // HTTP/1.1 has asked for the next request while it still waited for this answer.
             nudge.notify_one();
         }
     }

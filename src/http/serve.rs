@@ -45,9 +45,10 @@ pub(super) async fn drive<S, F>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<Body>>,
 {
+    let phase = Phase::new(false);
     let connection = {
         let limits = &context.live.snapshot().limits;
-        let phase = Phase::new(false);
+        let phase = phase.clone();
         let patient = Patient::new(parts, phase.clone(), patience(limits));
         let head = usize::try_from(limits.head_size.0).unwrap_or(usize::MAX);
         let service = service_fn(move |request| {
@@ -65,11 +66,15 @@ pub(super) async fn drive<S, F>(
             .with_upgrades()
     };
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = context.tasks.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut going = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            _ = phase.nudged() => {}
+            () = context.tasks.stopping(), if !going => {
+                going = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     tell(client, ended);

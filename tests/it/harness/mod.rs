@@ -1,11 +1,13 @@
 //! How a test speaks: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
-//! side, `Frame` what travels on it, `Python` the real programs of `tests/python`.
+//! side, `Frame` what travels on it, `RawH2` a client of HTTP/2 without manners, `Python` the real programs of
+//! `tests/python`.
 
 mod backend;
 mod frame;
 mod h2;
 mod process;
 pub(crate) mod python;
+pub(crate) mod raw_h2;
 mod wire;
 
 pub(crate) use backend::{Backend, switching_protocols};
@@ -13,6 +15,7 @@ pub(crate) use frame::Frame;
 pub(crate) use h2::{H2, request};
 pub(crate) use process::{Lockgate, handshake, listener};
 pub(crate) use python::Python;
+pub(crate) use raw_h2::RawH2;
 pub(crate) use wire::{End, Head, How, Wire};
 
 use std::{panic::Location, time::Duration};

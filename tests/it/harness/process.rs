@@ -6,6 +6,7 @@ use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::{
     fmt::Write as _,
     fs::File,
+    io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -151,6 +152,21 @@ impl Lockgate {
             }
             let name = ServerName::try_from("a.test").expect("a DNS name");
             Ok(Wire::tls(self.connector.connect(name, stream).await?))
+        })
+        .await
+    }
+
+    /// Sends this request's bytes together with the last ones of the TLS handshake.
+    pub(crate) async fn ask_at_once(&self, request: &str) -> Wire {
+        let name = ServerName::try_from("a.test").expect("a DNS name");
+        within("a TLS handshake", async {
+            let stream = TcpStream::connect(self.https).await.expect("it listens");
+            let early = |session: &mut rustls::ClientConnection| {
+                let written = session.writer().write_all(request.as_bytes());
+                written.expect("it is buffered until the handshake is through");
+            };
+            let stream = self.connector.connect_with(name, stream, early).await;
+            Wire::tls(stream.expect("its certificate is of its own CA"))
         })
         .await
     }
