@@ -8,6 +8,7 @@ mod deadlines;
 mod descriptors;
 mod ends;
 mod examples;
+mod floods;
 mod gate;
 mod handshake;
 mod http2;
