@@ -22,4 +22,5 @@ mod readme;
 mod refusals;
 mod seeing;
 mod shutdown;
+mod slow;
 mod smoke;

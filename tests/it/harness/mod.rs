@@ -13,7 +13,7 @@ mod wire;
 pub(crate) use backend::{Backend, switching_protocols};
 pub(crate) use frame::Frame;
 pub(crate) use h2::{H2, request};
-pub(crate) use process::{Lockgate, handshake, listener};
+pub(crate) use process::{Lockgate, handshake, listener, raise_descriptor_limit};
 pub(crate) use python::Python;
 pub(crate) use raw_h2::RawH2;
 pub(crate) use wire::{End, Head, How, Wire};
