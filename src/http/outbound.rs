@@ -94,7 +94,9 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
         let named = named
             .iter()
             .any(|token| token.eq_ignore_ascii_case(name.as_str().as_bytes()));
-        if !HOP_BY_HOP.contains(&name.as_str()) && (!named || is_end_to_end(name)) {
+        // Over HTTP/2 the same length may stand there twice (RFC 9110 §8.6); whoever passes it on says it once.
+        let again = name == header::CONTENT_LENGTH && kept.contains_key(name);
+        if !HOP_BY_HOP.contains(&name.as_str()) && (!named || is_end_to_end(name)) && !again {
             kept.append(name, value.clone());
         }
     }

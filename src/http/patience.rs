@@ -4,7 +4,7 @@
 //! apart: `idle` until the first byte of a request, `request_head` from there to the end of its head, and `body_idle`
 //! for a client that does not take its answer. An HTTP/2 connection is idle while it has no stream.
 
-use crate::splice::Socket;
+use crate::splice::{LegIo, Socket};
 use std::{
     any::Any,
     io,
@@ -32,7 +32,8 @@ pub(super) struct Patient<S> {
     deadline: Pin<Box<Sleep>>,
     /// What `deadline` was set for.
     armed: Option<Owed>,
-    stalled: bool,
+    /// Set while the client takes nothing: what it had taken by then.
+    stalled: Option<u64>,
 }
 
 /// A stream and what is counted as long as it lives.
@@ -149,7 +150,7 @@ impl<S> Patient<S> {
             limits,
             deadline,
             armed: Some(Owed::Head),
-            stalled: false,
+            stalled: None,
         }
     }
 
@@ -179,22 +180,27 @@ impl<S> Patient<S> {
         }
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
+}
 
-    /// Runs the clock of a client that does not take its answer; `written` is what it took.
+impl<S: LegIo> Patient<S> {
+    /// Runs the clock of a client that does not take its answer. What counts is what the kernel has taken: TLS has room
+    /// of its own, and `written` may have gone there.
     fn watch_write<T>(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        let taken = self.parts.io.taken();
+        let moved = self.stalled != Some(taken);
         if written.is_ready() {
-            if self.stalled {
-                self.stalled = false;
+            if self.stalled.is_some() && moved {
+                self.stalled = None;
                 self.armed = None;
             }
             return written;
         }
-        if !self.stalled {
-            self.stalled = true;
+        if moved {
+            self.stalled = Some(taken);
             self.deadline
                 .as_mut()
                 .reset(Instant::now() + self.limits.stalled);
@@ -221,13 +227,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
             return read;
         }
         match self.stalled {
-            true => Poll::Pending,
-            false => self.poll_deadline(cx).map(Err),
+            Some(_) => Poll::Pending,
+            None => self.poll_deadline(cx).map(Err),
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: LegIo> AsyncWrite for Patient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

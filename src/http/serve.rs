@@ -7,12 +7,16 @@ use super::{
     patience::{Busy, Limits, Patient, Phase, StreamParts},
     service,
 };
-use crate::{config, observe::Causes, splice::Socket, tls};
+use crate::{
+    config,
+    observe::Causes,
+    splice::{LegIo, Socket},
+    tls,
+};
 use ::http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use std::{any::Any, convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
@@ -42,7 +46,7 @@ pub(super) async fn drive<S, F>(
     client: IpAddr,
     answer: impl Fn(Request<Incoming>, Busy) -> F,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: LegIo + Send + 'static,
     F: Future<Output = Response<Body>>,
 {
     let phase = Phase::new(false);

@@ -91,6 +91,22 @@ async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
     let started = Instant::now();
     assert_eq!(client.end().await.how, How::Fin);
     took(started, 1500);
+    // None of the other limits is added to it.
+    assert!(started.elapsed() < Duration::from_millis(2200));
+}
+
+#[tokio::test]
+async fn whoever_asks_at_once_and_then_falls_silent_is_let_go() {
+    let backend = Backend::listen().await;
+    let lockgate = hasty(&backend).await;
+    // In one flight with the end of the TLS handshake: it is there before anybody has waited for it.
+    let mut client = lockgate
+        .ask_at_once("GET / HTTP/1.1\r\nHost: \r\n\r\n")
+        .await;
+    assert_eq!(client.head().await.status(), 400);
+    let started = Instant::now();
+    client.end().await;
+    took(started, 1500);
 }
 
 #[tokio::test]

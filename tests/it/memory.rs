@@ -2,7 +2,7 @@
 //!
 //! `LOCKGATE_SESSIONS` sets how many idle sessions there are (1000, to be quick). The figures are printed.
 
-use crate::harness::{Backend, Lockgate, handshake, within};
+use crate::harness::{Backend, Lockgate, handshake, raise_descriptor_limit, within};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -178,11 +178,4 @@ fn pss(lockgate: &Lockgate) -> u64 {
         .nth(1)
         .and_then(|kib| kib.parse().ok())
         .expect("a number")
-}
-
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("up to the hard limit is always allowed");
 }

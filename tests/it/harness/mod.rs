@@ -1,18 +1,21 @@
 //! How a test speaks: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
-//! side, `Frame` what travels on it, `Program` the real programs in Python and Node.
+//! side, `Frame` what travels on it, `H2` a client of HTTP/2 and `RawH2` one without manners, `Program` the real programs
+//! in Python and Node.
 
 mod backend;
 mod frame;
 mod h2;
 mod process;
 pub(crate) mod program;
+pub(crate) mod raw_h2;
 mod wire;
 
 pub(crate) use backend::{Backend, switching_protocols};
 pub(crate) use frame::Frame;
 pub(crate) use h2::{H2, request};
-pub(crate) use process::{Lockgate, handshake, listener};
+pub(crate) use process::{Lockgate, handshake, listener, raise_descriptor_limit};
 pub(crate) use program::Program;
+pub(crate) use raw_h2::RawH2;
 pub(crate) use wire::{End, Head, How, Wire};
 
 use std::{panic::Location, time::Duration};

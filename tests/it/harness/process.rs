@@ -1,11 +1,12 @@
 //! The binary as a child process: started with a config or with flags, asked for its ports, watched, stopped.
 
 use super::{Backend, H2, Head, Wire, within};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::{
     fmt::Write as _,
     fs::File,
+    io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -198,6 +199,30 @@ impl Lockgate {
             Ok(Wire::tls(self.connector.connect(name, stream).await?))
         })
         .await
+    }
+
+    /// Sends this request's bytes together with the last ones of the TLS handshake.
+    pub(crate) async fn ask_at_once(&self, request: &str) -> Wire {
+        let name = ServerName::try_from("a.test").expect("a DNS name");
+        within("a TLS handshake", async {
+            let stream = TcpStream::connect(self.https).await.expect("it listens");
+            let early = |session: &mut rustls::ClientConnection| {
+                let written = session.writer().write_all(request.as_bytes());
+                written.expect("it is buffered until the handshake is through");
+            };
+            let stream = self.connector.connect_with(name, stream, early).await;
+            Wire::tls(stream.expect("its certificate is of its own CA"))
+        })
+        .await
+    }
+
+    /// TLS over a connection that is there already.
+    pub(crate) async fn tls_over(
+        &self,
+        stream: TcpStream,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from("a.test").expect("a DNS name");
+        self.connector.connect(name, stream).await
     }
 
     /// Its process id.
@@ -401,6 +426,13 @@ pub(crate) fn handshake(path: &str, more: &str) -> String {
         "GET {path} HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
     )
+}
+
+/// For tests with thousands of connections.
+pub(crate) fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("up to the hard limit is always allowed");
 }
 
 /// The binary in an environment without a trace of the developer's own.

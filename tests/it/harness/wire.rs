@@ -257,6 +257,11 @@ impl Wire {
         self.io.write(bytes).await.ok().filter(|n| *n > 0)
     }
 
+    /// Lets go what [`Wire::try_send`] took, if anybody still reads.
+    pub(crate) async fn flush(&mut self) {
+        let _ = within("sending", self.io.flush()).await;
+    }
+
     pub(crate) fn plays_client(&self) -> bool {
         self.masks
     }
@@ -300,7 +305,7 @@ impl Wire {
 // === impl Head ===
 
 impl Head {
-    fn parse(bytes: &[u8]) -> Head {
+    pub(crate) fn parse(bytes: &[u8]) -> Head {
         // Latin-1: header values may carry any byte above 0x7F (RFC 9110 §5.5).
         let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
         let mut lines = text.trim_end_matches("\r\n").split("\r\n");

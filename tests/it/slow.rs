@@ -1,0 +1,293 @@
+//! Slow attackers, many at a time: each is let go at its deadline, and those who are not slow are let in meanwhile.
+//!
+//! `LOCKGATE_ATTACKERS` sets how many there are of each kind (100, to be quick). The figures are printed.
+
+mod backend;
+
+use crate::harness::{DEADLINE, Lockgate, handshake, raise_descriptor_limit, within};
+use backend::Slow;
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_ones_are_let_go_in_time_and_nobody_waits_for_them() {
+    let each = std::env::var("LOCKGATE_ATTACKERS").ok();
+    let each = each.map_or(100, |it| it.parse().expect("a number"));
+    raise_descriptor_limit();
+    for kind in KINDS {
+        attack(&[kind], each).await;
+    }
+    // As many connections as 20000 descriptors allow, and some for the others.
+    attack(&KINDS, each.min(1800)).await;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// TCP, and not a word.
+    Silent,
+    /// Some of a ClientHello.
+    HalfHello,
+    /// A head that comes byte by byte.
+    SlowHead,
+    /// A body that stands still.
+    SlowBody,
+    /// An answer that nobody takes.
+    SlowReader,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind::Silent,
+    Kind::HalfHello,
+    Kind::SlowHead,
+    Kind::SlowBody,
+    Kind::SlowReader,
+];
+
+/// What all attackers know.
+#[derive(Clone)]
+struct Camp {
+    lockgate: Arc<Lockgate>,
+    /// As many as may be on their way in at a time.
+    few: Arc<Semaphore>,
+    /// How many have arrived.
+    ready: Arc<watch::Sender<usize>>,
+}
+
+/// So many of each kind, at once: all must be there before the first is let go.
+async fn attack(kinds: &[Kind], each: usize) {
+    let due = Duration::from_millis(1000 + each as u64 * 2 * kinds.len() as u64);
+    let mut slow = Slow::listen().await;
+    let ms = due.as_millis();
+    let limits = format!(
+        "access = \"off\"\n[limits]\ntls_handshake = \"{ms}ms\"\nrequest_head = \"{ms}ms\"\nbody_idle = \"{ms}ms\""
+    );
+    let setup = Lockgate::to(slow.address).with("session = { close_timeout = \"100ms\" }");
+    let lockgate = Arc::new(setup.server(&limits).start().await);
+    let mut before = arrivals(&lockgate, async || {
+        tokio::time::sleep(Duration::from_secs(1)).await
+    })
+    .await;
+
+    let (ready, mut arrived) = watch::channel(0);
+    let camp = Camp {
+        lockgate: lockgate.clone(),
+        few: Arc::new(Semaphore::new(32)),
+        ready: Arc::new(ready),
+    };
+    let mut attackers = JoinSet::new();
+    for kind in kinds {
+        for n in 0..each {
+            attackers.spawn(attacker(camp.clone(), *kind, n, due));
+        }
+    }
+    let all = kinds.len() * each;
+    let started = Instant::now();
+    let mut coming = arrivals(&lockgate, async || {
+        arrived
+            .wait_for(|arrived| *arrived == all)
+            .await
+            .expect("we have the sender");
+    })
+    .await;
+    let took = started.elapsed();
+    let mut there = arrivals(&lockgate, async || {
+        tokio::time::sleep((due / 2).min(Duration::from_secs(3))).await
+    })
+    .await;
+
+    let mut late = vec![];
+    let past = |time: Duration| time.as_secs_f64() - due.as_secs_f64();
+    let mut readers = vec![];
+    let patience = due + DEADLINE * 2;
+    while let Some(end) = timeout(patience, attackers.join_next())
+        .await
+        .expect("each has an end")
+    {
+        match end.expect("no panic") {
+            End::After(time) => late.push(past(time)),
+            End::Holds(stream) => readers.push(stream),
+        }
+    }
+    // Whoever takes nothing cannot see his own end: the backend sees it, for its answer has nowhere to go.
+    for _ in 0..readers.len() {
+        let time = timeout(patience, slow.given_up.recv()).await;
+        let time = time.expect("each answer has an end");
+        late.push(past(time.expect("the backend lives")));
+    }
+    for mut stream in readers {
+        timeout(DEADLINE, over(&mut stream))
+            .await
+            .expect("its connection has ended, too");
+    }
+    late.sort_by(f64::total_cmp);
+    let (first, last) = (late[0], late[late.len() - 1]);
+    let punctual = late.iter().filter(|late| **late <= 1.0).count();
+    let name = match kinds {
+        [kind] => format!("{kind:?}"),
+        _ => "all kinds".to_owned(),
+    };
+    let [p, q, r] = [p99(&mut before), p99(&mut coming), p99(&mut there)];
+    println!(
+        "{all:>5} × {name:<10} in {:.1} s, due after {:.1} s, let go {first:+.2} to {last:+.2} s from then \
+         ({punctual} within 1 s); another's \
+         handshake: p99 {p:.1} ms before, {q:.1} ms while they come ({:.1} ×), {r:.1} ms while they stay ({:.1} ×); \
+         {} + {} + {} of them",
+        took.as_secs_f64(),
+        due.as_secs_f64(),
+        q / p,
+        r / p,
+        before.len(),
+        coming.len(),
+        there.len(),
+    );
+    assert_eq!(late.len(), all);
+    assert!(
+        first > -0.1,
+        "{name}: let go {first:+.2} s from its deadline"
+    );
+    // The kernel takes some more even where nobody reads: what it has room for grows with the answers to its probes,
+    // which come seconds apart. Each time the deadline begins anew.
+    let most = match kinds.contains(&Kind::SlowReader) {
+        true => due.as_secs_f64() + 1.0,
+        false => 1.0,
+    };
+    assert!(
+        last <= most,
+        "{name}: let go {last:+.2} s from its deadline"
+    );
+    // Two cores for everybody: no benchmark, only far from an outage.
+    assert!(r < 1000.0, "{name}: {r:.1} ms");
+    within("the backend to be left alone", async {
+        while lockgate.status().await["backends"][0]["leases"] != 0 {}
+    })
+    .await;
+}
+
+enum End {
+    After(Duration),
+    /// It takes nothing, so it has no end of its own.
+    Holds(Box<dyn AsyncRead + Send + Unpin>),
+}
+
+async fn attacker(camp: Camp, kind: Kind, n: usize, due: Duration) -> End {
+    let turn = camp
+        .few
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("never closed");
+    let mut tcp = timeout(DEADLINE, connect(camp.lockgate.https, n, kind))
+        .await
+        .expect("a connection")
+        .expect("it listens");
+    if matches!(kind, Kind::Silent | Kind::HalfHello) {
+        let started = Instant::now();
+        if kind == Kind::HalfHello {
+            tcp.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1])
+                .await
+                .expect("it reads");
+        }
+        drop(turn);
+        camp.ready.send_modify(|ready| *ready += 1);
+        over(&mut tcp).await;
+        return End::After(started.elapsed());
+    }
+    let mut stream = timeout(DEADLINE, camp.lockgate.tls_over(tcp))
+        .await
+        .expect("a TLS handshake")
+        .expect("it lets us in");
+    let begin: &[u8] = match kind {
+        Kind::SlowHead => b"GET / HTTP/1.1\r\nHost: a.test\r\nX: ",
+        Kind::SlowBody => b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\nx",
+        _ => b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    };
+    stream.write_all(begin).await.expect("it reads");
+    stream.flush().await.expect("it reads");
+    let started = Instant::now();
+    drop(turn);
+    camp.ready.send_modify(|ready| *ready += 1);
+    if kind == Kind::SlowReader {
+        return End::Holds(Box::new(stream));
+    }
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let drip = async {
+        let mut pulse = tokio::time::interval(due / 4);
+        if kind == Kind::SlowHead {
+            loop {
+                pulse.tick().await;
+                if writer.write_all(b"x").await.is_err() || writer.flush().await.is_err() {
+                    break;
+                }
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = drip => {}
+        () = over(&mut reader) => {}
+    }
+    End::After(started.elapsed())
+}
+
+/// From one of several addresses, for an address has only so many ports.
+async fn connect(to: SocketAddr, n: usize, kind: Kind) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    if kind == Kind::SlowReader {
+        // Not the kernel's memory is to be filled: small segments keep the buffers of both ends small.
+        socket.set_recv_buffer_size(4096)?;
+        socket2::SockRef::from(&socket).set_tcp_mss(536)?;
+    }
+    let from = Ipv4Addr::new(127, 0, 0, 2 + (n % 8) as u8);
+    socket.bind(SocketAddr::from((from, 0)))?;
+    socket.connect(to).await
+}
+
+/// Takes what there is, until the end of whatever kind.
+async fn over(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut scratch = [0; 4096];
+    while let Ok(1..) = stream.read(&mut scratch).await {}
+}
+
+/// How long honest handshakes take, TCP to 101, one after the other until something has come to pass; in milliseconds.
+async fn arrivals(lockgate: &Lockgate, done: impl AsyncFnOnce()) -> Vec<f64> {
+    let mut times = vec![];
+    let measure = async {
+        loop {
+            let started = Instant::now();
+            let mut wire = lockgate.request(handshake("/", "")).await;
+            assert_eq!(wire.head().await.status(), 101);
+            times.push(started.elapsed().as_secs_f64() * 1e3);
+            drop(wire);
+            // One who comes now and then, not one more attack.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::select! {
+        () = measure => {}
+        () = done() => {}
+    }
+    // Some in any case.
+    while times.len() < 20 {
+        let started = Instant::now();
+        let mut wire = within("a handshake", lockgate.request(handshake("/", ""))).await;
+        assert_eq!(wire.head().await.status(), 101);
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    times
+}
+
+fn p99(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() * 99 / 100]
+}
