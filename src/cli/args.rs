@@ -147,7 +147,7 @@ pub(super) struct Explain {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(super) config: PathBuf,
-    /// A header that the client sends, such as "Origin: https://example.com". May be repeated.
+    /// A header that the client sends, such as `Origin: https://example.com`. May be repeated.
     #[arg(long, value_name = "NAME: VALUE")]
     pub(super) header: Vec<String>,
     /// A subprotocol that the client offers. May be repeated.
@@ -173,7 +173,7 @@ pub(super) struct Probe {
     /// A subprotocol to offer. May be repeated.
     #[arg(long, value_name = "NAME")]
     pub(super) protocol: Vec<String>,
-    /// A header to send, such as "Origin: https://example.com". May be repeated.
+    /// A header to send, such as `Origin: https://example.com`. May be repeated.
     #[arg(long, value_name = "NAME: VALUE")]
     pub(super) header: Vec<String>,
     /// Over HTTP/2 (RFC 8441).
