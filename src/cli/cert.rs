@@ -9,7 +9,11 @@ use std::{
 
 /// Prints where the CA's certificate is.
 pub(super) fn ca(data: &Data) -> anyhow::Result<ExitCode> {
-    say(open(data.data.as_deref())?.certificate_path().display());
+    let data = data.data.as_deref();
+    if !peek(data)?.certificate_path().exists() {
+        eprintln!("there was none: it is made now, and nobody trusts it yet");
+    }
+    say(open(data)?.certificate_path().display());
     Ok(ExitCode::SUCCESS)
 }
 

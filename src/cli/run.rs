@@ -14,7 +14,7 @@ use crate::{
     tls::DevCa,
 };
 use anyhow::Context;
-use std::{io, path::Path, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, io, path::Path, process::ExitCode, time::Duration};
 use tokio::runtime;
 use tracing::warn;
 
@@ -98,6 +98,7 @@ impl Overrides {
 fn announce(config: &Config, server: &Server, dev: Option<&DevCa>) {
     let Some(dev) = dev else { return };
     let port = https_port(server);
+    let mut urls = BTreeSet::new();
     for route in &config.routes {
         for host in &route.hosts {
             let name = match host {
@@ -108,8 +109,11 @@ fn announce(config: &Config, server: &Server, dev: Option<&DevCa>) {
                 crate::config::HostPattern::Under(suffix) => format!("any-name.{suffix}"),
                 crate::config::HostPattern::Any => "localhost".to_owned(),
             };
-            eprintln!("  wss://{name}:{port}");
+            urls.insert(format!("wss://{name}:{port}"));
         }
+    }
+    for url in urls {
+        eprintln!("  {url}");
     }
     let ca = dev.certificate_path().display();
     eprintln!("  signed by a development CA that no machine trusts by itself: {ca}");
