@@ -1,17 +1,16 @@
 //! The immutable, built form of a config: what runs. One snapshot of it serves one request.
 
 use crate::{
-    config::{self, Config, HostPattern, Legs, Problem, Problems},
+    config::{self, Config, HostPattern, Legs, Located, Problem, Problems},
     guard::{AddressGuard, OriginGuard},
     lifecycle::{BackendStatus, RouteStatus},
     proto::track::Bounds,
     router::{Expectations, Router, Rule, expectations},
     splice::{Limits, PingPolicy},
-    tls::{self, Certificates, DevCa},
+    tls::{self, Certificates, Issuers, Termination},
     upstream::Pool,
 };
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -25,7 +24,9 @@ pub struct Gateway {
     /// Whether HTTP/2 connections may carry WebSockets.
     pub h2_websocket: bool,
     /// How TLS is ended.
-    pub tls: Arc<ServerConfig>,
+    pub tls: Termination,
+    /// What clients are shown.
+    pub certificates: Arc<Certificates>,
     /// Where requests go.
     pub router: Router<Route>,
     trusted: Vec<config::Cidr>,
@@ -60,18 +61,29 @@ pub struct Live(ArcSwap<Gateway>);
 // === impl Gateway ===
 
 impl Gateway {
-    /// Reads the files that the config names and starts nothing: `check` and `run` share it. `dev` signs for hosts
-    /// without a certificate, where the config wants that.
-    pub fn build(config: &Config, dev: Option<&DevCa>) -> Result<Gateway, Problems> {
+    /// Reads the files that the config names and starts nothing: `check` and `run` share it.
+    pub fn build(config: &Config, issuers: &Issuers<'_>) -> Result<Gateway, Problems> {
         let mut problems = Vec::new();
-        let hosts: Vec<HostPattern> = config
+        let placed = |at, host: &HostPattern| Located {
+            value: host.clone(),
+            at,
+        };
+        let hosts: Vec<Located<HostPattern>> = config
             .routes
             .iter()
-            .flat_map(|route| route.hosts.iter().cloned())
+            .flat_map(|route| route.hosts.iter().map(|host| placed(route.at, host)))
             .collect();
-        let certificates = Arc::new(Certificates::build(&config.tls, &hosts, dev, &mut problems));
-        let tls =
-            tls::ticketer().map(|ticketer| tls::server_config(&config.tls, certificates, ticketer));
+        let acme = tls::acme_names(config);
+        if let Some(section) = &config.acme {
+            tls::check_acme(section, config.place("acme"), &mut problems);
+        }
+        let certificates =
+            Certificates::build(&config.tls, &hosts, acme.as_ref(), issuers, &mut problems);
+        let certificates = Arc::new(certificates);
+        let tls = tls::ticketer().map(|ticketer| Termination {
+            config: tls::server_config(&config.tls, certificates.clone(), ticketer),
+            shelf: issuers.shelf.clone(),
+        });
         let tls = tls.map_err(|error| {
             let message = format!("cannot make keys for TLS session tickets: {error}");
             problems.push(Problem {
@@ -125,6 +137,7 @@ impl Gateway {
                 proxy_protocol: config.server.proxy_protocol,
                 h2_websocket: config.server.h2_websocket,
                 tls,
+                certificates,
                 router: Router::new(routes),
                 trusted: config.server.trusted_proxies.clone(),
                 pools,

@@ -8,9 +8,10 @@ use crate::{
     config::{self, Config},
     gateway::{Gateway, Live},
     http::Context,
-    lifecycle::{Command, ListenerStatus, State, Status, Tasks, systemd},
+    lifecycle::{CertificateStatus, Command, ListenerStatus, State, Status, Tasks, systemd},
     listener::{self, Admission, Doorway, Permit},
     observe::{AccessLog, Metrics, Sessions},
+    tls::Acme,
 };
 pub use bind::StartError;
 use bind::{bind_all, failed};
@@ -30,6 +31,7 @@ pub struct Server {
     doorway: Arc<Doorway>,
     https: Vec<TcpListener>,
     http: Vec<TcpListener>,
+    acme: Option<Acme>,
     admin: Option<admin::Bound>,
     scrape: Option<admin::Bound>,
     ceilings: Ceilings,
@@ -93,6 +95,15 @@ impl Server {
         let tasks = Tasks::default();
         let patience = config.session.close_timeout.0 + FAREWELL;
         let sessions = Arc::new(Sessions::default());
+        let acme = match &config.acme {
+            Some(section) => {
+                let shelf = gateway.tls.shelf.clone();
+                let acme = Acme::open(section, shelf, metrics.clone(), tasks.clone())?;
+                acme.apply(gateway.certificates.issued());
+                Some(acme)
+            }
+            None => None,
+        };
         let context = Context::new(
             Live::new(gateway),
             ceilings.sessions,
@@ -117,6 +128,7 @@ impl Server {
             doorway,
             https,
             http,
+            acme,
             admin,
             scrape,
             ceilings,
@@ -200,10 +212,14 @@ impl Server {
             routes: self.context.live.snapshot().route_status(),
             backends: self.context.live.snapshot().backend_status(),
         };
+        let certificates = Papers {
+            acme: self.acme.as_ref(),
+            context: &self.context,
+        };
         loop {
             tokio::select! {
                 () = stop() => break,
-                Some(command) = asked.recv() => obey(command, &status, State::Ready),
+                Some(command) = asked.recv() => obey(command, &status, State::Ready, &certificates),
             }
         }
         info!(
@@ -219,7 +235,7 @@ impl Server {
             tokio::select! {
                 clean = &mut finish => break clean,
                 () = stop() => break false,
-                Some(command) = asked.recv() => obey(command, &status, State::Draining),
+                Some(command) = asked.recv() => obey(command, &status, State::Draining, &certificates),
             }
         };
         desk.stop();
@@ -228,12 +244,35 @@ impl Server {
     }
 }
 
-fn obey(command: Command, status: &impl Fn(State) -> Status, state: State) {
-    match command {
-        Command::Status(reply) => {
-            // Whoever asked has left: nobody is owed an answer.
-            let _ = reply.send(status(state));
+/// Where certificates are known.
+struct Papers<'a> {
+    acme: Option<&'a Acme>,
+    context: &'a Context,
+}
+
+// === impl Papers ===
+
+impl Papers<'_> {
+    fn list(&self) -> Vec<CertificateStatus> {
+        let mut list = self.context.live.snapshot().certificates.status();
+        list.extend(self.acme.into_iter().flat_map(Acme::status));
+        list
+    }
+
+    fn renew(&self, host: &str) -> Result<(), String> {
+        match self.acme {
+            Some(acme) => acme.renew(host),
+            None => Err("there is no [acme] section: certificates from files are renewed by whoever writes the files".into()),
         }
+    }
+}
+
+/// Whoever asked may have left: nobody is owed an answer then.
+fn obey(command: Command, status: &impl Fn(State) -> Status, state: State, papers: &Papers<'_>) {
+    match command {
+        Command::Status(reply) => drop(reply.send(status(state))),
+        Command::Certificates(reply) => drop(reply.send(papers.list())),
+        Command::Renew(host, reply) => drop(reply.send(papers.renew(&host))),
     }
 }
 

@@ -10,6 +10,8 @@ use hyper::{
     body::Body,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -42,7 +44,11 @@ impl Desk {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if page.status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110 §15.5.6
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            let allowed = match request.uri().path() {
+                RENEW => "POST",
+                _ => "GET, HEAD",
+            };
+            headers.insert(ALLOW, HeaderValue::from_static(allowed));
         }
         response
     }
@@ -54,21 +60,28 @@ impl Desk {
         let path = request.uri().path();
         let known = match path {
             "/healthz" | "/readyz" | "/metrics" => true,
-            "/status" => self.surface == Surface::Full,
+            "/status" | "/certificates" | RENEW => self.surface == Surface::Full,
             _ => false,
         };
         if !known {
             return Page::line(
                 StatusCode::NOT_FOUND,
-                "no such page: /healthz, /readyz and /metrics are here, on server.admin also /status",
+                "no such page: /healthz, /readyz and /metrics are here, on server.admin also /status and /certificates",
             );
         }
         // hyper sends no body for HEAD (RFC 9110 §9.3.2).
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return Page::line(
-                StatusCode::METHOD_NOT_ALLOWED,
+        let (fits, allowed) = match path {
+            RENEW => (
+                request.method() == Method::POST,
+                "only POST is answered here",
+            ),
+            _ => (
+                matches!(*request.method(), Method::GET | Method::HEAD),
                 "only GET and HEAD are answered",
-            );
+            ),
+        };
+        if !fits {
+            return Page::line(StatusCode::METHOD_NOT_ALLOWED, allowed);
         }
         if !request.body().is_end_stream() {
             return Page::line(StatusCode::PAYLOAD_TOO_LARGE, "no request has a body here");
@@ -82,7 +95,36 @@ impl Desk {
                 kind: "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 text: self.admin.metrics.encode(),
             },
-            _ => self.status().await,
+            "/certificates" => self
+                .ask(Command::Certificates)
+                .await
+                .unwrap_or_else(|page| page),
+            RENEW => self.renew(request.uri().query().unwrap_or_default()).await,
+            _ => self.ask(Command::Status).await.unwrap_or_else(|page| page),
+        }
+    }
+
+    /// `host=NAME`, percent-encoded.
+    async fn renew(&self, query: &str) -> Page {
+        let host = query.strip_prefix("host=").map(percent_decode_str);
+        let Some(host) = host.and_then(|host| host.decode_utf8().ok()) else {
+            return Page::line(
+                StatusCode::BAD_REQUEST,
+                "name the host: ?host=chat.example.com",
+            );
+        };
+        match self
+            .command(|reply| Command::Renew((*host).into(), reply))
+            .await
+        {
+            Ok(Ok(())) => Page::line(
+                StatusCode::ACCEPTED,
+                &format!(
+                    "a certificate for {host} is ordered; `lockgate cert list` shows what comes of it"
+                ),
+            ),
+            Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
+            Err(page) => page,
         }
     }
 
@@ -94,27 +136,36 @@ impl Desk {
         }
     }
 
-    async fn status(&self) -> Page {
+    /// What the server replies to a command, as JSON.
+    async fn ask<T: Serialize>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<Page, Page> {
+        let reply = self.command(command).await?;
+        Ok(Page {
+            status: StatusCode::OK,
+            kind: "application/json",
+            text: serde_json::to_string(&reply).expect("a reply is strings and numbers"),
+        })
+    }
+
+    /// What the server replies to a command, or a page that says why it does not.
+    async fn command<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Page> {
         let asked = async {
             let (reply, answer) = oneshot::channel();
-            self.admin
-                .commands
-                .send(Command::Status(reply))
-                .await
-                .ok()?;
+            self.admin.commands.send(command(reply)).await.ok()?;
             answer.await.ok()
         };
+        let unavailable = |text| Page::line(StatusCode::SERVICE_UNAVAILABLE, text);
         match timeout(self.reply, asked).await {
-            Ok(Some(status)) => Page {
-                status: StatusCode::OK,
-                kind: "application/json",
-                text: serde_json::to_string(&status).expect("a status is strings and numbers"),
-            },
-            Ok(None) => Page::line(StatusCode::SERVICE_UNAVAILABLE, "the server has stopped"),
-            Err(_) => Page::line(
-                StatusCode::SERVICE_UNAVAILABLE,
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => Err(unavailable("the server has stopped")),
+            Err(_) => Err(unavailable(
                 "the server did not reply in time: is this machine overloaded?",
-            ),
+            )),
         }
     }
 }
@@ -130,3 +181,5 @@ impl Page {
         }
     }
 }
+
+const RENEW: &str = "/certificates/renew";

@@ -2,8 +2,8 @@
 //! unset, for that is how compose files and manifests leave one out.
 
 use crate::config::{
-    AdminAddress, BackendAddress, HostPattern, ListenAddress, LogFormat, LogLevel, OriginPattern,
-    Period,
+    AcmeDirectory, AdminAddress, BackendAddress, HostPattern, ListenAddress, LogFormat, LogLevel,
+    MailAddress, OriginPattern, Period,
 };
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use std::{env, net::IpAddr, path::PathBuf};
@@ -52,7 +52,7 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// The certificate of the development CA.
+    /// Certificates: those of a running lockgate, and the development CA's.
     #[command(subcommand)]
     Cert(CertCommand),
 }
@@ -86,6 +86,31 @@ pub(super) struct Run {
         value_delimiter = ','
     )]
     pub(super) listen: Vec<ListenAddress>,
+    /// Certificates by ACME, from Let's Encrypt, which may write to this mail address. It listens on 443 and 80 then.
+    #[arg(
+        long,
+        value_name = "MAIL",
+        env = "LOCKGATE_ACME",
+        requires = "host",
+        conflicts_with = "config"
+    )]
+    pub(super) acme: Option<MailAddress>,
+    /// Another CA than Let's Encrypt: "letsencrypt-staging", or the URL of its directory.
+    #[arg(
+        long,
+        value_name = "CA",
+        env = "LOCKGATE_ACME_DIRECTORY",
+        requires = "acme"
+    )]
+    pub(super) acme_directory: Option<AcmeDirectory>,
+    /// A PEM file with the root of a private CA, for the directory's own TLS.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKGATE_ACME_CA_FILE",
+        requires = "acme"
+    )]
+    pub(super) acme_ca_file: Option<PathBuf>,
     /// Pages that may open WebSockets; those of the same host, if nothing is given. May be repeated.
     #[arg(
         long,
@@ -215,13 +240,28 @@ pub(super) struct Admin {
 
 #[derive(Debug, Args)]
 pub(super) struct Data {
-    /// The folder of the development CA; by default in the user's data folder.
+    /// The folder of the development CA, and of what `--acme` gets; by default in the user's data folder.
     #[arg(long, value_name = "FOLDER", env = "LOCKGATE_DATA")]
     pub(super) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CertCommand {
+    /// What every host is served with, until when, and what a CA said last.
+    List {
+        #[command(flatten)]
+        admin: Admin,
+        /// As JSON, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a new certificate ordered by ACME now, without waiting for the next attempt.
+    Renew {
+        /// The host, as `lockgate cert list` shows it.
+        host: String,
+        #[command(flatten)]
+        admin: Admin,
+    },
     /// Print the file of the CA's certificate; it is made if there is none yet.
     Ca(Data),
     /// Make this machine trust the CA where that can be done from here (as root on Debian, Fedora and their kin, at once

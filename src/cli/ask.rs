@@ -1,15 +1,18 @@
-//! `lockgate health` and `lockgate status`: what a running lockgate tells on its admin address.
+//! What a running lockgate tells and is told on its admin address: `lockgate health`, `status`, `cert list`, `cert renew`.
 
 mod render;
 
 use super::say;
+use render::render_certificates;
 pub(super) use render::render_status;
 
 use crate::{admin, config::AdminAddress};
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Limited};
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header::HOST};
+use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
 use std::{future, io, process::ExitCode, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -20,23 +23,49 @@ use tokio::{
 
 /// `lockgate health`: whether the process serves. Silent if it does.
 pub(super) fn health(address: &AdminAddress) -> anyhow::Result<ExitCode> {
-    ask(address, "/healthz")?;
+    ask(address, Method::GET, "/healthz")?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `lockgate status`.
 pub(super) fn status(address: &AdminAddress, json: bool) -> anyhow::Result<ExitCode> {
-    let text = ask(address, "/status")?;
-    let status: serde_json::Value = serde_json::from_str(&text).with_context(|| {
+    show(address, "/status", json, render_status)
+}
+
+/// `lockgate cert list`.
+pub(super) fn certificates(address: &AdminAddress, json: bool) -> anyhow::Result<ExitCode> {
+    show(address, "/certificates", json, render_certificates)
+}
+
+/// `lockgate cert renew`.
+pub(super) fn renew(address: &AdminAddress, host: &str) -> anyhow::Result<ExitCode> {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let name = utf8_percent_encode(&host, NON_ALPHANUMERIC);
+    let text = ask(
+        address,
+        Method::POST,
+        &format!("/certificates/renew?host={name}"),
+    )?;
+    say(text.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(
+    address: &AdminAddress,
+    path: &str,
+    json: bool,
+    render: impl Fn(&Value) -> String,
+) -> anyhow::Result<ExitCode> {
+    let text = ask(address, Method::GET, path)?;
+    let page: Value = serde_json::from_str(&text).with_context(|| {
         format!(
             "{} answers, but not as lockgate does",
             admin::describe(address)
         )
     })?;
-    if json {
-        say(text.trim_end());
-    } else {
-        say(render_status(&status).trim_end());
+    match json {
+        true => say(text.trim_end()),
+        false => say(render(&page).trim_end()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -44,6 +73,15 @@ pub(super) fn status(address: &AdminAddress, json: bool) -> anyhow::Result<ExitC
 /// Gets a page: its status and its text, within `deadline` from dial to last byte.
 pub(super) async fn get(
     address: &AdminAddress,
+    path: &str,
+    deadline: Duration,
+) -> anyhow::Result<(u16, String)> {
+    send(address, Method::GET, path, deadline).await
+}
+
+async fn send(
+    address: &AdminAddress,
+    method: Method,
     path: &str,
     deadline: Duration,
 ) -> anyhow::Result<(u16, String)> {
@@ -55,11 +93,11 @@ pub(super) async fn get(
             }
             AdminAddress::Tcp(tcp) => {
                 let stream = TcpStream::connect(tcp).await;
-                exchange(stream.map_err(|error| nobody(error, &place))?, path).await
+                exchange(stream.map_err(|error| nobody(error, &place))?, method, path).await
             }
             AdminAddress::Unix(file) => {
                 let stream = UnixStream::connect(file).await;
-                exchange(stream.map_err(|error| nobody(error, &place))?, path).await
+                exchange(stream.map_err(|error| nobody(error, &place))?, method, path).await
             }
         }
     };
@@ -71,26 +109,35 @@ pub(super) async fn get(
     }
 }
 
-fn ask(address: &AdminAddress, path: &str) -> anyhow::Result<String> {
+fn ask(address: &AdminAddress, method: Method, path: &str) -> anyhow::Result<String> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let (status, text) = runtime.block_on(get(address, path, DEADLINE))?;
-    if status != StatusCode::OK {
-        let place = admin::describe(address);
-        bail!("{place} answered {status} to {path}: {}", text.trim());
+    let is_question = method == Method::GET;
+    let (status, text) = runtime.block_on(send(address, method, path, DEADLINE))?;
+    match StatusCode::from_u16(status) {
+        Ok(status) if status.is_success() => {}
+        // It says why itself.
+        Ok(StatusCode::CONFLICT) if !is_question => bail!("{}", text.trim()),
+        _ => {
+            let place = admin::describe(address);
+            bail!("{place} answered {status} to {path}: {}", text.trim());
+        }
     }
     Ok(text)
 }
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    method: Method,
     path: &str,
 ) -> anyhow::Result<(u16, String)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // The admin listener wants a name that no web page can have: it need not be the one that was dialled.
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(HOST, "localhost")
         .body(String::new())?;
     let answer = async move {

@@ -1,7 +1,7 @@
 //! `lockgate cert`: the development CA.
 
 use super::{args::Data, say};
-use crate::tls::{self, DevCa, DevCaError, TrustError};
+use crate::tls::{self, DevCa, DevCaError, Issuers, TrustError};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -38,6 +38,15 @@ pub(super) fn open(data: Option<&Path>) -> anyhow::Result<DevCa> {
     Ok(DevCa::open(&folder(data)?)?)
 }
 
-fn folder(data: Option<&Path>) -> Result<PathBuf, DevCaError> {
+/// For a gateway that is built and not run: ACME has laid out nothing.
+pub(super) fn issuers(dev: Option<&DevCa>) -> Issuers<'_> {
+    Issuers {
+        dev,
+        ..Issuers::default()
+    }
+}
+
+/// Where the user's data is.
+pub(super) fn folder(data: Option<&Path>) -> Result<PathBuf, DevCaError> {
     data.map_or_else(DevCa::default_folder, |folder| Ok(folder.to_owned()))
 }

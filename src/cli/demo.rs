@@ -21,6 +21,7 @@ pub(super) fn demo(arguments: Demo) -> anyhow::Result<ExitCode> {
     let address = backend.local_addr().context("the chat has no address")?;
     let to = format!("ws://{address}").parse();
     let mut config = Config::for_target(To {
+        acme: None,
         to: to.expect("an address and a port are a backend's address"),
         hosts: vec![HostPattern::Exact("localhost".into())],
         listen: match arguments.listen {

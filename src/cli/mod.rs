@@ -51,6 +51,8 @@ pub fn main() -> ExitCode {
         }
         Command::Health(admin) => ask::health(&admin.admin),
         Command::Status { admin, json } => ask::status(&admin.admin, json),
+        Command::Cert(CertCommand::List { admin, json }) => ask::certificates(&admin.admin, json),
+        Command::Cert(CertCommand::Renew { host, admin }) => ask::renew(&admin.admin, &host),
         Command::Cert(CertCommand::Ca(data)) => cert::ca(&data),
         Command::Cert(CertCommand::Trust(data)) => cert::trust(&data),
     };

@@ -6,7 +6,7 @@ use super::{
     cert,
 };
 use crate::{
-    config::{self, Config, Located, Problems, To},
+    config::{self, Acme, Config, Located, Problems, To},
     gateway::Gateway,
     lifecycle::StopSignals,
     observe::{self, AccessLog},
@@ -21,7 +21,7 @@ use tracing::warn;
 /// Serves what the flags or the file say.
 pub(super) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
     let data = arguments.data.data.clone();
-    match configure(arguments) {
+    match configure(arguments)? {
         Ok(config) => serve(&config, data.as_deref(), |_| Ok(())),
         Err(problems) => {
             eprintln!("{problems}");
@@ -38,7 +38,7 @@ pub(super) fn serve(
 ) -> anyhow::Result<ExitCode> {
     let _log = observe::init(&config.server.log).context("cannot start the log")?;
     let dev = config.tls.dev_ca.then(|| cert::open(data)).transpose()?;
-    let gateway = match Gateway::build(config, dev.as_ref()) {
+    let gateway = match Gateway::build(config, &cert::issuers(dev.as_ref())) {
         Ok(gateway) => gateway,
         Err(problems) => {
             eprintln!("{problems}");
@@ -66,18 +66,33 @@ pub(super) fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-fn configure(arguments: Run) -> Result<Config, Problems> {
+fn configure(arguments: Run) -> anyhow::Result<Result<Config, Problems>> {
     let mut config = match (arguments.config, arguments.to) {
-        (Some(file), _) => Config::load(&file)?,
+        (Some(file), _) => match Config::load(&file) {
+            Ok(config) => config,
+            Err(problems) => return Ok(Err(problems)),
+        },
         (None, to) => Config::for_target(To {
             to: to.expect("clap wants --config or --to"),
             hosts: arguments.host,
             listen: arguments.listen,
             origins: arguments.origin,
+            acme: match arguments.acme {
+                Some(contact) => Some(Acme {
+                    contact: Some(contact),
+                    directory: arguments
+                        .acme_directory
+                        .unwrap_or(Acme::default().directory),
+                    ca_file: arguments.acme_ca_file,
+                    storage: cert::folder(arguments.data.data.as_deref())?,
+                    ..Acme::default()
+                }),
+                None => None,
+            },
         }),
     };
     arguments.overrides.apply(&mut config.server);
-    Ok(config)
+    Ok(Ok(config))
 }
 
 impl Overrides {

@@ -1,5 +1,6 @@
 //! What does not fit together, though every value is one.
 
+mod acme;
 mod found;
 mod route;
 
@@ -17,6 +18,9 @@ pub(super) fn check(config: &Config, keys: &Keys, broken: bool) -> Vec<Problem> 
     };
     listeners(&mut found);
     limits(&mut found);
+    if let Some(acme) = &config.acme {
+        acme::acme(acme, &mut found);
+    }
     session(
         "session",
         &config.session,

@@ -1,7 +1,7 @@
 //! From files to a [`Config`]: read, parse, include, merge, check. Whatever is wrong is found at once.
 
 use super::{
-    Access, Config, Located, Location, Problem, Problems, Source, Tls,
+    Access, Acme, Config, Located, Location, Problem, Problems, Source, Tls,
     check::check,
     document::{Keys, deserialize},
     environment::Environment,
@@ -142,6 +142,20 @@ impl Loader<'_> {
             certificate.value.cert = folder.join(&certificate.value.cert);
             certificate.value.key = folder.join(&certificate.value.key);
         }
+        if let Some(acme) = &mut file.acme {
+            let Acme {
+                storage,
+                ca_file,
+                dns,
+                ..
+            } = &mut acme.value;
+            let hooks = dns
+                .iter_mut()
+                .flat_map(|dns| [&mut dns.present, &mut dns.cleanup]);
+            for path in hooks.chain(ca_file.as_mut()).chain([storage]) {
+                *path = folder.join(&*path);
+            }
+        }
         if let Some(server) = &mut file.server
             && let Access::File(path) = &mut server.value.access
         {
@@ -186,6 +200,7 @@ impl Loader<'_> {
             self.once("server", &mut whole.server, file.server);
             self.once("limits", &mut whole.limits, file.limits);
             self.once("session", &mut whole.session, file.session);
+            self.once("acme", &mut whole.acme, file.acme);
             match (&mut whole.tls, file.tls) {
                 (Some(first), Some(more)) if only_certificates(&more) => {
                     first.value.certificates.extend(more.value.certificates);
@@ -211,6 +226,7 @@ impl Loader<'_> {
                 whole.limits.as_ref().and_then(|section| section.at),
             ),
             ("tls", whole.tls.as_ref().and_then(|section| section.at)),
+            ("acme", whole.acme.as_ref().and_then(|section| section.at)),
             (
                 "session",
                 whole.session.as_ref().and_then(|section| section.at),
@@ -224,6 +240,7 @@ impl Loader<'_> {
             server: whole.server.map(|server| server.value).unwrap_or_default(),
             limits: whole.limits.map(|limits| limits.value).unwrap_or_default(),
             tls: whole.tls.map(|tls| tls.value).unwrap_or_default(),
+            acme: whole.acme.map(|acme| acme.value),
             session: whole
                 .session
                 .map(|session| session.value)

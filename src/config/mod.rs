@@ -16,11 +16,12 @@ mod words;
 pub use problem::{Located, Location, Problem, Problems, Source};
 pub use reference::{reference, schema};
 pub use schema::{
-    CertificateFiles, Config, Framework, Legs, Limits, Log, LogFormat, LogLevel, Only, Ping,
-    PingOverrides, Pool, ProxyProtocol, Route, Server, Session, SessionOverrides, Tls, TlsVersion,
+    Acme, CertificateFiles, Challenge, Config, DnsHook, Eab, Framework, Legs, Limits, Log,
+    LogFormat, LogLevel, Only, Ping, PingOverrides, Pool, ProxyProtocol, Route, Server, Session,
+    SessionOverrides, Tls, TlsVersion, UntilIssued,
 };
 pub use target::To;
 pub use values::{
-    Access, AdminAddress, BackendAddress, BadValue, Cidr, HostPattern, ListenAddress,
-    OriginPattern, PathPattern, Period, Rate, Scheme, Size,
+    Access, AcmeDirectory, AdminAddress, BackendAddress, BadValue, Cidr, HostPattern,
+    ListenAddress, MailAddress, OriginPattern, PathPattern, Period, Rate, Scheme, Secret, Size,
 };

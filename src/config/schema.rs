@@ -1,10 +1,12 @@
 //! The shape of the file. Defaults stand here and nowhere else; each field's comment is its line in the reference.
 
+mod acme;
 mod route;
 mod server;
 mod session;
 mod tls;
 
+pub use acme::{Acme, Challenge, DnsHook, Eab, UntilIssued};
 pub use route::{Framework, Only, Pool, Route};
 pub(super) use route::{UNNAMED, every_path, everybody, same_host};
 pub use server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server};
@@ -25,6 +27,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[tls]`
     pub tls: Tls,
+    /// `[acme]`, if certificates are to be had by it.
+    pub acme: Option<Acme>,
     /// `[session]`: the defaults of every route.
     pub session: Session,
     /// `[pools.NAME]`
@@ -35,6 +39,15 @@ pub struct Config {
     pub sources: Arc<[Source]>,
     /// Where the sections begin.
     pub(super) sections: BTreeMap<&'static str, Location>,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Where a section begins, if it was written.
+    pub fn place(&self, section: &str) -> Option<Location> {
+        self.sections.get(section).copied()
+    }
 }
 
 /// The configuration of Lockgate: one file, with those it includes.
@@ -49,6 +62,8 @@ pub(super) struct File {
     pub(super) limits: Option<Located<Limits>>,
     /// Certificates.
     pub(super) tls: Option<Located<Tls>>,
+    /// Certificates by ACME (RFC 8555): with this section every routed host that has no other certificate gets one.
+    pub(super) acme: Option<Located<Acme>>,
     /// WebSockets: the defaults of every route.
     pub(super) session: Option<Located<Session>>,
     /// Named sets of backends.

@@ -1,7 +1,7 @@
 //! A configuration without a file: what `lockgate run --to` stands for.
 
 use super::{
-    BackendAddress, Config, Framework, HostPattern, Limits, ListenAddress, Located, Only,
+    Acme, BackendAddress, Config, Framework, HostPattern, Limits, ListenAddress, Located, Only,
     OriginPattern, Route, Server, Session, SessionOverrides, Tls,
     schema::{UNNAMED, every_path, everybody, same_host},
 };
@@ -18,10 +18,12 @@ pub struct To {
     pub listen: Vec<ListenAddress>,
     /// Pages of the same host, if empty.
     pub origins: Vec<OriginPattern>,
+    /// Instead of the development CA. Listens where the CA looks, `[::]:443` and `[::]:80`, if `listen` is empty.
+    pub acme: Option<Acme>,
 }
 
 impl Config {
-    /// One route to one backend, with certificates from the development CA.
+    /// One route to one backend, with certificates from the development CA or by ACME.
     pub fn for_target(to: To) -> Config {
         let or = |given: Vec<HostPattern>| {
             if given.is_empty() {
@@ -30,9 +32,14 @@ impl Config {
                 given
             }
         };
-        let listen = match to.listen.is_empty() {
-            true => vec![ListenAddress((Ipv6Addr::UNSPECIFIED, 8443).into())],
-            false => to.listen,
+        let everywhere = |port: u16| ListenAddress((Ipv6Addr::UNSPECIFIED, port).into());
+        let (listen, http) = match (to.listen.is_empty(), &to.acme) {
+            (true, Some(_)) => (
+                vec![everywhere(443)],
+                vec![Located::nowhere(everywhere(80))],
+            ),
+            (true, None) => (vec![everywhere(8443)], Vec::new()),
+            (false, _) => (to.listen, Vec::new()),
         };
         let route = Route {
             name: Located::nowhere(UNNAMED.to_owned()),
@@ -52,19 +59,21 @@ impl Config {
             },
             allow: everybody(),
             deny: Vec::new(),
+            acme: true,
             session: SessionOverrides::default(),
         };
         Config {
             server: Server {
                 https: listen.into_iter().map(Located::nowhere).collect(),
-                http: Vec::new(),
+                http,
                 ..Server::default()
             },
             limits: Limits::default(),
             tls: Tls {
-                dev_ca: true,
+                dev_ca: to.acme.is_none(),
                 ..Tls::default()
             },
+            acme: to.acme,
             session: Session::default(),
             pools: BTreeMap::new(),
             routes: vec![Located::nowhere(route)],

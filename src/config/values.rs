@@ -2,12 +2,14 @@
 //!
 //! `Display` writes the form that parses to the same value.
 
+mod acme;
 mod address;
 mod amount;
 mod network;
 mod pattern;
 mod text;
 
+pub use acme::{AcmeDirectory, MailAddress, Secret};
 pub use address::{Access, AdminAddress, BackendAddress, Scheme};
 pub use amount::{Period, Rate, Size};
 pub use network::{Cidr, ListenAddress};

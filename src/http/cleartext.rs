@@ -1,4 +1,5 @@
-//! Port 80: every request is sent to https, whatever its host: the certificate there decides.
+//! Port 80: a CA gets the answer to its challenge; every other request is sent to https, whatever its host: the
+//! certificate there decides.
 
 use super::{
     Body, Context, gate,
@@ -32,12 +33,26 @@ pub async fn serve_cleartext(
         |request, _busy| {
             let telling = Telling::of(context.clone(), &request, client);
             let version = request.version();
-            let answer = redirect(request, ports);
+            let answer = match proof(&context, request.uri().path()) {
+                Some(proof) => Ok(proof),
+                None => redirect(request, ports),
+            };
             telling.end(&answer);
             async move { answer.unwrap_or_else(|refusal| refusal.response(version)) }
         },
     )
     .await;
+}
+
+/// The answer to HTTP-01 (RFC 8555 §8.3), where one is under way. Any other path there may be somebody else's.
+fn proof(context: &Context, path: &str) -> Option<Response<Body>> {
+    let token = path.strip_prefix("/.well-known/acme-challenge/")?;
+    let proof = context.live.snapshot().tls.shelf.key_authorization(token)?;
+    context.metrics.challenge_answered();
+    let mut response = Response::new(text(proof));
+    let kind = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Some(response)
 }
 
 /// Where clear text came in, and where TLS is.

@@ -8,6 +8,10 @@ use tokio::sync::oneshot;
 pub enum Command {
     /// How do you do?
     Status(oneshot::Sender<Status>),
+    /// What is every host served with?
+    Certificates(oneshot::Sender<Vec<CertificateStatus>>),
+    /// Order a new certificate for this host now; `Err` says why not.
+    Renew(Box<str>, oneshot::Sender<Result<(), String>>),
 }
 
 /// Where the process stands.
@@ -76,4 +80,27 @@ pub struct BackendStatus {
     pub address: String,
     /// Leases held: sessions and handshakes under way.
     pub leases: u64,
+}
+
+/// What a host is served with.
+#[derive(Debug, Clone, Serialize)]
+pub struct CertificateStatus {
+    /// Its name, or the first of them.
+    pub host: String,
+    /// "file", "acme" or "dev".
+    pub source: &'static str,
+    /// The file, the directory's URL, or the development CA's file.
+    pub from: String,
+    /// Who signed it; `None` while there is none but a stopgap.
+    pub issuer: Option<String>,
+    /// What it is for: DNS names and addresses.
+    pub names: Vec<String>,
+    /// Its last moment, as RFC 3339 writes it.
+    pub not_after: Option<String>,
+    /// A CA is being asked at this moment.
+    pub ordering: bool,
+    /// When a CA will be asked.
+    pub next_attempt: Option<String>,
+    /// Why that did not help the last time, in the CA's own words.
+    pub error: Option<String>,
 }

@@ -6,6 +6,8 @@ mod signals;
 pub mod systemd;
 mod tasks;
 
-pub use command::{BackendStatus, Command, ListenerStatus, RouteStatus, State, Status};
+pub use command::{
+    BackendStatus, CertificateStatus, Command, ListenerStatus, RouteStatus, State, Status,
+};
 pub use signals::StopSignals;
 pub use tasks::Tasks;

@@ -8,7 +8,7 @@ use crate::{
     observe::Causes,
     proto::proxy::{self, BadProxyHeader},
     splice::Socket,
-    tls,
+    tls::{self, Entered},
 };
 use std::{
     io,
@@ -62,14 +62,15 @@ impl Doorway {
             let address = self.admit(&gateway, &mut tcp, from.ip()).await?;
             let share = self.admission.share(address).ok_or(Turned::Share)?;
             prepare(&tcp);
-            let accepted = tls::accept(gateway.tls.clone(), Socket::new(tcp)).await?;
-            Ok((accepted, address, share))
+            let entered = tls::accept(&gateway.tls, Socket::new(tcp)).await?;
+            Ok((entered, address, share))
         })
         .await
         .unwrap_or(Err(Turned::Deadline));
         drop(gateway);
         match entered {
-            Ok((accepted, address, share)) => {
+            Ok((Entered::Validated, ..)) => self.http.metrics.challenge_answered(),
+            Ok((Entered::Client(accepted), address, share)) => {
                 // Boxed: the handshake's state is gone by now, and this is what a waiting connection keeps.
                 let guard = Box::new((permit, share));
                 Box::pin(http::serve(

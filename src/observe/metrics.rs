@@ -5,7 +5,7 @@ mod labels;
 mod process;
 
 use super::access::SessionEnd;
-use labels::{Close, Leg, Refusal, Status, Why};
+use labels::{Close, Host, Leg, Outcome, Refusal, Status, Why};
 use process::Process;
 use prometheus_client::{
     encoding::text,
@@ -21,6 +21,9 @@ pub struct Metrics {
     connections: Gauge,
     connections_accepted: Counter,
     connection_failures: Family<Why, Counter>,
+    challenges: Counter,
+    orders: Family<Outcome, Counter>,
+    certificates: Family<Host, Gauge>,
     sessions: Gauge,
     sessions_opened: Counter,
     session_closes: Family<Close, Counter>,
@@ -52,6 +55,9 @@ impl Metrics {
             connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connection_failures: Family::default(),
+            challenges: Counter::default(),
+            orders: Family::default(),
+            certificates: Family::default(),
             sessions: Gauge::default(),
             sessions_opened: Counter::default(),
             session_closes: Family::default(),
@@ -123,6 +129,27 @@ impl Metrics {
         self.connection_failures.get_or_create(&Why { why }).inc();
     }
 
+    /// A CA that asked whether a host is ours has its answer.
+    pub fn challenge_answered(&self) {
+        self.challenges.inc();
+    }
+
+    /// An order of a certificate came to an end: "issued" or "failed".
+    pub fn order(&self, outcome: &'static str) {
+        self.orders.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A host of the config is served with a certificate whose last moment is `not_after`, in seconds since 1970.
+    pub fn certificate(&self, host: &str, not_after: i64) {
+        let host = Host { host: host.into() };
+        self.certificates.get_or_create(&host).set(not_after);
+    }
+
+    /// The config names that host no more.
+    pub fn certificate_gone(&self, host: &str) {
+        self.certificates.remove(&Host { host: host.into() });
+    }
+
     /// All of it, in the OpenMetrics text format.
     pub fn encode(&self) -> String {
         let mut page = String::new();
@@ -143,6 +170,9 @@ impl Metrics {
         all.register("lockgate_connections", "Open connections, those of sessions included", self.connections.clone());
         all.register("lockgate_connections_accepted", "Connections accepted", self.connections_accepted.clone());
         all.register("lockgate_connection_failures", "Connections that ended before their first request", self.connection_failures.clone());
+        all.register("lockgate_acme_challenges", "Answers to CAs that asked whether a host is ours (ACME)", self.challenges.clone());
+        all.register("lockgate_acme_orders", "Orders of certificates that came to an end, by outcome", self.orders.clone());
+        all.register("lockgate_certificate_not_after_timestamp_seconds", "The last moment of a host's certificate, since 1970", self.certificates.clone());
         all.register("lockgate_sessions", "Live sessions", self.sessions.clone());
         all.register("lockgate_sessions_opened", "Sessions opened", self.sessions_opened.clone());
         all.register("lockgate_session_closes", "Sessions closed, by close code and by who closed", self.session_closes.clone());

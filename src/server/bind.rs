@@ -3,6 +3,7 @@
 use crate::{
     config::{ListenAddress, Located},
     listener,
+    tls::BadRoots,
 };
 use std::io;
 use tokio::net::TcpListener;
@@ -25,6 +26,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The CA cannot be believed.
+    #[error("acme.ca_file")]
+    Acme(#[from] BadRoots),
 }
 
 /// Binds what `key` lists; the first that fails ends it.

@@ -3,13 +3,17 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::server::Acceptor;
+use rustls::server::{Acceptor, ClientHello};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ProtocolVersion, ServerConfig};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_rustls::LazyConfigAcceptor;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
-use super::TlsError;
+use super::policy::provider;
+use super::{Termination, TlsError};
 
 /// A connection whose TLS handshake is done.
 #[derive(Debug)]
@@ -22,19 +26,29 @@ pub struct Accepted<S> {
     pub version: ProtocolVersion,
 }
 
-/// Ends TLS on a stream. It waits for the client without limit: the caller owns the deadline.
+/// What a handshake was for.
+#[derive(Debug)]
+pub enum Entered<S> {
+    /// A client's requests follow.
+    Client(Accepted<S>),
+    /// A CA asked whether a name is ours (RFC 8737). It has its answer, and nothing follows.
+    Validated,
+}
+
+/// Ends TLS on a stream. It waits for the client without limit: the caller owns the deadline. Only the rest of a CA's
+/// handshake has one of its own, 2 s.
 ///
 /// # Errors
 /// By cause; where TLS was spoken the client has got its alert.
-pub async fn accept<S>(config: Arc<ServerConfig>, stream: S) -> Result<Accepted<S>, TlsError>
+pub async fn accept<S>(termination: &Termination, stream: S) -> Result<Entered<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // On the heap, and gone after it: the task of a connection would else carry the handshake's room for its whole life.
-    Box::pin(handshake(config, stream)).await
+    Box::pin(handshake(termination, stream)).await
 }
 
-async fn handshake<S>(config: Arc<ServerConfig>, mut stream: S) -> Result<Accepted<S>, TlsError>
+async fn handshake<S>(termination: &Termination, mut stream: S) -> Result<Entered<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -49,6 +63,10 @@ where
     let start = LazyConfigAcceptor::new(acceptor, stream).await?;
     let sni = start.client_hello().server_name().map(normal);
 
+    if is_challenge(&start.client_hello()) {
+        return validate(start, sni, termination).await;
+    }
+    let config = termination.config.clone();
     // rustls would ask the same question later and answer `access_denied`; the RFCs have better words.
     if config.cert_resolver.resolve(start.client_hello()).is_none() {
         let (description, error) = match sni {
@@ -66,11 +84,53 @@ where
         })
         .await?;
     let version = stream.get_ref().1.protocol_version();
-    Ok(Accepted {
+    Ok(Entered::Client(Accepted {
         version: version.ok_or(rustls::Error::HandshakeNotComplete)?,
         stream: Box::new(stream),
         sni,
-    })
+    }))
+}
+
+/// RFC 8737 §3: exactly this protocol is offered, and a name.
+fn is_challenge(hello: &ClientHello<'_>) -> bool {
+    let mut protocols = hello.alpn().into_iter().flatten();
+    protocols.next() == Some(ACME_TLS) && protocols.next().is_none()
+}
+
+/// Shows a CA the certificate that it asked for, and ends the connection: it carries no HTTP.
+async fn validate<S>(
+    start: StartHandshake<S>,
+    sni: Option<Box<str>>,
+    termination: &Termination,
+) -> Result<Entered<S>, TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = sni.unwrap_or_default();
+    let Some(key) = termination.shelf.challenge(&name, start.client_hello()) else {
+        // Whether or not it arrives, the cause is the name.
+        let _ = refuse(start.io, UNRECOGNIZED_NAME).await;
+        return Err(TlsError::NoChallenge(name));
+    };
+    let shown = async {
+        let mut stream = start.into_stream(answering(key)).await?;
+        // The CA has seen what it wanted; how it leaves does not matter.
+        let _ = stream.shutdown().await;
+        Ok(Entered::Validated)
+    };
+    let shown = timeout(VALIDATION, shown).await;
+    shown.unwrap_or(Err(TlsError::SlowChallenge))
+}
+
+fn answering(key: Arc<CertifiedKey>) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has cipher suites and groups for 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    config.alpn_protocols = vec![ACME_TLS.to_vec()];
+    config.send_tls13_tickets = 0;
+    Arc::new(config)
 }
 
 /// Reads what comes first and refuses what cannot be TLS before rustls answers it with an alert.
@@ -119,6 +179,12 @@ pub(super) fn normal(name: &str) -> Box<str> {
         .to_ascii_lowercase()
         .into()
 }
+
+/// The ALPN name of TLS-ALPN-01 (RFC 8737 §6.2).
+const ACME_TLS: &[u8] = b"acme-tls/1";
+
+/// From a CA's ClientHello to the end of its connection.
+const VALIDATION: Duration = Duration::from_secs(2);
 
 /// The answer to HTTP in clear.
 const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\

@@ -24,6 +24,12 @@ pub enum TlsError {
     /// As above, without a name: typical of a client that dials an address.
     #[error("the client sent no server name, and tls.default is not set")]
     NoServerName,
+    /// A CA, or somebody who plays one, asks about a name for which no challenge is under way.
+    #[error("the client validates {0:?} by TLS-ALPN-01, but no challenge for it is under way here")]
+    NoChallenge(Box<str>),
+    /// The handshake of a challenge was not finished in time.
+    #[error("the client began to validate a name by TLS-ALPN-01 and did not finish within 2 s")]
+    SlowChallenge,
     /// No version, cipher suite, group, signature scheme or ALPN protocol in common.
     #[error("the client and this server have no TLS parameters in common")]
     Incompatible(#[source] Error),
@@ -53,6 +59,8 @@ impl TlsError {
             TlsError::NotTls => "not_tls",
             TlsError::NoCertificate(_) => "no_certificate",
             TlsError::NoServerName => "no_server_name",
+            TlsError::NoChallenge(_) => "no_challenge",
+            TlsError::SlowChallenge => "slow_challenge",
             TlsError::Incompatible(_) => "incompatible",
             TlsError::CertificateRefused(_) => "certificate_refused",
             TlsError::Alert(_) => "alert",

@@ -5,19 +5,26 @@
 //! Deadlines are not kept here: one deadline spans accept to first request, and the caller owns it.
 
 mod acceptor;
+mod acme;
 mod dev;
 mod error;
 mod files;
 mod policy;
 mod resolver;
+mod shelf;
+mod store;
+mod termination;
 mod trust;
 mod x509;
 
-pub use acceptor::{Accepted, accept};
+pub use acceptor::{Accepted, Entered, accept};
+pub use acme::{Acme, BadRoots, acme_names, check_acme};
 pub use dev::{DevCa, DevCaError};
 pub use error::TlsError;
 pub use policy::{H2, install_provider, server_config, ticketer};
-pub use resolver::Certificates;
+pub use resolver::{Certificates, Issuers};
+pub use shelf::Shelf;
+pub use termination::Termination;
 pub use trust::{TrustError, trust, trust_commands};
 
 #[cfg(test)]

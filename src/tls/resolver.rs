@@ -1,10 +1,11 @@
 //! From the name that a client asks for to the certificate that it gets.
 //!
-//! In this order: the exact name; a wildcard for its first label; `tls.default`; an alert. Without a name: `tls.default`,
+//! In this order: the exact name; a wildcard for its first label, each among files and the development CA before what
+//! ACME has laid out; `tls.default`; an alert. Without a name: `tls.default`,
 //! with the development CA its certificate for localhost, an alert. Where two files name the same host the first one
 //! written wins, with a warning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use rustls::sign::CertifiedKey;
 use tracing::warn;
 
 use super::acceptor::normal;
-use super::{DevCa, files};
-use crate::config::{HostPattern, Problem, Tls};
+use super::acme::date;
+use super::{DevCa, Shelf, files, x509};
+use crate::config::{HostPattern, Located, Location, Problem, Tls};
+use crate::lifecycle::CertificateStatus;
 use crate::observe::Causes;
 
 /// The certificates of a gateway, by name.
@@ -27,27 +30,60 @@ pub struct Certificates {
     unknown: Option<Arc<CertifiedKey>>,
     /// For clients that send no name.
     nameless: Option<Arc<CertifiedKey>>,
+    /// Names, in lower case, that have nothing here and get theirs by ACME.
+    issued: BTreeSet<Box<str>>,
+    shelf: Arc<Shelf>,
+    /// Where those of `by_name` are from.
+    held: Vec<Held>,
+}
+
+/// A certificate, and where it is from.
+struct Held {
+    source: &'static str,
+    from: String,
+    names: Vec<Box<str>>,
+    key: Arc<CertifiedKey>,
+}
+
+/// Where certificates come from, besides files.
+#[derive(Debug, Default)]
+pub struct Issuers<'a> {
+    /// Signs for hosts without a certificate, where the config wants that.
+    pub dev: Option<&'a DevCa>,
+    /// What ACME has laid out.
+    pub shelf: Arc<Shelf>,
 }
 
 // === impl Certificates ===
 
 impl Certificates {
-    /// Reads all files, and finds every problem at once. `hosts` are those that a TLS listener must serve: with `dev` a
-    /// host without a certificate gets one from the development CA, otherwise it is a problem.
+    /// Reads all files, and finds every problem at once. `hosts` are those that a TLS listener must serve. One without a
+    /// certificate gets it by ACME if it is among `acme`, else from the development CA if there is one; otherwise it is
+    /// a problem. `acme` is `None` where nothing is to be had by ACME.
     pub fn build(
         tls: &Tls,
-        hosts: &[HostPattern],
-        dev: Option<&DevCa>,
+        hosts: &[Located<HostPattern>],
+        acme: Option<&BTreeSet<Box<str>>>,
+        issuers: &Issuers<'_>,
         problems: &mut Vec<Problem>,
     ) -> Certificates {
         let mut certificates = Certificates {
             by_name: BTreeMap::new(),
             unknown: None,
             nameless: None,
+            issued: BTreeSet::new(),
+            shelf: issuers.shelf.clone(),
+            held: Vec::new(),
         };
         let before = problems.len();
         for entry in &tls.certificates {
             if let Some(loaded) = files::read(entry, problems) {
+                certificates.held.push(Held {
+                    source: "file",
+                    from: entry.cert.display().to_string(),
+                    names: loaded.names.clone(),
+                    key: loaded.key.clone(),
+                });
                 for name in loaded.names {
                     if !certificates.add(name.clone(), &loaded.key) {
                         warn!(%name, file = %entry.cert.display(), "an earlier certificate has this name and is served");
@@ -58,7 +94,12 @@ impl Certificates {
         // What a broken file would have named is unknown: whatever else seems missing may be in it.
         let all_read = problems.len() == before;
 
-        if let Some(ca) = dev {
+        for name in acme.into_iter().flatten() {
+            if certificates.find(name).is_none() {
+                certificates.issued.insert(name.clone());
+            }
+        }
+        if let Some(ca) = issuers.dev {
             certificates.develop(ca, hosts, problems);
         }
         if let Some(name) = &tls.default {
@@ -73,8 +114,15 @@ impl Certificates {
                 });
             }
         }
-        if all_read && dev.is_none() {
-            problems.extend(hosts.iter().filter_map(|host| certificates.unserved(host)));
+        if all_read && issuers.dev.is_none() {
+            let hint = match acme {
+                Some(_) => NO_ACME,
+                None => NO_CERTIFICATE,
+            };
+            let unserved = hosts
+                .iter()
+                .filter_map(|host| certificates.unserved(host, hint));
+            problems.extend(unserved);
         }
         certificates
     }
@@ -82,6 +130,34 @@ impl Certificates {
     /// Every name that has a certificate, sorted; a wildcard as `*.example.com`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(|name| &**name)
+    }
+
+    /// Names that get their certificate by ACME, sorted.
+    pub fn issued(&self) -> &BTreeSet<Box<str>> {
+        &self.issued
+    }
+
+    /// What files and the development CA give, one row per certificate.
+    pub fn status(&self) -> Vec<CertificateStatus> {
+        let mut rows: Vec<CertificateStatus> = Vec::new();
+        for held in &self.held {
+            let facts = held.key.cert.first().and_then(x509::facts);
+            rows.push(CertificateStatus {
+                host: held
+                    .names
+                    .first()
+                    .map_or_else(String::new, |name| name.to_string()),
+                source: held.source,
+                from: held.from.clone(),
+                names: held.names.iter().map(|name| name.to_string()).collect(),
+                issuer: facts.as_ref().map(|facts| facts.issuer.clone()),
+                not_after: facts.as_ref().map(|facts| date(facts.not_after)),
+                ordering: false,
+                next_attempt: None,
+                error: None,
+            });
+        }
+        rows
     }
 
     /// Whether the name was new.
@@ -102,12 +178,23 @@ impl Certificates {
         })
     }
 
+    /// What ACME has for `name`. It may know more names than this gateway does.
+    fn laid_out(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        if self.issued.contains(name) {
+            return self.shelf.certificate(name);
+        }
+        let (label, parent) = name.split_once('.')?;
+        let wildcard = format!("*.{parent}");
+        let is_served = !label.is_empty() && self.issued.contains(wildcard.as_str());
+        is_served.then(|| self.shelf.certificate(&wildcard))?
+    }
+
     /// Has the development CA fill the gaps.
-    fn develop(&mut self, ca: &DevCa, hosts: &[HostPattern], problems: &mut Vec<Problem>) {
+    fn develop(&mut self, ca: &DevCa, hosts: &[Located<HostPattern>], problems: &mut Vec<Problem>) {
         // A client that dials an address sends no name, so one certificate must do for all addresses.
         let mut local: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
         for host in hosts {
-            let name = match host {
+            let name = match &host.value {
                 HostPattern::Any => continue,
                 HostPattern::Under(parent) => format!("*.{parent}"),
                 HostPattern::Exact(name) => match address(name) {
@@ -121,7 +208,7 @@ impl Certificates {
                     None => name.to_string(),
                 },
             };
-            if self.find(&name).is_none() {
+            if self.find(&name).is_none() && !self.issued.contains(name.as_str()) {
                 self.issue(ca, vec![name], problems);
             }
         }
@@ -137,8 +224,15 @@ impl Certificates {
         match ca.issue(&names) {
             Ok(key) => {
                 let key = Arc::new(key);
+                let names: Vec<Box<str>> = names.into_iter().map(Into::into).collect();
+                self.held.push(Held {
+                    source: "dev",
+                    from: ca.certificate_path().display().to_string(),
+                    names: names.clone(),
+                    key: key.clone(),
+                });
                 for name in names {
-                    self.add(name.into(), &key);
+                    self.add(name, &key);
                 }
                 Some(key)
             }
@@ -158,15 +252,18 @@ impl Certificates {
 
     /// The problem of a host that no client could reach. A default certificate has another name, but a client may be
     /// content with it (a load balancer in front that does not check), so then it is a warning.
-    fn unserved(&self, host: &HostPattern) -> Option<Problem> {
-        let shown = match host {
-            HostPattern::Any if self.by_name.is_empty() => "*".to_owned(),
-            HostPattern::Under(parent) if !self.names().any(|name| under(name, parent)) => {
+    fn unserved(&self, host: &Located<HostPattern>, hint: &str) -> Option<Problem> {
+        let mut names = self.names().chain(self.issued.iter().map(|name| &**name));
+        let shown = match &host.value {
+            HostPattern::Any if names.next().is_none() => "*".to_owned(),
+            HostPattern::Under(parent) if !names.any(|name| under(name, parent)) => {
                 format!("*.{parent}")
             }
             HostPattern::Exact(name) => match address(name) {
-                Some(address) => return self.unserved_address(address),
-                None if self.find(name).is_none() => name.to_string(),
+                Some(address) => return self.unserved_address(address, host.at),
+                None if self.find(name).is_none() && !self.issued.contains(name) => {
+                    name.to_string()
+                }
                 None => return None,
             },
             _ => return None,
@@ -176,15 +273,13 @@ impl Certificates {
             return None;
         }
         Some(Problem {
-            at: None,
+            at: host.at,
             message: format!("the host {shown:?} is routed, but has no certificate"),
-            hint: Some(
-                "add a certificate that names it to tls.certificates, or for development set tls.dev_ca = true".into(),
-            ),
+            hint: Some(hint.into()),
         })
     }
 
-    fn unserved_address(&self, address: IpAddr) -> Option<Problem> {
+    fn unserved_address(&self, address: IpAddr, at: Option<Location>) -> Option<Problem> {
         if self.nameless.is_some() {
             return None;
         }
@@ -196,7 +291,7 @@ impl Certificates {
             ),
         };
         Some(Problem {
-            at: None,
+            at,
             message: format!(
                 "the address {address} is routed, but clients that dial an address send no server name, and tls.default \
                  is not set"
@@ -227,10 +322,13 @@ impl Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         match hello.server_name() {
-            Some(name) => self.find(&normal(name)).or(self.unknown.as_ref()),
-            None => self.nameless.as_ref(),
+            Some(name) => {
+                let name = normal(name);
+                let own = self.find(&name).cloned().or_else(|| self.laid_out(&name));
+                own.or_else(|| self.unknown.clone())
+            }
+            None => self.nameless.clone(),
         }
-        .cloned()
     }
 }
 
@@ -239,6 +337,11 @@ impl fmt::Debug for Certificates {
         f.debug_set().entries(self.names()).finish()
     }
 }
+
+const NO_CERTIFICATE: &str = "add a certificate that names it to tls.certificates, or an [acme] section, or for \
+    development set tls.dev_ca = true";
+const NO_ACME: &str = "ACME gives certificates to names with a dot, to wildcards only with acme.dns, and not where a route \
+    has acme = false: add a certificate that names it to tls.certificates";
 
 fn address(host: &str) -> Option<IpAddr> {
     host.trim_matches(['[', ']']).parse().ok()

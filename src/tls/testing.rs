@@ -10,11 +10,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio_rustls::{TlsConnector, client};
 
 use super::policy::provider;
-use super::{Accepted, Certificates, TlsError, accept, server_config, ticketer};
+use super::{
+    Accepted, Certificates, Entered, Issuers, Termination, TlsError, accept, server_config,
+    ticketer,
+};
 use crate::config::{CertificateFiles, Located, Location, Problem, Tls, TlsVersion};
 
 /// A folder with PEM files, and the CA that signed them.
@@ -111,7 +114,7 @@ pub(super) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -
 /// The certificates of a config without problems.
 pub(super) fn built(tls: &Tls) -> Certificates {
     let mut problems: Vec<Problem> = Vec::new();
-    let certificates = Certificates::build(tls, &[], None, &mut problems);
+    let certificates = Certificates::build(tls, &[], None, &Issuers::default(), &mut problems);
     assert!(problems.is_empty(), "{problems:?}");
     certificates
 }
@@ -150,10 +153,31 @@ pub(super) async fn shake(
 ) {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let both = async { tokio::join!(accept(server.clone(), near), client.connect(name, far)) };
+    let both = async { tokio::join!(enter(server, near), client.connect(name, far)) };
     tokio::time::timeout(PATIENCE, both)
         .await
         .expect("the handshake hangs")
+}
+
+/// What a client's handshake comes to.
+pub(super) async fn enter<S>(
+    server: &Arc<rustls::ServerConfig>,
+    stream: S,
+) -> Result<Accepted<S>, TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + std::fmt::Debug,
+{
+    match accept(&ending(server), stream).await? {
+        Entered::Client(accepted) => Ok(accepted),
+        Entered::Validated => panic!("no challenge is under way"),
+    }
+}
+
+pub(super) fn ending(server: &Arc<rustls::ServerConfig>) -> Termination {
+    Termination {
+        config: server.clone(),
+        shelf: Arc::default(),
+    }
 }
 
 /// Far more than any handshake needs.

@@ -70,3 +70,31 @@ fn addresses(certificate: &EndEntityCert<'_>) -> Vec<IpAddr> {
         })
         .collect()
 }
+
+/// What people want to know of a certificate. Times are seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Its DNS names and addresses, in lower case.
+    pub(super) names: Vec<Box<str>>,
+    /// The Common Name of its issuer, or all of its name.
+    pub(super) issuer: String,
+    pub(super) not_before: i64,
+    pub(super) not_after: i64,
+}
+
+/// `None` for what is no certificate.
+pub(super) fn facts(certificate: &CertificateDer<'_>) -> Option<Facts> {
+    let names = names(certificate).ok()?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let common_name = parsed.issuer().iter_common_name().next();
+    let issuer = match common_name.and_then(|name| name.as_str().ok()) {
+        Some(name) => name.to_owned(),
+        None => parsed.issuer().to_string(),
+    };
+    Some(Facts {
+        names,
+        issuer,
+        not_before: parsed.validity().not_before.timestamp(),
+        not_after: parsed.validity().not_after.timestamp(),
+    })
+}

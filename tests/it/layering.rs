@@ -31,12 +31,13 @@ const FORBIDDEN: [(&str, &str, &str); 2] = [
 ];
 
 /// A crate, a macro or a call, and the only places that may name it.
-const FENCES: [(&str, &[&str]); 12] = [
+const FENCES: [(&str, &[&str]); 13] = [
     ("clap", &["cli/"]),
     ("anyhow", &["cli/"]),
     ("println!", &["cli/"]),
     ("eprintln!", &["cli/"]),
     ("rustls_acme", &["tls/acme"]),
+    ("instant_acme", &["tls/acme"]),
     ("notify", &["config/watch.rs", "tls/files.rs"]),
     ("tokio_tungstenite", &["cli/", "upstream/health.rs"]),
     ("hickory_resolver", &["upstream/resolve.rs"]),

@@ -1,4 +1,4 @@
-//! A status for people.
+//! A status, and certificates, for people.
 
 use serde_json::Value;
 use std::{fmt::Write, time::Duration};
@@ -37,6 +37,39 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
         ),
     ] {
         section(&mut page, title, list, columns);
+    }
+    page
+}
+
+/// One paragraph per certificate: a last error is as long as the CA makes it.
+pub(in crate::cli) fn render_certificates(list: &Value) -> String {
+    let mut page = String::new();
+    let rows = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    if rows.is_empty() {
+        line(&mut page, "no certificates");
+    }
+    for row in rows {
+        line(&mut page, &word(&row["host"]));
+        let names = row["names"].as_array().into_iter().flatten();
+        let names: Vec<String> = names.map(word).collect();
+        let from = format!("{} {}", word(&row["source"]), word(&row["from"]));
+        let state = match (&row["issuer"], &row["not_after"]) {
+            (Value::Null, _) => "none yet".to_owned(),
+            (issuer, until) => format!("until {}, by {}", word(until), word(issuer)),
+        };
+        line(&mut page, &format!("  certificate   {state}"));
+        if names.len() > 1 {
+            line(&mut page, &format!("  names         {}", names.join(", ")));
+        }
+        line(&mut page, &format!("  from          {from}"));
+        if row["ordering"] == Value::Bool(true) {
+            line(&mut page, "  next attempt  now");
+        } else if let Some(next) = row["next_attempt"].as_str() {
+            line(&mut page, &format!("  next attempt  {next}"));
+        }
+        if let Some(error) = row["error"].as_str() {
+            line(&mut page, &format!("  last error    {error}"));
+        }
     }
     page
 }

@@ -61,6 +61,9 @@ pub struct Route {
     /// Networks of clients that may not; beats allow.
     #[serde(default)]
     pub deny: Vec<Cidr>,
+    /// `false`: its hosts get no certificate by ACME.
+    #[serde(default = "yes")]
+    pub acme: bool,
     /// What differs from `[session]`.
     #[serde(default)]
     pub session: SessionOverrides,
@@ -124,6 +127,10 @@ pub(in crate::config) fn same_host() -> Vec<OriginPattern> {
 
 pub(in crate::config) fn everybody() -> Vec<Cidr> {
     vec![default("0.0.0.0/0"), default("::/0")]
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

@@ -8,6 +8,18 @@ pub(super) struct Why {
     pub(super) why: &'static str,
 }
 
+/// A host of the config, never one that a client made up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Host {
+    pub(super) host: String,
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Outcome {
+    pub(super) outcome: &'static str,
+}
+
 /// Which leg it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Leg {

@@ -5,7 +5,7 @@ use rustls::{AlertDescription, HandshakeKind, NamedGroup};
 
 use super::*;
 use crate::config::TlsVersion;
-use crate::tls::testing::{PATIENCE, Pki, server, shake, shown, tls};
+use crate::tls::testing::{PATIENCE, Pki, ending, enter, server, shake, shown, tls};
 
 const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
@@ -175,7 +175,7 @@ async fn first_words(server: &Arc<ServerConfig>, words: &[u8]) -> (TlsError, Vec
     let (near, mut far) = tokio::io::duplex(1024);
     far.write_all(words).await.unwrap();
     far.shutdown().await.unwrap();
-    let error = accept(server.clone(), near).await.unwrap_err();
+    let error = enter(server, near).await.unwrap_err();
     let mut answer = Vec::new();
     far.read_to_end(&mut answer).await.unwrap();
     (error, answer)
@@ -244,7 +244,7 @@ async fn a_client_hello_in_single_bytes() {
         }
     };
     let served = async {
-        let mut accepted = accept(server, near).await.unwrap();
+        let mut accepted = enter(&server, near).await.unwrap();
         accepted.stream.read_u8().await.unwrap()
     };
     let asked = async {
@@ -269,5 +269,5 @@ fn a_waiting_handshake_is_small_in_its_task() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     let (near, _far) = tokio::io::duplex(1);
-    assert!(size_of_val(&accept(server, near)) <= 128);
+    assert!(size_of_val(&accept(&ending(&server), near)) <= 128);
 }

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::HostPattern;
+use crate::config::Located;
 use crate::tls::testing::{client, root, shake, shown, tls};
 use crate::tls::{Certificates, server_config, ticketer};
 
@@ -176,7 +177,17 @@ async fn handshakes_with_issued_certificates() {
     ];
     let mut problems = Vec::new();
     let tls = tls(vec![], "");
-    let certificates = Certificates::build(&tls, &hosts, Some(&ca), &mut problems);
+    let issuers = crate::tls::Issuers {
+        dev: Some(&ca),
+        ..Default::default()
+    };
+    let certificates = Certificates::build(
+        &tls,
+        &hosts.map(Located::nowhere),
+        None,
+        &issuers,
+        &mut problems,
+    );
     assert!(problems.is_empty(), "{problems:?}");
     assert_eq!(
         certificates.names().collect::<Vec<_>>(),

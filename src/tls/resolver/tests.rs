@@ -2,18 +2,22 @@ use super::*;
 use crate::config::Located;
 use crate::tls::testing::{PLACE, Pki, built, tls};
 
-fn exact(name: &str) -> HostPattern {
-    HostPattern::Exact(name.into())
+fn exact(name: &str) -> Located<HostPattern> {
+    Located::nowhere(HostPattern::Exact(name.into()))
 }
 
-fn under(name: &str) -> HostPattern {
-    HostPattern::Under(name.into())
+fn any() -> Located<HostPattern> {
+    Located::nowhere(HostPattern::Any)
+}
+
+fn under(name: &str) -> Located<HostPattern> {
+    Located::nowhere(HostPattern::Under(name.into()))
 }
 
 /// The problems of a config, as "message | hint".
-fn problems(tls: &Tls, hosts: &[HostPattern]) -> Vec<Problem> {
+fn problems(tls: &Tls, hosts: &[Located<HostPattern>]) -> Vec<Problem> {
     let mut problems = Vec::new();
-    Certificates::build(tls, hosts, None, &mut problems);
+    Certificates::build(tls, hosts, None, &Issuers::default(), &mut problems);
     problems
 }
 
@@ -102,7 +106,7 @@ fn a_routed_host_must_have_a_certificate() {
     let pair = pki.pair("a", &["a.test", "*.w.test", "x.deep.test", "10.0.0.1"]);
     let plain = tls(vec![pair.clone()], "");
     for (host, unserved) in [
-        (HostPattern::Any, None),
+        (any(), None),
         (exact("a.test"), None),
         (exact("q.w.test"), None),
         (under("w.test"), None),
@@ -128,14 +132,9 @@ fn a_routed_host_must_have_a_certificate() {
     }
     // A default serves whoever is content with it.
     let defaulted = tls(vec![pair], "a.test");
-    let hosts = [
-        exact("b.test"),
-        exact("10.0.0.2"),
-        under("z.test"),
-        HostPattern::Any,
-    ];
+    let hosts = [exact("b.test"), exact("10.0.0.2"), under("z.test"), any()];
     assert!(problems(&defaulted, &hosts).is_empty());
-    assert_eq!(problems(&tls(vec![], ""), &[HostPattern::Any]).len(), 1);
+    assert_eq!(problems(&tls(vec![], ""), &[any()]).len(), 1);
 }
 
 /// A broken file is one problem, not one more for each host that it may have named.
@@ -163,7 +162,11 @@ fn the_development_ca_fills_gaps_only_and_may_serve_the_default() {
     tls.default = Some(Located::nowhere("b.test".to_owned()));
     let mut problems = Vec::new();
     let hosts = [exact("a.test"), exact("b.test")];
-    let certificates = Certificates::build(&tls, &hosts, Some(&ca), &mut problems);
+    let issuers = Issuers {
+        dev: Some(&ca),
+        ..Issuers::default()
+    };
+    let certificates = Certificates::build(&tls, &hosts, None, &issuers, &mut problems);
     assert!(problems.is_empty(), "{problems:?}");
     let from_file = certificates.find("a.test").unwrap();
     assert!(Arc::ptr_eq(
@@ -175,6 +178,6 @@ fn the_development_ca_fills_gaps_only_and_may_serve_the_default() {
     assert!(Arc::ptr_eq(issued, certificates.nameless.as_ref().unwrap()));
 
     let bad = [exact("ä.test")];
-    Certificates::build(&tls, &bad, Some(&ca), &mut problems);
+    Certificates::build(&tls, &bad, None, &issuers, &mut problems);
     assert!(problems[0].message.contains("ä.test"), "{problems:?}");
 }

@@ -1,0 +1,215 @@
+//! Certificates by ACME (RFC 8555): one per host, got and renewed without anybody's help.
+//!
+//! `keeper` is the life of one host's certificate and `host` what is known of it; `pace` says when to ask, `wish` has a
+//! certificate ordered by `state` (rustls-acme) or `order` (instant-acme), and `failure` says why none came. `agency` is
+//! what all hosts share: the store, the `account`, the CA with its `clock`, reached over the `web`.
+//!
+//! A host that has a certificate keeps it, whatever goes wrong here: only a newer one replaces it.
+
+mod account;
+mod agency;
+mod bundle;
+mod clock;
+mod failure;
+mod hook;
+mod host;
+mod keeper;
+mod names;
+mod order;
+mod pace;
+mod roots;
+mod state;
+mod steward;
+mod web;
+mod wish;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
+use tracing::error;
+
+use self::agency::Agency;
+use self::clock::Clock;
+use self::host::Host;
+use self::web::Web;
+use self::wish::Ca;
+use super::Shelf;
+use super::policy::provider;
+use super::store::{Folder, Kept};
+use crate::config::{self, Challenge, UntilIssued};
+use crate::lifecycle::{CertificateStatus, Tasks};
+use crate::observe::Metrics;
+
+pub(super) use self::host::date;
+pub use self::names::acme_names;
+pub use self::roots::{BadRoots, check as check_acme};
+
+/// Gets certificates, and keeps them fresh.
+pub struct Acme {
+    agency: Arc<Agency>,
+    tasks: Tasks,
+    challenge: Challenge,
+    hosts: Mutex<BTreeMap<Box<str>, Arc<Host>>>,
+}
+
+// === impl Acme ===
+
+impl Acme {
+    /// Starts nothing but the care for the store. Called inside a runtime.
+    ///
+    /// # Errors
+    /// When `acme.ca_file` cannot be used.
+    pub fn open(
+        config: &config::Acme,
+        shelf: Arc<Shelf>,
+        metrics: Arc<Metrics>,
+        tasks: Tasks,
+    ) -> Result<Acme, BadRoots> {
+        let tls = roots::client_config(config.ca_file.as_deref())?;
+        let directory = config.directory.url().to_owned();
+        let eab = (!config.eab.kid.is_empty()).then(|| config.eab.clone());
+        let folder = config.storage.join("acme").join(folder(&directory));
+        let ca = Ca {
+            contact: config
+                .contact
+                .iter()
+                .map(|contact| contact.mailto())
+                .collect(),
+            eab,
+            dns: config.dns.clone(),
+            web: Web::new(tls.clone()),
+            tls,
+            clock: Clock::default(),
+            directory,
+        };
+        let agency = Arc::new(Agency::new(
+            ca,
+            Kept::new(Box::new(Folder::at(folder))),
+            shelf,
+            metrics,
+            config.until_issued,
+            config.retry.0,
+        ));
+        let acme = Acme {
+            agency,
+            tasks,
+            challenge: config.challenge,
+            hosts: Mutex::default(),
+        };
+        acme.spawn(steward::care(acme.agency.clone()));
+        Ok(acme)
+    }
+
+    /// From now on these names are kept, and no others. What is held already stays as it is; a certificate in the store
+    /// is served when this returns.
+    pub fn apply(&self, wanted: &BTreeSet<Box<str>>) {
+        let mut hosts = self.hosts();
+        hosts.retain(|name, host| {
+            let stays = wanted.contains(name);
+            if !stays {
+                host.gone.cancel();
+                self.agency.metrics.certificate_gone(name);
+            }
+            stays
+        });
+        for name in wanted {
+            if hosts.contains_key(name) {
+                continue;
+            }
+            let challenge = match name.starts_with("*.") {
+                true => Challenge::Dns01,
+                false => self.challenge,
+            };
+            let host = Arc::new(Host::open(&self.agency, name, challenge));
+            if !host.is_served() && self.agency.until_issued == UntilIssued::SelfSigned {
+                self.stop_the_gap(name);
+            }
+            self.spawn(keeper::keep(self.agency.clone(), host.clone()));
+            hosts.insert(name.clone(), host);
+        }
+    }
+
+    /// One row per name, sorted.
+    pub fn status(&self) -> Vec<CertificateStatus> {
+        let hosts = self.hosts();
+        hosts
+            .values()
+            .map(|host| host.status(&self.agency))
+            .collect()
+    }
+
+    /// Has a certificate ordered now.
+    ///
+    /// # Errors
+    /// In words: when the name is not kept here, or when a new one was issued within a day.
+    pub fn renew(&self, name: &str) -> Result<(), String> {
+        let hosts = self.hosts();
+        let Some(host) = hosts.get(name) else {
+            let known: Vec<&str> = hosts.keys().map(|name| &**name).collect();
+            let known = match known.is_empty() {
+                true => "none is".to_owned(),
+                false => format!("these are: {}", known.join(", ")),
+            };
+            return Err(format!("{name} has no certificate by ACME here; {known}"));
+        };
+        host.ask(self.agency.now())
+    }
+
+    /// Shows that the port answers, and whose it is. No client believes it.
+    fn stop_the_gap(&self, name: &str) {
+        match self_signed(name) {
+            Ok(key) => self.agency.shelf.lay_out(name, Arc::new(key)),
+            Err(error) => error!(%name, %error, "cannot make a self-signed certificate"),
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.tasks.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = tasks.stopping() => {}
+            }
+        });
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<Host>>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Acme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.hosts().keys()).finish()
+    }
+}
+
+fn self_signed(name: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new([name.to_owned()])?.self_signed(&key)?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    Ok(CertifiedKey::from_der(
+        vec![certificate.into()],
+        key,
+        &provider(),
+    )?)
+}
+
+/// One folder per directory: what the rehearsal stage issued is never served for the real thing.
+fn folder(directory: &str) -> String {
+    let url = directory
+        .trim_start_matches("https://")
+        .trim_end_matches('/');
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            c
+        } else {
+            '-'
+        }
+    };
+    url.chars().map(plain).collect()
+}

@@ -1,0 +1,83 @@
+//! The account at the CA: its key, made once, and how an order logs in with it.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use instant_acme::{Account, Error, ExternalAccountKey, Key, NewAccount};
+use rcgen::KeyPair;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tracing::info;
+
+use super::failure::Failure;
+use super::wish::Ca;
+use crate::observe::Causes;
+use crate::tls::store::Kept;
+
+/// The account's key in PKCS #8: the one that is kept, or a new one that is kept before it is used.
+pub(super) async fn key(ca: &Ca, store: &Kept) -> Result<Arc<[u8]>, Failure> {
+    let unreadable =
+        |error| Failure::Unusable(format!("{} cannot be read: {error}", store.place()));
+    if let Some(pem) = store.load(FILE).map_err(unreadable)? {
+        match PrivatePkcs8KeyDer::from_pem_slice(&pem) {
+            Ok(key) if Key::from_pkcs8_der(key.clone_key()).is_ok() => {
+                return Ok(key.secret_pkcs8_der().into());
+            }
+            _ => store.set_aside(FILE, "it is no account key: a new account is made"),
+        }
+    }
+    let der = match &ca.eab {
+        None => KeyPair::generate().map_err(|error| Failure::Unusable(error.to_string()))?,
+        // A bound account is made by the library, with a key of its own making.
+        Some(_) => bind(ca).await?,
+    };
+    store.save(FILE, der.serialize_pem().as_bytes());
+    info!(folder = %store.place(), "a new ACME account key was made");
+    Ok(der.serialize_der().into())
+}
+
+/// Opens an account that is bound to one that the CA knows otherwise (RFC 8555 §7.3.4).
+async fn bind(ca: &Ca) -> Result<KeyPair, Failure> {
+    let unreachable = |error: Error| match error {
+        Error::Api(problem) => Failure::from_problem(
+            problem.r#type.as_deref(),
+            problem.detail.as_deref(),
+            ca.clock.now(),
+        ),
+        other => Failure::Unreachable(Causes(&other).to_string()),
+    };
+    let eab = ca.eab.as_ref().map(|eab| {
+        let hmac = URL_SAFE_NO_PAD.decode(eab.hmac.expose().trim_end_matches('='));
+        ExternalAccountKey::new(eab.kid.clone(), &hmac.unwrap_or_default())
+    });
+    let contact: Vec<&str> = ca.contact.iter().map(String::as_str).collect();
+    let wanted = NewAccount {
+        contact: &contact,
+        terms_of_service_agreed: true,
+        only_return_existing: false,
+    };
+    let made = Account::builder_with_http(Box::new(ca.web.clone()))
+        .create(&wanted, ca.directory.clone(), eab.as_ref())
+        .await;
+    let (_, credentials) = made.map_err(unreachable)?;
+    let key = KeyPair::try_from(credentials.private_key().secret_pkcs8_der());
+    key.map_err(|error| Failure::Unusable(error.to_string()))
+}
+
+/// The account of this key. Without external binding one is made if there is none; a bound one must be there.
+pub(super) async fn log_in(ca: &Ca, key: &[u8]) -> Result<Account, Error> {
+    let der = PrivatePkcs8KeyDer::from(key.to_vec());
+    let key = Key::from_pkcs8_der(der.clone_key())?;
+    let key = (key, PrivateKeyDer::Pkcs8(der));
+    let builder = Account::builder_with_http(Box::new(ca.web.clone()));
+    let directory = ca.directory.clone();
+    let found = match &ca.eab {
+        None => builder.create_from_key(key, directory).await,
+        Some(_) => builder.from_key(key, directory).await,
+    };
+    found.map(|(account, _)| account)
+}
+
+/// In the store.
+const FILE: &str = "account.pem";

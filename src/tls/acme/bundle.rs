@@ -1,0 +1,97 @@
+//! A key and its chain in one PEM file, the key first: what a CA gave and what the store keeps.
+
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use crate::tls::policy::provider;
+use crate::tls::x509::{self, Facts};
+
+/// A certificate that can be served.
+#[derive(Debug)]
+pub(super) struct Bundle {
+    pub(super) key: Arc<CertifiedKey>,
+    pub(super) facts: Facts,
+}
+
+/// Why a file holds none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BadBundle {
+    #[error("it is empty")]
+    Empty,
+    #[error("it holds no private key that can be used")]
+    Key,
+    #[error("it holds no certificate that can be used")]
+    Certificate,
+    #[error("its key and its certificate do not belong together")]
+    Strangers,
+    #[error("its certificate is for {0}")]
+    OtherName(String),
+}
+
+// === impl Bundle ===
+
+impl Bundle {
+    /// Takes what `name` can be served with and nothing else. Dates are not looked at: what has expired may be all there is.
+    pub(super) fn parse(pem: &[u8], name: &str) -> Result<Bundle, BadBundle> {
+        if pem.is_empty() {
+            return Err(BadBundle::Empty);
+        }
+        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| BadBundle::Key)?;
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|_| BadBundle::Certificate)?;
+        let facts = chain.first().and_then(x509::facts);
+        let facts = facts.ok_or(BadBundle::Certificate)?;
+        let key = provider().key_provider.load_private_key(key);
+        let key = CertifiedKey::new(chain, key.map_err(|_| BadBundle::Key)?);
+        key.keys_match().map_err(|_| BadBundle::Strangers)?;
+        if !facts.names.iter().any(|named| &**named == name) {
+            return Err(BadBundle::OtherName(facts.names.join(", ")));
+        }
+        Ok(Bundle {
+            key: Arc::new(key),
+            facts,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair};
+
+    fn made(names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().self_signed(&key);
+        (key.serialize_pem(), certificate.unwrap().pem())
+    }
+
+    #[test]
+    fn only_a_whole_one_for_the_right_name_is_taken() {
+        let (key, certificate) = made(&["a.test", "*.b.test"]);
+        let (other, _) = made(&["a.test"]);
+        let whole = format!("{key}\n{certificate}");
+        for name in ["a.test", "*.b.test"] {
+            let bundle = Bundle::parse(whole.as_bytes(), name).unwrap();
+            assert_eq!(bundle.facts.names.len(), 2);
+        }
+        let bad = |pem: &str| Bundle::parse(pem.as_bytes(), "a.test").unwrap_err();
+        assert!(matches!(bad(""), BadBundle::Empty));
+        assert!(matches!(bad("garbage"), BadBundle::Key));
+        assert!(matches!(bad(&certificate), BadBundle::Key));
+        assert!(matches!(bad(&key), BadBundle::Certificate));
+        assert!(matches!(
+            bad(&whole[..whole.len() - 40]),
+            BadBundle::Certificate
+        ));
+        assert!(matches!(
+            bad(&format!("{other}\n{certificate}")),
+            BadBundle::Strangers
+        ));
+        let other_name = Bundle::parse(whole.as_bytes(), "c.test");
+        assert!(matches!(other_name, Err(BadBundle::OtherName(_))));
+    }
+}

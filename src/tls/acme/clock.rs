@@ -1,0 +1,130 @@
+//! What time it is: the machine's clock, put right by the CA's. A clock that is months off would else have a working
+//! certificate renewed in a loop, or let it expire.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{Request, header};
+use tracing::{error, info};
+
+use super::failure::Failure;
+use super::web::Web;
+use crate::observe::Causes;
+
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    /// What the CA's clock is ahead of ours, in seconds; 0 while they agree.
+    ahead: AtomicI64,
+}
+
+// === impl Clock ===
+
+impl Clock {
+    /// In seconds since 1970.
+    pub(super) fn now(&self) -> i64 {
+        seconds(SystemTime::now()) + self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// What was taken for now by the CA's clock, as this machine's clock would show it.
+    pub(super) fn shown(&self, time: i64) -> i64 {
+        time - self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// Whether this machine's clock is wrong, in words.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        let direction = if ahead > 0 { "behind" } else { "ahead of" };
+        let text = || {
+            format!(
+                "this machine's clock is {} {direction} the CA's",
+                span(ahead)
+            )
+        };
+        (ahead != 0).then(text)
+    }
+
+    /// Asks the CA for the time, by which it is also known whether it can be reached at all.
+    pub(super) async fn ask(&self, web: &Web, directory: &str) -> Result<(), Failure> {
+        let request = Request::get(directory).body(Bytes::new());
+        let request = request.map_err(|error| Failure::Unreachable(error.to_string()))?;
+        let answer = web.send(request).await;
+        let answer = answer.map_err(|error| Failure::Unreachable(Causes(&error).to_string()))?;
+        if !answer.status().is_success() {
+            let body = String::from_utf8_lossy(answer.body());
+            let failure = Failure::from_answer(answer.status().as_u16(), &body, self.now());
+            return Err(match (failure, web.take_retry_after()) {
+                (Failure::RateLimited { text, .. }, retry_after @ Some(_)) => {
+                    Failure::RateLimited { text, retry_after }
+                }
+                (failure, _) => failure,
+            });
+        }
+        // A CA without a Date is believed to agree.
+        let date = answer.headers().get(header::DATE);
+        let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        if let Some(date) = date {
+            self.compare(seconds(date), seconds(SystemTime::now()));
+        }
+        Ok(())
+    }
+
+    fn compare(&self, theirs: i64, ours: i64) {
+        let ahead = match theirs - ours {
+            small if small.abs() <= TOLERATED => 0,
+            large => large,
+        };
+        let before = self.ahead.swap(ahead, Ordering::Relaxed);
+        match self.trouble() {
+            Some(trouble) if before == 0 => {
+                error!(
+                    "{trouble}: certificates are renewed by the CA's; set it right (`timedatectl`), for clients and tickets go by it too"
+                );
+            }
+            None if before != 0 => info!("this machine's clock agrees with the CA's again"),
+            _ => {}
+        }
+    }
+}
+
+/// Seconds since 1970; negative before.
+pub(super) fn seconds(time: SystemTime) -> i64 {
+    let whole = |duration: std::time::Duration| i64::try_from(duration.as_secs());
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => whole(since).unwrap_or(i64::MAX),
+        Err(before) => -whole(before.duration()).unwrap_or(i64::MAX),
+    }
+}
+
+fn span(seconds: i64) -> String {
+    match seconds.unsigned_abs() {
+        s if s >= 2 * 86_400 => format!("{} days", s / 86_400),
+        s if s >= 2 * 3600 => format!("{} hours", s / 3600),
+        s => format!("{} minutes", s / 60),
+    }
+}
+
+/// Far more than a clock drifts in a year without NTP, far less than a certificate lives.
+const TOLERATED: i64 = 10 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_clock_is_put_right_and_told() {
+        let clock = Clock::default();
+        let now = seconds(SystemTime::now());
+        clock.compare(now + 60, now);
+        assert_eq!(clock.trouble(), None);
+        clock.compare(now - 80 * 86_400, now);
+        assert!((clock.now() - (now - 80 * 86_400)).abs() <= 5);
+        assert_eq!(clock.shown(now - 80 * 86_400), now);
+        let told = clock.trouble().unwrap();
+        assert_eq!(told, "this machine's clock is 80 days ahead of the CA's");
+        clock.compare(now + 3 * 3600, now);
+        assert!(clock.trouble().unwrap().contains("3 hours behind"));
+        clock.compare(now, now);
+        assert_eq!(clock.trouble(), None);
+    }
+}

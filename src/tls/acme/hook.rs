@@ -1,0 +1,62 @@
+//! The programs that change DNS for DNS-01 (RFC 8555 §8.4).
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::failure::Failure;
+use crate::config::DnsHook;
+
+/// Sets the TXT record of `name`, and returns when the program says that the world can see it.
+pub(super) async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), Failure> {
+    let done = call(&hook.present, name, value).await;
+    done.map_err(|why| Failure::Hook(format!("{} failed: {why}", hook.present.display())))
+}
+
+/// Takes it away. A record that stays does no harm.
+pub(super) async fn cleanup(hook: &DnsHook, name: &str, value: &str) {
+    if let Err(why) = call(&hook.cleanup, name, value).await {
+        warn!(program = %hook.cleanup.display(), %name, %why, "a TXT record may be left behind");
+    }
+}
+
+async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
+    let mut child = Command::new(program)
+        .args([name, value])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("it cannot be started: {error}"))?;
+    let stderr = child.stderr.take().expect("it was asked for");
+    let run = async {
+        let mut words = Vec::new();
+        // More than this is no message; reading goes on, or else it would block.
+        let mut all = stderr;
+        let mut head = (&mut all).take(LONGEST_WORDS);
+        let _ = head.read_to_end(&mut words).await;
+        let _ = tokio::io::copy(&mut all, &mut tokio::io::sink()).await;
+        (child.wait().await, words)
+    };
+    let Ok((status, words)) = timeout(DEADLINE, run).await else {
+        return Err(format!("it did not end within {} s", DEADLINE.as_secs()));
+    };
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!(
+            "{status}: {}",
+            String::from_utf8_lossy(&words).trim()
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Providers of DNS may take minutes until a record is everywhere.
+const DEADLINE: Duration = Duration::from_secs(180);
+const LONGEST_WORDS: u64 = 2048;

@@ -1,0 +1,269 @@
+//! One host: what it is served with, and what happened to it so far.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::agency::Agency;
+use super::bundle::Bundle;
+use super::failure::Failure;
+use super::pace::{Ledger, renewal};
+use crate::config::Challenge;
+use crate::lifecycle::CertificateStatus;
+use crate::tls::x509::Facts;
+
+pub(super) struct Host {
+    pub(super) name: Box<str>,
+    pub(super) challenge: Challenge,
+    /// Something changed that cannot wait.
+    pub(super) nudge: Notify,
+    /// No route names it any more.
+    pub(super) gone: CancellationToken,
+    standing: Mutex<Standing>,
+}
+
+#[derive(Default)]
+struct Standing {
+    /// Of the certificate that is served, unless that is a stopgap.
+    facts: Option<Facts>,
+    ledger: Ledger,
+    /// An operator wants a new one.
+    asked: bool,
+    ordering: bool,
+    /// How often the store could not be read.
+    unread: u32,
+}
+
+// === impl Host ===
+
+impl Host {
+    /// Serves what the store has; else a stopgap, if there shall be one.
+    pub(super) fn open(agency: &Agency, name: &str, challenge: Challenge) -> Host {
+        let host = Host {
+            name: name.into(),
+            challenge,
+            nudge: Notify::new(),
+            gone: CancellationToken::new(),
+            standing: Mutex::default(),
+        };
+        host.read(agency);
+        host
+    }
+
+    /// Reads certificate and ledger. Whether the certificate could be read, or there is none.
+    pub(super) fn read(&self, agency: &Agency) -> bool {
+        match agency.store.load(&self.ledger_file()) {
+            Ok(Some(text)) => match serde_json::from_slice::<Ledger>(&text) {
+                Ok(mut ledger) => {
+                    // A restart may try at once: somebody may have mended what was wrong.
+                    ledger.next_attempt = ledger.held_until;
+                    self.standing().ledger = ledger;
+                }
+                Err(error) => agency
+                    .store
+                    .set_aside(&self.ledger_file(), &error.to_string()),
+            },
+            Ok(None) => {}
+            Err(error) => warn!(host = %self.name, %error, "the past of this host cannot be read"),
+        }
+        match agency.store.load(&self.file()) {
+            Ok(Some(pem)) => match Bundle::parse(&pem, &self.name) {
+                Ok(bundle) => self.serve(agency, bundle),
+                Err(error) => agency.store.set_aside(&self.file(), &error.to_string()),
+            },
+            Ok(None) => {}
+            Err(error) => {
+                let place = agency.store.place();
+                error!(host = %self.name, %error, "its certificate in {place} cannot be read");
+                self.standing().unread += 1;
+                return false;
+            }
+        }
+        self.standing().unread = 0;
+        true
+    }
+
+    /// From the next handshake on.
+    pub(super) fn serve(&self, agency: &Agency, bundle: Bundle) {
+        agency.shelf.lay_out(&self.name, bundle.key);
+        agency
+            .metrics
+            .certificate(&self.name, bundle.facts.not_after);
+        self.standing().facts = Some(bundle.facts);
+    }
+
+    /// Whether it is served with a certificate of its own.
+    pub(super) fn is_served(&self) -> bool {
+        self.standing().facts.is_some()
+    }
+
+    /// When to order, in seconds since 1970; the past if that is due.
+    pub(super) fn due(&self, now: i64) -> i64 {
+        let standing = self.standing();
+        let spent = standing.ledger.spent_until(now).unwrap_or(i64::MIN);
+        if standing.asked {
+            return spent;
+        }
+        let due = standing
+            .facts
+            .as_ref()
+            .map_or(i64::MIN, |facts| self.renewal(facts));
+        due.max(standing.ledger.next_attempt.unwrap_or(i64::MIN))
+            .max(spent)
+    }
+
+    fn renewal(&self, facts: &Facts) -> i64 {
+        renewal(facts.not_before, facts.not_after, &self.name)
+    }
+
+    /// Whether the store could not be read, and it is too early to take that for an empty one.
+    pub(super) fn is_unread(&self) -> bool {
+        (1..PATIENCE).contains(&self.standing().unread)
+    }
+
+    /// An operator's wish; refused if there is no need and one was issued today.
+    pub(super) fn ask(&self, now: i64) -> Result<(), String> {
+        let mut standing = self.standing();
+        let is_due = match &standing.facts {
+            Some(facts) => self.renewal(facts) <= now,
+            None => true,
+        };
+        if !is_due && standing.ledger.issued_lately(now) {
+            return Err(format!(
+                "{} got a certificate within the last day; CAs allow few for the same name",
+                self.name
+            ));
+        }
+        standing.asked = true;
+        drop(standing);
+        self.nudge.notify_one();
+        Ok(())
+    }
+
+    /// An order begins, until what is returned is dropped.
+    pub(super) fn ordering(self: &Arc<Self>) -> Ordering {
+        self.standing().ordering = true;
+        Ordering(self.clone())
+    }
+
+    pub(super) fn succeed(&self, agency: &Agency, pem: &[u8]) -> Result<(), Failure> {
+        let bundle = Bundle::parse(pem, &self.name);
+        let bundle = bundle.map_err(|error| Failure::Unusable(error.to_string()))?;
+        let not_after = date(bundle.facts.not_after);
+        info!(host = %self.name, issuer = %bundle.facts.issuer, %not_after, "a new certificate is served");
+        self.serve(agency, bundle);
+        self.note(agency, |ledger| ledger.succeed(agency.now()));
+        agency.store.save(&self.file(), pem);
+        agency.metrics.order("issued");
+        Ok(())
+    }
+
+    pub(super) fn fail(&self, agency: &Agency, failure: Failure) {
+        let now = agency.now();
+        let mut chance = [0; 1];
+        // Without chance hosts would come back together, which is no reason to fail.
+        let _ = getrandom::fill(&mut chance);
+        let chance = f64::from(chance[0]) / 255.0;
+        let told = failure.told();
+        self.note(agency, |ledger| {
+            ledger.fail(now, told, agency.retry, chance)
+        });
+        agency.metrics.order("failed");
+        let standing = self.standing();
+        let left = standing.facts.as_ref().map(|facts| facts.not_after - now);
+        let next_attempt = date(agency.ca.clock.shown(self.due_of(&standing, now)));
+        match left {
+            Some(left) if left > DAY => {
+                let expires_in_days = left / DAY;
+                warn!(host = %self.name, reason = %failure, %next_attempt, expires_in_days, "no new certificate; the one in use is still good");
+            }
+            Some(left) => {
+                error!(host = %self.name, reason = %failure, %next_attempt, expires_in_hours = left / 3600, "no new certificate, and the one in use is about to expire");
+            }
+            None => error!(host = %self.name, reason = %failure, %next_attempt, "no certificate"),
+        }
+    }
+
+    fn due_of(&self, standing: &Standing, now: i64) -> i64 {
+        let spent = standing.ledger.spent_until(now);
+        standing.ledger.next_attempt.max(spent).unwrap_or(now)
+    }
+
+    /// Writes down what happened; a wish has had its turn.
+    fn note(&self, agency: &Agency, happened: impl FnOnce(&mut Ledger)) {
+        let text = {
+            let mut standing = self.standing();
+            happened(&mut standing.ledger);
+            standing.asked = false;
+            serde_json::to_vec(&standing.ledger).expect("a ledger is numbers and strings")
+        };
+        agency.store.save(&self.ledger_file(), &text);
+    }
+
+    /// As `lockgate cert list` shows it.
+    pub(super) fn status(&self, agency: &Agency) -> CertificateStatus {
+        let standing = self.standing();
+        let now = agency.now();
+        let next = match &standing.facts {
+            _ if standing.ordering => None,
+            Some(facts) => Some(self.renewal(facts).max(self.due_of(&standing, i64::MIN))),
+            None => Some(self.due_of(&standing, now)),
+        };
+        let facts = standing.facts.as_ref();
+        CertificateStatus {
+            host: self.name.to_string(),
+            source: "acme",
+            from: agency.ca.directory.clone(),
+            issuer: facts.map(|facts| facts.issuer.clone()),
+            names: facts.map_or_else(Vec::new, |facts| {
+                facts.names.iter().map(|name| name.to_string()).collect()
+            }),
+            not_after: facts.map(|facts| date(facts.not_after)),
+            ordering: standing.ordering,
+            next_attempt: next.map(|next| date(agency.ca.clock.shown(next))),
+            error: standing
+                .ledger
+                .last_error
+                .clone()
+                .or_else(|| agency.trouble()),
+        }
+    }
+
+    fn file(&self) -> String {
+        format!("{}.pem", self.name.replace('*', "_wildcard"))
+    }
+
+    fn ledger_file(&self) -> String {
+        format!("{}.json", self.name.replace('*', "_wildcard"))
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An order under way.
+pub(super) struct Ordering(Arc<Host>);
+
+// === impl Ordering ===
+
+impl Drop for Ordering {
+    fn drop(&mut self) {
+        self.0.standing().ordering = false;
+    }
+}
+
+/// Seconds since 1970 as RFC 3339 writes them.
+pub(in crate::tls) fn date(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or(0).min(LAST_DATE);
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+const DAY: i64 = 24 * 60 * 60;
+/// The last second of the year 9999.
+const LAST_DATE: u64 = 253_402_300_799;
+/// So often is a store asked that cannot be read, before a new certificate is ordered.
+const PATIENCE: u32 = 4;

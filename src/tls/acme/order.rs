@@ -1,0 +1,221 @@
+//! One order by `instant-acme`: any challenge, any account.
+
+use std::sync::Arc;
+
+use instant_acme::{
+    Account, AuthorizationHandle, AuthorizationStatus, ChallengeHandle, ChallengeType, Error,
+    Identifier, NewOrder, OrderStatus, RetryPolicy,
+};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::ClientHello;
+use rustls::sign::CertifiedKey;
+
+use super::failure::Failure;
+use super::wish::Wish;
+use super::{account, hook};
+use crate::config::Challenge;
+use crate::observe::Causes;
+use crate::tls::policy::provider;
+use crate::tls::shelf::{Answer, Examinee};
+
+/// Orders a certificate; gives the key and the chain in PEM.
+pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
+    let failed = |error| explain(error, wish);
+    let account = account::log_in(&wish.ca, &wish.account)
+        .await
+        .map_err(failed)?;
+    let (key, request) =
+        request(&wish.name).map_err(|error| Failure::Unusable(error.to_string()))?;
+
+    let mut proofs = Vec::new();
+    let issued = walk(wish, &account, &request, &mut proofs).await;
+    for proof in proofs {
+        proof.take_away(wish).await;
+    }
+    let chain = issued?;
+    Ok(format!("{}\n{chain}", key.serialize_pem()).into_bytes())
+}
+
+/// From the order to the chain; `proofs` are what has to be taken away, whatever comes of it.
+async fn walk(
+    wish: &Wish,
+    account: &Account,
+    request: &[u8],
+    proofs: &mut Vec<Proof>,
+) -> Result<String, Failure> {
+    let failed = |error| explain(error, wish);
+    let names = [Identifier::Dns(wish.name.to_string())];
+    let order = account.new_order(&NewOrder::new(&names)).await;
+    let mut order = order.map_err(failed)?;
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        prove(wish, authorization.map_err(failed)?, proofs).await?;
+    }
+    let polled = order.poll_ready(&PATIENCE).await;
+    if polled.map_err(failed)? != OrderStatus::Ready {
+        return Err(Failure::Invalid(rejection(&mut order).await));
+    }
+    order.finalize_csr(request).await.map_err(failed)?;
+    order.poll_certificate(&PATIENCE).await.map_err(failed)
+}
+
+/// Lays out the proof that the name is ours, and says so.
+async fn prove(
+    wish: &Wish,
+    mut authorization: AuthorizationHandle<'_>,
+    proofs: &mut Vec<Proof>,
+) -> Result<(), Failure> {
+    match authorization.status {
+        AuthorizationStatus::Pending => {}
+        AuthorizationStatus::Valid => return Ok(()),
+        other => return Err(Failure::Refused(format!("the authorization is {other:?}"))),
+    }
+    let (kind, word) = match wish.challenge {
+        Challenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+        Challenge::Http01 => (ChallengeType::Http01, "http-01"),
+        Challenge::Dns01 => (ChallengeType::Dns01, "dns-01"),
+    };
+    let mut challenge = authorization.challenge(kind).ok_or_else(|| {
+        Failure::Refused(format!(
+            "it does not offer the challenge {word} for {}",
+            wish.name
+        ))
+    })?;
+    proofs.push(Proof::lay_out(wish, &challenge).await?);
+    challenge
+        .set_ready()
+        .await
+        .map_err(|error| explain(error, wish))
+}
+
+/// What the CA will look for.
+enum Proof {
+    /// Gone when dropped.
+    Shown(#[allow(dead_code)] Answer), // held, never read
+    Record {
+        name: String,
+        value: String,
+    },
+}
+
+// === impl Proof ===
+
+impl Proof {
+    async fn lay_out(wish: &Wish, challenge: &ChallengeHandle<'_>) -> Result<Proof, Failure> {
+        let authorization = challenge.key_authorization();
+        let mut shown = Shown {
+            certificate: None,
+            token: challenge.token.clone(),
+            authorization: String::new(),
+        };
+        match wish.challenge {
+            Challenge::TlsAlpn01 => {
+                let certificate = proving(&wish.name, authorization.digest().as_ref());
+                shown.certificate = Some(certificate?);
+            }
+            Challenge::Http01 => shown.authorization = authorization.as_str().to_owned(),
+            Challenge::Dns01 => {
+                let Some(hook) = &wish.ca.dns else {
+                    return Err(Failure::Hook("acme.dns is not set".into()));
+                };
+                // RFC 8555 §8.4; a wildcard is proven by its parent.
+                let parent = wish.name.trim_start_matches("*.");
+                let (name, value) = (
+                    format!("_acme-challenge.{parent}"),
+                    authorization.dns_value(),
+                );
+                hook::present(hook, &name, &value).await?;
+                return Ok(Proof::Record { name, value });
+            }
+        }
+        Ok(Proof::Shown(
+            wish.shelf.examine(&wish.name, Arc::new(shown)),
+        ))
+    }
+
+    async fn take_away(self, wish: &Wish) {
+        if let (Proof::Record { name, value }, Some(hook)) = (self, &wish.ca.dns) {
+            hook::cleanup(hook, &name, &value).await;
+        }
+    }
+}
+
+struct Shown {
+    certificate: Option<Arc<CertifiedKey>>,
+    token: String,
+    authorization: String,
+}
+
+impl Examinee for Shown {
+    fn hello(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.certificate.clone()
+    }
+
+    fn token(&self, token: &str) -> Option<String> {
+        let is_ours = !self.authorization.is_empty() && self.token == token;
+        is_ours.then(|| self.authorization.clone())
+    }
+}
+
+/// The certificate of RFC 8737 §3.
+fn proving(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Failure> {
+    let unusable = |error: rcgen::Error| Failure::Unusable(error.to_string());
+    let key = KeyPair::generate().map_err(unusable)?;
+    let mut params = CertificateParams::new([name.to_owned()]).map_err(unusable)?;
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
+    let certificate = params.self_signed(&key).map_err(unusable)?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = CertifiedKey::from_der(vec![certificate.into()], key, &provider());
+    key.map(Arc::new)
+        .map_err(|error| Failure::Unusable(error.to_string()))
+}
+
+/// A fresh key, and the request for a certificate of it (RFC 2986).
+fn request(name: &str) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new([name.to_owned()])?;
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&key)?.der().to_vec();
+    Ok((key, request))
+}
+
+/// Why the CA found an order invalid: its words stand at the challenge.
+async fn rejection(order: &mut instant_acme::Order) -> String {
+    let mut authorizations = order.authorizations();
+    while let Some(Ok(mut authorization)) = authorizations.next().await {
+        let Ok(state) = authorization.refresh().await else {
+            continue;
+        };
+        let mut problems = state.challenges.iter().filter_map(|c| c.error.as_ref());
+        if let Some(problem) = problems.next() {
+            return problem.to_string();
+        }
+    }
+    "the order became invalid, and it did not say why".to_owned()
+}
+
+fn explain(error: Error, wish: &Wish) -> Failure {
+    let retry_after = wish.ca.web.take_retry_after();
+    match error {
+        Error::Api(problem) => {
+            let failure = Failure::from_problem(
+                problem.r#type.as_deref(),
+                problem.detail.as_deref(),
+                wish.now(),
+            );
+            match failure {
+                Failure::RateLimited { text, .. } if retry_after.is_some() => {
+                    Failure::RateLimited { text, retry_after }
+                }
+                failure => failure,
+            }
+        }
+        Error::Timeout(_) => Failure::Unreachable("it did not finish the order in time".into()),
+        other => Failure::Unreachable(Causes(&other).to_string()),
+    }
+}
+
+const PATIENCE: RetryPolicy = RetryPolicy::new()
+    .timeout(std::time::Duration::from_secs(90))
+    .backoff(1.5);

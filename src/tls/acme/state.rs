@@ -1,0 +1,168 @@
+//! One order by `rustls-acme`: TLS-ALPN-01 and HTTP-01.
+//!
+//! An `AcmeState` orders and renews on its own, at its own pace. Here one lives for one order: when to ask, what is kept
+//! and what is served is decided outside, so that none of its weak spots (backoff from a second, no deadline, a loop when
+//! the clock is wrong) can show.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_acme::acme::{AcmeError, Auth};
+use rustls_acme::{
+    AccountCache, AcmeConfig, CertCache, EventError, EventOk, OrderError, ResolvesServerCertAcme,
+    UseChallenge,
+};
+
+use super::failure::Failure;
+use super::wish::Wish;
+use crate::config::Challenge;
+use crate::tls::shelf::Examinee;
+
+/// Orders a certificate; gives the key and the chain in PEM.
+pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
+    let slip = Slip::default();
+    let config = AcmeConfig::new_with_client_config([&wish.name], wish.ca.tls.clone())
+        .directory(wish.ca.directory.as_str())
+        .contact(&wish.ca.contact)
+        .challenge_type(match wish.challenge {
+            Challenge::Http01 => UseChallenge::Http01,
+            Challenge::TlsAlpn01 | Challenge::Dns01 => UseChallenge::TlsAlpn01,
+        })
+        .cache(Errand {
+            account: wish.account.clone(),
+            slip: slip.clone(),
+        });
+    let mut state = config.state();
+    let _answer = wish.shelf.examine(&wish.name, state.resolver());
+    loop {
+        match state.next().await {
+            // It was given to us, in the shape of a file.
+            Some(Ok(EventOk::CertCacheStore)) => {}
+            Some(Ok(_)) => continue,
+            Some(Err(EventError::Order(error))) => return Err(explain(error, wish.now())),
+            Some(Err(error)) => return Err(Failure::Unusable(error.to_string())),
+            None => return Err(Failure::Unusable("rustls-acme has ended".into())),
+        }
+        let pem = slip.lock().unwrap_or_else(PoisonError::into_inner).take();
+        return pem.ok_or_else(|| Failure::Unusable("it was not handed over".into()));
+    }
+}
+
+impl Examinee for ResolvesServerCertAcme {
+    fn hello(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.resolve(hello)
+    }
+
+    fn token(&self, token: &str) -> Option<String> {
+        self.get_http_01_key_auth(token)
+    }
+}
+
+/// Where the certificate is put.
+type Slip = Arc<Mutex<Option<Vec<u8>>>>;
+
+/// What stands in for a cache: it has no certificate, so that one is ordered, and gives the account's key.
+struct Errand {
+    account: Arc<[u8]>,
+    slip: Slip,
+}
+
+#[async_trait]
+impl CertCache for Errand {
+    type EC = Infallible;
+
+    async fn load_cert(&self, _: &[String], _: &str) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(None)
+    }
+
+    async fn store_cert(&self, _: &[String], _: &str, pem: &[u8]) -> Result<(), Infallible> {
+        let mut slip = self.slip.lock().unwrap_or_else(PoisonError::into_inner);
+        *slip = Some(pem.to_owned());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl AccountCache for Errand {
+    type EA = Infallible;
+
+    async fn load_account(&self, _: &[String], _: &str) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(Some(self.account.to_vec()))
+    }
+
+    async fn store_account(&self, _: &[String], _: &str, _: &[u8]) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// Only a failed authorization has used up a validation.
+fn explain(error: OrderError, now: i64) -> Failure {
+    match error {
+        OrderError::BadAuth(auth) => Failure::Invalid(words(&auth)),
+        OrderError::TooManyAttemptsAuth(name) => {
+            Failure::Invalid(format!("the authorization of {name} stayed pending"))
+        }
+        OrderError::BadOrder(order) => match order.error {
+            Some(problem) => {
+                Failure::from_problem(problem.typ.as_deref(), problem.detail.as_deref(), now)
+            }
+            None => Failure::Refused("the order became invalid".into()),
+        },
+        OrderError::ProcessingTimeout(_) => {
+            Failure::Unreachable("it did not finish the order in time".into())
+        }
+        OrderError::Rcgen(error) => Failure::Unusable(error.to_string()),
+        OrderError::Acme(AcmeError::HttpRequest(error)) => {
+            let text = error.to_string();
+            match answer(&text) {
+                Some((status, body)) => Failure::from_answer(status, &body, now),
+                None => Failure::Unreachable(text),
+            }
+        }
+        OrderError::Acme(error) => Failure::Unreachable(error.to_string()),
+    }
+}
+
+/// Status and body out of an error whose type cannot be named from here: it shows the body in quotes, escaped.
+fn answer(text: &str) -> Option<(u16, String)> {
+    let (status, body) = text
+        .strip_prefix("non 2xx http status: ")?
+        .split_once(' ')?;
+    let body = serde_json::from_str(body).unwrap_or_else(|_| body.to_owned());
+    Some((status.parse().ok()?, body))
+}
+
+fn words(auth: &Auth) -> String {
+    let mut problems = auth
+        .challenges
+        .iter()
+        .filter_map(|challenge| challenge.error.as_ref());
+    let problem = problems.next();
+    match problem.and_then(|problem| problem.detail.as_deref().map(|detail| (detail, problem))) {
+        Some((detail, problem)) => {
+            let kind = problem
+                .typ
+                .as_deref()
+                .and_then(|kind| kind.rsplit(':').next());
+            format!("{detail} ({})", kind.unwrap_or("no type"))
+        }
+        None => format!("the authorization is {:?}", auth.status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_out_of_the_librarys_words() {
+        let body = "{\"type\": \"a\"}\n";
+        let text = format!("non 2xx http status: {} {body:?}", 400);
+        assert_eq!(answer(&text), Some((400, body.to_owned())));
+        assert_eq!(answer("io error: broken"), None);
+    }
+}

@@ -1,0 +1,31 @@
+//! What is done for all hosts together, every now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use super::agency::Agency;
+
+/// Every minute what could not be written is tried again, and the lock, if another process has it. Twice a day the CA is
+/// asked for the time: a clock that stands in the past would else let certificates expire unnoticed.
+pub(super) async fn care(agency: Arc<Agency>) {
+    let mut asked: Option<Instant> = None;
+    loop {
+        if asked.is_none_or(|asked| asked.elapsed() >= HALF_A_DAY) && agency.orders() {
+            asked = Some(Instant::now());
+            let ca = &agency.ca;
+            if let Err(failure) = ca.clock.ask(&ca.web, &ca.directory).await {
+                debug!(reason = %failure, "the CA did not say what time it is");
+            }
+        }
+        sleep(MINUTE).await;
+        if agency.orders() {
+            agency.store.flush();
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HALF_A_DAY: Duration = Duration::from_secs(12 * 60 * 60);

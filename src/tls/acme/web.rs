@@ -1,0 +1,185 @@
+//! How the CA is reached by us: HTTPS with a deadline and a bound. `rustls-acme` has its own client, without either.
+
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// Clones share what was last said about waiting.
+#[derive(Clone)]
+pub(super) struct Web {
+    tls: Arc<ClientConfig>,
+    retry_after: Arc<Mutex<Option<i64>>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WebError {
+    #[error("{0} is no https:// URL with a host")]
+    Url(Uri),
+    #[error("no answer from {host} within {} s", DEADLINE.as_secs())]
+    Deadline { host: String },
+    #[error("cannot connect to {host}")]
+    Connect {
+        host: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("no TLS with {host}")]
+    Tls {
+        host: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{host} does not speak HTTP as it should")]
+    Http {
+        host: String,
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+// === impl Web ===
+
+impl Web {
+    pub(super) fn new(tls: Arc<ClientConfig>) -> Self {
+        Web {
+            tls,
+            retry_after: Arc::default(),
+        }
+    }
+
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, WebError> {
+        let uri = request.uri().clone();
+        let Some(host) = uri.host().filter(|_| uri.scheme_str() == Some("https")) else {
+            return Err(WebError::Url(uri));
+        };
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let answer = timeout(DEADLINE, self.exchange(request, &host)).await;
+        let answer = answer.unwrap_or(Err(WebError::Deadline { host }))?;
+        if let StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE = answer.status() {
+            let mut held = self
+                .retry_after
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *held = retry_after(&answer, SystemTime::now());
+        }
+        Ok(answer)
+    }
+
+    /// What the last 429 or 503 said about when to come back, in seconds since 1970. Told once.
+    pub(super) fn take_retry_after(&self) -> Option<i64> {
+        let mut held = self
+            .retry_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        held.take()
+    }
+
+    /// One connection per request: there are a dozen in sixty days.
+    async fn exchange(
+        &self,
+        mut request: Request<Bytes>,
+        host: &str,
+    ) -> Result<Response<Bytes>, WebError> {
+        let host = || host.to_owned();
+        let http = |source: Box<dyn StdError + Send + Sync>| WebError::Http {
+            host: host(),
+            source,
+        };
+        let uri = request.uri().clone();
+        let name = ServerName::try_from(host()).map_err(|_| WebError::Url(uri.clone()))?;
+        let connect = |source| WebError::Connect {
+            host: host(),
+            source,
+        };
+        let tcp = TcpStream::connect((host(), uri.port_u16().unwrap_or(443)));
+        let tcp = tcp.await.map_err(connect)?;
+        let tls = TlsConnector::from(self.tls.clone()).connect(name, tcp);
+        let tls = tls.await.map_err(|source| WebError::Tls {
+            host: host(),
+            source,
+        })?;
+        let shaken = http1::handshake(TokioIo::new(tls)).await;
+        let (mut sender, connection) = shaken.map_err(|error| http(error.into()))?;
+
+        // In origin-form, with a Host (RFC 9112 §3.2.1).
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let headers = request.headers_mut();
+        headers.insert(
+            header::HOST,
+            authority
+                .try_into()
+                .map_err(|_| WebError::Url(uri.clone()))?,
+        );
+        headers.insert(
+            header::USER_AGENT,
+            header::HeaderValue::from_static(USER_AGENT),
+        );
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() = path.parse().map_err(|_| WebError::Url(uri.clone()))?;
+        let exchange = async {
+            let answer = sender.send_request(request.map(Full::new)).await;
+            let (parts, body) = answer.map_err(|error| http(error.into()))?.into_parts();
+            let body = Limited::new(body, LARGEST).collect().await;
+            Ok(Response::from_parts(parts, body.map_err(http)?.to_bytes()))
+        };
+        let driver = async {
+            // When it ends, for good or bad, the answer has all that it will get.
+            let _ = connection.await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            answer = exchange => answer,
+            never = driver => never,
+        }
+    }
+}
+
+impl HttpClient for Web {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
+        let web = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let Ok(body) = body.collect().await;
+            let request = Request::from_parts(parts, body.to_bytes());
+            let answer = web.send(request).await;
+            let answer = answer.map_err(|error| instant_acme::Error::Other(Box::new(error)))?;
+            Ok(answer.map(Full::new).into())
+        })
+    }
+}
+
+/// Seconds, or a date (RFC 9110 §10.2.3).
+fn retry_after(answer: &Response<Bytes>, now: SystemTime) -> Option<i64> {
+    let written = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    let now = super::clock::seconds(now);
+    match written.trim().parse::<u32>() {
+        Ok(wait) => Some(now + i64::from(wait)),
+        Err(_) => httpdate::parse_http_date(written)
+            .ok()
+            .map(super::clock::seconds),
+    }
+}
+
+/// For a connection, a request and its answer. Let's Encrypt takes up to 10 s to finalize.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// A chain of four is 8 KiB.
+const LARGEST: usize = 1024 * 1024;
+/// RFC 8555 §6.1.
+const USER_AGENT: &str = concat!("lockgate/", env!("CARGO_PKG_VERSION"));

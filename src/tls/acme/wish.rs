@@ -1,0 +1,77 @@
+//! One certificate that is wanted, with all that an order of it needs; and which library orders it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::clock::Clock;
+use super::failure::Failure;
+use super::web::Web;
+use super::{order, state};
+use crate::config::{Challenge, DnsHook, Eab};
+use crate::tls::Shelf;
+
+/// The CA, as the config says.
+pub(super) struct Ca {
+    /// The URL of its directory.
+    pub(super) directory: String,
+    /// "mailto:" URLs.
+    pub(super) contact: Vec<String>,
+    pub(super) eab: Option<Eab>,
+    pub(super) dns: Option<DnsHook>,
+    /// Whom we believe that he is the CA.
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) web: Web,
+    pub(super) clock: Clock,
+}
+
+/// What is to be ordered.
+pub(super) struct Wish {
+    /// In lower case; maybe `*.example.com`.
+    pub(super) name: Box<str>,
+    pub(super) challenge: Challenge,
+    /// The account's key, in PKCS #8.
+    pub(super) account: Arc<[u8]>,
+    pub(super) ca: Arc<Ca>,
+    pub(super) shelf: Arc<Shelf>,
+}
+
+// === impl Wish ===
+
+impl Wish {
+    /// Orders: key and chain in PEM, within minutes, or why not. `rustls-acme` does it where it can; `instant-acme` for
+    /// DNS-01 and bound accounts, and when a nonce was refused, for it asks again where the other begins anew.
+    pub(super) async fn come_true(&self) -> Result<Vec<u8>, Failure> {
+        let limit = match self.challenge {
+            Challenge::Dns01 => WATCHDOG_DNS,
+            Challenge::TlsAlpn01 | Challenge::Http01 => WATCHDOG,
+        };
+        let issued = timeout(limit, self.order()).await;
+        issued.unwrap_or(Err(Failure::Silence(limit.as_secs())))
+    }
+
+    async fn order(&self) -> Result<Vec<u8>, Failure> {
+        if self.challenge == Challenge::Dns01 || self.ca.eab.is_some() {
+            return order::issue(self).await;
+        }
+        match state::issue(self).await {
+            Err(Failure::BadNonce(why)) => {
+                debug!(host = %self.name, %why, "a nonce was refused: ordered again by the patient library");
+                order::issue(self).await
+            }
+            issued => issued,
+        }
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.ca.clock.now()
+    }
+}
+
+/// Five tries of a CA take half a minute, and `rustls-acme` knows no deadline.
+const WATCHDOG: Duration = Duration::from_secs(300);
+/// The programs that change DNS have their own.
+const WATCHDOG_DNS: Duration = Duration::from_secs(900);

@@ -1,0 +1,32 @@
+//! Where keys and certificates are kept between two runs: a folder today, perhaps a shared store tomorrow.
+
+mod folder;
+mod kept;
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+
+pub(super) use folder::Folder;
+pub(super) use kept::Kept;
+
+/// Files by name. A name is of our making: a host and a suffix, never a path.
+pub(super) trait Store: fmt::Debug + Send + Sync {
+    /// What was saved last, whole; `None` if there is nothing.
+    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Replaces what was there. After a crash at any point the old or the new content is found, never another.
+    fn save(&self, name: &str, content: &[u8]) -> io::Result<()>;
+
+    /// Moves what cannot be used out of the way and keeps it; says where to.
+    fn set_aside(&self, name: &str) -> io::Result<String>;
+
+    /// The right to write, until it is dropped or the process ends; `None` while another process has it.
+    fn lock(&self) -> io::Result<Option<Lock>>;
+
+    /// In words, for messages.
+    fn place(&self) -> String;
+}
+
+/// Whoever has it may write.
+pub(super) type Lock = Box<dyn Any + Send + Sync>;
