@@ -26,6 +26,8 @@ pub(super) async fn cleanup(hook: &DnsHook, name: &str, value: &str) {
 }
 
 async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
+    // A bare name is a file beside the configuration, not a command in PATH.
+    let program = std::path::absolute(program).map_err(|error| error.to_string())?;
     let mut child = Command::new(program)
         .args([name, value])
         .stdin(Stdio::null())

@@ -166,9 +166,10 @@ fn proving(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Failure> {
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
     let certificate = params.self_signed(&key).map_err(unusable)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let key = CertifiedKey::from_der(vec![certificate.into()], key, &provider());
-    key.map(Arc::new)
-        .map_err(|error| Failure::Unusable(error.to_string()))
+    let key = provider().key_provider.load_private_key(key);
+    let key = key.map_err(|error| Failure::Unusable(error.to_string()))?;
+    // Its critical extension means nothing to rustls, which would refuse to look at it.
+    Ok(Arc::new(CertifiedKey::new(vec![certificate.into()], key)))
 }
 
 /// A fresh key, and the request for a certificate of it (RFC 2986).
