@@ -178,6 +178,13 @@ impl Certificates {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn of(&self, name: &str) -> Arc<CertifiedKey> {
+        self.find(name)
+            .cloned()
+            .expect("a certificate of that name")
+    }
+
     /// What ACME has for `name`. It may know more names than this gateway does.
     fn laid_out(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         if self.issued.contains(name) {

@@ -7,6 +7,8 @@ use super::*;
 use crate::config::TlsVersion;
 use crate::tls::testing::{PATIENCE, Pki, ending, enter, server, shake, shown, tls};
 
+mod challenge;
+
 const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
 fn alert(result: io::Result<impl Sized>) -> AlertDescription {
