@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod acme;
 mod back_pressure;
 mod config;
 mod container;

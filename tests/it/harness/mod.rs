@@ -1,18 +1,23 @@
 //! How a test speaks: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
 //! side, `Frame` what travels on it, `H2` a client of HTTP/2 and `RawH2` one without manners, `Program` the real programs
-//! in Python and Node.
+//! in Python and Node, `Pebble` a real ACME server and `Front` its bad days.
 
 mod backend;
 mod frame;
+mod front;
 mod h2;
+mod pebble;
 mod process;
 pub(crate) mod program;
 pub(crate) mod raw_h2;
+pub(crate) mod web;
 mod wire;
 
 pub(crate) use backend::{Backend, switching_protocols};
 pub(crate) use frame::Frame;
+pub(crate) use front::{Answer, Fault, Front};
 pub(crate) use h2::{H2, request};
+pub(crate) use pebble::{Pebble, PebbleSetup};
 pub(crate) use process::{Lockgate, handshake, listener, raise_descriptor_limit};
 pub(crate) use program::Program;
 pub(crate) use raw_h2::RawH2;

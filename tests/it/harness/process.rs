@@ -1,8 +1,8 @@
 //! The binary as a child process: started with a config or with flags, asked for its ports, watched, stopped.
 
-use super::{Backend, H2, Head, Wire, within};
+use super::{Backend, H2, Head, Wire, web::trusting, within};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::pki_types::ServerName;
 use std::{
     fmt::Write as _,
     fs::File,
@@ -502,17 +502,7 @@ async fn connector(folder: &Path) -> TlsConnector {
         .find(|line| Path::new(line).is_file());
     let file = file.unwrap_or_else(|| panic!("`cert ca` names no file:\n{printed}"));
     std::fs::copy(file, folder.join("ca.pem")).expect("the folder is writable");
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(file).expect("PEM"))
-        .expect("a CA's certificate");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
+    trusting(Path::new(file))
 }
 
 fn collect_records(child: &mut Child) -> watch::Receiver<Vec<Record>> {

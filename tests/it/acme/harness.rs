@@ -1,0 +1,141 @@
+//! Pebble and the front before it do what the tests here rely on.
+
+use super::client::issue;
+use crate::harness::{Answer, Fault, Front, Pebble, PebbleSetup, web::Failure, within};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use instant_acme::ExternalAccountKey;
+use std::time::Duration;
+use tokio::time::timeout;
+use x509_parser::pem::Pem;
+
+/// Nobody answers for so long: nobody will.
+const QUIET: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn pebble_issues_through_the_front_as_it_was_set_up() {
+    let key = [7; 32];
+    let pebble = unvalidated(
+        Pebble::setup()
+            .validity(3600)
+            .eab("kid-1", &BASE64_URL_SAFE_NO_PAD.encode(key)),
+    )
+    .await;
+    let front = Front::before(&pebble).await;
+
+    let certificate = issue(
+        &pebble,
+        &front,
+        &ExternalAccountKey::new("kid-1".into(), &key),
+    )
+    .await;
+    assert_eq!(pebble.orders(), 1, "{}", pebble.log());
+    assert_eq!(pebble.count("Added order"), 1);
+    pebble.until_log("Issued certificate serial", 1).await;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).expect("PEM");
+    let validity = pem.parse_x509().expect("X.509").validity.clone();
+    let seconds = validity.not_after.timestamp() - validity.not_before.timestamp();
+    assert!((3599..=3600).contains(&seconds), "{seconds}");
+    assert!(front.connections() > 5, "{}", front.connections());
+    let root = std::fs::read(pebble.root().await).expect("just written");
+    let (_, root): (_, Pem) = x509_parser::pem::parse_x509_pem(&root).expect("PEM");
+    assert!(root.parse_x509().expect("X.509").is_ca());
+}
+
+#[tokio::test]
+async fn pebble_can_be_down_and_silent_and_have_moods() {
+    let mut pebble = unvalidated(Pebble::setup().nonce_reject(30)).await;
+    assert_eq!(pebble.count("Configured to reject 30% of good nonces"), 1);
+    let root = pebble.root_pem().await;
+
+    pebble.stop().await;
+    assert!(
+        within("a refusal", pebble.get(&pebble.directory()))
+            .await
+            .is_err()
+    );
+    pebble.restart().await;
+    assert!(pebble.get(&pebble.directory()).await.is_ok());
+    assert_ne!(pebble.root_pem().await, root);
+
+    pebble.freeze();
+    assert!(
+        timeout(QUIET, pebble.get(&pebble.directory()))
+            .await
+            .is_err()
+    );
+    pebble.thaw();
+    let answer = within("an answer", pebble.get(&pebble.directory())).await;
+    assert_eq!(answer.expect("it lives").status(), StatusCode::OK);
+
+    pebble.set_txt("_acme-challenge.a.test", "one").await;
+    pebble
+        .until_log(
+            "Added DNS-01 TXT challenge for Host \"_acme-challenge.a.test.\"",
+            1,
+        )
+        .await;
+    pebble.clear_txt("_acme-challenge.a.test").await;
+    pebble
+        .until_log(
+            "Removed DNS-01 TXT challenge for Host \"_acme-challenge.a.test.\"",
+            1,
+        )
+        .await;
+    pebble.set_ipv4("b.test", "127.0.0.99").await;
+    pebble.until_log("\"b.test.\" : 127.0.0.99", 1).await;
+}
+
+#[tokio::test]
+async fn every_fault_of_the_front_shows() {
+    let pebble = unvalidated(Pebble::setup()).await;
+    let front = Front::before(&pebble).await;
+    let get = |path: &'static str| {
+        let url = front.directory().replace("/dir", path);
+        let pebble = &pebble;
+        async move { within("an answer", pebble.get(&url)).await }
+    };
+    let directory = get("/dir").await.expect("it passes");
+    let directory = String::from_utf8_lossy(directory.body()).into_owned();
+    assert!(
+        directory.contains(&front.directory().replace("/dir", "/order-plz")),
+        "{directory}"
+    );
+
+    front.set(Fault::Refuse);
+    assert!(get("/dir").await.is_err());
+
+    front.set(Fault::Silent);
+    let mut asked = Box::pin(get("/dir"));
+    assert!(timeout(QUIET, &mut asked).await.is_err());
+    // A switch ends what is open.
+    front.set(Fault::Answer(Answer::new(500, "out of order")));
+    assert!(asked.await.is_err());
+    assert_eq!(spoken(get("/dir").await), (500, "out of order".into()));
+
+    let limited = Answer::problem(429, "rateLimited", "too many orders").retry_after("7");
+    front.set(Fault::Late("/nonce", limited));
+    assert_eq!(spoken(get("/dir").await), (200, directory.clone()));
+    let answer = get("/nonce-plz").await.expect("an answer");
+    assert_eq!(answer.headers()["retry-after"], "7");
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    assert!(answer.headers().contains_key("replay-nonce"));
+    let problem: serde_json::Value = serde_json::from_slice(answer.body()).expect("JSON");
+    assert_eq!(problem["type"], "urn:ietf:params:acme:error:rateLimited");
+
+    front.set(Fault::Pass);
+    assert_eq!(spoken(get("/dir").await), (200, directory));
+    assert_eq!((front.connections(), front.answered()), (7, 2));
+}
+
+/// One that never comes to validate over HTTP or TLS.
+async fn unvalidated(setup: PebbleSetup) -> Pebble {
+    setup.ports(1, 1).start().await
+}
+
+fn spoken(answer: Result<Response<Bytes>, Failure>) -> (u16, String) {
+    let answer = answer.expect("an answer");
+    let body = String::from_utf8_lossy(answer.body()).into_owned();
+    (answer.status().as_u16(), body)
+}

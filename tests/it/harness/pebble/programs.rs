@@ -1,0 +1,128 @@
+//! The two programs and their ports.
+
+use socket2::{Domain, Socket, Type};
+use std::{
+    io::{Error, ErrorKind},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    path::Path,
+    process::Stdio,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// What two processes of a test's own listen on.
+pub(super) struct Ports {
+    pub(super) api: u16,
+    pub(super) management: u16,
+    /// UDP and TCP.
+    pub(super) dns: u16,
+    pub(super) dns_management: u16,
+}
+
+// === impl Ports ===
+
+impl Ports {
+    /// All at once, so that they differ.
+    pub(super) fn free() -> Ports {
+        let tcp = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let port = |socket: &TcpListener| socket.local_addr().expect("bound").port();
+        let held = [tcp(), tcp(), tcp()];
+        let dns = loop {
+            let dns = tcp();
+            if UdpSocket::bind((Ipv4Addr::LOCALHOST, port(&dns))).is_ok() {
+                break dns;
+            }
+        };
+        let [api, management, dns_management] = held.each_ref().map(port);
+        Ports {
+            api,
+            management,
+            dns: port(&dns),
+            dns_management,
+        }
+    }
+
+    /// Binds Pebble's own without listening, so that nobody else takes them and a connection is refused.
+    pub(super) fn keep(&self) -> Vec<Socket> {
+        let keep = |port| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            // Connections of the dead one may still linger.
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+            Ok(socket)
+        };
+        [self.api, self.management]
+            .map(|port| keep(port).unwrap_or_else(|error: Error| panic!("port {port}: {error}")))
+            .into()
+    }
+}
+
+/// Starts Pebble itself.
+pub(super) fn acme(
+    folder: &Path,
+    ports: &Ports,
+    nonce_reject: u8,
+    log: &watch::Sender<String>,
+) -> (Child, [JoinHandle<()>; 2]) {
+    let mut command = Command::new("pebble");
+    command
+        .args(["-strict", "-config", "pebble.json", "-dnsserver"])
+        .arg(format!("127.0.0.1:{}", ports.dns))
+        .env("PEBBLE_VA_NOSLEEP", "1")
+        .env("PEBBLE_AUTHZREUSE", "0")
+        .env("PEBBLE_WFE_NONCEREJECT", nonce_reject.to_string())
+        .current_dir(folder);
+    spawn(command, log)
+}
+
+/// Starts the DNS server, for which every host is here unless it is told otherwise.
+pub(super) fn dns(ports: &Ports, log: &watch::Sender<String>) -> (Child, [JoinHandle<()>; 2]) {
+    let mut command = Command::new("pebble-challtestsrv");
+    command
+        .args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""])
+        .args(["-http01", "", "-https01", "", "-tlsalpn01", ""])
+        .args(["-dns01", &format!("127.0.0.1:{}", ports.dns)])
+        .args([
+            "-management",
+            &format!("127.0.0.1:{}", ports.dns_management),
+        ]);
+    spawn(command, log)
+}
+
+/// A child whose lines go to the log.
+fn spawn(mut command: Command, log: &watch::Sender<String>) -> (Child, [JoinHandle<()>; 2]) {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap_or_else(|error| match error.kind() {
+        ErrorKind::NotFound => panic!(
+            "{:?} is missing: run tests/run once, or apt-get install pebble",
+            command.as_std().get_program()
+        ),
+        _ => panic!("{command:?}: {error}"),
+    });
+    let out = collect(child.stdout.take().expect("piped"), log.clone());
+    let err = collect(child.stderr.take().expect("piped"), log.clone());
+    (child, [out, err])
+}
+
+fn collect(
+    stream: impl AsyncRead + Send + Unpin + 'static,
+    log: watch::Sender<String>,
+) -> JoinHandle<()> {
+    let mut lines = BufReader::new(stream).lines();
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            log.send_modify(|log| {
+                log.push_str(&line);
+                log.push('\n');
+            });
+        }
+    })
+}

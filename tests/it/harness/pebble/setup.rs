@@ -1,0 +1,144 @@
+//! A Pebble to be: its config and the certificates of its API.
+
+use super::{
+    Pebble,
+    programs::{Ports, acme, dns},
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+/// What [`Pebble::setup`] begins.
+pub(crate) struct PebbleSetup {
+    /// Seconds.
+    validity: u64,
+    /// Key id and base64url of the HMAC key.
+    external_accounts: Map<String, Value>,
+    /// Percent.
+    nonce_reject: u8,
+    /// Where it connects to validate: http-01, tls-alpn-01.
+    validation: Option<(u16, u16)>,
+}
+
+// === impl PebbleSetup ===
+
+impl PebbleSetup {
+    pub(super) fn new() -> PebbleSetup {
+        PebbleSetup {
+            validity: 90 * 24 * 60 * 60,
+            external_accounts: Map::new(),
+            nonce_reject: 0,
+            validation: None,
+        }
+    }
+
+    /// How long its certificates live.
+    pub(crate) fn validity(mut self, seconds: u64) -> PebbleSetup {
+        self.validity = seconds;
+        self
+    }
+
+    /// An account needs an external one: this, or another of these (RFC 8555 §7.3.4).
+    pub(crate) fn eab(mut self, kid: &str, hmac_base64url: &str) -> PebbleSetup {
+        self.external_accounts
+            .insert(kid.into(), hmac_base64url.into());
+        self
+    }
+
+    /// So many good nonces of a hundred are refused.
+    pub(crate) fn nonce_reject(mut self, percent: u8) -> PebbleSetup {
+        self.nonce_reject = percent;
+        self
+    }
+
+    /// Where it connects to validate: the listeners of the test's Lockgate.
+    pub(crate) fn ports(mut self, http: u16, tls: u16) -> PebbleSetup {
+        self.validation = Some((http, tls));
+        self
+    }
+
+    /// Starts it and waits until it answers.
+    pub(crate) async fn start(self) -> Pebble {
+        // Between the kernel's answer and Pebble's start another test may take a port.
+        let mut tried = String::new();
+        for _ in 0..5 {
+            match self.attempt().await {
+                Ok(pebble) => return pebble,
+                Err(log) => tried = log,
+            }
+        }
+        panic!("Pebble does not start, the last time with:\n{tried}");
+    }
+
+    async fn attempt(&self) -> Result<Pebble, String> {
+        let folder = TempDir::new().expect("a temporary folder");
+        let ports = Ports::free();
+        certificates(folder.path());
+        let config = self.config(&ports).to_string();
+        std::fs::write(folder.path().join("pebble.json"), config).expect("it is writable");
+        let log = watch::Sender::default();
+        let (dns, [dns_out, dns_err]) = dns(&ports, &log);
+        let (acme, [acme_out, acme_err]) = acme(folder.path(), &ports, self.nonce_reject, &log);
+        let mut pebble = Pebble {
+            folder,
+            ports,
+            nonce_reject: self.nonce_reject,
+            acme: Some(acme),
+            _dns: dns,
+            kept: vec![],
+            log: log.clone(),
+        };
+        if pebble.ready().await {
+            return Ok(pebble);
+        }
+        drop(pebble);
+        // Their last words.
+        for reader in [dns_out, dns_err, acme_out, acme_err] {
+            let _ = reader.await;
+        }
+        Err(log.borrow().clone())
+    }
+
+    fn config(&self, ports: &Ports) -> Value {
+        let (http, tls) = self.validation.expect("`ports` says where it validates");
+        json!({"pebble": {
+            "listenAddress": format!("127.0.0.1:{}", ports.api),
+            "managementListenAddress": format!("127.0.0.1:{}", ports.management),
+            "certificate": "api.pem",
+            "privateKey": "api.key",
+            "httpPort": http,
+            "tlsPort": tls,
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": !self.external_accounts.is_empty(),
+            "externalAccountMACKeys": self.external_accounts,
+            "certificateValidityPeriod": self.validity,
+        }})
+    }
+}
+
+/// A CA and a certificate of it for the API.
+fn certificates(folder: &Path) {
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    ca.distinguished_name
+        .push(DnType::CommonName, "CA of Pebble's API");
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key"));
+    let ca = ca.expect("a CA");
+    let mut api = CertificateParams::new(["localhost".into(), "127.0.0.1".into()]).expect("names");
+    api.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate().expect("a key");
+    let api = api.signed_by(&key, &ca).expect("a certificate");
+    for (file, pem) in [
+        ("ca.pem", ca.pem()),
+        ("api.pem", api.pem()),
+        ("api.key", key.serialize_pem()),
+    ] {
+        std::fs::write(folder.join(file), pem).expect("the folder is writable");
+    }
+}

@@ -1,0 +1,77 @@
+//! A request over HTTP/1.1 and its whole answer, for what a test fetches beside what it tests.
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header::HOST};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use std::{error::Error, mem, net::Ipv4Addr, path::Path, sync::Arc};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+/// Whatever kept an answer away.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
+/// Asks the port of the request's URL on 127.0.0.1, on a connection of its own; over TLS, if the URL says so, with a
+/// server whose certificate is of this CA.
+pub(crate) async fn ask<B>(request: Request<B>, ca: &Path) -> Result<Response<Bytes>, Failure>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Failure>,
+{
+    let (mut parts, body) = request.into_parts();
+    let url = mem::take(&mut parts.uri);
+    let authority = url.authority().ok_or("a URL without a host")?;
+    parts.uri = url.path().parse()?;
+    let host = HeaderValue::from_str(authority.as_str())?;
+    parts.headers.entry(HOST).or_insert(host);
+    let request = Request::from_parts(parts, body);
+
+    let port = authority.port_u16().ok_or("a URL without a port")?;
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    if url.scheme_str() == Some("http") {
+        return exchange(stream, request).await;
+    }
+    let name = ServerName::try_from(authority.host().to_owned())?;
+    exchange(trusting(ca).connect(name, stream).await?, request).await
+}
+
+/// A client that trusts the CA in this file and nothing else.
+pub(crate) fn trusting(ca: &Path) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(ca).expect("PEM"))
+        .expect("a CA's certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has them")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+async fn exchange<I, B>(io: I, request: Request<B>) -> Result<Response<Bytes>, Failure>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Failure>,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
+    // It ends with the sender, which also meets its errors.
+    tokio::spawn(connection);
+    let (parts, body) = sender.send_request(request).await?.into_parts();
+    Ok(Response::from_parts(
+        parts,
+        body.collect().await?.to_bytes(),
+    ))
+}
