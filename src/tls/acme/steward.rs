@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::agency::Agency;
 
-/// Every minute what could not be written is tried again, and the lock, if another process has it. Twice a day the CA is
+/// Every minute, or as often as orders are tried again, what could not be written is tried again, and the lock, if another process has it. Twice a day the CA is
 /// asked for the time: a clock that stands in the past would else let certificates expire unnoticed.
 pub(super) async fn care(agency: Arc<Agency>) {
     let mut asked: Option<Instant> = None;
@@ -20,7 +20,7 @@ pub(super) async fn care(agency: Arc<Agency>) {
                 debug!(reason = %failure, "the CA did not say what time it is");
             }
         }
-        sleep(MINUTE).await;
+        sleep(agency.retry.min(MINUTE)).await;
         if agency.orders() {
             agency.store.flush();
         }

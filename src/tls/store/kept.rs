@@ -47,7 +47,7 @@ impl Kept {
             }
             Err(error) => {
                 let place = self.store.place();
-                error!(%name, %error, "cannot write into {place}: kept in memory only, and lost if lockgate ends; tried again every minute");
+                error!(%name, %error, "cannot write into {place}: kept in memory only, and lost if lockgate ends; tried again soon");
                 unsaved.files.insert(name.into(), content.into());
                 unsaved.why = Some(format!("cannot write into {place}: {error}"));
             }

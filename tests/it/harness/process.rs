@@ -280,6 +280,39 @@ impl Lockgate {
         status(self.folder.path()).await
     }
 
+    /// `lockgate cert list --json`.
+    pub(crate) async fn certificates(&self) -> Vec<Record> {
+        let list = ask(self.folder.path(), &["cert", "list", "--json"]).await;
+        list.as_array().expect("a list").clone()
+    }
+
+    /// The value of a series on its admin address.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let socket = UnixStream::connect(self.folder.path().join("admin.sock")).await;
+        let mut wire = Wire::stream(socket.expect("it listens"));
+        wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
+        let head = wire.head().await;
+        let page = String::from_utf8(wire.body(&head).await).expect("UTF-8");
+        let mut values = page
+            .lines()
+            .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = values
+            .next()
+            .unwrap_or_else(|| panic!("no {series} in\n{page}"));
+        value.parse().expect("a number")
+    }
+
+    /// What a command says to the running Lockgate, and whether that was well.
+    pub(crate) async fn tell(&self, command: &[&str]) -> (bool, String) {
+        let folder = self.folder.path();
+        let admin = format!("unix:{}", folder.join("admin.sock").display());
+        let output = Lockgate::run(folder, &[command, &["--admin", &admin]].concat()).await;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).expect("UTF-8");
+        (output.status.success(), said)
+    }
+
     /// The certificate that clients must trust.
     pub(crate) fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
@@ -477,14 +510,18 @@ async fn ready(child: &mut Child, folder: &Path) {
 }
 
 async fn status(folder: &Path) -> Record {
+    ask(folder, &["status", "--json"]).await
+}
+
+async fn ask(folder: &Path, question: &[&str]) -> Record {
     let admin = format!("unix:{}", folder.join("admin.sock").display());
-    let output = Lockgate::run(folder, &["status", "--json", "--admin", &admin]).await;
+    let output = Lockgate::run(folder, &[question, &["--admin", &admin]].concat()).await;
     assert!(
         output.status.success(),
-        "status: {}",
+        "{question:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    serde_json::from_slice(&output.stdout).expect("status --json is JSON")
+    serde_json::from_slice(&output.stdout).expect("--json is JSON")
 }
 
 /// Trusts the development CA, whose certificate `lockgate cert ca` names, and nothing else.
