@@ -1,13 +1,13 @@
 //! Pebble and the front before it do what the tests here rely on.
 
-use super::client::issue;
-use crate::harness::{Answer, Fault, Front, Pebble, PebbleSetup, web::Failure, within};
+use super::client::{account, issue, validate};
+use crate::harness::{Answer, Fault, Front, Pebble, PebbleSetup, Wire, web::Failure, within};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use instant_acme::ExternalAccountKey;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::{net::TcpListener, time::timeout};
 use x509_parser::pem::Pem;
 
 /// Nobody answers for so long: nobody will.
@@ -24,12 +24,9 @@ async fn pebble_issues_through_the_front_as_it_was_set_up() {
     .await;
     let front = Front::before(&pebble).await;
 
-    let certificate = issue(
-        &pebble,
-        &front,
-        &ExternalAccountKey::new("kid-1".into(), &key),
-    )
-    .await;
+    let external = ExternalAccountKey::new("kid-1".into(), &key);
+    let account = account(&pebble, front.directory(), Some(&external)).await;
+    let certificate = issue(&pebble, &account).await;
     assert_eq!(pebble.orders(), 1, "{}", pebble.log());
     assert_eq!(pebble.count("Added order"), 1);
     pebble.until_log("Issued certificate serial", 1).await;
@@ -37,10 +34,35 @@ async fn pebble_issues_through_the_front_as_it_was_set_up() {
     let validity = pem.parse_x509().expect("X.509").validity.clone();
     let seconds = validity.not_after.timestamp() - validity.not_before.timestamp();
     assert!((3599..=3600).contains(&seconds), "{seconds}");
-    assert!(front.connections() > 5, "{}", front.connections());
+
+    // Request by request instead of byte by byte, and with a fault that never comes.
+    let passed = front.connections();
+    front.set(Fault::Late("/revoke-cert", Answer::new(500, "")));
+    issue(&pebble, &account).await;
+    assert_eq!((pebble.orders(), front.answered()), (2, 0));
+    assert!(front.connections() > passed + 5);
     let root = std::fs::read(pebble.root().await).expect("just written");
     let (_, root): (_, Pem) = x509_parser::pem::parse_x509_pem(&root).expect("PEM");
     assert!(root.parse_x509().expect("X.509").is_ca());
+}
+
+#[tokio::test]
+async fn pebble_validates_where_dns_and_its_ports_say() {
+    let ours = TcpListener::bind("127.0.0.98:0").await.expect("loopback");
+    let port = ours.local_addr().expect("bound").port();
+    let pebble = Pebble::setup().ports(port, 1).start().await;
+    pebble.set_ipv4("a.test", "127.0.0.99").await;
+    pebble.set_ipv4("a.test", "127.0.0.98").await;
+
+    let account = account(&pebble, pebble.directory(), None).await;
+    let path = validate(&account).await;
+    let (stream, _) = within("a validation", ours.accept())
+        .await
+        .expect("a socket");
+    let asked = Wire::plain(stream).head().await;
+    assert_eq!(asked.start, format!("GET {path} HTTP/1.1"));
+    drop(ours);
+    pebble.until_log("set INVALID", 1).await;
 }
 
 #[tokio::test]

@@ -23,17 +23,17 @@ impl Pebble {
             .await;
     }
 
-    /// The address of this host instead of 127.0.0.1.
+    /// The one address of this host, instead of 127.0.0.1.
     pub(crate) async fn set_ipv4(&self, host: &str, address: &str) {
-        self.manage(
-            "add-a",
-            &json!({"host": absolute(host), "addresses": [address]}),
-        )
-        .await;
+        let host = absolute(host);
+        // What is added joins what is there.
+        self.manage("clear-a", &json!({"host": host})).await;
+        let added = json!({"host": host, "addresses": [address]});
+        self.manage("add-a", &added).await;
     }
 
-    /// Where a hook can POST `/set-txt` and `/clear-txt` with the JSON that [`Pebble::set_txt`] and
-    /// [`Pebble::clear_txt`] send; names end with a dot.
+    /// Where a hook can POST to `/set-txt` `{"host": "_acme-challenge.a.test.", "value": ""}` and to `/clear-txt` the same
+    /// without a value. A name without the last dot is taken, and never found.
     pub(crate) fn management(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.dns_management)
     }
