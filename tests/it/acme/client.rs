@@ -5,8 +5,8 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use instant_acme::{
-    Account, BodyWrapper, BytesResponse, ChallengeType, Error, ExternalAccountKey, HttpClient,
-    Identifier, NewAccount, NewOrder, Order, RetryPolicy,
+    Account, AuthorizationStatus, BodyWrapper, BytesResponse, ChallengeType, Error,
+    ExternalAccountKey, HttpClient, Identifier, NewAccount, NewOrder, Order, RetryPolicy,
 };
 use rcgen::{CertificateParams, KeyPair};
 use std::{path::PathBuf, pin::Pin};
@@ -51,6 +51,9 @@ pub(super) async fn issue(pebble: &Pebble, account: &Account) -> String {
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization.expect("an authorization");
+        if authorization.status == AuthorizationStatus::Valid {
+            continue;
+        }
         let challenge = authorization.challenge(ChallengeType::Dns01);
         let mut challenge = challenge.expect("dns-01");
         let value = challenge.key_authorization().dns_value();

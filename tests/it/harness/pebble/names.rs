@@ -40,8 +40,9 @@ impl Pebble {
 
     /// Whether the DNS server is there, and ours: our log tells of it.
     pub(super) async fn names_answer(&self) -> bool {
+        let told = || self.count("ready.test.") > 0;
         let mark = json!({"host": "ready.test."});
-        self.try_manage("clear-txt", &mark).await.is_ok() && self.count("ready.test.") > 0
+        told() || self.try_manage("clear-txt", &mark).await.is_ok() && told()
     }
 
     async fn manage(&self, what: &str, body: &Value) {

@@ -73,6 +73,7 @@ pub(super) fn acme(
         .args(["-strict", "-config", "pebble.json", "-dnsserver"])
         .arg(format!("127.0.0.1:{}", ports.dns))
         .env("PEBBLE_VA_NOSLEEP", "1")
+        // Its "0" still is one in a hundred: an account's next order may come with a valid authorization.
         .env("PEBBLE_AUTHZREUSE", "0")
         .env("PEBBLE_WFE_NONCEREJECT", nonce_reject.to_string())
         .current_dir(folder);
