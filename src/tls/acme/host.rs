@@ -102,16 +102,11 @@ impl Host {
     /// When to order, in seconds since 1970; the past if that is due.
     pub(super) fn due(&self, now: i64) -> i64 {
         let standing = self.standing();
-        let spent = standing.ledger.spent_until(now).unwrap_or(i64::MIN);
         if standing.asked {
-            return spent;
+            return standing.ledger.spent_until(now).unwrap_or(now);
         }
-        let due = standing
-            .facts
-            .as_ref()
-            .map_or(i64::MIN, |facts| self.renewal(facts));
-        due.max(standing.ledger.next_attempt.unwrap_or(i64::MIN))
-            .max(spent)
+        let due = standing.facts.as_ref().map(|facts| self.renewal(facts));
+        due.max(held_back(&standing, now)).unwrap_or(now)
     }
 
     fn renewal(&self, facts: &Facts) -> i64 {
@@ -173,7 +168,8 @@ impl Host {
         agency.metrics.order("failed");
         let standing = self.standing();
         let left = standing.facts.as_ref().map(|facts| facts.not_after - now);
-        let next_attempt = date(agency.ca.clock.shown(self.due_of(&standing, now)));
+        let next_attempt = held_back(&standing, now).unwrap_or(now);
+        let next_attempt = date(agency.ca.clock.shown(next_attempt));
         match left {
             Some(left) if left > DAY => {
                 let expires_in_days = left / DAY;
@@ -184,11 +180,6 @@ impl Host {
             }
             None => error!(host = %self.name, reason = %failure, %next_attempt, "no certificate"),
         }
-    }
-
-    fn due_of(&self, standing: &Standing, now: i64) -> i64 {
-        let spent = standing.ledger.spent_until(now);
-        standing.ledger.next_attempt.max(spent).unwrap_or(now)
     }
 
     /// Writes down what happened; a wish has had its turn.
@@ -206,11 +197,9 @@ impl Host {
     pub(super) fn status(&self, agency: &Agency) -> CertificateStatus {
         let standing = self.standing();
         let now = agency.now();
-        let next = match &standing.facts {
-            _ if standing.ordering => None,
-            Some(facts) => Some(self.renewal(facts).max(self.due_of(&standing, i64::MIN))),
-            None => Some(self.due_of(&standing, now)),
-        };
+        let due = standing.facts.as_ref().map(|facts| self.renewal(facts));
+        let next = due.max(held_back(&standing, now)).unwrap_or(now);
+        let next = (!standing.ordering).then_some(next);
         let facts = standing.facts.as_ref();
         CertificateStatus {
             host: self.name.to_string(),
@@ -242,6 +231,12 @@ impl Host {
     fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Before when nothing is ordered, after failures.
+fn held_back(standing: &Standing, now: i64) -> Option<i64> {
+    let ledger = &standing.ledger;
+    ledger.next_attempt.max(ledger.spent_until(now))
 }
 
 /// An order under way.
