@@ -6,4 +6,6 @@ mod disk;
 mod faults;
 mod harness;
 mod issue;
+mod renewal;
 mod rig;
+mod stalled;

@@ -1,0 +1,80 @@
+//! Certificates that live for seconds are renewed again and again, and no session notices.
+//!
+//! `LOCKGATE_RENEWALS` sets how often (2, to be quick), `LOCKGATE_VALIDITY` how many seconds each lives (12).
+
+use super::rig::{Rig, issued, until};
+use crate::harness::{Frame, Wire, handshake, web::trusting};
+use rustls::pki_types::ServerName;
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, time::Duration};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+const SESSIONS: usize = 50;
+
+fn setting(name: &str, otherwise: u64) -> u64 {
+    let set = std::env::var(name).ok();
+    set.map_or(otherwise, |it| it.parse().expect("a number"))
+}
+
+/// Echoes numbered messages until it is told to stop; how many came back, each in its turn.
+async fn echo(root: PathBuf, port: u16, mut stop: watch::Receiver<bool>) -> u64 {
+    let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .expect("it listens");
+    let name = ServerName::try_from("a.test").expect("a name");
+    let stream = trusting(&root).connect(name, tcp).await.expect("trusted");
+    let mut session = Wire::tls(stream);
+    session.send(handshake("/", "")).await;
+    assert_eq!(session.head().await.status(), 101);
+    for n in 0.. {
+        if *stop.borrow_and_update() {
+            session.send_frame(Frame::close(1000, "")).await;
+            assert!(session.frame().await.is_close());
+            return n;
+        }
+        let message = Frame::text(&format!("message {n}"));
+        session.send_frame(message.clone()).await;
+        assert_eq!(session.frame().await, message);
+        sleep(Duration::from_millis(20)).await;
+    }
+    unreachable!("it is told to stop before")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_do_not_notice_renewals() {
+    let renewals = setting("LOCKGATE_RENEWALS", 2) as usize;
+    let validity = setting("LOCKGATE_VALIDITY", 12);
+    let rig = Rig::with(|pebble| pebble.validity(validity)).await;
+    let lockgate = rig.start(&["a.test"], "").await;
+    let mut row = issued(&lockgate, "a.test").await;
+    let root = rig.pebble.root().await;
+    let (stop, stopped) = watch::channel(false);
+    let mut sessions = JoinSet::new();
+    for _ in 0..SESSIONS {
+        sessions.spawn(echo(root.clone(), rig.https, stopped.clone()));
+    }
+
+    let started = Instant::now();
+    let mut leaves = BTreeSet::from([rig.leaf("a.test").await.expect("trusted")]);
+    for _ in 0..renewals {
+        let before = row["not_after"].clone();
+        row = until(&lockgate, "a.test", |row| row["not_after"] != before).await;
+        // In use from the next handshake on, and still in its dates.
+        leaves.insert(rig.leaf("a.test").await.expect("trusted"));
+    }
+    assert_eq!(leaves.len(), renewals + 1);
+    stop.send_replace(true);
+    let mut messages = 0;
+    while let Some(echoed) = sessions.join_next().await {
+        messages += echoed.expect("nothing was lost");
+    }
+    println!(
+        "{renewals} renewals of {validity}-second certificates in {:.0?}, {SESSIONS} sessions, {messages} messages, 0 lost",
+        started.elapsed()
+    );
+    assert_eq!(rig.pebble.orders(), renewals + 1);
+}
