@@ -7,5 +7,5 @@ mod faults;
 mod harness;
 mod issue;
 mod renewal;
-mod rig;
+pub(crate) mod rig;
 mod stalled;

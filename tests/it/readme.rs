@@ -1,6 +1,9 @@
 //! The README, followed to the letter: its files are written, its commands run, in order, in one shell.
 
-use crate::harness::{Lockgate, program};
+use crate::{
+    acme::rig::Rig,
+    harness::{Lockgate, program},
+};
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -45,6 +48,9 @@ async fn its_commands_do_what_it_says() {
 
     let mut script = READER.to_owned();
     for block in blocks(&readme) {
+        if block.section == CERTIFICATES && block.language == "sh" {
+            continue;
+        }
         match block.language {
             "sh" => script.push_str(&block.text),
             "python" | "toml" => {
@@ -90,6 +96,50 @@ async fn its_commands_do_what_it_says() {
     );
 }
 
+/// The same for the section about certificates: its CA is Pebble, for which every name is on this machine.
+#[tokio::test]
+async fn its_certificates_come() {
+    let rig = Rig::new().await;
+    let mut script = String::from(
+        r#"
+set -euo pipefail
+trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
+lockgate() {
+    case "$1 $2" in
+    "run --to") "$LOCKGATE" "$@" & ;;
+    "cert list") until "$LOCKGATE" "$@" | grep "by Pebble"; do :; done ;;
+    *) echo "who runs lockgate $*?" >&2; exit 1 ;;
+    esac
+}
+"#,
+    );
+    let readme = readme();
+    let commands = blocks(&readme).into_iter();
+    let commands = commands.filter(|block| block.section == CERTIFICATES && block.language == "sh");
+    script.extend(commands.map(|block| block.text));
+    let output = Command::new("timeout")
+        .args(["60", "bash", "-c", &script])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("LOCKGATE", env!("CARGO_BIN_EXE_lockgate"))
+        .env("LOCKGATE_DATA", rig.storage())
+        .env("LOCKGATE_LISTEN", format!("127.0.0.1:{}", rig.https))
+        .env(
+            "LOCKGATE_ADMIN",
+            format!("unix:{}/admin.sock", rig.folder.path().display()),
+        )
+        .env("LOCKGATE_ACME_DIRECTORY", rig.pebble.directory())
+        .env("LOCKGATE_ACME_CA_FILE", rig.pebble.ca())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("timeout and bash are there");
+    assert!(output.status.success(), "{script}\n{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("until 20"), "{said}");
+}
+
 #[tokio::test]
 async fn its_configurations_are_valid() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -127,8 +177,13 @@ fn the_first_two_commands_run_it_and_test_it() {
     assert_eq!(commands[1].text, "tests/run\n");
 }
 
+/// What its commands need is a CA.
+const CERTIFICATES: &str = "Certificates";
+
 /// A fenced block.
 struct Block<'a> {
+    /// The heading above it.
+    section: &'a str,
     language: &'a str,
     text: String,
 }
@@ -148,14 +203,20 @@ impl Block<'_> {
 fn blocks(readme: &str) -> Vec<Block<'_>> {
     let mut blocks = vec![];
     let mut lines = readme.lines();
+    let mut section = "";
     while let Some(line) = lines.next() {
+        section = line.strip_prefix("## ").unwrap_or(section);
         if let Some(language) = line.strip_prefix("```") {
             let text = lines
                 .by_ref()
                 .take_while(|line| *line != "```")
                 .map(|line| format!("{line}\n"))
                 .collect();
-            blocks.push(Block { language, text });
+            blocks.push(Block {
+                section,
+                language,
+                text,
+            });
         }
     }
     blocks

@@ -22,24 +22,24 @@ use tokio::{
 /// Longer than any order takes that is not meant to fail: an issue takes 3 s, and machines are loaded.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-pub(super) struct Rig {
-    pub(super) pebble: Pebble,
-    pub(super) backend: SocketAddr,
-    pub(super) https: u16,
-    pub(super) http: u16,
+pub(crate) struct Rig {
+    pub(crate) pebble: Pebble,
+    pub(crate) backend: SocketAddr,
+    pub(crate) https: u16,
+    pub(crate) http: u16,
     /// Outlives every Lockgate of the test.
-    pub(super) folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 // === impl Rig ===
 
 impl Rig {
-    pub(super) async fn new() -> Rig {
+    pub(crate) async fn new() -> Rig {
         Rig::with(|pebble| pebble).await
     }
 
     /// With a Pebble that is not as usual.
-    pub(super) async fn with(change: impl FnOnce(PebbleSetup) -> PebbleSetup) -> Rig {
+    pub(crate) async fn with(change: impl FnOnce(PebbleSetup) -> PebbleSetup) -> Rig {
         let held = [0, 0].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
         let [http, https] = held.map(|held| {
             let address = held.and_then(|held| held.local_addr());
@@ -54,12 +54,12 @@ impl Rig {
         }
     }
 
-    pub(super) fn storage(&self) -> PathBuf {
+    pub(crate) fn storage(&self) -> PathBuf {
         self.folder.path().join("storage")
     }
 
     /// Where Lockgate puts the files of Pebble's certificates.
-    pub(super) fn kept(&self, directory: &str) -> PathBuf {
+    pub(crate) fn kept(&self, directory: &str) -> PathBuf {
         let port = directory
             .trim_start_matches("https://localhost:")
             .trim_end_matches("/dir");
@@ -69,7 +69,7 @@ impl Rig {
     }
 
     /// A configuration for these hosts, with more lines for `[acme]`, which may name another directory.
-    pub(super) fn config(&self, hosts: &[&str], acme: &str) -> String {
+    pub(crate) fn config(&self, hosts: &[&str], acme: &str) -> String {
         let mut config = format!(
             "[server]\nhttps = [\"127.0.0.1:{}\"]\nhttp = [\"127.0.0.1:{}\"]\naccess = \"off\"\n[acme]\nca_file = {:?}\nretry = \"1s\"\n{acme}\n",
             self.https,
@@ -93,12 +93,12 @@ impl Rig {
         config
     }
 
-    pub(super) async fn start(&self, hosts: &[&str], acme: &str) -> Lockgate {
+    pub(crate) async fn start(&self, hosts: &[&str], acme: &str) -> Lockgate {
         Lockgate::with_file(&self.config(hosts, acme)).start().await
     }
 
     /// Gets certificates for these hosts, and stops again.
-    pub(super) async fn prepare(&self, hosts: &[&str]) {
+    pub(crate) async fn prepare(&self, hosts: &[&str]) {
         let mut lockgate = self.start(hosts, "").await;
         for host in hosts {
             issued(&lockgate, host).await;
@@ -107,7 +107,7 @@ impl Rig {
     }
 
     /// The file that is kept for a host.
-    pub(super) fn leaf_of(&self, host: &str) -> Vec<u8> {
+    pub(crate) fn leaf_of(&self, host: &str) -> Vec<u8> {
         let file = self
             .kept(&self.pebble.directory())
             .join(format!("{host}.pem"));
@@ -117,7 +117,7 @@ impl Rig {
     }
 
     /// The certificate that a client is shown which believes Pebble alone, in DER.
-    pub(super) async fn leaf(&self, host: &str) -> io::Result<Vec<u8>> {
+    pub(crate) async fn leaf(&self, host: &str) -> io::Result<Vec<u8>> {
         let root = self.pebble.root().await;
         leaf(&Believing::Root(root), host, self.https).await
     }
@@ -125,7 +125,7 @@ impl Rig {
 
 /// What a client takes for good.
 #[derive(Debug)]
-pub(super) enum Believing {
+pub(crate) enum Believing {
     /// What this CA has issued.
     Root(PathBuf),
     /// Anything that is signed with the key that it shows.
@@ -133,7 +133,7 @@ pub(super) enum Believing {
 }
 
 /// The certificate that this client is shown, in DER.
-pub(super) async fn leaf(believing: &Believing, host: &str, port: u16) -> io::Result<Vec<u8>> {
+pub(crate) async fn leaf(believing: &Believing, host: &str, port: u16) -> io::Result<Vec<u8>> {
     let connector = match believing {
         Believing::Root(root) => trusting(root),
         Believing::Everything => credulous(),
@@ -149,7 +149,7 @@ pub(super) async fn leaf(believing: &Believing, host: &str, port: u16) -> io::Re
 }
 
 /// Waits until `cert list` shows of this host what is wanted, and gives that row.
-pub(super) async fn until(
+pub(crate) async fn until(
     lockgate: &Lockgate,
     host: &str,
     wanted: impl Fn(&Value) -> bool,
@@ -168,12 +168,12 @@ pub(super) async fn until(
 }
 
 /// Waits until the host has a certificate.
-pub(super) async fn issued(lockgate: &Lockgate, host: &str) -> Value {
+pub(crate) async fn issued(lockgate: &Lockgate, host: &str) -> Value {
     until(lockgate, host, |row| row["not_after"].is_string()).await
 }
 
 /// Waits until an order for the host has failed with these words.
-pub(super) async fn failed(lockgate: &Lockgate, host: &str, words: &str) -> Value {
+pub(crate) async fn failed(lockgate: &Lockgate, host: &str, words: &str) -> Value {
     let said = |row: &Value| {
         row["error"]
             .as_str()
@@ -182,7 +182,7 @@ pub(super) async fn failed(lockgate: &Lockgate, host: &str, words: &str) -> Valu
     until(lockgate, host, said).await
 }
 
-pub(super) async fn stop(lockgate: &mut Lockgate) {
+pub(crate) async fn stop(lockgate: &mut Lockgate) {
     lockgate.terminate();
     assert_eq!(lockgate.exit().await, Some(0), "{}", lockgate.stderr());
 }
