@@ -1,7 +1,7 @@
 //! The immutable, built form of a config: what runs. One snapshot of it serves one request.
 
 use crate::{
-    config::{self, Config, HostPattern, Legs, Located, Problem, Problems},
+    config::{self, ClientCert, Config, HostPattern, Legs, Located, Problem, Problems},
     guard::{AddressGuard, OriginGuard},
     lifecycle::{BackendStatus, RouteStatus},
     proto::track::Bounds,
@@ -46,6 +46,8 @@ pub struct Route {
     pub handshake_timeout: Duration,
     /// Which clients may pass.
     pub addresses: AddressGuard,
+    /// Whether clients show a certificate, and whether they must.
+    pub client_cert: ClientCert,
     /// Which pages may open WebSockets.
     pub origins: OriginGuard,
     /// Taken off the path before forwarding.
@@ -80,18 +82,18 @@ impl Gateway {
         let certificates =
             Certificates::build(&config.tls, &hosts, acme.as_ref(), issuers, &mut problems);
         let certificates = Arc::new(certificates);
-        let tls = tls::ticketer().map(|ticketer| Termination {
-            config: tls::server_config(&config.tls, certificates.clone(), ticketer),
-            shelf: issuers.shelf.clone(),
-        });
-        let tls = tls.map_err(|error| {
-            let message = format!("cannot make keys for TLS session tickets: {error}");
-            problems.push(Problem {
-                at: None,
-                message,
-                hint: None,
-            });
-        });
+        let asking = config
+            .routes
+            .iter()
+            .filter(|route| route.client_cert != ClientCert::Off)
+            .flat_map(|route| &route.hosts);
+        let tls = Termination::build(
+            &config.tls,
+            asking,
+            certificates.clone(),
+            issuers.shelf.clone(),
+            &mut problems,
+        );
         let named: BTreeMap<&str, Arc<Pool>> = config
             .pools
             .iter()
@@ -132,7 +134,7 @@ impl Gateway {
             }
         }
         match tls {
-            Ok(tls) if problems.is_empty() => Ok(Gateway {
+            Some(tls) if problems.is_empty() => Ok(Gateway {
                 limits: config.limits.clone(),
                 proxy_protocol: config.server.proxy_protocol,
                 h2_websocket: config.server.h2_websocket,
@@ -187,6 +189,7 @@ impl Route {
             limits: watch::Sender::new(limits(&session)),
             handshake_timeout: session.handshake_timeout.0,
             addresses: AddressGuard::new(&route.allow, &route.deny),
+            client_cert: route.client_cert,
             origins: OriginGuard::new(&route.origins),
             strip_prefix: route.strip_prefix.clone(),
             expectations: expectations(route.framework),

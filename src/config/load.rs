@@ -142,6 +142,11 @@ impl Loader<'_> {
             certificate.value.cert = folder.join(&certificate.value.cert);
             certificate.value.key = folder.join(&certificate.value.key);
         }
+        if let Some(tls) = &mut file.tls
+            && let Some(client_ca) = &mut tls.value.client_ca
+        {
+            client_ca.value = folder.join(&client_ca.value);
+        }
         if let Some(acme) = &mut file.acme {
             let Acme {
                 storage,
@@ -287,7 +292,10 @@ impl Loader<'_> {
 
 fn only_certificates(tls: &Tls) -> bool {
     let default = Tls::default();
-    tls.min_version == default.min_version && tls.default.is_none() && tls.dev_ca == default.dev_ca
+    tls.min_version == default.min_version
+        && tls.default.is_none()
+        && tls.client_ca.is_none()
+        && tls.dev_ca == default.dev_ca
 }
 
 /// Far more than ten thousand routes need.

@@ -7,7 +7,7 @@ mod session;
 mod tls;
 
 pub use acme::{Acme, Challenge, DnsHook, Eab, UntilIssued};
-pub use route::{Framework, Only, Pool, Route};
+pub use route::{ClientCert, Framework, Only, Pool, Route};
 pub(super) use route::{UNNAMED, every_path, everybody, same_host};
 pub use server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server};
 pub use session::{Legs, Ping, PingOverrides, Session, SessionOverrides};

@@ -1,8 +1,8 @@
 //! A configuration without a file: what `lockgate run --to` stands for.
 
 use super::{
-    Acme, BackendAddress, Config, Framework, HostPattern, Limits, ListenAddress, Located, Only,
-    OriginPattern, Route, Server, Session, SessionOverrides, Tls,
+    Acme, BackendAddress, ClientCert, Config, Framework, HostPattern, Limits, ListenAddress,
+    Located, Only, OriginPattern, Route, Server, Session, SessionOverrides, Tls,
     schema::{UNNAMED, every_path, everybody, same_host},
 };
 use std::{collections::BTreeMap, net::Ipv6Addr};
@@ -59,6 +59,7 @@ impl Config {
             },
             allow: everybody(),
             deny: Vec::new(),
+            client_cert: ClientCert::Off,
             acme: true,
             session: SessionOverrides::default(),
         };

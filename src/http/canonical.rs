@@ -88,8 +88,9 @@ fn canonicalise(head: &mut [u8]) {
     }
 }
 
-/// RFC 6455 §11.3, RFC 9110, RFC 7239, and the field's habit.
-const CANONICAL: [&str; 13] = [
+/// RFC 6455 §11.3, RFC 9110, RFC 7239, RFC 9440, and the field's habit.
+const CANONICAL: [&str; 14] = [
+    "Client-Cert",
     "Connection",
     "Forwarded",
     "Host",

@@ -3,7 +3,7 @@
 use super::{
     Peer,
     asked::Trail,
-    gate,
+    gate::{self, Vetted},
     service::{Decided, decide},
 };
 use crate::gateway::Gateway;
@@ -63,8 +63,14 @@ pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanatio
             .collect()
         },
     );
-    let peer = Peer { address: client };
-    let outcome = decide(gateway, request, peer, client, &mut Trail::default());
+    // It came by the right connection, and there is no certificate that it could show.
+    let asks = |vetted: Vetted<'_>| gateway.tls.asks(Some(&vetted.authority.host));
+    let peer = Peer {
+        address: client,
+        asked: gate::vet(request).is_ok_and(asks),
+        identity: None,
+    };
+    let outcome = decide(gateway, request, &peer, client, &mut Trail::default());
     let outcome = outcome
         .map(|decided| passed(request, &decided))
         .map_err(|refusal| Refused {

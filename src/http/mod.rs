@@ -11,6 +11,7 @@ mod explain;
 mod forward;
 mod framing;
 mod gate;
+mod identity;
 mod names;
 mod outbound;
 mod patience;
@@ -37,6 +38,7 @@ use tokio::sync::Semaphore;
 
 pub use cleartext::serve_cleartext;
 pub use explain::{Explanation, Passed, Refused, explain};
+pub use identity::Identity;
 pub use serve::serve;
 
 /// What every request needs, made once by the server.
@@ -59,10 +61,14 @@ pub struct Context {
 }
 
 /// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// The address, unmapped; behind a PROXY header the one that it names.
     pub address: IpAddr,
+    /// Whether it was asked for a certificate.
+    pub asked: bool,
+    /// The certificate that it has shown.
+    pub identity: Option<Identity>,
 }
 
 // === impl Context ===

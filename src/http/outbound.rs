@@ -1,7 +1,7 @@
 //! Heads as they travel on: the request line and the managed headers built anew, every other end-to-end header passed,
 //! repeats in their order.
 
-use super::{Peer, gate::Vetted};
+use super::{Peer, gate::Vetted, identity};
 use crate::{
     gateway::{Gateway, Route},
     proto::{forwarded, handshake},
@@ -26,7 +26,7 @@ pub(super) fn rebuild(
     vetted: &Vetted<'_>,
     gateway: &Gateway,
     route: &Route,
-    peer: Peer,
+    peer: &Peer,
     client: IpAddr,
 ) -> Result<Outbound, ::http::Error> {
     let stripped = route.strip_prefix.as_deref().and_then(|prefix| {
@@ -48,6 +48,7 @@ pub(super) fn rebuild(
     for name in BELIEVED_HEADERS.iter().filter(|_| !trusted) {
         headers.remove(*name);
     }
+    identity::tell(&mut headers, route, peer);
     headers.remove(header::EXPECT);
     if let Some(offer) = &vetted.offer {
         headers.remove(header::CONTENT_LENGTH);

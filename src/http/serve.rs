@@ -35,8 +35,9 @@ pub async fn serve(
         // Boxed: its state is large, and connections of the other kind would carry the room for it.
         return Box::pin(h2::drive(context, parts, peer)).await;
     }
-    let answer = |request, busy| service::answer(context.clone(), peer, busy, request);
-    drive(&context, parts, peer.address, answer).await;
+    let client = peer.address;
+    let answer = |request, busy| service::answer(context.clone(), peer.clone(), busy, request);
+    drive(&context, parts, client, answer).await;
 }
 
 /// Runs hyper's HTTP/1.1 over a stream. A head beyond its bounds is answered with 431 or 400 by hyper itself.

@@ -5,6 +5,7 @@ use super::{
     asked::{Asked, Trail},
     forward::Plea,
     gate::{self, Vetted},
+    identity,
     outbound::{self, Outbound},
     patience::Busy,
     reject::Refusal,
@@ -61,7 +62,7 @@ async fn pass(
         host,
         path,
         outbound,
-    } = decide(gateway, &parts, asked.peer, asked.client, trail)?;
+    } = decide(gateway, &parts, &asked.peer, asked.client, trail)?;
     let answer_idle = gateway.limits.answer_idle.0;
     match offer {
         Some(offer) => {
@@ -102,13 +103,15 @@ pub(super) struct Decided<'a> {
 pub(super) fn decide<'a>(
     gateway: &'a Gateway,
     parts: &Parts,
-    peer: Peer,
+    peer: &Peer,
     client: IpAddr,
     trail: &mut Trail,
 ) -> Result<Decided<'a>, Refusal> {
     let vetted = gate::vet(parts)?;
+    identity::direct(gateway, peer, &vetted)?;
     let route = find(gateway, parts, &vetted)?;
     trail.route = Some(route.name.clone());
+    identity::check(route, peer)?;
     route.addresses.check(client).map_err(forbidden)?;
     if vetted.offer.is_some() {
         route

@@ -4,7 +4,7 @@ use super::{Admission, Permit};
 use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
-    http::{self, Context, Peer},
+    http::{self, Context, Identity, Peer},
     observe::Causes,
     proto::proxy::{self, BadProxyHeader},
     splice::Socket,
@@ -73,13 +73,12 @@ impl Doorway {
             Ok((Entered::Client(accepted), address, share)) => {
                 // Boxed: the handshake's state is gone by now, and this is what a waiting connection keeps.
                 let guard = Box::new((permit, share));
-                Box::pin(http::serve(
-                    self.http.clone(),
-                    accepted.stream,
-                    Peer { address },
-                    guard,
-                ))
-                .await;
+                let peer = Peer {
+                    address,
+                    asked: accepted.asked,
+                    identity: accepted.certificate.as_deref().map(Identity::of),
+                };
+                Box::pin(http::serve(self.http.clone(), accepted.stream, peer, guard)).await;
             }
             Err(turned) => self.turn_away(from, &turned),
         }

@@ -22,8 +22,10 @@ pub struct Expectations {
 /// read by Daphne (4.2.3, `utils.py`) and Werkzeug, `x-forwarded-prefix` by Werkzeug (3.1.9,
 /// `middleware/proxy_fix.py`); `daphne-root-path` moves the application of Daphne (`ws_protocol.py`,
 /// `http_protocol.py`) even without `--proxy-headers`; `x-script-name` is what many Flask applications read in a
-/// middleware of their own.
-pub const BELIEVED_HEADERS: [&str; 17] = [
+/// middleware of their own. `client-cert` and `client-cert-chain` say who the client is (RFC 9440 §4).
+pub const BELIEVED_HEADERS: [&str; 19] = [
+    "client-cert",
+    "client-cert-chain",
     "daphne-root-path",
     "path-info",
     "proxy",

@@ -54,6 +54,7 @@ fn route(hosts: Vec<HostPattern>, path: PathPattern) -> crate::config::Route {
         origins: Vec::new(),
         allow: Vec::new(),
         deny: Vec::new(),
+        client_cert: crate::config::ClientCert::Off,
         acme: true,
         session: Default::default(),
     }

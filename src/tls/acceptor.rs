@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use rustls::server::{Acceptor, ClientHello};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ProtocolVersion, ServerConfig};
@@ -24,6 +25,10 @@ pub struct Accepted<S> {
     pub sni: Option<Box<str>>,
     /// 1.2 or 1.3.
     pub version: ProtocolVersion,
+    /// Whether the client was asked for its certificate.
+    pub asked: bool,
+    /// The client's own, verified; resumption keeps it.
+    pub certificate: Option<CertificateDer<'static>>,
 }
 
 /// What a handshake was for.
@@ -66,7 +71,9 @@ where
     if is_challenge(&start.client_hello()) {
         return validate(start, sni, termination).await;
     }
-    let config = termination.config.clone();
+    let asking = termination.asking(sni.as_deref());
+    let config = asking.map_or(&termination.config, |asking| &asking.config);
+    let config = config.clone();
     // rustls would ask the same question later and answer `access_denied`; the RFCs have better words.
     if config.cert_resolver.resolve(start.client_hello()).is_none() {
         let (description, error) = match sni {
@@ -83,9 +90,13 @@ where
             connection.set_buffer_limit(Some(BUFFER_LIMIT))
         })
         .await?;
-    let version = stream.get_ref().1.protocol_version();
+    let connection = stream.get_ref().1;
+    let version = connection.protocol_version();
+    let chain = connection.peer_certificates().unwrap_or_default();
     Ok(Entered::Client(Accepted {
         version: version.ok_or(rustls::Error::HandshakeNotComplete)?,
+        asked: asking.is_some(),
+        certificate: chain.first().cloned(),
         stream: Box::new(stream),
         sni,
     }))

@@ -36,6 +36,9 @@ pub enum TlsError {
     /// The client does not believe our certificate.
     #[error("the client refused our certificate with the alert {0:?}")]
     CertificateRefused(AlertDescription),
+    /// The client's own certificate does not verify: not of `tls.client_ca`, expired, or for another use.
+    #[error("the client's certificate is not valid here (tls.client_ca)")]
+    ClientCertificate(#[source] Error),
     /// Any other alert.
     #[error("the client ended the TLS handshake with the alert {0:?}")]
     Alert(AlertDescription),
@@ -63,6 +66,7 @@ impl TlsError {
             TlsError::SlowChallenge => "slow_challenge",
             TlsError::Incompatible(_) => "incompatible",
             TlsError::CertificateRefused(_) => "certificate_refused",
+            TlsError::ClientCertificate(_) => "client_certificate",
             TlsError::Alert(_) => "alert",
             TlsError::Protocol(_) => "protocol",
             TlsError::Io(_) => "io",
@@ -84,6 +88,8 @@ impl From<Error> for TlsError {
                 | Alert::UnknownCA),
             ) => TlsError::CertificateRefused(alert),
             Error::AlertReceived(alert) => TlsError::Alert(alert),
+            // Of a server's errors these can only be about a client's.
+            Error::InvalidCertificate(_) => TlsError::ClientCertificate(error),
             Error::PeerIncompatible(_) | Error::NoApplicationProtocol => {
                 TlsError::Incompatible(error)
             }

@@ -41,12 +41,12 @@ pub(super) fn read(
 }
 
 /// What is wrong, and what to do about it.
-struct Fault {
-    message: String,
-    hint: String,
+pub(super) struct Fault {
+    pub(super) message: String,
+    pub(super) hint: String,
 }
 
-fn fault(message: String, hint: impl Into<String>) -> Fault {
+pub(super) fn fault(message: String, hint: impl Into<String>) -> Fault {
     Fault {
         message,
         hint: hint.into(),
@@ -184,7 +184,7 @@ fn pair(
     })
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
     let shown = path.display();
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
@@ -211,7 +211,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
     }
 }
 
-fn bad_pem(path: &Path, error: &pem::Error) -> Fault {
+pub(super) fn bad_pem(path: &Path, error: &pem::Error) -> Fault {
     fault(
         format!("{} is damaged: {error}", path.display()),
         "copy it again, whole, with its BEGIN and END lines",

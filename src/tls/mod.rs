@@ -1,11 +1,14 @@
 //! Ending TLS: which certificate a client is shown, how the handshake runs, and where certificates come from.
 //!
 //! `acceptor` runs one handshake, `resolver` finds the certificate for a server name, `files` reads PEM pairs, `dev` is
-//! the development CA, `trust` tells clients to believe it, `policy` is the fixed part: versions, groups, tickets.
+//! the development CA, `trust` tells clients to believe it, `policy` is the fixed part: versions, groups, tickets;
+//! `asking` says which clients are asked for a certificate, `client_ca` which of those count.
 //! Deadlines are not kept here: one deadline spans accept to first request, and the caller owns it.
 
 mod acceptor;
 mod acme;
+mod asking;
+mod client_ca;
 mod dev;
 mod error;
 mod files;
@@ -21,7 +24,7 @@ pub use acceptor::{Accepted, Entered, accept};
 pub use acme::{Acme, BadRoots, acme_names, check_acme};
 pub use dev::{DevCa, DevCaError};
 pub use error::TlsError;
-pub use policy::{H2, install_provider, server_config, ticketer};
+pub use policy::{H2, install_provider};
 pub use resolver::{Certificates, Issuers};
 pub use shelf::Shelf;
 pub use termination::Termination;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::ProducesTickets;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 
 use super::Certificates;
@@ -22,12 +23,13 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// The server side of every handshake: versions from `tls.min_version`, no client certificate, no early data.
+/// The server side of every handshake: versions from `tls.min_version`, what is asked of clients, no early data.
 ///
 /// `ticketer` is given so that it survives a rebuild: tickets handed out before a reload still resume after it.
-pub fn server_config(
+pub(super) fn server_config(
     tls: &Tls,
     certificates: Arc<Certificates>,
+    clients: Arc<dyn ClientCertVerifier>,
     ticketer: Arc<dyn ProducesTickets>,
 ) -> Arc<ServerConfig> {
     let versions: &[_] = match tls.min_version {
@@ -37,7 +39,7 @@ pub fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .expect("the provider has cipher suites and groups for 1.2 and 1.3")
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
     config.ticketer = ticketer;
@@ -55,7 +57,7 @@ pub const H2: &[u8] = b"h2";
 ///
 /// # Errors
 /// When the system gives no random bytes.
-pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+pub(super) fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     aws_lc_rs::Ticketer::new()
 }
 

@@ -3,14 +3,89 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use tracing::warn;
 
-use super::Shelf;
+use super::asking::Hosts;
+use super::policy::{server_config, ticketer};
+use super::{Certificates, Shelf, client_ca};
+use crate::config::{HostPattern, Problem, Tls};
 
 /// How TLS is ended.
 #[derive(Debug)]
 pub struct Termination {
     /// For clients.
-    pub config: Arc<ServerConfig>,
+    pub(super) config: Arc<ServerConfig>,
+    /// For clients that are asked for a certificate; `None` if no route wants one.
+    pub(super) asking: Option<Asking>,
     /// Where the answers for CAs are.
     pub shelf: Arc<Shelf>,
+}
+
+/// How handshakes are done that ask for a client's certificate, and which these are.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) hosts: Hosts,
+}
+
+// === impl Termination ===
+
+impl Termination {
+    /// `asking` are the hosts of the routes that want a client's certificate. `None` after a problem.
+    pub fn build<'a>(
+        tls: &Tls,
+        asking: impl Iterator<Item = &'a HostPattern>,
+        certificates: Arc<Certificates>,
+        shelf: Arc<Shelf>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Termination> {
+        let hosts: Hosts = asking.collect();
+        if tls.client_ca.is_some() && hosts.is_empty() {
+            warn!(
+                "tls.client_ca is set, but no route has client_cert: nobody is asked for a certificate"
+            );
+        }
+        // Read also where nobody is asked: what is named in a config must be there.
+        let clients = match &tls.client_ca {
+            Some(file) => Some(client_ca::verifier(file, problems)?),
+            None => None,
+        };
+        let mut configured = |clients| match ticketer() {
+            // Tickets of its own for each: one from a handshake that did not ask must not lead past the question.
+            Ok(ticketer) => Some(server_config(tls, certificates.clone(), clients, ticketer)),
+            Err(error) => {
+                problems.push(Problem {
+                    at: None,
+                    message: format!("cannot make keys for TLS session tickets: {error}"),
+                    hint: None,
+                });
+                None
+            }
+        };
+        let config = configured(WebPkiClientVerifier::no_client_auth())?;
+        let asking = match clients {
+            Some(clients) if !hosts.is_empty() => Some(Asking {
+                config: configured(clients)?,
+                hosts,
+            }),
+            _ => None,
+        };
+        Some(Termination {
+            config,
+            asking,
+            shelf,
+        })
+    }
+
+    /// Whether a client that wants `name` is asked for its certificate; `None` if it names nothing. The same is asked
+    /// about a server name and about the authority of a request, so that the two can be compared.
+    pub fn asks(&self, name: Option<&str>) -> bool {
+        self.asking(name).is_some()
+    }
+
+    pub(super) fn asking(&self, name: Option<&str>) -> Option<&Asking> {
+        let asking = self.asking.as_ref();
+        asking.filter(|asking| asking.hosts.contain(name))
+    }
 }

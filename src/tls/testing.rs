@@ -8,16 +8,14 @@ use std::time::Duration;
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio_rustls::{TlsConnector, client};
 
-use super::policy::provider;
-use super::{
-    Accepted, Certificates, Entered, Issuers, Termination, TlsError, accept, server_config,
-    ticketer,
-};
+use super::policy::{provider, server_config, ticketer};
+use super::{Accepted, Certificates, Entered, Issuers, Termination, TlsError, accept};
 use crate::config::{CertificateFiles, Located, Location, Problem, Tls, TlsVersion};
 
 /// A folder with PEM files, and the CA that signed them.
@@ -107,6 +105,7 @@ pub(super) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -
             value: default.to_owned(),
             at: PLACE,
         }),
+        client_ca: None,
         dev_ca: false,
     }
 }
@@ -120,7 +119,17 @@ pub(super) fn built(tls: &Tls) -> Certificates {
 }
 
 pub(super) fn server(tls: &Tls) -> Arc<rustls::ServerConfig> {
-    server_config(tls, Arc::new(built(tls)), ticketer().unwrap())
+    serving(tls, built(tls), ticketer().unwrap())
+}
+
+/// For clients that are not asked for a certificate.
+pub(super) fn serving(
+    tls: &Tls,
+    certificates: Certificates,
+    ticketer: Arc<dyn ProducesTickets>,
+) -> Arc<rustls::ServerConfig> {
+    let nobody = WebPkiClientVerifier::no_client_auth();
+    server_config(tls, Arc::new(certificates), nobody, ticketer)
 }
 
 pub(super) fn root(path: &Path) -> CertificateDer<'static> {
@@ -176,6 +185,7 @@ where
 pub(super) fn ending(server: &Arc<rustls::ServerConfig>) -> Termination {
     Termination {
         config: server.clone(),
+        asking: None,
         shelf: Arc::default(),
     }
 }

@@ -35,6 +35,11 @@ pub(super) fn standing(certificate: &CertificateDer<'_>, now: UnixTime) -> Resul
     }
 }
 
+/// Whether it may sign others (RFC 5280 §4.2.1.9).
+pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+    x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, parsed)| parsed.is_ca())
+}
+
 /// The DNS names and addresses of a certificate, in lower case, in its order, DNS first.
 ///
 /// A Common Name does not count: no client has believed one for years (RFC 9525 §2).

@@ -383,9 +383,9 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "did you mean `https`?",
     ),
     (
-        "[tls]\nclient_ca = \"x\"\n",
+        "[tls]\nclient_auth = \"x\"\n",
         "2:1",
-        "unknown key `client_ca`",
+        "unknown key `client_auth`",
         "the keys here are",
     ),
     (
@@ -874,5 +874,37 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "1:1",
         "a.test",
         "dev_ca",
+    ),
+    // Clients' certificates.
+    (
+        "[tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\nclient_cert = \"require\"\n",
+        "6:1",
+        "no CA whose certificates would count",
+        "client_ca = ",
+    ),
+    (
+        "[tls]\ndev_ca = true\nclient_ca = \"\"\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\nclient_cert = \"optional\"\n",
+        "7:1",
+        "no CA whose certificates would count",
+        "client_ca = ",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\nclient_cert = \"required\"\n",
+        "4:15",
+        "`required`",
+        "did you mean `require`?",
+    ),
+    (
+        "[tls]\ndev_ca = true\nclient_ca = \"no.pem\"\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\nclient_cert = \"require\"\n",
+        "3:13",
+        "tls.client_ca: there is no file ",
+        "folder of the configuration file",
+    ),
+    (
+        // A file that is there, and no PEM: this one.
+        "[tls]\ndev_ca = true\nclient_ca = \"lockgate.toml\"\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\nclient_cert = \"require\"\n",
+        "3:13",
+        "no certificate of a CA in ",
+        "CA:TRUE",
     ),
 ];

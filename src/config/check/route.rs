@@ -1,7 +1,10 @@
 //! Routes: their names, their targets, their conditions.
 
 use super::{
-    super::{HostPattern, Location, PathPattern, Route, Session, schema::UNNAMED, words::suggest},
+    super::{
+        ClientCert, HostPattern, Location, PathPattern, Route, Session, schema::UNNAMED,
+        words::suggest,
+    },
     Found, session,
 };
 use std::collections::HashSet;
@@ -104,6 +107,13 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut Found<'_>) 
             found.in_table(at, "allow"),
             "allow = [] lets nobody pass",
             hint,
+        );
+    }
+    if route.client_cert != ClientCert::Off && found.config.tls.client_ca.is_none() {
+        found.missing(
+            found.in_table(at, "client_cert"),
+            "client_cert, but no CA whose certificates would count",
+            "name it: client_ca = \"clients.pem\" in [tls]",
         );
     }
     if route.origins.is_empty() {

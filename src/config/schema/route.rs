@@ -61,6 +61,9 @@ pub struct Route {
     /// Networks of clients that may not; beats allow.
     #[serde(default)]
     pub deny: Vec<Cidr>,
+    /// "require": clients without a certificate of `tls.client_ca` get 403; "optional": they pass too. The backend gets it as Client-Cert (RFC 9440).
+    #[serde(default)]
+    pub client_cert: ClientCert,
     /// `false`: its hosts get no certificate by ACME.
     #[serde(default = "yes")]
     pub acme: bool,
@@ -80,6 +83,19 @@ pub enum Only {
     Websocket,
     /// Plain HTTP alone.
     Http,
+}
+
+/// `routes.client_cert`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCert {
+    /// Clients are not asked for one.
+    #[default]
+    Off,
+    /// They are asked, and pass without one.
+    Optional,
+    /// They are asked, and do not pass without one.
+    Require,
 }
 
 /// `routes.framework`

@@ -17,6 +17,10 @@ pub struct Tls {
     #[serde(deserialize_with = "name")]
     #[schemars(with = "String", extend("default" = ""))]
     pub default: Option<Located<String>>,
+    /// A PEM file with the CAs that may have signed clients' certificates, for routes with `client_cert`; "": none.
+    #[serde(deserialize_with = "file")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub client_ca: Option<Located<PathBuf>>,
     /// Routed hosts without a certificate get one from a development CA on this machine (`lockgate cert trust`).
     pub dev_ca: bool,
 }
@@ -48,9 +52,15 @@ impl Default for Tls {
             min_version: TlsVersion::V1_2,
             certificates: Vec::new(),
             default: None,
+            client_ca: None,
             dev_ca: false,
         }
     }
+}
+
+fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Located<PathBuf>>, D::Error> {
+    let file = Located::<PathBuf>::deserialize(deserializer)?;
+    Ok((!file.value.as_os_str().is_empty()).then_some(file))
 }
 
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Located<String>>, D::Error> {

@@ -23,6 +23,7 @@ pub(super) async fn drive(
     parts: StreamParts<Box<TlsStream<Socket>>>,
     peer: Peer,
 ) {
+    let client = peer.address;
     let phase = Phase::new(true);
     let connection = {
         let gateway = context.live.snapshot();
@@ -42,7 +43,7 @@ pub(super) async fn drive(
         }
         let (context, phase) = (context.clone(), phase.clone());
         let service = service_fn(move |request| {
-            let answered = service::answer(context.clone(), peer, phase.busy(), request);
+            let answered = service::answer(context.clone(), peer.clone(), phase.busy(), request);
             async { Ok::<_, Infallible>(answered.await) }
         });
         builder.serve_connection(TokioIo::new(patient), service)
@@ -64,7 +65,7 @@ pub(super) async fn drive(
             }
         }
     };
-    tell(peer.address, ended);
+    tell(client, ended);
 }
 
 /// hyper runs each stream in a task of its own; ours are counted.

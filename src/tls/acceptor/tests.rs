@@ -114,10 +114,10 @@ async fn versions_groups_and_protocol() {
 async fn tickets_resume_also_after_a_rebuild() {
     let pki = Pki::new();
     let tls = tls(vec![pki.pair("a", &["a.test"])], "");
-    let ticketer = crate::tls::ticketer().unwrap();
+    let ticketer = crate::tls::policy::ticketer().unwrap();
     let build = || {
-        let certificates = Arc::new(crate::tls::testing::built(&tls));
-        crate::tls::server_config(&tls, certificates, ticketer.clone())
+        let certificates = crate::tls::testing::built(&tls);
+        crate::tls::testing::serving(&tls, certificates, ticketer.clone())
     };
     for version in BOTH {
         let client = pki.client(&[version]);

@@ -8,8 +8,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::HostPattern;
 use crate::config::Located;
-use crate::tls::testing::{client, root, shake, shown, tls};
-use crate::tls::{Certificates, server_config, ticketer};
+use crate::tls::Certificates;
+use crate::tls::policy::ticketer;
+use crate::tls::testing::{client, root, serving, shake, shown, tls};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -200,7 +201,7 @@ async fn handshakes_with_issued_certificates() {
             "localhost"
         ]
     );
-    let server = server_config(&tls, Arc::new(certificates), ticketer().unwrap());
+    let server = serving(&tls, certificates, ticketer().unwrap());
     let client = client(root(ca.certificate_path()), &[&TLS13, &TLS12]);
     for (asked, expected) in [
         ("chat.test", "chat.test"),

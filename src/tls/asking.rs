@@ -1,0 +1,102 @@
+//! Which hosts' clients are asked for a certificate.
+
+use std::collections::HashSet;
+use std::iter;
+use std::net::IpAddr;
+
+use crate::config::HostPattern;
+
+/// The hosts of all routes that want a client's certificate.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    any: bool,
+    /// One of them is an address.
+    address: bool,
+    exact: HashSet<Box<str>>,
+    /// All names below these.
+    under: HashSet<Box<str>>,
+}
+
+// === impl Hosts ===
+
+impl Hosts {
+    pub(super) fn is_empty(&self) -> bool {
+        !self.any && !self.address && self.exact.is_empty() && self.under.is_empty()
+    }
+
+    /// `name` in lower case and without its final dot. A client that dials an address sends no name (RFC 6066 §3), so
+    /// all addresses are one and the same, and no name at all is too.
+    pub(super) fn contain(&self, name: Option<&str>) -> bool {
+        match name.filter(|name| name.parse::<IpAddr>().is_err()) {
+            None => self.any || self.address,
+            Some(name) => {
+                let mut above = iter::successors(parent(name), |name| parent(name));
+                self.any || self.exact.contains(name) || above.any(|it| self.under.contains(it))
+            }
+        }
+    }
+}
+
+impl<'a> FromIterator<&'a HostPattern> for Hosts {
+    fn from_iter<I: IntoIterator<Item = &'a HostPattern>>(patterns: I) -> Hosts {
+        let mut hosts = Hosts::default();
+        for pattern in patterns {
+            match pattern {
+                HostPattern::Any => hosts.any = true,
+                HostPattern::Under(suffix) => {
+                    hosts.under.insert(suffix.clone());
+                }
+                HostPattern::Exact(host) if host.parse::<IpAddr>().is_ok() => hosts.address = true,
+                HostPattern::Exact(host) => {
+                    hosts.exact.insert(host.clone());
+                }
+            }
+        }
+        hosts
+    }
+}
+
+/// A host without its first label.
+fn parent(host: &str) -> Option<&str> {
+    host.split_once('.').map(|(_, parent)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_asked_as_routes_match_them() {
+        for (patterns, asked, others) in [
+            (
+                &["a.test"][..],
+                &[Some("a.test")][..],
+                &[Some("b.a.test"), Some("test"), Some("a.test2"), None][..],
+            ),
+            (
+                &["*.a.test"],
+                &[Some("b.a.test"), Some("c.b.a.test")],
+                &[Some("a.test"), Some("ba.test"), None],
+            ),
+            (&["*"], &[Some("a.test"), Some("10.0.0.1"), None], &[]),
+            // Who dials an address names nothing, and any other address might be the one.
+            (
+                &["10.0.0.1"],
+                &[Some("10.0.0.1"), Some("10.0.0.2"), Some("::1"), None],
+                &[Some("a.test")],
+            ),
+            (&["[::1]"], &[Some("::1"), None], &[Some("a.test")]),
+            (&[], &[], &[Some("a.test"), Some("::1"), None]),
+        ] {
+            let parsed: Vec<HostPattern> = patterns.iter().map(|it| it.parse().unwrap()).collect();
+            let hosts: Hosts = parsed.iter().collect();
+            assert_eq!(hosts.is_empty(), patterns.is_empty());
+            for name in asked {
+                assert!(hosts.contain(*name), "{patterns:?} {name:?}");
+            }
+            for name in others {
+                assert!(!hosts.contain(*name), "{patterns:?} {name:?}");
+            }
+        }
+    }
+}
