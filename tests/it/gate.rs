@@ -5,7 +5,7 @@
 
 mod http1;
 mod http2;
-mod recorder;
+pub(crate) mod recorder;
 
 use crate::harness::Lockgate;
 use recorder::{Record, Seen, recorder};

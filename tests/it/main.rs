@@ -20,6 +20,7 @@ mod interop;
 mod layering;
 mod liars;
 mod memory;
+mod mtls;
 mod plain_http;
 mod probe;
 mod proxied;

@@ -149,6 +149,15 @@ async fn its_configurations_are_valid() {
         .filter(|block| block.language == "toml")
         .peekable();
     assert!(configs.peek().is_some(), "it shows one");
+    // Its commands make one.
+    let mut ca = rcgen::CertificateParams::new([]).expect("no names");
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    let ca = ca.self_signed(&rcgen::KeyPair::generate().expect("random"));
+    fs::write(
+        folder.path().join("clients.pem"),
+        ca.expect("it signs").pem(),
+    )
+    .expect("writable");
     for config in configs {
         let file = folder.path().join(config.file_name());
         fs::write(&file, &config.text).expect("writable");

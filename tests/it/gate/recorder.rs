@@ -10,18 +10,18 @@ use tokio::{
 
 /// What a backend was asked.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) head: Head,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) head: Head,
+    pub(crate) body: Vec<u8>,
     /// It came to its end, or is not even a request.
-    pub(super) whole: bool,
+    pub(crate) whole: bool,
 }
 
 /// Everything that was asked so far, in the order in which it was through.
-pub(super) type Record = watch::Receiver<Vec<Seen>>;
+pub(crate) type Record = watch::Receiver<Vec<Seen>>;
 
 /// A backend that answers everything: a handshake with a 101 and a Close, the rest with an empty 200.
-pub(super) async fn recorder() -> (SocketAddr, Record) {
+pub(crate) async fn recorder() -> (SocketAddr, Record) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let (sender, record) = watch::channel(vec![]);
@@ -145,7 +145,7 @@ impl Asked {
 
 impl Seen {
     /// What no backend should ever see, whatever a client sends.
-    pub(super) fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = vec![];
         let mut check = |fine: bool, what: &str| {
             if !fine {

@@ -1,0 +1,298 @@
+//! Clients with every kind of certificate, and the CAs that have signed them.
+
+use crate::harness::within;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, date_time_ymd,
+};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, NamedGroup, RootCertStore, SignatureScheme,
+    client::{
+        ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+        Tls13ClientSessionValue, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
+    version::{TLS12, TLS13},
+};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// What a client shows when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    Nothing,
+    /// Its own, of the right CA.
+    Own,
+    /// Of another CA.
+    Foreign,
+    /// Of the right CA, after its last day.
+    Expired,
+    /// Of the right CA, before its first day.
+    Early,
+    /// Of the right CA, for servers alone.
+    ForServers,
+    /// Its own word.
+    SelfSigned,
+    /// Of another CA, which has the name of the right one.
+    Forged,
+}
+
+/// A client to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    /// An address: the client sends no name.
+    pub(super) sni: &'static str,
+    pub(super) shows: Shows,
+    pub(super) h2: bool,
+    /// TLS 1.2 and no other.
+    pub(super) old: bool,
+}
+
+/// Two CAs, one of which the server believes.
+pub(super) struct Pki {
+    ca: CertifiedIssuer<'static, KeyPair>,
+    other: CertifiedIssuer<'static, KeyPair>,
+    /// With the name of the first.
+    double: CertifiedIssuer<'static, KeyPair>,
+    own: (KeyPair, CertificateDer<'static>),
+}
+
+// === impl Pki ===
+
+impl Pki {
+    /// Writes `clients.pem`, `server.pem` and `server.key`.
+    pub(super) fn new(folder: &Path) -> Pki {
+        let ca = authority("the CA");
+        let own = issue(&ca, |_| {});
+        let names = ["open.test", "secret.test", "maybe.test", "*.wild.test"];
+        let mut server = CertificateParams::new(names.map(String::from)).expect("names");
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().expect("random");
+        let server = server.signed_by(&key, &ca).expect("it signs");
+        for (file, text) in [
+            ("clients.pem", ca.pem()),
+            ("server.pem", server.pem()),
+            ("server.key", key.serialize_pem()),
+        ] {
+            std::fs::write(folder.join(file), text).expect("writable");
+        }
+        Pki {
+            ca,
+            own,
+            other: authority("another CA"),
+            double: authority("the CA"),
+        }
+    }
+
+    /// The certificate of [`Shows::Own`].
+    pub(super) fn own(&self) -> &[u8] {
+        &self.own.1
+    }
+
+    /// With tickets of its own.
+    pub(super) fn config(&self, client: Client) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.ca.der().clone()).expect("a CA");
+        let versions = if client.old { &[&TLS12] } else { &[&TLS13] };
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("the provider has them")
+            .dangerous()
+            .with_custom_certificate_verifier(AnyName::of(roots));
+        let (key, certificate) = match client.shows {
+            Shows::Nothing => return spoken(config.with_no_client_auth(), client),
+            Shows::Own => {
+                let (key, certificate) = &self.own;
+                let key = KeyPair::from_pem(&key.serialize_pem()).expect("a key");
+                (key, certificate.clone())
+            }
+            Shows::Foreign => issue(&self.other, |_| {}),
+            Shows::Forged => issue(&self.double, |_| {}),
+            Shows::Expired => issue(&self.ca, |it| it.not_after = date_time_ymd(2020, 1, 1)),
+            Shows::Early => issue(&self.ca, |it| it.not_before = date_time_ymd(2100, 1, 1)),
+            Shows::ForServers => issue(&self.ca, |it| {
+                it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            }),
+            Shows::SelfSigned => {
+                let key = KeyPair::generate().expect("random");
+                let certificate = params().self_signed(&key).expect("it signs");
+                (key, certificate.der().clone())
+            }
+        };
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        // rustls' own choice would show nothing where the server's CA is another one's.
+        let signer = provider().key_provider.load_private_key(key.into());
+        let shown = rustls::sign::CertifiedKey::new(vec![certificate], signer.expect("a key"));
+        spoken(
+            config.with_client_cert_resolver(Arc::new(Always(Arc::new(shown)))),
+            client,
+        )
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Opens a connection.
+    pub(super) async fn connect(
+        self,
+        config: &Arc<ClientConfig>,
+        to: SocketAddr,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(self.sni).expect("a name or an address");
+        within("a TLS handshake, or its refusal", async {
+            let stream = TcpStream::connect(to).await?;
+            TlsConnector::from(config.clone())
+                .connect(name, stream)
+                .await
+        })
+        .await
+    }
+}
+
+fn spoken(mut config: ClientConfig, client: Client) -> ClientConfig {
+    config.alpn_protocols = match client.h2 {
+        true => vec![b"h2".to_vec()],
+        false => vec![b"http/1.1".to_vec()],
+    };
+    let store = OneDrawer(ClientSessionMemoryCache::new(32));
+    config.resumption = Resumption::store(Arc::new(store));
+    config
+}
+
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new([]).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate().expect("random");
+    CertifiedIssuer::self_signed(params, key).expect("it signs")
+}
+
+fn params() -> CertificateParams {
+    let mut params = CertificateParams::new(["client.test".to_owned()]).expect("a name");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
+}
+
+fn issue(
+    ca: &CertifiedIssuer<'static, KeyPair>,
+    change: impl FnOnce(&mut CertificateParams),
+) -> (KeyPair, CertificateDer<'static>) {
+    let mut params = params();
+    change(&mut params);
+    let key = KeyPair::generate().expect("random");
+    let certificate = params.signed_by(&key, ca).expect("it signs");
+    (key, certificate.der().clone())
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// Shows the same certificate to everybody.
+#[derive(Debug)]
+struct Always(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::client::ResolvesClientCert for Always {
+    fn resolve(
+        &self,
+        _: &[&[u8]],
+        _: &[SignatureScheme],
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Tickets of all servers in one: it offers one's to the other, as no honest client does.
+#[derive(Debug)]
+struct OneDrawer(ClientSessionMemoryCache);
+
+/// Whatever the server is called.
+fn label() -> ServerName<'static> {
+    ServerName::try_from("one.test").expect("a name")
+}
+
+impl ClientSessionStore for OneDrawer {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(label(), group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(&label())
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(label(), session);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(&label())
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&label());
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(label(), ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&label())
+    }
+}
+
+/// Believes the CA and does not look at the name: attackers do not mind what a certificate is for.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl AnyName {
+    fn of(roots: RootCertStore) -> Arc<AnyName> {
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+        Arc::new(AnyName(inner.build().expect("a root")))
+    }
+}
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let named = ServerName::try_from("open.test").expect("a name");
+        self.0
+            .verify_server_cert(certificate, chain, &named, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
