@@ -58,3 +58,43 @@ fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, files::Fault> {
 
 const HINT: &str = "it must hold, in PEM, the certificate of the CA that signs those of your clients: \
     \"-----BEGIN CERTIFICATE-----\", with basicConstraints CA:TRUE";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::{PLACE, Pki};
+
+    #[test]
+    fn a_file_without_a_ca_is_told() {
+        let pki = Pki::new();
+        let leaf = pki.pair("leaf", &["a.test"]);
+        let pem = |path| std::fs::read_to_string(path).unwrap();
+        let (leaf, key) = (pem(&leaf.cert), pem(&leaf.key));
+        let both = format!("{leaf}{}", pki.ca_pem());
+        let cut = &pki.ca_pem()[..100];
+        for (text, said) in [
+            (Some(pki.ca_pem().as_str()), None),
+            (Some(&both), None),
+            (Some(&leaf), Some("no certificate of a CA in ")),
+            (Some(&key), Some("no certificate of a CA in ")),
+            (Some(""), Some("no certificate of a CA in ")),
+            (Some(cut), Some("is damaged")),
+            (None, Some("there is no file ")),
+        ] {
+            let mut problems = vec![];
+            let value = match text {
+                Some(text) => pki.write("clients.pem", text),
+                None => pki.path("none.pem"),
+            };
+            let verifier = verifier(&Located { value, at: PLACE }, &mut problems);
+            assert_eq!(verifier.is_some(), said.is_none(), "{problems:?}");
+            let told: Vec<_> = problems.iter().map(|it| (it.at, &*it.message)).collect();
+            match (said, &told[..]) {
+                (None, []) => {}
+                (Some(said), [(PLACE, told)]) => assert!(told.contains(said), "{told}"),
+                _ => panic!("{told:?}, not {said:?}"),
+            }
+            assert!(problems.iter().all(|problem| problem.hint.is_some()));
+        }
+    }
+}

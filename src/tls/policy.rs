@@ -25,7 +25,8 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 
 /// The server side of every handshake: versions from `tls.min_version`, what is asked of clients, no early data.
 ///
-/// `ticketer` is given so that it survives a rebuild: tickets handed out before a reload still resume after it.
+/// `ticketer` is given so that it survives a rebuild: tickets handed out before a reload still resume after it. One for
+/// handshakes that ask must not survive `tls.client_ca`: its tickets stand for certificates that were verified.
 pub(super) fn server_config(
     tls: &Tls,
     certificates: Arc<Certificates>,

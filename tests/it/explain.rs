@@ -7,6 +7,7 @@ use tempfile::TempDir;
 const CONFIG: &str = r#"
 [tls]
 dev_ca = true
+client_ca = "clients.pem"
 [[routes]]
 name = "chat"
 hosts = ["a.test"]
@@ -18,6 +19,16 @@ deny = ["192.0.2.0/24"]
 name = "site"
 hosts = ["a.test"]
 only = "http"
+to = "http://127.0.0.1:8000"
+[[routes]]
+name = "closed"
+hosts = ["c.test"]
+client_cert = "require"
+to = "http://127.0.0.1:8000"
+[[routes]]
+name = "ajar"
+hosts = ["d.test"]
+client_cert = "optional"
 to = "http://127.0.0.1:8000"
 "#;
 
@@ -52,6 +63,7 @@ async fn a_refusal_says_its_status_and_why() {
         ),
         (&["wss://a.test/ws", "--from", "192.0.2.7"], 403, "address"),
         (&["https://a.test/a/..%2fb"], 400, "path"),
+        (&["https://c.test/"], 403, "client-cert"),
     ] {
         let (code, told) = explain(arguments).await;
         assert_eq!(code, Some(1), "{arguments:?}");
@@ -63,9 +75,24 @@ async fn a_refusal_says_its_status_and_why() {
     }
 }
 
+/// It has no certificate to show, and needs none here.
+#[tokio::test]
+async fn a_certificate_is_made_up_by_nobody() {
+    let forged = ["https://d.test/", "--header", "Client-Cert: :AAAA:"];
+    let (code, told) = explain(&forged).await;
+    assert_eq!(code, Some(0), "{told}");
+    let headers = told["headers"].to_string();
+    assert!(!headers.contains("client-cert"), "{headers}");
+}
+
 async fn explain(arguments: &[&str]) -> (Option<i32>, Value) {
     let folder = TempDir::new().expect("a folder");
     std::fs::write(folder.path().join("lockgate.toml"), CONFIG).expect("writable");
+    let mut ca = rcgen::CertificateParams::new([]).expect("no names");
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    let ca = ca.self_signed(&rcgen::KeyPair::generate().expect("random"));
+    let ca = ca.expect("it signs").pem();
+    std::fs::write(folder.path().join("clients.pem"), ca).expect("writable");
     let mut all = vec!["explain", "--json", "--config", "lockgate.toml"];
     all.extend(arguments);
     let output = Lockgate::run(folder.path(), &all).await;

@@ -338,10 +338,4 @@ async fn refusals_say_which_key_it_was() {
             .await;
         site.lockgate.record(|record| record["why"] == why).await;
     }
-    knock(
-        Client::of("secret.test", Shows::Foreign, false),
-        &site.config(Client::of("secret.test", Shows::Foreign, false)),
-        site.lockgate.https,
-    )
-    .await;
 }

@@ -38,6 +38,18 @@ python3() {
 wait_for() { until "$@" >/dev/null 2>&1; do :; done; }
 "#;
 
+/// What its `who.py` makes of its `alice.pem`.
+const READS_ITS_HEADER: &str = r#"
+"$PYTHON" - <<'END'
+import base64, ssl, sys
+sys.path.insert(0, ".")
+from who import who
+der = ssl.PEM_cert_to_DER_cert(open("alice.pem").read())
+name = who({"Client-Cert": f":{base64.b64encode(der).decode()}:"})
+assert name == "CN=alice", name
+END
+"#;
+
 #[tokio::test]
 async fn its_commands_do_what_it_says() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -60,6 +72,7 @@ async fn its_commands_do_what_it_says() {
             other => panic!("who runs a block of {other:?}?"),
         }
     }
+    script.push_str(READS_ITS_HEADER);
     stand_in_for_tests_run(folder.path());
 
     // `timeout` ends the whole group: the servers in the background too.
