@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::super::*;
 use super::{BOTH, alert};
-use crate::tls::shelf::{Examinee, Shelf};
+use crate::tls::shelf::Examinee;
 use crate::tls::testing::{Pki, tls};
 
 struct Fixed(Arc<CertifiedKey>);
@@ -27,10 +27,8 @@ impl Examinee for Fixed {
 
 /// `a.test` has a certificate and is validated with another.
 fn under_validation(pki: &Pki) -> (Termination, Arc<CertifiedKey>, impl Sized) {
-    let termination = Termination {
-        config: crate::tls::testing::server(&tls(vec![pki.pair("a", &["a.test"])], "")),
-        shelf: Arc::new(Shelf::default()),
-    };
+    let server = crate::tls::testing::server(&tls(vec![pki.pair("a", &["a.test"])], ""));
+    let termination = crate::tls::testing::ending(&server);
     let proof = crate::tls::testing::built(&tls(vec![pki.pair("proof", &["a.test"])], ""));
     let proof = proof.of("a.test");
     let answer = termination
