@@ -11,6 +11,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod values;
+mod watch;
 mod words;
 
 pub use problem::{Located, Location, Problem, Problems, Source};
@@ -25,3 +26,4 @@ pub use values::{
     Access, AcmeDirectory, AdminAddress, BackendAddress, BadValue, Cidr, HostPattern,
     ListenAddress, MailAddress, OriginPattern, PathPattern, Period, Rate, Scheme, Secret, Size,
 };
+pub use watch::Watch;

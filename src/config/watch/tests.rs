@@ -1,0 +1,220 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// Well below [`INTERVAL`]: the kernel told it.
+const SOON: Duration = Duration::from_secs(8);
+/// The longest that a change can take which the kernel tells.
+const SILENCE: Duration = Duration::from_millis(2_700);
+
+struct Scene {
+    folder: TempDir,
+    watch: Watch,
+}
+
+impl Scene {
+    /// `prepare` lays things out in the folder that is given to it.
+    fn new(watched: &[&str], prepare: impl FnOnce(&Path)) -> Scene {
+        let folder = TempDir::new().unwrap();
+        prepare(folder.path());
+        let watch = Watch::new(watched.iter().map(|path| folder.path().join(path)));
+        Scene { folder, watch }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// As `ln -sfn` and Kubernetes do it.
+    fn swap(&self, target: &str, link: &str) {
+        symlink(target, self.path("new-link")).unwrap();
+        fs::rename(self.path("new-link"), self.path(link)).unwrap();
+    }
+
+    #[track_caller]
+    fn told(&mut self) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let told = tokio::time::timeout(SOON, self.watch.changed()).await;
+            assert!(told.is_ok(), "nothing is told, awaited at {caller}");
+        }
+    }
+
+    async fn silent(&mut self) {
+        let told = tokio::time::timeout(SILENCE, self.watch.changed()).await;
+        assert!(told.is_err(), "told without a change");
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_in_place_is_told_and_equal_content_is_not() {
+    let mut scene = Scene::new(&["a", "b"], |at| fs::write(at.join("a"), "1").unwrap());
+    scene.write("a", "2");
+    scene.told().await;
+    scene.write("a", "2");
+    scene.write("neighbour", "3");
+    scene.silent().await;
+    scene.write("b", "1");
+    scene.told().await;
+    scene.silent().await;
+}
+
+#[tokio::test]
+async fn what_happens_before_anybody_waits_is_told_once() {
+    let mut scene = Scene::new(&["a"], |_| {});
+    for text in ["1", "2", "3"] {
+        scene.write("a", text);
+    }
+    scene.told().await;
+    scene.silent().await;
+}
+
+#[tokio::test]
+async fn a_rename_over_the_file_is_told_again_and_again() {
+    let mut scene = Scene::new(&["a"], |at| fs::write(at.join("a"), "0").unwrap());
+    for text in ["1", "2", "3"] {
+        scene.write("a.tmp", text);
+        fs::rename(scene.path("a.tmp"), scene.path("a")).unwrap();
+        scene.told().await;
+    }
+    scene.write("a.tmp", "3");
+    fs::rename(scene.path("a.tmp"), scene.path("a")).unwrap();
+    scene.silent().await;
+}
+
+#[tokio::test]
+async fn a_file_that_vanishes_and_comes_back_is_told_twice() {
+    let mut scene = Scene::new(&["a"], |at| fs::write(at.join("a"), "1").unwrap());
+    fs::remove_file(scene.path("a")).unwrap();
+    scene.told().await;
+    scene.write("a", "1");
+    scene.told().await;
+}
+
+#[tokio::test]
+async fn a_secret_of_kubernetes_is_swapped() {
+    let mut scene = Scene::new(&["tls.crt"], |at| {
+        fs::create_dir(at.join("..2026_11_20")).unwrap();
+        fs::write(at.join("..2026_11_20/tls.crt"), "1").unwrap();
+        symlink("..2026_11_20", at.join("..data")).unwrap();
+        symlink("..data/tls.crt", at.join("tls.crt")).unwrap();
+    });
+    let mut before = "..2026_11_20";
+    for (day, text) in [("..2026_11_21", "2"), ("..2026_11_22", "3")] {
+        fs::create_dir(scene.path(day)).unwrap();
+        scene.write(&format!("{day}/tls.crt"), text);
+        scene.swap(day, "..data");
+        fs::remove_dir_all(scene.path(before)).unwrap();
+        scene.told().await;
+        before = day;
+    }
+    // The folder that it leads to now is watched as well.
+    scene.write("..2026_11_22/tls.crt", "4");
+    scene.told().await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_certbot_is_renewed() {
+    let mut scene = Scene::new(&["live/x/fullchain.pem"], |at| {
+        fs::create_dir_all(at.join("live/x")).unwrap();
+        fs::create_dir_all(at.join("archive/x")).unwrap();
+        fs::write(at.join("archive/x/fullchain1.pem"), "1").unwrap();
+        let target = "../../archive/x/fullchain1.pem";
+        symlink(target, at.join("live/x/fullchain.pem")).unwrap();
+    });
+    scene.write("archive/x/fullchain2.pem", "2");
+    scene.swap("../../archive/x/fullchain2.pem", "live/x/fullchain.pem");
+    scene.told().await;
+    // certbot itself removes the link before it makes the new one.
+    scene.write("archive/x/fullchain3.pem", "3");
+    fs::remove_file(scene.path("live/x/fullchain.pem")).unwrap();
+    let target = "../../archive/x/fullchain3.pem";
+    symlink(target, scene.path("live/x/fullchain.pem")).unwrap();
+    scene.told().await;
+    scene.write("archive/x/fullchain3.pem", "in place");
+    scene.told().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_yet_is_awaited() {
+    let mut scene = Scene::new(&["deep/er/a"], |_| {});
+    fs::create_dir_all(scene.path("deep/er")).unwrap();
+    scene.write("deep/er/a", "1");
+    scene.told().await;
+    // A folder made anew is another folder of the same name.
+    fs::remove_dir_all(scene.path("deep")).unwrap();
+    scene.told().await;
+    fs::create_dir_all(scene.path("deep/er")).unwrap();
+    scene.write("deep/er/a", "1");
+    scene.told().await;
+    fs::rename(scene.path("deep/er"), scene.path("deep/old")).unwrap();
+    fs::create_dir(scene.path("deep/er")).unwrap();
+    scene.write("deep/er/a", "2");
+    scene.write("deep/old/a", "not this");
+    scene.told().await;
+    scene.write("deep/er/a", "3");
+    scene.told().await;
+}
+
+#[tokio::test]
+async fn of_a_folder_the_names_of_its_entries_count() {
+    let mut scene = Scene::new(&["conf.d"], |at| fs::create_dir(at.join("conf.d")).unwrap());
+    scene.write("conf.d/a.toml", "1");
+    scene.told().await;
+    scene.write("conf.d/a.toml", "2");
+    scene.silent().await;
+    fs::rename(scene.path("conf.d/a.toml"), scene.path("conf.d/b.toml")).unwrap();
+    scene.told().await;
+}
+
+#[tokio::test]
+async fn links_in_a_circle_and_pipes_hang_nothing() {
+    let mut scene = Scene::new(&["circle", "pipe"], |at| {
+        symlink("circle", at.join("circle")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at.join("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+    });
+    scene.swap("neighbour", "circle");
+    scene.write("neighbour", "1");
+    scene.told().await;
+}
+
+/// A change is not lost with a wait that was given up in its midst.
+#[tokio::test]
+async fn a_wait_may_be_given_up() {
+    let mut scene = Scene::new(&["a"], |_| {});
+    scene.write("a", "1");
+    for _ in 0..3 {
+        let brief = Duration::from_millis(20);
+        if tokio::time::timeout(brief, scene.watch.changed())
+            .await
+            .is_ok()
+        {
+            return;
+        }
+    }
+    scene.told().await;
+}
+
+/// Without the kernel's help it is found by comparing.
+#[tokio::test]
+async fn a_kernel_that_says_nothing_only_delays() {
+    let mut scene = Scene::new(&["a"], |_| {});
+    scene.watch.folders.watcher = None;
+    scene.watch.due = Instant::now();
+    scene.write("a", "1");
+    scene.told().await;
+}
