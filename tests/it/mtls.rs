@@ -6,111 +6,14 @@
 mod ask;
 mod cells;
 mod client;
+mod connections;
+mod lax;
+mod site;
 
-use crate::{
-    gate::recorder::{Record, Seen, recorder},
-    harness::Lockgate,
-};
 use ask::{End, Spelling, ask, knock};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use client::{Client, Pki, Shows};
-use rustls::{ClientConfig, HandshakeKind};
-use std::sync::Arc;
-use tempfile::TempDir;
-
-/// A Lockgate with open and closed hosts in front of a recorder.
-struct Site {
-    lockgate: Lockgate,
-    record: Record,
-    pki: Pki,
-    /// Of what is named in the configuration.
-    _folder: TempDir,
-}
-
-// === impl Site ===
-
-impl Site {
-    async fn new(server: &str, more: &str) -> Site {
-        let (backend, record) = recorder().await;
-        let folder = TempDir::new().expect("a temporary folder");
-        let pki = Pki::new(folder.path());
-        let mut config = format!(
-            "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n{server}\n[tls]\ndev_ca = true\ndefault = \"open.test\"\n\
-             certificates = [{{ cert = \"{0}/server.pem\", key = \"{0}/server.key\" }}]\nclient_ca = \"{0}/clients.pem\"\n",
-            folder.path().display(),
-        );
-        for (name, rule) in [
-            ("open", "hosts = [\"open.test\", \"open.wild.test\"]"),
-            (
-                "secret",
-                "hosts = [\"secret.test\"]\nclient_cert = \"require\"",
-            ),
-            ("public", "hosts = [\"secret.test\"]\npath = \"/public/*\""),
-            (
-                "maybe",
-                "hosts = [\"maybe.test\"]\nclient_cert = \"optional\"",
-            ),
-            (
-                "wild",
-                "hosts = [\"*.wild.test\"]\nclient_cert = \"require\"",
-            ),
-        ] {
-            config.push_str(&route(name, rule, backend));
-        }
-        if !more.is_empty() {
-            config.push_str(&route("more", more, backend));
-        }
-        Site {
-            lockgate: Lockgate::with_file(&config).start().await,
-            record,
-            pki,
-            _folder: folder,
-        }
-    }
-
-    fn config(&self, client: Client) -> Arc<ClientConfig> {
-        Arc::new(self.pki.config(client))
-    }
-
-    async fn ask(&self, client: Client, spelling: &Spelling, websocket: bool) -> End {
-        let config = self.config(client);
-        let (end, _) = ask(client, &config, self.lockgate.https, spelling, websocket).await;
-        end
-    }
-
-    /// What the backend saw since there were `before`.
-    fn since(&self, before: usize) -> Vec<Seen> {
-        self.record.borrow()[before..].to_vec()
-    }
-
-    fn seen(&self) -> usize {
-        self.record.borrow().len()
-    }
-
-    /// The one request that the backend saw since then; it has this certificate and no other.
-    fn told(&self, before: usize, certificate: Option<&[u8]>) -> Result<(), String> {
-        let seen = self.since(before);
-        let [one] = &seen[..] else {
-            return Err(format!("the backend saw {seen:?}"));
-        };
-        let wanted: Vec<String> = certificate
-            .map(|it| format!(":{}:", STANDARD.encode(it)))
-            .into_iter()
-            .collect();
-        let (found, chain) = (
-            one.head.all("client-cert"),
-            one.head.all("client-cert-chain"),
-        );
-        match found == wanted && chain.is_empty() {
-            true => Ok(()),
-            false => Err(format!("Client-Cert {found:?}, chain {chain:?}")),
-        }
-    }
-}
-
-fn route(name: &str, rule: &str, backend: std::net::SocketAddr) -> String {
-    format!("[[routes]]\nname = \"{name}\"\n{rule}\nto = \"ws://{backend}\"\n")
-}
+use client::{Client, Shows};
+use site::Site;
 
 /// HTTP/1.1 and HTTP/2, plain requests and WebSocket handshakes.
 fn every_kind() -> impl Iterator<Item = (bool, bool)> {
@@ -209,66 +112,6 @@ async fn who_has_a_certificate_passes_and_the_backend_is_told() {
         let end = site.ask(client, &spelling, websocket).await;
         assert_eq!(end, passed(h2, websocket));
         site.told(before, None).expect("no certificate");
-    }
-}
-
-#[tokio::test]
-async fn a_ticket_keeps_who_came_and_nothing_else() {
-    let site = Site::new("", "").await;
-    let own = site.pki.own();
-    let full = HandshakeKind::Full;
-    for (h2, old) in [(false, false), (true, false), (false, true), (true, true)] {
-        for (shows, first, then, kind, status, certificate) in [
-            (
-                Shows::Own,
-                "secret.test",
-                "secret.test",
-                HandshakeKind::Resumed,
-                200,
-                Some(own),
-            ),
-            (
-                Shows::Nothing,
-                "secret.test",
-                "secret.test",
-                HandshakeKind::Resumed,
-                403,
-                None,
-            ),
-            (
-                Shows::Nothing,
-                "open.test",
-                "open.test",
-                HandshakeKind::Resumed,
-                200,
-                None,
-            ),
-            // A ticket of the other kind is worth nothing: the client is asked.
-            (Shows::Nothing, "open.test", "secret.test", full, 403, None),
-            (Shows::Own, "open.test", "secret.test", full, 200, Some(own)),
-            (Shows::Own, "secret.test", "open.test", full, 200, None),
-        ] {
-            let client = |sni| Client {
-                old,
-                ..Client::of(sni, shows, h2)
-            };
-            let of = format!("{shows:?}, {first} then {then}, h2 {h2}, TLS 1.2 {old}");
-            let config = site.config(client(first));
-            let to = site.lockgate.https;
-            let spelling = Spelling::of(first, h2);
-            let (_, kind_of_first) = ask(client(first), &config, to, &spelling, false).await;
-            assert_eq!(kind_of_first, Some(full), "{of}");
-            let before = site.seen();
-            let spelling = Spelling::of(then, h2);
-            let (end, found) = ask(client(then), &config, to, &spelling, false).await;
-            assert_eq!((end, found), (End::Status(status), Some(kind)), "{of}");
-            match status {
-                200 => site
-                    .told(before, certificate)
-                    .unwrap_or_else(|it| panic!("{of}: {it}")),
-                _ => assert_eq!(site.seen(), before, "{of}"),
-            }
-        }
     }
 }
 
