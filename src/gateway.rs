@@ -4,6 +4,7 @@ use crate::{
     config::{self, ClientCert, Config, HostPattern, Legs, Located, Problem, Problems},
     guard::{AddressGuard, OriginGuard},
     lifecycle::{BackendStatus, RouteStatus},
+    observe::Belonging,
     proto::track::Bounds,
     router::{Expectations, Router, Rule, expectations},
     splice::{Limits, PingPolicy},
@@ -11,7 +12,12 @@ use crate::{
     upstream::Pool,
 };
 use arc_swap::ArcSwap;
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// All that a connection or a request needs to know, built once from a [`Config`] and never changed.
@@ -29,8 +35,12 @@ pub struct Gateway {
     pub certificates: Arc<Certificates>,
     /// Where requests go.
     pub router: Router<Route>,
+    /// How sessions are closed that must be.
+    pub drain: config::Drain,
     trusted: Vec<config::Cidr>,
     pools: Vec<Arc<Pool>>,
+    /// Each route's pool, by the route's name.
+    places: HashMap<Arc<str>, Arc<Pool>>,
 }
 
 /// What a route does with the requests it matched.
@@ -40,8 +50,10 @@ pub struct Route {
     pub name: Arc<str>,
     /// Where its backends are.
     pub pool: Arc<Pool>,
-    /// What its sessions obey.
+    /// What its sessions obey; one for all gateways that have a route of this name.
     pub limits: watch::Sender<Limits>,
+    /// What they obey from the commit on.
+    wanted: Limits,
     /// Dial, request and 101.
     pub handshake_timeout: Duration,
     /// Which clients may pass.
@@ -63,8 +75,14 @@ pub struct Live(ArcSwap<Gateway>);
 // === impl Gateway ===
 
 impl Gateway {
-    /// Reads the files that the config names and starts nothing: `check` and `run` share it.
-    pub fn build(config: &Config, issuers: &Issuers<'_>) -> Result<Gateway, Problems> {
+    /// Reads the files that the config names and starts nothing: `check`, `run` and reload share it. What `previous` has
+    /// and this one too stays the same: backends with their leases, the limits' receivers of sessions, ticket keys.
+    /// Until [`Gateway::commit`] nothing of the previous one changes.
+    pub fn build(
+        config: &Config,
+        previous: Option<&Gateway>,
+        issuers: &Issuers<'_>,
+    ) -> Result<Gateway, Problems> {
         let mut problems = Vec::new();
         let placed = |at, host: &HostPattern| Located {
             value: host.clone(),
@@ -92,8 +110,13 @@ impl Gateway {
             asking,
             certificates.clone(),
             issuers.shelf.clone(),
+            previous.map(|previous| &previous.tls),
             &mut problems,
         );
+        let before = |name: &str| {
+            let mut pools = previous?.pools.iter();
+            pools.find(|pool| &**pool.name() == name).map(|pool| &**pool)
+        };
         let named: BTreeMap<&str, Arc<Pool>> = config
             .pools
             .iter()
@@ -103,6 +126,7 @@ impl Gateway {
                     Arc::new(Pool::new(
                         name,
                         pool.backends.iter().map(|b| b.value.clone()),
+                        before(name),
                     )),
                 )
             })
@@ -113,7 +137,7 @@ impl Gateway {
             let pool = match (&route.pool, &route.to) {
                 (Some(name), _) => named.get(name.as_str()).cloned(),
                 (None, Some(to)) => {
-                    let pool = Arc::new(Pool::new(&route.name, [to.value.clone()]));
+                    let pool = Arc::new(Pool::new(&route.name, [to.value.clone()], before(&route.name)));
                     pools.push(pool.clone());
                     Some(pool)
                 }
@@ -122,7 +146,7 @@ impl Gateway {
             match pool {
                 Some(pool) => routes.push((
                     Rule::from(&route.value),
-                    Route::new(route, &config.session, pool),
+                    Route::new(route, &config.session, pool, previous),
                 )),
                 None => problems.push(Problem {
                     at: route.at,
@@ -133,6 +157,10 @@ impl Gateway {
                 }),
             }
         }
+        let places = routes
+            .iter()
+            .map(|(_, route): &(Rule, Route)| (route.name.clone(), route.pool.clone()))
+            .collect();
         match tls {
             Some(tls) if problems.is_empty() => Ok(Gateway {
                 limits: config.limits.clone(),
@@ -141,11 +169,33 @@ impl Gateway {
                 tls,
                 certificates,
                 router: Router::new(routes),
+                drain: config.drain.clone(),
                 trusted: config.server.trusted_proxies.clone(),
                 pools,
+                places,
             }),
             _ => Err(Problems::new(config.sources.clone(), problems)),
         }
+    }
+
+    /// Puts the limits in force that its routes have: live sessions obey them from their next frame on.
+    pub fn commit(&self) {
+        for (_, route) in self.router.rules() {
+            route.limits.send_if_modified(|limits| {
+                let changes = *limits != route.wanted;
+                *limits = route.wanted;
+                changes
+            });
+        }
+    }
+
+    /// Whether a session may stay: its route is still there, and that route's pool still has its backend.
+    pub fn keeps(&self, session: &Belonging) -> bool {
+        let pool = self.places.get(&session.route);
+        pool.is_some_and(|pool| {
+            let mut backends = pool.backends().iter();
+            backends.any(|backend| *backend.name() == session.backend)
+        })
     }
 
     /// Whether `address` is a proxy whose word about clients is believed.
@@ -181,12 +231,24 @@ impl Gateway {
 // === impl Route ===
 
 impl Route {
-    fn new(route: &config::Route, defaults: &config::Session, pool: Arc<Pool>) -> Self {
+    fn new(
+        route: &config::Route,
+        defaults: &config::Session,
+        pool: Arc<Pool>,
+        previous: Option<&Gateway>,
+    ) -> Self {
         let session = defaults.with(&route.session);
+        let wanted = limits(&session);
+        let mut before = previous.into_iter().flat_map(|gateway| gateway.router.rules());
+        let before = before.find(|(_, before)| *before.name == *route.name.value);
         Route {
             name: route.name.as_str().into(),
             pool,
-            limits: watch::Sender::new(limits(&session)),
+            limits: match before {
+                Some((_, before)) => before.limits.clone(),
+                None => watch::Sender::new(wanted),
+            },
+            wanted,
             handshake_timeout: session.handshake_timeout.0,
             addresses: AddressGuard::new(&route.allow, &route.deny),
             client_cert: route.client_cert,
@@ -208,6 +270,11 @@ impl Live {
     /// The gateway in force now. Taken once per connection and once per request.
     pub fn snapshot(&self) -> Arc<Gateway> {
         self.0.load_full()
+    }
+
+    /// Puts another one in its place: from here on requests see that.
+    pub fn replace(&self, gateway: Arc<Gateway>) {
+        self.0.store(gateway);
     }
 }
 

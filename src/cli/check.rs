@@ -13,7 +13,7 @@ pub(super) fn check(arguments: &Check) -> anyhow::Result<ExitCode> {
                 .dev_ca
                 .then(|| cert::peek(arguments.data.data.as_deref()))
                 .transpose()?;
-            Gateway::build(&config, &cert::issuers(dev.as_ref()))
+            Gateway::build(&config, None, &cert::issuers(dev.as_ref()))
         }
         Err(problems) => Err(problems),
     };

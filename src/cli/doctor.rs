@@ -50,7 +50,7 @@ pub(super) fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
                 true => cert::peek(arguments.data.data.as_deref()).ok(),
                 false => None,
             };
-            Gateway::build(&config, &cert::issuers(dev.as_ref())).map(|_| config)
+            Gateway::build(&config, None, &cert::issuers(dev.as_ref())).map(|_| config)
         });
         let config = match checked {
             Ok(config) => config,

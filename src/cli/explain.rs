@@ -20,7 +20,7 @@ pub(super) fn explain(arguments: &Explain) -> anyhow::Result<ExitCode> {
             true => cert::peek(arguments.data.data.as_deref()).ok(),
             false => None,
         };
-        Gateway::build(&config, &cert::issuers(dev.as_ref()))
+        Gateway::build(&config, None, &cert::issuers(dev.as_ref()))
     });
     let gateway = match built {
         Ok(gateway) => gateway,

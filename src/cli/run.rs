@@ -38,7 +38,7 @@ pub(super) fn serve(
 ) -> anyhow::Result<ExitCode> {
     let _log = observe::init(&config.server.log).context("cannot start the log")?;
     let dev = config.tls.dev_ca.then(|| cert::open(data)).transpose()?;
-    let gateway = match Gateway::build(config, &cert::issuers(dev.as_ref())) {
+    let gateway = match Gateway::build(config, None, &cert::issuers(dev.as_ref())) {
         Ok(gateway) => gateway,
         Err(problems) => {
             eprintln!("{problems}");

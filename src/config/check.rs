@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, keys: &Keys, broken: bool) -> Vec<Problem> 
     };
     listeners(&mut found);
     limits(&mut found);
+    drain(&mut found);
     if let Some(acme) = &config.acme {
         acme::acme(acme, &mut found);
     }
@@ -141,6 +142,24 @@ fn limits(found: &mut Found<'_>) {
     }
 }
 
+fn drain(found: &mut Found<'_>) {
+    let drain = &found.config.drain;
+    let place = found.in_section("drain", "window");
+    positive("drain.window", drain.window, place, found);
+    close_code("drain.code", drain.code, found.in_section("drain", "code"), 1012, found);
+}
+
+/// Codes that may be sent (RFC 6455 §7.4).
+fn close_code(key: &str, code: u16, at: Option<super::Location>, default: u16, found: &mut Found<'_>) {
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        found.add(
+            at,
+            format!("{key} = {code} must not be sent in a Close (RFC 6455 section 7.4)"),
+            format!("leave it out for {default}; 1000 to 1003, 1007 to 1014 and 3000 to 4999 may be sent"),
+        );
+    }
+}
+
 /// Finds the place of a key.
 type Place<'a> = &'a dyn Fn(&Found<'_>, &str) -> Option<super::Location>;
 
@@ -174,14 +193,13 @@ fn session(name: &str, session: &Session, place: Place<'_>, found: &mut Found<'_
             );
         }
     }
-    let code = session.backend_gone_code;
-    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        found.add(
-            place(found, "backend_gone_code"),
-            format!("{name}.backend_gone_code = {code} must not be sent in a Close (RFC 6455 section 7.4)"),
-            "leave it out for 1011; 1000 to 1003, 1007 to 1014 and 3000 to 4999 may be sent",
-        );
-    }
+    close_code(
+        &format!("{name}.backend_gone_code"),
+        session.backend_gone_code,
+        place(found, "backend_gone_code"),
+        1011,
+        found,
+    );
 }
 
 fn positive(key: &str, period: Period, at: Option<super::Location>, found: &mut Found<'_>) {

@@ -204,6 +204,7 @@ impl Loader<'_> {
         for (_, file) in std::mem::take(&mut self.files) {
             self.once("server", &mut whole.server, file.server);
             self.once("limits", &mut whole.limits, file.limits);
+            self.once("drain", &mut whole.drain, file.drain);
             self.once("session", &mut whole.session, file.session);
             self.once("acme", &mut whole.acme, file.acme);
             match (&mut whole.tls, file.tls) {
@@ -231,6 +232,7 @@ impl Loader<'_> {
                 whole.limits.as_ref().and_then(|section| section.at),
             ),
             ("tls", whole.tls.as_ref().and_then(|section| section.at)),
+            ("drain", whole.drain.as_ref().and_then(|section| section.at)),
             ("acme", whole.acme.as_ref().and_then(|section| section.at)),
             (
                 "session",
@@ -244,6 +246,7 @@ impl Loader<'_> {
                 .collect(),
             server: whole.server.map(|server| server.value).unwrap_or_default(),
             limits: whole.limits.map(|limits| limits.value).unwrap_or_default(),
+            drain: whole.drain.map(|drain| drain.value).unwrap_or_default(),
             tls: whole.tls.map(|tls| tls.value).unwrap_or_default(),
             acme: whole.acme.map(|acme| acme.value),
             session: whole

@@ -1,12 +1,14 @@
 //! The shape of the file. Defaults stand here and nowhere else; each field's comment is its line in the reference.
 
 mod acme;
+mod drain;
 mod route;
 mod server;
 mod session;
 mod tls;
 
 pub use acme::{Acme, Challenge, DnsHook, Eab, UntilIssued};
+pub use drain::Drain;
 pub use route::{ClientCert, Framework, Only, Pool, Route};
 pub(super) use route::{UNNAMED, every_path, everybody, same_host};
 pub use server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server};
@@ -25,6 +27,8 @@ pub struct Config {
     pub server: Server,
     /// `[limits]`
     pub limits: Limits,
+    /// `[drain]`
+    pub drain: Drain,
     /// `[tls]`
     pub tls: Tls,
     /// `[acme]`, if certificates are to be had by it.
@@ -60,6 +64,8 @@ pub(super) struct File {
     pub(super) server: Option<Located<Server>>,
     /// Connections, before anything is known of a route.
     pub(super) limits: Option<Located<Limits>>,
+    /// A removed route or backend, and the stop: how sessions are closed.
+    pub(super) drain: Option<Located<Drain>>,
     /// Certificates.
     pub(super) tls: Option<Located<Tls>>,
     /// Certificates by ACME (RFC 8555): with this section every routed host that has no other certificate gets one.

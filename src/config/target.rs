@@ -1,7 +1,7 @@
 //! A configuration without a file: what `lockgate run --to` stands for.
 
 use super::{
-    Acme, BackendAddress, ClientCert, Config, Framework, HostPattern, Limits, ListenAddress,
+    Acme, BackendAddress, ClientCert, Config, Drain, Framework, HostPattern, Limits, ListenAddress,
     Located, Only, OriginPattern, Route, Server, Session, SessionOverrides, Tls,
     schema::{UNNAMED, every_path, everybody, same_host},
 };
@@ -70,6 +70,7 @@ impl Config {
                 ..Server::default()
             },
             limits: Limits::default(),
+            drain: Drain::default(),
             tls: Tls {
                 dev_ca: to.acme.is_none(),
                 ..Tls::default()

@@ -6,7 +6,7 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::{
-    observe::{SessionEnd, SessionRecord},
+    observe::{Belonging, SessionEnd, SessionRecord},
     proto::track::Reserved,
     splice::{self, LegIo, Legs, Outcome, Socket},
     upstream::Lease,
@@ -77,7 +77,17 @@ impl Opening {
         client_early: Bytes,
         guard: Guard,
     ) -> impl Future<Output = ()> + Send {
-        let handle = context.sessions.open();
+        let belonging = Belonging {
+            route: self.record.route.clone(),
+            backend: self.record.backend.clone(),
+        };
+        let handle = context.sessions.open(belonging.clone());
+        // The configuration may have changed during the handshake; who opens from here on is seen by whoever changes it.
+        let gateway = context.live.snapshot();
+        if !gateway.keeps(&belonging) {
+            handle.close(gateway.drain.code);
+        }
+        drop(gateway);
         self.record.id = handle.id();
         let opened = Instant::now();
         let held = (context.metrics.session(), self.lease, self.place, guard);

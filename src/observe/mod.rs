@@ -16,4 +16,4 @@ pub use logging::{InitError, init};
 pub use metrics::{ConnectionGauge, Metrics, SessionGauge};
 pub use queue::LogGuard;
 pub use seldom::Seldom;
-pub use sessions::{SessionHandle, Sessions};
+pub use sessions::{Belonging, SessionHandle, Sessions, Summons};

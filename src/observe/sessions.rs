@@ -23,6 +23,19 @@ struct Book {
     order: u16,
 }
 
+/// What a session belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Belonging {
+    /// Its route's name.
+    pub route: Arc<str>,
+    /// Its backend's address.
+    pub backend: Arc<str>,
+}
+
+/// A live session that can be ordered to close.
+#[derive(Debug, Clone)]
+pub struct Summons(Arc<Shared>);
+
 /// A session's place among the live ones, given back on drop.
 #[derive(Debug)]
 pub struct SessionHandle {
@@ -37,17 +50,19 @@ struct Shared {
     /// The close code ordered; 0: none.
     order: AtomicU16,
     waker: AtomicWaker,
+    belonging: Belonging,
 }
 
 // === impl Sessions ===
 
 impl Sessions {
     /// Enters a session under a fresh id, which no other process is likely to use.
-    pub fn open(self: &Arc<Self>) -> SessionHandle {
+    pub fn open(self: &Arc<Self>, belonging: Belonging) -> SessionHandle {
         let mut book = self.book();
         let shared = Arc::new(Shared {
             order: AtomicU16::new(book.order),
             waker: AtomicWaker::new(),
+            belonging,
         });
         let id = loop {
             let id =
@@ -74,6 +89,25 @@ impl Sessions {
         }
     }
 
+    /// From now on whoever comes in is ordered at once to close with `code`; those who are there are not.
+    pub fn close_newcomers(&self, code: u16) {
+        self.book().order = code;
+    }
+
+    /// The live sessions that belong where `wanted` says, in no order.
+    pub fn belonging(&self, wanted: impl Fn(&Belonging) -> bool) -> Vec<Summons> {
+        let book = self.book();
+        let wanted = book.live.values().filter(|shared| wanted(&shared.belonging));
+        wanted.map(|shared| Summons(shared.clone())).collect()
+    }
+
+    /// Has every session look at its limits: an idle one would else sleep on by the old.
+    pub fn stir(&self) {
+        for shared in self.book().live.values() {
+            shared.waker.wake();
+        }
+    }
+
     // A panic elsewhere cannot leave the book half written: it is used all the same.
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -83,6 +117,11 @@ impl Sessions {
 // === impl SessionHandle ===
 
 impl SessionHandle {
+    /// Orders this session to close, as [`Summons::close`] does.
+    pub fn close(&self, code: u16) {
+        Summons(self.shared.clone()).close(code);
+    }
+
     /// The session's id.
     pub fn id(&self) -> u64 {
         self.id
@@ -95,6 +134,22 @@ impl SessionHandle {
             0 => None,
             code => Some(code),
         }
+    }
+}
+
+impl Summons {
+    /// Orders the session to close: the client with `code`, the backend with 1001. A second order changes nothing.
+    pub fn close(&self, code: u16) {
+        let order = &self.0.order;
+        if order.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.0.waker.wake();
+        }
+    }
+
+    /// Whether the session has ended.
+    pub fn is_over(&self) -> bool {
+        // The other one is held by the session and the book.
+        Arc::strong_count(&self.0) == 1
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use tracing::warn;
 
 use super::asking::Hosts;
@@ -32,12 +32,14 @@ pub(super) struct Asking {
 // === impl Termination ===
 
 impl Termination {
-    /// `asking` are the hosts of the routes that want a client's certificate. `None` after a problem.
+    /// `asking` are the hosts of the routes that want a client's certificate; tickets of `previous` still resume. `None`
+    /// after a problem.
     pub fn build<'a>(
         tls: &Tls,
         asking: impl Iterator<Item = &'a HostPattern>,
         certificates: Arc<Certificates>,
         shelf: Arc<Shelf>,
+        previous: Option<&Termination>,
         problems: &mut Vec<Problem>,
     ) -> Option<Termination> {
         let hosts: Hosts = asking.collect();
@@ -51,7 +53,9 @@ impl Termination {
             Some(file) => Some(client_ca::verifier(file, problems)?),
             None => None,
         };
-        let mut configured = |clients| match ticketer() {
+        let mut configured = |clients, tickets: Option<Arc<dyn ProducesTickets>>| match tickets
+            .map_or_else(ticketer, Ok)
+        {
             // Tickets of its own for each: one from a handshake that did not ask must not lead past the question.
             Ok(ticketer) => Some(server_config(tls, certificates.clone(), clients, ticketer)),
             Err(error) => {
@@ -63,10 +67,12 @@ impl Termination {
                 None
             }
         };
-        let config = configured(WebPkiClientVerifier::no_client_auth())?;
+        let tickets = previous.map(|previous| previous.config.ticketer.clone());
+        let config = configured(WebPkiClientVerifier::no_client_auth(), tickets)?;
         let asking = match clients {
             Some(clients) if !hosts.is_empty() => Some(Asking {
-                config: configured(clients)?,
+                // New ones: the old may be from clients of another CA.
+                config: configured(clients, None)?,
                 hosts,
             }),
             _ => None,

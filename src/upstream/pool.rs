@@ -19,11 +19,22 @@ pub struct Pool {
 // === impl Pool ===
 
 impl Pool {
-    /// A pool as it was written; each backend starts without leases.
-    pub fn new(name: &str, addresses: impl IntoIterator<Item = config::BackendAddress>) -> Self {
+    /// A pool as it was written. Backends that `previous` had stay the same, with their leases; others start without.
+    pub fn new(
+        name: &str,
+        addresses: impl IntoIterator<Item = config::BackendAddress>,
+        previous: Option<&Pool>,
+    ) -> Self {
+        let known = |address: &config::BackendAddress| {
+            let mut backends = previous?.backends.iter();
+            backends.find(|backend| backend.address() == address)
+        };
         let backends = addresses
             .into_iter()
-            .map(|address| Arc::new(Backend::new(address)))
+            .map(|address| match known(&address) {
+                Some(backend) => backend.clone(),
+                None => Arc::new(Backend::new(address)),
+            })
             .collect();
         Pool {
             name: name.into(),
@@ -64,7 +75,24 @@ mod tests {
             host: "127.0.0.1".into(),
             port: 9000 + n as u16,
         };
-        Pool::new("test", (0..backends).map(address))
+        Pool::new("test", (0..backends).map(address), None)
+    }
+
+    #[test]
+    fn who_was_there_before_keeps_his_leases() {
+        let old = pool(2);
+        let held = [old.acquire().unwrap(), old.acquire().unwrap()];
+        let addresses = old.backends()[1..].iter().map(|backend| backend.address().clone());
+        let other = config::BackendAddress {
+            scheme: config::Scheme::Plain,
+            host: "127.0.0.1".into(),
+            port: 9999,
+        };
+        let new = Pool::new("test", addresses.chain([other]), Some(&old));
+        let leases: Vec<_> = new.backends().iter().map(|backend| backend.leases()).collect();
+        assert_eq!(leases, [1, 0]);
+        drop(held);
+        assert_eq!(new.backends()[0].leases(), 0);
     }
 
     #[test]

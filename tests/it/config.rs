@@ -230,6 +230,7 @@ fn the_annotated_configuration_shows_every_key_and_its_default() {
     for (section, at) in [
         ("Server", &shown["server"]),
         ("Limits", &shown["limits"]),
+        ("Drain", &shown["drain"]),
         ("Tls", &shown["tls"]),
         ("Acme", &shown["acme"]),
         ("Session", &shown["session"]),
@@ -371,9 +372,9 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "acme = false",
     ),
     (
-        "[drain]\n",
+        "[drian]\n",
         "1:2",
-        "unknown key `drain`",
+        "unknown key `drian`",
         "the keys here are",
     ),
     (

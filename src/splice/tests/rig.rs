@@ -1,7 +1,7 @@
 //! A session between two pipes, of which the test holds the far ends.
 
 use crate::{
-    observe::Sessions,
+    observe::{Belonging, Sessions},
     proto::{
         frame::{Header, apply_mask},
         track::{Bounds, Reserved},
@@ -149,7 +149,7 @@ impl Builder {
             reserved: self.reserved,
         };
         let (limits, limits_source) = watch::channel(self.limits);
-        let mut future = Box::pin(run(legs, limits_source, self.sessions.open()));
+        let mut future = Box::pin(run(legs, limits_source, self.sessions.open(nowhere())));
         let polls = Arc::new(AtomicU64::new(0));
         let count = polls.clone();
         let mut session = JoinSet::new();
@@ -485,3 +485,11 @@ pub(super) const PING: PingPolicy = PingPolicy {
 };
 /// What takes a day in paused time will never come.
 const STALLED: Duration = secs(86_400);
+
+/// What no order asks for.
+fn nowhere() -> Belonging {
+    Belonging {
+        route: "chat".into(),
+        backend: "ws://127.0.0.1:1".into(),
+    }
+}
