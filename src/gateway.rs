@@ -115,7 +115,9 @@ impl Gateway {
         );
         let before = |name: &str| {
             let mut pools = previous?.pools.iter();
-            pools.find(|pool| &**pool.name() == name).map(|pool| &**pool)
+            pools
+                .find(|pool| &**pool.name() == name)
+                .map(|pool| &**pool)
         };
         let named: BTreeMap<&str, Arc<Pool>> = config
             .pools
@@ -137,7 +139,11 @@ impl Gateway {
             let pool = match (&route.pool, &route.to) {
                 (Some(name), _) => named.get(name.as_str()).cloned(),
                 (None, Some(to)) => {
-                    let pool = Arc::new(Pool::new(&route.name, [to.value.clone()], before(&route.name)));
+                    let pool = Arc::new(Pool::new(
+                        &route.name,
+                        [to.value.clone()],
+                        before(&route.name),
+                    ));
                     pools.push(pool.clone());
                     Some(pool)
                 }
@@ -239,7 +245,9 @@ impl Route {
     ) -> Self {
         let session = defaults.with(&route.session);
         let wanted = limits(&session);
-        let mut before = previous.into_iter().flat_map(|gateway| gateway.router.rules());
+        let mut before = previous
+            .into_iter()
+            .flat_map(|gateway| gateway.router.rules());
         let before = before.find(|(_, before)| *before.name == *route.name.value);
         Route {
             name: route.name.as_str().into(),

@@ -1,24 +1,33 @@
-//! The composition root: bind, run, stop.
+//! The composition root: bind, run, reload, stop.
 
 mod bind;
 mod ceilings;
+mod drains;
+mod listening;
+mod orders;
+mod plan;
+mod reload;
+mod stop;
 
 use crate::{
     admin::{self, Admin, Surface},
-    config::{self, Config},
+    config::{self, Config, Watch},
     gateway::{Gateway, Live},
     http::Context,
-    lifecycle::{CertificateStatus, Command, ListenerStatus, State, Status, Tasks, systemd},
-    listener::{self, Admission, Doorway, Permit},
+    lifecycle::{ListenerStatus, Signal, State, Tasks, systemd},
+    listener::{Admission, Doorway},
     observe::{AccessLog, Metrics, Sessions},
     tls::Acme,
 };
 pub use bind::StartError;
-use bind::{bind_all, failed};
+use bind::failed;
 use ceilings::Ceilings;
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use drains::Drains;
+use listening::Listening;
+pub use plan::Blueprint;
+use plan::Plan;
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     time::Instant,
 };
@@ -29,15 +38,15 @@ use tracing::info;
 pub struct Server {
     context: Arc<Context>,
     doorway: Arc<Doorway>,
-    https: Vec<TcpListener>,
-    http: Vec<TcpListener>,
+    listening: Vec<Listening>,
     acme: Option<Acme>,
     admin: Option<admin::Bound>,
     scrape: Option<admin::Bound>,
+    /// The admin surface's own, which answers until the very end.
+    fixed: Vec<ListenerStatus>,
     ceilings: Ceilings,
-    listeners: Vec<ListenerStatus>,
-    /// How long sessions may take to end at the stop.
-    patience: Duration,
+    plan: Plan,
+    drains: Drains,
     started: Instant,
 }
 
@@ -54,12 +63,12 @@ impl Server {
     /// Binds every address of the config, in the order https, http, admin, metrics; the first that fails ends it.
     /// Called inside a runtime.
     pub fn bind(
-        config: &Config,
+        config: Config,
         gateway: Gateway,
         access: AccessLog,
+        blueprint: Blueprint,
     ) -> Result<Server, StartError> {
-        let https = bind_all("server.https", &config.server.https)?;
-        let http = bind_all("server.http", &config.server.http)?;
+        let listening = Listening::missing(&config.server, &[])?;
         let admin = admin::bind(&config.server.admin).map_err(|source| {
             failed(
                 "server.admin",
@@ -75,26 +84,16 @@ impl Server {
             }
             None => None,
         };
-        let ceilings = Ceilings::from_descriptors(&config.limits);
-        let mut listeners = Vec::new();
-        for (kind, bound) in [("https", &https), ("http", &http)] {
-            for listener in bound {
-                let address = listener
-                    .local_addr()
-                    .map_or_else(|error| error.to_string(), |address| address.to_string());
-                listeners.push(ListenerStatus { kind, address });
-            }
-        }
+        let mut fixed = Vec::new();
         for (kind, bound) in [("admin", &admin), ("metrics", &scrape)] {
-            listeners.extend(bound.iter().map(|bound| ListenerStatus {
+            fixed.extend(bound.iter().map(|bound| ListenerStatus {
                 kind,
                 address: admin::address(bound),
             }));
         }
+        let ceilings = Ceilings::from_descriptors(&config.limits);
         let metrics = Arc::new(Metrics::new());
         let tasks = Tasks::default();
-        let patience = config.session.close_timeout.0 + FAREWELL;
-        let sessions = Arc::new(Sessions::default());
         let acme = match &config.acme {
             Some(section) => {
                 let shelf = gateway.tls.shelf.clone();
@@ -104,191 +103,107 @@ impl Server {
             }
             None => None,
         };
-        let context = Context::new(
+        let context = Arc::new(Context::new(
             Live::new(gateway),
             ceilings.sessions,
             metrics.clone(),
             access,
-            sessions,
-            tasks.clone(),
-        );
-        let context = Arc::new(context);
-        let admission = Arc::new(Admission::new(
-            ceilings.connections,
-            &config.limits,
-            metrics,
+            Arc::new(Sessions::default()),
+            tasks,
         ));
+        let admission = Admission::new(ceilings.connections, &config.limits, metrics);
         let doorway = Arc::new(Doorway {
             http: context.clone(),
-            admission,
+            admission: Arc::new(admission),
         });
-        let started = Instant::now();
         Ok(Server {
             context,
             doorway,
-            https,
-            http,
+            listening,
             acme,
             admin,
             scrape,
+            fixed,
             ceilings,
-            listeners,
-            patience,
-            started,
+            plan: Plan::new(config, blueprint),
+            drains: Drains::default(),
+            started: Instant::now(),
         })
     }
 
     /// Bound sockets with their real ports.
-    pub fn listeners(&self) -> &[ListenerStatus] {
-        &self.listeners
+    pub fn listeners(&self) -> Vec<ListenerStatus> {
+        let listening = self.listening.iter().map(Listening::status);
+        listening.chain(self.fixed.iter().cloned()).collect()
     }
 
-    /// Serves until `stop` ends; then closes every session with 1001 and returns when all have ended, or after the
-    /// longest time that a session may take. `stop` again: at once.
-    pub async fn run(self, mut stop: impl AsyncFnMut()) -> Drained {
-        let tasks = self.context.tasks.clone();
+    /// Serves until `signals` says stop, and reads the configuration again when it says so or when a file changes; then
+    /// closes every session with 1001 and returns when all have ended, or when `drain.window` has. Another stop: at once.
+    pub async fn run(mut self, mut signals: impl AsyncFnMut() -> Signal) -> Drained {
         let metrics = self.context.metrics.clone();
         let (state, seen) = watch::channel(State::Starting);
         let (commands, mut asked) = mpsc::channel(COMMANDS);
         let admin = Arc::new(Admin {
-            metrics: metrics.clone(),
+            metrics,
             commands,
             state: seen,
         });
         // Tasks of their own: it answers until the very end, for somebody may ask how the drain is going.
         let desk = Tasks::default();
-        for (bound, surface) in [(self.admin, Surface::Full), (self.scrape, Surface::Metrics)] {
+        for (bound, surface) in [
+            (self.admin.take(), Surface::Full),
+            (self.scrape.take(), Surface::Metrics),
+        ] {
             if let Some(bound) = bound {
                 desk.spawn(admin::serve(bound, admin.clone(), surface, desk.clone()));
             }
         }
-        let https_port = self
-            .https
-            .iter()
-            .find_map(|listener| listener.local_addr().ok())
-            .map_or(443, |at| at.port());
-        for listener in self.https {
-            let doorway = self.doorway.clone();
-            let serve = move |tcp: TcpStream, from: SocketAddr, permit: Permit| {
-                doorway.clone().secure(tcp, from, permit)
-            };
-            let admission = self.doorway.admission.clone();
-            tasks.spawn(listener::accept(
-                listener,
-                admission,
-                metrics.clone(),
-                tasks.clone(),
-                serve,
-            ));
-        }
-        for listener in self.http {
-            let doorway = self.doorway.clone();
-            let serve = move |tcp: TcpStream, from: SocketAddr, permit: Permit| {
-                doorway.clone().cleartext(tcp, from, permit, https_port)
-            };
-            let admission = self.doorway.admission.clone();
-            tasks.spawn(listener::accept(
-                listener,
-                admission,
-                metrics.clone(),
-                tasks.clone(),
-                serve,
-            ));
-        }
+        self.listen();
         state.send_replace(State::Ready);
-        let listeners = in_words(&self.listeners);
-        info!(%listeners, "ready");
-        systemd::ready(&listeners);
+        info!(listeners = %self.in_words(), "ready");
+        systemd::ready(&self.in_words());
 
-        let status = |state: State| Status {
-            version: env!("CARGO_PKG_VERSION"),
-            state,
-            uptime_seconds: self.started.elapsed().as_secs(),
-            connections: metrics.connections(),
-            connections_max: self.ceilings.connections as u64,
-            sessions: metrics.sessions(),
-            sessions_max: self.ceilings.sessions as u64,
-            listeners: self.listeners.clone(),
-            routes: self.context.live.snapshot().route_status(),
-            backends: self.context.live.snapshot().backend_status(),
-        };
-        let certificates = Papers {
-            acme: self.acme.as_ref(),
-            context: &self.context,
-        };
+        let mut watched = self.plan.files();
+        let mut files = Watch::new(watched.clone());
         loop {
             tokio::select! {
-                () = stop() => break,
-                Some(command) = asked.recv() => obey(command, &status, State::Ready, &certificates),
+                signal = signals() => match signal {
+                    Signal::Stop => break,
+                    Signal::Reload => drop(self.reload()),
+                },
+                Some(command) = asked.recv() => self.obey(command, State::Ready),
+                () = files.changed() => drop(self.reload()),
+            }
+            let named = self.plan.files();
+            if named != watched {
+                files = Watch::new(named.clone());
+                watched = named;
             }
         }
-        info!(
-            sessions = metrics.sessions(),
-            "stopping: sessions are closed with 1001; a second signal stops at once"
-        );
-        systemd::stopping(&format!("closing sessions: {}", metrics.sessions()));
-        state.send_replace(State::Draining);
-        tasks.stop();
-        self.context.sessions.close_all(GOING_AWAY);
-        let mut finish = pin!(tasks.finish(self.patience));
-        let clean = loop {
-            tokio::select! {
-                clean = &mut finish => break clean,
-                () = stop() => break false,
-                Some(command) = asked.recv() => obey(command, &status, State::Draining, &certificates),
-            }
-        };
+        let clean = self.stop(&state, &mut signals, &mut asked).await;
         desk.stop();
-        desk.finish(LAST_ANSWERS).await;
+        desk.finish(stop::LAST_ANSWERS).await;
         Drained { clean }
     }
-}
 
-/// Where certificates are known.
-struct Papers<'a> {
-    acme: Option<&'a Acme>,
-    context: &'a Context,
-}
-
-// === impl Papers ===
-
-impl Papers<'_> {
-    fn list(&self) -> Vec<CertificateStatus> {
-        let mut list = self.context.live.snapshot().certificates.status();
-        list.extend(self.acme.into_iter().flat_map(Acme::status));
-        list
-    }
-
-    fn renew(&self, host: &str) -> Result<(), String> {
-        match self.acme {
-            Some(acme) => acme.renew(host),
-            None => Err("there is no [acme] section: certificates from files are renewed by whoever writes the files".into()),
+    /// Starts every listener that is not started yet.
+    fn listen(&mut self) {
+        let https = self.listening.iter().find(|it| it.is_https());
+        let https_port = https.map_or(443, |it| SocketAddr::port(&it.address()));
+        let Context { metrics, tasks, .. } = &*self.context;
+        for listening in &mut self.listening {
+            listening.start(&self.doorway, metrics, tasks, https_port);
         }
     }
-}
 
-/// Whoever asked may have left: nobody is owed an answer then.
-fn obey(command: Command, status: &impl Fn(State) -> Status, state: State, papers: &Papers<'_>) {
-    match command {
-        Command::Status(reply) => drop(reply.send(status(state))),
-        Command::Certificates(reply) => drop(reply.send(papers.list())),
-        Command::Renew(host, reply) => drop(reply.send(papers.renew(&host))),
+    fn in_words(&self) -> String {
+        let listeners = self.listeners();
+        let words = listeners
+            .iter()
+            .map(|it| format!("{} {}", it.kind, it.address));
+        words.collect::<Vec<_>>().join(", ")
     }
-}
-
-fn in_words(listeners: &[ListenerStatus]) -> String {
-    listeners
-        .iter()
-        .map(|listener| format!("{} {}", listener.kind, listener.address))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 /// Questions that wait for the server.
 const COMMANDS: usize = 16;
-/// RFC 6455 §7.4.1.
-const GOING_AWAY: u16 = 1001;
-/// What follows the closing handshake: close_notify, FIN, and the moment in which input is discarded.
-const FAREWELL: Duration = Duration::from_millis(1500);
-/// For answers of the admin surface that are under way at the very end.
-const LAST_ANSWERS: Duration = Duration::from_millis(200);

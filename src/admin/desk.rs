@@ -45,7 +45,7 @@ impl Desk {
         if page.status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110 §15.5.6
             let allowed = match request.uri().path() {
-                RENEW => "POST",
+                RENEW | RELOAD => "POST",
                 _ => "GET, HEAD",
             };
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
@@ -60,7 +60,7 @@ impl Desk {
         let path = request.uri().path();
         let known = match path {
             "/healthz" | "/readyz" | "/metrics" => true,
-            "/status" | "/certificates" | RENEW => self.surface == Surface::Full,
+            "/status" | "/certificates" | RENEW | RELOAD => self.surface == Surface::Full,
             _ => false,
         };
         if !known {
@@ -71,7 +71,7 @@ impl Desk {
         }
         // hyper sends no body for HEAD (RFC 9110 §9.3.2).
         let (fits, allowed) = match path {
-            RENEW => (
+            RENEW | RELOAD => (
                 request.method() == Method::POST,
                 "only POST is answered here",
             ),
@@ -99,6 +99,11 @@ impl Desk {
                 .ask(Command::Certificates)
                 .await
                 .unwrap_or_else(|page| page),
+            RELOAD => match self.command(Command::Reload).await {
+                Ok(Ok(done)) => Page::line(StatusCode::OK, &done),
+                Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
+                Err(page) => page,
+            },
             RENEW => self.renew(request.uri().query().unwrap_or_default()).await,
             _ => self.ask(Command::Status).await.unwrap_or_else(|page| page),
         }
@@ -182,4 +187,5 @@ impl Page {
     }
 }
 
+const RELOAD: &str = "/reload";
 const RENEW: &str = "/certificates/renew";

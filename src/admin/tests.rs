@@ -454,6 +454,13 @@ fn status() -> Status {
         connections_max: 10_000,
         sessions: 1,
         sessions_max: 9000,
+        closing: 0,
+        config: crate::lifecycle::ConfigStatus {
+            file: None,
+            loaded: "2026-11-21T12:00:00Z".to_owned(),
+            error: None,
+            needs_restart: vec![],
+        },
         listeners: vec![],
         routes: vec![],
         backends: vec![],

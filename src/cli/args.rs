@@ -52,6 +52,9 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have a running lockgate read its configuration again, and say what came of it. Files are watched: it does so by
+    /// itself when one changes.
+    Reload(Admin),
     /// Certificates: those of a running lockgate, and the development CA's.
     #[command(subcommand)]
     Cert(CertCommand),
@@ -126,7 +129,7 @@ pub(super) struct Run {
 }
 
 /// What beats the configuration.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Overrides {
     /// Where status is answered: an address on loopback, unix:/path, or off. Beats the file.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]

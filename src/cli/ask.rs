@@ -1,4 +1,5 @@
-//! What a running lockgate tells and is told on its admin address: `lockgate health`, `status`, `cert list`, `cert renew`.
+//! What a running lockgate tells and is told on its admin address: `lockgate health`, `status`, `reload`,
+//! `cert list`, `cert renew`.
 
 mod render;
 
@@ -35,6 +36,12 @@ pub(super) fn status(address: &AdminAddress, json: bool) -> anyhow::Result<ExitC
 /// `lockgate cert list`.
 pub(super) fn certificates(address: &AdminAddress, json: bool) -> anyhow::Result<ExitCode> {
     show(address, "/certificates", json, render_certificates)
+}
+
+/// `lockgate reload`.
+pub(super) fn reload(address: &AdminAddress) -> anyhow::Result<ExitCode> {
+    say(ask(address, Method::POST, "/reload")?.trim_end());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `lockgate cert renew`.

@@ -32,7 +32,7 @@ pub(super) fn demo(arguments: Demo) -> anyhow::Result<ExitCode> {
         origins: Vec::new(),
     });
     arguments.overrides.apply(&mut config.server);
-    run::serve(&config, arguments.data.data.as_deref(), |server| {
+    run::serve(config, None, arguments.data.data.as_deref(), |server| {
         let backend = tokio::net::TcpListener::from_std(backend)?;
         let tasks = Tasks::default();
         tasks.spawn(chat::serve(backend, tasks.clone()));

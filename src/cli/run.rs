@@ -8,10 +8,9 @@ use super::{
 use crate::{
     config::{self, Acme, Config, Located, Problems, To},
     gateway::Gateway,
-    lifecycle::StopSignals,
+    lifecycle::Signals,
     observe::{self, AccessLog},
-    server::Server,
-    tls::DevCa,
+    server::{Blueprint, Server},
 };
 use anyhow::Context;
 use std::{collections::BTreeSet, io, path::Path, process::ExitCode, time::Duration};
@@ -21,8 +20,9 @@ use tracing::warn;
 /// Serves what the flags or the file say.
 pub(super) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
     let data = arguments.data.data.clone();
+    let load = again(&arguments);
     match configure(arguments)? {
-        Ok(config) => serve(&config, data.as_deref(), |_| Ok(())),
+        Ok(config) => serve(config, load, data.as_deref(), |_| Ok(())),
         Err(problems) => {
             eprintln!("{problems}");
             Ok(ExitCode::from(CONFIG))
@@ -32,13 +32,14 @@ pub(super) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
 
 /// Serves until it is told to stop; `beside` is called inside the runtime once everything is bound.
 pub(super) fn serve(
-    config: &Config,
+    config: Config,
+    load: Option<Load>,
     data: Option<&Path>,
     beside: impl FnOnce(&Server) -> io::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     let _log = observe::init(&config.server.log).context("cannot start the log")?;
     let dev = config.tls.dev_ca.then(|| cert::open(data)).transpose()?;
-    let gateway = match Gateway::build(config, None, &cert::issuers(dev.as_ref())) {
+    let gateway = match Gateway::build(&config, None, &cert::issuers(dev.as_ref())) {
         Ok(gateway) => gateway,
         Err(problems) => {
             eprintln!("{problems}");
@@ -52,9 +53,11 @@ pub(super) fn serve(
         .build()
         .context("cannot start the runtime")?;
     let drained = runtime.block_on(async {
-        let mut signals = StopSignals::install().context("cannot listen for signals")?;
-        let server = Server::bind(config, gateway, access)?;
-        announce(config, &server, dev.as_ref());
+        let mut signals = Signals::install().context("cannot listen for signals")?;
+        let routes = config.routes.clone();
+        let ca = dev.as_ref().map(|dev| dev.certificate_path().to_owned());
+        let server = Server::bind(config, gateway, access, Blueprint { load, dev })?;
+        announce(&routes, &server, ca.as_deref());
         beside(&server)?;
         anyhow::Ok(server.run(async || signals.next().await).await)
     });
@@ -64,6 +67,19 @@ pub(super) fn serve(
         warn!("stopped before every session had ended: the rest was cut");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a configuration as the first time.
+type Load = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
+
+/// `None` without a file: flags do not change.
+fn again(arguments: &Run) -> Option<Load> {
+    let (file, overrides) = (arguments.config.clone()?, arguments.overrides.clone());
+    Some(Box::new(move || {
+        let mut config = Config::load(&file)?;
+        overrides.clone().apply(&mut config.server);
+        Ok(config)
+    }))
 }
 
 fn configure(arguments: Run) -> anyhow::Result<Result<Config, Problems>> {
@@ -110,11 +126,11 @@ impl Overrides {
 }
 
 /// What a newcomer needs next: the URL, the CA's file, and how to trust it.
-fn announce(config: &Config, server: &Server, dev: Option<&DevCa>) {
-    let Some(dev) = dev else { return };
+fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path>) {
+    let Some(ca) = ca else { return };
     let port = https_port(server);
     let mut urls = BTreeSet::new();
-    for route in &config.routes {
+    for route in routes {
         for host in &route.hosts {
             let name = match host {
                 crate::config::HostPattern::Exact(name) if name.contains(':') => {
@@ -130,7 +146,7 @@ fn announce(config: &Config, server: &Server, dev: Option<&DevCa>) {
     for url in urls {
         eprintln!("  {url}");
     }
-    let ca = dev.certificate_path().display();
+    let ca = ca.display();
     eprintln!("  signed by a development CA that no machine trusts by itself: {ca}");
     eprintln!(
         "  to trust it: `lockgate cert trust`, or in Python: ssl.create_default_context(cafile=\"{ca}\")"
@@ -138,10 +154,9 @@ fn announce(config: &Config, server: &Server, dev: Option<&DevCa>) {
 }
 
 /// The port that clients use.
-pub(super) fn https_port(server: &Server) -> &str {
-    let mut listeners = server.listeners().iter();
-    listeners
-        .find(|listener| listener.kind == "https")
-        .and_then(|listener| listener.address.rsplit_once(':'))
-        .map_or("443", |(_, port)| port)
+pub(super) fn https_port(server: &Server) -> String {
+    let mut listeners = server.listeners().into_iter();
+    let https = listeners.find(|listener| listener.kind == "https");
+    let port = https.and_then(|https| Some(https.address.rsplit_once(':')?.1.to_owned()));
+    port.unwrap_or_else(|| "443".to_owned())
 }

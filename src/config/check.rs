@@ -146,11 +146,23 @@ fn drain(found: &mut Found<'_>) {
     let drain = &found.config.drain;
     let place = found.in_section("drain", "window");
     positive("drain.window", drain.window, place, found);
-    close_code("drain.code", drain.code, found.in_section("drain", "code"), 1012, found);
+    close_code(
+        "drain.code",
+        drain.code,
+        found.in_section("drain", "code"),
+        1012,
+        found,
+    );
 }
 
 /// Codes that may be sent (RFC 6455 §7.4).
-fn close_code(key: &str, code: u16, at: Option<super::Location>, default: u16, found: &mut Found<'_>) {
+fn close_code(
+    key: &str,
+    code: u16,
+    at: Option<super::Location>,
+    default: u16,
+    found: &mut Found<'_>,
+) {
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         found.add(
             at,

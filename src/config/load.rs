@@ -31,6 +31,7 @@ impl Config {
             files: Vec::new(),
             keys: Keys::new(),
             seen: HashSet::new(),
+            folders: Vec::new(),
             problems: Vec::new(),
         };
         loader.read(path, None);
@@ -46,6 +47,8 @@ struct Loader<'a> {
     keys: Keys,
     /// By canonical path: who includes himself, over however many corners, would never end.
     seen: HashSet<PathBuf>,
+    /// What patterns look into: another file there may match them.
+    folders: Vec<PathBuf>,
     problems: Vec<Problem>,
 }
 
@@ -177,6 +180,9 @@ impl Loader<'_> {
         if !include.contains(['*', '?', '[']) {
             return self.read(&folder.join(&include.value), include.at);
         }
+        let looked_into = folder.join(&include.value);
+        self.folders
+            .extend(looked_into.parent().map(Path::to_owned));
         // The folder is a path, not a pattern.
         let pattern =
             Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(&include.value);
@@ -255,6 +261,10 @@ impl Loader<'_> {
                 .unwrap_or_default(),
             pools: whole.pools,
             routes: whole.routes,
+            watched: {
+                let files = self.sources.iter().map(|source| source.path.clone());
+                files.chain(std::mem::take(&mut self.folders)).collect()
+            },
             sources: self.sources.clone().into(),
         };
         // What is missing may be missing because it could not be read.

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::{cell::Cell, fmt, ops::Deref, path::PathBuf, sync::Arc};
 
 /// A file that was read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// As it was named.
     pub path: PathBuf,

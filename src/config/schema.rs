@@ -18,7 +18,7 @@ pub use tls::{CertificateFiles, Tls, TlsVersion};
 use super::{Located, Location, Source};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// A whole configuration: one file with its includes, or the flags of `lockgate run --to`.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct Config {
     pub routes: Vec<Located<Route>>,
     /// What was read, to point into.
     pub sources: Arc<[Source]>,
+    /// The files it was read from, and the folders that its patterns look into.
+    pub watched: Vec<PathBuf>,
     /// Where the sections begin.
     pub(super) sections: BTreeMap<&'static str, Location>,
 }

@@ -80,6 +80,7 @@ impl Config {
             pools: BTreeMap::new(),
             routes: vec![Located::nowhere(route)],
             sources: [].into(),
+            watched: Vec::new(),
             sections: BTreeMap::new(),
         }
     }

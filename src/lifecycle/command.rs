@@ -8,6 +8,8 @@ use tokio::sync::oneshot;
 pub enum Command {
     /// How do you do?
     Status(oneshot::Sender<Status>),
+    /// Read the configuration again. The answer is what came of it, or what is wrong.
+    Reload(oneshot::Sender<Result<String, String>>),
     /// What is every host served with?
     Certificates(oneshot::Sender<Vec<CertificateStatus>>),
     /// Order a new certificate for this host now; `Err` says why not.
@@ -43,12 +45,29 @@ pub struct Status {
     pub sessions: u64,
     /// The ceiling in force.
     pub sessions_max: u64,
+    /// Sessions that must close and are still to be told.
+    pub closing: u64,
+    /// The configuration in force.
+    pub config: ConfigStatus,
     /// Bound sockets, with their real ports.
     pub listeners: Vec<ListenerStatus>,
     /// Routes in the order in which they are tried.
     pub routes: Vec<RouteStatus>,
     /// Backends of all pools.
     pub backends: Vec<BackendStatus>,
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConfigStatus {
+    /// Where it was read from; `None` where flags are all there is.
+    pub file: Option<String>,
+    /// Since when it is in force, as RFC 3339 writes it.
+    pub loaded: String,
+    /// Why what was read last is not.
+    pub error: Option<String>,
+    /// Keys that were changed and take a restart.
+    pub needs_restart: Vec<&'static str>,
 }
 
 /// A bound socket.

@@ -1,31 +1,43 @@
-//! The signals that stop the process.
+//! The signals that the process obeys.
 
 use std::io;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 
-/// SIGTERM and SIGINT, each occurrence once.
-#[derive(Debug)]
-pub struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT: end.
+    Stop,
+    /// SIGHUP: read the configuration again.
+    Reload,
 }
 
-// === impl StopSignals ===
+/// SIGTERM, SIGINT and SIGHUP, each occurrence once.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hangup: unix::Signal,
+}
 
-impl StopSignals {
+// === impl Signals ===
+
+impl Signals {
     /// From here on these signals no longer end the process by themselves.
     pub fn install() -> io::Result<Self> {
-        Ok(StopSignals {
+        Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    /// Ends at the next of them.
-    pub async fn next(&mut self) {
+    /// Waits for the next of them.
+    pub async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Signal::Stop,
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.hangup.recv() => Signal::Reload,
         }
     }
 }

@@ -10,9 +10,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-/// Accepts until the stop, and gives every connection to `serve` in a task of its own.
+/// Accepts until the stop, or until `gone`, and gives every connection to `serve` in a task of its own.
 ///
 /// Without a free place a connection is accepted and closed at once, so that it learns of it. When no descriptor is
 /// left, a spare one is given up for the moment that takes: without it, `accept` would fail at once, for ever, and leave
@@ -22,6 +23,7 @@ pub async fn accept<F>(
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
+    gone: CancellationToken,
     serve: impl Fn(TcpStream, SocketAddr, Permit) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
@@ -32,6 +34,7 @@ pub async fn accept<F>(
         let accepted = tokio::select! {
             biased;
             () = tasks.stopping() => return,
+            () = gone.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {

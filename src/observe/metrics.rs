@@ -23,6 +23,7 @@ pub struct Metrics {
     connection_failures: Family<Why, Counter>,
     challenges: Counter,
     orders: Family<Outcome, Counter>,
+    reloads: Family<Outcome, Counter>,
     certificates: Family<Host, Gauge>,
     sessions: Gauge,
     sessions_opened: Counter,
@@ -57,6 +58,7 @@ impl Metrics {
             connection_failures: Family::default(),
             challenges: Counter::default(),
             orders: Family::default(),
+            reloads: Family::default(),
             certificates: Family::default(),
             sessions: Gauge::default(),
             sessions_opened: Counter::default(),
@@ -139,6 +141,11 @@ impl Metrics {
         self.orders.get_or_create(&Outcome { outcome }).inc();
     }
 
+    /// The configuration was read again: "applied", "unchanged" or "refused".
+    pub fn reload(&self, outcome: &'static str) {
+        self.reloads.get_or_create(&Outcome { outcome }).inc();
+    }
+
     /// A host of the config is served with a certificate whose last moment is `not_after`, in seconds since 1970.
     pub fn certificate(&self, host: &str, not_after: i64) {
         let host = Host { host: host.into() };
@@ -173,6 +180,7 @@ impl Metrics {
         all.register("lockgate_acme_challenges", "Answers to CAs that asked whether a host is ours (ACME)", self.challenges.clone());
         all.register("lockgate_acme_orders", "Orders of certificates that came to an end, by outcome", self.orders.clone());
         all.register("lockgate_certificate_not_after_timestamp_seconds", "The last moment of a host's certificate, since 1970", self.certificates.clone());
+        all.register("lockgate_config_reloads", "How often the configuration was read again, by outcome", self.reloads.clone());
         all.register("lockgate_sessions", "Live sessions", self.sessions.clone());
         all.register("lockgate_sessions_opened", "Sessions opened", self.sessions_opened.clone());
         all.register("lockgate_session_closes", "Sessions closed, by close code and by who closed", self.session_closes.clone());

@@ -97,7 +97,10 @@ impl Sessions {
     /// The live sessions that belong where `wanted` says, in no order.
     pub fn belonging(&self, wanted: impl Fn(&Belonging) -> bool) -> Vec<Summons> {
         let book = self.book();
-        let wanted = book.live.values().filter(|shared| wanted(&shared.belonging));
+        let wanted = book
+            .live
+            .values()
+            .filter(|shared| wanted(&shared.belonging));
         wanted.map(|shared| Summons(shared.clone())).collect()
     }
 
@@ -141,7 +144,10 @@ impl Summons {
     /// Orders the session to close: the client with `code`, the backend with 1001. A second order changes nothing.
     pub fn close(&self, code: u16) {
         let order = &self.0.order;
-        if order.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        if order
+            .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
             self.0.waker.wake();
         }
     }

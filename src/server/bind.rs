@@ -31,16 +31,13 @@ pub enum StartError {
     Acme(#[from] BadRoots),
 }
 
-/// Binds what `key` lists; the first that fails ends it.
-pub(super) fn bind_all(
+/// Binds one of the addresses that `key` lists.
+pub(super) fn bind_one(
     key: &'static str,
-    addresses: &[Located<ListenAddress>],
-) -> Result<Vec<TcpListener>, StartError> {
-    let bind = |address: &Located<ListenAddress>| {
-        listener::bind(address.value.0)
-            .map_err(|source| failed(key, address.value.0.to_string(), source))
-    };
-    addresses.iter().map(bind).collect()
+    address: &Located<ListenAddress>,
+) -> Result<TcpListener, StartError> {
+    listener::bind(address.value.0)
+        .map_err(|source| failed(key, address.value.0.to_string(), source))
 }
 
 pub(super) fn failed(key: &'static str, address: String, source: io::Error) -> StartError {

@@ -82,14 +82,20 @@ mod tests {
     fn who_was_there_before_keeps_his_leases() {
         let old = pool(2);
         let held = [old.acquire().unwrap(), old.acquire().unwrap()];
-        let addresses = old.backends()[1..].iter().map(|backend| backend.address().clone());
+        let addresses = old.backends()[1..]
+            .iter()
+            .map(|backend| backend.address().clone());
         let other = config::BackendAddress {
             scheme: config::Scheme::Plain,
             host: "127.0.0.1".into(),
             port: 9999,
         };
         let new = Pool::new("test", addresses.chain([other]), Some(&old));
-        let leases: Vec<_> = new.backends().iter().map(|backend| backend.leases()).collect();
+        let leases: Vec<_> = new
+            .backends()
+            .iter()
+            .map(|backend| backend.leases())
+            .collect();
         assert_eq!(leases, [1, 0]);
         drop(held);
         assert_eq!(new.backends()[0].leases(), 0);

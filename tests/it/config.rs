@@ -375,7 +375,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "[drian]\n",
         "1:2",
         "unknown key `drian`",
-        "the keys here are",
+        "did you mean `drain`?",
     ),
     (
         "[server]\nhtps = []\n",

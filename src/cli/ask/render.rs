@@ -27,6 +27,14 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
             &format!("{name:<11}  {} of {}", word(open), word(most)),
         );
     }
+    match status["closing"].as_u64() {
+        None | Some(0) => {}
+        Some(n) => line(
+            &mut page,
+            &format!("closing      {n} sessions are still to be told"),
+        ),
+    }
+    configuration(&mut page, &status["config"]);
     for (title, list, columns) in [
         ("listeners", &status["listeners"], ["kind", "address", ""]),
         ("routes", &status["routes"], ["name", "rule", "pool"]),
@@ -39,6 +47,31 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
         section(&mut page, title, list, columns);
     }
     page
+}
+
+/// Where it is from, and whether what was written last is in force.
+fn configuration(page: &mut String, config: &Value) {
+    if let Some(file) = config["file"].as_str() {
+        let since = word(&config["loaded"]);
+        line(
+            page,
+            &format!("config       {file}, in force since {since}"),
+        );
+    }
+    if let Some(error) = config["error"].as_str() {
+        line(page, "             what was read last is not in force:");
+        for text in error.lines() {
+            line(page, &format!("  {text}"));
+        }
+    }
+    let keys = config["needs_restart"].as_array().into_iter().flatten();
+    let keys: Vec<String> = keys.map(word).collect();
+    if !keys.is_empty() {
+        line(
+            page,
+            &format!("restart      to put in force: {}", keys.join(", ")),
+        );
+    }
 }
 
 /// One paragraph per certificate: a last error is as long as the CA makes it.

@@ -22,6 +22,7 @@ fn ending(pki: &Pki, ca: &str, asking: &[&str]) -> Termination {
         asking.iter(),
         certificates,
         Arc::default(),
+        None,
         &mut problems,
     );
     ending.unwrap_or_else(|| panic!("{problems:?}"))

@@ -1,0 +1,158 @@
+//! Sessions that must close, closed one by one: all at once they would all be back at once.
+
+use crate::{lifecycle::Tasks, observe::Summons};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until};
+
+/// Everything that is being closed; clones count together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Drains {
+    /// Sessions that are still to be told.
+    waiting: Arc<AtomicU64>,
+}
+
+/// How closes are spread.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spread {
+    /// Over how long.
+    pub(super) window: Duration,
+    /// At most so many in a second, which lengthens the window; 0: no limit.
+    pub(super) max_rate: u32,
+    /// What clients are told.
+    pub(super) code: u16,
+}
+
+// === impl Drains ===
+
+impl Drains {
+    /// Closes `sessions`, which come in no order, evenly spaced, each at some moment of its slot.
+    pub(super) fn close(&self, sessions: Vec<Summons>, spread: Spread, tasks: &Tasks) {
+        if sessions.is_empty() {
+            return;
+        }
+        let count = Count::new(self.waiting.clone(), sessions.len());
+        tasks.spawn(close(sessions, spread, count));
+    }
+
+    /// How many sessions are still to be told.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+async fn close(sessions: Vec<Summons>, spread: Spread, mut count: Count) {
+    let slot = slot(sessions.len(), spread);
+    let mut next = Instant::now();
+    for session in sessions {
+        sleep_until(next + slot.mul_f64(chance())).await;
+        next += slot;
+        count.down();
+        session.close(spread.code);
+    }
+}
+
+/// What each session has of the window. Few are not kept waiting: twenty a second frighten no backend.
+fn slot(sessions: usize, spread: Spread) -> Duration {
+    let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
+    let even = (spread.window / sessions.max(1)).min(UNHURRIED);
+    match spread.max_rate {
+        0 => even,
+        rate => even.max(Duration::from_secs(1) / rate),
+    }
+}
+
+/// From 0 to 1.
+fn chance() -> f64 {
+    // Without chance they would be spread evenly all the same.
+    f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
+}
+
+/// Counts what is left, also if the task is dropped.
+struct Count {
+    waiting: Arc<AtomicU64>,
+    left: u64,
+}
+
+impl Count {
+    fn new(waiting: Arc<AtomicU64>, left: usize) -> Self {
+        let left = left as u64;
+        waiting.fetch_add(left, Ordering::Relaxed);
+        Count { waiting, left }
+    }
+
+    fn down(&mut self) {
+        self.left -= 1;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.left, Ordering::Relaxed);
+    }
+}
+
+const UNHURRIED: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::{Belonging, SessionHandle, Sessions};
+    use std::task::Waker;
+
+    fn spread(window: u64, max_rate: u32) -> Spread {
+        Spread {
+            window: Duration::from_secs(window),
+            max_rate,
+            code: 1012,
+        }
+    }
+
+    #[test]
+    fn slots_fill_the_window_or_keep_the_rate() {
+        let slot = |sessions, window, rate| slot(sessions, spread(window, rate)).as_micros();
+        assert_eq!(slot(1000, 20, 0), 20_000);
+        assert_eq!(slot(1000, 20, 10), 100_000);
+        assert_eq!(slot(1000, 20, 100), 20_000);
+        assert_eq!(slot(1, 20, 0), 50_000);
+        assert_eq!(slot(0, 20, 0), 50_000);
+        assert_eq!(slot(10, 0, 0), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closes_are_spread_evenly() {
+        let sessions = Arc::new(Sessions::default());
+        let belonging = Belonging {
+            route: "r".into(),
+            backend: "b".into(),
+        };
+        let handles: Vec<SessionHandle> = (0..1000)
+            .map(|_| sessions.open(belonging.clone()))
+            .collect();
+        let drains = Drains::default();
+        let tasks = Tasks::default();
+        drains.close(sessions.belonging(|_| true), spread(20, 0), &tasks);
+        assert_eq!(drains.waiting(), 1000);
+        let mut told = 0;
+        let mut seconds = vec![];
+        // One more, for timers are rounded to milliseconds.
+        for _ in 0..21 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = handles
+                .iter()
+                .filter(|handle| handle.order(Waker::noop()).is_some());
+            let now = now.count();
+            seconds.push(now - told);
+            told = now;
+        }
+        assert_eq!((told, drains.waiting()), (1000, 0));
+        let peak = *seconds.iter().max().unwrap();
+        assert!(peak <= 52, "{seconds:?}");
+    }
+}

@@ -1,0 +1,68 @@
+//! The end: not ready, then no more connections, then every session closed with 1001, spread over the window.
+
+use super::{Server, drains::Spread};
+use crate::lifecycle::{Command, Signal, State, systemd};
+use std::{pin::pin, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use tracing::info;
+
+// === impl Server ===
+
+impl Server {
+    /// Whether every session ended by itself within the window.
+    pub(super) async fn stop(
+        &mut self,
+        state: &watch::Sender<State>,
+        signals: &mut impl AsyncFnMut() -> Signal,
+        asked: &mut mpsc::Receiver<Command>,
+    ) -> bool {
+        let began = Instant::now();
+        let sessions = self.context.metrics.sessions();
+        info!(
+            sessions,
+            "stopping: sessions are closed with 1001; a second signal stops at once"
+        );
+        systemd::stopping(&format!("closing sessions: {sessions}"));
+        state.send_replace(State::Draining);
+        let drain = self.context.live.snapshot().drain.clone();
+        let mut grace = pin!(sleep(drain.accept_grace.0));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut grace => break,
+                signal = signals() => if signal == Signal::Stop { return false },
+                Some(command) = asked.recv() => self.obey(command, State::Draining),
+            }
+        }
+        let tasks = self.context.tasks.clone();
+        tasks.stop();
+        self.context.sessions.close_newcomers(GOING_AWAY);
+        let left = (drain.window.0).saturating_sub(began.elapsed());
+        let spread = Spread {
+            // The last one to be told has all the time that a closing handshake may take.
+            window: left.saturating_sub(self.plan.config.session.close_timeout.0 + FAREWELL),
+            max_rate: 0,
+            code: GOING_AWAY,
+        };
+        let everybody = self.context.sessions.belonging(|_| true);
+        self.drains.close(everybody, spread, &tasks);
+        let mut finish = pin!(tasks.finish(left));
+        loop {
+            tokio::select! {
+                clean = &mut finish => return clean,
+                signal = signals() => if signal == Signal::Stop { return false },
+                Some(command) = asked.recv() => self.obey(command, State::Draining),
+            }
+        }
+    }
+}
+
+/// RFC 6455 §7.4.1.
+const GOING_AWAY: u16 = 1001;
+/// What follows the closing handshake: close_notify, FIN, and the moment in which input is discarded.
+const FAREWELL: Duration = Duration::from_millis(1500);
+/// For answers of the admin surface that are under way at the very end.
+pub(super) const LAST_ANSWERS: Duration = Duration::from_millis(200);
