@@ -3,7 +3,7 @@
 use crate::{
     config::{self, ClientCert, Config, HostPattern, Legs, Located, Problem, Problems},
     guard::{AddressGuard, OriginGuard},
-    lifecycle::{BackendStatus, RouteStatus},
+    lifecycle::{BackendStatus, DrainTarget, RouteStatus},
     observe::Belonging,
     proto::track::Bounds,
     router::{Expectations, Router, Rule, expectations},
@@ -15,7 +15,10 @@ use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::watch;
@@ -54,6 +57,8 @@ pub struct Route {
     pub limits: watch::Sender<Limits>,
     /// What they obey from the commit on.
     wanted: Limits,
+    /// It takes no new sessions and requests, by an operator's order; one for all gateways, as above.
+    pub draining: Arc<AtomicBool>,
     /// Dial, request and 101.
     pub handshake_timeout: Duration,
     /// Which clients may pass.
@@ -152,7 +157,7 @@ impl Gateway {
             match pool {
                 Some(pool) => routes.push((
                     Rule::from(&route.value),
-                    Route::new(route, &config.session, pool, previous),
+                    Route::new(route, config, pool, previous),
                 )),
                 None => problems.push(Problem {
                     at: route.at,
@@ -209,12 +214,31 @@ impl Gateway {
         self.trusted.iter().any(|network| network.contains(address))
     }
 
+    /// Has a route, or a backend in all pools, take no new sessions and requests, or take them again; whether there is one.
+    pub fn drain(&self, target: &DrainTarget, draining: bool) -> bool {
+        match target {
+            DrainTarget::Route(name) => {
+                let mut routes = self.router.rules();
+                let route = routes.find(|(_, route)| *route.name == **name);
+                route
+                    .inspect(|(_, route)| route.draining.store(draining, Ordering::Relaxed))
+                    .is_some()
+            }
+            DrainTarget::Backend(address) => {
+                let backends = self.pools.iter().flat_map(|pool| pool.backends());
+                let named = backends.filter(|backend| **backend.name() == **address);
+                named.inspect(|backend| backend.drain(draining)).count() > 0
+            }
+        }
+    }
+
     /// Routes as `lockgate status` shows them.
     pub fn route_status(&self) -> Vec<RouteStatus> {
         let status = |(rule, route): (&Rule, &Route)| RouteStatus {
             name: route.name.to_string(),
             rule: rule.to_string(),
             pool: route.pool.name().to_string(),
+            draining: route.draining.load(Ordering::Relaxed),
         };
         self.router.rules().map(status).collect()
     }
@@ -227,6 +251,7 @@ impl Gateway {
                 pool: name.clone(),
                 address: backend.name().to_string(),
                 leases: backend.leases(),
+                draining: backend.is_draining(),
             };
             pool.backends().iter().map(status).collect::<Vec<_>>()
         };
@@ -239,12 +264,12 @@ impl Gateway {
 impl Route {
     fn new(
         route: &config::Route,
-        defaults: &config::Session,
+        config: &Config,
         pool: Arc<Pool>,
         previous: Option<&Gateway>,
     ) -> Self {
-        let session = defaults.with(&route.session);
-        let wanted = limits(&session);
+        let session = config.session.with(&route.session);
+        let wanted = limits(&session, &config.drain);
         let mut before = previous
             .into_iter()
             .flat_map(|gateway| gateway.router.rules());
@@ -256,6 +281,7 @@ impl Route {
                 Some((_, before)) => before.limits.clone(),
                 None => watch::Sender::new(wanted),
             },
+            draining: before.map_or_else(Arc::default, |(_, before)| before.draining.clone()),
             wanted,
             handshake_timeout: session.handshake_timeout.0,
             addresses: AddressGuard::new(&route.allow, &route.deny),
@@ -287,7 +313,7 @@ impl Live {
 }
 
 /// The splice knows no config: plain values.
-fn limits(session: &config::Session) -> Limits {
+fn limits(session: &config::Session, drain: &config::Drain) -> Limits {
     let policy = PingPolicy {
         interval: session.ping.interval.0,
         timeout: session.ping.timeout.0,
@@ -301,6 +327,7 @@ fn limits(session: &config::Session) -> Limits {
         close_timeout: session.close_timeout.0,
         client_ping: matches!(legs, Legs::Client | Legs::Both).then_some(policy),
         backend_ping: matches!(legs, Legs::Backend | Legs::Both).then_some(policy),
+        max_age: (!session.max_age.0.is_zero()).then_some((session.max_age.0, drain.code)),
         backend_gone_code: session.backend_gone_code,
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     lifecycle::{ListenerStatus, Signal, State, Tasks, systemd},
     listener::{Admission, Doorway},
     observe::{AccessLog, Metrics, Sessions},
-    tls::Acme,
+    tls::{self, Acme},
 };
 pub use bind::StartError;
 use bind::failed;
@@ -26,11 +26,12 @@ use drains::Drains;
 use listening::Listening;
 pub use plan::Blueprint;
 use plan::Plan;
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 /// Everything bound, nothing accepted yet.
@@ -47,6 +48,8 @@ pub struct Server {
     ceilings: Ceilings,
     plan: Plan,
     drains: Drains,
+    /// Ends the watch over the files of the certificates in force.
+    certificates: CancellationToken,
     started: Instant,
 }
 
@@ -127,6 +130,7 @@ impl Server {
             ceilings,
             plan: Plan::new(config, blueprint),
             drains: Drains::default(),
+            certificates: CancellationToken::new(),
             started: Instant::now(),
         })
     }
@@ -159,12 +163,13 @@ impl Server {
             }
         }
         self.listen();
+        self.watch_certificates();
         state.send_replace(State::Ready);
         info!(listeners = %self.in_words(), "ready");
         systemd::ready(&self.in_words());
 
         let mut watched = self.plan.files();
-        let mut files = Watch::new(watched.clone());
+        let mut changes = self.watch_config(&watched);
         loop {
             tokio::select! {
                 signal = signals() => match signal {
@@ -172,11 +177,11 @@ impl Server {
                     Signal::Reload => drop(self.reload()),
                 },
                 Some(command) = asked.recv() => self.obey(command, State::Ready),
-                () = files.changed() => drop(self.reload()),
+                Some(()) = changes.recv() => drop(self.reload()),
             }
             let named = self.plan.files();
             if named != watched {
-                files = Watch::new(named.clone());
+                changes = self.watch_config(&named);
                 watched = named;
             }
         }
@@ -184,6 +189,42 @@ impl Server {
         desk.stop();
         desk.finish(stop::LAST_ANSWERS).await;
         Drained { clean }
+    }
+
+    /// Tells when one of these files changes. In a task of its own: whoever waits here is often called away.
+    fn watch_config(&self, files: &[PathBuf]) -> mpsc::Receiver<()> {
+        let (tell, changes) = mpsc::channel(1);
+        let mut watch = Watch::new(files.to_vec());
+        let tasks = self.context.tasks.clone();
+        self.context.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = watch.changed() => {}
+                    () = tell.closed() => return,
+                    () = tasks.stopping() => return,
+                }
+                if tell.send(()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        changes
+    }
+
+    /// Reads the files of the certificates in force again when they change, instead of those watched before.
+    fn watch_certificates(&mut self) {
+        self.certificates.cancel();
+        self.certificates = CancellationToken::new();
+        let certificates = self.context.live.snapshot().certificates.clone();
+        let watch = tls::watch_files(certificates, self.context.metrics.clone());
+        let (gone, tasks) = (self.certificates.clone(), self.context.tasks.clone());
+        self.context.tasks.spawn(async move {
+            tokio::select! {
+                () = watch => {}
+                () = gone.cancelled() => {}
+                () = tasks.stopping() => {}
+            }
+        });
     }
 
     /// Starts every listener that is not started yet.

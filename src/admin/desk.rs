@@ -4,7 +4,7 @@ use super::{
     Admin, Surface,
     browser::{self, Names},
 };
-use crate::lifecycle::{Command, State};
+use crate::lifecycle::{Command, DrainTarget, State};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Body,
@@ -45,7 +45,7 @@ impl Desk {
         if page.status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110 §15.5.6
             let allowed = match request.uri().path() {
-                RENEW | RELOAD => "POST",
+                RENEW | RELOAD | DRAIN => "POST",
                 _ => "GET, HEAD",
             };
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
@@ -60,7 +60,7 @@ impl Desk {
         let path = request.uri().path();
         let known = match path {
             "/healthz" | "/readyz" | "/metrics" => true,
-            "/status" | "/certificates" | RENEW | RELOAD => self.surface == Surface::Full,
+            "/status" | "/certificates" | RENEW | RELOAD | DRAIN => self.surface == Surface::Full,
             _ => false,
         };
         if !known {
@@ -71,7 +71,7 @@ impl Desk {
         }
         // hyper sends no body for HEAD (RFC 9110 §9.3.2).
         let (fits, allowed) = match path {
-            RENEW | RELOAD => (
+            RENEW | RELOAD | DRAIN => (
                 request.method() == Method::POST,
                 "only POST is answered here",
             ),
@@ -104,8 +104,41 @@ impl Desk {
                 Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
                 Err(page) => page,
             },
+            DRAIN => self.drain(request.uri().query().unwrap_or_default()).await,
             RENEW => self.renew(request.uri().query().unwrap_or_default()).await,
             _ => self.ask(Command::Status).await.unwrap_or_else(|page| page),
+        }
+    }
+
+    /// `route=NAME` or `backend=ADDRESS`, percent-encoded; `&undo` ends it.
+    async fn drain(&self, query: &str) -> Page {
+        let (query, draining) = match query.strip_suffix("&undo") {
+            Some(query) => (query, false),
+            None => (query, true),
+        };
+        let decoded = |value| percent_decode_str(value).decode_utf8().ok();
+        let target = match query.split_once('=') {
+            Some(("route", name)) => decoded(name).map(|it| DrainTarget::Route((*it).into())),
+            Some(("backend", name)) => decoded(name).map(|it| DrainTarget::Backend((*it).into())),
+            _ => None,
+        };
+        let Some(target) = target else {
+            let text = "name what: ?route=NAME or ?backend=ADDRESS";
+            return Page::line(StatusCode::BAD_REQUEST, text);
+        };
+        let ordered = self
+            .command(|reply| Command::Drain(target, draining, reply))
+            .await;
+        match ordered {
+            Ok(Ok(_)) if !draining => Page::line(StatusCode::OK, "it takes new sessions again"),
+            Ok(Ok(closing)) => Page::line(
+                StatusCode::OK,
+                &format!(
+                    "it takes no new sessions; {closing} are closed, and `lockgate status` shows how that goes"
+                ),
+            ),
+            Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
+            Err(page) => page,
         }
     }
 
@@ -187,5 +220,6 @@ impl Page {
     }
 }
 
+const DRAIN: &str = "/drain";
 const RELOAD: &str = "/reload";
 const RENEW: &str = "/certificates/renew";

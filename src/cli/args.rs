@@ -55,6 +55,8 @@ pub(super) enum Command {
     /// Have a running lockgate read its configuration again, and say what came of it. Files are watched: it does so by
     /// itself when one changes.
     Reload(Admin),
+    /// Have a route or a backend of a running lockgate finish: its sessions are closed one by one, and it takes no new ones.
+    Drain(Drain),
     /// Certificates: those of a running lockgate, and the development CA's.
     #[command(subcommand)]
     Cert(CertCommand),
@@ -227,6 +229,26 @@ pub(super) struct Doctor {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Drain {
+    /// The backend, as `lockgate status` shows it, such as ws://10.0.0.1:8765; in all pools.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        required_unless_present = "route",
+        conflicts_with = "route"
+    )]
+    pub(super) backend: Option<BackendAddress>,
+    /// The route's name.
+    #[arg(long, value_name = "NAME")]
+    pub(super) route: Option<String>,
+    /// Let it take new sessions again.
+    #[arg(long)]
+    pub(super) undo: bool,
+    #[command(flatten)]
+    pub(super) admin: Admin,
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,9 @@
-//! What a running lockgate tells and is told on its admin address: `lockgate health`, `status`, `reload`,
+//! What a running lockgate tells and is told on its admin address: `lockgate health`, `status`, `reload`, `drain`,
 //! `cert list`, `cert renew`.
 
 mod render;
 
-use super::say;
+use super::{args::Drain, say};
 use render::render_certificates;
 pub(super) use render::render_status;
 
@@ -41,6 +41,25 @@ pub(super) fn certificates(address: &AdminAddress, json: bool) -> anyhow::Result
 /// `lockgate reload`.
 pub(super) fn reload(address: &AdminAddress) -> anyhow::Result<ExitCode> {
     say(ask(address, Method::POST, "/reload")?.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `lockgate drain`.
+pub(super) fn drain(arguments: &Drain) -> anyhow::Result<ExitCode> {
+    let (what, name) = match (&arguments.route, &arguments.backend) {
+        (Some(route), _) => ("route", route.clone()),
+        (None, backend) => (
+            "backend",
+            backend
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        ),
+    };
+    let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
+    let undo = if arguments.undo { "&undo" } else { "" };
+    let path = format!("/drain?{what}={name}{undo}");
+    say(ask(&arguments.admin.admin, Method::POST, &path)?.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 

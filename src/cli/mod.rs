@@ -51,6 +51,7 @@ pub fn main() -> ExitCode {
         }
         Command::Health(admin) => ask::health(&admin.admin),
         Command::Status { admin, json } => ask::status(&admin.admin, json),
+        Command::Drain(drain) => ask::drain(&drain),
         Command::Reload(admin) => ask::reload(&admin.admin),
         Command::Cert(CertCommand::List { admin, json }) => ask::certificates(&admin.admin, json),
         Command::Cert(CertCommand::Renew { host, admin }) => ask::renew(&admin.admin, &host),

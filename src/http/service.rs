@@ -19,7 +19,10 @@ use crate::{
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+};
 use tokio::time::Instant;
 
 /// Answers a request; never fails, for a refusal is an answer too.
@@ -112,6 +115,12 @@ pub(super) fn decide<'a>(
     let route = find(gateway, parts, &vetted)?;
     trail.route = Some(route.name.clone());
     identity::check(route, peer)?;
+    if route.draining.load(Ordering::Relaxed) {
+        return Err(Refusal::unavailable(
+            "draining",
+            "this is being taken out of service, try again later",
+        ));
+    }
     route.addresses.check(client).map_err(forbidden)?;
     if vetted.offer.is_some() {
         route

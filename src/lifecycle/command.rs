@@ -10,10 +10,22 @@ pub enum Command {
     Status(oneshot::Sender<Status>),
     /// Read the configuration again. The answer is what came of it, or what is wrong.
     Reload(oneshot::Sender<Result<String, String>>),
+    /// Have a route or a backend finish its sessions and take no new ones, or (`false`) take them again. The answer is how
+    /// many sessions are closed, or why none.
+    Drain(DrainTarget, bool, oneshot::Sender<Result<usize, String>>),
     /// What is every host served with?
     Certificates(oneshot::Sender<Vec<CertificateStatus>>),
     /// Order a new certificate for this host now; `Err` says why not.
     Renew(Box<str>, oneshot::Sender<Result<(), String>>),
+}
+
+/// What is drained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DrainTarget {
+    /// A route, by its name.
+    Route(Box<str>),
+    /// A backend, by its address, in all pools.
+    Backend(Box<str>),
 }
 
 /// Where the process stands.
@@ -88,6 +100,8 @@ pub struct RouteStatus {
     pub rule: String,
     /// Its pool.
     pub pool: String,
+    /// It takes no new sessions, by an operator's order.
+    pub draining: bool,
 }
 
 /// A backend.
@@ -99,6 +113,8 @@ pub struct BackendStatus {
     pub address: String,
     /// Leases held: sessions and handshakes under way.
     pub leases: u64,
+    /// It takes no new sessions, by an operator's order.
+    pub draining: bool,
 }
 
 /// What a host is served with.
@@ -120,6 +136,7 @@ pub struct CertificateStatus {
     pub ordering: bool,
     /// When a CA will be asked.
     pub next_attempt: Option<String>,
-    /// Why that did not help the last time, in the CA's own words.
+    /// Why that did not help the last time, in the CA's own words; or what is wrong with the files, for which reason
+    /// they are not what is served.
     pub error: Option<String>,
 }

@@ -7,8 +7,8 @@ pub mod systemd;
 mod tasks;
 
 pub use command::{
-    BackendStatus, CertificateStatus, Command, ConfigStatus, ListenerStatus, RouteStatus, State,
-    Status,
+    BackendStatus, CertificateStatus, Command, ConfigStatus, DrainTarget, ListenerStatus,
+    RouteStatus, State, Status,
 };
 pub use signals::{Signal, Signals};
 pub use tasks::Tasks;

@@ -1,6 +1,6 @@
 //! Sessions that must close, closed one by one: all at once they would all be back at once.
 
-use crate::{lifecycle::Tasks, observe::Summons};
+use crate::{config, lifecycle::Tasks, observe::Summons};
 use std::{
     sync::{
         Arc,
@@ -26,6 +26,19 @@ pub(super) struct Spread {
     pub(super) max_rate: u32,
     /// What clients are told.
     pub(super) code: u16,
+}
+
+// === impl Spread ===
+
+impl Spread {
+    /// As `[drain]` says.
+    pub(super) fn of(drain: &config::Drain) -> Self {
+        Spread {
+            window: drain.window.0,
+            max_rate: drain.max_rate,
+            code: drain.code,
+        }
+    }
 }
 
 // === impl Drains ===

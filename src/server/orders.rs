@@ -1,10 +1,11 @@
 //! What the admin surface asks for.
 
-use super::Server;
+use super::{Server, drains::Spread};
 use crate::{
-    lifecycle::{CertificateStatus, Command, State, Status},
+    lifecycle::{CertificateStatus, Command, DrainTarget, State, Status},
     tls::Acme,
 };
+use tracing::info;
 
 // === impl Server ===
 
@@ -17,9 +18,39 @@ impl Server {
                 drop(reply.send(Err("lockgate is stopping".into())));
             }
             Command::Reload(reply) => drop(reply.send(self.reload())),
+            Command::Drain(target, draining, reply) => {
+                drop(reply.send(self.drain(&target, draining)))
+            }
             Command::Certificates(reply) => drop(reply.send(self.certificates())),
             Command::Renew(host, reply) => drop(reply.send(self.renew(&host))),
         }
+    }
+
+    /// Its sessions are closed as after a reload that takes it away; how many they are.
+    fn drain(&self, target: &DrainTarget, draining: bool) -> Result<usize, String> {
+        let gateway = self.context.live.snapshot();
+        if !gateway.drain(target, draining) {
+            return Err(match target {
+                DrainTarget::Route(name) => {
+                    format!("there is no route `{name}`; `lockgate status` shows them")
+                }
+                DrainTarget::Backend(address) => {
+                    format!("there is no backend {address}; write it as `lockgate status` shows it")
+                }
+            });
+        }
+        if !draining {
+            return Ok(0);
+        }
+        let leaving = self.context.sessions.belonging(|session| match target {
+            DrainTarget::Route(name) => *session.route == **name,
+            DrainTarget::Backend(address) => *session.backend == **address,
+        });
+        let closing = leaving.len();
+        self.drains
+            .close(leaving, Spread::of(&gateway.drain), &self.context.tasks);
+        info!(?target, closing, "drained by order");
+        Ok(closing)
     }
 
     fn status(&self, state: State) -> Status {

@@ -42,9 +42,13 @@ impl Server {
         self.context.live.replace(gateway.clone());
         gateway.commit();
         self.context.sessions.stir();
+        for name in before.certificates.expiries().into_keys() {
+            self.context.metrics.certificate_gone(&name);
+        }
         if let Some(acme) = &self.acme {
             acme.apply(gateway.certificates.issued());
         }
+        self.watch_certificates();
         self.listening.extend(added);
         self.listen();
         self.listening.retain(|listening| {
@@ -60,11 +64,7 @@ impl Server {
             .sessions
             .belonging(|session| !gateway.keeps(session));
         let closing = leaving.len();
-        let spread = Spread {
-            window: gateway.drain.window.0,
-            max_rate: gateway.drain.max_rate,
-            code: gateway.drain.code,
-        };
+        let spread = Spread::of(&gateway.drain);
         self.drains.close(leaving, spread, &self.context.tasks);
         let restart = self.plan.replace(*config).join(", ");
         info!(closing, "a new configuration is in force");

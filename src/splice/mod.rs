@@ -30,6 +30,8 @@ pub struct Limits {
     pub client_ping: Option<PingPolicy>,
     /// Liveness of the backend leg; `None`: never asked.
     pub backend_ping: Option<PingPolicy>,
+    /// How long a session may last, and with which code it is closed then.
+    pub max_age: Option<(Duration, u16)>,
     /// What a client is told when its backend died (RFC 6455 §7.4.1).
     pub backend_gone_code: u16,
 }

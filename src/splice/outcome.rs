@@ -46,6 +46,8 @@ pub enum Why {
     Violation(Violation),
     /// An order from above: a drain or a shutdown.
     Ordered,
+    /// It has lasted as long as it may.
+    MaxAge,
 }
 
 // === impl Side ===
@@ -73,6 +75,7 @@ impl Why {
             Why::PingTimeout => "ping-timeout",
             Why::Violation(violation) => violation.as_str(),
             Why::Ordered => "ordered",
+            Why::MaxAge => "max-age",
         }
     }
 }

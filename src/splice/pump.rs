@@ -43,6 +43,8 @@ pub(super) struct Pump {
 pub(super) struct CloseDue {
     pub(super) code: u16,
     pub(super) not_before: Instant,
+    /// Its time has also come when no message is open.
+    pub(super) between_messages: bool,
 }
 
 /// Why nothing more comes from a leg.
@@ -275,8 +277,10 @@ impl Pump {
     }
 
     fn close_is_ripe(&self, now: Instant) -> bool {
-        self.close
-            .is_some_and(|close| self.ended.is_some() || now >= close.not_before)
+        self.close.is_some_and(|close| {
+            let between = close.between_messages && !self.tracker.in_message();
+            self.ended.is_some() || between || now >= close.not_before
+        })
     }
 
     /// Puts in what is due, if what has passed ends with a whole frame (RFC 6455 §5.4: control frames may stand between

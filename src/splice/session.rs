@@ -7,6 +7,7 @@ use super::{
     farewell::farewell,
     leg::Leg,
     pump::{End, Pump},
+    random::random,
 };
 use crate::{
     observe::SessionHandle,
@@ -67,6 +68,9 @@ struct Session<C, B> {
     limits: Limits,
     limits_source: watch::Receiver<Limits>,
     handle: SessionHandle,
+    opened: Instant,
+    /// Its share of the chance in `max_age`.
+    luck: u8,
     ending: Option<Ending>,
     /// The ends of `up` and `down` that have been acted on.
     settled: (bool, bool),
@@ -91,6 +95,8 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             limits: current,
             limits_source: limits,
             handle,
+            opened: now,
+            luck: random::<1>()[0],
             ending: None,
             settled: (false, false),
             up_first: false,
@@ -142,7 +148,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             );
         }
         if let Some(code) = self.handle.order(cx.waker()) {
-            self.obey(code, now);
+            self.obey(Why::Ordered, code, now);
         }
         // In turns: a torrent in one direction uses up the task's budget, and the other would never see any of it.
         self.up_first = !self.up_first;
@@ -196,6 +202,12 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         if self.ending.is_some() {
             return false;
         }
+        if let Some((end, code)) = self.end_of_age()
+            && now >= end
+        {
+            self.obey(Why::MaxAge, code, now);
+            return true;
+        }
         let client = self
             .limits
             .client_ping
@@ -205,6 +217,13 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             .backend_ping
             .is_some_and(|policy| tick(&mut self.backend, &mut self.down, &self.up, policy, now));
         client || backend
+    }
+
+    /// When it has lasted long enough, and the code to close it with.
+    fn end_of_age(&self) -> Option<(Instant, u16)> {
+        let (age, code) = self.limits.max_age?;
+        let sooner = age / 10 * u32::from(self.luck) / 255;
+        Some((self.opened + (age - sooner), code))
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -228,7 +247,8 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                     .limits
                     .backend_ping
                     .and_then(|policy| self.backend.pulse.deadline(policy));
-                client.into_iter().chain(backend).min()
+                let age = self.end_of_age().map(|(end, _)| end);
+                client.into_iter().chain(backend).chain(age).min()
             }
         }
     }

@@ -1,7 +1,11 @@
 //! One entry of `tls.certificates`: two PEM files become a chain, its key and its names, or problems that say what to do.
+//!
+//! `bytes` reads a file, or says why it cannot; `watch` has them read again when they change.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+mod bytes;
+mod watch;
+
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +15,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use tracing::warn;
 
+use self::bytes::{Content, contains};
+pub(super) use self::bytes::{Fault, bad_pem, bytes, fault};
+pub use self::watch::watch_files;
 use super::policy::provider;
 use super::x509::{Standing, names, standing};
 use crate::config::{CertificateFiles, Located, Problem};
@@ -23,7 +30,7 @@ pub(super) struct Loaded {
     pub(super) key: Arc<CertifiedKey>,
 }
 
-/// Reads a pair. What is wrong with either file is told at once; what is odd but can be served is a warning.
+/// Reads a pair. What is wrong with either file is told at once.
 pub(super) fn read(
     entry: &Located<CertificateFiles>,
     problems: &mut Vec<Problem>,
@@ -40,16 +47,23 @@ pub(super) fn read(
     pair(entry, chain.ok()?, key.ok()?).map_err(told).ok()
 }
 
-/// What is wrong, and what to do about it.
-pub(super) struct Fault {
-    pub(super) message: String,
-    pub(super) hint: String,
-}
-
-pub(super) fn fault(message: String, hint: impl Into<String>) -> Fault {
-    Fault {
-        message,
-        hint: hint.into(),
+/// Warns of what is odd with a pair, but can be served.
+pub(super) fn remark(entry: &CertificateFiles, loaded: &Loaded) {
+    let (cert, key) = (entry.cert.display(), entry.key.display());
+    // A group may be meant (Debian's ssl-cert); the whole world is not.
+    if fs::metadata(&entry.key).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
+        warn!(file = %key, "every user may read this private key: chmod 640 or 600 it");
+    }
+    let leaf = loaded.key.cert.first();
+    match leaf.map(|leaf| standing(leaf, UnixTime::now())) {
+        Some(Ok(Standing::Expired)) => {
+            warn!(file = %cert, "this certificate has expired: clients will refuse it")
+        }
+        Some(Ok(Standing::NotYet)) => {
+            warn!(file = %cert, "this certificate is not valid yet: is the clock right?")
+        }
+        // A self-signed one is often a CA by accident; most clients that trust it do not mind.
+        _ => {}
     }
 }
 
@@ -88,13 +102,7 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
         ));
     }
     match PrivateKeyDer::from_pem_slice(&bytes) {
-        Ok(key) => {
-            // A group may be meant (Debian's ssl-cert); the whole world is not.
-            if fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
-                warn!(file = %shown, "every user may read this private key: chmod 640 or 600 it");
-            }
-            Ok(key)
-        }
+        Ok(key) => Ok(key),
         Err(pem::Error::NoItemsFound) => Err(fault(
             format!("no private key in {shown}"),
             match Content::of(&bytes) {
@@ -132,7 +140,6 @@ fn pair(
             "it must be X.509 version 3, not damaged, and have a subjectAltName",
         )
     };
-    let standing = standing(leaf, UnixTime::now()).map_err(broken)?;
     let names = names(leaf).map_err(broken)?;
     let key = provider()
         .key_provider
@@ -168,87 +175,11 @@ fn pair(
             "clients look only at the subjectAltName, not at the Common Name: have it issued with DNS: or IP: entries",
         ));
     }
-    match standing {
-        Standing::Expired => {
-            warn!(file = %cert, "this certificate has expired: clients will refuse it")
-        }
-        Standing::NotYet => {
-            warn!(file = %cert, "this certificate is not valid yet: is the clock right?")
-        }
-        // A self-signed one is often a CA by accident; most clients that trust it do not mind.
-        Standing::Leaf | Standing::Authority => {}
-    }
     Ok(Loaded {
         names,
         key: Arc::new(CertifiedKey::new(chain, key)),
     })
 }
-
-pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
-    let shown = path.display();
-    let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
-        Ok(_) if bytes.len() as u64 > LARGEST => Err(fault(
-            format!("{shown} is larger than 1 MiB"),
-            "that is no certificate and no key; is it the right file?",
-        )),
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(match error.kind() {
-            ErrorKind::NotFound => fault(
-                format!("there is no file {shown}"),
-                "a relative path begins at the folder of the configuration file",
-            ),
-            ErrorKind::PermissionDenied => fault(
-                format!("this user may not read {shown}"),
-                "give the user that runs lockgate the right to read it, and to enter the folders above it",
-            ),
-            ErrorKind::IsADirectory => fault(format!("{shown} is a folder"), "name the file in it"),
-            _ => fault(
-                format!("cannot read {shown}: {error}"),
-                "see whether the disk or the mount is well",
-            ),
-        }),
-    }
-}
-
-pub(super) fn bad_pem(path: &Path, error: &pem::Error) -> Fault {
-    fault(
-        format!("{} is damaged: {error}", path.display()),
-        "copy it again, whole, with its BEGIN and END lines",
-    )
-}
-
-/// What a file is that is not what we want.
-enum Content {
-    Encrypted,
-    OpenSsh,
-    Der,
-    Other,
-}
-
-impl Content {
-    fn of(bytes: &[u8]) -> Content {
-        if contains(bytes, "BEGIN ENCRYPTED PRIVATE KEY") || contains(bytes, "4,ENCRYPTED") {
-            Content::Encrypted
-        } else if contains(bytes, "BEGIN OPENSSH PRIVATE KEY") {
-            Content::OpenSsh
-        } else if bytes.starts_with(&[0x30]) && std::str::from_utf8(bytes).is_err() {
-            // A SEQUENCE in DER; in text it would be the digit zero.
-            Content::Der
-        } else {
-            Content::Other
-        }
-    }
-}
-
-fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes
-        .windows(text.len())
-        .any(|part| part == text.as_bytes())
-}
-
-/// A chain of four with RSA keys is 8 KiB; a mistaken path may be a log, or endless.
-const LARGEST: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use crate::config::BackendAddress;
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// One address of a pool. Its address is its identity.
@@ -12,6 +12,8 @@ pub struct Backend {
     address: BackendAddress,
     name: Arc<str>,
     leases: AtomicU64,
+    /// Finishes its sessions and takes no new ones, by an operator's order.
+    draining: AtomicBool,
 }
 
 /// A taken place on a backend, from before the dial until the session or the request has ended; given back on drop.
@@ -28,6 +30,7 @@ impl Backend {
             address,
             name,
             leases: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
         }
     }
 
@@ -39,6 +42,16 @@ impl Backend {
     /// Its address in writing, shared.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// From now on it takes no new sessions and requests, or does so again.
+    pub fn drain(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
+    }
+
+    /// Whether it takes none.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// How many leases are held.

@@ -53,13 +53,14 @@ impl Pool {
         &self.backends
     }
 
-    /// A place on the backend with the fewest leases; among equals they take turns. `None` only where there is none.
+    /// A place on the backend with the fewest leases; among equals they take turns. `None` where all are drained.
     pub fn acquire(&self) -> Option<Lease> {
         let start = self.next.fetch_add(1, Ordering::Relaxed) % self.backends.len().max(1);
         let (before, after) = self.backends.split_at(start);
         let least = after
             .iter()
             .chain(before)
+            .filter(|backend| !backend.is_draining())
             .min_by_key(|backend| backend.leases())?;
         Some(Lease::new(least.clone()))
     }

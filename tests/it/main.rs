@@ -4,6 +4,7 @@ mod harness;
 
 mod acme;
 mod back_pressure;
+mod certificates;
 mod config;
 mod container;
 mod deadlines;
@@ -26,6 +27,7 @@ mod probe;
 mod proxied;
 mod readme;
 mod refusals;
+mod reload;
 mod seeing;
 mod shutdown;
 mod slow;

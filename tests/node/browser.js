@@ -170,7 +170,7 @@ async function main() {
     const gone = new Promise(resolve => chromium.browser.on("exit", resolve))
     chromium.browser.kill()
     await gone
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
+    rmSync(profile, { recursive: true, force: true, maxRetries: 20 })
   }
 }
 

@@ -130,10 +130,19 @@ fn section(page: &mut String, title: &str, list: &Value, columns: [&str; 3]) {
 fn cell(row: &Value, column: &str) -> String {
     match (column, &row[column]) {
         ("", _) => String::new(),
-        ("pool", pool) if !row["rule"].is_null() => format!("pool {}", word(pool)),
-        ("leases", leases) if leases.as_u64() == Some(1) => "1 lease".to_owned(),
-        ("leases", leases) => format!("{} leases", word(leases)),
+        ("pool", pool) if !row["rule"].is_null() => {
+            format!("pool {}{}", word(pool), drained(row))
+        }
+        ("leases", leases) if leases.as_u64() == Some(1) => format!("1 lease{}", drained(row)),
+        ("leases", leases) => format!("{} leases{}", word(leases), drained(row)),
         (_, value) => word(value),
+    }
+}
+
+fn drained(row: &Value) -> &'static str {
+    match row["draining"] {
+        Value::Bool(true) => ", draining",
+        _ => "",
     }
 }
 

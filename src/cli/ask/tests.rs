@@ -48,17 +48,20 @@ fn status() -> Status {
             name: "chat".to_owned(),
             rule: "chat.example.com /ws/*".to_owned(),
             pool: "chat".to_owned(),
+            draining: false,
         }],
         backends: vec![
             BackendStatus {
                 pool: "chat".to_owned(),
                 address: "ws://10.0.0.1:8765".to_owned(),
                 leases: 1199,
+                draining: false,
             },
             BackendStatus {
                 pool: "chat".to_owned(),
                 address: "ws://app:80".to_owned(),
                 leases: 1,
+                draining: false,
             },
         ],
     }

@@ -19,6 +19,8 @@ pub struct Session {
     pub max_message: Size,
     /// Payload of one frame.
     pub max_frame: Size,
+    /// How long a session may last, less up to a tenth of it by chance; then it is closed with `drain.code`. "0s": for ever.
+    pub max_age: Period,
     /// From the first Close to the end, whatever the peers do.
     pub close_timeout: Period,
     /// What a client is told when its backend died. Several clients refuse 1014.
@@ -64,6 +66,8 @@ pub struct SessionOverrides {
     /// As in `[session]`.
     pub max_frame: Option<Size>,
     /// As in `[session]`.
+    pub max_age: Option<Period>,
+    /// As in `[session]`.
     pub close_timeout: Option<Period>,
     /// As in `[session]`.
     pub backend_gone_code: Option<u16>,
@@ -96,6 +100,7 @@ impl Session {
             },
             max_message: changes.max_message.unwrap_or(self.max_message),
             max_frame: changes.max_frame.unwrap_or(self.max_frame),
+            max_age: changes.max_age.unwrap_or(self.max_age),
             close_timeout: changes.close_timeout.unwrap_or(self.close_timeout),
             backend_gone_code: changes.backend_gone_code.unwrap_or(self.backend_gone_code),
         }
@@ -109,6 +114,7 @@ impl Default for Session {
             ping: Ping::default(),
             max_message: default("64MiB"),
             max_frame: default("64MiB"),
+            max_age: default("0s"),
             close_timeout: default("5s"),
             backend_gone_code: 1011,
         }

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 pub struct Tls {
     /// The least version that is spoken: "1.2" or "1.3".
     pub min_version: TlsVersion,
-    /// PEM files; which names they are for stands in them. Paths are relative to the file that names them.
+    /// PEM files; which names they are for stands in them. Paths are relative to the file that names them. A pair is read
+    /// again when its files change.
     pub certificates: Vec<Located<CertificateFiles>>,
     /// A name whose certificate answers unknown or absent SNI; "": such clients get an alert.
     #[serde(deserialize_with = "name")]

@@ -19,16 +19,18 @@ pub(super) struct Ending {
 // === impl Session ===
 
 impl<C: LegIo, B: LegIo> Session<C, B> {
-    /// An order from above: both legs get their Close.
-    pub(super) fn obey(&mut self, code: u16, now: Instant) {
+    /// It must end, and nobody is to blame: both legs get their Close.
+    pub(super) fn obey(&mut self, why: Why, code: u16, now: Instant) {
         if self.ending.is_none() {
-            self.begin(Side::Lockgate, Why::Ordered, Some(code), now);
+            self.begin(Side::Lockgate, why, Some(code), now);
             // An early Close may have been relayed already.
             for (pump, code) in [(&mut self.down, code), (&mut self.up, GOING_AWAY)] {
                 if !pump.shut {
                     pump.close = Some(CloseDue {
                         code,
-                        not_before: now,
+                        // The rest of a message that is on its way may still come.
+                        not_before: now + MESSAGE_GRACE,
+                        between_messages: true,
                     });
                 }
             }
@@ -96,6 +98,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                     onward.close = Some(CloseDue {
                         code,
                         not_before: now,
+                        between_messages: false,
                     });
                 }
                 // Nobody is told a code behind half a frame.
@@ -106,6 +109,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                     onward.close = Some(CloseDue {
                         code,
                         not_before: now,
+                        between_messages: false,
                     });
                 }
                 if !back.shut {
@@ -114,6 +118,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                     back.close = Some(CloseDue {
                         code: violation.close_code(),
                         not_before: now + wait,
+                        between_messages: false,
                     });
                 }
                 (Why::Violation(violation), Some(violation.close_code()))
@@ -159,3 +164,6 @@ const NO_STATUS: u16 = 1005;
 const GOING_AWAY: u16 = 1001;
 /// How long an offender's Close waits for the last frames of the other leg.
 const OFFENDER_WAITS: Duration = Duration::from_millis(50);
+
+/// What the fragments of a message may still take when its session is ordered to close.
+const MESSAGE_GRACE: Duration = Duration::from_secs(1);

@@ -178,3 +178,43 @@ async fn an_ordered_leg_that_drops_tcp_ends_its_side() {
     assert!(rig.elapsed() < millis(3));
     assert_eq!(rig.end().await, ("lockgate", "ordered", Some(1012)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_order_waits_for_the_rest_of_a_message_but_not_for_long() {
+    for rest in [true, false] {
+        let mut rig = Rig::start();
+        let first = rig.backend.frame(0x01, b"half of it");
+        rig.backend.send(&first).await;
+        rig.client.expect(&first).await;
+        rig.sessions.close_all(1012);
+        rig.backend.expect_close(1001).await;
+        rig.client.expect_nothing(millis(500)).await;
+        if rest {
+            let last = rig.backend.frame(0x80, b"the other half");
+            rig.backend.send(&last).await;
+            rig.client.expect(&last).await;
+        }
+        rig.client.expect_close(1012).await;
+        let waited = if rest { millis(500) } else { secs(1) };
+        assert_span(rig.elapsed(), waited);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_has_lasted_long_enough_is_closed() {
+    let mut builder = Builder::default();
+    builder.limits.max_age = Some((secs(100), 1012));
+    builder.limits.client_ping = None;
+    let mut rig = builder.start();
+    rig.client.expect_close(1012).await;
+    // Less up to a tenth by chance.
+    let lasted = rig.elapsed();
+    assert!(lasted >= secs(90) && lasted <= secs(101), "{lasted:?}");
+    rig.backend.expect_close(1001).await;
+    let (up, down) = (rig.client.close(1012, ""), rig.backend.close(1001, ""));
+    rig.client.send(&up).await;
+    rig.backend.send(&down).await;
+    rig.client.expect_eof().await;
+    rig.backend.expect_eof().await;
+    assert_eq!(rig.end().await, ("lockgate", "max-age", Some(1012)));
+}

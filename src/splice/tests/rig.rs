@@ -105,6 +105,7 @@ impl Default for Builder {
                 close_timeout: CLOSE_TIMEOUT,
                 client_ping: None,
                 backend_ping: None,
+                max_age: None,
                 backend_gone_code: 1011,
             },
             sessions: Arc::default(),

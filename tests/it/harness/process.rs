@@ -286,21 +286,35 @@ impl Lockgate {
         list.as_array().expect("a list").clone()
     }
 
+    /// Its folder, where `config.toml` is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Another configuration, as an editor writes it that does not know of renames.
+    pub(crate) fn write_config(&self, text: &str) {
+        std::fs::write(self.folder.path().join("config.toml"), text).expect("it is writable");
+    }
+
+    /// As [`Lockgate::metric`], of a series that appears with its first event.
+    pub(crate) async fn metric_or_zero(&self, series: &str) -> f64 {
+        let page = self.metrics().await;
+        value_of(&page, series).unwrap_or(0.0)
+    }
+
     /// The value of a series on its admin address.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let page = self.metrics().await;
+        value_of(&page, series).unwrap_or_else(|| panic!("no {series} in\n{page}"))
+    }
+
+    async fn metrics(&self) -> String {
         let socket = UnixStream::connect(self.folder.path().join("admin.sock")).await;
         let mut wire = Wire::stream(socket.expect("it listens"));
         wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await;
         let head = wire.head().await;
-        let page = String::from_utf8(wire.body(&head).await).expect("UTF-8");
-        let mut values = page
-            .lines()
-            .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        let value = values
-            .next()
-            .unwrap_or_else(|| panic!("no {series} in\n{page}"));
-        value.parse().expect("a number")
+        String::from_utf8(wire.body(&head).await).expect("UTF-8")
     }
 
     /// What a command says to the running Lockgate, and whether that was well.
@@ -441,6 +455,13 @@ impl Setup {
         .expect("a String");
         config
     }
+}
+
+fn value_of(page: &str, series: &str) -> Option<f64> {
+    let mut values = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    Some(values.next()?.parse().expect("a number"))
 }
 
 /// The real address of a listener.

@@ -1,0 +1,47 @@
+//! Pairs that are renewed while they are served, by whoever writes their files.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::config::Watch;
+use crate::observe::Metrics;
+use crate::tls::Certificates;
+
+/// Has `certificates` read its files again whenever their content changes, and `metrics` know until when each name is
+/// served. Ends only if there are no files.
+pub async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
+    let mut measured = BTreeSet::new();
+    measure(&certificates, &metrics, &mut measured);
+    let files = certificates.files();
+    if files.is_empty() {
+        return;
+    }
+    let mut watch = Watch::new(files);
+    loop {
+        // Once before anything changed: it may have since the start.
+        let reader = certificates.clone();
+        let read = tokio::task::spawn_blocking(move || reader.reread());
+        for news in read.await.unwrap_or_default() {
+            news.tell();
+        }
+        measure(&certificates, &metrics, &mut measured);
+        watch.changed().await;
+    }
+}
+
+fn measure(certificates: &Certificates, metrics: &Metrics, measured: &mut BTreeSet<Box<str>>) {
+    let expiries = certificates.expiries();
+    for name in measured.iter() {
+        // What ACME has for it is measured elsewhere.
+        if !expiries.contains_key(name) && !certificates.issued().contains(name) {
+            metrics.certificate_gone(name);
+        }
+    }
+    for (name, not_after) in &expiries {
+        metrics.certificate(name, *not_after);
+    }
+    *measured = expiries.into_keys().collect();
+}
+
+#[cfg(test)]
+mod tests;

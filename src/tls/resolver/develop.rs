@@ -1,0 +1,71 @@
+//! Certificates of the development CA, for hosts that have none from files or by ACME.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+
+use super::table::{Held, Origin, Table, address};
+use crate::config::{HostPattern, Located, Problem};
+use crate::observe::Causes;
+use crate::tls::DevCa;
+
+/// Has the development CA fill the gaps.
+pub(super) fn develop(
+    table: &mut Table,
+    ca: &DevCa,
+    hosts: &[Located<HostPattern>],
+    issued: &BTreeSet<Box<str>>,
+    problems: &mut Vec<Problem>,
+) {
+    // A client that dials an address sends no name, so one certificate must do for all addresses.
+    let mut local: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
+    for host in hosts {
+        let name = match &host.value {
+            HostPattern::Any => continue,
+            HostPattern::Under(parent) => format!("*.{parent}"),
+            HostPattern::Exact(name) => match address(name) {
+                Some(address) => {
+                    let address = address.to_string();
+                    if !local.contains(&address) {
+                        local.push(address);
+                    }
+                    continue;
+                }
+                None => name.to_string(),
+            },
+        };
+        if table.find(&name).is_none() && !issued.contains(name.as_str()) {
+            issue(table, ca, vec![name], problems);
+        }
+    }
+    table.local = issue(table, ca, local, problems);
+}
+
+fn issue(
+    table: &mut Table,
+    ca: &DevCa,
+    names: Vec<String>,
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<CertifiedKey>> {
+    match ca.issue(&names) {
+        Ok(key) => {
+            let key = Arc::new(key);
+            let names = names.into_iter().map(Into::into).collect();
+            let origin = Origin::Dev(ca.certificate_path().to_owned());
+            table.hold(Held::new(origin, names, key.clone()));
+            Some(key)
+        }
+        Err(error) => {
+            problems.push(Problem {
+                at: None,
+                message: format!(
+                    "the development CA cannot issue a certificate for {}",
+                    names.join(", ")
+                ),
+                hint: Some(Causes(&error).to_string()),
+            });
+            None
+        }
+    }
+}

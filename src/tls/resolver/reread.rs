@@ -1,0 +1,175 @@
+//! Certificates that are replaced while they are served. What was good stays until something as good is there.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use tracing::{error, info, warn};
+
+use super::Certificates;
+use super::table::{Held, Origin};
+use crate::config::Problem;
+use crate::tls::acme::date;
+use crate::tls::files;
+
+/// What came of reading a pair again, if it is news.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reread {
+    /// Another certificate is served from the next handshake on.
+    Replaced {
+        /// Where it is from.
+        file: PathBuf,
+        /// What it is for.
+        names: Vec<Box<str>>,
+        /// What the last one was for, and nothing here is any more.
+        lost: Vec<Box<str>>,
+        /// Its last moment, in seconds since 1970.
+        not_after: Option<i64>,
+    },
+    /// The files are of no use now; the certificate that was read before is still served.
+    Kept {
+        /// The certificate's file.
+        file: PathBuf,
+        /// What is wrong with it, or with its key.
+        problems: Vec<Problem>,
+        /// The last moment of what is served.
+        not_after: Option<i64>,
+    },
+    /// The files have again what is served all the time.
+    Mended {
+        /// The certificate's file.
+        file: PathBuf,
+    },
+    /// No certificate has the name of `tls.default` any more; the one that had it is still served.
+    Undefaulted {
+        /// That name.
+        name: Box<str>,
+    },
+}
+
+// === impl Certificates ===
+
+impl Certificates {
+    /// Reads the pairs of `tls.certificates` again, and serves those that are good. What was told once is not told again
+    /// until it changes.
+    pub fn reread(&self) -> Vec<Reread> {
+        let _alone = self
+            .rereading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.table.load_full();
+        let mut news = Vec::new();
+        let mut held = before.held.clone();
+        let mut replaced = Vec::new();
+        for (index, held) in held.iter_mut().enumerate() {
+            let told = reread(held);
+            if let Some(Reread::Replaced { .. }) = told {
+                replaced.push(index);
+            }
+            news.extend(told);
+        }
+        if news.is_empty() {
+            return news;
+        }
+        let mut table = before.with(held);
+        if let Some(name) = &self.default
+            && !table.serve_by_default(name)
+        {
+            table.unknown = before.unknown.clone();
+            if before.find(name).is_some() {
+                news.push(Reread::Undefaulted { name: name.clone() });
+            }
+        }
+        for told in &mut news {
+            if let Reread::Replaced { lost, .. } = told {
+                lost.retain(|name| table.find(name).is_none() && !self.issued.contains(name));
+            }
+        }
+        for index in replaced {
+            table.warn_of_shadowed(&table.held[index]);
+        }
+        self.table.store(Arc::new(table));
+        news
+    }
+}
+
+/// What is new with one pair; `held` is what is to be served then.
+fn reread(held: &mut Held) -> Option<Reread> {
+    let Origin::File(entry) = &held.origin else {
+        return None;
+    };
+    let file = entry.cert.clone();
+    let mut problems = Vec::new();
+    let Some(loaded) = files::read(entry, &mut problems) else {
+        if held.problems == problems {
+            return None;
+        }
+        held.problems = problems.clone();
+        return Some(Reread::Kept {
+            file,
+            problems,
+            not_after: held.not_after(),
+        });
+    };
+    let was_broken = !std::mem::take(&mut held.problems).is_empty();
+    if loaded.key.cert == held.key.cert {
+        return was_broken.then_some(Reread::Mended { file });
+    }
+    files::remark(entry, &loaded);
+    held.key = loaded.key;
+    let lost = std::mem::replace(&mut held.names, loaded.names);
+    Some(Reread::Replaced {
+        file,
+        names: held.names.clone(),
+        lost,
+        not_after: held.not_after(),
+    })
+}
+
+// === impl Reread ===
+
+impl Reread {
+    /// Writes it to the log.
+    pub fn tell(&self) {
+        match self {
+            Reread::Replaced {
+                file,
+                names,
+                lost,
+                not_after,
+            } => {
+                let (file, names, not_after) = (file.display(), names.join(", "), until(not_after));
+                info!(%file, %names, %not_after, "a new certificate is served");
+                if !lost.is_empty() {
+                    let lost = lost.join(", ");
+                    warn!(%file, %lost, "the certificate before it had names that none has now");
+                }
+            }
+            Reread::Kept {
+                file,
+                problems,
+                not_after,
+            } => {
+                let (file, served_until) = (file.display(), until(not_after));
+                for problem in problems {
+                    let reason = &problem.message;
+                    let hint = problem.hint.as_deref().unwrap_or_default();
+                    error!(%file, %reason, %hint, %served_until, "this certificate cannot be replaced; the last good one is still served");
+                }
+            }
+            Reread::Mended { file } => {
+                info!(file = %file.display(), "the files of this certificate are in order again");
+            }
+            Reread::Undefaulted { name } => error!(
+                %name,
+                "no certificate has the name of tls.default any more; the last one that had it is still served"
+            ),
+        }
+    }
+}
+
+fn until(not_after: &Option<i64>) -> String {
+    not_after.map_or_else(|| "unknown".to_owned(), date)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+use std::fs;
+
+use super::*;
+use crate::config::{HostPattern, Located};
+use crate::tls::testing::{Pki, built, tls};
+use crate::tls::{DevCa, Issuers};
+
+/// The leaf that is served for `name`.
+fn served(certificates: &Certificates, name: &str) -> Option<Vec<u8>> {
+    let table = certificates.table.load();
+    table.find(name).map(|key| key.cert[0].to_vec())
+}
+
+fn error(certificates: &Certificates) -> Option<String> {
+    certificates.status()[0].error.clone()
+}
+
+#[test]
+fn a_good_pair_replaces_the_last_one() {
+    let pki = Pki::new();
+    let certificates = built(&tls(vec![pki.pair("a", &["a.test", "old.test"])], "a.test"));
+    assert_eq!(certificates.reread(), []);
+    let first = served(&certificates, "a.test");
+
+    pki.pair("a", &["a.test", "new.test"]);
+    let news = certificates.reread();
+    let [
+        Reread::Replaced {
+            file,
+            names,
+            lost,
+            not_after,
+        },
+    ] = &news[..]
+    else {
+        panic!("{news:?}");
+    };
+    assert_eq!(*file, pki.path("a.pem"));
+    assert_eq!(names[..], ["a.test".into(), "new.test".into()]);
+    assert_eq!(lost[..], ["old.test".into()]);
+    assert!(not_after.is_some_and(|seconds| seconds > 1_700_000_000));
+    let second = served(&certificates, "a.test");
+    assert_ne!(second, first);
+    assert_eq!(served(&certificates, "new.test"), second);
+    assert_eq!(served(&certificates, "old.test"), None);
+    let default = certificates.table.load().unknown.clone();
+    assert_eq!(default.map(|key| key.cert[0].to_vec()), second);
+    assert!(certificates.expiries().contains_key("new.test"));
+    assert_eq!(certificates.status()[0].names, ["a.test", "new.test"]);
+    assert_eq!(certificates.reread(), []);
+}
+
+#[test]
+fn what_is_broken_keeps_the_last_good_one_and_is_told_once() {
+    let pki = Pki::new();
+    let pair = pki.pair("a", &["a.test"]);
+    let certificates = built(&tls(vec![pair.clone()], ""));
+    let first = served(&certificates, "a.test");
+    let old = fs::read(&pair.cert).unwrap();
+    pki.pair("b", &["a.test", "b.test"]);
+    let new = fs::read(pki.path("b.pem")).unwrap();
+
+    let half: &[u8] = &new[..new.len() / 2];
+    for (content, reason) in [
+        (Some(&new[..]), "does not belong to"),
+        (Some(half), "is damaged"),
+        (Some(b""), "no certificate in"),
+        (None, "there is no file"),
+    ] {
+        match content {
+            Some(content) => fs::write(&pair.cert, content).unwrap(),
+            None => fs::remove_file(&pair.cert).unwrap(),
+        }
+        let news = certificates.reread();
+        let [
+            Reread::Kept {
+                file,
+                problems,
+                not_after: Some(_),
+            },
+        ] = &news[..]
+        else {
+            panic!("{reason}: {news:?}");
+        };
+        assert_eq!(*file, pair.cert);
+        assert!(problems[0].message.contains(reason), "{problems:?}");
+        assert!(problems[0].hint.is_some(), "{problems:?}");
+        assert_eq!(certificates.reread(), [], "{reason}: told twice");
+        assert_eq!(served(&certificates, "a.test"), first);
+        assert!(error(&certificates).unwrap().contains(reason));
+    }
+
+    // The old one is back: nothing is replaced, and nothing is wrong any more.
+    fs::write(&pair.cert, &old).unwrap();
+    let file = pair.cert.clone();
+    assert_eq!(certificates.reread(), [Reread::Mended { file }]);
+    assert_eq!(error(&certificates), None);
+
+    fs::write(&pair.cert, &new).unwrap();
+    assert!(matches!(certificates.reread()[..], [Reread::Kept { .. }]));
+    fs::copy(pki.path("b.key"), &pair.key).unwrap();
+    let news = certificates.reread();
+    assert!(matches!(news[..], [Reread::Replaced { .. }]), "{news:?}");
+    assert_eq!(error(&certificates), None);
+    assert!(served(&certificates, "b.test").is_some());
+}
+
+#[test]
+fn one_broken_pair_does_not_hold_up_the_others() {
+    let pki = Pki::new();
+    let pairs = vec![pki.pair("a", &["a.test"]), pki.pair("b", &["b.test"])];
+    let certificates = built(&tls(pairs, ""));
+    let (a, b) = (
+        served(&certificates, "a.test"),
+        served(&certificates, "b.test"),
+    );
+    pki.write("a.key", "");
+    pki.pair("b", &["b.test"]);
+    let news = certificates.reread();
+    assert!(
+        matches!(news[..], [Reread::Kept { .. }, Reread::Replaced { .. }]),
+        "{news:?}"
+    );
+    assert_eq!(served(&certificates, "a.test"), a);
+    assert_ne!(served(&certificates, "b.test"), b);
+}
+
+/// Of two pairs with one name the first that is written is served, whichever is newer.
+#[test]
+fn the_order_of_the_pairs_stays() {
+    let pki = Pki::new();
+    let pairs = vec![pki.pair("a", &["a.test"]), pki.pair("b", &["b.test"])];
+    let certificates = built(&tls(pairs, ""));
+    let first = served(&certificates, "a.test");
+    pki.pair("b", &["a.test", "b.test"]);
+    certificates.reread();
+    assert_eq!(served(&certificates, "a.test"), first);
+    pki.pair("a", &["c.test"]);
+    let news = certificates.reread();
+    let [Reread::Replaced { lost, .. }] = &news[..] else {
+        panic!("{news:?}");
+    };
+    assert!(lost.is_empty(), "the other pair has the name: {lost:?}");
+    assert_ne!(served(&certificates, "a.test"), first);
+}
+
+#[test]
+fn a_default_that_no_certificate_names_any_more_stays_what_it_was() {
+    let pki = Pki::new();
+    let certificates = built(&tls(vec![pki.pair("a", &["a.test"])], "A.test"));
+    let first = served(&certificates, "a.test");
+    pki.pair("a", &["b.test"]);
+    let news = certificates.reread();
+    let name = "a.test".into();
+    assert_eq!(news[1..], [Reread::Undefaulted { name }], "{news:?}");
+    let default = |certificates: &Certificates| {
+        let table = certificates.table.load();
+        table.unknown.as_ref().map(|key| key.cert[0].to_vec())
+    };
+    assert_eq!(default(&certificates), first);
+    pki.pair("a", &["c.test"]);
+    assert_eq!(certificates.reread().len(), 1, "told once");
+    pki.pair("a", &["a.test"]);
+    assert_eq!(certificates.reread().len(), 1);
+    assert_eq!(default(&certificates), served(&certificates, "a.test"));
+}
+
+#[test]
+fn what_the_development_ca_signed_stays() {
+    let pki = Pki::new();
+    let ca = DevCa::open(pki.folder.path()).unwrap();
+    let tls = tls(vec![pki.pair("a", &["a.test"])], "");
+    let hosts = ["a.test", "b.test"].map(|name| Located::nowhere(HostPattern::Exact(name.into())));
+    let issuers = Issuers {
+        dev: Some(&ca),
+        ..Issuers::default()
+    };
+    let certificates = Certificates::build(&tls, &hosts, None, &issuers, &mut Vec::new());
+    let (b, localhost) = (
+        served(&certificates, "b.test"),
+        served(&certificates, "localhost"),
+    );
+    assert_eq!(certificates.files().len(), 2);
+    pki.pair("a", &["a.test", "localhost"]);
+    assert_eq!(certificates.reread().len(), 1);
+    assert_eq!(served(&certificates, "b.test"), b);
+    // A file goes before it, but not for clients that send no name.
+    assert_ne!(served(&certificates, "localhost"), localhost);
+    let table = certificates.table.load();
+    let nameless = table.nameless().map(|key| key.cert[0].to_vec());
+    assert_eq!(nameless, localhost);
+}

@@ -1,0 +1,177 @@
+//! The certificates at one moment, by name: never changed, only replaced as a whole.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use tracing::warn;
+
+use crate::config::{CertificateFiles, Located, Problem};
+use crate::lifecycle::CertificateStatus;
+use crate::tls::acceptor::normal;
+use crate::tls::acme::date;
+use crate::tls::x509::{self, Facts};
+
+#[derive(Default)]
+pub(super) struct Table {
+    /// By DNS name, `*.name` or address, in lower case. An address is never asked for by name (RFC 6066 §3), but
+    /// `tls.default` may be one.
+    by_name: BTreeMap<Box<str>, Arc<CertifiedKey>>,
+    /// For a name that is not here.
+    pub(super) unknown: Option<Arc<CertifiedKey>>,
+    /// The development CA's, for clients that send no name.
+    pub(super) local: Option<Arc<CertifiedKey>>,
+    /// Where those of `by_name` are from; the first of two with the same name is the one served.
+    pub(super) held: Vec<Held>,
+}
+
+/// A certificate, and where it is from.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) origin: Origin,
+    pub(super) names: Vec<Box<str>>,
+    pub(super) key: Arc<CertifiedKey>,
+    /// What is wrong with its files by now, for which reason it is still this one.
+    pub(super) problems: Vec<Problem>,
+}
+
+#[derive(Clone)]
+pub(super) enum Origin {
+    File(Located<CertificateFiles>),
+    /// The certificate of the development CA.
+    Dev(PathBuf),
+}
+
+// === impl Table ===
+
+impl Table {
+    /// These certificates instead; what is served by default is not decided yet.
+    pub(super) fn with(&self, held: Vec<Held>) -> Table {
+        let mut table = Table {
+            local: self.local.clone(),
+            ..Table::default()
+        };
+        for held in held {
+            table.hold(held);
+        }
+        table
+    }
+
+    /// Adds a certificate to what is there, for names that have none.
+    pub(super) fn hold(&mut self, held: Held) {
+        for name in &held.names {
+            let entry = self.by_name.entry(name.clone());
+            entry.or_insert_with(|| held.key.clone());
+        }
+        self.held.push(held);
+    }
+
+    /// Whether there is a certificate for `name` that unknown names can get.
+    pub(super) fn serve_by_default(&mut self, name: &str) -> bool {
+        self.unknown = self.find(&normal(name)).cloned();
+        self.unknown.is_some()
+    }
+
+    /// `name` in lower case. A wildcard stands for exactly one label (RFC 9525 §6.3).
+    pub(super) fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        self.by_name.get(name).or_else(|| {
+            let (label, parent) = name.split_once('.')?;
+            if label.is_empty() || address(name).is_some() {
+                return None;
+            }
+            self.by_name.get(format!("*.{parent}").as_str())
+        })
+    }
+
+    /// For clients that send no name.
+    pub(super) fn nameless(&self) -> Option<&Arc<CertifiedKey>> {
+        self.unknown.as_ref().or(self.local.as_ref())
+    }
+
+    /// Sorted; a wildcard as `*.example.com`.
+    pub(super) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.by_name.keys().map(|name| &**name)
+    }
+
+    /// The last moment of each name's certificate, in seconds since 1970.
+    pub(super) fn expiries(&self) -> BTreeMap<Box<str>, i64> {
+        let expiries = self.by_name.iter();
+        expiries
+            .filter_map(|(name, key)| Some((name.clone(), facts(key)?.not_after)))
+            .collect()
+    }
+
+    /// Tells which names of a pair another one has taken.
+    pub(super) fn warn_of_shadowed(&self, held: &Held) {
+        for name in &held.names {
+            let served = self.by_name.get(name);
+            if served.is_some_and(|key| !Arc::ptr_eq(key, &held.key)) {
+                warn!(%name, file = %held.from(), "an earlier certificate has this name and is served");
+            }
+        }
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    pub(super) fn new(origin: Origin, names: Vec<Box<str>>, key: Arc<CertifiedKey>) -> Held {
+        Held {
+            origin,
+            names,
+            key,
+            problems: Vec::new(),
+        }
+    }
+
+    /// In seconds since 1970.
+    pub(super) fn not_after(&self) -> Option<i64> {
+        facts(&self.key).map(|facts| facts.not_after)
+    }
+
+    pub(super) fn status(&self) -> CertificateStatus {
+        let facts = facts(&self.key);
+        let names: Vec<String> = self.names.iter().map(|name| name.to_string()).collect();
+        CertificateStatus {
+            host: names.first().cloned().unwrap_or_default(),
+            source: match self.origin {
+                Origin::File(_) => "file",
+                Origin::Dev(_) => "dev",
+            },
+            from: self.from(),
+            names,
+            issuer: facts.as_ref().map(|facts| facts.issuer.clone()),
+            not_after: facts.as_ref().map(|facts| date(facts.not_after)),
+            ordering: false,
+            next_attempt: None,
+            error: (!self.problems.is_empty()).then(|| in_words(&self.problems)),
+        }
+    }
+
+    fn from(&self) -> String {
+        let file = match &self.origin {
+            Origin::File(entry) => &entry.cert,
+            Origin::Dev(file) => file,
+        };
+        file.display().to_string()
+    }
+}
+
+/// What is wrong, each with what to do.
+fn in_words(problems: &[Problem]) -> String {
+    let words = |problem: &Problem| match &problem.hint {
+        Some(hint) => format!("{} ({hint})", problem.message),
+        None => problem.message.clone(),
+    };
+    problems.iter().map(words).collect::<Vec<_>>().join("; ")
+}
+
+fn facts(key: &CertifiedKey) -> Option<Facts> {
+    key.cert.first().and_then(x509::facts)
+}
+
+pub(super) fn address(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
+}

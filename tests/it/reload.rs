@@ -1,0 +1,408 @@
+//! Another configuration while sessions are open: what must close is closed, and nothing else notices.
+
+mod many;
+
+use crate::harness::{Backend, Frame, Lockgate, Wire, within};
+use serde_json::Value;
+use std::{fs, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// Waits until `status` shows what is wanted.
+async fn until(lockgate: &Lockgate, wanted: impl Fn(&Value) -> bool) -> Value {
+    within("the status", async {
+        loop {
+            let status = lockgate.status().await;
+            if wanted(&status) {
+                return status;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+fn route(name: &str, host: &str, backend: impl std::fmt::Display, more: &str) -> String {
+    format!(
+        "[[routes]]\nname = \"{name}\"\nhosts = [\"{host}\"]\nto = \"ws://{backend}\"\norigins = [\"*\"]\n{more}\n"
+    )
+}
+
+const HEAD: &str = "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[drain]\nwindow = \"2s\"\n";
+
+async fn session(lockgate: &Lockgate, host: &'static str) -> Wire {
+    let mut wire = lockgate.connect_as(host).await;
+    let request =
+        crate::harness::handshake("/", "").replace("Host: a.test", &format!("Host: {host}"));
+    wire.send(request).await;
+    assert_eq!(wire.head().await.status(), 101);
+    wire
+}
+
+async fn echoes(wire: &mut Wire) {
+    wire.send_frame(Frame::text("still here")).await;
+    assert_eq!(wire.frame().await, Frame::text("still here"));
+}
+
+#[tokio::test]
+async fn a_file_that_changes_is_in_force_without_a_word() {
+    let backend = Backend::echo().await;
+    let lockgate = Lockgate::with_file(&format!("{HEAD}{}", route("a", "a.test", backend, "")))
+        .start()
+        .await;
+    let mut before = session(&lockgate, "a.test").await;
+    let both = route("a", "a.test", backend, "") + &route("b", "b.test", backend, "");
+    lockgate.write_config(&format!("{HEAD}{both}"));
+    until(&lockgate, |status| {
+        status["routes"].as_array().is_some_and(|it| it.len() == 2)
+    })
+    .await;
+    let mut new = session(&lockgate, "b.test").await;
+    echoes(&mut new).await;
+    echoes(&mut before).await;
+    assert_eq!(
+        lockgate
+            .metric("lockgate_config_reloads_total{outcome=\"applied\"}")
+            .await,
+        1.0
+    );
+    // Its lease is the same one: counts go on.
+    let status = lockgate.status().await;
+    let leases: u64 = status["backends"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|it| it["leases"].as_u64())
+        .sum();
+    assert_eq!(leases, 2, "{status:#}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_changes_nothing_and_is_told() {
+    let backend = Backend::echo().await;
+    let right = format!("{HEAD}{}", route("a", "a.test", backend, ""));
+    let lockgate = Lockgate::with_file(&right).start().await;
+    let mut open = session(&lockgate, "a.test").await;
+    lockgate.write_config(&right.replace("hosts", "hots"));
+    let status = until(&lockgate, |status| status["config"]["error"].is_string()).await;
+    let error = status["config"]["error"].as_str().expect("text");
+    assert!(
+        error.contains("did you mean `hosts`?") && error.contains("config.toml:"),
+        "{error}"
+    );
+    echoes(&mut open).await;
+    echoes(&mut session(&lockgate, "a.test").await).await;
+    let (well, said) = lockgate.tell(&["reload"]).await;
+    assert!(!well && said.contains("did you mean `hosts`?"), "{said}");
+    let (_, said) = lockgate.tell(&["status"]).await;
+    assert!(said.contains("not in force"), "{said}");
+
+    lockgate.write_config(&right);
+    until(&lockgate, |status| status["config"]["error"].is_null()).await;
+    let (well, said) = lockgate.tell(&["reload"]).await;
+    assert!(well && said.contains("nothing has changed"), "{said}");
+    echoes(&mut open).await;
+}
+
+#[tokio::test]
+async fn sighup_and_a_command_read_it_too() {
+    let backend = Backend::echo().await;
+    let text = |limit: &str| {
+        format!(
+            "{HEAD}[limits]\nidle = \"{limit}\"\n{}",
+            route("a", "a.test", backend, "")
+        )
+    };
+    let lockgate = Lockgate::with_file(&text("10s")).start().await;
+    lockgate.signal(rustix::process::Signal::HUP);
+    within("a word about it", async {
+        while lockgate
+            .metric_or_zero("lockgate_config_reloads_total{outcome=\"unchanged\"}")
+            .await
+            < 1.0
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    lockgate.write_config(&text("11s"));
+    let (well, said) = lockgate.tell(&["reload"]).await;
+    assert!(well, "{said}");
+    until(&lockgate, |_| true).await;
+}
+
+#[tokio::test]
+async fn a_route_that_is_gone_takes_its_sessions_along_with_1012() {
+    let backend = Backend::echo().await;
+    let both = route("a", "a.test", backend, "") + &route("b", "b.test", backend, "");
+    let lockgate = Lockgate::with_file(&format!("{HEAD}{both}")).start().await;
+    let mut stays = session(&lockgate, "a.test").await;
+    let mut goes = session(&lockgate, "b.test").await;
+    lockgate.write_config(&format!("{HEAD}{}", route("a", "a.test", backend, "")));
+    assert_eq!(goes.frame().await.closes_with().0, 1012);
+    echoes(&mut stays).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_is_gone_takes_its_sessions_along() {
+    let (one, other) = (Backend::echo().await, Backend::echo().await);
+    let lockgate = Lockgate::with_file(&format!("{HEAD}{}", route("a", "a.test", one, "")))
+        .start()
+        .await;
+    let mut goes = session(&lockgate, "a.test").await;
+    lockgate.write_config(&format!("{HEAD}{}", route("a", "a.test", other, "")));
+    assert_eq!(goes.frame().await.closes_with().0, 1012);
+    echoes(&mut session(&lockgate, "a.test").await).await;
+}
+
+#[tokio::test]
+async fn limits_apply_to_open_sessions_from_their_next_frame_on() {
+    let backend = Backend::echo().await;
+    let with = |limit: &str| {
+        format!(
+            "{HEAD}{}",
+            route("a", "a.test", backend, &format!("session = {{ {limit} }}"))
+        )
+    };
+    let lockgate = Lockgate::with_file(&with("max_message = \"1MiB\""))
+        .start()
+        .await;
+    let mut open = session(&lockgate, "a.test").await;
+    let large = Frame::binary(&[7; 4096]);
+    open.send_frame(large.clone()).await;
+    assert_eq!(open.frame().await, large);
+    lockgate.write_config(&with("max_message = \"1KiB\""));
+    until(&lockgate, |status| {
+        status["config"]["loaded"].is_string() && status["closing"] == 0
+    })
+    .await;
+    let (well, said) = lockgate.tell(&["reload"]).await;
+    assert!(well, "{said}");
+    open.send_frame(large).await;
+    assert_eq!(open.frame().await.closes_with().0, 1009);
+}
+
+#[tokio::test]
+async fn a_timer_of_a_session_that_sleeps_is_changed_too() {
+    let backend = Backend::quiet().await;
+    let with = |interval: &str| {
+        let ping = format!(
+            "session = {{ ping = {{ interval = \"{interval}\", timeout = \"1h\", legs = \"client\" }} }}"
+        );
+        format!("{HEAD}{}", route("a", "a.test", backend, &ping))
+    };
+    let lockgate = Lockgate::with_file(&with("1h")).start().await;
+    let mut open = session(&lockgate, "a.test").await;
+    lockgate.write_config(&with("100ms"));
+    assert_eq!(open.frame().await.opcode, 9);
+}
+
+#[tokio::test]
+async fn listeners_come_and_go_and_what_they_accepted_stays() {
+    let backend = Backend::echo().await;
+    let listening = |addresses: &str| {
+        format!("{HEAD}{}", route("a", "a.test", backend, "")).replace(
+            "https = [\"127.0.0.1:0\"]",
+            &format!("https = [{addresses}]"),
+        )
+    };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+    let other = free.expect("a port is free").port();
+    let lockgate = Lockgate::with_file(&listening("\"127.0.0.1:0\""))
+        .start()
+        .await;
+    let mut open = session(&lockgate, "a.test").await;
+    lockgate.write_config(&listening(&format!("\"127.0.0.1:{other}\"")));
+    let new = format!("127.0.0.1:{other}");
+    until(&lockgate, |status| {
+        let listeners = status["listeners"].as_array().expect("a list");
+        let https: Vec<_> = listeners
+            .iter()
+            .filter(|it| it["kind"] == "https")
+            .collect();
+        https.len() == 1 && https[0]["address"] == new.as_str()
+    })
+    .await;
+    echoes(&mut open).await;
+    within("the old one's end", async {
+        while tokio::net::TcpStream::connect(lockgate.https).await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    tokio::net::TcpStream::connect(&new)
+        .await
+        .expect("the new one listens");
+
+    // An address that cannot be had changes nothing.
+    lockgate.write_config(&listening("\"192.0.2.1:443\""));
+    let status = until(&lockgate, |status| status["config"]["error"].is_string()).await;
+    assert!(
+        status["config"]["error"]
+            .as_str()
+            .is_some_and(|it| it.contains("no such address")),
+        "{status:#}"
+    );
+    tokio::net::TcpStream::connect(&new)
+        .await
+        .expect("it still listens");
+    echoes(&mut open).await;
+}
+
+#[tokio::test]
+async fn a_key_that_takes_a_restart_is_told() {
+    let backend = Backend::echo().await;
+    let text = format!("{HEAD}{}", route("a", "a.test", backend, ""));
+    let lockgate = Lockgate::with_file(&text).start().await;
+    lockgate.write_config(&text.replace("[tls]", "[limits]\nsessions = 7\n[tls]"));
+    let status = until(&lockgate, |status| {
+        status["config"]["needs_restart"][0].is_string()
+    })
+    .await;
+    assert_eq!(
+        status["config"]["needs_restart"],
+        serde_json::json!(["limits.sessions"])
+    );
+}
+
+#[tokio::test]
+async fn an_included_folder_is_watched_through_every_way_of_writing() {
+    let backend = Backend::echo().await;
+    let lockgate = Lockgate::with_file(&format!(
+        "include = [\"conf.d/*.toml\"]\n{HEAD}{}",
+        route("a", "a.test", backend, "")
+    ))
+    .start()
+    .await;
+    let folder = lockgate.folder().join("conf.d");
+    let routes = |n: usize| {
+        move |status: &Value| status["routes"].as_array().is_some_and(|it| it.len() == n)
+    };
+    fs::create_dir(&folder).expect("writable");
+    fs::write(folder.join("b.toml"), route("b", "b.test", backend, "")).expect("writable");
+    until(&lockgate, routes(2)).await;
+    // As editors and configuration tools do it.
+    fs::write(folder.join("c.new"), route("c", "c.test", backend, "")).expect("writable");
+    fs::rename(folder.join("c.new"), folder.join("c.toml")).expect("ours");
+    until(&lockgate, routes(3)).await;
+    fs::remove_file(folder.join("b.toml")).expect("ours");
+    until(&lockgate, routes(2)).await;
+}
+
+#[tokio::test]
+async fn a_drained_backend_and_a_drained_route_finish_and_come_back() {
+    let (one, other) = (Backend::echo().await, Backend::echo().await);
+    let pool = format!("[pools.both]\nbackends = [\"ws://{one}\", \"ws://{other}\"]\n");
+    let routes =
+        "[[routes]]\nname = \"a\"\nhosts = [\"a.test\"]\npool = \"both\"\norigins = [\"*\"]\n";
+    let lockgate = Lockgate::with_file(&format!("{HEAD}{pool}{routes}"))
+        .start()
+        .await;
+    let mut open = vec![
+        session(&lockgate, "a.test").await,
+        session(&lockgate, "a.test").await,
+    ];
+    let address = format!("ws://{one}");
+    let (well, said) = lockgate.tell(&["drain", "--backend", &address]).await;
+    assert!(well && said.contains("1 are closed"), "{said}");
+    let (_, said) = lockgate.tell(&["status"]).await;
+    assert!(said.contains(", draining"), "{said}");
+    // One of them was there; whoever comes now gets the other.
+    let mut closed = 0;
+    for mut wire in std::mem::take(&mut open) {
+        let answer = async {
+            wire.send_frame(Frame::text("?")).await;
+            wire.frame().await
+        };
+        match answer.await {
+            frame if frame.is_close() => {
+                assert_eq!(frame.closes_with().0, 1012);
+                closed += 1;
+            }
+            _ => open.push(wire),
+        }
+    }
+    assert!(closed <= 1);
+    for _ in 0..4 {
+        open.push(session(&lockgate, "a.test").await);
+    }
+    let busy = |status: &Value, n: u64| {
+        let backends = status["backends"].as_array().expect("a list");
+        backends
+            .iter()
+            .any(|it| it["address"] == address.as_str() && it["leases"] == n)
+    };
+    until(&lockgate, |status| busy(status, 0)).await;
+    let (well, _) = lockgate
+        .tell(&["drain", "--backend", &address, "--undo"])
+        .await;
+    assert!(well);
+    open.push(session(&lockgate, "a.test").await);
+    assert!(busy(&lockgate.status().await, 1));
+
+    let (well, _) = lockgate.tell(&["drain", "--route", "a"]).await;
+    assert!(well);
+    let refused = lockgate.upgrade("/", "").await.head().await;
+    assert_eq!(refused.status(), 503);
+    let (well, said) = lockgate.tell(&["drain", "--route", "b"]).await;
+    assert!(!well && said.contains("there is no route `b`"), "{said}");
+}
+
+/// How long the last of them waited, and the most in one second, of closes at these times.
+fn spread(mut times: Vec<Duration>) -> (Duration, usize) {
+    times.sort_unstable();
+    let second = Duration::from_secs(1);
+    let peak = times.iter().enumerate().map(|(n, from)| {
+        times[n..]
+            .iter()
+            .take_while(|at| **at < *from + second)
+            .count()
+    });
+    (times[times.len() - 1], peak.max().unwrap_or(0))
+}
+
+#[tokio::test]
+async fn a_stop_spreads_its_closes_over_the_window_and_ends_within_it() {
+    let backend = Backend::echo().await;
+    let text = format!("{HEAD}{}", route("a", "a.test", backend, "")).replace("2s", "6s");
+    let text = text.replace("[drain]", "[session]\nclose_timeout = \"1s\"\n[drain]");
+    let mut lockgate = Lockgate::with_file(&text).start().await;
+    let mut open = vec![];
+    for _ in 0..140 {
+        open.push(session(&lockgate, "a.test").await);
+    }
+    let started = Instant::now();
+    lockgate.terminate();
+    let mut closing = tokio::task::JoinSet::new();
+    for mut wire in open {
+        closing.spawn(async move {
+            assert_eq!(wire.frame().await.closes_with().0, 1001);
+            let at = started.elapsed();
+            wire.send_frame(Frame::close(1001, "")).await;
+            at
+        });
+    }
+    let mut refused = None;
+    let mut times = vec![];
+    while let Some(at) = closing.join_next().await {
+        times.push(at.expect("1001"));
+        if refused.is_none()
+            && tokio::net::TcpStream::connect(lockgate.https)
+                .await
+                .is_err()
+        {
+            refused = Some(started.elapsed());
+        }
+    }
+    let (last, peak) = spread(times);
+    let refused = refused.expect("nobody listens any more");
+    println!(
+        "140 sessions: the last close after {last:.1?}, {peak} in the busiest second, nobody listens after {refused:.0?}"
+    );
+    assert!(
+        last > Duration::from_secs(2) && last < Duration::from_secs(4),
+        "{last:?}"
+    );
+    assert!(peak <= 52, "{peak} in one second");
+    assert_eq!(lockgate.exit().await, Some(0));
+    assert!(started.elapsed() < Duration::from_secs(6));
+}

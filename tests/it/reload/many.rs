@@ -1,0 +1,132 @@
+//! Reload after reload under many sessions.
+//!
+//! `LOCKGATE_SESSIONS` and `LOCKGATE_RELOADS` set how many (300 and 40, to be quick). The figures are printed.
+
+use super::{HEAD, route, session};
+use crate::harness::{Backend, Frame, Lockgate, raise_descriptor_limit};
+use std::{fs, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+fn setting(name: &str, otherwise: usize) -> usize {
+    let set = std::env::var(name).ok();
+    set.map_or(otherwise, |it| it.parse().expect("a number"))
+}
+
+fn resident(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("Linux");
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number")
+}
+
+/// As the three kinds of tools write a file.
+fn write(file: &Path, text: &str, round: usize) {
+    match round % 3 {
+        0 => fs::write(file, text).expect("writable"),
+        1 => {
+            let new = file.with_extension("new");
+            fs::write(&new, text).expect("writable");
+            fs::rename(&new, file).expect("ours");
+        }
+        _ => {
+            // Kubernetes: the file is a link into a folder that is exchanged.
+            let folder = file.parent().expect("a folder");
+            let version = folder.join(format!("version-{round}"));
+            fs::create_dir(&version).expect("new");
+            fs::write(version.join("config.toml"), text).expect("writable");
+            let link = folder.join("link");
+            std::os::unix::fs::symlink(version.join("config.toml"), &link).expect("new");
+            fs::rename(&link, file).expect("ours");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_notices_many_reloads() {
+    let (sessions, reloads) = (
+        setting("LOCKGATE_SESSIONS", 300),
+        setting("LOCKGATE_RELOADS", 40),
+    );
+    raise_descriptor_limit();
+    let backend = Backend::echo().await;
+    let mine = route("a", "a.test", backend, "");
+    let lockgate = Arc::new(Lockgate::with_file(&format!("{HEAD}{mine}")).start().await);
+    let (stop, stopped) = watch::channel(false);
+    let mut echoing = JoinSet::new();
+    for n in 0..sessions {
+        let mut wire = session(&lockgate, "a.test").await;
+        let mut stopped = stopped.clone();
+        echoing.spawn(async move {
+            for turn in 0u64.. {
+                let message = Frame::text(&format!("{n} {turn}"));
+                wire.send_frame(message.clone()).await;
+                assert_eq!(wire.frame().await, message);
+                if *stopped.borrow_and_update() {
+                    wire.send_frame(Frame::close(1000, "")).await;
+                    assert!(wire.frame().await.is_close());
+                    return turn + 1;
+                }
+                sleep(Duration::from_millis(500)).await;
+            }
+            unreachable!("it is told to stop before")
+        });
+    }
+
+    let count = async |outcome: &str| {
+        let series = format!("lockgate_config_reloads_total{{outcome=\"{outcome}\"}}");
+        lockgate.metric_or_zero(&series).await as usize
+    };
+    let file = lockgate.folder().join("config.toml");
+    let started = Instant::now();
+    let (mut applied, mut refused, mut warm) = (0, 0, 0);
+    for round in 0..reloads {
+        let other = match round % 5 {
+            0 => route("b", "b.test", backend, ""),
+            1 => route("b", "b.test", backend, &format!("path = \"/{round}\"")),
+            2 => String::new(),
+            3 => route(
+                "c",
+                "c.test",
+                backend,
+                &format!("session = {{ max_message = \"{round}KiB\" }}"),
+            ),
+            _ => "[[routes]]\nhots = [\"*\"]\n".to_owned(),
+        };
+        write(&file, &format!("{HEAD}# {round}\n{mine}{other}"), round);
+        match round % 5 {
+            4 => refused += 1,
+            _ => applied += 1,
+        }
+        let patience = Instant::now();
+        while (count("applied").await, count("refused").await) != (applied, refused) {
+            assert!(
+                patience.elapsed() < Duration::from_secs(15),
+                "round {round}: not {applied} applied, {refused} refused"
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+        if round == reloads / 4 {
+            warm = resident(lockgate.id());
+        }
+    }
+    let took = started.elapsed();
+    let growth = resident(lockgate.id()).saturating_sub(warm);
+    stop.send_replace(true);
+    let mut messages = 0;
+    while let Some(echoed) = echoing.join_next().await {
+        messages += echoed.expect("nothing lost, nothing reordered");
+    }
+    println!(
+        "{sessions} sessions, {reloads} reloads in {took:.0?} ({refused} of them wrong, all told): 0 dropped, {messages} messages, 0 lost; {growth} KiB more after warm-up"
+    );
+    assert!(growth < 16 * 1024, "{growth} KiB");
+}
