@@ -1,10 +1,12 @@
 //! Reload after reload under many sessions.
 //!
-//! `LOCKGATE_SESSIONS` and `LOCKGATE_RELOADS` set how many (300 and 40, to be quick). The figures are printed.
+//! `LOCKGATE_SESSIONS` and `LOCKGATE_RELOADS` set how many (1000 and 100, to be quick). The figures are printed.
 
 use super::{HEAD, route, session};
 use crate::harness::{Backend, Frame, Lockgate, raise_descriptor_limit};
+use rcgen::{CertificateParams, KeyPair};
 use std::{fs, path::Path, sync::Arc, time::Duration};
+use tempfile::TempDir;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -50,16 +52,34 @@ fn write(file: &Path, text: &str, round: usize) {
     }
 }
 
+/// Another pair for `pair.test`.
+fn certificate(folder: &Path) {
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(["pair.test".to_owned()]).expect("a name");
+    let certificate = certificate.self_signed(&key).expect("signed");
+    fs::write(folder.join("pair.pem"), certificate.pem()).expect("writable");
+    fs::write(folder.join("pair.key"), key.serialize_pem()).expect("writable");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_notices_many_reloads() {
     let (sessions, reloads) = (
-        setting("LOCKGATE_SESSIONS", 300),
-        setting("LOCKGATE_RELOADS", 40),
+        setting("LOCKGATE_SESSIONS", 1000),
+        setting("LOCKGATE_RELOADS", 100),
     );
     raise_descriptor_limit();
     let backend = Backend::echo().await;
     let mine = route("a", "a.test", backend, "");
-    let lockgate = Arc::new(Lockgate::with_file(&format!("{HEAD}{mine}")).start().await);
+    let pair = TempDir::new().expect("a temporary folder");
+    certificate(pair.path());
+    let folder = pair.path().display();
+    let files = format!(
+        "[tls]\ncertificates = [{{ cert = \"{folder}/pair.pem\", key = \"{folder}/pair.key\" }}]"
+    );
+    let head = HEAD.replace("[tls]", &files);
+    let lockgate = Arc::new(Lockgate::with_file(&format!("{head}{mine}")).start().await);
+    // As many messages a second, however many sessions there are.
+    let pause = Duration::from_millis(sessions as u64);
     let (stop, stopped) = watch::channel(false);
     let mut echoing = JoinSet::new();
     for n in 0..sessions {
@@ -75,7 +95,7 @@ async fn nobody_notices_many_reloads() {
                     assert!(wire.frame().await.is_close());
                     return turn + 1;
                 }
-                sleep(Duration::from_millis(500)).await;
+                sleep(pause).await;
             }
             unreachable!("it is told to stop before")
         });
@@ -101,7 +121,10 @@ async fn nobody_notices_many_reloads() {
             ),
             _ => "[[routes]]\nhots = [\"*\"]\n".to_owned(),
         };
-        write(&file, &format!("{HEAD}# {round}\n{mine}{other}"), round);
+        write(&file, &format!("{head}# {round}\n{mine}{other}"), round);
+        if round % 5 == 3 {
+            certificate(pair.path());
+        }
         match round % 5 {
             4 => refused += 1,
             _ => applied += 1,
