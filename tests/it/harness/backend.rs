@@ -27,7 +27,8 @@ impl Backend {
         let address = backend.address;
         tokio::spawn(async move {
             while let Ok((stream, _)) = backend.listener.accept().await {
-                tokio::spawn(echo(Wire::plain(stream)));
+                // As many as there are descriptors, and as quiet as they like.
+                tokio::spawn(echo(Wire::thin(stream)));
             }
         });
         address
@@ -127,8 +128,7 @@ async fn echo(mut wire: Wire) {
         format!("Sec-WebSocket-Protocol: {}\r\n", first.trim())
     });
     wire.send(switching_protocols(&request, &more)).await;
-    loop {
-        let mut frame = wire.frame().await;
+    while let Some(mut frame) = wire.next_frame().await {
         frame.masked = false;
         let last = frame.is_close();
         if frame.opcode == 0x9 {

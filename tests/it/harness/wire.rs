@@ -144,7 +144,20 @@ impl Wire {
         })
     }
 
-    /// Exactly so many bytes.
+    /// The next frame, whenever it comes; `None` once the stream has ended.
+    pub(crate) async fn next_frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some((frame, length)) = Frame::decode(&self.buffer) {
+                self.buffer.drain(..length);
+                return Some(frame);
+            }
+            match self.io.read_buf(&mut self.buffer).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return None,
+            }
+        }
+    }
+
     /// The next frame, which is a text.
     #[track_caller]
     pub(crate) fn text(&mut self) -> impl Future<Output = String> {
@@ -169,6 +182,7 @@ impl Wire {
         })
     }
 
+    /// Exactly so many bytes.
     #[track_caller]
     pub(crate) fn exactly(&mut self, length: usize) -> impl Future<Output = Vec<u8>> {
         within("bytes", async move {

@@ -2,8 +2,8 @@
 //!
 //! `LOCKGATE_SESSIONS` and `LOCKGATE_RELOADS` set how many (1000 and 100, to be quick). The figures are printed.
 
-use super::{HEAD, route, session};
-use crate::harness::{Backend, Frame, Lockgate, raise_descriptor_limit};
+use super::{HEAD, route};
+use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, raise_descriptor_limit};
 use rcgen::{CertificateParams, KeyPair};
 use std::{fs, path::Path, sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -83,7 +83,9 @@ async fn nobody_notices_many_reloads() {
     let (stop, stopped) = watch::channel(false);
     let mut echoing = JoinSet::new();
     for n in 0..sessions {
-        let mut wire = session(&lockgate, "a.test").await;
+        let mut wire = Wire::stream(lockgate.tls("a.test").await);
+        wire.send(handshake("/", "")).await;
+        assert_eq!(wire.head().await.status(), 101);
         let mut stopped = stopped.clone();
         echoing.spawn(async move {
             for turn in 0u64.. {
