@@ -112,6 +112,8 @@ impl Acme {
             let stays = wanted.contains(name);
             if !stays {
                 host.gone.cancel();
+                // Here, not when its task ends: by then it may be wanted again.
+                self.agency.shelf.clear(name);
                 self.agency.metrics.certificate_gone(name);
             }
             stays

@@ -14,7 +14,7 @@ use super::wish::Wish;
 /// Until the host is gone.
 pub(super) async fn keep(agency: Arc<Agency>, host: Arc<Host>) {
     tokio::select! {
-        () = host.gone.cancelled() => agency.shelf.clear(&host.name),
+        () = host.gone.cancelled() => {}
         () = renew(&agency, &host) => {}
     }
 }

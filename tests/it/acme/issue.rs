@@ -212,3 +212,26 @@ async fn an_operator_may_ask_for_one_more_a_day() {
     assert!(well && said.contains("by Pebble Intermediate CA"), "{said}");
     assert_eq!(rig.pebble.orders(), 1);
 }
+
+#[tokio::test]
+async fn hosts_come_and_go_with_the_configuration() {
+    let rig = Rig::new().await;
+    let lockgate = rig.start(&["a.test"], "").await;
+    issued(&lockgate, "a.test").await;
+    let held = rig.leaf("a.test").await.expect("trusted");
+    for round in 0..3 {
+        lockgate.write_config(&rig.config(&["a.test", "b.test"], ""));
+        let (well, said) = lockgate.tell(&["reload"]).await;
+        assert!(well, "{said}");
+        // Ordered once; from then on it comes out of the store.
+        issued(&lockgate, "b.test").await;
+        rig.leaf("b.test").await.expect("trusted");
+        lockgate.write_config(&rig.config(&["a.test"], &format!("# {round}")));
+        let (well, said) = lockgate.tell(&["reload"]).await;
+        assert!(well, "{said}");
+        assert_eq!(lockgate.certificates().await.len(), 1);
+        assert!(rig.leaf("b.test").await.is_err());
+        assert_eq!(rig.leaf("a.test").await.expect("trusted"), held);
+    }
+    assert_eq!(rig.pebble.orders(), 2);
+}
