@@ -1,13 +1,14 @@
 //! The immutable, built form of a config: what runs. One snapshot of it serves one request.
 
+mod route;
+
+pub use route::Route;
+
 use crate::{
-    config::{self, ClientCert, Config, HostPattern, Legs, Located, Problem, Problems},
-    guard::{AddressGuard, OriginGuard},
+    config::{self, ClientCert, Config, HostPattern, Located, Problem, Problems},
     lifecycle::{BackendStatus, DrainTarget, RouteStatus},
     observe::Belonging,
-    proto::track::Bounds,
-    router::{Expectations, Router, Rule, expectations},
-    splice::{Limits, PingPolicy},
+    router::{Router, Rule},
     tls::{self, Certificates, Issuers, Termination},
     upstream::Pool,
 };
@@ -15,13 +16,8 @@ use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, atomic::Ordering},
 };
-use tokio::sync::watch;
 
 /// All that a connection or a request needs to know, built once from a [`Config`] and never changed.
 #[derive(Debug)]
@@ -44,33 +40,6 @@ pub struct Gateway {
     pools: Vec<Arc<Pool>>,
     /// Each route's pool, by the route's name.
     places: HashMap<Arc<str>, Arc<Pool>>,
-}
-
-/// What a route does with the requests it matched.
-#[derive(Debug)]
-pub struct Route {
-    /// Its identity.
-    pub name: Arc<str>,
-    /// Where its backends are.
-    pub pool: Arc<Pool>,
-    /// What its sessions obey; one for all gateways that have a route of this name.
-    pub limits: watch::Sender<Limits>,
-    /// What they obey from the commit on.
-    wanted: Limits,
-    /// It takes no new sessions and requests, by an operator's order; one for all gateways, as above.
-    pub draining: Arc<AtomicBool>,
-    /// Dial, request and 101.
-    pub handshake_timeout: Duration,
-    /// Which clients may pass.
-    pub addresses: AddressGuard,
-    /// Whether clients show a certificate, and whether they must.
-    pub client_cert: ClientCert,
-    /// Which pages may open WebSockets.
-    pub origins: OriginGuard,
-    /// Taken off the path before forwarding.
-    pub strip_prefix: Option<String>,
-    /// What its backends want to be told.
-    pub expectations: Expectations,
 }
 
 /// The gateway in force.
@@ -124,6 +93,12 @@ impl Gateway {
                 .find(|pool| &**pool.name() == name)
                 .map(|pool| &**pool)
         };
+        let rules_before = previous
+            .into_iter()
+            .flat_map(|previous| previous.router.rules());
+        let routes_before: HashMap<&str, &Route> = rules_before
+            .map(|(_, route)| (&*route.name, route))
+            .collect();
         let named: BTreeMap<&str, Arc<Pool>> = config
             .pools
             .iter()
@@ -157,7 +132,12 @@ impl Gateway {
             match pool {
                 Some(pool) => routes.push((
                     Rule::from(&route.value),
-                    Route::new(route, config, pool, previous),
+                    Route::new(
+                        route,
+                        config,
+                        pool,
+                        routes_before.get(&*route.name.value).copied(),
+                    ),
                 )),
                 None => problems.push(Problem {
                     at: route.at,
@@ -259,40 +239,6 @@ impl Gateway {
     }
 }
 
-// === impl Route ===
-
-impl Route {
-    fn new(
-        route: &config::Route,
-        config: &Config,
-        pool: Arc<Pool>,
-        previous: Option<&Gateway>,
-    ) -> Self {
-        let session = config.session.with(&route.session);
-        let wanted = limits(&session, &config.drain);
-        let mut before = previous
-            .into_iter()
-            .flat_map(|gateway| gateway.router.rules());
-        let before = before.find(|(_, before)| *before.name == *route.name.value);
-        Route {
-            name: route.name.as_str().into(),
-            pool,
-            limits: match before {
-                Some((_, before)) => before.limits.clone(),
-                None => watch::Sender::new(wanted),
-            },
-            draining: before.map_or_else(Arc::default, |(_, before)| before.draining.clone()),
-            wanted,
-            handshake_timeout: session.handshake_timeout.0,
-            addresses: AddressGuard::new(&route.allow, &route.deny),
-            client_cert: route.client_cert,
-            origins: OriginGuard::new(&route.origins),
-            strip_prefix: route.strip_prefix.clone(),
-            expectations: expectations(route.framework),
-        }
-    }
-}
-
 // === impl Live ===
 
 impl Live {
@@ -309,25 +255,5 @@ impl Live {
     /// Puts another one in its place: from here on requests see that.
     pub fn replace(&self, gateway: Arc<Gateway>) {
         self.0.store(gateway);
-    }
-}
-
-/// The splice knows no config: plain values.
-fn limits(session: &config::Session, drain: &config::Drain) -> Limits {
-    let policy = PingPolicy {
-        interval: session.ping.interval.0,
-        timeout: session.ping.timeout.0,
-    };
-    let legs = session.ping.legs;
-    Limits {
-        bounds: Bounds {
-            max_frame: session.max_frame.0,
-            max_message: session.max_message.0,
-        },
-        close_timeout: session.close_timeout.0,
-        client_ping: matches!(legs, Legs::Client | Legs::Both).then_some(policy),
-        backend_ping: matches!(legs, Legs::Backend | Legs::Both).then_some(policy),
-        max_age: (!session.max_age.0.is_zero()).then_some((session.max_age.0, drain.code)),
-        backend_gone_code: session.backend_gone_code,
     }
 }

@@ -1,0 +1,93 @@
+//! What a route does with the requests it matched.
+
+use crate::{
+    config::{self, ClientCert, Config, Legs},
+    guard::{AddressGuard, OriginGuard},
+    proto::track::Bounds,
+    router::{Expectations, expectations},
+    splice::{Limits, PingPolicy},
+    upstream::Pool,
+};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// All that its requests and sessions need to know.
+#[derive(Debug)]
+pub struct Route {
+    /// Its identity.
+    pub name: Arc<str>,
+    /// Where its backends are.
+    pub pool: Arc<Pool>,
+    /// What its sessions obey; one for all gateways that have a route of this name.
+    pub limits: watch::Sender<Limits>,
+    /// What they obey from the commit on.
+    pub(super) wanted: Limits,
+    /// It takes no new sessions and requests, by an operator's order; one for all gateways, as above.
+    pub draining: Arc<AtomicBool>,
+    /// Dial, request and 101.
+    pub handshake_timeout: Duration,
+    /// Which clients may pass.
+    pub addresses: AddressGuard,
+    /// Whether clients show a certificate, and whether they must.
+    pub client_cert: ClientCert,
+    /// Which pages may open WebSockets.
+    pub origins: OriginGuard,
+    /// Taken off the path before forwarding.
+    pub strip_prefix: Option<String>,
+    /// What its backends want to be told.
+    pub expectations: Expectations,
+}
+
+// === impl Route ===
+
+impl Route {
+    /// `before` is the route of this name in the gateway that this one is built over.
+    pub(super) fn new(
+        route: &config::Route,
+        config: &Config,
+        pool: Arc<Pool>,
+        before: Option<&Route>,
+    ) -> Self {
+        let session = config.session.with(&route.session);
+        let wanted = limits(&session, &config.drain);
+        Route {
+            name: route.name.as_str().into(),
+            pool,
+            limits: match before {
+                Some(before) => before.limits.clone(),
+                None => watch::Sender::new(wanted),
+            },
+            draining: before.map_or_else(Arc::default, |before| before.draining.clone()),
+            wanted,
+            handshake_timeout: session.handshake_timeout.0,
+            addresses: AddressGuard::new(&route.allow, &route.deny),
+            client_cert: route.client_cert,
+            origins: OriginGuard::new(&route.origins),
+            strip_prefix: route.strip_prefix.clone(),
+            expectations: expectations(route.framework),
+        }
+    }
+}
+
+/// The splice knows no config: plain values.
+fn limits(session: &config::Session, drain: &config::Drain) -> Limits {
+    let policy = PingPolicy {
+        interval: session.ping.interval.0,
+        timeout: session.ping.timeout.0,
+    };
+    let legs = session.ping.legs;
+    Limits {
+        bounds: Bounds {
+            max_frame: session.max_frame.0,
+            max_message: session.max_message.0,
+        },
+        close_timeout: session.close_timeout.0,
+        client_ping: matches!(legs, Legs::Client | Legs::Both).then_some(policy),
+        backend_ping: matches!(legs, Legs::Backend | Legs::Both).then_some(policy),
+        max_age: (!session.max_age.0.is_zero()).then_some((session.max_age.0, drain.code)),
+        backend_gone_code: session.backend_gone_code,
+    }
+}
