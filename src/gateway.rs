@@ -212,6 +212,22 @@ impl Gateway {
         }
     }
 
+    /// Whether [`Gateway::drain`] is in force for it, or it is gone.
+    pub fn is_drained(&self, target: &DrainTarget) -> bool {
+        match target {
+            DrainTarget::Route(name) => {
+                let mut routes = self.router.rules();
+                let route = routes.find(|(_, route)| *route.name == **name);
+                route.is_none_or(|(_, route)| route.draining.load(Ordering::Relaxed))
+            }
+            DrainTarget::Backend(address) => {
+                let mut backends = self.pools.iter().flat_map(|pool| pool.backends());
+                let backend = backends.find(|backend| **backend.name() == **address);
+                backend.is_none_or(|backend| backend.is_draining())
+            }
+        }
+    }
+
     /// Routes as `lockgate status` shows them.
     pub fn route_status(&self) -> Vec<RouteStatus> {
         let status = |(rule, route): (&Rule, &Route)| RouteStatus {

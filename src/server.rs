@@ -26,7 +26,14 @@ use drains::Drains;
 use listening::Listening;
 pub use plan::Blueprint;
 use plan::Plan;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -48,6 +55,8 @@ pub struct Server {
     ceilings: Ceilings,
     plan: Plan,
     drains: Drains,
+    /// Where clear text is sent.
+    https_port: Arc<AtomicU16>,
     /// Ends the watch over the files of the certificates in force.
     certificates: CancellationToken,
     started: Instant,
@@ -130,6 +139,7 @@ impl Server {
             ceilings,
             plan: Plan::new(config, blueprint),
             drains: Drains::default(),
+            https_port: Arc::default(),
             certificates: CancellationToken::new(),
             started: Instant::now(),
         })
@@ -203,9 +213,8 @@ impl Server {
                     () = tell.closed() => return,
                     () = tasks.stopping() => return,
                 }
-                if tell.send(()).await.is_err() {
-                    return;
-                }
+                // What is not heard yet has been said.
+                let _ = tell.try_send(());
             }
         });
         changes
@@ -230,10 +239,11 @@ impl Server {
     /// Starts every listener that is not started yet.
     fn listen(&mut self) {
         let https = self.listening.iter().find(|it| it.is_https());
-        let https_port = https.map_or(443, |it| SocketAddr::port(&it.address()));
+        let port = https.map_or(443, |it| SocketAddr::port(&it.address()));
+        self.https_port.store(port, Ordering::Relaxed);
         let Context { metrics, tasks, .. } = &*self.context;
         for listening in &mut self.listening {
-            listening.start(&self.doorway, metrics, tasks, https_port);
+            listening.start(&self.doorway, metrics, tasks, &self.https_port);
         }
     }
 

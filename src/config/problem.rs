@@ -4,7 +4,14 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
-use std::{cell::Cell, fmt, ops::Deref, path::PathBuf, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    fmt,
+    ops::Deref,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +128,11 @@ thread_local! {
 // === impl Problems ===
 
 impl Problems {
+    /// The files that were read, the wrong ones too.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.sources.iter().map(|source| &*source.path)
+    }
+
     /// In the order in which somebody reading the files would come upon them. What has no place of its own is wrong
     /// with the whole, and stands at its beginning.
     pub fn new(sources: Arc<[Source]>, mut list: Vec<Problem>) -> Self {
@@ -197,7 +209,7 @@ impl fmt::Display for Problems {
                 Some((at, source)) => {
                     let path = source.path.display().to_string();
                     let (number, line, marked) = line(&source.text, at);
-                    let snippet = Snippet::source(line).line_start(number).path(path);
+                    let snippet = Snippet::source(hidden(line)).line_start(number).path(path);
                     title.element(snippet.annotation(AnnotationKind::Primary.span(marked)))
                 }
                 None => Group::with_title(title),
@@ -223,6 +235,25 @@ fn line(text: &str, at: Location) -> (usize, &str, std::ops::Range<usize>) {
     let from = before.len() - start;
     let to = from + at.end.saturating_sub(at.start).min(length);
     (before.matches('\n').count() + 1, line, from..to)
+}
+
+/// The line without its secret, which is replaced by as many stars: it is shown on terminals and in logs.
+fn hidden(line: &str) -> Cow<'_, str> {
+    let value = line.find("hmac").and_then(|key| {
+        let from = key + line[key..].find(['"', '\''])? + 1;
+        let to = from
+            + line[from..]
+                .find(['"', '\'', '}'])
+                .unwrap_or(line.len() - from);
+        Some(from..to)
+    });
+    match value {
+        Some(value) if !line[value.clone()].starts_with("${") => {
+            let stars = "*".repeat(value.len());
+            format!("{}{stars}{}", &line[..value.start], &line[value.end..]).into()
+        }
+        _ => line.into(),
+    }
 }
 
 /// What a file says is quoted in messages: on one line, and not all of a novel.

@@ -152,6 +152,11 @@ impl Summons {
         }
     }
 
+    /// Where it belongs.
+    pub fn belonging(&self) -> &Belonging {
+        &self.0.belonging
+    }
+
     /// Whether the session has ended.
     pub fn is_over(&self) -> bool {
         // The other one is held by the session and the book.

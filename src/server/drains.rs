@@ -1,6 +1,10 @@
 //! Sessions that must close, closed one by one: all at once they would all be back at once.
 
-use crate::{config, lifecycle::Tasks, observe::Summons};
+use crate::{
+    config,
+    lifecycle::Tasks,
+    observe::{Belonging, Summons},
+};
 use std::{
     sync::{
         Arc,
@@ -9,12 +13,15 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 /// Everything that is being closed; clones count together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Drains {
     /// Sessions that are still to be told.
     waiting: Arc<AtomicU64>,
+    /// Ends what is under way.
+    over: CancellationToken,
 }
 
 /// How closes are spread.
@@ -44,13 +51,32 @@ impl Spread {
 // === impl Drains ===
 
 impl Drains {
-    /// Closes `sessions`, which come in no order, evenly spaced, each at some moment of its slot.
-    pub(super) fn close(&self, sessions: Vec<Summons>, spread: Spread, tasks: &Tasks) {
+    /// Closes `sessions`, which come in no order, evenly spaced, each at some moment of its slot, unless it must not go any
+    /// more by then.
+    pub(super) fn close(
+        &self,
+        sessions: Vec<Summons>,
+        spread: Spread,
+        must_go: impl Fn(&Belonging) -> bool + Send + 'static,
+        tasks: &Tasks,
+    ) {
         if sessions.is_empty() {
             return;
         }
         let count = Count::new(self.waiting.clone(), sessions.len());
-        tasks.spawn(close(sessions, spread, count));
+        let over = self.over.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = close(sessions, spread, must_go, count) => {}
+                () = over.cancelled() => {}
+            }
+        });
+    }
+
+    /// Gives up what is under way: something else follows for everybody.
+    pub(super) fn give_up(&mut self) {
+        self.over.cancel();
+        self.over = CancellationToken::new();
     }
 
     /// How many sessions are still to be told.
@@ -59,14 +85,24 @@ impl Drains {
     }
 }
 
-async fn close(sessions: Vec<Summons>, spread: Spread, mut count: Count) {
+async fn close(
+    sessions: Vec<Summons>,
+    spread: Spread,
+    must_go: impl Fn(&Belonging) -> bool,
+    mut count: Count,
+) {
     let slot = slot(sessions.len(), spread);
     let mut next = Instant::now();
     for session in sessions {
+        count.down();
+        if session.is_over() {
+            continue;
+        }
         sleep_until(next + slot.mul_f64(chance())).await;
         next += slot;
-        count.down();
-        session.close(spread.code);
+        if must_go(session.belonging()) {
+            session.close(spread.code);
+        }
     }
 }
 
@@ -116,7 +152,7 @@ const UNHURRIED: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{Belonging, SessionHandle, Sessions};
+    use crate::observe::{SessionHandle, Sessions};
     use std::task::Waker;
 
     fn spread(window: u64, max_rate: u32) -> Spread {
@@ -150,7 +186,12 @@ mod tests {
             .collect();
         let drains = Drains::default();
         let tasks = Tasks::default();
-        drains.close(sessions.belonging(|_| true), spread(20, 0), &tasks);
+        drains.close(
+            sessions.belonging(|_| true),
+            spread(20, 0),
+            |_| true,
+            &tasks,
+        );
         assert_eq!(drains.waiting(), 1000);
         let mut told = 0;
         let mut seconds = vec![];

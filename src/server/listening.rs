@@ -7,7 +7,13 @@ use crate::{
     listener::{self, Doorway, Permit},
     observe::Metrics,
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +80,7 @@ impl Listening {
         doorway: &Arc<Doorway>,
         metrics: &Arc<Metrics>,
         tasks: &Tasks,
-        https_port: u16,
+        https_port: &Arc<AtomicU16>,
     ) {
         let Some(socket) = self.socket.take() else {
             return;
@@ -92,7 +98,9 @@ impl Listening {
                 ));
             }
             Kind::Http => {
+                let https_port = https_port.clone();
                 let serve = move |tcp: TcpStream, from: SocketAddr, permit: Permit| {
+                    let https_port = https_port.load(Ordering::Relaxed);
                     doorway.clone().cleartext(tcp, from, permit, https_port)
                 };
                 tasks.spawn(listener::accept(

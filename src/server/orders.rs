@@ -3,6 +3,7 @@
 use super::{Server, drains::Spread};
 use crate::{
     lifecycle::{CertificateStatus, Command, DrainTarget, State, Status},
+    observe::Belonging,
     tls::Acme,
 };
 use tracing::info;
@@ -47,8 +48,11 @@ impl Server {
             DrainTarget::Backend(address) => *session.backend == **address,
         });
         let closing = leaving.len();
+        let (context, drained) = (self.context.clone(), target.clone());
+        let must_go = move |_: &Belonging| context.live.snapshot().is_drained(&drained);
+        let spread = Spread::of(&gateway.drain);
         self.drains
-            .close(leaving, Spread::of(&gateway.drain), &self.context.tasks);
+            .close(leaving, spread, must_go, &self.context.tasks);
         info!(?target, closing, "drained by order");
         Ok(closing)
     }

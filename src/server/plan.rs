@@ -6,7 +6,13 @@ use crate::{
     lifecycle::ConfigStatus,
     tls::{DevCa, Issuers, Shelf},
 };
-use std::{fmt, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 /// How a configuration is read again.
 #[derive(Default)]
@@ -25,8 +31,14 @@ pub(super) struct Plan {
     loaded: SystemTime,
     /// Why the last one that was read is not in force.
     error: Option<String>,
-    /// Keys that were changed and wait for a restart.
+    /// Keys that differ from those that the process was started with.
     restart: Vec<&'static str>,
+    /// What it was started with.
+    first: Config,
+    /// The content of `tls.client_ca`, which is part of what is in force.
+    client_ca: Option<Vec<u8>>,
+    /// Files of the configuration that was refused.
+    refused: Vec<PathBuf>,
 }
 
 /// What came of reading again.
@@ -35,8 +47,8 @@ pub(super) enum Read {
     Unchanged,
     /// A gateway that can take the place of the one in force.
     Changed(Box<Config>, Box<Gateway>),
-    /// Why not.
-    Wrong(String),
+    /// Why not, and in which files.
+    Wrong(String, Vec<PathBuf>),
 }
 
 // === impl Plan ===
@@ -44,6 +56,9 @@ pub(super) enum Read {
 impl Plan {
     pub(super) fn new(config: Config, blueprint: Blueprint) -> Self {
         Plan {
+            first: config.clone(),
+            client_ca: client_ca(&config),
+            refused: Vec::new(),
             config,
             blueprint,
             loaded: SystemTime::now(),
@@ -55,7 +70,17 @@ impl Plan {
     /// What to watch.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         match self.blueprint.load {
-            Some(_) => self.config.watched.clone(),
+            Some(_) => {
+                let client_ca = self
+                    .config
+                    .tls
+                    .client_ca
+                    .iter()
+                    .map(|file| file.value.clone());
+                let files = self.config.watched.iter().chain(&self.refused).cloned();
+                let files: BTreeSet<PathBuf> = files.chain(client_ca).collect();
+                files.into_iter().collect()
+            }
             None => Vec::new(),
         }
     }
@@ -63,31 +88,34 @@ impl Plan {
     /// Reads and builds; changes nothing.
     pub(super) fn read(&self, previous: &Gateway, shelf: Arc<Shelf>) -> Read {
         let Some(load) = &self.blueprint.load else {
-            return Read::Wrong(
-                "there is no configuration file: lockgate was started by flags alone".into(),
-            );
+            let why = "there is no configuration file: lockgate was started by flags alone";
+            return Read::Wrong(why.into(), Vec::new());
         };
-        let config = match load() {
+        let mut config = match load() {
             Ok(config) => config,
-            Err(problems) => return Read::Wrong(problems.to_string()),
+            Err(problems) => return wrong(&problems),
         };
-        if config.sources == self.config.sources && self.error.is_none() {
+        let same = config.sources == self.config.sources && client_ca(&config) == self.client_ca;
+        if same && self.error.is_none() {
             return Read::Unchanged;
         }
+        // What is to be had by ACME is had as it was at the start: hosts that would want more are told as problems.
+        let acme = std::mem::replace(&mut config.acme, self.first.acme.clone());
         let dev = self.blueprint.dev.as_ref().filter(|_| config.tls.dev_ca);
         match Gateway::build(&config, Some(previous), &Issuers { dev, shelf }) {
-            Ok(gateway) => Read::Changed(Box::new(config), Box::new(gateway)),
-            Err(problems) => Read::Wrong(problems.to_string()),
+            Ok(gateway) => {
+                config.acme = acme;
+                Read::Changed(Box::new(config), Box::new(gateway))
+            }
+            Err(problems) => wrong(&problems),
         }
     }
 
     /// `config` is in force now; tells which of its keys are not.
     pub(super) fn replace(&mut self, config: Config) -> &[&'static str] {
-        for key in waiting(&self.config, &config, self.blueprint.dev.is_some()) {
-            if !self.restart.contains(&key) {
-                self.restart.push(key);
-            }
-        }
+        self.restart = waiting(&self.first, &config, self.blueprint.dev.is_some());
+        self.client_ca = client_ca(&config);
+        self.refused.clear();
         self.config = config;
         self.loaded = SystemTime::now();
         self.error = None;
@@ -95,8 +123,9 @@ impl Plan {
     }
 
     /// What was read last is not in force.
-    pub(super) fn refuse(&mut self, why: &str) {
+    pub(super) fn refuse(&mut self, why: &str, files: Vec<PathBuf>) {
         self.error = Some(why.to_owned());
+        self.refused = files;
     }
 
     pub(super) fn status(&self) -> ConfigStatus {
@@ -117,6 +146,16 @@ impl fmt::Debug for Blueprint {
             .field("file", &file)
             .finish_non_exhaustive()
     }
+}
+
+fn wrong(problems: &Problems) -> Read {
+    let files = problems.files().map(Path::to_owned).collect();
+    Read::Wrong(problems.to_string(), files)
+}
+
+fn client_ca(config: &Config) -> Option<Vec<u8>> {
+    let file = config.tls.client_ca.as_ref()?;
+    std::fs::read(&file.value).ok()
 }
 
 /// Keys whose change takes a restart: they made what lives as long as the process.

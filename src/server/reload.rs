@@ -1,8 +1,11 @@
 //! Another configuration in the place of the one in force: read and build, bind what is new, and only then change.
 
 use super::{Server, drains::Spread, listening::Listening, plan::Read};
-use crate::{lifecycle::systemd, observe::Causes};
-use std::sync::Arc;
+use crate::{
+    lifecycle::systemd,
+    observe::{Belonging, Causes},
+};
+use std::{path::PathBuf, sync::Arc};
 use tracing::{error, info, warn};
 
 // === impl Server ===
@@ -14,9 +17,9 @@ impl Server {
         let (outcome, done) = match self.exchange() {
             Ok(Some(done)) => ("applied", Ok(done)),
             Ok(None) => ("unchanged", Ok("nothing has changed".to_owned())),
-            Err(why) => {
+            Err((why, files)) => {
                 error!("the configuration stays as it is, for the new one cannot be used:\n{why}");
-                self.plan.refuse(&why);
+                self.plan.refuse(&why, files);
                 ("refused", Err(why))
             }
         };
@@ -26,19 +29,30 @@ impl Server {
     }
 
     /// `None` where the files say the same as before.
-    fn exchange(&mut self) -> Result<Option<String>, String> {
+    fn exchange(&mut self) -> Result<Option<String>, (String, Vec<PathBuf>)> {
         let before = self.context.live.snapshot();
         let read =
             tokio::task::block_in_place(|| self.plan.read(&before, before.tls.shelf.clone()));
         let (config, gateway) = match read {
             Read::Unchanged => return Ok(None),
             Read::Changed(config, gateway) => (config, Arc::new(*gateway)),
-            Read::Wrong(why) => return Err(why),
+            Read::Wrong(why, files) => return Err((why, files)),
         };
         let added = Listening::missing(&config.server, &self.listening);
-        let added = added.map_err(|error| Causes(&error).to_string())?;
+        let added = added.map_err(|error| (Causes(&error).to_string(), config.watched.clone()))?;
 
-        // From here on nothing can fail.
+        // From here on nothing can fail. What both need is there before the change, and what one needs no more goes after.
+        let issued = gateway.certificates.issued();
+        if let Some(acme) = &self.acme {
+            acme.apply(
+                &before
+                    .certificates
+                    .issued()
+                    .union(issued)
+                    .cloned()
+                    .collect(),
+            );
+        }
         self.context.live.replace(gateway.clone());
         gateway.commit();
         self.context.sessions.stir();
@@ -46,11 +60,10 @@ impl Server {
             self.context.metrics.certificate_gone(&name);
         }
         if let Some(acme) = &self.acme {
-            acme.apply(gateway.certificates.issued());
+            acme.apply(issued);
         }
         self.watch_certificates();
         self.listening.extend(added);
-        self.listen();
         self.listening.retain(|listening| {
             let stays = listening.is_wanted(&config.server);
             if !stays {
@@ -59,13 +72,18 @@ impl Server {
             }
             stays
         });
+        self.listen();
         let leaving = self
             .context
             .sessions
             .belonging(|session| !gateway.keeps(session));
         let closing = leaving.len();
         let spread = Spread::of(&gateway.drain);
-        self.drains.close(leaving, spread, &self.context.tasks);
+        let context = self.context.clone();
+        // Whoever may stay after all, by a later reload, stays.
+        let must_go = move |session: &Belonging| !context.live.snapshot().keeps(session);
+        self.drains
+            .close(leaving, spread, must_go, &self.context.tasks);
         let restart = self.plan.replace(*config).join(", ");
         info!(closing, "a new configuration is in force");
         let mut done = match closing {

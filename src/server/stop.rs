@@ -48,7 +48,8 @@ impl Server {
             code: GOING_AWAY,
         };
         let everybody = self.context.sessions.belonging(|_| true);
-        self.drains.close(everybody, spread, &tasks);
+        self.drains.give_up();
+        self.drains.close(everybody, spread, |_| true, &tasks);
         let mut finish = pin!(tasks.finish(left));
         loop {
             tokio::select! {

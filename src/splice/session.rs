@@ -125,6 +125,8 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
 
     /// Does all that can be done now; what waits has registered for what it waits for.
     fn work(&mut self, cx: &mut Context<'_>, now: Instant) {
+        // First: it registers for what may change, and what changed before is seen right after.
+        let order = self.handle.order(cx.waker());
         if self.limits_source.has_changed().unwrap_or(false) {
             self.limits = *self.limits_source.borrow_and_update();
         }
@@ -147,7 +149,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                 now,
             );
         }
-        if let Some(code) = self.handle.order(cx.waker()) {
+        if let Some(code) = order {
             self.obey(Why::Ordered, code, now);
         }
         // In turns: a torrent in one direction uses up the task's budget, and the other would never see any of it.

@@ -84,6 +84,7 @@ impl Acme {
             web: Web::new(tls.clone()),
             tls,
             clock: Clock::default(),
+            records: Mutex::default(),
             directory,
         };
         let agency = Arc::new(Agency::new(
@@ -158,6 +159,11 @@ impl Acme {
             };
             return Err(format!("{name} has no certificate by ACME here; {known}"));
         };
+        if !self.agency.orders() {
+            return Err(
+                "another process orders the certificates in this folder: ask that one".into(),
+            );
+        }
         host.ask(self.agency.now())
     }
 

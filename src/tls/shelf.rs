@@ -54,10 +54,11 @@ impl Shelf {
 
     /// From now on `examinee` answers for `name`, until what is returned is dropped.
     pub(super) fn examine(self: &Arc<Self>, name: &str, examinee: Arc<dyn Examinee>) -> Answer {
-        write(&self.examined, name, examinee);
+        write(&self.examined, name, examinee.clone());
         Answer {
             shelf: self.clone(),
             name: name.into(),
+            examinee,
         }
     }
 }
@@ -84,13 +85,18 @@ impl fmt::Debug for Shelf {
 pub(super) struct Answer {
     shelf: Arc<Shelf>,
     name: Box<str>,
+    examinee: Arc<dyn Examinee>,
 }
 
 // === impl Answer ===
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        erase(&self.shelf.examined, &self.name);
+        // A later one for the same name may have taken its place.
+        let mine = read(&self.shelf.examined, &self.name);
+        if mine.is_some_and(|mine| Arc::ptr_eq(&mine, &self.examinee)) {
+            erase(&self.shelf.examined, &self.name);
+        }
     }
 }
 

@@ -344,8 +344,8 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[acme]\nretry = \"0s\"\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\n",
         "2:1",
-        "leaves no time",
-        "10s",
+        "would be a storm",
+        "at least",
     ),
     (
         "[acme]\nca_file = \"none.pem\"\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\n",

@@ -2,9 +2,10 @@
 
 use super::{
     super::{Acme, Challenge},
-    Found, positive,
+    Found,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use std::time::Duration;
 
 pub(super) fn acme(acme: &Acme, found: &mut Found<'_>) {
     let server = &found.config.server;
@@ -27,12 +28,13 @@ pub(super) fn acme(acme: &Acme, found: &mut Found<'_>) {
         _ => {}
     }
     eab(acme, found);
-    positive(
-        "acme.retry",
-        acme.retry,
-        found.in_section("acme", "retry"),
-        found,
-    );
+    if acme.retry.0 < Duration::from_secs(1) {
+        found.add(
+            found.in_section("acme", "retry"),
+            format!("acme.retry = \"{}\" would be a storm", acme.retry),
+            "write at least \"1s\"",
+        );
+    }
 }
 
 fn eab(acme: &Acme, found: &mut Found<'_>) {

@@ -102,6 +102,8 @@ impl Agency {
                 }
                 Holding::Theirs
             }
+            // Somebody holds it, and nothing is known of a change.
+            (Err(_), Holding::Theirs) => Holding::Theirs,
             (Err(error), before) => {
                 if !matches!(before, Holding::Impossible) {
                     error!(%error, "cannot write into {place}: certificates are kept in memory only, and lost if lockgate ends");

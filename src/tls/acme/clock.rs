@@ -53,12 +53,7 @@ impl Clock {
         if !answer.status().is_success() {
             let body = String::from_utf8_lossy(answer.body());
             let failure = Failure::from_answer(answer.status().as_u16(), &body, self.now());
-            return Err(match (failure, web.take_retry_after()) {
-                (Failure::RateLimited { text, .. }, retry_after @ Some(_)) => {
-                    Failure::RateLimited { text, retry_after }
-                }
-                (failure, _) => failure,
-            });
+            return Err(failure.not_before(web.take_retry_after(), self.now()));
         }
         // A CA without a Date is believed to agree.
         let date = answer.headers().get(header::DATE);

@@ -1,6 +1,7 @@
 //! Why no certificate came, whichever library asked.
 
 use super::pace::Failed;
+use std::time::Duration;
 
 /// By cause.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,20 @@ impl Failure {
         Failure::RateLimited {
             retry_after: Some(retry_after.unwrap_or(now + 3600)),
             text,
+        }
+    }
+
+    /// The same, with what a header said about when to come back.
+    pub(super) fn not_before(self, wait: Option<Duration>, now: i64) -> Failure {
+        let wait = wait.and_then(|wait| i64::try_from(wait.as_secs()).ok());
+        match (self, wait) {
+            (Failure::RateLimited { text, .. } | Failure::Unreachable(text), Some(wait)) => {
+                Failure::RateLimited {
+                    text,
+                    retry_after: Some(now.saturating_add(wait)),
+                }
+            }
+            (failure, _) => failure,
         }
     }
 

@@ -106,7 +106,7 @@ impl Host {
             return standing.ledger.spent_until(now).unwrap_or(now);
         }
         let due = standing.facts.as_ref().map(|facts| self.renewal(facts));
-        due.max(held_back(&standing, now)).unwrap_or(now)
+        due.max(standing.ledger.held_back(now)).unwrap_or(now)
     }
 
     fn renewal(&self, facts: &Facts) -> i64 {
@@ -146,10 +146,19 @@ impl Host {
     pub(super) fn succeed(&self, agency: &Agency, pem: &[u8]) -> Result<(), Failure> {
         let bundle = Bundle::parse(pem, &self.name);
         let bundle = bundle.map_err(|error| Failure::Unusable(error.to_string()))?;
-        let not_after = date(bundle.facts.not_after);
-        info!(host = %self.name, issuer = %bundle.facts.issuer, %not_after, "a new certificate is served");
+        let (now, not_after) = (agency.now(), bundle.facts.not_after);
+        let held = self.standing().facts.as_ref().map(|facts| facts.not_after);
+        // Only a better one takes the place of what works.
+        if not_after <= now.max(held.unwrap_or(i64::MIN)) {
+            let text = format!("it is good until {} only", date(not_after));
+            return Err(Failure::Unusable(text));
+        }
+        let shown = date(not_after);
+        info!(host = %self.name, issuer = %bundle.facts.issuer, not_after = %shown, "a new certificate is served");
         self.serve(agency, bundle);
-        self.note(agency, |ledger| ledger.succeed(agency.now()));
+        self.note(agency, |ledger| {
+            ledger.succeed(now, not_after, agency.retry)
+        });
         agency.store.save(&self.file(), pem);
         agency.metrics.order("issued");
         Ok(())
@@ -168,7 +177,7 @@ impl Host {
         agency.metrics.order("failed");
         let standing = self.standing();
         let left = standing.facts.as_ref().map(|facts| facts.not_after - now);
-        let next_attempt = held_back(&standing, now).unwrap_or(now);
+        let next_attempt = standing.ledger.held_back(now).unwrap_or(now);
         let next_attempt = date(agency.ca.clock.shown(next_attempt));
         match left {
             Some(left) if left > DAY => {
@@ -198,7 +207,7 @@ impl Host {
         let standing = self.standing();
         let now = agency.now();
         let due = standing.facts.as_ref().map(|facts| self.renewal(facts));
-        let next = due.max(held_back(&standing, now)).unwrap_or(now);
+        let next = due.max(standing.ledger.held_back(now)).unwrap_or(now);
         let next = (!standing.ordering).then_some(next);
         let facts = standing.facts.as_ref();
         CertificateStatus {
@@ -231,12 +240,6 @@ impl Host {
     fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Before when nothing is ordered, after failures.
-fn held_back(standing: &Standing, now: i64) -> Option<i64> {
-    let ledger = &standing.ledger;
-    ledger.next_attempt.max(ledger.spent_until(now))
 }
 
 /// An order under way.

@@ -37,13 +37,13 @@ async fn renew(agency: &Agency, host: &Arc<Host>) {
 }
 
 async fn attempt(agency: &Agency, host: &Arc<Host>) {
-    let _turn = agency.turn().await;
     if !agency.orders() || host.is_unread() {
         // What the other process got, or what can be read by now.
         sleep(agency.retry).await;
         host.read(agency);
         return;
     }
+    let _turn = agency.turn().await;
     let _ordering = host.ordering();
     if let Err(failure) = order(agency, host).await {
         host.fail(agency, failure);
@@ -66,7 +66,11 @@ async fn order(agency: &Agency, host: &Host) -> Result<(), Failure> {
         shelf: agency.shelf.clone(),
     };
     let pem = wish.come_true().await?;
-    host.succeed(agency, &pem)
+    match host.gone.is_cancelled() {
+        // Nobody's any more; what it was for may be back, and kept by another.
+        true => Ok(()),
+        false => host.succeed(agency, &pem),
+    }
 }
 
 const STEP: Duration = Duration::from_secs(60 * 60);

@@ -29,6 +29,11 @@ pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
         request(&wish.name).map_err(|error| Failure::Unusable(error.to_string()))?;
 
     let mut proofs = Vec::new();
+    // A wildcard and its parent are proven by the same TXT record: one after the other.
+    let _record = match wish.challenge {
+        Challenge::Dns01 => Some(wish.ca.record(wish.name.trim_start_matches("*.")).await),
+        Challenge::TlsAlpn01 | Challenge::Http01 => None,
+    };
     let issued = walk(wish, &account, &request, &mut proofs).await;
     for proof in proofs {
         proof.take_away(wish).await;
@@ -52,9 +57,13 @@ async fn walk(
     while let Some(authorization) = authorizations.next().await {
         prove(wish, authorization.map_err(failed)?, proofs).await?;
     }
-    let polled = order.poll_ready(&PATIENCE).await;
-    if polled.map_err(failed)? != OrderStatus::Ready {
-        return Err(Failure::Invalid(rejection(&mut order).await));
+    match order.poll_ready(&PATIENCE).await {
+        Ok(OrderStatus::Ready) => {}
+        // It looked, and found nothing, or did not come to an end of it.
+        Ok(_) | Err(Error::Timeout(_)) => {
+            return Err(Failure::Invalid(rejection(&mut order).await));
+        }
+        Err(error) => return Err(failed(error)),
     }
     order.finalize_csr(request).await.map_err(failed)?;
     order.poll_certificate(&PATIENCE).await.map_err(failed)
@@ -205,12 +214,7 @@ fn explain(error: Error, wish: &Wish) -> Failure {
                 problem.detail.as_deref(),
                 wish.now(),
             );
-            match failure {
-                Failure::RateLimited { text, .. } if retry_after.is_some() => {
-                    Failure::RateLimited { text, retry_after }
-                }
-                failure => failure,
-            }
+            failure.not_before(retry_after, wish.now())
         }
         Error::Timeout(_) => Failure::Unreachable("it did not finish the order in time".into()),
         other => Failure::Unreachable(Causes(&other).to_string()),

@@ -25,12 +25,14 @@ pub(super) struct Ledger {
 // === impl Ledger ===
 
 impl Ledger {
-    /// A certificate came.
-    pub(super) fn succeed(&mut self, now: i64) {
+    /// A certificate came, which is good until `not_after`.
+    pub(super) fn succeed(&mut self, now: i64, not_after: i64, first: Duration) {
         self.forget(now);
         self.issued.push(now);
         self.failures = 0;
-        self.next_attempt = None;
+        // Whatever its dates say of renewal: a CA whose certificates are due when they come is not asked in a loop.
+        let wait = ((not_after - now) / 3).min(DAY).max(seconds(first));
+        self.next_attempt = Some(now + wait);
         self.held_until = None;
         self.last_error = None;
     }
@@ -47,6 +49,13 @@ impl Ledger {
         self.held_until = why.hold.map(|hold| hold.min(now + LONGEST_HOLD));
         self.next_attempt = Some(now + wait).max(self.held_until);
         self.last_error = Some(why.text);
+    }
+
+    /// Before when nothing is ordered. A time that no wait of ours can lead to was noted by a clock that was wrong.
+    pub(super) fn held_back(&self, now: i64) -> Option<i64> {
+        let hold = self.held_until.filter(|at| *at <= now + LONGEST_HOLD);
+        let next = self.next_attempt.filter(|at| *at <= now + DAY);
+        next.max(hold).max(self.spent_until(now))
     }
 
     /// Until when the budget is spent; `None` while it is not. Let's Encrypt lets five validations an hour fail.
@@ -161,8 +170,12 @@ mod tests {
         assert_eq!(ledger.next_attempt, Some(NOW + 120));
         ledger.fail(NOW, failed(false, Some(i64::MAX)), MINUTE, 0.5);
         assert_eq!(ledger.next_attempt, Some(NOW + LONGEST_HOLD));
-        ledger.succeed(NOW);
-        assert_eq!((ledger.next_attempt, ledger.failures), (None, 0));
+        ledger.succeed(NOW, NOW + 90 * DAY, MINUTE);
+        assert_eq!((ledger.next_attempt, ledger.failures), (Some(NOW + DAY), 0));
+        ledger.succeed(NOW, NOW + 30, Duration::from_secs(1));
+        assert_eq!(ledger.held_back(NOW), Some(NOW + 10));
+        ledger.succeed(NOW, NOW + 30, MINUTE);
+        assert_eq!(ledger.held_back(NOW), Some(NOW + 60));
         assert!(ledger.issued_lately(NOW + DAY) && !ledger.issued_lately(NOW + DAY + 1));
     }
 
@@ -172,7 +185,16 @@ mod tests {
         for _ in 0..4 {
             ledger.fail(NOW + 80 * DAY, failed(true, None), MINUTE, 0.5);
         }
-        ledger.succeed(NOW + 80 * DAY);
+        assert!(ledger.held_back(NOW + 80 * DAY).is_some());
+        assert_eq!(ledger.held_back(NOW), None);
+        ledger.fail(
+            NOW + 80 * DAY,
+            failed(false, Some(NOW + 81 * DAY)),
+            MINUTE,
+            0.5,
+        );
+        assert_eq!(ledger.held_back(NOW), None);
+        ledger.succeed(NOW + 80 * DAY, NOW + 170 * DAY, MINUTE);
         assert_eq!(ledger.spent_until(NOW), None);
         assert!(!ledger.issued_lately(NOW));
     }

@@ -14,10 +14,10 @@ pub(super) async fn care(agency: Arc<Agency>) {
     let mut asked: Option<Instant> = None;
     loop {
         if asked.is_none_or(|asked| asked.elapsed() >= HALF_A_DAY) && agency.orders() {
-            asked = Some(Instant::now());
             let ca = &agency.ca;
-            if let Err(failure) = ca.clock.ask(&ca.web, &ca.directory).await {
-                debug!(reason = %failure, "the CA did not say what time it is");
+            match ca.clock.ask(&ca.web, &ca.directory).await {
+                Ok(()) => asked = Some(Instant::now()),
+                Err(failure) => debug!(reason = %failure, "the CA did not say what time it is"),
             }
         }
         sleep(agency.retry.min(MINUTE)).await;

@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 #[derive(Clone)]
 pub(super) struct Web {
     tls: Arc<ClientConfig>,
-    retry_after: Arc<Mutex<Option<i64>>>,
+    retry_after: Arc<Mutex<Option<Duration>>>,
 }
 
 /// Why there is no answer.
@@ -74,13 +74,13 @@ impl Web {
                 .retry_after
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            *held = retry_after(&answer, SystemTime::now());
+            *held = retry_after(&answer);
         }
         Ok(answer)
     }
 
-    /// What the last 429 or 503 said about when to come back, in seconds since 1970. Told once.
-    pub(super) fn take_retry_after(&self) -> Option<i64> {
+    /// How long the last 429 or 503 wants to be left alone. Told once.
+    pub(super) fn take_retry_after(&self) -> Option<Duration> {
         let mut held = self
             .retry_after
             .lock()
@@ -165,16 +165,18 @@ impl HttpClient for Web {
     }
 }
 
-/// Seconds, or a date (RFC 9110 §10.2.3).
-fn retry_after(answer: &Response<Bytes>, now: SystemTime) -> Option<i64> {
-    let written = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    let now = super::clock::seconds(now);
-    match written.trim().parse::<u32>() {
-        Ok(wait) => Some(now + i64::from(wait)),
-        Err(_) => httpdate::parse_http_date(written)
-            .ok()
-            .map(super::clock::seconds),
+/// Seconds, or a date (RFC 9110 §10.2.3), which counts from the answer's own: this machine's clock may be wrong.
+fn retry_after(answer: &Response<Bytes>) -> Option<Duration> {
+    let text = |name| answer.headers().get(name)?.to_str().ok();
+    let written = text(header::RETRY_AFTER)?.trim();
+    if let Ok(wait) = written.parse::<u32>() {
+        return Some(Duration::from_secs(wait.into()));
     }
+    let until = httpdate::parse_http_date(written).ok()?;
+    let now = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+    until
+        .duration_since(now.unwrap_or_else(SystemTime::now))
+        .ok()
 }
 
 /// For a connection, a request and its answer. Let's Encrypt takes up to 10 s to finalize.

@@ -1,9 +1,11 @@
 //! One certificate that is wanted, with all that an order of it needs; and which library orders it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -26,6 +28,21 @@ pub(super) struct Ca {
     pub(super) tls: Arc<ClientConfig>,
     pub(super) web: Web,
     pub(super) clock: Clock,
+    /// TXT records in use, by their host.
+    pub(super) records: Mutex<BTreeMap<Box<str>, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+// === impl Ca ===
+
+impl Ca {
+    /// Waits until nobody else proves something by the TXT record of `host`. There are as many as hosts in the config.
+    pub(super) async fn record(&self, host: &str) -> OwnedMutexGuard<()> {
+        let record = {
+            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+            records.entry(host.into()).or_default().clone()
+        };
+        record.lock_owned().await
+    }
 }
 
 /// What is to be ordered.

@@ -12,13 +12,9 @@ use super::{Lock, Store};
 pub(in crate::tls) struct Kept {
     store: Box<dyn Store>,
     /// What the store did not take, by name, and why it did not.
-    unsaved: Mutex<Unsaved>,
-}
-
-#[derive(Debug, Default)]
-struct Unsaved {
-    files: BTreeMap<Box<str>, Vec<u8>>,
-    why: Option<String>,
+    unsaved: Mutex<BTreeMap<Box<str>, Vec<u8>>>,
+    /// Why it did not; apart, so that nobody who only asks waits for a disk.
+    why: Mutex<Option<String>>,
 }
 
 // === impl Kept ===
@@ -28,55 +24,65 @@ impl Kept {
         Kept {
             store,
             unsaved: Mutex::default(),
+            why: Mutex::default(),
         }
     }
 
     pub(in crate::tls) fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match self.unsaved().files.get(name) {
-            Some(content) => Ok(Some(content.clone())),
-            None => self.store.load(name),
+        let unsaved = self.unsaved().get(name).cloned();
+        match unsaved {
+            Some(content) => Ok(Some(content)),
+            None => apart(|| self.store.load(name)),
         }
     }
 
     /// Never fails: a certificate that cannot be written is served all the same.
     pub(in crate::tls) fn save(&self, name: &str, content: &[u8]) {
-        let mut unsaved = self.unsaved();
-        match self.store.save(name, content) {
+        match apart(|| self.store.save(name, content)) {
             Ok(()) => {
-                unsaved.files.remove(name);
+                self.unsaved().remove(name);
             }
             Err(error) => {
                 let place = self.store.place();
                 error!(%name, %error, "cannot write into {place}: kept in memory only, and lost if lockgate ends; tried again soon");
-                unsaved.files.insert(name.into(), content.into());
-                unsaved.why = Some(format!("cannot write into {place}: {error}"));
+                self.unsaved().insert(name.into(), content.into());
+                *self.why() = Some(format!("cannot write into {place}: {error}"));
             }
         }
     }
 
     /// Tries again to write what is in memory only.
     pub(in crate::tls) fn flush(&self) {
-        let mut unsaved = self.unsaved();
-        let before = unsaved.files.len();
-        unsaved
-            .files
-            .retain(|name, content| self.store.save(name, content).is_err());
-        if unsaved.files.is_empty() {
-            unsaved.why = None;
-            if before > 0 {
-                info!(files = before, "{} takes files again", self.store.place());
+        let waiting = self.unsaved().clone();
+        for (name, content) in &waiting {
+            if apart(|| self.store.save(name, content)).is_ok() {
+                let mut unsaved = self.unsaved();
+                // Unless there is a newer one by now.
+                if unsaved.get(name) == Some(content) {
+                    unsaved.remove(name);
+                }
+            }
+        }
+        if self.unsaved().is_empty() {
+            *self.why() = None;
+            if !waiting.is_empty() {
+                info!(
+                    files = waiting.len(),
+                    "{} takes files again",
+                    self.store.place()
+                );
             }
         }
     }
 
     /// What is wrong with the store, if anything is.
     pub(in crate::tls) fn trouble(&self) -> Option<String> {
-        self.unsaved().why.clone()
+        self.why().clone()
     }
 
     /// Moves away what cannot be used, and reports it. It is not found again either way.
     pub(in crate::tls) fn set_aside(&self, name: &str, why: &str) {
-        self.unsaved().files.remove(name);
+        self.unsaved().remove(name);
         match self.store.set_aside(name) {
             Ok(to) => error!(%name, %why, "cannot be used, and was moved to {to}"),
             Err(error) => error!(%name, %why, %error, "cannot be used, nor be moved away"),
@@ -84,16 +90,25 @@ impl Kept {
     }
 
     pub(in crate::tls) fn lock(&self) -> io::Result<Option<Lock>> {
-        self.store.lock()
+        apart(|| self.store.lock())
     }
 
     pub(in crate::tls) fn place(&self) -> String {
         self.store.place()
     }
 
-    fn unsaved(&self) -> MutexGuard<'_, Unsaved> {
+    fn why(&self) -> MutexGuard<'_, Option<String>> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsaved(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Vec<u8>>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A disk may hang: other tasks of this thread go on elsewhere.
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
 }
 
 #[cfg(test)]
