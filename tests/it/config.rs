@@ -54,6 +54,23 @@ async fn every_wrong_configuration_is_told_with_its_place_and_a_hint() {
 }
 
 #[tokio::test]
+async fn a_secret_is_not_shown_with_its_line() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("lockgate.toml");
+    for line in [
+        "eab = { kid = \"a\", hmac = \"c2Vjc+V0\" }",
+        "eab = { kid = \"a\", hmac = 'c2Vjc+V0' }",
+        "eab = { kid = 3, hmac = \"c2Vjc+V0\" }",
+    ] {
+        fs::write(&file, format!("[acme]\n{line}\n")).expect("writable");
+        let path = file.to_str().expect("UTF-8");
+        let check = Lockgate::run(folder.path(), &["check", "--config", path]).await;
+        let said = String::from_utf8_lossy(&check.stderr);
+        assert!(!said.contains("c2Vjc") && said.contains("***"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn all_problems_are_told_at_once() {
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("lockgate.toml");

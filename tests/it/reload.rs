@@ -348,6 +348,80 @@ async fn a_drained_backend_and_a_drained_route_finish_and_come_back() {
     assert!(!well && said.contains("there is no route `b`"), "{said}");
 }
 
+#[tokio::test]
+async fn a_wrong_new_file_is_read_again_when_it_is_mended() {
+    let backend = Backend::echo().await;
+    let text = format!(
+        "include = [\"conf.d/*.toml\"]\n{HEAD}{}",
+        route("a", "a.test", backend, "")
+    );
+    let lockgate = Lockgate::with_file(&text).start().await;
+    let folder = lockgate.folder().join("conf.d");
+    fs::create_dir(&folder).expect("writable");
+    let right = route("b", "b.test", backend, "");
+    fs::write(folder.join("b.toml"), right.replace("hosts", "hots")).expect("writable");
+    until(&lockgate, |status| status["config"]["error"].is_string()).await;
+    fs::write(folder.join("b.toml"), right).expect("writable");
+    let status = until(&lockgate, |status| status["config"]["error"].is_null()).await;
+    assert_eq!(status["routes"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn a_mistake_that_is_put_right_costs_no_more_than_it_has() {
+    let backend = Backend::echo().await;
+    let head = HEAD
+        .replace("2s", "1h")
+        .replace("[drain]", "[drain]\nmax_rate = 1");
+    let (stays, goes) = (
+        route("a", "a.test", backend, ""),
+        route("b", "b.test", backend, ""),
+    );
+    let lockgate = Lockgate::with_file(&format!("{head}{stays}{goes}"))
+        .start()
+        .await;
+    let mut open = vec![];
+    for _ in 0..10 {
+        open.push(session(&lockgate, "b.test").await);
+    }
+    lockgate.write_config(&format!("{head}{stays}"));
+    until(&lockgate, |status| {
+        status["closing"].as_u64().is_some_and(|n| n > 0)
+    })
+    .await;
+    lockgate.write_config(&format!("{head}{stays}{goes}"));
+    until(&lockgate, |status| {
+        status["routes"].as_array().is_some_and(|it| it.len() == 2)
+    })
+    .await;
+    let mut left = 0;
+    for mut wire in open {
+        wire.send_frame(Frame::text("?")).await;
+        left += usize::from(!wire.frame().await.is_close());
+    }
+    // One a second was closed until then.
+    assert!(left >= 5, "{left} of 10");
+}
+
+#[tokio::test]
+async fn acme_that_is_added_takes_no_certificate_away() {
+    let backend = Backend::echo().await;
+    let text = format!("{HEAD}{}", route("a", "a.test", backend, ""));
+    let lockgate = Lockgate::with_file(&text).start().await;
+    lockgate.write_config(
+        &text
+            .replace("dev_ca = true", "dev_ca = false")
+            .replace("[drain]", "[acme]\n[drain]"),
+    );
+    let status = until(&lockgate, |status| status["config"]["error"].is_string()).await;
+    assert!(
+        status["config"]["error"]
+            .as_str()
+            .is_some_and(|it| it.contains("has no certificate")),
+        "{status:#}"
+    );
+    echoes(&mut session(&lockgate, "a.test").await).await;
+}
+
 /// How long the last of them waited, and the most in one second, of closes at these times.
 fn spread(mut times: Vec<Duration>) -> (Duration, usize) {
     times.sort_unstable();
