@@ -5,12 +5,15 @@
 //! ```text
 //! listener/accept.rs   take a permit, spawn one task         ─┐ one task per connection,
 //! listener/conn.rs     PROXY header (proto/proxy.rs)          │ one deadline until the
-//! tls/acceptor.rs      the TLS handshake                      │ first request is read
+//! tls/acceptor.rs      ClientHello → ACME answer or handshake │ first request is read
 //! http/service.rs      one request: snapshot, gate, guards   ─┘
 //! router/mod.rs        find(&Parts) → &Route
 //! upstream/pool.rs     pick → Lease; resolve.rs finds, connect.rs dials; http/upgrade.rs shakes both hands
 //! splice/session.rs    one task, two pumps, until Outcome → access log, metrics, lease released
 //! ```
+//!
+//! Beside it, as long as the process lives: `server/reload.rs` puts another configuration in force when a file changes,
+//! and `tls/acme.rs` keeps a fresh certificate for every host that wants one.
 //!
 //! # Lexicon
 //!

@@ -1,8 +1,9 @@
 //! Ending TLS: which certificate a client is shown, how the handshake runs, and where certificates come from.
 //!
-//! `acceptor` runs one handshake, `resolver` finds the certificate for a server name, `files` reads PEM pairs, `dev` is
-//! the development CA, `trust` tells clients to believe it, `policy` is the fixed part: versions, groups, tickets;
-//! `asking` says which clients are asked for a certificate, `client_ca` which of those count.
+//! `acceptor` runs one handshake, with what `termination` keeps for it; `resolver` finds the certificate for a server name.
+//! They come from `files`, PEM pairs that are watched; from `dev`, the development CA, which `trust` tells clients to
+//! believe; or from `acme`, which lays them out on the `shelf` and keeps them in the `store`. `policy` is the fixed part:
+//! versions, groups, tickets; `asking` says which clients are asked for a certificate, `client_ca` which of those count.
 //! Deadlines are not kept here: one deadline spans accept to first request, and the caller owns it.
 
 mod acceptor;
