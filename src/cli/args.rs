@@ -1,6 +1,10 @@
 //! The command line. Every flag of `run` also reads an environment variable: the sidecar's way. An empty one counts as
 //! unset, for that is how compose files and manifests leave one out.
 
+mod running;
+
+pub(super) use running::{Admin, Drain};
+
 use crate::config::{
     AcmeDirectory, AdminAddress, BackendAddress, HostPattern, ListenAddress, LogFormat, LogLevel,
     MailAddress, OriginPattern, Period,
@@ -229,38 +233,6 @@ pub(super) struct Doctor {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) data: Data,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Drain {
-    /// The backend, as `lockgate status` shows it, such as ws://10.0.0.1:8765; in all pools.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        required_unless_present = "route",
-        conflicts_with = "route"
-    )]
-    pub(super) backend: Option<BackendAddress>,
-    /// The route's name.
-    #[arg(long, value_name = "NAME")]
-    pub(super) route: Option<String>,
-    /// Let it take new sessions again.
-    #[arg(long)]
-    pub(super) undo: bool,
-    #[command(flatten)]
-    pub(super) admin: Admin,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Admin {
-    /// The admin address of the running lockgate.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "LOCKGATE_ADMIN",
-        default_value = "127.0.0.1:9180"
-    )]
-    pub(super) admin: AdminAddress,
 }
 
 #[derive(Debug, Args)]

@@ -33,7 +33,7 @@ enum Holding {
     /// Nobody knows yet.
     Unknown,
     /// We.
-    Ours(#[allow(dead_code)] Lock), // held, never read
+    Ours { _lock: Lock },
     /// Another process: we serve what it writes.
     Theirs,
     /// There is no lock to be had, as on a read-only disk: then nobody else writes either.
@@ -77,7 +77,7 @@ impl Agency {
     /// Whether this process is the one that orders. It tries to become it.
     pub(super) fn orders(&self) -> bool {
         let mut holding = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*holding, Holding::Ours(_)) {
+        if matches!(*holding, Holding::Ours { .. }) {
             return true;
         }
         let locked = self.store.lock();
@@ -92,7 +92,7 @@ impl Agency {
                 if let Holding::Theirs = before {
                     info!("the other process has left {place}: certificates are ordered here now");
                 }
-                Holding::Ours(lock)
+                Holding::Ours { _lock: lock }
             }
             (Ok(None), before) => {
                 if !matches!(before, Holding::Theirs) {

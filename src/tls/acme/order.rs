@@ -101,7 +101,9 @@ async fn prove(
 /// What the CA will look for.
 enum Proof {
     /// Gone when dropped.
-    Shown(#[allow(dead_code)] Answer), // held, never read
+    Shown {
+        _answer: Answer,
+    },
     Record {
         name: String,
         value: String,
@@ -138,9 +140,9 @@ impl Proof {
                 return Ok(Proof::Record { name, value });
             }
         }
-        Ok(Proof::Shown(
-            wish.shelf.examine(&wish.name, Arc::new(shown)),
-        ))
+        Ok(Proof::Shown {
+            _answer: wish.shelf.examine(&wish.name, Arc::new(shown)),
+        })
     }
 
     async fn take_away(self, wish: &Wish) {

@@ -1,0 +1,36 @@
+//! Flags of what asks a running lockgate.
+
+use crate::config::{AdminAddress, BackendAddress};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Drain {
+    /// The backend, as `lockgate status` shows it, such as ws://10.0.0.1:8765; in all pools.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        required_unless_present = "route",
+        conflicts_with = "route"
+    )]
+    pub(in crate::cli) backend: Option<BackendAddress>,
+    /// The route's name.
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) route: Option<String>,
+    /// Let it take new sessions again.
+    #[arg(long)]
+    pub(in crate::cli) undo: bool,
+    #[command(flatten)]
+    pub(in crate::cli) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Admin {
+    /// The admin address of the running lockgate.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKGATE_ADMIN",
+        default_value = "127.0.0.1:9180"
+    )]
+    pub(in crate::cli) admin: AdminAddress,
+}
