@@ -79,13 +79,12 @@ impl Sessions {
         }
     }
 
-    /// Orders every session, also those still on their way in, to close: the client with `code`, the backend with 1001.
-    pub fn close_all(&self, code: u16) {
-        let mut book = self.book();
-        book.order = code;
-        for shared in book.live.values() {
-            shared.order.store(code, Ordering::Release);
-            shared.waker.wake();
+    /// What a stop does, all at once: those who are there and those on their way in.
+    #[cfg(test)]
+    pub(crate) fn close_all(&self, code: u16) {
+        self.close_newcomers(code);
+        for session in self.belonging(|_| true) {
+            session.close(code);
         }
     }
 

@@ -93,16 +93,6 @@ impl Default for Acme {
     }
 }
 
-impl Acme {
-    /// How `name`, maybe a wildcard, is proven to be ours.
-    pub fn challenge_for(&self, name: &str) -> Challenge {
-        match name.starts_with("*.") {
-            true => Challenge::Dns01,
-            false => self.challenge,
-        }
-    }
-}
-
 fn contact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MailAddress>, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.is_empty() {

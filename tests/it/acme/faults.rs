@@ -89,6 +89,7 @@ async fn it_wants_to_be_asked_later() {
     failed(&bad.lockgate, "b.test", "too many requests (rateLimited)").await;
     // The time is asked once more, at the start.
     assert!(bad.front.answered() <= 2, "{}", bad.front.answered());
+    bad.rig.leaf("a.test").await.expect("served throughout");
     bad.front.set(Fault::Pass);
     issued(&bad.lockgate, "b.test").await;
     assert!(
@@ -119,9 +120,12 @@ async fn it_wants_to_be_asked_later_and_says_when_in_its_text() {
 #[tokio::test]
 async fn it_refuses_good_nonces() {
     let rig = Rig::with(|pebble| pebble.nonce_reject(30)).await;
+    rig.prepare(&["a.test"]).await;
     let lockgate = rig.start(&["a.test", "b.test", "c.test"], "").await;
-    for host in ["a.test", "b.test", "c.test"] {
+    for host in ["b.test", "c.test"] {
+        rig.leaf("a.test").await.expect("served throughout");
         issued(&lockgate, host).await;
+        rig.leaf(host).await.expect("served now");
     }
     // Orders are given up in their middle; each is one of few.
     let orders = rig.pebble.count("Added order");
@@ -169,6 +173,8 @@ async fn it_never_finds_a_host_and_is_asked_four_times_an_hour() {
 #[tokio::test]
 async fn it_does_not_find_one_host_of_five() {
     let rig = Rig::new().await;
+    rig.prepare(&["a.test"]).await;
+    let held = rig.leaf_of("a.test");
     rig.pebble.set_ipv4("dead.test", "127.0.0.99").await;
     let hosts = ["a.test", "b.test", "dead.test", "d.test", "e.test"];
     let started = Instant::now();
@@ -184,4 +190,5 @@ async fn it_does_not_find_one_host_of_five() {
         started.elapsed()
     );
     failed(&lockgate, "dead.test", "").await;
+    assert_eq!(rig.leaf("a.test").await.expect("served throughout"), held);
 }
