@@ -120,11 +120,13 @@ async function start(profile) {
   const devtools = new WebSocket(address, { maxPayload: 1 << 26 })
   const answers = new Map()
   const events = []
+  const awaited = []
   let last = 0
   devtools.on("message", data => {
     const message = JSON.parse(data)
-    if (message.id) answers.get(message.id)(message)
-    else for (const event of events) event(message)
+    if (message.id) return answers.get(message.id)(message)
+    events.push(message)
+    for (const hear of awaited) hear(message)
   })
   await new Promise(resolve => devtools.on("open", resolve))
   const ask = (method, params = {}, sessionId) => new Promise((resolve, reject) => {
@@ -132,8 +134,12 @@ async function start(profile) {
     answers.set(id, ({ result, error }) => (error ? reject(new Error(`${method}: ${error.message}`)) : resolve(result)))
     devtools.send(JSON.stringify({ id, method, params, sessionId }))
   })
-  const event = (name, sessionId) => new Promise(resolve =>
-    events.push(message => message.method === name && message.sessionId === sessionId && resolve(message.params)))
+  /** Also one that came before it was asked for. */
+  const event = is => new Promise(resolve => {
+    const hear = message => { if (is(message)) resolve() }
+    events.forEach(hear)
+    awaited.push(hear)
+  })
   return { browser, ask, event }
 }
 
@@ -142,9 +148,11 @@ async function visit({ ask, event }, target) {
   const { targetId } = await ask("Target.createTarget", { url: "about:blank" })
   const { sessionId } = await ask("Target.attachToTarget", { targetId, flatten: true })
   await ask("Page.enable", {}, sessionId)
-  const loaded = event("Page.loadEventFired", sessionId)
-  await ask("Page.navigate", { url: url.replace("wss", "https") + "/http" }, sessionId)
-  await loaded
+  await ask("Page.setLifecycleEventsEnabled", { enabled: true }, sessionId)
+  const { loaderId } = await ask("Page.navigate", { url: url.replace("wss", "https") + "/http" }, sessionId)
+  // Its own loader's: the blank page before it may say "load" as late as now.
+  await event(({ method, params }) =>
+    method === "Page.lifecycleEvent" && params.loaderId === loaderId && params.name === "load")
   const expression = `(${checks})(${JSON.stringify(url)}, ${JSON.stringify(lacking)})`
   const { result, exceptionDetails } = await ask(
     "Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true }, sessionId)
