@@ -3,32 +3,34 @@
 mod bind;
 mod ceilings;
 mod drains;
+mod handover;
 mod listening;
 mod orders;
 mod plan;
 mod reload;
 mod stop;
+mod watching;
 
 use crate::{
     admin::{self, Admin, Surface},
-    config::{self, Config, Watch},
+    config::{AdminAddress, Config},
     gateway::{Gateway, Live},
     http::Context,
-    lifecycle::{ListenerStatus, Signal, State, Tasks, systemd},
+    lifecycle::{Inherited, ListenerStatus, Signal, State, Tasks, systemd},
     listener::{Admission, Doorway},
     observe::{AccessLog, Metrics, Sessions},
-    tls::{self, Acme},
+    tls::Acme,
 };
 pub use bind::StartError;
-use bind::failed;
+use bind::bind_admin;
 use ceilings::Ceilings;
 use drains::Drains;
+use handover::Handover;
 use listening::Listening;
 pub use plan::Blueprint;
 use plan::Plan;
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -48,13 +50,14 @@ pub struct Server {
     doorway: Arc<Doorway>,
     listening: Vec<Listening>,
     acme: Option<Acme>,
-    admin: Option<admin::Bound>,
-    scrape: Option<admin::Bound>,
+    admin: Option<Arc<admin::Bound>>,
+    scrape: Option<Arc<admin::Bound>>,
     /// The admin surface's own, which answers until the very end.
     fixed: Vec<ListenerStatus>,
     ceilings: Ceilings,
     plan: Plan,
     drains: Drains,
+    handover: Handover,
     /// Where clear text is sent.
     https_port: Arc<AtomicU16>,
     /// Ends the watch over the files of the certificates in force.
@@ -72,28 +75,19 @@ pub struct Drained {
 // === impl Server ===
 
 impl Server {
-    /// Binds every address of the config, in the order https, http, admin, metrics; the first that fails ends it.
-    /// Called inside a runtime.
+    /// Binds every address of the config, in the order https, http, admin, metrics, unless it was `inherited`; the first that
+    /// fails ends it. Called inside a runtime.
     pub fn bind(
         config: Config,
         gateway: Gateway,
         access: AccessLog,
         blueprint: Blueprint,
+        inherited: &mut Inherited,
     ) -> Result<Server, StartError> {
-        let listening = Listening::missing(&config.server, &[])?;
-        let admin = admin::bind(&config.server.admin).map_err(|source| {
-            failed(
-                "server.admin",
-                admin::describe(&config.server.admin),
-                source,
-            )
-        })?;
+        let listening = Listening::missing(&config.server, &[], inherited)?;
+        let admin = bind_admin("admin", &config.server.admin, inherited)?;
         let scrape = match &config.server.metrics {
-            Some(address) => {
-                let wanted = config::AdminAddress::Tcp(address.value);
-                admin::bind(&wanted)
-                    .map_err(|source| failed("server.metrics", address.value.to_string(), source))?
-            }
+            Some(address) => bind_admin("metrics", &AdminAddress::Tcp(address.value), inherited)?,
             None => None,
         };
         let mut fixed = Vec::new();
@@ -109,12 +103,19 @@ impl Server {
         let acme = match &config.acme {
             Some(section) => {
                 let shelf = gateway.tls.shelf.clone();
-                let acme = Acme::open(section, shelf, metrics.clone(), tasks.clone())?;
-                acme.apply(gateway.certificates.issued());
-                Some(acme)
+                Some(Acme::open(
+                    section,
+                    shelf,
+                    metrics.clone(),
+                    tasks.clone(),
+                    inherited,
+                )?)
             }
             None => None,
         };
+        if let Some(address) = inherited.unclaimed() {
+            return Err(StartError::Unclaimed(address.to_owned()));
+        }
         let context = Arc::new(Context::new(
             Live::new(gateway),
             ceilings.sessions,
@@ -139,6 +140,7 @@ impl Server {
             ceilings,
             plan: Plan::new(config, blueprint),
             drains: Drains::default(),
+            handover: Handover::default(),
             https_port: Arc::default(),
             certificates: CancellationToken::new(),
             started: Instant::now(),
@@ -153,6 +155,7 @@ impl Server {
 
     /// Serves until `signals` says stop, and reads the configuration again when it says so or when a file changes; then
     /// closes every session with 1001 and returns when all have ended, or when `drain.window` has. Another stop: at once.
+    /// When another process has taken over, sessions are told `drain.code` instead.
     pub async fn run(mut self, mut signals: impl AsyncFnMut() -> Signal) -> Drained {
         let metrics = self.context.metrics.clone();
         let (state, seen) = watch::channel(State::Starting);
@@ -165,12 +168,15 @@ impl Server {
         // Tasks of their own: it answers until the very end, for somebody may ask how the drain is going.
         let desk = Tasks::default();
         for (bound, surface) in [
-            (self.admin.take(), Surface::Full),
-            (self.scrape.take(), Surface::Metrics),
+            (&self.admin, Surface::Full),
+            (&self.scrape, Surface::Metrics),
         ] {
-            if let Some(bound) = bound {
+            if let Some(bound) = bound.clone() {
                 desk.spawn(admin::serve(bound, admin.clone(), surface, desk.clone()));
             }
+        }
+        if let Some(acme) = &self.acme {
+            acme.apply(self.context.live.snapshot().certificates.issued());
         }
         self.listen();
         self.watch_certificates();
@@ -180,60 +186,36 @@ impl Server {
 
         let mut watched = self.plan.files();
         let mut changes = self.watch_config(&watched);
-        loop {
+        let successor = loop {
             tokio::select! {
                 signal = signals() => match signal {
-                    Signal::Stop => break,
+                    Signal::Stop => break false,
                     Signal::Reload => drop(self.reload()),
                 },
                 Some(command) = asked.recv() => self.obey(command, State::Ready),
                 Some(()) = changes.recv() => drop(self.reload()),
+                came = self.handover.came() => if self.let_go(came).await { break true },
             }
             let named = self.plan.files();
             if named != watched {
                 changes = self.watch_config(&named);
                 watched = named;
             }
-        }
-        let clean = self.stop(&state, &mut signals, &mut asked).await;
+        };
+        let retired = match successor {
+            true => {
+                desk.stop();
+                self.retire(&mut signals).await
+            }
+            false => None,
+        };
+        let clean = match retired {
+            Some(clean) => clean,
+            None => self.stop(&state, &mut signals, &mut asked).await,
+        };
         desk.stop();
         desk.finish(stop::LAST_ANSWERS).await;
         Drained { clean }
-    }
-
-    /// Tells when one of these files changes. In a task of its own: whoever waits here is often called away.
-    fn watch_config(&self, files: &[PathBuf]) -> mpsc::Receiver<()> {
-        let (tell, changes) = mpsc::channel(1);
-        let mut watch = Watch::new(files.to_vec());
-        let tasks = self.context.tasks.clone();
-        self.context.tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = watch.changed() => {}
-                    () = tell.closed() => return,
-                    () = tasks.stopping() => return,
-                }
-                // What is not heard yet has been said.
-                let _ = tell.try_send(());
-            }
-        });
-        changes
-    }
-
-    /// Reads the files of the certificates in force again when they change, instead of those watched before.
-    fn watch_certificates(&mut self) {
-        self.certificates.cancel();
-        self.certificates = CancellationToken::new();
-        let certificates = self.context.live.snapshot().certificates.clone();
-        let watch = tls::watch_files(certificates, self.context.metrics.clone());
-        let (gone, tasks) = (self.certificates.clone(), self.context.tasks.clone());
-        self.context.tasks.spawn(async move {
-            tokio::select! {
-                () = watch => {}
-                () = gone.cancelled() => {}
-                () = tasks.stopping() => {}
-            }
-        });
     }
 
     /// Starts every listener that is not started yet.

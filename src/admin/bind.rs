@@ -5,13 +5,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     fs, io, net,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
             self,
             fs::{FileTypeExt, MetadataExt, PermissionsExt},
         },
     },
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 use tokio::net::{TcpListener, UnixListener};
 
@@ -29,6 +30,8 @@ pub enum Bound {
 pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// Another process listens on it now, and removes it one day.
+    left: AtomicBool,
 }
 
 /// Binds `address`; `None` for "off". Called inside a runtime. A socket file on which nobody answers is replaced.
@@ -43,6 +46,23 @@ pub fn bind(address: &AdminAddress) -> io::Result<Option<Bound>> {
         AdminAddress::Unix(path) => {
             let (listener, file) = bind_unix(path)?;
             Ok(Some(Bound::Unix(UnixListener::from_std(listener)?, file)))
+        }
+    }
+}
+
+/// A listener on `address` that another process has opened. Called inside a runtime.
+pub fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result<Bound> {
+    match address {
+        AdminAddress::Unix(path) => {
+            let listener = unix::net::UnixListener::from(descriptor);
+            listener.set_nonblocking(true)?;
+            let file = SocketFile::new(path)?;
+            Ok(Bound::Unix(UnixListener::from_std(listener)?, file))
+        }
+        AdminAddress::Tcp(_) | AdminAddress::Off => {
+            let listener = net::TcpListener::from(descriptor);
+            listener.set_nonblocking(true)?;
+            Ok(Bound::Tcp(TcpListener::from_std(listener)?))
         }
     }
 }
@@ -66,11 +86,42 @@ pub fn describe(address: &AdminAddress) -> String {
     }
 }
 
+// === impl Bound ===
+
+impl Bound {
+    /// Another process listens here from now on: nothing is removed when this is dropped.
+    pub fn leave(&self) {
+        if let Bound::Unix(_, file) = self {
+            file.left.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Bound::Tcp(listener) => listener.as_fd(),
+            Bound::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
 // === impl SocketFile ===
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<SocketFile> {
+        Ok(SocketFile {
+            path: path.to_owned(),
+            identity: identity(path)?,
+            left: AtomicBool::new(false),
+        })
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+        let ours = !self.left.load(Ordering::Relaxed);
+        if ours && identity(&self.path).is_ok_and(|now| now == self.identity) {
             // It may stay: the next start finds that nobody answers on it.
             let _ = fs::remove_file(&self.path);
         }
@@ -85,10 +136,7 @@ fn bind_unix(path: &Path) -> io::Result<(unix::net::UnixListener, SocketFile)> {
         io::ErrorKind::NotFound => io::Error::new(error.kind(), "its folder does not exist"),
         _ => error,
     })?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        identity: identity(path)?,
-    };
+    let file = SocketFile::new(path)?;
     // Before `listen` nobody can connect, so there is no moment in which others could.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     socket.listen(BACKLOG)?;

@@ -45,7 +45,7 @@ impl Desk {
         if page.status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110 §15.5.6
             let allowed = match request.uri().path() {
-                RENEW | RELOAD | DRAIN => "POST",
+                path if is_order(path) => "POST",
                 _ => "GET, HEAD",
             };
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
@@ -60,8 +60,8 @@ impl Desk {
         let path = request.uri().path();
         let known = match path {
             "/healthz" | "/readyz" | "/metrics" => true,
-            "/status" | "/certificates" | RENEW | RELOAD | DRAIN => self.surface == Surface::Full,
-            _ => false,
+            "/status" | "/certificates" => self.surface == Surface::Full,
+            path => is_order(path) && self.surface == Surface::Full,
         };
         if !known {
             return Page::line(
@@ -71,7 +71,7 @@ impl Desk {
         }
         // hyper sends no body for HEAD (RFC 9110 §9.3.2).
         let (fits, allowed) = match path {
-            RENEW | RELOAD | DRAIN => (
+            path if is_order(path) => (
                 request.method() == Method::POST,
                 "only POST is answered here",
             ),
@@ -101,6 +101,11 @@ impl Desk {
                 .unwrap_or_else(|page| page),
             RELOAD => match self.command(Command::Reload).await {
                 Ok(Ok(done)) => Page::line(StatusCode::OK, &done),
+                Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
+                Err(page) => page,
+            },
+            HAND_OVER => match self.command(Command::HandOver).await {
+                Ok(Ok(name)) => Page::line(StatusCode::OK, &name),
                 Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
                 Err(page) => page,
             },
@@ -220,6 +225,12 @@ impl Page {
     }
 }
 
+/// What has an effect, and so wants POST.
+fn is_order(path: &str) -> bool {
+    matches!(path, RENEW | RELOAD | DRAIN | HAND_OVER)
+}
+
 const DRAIN: &str = "/drain";
+const HAND_OVER: &str = "/handover";
 const RELOAD: &str = "/reload";
 const RENEW: &str = "/certificates/renew";

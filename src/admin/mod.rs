@@ -6,7 +6,7 @@ mod browser;
 mod desk;
 mod serve;
 
-pub use bind::{Bound, SocketFile, address, bind, describe};
+pub use bind::{Bound, SocketFile, address, bind, describe, inherit};
 pub use serve::serve;
 
 use crate::{

@@ -13,7 +13,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 /// Serves until `tasks` stop, each connection in a task of its own.
-pub async fn serve(bound: Bound, admin: Arc<Admin>, surface: Surface, tasks: Tasks) {
+pub async fn serve(bound: Arc<Bound>, admin: Arc<Admin>, surface: Surface, tasks: Tasks) {
     serve_with(bound, admin, surface, tasks, PATIENCE).await;
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Patience {
 }
 
 pub(super) async fn serve_with(
-    bound: Bound,
+    bound: Arc<Bound>,
     admin: Arc<Admin>,
     surface: Surface,
     tasks: Tasks,

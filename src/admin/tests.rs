@@ -39,7 +39,13 @@ impl Served {
         let bound = bind(&address).unwrap().expect("not off");
         let address = super::address(&bound);
         let tasks = Tasks::default();
-        tasks.spawn(serve_with(bound, admin, surface, tasks.clone(), patience));
+        tasks.spawn(serve_with(
+            Arc::new(bound),
+            admin,
+            surface,
+            tasks.clone(),
+            patience,
+        ));
         Served {
             address,
             tasks,
@@ -449,6 +455,7 @@ fn status() -> Status {
     Status {
         version: "0.1.0",
         state: State::Ready,
+        process: 4711,
         uptime_seconds: 5,
         connections: 1,
         connections_max: 10_000,

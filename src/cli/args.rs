@@ -128,6 +128,10 @@ pub(super) struct Run {
         value_delimiter = ','
     )]
     pub(super) origin: Vec<OriginPattern>,
+    /// Take the place of the lockgate that answers on the admin address: its listening sockets move over, no connection is
+    /// refused, and its sessions are closed one by one. If this one cannot start, that one goes on.
+    #[arg(long, env = "LOCKGATE_TAKEOVER")]
+    pub(super) takeover: bool,
     #[command(flatten)]
     pub(super) overrides: Overrides,
     #[command(flatten)]

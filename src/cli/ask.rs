@@ -1,5 +1,5 @@
 //! What a running lockgate tells and is told on its admin address: `lockgate health`, `status`, `reload`, `drain`,
-//! `cert list`, `cert renew`.
+//! `cert list`, `cert renew`, `run --takeover`.
 
 mod render;
 
@@ -7,7 +7,7 @@ use super::{args::Drain, say};
 use render::render_certificates;
 pub(super) use render::render_status;
 
-use crate::{admin, config::AdminAddress};
+use crate::{admin, config::AdminAddress, lifecycle::Inherited};
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header::HOST};
@@ -42,6 +42,28 @@ pub(super) fn certificates(address: &AdminAddress, json: bool) -> anyhow::Result
 pub(super) fn reload(address: &AdminAddress) -> anyhow::Result<ExitCode> {
     say(ask(address, Method::POST, "/reload")?.trim_end());
     Ok(ExitCode::SUCCESS)
+}
+
+/// `lockgate run --takeover`: has the running one give what it listens with.
+pub(super) async fn take_over(
+    address: &AdminAddress,
+    inherited: &mut Inherited,
+) -> anyhow::Result<()> {
+    let (status, text) = send(address, Method::POST, "/handover", DEADLINE)
+        .await
+        .context("there is nothing to take over")?;
+    let (place, text) = (admin::describe(address), text.trim());
+    match StatusCode::from_u16(status) {
+        Ok(StatusCode::OK) => {}
+        Ok(StatusCode::NOT_FOUND) => bail!(
+            "{place} cannot hand over: is it server.admin of a lockgate of this version? A restart is the other way"
+        ),
+        _ => bail!("{place} does not hand over: {text}"),
+    }
+    inherited
+        .take_over(text)
+        .await
+        .with_context(|| format!("the lockgate that answers on {place} goes on"))
 }
 
 /// `lockgate drain`.

@@ -32,14 +32,20 @@ pub(super) fn demo(arguments: Demo) -> anyhow::Result<ExitCode> {
         origins: Vec::new(),
     });
     arguments.overrides.apply(&mut config.server);
-    run::serve(config, None, arguments.data.data.as_deref(), |server| {
-        let backend = tokio::net::TcpListener::from_std(backend)?;
-        let tasks = Tasks::default();
-        tasks.spawn(chat::serve(backend, tasks.clone()));
-        let port = run::https_port(server);
-        eprintln!("  https://localhost:{port} is a chat: open it in two tabs");
-        Ok(())
-    })
+    run::serve(
+        config,
+        None,
+        arguments.data.data.as_deref(),
+        false,
+        |server| {
+            let backend = tokio::net::TcpListener::from_std(backend)?;
+            let tasks = Tasks::default();
+            tasks.spawn(chat::serve(backend, tasks.clone()));
+            let port = run::https_port(server);
+            eprintln!("  https://localhost:{port} is a chat: open it in two tabs");
+            Ok(())
+        },
+    )
 }
 
 const PORT: u16 = 8443;

@@ -3,12 +3,12 @@
 use super::{
     CONFIG,
     args::{Overrides, Run},
-    cert,
+    ask, cert,
 };
 use crate::{
     config::{self, Acme, Config, Located, Problems, To},
     gateway::Gateway,
-    lifecycle::Signals,
+    lifecycle::{Inherited, Signals},
     observe::{self, AccessLog},
     server::{Blueprint, Server},
 };
@@ -20,9 +20,9 @@ use tracing::warn;
 /// Serves what the flags or the file say.
 pub(super) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
     let data = arguments.data.data.clone();
-    let load = again(&arguments);
+    let (load, takeover) = (again(&arguments), arguments.takeover);
     match configure(arguments)? {
-        Ok(config) => serve(config, load, data.as_deref(), |_| Ok(())),
+        Ok(config) => serve(config, load, data.as_deref(), takeover, |_| Ok(())),
         Err(problems) => {
             eprintln!("{problems}");
             Ok(ExitCode::from(CONFIG))
@@ -30,13 +30,16 @@ pub(super) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Serves until it is told to stop; `beside` is called inside the runtime once everything is bound.
+/// Serves until it is told to stop, with `takeover` in the place of the one that runs; `beside` is called inside the runtime once everything is bound.
 pub(super) fn serve(
     config: Config,
     load: Option<Load>,
     data: Option<&Path>,
+    takeover: bool,
     beside: impl FnOnce(&Server) -> io::Result<()>,
 ) -> anyhow::Result<ExitCode> {
+    // First of all: it changes the environment, which is for as long as there is one thread only.
+    let mut inherited = Inherited::from_systemd().context("LISTEN_FDS")?;
     let _log = observe::init(&config.server.log).context("cannot start the log")?;
     let dev = config.tls.dev_ca.then(|| cert::open(data)).transpose()?;
     let gateway = match Gateway::build(&config, None, &cert::issuers(dev.as_ref())) {
@@ -54,9 +57,16 @@ pub(super) fn serve(
         .context("cannot start the runtime")?;
     let drained = runtime.block_on(async {
         let mut signals = Signals::install().context("cannot listen for signals")?;
+        if takeover {
+            ask::take_over(&config.server.admin, &mut inherited).await?;
+        }
         let routes = config.routes.clone();
         let ca = dev.as_ref().map(|dev| dev.certificate_path().to_owned());
-        let server = Server::bind(config, gateway, access, Blueprint { load, dev })?;
+        let blueprint = Blueprint { load, dev };
+        let server = Server::bind(config, gateway, access, blueprint, &mut inherited)?;
+        let confirmed = inherited.confirm().await;
+        confirmed
+            .context("the running lockgate goes on, for it did not hear that this one is ready")?;
         announce(&routes, &server, ca.as_deref());
         beside(&server)?;
         anyhow::Ok(server.run(async || signals.next().await).await)

@@ -112,6 +112,11 @@ impl Phase {
         self.0.overdue.load(Ordering::Relaxed)
     }
 
+    /// Whether a request's head is awaited, or has begun.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.owed() == Owed::Head
+    }
+
     fn owed(&self) -> Owed {
         match self.0.busy.load(Ordering::Relaxed) {
             0 if self.0.head.load(Ordering::Relaxed) => Owed::Head,

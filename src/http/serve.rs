@@ -16,7 +16,9 @@ use crate::{
 use ::http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use std::{any::Any, convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
+use std::{
+    any::Any, convert::Infallible, future::poll_fn, net::IpAddr, pin::pin, sync::Arc, task::Poll,
+};
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
@@ -74,16 +76,33 @@ pub(super) async fn drive<S, F>(
     let mut going = false;
     let ended = loop {
         tokio::select! {
+            // The connection first: what it reads tells whether it may leave.
+            biased;
             ended = connection.as_mut() => break ended,
             // Polled again, it looks at its deadline.
             _ = phase.nudged() => {}
-            () = context.tasks.stopping(), if !going => {
+            () = leaving(context, &phase), if !going => {
                 going = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
     };
     tell(client, ended);
+}
+
+/// Ends when the connection is to take no more requests. Where another process has taken over there is time: a client
+/// that has just connected gets its first answer here.
+async fn leaving(context: &Context, phase: &Phase) {
+    context.tasks.stopping().await;
+    // Asked again whenever the connection was polled.
+    let answered = poll_fn(|_| match phase.is_awaited() {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    });
+    tokio::select! {
+        () = answered => {}
+        () = context.sessions.shutting() => {}
+    }
 }
 
 fn patience(limits: &config::Limits) -> Limits {

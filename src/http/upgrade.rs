@@ -53,7 +53,7 @@ pub(super) async fn open(
     let shaken = tokio::select! {
         shaken = timeout_at(deadline, hands) => shaken,
         // A session that opened now would be closed at once: better told now, so that the client goes elsewhere.
-        () = context.tasks.stopping() => {
+        () = context.sessions.shutting() => {
             return Err(Refusal::unavailable("stopping", "this server is stopping, try again"));
         }
     };

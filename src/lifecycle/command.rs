@@ -10,6 +10,8 @@ pub enum Command {
     Status(oneshot::Sender<Status>),
     /// Read the configuration again. The answer is what came of it, or what is wrong.
     Reload(oneshot::Sender<Result<String, String>>),
+    /// Give everything to another process that comes to the socket of the name that is answered; or why not.
+    HandOver(oneshot::Sender<Result<String, String>>),
     /// Have a route or a backend finish its sessions and take no new ones, or (`false`) take them again. The answer is how
     /// many sessions are closed, or why none.
     Drain(DrainTarget, bool, oneshot::Sender<Result<usize, String>>),
@@ -47,6 +49,8 @@ pub struct Status {
     pub version: &'static str,
     /// Where the process stands.
     pub state: State,
+    /// Its process id.
+    pub process: u32,
     /// Seconds since the start.
     pub uptime_seconds: u64,
     /// Open connections, those of sessions included.

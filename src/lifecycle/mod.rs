@@ -1,7 +1,10 @@
-//! Tasks, the two-stage stop, signals, what systemd is told, and the commands that `admin` sends to `server`.
+//! Tasks, the two-stage stop, signals, what systemd is told, what one process hands to the next, and the commands that
+//! `admin` sends to `server`.
 
 mod command;
 pub mod descriptors;
+pub mod handover;
+mod inherited;
 mod signals;
 pub mod systemd;
 mod tasks;
@@ -10,5 +13,6 @@ pub use command::{
     BackendStatus, CertificateStatus, Command, ConfigStatus, DrainTarget, ListenerStatus,
     RouteStatus, State, Status,
 };
+pub use inherited::Inherited;
 pub use signals::{Signal, Signals};
 pub use tasks::Tasks;

@@ -1,5 +1,6 @@
 //! What systemd is told of our life, if it started us with `Type=notify`; otherwise nobody is told anything.
 
+use rustix::process::Pid;
 use sd_notify::NotifyState;
 use tracing::warn;
 
@@ -14,6 +15,12 @@ pub fn reloading() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(error) => warn!(%error, "cannot tell systemd what time it is"),
     }
+}
+
+/// Another process is the service from now on (sd_notify(3): `MAINPID=`).
+pub fn main_process(id: Pid) {
+    let id = id.as_raw_nonzero().get().unsigned_abs();
+    tell(&[NotifyState::MainPid(id)]);
 }
 
 /// The stop has begun.

@@ -19,7 +19,7 @@ use tracing::{error, warn};
 /// left, a spare one is given up for the moment that takes: without it, `accept` would fail at once, for ever, and leave
 /// the client waiting in the backlog.
 pub async fn accept<F>(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
     tasks: Tasks,

@@ -9,11 +9,14 @@ use std::{
     },
     task::Waker,
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 /// All live sessions, by id.
 #[derive(Debug, Default)]
 pub struct Sessions {
     book: Mutex<Book>,
+    /// Nobody is to come in any more.
+    shut: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +94,12 @@ impl Sessions {
     /// From now on whoever comes in is ordered at once to close with `code`; those who are there are not.
     pub fn close_newcomers(&self, code: u16) {
         self.book().order = code;
+        self.shut.cancel();
+    }
+
+    /// Ends when whoever comes in is closed at once ([`Sessions::close_newcomers`]).
+    pub fn shutting(&self) -> WaitForCancellationFuture<'_> {
+        self.shut.cancelled()
     }
 
     /// The live sessions that belong where `wanted` says, in no order.

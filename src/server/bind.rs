@@ -1,11 +1,13 @@
 //! Sockets by their keys, and what to do when one cannot be had.
 
 use crate::{
-    config::{ListenAddress, Located},
+    admin,
+    config::{AdminAddress, ListenAddress, Located},
+    lifecycle::Inherited,
     listener,
     tls::BadRoots,
 };
-use std::io;
+use std::{io, sync::Arc};
 use tokio::net::TcpListener;
 
 /// Why nothing was started.
@@ -26,21 +28,49 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// Somebody would connect there, and nobody answer.
+    #[error(
+        "systemd listens on {0} for this service, and no key names that: write it under server.https, server.http, \
+         server.admin or server.metrics as it is here, or take it out of the .socket unit"
+    )]
+    Unclaimed(String),
     /// The CA cannot be believed.
     #[error("acme.ca_file")]
     Acme(#[from] BadRoots),
 }
 
-/// Binds one of the addresses that `key` lists.
+/// Binds one of the addresses that `server.KIND` lists, unless it was inherited.
 pub(super) fn bind_one(
-    key: &'static str,
+    kind: &'static str,
     address: &Located<ListenAddress>,
+    inherited: &mut Inherited,
 ) -> Result<TcpListener, StartError> {
-    listener::bind(address.value.0)
-        .map_err(|source| failed(key, address.value.0.to_string(), source))
+    let written = address.value.0.to_string();
+    let bound = match inherited.take_tcp(kind, &written) {
+        Some(listener) => listener
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(listener)),
+        None => listener::bind(address.value.0),
+    };
+    bound.map_err(|source| failed(kind, written, source))
 }
 
-pub(super) fn failed(key: &'static str, address: String, source: io::Error) -> StartError {
+/// The same for `server.admin` and `server.metrics`; `None` for "off".
+pub(super) fn bind_admin(
+    kind: &'static str,
+    address: &AdminAddress,
+    inherited: &mut Inherited,
+) -> Result<Option<Arc<admin::Bound>>, StartError> {
+    let written = admin::describe(address);
+    let bound = match inherited.take(kind, &written) {
+        Some(descriptor) => admin::inherit(descriptor, address).map(Some),
+        None => admin::bind(address),
+    };
+    let bound = bound.map_err(|source| failed(kind, written, source))?;
+    Ok(bound.map(Arc::new))
+}
+
+fn failed(kind: &'static str, address: String, source: io::Error) -> StartError {
     let hint = match source.kind() {
         io::ErrorKind::AddrInUse => "another program listens there; `ss -ltnp` shows which",
         io::ErrorKind::PermissionDenied => {
@@ -49,10 +79,11 @@ pub(super) fn failed(key: &'static str, address: String, source: io::Error) -> S
         io::ErrorKind::AddrNotAvailable => "this machine has no such address",
         _ => "the system refused",
     };
-    let flag = match key {
-        "server.admin" => "--admin",
-        "server.https" => "--listen",
-        _ => "--config",
+    let (key, flag) = match kind {
+        "admin" => ("server.admin", "--admin"),
+        "https" => ("server.https", "--listen"),
+        "http" => ("server.http", "--config"),
+        _ => ("server.metrics", "--config"),
     };
     StartError::Bind {
         key,

@@ -46,6 +46,11 @@ impl Spread {
             code: drain.code,
         }
     }
+
+    /// How long it takes until each of so many sessions is told.
+    pub(super) fn lasts(self, sessions: usize) -> Duration {
+        slot(sessions, self) * u32::try_from(sessions).unwrap_or(u32::MAX)
+    }
 }
 
 // === impl Drains ===

@@ -3,12 +3,13 @@
 use super::bind::{StartError, bind_one};
 use crate::{
     config::{ListenAddress, Located, Server},
-    lifecycle::{ListenerStatus, Tasks},
+    lifecycle::{Inherited, ListenerStatus, Tasks},
     listener::{self, Doorway, Permit},
     observe::Metrics,
 };
 use std::{
     net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -31,30 +32,31 @@ pub(super) struct Listening {
     written: SocketAddr,
     /// With its real port.
     address: SocketAddr,
-    /// Taken when it is started.
-    socket: Option<TcpListener>,
+    socket: Arc<TcpListener>,
+    started: bool,
     gone: CancellationToken,
 }
 
 // === impl Listening ===
 
 impl Listening {
-    /// Binds what `server` wants and `held` has not; the first that fails ends it, and nothing has changed.
+    /// Binds what `server` wants, `held` has not and `inherited` has not either; the first that fails ends it, and nothing has changed.
     pub(super) fn missing(
         server: &Server,
         held: &[Listening],
+        inherited: &mut Inherited,
     ) -> Result<Vec<Listening>, StartError> {
         let wanted = wanted(server);
-        let missing =
-            wanted.filter(|(_, kind, address)| !held.iter().any(|it| it.is(*kind, address)));
-        let bound = missing.map(|(key, kind, address)| {
-            let socket = bind_one(key, address)?;
+        let missing = wanted.filter(|(kind, address)| !held.iter().any(|it| it.is(*kind, address)));
+        let bound = missing.map(|(kind, address)| {
+            let socket = bind_one(kind.as_str(), address, inherited)?;
             let written = address.value.0;
             Ok(Listening {
                 kind,
                 written,
                 address: socket.local_addr().unwrap_or(written),
-                socket: Some(socket),
+                socket: Arc::new(socket),
+                started: false,
                 gone: CancellationToken::new(),
             })
         });
@@ -63,7 +65,7 @@ impl Listening {
 
     /// Whether `server` still wants it.
     pub(super) fn is_wanted(&self, server: &Server) -> bool {
-        wanted(server).any(|(_, kind, address)| self.is(kind, address))
+        wanted(server).any(|(kind, address)| self.is(kind, address))
     }
 
     pub(super) fn is_https(&self) -> bool {
@@ -74,6 +76,15 @@ impl Listening {
         self.address
     }
 
+    /// As the configuration has it.
+    pub(super) fn written(&self) -> (&'static str, String) {
+        (self.kind.as_str(), self.written.to_string())
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
     /// Accepts from here on, until [`Listening::close`] or the stop.
     pub(super) fn start(
         &mut self,
@@ -82,9 +93,10 @@ impl Listening {
         tasks: &Tasks,
         https_port: &Arc<AtomicU16>,
     ) {
-        let Some(socket) = self.socket.take() else {
+        if std::mem::replace(&mut self.started, true) {
             return;
-        };
+        }
+        let socket = self.socket.clone();
         let admission = doorway.admission.clone();
         let (doorway, metrics, gone) = (doorway.clone(), metrics.clone(), self.gone.clone());
         let accepted = tasks.clone();
@@ -117,10 +129,7 @@ impl Listening {
 
     pub(super) fn status(&self) -> ListenerStatus {
         ListenerStatus {
-            kind: match self.kind {
-                Kind::Https => "https",
-                Kind::Http => "http",
-            },
+            kind: self.kind.as_str(),
             address: self.address.to_string(),
         }
     }
@@ -130,14 +139,19 @@ impl Listening {
     }
 }
 
-fn wanted(server: &Server) -> impl Iterator<Item = (&'static str, Kind, &Located<ListenAddress>)> {
-    let https = server
-        .https
-        .iter()
-        .map(|address| ("server.https", Kind::Https, address));
-    let http = server
-        .http
-        .iter()
-        .map(|address| ("server.http", Kind::Http, address));
+// === impl Kind ===
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Kind::Https => "https",
+            Kind::Http => "http",
+        }
+    }
+}
+
+fn wanted(server: &Server) -> impl Iterator<Item = (Kind, &Located<ListenAddress>)> {
+    let https = server.https.iter().map(|address| (Kind::Https, address));
+    let http = server.http.iter().map(|address| (Kind::Http, address));
     https.chain(http)
 }

@@ -19,6 +19,10 @@ impl Server {
                 drop(reply.send(Err("lockgate is stopping".into())));
             }
             Command::Reload(reply) => drop(reply.send(self.reload())),
+            Command::HandOver(reply) if state == State::Draining => {
+                drop(reply.send(Err("lockgate is stopping".into())));
+            }
+            Command::HandOver(reply) => drop(reply.send(self.offer())),
             Command::Drain(target, draining, reply) => {
                 drop(reply.send(self.drain(&target, draining)))
             }
@@ -63,6 +67,7 @@ impl Server {
         Status {
             version: env!("CARGO_PKG_VERSION"),
             state,
+            process: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
             connections: metrics.connections(),
             connections_max: self.ceilings.connections as u64,

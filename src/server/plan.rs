@@ -34,7 +34,7 @@ pub(super) struct Plan {
     /// Keys that differ from those that the process was started with.
     restart: Vec<&'static str>,
     /// What it was started with.
-    first: Config,
+    pub(super) first: Config,
     /// The content of `tls.client_ca`, which is part of what is in force.
     client_ca: Option<Vec<u8>>,
     /// Files of the configuration that was refused.

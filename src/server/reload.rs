@@ -2,7 +2,7 @@
 
 use super::{Server, drains::Spread, listening::Listening, plan::Read};
 use crate::{
-    lifecycle::systemd,
+    lifecycle::{Inherited, systemd},
     observe::{Belonging, Causes},
 };
 use std::{path::PathBuf, sync::Arc};
@@ -38,7 +38,7 @@ impl Server {
             Read::Changed(config, gateway) => (config, Arc::new(*gateway)),
             Read::Wrong(why, files) => return Err((why, files)),
         };
-        let added = Listening::missing(&config.server, &self.listening);
+        let added = Listening::missing(&config.server, &self.listening, &mut Inherited::default());
         let added = added.map_err(|error| (Causes(&error).to_string(), config.watched.clone()))?;
 
         // From here on nothing can fail. What both need is there before the change, and what one needs no more goes after.

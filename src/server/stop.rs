@@ -39,6 +39,7 @@ impl Server {
         }
         let tasks = self.context.tasks.clone();
         tasks.stop();
+        self.listening.clear();
         self.context.sessions.close_newcomers(GOING_AWAY);
         let left = (drain.window.0).saturating_sub(began.elapsed());
         let spread = Spread {
@@ -64,6 +65,6 @@ impl Server {
 /// RFC 6455 §7.4.1.
 const GOING_AWAY: u16 = 1001;
 /// What follows the closing handshake: close_notify, FIN, and the moment in which input is discarded.
-const FAREWELL: Duration = Duration::from_millis(1500);
+pub(super) const FAREWELL: Duration = Duration::from_millis(1500);
 /// For answers of the admin surface that are under way at the very end.
 pub(super) const LAST_ANSWERS: Duration = Duration::from_millis(200);

@@ -25,6 +25,8 @@ mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rcgen::{CertificateParams, KeyPair};
@@ -41,7 +43,7 @@ use super::Shelf;
 use super::policy::provider;
 use super::store::{Folder, Kept};
 use crate::config::{self, Challenge, UntilIssued};
-use crate::lifecycle::{CertificateStatus, Tasks};
+use crate::lifecycle::{CertificateStatus, Inherited, Tasks};
 use crate::observe::Metrics;
 
 pub(super) use self::host::date;
@@ -59,7 +61,10 @@ pub struct Acme {
 // === impl Acme ===
 
 impl Acme {
-    /// Starts nothing but the care for the store. Called inside a runtime.
+    /// What the lock of the store is called between two processes.
+    pub const LOCK: &str = "acme";
+
+    /// Starts nothing but the care for the store, whose lock may be `inherited`. Called inside a runtime.
     ///
     /// # Errors
     /// When `acme.ca_file` cannot be used.
@@ -68,6 +73,7 @@ impl Acme {
         shelf: Arc<Shelf>,
         metrics: Arc<Metrics>,
         tasks: Tasks,
+        inherited: &mut Inherited,
     ) -> Result<Acme, BadRoots> {
         let tls = roots::client_config(config.ca_file.as_deref())?;
         let directory = config.directory.url().to_owned();
@@ -87,13 +93,16 @@ impl Acme {
             records: Mutex::default(),
             directory,
         };
+        let store = Kept::new(Box::new(Folder::at(folder)));
+        let lock = inherited.take(Acme::LOCK, &store.place());
         let agency = Arc::new(Agency::new(
             ca,
-            Kept::new(Box::new(Folder::at(folder))),
+            store,
             shelf,
             metrics,
             config.until_issued,
             config.retry.0,
+            lock,
         ));
         let acme = Acme {
             agency,
@@ -165,6 +174,12 @@ impl Acme {
             );
         }
         host.ask(self.agency.now())
+    }
+
+    /// The place whose lock this process has, and another descriptor of it; `None` if it has none.
+    pub fn lock(&self) -> Option<io::Result<(String, OwnedFd)>> {
+        let lock = self.agency.lock()?;
+        Some(lock.map(|lock| (self.agency.store.place(), lock)))
     }
 
     /// Shows that the port answers, and whose it is. No client believes it.

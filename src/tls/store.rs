@@ -3,9 +3,9 @@
 mod folder;
 mod kept;
 
-use std::any::Any;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 
 pub(super) use folder::Folder;
 pub(super) use kept::Kept;
@@ -28,5 +28,5 @@ pub(super) trait Store: fmt::Debug + Send + Sync {
     fn place(&self) -> String;
 }
 
-/// Whoever has it may write.
-pub(super) type Lock = Box<dyn Any + Send + Sync>;
+/// Whoever has it open may write: it can be given to the process that takes over.
+pub(super) type Lock = OwnedFd;

@@ -33,3 +33,4 @@ mod shutdown;
 mod slow;
 mod smoke;
 mod systemd;
+mod takeover;

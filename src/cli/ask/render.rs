@@ -10,9 +10,10 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
         |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string(),
     );
     let mut page = format!(
-        "lockgate {}, {}, up {uptime}\n",
+        "lockgate {}, {}, process {}, up {uptime}\n",
         word(&status["version"]),
-        word(&status["state"])
+        word(&status["state"]),
+        word(&status["process"])
     );
     for (name, open, most) in [
         (

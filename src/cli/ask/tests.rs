@@ -22,6 +22,7 @@ fn status() -> Status {
     Status {
         version: "0.1.0",
         state: State::Ready,
+        process: 4711,
         uptime_seconds: 93_784,
         connections: 1234,
         connections_max: 9900,
@@ -71,7 +72,7 @@ fn status() -> Status {
 fn a_status_is_a_table() {
     let status = serde_json::to_value(status()).unwrap();
     let expected = "\
-lockgate 0.1.0, ready, up 1day 2h 3m 4s
+lockgate 0.1.0, ready, process 4711, up 1day 2h 3m 4s
 connections  1234 of 9900
 sessions     1200 of 9000
 
@@ -93,7 +94,7 @@ backends
 fn a_status_of_another_version_is_shown_as_far_as_it_goes() {
     let text = render_status(&json!({ "version": "9.0.0", "listeners": [{}], "routes": 7 }));
     assert!(
-        text.starts_with("lockgate 9.0.0, ?, up ?\nconnections  ? of ?\n"),
+        text.starts_with("lockgate 9.0.0, ?, process ?, up ?\nconnections  ? of ?\n"),
         "{text}"
     );
     assert!(text.contains("listeners\n  ?  ?\n"), "{text}");
@@ -117,7 +118,7 @@ async fn a_running_lockgate_answers_on_tcp_and_on_a_unix_socket() {
             Err(_) => unix.clone(),
         };
         let tasks = Tasks::default();
-        tasks.spawn(serve(bound, admin, Surface::Full, tasks.clone()));
+        tasks.spawn(serve(Arc::new(bound), admin, Surface::Full, tasks.clone()));
         tasks.spawn(async move {
             while let Some(Command::Status(reply)) = asked.recv().await {
                 let _ = reply.send(status());

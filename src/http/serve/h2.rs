@@ -6,7 +6,7 @@ use super::{
         patience::{ClientStream, Patient, Phase, StreamParts},
         service,
     },
-    patience, tell,
+    leaving, patience, tell,
 };
 use crate::{lifecycle::Tasks, splice::Socket};
 use hyper::{rt::Executor, server::conn::http2, service::service_fn};
@@ -52,6 +52,8 @@ pub(super) async fn drive(
     let mut going = false;
     let ended = loop {
         tokio::select! {
+            // The connection first: what it reads tells whether it may leave.
+            biased;
             ended = connection.as_mut() => break ended,
             overdue = phase.nudged() => {
                 if overdue && !going {
@@ -59,7 +61,7 @@ pub(super) async fn drive(
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            () = context.tasks.stopping(), if !going => {
+            () = leaving(&context, &phase), if !going => {
                 going = true;
                 connection.as_mut().graceful_shutdown();
             }

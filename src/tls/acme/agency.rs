@@ -1,6 +1,7 @@
 //! What all hosts share: the CA, the store, the account, and the turns in which orders are made.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ enum Holding {
     /// Nobody knows yet.
     Unknown,
     /// We.
-    Ours { _lock: Lock },
+    Ours(Lock),
     /// Another process: we serve what it writes.
     Theirs,
     /// There is no lock to be had, as on a read-only disk: then nobody else writes either.
@@ -50,6 +51,7 @@ impl Agency {
         metrics: Arc<Metrics>,
         until_issued: UntilIssued,
         retry: Duration,
+        lock: Option<Lock>,
     ) -> Self {
         Agency {
             ca: Arc::new(ca),
@@ -58,7 +60,7 @@ impl Agency {
             metrics,
             until_issued,
             retry,
-            lock: Mutex::new(Holding::Unknown),
+            lock: Mutex::new(lock.map_or(Holding::Unknown, Holding::Ours)),
             turns: Semaphore::new(AT_ONCE),
             account: tokio::sync::Mutex::default(),
         }
@@ -77,12 +79,20 @@ impl Agency {
     /// Whether this process is the one that orders. It tries to become it.
     pub(super) fn orders(&self) -> bool {
         let mut holding = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*holding, Holding::Ours { .. }) {
+        if matches!(*holding, Holding::Ours(_)) {
             return true;
         }
         let locked = self.store.lock();
         *holding = self.take(&holding, locked);
         !matches!(*holding, Holding::Theirs)
+    }
+
+    /// Another descriptor of the lock, if this process has it: it is held as long as one is open.
+    pub(super) fn lock(&self) -> Option<io::Result<OwnedFd>> {
+        match &*self.lock.lock().unwrap_or_else(PoisonError::into_inner) {
+            Holding::Ours(lock) => Some(lock.try_clone()),
+            _ => None,
+        }
     }
 
     fn take(&self, before: &Holding, locked: io::Result<Option<Lock>>) -> Holding {
@@ -92,7 +102,7 @@ impl Agency {
                 if let Holding::Theirs = before {
                     info!("the other process has left {place}: certificates are ordered here now");
                 }
-                Holding::Ours { _lock: lock }
+                Holding::Ours(lock)
             }
             (Ok(None), before) => {
                 if !matches!(before, Holding::Theirs) {

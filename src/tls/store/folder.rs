@@ -95,7 +95,7 @@ impl Store for Folder {
             .mode(0o600)
             .open(self.path.join(LOCK))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
+            Ok(()) => Ok(Some(file.into())),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }

@@ -28,8 +28,9 @@ pub(crate) type Record = serde_json::Value;
 /// A running Lockgate, killed on drop. What it wrote to stderr is shown if the test fails.
 pub(crate) struct Lockgate {
     child: Child,
-    /// `admin.sock`, `config.toml`, `data/`, `ca.pem`, `stderr`.
-    folder: TempDir,
+    /// `admin.sock`, `config.toml`, `data/`, `ca.pem`, `stderr`. A successor has the same.
+    folder: Arc<TempDir>,
+    stderr: PathBuf,
     /// The TLS listener.
     pub(crate) https: SocketAddr,
     /// Every line of stdout so far that is a JSON object: the access log.
@@ -84,26 +85,55 @@ impl Lockgate {
     }
 
     /// Runs `command`, which becomes a Lockgate with `folder/admin.sock` and `folder/data`, and waits until it listens.
-    pub(crate) async fn launched(mut command: Command, folder: TempDir) -> Lockgate {
-        let stderr = File::create(folder.path().join("stderr")).expect("the folder is writable");
+    pub(crate) async fn launched(command: Command, folder: TempDir) -> Lockgate {
+        let stderr = folder.path().join("stderr");
+        Lockgate::spawned(command, Arc::new(folder), stderr, None).await
+    }
+
+    async fn spawned(
+        mut command: Command,
+        folder: Arc<TempDir>,
+        stderr: PathBuf,
+        predecessor: Option<u32>,
+    ) -> Lockgate {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(stderr)
+            .stderr(File::create(&stderr).expect("the folder is writable"))
             .kill_on_drop(true)
             .spawn()
             .expect("the binary starts");
         let records = collect_records(&mut child);
-        ready(&mut child, folder.path()).await;
+        ready(&mut child, folder.path(), &stderr, predecessor).await;
         let https = listener(&status(folder.path()).await, "https");
         let connector = connector(folder.path()).await;
         Lockgate {
             child,
             folder,
+            stderr,
             https,
             records,
             connector,
         }
+    }
+
+    /// Another one that takes over from this one, with what `config.toml` says now.
+    pub(crate) async fn successor(&self, environment: &[(&str, &str)]) -> Lockgate {
+        let mut command = self.takeover();
+        command.envs(environment.iter().copied());
+        let stderr = self.stderr.with_extension(format!("after-{}", self.id()));
+        let predecessor = Some(self.id());
+        Lockgate::spawned(command, self.folder.clone(), stderr, predecessor).await
+    }
+
+    /// One that tries.
+    pub(crate) fn takeover(&self) -> Command {
+        let folder = self.folder.path();
+        let admin = format!("unix:{}", folder.join("admin.sock").display());
+        let mut command = command(folder, None);
+        command.args(["run", "--takeover", "--config", "config.toml"]);
+        command.args(["--admin", &admin, "--log-format", "json"]);
+        command
     }
 
     /// Runs a command that ends by itself, with `folder` as its home.
@@ -351,7 +381,7 @@ impl Lockgate {
 
     /// What it wrote to stderr so far.
     pub(crate) fn stderr(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+        std::fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
     fn pid(&self) -> Pid {
@@ -515,19 +545,25 @@ fn command(folder: &Path, descriptors: Option<u64>) -> Command {
 }
 
 /// A process' start is the one thing that can only be asked for again and again.
-async fn ready(child: &mut Child, folder: &Path) {
+async fn ready(child: &mut Child, folder: &Path, stderr: &Path, predecessor: Option<u32>) {
     within("its start", async {
-        while UnixStream::connect(folder.join("admin.sock"))
-            .await
-            .is_err()
-        {
+        while !answers(folder, predecessor).await {
             if let Ok(exit) = tokio::time::timeout(Duration::from_millis(10), child.wait()).await {
-                let stderr = std::fs::read_to_string(folder.join("stderr")).unwrap_or_default();
+                let stderr = std::fs::read_to_string(stderr).unwrap_or_default();
                 panic!("it ended at once, {exit:?}:\n{stderr}");
             }
         }
     })
     .await;
+}
+
+/// Whether somebody else than the predecessor does.
+async fn answers(folder: &Path, predecessor: Option<u32>) -> bool {
+    let listens = UnixStream::connect(folder.join("admin.sock")).await.is_ok();
+    match predecessor {
+        Some(predecessor) => listens && status(folder).await["process"] != predecessor,
+        None => listens,
+    }
 }
 
 async fn status(folder: &Path) -> Record {

@@ -1,0 +1,82 @@
+use super::*;
+use std::net::{TcpListener, TcpStream};
+
+fn listener() -> (TcpListener, Given) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let label = Label {
+        kind: "https".into(),
+        address: listener.local_addr().unwrap().to_string(),
+    };
+    let descriptor = listener.as_fd().try_clone_to_owned().unwrap();
+    (listener, Given { label, descriptor })
+}
+
+#[tokio::test]
+async fn what_is_given_accepts_at_the_other_end() {
+    let (mine, given) = listener();
+    let (address, label) = (mine.local_addr().unwrap(), given.label.clone());
+    let offer = Offer::open().unwrap();
+    let name = offer.name().to_owned();
+    let taking = async {
+        let (mut taken, predecessor) = take_over(&name).await.unwrap();
+        predecessor.confirm().await.unwrap();
+        taken.pop().unwrap()
+    };
+    let giving = async {
+        let successor = offer.give(vec![given]).await.unwrap();
+        assert_eq!(successor.id, own_id());
+        drop(mine);
+        successor.let_go().await.unwrap();
+    };
+    let (taken, ()) = tokio::join!(taking, giving);
+    assert_eq!(taken.label, label);
+    let theirs = TcpListener::from(taken.descriptor);
+    let client = TcpStream::connect(address).unwrap();
+    let (_, from) = theirs.accept().unwrap();
+    assert_eq!(from, client.local_addr().unwrap());
+}
+
+#[tokio::test]
+async fn who_leaves_before_it_is_ready_is_an_error_at_the_other_end() {
+    let offer = Offer::open().unwrap();
+    let name = offer.name().to_owned();
+    let leaving = async { drop(take_over(&name).await.unwrap()) };
+    let (given, ()) = tokio::join!(offer.give(vec![listener().1]), leaving);
+    assert!(matches!(given, Err(HandoverError::Io(_))), "{given:?}");
+}
+
+#[tokio::test]
+async fn who_ends_before_it_lets_go_is_an_error_too() {
+    let offer = Offer::open().unwrap();
+    let name = offer.name().to_owned();
+    let taking = async { take_over(&name).await.unwrap().1.confirm().await };
+    let giving = async { drop(offer.give(vec![]).await.unwrap()) };
+    let (confirmed, ()) = tokio::join!(taking, giving);
+    assert!(
+        matches!(confirmed, Err(HandoverError::Io(_))),
+        "{confirmed:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_waited_for_for_ever() {
+    let given = Offer::open().unwrap().give(vec![]).await;
+    assert!(matches!(given, Err(HandoverError::Late)), "{given:?}");
+}
+
+#[tokio::test]
+async fn strange_words_are_told() {
+    let offer = Offer::open().unwrap();
+    let channel = Channel::to(offer.name()).unwrap();
+    let speaking = channel.send(br#"{"is":"song"}"#, None);
+    let (given, spoken) = tokio::join!(offer.give(vec![]), speaking);
+    spoken.unwrap();
+    let error = given.unwrap_err().to_string();
+    assert!(error.contains("song"), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_is_behind_a_name_that_nobody_offers() {
+    let error = take_over("lockgate-nobody").await.unwrap_err();
+    assert!(matches!(error, HandoverError::Io(_)), "{error:?}");
+}

@@ -1,0 +1,90 @@
+//! Sockets that somebody else has opened: the process whose place is taken, or systemd (`LISTEN_FDS`, sd_listen_fds(3)).
+
+use super::handover::{self, HandoverError, Label, Predecessor};
+use listenfd::ListenFd;
+use std::{
+    io,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+};
+
+/// Descriptors that wait for the one who knows what they are for.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    taken_over: Vec<(Label, OwnedFd)>,
+    /// By the address that each is bound to.
+    from_systemd: Vec<(String, OwnedFd)>,
+    predecessor: Option<Predecessor>,
+}
+
+// === impl Inherited ===
+
+impl Inherited {
+    /// What systemd has opened for this process. The environment is read once and cleared: call it before there is a thread.
+    ///
+    /// # Errors
+    /// When one of them is no listening stream socket.
+    pub fn from_systemd() -> io::Result<Inherited> {
+        let mut passed = ListenFd::from_env();
+        let mut inherited = Inherited::default();
+        for index in 0..passed.len() {
+            let socket = match passed.take_tcp_listener(index) {
+                Ok(Some(tcp)) => (tcp.local_addr()?.to_string(), tcp.into()),
+                _ => match passed.take_unix_listener(index)? {
+                    Some(unix) => (unix_address(&unix)?, unix.into()),
+                    None => continue,
+                },
+            };
+            inherited.from_systemd.push(socket);
+        }
+        Ok(inherited)
+    }
+
+    /// What the process behind this offer gives (see [`handover`]).
+    pub async fn take_over(&mut self, name: &str) -> Result<(), HandoverError> {
+        let (given, predecessor) = handover::take_over(name).await?;
+        self.taken_over = given
+            .into_iter()
+            .map(|it| (it.label, it.descriptor))
+            .collect();
+        self.predecessor = Some(predecessor);
+        Ok(())
+    }
+
+    /// The one that was opened for this, if it was.
+    pub fn take(&mut self, kind: &str, address: &str) -> Option<OwnedFd> {
+        let ours = |(label, _): &(Label, _)| label.kind == kind && label.address == address;
+        if let Some(found) = self.taken_over.iter().position(ours) {
+            return Some(self.taken_over.swap_remove(found).1);
+        }
+        let found = self.from_systemd.iter().position(|it| it.0 == address)?;
+        Some(self.from_systemd.swap_remove(found).1)
+    }
+
+    /// As [`Inherited::take`], as a TCP listener.
+    pub fn take_tcp(&mut self, kind: &str, address: &str) -> Option<TcpListener> {
+        self.take(kind, address).map(TcpListener::from)
+    }
+
+    /// Where systemd listens and nobody knows what for.
+    pub fn unclaimed(&self) -> Option<&str> {
+        self.from_systemd.first().map(|(address, _)| &**address)
+    }
+
+    /// Has the process whose place is taken let go, where there is one. What nobody took is closed.
+    pub async fn confirm(self) -> Result<(), HandoverError> {
+        match self.predecessor {
+            Some(predecessor) => predecessor.confirm().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// As `server.admin` is written.
+fn unix_address(listener: &UnixListener) -> io::Result<String> {
+    let address = listener.local_addr()?;
+    let path = address.as_pathname().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "a Unix socket without a path")
+    })?;
+    Ok(format!("unix:{}", path.display()))
+}

@@ -1,0 +1,167 @@
+//! Another process in the place of this one: it is given everything that listens here, and what is open here is closed
+//! one by one.
+
+use super::{Server, drains::Spread, stop::FAREWELL};
+use crate::{
+    admin,
+    lifecycle::{
+        Signal,
+        handover::{Given, HandoverError, Label, Offer, Successor, own_id},
+        systemd,
+    },
+    tls::Acme,
+};
+use std::{future, io, os::fd::AsFd, pin::pin};
+use tokio::{sync::oneshot, time::sleep};
+use tracing::{info, warn};
+
+/// The offer that is open, if one is: at most one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Handover(Option<oneshot::Receiver<Result<Successor, HandoverError>>>);
+
+// === impl Handover ===
+
+impl Handover {
+    /// What came of the offer; never without one.
+    pub(super) async fn came(&mut self) -> Result<Successor, HandoverError> {
+        let Some(offer) = &mut self.0 else {
+            return future::pending().await;
+        };
+        let came = offer.await;
+        self.0 = None;
+        came.unwrap_or(Err(HandoverError::Late))
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Offers everything that listens here, and the lock of the certificates; the answer is where to come for it.
+    pub(super) fn offer(&mut self) -> Result<String, String> {
+        if self.handover.0.is_some() {
+            return Err("another process is taking over just now".into());
+        }
+        let opened = Offer::open().and_then(|offer| Ok((offer, self.givable()?)));
+        let (offer, given) =
+            opened.map_err(|error| format!("cannot give away what listens here: {error}"))?;
+        let name = offer.name().to_owned();
+        let (tell, came) = oneshot::channel();
+        self.handover.0 = Some(came);
+        let tasks = self.context.tasks.clone();
+        self.context.tasks.spawn(async move {
+            tokio::select! {
+                successor = offer.give(given) => drop(tell.send(successor)),
+                () = tasks.stopping() => {}
+            }
+        });
+        Ok(name)
+    }
+
+    fn givable(&self) -> io::Result<Vec<Given>> {
+        let label = |kind: &str, address: String| Label {
+            kind: kind.to_owned(),
+            address,
+        };
+        let mut given = Vec::new();
+        for listening in &self.listening {
+            let (kind, address) = listening.written();
+            given.push((
+                label(kind, address),
+                listening.socket().try_clone_to_owned()?,
+            ));
+        }
+        let server = &self.plan.first.server;
+        for (kind, bound, address) in [
+            ("admin", &self.admin, Some(admin::describe(&server.admin))),
+            (
+                "metrics",
+                &self.scrape,
+                server.metrics.as_ref().map(|it| it.value.to_string()),
+            ),
+        ] {
+            if let (Some(bound), Some(address)) = (bound, address) {
+                given.push((label(kind, address), bound.as_fd().try_clone_to_owned()?));
+            }
+        }
+        if let Some((place, lock)) = self.acme.as_ref().and_then(Acme::lock).transpose()? {
+            given.push((label(Acme::LOCK, place), lock));
+        }
+        let given = given.into_iter();
+        Ok(given
+            .map(|(label, descriptor)| Given { label, descriptor })
+            .collect())
+    }
+
+    /// Whether another process serves from now on. If not, nothing has changed here.
+    pub(super) async fn let_go(&mut self, successor: Result<Successor, HandoverError>) -> bool {
+        let given = match successor {
+            Ok(successor) => {
+                let id = successor.id;
+                // Before it says anything: systemd listens to the main process only.
+                systemd::main_process(id);
+                successor.let_go().await.map(|()| id)
+            }
+            Err(error) => Err(error),
+        };
+        match given {
+            Ok(id) => {
+                let (sessions, process) = (self.context.metrics.sessions(), id.as_raw_nonzero());
+                info!(
+                    process,
+                    sessions,
+                    "another process has taken over: the sessions here are closed one by one"
+                );
+                true
+            }
+            Err(error) => {
+                systemd::main_process(own_id());
+                warn!(%error, "the process that wanted to take over did not: this one goes on");
+                false
+            }
+        }
+    }
+
+    /// Whether everything that was open here ended by itself, within `drain.window` or as `drain.max_rate` lengthens it;
+    /// `None`: a signal came before.
+    pub(super) async fn retire(
+        &mut self,
+        signals: &mut impl AsyncFnMut() -> Signal,
+    ) -> Option<bool> {
+        let tasks = self.context.tasks.clone();
+        tasks.stop();
+        self.listening.clear();
+        for bound in [self.admin.take(), self.scrape.take()]
+            .into_iter()
+            .flatten()
+        {
+            bound.leave();
+        }
+        let drain = self.context.live.snapshot().drain.clone();
+        let ends = self.plan.config.session.close_timeout.0 + FAREWELL;
+        let everybody = self.context.sessions.belonging(|_| true);
+        let spread = Spread {
+            window: drain.window.0.saturating_sub(ends),
+            ..Spread::of(&drain)
+        };
+        // Who is on the way in has at least the time that all have.
+        let told = spread.lasts(everybody.len()).max(spread.window);
+        self.drains.give_up();
+        self.drains.close(everybody, spread, |_| true, &tasks);
+        let mut all_told = pin!(sleep(told));
+        let mut finish = pin!(tasks.finish(told + ends));
+        let mut newcomers = true;
+        loop {
+            tokio::select! {
+                clean = &mut finish => return Some(clean),
+                signal = signals() => if signal == Signal::Stop { return None },
+                () = &mut all_told, if newcomers => {
+                    newcomers = false;
+                    self.context.sessions.close_newcomers(drain.code);
+                    for session in self.context.sessions.belonging(|_| true) {
+                        session.close(drain.code);
+                    }
+                }
+            }
+        }
+    }
+}

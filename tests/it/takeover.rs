@@ -1,0 +1,154 @@
+//! Another process in the place of the running one: nobody is refused, sessions move on one by one, and a new one that
+//! cannot start changes nothing.
+
+mod storm;
+
+use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, within};
+use std::net::{SocketAddr, TcpListener};
+use tokio::time::Instant;
+
+fn config(backend: SocketAddr) -> String {
+    format!(
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[drain]\nwindow = \"4s\"\n\
+         [session]\nclose_timeout = \"1s\"\n\
+         [[routes]]\nhosts = [\"a.test\"]\nto = \"ws://{}\"\norigins = [\"*\"]\n",
+        backend
+    )
+}
+
+async fn session(lockgate: &Lockgate) -> Wire {
+    let mut wire = lockgate.upgrade("/", "").await;
+    assert_eq!(wire.head().await.status(), 101);
+    echoes(&mut wire).await;
+    wire
+}
+
+async fn echoes(wire: &mut Wire) {
+    wire.send_frame(Frame::text("hello")).await;
+    assert_eq!(wire.frame().await, Frame::text("hello"));
+}
+
+#[tokio::test]
+async fn sessions_are_told_1012_and_the_old_process_ends() {
+    let backend = Backend::echo().await;
+    let mut old = Lockgate::with_file(&config(backend)).start().await;
+    let mut open = vec![session(&old).await, session(&old).await];
+    // On its way in: it has no session yet, and gets one.
+    let mut late = old.connect().await;
+    let new = old.successor(&[]).await;
+    assert_eq!(new.https, old.https);
+    let mut moved = session(&new).await;
+    late.send(handshake("/", "")).await;
+    assert_eq!(late.head().await.status(), 101);
+    open.push(late);
+    for mut wire in open {
+        assert_eq!(wire.frame().await.closes_with().0, 1012);
+        wire.send_frame(Frame::close(1012, "")).await;
+    }
+    assert_eq!(old.exit().await, Some(0));
+    assert!(old.stderr().contains("has taken over"), "{}", old.stderr());
+    echoes(&mut moved).await;
+    // The socket's file is the new one's: the old one has not removed it.
+    assert_eq!(new.status().await["process"], new.id());
+    session(&new).await;
+}
+
+#[tokio::test]
+async fn a_signal_while_it_retires_is_a_stop() {
+    let backend = Backend::echo().await;
+    let mut old = Lockgate::with_file(&config(backend).replace("4s", "10m"))
+        .start()
+        .await;
+    let mut open = vec![];
+    for _ in 0..30 {
+        open.push(session(&old).await);
+    }
+    let new = old.successor(&[]).await;
+    // Half a minute apart, were they spread over the ten minutes; twenty a second is what few get.
+    old.terminate();
+    let mut codes = vec![];
+    for mut wire in open {
+        codes.push(wire.frame().await.closes_with().0);
+        wire.send_frame(Frame::close(1000, "")).await;
+    }
+    assert!(codes.contains(&1001), "{codes:?}");
+    assert_eq!(old.exit().await, Some(0));
+    session(&new).await;
+}
+
+#[tokio::test]
+async fn what_cannot_start_changes_nothing() {
+    let backend = Backend::echo().await;
+    let old = Lockgate::with_file(&config(backend)).start().await;
+    let mut open = session(&old).await;
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let two = format!(
+        "https = [\"127.0.0.1:0\", \"{}\"]",
+        taken.local_addr().expect("bound")
+    );
+    for (text, code, said) in [
+        (
+            config(backend).replace("https = [\"127.0.0.1:0\"]", &two),
+            1,
+            "another program listens there",
+        ),
+        ("nonsense = 1\n".to_owned(), 64, "nonsense"),
+    ] {
+        old.write_config(&text);
+        let output = within("its end", old.takeover().output())
+            .await
+            .expect("it starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(said), "{stderr}");
+        old.write_config(&config(backend));
+        echoes(&mut open).await;
+        session(&old).await;
+    }
+    let (well, said) = old.tell(&["status"]).await;
+    assert!(well && said.contains("ready"), "{said}");
+    // And another try finds it willing.
+    let new = old.successor(&[]).await;
+    assert_eq!(new.status().await["process"], new.id());
+    assert_eq!(open.frame().await.closes_with().0, 1012);
+}
+
+#[tokio::test]
+async fn without_a_running_one_there_is_nothing_to_take_over() {
+    let backend = Backend::echo().await;
+    let mut gone = Lockgate::with_file(&config(backend)).start().await;
+    gone.terminate();
+    assert_eq!(gone.exit().await, Some(0));
+    let output = within("its end", gone.takeover().output())
+        .await
+        .expect("it starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("nothing to take over") && stderr.contains("is lockgate running"),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn listeners_that_are_no_longer_wanted_are_closed() {
+    let backend = Backend::echo().await;
+    let other = TcpListener::bind("127.0.0.1:0")
+        .expect("a port")
+        .local_addr()
+        .expect("bound");
+    let two = config(backend).replace("http = []", &format!("http = [\"{other}\"]"));
+    let mut old = Lockgate::with_file(&two).start().await;
+    tokio::net::TcpStream::connect(other)
+        .await
+        .expect("it listens");
+    old.write_config(&config(backend));
+    let new = old.successor(&[]).await;
+    assert_eq!(old.exit().await, Some(0));
+    let started = Instant::now();
+    tokio::net::TcpStream::connect(other)
+        .await
+        .expect_err("nobody listens");
+    assert!(started.elapsed().as_secs() < 1);
+    session(&new).await;
+}
