@@ -191,6 +191,7 @@ impl Server {
                 signal = signals() => match signal {
                     Signal::Stop => break false,
                     Signal::Reload => drop(self.reload()),
+                    Signal::Replace => self.replace(),
                 },
                 Some(command) = asked.recv() => self.obey(command, State::Ready),
                 Some(()) = changes.recv() => drop(self.reload()),
@@ -205,7 +206,8 @@ impl Server {
         let retired = match successor {
             true => {
                 desk.stop();
-                self.retire(&mut signals).await
+                state.send_replace(State::Draining);
+                self.retire(&mut signals, &mut asked).await
             }
             false => None,
         };

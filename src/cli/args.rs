@@ -130,6 +130,7 @@ pub(super) struct Run {
     pub(super) origin: Vec<OriginPattern>,
     /// Take the place of the lockgate that answers on the admin address: its listening sockets move over, no connection is
     /// refused, and its sessions are closed one by one. If this one cannot start, that one goes on.
+    /// SIGUSR2 has a running one start anew with this.
     #[arg(long, env = "LOCKGATE_TAKEOVER")]
     pub(super) takeover: bool,
     #[command(flatten)]

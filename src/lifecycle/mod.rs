@@ -1,6 +1,7 @@
 //! Tasks, the two-stage stop, signals, what systemd is told, what one process hands to the next, and the commands that
 //! `admin` sends to `server`.
 
+mod again;
 mod command;
 pub mod descriptors;
 pub mod handover;
@@ -9,6 +10,7 @@ mod signals;
 pub mod systemd;
 mod tasks;
 
+pub use again::start_again;
 pub use command::{
     BackendStatus, CertificateStatus, Command, ConfigStatus, DrainTarget, ListenerStatus,
     RouteStatus, State, Status,

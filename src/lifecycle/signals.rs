@@ -10,14 +10,17 @@ pub enum Signal {
     Stop,
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR2: start the program anew, to take over.
+    Replace,
 }
 
-/// SIGTERM, SIGINT and SIGHUP, each occurrence once.
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR2, each occurrence once.
 #[derive(Debug)]
 pub struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
+    user: unix::Signal,
 }
 
 // === impl Signals ===
@@ -29,6 +32,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -38,6 +42,7 @@ impl Signals {
             _ = self.terminate.recv() => Signal::Stop,
             _ = self.interrupt.recv() => Signal::Stop,
             _ = self.hangup.recv() => Signal::Reload,
+            _ = self.user.recv() => Signal::Replace,
         }
     }
 }

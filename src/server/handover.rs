@@ -5,15 +5,18 @@ use super::{Server, drains::Spread, stop::FAREWELL};
 use crate::{
     admin,
     lifecycle::{
-        Signal,
+        Command, Signal, State,
         handover::{Given, HandoverError, Label, Offer, Successor, own_id},
-        systemd,
+        start_again, systemd,
     },
     tls::Acme,
 };
 use std::{future, io, os::fd::AsFd, pin::pin};
-use tokio::{sync::oneshot, time::sleep};
-use tracing::{info, warn};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
+use tracing::{error, info, warn};
 
 /// The offer that is open, if one is: at most one at a time.
 #[derive(Debug, Default)]
@@ -36,6 +39,13 @@ impl Handover {
 // === impl Server ===
 
 impl Server {
+    /// Starts the program anew, which then comes and asks for an offer.
+    pub(super) fn replace(&self) {
+        if let Err(error) = start_again(&self.context.tasks) {
+            error!(%error, "cannot start the program anew: this one goes on");
+        }
+    }
+
     /// Offers everything that listens here, and the lock of the certificates; the answer is where to come for it.
     pub(super) fn offer(&mut self) -> Result<String, String> {
         if self.handover.0.is_some() {
@@ -126,6 +136,7 @@ impl Server {
     pub(super) async fn retire(
         &mut self,
         signals: &mut impl AsyncFnMut() -> Signal,
+        asked: &mut mpsc::Receiver<Command>,
     ) -> Option<bool> {
         let tasks = self.context.tasks.clone();
         tasks.stop();
@@ -154,6 +165,8 @@ impl Server {
             tokio::select! {
                 clean = &mut finish => return Some(clean),
                 signal = signals() => if signal == Signal::Stop { return None },
+                // Whoever had just connected to the admin listener.
+                Some(command) = asked.recv() => self.obey(command, State::Draining),
                 () = &mut all_told, if newcomers => {
                     newcomers = false;
                     self.context.sessions.close_newcomers(drain.code);

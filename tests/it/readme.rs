@@ -50,6 +50,9 @@ assert name == "CN=alice", name
 END
 "#;
 
+/// The last program that it starts has taken over from the first.
+const HAS_TAKEN_OVER: &str = "until lockgate status | grep -q \"process $!\"; do :; done\n";
+
 #[tokio::test]
 async fn its_commands_do_what_it_says() {
     let folder = TempDir::new().expect("a temporary folder");
@@ -72,6 +75,7 @@ async fn its_commands_do_what_it_says() {
             other => panic!("who runs a block of {other:?}?"),
         }
     }
+    script.push_str(HAS_TAKEN_OVER);
     script.push_str(READS_ITS_HEADER);
     stand_in_for_tests_run(folder.path());
 

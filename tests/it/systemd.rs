@@ -1,7 +1,8 @@
 //! systemd, played by a socket: what a unit of `Type=notify` is told. And the unit in `examples/`, read.
 
-use crate::harness::{Backend, Lockgate, within};
-use std::fs;
+use crate::harness::{Backend, Lockgate, Program, within};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{fs, net::TcpListener};
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 
@@ -40,6 +41,86 @@ async fn it_is_told_when_listeners_accept_and_when_the_stop_begins() {
 }
 
 #[tokio::test]
+async fn it_is_told_who_the_main_process_is_before_that_one_is_ready() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let socket = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&socket).expect("a socket");
+    let socket = socket.display().to_string();
+    let setup = Lockgate::to(Backend::echo().await).env("NOTIFY_SOCKET", &socket);
+    let mut old = setup.start().await;
+    told(&systemd).await;
+    old.signal(Signal::USR2);
+    let main = told(&systemd).await;
+    let id = main
+        .trim()
+        .strip_prefix("MAINPID=")
+        .unwrap_or_else(|| panic!("{main}"));
+    let ready = told(&systemd).await;
+    assert!(ready.lines().any(|line| line == "READY=1"), "{ready}");
+    assert_eq!(old.exit().await, Some(0));
+    let new = old.status().await;
+    assert_eq!(
+        (&new["process"].to_string(), &new["state"]),
+        (&id.to_owned(), &"ready".into())
+    );
+    // Nobody else ends it: it is no child of this test.
+    let id = Pid::from_raw(id.parse().expect("a number")).expect("not 0");
+    kill_process(id, Signal::TERM).expect("it runs");
+    let stopping = told(&systemd).await;
+    assert!(
+        stopping.lines().any(|line| line == "STOPPING=1"),
+        "{stopping}"
+    );
+}
+
+#[tokio::test]
+async fn it_may_open_the_sockets() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let admin = folder.path().join("admin");
+    let free = TcpListener::bind("127.0.0.1:0")
+        .expect("a port")
+        .local_addr()
+        .expect("bound");
+    let text = format!(
+        "[server]\nhttps = [\"{free}\"]\nhttp = []\n[tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://{}\"\n",
+        Backend::echo().await
+    );
+    let setup = Lockgate::with_file(&text).activated(&free.to_string());
+    let mut lockgate = setup.start().await;
+    assert_eq!(lockgate.https, free);
+    assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 101);
+    // Somebody else than systemd would have been refused the port, and so would be who comes now.
+    TcpListener::bind(free).expect_err("it listens there");
+    lockgate.terminate();
+    assert_eq!(lockgate.exit().await, Some(0));
+
+    let file = folder.path().join("config.toml");
+    fs::write(&file, text).expect("writable");
+    let surplus = format!("{},{}", free, admin.display());
+    let file = file.display().to_string();
+    let data = folder.path().display().to_string();
+    let arguments = [
+        &surplus,
+        env!("CARGO_BIN_EXE_lockgate"),
+        "run",
+        "--admin",
+        "off",
+        "--data",
+        &data,
+        "--config",
+        &file,
+    ];
+    let output = Program::run("activate.py", &arguments).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let expected = format!(
+        "systemd listens on unix:{} for this service, and no key names that",
+        admin.display()
+    );
+    assert!(said.contains(&expected), "{said}");
+}
+
+#[tokio::test]
 async fn a_socket_that_nobody_reads_stops_nothing() {
     let setup = Lockgate::to(Backend::echo().await).env("NOTIFY_SOCKET", "/nowhere/notify");
     let lockgate = setup.start().await;
@@ -49,6 +130,19 @@ async fn a_socket_that_nobody_reads_stops_nothing() {
         "{}",
         lockgate.stderr()
     );
+}
+
+#[test]
+fn the_socket_unit_opens_what_the_default_configuration_wants() {
+    let unit = fs::read_to_string("examples/systemd/lockgate.socket").expect("it is there");
+    let opened: Vec<_> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("ListenStream="))
+        .collect();
+    let defaults = lockgate::config::Server::default();
+    let wanted = defaults.https.iter().chain(&defaults.http);
+    let wanted: Vec<_> = wanted.map(|address| address.value.0.to_string()).collect();
+    assert_eq!(opened, wanted);
 }
 
 #[tokio::test]

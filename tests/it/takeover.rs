@@ -3,9 +3,17 @@
 
 mod storm;
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, within};
+use crate::{
+    acme::rig::{Rig, issued},
+    harness::{Backend, Frame, Lockgate, Program, Wire, handshake, within},
+};
+use rustix::process::geteuid;
+use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
-use tokio::time::Instant;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::Instant,
+};
 
 fn config(backend: SocketAddr) -> String {
     format!(
@@ -131,6 +139,58 @@ async fn without_a_running_one_there_is_nothing_to_take_over() {
 }
 
 #[tokio::test]
+async fn nothing_is_given_to_another_user() {
+    assert!(
+        geteuid().is_root(),
+        "only root can become another user: run the tests as root"
+    );
+    let backend = Backend::echo().await;
+    let lockgate = Lockgate::with_file(&config(backend)).start().await;
+    let mut open = session(&lockgate).await;
+    let socket = UnixStream::connect(lockgate.folder().join("admin.sock")).await;
+    let mut admin = Wire::stream(socket.expect("it listens"));
+    admin
+        .send("POST /handover HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    let head = admin.head().await;
+    assert_eq!(head.status(), 200);
+    let offer = String::from_utf8(admin.body(&head).await).expect("a name");
+    let mut intruder = Program::start("intruder.py", &[offer.trim()]);
+    assert_eq!(intruder.line().await, "nothing");
+    // Nor to a second one of our own while the first is expected.
+    let output = within("its end", lockgate.takeover().output())
+        .await
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("another process is taking over just now"),
+        "{said}"
+    );
+    echoes(&mut open).await;
+}
+
+#[tokio::test]
+async fn the_lock_of_the_certificates_moves_along() {
+    let rig = Rig::new().await;
+    let old = rig.start(&["a.test"], "").await;
+    issued(&old, "a.test").await;
+    let orders = rig.pebble.orders();
+    // In the middle of its handshake: the old process stays for it.
+    let waiting = TcpStream::connect(old.https).await.expect("it listens");
+    let new = old.successor(&[]).await;
+    assert_eq!(issued(&new, "a.test").await["error"], Value::Null);
+    let (well, said) = new.tell(&["cert", "renew", "a.test"]).await;
+    assert!(!well && said.contains("within the last day"), "{said}");
+    assert!(
+        !new.stderr().contains("another process keeps"),
+        "{}",
+        new.stderr()
+    );
+    assert_eq!(rig.pebble.orders(), orders);
+    drop(waiting);
+}
+
+#[tokio::test]
 async fn listeners_that_are_no_longer_wanted_are_closed() {
     let backend = Backend::echo().await;
     let other = TcpListener::bind("127.0.0.1:0")
@@ -139,16 +199,12 @@ async fn listeners_that_are_no_longer_wanted_are_closed() {
         .expect("bound");
     let two = config(backend).replace("http = []", &format!("http = [\"{other}\"]"));
     let mut old = Lockgate::with_file(&two).start().await;
-    tokio::net::TcpStream::connect(other)
-        .await
-        .expect("it listens");
+    TcpStream::connect(other).await.expect("it listens");
     old.write_config(&config(backend));
     let new = old.successor(&[]).await;
     assert_eq!(old.exit().await, Some(0));
     let started = Instant::now();
-    tokio::net::TcpStream::connect(other)
-        .await
-        .expect_err("nobody listens");
+    TcpStream::connect(other).await.expect_err("nobody listens");
     assert!(started.elapsed().as_secs() < 1);
     session(&new).await;
 }

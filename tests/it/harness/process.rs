@@ -1,6 +1,6 @@
 //! The binary as a child process: started with a config or with flags, asked for its ports, watched, stopped.
 
-use super::{Backend, H2, Head, Wire, web::trusting, within};
+use super::{Backend, H2, Head, Wire, program::interpreter, web::trusting, within};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use rustls::pki_types::ServerName;
 use std::{
@@ -49,8 +49,8 @@ pub(crate) struct Setup {
     /// A whole file instead of lines.
     file: Option<String>,
     environment: Vec<(String, String)>,
-    /// As `ulimit -n`, soft and hard.
-    descriptors: Option<u64>,
+    /// What becomes it, if it is not started itself.
+    launcher: Vec<String>,
 }
 
 // === impl Lockgate ===
@@ -130,7 +130,7 @@ impl Lockgate {
     pub(crate) fn takeover(&self) -> Command {
         let folder = self.folder.path();
         let admin = format!("unix:{}", folder.join("admin.sock").display());
-        let mut command = command(folder, None);
+        let mut command = command(folder, &[]);
         command.args(["run", "--takeover", "--config", "config.toml"]);
         command.args(["--admin", &admin, "--log-format", "json"]);
         command
@@ -138,7 +138,7 @@ impl Lockgate {
 
     /// Runs a command that ends by itself, with `folder` as its home.
     pub(crate) async fn run(folder: &Path, arguments: &[&str]) -> Output {
-        let command = command(folder, None)
+        let command = command(folder, &[])
             .args(arguments)
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -415,7 +415,7 @@ impl Setup {
             flags: None,
             file: None,
             environment: vec![],
-            descriptors: None,
+            launcher: vec![],
         }
     }
 
@@ -440,15 +440,27 @@ impl Setup {
     }
 
     /// Only so many file descriptors, as under `ulimit -n`.
-    pub(crate) fn descriptors(mut self, limit: u64) -> Setup {
-        self.descriptors = Some(limit);
+    pub(crate) fn descriptors(self, limit: u64) -> Setup {
+        let script = "ulimit -n \"$1\"; shift; exec \"$@\"";
+        self.under(&["/bin/sh", "-c", script, "sh", &limit.to_string()])
+    }
+
+    /// Sockets on these addresses, or on this path, are opened for it, as systemd does.
+    pub(crate) fn activated(self, addresses: &str) -> Setup {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/activate.py");
+        let python = interpreter().display().to_string();
+        self.under(&[&python, script, addresses])
+    }
+
+    fn under(mut self, launcher: &[&str]) -> Setup {
+        self.launcher = launcher.iter().map(ToString::to_string).collect();
         self
     }
 
     /// Starts it and waits until it listens.
     pub(crate) async fn start(self) -> Lockgate {
         let admin = format!("unix:{}", self.folder.path().join("admin.sock").display());
-        let mut command = command(self.folder.path(), self.descriptors);
+        let mut command = command(self.folder.path(), &self.launcher);
         command.arg(self.command);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(flags) = &self.flags {
@@ -520,20 +532,14 @@ pub(crate) fn raise_descriptor_limit() {
 }
 
 /// The binary in an environment without a trace of the developer's own.
-fn command(folder: &Path, descriptors: Option<u64>) -> Command {
+fn command(folder: &Path, launcher: &[String]) -> Command {
     let program = env!("CARGO_BIN_EXE_lockgate");
-    let mut command = match descriptors {
-        None => Command::new(program),
-        Some(limit) => {
-            let mut shell = Command::new("/bin/sh");
-            shell.args([
-                "-c",
-                "ulimit -n \"$1\"; shift; exec \"$@\"",
-                "sh",
-                &limit.to_string(),
-                program,
-            ]);
-            shell
+    let mut command = match launcher {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
         }
     };
     command

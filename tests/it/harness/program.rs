@@ -1,6 +1,7 @@
 //! The real programs that tests drive: Python's in the environments that `tests/run` made, and Node's.
 
 use super::within;
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -65,13 +66,20 @@ impl Program {
     /// The next line that it prints.
     #[track_caller]
     pub(crate) fn line(&mut self) -> impl Future<Output = String> {
-        within("a line from Python", async {
-            self.lines
-                .next_line()
-                .await
-                .expect("UTF-8")
-                .expect("it has not ended: see its traceback above")
-        })
+        within("a line from Python", self.any_line())
+    }
+
+    /// The same, however long it takes.
+    pub(crate) async fn any_line(&mut self) -> String {
+        let line = self.lines.next_line().await.expect("UTF-8");
+        line.expect("it has not ended: see its traceback above")
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let id = self.child.id().expect("not waited for yet");
+        let id = Pid::from_raw(id as i32).expect("a process id is positive");
+        kill_process(id, Signal::TERM).expect("the child is ours and was not waited for");
     }
 
     /// kill -9.

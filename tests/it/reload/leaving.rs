@@ -32,12 +32,13 @@ async fn until_closed(mut wire: Wire, busy: Option<Vec<Frame>>, started: Instant
     }
 }
 
-/// A message in fragments, and one that is large.
+/// A message in fragments, and one that is large; the first session's is larger still.
 fn heavy(n: usize) -> Vec<Frame> {
+    let large = if n == 0 { 16 << 20 } else { 4 << 20 };
     let mut first = Frame::binary(&vec![n as u8; 70_000]);
     first.fin = false;
     let last = Frame::new(0, &[1, 2, 3]);
-    vec![first, last, Frame::binary(&vec![n as u8; 4 << 20])]
+    vec![first, last, Frame::binary(&vec![n as u8; large])]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

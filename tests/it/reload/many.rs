@@ -1,17 +1,15 @@
 //! Reload after reload under many sessions.
 //!
-//! `LOCKGATE_SESSIONS` and `LOCKGATE_RELOADS` set how many (1000 and 100, to be quick). The figures are printed.
+//! `LOCKGATE_SESSIONS`, `LOCKGATE_CLIENTS` and `LOCKGATE_RELOADS` set how many there are, over how many processes of
+//! Python's `websockets` they are spread, and how often it is reloaded (1000, 2 and 100, to be quick). The figures are
+//! printed.
 
 use super::{HEAD, route};
-use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, raise_descriptor_limit};
+use crate::harness::{Backend, Lockgate, Program, raise_descriptor_limit};
 use rcgen::{CertificateParams, KeyPair};
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 fn setting(name: &str, otherwise: usize) -> usize {
     let set = std::env::var(name).ok();
@@ -61,15 +59,22 @@ fn certificate(folder: &Path) {
     fs::write(folder.join("pair.key"), key.serialize_pem()).expect("writable");
 }
 
+/// Thousands of handshakes take their time.
+async fn patiently(client: &mut Program) -> String {
+    let line = timeout(Duration::from_secs(240), client.any_line()).await;
+    line.expect("within four minutes")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_notices_many_reloads() {
-    let (sessions, reloads) = (
+    let (sessions, clients, reloads) = (
         setting("LOCKGATE_SESSIONS", 1000),
+        setting("LOCKGATE_CLIENTS", 2),
         setting("LOCKGATE_RELOADS", 100),
     );
     raise_descriptor_limit();
     let backend = Backend::echo().await;
-    let mine = route("a", "a.test", backend, "");
+    let mine = route("a", "localhost", backend, "");
     let pair = TempDir::new().expect("a temporary folder");
     certificate(pair.path());
     let folder = pair.path().display();
@@ -77,30 +82,23 @@ async fn nobody_notices_many_reloads() {
         "[tls]\ncertificates = [{{ cert = \"{folder}/pair.pem\", key = \"{folder}/pair.key\" }}]"
     );
     let head = HEAD.replace("[tls]", &files);
-    let lockgate = Arc::new(Lockgate::with_file(&format!("{head}{mine}")).start().await);
+    let lockgate = Lockgate::with_file(&format!("{head}{mine}")).start().await;
     // As many messages a second, however many sessions there are.
-    let pause = Duration::from_millis(sessions as u64);
-    let (stop, stopped) = watch::channel(false);
-    let mut echoing = JoinSet::new();
-    for n in 0..sessions {
-        let mut wire = Wire::stream(lockgate.tls("a.test").await);
-        wire.send(handshake("/", "")).await;
-        assert_eq!(wire.head().await.status(), 101);
-        let mut stopped = stopped.clone();
-        echoing.spawn(async move {
-            for turn in 0u64.. {
-                let message = Frame::text(&format!("{n} {turn}"));
-                wire.send_frame(message.clone()).await;
-                assert_eq!(wire.frame().await, message);
-                if *stopped.borrow_and_update() {
-                    wire.send_frame(Frame::close(1000, "")).await;
-                    assert!(wire.frame().await.is_close());
-                    return turn + 1;
-                }
-                sleep(pause).await;
-            }
-            unreachable!("it is told to stop before")
-        });
+    let pause = sessions as f64 / 1000.0;
+    let url = format!("wss://localhost:{}/", lockgate.https.port());
+    let arguments = [
+        url,
+        lockgate.ca().display().to_string(),
+        (sessions / clients).to_string(),
+        pause.to_string(),
+    ];
+    let arguments = arguments.each_ref().map(String::as_str);
+    let mut echoing = vec![];
+    for _ in 0..clients {
+        echoing.push(Program::start("many.py", &arguments));
+    }
+    for client in &mut echoing {
+        assert_eq!(patiently(client).await, "open");
     }
 
     let count = async |outcome: &str| {
@@ -145,13 +143,19 @@ async fn nobody_notices_many_reloads() {
     }
     let took = started.elapsed();
     let growth = resident(lockgate.id()).saturating_sub(warm);
-    stop.send_replace(true);
     let mut messages = 0;
-    while let Some(echoed) = echoing.join_next().await {
-        messages += echoed.expect("nothing lost, nothing reordered");
+    for client in &echoing {
+        client.terminate();
+    }
+    for client in &mut echoing {
+        let echoed: u64 = patiently(client)
+            .await
+            .parse()
+            .expect("nothing lost, nothing reordered");
+        messages += echoed;
     }
     println!(
-        "{sessions} sessions, {reloads} reloads in {took:.0?} ({refused} of them wrong, all told): 0 dropped, {messages} messages, 0 lost; {growth} KiB more after warm-up"
+        "{sessions} sessions of {clients} clients, {reloads} reloads in {took:.0?} ({refused} of them wrong, all told): 0 dropped, {messages} messages, 0 lost; {growth} KiB more after warm-up"
     );
     assert!(growth < 16 * 1024, "{growth} KiB");
 }
