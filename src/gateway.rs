@@ -102,16 +102,7 @@ impl Gateway {
         let named: BTreeMap<&str, Arc<Pool>> = config
             .pools
             .iter()
-            .map(|(name, pool)| {
-                (
-                    &**name,
-                    Arc::new(Pool::new(
-                        name,
-                        pool.backends.iter().map(|b| b.value.clone()),
-                        before(name),
-                    )),
-                )
-            })
+            .map(|(name, pool)| (&**name, Arc::new(Pool::new(name, pool, before(name)))))
             .collect();
         let mut pools: Vec<Arc<Pool>> = named.values().cloned().collect();
         let mut routes = Vec::new();
@@ -119,11 +110,8 @@ impl Gateway {
             let pool = match (&route.pool, &route.to) {
                 (Some(name), _) => named.get(name.as_str()).cloned(),
                 (None, Some(to)) => {
-                    let pool = Arc::new(Pool::new(
-                        &route.name,
-                        [to.value.clone()],
-                        before(&route.name),
-                    ));
+                    let alone = config::Pool::of(to);
+                    let pool = Arc::new(Pool::new(&route.name, &alone, before(&route.name)));
                     pools.push(pool.clone());
                     Some(pool)
                 }
@@ -184,7 +172,7 @@ impl Gateway {
     pub fn keeps(&self, session: &Belonging) -> bool {
         let pool = self.places.get(&session.route);
         pool.is_some_and(|pool| {
-            let mut backends = pool.backends().iter();
+            let mut backends = pool.backends();
             backends.any(|backend| *backend.name() == session.backend)
         })
     }
@@ -249,7 +237,7 @@ impl Gateway {
                 leases: backend.leases(),
                 draining: backend.is_draining(),
             };
-            pool.backends().iter().map(status).collect::<Vec<_>>()
+            pool.backends().map(status).collect::<Vec<_>>()
         };
         self.pools.iter().flat_map(of_pool).collect()
     }

@@ -2,6 +2,7 @@
 
 mod acme;
 mod found;
+mod pool;
 mod route;
 
 use super::{AdminAddress, Config, Legs, Period, Problem, ProxyProtocol, Session, document::Keys};
@@ -29,13 +30,7 @@ pub(super) fn check(config: &Config, keys: &Keys, broken: bool) -> Vec<Problem> 
         &mut found,
     );
     for (name, pool) in &config.pools {
-        if pool.backends.is_empty() {
-            found.missing(
-                found.in_table(pool.at, "backends"),
-                format!("the pool `{name}` has no backends"),
-                "name at least one: backends = [\"ws://127.0.0.1:8765\"]",
-            );
-        }
+        pool::pool(name, pool, &mut found);
     }
     if config.routes.is_empty() {
         found.missing(

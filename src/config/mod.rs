@@ -17,13 +17,13 @@ mod words;
 pub use problem::{Located, Location, Problem, Problems, Source};
 pub use reference::{reference, schema};
 pub use schema::{
-    Acme, CertificateFiles, Challenge, ClientCert, Config, DnsHook, Drain, Eab, Framework, Legs,
-    Limits, Log, LogFormat, LogLevel, Only, Ping, PingOverrides, Pool, ProxyProtocol, Route,
-    Server, Session, SessionOverrides, Tls, TlsVersion, UntilIssued,
+    Acme, Backend, Balance, CertificateFiles, Challenge, ClientCert, Config, DnsHook, Drain, Eab,
+    Framework, Legs, Limits, Log, LogFormat, LogLevel, Only, Ping, PingOverrides, Pool,
+    ProxyProtocol, Route, Server, Session, SessionOverrides, Tls, TlsVersion, UntilIssued,
 };
 pub use target::To;
 pub use values::{
-    Access, AcmeDirectory, AdminAddress, BackendAddress, BadValue, Cidr, HostPattern,
+    Access, AcmeDirectory, AdminAddress, BackendAddress, BadValue, Cidr, HashKey, HostPattern,
     ListenAddress, MailAddress, OriginPattern, PathPattern, Period, Rate, Scheme, Secret, Size,
 };
 pub use watch::Watch;

@@ -41,6 +41,12 @@ impl Book<'_> {
             let (heading, table) = match self.table(inner) {
                 Some((heading, table)) => (heading.replace("KEY", &join(path, key)), table),
                 None => {
+                    let each = property.get("items").and_then(|items| self.either(items));
+                    if let Some(table) = each {
+                        let heading = format!("{} = [{{ … }}]", join(path, key));
+                        let about = "Where one is a table.".to_owned();
+                        deeper.push((heading, join(path, key), about, table));
+                    }
                     let _ = writeln!(
                         rows,
                         "| `{key}` | {} | {} | {} |",
@@ -51,7 +57,8 @@ impl Book<'_> {
                     continue;
                 }
             };
-            deeper.push((heading, join(path, key), description(property), table));
+            let inside = heading.trim_matches(['[', ']']).to_owned();
+            deeper.push((heading, inside, description(property), table));
         }
         if !rows.is_empty() {
             let _ = write!(
@@ -79,6 +86,15 @@ impl Book<'_> {
         }
         let each = self.resolve(schema.get("items")?);
         each.get("properties").map(|_| ("[[KEY]]", each))
+    }
+
+    /// The table, of a value that is a text or a table.
+    fn either<'v>(&'v self, schema: &'v Value) -> Option<&'v Value> {
+        let alternatives = schema.get("anyOf")?.as_array()?;
+        let text = alternatives.first()?;
+        let mut tables = alternatives.iter().map(|one| self.resolve(one));
+        let table = tables.find(|one| one.get("properties").is_some())?;
+        (self.resolve(text).get("type") == Some(&Value::from("string"))).then_some(table)
     }
 
     /// Follows `$ref`, and the one real alternative of an optional value.
@@ -120,12 +136,14 @@ impl Book<'_> {
             kind => kind.and_then(Value::as_str),
         };
         match kind {
-            Some("array") => format!(
-                "list of {}",
-                schema
-                    .get("items")
-                    .map_or_else(String::new, |item| self.kind(item))
-            ),
+            Some("array") => {
+                let items = schema.get("items");
+                let each = items.map_or_else(String::new, |item| self.kind(item));
+                match items.and_then(|items| self.either(items)) {
+                    Some(_) => format!("list of {each} or tables"),
+                    None => format!("list of {each}"),
+                }
+            }
             Some("boolean") => "`true` `false`".to_owned(),
             Some("integer") => "number".to_owned(),
             Some("object") => "table".to_owned(),

@@ -2,6 +2,7 @@
 
 mod acme;
 mod drain;
+mod pool;
 mod route;
 mod server;
 mod session;
@@ -9,7 +10,8 @@ mod tls;
 
 pub use acme::{Acme, Challenge, DnsHook, Eab, UntilIssued};
 pub use drain::Drain;
-pub use route::{ClientCert, Framework, Only, Pool, Route};
+pub use pool::{Backend, Balance, Pool};
+pub use route::{ClientCert, Framework, Only, Route};
 pub(super) use route::{UNNAMED, every_path, everybody, same_host};
 pub use server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server};
 pub use session::{Legs, Ping, PingOverrides, Session, SessionOverrides};

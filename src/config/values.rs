@@ -5,6 +5,7 @@
 mod acme;
 mod address;
 mod amount;
+mod hash;
 mod network;
 mod pattern;
 mod text;
@@ -12,6 +13,7 @@ mod text;
 pub use acme::{AcmeDirectory, MailAddress, Secret};
 pub use address::{Access, AdminAddress, BackendAddress, Scheme};
 pub use amount::{Period, Rate, Size};
+pub use hash::HashKey;
 pub use network::{Cidr, ListenAddress};
 pub use pattern::{HostPattern, OriginPattern, PathPattern};
 pub use text::BadValue;

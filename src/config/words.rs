@@ -75,6 +75,7 @@ pub(super) fn suggest(word: &str, known: &[&str], what: &str) -> String {
 fn example(key: &str) -> &'static str {
     match key {
         "hosts" => "hosts = [\"chat.example.com\"], or [\"*\"] for any",
+        "address" => "address = \"ws://127.0.0.1:8765\"",
         "backends" => "backends = [\"ws://127.0.0.1:8765\"]",
         "cert" => "cert = \"chat.pem\", the file with the certificate chain",
         "key" => "key = \"chat.key\", the file with the private key",

@@ -90,7 +90,6 @@ fn passed(request: &Parts, decided: &Decided<'_>) -> Passed {
         backends: route
             .pool
             .backends()
-            .iter()
             .map(|backend| backend.name().to_string())
             .collect(),
         line: format!("{} {} HTTP/1.1", request.method, outbound.target),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     gateway::Route,
-    upstream::{Backend, Resolver},
+    upstream::{Backend, Key, Resolver},
 };
 use ::http::{Extensions, Method, Request, Response, StatusCode, Uri, uri::Scheme};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -39,6 +39,7 @@ pub(super) struct Plain(Client<HttpConnector<Names>, Body>);
 /// A plain request that passed the gate and the guards.
 pub(super) struct Plea {
     pub(super) method: Method,
+    pub(super) key: Key,
     pub(super) outbound: Outbound,
     pub(super) extensions: Extensions,
     pub(super) body: Incoming,
@@ -74,10 +75,7 @@ impl Plain {
         plea: Plea,
         trail: &mut Trail,
     ) -> Result<Response<Body>, Refusal> {
-        let lease = route
-            .pool
-            .acquire()
-            .ok_or_else(|| Refusal::unavailable("no-backend", "no backend is available"))?;
+        let lease = route.pool.acquire(plea.key, &[])?;
         trail.backend = Some(lease.backend().name().clone());
         let seen = Arc::new(Seen::default());
         let mut request = Request::new(body::asked(plea.body, plea.body_idle, seen.clone()));

@@ -4,7 +4,7 @@ use super::Body;
 use crate::{
     gateway::Route,
     observe::{Causes, Seldom},
-    upstream::Lease,
+    upstream::{Lease, Unavailable},
 };
 use ::http::{HeaderValue, Response, StatusCode, Version, header};
 use bytes::Bytes;
@@ -86,6 +86,17 @@ impl Refusal {
             headers.insert(name.clone(), value.clone());
         }
         response
+    }
+}
+
+impl From<Unavailable> for Refusal {
+    fn from(unavailable: Unavailable) -> Self {
+        let text = match unavailable {
+            Unavailable::None => "no backend is available",
+            Unavailable::Full => "all backends are full, try again later",
+            Unavailable::Draining => "this is being taken out of service, try again later",
+        };
+        Refusal::unavailable(unavailable.as_str(), text)
     }
 }
 

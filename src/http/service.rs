@@ -16,6 +16,7 @@ use crate::{
     config::Only,
     gateway::{Gateway, Route},
     proto::{forwarded, handshake::Offer},
+    upstream::Key,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
@@ -65,12 +66,14 @@ async fn pass(
         host,
         path,
         outbound,
+        key,
     } = decide(gateway, &parts, &asked.peer, asked.client, trail)?;
     let answer_idle = gateway.limits.answer_idle.0;
     match offer {
         Some(offer) => {
             let wish = upgrade::Wish {
                 offer,
+                key,
                 host,
                 path,
                 outbound,
@@ -81,6 +84,7 @@ async fn pass(
         None => {
             let plea = Plea {
                 method: parts.method,
+                key,
                 outbound,
                 extensions: parts.extensions,
                 body,
@@ -100,6 +104,8 @@ pub(super) struct Decided<'a> {
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
+    /// What its backend is found by.
+    pub(super) key: Key,
 }
 
 /// Gate, route and guards, from nothing but what is given; `trail` learns of the route also where the request is refused.
@@ -136,8 +142,15 @@ pub(super) fn decide<'a>(
                 format!("the request cannot be passed on: {error}"),
             )
         })?;
+    let key = route.pool.key(
+        &parts.headers,
+        vetted.path.as_str(),
+        parts.uri.query(),
+        client,
+    );
     Ok(Decided {
         route,
+        key,
         host: vetted.host.into(),
         path: vetted.path.as_str().into(),
         offer: vetted.offer,

@@ -11,7 +11,7 @@ use super::{
     session::Opening,
     shake::{Hands, HandshakeError, shake},
 };
-use crate::{gateway::Route, observe::SessionRecord, proto::handshake::Offer};
+use crate::{gateway::Route, observe::SessionRecord, proto::handshake::Offer, upstream::Key};
 use ::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use std::{sync::Arc, time::Duration};
@@ -20,6 +20,7 @@ use tokio::time::timeout_at;
 /// A handshake that passed the gate and the guards.
 pub(super) struct Wish {
     pub(super) offer: Offer,
+    pub(super) key: Key,
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
@@ -42,10 +43,7 @@ pub(super) async fn open(
             "no place for another session, try again later",
         )
     })?;
-    let lease = route
-        .pool
-        .acquire()
-        .ok_or_else(|| Refusal::unavailable("no-backend", "no backend is available"))?;
+    let lease = route.pool.acquire(wish.key, &[])?;
     trail.backend = Some(lease.backend().name().clone());
     let client = extensions.remove::<OnUpgrade>();
     let deadline = asked.started + route.handshake_timeout;

@@ -1,4 +1,4 @@
-//! One backend, and the leases on it.
+//! One backend: what outlives a configuration, and is shared by all that have it.
 
 use crate::config::BackendAddress;
 use std::sync::{
@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-/// One address of a pool. Its address is its identity.
+/// One address of a pool. Its address is its identity; what a configuration says about it stands in the pool's entry.
 #[derive(Debug)]
 pub struct Backend {
     address: BackendAddress,
@@ -15,10 +15,6 @@ pub struct Backend {
     /// Finishes its sessions and takes no new ones, by an operator's order.
     draining: AtomicBool,
 }
-
-/// A taken place on a backend, from before the dial until the session or the request has ended; given back on drop.
-#[derive(Debug)]
-pub struct Lease(Arc<Backend>);
 
 // === impl Backend ===
 
@@ -58,24 +54,17 @@ impl Backend {
     pub fn leases(&self) -> u64 {
         self.leases.load(Ordering::Relaxed)
     }
-}
 
-// === impl Lease ===
-
-impl Lease {
-    pub(super) fn new(backend: Arc<Backend>) -> Self {
-        backend.leases.fetch_add(1, Ordering::Relaxed);
-        Lease(backend)
+    /// Counts one more, unless there are `most` already.
+    pub(super) fn take(&self, most: u64) -> bool {
+        let more = |leases| (leases < most).then_some(leases + 1);
+        let taken = self
+            .leases
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok()
     }
 
-    /// The backend it is a place on.
-    pub fn backend(&self) -> &Backend {
-        &self.0
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.0.leases.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn give_back(&self) {
+        self.leases.fetch_sub(1, Ordering::Relaxed);
     }
 }

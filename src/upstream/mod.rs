@@ -1,11 +1,15 @@
-//! Where sessions and requests go: pools of backends, leases on them, the names of backends, and the dial.
+//! Where sessions and requests go: pools of backends, which of them is next, leases on them, their names, and the dial.
 
 mod backend;
+mod balance;
 mod connect;
+mod entry;
 mod pool;
 mod resolve;
 
-pub use backend::{Backend, Lease};
+pub use backend::Backend;
+pub use balance::Key;
 pub use connect::{DialError, dial};
-pub use pool::Pool;
+pub use entry::Lease;
+pub use pool::{Pool, Unavailable};
 pub use resolve::{ResolveError, Resolver};

@@ -1,45 +1,52 @@
 //! A named set of backends, and the pick among them.
 
-use super::{Backend, Lease};
-use crate::config;
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use super::{
+    Backend, Lease,
+    balance::{Balance, Candidates, Key},
+    entry::Entry,
 };
+use crate::config;
+use http::HeaderMap;
+use std::{net::IpAddr, sync::Arc};
 
 /// A named set of backends; never empty.
 #[derive(Debug)]
 pub struct Pool {
     name: Arc<str>,
-    backends: Vec<Arc<Backend>>,
-    /// Where the next pick begins to look, so that equals take turns.
-    next: AtomicUsize,
+    entries: Vec<Arc<Entry>>,
+    balance: Balance,
+}
+
+/// Why there is no place on any backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// There is no other than those that were tried.
+    #[error("no backend is available")]
+    None,
+    /// Each has as many sessions and requests as it may have (`max_sessions`).
+    #[error("all backends are full")]
+    Full,
+    /// All are being taken out of service.
+    #[error("all backends are being taken out of service")]
+    Draining,
 }
 
 // === impl Pool ===
 
 impl Pool {
     /// A pool as it was written. Backends that `previous` had stay the same, with their leases; others start without.
-    pub fn new(
-        name: &str,
-        addresses: impl IntoIterator<Item = config::BackendAddress>,
-        previous: Option<&Pool>,
-    ) -> Self {
+    pub fn new(name: &str, written: &config::Pool, previous: Option<&Pool>) -> Self {
         let known = |address: &config::BackendAddress| {
-            let mut backends = previous?.backends.iter();
+            let mut backends = previous?.backends();
             backends.find(|backend| backend.address() == address)
         };
-        let backends = addresses
-            .into_iter()
-            .map(|address| match known(&address) {
-                Some(backend) => backend.clone(),
-                None => Arc::new(Backend::new(address)),
-            })
-            .collect();
+        let entry =
+            |one: &config::Located<config::Backend>| Arc::new(Entry::new(one, known(&one.address)));
+        let entries: Vec<_> = written.backends.iter().map(entry).collect();
         Pool {
             name: name.into(),
-            backends,
-            next: AtomicUsize::new(0),
+            balance: Balance::new(written, &entries),
+            entries,
         }
     }
 
@@ -49,84 +56,60 @@ impl Pool {
     }
 
     /// Its backends, in the order written.
-    pub fn backends(&self) -> &[Arc<Backend>] {
-        &self.backends
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.entries.iter().map(|entry| &entry.backend)
     }
 
-    /// A place on the backend with the fewest leases; among equals they take turns. `None` where all are drained.
-    pub fn acquire(&self) -> Option<Lease> {
-        let start = self.next.fetch_add(1, Ordering::Relaxed) % self.backends.len().max(1);
-        let (before, after) = self.backends.split_at(start);
-        let least = after
-            .iter()
-            .chain(before)
-            .filter(|backend| !backend.is_draining())
-            .min_by_key(|backend| backend.leases())?;
-        Some(Lease::new(least.clone()))
+    /// What a request's backend is found by, for [`Pool::acquire`]: nothing, unless this pool chooses by hash.
+    pub fn key(&self, headers: &HeaderMap, path: &str, query: Option<&str>, client: IpAddr) -> Key {
+        let by = self.balance.hash_key();
+        by.map_or_else(Key::default, |by| Key::of(by, headers, path, query, client))
+    }
+
+    /// A place on the backend that it is the turn of, those in `tried` left out.
+    pub fn acquire(&self, key: Key, tried: &[Arc<Backend>]) -> Result<Lease, Unavailable> {
+        let candidates = Candidates {
+            entries: &self.entries,
+            tried,
+        };
+        // Whoever was chosen and has no place has got full meanwhile: each costs at most one round.
+        for _ in &self.entries {
+            let Some(entry) = self.balance.choose(candidates, key) else {
+                break;
+            };
+            if let Some(lease) = Lease::take(entry) {
+                self.balance.chosen(entry);
+                return Ok(lease);
+            }
+        }
+        Err(self.why(candidates))
+    }
+
+    fn why(&self, candidates: Candidates<'_>) -> Unavailable {
+        let entries = self.entries.iter();
+        let mut serving = entries.filter(|entry| !entry.backend.is_draining());
+        if serving.clone().any(|entry| !candidates.was_tried(entry)) {
+            return Unavailable::Full;
+        }
+        match serving.next() {
+            None if !self.entries.is_empty() => Unavailable::Draining,
+            _ => Unavailable::None,
+        }
+    }
+}
+
+// === impl Unavailable ===
+
+impl Unavailable {
+    /// A word of a closed set, for logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unavailable::None => "no-backend",
+            Unavailable::Full => "backends-full",
+            Unavailable::Draining => "backends-draining",
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pool(backends: usize) -> Pool {
-        let address = |n| config::BackendAddress {
-            scheme: config::Scheme::Plain,
-            host: "127.0.0.1".into(),
-            port: 9000 + n as u16,
-        };
-        Pool::new("test", (0..backends).map(address), None)
-    }
-
-    #[test]
-    fn who_was_there_before_keeps_his_leases() {
-        let old = pool(2);
-        let held = [old.acquire().unwrap(), old.acquire().unwrap()];
-        let addresses = old.backends()[1..]
-            .iter()
-            .map(|backend| backend.address().clone());
-        let other = config::BackendAddress {
-            scheme: config::Scheme::Plain,
-            host: "127.0.0.1".into(),
-            port: 9999,
-        };
-        let new = Pool::new("test", addresses.chain([other]), Some(&old));
-        let leases: Vec<_> = new
-            .backends()
-            .iter()
-            .map(|backend| backend.leases())
-            .collect();
-        assert_eq!(leases, [1, 0]);
-        drop(held);
-        assert_eq!(new.backends()[0].leases(), 0);
-    }
-
-    #[test]
-    fn equals_take_turns() {
-        let pool = pool(3);
-        let mut ports: Vec<_> = (0..3)
-            .map(|_| pool.acquire().unwrap().backend().address().port)
-            .collect();
-        ports.sort_unstable();
-        assert_eq!(ports, [9000, 9001, 9002]);
-    }
-
-    #[test]
-    fn the_fewest_leases_win_and_a_drop_gives_back() {
-        let pool = pool(2);
-        let first = pool.acquire().unwrap();
-        let second = pool.acquire().unwrap();
-        assert_ne!(first.backend().name(), second.backend().name());
-        let freed = first.backend().name().clone();
-        drop(first);
-        for _ in 0..4 {
-            assert_eq!(pool.acquire().unwrap().backend().name(), &freed);
-        }
-    }
-
-    #[test]
-    fn an_empty_pool_has_no_place() {
-        assert!(pool(0).acquire().is_none());
-    }
-}
+mod tests;

@@ -252,6 +252,7 @@ fn the_annotated_configuration_shows_every_key_and_its_default() {
         ("Acme", &shown["acme"]),
         ("Session", &shown["session"]),
         ("Pool", &shown["pools"]["chat"]),
+        ("Backend", &shown["pools"]["chat"]["backends"][1]),
         ("Route", &shown["routes"][0]),
     ] {
         for (key, property) in schema["$defs"][section]["properties"]
@@ -419,10 +420,10 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "the keys here are",
     ),
     (
-        "[pools.a]\nbackends = [\"ws://a\"]\nbalance = \"hash\"\n",
+        "[pools.a]\nbackends = [\"ws://a\"]\nbalanc = \"hash\"\n",
         "3:1",
-        "unknown key `balance`",
-        "the keys here are",
+        "unknown key `balanc`",
+        "did you mean `balance`?",
     ),
     (
         "[[routes]]\nhost = [\"a\"]\nto = \"ws://a\"\n",
@@ -673,6 +674,72 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "1:1",
         "`backends` is missing",
         "backends = [",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nbalance = \"least-session\"\n",
+        "3:11",
+        "`least-session`",
+        "did you mean `least-sessions`?",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nhash = \"header:\"\n",
+        "3:8",
+        "no header's name",
+        "header:x-user",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nhash = \"body\"\n",
+        "3:8",
+        "no such part",
+        "cookie:sid",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\", { weight = 2 }]\n",
+        "2:23",
+        "`address` is missing",
+        "address = ",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"a:1\" }]\n",
+        "2:25",
+        "does not begin with ws://",
+        "ws://a:1",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"ws://a\", wieght = 2 }]\n",
+        "2:35",
+        "unknown key `wieght`",
+        "did you mean `weight`?",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"ws://a\", weight = 0 }]\n",
+        "2:35",
+        "weight = 0 is out of range",
+        "lockgate drain",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"ws://a\", weight = -1 }]\n",
+        "2:44",
+        "-1",
+        "a whole number",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"ws://a\", max_sessions = \"many\" }]\n",
+        "2:50",
+        "many",
+        "a whole number",
+    ),
+    (
+        "[pools.a]\nbackends = [7]\n",
+        "2:13",
+        "7",
+        "an address, such as",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\", { address = \"http://A:80\", weight = 2 }]\n",
+        "2:23",
+        "`ws://a:80` stands in the pool `a` twice",
+        "weight = 2",
     ),
     // Routes.
     ("", "1:1", "no routes", "[[routes]]"),

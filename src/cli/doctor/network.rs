@@ -43,11 +43,9 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     }
 
     let pools = config.pools.values().flat_map(|pool| &pool.backends);
-    let direct = config.routes.iter().filter_map(|route| route.to.as_ref());
-    let backends: BTreeSet<String> = pools
-        .chain(direct)
-        .map(|backend| backend.value.to_string())
-        .collect();
+    let pools = pools.map(|backend| &backend.address);
+    let direct = config.routes.iter().filter_map(|route| route.to.as_deref());
+    let backends: BTreeSet<String> = pools.chain(direct).map(ToString::to_string).collect();
     for backend in backends {
         if let Ok(address) = backend.parse() {
             findings.push(reach(&resolver, &backend, &address).await);

@@ -1,4 +1,4 @@
-//! `[pools.NAME]` and `[[routes]]`.
+//! `[[routes]]`.
 
 use super::{
     super::{BackendAddress, Cidr, HostPattern, Located, OriginPattern, PathPattern},
@@ -8,14 +8,6 @@ use super::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
-
-/// `[pools.NAME]`
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Pool {
-    /// Where its servers listen. The one with the fewest sessions and requests gets the next.
-    pub backends: Vec<Located<BackendAddress>>,
-}
 
 /// One of `[[routes]]`
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]

@@ -1,0 +1,38 @@
+//! Pools: their backends, each with its address and its share.
+
+use super::{
+    super::{Backend, Located, Pool},
+    Found,
+};
+use std::collections::HashSet;
+
+pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
+    if pool.backends.is_empty() {
+        found.missing(
+            found.in_table(pool.at, "backends"),
+            format!("the pool `{name}` has no backends"),
+            "name at least one: backends = [\"ws://127.0.0.1:8765\"]",
+        );
+    }
+    let mut taken = HashSet::new();
+    for one in &pool.backends {
+        if !taken.insert(&one.address) {
+            found.add(
+                one.at,
+                format!("`{}` stands in the pool `{name}` twice", one.address),
+                "write it once; with weight = 2 it gets twice as much as one without",
+            );
+        }
+        backend(one, found);
+    }
+}
+
+fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {
+    if !(1..=1000).contains(&backend.weight) {
+        found.add(
+            found.in_table(backend.at, "weight"),
+            format!("weight = {} is out of range", backend.weight),
+            "write something between 1 and 1000; `lockgate drain --backend` has one get nothing new",
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! `[pools.NAME]`.
+
+use super::{
+    super::{BackendAddress, HashKey, Located},
+    server::default,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use std::fmt;
+
+/// `[pools.NAME]`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Where its servers listen: addresses, or tables with an `address` and what else is to be said of it.
+    #[serde(deserialize_with = "backends")]
+    #[schemars(with = "Vec<AddressOrTable>")]
+    pub backends: Vec<Located<Backend>>,
+    /// Who gets the next session or request: the backend with the fewest for its weight; each in its turn; the emptier of two taken by chance; or the one that `hash` leads to.
+    #[serde(default)]
+    pub balance: Balance,
+    /// What "hash" goes by: "ip", "path", "header:x-user", "cookie:sid" or "query:room"; where a request lacks it, its client's address. A backend with more than 1.25 times its share is passed over.
+    #[serde(default = "ip")]
+    pub hash: HashKey,
+}
+
+/// One of `pools.NAME.backends`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// Where it listens; its identity across reloads.
+    pub address: BackendAddress,
+    /// Its share, beside the weights of the others; up to 1000.
+    #[serde(default = "one")]
+    pub weight: u16,
+    /// Sessions and requests at a time; 0: no limit.
+    #[serde(default)]
+    pub max_sessions: u32,
+}
+
+/// `pools.NAME.balance`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// The fewest sessions and requests for its weight; among equals in turn.
+    #[default]
+    LeastSessions,
+    /// In turn, by weight.
+    RoundRobin,
+    /// Two by chance and weight, of which the one with fewer for its weight.
+    RandomTwo,
+    /// Always the same for the same `hash`, as long as it is not overloaded.
+    Hash,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// One backend alone.
+    pub fn of(address: &Located<BackendAddress>) -> Self {
+        let alone = Located {
+            value: Backend::at(address.value.clone()),
+            at: address.at,
+        };
+        Pool {
+            backends: vec![alone],
+            balance: Balance::default(),
+            hash: ip(),
+        }
+    }
+}
+
+// === impl Backend ===
+
+impl Backend {
+    /// An address about which nothing else is said.
+    pub fn at(address: BackendAddress) -> Self {
+        Backend {
+            address,
+            weight: one(),
+            max_sessions: 0,
+        }
+    }
+}
+
+/// How a backend may be written.
+struct AddressOrTable(Backend);
+
+// === impl AddressOrTable ===
+
+impl<'de> Deserialize<'de> for AddressOrTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Backend;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "an address, such as \"ws://127.0.0.1:8765\", or a table with `address`",
+                )
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Backend, E> {
+                let address = text.parse().map_err(super::super::BadValue::into_error)?;
+                Ok(Backend::at(address))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Backend, A::Error> {
+                Backend::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_any(Either).map(AddressOrTable)
+    }
+}
+
+impl JsonSchema for AddressOrTable {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AddressOrTable".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let address = generator.subschema_for::<BackendAddress>();
+        let table = generator.subschema_for::<Backend>();
+        json_schema!({ "anyOf": [address, table] })
+    }
+}
+
+fn backends<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Located<Backend>>, D::Error> {
+    let written = Vec::<Located<AddressOrTable>>::deserialize(deserializer)?;
+    let backend = |one: Located<AddressOrTable>| Located {
+        value: one.value.0,
+        at: one.at,
+    };
+    Ok(written.into_iter().map(backend).collect())
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn ip() -> HashKey {
+    default("ip")
+}

@@ -1,0 +1,79 @@
+//! The same backend for the same key: highest random weight (Thaler and Ravishankar 1998), with bounded load
+//! (Mirrokni, Thorup and Zadimoghaddam 2016).
+//!
+//! Every backend draws a number from its address and the key, and the highest wins. Where one comes or goes, only the
+//! keys that it wins or has won move. One that has far more than its share is passed over, and the next highest wins.
+
+use super::{Candidates, Key, key::mix};
+use crate::{config::HashKey, upstream::entry::Entry};
+use std::sync::Arc;
+
+/// How a pool chooses by hash.
+#[derive(Debug)]
+pub(in crate::upstream) struct Hash {
+    by: HashKey,
+    /// All weigh the same: the numbers are compared as they are.
+    even: bool,
+}
+
+// === impl Hash ===
+
+impl Hash {
+    pub(super) fn new(by: HashKey, entries: &[Arc<Entry>]) -> Self {
+        let mut weights = entries.iter().map(|entry| entry.weight);
+        let first = weights.next();
+        Hash {
+            by,
+            even: weights.all(|weight| Some(weight) == first),
+        }
+    }
+
+    pub(super) fn by(&self) -> &HashKey {
+        &self.by
+    }
+
+    pub(super) fn choose<'a>(
+        &self,
+        candidates: Candidates<'a>,
+        key: Key,
+    ) -> Option<&'a Arc<Entry>> {
+        let (leases, weights) = candidates.iter().fold((0, 0), |(leases, weights), entry| {
+            (leases + entry.leases(), weights + entry.weight)
+        });
+        let below = |entry: &&Arc<Entry>| {
+            // ⌈5/4 of its share⌉, of all leases and the one to come.
+            let bound = (5 * (leases + 1) * entry.weight).div_ceil(4 * weights.max(1));
+            entry.leases() < bound.max(FEW)
+        };
+        // All are at their bounds only where counts have changed meanwhile.
+        self.highest(candidates.iter().filter(below), key)
+            .or_else(|| self.highest(candidates.iter(), key))
+    }
+
+    fn highest<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a Arc<Entry>>,
+        key: Key,
+    ) -> Option<&'a Arc<Entry>> {
+        let drawn = entries.map(|entry| (mix(key.number() ^ entry.seed), entry));
+        let highest = match self.even {
+            true => drawn.max_by_key(|(number, _)| *number),
+            false => drawn
+                .map(|(number, entry)| (number, entry, weighed(number, entry.weight)))
+                .max_by(|(_, _, one), (_, _, other)| one.total_cmp(other))
+                .map(|(number, entry, _)| (number, entry)),
+        };
+        highest.map(|(_, entry)| entry)
+    }
+}
+
+/// ln(u) / weight, for u evenly in (0, 1]: the highest is that of weight w with probability w / ∑ w (Schindelhauer and
+/// Schomaker 2005).
+fn weighed(number: u64, weight: u64) -> f64 {
+    // The 53 bits that a float holds.
+    let even = ((number >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+    even.ln() / weight as f64
+}
+
+/// So many never count as far more than a share: the few of one room on an empty evening stay together.
+const FEW: u64 = 8;

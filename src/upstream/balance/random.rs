@@ -1,0 +1,61 @@
+//! Two by chance, of which the emptier: close to the best, and processes that know nothing of each other do not all
+//! run to the same backend.
+
+use super::{Candidates, key::mix};
+use crate::upstream::entry::Entry;
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Numbers that are fair, not secret.
+#[derive(Debug)]
+pub(in crate::upstream) struct Dice(AtomicU64);
+
+/// One of two candidates, each drawn by weight.
+pub(super) fn choose<'a>(candidates: Candidates<'a>, dice: &Dice) -> Option<&'a Arc<Entry>> {
+    let weights: u64 = candidates.iter().map(|entry| entry.weight).sum();
+    let one = drawn(candidates.iter(), dice.below(weights))?;
+    let others = candidates.iter().filter(|other| !Arc::ptr_eq(one, other));
+    let Some(other) = drawn(others, dice.below(weights.saturating_sub(one.weight))) else {
+        return Some(one);
+    };
+    match one.leases() * other.weight <= other.leases() * one.weight {
+        true => Some(one),
+        false => Some(other),
+    }
+}
+
+/// The one in whose stretch of the weights `at` lies; the last, where they have become fewer.
+fn drawn<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>, mut at: u64) -> Option<&'a Arc<Entry>> {
+    let mut last = None;
+    for entry in entries {
+        if at < entry.weight {
+            return Some(entry);
+        }
+        at -= entry.weight;
+        last = Some(entry);
+    }
+    last
+}
+
+// === impl Dice ===
+
+impl Dice {
+    pub(super) fn new() -> Self {
+        // The standard library's own source of chance.
+        Dice(AtomicU64::new(RandomState::new().hash_one(0)))
+    }
+
+    /// A number below `end`; 0 for 0.
+    fn below(&self, end: u64) -> u64 {
+        let number = mix(self.0.fetch_add(GOLDEN, Ordering::Relaxed));
+        ((u128::from(number) * u128::from(end)) >> 64) as u64
+    }
+}
+
+/// 2⁶⁴ divided by the golden ratio: the step of SplitMix64 (Steele, Lea, Flood 2014), which meets every state.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,0 +1,75 @@
+//! A backend as one configuration has it, and the leases on it.
+
+use super::{Backend, balance::fingerprint};
+use crate::config;
+use std::sync::{Arc, atomic::AtomicU64};
+
+/// A backend's place in a pool: what a reload may change of it while its leases stay.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) backend: Arc<Backend>,
+    /// Its share; never 0.
+    pub(super) weight: u64,
+    /// How many leases there may be.
+    most: u64,
+    /// What a key's hash is joined with; of the address, so that all processes and all configurations agree.
+    pub(super) seed: u64,
+    /// When its next turn is, in the time of `balance::turns`.
+    pub(super) turn: AtomicU64,
+}
+
+/// A taken place on a backend, from before the dial until the session or the request has ended; given back on drop.
+#[derive(Debug)]
+pub struct Lease(Arc<Entry>);
+
+// === impl Entry ===
+
+impl Entry {
+    /// `known` is this backend where an earlier configuration had it.
+    pub(super) fn new(written: &config::Backend, known: Option<&Arc<Backend>>) -> Self {
+        let backend = match known {
+            Some(backend) => backend.clone(),
+            None => Arc::new(Backend::new(written.address.clone())),
+        };
+        Entry {
+            seed: fingerprint(backend.name().bytes()),
+            backend,
+            weight: u64::from(written.weight.max(1)),
+            most: match written.max_sessions {
+                0 => u64::MAX,
+                most => u64::from(most),
+            },
+            turn: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn leases(&self) -> u64 {
+        self.backend.leases()
+    }
+
+    /// Whether it has a place for another lease.
+    pub(super) fn has_room(&self) -> bool {
+        self.leases() < self.most
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// `None` where the last place was taken meanwhile.
+    pub(super) fn take(entry: &Arc<Entry>) -> Option<Self> {
+        let taken = entry.backend.take(entry.most);
+        taken.then(|| Lease(entry.clone()))
+    }
+
+    /// The backend it is a place on.
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.0.backend
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.backend.give_back();
+    }
+}

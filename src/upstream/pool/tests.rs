@@ -1,0 +1,290 @@
+use super::*;
+use config::Balance::{Hash, LeastSessions, RandomTwo, RoundRobin};
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+/// A pool whose backends have these weights; their ports are 9000, 9001 …
+fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
+    let backend = |(n, weight): (usize, &u16)| {
+        let address = format!("ws://127.0.0.1:{}", 9000 + n).parse().unwrap();
+        config::Located::nowhere(config::Backend {
+            weight: *weight,
+            ..config::Backend::at(address)
+        })
+    };
+    config::Pool {
+        backends: weights.iter().enumerate().map(backend).collect(),
+        balance,
+        hash: config::HashKey::Path,
+    }
+}
+
+fn pool(balance: config::Balance, weights: &[u16]) -> Pool {
+    Pool::new("test", &written(balance, weights), None)
+}
+
+fn key(pool: &Pool, path: &str) -> Key {
+    pool.key(&HeaderMap::new(), path, None, [192, 0, 2, 1].into())
+}
+
+fn place(pool: &Pool) -> Lease {
+    pool.acquire(Key::default(), &[]).unwrap()
+}
+
+fn leases(pool: &Pool) -> Vec<u64> {
+    pool.backends().map(|backend| backend.leases()).collect()
+}
+
+/// How often each is chosen when every lease is given back at once.
+fn turns(pool: &Pool, times: usize) -> Vec<u64> {
+    let mut chosen: HashMap<Arc<str>, u64> = HashMap::new();
+    for _ in 0..times {
+        *chosen
+            .entry(place(pool).backend().name().clone())
+            .or_default() += 1;
+    }
+    let times = |backend: &Arc<Backend>| chosen.get(backend.name()).copied().unwrap_or(0);
+    pool.backends().map(times).collect()
+}
+
+/// Whether the counts stand to each other as the weights do, to within `tolerance` of each.
+fn assert_shares(counts: &[u64], weights: &[u16], tolerance: f64) {
+    let (sum, weight): (u64, u64) = (
+        counts.iter().sum(),
+        weights.iter().map(|w| u64::from(*w)).sum(),
+    );
+    for (count, share) in counts.iter().zip(weights) {
+        let share = sum as f64 * f64::from(*share) / weight as f64;
+        let off = (*count as f64 - share).abs() / share;
+        assert!(off <= tolerance, "{counts:?} for {weights:?}");
+    }
+}
+
+#[test]
+fn ten_thousand_connects_are_shared_by_weight() {
+    let weights = [1, 2, 4];
+    for balance in [LeastSessions, RoundRobin] {
+        let held = pool(balance, &weights);
+        let _held: Vec<_> = (0..10_000).map(|_| place(&held)).collect();
+        assert_shares(&leases(&held), &weights, 0.02);
+        assert_shares(&turns(&pool(balance, &weights), 10_000), &weights, 0.02);
+    }
+    let held = pool(RandomTwo, &weights);
+    let _held: Vec<_> = (0..10_000).map(|_| place(&held)).collect();
+    assert_shares(&leases(&held), &weights, 0.02);
+    let held = pool(Hash, &weights);
+    let _held: Vec<_> = (0..10_000)
+        .map(|n| held.acquire(key(&held, &format!("/{n}")), &[]).unwrap())
+        .collect();
+    assert_shares(&leases(&held), &weights, 0.1);
+}
+
+#[test]
+fn turns_are_smooth() {
+    let pool = pool(RoundRobin, &[1, 2, 4]);
+    for _ in 0..10 {
+        assert_eq!(turns(&pool, 7), [1, 2, 4]);
+    }
+}
+
+#[test]
+fn who_was_away_does_not_catch_up() {
+    let pool = pool(RoundRobin, &[1, 1]);
+    pool.entries[0].backend.drain(true);
+    assert_eq!(turns(&pool, 100), [0, 100]);
+    pool.entries[0].backend.drain(false);
+    // To within one turn.
+    assert_eq!(turns(&pool, 10), [6, 4]);
+}
+
+#[test]
+fn the_fewest_leases_win_and_a_drop_gives_back() {
+    let pool = pool(LeastSessions, &[1, 1]);
+    let first = place(&pool);
+    let second = place(&pool);
+    assert_ne!(first.backend().name(), second.backend().name());
+    let freed = first.backend().name().clone();
+    drop(first);
+    for _ in 0..4 {
+        assert_eq!(place(&pool).backend().name(), &freed);
+    }
+}
+
+#[test]
+fn random_two_takes_the_emptier_and_never_the_same_twice() {
+    let pool = pool(RandomTwo, &[1, 1]);
+    let held: Vec<_> = (0..1000).map(|_| place(&pool)).collect();
+    assert_eq!(leases(&pool), [500, 500]);
+    drop(held);
+    assert_eq!(leases(&pool), [0, 0]);
+}
+
+#[test]
+fn a_reload_keeps_leases_and_applies_what_it_changes_at_once() {
+    let mut config = written(LeastSessions, &[1, 1]);
+    let old = Pool::new("test", &config, None);
+    let held: Vec<_> = (0..20).map(|_| place(&old)).collect();
+    config.backends.remove(0);
+    config.backends[0].value.weight = 3;
+    config.backends[0].value.max_sessions = 12;
+    let added = config::Backend::at("ws://127.0.0.1:9999".parse().unwrap());
+    config.backends.push(config::Located::nowhere(added));
+    let new = Pool::new("test", &config, Some(&old));
+    assert_eq!(leases(&new), [10, 0]);
+    let more: Vec<_> = (0..6).map(|_| place(&new)).collect();
+    // 12 and no more, though its weight would let it have 12 of 16.
+    assert_eq!(leases(&new), [12, 4]);
+    drop(held);
+    assert_eq!(leases(&new), [2, 4]);
+    drop(more);
+    assert_eq!((leases(&new), leases(&old)), (vec![0, 0], vec![0, 0]));
+}
+
+#[test]
+fn why_there_is_no_place() {
+    let mut config = written(LeastSessions, &[1, 1]);
+    for backend in &mut config.backends {
+        backend.value.max_sessions = 1;
+    }
+    for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
+        config.balance = balance;
+        let pool = Pool::new("test", &config, None);
+        let acquire = |tried: &[_]| pool.acquire(Key::default(), tried);
+        let one = acquire(&[]).unwrap();
+        let other = acquire(&[]).unwrap();
+        assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Full);
+        drop((one, other));
+        let both: Vec<_> = pool.backends().cloned().collect();
+        let lease = acquire(&both[..1]).unwrap();
+        assert!(Arc::ptr_eq(lease.backend(), &both[1]));
+        assert_eq!(acquire(&both).unwrap_err(), Unavailable::None);
+        drop(lease);
+        both[0].drain(true);
+        assert_eq!(acquire(&both[1..]).unwrap_err(), Unavailable::None);
+        both[1].drain(true);
+        assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Draining);
+        let empty = Pool::new("test", &written(balance, &[]), None);
+        let none = empty.acquire(Key::default(), &[]);
+        assert_eq!(none.unwrap_err(), Unavailable::None);
+    }
+}
+
+#[test]
+fn the_same_key_leads_to_the_same_backend_until_that_has_too_much() {
+    let pool = pool(Hash, &[1; 4]);
+    let room = key(&pool, "/room");
+    let mut held = vec![];
+    for _ in 0..400 {
+        held.push(pool.acquire(room, &[]).unwrap());
+    }
+    let mut counts = leases(&pool);
+    counts.sort_unstable();
+    // 5/4 of a hundred; the second and the third take the rest.
+    assert_eq!(counts, [25, 125, 125, 125]);
+    held.clear();
+    let few: Vec<_> = (0..8).map(|_| pool.acquire(room, &[]).unwrap()).collect();
+    let first = few[0].backend();
+    assert!(few.iter().all(|lease| Arc::ptr_eq(lease.backend(), first)));
+}
+
+#[test]
+fn many_at_once_never_overfill() {
+    let mut config = written(LeastSessions, &[1, 2, 3]);
+    for backend in &mut config.backends {
+        backend.value.max_sessions = 100;
+    }
+    for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
+        config.balance = balance;
+        let pool = Pool::new("test", &config, None);
+        let held = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    let mine = (0..100).map(|_| pool.acquire(Key::default(), &[]).ok());
+                    mine.collect::<Vec<_>>()
+                })
+            });
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(leases(&pool), [100; 3], "{balance:?}");
+        drop(held);
+        assert_eq!(leases(&pool), [0; 3]);
+    }
+}
+
+/// To which of its backends each key leads, while nobody holds anything.
+fn places(pool: &Pool, keys: usize) -> Vec<Arc<str>> {
+    let place = |n| {
+        let lease = pool.acquire(key(pool, &format!("/{n}")), &[]).unwrap();
+        lease.backend().name().clone()
+    };
+    (0..keys).map(place).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn only_the_keys_of_who_comes_or_goes_move(
+        weights in proptest::collection::vec(1_u16..=8, 2..12),
+        gone in any::<prop::sample::Index>(),
+    ) {
+        let mut config = written(Hash, &weights);
+        let whole = Pool::new("test", &config, None);
+        let gone = config.backends.remove(gone.index(weights.len())).value;
+        let rest = Pool::new("test", &config, Some(&whole));
+        let (before, after) = (places(&whole, 2000), places(&rest, 2000));
+        let mut moved = 0;
+        for (before, after) in before.iter().zip(&after) {
+            if **before == *gone.address.to_string() {
+                moved += 1;
+            } else {
+                prop_assert_eq!(before, after);
+            }
+        }
+        let weight: u32 = weights.iter().map(|w| u32::from(*w)).sum();
+        let share = 2000.0 * f64::from(gone.weight) / f64::from(weight);
+        // Five standard deviations.
+        prop_assert!((f64::from(moved) - share).abs() <= 5.0 * share.sqrt(), "{moved} of {share}");
+    }
+
+    #[test]
+    fn nobody_gets_more_than_five_quarters_of_his_share(
+        weights in proptest::collection::vec(1_u16..=8, 1..12),
+        keys in proptest::collection::vec(0_usize..5, 1..600),
+    ) {
+        let pool = pool(Hash, &weights);
+        let mut held = vec![];
+        for one in keys {
+            held.push(pool.acquire(key(&pool, &format!("/{one}")), &[]).unwrap());
+            let total = held.len() as u64;
+            let weight: u64 = weights.iter().map(|w| u64::from(*w)).sum();
+            for (leases, its) in leases(&pool).into_iter().zip(&weights) {
+                let bound = (5 * total * u64::from(*its)).div_ceil(4 * weight);
+                prop_assert!(leases <= bound.max(8), "{leases} of {total}, {its}/{weight}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_leases_are_counted_and_shares_kept(
+        balance in prop::sample::select(vec![LeastSessions, RoundRobin, RandomTwo, Hash]),
+        weights in proptest::collection::vec(1_u16..=8, 1..8),
+        moves in proptest::collection::vec(any::<(bool, prop::sample::Index)>(), 1..200),
+    ) {
+        let pool = pool(balance, &weights);
+        let mut held: Vec<Lease> = vec![];
+        for (comes, which) in moves {
+            match comes || held.is_empty() {
+                true => held.push(place_of(&pool, which.index(7))),
+                false => drop(held.swap_remove(which.index(held.len()))),
+            }
+            prop_assert_eq!(leases(&pool).iter().sum::<u64>(), held.len() as u64);
+        }
+        drop(held);
+        prop_assert_eq!(leases(&pool).iter().sum::<u64>(), 0);
+    }
+}
+
+fn place_of(pool: &Pool, n: usize) -> Lease {
+    pool.acquire(key(pool, &format!("/{n}")), &[]).unwrap()
+}
