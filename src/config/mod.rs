@@ -19,7 +19,7 @@ pub use reference::{reference, schema};
 pub use schema::{
     Acme, Backend, Balance, CertificateFiles, Challenge, ClientCert, Config, DnsHook, Drain, Eab,
     Framework, Legs, Limits, Log, LogFormat, LogLevel, Only, Ping, PingOverrides, Pool,
-    ProxyProtocol, Route, Server, Session, SessionOverrides, Tls, TlsVersion, UntilIssued,
+    ProxyProtocol, Route, Server, Session, SessionOverrides, Sticky, Tls, TlsVersion, UntilIssued,
 };
 pub use target::To;
 pub use values::{

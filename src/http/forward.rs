@@ -9,6 +9,7 @@ use super::{
     outbound::{self, Outbound},
     reject::{Refusal, blame},
     shake::MAX_HEADERS,
+    sticky,
 };
 use crate::{
     gateway::Route,
@@ -77,6 +78,7 @@ impl Plain {
     ) -> Result<Response<Body>, Refusal> {
         let lease = route.pool.acquire(plea.key, &[])?;
         trail.backend = Some(lease.backend().name().clone());
+        let learner = route.pool.learner(plea.outbound.target.query(), &lease);
         let seen = Arc::new(Seen::default());
         let mut request = Request::new(body::asked(plea.body, plea.body_idle, seen.clone()));
         *request.method_mut() = plea.method;
@@ -145,8 +147,9 @@ impl Plain {
             ));
         }
         outbound::pass_back(&mut parts, asked.version);
+        sticky::set_cookie(&route.pool, plea.key, &lease, &mut parts.headers);
         let body = body::answered(incoming, plea.answer_idle, (asked.busy, lease));
-        Ok(Response::from_parts(parts, body))
+        Ok(Response::from_parts(parts, sticky::watched(body, learner)))
     }
 }
 

@@ -20,6 +20,7 @@ mod serve;
 mod service;
 mod session;
 mod shake;
+mod sticky;
 mod telling;
 mod tunnel;
 mod upgrade;

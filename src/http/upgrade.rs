@@ -10,6 +10,7 @@ use super::{
     reject::{Refusal, blame, empty},
     session::Opening,
     shake::{Hands, HandshakeError, shake},
+    sticky,
 };
 use crate::{gateway::Route, observe::SessionRecord, proto::handshake::Offer, upstream::Key};
 use ::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header};
@@ -59,7 +60,7 @@ pub(super) async fn open(
         Ok(shaken) => shaken,
         Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),
     };
-    let (agreed, backend, headers) = match shaken {
+    let (agreed, backend, mut headers) = match shaken {
         Ok(Hands::Shaken {
             agreed,
             backend,
@@ -68,6 +69,7 @@ pub(super) async fn open(
         Ok(Hands::Refused(response)) => {
             let (mut parts, body) = response.into_parts();
             outbound::pass_back(&mut parts, asked.version);
+            sticky::set_cookie(&route.pool, wish.key, &lease, &mut parts.headers);
             let body = body::answered(body, wish.answer_idle, (asked.busy, lease));
             return Ok(Response::from_parts(parts, body));
         }
@@ -78,6 +80,7 @@ pub(super) async fn open(
     };
     context.metrics.handshake(asked.started.elapsed());
     trail.session = true;
+    sticky::set_cookie(&route.pool, wish.key, &lease, &mut headers);
     let opening = Opening {
         record: SessionRecord {
             id: 0,

@@ -11,7 +11,7 @@ mod turns;
 pub use key::Key;
 pub(super) use key::fingerprint;
 
-use super::{Backend, entry::Entry};
+use super::{Backend, entry::Entry, sticky::Bound};
 use crate::config;
 use hash::Hash;
 use random::Dice;
@@ -53,6 +53,9 @@ impl Balance {
         candidates: Candidates<'a>,
         key: Key,
     ) -> Option<&'a Arc<Entry>> {
+        if let Some(own) = key.bound().and_then(|bound| candidates.bound(bound)) {
+            return Some(own);
+        }
         match self {
             Balance::LeastSessions(turns) => {
                 let loaded = candidates.iter().map(|entry| (entry.leases(), entry));
@@ -95,6 +98,18 @@ impl<'a> Candidates<'a> {
             !entry.backend.is_draining() && entry.has_room() && !self.was_tried(entry)
         };
         self.entries.iter().filter(is_one)
+    }
+
+    /// The one that a request belongs to, if it can be had.
+    fn bound(self, bound: Bound) -> Option<&'a Arc<Entry>> {
+        let is_it = |entry: &&Arc<Entry>| entry.seed == bound.seed;
+        match bound.only {
+            true => self
+                .entries
+                .iter()
+                .find(|entry| is_it(entry) && !self.was_tried(entry)),
+            false => self.iter().find(is_it),
+        }
     }
 
     pub(super) fn was_tried(self, entry: &Entry) -> bool {

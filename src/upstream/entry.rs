@@ -62,6 +62,10 @@ impl Lease {
         taken.then(|| Lease(entry.clone()))
     }
 
+    pub(super) fn seed(&self) -> u64 {
+        self.0.seed
+    }
+
     /// The backend it is a place on.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.0.backend

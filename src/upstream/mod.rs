@@ -6,6 +6,7 @@ mod connect;
 mod entry;
 mod pool;
 mod resolve;
+mod sticky;
 
 pub use backend::Backend;
 pub use balance::Key;
@@ -13,3 +14,4 @@ pub use connect::{DialError, dial};
 pub use entry::Lease;
 pub use pool::{Pool, Unavailable};
 pub use resolve::{ResolveError, Resolver};
+pub use sticky::Learner;

@@ -4,9 +4,10 @@ use super::{
     Backend, Lease,
     balance::{Balance, Candidates, Key},
     entry::Entry,
+    sticky::{Learner, Sticky},
 };
 use crate::config;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use std::{net::IpAddr, sync::Arc};
 
 /// A named set of backends; never empty.
@@ -15,6 +16,7 @@ pub struct Pool {
     name: Arc<str>,
     entries: Vec<Arc<Entry>>,
     balance: Balance,
+    sticky: Sticky,
 }
 
 /// Why there is no place on any backend.
@@ -46,6 +48,7 @@ impl Pool {
         Pool {
             name: name.into(),
             balance: Balance::new(written, &entries),
+            sticky: Sticky::new(written.sticky, name, previous.map(|pool| &pool.sticky)),
             entries,
         }
     }
@@ -60,10 +63,25 @@ impl Pool {
         self.entries.iter().map(|entry| &entry.backend)
     }
 
-    /// What a request's backend is found by, for [`Pool::acquire`]: nothing, unless this pool chooses by hash.
+    /// What a request's backend is found by, for [`Pool::acquire`]: nothing, unless this pool chooses by hash or is sticky.
     pub fn key(&self, headers: &HeaderMap, path: &str, query: Option<&str>, client: IpAddr) -> Key {
         let by = self.balance.hash_key();
-        by.map_or_else(Key::default, |by| Key::of(by, headers, path, query, client))
+        let key = by.map_or_else(Key::default, |by| Key::of(by, headers, path, query, client));
+        key.bound_to(self.sticky.bound(headers, query))
+    }
+
+    /// The `Set-Cookie` with which the client comes back to where it was served, unless it has it already.
+    pub fn cookie(&self, key: Key, lease: &Lease) -> Option<HeaderValue> {
+        let seed = lease.seed();
+        match key.bound() {
+            Some(bound) if bound.seed == seed => None,
+            _ => self.sticky.cookie(seed),
+        }
+    }
+
+    /// Who is to see the first bytes of the answer to a request with this query.
+    pub fn learner(&self, query: Option<&str>, lease: &Lease) -> Option<Learner> {
+        self.sticky.learner(query, lease.seed())
     }
 
     /// A place on the backend that it is the turn of, those in `tried` left out.

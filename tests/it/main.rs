@@ -32,5 +32,6 @@ mod seeing;
 mod shutdown;
 mod slow;
 mod smoke;
+mod sticky;
 mod systemd;
 mod takeover;

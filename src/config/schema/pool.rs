@@ -25,6 +25,9 @@ pub struct Pool {
     /// What "hash" goes by: "ip", "path", "header:x-user", "cookie:sid" or "query:room"; where a request lacks it, its client's address. A backend with more than 1.25 times its share is passed over.
     #[serde(default = "ip")]
     pub hash: HashKey,
+    /// Whether a client comes back to the backend that it had, as long as that is there: by a signed cookie, or by the `sid` of Socket.IO.
+    #[serde(default)]
+    pub sticky: Sticky,
 }
 
 /// One of `pools.NAME.backends`
@@ -56,6 +59,19 @@ pub enum Balance {
     Hash,
 }
 
+/// `pools.NAME.sticky`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sticky {
+    /// Every request goes where it is the turn of.
+    #[default]
+    Off,
+    /// A cookie of Lockgate's says which: `Secure`, `HttpOnly`, `SameSite=Lax`, gone with the browser's session.
+    Cookie,
+    /// The backend whose polling answer gave the `sid` that a request carries.
+    Socketio,
+}
+
 // === impl Pool ===
 
 impl Pool {
@@ -69,6 +85,7 @@ impl Pool {
             backends: vec![alone],
             balance: Balance::default(),
             hash: ip(),
+            sticky: Sticky::default(),
         }
     }
 }

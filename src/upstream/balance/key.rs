@@ -1,13 +1,17 @@
 //! The part of a request that its backend is found by, as a number.
 
-use crate::config::HashKey;
+use crate::{config::HashKey, upstream::sticky::Bound};
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode;
 use std::net::IpAddr;
 
-/// The hash of what `hash` names in a request. The same for the same in every process and every version.
+/// What `hash` names in a request, as a number that is the same in every process and every version; and the backend that
+/// the request belongs to, where the pool is sticky.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Key(u64);
+pub struct Key {
+    number: u64,
+    bound: Option<Bound>,
+}
 
 // === impl Key ===
 
@@ -29,11 +33,22 @@ impl Key {
             HashKey::Cookie(name) => cookie(headers, name),
             HashKey::Query(name) => query.and_then(|query| parameter(query, name)),
         };
-        Key(found.unwrap_or_else(|| address(client)))
+        Key {
+            number: found.unwrap_or_else(|| address(client)),
+            bound: None,
+        }
+    }
+
+    pub(in crate::upstream) fn bound_to(self, bound: Option<Bound>) -> Self {
+        Key { bound, ..self }
+    }
+
+    pub(in crate::upstream) fn bound(self) -> Option<Bound> {
+        self.bound
     }
 
     pub(super) fn number(self) -> u64 {
-        self.0
+        self.number
     }
 }
 

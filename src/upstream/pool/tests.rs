@@ -16,6 +16,7 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
         backends: weights.iter().enumerate().map(backend).collect(),
         balance,
         hash: config::HashKey::Path,
+        sticky: config::Sticky::Off,
     }
 }
 

@@ -1,0 +1,102 @@
+//! The same backend for the same client, as long as it is there: by a cookie of ours, or by the `sid` that Socket.IO gives
+//! in its first answer and wants back with every request.
+
+mod cookie;
+mod sids;
+
+use crate::config;
+use cookie::Seal;
+use http::{HeaderMap, HeaderValue};
+use sids::Sids;
+use std::sync::Arc;
+
+/// How a pool finds a client's backend again.
+#[derive(Debug)]
+pub(super) enum Sticky {
+    Off,
+    Cookie(Arc<Seal>),
+    Socketio(Arc<Sids>),
+}
+
+/// The backend that a request belongs to, by the seed of its entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bound {
+    pub(super) seed: u64,
+    /// No other can answer it: it goes there even if that is being taken out of service.
+    pub(super) only: bool,
+}
+
+/// Whoever sees the first bytes of an answer to Socket.IO's first request.
+#[derive(Debug)]
+pub struct Learner {
+    sids: Arc<Sids>,
+    seed: u64,
+}
+
+// === impl Sticky ===
+
+impl Sticky {
+    /// What `previous` knows is still known.
+    pub(super) fn new(written: config::Sticky, pool: &str, previous: Option<&Sticky>) -> Self {
+        match (written, previous) {
+            (config::Sticky::Off, _) => Sticky::Off,
+            (config::Sticky::Cookie, Some(Sticky::Cookie(seal))) => Sticky::Cookie(seal.clone()),
+            (config::Sticky::Cookie, _) => Sticky::Cookie(Arc::new(Seal::new(pool))),
+            (config::Sticky::Socketio, Some(Sticky::Socketio(sids))) => {
+                Sticky::Socketio(sids.clone())
+            }
+            (config::Sticky::Socketio, _) => Sticky::Socketio(Arc::default()),
+        }
+    }
+
+    /// The backend that a request says it belongs to.
+    pub(super) fn bound(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Bound> {
+        match self {
+            Sticky::Off => None,
+            Sticky::Cookie(seal) => seal.read(headers).map(|seed| Bound { seed, only: false }),
+            Sticky::Socketio(sids) => {
+                let sid = parameter(query?, "sid")?;
+                sids.backend(sid).map(|seed| Bound { seed, only: true })
+            }
+        }
+    }
+
+    /// The `Set-Cookie` with which a client comes back to the backend of this seed.
+    pub(super) fn cookie(&self, seed: u64) -> Option<HeaderValue> {
+        match self {
+            Sticky::Cookie(seal) => Some(seal.write(seed)),
+            Sticky::Off | Sticky::Socketio(_) => None,
+        }
+    }
+
+    /// Of a request with this query, answered by the backend of this seed: whether its answer gives a `sid`.
+    pub(super) fn learner(&self, query: Option<&str>, seed: u64) -> Option<Learner> {
+        let Sticky::Socketio(sids) = self else {
+            return None;
+        };
+        let query = query?;
+        let is_first =
+            parameter(query, "transport") == Some("polling") && parameter(query, "sid").is_none();
+        is_first.then(|| Learner {
+            sids: sids.clone(),
+            seed,
+        })
+    }
+}
+
+// === impl Learner ===
+
+impl Learner {
+    /// Takes the first bytes of the answer.
+    pub fn learn(self, first: &[u8]) {
+        if let Some(sid) = sids::given(first) {
+            self.sids.bind(sid, self.seed);
+        }
+    }
+}
+
+/// As it is written: no parameter of Engine.IO has anything to escape.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find_map(|(key, value)| (key == name).then_some(value))
+}

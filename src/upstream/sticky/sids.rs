@@ -1,0 +1,111 @@
+//! Which backend has given which `sid` (the Engine.IO protocol, "Handshake").
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// A bounded memory: of those that nobody has asked for lately, the oldest half is forgotten at a time.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Sids(Mutex<Halves>);
+
+#[derive(Debug, Default)]
+struct Halves {
+    young: HashMap<Box<str>, u64>,
+    old: HashMap<Box<str>, u64>,
+}
+
+// === impl Sids ===
+
+impl Sids {
+    pub(super) fn bind(&self, sid: &str, seed: u64) {
+        self.halves().put(sid.into(), seed);
+    }
+
+    pub(super) fn backend(&self, sid: &str) -> Option<u64> {
+        let mut halves = self.halves();
+        if let Some(seed) = halves.young.get(sid) {
+            return Some(*seed);
+        }
+        let (sid, seed) = halves.old.remove_entry(sid)?;
+        halves.put(sid, seed);
+        Some(seed)
+    }
+
+    fn halves(&self) -> MutexGuard<'_, Halves> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Halves ===
+
+impl Halves {
+    fn put(&mut self, sid: Box<str>, seed: u64) {
+        if self.young.len() >= HALF {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(sid, seed);
+    }
+}
+
+/// The `sid` of an open packet: `0{"sid":"…"`, before version 4 with its length in front.
+pub(super) fn given(first: &[u8]) -> Option<&str> {
+    let first = &first[..first.len().min(LOOKED_AT)];
+    let key = first.windows(KEY.len()).position(|window| window == KEY)?;
+    let rest = &first[key + KEY.len()..];
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let sid = &rest[..end];
+    let fits = (1..=LONGEST).contains(&sid.len()) && sid.iter().all(is_plain);
+    fits.then(|| std::str::from_utf8(sid).ok())?
+}
+
+const KEY: &[u8] = b"\"sid\":\"";
+/// Twenty letters in practice.
+const LONGEST: usize = 64;
+/// It stands at the beginning.
+const LOOKED_AT: usize = 256;
+/// Some 8 MiB for both halves.
+const HALF: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sid_is_found_in_both_versions_and_nowhere_else() {
+        for (first, sid) in [
+            (
+                r#"0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"]}"#,
+                Some("lv_VI97HAXpY6yYWAAAC"),
+            ),
+            (r#"97:0{"sid":"a-1","pingInterval":25000}2:40"#, Some("a-1")),
+            (r#"0{"sid":""}"#, None),
+            (r#"0{"sid":"a b"}"#, None),
+            (r#"0{"sid":"cut"#, None),
+            ("4hello", None),
+            ("", None),
+        ] {
+            assert_eq!(given(first.as_bytes()), sid, "{first}");
+        }
+        let long = format!(r#"0{{"sid":"{}"}}"#, "a".repeat(65));
+        assert_eq!(given(long.as_bytes()), None);
+    }
+
+    #[test]
+    fn it_is_bounded_and_forgets_who_is_never_asked_for() {
+        let sids = Sids::default();
+        sids.bind("asked", 1);
+        sids.bind("not-asked", 2);
+        for n in 0..4 * HALF {
+            sids.bind(&n.to_string(), 3);
+            if n % 1000 == 0 {
+                assert_eq!(sids.backend("asked"), Some(1));
+            }
+        }
+        assert_eq!(sids.backend("not-asked"), None);
+        let halves = sids.halves();
+        assert!(halves.young.len() + halves.old.len() <= 2 * HALF);
+    }
+}
