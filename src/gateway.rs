@@ -216,6 +216,19 @@ impl Gateway {
         }
     }
 
+    /// What [`Gateway::drain`] is in force for, by name.
+    pub fn drained(&self) -> Vec<Arc<str>> {
+        let routes = self.router.rules();
+        let routes = routes.filter(|(_, route)| route.draining.load(Ordering::Relaxed));
+        let backends = self.pools.iter().flat_map(|pool| pool.backends());
+        let backends = backends.filter(|backend| backend.is_draining());
+        let backends = backends.map(|backend| backend.name().clone());
+        routes
+            .map(|(_, route)| route.name.clone())
+            .chain(backends)
+            .collect()
+    }
+
     /// Routes as `lockgate status` shows them.
     pub fn route_status(&self) -> Vec<RouteStatus> {
         let status = |(rule, route): (&Rule, &Route)| RouteStatus {

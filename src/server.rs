@@ -16,7 +16,7 @@ use crate::{
     config::{AdminAddress, Config},
     gateway::{Gateway, Live},
     http::Context,
-    lifecycle::{Inherited, ListenerStatus, Signal, State, Tasks, systemd},
+    lifecycle::{Inherited, ListenerStatus, Signal, State, Tasks, handover::Predecessor, systemd},
     listener::{Admission, Doorway},
     observe::{AccessLog, Metrics, Sessions},
     tls::Acme,
@@ -156,7 +156,12 @@ impl Server {
     /// Serves until `signals` says stop, and reads the configuration again when it says so or when a file changes; then
     /// closes every session with 1001 and returns when all have ended, or when `drain.window` has. Another stop: at once.
     /// When another process has taken over, sessions are told `drain.code` instead.
-    pub async fn run(mut self, mut signals: impl AsyncFnMut() -> Signal) -> Drained {
+    /// `predecessor` has let it serve, and stops when it does.
+    pub async fn run(
+        mut self,
+        predecessor: Option<Predecessor>,
+        mut signals: impl AsyncFnMut() -> Signal,
+    ) -> Drained {
         let metrics = self.context.metrics.clone();
         let (state, seen) = watch::channel(State::Starting);
         let (commands, mut asked) = mpsc::channel(COMMANDS);
@@ -181,11 +186,19 @@ impl Server {
         self.listen();
         self.watch_certificates();
         state.send_replace(State::Ready);
+        if let Some(predecessor) = predecessor {
+            // It has told systemd whom to listen to when this returns.
+            predecessor.serving().await;
+            for bound in [&self.admin, &self.scrape].into_iter().flatten() {
+                bound.keep();
+            }
+        }
         info!(listeners = %self.in_words(), "ready");
         systemd::ready(&self.in_words());
 
         let mut watched = self.plan.files();
         let mut changes = self.watch_config(&watched);
+        self.catch_up();
         let successor = loop {
             tokio::select! {
                 signal = signals() => match signal {
@@ -195,7 +208,7 @@ impl Server {
                 },
                 Some(command) = asked.recv() => self.obey(command, State::Ready),
                 Some(()) = changes.recv() => drop(self.reload()),
-                came = self.handover.came() => if self.let_go(came).await { break true },
+                came = self.handover.came() => if self.hand_over(came).await { break true },
             }
             let named = self.plan.files();
             if named != watched {
@@ -213,7 +226,10 @@ impl Server {
         };
         let clean = match retired {
             Some(clean) => clean,
-            None => self.stop(&state, &mut signals, &mut asked).await,
+            None => {
+                let service = !successor;
+                self.stop(service, &state, &mut signals, &mut asked).await
+            }
         };
         desk.stop();
         desk.finish(stop::LAST_ANSWERS).await;

@@ -30,7 +30,7 @@ pub enum Bound {
 pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
-    /// Another process listens on it now, and removes it one day.
+    /// It is another process's to remove.
     left: AtomicBool,
 }
 
@@ -50,13 +50,19 @@ pub fn bind(address: &AdminAddress) -> io::Result<Option<Bound>> {
     }
 }
 
-/// A listener on `address` that another process has opened. Called inside a runtime.
+/// A listener on `address` that another process has opened, whose file stays when this is dropped ([`Bound::keep`]).
+/// Called inside a runtime.
 pub fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result<Bound> {
     match address {
         AdminAddress::Unix(path) => {
             let listener = unix::net::UnixListener::from(descriptor);
             listener.set_nonblocking(true)?;
-            let file = SocketFile::new(path)?;
+            if fs::metadata(path)?.mode() & 0o077 != 0 {
+                return Err(io::Error::other(
+                    "others than its owner may open it: write SocketMode=0600 into the .socket unit",
+                ));
+            }
+            let file = SocketFile::new(path, true)?;
             Ok(Bound::Unix(UnixListener::from_std(listener)?, file))
         }
         AdminAddress::Tcp(_) | AdminAddress::Off => {
@@ -91,8 +97,17 @@ pub fn describe(address: &AdminAddress) -> String {
 impl Bound {
     /// Another process listens here from now on: nothing is removed when this is dropped.
     pub fn leave(&self) {
+        self.set_left(true);
+    }
+
+    /// No other process listens here any more: this one removes what is to be removed.
+    pub fn keep(&self) {
+        self.set_left(false);
+    }
+
+    fn set_left(&self, left: bool) {
         if let Bound::Unix(_, file) = self {
-            file.left.store(true, Ordering::Relaxed);
+            file.left.store(left, Ordering::Relaxed);
         }
     }
 }
@@ -109,11 +124,11 @@ impl AsFd for Bound {
 // === impl SocketFile ===
 
 impl SocketFile {
-    fn new(path: &Path) -> io::Result<SocketFile> {
+    fn new(path: &Path, left: bool) -> io::Result<SocketFile> {
         Ok(SocketFile {
             path: path.to_owned(),
             identity: identity(path)?,
-            left: AtomicBool::new(false),
+            left: AtomicBool::new(left),
         })
     }
 }
@@ -136,7 +151,7 @@ fn bind_unix(path: &Path) -> io::Result<(unix::net::UnixListener, SocketFile)> {
         io::ErrorKind::NotFound => io::Error::new(error.kind(), "its folder does not exist"),
         _ => error,
     })?;
-    let file = SocketFile::new(path)?;
+    let file = SocketFile::new(path, false)?;
     // Before `listen` nobody can connect, so there is no moment in which others could.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     socket.listen(BACKLOG)?;

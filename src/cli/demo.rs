@@ -2,7 +2,7 @@
 
 mod chat;
 
-use super::{args::Demo, run};
+use super::{args::Demo, note, run};
 use crate::{
     config::{Config, HostPattern, ListenAddress, To},
     lifecycle::Tasks,
@@ -42,7 +42,9 @@ pub(super) fn demo(arguments: Demo) -> anyhow::Result<ExitCode> {
             let tasks = Tasks::default();
             tasks.spawn(chat::serve(backend, tasks.clone()));
             let port = run::https_port(server);
-            eprintln!("  https://localhost:{port} is a chat: open it in two tabs");
+            note(format_args!(
+                "  https://localhost:{port} is a chat: open it in two tabs"
+            ));
             Ok(())
         },
     )

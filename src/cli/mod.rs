@@ -69,5 +69,10 @@ fn say(text: impl Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
+/// Prints to stderr, if there is one: a server's terminal may be long gone.
+fn note(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// The exit code for a wrong command line or configuration.
 const CONFIG: u8 = 64;

@@ -3,16 +3,16 @@
 use super::{
     CONFIG,
     args::{Overrides, Run},
-    ask, cert,
+    ask, cert, note,
 };
 use crate::{
     config::{self, Acme, Config, Located, Problems, To},
     gateway::Gateway,
-    lifecycle::{Inherited, Signals},
+    lifecycle::{Inherited, Signal, Signals},
     observe::{self, AccessLog},
     server::{Blueprint, Server},
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::{collections::BTreeSet, io, path::Path, process::ExitCode, time::Duration};
 use tokio::runtime;
 use tracing::warn;
@@ -57,19 +57,29 @@ pub(super) fn serve(
         .context("cannot start the runtime")?;
     let drained = runtime.block_on(async {
         let mut signals = Signals::install().context("cannot listen for signals")?;
-        if takeover {
-            ask::take_over(&config.server.admin, &mut inherited).await?;
-        }
-        let routes = config.routes.clone();
-        let ca = dev.as_ref().map(|dev| dev.certificate_path().to_owned());
-        let blueprint = Blueprint { load, dev };
-        let server = Server::bind(config, gateway, access, blueprint, &mut inherited)?;
-        let confirmed = inherited.confirm().await;
-        confirmed
-            .context("the running lockgate goes on, for it did not hear that this one is ready")?;
-        announce(&routes, &server, ca.as_deref());
-        beside(&server)?;
-        anyhow::Ok(server.run(async || signals.next().await).await)
+        let prepared = async {
+            if takeover {
+                ask::take_over(&config.server.admin, &mut inherited).await?;
+            }
+            let routes = config.routes.clone();
+            let ca = dev.as_ref().map(|dev| dev.certificate_path().to_owned());
+            let blueprint = Blueprint { load, dev };
+            let server = Server::bind(config, gateway, access, blueprint, &mut inherited)?;
+            announce(&routes, &server, ca.as_deref());
+            beside(&server)?;
+            // Nothing that can fail comes after this.
+            let predecessor = inherited
+                .ready()
+                .await
+                .context("this one has not taken over")?;
+            anyhow::Ok((server, predecessor))
+        };
+        let (server, predecessor) = tokio::select! {
+            biased;
+            () = stopped(&mut signals) => bail!("stopped before it served"),
+            prepared = prepared => prepared?,
+        };
+        anyhow::Ok(server.run(predecessor, async || signals.next().await).await)
     });
     // Whatever still runs is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -77,6 +87,11 @@ pub(super) fn serve(
         warn!("stopped before every session had ended: the rest was cut");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends with a signal that says so.
+async fn stopped(signals: &mut Signals) {
+    while signals.next().await != Signal::Stop {}
 }
 
 /// Reads a configuration as the first time.
@@ -154,13 +169,13 @@ fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path
         }
     }
     for url in urls {
-        eprintln!("  {url}");
+        note(format_args!("  {url}"));
     }
     let ca = ca.display();
-    eprintln!("  signed by a development CA that no machine trusts by itself: {ca}");
-    eprintln!(
-        "  to trust it: `lockgate cert trust`, or in Python: ssl.create_default_context(cafile=\"{ca}\")"
-    );
+    note(format_args!(
+        "  signed by a development CA that no machine trusts by itself: {ca}\n  \
+         to trust it: `lockgate cert trust`, or in Python: ssl.create_default_context(cafile=\"{ca}\")"
+    ));
 }
 
 /// The port that clients use.

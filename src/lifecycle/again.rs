@@ -1,13 +1,30 @@
-//! The program started anew by itself, to take over: the way to another version under a supervisor that knows one process.
+//! The program started anew by itself, to take over.
 
 use super::Tasks;
-use std::{env, io, process::Stdio};
+use std::{
+    env, io,
+    process::{self, Stdio},
+};
 use tokio::process::Command;
 use tracing::{error, info};
 
 /// Starts what stands at the program's path now, with the same arguments and `LOCKGATE_TAKEOVER=true`. What becomes of it
 /// is logged by itself; should it end before this process does, that is told here.
+///
+/// # Errors
+/// When it cannot be started, or would be ended together with this process: as the first process of a container, or under
+/// a systemd that is told nothing.
 pub fn start_again(tasks: &Tasks) -> io::Result<()> {
+    if process::id() == 1 {
+        return Err(io::Error::other(
+            "this is the first process of its container, which ends with it: start another container instead",
+        ));
+    }
+    if env::var_os("INVOCATION_ID").is_some() && env::var_os("NOTIFY_SOCKET").is_none() {
+        return Err(io::Error::other(
+            "systemd would take the end of this process for the service's: the unit needs Type=notify",
+        ));
+    }
     let mut words = env::args_os();
     let program = words.next().ok_or(io::ErrorKind::NotFound)?;
     let mut child = Command::new(&program)

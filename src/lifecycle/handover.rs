@@ -2,17 +2,21 @@
 //! (`SCM_RIGHTS`, unix(7)).
 //!
 //! The running one gives every socket, then says so. The new one, when nothing can fail any more, says that it is ready;
-//! the running one answers that it lets go. Whatever happens before that answer, it goes on as if nobody had come.
-//! Only the same user is spoken to, and each message is one packet: a few words and at most one descriptor.
+//! the running one answers yes, or no and goes on. When the new one serves it says so, and only then does the other one
+//! stop: whichever of the two ends before, the other serves. Only the same user is spoken to, and each message is one
+//! packet: a few words and at most one descriptor.
 
 mod channel;
 
 use channel::{Channel, Door};
-use rustix::process::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::timeout;
@@ -45,20 +49,28 @@ pub enum HandoverError {
     #[error("the other process did not answer within {PATIENCE:?}")]
     Late,
     /// It is of another time.
-    #[error("the other process says what this version of lockgate does not understand: {0}")]
+    #[error("the other lockgate is of another version and says {0}: restart it instead")]
     Strange(String),
+    /// It does not let go.
+    #[error(
+        "the running lockgate goes on: it has waited for too long, or is giving its place to another one"
+    )]
+    Refused,
 }
 
 /// An invitation to take over, under a name that only processes of this machine and network namespace can see.
 #[derive(Debug)]
-pub struct Offer(Door);
+pub struct Offer {
+    door: Door,
+    taken: Arc<AtomicBool>,
+}
 
 /// The process that is ready to take over.
 #[derive(Debug)]
 pub struct Successor {
     channel: Channel,
     /// Its process id.
-    pub id: Pid,
+    pub id: u32,
 }
 
 /// The process that is ready to let go.
@@ -77,8 +89,14 @@ enum Message {
     All,
     /// The new one can serve.
     Ready,
-    /// The old one lets go.
-    Yours,
+    /// The old one lets it.
+    Yes,
+    /// The old one goes on.
+    No,
+    /// The new one serves.
+    Serving,
+    /// The old one does not any more.
+    Done,
 }
 
 // === impl Offer ===
@@ -86,61 +104,103 @@ enum Message {
 impl Offer {
     /// Opens it. Called inside a runtime.
     pub fn open() -> io::Result<Offer> {
-        Door::open().map(Offer)
+        let (door, taken) = (Door::open()?, Arc::default());
+        Ok(Offer { door, taken })
+    }
+
+    /// Says whether somebody has come.
+    pub fn taken(&self) -> Arc<AtomicBool> {
+        self.taken.clone()
     }
 
     /// What [`take_over`] wants.
     pub fn name(&self) -> &str {
-        self.0.name()
+        self.door.name()
     }
 
     /// Gives all of `given` to the process that comes, and waits until it can serve.
     pub async fn give(self, given: Vec<Given>) -> Result<Successor, HandoverError> {
+        let came = timeout(PATIENCE, self.door.accept()).await;
+        let channel = came.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
+        self.taken.store(true, Ordering::Relaxed);
         let gift = async {
-            let channel = self.0.accept().await?;
             say(&channel, &Message::Offer { version: VERSION }, None).await?;
             for Given { label, descriptor } in given {
                 say(&channel, &Message::Socket(label), Some(&descriptor)).await?;
             }
             say(&channel, &Message::All, None).await?;
             match hear(&channel).await? {
-                (Message::Ready, _) => Ok(Successor {
-                    id: channel.peer()?,
-                    channel,
-                }),
+                (Message::Ready, _) => Ok(channel.peer()?),
                 (other, _) => Err(HandoverError::Strange(format!("{other:?}"))),
             }
         };
-        timeout(PATIENCE, gift)
-            .await
-            .unwrap_or(Err(HandoverError::Late))
+        let ready = timeout(PATIENCE, gift).await;
+        match ready.unwrap_or(Err(HandoverError::Late)) {
+            Ok(id) => Ok(Successor { channel, id }),
+            Err(error) => {
+                // Without a word it would think that this process has ended.
+                let _ = timeout(PATIENCE, say(&channel, &Message::No, None)).await;
+                Err(error)
+            }
+        }
     }
 }
 
 // === impl Successor ===
 
 impl Successor {
-    /// Lets it serve. An error says that it has ended meanwhile.
-    pub async fn let_go(self) -> Result<(), HandoverError> {
-        let said = timeout(PATIENCE, say(&self.channel, &Message::Yours, None));
-        said.await.unwrap_or(Err(HandoverError::Late))
+    /// Lets it serve, and waits until it does. An error says that it does not.
+    pub async fn let_serve(&self) -> Result<(), HandoverError> {
+        let serving = async {
+            say(&self.channel, &Message::Yes, None).await?;
+            match hear(&self.channel).await? {
+                (Message::Serving, _) => Ok(()),
+                (other, _) => Err(HandoverError::Strange(format!("{other:?}"))),
+            }
+        };
+        let serving = timeout(PATIENCE, serving).await;
+        serving.unwrap_or(Err(HandoverError::Late))
+    }
+
+    /// Tells it that it is alone. It knows by itself, should it not hear.
+    pub async fn leave(self) {
+        let _ = timeout(PATIENCE, say(&self.channel, &Message::Done, None)).await;
+    }
+
+    /// Tells it that this process goes on.
+    pub async fn refuse(self) {
+        let _ = timeout(PATIENCE, say(&self.channel, &Message::No, None)).await;
     }
 }
 
 // === impl Predecessor ===
 
 impl Predecessor {
-    /// Says that nothing can fail here any more, and waits until the other one has let go.
-    pub async fn confirm(self) -> Result<(), HandoverError> {
-        let confirmed = async {
+    /// Says that nothing can fail here any more, and waits for leave to serve. A process that ended without a no is not
+    /// there to serve: then this one does.
+    pub async fn ready(&self) -> Result<(), HandoverError> {
+        let answered = async {
             say(&self.0, &Message::Ready, None).await?;
             match hear(&self.0).await? {
-                (Message::Yours, _) => Ok(()),
+                (Message::Yes, _) => Ok(()),
+                (Message::No, _) => Err(HandoverError::Refused),
                 (other, _) => Err(HandoverError::Strange(format!("{other:?}"))),
             }
         };
-        let confirmed = timeout(PATIENCE, confirmed).await;
-        confirmed.unwrap_or(Err(HandoverError::Late))
+        match timeout(PATIENCE, answered).await {
+            Ok(Err(HandoverError::Io(_))) => Ok(()),
+            Ok(answered) => answered,
+            Err(_) => Err(HandoverError::Late),
+        }
+    }
+
+    /// Says that this process serves, and waits until the other one has told whom that concerns.
+    pub async fn serving(self) {
+        let done = async {
+            say(&self.0, &Message::Serving, None).await?;
+            hear(&self.0).await
+        };
+        let _ = timeout(PATIENCE, done).await;
     }
 }
 
@@ -166,11 +226,6 @@ pub async fn take_over(name: &str) -> Result<(Vec<Given>, Predecessor), Handover
     timeout(PATIENCE, taken)
         .await
         .unwrap_or(Err(HandoverError::Late))
-}
-
-/// This process.
-pub fn own_id() -> Pid {
-    getpid()
 }
 
 async fn say(

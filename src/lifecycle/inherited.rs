@@ -2,6 +2,7 @@
 
 use super::handover::{self, HandoverError, Label, Predecessor};
 use listenfd::ListenFd;
+use rustix::net::sockopt;
 use std::{
     io,
     net::TcpListener,
@@ -29,12 +30,15 @@ impl Inherited {
         let mut inherited = Inherited::default();
         for index in 0..passed.len() {
             let socket = match passed.take_tcp_listener(index) {
-                Ok(Some(tcp)) => (tcp.local_addr()?.to_string(), tcp.into()),
-                _ => match passed.take_unix_listener(index)? {
-                    Some(unix) => (unix_address(&unix)?, unix.into()),
-                    None => continue,
+                Ok(Some(tcp)) => (tcp.local_addr()?.to_string(), OwnedFd::from(tcp)),
+                _ => match passed.take_unix_listener(index) {
+                    Ok(Some(unix)) => (unix_address(&unix)?, unix.into()),
+                    _ => return Err(not_listening(index)),
                 },
             };
+            if !sockopt::socket_acceptconn(&socket.1)? {
+                return Err(not_listening(index));
+            }
             inherited.from_systemd.push(socket);
         }
         Ok(inherited)
@@ -71,13 +75,27 @@ impl Inherited {
         self.from_systemd.first().map(|(address, _)| &**address)
     }
 
-    /// Has the process whose place is taken let go, where there is one. What nobody took is closed.
-    pub async fn confirm(self) -> Result<(), HandoverError> {
-        match self.predecessor {
-            Some(predecessor) => predecessor.confirm().await,
-            None => Ok(()),
-        }
+    /// Whether a running process gave what there is.
+    pub fn is_takeover(&self) -> bool {
+        self.predecessor.is_some()
     }
+
+    /// Waits for leave to serve, where there is a process to give it. What nobody took is closed.
+    pub async fn ready(self) -> Result<Option<Predecessor>, HandoverError> {
+        if let Some(predecessor) = &self.predecessor {
+            predecessor.ready().await?;
+        }
+        Ok(self.predecessor)
+    }
+}
+
+fn not_listening(index: usize) -> io::Error {
+    let number = index + 1;
+    let why = format!(
+        "socket {number} that systemd passes on does not listen for a stream: the .socket unit needs ListenStream=, and no \
+         Accept=yes"
+    );
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 /// As `server.admin` is written.

@@ -1,6 +1,5 @@
 //! What systemd is told of our life, if it started us with `Type=notify`; otherwise nobody is told anything.
 
-use rustix::process::Pid;
 use sd_notify::NotifyState;
 use tracing::warn;
 
@@ -18,8 +17,7 @@ pub fn reloading() {
 }
 
 /// Another process is the service from now on (sd_notify(3): `MAINPID=`).
-pub fn main_process(id: Pid) {
-    let id = id.as_raw_nonzero().get().unsigned_abs();
+pub fn main_process(id: u32) {
     tell(&[NotifyState::MainPid(id)]);
 }
 

@@ -52,7 +52,7 @@ pub(super) fn bind_one(
             .and_then(|()| TcpListener::from_std(listener)),
         None => listener::bind(address.value.0),
     };
-    bound.map_err(|source| failed(kind, written, source))
+    bound.map_err(|source| failed(kind, written, source, inherited.is_takeover()))
 }
 
 /// The same for `server.admin` and `server.metrics`; `None` for "off".
@@ -66,12 +66,16 @@ pub(super) fn bind_admin(
         Some(descriptor) => admin::inherit(descriptor, address).map(Some),
         None => admin::bind(address),
     };
-    let bound = bound.map_err(|source| failed(kind, written, source))?;
+    let bound = bound.map_err(|source| failed(kind, written, source, inherited.is_takeover()))?;
     Ok(bound.map(Arc::new))
 }
 
-fn failed(kind: &'static str, address: String, source: io::Error) -> StartError {
+fn failed(kind: &'static str, address: String, source: io::Error, takeover: bool) -> StartError {
     let hint = match source.kind() {
+        io::ErrorKind::AddrInUse if takeover => {
+            "the running lockgate may be the one that listens there, under another key or in another spelling: an \
+             address that is taken over must stand where it stood; if not, `ss -lntp` shows who it is"
+        }
         io::ErrorKind::AddrInUse => "another program listens there; `ss -ltnp` shows which",
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 are for root, or for a program with the capability CAP_NET_BIND_SERVICE"

@@ -6,31 +6,50 @@ use crate::{
     admin,
     lifecycle::{
         Command, Signal, State,
-        handover::{Given, HandoverError, Label, Offer, Successor, own_id},
+        handover::{Given, HandoverError, Label, Offer, Successor},
         start_again, systemd,
     },
+    observe::Causes,
     tls::Acme,
 };
-use std::{future, io, os::fd::AsFd, pin::pin};
+use std::{
+    future, io,
+    os::fd::AsFd,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::sleep,
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
 /// The offer that is open, if one is: at most one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Handover(Option<oneshot::Receiver<Result<Successor, HandoverError>>>);
+pub(super) struct Handover(Option<Open>);
+
+#[derive(Debug)]
+struct Open {
+    came: oneshot::Receiver<Result<Successor, HandoverError>>,
+    /// Somebody is there.
+    taken: Arc<AtomicBool>,
+    /// Ends it.
+    _closed: DropGuard,
+}
 
 // === impl Handover ===
 
 impl Handover {
     /// What came of the offer; never without one.
     pub(super) async fn came(&mut self) -> Result<Successor, HandoverError> {
-        let Some(offer) = &mut self.0 else {
+        let Some(open) = &mut self.0 else {
             return future::pending().await;
         };
-        let came = offer.await;
+        let came = (&mut open.came).await;
         self.0 = None;
         came.unwrap_or(Err(HandoverError::Late))
     }
@@ -48,20 +67,29 @@ impl Server {
 
     /// Offers everything that listens here, and the lock of the certificates; the answer is where to come for it.
     pub(super) fn offer(&mut self) -> Result<String, String> {
-        if self.handover.0.is_some() {
-            return Err("another process is taking over just now".into());
+        // One to which nobody has come is forgotten: whoever asked for it may be gone.
+        let open = self.handover.0.as_ref();
+        if open.is_some_and(|open| open.taken.load(Ordering::Relaxed)) {
+            return Err("another process is taking over just now; try again in ten seconds".into());
         }
         let opened = Offer::open().and_then(|offer| Ok((offer, self.givable()?)));
         let (offer, given) =
             opened.map_err(|error| format!("cannot give away what listens here: {error}"))?;
         let name = offer.name().to_owned();
         let (tell, came) = oneshot::channel();
-        self.handover.0 = Some(came);
-        let tasks = self.context.tasks.clone();
+        let closed = CancellationToken::new();
+        self.handover.0 = Some(Open {
+            came,
+            taken: offer.taken(),
+            _closed: closed.clone().drop_guard(),
+        });
         self.context.tasks.spawn(async move {
-            tokio::select! {
-                successor = offer.give(given) => drop(tell.send(successor)),
-                () = tasks.stopping() => {}
+            let given = tokio::select! {
+                given = offer.give(given) => given,
+                () = closed.cancelled() => return,
+            };
+            if let Err(Ok(successor)) = tell.send(given) {
+                successor.refuse().await;
             }
         });
         Ok(name)
@@ -103,35 +131,34 @@ impl Server {
     }
 
     /// Whether another process serves from now on. If not, nothing has changed here.
-    pub(super) async fn let_go(&mut self, successor: Result<Successor, HandoverError>) -> bool {
-        let given = match successor {
-            Ok(successor) => {
-                let id = successor.id;
-                // Before it says anything: systemd listens to the main process only.
-                systemd::main_process(id);
-                successor.let_go().await.map(|()| id)
-            }
+    pub(super) async fn hand_over(&mut self, successor: Result<Successor, HandoverError>) -> bool {
+        let served = match successor {
+            Ok(successor) => successor.let_serve().await.map(|()| successor),
             Err(error) => Err(error),
         };
-        match given {
-            Ok(id) => {
-                let (sessions, process) = (self.context.metrics.sessions(), id.as_raw_nonzero());
-                info!(
-                    process,
-                    sessions,
-                    "another process has taken over: the sessions here are closed one by one"
-                );
-                true
-            }
+        let successor = match served {
+            Ok(successor) => successor,
             Err(error) => {
-                systemd::main_process(own_id());
+                let error = Causes(&error);
                 warn!(%error, "the process that wanted to take over did not: this one goes on");
-                false
+                return false;
             }
+        };
+        let (process, sessions) = (successor.id, self.context.metrics.sessions());
+        systemd::main_process(process);
+        successor.leave().await;
+        info!(
+            process,
+            sessions, "another process has taken over: the sessions here are closed one by one"
+        );
+        let drained = self.context.live.snapshot().drained();
+        if !drained.is_empty() {
+            warn!(drained = %drained.join(", "), "the other process does not know of `lockgate drain`: give the order again");
         }
+        true
     }
 
-    /// Whether everything that was open here ended by itself, within `drain.window` or as `drain.max_rate` lengthens it;
+    /// Whether everything that was open here ended by itself, told within `drain.window` or as `drain.max_rate` lengthens it;
     /// `None`: a signal came before.
     pub(super) async fn retire(
         &mut self,
@@ -150,10 +177,7 @@ impl Server {
         let drain = self.context.live.snapshot().drain.clone();
         let ends = self.plan.config.session.close_timeout.0 + FAREWELL;
         let everybody = self.context.sessions.belonging(|_| true);
-        let spread = Spread {
-            window: drain.window.0.saturating_sub(ends),
-            ..Spread::of(&drain)
-        };
+        let spread = Spread::of(&drain);
         // Who is on the way in has at least the time that all have.
         let told = spread.lasts(everybody.len()).max(spread.window);
         self.drains.give_up();

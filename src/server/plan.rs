@@ -67,6 +67,11 @@ impl Plan {
         }
     }
 
+    /// Whether there is a file to read again.
+    pub(super) fn has_file(&self) -> bool {
+        self.blueprint.load.is_some()
+    }
+
     /// What to watch.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         match self.blueprint.load {

@@ -28,6 +28,17 @@ impl Server {
         done
     }
 
+    /// What was written between the first reading and the first look at the files.
+    pub(super) fn catch_up(&mut self) {
+        let before = self.context.live.snapshot();
+        let read =
+            tokio::task::block_in_place(|| self.plan.read(&before, before.tls.shelf.clone()));
+        match (read, self.plan.has_file()) {
+            (Read::Unchanged, _) | (_, false) => {}
+            _ => drop(self.reload()),
+        }
+    }
+
     /// `None` where the files say the same as before.
     fn exchange(&mut self) -> Result<Option<String>, (String, Vec<PathBuf>)> {
         let before = self.context.live.snapshot();

@@ -1,6 +1,6 @@
 //! The end: not ready, then no more connections, then every session closed with 1001, spread over the window.
 
-use super::{Server, drains::Spread};
+use super::{Server, drains::Spread, handover::Handover};
 use crate::lifecycle::{Command, Signal, State, systemd};
 use std::{pin::pin, time::Duration};
 use tokio::{
@@ -12,9 +12,10 @@ use tracing::info;
 // === impl Server ===
 
 impl Server {
-    /// Whether every session ended by itself within the window.
+    /// Whether every session ended by itself within the window. With it ends the `service`, unless another process has it.
     pub(super) async fn stop(
         &mut self,
+        service: bool,
         state: &watch::Sender<State>,
         signals: &mut impl AsyncFnMut() -> Signal,
         asked: &mut mpsc::Receiver<Command>,
@@ -25,7 +26,9 @@ impl Server {
             sessions,
             "stopping: sessions are closed with 1001; a second signal stops at once"
         );
-        systemd::stopping(&format!("closing sessions: {sessions}"));
+        if service {
+            systemd::stopping(&format!("closing sessions: {sessions}"));
+        }
         state.send_replace(State::Draining);
         let drain = self.context.live.snapshot().drain.clone();
         let mut grace = pin!(sleep(drain.accept_grace.0));
@@ -35,10 +38,14 @@ impl Server {
                 () = &mut grace => break,
                 signal = signals() => if signal == Signal::Stop { return false },
                 Some(command) = asked.recv() => self.obey(command, State::Draining),
+                // It comes in time: it serves on.
+                came = self.handover.came() => drop(self.hand_over(came).await),
             }
         }
         let tasks = self.context.tasks.clone();
         tasks.stop();
+        // Who is still expected to take over finds nobody here any more.
+        self.handover = Handover::default();
         self.listening.clear();
         self.context.sessions.close_newcomers(GOING_AWAY);
         let left = (drain.window.0).saturating_sub(began.elapsed());

@@ -94,7 +94,7 @@ impl Acme {
             directory,
         };
         let store = Kept::new(Box::new(Folder::at(folder)));
-        let lock = inherited.take(Acme::LOCK, &store.place());
+        let lock = inherited.take(Acme::LOCK, &whole(&store.place()));
         let agency = Arc::new(Agency::new(
             ca,
             store,
@@ -179,7 +179,7 @@ impl Acme {
     /// The place whose lock this process has, and another descriptor of it; `None` if it has none.
     pub fn lock(&self) -> Option<io::Result<(String, OwnedFd)>> {
         let lock = self.agency.lock()?;
-        Some(lock.map(|lock| (self.agency.store.place(), lock)))
+        Some(lock.map(|lock| (whole(&self.agency.store.place()), lock)))
     }
 
     /// Shows that the port answers, and whose it is. No client believes it.
@@ -220,6 +220,12 @@ fn self_signed(name: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
         key,
         &provider(),
     )?)
+}
+
+/// The same for the same folder, whatever the folder of the process is.
+fn whole(place: &str) -> String {
+    let absolute = std::path::absolute(place);
+    absolute.map_or_else(|_| place.to_owned(), |path| path.display().to_string())
 }
 
 /// One folder per directory: what the rehearsal stage issued is never served for the real thing.

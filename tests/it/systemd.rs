@@ -97,27 +97,26 @@ async fn it_may_open_the_sockets() {
     let file = folder.path().join("config.toml");
     fs::write(&file, text).expect("writable");
     let surplus = format!("{},{}", free, admin.display());
-    let file = file.display().to_string();
-    let data = folder.path().display().to_string();
-    let arguments = [
-        &surplus,
-        env!("CARGO_BIN_EXE_lockgate"),
-        "run",
-        "--admin",
-        "off",
-        "--data",
-        &data,
-        "--config",
-        &file,
-    ];
-    let output = Program::run("activate.py", &arguments).await;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    let expected = format!(
-        "systemd listens on unix:{} for this service, and no key names that",
-        admin.display()
-    );
-    assert!(said.contains(&expected), "{said}");
+    let unix = format!("unix:{}", admin.display());
+    for (named, expected) in [
+        (
+            "off",
+            format!("systemd listens on {unix} for this service, and no key names that"),
+        ),
+        (&*unix, "SocketMode=0600".to_owned()),
+    ] {
+        let _ = fs::remove_file(&admin);
+        let file = file.display().to_string();
+        let program = env!("CARGO_BIN_EXE_lockgate");
+        let data = folder.path().display().to_string();
+        let arguments = [
+            &surplus, program, "run", "--admin", named, "--data", &data, "--config", &file,
+        ];
+        let output = Program::run("activate.py", &arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&expected), "{said}");
+    }
 }
 
 #[tokio::test]

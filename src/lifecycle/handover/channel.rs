@@ -4,15 +4,15 @@ use rustix::{
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
         SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
-        SocketType, bind, connect, listen, recvmsg, sendmsg, socket_with, sockopt,
+        SocketType, bind, connect, listen, recvmsg, sendmsg, socket_with,
     },
-    process::{Pid, geteuid},
+    process::geteuid,
 };
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{BorrowedFd, OwnedFd},
         unix::net,
     },
 };
@@ -68,19 +68,24 @@ impl Channel {
     pub(super) fn to(name: &str) -> io::Result<Channel> {
         let socket = socket()?;
         connect(&socket, &address(name)?)?;
+        let socket = UnixStream::from_std(net::UnixStream::from(socket))?;
         if !is_ours(&socket)? {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "the running lockgate belongs to another user: run this as that user",
             ));
         }
-        let socket = net::UnixStream::from(socket);
-        Ok(Channel(UnixStream::from_std(socket)?))
+        Ok(Channel(socket))
     }
 
     /// The other process.
-    pub(super) fn peer(&self) -> io::Result<Pid> {
-        Ok(sockopt::socket_peercred(&self.0)?.pid)
+    pub(super) fn peer(&self) -> io::Result<u32> {
+        let id = self.0.peer_cred()?.pid().unwrap_or_default();
+        // The kernel has no number here for a process of another namespace.
+        let id = u32::try_from(id).ok().filter(|id| *id > 0);
+        id.ok_or_else(|| {
+            io::Error::other("it runs in another container: only a process beside it can take over")
+        })
     }
 
     pub(super) async fn send(
@@ -118,12 +123,16 @@ impl Channel {
             if got.bytes == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if got
-                .flags
-                .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-            {
-                let why = "a message is too long, or no descriptor is left";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            for (flag, why) in [
+                (ReturnFlags::TRUNC, "a message is too long"),
+                (
+                    ReturnFlags::CTRUNC,
+                    "no file descriptor is left: raise LimitNOFILE (systemd) or ulimit -n",
+                ),
+            ] {
+                if got.flags.contains(flag) {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                }
             }
             words.truncate(got.bytes);
             Ok((words, descriptor))
@@ -133,8 +142,8 @@ impl Channel {
 }
 
 /// Whether the process at the other end is of the same user.
-fn is_ours(socket: &impl AsFd) -> io::Result<bool> {
-    Ok(sockopt::socket_peercred(socket)?.uid == geteuid())
+fn is_ours(socket: &UnixStream) -> io::Result<bool> {
+    Ok(socket.peer_cred()?.uid() == geteuid().as_raw())
 }
 
 fn socket() -> io::Result<OwnedFd> {
@@ -150,6 +159,6 @@ fn address(name: &str) -> io::Result<SocketAddrUnix> {
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const BACKLOG: i32 = 8;
 /// Bytes of a message.
-const LONGEST: usize = 4096;
+const LONGEST: usize = 8192;
 /// Bytes of control data, for one descriptor.
 const ROOM: usize = rustix::cmsg_space!(ScmRights(1));

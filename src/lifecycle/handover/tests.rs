@@ -19,14 +19,16 @@ async fn what_is_given_accepts_at_the_other_end() {
     let name = offer.name().to_owned();
     let taking = async {
         let (mut taken, predecessor) = take_over(&name).await.unwrap();
-        predecessor.confirm().await.unwrap();
+        predecessor.ready().await.unwrap();
+        predecessor.serving().await;
         taken.pop().unwrap()
     };
     let giving = async {
         let successor = offer.give(vec![given]).await.unwrap();
-        assert_eq!(successor.id, own_id());
+        assert_eq!(successor.id, std::process::id());
+        successor.let_serve().await.unwrap();
         drop(mine);
-        successor.let_go().await.unwrap();
+        successor.leave().await;
     };
     let (taken, ()) = tokio::join!(taking, giving);
     assert_eq!(taken.label, label);
@@ -46,22 +48,43 @@ async fn who_leaves_before_it_is_ready_is_an_error_at_the_other_end() {
 }
 
 #[tokio::test]
-async fn who_ends_before_it_lets_go_is_an_error_too() {
+async fn who_ends_without_a_no_leaves_the_place_and_who_says_no_does_not() {
+    for refuses in [false, true] {
+        let offer = Offer::open().unwrap();
+        let name = offer.name().to_owned();
+        let taking = async { take_over(&name).await.unwrap().1.ready().await };
+        let giving = async {
+            let successor = offer.give(vec![]).await.unwrap();
+            if refuses {
+                successor.refuse().await;
+            }
+        };
+        let (answered, ()) = tokio::join!(taking, giving);
+        match refuses {
+            false => assert!(answered.is_ok(), "{answered:?}"),
+            true => assert!(
+                matches!(answered, Err(HandoverError::Refused)),
+                "{answered:?}"
+            ),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_ends_before_it_serves_has_not_taken_over() {
     let offer = Offer::open().unwrap();
     let name = offer.name().to_owned();
-    let taking = async { take_over(&name).await.unwrap().1.confirm().await };
-    let giving = async { drop(offer.give(vec![]).await.unwrap()) };
-    let (confirmed, ()) = tokio::join!(taking, giving);
-    assert!(
-        matches!(confirmed, Err(HandoverError::Io(_))),
-        "{confirmed:?}"
-    );
+    let taking = async { take_over(&name).await.unwrap().1.ready().await };
+    let giving = async { offer.give(vec![]).await.unwrap().let_serve().await };
+    let (answered, served) = tokio::join!(taking, giving);
+    assert!(answered.is_ok(), "{answered:?}");
+    assert!(matches!(served, Err(HandoverError::Io(_))), "{served:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_waited_for_for_ever() {
     let given = Offer::open().unwrap().give(vec![]).await;
-    assert!(matches!(given, Err(HandoverError::Late)), "{given:?}");
+    assert!(matches!(given, Err(HandoverError::Io(_))), "{given:?}");
 }
 
 #[tokio::test]

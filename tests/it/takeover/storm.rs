@@ -18,6 +18,8 @@ use tokio_rustls::TlsConnector;
 
 /// A second.
 const CONNECTS: u32 = 200;
+/// What the last one to be told may take, and some more: `session.close_timeout`, FIN.
+const GOODBYE: Duration = Duration::from_secs(4);
 /// From one replacement to the next.
 const BETWEEN: usize = 100;
 /// Of each process: `drain.window` of the configuration.
@@ -113,7 +115,7 @@ async fn nobody_is_refused_while_processes_come_and_go() {
         let mut old = std::mem::replace(&mut serving, new);
         leaving.spawn(async move {
             let since = Instant::now();
-            let gone = timeout(WINDOW + Duration::from_secs(1), old.exit()).await;
+            let gone = timeout(WINDOW + GOODBYE, old.exit()).await;
             (gone.map(|code| (code, since.elapsed())), old)
         });
     }
