@@ -4,6 +4,7 @@ mod harness;
 
 mod acme;
 mod back_pressure;
+mod bench;
 mod certificates;
 mod config;
 mod container;

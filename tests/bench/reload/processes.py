@@ -1,0 +1,41 @@
+"""What /proc says about the processes of a proxy: all those of the sessions (setsid) that were started for it."""
+
+import os
+import signal
+from pathlib import Path
+
+
+def of_sessions(sessions):
+    if os.getsid(0) in sessions:
+        raise RuntimeError("the proxy has no session of its own: whatever else runs in ours would be counted and killed")
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue  # It has just ended.
+        if state != "Z" and int(session) in sessions:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+def pss_mib(pids):
+    """Proportional: what processes share is counted once."""
+    total = 0
+    for pid in pids:
+        try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total / 1024
+
+
+def kill(pids):
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass

@@ -1,0 +1,45 @@
+//! The comparison with other proxies is run by hand, for it takes minutes: here is seen that it still works, with Lockgate alone.
+
+use crate::harness::Program;
+use serde_json::Value;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// It takes 12 s, and ends itself after 50 s.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn the_comparison_of_reloads_runs() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("figures.json");
+    let json = file.to_str().expect("UTF-8");
+    let lockgate = env!("CARGO_BIN_EXE_lockgate");
+    let arguments = ["--quick", "--only", "lockgate", "--json", json, lockgate];
+    let compare = Program::run("../bench/reload/compare.py", &arguments);
+    let output = tokio::time::timeout(DEADLINE, compare)
+        .await
+        .expect("it ends itself");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+
+    let figures = std::fs::read(&file).expect("it was written");
+    let figures: Value = serde_json::from_slice(&figures).expect("JSON");
+    let figures = figures["results"].as_object().expect("by proxy");
+    let (_, lockgate) = figures.iter().next().expect("Lockgate's");
+    let all = figures.len() == 1 && lockgate["reloads"]["sessions"] == 40;
+    assert!(all, "{said}");
+    let reloads = &lockgate["reloads"];
+    assert_eq!(
+        (&reloads["ended"], &reloads["in_force"]),
+        (&0.into(), &true.into()),
+        "{said}"
+    );
+    assert_eq!(lockgate["removal"]["codes"]["1012"], 40, "{said}");
+    assert_eq!(lockgate["stop"]["codes"]["1001"], 40, "{said}");
+    assert!(lockgate["stop"]["left_after"].is_number(), "{said}");
+    assert!(
+        lockgate["replacement"]["knocks"]["opened"].is_number(),
+        "{said}"
+    );
+}
