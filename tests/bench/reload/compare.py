@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def variants(settings):
         if name != "lockgate":
             yield name, proxy, program, None, SCENARIOS
         # What replaces a binary does so in the same way with and without a bound.
-        chosen = SCENARIOS if name == "lockgate" else [name for name in SCENARIOS if name != "replacement"]
+        chosen = SCENARIOS if name == "lockgate" else [scenario for scenario in SCENARIOS if scenario != "replacement"]
         yield bounded, proxy, program, settings.window, chosen
 
 
@@ -94,7 +95,8 @@ async def backend():
     """The echo server of the interop tests; gives its port."""
     server = TESTS / "python/servers/websockets_echo.py"
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-u", str(server), stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+        sys.executable, "-u", str(server), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,  # It complains of every session that is cut off.
     )
     try:
         yield int(await asyncio.wait_for(child.stdout.readline(), 10))
@@ -110,8 +112,6 @@ async def running(proxy, program, window, certificates, port):
         for file in ("cert.pem", "key.pem", "both.pem"):
             shutil.copy(certificates / file, folder)
         proxy = proxy(program, folder, port, window)
-        if hasattr(proxy, "find_out"):
-            await proxy.find_out()
         try:
             await proxy.start([OWN, OTHER])
             yield proxy
@@ -151,7 +151,7 @@ async def everything(settings, certificates):
                     began = time.monotonic()
                     try:
                         result = await measure(settings, scenario, variant, certificates)
-                    except RuntimeError as error:
+                    except (RuntimeError, OSError) as error:  # A timeout is one, too.
                         result = {"error": str(error)}
                     results.setdefault(label, {})[scenario] = result
                     print(f"  {scenario}, {time.monotonic() - began:.0f} s: {result}", file=sys.stderr)
@@ -161,7 +161,7 @@ async def everything(settings, certificates):
 
 
 def version(proxy, program):
-    said = subprocess.run([program, *proxy.version[1:]], capture_output=True, text=True, timeout=10)
+    said = subprocess.run([program, *proxy.version], capture_output=True, text=True, timeout=10)
     return (said.stdout + said.stderr).splitlines()[0]
 
 
@@ -169,6 +169,8 @@ def main():
     settings = arguments()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, DESCRIPTORS), min(hard, DESCRIPTORS)))
+    # What was started is ended before this program ends.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         certificate(Path(folder))

@@ -20,7 +20,8 @@ class Proxy:
     """One running proxy in a folder of its own."""
 
     setting = None  # what bounds how long old sessions stay
-    replaces_itself = True
+    version = []  # the arguments that make it say which it is
+    replaces_by = "stopped and started"
 
     def __init__(self, program, folder, backend, window):
         self.program, self.folder, self.backend, self.window = program, Path(folder), backend, window
@@ -89,8 +90,8 @@ class Proxy:
 
 class Nginx(Proxy):
     setting = "worker_shutdown_timeout"
-    stops_by, replaces_by = "SIGQUIT", "SIGUSR2, then SIGQUIT to the old master"
-    version = ["nginx", "-v"]
+    replaces_by = "SIGUSR2, SIGQUIT"
+    version = ["-v"]
 
     def config(self, hosts):
         window = f"worker_shutdown_timeout {self.window}s;" if self.window else ""
@@ -169,8 +170,8 @@ http {{
 
 class Haproxy(Proxy):
     setting = "hard-stop-after"
-    stops_by, replaces_by = "SIGUSR1", "SIGUSR2 to the master, which executes the new binary"
-    version = ["haproxy", "-v"]
+    replaces_by = "SIGUSR2"
+    version = ["-v"]
 
     def config(self, hosts):
         window = f"hard-stop-after {self.window}s\n    close-spread-time {self.window}s" if self.window else ""
@@ -209,9 +210,7 @@ frontend https
 
 class Caddy(Proxy):
     setting = "stream_close_delay"
-    stops_by, replaces_by = "SIGTERM", "none: stopped and started"
-    version = ["caddy", "version"]
-    replaces_itself = False
+    version = ["version"]
 
     def config(self, hosts):
         window = f"{{\n        stream_close_delay {self.window}s\n    }}" if self.window else ""
@@ -249,8 +248,7 @@ https://{host}:{self.port} {{
 
 class Lockgate(Proxy):
     setting = "drain.window"
-    stops_by, replaces_by = "SIGTERM", "`--takeover`"
-    version = ["lockgate", "--version"]
+    version = ["--version"]
 
     def config(self, hosts):
         routes = "".join(
@@ -280,19 +278,20 @@ certificates = [{{ cert = "cert.pem", key = "key.pem" }}]
     async def apply(self):
         await self.run(self.program, "reload", "--admin", f"unix:{self.folder}/admin.sock")
 
-    async def replace(self):
-        if self.replaces_itself:
-            await self.launch("--takeover")
-        else:
-            await super().replace()
-
-    async def find_out(self):
-        """Whether this build can take over from a running one."""
+    async def start(self, hosts):
         child = await asyncio.create_subprocess_exec(
             self.program, "run", "--help", stdout=asyncio.subprocess.PIPE, env=self.environment()
         )
         text, _ = await child.communicate()
-        self.replaces_itself = b"--takeover" in text
+        if b"--takeover" in text:  # This build can.
+            self.replaces_by = "`--takeover`"
+        await super().start(hosts)
+
+    async def replace(self):
+        if self.replaces_by == "`--takeover`":
+            await self.launch("--takeover")
+        else:
+            await super().replace()
 
 
 PROXIES = {"nginx": Nginx, "haproxy": Haproxy, "caddy": Caddy, "lockgate": Lockgate}

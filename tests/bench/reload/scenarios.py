@@ -68,13 +68,17 @@ async def replacement(settings, proxy, crowd):
         await proxy.replace()
         replaced = round(time.monotonic() - began, 1)
         knocks = json.loads(await asyncio.wait_for(knocking.stdout.read(), settings.knocks + 10))
+        await asyncio.wait_for(knocking.wait(), 5)
     finally:
         if knocking.returncode is None:
             knocking.kill()
         await knocking.wait()
     await until(proxy.listens, f"the new {proxy.program} listens")
+    # Where the old sessions are closed within a window, it is over by then.
+    while crowd.open_now and time.monotonic() < began + settings.window + settings.settle:
+        await asyncio.sleep(0.05)
     return crowd.outcome(began) | {
-        "way": proxy.replaces_by if proxy.replaces_itself else "none: stopped and started",
+        "way": proxy.replaces_by,
         "replaced_after": replaced,
         "knocks": knocks["outcomes"],
         "knocks_failed": sum(count for outcome, count in knocks["outcomes"].items() if outcome != "opened"),

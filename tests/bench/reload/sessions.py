@@ -29,6 +29,8 @@ class Session:
         try:
             while True:
                 await self.nothing(due)
+                if self.leaving:
+                    return
                 message = f"session {self.number}, message {self.sent}"
                 self.sent += 1
                 self.asked = time.monotonic()
@@ -47,7 +49,7 @@ class Session:
     @property
     def lost(self):
         """Messages without an echo; one that is under way is none of them."""
-        over = self.code is not None or self.leaving or time.monotonic() - self.asked > 2
+        over = self.code is not None or time.monotonic() - self.asked > 2
         return self.sent - self.echoed if over else 0
 
     async def nothing(self, seconds):
@@ -98,8 +100,9 @@ class Crowd:
         await asyncio.gather(*(one() for _ in range(count)))
 
     async def leave(self, count):
-        """The oldest ones that are still open close with 1000, as clients do."""
-        oldest = [session for session in self.sessions if session.code is None][:count]
+        """The oldest ones that are still open, and await no echo, close with 1000, as clients do."""
+        idle = [session for session in self.sessions if session.code is None and session.sent == session.echoed]
+        oldest = idle[:count]
         for session in oldest:
             session.leaving = True
             self.sessions.remove(session)

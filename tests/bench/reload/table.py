@@ -5,6 +5,8 @@ def render(results, settings):
     columns = list(results)
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for scenario, title, rows in TABLE:
+        if not any(scenario in result for result in results.values()):
+            continue
         lines.append(f"| **{title.format(s=settings)}** |" + " |" * len(columns))
         for label, figure in rows:
             cells = [cell(results[column].get(scenario), figure) for column in columns]
@@ -48,6 +50,7 @@ ENDS = [
 TABLE = [
     ("reloads", "{s.reloads} reloads, another route each", [
         ("sessions dropped", lambda it: f"{it['ended']} of {it['sessions']}"),
+        ("of them with a Close frame (× code)", lambda it: closes(it) if it["ended"] else ""),
         ("messages lost", lambda it: it["messages_lost"] + it["messages_wrong"]),
         ("new sessions refused", lambda it: it["refused"]),
         ("processes left behind", lambda it: it["processes_left"]),
@@ -61,8 +64,9 @@ TABLE = [
         ("gone after", left_after),
     ]),
     ("replacement", "binary replaced, {s.rate} connects a second", [
+        ("how", lambda it: it["way"]),
         ("connects refused or reset", failed),
-        ("sessions dropped", lambda it: f"{it['ended']} of {it['sessions']}"),
-        ("way", lambda it: it["way"]),
+    ] + ENDS + [
+        ("still open on the old process", lambda it: it["still_open"]),
     ]),
 ]
