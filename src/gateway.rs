@@ -99,11 +99,11 @@ impl Gateway {
         let routes_before: HashMap<&str, &Route> = rules_before
             .map(|(_, route)| (&*route.name, route))
             .collect();
-        let named: BTreeMap<&str, Arc<Pool>> = config
-            .pools
-            .iter()
-            .map(|(name, pool)| (&**name, Arc::new(Pool::new(name, pool, before(name)))))
-            .collect();
+        let mut named: BTreeMap<&str, Arc<Pool>> = BTreeMap::new();
+        for (name, pool) in &config.pools {
+            let pool = Pool::new(name, pool, before(name), &mut problems);
+            named.insert(name, Arc::new(pool));
+        }
         let mut pools: Vec<Arc<Pool>> = named.values().cloned().collect();
         let mut routes = Vec::new();
         for route in &config.routes {
@@ -111,7 +111,8 @@ impl Gateway {
                 (Some(name), _) => named.get(name.as_str()).cloned(),
                 (None, Some(to)) => {
                     let alone = config::Pool::of(to);
-                    let pool = Arc::new(Pool::new(&route.name, &alone, before(&route.name)));
+                    let before = before(&route.name);
+                    let pool = Arc::new(Pool::new(&route.name, &alone, before, &mut problems));
                     pools.push(pool.clone());
                     Some(pool)
                 }

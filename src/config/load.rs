@@ -150,6 +150,10 @@ impl Loader<'_> {
         {
             client_ca.value = folder.join(&client_ca.value);
         }
+        let pools = file.pools.values_mut();
+        for backend in pools.flat_map(|pool| &mut pool.value.backends) {
+            backend.value.tls.place_in(&folder);
+        }
         if let Some(acme) = &mut file.acme {
             let Acme {
                 storage,

@@ -17,9 +17,10 @@ mod words;
 pub use problem::{Located, Location, Problem, Problems, Source};
 pub use reference::{reference, schema};
 pub use schema::{
-    Acme, Backend, Balance, CertificateFiles, Challenge, ClientCert, Config, DnsHook, Drain, Eab,
-    Framework, Legs, Limits, Log, LogFormat, LogLevel, Only, Ping, PingOverrides, Pool,
-    ProxyProtocol, Route, Server, Session, SessionOverrides, Sticky, Tls, TlsVersion, UntilIssued,
+    Acme, Backend, BackendProxyProtocol, BackendTls, Balance, CertificateFiles, Challenge,
+    ClientCert, Config, DnsHook, Drain, Eab, Framework, Legs, Limits, Log, LogFormat, LogLevel,
+    Only, Ping, PingOverrides, Pool, ProxyProtocol, Route, Server, Session, SessionOverrides, Sticky, Tls,
+    TlsVersion, UntilIssued,
 };
 pub use target::To;
 pub use values::{

@@ -67,6 +67,8 @@ pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanatio
     let asks = |vetted: Vetted<'_>| gateway.tls.asks(Some(&vetted.authority.host));
     let peer = Peer {
         address: client,
+        port: 0,
+        reached: ([0; 4], 0).into(),
         asked: gate::vet(request).is_ok_and(asks),
         identity: None,
     };

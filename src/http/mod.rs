@@ -15,7 +15,9 @@ mod identity;
 mod names;
 mod outbound;
 mod patience;
+mod reach;
 mod reject;
+mod send;
 mod serve;
 mod service;
 mod session;
@@ -32,9 +34,12 @@ use crate::{
     upstream::Resolver,
 };
 use bytes::Bytes;
-use forward::Plain;
 use http_body_util::combinators::UnsyncBoxBody;
-use std::{net::IpAddr, sync::Arc};
+use send::Plain;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 use tokio::sync::Semaphore;
 
 pub use cleartext::serve_cleartext;
@@ -66,6 +71,10 @@ pub struct Context {
 pub struct Peer {
     /// The address, unmapped; behind a PROXY header the one that it names.
     pub address: IpAddr,
+    /// The port at that address.
+    pub port: u16,
+    /// The end of the connection that is ours.
+    pub reached: SocketAddr,
     /// Whether it was asked for a certificate.
     pub asked: bool,
     /// The certificate that it has shown.

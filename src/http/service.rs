@@ -3,7 +3,7 @@
 use super::{
     Body, Context, Peer,
     asked::{Asked, Trail},
-    forward::Plea,
+    forward::{Plea, forward},
     gate::{self, Vetted},
     identity,
     outbound::{self, Outbound},
@@ -91,7 +91,7 @@ async fn pass(
                 body_idle: gateway.limits.body_idle.0,
                 answer_idle,
             };
-            context.plain.forward(route, asked, plea, trail).await
+            forward(context, route, asked, plea, trail).await
         }
     }
 }

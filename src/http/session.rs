@@ -8,7 +8,7 @@ use super::{
 use crate::{
     observe::{Belonging, SessionEnd, SessionRecord},
     proto::track::Reserved,
-    splice::{self, LegIo, Legs, Outcome, Socket},
+    splice::{self, LegIo, Legs, Outcome, Socket, Stream},
     upstream::Lease,
 };
 use bytes::Bytes;
@@ -28,7 +28,7 @@ pub(super) struct Opening {
     pub(super) place: OwnedSemaphorePermit,
     pub(super) limits: watch::Receiver<splice::Limits>,
     /// The backend's leg, and what came right behind its 101.
-    pub(super) backend: (Socket, Bytes),
+    pub(super) backend: (Stream, Bytes),
     pub(super) reserved: Reserved,
 }
 

@@ -1,15 +1,16 @@
 //! The handshake with a backend: dialled, sent, and its answer judged.
 
 use super::{
-    Context,
+    Context, Peer,
     canonical::Canonical,
     outbound::{self, Outbound},
+    reach::reach,
     reject::Refusal,
 };
 use crate::{
     proto::handshake::{Agreed, Bad101, Offer},
-    splice::Socket,
-    upstream::{DialError, Lease, dial},
+    splice::Stream,
+    upstream::{DialError, Lease},
 };
 use ::http::{Extensions, HeaderMap, Request, Response, StatusCode, header};
 use bytes::Bytes;
@@ -23,7 +24,7 @@ pub(super) enum Hands {
     /// A right 101; `headers` are those of it that the client gets.
     Shaken {
         agreed: Agreed,
-        backend: (Socket, Bytes),
+        backend: (Stream, Bytes),
         headers: HeaderMap,
     },
     /// An answer of its own, to be passed whole.
@@ -34,16 +35,17 @@ pub(super) enum Hands {
 pub(super) async fn shake(
     context: &Context,
     lease: &Lease,
+    peer: &Peer,
     outbound: Outbound,
     extensions: Extensions,
     offer: &Offer,
 ) -> Result<Hands, HandshakeError> {
-    let tcp = dial(&context.resolver, lease.backend().address()).await?;
+    let stream = reach(&context.resolver, lease, peer).await?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
         .max_headers(MAX_HEADERS)
-        .handshake(TokioIo::new(Canonical::new(Socket::new(tcp))))
+        .handshake(TokioIo::new(Canonical::new(stream)))
         .await
         .map_err(HandshakeError::Broken)?;
     context.tasks.spawn(async {
@@ -70,7 +72,7 @@ pub(super) async fn shake(
     let raw = upgraded
         .await
         .map_err(HandshakeError::Broken)?
-        .downcast::<TokioIo<Canonical<Socket>>>();
+        .downcast::<TokioIo<Canonical<Stream>>>();
     let raw = raw.map_err(|_| HandshakeError::Foreign)?;
     // RFC 6455 §4.2.2: what a 101 must have; the rest, Sec-WebSocket-* too, is the backend's own.
     let mut headers = outbound::end_to_end(&parts.headers);
@@ -104,6 +106,9 @@ impl HandshakeError {
     pub(super) fn refusal(&self) -> Refusal {
         let bad_gateway = |why, text| Refusal::new(StatusCode::BAD_GATEWAY, why, text);
         match self {
+            HandshakeError::Dial(DialError::Tls { .. }) => {
+                bad_gateway("backend-tls", "the backend cannot be reached over TLS")
+            }
             HandshakeError::Dial(_) => bad_gateway("dial", "the backend cannot be reached"),
             HandshakeError::Broken(_) => {
                 bad_gateway("broken", "the backend did not answer in HTTP")

@@ -48,7 +48,14 @@ pub(super) async fn open(
     trail.backend = Some(lease.backend().name().clone());
     let client = extensions.remove::<OnUpgrade>();
     let deadline = asked.started + route.handshake_timeout;
-    let hands = shake(context, &lease, wish.outbound, extensions, &wish.offer);
+    let hands = shake(
+        context,
+        &lease,
+        &asked.peer,
+        wish.outbound,
+        extensions,
+        &wish.offer,
+    );
     let shaken = tokio::select! {
         shaken = timeout_at(deadline, hands) => shaken,
         // A session that opened now would be closed at once: better told now, so that the client goes elsewhere.

@@ -59,22 +59,25 @@ impl Doorway {
         let gateway = self.http.live.snapshot();
         let deadline = gateway.limits.tls_handshake.0;
         let entered = timeout(deadline, async {
-            let address = self.admit(&gateway, &mut tcp, from.ip()).await?;
-            let share = self.admission.share(address).ok_or(Turned::Share)?;
+            let client = self.admit(&gateway, &mut tcp, from).await?;
+            let share = self.admission.share(client.ip()).ok_or(Turned::Share)?;
             prepare(&tcp);
+            let ends = (client, tcp.local_addr()?);
             let entered = tls::accept(&gateway.tls, Socket::new(tcp)).await?;
-            Ok((entered, address, share))
+            Ok((entered, ends, share))
         })
         .await
         .unwrap_or(Err(Turned::Deadline));
         drop(gateway);
         match entered {
             Ok((Entered::Validated, ..)) => self.http.metrics.challenge_answered(),
-            Ok((Entered::Client(accepted), address, share)) => {
+            Ok((Entered::Client(accepted), (client, reached), share)) => {
                 // Boxed: the handshake's state is gone by now, and this is what a waiting connection keeps.
                 let guard = Box::new((permit, share));
                 let peer = Peer {
-                    address,
+                    address: client.ip(),
+                    port: client.port(),
+                    reached,
                     asked: accepted.asked,
                     identity: accepted.certificate.as_deref().map(Identity::of),
                 };
@@ -95,11 +98,12 @@ impl Doorway {
         let gateway = self.http.live.snapshot();
         let entered = timeout(
             gateway.limits.tls_handshake.0,
-            self.admit(&gateway, &mut tcp, from.ip()),
+            self.admit(&gateway, &mut tcp, from),
         )
         .await;
         let entered = entered.unwrap_or(Err(Turned::Deadline));
         let entered = entered
+            .map(|client| client.ip())
             .and_then(|address| Ok((address, self.admission.share(address).ok_or(Turned::Share)?)));
         drop(gateway);
         match entered {
@@ -124,17 +128,18 @@ impl Doorway {
         &self,
         gateway: &Gateway,
         tcp: &mut TcpStream,
-        peer: IpAddr,
-    ) -> Result<IpAddr, Turned> {
-        let peer = peer.to_canonical();
+        peer: SocketAddr,
+    ) -> Result<SocketAddr, Turned> {
+        let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+        let peer = canonical(peer);
         if gateway.proxy_protocol == ProxyProtocol::Off {
             return Ok(peer);
         }
-        if !gateway.trusts(peer) {
-            return Err(Turned::Untrusted(peer));
+        if !gateway.trusts(peer.ip()) {
+            return Err(Turned::Untrusted(peer.ip()));
         }
         let source = read_proxy_header(tcp).await?;
-        Ok(source.map_or(peer, |source| source.ip().to_canonical()))
+        Ok(source.map_or(peer, canonical))
     }
 
     fn turn_away(&self, from: SocketAddr, turned: &Turned) {

@@ -1,12 +1,12 @@
 //! The PROXY protocol in front of a connection, versions 1 and 2
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
-//! The `proxy-header` crate decodes a whole header. Here stand the bounds, the refusal of what can never become one
+//! The `proxy-header` crate decodes and encodes a whole header. Here stand the bounds, the refusal of what can never become one
 //! (so that a stray TLS client is not waited for), and the rules that the crate leaves open.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use proxy_header::{ParseConfig, ProxyHeader};
+use proxy_header::{ParseConfig, ProxiedAddress, ProxyHeader};
 use thiserror::Error;
 
 /// A whole PROXY header.
@@ -65,6 +65,37 @@ impl BadProxyHeader {
             BadProxyHeader::TooLong => "too-long",
         }
     }
+}
+
+/// How a header is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// A line of text.
+    V1,
+    /// In binary.
+    V2,
+}
+
+/// The header that tells of a connection from `source` to `destination`. Of two families, IPv4 is mapped.
+pub fn header(version: Version, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+    let mapped = |at: SocketAddr| match at.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), at.port()),
+        // Neither flow nor zone has a place in the header.
+        IpAddr::V6(_) => SocketAddr::new(at.ip(), at.port()),
+    };
+    let (source, destination) = match (canonical(source), canonical(destination)) {
+        (source, destination) if source.is_ipv4() && destination.is_ipv4() => (source, destination),
+        (source, destination) => (mapped(source), mapped(destination)),
+    };
+    let header = ProxyHeader::with_address(ProxiedAddress::stream(source, destination));
+    let mut bytes = Vec::with_capacity(V1_MAX_LEN);
+    let encoded = match version {
+        Version::V1 => header.encode_v1(&mut bytes),
+        Version::V2 => header.encode_v2(&mut bytes),
+    };
+    encoded.expect("both are TCP addresses of one family");
+    bytes
 }
 
 /// `PROXY TCP4 192.0.2.1 192.0.2.9 56324 443\r\n`

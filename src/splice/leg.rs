@@ -8,10 +8,10 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, Empty, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::Instant,
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{client, server};
 
 /// A stream that can be spliced.
 pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
@@ -22,10 +22,10 @@ pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
     fn reset(&self);
 }
 
-/// A TCP stream that counts what the kernel takes.
+/// A stream that counts what the kernel takes.
 #[derive(Debug)]
-pub struct Socket {
-    tcp: TcpStream,
+pub struct Socket<S = TcpStream> {
+    stream: S,
     taken: u64,
 }
 
@@ -52,15 +52,10 @@ impl<S: LegIo> Leg<S> {
 
 // === impl Socket ===
 
-impl Socket {
+impl<S> Socket<S> {
     /// Nothing has been written yet.
-    pub fn new(tcp: TcpStream) -> Self {
-        Socket { tcp, taken: 0 }
-    }
-
-    /// The socket itself, for its addresses and options.
-    pub fn tcp(&self) -> &TcpStream {
-        &self.tcp
+    pub fn new(stream: S) -> Self {
+        Socket { stream, taken: 0 }
     }
 
     fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -71,23 +66,30 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl Socket {
+    /// The socket itself, for its addresses and options.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.count(written)
     }
 
@@ -96,7 +98,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.count(written)
     }
 
@@ -105,11 +107,11 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -120,8 +122,17 @@ impl LegIo for Socket {
 
     fn reset(&self) {
         // It fails only on a socket that is gone already.
-        let _ = self.tcp.set_zero_linger();
+        let _ = self.stream.set_zero_linger();
     }
+}
+
+impl LegIo for Socket<UnixStream> {
+    fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// What was written is in the peer's hands already: the drop waits for nobody.
+    fn reset(&self) {}
 }
 
 /// A peer that left before there was a session.
@@ -133,7 +144,17 @@ impl LegIo for Empty {
     fn reset(&self) {}
 }
 
-impl<S: LegIo> LegIo for Box<TlsStream<S>> {
+impl<S: LegIo> LegIo for Box<server::TlsStream<S>> {
+    fn taken(&self) -> u64 {
+        self.get_ref().0.taken()
+    }
+
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
+}
+
+impl<S: LegIo> LegIo for Box<client::TlsStream<S>> {
     fn taken(&self) -> u64 {
         self.get_ref().0.taken()
     }

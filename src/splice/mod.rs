@@ -10,6 +10,7 @@ mod pulse;
 mod pump;
 mod random;
 mod session;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ pub use leg::{LegIo, Socket};
 pub use outcome::{Outcome, Side, Why};
 pub use session::{Legs, run};
 use std::time::Duration;
+pub use stream::Stream;
 
 /// A route's limits as plain values. They travel in a `watch`, so that a reload reaches sessions that are open.
 #[derive(Debug, Clone, Copy, PartialEq)]

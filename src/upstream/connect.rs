@@ -1,9 +1,34 @@
-//! The dial: name to addresses, addresses to a TCP stream.
+//! The dial: name to addresses, addresses to a connection, and what is said on it before HTTP.
 
 use super::{ResolveError, Resolver};
-use crate::config::BackendAddress;
-use std::{io, net::SocketAddr};
-use tokio::net::TcpStream;
+use crate::{config::BackendAddress, proto::proxy};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpStream, UnixStream},
+};
+
+/// A connection to a backend, before TLS.
+#[derive(Debug)]
+pub enum Connection {
+    /// To a port.
+    Tcp(TcpStream),
+    /// To a Unix socket.
+    Unix(UnixStream),
+}
+
+/// The two ends of a client's connection, as a PROXY header tells of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// The client's.
+    pub client: SocketAddr,
+    /// Ours.
+    pub reached: SocketAddr,
+}
 
 /// Why no backend was reached.
 #[derive(Debug, thiserror::Error)]
@@ -30,18 +55,65 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
+    /// As many connections lead there as there are local ports.
+    #[error(
+        "no local port is left for another connection to {address}: have the backend listen on several addresses, \
+         or widen net.ipv4.ip_local_port_range"
+    )]
+    NoPort {
+        /// The last address tried.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The socket took no connection.
+    #[error(
+        "cannot connect to {}: is the backend running, and may this user write to its socket?",
+        .path.display()
+    )]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// It hung up on the PROXY header.
+    #[error("the connection broke before the PROXY header was through")]
+    ProxyHeader(#[source] io::Error),
+    /// TLS was not agreed on; most often its certificate is not believed.
+    #[error(
+        "TLS with the backend, as `{name}`, failed: is its certificate for that name, and of a CA in tls.ca?"
+    )]
+    Tls {
+        /// The name that was asked for.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Connects to the first address that answers, in the resolver's order. The caller sets the deadline.
-pub async fn dial(resolver: &Resolver, address: &BackendAddress) -> Result<TcpStream, DialError> {
+pub async fn dial(resolver: &Resolver, address: &BackendAddress) -> Result<Connection, DialError> {
+    match address {
+        BackendAddress::Tcp { host, port, .. } => {
+            tcp(resolver, host, *port).await.map(Connection::Tcp)
+        }
+        BackendAddress::Unix(path) => unix(path).await.map(Connection::Unix),
+    }
+}
+
+async fn tcp(resolver: &Resolver, host: &str, port: u16) -> Result<TcpStream, DialError> {
     let unresolved = |source| DialError::Resolve {
-        name: address.host.to_string(),
+        name: host.to_owned(),
         source,
     };
-    let candidates = resolver.lookup(&address.host).await.map_err(unresolved)?;
+    let candidates = resolver.lookup(host).await.map_err(unresolved)?;
     let mut last = None;
     for candidate in candidates {
-        let candidate = SocketAddr::new(candidate, address.port);
+        let candidate = SocketAddr::new(candidate, port);
         match TcpStream::connect(candidate).await {
             Ok(stream) => {
                 // Frames are small and answered one by one: Nagle's algorithm would hold each second one back.
@@ -52,5 +124,35 @@ pub async fn dial(resolver: &Resolver, address: &BackendAddress) -> Result<TcpSt
         }
     }
     let (address, source) = last.expect("there is at least one candidate");
-    Err(DialError::Connect { address, source })
+    Err(match source.kind() {
+        // Not bound before, it gets any port that is free towards this address: none is.
+        io::ErrorKind::AddrNotAvailable => DialError::NoPort { address, source },
+        _ => DialError::Connect { address, source },
+    })
+}
+
+async fn unix(path: &Path) -> Result<UnixStream, DialError> {
+    let failed = |source| DialError::Socket {
+        path: path.to_owned(),
+        source,
+    };
+    UnixStream::connect(path).await.map_err(failed)
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Tells whose connection this is. It goes before everything else, TLS too.
+    pub(super) async fn tell(
+        &mut self,
+        version: proxy::Version,
+        ends: Ends,
+    ) -> Result<(), DialError> {
+        let header = proxy::header(version, ends.client, ends.reached);
+        let told = match self {
+            Connection::Tcp(tcp) => tcp.write_all(&header).await,
+            Connection::Unix(unix) => unix.write_all(&header).await,
+        };
+        told.map_err(DialError::ProxyHeader)
+    }
 }

@@ -1,7 +1,15 @@
 //! A backend as one configuration has it, and the leases on it.
 
-use super::{Backend, balance::fingerprint};
-use crate::config;
+use super::{
+    Backend, Resolver,
+    balance::fingerprint,
+    connect::{Connection, DialError, Ends, dial},
+    tls::Tls,
+};
+use crate::{
+    config::{self, BackendAddress, BackendProxyProtocol, Problem},
+    proto::proxy,
+};
 use std::sync::{Arc, atomic::AtomicU64};
 
 /// A backend's place in a pool: what a reload may change of it while its leases stay.
@@ -14,6 +22,9 @@ pub(super) struct Entry {
     most: u64,
     /// What a key's hash is joined with; of the address, so that all processes and all configurations agree.
     pub(super) seed: u64,
+    tls: Option<Tls>,
+    /// Whether it is told who its clients are, and how.
+    proxy_header: Option<proxy::Version>,
     /// When its next turn is, in the time of `balance::turns`.
     pub(super) turn: AtomicU64,
 }
@@ -26,7 +37,11 @@ pub struct Lease(Arc<Entry>);
 
 impl Entry {
     /// `known` is this backend where an earlier configuration had it.
-    pub(super) fn new(written: &config::Backend, known: Option<&Arc<Backend>>) -> Self {
+    pub(super) fn new(
+        written: &config::Located<config::Backend>,
+        known: Option<&Arc<Backend>>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let backend = match known {
             Some(backend) => backend.clone(),
             None => Arc::new(Backend::new(written.address.clone())),
@@ -38,6 +53,12 @@ impl Entry {
             most: match written.max_sessions {
                 0 => u64::MAX,
                 most => u64::from(most),
+            },
+            tls: Tls::build(written, problems),
+            proxy_header: match written.proxy_protocol {
+                BackendProxyProtocol::Off => None,
+                BackendProxyProtocol::V1 => Some(proxy::Version::V1),
+                BackendProxyProtocol::V2 => Some(proxy::Version::V2),
             },
             turn: AtomicU64::new(0),
         }
@@ -69,6 +90,35 @@ impl Lease {
     /// The backend it is a place on.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.0.backend
+    }
+}
+
+impl Lease {
+    /// Connects to it, and tells it whose connection this is if it wants to know. The caller sets the deadline.
+    pub async fn dial(&self, resolver: &Resolver, ends: Ends) -> Result<Connection, DialError> {
+        let mut connection = dial(resolver, self.backend().address()).await?;
+        if let Some(version) = self.0.proxy_header {
+            connection.tell(version, ends).await?;
+        }
+        Ok(connection)
+    }
+
+    /// How TLS is spoken on that connection, if it is.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.0.tls.as_ref()
+    }
+
+    /// The host and the port of a backend to which one connection is as good as another for plain HTTP: without TLS,
+    /// on TCP, and not told whose it is.
+    pub fn shareable(&self) -> Option<(&str, u16)> {
+        match self.backend().address() {
+            BackendAddress::Tcp { host, port, .. }
+                if self.0.tls.is_none() && self.0.proxy_header.is_none() =>
+            {
+                Some((host, *port))
+            }
+            _ => None,
+        }
     }
 }
 

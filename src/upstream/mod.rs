@@ -7,11 +7,13 @@ mod entry;
 mod pool;
 mod resolve;
 mod sticky;
+mod tls;
 
 pub use backend::Backend;
 pub use balance::Key;
-pub use connect::{DialError, dial};
+pub use connect::{Connection, DialError, Ends, dial};
 pub use entry::Lease;
 pub use pool::{Pool, Unavailable};
 pub use resolve::{ResolveError, Resolver};
 pub use sticky::Learner;
+pub use tls::Tls;

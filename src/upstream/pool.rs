@@ -37,14 +37,21 @@ pub enum Unavailable {
 
 impl Pool {
     /// A pool as it was written. Backends that `previous` had stay the same, with their leases; others start without.
-    pub fn new(name: &str, written: &config::Pool, previous: Option<&Pool>) -> Self {
+    /// What is wrong with their files goes to `problems`.
+    pub fn new(
+        name: &str,
+        written: &config::Pool,
+        previous: Option<&Pool>,
+        problems: &mut Vec<config::Problem>,
+    ) -> Self {
         let known = |address: &config::BackendAddress| {
             let mut backends = previous?.backends();
             backends.find(|backend| backend.address() == address)
         };
-        let entry =
-            |one: &config::Located<config::Backend>| Arc::new(Entry::new(one, known(&one.address)));
-        let entries: Vec<_> = written.backends.iter().map(entry).collect();
+        let mut entry = |one: &config::Located<config::Backend>| {
+            Arc::new(Entry::new(one, known(&one.address), problems))
+        };
+        let entries: Vec<_> = written.backends.iter().map(&mut entry).collect();
         Pool {
             name: name.into(),
             balance: Balance::new(written, &entries),

@@ -252,7 +252,8 @@ fn the_annotated_configuration_shows_every_key_and_its_default() {
         ("Acme", &shown["acme"]),
         ("Session", &shown["session"]),
         ("Pool", &shown["pools"]["chat"]),
-        ("Backend", &shown["pools"]["chat"]["backends"][1]),
+        ("Backend", &shown["pools"]["chat"]["backends"][3]),
+        ("BackendTls", &shown["pools"]["chat"]["backends"][3]["tls"]),
         ("Route", &shown["routes"][0]),
     ] {
         for (key, property) in schema["$defs"][section]["properties"]
@@ -652,9 +653,9 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "ws://127.0.0.1:1",
     ),
     (
-        "[pools.a]\nbackends = [\"wss://a\"]\n",
+        "[pools.a]\nbackends = [\"ftp://a\"]\n",
         "2:13",
-        "`wss://` is not supported",
+        "`ftp://` is not supported",
         "ws://",
     ),
     (
@@ -918,10 +919,52 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "ws://127.0.0.1:8765",
     ),
     (
-        "[pools.a]\nbackends = [\"unix:/run/a.sock\"]\n",
+        "[pools.a]\nbackends = [\"unix:run/a.sock\"]\n",
         "2:13",
-        "`unix:` is not supported",
-        "127.0.0.1",
+        "does not name a socket",
+        "unix:/run/chat.sock",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"ws://a\", tls = { ca = \"ca.pem\" } }]\n",
+        "2:35",
+        "none is spoken with `ws://a:80`",
+        "wss://",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"wss://a\", tls = { cert = \"a.pem\" } }]\n",
+        "2:36",
+        "there is only one",
+        "both files",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"wss://a\", tls = { server_name = \"a:1\" } }]\n",
+        "2:36",
+        "`a:1` is not a name",
+        "server_name = ",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"wss://a\", tls = { sni = \"a\" } }]\n",
+        "2:44",
+        "unknown key `sni`",
+        "the keys here are",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"ws://a\", proxy_protocol = \"v3\" }]\n",
+        "2:52",
+        "`v3`",
+        "did you mean `v1`?",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"wss://a\", tls = { ca = \"no.pem\" } }]\n[tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\npool = \"a\"\n",
+        "2:13",
+        "tls.ca: ",
+        "PEM",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"wss://a\", tls = { cert = \"lockgate.toml\", key = \"lockgate.toml\" } }]\n[tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\npool = \"a\"\n",
+        "2:13",
+        "tls.cert: ",
+        "PEM",
     ),
     // The environment, includes, certificates.
     (

@@ -24,6 +24,7 @@ mod liars;
 mod memory;
 mod mtls;
 mod plain_http;
+mod pools;
 mod probe;
 mod proxied;
 mod readme;

@@ -1,10 +1,10 @@
 //! Pools: their backends, each with its address and its share.
 
 use super::{
-    super::{Backend, Located, Pool},
+    super::{Backend, BackendTls, HostPattern, Located, Pool},
     Found,
 };
-use std::collections::HashSet;
+use std::{collections::HashSet, net::IpAddr};
 
 pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
     if pool.backends.is_empty() {
@@ -33,6 +33,31 @@ fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {
             found.in_table(backend.at, "weight"),
             format!("weight = {} is out of range", backend.weight),
             "write something between 1 and 1000; `lockgate drain --backend` has one get nothing new",
+        );
+    }
+    let (tls, at) = (&backend.tls, found.in_table(backend.at, "tls"));
+    if *tls != BackendTls::default() && !backend.address.has_tls() {
+        found.add(
+            at,
+            format!("tls, but none is spoken with `{}`", backend.address),
+            "write the address with wss://, or leave tls out",
+        );
+    }
+    if tls.cert.is_some() != tls.key.is_some() {
+        found.add(
+            at,
+            "of tls.cert and tls.key there is only one",
+            "name both files, or none",
+        );
+    }
+    if let Some(name) = &tls.server_name
+        && !matches!(name.parse(), Ok(HostPattern::Exact(_)))
+        && name.parse::<IpAddr>().is_err()
+    {
+        found.add(
+            at,
+            format!("`{name}` is not a name that a certificate could have"),
+            "write it as server_name = \"chat.internal\"",
         );
     }
 }

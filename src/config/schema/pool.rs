@@ -6,10 +6,13 @@ use super::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 /// `[pools.NAME]`
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -42,6 +45,47 @@ pub struct Backend {
     /// Sessions and requests at a time; 0: no limit.
     #[serde(default)]
     pub max_sessions: u32,
+    /// How TLS is spoken with it, where its address begins with wss:// or https://.
+    #[serde(default)]
+    pub tls: BackendTls,
+    /// "v1" or "v2": it is told who its clients are by a PROXY header, before TLS.
+    #[serde(default)]
+    pub proxy_protocol: BackendProxyProtocol,
+}
+
+/// `pools.NAME.backends.tls`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackendTls {
+    /// A PEM file with the only CAs that are believed; "": the public ones.
+    #[serde(deserialize_with = "file", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub ca: Option<PathBuf>,
+    /// The name that its certificate must have; "": the host of its address.
+    #[serde(deserialize_with = "text", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub server_name: Option<String>,
+    /// A PEM file with the certificate that it is shown, if it asks; "": none.
+    #[serde(deserialize_with = "file", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub cert: Option<PathBuf>,
+    /// The private key of `cert`.
+    #[serde(deserialize_with = "file", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub key: Option<PathBuf>,
+}
+
+/// `pools.NAME.backends.proxy_protocol`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendProxyProtocol {
+    /// It gets none.
+    #[default]
+    Off,
+    /// A line of text.
+    V1,
+    /// In binary.
+    V2,
 }
 
 /// `pools.NAME.balance`
@@ -99,6 +143,20 @@ impl Backend {
             address,
             weight: one(),
             max_sessions: 0,
+            tls: BackendTls::default(),
+            proxy_protocol: BackendProxyProtocol::Off,
+        }
+    }
+}
+
+// === impl BackendTls ===
+
+impl BackendTls {
+    /// Its files are relative to the folder of the file that names them.
+    pub(in crate::config) fn place_in(&mut self, folder: &Path) {
+        let files = [&mut self.ca, &mut self.cert, &mut self.key];
+        for file in files.into_iter().flatten() {
+            *file = folder.join(&*file);
         }
     }
 }
@@ -158,6 +216,26 @@ fn backends<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Located<Ba
         at: one.at,
     };
     Ok(written.into_iter().map(backend).collect())
+}
+
+fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    Ok(text(deserializer)?.map(PathBuf::from))
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok((!text.is_empty()).then_some(text))
+}
+
+/// What is absent is written as "".
+fn or_empty<T: Serialize, S: Serializer>(
+    written: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match written {
+        Some(written) => written.serialize(serializer),
+        None => serializer.serialize_str(""),
+    }
 }
 
 fn one() -> u16 {

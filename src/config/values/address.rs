@@ -13,13 +13,18 @@ use std::{
 
 /// Where a backend listens: "ws://10.0.0.1:8765", or "http://app:8000", which means the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct BackendAddress {
-    /// How to speak.
-    pub scheme: Scheme,
-    /// Name or address; an IPv6 one without brackets.
-    pub host: Box<str>,
-    /// 80 if none was written.
-    pub port: u16,
+pub enum BackendAddress {
+    /// On a port.
+    Tcp {
+        /// How to speak.
+        scheme: Scheme,
+        /// Name or address; an IPv6 one without brackets.
+        host: Box<str>,
+        /// 80 if none was written, 443 with TLS.
+        port: u16,
+    },
+    /// On a Unix socket: "unix:/run/chat.sock", without TLS.
+    Unix(PathBuf),
 }
 
 /// How to speak to a backend.
@@ -27,6 +32,8 @@ pub struct BackendAddress {
 pub enum Scheme {
     /// `ws://` and `http://`: without TLS.
     Plain,
+    /// `wss://` and `https://`.
+    Tls,
 }
 
 /// `server.admin`: where status and commands are answered.
@@ -54,7 +61,12 @@ pub enum Access {
 text_value!(
     BackendAddress,
     "a backend's address, such as \"ws://127.0.0.1:8765\"",
-    ["ws://127.0.0.1:8765", "http://app:8000"]
+    [
+        "ws://127.0.0.1:8765",
+        "http://app:8000",
+        "wss://chat.internal",
+        "unix:/run/chat.sock"
+    ]
 );
 text_value!(
     AdminAddress,
@@ -69,6 +81,19 @@ text_value!(
 
 // === impl BackendAddress ===
 
+impl BackendAddress {
+    /// Whether TLS is spoken there.
+    pub fn has_tls(&self) -> bool {
+        matches!(
+            self,
+            BackendAddress::Tcp {
+                scheme: Scheme::Tls,
+                ..
+            }
+        )
+    }
+}
+
 impl FromStr for BackendAddress {
     type Err = BadValue;
 
@@ -79,11 +104,16 @@ impl FromStr for BackendAddress {
                 "write it as \"ws://127.0.0.1:8765\"",
             )
         };
-        if text.starts_with("unix:") {
-            return Err(BadValue::new(
-                "`unix:` is not supported for backends",
-                "ws:// and http:// are: let the backend listen on 127.0.0.1",
-            ));
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.starts_with('/') && path.len() <= LONGEST_SOCKET {
+                true => Ok(BackendAddress::Unix(path.into())),
+                false => Err(BadValue::new(
+                    format!("`{text}` does not name a socket"),
+                    format!(
+                        "write its whole path, of at most {LONGEST_SOCKET} bytes: \"unix:/run/chat.sock\""
+                    ),
+                )),
+            };
         }
         let Some((scheme, rest)) = text.split_once("://") else {
             let whole = format!("ws://{text}");
@@ -95,15 +125,16 @@ impl FromStr for BackendAddress {
                 Err(_) => bad("it does not begin with ws://"),
             });
         };
-        if !["ws", "http"]
-            .iter()
-            .any(|known| scheme.eq_ignore_ascii_case(known))
-        {
-            return Err(BadValue::new(
-                format!("`{scheme}://` is not supported for backends"),
-                "ws:// and http:// are: Lockgate ends the TLS, the backend listens without it",
-            ));
-        }
+        let (scheme, port) = match &*scheme.to_ascii_lowercase() {
+            "ws" | "http" => (Scheme::Plain, 80),
+            "wss" | "https" => (Scheme::Tls, 443),
+            _ => {
+                return Err(BadValue::new(
+                    format!("`{scheme}://` is not supported for backends"),
+                    "ws:// and http://, wss:// and https:// (with TLS), and unix: are",
+                ));
+            }
+        };
         let authority: http::uri::Authority =
             rest.parse()
                 .map_err(|_| match rest.contains(['/', '?', '#']) {
@@ -123,7 +154,7 @@ impl FromStr for BackendAddress {
             .get(host_len..)
             .and_then(|rest| rest.strip_prefix(':'))
         {
-            None => 80,
+            None => port,
             Some(port) => port
                 .parse()
                 .ok()
@@ -138,8 +169,8 @@ impl FromStr for BackendAddress {
         if !is_host {
             return Err(bad("the host is wrong"));
         }
-        Ok(BackendAddress {
-            scheme: Scheme::Plain,
+        Ok(BackendAddress::Tcp {
+            scheme,
             host: name.to_ascii_lowercase().into(),
             port,
         })
@@ -148,9 +179,17 @@ impl FromStr for BackendAddress {
 
 impl fmt::Display for BackendAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "ws://[{}]:{}", self.host, self.port),
-            false => write!(f, "ws://{}:{}", self.host, self.port),
+        let (scheme, host, port) = match self {
+            BackendAddress::Unix(path) => return write!(f, "unix:{}", path.display()),
+            BackendAddress::Tcp { scheme, host, port } => (scheme, host, port),
+        };
+        f.write_str(match scheme {
+            Scheme::Plain => "ws://",
+            Scheme::Tls => "wss://",
+        })?;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
         }
     }
 }
@@ -229,6 +268,9 @@ impl fmt::Display for Access {
     }
 }
 
+/// What the kernel takes as a socket's path, its last byte being a zero (unix(7)).
+const LONGEST_SOCKET: usize = 107;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +282,9 @@ mod tests {
             ("http://App:8000", "ws://app:8000"),
             ("ws://chat", "ws://chat:80"),
             ("ws://[::1]:9000", "ws://[::1]:9000"),
+            ("https://Chat", "wss://chat:443"),
+            ("wss://10.0.0.1:1", "wss://10.0.0.1:1"),
+            ("unix:/run/a b.sock", "unix:/run/a b.sock"),
         ] {
             let address: BackendAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
@@ -250,8 +295,8 @@ mod tests {
             "127.0.0.1:8765",
             "ws://",
             "ws://:80",
-            "wss://a:1",
-            "unix:/run/a",
+            "unix:run/a",
+            "unix:",
             "ws://a:0",
             "ws://a:70000",
             "ws://a:",

@@ -147,3 +147,35 @@ fn nothing_behind_a_line_that_is_too_long_counts() {
         assert_eq!(parse(&bytes), Err(BadProxyHeader::TooLong), "{behind:?}");
     }
 }
+
+#[test]
+fn what_is_written_reads_as_it_was_meant() {
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let (four, other) = (at("192.0.2.1:4660"), at("192.0.2.9:443"));
+    let (six, mapped) = (at("[2001:db8::1]:4660"), at("[::ffff:192.0.2.9]:443"));
+    for (source, destination, line) in [
+        (four, other, "PROXY TCP4 192.0.2.1 192.0.2.9 4660 443\r\n"),
+        (four, mapped, "PROXY TCP4 192.0.2.1 192.0.2.9 4660 443\r\n"),
+        (
+            six,
+            other,
+            "PROXY TCP6 2001:db8::1 ::ffff:192.0.2.9 4660 443\r\n",
+        ),
+        (
+            four,
+            six,
+            "PROXY TCP6 ::ffff:192.0.2.1 2001:db8::1 4660 4660\r\n",
+        ),
+    ] {
+        let text = header(Version::V1, source, destination);
+        assert_eq!(String::from_utf8_lossy(&text), line);
+        for bytes in [text, header(Version::V2, source, destination)] {
+            let read = parse(&bytes).unwrap().unwrap();
+            assert_eq!((read.len, read.source), (bytes.len(), Some(source)));
+        }
+    }
+    assert_eq!(
+        header(Version::V2, four, other),
+        v2(0x21, 0x11, V4_ADDRESSES)
+    );
+}

@@ -20,8 +20,12 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
     }
 }
 
+fn built(written: &config::Pool, previous: Option<&Pool>) -> Pool {
+    Pool::new("test", written, previous, &mut vec![])
+}
+
 fn pool(balance: config::Balance, weights: &[u16]) -> Pool {
-    Pool::new("test", &written(balance, weights), None)
+    built(&written(balance, weights), None)
 }
 
 fn key(pool: &Pool, path: &str) -> Key {
@@ -123,14 +127,14 @@ fn random_two_takes_the_emptier_and_never_the_same_twice() {
 #[test]
 fn a_reload_keeps_leases_and_applies_what_it_changes_at_once() {
     let mut config = written(LeastSessions, &[1, 1]);
-    let old = Pool::new("test", &config, None);
+    let old = built(&config, None);
     let held: Vec<_> = (0..20).map(|_| place(&old)).collect();
     config.backends.remove(0);
     config.backends[0].value.weight = 3;
     config.backends[0].value.max_sessions = 12;
     let added = config::Backend::at("ws://127.0.0.1:9999".parse().unwrap());
     config.backends.push(config::Located::nowhere(added));
-    let new = Pool::new("test", &config, Some(&old));
+    let new = built(&config, Some(&old));
     assert_eq!(leases(&new), [10, 0]);
     let more: Vec<_> = (0..6).map(|_| place(&new)).collect();
     // 12 and no more, though its weight would let it have 12 of 16.
@@ -149,7 +153,7 @@ fn why_there_is_no_place() {
     }
     for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
         config.balance = balance;
-        let pool = Pool::new("test", &config, None);
+        let pool = built(&config, None);
         let acquire = |tried: &[_]| pool.acquire(Key::default(), tried);
         let one = acquire(&[]).unwrap();
         let other = acquire(&[]).unwrap();
@@ -164,7 +168,7 @@ fn why_there_is_no_place() {
         assert_eq!(acquire(&both[1..]).unwrap_err(), Unavailable::None);
         both[1].drain(true);
         assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Draining);
-        let empty = Pool::new("test", &written(balance, &[]), None);
+        let empty = built(&written(balance, &[]), None);
         let none = empty.acquire(Key::default(), &[]);
         assert_eq!(none.unwrap_err(), Unavailable::None);
     }
@@ -196,7 +200,7 @@ fn many_at_once_never_overfill() {
     }
     for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
         config.balance = balance;
-        let pool = Pool::new("test", &config, None);
+        let pool = built(&config, None);
         let held = std::thread::scope(|scope| {
             let threads = [(); 4].map(|()| {
                 scope.spawn(|| {
@@ -230,9 +234,9 @@ proptest! {
         gone in any::<prop::sample::Index>(),
     ) {
         let mut config = written(Hash, &weights);
-        let whole = Pool::new("test", &config, None);
+        let whole = built(&config, None);
         let gone = config.backends.remove(gone.index(weights.len())).value;
-        let rest = Pool::new("test", &config, Some(&whole));
+        let rest = built(&config, Some(&whole));
         let (before, after) = (places(&whole, 2000), places(&rest, 2000));
         let mut moved = 0;
         for (before, after) in before.iter().zip(&after) {

@@ -48,7 +48,12 @@ impl Program {
 
     /// Starts a server, which prints its port first.
     pub(crate) async fn server(script: &str) -> (Program, SocketAddr) {
-        let mut server = Program::start(&format!("servers/{script}"), &[]);
+        Program::server_with(script, &[]).await
+    }
+
+    /// The same, with arguments.
+    pub(crate) async fn server_with(script: &str, arguments: &[&str]) -> (Program, SocketAddr) {
+        let mut server = Program::start(&format!("servers/{script}"), arguments);
         let port = server.line().await.parse().expect("a port");
         (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }

@@ -76,6 +76,14 @@ impl Wire {
         }
     }
 
+    /// The backend's end of what is no TCP.
+    pub(crate) fn backend(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Wire {
+        Wire {
+            masks: false,
+            ..Wire::stream(io)
+        }
+    }
+
     /// The client's end.
     pub(crate) fn tls(stream: TlsStream<TcpStream>) -> Wire {
         let socket = SockRef::from(stream.get_ref().0)

@@ -1,7 +1,10 @@
-"""The echo server on `websockets`."""
+"""The echo server on `websockets`. With a certificate and its key as arguments it speaks TLS, and with a CA as the third
+one it wants to see a client's certificate of that CA."""
 
 import asyncio
 import http
+import ssl
+import sys
 from urllib.parse import urlsplit
 
 import echo
@@ -44,6 +47,14 @@ async def handle(connection):
     echo.closed(parts.query, connection.close_code, connection.close_reason)
 
 
+def tls(certificate, key, ca=None):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    context.load_cert_chain(certificate, key)
+    if ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 async def main():
     server = await serve(
         handle,
@@ -52,6 +63,7 @@ async def main():
         subprotocols=echo.SUBPROTOCOLS,
         select_subprotocol=lambda _, offered: next((p for p in echo.SUBPROTOCOLS if p in offered), None),
         max_size=echo.LARGEST,
+        ssl=tls(*sys.argv[1:]) if len(sys.argv) > 1 else None,
     )
     await server.serve_forever()
 

@@ -1,0 +1,119 @@
+//! How a plain request gets to its backend: over a connection of a pool, or over one of its own.
+//!
+//! Pooled are connections that are alike for every client: on TCP, without TLS, without a PROXY header.
+
+use super::{Body, Context, Peer, names::Names, reach::reach, shake::MAX_HEADERS};
+use crate::upstream::{DialError, Lease, Resolver};
+use ::http::{
+    HeaderValue, Request, Response, Uri, header,
+    uri::{Authority, Scheme},
+};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::{
+    client::legacy::{self, Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use std::{mem, time::Duration};
+use tokio::time::timeout;
+
+/// The pool of idle connections.
+#[derive(Debug)]
+pub(super) struct Plain(Client<HttpConnector<Names>, Body>);
+
+/// Why there was no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    #[error(transparent)]
+    Pooled(legacy::Error),
+    #[error("no connection")]
+    Dial(#[from] DialError),
+    #[error("no connection within {CONNECT:?}")]
+    Late,
+    #[error("no HTTP answer")]
+    Broken(#[from] hyper::Error),
+}
+
+/// Sends a request whose target is a path. The caller sets the deadline of the answer.
+pub(super) async fn send(
+    context: &Context,
+    lease: &Lease,
+    peer: &Peer,
+    mut request: Request<Body>,
+) -> Result<Response<Incoming>, Failed> {
+    if let Some((host, port)) = lease.shareable() {
+        let mut target = mem::take(request.uri_mut()).into_parts();
+        target.scheme = Some(Scheme::HTTP);
+        target.authority = Some(authority(host, port));
+        *request.uri_mut() = Uri::from_parts(target).expect("it has all its parts");
+        let answer = context.plain.0.request(request).await;
+        return answer.map_err(Failed::Pooled);
+    }
+    let stream = timeout(CONNECT, reach(&context.resolver, lease, peer));
+    let stream = stream.await.map_err(|_| Failed::Late)??;
+    let (mut sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    context.tasks.spawn(async {
+        // Its errors reach the one who awaits the answer.
+        let _ = connection.await;
+    });
+    let close = HeaderValue::from_static("close");
+    request.headers_mut().insert(header::CONNECTION, close);
+    Ok(sender.send_request(request).await?)
+}
+
+// === impl Plain ===
+
+impl Plain {
+    pub(super) fn new(resolver: Resolver) -> Self {
+        let mut connector = HttpConnector::new_with_resolver(Names(resolver));
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_keepalive(Some(KEEPALIVE));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_SIZE)
+            .http1_preserve_header_case(true)
+            .http1_title_case_headers(true)
+            .http1_max_headers(MAX_HEADERS)
+            .set_host(false)
+            .build(connector);
+        Plain(client)
+    }
+}
+
+// === impl Failed ===
+
+impl Failed {
+    /// Whether the backend never got the request.
+    pub(super) fn is_connect(&self) -> bool {
+        match self {
+            Failed::Pooled(error) => error.is_connect(),
+            Failed::Dial(_) | Failed::Late => true,
+            Failed::Broken(_) => false,
+        }
+    }
+}
+
+fn authority(host: &str, port: u16) -> Authority {
+    let authority = match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    let authority = authority.parse();
+    authority.expect("a backend's host is one that a request could have")
+}
+
+/// From the first SYN to the connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A backend that vanished without a word is found by the kernel.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Less than the idle limits of Python servers (gunicorn's threads 2 s, uvicorn 5 s): a pooled connection that is just
+/// being closed costs a retry, which a request with a body cannot have.
+const POOL_IDLE: Duration = Duration::from_millis(1500);
+/// Idle connections kept for each backend.
+const POOL_SIZE: usize = 32;

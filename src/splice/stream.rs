@@ -1,0 +1,92 @@
+//! The stream to a backend, whatever it is made of.
+//!
+//! An enum: the relay is compiled once, and for plain TCP a call costs one branch that is always guessed right.
+
+use super::{LegIo, Socket};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::UnixStream,
+};
+use tokio_rustls::client::TlsStream;
+
+/// A stream to a backend.
+#[derive(Debug)]
+pub enum Stream {
+    /// Without TLS.
+    Tcp(Socket),
+    /// A Unix socket.
+    Unix(Socket<UnixStream>),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<Socket>>),
+}
+
+// A session is as large as before for plain TCP, to within its tag.
+const _: () = assert!(size_of::<Stream>() <= size_of::<Socket>() + size_of::<usize>());
+
+/// The same call on whichever it is.
+macro_rules! either {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($inner) => $call,
+            Stream::Unix($inner) => $call,
+            Stream::Tls($inner) => $call,
+        }
+    };
+}
+
+// === impl Stream ===
+
+impl LegIo for Stream {
+    fn taken(&self) -> u64 {
+        either!(self, inner => inner.taken())
+    }
+
+    fn reset(&self) {
+        either!(self, inner => inner.reset());
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), inner => Pin::new(inner).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), inner => Pin::new(inner).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self.get_mut(), inner => Pin::new(inner).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        either!(self, inner => inner.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), inner => Pin::new(inner).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self.get_mut(), inner => Pin::new(inner).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,169 @@
+//! TLS with a backend: whom we believe that he is it, and what he is shown.
+
+use super::DialError;
+use crate::{
+    config::{self, BackendAddress, Located, Problem},
+    observe::Causes,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName,
+        pem::{self, PemObject},
+    },
+};
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// How one backend is spoken to.
+#[derive(Clone)]
+pub struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+/// Why it cannot be spoken: which key is wrong, and how.
+#[derive(Debug, thiserror::Error)]
+enum BadTls {
+    #[error("{key}: {} cannot be read as PEM", .file.display())]
+    Read {
+        key: &'static str,
+        file: std::path::PathBuf,
+        #[source]
+        source: pem::Error,
+    },
+    #[error("{key}: {} holds no certificate", .file.display())]
+    None {
+        key: &'static str,
+        file: std::path::PathBuf,
+    },
+    #[error("tls.cert, tls.key: the pair cannot be used")]
+    Pair(#[source] rustls::Error),
+    #[error("tls.server_name: `{0}` is not a name that a certificate could have")]
+    Name(String),
+}
+
+// === impl Tls ===
+
+impl Tls {
+    /// Reads the files that `written` names; `None` where no TLS is spoken, or something is wrong with it.
+    pub(super) fn build(
+        written: &Located<config::Backend>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
+        let BackendAddress::Tcp { host, .. } = &written.address else {
+            return None;
+        };
+        if !written.address.has_tls() {
+            return None;
+        }
+        let made = tls(&written.tls, host);
+        made.map_err(|error| {
+            problems.push(Problem {
+                at: written.at,
+                message: Causes(&error).to_string(),
+                hint: Some(HINT.into()),
+            });
+        })
+        .ok()
+    }
+
+    /// Shakes hands on a connection. The caller sets the deadline.
+    pub async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> Result<TlsStream<S>, DialError> {
+        let shaken = self.connector.connect(self.name.clone(), stream).await;
+        shaken.map_err(|source| DialError::Tls {
+            name: self.name.to_str().into_owned(),
+            source,
+        })
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tls").field(&self.name).finish()
+    }
+}
+
+fn tls(written: &config::BackendTls, host: &str) -> Result<Tls, BadTls> {
+    let name = written.server_name.as_deref().unwrap_or(host);
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| BadTls::Name(name.to_owned()))?;
+    let roots = match &written.ca {
+        Some(file) => roots(file)?,
+        None => PUBLIC.clone(),
+    };
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has cipher suites and groups for 1.2 and 1.3")
+        .with_root_certificates(roots);
+    let mut config = match (&written.cert, &written.key) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates("tls.cert", cert)?;
+            let read = |source| BadTls::Read {
+                key: "tls.key",
+                file: key.clone(),
+                source,
+            };
+            let key = PrivateKeyDer::from_pem_file(key).map_err(read)?;
+            let config = config.with_client_auth_cert(chain, key);
+            config.map_err(BadTls::Pair)?
+        }
+        _ => config.with_no_client_auth(),
+    };
+    // A WebSocket is asked for in HTTP/1.1 (RFC 6455 §4.1).
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Tls {
+        connector: TlsConnector::from(Arc::new(config)),
+        name,
+    })
+}
+
+fn roots(file: &Path) -> Result<Arc<RootCertStore>, BadTls> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("tls.ca", file)? {
+        // One that cannot be used is left out, as long as another can.
+        let _ = roots.add(certificate);
+    }
+    match roots.is_empty() {
+        true => Err(BadTls::None {
+            key: "tls.ca",
+            file: file.to_owned(),
+        }),
+        false => Ok(Arc::new(roots)),
+    }
+}
+
+fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+    let read = |source| BadTls::Read {
+        key,
+        file: file.to_owned(),
+        source,
+    };
+    let certificates = CertificateDer::pem_file_iter(file).map_err(read)?;
+    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(read)?;
+    match certificates.is_empty() {
+        true => Err(BadTls::None {
+            key,
+            file: file.to_owned(),
+        }),
+        false => Ok(certificates),
+    }
+}
+
+/// Shared: there are some hundred and fifty of them.
+static PUBLIC: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+    Arc::new(RootCertStore::from_iter(roots))
+});
+
+const HINT: &str = "the files are PEM: ca with the certificates of CAs, cert with a certificate and its chain, key with \
+    its private key, without a password; a relative path begins at the folder of the configuration file";

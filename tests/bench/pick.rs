@@ -1,0 +1,50 @@
+//! `pick BALANCE BACKENDS TIMES`: takes a place in a pool so many times and gives it back, for `pick.sh` to count
+//! the instructions of.
+
+use lockgate::{
+    config::{Backend, Balance, HashKey, Located, Pool as Written},
+    upstream::Pool,
+};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo bench` itself passes flags, and nothing to count.
+    let [balance, backends, times] = &arguments[..] else {
+        return;
+    };
+    let (backends, times): (u16, u64) = (
+        backends.parse().expect("a number"),
+        times.parse().expect("a number"),
+    );
+    let (balance, uneven) = match &**balance {
+        "least-sessions" => (Balance::LeastSessions, true),
+        "round-robin" => (Balance::RoundRobin, true),
+        "random-two" => (Balance::RandomTwo, true),
+        "hash" => (Balance::Hash, false),
+        "hash-weighted" => (Balance::Hash, true),
+        other => panic!("{other} is no balance"),
+    };
+    let backend = |n: u16| {
+        let address = format!("ws://10.0.0.{}:{}", n % 250, 8000 + n);
+        Located::nowhere(Backend {
+            weight: if uneven { n % 4 + 1 } else { 1 },
+            max_sessions: 1000,
+            ..Backend::at(address.parse().expect("an address"))
+        })
+    };
+    let written = Written {
+        backends: (0..backends).map(backend).collect(),
+        balance,
+        hash: HashKey::Ip,
+    };
+    let pool = Pool::new("bench", &written, None, &mut vec![]);
+    let headers = http::HeaderMap::new();
+    // Some are busy, as in life.
+    let key = |n: u64| pool.key(&headers, "/", None, (n as u32).to_be_bytes().into());
+    let held = (0..u64::from(backends) * 3).map(|n| pool.acquire(key(n), &[]));
+    let held: Vec<_> = held.collect();
+    for n in 0..times {
+        drop(std::hint::black_box(pool.acquire(key(n), &[])));
+    }
+    drop(held);
+}
