@@ -10,7 +10,7 @@ use crate::{
     observe::Belonging,
     router::{Router, Rule},
     tls::{self, Certificates, Issuers, Termination},
-    upstream::Pool,
+    upstream::{Backends, Pool},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -87,12 +87,8 @@ impl Gateway {
             previous.map(|previous| &previous.tls),
             &mut problems,
         );
-        let before = |name: &str| {
-            let mut pools = previous?.pools.iter();
-            pools
-                .find(|pool| &**pool.name() == name)
-                .map(|pool| &**pool)
-        };
+        let before = previous.iter().flat_map(|previous| &previous.pools);
+        let mut backends = Backends::known(before.flat_map(|pool| pool.backends()));
         let rules_before = previous
             .into_iter()
             .flat_map(|previous| previous.router.rules());
@@ -101,7 +97,7 @@ impl Gateway {
             .collect();
         let mut named: BTreeMap<&str, Arc<Pool>> = BTreeMap::new();
         for (name, pool) in &config.pools {
-            let pool = Pool::new(name, pool, before(name), &mut problems);
+            let pool = Pool::new(name, pool, &mut backends, &mut problems);
             named.insert(name, Arc::new(pool));
         }
         let mut pools: Vec<Arc<Pool>> = named.values().cloned().collect();
@@ -111,8 +107,8 @@ impl Gateway {
                 (Some(name), _) => named.get(name.as_str()).cloned(),
                 (None, Some(to)) => {
                     let alone = config::Pool::of(to);
-                    let before = before(&route.name);
-                    let pool = Arc::new(Pool::new(&route.name, &alone, before, &mut problems));
+                    let pool = Pool::new(&route.name, &alone, &mut backends, &mut problems);
+                    let pool = Arc::new(pool);
                     pools.push(pool.clone());
                     Some(pool)
                 }

@@ -115,7 +115,7 @@ pub struct BackendStatus {
     pub pool: String,
     /// Its identity.
     pub address: String,
-    /// Leases held: sessions and handshakes under way.
+    /// Leases held, by all pools that have it: sessions, requests and handshakes under way.
     pub leases: u64,
     /// It takes no new sessions, by an operator's order.
     pub draining: bool,

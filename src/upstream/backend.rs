@@ -1,9 +1,12 @@
-//! One backend: what outlives a configuration, and is shared by all that have it.
+//! Backends: what outlives a configuration, and is shared by all that have it.
 
 use crate::config::BackendAddress;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 /// One address of a pool. Its address is its identity; what a configuration says about it stands in the pool's entry.
@@ -16,11 +19,36 @@ pub struct Backend {
     draining: AtomicBool,
 }
 
+/// Every backend by its address, of which there is one however many pools have it.
+#[derive(Debug, Default)]
+pub struct Backends(HashMap<BackendAddress, Arc<Backend>>);
+
+// === impl Backends ===
+
+impl Backends {
+    /// Those of an earlier configuration: they stay the same, with their leases.
+    pub fn known<'a>(backends: impl IntoIterator<Item = &'a Arc<Backend>>) -> Self {
+        let backends = backends.into_iter();
+        Backends(
+            backends
+                .map(|backend| (backend.address.clone(), backend.clone()))
+                .collect(),
+        )
+    }
+
+    /// The one at this address; one that nobody uses yet, where there was none.
+    pub(super) fn at(&mut self, address: &BackendAddress) -> Arc<Backend> {
+        let fresh = || Arc::new(Backend::new(address.clone()));
+        let known = self.0.entry(address.clone());
+        known.or_insert_with(fresh).clone()
+    }
+}
+
 // === impl Backend ===
 
 impl Backend {
-    /// A backend that nobody uses yet.
-    pub fn new(address: BackendAddress) -> Self {
+    /// Nobody uses it yet.
+    fn new(address: BackendAddress) -> Self {
         let name = address.to_string().into();
         Backend {
             address,

@@ -1,7 +1,7 @@
 //! A backend as one configuration has it, and the leases on it.
 
 use super::{
-    Backend, Resolver,
+    Backend, Backends, Resolver,
     balance::fingerprint,
     connect::{Connection, DialError, Ends, dial},
     tls::Tls,
@@ -36,16 +36,12 @@ pub struct Lease(Arc<Entry>);
 // === impl Entry ===
 
 impl Entry {
-    /// `known` is this backend where an earlier configuration had it.
     pub(super) fn new(
         written: &config::Located<config::Backend>,
-        known: Option<&Arc<Backend>>,
+        backends: &mut Backends,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let backend = match known {
-            Some(backend) => backend.clone(),
-            None => Arc::new(Backend::new(written.address.clone())),
-        };
+        let backend = backends.at(&written.address);
         Entry {
             seed: fingerprint(backend.name().bytes()),
             backend,
@@ -91,9 +87,7 @@ impl Lease {
     pub fn backend(&self) -> &Arc<Backend> {
         &self.0.backend
     }
-}
 
-impl Lease {
     /// Connects to it, and tells it whose connection this is if it wants to know. The caller sets the deadline.
     pub async fn dial(&self, resolver: &Resolver, ends: Ends) -> Result<Connection, DialError> {
         let mut connection = dial(resolver, self.backend().address()).await?;

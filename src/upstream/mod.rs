@@ -9,7 +9,7 @@ mod resolve;
 mod sticky;
 mod tls;
 
-pub use backend::Backend;
+pub use backend::{Backend, Backends};
 pub use balance::Key;
 pub use connect::{Connection, DialError, Ends, dial};
 pub use entry::Lease;

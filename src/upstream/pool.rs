@@ -1,7 +1,7 @@
 //! A named set of backends, and the pick among them.
 
 use super::{
-    Backend, Lease,
+    Backend, Backends, Lease,
     balance::{Balance, Candidates, Key},
     entry::Entry,
     sticky::{Learner, Sticky},
@@ -36,22 +36,18 @@ pub enum Unavailable {
 // === impl Pool ===
 
 impl Pool {
-    /// A pool as it was written. Backends that `previous` had stay the same, with their leases; others start without.
-    /// What is wrong with their files goes to `problems`.
+    /// A pool as it was written, of `backends` where they are known. What is wrong with files goes to `problems`.
     pub fn new(
         name: &str,
         written: &config::Pool,
-        previous: Option<&Pool>,
+        backends: &mut Backends,
         problems: &mut Vec<config::Problem>,
     ) -> Self {
-        let known = |address: &config::BackendAddress| {
-            let mut backends = previous?.backends();
-            backends.find(|backend| backend.address() == address)
-        };
-        let mut entry = |one: &config::Located<config::Backend>| {
-            Arc::new(Entry::new(one, known(&one.address), problems))
-        };
-        let entries: Vec<_> = written.backends.iter().map(&mut entry).collect();
+        let entries: Vec<_> = written
+            .backends
+            .iter()
+            .map(|one| Arc::new(Entry::new(one, backends, problems)))
+            .collect();
         Pool {
             name: name.into(),
             balance: Balance::new(written, &entries),

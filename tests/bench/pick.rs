@@ -3,7 +3,7 @@
 
 use lockgate::{
     config::{Backend, Balance, HashKey, Located, Pool as Written},
-    upstream::Pool,
+    upstream::{Backends, Pool},
 };
 
 fn main() {
@@ -37,7 +37,7 @@ fn main() {
         balance,
         hash: HashKey::Ip,
     };
-    let pool = Pool::new("bench", &written, None, &mut vec![]);
+    let pool = Pool::new("bench", &written, &mut Backends::default(), &mut vec![]);
     let headers = http::HeaderMap::new();
     // Some are busy, as in life.
     let key = |n: u64| pool.key(&headers, "/", None, (n as u32).to_be_bytes().into());

@@ -21,7 +21,8 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
 }
 
 fn built(written: &config::Pool, previous: Option<&Pool>) -> Pool {
-    Pool::new("test", written, previous, &mut vec![])
+    let mut known = Backends::known(previous.iter().flat_map(|pool| pool.backends()));
+    Pool::new("test", written, &mut known, &mut vec![])
 }
 
 fn pool(balance: config::Balance, weights: &[u16]) -> Pool {
@@ -143,6 +144,22 @@ fn a_reload_keeps_leases_and_applies_what_it_changes_at_once() {
     assert_eq!(leases(&new), [2, 4]);
     drop(more);
     assert_eq!((leases(&new), leases(&old)), (vec![0, 0], vec![0, 0]));
+}
+
+#[test]
+fn pools_that_have_the_same_backend_count_together() {
+    let mut backends = Backends::default();
+    let config = written(LeastSessions, &[1, 1]);
+    let [one, other] =
+        ["one", "other"].map(|name| Pool::new(name, &config, &mut backends, &mut vec![]));
+    let _first = place(&one);
+    let second = place(&other);
+    assert_eq!((leases(&one), leases(&other)), (vec![1, 1], vec![1, 1]));
+    // Under another name it is still there.
+    let mut known = Backends::known(other.backends());
+    let renamed = Pool::new("renamed", &config, &mut known, &mut vec![]);
+    drop(second);
+    assert_eq!(leases(&renamed), leases(&one));
 }
 
 #[test]
