@@ -41,9 +41,9 @@ impl Hash {
             (leases + entry.leases(), weights + entry.weight)
         });
         let below = |entry: &&Arc<Entry>| {
-            // ⌈5/4 of its share⌉, of all leases and the one to come.
-            let bound = (5 * (leases + 1) * entry.weight).div_ceil(4 * weights.max(1));
-            entry.leases() < bound.max(FEW)
+            // Below 5/4 of its share, of all leases and the one to come.
+            let its = entry.leases();
+            its < FEW || 4 * its * weights < 5 * (leases + 1) * entry.weight
         };
         // All are at their bounds only where counts have changed meanwhile.
         self.highest(candidates.iter().filter(below), key)
