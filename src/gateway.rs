@@ -98,7 +98,9 @@ impl Gateway {
         let mut named: BTreeMap<&str, Arc<Pool>> = BTreeMap::new();
         for (name, pool) in &config.pools {
             let pool = Pool::new(name, pool, &mut backends, &mut problems);
-            named.insert(name, Arc::new(pool));
+            let mut before = previous.iter().flat_map(|previous| &previous.pools);
+            let before = before.find(|before| **before.name() == *name.as_str());
+            named.insert(name, Arc::new(pool.after(before.map(|it| &**it))));
         }
         let mut pools: Vec<Arc<Pool>> = named.values().cloned().collect();
         let mut routes = Vec::new();

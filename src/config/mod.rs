@@ -19,8 +19,8 @@ pub use reference::{reference, schema};
 pub use schema::{
     Acme, Backend, BackendProxyProtocol, BackendTls, Balance, CertificateFiles, Challenge,
     ClientCert, Config, DnsHook, Drain, Eab, Framework, Legs, Limits, Log, LogFormat, LogLevel,
-    Only, Ping, PingOverrides, Pool, ProxyProtocol, Route, Server, Session, SessionOverrides, Sticky, Tls,
-    TlsVersion, UntilIssued,
+    Only, Ping, PingOverrides, Pool, ProxyProtocol, Route, Server, Session, SessionOverrides,
+    Sticky, Tls, TlsVersion, UntilIssued,
 };
 pub use target::To;
 pub use values::{

@@ -35,8 +35,8 @@ pub(super) struct Plan {
     restart: Vec<&'static str>,
     /// What it was started with.
     pub(super) first: Config,
-    /// The content of `tls.client_ca`, which is part of what is in force.
-    client_ca: Option<Vec<u8>>,
+    /// What is in the files that it names and that are part of it (`named`).
+    contents: Vec<Option<Vec<u8>>>,
     /// Files of the configuration that was refused.
     refused: Vec<PathBuf>,
 }
@@ -57,7 +57,7 @@ impl Plan {
     pub(super) fn new(config: Config, blueprint: Blueprint) -> Self {
         Plan {
             first: config.clone(),
-            client_ca: client_ca(&config),
+            contents: contents(&config),
             refused: Vec::new(),
             config,
             blueprint,
@@ -76,15 +76,9 @@ impl Plan {
     pub(super) fn files(&self) -> Vec<PathBuf> {
         match self.blueprint.load {
             Some(_) => {
-                let client_ca = self
-                    .config
-                    .tls
-                    .client_ca
-                    .iter()
-                    .map(|file| file.value.clone());
-                let files = self.config.watched.iter().chain(&self.refused).cloned();
-                let files: BTreeSet<PathBuf> = files.chain(client_ca).collect();
-                files.into_iter().collect()
+                let files = self.config.watched.iter().chain(&self.refused);
+                let files: BTreeSet<&PathBuf> = files.chain(named(&self.config)).collect();
+                files.into_iter().cloned().collect()
             }
             None => Vec::new(),
         }
@@ -100,7 +94,7 @@ impl Plan {
             Ok(config) => config,
             Err(problems) => return wrong(&problems),
         };
-        let same = config.sources == self.config.sources && client_ca(&config) == self.client_ca;
+        let same = config.sources == self.config.sources && contents(&config) == self.contents;
         if same && self.error.is_none() {
             return Read::Unchanged;
         }
@@ -119,7 +113,7 @@ impl Plan {
     /// `config` is in force now; tells which of its keys are not.
     pub(super) fn replace(&mut self, config: Config) -> &[&'static str] {
         self.restart = waiting(&self.first, &config, self.blueprint.dev.is_some());
-        self.client_ca = client_ca(&config);
+        self.contents = contents(&config);
         self.refused.clear();
         self.config = config;
         self.loaded = SystemTime::now();
@@ -158,9 +152,16 @@ fn wrong(problems: &Problems) -> Read {
     Read::Wrong(problems.to_string(), files)
 }
 
-fn client_ca(config: &Config) -> Option<Vec<u8>> {
-    let file = config.tls.client_ca.as_ref()?;
-    std::fs::read(&file.value).ok()
+/// Files that are read when a gateway is built and by nobody else: those of clients' CAs and of backends' TLS.
+fn named(config: &Config) -> impl Iterator<Item = &PathBuf> {
+    let client_ca = config.tls.client_ca.iter().map(|file| &file.value);
+    let backends = config.pools.values().flat_map(|pool| &pool.backends);
+    let tls = backends.flat_map(|it| [&it.tls.ca, &it.tls.cert, &it.tls.key]);
+    client_ca.chain(tls.flatten())
+}
+
+fn contents(config: &Config) -> Vec<Option<Vec<u8>>> {
+    named(config).map(|file| std::fs::read(file).ok()).collect()
 }
 
 /// Keys whose change takes a restart: they made what lives as long as the process.

@@ -51,9 +51,18 @@ impl Pool {
         Pool {
             name: name.into(),
             balance: Balance::new(written, &entries),
-            sticky: Sticky::new(written.sticky, name, previous.map(|pool| &pool.sticky)),
+            sticky: Sticky::new(written.sticky, name),
             entries,
         }
+    }
+
+    /// The same, knowing the clients that `before` has known, if both are sticky in the same way.
+    pub fn after(self, before: Option<&Pool>) -> Self {
+        let sticky = match before {
+            Some(before) => self.sticky.after(&before.sticky),
+            None => self.sticky,
+        };
+        Pool { sticky, ..self }
     }
 
     /// Its name.

@@ -36,16 +36,20 @@ pub struct Learner {
 // === impl Sticky ===
 
 impl Sticky {
-    /// What `previous` knows is still known.
-    pub(super) fn new(written: config::Sticky, pool: &str, previous: Option<&Sticky>) -> Self {
-        match (written, previous) {
-            (config::Sticky::Off, _) => Sticky::Off,
-            (config::Sticky::Cookie, Some(Sticky::Cookie(seal))) => Sticky::Cookie(seal.clone()),
-            (config::Sticky::Cookie, _) => Sticky::Cookie(Arc::new(Seal::new(pool))),
-            (config::Sticky::Socketio, Some(Sticky::Socketio(sids))) => {
-                Sticky::Socketio(sids.clone())
-            }
-            (config::Sticky::Socketio, _) => Sticky::Socketio(Arc::default()),
+    pub(super) fn new(written: config::Sticky, pool: &str) -> Self {
+        match written {
+            config::Sticky::Off => Sticky::Off,
+            config::Sticky::Cookie => Sticky::Cookie(Arc::new(Seal::new(pool))),
+            config::Sticky::Socketio => Sticky::Socketio(Arc::default()),
+        }
+    }
+
+    /// What `before` knows is still known, if it is of the same kind.
+    pub(super) fn after(self, before: &Sticky) -> Self {
+        match (self, before) {
+            (Sticky::Cookie(_), Sticky::Cookie(seal)) => Sticky::Cookie(seal.clone()),
+            (Sticky::Socketio(_), Sticky::Socketio(sids)) => Sticky::Socketio(sids.clone()),
+            (fresh, _) => fresh,
         }
     }
 

@@ -2,7 +2,7 @@
 //! the instructions of.
 
 use lockgate::{
-    config::{Backend, Balance, HashKey, Located, Pool as Written},
+    config::{Backend, Balance, HashKey, Located, Pool as Written, Sticky},
     upstream::{Backends, Pool},
 };
 
@@ -36,6 +36,7 @@ fn main() {
         backends: (0..backends).map(backend).collect(),
         balance,
         hash: HashKey::Ip,
+        sticky: Sticky::Off,
     };
     let pool = Pool::new("bench", &written, &mut Backends::default(), &mut vec![]);
     let headers = http::HeaderMap::new();
