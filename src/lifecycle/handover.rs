@@ -62,8 +62,12 @@ pub enum HandoverError {
 #[derive(Debug)]
 pub struct Offer {
     door: Door,
-    taken: Arc<AtomicBool>,
+    claim: Claim,
 }
+
+/// Whose an offer is: the first to take it has it.
+#[derive(Debug, Clone, Default)]
+pub struct Claim(Arc<AtomicBool>);
 
 /// The process that is ready to take over.
 #[derive(Debug)]
@@ -104,13 +108,15 @@ enum Message {
 impl Offer {
     /// Opens it. Called inside a runtime.
     pub fn open() -> io::Result<Offer> {
-        let (door, taken) = (Door::open()?, Arc::default());
-        Ok(Offer { door, taken })
+        Ok(Offer {
+            door: Door::open()?,
+            claim: Claim::default(),
+        })
     }
 
-    /// Says whether somebody has come.
-    pub fn taken(&self) -> Arc<AtomicBool> {
-        self.taken.clone()
+    /// Whoever takes this before somebody has come has withdrawn the offer.
+    pub fn claim(&self) -> Claim {
+        self.claim.clone()
     }
 
     /// What [`take_over`] wants.
@@ -122,7 +128,9 @@ impl Offer {
     pub async fn give(self, given: Vec<Given>) -> Result<Successor, HandoverError> {
         let came = timeout(PATIENCE, self.door.accept()).await;
         let channel = came.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
-        self.taken.store(true, Ordering::Relaxed);
+        if !self.claim.take() {
+            return Err(HandoverError::Refused);
+        }
         let gift = async {
             say(&channel, &Message::Offer { version: VERSION }, None).await?;
             for Given { label, descriptor } in given {
@@ -146,6 +154,15 @@ impl Offer {
     }
 }
 
+// === impl Claim ===
+
+impl Claim {
+    /// Whether nobody has taken it before.
+    pub fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
 // === impl Successor ===
 
 impl Successor {
@@ -158,7 +175,7 @@ impl Successor {
                 (other, _) => Err(HandoverError::Strange(format!("{other:?}"))),
             }
         };
-        let serving = timeout(PATIENCE, serving).await;
+        let serving = timeout(BEGINNING, serving).await;
         serving.unwrap_or(Err(HandoverError::Late))
     }
 
@@ -249,6 +266,8 @@ async fn hear(channel: &Channel) -> Result<(Message, Option<OwnedFd>), HandoverE
 const VERSION: u32 = 1;
 /// For all of it, on either side: what takes time was done before.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For the certificates of thousands of hosts to be read: both serve if it takes longer.
+const BEGINNING: Duration = Duration::from_secs(60);
 /// Descriptors: more than anybody listens with.
 const MOST: usize = 1024;
 

@@ -6,21 +6,13 @@ use crate::{
     admin,
     lifecycle::{
         Command, Signal, State,
-        handover::{Given, HandoverError, Label, Offer, Successor},
+        handover::{Claim, Given, HandoverError, Label, Offer, Successor},
         start_again, systemd,
     },
     observe::Causes,
     tls::Acme,
 };
-use std::{
-    future, io,
-    os::fd::AsFd,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{future, io, os::fd::AsFd, pin::pin};
 use tokio::{
     sync::{mpsc, oneshot},
     time::sleep,
@@ -35,8 +27,7 @@ pub(super) struct Handover(Option<Open>);
 #[derive(Debug)]
 struct Open {
     came: oneshot::Receiver<Result<Successor, HandoverError>>,
-    /// Somebody is there.
-    taken: Arc<AtomicBool>,
+    claim: Claim,
     /// Ends it.
     _closed: DropGuard,
 }
@@ -67,9 +58,9 @@ impl Server {
 
     /// Offers everything that listens here, and the lock of the certificates; the answer is where to come for it.
     pub(super) fn offer(&mut self) -> Result<String, String> {
-        // One to which nobody has come is forgotten: whoever asked for it may be gone.
+        // One to which nobody has come is withdrawn: whoever asked for it may be gone.
         let open = self.handover.0.as_ref();
-        if open.is_some_and(|open| open.taken.load(Ordering::Relaxed)) {
+        if open.is_some_and(|open| !open.claim.take()) {
             return Err("another process is taking over just now; try again in ten seconds".into());
         }
         let opened = Offer::open().and_then(|offer| Ok((offer, self.givable()?)));
@@ -80,7 +71,7 @@ impl Server {
         let closed = CancellationToken::new();
         self.handover.0 = Some(Open {
             came,
-            taken: offer.taken(),
+            claim: offer.claim(),
             _closed: closed.clone().drop_guard(),
         });
         self.context.tasks.spawn(async move {

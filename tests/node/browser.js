@@ -161,6 +161,18 @@ async function visit({ ask, event }, target) {
   return result.value
 }
 
+/** Chromium's helpers may live, and write, a moment longer than itself. */
+async function remove(folder) {
+  for (const until = Date.now() + DEADLINE; ;) {
+    try {
+      return rmSync(folder, { recursive: true, force: true })
+    } catch (error) {
+      if (Date.now() > until) throw error
+      await new Promise(resolve => setTimeout(resolve, 50))
+    }
+  }
+}
+
 async function main() {
   const profile = mkdtempSync(join(tmpdir(), "lockgate-browser-"))
   const chromium = await start(profile)
@@ -178,7 +190,7 @@ async function main() {
     const gone = new Promise(resolve => chromium.browser.on("exit", resolve))
     chromium.browser.kill()
     await gone
-    rmSync(profile, { recursive: true, force: true, maxRetries: 20 })
+    await remove(profile)
   }
 }
 
