@@ -10,7 +10,7 @@ use crate::{
     observe::Belonging,
     router::{Router, Rule},
     tls::{self, Certificates, Issuers, Termination},
-    upstream::{Backends, Pool},
+    upstream::{Backend, Backends, Condition, Pool},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -176,6 +176,22 @@ impl Gateway {
         })
     }
 
+    /// Its pools, those of routes with `to` among them.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.pools.iter()
+    }
+
+    /// Whether a session must go because this, its backend, is down: its pool says `on_down = "drain"`.
+    pub fn gives_up(&self, session: &Belonging, backend: &Arc<Backend>) -> bool {
+        let pool = self.places.get(&session.route);
+        session.backend == *backend.name()
+            && pool.is_some_and(|pool| {
+                pool.health().on_down == config::OnDown::Drain
+                    && backend.health().condition().0 == Condition::Down
+                    && pool.backends().any(|one| Arc::ptr_eq(one, backend))
+            })
+    }
+
     /// Whether `address` is a proxy whose word about clients is believed.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
@@ -243,11 +259,19 @@ impl Gateway {
     pub fn backend_status(&self) -> Vec<BackendStatus> {
         let of_pool = |pool: &Arc<Pool>| {
             let name = pool.name().to_string();
-            let status = move |backend: &Arc<crate::upstream::Backend>| BackendStatus {
-                pool: name.clone(),
-                address: backend.name().to_string(),
-                leases: backend.leases(),
-                draining: backend.is_draining(),
+            let status = move |backend: &Arc<Backend>| {
+                let (condition, why) = backend.health().condition();
+                BackendStatus {
+                    pool: name.clone(),
+                    address: backend.name().to_string(),
+                    leases: backend.leases(),
+                    state: match backend.is_draining() {
+                        true => "draining",
+                        false => condition.as_str(),
+                    },
+                    why,
+                    draining: backend.is_draining(),
+                }
             };
             pool.backends().map(status).collect::<Vec<_>>()
         };

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Beside it, as long as the process lives: `server/reload.rs` puts another configuration in force when a file changes,
-//! and `tls/acme.rs` keeps a fresh certificate for every host that wants one.
+//! `tls/acme.rs` keeps a fresh certificate for every host that wants one, and `upstream/health/watch.rs` asks backends
+//! whether they are well.
 //!
 //! # Lexicon
 //!

@@ -2,6 +2,7 @@
 
 mod bind;
 mod ceilings;
+mod checking;
 mod drains;
 mod handover;
 mod listening;
@@ -24,6 +25,7 @@ use crate::{
 pub use bind::StartError;
 use bind::bind_admin;
 use ceilings::Ceilings;
+use checking::Watched;
 use drains::Drains;
 use handover::Handover;
 use listening::Listening;
@@ -62,6 +64,7 @@ pub struct Server {
     https_port: Arc<AtomicU16>,
     /// Ends the watch over the files of the certificates in force.
     certificates: CancellationToken,
+    watched: Watched,
     started: Instant,
 }
 
@@ -143,6 +146,7 @@ impl Server {
             handover: Handover::default(),
             https_port: Arc::default(),
             certificates: CancellationToken::new(),
+            watched: Watched::default(),
             started: Instant::now(),
         })
     }
@@ -185,6 +189,7 @@ impl Server {
         }
         self.listen();
         self.watch_certificates();
+        self.watch_backends();
         state.send_replace(State::Ready);
         if let Some(predecessor) = predecessor {
             // It has told systemd whom to listen to when this returns.

@@ -17,14 +17,15 @@ mod words;
 pub use problem::{Located, Location, Problem, Problems, Source};
 pub use reference::{reference, schema};
 pub use schema::{
-    Acme, Backend, BackendProxyProtocol, BackendTls, Balance, CertificateFiles, Challenge,
-    ClientCert, Config, DnsHook, Drain, Eab, Framework, Legs, Limits, Log, LogFormat, LogLevel,
-    Only, Ping, PingOverrides, Pool, ProxyProtocol, Route, Server, Session, SessionOverrides,
-    Sticky, Tls, TlsVersion, UntilIssued,
+    Acme, AllDown, Backend, BackendProxyProtocol, BackendTls, Balance, CertificateFiles, Challenge,
+    Check, ClientCert, Config, DnsHook, Drain, Eab, Framework, Health, Legs, Limits, Log,
+    LogFormat, LogLevel, OnDown, Only, Passive, Ping, PingOverrides, Pool, ProxyProtocol, Route,
+    Server, Session, SessionOverrides, Sticky, Tls, TlsVersion, UntilIssued,
 };
 pub use target::To;
 pub use values::{
-    Access, AcmeDirectory, AdminAddress, BackendAddress, BadValue, Cidr, HashKey, HostPattern,
-    ListenAddress, MailAddress, OriginPattern, PathPattern, Period, Rate, Scheme, Secret, Size,
+    Access, AcmeDirectory, AdminAddress, BackendAddress, BadValue, CheckPath, Cidr, HashKey,
+    HostPattern, ListenAddress, MailAddress, OriginPattern, PathPattern, Period, Rate, Scheme,
+    Secret, Size,
 };
 pub use watch::Watch;

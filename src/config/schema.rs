@@ -2,6 +2,7 @@
 
 mod acme;
 mod drain;
+mod health;
 mod pool;
 mod route;
 mod server;
@@ -10,6 +11,7 @@ mod tls;
 
 pub use acme::{Acme, Challenge, DnsHook, Eab, UntilIssued};
 pub use drain::Drain;
+pub use health::{AllDown, Check, Health, OnDown, Passive};
 pub use pool::{Backend, BackendProxyProtocol, BackendTls, Balance, Pool, Sticky};
 pub use route::{ClientCert, Framework, Only, Route};
 pub(super) use route::{UNNAMED, every_path, everybody, same_host};

@@ -5,6 +5,7 @@
 mod acme;
 mod address;
 mod amount;
+mod check;
 mod hash;
 mod network;
 mod pattern;
@@ -13,6 +14,7 @@ mod text;
 pub use acme::{AcmeDirectory, MailAddress, Secret};
 pub use address::{Access, AdminAddress, BackendAddress, Scheme};
 pub use amount::{Period, Rate, Size};
+pub use check::CheckPath;
 pub use hash::HashKey;
 pub use network::{Cidr, ListenAddress};
 pub use pattern::{HostPattern, OriginPattern, PathPattern};

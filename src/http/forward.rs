@@ -97,6 +97,9 @@ pub(super) async fn forward(
             return Err(Refusal::bad("body", "the request's body is malformed"));
         }
         Err(error) => {
+            if error.is_connect() {
+                lease.failed(&error);
+            }
             blame(route, &lease, &error, FAILED);
             let (why, text) = match &error {
                 Failed::Dial(DialError::Tls { .. }) => {
@@ -108,6 +111,7 @@ pub(super) async fn forward(
             return Err(Refusal::new(StatusCode::BAD_GATEWAY, why, text));
         }
     };
+    lease.answered();
     let (mut parts, incoming) = response.into_parts();
     if !is_plainly_framed(&parts.headers) {
         return Err(Refusal::new(

@@ -62,7 +62,8 @@ pub struct Context {
     pub access: AccessLog,
     /// Where sessions run.
     pub tasks: Tasks,
-    resolver: Resolver,
+    /// Where backends' names are found.
+    pub resolver: Resolver,
     plain: Plain,
 }
 

@@ -94,6 +94,7 @@ impl From<Unavailable> for Refusal {
         let text = match unavailable {
             Unavailable::None => "no backend is available",
             Unavailable::Full => "all backends are full, try again later",
+            Unavailable::Down => "all backends are down, try again later",
             Unavailable::Draining => "this is being taken out of service, try again later",
         };
         Refusal::unavailable(unavailable.as_str(), text)

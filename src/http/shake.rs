@@ -102,6 +102,13 @@ pub(super) enum HandshakeError {
 }
 
 impl HandshakeError {
+    /// Whether the backend said nothing: that speaks against it. A wrong answer does not, for a client may bring it about
+    /// by the path that it asks for.
+    pub(super) fn is_silence(&self) -> bool {
+        use HandshakeError::{Broken, Dial, Timeout};
+        matches!(self, Dial(_) | Broken(_) | Timeout(_))
+    }
+
     /// What the client is told: whose fault it was, and nothing about the inside of the network.
     pub(super) fn refusal(&self) -> Refusal {
         let bad_gateway = |why, text| Refusal::new(StatusCode::BAD_GATEWAY, why, text);

@@ -67,6 +67,10 @@ pub(super) async fn open(
         Ok(shaken) => shaken,
         Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),
     };
+    match &shaken {
+        Err(error) if error.is_silence() => lease.failed(error),
+        _ => lease.answered(),
+    }
     let (agreed, backend, mut headers) = match shaken {
         Ok(Hands::Shaken {
             agreed,

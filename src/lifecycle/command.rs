@@ -117,6 +117,10 @@ pub struct BackendStatus {
     pub address: String,
     /// Leases held, by all pools that have it: sessions, requests and handshakes under way.
     pub leases: u64,
+    /// "up", "down", "ejected" or "draining".
+    pub state: &'static str,
+    /// What failed last, if nothing went well since.
+    pub why: Option<String>,
     /// It takes no new sessions, by an operator's order.
     pub draining: bool,
 }

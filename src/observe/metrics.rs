@@ -1,11 +1,12 @@
 //! Counters, gauges and histograms, all with closed label sets: nobody outside can make a new series. What a session
 //! carried is added when it closes, so that the frames themselves cost nothing here.
 
+mod backends;
 mod labels;
 mod process;
 
 use super::access::SessionEnd;
-use labels::{Close, Host, Leg, Outcome, Refusal, Status, Why};
+use labels::{Backend, Close, Host, Leg, Outcome, Refusal, Status, Transition, Why};
 use process::Process;
 use prometheus_client::{
     encoding::text,
@@ -25,6 +26,8 @@ pub struct Metrics {
     orders: Family<Outcome, Counter>,
     reloads: Family<Outcome, Counter>,
     certificates: Family<Host, Gauge>,
+    backends: Family<Backend, Gauge>,
+    transitions: Family<Transition, Counter>,
     sessions: Gauge,
     sessions_opened: Counter,
     session_closes: Family<Close, Counter>,
@@ -60,6 +63,8 @@ impl Metrics {
             orders: Family::default(),
             reloads: Family::default(),
             certificates: Family::default(),
+            backends: Family::default(),
+            transitions: Family::default(),
             sessions: Gauge::default(),
             sessions_opened: Counter::default(),
             session_closes: Family::default(),
@@ -181,6 +186,8 @@ impl Metrics {
         all.register("lockgate_acme_orders", "Orders of certificates that came to an end, by outcome", self.orders.clone());
         all.register("lockgate_certificate_not_after_timestamp_seconds", "The last moment of a host's certificate, since 1970", self.certificates.clone());
         all.register("lockgate_config_reloads", "How often the configuration was read again, by outcome", self.reloads.clone());
+        all.register("lockgate_backend_up", "Whether a backend is neither down nor ejected", self.backends.clone());
+        all.register("lockgate_backend_transitions", "How often a backend has become up, down or ejected", self.transitions.clone());
         all.register("lockgate_sessions", "Live sessions", self.sessions.clone());
         all.register("lockgate_sessions_opened", "Sessions opened", self.sessions_opened.clone());
         all.register("lockgate_session_closes", "Sessions closed, by close code and by who closed", self.session_closes.clone());

@@ -98,6 +98,15 @@ pub fn header(version: Version, source: SocketAddr, destination: SocketAddr) -> 
     bytes
 }
 
+/// The header of a connection that is the proxy's own: UNKNOWN in version 1, LOCAL in version 2.
+pub fn own_header(version: Version) -> &'static [u8] {
+    match version {
+        Version::V1 => b"PROXY UNKNOWN\r\n",
+        // Version 2 and LOCAL, no family, no addresses.
+        Version::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    }
+}
+
 /// `PROXY TCP4 192.0.2.1 192.0.2.9 56324 443\r\n`
 fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, BadProxyHeader> {
     const PROTOCOLS: [(&[u8], &[u8]); 3] = [

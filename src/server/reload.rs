@@ -74,6 +74,7 @@ impl Server {
             acme.apply(issued);
         }
         self.watch_certificates();
+        self.watch_backends();
         self.listening.extend(added);
         self.listening.retain(|listening| {
             let stays = listening.is_wanted(&config.server);

@@ -1,5 +1,6 @@
 //! Backends: what outlives a configuration, and is shared by all that have it.
 
+use super::health::Health;
 use crate::config::BackendAddress;
 use std::{
     collections::HashMap,
@@ -17,6 +18,7 @@ pub struct Backend {
     leases: AtomicU64,
     /// Finishes its sessions and takes no new ones, by an operator's order.
     draining: AtomicBool,
+    health: Health,
 }
 
 /// Every backend by its address, of which there is one however many pools have it.
@@ -55,6 +57,7 @@ impl Backend {
             name,
             leases: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            health: Health::new(),
         }
     }
 
@@ -66,6 +69,11 @@ impl Backend {
     /// Its address in writing, shared.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// How it is.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// From now on it takes no new sessions and requests, or does so again.

@@ -33,6 +33,8 @@ pub(super) struct Candidates<'a> {
     pub(super) entries: &'a [Arc<Entry>],
     /// Those that have failed already.
     pub(super) tried: &'a [Arc<Backend>],
+    /// Also those that are down or ejected.
+    pub(super) unwell: bool,
 }
 
 // === impl Balance ===
@@ -95,7 +97,10 @@ impl Balance {
 impl<'a> Candidates<'a> {
     pub(super) fn iter(self) -> impl Iterator<Item = &'a Arc<Entry>> + Clone {
         let is_one = move |entry: &&Arc<Entry>| {
-            !entry.backend.is_draining() && entry.has_room() && !self.was_tried(entry)
+            !entry.backend.is_draining()
+                && (self.unwell || entry.is_up())
+                && entry.has_room()
+                && !self.was_tried(entry)
         };
         self.entries.iter().filter(is_one)
     }

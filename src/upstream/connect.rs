@@ -142,13 +142,16 @@ async fn unix(path: &Path) -> Result<UnixStream, DialError> {
 // === impl Connection ===
 
 impl Connection {
-    /// Tells whose connection this is. It goes before everything else, TLS too.
+    /// Tells whose connection this is: without `ends`, our own. It goes before everything else, TLS too.
     pub(super) async fn tell(
         &mut self,
         version: proxy::Version,
-        ends: Ends,
+        ends: Option<Ends>,
     ) -> Result<(), DialError> {
-        let header = proxy::header(version, ends.client, ends.reached);
+        let header = match ends {
+            Some(ends) => proxy::header(version, ends.client, ends.reached),
+            None => proxy::own_header(version).to_vec(),
+        };
         let told = match self {
             Connection::Tcp(tcp) => tcp.write_all(&header).await,
             Connection::Unix(unix) => unix.write_all(&header).await,

@@ -8,9 +8,14 @@ use super::{
 };
 use crate::{
     config::{self, BackendAddress, BackendProxyProtocol, Problem},
+    observe::Causes,
     proto::proxy,
 };
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    error::Error,
+    sync::{Arc, atomic::AtomicU64},
+};
+use tokio::time::Instant;
 
 /// A backend's place in a pool: what a reload may change of it while its leases stay.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(super) struct Entry {
     pub(super) weight: u64,
     /// How many leases there may be.
     most: u64,
+    /// When failures take it out.
+    passive: config::Passive,
     /// What a key's hash is joined with; of the address, so that all processes and all configurations agree.
     pub(super) seed: u64,
     tls: Option<Tls>,
@@ -38,6 +45,7 @@ pub struct Lease(Arc<Entry>);
 impl Entry {
     pub(super) fn new(
         written: &config::Located<config::Backend>,
+        passive: config::Passive,
         backends: &mut Backends,
         problems: &mut Vec<Problem>,
     ) -> Self {
@@ -50,6 +58,7 @@ impl Entry {
                 0 => u64::MAX,
                 most => u64::from(most),
             },
+            passive,
             tls: Tls::build(written, problems),
             proxy_header: match written.proxy_protocol {
                 BackendProxyProtocol::Off => None,
@@ -64,9 +73,33 @@ impl Entry {
         self.backend.leases()
     }
 
+    /// Whether it is well, as far as is known.
+    pub(super) fn is_up(&self) -> bool {
+        self.backend.health().is_up()
+    }
+
     /// Whether it has a place for another lease.
     pub(super) fn has_room(&self) -> bool {
         self.leases() < self.most
+    }
+
+    /// Connects to it, and tells it whose connection this is if it wants to know: without `ends`, our own. The caller sets
+    /// the deadline.
+    pub(super) async fn dial(
+        &self,
+        resolver: &Resolver,
+        ends: Option<Ends>,
+    ) -> Result<Connection, DialError> {
+        let mut connection = dial(resolver, self.backend.address()).await?;
+        if let Some(version) = self.proxy_header {
+            connection.tell(version, ends).await?;
+        }
+        Ok(connection)
+    }
+
+    /// How TLS is spoken on that connection, if it is.
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 }
 
@@ -90,16 +123,24 @@ impl Lease {
 
     /// Connects to it, and tells it whose connection this is if it wants to know. The caller sets the deadline.
     pub async fn dial(&self, resolver: &Resolver, ends: Ends) -> Result<Connection, DialError> {
-        let mut connection = dial(resolver, self.backend().address()).await?;
-        if let Some(version) = self.0.proxy_header {
-            connection.tell(version, ends).await?;
-        }
-        Ok(connection)
+        self.0.dial(resolver, Some(ends)).await
     }
 
     /// How TLS is spoken on that connection, if it is.
     pub fn tls(&self) -> Option<&Tls> {
-        self.0.tls.as_ref()
+        self.0.tls()
+    }
+
+    /// The backend has answered what it was sent, whatever it said.
+    pub fn answered(&self) {
+        self.0.backend.health().answered();
+    }
+
+    /// The backend was not reached, or has not answered.
+    pub fn failed(&self, error: &(dyn Error + 'static)) {
+        let why = Causes(error).to_string();
+        let health = self.0.backend.health();
+        health.failed(Instant::now(), &self.0.passive, why);
     }
 
     /// The host and the port of a backend to which one connection is as good as another for plain HTTP: without TLS,

@@ -1,9 +1,10 @@
-//! Where sessions and requests go: pools of backends, which of them is next, leases on them, their names, and the dial.
+//! Where sessions and requests go: pools of backends, which of them is next and which is well, leases on them, their names, and the dial.
 
 mod backend;
 mod balance;
 mod connect;
 mod entry;
+mod health;
 mod pool;
 mod resolve;
 mod sticky;
@@ -13,6 +14,7 @@ pub use backend::{Backend, Backends};
 pub use balance::Key;
 pub use connect::{Connection, DialError, Ends, dial};
 pub use entry::Lease;
+pub use health::{Condition, Probe, watch};
 pub use pool::{Pool, Unavailable};
 pub use resolve::{ResolveError, Resolver};
 pub use sticky::Learner;

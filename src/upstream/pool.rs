@@ -4,6 +4,7 @@ use super::{
     Backend, Backends, Lease,
     balance::{Balance, Candidates, Key},
     entry::Entry,
+    health::Probe,
     sticky::{Learner, Sticky},
 };
 use crate::config;
@@ -17,6 +18,8 @@ pub struct Pool {
     entries: Vec<Arc<Entry>>,
     balance: Balance,
     sticky: Sticky,
+    health: config::Health,
+    all_down: config::AllDown,
 }
 
 /// Why there is no place on any backend.
@@ -28,6 +31,9 @@ pub enum Unavailable {
     /// Each has as many sessions and requests as it may have (`max_sessions`).
     #[error("all backends are full")]
     Full,
+    /// All are down or ejected (`all_down = "refuse"`).
+    #[error("all backends are down")]
+    Down,
     /// All are being taken out of service.
     #[error("all backends are being taken out of service")]
     Draining,
@@ -46,12 +52,14 @@ impl Pool {
         let entries: Vec<_> = written
             .backends
             .iter()
-            .map(|one| Arc::new(Entry::new(one, backends, problems)))
+            .map(|one| Arc::new(Entry::new(one, written.passive, backends, problems)))
             .collect();
         Pool {
             name: name.into(),
             balance: Balance::new(written, &entries),
             sticky: Sticky::new(written.sticky, name),
+            health: written.health.clone(),
+            all_down: written.all_down,
             entries,
         }
     }
@@ -73,6 +81,17 @@ impl Pool {
     /// Its backends, in the order written.
     pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
         self.entries.iter().map(|entry| &entry.backend)
+    }
+
+    /// How its backends are checked.
+    pub fn health(&self) -> &config::Health {
+        &self.health
+    }
+
+    /// What the watch over each of its backends needs.
+    pub fn probes(&self) -> impl Iterator<Item = Probe> {
+        let probe = |entry| Probe::new(&self.name, entry, &self.health);
+        self.entries.iter().map(probe)
     }
 
     /// What a request's backend is found by, for [`Pool::acquire`]: nothing, unless this pool chooses by hash or is sticky.
@@ -101,6 +120,7 @@ impl Pool {
         let candidates = Candidates {
             entries: &self.entries,
             tried,
+            unwell: self.all_down == config::AllDown::Try && !self.serving().any(Entry::is_up),
         };
         // Whoever was chosen and has no place has got full meanwhile: each costs at most one round.
         for _ in &self.entries {
@@ -116,15 +136,22 @@ impl Pool {
     }
 
     fn why(&self, candidates: Candidates<'_>) -> Unavailable {
-        let entries = self.entries.iter();
-        let mut serving = entries.filter(|entry| !entry.backend.is_draining());
-        if serving.clone().any(|entry| !candidates.was_tried(entry)) {
+        let mut wanted = self
+            .serving()
+            .filter(|entry| candidates.unwell || entry.is_up());
+        if wanted.clone().any(|entry| !candidates.was_tried(entry)) {
             return Unavailable::Full;
         }
-        match serving.next() {
-            None if !self.entries.is_empty() => Unavailable::Draining,
+        match (wanted.next(), self.serving().next()) {
+            (None, Some(_)) => Unavailable::Down,
+            (None, None) if !self.entries.is_empty() => Unavailable::Draining,
             _ => Unavailable::None,
         }
+    }
+
+    fn serving(&self) -> impl Iterator<Item = &Entry> + Clone {
+        let entries = self.entries.iter().map(|entry| &**entry);
+        entries.filter(|entry| !entry.backend.is_draining())
     }
 }
 
@@ -136,6 +163,7 @@ impl Unavailable {
         match self {
             Unavailable::None => "no-backend",
             Unavailable::Full => "backends-full",
+            Unavailable::Down => "backends-down",
             Unavailable::Draining => "backends-draining",
         }
     }

@@ -2,7 +2,9 @@
 //! the instructions of.
 
 use lockgate::{
-    config::{Backend, Balance, HashKey, Located, Pool as Written, Sticky},
+    config::{
+        AllDown, Backend, Balance, HashKey, Health, Located, Passive, Pool as Written, Sticky,
+    },
     upstream::{Backends, Pool},
 };
 
@@ -37,6 +39,9 @@ fn main() {
         balance,
         hash: HashKey::Ip,
         sticky: Sticky::Off,
+        health: Health::default(),
+        passive: Passive::default(),
+        all_down: AllDown::default(),
     };
     let pool = Pool::new("bench", &written, &mut Backends::default(), &mut vec![]);
     let headers = http::HeaderMap::new();

@@ -254,6 +254,8 @@ fn the_annotated_configuration_shows_every_key_and_its_default() {
         ("Pool", &shown["pools"]["chat"]),
         ("Backend", &shown["pools"]["chat"]["backends"][3]),
         ("BackendTls", &shown["pools"]["chat"]["backends"][3]["tls"]),
+        ("Health", &shown["pools"]["chat"]["health"]),
+        ("Passive", &shown["pools"]["chat"]["passive"]),
         ("Route", &shown["routes"][0]),
     ] {
         for (key, property) in schema["$defs"][section]["properties"]
@@ -741,6 +743,78 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "2:23",
         "`ws://a:80` stands in the pool `a` twice",
         "weight = 2",
+    ),
+    (
+        "[pools.a]\nhealth = { check = \"ping\" }\nbackends = [\"ws://a\"]\n",
+        "2:20",
+        "ping",
+        "websocket",
+    ),
+    (
+        "[pools.a]\nhealth = { path = \"health\" }\nbackends = [\"ws://a\"]\n",
+        "2:19",
+        "begin with",
+        "\"/health\"",
+    ),
+    (
+        "[pools.a]\nhealth = { path = \"ws://a/ws\" }\nbackends = [\"ws://a\"]\n",
+        "2:19",
+        "begin with",
+        "\"/ws\"",
+    ),
+    (
+        "[pools.a]\nhealth = { rise = 0 }\nbackends = [\"ws://a\"]\n",
+        "2:1",
+        "health.rise = 0",
+        "leave it out for 2",
+    ),
+    (
+        "[pools.a]\nhealth = { fall = 0 }\nbackends = [\"ws://a\"]\n",
+        "2:1",
+        "health.fall = 0",
+        "leave it out for 3",
+    ),
+    (
+        "[pools.a]\nhealth = { intervall = \"5s\" }\nbackends = [\"ws://a\"]\n",
+        "2:12",
+        "intervall",
+        "interval",
+    ),
+    (
+        "[pools.a]\nhealth = { interval = \"50ms\" }\nbackends = [\"ws://a\"]\n",
+        "2:1",
+        "too short",
+        "\"100ms\"",
+    ),
+    (
+        "[pools.a]\nhealth = { timeout = \"0s\" }\nbackends = [\"ws://a\"]\n",
+        "2:1",
+        "no time at all",
+        "10s",
+    ),
+    (
+        "[pools.a]\nhealth = { on_down = \"close\" }\nbackends = [\"ws://a\"]\n",
+        "2:22",
+        "close",
+        "drain",
+    ),
+    (
+        "[pools.a]\npassive = { fails = 1001 }\nbackends = [\"ws://a\"]\n",
+        "2:1",
+        "out of range",
+        "1000",
+    ),
+    (
+        "[pools.a]\npassive = { eject = \"0s\" }\nbackends = [\"ws://a\"]\n",
+        "2:1",
+        "no time at all",
+        "10s",
+    ),
+    (
+        "[pools.a]\nall_down = \"fail\"\nbackends = [\"ws://a\"]\n",
+        "2:12",
+        "fail",
+        "refuse",
     ),
     // Routes.
     ("", "1:1", "no routes", "[[routes]]"),

@@ -17,6 +17,7 @@ mod explain;
 mod floods;
 mod gate;
 mod handshake;
+mod health;
 mod http2;
 mod interop;
 mod layering;

@@ -1,5 +1,6 @@
 //! Pools: who of several backends gets a session, and the ways to a backend.
 
+mod checked;
 mod tls;
 
 use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, switching_protocols, within};

@@ -134,9 +134,19 @@ fn cell(row: &Value, column: &str) -> String {
         ("pool", pool) if !row["rule"].is_null() => {
             format!("pool {}{}", word(pool), drained(row))
         }
-        ("leases", leases) if leases.as_u64() == Some(1) => format!("1 lease{}", drained(row)),
-        ("leases", leases) => format!("{} leases{}", word(leases), drained(row)),
+        ("leases", leases) if leases.as_u64() == Some(1) => format!("1 lease{}", state(row)),
+        ("leases", leases) => format!("{} leases{}", word(leases), state(row)),
         (_, value) => word(value),
+    }
+}
+
+/// How a backend is, unless it is up and nothing has failed. One of another version says only whether it is drained.
+fn state(row: &Value) -> String {
+    match (row["state"].as_str(), row["why"].as_str()) {
+        (None, _) => drained(row).to_owned(),
+        (Some("up"), None) => String::new(),
+        (Some(state), None) => format!(", {state}"),
+        (Some(state), Some(why)) => format!(", {state}: {why}"),
     }
 }
 

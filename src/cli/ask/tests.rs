@@ -56,12 +56,16 @@ fn status() -> Status {
                 pool: "chat".to_owned(),
                 address: "ws://10.0.0.1:8765".to_owned(),
                 leases: 1199,
+                state: "up",
+                why: None,
                 draining: false,
             },
             BackendStatus {
                 pool: "chat".to_owned(),
                 address: "ws://app:80".to_owned(),
                 leases: 1,
+                state: "down",
+                why: Some("no HTTP answer".to_owned()),
                 draining: false,
             },
         ],
@@ -85,7 +89,7 @@ routes
 
 backends
   chat  ws://10.0.0.1:8765  1199 leases
-  chat  ws://app:80         1 lease
+  chat  ws://app:80         1 lease, down: no HTTP answer
 ";
     assert_eq!(render_status(&status), expected);
 }

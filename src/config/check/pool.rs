@@ -1,10 +1,10 @@
 //! Pools: their backends, each with its address and its share.
 
 use super::{
-    super::{Backend, BackendTls, HostPattern, Located, Pool},
-    Found,
+    super::{Backend, BackendTls, HostPattern, Located, Period, Pool},
+    Found, positive,
 };
-use std::{collections::HashSet, net::IpAddr};
+use std::{collections::HashSet, net::IpAddr, time::Duration};
 
 pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
     if pool.backends.is_empty() {
@@ -25,6 +25,8 @@ pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
         }
         backend(one, found);
     }
+    health(pool, found);
+    passive(pool, found);
 }
 
 fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {
@@ -61,3 +63,47 @@ fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {
         );
     }
 }
+
+fn health(pool: &Located<Pool>, found: &mut Found<'_>) {
+    let health = &pool.health;
+    let at = found.in_table(pool.at, "health");
+    for (key, count, default) in [("rise", health.rise, 2), ("fall", health.fall, 3)] {
+        if count == 0 {
+            found.add(
+                at,
+                format!("health.{key} = 0 would decide without a check"),
+                format!("write 1 or more; leave it out for {default}"),
+            );
+        }
+    }
+    if health.interval.0 < SHORTEST {
+        found.add(
+            at,
+            format!("health.interval = \"{}\" is too short", health.interval),
+            format!(
+                "write at least \"{}\"; leave it out for \"5s\"",
+                Period(SHORTEST)
+            ),
+        );
+    }
+    positive("health.timeout", health.timeout, at, found);
+}
+
+fn passive(pool: &Located<Pool>, found: &mut Found<'_>) {
+    let passive = &pool.passive;
+    let at = found.in_table(pool.at, "passive");
+    if passive.fails > 1000 {
+        found.add(
+            at,
+            format!("passive.fails = {} is out of range", passive.fails),
+            "write something between 1 and 1000, or 0 for no ejection at all",
+        );
+    }
+    if passive.fails > 0 {
+        positive("passive.within", passive.within, at, found);
+        positive("passive.eject", passive.eject, at, found);
+    }
+}
+
+/// More often, checks would be a load of their own.
+const SHORTEST: Duration = Duration::from_millis(100);

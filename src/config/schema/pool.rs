@@ -2,6 +2,7 @@
 
 use super::{
     super::{BackendAddress, HashKey, Located},
+    health::{AllDown, Health, Passive},
     server::default,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -31,6 +32,15 @@ pub struct Pool {
     /// Whether a client comes back to the backend that it had, as long as that is there: by a signed cookie, or by the `sid` of Socket.IO.
     #[serde(default)]
     pub sticky: Sticky,
+    /// How backends are asked whether they are well.
+    #[serde(default)]
+    pub health: Health,
+    /// What sessions and requests tell of their backends.
+    #[serde(default)]
+    pub passive: Passive,
+    /// What happens when all backends are down or ejected: "try" them all the same, or "refuse": 503 at once.
+    #[serde(default)]
+    pub all_down: AllDown,
 }
 
 /// One of `pools.NAME.backends`
@@ -130,6 +140,9 @@ impl Pool {
             balance: Balance::default(),
             hash: ip(),
             sticky: Sticky::default(),
+            health: Health::default(),
+            passive: Passive::default(),
+            all_down: AllDown::default(),
         }
     }
 }

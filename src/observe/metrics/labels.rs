@@ -14,6 +14,21 @@ pub(super) struct Host {
     pub(super) host: String,
 }
 
+/// A backend of the config.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Backend {
+    pub(super) pool: String,
+    pub(super) backend: String,
+}
+
+/// A backend that has become up, down or ejected.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Transition {
+    pub(super) pool: String,
+    pub(super) backend: String,
+    pub(super) to: &'static str,
+}
+
 /// What came of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Outcome {

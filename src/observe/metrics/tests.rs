@@ -141,3 +141,27 @@ fn every_family_is_told_of_once() {
     assert_eq!(families.len(), all, "{page}");
     assert!(page.ends_with("# EOF\n"), "{page}");
 }
+
+#[test]
+fn a_backend_has_its_series_as_long_as_the_config_names_it() {
+    let metrics = Metrics::new();
+    metrics.backend("chat", "ws://a:1", true);
+    holds(
+        &metrics,
+        &[
+            "lockgate_backend_up{pool=\"chat\",backend=\"ws://a:1\"} 1",
+            "lockgate_backend_transitions_total{pool=\"chat\",backend=\"ws://a:1\",to=\"down\"} 0",
+        ],
+    );
+    metrics.backend_changed("chat", "ws://a:1", "down");
+    holds(
+        &metrics,
+        &[
+            "lockgate_backend_up{pool=\"chat\",backend=\"ws://a:1\"} 0",
+            "lockgate_backend_transitions_total{pool=\"chat\",backend=\"ws://a:1\",to=\"down\"} 1",
+            "lockgate_backend_transitions_total{pool=\"chat\",backend=\"ws://a:1\",to=\"up\"} 0",
+        ],
+    );
+    metrics.backend_gone("chat", "ws://a:1");
+    assert!(!metrics.encode().contains("ws://a:1"));
+}

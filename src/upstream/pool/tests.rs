@@ -1,4 +1,4 @@
-use super::*;
+use super::{super::sticky::Bound, *};
 use config::Balance::{Hash, LeastSessions, RandomTwo, RoundRobin};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -17,6 +17,9 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
         balance,
         hash: config::HashKey::Path,
         sticky: config::Sticky::Off,
+        health: config::Health::default(),
+        passive: config::Passive::default(),
+        all_down: config::AllDown::default(),
     }
 }
 
@@ -189,6 +192,63 @@ fn why_there_is_no_place() {
         let none = empty.acquire(Key::default(), &[]);
         assert_eq!(none.unwrap_err(), Unavailable::None);
     }
+}
+
+fn eject(backend: &Backend) {
+    let settings = config::Passive {
+        fails: 1,
+        ..config::Passive::default()
+    };
+    let health = backend.health();
+    health.failed(tokio::time::Instant::now(), &settings, "refused".to_owned());
+}
+
+#[test]
+fn who_is_not_well_gets_nothing_unless_nobody_is() {
+    let mut config = written(LeastSessions, &[1, 1, 1]);
+    for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
+        config.balance = balance;
+        config.all_down = config::AllDown::Try;
+        let pool = built(&config, None);
+        let all: Vec<_> = pool.backends().cloned().collect();
+        eject(&all[0]);
+        let held: Vec<_> = (0..20).map(|_| place(&pool)).collect();
+        assert_eq!(leases(&pool)[0], 0, "{balance:?}");
+        drop(held);
+        // Who has failed already is not asked again, and who is not well is no way out while others are.
+        let others = pool.acquire(Key::default(), &all[1..]);
+        assert_eq!(others.unwrap_err(), Unavailable::None);
+        all[1].drain(true);
+        eject(&all[2]);
+        let held: Vec<_> = (0..20).map(|_| place(&pool)).collect();
+        assert_eq!(leases(&pool)[1], 0, "{balance:?}");
+        drop(held);
+        config.all_down = config::AllDown::Refuse;
+        let pool = built(&config, Some(&pool));
+        let none = pool.acquire(Key::default(), &[]);
+        assert_eq!(none.unwrap_err(), Unavailable::Down);
+        all[2].health().answered();
+        assert!(Arc::ptr_eq(place(&pool).backend(), &all[2]));
+        all[2].drain(true);
+        all[0].drain(true);
+        let none = pool.acquire(Key::default(), &[]);
+        assert_eq!(none.unwrap_err(), Unavailable::Draining);
+    }
+}
+
+#[test]
+fn a_cookie_does_not_lead_to_who_is_not_well_and_a_sid_does() {
+    let pool = pool(LeastSessions, &[1, 1]);
+    let [own, other] = [0, 1].map(|n| pool.entries[n].clone());
+    let bound = |only| {
+        let seed = own.seed;
+        let key = Key::default().bound_to(Some(Bound { seed, only }));
+        pool.acquire(key, &[]).unwrap().backend().clone()
+    };
+    assert!(Arc::ptr_eq(&bound(false), &own.backend));
+    eject(&own.backend);
+    assert!(Arc::ptr_eq(&bound(false), &other.backend));
+    assert!(Arc::ptr_eq(&bound(true), &own.backend));
 }
 
 #[test]

@@ -25,13 +25,16 @@ impl Backend {
     pub(crate) async fn echo() -> SocketAddr {
         let backend = Backend::listen().await;
         let address = backend.address;
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = backend.listener.accept().await {
-                // As many as there are descriptors, and as quiet as they like.
-                tokio::spawn(echo(Wire::thin(stream)));
-            }
-        });
+        tokio::spawn(Self::echo_on(backend.listener));
         address
+    }
+
+    /// The same on a socket of the test's own; sessions live on without it.
+    pub(crate) async fn echo_on(listener: TcpListener) {
+        while let Ok((stream, _)) = listener.accept().await {
+            // As many as there are descriptors, and as quiet as they like.
+            tokio::spawn(echo(Wire::thin(stream)));
+        }
     }
 
     /// A backend that answers every handshake, and then says and reads nothing.

@@ -53,7 +53,18 @@ impl Program {
 
     /// The same, with arguments.
     pub(crate) async fn server_with(script: &str, arguments: &[&str]) -> (Program, SocketAddr) {
-        let mut server = Program::start(&format!("servers/{script}"), arguments);
+        Program::listening(command(&format!("servers/{script}"), arguments)).await
+    }
+
+    /// The same, with its stderr in a file.
+    pub(crate) async fn server_with_log(script: &str, log: &Path) -> (Program, SocketAddr) {
+        let mut command = command(&format!("servers/{script}"), &[]);
+        command.stderr(std::fs::File::create(log).expect("the folder is writable"));
+        Program::listening(command).await
+    }
+
+    async fn listening(command: Command) -> (Program, SocketAddr) {
+        let mut server = Program::spawn(command);
         let port = server.line().await.parse().expect("a port");
         (server, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }

@@ -10,10 +10,10 @@ use std::{net::SocketAddr, path::Path};
 use tempfile::TempDir;
 
 /// A CA, a server's and a client's pair of it, and another CA, as files.
-struct Files(TempDir);
+pub(super) struct Files(TempDir);
 
 impl Files {
-    fn new() -> Files {
+    pub(super) fn new() -> Files {
         let files = Files(TempDir::new().expect("a folder"));
         let ca = authority();
         files.write("ca.pem", &ca.pem());
@@ -42,12 +42,12 @@ impl Files {
         std::fs::write(self.0.path().join(name), text).expect("writable");
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.0.path().join(name).display().to_string()
     }
 
     /// A server in Python with the server's pair; it asks for certificates where it is told whose.
-    async fn server(&self, clients: Option<&str>) -> (Program, SocketAddr) {
+    pub(super) async fn server(&self, clients: Option<&str>) -> (Program, SocketAddr) {
         let files = ["server.pem", "server.key"].into_iter().chain(clients);
         let files: Vec<String> = files.map(|file| self.path(file)).collect();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();

@@ -1,0 +1,104 @@
+//! The watch over every backend in force.
+
+use super::{Server, drains::Spread};
+use crate::{
+    gateway::Gateway,
+    observe::Belonging,
+    upstream::{self, Backend, Condition, Probe},
+};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+use tokio::sync::watch;
+use tracing::info;
+
+/// Who is watched, by where they are in memory: an address that went and came back is another backend.
+#[derive(Debug, Default)]
+pub(super) struct Watched(HashMap<usize, watch::Sender<Probe>>);
+
+// === impl Server ===
+
+impl Server {
+    /// Watches the backends of the gateway in force. The watch over who stays goes on, by what is said of it now.
+    pub(super) fn watch_backends(&mut self) {
+        let metrics = &self.context.metrics;
+        let mut wanted = wanted(&self.context.live.snapshot());
+        self.watched.0.retain(|place, said| {
+            let Some(probe) = wanted.remove(place) else {
+                let before = said.borrow();
+                metrics.backend_gone(before.pool(), before.backend().name());
+                return false;
+            };
+            said.send_modify(|before| {
+                if before.pool() != probe.pool() {
+                    let backend = probe.backend();
+                    let (condition, _) = backend.health().condition();
+                    metrics.backend_gone(before.pool(), backend.name());
+                    metrics.backend(probe.pool(), backend.name(), condition == Condition::Up);
+                }
+                *before = probe;
+            });
+            true
+        });
+        for (place, probe) in wanted {
+            let said = self.watch_backend(probe);
+            self.watched.0.insert(place, said);
+        }
+    }
+
+    /// In a task of its own, which ends when the sender is dropped.
+    fn watch_backend(&self, probe: Probe) -> watch::Sender<Probe> {
+        let (context, drains) = (self.context.clone(), self.drains.clone());
+        let (pool, backend) = (probe.pool(), probe.backend());
+        context.metrics.backend(pool, backend.name(), true);
+        let (say, said) = watch::channel(probe);
+        self.context.tasks.spawn(async move {
+            let down = |probe: &Probe| {
+                let gateway = context.live.snapshot();
+                let backend = probe.backend();
+                let leaving = context
+                    .sessions
+                    .belonging(|session| gateway.gives_up(session, backend));
+                if leaving.is_empty() {
+                    return;
+                }
+                info!(pool = %probe.pool(), backend = %backend.name(), closing = leaving.len(), "its sessions are closed");
+                let (still, gone) = (context.clone(), backend.clone());
+                // Who comes back meanwhile keeps the rest.
+                let must_go =
+                    move |session: &Belonging| still.live.snapshot().gives_up(session, &gone);
+                drains.close(leaving, Spread::of(&gateway.drain), must_go, &context.tasks);
+            };
+            let watch = upstream::watch(said, &context.resolver, &context.metrics, down);
+            tokio::select! {
+                () = watch => {}
+                () = context.tasks.stopping() => {}
+            }
+        });
+        say
+    }
+}
+
+/// Every backend once, as the first pool has it that has it checked, or else the first of all.
+fn wanted(gateway: &Gateway) -> HashMap<usize, Probe> {
+    let mut wanted: HashMap<usize, Probe> = HashMap::new();
+    for probe in gateway.pools().flat_map(|pool| pool.probes()) {
+        match wanted.entry(place(probe.backend())) {
+            Entry::Vacant(nobody) => {
+                nobody.insert(probe);
+            }
+            Entry::Occupied(mut first) if first.get().is_off() => {
+                if !probe.is_off() {
+                    first.insert(probe);
+                }
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    wanted
+}
+
+fn place(backend: &Arc<Backend>) -> usize {
+    Arc::as_ptr(backend).addr()
+}

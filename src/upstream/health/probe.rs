@@ -1,0 +1,62 @@
+//! What is asked, how, and the way to it: a backend's place in a pool, as the configuration in force has it.
+
+use crate::{
+    config::{Check, Health},
+    upstream::{Backend, Connection, DialError, Resolver, entry::Entry},
+};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// How one backend is checked: as its pool says, on connections like those of sessions.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    pool: Arc<str>,
+    entry: Arc<Entry>,
+    pub(super) how: Health,
+}
+
+/// What a check speaks on.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Wire for S {}
+
+// === impl Probe ===
+
+impl Probe {
+    pub(in crate::upstream) fn new(pool: &Arc<str>, entry: &Arc<Entry>, how: &Health) -> Self {
+        Probe {
+            pool: pool.clone(),
+            entry: entry.clone(),
+            how: how.clone(),
+        }
+    }
+
+    /// The pool that has it checked; others may have it too.
+    pub fn pool(&self) -> &Arc<str> {
+        &self.pool
+    }
+
+    /// Who is checked.
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.entry.backend
+    }
+
+    /// Whether its pool has nobody checked.
+    pub fn is_off(&self) -> bool {
+        self.how.check == Check::Off
+    }
+
+    /// A connection, before TLS. The caller sets the deadline.
+    pub(super) async fn dial(&self, resolver: &Resolver) -> Result<Connection, DialError> {
+        self.entry.dial(resolver, None).await
+    }
+
+    /// Up to where HTTP begins.
+    pub(super) async fn secure(&self, connection: Connection) -> Result<Box<dyn Wire>, DialError> {
+        Ok(match (connection, self.entry.tls()) {
+            (Connection::Unix(unix), _) => Box::new(unix),
+            (Connection::Tcp(tcp), None) => Box::new(tcp),
+            (Connection::Tcp(tcp), Some(tls)) => Box::new(tls.secure(tcp).await?),
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! The watch over one backend: checks in their rhythm, and the telling of what changes.
+
+use super::{Change, Condition, Probe, check::check};
+use crate::{
+    config::Check,
+    observe::{Causes, Metrics},
+    upstream::Resolver,
+};
+use std::{future::pending, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tracing::{info, warn};
+
+/// Checks a backend as `probe` says, from one reload to the next, until its sender is gone; tells every change of the
+/// backend's condition, and calls `down` when it is taken out by checks. It is always the same backend.
+pub async fn watch(
+    probe: watch::Receiver<Probe>,
+    resolver: &Resolver,
+    metrics: &Metrics,
+    down: impl Fn(&Probe),
+) {
+    tokio::select! {
+        () = check_on(probe.clone(), resolver) => {}
+        () = tell_on(probe, metrics, down) => {}
+    }
+}
+
+/// One check after the other: a reload may change when the next one is, but never ends one.
+async fn check_on(mut said: watch::Receiver<Probe>, resolver: &Resolver) {
+    let backend = said.borrow().backend().clone();
+    let health = backend.health();
+    let (mut first, mut last) = (None, None);
+    loop {
+        let probe = said.borrow_and_update().clone();
+        let how = &probe.how;
+        if how.check == Check::Off {
+            health.unchecked();
+            (first, last) = (None, None);
+        }
+        // The first ones come at once, but those of many backends not in the same moment.
+        let soon = how.interval.0.min(Duration::from_secs(1));
+        let first = first.get_or_insert_with(|| Instant::now() + soon.mul_f64(chance()));
+        let due = match (how.check, last) {
+            (Check::Off, _) => None,
+            (_, None) => Some(*first),
+            (_, Some(last)) => Some(last + how.interval.0.mul_f64(0.9 + 0.2 * chance())),
+        };
+        tokio::select! {
+            () = at(due) => {}
+            changed = said.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            }
+        }
+        last = Some(Instant::now());
+        // To its end, whatever is said meanwhile: a server may complain of what is broken off.
+        let found = check(&probe, resolver).await;
+        if said.has_changed().is_err() {
+            return;
+        }
+        // Who is not asked any more has given no answer.
+        if !said.borrow().is_off() {
+            let found = found.map_err(|error| Causes(&error).to_string());
+            health.checked(found, how);
+        }
+    }
+}
+
+async fn tell_on(said: watch::Receiver<Probe>, metrics: &Metrics, down: impl Fn(&Probe)) {
+    let backend = said.borrow().backend().clone();
+    let (health, name) = (backend.health(), backend.name());
+    loop {
+        if said.has_changed().is_err() {
+            // It is in no configuration any more: nobody is told, and a check under way comes to its end.
+            return pending().await;
+        }
+        for Change { to, why } in health.untold() {
+            // Held while it is told: a reload that gives it another pool waits for that.
+            let probe = said.borrow();
+            let pool = probe.pool();
+            metrics.backend_changed(pool, name, to.as_str());
+            let why = why.unwrap_or_default();
+            match to {
+                Condition::Up => info!(%pool, backend = %name, "a backend is up again"),
+                Condition::Down => {
+                    warn!(%pool, backend = %name, %why, "a backend is down: its checks fail");
+                    down(&probe);
+                }
+                Condition::Ejected => {
+                    warn!(%pool, backend = %name, %why, "a backend is ejected for a while: handshakes fail");
+                }
+            }
+        }
+        tokio::select! {
+            () = health.stirred.notified() => {}
+            () = at(health.ends()) => health.pass(Instant::now()),
+        }
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => pending().await,
+    }
+}
+
+/// From 0 to 1.
+fn chance() -> f64 {
+    // Without chance they would come in an even rhythm all the same.
+    f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
+}

@@ -1,0 +1,53 @@
+//! Ejected by failed handshakes, and back by itself.
+
+use super::*;
+
+#[tokio::test]
+async fn who_fails_again_and_again_is_left_alone_for_a_while() {
+    let (mut goes, stays) = (Switch::off().await, Switch::on().await);
+    let passive =
+        "passive = { fails = 3, within = \"60s\", eject = \"3s\" }\nbalance = \"round-robin\"";
+    let lockgate = start(&pool("a", &[&goes.address, &stays.address], passive)).await;
+    let (ejected, up) = (
+        transitions("a", goes.address, "ejected"),
+        up("a", goes.address),
+    );
+    let mut open = vec![];
+    within("an ejection", async {
+        while lockgate.metric(&ejected).await == 0.0 {
+            open.push(knock(&lockgate, "a.test").await);
+        }
+    })
+    .await;
+    let failed = open.iter().filter(|(_, status)| *status == 502).count();
+    assert_eq!(failed, 3);
+    let (state, why) = state(&lockgate, "a").await;
+    if state == "ejected" {
+        assert!(why.is_some_and(|why| why.contains("cannot connect")));
+    }
+    let mut asked = 0;
+    while asked < 10 {
+        let (wire, status) = knock(&lockgate, "a.test").await;
+        // On a slow machine it is back by now.
+        if lockgate.metric(&up).await == 1.0 {
+            break;
+        }
+        assert_eq!(status, 101);
+        open.push((wire, status));
+        asked += 1;
+    }
+    goes.turn_on().await;
+    until(&lockgate, &up, 1.0).await;
+    let there = format!("ws://{}", goes.address);
+    within("a session there", async {
+        while !lockgate
+            .records()
+            .iter()
+            .any(|it| it["event"] == "open" && it["backend"] == *there)
+        {
+            open.push(knock(&lockgate, "a.test").await);
+        }
+    })
+    .await;
+    println!("{asked} handshakes while it was ejected, none failed");
+}

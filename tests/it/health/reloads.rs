@@ -1,0 +1,107 @@
+//! Checks and what they found, while the configuration changes.
+
+use super::*;
+use crate::harness::Backend;
+
+fn config(backend: &Backend, path: &str, n: usize) -> String {
+    let health = format!(
+        "health = {{ check = \"http\", path = \"{path}\", interval = \"200ms\", timeout = \"60s\", rise = 2, fall = 1 }}"
+    );
+    format!("{HEAD}{}# {n}\n", pool("a", &[&backend.address], &health))
+}
+
+async fn reload(lockgate: &Lockgate, config: &str) {
+    let applied = "lockgate_config_reloads_total{outcome=\"applied\"}";
+    let before = lockgate.metric_or_zero(applied).await;
+    lockgate.write_config(config);
+    until(lockgate, applied, before + 1.0).await;
+}
+
+async fn check(backend: &Backend, path: &str) -> Wire {
+    let mut wire = backend.accept().await;
+    let start = wire.head().await.start;
+    assert_eq!(start, format!("GET {path} HTTP/1.1"));
+    wire
+}
+
+async fn answer(mut wire: Wire, status: u16) {
+    wire.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"))
+        .await;
+}
+
+#[tokio::test]
+async fn reloads_end_no_check_and_forget_nothing() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::with_file(&config(&backend, "/a", 0))
+        .start()
+        .await;
+    let up = up("a", backend.address);
+    answer(check(&backend, "/a").await, 200).await;
+    // Asked before the reloads, answered after them.
+    let asked = check(&backend, "/a").await;
+    for n in 1..=3 {
+        reload(&lockgate, &config(&backend, "/a", n)).await;
+    }
+    assert_eq!(lockgate.metric(&up).await, 1.0);
+    answer(asked, 500).await;
+    until(&lockgate, &up, 0.0).await;
+    // Down it stays, and one that went well before a reload counts after it.
+    let asked = check(&backend, "/a").await;
+    reload(&lockgate, &config(&backend, "/a", 4)).await;
+    answer(asked, 200).await;
+    let asked = check(&backend, "/a").await;
+    reload(&lockgate, &config(&backend, "/b", 5)).await;
+    assert_eq!(state(&lockgate, "a").await.0, "down");
+    answer(asked, 200).await;
+    until(&lockgate, &up, 1.0).await;
+    // The new path is in force.
+    answer(check(&backend, "/b").await, 200).await;
+}
+
+#[tokio::test]
+async fn a_reload_again_and_again_does_not_put_checks_off() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::with_file(&config(&backend, "/a", 0))
+        .start()
+        .await;
+    let mut checks = 0;
+    let reloads = async {
+        for n in 1..=10 {
+            reload(&lockgate, &config(&backend, "/a", n)).await;
+        }
+    };
+    let answers = async {
+        loop {
+            answer(check(&backend, "/a").await, 200).await;
+            checks += 1;
+        }
+    };
+    let started = tokio::time::Instant::now();
+    tokio::select! {
+        () = reloads => {}
+        () = answers => {}
+    }
+    let took = started.elapsed();
+    println!("{checks} checks in {took:.1?} with 10 reloads");
+    // Each 200 ms, with as much again for a slow machine.
+    assert!(
+        checks as f64 >= took.as_secs_f64() / 0.4 - 1.0,
+        "{checks} in {took:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_is_gone_is_not_asked_any_more() {
+    let (gone, other) = (Backend::listen().await, Backend::listen().await);
+    let lockgate = Lockgate::with_file(&config(&gone, "/a", 0)).start().await;
+    let asked = check(&gone, "/a").await;
+    reload(&lockgate, &config(&other, "/a", 1)).await;
+    // Nobody cares any more, but it is not broken off.
+    answer(asked, 200).await;
+    let series = up("a", gone.address);
+    assert_eq!(lockgate.metric_or_zero(&series).await, 0.0);
+    for _ in 0..3 {
+        answer(check(&other, "/a").await, 200).await;
+    }
+    assert!(gone.untouched());
+}
