@@ -338,7 +338,8 @@ impl Lockgate {
         value_of(&page, series).unwrap_or_else(|| panic!("no {series} in\n{page}"))
     }
 
-    async fn metrics(&self) -> String {
+    /// The whole page.
+    pub(crate) async fn metrics(&self) -> String {
         let socket = UnixStream::connect(self.folder.path().join("admin.sock")).await;
         let mut wire = Wire::stream(socket.expect("it listens"));
         wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")

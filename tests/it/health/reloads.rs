@@ -105,3 +105,25 @@ async fn who_is_gone_is_not_asked_any_more() {
     }
     assert!(gone.untouched());
 }
+
+#[tokio::test]
+async fn who_is_down_stays_so_in_another_pool() {
+    let gone = Switch::off().await;
+    let named = |pools: &[&str]| {
+        let health = "health = { check = \"tcp\", interval = \"100ms\" }";
+        let pools = pools
+            .iter()
+            .map(|name| pool(name, &[&gone.address], health));
+        format!("{HEAD}{}", pools.collect::<String>())
+    };
+    let lockgate = Lockgate::with_file(&named(&["b"])).start().await;
+    until(&lockgate, &up("b", gone.address), 0.0).await;
+    for (pools, told) in [(&["a", "b"][..], "a"), (&["c"], "c")] {
+        reload(&lockgate, &named(pools)).await;
+        // Told of once, by the first that has it, and of no other.
+        assert_eq!(lockgate.metric(&up(told, gone.address)).await, 0.0);
+        let page = lockgate.metrics().await;
+        assert_eq!(page.matches("lockgate_backend_up{").count(), 1, "{page}");
+        assert_eq!(state(&lockgate, told).await.0, "down");
+    }
+}
