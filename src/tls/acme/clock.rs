@@ -53,7 +53,7 @@ impl Clock {
         if !answer.status().is_success() {
             let body = String::from_utf8_lossy(answer.body());
             let failure = Failure::from_answer(answer.status().as_u16(), &body, self.now());
-            return Err(failure.not_before(web.take_retry_after(), self.now()));
+            return Err(failure.not_before(web.retry_after(), self.now()));
         }
         // A CA without a Date is believed to agree.
         let date = answer.headers().get(header::DATE);

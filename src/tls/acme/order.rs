@@ -208,7 +208,7 @@ async fn rejection(order: &mut instant_acme::Order) -> String {
 }
 
 fn explain(error: Error, wish: &Wish) -> Failure {
-    let retry_after = wish.ca.web.take_retry_after();
+    let retry_after = wish.ca.web.retry_after();
     match error {
         Error::Api(problem) => {
             let failure = Failure::from_problem(

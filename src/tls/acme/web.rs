@@ -14,14 +14,15 @@ use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 /// Clones share what was last said about waiting.
 #[derive(Clone)]
 pub(super) struct Web {
     tls: Arc<ClientConfig>,
-    retry_after: Arc<Mutex<Option<Duration>>>,
+    /// Until when it is to be left alone.
+    left_alone: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Why there is no answer.
@@ -57,7 +58,7 @@ impl Web {
     pub(super) fn new(tls: Arc<ClientConfig>) -> Self {
         Web {
             tls,
-            retry_after: Arc::default(),
+            left_alone: Arc::default(),
         }
     }
 
@@ -71,21 +72,20 @@ impl Web {
         let answer = answer.unwrap_or(Err(WebError::Deadline { host }))?;
         if let StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE = answer.status() {
             let mut held = self
-                .retry_after
+                .left_alone
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            *held = retry_after(&answer);
+            *held = retry_after(&answer).and_then(|wait| Instant::now().checked_add(wait));
         }
         Ok(answer)
     }
 
-    /// How long the last 429 or 503 wants to be left alone. Told once.
-    pub(super) fn take_retry_after(&self) -> Option<Duration> {
-        let mut held = self
-            .retry_after
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        held.take()
+    /// How long the last 429 or 503 still wants to be left alone, in whole seconds. Told to all who ask: several may.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let held = self.left_alone.lock();
+        let until = (*held.unwrap_or_else(PoisonError::into_inner))?;
+        let left = until.checked_duration_since(Instant::now())?;
+        Some(Duration::from_secs(left.as_secs_f64().ceil() as u64))
     }
 
     /// One connection per request: there are a dozen in sixty days.
