@@ -6,7 +6,7 @@ pub use route::Route;
 
 use crate::{
     config::{self, ClientCert, Config, HostPattern, Located, Problem, Problems},
-    lifecycle::{BackendStatus, DrainTarget, RouteStatus},
+    lifecycle::{BackendStatus, DrainTarget, PoolStatus, RouteStatus},
     observe::Belonging,
     router::{Router, Rule},
     tls::{self, Certificates, Issuers, Termination},
@@ -18,6 +18,7 @@ use std::{
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
 };
+use tokio::time::Instant;
 
 /// All that a connection or a request needs to know, built once from a [`Config`] and never changed.
 #[derive(Debug)]
@@ -87,8 +88,14 @@ impl Gateway {
             previous.map(|previous| &previous.tls),
             &mut problems,
         );
-        let before = previous.iter().flat_map(|previous| &previous.pools);
-        let mut backends = Backends::known(before.flat_map(|pool| pool.backends()));
+        let pools_before = previous.iter().flat_map(|previous| &previous.pools);
+        let mut backends = Backends::known(pools_before.flat_map(|pool| pool.backends()));
+        let before = |name: &str| {
+            let mut pools = previous?.pools.iter();
+            pools
+                .find(|pool| **pool.name() == *name)
+                .map(|pool| &**pool)
+        };
         let rules_before = previous
             .into_iter()
             .flat_map(|previous| previous.router.rules());
@@ -98,9 +105,7 @@ impl Gateway {
         let mut named: BTreeMap<&str, Arc<Pool>> = BTreeMap::new();
         for (name, pool) in &config.pools {
             let pool = Pool::new(name, pool, &mut backends, &mut problems);
-            let mut before = previous.iter().flat_map(|previous| &previous.pools);
-            let before = before.find(|before| **before.name() == *name.as_str());
-            named.insert(name, Arc::new(pool.after(before.map(|it| &**it))));
+            named.insert(name, Arc::new(pool.after(before(name))));
         }
         let mut pools: Vec<Arc<Pool>> = named.values().cloned().collect();
         let mut routes = Vec::new();
@@ -109,8 +114,11 @@ impl Gateway {
                 (Some(name), _) => named.get(name.as_str()).cloned(),
                 (None, Some(to)) => {
                     let alone = config::Pool::of(to);
+                    // A pool of that name has taken over from the one of that name: two cannot share a queue.
+                    let is_taken = config.pools.contains_key(&*route.name.value);
+                    let before = before(&route.name).filter(|_| !is_taken);
                     let pool = Pool::new(&route.name, &alone, &mut backends, &mut problems);
-                    let pool = Arc::new(pool);
+                    let pool = Arc::new(pool.after(before));
                     pools.push(pool.clone());
                     Some(pool)
                 }
@@ -156,8 +164,12 @@ impl Gateway {
         }
     }
 
-    /// Puts the limits in force that its routes have: live sessions obey them from their next frame on.
+    /// Puts the limits in force that its routes have, which live sessions obey from their next frame on, and those of its
+    /// backends.
     pub fn commit(&self) {
+        for pool in &self.pools {
+            pool.commit();
+        }
         for (_, route) in self.router.rules() {
             route.limits.send_if_modified(|limits| {
                 let changes = *limits != route.wanted;
@@ -255,19 +267,31 @@ impl Gateway {
         self.router.rules().map(status).collect()
     }
 
+    /// Pools as `lockgate status` shows them.
+    pub fn pool_status(&self) -> Vec<PoolStatus> {
+        let status = |pool: &Arc<Pool>| PoolStatus {
+            name: pool.name().to_string(),
+            waiting: pool.waiting(),
+        };
+        self.pools.iter().map(status).collect()
+    }
+
     /// Backends as `lockgate status` shows them.
     pub fn backend_status(&self) -> Vec<BackendStatus> {
         let of_pool = |pool: &Arc<Pool>| {
             let name = pool.name().to_string();
+            let now = Instant::now();
             let status = move |backend: &Arc<Backend>| {
                 let (condition, why) = backend.health().condition();
                 BackendStatus {
                     pool: name.clone(),
                     address: backend.name().to_string(),
                     leases: backend.leases(),
-                    state: match backend.is_draining() {
-                        true => "draining",
-                        false => condition.as_str(),
+                    handshakes: backend.handshakes(),
+                    state: match condition {
+                        _ if backend.is_draining() => "draining",
+                        Condition::Up if pool.is_warming(backend, now) => "warming",
+                        other => other.as_str(),
                     },
                     why,
                     draining: backend.is_draining(),

@@ -8,7 +8,8 @@
 //! tls/acceptor.rs      ClientHello → ACME answer or handshake │ first request is read
 //! http/service.rs      one request: snapshot, gate, guards   ─┘
 //! router/mod.rs        find(&Parts) → &Route
-//! upstream/pool.rs     balance.rs chooses → Lease; connect.rs dials, tls.rs secures; http/upgrade.rs shakes both hands
+//! upstream/pool.rs     balance.rs chooses, or one waits in order (admission.rs) → Lease
+//! http/upgrade.rs      connect.rs dials, tls.rs secures, both hands are shaken; or another backend (tries.rs)
 //! splice/session.rs    one task, two pumps, until Outcome → access log, metrics, lease released
 //! ```
 //!

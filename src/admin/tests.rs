@@ -470,6 +470,7 @@ fn status() -> Status {
         },
         listeners: vec![],
         routes: vec![],
+        pools: vec![],
         backends: vec![],
     }
 }

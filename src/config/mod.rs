@@ -17,10 +17,10 @@ mod words;
 pub use problem::{Located, Location, Problem, Problems, Source};
 pub use reference::{reference, schema};
 pub use schema::{
-    Acme, AllDown, Backend, BackendProxyProtocol, BackendTls, Balance, CertificateFiles, Challenge,
-    Check, ClientCert, Config, DnsHook, Drain, Eab, Framework, Health, Legs, Limits, Log,
-    LogFormat, LogLevel, OnDown, Only, Passive, Ping, PingOverrides, Pool, ProxyProtocol, Route,
-    Server, Session, SessionOverrides, Sticky, Tls, TlsVersion, UntilIssued,
+    Acme, Admission, AllDown, Backend, BackendProxyProtocol, BackendTls, Balance, CertificateFiles,
+    Challenge, Check, ClientCert, Config, DnsHook, Drain, Eab, Framework, Health, Legs, Limits,
+    Log, LogFormat, LogLevel, OnDown, Only, Passive, Ping, PingOverrides, Pool, ProxyProtocol,
+    Retry, Route, Server, Session, SessionOverrides, Sticky, Tls, TlsVersion, UntilIssued,
 };
 pub use target::To;
 pub use values::{

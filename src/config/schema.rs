@@ -12,7 +12,9 @@ mod tls;
 pub use acme::{Acme, Challenge, DnsHook, Eab, UntilIssued};
 pub use drain::Drain;
 pub use health::{AllDown, Check, Health, OnDown, Passive};
-pub use pool::{Backend, BackendProxyProtocol, BackendTls, Balance, Pool, Sticky};
+pub use pool::{
+    Admission, Backend, BackendProxyProtocol, BackendTls, Balance, Pool, Retry, Sticky,
+};
 pub use route::{ClientCert, Framework, Only, Route};
 pub(super) use route::{UNNAMED, every_path, everybody, same_host};
 pub use server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server};

@@ -7,13 +7,16 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep, sleep},
+};
 
 /// Passes a request's body on, and ends it with an error when no byte has come for `idle`; `seen` tells of both.
 pub(super) fn asked(body: Incoming, idle: Duration, seen: Arc<Seen>) -> Body {
@@ -24,6 +27,64 @@ pub(super) fn asked(body: Incoming, idle: Duration, seen: Arc<Seen>) -> Body {
 /// given up.
 pub(super) fn answered<G: Send + 'static>(body: Incoming, idle: Duration, guard: G) -> Body {
     patient(body, idle, Arc::default(), guard)
+}
+
+/// A request's body that is lent to one try after the other: those who did not reach their backend have read nothing of it.
+pub(super) struct Lent(Arc<Shared>);
+
+struct Shared {
+    body: Mutex<Body>,
+    /// Somebody wants to read it: whoever is to get it was reached.
+    wanted: Notify,
+}
+
+// === impl Lent ===
+
+impl Lent {
+    pub(super) fn new(body: Body) -> Self {
+        Lent(Arc::new(Shared {
+            body: Mutex::new(body),
+            wanted: Notify::new(),
+        }))
+    }
+
+    /// Ends when it is wanted; never, where there is nothing in it.
+    pub(super) async fn wanted(&self) {
+        self.0.wanted.notified().await;
+    }
+
+    /// For the next try; the one before is over.
+    pub(super) fn lend(&self) -> Body {
+        match self.body().is_end_stream() {
+            true => super::reject::empty(),
+            false => Lent(self.0.clone()).boxed_unsync(),
+        }
+    }
+
+    fn body(&self) -> MutexGuard<'_, Body> {
+        self.0.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.wanted.notify_one();
+        Pin::new(&mut *self.body()).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body().size_hint()
+    }
 }
 
 fn patient<G: Send + 'static>(body: Incoming, idle: Duration, seen: Arc<Seen>, guard: G) -> Body {

@@ -1,27 +1,28 @@
 //! Plain HTTP on a route: to the same backends, streamed both ways without buffering.
 
 use super::{
-    Body, Context,
+    Body, Context, Peer,
     asked::{Asked, Trail},
-    body::{self, Seen},
+    body::{self, Lent, Seen},
     framing::is_plainly_framed,
     outbound::{self, Outbound},
     reject::{Refusal, blame},
     send::{Failed, send},
     sticky,
+    tries::{Failure, Tries},
 };
-use crate::{
-    gateway::Route,
-    upstream::{DialError, Key},
-};
+use crate::upstream::{DialError, Lease};
 use ::http::{Extensions, Method, Request, Response, StatusCode};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::{
+    body::{Body as _, Incoming},
+    upgrade::OnUpgrade,
+};
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::time::{error::Elapsed, timeout};
 
 /// A backend said nothing.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +32,6 @@ struct Silent(Duration);
 /// A plain request that passed the gate and the guards.
 pub(super) struct Plea {
     pub(super) method: Method,
-    pub(super) key: Key,
     pub(super) outbound: Outbound,
     pub(super) extensions: Extensions,
     pub(super) body: Incoming,
@@ -39,37 +39,73 @@ pub(super) struct Plea {
     pub(super) answer_idle: Duration,
 }
 
-/// Sends the request to a backend of `route`, and brings back what it answers, whole.
+/// Sends the request to one backend after the other, until one answers or none may be tried any more, and brings back that
+/// answer, whole.
 pub(super) async fn forward(
-    context: &Context,
-    route: &Route,
+    mut tries: Tries<'_>,
     asked: Asked,
     plea: Plea,
     trail: &mut Trail,
 ) -> Result<Response<Body>, Refusal> {
-    let lease = route.pool.acquire(plea.key, &[])?;
-    trail.backend = Some(lease.backend().name().clone());
-    let learner = route.pool.learner(plea.outbound.target.query(), &lease);
+    let (context, route, answer_idle) = (tries.context, tries.route, plea.answer_idle);
+    let mut lease = tries.first(trail).await?;
     let seen = Arc::new(Seen::default());
-    let mut request = Request::new(body::asked(plea.body, plea.body_idle, seen.clone()));
-    *request.method_mut() = plea.method;
-    *request.uri_mut() = plea.outbound.target.into();
-    *request.headers_mut() = plea.outbound.headers;
-    *request.extensions_mut() = plea.extensions;
-    // It belongs to the client's connection, and a plain request never becomes anything else.
-    request.extensions_mut().remove::<OnUpgrade>();
-    let answer = {
-        let mut answer = pin!(send(context, &lease, &asked.peer, request));
-        loop {
-            let answer = timeout(plea.answer_idle, answer.as_mut()).await;
-            // While the request's body still comes, the backend owes nothing.
-            if answer.is_ok() || !seen.moved.swap(false, Ordering::Relaxed) {
-                break answer;
+    // RFC 9110 §9.2.2: only then may it be sent twice.
+    let is_repeatable = plea.method.is_idempotent() && plea.body.is_end_stream();
+    let body = Lent::new(body::asked(plea.body, plea.body_idle, seen.clone()));
+    let (lease, answer) = loop {
+        let mut request = Request::new(body.lend());
+        *request.method_mut() = plea.method.clone();
+        *request.uri_mut() = plea.outbound.target.clone().into();
+        *request.headers_mut() = plea.outbound.headers.clone();
+        *request.extensions_mut() = plea.extensions.clone();
+        // It belongs to the client's connection, and a plain request never becomes anything else.
+        request.extensions_mut().remove::<OnUpgrade>();
+        let answer = {
+            let mut answering = pin!(ask(
+                context,
+                &lease,
+                &asked.peer,
+                request,
+                answer_idle,
+                &seen
+            ));
+            tokio::select! {
+                answer = &mut answering => answer,
+                // A place is for a backend at work, and not for a client that takes his time, nor for one that is kept
+                // waiting on purpose, as long polling does: a few of those would keep all others out.
+                _ = timeout(AT_WORK, body.wanted()) => {
+                    lease.settle();
+                    answering.await
+                }
             }
+        };
+        lease.settle();
+        let Ok(Err(error)) = &answer else {
+            break (lease, answer);
+        };
+        let failure = match error.is_connect() {
+            true => Failure::Dial,
+            false if is_repeatable => Failure::Answer,
+            false => break (lease, answer),
+        };
+        if !tries.may_go_on() {
+            break (lease, answer);
         }
+        if error.is_connect() {
+            lease.failed(error);
+        }
+        blame(route, &lease, error, FAILED);
+        let backend = lease.backend().clone();
+        // Its place is for others while this one looks for another.
+        drop(lease);
+        lease = match tries.another(backend, failure, trail).await {
+            Some(next) => next,
+            None => return Err(failed(error)),
+        };
     };
     let Ok(answer) = answer else {
-        blame(route, &lease, &Silent(plea.answer_idle), FAILED);
+        blame(route, &lease, &Silent(answer_idle), FAILED);
         return Err(Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
             "answer-idle",
@@ -101,14 +137,7 @@ pub(super) async fn forward(
                 lease.failed(&error);
             }
             blame(route, &lease, &error, FAILED);
-            let (why, text) = match &error {
-                Failed::Dial(DialError::Tls { .. }) => {
-                    ("backend-tls", "the backend cannot be reached over TLS")
-                }
-                error if error.is_connect() => ("dial", "the backend cannot be reached"),
-                _ => ("broken", "the backend did not answer in HTTP"),
-            };
-            return Err(Refusal::new(StatusCode::BAD_GATEWAY, why, text));
+            return Err(failed(&error));
         }
     };
     lease.answered();
@@ -121,9 +150,42 @@ pub(super) async fn forward(
         ));
     }
     outbound::pass_back(&mut parts, asked.version);
-    sticky::set_cookie(&route.pool, plea.key, &lease, &mut parts.headers);
-    let body = body::answered(incoming, plea.answer_idle, (asked.busy, lease));
+    sticky::set_cookie(&route.pool, tries.key, &lease, &mut parts.headers);
+    let learner = route.pool.learner(plea.outbound.target.query(), &lease);
+    let body = body::answered(incoming, answer_idle, (asked.busy, lease));
     Ok(Response::from_parts(parts, sticky::watched(body, learner)))
 }
 
+/// What one backend answers.
+async fn ask(
+    context: &Context,
+    lease: &Lease,
+    peer: &Peer,
+    request: Request<Body>,
+    idle: Duration,
+    seen: &Seen,
+) -> Result<Result<Response<Incoming>, Failed>, Elapsed> {
+    let mut answer = pin!(send(context, lease, peer, request));
+    loop {
+        let answer = timeout(idle, answer.as_mut()).await;
+        // While the request's body still comes, the backend owes nothing.
+        if answer.is_ok() || !seen.moved.swap(false, Ordering::Relaxed) {
+            return answer;
+        }
+    }
+}
+
+fn failed(error: &Failed) -> Refusal {
+    let (why, text) = match error {
+        Failed::Dial(DialError::Tls { .. }) => {
+            ("backend-tls", "the backend cannot be reached over TLS")
+        }
+        error if error.is_connect() => ("dial", "the backend cannot be reached"),
+        _ => ("broken", "the backend did not answer in HTTP"),
+    };
+    Refusal::new(StatusCode::BAD_GATEWAY, why, text)
+}
+
+/// Longer than most answers take to begin, far shorter than a long poll (Socket.IO: 25 s).
+const AT_WORK: Duration = Duration::from_secs(1);
 const FAILED: &str = "request to a backend failed";

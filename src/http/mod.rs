@@ -24,6 +24,7 @@ mod session;
 mod shake;
 mod sticky;
 mod telling;
+mod tries;
 mod tunnel;
 mod upgrade;
 

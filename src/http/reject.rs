@@ -93,8 +93,11 @@ impl From<Unavailable> for Refusal {
     fn from(unavailable: Unavailable) -> Self {
         let text = match unavailable {
             Unavailable::None => "no backend is available",
-            Unavailable::Full => "all backends are full, try again later",
             Unavailable::Down => "all backends are down, try again later",
+            Unavailable::Full | Unavailable::QueueFull | Unavailable::QueueWait => {
+                "all backends are full, try again later"
+            }
+            Unavailable::QueueShare => "too many requests of this address wait, try again later",
             Unavailable::Draining => "this is being taken out of service, try again later",
         };
         Refusal::unavailable(unavailable.as_str(), text)

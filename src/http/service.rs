@@ -10,6 +10,7 @@ use super::{
     patience::Busy,
     reject::Refusal,
     telling::Telling,
+    tries::Tries,
     upgrade,
 };
 use crate::{
@@ -84,14 +85,14 @@ async fn pass(
         None => {
             let plea = Plea {
                 method: parts.method,
-                key,
                 outbound,
                 extensions: parts.extensions,
                 body,
                 body_idle: gateway.limits.body_idle.0,
                 answer_idle,
             };
-            forward(context, route, asked, plea, trail).await
+            let tries = Tries::new(context, route, key, asked.client, asked.started);
+            forward(tries, asked, plea, trail).await
         }
     }
 }

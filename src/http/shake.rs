@@ -6,6 +6,7 @@ use super::{
     outbound::{self, Outbound},
     reach::reach,
     reject::Refusal,
+    tries::Failure,
 };
 use crate::{
     proto::handshake::{Agreed, Bad101, Offer},
@@ -36,8 +37,8 @@ pub(super) async fn shake(
     context: &Context,
     lease: &Lease,
     peer: &Peer,
-    outbound: Outbound,
-    extensions: Extensions,
+    outbound: &Outbound,
+    extensions: &Extensions,
     offer: &Offer,
 ) -> Result<Hands, HandshakeError> {
     let stream = reach(&context.resolver, lease, peer).await?;
@@ -53,9 +54,9 @@ pub(super) async fn shake(
         let _ = connection.with_upgrades().await;
     });
     let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = outbound.target.into();
-    *request.headers_mut() = outbound.headers;
-    *request.extensions_mut() = extensions;
+    *request.uri_mut() = outbound.target.clone().into();
+    *request.headers_mut() = outbound.headers.clone();
+    *request.extensions_mut() = extensions.clone();
     let mut response = sender
         .send_request(request)
         .await
@@ -107,6 +108,17 @@ impl HandshakeError {
     pub(super) fn is_silence(&self) -> bool {
         use HandshakeError::{Broken, Dial, Timeout};
         matches!(self, Dial(_) | Broken(_) | Timeout(_))
+    }
+
+    /// `None` where the backend has said what it has to say, or no time is left for another.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        match self {
+            HandshakeError::Dial(_) => Some(Failure::Dial),
+            HandshakeError::Broken(_) | HandshakeError::Bad101(_) => Some(Failure::Answer),
+            HandshakeError::Status(_) | HandshakeError::Timeout(_) | HandshakeError::Foreign => {
+                None
+            }
+        }
     }
 
     /// What the client is told: whose fault it was, and nothing about the inside of the network.

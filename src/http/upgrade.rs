@@ -3,7 +3,7 @@
 //! Until the backend's 101 is known to be right, not one byte that the client sent behind its request goes anywhere.
 
 use super::{
-    Body, Context,
+    Body, Context, Peer,
     asked::{Asked, Trail, in_words},
     body,
     outbound::{self, Outbound},
@@ -11,12 +11,18 @@ use super::{
     session::Opening,
     shake::{Hands, HandshakeError, shake},
     sticky,
+    tries::{Failure, Tries},
 };
-use crate::{gateway::Route, observe::SessionRecord, proto::handshake::Offer, upstream::Key};
+use crate::{
+    gateway::Route,
+    observe::SessionRecord,
+    proto::handshake::Offer,
+    upstream::{Key, Lease},
+};
 use ::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use std::{sync::Arc, time::Duration};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 /// A handshake that passed the gate and the guards.
 pub(super) struct Wish {
@@ -44,49 +50,31 @@ pub(super) async fn open(
             "no place for another session, try again later",
         )
     })?;
-    let lease = route.pool.acquire(wish.key, &[])?;
-    trail.backend = Some(lease.backend().name().clone());
     let client = extensions.remove::<OnUpgrade>();
+    let tries = Tries::new(context, route, wish.key, asked.client, asked.started);
     let deadline = asked.started + route.handshake_timeout;
-    let hands = shake(
-        context,
-        &lease,
-        &asked.peer,
-        wish.outbound,
-        extensions,
-        &wish.offer,
-    );
-    let shaken = tokio::select! {
-        shaken = timeout_at(deadline, hands) => shaken,
+    let met = tokio::select! {
+        met = meet(tries, deadline, &asked.peer, &wish, &extensions, trail) => met?,
         // A session that opened now would be closed at once: better told now, so that the client goes elsewhere.
         () = context.sessions.shutting() => {
             return Err(Refusal::unavailable("stopping", "this server is stopping, try again"));
         }
     };
-    let shaken = match shaken {
-        Ok(shaken) => shaken,
-        Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),
-    };
-    match &shaken {
-        Err(error) if error.is_silence() => lease.failed(error),
-        _ => lease.answered(),
-    }
-    let (agreed, backend, mut headers) = match shaken {
-        Ok(Hands::Shaken {
-            agreed,
-            backend,
-            headers,
-        }) => (agreed, backend, headers),
-        Ok(Hands::Refused(response)) => {
+    let (lease, agreed, backend, mut headers) = match met {
+        (
+            lease,
+            Hands::Shaken {
+                agreed,
+                backend,
+                headers,
+            },
+        ) => (lease, agreed, backend, headers),
+        (lease, Hands::Refused(response)) => {
             let (mut parts, body) = response.into_parts();
             outbound::pass_back(&mut parts, asked.version);
             sticky::set_cookie(&route.pool, wish.key, &lease, &mut parts.headers);
             let body = body::answered(body, wish.answer_idle, (asked.busy, lease));
             return Ok(Response::from_parts(parts, body));
-        }
-        Err(error) => {
-            blame(route, &lease, &error, "handshake with a backend failed");
-            return Err(error.refusal());
         }
     };
     context.metrics.handshake(asked.started.elapsed());
@@ -113,6 +101,72 @@ pub(super) async fn open(
     let waiting = opening.meet(context.clone(), client, asked.busy);
     context.tasks.spawn(waiting);
     Ok(opened(asked.version, headers))
+}
+
+/// One backend after the other, until one answers for good, or none is left.
+async fn meet(
+    mut tries: Tries<'_>,
+    deadline: Instant,
+    peer: &Peer,
+    wish: &Wish,
+    extensions: &Extensions,
+    trail: &mut Trail,
+) -> Result<(Lease, Hands), Refusal> {
+    let (context, route) = (tries.context, tries.route);
+    let mut lease = tries.first(trail).await?;
+    loop {
+        let hands = shake(
+            context,
+            &lease,
+            peer,
+            &wish.outbound,
+            extensions,
+            &wish.offer,
+        );
+        let hands = match timeout_at(deadline, hands).await {
+            Ok(hands) => hands,
+            Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),
+        };
+        lease.settle();
+        match &hands {
+            // What was waited in our own queue is not its fault.
+            Err(HandshakeError::Timeout(_)) if tries.waited => {}
+            Err(error) if error.is_silence() => lease.failed(error),
+            _ => lease.answered(),
+        }
+        let (failure, told) = match hands {
+            Ok(Hands::Refused(response)) if is_passing(response.status()) => {
+                (Failure::Answer, Ok((lease, Hands::Refused(response))))
+            }
+            Ok(hands) => return Ok((lease, hands)),
+            Err(error) => {
+                blame(route, &lease, &error, "handshake with a backend failed");
+                let Some(failure) = error.failure() else {
+                    return Err(error.refusal());
+                };
+                let backend = lease.backend().clone();
+                // Its place is for others while this one looks for another.
+                drop(lease);
+                (failure, Err((backend, error.refusal())))
+            }
+        };
+        let failed = match &told {
+            Ok((lease, _)) => lease.backend(),
+            Err((backend, _)) => backend,
+        };
+        lease = match tries.another(failed.clone(), failure, trail).await {
+            Some(next) => next,
+            None => return told.map_err(|(_, refusal)| refusal),
+        };
+    }
+}
+
+/// Answers of a backend, or of what stands before it, that another one need not give (RFC 9110 §15.6.3 to §15.6.5).
+fn is_passing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 /// Our answer to the client: a 101 (RFC 6455 §4.2.2), or a 200 to an extended CONNECT (RFC 8441 §5). What else the

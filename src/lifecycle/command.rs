@@ -69,6 +69,8 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// Routes in the order in which they are tried.
     pub routes: Vec<RouteStatus>,
+    /// Pools, those of routes with `to` too.
+    pub pools: Vec<PoolStatus>,
     /// Backends of all pools.
     pub backends: Vec<BackendStatus>,
 }
@@ -108,6 +110,15 @@ pub struct RouteStatus {
     pub draining: bool,
 }
 
+/// A pool.
+#[derive(Debug, Clone, Serialize)]
+pub struct PoolStatus {
+    /// Its identity.
+    pub name: String,
+    /// Requests that wait for a place on a backend.
+    pub waiting: usize,
+}
+
 /// A backend.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackendStatus {
@@ -117,7 +128,9 @@ pub struct BackendStatus {
     pub address: String,
     /// Leases held, by all pools that have it: sessions, requests and handshakes under way.
     pub leases: u64,
-    /// "up", "down", "ejected" or "draining".
+    /// Handshakes under way.
+    pub handshakes: u64,
+    /// "up", "down", "ejected", "draining", or "warming": new or back, with a growing part of what is new (`slow_start`).
     pub state: &'static str,
     /// What failed last, if nothing went well since.
     pub why: Option<String>,

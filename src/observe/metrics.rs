@@ -3,10 +3,14 @@
 
 mod backends;
 mod labels;
+mod pools;
 mod process;
+
+pub use pools::WaitingGauge;
 
 use super::access::SessionEnd;
 use labels::{Backend, Close, Host, Leg, Outcome, Refusal, Status, Transition, Why};
+use pools::Pools;
 use process::Process;
 use prometheus_client::{
     encoding::text,
@@ -33,6 +37,7 @@ pub struct Metrics {
     session_closes: Family<Close, Counter>,
     requests: Family<Status, Counter>,
     refusals: Family<Refusal, Counter>,
+    pools: Pools,
     frames: Family<Leg, Counter>,
     messages: Family<Leg, Counter>,
     bytes: Family<Leg, Counter>,
@@ -70,6 +75,7 @@ impl Metrics {
             session_closes: Family::default(),
             requests: Family::default(),
             refusals: Family::default(),
+            pools: Pools::default(),
             frames: Family::default(),
             messages: Family::default(),
             bytes: Family::default(),
@@ -193,6 +199,7 @@ impl Metrics {
         all.register("lockgate_session_closes", "Sessions closed, by close code and by who closed", self.session_closes.clone());
         all.register("lockgate_requests", "Plain HTTP requests that were answered, by class of status", self.requests.clone());
         all.register("lockgate_refusals", "Requests that lockgate refused itself", self.refusals.clone());
+        self.pools.register(all);
         all.register("lockgate_frames", "Frames relayed, by the leg they came from; added when a session closes", self.frames.clone());
         all.register("lockgate_messages", "Messages relayed, by the leg they came from; added when a session closes", self.messages.clone());
         all.register("lockgate_bytes", "Bytes of frames relayed, by the leg they came from; added when a session closes", self.bytes.clone());

@@ -13,7 +13,7 @@ mod testing;
 pub use access::{AccessLog, RequestRecord, SessionEnd, SessionRecord};
 pub use causes::Causes;
 pub use logging::{InitError, init};
-pub use metrics::{ConnectionGauge, Metrics, SessionGauge};
+pub use metrics::{ConnectionGauge, Metrics, SessionGauge, WaitingGauge};
 pub use queue::LogGuard;
 pub use seldom::Seldom;
 pub use sessions::{Belonging, SessionHandle, Sessions, Summons};

@@ -77,6 +77,7 @@ impl Server {
             config: self.plan.status(),
             listeners: self.listeners(),
             routes: gateway.route_status(),
+            pools: gateway.pool_status(),
             backends: gateway.backend_status(),
         }
     }

@@ -1,24 +1,38 @@
 //! Backends: what outlives a configuration, and is shared by all that have it.
 
-use super::health::Health;
+mod load;
+mod warmth;
+
+pub(super) use load::Ceilings;
+
+use super::{admission::Admission, health::Health};
 use crate::config::BackendAddress;
+use arc_swap::ArcSwap;
+use load::Load;
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
+use tokio::time::Instant;
+use warmth::Warmth;
 
 /// One address of a pool. Its address is its identity; what a configuration says about it stands in the pool's entry.
 #[derive(Debug)]
 pub struct Backend {
     address: BackendAddress,
     name: Arc<str>,
-    leases: AtomicU64,
+    load: Load,
     /// Finishes its sessions and takes no new ones, by an operator's order.
     draining: AtomicBool,
     health: Health,
+    warmth: Warmth,
+    /// Where those wait who find no place here: a queue for each pool that has it, or has had it. Weak, for they know the
+    /// backend.
+    queues: ArcSwap<Vec<Weak<Admission>>>,
 }
 
 /// Every backend by its address, of which there is one however many pools have it.
@@ -55,9 +69,11 @@ impl Backend {
         Backend {
             address,
             name,
-            leases: AtomicU64::new(0),
+            load: Load::default(),
             draining: AtomicBool::new(false),
             health: Health::new(),
+            warmth: Warmth::default(),
+            queues: ArcSwap::default(),
         }
     }
 
@@ -77,8 +93,9 @@ impl Backend {
     }
 
     /// From now on it takes no new sessions and requests, or does so again.
-    pub fn drain(&self, draining: bool) {
-        self.draining.store(draining, Ordering::Relaxed);
+    pub fn drain(self: &Arc<Self>, draining: bool) {
+        self.draining.store(draining, Ordering::SeqCst);
+        self.offer();
     }
 
     /// Whether it takes none.
@@ -86,21 +103,69 @@ impl Backend {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Whether it was in no configuration in force yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.queues.load().is_empty()
+    }
+
+    /// It is back, or new: from `now` on it gets a growing part of what is new, for as long as its pool's `slow_start`. To be
+    /// called when it may be chosen again, for those who wait have it then.
+    pub fn warm(self: &Arc<Self>, now: Instant) {
+        self.warmth.begin(now);
+        self.offer();
+    }
+
+    /// How likely it is to be looked at for something new, of 1, where getting warm takes `slow_start`; `None`: it always is.
+    pub(super) fn warmth(&self, now: Instant, slow_start: Duration) -> Option<f64> {
+        self.warmth.at(now, slow_start)
+    }
+
     /// How many leases are held.
     pub fn leases(&self) -> u64 {
-        self.leases.load(Ordering::Relaxed)
+        self.load.leases()
     }
 
-    /// Counts one more, unless there are `most` already.
-    pub(super) fn take(&self, most: u64) -> bool {
-        let more = |leases| (leases < most).then_some(leases + 1);
-        let taken = self
-            .leases
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok()
+    /// How many of them are shaking hands.
+    pub fn handshakes(&self) -> u64 {
+        self.load.handshakes()
     }
 
-    pub(super) fn give_back(&self) {
-        self.leases.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn has_room(&self, most: Ceilings) -> bool {
+        self.load.has_room(most)
+    }
+
+    /// Counts one more, unless there are as many as `most` already.
+    pub(super) fn take(&self, most: Ceilings) -> bool {
+        self.load.take(most)
+    }
+
+    /// It has answered: one fewer shakes hands.
+    pub(super) fn settle(self: &Arc<Self>) {
+        self.load.settle();
+        self.offer();
+    }
+
+    pub(super) fn give_back(self: &Arc<Self>, shaking: bool) {
+        self.load.give_back(shaking);
+        self.offer();
+    }
+
+    /// From now on those in this queue hear of its places too.
+    pub(super) fn join(&self, queue: &Arc<Admission>) {
+        self.queues.rcu(|queues| {
+            let others = |one: &&Weak<Admission>| {
+                one.strong_count() > 0 && one.as_ptr() != Arc::as_ptr(queue)
+            };
+            let others = queues.iter().filter(others).cloned();
+            others.chain([Arc::downgrade(queue)]).collect::<Vec<_>>()
+        });
+    }
+
+    /// There may be a place here.
+    fn offer(self: &Arc<Self>) {
+        // Not held by a lock: whoever is handed a place may give it back at once, and that comes here again.
+        for queue in self.queues.load().iter().filter_map(Weak::upgrade) {
+            queue.offer(self);
+        }
     }
 }

@@ -10,11 +10,11 @@ mod turns;
 
 pub use key::Key;
 pub(super) use key::fingerprint;
+pub(super) use random::Dice;
 
 use super::{Backend, entry::Entry, sticky::Bound};
 use crate::config;
 use hash::Hash;
-use random::Dice;
 use std::sync::Arc;
 use turns::Turns;
 
@@ -97,10 +97,7 @@ impl Balance {
 impl<'a> Candidates<'a> {
     pub(super) fn iter(self) -> impl Iterator<Item = &'a Arc<Entry>> + Clone {
         let is_one = move |entry: &&Arc<Entry>| {
-            !entry.backend.is_draining()
-                && (self.unwell || entry.is_up())
-                && entry.has_room()
-                && !self.was_tried(entry)
+            entry.is_open(self.unwell) && entry.has_room() && !self.was_tried(entry)
         };
         self.entries.iter().filter(is_one)
     }

@@ -2,6 +2,7 @@
 
 use super::{
     Backend, Backends, Resolver,
+    backend::Ceilings,
     balance::fingerprint,
     connect::{Connection, DialError, Ends, dial},
     tls::Tls,
@@ -13,7 +14,10 @@ use crate::{
 };
 use std::{
     error::Error,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 use tokio::time::Instant;
 
@@ -23,8 +27,8 @@ pub(super) struct Entry {
     pub(super) backend: Arc<Backend>,
     /// Its share; never 0.
     pub(super) weight: u64,
-    /// How many leases there may be.
-    most: u64,
+    /// How much it may have at a time.
+    most: Ceilings,
     /// When failures take it out.
     passive: config::Passive,
     /// What a key's hash is joined with; of the address, so that all processes and all configurations agree.
@@ -36,16 +40,20 @@ pub(super) struct Entry {
     pub(super) turn: AtomicU64,
 }
 
-/// A taken place on a backend, from before the dial until the session or the request has ended; given back on drop.
+/// A taken place on a backend, from before the dial until the session or the request has ended; given back on drop. Until
+/// [`Lease::settle`] it is a place among the handshakes too.
 #[derive(Debug)]
-pub struct Lease(Arc<Entry>);
+pub struct Lease {
+    entry: Arc<Entry>,
+    shaking: AtomicBool,
+}
 
 // === impl Entry ===
 
 impl Entry {
     pub(super) fn new(
         written: &config::Located<config::Backend>,
-        passive: config::Passive,
+        pool: &config::Pool,
         backends: &mut Backends,
         problems: &mut Vec<Problem>,
     ) -> Self {
@@ -54,11 +62,8 @@ impl Entry {
             seed: fingerprint(backend.name().bytes()),
             backend,
             weight: u64::from(written.weight.max(1)),
-            most: match written.max_sessions {
-                0 => u64::MAX,
-                most => u64::from(most),
-            },
-            passive,
+            most: Ceilings::new(written.max_sessions, pool.admission.handshakes),
+            passive: pool.passive,
             tls: Tls::build(written, problems),
             proxy_header: match written.proxy_protocol {
                 BackendProxyProtocol::Off => None,
@@ -78,9 +83,14 @@ impl Entry {
         self.backend.health().is_up()
     }
 
-    /// Whether it has a place for another lease.
+    /// Whether it may be chosen, if it has room; `unwell`: even where it is not up.
+    pub(super) fn is_open(&self, unwell: bool) -> bool {
+        !self.backend.is_draining() && (unwell || self.is_up())
+    }
+
+    /// Whether it has a place for another lease, and may shake hands now.
     pub(super) fn has_room(&self) -> bool {
-        self.leases() < self.most
+        self.backend.has_room(self.most)
     }
 
     /// Connects to it, and tells it whose connection this is if it wants to know: without `ends`, our own. The caller sets
@@ -109,38 +119,48 @@ impl Lease {
     /// `None` where the last place was taken meanwhile.
     pub(super) fn take(entry: &Arc<Entry>) -> Option<Self> {
         let taken = entry.backend.take(entry.most);
-        taken.then(|| Lease(entry.clone()))
+        taken.then(|| Lease {
+            entry: entry.clone(),
+            shaking: AtomicBool::new(true),
+        })
     }
 
     pub(super) fn seed(&self) -> u64 {
-        self.0.seed
+        self.entry.seed
     }
 
     /// The backend it is a place on.
     pub fn backend(&self) -> &Arc<Backend> {
-        &self.0.backend
+        &self.entry.backend
     }
 
     /// Connects to it, and tells it whose connection this is if it wants to know. The caller sets the deadline.
     pub async fn dial(&self, resolver: &Resolver, ends: Ends) -> Result<Connection, DialError> {
-        self.0.dial(resolver, Some(ends)).await
+        self.entry.dial(resolver, Some(ends)).await
     }
 
     /// How TLS is spoken on that connection, if it is.
     pub fn tls(&self) -> Option<&Tls> {
-        self.0.tls()
+        self.entry.tls()
+    }
+
+    /// Somebody else may shake hands now: the backend has answered, or there is nothing that it should do at once.
+    pub fn settle(&self) {
+        if self.shaking.swap(false, Ordering::Relaxed) {
+            self.entry.backend.settle();
+        }
     }
 
     /// The backend has answered what it was sent, whatever it said.
     pub fn answered(&self) {
-        self.0.backend.health().answered();
+        self.entry.backend.health().answered();
     }
 
     /// The backend was not reached, or has not answered.
     pub fn failed(&self, error: &(dyn Error + 'static)) {
         let why = Causes(error).to_string();
-        let health = self.0.backend.health();
-        health.failed(Instant::now(), &self.0.passive, why);
+        let health = self.entry.backend.health();
+        health.failed(Instant::now(), &self.entry.passive, why);
     }
 
     /// The host and the port of a backend to which one connection is as good as another for plain HTTP: without TLS,
@@ -148,7 +168,7 @@ impl Lease {
     pub fn shareable(&self) -> Option<(&str, u16)> {
         match self.backend().address() {
             BackendAddress::Tcp { host, port, .. }
-                if self.0.tls.is_none() && self.0.proxy_header.is_none() =>
+                if self.entry.tls.is_none() && self.entry.proxy_header.is_none() =>
             {
                 Some((host, *port))
             }
@@ -159,6 +179,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.backend.give_back();
+        self.entry.backend.give_back(*self.shaking.get_mut());
     }
 }

@@ -1,5 +1,7 @@
-//! Where sessions and requests go: pools of backends, which of them is next and which is well, leases on them, their names, and the dial.
+//! Where sessions and requests go: pools of backends, which of them is next and which is well, who waits for
+//! one, leases on them, their names, and the dial.
 
+mod admission;
 mod backend;
 mod balance;
 mod connect;

@@ -1,12 +1,16 @@
 //! `pick BALANCE BACKENDS TIMES`: takes a place in a pool so many times and gives it back, for `pick.sh` to count
 //! the instructions of.
 
+use futures_util::FutureExt as _;
 use lockgate::{
     config::{
-        AllDown, Backend, Balance, HashKey, Health, Located, Passive, Pool as Written, Sticky,
+        Admission, AllDown, Backend, Balance, HashKey, Health, Located, Passive, Period,
+        Pool as Written, Retry, Sticky,
     },
     upstream::{Backends, Pool},
 };
+use std::time::Duration;
+use tokio::time::Instant;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,15 +46,24 @@ fn main() {
         health: Health::default(),
         passive: Passive::default(),
         all_down: AllDown::default(),
+        retry: Retry::default(),
+        admission: Admission {
+            handshakes: 0,
+            ..Admission::default()
+        },
+        slow_start: Period(Duration::ZERO),
     };
     let pool = Pool::new("bench", &written, &mut Backends::default(), &mut vec![]);
     let headers = http::HeaderMap::new();
     // Some are busy, as in life.
     let key = |n: u64| pool.key(&headers, "/", None, (n as u32).to_be_bytes().into());
-    let held = (0..u64::from(backends) * 3).map(|n| pool.acquire(key(n), &[]));
+    let (client, now) = ([192, 0, 2, 1].into(), Instant::now());
+    // Who need not wait has it at the first look.
+    let acquire = |n| pool.acquire(key(n), client, &[], now).now_or_never();
+    let held = (0..u64::from(backends) * 3).map(acquire);
     let held: Vec<_> = held.collect();
     for n in 0..times {
-        drop(std::hint::black_box(pool.acquire(key(n), &[])));
+        drop(std::hint::black_box(acquire(n)));
     }
     drop(held);
 }

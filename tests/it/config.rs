@@ -733,6 +733,36 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "a whole number",
     ),
     (
+        "[pools.a]\nbackends = [\"ws://a\"]\nretry = { times = 101 }\n",
+        "3:1",
+        "pools.a.retry.times = 101 is out of range",
+        "between 0 and 100",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nretry = { within = \"0s\" }\n",
+        "3:1",
+        "leaves no time at all",
+        "\"10s\"",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nadmission = { wait = \"0s\" }\n",
+        "3:1",
+        "leaves no time at all",
+        "queue = 0 has nobody wait",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nadmission = { queue = 1_000_001 }\n",
+        "3:1",
+        "is out of range",
+        "between 0 and 1000000",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nadmission = { handshake = 3 }\n",
+        "3:15",
+        "unknown key `handshake`",
+        "did you mean `handshakes`?",
+    ),
+    (
         "[pools.a]\nbackends = [7]\n",
         "2:13",
         "7",

@@ -48,7 +48,7 @@ const FENCES: [(&str, &[&str]); 14] = [
     ("tokio::spawn", &["lifecycle/"]),
     (
         "arc_swap",
-        &["gateway.rs", "tls/resolver.rs", "upstream/pool.rs"],
+        &["gateway.rs", "tls/resolver.rs", "upstream/backend.rs"],
     ),
 ];
 

@@ -3,6 +3,7 @@
 mod harness;
 
 mod acme;
+mod admission;
 mod back_pressure;
 mod bench;
 mod certificates;
@@ -31,6 +32,7 @@ mod proxied;
 mod readme;
 mod refusals;
 mod reload;
+mod retry;
 mod seeing;
 mod shutdown;
 mod slow;

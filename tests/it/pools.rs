@@ -59,7 +59,7 @@ async fn sessions_are_shared_by_weight_and_stop_at_the_ceiling() {
 
     // What a reload says of them holds at once, and nobody is sent away.
     let smaller = format!(
-        "backends = [{{ address = \"{one}\", max_sessions = 4 }}, {{ address = \"{two}\", max_sessions = 1 }}]"
+        "backends = [{{ address = \"{one}\", max_sessions = 4 }}, {{ address = \"{two}\", max_sessions = 1 }}]\nadmission = {{ queue = 0 }}"
     );
     lockgate.write_config(&file(&smaller));
     let (well, said) = lockgate.tell(&["reload"]).await;

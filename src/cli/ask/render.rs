@@ -35,6 +35,15 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
             &format!("closing      {n} sessions are still to be told"),
         ),
     }
+    for pool in status["pools"].as_array().into_iter().flatten() {
+        if let Some(waiting @ 1..) = pool["waiting"].as_u64() {
+            let pool = word(&pool["name"]);
+            line(
+                &mut page,
+                &format!("waiting      {waiting} for a place in pool {pool}"),
+            );
+        }
+    }
     configuration(&mut page, &status["config"]);
     for (title, list, columns) in [
         ("listeners", &status["listeners"], ["kind", "address", ""]),

@@ -1,7 +1,9 @@
 use super::*;
 use crate::{
     admin::{Admin, Surface, address, bind, serve},
-    lifecycle::{BackendStatus, Command, ListenerStatus, RouteStatus, State, Status, Tasks},
+    lifecycle::{
+        BackendStatus, Command, ListenerStatus, PoolStatus, RouteStatus, State, Status, Tasks,
+    },
     observe::Metrics,
 };
 use serde_json::json;
@@ -51,11 +53,16 @@ fn status() -> Status {
             pool: "chat".to_owned(),
             draining: false,
         }],
+        pools: vec![PoolStatus {
+            name: "chat".to_owned(),
+            waiting: 3,
+        }],
         backends: vec![
             BackendStatus {
                 pool: "chat".to_owned(),
                 address: "ws://10.0.0.1:8765".to_owned(),
                 leases: 1199,
+                handshakes: 0,
                 state: "up",
                 why: None,
                 draining: false,
@@ -64,6 +71,7 @@ fn status() -> Status {
                 pool: "chat".to_owned(),
                 address: "ws://app:80".to_owned(),
                 leases: 1,
+                handshakes: 1,
                 state: "down",
                 why: Some("no HTTP answer".to_owned()),
                 draining: false,
@@ -79,6 +87,7 @@ fn a_status_is_a_table() {
 lockgate 0.1.0, ready, process 4711, up 1day 2h 3m 4s
 connections  1234 of 9900
 sessions     1200 of 9000
+waiting      3 for a place in pool chat
 
 listeners
   https  [::]:443

@@ -27,6 +27,47 @@ pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
     }
     health(pool, found);
     passive(pool, found);
+    admission(name, pool, found);
+}
+
+fn admission(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
+    let place = |found: &Found<'_>, key| found.in_table(pool.at, key);
+    if pool.retry.times > 0 {
+        let at = place(found, "retry");
+        positive(
+            &format!("pools.{name}.retry.within"),
+            pool.retry.within,
+            at,
+            found,
+        );
+    }
+    if pool.retry.times > 100 {
+        found.add(
+            place(found, "retry"),
+            format!(
+                "pools.{name}.retry.times = {} is out of range",
+                pool.retry.times
+            ),
+            "write something between 0 and 100",
+        );
+    }
+    if pool.admission.queue > 0 && pool.admission.wait.0.is_zero() {
+        found.add(
+            place(found, "admission"),
+            format!("pools.{name}.admission.wait = \"0s\" leaves no time at all"),
+            "write how long one may wait, such as \"10s\"; queue = 0 has nobody wait",
+        );
+    }
+    if pool.admission.queue > 1_000_000 {
+        found.add(
+            place(found, "admission"),
+            format!(
+                "pools.{name}.admission.queue = {} is out of range",
+                pool.admission.queue
+            ),
+            "write something between 0 and 1000000",
+        );
+    }
 }
 
 fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {

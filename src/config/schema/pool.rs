@@ -1,7 +1,11 @@
 //! `[pools.NAME]`.
 
+mod admission;
+
+pub use admission::{Admission, Retry};
+
 use super::{
-    super::{BackendAddress, HashKey, Located},
+    super::{BackendAddress, HashKey, Located, Period},
     health::{AllDown, Health, Passive},
     server::default,
 };
@@ -41,6 +45,15 @@ pub struct Pool {
     /// What happens when all backends are down or ejected: "try" them all the same, or "refuse": 503 at once.
     #[serde(default)]
     pub all_down: AllDown,
+    /// Another backend instead of one that fails before the 101, or answers 502, 503 or 504; plain requests that were not sent yet, or may be sent twice.
+    #[serde(default)]
+    pub retry: Retry,
+    /// How many handshakes a backend has at a time; the rest wait in order.
+    #[serde(default)]
+    pub admission: Admission,
+    /// How long a backend that is new or has come back gets only a growing part of what is new, from a tenth on; "0s": all at once.
+    #[serde(default = "at_once")]
+    pub slow_start: Period,
 }
 
 /// One of `pools.NAME.backends`
@@ -143,6 +156,9 @@ impl Pool {
             health: Health::default(),
             passive: Passive::default(),
             all_down: AllDown::default(),
+            retry: Retry::default(),
+            admission: Admission::default(),
+            slow_start: at_once(),
         }
     }
 }
@@ -253,6 +269,10 @@ fn or_empty<T: Serialize, S: Serializer>(
 
 fn one() -> u16 {
     1
+}
+
+fn at_once() -> Period {
+    default("0s")
 }
 
 fn ip() -> HashKey {

@@ -48,6 +48,19 @@ pub(super) struct Refusal {
     pub(super) why: &'static str,
 }
 
+/// A pool of the config.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Pool {
+    pool: String,
+}
+
+/// Why a pool's backends had no place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Surplus {
+    pub(super) pool: String,
+    pub(super) reason: &'static str,
+}
+
 /// A backend's status: only its class, or else it could make a thousand series.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Status {
@@ -59,6 +72,14 @@ pub(super) struct Status {
 pub(super) struct Close {
     code: &'static str,
     by: &'static str,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    pub(super) fn of(name: &str) -> Self {
+        Pool { pool: name.into() }
+    }
 }
 
 // === impl Status ===

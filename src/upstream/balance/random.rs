@@ -45,13 +45,13 @@ fn drawn<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>, mut at: u64) -> Opti
 // === impl Dice ===
 
 impl Dice {
-    pub(super) fn new() -> Self {
+    pub(in crate::upstream) fn new() -> Self {
         // The standard library's own source of chance.
         Dice(AtomicU64::new(RandomState::new().hash_one(0)))
     }
 
     /// A number below `end`; 0 for 0.
-    fn below(&self, end: u64) -> u64 {
+    pub(in crate::upstream) fn below(&self, end: u64) -> u64 {
         let number = mix(self.0.fetch_add(GOLDEN, Ordering::Relaxed));
         ((u128::from(number) * u128::from(end)) >> 64) as u64
     }

@@ -83,7 +83,10 @@ async fn tell_on(said: watch::Receiver<Probe>, metrics: &Metrics, down: impl Fn(
             metrics.backend_changed(pool, name, to.as_str());
             let why = why.unwrap_or_default();
             match to {
-                Condition::Up => info!(%pool, backend = %name, "a backend is up again"),
+                Condition::Up => {
+                    info!(%pool, backend = %name, "a backend is up again");
+                    backend.warm(Instant::now());
+                }
                 Condition::Down => {
                     warn!(%pool, backend = %name, %why, "a backend is down: its checks fail");
                     down(&probe);

@@ -20,12 +20,18 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
         health: config::Health::default(),
         passive: config::Passive::default(),
         all_down: config::AllDown::default(),
+        retry: config::Retry::default(),
+        admission: config::Admission {
+            handshakes: 0,
+            ..config::Admission::default()
+        },
+        slow_start: config::Period(Duration::ZERO),
     }
 }
 
 fn built(written: &config::Pool, previous: Option<&Pool>) -> Pool {
     let mut known = Backends::known(previous.iter().flat_map(|pool| pool.backends()));
-    Pool::new("test", written, &mut known, &mut vec![])
+    Pool::new("test", written, &mut known, &mut vec![]).after(previous)
 }
 
 fn pool(balance: config::Balance, weights: &[u16]) -> Pool {
@@ -37,7 +43,7 @@ fn key(pool: &Pool, path: &str) -> Key {
 }
 
 fn place(pool: &Pool) -> Lease {
-    pool.acquire(Key::default(), &[]).unwrap()
+    pool.pick(Key::default(), &[]).unwrap()
 }
 
 fn leases(pool: &Pool) -> Vec<u64> {
@@ -83,7 +89,7 @@ fn ten_thousand_connects_are_shared_by_weight() {
     assert_shares(&leases(&held), &weights, 0.02);
     let held = pool(Hash, &weights);
     let _held: Vec<_> = (0..10_000)
-        .map(|n| held.acquire(key(&held, &format!("/{n}")), &[]).unwrap())
+        .map(|n| held.pick(key(&held, &format!("/{n}")), &[]).unwrap())
         .collect();
     assert_shares(&leases(&held), &weights, 0.1);
 }
@@ -139,6 +145,7 @@ fn a_reload_keeps_leases_and_applies_what_it_changes_at_once() {
     let added = config::Backend::at("ws://127.0.0.1:9999".parse().unwrap());
     config.backends.push(config::Located::nowhere(added));
     let new = built(&config, Some(&old));
+    new.commit();
     assert_eq!(leases(&new), [10, 0]);
     let more: Vec<_> = (0..6).map(|_| place(&new)).collect();
     // 12 and no more, though its weight would let it have 12 of 16.
@@ -174,7 +181,7 @@ fn why_there_is_no_place() {
     for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
         config.balance = balance;
         let pool = built(&config, None);
-        let acquire = |tried: &[_]| pool.acquire(Key::default(), tried);
+        let acquire = |tried: &[_]| pool.pick(Key::default(), tried);
         let one = acquire(&[]).unwrap();
         let other = acquire(&[]).unwrap();
         assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Full);
@@ -189,7 +196,7 @@ fn why_there_is_no_place() {
         both[1].drain(true);
         assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Draining);
         let empty = built(&written(balance, &[]), None);
-        let none = empty.acquire(Key::default(), &[]);
+        let none = empty.pick(Key::default(), &[]);
         assert_eq!(none.unwrap_err(), Unavailable::None);
     }
 }
@@ -216,7 +223,7 @@ fn who_is_not_well_gets_nothing_unless_nobody_is() {
         assert_eq!(leases(&pool)[0], 0, "{balance:?}");
         drop(held);
         // Who has failed already is not asked again, and who is not well is no way out while others are.
-        let others = pool.acquire(Key::default(), &all[1..]);
+        let others = pool.pick(Key::default(), &all[1..]);
         assert_eq!(others.unwrap_err(), Unavailable::None);
         all[1].drain(true);
         eject(&all[2]);
@@ -225,13 +232,13 @@ fn who_is_not_well_gets_nothing_unless_nobody_is() {
         drop(held);
         config.all_down = config::AllDown::Refuse;
         let pool = built(&config, Some(&pool));
-        let none = pool.acquire(Key::default(), &[]);
+        let none = pool.pick(Key::default(), &[]);
         assert_eq!(none.unwrap_err(), Unavailable::Down);
         all[2].health().answered();
         assert!(Arc::ptr_eq(place(&pool).backend(), &all[2]));
         all[2].drain(true);
         all[0].drain(true);
-        let none = pool.acquire(Key::default(), &[]);
+        let none = pool.pick(Key::default(), &[]);
         assert_eq!(none.unwrap_err(), Unavailable::Draining);
     }
 }
@@ -243,7 +250,7 @@ fn a_cookie_does_not_lead_to_who_is_not_well_and_a_sid_does() {
     let bound = |only| {
         let seed = own.seed;
         let key = Key::default().bound_to(Some(Bound { seed, only }));
-        pool.acquire(key, &[]).unwrap().backend().clone()
+        pool.pick(key, &[]).unwrap().backend().clone()
     };
     assert!(Arc::ptr_eq(&bound(false), &own.backend));
     eject(&own.backend);
@@ -257,14 +264,14 @@ fn the_same_key_leads_to_the_same_backend_until_that_has_too_much() {
     let room = key(&pool, "/room");
     let mut held = vec![];
     for _ in 0..400 {
-        held.push(pool.acquire(room, &[]).unwrap());
+        held.push(pool.pick(room, &[]).unwrap());
     }
     let mut counts = leases(&pool);
     counts.sort_unstable();
     // 5/4 of a hundred; the second and the third take the rest.
     assert_eq!(counts, [25, 125, 125, 125]);
     held.clear();
-    let few: Vec<_> = (0..8).map(|_| pool.acquire(room, &[]).unwrap()).collect();
+    let few: Vec<_> = (0..8).map(|_| pool.pick(room, &[]).unwrap()).collect();
     let first = few[0].backend();
     assert!(few.iter().all(|lease| Arc::ptr_eq(lease.backend(), first)));
 }
@@ -281,7 +288,7 @@ fn many_at_once_never_overfill() {
         let held = std::thread::scope(|scope| {
             let threads = [(); 4].map(|()| {
                 scope.spawn(|| {
-                    let mine = (0..100).map(|_| pool.acquire(Key::default(), &[]).ok());
+                    let mine = (0..100).map(|_| pool.pick(Key::default(), &[]).ok());
                     mine.collect::<Vec<_>>()
                 })
             });
@@ -296,7 +303,7 @@ fn many_at_once_never_overfill() {
 /// To which of its backends each key leads, while nobody holds anything.
 fn places(pool: &Pool, keys: usize) -> Vec<Arc<str>> {
     let place = |n| {
-        let lease = pool.acquire(key(pool, &format!("/{n}")), &[]).unwrap();
+        let lease = pool.pick(key(pool, &format!("/{n}")), &[]).unwrap();
         lease.backend().name().clone()
     };
     (0..keys).map(place).collect()
@@ -337,7 +344,7 @@ proptest! {
         let pool = pool(Hash, &weights);
         let mut held = vec![];
         for one in keys {
-            held.push(pool.acquire(key(&pool, &format!("/{one}")), &[]).unwrap());
+            held.push(pool.pick(key(&pool, &format!("/{one}")), &[]).unwrap());
             let total = held.len() as u64;
             let weight: u64 = weights.iter().map(|w| u64::from(*w)).sum();
             for (leases, its) in leases(&pool).into_iter().zip(&weights) {
@@ -368,5 +375,46 @@ proptest! {
 }
 
 fn place_of(pool: &Pool, n: usize) -> Lease {
-    pool.acquire(key(pool, &format!("/{n}")), &[]).unwrap()
+    pool.pick(key(pool, &format!("/{n}")), &[]).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
+    let mut config = written(LeastSessions, &[1; 3]);
+    config.slow_start = config::Period(Duration::from_secs(100));
+    let added = config.backends.pop().unwrap();
+    let old = built(&config, None);
+    let now = Instant::now();
+    assert!(old.backends().all(|backend| !old.is_warming(backend, now)));
+    let _held: Vec<_> = (0..20_000).map(|_| place(&old)).collect();
+    config.backends.push(added);
+    let new = built(&config, Some(&old));
+    new.commit();
+    let [known @ .., cold] = &new.backends().cloned().collect::<Vec<_>>()[..] else {
+        unreachable!("there are three");
+    };
+    assert!(known.iter().all(|backend| !new.is_warming(backend, now)));
+    assert!(new.is_warming(cold, now));
+    // It is by far the emptiest: whenever it is looked at, it is chosen.
+    let mut held = vec![];
+    for expected in [0.1, 0.55] {
+        let before = cold.leases();
+        held.extend((0..2000).map(|_| place(&new)));
+        let share = (cold.leases() - before) as f64 / 2000.0;
+        // Four standard deviations.
+        assert!((share - expected).abs() < 0.05, "{share}");
+        tokio::time::advance(Duration::from_secs(50)).await;
+    }
+    assert!(!new.is_warming(cold, Instant::now()));
+    let before = cold.leases();
+    held.extend((0..2000).map(|_| place(&new)));
+    assert_eq!(cold.leases() - before, 2000);
+    // Back again, and alone.
+    cold.warm(Instant::now());
+    assert!(new.is_warming(cold, Instant::now()));
+    let tried: Vec<_> = known.to_vec();
+    for _ in 0..50 {
+        let lease = new.pick(Key::default(), &tried).unwrap();
+        assert!(Arc::ptr_eq(lease.backend(), cold));
+    }
 }

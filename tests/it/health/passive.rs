@@ -5,8 +5,7 @@ use super::*;
 #[tokio::test]
 async fn who_fails_again_and_again_is_left_alone_for_a_while() {
     let (mut goes, stays) = (Switch::off().await, Switch::on().await);
-    let passive =
-        "passive = { fails = 3, within = \"60s\", eject = \"3s\" }\nbalance = \"round-robin\"";
+    let passive = "passive = { fails = 3, within = \"60s\", eject = \"3s\" }\nbalance = \"round-robin\"\nretry = { times = 0 }";
     let lockgate = start(&pool("a", &[&goes.address, &stays.address], passive)).await;
     let (ejected, up) = (
         transitions("a", goes.address, "ejected"),

@@ -1,0 +1,137 @@
+//! Which backend a request goes to, and which next, where one fails before anything of an answer has reached the client.
+
+use super::{Context, asked::Trail, reject::Refusal};
+use crate::{
+    gateway::Route,
+    upstream::{Backend, Key, Lease, Unavailable},
+};
+use futures_util::future::poll_immediate;
+use std::{
+    net::IpAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::time::{Instant, sleep};
+
+/// The backends that a request has tried, and how many it may try yet.
+pub(super) struct Tries<'a> {
+    pub(super) context: &'a Context,
+    pub(super) route: &'a Route,
+    pub(super) key: Key,
+    client: IpAddr,
+    /// Nobody waits for a place any longer than this.
+    deadline: Instant,
+    tried: Vec<Arc<Backend>>,
+    /// Part of the time was spent in our own queue.
+    pub(super) waited: bool,
+    left: u32,
+    /// The last one is tried by then.
+    end: Instant,
+}
+
+/// How a backend failed, of those ways after which another may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It was not reached: nothing can have happened there.
+    Dial,
+    /// It was.
+    Answer,
+}
+
+// === impl Tries ===
+
+impl<'a> Tries<'a> {
+    /// None was tried yet.
+    pub(super) fn new(
+        context: &'a Context,
+        route: &'a Route,
+        key: Key,
+        client: IpAddr,
+        started: Instant,
+    ) -> Self {
+        let deadline = started + route.handshake_timeout;
+        Tries {
+            context,
+            route,
+            key,
+            client,
+            deadline,
+            tried: Vec::new(),
+            waited: false,
+            left: route.pool.retry().times,
+            end: deadline,
+        }
+    }
+
+    /// Whether there may be another after this one.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.left > 0
+    }
+
+    /// The first.
+    pub(super) async fn first(&mut self, trail: &mut Trail) -> Result<Lease, Refusal> {
+        let admitted = self.admit(self.deadline).await;
+        let lease = admitted.inspect_err(|why| {
+            if why.is_crowded() {
+                let (metrics, pool) = (&self.context.metrics, self.route.pool.name());
+                metrics.admission_refused(pool, why.as_str());
+            }
+        })?;
+        // Time in the queue is not the backend's.
+        self.end = self
+            .deadline
+            .min(Instant::now() + self.route.pool.retry().within.0);
+        trail.backend = Some(lease.backend().name().clone());
+        Ok(lease)
+    }
+
+    /// Another, after `failed` has; `None` where that failure is what the client gets.
+    pub(super) async fn another(
+        &mut self,
+        failed: Arc<Backend>,
+        failure: Failure,
+        trail: &mut Trail,
+    ) -> Option<Lease> {
+        if self.left == 0 || Instant::now() >= self.end {
+            return None;
+        }
+        self.left -= 1;
+        if self.route.pool.backends().count() > 1 {
+            self.tried.push(failed);
+        } else if failure == Failure::Dial {
+            // A server that is being restarted is not listening for a moment. One that answers has said what it has to
+            // say, and one that is down must be told soon: so once only. Those who failed together do not come back together.
+            self.left = 0;
+            sleep(PAUSE + jitter()).await;
+        } else {
+            return None;
+        }
+        let lease = self.admit(self.end).await.ok()?;
+        self.context.metrics.retried(self.route.pool.name());
+        trail.backend = Some(lease.backend().name().clone());
+        Some(lease)
+    }
+
+    async fn admit(&mut self, until: Instant) -> Result<Lease, Unavailable> {
+        let pool = &self.route.pool;
+        let mut acquired = pin!(pool.acquire(self.key, self.client, &self.tried, until));
+        match poll_immediate(&mut acquired).await {
+            Some(lease) => lease,
+            None => {
+                self.waited = true;
+                let _waiting = self.context.metrics.waiting(pool.name());
+                acquired.await
+            }
+        }
+    }
+}
+
+/// Up to as much again, from the part of the clock that nobody can foresee.
+fn jitter() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    PAUSE.mul_f64(f64::from(now.map_or(0, |now| now.subsec_nanos()) % 1000) / 1000.0)
+}
+
+/// A moment to a server that restarts, and none to a user.
+const PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,269 @@
+//! Who waits for a place on a pool's backends, and how one that gets free is handed over.
+//!
+//! A place is handed to the first who can take it, who need not ask again: nobody overtakes him, and nobody else wakes.
+//! One queue serves all configurations that have a pool of this name, so a reload leaves everybody where he stands.
+
+mod queue;
+
+use super::{Backend, Lease, Unavailable, entry::Entry};
+use queue::{Queue, Surplus, Ticket};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering, fence},
+    },
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+/// The queue of a pool.
+#[derive(Debug)]
+pub(super) struct Admission {
+    /// How many wait, and one more while somebody looks for a place or a queue's end: whoever gives back or comes anew
+    /// reads this first, and mostly nothing else.
+    waiting: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// The backends of the configuration in force: no place on another one is handed over.
+    members: Vec<Arc<Entry>>,
+    /// Where all of them are down, they are tried all the same.
+    try_down: bool,
+    queue: Queue<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    /// Where he has failed already.
+    tried: Box<[Arc<Backend>]>,
+    /// The seed of the only one that can serve him.
+    only: Option<u64>,
+    hand: oneshot::Sender<Lease>,
+}
+
+/// Somebody who wants a place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish<'a> {
+    pub(super) client: IpAddr,
+    pub(super) tried: &'a [Arc<Backend>],
+    /// The seed of the only one that can serve him.
+    pub(super) only: Option<u64>,
+    /// How many may wait.
+    pub(super) queue: usize,
+}
+
+/// A place, or one in the queue.
+pub(super) enum Entered {
+    Lease(Lease),
+    Waiting(Waiting),
+}
+
+/// Somebody who waits; dropped, he leaves the queue, and what he was just given goes to the next.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    admission: Arc<Admission>,
+    ticket: Ticket,
+    /// Dropped after `ticket` has left the queue.
+    hand: oneshot::Receiver<Lease>,
+}
+
+/// Places taken for those who waited, to be given to them once the queue is unlocked: giving may drop a lease, and that
+/// looks into the queue.
+#[must_use]
+struct Handed(Vec<(Waiter, Lease)>);
+
+// === impl Admission ===
+
+impl Admission {
+    pub(super) fn new() -> Self {
+        Admission {
+            waiting: AtomicUsize::new(0),
+            inner: Mutex::new(Inner {
+                members: Vec::new(),
+                try_down: false,
+                queue: Queue::new(),
+            }),
+        }
+    }
+
+    /// Whether nobody waits: then whoever comes may take a place where he finds it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting() == 0
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// There may be a place on `backend`: it goes to the first who can take it.
+    pub(super) fn offer(&self, backend: &Arc<Backend>) {
+        if !self.is_idle() {
+            let mut inner = self.lock();
+            let mut members = inner.members.iter();
+            let entry = members.find(|entry| Arc::ptr_eq(&entry.backend, backend));
+            let handed = match entry.cloned() {
+                Some(entry) => inner.offer(&entry),
+                None => Handed(Vec::new()),
+            };
+            self.unlock(inner);
+            handed.give();
+        }
+    }
+
+    /// From now on these are the backends, each with the ceilings that it has here.
+    pub(super) fn renew(self: &Arc<Self>, members: &[Arc<Entry>], try_down: bool) {
+        for entry in members {
+            entry.backend.join(self);
+        }
+        let mut inner = self.lock();
+        inner.members = members.to_vec();
+        inner.try_down = try_down;
+        let handed = inner.offer_all();
+        self.unlock(inner);
+        handed.give();
+    }
+
+    /// A place that `pick` finds and nobody who waits can take, or else one in the queue.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        wish: Wish<'_>,
+        pick: impl FnOnce() -> Result<Lease, Unavailable>,
+    ) -> Result<Entered, Unavailable> {
+        let mut inner = self.lock();
+        // Whoever gives back counts down first and reads `waiting` then; here it is the other way round, so that either he
+        // sees us or we see his place.
+        self.waiting.store(inner.queue.len() + 1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let handed = inner.offer_all();
+        let entered = match pick() {
+            Ok(lease) => Ok(Entered::Lease(lease)),
+            Err(Unavailable::Full) if wish.queue > 0 => {
+                let (hand, waiting) = oneshot::channel();
+                let waiter = Waiter {
+                    tried: wish.tried.into(),
+                    only: wish.only,
+                    hand,
+                };
+                let ticket = inner.queue.push(wish.client, wish.queue, waiter);
+                let waiting = |ticket| {
+                    Entered::Waiting(Waiting {
+                        admission: self.clone(),
+                        ticket,
+                        hand: waiting,
+                    })
+                };
+                ticket.map(waiting).map_err(|surplus| match surplus {
+                    Surplus::Full => Unavailable::QueueFull,
+                    Surplus::Share => Unavailable::QueueShare,
+                })
+            }
+            Err(why) => Err(why),
+        };
+        self.unlock(inner);
+        handed.give();
+        entered
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unlock(&self, inner: MutexGuard<'_, Inner>) {
+        self.waiting.store(inner.queue.len(), Ordering::SeqCst);
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn offer_all(&mut self) -> Handed {
+        let mut handed = Handed(Vec::new());
+        if self.queue.len() > 0 {
+            for entry in self.members.clone() {
+                handed.0.extend(self.offer(&entry).0);
+            }
+        }
+        handed
+    }
+
+    fn offer(&mut self, entry: &Arc<Entry>) -> Handed {
+        let mut handed = Handed(Vec::new());
+        let is_open = entry.is_open(self.unwell());
+        while entry.has_room()
+            && let Some(first) = self.queue.first(|waiter| waiter.may_have(entry, is_open))
+            && let Some(lease) = Lease::take(entry)
+        {
+            let waiter = self.queue.remove(first);
+            handed.0.extend(waiter.map(|waiter| (waiter, lease)));
+        }
+        handed
+    }
+
+    /// Whether those that are down have to do.
+    fn unwell(&self) -> bool {
+        let mut members = self.members.iter();
+        self.try_down && !members.any(|entry| entry.is_open(false))
+    }
+}
+
+// === impl Waiter ===
+
+impl Waiter {
+    /// Whether a place there is one for him. Whoever can be served nowhere else does not mind what state it is in.
+    fn may_have(&self, entry: &Entry, is_open: bool) -> bool {
+        let was_tried = |one: &Arc<Backend>| Arc::ptr_eq(one, &entry.backend);
+        let suits = match self.only {
+            Some(seed) => entry.seed == seed,
+            None => is_open,
+        };
+        suits && !self.tried.iter().any(was_tried)
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// The place, once it is there.
+    pub(super) async fn place(mut self, until: Instant) -> Result<Lease, Unavailable> {
+        match timeout_at(until, &mut self.hand).await {
+            Ok(Ok(lease)) => Ok(lease),
+            _ => {
+                self.leave();
+                // It may have come just now.
+                self.hand.try_recv().map_err(|_| Unavailable::QueueWait)
+            }
+        }
+    }
+
+    fn leave(&self) {
+        let mut inner = self.admission.lock();
+        inner.queue.remove(self.ticket);
+        self.admission.unlock(inner);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+// === impl Handed ===
+
+impl Handed {
+    fn give(self) {
+        for (waiter, lease) in self.0 {
+            // Whoever has left meanwhile leaves the lease here, and its drop finds the next.
+            drop(waiter.hand.send(lease));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

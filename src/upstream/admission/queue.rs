@@ -1,0 +1,194 @@
+//! First come, first served, within bounds.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+/// Those who wait, in the order in which they came.
+#[derive(Debug)]
+pub(super) struct Queue<W> {
+    waiting: BTreeMap<Ticket, (Client, W)>,
+    /// How many of them are of one client.
+    shares: HashMap<Client, usize>,
+    next: u64,
+}
+
+/// A place in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ticket(u64);
+
+/// Why there is no place in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Surplus {
+    /// It has as many as it may.
+    Full,
+    /// It has as many of this client as it may.
+    Share,
+}
+
+/// An address; of IPv6 the first half, for one machine takes another address in its /64 as often as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Client(u64);
+
+// === impl Queue ===
+
+impl<W> Queue<W> {
+    pub(super) fn new() -> Self {
+        Queue {
+            waiting: BTreeMap::new(),
+            shares: HashMap::new(),
+            next: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Puts one last, where there are fewer than `most`, and of this client fewer than a tenth of that.
+    pub(super) fn push(
+        &mut self,
+        client: IpAddr,
+        most: usize,
+        waiter: W,
+    ) -> Result<Ticket, Surplus> {
+        if self.len() >= most {
+            return Err(Surplus::Full);
+        }
+        let client = Client::of(client);
+        let share = self.shares.entry(client).or_default();
+        if *share >= (most / SHARE).max(1) {
+            return Err(Surplus::Share);
+        }
+        *share += 1;
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.waiting.insert(ticket, (client, waiter));
+        Ok(ticket)
+    }
+
+    /// Takes one out, wherever he stands; `None` where he has gone.
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<W> {
+        let (client, waiter) = self.waiting.remove(&ticket)?;
+        if let Some(share) = self.shares.get_mut(&client) {
+            *share -= 1;
+            if *share == 0 {
+                self.shares.remove(&client);
+            }
+        }
+        Some(waiter)
+    }
+
+    /// The first whom it `fits`.
+    pub(super) fn first(&self, fits: impl Fn(&W) -> bool) -> Option<Ticket> {
+        let mut waiting = self.waiting.iter();
+        let (ticket, _) = waiting.find(|(_, (_, waiter))| fits(waiter))?;
+        Some(*ticket)
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    fn of(address: IpAddr) -> Self {
+        Client(match address.to_canonical() {
+            // No /64 that is in use begins with 32 zeros.
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+        })
+    }
+}
+
+/// One client may have this part of the queue.
+const SHARE: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn client(n: u8) -> IpAddr {
+        [192, 0, 2, n].into()
+    }
+
+    #[test]
+    fn a_client_has_a_tenth_and_at_least_one() {
+        let mut queue = Queue::new();
+        let first = queue.push(client(1), 20, 'a').unwrap();
+        queue.push(client(1), 20, 'b').unwrap();
+        assert_eq!(queue.push(client(1), 20, 'c'), Err(Surplus::Share));
+        queue.push(client(2), 20, 'd').unwrap();
+        assert_eq!(queue.remove(first), Some('a'));
+        assert_eq!(queue.remove(first), None);
+        queue.push(client(1), 20, 'e').unwrap();
+        let mut small = Queue::new();
+        small.push(client(1), 2, ()).unwrap();
+        assert_eq!(small.push(client(1), 2, ()), Err(Surplus::Share));
+        small.push(client(2), 2, ()).unwrap();
+        assert_eq!(small.push(client(3), 2, ()), Err(Surplus::Full));
+        assert_eq!(Queue::new().push(client(1), 0, ()), Err(Surplus::Full));
+    }
+
+    #[test]
+    fn a_client_is_an_address_or_a_64() {
+        let of = |address: &str| Client::of(address.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:ffff:ffff:ffff"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    proptest! {
+        /// Against a list that does the same in the plainest way.
+        #[test]
+        fn it_is_a_list_with_bounds(
+            most in 0_usize..40,
+            moves in proptest::collection::vec(
+                prop_oneof![
+                    3 => (0_u8..6).prop_map(|client| (0, client)),
+                    1 => (0_u8..40).prop_map(|at| (1, at)),
+                    1 => (1_u8..4).prop_map(|fits| (2, fits)),
+                ],
+                0..200,
+            ),
+        ) {
+            let mut queue = Queue::new();
+            let mut list: Vec<(u8, usize, Ticket)> = vec![];
+            for (number, (what, with)) in moves.into_iter().enumerate() {
+                match what {
+                    0 => {
+                        let of_his = list.iter().filter(|(client, ..)| *client == with).count();
+                        let surplus = match () {
+                            () if list.len() >= most => Some(Surplus::Full),
+                            () if of_his >= (most / 10).max(1) => Some(Surplus::Share),
+                            () => None,
+                        };
+                        match queue.push(client(with), most, number) {
+                            Ok(ticket) => {
+                                prop_assert_eq!(surplus, None);
+                                list.push((with, number, ticket));
+                            }
+                            Err(why) => prop_assert_eq!(surplus, Some(why)),
+                        }
+                    }
+                    1 if usize::from(with) < list.len() => {
+                        let (_, number, ticket) = list.remove(with.into());
+                        prop_assert_eq!(queue.remove(ticket), Some(number));
+                    }
+                    1 => {}
+                    _ => {
+                        let fits = |number: usize| number.is_multiple_of(with.into());
+                        let first = list.iter().position(|(_, number, _)| fits(*number));
+                        let first = first.map(|at| list.remove(at).1);
+                        let found = queue.first(|number| fits(*number));
+                        prop_assert_eq!(found.and_then(|ticket| queue.remove(ticket)), first);
+                    }
+                }
+                prop_assert_eq!(queue.len(), list.len());
+            }
+            let clients: std::collections::HashSet<u8> = list.iter().map(|one| one.0).collect();
+            prop_assert_eq!(queue.shares.len(), clients.len());
+        }
+    }
+}

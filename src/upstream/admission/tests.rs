@@ -1,0 +1,383 @@
+use super::*;
+use crate::{
+    config,
+    upstream::{Backends, Key, Pool, sticky::Bound},
+};
+use futures_util::future::poll_immediate;
+use proptest::prelude::*;
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
+
+type Acquiring<'a> = Pin<Box<dyn Future<Output = Result<Lease, Unavailable>> + 'a>>;
+
+fn written(backends: usize, handshakes: u32, queue: u32) -> config::Pool {
+    let backend = |n| {
+        let address = format!("ws://127.0.0.1:{}", 9000 + n).parse().unwrap();
+        config::Located::nowhere(config::Backend::at(address))
+    };
+    let first = config::Located::nowhere("ws://127.0.0.1:9000".parse().unwrap());
+    config::Pool {
+        backends: (0..backends).map(backend).collect(),
+        admission: config::Admission {
+            handshakes,
+            queue,
+            ..config::Admission::default()
+        },
+        ..config::Pool::of(&first)
+    }
+}
+
+fn pool(backends: usize, handshakes: u32, queue: u32) -> Pool {
+    built(&written(backends, handshakes, queue), None)
+}
+
+fn built(written: &config::Pool, before: Option<&Pool>) -> Pool {
+    let mut known = Backends::known(before.iter().flat_map(|pool| pool.backends()));
+    Pool::new("test", written, &mut known, &mut vec![]).after(before)
+}
+
+fn acquire<'a>(pool: &'a Pool, client: u8, tried: &'a [Arc<Backend>]) -> Acquiring<'a> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let client = [192, 0, 2, client].into();
+    Box::pin(pool.acquire(Key::default(), client, tried, deadline))
+}
+
+async fn at_once(pool: &Pool) -> Lease {
+    let lease = poll_immediate(acquire(pool, 0, &[])).await;
+    lease.expect("it need not wait").unwrap()
+}
+
+/// One that is in the queue when this returns.
+async fn queued<'a>(pool: &'a Pool, client: u8, tried: &'a [Arc<Backend>]) -> Acquiring<'a> {
+    let before = pool.waiting();
+    let mut waiting = acquire(pool, client, tried);
+    assert!(poll_immediate(&mut waiting).await.is_none());
+    assert_eq!(pool.waiting(), before + 1);
+    waiting
+}
+
+async fn has_place(waiting: &mut Acquiring<'_>) -> bool {
+    poll_immediate(waiting).await.is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_goes_to_the_first_and_nobody_overtakes() {
+    let pool = pool(1, 1, 100);
+    let held = at_once(&pool).await;
+    let mut first = queued(&pool, 1, &[]).await;
+    let mut second = queued(&pool, 2, &[]).await;
+    held.settle();
+    // The place is taken already, though the first does not know yet.
+    let mut newcomer = queued(&pool, 3, &[]).await;
+    assert!(!has_place(&mut second).await);
+    let lease = poll_immediate(&mut first).await.unwrap().unwrap();
+    assert_eq!(
+        (lease.backend().leases(), lease.backend().handshakes()),
+        (2, 1)
+    );
+    drop(lease);
+    assert!(!has_place(&mut newcomer).await);
+    assert!(has_place(&mut second).await);
+    assert_eq!(pool.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_leaves_passes_on_what_he_was_given() {
+    let pool = pool(1, 1, 100);
+    let held = at_once(&pool).await;
+    let leaves = queued(&pool, 1, &[]).await;
+    let given = queued(&pool, 2, &[]).await;
+    let mut last = queued(&pool, 3, &[]).await;
+    drop(leaves);
+    assert_eq!(pool.waiting(), 2);
+    drop(held);
+    drop(given);
+    assert!(has_place(&mut last).await);
+    let backend = pool.backends().next().unwrap();
+    assert_eq!((backend.leases(), backend.handshakes()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_cannot_use_a_place_lets_others_by() {
+    let pool = pool(2, 1, 100);
+    let both: Vec<_> = pool.backends().cloned().collect();
+    let held = [at_once(&pool).await, at_once(&pool).await];
+    let mut picky = queued(&pool, 1, &both[..1]).await;
+    let mut other = queued(&pool, 2, &[]).await;
+    let [free, _kept] = match Arc::ptr_eq(held[0].backend(), &both[0]) {
+        true => held,
+        false => {
+            let [one, other] = held;
+            [other, one]
+        }
+    };
+    drop(free);
+    assert!(!has_place(&mut picky).await);
+    let lease = poll_immediate(&mut other).await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(lease.backend(), &both[0]));
+    // A newcomer may take a place that nobody who waits can use.
+    drop(lease);
+    assert!(Arc::ptr_eq(at_once(&pool).await.backend(), &both[0]));
+    assert_eq!(pool.waiting(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_has_bounds_and_everybody_a_deadline() {
+    let pool = pool(1, 1, 20);
+    let held = at_once(&pool).await;
+    let mut waiting = vec![];
+    for client in 0..20 {
+        waiting.push(queued(&pool, client / 2, &[]).await);
+    }
+    let refused = acquire(&pool, 99, &[]).await.unwrap_err();
+    assert_eq!(refused, Unavailable::QueueFull);
+    waiting.pop();
+    let refused = acquire(&pool, 0, &[]).await.unwrap_err();
+    assert_eq!(refused, Unavailable::QueueShare);
+    // Time passes by itself: nothing else is left to happen.
+    let came = Instant::now();
+    for one in waiting {
+        assert_eq!(one.await.unwrap_err(), Unavailable::QueueWait);
+    }
+    assert_eq!(came.elapsed().as_secs(), 10);
+    assert_eq!(pool.waiting(), 0);
+    let soon = Instant::now() + Duration::from_secs(1);
+    let client = [192, 0, 2, 1].into();
+    let late = pool.acquire(Key::default(), client, &[], soon).await;
+    assert_eq!(late.unwrap_err(), Unavailable::QueueWait);
+    assert_eq!(came.elapsed().as_secs(), 11);
+    drop(held);
+    drop(at_once(&pool).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_queue_nobody_waits() {
+    let pool = pool(1, 1, 0);
+    let _held = at_once(&pool).await;
+    let refused = acquire(&pool, 1, &[]).await.unwrap_err();
+    assert_eq!(refused, Unavailable::Full);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_leaves_everybody_in_the_queue_and_serves_him_there() {
+    let old = pool(1, 1, 100);
+    let held = at_once(&old).await;
+    let mut first = queued(&old, 1, &[]).await;
+    let mut second = queued(&old, 2, &[]).await;
+    // The old backend goes, another comes.
+    let mut config = written(2, 1, 100);
+    config.backends.remove(0);
+    let new = built(&config, Some(&old));
+    assert!(!has_place(&mut first).await);
+    new.commit();
+    let lease = poll_immediate(&mut first).await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(lease.backend(), new.backends().next().unwrap()));
+    // No place on who has gone.
+    drop(held);
+    assert!(!has_place(&mut second).await);
+    let mut third = queued(&new, 3, &[]).await;
+    // More room.
+    let config = config::Pool {
+        admission: config::Admission {
+            handshakes: 3,
+            ..config.admission
+        },
+        ..config
+    };
+    let newer = built(&config, Some(&new));
+    newer.commit();
+    assert!(has_place(&mut second).await && has_place(&mut third).await);
+    drop(lease);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_taken_into_service_again_serves_those_who_wait() {
+    let pool = pool(2, 1, 100);
+    let both: Vec<_> = pool.backends().cloned().collect();
+    both[1].drain(true);
+    let _held = at_once(&pool).await;
+    let mut waiting = queued(&pool, 1, &[]).await;
+    both[1].drain(false);
+    assert!(has_place(&mut waiting).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_on_who_is_down_is_for_nobody_until_it_is_back() {
+    let pool = pool(2, 1, 100);
+    let passive = config::Passive {
+        fails: 1,
+        ..config::Passive::default()
+    };
+    let eject = |backend: &Backend| {
+        let health = backend.health();
+        health.failed(Instant::now(), &passive, "gone".to_owned());
+    };
+    let [one, other] = [at_once(&pool).await, at_once(&pool).await];
+    let mut first = queued(&pool, 1, &[]).await;
+    let gone = one.backend().clone();
+    eject(&gone);
+    drop(one);
+    assert!(!has_place(&mut first).await);
+    gone.health().answered();
+    gone.warm(Instant::now());
+    let lease = poll_immediate(&mut first).await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(lease.backend(), &gone));
+    // Where all are down they have to do.
+    let mut second = queued(&pool, 2, &[]).await;
+    eject(&gone);
+    eject(other.backend());
+    lease.settle();
+    assert!(has_place(&mut second).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pools_that_share_a_backend_have_ceilings_and_queues_of_their_own() {
+    let mut known = Backends::default();
+    let mut pool = |name, most| {
+        let written = written(1, most, 100);
+        Pool::new(name, &written, &mut known, &mut vec![]).after(None)
+    };
+    let (narrow, wide) = (pool("narrow", 1), pool("wide", 2));
+    let [one, other] = [at_once(&narrow).await, at_once(&wide).await];
+    let mut in_narrow = queued(&narrow, 1, &[]).await;
+    let mut in_wide = queued(&wide, 1, &[]).await;
+    one.settle();
+    assert!(!has_place(&mut in_narrow).await);
+    assert!(has_place(&mut in_wide).await);
+    assert!(!has_place(&mut in_narrow).await);
+    drop(other);
+    assert!(has_place(&mut in_narrow).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_can_be_served_by_one_only_waits_for_that() {
+    let pool = pool(2, 1, 100);
+    let [own, other] = [at_once(&pool).await, at_once(&pool).await];
+    let bound = Bound {
+        seed: own.seed(),
+        only: true,
+    };
+    let key = Key::default().bound_to(Some(bound));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let client = [192, 0, 2, 1].into();
+    let mut waiting: Acquiring<'_> = Box::pin(pool.acquire(key, client, &[], deadline));
+    assert!(!has_place(&mut waiting).await);
+    drop(other);
+    assert!(!has_place(&mut waiting).await);
+    own.settle();
+    assert!(has_place(&mut waiting).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_at_once_lose_no_place_and_never_overfill() {
+    let pool = Arc::new(pool(3, 2, 100_000));
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..64_u8 {
+        let pool = pool.clone();
+        tasks.spawn(async move {
+            for round in 0..200 {
+                let soon = Instant::now() + Duration::from_secs(30);
+                let client = [10, 0, n, 1].into();
+                let mut acquiring = pin!(pool.acquire(Key::default(), client, &[], soon));
+                if round % 7 == 0 && poll_immediate(&mut acquiring).await.is_none() {
+                    tokio::task::yield_now().await;
+                    // It leaves, perhaps with a place in its hand.
+                    continue;
+                }
+                if round % 7 == 0 {
+                    continue;
+                }
+                let lease = acquiring.await.expect("there is time enough");
+                assert!(lease.backend().handshakes() <= 2);
+                tokio::task::yield_now().await;
+                lease.settle();
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(pool.waiting(), 0);
+    for backend in pool.backends() {
+        assert_eq!((backend.leases(), backend.handshakes()), (0, 0));
+    }
+}
+
+/// What may happen, one after the other.
+#[derive(Debug, Clone)]
+enum Move {
+    Comes(u8),
+    Leaves(prop::sample::Index),
+    Settles(prop::sample::Index),
+    Ends(prop::sample::Index),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let index = any::<prop::sample::Index>;
+    let one = prop_oneof![
+        4 => (0_u8..40).prop_map(Move::Comes),
+        1 => index().prop_map(Move::Leaves),
+        2 => index().prop_map(Move::Settles),
+        2 => index().prop_map(Move::Ends),
+    ];
+    proptest::collection::vec(one, 0..150)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_happens_the_first_has_the_place(backends in 1_usize..4, most in 1_u32..3, moves in moves()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let pool = pool(backends, most, 200);
+            let mut waiting: Vec<(u64, Acquiring<'_>)> = vec![];
+            let mut held: Vec<Lease> = vec![];
+            let mut came = 0;
+            for one in moves {
+                match one {
+                    Move::Comes(client) => {
+                        let mut acquiring = acquire(&pool, client, &[]);
+                        match poll_immediate(&mut acquiring).await {
+                            Some(Ok(lease)) => {
+                                assert!(waiting.is_empty(), "it overtook");
+                                held.push(lease);
+                            }
+                            Some(Err(why)) => assert_eq!(why, Unavailable::QueueShare),
+                            None => waiting.push((came, acquiring)),
+                        }
+                        came += 1;
+                    }
+                    Move::Leaves(which) if !waiting.is_empty() => {
+                        drop(waiting.remove(which.index(waiting.len())));
+                    }
+                    Move::Settles(which) if !held.is_empty() => {
+                        let at = which.index(held.len());
+                        held[at].settle();
+                    }
+                    Move::Ends(which) if !held.is_empty() => {
+                        drop(held.swap_remove(which.index(held.len())));
+                    }
+                    _ => {}
+                }
+                // Those who were given a place are the first of all.
+                let mut served = vec![];
+                let mut still = vec![];
+                for (number, mut acquiring) in waiting {
+                    match poll_immediate(&mut acquiring).await {
+                        Some(lease) => { served.push(number); held.push(lease.unwrap()); }
+                        None => still.push((number, acquiring)),
+                    }
+                }
+                assert!(served.iter().all(|one| still.iter().all(|(other, _)| one < other)));
+                waiting = still;
+                assert_eq!(pool.waiting(), waiting.len());
+                let shaking: u64 = pool.backends().map(|backend| backend.handshakes()).sum();
+                let room = backends as u64 * u64::from(most);
+                assert!(shaking <= room && (waiting.is_empty() || shaking == room));
+            }
+        });
+    }
+}

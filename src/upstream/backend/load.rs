@@ -1,0 +1,91 @@
+//! How much a backend has, and how much a pool lets it have: leases, and those of them that are shaking hands.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Both counts in one number, so that one exchange takes both places: leases in the low half, handshakes in the high one.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    counts: AtomicU64,
+}
+
+/// The most of both, in the same halves.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::upstream) struct Ceilings(u64);
+
+// === impl Load ===
+
+impl Load {
+    pub(super) fn leases(&self) -> u64 {
+        self.counts.load(Ordering::Relaxed) & LOW
+    }
+
+    pub(super) fn handshakes(&self) -> u64 {
+        self.counts.load(Ordering::Relaxed) >> HALF
+    }
+
+    pub(super) fn has_room(&self, most: Ceilings) -> bool {
+        fits(self.counts.load(Ordering::Relaxed), most.0)
+    }
+
+    /// Counts one more of both, unless there are as many as there may be: each pool has ceilings of its own.
+    pub(super) fn take(&self, most: Ceilings) -> bool {
+        let more = |counts| fits(counts, most.0).then_some(counts + ONE_OF_BOTH);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.counts.fetch_update(set, fetch, more).is_ok()
+    }
+
+    // Sequentially consistent: whoever gives back looks into the queue afterwards, as `Admission::enter` explains.
+
+    pub(super) fn settle(&self) {
+        self.counts.fetch_sub(ONE_HANDSHAKE, Ordering::SeqCst);
+    }
+
+    pub(super) fn give_back(&self, shaking: bool) {
+        let both = if shaking { ONE_OF_BOTH } else { ONE_LEASE };
+        self.counts.fetch_sub(both, Ordering::SeqCst);
+    }
+}
+
+// === impl Ceilings ===
+
+impl Ceilings {
+    /// 0: no limit.
+    pub(in crate::upstream) fn new(leases: u32, handshakes: u32) -> Self {
+        // One short of the half, so that no count can run over into the other.
+        let most = |written: u32| u64::from(written.wrapping_sub(1).min(u32::MAX - 2) + 1);
+        Ceilings(most(handshakes) << HALF | most(leases))
+    }
+}
+
+fn fits(counts: u64, ceilings: u64) -> bool {
+    counts & LOW < ceilings & LOW && counts >> HALF < ceilings >> HALF
+}
+
+const HALF: u32 = 32;
+const LOW: u64 = (1 << HALF) - 1;
+const ONE_LEASE: u64 = 1;
+const ONE_HANDSHAKE: u64 = 1 << HALF;
+const ONE_OF_BOTH: u64 = ONE_LEASE + ONE_HANDSHAKE;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ceilings_hold_and_zero_is_none() {
+        let load = Load::default();
+        let most = Ceilings::new(3, 2);
+        assert!(load.take(most) && load.take(most) && !load.take(most));
+        load.settle();
+        assert!(load.take(most) && !load.has_room(most));
+        assert_eq!((load.leases(), load.handshakes()), (3, 2));
+        load.give_back(true);
+        assert!(load.has_room(most));
+        load.give_back(false);
+        load.give_back(true);
+        assert_eq!((load.leases(), load.handshakes()), (0, 0));
+        let all = Ceilings::new(0, 0);
+        assert!((0..1000).all(|_| load.take(all)));
+        assert!(load.take(Ceilings::new(u32::MAX, u32::MAX)) && !load.take(most));
+    }
+}
