@@ -1,12 +1,12 @@
 //! The immutable, built form of a config: what runs. One snapshot of it serves one request.
 
+mod operator;
 mod route;
 
 pub use route::Route;
 
 use crate::{
     config::{self, ClientCert, Config, HostPattern, Located, Problem, Problems},
-    lifecycle::{BackendStatus, DrainTarget, PoolStatus, RouteStatus},
     observe::Belonging,
     router::{Router, Rule},
     tls::{self, Certificates, Issuers, Termination},
@@ -16,9 +16,8 @@ use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
-use tokio::time::Instant;
 
 /// All that a connection or a request needs to know, built once from a [`Config`] and never changed.
 #[derive(Debug)]
@@ -207,99 +206,6 @@ impl Gateway {
     /// Whether `address` is a proxy whose word about clients is believed.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
-    }
-
-    /// Has a route, or a backend in all pools, take no new sessions and requests, or take them again; whether there is one.
-    pub fn drain(&self, target: &DrainTarget, draining: bool) -> bool {
-        match target {
-            DrainTarget::Route(name) => {
-                let mut routes = self.router.rules();
-                let route = routes.find(|(_, route)| *route.name == **name);
-                route
-                    .inspect(|(_, route)| route.draining.store(draining, Ordering::Relaxed))
-                    .is_some()
-            }
-            DrainTarget::Backend(address) => {
-                let backends = self.pools.iter().flat_map(|pool| pool.backends());
-                let named = backends.filter(|backend| **backend.name() == **address);
-                named.inspect(|backend| backend.drain(draining)).count() > 0
-            }
-        }
-    }
-
-    /// Whether [`Gateway::drain`] is in force for it, or it is gone.
-    pub fn is_drained(&self, target: &DrainTarget) -> bool {
-        match target {
-            DrainTarget::Route(name) => {
-                let mut routes = self.router.rules();
-                let route = routes.find(|(_, route)| *route.name == **name);
-                route.is_none_or(|(_, route)| route.draining.load(Ordering::Relaxed))
-            }
-            DrainTarget::Backend(address) => {
-                let mut backends = self.pools.iter().flat_map(|pool| pool.backends());
-                let backend = backends.find(|backend| **backend.name() == **address);
-                backend.is_none_or(|backend| backend.is_draining())
-            }
-        }
-    }
-
-    /// What [`Gateway::drain`] is in force for, by name.
-    pub fn drained(&self) -> Vec<Arc<str>> {
-        let routes = self.router.rules();
-        let routes = routes.filter(|(_, route)| route.draining.load(Ordering::Relaxed));
-        let backends = self.pools.iter().flat_map(|pool| pool.backends());
-        let backends = backends.filter(|backend| backend.is_draining());
-        let backends = backends.map(|backend| backend.name().clone());
-        routes
-            .map(|(_, route)| route.name.clone())
-            .chain(backends)
-            .collect()
-    }
-
-    /// Routes as `lockgate status` shows them.
-    pub fn route_status(&self) -> Vec<RouteStatus> {
-        let status = |(rule, route): (&Rule, &Route)| RouteStatus {
-            name: route.name.to_string(),
-            rule: rule.to_string(),
-            pool: route.pool.name().to_string(),
-            draining: route.draining.load(Ordering::Relaxed),
-        };
-        self.router.rules().map(status).collect()
-    }
-
-    /// Pools as `lockgate status` shows them.
-    pub fn pool_status(&self) -> Vec<PoolStatus> {
-        let status = |pool: &Arc<Pool>| PoolStatus {
-            name: pool.name().to_string(),
-            waiting: pool.waiting(),
-        };
-        self.pools.iter().map(status).collect()
-    }
-
-    /// Backends as `lockgate status` shows them.
-    pub fn backend_status(&self) -> Vec<BackendStatus> {
-        let of_pool = |pool: &Arc<Pool>| {
-            let name = pool.name().to_string();
-            let now = Instant::now();
-            let status = move |backend: &Arc<Backend>| {
-                let (condition, why) = backend.health().condition();
-                BackendStatus {
-                    pool: name.clone(),
-                    address: backend.name().to_string(),
-                    leases: backend.leases(),
-                    handshakes: backend.handshakes(),
-                    state: match condition {
-                        _ if backend.is_draining() => "draining",
-                        Condition::Up if pool.is_warming(backend, now) => "warming",
-                        other => other.as_str(),
-                    },
-                    why,
-                    draining: backend.is_draining(),
-                }
-            };
-            pool.backends().map(status).collect::<Vec<_>>()
-        };
-        self.pools.iter().flat_map(of_pool).collect()
     }
 }
 

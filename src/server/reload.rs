@@ -30,12 +30,14 @@ impl Server {
 
     /// What was written between the first reading and the first look at the files.
     pub(super) fn catch_up(&mut self) {
+        if !self.plan.has_file() {
+            return;
+        }
         let before = self.context.live.snapshot();
         let read =
             tokio::task::block_in_place(|| self.plan.read(&before, before.tls.shelf.clone()));
-        match (read, self.plan.has_file()) {
-            (Read::Unchanged, _) | (_, false) => {}
-            _ => drop(self.reload()),
+        if !matches!(read, Read::Unchanged) {
+            drop(self.reload());
         }
     }
 

@@ -450,7 +450,17 @@ async fn a_stop_spreads_its_closes_over_the_window_and_ends_within_it() {
     let mut closing = tokio::task::JoinSet::new();
     for mut wire in open {
         closing.spawn(async move {
-            assert_eq!(wire.frame().await.closes_with().0, 1001);
+            // Busy until the end: every message comes back, and then the Close.
+            loop {
+                wire.send_frame(Frame::text("busy")).await;
+                let came = wire.frame().await;
+                if came.is_close() {
+                    assert_eq!(came.closes_with().0, 1001);
+                    break;
+                }
+                assert_eq!(came, Frame::text("busy"));
+                sleep(Duration::from_millis(20)).await;
+            }
             let at = started.elapsed();
             wire.send_frame(Frame::close(1001, "")).await;
             at
