@@ -1,5 +1,6 @@
 //! The immutable, built form of a config: what runs. One snapshot of it serves one request.
 
+mod following;
 mod operator;
 mod route;
 
@@ -87,8 +88,8 @@ impl Gateway {
             previous.map(|previous| &previous.tls),
             &mut problems,
         );
-        let pools_before = previous.iter().flat_map(|previous| &previous.pools);
-        let mut backends = Backends::known(pools_before.flat_map(|pool| pool.backends()));
+        let known = previous.map(Gateway::everybody).unwrap_or_default();
+        let mut backends = Backends::known(known);
         let before = |name: &str| {
             let mut pools = previous?.pools.iter();
             pools
@@ -104,7 +105,7 @@ impl Gateway {
         let mut named: BTreeMap<&str, Arc<Pool>> = BTreeMap::new();
         for (name, pool) in &config.pools {
             let pool = Pool::new(name, pool, &mut backends, &mut problems);
-            named.insert(name, Arc::new(pool.after(before(name))));
+            named.insert(name, Arc::new(pool.after(before(name), &mut backends)));
         }
         let mut pools: Vec<Arc<Pool>> = named.values().cloned().collect();
         let mut routes = Vec::new();
@@ -117,7 +118,7 @@ impl Gateway {
                     let is_taken = config.pools.contains_key(&*route.name.value);
                     let before = before(&route.name).filter(|_| !is_taken);
                     let pool = Pool::new(&route.name, &alone, &mut backends, &mut problems);
-                    let pool = Arc::new(pool.after(before));
+                    let pool = Arc::new(pool.after(before, &mut backends));
                     pools.push(pool.clone());
                     Some(pool)
                 }
@@ -178,15 +179,6 @@ impl Gateway {
         }
     }
 
-    /// Whether a session may stay: its route is still there, and that route's pool still has its backend.
-    pub fn keeps(&self, session: &Belonging) -> bool {
-        let pool = self.places.get(&session.route);
-        pool.is_some_and(|pool| {
-            let mut backends = pool.backends();
-            backends.any(|backend| *backend.name() == session.backend)
-        })
-    }
-
     /// Its pools, those of routes with `to` among them.
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.pools.iter()
@@ -199,7 +191,7 @@ impl Gateway {
             && pool.is_some_and(|pool| {
                 pool.health().on_down == config::OnDown::Drain
                     && backend.health().condition().0 == Condition::Down
-                    && pool.backends().any(|one| Arc::ptr_eq(one, backend))
+                    && pool.backends().iter().any(|one| Arc::ptr_eq(one, backend))
             })
     }
 

@@ -6,6 +6,7 @@ mod checking;
 mod drains;
 mod handover;
 mod listening;
+mod names;
 mod orders;
 mod plan;
 mod reload;
@@ -29,6 +30,7 @@ use checking::Watched;
 use drains::Drains;
 use handover::Handover;
 use listening::Listening;
+use names::Names;
 pub use plan::Blueprint;
 use plan::Plan;
 use std::{
@@ -65,6 +67,7 @@ pub struct Server {
     /// Ends the watch over the files of the certificates in force.
     certificates: CancellationToken,
     watched: Watched,
+    names: Names,
     started: Instant,
 }
 
@@ -147,6 +150,7 @@ impl Server {
             https_port: Arc::default(),
             certificates: CancellationToken::new(),
             watched: Watched::default(),
+            names: Names::default(),
             started: Instant::now(),
         })
     }
@@ -190,6 +194,7 @@ impl Server {
         self.listen();
         self.watch_certificates();
         self.watch_backends();
+        self.ask_for_names();
         state.send_replace(State::Ready);
         if let Some(predecessor) = predecessor {
             // It has told systemd whom to listen to when this returns.
@@ -213,6 +218,7 @@ impl Server {
                 },
                 Some(command) = asked.recv() => self.obey(command, State::Ready),
                 Some(()) = changes.recv() => drop(self.reload()),
+                said = self.names.said() => self.follow(said),
                 came = self.handover.came() => if self.hand_over(came).await { break true },
             }
             let named = self.plan.files();

@@ -470,6 +470,7 @@ fn status() -> Status {
         },
         listeners: vec![],
         routes: vec![],
+        names: Vec::new(),
         pools: vec![],
         backends: vec![],
     }

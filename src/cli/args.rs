@@ -6,7 +6,7 @@ mod running;
 pub(super) use running::{Admin, Drain};
 
 use crate::config::{
-    AcmeDirectory, AdminAddress, BackendAddress, HostPattern, ListenAddress, LogFormat, LogLevel,
+    AcmeDirectory, AdminAddress, BackendSource, HostPattern, ListenAddress, LogFormat, LogLevel,
     MailAddress, OriginPattern, Period,
 };
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
@@ -78,7 +78,7 @@ pub(super) struct Run {
         env = "LOCKGATE_TO",
         required_unless_present = "config"
     )]
-    pub(super) to: Option<BackendAddress>,
+    pub(super) to: Option<BackendSource>,
     /// The name that clients use; any, if none is given. May be repeated.
     #[arg(
         long,

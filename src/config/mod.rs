@@ -19,13 +19,14 @@ pub use reference::{reference, schema};
 pub use schema::{
     Acme, Admission, AllDown, Backend, BackendProxyProtocol, BackendTls, Balance, CertificateFiles,
     Challenge, Check, ClientCert, Config, DnsHook, Drain, Eab, Framework, Health, Legs, Limits,
-    Log, LogFormat, LogLevel, OnDown, Only, Passive, Ping, PingOverrides, Pool, ProxyProtocol,
-    Retry, Route, Server, Session, SessionOverrides, Sticky, Tls, TlsVersion, UntilIssued,
+    Log, LogFormat, LogLevel, OnDown, OnVanish, Only, Passive, Ping, PingOverrides, Pool,
+    ProxyProtocol, Retry, Route, Server, Session, SessionOverrides, Sticky, Tls, TlsVersion,
+    UntilIssued,
 };
 pub use target::To;
 pub use values::{
-    Access, AcmeDirectory, AdminAddress, BackendAddress, BadValue, CheckPath, Cidr, HashKey,
-    HostPattern, ListenAddress, MailAddress, OriginPattern, PathPattern, Period, Rate, Scheme,
-    Secret, Size,
+    Access, AcmeDirectory, AdminAddress, BackendAddress, BackendSource, BadValue, CheckPath, Cidr,
+    DnsName, HashKey, HostPattern, ListenAddress, MailAddress, OriginPattern, PathPattern, Period,
+    Rate, Scheme, Secret, Size,
 };
 pub use watch::Watch;

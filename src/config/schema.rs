@@ -13,7 +13,7 @@ pub use acme::{Acme, Challenge, DnsHook, Eab, UntilIssued};
 pub use drain::Drain;
 pub use health::{AllDown, Check, Health, OnDown, Passive};
 pub use pool::{
-    Admission, Backend, BackendProxyProtocol, BackendTls, Balance, Pool, Retry, Sticky,
+    Admission, Backend, BackendProxyProtocol, BackendTls, Balance, OnVanish, Pool, Retry, Sticky,
 };
 pub use route::{ClientCert, Framework, Only, Route};
 pub(super) use route::{UNNAMED, every_path, everybody, same_host};

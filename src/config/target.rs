@@ -1,7 +1,7 @@
 //! A configuration without a file: what `lockgate run --to` stands for.
 
 use super::{
-    Acme, BackendAddress, ClientCert, Config, Drain, Framework, HostPattern, Limits, ListenAddress,
+    Acme, BackendSource, ClientCert, Config, Drain, Framework, HostPattern, Limits, ListenAddress,
     Located, Only, OriginPattern, Route, Server, Session, SessionOverrides, Tls,
     schema::{UNNAMED, every_path, everybody, same_host},
 };
@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, net::Ipv6Addr};
 #[derive(Debug, Clone)]
 pub struct To {
     /// The server to stand in front of.
-    pub to: BackendAddress,
+    pub to: BackendSource,
     /// Any host, if empty.
     pub hosts: Vec<HostPattern>,
     /// `[::]:8443`, if empty: a port that needs no privilege.

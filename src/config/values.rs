@@ -9,6 +9,7 @@ mod check;
 mod hash;
 mod network;
 mod pattern;
+mod source;
 mod text;
 
 pub use acme::{AcmeDirectory, MailAddress, Secret};
@@ -18,5 +19,6 @@ pub use check::CheckPath;
 pub use hash::HashKey;
 pub use network::{Cidr, ListenAddress};
 pub use pattern::{HostPattern, OriginPattern, PathPattern};
+pub use source::{BackendSource, DnsName};
 pub use text::BadValue;
 pub(super) use text::SEPARATOR;

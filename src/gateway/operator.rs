@@ -24,7 +24,7 @@ impl Gateway {
                     .is_some()
             }
             DrainTarget::Backend(address) => {
-                let backends = self.pools.iter().flat_map(|pool| pool.backends());
+                let backends = self.everybody().into_iter();
                 let named = backends.filter(|backend| **backend.name() == **address);
                 named.inspect(|backend| backend.drain(draining)).count() > 0
             }
@@ -40,7 +40,7 @@ impl Gateway {
                 route.is_none_or(|(_, route)| route.draining.load(Ordering::Relaxed))
             }
             DrainTarget::Backend(address) => {
-                let mut backends = self.pools.iter().flat_map(|pool| pool.backends());
+                let mut backends = self.everybody().into_iter();
                 let backend = backends.find(|backend| **backend.name() == **address);
                 backend.is_none_or(|backend| backend.is_draining())
             }
@@ -51,7 +51,7 @@ impl Gateway {
     pub fn drained(&self) -> Vec<Arc<str>> {
         let routes = self.router.rules();
         let routes = routes.filter(|(_, route)| route.draining.load(Ordering::Relaxed));
-        let backends = self.pools.iter().flat_map(|pool| pool.backends());
+        let backends = self.everybody().into_iter();
         let backends = backends.filter(|backend| backend.is_draining());
         let backends = backends.map(|backend| backend.name().clone());
         routes
@@ -82,26 +82,29 @@ impl Gateway {
 
     /// Backends as `lockgate status` shows them.
     pub fn backend_status(&self) -> Vec<BackendStatus> {
+        let now = Instant::now();
+        let status = |pool: &Pool, backend: &Backend, vanished: bool| {
+            let (condition, why) = backend.health().condition();
+            BackendStatus {
+                pool: pool.name().to_string(),
+                address: backend.name().to_string(),
+                leases: backend.leases(),
+                handshakes: backend.handshakes(),
+                state: match condition {
+                    _ if vanished => "vanished",
+                    _ if backend.is_draining() => "draining",
+                    Condition::Up if pool.is_warming(backend, now) => "warming",
+                    other => other.as_str(),
+                },
+                why,
+                draining: backend.is_draining(),
+            }
+        };
         let of_pool = |pool: &Arc<Pool>| {
-            let name = pool.name().to_string();
-            let now = Instant::now();
-            let status = move |backend: &Arc<Backend>| {
-                let (condition, why) = backend.health().condition();
-                BackendStatus {
-                    pool: name.clone(),
-                    address: backend.name().to_string(),
-                    leases: backend.leases(),
-                    handshakes: backend.handshakes(),
-                    state: match condition {
-                        _ if backend.is_draining() => "draining",
-                        Condition::Up if pool.is_warming(backend, now) => "warming",
-                        other => other.as_str(),
-                    },
-                    why,
-                    draining: backend.is_draining(),
-                }
-            };
-            pool.backends().map(status).collect::<Vec<_>>()
+            let (here, gone) = (pool.backends(), pool.vanished());
+            let here = here.iter().map(|backend| status(pool, backend, false));
+            let gone = gone.iter().map(|backend| status(pool, backend, true));
+            here.chain(gone).collect::<Vec<_>>()
         };
         self.pools.iter().flat_map(of_pool).collect()
     }

@@ -89,11 +89,7 @@ fn passed(request: &Parts, decided: &Decided<'_>) -> Passed {
         |value: &::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     Passed {
         route: route.name.to_string(),
-        backends: route
-            .pool
-            .backends()
-            .map(|backend| backend.name().to_string())
-            .collect(),
+        backends: route.pool.shown(),
         line: format!("{} {} HTTP/1.1", request.method, outbound.target),
         headers: outbound
             .headers

@@ -80,6 +80,7 @@ impl Opening {
         let belonging = Belonging {
             route: self.record.route.clone(),
             backend: self.record.backend.clone(),
+            written: self.lease.written().clone(),
         };
         let handle = context.sessions.open(belonging.clone());
         // The configuration may have changed during the handshake; who opens from here on is seen by whoever changes it.

@@ -97,7 +97,7 @@ impl<'a> Tries<'a> {
             return None;
         }
         self.left -= 1;
-        if self.route.pool.backends().count() > 1 {
+        if self.route.pool.has_several() {
             self.tried.push(failed);
         } else if failure == Failure::Dial {
             // A server that is being restarted is not listening for a moment. One that answers has said what it has to

@@ -71,6 +71,8 @@ pub struct Status {
     pub routes: Vec<RouteStatus>,
     /// Pools, those of routes with `to` too.
     pub pools: Vec<PoolStatus>,
+    /// Names that DNS is asked for.
+    pub names: Vec<NameStatus>,
     /// Backends of all pools.
     pub backends: Vec<BackendStatus>,
 }
@@ -119,6 +121,15 @@ pub struct PoolStatus {
     pub waiting: usize,
 }
 
+/// A name in DNS that a pool has.
+#[derive(Debug, Clone, Serialize)]
+pub struct NameStatus {
+    /// As it was written.
+    pub name: String,
+    /// Why DNS says nothing of it, since it was asked last.
+    pub error: Option<String>,
+}
+
 /// A backend.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackendStatus {
@@ -130,7 +141,8 @@ pub struct BackendStatus {
     pub leases: u64,
     /// Handshakes under way.
     pub handshakes: u64,
-    /// "up", "down", "ejected", "draining", or "warming": new or back, with a growing part of what is new (`slow_start`).
+    /// "up", "down", "ejected", "draining", "warming": new or back, with a growing part of what is new (`slow_start`); or
+    /// "vanished": DNS has it no more, and it gets nothing new.
     pub state: &'static str,
     /// What failed last, if nothing went well since.
     pub why: Option<String>,

@@ -13,7 +13,7 @@ mod tasks;
 pub use again::start_again;
 pub use command::{
     BackendStatus, CertificateStatus, Command, ConfigStatus, DrainTarget, ListenerStatus,
-    PoolStatus, RouteStatus, State, Status,
+    NameStatus, PoolStatus, RouteStatus, State, Status,
 };
 pub use inherited::Inherited;
 pub use signals::{Signal, Signals};

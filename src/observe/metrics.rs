@@ -29,6 +29,7 @@ pub struct Metrics {
     challenges: Counter,
     orders: Family<Outcome, Counter>,
     reloads: Family<Outcome, Counter>,
+    dns: Family<Outcome, Counter>,
     certificates: Family<Host, Gauge>,
     backends: Family<Backend, Gauge>,
     transitions: Family<Transition, Counter>,
@@ -67,6 +68,7 @@ impl Metrics {
             challenges: Counter::default(),
             orders: Family::default(),
             reloads: Family::default(),
+            dns: Family::default(),
             certificates: Family::default(),
             backends: Family::default(),
             transitions: Family::default(),
@@ -157,6 +159,11 @@ impl Metrics {
         self.reloads.get_or_create(&Outcome { outcome }).inc();
     }
 
+    /// DNS was asked for a name of a pool: "answered" or "failed".
+    pub fn dns(&self, outcome: &'static str) {
+        self.dns.get_or_create(&Outcome { outcome }).inc();
+    }
+
     /// A host of the config is served with a certificate whose last moment is `not_after`, in seconds since 1970.
     pub fn certificate(&self, host: &str, not_after: i64) {
         let host = Host { host: host.into() };
@@ -192,6 +199,7 @@ impl Metrics {
         all.register("lockgate_acme_orders", "Orders of certificates that came to an end, by outcome", self.orders.clone());
         all.register("lockgate_certificate_not_after_timestamp_seconds", "The last moment of a host's certificate, since 1970", self.certificates.clone());
         all.register("lockgate_config_reloads", "How often the configuration was read again, by outcome", self.reloads.clone());
+        all.register("lockgate_dns_answers", "How often DNS was asked for a name of a pool, by outcome", self.dns.clone());
         all.register("lockgate_backend_up", "Whether a backend is neither down nor ejected", self.backends.clone());
         all.register("lockgate_backend_transitions", "How often a backend has become up, down or ejected", self.transitions.clone());
         all.register("lockgate_sessions", "Live sessions", self.sessions.clone());

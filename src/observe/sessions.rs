@@ -33,6 +33,8 @@ pub struct Belonging {
     pub route: Arc<str>,
     /// Its backend's address.
     pub backend: Arc<str>,
+    /// The entry of the pool that it came by: that address, or a name of which DNS had it.
+    pub written: Arc<str>,
 }
 
 /// A live session that can be ordered to close.

@@ -185,6 +185,7 @@ mod tests {
         let belonging = Belonging {
             route: "r".into(),
             backend: "b".into(),
+            written: "b".into(),
         };
         let handles: Vec<SessionHandle> = (0..1000)
             .map(|_| sessions.open(belonging.clone()))

@@ -78,6 +78,7 @@ impl Server {
             listeners: self.listeners(),
             routes: gateway.route_status(),
             pools: gateway.pool_status(),
+            names: self.names.status(),
             backends: gateway.backend_status(),
         }
     }

@@ -43,13 +43,10 @@ pub struct Backends(HashMap<BackendAddress, Arc<Backend>>);
 
 impl Backends {
     /// Those of an earlier configuration: they stay the same, with their leases.
-    pub fn known<'a>(backends: impl IntoIterator<Item = &'a Arc<Backend>>) -> Self {
+    pub fn known(backends: impl IntoIterator<Item = Arc<Backend>>) -> Self {
         let backends = backends.into_iter();
-        Backends(
-            backends
-                .map(|backend| (backend.address.clone(), backend.clone()))
-                .collect(),
-        )
+        let by_address = |backend: Arc<Backend>| (backend.address.clone(), backend);
+        Backends(backends.map(by_address).collect())
     }
 
     /// The one at this address; one that nobody uses yet, where there was none.

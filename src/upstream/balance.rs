@@ -40,12 +40,12 @@ pub(super) struct Candidates<'a> {
 // === impl Balance ===
 
 impl Balance {
-    pub(super) fn new(written: &config::Pool, entries: &[Arc<Entry>]) -> Self {
+    pub(super) fn new(written: &config::Pool) -> Self {
         match written.balance {
             config::Balance::LeastSessions => Balance::LeastSessions(Turns::default()),
             config::Balance::RoundRobin => Balance::RoundRobin(Turns::default()),
             config::Balance::RandomTwo => Balance::RandomTwo(Dice::new()),
-            config::Balance::Hash => Balance::Hash(Hash::new(written.hash.clone(), entries)),
+            config::Balance::Hash => Balance::Hash(Hash::new(written.hash.clone())),
         }
     }
 

@@ -1,17 +1,14 @@
 //! A backend as one configuration has it, and the leases on it.
 
 use super::{
-    Backend, Backends, Resolver,
+    Backend, Resolver,
     backend::Ceilings,
     balance::fingerprint,
     connect::{Connection, DialError, Ends, dial},
+    terms::Terms,
     tls::Tls,
 };
-use crate::{
-    config::{self, BackendAddress, BackendProxyProtocol, Problem},
-    observe::Causes,
-    proto::proxy,
-};
+use crate::{config::BackendAddress, observe::Causes};
 use std::{
     error::Error,
     sync::{
@@ -27,15 +24,13 @@ pub(super) struct Entry {
     pub(super) backend: Arc<Backend>,
     /// Its share; never 0.
     pub(super) weight: u64,
-    /// How much it may have at a time.
+    /// The part of its share that DNS has said.
+    pub(super) share: u16,
+    /// How much it may have at a time; of the terms, for every pick reads it.
     most: Ceilings,
-    /// When failures take it out.
-    passive: config::Passive,
     /// What a key's hash is joined with; of the address, so that all processes and all configurations agree.
     pub(super) seed: u64,
-    tls: Option<Tls>,
-    /// Whether it is told who its clients are, and how.
-    proxy_header: Option<proxy::Version>,
+    pub(super) terms: Arc<Terms>,
     /// When its next turn is, in the time of `balance::turns`.
     pub(super) turn: AtomicU64,
 }
@@ -51,25 +46,14 @@ pub struct Lease {
 // === impl Entry ===
 
 impl Entry {
-    pub(super) fn new(
-        written: &config::Located<config::Backend>,
-        pool: &config::Pool,
-        backends: &mut Backends,
-        problems: &mut Vec<Problem>,
-    ) -> Self {
-        let backend = backends.at(&written.address);
+    pub(super) fn new(backend: Arc<Backend>, weight: u64, share: u16, terms: &Arc<Terms>) -> Self {
         Entry {
             seed: fingerprint(backend.name().bytes()),
             backend,
-            weight: u64::from(written.weight.max(1)),
-            most: Ceilings::new(written.max_sessions, pool.admission.handshakes),
-            passive: pool.passive,
-            tls: Tls::build(written, problems),
-            proxy_header: match written.proxy_protocol {
-                BackendProxyProtocol::Off => None,
-                BackendProxyProtocol::V1 => Some(proxy::Version::V1),
-                BackendProxyProtocol::V2 => Some(proxy::Version::V2),
-            },
+            weight,
+            share,
+            most: terms.most,
+            terms: terms.clone(),
             turn: AtomicU64::new(0),
         }
     }
@@ -101,7 +85,7 @@ impl Entry {
         ends: Option<Ends>,
     ) -> Result<Connection, DialError> {
         let mut connection = dial(resolver, self.backend.address()).await?;
-        if let Some(version) = self.proxy_header {
+        if let Some(version) = self.terms.proxy_header {
             connection.tell(version, ends).await?;
         }
         Ok(connection)
@@ -109,7 +93,7 @@ impl Entry {
 
     /// How TLS is spoken on that connection, if it is.
     pub(super) fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
+        self.terms.tls.as_ref()
     }
 }
 
@@ -132,6 +116,11 @@ impl Lease {
     /// The backend it is a place on.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.entry.backend
+    }
+
+    /// The entry of the pool that it is a place on, as it was written.
+    pub fn written(&self) -> &Arc<str> {
+        &self.entry.terms.written
     }
 
     /// Connects to it, and tells it whose connection this is if it wants to know. The caller sets the deadline.
@@ -160,7 +149,7 @@ impl Lease {
     pub fn failed(&self, error: &(dyn Error + 'static)) {
         let why = Causes(error).to_string();
         let health = self.entry.backend.health();
-        health.failed(Instant::now(), &self.entry.passive, why);
+        health.failed(Instant::now(), &self.entry.terms.passive, why);
     }
 
     /// The host and the port of a backend to which one connection is as good as another for plain HTTP: without TLS,
@@ -168,7 +157,7 @@ impl Lease {
     pub fn shareable(&self) -> Option<(&str, u16)> {
         match self.backend().address() {
             BackendAddress::Tcp { host, port, .. }
-                if self.entry.tls.is_none() && self.entry.proxy_header.is_none() =>
+                if self.entry.terms.tls.is_none() && self.entry.terms.proxy_header.is_none() =>
             {
                 Some((host, *port))
             }

@@ -1,23 +1,29 @@
 //! A named set of backends, and the pick among them.
 
+mod names;
+mod pick;
+
 use super::{
     Backend, Backends, Lease,
     admission::{Admission, Entered, Wish},
-    balance::{Balance, Candidates, Dice, Key},
-    entry::Entry,
+    balance::{Balance, Dice, Key},
     health::Probe,
+    members::Members,
     sticky::{Learner, Sticky},
+    terms::Terms,
 };
 use crate::config;
+use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// A named set of backends; never empty.
+/// A named set of backends; empty only while DNS knows none.
 #[derive(Debug)]
 pub struct Pool {
     name: Arc<str>,
-    entries: Vec<Arc<Entry>>,
+    /// Those that there are at this moment; replaced when DNS says something else.
+    members: ArcSwap<Members>,
     balance: Balance,
     sticky: Sticky,
     health: config::Health,
@@ -42,6 +48,9 @@ pub enum Unavailable {
     /// Each has as many sessions, requests or handshakes as it may have (`max_sessions`, `admission.handshakes`).
     #[error("all backends are full")]
     Full,
+    /// DNS knows none.
+    #[error("DNS knows no backend")]
+    Unresolved,
     /// All are down or ejected (`all_down = "refuse"`).
     #[error("all backends are down")]
     Down,
@@ -69,18 +78,16 @@ impl Pool {
         backends: &mut Backends,
         problems: &mut Vec<config::Problem>,
     ) -> Self {
-        let entries: Vec<_> = written
-            .backends
-            .iter()
-            .map(|one| Arc::new(Entry::new(one, written, backends, problems)))
-            .collect();
+        let terms = written.backends.iter();
+        let terms = terms.map(|one| Arc::new(Terms::new(one, written, problems)));
+        let members = Members::new(terms.collect(), backends);
         Pool {
             name: name.into(),
-            balance: Balance::new(written, &entries),
+            members: ArcSwap::from_pointee(members),
+            balance: Balance::new(written),
             sticky: Sticky::new(written.sticky, name),
             health: written.health.clone(),
             all_down: written.all_down,
-            entries,
             admission: Arc::new(Admission::new()),
             queue: written.admission.queue as usize,
             wait: written.admission.wait.0,
@@ -90,17 +97,24 @@ impl Pool {
         }
     }
 
-    /// The same in the place of `before`: with its queue, which hears of nothing new until [`Pool::commit`], and knowing the
-    /// clients that it has known, if both are sticky in the same way. Backends that nobody had yet start slowly.
-    pub fn after(self, before: Option<&Pool>) -> Self {
+    /// The same in the place of `before`: with its queue, which hears of nothing new until [`Pool::commit`], knowing what DNS
+    /// has said, and the clients that it has known if both are sticky in the same way. Backends that nobody had yet start
+    /// slowly.
+    pub fn after(self, before: Option<&Pool>, backends: &mut Backends) -> Self {
         let Some(before) = before else {
             // Where all are new there is nobody who could take more meanwhile, and nobody waits.
             self.commit();
             return self;
         };
-        let new = self.backends().filter(|backend| backend.is_new());
-        new.for_each(|backend| backend.warm(Instant::now()));
+        let members = Arc::into_inner(self.members.into_inner()).expect("nobody else has it yet");
+        let members = members.after(&before.members.load(), backends);
+        for entry in members.entries() {
+            if entry.backend.is_new() {
+                entry.backend.warm(Instant::now());
+            }
+        }
         Pool {
+            members: ArcSwap::from_pointee(members),
             sticky: self.sticky.after(&before.sticky),
             admission: before.admission.clone(),
             ..self
@@ -112,9 +126,16 @@ impl Pool {
         &self.name
     }
 
-    /// Its backends, in the order written.
-    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        self.entries.iter().map(|entry| &entry.backend)
+    /// Those of its backends that may be chosen, in the order written.
+    pub fn backends(&self) -> Vec<Arc<Backend>> {
+        let members = self.members.load();
+        let entries = members.entries().iter();
+        entries.map(|entry| entry.backend.clone()).collect()
+    }
+
+    /// Whether there is a choice.
+    pub fn has_several(&self) -> bool {
+        self.members.load().entries().len() > 1
     }
 
     /// How its backends are checked.
@@ -123,9 +144,10 @@ impl Pool {
     }
 
     /// What the watch over each of its backends needs.
-    pub fn probes(&self) -> impl Iterator<Item = Probe> {
+    pub fn probes(&self) -> Vec<Probe> {
+        let members = self.members.load();
         let probe = |entry| Probe::new(&self.name, entry, &self.health);
-        self.entries.iter().map(probe)
+        members.entries().iter().map(probe).collect()
     }
 
     /// What a request's backend is found by, for [`Pool::acquire`]: nothing, unless this pool chooses by hash or is sticky.
@@ -197,82 +219,8 @@ impl Pool {
     /// Its backends and their ceilings are in force for those who wait, too.
     pub fn commit(&self) {
         let try_down = self.all_down == config::AllDown::Try;
-        self.admission.renew(&self.entries, try_down);
-    }
-
-    /// A place that there is now, whoever waits.
-    fn pick(&self, key: Key, tried: &[Arc<Backend>]) -> Result<Lease, Unavailable> {
-        if let Some(cold) = self.passed_over(key, tried)
-            && let Ok(lease) = self.pick_among(key, &cold)
-        {
-            return Ok(lease);
-        }
-        self.pick_among(key, tried)
-    }
-
-    /// `tried`, and those that are getting warm and are left out this time; `None` where there are none of these.
-    fn passed_over(&self, key: Key, tried: &[Arc<Backend>]) -> Option<Vec<Arc<Backend>>> {
-        if self.slow_start.is_zero() {
-            return None;
-        }
-        let now = Instant::now();
-        let is_cold = |entry: &&Arc<Entry>| {
-            // Who belongs there is not new.
-            let is_own = key.bound().is_some_and(|bound| bound.seed == entry.seed);
-            let warmth = entry.backend.warmth(now, self.slow_start);
-            let is_left = |warmth| self.dice.below(WHOLE) as f64 >= warmth * WHOLE as f64;
-            !is_own && warmth.is_some_and(is_left)
-        };
-        let cold = self.entries.iter().filter(is_cold);
-        let cold: Vec<_> = cold.map(|entry| entry.backend.clone()).collect();
-        (!cold.is_empty()).then(|| [tried, &cold].concat())
-    }
-
-    /// The seed of the only backend that can serve this request, unless that was tried.
-    fn only(&self, key: Key, tried: &[Arc<Backend>]) -> Option<u64> {
-        let bound = key.bound().filter(|bound| bound.only)?;
-        let mut entries = self.entries.iter();
-        let own = entries.find(|entry| entry.seed == bound.seed)?;
-        let was_tried = tried.iter().any(|one| Arc::ptr_eq(one, &own.backend));
-        (!was_tried).then_some(bound.seed)
-    }
-
-    fn pick_among(&self, key: Key, tried: &[Arc<Backend>]) -> Result<Lease, Unavailable> {
-        let candidates = Candidates {
-            entries: &self.entries,
-            tried,
-            unwell: self.all_down == config::AllDown::Try && !self.serving().any(Entry::is_up),
-        };
-        // Whoever was chosen and has no place has got full meanwhile: each costs at most one round.
-        for _ in &self.entries {
-            let Some(entry) = self.balance.choose(candidates, key) else {
-                break;
-            };
-            if let Some(lease) = Lease::take(entry) {
-                self.balance.chosen(entry);
-                return Ok(lease);
-            }
-        }
-        Err(self.why(candidates))
-    }
-
-    fn why(&self, candidates: Candidates<'_>) -> Unavailable {
-        let mut wanted = self
-            .serving()
-            .filter(|entry| candidates.unwell || entry.is_up());
-        if wanted.clone().any(|entry| !candidates.was_tried(entry)) {
-            return Unavailable::Full;
-        }
-        match (wanted.next(), self.serving().next()) {
-            (None, Some(_)) => Unavailable::Down,
-            (None, None) if !self.entries.is_empty() => Unavailable::Draining,
-            _ => Unavailable::None,
-        }
-    }
-
-    fn serving(&self) -> impl Iterator<Item = &Entry> + Clone {
-        let entries = self.entries.iter().map(|entry| &**entry);
-        entries.filter(|entry| !entry.backend.is_draining())
+        self.admission
+            .renew(self.members.load().entries(), try_down);
     }
 }
 
@@ -284,6 +232,7 @@ impl Unavailable {
         match self {
             Unavailable::None => "no-backend",
             Unavailable::Full => "backends-full",
+            Unavailable::Unresolved => "backends-unresolved",
             Unavailable::Down => "backends-down",
             Unavailable::Draining => "backends-draining",
             Unavailable::QueueFull => "queue-full",
@@ -294,13 +243,10 @@ impl Unavailable {
 
     /// Whether there were backends, and only no places.
     pub fn is_crowded(self) -> bool {
-        use Unavailable::{Down, Draining, None};
-        !matches!(self, None | Down | Draining)
+        use Unavailable::{Down, Draining, None, Unresolved};
+        !matches!(self, None | Unresolved | Down | Draining)
     }
 }
-
-/// What a chance is measured in.
-const WHOLE: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,10 @@
 //! Not by the C library: its way to names loads modules (NSS), which a static program in an empty root does not have.
 //! What other modules would know (`nsswitch.conf`: mDNS, NIS, machines of systemd) is not asked.
 
+mod discover;
+
+pub use discover::{Found, Place};
+
 use hickory_resolver::{
     Hosts, TokioResolver,
     config::{LookupIpStrategy, ResolveHosts},
@@ -34,7 +38,7 @@ pub enum ResolveError {
         servers: PathBuf,
         /// What is wrong there.
         #[source]
-        source: NetError,
+        source: Box<NetError>,
     },
     /// It is not in the file, and this is what DNS said.
     #[error("it is not in {hosts}, and DNS has no address for it")]
@@ -43,7 +47,7 @@ pub enum ResolveError {
         hosts: PathBuf,
         /// What the servers said.
         #[source]
-        source: NetError,
+        source: Box<NetError>,
     },
 }
 
@@ -63,7 +67,16 @@ struct Shared {
 #[derive(Debug)]
 struct Files {
     hosts: Hosts,
-    servers: Result<TokioResolver, NetError>,
+    servers: Result<Servers, NetError>,
+}
+
+/// Who is asked.
+#[derive(Debug)]
+struct Servers {
+    /// For dials: what was answered is remembered for a moment.
+    dials: TokioResolver,
+    /// For pools, which ask when an answer is good no longer: nothing is remembered.
+    pools: TokioResolver,
 }
 
 /// How the two files looked when they were read.
@@ -93,10 +106,7 @@ impl Resolver {
         if is_localhost(name) {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        let unknown = |source| ResolveError::Unknown {
-            hosts: self.0.hosts.clone(),
-            source,
-        };
+        let unknown = |source| self.unknown(source);
         // An underscore is no letter of host names, but of those that Compose gives.
         let name = Name::from_str_relaxed(name).map_err(|error| unknown(error.into()))?;
         let files = self.0.files();
@@ -104,18 +114,29 @@ impl Resolver {
         if !listed.is_empty() {
             return Ok(listed);
         }
-        let servers = files.servers.as_ref();
-        let servers = servers.map_err(|error| ResolveError::Nobody {
-            hosts: self.0.hosts.clone(),
-            servers: self.0.servers.clone(),
-            source: error.clone(),
-        })?;
-        let found = servers.lookup_ip(name).await.map_err(unknown)?;
+        let servers = self.servers(&files)?;
+        let found = servers.dials.lookup_ip(name).await.map_err(unknown)?;
         let found: Vec<_> = found.iter().collect();
         match found.is_empty() {
             true => Err(unknown(NetError::Message("the answer was empty"))),
             false => Ok(found),
         }
+    }
+
+    fn unknown(&self, source: NetError) -> ResolveError {
+        ResolveError::Unknown {
+            hosts: self.0.hosts.clone(),
+            source: Box::new(source),
+        }
+    }
+
+    fn servers<'a>(&self, files: &'a Files) -> Result<&'a Servers, ResolveError> {
+        let servers = files.servers.as_ref();
+        servers.map_err(|error| ResolveError::Nobody {
+            hosts: self.0.hosts.clone(),
+            servers: self.0.servers.clone(),
+            source: Box::new(error.clone()),
+        })
     }
 }
 
@@ -145,13 +166,13 @@ impl Files {
         if let Err(error) = read {
             warn!(%error, "cannot read {}: only DNS knows names", hosts.display());
         }
-        let resolver = resolver(servers);
-        if let Err(error) = &resolver {
+        let asked = ask(servers);
+        if let Err(error) = &asked {
             warn!(%error, "no DNS server in {}: only {} knows names", servers.display(), hosts.display());
         }
         Files {
             hosts: listed,
-            servers: resolver,
+            servers: asked,
         }
     }
 
@@ -173,16 +194,24 @@ impl Files {
     }
 }
 
-fn resolver(servers: &Path) -> Result<TokioResolver, NetError> {
+fn ask(servers: &Path) -> Result<Servers, NetError> {
     let (config, mut options) = parse_resolv_conf(fs::read(servers)?)?;
     // They were looked at before.
     options.use_hosts_file = ResolveHosts::Never;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    let build = |options| {
+        TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default())
+            .with_options(options)
+            .build()
+    };
+    let mut fresh = options.clone();
+    fresh.cache_size = 0;
     options.positive_max_ttl = Some(REMEMBERED);
     options.negative_max_ttl = Some(REMEMBERED);
-    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        .with_options(options)
-        .build()
+    Ok(Servers {
+        dials: build(options)?,
+        pools: build(fresh)?,
+    })
 }
 
 fn stamp(file: &Path) -> Option<(SystemTime, u64)> {

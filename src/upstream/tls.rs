@@ -2,7 +2,7 @@
 
 use super::DialError;
 use crate::{
-    config::{self, BackendAddress, Located, Problem},
+    config::{self, BackendAddress, BackendSource, Located, Problem},
     observe::Causes,
 };
 use rustls::{
@@ -57,7 +57,7 @@ impl Tls {
         written: &Located<config::Backend>,
         problems: &mut Vec<Problem>,
     ) -> Option<Self> {
-        let BackendAddress::Tcp { host, .. } = &written.address else {
+        let BackendSource::One(BackendAddress::Tcp { host, .. }) = &written.address else {
             return None;
         };
         if !written.address.has_tls() {

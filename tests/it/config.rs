@@ -243,6 +243,15 @@ fn the_annotated_configuration_shows_every_key_and_its_default() {
         .filter(|line| line.contains("# example"))
         .filter_map(|line| line.split([' ', '=']).next())
         .collect();
+    // No backend has a use for all of them.
+    let backends = shown["pools"]["chat"]["backends"]
+        .as_array()
+        .expect("a list");
+    let backends = backends.iter().filter_map(Value::as_object).flatten();
+    let backend = backends
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let backend = Value::Object(backend);
     let mut keys = 0;
     for (section, at) in [
         ("Server", &shown["server"]),
@@ -252,7 +261,7 @@ fn the_annotated_configuration_shows_every_key_and_its_default() {
         ("Acme", &shown["acme"]),
         ("Session", &shown["session"]),
         ("Pool", &shown["pools"]["chat"]),
-        ("Backend", &shown["pools"]["chat"]["backends"][3]),
+        ("Backend", &backend),
         ("BackendTls", &shown["pools"]["chat"]["backends"][3]["tls"]),
         ("Health", &shown["pools"]["chat"]["health"]),
         ("Passive", &shown["pools"]["chat"]["passive"]),
@@ -773,6 +782,30 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "2:23",
         "`ws://a:80` stands in the pool `a` twice",
         "weight = 2",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"ws://a\", resolve = \"5s\" }]\n",
+        "2:35",
+        "resolve, but DNS is not asked for `ws://a:80`",
+        "dns://",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"dns://a:1\", resolve = \"5ms\" }]\n",
+        "2:38",
+        "resolve = \"5ms\" is too short",
+        "\"1s\"",
+    ),
+    (
+        "[pools.a]\nbackends = [\"dns://10.0.0.1:8765\"]\n",
+        "2:13",
+        "is an address",
+        "\"ws://10.0.0.1:8765\"",
+    ),
+    (
+        "[pools.a]\nbackends = [\"srv://chat:8765\"]\n",
+        "2:13",
+        "DNS says the ports",
+        "srv://_ws._tcp.chat.internal",
     ),
     (
         "[pools.a]\nhealth = { check = \"ping\" }\nbackends = [\"ws://a\"]\n",

@@ -40,7 +40,7 @@ const FENCES: [(&str, &[&str]); 14] = [
     ("instant_acme", &["tls/acme"]),
     ("notify", &["config/watch.rs", "tls/files.rs"]),
     ("tokio_tungstenite", &["cli/", "upstream/health"]),
-    ("hickory_resolver", &["upstream/resolve.rs"]),
+    ("hickory_resolver", &["upstream/resolve"]),
     // The C library's way to names, which a static program in an empty root does not have.
     ("lookup_host", &["upstream/resolve.rs"]),
     ("listenfd", &["lifecycle/inherited.rs"]),
@@ -48,7 +48,12 @@ const FENCES: [(&str, &[&str]); 14] = [
     ("tokio::spawn", &["lifecycle/"]),
     (
         "arc_swap",
-        &["gateway.rs", "tls/resolver.rs", "upstream/backend.rs"],
+        &[
+            "gateway.rs",
+            "tls/resolver.rs",
+            "upstream/backend.rs",
+            "upstream/pool.rs",
+        ],
     ),
 ];
 

@@ -12,6 +12,7 @@ mod container;
 mod deadlines;
 mod demo;
 mod descriptors;
+mod dns;
 mod ends;
 mod examples;
 mod explain;

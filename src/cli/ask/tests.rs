@@ -53,6 +53,7 @@ fn status() -> Status {
             pool: "chat".to_owned(),
             draining: false,
         }],
+        names: Vec::new(),
         pools: vec![PoolStatus {
             name: "chat".to_owned(),
             waiting: 3,

@@ -2,9 +2,11 @@
 
 use super::{super::ask, Finding, State};
 use crate::{
-    config::{AdminAddress, BackendAddress, Config, HostPattern},
+    config::{AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern},
+    observe::Causes,
     upstream::{self, Resolver},
 };
+use futures_util::future::join_all;
 use std::{
     collections::BTreeSet,
     io::ErrorKind,
@@ -46,9 +48,15 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     let pools = pools.map(|backend| &backend.address);
     let direct = config.routes.iter().filter_map(|route| route.to.as_deref());
     let backends: BTreeSet<String> = pools.chain(direct).map(ToString::to_string).collect();
-    for backend in backends {
-        if let Ok(address) = backend.parse() {
-            findings.push(reach(&resolver, &backend, &address).await);
+    for written in backends {
+        match written.parse() {
+            Ok(BackendSource::One(address)) => {
+                findings.push(reach(&resolver, &written, &address).await);
+            }
+            Ok(BackendSource::Dns(name)) => {
+                findings.extend(reach_all(&resolver, &written, &name).await);
+            }
+            Err(_) => {}
         }
     }
     findings
@@ -111,6 +119,30 @@ async fn reach(resolver: &Resolver, backend: &str, address: &BackendAddress) -> 
         Ok(Err(error)) => Finding::new(State::Warn, what, error.to_string()),
         Err(_) => Finding::new(State::Warn, what, format!("no answer within {PATIENCE:?}")),
     }
+}
+
+/// Whether DNS has anybody under that name, and whether they listen.
+async fn reach_all(resolver: &Resolver, written: &str, name: &DnsName) -> Vec<Finding> {
+    let found = match timeout(PATIENCE, resolver.discover(name)).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            let what = format!("backends {written}");
+            return vec![Finding::new(State::Warn, what, Causes(&error).to_string())];
+        }
+        Err(_) => {
+            let seen = "the resolver did not answer in time";
+            return vec![Finding::new(
+                State::Warn,
+                format!("backends {written}"),
+                seen,
+            )];
+        }
+    };
+    let reached = found.places.iter().map(async |place| {
+        let backend = format!("{}, of {written}", place.address);
+        reach(resolver, &backend, &place.address).await
+    });
+    join_all(reached).await
 }
 
 /// For each question.

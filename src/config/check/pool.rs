@@ -78,6 +78,7 @@ fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {
             "write something between 1 and 1000; `lockgate drain --backend` has one get nothing new",
         );
     }
+    names(backend, found);
     let (tls, at) = (&backend.tls, found.in_table(backend.at, "tls"));
     if *tls != BackendTls::default() && !backend.address.has_tls() {
         found.add(
@@ -102,6 +103,31 @@ fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {
             format!("`{name}` is not a name that a certificate could have"),
             "write it as server_name = \"chat.internal\"",
         );
+    }
+}
+
+/// What is said of names only.
+fn names(backend: &Located<Backend>, found: &mut Found<'_>) {
+    let place = |found: &Found<'_>, key| found.in_table(backend.at, key);
+    if backend.address.dns().is_some() {
+        if backend.resolve.0 < Duration::from_secs(1) {
+            found.add(
+                place(found, "resolve"),
+                format!("resolve = \"{}\" is too short", backend.resolve),
+                "write at least \"1s\"; an answer of DNS that is good for less than resolve is asked for again by then",
+            );
+        }
+        return;
+    }
+    for key in ["resolve", "on_vanish"] {
+        let at = place(found, key);
+        if at != backend.at {
+            found.add(
+                at,
+                format!("{key}, but DNS is not asked for `{}`", backend.address),
+                format!("leave {key} out, or write the address with dns:// or srv://"),
+            );
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod admission;
 pub use admission::{Admission, Retry};
 
 use super::{
-    super::{BackendAddress, HashKey, Located, Period},
+    super::{BackendSource, HashKey, Located, Period},
     health::{AllDown, Health, Passive},
     server::default,
 };
@@ -60,8 +60,14 @@ pub struct Pool {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// Where it listens; its identity across reloads.
-    pub address: BackendAddress,
+    /// Where it listens; its identity across reloads. Behind a name with dns:// or srv:// there are as many backends as DNS has for it.
+    pub address: BackendSource,
+    /// How often DNS is asked for a name with dns:// or srv://, if the answer itself is not good for less.
+    #[serde(default = "ten_seconds")]
+    pub resolve: Period,
+    /// What happens to the sessions of an address that DNS has no more: "keep" them until they end, or "drain" them.
+    #[serde(default)]
+    pub on_vanish: OnVanish,
     /// Its share, beside the weights of the others; up to 1000.
     #[serde(default = "one")]
     pub weight: u16,
@@ -111,6 +117,17 @@ pub enum BackendProxyProtocol {
     V2,
 }
 
+/// `pools.NAME.backends.on_vanish`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnVanish {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They are closed one by one, as `drain` says, unless the address comes back meanwhile.
+    Drain,
+}
+
 /// `pools.NAME.balance`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -142,8 +159,8 @@ pub enum Sticky {
 // === impl Pool ===
 
 impl Pool {
-    /// One backend alone.
-    pub fn of(address: &Located<BackendAddress>) -> Self {
+    /// What stands in `to`, alone.
+    pub fn of(address: &Located<BackendSource>) -> Self {
         let alone = Located {
             value: Backend::at(address.value.clone()),
             at: address.at,
@@ -167,9 +184,11 @@ impl Pool {
 
 impl Backend {
     /// An address about which nothing else is said.
-    pub fn at(address: BackendAddress) -> Self {
+    pub fn at(address: BackendSource) -> Self {
         Backend {
             address,
+            resolve: ten_seconds(),
+            on_vanish: OnVanish::default(),
             weight: one(),
             max_sessions: 0,
             tls: BackendTls::default(),
@@ -232,7 +251,7 @@ impl JsonSchema for AddressOrTable {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let address = generator.subschema_for::<BackendAddress>();
+        let address = generator.subschema_for::<BackendSource>();
         let table = generator.subschema_for::<Backend>();
         json_schema!({ "anyOf": [address, table] })
     }
@@ -269,6 +288,10 @@ fn or_empty<T: Serialize, S: Serializer>(
 
 fn one() -> u16 {
     1
+}
+
+fn ten_seconds() -> Period {
+    default("10s")
 }
 
 fn at_once() -> Period {

@@ -1,7 +1,7 @@
 //! `[[routes]]`.
 
 use super::{
-    super::{BackendAddress, Cidr, HostPattern, Located, OriginPattern, PathPattern},
+    super::{BackendSource, Cidr, HostPattern, Located, OriginPattern, PathPattern},
     server::default,
     session::SessionOverrides,
 };
@@ -34,9 +34,9 @@ pub struct Route {
     /// The pool that requests go to. Either this or `to`.
     #[serde(default)]
     pub pool: Option<Located<String>>,
-    /// The one backend that requests go to, such as "ws://127.0.0.1:8765". Either this or `pool`.
+    /// The backend that requests go to, such as "ws://127.0.0.1:8765", or a name that DNS has several for, such as "dns://chat:8765". Either this or `pool`.
     #[serde(default)]
-    pub to: Option<Located<BackendAddress>>,
+    pub to: Option<Located<BackendSource>>,
     /// A path prefix, such as "/ws", that is taken off before forwarding and told as X-Forwarded-Prefix.
     #[serde(default, deserialize_with = "prefix")]
     #[schemars(with = "String", extend("default" = ""))]

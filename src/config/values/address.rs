@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Where a backend listens: "ws://10.0.0.1:8765", or "http://app:8000", which means the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BackendAddress {
     /// On a port.
     Tcp {
@@ -28,7 +28,7 @@ pub enum BackendAddress {
 }
 
 /// How to speak to a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
     /// `ws://` and `http://`: without TLS.
     Plain,

@@ -492,5 +492,6 @@ fn nowhere() -> Belonging {
     Belonging {
         route: "chat".into(),
         backend: "ws://127.0.0.1:1".into(),
+        written: "ws://127.0.0.1:1".into(),
     }
 }

@@ -35,7 +35,7 @@ fn pool(backends: usize, handshakes: u32, queue: u32) -> Pool {
 
 fn built(written: &config::Pool, before: Option<&Pool>) -> Pool {
     let mut known = Backends::known(before.iter().flat_map(|pool| pool.backends()));
-    Pool::new("test", written, &mut known, &mut vec![]).after(before)
+    Pool::new("test", written, &mut known, &mut vec![]).after(before, &mut known)
 }
 
 fn acquire<'a>(pool: &'a Pool, client: u8, tried: &'a [Arc<Backend>]) -> Acquiring<'a> {
@@ -95,14 +95,14 @@ async fn whoever_leaves_passes_on_what_he_was_given() {
     drop(held);
     drop(given);
     assert!(has_place(&mut last).await);
-    let backend = pool.backends().next().unwrap();
+    let backend = &pool.backends()[0];
     assert_eq!((backend.leases(), backend.handshakes()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_cannot_use_a_place_lets_others_by() {
     let pool = pool(2, 1, 100);
-    let both: Vec<_> = pool.backends().cloned().collect();
+    let both: Vec<_> = pool.backends();
     let held = [at_once(&pool).await, at_once(&pool).await];
     let mut picky = queued(&pool, 1, &both[..1]).await;
     let mut other = queued(&pool, 2, &[]).await;
@@ -173,7 +173,7 @@ async fn a_reload_leaves_everybody_in_the_queue_and_serves_him_there() {
     assert!(!has_place(&mut first).await);
     new.commit();
     let lease = poll_immediate(&mut first).await.unwrap().unwrap();
-    assert!(Arc::ptr_eq(lease.backend(), new.backends().next().unwrap()));
+    assert!(Arc::ptr_eq(lease.backend(), &new.backends()[0]));
     // No place on who has gone.
     drop(held);
     assert!(!has_place(&mut second).await);
@@ -195,7 +195,7 @@ async fn a_reload_leaves_everybody_in_the_queue_and_serves_him_there() {
 #[tokio::test(start_paused = true)]
 async fn who_is_taken_into_service_again_serves_those_who_wait() {
     let pool = pool(2, 1, 100);
-    let both: Vec<_> = pool.backends().cloned().collect();
+    let both: Vec<_> = pool.backends();
     both[1].drain(true);
     let _held = at_once(&pool).await;
     let mut waiting = queued(&pool, 1, &[]).await;
@@ -237,7 +237,7 @@ async fn pools_that_share_a_backend_have_ceilings_and_queues_of_their_own() {
     let mut known = Backends::default();
     let mut pool = |name, most| {
         let written = written(1, most, 100);
-        Pool::new(name, &written, &mut known, &mut vec![]).after(None)
+        Pool::new(name, &written, &mut known, &mut vec![]).after(None, &mut known)
     };
     let (narrow, wide) = (pool("narrow", 1), pool("wide", 2));
     let [one, other] = [at_once(&narrow).await, at_once(&wide).await];
@@ -374,7 +374,7 @@ proptest! {
                 assert!(served.iter().all(|one| still.iter().all(|(other, _)| one < other)));
                 waiting = still;
                 assert_eq!(pool.waiting(), waiting.len());
-                let shaking: u64 = pool.backends().map(|backend| backend.handshakes()).sum();
+                let shaking: u64 = pool.backends().iter().map(|backend| backend.handshakes()).sum();
                 let room = backends as u64 * u64::from(most);
                 assert!(shaking <= room && (waiting.is_empty() || shaking == room));
             }

@@ -12,20 +12,13 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(in crate::upstream) struct Hash {
     by: HashKey,
-    /// All weigh the same: the numbers are compared as they are.
-    even: bool,
 }
 
 // === impl Hash ===
 
 impl Hash {
-    pub(super) fn new(by: HashKey, entries: &[Arc<Entry>]) -> Self {
-        let mut weights = entries.iter().map(|entry| entry.weight);
-        let first = weights.next();
-        Hash {
-            by,
-            even: weights.all(|weight| Some(weight) == first),
-        }
+    pub(super) fn new(by: HashKey) -> Self {
+        Hash { by }
     }
 
     pub(super) fn by(&self) -> &HashKey {
@@ -40,31 +33,35 @@ impl Hash {
         let (leases, weights) = candidates.iter().fold((0, 0), |(leases, weights), entry| {
             (leases + entry.leases(), weights + entry.weight)
         });
+        let mut all = candidates.entries.iter().map(|entry| entry.weight);
+        let first = all.next();
+        // Where all weigh the same, the numbers are compared as they are.
+        let even = all.all(|weight| Some(weight) == first);
         let below = |entry: &&Arc<Entry>| {
             // Below 5/4 of its share, of all leases and the one to come.
             let its = entry.leases();
             its < FEW || 4 * its * weights < 5 * (leases + 1) * entry.weight
         };
         // All are at their bounds only where counts have changed meanwhile.
-        self.highest(candidates.iter().filter(below), key)
-            .or_else(|| self.highest(candidates.iter(), key))
+        highest(candidates.iter().filter(below), key, even)
+            .or_else(|| highest(candidates.iter(), key, even))
     }
+}
 
-    fn highest<'a>(
-        &self,
-        entries: impl Iterator<Item = &'a Arc<Entry>>,
-        key: Key,
-    ) -> Option<&'a Arc<Entry>> {
-        let drawn = entries.map(|entry| (mix(key.number() ^ entry.seed), entry));
-        let highest = match self.even {
-            true => drawn.max_by_key(|(number, _)| *number),
-            false => drawn
-                .map(|(number, entry)| (number, entry, weighed(number, entry.weight)))
-                .max_by(|(_, _, one), (_, _, other)| one.total_cmp(other))
-                .map(|(number, entry, _)| (number, entry)),
-        };
-        highest.map(|(_, entry)| entry)
-    }
+fn highest<'a>(
+    entries: impl Iterator<Item = &'a Arc<Entry>>,
+    key: Key,
+    even: bool,
+) -> Option<&'a Arc<Entry>> {
+    let drawn = entries.map(|entry| (mix(key.number() ^ entry.seed), entry));
+    let highest = match even {
+        true => drawn.max_by_key(|(number, _)| *number),
+        false => drawn
+            .map(|(number, entry)| (number, entry, weighed(number, entry.weight)))
+            .max_by(|(_, _, one), (_, _, other)| one.total_cmp(other))
+            .map(|(number, entry, _)| (number, entry)),
+    };
+    highest.map(|(_, entry)| entry)
 }
 
 /// ln(u) / weight, for u evenly in (0, 1]: the highest is that of weight w with probability w / ∑ w (Schindelhauer and

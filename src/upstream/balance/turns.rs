@@ -23,7 +23,7 @@ impl Turns {
     pub(super) fn take(&self, entry: &Entry) {
         let now = self.0.load(Ordering::Relaxed);
         let before = entry.turn.fetch_max(now, Ordering::Relaxed);
-        let stride = WHOLE / entry.weight;
+        let stride = (WHOLE / entry.weight).max(1);
         entry.turn.fetch_add(stride, Ordering::Relaxed);
         self.0.fetch_max(before, Ordering::Relaxed);
     }

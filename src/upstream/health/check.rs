@@ -2,7 +2,7 @@
 
 use super::Probe;
 use crate::{
-    config::{BackendAddress, Check},
+    config::Check,
     upstream::{DialError, Resolver},
 };
 use bytes::Bytes;
@@ -54,13 +54,8 @@ pub(super) async fn check(probe: &Probe, resolver: &Resolver) -> Result<(), Chec
     }
     let secured = timeout_at(deadline, probe.secure(connection));
     let stream = secured.await.map_err(late)??;
-    let backend = probe.backend();
-    let host = match backend.address() {
-        BackendAddress::Tcp { .. } => backend.name().split_once("://").map(|(_, host)| host),
-        BackendAddress::Unix(_) => None,
-    };
-    // A socket has no authority of its own.
-    let host = host.unwrap_or("localhost");
+    let host = probe.host();
+    let host = host.as_str();
     let path = how.path.to_string();
     match how.check {
         Check::Off | Check::Tcp => Ok(()),

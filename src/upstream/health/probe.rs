@@ -1,7 +1,7 @@
 //! What is asked, how, and the way to it: a backend's place in a pool, as the configuration in force has it.
 
 use crate::{
-    config::{Check, Health},
+    config::{BackendAddress, Check, Health},
     upstream::{Backend, Connection, DialError, Resolver, entry::Entry},
 };
 use std::sync::Arc;
@@ -44,6 +44,22 @@ impl Probe {
     /// Whether its pool has nobody checked.
     pub fn is_off(&self) -> bool {
         self.how.check == Check::Off
+    }
+
+    /// What is asked for in `Host`: the backend's authority, or the name by which DNS has it; many servers know only that.
+    pub(super) fn host(&self) -> String {
+        match (self.entry.terms.dns(), self.backend().address()) {
+            (Some((name, _)), BackendAddress::Tcp { port, .. }) => {
+                format!("{}:{port}", name.host())
+            }
+            (_, BackendAddress::Tcp { .. }) => {
+                let name = self.backend().name();
+                let authority = name.split_once("://").map(|(_, authority)| authority);
+                authority.unwrap_or(name).to_owned()
+            }
+            // A socket has no authority of its own.
+            (_, BackendAddress::Unix(_)) => "localhost".to_owned(),
+        }
     }
 
     /// A connection, before TLS. The caller sets the deadline.

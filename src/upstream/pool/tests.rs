@@ -31,7 +31,7 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
 
 fn built(written: &config::Pool, previous: Option<&Pool>) -> Pool {
     let mut known = Backends::known(previous.iter().flat_map(|pool| pool.backends()));
-    Pool::new("test", written, &mut known, &mut vec![]).after(previous)
+    Pool::new("test", written, &mut known, &mut vec![]).after(previous, &mut known)
 }
 
 fn pool(balance: config::Balance, weights: &[u16]) -> Pool {
@@ -47,7 +47,10 @@ fn place(pool: &Pool) -> Lease {
 }
 
 fn leases(pool: &Pool) -> Vec<u64> {
-    pool.backends().map(|backend| backend.leases()).collect()
+    pool.backends()
+        .iter()
+        .map(|backend| backend.leases())
+        .collect()
 }
 
 /// How often each is chosen when every lease is given back at once.
@@ -59,7 +62,7 @@ fn turns(pool: &Pool, times: usize) -> Vec<u64> {
             .or_default() += 1;
     }
     let times = |backend: &Arc<Backend>| chosen.get(backend.name()).copied().unwrap_or(0);
-    pool.backends().map(times).collect()
+    pool.backends().iter().map(times).collect()
 }
 
 /// Whether the counts stand to each other as the weights do, to within `tolerance` of each.
@@ -105,9 +108,9 @@ fn turns_are_smooth() {
 #[test]
 fn who_was_away_does_not_catch_up() {
     let pool = pool(RoundRobin, &[1, 1]);
-    pool.entries[0].backend.drain(true);
+    pool.members.load().entries()[0].backend.drain(true);
     assert_eq!(turns(&pool, 100), [0, 100]);
-    pool.entries[0].backend.drain(false);
+    pool.members.load().entries()[0].backend.drain(false);
     // To within one turn.
     assert_eq!(turns(&pool, 10), [6, 4]);
 }
@@ -186,7 +189,7 @@ fn why_there_is_no_place() {
         let other = acquire(&[]).unwrap();
         assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Full);
         drop((one, other));
-        let both: Vec<_> = pool.backends().cloned().collect();
+        let both: Vec<_> = pool.backends();
         let lease = acquire(&both[..1]).unwrap();
         assert!(Arc::ptr_eq(lease.backend(), &both[1]));
         assert_eq!(acquire(&both).unwrap_err(), Unavailable::None);
@@ -217,7 +220,7 @@ fn who_is_not_well_gets_nothing_unless_nobody_is() {
         config.balance = balance;
         config.all_down = config::AllDown::Try;
         let pool = built(&config, None);
-        let all: Vec<_> = pool.backends().cloned().collect();
+        let all: Vec<_> = pool.backends();
         eject(&all[0]);
         let held: Vec<_> = (0..20).map(|_| place(&pool)).collect();
         assert_eq!(leases(&pool)[0], 0, "{balance:?}");
@@ -246,7 +249,7 @@ fn who_is_not_well_gets_nothing_unless_nobody_is() {
 #[test]
 fn a_cookie_does_not_lead_to_who_is_not_well_and_a_sid_does() {
     let pool = pool(LeastSessions, &[1, 1]);
-    let [own, other] = [0, 1].map(|n| pool.entries[n].clone());
+    let [own, other] = [0, 1].map(|n| pool.members.load().entries()[n].clone());
     let bound = |only| {
         let seed = own.seed;
         let key = Key::default().bound_to(Some(Bound { seed, only }));
@@ -385,12 +388,16 @@ async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
     let added = config.backends.pop().unwrap();
     let old = built(&config, None);
     let now = Instant::now();
-    assert!(old.backends().all(|backend| !old.is_warming(backend, now)));
+    assert!(
+        old.backends()
+            .iter()
+            .all(|backend| !old.is_warming(backend, now))
+    );
     let _held: Vec<_> = (0..20_000).map(|_| place(&old)).collect();
     config.backends.push(added);
     let new = built(&config, Some(&old));
     new.commit();
-    let [known @ .., cold] = &new.backends().cloned().collect::<Vec<_>>()[..] else {
+    let [known @ .., cold] = &new.backends()[..] else {
         unreachable!("there are three");
     };
     assert!(known.iter().all(|backend| !new.is_warming(backend, now)));

@@ -453,6 +453,25 @@ impl Setup {
         self.under(&[&python, script, addresses])
     }
 
+    /// With this file as its `/etc/resolv.conf`, in a mount namespace of its own, which only root may have.
+    pub(crate) fn resolving_by(self, file: &Path) -> Setup {
+        assert!(
+            rustix::process::getuid().is_root(),
+            "another /etc/resolv.conf is mounted for lockgate, which only root may do: run the tests as root with \
+             CAP_SYS_ADMIN, or leave this one out (cargo nextest run -E 'not test(dns)')"
+        );
+        let script = "mount --bind \"$1\" /etc/resolv.conf; shift; exec \"$@\"";
+        let file = file.display().to_string();
+        let shell = ["/bin/sh", "-ec", script, "sh", &file];
+        self.under(
+            &[
+                &["unshare", "--mount", "--propagation", "private"],
+                &shell[..],
+            ]
+            .concat(),
+        )
+    }
+
     fn under(mut self, launcher: &[&str]) -> Setup {
         self.launcher = launcher.iter().map(ToString::to_string).collect();
         self

@@ -1,0 +1,51 @@
+//! Names in DNS: which there are, and what an answer changes.
+
+use super::Gateway;
+use crate::{
+    config::DnsName,
+    observe::Belonging,
+    upstream::{Backend, Backends, Followed, Found, Pool},
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Every name that DNS is to be asked for, and how often at least.
+    pub fn names(&self) -> BTreeMap<DnsName, Duration> {
+        let mut names = BTreeMap::new();
+        for (name, often) in self.pools.iter().flat_map(|pool| pool.names()) {
+            let least = names.entry(name).or_insert(often);
+            *least = often.min(*least);
+        }
+        names
+    }
+
+    /// What DNS says of `name` is in force in all pools that have it; `None`: it says nothing. Not to be called by two at a
+    /// time.
+    pub fn follow(&self, name: &DnsName, found: Option<&Found>) -> Followed {
+        let mut backends = Backends::known(self.everybody());
+        let has = |names: Vec<(DnsName, _)>| names.iter().any(|(its, _)| its == name);
+        let mut all = Followed::default();
+        for pool in self.pools.iter().filter(|pool| has(pool.names())) {
+            let followed = pool.follow(name, found, &mut backends);
+            all.came.extend(followed.came);
+            all.vanished.extend(followed.vanished);
+            all.first |= followed.first;
+        }
+        all
+    }
+
+    /// Whether a session may stay: its route is still there, and that route's pool still has its backend, or has its entry
+    /// and keeps who came by it.
+    pub fn keeps(&self, session: &Belonging) -> bool {
+        let pool = self.places.get(&session.route);
+        pool.is_some_and(|pool| pool.keeps(&session.backend, &session.written))
+    }
+
+    /// Every backend on which there may be leases, once for each pool.
+    pub(super) fn everybody(&self) -> Vec<Arc<Backend>> {
+        let of_pool = |pool: &Arc<Pool>| [pool.backends(), pool.vanished()].concat();
+        self.pools.iter().flat_map(of_pool).collect()
+    }
+}

@@ -1,0 +1,190 @@
+//! Names in DNS that pools have: asked for as long as a configuration has them.
+
+use super::{Server, drains::Spread};
+use crate::{
+    config::DnsName,
+    lifecycle::NameStatus,
+    observe::{Belonging, Causes},
+    upstream::{Backend, Found, Resolver},
+};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{info, warn};
+
+/// Who is asked for, and what came of it last.
+#[derive(Debug)]
+pub(super) struct Names {
+    asked: BTreeMap<DnsName, Asked>,
+    tell: mpsc::Sender<Said>,
+    heard: mpsc::Receiver<Said>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    /// How often at least; dropped, nobody asks any more.
+    often: watch::Sender<Duration>,
+    error: Option<String>,
+}
+
+/// What DNS says of a name, or why it says nothing.
+#[derive(Debug)]
+pub(super) struct Said {
+    name: DnsName,
+    found: Result<Found, String>,
+}
+
+// === impl Names ===
+
+impl Default for Names {
+    fn default() -> Self {
+        let (tell, heard) = mpsc::channel(UNHEARD);
+        Names {
+            asked: BTreeMap::new(),
+            tell,
+            heard,
+        }
+    }
+}
+
+impl Names {
+    /// The next answer. May be dropped.
+    pub(super) async fn said(&mut self) -> Said {
+        let said = self.heard.recv().await;
+        said.expect("one sender is kept beside it")
+    }
+
+    /// Names of which DNS says nothing now.
+    pub(super) fn status(&self) -> Vec<NameStatus> {
+        let status = |(name, asked): (&DnsName, &Asked)| NameStatus {
+            name: name.to_string(),
+            error: asked.error.clone(),
+        };
+        self.asked.iter().map(status).collect()
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Asks for the names of the gateway in force. Those that stay are asked for on.
+    pub(super) fn ask_for_names(&mut self) {
+        let mut wanted = self.context.live.snapshot().names();
+        self.names.asked.retain(|name, asked| {
+            let often = wanted.remove(name);
+            often.map(|often| asked.often.send_replace(often)).is_some()
+        });
+        for (name, often) in wanted {
+            let (say, often) = watch::channel(often);
+            let (resolver, tell) = (self.context.resolver.clone(), self.names.tell.clone());
+            let (asking, tasks) = (name.clone(), self.context.tasks.clone());
+            self.context.tasks.spawn(async move {
+                tokio::select! {
+                    () = ask(asking, often, &resolver, tell) => {}
+                    () = tasks.stopping() => {}
+                }
+            });
+            let asked = Asked {
+                often: say,
+                error: None,
+            };
+            self.names.asked.insert(name, asked);
+        }
+    }
+
+    /// What DNS says is in force: for new sessions, and for those that are not to outlive their address.
+    pub(super) fn follow(&mut self, said: Said) {
+        let Said { name, found } = said;
+        let Some(asked) = self.names.asked.get_mut(&name) else {
+            return;
+        };
+        let outcome = if found.is_ok() { "answered" } else { "failed" };
+        self.context.metrics.dns(outcome);
+        match (&found, &asked.error) {
+            (Err(error), None) => {
+                warn!(%name, %error, "DNS says nothing of this name: its backends stay as they are")
+            }
+            (Ok(_), Some(_)) => info!(%name, "DNS knows this name again"),
+            _ => {}
+        }
+        let (found, error) = match found {
+            Ok(found) => (Some(found), None),
+            Err(error) => (None, Some(error)),
+        };
+        asked.error = error;
+        let gateway = self.context.live.snapshot();
+        let followed = gateway.follow(&name, found.as_ref());
+        if followed.came.is_empty() && followed.vanished.is_empty() {
+            return;
+        }
+        let (came, vanished) = (in_words(&followed.came), in_words(&followed.vanished));
+        info!(%name, %came, %vanished, "DNS has other backends under this name");
+        self.watch_backends();
+        let leaving = self.context.sessions.belonging(|session| {
+            let mut gone = followed.vanished.iter();
+            let is_asked = followed.first || gone.any(|one| *one.name() == session.backend);
+            is_asked && !gateway.keeps(session)
+        });
+        let context = self.context.clone();
+        let must_go = move |session: &Belonging| !context.live.snapshot().keeps(session);
+        let spread = Spread::of(&gateway.drain);
+        self.drains
+            .close(leaving, spread, must_go, &self.context.tasks);
+    }
+}
+
+/// Asks until nobody wants to know any more: again when the answer is good no longer, and after `often` in any case.
+async fn ask(
+    name: DnsName,
+    mut often: watch::Receiver<Duration>,
+    resolver: &Resolver,
+    tell: mpsc::Sender<Said>,
+) {
+    let mut failures = 0;
+    loop {
+        let found = match timeout(PATIENCE, resolver.discover(&name)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(Causes(&error).to_string()),
+            Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+        };
+        failures = if found.is_ok() { 0 } else { failures + 1 };
+        let good = match &found {
+            Ok(found) => found.ttl.unwrap_or(Duration::MAX).max(BREATH),
+            Err(_) => BREATH * 2_u32.pow(failures.min(10) - 1),
+        };
+        let now = Instant::now();
+        let said = Said {
+            name: name.clone(),
+            found,
+        };
+        if tell.send(said).await.is_err() {
+            return;
+        }
+        loop {
+            let pause = good.min(often.borrow_and_update().max(BREATH));
+            let mut pause = pin!(sleep_until(now + pause));
+            tokio::select! {
+                () = &mut pause => break,
+                changed = often.changed() => if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn in_words(backends: &[Arc<Backend>]) -> String {
+    let names: Vec<&str> = backends.iter().map(|backend| &**backend.name()).collect();
+    names.join(", ")
+}
+
+/// Answers that the server has not heard of yet.
+const UNHEARD: usize = 16;
+
+/// For all servers in `/etc/resolv.conf`, each as often as that says.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// At least so long between two questions, however short answers are good for.
+const BREATH: Duration = Duration::from_secs(1);

@@ -1,0 +1,56 @@
+//! A pool's names in DNS, and what DNS says of them.
+
+use super::Pool;
+use crate::{
+    config::DnsName,
+    upstream::{Backend, Backends, Followed, Found},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+// === impl Pool ===
+
+impl Pool {
+    /// The names that DNS is to be asked for, and how often at least.
+    pub fn names(&self) -> Vec<(DnsName, Duration)> {
+        let members = self.members.load();
+        let names = members.named().filter_map(|terms| terms.dns());
+        names.map(|(name, often)| (name.clone(), often)).collect()
+    }
+
+    /// What DNS says of `name` is in force: who came is chosen, who has vanished is not. `None`: it says nothing, and nobody
+    /// is waited for any more.
+    ///
+    /// Not to be called by two at a time.
+    pub fn follow(
+        &self,
+        name: &DnsName,
+        found: Option<&Found>,
+        backends: &mut Backends,
+    ) -> Followed {
+        let (next, followed) = self.members.load().follow(name, found, backends);
+        if !followed.first {
+            let now = Instant::now();
+            followed.came.iter().for_each(|new| new.warm(now));
+        }
+        self.members.store(Arc::new(next));
+        self.commit();
+        followed
+    }
+
+    /// Whom DNS has no more, and who has leases left.
+    pub fn vanished(&self) -> Vec<Arc<Backend>> {
+        self.members.load().vanished().cloned().collect()
+    }
+
+    /// Whether a session may stay: its backend is there, or may be gone from DNS. `written`: the entry that it came by.
+    pub fn keeps(&self, backend: &str, written: &str) -> bool {
+        self.members.load().keep(backend, written)
+    }
+
+    /// All that was written, as it is known now: addresses, and names of which DNS has said nothing.
+    pub fn shown(&self) -> Vec<String> {
+        let members = self.members.load();
+        members.shown().collect()
+    }
+}

@@ -1,0 +1,200 @@
+//! All that DNS has under a name, for pools: never from memory, and with how long it is good for.
+
+use super::{ResolveError, Resolver, is_localhost};
+use crate::config::{BackendAddress, DnsName, Scheme};
+use futures_util::future::{join, join_all};
+use hickory_resolver::{
+    net::{DnsError, NetError},
+    proto::{
+        op::ResponseCode,
+        rr::{Name, RData, RecordType},
+    },
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+/// What DNS has; in an order of ours, for servers turn theirs from answer to answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where there are backends.
+    pub places: Vec<Place>,
+    /// Every question was answered: who is not here is not there.
+    pub whole: bool,
+    /// For how long it is good; `None`: nobody says so.
+    pub ttl: Option<Duration>,
+}
+
+/// A backend in DNS.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// An address and a port.
+    pub address: BackendAddress,
+    /// Its weight beside the others'; 1 unless DNS says so.
+    pub share: u16,
+}
+
+/// The addresses of one host.
+struct Addresses {
+    ips: Vec<IpAddr>,
+    whole: bool,
+    ttl: Option<Duration>,
+}
+
+// === impl Resolver ===
+
+impl Resolver {
+    /// The backends under `name`, never none. Of services only those of the first priority (RFC 2782). The caller sets the
+    /// deadline.
+    pub async fn discover(&self, name: &DnsName) -> Result<Found, ResolveError> {
+        match name {
+            DnsName::Addresses { name, port } => {
+                let found = self.addresses(name).await?;
+                let places = found.ips.iter().map(|ip| Place::new(*ip, *port, 1));
+                Ok(Found::new(places.collect(), found.whole, found.ttl))
+            }
+            DnsName::Services { name } => self.services(name).await,
+        }
+    }
+
+    async fn services(&self, name: &str) -> Result<Found, ResolveError> {
+        let unknown = |source| self.unknown(source);
+        let name = Name::from_str_relaxed(name).map_err(|error| unknown(error.into()))?;
+        let files = self.0.files();
+        let servers = self.servers(&files)?;
+        let found = servers.pools.lookup(name, RecordType::SRV).await;
+        let found = found.map_err(unknown)?;
+        let mut ttl = least(found.answers().iter().map(|record| record.ttl));
+        let services = found
+            .answers()
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::SRV(service) if !service.target.is_root() => Some(service),
+                _ => None,
+            });
+        let first = services.clone().map(|service| service.priority).min();
+        let services = services.filter(|service| Some(service.priority) == first);
+        let services: Vec<_> = services.take(MOST).collect();
+        let heaviest = services.iter().map(|service| service.weight).max();
+        let places = services.iter().map(async |service| {
+            let found = self.addresses(&service.target.to_utf8()).await;
+            (found, service.port, share(service.weight, heaviest))
+        });
+        let (mut all, mut whole, mut why) = (Vec::new(), true, None);
+        for (found, port, share) in join_all(places).await {
+            match found {
+                Ok(found) => {
+                    whole &= found.whole;
+                    ttl = [ttl, found.ttl].into_iter().flatten().min();
+                    all.extend(found.ips.iter().map(|ip| Place::new(*ip, port, share)));
+                }
+                // A service whose host is not known is one that cannot be reached, not one that is gone.
+                Err(error) => (whole, why) = (false, Some(error)),
+            }
+        }
+        match (all.is_empty(), why) {
+            (true, Some(error)) => Err(error),
+            (true, None) => Err(unknown(NetError::Message("the answer has no service"))),
+            (false, _) => Ok(Found::new(all, whole, ttl)),
+        }
+    }
+
+    /// The addresses of a host, never none; with those of one family where nobody answers about the other.
+    async fn addresses(&self, name: &str) -> Result<Addresses, ResolveError> {
+        let listed = |ips| Addresses {
+            ips,
+            whole: true,
+            ttl: None,
+        };
+        if is_localhost(name) {
+            return Ok(listed(vec![
+                Ipv4Addr::LOCALHOST.into(),
+                Ipv6Addr::LOCALHOST.into(),
+            ]));
+        }
+        let unknown = |source| self.unknown(source);
+        let name = Name::from_str_relaxed(name).map_err(|error| unknown(error.into()))?;
+        let files = self.0.files();
+        let ips = files.listed(&name);
+        if !ips.is_empty() {
+            return Ok(listed(ips));
+        }
+        let servers = &self.servers(&files)?.pools;
+        let (v4, v6) = join(
+            servers.lookup(name.clone(), RecordType::A),
+            servers.lookup(name, RecordType::AAAA),
+        )
+        .await;
+        let (mut ips, mut ttl, mut whole, mut why) = (Vec::new(), None, true, None);
+        for answer in [v4, v6] {
+            match answer {
+                Ok(found) => {
+                    let records = found.answers();
+                    ips.extend(records.iter().filter_map(|record| record.data.ip_addr()));
+                    let good = least(records.iter().map(|record| record.ttl));
+                    ttl = [ttl, good].into_iter().flatten().min();
+                }
+                Err(error) => {
+                    whole &= says_none(&error);
+                    why = Some(error);
+                }
+            }
+        }
+        match (ips.is_empty(), why) {
+            (true, why) => Err(unknown(
+                why.unwrap_or(NetError::Message("the answer was empty")),
+            )),
+            (false, _) => Ok(Addresses { ips, whole, ttl }),
+        }
+    }
+}
+
+// === impl Found ===
+
+impl Found {
+    fn new(mut places: Vec<Place>, whole: bool, ttl: Option<Duration>) -> Self {
+        places.sort_unstable();
+        places.dedup_by(|one, other| one.address == other.address);
+        places.truncate(MOST);
+        Found { places, whole, ttl }
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    fn new(ip: IpAddr, port: u16, share: u16) -> Self {
+        Place {
+            address: BackendAddress::Tcp {
+                scheme: Scheme::Plain,
+                host: ip.to_canonical().to_string().into(),
+                port,
+            },
+            share,
+        }
+    }
+}
+
+/// Whether the server has said that there is none, and not merely failed to say.
+fn says_none(error: &NetError) -> bool {
+    matches!(error, NetError::Dns(DnsError::NoRecordsFound(none))
+        if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain))
+}
+
+/// Of the heaviest a thousand at most, as weights are written; a weight of 0 is "a very small proportion" (RFC 2782).
+fn share(weight: u16, heaviest: Option<u16>) -> u16 {
+    match heaviest {
+        Some(heaviest) if heaviest > 1000 => {
+            (u32::from(weight) * 1000 / u32::from(heaviest)).max(1) as u16
+        }
+        _ => weight.max(1),
+    }
+}
+
+fn least(ttls: impl Iterator<Item = u32>) -> Option<Duration> {
+    ttls.min().map(|ttl| Duration::from_secs(ttl.into()))
+}
+
+/// More backends than a pool is of use with; what comes after them in an answer is left out.
+const MOST: usize = 256;

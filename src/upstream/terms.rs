@@ -1,0 +1,83 @@
+//! What a configuration says of a backend, or of all that DNS has under a name.
+
+use super::{Backends, backend::Ceilings, entry::Entry, tls::Tls};
+use crate::{
+    config::{
+        self, BackendAddress, BackendProxyProtocol, BackendSource, DnsName, OnVanish, Problem,
+    },
+    proto::proxy,
+};
+use std::{sync::Arc, time::Duration};
+
+/// An entry of a pool as it was written; all backends that it stands for share it.
+#[derive(Debug)]
+pub(super) struct Terms {
+    /// As it was written: what its sessions belong to, also when DNS has their address no more.
+    pub(super) written: Arc<str>,
+    source: BackendSource,
+    weight: u64,
+    /// How much each may have at a time.
+    pub(super) most: Ceilings,
+    /// When failures take one out.
+    pub(super) passive: config::Passive,
+    pub(super) tls: Option<Tls>,
+    /// Whether one is told who its clients are, and how.
+    pub(super) proxy_header: Option<proxy::Version>,
+    resolve: Duration,
+    on_vanish: OnVanish,
+}
+
+// === impl Terms ===
+
+impl Terms {
+    pub(super) fn new(
+        written: &config::Located<config::Backend>,
+        pool: &config::Pool,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        Terms {
+            written: written.address.to_string().into(),
+            source: written.address.clone(),
+            weight: u64::from(written.weight.max(1)),
+            most: Ceilings::new(written.max_sessions, pool.admission.handshakes),
+            passive: pool.passive,
+            tls: Tls::build(written, problems),
+            proxy_header: match written.proxy_protocol {
+                BackendProxyProtocol::Off => None,
+                BackendProxyProtocol::V1 => Some(proxy::Version::V1),
+                BackendProxyProtocol::V2 => Some(proxy::Version::V2),
+            },
+            resolve: written.resolve.0,
+            on_vanish: written.on_vanish,
+        }
+    }
+
+    /// The backend that it names, if it names one.
+    pub(super) fn only(self: &Arc<Self>, backends: &mut Backends) -> Option<Arc<Entry>> {
+        match &self.source {
+            BackendSource::One(address) => Some(self.entry(address, 1, backends)),
+            BackendSource::Dns(_) => None,
+        }
+    }
+
+    /// A backend to which all this applies; `share`: what DNS says of its weight.
+    pub(super) fn entry(
+        self: &Arc<Self>,
+        address: &BackendAddress,
+        share: u16,
+        backends: &mut Backends,
+    ) -> Arc<Entry> {
+        let weight = self.weight * u64::from(share.max(1));
+        Arc::new(Entry::new(backends.at(address), weight, share, self))
+    }
+
+    /// The name to ask DNS for, and how often.
+    pub(super) fn dns(&self) -> Option<(&DnsName, Duration)> {
+        self.source.dns().map(|name| (name, self.resolve))
+    }
+
+    /// Whether a session may stay where DNS has its address no more.
+    pub(super) fn outlives_its_address(&self) -> bool {
+        self.source.dns().is_some() && self.on_vanish == OnVanish::Keep
+    }
+}

@@ -1,0 +1,384 @@
+//! Names whose addresses are a pool's backends, asked of a real DNS server that changes its mind.
+
+use crate::harness::{Backend, Frame, Lockgate, Program, Wire, handshake, within};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, time::Duration};
+use tempfile::TempDir;
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
+
+const HEAD: &str = "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[drain]\nwindow = \"1s\"\n";
+
+/// A DNS server, and what it is to say.
+struct Dns {
+    _server: Program,
+    folder: TempDir,
+}
+
+// === impl Dns ===
+
+impl Dns {
+    async fn saying(records: &[Record]) -> Dns {
+        let folder = TempDir::new().expect("a temporary folder");
+        let address = at(53);
+        let resolv = format!("nameserver {address}\noptions timeout:1 attempts:1\n");
+        fs::write(folder.path().join("resolv.conf"), resolv).expect("writable");
+        let zone = folder.path().join("zone.json");
+        write(&zone, records, &[]);
+        let arguments = [&*address.to_string(), &*zone.display().to_string()];
+        let mut server = Program::start("dns.py", &arguments);
+        assert_eq!(server.line().await, "ready");
+        Dns {
+            _server: server,
+            folder,
+        }
+    }
+
+    fn say(&self, records: &[Record]) {
+        write(&self.folder.path().join("zone.json"), records, &[]);
+    }
+
+    /// Questions of these types are answered with SERVFAIL.
+    fn fail(&self, types: &[&str], records: &[Record]) {
+        write(&self.folder.path().join("zone.json"), records, types);
+    }
+
+    async fn lockgate(&self, config: &str) -> Lockgate {
+        let resolv = self.folder.path().join("resolv.conf");
+        let setup = Lockgate::with_file(&format!("{HEAD}{config}"));
+        setup.resolving_by(&resolv).start().await
+    }
+}
+
+type Record = (&'static str, &'static str, String);
+
+fn write(zone: &Path, records: &[Record], failing: &[&str]) {
+    let text = json!({ "ttl": TTL.as_secs(), "records": records, "failing": failing });
+    let new = zone.with_extension("new");
+    fs::write(&new, text.to_string()).expect("writable");
+    fs::rename(new, zone).expect("writable");
+}
+
+/// Addresses of loopback that no other test has.
+fn at(last: u8) -> Ipv4Addr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high | 0x80, low, last)
+}
+
+fn addresses(of: impl IntoIterator<Item = u8>) -> Vec<Record> {
+    let record = |last| ("chat.test", "A", at(last).to_string());
+    of.into_iter().map(record).collect()
+}
+
+/// Echo servers on this port of each of these addresses.
+async fn echo_on(port: u16, of: impl IntoIterator<Item = u8>) {
+    for last in of {
+        let listener = TcpListener::bind((at(last), port)).await;
+        tokio::spawn(Backend::echo_on(listener.expect("nobody else has it")));
+    }
+}
+
+fn pool(name: &str, backends: &str, more: &str) -> String {
+    format!(
+        "[pools.{name}]\nbackends = [{backends}]\n{more}\n\
+         [[routes]]\nname = \"{name}\"\nhosts = [\"{name}.test\"]\npool = \"{name}\"\norigins = [\"*\"]\n"
+    )
+}
+
+async fn knock(lockgate: &Lockgate, host: &'static str) -> (Wire, u16) {
+    let mut wire = lockgate.connect_as(host).await;
+    let request = handshake("/", "").replace("Host: a.test", &format!("Host: {host}"));
+    wire.send(request).await;
+    let status = wire.head().await.status();
+    (wire, status)
+}
+
+async fn session(lockgate: &Lockgate, host: &'static str) -> Wire {
+    let (wire, status) = knock(lockgate, host).await;
+    assert_eq!(status, 101);
+    wire
+}
+
+async fn echoes(wire: &mut Wire) {
+    wire.send_frame(Frame::text("still here")).await;
+    assert_eq!(wire.frame().await, Frame::text("still here"));
+}
+
+/// Address and state of the pool's backends, with their leases.
+fn backends(status: &Value, pool: &str) -> BTreeMap<(String, String), u64> {
+    let all = status["backends"].as_array().expect("a list");
+    let of_pool = all.iter().filter(|it| it["pool"] == pool);
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    of_pool
+        .map(|it| {
+            let leases = it["leases"].as_u64().expect("a number");
+            ((text(&it["address"]), text(&it["state"])), leases)
+        })
+        .collect()
+}
+
+fn shown(port: u16, last: u8, state: &str) -> (String, String) {
+    (format!("ws://{}:{port}", at(last)), state.to_owned())
+}
+
+/// Waits until the pool's backends are these.
+async fn until(lockgate: &Lockgate, pool: &str, wanted: &[(String, String)]) -> Value {
+    within("the backends", async {
+        loop {
+            let status = lockgate.status().await;
+            if backends(&status, pool).keys().eq(wanted.iter()) {
+                return status;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+async fn until_failed(lockgate: &Lockgate, more: f64) {
+    let series = "lockgate_dns_answers_total{outcome=\"failed\"}";
+    let before = lockgate.metric_or_zero(series).await;
+    within("failures", async {
+        while lockgate.metric_or_zero(series).await < before + more {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn backends_follow_a_name_and_sessions_stay_or_drain() {
+    let port = 8765;
+    echo_on(port, 1..=4).await;
+    let dns = Dns::saying(&addresses([1])).await;
+    let name = format!("address = \"dns://chat.test:{port}\"");
+    let config = pool("a", &format!("{{ {name} }}"), "")
+        + &pool("b", &format!("{{ {name}, on_vanish = \"drain\" }}"), "");
+    let lockgate = dns.lockgate(&config).await;
+    // Whoever comes before DNS has answered is served as soon as it has.
+    let mut first = session(&lockgate, "a.test").await;
+    echoes(&mut first).await;
+    until(&lockgate, "a", &[shown(port, 1, "up")]).await;
+
+    let changed = Instant::now();
+    dns.say(&addresses([3, 1, 4, 2]));
+    let all = [1, 2, 3, 4].map(|last| shown(port, last, "up"));
+    until(&lockgate, "a", &all).await;
+    let grown = changed.elapsed();
+    let (mut keeping, mut draining) = (vec![first], vec![]);
+    for _ in 0..7 {
+        keeping.push(session(&lockgate, "a.test").await);
+    }
+    for _ in 0..8 {
+        draining.push(session(&lockgate, "b.test").await);
+    }
+    let status = lockgate.status().await;
+    assert!(
+        backends(&status, "a").values().all(|&leases| leases == 4),
+        "{status:#}"
+    );
+
+    let changed = Instant::now();
+    dns.say(&addresses([2, 1]));
+    let left = [
+        shown(port, 1, "up"),
+        shown(port, 2, "up"),
+        shown(port, 3, "vanished"),
+        shown(port, 4, "vanished"),
+    ];
+    until(&lockgate, "a", &left).await;
+    let shrunk = changed.elapsed();
+    println!("of a TTL of {TTL:?}: 1 to 4 addresses after {grown:.2?}, 4 to 2 after {shrunk:.2?}");
+    assert!(grown.max(shrunk) <= TTL + Duration::from_secs(1));
+    let waiting = draining.iter_mut().enumerate();
+    let mut waiting: FuturesUnordered<_> = waiting
+        .map(async |(n, wire)| (n, wire.frame().await))
+        .collect();
+    let mut told = vec![];
+    for _ in 0..4 {
+        let (n, close) = waiting.next().await.expect("there are more");
+        assert_eq!(close.closes_with().0, 1012);
+        told.push(n);
+    }
+    drop(waiting);
+    for (n, wire) in draining.iter_mut().enumerate() {
+        match told.contains(&n) {
+            true => wire.send_frame(Frame::close(1012, "")).await,
+            false => echoes(wire).await,
+        }
+    }
+    for wire in &mut keeping {
+        echoes(wire).await;
+    }
+    // Nothing new goes there.
+    for _ in 0..8 {
+        keeping.push(session(&lockgate, "a.test").await);
+    }
+    let both = [3, 4].map(|last| shown(port, last, "vanished"));
+    within("the ends of who was told", async {
+        loop {
+            let of_a = backends(&lockgate.status().await, "a");
+            if both.iter().all(|one| of_a[one] == 2) {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    drop(keeping);
+    until(&lockgate, "a", &left[..2]).await;
+}
+
+#[tokio::test]
+async fn what_dns_fails_to_say_changes_nothing() {
+    let port = 8766;
+    echo_on(port, 1..=3).await;
+    let dns = Dns::saying(&addresses([1, 2])).await;
+    let name = format!("\"dns://chat.test:{port}\"");
+    let lockgate = dns.lockgate(&pool("a", &name, "")).await;
+    let both = [1, 2].map(|last| shown(port, last, "up"));
+    until(&lockgate, "a", &both).await;
+    let mut open = session(&lockgate, "a.test").await;
+
+    // Servers that fail, and then one that knows no such name.
+    dns.fail(&["A", "AAAA"], &addresses([1, 2]));
+    until_failed(&lockgate, 1.0).await;
+    dns.say(&[]);
+    until_failed(&lockgate, 2.0).await;
+    let status = until(&lockgate, "a", &both).await;
+    let error = status["names"][0]["error"].as_str().expect("text");
+    assert!(error.contains("DNS has no address for it"), "{error}");
+    let (_, said) = lockgate.tell(&["status"]).await;
+    assert!(
+        said.contains(&format!("unresolved   dns://chat.test:{port}: ")),
+        "{said}"
+    );
+    echoes(&mut open).await;
+    session(&lockgate, "a.test").await;
+
+    // A reload forgets nothing that DNS has said.
+    let other = pool("a", &name, "balance = \"round-robin\"");
+    lockgate.write_config(&format!("{HEAD}{other}"));
+    let (well, said) = lockgate.tell(&["reload"]).await;
+    assert!(well, "{said}");
+    until(&lockgate, "a", &both).await;
+    session(&lockgate, "a.test").await;
+
+    // Half an answer: who is in it comes, and who is not does not go.
+    dns.fail(&["AAAA"], &addresses([1, 3]));
+    let three = [1, 2, 3].map(|last| shown(port, last, "up"));
+    let status = until(&lockgate, "a", &three).await;
+    assert!(status["names"][0]["error"].is_null(), "{status:#}");
+    dns.say(&addresses([1, 3]));
+    within("its end", async {
+        while backends(&lockgate.status().await, "a").contains_key(&shown(port, 2, "up")) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    echoes(&mut open).await;
+    let stderr = lockgate.stderr();
+    assert_eq!(
+        stderr.matches("DNS says nothing of this name").count(),
+        1,
+        "{stderr}"
+    );
+    assert_eq!(
+        stderr.matches("DNS knows this name again").count(),
+        1,
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_knows_is_refused_until_somebody_does() {
+    let port = 8767;
+    echo_on(port, [1]).await;
+    let dns = Dns::saying(&[]).await;
+    let name = format!("\"dns://chat.test:{port}\"");
+    let lockgate = dns.lockgate(&pool("a", &name, "")).await;
+    until_failed(&lockgate, 1.0).await;
+    assert_eq!(knock(&lockgate, "a.test").await.1, 503);
+    let refused = "lockgate_refusals_total{status=\"503\",why=\"backends-unresolved\"}";
+    assert_eq!(lockgate.metric(refused).await, 1.0);
+    dns.say(&addresses([1]));
+    until(&lockgate, "a", &[shown(port, 1, "up")]).await;
+    echoes(&mut session(&lockgate, "a.test").await).await;
+}
+
+#[tokio::test]
+async fn services_come_with_ports_and_weights() {
+    for (port, of) in [(8768, [1, 2]), (8769, [2, 3])] {
+        echo_on(port, of).await;
+    }
+    let service = |data: &str| ("_ws._tcp.chat.test", "SRV", data.to_owned());
+    let records = [
+        service("0 1 8768 one.chat.test."),
+        service("0 3 8769 two.chat.test."),
+        // For when those of the first priority are gone.
+        service("1 9 8769 three.chat.test."),
+        ("one.chat.test", "A", at(1).to_string()),
+        ("two.chat.test", "A", at(2).to_string()),
+        ("three.chat.test", "A", at(3).to_string()),
+    ];
+    let dns = Dns::saying(&records).await;
+    let config = pool("a", "\"srv://_ws._tcp.chat.test\"", "");
+    let lockgate = dns.lockgate(&config).await;
+    let two = [shown(8768, 1, "up"), shown(8769, 2, "up")];
+    until(&lockgate, "a", &two).await;
+    let mut open = vec![];
+    for _ in 0..8 {
+        open.push(session(&lockgate, "a.test").await);
+    }
+    let status = lockgate.status().await;
+    let leases: Vec<u64> = backends(&status, "a").into_values().collect();
+    assert_eq!(leases, [2, 6], "{status:#}");
+    dns.say(&records[2..]);
+    let left = [
+        shown(8768, 1, "vanished"),
+        shown(8769, 2, "vanished"),
+        shown(8769, 3, "up"),
+    ];
+    until(&lockgate, "a", &left).await;
+    for wire in &mut open {
+        echoes(wire).await;
+    }
+}
+
+#[tokio::test]
+async fn a_reload_from_an_address_to_its_name_closes_nobody() {
+    let port = 8770;
+    echo_on(port, 1..=2).await;
+    let dns = Dns::saying(&addresses([1])).await;
+    let addresses = |of: &[u8]| {
+        let of = of
+            .iter()
+            .map(|last| format!("\"ws://{}:{port}\"", at(*last)));
+        of.collect::<Vec<_>>().join(", ")
+    };
+    let lockgate = dns.lockgate(&pool("a", &addresses(&[1, 2]), "")).await;
+    let (mut stays, mut goes) = (
+        session(&lockgate, "a.test").await,
+        session(&lockgate, "a.test").await,
+    );
+    let name = format!("\"dns://chat.test:{port}\"");
+    lockgate.write_config(&format!("{HEAD}{}", pool("a", &name, "")));
+    let (well, said) = lockgate.tell(&["reload"]).await;
+    assert!(well, "{said}");
+    // The name has the first of the two.
+    let close = goes.frame().await;
+    assert_eq!(close.closes_with().0, 1012);
+    goes.send_frame(close).await;
+    echoes(&mut stays).await;
+    until(&lockgate, "a", &[shown(port, 1, "up")]).await;
+    let leases: Vec<u64> = backends(&lockgate.status().await, "a")
+        .into_values()
+        .collect();
+    assert_eq!(leases, [1]);
+}
+
+/// How long an answer is good for.
+const TTL: Duration = Duration::from_secs(2);

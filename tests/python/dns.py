@@ -1,0 +1,43 @@
+"""A DNS server (RFC 1035) over UDP and TCP for names that a test has in a file, read anew for every question.
+
+dns.py ADDRESS FILE: on port 53, for resolv.conf knows no other. Prints "ready" when it answers. The file is JSON:
+{"ttl": 1, "records": [["chat.test", "A", "127.0.1.1"], …], "failing": ["AAAA", …]}; types that fail get SERVFAIL.
+"""
+
+import json
+import pathlib
+import sys
+import threading
+
+from dnslib import QTYPE, RCODE, RR
+from dnslib.server import DNSLogger, DNSServer
+
+
+class Zone:
+    def __init__(self, file):
+        self.file = pathlib.Path(file)
+
+    def resolve(self, request, handler):
+        zone = json.loads(self.file.read_text())
+        reply = request.reply()
+        name = str(request.q.qname).rstrip(".").lower()
+        kind = QTYPE[request.q.qtype]
+        known = [record for record in zone["records"] if record[0] == name]
+        if kind in zone["failing"]:
+            reply.header.rcode = RCODE.SERVFAIL
+        elif not known:
+            reply.header.rcode = RCODE.NXDOMAIN
+        for owner, its, data in known if reply.header.rcode == RCODE.NOERROR else []:
+            if its == kind:
+                reply.add_answer(*RR.fromZone(f"{owner}. {zone['ttl']} IN {its} {data}"))
+        return reply
+
+
+if __name__ == "__main__":
+    address, file = sys.argv[1:]
+    quiet = DNSLogger("-request,-reply,-truncated,-error")
+    zone = Zone(file)
+    for tcp in (False, True):
+        DNSServer(zone, address=address, port=53, tcp=tcp, logger=quiet).start_thread()
+    print("ready", flush=True)
+    threading.Event().wait()
