@@ -1,6 +1,8 @@
 //! Pools: who of several backends gets a session, and the ways to a backend.
 
 mod checked;
+mod killed;
+mod shares;
 mod tls;
 
 use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, switching_protocols, within};

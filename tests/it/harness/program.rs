@@ -91,10 +91,14 @@ impl Program {
         line.expect("it has not ended: see its traceback above")
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("not waited for yet")
+    }
+
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let id = self.child.id().expect("not waited for yet");
-        let id = Pid::from_raw(id as i32).expect("a process id is positive");
+        let id = Pid::from_raw(self.id() as i32).expect("a process id is positive");
         kill_process(id, Signal::TERM).expect("the child is ours and was not waited for");
     }
 
