@@ -110,16 +110,5 @@ impl Crowd {
     }
 }
 
-/// The part of the visits that began in this part of the slow start and came to `process`.
-pub(super) fn share(visits: &[Visit], from: Instant, until: Instant, process: u32) -> f64 {
-    let then = visits
-        .iter()
-        .filter(|visit| (from..until).contains(&visit.began));
-    let there = then
-        .clone()
-        .filter(|visit| matches!(&visit.session, Ok((its, _)) if *its == process));
-    there.count() as f64 / then.count().max(1) as f64
-}
-
 /// So many shake hands at a time.
 const AT_ONCE: usize = 50;
