@@ -5,16 +5,17 @@ mod found;
 mod pool;
 mod route;
 
-use super::{AdminAddress, Config, Legs, Period, Problem, ProxyProtocol, Session, document::Keys};
+use super::{
+    AdminAddress, Config, Legs, Period, Problem, ProxyProtocol, Session, written::Written,
+};
 use found::Found;
 use std::net::{IpAddr, SocketAddr};
 
-/// Everything that is wrong with the whole. `broken`: parts could not be read, so what is missing is not told.
-pub(super) fn check(config: &Config, keys: &Keys, broken: bool) -> Vec<Problem> {
+/// Everything that is wrong with the whole.
+pub(super) fn check(config: &Config, written: &Written) -> Vec<Problem> {
     let mut found = Found {
         config,
-        keys,
-        broken,
+        written,
         problems: Vec::new(),
     };
     listeners(&mut found);
@@ -32,8 +33,8 @@ pub(super) fn check(config: &Config, keys: &Keys, broken: bool) -> Vec<Problem> 
     for (name, pool) in &config.pools {
         pool::pool(name, pool, &mut found);
     }
-    if config.routes.is_empty() {
-        found.missing(
+    if config.routes.is_empty() && !written.may_have(None, &["routes"]) {
+        found.add(
             None,
             "no routes: nothing would be served",
             "add [[routes]] with `hosts`, and `to` or `pool`",
@@ -48,10 +49,13 @@ pub(super) fn check(config: &Config, keys: &Keys, broken: bool) -> Vec<Problem> 
 
 fn listeners(found: &mut Found<'_>) {
     let server = &found.config.server;
-    if server.https.is_empty() && server.http.is_empty() {
-        let at = found.in_section("server", "https");
-        found.missing(
-            at,
+    let section = found.config.sections.get("server").copied();
+    if server.https.is_empty()
+        && server.http.is_empty()
+        && !found.written.may_have(section, &["https", "http"])
+    {
+        found.add(
+            found.in_section("server", "https"),
             "no listeners: nobody could connect",
             "give server.https an address, such as \"[::]:443\"",
         );

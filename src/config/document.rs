@@ -7,23 +7,21 @@ use super::{
     problem::in_source,
     schema::File,
     words,
+    written::Written,
 };
 use serde::Deserialize;
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 use toml::{
     Spanned,
     de::{DeTable, DeValue, Deserializer},
 };
 
-/// Where the keys of each table stand: by the table's place and the key.
-pub(super) type Keys = HashMap<(Location, String), Location>;
-
-/// What `text` says, where its keys stand, and what is wrong with it. With a fault in the syntax nothing is known of the rest.
+/// What `text` says, how it is written, and what is wrong with it. With a fault in the syntax nothing is known of the rest.
 pub(super) fn deserialize(
     source: usize,
     text: &str,
     environment: Environment<'_>,
-) -> (File, Keys, Vec<Problem>) {
+) -> (File, Written, Vec<Problem>) {
     let (mut document, errors) = DeTable::parse_recoverable(text);
     let place = |span: Range<usize>| Location {
         source,
@@ -38,12 +36,12 @@ pub(super) fn deserialize(
         };
         return (
             File::default(),
-            Keys::new(),
+            Written::unread(),
             errors.iter().take(MOST).map(problem).collect(),
         );
     }
-    let mut keys = Keys::new();
-    note_keys(document.span(), document.get_ref(), &place, &mut keys);
+    let whole = document.span();
+    let mut written = Written::of(&document, &place);
     let mut problems: Vec<Problem> = Vec::new();
     // Keys that were taken out, and the tables they stood in: nobody needs to hear that they are missing.
     let mut removed = Vec::new();
@@ -59,7 +57,7 @@ pub(super) fn deserialize(
             File::deserialize(Deserializer::from(document.clone()))
         });
         let error = match read {
-            Ok(file) => return (file, keys, problems),
+            Ok(file) => return (file, written, problems),
             Err(error) => error,
         };
         let Some(span) = error.span() else {
@@ -76,19 +74,24 @@ pub(super) fn deserialize(
         if !is_told {
             problems.push(problem(at, error.message()));
         }
-        let whole = document.span();
-        let is_out = remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
+        let missing = words::missing(error.message()).filter(|key| LISTS.contains(key));
+        let is_out = missing
+            .is_some_and(|key| add_list(&whole, document.get_mut(), &span, key, &mut removed))
+            || remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
             || remove(
                 &whole,
                 document.get_mut(),
                 &|at| at.start <= span.start && span.end <= at.end,
                 &mut removed,
             );
-        if !is_out {
+        let Some((table, key)) = removed.last().filter(|_| is_out) else {
             break;
-        }
+        };
+        let table = (*table != whole).then(|| place(table.clone()));
+        written.lose(table, key, error.message().starts_with("unknown field"));
     }
-    (File::default(), keys, problems)
+    written.unread = true;
+    (File::default(), written, problems)
 }
 
 fn problem(at: Option<Location>, error: &str) -> Problem {
@@ -97,36 +100,6 @@ fn problem(at: Option<Location>, error: &str) -> Problem {
         at,
         message,
         hint: Some(hint),
-    }
-}
-
-/// Notes where the keys of `table`, which stands at `span`, and of all tables in it stand.
-fn note_keys(
-    span: Range<usize>,
-    table: &DeTable<'_>,
-    place: &impl Fn(Range<usize>) -> Location,
-    keys: &mut Keys,
-) {
-    for (key, value) in table {
-        let name = key.get_ref().to_string();
-        keys.insert((place(span.clone()), name), place(key.span()));
-        note_keys_of(value, place, keys);
-    }
-}
-
-fn note_keys_of(
-    value: &Spanned<DeValue<'_>>,
-    place: &impl Fn(Range<usize>) -> Location,
-    keys: &mut Keys,
-) {
-    match value.get_ref() {
-        DeValue::Table(table) => note_keys(value.span(), table, place, keys),
-        DeValue::Array(values) => {
-            for value in values.iter() {
-                note_keys_of(value, place, keys);
-            }
-        }
-        _ => {}
     }
 }
 
@@ -161,15 +134,20 @@ fn fill_in_value(
     }
 }
 
-/// Takes out the deepest key or value whose place satisfies `is_it`. Notes keys in `removed`, with their table's place.
+/// Takes out the deepest key or value whose place satisfies `is_it`. Notes its key, or that of the list it stood in, in
+/// `removed`, with its table's place.
 fn remove(
     span: &Range<usize>,
     table: &mut DeTable<'_>,
     is_it: &dyn Fn(&Range<usize>) -> bool,
     removed: &mut Vec<(Range<usize>, String)>,
 ) -> bool {
-    for (_, value) in table.iter_mut() {
+    for (key, value) in table.iter_mut() {
+        let noted = removed.len();
         if remove_inside(value, is_it, removed) {
+            if removed.len() == noted {
+                removed.push((span.clone(), key.get_ref().to_string()));
+            }
             return true;
         }
     }
@@ -181,6 +159,34 @@ fn remove(
     };
     removed.push((span.clone(), key.get_ref().to_string()));
     table.remove(&key).is_some()
+}
+
+/// Gives the table at `at` an empty list for the one that it misses, so that the rest of it is read. Notes the key as
+/// [`remove`] does.
+fn add_list(
+    span: &Range<usize>,
+    table: &mut DeTable<'_>,
+    at: &Range<usize>,
+    key: &str,
+    removed: &mut Vec<(Range<usize>, String)>,
+) -> bool {
+    if span == at {
+        let list = DeValue::Array(std::iter::empty().collect());
+        let name = Spanned::new(at.clone(), key.to_owned().into());
+        removed.push((at.clone(), key.to_owned()));
+        return table.insert(name, Spanned::new(at.clone(), list)).is_none();
+    }
+    let mut add_inside = |value: &mut Spanned<DeValue<'_>>| {
+        let span = value.span();
+        match value.get_mut() {
+            DeValue::Table(table) => add_list(&span, table, at, key, removed),
+            _ => false,
+        }
+    };
+    table.iter_mut().any(|(_, value)| match value.get_mut() {
+        DeValue::Array(values) => values.iter_mut().any(&mut add_inside),
+        _ => add_inside(value),
+    })
 }
 
 fn remove_inside(
@@ -209,5 +215,7 @@ fn remove_inside(
     }
 }
 
+/// What is missing there leaves enough to be looked at.
+const LISTS: [&str; 2] = ["hosts", "backends"];
 /// More problems than that are not read by anybody.
 const MOST: usize = 100;

@@ -1,11 +1,8 @@
 //! From files to a [`Config`]: read, parse, include, merge, check. Whatever is wrong is found at once.
 
 use super::{
-    Access, Acme, Config, Located, Location, Problem, Problems, Source, Tls,
-    check::check,
-    document::{Keys, deserialize},
-    environment::Environment,
-    schema::File,
+    Access, Acme, Config, Located, Location, Problem, Problems, Source, Tls, check::check,
+    document::deserialize, environment::Environment, schema::File, written::Written,
 };
 use std::{
     collections::HashSet,
@@ -29,7 +26,7 @@ impl Config {
             environment,
             sources: Vec::new(),
             files: Vec::new(),
-            keys: Keys::new(),
+            written: Written::default(),
             seen: HashSet::new(),
             folders: Vec::new(),
             problems: Vec::new(),
@@ -44,7 +41,7 @@ struct Loader<'a> {
     sources: Vec<Source>,
     /// What each source says; in the order in which they were named.
     files: Vec<(usize, File)>,
-    keys: Keys,
+    written: Written,
     /// By canonical path: who includes himself, over however many corners, would never end.
     seen: HashSet<PathBuf>,
     /// What patterns look into: another file there may match them.
@@ -58,6 +55,7 @@ impl Loader<'_> {
     /// Reads a file, and those it includes. `named` is where another one names it.
     fn read(&mut self, path: &Path, named: Option<Location>) {
         let mut complain = |message: String, hint: &str| {
+            self.written.unread = true;
             self.problems.push(Problem {
                 at: named,
                 message,
@@ -125,15 +123,16 @@ impl Loader<'_> {
                 end: start + '\u{fffd}'.len_utf8(),
             });
             let hint = Some("save the file as UTF-8".to_owned());
+            self.written.unread = true;
             return self.problems.push(Problem {
                 at,
                 message: "this is not UTF-8".to_owned(),
                 hint,
             });
         }
-        let (mut file, keys, problems) =
+        let (mut file, written, problems) =
             deserialize(source, &self.sources[source].text, self.environment);
-        self.keys.extend(keys);
+        self.written.extend(written);
         self.problems.extend(problems);
         let includes = std::mem::take(&mut file.include);
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -200,11 +199,14 @@ impl Loader<'_> {
                     }
                 }
             }
-            Err(error) => self.problems.push(Problem {
-                at: include.at,
-                message: format!("`{}` is not a pattern: {error}", include.value),
-                hint: Some("write it as \"conf.d/*.toml\"".to_owned()),
-            }),
+            Err(error) => {
+                self.written.unread = true;
+                self.problems.push(Problem {
+                    at: include.at,
+                    message: format!("`{}` is not a pattern: {error}", include.value),
+                    hint: Some("write it as \"conf.d/*.toml\"".to_owned()),
+                });
+            }
         }
     }
 
@@ -271,9 +273,7 @@ impl Loader<'_> {
             },
             sources: self.sources.clone().into(),
         };
-        // What is missing may be missing because it could not be read.
-        let broken = !self.problems.is_empty();
-        let mut misfits = check(&config, &self.keys, broken);
+        let mut misfits = check(&config, &self.written);
         // A value that could not be read is told already.
         misfits.retain(|misfit| !self.problems.iter().any(|told| told.at == misfit.at));
         self.problems.extend(misfits);
@@ -299,6 +299,7 @@ impl Loader<'_> {
         });
         let place = place.unwrap_or_else(|| "another file".to_owned());
         let message = format!("[{name}] stands in {place} already");
+        self.written.lose(None, name, false);
         self.problems.push(Problem {
             at,
             message,

@@ -13,6 +13,7 @@ mod tests;
 mod values;
 mod watch;
 mod words;
+mod written;
 
 pub use problem::{Located, Location, Problem, Problems, Source};
 pub use reference::{reference, schema};

@@ -49,9 +49,12 @@ fn a_place_is_counted_in_characters() {
 fn one_fault_is_one_problem_at_its_place() {
     for (text, place) in [
         ("[[routes]]\nhosts = \"a\"\nto = \"ws://a\"\n", (2, 9)),
-        ("[pools.a]\nbackends = \"ws://a\"\n", (2, 12)),
         (
-            "[tls]\ncertificates = [{ cert = \"a\", key = 5 }]\n",
+            "[pools.a]\nbackends = \"ws://a\"\n[[routes]]\nhosts = [\"a\"]\npool = \"a\"\n",
+            (2, 12),
+        ),
+        (
+            "[tls]\ncertificates = [{ cert = \"a\", key = 5 }]\n[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\n",
             (2, 37),
         ),
         ("[[routes]]\nhosts = [\"${A}\"]\nto = \"ws://a\"\n", (2, 10)),
@@ -83,6 +86,75 @@ fn one_fault_is_one_problem_at_its_place() {
             .map(|problem| (problem["line"].as_u64(), problem["column"].as_u64()))
             .collect();
         assert_eq!(places, [(Some(place.0), Some(place.1))], "{text}\n{json}");
+    }
+}
+
+/// A reference that leads nowhere is told beside all else; what is there and wrong is not told as missing too.
+#[test]
+fn what_leads_nowhere_is_told_in_the_same_round() {
+    for (text, told) in [
+        (
+            "[server]\nhtps = []\n[pools.chat]\nbackends = [\"ws:/a\"]\n[[routes]]\nhosts = [\"a\"]\npool = \"chatt\"\n",
+            &[(2, "htps"), (4, "ws:/a"), (7, "no pool `chatt`")][..],
+        ),
+        (
+            "[pools.chat]\nbackends = 5\nbalance = \"no\"\n[[routes]]\nhosts = [\"a\"]\npool = \"chat\"\n",
+            &[(2, "5"), (3, "no")],
+        ),
+        (
+            "[pools]\nchat = \"ws://a\"\n[[routes]]\nhosts = [\"a\"]\npool = \"chat\"\n",
+            &[(2, "ws://a")],
+        ),
+        (
+            "[pools.chat]\n[[routes]]\npath = \"ws\"\npool = \"chatt\"\n",
+            &[
+                (1, "`backends` is missing"),
+                (2, "`hosts` is missing"),
+                (3, "ws"),
+                (4, "no pool `chatt`"),
+            ],
+        ),
+        (
+            "[pool.chat]\nbackends = [\"ws://a\"]\n[[routes]]\nhosts = [\"a\"]\npool = \"chat\"\n",
+            &[(1, "unknown key `pool`")],
+        ),
+        (
+            "include = [\"none.toml\"]\n[[routes]]\nhosts = [\"a\"]\npool = \"chat\"\n",
+            &[(1, "none.toml")],
+        ),
+        (
+            "[limits]\nidle = 3\n[[routes]]\nhosts = [\"a\"]\nurl = \"ws://a\"\n[[routes]]\nname = \"b\"\nhosts = []\nclient_cert = \"require\"\n",
+            &[
+                (2, "3"),
+                (3, "without a name"),
+                (5, "unknown key `url`"),
+                (6, "the route `b` leads nowhere"),
+                (8, "no hosts"),
+                (9, "no CA"),
+            ],
+        ),
+        ("[server]\nhtps = []\n", &[(1, "no routes"), (2, "htps")]),
+        (
+            "[server]\nhttps = [\"x\"]\nhttp = []\n[[route]]\nhosts = [\"a\"]\n",
+            &[(2, "x"), (4, "unknown key `route`")],
+        ),
+    ] {
+        let problems = load(text.as_bytes()).unwrap_err();
+        let shown: Vec<_> = problems
+            .list
+            .iter()
+            .map(|problem| {
+                let start = problem.at.map_or(0, |at| at.start);
+                let line = text[..start].matches('\n').count() + 1;
+                (line, &*problem.message)
+            })
+            .collect();
+        let as_told = shown.len() == told.len()
+            && shown
+                .iter()
+                .zip(told)
+                .all(|(shown, told)| shown.0 == told.0 && shown.1.contains(told.1));
+        assert!(as_told, "{text}\n{shown:#?}");
     }
 }
 

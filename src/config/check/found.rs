@@ -1,13 +1,11 @@
 //! What was found so far, and where a key stands.
 
-use super::super::{Config, Location, Problem, document::Keys};
+use super::super::{Config, Location, Problem, written::Written};
 
 /// The problems found, and what they are found in.
 pub(super) struct Found<'a> {
     pub(super) config: &'a Config,
-    pub(super) keys: &'a Keys,
-    /// Parts of the files could not be read.
-    pub(super) broken: bool,
+    pub(super) written: &'a Written,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -27,18 +25,6 @@ impl Found<'_> {
         });
     }
 
-    /// Something is not there; which is no wonder where parts could not be read.
-    pub(super) fn missing(
-        &mut self,
-        at: Option<Location>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
-        if !self.broken {
-            self.add(at, message, hint);
-        }
-    }
-
     /// Where `key` stands in a section such as `[limits]`.
     pub(super) fn in_section(&self, section: &str, key: &str) -> Option<Location> {
         self.in_table(self.config.sections.get(section).copied(), key)
@@ -47,6 +33,12 @@ impl Found<'_> {
     /// Where `key` stands in the table at `table`; that table's own place if it is not written there.
     pub(super) fn in_table(&self, table: Option<Location>, key: &str) -> Option<Location> {
         let table = table?;
-        Some(*self.keys.get(&(table, key.to_owned())).unwrap_or(&table))
+        Some(
+            *self
+                .written
+                .keys
+                .get(&(table, key.to_owned()))
+                .unwrap_or(&table),
+        )
     }
 }

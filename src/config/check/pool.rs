@@ -7,8 +7,8 @@ use super::{
 use std::{collections::HashSet, net::IpAddr, time::Duration};
 
 pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
-    if pool.backends.is_empty() {
-        found.missing(
+    if pool.backends.is_empty() && !found.written.may_have(pool.at, &["backends"]) {
+        found.add(
             found.in_table(pool.at, "backends"),
             format!("the pool `{name}` has no backends"),
             "name at least one: backends = [\"ws://127.0.0.1:8765\"]",

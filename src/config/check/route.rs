@@ -44,10 +44,9 @@ pub(super) fn names(found: &mut Found<'_>) {
 /// One route, which stands at `at`.
 pub(super) fn route(route: &Route, at: Option<Location>, found: &mut Found<'_>) {
     let name = &route.name.value;
-    if route.hosts.is_empty() {
-        let at = found.in_table(at, "hosts");
-        found.missing(
-            at,
+    if route.hosts.is_empty() && !found.written.may_have(at, &["hosts"]) {
+        found.add(
+            found.in_table(at, "hosts"),
             format!("the route `{name}` has no hosts"),
             "hosts = [\"chat.example.com\"], or [\"*\"] for any",
         );
@@ -109,8 +108,13 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut Found<'_>) 
             hint,
         );
     }
-    if route.client_cert != ClientCert::Off && found.config.tls.client_ca.is_none() {
-        found.missing(
+    let tls = found.config.sections.get("tls").copied();
+    if route.client_cert != ClientCert::Off
+        && found.config.tls.client_ca.is_none()
+        && !found.written.may_have(tls, &["client_ca"])
+        && !found.written.may_have(None, &["tls"])
+    {
+        found.add(
             found.in_table(at, "client_cert"),
             "client_cert, but no CA whose certificates would count",
             "name it: client_ca = \"clients.pem\" in [tls]",
@@ -174,23 +178,26 @@ fn begins(path: &str, prefix: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Exactly one of `pool` and `to`, and the pool must be there.
+/// Exactly one of `pool` and `to`, and the pool must be there: one with mistakes is.
 fn target(route: &Route, at: Option<Location>, found: &mut Found<'_>) {
-    let pools = &found.config.pools;
+    let pools = &found.written.pools;
     match (&route.pool, &route.to) {
         (Some(_), Some(to)) => found.add(to.at, "both `pool` and `to`", "keep one of them"),
-        (None, None) => found.missing(
+        (None, None) if !found.written.may_have(at, &["pool", "to"]) => found.add(
             at,
             format!("the route `{}` leads nowhere", route.name.value),
             "add to = \"ws://127.0.0.1:8765\", or pool = \"…\" with the name of one of [pools]",
         ),
-        (Some(pool), None) if !pools.contains_key(&pool.value) => {
-            let known: Vec<&str> = pools.keys().map(String::as_str).collect();
+        (Some(pool), None)
+            if !pools.contains(&pool.value) && !found.written.may_have(None, &["pools"]) =>
+        {
+            let mut known: Vec<&str> = pools.iter().map(String::as_str).collect();
+            known.sort_unstable();
             let hint = match known.is_empty() {
                 true => format!("add [pools.{}] with its backends", pool.value),
                 false => suggest(pool, &known, "pools"),
             };
-            found.missing(pool.at, format!("there is no pool `{}`", pool.value), hint);
+            found.add(pool.at, format!("there is no pool `{}`", pool.value), hint);
         }
         _ => {}
     }
