@@ -35,6 +35,10 @@ pub(super) fn develop(
                 None => name.to_string(),
             },
         };
+        // That is one of them.
+        if local.contains(&name) {
+            continue;
+        }
         if table.find(&name).is_none() && !issued.contains(name.as_str()) {
             issue(table, ca, vec![name], problems);
         }
