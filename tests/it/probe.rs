@@ -114,7 +114,7 @@ async fn the_doctor_looks_at_ports_names_backends_and_certificates() {
             format!(
                 "[server]\nhttps = [\"{}\"]\nhttp = []\nadmin = \"off\"\n\
                  [tls]\ncertificates = [{{ cert = \"a.crt\", key = \"a.key\" }}]\n\
-                 [pools.a]\nbackends = [\"ws://{echo}\", \"ws://127.0.0.1:1\"]\n\
+                 [pools.a]\nbackends = [{{ address = \"ws://{echo}\" }}, \"http://127.0.0.1:1\"]\n\
                  [[routes]]\nhosts = [\"localhost\"]\npool = \"a\"\n",
                 taken.0
             ),
@@ -135,7 +135,7 @@ async fn the_doctor_looks_at_ports_names_backends_and_certificates() {
     assert_eq!(state(&format!("port {}", taken.0)), "fail");
     assert_eq!(state("name localhost"), "ok");
     assert_eq!(state(&format!("backend ws://{echo}")), "ok");
-    assert_eq!(state("backend ws://127.0.0.1:1"), "warn");
+    assert_eq!(state("backend http://127.0.0.1:1"), "warn");
     assert_eq!(state("a.crt"), "ok");
 }
 

@@ -2,13 +2,13 @@
 
 use super::{super::ask, Finding, State};
 use crate::{
-    config::{AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern},
+    config::{AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern, Location},
     observe::Causes,
     upstream::{self, Resolver},
 };
 use futures_util::future::join_all;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::ErrorKind,
     net::{SocketAddr, TcpListener},
     time::Duration,
@@ -45,21 +45,39 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     }
 
     let pools = config.pools.values().flat_map(|pool| &pool.backends);
-    let pools = pools.map(|backend| &backend.address);
-    let direct = config.routes.iter().filter_map(|route| route.to.as_deref());
-    let backends: BTreeSet<String> = pools.chain(direct).map(ToString::to_string).collect();
-    for written in backends {
-        match written.parse() {
-            Ok(BackendSource::One(address)) => {
-                findings.push(reach(&resolver, &written, &address).await);
+    let pools = pools.map(|backend| (&backend.address, backend.at));
+    let direct = config.routes.iter().filter_map(|route| route.to.as_ref());
+    let direct = direct.map(|to| (&to.value, to.at));
+    let backends: BTreeMap<String, &BackendSource> = pools
+        .chain(direct)
+        .map(|(source, at)| (as_written(config, source, at), source))
+        .collect();
+    for (written, source) in backends {
+        match source {
+            BackendSource::One(address) => {
+                findings.push(reach(&resolver, &written, address).await);
             }
-            Ok(BackendSource::Dns(name)) => {
-                findings.extend(reach_all(&resolver, &written, &name).await);
+            BackendSource::Dns(name) => {
+                findings.extend(reach_all(&resolver, &written, name).await);
             }
-            Err(_) => {}
         }
     }
     findings
+}
+
+/// With http:// if that was written: it means the same as ws://, but whoever wrote it looks for that.
+fn as_written(config: &Config, address: &BackendSource, at: Option<Location>) -> String {
+    let text = at.and_then(|at| {
+        let source = config.sources.get(at.source)?;
+        source.text.get(at.start..at.end)
+    });
+    let shown = address.to_string();
+    match (text, shown.strip_prefix("ws")) {
+        (Some(text), Some(rest)) if text.contains("http://") || text.contains("https://") => {
+            format!("http{rest}")
+        }
+        _ => shown,
+    }
 }
 
 /// Whether it can be listened on; `running`: a lockgate with this admin address answers.
