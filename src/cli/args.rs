@@ -46,7 +46,8 @@ pub(super) enum Command {
         #[arg(long)]
         markdown: bool,
     },
-    /// Ask a running lockgate whether it is alive; for a container's HEALTHCHECK. Never looks at a backend.
+    /// Ask a running lockgate whether it is alive; for a container's HEALTHCHECK. The answer is the exit code: 0, silently, if
+    /// it is, 1 with the reason if not. Never looks at a backend.
     Health(Admin),
     /// Show listeners, routes, backends and sessions of a running lockgate.
     Status {
@@ -129,8 +130,8 @@ pub(super) struct Run {
     )]
     pub(super) origin: Vec<OriginPattern>,
     /// Take the place of the lockgate that answers on the admin address: its listening sockets move over, no connection is
-    /// refused, and its sessions are closed one by one. If this one cannot start, that one goes on.
-    /// SIGUSR2 has a running one start anew with this.
+    /// refused, and its sessions are closed one by one. The other arguments are those of that one; if this one cannot start,
+    /// that one goes on. SIGUSR2 has a running one start anew with this.
     #[arg(long, env = "LOCKGATE_TAKEOVER")]
     pub(super) takeover: bool,
     #[command(flatten)]

@@ -30,6 +30,7 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
     }
     match status["closing"].as_u64() {
         None | Some(0) => {}
+        Some(1) => line(&mut page, "closing      1 session is still to be told"),
         Some(n) => line(
             &mut page,
             &format!("closing      {n} sessions are still to be told"),
@@ -55,7 +56,7 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
         ("listeners", &status["listeners"], ["kind", "address", ""]),
         ("routes", &status["routes"], ["name", "rule", "pool"]),
         (
-            "backends",
+            "backends (leases: sessions, requests and handshakes under way)",
             &status["backends"],
             ["pool", "address", "leases"],
         ),
@@ -161,7 +162,8 @@ fn state(row: &Value) -> String {
         (None, _) => drained(row).to_owned(),
         (Some("up"), None) => String::new(),
         (Some(state), None) => format!(", {state}"),
-        (Some(state), Some(why)) => format!(", {state}: {why}"),
+        (Some(state @ ("down" | "ejected")), Some(why)) => format!(", {state}: {why}"),
+        (Some(state), Some(why)) => format!(", {state}, last failure: {why}"),
     }
 }
 

@@ -77,6 +77,15 @@ fn status() -> Status {
                 why: Some("no HTTP answer".to_owned()),
                 draining: false,
             },
+            BackendStatus {
+                pool: "chat".to_owned(),
+                address: "ws://new:80".to_owned(),
+                leases: 0,
+                handshakes: 0,
+                state: "up",
+                why: Some("no connection".to_owned()),
+                draining: false,
+            },
         ],
     }
 }
@@ -97,9 +106,10 @@ listeners
 routes
   chat  chat.example.com /ws/*  pool chat
 
-backends
+backends (leases: sessions, requests and handshakes under way)
   chat  ws://10.0.0.1:8765  1199 leases
   chat  ws://app:80         1 lease, down: no HTTP answer
+  chat  ws://new:80         0 leases, up, last failure: no connection
 ";
     assert_eq!(render_status(&status), expected);
 }
