@@ -136,12 +136,16 @@ impl Desk {
             .await;
         match ordered {
             Ok(Ok(_)) if !draining => Page::line(StatusCode::OK, "it takes new sessions again"),
-            Ok(Ok(closing)) => Page::line(
-                StatusCode::OK,
-                &format!(
-                    "it takes no new sessions; {closing} are closed, and `lockgate status` shows how that goes"
-                ),
-            ),
+            Ok(Ok(closing)) => {
+                let closed = match closing {
+                    1 => "1 is closed".to_owned(),
+                    n => format!("{n} are closed"),
+                };
+                let text = format!(
+                    "it takes no new sessions; {closed}, and `lockgate status` shows how that goes"
+                );
+                Page::line(StatusCode::OK, &text)
+            }
             Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
             Err(page) => page,
         }

@@ -19,11 +19,13 @@ pub(super) fn check(arguments: &Check) -> anyhow::Result<ExitCode> {
     };
     match checked {
         Ok(_) if arguments.json => say("[]"),
-        Ok(gateway) => say(format_args!(
-            "{} is fine: {} routes",
-            arguments.config.display(),
-            gateway.router.rules().count()
-        )),
+        Ok(gateway) => {
+            let file = arguments.config.display();
+            match gateway.router.rules().count() {
+                1 => say(format_args!("{file} is fine: 1 route")),
+                n => say(format_args!("{file} is fine: {n} routes")),
+            }
+        }
         Err(problems) => {
             match arguments.json {
                 true => say(problems.json()),

@@ -150,7 +150,10 @@ impl Problems {
             list.truncate(MOST);
             list.push(Problem {
                 at: list.last().and_then(|last| last.at),
-                message: format!("and {more} more problems"),
+                message: match more {
+                    1 => "and 1 more problem".to_owned(),
+                    more => format!("and {more} more problems"),
+                },
                 hint: Some("mend these first".to_owned()),
             });
         }

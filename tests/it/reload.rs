@@ -304,7 +304,7 @@ async fn a_drained_backend_and_a_drained_route_finish_and_come_back() {
     ];
     let address = format!("ws://{one}");
     let (well, said) = lockgate.tell(&["drain", "--backend", &address]).await;
-    assert!(well && said.contains("1 are closed"), "{said}");
+    assert!(well && said.contains("1 is closed"), "{said}");
     let (_, said) = lockgate.tell(&["status"]).await;
     assert!(said.contains(", draining"), "{said}");
     // One of them was there; whoever comes now gets the other.

@@ -59,7 +59,7 @@ pub(super) fn certificates(config: &Config) -> Vec<Finding> {
                 1..SOON => State::Warn,
                 _ => State::Ok,
             };
-            let seen = format!("holds until {until}, {days} days more");
+            let seen = format!("holds until {until}; days left: {days}");
             Some(Finding::new(state, file.display().to_string(), seen))
         })
         .collect()

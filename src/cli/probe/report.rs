@@ -120,7 +120,7 @@ impl Display for Tls {
         let alpn = self.alpn.as_deref().unwrap_or("no ALPN");
         write!(
             f,
-            "{}, {}, {}, {alpn}{INDENT}for {}{INDENT}from {issuer}{INDENT}{not_before} to {not_after}, {days_left} days left",
+            "{}, {}, {}, {alpn}{INDENT}for {}{INDENT}from {issuer}{INDENT}{not_before} to {not_after}, days left: {days_left}",
             self.version,
             self.group,
             self.cipher,
