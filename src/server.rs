@@ -202,6 +202,10 @@ impl Server {
             for bound in [&self.admin, &self.scrape].into_iter().flatten() {
                 bound.keep();
             }
+            info!(
+                process = std::process::id(),
+                "this process has taken over: every new connection is its own"
+            );
         }
         info!(listeners = %self.in_words(), "ready");
         systemd::ready(&self.in_words());

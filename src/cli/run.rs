@@ -84,7 +84,10 @@ pub(super) fn serve(
     // Whatever still runs is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
     if !drained?.clean {
-        warn!("stopped before every session had ended: the rest was cut");
+        warn!(
+            process = std::process::id(),
+            "stopped before every session had ended: the rest was cut"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use crate::{
     observe::Causes,
     tls::Acme,
 };
-use std::{future, io, os::fd::AsFd, pin::pin};
+use std::{future, io, os::fd::AsFd, pin::pin, process::id};
 use tokio::{
     sync::{mpsc, oneshot},
     time::sleep,
@@ -131,16 +131,18 @@ impl Server {
             Ok(successor) => successor,
             Err(error) => {
                 let error = Causes(&error);
-                warn!(%error, "the process that wanted to take over did not: this one goes on");
+                warn!(process = id(), %error, "the process that wanted to take over did not: this one goes on");
                 return false;
             }
         };
-        let (process, sessions) = (successor.id, self.context.metrics.sessions());
-        systemd::main_process(process);
+        let (other, sessions) = (successor.id, self.context.metrics.sessions());
+        systemd::main_process(other);
         successor.leave().await;
         info!(
-            process,
-            sessions, "another process has taken over: the sessions here are closed one by one"
+            process = id(),
+            successor = other,
+            sessions,
+            "another process has taken over: the sessions here are closed one by one"
         );
         let drained = self.context.live.snapshot().drained();
         if !drained.is_empty() {
@@ -178,7 +180,12 @@ impl Server {
         let mut newcomers = true;
         loop {
             tokio::select! {
-                clean = &mut finish => return Some(clean),
+                clean = &mut finish => {
+                    if clean {
+                        info!(process = id(), "every session here has ended, and so does this process: the other one serves");
+                    }
+                    return Some(clean);
+                }
                 signal = signals() => if signal == Signal::Stop { return None },
                 // Whoever had just connected to the admin listener.
                 Some(command) = asked.recv() => self.obey(command, State::Draining),

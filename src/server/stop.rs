@@ -2,7 +2,7 @@
 
 use super::{Server, drains::Spread, handover::Handover};
 use crate::lifecycle::{Command, Signal, State, systemd};
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, process::id, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep},
@@ -23,8 +23,8 @@ impl Server {
         let began = Instant::now();
         let sessions = self.context.metrics.sessions();
         info!(
-            sessions,
-            "stopping: sessions are closed with 1001; a second signal stops at once"
+            process = id(),
+            sessions, "stopping: sessions are closed with 1001; a second signal stops at once"
         );
         if service {
             systemd::stopping(&format!("closing sessions: {sessions}"));
@@ -61,7 +61,12 @@ impl Server {
         let mut finish = pin!(tasks.finish(left));
         loop {
             tokio::select! {
-                clean = &mut finish => return clean,
+                clean = &mut finish => {
+                    if clean {
+                        info!(process = id(), "stopped: every session has ended");
+                    }
+                    return clean;
+                }
                 signal = signals() => if signal == Signal::Stop { return false },
                 Some(command) = asked.recv() => self.obey(command, State::Draining),
             }

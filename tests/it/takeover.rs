@@ -43,6 +43,7 @@ async fn echoes(wire: &mut Wire) {
 async fn sessions_are_told_1012_and_the_old_process_ends() {
     let backend = Backend::echo().await;
     let mut old = Lockgate::with_file(&config(backend)).start().await;
+    let process = old.id();
     let mut open = vec![session(&old).await, session(&old).await];
     // On its way in: it has no session yet, and gets one.
     let mut late = old.connect().await;
@@ -58,6 +59,8 @@ async fn sessions_are_told_1012_and_the_old_process_ends() {
     }
     assert_eq!(old.exit().await, Some(0));
     assert!(old.stderr().contains("has taken over"), "{}", old.stderr());
+    let last = format!("the other one serves\",\"process\":{process}");
+    assert!(old.stderr().contains(&last), "{}", old.stderr());
     echoes(&mut moved).await;
     // The socket's file is the new one's: the old one has not removed it.
     assert_eq!(new.status().await["process"], new.id());
