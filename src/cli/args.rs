@@ -234,6 +234,9 @@ pub(super) struct Doctor {
     /// The configuration file; without it only the machine is looked at.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(super) config: Option<PathBuf>,
+    /// The admin address, where `run` is given one. Beats the file.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
+    pub(super) admin: Option<AdminAddress>,
     /// As JSON, for machines.
     #[arg(long)]
     pub(super) json: bool,

@@ -4,7 +4,10 @@ mod machine;
 mod network;
 
 use super::{CONFIG, args::Doctor, cert, say};
-use crate::{config::Config, gateway::Gateway};
+use crate::{
+    config::{Config, Located},
+    gateway::Gateway,
+};
 use anyhow::Context;
 use serde::Serialize;
 use std::process::ExitCode;
@@ -52,7 +55,7 @@ pub(super) fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
             };
             Gateway::build(&config, None, &cert::issuers(dev.as_ref())).map(|_| config)
         });
-        let config = match checked {
+        let mut config = match checked {
             Ok(config) => config,
             Err(problems) => {
                 tell(&findings, arguments.json)?;
@@ -60,6 +63,9 @@ pub(super) fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(CONFIG));
             }
         };
+        if let Some(admin) = &arguments.admin {
+            config.server.admin = Located::nowhere(admin.clone());
+        }
         let shown = file.display().to_string();
         findings.push(Finding::new(State::Ok, shown, "is a right configuration"));
         findings.extend(machine::certificates(&config));

@@ -122,7 +122,11 @@ async fn the_doctor_looks_at_ports_names_backends_and_certificates() {
     ] {
         std::fs::write(folder.path().join(file), text).expect("writable");
     }
-    let arguments = ["doctor", "--json", "--config", "lockgate.toml"];
+    // As `run` would be given it.
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let admin = (admin.local_addr().expect("bound").to_string(), admin);
+    let config = ["doctor", "--json", "--config", "lockgate.toml"];
+    let arguments = [&config[..], &["--admin", &admin.0]].concat();
     let (code, findings) = told(&Lockgate::run(folder.path(), &arguments).await);
     assert_eq!(code, Some(1), "{findings}");
     let state = |what: &str| {
@@ -133,6 +137,7 @@ async fn the_doctor_looks_at_ports_names_backends_and_certificates() {
     };
     assert_eq!(state("clock"), "ok");
     assert_eq!(state(&format!("port {}", taken.0)), "fail");
+    assert_eq!(state(&format!("port {}", admin.0)), "fail");
     assert_eq!(state("name localhost"), "ok");
     assert_eq!(state(&format!("backend ws://{echo}")), "ok");
     assert_eq!(state("backend http://127.0.0.1:1"), "warn");
