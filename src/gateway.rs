@@ -2,6 +2,7 @@
 
 mod following;
 mod operator;
+mod places;
 mod route;
 
 pub use route::Route;

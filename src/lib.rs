@@ -15,7 +15,7 @@
 //!
 //! Beside it, as long as the process lives: `server/reload.rs` puts another configuration in force when a file changes,
 //! `tls/acme.rs` keeps a fresh certificate for every host that wants one, and `upstream/health/watch.rs` asks backends
-//! whether they are well.
+//! whether they are well, and `server/rebalancing.rs` evens sessions out among them.
 //!
 //! # Lexicon
 //!

@@ -9,6 +9,7 @@ mod listening;
 mod names;
 mod orders;
 mod plan;
+mod rebalancing;
 mod reload;
 mod stop;
 mod watching;
@@ -33,6 +34,7 @@ use listening::Listening;
 use names::Names;
 pub use plan::Blueprint;
 use plan::Plan;
+use rebalancing::Rebalancing;
 use std::{
     net::SocketAddr,
     sync::{
@@ -68,6 +70,7 @@ pub struct Server {
     certificates: CancellationToken,
     watched: Watched,
     names: Names,
+    rebalancing: Rebalancing,
     started: Instant,
 }
 
@@ -151,6 +154,7 @@ impl Server {
             certificates: CancellationToken::new(),
             watched: Watched::default(),
             names: Names::default(),
+            rebalancing: Rebalancing::default(),
             started: Instant::now(),
         })
     }
@@ -195,6 +199,7 @@ impl Server {
         self.watch_certificates();
         self.watch_backends();
         self.ask_for_names();
+        self.rebalance_pools();
         state.send_replace(State::Ready);
         if let Some(predecessor) = predecessor {
             // It has told systemd whom to listen to when this returns.
@@ -231,6 +236,8 @@ impl Server {
                 watched = named;
             }
         };
+        // Now all sessions are to be closed, wherever they are.
+        self.rebalancing = Rebalancing::default();
         let retired = match successor {
             true => {
                 desk.stop();

@@ -28,6 +28,6 @@ pub use target::To;
 pub use values::{
     Access, AcmeDirectory, AdminAddress, BackendAddress, BackendSource, BadValue, CheckPath, Cidr,
     DnsName, HashKey, HostPattern, ListenAddress, MailAddress, OriginPattern, PathPattern, Period,
-    Rate, Scheme, Secret, Size,
+    Rate, Rebalance, Scheme, Secret, Size,
 };
 pub use watch::Watch;

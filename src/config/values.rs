@@ -9,6 +9,7 @@ mod check;
 mod hash;
 mod network;
 mod pattern;
+mod rebalance;
 mod source;
 mod text;
 
@@ -19,6 +20,7 @@ pub use check::CheckPath;
 pub use hash::HashKey;
 pub use network::{Cidr, ListenAddress};
 pub use pattern::{HostPattern, OriginPattern, PathPattern};
+pub use rebalance::Rebalance;
 pub use source::{BackendSource, DnsName};
 pub use text::BadValue;
 pub(super) use text::SEPARATOR;

@@ -29,8 +29,8 @@ pub(super) struct Drains {
 pub(super) struct Spread {
     /// Over how long.
     pub(super) window: Duration,
-    /// At most so many in a second, which lengthens the window; 0: no limit.
-    pub(super) max_rate: u32,
+    /// At least from one to the next, which lengthens the window.
+    pub(super) gap: Duration,
     /// What clients are told.
     pub(super) code: u16,
 }
@@ -42,7 +42,10 @@ impl Spread {
     pub(super) fn of(drain: &config::Drain) -> Self {
         Spread {
             window: drain.window.0,
-            max_rate: drain.max_rate,
+            gap: match drain.max_rate {
+                0 => Duration::ZERO,
+                rate => Duration::from_secs(1) / rate,
+            },
             code: drain.code,
         }
     }
@@ -65,17 +68,26 @@ impl Drains {
         must_go: impl Fn(&Belonging) -> bool + Send + 'static,
         tasks: &Tasks,
     ) {
-        if sessions.is_empty() {
-            return;
+        if !sessions.is_empty() {
+            tasks.spawn(self.closing(sessions, spread, must_go));
         }
+    }
+
+    /// The same for a task that waits until it is done, and gives up the rest when it is dropped.
+    pub(super) fn closing<F: Fn(&Belonging) -> bool + Send + 'static>(
+        &self,
+        sessions: Vec<Summons>,
+        spread: Spread,
+        must_go: F,
+    ) -> impl Future<Output = ()> + Send + use<F> {
         let count = Count::new(self.waiting.clone(), sessions.len());
         let over = self.over.clone();
-        tasks.spawn(async move {
+        async move {
             tokio::select! {
                 () = close(sessions, spread, must_go, count) => {}
                 () = over.cancelled() => {}
             }
-        });
+        }
     }
 
     /// Gives up what is under way: something else follows for everybody.
@@ -99,15 +111,14 @@ async fn close(
     let slot = slot(sessions.len(), spread);
     let mut next = Instant::now();
     for session in sessions {
+        if !session.is_over() {
+            sleep_until(next + slot.mul_f64(chance())).await;
+            next += slot;
+            if must_go(session.belonging()) {
+                session.close(spread.code);
+            }
+        }
         count.down();
-        if session.is_over() {
-            continue;
-        }
-        sleep_until(next + slot.mul_f64(chance())).await;
-        next += slot;
-        if must_go(session.belonging()) {
-            session.close(spread.code);
-        }
     }
 }
 
@@ -115,10 +126,7 @@ async fn close(
 fn slot(sessions: usize, spread: Spread) -> Duration {
     let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
     let even = (spread.window / sessions.max(1)).min(UNHURRIED);
-    match spread.max_rate {
-        0 => even,
-        rate => even.max(Duration::from_secs(1) / rate),
-    }
+    even.max(spread.gap)
 }
 
 /// From 0 to 1.
@@ -161,11 +169,11 @@ mod tests {
     use std::task::Waker;
 
     fn spread(window: u64, max_rate: u32) -> Spread {
-        Spread {
-            window: Duration::from_secs(window),
+        Spread::of(&config::Drain {
+            window: config::Period(Duration::from_secs(window)),
             max_rate,
-            code: 1012,
-        }
+            ..config::Drain::default()
+        })
     }
 
     #[test]

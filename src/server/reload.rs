@@ -78,6 +78,7 @@ impl Server {
         self.watch_certificates();
         self.watch_backends();
         self.ask_for_names();
+        self.rebalance_pools();
         self.listening.extend(added);
         self.listening.retain(|listening| {
             let stays = listening.is_wanted(&config.server);

@@ -52,7 +52,7 @@ impl Server {
         let spread = Spread {
             // The last one to be told has all the time that a closing handshake may take.
             window: left.saturating_sub(self.plan.config.session.close_timeout.0 + FAREWELL),
-            max_rate: 0,
+            gap: Duration::ZERO,
             code: GOING_AWAY,
         };
         let everybody = self.context.sessions.belonging(|_| true);

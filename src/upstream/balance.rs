@@ -6,11 +6,14 @@
 mod hash;
 mod key;
 mod random;
+mod share;
 mod turns;
 
 pub use key::Key;
 pub(super) use key::fingerprint;
 pub(super) use random::Dice;
+pub use share::Standing;
+pub(super) use share::{Part, shares};
 
 use super::{Backend, entry::Entry, sticky::Bound};
 use crate::config;

@@ -3,7 +3,7 @@
 use super::{
     Backend, Resolver,
     backend::Ceilings,
-    balance::fingerprint,
+    balance::{Part, fingerprint},
     connect::{Connection, DialError, Ends, dial},
     terms::Terms,
     tls::Tls,
@@ -70,6 +70,15 @@ impl Entry {
     /// Whether it may be chosen, if it has room; `unwell`: even where it is not up.
     pub(super) fn is_open(&self, unwell: bool) -> bool {
         !self.backend.is_draining() && (unwell || self.is_up())
+    }
+
+    /// What it has of its pool's leases, and may have.
+    pub(super) fn part(&self) -> Part {
+        Part {
+            leases: self.leases(),
+            weight: self.weight,
+            most: self.most.leases(),
+        }
     }
 
     /// Whether it has a place for another lease, and may shake hands now.

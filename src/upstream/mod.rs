@@ -15,7 +15,7 @@ mod terms;
 mod tls;
 
 pub use backend::{Backend, Backends};
-pub use balance::Key;
+pub use balance::{Key, Standing};
 pub use connect::{Connection, DialError, Ends, dial};
 pub use entry::Lease;
 pub use health::{Condition, Probe, watch};

@@ -2,6 +2,7 @@
 
 mod names;
 mod pick;
+mod standing;
 
 use super::{
     Backend, Backends, Lease,
@@ -35,6 +36,7 @@ pub struct Pool {
     wait: Duration,
     retry: config::Retry,
     slow_start: Duration,
+    rebalance: config::Rebalance,
     /// Whether one that is getting warm is passed over.
     dice: Dice,
 }
@@ -93,6 +95,7 @@ impl Pool {
             wait: written.admission.wait.0,
             retry: written.retry,
             slow_start: written.slow_start.0,
+            rebalance: written.rebalance,
             dice: Dice::new(),
         }
     }

@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use lockgate::{
     config::{
         Admission, AllDown, Backend, Balance, HashKey, Health, Located, Passive, Period,
-        Pool as Written, Retry, Sticky,
+        Pool as Written, Rebalance, Retry, Sticky,
     },
     upstream::{Backends, Pool},
 };
@@ -52,6 +52,7 @@ fn main() {
             ..Admission::default()
         },
         slow_start: Period(Duration::ZERO),
+        rebalance: Rebalance::Off,
     };
     let pool = Pool::new("bench", &written, &mut Backends::default(), &mut vec![]);
     let headers = http::HeaderMap::new();

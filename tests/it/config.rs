@@ -879,6 +879,36 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "fail",
         "refuse",
     ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nrebalance = \"on\"\n",
+        "3:13",
+        "`on` is not a rate",
+        "\"50/s\"",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nrebalance = \"0/s\"\n",
+        "3:13",
+        "`0/s` would close nothing",
+        "write \"off\"",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nbalance = \"hash\"\nrebalance = \"50/s\"\n",
+        "4:1",
+        "pools.a.rebalance would close sessions for nothing",
+        "balance = \"least-sessions\"",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nbalance = \"round-robin\"\nrebalance = \"50/s\"\n",
+        "4:1",
+        "does not send them where there are fewest",
+        "balance = \"least-sessions\"",
+    ),
+    (
+        "[pools.a]\nrebalance = \"50/s\"\nbackends = [\"ws://a\"]\nsticky = \"cookie\"\n",
+        "2:1",
+        "with `sticky` they come back to where they were",
+        "sticky = \"off\"",
+    ),
     // Routes.
     ("", "1:1", "no routes", "[[routes]]"),
     (

@@ -31,6 +31,7 @@ mod pools;
 mod probe;
 mod proxied;
 mod readme;
+mod rebalance;
 mod refusals;
 mod reload;
 mod retry;

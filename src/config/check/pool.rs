@@ -1,7 +1,7 @@
 //! Pools: their backends, each with its address and its share.
 
 use super::{
-    super::{Backend, BackendTls, HostPattern, Located, Period, Pool},
+    super::{Backend, BackendTls, Balance, HostPattern, Located, Period, Pool, Rebalance, Sticky},
     Found, positive,
 };
 use std::{collections::HashSet, net::IpAddr, time::Duration};
@@ -28,6 +28,7 @@ pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
     health(pool, found);
     passive(pool, found);
     admission(name, pool, found);
+    rebalance(name, pool, found);
 }
 
 fn admission(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
@@ -68,6 +69,29 @@ fn admission(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
             "write something between 0 and 1000000",
         );
     }
+}
+
+/// Whoever is closed must come to where there are fewer.
+fn rebalance(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
+    if pool.rebalance == Rebalance::Off {
+        return;
+    }
+    let mut beside = |wrong, key, why: &str, value| {
+        if wrong {
+            found.add(
+                found.in_table(pool.at, "rebalance"),
+                format!("pools.{name}.rebalance would close sessions for nothing: {why}"),
+                format!("leave it out, or write {key} = \"{value}\""),
+            );
+        }
+    };
+    let (elsewhere, back) = (
+        "such a `balance` does not send them where there are fewest",
+        "with `sticky` they come back to where they were",
+    );
+    let is_blind = pool.balance != Balance::LeastSessions;
+    beside(is_blind, "balance", elsewhere, "least-sessions");
+    beside(pool.sticky != Sticky::Off, "sticky", back, "off");
 }
 
 fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {

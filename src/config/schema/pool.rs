@@ -5,7 +5,7 @@ mod admission;
 pub use admission::{Admission, Retry};
 
 use super::{
-    super::{BackendSource, HashKey, Located, Period},
+    super::{BackendSource, HashKey, Located, Period, Rebalance},
     health::{AllDown, Health, Passive},
     server::default,
 };
@@ -54,6 +54,9 @@ pub struct Pool {
     /// How long a backend that is new or has come back gets only a growing part of what is new, from a tenth on; "0s": all at once.
     #[serde(default = "at_once")]
     pub slow_start: Period,
+    /// How fast sessions are closed that backends have above their share, once another is there or back, so that clients who connect again even out; "off": they stay. Only with `balance` = "least-sessions" and `sticky` = "off".
+    #[serde(default)]
+    pub rebalance: Rebalance,
 }
 
 /// One of `pools.NAME.backends`
@@ -176,6 +179,7 @@ impl Pool {
             retry: Retry::default(),
             admission: Admission::default(),
             slow_start: at_once(),
+            rebalance: Rebalance::default(),
         }
     }
 }

@@ -55,6 +55,11 @@ impl Ceilings {
         let most = |written: u32| u64::from(written.wrapping_sub(1).min(u32::MAX - 2) + 1);
         Ceilings(most(handshakes) << HALF | most(leases))
     }
+
+    /// The most leases.
+    pub(in crate::upstream) fn leases(self) -> u64 {
+        self.0 & LOW
+    }
 }
 
 fn fits(counts: u64, ceilings: u64) -> bool {

@@ -102,7 +102,7 @@ fn why(members: &Members, candidates: Candidates<'_>) -> Unavailable {
     }
 }
 
-fn serving(entries: &[Arc<Entry>]) -> impl Iterator<Item = &Entry> + Clone {
+pub(super) fn serving(entries: &[Arc<Entry>]) -> impl Iterator<Item = &Entry> + Clone {
     let entries = entries.iter().map(|entry| &**entry);
     entries.filter(|entry| !entry.backend.is_draining())
 }

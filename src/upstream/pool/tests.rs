@@ -26,6 +26,7 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
             ..config::Admission::default()
         },
         slow_start: config::Period(Duration::ZERO),
+        rebalance: config::Rebalance::Off,
     }
 }
 

@@ -1,0 +1,149 @@
+//! What each backend's share of a pool's sessions is, and what it has above it.
+
+use std::sync::Arc;
+
+/// How a backend stands beside the others that can take sessions now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Its address.
+    pub backend: Arc<str>,
+    /// What it has.
+    pub leases: u64,
+    /// What it would have if all had as many for their weight.
+    pub share: u64,
+    /// It gets only a part of what is new.
+    pub warming: bool,
+}
+
+/// What is known of one backend.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::upstream) struct Part {
+    pub(in crate::upstream) leases: u64,
+    /// Never 0.
+    pub(in crate::upstream) weight: u64,
+    /// How much it may have.
+    pub(in crate::upstream) most: u64,
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// How many it has above its share; none if they are hardly more, for nobody is disturbed for a few.
+    pub fn surplus(&self) -> u64 {
+        let tolerated = self.share + self.share.div_ceil(TOLERANCE);
+        match self.leases > tolerated {
+            true => self.leases - self.share,
+            false => 0,
+        }
+    }
+}
+
+/// The share of each in what all have, by weight and rounded up. What one may not have falls to the others.
+pub(in crate::upstream) fn shares(parts: &[Part]) -> Vec<u64> {
+    let mut left: u64 = parts.iter().map(|part| part.leases).sum();
+    let mut weight: u64 = parts.iter().map(|part| part.weight).sum();
+    let mut full = vec![false; parts.len()];
+    loop {
+        let share = |part: &Part| (left * part.weight).div_ceil(weight.max(1));
+        let mut each = parts.iter().zip(&full);
+        let Some(next) = each.position(|(part, full)| !full && share(part) > part.most) else {
+            let share = |(part, full): (&Part, &bool)| match full {
+                // Where all are full, nobody who was closed would find a place.
+                true if weight == 0 => part.most.max(part.leases),
+                true => part.most,
+                false => share(part),
+            };
+            return parts.iter().zip(&full).map(share).collect();
+        };
+        full[next] = true;
+        left = left.saturating_sub(parts[next].most);
+        weight -= parts[next].weight;
+    }
+}
+
+/// A tenth of the share.
+const TOLERANCE: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NO_LIMIT: u64 = u32::MAX as u64;
+
+    fn shares_of(parts: &[(u64, u64, u64)]) -> Vec<u64> {
+        let part = |(leases, weight, most): &(u64, u64, u64)| Part {
+            leases: *leases,
+            weight: *weight,
+            most: *most,
+        };
+        shares(&parts.iter().map(part).collect::<Vec<_>>())
+    }
+
+    fn surplus(parts: &[(u64, u64)]) -> Vec<u64> {
+        let unlimited: Vec<_> = parts.iter().map(|(a, b)| (*a, *b, NO_LIMIT)).collect();
+        let standing = |(part, share): (&(u64, u64), u64)| Standing {
+            backend: "b".into(),
+            leases: part.0,
+            share,
+            warming: false,
+        };
+        let each = parts.iter().zip(shares_of(&unlimited));
+        each.map(|it| standing(it).surplus()).collect()
+    }
+
+    #[test]
+    fn what_is_above_a_share_is_surplus() {
+        for (parts, wanted) in [
+            (vec![], vec![]),
+            (vec![(100, 1)], vec![0]),
+            (vec![(0, 1), (0, 1)], vec![0, 0]),
+            (vec![(100, 1), (0, 1)], vec![50, 0]),
+            (vec![(101, 1), (0, 1)], vec![50, 0]),
+            (vec![(100, 1), (0, 3)], vec![75, 0]),
+            (vec![(50, 1), (50, 1), (0, 1)], vec![16, 16, 0]),
+            // By weight they are even.
+            (vec![(25, 1), (75, 3)], vec![0, 0]),
+            // A tenth is nothing to disturb anybody for, what is above it is: then down to the share.
+            (vec![(55, 1), (45, 1)], vec![0, 0]),
+            (vec![(56, 1), (44, 1)], vec![6, 0]),
+            (vec![(3, 1), (0, 1)], vec![0, 0]),
+            (vec![(4, 1), (0, 1)], vec![2, 0]),
+        ] {
+            assert_eq!(surplus(&parts), wanted, "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn what_one_may_not_have_falls_to_the_others() {
+        let shares = shares_of(&[(100, 1, NO_LIMIT), (0, 1, 10)]);
+        assert_eq!(shares, [90, 10]);
+        let shares = shares_of(&[(90, 1, NO_LIMIT), (0, 1, 10), (0, 1, 35)]);
+        assert_eq!(shares, [45, 10, 35]);
+        // Ceilings that were lowered under what is there: nobody could be taken in.
+        assert_eq!(shares_of(&[(30, 1, 10), (10, 1, 10)]), [30, 10]);
+    }
+
+    proptest! {
+        #[test]
+        fn shares_hold_all_and_no_more_than_rounding_adds(
+            parts in prop::collection::vec((0..100_000_u64, 1..=1000_u64, 1..50_000_u64), 1..40)
+        ) {
+            let total: u64 = parts.iter().map(|part| part.0).sum();
+            let sum: u64 = shares_of(&parts).iter().sum();
+            prop_assert!(sum >= total, "{sum} of {total}");
+            let room: u64 = parts.iter().map(|part| part.2).sum();
+            prop_assert!(room < total || sum <= total + parts.len() as u64, "{sum} of {total}");
+        }
+
+        #[test]
+        fn who_is_closed_finds_room_below_another_share(
+            parts in prop::collection::vec((0..100_000_u64, 1..=1000_u64), 1..40)
+        ) {
+            let unlimited: Vec<_> = parts.iter().map(|(a, b)| (*a, *b, NO_LIMIT)).collect();
+            let each = parts.iter().zip(shares_of(&unlimited));
+            let room: u64 = each.map(|(part, share)| share.saturating_sub(part.0)).sum();
+            prop_assert!(surplus(&parts).iter().sum::<u64>() <= room);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Whether a pool's sessions are evened out, and how its backends stand.
+
+use super::{
+    super::{
+        balance::{Part, shares},
+        entry::Entry,
+    },
+    Pool,
+    pick::serving,
+};
+use crate::upstream::Standing;
+use std::time::Duration;
+use tokio::time::Instant;
+
+// === impl Pool ===
+
+impl Pool {
+    /// From one session that is closed because its backend has too many to the next; `None`: none is.
+    pub fn rebalance(&self) -> Option<Duration> {
+        self.rebalance.gap()
+    }
+
+    /// Those of its backends that can take sessions now, beside each other.
+    pub fn standings(&self, now: Instant) -> Vec<Standing> {
+        let members = self.members.load();
+        let open = serving(members.entries());
+        let open: Vec<&Entry> = open.filter(|entry| entry.is_up()).collect();
+        let parts: Vec<Part> = open.iter().map(|entry| entry.part()).collect();
+        let standing = |((entry, part), share): ((&Entry, &Part), u64)| Standing {
+            backend: entry.backend.name().clone(),
+            leases: part.leases,
+            share,
+            warming: self.is_warming(&entry.backend, now),
+        };
+        let each = open.into_iter().zip(&parts).zip(shares(&parts));
+        each.map(standing).collect()
+    }
+}
