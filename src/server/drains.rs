@@ -187,40 +187,76 @@ mod tests {
         assert_eq!(slot(10, 0, 0), 0);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn closes_are_spread_evenly() {
-        let sessions = Arc::new(Sessions::default());
+    fn open(sessions: &Arc<Sessions>, count: usize) -> Vec<SessionHandle> {
         let belonging = Belonging {
             route: "r".into(),
             backend: "b".into(),
             written: "b".into(),
         };
-        let handles: Vec<SessionHandle> = (0..1000)
-            .map(|_| sessions.open(belonging.clone()))
-            .collect();
-        let drains = Drains::default();
-        let tasks = Tasks::default();
-        drains.close(
-            sessions.belonging(|_| true),
-            spread(20, 0),
-            |_| true,
-            &tasks,
-        );
-        assert_eq!(drains.waiting(), 1000);
-        let mut told = 0;
-        let mut seconds = vec![];
-        // One more, for timers are rounded to milliseconds.
-        for _ in 0..21 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let now = handles
-                .iter()
-                .filter(|handle| handle.order(Waker::noop()).is_some());
-            let now = now.count();
-            seconds.push(now - told);
-            told = now;
+        let open = |_| sessions.open(belonging.clone());
+        (0..count).map(open).collect()
+    }
+
+    fn told(handles: &[SessionHandle]) -> usize {
+        let told = |handle: &&SessionHandle| handle.order(Waker::noop()).is_some();
+        handles.iter().filter(told).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closes_are_spread_evenly() {
+        for (count, lasts, spread) in [
+            (1000, 20, spread(20, 0)),
+            (1000, 20, spread(0, 50)),
+            (50, 1000, {
+                let gap = Duration::from_secs(20);
+                Spread {
+                    gap,
+                    ..spread(0, 0)
+                }
+            }),
+        ] {
+            let sessions = Arc::new(Sessions::default());
+            let handles = open(&sessions, count);
+            let drains = Drains::default();
+            let all = sessions.belonging(|_| true);
+            drains.close(all, spread, |_| true, &Tasks::default());
+            assert_eq!(drains.waiting(), count as u64);
+            let mut before = 0;
+            let mut seconds = vec![];
+            // One more, for timers are rounded to milliseconds.
+            for _ in 0..=lasts {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let now = told(&handles);
+                seconds.push(now - before);
+                before = now;
+                assert_eq!(now as u64 + drains.waiting(), count as u64);
+            }
+            assert_eq!((before, drains.waiting()), (count, 0));
+            let peak = *seconds.iter().max().unwrap();
+            assert!(peak <= count / lasts + 2, "{seconds:?}");
         }
-        assert_eq!((told, drains.waiting()), (1000, 0));
-        let peak = *seconds.iter().max().unwrap();
-        assert!(peak <= 52, "{seconds:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_dropped_or_given_up_is_counted_no_more() {
+        let sessions = Arc::new(Sessions::default());
+        let handles = open(&sessions, 100);
+        let mut drains = Drains::default();
+        let closing =
+            |drains: &Drains| drains.closing(sessions.belonging(|_| true), spread(0, 1), |_| true);
+        let second = Duration::from_secs(1);
+        assert!(
+            tokio::time::timeout(second * 10, closing(&drains))
+                .await
+                .is_err()
+        );
+        assert_eq!(drains.waiting(), 0);
+        let begun = told(&handles);
+        assert!((9..=10).contains(&begun), "{begun}");
+        let given_up = closing(&drains);
+        assert_eq!(drains.waiting(), 100);
+        drains.give_up();
+        given_up.await;
+        assert_eq!((drains.waiting(), told(&handles)), (0, begun));
     }
 }

@@ -100,6 +100,7 @@ impl Task {
                         let standings = self.standings();
                         growth.look(&standings, now);
                         if !surplus.holds(&standings) {
+                            growth.begin(now);
                             break;
                         }
                     }

@@ -157,10 +157,11 @@ async fn a_scale_out_evens_out_at_the_rate_and_only_where_it_is_wanted() {
         first - started,
         last - started
     );
-    // A machine that does other things meanwhile may bunch what it hears.
-    assert!(peak <= RATE * 6 / 5, "{peak} in a second");
+    // A machine that does other things meanwhile may bunch what it hears. That no second has more is shown without a clock,
+    // in `server::drains`.
+    assert!(peak <= RATE * 3 / 2, "{peak} in a second");
     let shortest = second * (times.len() as u32 - 1) / RATE as u32;
-    assert!(last - first >= shortest.mul_f64(0.9), "{:?}", last - first);
+    assert!(last - first >= shortest.mul_f64(0.8), "{:?}", last - first);
 
     // Those who are told next are what is above a third: nobody was told in between.
     lockgate.write_config(&config(rebalance, [&[a, b, c], &[other, more]]));
@@ -201,7 +202,7 @@ async fn who_is_taken_back_gets_its_share() {
 }
 
 #[tokio::test]
-async fn a_reload_and_a_stop_end_it() {
+async fn a_reload_a_drain_and_a_stop_end_it() {
     let [a, b, other] = backends().await;
     let config = |rate| config([rate, "off"], [&[a, b], &[other]]);
     let before = config("off").replace(&format!(", \"ws://{b}\""), "");
@@ -218,10 +219,35 @@ async fn a_reload_and_a_stop_end_it() {
     // Whoever begins to want it is uneven already.
     lockgate.write_config(&config("1/h"));
     until_closing(&lockgate, 20).await;
+    // As long as there is room elsewhere.
+    let (backend, undo) = (format!("ws://{b}"), "--undo");
+    let drain = ["drain", "--backend", &backend];
+    assert!(lockgate.tell(&drain).await.0);
+    until_closing(&lockgate, 0).await;
+    assert!(lockgate.tell(&[&drain[..], &[undo]].concat()).await.0);
+    until_closing(&lockgate, 20).await;
     assert!(clients.told.try_recv().is_err(), "one was told");
     lockgate.terminate();
     for _ in 0..40 {
         clients.next(1001).await;
     }
     assert_eq!(lockgate.exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_takeover_ends_it() {
+    let [a, b, other] = backends().await;
+    let config = |all: &[SocketAddr]| config(["1/h", "off"], [all, &[other]]);
+    let mut old = Lockgate::with_file(&config(&[a])).start().await;
+    let mut clients = Clients::new();
+    for _ in 0..20 {
+        clients.comes(&old, "a.test").await;
+    }
+    old.write_config(&config(&[a, b]));
+    until_closing(&old, 10).await;
+    let new = old.successor(&[]).await;
+    clients.even_out(&new, 20).await;
+    assert_eq!(old.exit().await, Some(0));
+    until_leases(&new, &[10, 10]).await;
+    until_closing(&new, 0).await;
 }

@@ -19,7 +19,7 @@ pub enum Rebalance {
 text_value!(
     Rebalance,
     "\"off\", or a rate, such as \"50/s\"",
-    ["off", "50/s", "100/m"]
+    ["50/s", "100/m", "off"]
 );
 
 // === impl Rebalance ===

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Growth {
     seen: HashSet<Arc<str>>,
-    /// It has grown, and since when it rests.
+    /// It is to be evened out, and since when it rests.
     rests: Option<Instant>,
 }
 
@@ -23,11 +23,16 @@ impl Growth {
         // A cold one does not get all that it has room for: they would come back to where they were.
         let is_warming = standings.iter().any(|it| it.warming);
         if has_grown || is_warming && self.rests.is_some() {
-            self.rests = Some(now);
+            self.begin(now);
         }
     }
 
-    /// Whether it has grown and come to rest since; that is said once.
+    /// It is to be evened out, whether it has grown or not.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.rests = Some(now);
+    }
+
+    /// Whether it is to be evened out and has come to rest; that is said once.
     pub(super) fn is_settled(&mut self, now: Instant) -> bool {
         let has_rested = |since: &Instant| now.saturating_duration_since(*since) >= SETTLES;
         self.rests.take_if(|since| has_rested(since)).is_some()
