@@ -117,6 +117,11 @@ impl Backend {
         self.warmth.at(now, slow_start)
     }
 
+    /// Another number each time that it has come, or come back ([`Backend::warm`]).
+    pub(super) fn came(&self) -> u64 {
+        self.warmth.begun()
+    }
+
     /// How many leases are held.
     pub fn leases(&self) -> u64 {
         self.load.leases()

@@ -6,6 +6,8 @@ use crate::harness::{Backend, Lockgate, Wire, handshake, raise_descriptor_limit,
 use serde_json::Value;
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::{Instant, sleep, timeout},
 };
@@ -70,11 +72,15 @@ impl Clients {
         told.at
     }
 
-    /// So many are told and come back; when each was told.
+    /// So many are told 1012 and come back; when each was told.
     async fn even_out(&mut self, lockgate: &Lockgate, count: usize) -> Vec<Instant> {
+        self.come_back(lockgate, count, 1012).await
+    }
+
+    async fn come_back(&mut self, lockgate: &Lockgate, count: usize, code: u16) -> Vec<Instant> {
         let mut times = vec![];
         while times.len() < count {
-            times.push(self.next(1012).await);
+            times.push(self.next(code).await);
             self.comes(lockgate, "a.test").await;
         }
         times.sort_unstable();
@@ -199,6 +205,56 @@ async fn who_is_taken_back_gets_its_share() {
     until_leases(&lockgate, &[20, 20]).await;
     until_closing(&lockgate, 0).await;
     assert!(clients.told.try_recv().is_err(), "another was told");
+}
+
+/// A backend with a life of its own, which ends with all of its sessions.
+fn alive(at: SocketAddr) -> (Runtime, SocketAddr) {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a thread");
+    let listener = std::net::TcpListener::bind(at).expect("a free port");
+    listener.set_nonblocking(true).expect("a socket");
+    let at = listener.local_addr().expect("bound");
+    runtime.spawn(async move {
+        Backend::echo_on(TcpListener::from_std(listener).expect("inside a runtime")).await;
+    });
+    (runtime, at)
+}
+
+#[tokio::test]
+async fn who_comes_back_after_an_outage_gets_its_share() {
+    let [a, other] = backends().await;
+    let (life, b) = alive("127.0.0.1:0".parse().expect("an address"));
+    let checked = "[pools.a]\npassive = { fails = 0 }\n\
+         health = { check = \"websocket\", interval = \"100ms\", rise = 1, fall = 1 }\n";
+    let config = |all: &[SocketAddr]| {
+        config(["100/s", "off"], [all, &[other]]).replace("[pools.a]\n", checked)
+    };
+    let lockgate = Lockgate::with_file(&config(&[a])).start().await;
+    let mut clients = Clients::new();
+    for _ in 0..40 {
+        clients.comes(&lockgate, "a.test").await;
+    }
+    lockgate.write_config(&config(&[a, b]));
+    clients.even_out(&lockgate, 20).await;
+    until_leases(&lockgate, &[20, 20]).await;
+    until_closing(&lockgate, 0).await;
+    life.shutdown_background();
+    clients.come_back(&lockgate, 20, 1011).await;
+    until(&lockgate, "one down", |status| {
+        let all = status["backends"].as_array().expect("a list");
+        all.iter().any(|backend| backend["state"] == "down")
+    })
+    .await;
+    until_leases(&lockgate, &[40, 0]).await;
+    let (life, _) = alive(b);
+    clients.even_out(&lockgate, 20).await;
+    until_leases(&lockgate, &[20, 20]).await;
+    until_closing(&lockgate, 0).await;
+    assert!(clients.told.try_recv().is_err(), "another was told");
+    life.shutdown_background();
 }
 
 #[tokio::test]

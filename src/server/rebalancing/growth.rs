@@ -7,7 +7,8 @@ use tokio::time::Instant;
 /// What one pool was seen to have.
 #[derive(Debug, Default)]
 pub(super) struct Growth {
-    seen: HashSet<Arc<str>>,
+    /// One that was away between two looks is another.
+    seen: HashSet<(Arc<str>, u64)>,
     /// It is to be evened out, and since when it rests.
     rests: Option<Instant>,
 }
@@ -17,7 +18,7 @@ pub(super) struct Growth {
 impl Growth {
     /// To the first look all is new: a pool that begins to want it may be uneven.
     pub(super) fn look(&mut self, standings: &[Standing], now: Instant) {
-        let names = standings.iter().map(|it| it.backend.clone());
+        let names = standings.iter().map(|it| (it.backend.clone(), it.came));
         let before = std::mem::replace(&mut self.seen, names.collect());
         let has_grown = !self.seen.is_subset(&before);
         // A cold one does not get all that it has room for: they would come back to where they were.
@@ -54,6 +55,7 @@ mod tests {
     fn standings(names: &str, warming: bool) -> Vec<Standing> {
         let standing = |name: char| Standing {
             backend: name.to_string().into(),
+            came: 0,
             leases: 0,
             share: 0,
             warming,
@@ -87,6 +89,18 @@ mod tests {
         assert_eq!(settled(&["a", "a", "a", "b", "b", "b", "b"]), [2, 5]);
         assert_eq!(settled(&["a", "ab", "abc", "abc", "abc", "abc"]), [4]);
         assert_eq!(settled(&["", "", "", ""]), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn who_was_away_between_two_looks_has_come_back() {
+        let (mut growth, start) = (Growth::default(), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
+        let mut both = standings("ab", false);
+        growth.look(&both, at(0));
+        assert!(growth.is_settled(at(2)));
+        both[1].came = 1;
+        growth.look(&both, at(3));
+        assert!(!growth.is_settled(at(4)) && growth.is_settled(at(5)));
     }
 
     #[test]

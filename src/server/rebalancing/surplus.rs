@@ -75,6 +75,7 @@ mod tests {
     fn standing(backend: &str, leases: u64, share: u64) -> Standing {
         Standing {
             backend: backend.into(),
+            came: 0,
             leases,
             share,
             warming: false,

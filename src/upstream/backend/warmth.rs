@@ -32,9 +32,14 @@ impl Warmth {
         self.since.store(since, Ordering::Relaxed);
     }
 
+    /// Another one each time that it has begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
     /// From a tenth to 1, in a line; `None` where it is warm.
     pub(super) fn at(&self, now: Instant, takes: Duration) -> Option<f64> {
-        let begun = self.since.load(Ordering::Relaxed).checked_sub(1)?;
+        let begun = self.begun().checked_sub(1)?;
         let (now, takes) = (
             millis(now.saturating_duration_since(self.born)),
             millis(takes),

@@ -7,6 +7,8 @@ use std::sync::Arc;
 pub struct Standing {
     /// Its address.
     pub backend: Arc<str>,
+    /// Another number each time that it has come, or come back.
+    pub came: u64,
     /// What it has.
     pub leases: u64,
     /// What it would have if all had as many for their weight.
@@ -84,6 +86,7 @@ mod tests {
         let unlimited: Vec<_> = parts.iter().map(|(a, b)| (*a, *b, NO_LIMIT)).collect();
         let standing = |(part, share): (&(u64, u64), u64)| Standing {
             backend: "b".into(),
+            came: 0,
             leases: part.0,
             share,
             warming: false,

@@ -28,6 +28,7 @@ impl Pool {
         let parts: Vec<Part> = open.iter().map(|entry| entry.part()).collect();
         let standing = |((entry, part), share): ((&Entry, &Part), u64)| Standing {
             backend: entry.backend.name().clone(),
+            came: entry.backend.came(),
             leases: part.leases,
             share,
             warming: self.is_warming(&entry.backend, now),

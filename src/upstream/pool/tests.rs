@@ -426,3 +426,54 @@ async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
         assert!(Arc::ptr_eq(lease.backend(), cold));
     }
 }
+
+/// Sessions of ten backends, the last of which is new, when the surplus of the others was closed and has come back.
+fn evened_out(balance: config::Balance) -> Vec<u64> {
+    let nine = pool(balance, &[1; 9]);
+    let mut held: Vec<Lease> = (0..900).map(|_| place(&nine)).collect();
+    let ten = built(&written(balance, &[1; 10]), Some(&nine));
+    ten.commit();
+    let standings = ten.standings(Instant::now());
+    let mut surplus: HashMap<_, _> = standings
+        .iter()
+        .map(|it| (it.backend.clone(), it.surplus()))
+        .collect();
+    held.retain(|lease| match surplus.get_mut(lease.backend().name()) {
+        Some(left @ 1..) => {
+            *left -= 1;
+            false
+        }
+        _ => true,
+    });
+    held.extend((held.len()..900).map(|_| place(&ten)).collect::<Vec<_>>());
+    leases(&ten)
+}
+
+#[test]
+fn what_is_closed_for_a_new_backend_comes_to_it() {
+    assert_eq!(evened_out(LeastSessions), [90; 10]);
+    eprintln!(
+        "FIG {:?} {:?}",
+        evened_out(RoundRobin),
+        evened_out(RandomTwo)
+    );
+}
+
+#[test]
+fn who_cannot_take_sessions_has_no_share() {
+    let mut written = written(LeastSessions, &[1, 1, 2, 1]);
+    written.backends[1].value.max_sessions = 5;
+    let pool = built(&written, None);
+    let _held: Vec<_> = (0..40).map(|_| place(&pool)).collect();
+    let shares = || -> Vec<u64> {
+        let standings = pool.standings(Instant::now());
+        standings.iter().map(|it| it.share).collect()
+    };
+    assert_eq!(shares(), [9, 5, 18, 9]);
+    let all: Vec<_> = pool.backends().collect();
+    all[2].drain(true);
+    eject(all[0]);
+    assert_eq!(shares(), [5, 9]);
+    all[2].drain(false);
+    assert_eq!(shares().len(), 3);
+}
