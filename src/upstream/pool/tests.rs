@@ -470,9 +470,9 @@ fn who_cannot_take_sessions_has_no_share() {
         standings.iter().map(|it| it.share).collect()
     };
     assert_eq!(shares(), [9, 5, 18, 9]);
-    let all: Vec<_> = pool.backends().collect();
+    let all = pool.backends();
     all[2].drain(true);
-    eject(all[0]);
+    eject(&all[0]);
     assert_eq!(shares(), [5, 9]);
     all[2].drain(false);
     assert_eq!(shares().len(), 3);
