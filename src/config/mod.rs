@@ -19,9 +19,9 @@ pub use problem::{Located, Location, Problem, Problems, Source};
 pub use reference::{reference, schema};
 pub use schema::{
     Acme, Admission, AllDown, Backend, BackendProxyProtocol, BackendTls, Balance, CertificateFiles,
-    Challenge, Check, ClientCert, Config, DnsHook, Drain, Eab, Framework, Health, Legs, Limits,
-    Log, LogFormat, LogLevel, OnDown, OnVanish, Only, Passive, Ping, PingOverrides, Pool,
-    ProxyProtocol, Retry, Route, Server, Session, SessionOverrides, Sticky, Tls, TlsVersion,
+    Challenge, Check, ClientCert, Compression, Config, DnsHook, Drain, Eab, Framework, Health,
+    Legs, Limits, Log, LogFormat, LogLevel, OnDown, OnVanish, Only, Passive, Ping, PingOverrides,
+    Pool, ProxyProtocol, Retry, Route, Server, Session, SessionOverrides, Sticky, Tls, TlsVersion,
     UntilIssued,
 };
 pub use target::To;

@@ -1,7 +1,7 @@
 //! What a route does with the requests it matched.
 
 use crate::{
-    config::{self, ClientCert, Config, Legs},
+    config::{self, ClientCert, Compression, Config, Legs},
     guard::{AddressGuard, OriginGuard},
     proto::track::Bounds,
     router::{Expectations, expectations},
@@ -29,6 +29,8 @@ pub struct Route {
     pub draining: Arc<AtomicBool>,
     /// Dial, request and 101.
     pub handshake_timeout: Duration,
+    /// Who compresses what its sessions say.
+    pub compression: Compression,
     /// Which clients may pass.
     pub addresses: AddressGuard,
     /// Whether clients show a certificate, and whether they must.
@@ -63,6 +65,7 @@ impl Route {
             draining: before.map_or_else(Arc::default, |before| before.draining.clone()),
             wanted,
             handshake_timeout: session.handshake_timeout.0,
+            compression: session.compression,
             addresses: AddressGuard::new(&route.allow, &route.deny),
             client_cert: route.client_cert,
             origins: OriginGuard::new(&route.origins),

@@ -7,6 +7,7 @@ mod asked;
 mod body;
 mod canonical;
 mod cleartext;
+mod compression;
 mod explain;
 mod forward;
 mod framing;

@@ -3,6 +3,7 @@
 use super::{
     Body, Context, Peer,
     asked::{Asked, Trail},
+    compression,
     forward::{Plea, forward},
     gate::{self, Vetted},
     identity,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     config::Only,
     gateway::{Gateway, Route},
-    proto::{forwarded, handshake::Offer},
+    proto::{deflate::Agreement, forwarded, handshake::Offer},
     upstream::Key,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
@@ -64,6 +65,7 @@ async fn pass(
     let Decided {
         route,
         offer,
+        agreement,
         host,
         path,
         outbound,
@@ -74,6 +76,7 @@ async fn pass(
         Some(offer) => {
             let wish = upgrade::Wish {
                 offer,
+                agreement,
                 key,
                 host,
                 path,
@@ -102,6 +105,8 @@ pub(super) struct Decided<'a> {
     pub(super) route: &'a Route,
     /// Set when it is a WebSocket handshake.
     pub(super) offer: Option<Offer>,
+    /// What its client is told about compression, if not the backend's word.
+    pub(super) agreement: Option<Agreement>,
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
@@ -117,7 +122,7 @@ pub(super) fn decide<'a>(
     client: IpAddr,
     trail: &mut Trail,
 ) -> Result<Decided<'a>, Refusal> {
-    let vetted = gate::vet(parts)?;
+    let mut vetted = gate::vet(parts)?;
     identity::direct(gateway, peer, &vetted)?;
     let route = find(gateway, parts, &vetted)?;
     trail.route = Some(route.name.clone());
@@ -135,7 +140,7 @@ pub(super) fn decide<'a>(
             .check(&parts.headers, &vetted.authority.host)
             .map_err(forbidden)?;
     }
-    let outbound =
+    let mut outbound =
         outbound::rebuild(parts, &vetted, gateway, route, peer, client).map_err(|error| {
             Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -143,6 +148,14 @@ pub(super) fn decide<'a>(
                 format!("the request cannot be passed on: {error}"),
             )
         })?;
+    let agreement = vetted.offer.as_mut().and_then(|offer| {
+        compression::settle(
+            route.compression,
+            &parts.headers,
+            offer,
+            &mut outbound.headers,
+        )
+    });
     let key = route.pool.key(
         &parts.headers,
         vetted.path.as_str(),
@@ -155,6 +168,7 @@ pub(super) fn decide<'a>(
         host: vetted.host.into(),
         path: vetted.path.as_str().into(),
         offer: vetted.offer,
+        agreement,
         outbound,
     })
 }

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     observe::{Belonging, SessionEnd, SessionRecord},
-    proto::track::Reserved,
-    splice::{self, LegIo, Legs, Outcome, Socket, Stream},
+    proto::{deflate::Agreement, track::Reserved},
+    splice::{self, LegIo, Legs, Offload, Outcome, Socket, Stream},
     upstream::Lease,
 };
 use bytes::Bytes;
@@ -30,6 +30,8 @@ pub(super) struct Opening {
     /// The backend's leg, and what came right behind its 101.
     pub(super) backend: (Stream, Bytes),
     pub(super) reserved: Reserved,
+    /// Compression between the client and us.
+    pub(super) agreement: Option<Agreement>,
 }
 
 /// A client's end of a session, once it has our answer.
@@ -54,12 +56,24 @@ impl Opening {
         let tasks = context.tasks.clone();
         match client_leg(client).await {
             ClientLeg::Connection(client, guard, early) => {
-                tasks.spawn(self.session(context, client, early, guard));
+                match self.agreement {
+                    None => tasks.spawn(self.session(context, client, early, guard)),
+                    Some(agreement) => {
+                        let client = Offload::new(client, agreement, &early);
+                        tasks.spawn(self.session(context, client, Bytes::new(), guard))
+                    }
+                };
             }
             ClientLeg::Stream(client) => {
                 // While it lasts, its connection is not idle.
                 let guard = Box::new(busy);
-                tasks.spawn(self.session(context, client, Bytes::new(), guard));
+                match self.agreement {
+                    None => tasks.spawn(self.session(context, client, Bytes::new(), guard)),
+                    Some(agreement) => {
+                        let client = Offload::new(client, agreement, &Bytes::new());
+                        tasks.spawn(self.session(context, client, Bytes::new(), guard))
+                    }
+                };
             }
             ClientLeg::Left => {
                 // To the backend, a session whose client is gone.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     gateway::Route,
     observe::SessionRecord,
-    proto::handshake::Offer,
+    proto::{deflate::Agreement, handshake::Offer},
     upstream::{Key, Lease},
 };
 use ::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header};
@@ -27,6 +27,8 @@ use tokio::time::{Instant, timeout_at};
 /// A handshake that passed the gate and the guards.
 pub(super) struct Wish {
     pub(super) offer: Offer,
+    /// Compression between the client and us.
+    pub(super) agreement: Option<Agreement>,
     pub(super) key: Key,
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
@@ -60,7 +62,7 @@ pub(super) async fn open(
             return Err(Refusal::unavailable("stopping", "this server is stopping, try again"));
         }
     };
-    let (lease, agreed, backend, mut headers) = match met {
+    let (lease, mut agreed, backend, mut headers) = match met {
         (
             lease,
             Hands::Shaken {
@@ -80,6 +82,13 @@ pub(super) async fn open(
     context.metrics.handshake(asked.started.elapsed());
     trail.session = true;
     sticky::set_cookie(&route.pool, wish.key, &lease, &mut headers);
+    if let Some(agreement) = wish.agreement {
+        let answer = agreement.to_string();
+        if let Ok(answer) = HeaderValue::try_from(&answer) {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
+        }
+        agreed.extensions = Some(answer.into());
+    }
     let opening = Opening {
         record: SessionRecord {
             id: 0,
@@ -97,6 +106,7 @@ pub(super) async fn open(
         limits: route.limits.subscribe(),
         backend,
         reserved: agreed.reserved,
+        agreement: wish.agreement,
     };
     let waiting = opening.meet(context.clone(), client, asked.busy);
     context.tasks.spawn(waiting);

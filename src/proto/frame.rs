@@ -146,6 +146,27 @@ impl Header {
     }
 }
 
+impl Header {
+    /// Writes it, whatever [`Header::len`] says.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let fin = if self.fin { FIN } else { 0 };
+        out.push(fin | self.rsv << 4 | self.opcode.bits());
+        let masked = if self.mask.is_some() { MASKED } else { 0 };
+        match self.payload_len {
+            len @ 0..=125 => out.push(masked | len as u8),
+            len @ 126..=0xFFFF => {
+                out.push(masked | 126);
+                out.extend_from_slice(&(len as u16).to_be_bytes());
+            }
+            len => {
+                out.push(masked | 127);
+                out.extend_from_slice(&len.to_be_bytes());
+            }
+        }
+        out.extend_from_slice(self.mask.as_ref().map_or(&[], |key| &key[..]));
+    }
+}
+
 /// The payload's length and what follows it. RFC 6455 §5.2: in network byte order, in the minimal number of bytes.
 #[inline]
 fn extended_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, BadHeader> {

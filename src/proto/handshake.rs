@@ -13,7 +13,7 @@ use sha1::{Digest, Sha1};
 
 use super::track::Reserved;
 
-mod extensions;
+pub(super) mod extensions;
 mod refusal;
 
 use extensions::Extension;

@@ -1,6 +1,7 @@
 //! One side of a session: its stream, and what the relay must know of the socket below it.
 
 use super::pulse::Pulse;
+use crate::proto::track::Violation;
 use std::{
     io,
     pin::Pin,
@@ -20,6 +21,11 @@ pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
 
     /// Makes the coming drop a reset (RST): for a peer whose pipe is full, where a FIN would wait without end.
     fn reset(&self);
+
+    /// Why reading failed, where the peer said what may not be said and that was seen before the relay saw it.
+    fn fault(&self) -> Option<Violation> {
+        None
+    }
 }
 
 /// A stream that counts what the kernel takes.

@@ -5,6 +5,7 @@
 
 mod farewell;
 mod leg;
+mod offload;
 mod outcome;
 mod pulse;
 mod pump;
@@ -16,6 +17,7 @@ mod tests;
 
 use crate::proto::track::Bounds;
 pub use leg::{LegIo, Socket};
+pub use offload::Offload;
 pub use outcome::{Outcome, Side, Why};
 pub use session::{Legs, run};
 use std::time::Duration;

@@ -108,7 +108,8 @@ impl Pump {
                     Poll::Pending => return Poll::Pending,
                 };
                 if read.is_err() || buf.filled().len() == self.held.len() {
-                    self.ended = Some(End::Gone);
+                    let fault = src.io.fault();
+                    self.ended = Some(fault.map_or(End::Gone, End::Violation));
                 } else {
                     src.pulse.heard(now);
                     // Given back, not cleared: an idle session holds no buffer.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, response};
+use proto::deflate::{Agreement, Deflating, Inflating};
 use proto::frame::{ControlFrame, Header, Opcode, apply_mask, close_code_allowed};
 use proto::handshake::Offer;
 use proto::track::{Bounds, FrameTracker, Reserved, Sender, Violation};
@@ -49,6 +50,72 @@ pub fn relay(terms: u8, stream: &[u8], size: usize, stop: bool) -> Seen {
     }
     assert_eq!(tracker.counts().bytes, done as u64);
     (done, controls, None, tracker.counts().frames)
+}
+
+/// What comes out of a client's compressed stream: its bytes without headers and masks, and the end. Never more at a time
+/// than there is room for, and never a frame that may not be.
+pub fn inflate(agreement: Agreement, stream: &[u8], size: usize, room: usize) -> (Vec<u8>, Option<Violation>) {
+    let (mut inflating, mut raw, mut plain) = (Inflating::new(agreement), Vec::new(), Vec::new());
+    let mut end = None;
+    'all: for piece in stream.chunks(size) {
+        raw.extend_from_slice(piece);
+        loop {
+            let before = plain.len();
+            let taken = match inflating.advance(&raw, &mut plain, room, || [0; 4]) {
+                Ok(taken) => taken,
+                Err(violation) => {
+                    end = Some(violation);
+                    break 'all;
+                }
+            };
+            assert!(plain.len() - before <= room + 3 * 4096);
+            raw.drain(..taken);
+            if taken == 0 && plain.len() == before {
+                assert!(raw.len() < 14, "only a part of a header waits");
+                break;
+            }
+        }
+    }
+    (payload(&plain), end)
+}
+
+/// The payloads of data frames, one after the other, and each message's end.
+fn payload(mut plain: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    while let Ok(Some(header)) = Header::parse(plain) {
+        let end = (header.payload_len as usize).saturating_add(header.len).min(plain.len());
+        let mut here = plain[header.len..end].to_vec();
+        apply_mask(&mut here, header.mask.unwrap_or_default());
+        if !header.opcode.is_control() {
+            text.extend(here);
+        }
+        plain = &plain[end..];
+    }
+    text
+}
+
+/// A backend's message as a client gets it, in frames that may be; and what the client makes of it.
+pub fn there_and_back(agreement: Agreement, text: &[u8], size: usize) {
+    let mut wire = vec![0x82, 127];
+    wire.extend_from_slice(&(text.len() as u64 + 65_536).to_be_bytes());
+    wire.extend_from_slice(text);
+    wire.extend_from_slice(&[0; 65_536]);
+    let (mut deflating, mut out) = (Deflating::new(agreement), Vec::new());
+    wire.chunks(size).for_each(|piece| deflating.advance(piece, &mut out));
+    let bounds = Bounds {
+        max_frame: u64::MAX,
+        max_message: u64::MAX,
+    };
+    let mut tracker = FrameTracker::new(Sender::Server, Reserved::Deflate);
+    let progress = tracker.advance(&out, &bounds, false).unwrap();
+    assert_eq!(progress.pass, out.len());
+    assert!(tracker.at_boundary() && !tracker.in_message());
+    let packed = [&payload(&out)[..], &[0, 0, 0xff, 0xff]].concat();
+    let mut back = Vec::with_capacity(text.len() + 65_536 + 1);
+    let mut window = flate2::Decompress::new(false);
+    let done = window.decompress_vec(&packed, &mut back, flate2::FlushDecompress::Sync);
+    done.unwrap();
+    assert!(back.len() == text.len() + 65_536 && back.starts_with(text));
 }
 
 /// Writes a Close and reads it back: the code if it may travel, as much of the reason as fits, the mask.

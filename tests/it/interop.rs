@@ -1,8 +1,8 @@
 //! Real servers × real clients, each pair through Lockgate. The checks themselves are in `tests/python/interop.py` for
 //! libraries in Python, in `tests/node` for Node's ws and for a page in Chromium.
 
-use crate::harness::{Lockgate, Program};
-use std::{process::Output, time::Duration};
+use crate::harness::{Lockgate, Program, Setup};
+use std::{net::SocketAddr, process::Output, time::Duration};
 
 /// A server of `tests/python/servers`, and what it cannot do: its own first lines say why.
 struct Server(&'static str, &'static [&'static str]);
@@ -47,6 +47,11 @@ const SERVERS: [Server; 10] = [
     ),
 ];
 
+/// Three that would compress themselves.
+const OFFLOADED: [&str; 3] = ["websockets_echo.py", "fastapi_echo.py", "tornado_echo.py"];
+
+const OFFLOAD: &str = "session = { compression = \"offload\" }";
+
 const CLIENTS: [&str; 5] = [
     "websockets",
     "websocket-client",
@@ -71,6 +76,25 @@ async fn libraries_in_python() {
     }
 }
 
+/// The servers see no extension (`tests/it/compression.rs` looks), and clients have it all the same.
+#[tokio::test]
+async fn libraries_in_python_while_compression_is_offloaded() {
+    for name in OFFLOADED {
+        let server = SERVERS.iter().find(|server| server.0 == name);
+        let server = server.expect("one of them");
+        let (_server, lockgate, url) = server.offloaded().await;
+        let ca = lockgate.ca().display().to_string();
+        let lacking = server.1.iter().filter(|check| **check != "compression");
+        let lacking: Vec<&str> = lacking.copied().collect();
+        for client in CLIENTS {
+            let arguments = [&[client, &*url, &*ca], &lacking[..]].concat();
+            let output = run("interop.py", &arguments).await;
+            assert_all_ok(&output, &format!("{client} against {name}, offloaded"));
+        }
+        lockgate.record(is_compressed).await;
+    }
+}
+
 #[tokio::test]
 async fn ws_on_node() {
     for server in &SERVERS {
@@ -92,10 +116,31 @@ async fn a_page_in_chromium_over_http_2() {
     a_page_in_chromium("2").await;
 }
 
+#[tokio::test]
+async fn a_page_in_chromium_while_compression_is_offloaded() {
+    for version in ["1.1", "2"] {
+        let wanted = SERVERS
+            .iter()
+            .filter(|server| OFFLOADED.contains(&server.0));
+        let mut running = Vec::new();
+        for server in wanted {
+            running.push((server, server.offloaded().await));
+        }
+        in_chromium(version, running).await;
+    }
+}
+
 async fn a_page_in_chromium(version: &str) {
-    let (mut running, mut targets) = (Vec::new(), vec![version.to_owned()]);
+    let mut behind = Vec::new();
     for server in &SERVERS {
-        let (program, lockgate, url) = server.behind_lockgate().await;
+        behind.push((server, server.behind_lockgate().await));
+    }
+    in_chromium(version, behind).await;
+}
+
+async fn in_chromium(version: &str, behind: Vec<(&Server, (Program, Lockgate, String))>) {
+    let (mut running, mut targets) = (Vec::new(), vec![version.to_owned()]);
+    for (server, (program, lockgate, url)) in behind {
         let target = [&[&*url], server.1].concat().join(",");
         targets.push(target);
         running.push((program, lockgate));
@@ -128,8 +173,17 @@ async fn python_socketio_by_polling_and_by_websocket() {
 
 impl Server {
     async fn behind_lockgate(&self) -> (Program, Lockgate, String) {
+        self.behind(|lockgate| lockgate).await
+    }
+
+    /// Behind one that speaks of compression itself.
+    async fn offloaded(&self) -> (Program, Lockgate, String) {
+        self.behind(|lockgate| lockgate.with(OFFLOAD)).await
+    }
+
+    async fn behind(&self, set_up: impl FnOnce(Setup) -> Setup) -> (Program, Lockgate, String) {
         let (program, address) = Program::server(self.0).await;
-        let lockgate = Lockgate::to(address).start().await;
+        let lockgate = set_up(Lockgate::to(address)).start().await;
         let url = format!("wss://localhost:{}", lockgate.https.port());
         (program, lockgate, url)
     }
@@ -165,7 +219,18 @@ fn is_compressed(record: &serde_json::Value) -> bool {
 #[tokio::test]
 async fn the_cases_of_autobahn_say_no_worse_through_lockgate() {
     let (_server, address) = Program::server("plain_echo.py").await;
-    let lockgate = Lockgate::to(address).start().await;
+    no_worse(address, Lockgate::to(address)).await;
+}
+
+/// Those of compression, where Lockgate is who compresses.
+#[tokio::test]
+async fn the_cases_of_autobahn_say_no_worse_while_compression_is_offloaded() {
+    let (_server, address) = Program::server("plain_echo.py").await;
+    no_worse(address, Lockgate::to(address).with(OFFLOAD)).await;
+}
+
+async fn no_worse(address: SocketAddr, setup: Setup) {
+    let lockgate = setup.start().await;
     let direct = format!("ws://{address}/");
     let through = format!("wss://localhost:{}/", lockgate.https.port());
     let ca = lockgate.ca().display().to_string();

@@ -7,6 +7,7 @@ mod admission;
 mod back_pressure;
 mod bench;
 mod certificates;
+mod compression;
 mod config;
 mod container;
 mod deadlines;

@@ -25,6 +25,8 @@ pub struct Session {
     pub close_timeout: Period,
     /// What a client is told when its backend died. Several clients refuse 1014.
     pub backend_gone_code: u16,
+    /// permessage-deflate: "pass", as client and backend agree; "strip", never; "offload": spoken with the client, while the backend has plain messages.
+    pub compression: Compression,
 }
 
 /// `session.ping`
@@ -53,6 +55,19 @@ pub enum Legs {
     Off,
 }
 
+/// `session.compression`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// What they agree on passes.
+    #[default]
+    Pass,
+    /// No extension is offered to the backend.
+    Strip,
+    /// Spoken by Lockgate.
+    Offload,
+}
+
 /// A route's `session`: only what it changes.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -71,6 +86,8 @@ pub struct SessionOverrides {
     pub close_timeout: Option<Period>,
     /// As in `[session]`.
     pub backend_gone_code: Option<u16>,
+    /// As in `[session]`.
+    pub compression: Option<Compression>,
 }
 
 /// A route's `session.ping`: only what it changes.
@@ -103,6 +120,7 @@ impl Session {
             max_age: changes.max_age.unwrap_or(self.max_age),
             close_timeout: changes.close_timeout.unwrap_or(self.close_timeout),
             backend_gone_code: changes.backend_gone_code.unwrap_or(self.backend_gone_code),
+            compression: changes.compression.unwrap_or(self.compression),
         }
     }
 }
@@ -117,6 +135,7 @@ impl Default for Session {
             max_age: default("0s"),
             close_timeout: default("5s"),
             backend_gone_code: 1011,
+            compression: Compression::default(),
         }
     }
 }

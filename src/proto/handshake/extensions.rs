@@ -6,8 +6,8 @@ use super::super::list;
 use super::as_token;
 
 /// One element of the list.
-pub(super) struct Extension<'a> {
-    pub(super) name: &'a str,
+pub(in crate::proto) struct Extension<'a> {
+    pub(in crate::proto) name: &'a str,
     parameters: Vec<Parameter<'a>>,
 }
 
@@ -18,7 +18,7 @@ struct Parameter<'a> {
 
 /// The extensions over all lines, in order; `None` in the place of one that is malformed. A line without any counts as
 /// malformed too: the list has at least one element.
-pub(super) fn read(headers: &HeaderMap) -> impl Iterator<Item = Option<Extension<'_>>> {
+pub(in crate::proto) fn read(headers: &HeaderMap) -> impl Iterator<Item = Option<Extension<'_>>> {
     let lines = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
     lines.flat_map(|line| {
         let elements = list::split(line.as_bytes(), b',').filter(|e| !e.is_empty());
@@ -40,6 +40,12 @@ impl<'a> Extension<'a> {
         })
     }
 
+    /// Names and values, in order.
+    pub(in crate::proto) fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let all = self.parameters.iter();
+        all.map(|parameter| (parameter.name, parameter.value.as_deref()))
+    }
+
     /// Whether a server may answer an offer of permessage-deflate with these parameters (RFC 7692 §7.1).
     pub(super) fn is_deflate_answer(&self) -> bool {
         let repeated = |at: usize, name| self.parameters.iter().take(at).any(|p| p.name == name);
@@ -48,7 +54,9 @@ impl<'a> Extension<'a> {
             let allowed = match parameter.name {
                 "server_no_context_takeover" | "client_no_context_takeover" => value.is_none(),
                 // An answer must carry the value: 8 to 15, without a leading zero.
-                "server_max_window_bits" | "client_max_window_bits" => value.is_some_and(is_bits),
+                "server_max_window_bits" | "client_max_window_bits" => {
+                    value.is_some_and(|value| bits(value).is_some())
+                }
                 _ => false,
             };
             allowed && !repeated(at, parameter.name)
@@ -77,6 +85,8 @@ impl<'a> Parameter<'a> {
     }
 }
 
-fn is_bits(value: &str) -> bool {
-    matches!(value, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15")
+/// The size of a window, as its logarithm (RFC 7692 §7.1.2): 8 to 15, without a leading zero.
+pub(in crate::proto) fn bits(value: &str) -> Option<u8> {
+    let is_right = matches!(value, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15");
+    is_right.then(|| value.parse().ok())?
 }

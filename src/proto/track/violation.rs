@@ -34,6 +34,9 @@ pub enum Violation {
     /// Anything behind a Close (RFC 6455 §5.5.1).
     #[error("a frame follows the close frame")]
     AfterClose,
+    /// A compressed message that is none (RFC 7692 §7.2.2).
+    #[error("a compressed message cannot be inflated")]
+    BadDeflate,
     /// More than [`Bounds::max_frame`](super::Bounds::max_frame).
     #[error("a frame is larger than max_frame")]
     FrameTooBig,
@@ -45,10 +48,11 @@ pub enum Violation {
 // === impl Violation ===
 
 impl Violation {
-    /// The close code for the offender: 1002, or 1009 for a bound (RFC 6455 §7.4.1).
+    /// The close code for the offender: 1002, 1009 for a bound, or 1007 for what is not what it says (RFC 6455 §7.4.1).
     pub fn close_code(self) -> u16 {
         match self {
             Violation::FrameTooBig | Violation::MessageTooBig => 1009,
+            Violation::BadDeflate => 1007,
             _ => 1002,
         }
     }
@@ -69,6 +73,7 @@ impl Violation {
             Violation::ShortClose => "short-close",
             Violation::BadCloseCode => "bad-close-code",
             Violation::AfterClose => "after-close",
+            Violation::BadDeflate => "bad-deflate",
             Violation::FrameTooBig => "frame-too-big",
             Violation::MessageTooBig => "message-too-big",
         }

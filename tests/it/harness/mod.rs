@@ -18,7 +18,7 @@ pub(crate) use frame::Frame;
 pub(crate) use front::{Answer, Fault, Front};
 pub(crate) use h2::{H2, request};
 pub(crate) use pebble::{Pebble, PebbleSetup};
-pub(crate) use process::{Lockgate, handshake, listener, raise_descriptor_limit};
+pub(crate) use process::{Lockgate, Setup, handshake, listener, raise_descriptor_limit};
 pub(crate) use program::Program;
 pub(crate) use raw_h2::RawH2;
 pub(crate) use wire::{End, Head, How, Wire};

@@ -1,0 +1,226 @@
+//! From a client: compressed messages become plain ones.
+
+use super::{Agreement, TAIL, put};
+use crate::proto::{
+    frame::{Header, Opcode, RSV1, apply_mask},
+    track::Violation,
+};
+use flate2::{Decompress, FlushDecompress, Status};
+
+/// A client's frames on their way to where nobody inflates.
+#[derive(Debug)]
+pub struct Inflating {
+    agreement: Agreement,
+    /// What the client's compressor refers back to; from the first compressed message on, if the client keeps it.
+    window: Option<Box<Decompress>>,
+    frame: Option<Frame>,
+    message: Option<Message>,
+    /// Inflated, and in no frame yet; empty between calls.
+    plain: Vec<u8>,
+}
+
+/// The frame that its bytes belong to.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    /// Payload that is still to come.
+    left: u64,
+    /// The key of a compressed one, turned so that its first byte is for the next byte; `None`: it goes on as it is.
+    mask: Option<[u8; 4]>,
+    fin: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Message {
+    Plain,
+    /// With the opcode of the next frame that comes out.
+    Deflated(Opcode),
+}
+
+// === impl Inflating ===
+
+impl Inflating {
+    /// At the start of a stream.
+    pub fn new(agreement: Agreement) -> Self {
+        Inflating {
+            agreement,
+            window: None,
+            frame: None,
+            message: None,
+            plain: Vec::new(),
+        }
+    }
+
+    /// Turns what it can of `input` into plain frames behind what is in `out`, about `room` bytes of them; how much was
+    /// taken. Nothing was taken and nothing came out: it needs more. `mask` gives keys that nobody can foresee.
+    ///
+    /// # Errors
+    /// Frames that may not be, as far as that must be known here; the rest is seen by whoever follows the plain ones.
+    pub fn advance(
+        &mut self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+        room: usize,
+        mut mask: impl FnMut() -> [u8; 4],
+    ) -> Result<usize, Violation> {
+        let end = out.len() + room;
+        let mut at = 0;
+        while out.len() + self.plain.len() < end {
+            let rest = input.get(at..).unwrap_or_default();
+            at += match self.frame {
+                None => match self.enter(rest, out)? {
+                    Some(taken) => taken,
+                    None => break,
+                },
+                Some(Frame { left: 0, .. }) => {
+                    self.leave(out, &mut mask)?;
+                    0
+                }
+                Some(_) if rest.is_empty() => break,
+                Some(frame) => match frame.mask {
+                    Some(key) => self.inflate(frame, key, rest)?,
+                    None => self.pass(frame, rest, out),
+                },
+            };
+        }
+        if !self.plain.is_empty() {
+            self.emit(false, out, &mut mask);
+        }
+        Ok(at)
+    }
+
+    /// Reads a header; one that goes on as it is stands in `out` then.
+    fn enter(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<usize>, Violation> {
+        let Some(header) = Header::parse(bytes)? else {
+            return Ok(None);
+        };
+        let key = header.mask.ok_or(Violation::Unmasked)?;
+        let begins = matches!(header.opcode, Opcode::Text | Opcode::Binary);
+        match self.message {
+            Some(_) if begins => return Err(Violation::InterruptedMessage),
+            None if header.opcode == Opcode::Continuation => {
+                return Err(Violation::LoneContinuation);
+            }
+            _ => {}
+        }
+        // RFC 7692 §6: not on control frames, nor on a message's later frames.
+        let allowed = if begins { RSV1 } else { 0 };
+        if header.rsv & !allowed != 0 {
+            return Err(Violation::ReservedBits);
+        }
+        if begins {
+            self.message = Some(match header.rsv {
+                0 => Message::Plain,
+                _ => Message::Deflated(header.opcode),
+            });
+        }
+        let is_plain = header.opcode.is_control() || self.message == Some(Message::Plain);
+        if is_plain {
+            out.extend_from_slice(bytes.get(..header.len).unwrap_or_default());
+        }
+        self.frame = Some(Frame {
+            left: header.payload_len,
+            mask: (!is_plain).then_some(key),
+            fin: header.fin && !header.opcode.is_control(),
+        });
+        Ok(Some(header.len))
+    }
+
+    /// The end of a frame, and of its message if it was the last.
+    fn leave(&mut self, out: &mut Vec<u8>, mask: impl FnMut() -> [u8; 4]) -> Result<(), Violation> {
+        let Some(frame) = self.frame.take().filter(|frame| frame.fin) else {
+            return Ok(());
+        };
+        if frame.mask.is_some() {
+            let mut tail = &TAIL[..];
+            while !tail.is_empty() {
+                let taken = self.feed(tail)?;
+                tail = tail.get(taken..).unwrap_or_default();
+            }
+            self.emit(true, out, mask);
+            if !self.agreement.keeps {
+                self.window = None;
+            }
+        }
+        self.message = None;
+        Ok(())
+    }
+
+    /// Some of a payload that goes on as it is; how much.
+    fn pass(&mut self, frame: Frame, bytes: &[u8], out: &mut Vec<u8>) -> usize {
+        let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
+        let here = bytes.get(..left.min(bytes.len()).min(PIECE));
+        let here = here.unwrap_or_default();
+        out.extend_from_slice(here);
+        self.frame = Some(Frame {
+            left: frame.left - here.len() as u64,
+            ..frame
+        });
+        here.len()
+    }
+
+    /// Inflates some of a payload; how much.
+    fn inflate(
+        &mut self,
+        frame: Frame,
+        mut key: [u8; 4],
+        bytes: &[u8],
+    ) -> Result<usize, Violation> {
+        let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
+        let here = bytes.get(..left.min(bytes.len()).min(PIECE));
+        let mut here = here.unwrap_or_default().to_vec();
+        apply_mask(&mut here, key);
+        let taken = self.feed(&here)?;
+        key.rotate_left(taken % 4);
+        self.frame = Some(Frame {
+            left: frame.left - taken as u64,
+            mask: Some(key),
+            ..frame
+        });
+        Ok(taken)
+    }
+
+    /// Gives the inflater these bytes; how many it took, and all of what came of them is in `plain`.
+    fn feed(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        let bits = self.agreement.window();
+        let fresh = || Box::new(Decompress::new_with_window_bits(false, bits));
+        let window = self.window.get_or_insert_with(fresh);
+        let mut piece = [0; PIECE];
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let (taken, given) = (window.total_in(), window.total_out());
+            let status = window.decompress(rest, &mut piece, FlushDecompress::None);
+            let status = status.map_err(|_| Violation::BadDeflate)?;
+            let taken = (window.total_in() - taken) as usize;
+            let given = (window.total_out() - given) as usize;
+            self.plain
+                .extend_from_slice(piece.get(..given).unwrap_or_default());
+            at += taken;
+            match status {
+                // RFC 7692 §7.2.3.4: a block may be the last of its stream, and the next one begins another.
+                Status::StreamEnd => window.reset(false),
+                _ if taken == 0 && given == 0 && at < bytes.len() => {
+                    return Err(Violation::BadDeflate);
+                }
+                _ => {}
+            }
+            // A piece that was not filled says that nothing is left; and who asks has room for a piece only.
+            if at == bytes.len() && given < PIECE || self.plain.len() >= PIECE {
+                return Ok(at);
+            }
+        }
+    }
+
+    /// What there is, as a frame.
+    fn emit(&mut self, fin: bool, out: &mut Vec<u8>, mut mask: impl FnMut() -> [u8; 4]) {
+        if let Some(Message::Deflated(opcode)) = &mut self.message {
+            let opcode = std::mem::replace(opcode, Opcode::Continuation);
+            put(out, fin, 0, opcode, Some(mask()), &mut self.plain);
+        }
+        // Given back, not cleared: an idle session holds no buffer.
+        self.plain = Vec::new();
+    }
+}
+
+/// What is inflated at a time.
+const PIECE: usize = 4096;

@@ -1,0 +1,360 @@
+use super::*;
+use crate::proto::{
+    frame::{RSV1, apply_mask},
+    track::Violation,
+};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use http::{HeaderMap, HeaderValue};
+use proptest::prelude::*;
+
+fn of(text: &str) -> Option<Agreement> {
+    let mut headers = HeaderMap::new();
+    let value = HeaderValue::from_str(text).unwrap();
+    headers.append("sec-websocket-extensions", value);
+    Agreement::of(&headers)
+}
+
+#[test]
+fn offers_and_what_they_are_answered() {
+    for (offer, answer) in [
+        ("permessage-deflate", Some("")),
+        ("foo, permessage-deflate", Some("")),
+        // Chromium, Firefox, Python's websockets.
+        (
+            "permessage-deflate; client_max_window_bits",
+            Some("; client_max_window_bits=12"),
+        ),
+        (
+            "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12",
+            Some("; server_max_window_bits=12; client_max_window_bits=12"),
+        ),
+        (
+            "permessage-deflate; client_max_window_bits=9",
+            Some("; client_max_window_bits=9"),
+        ),
+        (
+            "permessage-deflate; client_no_context_takeover",
+            Some("; client_no_context_takeover"),
+        ),
+        ("permessage-deflate; server_no_context_takeover", Some("")),
+        (
+            "permessage-deflate; server_max_window_bits=\"10\"",
+            Some("; server_max_window_bits=10"),
+        ),
+        // The second is one that can be kept to.
+        (
+            "permessage-deflate; server_max_window_bits=8, permessage-deflate",
+            Some(""),
+        ),
+        ("permessage-deflate; server_max_window_bits=8", None),
+        ("permessage-deflate; server_max_window_bits", None),
+        ("permessage-deflate; server_max_window_bits=16", None),
+        ("permessage-deflate; client_max_window_bits=07", None),
+        ("permessage-deflate; client_no_context_takeover=1", None),
+        (
+            "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
+            None,
+        ),
+        ("permessage-deflate; unknown", None),
+        ("x-webkit-deflate-frame", None),
+    ] {
+        let said = of(offer).map(|agreement| agreement.to_string());
+        let answer =
+            answer.map(|more| format!("permessage-deflate; server_no_context_takeover{more}"));
+        // Whether the client keeps its window stands before the sizes.
+        assert_eq!(said, answer, "{offer}");
+    }
+}
+
+const KEY: [u8; 4] = [7, 0, 250, 3];
+
+/// A client that compresses, or not, and cuts messages into frames.
+struct Client {
+    compressor: Compress,
+    keeps: bool,
+}
+
+// === impl Client ===
+
+impl Client {
+    fn new(agreement: Agreement) -> Client {
+        Client {
+            compressor: Compress::new_with_window_bits(
+                Compression::fast(),
+                false,
+                agreement.window(),
+            ),
+            keeps: agreement.keeps,
+        }
+    }
+
+    fn say(&mut self, text: &[u8], deflate: bool, cut: usize) -> Vec<u8> {
+        let mut payload = match deflate {
+            true => packed(&mut self.compressor, text),
+            false => text.to_vec(),
+        };
+        if !self.keeps {
+            self.compressor.reset();
+        }
+        let mut wire = Vec::new();
+        let (last, mut opcode, mut rsv) = (payload.len().div_ceil(cut), Opcode::Binary, 0);
+        if deflate {
+            rsv = RSV1;
+        }
+        if payload.is_empty() {
+            put(&mut wire, true, rsv, opcode, Some(KEY), &mut []);
+        }
+        for (n, piece) in payload.chunks_mut(cut).enumerate() {
+            put(&mut wire, n + 1 == last, rsv, opcode, Some(KEY), piece);
+            (opcode, rsv) = (Opcode::Continuation, 0);
+        }
+        wire
+    }
+}
+
+fn packed(compressor: &mut Compress, text: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(text.len() * 2 + 1000);
+    let done = compressor.compress_vec(text, &mut payload, FlushCompress::Sync);
+    done.unwrap();
+    assert!(payload.ends_with(&TAIL));
+    payload.truncate(payload.len() - TAIL.len());
+    payload
+}
+
+/// The data messages of a stream of frames, and how many frames they had; every payload unmasked, RSV1 as it was.
+fn messages(mut wire: &[u8]) -> Vec<(Vec<u8>, bool, usize)> {
+    let mut found: Vec<(Vec<u8>, bool, usize)> = Vec::new();
+    let mut open = false;
+    while let Some(header) = Header::parse(wire).unwrap() {
+        let mut payload = wire[header.len..][..header.payload_len as usize].to_vec();
+        wire = &wire[header.len + payload.len()..];
+        apply_mask(&mut payload, header.mask.unwrap_or_default());
+        if header.opcode.is_control() {
+            continue;
+        }
+        assert_eq!(open, header.opcode == Opcode::Continuation);
+        if !open {
+            found.push((Vec::new(), header.rsv == RSV1, 0));
+        }
+        open = !header.fin;
+        let last = found.last_mut().unwrap();
+        last.0.extend(payload);
+        last.2 += 1;
+    }
+    assert!(wire.is_empty() && !open);
+    found
+}
+
+/// All of `wire`, in pieces of `size`, with room for `room` bytes at a time.
+fn inflated(
+    inflating: &mut Inflating,
+    wire: &[u8],
+    size: usize,
+    room: usize,
+) -> Result<Vec<u8>, Violation> {
+    let (mut raw, mut out) = (Vec::new(), Vec::new());
+    for piece in wire.chunks(size) {
+        raw.extend_from_slice(piece);
+        loop {
+            let before = out.len();
+            let taken = inflating.advance(&raw, &mut out, room, || KEY)?;
+            assert!(
+                out.len() - before <= room + 3 * 4096,
+                "{} of {room}",
+                out.len() - before
+            );
+            raw.drain(..taken);
+            if taken == 0 && out.len() == before {
+                break;
+            }
+        }
+    }
+    assert!(raw.len() < 14, "only a part of a header waits");
+    Ok(out)
+}
+
+/// As a client that keeps nothing has it.
+fn unpacked(payload: &[u8]) -> Vec<u8> {
+    let whole = [payload, &TAIL].concat();
+    let mut text = Vec::with_capacity(1 << 20);
+    let mut window = Decompress::new(false);
+    window
+        .decompress_vec(&whole, &mut text, FlushDecompress::Sync)
+        .unwrap();
+    text
+}
+
+#[test]
+fn a_bomb_comes_out_piece_by_piece() {
+    let agreement = of("permessage-deflate").unwrap();
+    let mut client = Client::new(agreement);
+    let wire = client.say(&vec![0; 1 << 20], true, usize::MAX);
+    assert!(wire.len() < 100_000);
+    let mut inflating = Inflating::new(agreement);
+    let mut out = Vec::new();
+    let taken = inflating.advance(&wire, &mut out, 1000, || KEY).unwrap();
+    assert!(taken < wire.len() && out.len() < 10_000, "{}", out.len());
+}
+
+#[test]
+fn the_rfcs_examples_are_hello() {
+    let agreement = of("permessage-deflate").unwrap();
+    // RFC 7692 §7.2.3: compressed, again with what was kept, stored, the last block of its stream, two blocks.
+    for frames in [
+        vec![
+            &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..],
+            &[0xf2, 0x00, 0x11, 0x00, 0x00],
+        ],
+        vec![&[
+            0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00,
+        ]],
+        vec![&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00]],
+        vec![&[
+            0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00,
+        ]],
+    ] {
+        let mut inflating = Inflating::new(agreement);
+        for payload in frames {
+            let mut wire = Vec::new();
+            put(
+                &mut wire,
+                true,
+                RSV1,
+                Opcode::Text,
+                Some(KEY),
+                &mut payload.to_vec(),
+            );
+            let plain = inflated(&mut inflating, &wire, 1, 1 << 16).unwrap();
+            let [(text, false, _)] = &messages(&plain)[..] else {
+                panic!("{plain:02x?}");
+            };
+            assert_eq!(text, b"Hello", "{payload:02x?}");
+        }
+    }
+}
+
+#[test]
+fn what_may_not_be_is_a_violation() {
+    let frame = |fin, rsv, opcode, mask, payload: &[u8]| {
+        let mut wire = Vec::new();
+        put(&mut wire, fin, rsv, opcode, mask, &mut payload.to_vec());
+        wire
+    };
+    let begun = frame(false, RSV1, Opcode::Text, Some(KEY), &[0xf2, 0x48]);
+    for (wire, why) in [
+        (
+            frame(true, RSV1, Opcode::Text, Some(KEY), &[0xff, 0xff, 0xff]),
+            Violation::BadDeflate,
+        ),
+        (
+            frame(true, RSV1, Opcode::Text, None, &[0xf2]),
+            Violation::Unmasked,
+        ),
+        (
+            frame(true, RSV1, Opcode::Ping, Some(KEY), &[]),
+            Violation::ReservedBits,
+        ),
+        (
+            frame(true, 0b010, Opcode::Text, Some(KEY), &[]),
+            Violation::ReservedBits,
+        ),
+        (
+            frame(true, 0, Opcode::Continuation, Some(KEY), &[]),
+            Violation::LoneContinuation,
+        ),
+        (
+            [
+                &begun[..],
+                &frame(true, RSV1, Opcode::Continuation, Some(KEY), &[]),
+            ]
+            .concat(),
+            Violation::ReservedBits,
+        ),
+        (
+            [&begun[..], &frame(true, 0, Opcode::Text, Some(KEY), &[])].concat(),
+            Violation::InterruptedMessage,
+        ),
+    ] {
+        let mut inflating = Inflating::new(of("permessage-deflate").unwrap());
+        assert_eq!(
+            inflated(&mut inflating, &wire, 3, 1000),
+            Err(why),
+            "{wire:02x?}"
+        );
+    }
+}
+
+#[test]
+fn a_short_message_stays_as_it_is_and_a_longer_one_is_one_frame() {
+    let mut deflating = Deflating::new(of("permessage-deflate").unwrap());
+    let (mut wire, mut out) = (Vec::new(), Vec::new());
+    put(
+        &mut wire,
+        true,
+        0,
+        Opcode::Text,
+        None,
+        &mut b"hello".to_vec(),
+    );
+    put(&mut wire, true, 0, Opcode::Text, None, &mut [b'a'; 1000]);
+    deflating.advance(&wire, &mut out);
+    let found = messages(&out);
+    assert_eq!(found[0], (b"hello".to_vec(), false, 1));
+    assert!(found[1].1 && found[1].2 == 1 && found[1].0.len() < 30);
+    assert_eq!(unpacked(&found[1].0), [b'a'; 1000]);
+}
+
+proptest! {
+    #[test]
+    fn what_clients_say_arrives(
+        texts in prop::collection::vec((prop::collection::vec(0..20_u8, 0..9000), any::<bool>()), 1..6),
+        size in 1..5000_usize, cut in 1..5000_usize, room in 1..20_000_usize, offer in 0..3_usize,
+    ) {
+        let offer = ["", "; client_no_context_takeover", "; client_max_window_bits"][offer];
+        let agreement = of(&format!("permessage-deflate{offer}")).unwrap();
+        let mut client = Client::new(agreement);
+        let wire: Vec<u8> = texts.iter().flat_map(|(text, deflate)| {
+            let ping = [0x89, 0x80, 1, 2, 3, 4];
+            [client.say(text, *deflate, cut), ping.to_vec()].concat()
+        }).collect();
+        let plain = inflated(&mut Inflating::new(agreement), &wire, size, room).unwrap();
+        let found: Vec<Vec<u8>> = messages(&plain).into_iter().map(|(text, rsv, _)| {
+            assert!(!rsv);
+            text
+        }).collect();
+        let said: Vec<Vec<u8>> = texts.into_iter().map(|(text, _)| text).collect();
+        prop_assert_eq!(found, said);
+    }
+
+    #[test]
+    fn what_backends_say_arrives(
+        texts in prop::collection::vec(prop::collection::vec(0..20_u8, 0..60_000), 1..4),
+        size in 1..9000_usize, cut in 1..30_000_usize,
+    ) {
+        let mut wire = Vec::new();
+        for text in &texts {
+            let (last, mut opcode) = (text.len().div_ceil(cut).max(1), Opcode::Text);
+            for n in 0..last {
+                let mut piece = text[n * cut..text.len().min((n + 1) * cut)].to_vec();
+                put(&mut wire, n + 1 == last, 0, opcode, None, &mut piece);
+                opcode = Opcode::Continuation;
+                wire.extend([0x89, 0]);
+            }
+        }
+        let (mut deflating, mut out) = (Deflating::new(of("permessage-deflate").unwrap()), Vec::new());
+        for piece in wire.chunks(size) {
+            deflating.advance(piece, &mut out);
+        }
+        let found: Vec<Vec<u8>> = messages(&out).into_iter().map(|(payload, rsv, _)| match rsv {
+            true => unpacked(&payload),
+            false => payload,
+        }).collect();
+        prop_assert_eq!(found, texts);
+    }
+
+    #[test]
+    fn nothing_from_the_wire_panics(wire in prop::collection::vec(any::<u8>(), 0..300), size in 1..40_usize) {
+        let mut inflating = Inflating::new(of("permessage-deflate").unwrap());
+        let _ = inflated(&mut inflating, &wire, size, 100);
+    }
+}

@@ -1,0 +1,188 @@
+//! permessage-deflate (RFC 7692) that passes, is never agreed on, or is spoken by Lockgate. Real servers and clients with it
+//! are in `interop`.
+
+use crate::harness::{Backend, Frame, Lockgate, Wire, handshake};
+use flate2::{Decompress, FlushDecompress};
+
+const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+
+const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_max_window_bits=12";
+
+async fn lockgate(backend: &Backend, session: &str) -> Lockgate {
+    let setup = Lockgate::to(backend.address);
+    setup
+        .with(&format!("session = {{ {session} }}"))
+        .start()
+        .await
+}
+
+/// A session whose client offers compression, whose backend must not hear of it; and the extensions the client was told.
+async fn session(lockgate: &Lockgate, backend: &Backend) -> (Wire, Wire, Option<String>) {
+    let mut client = lockgate.request(handshake("/", OFFER)).await;
+    let (server, asked) = backend.accept_session().await;
+    assert_eq!(asked.get("sec-websocket-extensions"), None);
+    let answer = client.head().await;
+    assert_eq!(answer.status(), 101);
+    let told = answer.get("sec-websocket-extensions").map(str::to_owned);
+    (client, server, told)
+}
+
+/// A compressed message of a client.
+fn deflated(payload: &[u8]) -> Frame {
+    Frame {
+        reserved: 4,
+        ..Frame::new(0x1, payload)
+    }
+}
+
+fn inflated(frame: &Frame) -> Vec<u8> {
+    assert!(frame.fin && frame.reserved == 4, "{frame:?}");
+    let mut text = Vec::with_capacity(1 << 20);
+    let whole = [&frame.payload[..], &[0, 0, 0xff, 0xff]].concat();
+    let mut window = Decompress::new(false);
+    window
+        .decompress_vec(&whole, &mut text, FlushDecompress::Sync)
+        .expect("it is deflated");
+    text
+}
+
+/// "Hello" (RFC 7692 §7.2.3.1), and again, with what the window has.
+const HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+const AGAIN: [u8; 5] = [0xf2, 0x00, 0x11, 0x00, 0x00];
+
+#[tokio::test]
+async fn stripped_it_is_never_agreed_on() {
+    let backend = Backend::listen().await;
+    let lockgate = lockgate(&backend, "compression = \"strip\"").await;
+    let (mut client, mut server, told) = session(&lockgate, &backend).await;
+    assert_eq!(told, None);
+    client.send_frame(Frame::text("plain")).await;
+    assert_eq!(server.frame().await.payload, b"plain");
+    // Nobody agreed on it.
+    client.send_frame(deflated(&HELLO)).await;
+    assert_eq!(client.frame().await.closes_with().0, 1002);
+}
+
+#[tokio::test]
+async fn offloaded_the_backend_has_plain_messages() {
+    let backend = Backend::listen().await;
+    let lockgate = lockgate(&backend, "compression = \"offload\"").await;
+    let (mut client, mut server, told) = session(&lockgate, &backend).await;
+    assert_eq!(told.as_deref(), Some(ANSWER));
+    let opened = lockgate.record(|record| record["event"] == "open").await;
+    assert_eq!(opened["extensions"], ANSWER);
+
+    for payload in [&HELLO[..], &AGAIN] {
+        client.send_frame(deflated(payload)).await;
+        let came = server.frame().await;
+        assert_eq!((came.masked, came.reserved), (true, 0));
+        assert_eq!((came.opcode, &came.payload[..]), (1, &b"Hello"[..]));
+    }
+    client.send_frame(Frame::text("not compressed")).await;
+    assert_eq!(server.frame().await.payload, b"not compressed");
+
+    let long = "a".repeat(100_000);
+    server.send_frame(Frame::text(&long)).await;
+    let came = client.frame().await;
+    assert!(came.payload.len() < 1000 && inflated(&came) == long.as_bytes());
+    server.send_frame(Frame::text("short")).await;
+    assert_eq!(client.frame().await, Frame::text("short"));
+
+    // Control frames pass between the fragments of a message that is compressed on the way.
+    let begun = Frame {
+        fin: false,
+        ..Frame::text(&"b".repeat(200))
+    };
+    server.send_frame(begun).await;
+    let first = client.frame().await;
+    assert!(!first.fin && first.reserved == 4);
+    server.send_frame(Frame::ping(b"there?")).await;
+    assert_eq!(client.frame().await, Frame::ping(b"there?"));
+    server.send_frame(Frame::new(0x0, b"end")).await;
+    let last = client.frame().await;
+    let whole = Frame {
+        payload: [first.payload, last.payload].concat(),
+        ..deflated(b"")
+    };
+    assert_eq!(
+        inflated(&whole),
+        format!("{}end", "b".repeat(200)).as_bytes()
+    );
+
+    client.send_frame(Frame::close(4000, "bye")).await;
+    assert_eq!(server.frame().await.closes_with(), (4000, "bye"));
+}
+
+#[tokio::test]
+async fn without_an_offer_nothing_is_compressed() {
+    let backend = Backend::listen().await;
+    let lockgate = lockgate(&backend, "compression = \"offload\"").await;
+    let (mut client, mut server, _) = lockgate.session(&backend).await;
+    let long = Frame::text(&"a".repeat(1000));
+    server.send_frame(long.clone()).await;
+    assert_eq!(client.frame().await, long);
+}
+
+#[tokio::test]
+async fn a_bomb_ends_at_max_message() {
+    let backend = Backend::listen().await;
+    let session_keys = "compression = \"offload\", max_message = \"1MiB\"";
+    let lockgate = lockgate(&backend, session_keys).await;
+    let (mut client, mut server, _) = session(&lockgate, &backend).await;
+    // One block that repeats a zero: 258 of them for every two bits, and 64 MiB of them in all.
+    let mut bomb = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut payload = Vec::with_capacity(1 << 20);
+    let zeros = vec![0; 64 << 20];
+    bomb.compress_vec(&zeros, &mut payload, flate2::FlushCompress::Sync)
+        .expect("it has room");
+    assert!(payload.len() < 1 << 18);
+    client.send_frame(deflated(&payload)).await;
+    let inflated = payload_until_close(&mut server).await;
+    assert!(inflated <= 1 << 20, "{inflated}");
+    assert_eq!(client.frame().await.closes_with().0, 1009);
+}
+
+/// How many bytes of payload came before the Close.
+async fn payload_until_close(server: &mut Wire) -> usize {
+    let mut bytes = 0;
+    loop {
+        let frame = server.frame().await;
+        if frame.is_close() {
+            assert_eq!(frame.closes_with().0, 1001);
+            return bytes;
+        }
+        bytes += frame.payload.len();
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_inflated_is_closed_with_1007() {
+    let backend = Backend::listen().await;
+    let lockgate = lockgate(&backend, "compression = \"offload\"").await;
+    let (mut client, mut server, _) = session(&lockgate, &backend).await;
+    client.send_frame(deflated(&[0xff, 0xff, 0xff])).await;
+    assert_eq!(client.frame().await.closes_with().0, 1007);
+    assert_eq!(server.frame().await.closes_with().0, 1001);
+    let closed = lockgate.closed().await;
+    assert_eq!(closed["why"], "bad-deflate", "{closed}");
+}
+
+#[tokio::test]
+async fn over_http_2_too() {
+    let address = Backend::echo().await;
+    let setup = Lockgate::to(address).with("session = { compression = \"offload\" }");
+    let lockgate = setup.start().await;
+    let offer = [(
+        "sec-websocket-extensions",
+        "permessage-deflate; client_max_window_bits",
+    )];
+    let (answer, client) = lockgate.h2().await.websocket("/", &offer).await;
+    let told = answer.headers().get("sec-websocket-extensions");
+    assert_eq!(told.map(|value| value.as_bytes()), Some(ANSWER.as_bytes()));
+    let mut client = client.expect("a 200");
+    client.send_frame(deflated(&HELLO)).await;
+    assert_eq!(client.frame().await, Frame::text("Hello"));
+    let long = "a".repeat(1000);
+    client.send_frame(Frame::text(&long)).await;
+    assert_eq!(inflated(&client.frame().await), long.as_bytes());
+}
