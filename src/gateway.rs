@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// All that a connection or a request needs to know, built once from a [`Config`] and never changed.
@@ -39,6 +39,8 @@ pub struct Gateway {
     /// How sessions are closed that must be.
     pub drain: config::Drain,
     trusted: Vec<config::Cidr>,
+    /// All that there are, of this configuration and of those before it.
+    backends: Arc<Mutex<Backends>>,
     pools: Vec<Arc<Pool>>,
     /// Each route's pool, by the route's name.
     places: HashMap<Arc<str>, Arc<Pool>>,
@@ -89,8 +91,9 @@ impl Gateway {
             previous.map(|previous| &previous.tls),
             &mut problems,
         );
-        let known = previous.map(Gateway::everybody).unwrap_or_default();
-        let mut backends = Backends::known(known);
+        let known = previous.map(|previous| previous.backends.clone());
+        let known: Arc<Mutex<Backends>> = known.unwrap_or_default();
+        let mut backends = known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = |name: &str| {
             let mut pools = previous?.pools.iter();
             pools
@@ -148,6 +151,7 @@ impl Gateway {
             .iter()
             .map(|(_, route): &(Rule, Route)| (route.name.clone(), route.pool.clone()))
             .collect();
+        drop(backends);
         match tls {
             Some(tls) if problems.is_empty() => Ok(Gateway {
                 limits: config.limits.clone(),
@@ -158,6 +162,7 @@ impl Gateway {
                 router: Router::new(routes),
                 drain: config.drain.clone(),
                 trusted: config.server.trusted_proxies.clone(),
+                backends: known,
                 pools,
                 places,
             }),

@@ -197,8 +197,8 @@ impl Server {
         }
         self.listen();
         self.watch_certificates();
-        self.watch_backends();
         self.ask_for_names();
+        self.watch_backends();
         self.rebalance_pools();
         state.send_replace(State::Ready);
         if let Some(predecessor) = predecessor {

@@ -4,9 +4,13 @@ use super::Gateway;
 use crate::{
     config::DnsName,
     observe::Belonging,
-    upstream::{Backend, Backends, Followed, Found, Pool},
+    upstream::{Backend, Followed, Found, Pool},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 // === impl Gateway ===
 
@@ -24,7 +28,7 @@ impl Gateway {
     /// What DNS says of `name` is in force in all pools that have it; `None`: it says nothing. Not to be called by two at a
     /// time.
     pub fn follow(&self, name: &DnsName, found: Option<&Found>) -> Followed {
-        let mut backends = Backends::known(self.everybody());
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let has = |names: Vec<(DnsName, _)>| names.iter().any(|(its, _)| its == name);
         let mut all = Followed::default();
         for pool in self.pools.iter().filter(|pool| has(pool.names())) {

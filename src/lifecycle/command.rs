@@ -126,7 +126,7 @@ pub struct PoolStatus {
 pub struct NameStatus {
     /// As it was written.
     pub name: String,
-    /// Why DNS says nothing of it, since it was asked last.
+    /// What was wrong with DNS's last answer, or that there was none.
     pub error: Option<String>,
 }
 

@@ -51,7 +51,10 @@ impl Server {
     fn watch_backend(&self, probe: Probe) -> watch::Sender<Probe> {
         let (context, drains) = (self.context.clone(), self.drains.clone());
         let (pool, backend) = (probe.pool(), probe.backend());
-        context.metrics.backend(pool, backend.name(), true);
+        // Not everybody who comes is well: it may have been here before.
+        let (condition, _) = backend.health().condition();
+        let metrics = &context.metrics;
+        metrics.backend(pool, backend.name(), condition == Condition::Up);
         let (say, said) = watch::channel(probe);
         self.context.tasks.spawn(async move {
             let down = |probe: &Probe| {

@@ -26,6 +26,9 @@ pub(super) struct Names {
 struct Asked {
     /// How often at least; dropped, nobody asks any more.
     often: watch::Sender<Duration>,
+    /// What DNS has said last.
+    found: Option<Found>,
+    /// What is wrong with that.
     error: Option<String>,
 }
 
@@ -56,7 +59,7 @@ impl Names {
         said.expect("one sender is kept beside it")
     }
 
-    /// Names of which DNS says nothing now.
+    /// What is known of each name.
     pub(super) fn status(&self) -> Vec<NameStatus> {
         let status = |(name, asked): (&DnsName, &Asked)| NameStatus {
             name: name.to_string(),
@@ -69,12 +72,20 @@ impl Names {
 // === impl Server ===
 
 impl Server {
-    /// Asks for the names of the gateway in force. Those that stay are asked for on.
+    /// Asks for the names of the gateway in force. Those that stay are asked for on, and what is known of them is known at
+    /// once to pools that have them since now.
     pub(super) fn ask_for_names(&mut self) {
-        let mut wanted = self.context.live.snapshot().names();
+        let gateway = self.context.live.snapshot();
+        let mut wanted = gateway.names();
         self.names.asked.retain(|name, asked| {
-            let often = wanted.remove(name);
-            often.map(|often| asked.often.send_replace(often)).is_some()
+            let Some(often) = wanted.remove(name) else {
+                return false;
+            };
+            asked.often.send_replace(often);
+            if asked.found.is_some() || asked.error.is_some() {
+                gateway.follow(name, asked.found.as_ref());
+            }
+            true
         });
         for (name, often) in wanted {
             let (say, often) = watch::channel(often);
@@ -88,6 +99,7 @@ impl Server {
             });
             let asked = Asked {
                 often: say,
+                found: None,
                 error: None,
             };
             self.names.asked.insert(name, asked);
@@ -102,26 +114,31 @@ impl Server {
         };
         let outcome = if found.is_ok() { "answered" } else { "failed" };
         self.context.metrics.dns(outcome);
-        match (&found, &asked.error) {
-            (Err(error), None) => {
-                warn!(%name, %error, "DNS says nothing of this name: its backends stay as they are")
-            }
-            (Ok(_), Some(_)) => info!(%name, "DNS knows this name again"),
-            _ => {}
-        }
         let (found, error) = match found {
             Ok(found) => (Some(found), None),
             Err(error) => (None, Some(error)),
         };
+        let error = error.or_else(|| shortcoming(found.as_ref()?));
+        match (&error, &asked.error) {
+            (Some(error), None) => {
+                warn!(%name, %error, "DNS does not say all of this name: who was there stays");
+            }
+            (None, Some(_)) => info!(%name, "DNS knows this name again"),
+            _ => {}
+        }
         asked.error = error;
+        if found.is_some() {
+            asked.found.clone_from(&found);
+        }
         let gateway = self.context.live.snapshot();
         let followed = gateway.follow(&name, found.as_ref());
-        if followed.came.is_empty() && followed.vanished.is_empty() {
+        if !followed.came.is_empty() || !followed.vanished.is_empty() {
+            let (came, vanished) = (in_words(&followed.came), in_words(&followed.vanished));
+            info!(%name, %came, %vanished, "DNS has other backends under this name");
+            self.watch_backends();
+        } else if !followed.first {
             return;
         }
-        let (came, vanished) = (in_words(&followed.came), in_words(&followed.vanished));
-        info!(%name, %came, %vanished, "DNS has other backends under this name");
-        self.watch_backends();
         let leaving = self.context.sessions.belonging(|session| {
             let mut gone = followed.vanished.iter();
             let is_asked = followed.first || gone.any(|one| *one.name() == session.backend);
@@ -172,6 +189,15 @@ async fn ask(
                 }
             }
         }
+    }
+}
+
+/// What an answer lacks.
+fn shortcoming(found: &Found) -> Option<String> {
+    match (found.whole, found.left_out) {
+        (false, _) => Some("a part of the answer failed: nobody is taken out by it".into()),
+        (true, 0) => None,
+        (true, more) => Some(format!("{more} more than are taken are left out")),
     }
 }
 

@@ -76,8 +76,8 @@ impl Server {
             acme.apply(issued);
         }
         self.watch_certificates();
-        self.watch_backends();
         self.ask_for_names();
+        self.watch_backends();
         self.rebalance_pools();
         self.listening.extend(added);
         self.listening.retain(|listening| {

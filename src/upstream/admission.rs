@@ -116,6 +116,15 @@ impl Admission {
         }
     }
 
+    /// There is nobody whom it would be worth waiting for.
+    pub(super) fn turn_away(&self) {
+        let mut inner = self.lock();
+        let gone = inner.queue.clear();
+        self.unlock(inner);
+        // Whoever waited is told by this.
+        drop(gone);
+    }
+
     /// From now on these are the backends, each with the ceilings that it has here.
     pub(super) fn renew(self: &Arc<Self>, members: &[Arc<Entry>], try_down: bool) {
         for entry in members {
@@ -195,8 +204,11 @@ impl Inner {
     fn offer(&mut self, entry: &Arc<Entry>) -> Handed {
         let mut handed = Handed(Vec::new());
         let is_open = entry.is_open(self.unwell());
+        let seeds: Vec<u64> = self.members.iter().map(|one| one.seed).collect();
         while entry.has_room()
-            && let Some(first) = self.queue.first(|waiter| waiter.may_have(entry, is_open))
+            && let Some(first) = self
+                .queue
+                .first(|waiter| waiter.may_have(entry, is_open, &seeds))
             && let Some(lease) = Lease::take(entry)
         {
             let waiter = self.queue.remove(first);
@@ -216,11 +228,12 @@ impl Inner {
 
 impl Waiter {
     /// Whether a place there is one for him. Whoever can be served nowhere else does not mind what state it is in.
-    fn may_have(&self, entry: &Entry, is_open: bool) -> bool {
+    fn may_have(&self, entry: &Entry, is_open: bool, seeds: &[u64]) -> bool {
         let was_tried = |one: &Arc<Backend>| Arc::ptr_eq(one, &entry.backend);
         let suits = match self.only {
-            Some(seed) => entry.seed == seed,
-            None => is_open,
+            // Gone meanwhile, it cannot serve him any more than others.
+            Some(seed) if seeds.contains(&seed) => entry.seed == seed,
+            _ => is_open,
         };
         suits && !self.tried.iter().any(was_tried)
     }
@@ -233,7 +246,8 @@ impl Waiting {
     pub(super) async fn place(mut self, until: Instant) -> Result<Lease, Unavailable> {
         match timeout_at(until, &mut self.hand).await {
             Ok(Ok(lease)) => Ok(lease),
-            _ => {
+            Ok(Err(_)) => Err(Unavailable::Unresolved),
+            Err(_) => {
                 self.leave();
                 // It may have come just now.
                 self.hand.try_recv().map_err(|_| Unavailable::QueueWait)

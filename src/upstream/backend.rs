@@ -35,25 +35,35 @@ pub struct Backend {
     queues: ArcSwap<Vec<Weak<Admission>>>,
 }
 
-/// Every backend by its address, of which there is one however many pools have it.
+/// Every backend by its address, of which there is one however many pools have it, and for as long as a lease on it is held:
+/// whoever is taken away and comes back meanwhile is the same.
 #[derive(Debug, Default)]
-pub struct Backends(HashMap<BackendAddress, Arc<Backend>>);
+pub struct Backends(HashMap<BackendAddress, Weak<Backend>>);
 
 // === impl Backends ===
 
 impl Backends {
-    /// Those of an earlier configuration: they stay the same, with their leases.
-    pub fn known(backends: impl IntoIterator<Item = Arc<Backend>>) -> Self {
-        let backends = backends.into_iter();
-        let by_address = |backend: Arc<Backend>| (backend.address.clone(), backend);
-        Backends(backends.map(by_address).collect())
-    }
-
     /// The one at this address; one that nobody uses yet, where there was none.
     pub(super) fn at(&mut self, address: &BackendAddress) -> Arc<Backend> {
-        let fresh = || Arc::new(Backend::new(address.clone()));
-        let known = self.0.entry(address.clone());
-        known.or_insert_with(fresh).clone()
+        if let Some(known) = self.0.get(address).and_then(Weak::upgrade) {
+            return known;
+        }
+        if self.0.len() == self.0.capacity() {
+            // Before there is room for more, those go whom nobody has any more.
+            self.0.retain(|_, backend| backend.strong_count() > 0);
+        }
+        let fresh = Arc::new(Backend::new(address.clone()));
+        self.0.insert(address.clone(), Arc::downgrade(&fresh));
+        fresh
+    }
+
+    /// These are known.
+    #[cfg(test)]
+    pub(super) fn known(backends: impl IntoIterator<Item = Arc<Backend>>) -> Self {
+        let backends = backends.into_iter();
+        let by_address =
+            |backend: Arc<Backend>| (backend.address.clone(), Arc::downgrade(&backend));
+        Backends(backends.map(by_address).collect())
     }
 }
 

@@ -62,6 +62,11 @@ impl Entry {
         self.backend.leases()
     }
 
+    /// Whether somebody has a lease there, or has ordered that nobody gets another.
+    pub(super) fn is_missed(&self) -> bool {
+        self.leases() > 0 || self.backend.is_draining()
+    }
+
     /// Whether it is well, as far as is known.
     pub(super) fn is_up(&self) -> bool {
         self.backend.health().is_up()

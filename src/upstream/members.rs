@@ -1,6 +1,6 @@
 //! Who is in a pool at this moment: what was written, and what DNS says of its names.
 
-use super::{Backend, Backends, Found, entry::Entry, terms::Terms};
+use super::{Backend, Backends, Found, entry::Entry, resolve::MOST, terms::Terms};
 use crate::config::DnsName;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ pub(super) struct Members {
     groups: Vec<Group>,
     /// Everybody who may be chosen, each once.
     entries: Vec<Arc<Entry>>,
-    /// Whom DNS has no more, while leases on them are left.
+    /// Whom DNS has no more, while leases on them are left, or an order to take nothing new.
     vanished: Vec<Arc<Entry>>,
 }
 
@@ -23,9 +23,9 @@ struct Group {
 
 #[derive(Debug, Clone)]
 enum Known {
-    /// DNS has not been asked yet, or not answered.
+    /// DNS has not answered yet.
     Nothing,
-    /// It was asked, and has said of nobody so far.
+    /// It has, and named nobody so far.
     Nobody,
     Entries(Vec<Arc<Entry>>),
 }
@@ -37,7 +37,7 @@ pub struct Followed {
     pub came: Vec<Arc<Backend>>,
     /// Who may not.
     pub vanished: Vec<Arc<Backend>>,
-    /// It is the first answer for this pool: what was before is not known.
+    /// It is the first answer for this pool: until now nobody had to go, and now some may have to.
     pub first: bool,
 }
 
@@ -63,7 +63,7 @@ impl Members {
                 entries.push(entry.clone());
             }
         }
-        vanished.retain(|entry| entry.leases() > 0 && !has(&entries, &entry.backend));
+        vanished.retain(|entry| entry.is_missed() && !has(&entries, &entry.backend));
         Members {
             groups,
             entries,
@@ -89,11 +89,9 @@ impl Members {
             Group { known, ..group }
         };
         let groups: Vec<_> = self.groups.into_iter().map(group).collect();
-        // Whoever was here before may be who DNS knows by that name: he is the same then, with his leases.
-        let is_unsure = groups.iter().any(Group::is_unsure);
         let may_return = |entry: &&Arc<Entry>| {
             let mut named = groups.iter().filter(|group| group.name().is_some());
-            is_unsure || named.any(|group| group.terms.written == entry.terms.written)
+            named.any(|group| group.terms.written == entry.terms.written)
         };
         let all = before.vanished.iter().chain(&before.entries);
         let vanished = all.filter(may_return).cloned().collect();
@@ -113,13 +111,11 @@ impl Members {
                 return group.clone();
             }
             let known = match (found, &group.known) {
-                (Some(found), known) => {
-                    followed.first |= !matches!(known, Known::Entries(_));
-                    Known::Entries(group.told(found, backends))
-                }
+                (Some(found), _) => Known::Entries(group.told(found, backends)),
                 (None, Known::Nothing) => Known::Nobody,
                 (None, known) => known.clone(),
             };
+            followed.first |= matches!(group.known, Known::Nothing);
             Group {
                 terms: group.terms.clone(),
                 known,
@@ -142,9 +138,9 @@ impl Members {
         &self.entries
     }
 
-    /// Whom DNS has no more, and who has leases left.
+    /// Whom DNS has no more, and who is missed.
     pub(super) fn vanished(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        let left = self.vanished.iter().filter(|entry| entry.leases() > 0);
+        let left = self.vanished.iter().filter(|entry| entry.is_missed());
         left.map(|entry| &entry.backend)
     }
 
@@ -181,7 +177,8 @@ impl Members {
         let mut entries = self.entries.iter();
         let mut named = self.named();
         entries.any(|entry| **entry.backend.name() == *backend)
-            || self.is_unsure()
+            // It may be among those whom DNS is yet to name.
+            || self.is_waiting()
             || named.any(|terms| *terms.written == *written && terms.outlives_its_address())
     }
 }
@@ -225,6 +222,7 @@ impl Group {
             let left = left.filter(|entry| !has(&entries, &entry.backend));
             let left: Vec<_> = left.cloned().collect();
             entries.extend(left);
+            entries.truncate(MOST);
         }
         entries
     }

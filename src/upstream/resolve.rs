@@ -5,6 +5,7 @@
 
 mod discover;
 
+pub(super) use discover::MOST;
 pub use discover::{Found, Place};
 
 use hickory_resolver::{

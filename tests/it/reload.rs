@@ -156,6 +156,24 @@ async fn a_backend_that_is_gone_takes_its_sessions_along() {
 }
 
 #[tokio::test]
+async fn a_backend_that_is_taken_away_and_brought_back_is_the_same() {
+    let (one, other) = (Backend::echo().await, Backend::echo().await);
+    let to = |backend| format!("{HEAD}{}", route("a", "a.test", backend, ""));
+    let lockgate = Lockgate::with_file(&to(one)).start().await;
+    let mut goes = session(&lockgate, "a.test").await;
+    lockgate.write_config(&to(other));
+    let close = goes.frame().await;
+    assert_eq!(close.closes_with().0, 1012);
+    // It is not over before its client has answered.
+    lockgate.write_config(&to(one));
+    let back = format!("ws://{one}");
+    let status = until(&lockgate, |it| it["backends"][0]["address"] == *back).await;
+    assert_eq!(status["backends"][0]["leases"], 1, "{status:#}");
+    goes.send_frame(close).await;
+    until(&lockgate, |it| it["backends"][0]["leases"] == 0).await;
+}
+
+#[tokio::test]
 async fn limits_apply_to_open_sessions_from_their_next_frame_on() {
     let backend = Backend::echo().await;
     let with = |limit: &str| {

@@ -48,7 +48,7 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
     for name in status["names"].as_array().into_iter().flatten() {
         if let Some(error) = name["error"].as_str() {
             let name = word(&name["name"]);
-            line(&mut page, &format!("unresolved   {name}: {error}"));
+            line(&mut page, &format!("DNS          {name}: {error}"));
         }
     }
     configuration(&mut page, &status["config"]);

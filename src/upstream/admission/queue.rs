@@ -80,6 +80,13 @@ impl<W> Queue<W> {
         Some(waiter)
     }
 
+    /// Takes all out.
+    pub(super) fn clear(&mut self) -> Vec<W> {
+        self.shares.clear();
+        let all = std::mem::take(&mut self.waiting);
+        all.into_values().map(|(_, waiter)| waiter).collect()
+    }
+
     /// The first whom it `fits`.
     pub(super) fn first(&self, fits: impl Fn(&W) -> bool) -> Option<Ticket> {
         let mut waiting = self.waiting.iter();

@@ -18,8 +18,8 @@ impl Pool {
         names.map(|(name, often)| (name.clone(), often)).collect()
     }
 
-    /// What DNS says of `name` is in force: who came is chosen, who has vanished is not. `None`: it says nothing, and nobody
-    /// is waited for any more.
+    /// What DNS says of `name` is in force: who came is chosen, who has vanished is not. `None`: it says nothing, and it
+    /// is waited for no more.
     ///
     /// Not to be called by two at a time.
     pub fn follow(
@@ -28,17 +28,26 @@ impl Pool {
         found: Option<&Found>,
         backends: &mut Backends,
     ) -> Followed {
-        let (next, followed) = self.members.load().follow(name, found, backends);
-        if !followed.first {
+        let before = self.members.load();
+        let (next, followed) = before.follow(name, found, backends);
+        // Where all are new there is nobody who could take more meanwhile.
+        if !before.entries().is_empty() {
+            let returns = |new: &Arc<Backend>| before.vanished().any(|it| Arc::ptr_eq(it, new));
+            let cold = followed.came.iter();
+            let cold = cold.filter(|new| new.is_new() || returns(new));
             let now = Instant::now();
-            followed.came.iter().for_each(|new| new.warm(now));
+            cold.for_each(|new| new.warm(now));
         }
+        let is_hopeless = next.entries().is_empty() && !next.is_waiting();
         self.members.store(Arc::new(next));
         self.commit();
+        if is_hopeless {
+            self.admission.turn_away();
+        }
         followed
     }
 
-    /// Whom DNS has no more, and who has leases left.
+    /// Whom DNS has no more, and who has leases left or was ordered to take nothing new.
     pub fn vanished(&self) -> Vec<Arc<Backend>> {
         self.members.load().vanished().cloned().collect()
     }

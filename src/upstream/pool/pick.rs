@@ -82,16 +82,17 @@ impl Pool {
                 return Ok(lease);
             }
         }
-        Err(why(members, candidates))
+        Err(why(members, candidates, self.queue > 0))
     }
 }
 
-fn why(members: &Members, candidates: Candidates<'_>) -> Unavailable {
+fn why(members: &Members, candidates: Candidates<'_>, may_wait: bool) -> Unavailable {
     let mut serving = serving(candidates.entries);
     let is_wanted = |entry: &&Entry| candidates.unwell || entry.is_up();
     let mut wanted = serving.clone().filter(is_wanted);
     // Who is yet to be found may have room.
-    if members.is_waiting() || wanted.clone().any(|entry| !candidates.was_tried(entry)) {
+    if may_wait && members.is_waiting() || wanted.clone().any(|entry| !candidates.was_tried(entry))
+    {
         return Unavailable::Full;
     }
     match (wanted.next(), serving.next()) {

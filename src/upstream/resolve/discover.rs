@@ -22,6 +22,8 @@ pub struct Found {
     pub places: Vec<Place>,
     /// Every question was answered: who is not here is not there.
     pub whole: bool,
+    /// So many more there were than are taken.
+    pub left_out: usize,
     /// For how long it is good; `None`: nobody says so.
     pub ttl: Option<Duration>,
 }
@@ -70,12 +72,19 @@ impl Resolver {
             .answers()
             .iter()
             .filter_map(|record| match &record.data {
-                RData::SRV(service) if !service.target.is_root() => Some(service),
+                // A target of "." says that there is no such service here; and nobody listens on port 0.
+                RData::SRV(service) if !service.target.is_root() && service.port > 0 => {
+                    Some(service)
+                }
                 _ => None,
             });
         let first = services.clone().map(|service| service.priority).min();
         let services = services.filter(|service| Some(service.priority) == first);
-        let services: Vec<_> = services.take(MOST).collect();
+        let mut services: Vec<_> = services.collect();
+        // Of more than are taken each answer would be other ones.
+        services.sort_unstable_by_key(|service| (&service.target, service.port));
+        let left_out = services.len().saturating_sub(MOST);
+        services.truncate(MOST);
         let heaviest = services.iter().map(|service| service.weight).max();
         let places = services.iter().map(async |service| {
             let found = self.addresses(&service.target.to_utf8()).await;
@@ -89,14 +98,22 @@ impl Resolver {
                     ttl = [ttl, found.ttl].into_iter().flatten().min();
                     all.extend(found.ips.iter().map(|ip| Place::new(*ip, port, share)));
                 }
-                // A service whose host is not known is one that cannot be reached, not one that is gone.
-                Err(error) => (whole, why) = (false, Some(error)),
+                // A host of which nobody says that there is none may still be there.
+                Err(error) => {
+                    whole &=
+                        matches!(&error, ResolveError::Unknown { source, .. } if says_none(source));
+                    why = Some(error);
+                }
             }
         }
         match (all.is_empty(), why) {
             (true, Some(error)) => Err(error),
             (true, None) => Err(unknown(NetError::Message("the answer has no service"))),
-            (false, _) => Ok(Found::new(all, whole, ttl)),
+            (false, _) => {
+                let mut found = Found::new(all, whole, ttl);
+                found.left_out += left_out;
+                Ok(found)
+            }
         }
     }
 
@@ -136,8 +153,12 @@ impl Resolver {
                     ttl = [ttl, good].into_iter().flatten().min();
                 }
                 Err(error) => {
-                    whole &= says_none(&error);
-                    why = Some(error);
+                    let none = says_none(&error);
+                    // That a server fails is worth more words than that it knows none.
+                    if whole || !none {
+                        why = Some(error);
+                    }
+                    whole &= none;
                 }
             }
         }
@@ -156,8 +177,14 @@ impl Found {
     fn new(mut places: Vec<Place>, whole: bool, ttl: Option<Duration>) -> Self {
         places.sort_unstable();
         places.dedup_by(|one, other| one.address == other.address);
+        let left_out = places.len().saturating_sub(MOST);
         places.truncate(MOST);
-        Found { places, whole, ttl }
+        Found {
+            places,
+            whole,
+            left_out,
+            ttl,
+        }
     }
 }
 
@@ -182,11 +209,11 @@ fn says_none(error: &NetError) -> bool {
         if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain))
 }
 
-/// Of the heaviest a thousand at most, as weights are written; a weight of 0 is "a very small proportion" (RFC 2782).
+/// Of the heaviest a hundred at most: turns are divided by weights. A weight of 0 is "a very small proportion" (RFC 2782).
 fn share(weight: u16, heaviest: Option<u16>) -> u16 {
     match heaviest {
-        Some(heaviest) if heaviest > 1000 => {
-            (u32::from(weight) * 1000 / u32::from(heaviest)).max(1) as u16
+        Some(heaviest) if heaviest > 100 => {
+            (u32::from(weight) * 100 / u32::from(heaviest)).max(1) as u16
         }
         _ => weight.max(1),
     }
@@ -197,4 +224,4 @@ fn least(ttls: impl Iterator<Item = u32>) -> Option<Duration> {
 }
 
 /// More backends than a pool is of use with; what comes after them in an answer is left out.
-const MOST: usize = 256;
+pub(in crate::upstream) const MOST: usize = 256;
