@@ -89,6 +89,7 @@ fn people(explanation: &Explanation) -> String {
             backends,
             line,
             headers,
+            token,
             advice,
         }) => {
             lines.push(format!(
@@ -98,6 +99,9 @@ fn people(explanation: &Explanation) -> String {
             lines.push(format!("  {line}"));
             for (name, value) in headers {
                 lines.push(format!("  {name}: {value}"));
+            }
+            if !token.is_empty() {
+                lines.push(format!("\ntoken: {token}"));
             }
             if !advice.is_empty() {
                 lines.push(format!("\nfor that server: {advice}"));
@@ -123,6 +127,7 @@ fn machine(explanation: &Explanation) -> serde_json::Value {
             "backends": passed.backends,
             "line": passed.line,
             "headers": passed.headers,
+            "token": passed.token,
             "advice": passed.advice,
         }),
         Err(refused) => json!({

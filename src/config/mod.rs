@@ -22,12 +22,12 @@ pub use schema::{
     Challenge, Check, ClientCert, Compression, Config, DnsHook, Drain, Eab, Framework, Health,
     Legs, Limits, Log, LogFormat, LogLevel, OnDown, OnVanish, Only, Passive, Ping, PingOverrides,
     Pool, ProxyProtocol, Retry, Route, Server, Session, SessionOverrides, Sticky, Tls, TlsVersion,
-    UntilIssued,
+    Token, UntilIssued,
 };
 pub use target::To;
 pub use values::{
     Access, AcmeDirectory, AdminAddress, BackendAddress, BackendSource, BadValue, CheckPath, Cidr,
     DnsName, HashKey, HostPattern, ListenAddress, MailAddress, OriginPattern, PathPattern, Period,
-    Rate, Rebalance, Scheme, Secret, Size,
+    Rate, Rebalance, Scheme, Secret, Size, TokenHeader, TokenSource,
 };
 pub use watch::Watch;

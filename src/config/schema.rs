@@ -15,7 +15,7 @@ pub use health::{AllDown, Check, Health, OnDown, Passive};
 pub use pool::{
     Admission, Backend, BackendProxyProtocol, BackendTls, Balance, OnVanish, Pool, Retry, Sticky,
 };
-pub use route::{ClientCert, Framework, Only, Route};
+pub use route::{ClientCert, Framework, Only, Route, Token};
 pub(super) use route::{UNNAMED, every_path, everybody, same_host};
 pub use server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server};
 pub use session::{Compression, Legs, Ping, PingOverrides, Session, SessionOverrides};

@@ -2,7 +2,7 @@
 
 use super::{
     Acme, BackendSource, ClientCert, Config, Drain, Framework, HostPattern, Limits, ListenAddress,
-    Located, Only, OriginPattern, Route, Server, Session, SessionOverrides, Tls,
+    Located, Only, OriginPattern, Route, Server, Session, SessionOverrides, Tls, Token,
     schema::{UNNAMED, every_path, everybody, same_host},
 };
 use std::{collections::BTreeMap, net::Ipv6Addr};
@@ -61,6 +61,7 @@ impl Config {
             deny: Vec::new(),
             client_cert: ClientCert::Off,
             acme: true,
+            token: Token::default(),
             session: SessionOverrides::default(),
         };
         Config {

@@ -12,6 +12,7 @@ mod pattern;
 mod rebalance;
 mod source;
 mod text;
+mod token;
 
 pub use acme::{AcmeDirectory, MailAddress, Secret};
 pub use address::{Access, AdminAddress, BackendAddress, Scheme};
@@ -24,3 +25,4 @@ pub use rebalance::Rebalance;
 pub use source::{BackendSource, DnsName};
 pub use text::BadValue;
 pub(super) use text::SEPARATOR;
+pub use token::{TokenHeader, TokenSource};

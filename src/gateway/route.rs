@@ -1,7 +1,7 @@
 //! What a route does with the requests it matched.
 
 use crate::{
-    config::{self, ClientCert, Compression, Config, Legs},
+    config::{self, ClientCert, Compression, Config, Legs, Token},
     guard::{AddressGuard, OriginGuard},
     proto::track::Bounds,
     router::{Expectations, expectations},
@@ -39,6 +39,8 @@ pub struct Route {
     pub origins: OriginGuard,
     /// Taken off the path before forwarding.
     pub strip_prefix: Option<String>,
+    /// Where clients' tokens are, and where its backends get them, if they are moved.
+    pub token: Option<Token>,
     /// What its backends want to be told.
     pub expectations: Expectations,
 }
@@ -70,6 +72,7 @@ impl Route {
             client_cert: route.client_cert,
             origins: OriginGuard::new(&route.origins),
             strip_prefix: route.strip_prefix.clone(),
+            token: (!route.token.from.is_empty()).then(|| route.token.clone()),
             expectations: expectations(route.framework),
         }
     }

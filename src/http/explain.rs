@@ -7,7 +7,7 @@ use super::{
     service::{Decided, decide},
 };
 use crate::gateway::Gateway;
-use ::http::request::Parts;
+use ::http::{HeaderValue, request::Parts};
 use std::net::IpAddr;
 
 /// What would become of a request.
@@ -30,6 +30,8 @@ pub struct Passed {
     pub line: String,
     /// The headers it would get.
     pub headers: Vec<(String, String)>,
+    /// What was done with the token, which is not told itself; "" where the route moves none.
+    pub token: String,
     /// What the route's `framework` must be told; "" if nothing.
     pub advice: &'static str,
 }
@@ -85,8 +87,6 @@ pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanatio
 
 fn passed(request: &Parts, decided: &Decided<'_>) -> Passed {
     let (route, outbound) = (decided.route, &decided.outbound);
-    let shown =
-        |value: &::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     Passed {
         route: route.name.to_string(),
         backends: route.pool.shown(),
@@ -96,6 +96,36 @@ fn passed(request: &Parts, decided: &Decided<'_>) -> Passed {
             .iter()
             .map(|(name, value)| (name.to_string(), shown(value)))
             .collect(),
+        token: token(decided),
         advice: route.expectations.advice,
     }
+}
+
+/// Of a secret, such as a token, its scheme at most.
+fn shown(value: &HeaderValue) -> String {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    match text.split_once(' ') {
+        _ if !value.is_sensitive() => text.into_owned(),
+        Some((scheme, _)) => format!("{scheme} [redacted]"),
+        None => "[redacted]".to_owned(),
+    }
+}
+
+fn token(decided: &Decided<'_>) -> String {
+    let Some(rule) = &decided.route.token else {
+        return String::new();
+    };
+    let mut told = match &decided.carried.from {
+        Some(place) => format!("moved from {place} to {}", rule.to),
+        None => {
+            let places: Vec<String> = rule.from.iter().map(ToString::to_string).collect();
+            format!("none in {}", places.join(", "))
+        }
+    };
+    if let Some(subprotocol) = decided.carried.subprotocol() {
+        let answer =
+            format!("; where the backend chooses no subprotocol, the answer is {subprotocol}");
+        told.push_str(&answer);
+    }
+    told
 }

@@ -215,7 +215,7 @@ fn refuse_handshake(error: BadHandshake) -> Refusal {
     }
 }
 
-const MANAGED: [&str; 11] = [
+pub(super) const MANAGED: [&str; 11] = [
     "connection",
     "content-length",
     "forwarded",

@@ -25,6 +25,7 @@ mod session;
 mod shake;
 mod sticky;
 mod telling;
+mod token;
 mod tries;
 mod tunnel;
 mod upgrade;

@@ -149,7 +149,7 @@ fn is_end_to_end(name: &HeaderName) -> bool {
     super::gate::is_managed(name.as_str()) || PROTECTED.contains(&name.as_str())
 }
 
-const HOP_BY_HOP: [&str; 10] = [
+pub(super) const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "http2-settings",
     "keep-alive",
@@ -162,7 +162,7 @@ const HOP_BY_HOP: [&str; 10] = [
     "upgrade",
 ];
 
-const PROTECTED: [&str; 9] = [
+pub(super) const PROTECTED: [&str; 9] = [
     "accept",
     "authorization",
     "cache-control",

@@ -11,6 +11,7 @@ use super::{
     patience::Busy,
     reject::Refusal,
     telling::Telling,
+    token::{self, Carried},
     tries::Tries,
     upgrade,
 };
@@ -69,6 +70,7 @@ async fn pass(
         host,
         path,
         outbound,
+        carried,
         key,
     } = decide(gateway, &parts, &asked.peer, asked.client, trail)?;
     let answer_idle = gateway.limits.answer_idle.0;
@@ -81,6 +83,7 @@ async fn pass(
                 host,
                 path,
                 outbound,
+                carried,
                 answer_idle,
             };
             upgrade::open(context, route, asked, wish, parts.extensions, trail).await
@@ -110,6 +113,8 @@ pub(super) struct Decided<'a> {
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
+    /// What was done with its token.
+    pub(super) carried: Carried,
     /// What its backend is found by.
     pub(super) key: Key,
 }
@@ -156,6 +161,17 @@ pub(super) fn decide<'a>(
             &mut outbound.headers,
         )
     });
+    let carried = match &route.token {
+        Some(rule) => token::carry(rule, &mut outbound, vetted.offer.as_mut())?,
+        None => Carried::default(),
+    };
+    if carried.is_ambient() && vetted.offer.is_none() {
+        // A backend takes a bearer for a page's own doing; a cookie comes along from any page.
+        route
+            .origins
+            .check(&parts.headers, &vetted.authority.host)
+            .map_err(forbidden)?;
+    }
     let key = route.pool.key(
         &parts.headers,
         vetted.path.as_str(),
@@ -170,6 +186,7 @@ pub(super) fn decide<'a>(
         offer: vetted.offer,
         agreement,
         outbound,
+        carried,
     })
 }
 

@@ -11,6 +11,7 @@ use super::{
     session::Opening,
     shake::{Hands, HandshakeError, shake},
     sticky,
+    token::Carried,
     tries::{Failure, Tries},
 };
 use crate::{
@@ -33,6 +34,7 @@ pub(super) struct Wish {
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
+    pub(super) carried: Carried,
     pub(super) answer_idle: Duration,
 }
 
@@ -81,6 +83,7 @@ pub(super) async fn open(
     };
     context.metrics.handshake(asked.started.elapsed());
     trail.session = true;
+    wish.carried.answer(&mut agreed, &mut headers);
     sticky::set_cookie(&route.pool, wish.key, &lease, &mut headers);
     if let Some(agreement) = wish.agreement {
         let answer = agreement.to_string();

@@ -56,6 +56,7 @@ fn route(hosts: Vec<HostPattern>, path: PathPattern) -> crate::config::Route {
         deny: Vec::new(),
         client_cert: crate::config::ClientCert::Off,
         acme: true,
+        token: Default::default(),
         session: Default::default(),
     }
 }

@@ -1056,6 +1056,30 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "x-version",
     ),
     (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\ntoken = { from = [\"query:a\", \"header:b\"] }\n",
+        "4:30",
+        "`header:b` is no place of a token",
+        "query:token",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\ntoken = { from = [\"query:a\"], to = \"cookie\" }\n",
+        "4:36",
+        "no token can be moved to `cookie`",
+        "x-auth-token",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\ntoken = { from = [\"query:a\", \"query:a\"] }\n",
+        "4:1",
+        "`query:a` is named twice",
+        "one of them",
+    ),
+    (
+        "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\ntoken = { to = \"x-token\" }\n",
+        "4:1",
+        "no place to take a token from",
+        "from = ",
+    ),
+    (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nstrip_prefix = \"ws\"\n",
         "4:1",
         "beginning of a path",

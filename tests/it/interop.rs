@@ -183,7 +183,9 @@ impl Server {
 
     async fn behind(&self, set_up: impl FnOnce(Setup) -> Setup) -> (Program, Lockgate, String) {
         let (program, address) = Program::server(self.0).await;
-        let lockgate = set_up(Lockgate::to(address)).start().await;
+        let tokens = "token = { from = [\"subprotocol:bearer\", \"query:token\"] }";
+        let setup = Lockgate::to(address).with(tokens);
+        let lockgate = set_up(setup).start().await;
         let url = format!("wss://localhost:{}", lockgate.https.port());
         (program, lockgate, url)
     }

@@ -43,3 +43,4 @@ mod smoke;
 mod sticky;
 mod systemd;
 mod takeover;
+mod tokens;

@@ -85,6 +85,23 @@ async function checks(url, lacking) {
       same(fields["x-forwarded-for"], "127.0.0.1")
       peer.socket.close(1000)
     },
+    async token() {
+      if (lacks("headers")) return
+      const own = lacks("subprotocol") ? "bearer" : "chat.v1"
+      for (const [path, offered, chosen] of [
+        ["/headers", ["bearer", "a.b-c"], "bearer"],
+        ["/headers", ["bearer.a.b-c"], "bearer.a.b-c"],
+        ["/headers", ["chat.v1", "bearer", "a.b-c"], own],
+        ["/headers?token=a.b-c", [], ""],
+      ]) {
+        const peer = await open(path, offered)
+        const seen = await peer.receive()
+        same(JSON.parse(seen).headers.filter(([name]) => name === "authorization"), [["authorization", "Bearer a.b-c"]])
+        same(seen.split("a.b-c").length, 2)
+        same(peer.socket.protocol, chosen)
+        peer.socket.close(1000)
+      }
+    },
     async refusal() {
       const end = await open("/refuse").then(() => "a session", error => error.message)
       same(end, "closed with 1006,")

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        ClientCert, HostPattern, Location, PathPattern, Route, Session, schema::UNNAMED,
+        ClientCert, HostPattern, Location, PathPattern, Route, Session, Token, schema::UNNAMED,
         words::suggest,
     },
     Found, session,
@@ -100,6 +100,7 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut Found<'_>) 
             found,
         );
     }
+    token(&route.token, found.in_table(at, "token"), found);
     if route.allow.is_empty() {
         let hint = "leave it out, or name networks such as \"10.0.0.0/8\"";
         found.add(
@@ -176,6 +177,28 @@ fn strip_prefix(prefix: &str, path: &PathPattern, at: Option<Location>, found: &
 fn begins(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn token(token: &Token, at: Option<Location>, found: &mut Found<'_>) {
+    let mut places = HashSet::new();
+    for place in token.from.iter().filter(|place| !places.insert(*place)) {
+        let message = format!("`{place}` is named twice in token.from");
+        found.add(
+            at,
+            message,
+            "keep one of them: the first that has a token counts",
+        );
+    }
+    if token.from.is_empty() && token.to != Token::default().to {
+        found.add(
+            at,
+            format!(
+                "token.to = \"{}\", but no place to take a token from",
+                token.to
+            ),
+            "add from = [\"subprotocol:bearer\"], or leave token out",
+        );
+    }
 }
 
 /// Exactly one of `pool` and `to`, and the pool must be there: one with mistakes is.

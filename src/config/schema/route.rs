@@ -1,7 +1,10 @@
 //! `[[routes]]`.
 
 use super::{
-    super::{BackendSource, Cidr, HostPattern, Located, OriginPattern, PathPattern},
+    super::{
+        BackendSource, Cidr, HostPattern, Located, OriginPattern, PathPattern, TokenHeader,
+        TokenSource,
+    },
     server::default,
     session::SessionOverrides,
 };
@@ -59,6 +62,9 @@ pub struct Route {
     /// `false`: its hosts get no certificate by ACME.
     #[serde(default = "yes")]
     pub acme: bool,
+    /// Tokens where browsers can put them, moved into a header.
+    #[serde(default)]
+    pub token: Token,
     /// What differs from `[session]`.
     #[serde(default)]
     pub session: SessionOverrides,
@@ -88,6 +94,25 @@ pub enum ClientCert {
     Optional,
     /// They are asked, and do not pass without one.
     Require,
+}
+
+/// `routes.token`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Token {
+    /// Places to look in, such as "subprotocol:bearer", "query:token" or "cookie:session": the first that has a token counts, and it is taken out of all of them. []: nothing is moved.
+    pub from: Vec<TokenSource>,
+    /// The header that the backend gets it in: "authorization" says `Bearer` before it, any other has it bare.
+    pub to: TokenHeader,
+}
+
+impl Default for Token {
+    fn default() -> Self {
+        Token {
+            from: Vec::new(),
+            to: default("authorization"),
+        }
+    }
 }
 
 /// `routes.framework`

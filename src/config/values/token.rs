@@ -1,0 +1,206 @@
+//! Where a client's token may be, and the header that it is moved to.
+
+use super::text::{BadValue, text_value};
+use http::HeaderName;
+use std::{fmt, str::FromStr};
+
+/// A part of a request that may hold a token.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TokenSource {
+    /// "subprotocol:bearer": offered as `bearer, TOKEN` or as `bearer.TOKEN`.
+    Subprotocol(Box<str>),
+    /// "query:token": a parameter of the query.
+    Query(Box<str>),
+    /// "cookie:session": a cookie's value.
+    Cookie(Box<str>),
+}
+
+/// The header in which a backend gets the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenHeader(pub HeaderName);
+
+text_value!(
+    TokenSource,
+    "\"subprotocol:\", \"query:\" or \"cookie:\" with a name",
+    ["subprotocol:bearer", "query:token", "cookie:session"]
+);
+
+text_value!(
+    TokenHeader,
+    "a header's name",
+    ["authorization", "x-auth-token"]
+);
+
+// === impl TokenSource ===
+
+impl FromStr for TokenSource {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let bad = |why: &str| {
+            BadValue::new(
+                format!("`{text}` is no place of a token: {why}"),
+                "write \"subprotocol:bearer\", \"query:token\" or \"cookie:session\"",
+            )
+        };
+        let (kind, name) = text.split_once(':').unwrap_or((text, ""));
+        let place = match kind {
+            "subprotocol" => TokenSource::Subprotocol,
+            "query" => TokenSource::Query,
+            "cookie" => TokenSource::Cookie,
+            _ => return Err(bad("there is no such place")),
+        };
+        // Tokens (RFC 9110 §5.6.2), as subprotocols and cookies' names must be.
+        let is_name = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&b));
+        match name {
+            "" => Err(bad("it lacks a name")),
+            _ if !is_name || kind == "query" && name.contains(['&', '+', '#']) => {
+                Err(bad("the name has a character that it cannot have there"))
+            }
+            _ => Ok(place(name.into())),
+        }
+    }
+}
+
+impl fmt::Display for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TokenSource::Subprotocol(name) => write!(f, "subprotocol:{name}"),
+            TokenSource::Query(name) => write!(f, "query:{name}"),
+            TokenSource::Cookie(name) => write!(f, "cookie:{name}"),
+        }
+    }
+}
+
+// === impl TokenHeader ===
+
+impl FromStr for TokenHeader {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let bad = |why: &str| {
+            BadValue::new(
+                format!("no token can be moved to `{text}`: {why}"),
+                "leave it out for \"authorization\", or write a name such as \"x-auth-token\"",
+            )
+        };
+        let name: HeaderName = text.parse().map_err(|_| bad("that is no header's name"))?;
+        let is_taken = TAKEN.contains(&name.as_str())
+            || TAKEN_PREFIXES
+                .iter()
+                .any(|prefix| name.as_str().starts_with(prefix));
+        if is_taken {
+            return Err(bad("that header means something else"));
+        }
+        if text.contains('_') {
+            // WSGI and CGI make one variable of both.
+            return Err(bad("servers take `_` for `-`"));
+        }
+        Ok(TokenHeader(name))
+    }
+}
+
+impl fmt::Display for TokenHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+/// Headers that frame or route a request, that are for one hop only, or that Lockgate answers for.
+const TAKEN: [&str; 31] = [
+    "accept",
+    "cache-control",
+    "connection",
+    "cookie",
+    "daphne-root-path",
+    "date",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "location",
+    "origin",
+    "path-info",
+    "proxy",
+    "range",
+    "referer",
+    "script-name",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-client-ip",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+    "x-scheme",
+    "x-script-name",
+    "x-url-scheme",
+];
+
+const TAKEN_PREFIXES: [&str; 6] = [
+    "client-cert",
+    "content-",
+    "proxy-",
+    "sec-",
+    "x-forwarded-",
+    "x-wsgi-",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_a_token() {
+        for good in [
+            "subprotocol:bearer",
+            "subprotocol:base64url.bearer.authorization.k8s.io",
+            "query:access_token",
+            "cookie:__Host-session",
+        ] {
+            assert_eq!(good.parse::<TokenSource>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "token",
+            "query",
+            "query:",
+            "cookie:a=b",
+            "cookie:a;b",
+            "query:a&b",
+            "query:a%20b",
+            "subprotocol:a b",
+            "subprotocol:a,b",
+            "header:x-token",
+            "Query:token",
+        ] {
+            let error = bad.parse::<TokenSource>().unwrap_err();
+            assert!(error.hint.contains("query:token"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn headers_that_may_hold_it() {
+        for good in ["authorization", "x-auth-token", "X-Api-Key"] {
+            let header: TokenHeader = good.parse().unwrap();
+            assert_eq!(header.to_string(), good.to_ascii_lowercase());
+        }
+        for bad in [
+            "",
+            "a b",
+            "Cookie",
+            "sec-websocket-key",
+            "te",
+            "x_token",
+            "host",
+        ] {
+            assert!(bad.parse::<TokenHeader>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The places of tokens: what they hold is taken out of them, and all else stays byte for byte in its order.
+
+use super::{super::reject::Refusal, Echo, broken};
+use crate::proto::handshake::Offer;
+use ::http::{HeaderMap, HeaderValue, header, uri::PathAndQuery};
+use percent_encoding::percent_decode;
+
+/// `NAME, TOKEN`, `NAME.TOKEN`, or `NAME, NAME.TOKEN`: taken from what is offered.
+pub(super) fn offered(name: &str, offer: &mut Offer) -> (Vec<Vec<u8>>, Option<Echo>) {
+    let behind = |one: &str| Some(one.strip_prefix(name)?.strip_prefix('.')?.to_owned());
+    let (mut tokens, mut echo, mut others) = (Vec::new(), None, Vec::new());
+    let mut all = std::mem::take(&mut offer.subprotocols)
+        .into_iter()
+        .peekable();
+    while let Some(one) = all.next() {
+        if *one == *name {
+            let token = all.next_if(|next| behind(next).is_none());
+            tokens.extend(token.map(|token| token.into_string().into_bytes()));
+            // Rather than the one with the token in it.
+            echo = Some(one);
+        } else if let Some(token) = behind(&one) {
+            tokens.push(token.into_bytes());
+            echo = echo.or(Some(one));
+        } else {
+            others.push(one);
+        }
+    }
+    offer.subprotocols = others;
+    let echo = echo.map(|offered| Echo {
+        name: name.into(),
+        offered,
+    });
+    (tokens, echo)
+}
+
+/// Writes what is still offered. Outside a handshake a list means nothing, and could hold a token all the same.
+pub(super) fn offer_again(offer: Option<&Offer>, headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let offered = offer.map_or_else(String::new, |offer| offer.subprotocols.join(", "));
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    if !offered.is_empty() {
+        let offered = HeaderValue::try_from(offered).map_err(|_| broken())?;
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
+    }
+    Ok(())
+}
+
+/// The parameters of that name, taken from the query. A plus stays one: no token has a blank (RFC 6750 §2.1).
+pub(super) fn asked(name: &str, target: &mut PathAndQuery) -> Result<Vec<Vec<u8>>, Refusal> {
+    let pairs = target
+        .query()
+        .into_iter()
+        .flat_map(|query| query.split('&'));
+    let (its, others): (Vec<&str>, Vec<&str>) = pairs.partition(|pair| {
+        let written = pair.split('=').next().unwrap_or_default();
+        percent_decode(written.as_bytes()).eq(name.bytes())
+    });
+    if its.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values = its.iter().filter_map(|pair| pair.split_once('='));
+    let values = values.map(|(_, value)| percent_decode(value.as_bytes()).collect());
+    let values = values.collect();
+    let rest = match &*others {
+        [] => target.path().to_owned(),
+        others => format!("{}?{}", target.path(), others.join("&")),
+    };
+    *target = PathAndQuery::try_from(rest).map_err(|_| broken())?;
+    Ok(values)
+}
+
+/// The cookies of that name, taken from every line.
+pub(super) fn kept(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec<u8>>, Refusal> {
+    let (mut values, mut lines) = (Vec::new(), Vec::new());
+    for line in headers.get_all(header::COOKIE) {
+        let before = values.len();
+        let mut others = Vec::new();
+        for pair in line.as_bytes().split(|byte| *byte == b';') {
+            match value_of(name, pair) {
+                Some(value) => values.push(value.to_vec()),
+                None => others.push(pair),
+            }
+        }
+        if values.len() == before {
+            lines.push(line.clone());
+            continue;
+        }
+        let rest = others.join(&b';');
+        let rest = rest.trim_ascii();
+        if !rest.is_empty() {
+            lines.push(HeaderValue::from_bytes(rest).map_err(|_| broken())?);
+        }
+    }
+    headers.remove(header::COOKIE);
+    for line in lines {
+        headers.append(header::COOKIE, line);
+    }
+    Ok(values)
+}
+
+/// RFC 6265 §4.1.1: `NAME=VALUE`, where the value may stand in quotes.
+fn value_of<'a>(name: &str, pair: &'a [u8]) -> Option<&'a [u8]> {
+    let equals = pair.iter().position(|byte| *byte == b'=')?;
+    let (written, value) = pair.split_at_checked(equals)?;
+    let value = value.strip_prefix(b"=")?.trim_ascii();
+    let bare = value
+        .strip_prefix(b"\"")
+        .and_then(|value| value.strip_suffix(b"\""));
+    (written.trim_ascii() == name.as_bytes()).then_some(bare.unwrap_or(value))
+}
