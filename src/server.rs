@@ -179,6 +179,7 @@ impl Server {
         let (commands, mut asked) = mpsc::channel(COMMANDS);
         let admin = Arc::new(Admin {
             metrics,
+            sessions: self.context.sessions.clone(),
             commands,
             state: seen,
         });

@@ -3,14 +3,15 @@
 use super::{
     Admin, Surface,
     browser::{self, Names},
+    page::Page,
+    sessions,
 };
-use crate::lifecycle::{Command, DrainTarget, State};
+use crate::lifecycle::{Command, State};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Body,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
@@ -23,12 +24,6 @@ pub(super) struct Desk {
     pub(super) names: Names,
     /// For the server's reply to a command.
     pub(super) reply: Duration,
-}
-
-struct Page {
-    status: StatusCode,
-    kind: &'static str,
-    text: String,
 }
 
 // === impl Desk ===
@@ -60,13 +55,13 @@ impl Desk {
         let path = request.uri().path();
         let known = match path {
             "/healthz" | "/readyz" | "/metrics" => true,
-            "/status" | "/certificates" => self.surface == Surface::Full,
+            "/status" | "/certificates" | SESSIONS => self.surface == Surface::Full,
             path => is_order(path) && self.surface == Surface::Full,
         };
         if !known {
             return Page::line(
                 StatusCode::NOT_FOUND,
-                "no such page: /healthz, /readyz and /metrics are here, on server.admin also /status and /certificates",
+                "no such page: /healthz, /readyz and /metrics are here, on server.admin also /status, /sessions and /certificates",
             );
         }
         // hyper sends no body for HEAD (RFC 9110 §9.3.2).
@@ -86,6 +81,7 @@ impl Desk {
         if !request.body().is_end_stream() {
             return Page::line(StatusCode::PAYLOAD_TOO_LARGE, "no request has a body here");
         }
+        let query = request.uri().query().unwrap_or_default();
         match path {
             // That this is answered is all that it says; backends are another matter.
             "/healthz" => Page::line(StatusCode::OK, "ok"),
@@ -109,69 +105,11 @@ impl Desk {
                 Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
                 Err(page) => page,
             },
-            DRAIN => self.drain(request.uri().query().unwrap_or_default()).await,
-            RENEW => self.renew(request.uri().query().unwrap_or_default()).await,
+            DRAIN => self.drain(query).await,
+            RENEW => self.renew(query).await,
+            SESSIONS => sessions::list(&self.admin.sessions, query).await,
+            CLOSE => sessions::close(&self.admin.sessions, query).await,
             _ => self.ask(Command::Status).await.unwrap_or_else(|page| page),
-        }
-    }
-
-    /// `route=NAME` or `backend=ADDRESS`, percent-encoded; `&undo` ends it.
-    async fn drain(&self, query: &str) -> Page {
-        let (query, draining) = match query.strip_suffix("&undo") {
-            Some(query) => (query, false),
-            None => (query, true),
-        };
-        let decoded = |value| percent_decode_str(value).decode_utf8().ok();
-        let target = match query.split_once('=') {
-            Some(("route", name)) => decoded(name).map(|it| DrainTarget::Route((*it).into())),
-            Some(("backend", name)) => decoded(name).map(|it| DrainTarget::Backend((*it).into())),
-            _ => None,
-        };
-        let Some(target) = target else {
-            let text = "name what: ?route=NAME or ?backend=ADDRESS";
-            return Page::line(StatusCode::BAD_REQUEST, text);
-        };
-        let ordered = self
-            .command(|reply| Command::Drain(target, draining, reply))
-            .await;
-        match ordered {
-            Ok(Ok(_)) if !draining => Page::line(StatusCode::OK, "it takes new sessions again"),
-            Ok(Ok(closing)) => {
-                let closed = match closing {
-                    1 => "1 is closed".to_owned(),
-                    n => format!("{n} are closed"),
-                };
-                let text = format!(
-                    "it takes no new sessions; {closed}, and `lockgate status` shows how that goes"
-                );
-                Page::line(StatusCode::OK, &text)
-            }
-            Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
-            Err(page) => page,
-        }
-    }
-
-    /// `host=NAME`, percent-encoded.
-    async fn renew(&self, query: &str) -> Page {
-        let host = query.strip_prefix("host=").map(percent_decode_str);
-        let Some(host) = host.and_then(|host| host.decode_utf8().ok()) else {
-            return Page::line(
-                StatusCode::BAD_REQUEST,
-                "name the host: ?host=chat.example.com",
-            );
-        };
-        match self
-            .command(|reply| Command::Renew((*host).into(), reply))
-            .await
-        {
-            Ok(Ok(())) => Page::line(
-                StatusCode::ACCEPTED,
-                &format!(
-                    "a certificate for {host} is ordered; `lockgate cert list` shows what comes of it"
-                ),
-            ),
-            Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
-            Err(page) => page,
         }
     }
 
@@ -189,15 +127,11 @@ impl Desk {
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<Page, Page> {
         let reply = self.command(command).await?;
-        Ok(Page {
-            status: StatusCode::OK,
-            kind: "application/json",
-            text: serde_json::to_string(&reply).expect("a reply is strings and numbers"),
-        })
+        Ok(Page::json(&reply))
     }
 
     /// What the server replies to a command, or a page that says why it does not.
-    async fn command<T>(
+    pub(super) async fn command<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, Page> {
@@ -217,24 +151,14 @@ impl Desk {
     }
 }
 
-// === impl Page ===
-
-impl Page {
-    fn line(status: StatusCode, text: &str) -> Self {
-        Page {
-            status,
-            kind: "text/plain; charset=utf-8",
-            text: format!("{text}\n"),
-        }
-    }
-}
-
 /// What has an effect, and so wants POST.
 fn is_order(path: &str) -> bool {
-    matches!(path, RENEW | RELOAD | DRAIN | HAND_OVER)
+    matches!(path, RENEW | RELOAD | DRAIN | HAND_OVER | CLOSE)
 }
 
+const CLOSE: &str = "/sessions/close";
 const DRAIN: &str = "/drain";
 const HAND_OVER: &str = "/handover";
 const RELOAD: &str = "/reload";
 const RENEW: &str = "/certificates/renew";
+const SESSIONS: &str = "/sessions";

@@ -1,17 +1,21 @@
-//! The admin listener: status, health and metrics, for whoever is on this machine. It asks `server` by commands and
-//! never acts itself. The same desk, less its status, is what `server.metrics` shows to the network.
+//! The admin listener: status, health and metrics, for whoever is on this machine. It looks at live
+//! sessions and closes them itself; for all else it asks `server` by commands. The same desk, less its status, is what `server.metrics` shows to the network.
 
 mod bind;
 mod browser;
 mod desk;
+mod orders;
+mod page;
+mod query;
 mod serve;
+mod sessions;
 
 pub use bind::{Bound, SocketFile, address, bind, describe, inherit};
 pub use serve::serve;
 
 use crate::{
     lifecycle::{Command, State},
-    observe::Metrics,
+    observe::{Metrics, Sessions},
 };
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +25,8 @@ use tokio::sync::{mpsc, watch};
 pub struct Admin {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// For `/sessions`.
+    pub sessions: Arc<Sessions>,
     /// To the server.
     pub commands: mpsc::Sender<Command>,
     /// For `/readyz`.

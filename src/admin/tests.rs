@@ -33,6 +33,7 @@ impl Served {
         let (commands, asked) = mpsc::channel(1);
         let admin = Arc::new(Admin {
             metrics: Arc::new(Metrics::new()),
+            sessions: Arc::default(),
             commands,
             state: seen,
         });

@@ -2,8 +2,10 @@
 //! unset, for that is how compose files and manifests leave one out.
 
 mod running;
+mod sessions;
 
 pub(super) use running::{Admin, Drain};
+pub(super) use sessions::{Kick, Sessions, Wanted};
 
 use crate::config::{
     AcmeDirectory, AdminAddress, BackendSource, HostPattern, ListenAddress, LogFormat, LogLevel,
@@ -62,6 +64,10 @@ pub(super) enum Command {
     Reload(Admin),
     /// Have a route or a backend of a running lockgate finish: its sessions are closed one by one, and it takes no new ones.
     Drain(Drain),
+    /// List the live sessions of a running lockgate: who, where to, since when, and how much has passed.
+    Sessions(Sessions),
+    /// Close sessions of a running lockgate now, with a code and a reason: one by its id, or all of a kind.
+    Kick(Kick),
     /// Certificates: those of a running lockgate, and the development CA's.
     #[command(subcommand)]
     Cert(CertCommand),

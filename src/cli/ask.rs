@@ -1,13 +1,18 @@
 //! What a running lockgate tells and is told on its admin address: `lockgate health`, `status`, `reload`, `drain`,
-//! `cert list`, `cert renew`, `run --takeover`.
+//! `sessions`, `kick`, `cert list`, `cert renew`, `run --takeover`.
 
 mod render;
+mod sessions;
 
-use super::{args::Drain, say};
+use super::{
+    args::{Admin, Drain},
+    say,
+};
 use render::render_certificates;
 pub(super) use render::render_status;
+pub(super) use sessions::{kick, sessions};
 
-use crate::{admin, config::AdminAddress, lifecycle::Inherited};
+use crate::{admin::describe, config::AdminAddress, lifecycle::Inherited};
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header::HOST};
@@ -23,24 +28,24 @@ use tokio::{
 };
 
 /// `lockgate health`: whether the process serves. Silent if it does.
-pub(super) fn health(address: &AdminAddress) -> anyhow::Result<ExitCode> {
-    ask(address, Method::GET, "/healthz")?;
+pub(super) fn health(admin: &Admin) -> anyhow::Result<ExitCode> {
+    ask(admin, Method::GET, "/healthz")?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `lockgate status`.
-pub(super) fn status(address: &AdminAddress, json: bool) -> anyhow::Result<ExitCode> {
-    show(address, "/status", json, render_status)
+pub(super) fn status(admin: &Admin, json: bool) -> anyhow::Result<ExitCode> {
+    show(admin, "/status", json, render_status)
 }
 
 /// `lockgate cert list`.
-pub(super) fn certificates(address: &AdminAddress, json: bool) -> anyhow::Result<ExitCode> {
-    show(address, "/certificates", json, render_certificates)
+pub(super) fn certificates(admin: &Admin, json: bool) -> anyhow::Result<ExitCode> {
+    show(admin, "/certificates", json, render_certificates)
 }
 
 /// `lockgate reload`.
-pub(super) fn reload(address: &AdminAddress) -> anyhow::Result<ExitCode> {
-    say(ask(address, Method::POST, "/reload")?.trim_end());
+pub(super) fn reload(admin: &Admin) -> anyhow::Result<ExitCode> {
+    say(ask(admin, Method::POST, "/reload")?.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -52,7 +57,7 @@ pub(super) async fn take_over(
     let (status, text) = send(address, Method::POST, "/handover", DEADLINE)
         .await
         .context("there is nothing to take over")?;
-    let (place, text) = (admin::describe(address), text.trim());
+    let (place, text) = (describe(address), text.trim());
     match StatusCode::from_u16(status) {
         Ok(StatusCode::OK) => {}
         Ok(StatusCode::NOT_FOUND) => bail!(
@@ -81,16 +86,16 @@ pub(super) fn drain(arguments: &Drain) -> anyhow::Result<ExitCode> {
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
     let undo = if arguments.undo { "&undo" } else { "" };
     let path = format!("/drain?{what}={name}{undo}");
-    say(ask(&arguments.admin.admin, Method::POST, &path)?.trim_end());
+    say(ask(&arguments.admin, Method::POST, &path)?.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
 /// `lockgate cert renew`.
-pub(super) fn renew(address: &AdminAddress, host: &str) -> anyhow::Result<ExitCode> {
+pub(super) fn renew(admin: &Admin, host: &str) -> anyhow::Result<ExitCode> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let name = utf8_percent_encode(&host, NON_ALPHANUMERIC);
     let text = ask(
-        address,
+        admin,
         Method::POST,
         &format!("/certificates/renew?host={name}"),
     )?;
@@ -99,16 +104,16 @@ pub(super) fn renew(address: &AdminAddress, host: &str) -> anyhow::Result<ExitCo
 }
 
 fn show(
-    address: &AdminAddress,
+    admin: &Admin,
     path: &str,
     json: bool,
     render: impl Fn(&Value) -> String,
 ) -> anyhow::Result<ExitCode> {
-    let text = ask(address, Method::GET, path)?;
+    let text = ask(admin, Method::GET, path)?;
     let page: Value = serde_json::from_str(&text).with_context(|| {
         format!(
             "{} answers, but not as lockgate does",
-            admin::describe(address)
+            describe(&admin.admin)
         )
     })?;
     match json {
@@ -133,7 +138,7 @@ async fn send(
     path: &str,
     deadline: Duration,
 ) -> anyhow::Result<(u16, String)> {
-    let place = admin::describe(address);
+    let place = describe(address);
     let asked = async {
         match address {
             AdminAddress::Off => {
@@ -157,7 +162,8 @@ async fn send(
     }
 }
 
-fn ask(address: &AdminAddress, method: Method, path: &str) -> anyhow::Result<String> {
+fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<String> {
+    let address = &admin.admin;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -167,9 +173,11 @@ fn ask(address: &AdminAddress, method: Method, path: &str) -> anyhow::Result<Str
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() => {}
         // It says why itself.
-        Ok(StatusCode::CONFLICT) if !is_question => bail!("{}", text.trim()),
+        Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST) if !is_question => {
+            bail!("{}", text.trim())
+        }
         _ => {
-            let place = admin::describe(address);
+            let place = describe(address);
             bail!("{place} answered {status} to {path}: {}", text.trim());
         }
     }

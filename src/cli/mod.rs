@@ -49,12 +49,14 @@ pub fn main() -> ExitCode {
             say(text.trim_end());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Health(admin) => ask::health(&admin.admin),
-        Command::Status { admin, json } => ask::status(&admin.admin, json),
+        Command::Health(admin) => ask::health(&admin),
+        Command::Status { admin, json } => ask::status(&admin, json),
         Command::Drain(drain) => ask::drain(&drain),
-        Command::Reload(admin) => ask::reload(&admin.admin),
-        Command::Cert(CertCommand::List { admin, json }) => ask::certificates(&admin.admin, json),
-        Command::Cert(CertCommand::Renew { host, admin }) => ask::renew(&admin.admin, &host),
+        Command::Sessions(sessions) => ask::sessions(&sessions),
+        Command::Kick(kick) => ask::kick(&kick),
+        Command::Reload(admin) => ask::reload(&admin),
+        Command::Cert(CertCommand::List { admin, json }) => ask::certificates(&admin, json),
+        Command::Cert(CertCommand::Renew { host, admin }) => ask::renew(&admin, &host),
         Command::Cert(CertCommand::Ca(data)) => cert::ca(&data),
         Command::Cert(CertCommand::Trust(data)) => cert::trust(&data),
     };

@@ -85,7 +85,7 @@ impl Opening {
 
     /// The session from its first record to its last.
     fn session<C: LegIo + Send>(
-        mut self,
+        self,
         context: Arc<Context>,
         client: C,
         client_early: Bytes,
@@ -96,17 +96,17 @@ impl Opening {
             backend: self.record.backend.clone(),
             written: self.lease.written().clone(),
         };
-        let handle = context.sessions.open(belonging.clone());
+        let handle = context.sessions.enter(belonging.clone(), self.record);
         // The configuration may have changed during the handshake; who opens from here on is seen by whoever changes it.
         let gateway = context.live.snapshot();
         if !gateway.keeps(&belonging) {
             handle.close(gateway.drain.code);
         }
         drop(gateway);
-        self.record.id = handle.id();
         let opened = Instant::now();
         let held = (context.metrics.session(), self.lease, self.place, guard);
-        context.access.opened(&self.record);
+        let record = handle.record().clone();
+        context.access.opened(&record);
         let (backend, backend_early) = self.backend;
         let legs = Legs {
             client,
@@ -117,7 +117,6 @@ impl Opening {
         };
         // Boxed, or the future would hold it twice: as it was captured, and as it is awaited.
         let spliced = Box::pin(splice::run(legs, self.limits, handle));
-        let record = self.record;
         async move {
             let end = end(&spliced.await, opened);
             context.metrics.session_closed(&end);

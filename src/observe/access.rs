@@ -60,7 +60,7 @@ pub struct SessionEnd {
     pub from_backend: Counts,
     /// The close code that ended it, if there was one.
     pub code: Option<u16>,
-    /// "client", "backend" or "lockgate".
+    /// "client", "backend", "lockgate" or "operator".
     pub by: &'static str,
     /// A word of a closed set.
     pub why: &'static str,

@@ -16,4 +16,4 @@ pub use logging::{InitError, init};
 pub use metrics::{ConnectionGauge, Metrics, SessionGauge, WaitingGauge};
 pub use queue::LogGuard;
 pub use seldom::Seldom;
-pub use sessions::{Belonging, SessionHandle, Sessions, Summons};
+pub use sessions::{BadOrder, Belonging, Order, SessionHandle, Sessions, Summons, Traffic, Wanted};

@@ -1,14 +1,25 @@
 //! The live sessions of the process, and how an order reaches one of them.
 
+mod meter;
+mod order;
+mod wanted;
+
+pub use meter::Traffic;
+pub use order::{BadOrder, Order};
+pub use wanted::Wanted;
+
+use super::access::SessionRecord;
+use crate::proto::track::Counts;
 use atomic_waker::AtomicWaker;
+use meter::Meter;
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU16, Ordering},
-    },
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::Waker,
+    time::Duration,
 };
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 /// All live sessions, by id.
@@ -21,7 +32,8 @@ pub struct Sessions {
 
 #[derive(Debug, Default)]
 struct Book {
-    live: HashMap<u64, Arc<Shared>>,
+    /// In order, so that a reader can go through it in parts.
+    live: BTreeMap<u64, Arc<Shared>>,
     /// The close code that all were ordered to use; it also meets who is still on the way in.
     order: u16,
 }
@@ -37,14 +49,13 @@ pub struct Belonging {
     pub written: Arc<str>,
 }
 
-/// A live session that can be ordered to close.
+/// A live session, to look at and to order to close.
 #[derive(Debug, Clone)]
 pub struct Summons(Arc<Shared>);
 
 /// A session's place among the live ones, given back on drop.
 #[derive(Debug)]
 pub struct SessionHandle {
-    id: u64,
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
 }
@@ -52,36 +63,65 @@ pub struct SessionHandle {
 /// What the giver of orders and the session both hold.
 #[derive(Debug)]
 struct Shared {
-    /// The close code ordered; 0: none.
-    order: AtomicU16,
+    /// The first one given is the one that counts.
+    order: OnceLock<Order>,
     waker: AtomicWaker,
+    meter: Meter,
+    opened: Instant,
     belonging: Belonging,
+    record: Arc<SessionRecord>,
 }
 
 // === impl Sessions ===
 
 impl Sessions {
-    /// Enters a session under a fresh id, which no other process is likely to use.
-    pub fn open(self: &Arc<Self>, belonging: Belonging) -> SessionHandle {
+    /// Enters a session under a fresh id, which no other process is likely to use, and writes it into the record.
+    pub fn enter(
+        self: &Arc<Self>,
+        belonging: Belonging,
+        mut record: SessionRecord,
+    ) -> SessionHandle {
         let mut book = self.book();
-        let shared = Arc::new(Shared {
-            order: AtomicU16::new(book.order),
-            waker: AtomicWaker::new(),
-            belonging,
-        });
-        let id = loop {
+        record.id = loop {
             let id =
                 getrandom::u64().expect("the kernel's random source answers once the system is up");
             if !book.live.contains_key(&id) {
                 break id;
             }
         };
-        book.live.insert(id, shared.clone());
+        let shared = Arc::new(Shared {
+            order: OnceLock::new(),
+            waker: AtomicWaker::new(),
+            meter: Meter::default(),
+            opened: Instant::now(),
+            belonging,
+            record: Arc::new(record),
+        });
+        if book.order != 0 {
+            Summons(shared.clone()).close(book.order);
+        }
+        book.live.insert(shared.record.id, shared.clone());
         SessionHandle {
-            id,
             shared,
             sessions: self.clone(),
         }
+    }
+
+    /// Enters a session of which only that counts.
+    #[cfg(test)]
+    pub(crate) fn open(self: &Arc<Self>, belonging: Belonging) -> SessionHandle {
+        let record = SessionRecord {
+            id: 0,
+            client: [127, 0, 0, 1].into(),
+            http: "1.1",
+            host: "a.test".into(),
+            path: "/".into(),
+            route: belonging.route.clone(),
+            backend: belonging.backend.clone(),
+            subprotocol: None,
+            extensions: None,
+        };
+        self.enter(belonging, record)
     }
 
     /// What a stop does, all at once: those who are there and those on their way in.
@@ -114,6 +154,27 @@ impl Sessions {
         wanted.map(|shared| Summons(shared.clone())).collect()
     }
 
+    /// Some of the live sessions, in the order of their ids, from behind `after`; none behind the last one. Whoever goes
+    /// through all of them in such steps keeps nobody waiting who comes or goes meanwhile.
+    pub fn some(&self, after: Option<u64>) -> Vec<Summons> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let book = self.book();
+        let rest = book.live.range((from, Bound::Unbounded));
+        rest.take(STEP)
+            .map(|(_, shared)| Summons(shared.clone()))
+            .collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.book().live.len()
+    }
+
+    /// The live session of this id.
+    pub fn find(&self, id: u64) -> Option<Summons> {
+        self.book().live.get(&id).cloned().map(Summons)
+    }
+
     /// Has every session look at its limits: an idle one would else sleep on by the old.
     pub fn stir(&self) {
         for shared in self.book().live.values() {
@@ -135,31 +196,58 @@ impl SessionHandle {
         Summons(self.shared.clone()).close(code);
     }
 
-    /// The session's id.
-    pub fn id(&self) -> u64 {
-        self.id
+    /// The session as it opened.
+    pub fn record(&self) -> &Arc<SessionRecord> {
+        &self.shared.record
     }
 
-    /// The close code that was ordered, if one was; `waker` is woken when that changes.
-    pub fn order(&self, waker: &Waker) -> Option<u16> {
+    /// What was ordered, if anything was; `waker` is woken when that changes.
+    pub fn order(&self, waker: &Waker) -> Option<&Order> {
         self.shared.waker.register(waker);
-        match self.shared.order.load(Ordering::Acquire) {
-            0 => None,
-            code => Some(code),
-        }
+        self.shared.order.get()
+    }
+
+    /// Shows whoever looks what has passed so far. For a session that is about to wait: it costs a few plain stores.
+    pub fn publish(&self, from_client: Counts, from_backend: Counts) {
+        self.shared.meter.publish(from_client, from_backend);
     }
 }
+
+// === impl Summons ===
 
 impl Summons {
     /// Orders the session to close: the client with `code`, the backend with 1001. A second order changes nothing.
     pub fn close(&self, code: u16) {
-        let order = &self.0.order;
-        if order
-            .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-        {
+        self.order(Order::of_lockgate(code));
+    }
+
+    /// Gives an order; whether it is the first one.
+    pub fn order(&self, order: Order) -> bool {
+        let is_first = self.0.order.set(order).is_ok();
+        if is_first {
             self.0.waker.wake();
         }
+        is_first
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u64 {
+        self.0.record.id
+    }
+
+    /// As it opened.
+    pub fn record(&self) -> &SessionRecord {
+        &self.0.record
+    }
+
+    /// Since it opened.
+    pub fn age(&self) -> Duration {
+        self.0.opened.elapsed()
+    }
+
+    /// What had passed when it last waited for more: from the client, and from the backend.
+    pub fn traffic(&self) -> (Traffic, Traffic) {
+        self.0.meter.read()
     }
 
     /// Where it belongs.
@@ -176,6 +264,12 @@ impl Summons {
 
 impl Drop for SessionHandle {
     fn drop(&mut self) {
-        self.sessions.book().live.remove(&self.id);
+        self.sessions.book().live.remove(&self.shared.record.id);
     }
 }
+
+/// So many are looked at in some microseconds, in which nobody can come or go.
+const STEP: usize = 1024;
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,8 @@ pub enum Side {
     Backend,
     /// We did, by order: a drain or a shutdown.
     Lockgate,
+    /// An operator did, who picked this session.
+    Operator,
 }
 
 /// Why a session ended.
@@ -59,6 +61,7 @@ impl Side {
             Side::Client => "client",
             Side::Backend => "backend",
             Side::Lockgate => "lockgate",
+            Side::Operator => "operator",
         }
     }
 }

@@ -39,9 +39,10 @@ pub(super) struct Pump {
 }
 
 /// A Close of ours, not sent before its time: `src` may have answers on the way that should arrive first.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct CloseDue {
     pub(super) code: u16,
+    pub(super) reason: Box<str>,
     pub(super) not_before: Instant,
     /// Its time has also come when no message is open.
     pub(super) between_messages: bool,
@@ -278,7 +279,7 @@ impl Pump {
     }
 
     fn close_is_ripe(&self, now: Instant) -> bool {
-        self.close.is_some_and(|close| {
+        self.close.as_ref().is_some_and(|close| {
             let between = close.between_messages && !self.tracker.in_message();
             self.ended.is_some() || between || now >= close.not_before
         })
@@ -294,7 +295,7 @@ impl Pump {
         if self.close_is_ripe(now)
             && let Some(close) = self.close.take()
         {
-            let frame = ControlFrame::close(close.code, "", mask);
+            let frame = ControlFrame::close(close.code, &close.reason, mask);
             self.put(cx, frame.as_bytes(), dst);
             self.shut = true;
             return true;

@@ -10,7 +10,7 @@ use super::{
     random::random,
 };
 use crate::{
-    observe::SessionHandle,
+    observe::{Order, SessionHandle},
     proto::track::{Reserved, Sender},
 };
 use bytes::Bytes;
@@ -108,6 +108,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         loop {
             let now = Instant::now();
             self.work(cx, now);
+            self.handle.publish(self.up.counts(), self.down.counts());
             if self.is_over(now) {
                 return Poll::Ready(self.outcome(now));
             }
@@ -126,7 +127,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
     /// Does all that can be done now; what waits has registered for what it waits for.
     fn work(&mut self, cx: &mut Context<'_>, now: Instant) {
         // First: it registers for what may change, and what changed before is seen right after.
-        let order = self.handle.order(cx.waker());
+        let order = self.handle.order(cx.waker()).cloned();
         if self.limits_source.has_changed().unwrap_or(false) {
             self.limits = *self.limits_source.borrow_and_update();
         }
@@ -149,8 +150,8 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                 now,
             );
         }
-        if let Some(code) = order {
-            self.obey(Why::Ordered, code, now);
+        if let Some(order) = order {
+            self.obey(Why::Ordered, order, now);
         }
         // In turns: a torrent in one direction uses up the task's budget, and the other would never see any of it.
         self.up_first = !self.up_first;
@@ -207,7 +208,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         if let Some((end, code)) = self.end_of_age()
             && now >= end
         {
-            self.obey(Why::MaxAge, code, now);
+            self.obey(Why::MaxAge, Order::of_lockgate(code), now);
             return true;
         }
         let client = self
@@ -233,7 +234,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             Some(ending) => {
                 let closes = [&self.up, &self.down]
                     .into_iter()
-                    .filter_map(|pump| pump.close);
+                    .filter_map(|pump| pump.close.as_ref());
                 closes
                     .map(|close| close.not_before)
                     .filter(|at| *at > now)

@@ -37,6 +37,7 @@ mod refusals;
 mod reload;
 mod retry;
 mod seeing;
+mod sessions;
 mod shutdown;
 mod slow;
 mod smoke;

@@ -144,6 +144,25 @@ fn section(page: &mut String, title: &str, list: &Value, columns: [&str; 3]) {
     }
 }
 
+/// Columns as wide as their widest cell.
+pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut page = String::new();
+    for row in rows {
+        let cells = row.iter().zip(widths);
+        let cells: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        line(&mut page, &cells.join("  "));
+    }
+    page
+}
+
 fn cell(row: &Value, column: &str) -> String {
     match (column, &row[column]) {
         ("", _) => String::new(),

@@ -133,6 +133,7 @@ async fn a_running_lockgate_answers_on_tcp_and_on_a_unix_socket() {
         let (_state, seen) = watch::channel(State::Ready);
         let admin = Arc::new(Admin {
             metrics: Arc::new(Metrics::new()),
+            sessions: Arc::default(),
             commands,
             state: seen,
         });
@@ -172,7 +173,7 @@ async fn errors_say_what_to_look_at() {
             .await
             .unwrap_err()
             .to_string();
-        let place = admin::describe(&nobody);
+        let place = describe(&nobody);
         let expected = format!(
             "nothing listens on {place}: is lockgate running, and is server.admin the same?"
         );

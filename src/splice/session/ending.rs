@@ -1,9 +1,12 @@
 //! How a session ends: who gets which Close, and how long anybody waits.
 
 use super::Session;
-use crate::splice::{
-    LegIo, Side, Why,
-    pump::{CloseDue, End},
+use crate::{
+    observe::Order,
+    splice::{
+        LegIo, Side, Why,
+        pump::{CloseDue, End},
+    },
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,14 +23,22 @@ pub(super) struct Ending {
 
 impl<C: LegIo, B: LegIo> Session<C, B> {
     /// It must end, and nobody is to blame: both legs get their Close.
-    pub(super) fn obey(&mut self, why: Why, code: u16, now: Instant) {
+    pub(super) fn obey(&mut self, why: Why, order: Order, now: Instant) {
         if self.ending.is_none() {
-            self.begin(Side::Lockgate, why, Some(code), now);
+            let by = match order.by_operator {
+                true => Side::Operator,
+                false => Side::Lockgate,
+            };
+            self.begin(by, why, Some(order.code), now);
             // An early Close may have been relayed already.
-            for (pump, code) in [(&mut self.down, code), (&mut self.up, GOING_AWAY)] {
+            for (pump, code, reason) in [
+                (&mut self.down, order.code, order.reason),
+                (&mut self.up, GOING_AWAY, "".into()),
+            ] {
                 if !pump.shut {
                     pump.close = Some(CloseDue {
                         code,
+                        reason,
                         // The rest of a message that is on its way may still come.
                         not_before: now + MESSAGE_GRACE,
                         between_messages: true,
@@ -70,7 +81,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         // `onward` leads from this leg to the other one, `back` from the other one to it.
         let (onward, back, code) = match side {
             Side::Backend => (&mut self.down, &mut self.up, self.limits.backend_gone_code),
-            Side::Client | Side::Lockgate => (&mut self.up, &mut self.down, GOING_AWAY),
+            _ => (&mut self.up, &mut self.down, GOING_AWAY),
         };
         let (why, code) = match end {
             End::Closed(code) => (Why::Closed, code),
@@ -97,6 +108,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                 } else if !onward.shut && onward.close.is_none() {
                     onward.close = Some(CloseDue {
                         code,
+                        reason: "".into(),
                         not_before: now,
                         between_messages: false,
                     });
@@ -108,6 +120,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                 if !onward.shut && onward.close.is_none() {
                     onward.close = Some(CloseDue {
                         code,
+                        reason: "".into(),
                         not_before: now,
                         between_messages: false,
                     });
@@ -117,6 +130,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                     let wait = OFFENDER_WAITS.min(self.limits.close_timeout);
                     back.close = Some(CloseDue {
                         code: violation.close_code(),
+                        reason: "".into(),
                         not_before: now + wait,
                         between_messages: false,
                     });
@@ -127,7 +141,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         if end == End::Dead {
             match side {
                 Side::Backend => self.backend.broken = true,
-                Side::Client | Side::Lockgate => self.client.broken = true,
+                _ => self.client.broken = true,
             }
         }
         self.begin(side, why, code, now);

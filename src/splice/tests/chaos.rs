@@ -209,7 +209,7 @@ async fn live(client: Peer, backend: Peer, order: Option<u64>, pings: bool) {
         match outcome.by {
             Side::Client => assert!(up_came_out || rig.backend.dials.was_reset()),
             Side::Backend => assert!(down_came_out || rig.client.dials.was_reset()),
-            Side::Lockgate => panic!("{outcome:?}"),
+            Side::Lockgate | Side::Operator => panic!("{outcome:?}"),
         }
     }
 }

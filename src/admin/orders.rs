@@ -1,0 +1,70 @@
+//! Orders for the server: drains, and certificates.
+
+use super::{desk::Desk, page::Page};
+use crate::lifecycle::{Command, DrainTarget};
+use hyper::StatusCode;
+use percent_encoding::percent_decode_str;
+
+// === impl Desk ===
+
+impl Desk {
+    /// `route=NAME` or `backend=ADDRESS`, percent-encoded; `&undo` ends it.
+    pub(super) async fn drain(&self, query: &str) -> Page {
+        let (query, draining) = match query.strip_suffix("&undo") {
+            Some(query) => (query, false),
+            None => (query, true),
+        };
+        let decoded = |value| percent_decode_str(value).decode_utf8().ok();
+        let target = match query.split_once('=') {
+            Some(("route", name)) => decoded(name).map(|it| DrainTarget::Route((*it).into())),
+            Some(("backend", name)) => decoded(name).map(|it| DrainTarget::Backend((*it).into())),
+            _ => None,
+        };
+        let Some(target) = target else {
+            let text = "name what: ?route=NAME or ?backend=ADDRESS";
+            return Page::line(StatusCode::BAD_REQUEST, text);
+        };
+        let ordered = self
+            .command(|reply| Command::Drain(target, draining, reply))
+            .await;
+        match ordered {
+            Ok(Ok(_)) if !draining => Page::line(StatusCode::OK, "it takes new sessions again"),
+            Ok(Ok(closing)) => {
+                let closed = match closing {
+                    1 => "1 is closed".to_owned(),
+                    n => format!("{n} are closed"),
+                };
+                let text = format!(
+                    "it takes no new sessions; {closed}, and `lockgate status` shows how that goes"
+                );
+                Page::line(StatusCode::OK, &text)
+            }
+            Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
+            Err(page) => page,
+        }
+    }
+
+    /// `host=NAME`, percent-encoded.
+    pub(super) async fn renew(&self, query: &str) -> Page {
+        let host = query.strip_prefix("host=").map(percent_decode_str);
+        let Some(host) = host.and_then(|host| host.decode_utf8().ok()) else {
+            return Page::line(
+                StatusCode::BAD_REQUEST,
+                "name the host: ?host=chat.example.com",
+            );
+        };
+        match self
+            .command(|reply| Command::Renew((*host).into(), reply))
+            .await
+        {
+            Ok(Ok(())) => Page::line(
+                StatusCode::ACCEPTED,
+                &format!(
+                    "a certificate for {host} is ordered; `lockgate cert list` shows what comes of it"
+                ),
+            ),
+            Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
+            Err(page) => page,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What stands behind the "?": `name=value`, percent-encoded, each name once, and none that is not known.
+
+use crate::{config::BadValue, observe::Wanted};
+use percent_encoding::percent_decode_str;
+use std::{collections::BTreeMap, str::FromStr};
+
+/// What is left of a query: whoever knows a name takes it out.
+#[derive(Debug)]
+pub(super) struct Query(BTreeMap<String, String>);
+
+// === impl Query ===
+
+impl Query {
+    pub(super) fn parse(text: &str) -> Result<Query, String> {
+        let mut all = BTreeMap::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = percent_decode_str(value).decode_utf8();
+            let Ok(value) = decoded else {
+                return Err(format!("`{name}` is not UTF-8"));
+            };
+            if all.insert(name.to_owned(), value.into_owned()).is_some() {
+                return Err(format!("`{name}` stands there twice"));
+            }
+        }
+        Ok(Query(all))
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+
+    /// A name that needs no value.
+    pub(super) fn has(&mut self, name: &str) -> bool {
+        self.take(name).is_some()
+    }
+
+    pub(super) fn value<T: FromStr<Err = BadValue>>(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<T>, String> {
+        let parsed = self.take(name).map(|text| text.parse());
+        parsed.transpose().map_err(|bad: BadValue| bad.to_string())
+    }
+
+    /// A number from 1 to `most`.
+    pub(super) fn number(&mut self, name: &str, most: usize) -> Result<Option<usize>, String> {
+        let Some(text) = self.take(name) else {
+            return Ok(None);
+        };
+        match text.parse() {
+            Ok(number) if (1..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(format!("`{name}` is a number from 1 to {most}")),
+        }
+    }
+
+    /// A session's id, as it is shown.
+    pub(super) fn id(&mut self, name: &str) -> Result<Option<u64>, String> {
+        let Some(text) = self.take(name) else {
+            return Ok(None);
+        };
+        // from_str_radix takes a sign, too.
+        let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = u64::from_str_radix(&text, 16).ok().filter(|_| is_id);
+        let id = id.ok_or_else(|| format!("`{text}` is no session's id: those are 16 hex digits"));
+        id.map(Some)
+    }
+
+    /// Which sessions are meant.
+    pub(super) fn wanted(&mut self) -> Result<Wanted, String> {
+        let age = self.value::<crate::config::Period>("longer_than")?;
+        Ok(Wanted {
+            id: self.id("id")?,
+            route: self.take("route").map(Into::into),
+            backend: self.take("backend").map(Into::into),
+            client: self.value("client")?,
+            longer_than: age.map(|age| age.0),
+        })
+    }
+
+    /// Nobody may think that something was heeded which was not.
+    pub(super) fn finish(self) -> Result<(), String> {
+        match self.0.keys().next() {
+            Some(name) => Err(format!("`{name}` is not known here")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_once_and_are_known() {
+        let mut query = Query::parse("route=a%20b&all&limit=7").unwrap();
+        assert!(query.has("all") && !query.has("none"));
+        assert_eq!(query.number("limit", 10), Ok(Some(7)));
+        assert_eq!(query.wanted().unwrap().route.as_deref(), Some("a b"));
+        assert_eq!(query.finish(), Ok(()));
+        assert!(Query::parse("a=1&a=2").is_err());
+        assert!(Query::parse("a=%FF").is_err());
+        assert!(Query::parse("rout=a").unwrap().finish().is_err());
+    }
+
+    #[test]
+    fn values_are_what_they_say_or_are_refused() {
+        for bad in [
+            "id=12",
+            "id=00000000000000zz",
+            "id=+000000000000001",
+            "client=10.0.0.0/33",
+            "longer_than=soon",
+        ] {
+            assert!(Query::parse(bad).unwrap().wanted().is_err(), "{bad}");
+        }
+        for bad in ["limit=0", "limit=11", "limit=", "limit=x"] {
+            let mut query = Query::parse(bad).unwrap();
+            assert!(query.number("limit", 10).is_err(), "{bad}");
+        }
+        let good = "id=00000000000000ff&client=10.0.0.1&longer_than=10m&backend=ws%3A%2F%2Fa%3A1";
+        let wanted = Query::parse(good).unwrap().wanted().unwrap();
+        assert_eq!(wanted.id, Some(255));
+        assert_eq!(wanted.longer_than.map(|age| age.as_secs()), Some(600));
+        assert_eq!(wanted.backend.as_deref(), Some("ws://a:1"));
+    }
+}

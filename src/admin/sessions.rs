@@ -1,0 +1,230 @@
+//! The live sessions: a list of them, and closing some. Both go through the book in steps, and format outside of it, so
+//! that no session waits.
+
+use super::{page::Page, query::Query};
+use crate::observe::{Order, SessionRecord, Sessions, Summons, Traffic, Wanted};
+use hyper::StatusCode;
+use serde::Serialize;
+use std::time::Duration;
+use tokio::task::yield_now;
+use tracing::info;
+
+/// `GET /sessions`
+pub(super) async fn list(sessions: &Sessions, query: &str) -> Page {
+    match asked(query) {
+        Ok((wanted, after, limit)) => Page::json(&listing(sessions, &wanted, after, limit).await),
+        Err(why) => Page::bad(&why),
+    }
+}
+
+/// `POST /sessions/close`
+pub(super) async fn close(sessions: &Sessions, query: &str) -> Page {
+    let (wanted, order) = match ordered(query) {
+        Ok(ordered) => ordered,
+        Err(why) => return Page::bad(&why),
+    };
+    let mut closing = 0;
+    let mut orders = |session: &Summons| closing += usize::from(session.order(order.clone()));
+    match wanted.id {
+        Some(id) => match sessions.find(id).filter(|session| wanted.fits(session)) {
+            Some(session) => orders(&session),
+            None => {
+                let text = format!("there is no such session {id:016x}: it may have ended");
+                return Page::line(StatusCode::NOT_FOUND, &text);
+            }
+        },
+        None => each(sessions, &wanted, |session| orders(&session)).await,
+    }
+    let Order { code, reason, .. } = &order;
+    info!(?wanted, code, %reason, closing, "sessions are closed by order of an operator");
+    Page::json(&Closing { closing })
+}
+
+#[derive(Serialize)]
+struct Closing {
+    /// Sessions that are told; those that were closing already do not count.
+    closing: usize,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    /// All that fit, on this page or not.
+    total: usize,
+    sessions: Vec<Row>,
+    /// What to ask for as `after` to have the rest; `null` where there is none.
+    next: Option<String>,
+}
+
+/// A live session. It is what the access log says of it, and what has passed up to now.
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    client: String,
+    http: &'static str,
+    host: Box<str>,
+    path: Box<str>,
+    route: String,
+    backend: String,
+    subprotocol: Option<Box<str>>,
+    extensions: Option<Box<str>>,
+    age_seconds: f64,
+    from_client: Flow,
+    from_backend: Flow,
+    /// Seconds from a Ping to its Pong, where it was measured.
+    round_trip: RoundTrip,
+}
+
+#[derive(Serialize)]
+struct Flow {
+    messages: u64,
+    bytes: u64,
+    /// Since it opened.
+    messages_per_second: f64,
+    bytes_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct RoundTrip {
+    client: Option<f64>,
+    backend: Option<f64>,
+}
+
+// === impl Row ===
+
+impl Row {
+    fn of(session: &Summons) -> Row {
+        let age = session.age();
+        let (from_client, from_backend) = session.traffic();
+        let SessionRecord {
+            id,
+            client,
+            http,
+            host,
+            path,
+            route,
+            backend,
+            subprotocol,
+            extensions,
+        } = session.record().clone();
+        Row {
+            id: format!("{id:016x}"),
+            client: client.to_string(),
+            http,
+            host,
+            path,
+            route: route.to_string(),
+            backend: backend.to_string(),
+            subprotocol,
+            extensions,
+            age_seconds: round(age.as_secs_f64()),
+            from_client: Flow::of(from_client, age),
+            from_backend: Flow::of(from_backend, age),
+            round_trip: RoundTrip {
+                client: None,
+                backend: None,
+            },
+        }
+    }
+}
+
+// === impl Flow ===
+
+impl Flow {
+    fn of(traffic: Traffic, age: Duration) -> Flow {
+        // What has just opened is not faster than it will be.
+        let seconds = age.as_secs_f64().max(1.0);
+        Flow {
+            messages: traffic.messages,
+            bytes: traffic.bytes,
+            messages_per_second: round(traffic.messages as f64 / seconds),
+            bytes_per_second: round(traffic.bytes as f64 / seconds),
+        }
+    }
+}
+
+fn asked(query: &str) -> Result<(Wanted, Option<u64>, usize), String> {
+    let mut query = Query::parse(query)?;
+    let wanted = query.wanted()?;
+    let after = query.id("after")?;
+    let limit = query.number("limit", PAGE)?.unwrap_or(PAGE);
+    query.finish()?;
+    Ok((wanted, after, limit))
+}
+
+fn ordered(query: &str) -> Result<(Wanted, Order), String> {
+    let mut query = Query::parse(query)?;
+    let wanted = query.wanted()?;
+    let all = query.has("all");
+    let code = query.take("code").unwrap_or_else(|| "1008".to_owned());
+    let code = code
+        .parse()
+        .map_err(|_| format!("`{code}` is no close code"))?;
+    let reason = query.take("reason").unwrap_or_default();
+    query.finish()?;
+    if wanted.is_everybody() != all {
+        return Err(match all {
+            true => "either `all` or conditions, not both",
+            false => {
+                "say which sessions: id, route, backend, client or longer_than; or `all`, for every one"
+            }
+        }
+        .to_owned());
+    }
+    let order = Order::of_operator(code, &reason).map_err(|bad| bad.to_string())?;
+    Ok((wanted, order))
+}
+
+async fn listing(
+    sessions: &Sessions,
+    wanted: &Wanted,
+    after: Option<u64>,
+    limit: usize,
+) -> Listing {
+    let mut list = Listing {
+        total: 0,
+        sessions: Vec::new(),
+        next: None,
+    };
+    let mut is_full = false;
+    let mut row = |session: Summons| {
+        list.total += 1;
+        if after.is_none_or(|after| session.id() > after) {
+            match list.sessions.len() < limit {
+                true => list.sessions.push(Row::of(&session)),
+                false => is_full = true,
+            }
+        }
+    };
+    match wanted.id {
+        Some(id) => {
+            let found = sessions.find(id).filter(|session| wanted.fits(session));
+            found.into_iter().for_each(&mut row);
+        }
+        None => each(sessions, wanted, &mut row).await,
+    }
+    if is_full {
+        list.next = list.sessions.last().map(|row| row.id.clone());
+    }
+    list
+}
+
+/// Every session that fits, in the order of their ids; between two steps others have their turn.
+async fn each(sessions: &Sessions, wanted: &Wanted, mut meet: impl FnMut(Summons)) {
+    let mut after = None;
+    loop {
+        let some = sessions.some(after);
+        let Some(last) = some.last() else { return };
+        after = Some(last.id());
+        let fit = some.into_iter().filter(|session| wanted.fits(session));
+        fit.for_each(&mut meet);
+        yield_now().await;
+    }
+}
+
+/// To the millisecond, or the thousandth of a byte: what is finer is noise.
+fn round(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+/// Sessions on one page: some 500 KiB.
+const PAGE: usize = 1000;

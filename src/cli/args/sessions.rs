@@ -1,0 +1,55 @@
+//! Flags of what looks at the sessions of a running lockgate, and closes some.
+
+use super::Admin;
+use crate::config::{Cidr, Period};
+use clap::Args;
+
+/// Which sessions are meant: those for which all that is given holds.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Wanted {
+    /// Those of this route.
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) route: Option<String>,
+    /// Those on this backend, as `lockgate status` shows it, such as ws://10.0.0.1:8765.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(in crate::cli) backend: Option<String>,
+    /// Those of this client, or of this network, such as 10.0.0.0/8.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(in crate::cli) client: Option<Cidr>,
+    /// Those that have lasted longer, such as 10m.
+    #[arg(long, value_name = "DURATION")]
+    pub(in crate::cli) longer_than: Option<Period>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Sessions {
+    #[command(flatten)]
+    pub(in crate::cli) wanted: Wanted,
+    /// Show at most so many; 0: all.
+    #[arg(long, value_name = "NUMBER", default_value = "1000")]
+    pub(in crate::cli) limit: usize,
+    /// As JSON.
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) admin: Admin,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Kick {
+    /// One session, by its id as `lockgate sessions` and the access log show it.
+    pub(in crate::cli) id: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) wanted: Wanted,
+    /// Every session there is.
+    #[arg(long)]
+    pub(in crate::cli) all: bool,
+    /// The close code that clients are told (RFC 6455 §7.4); backends are told 1001.
+    #[arg(long, value_name = "CODE", default_value = "1008")]
+    pub(in crate::cli) code: u16,
+    /// The reason beside it, at most 123 bytes.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(in crate::cli) reason: String,
+    #[command(flatten)]
+    pub(in crate::cli) admin: Admin,
+}

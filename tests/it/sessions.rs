@@ -1,0 +1,261 @@
+//! The live sessions, as an operator sees them, and closing some of them.
+
+use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, raise_descriptor_limit, within};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::Semaphore,
+    task::JoinSet,
+};
+
+/// `lockgate sessions --json`, with flags.
+async fn sessions(lockgate: &Lockgate, flags: &[&str]) -> Value {
+    let (well, said) = lockgate
+        .tell(&[&["sessions", "--json"], flags].concat())
+        .await;
+    assert!(well, "{said}");
+    serde_json::from_str(&said).expect("JSON")
+}
+
+/// How many a list with these flags has.
+async fn total(lockgate: &Lockgate, flags: &[&str]) -> u64 {
+    let list = sessions(lockgate, flags).await;
+    assert_eq!(
+        list["sessions"].as_array().unwrap().len() as u64,
+        list["total"]
+    );
+    list["total"].as_u64().unwrap()
+}
+
+/// A session on `path` that has its 101.
+async fn open(lockgate: &Lockgate, path: &str) -> Wire {
+    let mut client = lockgate
+        .upgrade(path, "Sec-WebSocket-Protocol: chat\r\n")
+        .await;
+    assert_eq!(client.head().await.status(), 101);
+    client
+}
+
+async fn two_routes() -> Lockgate {
+    let (one, two) = (Backend::echo().await, Backend::echo().await);
+    Lockgate::to(one)
+        .with("name = \"one\"\npath = \"/one\"")
+        .with(&format!(
+            "[[routes]]\nname = \"two\"\nhosts = [\"a.test\"]\nto = \"ws://{two}\"\norigins = [\"*\"]"
+        ))
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn sessions_are_listed_while_they_echo() {
+    let lockgate = two_routes().await;
+    assert_eq!(total(&lockgate, &[]).await, 0);
+    let mut first = open(&lockgate, "/one?token=secret").await;
+    let _second = open(&lockgate, "/two").await;
+    first.send_frame(Frame::text("hello")).await;
+    assert_eq!(first.text().await, "hello");
+    let list = within("what has passed", async {
+        loop {
+            let list = sessions(&lockgate, &["--route", "one"]).await;
+            if list["sessions"][0]["from_backend"]["messages"] == 1 {
+                break list;
+            }
+        }
+    })
+    .await;
+    let row = &list["sessions"][0];
+    for (key, value) in [
+        ("client", json!("127.0.0.1")),
+        ("path", json!("/one")),
+        ("route", json!("one")),
+        ("subprotocol", json!("chat")),
+        ("extensions", json!(null)),
+        ("http", json!("1.1")),
+    ] {
+        assert_eq!(row[key], value, "{row}");
+    }
+    // Two bytes of header, four of a mask.
+    assert_eq!(row["from_client"]["bytes"], 11, "{row}");
+    assert_eq!(row["from_backend"]["bytes"], 7, "{row}");
+    assert!(row["age_seconds"].is_number() && row["round_trip"]["client"].is_null());
+    let opened = lockgate
+        .record(|it| it["event"] == "open" && it["route"] == "one")
+        .await;
+    assert_eq!(row["id"], opened["id"]);
+    assert!(!list.to_string().contains("secret"));
+
+    let backend = row["backend"].as_str().unwrap();
+    for (flags, expected) in [
+        (&[][..], 2),
+        (&["--backend", backend], 1),
+        (&["--route", "none"], 0),
+        (&["--client", "127.0.0.0/8"], 2),
+        (&["--client", "127.0.0.1", "--route", "two"], 1),
+        (&["--client", "10.0.0.0/8"], 0),
+        (&["--longer-than", "10m"], 0),
+        (&["--longer-than", "0s"], 2),
+    ] {
+        assert_eq!(total(&lockgate, flags).await, expected, "{flags:?}");
+    }
+    let (well, said) = lockgate.tell(&["sessions"]).await;
+    assert!(
+        well && said.contains("127.0.0.1  two") && said.contains("2 sessions"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn one_is_closed_by_its_id_with_the_code_and_the_reason_that_were_asked_for() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address).start().await;
+    let (mut client, mut server, _) = lockgate.session(&backend).await;
+    let (mut other, mut its_server, _) = lockgate.session(&backend).await;
+    let opened = lockgate.record(|it| it["event"] == "open").await;
+    let id = opened["id"].as_str().unwrap();
+    let told = [
+        "kick",
+        id,
+        "--code",
+        "4008",
+        "--reason",
+        "spam & \"more\" é",
+    ];
+    assert_eq!(
+        lockgate.tell(&told).await,
+        (true, "1 session is closed\n".into())
+    );
+    assert_eq!(
+        client.frame().await.closes_with(),
+        (4008, "spam & \"more\" é")
+    );
+    assert_eq!(server.frame().await.closes_with(), (1001, ""));
+    client.send_frame(Frame::close(4008, "")).await;
+    server.send_frame(Frame::close(1001, "")).await;
+    let closed = lockgate.closed().await;
+    assert_eq!(
+        (
+            &closed["id"],
+            &closed["code"],
+            &closed["by"],
+            &closed["why"]
+        ),
+        (
+            &json!(id),
+            &json!(4008),
+            &json!("operator"),
+            &json!("ordered")
+        )
+    );
+    let (well, said) = lockgate.tell(&told).await;
+    assert!(!well && said.contains("there is no such session"), "{said}");
+    // The other one is as it was.
+    other.send_frame(Frame::text("still here")).await;
+    assert_eq!(its_server.text().await, "still here");
+}
+
+#[tokio::test]
+async fn many_are_closed_by_what_they_have_in_common() {
+    let lockgate = two_routes().await;
+    let mut ones = [open(&lockgate, "/one").await, open(&lockgate, "/one").await];
+    let mut two = open(&lockgate, "/two").await;
+    let (well, said) = lockgate.tell(&["kick", "--route", "one"]).await;
+    assert_eq!((well, &*said), (true, "2 sessions are closed\n"));
+    for one in &mut ones {
+        assert_eq!(one.frame().await.closes_with(), (1008, ""));
+    }
+    two.send_frame(Frame::text("still here")).await;
+    assert_eq!(two.text().await, "still here");
+
+    for (flags, expected) in [
+        (&[][..], "say which sessions"),
+        (&["--all", "--route", "two"], "not both"),
+        (&["--all", "--code", "1006"], "RFC 6455 §7.4"),
+        (&["--all", "--code", "5000"], "RFC 6455 §7.4"),
+        (&["--all", "--reason", &"x".repeat(124)], "123 fit"),
+        (&["12"], "16 hex digits"),
+    ] {
+        let (well, said) = lockgate.tell(&[&["kick"], flags].concat()).await;
+        assert!(!well && said.contains(expected), "{flags:?}: {said}");
+    }
+    let (well, said) = lockgate.tell(&["kick", "--all", "--code", "1000"]).await;
+    assert_eq!((well, &*said), (true, "1 session is closed\n"));
+    assert_eq!(two.frame().await.closes_with(), (1000, ""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_sessions_are_listed_page_by_page_and_none_of_them_waits() {
+    raise_descriptor_limit();
+    let lockgate = Arc::new(Lockgate::to(Backend::echo().await).start().await);
+    let few = Arc::new(Semaphore::new(32));
+    let mut opening = JoinSet::new();
+    for _ in 0..1001 {
+        let (lockgate, few) = (lockgate.clone(), few.clone());
+        opening.spawn(async move {
+            let _turn = few.acquire_owned().await.expect("never closed");
+            let mut client = lockgate.tls("a.test").await;
+            let request = handshake("/", "");
+            client
+                .write_all(request.as_bytes())
+                .await
+                .expect("it reads");
+            let mut head = vec![];
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.expect("a whole head"));
+            }
+            client
+        });
+    }
+    let _clients = opening.join_all().await;
+    let first = page(&lockgate, "/sessions").await;
+    let began = Instant::now();
+    let first_again = page(&lockgate, "/sessions").await;
+    println!("1,001 sessions: the first page took {:?}", began.elapsed());
+    assert_eq!(
+        (&first["total"], &first_again["total"]),
+        (&json!(1001), &json!(1001))
+    );
+    let next = first["next"].as_str().expect("there is more");
+    let second = page(&lockgate, &format!("/sessions?after={next}")).await;
+    assert_eq!(second["next"], json!(null));
+    let ids = |page: &Value| -> Vec<String> {
+        let rows = page["sessions"].as_array().unwrap().iter();
+        rows.map(|row| row["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (first, second) = (ids(&first), ids(&second));
+    assert_eq!((first.len(), second.len()), (1000, 1));
+    assert!(first.is_sorted() && first.last() < second.first());
+    assert_eq!(total(&lockgate, &["--limit", "0"]).await, 1001);
+
+    // Somebody looks without end, and the echo is as quick as ever.
+    let looking = {
+        let lockgate = lockgate.clone();
+        tokio::spawn(async move {
+            loop {
+                page(&lockgate, "/sessions").await;
+            }
+        })
+    };
+    let mut client = open(&lockgate, "/").await;
+    for turn in 0..200 {
+        client.send_frame(Frame::text(&turn.to_string())).await;
+        assert_eq!(client.text().await, turn.to_string());
+    }
+    looking.abort();
+    let (well, said) = lockgate.tell(&["kick", "--all"]).await;
+    assert!(well && said.contains("1002 sessions are closed"), "{said}");
+    assert_eq!(client.frame().await.closes_with().0, 1008);
+}
+
+async fn page(lockgate: &Lockgate, path: &str) -> Value {
+    let socket = UnixStream::connect(lockgate.folder().join("admin.sock")).await;
+    let mut wire = Wire::stream(socket.expect("it listens"));
+    wire.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        .await;
+    let head = wire.head().await;
+    assert_eq!(head.status(), 200);
+    serde_json::from_slice(&wire.body(&head).await).expect("JSON")
+}
