@@ -179,6 +179,7 @@ impl Server {
         let (commands, mut asked) = mpsc::channel(COMMANDS);
         let admin = Arc::new(Admin {
             metrics,
+            token: self.plan.config.server.admin_token.clone(),
             sessions: self.context.sessions.clone(),
             commands,
             state: seen,

@@ -1,7 +1,7 @@
 //! Answers one request.
 
 use super::{
-    Admin, Surface,
+    Admin, Surface, bearer,
     browser::{self, Names},
     page::Page,
     sessions,
@@ -10,7 +10,9 @@ use crate::lifecycle::{Command, State};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Body,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
@@ -37,6 +39,10 @@ impl Desk {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if page.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §15.5.2
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if page.status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110 §15.5.6
             let allowed = match request.uri().path() {
@@ -53,6 +59,11 @@ impl Desk {
             return Page::line(status, text);
         }
         let path = request.uri().path();
+        // A kubelet has no token, and learns nothing but that somebody is here.
+        let is_open = matches!(path, "/healthz" | "/readyz") || self.surface == Surface::Metrics;
+        if !is_open && !bearer::shows(request.headers(), &self.admin.token) {
+            return Page::line(StatusCode::UNAUTHORIZED, WANTS_TOKEN);
+        }
         let known = match path {
             "/healthz" | "/readyz" | "/metrics" => true,
             "/status" | "/certificates" | SESSIONS => self.surface == Surface::Full,
@@ -155,6 +166,8 @@ impl Desk {
 fn is_order(path: &str) -> bool {
     matches!(path, RENEW | RELOAD | DRAIN | HAND_OVER | CLOSE)
 }
+
+const WANTS_TOKEN: &str = "server.admin_token is set: show it as Authorization: Bearer TOKEN (only /healthz and /readyz are open)";
 
 const CLOSE: &str = "/sessions/close";
 const DRAIN: &str = "/drain";

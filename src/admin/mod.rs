@@ -1,6 +1,7 @@
 //! The admin listener: status, health and metrics, for whoever is on this machine. It looks at live
 //! sessions and closes them itself; for all else it asks `server` by commands. The same desk, less its status, is what `server.metrics` shows to the network.
 
+mod bearer;
 mod bind;
 mod browser;
 mod desk;
@@ -14,6 +15,7 @@ pub use bind::{Bound, SocketFile, address, bind, describe, inherit};
 pub use serve::serve;
 
 use crate::{
+    config::Secret,
     lifecycle::{Command, State},
     observe::{Metrics, Sessions},
 };
@@ -27,6 +29,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// For `/sessions`.
     pub sessions: Arc<Sessions>,
+    /// What requests must show; "": nothing.
+    pub token: Secret,
     /// To the server.
     pub commands: mpsc::Sender<Command>,
     /// For `/readyz`.

@@ -29,11 +29,20 @@ struct Served {
 
 impl Served {
     fn on(address: AdminAddress, surface: Surface, patience: Patience) -> Self {
+        Self::made(address, surface, patience, "")
+    }
+
+    fn with_token(surface: Surface, token: &str) -> Self {
+        Self::made(loopback(), surface, PATIENT, token)
+    }
+
+    fn made(address: AdminAddress, surface: Surface, patience: Patience, token: &str) -> Self {
         let (state, seen) = watch::channel(State::Ready);
         let (commands, asked) = mpsc::channel(1);
         let admin = Arc::new(Admin {
             metrics: Arc::new(Metrics::new()),
             sessions: Arc::default(),
+            token: token.parse().unwrap(),
             commands,
             state: seen,
         });
@@ -474,5 +483,86 @@ fn status() -> Status {
         names: Vec::new(),
         pools: vec![],
         backends: vec![],
+    }
+}
+
+/// Host × Origin × method × transport: nothing but a program on this machine gets in.
+#[tokio::test]
+async fn every_way_that_a_web_page_could_ask_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let tcp = Served::tcp(Surface::Full);
+    let unix = Served::on(AdminAddress::Unix(path.clone()), Surface::Full, PATIENT);
+    let origins = [
+        None,
+        Some("null"),
+        Some("https://evil.example"),
+        Some("http://localhost:9180"),
+        Some("http://127.0.0.1:9180"),
+    ];
+    let mut allowed = 0;
+    for (method, target) in [("GET", "/sessions"), ("POST", "/sessions/close?all")] {
+        for host in ["localhost:9180", "evil.example"] {
+            for origin in origins {
+                let origin_line = origin.map(|it| format!("Origin: {it}\r\n"));
+                let request = format!(
+                    "{method} {target} HTTP/1.1\r\nHost: {host}\r\n{}\r\n",
+                    origin_line.unwrap_or_default()
+                );
+                let over_tcp = tcp.ask(&request).await.status;
+                let over_unix = UnixStream::connect(&path).await.unwrap();
+                let over_unix = exchange(over_unix, &request).await.status;
+                // A Unix socket has no name that could be wrong, and no page can open one.
+                let expected = |names| match (origin, names) {
+                    (None, true) => 200,
+                    _ => 403,
+                };
+                let cell = format!("{method} {host} {origin:?}");
+                assert_eq!(over_tcp, expected(host != "evil.example"), "tcp {cell}");
+                assert_eq!(over_unix, expected(true), "unix {cell}");
+                allowed += i32::from(over_tcp == 200) + i32::from(over_unix == 200);
+            }
+        }
+    }
+    drop(unix);
+    assert_eq!(allowed, 2 + 4, "of 40 cells");
+}
+
+#[tokio::test]
+async fn a_token_is_wanted_of_everybody_but_a_kubelet() {
+    let token = "c2VjcmV0.~+/-_=";
+    let full = Served::with_token(Surface::Full, token);
+    let metrics = Served::with_token(Surface::Metrics, token);
+    for (path, on_full, on_metrics) in [
+        ("/healthz", 200, 200),
+        ("/readyz", 200, 200),
+        ("/metrics", 401, 200),
+        ("/sessions", 401, 404),
+        ("/nothing", 401, 404),
+    ] {
+        let answer = full.get(path).await;
+        assert_eq!(answer.status, on_full, "{path}");
+        let asks = answer.head.contains("www-authenticate: bearer");
+        assert_eq!(asks, on_full == 401, "{answer:?}");
+        assert_eq!(metrics.get(path).await.status, on_metrics, "{path}");
+    }
+    for (line, status) in [
+        (format!("Bearer {token}"), 200),
+        (format!("bearer   {token}"), 200),
+        (format!("Bearer {token}x"), 401),
+        (format!("Bearer {}", &token[1..]), 401),
+        (format!("Basic {token}"), 401),
+        ("Bearer ".to_owned(), 401),
+        (token.to_owned(), 401),
+        (
+            format!("Bearer {token}\r\nAuthorization: Bearer {token}"),
+            401,
+        ),
+    ] {
+        let request =
+            format!("GET /sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: {line}\r\n\r\n");
+        let answer = full.ask(&request).await;
+        assert_eq!(answer.status, status, "{line}: {answer:?}");
+        assert!(!answer.body.contains(token) && !answer.head.contains(token));
     }
 }

@@ -3,6 +3,7 @@
 
 mod render;
 mod sessions;
+mod token;
 
 use super::{
     args::{Admin, Drain},
@@ -12,10 +13,19 @@ use render::render_certificates;
 pub(super) use render::render_status;
 pub(super) use sessions::{kick, sessions};
 
-use crate::{admin::describe, config::AdminAddress, lifecycle::Inherited};
+use crate::{
+    admin::describe,
+    config::{AdminAddress, Secret},
+    lifecycle::Inherited,
+};
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Limited};
-use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header::HOST};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Bytes,
+    client::conn::http1,
+    header::{AUTHORIZATION, HOST},
+};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -52,9 +62,11 @@ pub(super) fn reload(admin: &Admin) -> anyhow::Result<ExitCode> {
 /// `lockgate run --takeover`: has the running one give what it listens with.
 pub(super) async fn take_over(
     address: &AdminAddress,
+    token: &Secret,
     inherited: &mut Inherited,
 ) -> anyhow::Result<()> {
-    let (status, text) = send(address, Method::POST, "/handover", DEADLINE)
+    let token = Some(token.expose()).filter(|token| !token.is_empty());
+    let (status, text) = send(address, token, Method::POST, "/handover", DEADLINE)
         .await
         .context("there is nothing to take over")?;
     let (place, text) = (describe(address), text.trim());
@@ -129,11 +141,12 @@ pub(super) async fn get(
     path: &str,
     deadline: Duration,
 ) -> anyhow::Result<(u16, String)> {
-    send(address, Method::GET, path, deadline).await
+    send(address, None, Method::GET, path, deadline).await
 }
 
 async fn send(
     address: &AdminAddress,
+    token: Option<&str>,
     method: Method,
     path: &str,
     deadline: Duration,
@@ -146,11 +159,23 @@ async fn send(
             }
             AdminAddress::Tcp(tcp) => {
                 let stream = TcpStream::connect(tcp).await;
-                exchange(stream.map_err(|error| nobody(error, &place))?, method, path).await
+                exchange(
+                    stream.map_err(|error| nobody(error, &place))?,
+                    token,
+                    method,
+                    path,
+                )
+                .await
             }
             AdminAddress::Unix(file) => {
                 let stream = UnixStream::connect(file).await;
-                exchange(stream.map_err(|error| nobody(error, &place))?, method, path).await
+                exchange(
+                    stream.map_err(|error| nobody(error, &place))?,
+                    token,
+                    method,
+                    path,
+                )
+                .await
             }
         }
     };
@@ -169,9 +194,13 @@ fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<String> {
         .build()
         .context("cannot start the runtime")?;
     let is_question = method == Method::GET;
-    let (status, text) = runtime.block_on(send(address, method, path, DEADLINE))?;
+    // What is open to everybody is asked without: a health check has no time to read files.
+    let token = (path != "/healthz").then(|| token::token(admin)).flatten();
+    let (status, text) =
+        runtime.block_on(send(address, token.as_deref(), method, path, DEADLINE))?;
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() => {}
+        Ok(StatusCode::UNAUTHORIZED) => bail!("{}: {}", describe(address), token::HINT),
         // It says why itself.
         Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST) if !is_question => {
             bail!("{}", text.trim())
@@ -186,16 +215,21 @@ fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<String> {
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    token: Option<&str>,
     method: Method,
     path: &str,
 ) -> anyhow::Result<(u16, String)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // The admin listener wants a name that no web page can have: it need not be the one that was dialled.
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header(HOST, "localhost")
         .body(String::new())?;
+    if let Some(token) = token {
+        let value = token::header(token)?;
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
     let answer = async move {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();

@@ -59,7 +59,8 @@ pub(super) fn serve(
         let mut signals = Signals::install().context("cannot listen for signals")?;
         let prepared = async {
             if takeover {
-                ask::take_over(&config.server.admin, &mut inherited).await?;
+                let server = &config.server;
+                ask::take_over(&server.admin, &server.admin_token, &mut inherited).await?;
             }
             let routes = config.routes.clone();
             let ca = dev.as_ref().map(|dev| dev.certificate_path().to_owned());

@@ -1,6 +1,7 @@
 //! What does not fit together, though every value is one.
 
 mod acme;
+mod admin;
 mod found;
 mod pool;
 mod route;
@@ -19,6 +20,7 @@ pub(super) fn check(config: &Config, written: &Written) -> Vec<Problem> {
         problems: Vec::new(),
     };
     listeners(&mut found);
+    admin::token(&mut found);
     limits(&mut found);
     drain(&mut found);
     if let Some(acme) = &config.acme {

@@ -170,6 +170,7 @@ fn waiting(old: &Config, new: &Config, dev: bool) -> Vec<&'static str> {
     let (bound, bounds) = (&old.limits, &new.limits);
     let keys = [
         ("server.admin", was.admin.value != is.admin.value),
+        ("server.admin_token", was.admin_token != is.admin_token),
         (
             "server.metrics",
             was.metrics.as_ref().map(|it| it.value) != is.metrics.as_ref().map(|it| it.value),

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Instant};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
+    process::Command,
     sync::Semaphore,
     task::JoinSet,
 };
@@ -258,4 +259,34 @@ async fn page(lockgate: &Lockgate, path: &str) -> Value {
     let head = wire.head().await;
     assert_eq!(head.status(), 200);
     serde_json::from_slice(&wire.body(&head).await).expect("JSON")
+}
+
+#[tokio::test]
+async fn a_token_is_shown_by_the_commands_and_stands_in_no_log() {
+    let lockgate = Lockgate::to(Backend::echo().await)
+        .server("admin_token = \"top-secret-1\"")
+        .start()
+        .await;
+    let (well, said) = lockgate.tell(&["sessions"]).await;
+    assert!(!well && said.contains("LOCKGATE_ADMIN_TOKEN"), "{said}");
+    let (well, said) = lockgate.tell(&["kick", "--all"]).await;
+    assert!(!well && said.contains("LOCKGATE_ADMIN_TOKEN"), "{said}");
+    let (well, said) = lockgate
+        .tell(&["sessions", "--config", "config.toml"])
+        .await;
+    assert!(well && said.contains("no sessions"), "{said}");
+    assert!(lockgate.tell(&["health"]).await.0);
+    let admin = format!("unix:{}", lockgate.folder().join("admin.sock").display());
+    for (token, well) in [("top-secret-1", true), ("top-secret-2", false)] {
+        let command = Command::new(env!("CARGO_BIN_EXE_lockgate"))
+            .args(["sessions", "--admin", &admin])
+            .env("LOCKGATE_ADMIN_TOKEN", token)
+            .output();
+        let output = within("the command's end", command)
+            .await
+            .expect("it starts");
+        assert_eq!(output.status.success(), well, "{output:?}");
+    }
+    let stated = lockgate.stderr() + &lockgate.status().await.to_string();
+    assert!(!stated.contains("top-secret"), "{stated}");
 }

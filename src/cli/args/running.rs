@@ -2,6 +2,7 @@
 
 use crate::config::{AdminAddress, BackendAddress};
 use clap::Args;
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Drain {
@@ -33,4 +34,8 @@ pub(in crate::cli) struct Admin {
         default_value = "127.0.0.1:9180"
     )]
     pub(in crate::cli) admin: AdminAddress,
+    /// The configuration file of the running lockgate, for its `server.admin_token`. Where LOCKGATE_ADMIN_TOKEN is set, that is
+    /// the token.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(in crate::cli) config: Option<PathBuf>,
 }

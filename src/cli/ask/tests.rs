@@ -134,6 +134,7 @@ async fn a_running_lockgate_answers_on_tcp_and_on_a_unix_socket() {
         let admin = Arc::new(Admin {
             metrics: Arc::new(Metrics::new()),
             sessions: Arc::default(),
+            token: Default::default(),
             commands,
             state: seen,
         });

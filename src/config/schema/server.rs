@@ -1,7 +1,7 @@
 //! `[server]` and `[limits]`.
 
 use super::super::{
-    Access, AdminAddress, BadValue, Cidr, ListenAddress, Located, Period, Rate, Size,
+    Access, AdminAddress, BadValue, Cidr, ListenAddress, Located, Period, Rate, Secret, Size,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -17,6 +17,8 @@ pub struct Server {
     pub http: Vec<Located<ListenAddress>>,
     /// Where status and commands are answered: an address on loopback, "unix:/path", or "off".
     pub admin: Located<AdminAddress>,
+    /// What requests to `admin` must show as `Authorization: Bearer …`, all but /healthz and /readyz; "": nothing.
+    pub admin_token: Secret,
     /// Where /metrics, /healthz and /readyz alone are answered, for Prometheus and the kubelet, such as "0.0.0.0:9181"; or "off".
     #[serde(deserialize_with = "metrics")]
     #[schemars(with = "String", extend("default" = "off"))]
@@ -115,6 +117,7 @@ impl Default for Server {
             https: vec![Located::nowhere(default("[::]:443"))],
             http: vec![Located::nowhere(default("[::]:80"))],
             admin: Located::nowhere(default("127.0.0.1:9180")),
+            admin_token: Secret::default(),
             metrics: None,
             proxy_protocol: ProxyProtocol::Off,
             trusted_proxies: Vec::new(),

@@ -598,7 +598,13 @@ async fn status(folder: &Path) -> Record {
 
 async fn ask(folder: &Path, question: &[&str]) -> Record {
     let admin = format!("unix:{}", folder.join("admin.sock").display());
-    let output = Lockgate::run(folder, &[question, &["--admin", &admin]].concat()).await;
+    // Where a token is wanted, it is there.
+    let config = std::fs::read_to_string(folder.join("config.toml"));
+    let token: &[&str] = match config.is_ok_and(|config| config.contains("admin_token")) {
+        true => &["--config", "config.toml"],
+        false => &[],
+    };
+    let output = Lockgate::run(folder, &[question, &["--admin", &admin], token].concat()).await;
     assert!(
         output.status.success(),
         "{question:?}: {}",

@@ -1,0 +1,37 @@
+//! The token that an admin request must show where one is configured (RFC 6750 §2.1).
+
+use crate::config::Secret;
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
+    digest::{SHA256, digest},
+};
+use hyper::{
+    HeaderMap,
+    header::{AUTHORIZATION, HeaderValue},
+};
+
+/// Whether `headers` show `token`; "" wants none. How long it takes says nothing about the token, not even its length.
+pub(super) fn shows(headers: &HeaderMap, token: &Secret) -> bool {
+    if token.expose().is_empty() {
+        return true;
+    }
+    let mut all = headers.get_all(AUTHORIZATION).into_iter();
+    let (Some(shown), None) = (all.next().and_then(bearer), all.next()) else {
+        return false;
+    };
+    let (shown, wanted) = (
+        digest(&SHA256, shown),
+        digest(&SHA256, token.expose().as_bytes()),
+    );
+    verify_slices_are_equal(shown.as_ref(), wanted.as_ref()).is_ok()
+}
+
+/// The scheme's case does not count (RFC 9110 §11.1).
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = value.as_bytes().split_at_checked(SCHEME.len())?;
+    scheme
+        .eq_ignore_ascii_case(SCHEME)
+        .then(|| token.trim_ascii())
+}
+
+const SCHEME: &[u8] = b"Bearer ";
