@@ -202,6 +202,8 @@ impl Server {
         self.ask_for_names();
         self.watch_backends();
         self.rebalance_pools();
+        let sessions = &self.context.sessions;
+        sessions.tappable(self.context.live.snapshot().tappable());
         state.send_replace(State::Ready);
         if let Some(predecessor) = predecessor {
             // It has told systemd whom to listen to when this returns.

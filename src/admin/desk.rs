@@ -4,18 +4,23 @@ use super::{
     Admin, Surface, bearer,
     browser::{self, Names},
     page::Page,
-    sessions,
+    sessions, tap,
 };
 use crate::lifecycle::{Command, State};
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Body,
+    body::{Body, Bytes},
     header::{
         ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use serde::Serialize;
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::{sync::oneshot, time::timeout};
 
 /// What one connection may ask.
@@ -26,14 +31,19 @@ pub(super) struct Desk {
     pub(super) names: Names,
     /// For the server's reply to a command.
     pub(super) reply: Duration,
+    /// What an answer takes beyond the usual, once that is known.
+    pub(super) lasting: OnceLock<Duration>,
 }
 
 // === impl Desk ===
 
 impl Desk {
-    pub(super) async fn answer<B: Body>(&self, request: Request<B>) -> Response<String> {
+    pub(super) async fn answer<B: Body>(
+        &self,
+        request: Request<B>,
+    ) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
         let page = self.page(&request).await;
-        let mut response = Response::new(page.text);
+        let mut response = Response::new(page.body);
         *response.status_mut() = page.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
@@ -66,13 +76,13 @@ impl Desk {
         }
         let known = match path {
             "/healthz" | "/readyz" | "/metrics" => true,
-            "/status" | "/certificates" | SESSIONS => self.surface == Surface::Full,
+            "/status" | "/certificates" | SESSIONS | TAP => self.surface == Surface::Full,
             path => is_order(path) && self.surface == Surface::Full,
         };
         if !known {
             return Page::line(
                 StatusCode::NOT_FOUND,
-                "no such page: /healthz, /readyz and /metrics are here, on server.admin also /status, /sessions and /certificates",
+                "no such page: /healthz, /readyz and /metrics are here, on server.admin also /status, /sessions, /tap and /certificates",
             );
         }
         // hyper sends no body for HEAD (RFC 9110 §9.3.2).
@@ -97,11 +107,10 @@ impl Desk {
             // That this is answered is all that it says; backends are another matter.
             "/healthz" => Page::line(StatusCode::OK, "ok"),
             "/readyz" => self.readiness(),
-            "/metrics" => Page {
-                status: StatusCode::OK,
-                kind: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                text: self.admin.metrics.encode(),
-            },
+            "/metrics" => Page::text(
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                self.admin.metrics.encode(),
+            ),
             "/certificates" => self
                 .ask(Command::Certificates)
                 .await
@@ -119,6 +128,14 @@ impl Desk {
             DRAIN => self.drain(query).await,
             RENEW => self.renew(query).await,
             SESSIONS => sessions::list(&self.admin.sessions, query).await,
+            TAP => {
+                let (page, lasting) = tap::tap(&self.admin, query).await;
+                if let Some(lasting) = lasting {
+                    // One request a connection: it is set once.
+                    let _ = self.lasting.set(lasting);
+                }
+                page
+            }
             CLOSE => sessions::close(&self.admin.sessions, query).await,
             _ => self.ask(Command::Status).await.unwrap_or_else(|page| page),
         }
@@ -175,3 +192,4 @@ const HAND_OVER: &str = "/handover";
 const RELOAD: &str = "/reload";
 const RENEW: &str = "/certificates/renew";
 const SESSIONS: &str = "/sessions";
+const TAP: &str = "/tap";

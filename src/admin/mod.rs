@@ -10,6 +10,7 @@ mod page;
 mod query;
 mod serve;
 mod sessions;
+mod tap;
 
 pub use bind::{Bound, SocketFile, address, bind, describe, inherit};
 pub use serve::serve;

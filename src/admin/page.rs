@@ -1,12 +1,14 @@
 //! What is answered.
 
-use hyper::StatusCode;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::{StatusCode, body::Bytes};
 use serde::Serialize;
+use std::convert::Infallible;
 
 pub(super) struct Page {
     pub(super) status: StatusCode,
     pub(super) kind: &'static str,
-    pub(super) text: String,
+    pub(super) body: UnsyncBoxBody<Bytes, Infallible>,
 }
 
 // === impl Page ===
@@ -15,8 +17,7 @@ impl Page {
     pub(super) fn line(status: StatusCode, text: &str) -> Self {
         Page {
             status,
-            kind: "text/plain; charset=utf-8",
-            text: format!("{text}\n"),
+            ..Page::text("text/plain; charset=utf-8", format!("{text}\n"))
         }
     }
 
@@ -26,10 +27,15 @@ impl Page {
     }
 
     pub(super) fn json(value: &impl Serialize) -> Self {
+        let text = serde_json::to_string(value).expect("a reply is strings and numbers");
+        Page::text("application/json", text)
+    }
+
+    pub(super) fn text(kind: &'static str, text: String) -> Self {
         Page {
             status: StatusCode::OK,
-            kind: "application/json",
-            text: serde_json::to_string(value).expect("a reply is strings and numbers"),
+            kind,
+            body: Full::from(text).boxed_unsync(),
         }
     }
 }

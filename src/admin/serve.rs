@@ -4,7 +4,13 @@ use super::{Admin, Bound, Surface, browser::Names, desk::Desk};
 use crate::{lifecycle::Tasks, observe::Seldom};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
@@ -66,6 +72,7 @@ pub(super) async fn serve_with(
                 Surface::Metrics => Names::Any,
             },
             reply: patience.reply,
+            lasting: OnceLock::new(),
         };
         let until = tasks.clone();
         tasks.spawn(async move {
@@ -88,14 +95,22 @@ async fn converse(stream: Box<dyn Stream>, desk: Desk, tasks: Tasks, patience: P
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let patience_ends = async {
+        sleep(patience.whole).await;
+        // Whoever looks at frames has said for how long.
+        if let Some(lasting) = desk.lasting.get() {
+            sleep(*lasting).await;
+        }
+    };
     let ended = tokio::select! {
-        ended = timeout(patience.whole, &mut connection) => ended,
-        () = tasks.stopping() => timeout(patience.farewell, connection).await,
+        ended = &mut connection => Some(ended),
+        () = patience_ends => None,
+        () = tasks.stopping() => timeout(patience.farewell, connection).await.ok(),
     };
     match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "an admin connection broke"),
-        Err(_) => debug!("an admin connection was cut: its time was up"),
+        Some(Ok(())) => {}
+        Some(Err(error)) => debug!(%error, "an admin connection broke"),
+        None => debug!("an admin connection was cut: its time was up"),
     }
 }
 

@@ -36,7 +36,13 @@ pub(super) async fn close(sessions: &Sessions, query: &str) -> Page {
         None => each(sessions, &wanted, |session| orders(&session)).await,
     }
     let Order { code, reason, .. } = &order;
-    info!(?wanted, code, %reason, closing, "sessions are closed by order of an operator");
+    info!(
+        ?wanted,
+        code,
+        ?reason,
+        closing,
+        "sessions are closed by order of an operator"
+    );
     Page::json(&Closing { closing })
 }
 
@@ -209,7 +215,7 @@ async fn listing(
 }
 
 /// Every session that fits, in the order of their ids; between two steps others have their turn.
-async fn each(sessions: &Sessions, wanted: &Wanted, mut meet: impl FnMut(Summons)) {
+pub(super) async fn each(sessions: &Sessions, wanted: &Wanted, mut meet: impl FnMut(Summons)) {
     let mut after = None;
     loop {
         let some = sessions.some(after);

@@ -5,7 +5,7 @@ mod running;
 mod sessions;
 
 pub(super) use running::{Admin, Drain};
-pub(super) use sessions::{Kick, Sessions, Wanted};
+pub(super) use sessions::{Kick, Sessions, Tap, Wanted};
 
 use crate::config::{
     AcmeDirectory, AdminAddress, BackendSource, HostPattern, ListenAddress, LogFormat, LogLevel,
@@ -68,6 +68,8 @@ pub(super) enum Command {
     Sessions(Sessions),
     /// Close sessions of a running lockgate now, with a code and a reason: one by its id, or all of a kind.
     Kick(Kick),
+    /// Show frames of a running lockgate as they pass, of routes that have `tap = true`: who sent what, of which kind and size.
+    Tap(Tap),
     /// Certificates: those of a running lockgate, and the development CA's.
     #[command(subcommand)]
     Cert(CertCommand),

@@ -1,41 +1,33 @@
 //! What a running lockgate tells and is told on its admin address: `lockgate health`, `status`, `reload`, `drain`,
-//! `sessions`, `kick`, `cert list`, `cert renew`, `run --takeover`.
+//! `sessions`, `kick`, `tap`, `cert list`, `cert renew`, `run --takeover`.
 
+mod exchange;
 mod render;
 mod sessions;
+mod tap;
 mod token;
 
 use super::{
     args::{Admin, Drain},
     say,
 };
+use exchange::Question;
 use render::render_certificates;
 pub(super) use render::render_status;
 pub(super) use sessions::{kick, sessions};
+pub(super) use tap::tap;
 
 use crate::{
     admin::describe,
     config::{AdminAddress, Secret},
     lifecycle::Inherited,
 };
-use anyhow::{Context, anyhow, bail};
-use http_body_util::{BodyExt, Limited};
-use hyper::{
-    Method, Request, StatusCode,
-    body::Bytes,
-    client::conn::http1,
-    header::{AUTHORIZATION, HOST},
-};
-use hyper_util::rt::TokioIo;
+use anyhow::{Context, bail};
+use hyper::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use std::{future, io, process::ExitCode, time::Duration};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-    runtime,
-    time::timeout,
-};
+use std::{process::ExitCode, time::Duration};
+use tokio::runtime::{self, Runtime};
 
 /// `lockgate health`: whether the process serves. Silent if it does.
 pub(super) fn health(admin: &Admin) -> anyhow::Result<ExitCode> {
@@ -66,9 +58,14 @@ pub(super) async fn take_over(
     inherited: &mut Inherited,
 ) -> anyhow::Result<()> {
     let token = Some(token.expose()).filter(|token| !token.is_empty());
-    let (status, text) = send(address, token, Method::POST, "/handover", DEADLINE)
-        .await
-        .context("there is nothing to take over")?;
+    let question = Question {
+        address,
+        token,
+        method: Method::POST,
+        path: "/handover",
+    };
+    let asked = question.ask(DEADLINE).await;
+    let (status, text) = asked.context("there is nothing to take over")?;
     let (place, text) = (describe(address), text.trim());
     match StatusCode::from_u16(status) {
         Ok(StatusCode::OK) => {}
@@ -141,68 +138,36 @@ pub(super) async fn get(
     path: &str,
     deadline: Duration,
 ) -> anyhow::Result<(u16, String)> {
-    send(address, None, Method::GET, path, deadline).await
-}
-
-async fn send(
-    address: &AdminAddress,
-    token: Option<&str>,
-    method: Method,
-    path: &str,
-    deadline: Duration,
-) -> anyhow::Result<(u16, String)> {
-    let place = describe(address);
-    let asked = async {
-        match address {
-            AdminAddress::Off => {
-                bail!("server.admin is \"off\": there is nothing to ask")
-            }
-            AdminAddress::Tcp(tcp) => {
-                let stream = TcpStream::connect(tcp).await;
-                exchange(
-                    stream.map_err(|error| nobody(error, &place))?,
-                    token,
-                    method,
-                    path,
-                )
-                .await
-            }
-            AdminAddress::Unix(file) => {
-                let stream = UnixStream::connect(file).await;
-                exchange(
-                    stream.map_err(|error| nobody(error, &place))?,
-                    token,
-                    method,
-                    path,
-                )
-                .await
-            }
-        }
+    let question = Question {
+        address,
+        token: None,
+        method: Method::GET,
+        path,
     };
-    match timeout(deadline, asked).await {
-        Ok(answer) => answer,
-        Err(_) => bail!(
-            "{place} did not answer within {deadline:?}: the process hangs, or something else than lockgate listens there"
-        ),
-    }
+    question.ask(deadline).await
 }
 
 fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<String> {
     let address = &admin.admin;
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let is_question = method == Method::GET;
     // What is open to everybody is asked without: a health check has no time to read files.
     let token = (path != "/healthz").then(|| token::token(admin)).flatten();
-    let (status, text) =
-        runtime.block_on(send(address, token.as_deref(), method, path, DEADLINE))?;
+    let question = Question {
+        address,
+        token: token.as_deref(),
+        method,
+        path,
+    };
+    let (status, text) = started()?.block_on(question.ask(DEADLINE))?;
+    told(address, path, status, text)
+}
+
+/// The text of an answer, if it is a good one.
+fn told(address: &AdminAddress, path: &str, status: u16, text: String) -> anyhow::Result<String> {
     match StatusCode::from_u16(status) {
-        Ok(status) if status.is_success() => {}
+        Ok(status) if status.is_success() => Ok(text),
         Ok(StatusCode::UNAUTHORIZED) => bail!("{}: {}", describe(address), token::HINT),
         // It says why itself.
-        Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST) if !is_question => {
+        Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
             bail!("{}", text.trim())
         }
         _ => {
@@ -210,62 +175,18 @@ fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<String> {
             bail!("{place} answered {status} to {path}: {}", text.trim());
         }
     }
-    Ok(text)
 }
 
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    token: Option<&str>,
-    method: Method,
-    path: &str,
-) -> anyhow::Result<(u16, String)> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // The admin listener wants a name that no web page can have: it need not be the one that was dialled.
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, "localhost")
-        .body(String::new())?;
-    if let Some(token) = token {
-        let value = token::header(token)?;
-        request.headers_mut().insert(AUTHORIZATION, value);
-    }
-    let answer = async move {
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), BODY).collect().await;
-        let bytes: Bytes = body.map_err(|error| anyhow!(error))?.to_bytes();
-        Ok((status, String::from_utf8(bytes.into())?))
-    };
-    // When it ends, for good or bad, the answer has all that it will get.
-    let driver = async {
-        let _ = connection.await;
-        future::pending().await
-    };
-    let answered: anyhow::Result<_> = tokio::select! {
-        answered = answer => answered,
-        never = driver => never,
-    };
-    answered.context("an answer that cannot be read: is it lockgate that listens there?")
-}
-
-fn nobody(error: io::Error, place: &str) -> anyhow::Error {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => anyhow!(
-            "nothing listens on {place}: is lockgate running, and is server.admin the same?"
-        ),
-        io::ErrorKind::PermissionDenied => anyhow!(
-            "{place} may be opened only by the user that lockgate runs as: run this as that user, or as root"
-        ),
-        _ => anyhow!(error).context(format!("cannot connect to {place}")),
-    }
+/// What a question needs.
+fn started() -> anyhow::Result<Runtime> {
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
 /// Longer than the server may take for its reply, shorter than a container's health check.
 const DEADLINE: Duration = Duration::from_secs(5);
-
-/// Bytes of an answer: room for some ten thousand routes and backends.
-const BODY: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Drain(drain) => ask::drain(&drain),
         Command::Sessions(sessions) => ask::sessions(&sessions),
         Command::Kick(kick) => ask::kick(&kick),
+        Command::Tap(tap) => ask::tap(&tap),
         Command::Reload(admin) => ask::reload(&admin),
         Command::Cert(CertCommand::List { admin, json }) => ask::certificates(&admin, json),
         Command::Cert(CertCommand::Renew { host, admin }) => ask::renew(&admin, &host),

@@ -60,6 +60,7 @@ impl Config {
             allow: everybody(),
             deny: Vec::new(),
             client_cert: ClientCert::Off,
+            tap: false,
             acme: true,
             token: Token::default(),
             session: SessionOverrides::default(),

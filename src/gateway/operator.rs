@@ -60,6 +60,12 @@ impl Gateway {
             .collect()
     }
 
+    /// Routes of which frames may be looked at.
+    pub fn tappable(&self) -> impl Iterator<Item = Arc<str>> {
+        let routes = self.router.rules().filter(|(_, route)| route.tap);
+        routes.map(|(_, route)| route.name.clone())
+    }
+
     /// Routes as `lockgate status` shows them.
     pub fn route_status(&self) -> Vec<RouteStatus> {
         let status = |(rule, route): (&Rule, &Route)| RouteStatus {

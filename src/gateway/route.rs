@@ -37,6 +37,8 @@ pub struct Route {
     pub client_cert: ClientCert,
     /// Which pages may open WebSockets.
     pub origins: OriginGuard,
+    /// Whether frames of its sessions may be looked at.
+    pub tap: bool,
     /// Taken off the path before forwarding.
     pub strip_prefix: Option<String>,
     /// Where clients' tokens are, and where its backends get them, if they are moved.
@@ -71,6 +73,7 @@ impl Route {
             addresses: AddressGuard::new(&route.allow, &route.deny),
             client_cert: route.client_cert,
             origins: OriginGuard::new(&route.origins),
+            tap: route.tap,
             strip_prefix: route.strip_prefix.clone(),
             token: (!route.token.from.is_empty()).then(|| route.token.clone()),
             expectations: expectations(route.framework),

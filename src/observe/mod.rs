@@ -16,4 +16,7 @@ pub use logging::{InitError, init};
 pub use metrics::{ConnectionGauge, Metrics, SessionGauge, WaitingGauge};
 pub use queue::LogGuard;
 pub use seldom::Seldom;
-pub use sessions::{BadOrder, Belonging, Order, SessionHandle, Sessions, Summons, Traffic, Wanted};
+pub use sessions::{
+    BadOrder, Belonging, Deflate, Look, Looking, NoLook, Order, Seen, SessionHandle, Sessions,
+    Summons, Traffic, Wanted,
+};

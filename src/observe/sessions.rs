@@ -1,23 +1,29 @@
 //! The live sessions of the process, and how an order reaches one of them.
 
+mod handle;
+mod look;
+mod looks;
 mod meter;
 mod order;
+mod summons;
 mod wanted;
 
+pub use handle::SessionHandle;
+pub use look::{Deflate, Look, Looking, Seen};
+pub use looks::NoLook;
 pub use meter::Traffic;
 pub use order::{BadOrder, Order};
+pub use summons::Summons;
 pub use wanted::Wanted;
 
 use super::access::SessionRecord;
-use crate::proto::track::Counts;
 use atomic_waker::AtomicWaker;
+use looks::{Lookers, Looks};
 use meter::Meter;
 use std::{
     collections::BTreeMap,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    task::Waker,
-    time::Duration,
 };
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -36,6 +42,7 @@ struct Book {
     live: BTreeMap<u64, Arc<Shared>>,
     /// The close code that all were ordered to use; it also meets who is still on the way in.
     order: u16,
+    looks: Looks,
 }
 
 /// What a session belongs to.
@@ -49,17 +56,6 @@ pub struct Belonging {
     pub written: Arc<str>,
 }
 
-/// A live session, to look at and to order to close.
-#[derive(Debug, Clone)]
-pub struct Summons(Arc<Shared>);
-
-/// A session's place among the live ones, given back on drop.
-#[derive(Debug)]
-pub struct SessionHandle {
-    shared: Arc<Shared>,
-    sessions: Arc<Sessions>,
-}
-
 /// What the giver of orders and the session both hold.
 #[derive(Debug)]
 struct Shared {
@@ -67,6 +63,7 @@ struct Shared {
     order: OnceLock<Order>,
     waker: AtomicWaker,
     meter: Meter,
+    lookers: Lookers,
     opened: Instant,
     belonging: Belonging,
     record: Arc<SessionRecord>,
@@ -93,6 +90,7 @@ impl Sessions {
             order: OnceLock::new(),
             waker: AtomicWaker::new(),
             meter: Meter::default(),
+            lookers: Lookers::default(),
             opened: Instant::now(),
             belonging,
             record: Arc::new(record),
@@ -100,6 +98,7 @@ impl Sessions {
         if book.order != 0 {
             Summons(shared.clone()).close(book.order);
         }
+        book.looks.meet(&shared);
         book.live.insert(shared.record.id, shared.clone());
         SessionHandle {
             shared,
@@ -185,86 +184,6 @@ impl Sessions {
     // A panic elsewhere cannot leave the book half written: it is used all the same.
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl SessionHandle ===
-
-impl SessionHandle {
-    /// Orders this session to close, as [`Summons::close`] does.
-    pub fn close(&self, code: u16) {
-        Summons(self.shared.clone()).close(code);
-    }
-
-    /// The session as it opened.
-    pub fn record(&self) -> &Arc<SessionRecord> {
-        &self.shared.record
-    }
-
-    /// What was ordered, if anything was; `waker` is woken when that changes.
-    pub fn order(&self, waker: &Waker) -> Option<&Order> {
-        self.shared.waker.register(waker);
-        self.shared.order.get()
-    }
-
-    /// Shows whoever looks what has passed so far. For a session that is about to wait: it costs a few plain stores.
-    pub fn publish(&self, from_client: Counts, from_backend: Counts) {
-        self.shared.meter.publish(from_client, from_backend);
-    }
-}
-
-// === impl Summons ===
-
-impl Summons {
-    /// Orders the session to close: the client with `code`, the backend with 1001. A second order changes nothing.
-    pub fn close(&self, code: u16) {
-        self.order(Order::of_lockgate(code));
-    }
-
-    /// Gives an order; whether it is the first one.
-    pub fn order(&self, order: Order) -> bool {
-        let is_first = self.0.order.set(order).is_ok();
-        if is_first {
-            self.0.waker.wake();
-        }
-        is_first
-    }
-
-    /// Its id.
-    pub fn id(&self) -> u64 {
-        self.0.record.id
-    }
-
-    /// As it opened.
-    pub fn record(&self) -> &SessionRecord {
-        &self.0.record
-    }
-
-    /// Since it opened.
-    pub fn age(&self) -> Duration {
-        self.0.opened.elapsed()
-    }
-
-    /// What had passed when it last waited for more: from the client, and from the backend.
-    pub fn traffic(&self) -> (Traffic, Traffic) {
-        self.0.meter.read()
-    }
-
-    /// Where it belongs.
-    pub fn belonging(&self) -> &Belonging {
-        &self.0.belonging
-    }
-
-    /// Whether the session has ended.
-    pub fn is_over(&self) -> bool {
-        // The other one is held by the session and the book.
-        Arc::strong_count(&self.0) == 1
-    }
-}
-
-impl Drop for SessionHandle {
-    fn drop(&mut self) {
-        self.sessions.book().live.remove(&self.shared.record.id);
     }
 }
 

@@ -147,6 +147,11 @@ impl FrameTracker {
         self.remaining == 0
     }
 
+    /// Payload bytes of the current frame that are still to come.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
     /// Whether a fragmented message is open (RFC 6455 §5.4).
     pub fn in_message(&self) -> bool {
         self.in_message

@@ -55,6 +55,7 @@ fn route(hosts: Vec<HostPattern>, path: PathPattern) -> crate::config::Route {
         allow: Vec::new(),
         deny: Vec::new(),
         client_cert: crate::config::ClientCert::Off,
+        tap: false,
         acme: true,
         token: Default::default(),
         session: Default::default(),

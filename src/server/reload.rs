@@ -68,6 +68,7 @@ impl Server {
         }
         self.context.live.replace(gateway.clone());
         gateway.commit();
+        self.context.sessions.tappable(gateway.tappable());
         self.context.sessions.stir();
         for name in before.certificates.expiries().into_keys() {
             self.context.metrics.certificate_gone(&name);

@@ -12,6 +12,7 @@ mod pump;
 mod random;
 mod session;
 mod stream;
+mod tap;
 #[cfg(test)]
 mod tests;
 

@@ -6,6 +6,7 @@
 use super::{
     leg::{Leg, LegIo},
     random::random,
+    tap::Tap,
 };
 use crate::proto::{
     frame::{ControlFrame, Opcode},
@@ -36,6 +37,8 @@ pub(super) struct Pump {
     /// `src` will say no more.
     pub(super) ended: Option<End>,
     masks: bool,
+    /// For whoever looks; mostly nobody.
+    pub(super) tap: Option<Box<Tap>>,
 }
 
 /// A Close of ours, not sent before its time: `src` may have answers on the way that should arrive first.
@@ -76,6 +79,7 @@ impl Pump {
             passed: None,
             ended: None,
             masks: sender == Sender::Client,
+            tap: None,
         }
     }
 
@@ -163,7 +167,7 @@ impl Pump {
     }
 
     /// Walks over `bytes`; relays the frames that may pass, takes out the Pongs that answer us, puts in what is due.
-    fn take_in<S: LegIo, D: LegIo>(
+    pub(super) fn walk<S: LegIo, D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],

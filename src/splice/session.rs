@@ -131,6 +131,11 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         if self.limits_source.has_changed().unwrap_or(false) {
             self.limits = *self.limits_source.borrow_and_update();
         }
+        if self.handle.lookers_have_changed() {
+            let (looks, session) = (self.handle.lookers(), self.handle.record());
+            self.up.show(&looks, Sender::Client, session);
+            self.down.show(&looks, Sender::Server, session);
+        }
         let bounds = self.limits.bounds;
         if let Some((client, backend)) = self.early.take() {
             self.down.preload(

@@ -44,4 +44,5 @@ mod smoke;
 mod sticky;
 mod systemd;
 mod takeover;
+mod tap;
 mod tokens;

@@ -36,6 +36,28 @@ pub(in crate::cli) struct Sessions {
 }
 
 #[derive(Debug, Args)]
+pub(in crate::cli) struct Tap {
+    /// One session, by its id as `lockgate sessions` and the access log show it.
+    pub(in crate::cli) id: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) wanted: Wanted,
+    /// Show so many bytes of each frame, at most 4096.
+    #[arg(long, value_name = "NUMBER", default_value = "128")]
+    pub(in crate::cli) bytes: u16,
+    /// Show at most so many frames a second, up to 1000; the rest is counted.
+    #[arg(long, value_name = "NUMBER", default_value = "100")]
+    pub(in crate::cli) rate: u16,
+    /// For how long, at most 1h.
+    #[arg(long = "for", value_name = "DURATION", default_value = "60s")]
+    pub(in crate::cli) lasting: Period,
+    /// As lines of JSON.
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) admin: Admin,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::cli) struct Kick {
     /// One session, by its id as `lockgate sessions` and the access log show it.
     pub(in crate::cli) id: Option<String>,

@@ -66,7 +66,7 @@ pub(in crate::cli) fn kick(arguments: &Kick) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn conditions(wanted: &Wanted) -> String {
+pub(super) fn conditions(wanted: &Wanted) -> String {
     let mut query = String::new();
     let Wanted {
         route,
@@ -168,7 +168,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// What clients wrote cannot move the terminal that it is shown on.
-pub(super) fn visible(text: &str) -> String {
+fn visible(text: &str) -> String {
     text.chars()
         .flat_map(|c| match c.is_ascii_graphic() || c == ' ' {
             true => vec![c],

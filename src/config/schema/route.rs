@@ -59,6 +59,9 @@ pub struct Route {
     /// "require": clients without a certificate of `tls.client_ca` get 403; "optional": they pass too. The backend gets it as Client-Cert (RFC 9440).
     #[serde(default)]
     pub client_cert: ClientCert,
+    /// `true`: `lockgate tap` may show the frames of its sessions, payloads and all, to whoever may use `server.admin`.
+    #[serde(default)]
+    pub tap: bool,
     /// `false`: its hosts get no certificate by ACME.
     #[serde(default = "yes")]
     pub acme: bool,

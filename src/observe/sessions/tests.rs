@@ -1,4 +1,6 @@
 use super::*;
+use crate::proto::track::Counts;
+use std::{task::Waker, time::Duration};
 
 fn belonging(route: &str) -> Belonging {
     Belonging {

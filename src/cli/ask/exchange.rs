@@ -1,0 +1,139 @@
+//! One request to an admin address, and its answer: as a whole, or line by line.
+
+use super::token;
+use crate::{admin::describe, config::AdminAddress};
+use anyhow::{Context, anyhow, bail};
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header::{AUTHORIZATION, HOST},
+};
+use hyper_util::rt::TokioIo;
+use std::{future, io, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+
+/// What is asked, and of whom.
+pub(super) struct Question<'a> {
+    pub(super) address: &'a AdminAddress,
+    pub(super) token: Option<&'a str>,
+    pub(super) method: Method,
+    pub(super) path: &'a str,
+}
+
+// === impl Question ===
+
+impl Question<'_> {
+    /// The answer's status and its text, within `deadline` from dial to last byte.
+    pub(super) async fn ask(self, deadline: Duration) -> anyhow::Result<(u16, String)> {
+        let place = describe(self.address);
+        match timeout(deadline, self.read(whole)).await {
+            Ok(answer) => answer,
+            Err(_) => bail!(
+                "{place} did not answer within {deadline:?}: the process hangs, or something else than lockgate listens there"
+            ),
+        }
+    }
+
+    /// Every line of an answer of 200, as it comes; of another one its status and its text.
+    pub(super) async fn follow(self, tell: impl FnMut(&str)) -> anyhow::Result<(u16, String)> {
+        self.read(async |answer| match answer.status().as_u16() {
+            200 => lines(answer, tell).await.map(|()| (200, String::new())),
+            _ => whole(answer).await,
+        })
+        .await
+    }
+
+    async fn read<T>(
+        self,
+        read: impl AsyncFnOnce(Response<Incoming>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let stream = dial(self.address).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // The admin listener wants a name that no web page can have: it need not be the one that was dialled.
+        let mut request = Request::builder()
+            .method(self.method)
+            .uri(self.path)
+            .header(HOST, "localhost")
+            .body(String::new())?;
+        if let Some(token) = self.token {
+            let value = token::header(token)?;
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        let answer = async move { read(sender.send_request(request).await?).await };
+        // When it ends, for good or bad, the answer has all that it will get.
+        let driver = async {
+            let _ = connection.await;
+            future::pending().await
+        };
+        let answered: anyhow::Result<_> = tokio::select! {
+            answered = answer => answered,
+            never = driver => never,
+        };
+        answered.context("an answer that cannot be read: is it lockgate that listens there?")
+    }
+}
+
+async fn whole(answer: Response<Incoming>) -> anyhow::Result<(u16, String)> {
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), BODY).collect().await;
+    let bytes: Bytes = body.map_err(|error| anyhow!(error))?.to_bytes();
+    Ok((status, String::from_utf8(bytes.into())?))
+}
+
+async fn lines(answer: Response<Incoming>, mut tell: impl FnMut(&str)) -> anyhow::Result<()> {
+    let mut body = answer.into_body();
+    let mut rest = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        rest.extend_from_slice(&data);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            tell(String::from_utf8_lossy(&line).trim_end());
+        }
+        if rest.len() > BODY {
+            bail!("a line without an end");
+        }
+    }
+    Ok(())
+}
+
+async fn dial(address: &AdminAddress) -> anyhow::Result<Box<dyn Stream>> {
+    let stream = match address {
+        AdminAddress::Off => bail!("server.admin is \"off\": there is nothing to ask"),
+        AdminAddress::Tcp(tcp) => TcpStream::connect(tcp)
+            .await
+            .map(|stream| Box::new(stream) as Box<dyn Stream>),
+        AdminAddress::Unix(file) => UnixStream::connect(file)
+            .await
+            .map(|stream| Box::new(stream) as Box<dyn Stream>),
+    };
+    stream.map_err(|error| nobody(error, &describe(address)))
+}
+
+fn nobody(error: io::Error, place: &str) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => anyhow!(
+            "nothing listens on {place}: is lockgate running, and is server.admin the same?"
+        ),
+        io::ErrorKind::PermissionDenied => anyhow!(
+            "{place} may be opened only by the user that lockgate runs as: run this as that user, or as root"
+        ),
+        _ => anyhow!(error).context(format!("cannot connect to {place}")),
+    }
+}
+
+/// TCP or Unix.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Bytes of an answer: room for some ten thousand routes and backends.
+const BODY: usize = 16 * 1024 * 1024;

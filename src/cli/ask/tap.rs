@@ -1,0 +1,123 @@
+//! `lockgate tap`.
+
+use super::{DEADLINE, exchange::Question, say, sessions::conditions, started, token, told};
+use crate::cli::args::Tap;
+use anyhow::Context;
+use hyper::Method;
+use serde_json::Value;
+use std::{fmt::Write, process::ExitCode};
+use tokio::time::timeout;
+
+/// Line by line, until the time is up.
+pub(in crate::cli) fn tap(arguments: &Tap) -> anyhow::Result<ExitCode> {
+    let mut query = conditions(&arguments.wanted);
+    if let Some(id) = &arguments.id {
+        write!(query, "&id={id}")?;
+    }
+    let Tap {
+        bytes,
+        rate,
+        lasting,
+        ..
+    } = arguments;
+    write!(query, "&bytes={bytes}&rate={rate}&lasting={lasting}")?;
+    let token = token::token(&arguments.admin);
+    let address = &arguments.admin.admin;
+    let path = format!("/tap?{query}");
+    let question = Question {
+        address,
+        token: token.as_deref(),
+        method: Method::GET,
+        path: &path,
+    };
+    let print = |line: &str| match serde_json::from_str(line) {
+        Ok(value) if !arguments.json => say(render(&value)),
+        _ => say(line),
+    };
+    let deadline = lasting.0 + DEADLINE;
+    let followed = async { timeout(deadline, question.follow(print)).await };
+    let followed = started()?.block_on(followed);
+    let (status, text) = followed.context("the answer does not end")??;
+    told(address, &path, status, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(line: &Value) -> String {
+    if let Some(sessions) = line["sessions"].as_u64() {
+        return match sessions {
+            1 => "looking at 1 session, and at those that open".to_owned(),
+            n => format!("looking at {n} sessions, and at those that open"),
+        };
+    }
+    let lost = line["lost"].as_u64().unwrap_or_default();
+    if let Some(why) = line["ended"].as_str() {
+        return match lost {
+            0 => format!("ended: {why}"),
+            n => format!("{n} more frames were not shown; ended: {why}"),
+        };
+    }
+    if lost > 0 {
+        return format!("{lost} more frames were not shown");
+    }
+    let word = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
+    let is = |key: &str| line[key].as_bool().unwrap_or_default();
+    // The date is today's, mostly.
+    let at = word("at");
+    let at = at.split_once('T').map_or(&*at, |(_, time)| time);
+    let mut text = format!("{at} {} {:<7} {}", word("id"), word("from"), word("kind"));
+    if is("continues") {
+        text.push_str(" goes on");
+    }
+    if !is("fin") {
+        text.push_str(" …");
+    }
+    write!(text, " {}B", line["size"]).expect("a String");
+    match (line["inflated"].as_u64(), is("compressed")) {
+        (Some(size), _) => write!(text, " inflated to {size}B").expect("a String"),
+        (None, true) => text.push_str(" compressed"),
+        (None, false) => {}
+    }
+    if is("gaps") {
+        text.push_str(" with gaps");
+    }
+    if let Some(code) = line["code"].as_u64() {
+        write!(text, " {code}").expect("a String");
+    }
+    match (line["text"].as_str(), line["hex"].as_str()) {
+        // Debug escapes whatever could move a terminal.
+        (Some(shown), _) if !shown.is_empty() => write!(text, " {shown:?}").expect("a String"),
+        (None, Some(shown)) if !shown.is_empty() => write!(text, " 0x{shown}").expect("a String"),
+        _ => {}
+    }
+    if is("cut") {
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_frame_is_a_line() {
+        let frame = json!({
+            "at": "2026-11-21T12:00:00.123Z", "id": "00000000000000ff", "from": "client", "kind": "text",
+            "continues": false, "fin": true, "size": 7, "compressed": true, "inflated": 12, "gaps": false,
+            "code": null, "text": "hello \u{1b}[2J", "hex": null, "cut": true,
+        });
+        assert_eq!(
+            render(&frame),
+            "12:00:00.123Z 00000000000000ff client  text 7B inflated to 12B \"hello \\u{1b}[2J\"…"
+        );
+        let close = json!({
+            "at": "?", "id": "1", "from": "backend", "kind": "close", "fin": true, "size": 2, "code": 1000, "text": "",
+        });
+        assert_eq!(render(&close), "? 1 backend close 2B 1000");
+        assert_eq!(
+            render(&json!({ "lost": 7 })),
+            "7 more frames were not shown"
+        );
+    }
+}

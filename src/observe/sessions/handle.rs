@@ -1,0 +1,53 @@
+//! A live session, as it has itself.
+
+use super::{Look, Order, Sessions, Shared, Summons};
+use crate::{observe::SessionRecord, proto::track::Counts};
+use std::{sync::Arc, task::Waker};
+
+/// A session's place among the live ones, given back on drop.
+#[derive(Debug)]
+pub struct SessionHandle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) sessions: Arc<Sessions>,
+}
+
+// === impl SessionHandle ===
+
+impl SessionHandle {
+    /// Orders this session to close, as [`Summons::close`] does.
+    pub fn close(&self, code: u16) {
+        Summons(self.shared.clone()).close(code);
+    }
+
+    /// The session as it opened.
+    pub fn record(&self) -> &Arc<SessionRecord> {
+        &self.shared.record
+    }
+
+    /// What was ordered, if anything was; `waker` is woken when that changes.
+    pub fn order(&self, waker: &Waker) -> Option<&Order> {
+        self.shared.waker.register(waker);
+        self.shared.order.get()
+    }
+
+    /// Whether others look at its frames than those of [`SessionHandle::lookers`] last time. One plain load.
+    pub fn lookers_have_changed(&self) -> bool {
+        self.shared.lookers.have_changed()
+    }
+
+    /// Who looks at its frames now.
+    pub fn lookers(&self) -> Vec<Arc<Look>> {
+        self.shared.lookers.now()
+    }
+
+    /// Shows whoever looks what has passed so far. For a session that is about to wait: it costs a few plain stores.
+    pub fn publish(&self, from_client: Counts, from_backend: Counts) {
+        self.shared.meter.publish(from_client, from_backend);
+    }
+}
+
+impl Drop for SessionHandle {
+    fn drop(&mut self) {
+        self.sessions.book().live.remove(&self.shared.record.id);
+    }
+}

@@ -1,0 +1,228 @@
+//! What somebody who looks is shown of one direction. Where nobody does, there is none of this.
+
+mod inflate;
+
+use super::{
+    leg::{Leg, LegIo},
+    pump::Pump,
+};
+use crate::{
+    observe::{Deflate, Look, Seen, SessionRecord},
+    proto::{
+        frame::{Header, Opcode, RSV1},
+        track::{Bounds, FrameTracker, Sender},
+    },
+};
+use inflate::Inflater;
+use std::{sync::Arc, task::Context, time::SystemTime};
+use tokio::time::Instant;
+
+/// Follows the frames of one direction for those who look.
+pub(super) struct Tap {
+    looks: Vec<Arc<Look>>,
+    session: Arc<SessionRecord>,
+    from: Sender,
+    /// The rest of a frame whose beginning nobody saw.
+    skip: u64,
+    frame: Option<Frame>,
+    /// The kind of the message that is open, and whether it is compressed; `None` where nobody saw it begin.
+    message: Option<(Opcode, bool)>,
+    inflater: Inflater,
+}
+
+/// A frame that has not passed whole.
+struct Frame {
+    header: Header,
+    kind: Opcode,
+    compressed: bool,
+    /// Bytes of payload that have passed.
+    passed: u64,
+    /// As much of the payload as is wanted, as it is on the wire but for its mask.
+    raw: Vec<u8>,
+}
+
+// === impl Pump ===
+
+impl Pump {
+    /// [`Pump::walk`], shown to whoever looks.
+    pub(super) fn take_in<S: LegIo, D: LegIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        src: &mut Leg<S>,
+        dst: &mut Leg<D>,
+        bounds: &Bounds,
+        now: Instant,
+    ) {
+        if self.tap.is_none() {
+            return self.walk(cx, bytes, src, dst, bounds, now);
+        }
+        let before = self.tracker.counts().bytes;
+        self.walk(cx, bytes, src, dst, bounds, now);
+        if let Some(tap) = &mut self.tap {
+            let understood = self.tracker.counts().bytes - before;
+            let understood = usize::try_from(understood).unwrap_or(usize::MAX);
+            tap.see(bytes.get(..understood).unwrap_or(bytes));
+        }
+    }
+
+    /// Others look than before, or nobody.
+    pub(super) fn show(&mut self, looks: &[Arc<Look>], from: Sender, session: &Arc<SessionRecord>) {
+        self.tap = match self.tap.take() {
+            _ if looks.is_empty() => None,
+            Some(mut tap) => {
+                tap.looks = looks.to_vec();
+                Some(tap)
+            }
+            None => Some(Box::new(Tap::new(looks, from, session, &self.tracker))),
+        };
+    }
+}
+
+// === impl Tap ===
+
+impl Tap {
+    fn new(
+        looks: &[Arc<Look>],
+        from: Sender,
+        session: &Arc<SessionRecord>,
+        tracker: &FrameTracker,
+    ) -> Tap {
+        let is_new = tracker.counts().bytes == 0;
+        let extensions = session.extensions.as_deref().unwrap_or_default();
+        let forgets = match from {
+            Sender::Client => "client_no_context_takeover",
+            Sender::Server => "server_no_context_takeover",
+        };
+        Tap {
+            looks: looks.to_vec(),
+            session: session.clone(),
+            from,
+            skip: tracker.remaining(),
+            frame: None,
+            message: None,
+            inflater: Inflater::new(extensions.contains(forgets), is_new),
+        }
+    }
+
+    /// `bytes` have passed. They begin where the last ones ended, and end inside of a payload or between two frames.
+    fn see(&mut self, mut bytes: &[u8]) {
+        let skipped = self.skip.min(bytes.len() as u64);
+        self.skip -= skipped;
+        bytes = bytes.get(skipped as usize..).unwrap_or_default();
+        while !bytes.is_empty() {
+            let mut frame = match self.frame.take() {
+                Some(frame) => frame,
+                None => match Header::parse(bytes) {
+                    Ok(Some(header)) => {
+                        bytes = bytes.get(header.len..).unwrap_or_default();
+                        self.begin(header)
+                    }
+                    // It was understood once, and can be again.
+                    Ok(None) | Err(_) => return,
+                },
+            };
+            let left = frame.header.payload_len - frame.passed;
+            let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+            let (payload, rest) = bytes.split_at(here);
+            bytes = rest;
+            self.pass(&mut frame, payload);
+            match frame.passed == frame.header.payload_len {
+                true => self.end(frame),
+                false => self.frame = Some(frame),
+            }
+        }
+    }
+
+    fn begin(&mut self, header: Header) -> Frame {
+        let (kind, compressed) = match header.opcode {
+            control if control.is_control() => (control, false),
+            Opcode::Continuation => self.message.unwrap_or((Opcode::Continuation, false)),
+            data => {
+                let compressed = header.rsv & RSV1 != 0;
+                self.message = Some((data, compressed));
+                self.inflater.begin();
+                (data, compressed)
+            }
+        };
+        Frame {
+            header,
+            kind,
+            compressed,
+            passed: 0,
+            raw: Vec::new(),
+        }
+    }
+
+    fn pass(&mut self, frame: &mut Frame, payload: &[u8]) {
+        let wanted = self.wanted();
+        let room = wanted.saturating_sub(frame.raw.len());
+        // What is compressed is of use as a whole only; of the rest, what is shown is enough.
+        let of_use = match frame.compressed && self.inflater.is_working() {
+            true => payload.len(),
+            false => payload.len().min(room),
+        };
+        let key = frame.header.mask.unwrap_or_default();
+        let key = key.iter().cycle().skip((frame.passed % 4) as usize);
+        let some = payload.iter().zip(key).take(of_use);
+        let plain: Vec<u8> = some.map(|(byte, key)| byte ^ key).collect();
+        frame.raw.extend(plain.iter().take(room));
+        if frame.compressed {
+            self.inflater.take(&plain, wanted);
+        }
+        frame.passed += payload.len() as u64;
+    }
+
+    fn end(&mut self, mut frame: Frame) {
+        let Header {
+            opcode,
+            fin,
+            payload_len,
+            ..
+        } = frame.header;
+        let (mut deflate, mut of) = (Deflate::None, payload_len);
+        if frame.compressed {
+            deflate = match self.inflater.frame(fin, self.wanted()) {
+                Some(inflated) => {
+                    of = inflated.size;
+                    frame.raw = inflated.head;
+                    Deflate::Inflated {
+                        size: inflated.size,
+                        whole: inflated.whole,
+                    }
+                }
+                None => Deflate::Left,
+            };
+        }
+        if fin && !opcode.is_control() {
+            self.message = None;
+        }
+        self.looks.retain(|look| !look.is_over());
+        for look in &self.looks {
+            if !look.admits() {
+                continue;
+            }
+            let head = frame.raw.get(..look.bytes()).unwrap_or(&frame.raw);
+            look.show(Seen {
+                session: self.session.clone(),
+                at: SystemTime::now(),
+                from: self.from,
+                kind: frame.kind,
+                continues: opcode == Opcode::Continuation,
+                fin,
+                size: payload_len,
+                deflate,
+                head: head.to_vec(),
+                cut: (head.len() as u64) < of,
+            });
+        }
+    }
+
+    fn wanted(&self) -> usize {
+        let bytes = self.looks.iter().map(|look| look.bytes());
+        bytes.max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

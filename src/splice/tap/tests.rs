@@ -1,0 +1,226 @@
+use super::*;
+use crate::{
+    observe::{Belonging, Looking, SessionHandle, Sessions, Wanted},
+    proto::track::Reserved,
+};
+use flate2::{Compress, Compression, FlushCompress};
+
+/// Somebody who looks at one session, and a direction of it.
+struct Stage {
+    looking: Looking,
+    tap: Tap,
+    _handle: SessionHandle,
+}
+
+impl Stage {
+    fn new(extensions: &str, bytes: usize, frames: u32) -> Stage {
+        let sessions = Arc::new(Sessions::default());
+        sessions.tappable([Arc::from("r")].into_iter());
+        let looking = sessions.look(Wanted::default(), bytes).unwrap();
+        looking.refill(frames);
+        let handle = sessions.open(Belonging {
+            route: "r".into(),
+            backend: "b".into(),
+            written: "b".into(),
+        });
+        assert!(handle.lookers_have_changed());
+        let mut record = (**handle.record()).clone();
+        record.extensions = Some(extensions.into());
+        let tracker = FrameTracker::new(Sender::Client, Reserved::Deflate);
+        let looks = handle.lookers();
+        let tap = Tap::new(&looks, Sender::Client, &Arc::new(record), &tracker);
+        Stage {
+            looking,
+            tap,
+            _handle: handle,
+        }
+    }
+
+    async fn next(&mut self) -> Seen {
+        self.looking.next().await.expect("the session lives")
+    }
+}
+
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        short @ ..=125 => frame.push(0x80 | short as u8),
+        long => {
+            frame.push(0x80 | 126);
+            frame.extend((long as u16).to_be_bytes());
+        }
+    }
+    let key = [0x37, 0xFA, 0x21, 0x3D];
+    frame.extend(key);
+    frame.extend(payload.iter().zip(key.iter().cycle()).map(|(a, b)| a ^ b));
+    frame
+}
+
+/// As permessage-deflate does (RFC 7692 §7.2.1).
+fn deflated(compress: &mut Compress, text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 1024);
+    compress
+        .compress_vec(text, &mut out, FlushCompress::Sync)
+        .unwrap();
+    assert!(out.ends_with(&[0, 0, 0xFF, 0xFF]));
+    out.truncate(out.len() - 4);
+    out
+}
+
+#[tokio::test]
+async fn a_masked_frame_is_shown_plain_however_it_is_cut() {
+    let frames = [
+        frame(0x81, b"hello"),
+        frame(0x89, b""),
+        frame(0x82, &[7; 300]),
+    ]
+    .concat();
+    for step in [1, 3, frames.len()] {
+        let mut stage = Stage::new("", 16, 100);
+        // As the pump has it: headers come whole.
+        let mut rest = &frames[..];
+        while !rest.is_empty() {
+            let whole = match stage.tap.frame {
+                Some(_) => 0,
+                None => Header::parse(rest).unwrap().unwrap().len,
+            };
+            let (some, more) = rest.split_at((whole + step).min(rest.len()));
+            // No step ends in the header of another frame.
+            stage.tap.see(&some[..whole]);
+            let left = stage
+                .tap
+                .frame
+                .as_ref()
+                .map_or(0, |it| it.header.payload_len - it.passed);
+            let payload = (some.len() - whole).min(left as usize);
+            stage.tap.see(&some[whole..whole + payload]);
+            rest = if whole + payload < some.len() {
+                &rest[whole + payload..]
+            } else {
+                more
+            };
+        }
+        let seen = stage.next().await;
+        assert_eq!(
+            (seen.kind, seen.fin, seen.size, seen.cut),
+            (Opcode::Text, true, 5, false)
+        );
+        assert_eq!(seen.head, b"hello");
+        assert_eq!(stage.next().await.kind, Opcode::Ping);
+        let seen = stage.next().await;
+        assert_eq!(
+            (seen.kind, seen.size, seen.cut),
+            (Opcode::Binary, 300, true)
+        );
+        assert_eq!(seen.head, [7; 16]);
+    }
+}
+
+#[tokio::test]
+async fn compressed_messages_are_inflated_with_their_context() {
+    let mut stage = Stage::new("permessage-deflate", 64, 100);
+    let mut compress = Compress::new(Compression::default(), false);
+    for text in ["hello hello hello", "hello hello again"] {
+        let payload = deflated(&mut compress, text.as_bytes());
+        stage.tap.see(&frame(0xC1, &payload));
+        let seen = stage.next().await;
+        assert_eq!(seen.head, text.as_bytes());
+        assert_eq!((seen.size, seen.cut), (payload.len() as u64, false));
+        let size = text.len() as u64;
+        assert_eq!(seen.deflate, Deflate::Inflated { size, whole: true });
+    }
+    // In two frames, of which the second has no RSV1; between them a Ping.
+    let payload = deflated(&mut compress, b"hello in two parts");
+    let (one, two) = payload.split_at(payload.len() / 2);
+    for part in [frame(0x41, one), frame(0x89, b"?"), frame(0x80, two)] {
+        stage.tap.see(&part);
+    }
+    let (one, ping, two) = (stage.next().await, stage.next().await, stage.next().await);
+    assert_eq!([&one.head[..], &two.head].concat(), b"hello in two parts");
+    assert_eq!(
+        (one.fin, two.fin, two.continues, two.kind),
+        (false, true, true, Opcode::Text)
+    );
+    assert_eq!((ping.kind, &ping.head[..]), (Opcode::Ping, &b"?"[..]));
+}
+
+#[tokio::test]
+async fn who_comes_late_sees_question_marks_where_he_has_missed_something() {
+    let mut compress = Compress::new(Compression::default(), false);
+    deflated(&mut compress, b"a long secret of the past");
+    let mut stage = Stage::new("permessage-deflate", 64, 100);
+    stage.tap.inflater = Inflater::new(false, false);
+    let late = deflated(&mut compress, b"new: a long secret of the past");
+    stage.tap.see(&frame(0xC1, &late));
+    let seen = stage.next().await;
+    assert!(
+        seen.head.starts_with(b"new: ") && seen.head.contains(&b'?'),
+        "{seen:?}"
+    );
+    assert_eq!(
+        seen.deflate,
+        Deflate::Inflated {
+            size: 30,
+            whole: false
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_bomb_is_left_where_it_is() {
+    let mut compress = Compress::new(Compression::best(), false);
+    let bomb = deflated(&mut compress, &vec![0; 4 << 20]);
+    assert!(bomb.len() < 16 * 1024);
+    for (extensions, after) in [
+        ("permessage-deflate", Deflate::Left),
+        (
+            "permessage-deflate; client_no_context_takeover",
+            Deflate::Inflated {
+                size: 2,
+                whole: true,
+            },
+        ),
+    ] {
+        let mut stage = Stage::new(extensions, 16, 100);
+        stage.tap.see(&frame(0xC2, &bomb));
+        assert_eq!(stage.next().await.deflate, Deflate::Left);
+        let fine = deflated(&mut Compress::new(Compression::best(), false), b"ok");
+        stage.tap.see(&frame(0xC1, &fine));
+        assert_eq!(stage.next().await.deflate, after);
+        // What is no deflate at all neither.
+        let mut stage = Stage::new(extensions, 16, 100);
+        stage.tap.see(&frame(0xC2, &[0xFF; 100]));
+        assert_eq!(stage.next().await.deflate, Deflate::Left);
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_much_is_counted_and_waits_for_nobody() {
+    let mut stage = Stage::new("", 16, 2);
+    for _ in 0..5 {
+        stage.tap.see(&frame(0x81, b"x"));
+    }
+    assert_eq!((stage.looking.lost(), stage.looking.lost()), (3, 0));
+    // Nobody takes them out: the channel fills, and the rest is gone.
+    stage.looking.refill(10_000);
+    for _ in 0..1000 {
+        stage.tap.see(&frame(0x81, b"x"));
+    }
+    assert!(stage.looking.lost() > 700);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_frame_that_nobody_saw_begin_is_skipped() {
+    let mut stage = Stage::new("", 16, 100);
+    stage.tap.skip = 3;
+    stage.tap.see(b"xx");
+    stage
+        .tap
+        .see(&[&b"x"[..], &frame(0x80, b"end"), &frame(0x81, b"new")].concat());
+    let seen = stage.next().await;
+    assert_eq!(
+        (seen.kind, &seen.head[..]),
+        (Opcode::Continuation, &b"end"[..])
+    );
+    assert_eq!(stage.next().await.head, b"new");
+}

@@ -1,0 +1,238 @@
+//! Frames as they pass, shown to an operator where a route allows it.
+
+use crate::harness::{Backend, Frame, Lockgate, Wire, switching_protocols, within};
+use flate2::{Compress, Compression, FlushCompress};
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+
+/// Somebody who looks.
+struct Look(Wire);
+
+impl Look {
+    /// `GET /tap` with this query; he looks when this returns.
+    async fn start(lockgate: &Lockgate, query: &str) -> Look {
+        let (status, look) = Look::ask(lockgate, query).await;
+        assert_eq!(status, 200);
+        look
+    }
+
+    async fn ask(lockgate: &Lockgate, query: &str) -> (u16, Look) {
+        let socket = UnixStream::connect(lockgate.folder().join("admin.sock")).await;
+        let mut wire = Wire::stream(socket.expect("it listens"));
+        wire.send(format!(
+            "GET /tap?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        ))
+        .await;
+        let head = wire.head().await;
+        (head.status(), Look(wire))
+    }
+
+    async fn line(&mut self) -> Value {
+        serde_json::from_slice(&self.0.chunk().await).expect("a line is a chunk")
+    }
+
+    /// Who sent what: from, kind, size, text or hex.
+    async fn frame(&mut self) -> (String, String, u64, String) {
+        let line = self.line().await;
+        let word = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let shown = word("text") + &word("hex");
+        (
+            word("from"),
+            word("kind"),
+            line["size"].as_u64().expect("a frame"),
+            shown,
+        )
+    }
+}
+
+fn is(from: &str, kind: &str, size: u64, shown: &str) -> (String, String, u64, String) {
+    (from.into(), kind.into(), size, shown.into())
+}
+
+#[tokio::test]
+async fn frames_are_shown_plain_whole_or_in_parts_and_in_no_log() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address)
+        .with("tap = true")
+        .start()
+        .await;
+    let (mut client, mut server, _) = lockgate.session(&backend).await;
+    let mut look = Look::start(&lockgate, "bytes=16").await;
+    assert_eq!(look.line().await, json!({ "sessions": 1 }));
+
+    client.send_frame(Frame::text("hello, hush-hush")).await;
+    assert_eq!(
+        look.frame().await,
+        is("client", "text", 16, "hello, hush-hush")
+    );
+    let long = "0123456789".repeat(1000);
+    server.send_frame(Frame::text(&long)).await;
+    assert_eq!(
+        look.frame().await,
+        is("backend", "text", 10_000, "0123456789012345")
+    );
+    let mut part = Frame::text("one ");
+    part.fin = false;
+    client.send_frame(part).await;
+    client.send_frame(Frame::ping(b"?")).await;
+    client.send_frame(Frame::new(0, b"two")).await;
+    let first = look.line().await;
+    assert_eq!(
+        (&first["kind"], &first["fin"], &first["text"]),
+        (&json!("text"), &json!(false), &json!("one "))
+    );
+    assert_eq!(look.frame().await, is("client", "ping", 1, "3f"));
+    let last = look.line().await;
+    assert_eq!(
+        (&last["kind"], &last["continues"], &last["fin"]),
+        (&json!("text"), &json!(true), &json!(true))
+    );
+    assert_eq!(last["text"], "two");
+    server.send_frame(Frame::binary(&[1, 2, 0xFF])).await;
+    assert_eq!(look.frame().await, is("backend", "binary", 3, "0102ff"));
+
+    // Who opens while he looks is seen from the first frame on.
+    let (mut late, _its_server, _) = lockgate.session(&backend).await;
+    late.send_frame(Frame::text("late")).await;
+    assert_eq!(look.frame().await, is("client", "text", 4, "late"));
+    late.send_frame(Frame::close(4001, "bye")).await;
+    let close = look.line().await;
+    assert_eq!(
+        (&close["kind"], &close["code"], &close["text"]),
+        (&json!("close"), &json!(4001), &json!("bye"))
+    );
+
+    // He goes, and nobody looks any more.
+    drop(look);
+    within("the end of his look", async {
+        while !lockgate
+            .stderr()
+            .contains("nobody looks at these frames any more")
+        {
+            lockgate.status().await;
+        }
+    })
+    .await;
+    client.send_frame(Frame::text("unseen")).await;
+    let said = format!("{}{:?}", lockgate.stderr(), lockgate.records());
+    assert!(
+        said.contains("somebody looks at frames") && !said.contains("hush-hush"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn compressed_messages_are_shown_inflated() {
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::to(backend.address)
+        .with("tap = true")
+        .start()
+        .await;
+    let mut look = Look::start(&lockgate, "").await;
+    assert_eq!(look.line().await, json!({ "sessions": 0 }));
+    let extension = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    let mut client = lockgate.upgrade("/", extension).await;
+    let mut server = backend.accept().await;
+    let asked = server.head().await;
+    server.send(switching_protocols(&asked, extension)).await;
+    assert_eq!(client.head().await.status(), 101);
+    let mut compress = Compress::new(Compression::default(), false);
+    for text in ["again and again and again", "again and again"] {
+        let mut payload = Vec::with_capacity(1024);
+        compress
+            .compress_vec(text.as_bytes(), &mut payload, FlushCompress::Sync)
+            .expect("there is room");
+        payload.truncate(payload.len() - 4);
+        let mut frame = Frame::new(1, &payload);
+        frame.reserved = 4;
+        client.send_frame(frame.clone()).await;
+        // Verbatim, looked at or not.
+        let got = server.frame().await;
+        assert_eq!((got.reserved, got.payload), (4, payload));
+        let line = look.line().await;
+        assert_eq!(line["text"], text, "{line}");
+        assert_eq!(
+            (&line["compressed"], &line["gaps"]),
+            (&json!(true), &json!(false))
+        );
+        assert_eq!(line["inflated"], text.len());
+    }
+}
+
+#[tokio::test]
+async fn nobody_looks_where_no_route_says_so() {
+    let backend = Backend::echo().await;
+    let setup = Lockgate::to(backend).with("name = \"private\"\npath = \"/private\"");
+    let shown = format!(
+        "[[routes]]\nname = \"shown\"\nhosts = [\"a.test\"]\nto = \"ws://{backend}\"\norigins = [\"*\"]\ntap = true"
+    );
+    let lockgate = setup.with(&shown).start().await;
+    let mut private = lockgate.upgrade("/private", "").await;
+    assert_eq!(private.head().await.status(), 101);
+    let opened = lockgate.record(|it| it["event"] == "open").await;
+    let id = opened["id"].as_str().unwrap();
+    for query in ["route=private", "route=none", &format!("id={id}")] {
+        assert_eq!(Look::ask(&lockgate, query).await.0, 403, "{query}");
+    }
+    for (query, status) in [
+        ("id=0000000000000000", 404),
+        ("bytes=9999", 400),
+        ("roote=x", 400),
+    ] {
+        assert_eq!(Look::ask(&lockgate, query).await.0, status, "{query}");
+    }
+    let (well, said) = lockgate.tell(&["tap", "--route", "private"]).await;
+    assert!(!well && said.contains("tap = true"), "{said}");
+    // Without a route, those that may be looked at.
+    let mut look = Look::start(&lockgate, "").await;
+    assert_eq!(look.line().await, json!({ "sessions": 0 }));
+    let mut client = lockgate.upgrade("/", "").await;
+    assert_eq!(client.head().await.status(), 101);
+    private.send_frame(Frame::text("private")).await;
+    assert_eq!(private.text().await, "private");
+    client.send_frame(Frame::text("shown")).await;
+    assert_eq!(look.frame().await, is("client", "text", 5, "shown"));
+    assert_eq!(look.frame().await, is("backend", "text", 5, "shown"));
+
+    let (well, said) = lockgate.tell(&["tap", "--for", "50ms"]).await;
+    assert!(well && said.starts_with("looking at 1 session"), "{said}");
+    assert!(said.contains("the time is up"), "{said}");
+
+    // A reload takes it back.
+    let config = std::fs::read_to_string(lockgate.folder().join("config.toml")).unwrap();
+    lockgate.write_config(&config.replace("tap = true", "tap = false"));
+    assert!(lockgate.tell(&["reload"]).await.0);
+    let ended = within("the end of the look", look.line()).await;
+    assert!(
+        ended["ended"]
+            .as_str()
+            .is_some_and(|why| why.contains("tap = true")),
+        "{ended}"
+    );
+    assert_eq!(Look::ask(&lockgate, "").await.0, 403);
+}
+
+#[tokio::test]
+async fn more_than_is_asked_for_is_counted() {
+    let lockgate = Lockgate::to(Backend::echo().await)
+        .with("tap = true")
+        .start()
+        .await;
+    let mut client = lockgate.upgrade("/", "").await;
+    assert_eq!(client.head().await.status(), 101);
+    let mut look = Look::start(&lockgate, "rate=5").await;
+    assert_eq!(look.line().await, json!({ "sessions": 1 }));
+    for _ in 0..100 {
+        client.send_frame(Frame::text("x")).await;
+        assert_eq!(client.text().await, "x");
+    }
+    let (mut shown, mut lost) = (0, 0);
+    while shown + lost < 200 {
+        let line = look.line().await;
+        match line["lost"].as_u64() {
+            Some(some) => lost += some,
+            None => shown += 1,
+        }
+    }
+    assert!(lost >= 150, "{shown} shown, {lost} lost");
+}
