@@ -43,7 +43,7 @@ const FENCES: [(&str, &[&str]); 15] = [
     ("hickory_resolver", &["upstream/resolve"]),
     // The C library's way to names, which a static program in an empty root does not have.
     ("lookup_host", &["upstream/resolve.rs"]),
-    ("flate2", &["splice/tap"]),
+    ("flate2", &["proto/deflate", "splice/tap"]),
     ("listenfd", &["lifecycle/inherited.rs"]),
     ("sd_notify", &["lifecycle/systemd.rs"]),
     ("tokio::spawn", &["lifecycle/"]),
