@@ -101,6 +101,7 @@ impl Row {
     fn of(session: &Summons) -> Row {
         let age = session.age();
         let (from_client, from_backend) = session.traffic();
+        let trips = session.round_trips();
         let SessionRecord {
             id,
             client,
@@ -126,8 +127,8 @@ impl Row {
             from_client: Flow::of(from_client, age),
             from_backend: Flow::of(from_backend, age),
             round_trip: RoundTrip {
-                client: None,
-                backend: None,
+                client: trips.client.last().map(|took| took.as_secs_f64()),
+                backend: trips.backend.last().map(|took| took.as_secs_f64()),
             },
         }
     }

@@ -18,11 +18,11 @@ mod written;
 pub use problem::{Located, Location, Problem, Problems, Source};
 pub use reference::{reference, schema};
 pub use schema::{
-    Acme, Admission, AllDown, Backend, BackendProxyProtocol, BackendTls, Balance, CertificateFiles,
-    Challenge, Check, ClientCert, Compression, Config, DnsHook, Drain, Eab, Framework, Health,
-    Legs, Limits, Log, LogFormat, LogLevel, OnDown, OnVanish, Only, Passive, Ping, PingOverrides,
-    Pool, ProxyProtocol, Retry, Route, Server, Session, SessionOverrides, Sticky, Tls, TlsVersion,
-    Token, UntilIssued,
+    Acme, Admission, AllDown, AnswerBackendPing, Backend, BackendProxyProtocol, BackendTls,
+    Balance, CertificateFiles, Challenge, Check, ClientCert, Compression, Config, DnsHook, Drain,
+    Eab, Framework, Health, Legs, Limits, Log, LogFormat, LogLevel, OnDown, OnVanish, Only,
+    OverRate, Passive, Ping, PingOverrides, Pool, ProxyProtocol, Retry, Route, Server, Session,
+    SessionOverrides, SlowReader, SlowReaderOverrides, Sticky, Tls, TlsVersion, Token, UntilIssued,
 };
 pub use target::To;
 pub use values::{

@@ -18,7 +18,10 @@ pub use pool::{
 pub use route::{ClientCert, Framework, Only, Route, Token};
 pub(super) use route::{UNNAMED, every_path, everybody, same_host};
 pub use server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server};
-pub use session::{Compression, Legs, Ping, PingOverrides, Session, SessionOverrides};
+pub use session::{
+    AnswerBackendPing, Compression, Legs, OverRate, Ping, PingOverrides, Session, SessionOverrides,
+    SlowReader, SlowReaderOverrides,
+};
 pub use tls::{CertificateFiles, Tls, TlsVersion};
 
 use super::{Located, Location, Source};

@@ -1,11 +1,11 @@
 //! What a route does with the requests it matched.
 
 use crate::{
-    config::{self, ClientCert, Compression, Config, Legs, Token},
+    config::{self, AnswerBackendPing, ClientCert, Compression, Config, Legs, Period, Token},
     guard::{AddressGuard, OriginGuard},
     proto::track::Bounds,
     router::{Expectations, expectations},
-    splice::{Limits, PingPolicy},
+    splice::{Limits, OverRate, PingPolicy, Rate, SlowReader},
     upstream::Pool,
 };
 use std::{
@@ -92,11 +92,37 @@ fn limits(session: &config::Session, drain: &config::Drain) -> Limits {
         bounds: Bounds {
             max_frame: session.max_frame.0,
             max_message: session.max_message.0,
+            max_fragments: match session.max_fragments {
+                0 => u32::MAX,
+                most => most,
+            },
+        },
+        rate: Rate {
+            messages: session.messages_per_second,
+            bytes: session.bytes_per_second,
+            over: match session.over_rate {
+                config::OverRate::Pause => OverRate::Pause,
+                config::OverRate::Close => OverRate::Close,
+            },
         },
         close_timeout: session.close_timeout.0,
         client_ping: matches!(legs, Legs::Client | Legs::Both).then_some(policy),
         backend_ping: matches!(legs, Legs::Backend | Legs::Both).then_some(policy),
-        max_age: (!session.max_age.0.is_zero()).then_some((session.max_age.0, drain.code)),
+        max_age: some(session.max_age).map(|age| (age, drain.code)),
+        max_idle: some(session.max_idle),
+        slow_reader: some(session.slow_reader.after).map(|after| SlowReader {
+            after,
+            close: session.slow_reader.then == config::OverRate::Close,
+        }),
+        answer_backend_ping: match session.answer_backend_ping {
+            AnswerBackendPing::Never => None,
+            AnswerBackendPing::WhenClientLive => Some(policy.interval + policy.timeout),
+        },
         backend_gone_code: session.backend_gone_code,
     }
+}
+
+/// In the file, "0s" is never.
+fn some(period: Period) -> Option<Duration> {
+    (!period.0.is_zero()).then_some(period.0)
 }

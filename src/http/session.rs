@@ -107,6 +107,7 @@ impl Opening {
         let held = (context.metrics.session(), self.lease, self.place, guard);
         let record = handle.record().clone();
         context.access.opened(&record);
+        let flow = context.metrics.flow().clone();
         let (backend, backend_early) = self.backend;
         let legs = Legs {
             client,
@@ -116,7 +117,7 @@ impl Opening {
             reserved: self.reserved,
         };
         // Boxed, or the future would hold it twice: as it was captured, and as it is awaited.
-        let spliced = Box::pin(splice::run(legs, self.limits, handle));
+        let spliced = Box::pin(splice::run(legs, self.limits, handle, flow));
         async move {
             let end = end(&spliced.await, opened);
             context.metrics.session_closed(&end);

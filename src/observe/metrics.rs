@@ -2,10 +2,12 @@
 //! carried is added when it closes, so that the frames themselves cost nothing here.
 
 mod backends;
+mod flow;
 mod labels;
 mod pools;
 mod process;
 
+pub use flow::{Flow, LegFlow};
 pub use pools::WaitingGauge;
 
 use super::access::SessionEnd;
@@ -44,6 +46,7 @@ pub struct Metrics {
     bytes: Family<Leg, Counter>,
     handshake: Histogram,
     session: Histogram,
+    flow: Arc<Flow>,
 }
 
 /// An open connection: counted until dropped.
@@ -60,8 +63,10 @@ impl Metrics {
     /// Nothing has happened yet; the process starts now.
     #[allow(clippy::new_without_default)] // its time of birth is part of it
     pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let flow = Arc::new(Flow::new(&mut registry));
         let mut metrics = Metrics {
-            registry: Registry::default(),
+            registry,
             connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connection_failures: Family::default(),
@@ -83,6 +88,7 @@ impl Metrics {
             bytes: Family::default(),
             handshake: Histogram::new(HANDSHAKE_SECONDS),
             session: Histogram::new(SESSION_SECONDS),
+            flow,
         };
         metrics.register();
         metrics
@@ -100,6 +106,11 @@ impl Metrics {
         self.sessions_opened.inc();
         self.sessions.inc();
         SessionGauge(self.clone())
+    }
+
+    /// What live sessions tell.
+    pub fn flow(&self) -> &Arc<Flow> {
+        &self.flow
     }
 
     /// Live connections.

@@ -5,6 +5,7 @@ mod causes;
 mod logging;
 mod metrics;
 mod queue;
+mod round_trips;
 mod seldom;
 mod sessions;
 #[cfg(test)]
@@ -13,8 +14,9 @@ mod testing;
 pub use access::{AccessLog, RequestRecord, SessionEnd, SessionRecord};
 pub use causes::Causes;
 pub use logging::{InitError, init};
-pub use metrics::{ConnectionGauge, Metrics, SessionGauge, WaitingGauge};
+pub use metrics::{ConnectionGauge, Flow, LegFlow, Metrics, SessionGauge, WaitingGauge};
 pub use queue::LogGuard;
+pub use round_trips::RoundTrips;
 pub use seldom::Seldom;
 pub use sessions::{
     BadOrder, Belonging, Deflate, Look, Looking, NoLook, Order, Seen, SessionHandle, Sessions,

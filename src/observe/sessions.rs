@@ -16,7 +16,7 @@ pub use order::{BadOrder, Order};
 pub use summons::Summons;
 pub use wanted::Wanted;
 
-use super::access::SessionRecord;
+use super::{RoundTrips, access::SessionRecord};
 use atomic_waker::AtomicWaker;
 use looks::{Lookers, Looks};
 use meter::Meter;
@@ -67,6 +67,7 @@ struct Shared {
     opened: Instant,
     belonging: Belonging,
     record: Arc<SessionRecord>,
+    round_trips: RoundTrips,
 }
 
 // === impl Sessions ===
@@ -94,6 +95,7 @@ impl Sessions {
             opened: Instant::now(),
             belonging,
             record: Arc::new(record),
+            round_trips: RoundTrips::default(),
         });
         if book.order != 0 {
             Summons(shared.clone()).close(book.order);

@@ -216,6 +216,12 @@ impl ControlFrame {
         Self::write(Opcode::Ping, &[], payload, mask)
     }
 
+    /// The Pong that answers a Ping with this payload, of which at most 125 bytes are taken.
+    pub fn pong(payload: &[u8], mask: Option<[u8; 4]>) -> Self {
+        let payload = payload.get(..CONTROL_PAYLOAD_MAX).unwrap_or(payload);
+        Self::write(Opcode::Pong, &[], payload, mask)
+    }
+
     /// The wire form.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()

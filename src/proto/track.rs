@@ -32,13 +32,15 @@ pub enum Reserved {
     Any,
 }
 
-/// Bounds on what may pass. In bytes; `u64::MAX` is no bound.
+/// Bounds on what may pass. In bytes where nothing else is said; the greatest number is no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Payload bytes of one data frame.
     pub max_frame: u64,
     /// Payload bytes of all the frames of one message, as on the wire.
     pub max_message: u64,
+    /// Data frames of one message.
+    pub max_fragments: u32,
 }
 
 /// What has passed, for the access log.
@@ -59,6 +61,8 @@ pub struct FrameTracker {
     remaining: u64,
     /// Payload bytes that the frames of the current message have announced.
     message: u64,
+    /// Data frames of the current message so far.
+    fragments: u32,
     counts: Counts,
     sender: Sender,
     reserved: Reserved,
@@ -84,6 +88,7 @@ impl FrameTracker {
         FrameTracker {
             remaining: 0,
             message: 0,
+            fragments: 0,
             counts: Counts::default(),
             sender,
             reserved,
@@ -200,6 +205,9 @@ impl FrameTracker {
         if self.announced(&header) > bounds.max_message {
             return Err(Violation::MessageTooBig);
         }
+        if self.fragment(&header) > bounds.max_fragments {
+            return Err(Violation::TooManyFragments);
+        }
         Ok(Some(Next::Data(header)))
     }
 
@@ -244,10 +252,20 @@ impl FrameTracker {
         }
     }
 
+    /// Which frame of its message `header`'s is, from 1.
+    #[inline]
+    fn fragment(&self, header: &Header) -> u32 {
+        match header.opcode {
+            Opcode::Continuation => self.fragments.saturating_add(1),
+            _ => 1,
+        }
+    }
+
     /// Steps behind the header of a data frame.
     #[inline]
     fn enter(&mut self, header: &Header) {
         self.message = self.announced(header);
+        self.fragments = self.fragment(header);
         self.counts.frames += 1;
         self.counts.messages += u64::from(header.opcode != Opcode::Continuation);
         self.in_message = !header.fin;

@@ -1,7 +1,7 @@
 //! One side of a session: its stream, and what the relay must know of the socket below it.
 
 use super::pulse::Pulse;
-use crate::proto::track::Violation;
+use crate::proto::track::{Control, Violation};
 use std::{
     io,
     pin::Pin,
@@ -41,6 +41,8 @@ pub(super) struct Leg<S> {
     pub(super) pulse: Pulse,
     /// A write failed or the peer is given up: what is still meant for it is dropped.
     pub(super) broken: bool,
+    /// Its latest Ping that we answer ourselves (RFC 6455 §5.5.3: the latest is enough). Boxed: it is rare.
+    pub(super) owed: Option<Box<Control>>,
 }
 
 // === impl Leg ===
@@ -52,6 +54,7 @@ impl<S: LegIo> Leg<S> {
             io,
             pulse,
             broken: false,
+            owed: None,
         }
     }
 }

@@ -5,12 +5,14 @@
 
 mod farewell;
 mod leg;
+mod meter;
 mod offload;
 mod outcome;
 mod pulse;
 mod pump;
 mod random;
 mod session;
+mod strain;
 mod stream;
 mod tap;
 #[cfg(test)]
@@ -18,6 +20,7 @@ mod tests;
 
 use crate::proto::track::Bounds;
 pub use leg::{LegIo, Socket};
+pub use meter::{OverRate, Rate};
 pub use offload::Offload;
 pub use outcome::{Outcome, Side, Why};
 pub use session::{Legs, run};
@@ -29,6 +32,8 @@ pub use stream::Stream;
 pub struct Limits {
     /// What one frame and one message may carry, in both directions.
     pub bounds: Bounds,
+    /// How much a client may send.
+    pub rate: Rate,
     /// From the first Close to the end, whatever the peers do.
     pub close_timeout: Duration,
     /// Liveness of the client leg; `None`: never asked.
@@ -37,8 +42,23 @@ pub struct Limits {
     pub backend_ping: Option<PingPolicy>,
     /// How long a session may last, and with which code it is closed then.
     pub max_age: Option<(Duration, u16)>,
+    /// How long a session may be without application data, in both directions; `None`: for ever.
+    pub max_idle: Option<Duration>,
+    /// What becomes of a peer that does not read; `None`: nothing, and it is not counted either.
+    pub slow_reader: Option<SlowReader>,
+    /// A backend's Ping is answered here if its client gave a sign of life not longer ago than this; `None`: never.
+    pub answer_backend_ping: Option<Duration>,
     /// What a client is told when its backend died (RFC 6455 §7.4.1).
     pub backend_gone_code: u16,
+}
+
+/// A peer that takes nothing though bytes wait for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlowReader {
+    /// For so long; it begins anew with each byte that its kernel takes.
+    pub after: Duration,
+    /// Its session is closed; or else it is only counted.
+    pub close: bool,
 }
 
 /// When a silent peer is asked, and when it is given up.

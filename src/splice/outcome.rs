@@ -46,6 +46,12 @@ pub enum Why {
     PingTimeout,
     /// A frame that may not pass.
     Violation(Violation),
+    /// The client sent more than it may.
+    OverRate,
+    /// The peer read nothing for too long.
+    SlowReader,
+    /// No application data for too long.
+    MaxIdle,
     /// An order from above: a drain or a shutdown.
     Ordered,
     /// It has lasted as long as it may.
@@ -77,6 +83,9 @@ impl Why {
             Why::Cut => "cut",
             Why::PingTimeout => "ping-timeout",
             Why::Violation(violation) => violation.as_str(),
+            Why::OverRate => "over-rate",
+            Why::SlowReader => "slow-reader",
+            Why::MaxIdle => "max-idle",
             Why::Ordered => "ordered",
             Why::MaxAge => "max-age",
         }

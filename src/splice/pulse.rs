@@ -3,10 +3,12 @@
 //! Any byte received proves life. After `interval` of silence a question is out: our Ping, or a relayed one that still
 //! waits for its answer (a peer may answer only the latest, RFC 6455 §5.5.3, so a second one would eat the first one's
 //! answer), or, when the pipe towards the peer is full, the bytes in it. `timeout` later the peer is dead, unless the
-//! kernel took more of our bytes in between. While back-pressure keeps us from reading the leg, time stands still.
+//! kernel took more of our bytes in between. While back-pressure, or the client's
+//! rate, keeps us from reading the leg, time stands still.
 
 use super::{PingPolicy, random::random};
 use crate::proto::frame::ControlFrame;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// The liveness of one leg.
@@ -22,6 +24,7 @@ pub(super) struct Pulse {
     /// Marks our Pings; drawn when the first is sent.
     tag: Option<[u8; 8]>,
     pings: u32,
+    trip: Trip,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -33,6 +36,14 @@ enum Question {
     Asked(Instant),
     /// Our Ping cannot be sent, for the pipe towards the peer is full since that moment.
     Stuck(Instant),
+}
+
+/// Our latest Ping, to its Pong.
+#[derive(Clone, Copy)]
+enum Trip {
+    None,
+    Out(Instant),
+    Back(Duration),
 }
 
 // === impl Pulse ===
@@ -47,6 +58,7 @@ impl Pulse {
             frozen: None,
             tag: None,
             pings: 0,
+            trip: Trip::None,
         }
     }
 
@@ -72,6 +84,29 @@ impl Pulse {
             .is_some_and(|tag| payload.len() == 12 && payload[..8] == tag)
     }
 
+    /// The Pong came that answers a Ping of ours. Only the latest tells how long it took.
+    pub(super) fn answered(&mut self, payload: &[u8], now: Instant) {
+        if let Trip::Out(sent) = self.trip
+            && payload.ends_with(&self.pings.to_be_bytes())
+        {
+            self.trip = Trip::Back(now.saturating_duration_since(sent));
+        }
+    }
+
+    /// How long an answer took, told once.
+    pub(super) fn round_trip(&mut self) -> Option<Duration> {
+        let Trip::Back(took) = self.trip else {
+            return None;
+        };
+        self.trip = Trip::None;
+        Some(took)
+    }
+
+    /// Whether the peer gave a sign of life not longer ago than `span`, and could have given one just now.
+    pub(super) fn proven_within(&self, span: Duration, now: Instant) -> bool {
+        self.frozen.is_none() && now.saturating_duration_since(self.heard) <= span
+    }
+
     /// Whether our Ping waits to be sent.
     pub(super) fn ping_is_due(&self) -> bool {
         self.question == Question::Due
@@ -80,6 +115,7 @@ impl Pulse {
     /// Our Ping, to be sent now.
     pub(super) fn ask(&mut self, now: Instant, mask: Option<[u8; 4]>) -> ControlFrame {
         self.question = Question::Asked(now);
+        self.trip = Trip::Out(now);
         self.pings = self.pings.wrapping_add(1);
         let tag = self.tag.get_or_insert_with(random);
         let mut payload = [0; 12];
@@ -97,7 +133,13 @@ impl Pulse {
             }
         }
         match (self.frozen, reading) {
-            (None, false) => self.frozen = Some(now),
+            (None, false) => {
+                self.frozen = Some(now);
+                // An answer would be read too late.
+                if let Trip::Out(_) = self.trip {
+                    self.trip = Trip::None;
+                }
+            }
             (Some(since), true) => {
                 let pause = now - since;
                 self.frozen = None;

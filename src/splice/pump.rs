@@ -3,15 +3,16 @@
 //! It reads into a buffer that all sessions of a thread share and writes at once; only what the kernel would not take
 //! is kept, and until that is gone nothing more is read. So an idle session holds no buffer, and a stuck one at most one.
 
+mod inject;
+mod intake;
+
 use super::{
+    Limits, Rate,
     leg::{Leg, LegIo},
-    random::random,
+    meter::Meter,
     tap::Tap,
 };
-use crate::proto::{
-    frame::{ControlFrame, Opcode},
-    track::{Bounds, Counts, FrameTracker, Reserved, Sender, Violation},
-};
+use crate::proto::track::{Counts, FrameTracker, Reserved, Sender, Violation};
 use std::{
     cell::RefCell,
     pin::Pin,
@@ -22,12 +23,17 @@ use tokio::{io::ReadBuf, task::coop, time::Instant};
 /// One direction.
 pub(super) struct Pump {
     pub(super) tracker: FrameTracker,
-    /// Bytes that were read but not understood yet: part of a header or of a control frame, so never more than 130.
+    /// Bytes that were read but not understood yet: part of a header or of a control frame, so never more than 130; or,
+    /// where `stalled`, what was left of a read when the rate was reached.
     held: Vec<u8>,
+    stalled: bool,
     /// What `dst` would not take yet, from `sent` on.
     tail: Vec<u8>,
     sent: usize,
-    unflushed: bool,
+    /// Bytes that `dst` has taken since it was last flushed: TLS keeps them until its socket takes them.
+    unflushed: usize,
+    /// What the kernel had taken when it was.
+    flushed_at: u64,
     /// A Close of ours that waits for a frame boundary.
     pub(super) close: Option<CloseDue>,
     /// A Close has gone to `dst`, relayed or ours: what still comes from `src` is read, understood and dropped.
@@ -39,6 +45,10 @@ pub(super) struct Pump {
     masks: bool,
     /// For whoever looks; mostly nobody.
     pub(super) tap: Option<Box<Tap>>,
+    /// What `src` may send; `None`: as much as it likes.
+    meter: Option<Box<Meter>>,
+    /// Data has moved since that was last asked.
+    moved: bool,
 }
 
 /// A Close of ours, not sent before its time: `src` may have answers on the way that should arrive first.
@@ -62,6 +72,10 @@ pub(super) enum End {
     Violation(Violation),
     /// No sign of life.
     Dead,
+    /// More than it may send.
+    OverRate,
+    /// It does not read.
+    SlowReader,
 }
 
 // === impl Pump ===
@@ -71,15 +85,19 @@ impl Pump {
         Pump {
             tracker: FrameTracker::new(sender, reserved),
             held: Vec::new(),
+            stalled: false,
             tail: Vec::new(),
             sent: 0,
-            unflushed: false,
+            unflushed: 0,
+            flushed_at: 0,
             close: None,
             shut: false,
             passed: None,
             ended: None,
             masks: sender == Sender::Client,
             tap: None,
+            meter: None,
+            moved: false,
         }
     }
 
@@ -89,7 +107,7 @@ impl Pump {
         cx: &mut Context<'_>,
         src: &mut Leg<S>,
         dst: &mut Leg<D>,
-        bounds: &Bounds,
+        limits: &Limits,
         now: Instant,
     ) -> Poll<()> {
         loop {
@@ -100,8 +118,26 @@ impl Pump {
             if self.ended.is_some() {
                 return Poll::Ready(());
             }
+            if self.shut || src.broken {
+                // What comes now burdens nobody, and its end must be seen.
+                self.meter = None;
+            }
+            let room = match &mut self.meter {
+                None => usize::MAX,
+                Some(meter) => match meter.room(now) {
+                    Some(room) => room,
+                    // The session's timer knows when to go on.
+                    None => return Poll::Pending,
+                },
+            };
+            if self.stalled {
+                let held = std::mem::take(&mut self.held);
+                self.take_in(cx, &held, src, dst, limits, now);
+                continue;
+            }
             ready!(SCRATCH.with_borrow_mut(|scratch| {
-                let mut buf = ReadBuf::new(scratch);
+                let most = self.held.len().saturating_add(room).min(scratch.len());
+                let mut buf = ReadBuf::new(&mut scratch[..most]);
                 buf.put_slice(&self.held);
                 let read = match Pin::new(&mut src.io).poll_read(cx, &mut buf) {
                     Poll::Ready(read) => read,
@@ -119,7 +155,7 @@ impl Pump {
                     src.pulse.heard(now);
                     // Given back, not cleared: an idle session holds no buffer.
                     self.held = Vec::new();
-                    self.take_in(cx, buf.filled(), src, dst, bounds, now);
+                    self.take_in(cx, buf.filled(), src, dst, limits, now);
                 }
                 Poll::Ready(())
             }));
@@ -133,10 +169,10 @@ impl Pump {
         early: &[u8],
         src: &mut Leg<S>,
         dst: &mut Leg<D>,
-        bounds: &Bounds,
+        limits: &Limits,
         now: Instant,
     ) {
-        self.take_in(cx, early, src, dst, bounds, now);
+        self.take_in(cx, early, src, dst, limits, now);
     }
 
     /// What has passed, or was on its way when the last was dropped.
@@ -147,7 +183,36 @@ impl Pump {
 
     /// Whether bytes wait for `dst`, which keeps us from reading `src`.
     pub(super) fn is_stuck(&self) -> bool {
-        self.sent < self.tail.len() || self.unflushed
+        self.sent < self.tail.len() || self.unflushed > 0
+    }
+
+    /// How many bytes wait for `dst` here, of whose bytes the kernel has now taken so many.
+    pub(super) fn stuck_bytes(&self, taken: u64) -> usize {
+        let gone = usize::try_from(taken.saturating_sub(self.flushed_at)).unwrap_or(usize::MAX);
+        self.tail.len() - self.sent + self.unflushed.saturating_sub(gone)
+    }
+
+    /// From now on `src` may send so much.
+    pub(super) fn limit_rate(&mut self, rate: Rate, now: Instant) {
+        self.meter = Meter::new(rate, now);
+    }
+
+    /// From now on `src` may send as much as it likes: the session ends.
+    pub(super) fn unlimit_rate(&mut self) {
+        self.meter = None;
+    }
+
+    /// Until when `src` is not read, for it has sent what it may.
+    pub(super) fn resumes(&self) -> Option<Instant> {
+        let meter = self.meter.as_deref();
+        meter
+            .filter(|_| self.ended.is_none() && !self.is_stuck())
+            .and_then(Meter::resumes)
+    }
+
+    /// Whether data has moved since this was last asked.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     /// Room that is held, in bytes.
@@ -166,64 +231,6 @@ impl Pump {
         self.ended.is_some() && !self.shut && !self.tracker.at_boundary()
     }
 
-    /// Walks over `bytes`; relays the frames that may pass, takes out the Pongs that answer us, puts in what is due.
-    pub(super) fn walk<S: LegIo, D: LegIo>(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        src: &mut Leg<S>,
-        dst: &mut Leg<D>,
-        bounds: &Bounds,
-        now: Instant,
-    ) {
-        if (self.shut || dst.broken) && self.passed.is_none() {
-            self.passed = Some(Box::new(self.tracker.counts()));
-        }
-        // `bytes[from..at]` is understood and not relayed yet: one write for as many frames as possible.
-        let (mut from, mut at) = (0, 0);
-        while at < bytes.len() {
-            let due = self.injection_is_due(dst, now);
-            let progress = match self.tracker.advance(&bytes[at..], bounds, due) {
-                Ok(progress) => progress,
-                Err(violation) => {
-                    self.ended = Some(End::Violation(violation));
-                    break;
-                }
-            };
-            at += progress.pass;
-            if let Some(control) = progress.control {
-                let end = at + control.len;
-                match control.opcode {
-                    Opcode::Pong if src.pulse.is_own(control.payload()) => {
-                        self.put(cx, &bytes[from..at], dst);
-                        from = end;
-                    }
-                    Opcode::Pong => src.pulse.foreign_pong(),
-                    Opcode::Ping => dst.pulse.relayed_ping(),
-                    Opcode::Close => {
-                        // Where a Close of ours is due, it takes this one's place: it answers ours, or comes too late.
-                        let relayed = if self.close.is_some() { at } else { end };
-                        self.put(cx, &bytes[from..relayed], dst);
-                        self.shut |= self.close.is_none();
-                        self.ended = Some(End::Closed(control.close_code()));
-                        return;
-                    }
-                    Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
-                }
-                at = end;
-            } else if progress.pass == 0 {
-                self.held = bytes[at..].to_vec();
-                break;
-            }
-            if due && self.tracker.at_boundary() {
-                self.put(cx, &bytes[from..at], dst);
-                from = at;
-                self.inject(cx, dst, now);
-            }
-        }
-        self.put(cx, &bytes[from..at], dst);
-    }
-
     /// Hands `bytes` to `dst`; what it does not take at once is kept.
     fn put<D: LegIo>(&mut self, cx: &mut Context<'_>, mut bytes: &[u8], dst: &mut Leg<D>) {
         if self.shut || dst.broken {
@@ -232,7 +239,7 @@ impl Pump {
         while self.sent == self.tail.len() && !bytes.is_empty() {
             match Pin::new(&mut dst.io).poll_write(cx, bytes) {
                 Poll::Ready(Ok(n)) if n > 0 => {
-                    self.unflushed = true;
+                    self.unflushed += n;
                     bytes = &bytes[n..];
                 }
                 Poll::Ready(_) => return self.give_up(dst),
@@ -250,7 +257,7 @@ impl Pump {
         while self.sent < self.tail.len() {
             match ready!(Pin::new(&mut dst.io).poll_write(cx, &self.tail[self.sent..])) {
                 Ok(n) if n > 0 => {
-                    self.unflushed = true;
+                    self.unflushed += n;
                     self.sent += n;
                 }
                 _ => self.give_up(dst),
@@ -260,12 +267,14 @@ impl Pump {
             // Given back, not cleared: an idle session holds no buffer.
             self.tail = Vec::new();
             self.sent = 0;
+            self.moved = true;
         }
-        if self.unflushed {
+        if self.unflushed > 0 {
             if ready!(Pin::new(&mut dst.io).poll_flush(cx)).is_err() {
                 self.give_up(dst);
             }
-            self.unflushed = false;
+            self.unflushed = 0;
+            self.flushed_at = dst.io.taken();
         }
         Poll::Ready(())
     }
@@ -274,42 +283,8 @@ impl Pump {
         dst.broken = true;
         self.tail = Vec::new();
         self.sent = 0;
-        self.unflushed = false;
+        self.unflushed = 0;
         self.close = None;
-    }
-
-    fn injection_is_due<D: LegIo>(&self, dst: &Leg<D>, now: Instant) -> bool {
-        !self.shut && (self.close_is_ripe(now) || dst.pulse.ping_is_due())
-    }
-
-    fn close_is_ripe(&self, now: Instant) -> bool {
-        self.close.as_ref().is_some_and(|close| {
-            let between = close.between_messages && !self.tracker.in_message();
-            self.ended.is_some() || between || now >= close.not_before
-        })
-    }
-
-    /// Puts in what is due, if what has passed ends with a whole frame (RFC 6455 §5.4: control frames may stand between
-    /// the fragments of a message, never inside a frame). True if something was put in.
-    fn inject<D: LegIo>(&mut self, cx: &mut Context<'_>, dst: &mut Leg<D>, now: Instant) -> bool {
-        if !self.injection_is_due(dst, now) || !self.tracker.at_boundary() {
-            return false;
-        }
-        let mask = self.masks.then(random);
-        if self.close_is_ripe(now)
-            && let Some(close) = self.close.take()
-        {
-            let frame = ControlFrame::close(close.code, &close.reason, mask);
-            self.put(cx, frame.as_bytes(), dst);
-            self.shut = true;
-            return true;
-        }
-        if dst.pulse.ping_is_due() {
-            let frame = dst.pulse.ask(now, mask);
-            self.put(cx, frame.as_bytes(), dst);
-            return true;
-        }
-        false
     }
 }
 

@@ -1,16 +1,14 @@
 //! One session: two pumps in one task, and their timers. The rules of its end are in `ending`.
 
+mod clock;
 mod ending;
 
 use super::{
-    LegIo, Limits, Outcome, PingPolicy, Side, Why,
-    farewell::farewell,
-    leg::Leg,
-    pump::{End, Pump},
-    random::random,
+    LegIo, Limits, Outcome, Side, Why, farewell::farewell, leg::Leg, pump::Pump, random::random,
+    strain::Strains,
 };
 use crate::{
-    observe::{Order, SessionHandle},
+    observe::{Flow, SessionHandle},
     proto::track::{Reserved, Sender},
 };
 use bytes::Bytes;
@@ -18,6 +16,7 @@ use ending::Ending;
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::{
@@ -46,9 +45,10 @@ pub fn run<C: LegIo, B: LegIo>(
     legs: Legs<C, B>,
     limits: watch::Receiver<Limits>,
     handle: SessionHandle,
+    flow: Arc<Flow>,
 ) -> impl Future<Output = Outcome> {
     // Made outside the future, which would otherwise hold the legs twice: as they came, and in the session.
-    let mut session = Session::new(legs, limits, handle);
+    let mut session = Session::new(legs, limits, handle, flow);
     async move {
         let outcome = poll_fn(|cx| session.poll(cx)).await;
         // Boxed: it lives for a moment, and would otherwise be part of every idle session's memory.
@@ -69,6 +69,9 @@ struct Session<C, B> {
     limits_source: watch::Receiver<Limits>,
     handle: SessionHandle,
     opened: Instant,
+    /// When data last moved, either way.
+    active: Instant,
+    strains: Strains,
     /// Its share of the chance in `max_age`.
     luck: u8,
     ending: Option<Ending>,
@@ -83,19 +86,28 @@ struct Session<C, B> {
 // === impl Session ===
 
 impl<C: LegIo, B: LegIo> Session<C, B> {
-    fn new(legs: Legs<C, B>, mut limits: watch::Receiver<Limits>, handle: SessionHandle) -> Self {
+    fn new(
+        legs: Legs<C, B>,
+        mut limits: watch::Receiver<Limits>,
+        handle: SessionHandle,
+        flow: Arc<Flow>,
+    ) -> Self {
         let now = Instant::now();
         let current = *limits.borrow_and_update();
+        let mut up = Pump::new(Sender::Client, legs.reserved);
+        up.limit_rate(current.rate, now);
         Session {
             client: Leg::new(legs.client, now),
             backend: Leg::new(legs.backend, now),
-            up: Pump::new(Sender::Client, legs.reserved),
+            up,
             down: Pump::new(Sender::Server, legs.reserved),
             early: Some((legs.client_early, legs.backend_early)),
             limits: current,
             limits_source: limits,
             handle,
             opened: now,
+            active: now,
+            strains: Strains::new(flow),
             luck: random::<1>()[0],
             ending: None,
             settled: (false, false),
@@ -129,21 +141,25 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         // First: it registers for what may change, and what changed before is seen right after.
         let order = self.handle.order(cx.waker()).cloned();
         if self.limits_source.has_changed().unwrap_or(false) {
+            let rate = self.limits.rate;
             self.limits = *self.limits_source.borrow_and_update();
+            if self.limits.rate != rate && self.ending.is_none() {
+                self.up.limit_rate(self.limits.rate, now);
+            }
         }
         if self.handle.lookers_have_changed() {
             let (looks, session) = (self.handle.lookers(), self.handle.record());
             self.up.show(&looks, Sender::Client, session);
             self.down.show(&looks, Sender::Server, session);
         }
-        let bounds = self.limits.bounds;
         if let Some((client, backend)) = self.early.take() {
+            let limits = self.limits;
             self.down.preload(
                 cx,
                 &backend,
                 &mut self.backend,
                 &mut self.client,
-                &bounds,
+                &limits,
                 now,
             );
             self.up.preload(
@@ -151,7 +167,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                 &client,
                 &mut self.client,
                 &mut self.backend,
-                &bounds,
+                &limits,
                 now,
             );
         }
@@ -162,6 +178,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         self.up_first = !self.up_first;
         loop {
             let broken = (self.client.broken, self.backend.broken);
+            let owed = self.backend.owed.is_some();
             if self.up_first {
                 self.pump_up(cx, now);
                 self.pump_down(cx, now);
@@ -172,7 +189,9 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             // A leg that cannot be written to any more must be read out, and that direction may have had its turn.
             let broke = broken != (self.client.broken, self.backend.broken);
             let settled = self.settle(now);
-            if !broke && !settled && !self.tick(now) {
+            // The pump that takes our Pong along may have had its turn, too.
+            let owes = !owed && self.backend.owed.is_some();
+            if !broke && !settled && !owes && !self.tick(now) {
                 return;
             }
         }
@@ -180,85 +199,15 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
 
     // Pending or not: what a pump waits for, it has registered for.
     fn pump_up(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let _ = self.up.poll(
-            cx,
-            &mut self.client,
-            &mut self.backend,
-            &self.limits.bounds,
-            now,
-        );
+        let _ = self
+            .up
+            .poll(cx, &mut self.client, &mut self.backend, &self.limits, now);
     }
 
     fn pump_down(&mut self, cx: &mut Context<'_>, now: Instant) {
-        let _ = self.down.poll(
-            cx,
-            &mut self.backend,
-            &mut self.client,
-            &self.limits.bounds,
-            now,
-        );
-    }
-
-    /// Looks after both legs' liveness. True if a Ping became due or a leg was given up.
-    fn tick(&mut self, now: Instant) -> bool {
-        self.client
-            .pulse
-            .observe(now, self.client.io.taken(), !self.up.is_stuck());
-        self.backend
-            .pulse
-            .observe(now, self.backend.io.taken(), !self.down.is_stuck());
-        if self.ending.is_some() {
-            return false;
-        }
-        if let Some((end, code)) = self.end_of_age()
-            && now >= end
-        {
-            self.obey(Why::MaxAge, Order::of_lockgate(code), now);
-            return true;
-        }
-        let client = self
-            .limits
-            .client_ping
-            .is_some_and(|policy| tick(&mut self.client, &mut self.up, &self.down, policy, now));
-        let backend = self
-            .limits
-            .backend_ping
-            .is_some_and(|policy| tick(&mut self.backend, &mut self.down, &self.up, policy, now));
-        client || backend
-    }
-
-    /// When it has lasted long enough, and the code to close it with.
-    fn end_of_age(&self) -> Option<(Instant, u16)> {
-        let (age, code) = self.limits.max_age?;
-        let sooner = age / 10 * u32::from(self.luck) / 255;
-        Some((self.opened + (age - sooner), code))
-    }
-
-    fn deadline(&self, now: Instant) -> Option<Instant> {
-        match &self.ending {
-            Some(ending) => {
-                let closes = [&self.up, &self.down]
-                    .into_iter()
-                    .filter_map(|pump| pump.close.as_ref());
-                closes
-                    .map(|close| close.not_before)
-                    .filter(|at| *at > now)
-                    .chain([ending.deadline])
-                    .min()
-            }
-            None => {
-                let client = self
-                    .limits
-                    .client_ping
-                    .and_then(|policy| self.client.pulse.deadline(policy));
-                let backend = self
-                    .limits
-                    .backend_ping
-                    .and_then(|policy| self.backend.pulse.deadline(policy));
-                let age = self.end_of_age().map(|(end, _)| end);
-                client.into_iter().chain(backend).chain(age).min()
-            }
-        }
+        let _ = self
+            .down
+            .poll(cx, &mut self.backend, &mut self.client, &self.limits, now);
     }
 
     fn outcome(&self, now: Instant) -> Outcome {
@@ -276,22 +225,6 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             ended: now,
         }
     }
-}
-
-/// Looks after one leg, whose bytes come through `from` and go through `to`.
-fn tick<S: LegIo>(
-    leg: &mut Leg<S>,
-    from: &mut Pump,
-    to: &Pump,
-    policy: PingPolicy,
-    now: Instant,
-) -> bool {
-    let was_due = leg.pulse.ping_is_due();
-    if leg.pulse.tick(now, policy, to.is_stuck()) {
-        from.ended = Some(End::Dead);
-        return true;
-    }
-    leg.pulse.ping_is_due() && !was_due
 }
 
 /// Takes leave of both legs at once; each is dropped as soon as it is through, which is what sends a reset.

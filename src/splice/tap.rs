@@ -3,6 +3,7 @@
 mod inflate;
 
 use super::{
+    Limits,
     leg::{Leg, LegIo},
     pump::Pump,
 };
@@ -10,7 +11,7 @@ use crate::{
     observe::{Deflate, Look, Seen, SessionRecord},
     proto::{
         frame::{Header, Opcode, RSV1},
-        track::{Bounds, FrameTracker, Sender},
+        track::{FrameTracker, Sender},
     },
 };
 use inflate::Inflater;
@@ -51,14 +52,14 @@ impl Pump {
         bytes: &[u8],
         src: &mut Leg<S>,
         dst: &mut Leg<D>,
-        bounds: &Bounds,
+        limits: &Limits,
         now: Instant,
     ) {
         if self.tap.is_none() {
-            return self.walk(cx, bytes, src, dst, bounds, now);
+            return self.walk(cx, bytes, src, dst, limits, now);
         }
         let before = self.tracker.counts().bytes;
-        self.walk(cx, bytes, src, dst, bounds, now);
+        self.walk(cx, bytes, src, dst, limits, now);
         if let Some(tap) = &mut self.tap {
             let understood = self.tracker.counts().bytes - before;
             let understood = usize::try_from(understood).unwrap_or(usize::MAX);

@@ -24,6 +24,7 @@ pub fn relay(terms: u8, stream: &[u8], size: usize, stop: bool) -> Seen {
     let bounds = Bounds {
         max_frame,
         max_message,
+        max_fragments: [u32::MAX, 3][usize::from(terms >> 5 & 1)],
     };
     let mut tracker = FrameTracker::new(sender, reserved);
     let (mut done, mut controls) = (0, Vec::new());
@@ -105,6 +106,7 @@ pub fn there_and_back(agreement: Agreement, text: &[u8], size: usize) {
     let bounds = Bounds {
         max_frame: u64::MAX,
         max_message: u64::MAX,
+        max_fragments: u32::MAX,
     };
     let mut tracker = FrameTracker::new(Sender::Server, Reserved::Deflate);
     let progress = tracker.advance(&out, &bounds, false).unwrap();

@@ -1,7 +1,10 @@
 //! A live session, as it has itself.
 
 use super::{Look, Order, Sessions, Shared, Summons};
-use crate::{observe::SessionRecord, proto::track::Counts};
+use crate::{
+    observe::{RoundTrips, SessionRecord},
+    proto::track::Counts,
+};
 use std::{sync::Arc, task::Waker};
 
 /// A session's place among the live ones, given back on drop.
@@ -22,6 +25,11 @@ impl SessionHandle {
     /// The session as it opened.
     pub fn record(&self) -> &Arc<SessionRecord> {
         &self.shared.record
+    }
+
+    /// Where the session notes how long its peers take to answer.
+    pub fn round_trips(&self) -> &RoundTrips {
+        &self.shared.round_trips
     }
 
     /// What was ordered, if anything was; `waker` is woken when that changes.

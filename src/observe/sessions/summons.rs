@@ -1,7 +1,7 @@
 //! A live session, as others have it.
 
 use super::{Belonging, Order, Shared, Traffic};
-use crate::observe::SessionRecord;
+use crate::observe::{RoundTrips, SessionRecord};
 use std::{sync::Arc, time::Duration};
 
 /// A live session, to look at and to order to close.
@@ -43,6 +43,11 @@ impl Summons {
     /// What had passed when it last waited for more: from the client, and from the backend.
     pub fn traffic(&self) -> (Traffic, Traffic) {
         self.0.meter.read()
+    }
+
+    /// How long its peers took to answer the last Ping of ours.
+    pub fn round_trips(&self) -> &RoundTrips {
+        &self.0.round_trips
     }
 
     /// Where it belongs.

@@ -9,10 +9,12 @@ const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const NO_BOUNDS: Bounds = Bounds {
     max_frame: u64::MAX,
     max_message: u64::MAX,
+    max_fragments: u32::MAX,
 };
 const SMALL: Bounds = Bounds {
     max_frame: 8,
     max_message: 10,
+    max_fragments: u32::MAX,
 };
 
 /// A frame as a table writes it: the sender decides about the mask.
@@ -381,6 +383,7 @@ fn bounds_apply_from_the_next_frame_and_not_to_control_frames() {
     let none = Bounds {
         max_frame: 0,
         max_message: 0,
+        max_fragments: u32::MAX,
     };
     let begun = tracker.advance(&[0x82, 100, 1, 2], &NO_BOUNDS, false);
     assert_eq!(begun.unwrap().pass, 4);
@@ -393,6 +396,42 @@ fn bounds_apply_from_the_next_frame_and_not_to_control_frames() {
 }
 
 #[test]
+fn fragments_are_counted_by_message() {
+    let bounds = Bounds {
+        max_fragments: 3,
+        ..NO_BOUNDS
+    };
+    for stop in [false, true] {
+        let mut tracker = FrameTracker::new(Sender::Server, Reserved::None);
+        let mut feed = |bytes: &[u8]| {
+            let mut done = 0;
+            while done < bytes.len() {
+                let progress = tracker.advance(&bytes[done..], &bounds, stop)?;
+                done += progress.pass + progress.control.map_or(0, |control| control.len);
+            }
+            Ok(())
+        };
+        // Three frames and a Ping, twice; the third message has a frame too many.
+        let whole = b"\x02\x00\x00\x00\x89\x00\x80\x00";
+        assert_eq!(feed(whole), Ok(()));
+        assert_eq!(feed(whole), Ok(()));
+        assert_eq!(feed(b"\x02\x00\x00\x00\x00\x00"), Ok(()));
+        assert_eq!(feed(b"\x80\x00"), Err(Violation::TooManyFragments));
+    }
+    assert_eq!(Violation::TooManyFragments.close_code(), 1008);
+}
+
+#[test]
+fn a_message_without_bound_of_fragments_does_not_overflow() {
+    let mut tracker = FrameTracker::new(Sender::Server, Reserved::None);
+    tracker.in_message = true;
+    tracker.fragments = u32::MAX - 1;
+    for _ in 0..3 {
+        assert!(tracker.advance(&[0, 0], &NO_BOUNDS, false).is_ok());
+    }
+}
+
+#[test]
 fn a_message_without_bound_does_not_overflow() {
     let mut tracker = FrameTracker::new(Sender::Server, Reserved::None);
     tracker.in_message = true;
@@ -400,6 +439,7 @@ fn a_message_without_bound_does_not_overflow() {
     let bounds = Bounds {
         max_frame: u64::MAX,
         max_message: u64::MAX - 1,
+        max_fragments: u32::MAX,
     };
     let refused = tracker.advance(&[0x80, 5], &bounds, false);
     assert_eq!(refused.unwrap_err(), Violation::MessageTooBig);
@@ -447,7 +487,7 @@ fn of_two_faults_the_first_byte_counts() {
 /// Two trackers live in each idle session.
 #[test]
 fn a_tracker_is_small() {
-    assert!(size_of::<FrameTracker>() <= 48);
+    assert!(size_of::<FrameTracker>() <= 56);
 }
 
 #[test]
@@ -560,7 +600,7 @@ proptest! {
                 stream[at] ^= bits;
             }
         }
-        let bounds = Bounds { max_frame: max / 2, max_message: max };
+        let bounds = Bounds { max_frame: max / 2, max_message: max, max_fragments: u32::MAX };
         let terms = (terms.0, terms.1, bounds);
         let whole = relay(terms, std::iter::once(&stream[..]), |_| false);
         prop_assert!(stream.starts_with(&whole.relayed));

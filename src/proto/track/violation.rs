@@ -43,15 +43,19 @@ pub enum Violation {
     /// More than [`Bounds::max_message`](super::Bounds::max_message).
     #[error("a message is larger than max_message")]
     MessageTooBig,
+    /// More than [`Bounds::max_fragments`](super::Bounds::max_fragments).
+    #[error("a message has more than max_fragments frames")]
+    TooManyFragments,
 }
 
 // === impl Violation ===
 
 impl Violation {
-    /// The close code for the offender: 1002, 1009 for a bound, or 1007 for what is not what it says (RFC 6455 §7.4.1).
+    /// The close code for the offender: 1002, 1009 for a bound of size, 1008 for another, or 1007 for what is not what it says (RFC 6455 §7.4.1).
     pub fn close_code(self) -> u16 {
         match self {
             Violation::FrameTooBig | Violation::MessageTooBig => 1009,
+            Violation::TooManyFragments => 1008,
             Violation::BadDeflate => 1007,
             _ => 1002,
         }
@@ -76,6 +80,7 @@ impl Violation {
             Violation::BadDeflate => "bad-deflate",
             Violation::FrameTooBig => "frame-too-big",
             Violation::MessageTooBig => "message-too-big",
+            Violation::TooManyFragments => "too-many-fragments",
         }
     }
 }

@@ -116,8 +116,19 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                 // Nobody is told a code behind half a frame.
                 (why, (!cut).then_some(code))
             }
-            End::Violation(violation) => {
-                if !onward.shut && onward.close.is_none() {
+            End::Violation(_) | End::OverRate | End::SlowReader => {
+                let (why, own) = match end {
+                    End::Violation(violation) => {
+                        (Why::Violation(violation), violation.close_code())
+                    }
+                    End::OverRate => (Why::OverRate, POLICY),
+                    _ => (Why::SlowReader, POLICY),
+                };
+                // Only a rate can be reached inside a frame: nothing may be put behind its first half.
+                let cut = onward.is_cut();
+                if cut {
+                    onward.close = None;
+                } else if !onward.shut && onward.close.is_none() {
                     onward.close = Some(CloseDue {
                         code,
                         reason: "".into(),
@@ -129,13 +140,13 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
                     // Frames of the other leg may be on their way; its answer, or this moment, ends the wait.
                     let wait = OFFENDER_WAITS.min(self.limits.close_timeout);
                     back.close = Some(CloseDue {
-                        code: violation.close_code(),
+                        code: own,
                         reason: "".into(),
-                        not_before: now + wait,
+                        not_before: if cut { now } else { now + wait },
                         between_messages: false,
                     });
                 }
-                (Why::Violation(violation), Some(violation.close_code()))
+                (why, Some(own))
             }
         };
         if end == End::Dead {
@@ -149,6 +160,8 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
 
     fn begin(&mut self, by: Side, why: Why, code: Option<u16>, now: Instant) {
         let deadline = now + self.limits.close_timeout;
+        // An answer to a Close must not wait for its turn.
+        self.up.unlimit_rate();
         self.ending.get_or_insert(Ending {
             by,
             why,
@@ -164,7 +177,8 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         };
         // Whatever came first: behind half a frame there is nothing to wait for.
         let through = if self.up.is_cut() || self.down.is_cut() {
-            !self.up.is_stuck() && !self.down.is_stuck()
+            let stuck = self.up.is_stuck() || self.down.is_stuck();
+            !stuck && self.up.close.is_none() && self.down.close.is_none()
         } else {
             self.up.is_finished() && self.down.is_finished()
         };
@@ -176,6 +190,8 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
 const NO_STATUS: u16 = 1005;
 /// RFC 6455 §7.4.1: what a backend is told when its client is gone, by whatever cause.
 const GOING_AWAY: u16 = 1001;
+/// RFC 6455 §7.4.1: who sends more, or reads less, than the policy allows.
+const POLICY: u16 = 1008;
 /// How long an offender's Close waits for the last frames of the other leg.
 const OFFENDER_WAITS: Duration = Duration::from_millis(50);
 

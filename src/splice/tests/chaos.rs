@@ -3,7 +3,7 @@
 use super::rig::*;
 use crate::{
     proto::frame::Header,
-    splice::{Side, Why},
+    splice::{OverRate, Rate, Side, SlowReader, Why},
 };
 use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::Ordering::SeqCst;
@@ -170,7 +170,35 @@ fn check(out: &[u8], went_in: &[u8], masked: bool) -> bool {
     expected.is_empty()
 }
 
-async fn live(client: Peer, backend: Peer, order: Option<u64>, pings: bool) {
+/// What `[session]` may say besides.
+#[derive(Debug, Clone)]
+struct Strict {
+    messages: u32,
+    bytes: u64,
+    close: bool,
+    idle: bool,
+}
+
+fn strict() -> impl Strategy<Value = Strict> {
+    let messages = prop_oneof![Just(0), 1u32..20];
+    let bytes = prop_oneof![Just(0), 50u64..5000];
+    (messages, bytes, any::<bool>(), any::<bool>()).prop_map(|(messages, bytes, close, idle)| {
+        Strict {
+            messages,
+            bytes,
+            close,
+            idle,
+        }
+    })
+}
+
+async fn live(
+    client: Peer,
+    backend: Peer,
+    order: Option<u64>,
+    pings: bool,
+    strict: Option<Strict>,
+) {
     let mut builder = Builder {
         client_pipe: client.pipe,
         backend_pipe: backend.pipe,
@@ -179,6 +207,23 @@ async fn live(client: Peer, backend: Peer, order: Option<u64>, pings: bool) {
     if pings {
         builder = builder.ping_client();
         builder.limits.backend_ping = builder.limits.client_ping;
+    }
+    if let Some(strict) = &strict {
+        builder = builder.limits(|limits| {
+            limits.rate = Rate {
+                messages: strict.messages,
+                bytes: strict.bytes,
+                over: match strict.close {
+                    true => OverRate::Close,
+                    false => OverRate::Pause,
+                },
+            };
+            limits.max_idle = strict.idle.then_some(secs(20));
+            limits.slow_reader = Some(SlowReader {
+                after: secs(1),
+                close: strict.close,
+            });
+        });
     }
     let mut rig = builder.start();
     let sessions = rig.sessions.clone();
@@ -198,14 +243,20 @@ async fn live(client: Peer, backend: Peer, order: Option<u64>, pings: bool) {
     );
     // Wakes are paid for by bytes and Pings; they do not come by themselves.
     let polls = rig.polls.load(SeqCst);
-    let pings = (outcome.ended - rig.started).as_secs() / 10;
+    let secs = (outcome.ended - rig.started).as_secs();
+    // A client that waits for its rate is looked at so often at most.
+    let looks = if strict.is_some() { secs * 60 } else { 0 };
     assert!(
-        polls <= 100 + bytes * 8 + pings,
+        polls <= 100 + bytes * 8 + secs / 10 + looks,
         "{polls} polls for {bytes} bytes"
     );
     let up_came_out = check(&got_up, &went_up, true);
     let down_came_out = check(&got_down, &went_down, false);
-    if !matches!(outcome.why, Why::Ordered | Why::PingTimeout) {
+    let by_choice = matches!(
+        outcome.why,
+        Why::Ordered | Why::PingTimeout | Why::OverRate | Why::SlowReader | Why::MaxIdle
+    );
+    if !by_choice {
         match outcome.by {
             Side::Client => assert!(up_came_out || rig.backend.dials.was_reset()),
             Side::Backend => assert!(down_came_out || rig.client.dials.was_reset()),
@@ -244,12 +295,13 @@ proptest! {
         backend in peer(),
         order in proptest::option::of(0u64..100_000),
         pings in any::<bool>(),
+        strict in proptest::option::of(strict()),
     ) {
         runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .unwrap()
-            .block_on(live(client, backend, order, pings));
+            .block_on(live(client, backend, order, pings, strict));
     }
 }

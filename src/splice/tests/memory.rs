@@ -2,11 +2,11 @@
 
 use super::rig::*;
 use crate::{
-    observe::SessionHandle,
-    proto::track::{Bounds, Reserved, Sender},
+    observe::{Flow, SessionHandle},
+    proto::track::{Reserved, Sender},
     splice::{Legs, Limits, Socket, leg::Leg, pump::Pump, run},
 };
-use std::{future::poll_fn, mem::size_of, task::Poll};
+use std::{future::poll_fn, mem::size_of, sync::Arc, task::Poll};
 use tokio::{
     sync::watch,
     task::yield_now,
@@ -14,16 +14,12 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-const BOUNDS: Bounds = Bounds {
-    max_frame: u64::MAX,
-    max_message: u64::MAX,
-};
-
 /// One direction alone, with what it leads from and to.
 struct Direction {
     pump: Pump,
     client: Leg<Wire>,
     backend: Leg<Wire>,
+    limits: Limits,
 }
 
 impl Direction {
@@ -35,6 +31,7 @@ impl Direction {
             pump: Pump::new(Sender::Client, Reserved::None),
             client: Leg::new(client_wire, Instant::now()),
             backend: Leg::new(backend_wire, Instant::now()),
+            limits: Builder::default().limits,
         };
         (direction, client, backend)
     }
@@ -47,7 +44,7 @@ impl Direction {
             let now = Instant::now();
             let _ = self
                 .pump
-                .poll(cx, &mut self.client, &mut self.backend, &BOUNDS, now);
+                .poll(cx, &mut self.client, &mut self.backend, &self.limits, now);
             Poll::Ready(())
         })
         .await;
@@ -87,11 +84,12 @@ async fn a_stuck_direction_holds_one_read_and_gives_it_back() {
 
 #[test]
 fn the_future_of_an_idle_session_is_small() {
-    fn size<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
-    let plain = size::<Legs<Socket, Socket>, watch::Receiver<Limits>, SessionHandle, _>(run);
-    let tls = size::<Legs<Box<TlsStream<Socket>>, Socket>, _, _, _>(run);
+    let plain =
+        size::<Legs<Socket, Socket>, watch::Receiver<Limits>, SessionHandle, Arc<Flow>, _>(run);
+    let tls = size::<Legs<Box<TlsStream<Socket>>, Socket>, _, _, _, _>(run);
     println!("the future of run: {plain} bytes over Socket, {tls} over TLS");
     assert!(plain <= 1536 && tls <= 1536, "{plain} and {tls} bytes");
 }

@@ -1,12 +1,12 @@
 //! A session between two pipes, of which the test holds the far ends.
 
 use crate::{
-    observe::{Belonging, Sessions},
+    observe::{Belonging, Metrics, Sessions, Summons},
     proto::{
         frame::{Header, apply_mask},
         track::{Bounds, Reserved},
     },
-    splice::{LegIo, Legs, Limits, Outcome, PingPolicy, run},
+    splice::{LegIo, Legs, Limits, Outcome, OverRate, PingPolicy, Rate, run},
 };
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
@@ -34,6 +34,7 @@ pub(super) struct Rig {
     pub(super) backend: Far,
     pub(super) limits: watch::Sender<Limits>,
     pub(super) sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
     pub(super) started: Instant,
     /// How often the session was polled: what spins shows here.
     pub(super) polls: Arc<AtomicU64>,
@@ -101,11 +102,20 @@ impl Default for Builder {
                 bounds: Bounds {
                     max_frame: u64::MAX,
                     max_message: u64::MAX,
+                    max_fragments: u32::MAX,
+                },
+                rate: Rate {
+                    messages: 0,
+                    bytes: 0,
+                    over: OverRate::Pause,
                 },
                 close_timeout: CLOSE_TIMEOUT,
                 client_ping: None,
                 backend_ping: None,
                 max_age: None,
+                max_idle: None,
+                slow_reader: None,
+                answer_backend_ping: None,
                 backend_gone_code: 1011,
             },
             sessions: Arc::default(),
@@ -150,7 +160,9 @@ impl Builder {
             reserved: self.reserved,
         };
         let (limits, limits_source) = watch::channel(self.limits);
-        let mut future = Box::pin(run(legs, limits_source, self.sessions.open(nowhere())));
+        let metrics = Arc::new(Metrics::new());
+        let (handle, flow) = (self.sessions.open(nowhere()), metrics.flow().clone());
+        let mut future = Box::pin(run(legs, limits_source, handle, flow));
         let polls = Arc::new(AtomicU64::new(0));
         let count = polls.clone();
         let mut session = JoinSet::new();
@@ -163,6 +175,7 @@ impl Builder {
             backend,
             limits,
             sessions: self.sessions,
+            metrics,
             started: Instant::now(),
             polls,
             session,
@@ -181,6 +194,21 @@ impl Rig {
     /// Since the session began.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// A sample of the metrics page, as it is written behind its name and labels.
+    pub(super) fn metric(&self, sample: &str) -> String {
+        let page = self.metrics.encode();
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {sample} in\n{page}"))
+            .to_owned()
+    }
+
+    /// The session's entry among the live ones.
+    pub(super) fn entry(&self) -> Summons {
+        self.sessions.belonging(|_| true).remove(0)
     }
 
     /// How the session ended; the task is through then.

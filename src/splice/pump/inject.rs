@@ -1,0 +1,62 @@
+//! The control frames that a pump puts in: a Close, a Pong in the client's stead, a Ping.
+
+use super::Pump;
+use crate::{
+    proto::frame::ControlFrame,
+    splice::{
+        leg::{Leg, LegIo},
+        random::random,
+    },
+};
+use std::task::Context;
+use tokio::time::Instant;
+
+// === impl Pump ===
+
+impl Pump {
+    pub(super) fn injection_is_due<D: LegIo>(&self, dst: &Leg<D>, now: Instant) -> bool {
+        !self.shut && (self.close_is_ripe(now) || dst.owed.is_some() || dst.pulse.ping_is_due())
+    }
+
+    fn close_is_ripe(&self, now: Instant) -> bool {
+        self.close.as_ref().is_some_and(|close| {
+            let between = close.between_messages && !self.tracker.in_message();
+            let ripe = self.ended.is_some() || between || now >= close.not_before;
+            // What was read before is relayed before.
+            ripe && !self.stalled
+        })
+    }
+
+    /// Puts in what is due, if what has passed ends with a whole frame (RFC 6455 §5.4: control frames may stand between
+    /// the fragments of a message, never inside a frame). True if something was put in.
+    pub(super) fn inject<D: LegIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        dst: &mut Leg<D>,
+        now: Instant,
+    ) -> bool {
+        if !self.injection_is_due(dst, now) || !self.tracker.at_boundary() {
+            return false;
+        }
+        let mask = self.masks.then(random);
+        if self.close_is_ripe(now)
+            && let Some(close) = self.close.take()
+        {
+            let frame = ControlFrame::close(close.code, &close.reason, mask);
+            self.put(cx, frame.as_bytes(), dst);
+            self.shut = true;
+            return true;
+        }
+        if let Some(ping) = dst.owed.take() {
+            let frame = ControlFrame::pong(ping.payload(), mask);
+            self.put(cx, frame.as_bytes(), dst);
+            return true;
+        }
+        if dst.pulse.ping_is_due() {
+            let frame = dst.pulse.ask(now, mask);
+            self.put(cx, frame.as_bytes(), dst);
+            return true;
+        }
+        false
+    }
+}

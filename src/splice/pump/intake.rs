@@ -1,0 +1,131 @@
+//! What a pump does with what it has read.
+
+use super::{End, Pump};
+use crate::{
+    proto::{frame::Opcode, track::Progress},
+    splice::{
+        Limits,
+        leg::{Leg, LegIo},
+        meter::Verdict,
+    },
+};
+use std::task::Context;
+use tokio::time::Instant;
+
+// === impl Pump ===
+
+impl Pump {
+    /// Walks over `bytes`; relays the frames that may pass, takes out the Pongs that answer us, puts in what is due.
+    pub(in crate::splice) fn walk<S: LegIo, D: LegIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        src: &mut Leg<S>,
+        dst: &mut Leg<D>,
+        limits: &Limits,
+        now: Instant,
+    ) {
+        if (self.shut || dst.broken) && self.passed.is_none() {
+            self.passed = Some(Box::new(self.tracker.counts()));
+        }
+        // `bytes[from..at]` is understood and not relayed yet: one write for as many frames as possible.
+        let (mut from, mut at) = (0, 0);
+        let mut stalled = false;
+        while at < bytes.len() {
+            if let Some(meter) = &mut self.meter {
+                let first = self.tracker.at_boundary().then(|| bytes[at]);
+                match meter.judge(first, now) {
+                    Verdict::Pass => {}
+                    Verdict::Wait => {
+                        self.held = bytes[at..].to_vec();
+                        stalled = true;
+                        break;
+                    }
+                    Verdict::Over => {
+                        self.ended = Some(End::OverRate);
+                        break;
+                    }
+                }
+            }
+            let due = self.injection_is_due(dst, now);
+            let stop = due || self.meter.is_some();
+            let begun = self.tracker.counts().messages;
+            let progress = match self.tracker.advance(&bytes[at..], &limits.bounds, stop) {
+                Ok(progress) => progress,
+                Err(violation) => {
+                    self.ended = Some(End::Violation(violation));
+                    break;
+                }
+            };
+            at += progress.pass;
+            self.moved |= progress.pass > 0;
+            self.charge(&progress, begun, src, now);
+            if let Some(control) = progress.control {
+                let end = at + control.len;
+                match control.opcode {
+                    Opcode::Pong if src.pulse.is_own(control.payload()) => {
+                        src.pulse.answered(control.payload(), now);
+                        self.put(cx, &bytes[from..at], dst);
+                        from = end;
+                    }
+                    Opcode::Pong => src.pulse.foreign_pong(),
+                    Opcode::Ping if self.answers_for(dst, limits, now) => {
+                        self.put(cx, &bytes[from..at], dst);
+                        from = end;
+                        src.owed = Some(Box::new(control));
+                    }
+                    Opcode::Ping => dst.pulse.relayed_ping(),
+                    Opcode::Close => {
+                        // Where a Close of ours is due, it takes this one's place: it answers ours, or comes too late.
+                        let relayed = if self.close.is_some() { at } else { end };
+                        self.put(cx, &bytes[from..relayed], dst);
+                        self.shut |= self.close.is_none();
+                        self.ended = Some(End::Closed(control.close_code()));
+                        self.stalled = false;
+                        return;
+                    }
+                    Opcode::Continuation | Opcode::Text | Opcode::Binary => {}
+                }
+                at = end;
+            } else if progress.pass == 0 {
+                self.held = bytes[at..].to_vec();
+                break;
+            }
+            if due && self.tracker.at_boundary() {
+                self.put(cx, &bytes[from..at], dst);
+                from = at;
+                self.inject(cx, dst, now);
+            }
+        }
+        self.put(cx, &bytes[from..at], dst);
+        if let Some(meter) = &mut self.meter
+            && self.ended.is_none()
+            && meter.judge(None, now) == Verdict::Over
+        {
+            self.ended = Some(End::OverRate);
+        }
+        // Only now: until then a Close of ours waits for what was read before it.
+        self.stalled = stalled;
+    }
+
+    /// Puts to `src`'s account what has come, but not the answers that we asked for.
+    fn charge<S: LegIo>(&mut self, came: &Progress, begun: u64, src: &Leg<S>, now: Instant) {
+        let Some(meter) = &mut self.meter else {
+            return;
+        };
+        let mut messages = self.tracker.counts().messages - begun;
+        let mut bytes = came.pass;
+        if let Some(control) = &came.control {
+            let own = control.opcode == Opcode::Pong && src.pulse.is_own(control.payload());
+            messages += u64::from(!own && control.opcode != Opcode::Close);
+            bytes += control.len;
+        }
+        meter.charge(bytes, messages, now);
+    }
+
+    /// Whether a Ping from the backend is answered here: its client is known to live, and need not be asked again.
+    fn answers_for<D: LegIo>(&self, client: &Leg<D>, limits: &Limits, now: Instant) -> bool {
+        let window = limits.answer_backend_ping;
+        !self.masks && window.is_some_and(|window| client.pulse.proven_within(window, now))
+    }
+}

@@ -1,0 +1,121 @@
+//! Peers that do not read: how many bytes wait for them, when they count as slow, and what becomes of them.
+
+use super::rig::*;
+use crate::splice::SlowReader;
+use tokio::time::sleep;
+
+fn slow_reader(close: bool) -> Builder {
+    Builder {
+        client_pipe: 16,
+        ..Builder::default()
+    }
+    .limits(|limits| {
+        limits.slow_reader = Some(SlowReader {
+            after: secs(30),
+            close,
+        });
+    })
+}
+
+const STUCK: &str = "lockgate_stuck_bytes{leg=\"client\"}";
+const SLOW: &str = "lockgate_slow_readers{leg=\"client\"}";
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_is_counted_and_nothing_else() {
+    let mut rig = slow_reader(false).start();
+    let long = rig.backend.say(BINARY, &[1; 1000]).await;
+    settle().await;
+    assert_eq!(rig.metric(STUCK), (long.len() - 16).to_string());
+    sleep(millis(29_990)).await;
+    assert_eq!(rig.metric(SLOW), "0");
+    sleep(millis(20)).await;
+    assert_eq!(rig.metric(SLOW), "1");
+    let other = "lockgate_slow_readers{leg=\"backend\"}";
+    assert_eq!(rig.metric(other), "0");
+    sleep(secs(36_000)).await;
+    rig.client.expect(&long).await;
+    settle().await;
+    assert_eq!(
+        (rig.metric(STUCK), rig.metric(SLOW)),
+        ("0".into(), "0".into())
+    );
+    assert!(rig.is_running());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_closes_who_is_slow_already() {
+    let mut rig = slow_reader(false).start();
+    rig.backend.say(BINARY, &[1; 1000]).await;
+    sleep(secs(100)).await;
+    rig.limits.send_modify(|limits| {
+        limits.slow_reader = Some(SlowReader {
+            after: secs(30),
+            close: true,
+        });
+    });
+    rig.sessions.stir();
+    rig.backend.expect_close(1001).await;
+    assert_span(rig.elapsed(), secs(100));
+    assert_eq!(rig.end().await.1, "slow-reader");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_a_little_is_not_slow() {
+    let mut rig = slow_reader(true).start();
+    let long = rig.backend.say(BINARY, &[1; 1000]).await;
+    for chunk in long.chunks(16) {
+        sleep(secs(29)).await;
+        rig.client.expect(chunk).await;
+    }
+    assert!(rig.is_running());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_closed_and_reset() {
+    let mut rig = slow_reader(true).start();
+    rig.backend.say(BINARY, &[1; 1000]).await;
+    rig.backend.expect_close(1001).await;
+    assert_span(rig.elapsed(), secs(30));
+    rig.backend.expect_eof().await;
+    assert_span(rig.elapsed(), secs(30) + CLOSE_TIMEOUT);
+    assert_eq!(rig.end().await, ("client", "slow-reader", Some(1008)));
+    assert!(rig.client.dials.was_reset() && !rig.backend.dials.was_reset());
+    assert_eq!(
+        (rig.metric(STUCK), rig.metric(SLOW)),
+        ("0".into(), "0".into())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_in_the_last_moment_gets_its_1008() {
+    let mut rig = slow_reader(true).start();
+    let long = rig.backend.say(BINARY, &[1; 1000]).await;
+    rig.backend.expect_close(1001).await;
+    rig.client.expect(&long).await;
+    rig.client.expect_close(1008).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_does_not_read_is_closed_and_its_client_told_1011() {
+    let mut builder = slow_reader(true);
+    (builder.client_pipe, builder.backend_pipe) = (4096, 16);
+    let mut rig = builder.start();
+    rig.client.say(BINARY, &[1; 1000]).await;
+    rig.client.expect_close(1011).await;
+    assert_span(rig.elapsed(), secs(30));
+    assert_eq!(rig.end().await, ("backend", "slow-reader", Some(1008)));
+    assert!(rig.backend.dials.was_reset() && !rig.client.dials.was_reset());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_inside_a_frame_of_its_own() {
+    let mut rig = slow_reader(true).start();
+    let half = rig.client.frame(BINARY, &[1; 100]);
+    rig.client.send(&half[..50]).await;
+    rig.backend.expect(&half[..50]).await;
+    rig.backend.say(BINARY, &[1; 1000]).await;
+    // Nothing may be put behind half a frame.
+    rig.backend.expect_eof().await;
+    assert_span(rig.elapsed(), secs(30) + CLOSE_TIMEOUT);
+    assert!(rig.client.dials.was_reset());
+}
