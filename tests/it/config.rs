@@ -420,9 +420,9 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "the keys here are",
     ),
     (
-        "[session]\nmax_idle = \"1s\"\n",
+        "[session]\nmax_quiet = \"1s\"\n",
         "2:1",
-        "unknown key `max_idle`",
+        "unknown key `max_quiet`",
         "the keys here are",
     ),
     (

@@ -46,3 +46,4 @@ mod systemd;
 mod takeover;
 mod tap;
 mod tokens;
+mod understood;

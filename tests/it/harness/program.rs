@@ -26,6 +26,19 @@ impl Program {
         Program::spawn(command(script, arguments))
     }
 
+    /// The same, by another program, such as `ip netns exec`.
+    pub(crate) fn start_under(launcher: &[&str], script: &str, arguments: &[&str]) -> Program {
+        let inner = command(script, arguments);
+        let [launcher, before @ ..] = launcher else {
+            panic!("a launcher has a name");
+        };
+        let mut outer = Command::new(launcher);
+        outer.args(before).arg(inner.as_std().get_program());
+        outer.args(inner.as_std().get_args());
+        outer.stdin(Stdio::null()).kill_on_drop(true);
+        Program::spawn(outer)
+    }
+
     /// Starts the server of an example: in Node if that is what it is written in, in a Python of its own if it asks for one.
     pub(crate) fn example(name: &str, port: u16) -> Program {
         let folder = Path::new("examples").join(name);
@@ -98,8 +111,17 @@ impl Program {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGSTOP: it stands still, and its kernel goes on.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    fn signal(&self, signal: Signal) {
         let id = Pid::from_raw(self.id() as i32).expect("a process id is positive");
-        kill_process(id, Signal::TERM).expect("the child is ours and was not waited for");
+        kill_process(id, signal).expect("the child is ours and was not waited for");
     }
 
     /// kill -9.

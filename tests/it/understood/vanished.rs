@@ -1,0 +1,143 @@
+//! Peers that vanish without a word: a network that swallows everything, and processes that stand still. Each is found
+//! within `ping.interval` + `ping.timeout`, and its backend told.
+//!
+//! `LOCKGATE_PEERS` sets how many there are of both kinds together (20, to be quick). The figures are printed.
+
+use crate::harness::{Backend, Frame, Lockgate, Program, listener, raise_descriptor_limit};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+
+const INTERVAL: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A network of its own, whose only cable can be cut. Gone on drop.
+struct Network {
+    name: String,
+    near: String,
+    /// Lockgate's end: of the range for measurements (RFC 2544), and of this process alone.
+    address: String,
+}
+
+impl Network {
+    fn new() -> Network {
+        assert!(
+            rustix::process::getuid().is_root(),
+            "a network namespace is made, which only root may do: run the tests as root with CAP_SYS_ADMIN, or leave \
+             this one out (cargo nextest run -E 'not test(vanish)')"
+        );
+        let id = std::process::id();
+        let (name, near) = (format!("lockgate-{id}"), format!("lg{id}"));
+        let net = format!("198.18.{}", id % 250);
+        let address = format!("{net}.1");
+        let network = Network {
+            name,
+            near,
+            address,
+        };
+        let (name, near) = (&network.name, &network.near);
+        ip(&["netns", "add", name]);
+        ip(&[
+            "link", "add", near, "type", "veth", "peer", "far", "netns", name,
+        ]);
+        ip(&["addr", "add", &format!("{net}.1/30"), "dev", near]);
+        ip(&["link", "set", near, "up"]);
+        let far = format!("{net}.2/30");
+        ip(&["-n", name, "addr", "add", &far, "dev", "far"]);
+        ip(&["-n", name, "link", "set", "far", "up"]);
+        network
+    }
+
+    /// From now on everything is swallowed, in both directions.
+    fn cut(&self) {
+        ip(&["-n", &self.name, "link", "set", "far", "down"]);
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // The cable goes with its end.
+        let _ = Command::new("ip")
+            .args(["link", "del", &self.near])
+            .status();
+        let _ = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .status();
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status();
+    let status = status.expect("the package iproute2 is installed");
+    assert!(status.success(), "ip {}: {status}", arguments.join(" "));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_vanish_are_found_in_time_and_their_backends_told() {
+    let peers = std::env::var("LOCKGATE_PEERS").ok();
+    let peers: usize = peers.map_or(20, |it| it.parse().expect("a number"));
+    raise_descriptor_limit();
+    let network = Network::new();
+    let backend = Backend::listen().await;
+    let lockgate = Lockgate::with_file(&format!(
+        "[server]\nhttps = [\"0.0.0.0:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[session]\nping = {{ interval = \"2s\", \
+         timeout = \"2s\" }}\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://{}\"\n",
+        backend.address
+    ))
+    .start()
+    .await;
+    let port = listener(&lockgate.status().await, "https")
+        .port()
+        .to_string();
+    let ca = lockgate.ca().display().to_string();
+    let half = (peers / 2).to_string();
+    let crowd = |host: &str| ["crowd.py", host, &port, &ca, &half].map(str::to_owned);
+    let [script, rest @ ..] = &crowd(&network.address);
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let mut far = Program::start_under(&["ip", "netns", "exec", &network.name], script, &rest);
+    let [script, rest @ ..] = &crowd("127.0.0.1");
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let mut still = Program::start(script, &rest);
+
+    let mut told = JoinSet::new();
+    for _ in 0..peers / 2 * 2 {
+        let (mut wire, _) = backend.accept_session().await;
+        told.spawn(async move {
+            let close = wire.next_frame().await.expect("its Close");
+            let at = Instant::now();
+            let code = close.closes_with().0;
+            wire.send_frame(Frame::close(code, "")).await;
+            (code, at)
+        });
+    }
+    assert_eq!(
+        (far.line().await, still.line().await),
+        ("open".into(), "open".into())
+    );
+    // While they live, nobody is taken for gone: as many Pings are answered as there are peers.
+    let answered = "lockgate_ping_rtt_seconds_count{leg=\"client\"}";
+    let deadline = Instant::now() + 2 * (INTERVAL + TIMEOUT);
+    while lockgate.metric(answered).await < peers as f64 {
+        assert!(Instant::now() < deadline, "Pings are not answered");
+    }
+    assert!(told.try_join_next().is_none(), "nobody has vanished yet");
+
+    network.cut();
+    still.stop();
+    let vanished = Instant::now();
+    let mut latest = Duration::ZERO;
+    while let Some(end) = told.join_next().await {
+        let (code, at) = end.expect("no panic");
+        assert_eq!(code, 1001);
+        latest = latest.max(at - vanished);
+    }
+    println!("{peers} peers vanished; the last was found after {latest:?}");
+    assert!(
+        latest <= INTERVAL + TIMEOUT + Duration::from_secs(1),
+        "{latest:?}"
+    );
+    let by_ping = |record: &serde_json::Value| record["why"] == "ping-timeout";
+    lockgate.record(by_ping).await;
+}
