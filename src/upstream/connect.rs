@@ -1,6 +1,6 @@
 //! The dial: name to addresses, addresses to a connection, and what is said on it before HTTP.
 
-use super::{ResolveError, Resolver};
+use super::{ResolveError, Resolver, Sources};
 use crate::{config::BackendAddress, proto::proxy};
 use std::{
     io,
@@ -57,8 +57,8 @@ pub enum DialError {
     },
     /// As many connections lead there as there are local ports.
     #[error(
-        "no local port is left for another connection to {address}: have the backend listen on several addresses, \
-         or widen net.ipv4.ip_local_port_range"
+        "no local port is left for another connection to {address}, or none of `sources` is an address of this machine: name \
+         more of them, or widen net.ipv4.ip_local_port_range"
     )]
     NoPort {
         /// The last address tried.
@@ -95,17 +95,27 @@ pub enum DialError {
     },
 }
 
-/// Connects to the first address that answers, in the resolver's order. The caller sets the deadline.
-pub async fn dial(resolver: &Resolver, address: &BackendAddress) -> Result<Connection, DialError> {
+/// Connects to the first address that answers, in the resolver's order, from one of `sources`. The caller sets the deadline.
+pub async fn dial(
+    resolver: &Resolver,
+    address: &BackendAddress,
+    sources: &Sources,
+) -> Result<Connection, DialError> {
     match address {
         BackendAddress::Tcp { host, port, .. } => {
-            tcp(resolver, host, *port).await.map(Connection::Tcp)
+            let dialled = tcp(resolver, host, *port, sources).await;
+            dialled.map(Connection::Tcp)
         }
         BackendAddress::Unix(path) => unix(path).await.map(Connection::Unix),
     }
 }
 
-async fn tcp(resolver: &Resolver, host: &str, port: u16) -> Result<TcpStream, DialError> {
+async fn tcp(
+    resolver: &Resolver,
+    host: &str,
+    port: u16,
+    sources: &Sources,
+) -> Result<TcpStream, DialError> {
     let unresolved = |source| DialError::Resolve {
         name: host.to_owned(),
         source,
@@ -114,7 +124,7 @@ async fn tcp(resolver: &Resolver, host: &str, port: u16) -> Result<TcpStream, Di
     let mut last = None;
     for candidate in candidates {
         let candidate = SocketAddr::new(candidate, port);
-        match TcpStream::connect(candidate).await {
+        match sources.connect(candidate).await {
             Ok(stream) => {
                 // Frames are small and answered one by one: Nagle's algorithm would hold each second one back.
                 let _ = stream.set_nodelay(true);
@@ -125,7 +135,7 @@ async fn tcp(resolver: &Resolver, host: &str, port: u16) -> Result<TcpStream, Di
     }
     let (address, source) = last.expect("there is at least one candidate");
     Err(match source.kind() {
-        // Not bound before, it gets any port that is free towards this address: none is.
+        // It gets any port that is free towards this address: none is. Or `sources` are none of ours.
         io::ErrorKind::AddrNotAvailable => DialError::NoPort { address, source },
         _ => DialError::Connect { address, source },
     })

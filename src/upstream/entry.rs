@@ -98,7 +98,7 @@ impl Entry {
         resolver: &Resolver,
         ends: Option<Ends>,
     ) -> Result<Connection, DialError> {
-        let mut connection = dial(resolver, self.backend.address()).await?;
+        let mut connection = dial(resolver, self.backend.address(), &self.terms.sources).await?;
         if let Some(version) = self.terms.proxy_header {
             connection.tell(version, ends).await?;
         }

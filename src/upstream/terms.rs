@@ -1,6 +1,6 @@
 //! What a configuration says of a backend, or of all that DNS has under a name.
 
-use super::{Backends, backend::Ceilings, entry::Entry, tls::Tls};
+use super::{Backends, Sources, backend::Ceilings, entry::Entry, tls::Tls};
 use crate::{
     config::{
         self, BackendAddress, BackendProxyProtocol, BackendSource, DnsName, OnVanish, Problem,
@@ -23,6 +23,7 @@ pub(super) struct Terms {
     pub(super) tls: Option<Tls>,
     /// Whether one is told who its clients are, and how.
     pub(super) proxy_header: Option<proxy::Version>,
+    pub(super) sources: Sources,
     resolve: Duration,
     on_vanish: OnVanish,
 }
@@ -47,6 +48,7 @@ impl Terms {
                 BackendProxyProtocol::V1 => Some(proxy::Version::V1),
                 BackendProxyProtocol::V2 => Some(proxy::Version::V2),
             },
+            sources: Sources::new(&written.sources),
             resolve: written.resolve.0,
             on_vanish: written.on_vanish,
         }

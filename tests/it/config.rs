@@ -808,6 +808,18 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "srv://_ws._tcp.chat.internal",
     ),
     (
+        "[pools.a]\nbackends = [{ address = \"unix:/a\", sources = [\"10.0.0.1\"] }]\n",
+        "2:36",
+        "`unix:/a` is a socket",
+        "leave sources out",
+    ),
+    (
+        "[pools.a]\nbackends = [{ address = \"ws://a\", sources = [\"0.0.0.0\"] }]\n",
+        "2:35",
+        "0.0.0.0 is no address to come from",
+        "10.0.0.5",
+    ),
+    (
         "[pools.a]\nhealth = { check = \"ping\" }\nbackends = [\"ws://a\"]\n",
         "2:20",
         "ping",

@@ -31,7 +31,7 @@ const FORBIDDEN: [(&str, &str, &str); 2] = [
 ];
 
 /// A crate, a macro or a call, and the only places that may name it.
-const FENCES: [(&str, &[&str]); 15] = [
+const FENCES: [(&str, &[&str]); 16] = [
     ("clap", &["cli/"]),
     ("anyhow", &["cli/"]),
     ("println!", &["cli/"]),
@@ -45,6 +45,7 @@ const FENCES: [(&str, &[&str]); 15] = [
     ("lookup_host", &["upstream/resolve.rs"]),
     ("flate2", &["proto/deflate", "splice/tap"]),
     ("listenfd", &["lifecycle/inherited.rs"]),
+    ("nix", &["upstream/sources.rs"]),
     ("sd_notify", &["lifecycle/systemd.rs"]),
     ("tokio::spawn", &["lifecycle/"]),
     (

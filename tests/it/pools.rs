@@ -3,6 +3,7 @@
 mod checked;
 mod killed;
 mod shares;
+mod sources;
 mod tls;
 
 use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, switching_protocols, within};

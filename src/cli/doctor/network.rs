@@ -4,7 +4,7 @@ use super::{super::ask, Finding, State};
 use crate::{
     config::{AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern, Location},
     observe::Causes,
-    upstream::{self, Resolver},
+    upstream::{self, Resolver, Sources},
 };
 use futures_util::future::join_all;
 use std::{
@@ -132,7 +132,12 @@ async fn name(resolver: &Resolver, host: &str) -> Finding {
 /// Whether somebody listens there.
 async fn reach(resolver: &Resolver, backend: &str, address: &BackendAddress) -> Finding {
     let what = format!("backend {backend}");
-    match timeout(PATIENCE, upstream::dial(resolver, address)).await {
+    match timeout(
+        PATIENCE,
+        upstream::dial(resolver, address, &Sources::default()),
+    )
+    .await
+    {
         Ok(Ok(_)) => Finding::new(State::Ok, what, "takes connections"),
         Ok(Err(error)) => Finding::new(State::Warn, what, error.to_string()),
         Err(_) => Finding::new(State::Warn, what, format!("no answer within {PATIENCE:?}")),

@@ -1,7 +1,10 @@
 //! Pools: their backends, each with its address and its share.
 
 use super::{
-    super::{Backend, BackendTls, Balance, HostPattern, Located, Period, Pool, Rebalance, Sticky},
+    super::{
+        Backend, BackendAddress, BackendSource, BackendTls, Balance, HostPattern, Located, Period,
+        Pool, Rebalance, Sticky,
+    },
     Found, positive,
 };
 use std::{collections::HashSet, net::IpAddr, time::Duration};
@@ -103,6 +106,7 @@ fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {
         );
     }
     names(backend, found);
+    sources(backend, found);
     let (tls, at) = (&backend.tls, found.in_table(backend.at, "tls"));
     if *tls != BackendTls::default() && !backend.address.has_tls() {
         found.add(
@@ -126,6 +130,25 @@ fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {
             at,
             format!("`{name}` is not a name that a certificate could have"),
             "write it as server_name = \"chat.internal\"",
+        );
+    }
+}
+
+fn sources(backend: &Located<Backend>, found: &mut Found<'_>) {
+    let at = found.in_table(backend.at, "sources");
+    if let Some(any) = backend.sources.iter().find(|from| from.is_unspecified()) {
+        found.add(
+            at,
+            format!("sources: {any} is no address to come from"),
+            "name addresses of this machine, such as \"10.0.0.5\", or leave sources out",
+        );
+    }
+    let is_socket = matches!(backend.address, BackendSource::One(BackendAddress::Unix(_)));
+    if is_socket && !backend.sources.is_empty() {
+        found.add(
+            at,
+            format!("sources, but `{}` is a socket", backend.address),
+            "leave sources out",
         );
     }
 }

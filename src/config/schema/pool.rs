@@ -16,6 +16,7 @@ use serde::{
 };
 use std::{
     fmt,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -80,6 +81,9 @@ pub struct Backend {
     /// How TLS is spoken with it, where its address begins with wss:// or https://.
     #[serde(default)]
     pub tls: BackendTls,
+    /// Addresses of this machine that connections to it come from, in turn: of each there are some 28,000. []: the system chooses.
+    #[serde(default)]
+    pub sources: Vec<IpAddr>,
     /// "v1" or "v2": it is told who its clients are by a PROXY header, before TLS.
     #[serde(default)]
     pub proxy_protocol: BackendProxyProtocol,
@@ -196,6 +200,7 @@ impl Backend {
             weight: one(),
             max_sessions: 0,
             tls: BackendTls::default(),
+            sources: Vec::new(),
             proxy_protocol: BackendProxyProtocol::Off,
         }
     }

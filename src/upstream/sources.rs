@@ -1,0 +1,88 @@
+//! Where connections to a backend come from: of one address there are some 28,000 ports to one backend, and more only of
+//! others.
+
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// Addresses of this machine, used in turn; none: the system chooses.
+#[derive(Debug, Default)]
+pub struct Sources {
+    addresses: Vec<IpAddr>,
+    turn: AtomicUsize,
+}
+
+// === impl Sources ===
+
+impl Sources {
+    pub(super) fn new(addresses: &[IpAddr]) -> Self {
+        Sources {
+            addresses: addresses.to_vec(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Connects from the address that it is the turn of, or from another of the same family where that has no port left.
+    pub(super) async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let fits = |from: &&IpAddr| from.is_ipv4() == to.is_ipv4();
+        let fitting: Vec<IpAddr> = self.addresses.iter().filter(fits).copied().collect();
+        if fitting.is_empty() {
+            return TcpStream::connect(to).await;
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % fitting.len();
+        let (late, early) = fitting.split_at(turn);
+        let mut last = io::ErrorKind::AddrNotAvailable.into();
+        for from in early.iter().chain(late) {
+            match connect_from(*from, to).await {
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => last = error,
+                done => return done,
+            }
+        }
+        Err(last)
+    }
+}
+
+async fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match to {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // ip(7): the port is chosen when it is known where to, and so may be one that other backends see too.
+    setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    socket.bind((from, 0).into())?;
+    socket.connect(to).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn they_take_turns_and_share_ports() {
+        let listeners = [
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        ];
+        let from = ["127.0.0.2", "::1", "127.0.0.3"].map(|from| from.parse().unwrap());
+        let sources = Sources::new(&from);
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            for listener in &listeners {
+                let to = listener.local_addr().unwrap();
+                let _from = sources.connect(to).await.unwrap();
+                let (_, from) = listener.accept().await.unwrap();
+                seen.push(from.ip().to_string());
+            }
+        }
+        assert_eq!(seen, ["127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3"]);
+        let nobody = Sources::new(&["192.0.2.1".parse().unwrap()]);
+        let to = listeners[0].local_addr().unwrap();
+        let error = nobody.connect(to).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    }
+}
