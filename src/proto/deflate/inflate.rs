@@ -204,8 +204,13 @@ impl Inflating {
                 }
                 _ => {}
             }
-            // A piece that was not filled says that nothing is left; and who asks has room for a piece only.
-            if at == bytes.len() && given < PIECE || self.plain.len() >= PIECE {
+            let is_done = match at == bytes.len() {
+                // A piece that was not filled says that nothing is left: a few bits can stand for much.
+                true => given < PIECE,
+                // Who asks has room for a piece.
+                false => self.plain.len() >= PIECE,
+            };
+            if is_done {
                 return Ok(at);
             }
         }
