@@ -37,7 +37,7 @@ pub(super) async fn close(sessions: &Sessions, query: &str) -> Page {
     }
     let Order { code, reason, .. } = &order;
     info!(
-        ?wanted,
+        %wanted,
         code,
         ?reason,
         closing,

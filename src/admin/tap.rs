@@ -41,7 +41,7 @@ pub(super) async fn tap(admin: &Admin, query: &str) -> (Page, Option<Duration>) 
         there += usize::from(looking.at(&session));
     })
     .await;
-    info!(wanted = ?asked.wanted, sessions = there, lasting = %asked.lasting, "somebody looks at frames");
+    info!(wanted = %asked.wanted, sessions = there, lasting = %asked.lasting, "somebody looks at frames");
     let lasting = asked.lasting.0;
     let lines = Lines::new(looking, asked, there);
     let lines = stream::unfold(lines, async |mut lines| {

@@ -5,7 +5,7 @@ use crate::{
     gateway::Route,
     lifecycle::{BackendStatus, DrainTarget, PoolStatus, RouteStatus},
     router::Rule,
-    upstream::{Backend, Condition, Pool},
+    upstream::{Backend, Pool, State},
 };
 use std::sync::{Arc, atomic::Ordering};
 use tokio::time::Instant;
@@ -89,22 +89,19 @@ impl Gateway {
     /// Backends as `lockgate status` shows them.
     pub fn backend_status(&self) -> Vec<BackendStatus> {
         let now = Instant::now();
-        let status = |pool: &Pool, backend: &Backend, vanished: bool| {
-            let (condition, why) = backend.health().condition();
-            BackendStatus {
-                pool: pool.name().to_string(),
-                address: backend.name().to_string(),
-                leases: backend.leases(),
-                handshakes: backend.handshakes(),
-                state: match condition {
-                    _ if vanished => "vanished",
-                    _ if backend.is_draining() => "draining",
-                    Condition::Up if pool.is_warming(backend, now) => "warming",
-                    other => other.as_str(),
-                },
-                why,
-                draining: backend.is_draining(),
+        let status = |pool: &Pool, backend: &Backend, vanished: bool| BackendStatus {
+            pool: pool.name().to_string(),
+            address: backend.name().to_string(),
+            leases: backend.leases(),
+            handshakes: backend.handshakes(),
+            state: match vanished {
+                true => State::Vanished,
+                false => pool.state(backend, now),
             }
+            .as_str(),
+            ejected_seconds: backend.health().ejected_for(now).map(|it| it.as_secs()),
+            why: backend.health().condition().1,
+            draining: backend.is_draining(),
         };
         let of_pool = |pool: &Arc<Pool>| {
             let (here, gone) = (pool.backends(), pool.vanished());

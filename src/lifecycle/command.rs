@@ -1,6 +1,7 @@
 //! What `admin` may ask of `server`; every command carries the way of its reply.
 
 use serde::Serialize;
+use std::fmt;
 use tokio::sync::oneshot;
 
 /// A question or an order for the server.
@@ -144,6 +145,8 @@ pub struct BackendStatus {
     /// "up", "down", "ejected", "draining", "warming": new or back, with a growing part of what is new (`slow_start`); or
     /// "vanished": DNS has it no more, and it gets nothing new.
     pub state: &'static str,
+    /// How much longer it is ejected, unless a session is answered before.
+    pub ejected_seconds: Option<u64>,
     /// What failed last, if nothing went well since.
     pub why: Option<String>,
     /// It takes no new sessions, by an operator's order.
@@ -172,4 +175,15 @@ pub struct CertificateStatus {
     /// Why that did not help the last time, in the CA's own words; or what is wrong with the files, for which reason
     /// they are not what is served.
     pub error: Option<String>,
+}
+
+// === impl DrainTarget ===
+
+impl fmt::Display for DrainTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DrainTarget::Route(name) => write!(f, "route {name:?}"),
+            DrainTarget::Backend(address) => write!(f, "backend {address:?}"),
+        }
+    }
 }

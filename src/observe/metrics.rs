@@ -11,7 +11,7 @@ pub use flow::{Flow, LegFlow};
 pub use pools::WaitingGauge;
 
 use super::access::SessionEnd;
-use labels::{Backend, Close, Host, Leg, Outcome, Refusal, Status, Transition, Why};
+use labels::{Backend, Close, Host, Leg, Outcome, Refusal, Stand, Status, Transition, Why};
 use pools::Pools;
 use process::Process;
 use prometheus_client::{
@@ -35,6 +35,7 @@ pub struct Metrics {
     certificates: Family<Host, Gauge>,
     backends: Family<Backend, Gauge>,
     transitions: Family<Transition, Counter>,
+    states: Family<Stand, Gauge>,
     sessions: Gauge,
     sessions_opened: Counter,
     session_closes: Family<Close, Counter>,
@@ -77,6 +78,7 @@ impl Metrics {
             certificates: Family::default(),
             backends: Family::default(),
             transitions: Family::default(),
+            states: Family::default(),
             sessions: Gauge::default(),
             sessions_opened: Counter::default(),
             session_closes: Family::default(),
@@ -213,6 +215,7 @@ impl Metrics {
         all.register("lockgate_dns_answers", "How often DNS was asked for a name of a pool, by outcome", self.dns.clone());
         all.register("lockgate_backend_up", "Whether a backend is neither down nor ejected", self.backends.clone());
         all.register("lockgate_backend_transitions", "How often a backend has become up, down or ejected", self.transitions.clone());
+        all.register("lockgate_backend_state", "1 for the state that a backend is in, 0 for the others: up, warming, draining, down, ejected", self.states.clone());
         all.register("lockgate_sessions", "Live sessions", self.sessions.clone());
         all.register("lockgate_sessions_opened", "Sessions opened", self.sessions_opened.clone());
         all.register("lockgate_session_closes", "Sessions closed, by close code and by who closed", self.session_closes.clone());

@@ -3,14 +3,14 @@
 use super::{Server, drains::Spread};
 use crate::{
     gateway::Gateway,
-    observe::Belonging,
+    observe::{Belonging, Metrics},
     upstream::{self, Backend, Condition, Probe},
 };
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::Arc,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::info;
 
 /// Who is watched, by where they are in memory: an address that went and came back is another backend.
@@ -32,10 +32,8 @@ impl Server {
             };
             said.send_modify(|before| {
                 if before.pool() != probe.pool() {
-                    let backend = probe.backend();
-                    let (condition, _) = backend.health().condition();
-                    metrics.backend_gone(before.pool(), backend.name());
-                    metrics.backend(probe.pool(), backend.name(), condition == Condition::Up);
+                    metrics.backend_gone(before.pool(), before.backend().name());
+                    introduce(&probe, metrics);
                 }
                 *before = probe;
             });
@@ -50,11 +48,7 @@ impl Server {
     /// In a task of its own, which ends when the sender is dropped.
     fn watch_backend(&self, probe: Probe) -> watch::Sender<Probe> {
         let (context, drains) = (self.context.clone(), self.drains.clone());
-        let (pool, backend) = (probe.pool(), probe.backend());
-        // Not everybody who comes is well: it may have been here before.
-        let (condition, _) = backend.health().condition();
-        let metrics = &context.metrics;
-        metrics.backend(pool, backend.name(), condition == Condition::Up);
+        introduce(&probe, &context.metrics);
         let (say, said) = watch::channel(probe);
         self.context.tasks.spawn(async move {
             let down = |probe: &Probe| {
@@ -100,6 +94,13 @@ fn wanted(gateway: &Gateway) -> HashMap<usize, Probe> {
         }
     }
     wanted
+}
+
+/// Its series begin. Not everybody who comes is well: it may have been here before.
+fn introduce(probe: &Probe, metrics: &Metrics) {
+    let (backend, state) = (probe.backend(), probe.state(Instant::now()));
+    let up = backend.health().condition().0 == Condition::Up;
+    metrics.backend(probe.pool(), backend.name(), up, state.as_str());
 }
 
 fn place(backend: &Arc<Backend>) -> usize {

@@ -45,6 +45,7 @@ impl Server {
             });
         }
         if !draining {
+            info!(%target, "a drain is undone by order: it takes new sessions again");
             return Ok(0);
         }
         let leaving = self.context.sessions.belonging(|session| match target {
@@ -57,7 +58,7 @@ impl Server {
         let spread = Spread::of(&gateway.drain);
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);
-        info!(?target, closing, "drained by order");
+        info!(%target, closing, "drained by order: it takes no new sessions");
         Ok(closing)
     }
 

@@ -99,10 +99,15 @@ impl Backend {
         &self.health
     }
 
-    /// From now on it takes no new sessions and requests, or does so again.
+    /// From now on it takes no new sessions and requests, or does so again, as one that is back ([`Backend::warm`]).
     pub fn drain(self: &Arc<Self>, draining: bool) {
-        self.draining.store(draining, Ordering::SeqCst);
-        self.offer();
+        let was = self.draining.swap(draining, Ordering::SeqCst);
+        if was && !draining {
+            self.warm(Instant::now());
+        } else {
+            self.health.stir();
+            self.offer();
+        }
     }
 
     /// Whether it takes none.
@@ -119,12 +124,19 @@ impl Backend {
     /// called when it may be chosen again, for those who wait have it then.
     pub fn warm(self: &Arc<Self>, now: Instant) {
         self.warmth.begin(now);
+        self.health.stir();
         self.offer();
     }
 
     /// How likely it is to be looked at for something new, of 1, where getting warm takes `slow_start`; `None`: it always is.
     pub(super) fn warmth(&self, now: Instant, slow_start: Duration) -> Option<f64> {
         self.warmth.at(now, slow_start)
+    }
+
+    /// When it gets its whole share, if it does not yet.
+    pub(super) fn warm_at(&self, slow_start: Duration) -> Option<Instant> {
+        let ends = self.warmth.ends(slow_start)?;
+        (ends > Instant::now()).then_some(ends)
     }
 
     /// Another number each time that it has come, or come back ([`Backend::warm`]).

@@ -12,9 +12,12 @@ use crate::config;
 pub use machine::Condition;
 use machine::Machine;
 pub use probe::Probe;
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
 pub use watch::watch;
@@ -27,7 +30,7 @@ pub struct Health {
     /// Something failed since the last success: only then does a success take the lock.
     troubled: AtomicBool,
     book: Mutex<Book>,
-    /// There is a change to tell, or an end to wait for.
+    /// There is a change to tell, or an end to wait for; of the backend's other states too.
     stirred: Notify,
 }
 
@@ -70,6 +73,14 @@ impl Health {
         (book.machine.condition(), book.machine.why().cloned())
     }
 
+    /// How much longer it is ejected, if it is and checks have not taken it down.
+    pub fn ejected_for(&self, now: Instant) -> Option<Duration> {
+        let book = self.book();
+        let ejected = book.machine.condition() == Condition::Ejected;
+        let until = book.machine.ejected_until().filter(|_| ejected)?;
+        Some(until.saturating_duration_since(now))
+    }
+
     /// A session or a request has reached it.
     pub(super) fn answered(&self) {
         if self.troubled.load(Ordering::Relaxed) {
@@ -100,6 +111,11 @@ impl Health {
     /// When [`Health::pass`] will change something.
     fn ends(&self) -> Option<Instant> {
         self.book().machine.ejected_until()
+    }
+
+    /// What else the watch tells of has changed.
+    pub(super) fn stir(&self) {
+        self.stirred.notify_one();
     }
 
     fn untold(&self) -> Vec<Change> {

@@ -5,7 +5,7 @@ mod pick;
 mod standing;
 
 use super::{
-    Backend, Backends, Lease,
+    Backend, Backends, Lease, State,
     admission::{Admission, Entered, Wish},
     balance::{Balance, Dice, Key},
     health::Probe,
@@ -149,7 +149,7 @@ impl Pool {
     /// What the watch over each of its backends needs.
     pub fn probes(&self) -> Vec<Probe> {
         let members = self.members.load();
-        let probe = |entry| Probe::new(&self.name, entry, &self.health);
+        let probe = |entry| Probe::new(&self.name, entry, &self.health, self.slow_start);
         members.entries().iter().map(probe).collect()
     }
 
@@ -212,6 +212,11 @@ impl Pool {
     /// Who is tried again, and how often.
     pub fn retry(&self) -> config::Retry {
         self.retry
+    }
+
+    /// How this backend stands here: one of [`Pool::backends`].
+    pub fn state(&self, backend: &Backend, now: Instant) -> State {
+        backend.state(now, self.slow_start)
     }
 
     /// Whether this backend gets only a part of what is new.

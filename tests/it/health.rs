@@ -5,6 +5,7 @@ mod flapping;
 mod passive;
 mod python;
 mod reloads;
+mod states;
 mod switch;
 
 use crate::harness::{Frame, Lockgate, Wire, handshake, within};

@@ -177,11 +177,17 @@ fn cell(row: &Value, column: &str) -> String {
 
 /// How a backend is, unless it is up and nothing has failed. One of another version says only whether it is drained.
 fn state(row: &Value) -> String {
-    match (row["state"].as_str(), row["why"].as_str()) {
+    let state = match (row["state"].as_str(), row["ejected_seconds"].as_u64()) {
+        (Some("ejected"), Some(seconds)) => Some(format!("ejected for {} s", seconds + 1)),
+        (state, _) => state.map(str::to_owned),
+    };
+    match (state.as_deref(), row["why"].as_str()) {
         (None, _) => drained(row).to_owned(),
         (Some("up"), None) => String::new(),
         (Some(state), None) => format!(", {state}"),
-        (Some(state @ ("down" | "ejected")), Some(why)) => format!(", {state}: {why}"),
+        (Some(state), Some(why)) if row["state"] == "down" || row["state"] == "ejected" => {
+            format!(", {state}: {why}")
+        }
         (Some(state), Some(why)) => format!(", {state}, last failure: {why}"),
     }
 }

@@ -65,6 +65,7 @@ fn status() -> Status {
                 leases: 1199,
                 handshakes: 0,
                 state: "up",
+                ejected_seconds: None,
                 why: None,
                 draining: false,
             },
@@ -74,6 +75,7 @@ fn status() -> Status {
                 leases: 1,
                 handshakes: 1,
                 state: "down",
+                ejected_seconds: None,
                 why: Some("no HTTP answer".to_owned()),
                 draining: false,
             },
@@ -82,7 +84,8 @@ fn status() -> Status {
                 address: "ws://new:80".to_owned(),
                 leases: 0,
                 handshakes: 0,
-                state: "up",
+                state: "ejected",
+                ejected_seconds: Some(11),
                 why: Some("no connection".to_owned()),
                 draining: false,
             },
@@ -109,7 +112,7 @@ routes
 backends (leases: sessions, requests and handshakes under way)
   chat  ws://10.0.0.1:8765  1199 leases
   chat  ws://app:80         1 lease, down: no HTTP answer
-  chat  ws://new:80         0 leases, up, last failure: no connection
+  chat  ws://new:80         0 leases, ejected for 12 s: no connection
 ";
     assert_eq!(render_status(&status), expected);
 }

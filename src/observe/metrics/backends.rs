@@ -2,15 +2,16 @@
 
 use super::{
     Metrics,
-    labels::{Backend, Transition},
+    labels::{Backend, Stand, Transition},
 };
 
 // === impl Metrics ===
 
 impl Metrics {
     /// The config names this backend, and nothing has happened to it.
-    pub fn backend(&self, pool: &str, backend: &str, up: bool) {
+    pub fn backend(&self, pool: &str, backend: &str, up: bool, state: &'static str) {
         self.set_up(pool, backend, up);
+        self.backend_state(pool, backend, state);
         for to in CONDITIONS {
             drop(
                 self.transitions
@@ -27,11 +28,23 @@ impl Metrics {
             .inc();
     }
 
+    /// It is in this state, and in no other: one of `STATES`.
+    pub fn backend_state(&self, pool: &str, backend: &str, state: &'static str) {
+        for each in STATES {
+            let is = i64::from(each == state);
+            let stand = stand(pool, backend, each);
+            self.states.get_or_create(&stand).set(is);
+        }
+    }
+
     /// The config names it no more.
     pub fn backend_gone(&self, pool: &str, backend: &str) {
         self.backends.remove(&label(pool, backend));
         for to in CONDITIONS {
             self.transitions.remove(&transition(pool, backend, to));
+        }
+        for state in STATES {
+            self.states.remove(&stand(pool, backend, state));
         }
     }
 
@@ -56,5 +69,15 @@ fn transition(pool: &str, backend: &str, to: &'static str) -> Transition {
     }
 }
 
+fn stand(pool: &str, backend: &str, state: &'static str) -> Stand {
+    Stand {
+        pool: pool.into(),
+        backend: backend.into(),
+        state,
+    }
+}
+
 const UP: &str = "up";
+/// Those of a backend that the config names; who has vanished from DNS has no series.
+const STATES: [&str; 5] = [UP, "warming", "draining", "down", "ejected"];
 const CONDITIONS: [&str; 3] = [UP, "down", "ejected"];

@@ -29,6 +29,14 @@ pub(super) struct Transition {
     pub(super) to: &'static str,
 }
 
+/// A backend of the config and a state that it may be in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Stand {
+    pub(super) pool: String,
+    pub(super) backend: String,
+    pub(super) state: &'static str,
+}
+
 /// What came of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Outcome {

@@ -145,12 +145,14 @@ fn every_family_is_told_of_once() {
 #[test]
 fn a_backend_has_its_series_as_long_as_the_config_names_it() {
     let metrics = Metrics::new();
-    metrics.backend("chat", "ws://a:1", true);
+    metrics.backend("chat", "ws://a:1", true, "warming");
     holds(
         &metrics,
         &[
             "lockgate_backend_up{pool=\"chat\",backend=\"ws://a:1\"} 1",
             "lockgate_backend_transitions_total{pool=\"chat\",backend=\"ws://a:1\",to=\"down\"} 0",
+            "lockgate_backend_state{pool=\"chat\",backend=\"ws://a:1\",state=\"warming\"} 1",
+            "lockgate_backend_state{pool=\"chat\",backend=\"ws://a:1\",state=\"draining\"} 0",
         ],
     );
     metrics.backend_changed("chat", "ws://a:1", "down");
@@ -160,6 +162,14 @@ fn a_backend_has_its_series_as_long_as_the_config_names_it() {
             "lockgate_backend_up{pool=\"chat\",backend=\"ws://a:1\"} 0",
             "lockgate_backend_transitions_total{pool=\"chat\",backend=\"ws://a:1\",to=\"down\"} 1",
             "lockgate_backend_transitions_total{pool=\"chat\",backend=\"ws://a:1\",to=\"up\"} 0",
+        ],
+    );
+    metrics.backend_state("chat", "ws://a:1", "draining");
+    holds(
+        &metrics,
+        &[
+            "lockgate_backend_state{pool=\"chat\",backend=\"ws://a:1\",state=\"draining\"} 1",
+            "lockgate_backend_state{pool=\"chat\",backend=\"ws://a:1\",state=\"warming\"} 0",
         ],
     );
     metrics.backend_gone("chat", "ws://a:1");

@@ -2,7 +2,7 @@
 
 use super::{super::access::SessionRecord, Summons};
 use crate::config::Cidr;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// All conditions must hold; without any, every session is meant.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,5 +42,26 @@ impl Wanted {
             && self
                 .client
                 .is_none_or(|network| network.contains(session.client))
+    }
+}
+
+impl fmt::Display for Wanted {
+    /// As the command line has it, in one line whatever the names are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.id.map(|id| format!("{id:016x}"));
+        let route = self.route.as_ref().map(|name| format!("--route {name:?}"));
+        let backend = self.backend.as_ref();
+        let backend = backend.map(|address| format!("--backend {address:?}"));
+        let client = self.client.as_ref();
+        let client = client.map(|network| format!("--client {network}"));
+        let age = self.longer_than.map(|age| format!("--longer-than {age:?}"));
+        let said: Vec<String> = [id, route, backend, client, age]
+            .into_iter()
+            .flatten()
+            .collect();
+        match &said[..] {
+            [] => f.write_str("--all"),
+            said => f.write_str(&said.join(" ")),
+        }
     }
 }

@@ -37,6 +37,12 @@ impl Warmth {
         self.since.load(Ordering::Relaxed)
     }
 
+    /// When it is warm, where that takes `takes`; may be long ago. `None`: it always was.
+    pub(super) fn ends(&self, takes: Duration) -> Option<Instant> {
+        let begun = self.begun().checked_sub(1)?;
+        self.born.checked_add(Duration::from_millis(begun) + takes)
+    }
+
     /// From a tenth to 1, in a line; `None` where it is warm.
     pub(super) fn at(&self, now: Instant, takes: Duration) -> Option<f64> {
         let begun = self.begun().checked_sub(1)?;
@@ -71,6 +77,10 @@ mod tests {
             (Some(0.1), Some(0.1), Some(0.55))
         );
         assert_eq!(at(11_000), None);
+        assert_eq!(
+            warmth.ends(takes),
+            Some(warmth.born + Duration::from_secs(11))
+        );
         warmth.begin(warmth.born);
         assert_eq!(warmth.at(warmth.born, Duration::ZERO), None);
     }

@@ -2,10 +2,13 @@
 
 use crate::{
     config::{BackendAddress, Check, Health},
-    upstream::{Backend, Connection, DialError, Resolver, entry::Entry},
+    upstream::{Backend, Connection, DialError, Resolver, State, entry::Entry},
 };
-use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
 /// How one backend is checked: as its pool says, on connections like those of sessions.
 #[derive(Debug, Clone)]
@@ -13,6 +16,7 @@ pub struct Probe {
     pool: Arc<str>,
     entry: Arc<Entry>,
     pub(super) how: Health,
+    pub(super) slow_start: Duration,
 }
 
 /// What a check speaks on.
@@ -23,11 +27,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Wire for S {}
 // === impl Probe ===
 
 impl Probe {
-    pub(in crate::upstream) fn new(pool: &Arc<str>, entry: &Arc<Entry>, how: &Health) -> Self {
+    pub(in crate::upstream) fn new(
+        pool: &Arc<str>,
+        entry: &Arc<Entry>,
+        how: &Health,
+        slow_start: Duration,
+    ) -> Self {
         Probe {
             pool: pool.clone(),
             entry: entry.clone(),
             how: how.clone(),
+            slow_start,
         }
     }
 
@@ -39,6 +49,16 @@ impl Probe {
     /// Who is checked.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.entry.backend
+    }
+
+    /// How it stands in that pool.
+    pub fn state(&self, now: Instant) -> State {
+        self.backend().state(now, self.slow_start)
+    }
+
+    /// When it will be warm, if it is not.
+    pub(super) fn warm_at(&self) -> Option<Instant> {
+        self.backend().warm_at(self.slow_start)
     }
 
     /// Whether its pool has nobody checked.

@@ -4,7 +4,7 @@ use super::{Change, Condition, Probe, check::check};
 use crate::{
     config::Check,
     observe::{Causes, Metrics},
-    upstream::Resolver,
+    upstream::{Resolver, State},
 };
 use std::{future::pending, time::Duration};
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 use tracing::{info, warn};
 
 /// Checks a backend as `probe` says, from one reload to the next, until its sender is gone; tells every change of the
-/// backend's condition, and calls `down` when it is taken out by checks. It is always the same backend.
+/// backend's condition and state, and calls `down` when it is taken out by checks. It is always the same backend.
 pub async fn watch(
     probe: watch::Receiver<Probe>,
     resolver: &Resolver,
@@ -68,9 +68,10 @@ async fn check_on(mut said: watch::Receiver<Probe>, resolver: &Resolver) {
     }
 }
 
-async fn tell_on(said: watch::Receiver<Probe>, metrics: &Metrics, down: impl Fn(&Probe)) {
+async fn tell_on(mut said: watch::Receiver<Probe>, metrics: &Metrics, down: impl Fn(&Probe)) {
     let backend = said.borrow().backend().clone();
     let (health, name) = (backend.health(), backend.name());
+    let mut told = State::Up;
     loop {
         if said.has_changed().is_err() {
             // It is in no configuration any more: nobody is told, and a check under way comes to its end.
@@ -96,11 +97,37 @@ async fn tell_on(said: watch::Receiver<Probe>, metrics: &Metrics, down: impl Fn(
                 }
             }
         }
+        let warm = {
+            let probe = said.borrow_and_update();
+            tell_state(&probe, &mut told, metrics);
+            probe.warm_at()
+        };
         tokio::select! {
             () = health.stirred.notified() => {}
             () = at(health.ends()) => health.pass(Instant::now()),
+            () = at(warm) => {}
+            // Another pool, or another slow start. That nobody says anything any more is seen above.
+            _ = said.changed() => {}
         }
     }
+}
+
+/// What has become of it since `told`, beyond its condition. An order is told by whoever carries it out.
+fn tell_state(probe: &Probe, told: &mut State, metrics: &Metrics) {
+    let (pool, name) = (probe.pool(), probe.backend().name());
+    let state = probe.state(Instant::now());
+    metrics.backend_state(pool, name, state.as_str());
+    match (*told, state) {
+        (before, State::Warming) if before != State::Warming => {
+            let slow_start = probe.slow_start;
+            info!(%pool, backend = %name, ?slow_start, "a backend is warming: it gets a growing part of what is new");
+        }
+        (State::Warming, State::Up) => {
+            info!(%pool, backend = %name, "a backend is warm: it gets its whole share");
+        }
+        _ => {}
+    }
+    *told = state;
 }
 
 async fn at(when: Option<Instant>) {
