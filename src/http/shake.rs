@@ -19,6 +19,7 @@ use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How a backend answered a handshake.
 pub(super) enum Hands {
@@ -94,6 +95,8 @@ pub(super) enum HandshakeError {
     Broken(#[source] hyper::Error),
     #[error("no answer within {0:?} (session.handshake_timeout)")]
     Timeout(Duration),
+    #[error("no answer within {0:?}, when the client left")]
+    Abandoned(Duration),
     #[error("the answer to a WebSocket handshake was {0}")]
     Status(StatusCode),
     #[error("the 101 is wrong")]
@@ -106,8 +109,8 @@ impl HandshakeError {
     /// Whether the backend said nothing: that speaks against it. A wrong answer does not, for a client may bring it about
     /// by the path that it asks for.
     pub(super) fn is_silence(&self) -> bool {
-        use HandshakeError::{Broken, Dial, Timeout};
-        matches!(self, Dial(_) | Broken(_) | Timeout(_))
+        use HandshakeError::{Abandoned, Broken, Dial, Timeout};
+        matches!(self, Dial(_) | Broken(_) | Timeout(_) | Abandoned(_))
     }
 
     /// `None` where the backend has said what it has to say, or no time is left for another.
@@ -115,9 +118,10 @@ impl HandshakeError {
         match self {
             HandshakeError::Dial(_) => Some(Failure::Dial),
             HandshakeError::Broken(_) | HandshakeError::Bad101(_) => Some(Failure::Answer),
-            HandshakeError::Status(_) | HandshakeError::Timeout(_) | HandshakeError::Foreign => {
-                None
-            }
+            HandshakeError::Status(_)
+            | HandshakeError::Timeout(_)
+            | HandshakeError::Abandoned(_)
+            | HandshakeError::Foreign => None,
         }
     }
 
@@ -138,7 +142,7 @@ impl HandshakeError {
             HandshakeError::Bad101(error) => {
                 bad_gateway(error.as_str(), "the backend's WebSocket handshake is wrong")
             }
-            HandshakeError::Timeout(_) => Refusal::new(
+            HandshakeError::Timeout(_) | HandshakeError::Abandoned(_) => Refusal::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "handshake-timeout",
                 "the backend did not answer in time",
@@ -148,6 +152,44 @@ impl HandshakeError {
                 "foreign-stream",
                 "internal error",
             ),
+        }
+    }
+}
+
+// === impl Kept ===
+
+/// A client that waits for a lease's backend. Dropped while it waits, the client has left: a backend that had kept it for
+/// half of the handshake's time is as silent as one that lets all of it pass. Clients have deadlines of their own, and
+/// those that are as long as ours end before it.
+pub(super) struct Kept<'a> {
+    waits_for: Option<&'a Lease>,
+    since: Instant,
+    enough: Duration,
+}
+
+impl<'a> Kept<'a> {
+    /// From now on; a handshake may last `most`.
+    pub(super) fn waiting(lease: &'a Lease, most: Duration) -> Self {
+        Kept {
+            waits_for: Some(lease),
+            since: Instant::now(),
+            enough: most / 2,
+        }
+    }
+
+    /// There is an answer, or the time is over.
+    pub(super) fn over(mut self) {
+        self.waits_for = None;
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        let waited = self.since.elapsed();
+        if let Some(lease) = self.waits_for
+            && waited >= self.enough
+        {
+            lease.failed(&HandshakeError::Abandoned(waited));
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     outbound::{self, Outbound},
     reject::{Refusal, blame, empty},
     session::Opening,
-    shake::{Hands, HandshakeError, shake},
+    shake::{Hands, HandshakeError, Kept, shake},
     sticky,
     token::Carried,
     tries::{Failure, Tries},
@@ -136,10 +136,12 @@ async fn meet(
             extensions,
             &wish.offer,
         );
+        let kept = Kept::waiting(&lease, route.handshake_timeout);
         let hands = match timeout_at(deadline, hands).await {
             Ok(hands) => hands,
             Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),
         };
+        kept.over();
         lease.settle();
         match &hands {
             // What was waited in our own queue is not its fault.

@@ -50,3 +50,43 @@ async fn who_fails_again_and_again_is_left_alone_for_a_while() {
     .await;
     println!("{asked} handshakes while it was ejected, none failed");
 }
+
+#[tokio::test]
+async fn who_keeps_clients_until_they_leave_is_ejected_too() {
+    // Its connections are taken by the kernel, and nobody ever answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("bound");
+    let passive = "passive = { fails = 2, within = \"60s\", eject = \"60s\" }";
+    let pool = pool("a", &[&address], passive);
+    let patient = "[session]\nhandshake_timeout = \"2s\"\n";
+    let lockgate = start(&format!("{patient}{pool}")).await;
+    let leave_after = async |stay: Duration| {
+        let mut wire = lockgate.connect_as("a.test").await;
+        wire.send(handshake("/", "")).await;
+        sleep(stay).await;
+    };
+    // Who leaves soon says nothing about the backend.
+    for _ in 0..4 {
+        leave_after(Duration::from_millis(50)).await;
+    }
+    within("four that have left", async {
+        while lockgate
+            .records()
+            .iter()
+            .filter(|it| it["status"] == 499)
+            .count()
+            < 4
+        {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(state(&lockgate, "a").await.0, "up");
+    for _ in 0..2 {
+        leave_after(Duration::from_millis(1200)).await;
+    }
+    until(&lockgate, &transitions("a", address, "ejected"), 1.0).await;
+    let (state, why) = state(&lockgate, "a").await;
+    assert_eq!(state, "ejected");
+    assert!(why.is_some_and(|why| why.contains("when the client left")));
+}
