@@ -2,10 +2,11 @@
 //! `sessions`, `kick`, `tap`, `cert list`, `cert renew`, `run --takeover`.
 
 mod exchange;
+mod names;
+mod place;
 mod render;
 mod sessions;
 mod tap;
-mod token;
 
 use super::{
     args::{Admin, Drain},
@@ -84,13 +85,10 @@ pub(super) async fn take_over(
 pub(super) fn drain(arguments: &Drain) -> anyhow::Result<ExitCode> {
     let (what, name) = match (&arguments.route, &arguments.backend) {
         (Some(route), _) => ("route", route.clone()),
-        (None, backend) => (
-            "backend",
-            backend
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-        ),
+        (None, backend) => {
+            let backend = backend.as_deref().unwrap_or_default();
+            ("backend", names::backend(backend)?)
+        }
     };
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
     let undo = if arguments.undo { "&undo" } else { "" };
@@ -122,7 +120,7 @@ fn show(
     let page: Value = serde_json::from_str(&text).with_context(|| {
         format!(
             "{} answers, but not as lockgate does",
-            describe(&admin.admin)
+            describe(&place::address(admin))
         )
     })?;
     match json {
@@ -148,9 +146,9 @@ pub(super) async fn get(
 }
 
 fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<String> {
-    let address = &admin.admin;
+    let address = &place::address(admin);
     // What is open to everybody is asked without: a health check has no time to read files.
-    let token = (path != "/healthz").then(|| token::token(admin)).flatten();
+    let token = (path != "/healthz").then(|| place::token(admin)).flatten();
     let question = Question {
         address,
         token: token.as_deref(),
@@ -165,7 +163,7 @@ fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<String> {
 fn told(address: &AdminAddress, path: &str, status: u16, text: String) -> anyhow::Result<String> {
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() => Ok(text),
-        Ok(StatusCode::UNAUTHORIZED) => bail!("{}: {}", describe(address), token::HINT),
+        Ok(StatusCode::UNAUTHORIZED) => bail!("{}: {}", describe(address), place::HINT),
         // It says why itself.
         Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
             bail!("{}", text.trim())

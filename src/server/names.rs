@@ -121,7 +121,7 @@ impl Server {
         let error = error.or_else(|| shortcoming(found.as_ref()?));
         match (&error, &asked.error) {
             (Some(error), None) => {
-                warn!(%name, %error, "DNS does not say all of this name: who was there stays");
+                warn!(%name, %error, "DNS does not say who is under this name: nobody is taken out by that");
             }
             (None, Some(_)) => info!(%name, "DNS knows this name again"),
             _ => {}

@@ -1,10 +1,10 @@
 //! The dial: name to addresses, addresses to a connection, and what is said on it before HTTP.
 
-use super::{ResolveError, Resolver, Sources};
+use super::{ResolveError, Resolver, Sources, sources::SourceError};
 use crate::{config::BackendAddress, proto::proxy};
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 use tokio::{
@@ -57,12 +57,23 @@ pub enum DialError {
     },
     /// As many connections lead there as there are local ports.
     #[error(
-        "no local port is left for another connection to {address}, or none of `sources` is an address of this machine: name \
-         more of them, or widen net.ipv4.ip_local_port_range"
+        "no local port is left for another connection to {address}: name more addresses of this machine in `sources`, or widen \
+         net.ipv4.ip_local_port_range"
     )]
     NoPort {
         /// The last address tried.
         address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// `sources` names it, and it is nowhere here.
+    #[error(
+        "cannot come from {from}: is that address in `sources` one of this machine? `ip address` shows them"
+    )]
+    NotOurs {
+        /// The address.
+        from: IpAddr,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -134,10 +145,13 @@ async fn tcp(
         }
     }
     let (address, source) = last.expect("there is at least one candidate");
-    Err(match source.kind() {
-        // It gets any port that is free towards this address: none is. Or `sources` are none of ours.
-        io::ErrorKind::AddrNotAvailable => DialError::NoPort { address, source },
-        _ => DialError::Connect { address, source },
+    Err(match source {
+        SourceError::NotOurs { from, source } => DialError::NotOurs { from, source },
+        // It gets any port that is free towards this address: none is.
+        SourceError::Io(source) if source.kind() == io::ErrorKind::AddrNotAvailable => {
+            DialError::NoPort { address, source }
+        }
+        SourceError::Io(source) => DialError::Connect { address, source },
     })
 }
 

@@ -11,9 +11,9 @@ pub use discover::{Found, Place};
 use hickory_resolver::{
     Hosts, TokioResolver,
     config::{LookupIpStrategy, ResolveHosts},
-    net::{NetError, runtime::TokioRuntimeProvider},
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
     proto::{
-        op::Query,
+        op::{Query, ResponseCode},
         rr::{Name, RecordType},
     },
     system_conf::parse_resolv_conf,
@@ -31,24 +31,27 @@ use tracing::warn;
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// Nobody can be asked.
-    #[error("it is not in {hosts}, and {servers} names no DNS server to ask")]
+    #[error(
+        "it is not in {}, and {} names no DNS server to ask: {}",
+        .hosts.display(),
+        .servers.display(),
+        in_words(.reason)
+    )]
     Nobody {
         /// Where names stand.
         hosts: PathBuf,
         /// Where servers should.
         servers: PathBuf,
         /// What is wrong there.
-        #[source]
-        source: Box<NetError>,
+        reason: Box<NetError>,
     },
     /// It is not in the file, and this is what DNS said.
-    #[error("it is not in {hosts}, and DNS has no address for it")]
+    #[error("it is not in {}; DNS: {}", .hosts.display(), in_words(.reason))]
     Unknown {
         /// Where names stand.
         hosts: PathBuf,
         /// What the servers said.
-        #[source]
-        source: Box<NetError>,
+        reason: Box<NetError>,
     },
 }
 
@@ -124,10 +127,10 @@ impl Resolver {
         }
     }
 
-    fn unknown(&self, source: NetError) -> ResolveError {
+    fn unknown(&self, reason: NetError) -> ResolveError {
         ResolveError::Unknown {
             hosts: self.0.hosts.clone(),
-            source: Box::new(source),
+            reason: Box::new(reason),
         }
     }
 
@@ -136,7 +139,7 @@ impl Resolver {
         servers.map_err(|error| ResolveError::Nobody {
             hosts: self.0.hosts.clone(),
             servers: self.0.servers.clone(),
-            source: Box::new(error.clone()),
+            reason: Box::new(error.clone()),
         })
     }
 }
@@ -192,6 +195,21 @@ impl Files {
                     .collect::<Vec<_>>()
             })
             .collect()
+    }
+}
+
+/// Without the words that the resolver has for itself.
+fn in_words(reason: &NetError) -> String {
+    match reason {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+            ResponseCode::NoError => "there is the name, but nothing of what was asked for".into(),
+            ResponseCode::NXDomain => "there is no such name (NXDOMAIN)".into(),
+            code => format!("the server fails ({code})"),
+        },
+        NetError::Dns(DnsError::ResponseCode(code)) => format!("the server fails ({code})"),
+        NetError::Timeout => "no server answers in time".into(),
+        NetError::NoConnections => "no server can be reached".into(),
+        other => other.to_string(),
     }
 }
 

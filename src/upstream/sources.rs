@@ -16,10 +16,28 @@ pub struct Sources {
     turn: AtomicUsize,
 }
 
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum SourceError {
+    /// Nothing can come from this address.
+    NotOurs {
+        from: IpAddr,
+        source: io::Error,
+    },
+    Io(io::Error),
+}
+
+impl From<io::Error> for SourceError {
+    fn from(error: io::Error) -> Self {
+        SourceError::Io(error)
+    }
+}
+
 // === impl Sources ===
 
 impl Sources {
-    pub(super) fn new(addresses: &[IpAddr]) -> Self {
+    /// These, in this order.
+    pub fn new(addresses: &[IpAddr]) -> Self {
         Sources {
             addresses: addresses.to_vec(),
             turn: AtomicUsize::new(0),
@@ -27,18 +45,18 @@ impl Sources {
     }
 
     /// Connects from the address that it is the turn of, or from another of the same family where that has no port left.
-    pub(super) async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+    pub(super) async fn connect(&self, to: SocketAddr) -> Result<TcpStream, SourceError> {
         let fits = |from: &&IpAddr| from.is_ipv4() == to.is_ipv4();
         let fitting: Vec<IpAddr> = self.addresses.iter().filter(fits).copied().collect();
         if fitting.is_empty() {
-            return TcpStream::connect(to).await;
+            return Ok(TcpStream::connect(to).await?);
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % fitting.len();
         let (late, early) = fitting.split_at(turn);
-        let mut last = io::ErrorKind::AddrNotAvailable.into();
+        let mut last = SourceError::Io(io::ErrorKind::AddrNotAvailable.into());
         for from in early.iter().chain(late) {
             match connect_from(*from, to).await {
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => last = error,
+                Err(error) if error.is_unavailable() => last = error,
                 done => return done,
             }
         }
@@ -46,15 +64,32 @@ impl Sources {
     }
 }
 
-async fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+// === impl SourceError ===
+
+impl SourceError {
+    /// Whether another source may do better.
+    fn is_unavailable(&self) -> bool {
+        match self {
+            SourceError::NotOurs { .. } => true,
+            SourceError::Io(error) => error.kind() == io::ErrorKind::AddrNotAvailable,
+        }
+    }
+}
+
+async fn connect_from(from: IpAddr, to: SocketAddr) -> Result<TcpStream, SourceError> {
     let socket = match to {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
     // ip(7): the port is chosen when it is known where to, and so may be one that other backends see too.
-    setsockopt(&socket, IpBindAddressNoPort, &true)?;
-    socket.bind((from, 0).into())?;
-    socket.connect(to).await
+    setsockopt(&socket, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
+    // Ports are not what it can lack yet.
+    let bound = socket.bind((from, 0).into());
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrNotAvailable => SourceError::NotOurs { from, source },
+        _ => SourceError::Io(source),
+    })?;
+    Ok(socket.connect(to).await?)
 }
 
 #[cfg(test)]
@@ -83,6 +118,6 @@ mod tests {
         let nobody = Sources::new(&["192.0.2.1".parse().unwrap()]);
         let to = listeners[0].local_addr().unwrap();
         let error = nobody.connect(to).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+        assert!(matches!(error, SourceError::NotOurs { from, .. } if from == nobody.addresses[0]));
     }
 }

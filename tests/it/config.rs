@@ -820,6 +820,12 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "10.0.0.5",
     ),
     (
+        "[pools.a]\nbackends = [{ address = \"ws://10.0.0.1\", sources = [\"10.0.0.2\", \"::1\"] }]\n",
+        "2:42",
+        "nothing can come from ::1 to 10.0.0.1",
+        "the backend's family",
+    ),
+    (
         "[pools.a]\nhealth = { check = \"ping\" }\nbackends = [\"ws://a\"]\n",
         "2:20",
         "ping",

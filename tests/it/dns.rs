@@ -250,7 +250,10 @@ async fn what_dns_fails_to_say_changes_nothing() {
     until_failed(&lockgate, 2.0).await;
     let status = until(&lockgate, "a", &both).await;
     let error = status["names"][0]["error"].as_str().expect("text");
-    assert!(error.contains("DNS has no address for it"), "{error}");
+    assert!(
+        error.contains("there is no such name (NXDOMAIN)"),
+        "{error}"
+    );
     let (_, said) = lockgate.tell(&["status"]).await;
     assert!(
         said.contains(&format!("DNS          dns://chat.test:{port}: ")),
@@ -283,7 +286,9 @@ async fn what_dns_fails_to_say_changes_nothing() {
     echoes(&mut open).await;
     let stderr = lockgate.stderr();
     assert_eq!(
-        stderr.matches("DNS does not say all of this name").count(),
+        stderr
+            .matches("DNS does not say who is under this name")
+            .count(),
         1,
         "{stderr}"
     );

@@ -115,6 +115,7 @@ async fn the_doctor_looks_at_ports_names_backends_and_certificates() {
                 "[server]\nhttps = [\"{}\"]\nhttp = []\nadmin = \"off\"\n\
                  [tls]\ncertificates = [{{ cert = \"a.crt\", key = \"a.key\" }}]\n\
                  [pools.a]\nbackends = [{{ address = \"ws://{echo}\" }}, \"http://127.0.0.1:1\"]\n\
+                 [pools.b]\nbackends = [{{ address = \"ws://{echo}\", sources = [\"127.0.0.9\", \"192.0.2.9\"] }}]\n\
                  [[routes]]\nhosts = [\"localhost\"]\npool = \"a\"\n",
                 taken.0
             ),
@@ -142,6 +143,8 @@ async fn the_doctor_looks_at_ports_names_backends_and_certificates() {
     assert_eq!(state(&format!("backend ws://{echo}")), "ok");
     assert_eq!(state("backend http://127.0.0.1:1"), "warn");
     assert_eq!(state("a.crt"), "ok");
+    assert_eq!(state(&format!("{echo} from 127.0.0.9")), "ok");
+    assert_eq!(state(&format!("{echo} from 192.0.2.9")), "warn");
 }
 
 async fn probe(lockgate: &Lockgate, path: &str, flags: &[&str]) -> (Option<i32>, Value) {

@@ -92,7 +92,7 @@ async fn sessions_are_listed_while_they_echo() {
     for (flags, expected) in [
         (&[][..], 2),
         (&["--backend", backend], 1),
-        (&["--route", "none"], 0),
+        (&["--client", "192.0.2.1", "--route", "two"], 0),
         (&["--client", "127.0.0.0/8"], 2),
         (&["--client", "127.0.0.1", "--route", "two"], 1),
         (&["--client", "10.0.0.0/8"], 0),
@@ -181,6 +181,49 @@ async fn many_are_closed_by_what_they_have_in_common() {
         let (well, said) = lockgate.tell(&[&["kick"], flags].concat()).await;
         assert!(!well && said.contains(expected), "{flags:?}: {said}");
     }
+    let backend = |it: &str| format!("there is no backend {it}");
+    for (command, expected) in [
+        (
+            &["kick", "--route", "three"][..],
+            "there is no route three; there is one, two".to_owned(),
+        ),
+        (
+            &["sessions", "--route", "three"],
+            "there is no route three; there is one, two".to_owned(),
+        ),
+        (
+            &["tap", "--route", "three"],
+            "there is no route three; there is one, two".to_owned(),
+        ),
+        (
+            &["sessions", "--backend", "WS://LocalHost:1"],
+            backend("ws://localhost:1"),
+        ),
+        (
+            &["drain", "--backend", "ws://localhost:1"],
+            backend("ws://localhost:1"),
+        ),
+        (&["drain", "--backend", "chat"], backend("chat")),
+        (
+            &["drain", "--backend", "dns://chat:1"],
+            "is a name in DNS, and not one backend".to_owned(),
+        ),
+        (
+            &["kick", "--backend", "srv://_ws._tcp.chat"],
+            "is a name in DNS, and not one backend".to_owned(),
+        ),
+    ] {
+        let (well, said) = lockgate.tell(command).await;
+        assert!(!well && said.contains(&expected), "{command:?}: {said}");
+    }
+    let (well, said) = lockgate
+        .tell(&["kick", "--route", "one", "--longer-than", "1h"])
+        .await;
+    assert_eq!((well, &*said), (true, "no session is closed: none fits\n"));
+    // Where it answers, and how it wants to be asked, stands in its configuration.
+    let asked = ["status", "--config", "config.toml"];
+    let told = Lockgate::run(lockgate.folder(), &asked).await;
+    assert!(told.status.success(), "{told:?}");
     let (well, said) = lockgate.tell(&["kick", "--all", "--code", "1000"]).await;
     assert_eq!((well, &*said), (true, "1 session is closed\n"));
     assert_eq!(two.frame().await.closes_with(), (1000, ""));
@@ -210,7 +253,16 @@ async fn a_thousand_sessions_are_listed_page_by_page_and_none_of_them_waits() {
         });
     }
     let _clients = opening.join_all().await;
-    let first = page(&lockgate, "/sessions").await;
+    // A client has its answer before its session is in the book.
+    let first = within("all of them", async {
+        loop {
+            let first = page(&lockgate, "/sessions").await;
+            if first["total"] == 1001 {
+                return first;
+            }
+        }
+    })
+    .await;
     let began = Instant::now();
     let first_again = page(&lockgate, "/sessions").await;
     println!("1,001 sessions: the first page took {:?}", began.elapsed());

@@ -1,6 +1,6 @@
 //! Flags of what asks a running lockgate.
 
-use crate::config::{AdminAddress, BackendAddress};
+use crate::config::AdminAddress;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub(in crate::cli) struct Drain {
         required_unless_present = "route",
         conflicts_with = "route"
     )]
-    pub(in crate::cli) backend: Option<BackendAddress>,
+    pub(in crate::cli) backend: Option<String>,
     /// The route's name.
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) route: Option<String>,
@@ -26,16 +26,11 @@ pub(in crate::cli) struct Drain {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Admin {
-    /// The admin address of the running lockgate.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "LOCKGATE_ADMIN",
-        default_value = "127.0.0.1:9180"
-    )]
-    pub(in crate::cli) admin: AdminAddress,
-    /// The configuration file of the running lockgate, for its `server.admin_token`. Where LOCKGATE_ADMIN_TOKEN is set, that is
-    /// the token.
+    /// The admin address of the running lockgate; without it that of --config, or 127.0.0.1:9180.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
+    pub(in crate::cli) admin: Option<AdminAddress>,
+    /// The configuration file of the running lockgate, for its `server.admin` and `server.admin_token`. Where
+    /// LOCKGATE_ADMIN_TOKEN is set, that is the token.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(in crate::cli) config: Option<PathBuf>,
 }

@@ -1,6 +1,6 @@
 //! One request to an admin address, and its answer: as a whole, or line by line.
 
-use super::token;
+use super::place;
 use crate::{admin::describe, config::AdminAddress};
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Limited};
@@ -62,7 +62,7 @@ impl Question<'_> {
             .header(HOST, "localhost")
             .body(String::new())?;
         if let Some(token) = self.token {
-            let value = token::header(token)?;
+            let value = place::header(token)?;
             request.headers_mut().insert(AUTHORIZATION, value);
         }
         let answer = async move { read(sender.send_request(request).await?).await };

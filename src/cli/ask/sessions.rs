@@ -1,6 +1,6 @@
 //! `lockgate sessions`, `lockgate kick`.
 
-use super::{ask, render::table, say};
+use super::{ask, names, render::table, say};
 use crate::cli::args::{Kick, Sessions, Wanted};
 use anyhow::{Context, anyhow};
 use hyper::Method;
@@ -16,7 +16,7 @@ pub(in crate::cli) fn sessions(arguments: &Sessions) -> anyhow::Result<ExitCode>
     };
     let (mut total, mut rows, mut after) = (Value::Null, Vec::new(), None);
     loop {
-        let mut query = conditions(&arguments.wanted);
+        let mut query = conditions(&arguments.wanted)?;
         push(&mut query, "limit", (limit - rows.len()).clamp(1, PAGE));
         if let Some(after) = &after {
             push(&mut query, "after", after);
@@ -35,6 +35,9 @@ pub(in crate::cli) fn sessions(arguments: &Sessions) -> anyhow::Result<ExitCode>
             _ => break,
         }
     }
+    if total == 0 {
+        names::known(&arguments.admin, &arguments.wanted)?;
+    }
     match arguments.json {
         true => say(json!({ "total": total, "sessions": rows })),
         false => say(render(&total, &rows).trim_end()),
@@ -43,7 +46,7 @@ pub(in crate::cli) fn sessions(arguments: &Sessions) -> anyhow::Result<ExitCode>
 }
 
 pub(in crate::cli) fn kick(arguments: &Kick) -> anyhow::Result<ExitCode> {
-    let mut query = conditions(&arguments.wanted);
+    let mut query = conditions(&arguments.wanted)?;
     if let Some(id) = &arguments.id {
         push(&mut query, "id", id);
     }
@@ -60,13 +63,17 @@ pub(in crate::cli) fn kick(arguments: &Kick) -> anyhow::Result<ExitCode> {
     let answer: Value = serde_json::from_str(&text).context("an answer that is no JSON")?;
     let closing = answer["closing"].as_u64();
     match closing.ok_or_else(|| anyhow!("an answer without a number: {text}"))? {
+        0 => {
+            names::known(&arguments.admin, &arguments.wanted)?;
+            say("no session is closed: none fits");
+        }
         1 => say("1 session is closed"),
         n => say(format!("{n} sessions are closed")),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn conditions(wanted: &Wanted) -> String {
+pub(super) fn conditions(wanted: &Wanted) -> anyhow::Result<String> {
     let mut query = String::new();
     let Wanted {
         route,
@@ -74,9 +81,10 @@ pub(super) fn conditions(wanted: &Wanted) -> String {
         client,
         longer_than,
     } = wanted;
+    let backend = backend.as_deref().map(names::backend).transpose()?;
     for (name, value) in [
         ("route", route.clone()),
-        ("backend", backend.clone()),
+        ("backend", backend),
         ("client", client.map(|it| it.to_string())),
         ("longer_than", longer_than.map(|it| it.to_string())),
     ] {
@@ -84,7 +92,7 @@ pub(super) fn conditions(wanted: &Wanted) -> String {
             push(&mut query, name, value);
         }
     }
-    query
+    Ok(query)
 }
 
 fn push(query: &mut String, name: &str, value: impl ToString) {

@@ -1,6 +1,6 @@
 //! `lockgate tap`.
 
-use super::{DEADLINE, exchange::Question, say, sessions::conditions, started, token, told};
+use super::{DEADLINE, exchange::Question, names, place, say, sessions::conditions, started, told};
 use crate::cli::args::Tap;
 use anyhow::Context;
 use hyper::Method;
@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 /// Line by line, until the time is up.
 pub(in crate::cli) fn tap(arguments: &Tap) -> anyhow::Result<ExitCode> {
-    let mut query = conditions(&arguments.wanted);
+    names::known(&arguments.admin, &arguments.wanted)?;
+    let mut query = conditions(&arguments.wanted)?;
     if let Some(id) = &arguments.id {
         write!(query, "&id={id}")?;
     }
@@ -21,8 +22,8 @@ pub(in crate::cli) fn tap(arguments: &Tap) -> anyhow::Result<ExitCode> {
         ..
     } = arguments;
     write!(query, "&bytes={bytes}&rate={rate}&lasting={lasting}")?;
-    let token = token::token(&arguments.admin);
-    let address = &arguments.admin.admin;
+    let token = place::token(&arguments.admin);
+    let address = &place::address(&arguments.admin);
     let path = format!("/tap?{query}");
     let question = Question {
         address,

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::ErrorKind,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     time::Duration,
 };
 use tokio::time::timeout;
@@ -45,20 +45,21 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     }
 
     let pools = config.pools.values().flat_map(|pool| &pool.backends);
-    let pools = pools.map(|backend| (&backend.address, backend.at));
+    let pools = pools.map(|backend| (&backend.address, &backend.sources[..], backend.at));
     let direct = config.routes.iter().filter_map(|route| route.to.as_ref());
-    let direct = direct.map(|to| (&to.value, to.at));
-    let backends: BTreeMap<String, &BackendSource> = pools
+    let direct = direct.map(|to| (&to.value, &[][..], to.at));
+    // Once from each address that connections come from.
+    let backends: BTreeMap<(String, Vec<IpAddr>), &BackendSource> = pools
         .chain(direct)
-        .map(|(source, at)| (as_written(config, source, at), source))
+        .map(|(to, from, at)| ((as_written(config, to, at), from.to_vec()), to))
         .collect();
-    for (written, source) in backends {
+    for ((written, from), source) in backends {
         match source {
             BackendSource::One(address) => {
-                findings.push(reach(&resolver, &written, address).await);
+                findings.extend(reach(&resolver, &written, address, &from).await);
             }
             BackendSource::Dns(name) => {
-                findings.extend(reach_all(&resolver, &written, name).await);
+                findings.extend(reach_all(&resolver, &written, name, &from).await);
             }
         }
     }
@@ -129,15 +130,33 @@ async fn name(resolver: &Resolver, host: &str) -> Finding {
     }
 }
 
-/// Whether somebody listens there.
-async fn reach(resolver: &Resolver, backend: &str, address: &BackendAddress) -> Finding {
+/// Whether somebody listens there, and can be reached from each of `sources`.
+async fn reach(
+    resolver: &Resolver,
+    backend: &str,
+    address: &BackendAddress,
+    sources: &[IpAddr],
+) -> Vec<Finding> {
     let what = format!("backend {backend}");
-    match timeout(
-        PATIENCE,
-        upstream::dial(resolver, address, &Sources::default()),
-    )
-    .await
-    {
+    if sources.is_empty() {
+        return vec![reach_from(resolver, what, address, &[]).await];
+    }
+    let each = sources.iter().map(async |from| {
+        let what = format!("{what} from {from}");
+        reach_from(resolver, what, address, &[*from]).await
+    });
+    join_all(each).await
+}
+
+async fn reach_from(
+    resolver: &Resolver,
+    what: String,
+    address: &BackendAddress,
+    from: &[IpAddr],
+) -> Finding {
+    let sources = Sources::new(from);
+    let dialled = timeout(PATIENCE, upstream::dial(resolver, address, &sources));
+    match dialled.await {
         Ok(Ok(_)) => Finding::new(State::Ok, what, "takes connections"),
         Ok(Err(error)) => Finding::new(State::Warn, what, error.to_string()),
         Err(_) => Finding::new(State::Warn, what, format!("no answer within {PATIENCE:?}")),
@@ -145,7 +164,12 @@ async fn reach(resolver: &Resolver, backend: &str, address: &BackendAddress) -> 
 }
 
 /// Whether DNS has anybody under that name, and whether they listen.
-async fn reach_all(resolver: &Resolver, written: &str, name: &DnsName) -> Vec<Finding> {
+async fn reach_all(
+    resolver: &Resolver,
+    written: &str,
+    name: &DnsName,
+    sources: &[IpAddr],
+) -> Vec<Finding> {
     let found = match timeout(PATIENCE, resolver.discover(name)).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
@@ -163,9 +187,9 @@ async fn reach_all(resolver: &Resolver, written: &str, name: &DnsName) -> Vec<Fi
     };
     let reached = found.places.iter().map(async |place| {
         let backend = format!("{}, of {written}", place.address);
-        reach(resolver, &backend, &place.address).await
+        reach(resolver, &backend, &place.address, sources).await
     });
-    join_all(reached).await
+    join_all(reached).await.into_iter().flatten().collect()
 }
 
 /// For each question.

@@ -143,6 +143,19 @@ fn sources(backend: &Located<Backend>, found: &mut Found<'_>) {
             "name addresses of this machine, such as \"10.0.0.5\", or leave sources out",
         );
     }
+    if let BackendSource::One(BackendAddress::Tcp { host, .. }) = &backend.address
+        && let Ok(to) = host.parse::<IpAddr>()
+        && let Some(other) = backend
+            .sources
+            .iter()
+            .find(|from| from.is_ipv4() != to.is_ipv4())
+    {
+        found.add(
+            at,
+            format!("sources: nothing can come from {other} to {to}"),
+            "name addresses of the backend's family, IPv4 or IPv6",
+        );
+    }
     let is_socket = matches!(backend.address, BackendSource::One(BackendAddress::Unix(_)));
     if is_socket && !backend.sources.is_empty() {
         found.add(

@@ -101,7 +101,7 @@ impl Resolver {
                 // A host of which nobody says that there is none may still be there.
                 Err(error) => {
                     whole &=
-                        matches!(&error, ResolveError::Unknown { source, .. } if says_none(source));
+                        matches!(&error, ResolveError::Unknown { reason, .. } if says_none(reason));
                     why = Some(error);
                 }
             }

@@ -1,12 +1,24 @@
-//! The token that is shown to a running lockgate. It is no flag: the list of processes would show it to everybody.
+//! Where a running lockgate is asked, and the token that it is shown. That is no flag: the list of processes would show it
+//! to everybody.
 
-use crate::{cli::args::Admin, config::Config};
+use crate::{
+    cli::args::Admin,
+    config::{AdminAddress, Config},
+};
 use anyhow::Context;
 use hyper::header::HeaderValue;
 use std::env;
 
-/// From the environment, or else from the configuration file; `None` where neither has one. A file that cannot be
-/// read is none: that it is wrong is what one may be about to ask for.
+/// As given, or else as the configuration file has it; by default where a lockgate answers that was told nothing. A file
+/// that cannot be read has nothing to say: that it is wrong is what one may be about to ask for.
+pub(super) fn address(admin: &Admin) -> AdminAddress {
+    let written = || Some(Config::load(admin.config.as_ref()?).ok()?.server);
+    let given = admin.admin.clone();
+    given.unwrap_or_else(|| written().unwrap_or_default().admin.value)
+}
+
+/// From the environment, or else from the configuration file; `None` where neither has one, or where
+/// the file cannot be read.
 pub(super) fn token(admin: &Admin) -> Option<String> {
     let set = env::var(VARIABLE).ok().filter(|token| !token.is_empty());
     set.or_else(|| {

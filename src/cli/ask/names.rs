@@ -1,0 +1,90 @@
+//! What people call routes and backends of a running lockgate.
+
+use super::ask;
+use crate::{
+    cli::args::{Admin, Wanted},
+    config::BackendAddress,
+};
+use anyhow::{Context, bail};
+use hyper::Method;
+use serde_json::Value;
+
+/// A backend in the spelling that `lockgate status` has.
+///
+/// # Errors
+/// If it is a name in DNS: that stands for several.
+pub(super) fn backend(written: &str) -> anyhow::Result<String> {
+    if written.starts_with("dns://") || written.starts_with("srv://") {
+        bail!(
+            "{written} is a name in DNS, and not one backend: give an address of it, as `lockgate status` shows them"
+        );
+    }
+    // What is no address at all is nobody's: the one who knows them all says so.
+    let address = written.parse::<BackendAddress>();
+    Ok(address.map_or_else(|_| written.to_owned(), |it| it.to_string()))
+}
+
+/// Fails if there is no such route or backend. To be asked where no session fits: those of a route that a reload has
+/// removed may still be there.
+pub(super) fn known(admin: &Admin, wanted: &Wanted) -> anyhow::Result<()> {
+    if wanted.route.is_none() && wanted.backend.is_none() {
+        return Ok(());
+    }
+    let text = ask(admin, Method::GET, "/status")?;
+    let status: Value = serde_json::from_str(&text).context("an answer that is no JSON")?;
+    if let Some(route) = &wanted.route {
+        found("route", route, &status["routes"], "name")?;
+    }
+    if let Some(address) = &wanted.backend {
+        found(
+            "backend",
+            &backend(address)?,
+            &status["backends"],
+            "address",
+        )?;
+    }
+    Ok(())
+}
+
+fn found(what: &str, wanted: &str, list: &Value, key: &str) -> anyhow::Result<()> {
+    let rows = list.as_array().into_iter().flatten();
+    let mut names: Vec<&str> = rows.filter_map(|row| row[key].as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.contains(&wanted) {
+        return Ok(());
+    }
+    match names.len() {
+        0 => bail!("there is no {what} {wanted}: there is none at all"),
+        1..=SHOWN => bail!("there is no {what} {wanted}; there is {}", names.join(", ")),
+        _ => bail!("there is no {what} {wanted}: `lockgate status` shows them"),
+    }
+}
+
+/// More would not be read.
+const SHOWN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_backend_is_written_as_it_is_shown() {
+        assert_eq!(
+            backend("WS://LocalHost:8765").unwrap(),
+            "ws://localhost:8765"
+        );
+        assert_eq!(backend("chat").unwrap(), "chat");
+        assert!(backend("dns://chat:8765").is_err());
+    }
+
+    #[test]
+    fn who_is_not_there_is_told_who_is() {
+        let list = json!([{ "name": "b" }, { "name": "a" }, { "name": "b" }]);
+        assert!(found("route", "a", &list, "name").is_ok());
+        let error = found("route", "c", &list, "name").unwrap_err().to_string();
+        assert_eq!(error, "there is no route c; there is a, b");
+        assert!(found("route", "c", &json!([]), "name").is_err());
+    }
+}
