@@ -29,6 +29,10 @@ pub enum OverRate {
 #[derive(Debug)]
 pub(super) struct Meter {
     rate: Rate,
+    /// Of one message; nothing where they are not limited.
+    price: Duration,
+    /// Of as much as one read may bring.
+    whole_read: Duration,
     /// Until when each has been used up: at most [`BURST`] ahead of the clock, or nothing more may pass.
     messages: Instant,
     bytes: Instant,
@@ -51,8 +55,12 @@ impl Meter {
     /// Nothing has been sent yet. `None` where there is no limit: then nothing is held for it.
     pub(super) fn new(rate: Rate, now: Instant) -> Option<Box<Self>> {
         (rate.messages > 0 || rate.bytes > 0).then(|| {
+            let of_bytes = |bytes: u64| nanos(bytes).checked_div(rate.bytes);
+            let of_messages = |messages: u64| nanos(messages).checked_div(rate.messages.into());
             Box::new(Meter {
                 rate,
+                price: Duration::from_nanos(of_messages(1).unwrap_or_default()),
+                whole_read: Duration::from_nanos(of_bytes(MOST_READ).unwrap_or_default() + 1),
                 messages: now,
                 bytes: now,
                 resumes: None,
@@ -69,7 +77,11 @@ impl Meter {
         if self.rate.bytes == 0 || self.rate.over == OverRate::Close {
             return Some(usize::MAX);
         }
-        let left = (now + BURST).saturating_duration_since(self.bytes.max(now));
+        let left = BURST.saturating_sub(self.bytes.saturating_duration_since(now));
+        // Mostly so, and it saves a division of 128 bits.
+        if left >= self.whole_read {
+            return Some(usize::MAX);
+        }
         let room = left.as_nanos() * u128::from(self.rate.bytes) / u128::from(SECOND);
         if room < u128::from(self.chunk()) {
             self.wait();
@@ -86,10 +98,12 @@ impl Meter {
     /// What becomes of the bytes that come next; `first` is the first byte of a frame, if they begin with one.
     pub(super) fn judge(&mut self, first: Option<u8>, now: Instant) -> Verdict {
         let price = match first.map(Opcode::from_first_byte) {
-            Some(Ok(Opcode::Text | Opcode::Binary | Opcode::Ping)) => self.price(),
+            Some(Ok(Opcode::Text | Opcode::Binary | Opcode::Ping)) => self.price,
             _ => Duration::ZERO,
         };
-        if self.messages.max(now) + price <= now + BURST && self.bytes <= now + BURST {
+        // Nothing costs more than all that may come at once.
+        let is_quiet = self.messages <= now && self.bytes <= now;
+        if is_quiet || self.messages.max(now) + price <= now + BURST && self.bytes <= now + BURST {
             return Verdict::Pass;
         }
         match self.rate.over {
@@ -107,7 +121,7 @@ impl Meter {
             self.bytes = self.bytes.max(now) + Duration::from_nanos(price);
         }
         for _ in 0..messages {
-            self.messages = self.messages.max(now) + self.price();
+            self.messages = self.messages.max(now) + self.price;
         }
     }
 
@@ -119,7 +133,7 @@ impl Meter {
             resumes += Duration::from_nanos(nanos(self.chunk()).div_ceil(self.rate.bytes));
         }
         if self.rate.messages > 0 {
-            resumes = resumes.max(self.messages + self.price().max(STEP));
+            resumes = resumes.max(self.messages + self.price.max(STEP));
         }
         self.resumes = resumes.checked_sub(BURST);
     }
@@ -127,14 +141,6 @@ impl Meter {
     /// The least that is worth a read.
     fn chunk(&self) -> u64 {
         (self.rate.bytes / STEPS).max(1)
-    }
-
-    /// Of one message.
-    fn price(&self) -> Duration {
-        match self.rate.messages {
-            0 => Duration::ZERO,
-            rate => Duration::from_nanos(nanos(1) / u64::from(rate)),
-        }
     }
 }
 
@@ -144,6 +150,8 @@ fn nanos(amount: u64) -> u64 {
 }
 
 const SECOND: u64 = 1_000_000_000;
+/// What a pump reads at a time.
+const MOST_READ: u64 = 64 * 1024;
 /// What may come at once.
 const BURST: Duration = Duration::from_secs(1);
 /// A paused client is looked at [`STEPS`] times a second at most.

@@ -107,6 +107,13 @@ impl Pulse {
         self.frozen.is_none() && now.saturating_duration_since(self.heard) <= span
     }
 
+    /// Whether nothing is asked or answered, and the leg is read.
+    pub(super) fn is_calm(&self) -> bool {
+        self.question == Question::None
+            && self.frozen.is_none()
+            && !matches!(self.trip, Trip::Back(_))
+    }
+
     /// Whether our Ping waits to be sent.
     pub(super) fn ping_is_due(&self) -> bool {
         self.question == Question::Due

@@ -139,14 +139,15 @@ impl Pump {
                 let most = self.held.len().saturating_add(room).min(scratch.len());
                 let mut buf = ReadBuf::new(&mut scratch[..most]);
                 buf.put_slice(&self.held);
-                let read = match Pin::new(&mut src.io).poll_read(cx, &mut buf) {
-                    Poll::Ready(read) => read,
+                let readable = src.io.poll_readable(cx);
+                let read = match readable.map(|()| Pin::new(&mut src.io).poll_read(cx, &mut buf)) {
+                    Poll::Ready(Poll::Ready(read)) => read,
                     // It cannot be written to, and its last words are read: no EOF need ever come.
-                    Poll::Pending if src.broken && coop::has_budget_remaining() => {
+                    _ if src.broken && coop::has_budget_remaining() => {
                         self.ended = Some(End::Gone);
                         return Poll::Ready(());
                     }
-                    Poll::Pending => return Poll::Pending,
+                    _ => return Poll::Pending,
                 };
                 if read.is_err() || buf.filled().len() == self.held.len() {
                     let fault = src.io.fault();

@@ -79,8 +79,10 @@ struct Session<C, B> {
     settled: (bool, bool),
     /// Which direction came first last time.
     up_first: bool,
-    /// One timer for everything, armed at the earliest deadline.
+    /// One timer for everything, armed at the earliest deadline or before it.
     timer: Pin<Box<Sleep>>,
+    /// It was armed in a calm ([`Session::is_calm`]), since when the limits have not changed: no deadline is before it.
+    armed: bool,
 }
 
 // === impl Session ===
@@ -113,6 +115,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             settled: (false, false),
             up_first: false,
             timer: Box::pin(sleep_until(now)),
+            armed: false,
         }
     }
 
@@ -124,12 +127,8 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             if self.is_over(now) {
                 return Poll::Ready(self.outcome(now));
             }
-            match self.deadline(now) {
-                Some(deadline) if deadline != self.timer.deadline() => {
-                    self.timer.as_mut().reset(deadline)
-                }
-                Some(_) => {}
-                None => return Poll::Pending,
+            if !self.armed && !self.arm(now) {
+                return Poll::Pending;
             }
             // Where the deadline passed while we worked, look at the clock again.
             ready!(self.timer.as_mut().poll(cx));
@@ -143,6 +142,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         if self.limits_source.has_changed().unwrap_or(false) {
             let rate = self.limits.rate;
             self.limits = *self.limits_source.borrow_and_update();
+            self.armed = false;
             if self.limits.rate != rate && self.ending.is_none() {
                 self.up.limit_rate(self.limits.rate, now);
             }

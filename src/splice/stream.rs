@@ -49,6 +49,14 @@ impl LegIo for Stream {
     fn reset(&self) {
         either!(self, inner => inner.reset());
     }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Stream::Tls(tls) => tls.poll_readable(cx),
+            // A read costs no more.
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(()),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -17,6 +17,13 @@ use tokio::time::Instant;
 impl<C: LegIo, B: LegIo> Session<C, B> {
     /// Looks after both legs' liveness, and after who is slow or idle. True if something became due.
     pub(super) fn tick(&mut self, now: Instant) -> bool {
+        if self.armed && now < self.timer.deadline() && self.is_calm() {
+            if self.up.take_moved() | self.down.take_moved() {
+                self.active = now;
+            }
+            return false;
+        }
+        self.armed = false;
         let client_pipe = pipe(&self.client, &self.down);
         let backend_pipe = pipe(&self.backend, &self.up);
         let paused = self.up.resumes().is_some();
@@ -56,6 +63,30 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             .backend_ping
             .is_some_and(|policy| tick(&mut self.backend, &mut self.down, &self.up, policy, now));
         client || backend
+    }
+
+    /// Nothing waits for anything: what passes only puts deadlines off. Almost every read finds it so.
+    fn is_calm(&self) -> bool {
+        self.ending.is_none()
+            && !self.up.is_stuck()
+            && !self.down.is_stuck()
+            && self.up.resumes().is_none()
+            && self.client.pulse.is_calm()
+            && self.backend.pulse.is_calm()
+    }
+
+    /// Sets the timer to when there is something to be done even if nothing comes; false if that is never. Where
+    /// deadlines were put off it stays as it is, to go off too early once: every read puts them off.
+    pub(super) fn arm(&mut self, now: Instant) -> bool {
+        let Some(deadline) = self.deadline(now) else {
+            return false;
+        };
+        let before = self.timer.deadline();
+        if deadline < before || before <= now {
+            self.timer.as_mut().reset(deadline);
+        }
+        self.armed = self.is_calm();
+        true
     }
 
     fn note_round_trips(&mut self) {
@@ -102,8 +133,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         Some((self.opened + (age - sooner), code))
     }
 
-    /// When there is something to be done even if nothing comes.
-    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+    fn deadline(&self, now: Instant) -> Option<Instant> {
         match &self.ending {
             Some(ending) => {
                 let closes = [&self.up, &self.down]
