@@ -14,7 +14,7 @@ use lockgate::{
     splice::{self, Legs, Socket, Stream},
     tls::{self, DevCa, Entered, Issuers},
 };
-use std::{fs, net::TcpListener, path::Path, sync::Arc};
+use std::{fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
     runtime::{self, Runtime},
@@ -64,7 +64,8 @@ fn relay(runtime: &Runtime, how: &str, size: &str, times: &str) {
         panic!("no handshake: {entered:?}")
     };
     let messages = counted(runtime, async {
-        // A task of its own, as in life.
+        // As in life: somebody else in the process waits for something, and each session is a task of its own.
+        tokio::spawn(tokio::time::sleep(Duration::from_secs(3600)));
         let relayed = match how {
             "bare" => tokio::spawn(bare(client.stream, backend)),
             _ => tokio::spawn(session(&gateway, client.stream, backend)),
