@@ -184,29 +184,28 @@ impl Inflating {
         let bits = self.agreement.window();
         let fresh = || Box::new(Decompress::new_with_window_bits(false, bits));
         let window = self.window.get_or_insert_with(fresh);
-        let mut piece = [0; PIECE];
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
-            let (taken, given) = (window.total_in(), window.total_out());
-            let status = window.decompress(rest, &mut piece, FlushDecompress::None);
+            // Not into an array: that would be zeroed each time.
+            self.plain.reserve(PIECE);
+            let (before, full) = (self.plain.len(), self.plain.capacity());
+            let taken = window.total_in();
+            let status = window.decompress_vec(rest, &mut self.plain, FlushDecompress::None);
             let status = status.map_err(|_| Violation::BadDeflate)?;
             let taken = (window.total_in() - taken) as usize;
-            let given = (window.total_out() - given) as usize;
-            self.plain
-                .extend_from_slice(piece.get(..given).unwrap_or_default());
             at += taken;
             match status {
                 // RFC 7692 §7.2.3.4: a block may be the last of its stream, and the next one begins another.
                 Status::StreamEnd => window.reset(false),
-                _ if taken == 0 && given == 0 && at < bytes.len() => {
+                _ if taken == 0 && self.plain.len() == before && at < bytes.len() => {
                     return Err(Violation::BadDeflate);
                 }
                 _ => {}
             }
             let is_done = match at == bytes.len() {
-                // A piece that was not filled says that nothing is left: a few bits can stand for much.
-                true => given < PIECE,
+                // Room that was not filled says that nothing is left: a few bits can stand for much.
+                true => self.plain.len() < full,
                 // Who asks has room for a piece.
                 false => self.plain.len() >= PIECE,
             };

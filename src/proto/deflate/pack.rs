@@ -162,16 +162,15 @@ impl Deflated {
 
     fn feed(&mut self, mut bytes: &[u8], flush: FlushCompress) {
         loop {
-            let mut piece = [0; PIECE];
-            let (taken, given) = (self.compressor.total_in(), self.compressor.total_out());
-            let status = self.compressor.compress(bytes, &mut piece, flush);
+            // Not into an array: that would be zeroed each time.
+            self.packed.reserve(ROOM);
+            let full = self.packed.capacity();
+            let taken = self.compressor.total_in();
+            let status = self.compressor.compress_vec(bytes, &mut self.packed, flush);
             debug_assert!(status.is_ok(), "it has a buffer, and bytes are bytes");
             let taken = (self.compressor.total_in() - taken) as usize;
-            let given = (self.compressor.total_out() - given) as usize;
-            self.packed
-                .extend_from_slice(piece.get(..given).unwrap_or_default());
             bytes = bytes.get(taken..).unwrap_or_default();
-            if given < PIECE && (bytes.is_empty() || taken == 0) {
+            if self.packed.len() < full && (bytes.is_empty() || taken == 0) {
                 return;
             }
         }
@@ -202,8 +201,11 @@ const SHORT: u64 = 16;
 /// Half the work of zlib's default, and nearly its ratio on what servers say.
 const LEVEL: Compression = Compression::new(4);
 
-/// What is compressed at a time.
+/// What goes out in a frame before its message is whole.
 const PIECE: usize = 16 * 1024;
+
+/// What is compressed at a time.
+const ROOM: usize = 4096;
 
 /// A header (RFC 6455 §5.2).
 const LONGEST: usize = 14;
