@@ -26,8 +26,8 @@ pub use schema::{
 };
 pub use target::To;
 pub use values::{
-    Access, AcmeDirectory, AdminAddress, BackendAddress, BackendSource, BadValue, CheckPath, Cidr,
-    DnsName, HashKey, HostPattern, ListenAddress, MailAddress, OriginPattern, PathPattern, Period,
-    Rate, Rebalance, Scheme, Secret, Size, TokenHeader, TokenSource,
+    Access, AcmeDirectory, AdminAddress, BackendAddress, BackendSource, BadValue, ByteRate,
+    CheckPath, Cidr, DnsName, HashKey, HostPattern, ListenAddress, MailAddress, OriginPattern,
+    PathPattern, Period, Rate, Rebalance, Scheme, Secret, Size, TokenHeader, TokenSource,
 };
 pub use watch::Watch;

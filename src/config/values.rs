@@ -5,6 +5,7 @@
 mod acme;
 mod address;
 mod amount;
+mod byte_rate;
 mod check;
 mod hash;
 mod network;
@@ -17,6 +18,7 @@ mod token;
 pub use acme::{AcmeDirectory, MailAddress, Secret};
 pub use address::{Access, AdminAddress, BackendAddress, Scheme};
 pub use amount::{Period, Rate, Size};
+pub use byte_rate::ByteRate;
 pub use check::CheckPath;
 pub use hash::HashKey;
 pub use network::{Cidr, ListenAddress};

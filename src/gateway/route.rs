@@ -99,7 +99,7 @@ fn limits(session: &config::Session, drain: &config::Drain) -> Limits {
         },
         rate: Rate {
             messages: session.messages_per_second,
-            bytes: session.bytes_per_second,
+            bytes: session.bytes_per_second.0,
             over: match session.over_rate {
                 config::OverRate::Pause => OverRate::Pause,
                 config::OverRate::Close => OverRate::Close,

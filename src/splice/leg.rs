@@ -32,6 +32,11 @@ pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
     fn fault(&self) -> Option<Violation> {
         None
     }
+
+    /// How many bytes the peer has sent beyond those that were read here, since this was last asked.
+    fn surplus(&mut self) -> usize {
+        0
+    }
 }
 
 /// A stream that counts what the kernel takes.

@@ -32,6 +32,8 @@ pub struct Offload<C> {
     packed: Vec<u8>,
     written: usize,
     fault: Option<Violation>,
+    /// What came and inflated to less than it was.
+    surplus: usize,
 }
 
 // === impl Offload ===
@@ -49,6 +51,7 @@ impl<C> Offload<C> {
             packed: Vec::new(),
             written: 0,
             fault: None,
+            surplus: 0,
         }
     }
 
@@ -71,6 +74,8 @@ impl<C> Offload<C> {
         let advanced = self
             .inflating
             .advance(&self.raw, &mut self.plain, room, random);
+        let taken = *advanced.as_ref().unwrap_or(&0);
+        self.surplus += taken.saturating_sub(self.plain.len());
         match advanced {
             Ok(taken) if taken == self.raw.len() => self.raw = Vec::new(),
             Ok(taken) => drop(self.raw.drain(..taken)),
@@ -86,6 +91,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Offload<C> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        let mut futile = 0;
         loop {
             if this.hand_over(buf) {
                 return Poll::Ready(Ok(()));
@@ -98,14 +104,20 @@ impl<C: AsyncRead + Unpin> AsyncRead for Offload<C> {
             if !this.plain.is_empty() || this.raw.len() != before || this.fault.is_some() {
                 continue;
             }
+            if futile >= MOST {
+                // Whoever reads hears of the surplus before there is more, and others have their turn.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let read = ready!(SCRATCH.with_borrow_mut(|scratch| {
                 let mut more = ReadBuf::new(scratch);
                 let read = ready!(Pin::new(&mut this.io).poll_read(cx, &mut more));
                 this.raw.extend_from_slice(more.filled());
                 Poll::Ready(read.map(|()| more.filled().len()))
             }));
-            if read? == 0 {
-                return Poll::Ready(Ok(()));
+            match read? {
+                0 => return Poll::Ready(Ok(())),
+                n => futile += n,
             }
         }
     }
@@ -164,6 +176,10 @@ impl<C: LegIo> LegIo for Offload<C> {
 
     fn fault(&self) -> Option<Violation> {
         self.fault
+    }
+
+    fn surplus(&mut self) -> usize {
+        std::mem::take(&mut self.surplus)
     }
 }
 

@@ -140,7 +140,13 @@ impl Pump {
                 let mut buf = ReadBuf::new(&mut scratch[..most]);
                 buf.put_slice(&self.held);
                 let readable = src.io.poll_readable(cx);
-                let read = match readable.map(|()| Pin::new(&mut src.io).poll_read(cx, &mut buf)) {
+                let read = readable.map(|()| Pin::new(&mut src.io).poll_read(cx, &mut buf));
+                let pending = !matches!(read, Poll::Ready(Poll::Ready(_)));
+                if self.charge_surplus(src.io.surplus(), now) && pending {
+                    self.ended = Some(End::OverRate);
+                    return Poll::Ready(());
+                }
+                let read = match read {
                     Poll::Ready(Poll::Ready(read)) => read,
                     // It cannot be written to, and its last words are read: no EOF need ever come.
                     _ if src.broken && coop::has_budget_remaining() => {

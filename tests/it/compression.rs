@@ -3,6 +3,7 @@
 
 use crate::harness::{Backend, Frame, Lockgate, Wire, handshake};
 use flate2::{Decompress, FlushDecompress};
+use std::time::{Duration, Instant};
 
 const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
 
@@ -185,4 +186,61 @@ async fn over_http_2_too() {
     let long = "a".repeat(1000);
     client.send_frame(Frame::text(&long)).await;
     assert_eq!(inflated(&client.frame().await), long.as_bytes());
+}
+
+/// What the backend has to bear is what counts.
+#[tokio::test]
+async fn a_rate_counts_what_comes_out_of_the_compression() {
+    let backend = Backend::listen().await;
+    let session_keys = "compression = \"offload\", bytes_per_second = \"100KB/s\"";
+    let lockgate = lockgate(&backend, session_keys).await;
+    let (mut client, mut server, _) = session(&lockgate, &backend).await;
+    let mut packed = Vec::with_capacity(1 << 16);
+    flate2::Compress::new(flate2::Compression::best(), false)
+        .compress_vec(&[b'a'; 300_000], &mut packed, flate2::FlushCompress::Sync)
+        .expect("it has room");
+    assert!(packed.len() < 1000);
+    let started = Instant::now();
+    client.send_frame(deflated(&packed)).await;
+    let mut came = 0;
+    while came < 300_000 {
+        came += server.frame().await.payload.len();
+    }
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(1950), "{took:?}");
+}
+
+/// As long as it is, it inflates to nothing.
+fn void() -> Frame {
+    Frame {
+        fin: false,
+        ..deflated(&[0x00, 0x00, 0x00, 0xff, 0xff].repeat(60_000))
+    }
+}
+
+/// Or of what went into it, so that nobody sends what counts for nothing.
+#[tokio::test]
+async fn a_rate_counts_what_inflates_to_nothing() {
+    let backend = Backend::listen().await;
+    let session_keys = "compression = \"offload\", bytes_per_second = \"100KB/s\"";
+    let lockgate = lockgate(&backend, session_keys).await;
+    let (mut client, mut server, _) = session(&lockgate, &backend).await;
+    let started = Instant::now();
+    client.send_frame(void()).await;
+    client.send_frame(Frame::new(0, &HELLO)).await;
+    while server.frame().await.payload != b"Hello" {}
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(1950), "{took:?}");
+}
+
+#[tokio::test]
+async fn and_closes_who_sends_too_much_of_it() {
+    let backend = Backend::listen().await;
+    let session_keys =
+        "compression = \"offload\", bytes_per_second = \"100KB\", over_rate = \"close\"";
+    let lockgate = lockgate(&backend, session_keys).await;
+    let (mut client, _server, _) = session(&lockgate, &backend).await;
+    client.send_frame(void()).await;
+    assert_eq!(client.frame().await.closes_with().0, 1008);
+    assert_eq!(lockgate.closed().await["why"], "over-rate");
 }

@@ -1,7 +1,7 @@
 //! `[session]`, and what a route may change of it.
 
 use super::{
-    super::{Period, Size},
+    super::{ByteRate, Period, Size},
     server::default,
 };
 use schemars::JsonSchema;
@@ -23,8 +23,8 @@ pub struct Session {
     pub max_fragments: u32,
     /// Messages that a client may send in a second, and as many at once after a quiet second; Pings count too. 0: no limit.
     pub messages_per_second: u32,
-    /// Bytes that a client may send in a second, frame headers included, and as many at once after a quiet second. 0: no limit.
-    pub bytes_per_second: u64,
+    /// Bytes that a client may send in a second, frame headers included, and as many at once after a quiet second. 0: no limit. With `compression = "offload"` a message counts as it comes out of the compression, for that is what the backend has to bear, or as it came in where that is more, so that nobody sends beyond the limit what inflates to nothing.
+    pub bytes_per_second: ByteRate,
     /// "pause": a client that sends more is not read until it may go on; "close": it is closed with 1008.
     pub over_rate: OverRate,
     /// How long a session may be without a data frame in either direction; then it is closed with 1001. "0s": for ever.
@@ -132,7 +132,7 @@ pub struct SessionOverrides {
     /// As in `[session]`.
     pub messages_per_second: Option<u32>,
     /// As in `[session]`.
-    pub bytes_per_second: Option<u64>,
+    pub bytes_per_second: Option<ByteRate>,
     /// As in `[session]`.
     pub over_rate: Option<OverRate>,
     /// As in `[session]`.
@@ -220,7 +220,7 @@ impl Default for Session {
             max_frame: default("64MiB"),
             max_fragments: 0,
             messages_per_second: 0,
-            bytes_per_second: 0,
+            bytes_per_second: ByteRate(0),
             over_rate: OverRate::default(),
             max_idle: default("0s"),
             max_age: default("0s"),

@@ -123,6 +123,15 @@ impl Pump {
         meter.charge(bytes, messages, now);
     }
 
+    /// Puts to `src`'s account what it has sent and nobody has read. Whether that is the end of it.
+    pub(super) fn charge_surplus(&mut self, bytes: usize, now: Instant) -> bool {
+        let Some(meter) = self.meter.as_mut().filter(|_| bytes > 0) else {
+            return false;
+        };
+        meter.charge(bytes, 0, now);
+        meter.judge(None, now) == Verdict::Over
+    }
+
     /// Whether a Ping from the backend is answered here: its client is known to live, and need not be asked again.
     fn answers_for<D: LegIo>(&self, client: &Leg<D>, limits: &Limits, now: Instant) -> bool {
         let window = limits.answer_backend_ping;
