@@ -46,4 +46,5 @@ mod systemd;
 mod takeover;
 mod tap;
 mod tokens;
+mod trespass;
 mod understood;

@@ -1,11 +1,7 @@
 // A page in headless Chromium against servers, each through a Lockgate: browser.js 1.1|2 URL[,LACKING …] …
 // The page is loaded from the server first: only on a connection that is open already does Chromium try RFC 8441.
 
-const { spawn } = require("node:child_process")
-const { mkdtempSync, rmSync } = require("node:fs")
-const { tmpdir } = require("node:os")
-const { join } = require("node:path")
-const WebSocket = require("ws")
+const { inPage, withChromium } = require("./chromium")
 
 const [version, ...targets] = process.argv.slice(2)
 const DEADLINE = 60_000
@@ -114,103 +110,24 @@ async function checks(url, lacking) {
   return failed
 }
 
-/** Chromium with a connection to its DevTools. */
-async function start(profile) {
-  const flags = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--ignore-certificate-errors", "--remote-debugging-port=0",
-    `--user-data-dir=${profile}`,
-  ]
-  if (version === "1.1") flags.push("--disable-http2")
-  const browser = spawn("chromium", flags, { stdio: ["ignore", "ignore", "pipe"] })
-  const address = await new Promise((resolve, reject) => {
-    let said = ""
-    browser.on("error", reject)
-    browser.on("exit", () => reject(new Error(`chromium ended: ${said}`)))
-    browser.stderr.on("data", data => {
-      said += data
-      const found = said.match(/DevTools listening on (\S+)/)
-      if (found) resolve(found[1])
-    })
-  })
-  const devtools = new WebSocket(address, { maxPayload: 1 << 26 })
-  const answers = new Map()
-  const events = []
-  const awaited = []
-  let last = 0
-  devtools.on("message", data => {
-    const message = JSON.parse(data)
-    if (message.id) return answers.get(message.id)(message)
-    events.push(message)
-    for (const hear of awaited) hear(message)
-  })
-  await new Promise(resolve => devtools.on("open", resolve))
-  const ask = (method, params = {}, sessionId) => new Promise((resolve, reject) => {
-    const id = ++last
-    answers.set(id, ({ result, error }) => (error ? reject(new Error(`${method}: ${error.message}`)) : resolve(result)))
-    devtools.send(JSON.stringify({ id, method, params, sessionId }))
-  })
-  /** Also one that came before it was asked for. */
-  const event = is => new Promise(resolve => {
-    const hear = message => { if (is(message)) resolve() }
-    events.forEach(hear)
-    awaited.push(hear)
-  })
-  return { browser, ask, event }
-}
-
-async function visit({ ask, event }, target) {
+async function visit(chromium, target) {
   const [url, ...lacking] = target.split(",")
-  const { targetId } = await ask("Target.createTarget", { url: "about:blank" })
-  const { sessionId } = await ask("Target.attachToTarget", { targetId, flatten: true })
-  await ask("Page.enable", {}, sessionId)
-  await ask("Page.setLifecycleEventsEnabled", { enabled: true }, sessionId)
-  const { loaderId } = await ask("Page.navigate", { url: url.replace("wss", "https") + "/http" }, sessionId)
-  // Its own loader's: the blank page before it may say "load" as late as now.
-  await event(({ method, params }) =>
-    method === "Page.lifecycleEvent" && params.loaderId === loaderId && params.name === "load")
-  const expression = `(${checks})(${JSON.stringify(url)}, ${JSON.stringify(lacking)})`
-  const { result, exceptionDetails } = await ask(
-    "Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true }, sessionId)
-  await ask("Target.closeTarget", { targetId })
-  if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text)
-  return result.value
+  return inPage(chromium, url.replace("wss", "https") + "/http", checks, [url, lacking])
 }
 
-/** Chromium's helpers may live, and write, a moment longer than itself. */
-async function remove(folder) {
-  for (const until = Date.now() + DEADLINE; ;) {
-    try {
-      return rmSync(folder, { recursive: true, force: true })
-    } catch (error) {
-      if (Date.now() > until) throw error
-      await new Promise(resolve => setTimeout(resolve, 50))
-    }
+async function all(chromium) {
+  let failed = 0
+  for (const target of targets) {
+    const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`${target}: no end`)), DEADLINE).unref())
+    const failures = await Promise.race([visit(chromium, target), late])
+    for (const failure of failures) console.log(`FAILED chromium over ${version}, ${target}: ${failure}`)
+    if (!failures.length) console.log(`ok chromium over ${version}, ${target}`)
+    failed += failures.length
   }
+  return failed
 }
 
-async function main() {
-  const profile = mkdtempSync(join(tmpdir(), "lockgate-browser-"))
-  const chromium = await start(profile)
-  try {
-    let failed = 0
-    for (const target of targets) {
-      const late = new Promise((_, reject) => setTimeout(() => reject(new Error(`${target}: no end`)), DEADLINE).unref())
-      const failures = await Promise.race([visit(chromium, target), late])
-      for (const failure of failures) console.log(`FAILED chromium over ${version}, ${target}: ${failure}`)
-      if (!failures.length) console.log(`ok chromium over ${version}, ${target}`)
-      failed += failures.length
-    }
-    return failed
-  } finally {
-    const gone = new Promise(resolve => chromium.browser.on("exit", resolve))
-    chromium.browser.kill()
-    await gone
-    await remove(profile)
-  }
-}
-
-main().then(failed => process.exit(failed ? 1 : 0), error => {
+withChromium(version === "1.1" ? ["--disable-http2"] : [], all).then(failed => process.exit(failed ? 1 : 0), error => {
   console.error(error)
   process.exit(1)
 })
