@@ -139,21 +139,22 @@ impl Pump {
                 let most = self.held.len().saturating_add(room).min(scratch.len());
                 let mut buf = ReadBuf::new(&mut scratch[..most]);
                 buf.put_slice(&self.held);
-                let readable = src.io.poll_readable(cx);
-                let read = readable.map(|()| Pin::new(&mut src.io).poll_read(cx, &mut buf));
-                let pending = !matches!(read, Poll::Ready(Poll::Ready(_)));
-                if self.charge_surplus(src.io.surplus(), now) && pending {
+                let read = match src.io.poll_readable(cx) {
+                    Poll::Ready(()) => Pin::new(&mut src.io).poll_read(cx, &mut buf),
+                    Poll::Pending => Poll::Pending,
+                };
+                if self.charge_surplus(src.io.surplus(), now) && read.is_pending() {
                     self.ended = Some(End::OverRate);
                     return Poll::Ready(());
                 }
                 let read = match read {
-                    Poll::Ready(Poll::Ready(read)) => read,
+                    Poll::Ready(read) => read,
                     // It cannot be written to, and its last words are read: no EOF need ever come.
-                    _ if src.broken && coop::has_budget_remaining() => {
+                    Poll::Pending if src.broken && coop::has_budget_remaining() => {
                         self.ended = Some(End::Gone);
                         return Poll::Ready(());
                     }
-                    _ => return Poll::Pending,
+                    Poll::Pending => return Poll::Pending,
                 };
                 if read.is_err() || buf.filled().len() == self.held.len() {
                     let fault = src.io.fault();

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import processes
 import table
+from certificate import certificate
 from proxies import PROXIES, find
 from scenarios import OWN, OTHER, SCENARIOS
 from sessions import Crowd
@@ -77,17 +78,6 @@ def install_caddy():
     venv.create(place, clear=True, with_pip=True)
     subprocess.run([place / "bin/pip", "install", "--quiet", "-r", pins], check=True)
     stamp.write_text(pins.read_text())
-
-
-def certificate(folder):
-    """Self-signed, for every host here; HAProxy wants it in one file with its key."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "7",
-         "-subj", "/CN=bench", "-addext", "subjectAltName=DNS:*.bench.test",
-         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
-        check=True, capture_output=True,
-    )
-    (folder / "both.pem").write_text((folder / "cert.pem").read_text() + (folder / "key.pem").read_text())
 
 
 @contextlib.asynccontextmanager
