@@ -33,7 +33,8 @@ impl Reachable {
     async fn start(backend: std::net::SocketAddr) -> Reachable {
         let folder = TempDir::new().expect("a temporary folder");
         let config = format!(
-            "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\naccess = \"off\"\nlog = {{ format = \"json\" }}\n[tls]\ndev_ca = true\n[session]\nping = {{ legs = \"off\" }}\n\
+            "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\naccess = \"off\"\n\
+             log = {{ format = \"json\" }}\n[tls]\ndev_ca = true\n[session]\nping = {{ legs = \"off\" }}\n\
              [[routes]]\nname = \"a\"\nhosts = [\"a.test\"]\nto = \"ws://{backend}\"\ntap = true\n"
         );
         std::fs::write(folder.path().join("config.toml"), config).expect("writable");

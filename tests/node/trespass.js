@@ -8,7 +8,9 @@ const { inPage, withChromium } = require("./chromium")
 
 const [admin, id] = process.argv.slice(2)
 const READS = ["/status", "/sessions", "/metrics", "/certificates", "/tap?seconds=1", "/readyz"]
-const ORDERS = ["/reload", `/sessions/close?id=${id}`, "/sessions/close?route=a", "/drain?route=a", "/handover", "/certificates/renew?host=a.test"]
+const ORDERS = [
+  "/reload", `/sessions/close?id=${id}`, "/sessions/close?route=a", "/drain?route=a", "/handover", "/certificates/renew?host=a.test",
+]
 const PAGE = "<!doctype html><title>a page</title><body>"
 
 /** Runs in the page: every way to `base` that a page has. What it learned, as [way, path, text]. */
@@ -30,8 +32,8 @@ async function trespass(base, reads, orders) {
     await element("iframe", done => ({ name, ...(submit ? {} : { src: base + path }), onload: done }))
     const it = [...document.querySelectorAll("iframe")].at(-1)
     if (submit) {
-      const form = Object.assign(document.createElement("form"), { method: "POST", action: base + path, target: name, enctype: submit })
-      document.body.append(form)
+      const form = document.createElement("form")
+      document.body.append(Object.assign(form, { method: "POST", action: base + path, target: name, enctype: submit }))
       const loaded = new Promise(resolve => { it.onload = resolve })
       form.submit()
       await timed(loaded)
@@ -42,9 +44,12 @@ async function trespass(base, reads, orders) {
   const headers = { "Content-Type": "application/json", "X-Requested-With": "XMLHttpRequest", Authorization: "Bearer x" }
   for (const path of [...reads, ...orders]) {
     for (const method of ["GET", "POST"]) {
-      const ways = { simple: {}, credentials: { credentials: "include" }, headers: { headers }, "no-cors": { mode: "no-cors" } }
+      const ways = { simple: {}, credentials: { credentials: "include" }, headers: { headers } }
+      ways["no-cors"] = { mode: "no-cors" }
       if (method === "POST") ways.text = { mode: "no-cors", body: "x" }
-      for (const [way, options] of Object.entries(ways)) await timed(fetched(`fetch ${method} ${way}`, path, { method, ...options }))
+      for (const [way, options] of Object.entries(ways)) {
+        await timed(fetched(`fetch ${method} ${way}`, path, { method, ...options }))
+      }
     }
     await timed(fetched("fetch PUT", path, { method: "PUT" }))
     await timed(new Promise(resolve => {
