@@ -34,12 +34,14 @@ def pss_mib(pids):
 
 
 def cpu_seconds(pids):
-    """User and system time of all their threads, in the kernel's ticks of 10 ms."""
-    total = 0
+    """Of all their threads, those that have ended too, and of the children that they have waited for."""
+    ticks = 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+        try:
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+        except OSError:
+            continue
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def kill(pids):

