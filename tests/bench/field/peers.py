@@ -33,6 +33,11 @@ class Peer:
     def name(self):
         return type(self).__name__.lower()
 
+    @property
+    def key(self):
+        """What its figures are kept under."""
+        return self.name
+
     def find(self):
         return shutil.which(self.name, path=os.environ["PATH"] + ":/usr/sbin")
 
@@ -279,24 +284,44 @@ class Lockgate(Peer):
     file = "lockgate.toml"
     command = ["{program}", "run", "--config", "{folder}/lockgate.toml"]
 
+    def __init__(self, settings, label=None, **switches):
+        """Switches: `server`, `limits` and `session` are lines of those sections, the other two give more of the same."""
+        super().__init__(settings)
+        self.label = label or self.label
+        self.switches = switches
+
+    @property
+    def key(self):
+        return self.name if self.label == Lockgate.label else self.label
+
     def find(self):
         return self.settings.lockgate and str(Path(self.settings.lockgate).resolve())
 
     def config(self, folder, port, backend):
+        more = self.switches.get
+        certificates = more("certificates", lambda folder: [])(folder)
+        files = "".join(f'    {{ cert = "{cert}", key = "{key}" }},\n' for cert, key in [("cert.pem", "key.pem"), *certificates])
+        hosts = [HOST, *more("hosts", [])]
+        routes = "".join(
+            f'\n[[routes]]\nname = "{host}"\nhosts = ["{host}"]\nto = "ws://127.0.0.1:{backend}"\n' for host in hosts
+        )
         return f"""
 [server]
 https = ["127.0.0.1:{port}"]
 http = []
 admin = "unix:{folder}/admin.sock"
-metrics = "127.0.0.1:{free_port()}"
+{more("server", f'metrics = "127.0.0.1:{free_port()}"')}
+
+[limits]
+{more("limits", "")}
+
+[session]
+{more("session", "")}
 
 [tls]
-certificates = [{{ cert = "cert.pem", key = "key.pem" }}]
-
-[[routes]]
-name = "echo"
-hosts = ["{HOST}"]
-to = "ws://127.0.0.1:{backend}"
+certificates = [
+{files}]
+{routes}
 """
 
 

@@ -1,0 +1,93 @@
+"""Lockgate as it gets more of something: sessions, routes, certificates."""
+
+import ssl
+import subprocess
+import time
+
+from measure import running
+from peers import HOST, Lockgate
+
+SESSIONS = [10, 100, 1_000, 9_000]
+MANY = [1, 10, 100, 1_000, 10_000]
+RATE = 5_000  # messages a second in all, however many sessions they are spread over
+
+
+def sessions(settings, certificates, numbers):
+    lines = [["sessions", "echo 64 B, µs", "p50, µs", "p99, µs"]]
+    for number in numbers:
+        with running(Lockgate(settings), certificates) as it:
+            figures = it.speed("echo", sessions=number, size=64, rate=RATE, seconds=2 * settings.seconds)
+        lines.append([number, figures["cpu_us"], figures["latency_us"]["p50"], figures["latency_us"]["p99"]])
+    return lines
+
+
+def routes(settings, certificates, numbers):
+    heads = ["routes"]
+    return many(settings, certificates, numbers, heads, lambda more: dict(hosts=[f"r{at:05}.{HOST}" for at in range(more)]))
+
+
+def names(settings, certificates, numbers):
+    heads = ["certificates"]
+    return many(settings, certificates, numbers, heads, lambda more: dict(certificates=lambda folder: copies(folder, more)))
+
+
+def many(settings, certificates, numbers, heads, switches):
+    lines = [heads + ["start, s", "MiB", "full handshake, µs", "resumed, µs", "echo 64 B, µs", "reload, s", "MiB after it"]]
+    for number in numbers:
+        peer = Lockgate(settings, **switches(number - 1))
+        began = time.monotonic()
+        with running(peer, certificates) as it:
+            start = time.monotonic() - began
+            line = [number, round(start, 2), round(it.mib(), 1)]
+            timing = dict(seconds=settings.seconds, warm=settings.warm)
+            line.append(it.speed("handshake", sessions=16, **timing)["cpu_us"])
+            line.append(it.speed("handshake", sessions=16, resume=True, **timing)["cpu_us"])
+            line.append(it.speed("echo", sessions=50, size=64, **timing)["cpu_us"])
+            line += [reload(it, peer), round(it.mib(), 1)]
+        lines.append(line)
+    return lines
+
+
+def reload(it, peer):
+    """With one more route, as long as the command takes."""
+    with open(it.folder / peer.file, "a") as file:
+        file.write(f'\n[[routes]]\nname = "new"\nhosts = ["new.{HOST}"]\nto = "ws://127.0.0.1:9"\n')
+    began = time.monotonic()
+    command = [peer.program, "reload", "--admin", f"unix:{it.folder}/admin.sock"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+    return round(time.monotonic() - began, 2)
+
+
+def copies(folder, number):
+    """Certificates for other names with keys in files of their own: one that openssl made, with another name written over
+    its own. Its signature is wrong then, but nobody shows these, and ten thousand of openssl's take minutes."""
+    name = f"c00000.{HOST}"
+    made = folder / "made.der"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-key", folder / "key.pem", "-days", "7", "-subj", f"/CN={name}",
+         "-addext", f"subjectAltName=DNS:{name}", "-outform", "DER", "-out", made],
+        check=True, capture_output=True,
+    )
+    der, key = made.read_bytes(), (folder / "key.pem").read_text()
+    files = []
+    for at in range(number):
+        mine = der.replace(b"c00000", f"c{at:05}".encode())
+        (folder / f"c{at}.pem").write_text(ssl.DER_cert_to_PEM_cert(mine))
+        (folder / f"c{at}.key").write_text(key)
+        files.append((f"c{at}.pem", f"c{at}.key"))
+    return files
+
+
+def render(lines):
+    heads, *rest = lines
+    rows = [heads, ["---"] * len(heads), *rest]
+    return "\n".join("| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row) + " |" for row in rows)
+
+
+def everything(settings, certificates):
+    """As Markdown, part by part."""
+    most = 100 if settings.quick else 10_000
+    parts = [(sessions, SESSIONS), (routes, MANY), (names, MANY)]
+    return "\n\n".join(render(part(settings, certificates, [one for one in numbers if one <= most])) for part, numbers in parts)
