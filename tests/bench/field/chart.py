@@ -21,7 +21,7 @@ PANELS = [
     ("idle", "left_mib", "5,000 sessions later: MiB"),
 ]
 # Told apart from white and from black alike, at least 4 : 1.
-TEXT, BAR, OURS = "#6e7781", "#8c959f", "#0a7ea4"
+TEXT, BAR, OURS = "#6e7781", "#8c959f", "#1489b8"
 COLUMNS, WIDTH, LABEL, ROOM, LINE, HEAD = 2, 420, 110, 240, 18, 34
 
 
