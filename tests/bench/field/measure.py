@@ -42,12 +42,13 @@ def running(peer, certificates):
     for file in certificates.glob("*.pem"):
         (folder / file.name).symlink_to(file)
     load = str(peer.settings.load)
-    backend = started([load, "backend"], OTHERS, folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    backend = started([load, "backend"], OTHERS, folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         behind, port = int(line(backend, PATIENCE)), free_port()
         command = peer.prepare(folder, port, behind)
         with open(folder / "log", "ab") as log:
-            proxy = started(command, PROXY, folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # Ours end with their input: if this program is killed, nobody else ends them.
+            proxy = started(command, PROXY, folder, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
             until_it_works(port, proxy, folder / "cert.pem")
             yield Running(proxy, port, load, folder)

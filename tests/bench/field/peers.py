@@ -224,6 +224,8 @@ static_resources:
           "@type": {package}.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: https
           stream_idle_timeout: 3600s
+          # By default a second in which a client that awaits the end of the connection, as RFC 6455 has it, still waits.
+          delayed_close_timeout: 0s
           upgrade_configs: [{{ upgrade_type: websocket }}]
           route_config:
             virtual_hosts:

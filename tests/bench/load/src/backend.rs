@@ -2,7 +2,7 @@
 
 use crate::{
     arguments::Arguments,
-    control::say,
+    control::{end_with_input, say},
     frame::{self, BINARY, CLOSE, PING, PONG},
     session::{ACCEPT, KEY, head},
 };
@@ -19,6 +19,7 @@ const LITTLE: usize = 512;
 pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", arguments.listen)).await?;
     say(&listener.local_addr()?.port().to_string())?;
+    end_with_input();
     loop {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(async move {

@@ -1,6 +1,9 @@
 //! The line that the driver gives, and the ones it gets.
 
-use std::io::{self, BufRead, Write};
+use std::{
+    io::{self, BufRead, Write},
+    process, thread,
+};
 
 /// Says something, at once.
 pub(crate) fn say(line: &str) -> io::Result<()> {
@@ -16,4 +19,12 @@ pub(crate) async fn told() -> io::Result<()> {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
     }
+}
+
+/// For what runs until it is killed: nor does it outlive a driver that was.
+pub(crate) fn end_with_input() {
+    thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        process::exit(0);
+    });
 }

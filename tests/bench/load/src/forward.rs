@@ -1,6 +1,10 @@
 //! The least that a proxy can be: TLS taken off, bytes copied both ways with no look at them.
 
-use crate::{arguments::Arguments, control::say, tls};
+use crate::{
+    arguments::Arguments,
+    control::{end_with_input, say},
+    tls,
+};
 use std::{io, net::SocketAddr};
 use tokio::{
     io::copy_bidirectional,
@@ -13,6 +17,7 @@ pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", arguments.listen)).await?;
     say(&listener.local_addr()?.port().to_string())?;
     let to = arguments.to;
+    end_with_input();
     loop {
         let (client, _) = listener.accept().await?;
         let acceptor = acceptor.clone();
