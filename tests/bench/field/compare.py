@@ -23,7 +23,8 @@ import rows
 import switches
 import table
 from measure import running
-from peers import HERE, HOST, PEERS, TESTS
+from peer import HERE, HOST, TESTS
+from peers import PEERS
 
 ROOT = TESTS.parent
 WHOLE = 14 * 60  # seconds; what has not begun by then is left out, and what has takes less than another minute

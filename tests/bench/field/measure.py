@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "reload"))
 
 import processes  # noqa: E402
-from peers import PATIENCE, free_port, until_it_works  # noqa: E402
+from peer import PATIENCE, free_port, until_it_works  # noqa: E402
 
 PROXY, OTHERS = 0, 1  # cores
 LONGEST = 60  # seconds that one row may take beyond what it was told to

@@ -1,6 +1,6 @@
 """Lockgate with each of its extras on and off: what each costs."""
 
-from peers import Lockgate
+from lockgate import Lockgate
 
 METRICS_OFF = 'metrics = "off"'
 ACCESS_OFF = 'access = "off"'

@@ -1,0 +1,81 @@
+"""What all proxies have in common: where they are, and how one sees that they work."""
+
+import os
+import shutil
+import socket
+import ssl
+import time
+from pathlib import Path
+
+HOST = "bench.test"
+HERE = Path(__file__).resolve().parent
+TESTS = HERE.parent.parent
+PATIENCE = 15  # seconds for a start
+
+
+class Peer:
+    """How one proxy is started; `program` is where it is, or None."""
+
+    label = None
+    version = ["--version"]
+    missing = "apt-get install {name}"
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.program = self.find()
+
+    @property
+    def name(self):
+        return type(self).__name__.lower()
+
+    @property
+    def key(self):
+        """What its figures are kept under."""
+        return self.name
+
+    def find(self):
+        return shutil.which(self.name, path=os.environ["PATH"] + ":/usr/sbin")
+
+    def prepare(self, folder, port, backend):
+        """Writes what it reads, and gives the command."""
+        (folder / self.file).write_text(self.config(folder, port, backend))
+        return [part.format(program=self.program, folder=folder) for part in self.command]
+
+
+class FromPyPi(Peer):
+    missing = "tests/bench/field/compare.py --install"
+    where = "bin/{name}"
+
+    def find(self):
+        """Not the script that pip makes: one process more, and Python's."""
+        found = list((TESTS / ".venv-field").glob(self.where.format(name=self.name)))
+        return str(found[0]) if found else None
+
+
+def free_port():
+    with socket.socket() as it:
+        it.bind(("127.0.0.1", 0))
+        return it.getsockname()[1]
+
+
+def until_it_works(port, child, certificate):
+    """Some listen before they know their routes."""
+    end = time.monotonic() + PATIENCE
+    while not upgrades(port, certificate):
+        if child.poll() is not None:
+            raise RuntimeError(f"ended with {child.returncode}")
+        if time.monotonic() > end:
+            raise RuntimeError(f"no WebSocket within {PATIENCE} s")
+        time.sleep(0.02)
+
+
+def upgrades(port, certificate):
+    tls = ssl.create_default_context(cafile=certificate)
+    head = (f"GET / HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+    try:
+        with socket.create_connection(("127.0.0.1", port), 2) as tcp, tls.wrap_socket(tcp, server_hostname=HOST) as it:
+            it.sendall(head.encode())
+            return it.recv(12) == b"HTTP/1.1 101"
+    except OSError:
+        return False
