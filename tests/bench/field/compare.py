@@ -7,6 +7,7 @@
 import argparse
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,7 +15,6 @@ import sys
 import tempfile
 import time
 import venv
-from functools import partial
 from pathlib import Path
 
 import chart
@@ -22,7 +22,6 @@ import growth
 import rows
 import switches
 import table
-from measure import running
 from peer import HERE, HOST, TESTS
 from peers import PEERS
 
@@ -105,24 +104,19 @@ def present(given):
 
 
 def everything(given, peers, certificates):
-    """Round by round, so that what else the machine does meets all of them."""
     results = {peer.key: [] for peer in peers}
     end = time.monotonic() + WHOLE
+
+    def failed(why):
+        print(why, file=sys.stderr)
+        given.failed = True
+
     for number in range(given.rounds):
-        for peer in peers:
-            if time.monotonic() > end:
-                print(f"not begun within {WHOLE} s, and not measured: the rest", file=sys.stderr)
-                return results
-            began = time.monotonic()
-            try:
-                figures = rows.turn(given, partial(running, peer, certificates))
-            except (RuntimeError, OSError) as error:
-                print(f"round {number + 1}, {peer.key}: {error}", file=sys.stderr)
-                given.failed = True
-                continue
-            results[peer.key].append(figures)
-            short = {row: one.get("cpu_us", one.get("session_kib")) for row, one in figures.items()}
-            print(f"round {number + 1}, {peer.key}, {time.monotonic() - began:.0f} s: {short}", file=sys.stderr)
+        print(f"round {number + 1}", file=sys.stderr)
+        for key, figures in rows.round_of(given, peers, certificates, end, failed).items():
+            results[key].append(figures)
+    if time.monotonic() > end:
+        print(f"not begun within {WHOLE} s, and not measured: the rest", file=sys.stderr)
     return results
 
 
@@ -130,7 +124,8 @@ def version(peer):
     if not peer.version:
         return ""
     said = subprocess.run([peer.program, *peer.version], capture_output=True, text=True, timeout=20)
-    return next((line.strip() for line in (said.stdout + said.stderr).splitlines() if line.strip()), "")
+    number = re.search(r"\d+\.\d+(\.\d+)?\S*", (said.stdout + said.stderr).replace("/", " "))
+    return number.group() if number else "unknown"
 
 
 def main():

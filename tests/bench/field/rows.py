@@ -1,6 +1,11 @@
 """What is measured, row by row."""
 
+import contextlib
+import sys
+import time
 from dataclasses import dataclass, field
+
+from measure import running
 
 
 @dataclass(frozen=True)
@@ -26,18 +31,47 @@ ROWS = [*SPEED, MEMORY]
 RATE = 5_000  # messages a second that each proxy can take
 
 
-def turn(settings, running):
-    """One peer's part of one round; `running` starts a fresh one."""
-    results = {}
+class Late(Exception):
+    """The time for all is over."""
+
+
+def round_of(settings, peers, certificates, end, failed):
+    """All peers are there, and quiet, while each takes its turn with a row: what else the machine does in that moment
+    meets all of them. For memory each is alone, and fresh."""
+    results = {peer.key: {} for peer in peers}
+
+    def one(peer, row, measure):
+        if time.monotonic() > end:
+            raise Late
+        try:
+            results[peer.key][row.name] = figures = measure()
+        except (RuntimeError, OSError) as error:
+            failed(f"{peer.key}, {row.name}: {error}")
+        else:
+            print(f"{peer.key}, {row.name}: {figures.get('cpu_us', figures.get('session_kib'))}", file=sys.stderr)
+
     chosen = [row for row in ROWS if not settings.row or row.name in settings.row]
-    speeds = [row for row in chosen if row is not MEMORY]
-    if speeds:
-        with running() as it:
-            for row in speeds:
-                more = dict(rate=RATE) if row.name == "rate" else {}
-                results[row.name] = it.speed(row.mode, seconds=settings.seconds, warm=settings.warm, **row.arguments, **more)
-    if MEMORY in chosen:
-        # Not the same one: what those left behind would count as if it had been there before.
-        with running() as it:
-            results["idle"] = it.memory(settings.sessions, settings.settle)
-    return results
+    with contextlib.suppress(Late):
+        with contextlib.ExitStack() as stack:
+            there = []
+            for peer in peers if chosen != [MEMORY] else []:
+                try:
+                    there.append((peer, stack.enter_context(running(peer, certificates))))
+                except (RuntimeError, OSError) as error:
+                    failed(f"{peer.key}: {error}")
+            for row in chosen:
+                for peer, it in there if row is not MEMORY else []:
+                    one(peer, row, lambda it=it, row=row: speed(settings, it, row))
+        for peer in peers if MEMORY in chosen else []:
+            one(peer, MEMORY, lambda peer=peer: memory(settings, peer, certificates))
+    return {key: figures for key, figures in results.items() if figures}
+
+
+def speed(settings, it, row):
+    more = dict(rate=RATE) if row.name == "rate" else {}
+    return it.speed(row.mode, seconds=settings.seconds, warm=settings.warm, **row.arguments, **more)
+
+
+def memory(settings, peer, certificates):
+    with running(peer, certificates) as it:
+        return it.memory(settings.sessions, settings.settle)
