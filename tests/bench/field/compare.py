@@ -124,7 +124,7 @@ def version(peer):
     if not peer.version:
         return ""
     said = subprocess.run([peer.program, *peer.version], capture_output=True, text=True, timeout=20)
-    number = re.search(r"\d+\.\d+(\.\d+)?\S*", (said.stdout + said.stderr).replace("/", " "))
+    number = re.search(r"\d+\.\d+(\.\d+)?\S*", (said.stdout + said.stderr).replace(peer.program, "").replace("/", " "))
     return number.group() if number else "unknown"
 
 
