@@ -41,7 +41,7 @@ def draw(figures):
         parts.append(f'<text x="8" y="20" font-weight="600">{escape(title)}</text>')
         most = max(value for _, value in values)
         for line, (peer, value) in enumerate(values):
-            parts += bar(HEAD + line * LINE, labels[peer], value, value / most, peer == "lockgate")
+            parts += bar(HEAD + line * LINE, labels.get(peer, peer), value, value / most, peer == "lockgate")
         parts.append("</g>")
     return "\n".join([*parts, "</svg>", ""])
 

@@ -1,4 +1,4 @@
-"""The medians as Markdown: a row for each proxy, as issue by issue they are compared."""
+"""The medians as Markdown: a row for each proxy."""
 
 from statistics import median
 
@@ -27,12 +27,12 @@ def middle(seen):
 def render(rounds, labels, sessions):
     figures = medians(rounds)
     heads = ["CPU of the proxy, µs per operation", *(row.title for row in CPU), "idle KiB (PSS) per session",
-             f"MiB left after closing {sessions:,} (before)"]
+             f"MiB left after closing {sessions:,} (before)", "idle µs per session and second"]
     lines = [line(heads), line(["---"] * len(heads))]
     for peer, rows in figures.items():
         cells = [number(rows, row.name, "cpu_us") for row in CPU]
         left = number(rows, "idle", "left_mib"), number(rows, "idle", "before_mib")
-        cells += [number(rows, "idle", "session_kib"), f"{left[0]} ({left[1]})" if left[0] else ""]
+        cells += [number(rows, "idle", "session_kib"), f"{left[0]} ({left[1]})" if left[0] else "", number(rows, "idle", "held_cpu_us")]
         lines.append(line([labels[peer], *cells]))
     lines += ["", *latencies(figures, labels), "", *throughput(figures, labels)]
     return "\n".join(lines)
