@@ -34,7 +34,9 @@ def render(rounds, labels, sessions):
         left = number(rows, "idle", "left_mib"), number(rows, "idle", "before_mib")
         cells += [number(rows, "idle", "session_kib"), f"{left[0]} ({left[1]})" if left[0] else "", number(rows, "idle", "held_cpu_us")]
         lines.append(line([labels[peer], *cells]))
-    lines += ["", *latencies(figures, labels), "", *throughput(figures, labels)]
+    for more in latencies(figures, labels), throughput(figures, labels):
+        if len(more) > 2:
+            lines += ["", *more]
     return "\n".join(lines)
 
 
