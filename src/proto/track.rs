@@ -43,6 +43,17 @@ pub struct Bounds {
     pub max_fragments: u32,
 }
 
+impl Bounds {
+    /// The same without those on single frames.
+    pub fn of_messages(self) -> Self {
+        Bounds {
+            max_frame: u64::MAX,
+            max_fragments: u32::MAX,
+            ..self
+        }
+    }
+}
+
 /// What has passed, for the access log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {

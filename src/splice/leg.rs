@@ -1,7 +1,7 @@
 //! One side of a session: its stream, and what the relay must know of the socket below it.
 
 use super::pulse::Pulse;
-use crate::proto::track::{Control, Violation};
+use crate::proto::track::{Bounds, Control, Violation};
 use std::{
     io,
     pin::Pin,
@@ -31,6 +31,11 @@ pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
     /// Why reading failed, where the peer said what may not be said and that was seen before the relay saw it.
     fn fault(&self) -> Option<Violation> {
         None
+    }
+
+    /// Has these bounds on frames hold where the peer's own are seen; true if they are seen here, and what is read has others.
+    fn judge_frames(&mut self, _: &Bounds) -> bool {
+        false
     }
 
     /// How many bytes the peer has sent beyond those that were read here, since this was last asked.

@@ -6,7 +6,7 @@
 use super::{LegIo, random::random};
 use crate::proto::{
     deflate::{Agreement, Deflating, Inflating},
-    track::Violation,
+    track::{Bounds, Violation},
 };
 use bytes::Bytes;
 use std::{
@@ -32,6 +32,8 @@ pub struct Offload<C> {
     packed: Vec<u8>,
     written: usize,
     fault: Option<Violation>,
+    /// Whoever reads has heard of the fault: what comes now is for nobody.
+    told: bool,
     /// What came and inflated to less than it was.
     surplus: usize,
 }
@@ -51,6 +53,7 @@ impl<C> Offload<C> {
             packed: Vec::new(),
             written: 0,
             fault: None,
+            told: false,
             surplus: 0,
         }
     }
@@ -97,7 +100,10 @@ impl<C: AsyncRead + Unpin> AsyncRead for Offload<C> {
                 return Poll::Ready(Ok(()));
             }
             if let Some(violation) = this.fault {
-                return Poll::Ready(Err(io::Error::other(violation)));
+                return match std::mem::replace(&mut this.told, true) {
+                    false => Poll::Ready(Err(io::Error::other(violation))),
+                    true => Pin::new(&mut this.io).poll_read(cx, buf),
+                };
             }
             let before = this.raw.len();
             this.inflate(buf.remaining());
@@ -176,6 +182,11 @@ impl<C: LegIo> LegIo for Offload<C> {
 
     fn fault(&self) -> Option<Violation> {
         self.fault
+    }
+
+    fn judge_frames(&mut self, bounds: &Bounds) -> bool {
+        self.inflating.bound(bounds);
+        true
     }
 
     fn surplus(&mut self) -> usize {

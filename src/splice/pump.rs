@@ -43,6 +43,8 @@ pub(super) struct Pump {
     /// `src` will say no more.
     pub(super) ended: Option<End>,
     masks: bool,
+    /// What `src` has for frames are others than its peer sent, who is judged by those there ([`LegIo::judge_frames`]).
+    recut: bool,
     /// For whoever looks; mostly nobody.
     pub(super) tap: Option<Box<Tap>>,
     /// What `src` may send; `None`: as much as it likes.
@@ -95,10 +97,16 @@ impl Pump {
             passed: None,
             ended: None,
             masks: sender == Sender::Client,
+            recut: false,
             tap: None,
             meter: None,
             moved: false,
         }
+    }
+
+    /// From now on no bounds on single frames are heeded: they are where those are seen that the peer sends.
+    pub(super) fn leave_frames(&mut self) {
+        self.recut = true;
     }
 
     /// Relays until nothing more can be done now. `Pending` has registered for whatever it waits for.
@@ -143,7 +151,11 @@ impl Pump {
                     Poll::Ready(()) => Pin::new(&mut src.io).poll_read(cx, &mut buf),
                     Poll::Pending => Poll::Pending,
                 };
-                if self.charge_surplus(src.io.surplus(), now) && read.is_pending() {
+                let surplus = src.io.surplus();
+                if surplus > 0 {
+                    src.pulse.heard(now);
+                }
+                if self.charge_surplus(surplus, now) && read.is_pending() {
                     self.ended = Some(End::OverRate);
                     return Poll::Ready(());
                 }

@@ -89,7 +89,7 @@ struct Session<C, B> {
 
 impl<C: LegIo, B: LegIo> Session<C, B> {
     fn new(
-        legs: Legs<C, B>,
+        mut legs: Legs<C, B>,
         mut limits: watch::Receiver<Limits>,
         handle: SessionHandle,
         flow: Arc<Flow>,
@@ -98,6 +98,9 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         let current = *limits.borrow_and_update();
         let mut up = Pump::new(Sender::Client, legs.reserved);
         up.limit_rate(current.rate, now);
+        if legs.client.judge_frames(&current.bounds) {
+            up.leave_frames();
+        }
         Session {
             client: Leg::new(legs.client, now),
             backend: Leg::new(legs.backend, now),
@@ -143,6 +146,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             let rate = self.limits.rate;
             self.limits = *self.limits_source.borrow_and_update();
             self.armed = false;
+            self.client.io.judge_frames(&self.limits.bounds);
             if self.limits.rate != rate && self.ending.is_none() {
                 self.up.limit_rate(self.limits.rate, now);
             }

@@ -15,7 +15,7 @@ pub struct Session {
     pub handshake_timeout: Period,
     /// Liveness: a silent peer is asked, and given up when it does not answer.
     pub ping: Ping,
-    /// Payload of one message, as it is on the wire.
+    /// Payload of one message, as it is on the wire; with compression = "offload" what it inflates to.
     pub max_message: Size,
     /// Payload of one frame.
     pub max_frame: Size,

@@ -3,7 +3,7 @@
 use super::{Agreement, TAIL, put};
 use crate::proto::{
     frame::{Header, Opcode, RSV1, apply_mask},
-    track::Violation,
+    track::{Bounds, Violation},
 };
 use flate2::{Decompress, FlushDecompress, Status};
 
@@ -15,6 +15,11 @@ pub struct Inflating {
     window: Option<Box<Decompress>>,
     frame: Option<Frame>,
     message: Option<Message>,
+    /// On the client's own frames: those that come out are cut as it suits us.
+    max_frame: u64,
+    max_fragments: u32,
+    /// Of the message, so far.
+    fragments: u32,
     /// Inflated, and in no frame yet; empty between calls.
     plain: Vec<u8>,
 }
@@ -46,8 +51,16 @@ impl Inflating {
             window: None,
             frame: None,
             message: None,
+            max_frame: u64::MAX,
+            max_fragments: u32::MAX,
+            fragments: 0,
             plain: Vec::new(),
         }
+    }
+
+    /// From the next frame on these bounds hold for the client's frames; `max_message` is for what comes out.
+    pub fn bound(&mut self, bounds: &Bounds) {
+        (self.max_frame, self.max_fragments) = (bounds.max_frame, bounds.max_fragments);
     }
 
     /// Turns what it can of `input` into plain frames behind what is in `out`, about `room` bytes of them; how much was
@@ -67,7 +80,7 @@ impl Inflating {
         while out.len() + self.plain.len() < end {
             let rest = input.get(at..).unwrap_or_default();
             at += match self.frame {
-                None => match self.enter(rest, out)? {
+                None => match self.enter(rest, out, &mut mask)? {
                     Some(taken) => taken,
                     None => break,
                 },
@@ -89,7 +102,12 @@ impl Inflating {
     }
 
     /// Reads a header; one that goes on as it is stands in `out` then.
-    fn enter(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<usize>, Violation> {
+    fn enter(
+        &mut self,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        mask: impl FnMut() -> [u8; 4],
+    ) -> Result<Option<usize>, Violation> {
         let Some(header) = Header::parse(bytes)? else {
             return Ok(None);
         };
@@ -101,6 +119,19 @@ impl Inflating {
                 return Err(Violation::LoneContinuation);
             }
             _ => {}
+        }
+        if !header.opcode.is_control() {
+            self.fragments = if begins {
+                1
+            } else {
+                self.fragments.saturating_add(1)
+            };
+            if header.payload_len > self.max_frame {
+                return Err(Violation::FrameTooBig);
+            }
+            if self.fragments > self.max_fragments {
+                return Err(Violation::TooManyFragments);
+            }
         }
         // RFC 7692 §6: not on control frames, nor on a message's later frames.
         let allowed = if begins { RSV1 } else { 0 };
@@ -115,6 +146,10 @@ impl Inflating {
         }
         let is_plain = header.opcode.is_control() || self.message == Some(Message::Plain);
         if is_plain {
+            // What came before it goes before it: its own payload follows, maybe in pieces.
+            if !self.plain.is_empty() {
+                self.emit(false, out, mask);
+            }
             out.extend_from_slice(bytes.get(..header.len).unwrap_or_default());
         }
         self.frame = Some(Frame {

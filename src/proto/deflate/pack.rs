@@ -32,12 +32,13 @@ enum Message {
 
 #[derive(Debug)]
 struct Deflated {
-    compressor: Box<Compress>,
+    /// The compressor's window, where the client has chosen it.
+    bits: Option<u8>,
     /// Of the next frame that goes out.
     opcode: Opcode,
     rsv: u8,
-    /// Compressed, and in no frame yet.
-    packed: Vec<u8>,
+    /// Not compressed yet.
+    text: Vec<u8>,
 }
 
 // === impl Deflating ===
@@ -53,8 +54,7 @@ impl Deflating {
         }
     }
 
-    /// Takes all of `input`; what is to go out stands behind what is in `out`: about as much at most, and what was kept of
-    /// the message so far.
+    /// Takes all of `input`; what is to go out stands behind what is in `out`, and up to 8 KiB may be kept.
     pub fn advance(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
         loop {
             match self.frame {
@@ -69,8 +69,10 @@ impl Deflating {
                     let (here, rest) = input.split_at(left.min(input.len()));
                     match &mut self.message {
                         Some(Message::Deflated(message)) if !frame.is_control => {
-                            message.feed(here, FlushCompress::None);
-                            message.emit_what_is_whole(out);
+                            message.text.extend_from_slice(here);
+                            if message.text.len() >= PIECE {
+                                message.emit(false, out);
+                            }
                         }
                         _ => out.extend_from_slice(here),
                     }
@@ -118,18 +120,10 @@ impl Deflating {
             return;
         };
         if let Some(Message::Deflated(message)) = &mut self.message {
-            message.feed(&[], FlushCompress::Sync);
-            if frame.fin {
-                // RFC 7692 §7.2.1: the tail of a flush does not travel.
-                let len = message.packed.len().saturating_sub(TAIL.len());
-                message.packed.truncate(len);
-            }
             message.emit(frame.fin, out);
         }
-        if frame.fin
-            && let Some(Message::Deflated(message)) = self.message.take()
-        {
-            message.end(self.agreement);
+        if frame.fin {
+            self.message = None;
         }
     }
 }
@@ -138,55 +132,55 @@ impl Deflating {
 
 impl Deflated {
     fn begin(opcode: Opcode, agreement: Agreement) -> Self {
-        let idle = match agreement.ours {
+        Deflated {
+            bits: agreement.ours,
+            opcode,
+            rsv: RSV1,
+            text: Vec::new(),
+        }
+    }
+
+    /// What there is, compressed and in a frame. The compressor is for this moment: the next one who emits on this thread,
+    /// whoever that is, has its room again.
+    fn emit(&mut self, fin: bool, out: &mut Vec<u8>) {
+        let idle = match self.bits {
             None => IDLE.with_borrow_mut(Option::take),
             Some(_) => None,
         };
-        let bits = agreement.ours.unwrap_or(LARGEST);
+        let bits = self.bits.unwrap_or(LARGEST);
         let fresh = || Box::new(Compress::new_with_window_bits(LEVEL, false, bits));
-        Deflated {
-            compressor: idle.unwrap_or_else(fresh),
-            opcode,
-            rsv: RSV1,
-            packed: Vec::new(),
+        let mut compressor = idle.unwrap_or_else(fresh);
+        let mut packed = compress(&mut compressor, &self.text);
+        if self.bits.is_none() {
+            compressor.reset();
+            IDLE.with_borrow_mut(|idle| *idle = Some(compressor));
         }
-    }
-
-    /// The next message of this thread, whoever's it is, has its room again.
-    fn end(mut self, agreement: Agreement) {
-        if agreement.ours.is_none() {
-            self.compressor.reset();
-            IDLE.with_borrow_mut(|idle| *idle = Some(self.compressor));
+        if fin {
+            // RFC 7692 §7.2.1: the tail of a flush does not travel.
+            packed.truncate(packed.len().saturating_sub(TAIL.len()));
         }
-    }
-
-    fn feed(&mut self, mut bytes: &[u8], flush: FlushCompress) {
-        loop {
-            // Not into an array: that would be zeroed each time.
-            self.packed.reserve(ROOM);
-            let full = self.packed.capacity();
-            let taken = self.compressor.total_in();
-            let status = self.compressor.compress_vec(bytes, &mut self.packed, flush);
-            debug_assert!(status.is_ok(), "it has a buffer, and bytes are bytes");
-            let taken = (self.compressor.total_in() - taken) as usize;
-            bytes = bytes.get(taken..).unwrap_or_default();
-            if self.packed.len() < full && (bytes.is_empty() || taken == 0) {
-                return;
-            }
-        }
-    }
-
-    /// What came of much is sent before there is more of it.
-    fn emit_what_is_whole(&mut self, out: &mut Vec<u8>) {
-        if self.packed.len() >= PIECE {
-            self.emit(false, out);
-        }
-    }
-
-    fn emit(&mut self, fin: bool, out: &mut Vec<u8>) {
-        put(out, fin, self.rsv, self.opcode, None, &mut self.packed);
+        put(out, fin, self.rsv, self.opcode, None, &mut packed);
         (self.rsv, self.opcode) = (0, Opcode::Continuation);
-        self.packed = Vec::new();
+        // Given back, not cleared: whoever waits for more holds no buffer.
+        self.text = Vec::new();
+    }
+}
+
+/// All of `text`, up to a flush, behind which nothing refers to it: another message may follow, or the rest of this one.
+fn compress(compressor: &mut Compress, mut text: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    loop {
+        // Not into an array: that would be zeroed each time.
+        packed.reserve(ROOM);
+        let full = packed.capacity();
+        let taken = compressor.total_in();
+        let status = compressor.compress_vec(text, &mut packed, FlushCompress::Sync);
+        debug_assert!(status.is_ok(), "it has a buffer, and bytes are bytes");
+        let taken = (compressor.total_in() - taken) as usize;
+        text = text.get(taken..).unwrap_or_default();
+        if packed.len() < full && (text.is_empty() || taken == 0) {
+            return packed;
+        }
     }
 }
 
@@ -201,10 +195,10 @@ const SHORT: u64 = 16;
 /// Half the work of zlib's default, and nearly its ratio on what servers say.
 const LEVEL: Compression = Compression::new(4);
 
-/// What goes out in a frame before its message is whole.
-const PIECE: usize = 16 * 1024;
+/// What is compressed at a time, unless a frame ends before.
+const PIECE: usize = 8 * 1024;
 
-/// What is compressed at a time.
+/// For what comes of it.
 const ROOM: usize = 4096;
 
 /// A header (RFC 6455 §5.2).

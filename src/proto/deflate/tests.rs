@@ -1,9 +1,9 @@
 use super::*;
 use crate::proto::{
     frame::{RSV1, apply_mask},
-    track::Violation,
+    track::{Bounds, Violation},
 };
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
@@ -107,6 +107,8 @@ impl Client {
         for (n, piece) in payload.chunks_mut(cut).enumerate() {
             put(&mut wire, n + 1 == last, rsv, opcode, Some(KEY), piece);
             (opcode, rsv) = (Opcode::Continuation, 0);
+            let mut mark = *b"between two fragments";
+            put(&mut wire, true, 0, Opcode::Ping, Some(KEY), &mut mark);
         }
         wire
     }
@@ -130,6 +132,7 @@ fn messages(mut wire: &[u8]) -> Vec<(Vec<u8>, bool, usize)> {
         wire = &wire[header.len + payload.len()..];
         apply_mask(&mut payload, header.mask.unwrap_or_default());
         if header.opcode.is_control() {
+            assert!(payload.is_empty() || payload == b"between two fragments");
             continue;
         }
         assert_eq!(open, header.opcode == Opcode::Continuation);
@@ -175,13 +178,41 @@ fn inflated(
 
 /// As a client that keeps nothing has it.
 fn unpacked(payload: &[u8]) -> Vec<u8> {
-    let whole = [payload, &TAIL].concat();
+    // RFC 7692 §7.2.3.4, as Go's readers have it: behind the tail an empty last block, so that the stream has an end.
+    let whole = [payload, &TAIL, &[1, 0, 0, 0xff, 0xff]].concat();
     let mut text = Vec::with_capacity(1 << 20);
     let mut window = Decompress::new(false);
-    window
-        .decompress_vec(&whole, &mut text, FlushDecompress::Sync)
-        .unwrap();
+    let end = window.decompress_vec(&whole, &mut text, FlushDecompress::Sync);
+    assert_eq!(end.unwrap(), Status::StreamEnd);
     text
+}
+
+#[test]
+fn bounds_on_frames_are_on_those_that_the_client_sends() {
+    let agreement = of("permessage-deflate").unwrap();
+    let bounds = Bounds {
+        max_frame: 2000,
+        max_message: u64::MAX,
+        max_fragments: 4,
+    };
+    let judged = |text: &[u8], cut: usize, size: usize| {
+        let wire = Client::new(agreement).say(text, true, cut);
+        let mut inflating = Inflating::new(agreement);
+        inflating.bound(&bounds);
+        inflated(&mut inflating, &wire, size, 1000).map(|plain| messages(&plain)[0].2)
+    };
+    // One frame, which comes out as many that are larger.
+    assert!(judged(&vec![0; 1 << 20], usize::MAX, 5000).unwrap() > 4);
+    let noise: Vec<u8> = (0..8000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8)
+        .collect();
+    for size in [1, 100_000] {
+        assert!(judged(&noise[..1500], 400, size).is_ok());
+        let many = judged(&noise[..1500], 100, size);
+        assert_eq!(many.unwrap_err(), Violation::TooManyFragments);
+        let large = judged(&noise, usize::MAX, size);
+        assert_eq!(large.unwrap_err(), Violation::FrameTooBig);
+    }
 }
 
 #[test]
@@ -329,16 +360,20 @@ proptest! {
     #[test]
     fn what_backends_say_arrives(
         texts in prop::collection::vec(prop::collection::vec(0..20_u8, 0..60_000), 1..4),
-        size in 1..9000_usize, cut in 1..30_000_usize,
+        size in 1..9000_usize, cut in 1..30_000_usize, empty_end in any::<bool>(),
     ) {
         let mut wire = Vec::new();
         for text in &texts {
             let (last, mut opcode) = (text.len().div_ceil(cut).max(1), Opcode::Text);
             for n in 0..last {
                 let mut piece = text[n * cut..text.len().min((n + 1) * cut)].to_vec();
-                put(&mut wire, n + 1 == last, 0, opcode, None, &mut piece);
+                put(&mut wire, n + 1 == last && !empty_end, 0, opcode, None, &mut piece);
                 opcode = Opcode::Continuation;
                 wire.extend([0x89, 0]);
+            }
+            // As Python's `websockets` ends what an iterator gives.
+            if empty_end {
+                put(&mut wire, true, 0, opcode, None, &mut []);
             }
         }
         let (mut deflating, mut out) = (Deflating::new(of("permessage-deflate").unwrap()), Vec::new());

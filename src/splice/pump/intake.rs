@@ -28,6 +28,10 @@ impl Pump {
         if (self.shut || dst.broken) && self.passed.is_none() {
             self.passed = Some(Box::new(self.tracker.counts()));
         }
+        let bounds = match self.recut {
+            false => limits.bounds,
+            true => limits.bounds.of_messages(),
+        };
         // `bytes[from..at]` is understood and not relayed yet: one write for as many frames as possible.
         let (mut from, mut at) = (0, 0);
         let mut stalled = false;
@@ -50,7 +54,7 @@ impl Pump {
             let due = self.injection_is_due(dst, now);
             let stop = due || self.meter.is_some();
             let begun = self.tracker.counts().messages;
-            let progress = match self.tracker.advance(&bytes[at..], &limits.bounds, stop) {
+            let progress = match self.tracker.advance(&bytes[at..], &bounds, stop) {
                 Ok(progress) => progress,
                 Err(violation) => {
                     self.ended = Some(End::Violation(violation));
