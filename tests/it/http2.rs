@@ -178,6 +178,31 @@ async fn one_stuck_websocket_stalls_none_of_the_ninety_nine_others() {
 }
 
 #[tokio::test]
+async fn small_messages_of_one_that_is_paused_end_no_other() {
+    let echo = Backend::echo().await;
+    let config = format!(
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[limits]\nh2_streams = 10\n\
+         [[routes]]\nname = \"slow\"\nhosts = [\"a.test\"]\npath = \"/slow\"\nto = \"ws://{echo}\"\n\
+         session = {{ messages_per_second = 5 }}\n\
+         [[routes]]\nname = \"echo\"\nhosts = [\"a.test\"]\nto = \"ws://{echo}\"\n"
+    );
+    let lockgate = Lockgate::with_file(&config).start().await;
+    let mut client = lockgate.h2().await;
+    let (mut paused, mut other) = (client.session("/slow").await, client.session("/").await);
+    // Each in a DATA frame of its own, of which h2 lets only so many wait.
+    for _ in 0..4000 {
+        paused.send_frame(Frame::text("x")).await;
+    }
+    for round in 0..5 {
+        let message = Frame::text(&round.to_string());
+        other.send_frame(message.clone()).await;
+        assert_eq!(other.frame().await, message);
+    }
+    assert_eq!(paused.frame().await, Frame::text("x"));
+    assert_eq!(lockgate.status().await["sessions"], 2);
+}
+
+#[tokio::test]
 async fn the_switch_takes_websockets_out_of_http2() {
     for (lines, allowed) in [("", true), ("h2_websocket = false", false)] {
         let setup = Lockgate::to(Backend::echo().await).server(lines);

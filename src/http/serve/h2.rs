@@ -17,7 +17,8 @@ use tokio_rustls::server::TlsStream;
 /// Runs hyper's HTTP/2 over a client's stream.
 ///
 /// Every stream may have [`WINDOW`] bytes on their way to us that nobody has read, and the connection's window has room
-/// for that many of each: a stream whose reader is stuck uses up its own window, never the connection's.
+/// for that many of each: a stream whose reader is stuck uses up its own window, never the connection's. Nor what h2 lets
+/// small frames cost that nobody has read, which is half of that: see [`ROOMY`].
 pub(super) async fn drive(
     context: Arc<Context>,
     parts: StreamParts<Box<TlsStream<Socket>>>,
@@ -34,7 +35,9 @@ pub(super) async fn drive(
         builder
             .auto_date_header(false)
             .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(limits.h2_streams.saturating_mul(WINDOW).min(MOST))
+            .initial_connection_window_size(
+                limits.h2_streams.saturating_mul(WINDOW).clamp(ROOMY, MOST),
+            )
             .max_concurrent_streams(limits.h2_streams)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(head);
@@ -84,5 +87,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for OnTasks {
 const WINDOW: u32 = 65_535;
 /// The most that a window can be (RFC 9113 §6.9.1).
 const MOST: u32 = (1 << 31) - 1;
+/// For small frames that nobody has read h2 counts 256 bytes each, and ends the connection where they come to half of its
+/// window. One stream has room for 65,535 frames of a byte: several that are paused must not end the others.
+const ROOMY: u32 = 128 * 1024 * 1024;
 /// What one stream's answer may hold that its client does not take.
 const SEND_BUFFER: usize = 64 * 1024;
