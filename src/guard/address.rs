@@ -1,6 +1,6 @@
 //! A route's `allow` and `deny`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::Refused;
 use crate::config::Cidr;
@@ -57,6 +57,17 @@ impl AddressGuard {
             why: "address",
             text,
         })
+    }
+}
+
+/// Whose address it is: of IPv6 the /64, which is what one subscriber gets.
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
     }
 }
 

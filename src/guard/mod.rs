@@ -4,7 +4,7 @@
 mod address;
 mod origin;
 
-pub use address::AddressGuard;
+pub use address::{AddressGuard, subscriber};
 pub use origin::OriginGuard;
 
 /// A request that may not pass: 403, the client's fault.

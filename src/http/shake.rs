@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 use tokio::time::Instant;
 
 /// How a backend answered a handshake.
@@ -163,15 +163,17 @@ impl HandshakeError {
 /// those that are as long as ours end before it.
 pub(super) struct Kept<'a> {
     waits_for: Option<&'a Lease>,
+    client: IpAddr,
     since: Instant,
     enough: Duration,
 }
 
 impl<'a> Kept<'a> {
     /// From now on; a handshake may last `most`.
-    pub(super) fn waiting(lease: &'a Lease, most: Duration) -> Self {
+    pub(super) fn waiting(lease: &'a Lease, client: IpAddr, most: Duration) -> Self {
         Kept {
             waits_for: Some(lease),
+            client,
             since: Instant::now(),
             enough: most / 2,
         }
@@ -189,7 +191,7 @@ impl Drop for Kept<'_> {
         if let Some(lease) = self.waits_for
             && waited >= self.enough
         {
-            lease.failed(&HandshakeError::Abandoned(waited));
+            lease.abandoned(&HandshakeError::Abandoned(waited), self.client);
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     gateway::Route,
+    guard::subscriber,
     observe::SessionRecord,
     proto::{deflate::Agreement, handshake::Offer},
     upstream::{Key, Lease},
@@ -136,7 +137,7 @@ async fn meet(
             extensions,
             &wish.offer,
         );
-        let kept = Kept::waiting(&lease, route.handshake_timeout);
+        let kept = Kept::waiting(&lease, subscriber(peer.address), route.handshake_timeout);
         let hands = match timeout_at(deadline, hands).await {
             Ok(hands) => hands,
             Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),

@@ -11,6 +11,7 @@ use super::{
 use crate::{config::BackendAddress, observe::Causes};
 use std::{
     error::Error,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -161,9 +162,18 @@ impl Lease {
 
     /// The backend was not reached, or has not answered.
     pub fn failed(&self, error: &(dyn Error + 'static)) {
+        self.blame(error, None);
+    }
+
+    /// `client` has left after it had waited for long. However often it does that, it counts once.
+    pub fn abandoned(&self, error: &(dyn Error + 'static), client: IpAddr) {
+        self.blame(error, Some(client));
+    }
+
+    fn blame(&self, error: &(dyn Error + 'static), left: Option<IpAddr>) {
         let why = Causes(error).to_string();
         let health = self.entry.backend.health();
-        health.failed(Instant::now(), &self.entry.terms.passive, why);
+        health.failed(Instant::now(), &self.entry.terms.passive, why, left);
     }
 
     /// The host and the port of a backend to which one connection is as good as another for plain HTTP: without TLS,

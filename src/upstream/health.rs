@@ -13,6 +13,7 @@ pub use machine::Condition;
 use machine::Machine;
 pub use probe::Probe;
 use std::{
+    net::IpAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -88,9 +89,15 @@ impl Health {
         }
     }
 
-    /// A session or a request has not.
-    pub(super) fn failed(&self, now: Instant, settings: &config::Passive, why: String) {
-        self.change(|machine| machine.failed(now, settings, why));
+    /// A session or a request has not; or this client has `left` before it knew.
+    pub(super) fn failed(
+        &self,
+        now: Instant,
+        settings: &config::Passive,
+        why: String,
+        left: Option<IpAddr>,
+    ) {
+        self.change(|machine| machine.failed(now, settings, why, left));
     }
 
     /// What a check has found.

@@ -212,7 +212,7 @@ async fn a_place_on_who_is_down_is_for_nobody_until_it_is_back() {
     };
     let eject = |backend: &Backend| {
         let health = backend.health();
-        health.failed(Instant::now(), &passive, "gone".to_owned());
+        health.failed(Instant::now(), &passive, "gone".to_owned(), None);
     };
     let [one, other] = [at_once(&pool).await, at_once(&pool).await];
     let mut first = queued(&pool, 1, &[]).await;

@@ -5,7 +5,7 @@
 //! checks have taken down is down, whatever sessions say.
 
 use crate::config;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::IpAddr};
 use tokio::time::Instant;
 
 /// How a backend is.
@@ -27,8 +27,9 @@ pub(super) struct Machine {
     known: bool,
     /// Results of checks in a row that speak against the condition.
     against: u32,
-    /// When sessions and requests have failed, none of them older than `within`, since the last that did not.
-    failures: VecDeque<Instant>,
+    /// When sessions and requests have failed, none of them older than `within`, since the last that did not; and whose
+    /// leaving said so, if one's did.
+    failures: VecDeque<(Instant, Option<IpAddr>)>,
     ejected: Option<Instant>,
     why: Option<String>,
 }
@@ -104,15 +105,25 @@ impl Machine {
         (self.down, self.known, self.against) = (false, false, 0);
     }
 
-    /// A session or a request has not reached it, or was not answered.
-    pub(super) fn failed(&mut self, now: Instant, settings: &config::Passive, why: String) {
+    /// A session or a request has not reached it, or was not answered; or a client has `left` before it was, which counts
+    /// once for each of them: one alone may be impatient, or mean it.
+    pub(super) fn failed(
+        &mut self,
+        now: Instant,
+        settings: &config::Passive,
+        why: String,
+        left: Option<IpAddr>,
+    ) {
         self.why = Some(why);
         if self.condition() != Condition::Up || settings.fails == 0 {
             return;
         }
-        let recent = |then: &Instant| now.saturating_duration_since(*then) <= settings.within.0;
-        self.failures.retain(recent);
-        self.failures.push_back(now);
+        self.failures
+            .retain(|(then, _)| now.saturating_duration_since(*then) <= settings.within.0);
+        if left.is_some() && self.failures.iter().any(|(_, who)| *who == left) {
+            return;
+        }
+        self.failures.push_back((now, left));
         if self.failures.len() as u64 >= u64::from(settings.fails) {
             self.failures.clear();
             self.ejected = Some(now + settings.eject.0);

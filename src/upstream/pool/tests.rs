@@ -211,7 +211,12 @@ fn eject(backend: &Backend) {
         ..config::Passive::default()
     };
     let health = backend.health();
-    health.failed(tokio::time::Instant::now(), &settings, "refused".to_owned());
+    health.failed(
+        tokio::time::Instant::now(),
+        &settings,
+        "refused".to_owned(),
+        None,
+    );
 }
 
 #[test]

@@ -51,24 +51,36 @@ fn without_checks_nobody_is_down() {
 }
 
 #[test]
+fn one_client_that_leaves_again_and_again_counts_once() {
+    let (mut machine, now) = (Machine::default(), Instant::now());
+    let client = |n: u8| Some([192, 0, 2, n].into());
+    let mut left = |n| machine.failed(now, &passive(3), "silent".to_owned(), client(n));
+    (0..9).for_each(|_| left(1));
+    left(2);
+    assert_eq!(machine.condition(), Up);
+    machine.failed(now, &passive(3), "refused".to_owned(), None);
+    assert_eq!(machine.condition(), Ejected);
+}
+
+#[test]
 fn failures_close_together_eject_for_a_while() {
     let (mut machine, start) = (Machine::default(), Instant::now());
     let second = |n: u64| start + Duration::from_secs(n);
     for n in 0..4 {
-        machine.failed(second(n), &passive(5), "refused".to_owned());
+        machine.failed(second(n), &passive(5), "refused".to_owned(), None);
     }
     // The first is too old by then, a success forgives the rest.
-    machine.failed(second(11), &passive(5), "refused".to_owned());
+    machine.failed(second(11), &passive(5), "refused".to_owned(), None);
     assert_eq!(machine.condition(), Up);
     machine.answered();
     assert_eq!(machine.why(), None);
     for n in 12..17 {
         assert_eq!(machine.condition(), Up);
-        machine.failed(second(n), &passive(5), "refused".to_owned());
+        machine.failed(second(n), &passive(5), "refused".to_owned(), None);
     }
     assert_eq!(machine.condition(), Ejected);
     // What happens to it meanwhile does not make it longer.
-    machine.failed(second(20), &passive(1), "refused".to_owned());
+    machine.failed(second(20), &passive(1), "refused".to_owned(), None);
     assert_eq!(machine.ejected_until(), Some(second(46)));
     machine.pass(second(45));
     assert_eq!(machine.condition(), Ejected);
@@ -81,10 +93,10 @@ fn failures_close_together_eject_for_a_while() {
 fn zero_fails_eject_nobody_and_an_answer_ends_an_ejection() {
     let mut machine = Machine::default();
     for _ in 0..2000 {
-        machine.failed(Instant::now(), &passive(0), String::new());
+        machine.failed(Instant::now(), &passive(0), String::new(), None);
     }
     assert_eq!(machine.condition(), Up);
-    machine.failed(Instant::now(), &passive(1), String::new());
+    machine.failed(Instant::now(), &passive(1), String::new(), None);
     assert_eq!(machine.condition(), Ejected);
     machine.answered();
     assert_eq!(machine.condition(), Up);
@@ -93,7 +105,7 @@ fn zero_fails_eject_nobody_and_an_answer_ends_an_ejection() {
 #[test]
 fn down_is_down_whatever_sessions_say_and_coming_back_is_a_fresh_start() {
     let mut machine = Machine::default();
-    machine.failed(Instant::now(), &passive(1), "refused".to_owned());
+    machine.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
     machine.checked(ill(), 1, 1);
     assert_eq!(machine.condition(), Down);
     machine.answered();
@@ -106,7 +118,7 @@ fn down_is_down_whatever_sessions_say_and_coming_back_is_a_fresh_start() {
 #[test]
 fn a_check_that_is_well_ends_no_ejection() {
     let mut machine = Machine::default();
-    machine.failed(Instant::now(), &passive(1), "refused".to_owned());
+    machine.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
     machine.checked(WELL, 1, 1);
     assert_eq!(machine.condition(), Ejected);
     assert_eq!(machine.why().unwrap(), "refused");
@@ -174,7 +186,7 @@ proptest! {
                 failures.clear();
                 until = None;
             } else {
-                machine.failed(moment, &passive(fails), "refused".to_owned());
+                machine.failed(moment, &passive(fails), "refused".to_owned(), None);
                 if until.is_none() {
                     failures.push(now);
                     if failures.iter().filter(|then| now - **then <= 10).count() >= fails as usize {
@@ -197,7 +209,7 @@ proptest! {
             now += Duration::from_secs(wait);
             machine.pass(now);
             match event {
-                Event::Failed => machine.failed(now, &passive(count), "refused".to_owned()),
+                Event::Failed => machine.failed(now, &passive(count), "refused".to_owned(), None),
                 Event::Answered => machine.answered(),
                 Event::Checked(true) => machine.checked(WELL, count, count),
                 Event::Checked(false) => machine.checked(ill(), count, count),
