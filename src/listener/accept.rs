@@ -5,6 +5,7 @@ use crate::{
     lifecycle::Tasks,
     observe::{Metrics, Seldom},
 };
+use socket2::{SockRef, TcpKeepalive};
 use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -28,6 +29,7 @@ pub async fn accept<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    prepare(&listener);
     let mut spare = File::open("/dev/null").ok();
     let (full, exhausted) = (Seldom::new(), Seldom::new());
     loop {
@@ -79,6 +81,17 @@ pub async fn accept<F>(
     }
 }
 
+/// Small frames must not wait for each other, and a peer that vanished without a word must be found. Linux has accepted
+/// sockets begin as the listening one is: it need not be told for each.
+fn prepare(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+}
+
 /// The client gave up before it was accepted: Linux hands its network error to us (accept(2)).
 fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::*;
@@ -106,3 +119,26 @@ fn is_exhaustion(error: &io::Error) -> bool {
 
 /// Long enough to cost no CPU, short enough that nobody notices.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Silence before the kernel asks; sessions ask much earlier by Ping.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Between the questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_sockets_begin_as_the_listening_one_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        prepare(&listener);
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_client, (stream, _)) = (client.unwrap(), accepted.unwrap());
+        let socket = SockRef::from(&stream);
+        assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+    }
+}

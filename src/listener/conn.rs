@@ -61,7 +61,6 @@ impl Doorway {
         let entered = timeout(deadline, async {
             let client = self.admit(&gateway, &mut tcp, from).await?;
             let share = self.admission.share(client.ip()).ok_or(Turned::Share)?;
-            prepare(&tcp);
             let ends = (client, tcp.local_addr()?);
             let entered = tls::accept(&gateway.tls, Socket::new(tcp)).await?;
             Ok((entered, ends, share))
@@ -108,7 +107,6 @@ impl Doorway {
         drop(gateway);
         match entered {
             Ok((address, share)) => {
-                prepare(&tcp);
                 let guard = Box::new((permit, share));
                 http::serve_cleartext(
                     self.http.clone(),
@@ -185,18 +183,5 @@ async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, Tu
     }
 }
 
-/// Small frames must not wait for each other, and a peer that vanished without a word must be found.
-fn prepare(tcp: &TcpStream) {
-    let _ = tcp.set_nodelay(true);
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE_INTERVAL);
-    let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keepalive);
-}
-
 /// A header comes in one segment; this is for the one in a million that does not.
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
-/// Silence before the kernel asks; sessions ask much earlier by Ping.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Between the questions.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
