@@ -124,15 +124,20 @@ impl<W: Write> Write for Tail<W> {
         self.tell_fault(done)
     }
 
-    // The worker calls this when the queue is empty.
+    // The worker calls this when the queue is empty. What comes in the next moment waits for that moment to pass: to wake a
+    // thread for each of a thousand lines a second costs more than all else about them.
     fn flush(&mut self) -> io::Result<()> {
         let done = self.out.flush();
+        thread::sleep(PAUSE);
         self.tell_fault(done)
     }
 }
 
 /// A second's worth for a busy proxy, and at a few hundred bytes a line a few MiB at most.
 pub(super) const LINES: usize = 8192;
+
+/// Between two batches of lines; the first after a silence is written at once.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// More than the worker's guard takes (0.1 s and 1 s) when nothing is stuck.
 const FLUSH: Duration = Duration::from_secs(2);
