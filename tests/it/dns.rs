@@ -1,5 +1,7 @@
 //! Names whose addresses are a pool's backends, asked of a real DNS server that changes its mind.
 
+mod answers;
+
 use crate::harness::{Backend, Frame, Lockgate, Program, Wire, handshake, within};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};

@@ -9,7 +9,7 @@ import pathlib
 import sys
 import threading
 
-from dnslib import QTYPE, RCODE, RR
+from dnslib import AAAA, QTYPE, RCODE, RR, SRV, A
 from dnslib.server import DNSLogger, DNSServer
 
 
@@ -29,8 +29,21 @@ class Zone:
             reply.header.rcode = RCODE.NXDOMAIN
         for owner, its, data in known if reply.header.rcode == RCODE.NOERROR else []:
             if its == kind:
-                reply.add_answer(*RR.fromZone(f"{owner}. {zone['ttl']} IN {its} {data}"))
+                reply.add_answer(RR(owner, request.q.qtype, ttl=zone["ttl"], rdata=MADE_OF[its](data)))
+        if handler.protocol == "udp" and len(reply.pack()) > 1232:
+            # Cut short and marked so, as real servers do: whoever asked comes again over TCP (RFC 7766).
+            reply = request.reply()
+            reply.header.tc = 1
         return reply
+
+
+def service(data):
+    priority, weight, port, target = data.split()
+    return SRV(int(priority), int(weight), int(port), target)
+
+
+# dnslib's own parser of zones takes a second for some hundred records.
+MADE_OF = {"A": A, "AAAA": AAAA, "SRV": service}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ use hickory_resolver::{
     },
 };
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -86,26 +87,35 @@ impl Resolver {
         let left_out = services.len().saturating_sub(MOST);
         services.truncate(MOST);
         let heaviest = services.iter().map(|service| service.weight).max();
-        let places = services.iter().map(async |service| {
-            let found = self.addresses(&service.target.to_utf8()).await;
-            (found, service.port, share(service.weight, heaviest))
-        });
-        let (mut all, mut whole, mut why) = (Vec::new(), true, None);
-        for (found, port, share) in join_all(places).await {
-            match found {
-                Ok(found) => {
-                    whole &= found.whole;
-                    ttl = [ttl, found.ttl].into_iter().flatten().min();
-                    all.extend(found.ips.iter().map(|ip| Place::new(*ip, port, share)));
-                }
-                // A host of which nobody says that there is none may still be there.
-                Err(error) => {
-                    whole &=
-                        matches!(&error, ResolveError::Unknown { reason, .. } if says_none(reason));
-                    why = Some(error);
+        // Several services may be on one host, and all of them at once would be too much for a server to answer in time.
+        let hosts: BTreeSet<_> = services.iter().map(|service| &service.target).collect();
+        let hosts: Vec<_> = hosts.into_iter().collect();
+        let (mut known, mut whole, mut why) = (BTreeMap::new(), true, None);
+        for some in hosts.chunks(AT_A_TIME) {
+            let asked = some
+                .iter()
+                .map(async |host| (*host, self.addresses(&host.to_utf8()).await));
+            for (host, found) in join_all(asked).await {
+                match found {
+                    Ok(found) => {
+                        whole &= found.whole;
+                        ttl = [ttl, found.ttl].into_iter().flatten().min();
+                        known.insert(host, found.ips);
+                    }
+                    // A host of which nobody says that there is none may still be there.
+                    Err(error) => {
+                        whole &= matches!(&error, ResolveError::Unknown { reason, .. } if says_none(reason));
+                        why = Some(error);
+                    }
                 }
             }
         }
+        let all = services.iter().flat_map(|service| {
+            let share = share(service.weight, heaviest);
+            let ips = known.get(&service.target).into_iter().flatten();
+            ips.map(move |ip| Place::new(*ip, service.port, share))
+        });
+        let all: Vec<_> = all.collect();
         match (all.is_empty(), why) {
             (true, Some(error)) => Err(error),
             (true, None) => Err(unknown(NetError::Message("the answer has no service"))),
@@ -222,6 +232,9 @@ fn share(weight: u16, heaviest: Option<u16>) -> u16 {
 fn least(ttls: impl Iterator<Item = u32>) -> Option<Duration> {
     ttls.min().map(|ttl| Duration::from_secs(ttl.into()))
 }
+
+/// Hosts that are asked for.
+const AT_A_TIME: usize = 16;
 
 /// More backends than a pool is of use with; what comes after them in an answer is left out.
 pub(in crate::upstream) const MOST: usize = 256;
