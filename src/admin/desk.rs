@@ -115,7 +115,7 @@ impl Desk {
                 .ask(Command::Certificates)
                 .await
                 .unwrap_or_else(|page| page),
-            RELOAD => match self.command(Command::Reload).await {
+            RELOAD => match self.command_within(RELOADING, Command::Reload).await {
                 Ok(Ok(done)) => Page::line(StatusCode::OK, &done),
                 Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
                 Err(page) => page,
@@ -163,13 +163,21 @@ impl Desk {
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, Page> {
+        self.command_within(self.reply, command).await
+    }
+
+    async fn command_within<T>(
+        &self,
+        reply: Duration,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Page> {
         let asked = async {
             let (reply, answer) = oneshot::channel();
             self.admin.commands.send(command(reply)).await.ok()?;
             answer.await.ok()
         };
         let unavailable = |text| Page::line(StatusCode::SERVICE_UNAVAILABLE, text);
-        match timeout(self.reply, asked).await {
+        match timeout(reply, asked).await {
             Ok(Some(reply)) => Ok(reply),
             Ok(None) => Err(unavailable("the server has stopped")),
             Err(_) => Err(unavailable(
@@ -178,6 +186,9 @@ impl Desk {
         }
     }
 }
+
+/// To read ten thousand certificates takes seconds.
+const RELOADING: Duration = Duration::from_secs(60);
 
 /// What has an effect, and so wants POST.
 fn is_order(path: &str) -> bool {

@@ -90,6 +90,7 @@ pub(super) fn drain(arguments: &Drain) -> anyhow::Result<ExitCode> {
             ("backend", names::backend(backend)?)
         }
     };
+    names::known(&arguments.admin, &arguments.route, &arguments.backend)?;
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
     let undo = if arguments.undo { "&undo" } else { "" };
     let path = format!("/drain?{what}={name}{undo}");
@@ -120,7 +121,7 @@ fn show(
     let page: Value = serde_json::from_str(&text).with_context(|| {
         format!(
             "{} answers, but not as lockgate does",
-            describe(&place::address(admin))
+            describe(&place::address_at_least(admin))
         )
     })?;
     match json {
@@ -146,24 +147,37 @@ pub(super) async fn get(
 }
 
 fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<String> {
-    let address = &place::address(admin);
-    // What is open to everybody is asked without: a health check has no time to read files.
-    let token = (path != "/healthz").then(|| place::token(admin)).flatten();
+    // What is open to everybody is asked without.
+    let (address, token) = match path {
+        "/healthz" => (place::address_at_least(admin), None),
+        _ => (place::address(admin)?, place::token(admin)),
+    };
+    let address = &address;
     let question = Question {
         address,
         token: token.as_deref(),
         method,
         path,
     };
-    let (status, text) = started()?.block_on(question.ask(DEADLINE))?;
-    told(address, path, status, text)
+    let deadline = match path {
+        "/reload" => RELOADING,
+        _ => DEADLINE,
+    };
+    let (status, text) = started()?.block_on(question.ask(deadline))?;
+    told(address, path, token.is_some(), status, text)
 }
 
 /// The text of an answer, if it is a good one.
-fn told(address: &AdminAddress, path: &str, status: u16, text: String) -> anyhow::Result<String> {
+fn told(
+    address: &AdminAddress,
+    path: &str,
+    shown: bool,
+    status: u16,
+    text: String,
+) -> anyhow::Result<String> {
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() => Ok(text),
-        Ok(StatusCode::UNAUTHORIZED) => bail!("{}: {}", describe(address), place::HINT),
+        Ok(StatusCode::UNAUTHORIZED) => bail!("{}: {}", describe(address), place::hint(shown)),
         // It says why itself.
         Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
             bail!("{}", text.trim())
@@ -185,6 +199,9 @@ fn started() -> anyhow::Result<Runtime> {
 
 /// Longer than the server may take for its reply, shorter than a container's health check.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The same where many files are read first.
+const RELOADING: Duration = Duration::from_secs(65);
 
 #[cfg(test)]
 mod tests;

@@ -51,12 +51,13 @@ fn look_up(inside: &str, environment: Environment<'_>) -> Result<String, BadValu
             "write ${NAME}, ${NAME:-default}, or $$ for a dollar sign",
         ));
     }
-    // As in a shell, `:-` also stands in for an empty one.
-    let value = environment(name).filter(|value| default.is_none() || !value.is_empty());
+    // As in a shell, `:-` also stands in for an empty one. Without it an empty one is a mistake: as a token it would open
+    // what it is to close.
+    let value = environment(name).filter(|value| !value.is_empty());
     value.or(default.map(str::to_owned)).ok_or_else(|| {
         BadValue::new(
-            format!("the environment variable {name} is not set"),
-            format!("set it, or write ${{{name}:-default}}"),
+            format!("the environment variable {name} is not set, or is empty"),
+            format!("set it, or write ${{{name}:-default}}; ${{{name}:-}} may be empty"),
         )
     })
 }
@@ -80,7 +81,7 @@ mod tests {
             ("plain", "plain"),
             ("${HOST}", "a.test"),
             ("x.${HOST}:${PORT:-80}", "x.a.test:80"),
-            ("${EMPTY}|${EMPTY:-e}", "|e"),
+            ("${EMPTY:-}|${EMPTY:-e}", "|e"),
             ("${NONE:-}", ""),
             ("$$HOST $$${HOST}", "$HOST $a.test"),
             ("~ ^/room/[0-9]+$", "~ ^/room/[0-9]+$"),
@@ -94,6 +95,7 @@ mod tests {
     fn what_is_no_variable_is_told() {
         for (text, why) in [
             ("${NONE}", "NONE is not set"),
+            ("${EMPTY}", "EMPTY is not set, or is empty"),
             ("${HOST", "without its"),
             ("${}", "names no"),
             ("${a b}", "names no"),

@@ -3,18 +3,36 @@
 
 use crate::{
     cli::args::Admin,
-    config::{AdminAddress, Config},
+    config::{AdminAddress, Config, Server},
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use hyper::header::HeaderValue;
 use std::env;
 
-/// As given, or else as the configuration file has it; by default where a lockgate answers that was told nothing. A file
-/// that cannot be read has nothing to say: that it is wrong is what one may be about to ask for.
-pub(super) fn address(admin: &Admin) -> AdminAddress {
-    let written = || Some(Config::load(admin.config.as_ref()?).ok()?.server);
-    let given = admin.admin.clone();
-    given.unwrap_or_else(|| written().unwrap_or_default().admin.value)
+/// As given, or else as the configuration file has it, or where a lockgate answers that was told nothing.
+///
+/// # Errors
+/// If that file is wrong: nobody else may get an order that was meant for one.
+pub(super) fn address(admin: &Admin) -> anyhow::Result<AdminAddress> {
+    match (&admin.admin, &admin.config) {
+        (Some(given), _) => Ok(given.clone()),
+        (None, None) => Ok(by_default()),
+        (None, Some(file)) => match Config::load(file) {
+            Ok(config) => Ok(config.server.admin.value),
+            Err(problems) => bail!(
+                "{problems}\nso it is not known where its lockgate answers: name server.admin with --admin"
+            ),
+        },
+    }
+}
+
+/// For whoever has no time for what is wrong with files: a process is well or not whatever stands there by now.
+pub(super) fn address_at_least(admin: &Admin) -> AdminAddress {
+    address(admin).unwrap_or_else(|_| by_default())
+}
+
+fn by_default() -> AdminAddress {
+    Server::default().admin.value
 }
 
 /// From the environment, or else from the configuration file; `None` where neither has one, or where
@@ -36,7 +54,17 @@ pub(super) fn header(token: &str) -> anyhow::Result<HeaderValue> {
     Ok(value)
 }
 
-/// What to do where one is wanted.
-pub(super) const HINT: &str = "it wants server.admin_token: set LOCKGATE_ADMIN_TOKEN to it, or name the configuration file with --config";
+/// What to do where one is wanted, or another than was shown.
+pub(super) fn hint(shown: bool) -> &'static str {
+    match shown {
+        true => {
+            "that is not its server.admin_token: look at LOCKGATE_ADMIN_TOKEN, or at the file that --config names"
+        }
+        false => {
+            "it wants server.admin_token: set LOCKGATE_ADMIN_TOKEN to it, or name its configuration file with --config (which \
+             must be right, with all variables that it takes from the environment)"
+        }
+    }
+}
 
 const VARIABLE: &str = "LOCKGATE_ADMIN_TOKEN";

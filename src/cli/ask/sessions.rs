@@ -1,7 +1,7 @@
 //! `lockgate sessions`, `lockgate kick`.
 
 use super::{ask, names, render::table, say};
-use crate::cli::args::{Kick, Sessions, Wanted};
+use crate::cli::args::{Admin, Kick, Sessions, Wanted};
 use anyhow::{Context, anyhow};
 use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -36,7 +36,7 @@ pub(in crate::cli) fn sessions(arguments: &Sessions) -> anyhow::Result<ExitCode>
         }
     }
     if total == 0 {
-        names::known(&arguments.admin, &arguments.wanted)?;
+        known(&arguments.admin, &arguments.wanted)?;
     }
     match arguments.json {
         true => say(json!({ "total": total, "sessions": rows })),
@@ -64,13 +64,17 @@ pub(in crate::cli) fn kick(arguments: &Kick) -> anyhow::Result<ExitCode> {
     let closing = answer["closing"].as_u64();
     match closing.ok_or_else(|| anyhow!("an answer without a number: {text}"))? {
         0 => {
-            names::known(&arguments.admin, &arguments.wanted)?;
+            known(&arguments.admin, &arguments.wanted)?;
             say("no session is closed: none fits");
         }
         1 => say("1 session is closed"),
         n => say(format!("{n} sessions are closed")),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn known(admin: &Admin, wanted: &Wanted) -> anyhow::Result<()> {
+    names::known(admin, &wanted.route, &wanted.backend)
 }
 
 pub(super) fn conditions(wanted: &Wanted) -> anyhow::Result<String> {

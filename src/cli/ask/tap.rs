@@ -1,7 +1,7 @@
 //! `lockgate tap`.
 
 use super::{DEADLINE, exchange::Question, names, place, say, sessions::conditions, started, told};
-use crate::cli::args::Tap;
+use crate::cli::args::{Tap, Wanted};
 use anyhow::Context;
 use hyper::Method;
 use serde_json::Value;
@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 /// Line by line, until the time is up.
 pub(in crate::cli) fn tap(arguments: &Tap) -> anyhow::Result<ExitCode> {
-    names::known(&arguments.admin, &arguments.wanted)?;
+    let Wanted { route, backend, .. } = &arguments.wanted;
+    names::known(&arguments.admin, route, backend)?;
     let mut query = conditions(&arguments.wanted)?;
     if let Some(id) = &arguments.id {
         write!(query, "&id={id}")?;
@@ -23,7 +24,7 @@ pub(in crate::cli) fn tap(arguments: &Tap) -> anyhow::Result<ExitCode> {
     } = arguments;
     write!(query, "&bytes={bytes}&rate={rate}&lasting={lasting}")?;
     let token = place::token(&arguments.admin);
-    let address = &place::address(&arguments.admin);
+    let address = &place::address(&arguments.admin)?;
     let path = format!("/tap?{query}");
     let question = Question {
         address,
@@ -39,7 +40,7 @@ pub(in crate::cli) fn tap(arguments: &Tap) -> anyhow::Result<ExitCode> {
     let followed = async { timeout(deadline, question.follow(print)).await };
     let followed = started()?.block_on(followed);
     let (status, text) = followed.context("the answer does not end")??;
-    told(address, &path, status, text)?;
+    told(address, &path, token.is_some(), status, text)?;
     Ok(ExitCode::SUCCESS)
 }
 
