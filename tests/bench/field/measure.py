@@ -46,14 +46,17 @@ def running(peer, certificates):
     try:
         behind, port = int(line(backend, PATIENCE)), free_port()
         command = peer.prepare(folder, port, behind)
-        with open(folder / "log", "ab") as log:
+        # Not beside certificates and configuration: some proxies watch over those, and each line would wake them.
+        log_file = certificates / "logs" / folder.name
+        log_file.parent.mkdir(exist_ok=True)
+        with open(log_file, "ab") as log:
             # Ours end with their input: if this program is killed, nobody else ends them.
             proxy = started(command, PROXY, folder, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
             until_it_works(port, proxy, folder / "cert.pem")
             yield Running(proxy, port, load, folder)
         except RuntimeError as error:
-            said = (folder / "log").read_text(errors="replace")[-1000:]
+            said = log_file.read_text(errors="replace")[-1000:]
             raise RuntimeError(f"{peer.name}: {error}\n{said}") from error
         finally:
             ended(proxy)
