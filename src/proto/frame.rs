@@ -112,13 +112,19 @@ impl Header {
     /// already judged: a bad first byte is refused alone, a bad length as soon as it is whole.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
-        let Some((&first, rest)) = bytes.split_first() else {
+        match bytes.first() {
+            Some(&first) => Header::parse_as(Opcode::from_first_byte(first)?, bytes),
+            None => Ok(None),
+        }
+    }
+
+    /// [`Header::parse`] for whoever has looked at the first byte already.
+    #[inline]
+    pub(super) fn parse_as(opcode: Opcode, bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
+        let [first, second, rest @ ..] = bytes else {
             return Ok(None);
         };
-        let opcode = Opcode::from_first_byte(first)?;
-        let Some((&second, rest)) = rest.split_first() else {
-            return Ok(None);
-        };
+        let (first, second) = (*first, *second);
         let short = second & !MASKED;
         // RFC 6455 §5.5: control frames must have a payload length of 125 bytes or less.
         if opcode.is_control() && short > 125 {

@@ -87,8 +87,9 @@ pub struct FrameTracker {
 pub struct Progress {
     /// So many bytes from the front may pass on verbatim (data frames, whole or in part).
     pub pass: usize,
-    /// A whole control frame that stands right behind them, unmasked. The tracker is past it already.
-    pub control: Option<Control>,
+    /// A whole control frame that stands right behind them, unmasked. The tracker is past it already. Boxed: it is large
+    /// and rare, and all else comes back in registers.
+    pub control: Option<Box<Control>>,
 }
 
 // === impl FrameTracker ===
@@ -204,7 +205,7 @@ impl FrameTracker {
                 (Sender::Client, true) | (Sender::Server, false) => {}
             }
         }
-        let Some(header) = Header::parse(bytes)? else {
+        let Some(header) = Header::parse_as(opcode, bytes)? else {
             return Ok(None);
         };
         if opcode.is_control() {
@@ -287,7 +288,7 @@ impl FrameTracker {
 /// A frame that may pass.
 enum Next {
     Data(Header),
-    Control(Control),
+    Control(Box<Control>),
 }
 
 #[cfg(test)]

@@ -212,3 +212,29 @@ fn poll_readable(io: &impl LegIo, wants_read: bool, cx: &mut Context<'_>) -> Pol
         false => Poll::Ready(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{future::poll_fn, time::Duration};
+    use tokio::{io::AsyncWriteExt, net::TcpListener, time::timeout, try_join};
+
+    #[tokio::test]
+    async fn who_asks_whether_there_is_something_is_woken_as_by_a_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, (mut far, _)) =
+            try_join!(TcpStream::connect(address), listener.accept()).unwrap();
+        let near = Socket::new(near);
+        let asked = poll_fn(|cx| Poll::Ready(near.poll_readable(cx))).await;
+        assert!(asked.is_pending());
+        let (readable, written) = tokio::join!(
+            timeout(
+                Duration::from_secs(10),
+                poll_fn(|cx| near.poll_readable(cx))
+            ),
+            far.write_all(b"x")
+        );
+        assert!(readable.is_ok() && written.is_ok());
+    }
+}

@@ -1,5 +1,6 @@
 //! How much a client may send: accounts that a second of silence clears, in whole nanoseconds (GCRA, a leaky bucket that
-//! needs no refilling). The clock is the one of the poll; nothing here is asked unless a rate is set.
+//! needs no refilling). The clock is the one of the poll; nothing here is asked unless a rate is set. It counts whole
+//! nanoseconds since the meter's start, for it is asked for every message: an `Instant` is dear to reckon with.
 
 use crate::proto::frame::Opcode;
 use std::time::Duration;
@@ -29,14 +30,16 @@ pub enum OverRate {
 #[derive(Debug)]
 pub(super) struct Meter {
     rate: Rate,
+    start: Instant,
+    now: u64,
     /// Of one message; nothing where they are not limited.
-    price: Duration,
+    price: u64,
     /// Of as much as one read may bring.
-    whole_read: Duration,
+    whole_read: u64,
     /// Until when each has been used up: at most [`BURST`] ahead of the clock, or nothing more may pass.
-    messages: Instant,
-    bytes: Instant,
-    resumes: Option<Instant>,
+    messages: u64,
+    bytes: u64,
+    resumes: Option<u64>,
 }
 
 /// What becomes of the next bytes.
@@ -59,30 +62,35 @@ impl Meter {
             let of_messages = |messages: u64| nanos(messages).checked_div(rate.messages.into());
             Box::new(Meter {
                 rate,
-                price: Duration::from_nanos(of_messages(1).unwrap_or_default()),
-                whole_read: Duration::from_nanos(of_bytes(MOST_READ).unwrap_or_default() + 1),
-                messages: now,
-                bytes: now,
+                start: now,
+                now: 0,
+                price: of_messages(1).unwrap_or_default(),
+                whole_read: of_bytes(MOST_READ).unwrap_or_default() + 1,
+                messages: 0,
+                bytes: 0,
                 resumes: None,
             })
         })
     }
 
+    /// From now on it is so late.
+    pub(super) fn set_clock(&mut self, now: Instant) {
+        // Enough for 584 years.
+        self.now = now.saturating_duration_since(self.start).as_nanos() as u64;
+    }
+
     /// How many bytes may be read now; `None` before [`Meter::resumes`].
-    pub(super) fn room(&mut self, now: Instant) -> Option<usize> {
-        if self.resumes.is_some_and(|at| now < at) {
+    pub(super) fn room(&mut self) -> Option<usize> {
+        if self.resumes.is_some_and(|at| self.now < at) {
             return None;
         }
         self.resumes = None;
-        if self.rate.bytes == 0 || self.rate.over == OverRate::Close {
-            return Some(usize::MAX);
-        }
-        let left = BURST.saturating_sub(self.bytes.saturating_duration_since(now));
+        let left = BURST.saturating_sub(self.bytes.saturating_sub(self.now));
         // Mostly so, and it saves a division of 128 bits.
-        if left >= self.whole_read {
+        if left >= self.whole_read || self.rate.over == OverRate::Close {
             return Some(usize::MAX);
         }
-        let room = left.as_nanos() * u128::from(self.rate.bytes) / u128::from(SECOND);
+        let room = u128::from(left) * u128::from(self.rate.bytes) / u128::from(SECOND);
         if room < u128::from(self.chunk()) {
             self.wait();
             return None;
@@ -92,18 +100,22 @@ impl Meter {
 
     /// Until when the client is not read.
     pub(super) fn resumes(&self) -> Option<Instant> {
-        self.resumes
+        let resumes = self.resumes?;
+        Some(self.start + Duration::from_nanos(resumes))
     }
 
     /// What becomes of the bytes that come next; `first` is the first byte of a frame, if they begin with one.
-    pub(super) fn judge(&mut self, first: Option<u8>, now: Instant) -> Verdict {
+    pub(super) fn judge(&mut self, first: Option<u8>) -> Verdict {
+        // Nothing costs more than all that may come at once.
+        if self.messages <= self.now && self.bytes <= self.now {
+            return Verdict::Pass;
+        }
         let price = match first.map(Opcode::from_first_byte) {
             Some(Ok(Opcode::Text | Opcode::Binary | Opcode::Ping)) => self.price,
-            _ => Duration::ZERO,
+            _ => 0,
         };
-        // Nothing costs more than all that may come at once.
-        let is_quiet = self.messages <= now && self.bytes <= now;
-        if is_quiet || self.messages.max(now) + price <= now + BURST && self.bytes <= now + BURST {
+        let most = self.now + BURST;
+        if self.messages.max(self.now) + price <= most && self.bytes <= most {
             return Verdict::Pass;
         }
         match self.rate.over {
@@ -116,13 +128,12 @@ impl Meter {
     }
 
     /// So many bytes and messages have passed.
-    pub(super) fn charge(&mut self, bytes: usize, messages: u64, now: Instant) {
+    pub(super) fn charge(&mut self, bytes: usize, messages: u64) {
         if let Some(price) = nanos(bytes as u64).checked_div(self.rate.bytes) {
-            self.bytes = self.bytes.max(now) + Duration::from_nanos(price);
+            self.bytes = self.bytes.max(self.now).saturating_add(price);
         }
-        for _ in 0..messages {
-            self.messages = self.messages.max(now) + self.price;
-        }
+        let price = self.price.saturating_mul(messages);
+        self.messages = self.messages.max(self.now).saturating_add(price);
     }
 
     /// Not before there is room for [`STEP`]'s worth: who is far ahead would else be looked at for every message.
@@ -130,12 +141,13 @@ impl Meter {
         let mut resumes = self.bytes;
         if self.rate.bytes > 0 {
             // Rounded up: whoever waits so long has it.
-            resumes += Duration::from_nanos(nanos(self.chunk()).div_ceil(self.rate.bytes));
+            let chunk = nanos(self.chunk()).div_ceil(self.rate.bytes);
+            resumes = resumes.saturating_add(chunk);
         }
         if self.rate.messages > 0 {
             resumes = resumes.max(self.messages + self.price.max(STEP));
         }
-        self.resumes = resumes.checked_sub(BURST);
+        self.resumes = Some(resumes.saturating_sub(BURST));
     }
 
     /// The least that is worth a read.
@@ -153,7 +165,7 @@ const SECOND: u64 = 1_000_000_000;
 /// What a pump reads at a time.
 const MOST_READ: u64 = 64 * 1024;
 /// What may come at once.
-const BURST: Duration = Duration::from_secs(1);
+const BURST: u64 = SECOND;
 /// A paused client is looked at [`STEPS`] times a second at most.
-const STEP: Duration = Duration::from_millis(20);
+const STEP: u64 = SECOND / STEPS;
 const STEPS: u64 = 50;

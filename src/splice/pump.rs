@@ -118,6 +118,7 @@ impl Pump {
         limits: &Limits,
         now: Instant,
     ) -> Poll<()> {
+        self.set_clock(now);
         loop {
             ready!(self.poll_drain(cx, dst));
             if self.inject(cx, dst, now) {
@@ -132,7 +133,7 @@ impl Pump {
             }
             let room = match &mut self.meter {
                 None => usize::MAX,
-                Some(meter) => match meter.room(now) {
+                Some(meter) => match meter.room() {
                     Some(room) => room,
                     // The session's timer knows when to go on.
                     None => return Poll::Pending,
@@ -143,43 +144,52 @@ impl Pump {
                 self.take_in(cx, &held, src, dst, limits, now);
                 continue;
             }
-            ready!(SCRATCH.with_borrow_mut(|scratch| {
-                let most = self.held.len().saturating_add(room).min(scratch.len());
-                let mut buf = ReadBuf::new(&mut scratch[..most]);
-                buf.put_slice(&self.held);
-                let read = match src.io.poll_readable(cx) {
-                    Poll::Ready(()) => Pin::new(&mut src.io).poll_read(cx, &mut buf),
-                    Poll::Pending => Poll::Pending,
-                };
-                let surplus = src.io.surplus();
-                if surplus > 0 {
-                    src.pulse.heard(now);
+            if self.poll_src(cx, src, dst, limits, room, now).is_pending() {
+                // It cannot be written to, and its last words are read: no EOF need ever come.
+                let is_lost = src.broken && coop::has_budget_remaining();
+                if !is_lost {
+                    return Poll::Pending;
                 }
-                if self.charge_surplus(surplus, now) && read.is_pending() {
-                    self.ended = Some(End::OverRate);
-                    return Poll::Ready(());
-                }
-                let read = match read {
-                    Poll::Ready(read) => read,
-                    // It cannot be written to, and its last words are read: no EOF need ever come.
-                    Poll::Pending if src.broken && coop::has_budget_remaining() => {
-                        self.ended = Some(End::Gone);
-                        return Poll::Ready(());
-                    }
-                    Poll::Pending => return Poll::Pending,
-                };
-                if read.is_err() || buf.filled().len() == self.held.len() {
-                    let fault = src.io.fault();
-                    self.ended = Some(fault.map_or(End::Gone, End::Violation));
-                } else {
-                    src.pulse.heard(now);
-                    // Given back, not cleared: an idle session holds no buffer.
-                    self.held = Vec::new();
-                    self.take_in(cx, buf.filled(), src, dst, limits, now);
-                }
-                Poll::Ready(())
-            }));
+                self.ended = Some(End::Gone);
+            }
         }
+    }
+
+    /// Reads once, at most `room` bytes, and relays them.
+    fn poll_src<S: LegIo, D: LegIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        src: &mut Leg<S>,
+        dst: &mut Leg<D>,
+        limits: &Limits,
+        room: usize,
+        now: Instant,
+    ) -> Poll<()> {
+        ready!(src.io.poll_readable(cx));
+        SCRATCH.with_borrow_mut(|scratch| {
+            let most = self.held.len().saturating_add(room).min(scratch.len());
+            let mut buf = ReadBuf::new(&mut scratch[..most]);
+            buf.put_slice(&self.held);
+            let read = Pin::new(&mut src.io).poll_read(cx, &mut buf);
+            let surplus = src.io.surplus();
+            if surplus > 0 {
+                src.pulse.heard(now);
+            }
+            if self.charge_surplus(surplus) && read.is_pending() {
+                self.ended = Some(End::OverRate);
+                return Poll::Ready(());
+            }
+            if ready!(read).is_err() || buf.filled().len() == self.held.len() {
+                let fault = src.io.fault();
+                self.ended = Some(fault.map_or(End::Gone, End::Violation));
+            } else {
+                src.pulse.heard(now);
+                // Given back, not cleared: an idle session holds no buffer.
+                self.held = Vec::new();
+                self.take_in(cx, buf.filled(), src, dst, limits, now);
+            }
+            Poll::Ready(())
+        })
     }
 
     /// Relays what was read before the session began: bytes that came right behind the handshake.
@@ -192,7 +202,14 @@ impl Pump {
         limits: &Limits,
         now: Instant,
     ) {
+        self.set_clock(now);
         self.take_in(cx, early, src, dst, limits, now);
+    }
+
+    fn set_clock(&mut self, now: Instant) {
+        if let Some(meter) = &mut self.meter {
+            meter.set_clock(now);
+        }
     }
 
     /// What has passed, or was on its way when the last was dropped.

@@ -1,5 +1,6 @@
 //! One session: two pumps in one task, and their timers. The rules of its end are in `ending`.
 
+mod alarm;
 mod clock;
 mod ending;
 
@@ -11,18 +12,15 @@ use crate::{
     observe::{Flow, SessionHandle},
     proto::track::{Reserved, Sender},
 };
+use alarm::Alarm;
 use bytes::Bytes;
 use ending::Ending;
 use std::{
     future::poll_fn,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 
 /// What a session is made of: two streams behind a finished handshake, and what came right behind it.
 #[derive(Debug)]
@@ -79,10 +77,8 @@ struct Session<C, B> {
     settled: (bool, bool),
     /// Which direction came first last time.
     up_first: bool,
-    /// One timer for everything, armed at the earliest deadline or before it.
-    timer: Pin<Box<Sleep>>,
-    /// It was armed in a calm ([`Session::is_calm`]), since when the limits have not changed: no deadline is before it.
-    armed: bool,
+    /// One timer for everything. While it is armed there is a calm ([`Session::is_calm`]), and the limits have not changed.
+    alarm: Alarm,
 }
 
 // === impl Session ===
@@ -117,8 +113,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             ending: None,
             settled: (false, false),
             up_first: false,
-            timer: Box::pin(sleep_until(now)),
-            armed: false,
+            alarm: Alarm::new(now),
         }
     }
 
@@ -130,11 +125,11 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             if self.is_over(now) {
                 return Poll::Ready(self.outcome(now));
             }
-            if !self.armed && !self.arm(now) {
+            if !self.alarm.is_armed() && !self.arm(now) {
                 return Poll::Pending;
             }
             // Where the deadline passed while we worked, look at the clock again.
-            ready!(self.timer.as_mut().poll(cx));
+            ready!(self.alarm.poll(cx));
         }
     }
 
@@ -145,7 +140,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         if self.limits_source.has_changed().unwrap_or(false) {
             let rate = self.limits.rate;
             self.limits = *self.limits_source.borrow_and_update();
-            self.armed = false;
+            self.alarm.disarm();
             self.client.io.judge_frames(&self.limits.bounds);
             if self.limits.rate != rate && self.ending.is_none() {
                 self.up.limit_rate(self.limits.rate, now);

@@ -1,5 +1,6 @@
 //! The splice over pipes in memory and in paused time: nothing here sleeps for luck, and a minute costs nothing.
 
+mod alarm;
 mod chaos;
 mod closes;
 mod ends;

@@ -33,7 +33,8 @@ impl Control {
     }
 
     /// The control frame of `header` at the front of `bytes`, once it is whole.
-    pub(super) fn read(header: &Header, bytes: &[u8]) -> Result<Option<Control>, Violation> {
+    #[cold]
+    pub(super) fn read(header: &Header, bytes: &[u8]) -> Result<Option<Box<Control>>, Violation> {
         // Header::parse has refused more than 125 bytes.
         let payload_len = header.payload_len as u8;
         let len = header.len + usize::from(payload_len);
@@ -60,6 +61,6 @@ impl Control {
                 Some(_) | None => {}
             }
         }
-        Ok(Some(control))
+        Ok(Some(Box::new(control)))
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 // === impl Pump ===
 
 impl Pump {
+    #[inline]
     pub(super) fn injection_is_due<D: LegIo>(&self, dst: &Leg<D>, now: Instant) -> bool {
         !self.shut && (self.close_is_ripe(now) || dst.owed.is_some() || dst.pulse.ping_is_due())
     }
@@ -29,15 +30,25 @@ impl Pump {
 
     /// Puts in what is due, if what has passed ends with a whole frame (RFC 6455 §5.4: control frames may stand between
     /// the fragments of a message, never inside a frame). True if something was put in.
+    #[inline]
     pub(super) fn inject<D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         dst: &mut Leg<D>,
         now: Instant,
     ) -> bool {
-        if !self.injection_is_due(dst, now) || !self.tracker.at_boundary() {
-            return false;
-        }
+        let may = self.injection_is_due(dst, now) && self.tracker.at_boundary();
+        may && self.inject_due(cx, dst, now)
+    }
+
+    /// Apart, for it is rare and every turn of the pump asks.
+    #[cold]
+    fn inject_due<D: LegIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        dst: &mut Leg<D>,
+        now: Instant,
+    ) -> bool {
         let mask = self.masks.then(random);
         if self.close_is_ripe(now)
             && let Some(close) = self.close.take()

@@ -38,7 +38,7 @@ impl Pump {
         while at < bytes.len() {
             if let Some(meter) = &mut self.meter {
                 let first = self.tracker.at_boundary().then(|| bytes[at]);
-                match meter.judge(first, now) {
+                match meter.judge(first) {
                     Verdict::Pass => {}
                     Verdict::Wait => {
                         self.held = bytes[at..].to_vec();
@@ -63,7 +63,7 @@ impl Pump {
             };
             at += progress.pass;
             self.moved |= progress.pass > 0;
-            self.charge(&progress, begun, src, now);
+            self.charge(&progress, begun, src);
             if let Some(control) = progress.control {
                 let end = at + control.len;
                 match control.opcode {
@@ -76,7 +76,7 @@ impl Pump {
                     Opcode::Ping if self.answers_for(dst, limits, now) => {
                         self.put(cx, &bytes[from..at], dst);
                         from = end;
-                        src.owed = Some(Box::new(control));
+                        src.owed = Some(control);
                     }
                     Opcode::Ping => dst.pulse.relayed_ping(),
                     Opcode::Close => {
@@ -104,7 +104,7 @@ impl Pump {
         self.put(cx, &bytes[from..at], dst);
         if let Some(meter) = &mut self.meter
             && self.ended.is_none()
-            && meter.judge(None, now) == Verdict::Over
+            && meter.judge(None) == Verdict::Over
         {
             self.ended = Some(End::OverRate);
         }
@@ -113,7 +113,7 @@ impl Pump {
     }
 
     /// Puts to `src`'s account what has come, but not the answers that we asked for.
-    fn charge<S: LegIo>(&mut self, came: &Progress, begun: u64, src: &Leg<S>, now: Instant) {
+    fn charge<S: LegIo>(&mut self, came: &Progress, begun: u64, src: &Leg<S>) {
         let Some(meter) = &mut self.meter else {
             return;
         };
@@ -124,16 +124,16 @@ impl Pump {
             messages += u64::from(!own && control.opcode != Opcode::Close);
             bytes += control.len;
         }
-        meter.charge(bytes, messages, now);
+        meter.charge(bytes, messages);
     }
 
     /// Puts to `src`'s account what it has sent and nobody has read. Whether that is the end of it.
-    pub(super) fn charge_surplus(&mut self, bytes: usize, now: Instant) -> bool {
+    pub(super) fn charge_surplus(&mut self, bytes: usize) -> bool {
         let Some(meter) = self.meter.as_mut().filter(|_| bytes > 0) else {
             return false;
         };
-        meter.charge(bytes, 0, now);
-        meter.judge(None, now) == Verdict::Over
+        meter.charge(bytes, 0);
+        meter.judge(None) == Verdict::Over
     }
 
     /// Whether a Ping from the backend is answered here: its client is known to live, and need not be asked again.

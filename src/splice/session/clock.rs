@@ -17,13 +17,13 @@ use tokio::time::Instant;
 impl<C: LegIo, B: LegIo> Session<C, B> {
     /// Looks after both legs' liveness, and after who is slow or idle. True if something became due.
     pub(super) fn tick(&mut self, now: Instant) -> bool {
-        if self.armed && now < self.timer.deadline() && self.is_calm() {
+        if self.alarm.holds(now) && self.is_calm() {
             if self.up.take_moved() | self.down.take_moved() {
                 self.active = now;
             }
             return false;
         }
-        self.armed = false;
+        self.alarm.disarm();
         let client_pipe = pipe(&self.client, &self.down);
         let backend_pipe = pipe(&self.backend, &self.up);
         let paused = self.up.resumes().is_some();
@@ -75,17 +75,12 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             && self.backend.pulse.is_calm()
     }
 
-    /// Sets the timer to when there is something to be done even if nothing comes; false if that is never. Where
-    /// deadlines were put off it stays as it is, to go off too early once: every read puts them off.
+    /// Sets the timer to when there is something to be done even if nothing comes; false if that is never.
     pub(super) fn arm(&mut self, now: Instant) -> bool {
         let Some(deadline) = self.deadline(now) else {
             return false;
         };
-        let before = self.timer.deadline();
-        if deadline < before || before <= now {
-            self.timer.as_mut().reset(deadline);
-        }
-        self.armed = self.is_calm();
+        self.alarm.arm(deadline, self.is_calm(), now);
         true
     }
 

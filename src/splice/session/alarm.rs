@@ -1,0 +1,156 @@
+//! The one timer of a session, at the earliest of its deadlines or before it.
+//!
+//! What passes puts deadlines off, and would set the timer again and again. It stays as it is, and goes off too early once.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+use tokio::{
+    task::coop,
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// The timer.
+pub(super) struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    /// No deadline is before it, and none will be but by what disarms it.
+    armed: bool,
+    /// Whom it wakes when it goes off.
+    waker: Option<Waker>,
+}
+
+// === impl Alarm ===
+
+impl Alarm {
+    /// A timer that has gone off.
+    pub(super) fn new(now: Instant) -> Self {
+        Alarm {
+            sleep: Box::pin(sleep_until(now)),
+            armed: false,
+            waker: None,
+        }
+    }
+
+    /// Whether there is nothing to look for yet.
+    pub(super) fn holds(&self, now: Instant) -> bool {
+        self.armed && now < self.sleep.deadline()
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed
+    }
+
+    /// There may be a deadline before it.
+    pub(super) fn disarm(&mut self) {
+        self.armed = false;
+    }
+
+    /// To go off at `deadline` or before it. `calm`: from now on deadlines are only put off.
+    pub(super) fn arm(&mut self, deadline: Instant, calm: bool, now: Instant) {
+        let before = self.sleep.deadline();
+        if deadline < before || before <= now {
+            self.sleep.as_mut().reset(deadline);
+        }
+        self.armed = calm;
+        self.waker = None;
+    }
+
+    /// Ready where it has gone off.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Mostly it knows already whom to wake, and to tell it again costs ten times as much.
+        let knows = |waker: &Waker| waker.will_wake(cx.waker());
+        if self.waker.as_ref().is_some_and(knows) && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.waker = None;
+        let polled = self.sleep.as_mut().poll(cx);
+        // Where the task's budget is used up it was not told.
+        if polled.is_pending() && self.armed && coop::has_budget_remaining() {
+            self.waker = Some(cx.waker().clone());
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        future::poll_fn,
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering::SeqCst},
+        },
+        task::Wake,
+        time::Duration,
+    };
+    use tokio::time::advance;
+
+    /// How often it was woken.
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    const SPAN: Duration = Duration::from_secs(30);
+
+    fn armed() -> Alarm {
+        let now = Instant::now();
+        let mut alarm = Alarm::new(now);
+        alarm.arm(now + SPAN, true, now);
+        alarm
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asked_last_is_woken() {
+        let mut alarm = armed();
+        let (first, last) = (Arc::<Count>::default(), Arc::<Count>::default());
+        for who in [&first, &first, &last, &last] {
+            let waker = who.clone().into();
+            assert!(alarm.poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        advance(SPAN + Duration::from_millis(1)).await;
+        assert_eq!((first.0.load(SeqCst), last.0.load(SeqCst)), (0, 1));
+        let waker = last.into();
+        assert!(alarm.poll(&mut Context::from_waker(&waker)).is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_set_anew_is_told_anew() {
+        let mut alarm = armed();
+        let count = Arc::<Count>::default();
+        let waker = count.clone().into();
+        let cx = &mut Context::from_waker(&waker);
+        for times in 1..=3 {
+            assert!(alarm.poll(cx).is_pending());
+            advance(SPAN + Duration::from_millis(1)).await;
+            assert!(!alarm.holds(Instant::now()));
+            assert_eq!(count.0.load(SeqCst), times);
+            let now = Instant::now();
+            alarm.arm(now + SPAN, true, now);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_it_was_not_told_for_want_of_budget_it_is_told_later() {
+        let mut alarm = armed();
+        poll_fn(|cx| {
+            while coop::has_budget_remaining() {
+                let _ = pin!(coop::consume_budget()).poll(cx);
+            }
+            assert!(alarm.poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+        let before = Instant::now();
+        poll_fn(|cx| alarm.poll(cx)).await;
+        assert!(before.elapsed() >= SPAN);
+    }
+}
