@@ -5,6 +5,7 @@
 
 mod inject;
 mod intake;
+mod outlet;
 
 use super::{
     Limits, Rate,
@@ -13,12 +14,8 @@ use super::{
     tap::Tap,
 };
 use crate::proto::track::{Counts, FrameTracker, Reserved, Sender, Violation};
-use std::{
-    cell::RefCell,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
-use tokio::{io::ReadBuf, task::coop, time::Instant};
+use std::task::{Context, Poll, ready};
+use tokio::{task::coop, time::Instant};
 
 /// One direction.
 pub(super) struct Pump {
@@ -155,43 +152,6 @@ impl Pump {
         }
     }
 
-    /// Reads once, at most `room` bytes, and relays them.
-    fn poll_src<S: LegIo, D: LegIo>(
-        &mut self,
-        cx: &mut Context<'_>,
-        src: &mut Leg<S>,
-        dst: &mut Leg<D>,
-        limits: &Limits,
-        room: usize,
-        now: Instant,
-    ) -> Poll<()> {
-        ready!(src.io.poll_readable(cx));
-        SCRATCH.with_borrow_mut(|scratch| {
-            let most = self.held.len().saturating_add(room).min(scratch.len());
-            let mut buf = ReadBuf::new(&mut scratch[..most]);
-            buf.put_slice(&self.held);
-            let read = Pin::new(&mut src.io).poll_read(cx, &mut buf);
-            let surplus = src.io.surplus();
-            if surplus > 0 {
-                src.pulse.heard(now);
-            }
-            if self.charge_surplus(surplus) && read.is_pending() {
-                self.ended = Some(End::OverRate);
-                return Poll::Ready(());
-            }
-            if ready!(read).is_err() || buf.filled().len() == self.held.len() {
-                let fault = src.io.fault();
-                self.ended = Some(fault.map_or(End::Gone, End::Violation));
-            } else {
-                src.pulse.heard(now);
-                // Given back, not cleared: an idle session holds no buffer.
-                self.held = Vec::new();
-                self.take_in(cx, buf.filled(), src, dst, limits, now);
-            }
-            Poll::Ready(())
-        })
-    }
-
     /// Relays what was read before the session began: bytes that came right behind the handshake.
     pub(super) fn preload<S: LegIo, D: LegIo>(
         &mut self,
@@ -216,17 +176,6 @@ impl Pump {
     pub(super) fn counts(&self) -> Counts {
         let passed = self.passed.as_deref();
         passed.copied().unwrap_or_else(|| self.tracker.counts())
-    }
-
-    /// Whether bytes wait for `dst`, which keeps us from reading `src`.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.sent < self.tail.len() || self.unflushed > 0
-    }
-
-    /// How many bytes wait for `dst` here, of whose bytes the kernel has now taken so many.
-    pub(super) fn stuck_bytes(&self, taken: u64) -> usize {
-        let gone = usize::try_from(taken.saturating_sub(self.flushed_at)).unwrap_or(usize::MAX);
-        self.tail.len() - self.sent + self.unflushed.saturating_sub(gone)
     }
 
     /// From now on `src` may send so much.
@@ -267,65 +216,4 @@ impl Pump {
     pub(super) fn is_cut(&self) -> bool {
         self.ended.is_some() && !self.shut && !self.tracker.at_boundary()
     }
-
-    /// Hands `bytes` to `dst`; what it does not take at once is kept.
-    fn put<D: LegIo>(&mut self, cx: &mut Context<'_>, mut bytes: &[u8], dst: &mut Leg<D>) {
-        if self.shut || dst.broken {
-            return;
-        }
-        while self.sent == self.tail.len() && !bytes.is_empty() {
-            match Pin::new(&mut dst.io).poll_write(cx, bytes) {
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    self.unflushed += n;
-                    bytes = &bytes[n..];
-                }
-                Poll::Ready(_) => return self.give_up(dst),
-                Poll::Pending => break,
-            }
-        }
-        self.tail.extend_from_slice(bytes);
-    }
-
-    /// Writes what was kept, and flushes.
-    fn poll_drain<D: LegIo>(&mut self, cx: &mut Context<'_>, dst: &mut Leg<D>) -> Poll<()> {
-        if dst.broken {
-            self.give_up(dst);
-        }
-        while self.sent < self.tail.len() {
-            match ready!(Pin::new(&mut dst.io).poll_write(cx, &self.tail[self.sent..])) {
-                Ok(n) if n > 0 => {
-                    self.unflushed += n;
-                    self.sent += n;
-                }
-                _ => self.give_up(dst),
-            }
-        }
-        if !self.tail.is_empty() {
-            // Given back, not cleared: an idle session holds no buffer.
-            self.tail = Vec::new();
-            self.sent = 0;
-            self.moved = true;
-        }
-        if self.unflushed > 0 {
-            if ready!(Pin::new(&mut dst.io).poll_flush(cx)).is_err() {
-                self.give_up(dst);
-            }
-            self.unflushed = 0;
-            self.flushed_at = dst.io.taken();
-        }
-        Poll::Ready(())
-    }
-
-    fn give_up<D: LegIo>(&mut self, dst: &mut Leg<D>) {
-        dst.broken = true;
-        self.tail = Vec::new();
-        self.sent = 0;
-        self.unflushed = 0;
-        self.close = None;
-    }
-}
-
-thread_local! {
-    /// Room for a read of 64 KiB behind the bytes that are held: the bound on what one direction may hold.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into_boxed_slice());
 }

@@ -1,4 +1,4 @@
-//! What a pump does with what it has read.
+//! What a pump reads, and what it does with that.
 
 use super::{End, Pump};
 use crate::{
@@ -9,12 +9,53 @@ use crate::{
         meter::Verdict,
     },
 };
-use std::task::Context;
-use tokio::time::Instant;
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::{io::ReadBuf, time::Instant};
 
 // === impl Pump ===
 
 impl Pump {
+    /// Reads once, at most `room` bytes, and relays them.
+    pub(super) fn poll_src<S: LegIo, D: LegIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        src: &mut Leg<S>,
+        dst: &mut Leg<D>,
+        limits: &Limits,
+        room: usize,
+        now: Instant,
+    ) -> Poll<()> {
+        ready!(src.io.poll_readable(cx));
+        SCRATCH.with_borrow_mut(|scratch| {
+            let most = self.held.len().saturating_add(room).min(scratch.len());
+            let mut buf = ReadBuf::new(&mut scratch[..most]);
+            buf.put_slice(&self.held);
+            let read = Pin::new(&mut src.io).poll_read(cx, &mut buf);
+            let surplus = src.io.surplus();
+            if surplus > 0 {
+                src.pulse.heard(now);
+            }
+            if self.charge_surplus(surplus) && read.is_pending() {
+                self.ended = Some(End::OverRate);
+                return Poll::Ready(());
+            }
+            if ready!(read).is_err() || buf.filled().len() == self.held.len() {
+                let fault = src.io.fault();
+                self.ended = Some(fault.map_or(End::Gone, End::Violation));
+            } else {
+                src.pulse.heard(now);
+                // Given back, not cleared: an idle session holds no buffer.
+                self.held = Vec::new();
+                self.take_in(cx, buf.filled(), src, dst, limits, now);
+            }
+            Poll::Ready(())
+        })
+    }
+
     /// Walks over `bytes`; relays the frames that may pass, takes out the Pongs that answer us, puts in what is due.
     pub(in crate::splice) fn walk<S: LegIo, D: LegIo>(
         &mut self,
@@ -128,7 +169,7 @@ impl Pump {
     }
 
     /// Puts to `src`'s account what it has sent and nobody has read. Whether that is the end of it.
-    pub(super) fn charge_surplus(&mut self, bytes: usize) -> bool {
+    fn charge_surplus(&mut self, bytes: usize) -> bool {
         let Some(meter) = self.meter.as_mut().filter(|_| bytes > 0) else {
             return false;
         };
@@ -141,4 +182,9 @@ impl Pump {
         let window = limits.answer_backend_ping;
         !self.masks && window.is_some_and(|window| client.pulse.proven_within(window, now))
     }
+}
+
+thread_local! {
+    /// Room for a read of 64 KiB behind the bytes that are held: the bound on what one direction may hold.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into_boxed_slice());
 }

@@ -1,0 +1,88 @@
+//! What a pump writes, and what it keeps while its `dst` does not take it.
+
+use super::Pump;
+use crate::splice::leg::{Leg, LegIo};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+// === impl Pump ===
+
+impl Pump {
+    /// Whether bytes wait for `dst`, which keeps us from reading `src`.
+    pub(in crate::splice) fn is_stuck(&self) -> bool {
+        self.sent < self.tail.len() || self.unflushed > 0
+    }
+
+    /// How many bytes wait for `dst` here, of whose bytes the kernel has now taken so many.
+    pub(in crate::splice) fn stuck_bytes(&self, taken: u64) -> usize {
+        let gone = usize::try_from(taken.saturating_sub(self.flushed_at)).unwrap_or(usize::MAX);
+        self.tail.len() - self.sent + self.unflushed.saturating_sub(gone)
+    }
+
+    /// Hands `bytes` to `dst`; what it does not take at once is kept.
+    pub(super) fn put<D: LegIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut bytes: &[u8],
+        dst: &mut Leg<D>,
+    ) {
+        if self.shut || dst.broken {
+            return;
+        }
+        while self.sent == self.tail.len() && !bytes.is_empty() {
+            match Pin::new(&mut dst.io).poll_write(cx, bytes) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.unflushed += n;
+                    bytes = &bytes[n..];
+                }
+                Poll::Ready(_) => return self.give_up(dst),
+                Poll::Pending => break,
+            }
+        }
+        self.tail.extend_from_slice(bytes);
+    }
+
+    /// Writes what was kept, and flushes.
+    pub(super) fn poll_drain<D: LegIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        dst: &mut Leg<D>,
+    ) -> Poll<()> {
+        if dst.broken {
+            self.give_up(dst);
+        }
+        while self.sent < self.tail.len() {
+            match ready!(Pin::new(&mut dst.io).poll_write(cx, &self.tail[self.sent..])) {
+                Ok(n) if n > 0 => {
+                    self.unflushed += n;
+                    self.sent += n;
+                }
+                _ => self.give_up(dst),
+            }
+        }
+        if !self.tail.is_empty() {
+            // Given back, not cleared: an idle session holds no buffer.
+            self.tail = Vec::new();
+            self.sent = 0;
+            self.moved = true;
+        }
+        if self.unflushed > 0 {
+            if ready!(Pin::new(&mut dst.io).poll_flush(cx)).is_err() {
+                self.give_up(dst);
+            }
+            self.unflushed = 0;
+            self.flushed_at = dst.io.taken();
+        }
+        Poll::Ready(())
+    }
+
+    fn give_up<D: LegIo>(&mut self, dst: &mut Leg<D>) {
+        dst.broken = true;
+        self.tail = Vec::new();
+        self.sent = 0;
+        self.unflushed = 0;
+        self.close = None;
+    }
+}
