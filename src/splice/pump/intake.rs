@@ -69,9 +69,13 @@ impl Pump {
         if (self.shut || dst.broken) && self.passed.is_none() {
             self.passed = Some(Box::new(self.tracker.counts()));
         }
+        let of_messages;
         let bounds = match self.recut {
-            false => limits.bounds,
-            true => limits.bounds.of_messages(),
+            false => &limits.bounds,
+            true => {
+                of_messages = limits.bounds.of_messages();
+                &of_messages
+            }
         };
         // `bytes[from..at]` is understood and not relayed yet: one write for as many frames as possible.
         let (mut from, mut at) = (0, 0);
@@ -95,7 +99,7 @@ impl Pump {
             let due = self.injection_is_due(dst, now);
             let stop = due || self.meter.is_some();
             let begun = self.tracker.counts().messages;
-            let progress = match self.tracker.advance(&bytes[at..], &bounds, stop) {
+            let progress = match self.tracker.advance(&bytes[at..], bounds, stop) {
                 Ok(progress) => progress,
                 Err(violation) => {
                     self.ended = Some(End::Violation(violation));
