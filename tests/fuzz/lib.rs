@@ -41,9 +41,10 @@ pub fn relay(terms: u8, stream: &[u8], size: usize, stop: bool) -> Seen {
             let control = progress.control;
             assert!(!stop || progress.pass == 0 || at == end || tracker.at_boundary());
             assert!(control.is_none() || tracker.at_boundary());
-            done = at + control.map_or(0, |control| control.len);
+            done = at + control.as_ref().map_or(0, |control| control.len);
+            let nothing = progress.pass == 0 && control.is_none();
             controls.extend(control.map(|c| (at, c.opcode, c.payload().to_vec())));
-            if progress.pass == 0 && control.is_none() {
+            if nothing {
                 assert!(end - done <= 130, "at most one control frame is held back");
                 break;
             }
