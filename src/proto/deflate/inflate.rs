@@ -6,6 +6,7 @@ use crate::proto::{
     track::{Bounds, Violation},
 };
 use flate2::{Decompress, FlushDecompress, Status};
+use std::cell::RefCell;
 
 /// A client's frames on their way to where nobody inflates.
 #[derive(Debug)]
@@ -222,25 +223,30 @@ impl Inflating {
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
-            // Not into an array: that would be zeroed each time.
-            self.plain.reserve(PIECE);
-            let (before, full) = (self.plain.len(), self.plain.capacity());
-            let taken = window.total_in();
-            let status = window.decompress_vec(rest, &mut self.plain, FlushDecompress::None);
+            let (taken, given) = (window.total_in(), window.total_out());
+            // Not into `plain`: its room doubles, and all of that would be filled.
+            let status = PLAIN.with_borrow_mut(|piece| {
+                let status = window.decompress(rest, piece, FlushDecompress::None);
+                let given = (window.total_out() - given) as usize;
+                self.plain
+                    .extend_from_slice(piece.get(..given).unwrap_or_default());
+                status
+            });
             let status = status.map_err(|_| Violation::BadDeflate)?;
+            let given = (window.total_out() - given) as usize;
             let taken = (window.total_in() - taken) as usize;
             at += taken;
             match status {
                 // RFC 7692 §7.2.3.4: a block may be the last of its stream, and the next one begins another.
                 Status::StreamEnd => window.reset(false),
-                _ if taken == 0 && self.plain.len() == before && at < bytes.len() => {
+                _ if taken == 0 && given == 0 && at < bytes.len() => {
                     return Err(Violation::BadDeflate);
                 }
                 _ => {}
             }
             let is_done = match at == bytes.len() {
-                // Room that was not filled says that nothing is left: a few bits can stand for much.
-                true => self.plain.len() < full,
+                // A piece that was not filled says that nothing is left: a few bits can stand for much.
+                true => given < PIECE,
                 // Who asks has room for a piece.
                 false => self.plain.len() >= PIECE,
             };
@@ -259,6 +265,11 @@ impl Inflating {
         // Given back, not cleared: an idle session holds no buffer.
         self.plain = Vec::new();
     }
+}
+
+thread_local! {
+    /// What is inflated at a time; kept, for to zero it costs more than to fill it.
+    static PLAIN: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into_boxed_slice());
 }
 
 /// What is inflated at a time.
