@@ -4,7 +4,10 @@
 //! apart: `idle` until the first byte of a request, `request_head` from there to the end of its head, and `body_idle`
 //! for a client that does not take its answer. An HTTP/2 connection is idle while it has no stream.
 
-use crate::splice::{LegIo, Socket};
+use crate::{
+    splice::{LegIo, Socket},
+    wire::ServerStream,
+};
 use std::{
     any::Any,
     io,
@@ -21,7 +24,6 @@ use tokio::{
     sync::Notify,
     time::{Instant, Sleep, sleep_until},
 };
-use tokio_rustls::server::TlsStream;
 
 /// A client's stream while it speaks HTTP; a session takes the parts.
 pub(super) struct Patient<S> {
@@ -43,7 +45,7 @@ pub(super) struct StreamParts<S> {
 }
 
 /// The TLS stream of a client, boxed because an idle session holds it.
-pub(super) type ClientStream = Patient<Box<TlsStream<Socket>>>;
+pub(super) type ClientStream = Patient<Box<ServerStream<Socket>>>;
 
 /// Where a connection stands, shared with the one who answers its requests.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use crate::{
     observe::Causes,
     splice::{LegIo, Socket},
     tls,
+    wire::ServerStream,
 };
 use ::http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -19,19 +20,18 @@ use hyper_util::rt::TokioIo;
 use std::{
     any::Any, convert::Infallible, future::poll_fn, net::IpAddr, pin::pin, sync::Arc, task::Poll,
 };
-use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 /// Answers the requests of one connection, until it ends, becomes a session, or the process stops. `guard` is what the
 /// connection holds (its place, its share); it goes with the stream into a session.
 pub async fn serve(
     context: Arc<Context>,
-    stream: Box<TlsStream<Socket>>,
+    stream: Box<ServerStream<Socket>>,
     peer: Peer,
     guard: Box<dyn Any + Send + Sync>,
 ) {
     // ALPN has said which version it is.
-    let multiplexed = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
+    let multiplexed = stream.agreed().alpn_protocol() == Some(tls::H2);
     let parts = StreamParts { io: stream, guard };
     if multiplexed {
         // Boxed: its state is large, and connections of the other kind would carry the room for it.

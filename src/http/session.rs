@@ -10,6 +10,7 @@ use crate::{
     proto::{deflate::Agreement, track::Reserved},
     splice::{self, LegIo, Legs, Offload, Outcome, Socket, Stream},
     upstream::Lease,
+    wire::ServerStream,
 };
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
@@ -19,7 +20,6 @@ use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, timeout},
 };
-use tokio_rustls::server::TlsStream;
 
 /// A session whose client has yet to take our answer.
 pub(super) struct Opening {
@@ -37,7 +37,7 @@ pub(super) struct Opening {
 /// A client's end of a session, once it has our answer.
 enum ClientLeg {
     /// All of its connection, what that holds, and what was read beyond the request.
-    Connection(Box<TlsStream<Socket>>, Guard, Bytes),
+    Connection(Box<ServerStream<Socket>>, Guard, Bytes),
     /// A stream of an HTTP/2 connection.
     Stream(Tunnel),
     /// It left before.

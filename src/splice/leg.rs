@@ -1,7 +1,10 @@
 //! One side of a session: its stream, and what the relay must know of the socket below it.
 
 use super::pulse::Pulse;
-use crate::proto::track::{Bounds, Control, Violation};
+use crate::{
+    proto::track::{Bounds, Control, Violation},
+    wire::ServerStream,
+};
 use std::{
     io,
     pin::Pin,
@@ -12,7 +15,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
     time::Instant,
 };
-use tokio_rustls::{client, server};
+use tokio_rustls::client;
 
 /// A stream that can be spliced.
 pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
@@ -174,18 +177,17 @@ impl LegIo for Empty {
     fn reset(&self) {}
 }
 
-impl<S: LegIo> LegIo for Box<server::TlsStream<S>> {
+impl<S: LegIo> LegIo for Box<ServerStream<S>> {
     fn taken(&self) -> u64 {
-        self.get_ref().0.taken()
+        self.io().taken()
     }
 
     fn reset(&self) {
-        self.get_ref().0.reset();
+        self.io().reset();
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let (io, tls) = self.get_ref();
-        poll_readable(io, tls.wants_read(), cx)
+        poll_readable(self.io(), self.reads_on(), cx)
     }
 }
 

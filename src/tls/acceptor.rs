@@ -1,26 +1,28 @@
 //! One handshake: look at the first bytes, read the ClientHello, check that its name has a certificate, finish.
 
+mod hello;
+
 use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use rustls::server::{Acceptor, ClientHello};
+use rustls::server::{self, ClientHello};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ProtocolVersion, ServerConfig};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use tokio_rustls::StartHandshake;
 
 use super::policy::provider;
 use super::{Termination, TlsError};
+use crate::wire::{self, ServerStream};
 
 /// A connection whose TLS handshake is done.
 #[derive(Debug)]
 pub struct Accepted<S> {
     /// Boxed: an idle session holds it, and a future that moves it about would be as large.
-    pub stream: Box<TlsStream<S>>,
+    pub stream: Box<ServerStream<S>>,
     /// The name asked for, in lower case and without a trailing dot; `None` if the client sent none.
     pub sni: Option<Box<str>>,
     /// 1.2 or 1.3.
@@ -57,42 +59,40 @@ async fn handshake<S>(termination: &Termination, mut stream: S) -> Result<Entere
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let acceptor = match first_bytes(&mut stream).await {
+    let mut bytes = Vec::new();
+    let hello = match hello::read(&mut stream, &mut bytes).await {
         Err(TlsError::PlainHttp) => {
             // Whether or not it arrives, the cause is the missing TLS.
             let _ = correct(stream).await;
             return Err(TlsError::PlainHttp);
         }
-        acceptor => acceptor?,
+        hello => hello?,
     };
-    let start = LazyConfigAcceptor::new(acceptor, stream).await?;
-    let sni = start.client_hello().server_name().map(normal);
+    let sni = hello.client_hello().server_name().map(normal);
 
-    if is_challenge(&start.client_hello()) {
-        return validate(start, sni, termination).await;
+    if is_challenge(&hello.client_hello()) {
+        return validate(hello, stream, sni, termination).await;
     }
     let asking = termination.asking(sni.as_deref());
     let config = asking.map_or(&termination.config, |asking| &asking.config);
     let config = config.clone();
     // rustls would ask the same question later and answer `access_denied`; the RFCs have better words.
-    if config.cert_resolver.resolve(start.client_hello()).is_none() {
+    if config.cert_resolver.resolve(hello.client_hello()).is_none() {
         let (description, error) = match sni {
             Some(name) => (UNRECOGNIZED_NAME, TlsError::NoCertificate(name)),
             None => (MISSING_EXTENSION, TlsError::NoServerName),
         };
         // Whether or not it arrives, the cause is the name.
-        let _ = refuse(start.io, description).await;
+        let _ = refuse(stream, description).await;
         return Err(error);
     }
+    // It has its own copy of the bytes, and they are read once more.
+    drop(hello);
 
-    let stream = start
-        .into_stream_with(config, |connection| {
-            connection.set_buffer_limit(Some(BUFFER_LIMIT))
-        })
-        .await?;
-    let connection = stream.get_ref().1;
-    let version = connection.protocol_version();
-    let chain = connection.peer_certificates().unwrap_or_default();
+    let stream = wire::accept(stream, bytes, config).await?;
+    let agreed = stream.agreed();
+    let version = agreed.protocol_version();
+    let chain = agreed.peer_certificates().unwrap_or_default();
     Ok(Entered::Client(Accepted {
         version: version.ok_or(rustls::Error::HandshakeNotComplete)?,
         asked: asking.is_some(),
@@ -110,7 +110,8 @@ fn is_challenge(hello: &ClientHello<'_>) -> bool {
 
 /// Shows a CA the certificate that it asked for, and ends the connection: it carries no HTTP.
 async fn validate<S>(
-    start: StartHandshake<S>,
+    hello: server::Accepted,
+    io: S,
     sni: Option<Box<str>>,
     termination: &Termination,
 ) -> Result<Entered<S>, TlsError>
@@ -118,12 +119,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let name = sni.unwrap_or_default();
-    let Some(key) = termination.shelf.challenge(&name, start.client_hello()) else {
+    let Some(key) = termination.shelf.challenge(&name, hello.client_hello()) else {
         // Whether or not it arrives, the cause is the name.
-        let _ = refuse(start.io, UNRECOGNIZED_NAME).await;
+        let _ = refuse(io, UNRECOGNIZED_NAME).await;
         return Err(TlsError::NoChallenge(name));
     };
     let shown = async {
+        let start = StartHandshake::from_parts(hello, io);
         let mut stream = start.into_stream(answering(key)).await?;
         // The CA has seen what it wanted; how it leaves does not matter.
         let _ = stream.shutdown().await;
@@ -142,28 +144,6 @@ fn answering(key: Arc<CertifiedKey>) -> Arc<ServerConfig> {
     config.alpn_protocols = vec![ACME_TLS.to_vec()];
     config.send_tls13_tickets = 0;
     Arc::new(config)
-}
-
-/// Reads what comes first and refuses what cannot be TLS before rustls answers it with an alert.
-async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> Result<Acceptor, TlsError> {
-    let mut bytes = [0; 4];
-    let length = stream.read(&mut bytes).await?;
-    let mut bytes = &bytes[..length];
-    match bytes.first() {
-        None => return Err(TlsError::Gone),
-        Some(&HANDSHAKE_RECORD) => {}
-        Some(_) if METHODS.iter().any(|method| method.starts_with(bytes)) => {
-            return Err(TlsError::PlainHttp);
-        }
-        Some(_) => return Err(TlsError::NotTls),
-    }
-    let mut acceptor = Acceptor::default();
-    while !bytes.is_empty() {
-        if acceptor.read_tls(&mut bytes)? == 0 {
-            return Err(TlsError::Io(io::ErrorKind::OutOfMemory.into()));
-        }
-    }
-    Ok(acceptor)
 }
 
 /// Sends a fatal alert in clear, which is how all are sent before the ServerHello (RFC 8446 §6).
@@ -204,22 +184,11 @@ const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain;
 /// What is read of a request that is not for us.
 const REST_OF_REQUEST: u64 = 64 * 1024;
 
-/// What rustls may hold of plaintext or ciphertext that its peer does not take: beyond it, back-pressure.
-const BUFFER_LIMIT: usize = 64 * 1024;
-
-/// The content type of a record that carries a ClientHello (RFC 8446 §5.1).
-const HANDSHAKE_RECORD: u8 = 22;
-
 /// RFC 6066 §3: the answer to a name that the server does not know.
 const UNRECOGNIZED_NAME: u8 = 112;
 
 /// RFC 8446 §9.2: the answer to a missing server name where one is needed.
 const MISSING_EXTENSION: u8 = 109;
-
-/// How the methods of HTTP begin, and the preface of HTTP/2 (RFC 9113 §3.4).
-const METHODS: [&[u8]; 9] = [
-    b"GET ", b"POST", b"HEAD", b"PUT ", b"PATC", b"DELE", b"OPTI", b"CONN", b"PRI ",
-];
 
 #[cfg(test)]
 mod tests;

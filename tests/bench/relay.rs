@@ -13,13 +13,13 @@ use lockgate::{
     proto::track::Reserved,
     splice::{self, Legs, Socket, Stream},
     tls::{self, DevCa, Entered, Issuers},
+    wire::ServerStream,
 };
 use std::{fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
     runtime::{self, Runtime},
 };
-use tokio_rustls::server::TlsStream;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -90,7 +90,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// Until the peers leave; nothing is counted.
-async fn bare(mut client: Box<TlsStream<Socket>>, mut backend: Stream) -> Option<[u64; 2]> {
+async fn bare(mut client: Box<ServerStream<Socket>>, mut backend: Stream) -> Option<[u64; 2]> {
     // It fails at the end, for a client that leaves without a word.
     let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, ROOM, ROOM).await;
     None
@@ -99,7 +99,7 @@ async fn bare(mut client: Box<TlsStream<Socket>>, mut backend: Stream) -> Option
 /// As `http/session.rs` runs it. How many messages came from each side.
 fn session(
     gateway: &Gateway,
-    client: Box<TlsStream<Socket>>,
+    client: Box<ServerStream<Socket>>,
     backend: Stream,
 ) -> impl Future<Output = Option<[u64; 2]>> + use<> {
     let (_, route) = gateway.router.rules().next().expect("a route");

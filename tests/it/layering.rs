@@ -8,7 +8,7 @@ use std::{
 
 /// The modules from the ground up. One may import those of lower layers, never its siblings.
 const LAYERS: [&[&str]; 10] = [
-    &["proto", "lifecycle"],
+    &["proto", "lifecycle", "wire"],
     &["config"],
     &["observe"],
     &["router", "guard", "tls", "upstream", "splice"],

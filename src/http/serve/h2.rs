@@ -8,11 +8,10 @@ use super::{
     },
     leaving, patience, tell,
 };
-use crate::{lifecycle::Tasks, splice::Socket};
+use crate::{lifecycle::Tasks, splice::Socket, wire::ServerStream};
 use hyper::{rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioIo;
 use std::{convert::Infallible, pin::pin, sync::Arc};
-use tokio_rustls::server::TlsStream;
 
 /// Runs hyper's HTTP/2 over a client's stream.
 ///
@@ -21,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 /// small frames cost that nobody has read, which is half of that: see [`ROOMY`].
 pub(super) async fn drive(
     context: Arc<Context>,
-    parts: StreamParts<Box<TlsStream<Socket>>>,
+    parts: StreamParts<Box<ServerStream<Socket>>>,
     peer: Peer,
 ) {
     let client = peer.address;

@@ -5,6 +5,7 @@ use crate::{
     observe::{Flow, SessionHandle},
     proto::track::{Reserved, Sender},
     splice::{Legs, Limits, Socket, leg::Leg, pump::Pump, run},
+    wire::ServerStream,
 };
 use std::{future::poll_fn, mem::size_of, sync::Arc, task::Poll};
 use tokio::{
@@ -12,7 +13,6 @@ use tokio::{
     task::yield_now,
     time::{Instant, sleep},
 };
-use tokio_rustls::server::TlsStream;
 
 /// One direction alone, with what it leads from and to.
 struct Direction {
@@ -89,7 +89,7 @@ fn the_future_of_an_idle_session_is_small() {
     }
     let plain =
         size::<Legs<Socket, Socket>, watch::Receiver<Limits>, SessionHandle, Arc<Flow>, _>(run);
-    let tls = size::<Legs<Box<TlsStream<Socket>>, Socket>, _, _, _, _>(run);
+    let tls = size::<Legs<Box<ServerStream<Socket>>, Socket>, _, _, _, _>(run);
     println!("the future of run: {plain} bytes over Socket, {tls} over TLS");
     assert!(plain <= 1536 && tls <= 1536, "{plain} and {tls} bytes");
 }

@@ -10,7 +10,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector, client};
+use tokio_rustls::{TlsConnector, client};
 
 /// A session whose client speaks TLS over a pipe of so many bytes, and that client.
 async fn start(client_pipe: usize) -> (Rig, client::TlsStream<DuplexStream>) {
@@ -36,7 +36,7 @@ async fn start(client_pipe: usize) -> (Rig, client::TlsStream<DuplexStream>) {
     let (mut far, wire) = Far::new(client_pipe, true);
     let pipe = std::mem::replace(&mut far.pipe, duplex(1).0);
     let (accepted, connected) = tokio::join!(
-        TlsAcceptor::from(Arc::new(server)).accept(wire),
+        crate::wire::accept(wire, Vec::new(), Arc::new(server)),
         TlsConnector::from(Arc::new(client)).connect("localhost".try_into().unwrap(), pipe),
     );
     let (backend, backend_wire) = Far::new(4096, false);

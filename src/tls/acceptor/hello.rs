@@ -1,0 +1,72 @@
+//! The first bytes of a connection, up to the end of the ClientHello.
+
+use std::io;
+
+use rustls::server::{Accepted, Acceptor};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::tls::TlsError;
+
+/// Reads a ClientHello, and leaves in `bytes` all that was read. What cannot be TLS is refused before rustls would answer
+/// it with an alert.
+pub(super) async fn read<S>(stream: &mut S, bytes: &mut Vec<u8>) -> Result<Accepted, TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut acceptor = Acceptor::default();
+    loop {
+        let seen = bytes.len();
+        bytes.reserve(READ);
+        if stream.read_buf(bytes).await? == 0 {
+            return Err(TlsError::Gone);
+        }
+        if seen == 0 {
+            look(bytes)?;
+        }
+        let mut new = &bytes[seen..];
+        while !new.is_empty() {
+            // It keeps a copy, and has a bound.
+            if acceptor.read_tls(&mut new)? == 0 {
+                return Err(TlsError::Io(io::ErrorKind::OutOfMemory.into()));
+            }
+        }
+        match acceptor.accept() {
+            Ok(None) => {}
+            Ok(Some(hello)) => return Ok(hello),
+            Err((error, mut alert)) => {
+                let mut last = Vec::new();
+                // Whether or not it arrives, the cause is the ClientHello.
+                let _ = alert.write_all(&mut last);
+                let _ = stream.write_all(&last).await;
+                let _ = stream.flush().await;
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+/// What the first bytes of a stream can be.
+fn look(bytes: &[u8]) -> Result<(), TlsError> {
+    let bytes = &bytes[..bytes.len().min(METHOD)];
+    match bytes.first() {
+        Some(&HANDSHAKE_RECORD) => Ok(()),
+        Some(_) if METHODS.iter().any(|method| method.starts_with(bytes)) => {
+            Err(TlsError::PlainHttp)
+        }
+        _ => Err(TlsError::NotTls),
+    }
+}
+
+/// Most send less than that in their first flight.
+const READ: usize = 2 * 1024;
+
+/// The content type of a record that carries a ClientHello (RFC 8446 §5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// As many bytes tell HTTP in clear.
+const METHOD: usize = 4;
+
+/// How the methods of HTTP begin, and the preface of HTTP/2 (RFC 9113 §3.4).
+const METHODS: [&[u8]; 9] = [
+    b"GET ", b"POST", b"HEAD", b"PUT ", b"PATC", b"DELE", b"OPTI", b"CONN", b"PRI ",
+];

@@ -1,0 +1,248 @@
+//! rustls, and what it needs to be kept between two calls.
+
+use super::{broken, rest::Rest};
+use rustls::{
+    CommonState, Error, InvalidMessage,
+    server::{ServerConnectionData, UnbufferedServerConnection},
+    unbuffered::{
+        ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
+        UnbufferedStatus, WriteTraffic,
+    },
+};
+use std::io;
+use tokio::io::ReadBuf;
+
+/// One connection, without its socket.
+pub(super) struct Engine {
+    connection: UnbufferedServerConnection,
+    /// What has come of a record, or of a handshake message in several: never a whole one.
+    pub(super) incoming: Vec<u8>,
+    /// What was decrypted and not asked for yet: of one receive at most.
+    pub(super) plain: Rest,
+    /// Records that the socket did not take yet.
+    pub(super) outgoing: Rest,
+    pub(super) heard: Heard,
+}
+
+/// What the client has said.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// All that has come: more may follow.
+    All,
+    /// close_notify: nothing will follow.
+    Closed,
+    /// EOF, without.
+    Cut,
+    /// What may not be said. rustls is not asked to read any more.
+    Broken(Box<Error>),
+}
+
+/// What one state of rustls came to.
+enum Step {
+    /// It has more to say.
+    Again,
+    /// It wants more bytes.
+    Idle,
+    Ended(Heard),
+}
+
+// === impl Engine ===
+
+impl Engine {
+    pub(super) fn new(connection: UnbufferedServerConnection) -> Self {
+        Engine {
+            connection,
+            incoming: Vec::new(),
+            plain: Rest::default(),
+            outgoing: Rest::default(),
+            heard: Heard::All,
+        }
+    }
+
+    pub(super) fn agreed(&self) -> &CommonState {
+        &self.connection
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.incoming.capacity() + self.plain.capacity() + self.outgoing.capacity()
+    }
+
+    /// The socket says EOF.
+    pub(super) fn cut(&mut self) {
+        // What is left of `incoming` stays: rustls knows how far it has come in it.
+        self.heard = Heard::Cut;
+    }
+
+    /// Takes all records in `bytes`, which begin with `incoming`. What does not fit into `out` is kept.
+    pub(super) fn take_in(&mut self, bytes: &mut [u8], out: &mut ReadBuf<'_>) {
+        let mut done = 0;
+        let ended = loop {
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut bytes[done..]);
+            let (more, step) = step(state, &mut self.plain, out, &mut self.outgoing);
+            done = (done + discard + more).min(bytes.len());
+            match step {
+                Step::Again => {}
+                Step::Idle => break Heard::All,
+                Step::Ended(heard) => break heard,
+            }
+        };
+        let rest = match ended {
+            Heard::All => &bytes[done..],
+            // What follows is of no interest (RFC 8446 §6.1).
+            _ => &[],
+        };
+        // A copy of its size: an idle connection has none.
+        self.incoming = rest.to_vec();
+        if let Heard::Broken(_) = ended {
+            self.encode_all();
+        } else if self.incoming.len() >= MOST {
+            // As rustls bounds its own buffer.
+            return self.fail(InvalidMessage::HandshakePayloadTooLarge.into());
+        }
+        self.heard = ended;
+    }
+
+    /// Encrypts `plain` into `room`; says how much of that it takes.
+    pub(super) fn seal(&mut self, plain: &[u8], room: &mut Vec<u8>) -> io::Result<usize> {
+        let sealed = self.when_writable(|mut traffic| {
+            loop {
+                match traffic.encrypt(plain, room) {
+                    Err(EncryptError::InsufficientSize(size)) => {
+                        room.resize(size.required_size, 0);
+                    }
+                    sealed => break sealed,
+                }
+            }
+        })?;
+        sealed.map_err(|error| {
+            // In 1.2 there are no new keys; rustls says close_notify.
+            let error = Error::General(error.to_string());
+            let told = broken(&error);
+            self.fail(error);
+            told
+        })
+    }
+
+    /// Says close_notify, unless there was an alert before.
+    pub(super) fn close(&mut self) {
+        // For lack of room it stays with rustls, which has it encoded like all that is its own.
+        let _ = self.when_writable(|mut traffic| traffic.queue_close_notify(&mut []));
+        self.encode_all();
+    }
+
+    /// Calls `write` once rustls has said what comes before.
+    fn when_writable<T>(
+        &mut self,
+        write: impl FnOnce(WriteTraffic<'_, ServerConnectionData>) -> T,
+    ) -> io::Result<T> {
+        loop {
+            if let Heard::Broken(error) = &self.heard {
+                return Err(broken(error));
+            }
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut self.incoming);
+            let (more, step) = match state {
+                Ok(ConnectionState::WriteTraffic(traffic)) => {
+                    let written = write(traffic);
+                    self.discard(discard);
+                    return Ok(written);
+                }
+                // close_notify has gone both ways.
+                Ok(ConnectionState::Closed) => return Err(io::ErrorKind::BrokenPipe.into()),
+                state => {
+                    let none = &mut ReadBuf::new(&mut []);
+                    step(state, &mut self.plain, none, &mut self.outgoing)
+                }
+            };
+            self.discard(discard + more);
+            match step {
+                Step::Again => {}
+                // There are no keys yet.
+                Step::Idle => return Err(io::ErrorKind::NotConnected.into()),
+                Step::Ended(Heard::Broken(error)) => self.fail(*error),
+                Step::Ended(heard) => self.heard = heard,
+            }
+        }
+    }
+
+    fn discard(&mut self, n: usize) {
+        self.incoming.drain(..n.min(self.incoming.len()));
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.encode_all();
+        self.incoming = Vec::new();
+        self.heard = Heard::Broken(Box::new(error));
+    }
+
+    /// Fetches what rustls has to say. It reads nothing: what it has to say comes first.
+    fn encode_all(&mut self) {
+        while self.connection.wants_write() {
+            let status = self.connection.process_tls_records(&mut self.incoming);
+            let Ok(ConnectionState::EncodeTlsData(data)) = status.state else {
+                return;
+            };
+            encode(data, &mut self.outgoing);
+        }
+    }
+}
+
+/// Handles a state; says how many bytes are to be discarded besides.
+fn step<Data>(
+    state: Result<ConnectionState<'_, '_, Data>, Error>,
+    plain: &mut Rest,
+    out: &mut ReadBuf<'_>,
+    outgoing: &mut Rest,
+) -> (usize, Step) {
+    let mut discard = 0;
+    let step = match state {
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+            match traffic.next_record() {
+                Some(Ok(record)) => {
+                    discard += record.discard;
+                    let fits = match plain.is_empty() {
+                        true => record.payload.len().min(out.remaining()),
+                        false => 0,
+                    };
+                    out.put_slice(&record.payload[..fits]);
+                    plain.put(&record.payload[fits..]);
+                }
+                Some(Err(error)) => break Step::Ended(Heard::Broken(Box::new(error))),
+                None => break Step::Again,
+            }
+        },
+        Ok(ConnectionState::EncodeTlsData(data)) => {
+            encode(data, outgoing);
+            Step::Again
+        }
+        // Sent by whoever empties `outgoing`.
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            Step::Again
+        }
+        Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => Step::Idle,
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Step::Ended(Heard::Closed),
+        // Early data is never allowed, and of other states nothing is known.
+        Ok(_) => Step::Ended(Heard::Broken(Box::new(Error::General(
+            "an unknown state of TLS".into(),
+        )))),
+        Err(error) => Step::Ended(Heard::Broken(Box::new(error))),
+    };
+    (discard, step)
+}
+
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut Rest) {
+    // It tells its size to whoever has no room.
+    if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
+        data.encode(&mut [])
+    {
+        outgoing.put_with(required_size, |room| {
+            let encoded = data.encode(room);
+            debug_assert!(encoded.is_ok_and(|size| size == required_size));
+        });
+    }
+}
+
+/// The most that is kept of what has come; a record is far smaller.
+const MOST: usize = 64 * 1024;

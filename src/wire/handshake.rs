@@ -1,0 +1,51 @@
+//! From a ClientHello to a stream.
+
+use super::{
+    ServerStream, broken, cut,
+    engine::{Engine, Heard},
+};
+use rustls::{ServerConfig, server::UnbufferedServerConnection};
+use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Answers a client whose first bytes are `hello`: all that was read from `io` so far. It waits for the client without
+/// limit.
+///
+/// # Errors
+/// A [`rustls::Error`] inside one of kind `InvalidData`, once the client has got the alert; or what `io` says.
+pub async fn accept<S>(
+    io: S,
+    mut hello: Vec<u8>,
+    config: Arc<ServerConfig>,
+) -> io::Result<ServerStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+    let mut stream = ServerStream {
+        io,
+        engine: Engine::new(connection),
+        shut: false,
+    };
+    stream
+        .engine
+        .take_in(&mut hello, &mut ReadBuf::new(&mut []));
+    drop(hello);
+    loop {
+        let sent = poll_fn(|cx| {
+            ready!(stream.poll_drain(cx))?;
+            Pin::new(&mut stream.io).poll_flush(cx)
+        });
+        let sent = sent.await;
+        match &stream.engine.heard {
+            // Whether or not the alert arrives, this is the cause.
+            Heard::Broken(error) => return Err(broken(error)),
+            Heard::Cut => return Err(cut()),
+            Heard::All | Heard::Closed => sent?,
+        }
+        if !stream.agreed().is_handshaking() {
+            return Ok(stream);
+        }
+        poll_fn(|cx| stream.poll_receive(cx, &mut ReadBuf::new(&mut []))).await?;
+    }
+}

@@ -1,0 +1,238 @@
+//! A client's TLS stream that holds nothing while it is idle.
+//!
+//! rustls decides all that TLS is: records, keys, alerts, tickets. This module moves the bytes. Ciphertext is received
+//! into room that all connections of a thread share and is decrypted there, what is to be sent is encrypted into such
+//! room; a connection keeps only the part of a record that has come, and what its socket did not take.
+
+mod engine;
+mod handshake;
+mod rest;
+mod room;
+
+pub use handshake::accept;
+
+use engine::{Engine, Heard};
+use rustls::CommonState;
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// TLS over `S`, as a server; made by [`accept`].
+pub struct ServerStream<S> {
+    io: S,
+    engine: Engine,
+    /// close_notify is on its way: nothing more is written.
+    shut: bool,
+}
+
+// === impl ServerStream ===
+
+impl<S> ServerStream<S> {
+    /// What TLS runs over.
+    pub fn io(&self) -> &S {
+        &self.io
+    }
+
+    /// What was agreed, and with whom.
+    pub fn agreed(&self) -> &CommonState {
+        self.engine.agreed()
+    }
+
+    /// How much memory it holds besides what rustls does: none while it is idle.
+    pub fn held(&self) -> usize {
+        self.engine.held()
+    }
+
+    /// Whether a read will look at what TLS runs over, as it has nothing else to tell.
+    pub fn reads_on(&self) -> bool {
+        self.engine.plain.is_empty() && matches!(self.engine.heard, Heard::All)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
+    /// Receives once; what fits goes to `out`.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        room::receiving(|room| {
+            let held = self.engine.incoming.len();
+            // No more plaintext than is asked for, but a whole record: there would be no end to taking it apart.
+            let most = held + out.remaining().max(RECORD) + OVERHEAD;
+            let most = most.min(room.len());
+            let mut new = ReadBuf::new(&mut room[held..most]);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut new))?;
+            let end = held + new.filled().len();
+            if end == held {
+                self.engine.cut();
+                return Poll::Ready(Ok(()));
+            }
+            room[..held].copy_from_slice(&self.engine.incoming);
+            self.engine.take_in(&mut room[..end], out);
+            if let Heard::Broken(_) = self.engine.heard {
+                // The alert, if the socket takes it now. What is wrong with it matters less than what was wrong before.
+                let _ = self.poll_drain(cx);
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Sends what was kept.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outgoing = &mut self.engine.outgoing;
+        while !outgoing.is_empty() {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, outgoing.bytes()))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => outgoing.advance(n),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ServerStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        while buf.remaining() > 0 && buf.filled().len() == before {
+            if !this.engine.plain.is_empty() {
+                this.engine.plain.fill(buf);
+                break;
+            }
+            match this.engine.heard {
+                Heard::All => ready!(this.poll_receive(cx, buf))?,
+                Heard::Closed => break,
+                Heard::Cut => return Poll::Ready(Err(cut())),
+                Heard::Broken(ref error) => return Poll::Ready(Err(broken(error))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.shut {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        ready!(this.poll_drain(cx))?;
+        let taken = &buf[..buf.len().min(MOST)];
+        if taken.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        room::sending(|room| {
+            let size = this.engine.seal(taken, room)?;
+            let mut sealed = &room[..size];
+            // What TLS itself had to say comes first.
+            while this.engine.outgoing.is_empty() && !sealed.is_empty() {
+                match Pin::new(&mut this.io).poll_write(cx, sealed) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(n)) => sealed = &sealed[n..],
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => break,
+                }
+            }
+            this.engine.outgoing.put(sealed);
+            Poll::Ready(Ok(taken.len()))
+        })
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = bufs.iter().position(|buf| !buf.is_empty());
+        let bufs = &bufs[first.unwrap_or(bufs.len())..];
+        match bufs {
+            [] => self.poll_write(cx, &[]),
+            [one] => self.poll_write(cx, one),
+            // A full record gains nothing from company.
+            [large, ..] if large.len() >= RECORD => self.poll_write(cx, large),
+            several => {
+                let mut joined = Vec::with_capacity(
+                    several
+                        .iter()
+                        .map(|buf| buf.len())
+                        .sum::<usize>()
+                        .min(RECORD),
+                );
+                for buf in several {
+                    let fits = buf.len().min(RECORD - joined.len());
+                    joined.extend_from_slice(&buf[..fits]);
+                }
+                self.poll_write(cx, &joined)
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.shut {
+            this.shut = true;
+            this.engine.close();
+        }
+        ready!(this.poll_drain(cx))?;
+        match ready!(Pin::new(&mut this.io).poll_shutdown(cx)) {
+            // The client has left already.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            done => Poll::Ready(done),
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for ServerStream<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerStream")
+            .field("io", &self.io)
+            .field("heard", &self.engine.heard)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client that drops without close_notify may have been cut by somebody else (RFC 8446 §6.1).
+fn cut() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the peer closed the connection without close_notify",
+    )
+}
+
+fn broken(error: &rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.clone())
+}
+
+/// The plaintext of a full record (RFC 8446 §5.1).
+const RECORD: usize = 16 * 1024;
+
+/// What records take beyond their plaintext: at most 29 bytes each, of five or so.
+const OVERHEAD: usize = 512;
+
+/// The most that is encrypted at a time.
+const MOST: usize = room::SIZE - 2 * OVERHEAD;
+
+#[cfg(test)]
+mod tests;

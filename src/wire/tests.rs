@@ -1,0 +1,270 @@
+//! A tokio-rustls client on the other end of a pipe, whole or in pieces.
+
+mod rig;
+
+use super::*;
+use rig::*;
+use rustls::version::{TLS12, TLS13};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+#[tokio::test]
+async fn bytes_pass_both_ways_whatever_their_number() {
+    for version in BOTH {
+        let (mut server, mut client) = both(version, 64 * 1024).await;
+        assert_eq!(server.agreed().protocol_version(), Some(version.version));
+        for size in [1, 100, 16_384, 16_385, 65_536, 65_550, 300_000] {
+            let bytes = pattern(size);
+            let (sent, got) = tokio::join!(say(&mut client, &bytes), hear(&mut server, size));
+            sent.unwrap();
+            assert!(got.unwrap() == bytes, "{size} bytes to the server");
+            let (sent, got) = tokio::join!(say(&mut server, &bytes), hear(&mut client, size));
+            sent.unwrap();
+            assert!(got.unwrap() == bytes, "{size} bytes to the client");
+            assert_eq!(server.held(), 0, "after {size} bytes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_in_single_bytes_is_understood() {
+    for version in BOTH {
+        let (near, far) = duplex(64 * 1024);
+        let mut dripping = Pieces::new(near, 1);
+        let (accepted, connected) = tokio::join!(
+            accept(&mut dripping, Vec::new(), server_config()),
+            connect(version, far)
+        );
+        let (mut server, mut client) = (accepted.unwrap(), connected.unwrap());
+        let bytes = pattern(3_000);
+        say(&mut client, &bytes).await.unwrap();
+        assert!(hear(&mut server, bytes.len()).await.unwrap() == bytes);
+        assert_eq!(server.held(), 0);
+    }
+}
+
+/// Many records in one read, and a reader that takes them in small pieces.
+#[tokio::test]
+async fn coalesced_records_are_kept_for_a_slow_reader() {
+    let (mut server, mut client) = both(&TLS13, 256 * 1024).await;
+    let bytes = pattern(40_000);
+    for piece in bytes.chunks(100) {
+        client.write_all(piece).await.unwrap();
+    }
+    client.flush().await.unwrap();
+    let mut got = Vec::new();
+    let mut piece = [0; 7];
+    while got.len() < bytes.len() {
+        let n = server.read(&mut piece).await.unwrap();
+        got.extend_from_slice(&piece[..n]);
+        assert!(server.held() <= 3 * RECORD, "{} held", server.held());
+    }
+    assert!(got == bytes);
+    assert_eq!(server.held(), 0);
+}
+
+/// One write of the client's: what ends its handshake, and its first words.
+#[tokio::test]
+async fn early_bytes_are_not_lost() {
+    for version in BOTH {
+        let (near, far) = duplex(64 * 1024);
+        let server = async {
+            let mut server = accept(near, Vec::new(), server_config()).await.unwrap();
+            // Before it has read anything.
+            say(&mut server, b"welcome").await.unwrap();
+            assert_eq!(hear(&mut server, 5).await.unwrap(), b"early");
+            server
+        };
+        let client = async {
+            let mut client = connect(version, far).await.unwrap();
+            say(&mut client, b"early").await.unwrap();
+            assert_eq!(hear(&mut client, 7).await.unwrap(), b"welcome");
+            client
+        };
+        // In 1.3 the client does all this in one go: the server reads it at once.
+        tokio::join!(server, client);
+    }
+}
+
+#[tokio::test]
+async fn close_notify_ends_one_direction_only() {
+    for version in BOTH {
+        let (mut server, mut client) = both(version, 64 * 1024).await;
+        say(&mut client, b"last words").await.unwrap();
+        // tokio-rustls closes the pipe as well; it still reads.
+        client.shutdown().await.unwrap();
+        assert_eq!(hear(&mut server, 10).await.unwrap(), b"last words");
+        let mut none = [0; 1];
+        assert_eq!(server.read(&mut none).await.unwrap(), 0);
+        assert_eq!(server.read(&mut none).await.unwrap(), 0);
+        assert!(!server.reads_on());
+        say(&mut server, &pattern(100_000)[..60_000]).await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got.len(), 60_000);
+        let error = server.write(b"more").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+}
+
+#[tokio::test]
+async fn our_close_notify_leaves_the_client_its_turn() {
+    for version in BOTH {
+        let (mut server, mut client) = both(version, 64 * 1024).await;
+        server.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+        say(&mut client, b"still here").await.unwrap();
+        assert_eq!(hear(&mut server, 10).await.unwrap(), b"still here");
+        client.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn eof_without_close_notify_is_an_error() {
+    for part in [0, 30] {
+        let (mut server, mut client) = both(&TLS13, 64 * 1024).await;
+        say(&mut client, &pattern(100)).await.unwrap();
+        // Nothing, or the beginning of a record.
+        let beginning = [&[23, 3, 3, 1, 0][..], &[0; 25]].concat();
+        let (raw, _) = client.get_mut();
+        raw.write_all(&beginning[..part]).await.unwrap();
+        raw.shutdown().await.unwrap();
+        assert!(hear(&mut server, 100).await.unwrap() == pattern(100));
+        for _ in 0..2 {
+            let error = server.read(&mut [0; 1]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+        // The other direction is open.
+        say(&mut server, b"are you there?").await.unwrap();
+        assert_eq!(hear(&mut client, 14).await.unwrap(), b"are you there?");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_renewed_by_either_side() {
+    let (mut server, mut client) = both(&TLS13, 64 * 1024).await;
+    for round in 0..5 {
+        // Its own keys, and it asks for ours: the answer precedes what we say next.
+        client.get_mut().1.refresh_traffic_keys().unwrap();
+        for (size, reply) in [(10, 20), (40_000, 40_000)] {
+            say(&mut client, &pattern(size)).await.unwrap();
+            assert!(hear(&mut server, size).await.unwrap() == pattern(size));
+            say(&mut server, &pattern(reply)).await.unwrap();
+            assert!(hear(&mut client, reply).await.unwrap() == pattern(reply));
+        }
+        assert_eq!(server.held(), 0, "round {round}");
+    }
+}
+
+/// rustls renews keys before they are worn out, also in the middle of a large write.
+#[tokio::test]
+async fn worn_out_keys_are_renewed_unasked() {
+    let (near, far) = duplex(64 * 1024);
+    let (accepted, connected) = tokio::join!(
+        accept(near, Vec::new(), with_short_lived_keys()),
+        connect(&TLS13, far)
+    );
+    let (mut server, mut client) = (accepted.unwrap(), connected.unwrap());
+    for _ in 0..50 {
+        say(&mut server, &pattern(20_000)).await.unwrap();
+        assert!(hear(&mut client, 20_000).await.unwrap() == pattern(20_000));
+        say(&mut client, b"go on").await.unwrap();
+        assert_eq!(hear(&mut server, 5).await.unwrap(), b"go on");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_before_garbage_is_heard_and_garbage_gets_an_alert() {
+    for (version, alert) in [
+        (&TLS13, rustls::AlertDescription::BadRecordMac),
+        (&TLS12, rustls::AlertDescription::BadRecordMac),
+    ] {
+        let (mut server, mut client) = both(version, 64 * 1024).await;
+        say(&mut client, b"before").await.unwrap();
+        let (raw, _) = client.get_mut();
+        raw.write_all(&[&[23, 3, 3, 0, 40][..], &[7; 40]].concat())
+            .await
+            .unwrap();
+        assert_eq!(hear(&mut server, 6).await.unwrap(), b"before");
+        for _ in 0..2 {
+            let error = server.read(&mut [0; 9]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(error.downcast::<rustls::Error>().is_ok());
+        }
+        assert!(server.write(b"more").await.is_err());
+        assert_eq!(server.held(), 0);
+        server.shutdown().await.unwrap();
+        let error = client.read(&mut [0; 9]).await.unwrap_err();
+        let told = error.downcast::<rustls::Error>().unwrap();
+        assert_eq!(told, rustls::Error::AlertReceived(alert));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_costs_one_write() {
+    let (mut server, mut client) = both(&TLS13, 1024).await;
+    let bytes = pattern(1_000_000);
+    let mut sent = 0;
+    // Until it would wait.
+    while let Some(n) = now(server.write(&bytes[sent..])).await {
+        sent += n.unwrap();
+        assert!(server.held() <= room::SIZE, "{} held", server.held());
+    }
+    assert!(sent <= MOST, "{sent} taken");
+    assert!(now(server.flush()).await.is_none());
+    // The other direction flows.
+    say(&mut client, b"still here").await.unwrap();
+    assert_eq!(hear(&mut server, 10).await.unwrap(), b"still here");
+    let (flushed, got) = tokio::join!(server.flush(), hear(&mut client, sent));
+    flushed.unwrap();
+    assert!(got.unwrap() == bytes[..sent]);
+    assert_eq!(server.held(), 0);
+}
+
+#[tokio::test]
+async fn several_slices_become_one_record() {
+    let (mut server, mut client) = both(&TLS13, 64 * 1024).await;
+    let parts: [&[u8]; 4] = [b"", b"head", b"", &[b'x'; 20_000]];
+    let slices = parts.map(io::IoSlice::new);
+    let n = server.write_vectored(&slices).await.unwrap();
+    assert_eq!(n, RECORD);
+    server.flush().await.unwrap();
+    let got = hear(&mut client, n).await.unwrap();
+    assert!(got.starts_with(b"headxxx") && got.len() == RECORD);
+    assert_eq!(server.write_vectored(&slices[..1]).await.unwrap(), 0);
+    assert_eq!(server.write_vectored(&slices[3..]).await.unwrap(), 20_000);
+}
+
+#[tokio::test]
+async fn a_hello_that_is_refused_gets_its_alert() {
+    let (near, mut far) = duplex(1024);
+    far.write_all(&[22, 3, 1, 0, 4, 2, 0, 0, 0]).await.unwrap();
+    let error = accept(near, Vec::new(), server_config()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    let mut answer = Vec::new();
+    far.read_to_end(&mut answer).await.unwrap();
+    assert_eq!((answer.len(), answer[0]), (7, 21));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_amid_the_handshake() {
+    let (near, far) = duplex(64 * 1024);
+    drop(far);
+    let error = accept(near, Vec::new(), server_config()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+/// A handshake message that never ends is bounded, as rustls bounds it.
+#[tokio::test]
+async fn what_waits_for_its_end_is_bounded() {
+    let (near, mut far) = duplex(1024 * 1024);
+    let mut endless = Vec::new();
+    // A ClientHello of 60,000 bytes, one in each record.
+    for byte in [1, 0, 0xea, 0x60].into_iter().chain([0; 59_000]) {
+        endless.extend_from_slice(&[22, 3, 1, 0, 1, byte]);
+    }
+    far.write_all(&endless).await.unwrap();
+    let error = accept(near, Vec::new(), server_config()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+}
