@@ -1,7 +1,12 @@
-//! What the fuzz targets share: Lockgate's pure sources, and the small drivers that turn bytes into their input.
+//! What the fuzz targets share: Lockgate's pure sources, its TLS stream, and the small drivers that turn bytes into their input.
 
 #[path = "../../src/proto/mod.rs"]
 pub mod proto;
+
+pub mod tls;
+
+#[path = "../../src/wire/mod.rs"]
+pub mod wire;
 
 use std::net::IpAddr;
 
