@@ -6,7 +6,7 @@
 //! listener/accept.rs   take a permit, spawn one task         ─┐ one task per connection,
 //! listener/conn.rs     PROXY header (proto/proxy.rs)          │ one deadline until the
 //! tls/acceptor.rs      ClientHello → ACME answer or handshake │ first request is read
-//! wire/mod.rs          the client's TLS stream from then on    │
+//! wire/mod.rs          TLS with the client from then on       │
 //! http/service.rs      one request: snapshot, gate, guards   ─┘
 //! router/mod.rs        find(&Parts) → &Route
 //! upstream/pool.rs     balance.rs chooses, or one waits in order (admission.rs) → Lease

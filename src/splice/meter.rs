@@ -2,6 +2,7 @@
 //! needs no refilling). The clock is the one of the poll; nothing here is asked unless a rate is set. It counts whole
 //! nanoseconds since the meter's start, for it is asked for every message: an `Instant` is dear to reckon with.
 
+use super::pump::READ;
 use crate::proto::frame::Opcode;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -65,7 +66,7 @@ impl Meter {
                 start: now,
                 now: 0,
                 price: of_messages(1).unwrap_or_default(),
-                whole_read: of_bytes(MOST_READ).unwrap_or_default() + 1,
+                whole_read: of_bytes(READ as u64).unwrap_or_default() + 1,
                 messages: 0,
                 bytes: 0,
                 resumes: None,
@@ -156,14 +157,12 @@ impl Meter {
     }
 }
 
-/// What so much would cost at one a second. A read is at most 64 KiB, so it does not overflow.
+/// What so much would cost at one a second. A read is at most [`READ`], so it does not overflow.
 fn nanos(amount: u64) -> u64 {
     amount.saturating_mul(SECOND)
 }
 
 const SECOND: u64 = 1_000_000_000;
-/// What a pump reads at a time.
-const MOST_READ: u64 = 64 * 1024;
 /// What may come at once.
 const BURST: u64 = SECOND;
 /// A paused client is looked at [`STEPS`] times a second at most.

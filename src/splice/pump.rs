@@ -217,3 +217,6 @@ impl Pump {
         self.ended.is_some() && !self.shut && !self.tracker.at_boundary()
     }
 }
+
+/// What a pump reads at a time: a message of 64 KiB comes with its header in one read, and goes in one write.
+pub(super) const READ: usize = 66 * 1024;

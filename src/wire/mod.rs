@@ -163,15 +163,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
             // A full record gains nothing from company.
             [large, ..] if large.len() >= RECORD => self.poll_write(cx, large),
             several => {
-                let mut joined = Vec::with_capacity(
-                    several
-                        .iter()
-                        .map(|buf| buf.len())
-                        .sum::<usize>()
-                        .min(RECORD),
-                );
+                let whole: usize = several.iter().map(|buf| buf.len()).sum();
+                let mut joined = Vec::with_capacity(whole.min(MOST));
                 for buf in several {
-                    let fits = buf.len().min(RECORD - joined.len());
+                    let fits = buf.len().min(MOST - joined.len());
                     joined.extend_from_slice(&buf[..fits]);
                 }
                 self.poll_write(cx, &joined)

@@ -1,6 +1,6 @@
 //! What a pump reads, and what it does with that.
 
-use super::{End, Pump};
+use super::{End, Pump, READ};
 use crate::{
     proto::{frame::Opcode, track::Progress},
     splice::{
@@ -190,5 +190,5 @@ impl Pump {
 
 thread_local! {
     /// Room for a read of 64 KiB behind the bytes that are held: the bound on what one direction may hold.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 * 1024].into_boxed_slice());
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
 }

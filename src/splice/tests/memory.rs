@@ -4,7 +4,12 @@ use super::rig::*;
 use crate::{
     observe::{Flow, SessionHandle},
     proto::track::{Reserved, Sender},
-    splice::{Legs, Limits, Socket, leg::Leg, pump::Pump, run},
+    splice::{
+        Legs, Limits, Socket,
+        leg::Leg,
+        pump::{Pump, READ},
+        run,
+    },
     wire::ServerStream,
 };
 use std::{future::poll_fn, mem::size_of, sync::Arc, task::Poll};
@@ -72,7 +77,7 @@ async fn a_stuck_direction_holds_one_read_and_gives_it_back() {
     client.send(&frames).await;
     let mut got = 0;
     while got < frames.len() {
-        assert!(direction.room().await <= 64 * 1024);
+        assert!(direction.room().await <= READ);
         let next = frames.len().min(got + 1024);
         backend.expect(&frames[got..next]).await;
         got = next;
