@@ -8,6 +8,7 @@ mod engine;
 mod handshake;
 mod rest;
 mod room;
+mod step;
 
 pub use handshake::accept;
 
