@@ -189,6 +189,6 @@ impl Pump {
 }
 
 thread_local! {
-    /// Room for a read of 64 KiB behind the bytes that are held: the bound on what one direction may hold.
+    /// Room for a read behind the bytes that are held: the bound on what one direction may hold.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
 }
