@@ -6,6 +6,7 @@ use super::{
 };
 use std::{
     future::poll_fn,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -29,9 +30,9 @@ pub(super) async fn farewell<S: LegIo>(mut leg: Leg<S>, stuck: bool, end: Option
 
 /// Reads until EOF or an error. What a peer sends now is not for anybody.
 fn poll_discard<S: LegIo>(io: &mut S, cx: &mut Context<'_>) -> Poll<()> {
-    let mut scratch = [0; 4096];
+    let mut scratch = [MaybeUninit::uninit(); 4096];
     loop {
-        let mut buf = ReadBuf::new(&mut scratch);
+        let mut buf = ReadBuf::uninit(&mut scratch);
         let read = ready!(Pin::new(&mut *io).poll_read(cx, &mut buf));
         if read.is_err() || buf.filled().is_empty() {
             return Poll::Ready(());

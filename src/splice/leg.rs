@@ -31,6 +31,11 @@ pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
         Poll::Ready(())
     }
 
+    /// Writes what is the last; who has to say so himself may say it in the same breath.
+    fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, bytes)
+    }
+
     /// Why reading failed, where the peer said what may not be said and that was seen before the relay saw it.
     fn fault(&self) -> Option<Violation> {
         None
@@ -60,6 +65,8 @@ pub(super) struct Leg<S> {
     pub(super) pulse: Pulse,
     /// A write failed or the peer is given up: what is still meant for it is dropped.
     pub(super) broken: bool,
+    /// It has said its Close: another Close is the last that it gets.
+    pub(super) closed: bool,
     /// Its latest Ping that we answer ourselves (RFC 6455 §5.5.3: the latest is enough). Boxed: it is rare.
     pub(super) owed: Option<Box<Control>>,
 }
@@ -73,6 +80,7 @@ impl<S: LegIo> Leg<S> {
             io,
             pulse,
             broken: false,
+            closed: false,
             owed: None,
         }
     }
@@ -188,6 +196,10 @@ impl<S: LegIo> LegIo for Box<ServerStream<S>> {
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         poll_readable(self.io(), self.reads_on(), cx)
+    }
+
+    fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.as_mut().poll_write_last(cx, bytes)
     }
 }
 

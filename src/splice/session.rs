@@ -5,8 +5,7 @@ mod clock;
 mod ending;
 
 use super::{
-    LegIo, Limits, Outcome, Side, Why, farewell::farewell, leg::Leg, pump::Pump, random::random,
-    strain::Strains,
+    LegIo, Limits, Outcome, Side, Why, farewell::farewell, leg::Leg, pump::Pump, strain::Strains,
 };
 use crate::{
     observe::{Flow, SessionHandle},
@@ -105,11 +104,11 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             early: Some((legs.client_early, legs.backend_early)),
             limits: current,
             limits_source: limits,
+            luck: handle.record().id as u8,
             handle,
             opened: now,
             active: now,
             strains: Strains::new(flow),
-            luck: random::<1>()[0],
             ending: None,
             settled: (false, false),
             up_first: false,

@@ -4,7 +4,7 @@ use super::{
     ServerStream, broken, cut,
     engine::{Engine, Heard},
 };
-use rustls::{ServerConfig, server::UnbufferedServerConnection};
+use rustls::{ProtocolVersion, ServerConfig, server::UnbufferedServerConnection};
 use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -32,6 +32,9 @@ where
         .take_in(&mut hello, &mut ReadBuf::new(&mut []));
     drop(hello);
     loop {
+        if stream.waits_for_nothing() {
+            return Ok(stream);
+        }
         let sent = poll_fn(|cx| {
             ready!(stream.poll_drain(cx))?;
             Pin::new(&mut stream.io).poll_flush(cx)
@@ -47,5 +50,16 @@ where
             return Ok(stream);
         }
         poll_fn(|cx| stream.poll_receive(cx, &mut ReadBuf::new(&mut []))).await?;
+    }
+}
+
+impl<S> ServerStream<S> {
+    /// Whether the client has all it needs to go on: tickets (RFC 8446 §4.6.1) wait for company, while 1.2 ends with a
+    /// word of ours.
+    fn waits_for_nothing(&self) -> bool {
+        let agreed = self.agreed();
+        matches!(self.engine.heard, Heard::All)
+            && !agreed.is_handshaking()
+            && agreed.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 }

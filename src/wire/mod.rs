@@ -82,6 +82,56 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         })
     }
 
+    /// Encrypts and sends; what the socket does not take of that is kept. `last`: close_notify goes with it.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+        last: bool,
+    ) -> Poll<io::Result<usize>> {
+        if self.engine.outgoing.bytes().len() > COMPANY {
+            ready!(self.poll_drain(cx))?;
+        }
+        let taken = &buf[..buf.len().min(MOST)];
+        if taken.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        room::sending(|room| {
+            let size = self.engine.seal(taken, room)?;
+            let mut sealed = &room[..size];
+            self.shut |= last && taken.len() == buf.len();
+            if self.shut || !self.engine.outgoing.is_empty() {
+                // With what TLS itself has to say: one write.
+                self.engine.outgoing.put(sealed);
+                if self.shut {
+                    self.engine.close();
+                }
+                if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
+                    return Poll::Ready(Err(error));
+                }
+                return Poll::Ready(Ok(taken.len()));
+            }
+            while !sealed.is_empty() {
+                match Pin::new(&mut self.io).poll_write(cx, sealed) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(n)) => sealed = &sealed[n..],
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => break,
+                }
+            }
+            self.engine.outgoing.put(sealed);
+            Poll::Ready(Ok(taken.len()))
+        })
+    }
+
+    /// Writes what is the last, and close_notify behind it where all is taken at once.
+    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.shut {
+            true => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            false => self.poll_send(cx, buf, true),
+        }
+    }
+
     /// Sends what was kept.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outgoing = &mut self.engine.outgoing;
@@ -129,26 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
         if this.shut {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        ready!(this.poll_drain(cx))?;
-        let taken = &buf[..buf.len().min(MOST)];
-        if taken.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        room::sending(|room| {
-            let size = this.engine.seal(taken, room)?;
-            let mut sealed = &room[..size];
-            // What TLS itself had to say comes first.
-            while this.engine.outgoing.is_empty() && !sealed.is_empty() {
-                match Pin::new(&mut this.io).poll_write(cx, sealed) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(n)) => sealed = &sealed[n..],
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => break,
-                }
-            }
-            this.engine.outgoing.put(sealed);
-            Poll::Ready(Ok(taken.len()))
-        })
+        this.poll_send(cx, buf, false)
     }
 
     fn poll_write_vectored(
@@ -226,6 +257,9 @@ const RECORD: usize = 16 * 1024;
 
 /// What records take beyond their plaintext: at most 29 bytes each, of five or so.
 const OVERHEAD: usize = 512;
+
+/// As much of what TLS itself has to say, such as tickets, waits for the next write and goes with it.
+const COMPANY: usize = 2 * 1024;
 
 /// The most that is encrypted at a time.
 const MOST: usize = room::SIZE - 2 * OVERHEAD;

@@ -5,6 +5,7 @@ mod rig;
 use super::*;
 use rig::*;
 use rustls::version::{TLS12, TLS13};
+use std::future::poll_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 #[tokio::test]
@@ -38,14 +39,57 @@ async fn what_comes_in_single_bytes_is_understood() {
         let bytes = pattern(3_000);
         say(&mut client, &bytes).await.unwrap();
         assert!(hear(&mut server, bytes.len()).await.unwrap() == bytes);
+        server.flush().await.unwrap();
         assert_eq!(server.held(), 0);
     }
+}
+
+/// Each write is a packet, and wakes the client.
+#[tokio::test]
+async fn tickets_go_with_the_first_words_and_close_notify_with_the_last() {
+    let (near, far) = duplex(64 * 1024);
+    let counted = Pieces::new(near, RECORD);
+    let (accepted, connected) = tokio::join!(
+        accept(counted, Vec::new(), server_config()),
+        connect(&TLS13, far)
+    );
+    let (mut server, mut client) = (accepted.unwrap(), connected.unwrap());
+    assert_eq!(server.io().writes, 1);
+    assert!(server.held() > 0, "no tickets");
+    say(&mut server, b"first").await.unwrap();
+    assert_eq!(server.io().writes, 2);
+    assert_eq!(hear(&mut client, 5).await.unwrap(), b"first");
+    assert_eq!(client.get_ref().1.tls13_tickets_received(), 2);
+    let last = poll_fn(|cx| server.poll_write_last(cx, b"last")).await;
+    assert_eq!((last.unwrap(), server.io().writes), (4, 3));
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"last");
+    server.shutdown().await.unwrap();
+    assert_eq!(server.io().writes, 3);
+    assert!(
+        poll_fn(|cx| server.poll_write_last(cx, b"more"))
+            .await
+            .is_err()
+    );
+}
+
+/// Its tickets are sent also to a client that gets nothing else.
+#[tokio::test]
+async fn a_flush_sends_tickets() {
+    let (mut server, mut client) = both(&TLS13, 64 * 1024).await;
+    server.flush().await.unwrap();
+    assert_eq!(server.held(), 0);
+    server.shutdown().await.unwrap();
+    assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(client.get_ref().1.tls13_tickets_received(), 2);
 }
 
 /// Many records in one read, and a reader that takes them in small pieces.
 #[tokio::test]
 async fn coalesced_records_are_kept_for_a_slow_reader() {
     let (mut server, mut client) = both(&TLS13, 256 * 1024).await;
+    server.flush().await.unwrap();
     let bytes = pattern(40_000);
     for piece in bytes.chunks(100) {
         client.write_all(piece).await.unwrap();
@@ -204,6 +248,7 @@ async fn what_comes_before_garbage_is_heard_and_garbage_gets_an_alert() {
 #[tokio::test]
 async fn a_client_that_takes_nothing_costs_one_write() {
     let (mut server, mut client) = both(&TLS13, 1024).await;
+    server.flush().await.unwrap();
     let bytes = pattern(1_000_000);
     let mut sent = 0;
     // Until it would wait.

@@ -127,7 +127,11 @@ impl Pump {
                     Opcode::Close => {
                         // Where a Close of ours is due, it takes this one's place: it answers ours, or comes too late.
                         let relayed = if self.close.is_some() { at } else { end };
-                        self.put(cx, &bytes[from..relayed], dst);
+                        src.closed = true;
+                        match self.close.is_none() && dst.closed {
+                            true => self.put_last(cx, &bytes[from..relayed], dst),
+                            false => self.put(cx, &bytes[from..relayed], dst),
+                        }
                         self.shut |= self.close.is_none();
                         self.ended = Some(End::Closed(control.close_code()));
                         self.stalled = false;

@@ -3,6 +3,7 @@
 use super::Pump;
 use crate::splice::leg::{Leg, LegIo};
 use std::{
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -22,17 +23,34 @@ impl Pump {
     }
 
     /// Hands `bytes` to `dst`; what it does not take at once is kept.
-    pub(super) fn put<D: LegIo>(
+    pub(super) fn put<D: LegIo>(&mut self, cx: &mut Context<'_>, bytes: &[u8], dst: &mut Leg<D>) {
+        self.put_by(cx, bytes, dst, |io, cx, bytes| {
+            Pin::new(io).poll_write(cx, bytes)
+        });
+    }
+
+    /// Hands to `dst` what is the last for it.
+    pub(super) fn put_last<D: LegIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        dst: &mut Leg<D>,
+    ) {
+        self.put_by(cx, bytes, dst, D::poll_write_last);
+    }
+
+    fn put_by<D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         mut bytes: &[u8],
         dst: &mut Leg<D>,
+        write: impl Fn(&mut D, &mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>,
     ) {
         if self.shut || dst.broken {
             return;
         }
         while self.sent == self.tail.len() && !bytes.is_empty() {
-            match Pin::new(&mut dst.io).poll_write(cx, bytes) {
+            match write(&mut dst.io, cx, bytes) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.unflushed += n;
                     bytes = &bytes[n..];

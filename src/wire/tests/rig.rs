@@ -108,15 +108,20 @@ pub(super) fn pattern(n: usize) -> Vec<u8> {
     (0..n).map(|at| (at % 251) as u8).collect()
 }
 
-/// A stream that is read in pieces of so many bytes.
+/// A stream that is read in pieces of so many bytes, and counts its writes.
 pub(super) struct Pieces<S> {
     inner: S,
     size: usize,
+    pub(super) writes: usize,
 }
 
 impl<S> Pieces<S> {
     pub(super) fn new(inner: S, size: usize) -> Self {
-        Pieces { inner, size }
+        Pieces {
+            inner,
+            size,
+            writes: 0,
+        }
     }
 }
 
@@ -141,6 +146,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Pieces<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.writes += 1;
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
