@@ -22,6 +22,7 @@ use looks::{Lookers, Looks};
 use meter::Meter;
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher as _, RandomState},
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -43,6 +44,9 @@ struct Book {
     /// The close code that all were ordered to use; it also meets who is still on the way in.
     order: u16,
     looks: Looks,
+    /// What makes ids of numbers: nobody can tell the next one from those before.
+    seed: RandomState,
+    entered: u64,
 }
 
 /// What a session belongs to.
@@ -70,6 +74,15 @@ struct Shared {
     round_trips: RoundTrips,
 }
 
+// === impl Book ===
+
+impl Book {
+    fn fresh(&mut self) -> u64 {
+        self.entered += 1;
+        self.seed.hash_one(self.entered)
+    }
+}
+
 // === impl Sessions ===
 
 impl Sessions {
@@ -81,8 +94,7 @@ impl Sessions {
     ) -> SessionHandle {
         let mut book = self.book();
         record.id = loop {
-            let id =
-                getrandom::u64().expect("the kernel's random source answers once the system is up");
+            let id = book.fresh();
             if !book.live.contains_key(&id) {
                 break id;
             }
