@@ -25,6 +25,7 @@ where
     let mut stream = ServerStream {
         io,
         engine: Engine::new(connection),
+        unsent: false,
         shut: false,
     };
     stream

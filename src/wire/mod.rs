@@ -25,6 +25,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct ServerStream<S> {
     io: S,
     engine: Engine,
+    /// Of what was written some is kept here.
+    unsent: bool,
     /// close_notify is on its way: nothing more is written.
     shut: bool,
 }
@@ -103,6 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
             if self.shut || !self.engine.outgoing.is_empty() {
                 // With what TLS itself has to say: one write.
                 self.engine.outgoing.put(sealed);
+                self.unsent = true;
                 if self.shut {
                     self.engine.close();
                 }
@@ -120,6 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
                 }
             }
             self.engine.outgoing.put(sealed);
+            self.unsent = !sealed.is_empty();
             Poll::Ready(Ok(taken.len()))
         })
     }
@@ -141,6 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
                 n => outgoing.advance(n),
             }
         }
+        self.unsent = false;
         Poll::Ready(Ok(()))
     }
 }
@@ -212,7 +217,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
+        // What TLS itself has to say, and nobody waits for, goes with the next write.
+        if this.unsent {
+            ready!(this.poll_drain(cx))?;
+        }
         Pin::new(&mut this.io).poll_flush(cx)
     }
 
