@@ -59,7 +59,8 @@ pub(super) async fn drive<S, F>(
         let head = usize::try_from(limits.head_size.0).unwrap_or(usize::MAX);
         let phase = phase.clone();
         let service = service_fn(move |request| {
-            let answered = answer(request, phase.busy());
+            // Boxed: hyper has room for it before there is a request, and the block would hold it twice.
+            let answered = Box::pin(answer(request, phase.busy()));
             async { Ok::<_, Infallible>(answered.await) }
         });
         http1::Builder::new()

@@ -98,7 +98,8 @@ async fn pass(
                 answer_idle,
             };
             let tries = Tries::new(context, route, key, asked.client, asked.started);
-            forward(tries, asked, plea, trail).await
+            // Boxed: a WebSocket would carry the room for it.
+            Box::pin(forward(tries, asked, plea, trail)).await
         }
     }
 }

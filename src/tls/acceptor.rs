@@ -71,7 +71,8 @@ where
     let sni = hello.client_hello().server_name().map(normal);
 
     if is_challenge(&hello.client_hello()) {
-        return validate(hello, stream, sni, termination).await;
+        // Boxed: every other handshake would carry the room for it.
+        return Box::pin(validate(hello, stream, sni, termination)).await;
     }
     let asking = termination.asking(sni.as_deref());
     let config = asking.map_or(&termination.config, |asking| &asking.config);

@@ -45,7 +45,12 @@ pub(super) async fn drive(
         }
         let (context, phase) = (context.clone(), phase.clone());
         let service = service_fn(move |request| {
-            let answered = service::answer(context.clone(), peer.clone(), phase.busy(), request);
+            let answered = Box::pin(service::answer(
+                context.clone(),
+                peer.clone(),
+                phase.busy(),
+                request,
+            ));
             async { Ok::<_, Infallible>(answered.await) }
         });
         builder.serve_connection(TokioIo::new(patient), service)
