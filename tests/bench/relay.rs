@@ -4,8 +4,10 @@
 //! This process is the proxy and nothing else, with the two streams that a session has; client and backend are a child.
 //! `bare` copies their bytes; `defaults` and `limits` splice them as the gateway does, under those limits.
 
+mod client;
 mod peers;
 
+use client::{CA, NAME};
 use lockgate::{
     config::Config,
     gateway::Gateway,
@@ -153,8 +155,6 @@ fn gateway(folder: &Path, how: &str) -> Gateway {
 
 /// As much as a session reads at a time.
 const ROOM: usize = 64 * 1024;
-const NAME: &str = "localhost";
-const CA: &str = "bench-ca.pem";
 
 const WRITTEN: &str = r#"
 [tls]
