@@ -13,8 +13,8 @@ use crate::{
     server::{Blueprint, Server},
 };
 use anyhow::{Context, bail};
-use std::{collections::BTreeSet, io, path::Path, process::ExitCode, time::Duration};
-use tokio::runtime;
+use std::{collections::BTreeSet, io, path::Path, process::ExitCode, thread, time::Duration};
+use tokio::runtime::{self, Runtime};
 use tracing::warn;
 
 /// Serves what the flags or the file say.
@@ -51,10 +51,7 @@ pub(super) fn serve(
     };
     let (access, _access) = AccessLog::open(&config.server.access, config.server.log.format)
         .context("cannot open the access log")?;
-    let runtime = runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime = runtime().context("cannot start the runtime")?;
     let drained = runtime.block_on(async {
         let mut signals = Signals::install().context("cannot listen for signals")?;
         let prepared = async {
@@ -91,6 +88,18 @@ pub(super) fn serve(
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// On one core one thread does it all, and nobody is woken across threads: measured in `tests/bench/README.md`.
+/// `TOKIO_WORKER_THREADS` says otherwise.
+fn runtime() -> io::Result<Runtime> {
+    let told = std::env::var_os("TOKIO_WORKER_THREADS").is_some();
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let mut runtime = match told || cores > 1 {
+        true => runtime::Builder::new_multi_thread(),
+        false => runtime::Builder::new_current_thread(),
+    };
+    runtime.enable_all().build()
 }
 
 /// Ends with a signal that says so.

