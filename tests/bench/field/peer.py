@@ -17,6 +17,8 @@ class Peer:
     """How one proxy is started; `program` is where it is, or None."""
 
     label = None
+    http2 = False  # WebSockets of its clients, too (RFC 8441)
+    environment = {}
     version = ["--version"]
     missing = "apt-get install {name}"
 

@@ -35,7 +35,7 @@ class Late(Exception):
     """The time for all is over."""
 
 
-def round_of(settings, peers, certificates, end, failed):
+def round_of(settings, peers, certificates, end, failed, of=ROWS):
     """All peers are there, and quiet, while each takes its turn with a row: what else the machine does in that moment
     meets all of them. For memory each is alone, and fresh."""
     results = {peer.key: {} for peer in peers}
@@ -50,20 +50,22 @@ def round_of(settings, peers, certificates, end, failed):
         else:
             print(f"{peer.key}, {row.name}: {figures.get('cpu_us', figures.get('session_kib'))}", file=sys.stderr)
 
-    chosen = [row for row in ROWS if not settings.row or row.name in settings.row]
+    chosen = [row for row in of if not settings.row or row.name in settings.row]
+    quick = [row for row in chosen if row.mode != "idle"]
     with contextlib.suppress(Late):
         with contextlib.ExitStack() as stack:
             there = []
-            for peer in peers if chosen != [MEMORY] else []:
+            for peer in peers if quick else []:
                 try:
                     there.append((peer, stack.enter_context(running(peer, certificates))))
                 except (RuntimeError, OSError) as error:
                     failed(f"{peer.key}: {error}")
-            for row in chosen:
-                for peer, it in there if row is not MEMORY else []:
+            for row in quick:
+                for peer, it in there:
                     one(peer, row, lambda it=it, row=row: speed(settings, it, row))
-        for peer in peers if MEMORY in chosen else []:
-            one(peer, MEMORY, lambda peer=peer: memory(settings, peer, certificates))
+        for row in chosen:
+            for peer in peers if row.mode == "idle" else []:
+                one(peer, row, lambda peer=peer, row=row: memory(settings, peer, certificates, row))
     return {key: figures for key, figures in results.items() if figures}
 
 
@@ -72,6 +74,6 @@ def speed(settings, it, row):
     return it.speed(row.mode, seconds=settings.seconds, warm=settings.warm, **row.arguments, **more)
 
 
-def memory(settings, peer, certificates):
+def memory(settings, peer, certificates, row):
     with running(peer, certificates) as it:
-        return it.memory(settings.sessions, settings.settle)
+        return it.memory(settings.sessions, settings.settle, **row.arguments)

@@ -18,6 +18,8 @@ pub(crate) struct Arguments {
     pub(crate) key: PathBuf,
     /// How many at a time.
     pub(crate) sessions: usize,
+    /// How many of them share an HTTP/2 connection; 0: each has one of its own, with HTTP/1.1.
+    pub(crate) streams: usize,
     /// Bytes of payload of one message.
     pub(crate) size: usize,
     /// How long is measured.
@@ -41,6 +43,7 @@ impl Arguments {
             cert: "cert.pem".into(),
             key: "key.pem".into(),
             sessions: 1,
+            streams: 0,
             size: 64,
             seconds: Duration::from_secs(2),
             warm: Duration::from_millis(300),
@@ -60,6 +63,7 @@ impl Arguments {
                 "--cert" => it.cert = value.into(),
                 "--key" => it.key = value.into(),
                 "--sessions" => it.sessions = parse(&name, &value)?,
+                "--streams" => it.streams = parse(&name, &value)?,
                 "--size" => it.size = parse(&name, &value)?,
                 "--seconds" => it.seconds = seconds(&name, &value)?,
                 "--warm" => it.warm = seconds(&name, &value)?,

@@ -4,8 +4,10 @@ use crate::{
     arguments::Arguments,
     control::{end_with_input, say},
     frame::{self, BINARY, CLOSE, PING, PONG},
-    session::{ACCEPT, KEY, head},
+    session::head,
 };
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{Buf, BytesMut};
 use std::io;
 use tokio::{
@@ -34,16 +36,18 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
     let mut received = BytesMut::with_capacity(LITTLE);
     let request = head(&mut stream, &mut received).await?;
     let request = String::from_utf8_lossy(&request);
-    if !request.contains(KEY) {
+    if value(&request, "upgrade").is_none() {
         return stream
             .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
             .await;
     }
+    // Envoy has no key of its own where the client's HTTP/2 had none.
+    let accept = accept(value(&request, "sec-websocket-key").unwrap_or_default());
     let pushes = request
         .strip_prefix("GET /push/")
         .and_then(|rest| rest.split(' ').next()?.parse().ok());
     let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
     );
     stream.write_all(answer.as_bytes()).await?;
     loop {
@@ -66,6 +70,19 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
             }
         }
     }
+}
+
+/// What a key is answered with (RFC 6455, section 4.2.2).
+fn accept(key: &str) -> String {
+    let both = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    BASE64_STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, both.as_bytes()))
+}
+
+fn value<'a>(request: &'a str, header: &str) -> Option<&'a str> {
+    request.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case(header).then(|| value.trim())
+    })
 }
 
 /// The frame itself, without its mask: whose place the end of the new header takes, so that all goes out by one write.

@@ -1,25 +1,22 @@
-//! TCP, TLS, the upgrade, one echo and the close, again and again.
+//! TCP, TLS, the upgrade, one echo and the close, again and again; over HTTP/2 an extended CONNECT instead of the first three.
 
 use crate::{
     arguments::Arguments,
     control::{say, told},
+    crowd,
     report::Report,
-    session::Session,
-    tls,
+    session::{PATIENCE, Session},
+    wire::Way,
 };
 use std::{
     io,
-    sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::task::JoinSet;
-use tokio_rustls::rustls::ClientConfig;
+use tokio::{task::JoinSet, time::timeout};
 
 pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
-    // With tickets each client has its own, and gets the first ones while it warms up.
-    let clients: Vec<_> = (0..arguments.sessions)
-        .map(|_| tls::client(&arguments.cert, arguments.resume))
-        .collect::<io::Result<_>>()?;
+    // With tickets each client gets the first ones while it warms up.
+    let clients = crowd::ways(arguments).await?;
     round(&clients, arguments, arguments.warm, false).await;
     say("ready")?;
     told().await?;
@@ -28,23 +25,19 @@ pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
     say(&report.json(began.elapsed()))
 }
 
-async fn round(
-    clients: &[Arc<ClientConfig>],
-    arguments: &Arguments,
-    time: Duration,
-    resumed: bool,
-) -> Report {
+async fn round(clients: &[Way], arguments: &Arguments, time: Duration, resumed: bool) -> Report {
     let end = Instant::now() + time;
     let mut all = JoinSet::new();
-    for tls in clients {
-        let (tls, arguments) = (tls.clone(), arguments.clone());
+    for way in clients {
+        let (way, arguments) = (way.clone(), arguments.clone());
         all.spawn(async move {
             let mut report = Report::default();
             while Instant::now() < end {
                 let began = Instant::now();
-                match once(tls.clone(), &arguments, resumed).await {
-                    Ok(()) => report.done(began.elapsed()),
-                    Err(error) => report.failed(error),
+                match timeout(PATIENCE, once(&way, &arguments, resumed)).await {
+                    Ok(Ok(())) => report.done(began.elapsed()),
+                    Ok(Err(error)) => report.failed(error),
+                    Err(_) => report.failed("not in time"),
                 }
             }
             report
@@ -57,8 +50,8 @@ async fn round(
     report
 }
 
-async fn once(tls: Arc<ClientConfig>, arguments: &Arguments, resumed: bool) -> io::Result<()> {
-    let mut session = Session::open(tls, arguments, "/").await?;
+async fn once(way: &Way, arguments: &Arguments, resumed: bool) -> io::Result<()> {
+    let mut session = Session::open(way, arguments, "/").await?;
     if resumed && !session.resumed() {
         return Err(io::Error::other("not resumed"));
     }

@@ -3,6 +3,7 @@
 //!
 //! `handshake`, `echo`, `push` and `idle` are clients. They get ready, say `ready` and wait for a line, so that whoever
 //! started them can read the proxy's CPU time; then they run, print their figures as one line of JSON, and end.
+//! With `--streams N` their sessions are WebSockets over HTTP/2 (RFC 8441), N on one connection.
 //! `backend` is the WebSocket server behind the proxy, in clear text; `forward` is the least that a proxy can be:
 //! TLS taken off and bytes copied, with no look at them. Both print their port and run until they are killed.
 
@@ -14,12 +15,14 @@ mod echo;
 mod forward;
 mod frame;
 mod handshake;
+mod http2;
 mod idle;
 mod pace;
 mod push;
 mod report;
 mod session;
 mod tls;
+mod wire;
 
 use arguments::Arguments;
 use std::{io, process::ExitCode};

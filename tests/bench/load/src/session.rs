@@ -3,32 +3,31 @@
 use crate::{
     arguments::Arguments,
     frame::{self, BINARY, CLOSE, PING, PONG},
+    wire::{Way, Wire},
 };
 use bytes::{Buf, BytesMut};
-use std::{io, sync::Arc, time::Duration};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{ClientConfig, HandshakeKind, pki_types::ServerName},
-};
+use tokio::{io::AsyncReadExt, time::timeout};
 
 /// Longer than any answer takes that still is one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The key and its answer that RFC 6455, section 1.3, has as its example: so nobody here needs SHA-1.
+/// The key and its answer that RFC 6455, section 1.3, has as its example.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Room for what is read at a time, if no message is longer.
-const LITTLE: usize = 512;
+pub(crate) const LITTLE: usize = 512;
+
+/// Another beginning for each session's masks.
+static SEEDS: AtomicU64 = AtomicU64::new(0x9e37_79b9_0001);
 
 pub(crate) struct Session {
-    stream: TlsStream<TcpStream>,
+    wire: Wire,
     received: BytesMut,
     sending: BytesMut,
     /// What messages carry, behind their number.
@@ -39,58 +38,26 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// TCP, TLS and the upgrade.
-    pub(crate) async fn open(
-        tls: Arc<ClientConfig>,
-        arguments: &Arguments,
-        path: &str,
-    ) -> io::Result<Self> {
-        timeout(PATIENCE, Self::upgraded(tls, arguments, path))
+    /// From nothing, or from the connection that is there, up to the server's consent.
+    pub(crate) async fn open(way: &Way, arguments: &Arguments, path: &str) -> io::Result<Self> {
+        let (wire, received) = timeout(PATIENCE, way.open(arguments, path))
             .await
-            .map_err(|_| io::Error::other("no session in time"))?
-    }
-
-    async fn upgraded(
-        tls: Arc<ClientConfig>,
-        arguments: &Arguments,
-        path: &str,
-    ) -> io::Result<Self> {
-        let tcp = TcpStream::connect(arguments.to).await?;
-        tcp.set_nodelay(true)?;
-        let random = u64::from(tcp.local_addr()?.port()) << 16 | 0x9e37_79b9_0001;
-        let name = ServerName::try_from(arguments.host.clone()).map_err(io::Error::other)?;
-        let mut stream = TlsConnector::from(tls).connect(name, tcp).await?;
-        // A message goes out by one write, however long it is.
-        stream.get_mut().1.set_buffer_limit(None);
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n",
-            arguments.host
-        );
-        stream.write_all(request.as_bytes()).await?;
-        stream.flush().await?;
-        let mut received = BytesMut::with_capacity(arguments.size + LITTLE);
-        let head = head(&mut stream, &mut received).await?;
-        let head = String::from_utf8_lossy(&head);
-        if !head.starts_with("HTTP/1.1 101") || !head.contains(ACCEPT) {
-            return Err(io::Error::other(format!("not upgraded: {head}")));
-        }
+            .map_err(|_| io::Error::other("no session in time"))??;
         let payload = (0..arguments.size.max(8))
             .map(|at| (at % 251) as u8)
             .collect();
-        let sending = BytesMut::new();
         Ok(Self {
-            stream,
+            wire,
             received,
-            sending,
+            sending: BytesMut::new(),
             payload,
             number: 0,
-            random,
+            random: SEEDS.fetch_add(1 << 40 | 2, Ordering::Relaxed),
         })
     }
 
     pub(crate) fn resumed(&self) -> bool {
-        self.stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+        self.wire.resumed()
     }
 
     /// One message there and back, no byte of it changed.
@@ -100,8 +67,7 @@ impl Session {
         let key = self.mask();
         self.sending.clear();
         frame::masked(&mut self.sending, BINARY, &self.payload, key);
-        self.stream.write_all(&self.sending).await?;
-        self.stream.flush().await?;
+        self.wire.send(&self.sending).await?;
         self.message().await
     }
 
@@ -140,7 +106,7 @@ impl Session {
         )))
     }
 
-    /// Close, its answer, and the end of the connection, which is the server's to begin (RFC 6455, section 7.1.1).
+    /// Close, its answer, and the end of the connection or stream, which is the server's to begin (RFC 6455, section 7.1.1).
     pub(crate) async fn close(mut self) -> io::Result<()> {
         timeout(PATIENCE, async {
             self.control(CLOSE, &1000_u16.to_be_bytes()).await?;
@@ -150,8 +116,8 @@ impl Session {
             }
             self.received.clear();
             // Not every proxy says close_notify.
-            let _ = self.stream.read_buf(&mut self.received).await;
-            let _ = self.stream.shutdown().await;
+            let _ = self.wire.receive(&mut self.received).await;
+            self.wire.end().await;
             Ok(())
         })
         .await
@@ -170,7 +136,7 @@ impl Session {
                 Err(needed) => {
                     self.received
                         .reserve((needed - self.received.len()).max(LITTLE));
-                    if self.stream.read_buf(&mut self.received).await? == 0 {
+                    if self.wire.receive(&mut self.received).await? == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
@@ -182,8 +148,7 @@ impl Session {
         let key = self.mask();
         self.sending.clear();
         frame::masked(&mut self.sending, opcode, payload, key);
-        self.stream.write_all(&self.sending).await?;
-        self.stream.flush().await
+        self.wire.send(&self.sending).await
     }
 
     /// Another key for each frame (xorshift).

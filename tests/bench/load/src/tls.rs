@@ -13,8 +13,8 @@ use tokio_rustls::rustls::{
     version::TLS13,
 };
 
-/// A client of its own: with tickets it keeps those that it was given, and shares them with nobody.
-pub(crate) fn client(cert: &Path, resume: bool) -> io::Result<Arc<ClientConfig>> {
+/// A client of its own, which speaks one protocol: with tickets it keeps those that it was given, and shares them with nobody.
+pub(crate) fn client(cert: &Path, resume: bool, protocol: &[u8]) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(provider());
     let known = Arc::new(Known {
         certificate: CertificateDer::from_pem_file(cert).map_err(io::Error::other)?,
@@ -26,7 +26,7 @@ pub(crate) fn client(cert: &Path, resume: bool) -> io::Result<Arc<ClientConfig>>
         .dangerous()
         .with_custom_certificate_verifier(known)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = match resume {
         true => Resumption::in_memory_sessions(4),
         false => Resumption::disabled(),
