@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct Tunnel {
     io: TokioIo<Upgraded>,
     taken: u64,
+    /// Why reading failed, behind what was read.
+    failed: Option<io::Error>,
 }
 
 // === impl Tunnel ===
@@ -24,6 +26,7 @@ impl Tunnel {
         Tunnel {
             io: TokioIo::new(upgraded),
             taken: 0,
+            failed: None,
         }
     }
 }
@@ -39,12 +42,30 @@ impl LegIo for Tunnel {
 }
 
 impl AsyncRead for Tunnel {
+    /// As much as there is: hyper gives one frame of DATA at a time, and what is read at once goes to the backend at once.
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        let before = buf.filled().len();
+        loop {
+            let had = buf.filled().len();
+            let read = Pin::new(&mut self.io).poll_read(cx, buf);
+            let is_more = buf.filled().len() > had && buf.remaining() > 0;
+            match read {
+                Poll::Ready(Ok(())) if is_more => {}
+                read if had == before => return read,
+                Poll::Ready(Err(error)) => {
+                    self.failed = Some(error);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 
@@ -72,5 +93,5 @@ impl AsyncWrite for Tunnel {
     }
 }
 
-/// One DATA frame of the usual size (RFC 9113 §4.2).
-const PIECE: usize = 16 * 1024;
+/// Two DATA frames of the usual size (RFC 9113 §4.2).
+const PIECE: usize = 32 * 1024;

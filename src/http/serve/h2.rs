@@ -1,5 +1,7 @@
 //! HTTP/2: many requests and WebSockets in one connection, none of which can stall the others (RFC 9113 §5.2).
 
+mod gather;
+
 use super::{
     super::{
         Context, Peer,
@@ -9,9 +11,10 @@ use super::{
     leaving, patience, tell,
 };
 use crate::{lifecycle::Tasks, splice::Socket, wire::ServerStream};
+use gather::Gather;
 use hyper::{rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioIo;
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc};
 
 /// Runs hyper's HTTP/2 over a client's stream.
 ///
@@ -25,11 +28,12 @@ pub(super) async fn drive(
 ) {
     let client = peer.address;
     let phase = Phase::new(true);
-    let connection = {
+    let (gather, connection) = {
         let gateway = context.live.snapshot();
         let limits = &gateway.limits;
         let patient: ClientStream = Patient::new(parts, phase.clone(), patience(limits));
         let head = u32::try_from(limits.head_size.0).unwrap_or(u32::MAX);
+        let gather = Gather::new(patient);
         let mut builder = http2::Builder::new(OnTasks(context.tasks.clone()));
         builder
             .auto_date_header(false)
@@ -53,7 +57,8 @@ pub(super) async fn drive(
             ));
             async { Ok::<_, Infallible>(answered.await) }
         });
-        builder.serve_connection(TokioIo::new(patient), service)
+        let io = TokioIo::new(gather.clone());
+        (gather, builder.serve_connection(io, service))
     };
     let mut connection = pin!(connection);
     let mut going = false;
@@ -61,7 +66,7 @@ pub(super) async fn drive(
         tokio::select! {
             // The connection first: what it reads tells whether it may leave.
             biased;
-            ended = connection.as_mut() => break ended,
+            ended = poll_fn(|cx| gather.poll_with(cx, connection.as_mut())) => break ended,
             overdue = phase.nudged() => {
                 if overdue && !going {
                     going = true;

@@ -1,0 +1,179 @@
+//! What an HTTP/2 connection has to say goes out by few writes: h2 flushes after each frame of DATA, and a hundred
+//! sessions of one connection have a frame each.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection's stream, which keeps what is written until [`Gather::poll_with`] sends it. Copies are the same stream:
+/// one is the connection's, one is for whoever polls it.
+pub(super) struct Gather<S>(Arc<Mutex<Gathered<S>>>);
+
+struct Gathered<S> {
+    io: S,
+    /// What was written, from `sent` on; never more than [`MOST`].
+    written: Vec<u8>,
+    sent: usize,
+    /// Not all that was written is the kernel's: TLS keeps some of it until its socket takes it.
+    unflushed: bool,
+    /// The other tasks have had a turn since the first of it was written.
+    waited: bool,
+    /// What came of sending, for the connection to find.
+    failed: Option<io::Error>,
+}
+
+// === impl Gather ===
+
+impl<S> Clone for Gather<S> {
+    fn clone(&self) -> Self {
+        Gather(self.0.clone())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
+    pub(super) fn new(io: S) -> Self {
+        Gather(Arc::new(Mutex::new(Gathered {
+            io,
+            written: Vec::new(),
+            sent: 0,
+            unflushed: false,
+            waited: false,
+            failed: None,
+        })))
+    }
+
+    /// Polls the connection, and sends what it has written; but first all tasks that are ready have a turn, for what they
+    /// have to say can go along.
+    pub(super) fn poll_with<F: Future>(
+        &self,
+        cx: &mut Context<'_>,
+        mut connection: Pin<&mut F>,
+    ) -> Poll<F::Output> {
+        loop {
+            let polled = connection.as_mut().poll(cx);
+            let mut it = self.lock();
+            if !it.unflushed {
+                return polled;
+            }
+            if polled.is_pending() && !it.waited {
+                it.waited = true;
+                // Woken while it runs, a task goes to the end of the queue.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match it.poll_drain(cx) {
+                // It finds that at once, and ends.
+                Poll::Ready(Err(error)) if polled.is_pending() => it.failed = Some(error),
+                _ => return polled,
+            }
+        }
+    }
+
+    /// Nobody holds it longer than a call.
+    fn lock(&self) -> MutexGuard<'_, Gathered<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Gathered ===
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
+    fn failed(&mut self) -> io::Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.written.len() {
+            let rest = &self.written[self.sent..];
+            match ready!(Pin::new(&mut self.io).poll_write(cx, rest)) {
+                Ok(n) if n > 0 => self.sent += n,
+                failed => {
+                    self.forget();
+                    self.unflushed = false;
+                    return Poll::Ready(failed.and(Err(io::ErrorKind::WriteZero.into())));
+                }
+            }
+        }
+        self.forget();
+        let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
+        self.unflushed = false;
+        Poll::Ready(flushed)
+    }
+
+    /// Given back, not cleared: an idle connection holds no buffer.
+    fn forget(&mut self) {
+        self.written = Vec::new();
+        self.sent = 0;
+        self.waited = false;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut it = self.lock();
+        it.failed()?;
+        Pin::new(&mut it.io).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut it = self.lock();
+        it.failed()?;
+        if it.written.len() >= MOST {
+            ready!(it.poll_drain(cx))?;
+        }
+        let mut room = MOST - it.written.len();
+        let mut taken = 0;
+        for buf in bufs {
+            let fits = &buf[..buf.len().min(room)];
+            it.written.extend_from_slice(fits);
+            room -= fits.len();
+            taken += fits.len();
+        }
+        it.unflushed |= taken > 0;
+        Poll::Ready(Ok(taken))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Whoever polls the connection flushes.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.lock().failed())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut it = self.lock();
+        it.failed()?;
+        ready!(it.poll_drain(cx))?;
+        Pin::new(&mut it.io).poll_shutdown(cx)
+    }
+}
+
+/// Sent by one write, in four full records of TLS.
+const MOST: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;
