@@ -13,6 +13,7 @@
 //! 3. Then the greatest [`Summary`] wins: host, then path, then the number of conditions.
 //! 4. Then the one written first.
 
+mod candidates;
 mod framework;
 mod host;
 mod path;
@@ -32,18 +33,20 @@ pub use rule::{HostRank, PathRank, Rule, Summary};
 pub use verdict::Verdict;
 
 use crate::config::HostPattern;
+use candidates::Candidates;
 
-/// All routes of a gateway, found by host first, so that ten thousand hosts cost what one does.
+/// All routes of a gateway, found by host and then by path, so that ten thousand cost what one does. Regular expressions cannot
+/// be found so, and are tried one after the other.
 ///
 /// `T` is what the gateway attaches to a route (pool, limits, guards); the router knows nothing of it.
 #[derive(Debug)]
 pub struct Router<T> {
     /// In the order written. The maps below hold indices into it, in the same order.
     routes: Vec<(Rule, T)>,
-    exact: HashMap<Box<str>, Vec<usize>>,
+    exact: HashMap<Box<str>, Candidates>,
     /// By the suffix below which a wildcard matches: `*.example.com` is under `example.com`.
-    under: HashMap<Box<str>, Vec<usize>>,
-    any: Vec<usize>,
+    under: HashMap<Box<str>, Candidates>,
+    any: Candidates,
 }
 
 /// What a request wants, in the forms that rules are compared with.
@@ -84,7 +87,7 @@ impl<T> Router<T> {
             routes: routes.into_iter().collect(),
             exact: HashMap::new(),
             under: HashMap::new(),
-            any: Vec::new(),
+            any: Candidates::default(),
         };
         for (index, (rule, _)) in router.routes.iter().enumerate() {
             for host in rule.hosts() {
@@ -96,6 +99,15 @@ impl<T> Router<T> {
                 .push(index);
             }
         }
+        let Router {
+            routes,
+            exact,
+            under,
+            any,
+        } = &mut router;
+        for candidates in exact.values_mut().chain(under.values_mut()).chain([any]) {
+            candidates.sort(|index| &routes[index].0);
+        }
         router
     }
 
@@ -103,27 +115,29 @@ impl<T> Router<T> {
     pub fn find(&self, wanted: &Wanted<'_>) -> Option<Match<'_, T>> {
         let mut best: Option<Match<'_, T>> = None;
         for (host, candidates) in self.by_host(wanted.host) {
-            for (rule, route) in candidates.iter().map(|&index| &self.routes[index]) {
-                let Some(summary) = rule.matches(host, wanted) else {
-                    continue;
-                };
-                let fits = rule.takes(wanted.websocket);
-                // Strictly greater: an equal one was written later.
-                if best
-                    .as_ref()
-                    .is_none_or(|best| (fits, summary) > (best.fits, best.summary))
-                {
-                    best = Some(Match {
-                        route,
-                        rule,
-                        summary,
-                        fits,
-                    });
+            for part in candidates.of(wanted.path.as_str()) {
+                for (rule, route) in part.iter().map(|&index| &self.routes[index]) {
+                    let Some(summary) = rule.matches(host, wanted) else {
+                        continue;
+                    };
+                    let fits = rule.takes(wanted.websocket);
+                    // Strictly greater: an equal one was written later.
+                    if best
+                        .as_ref()
+                        .is_none_or(|best| (fits, summary) > (best.fits, best.summary))
+                    {
+                        best = Some(Match {
+                            route,
+                            rule,
+                            summary,
+                            fits,
+                        });
+                    }
                 }
-            }
-            // The host weighs most in a summary, so the less specific hosts that follow cannot beat this.
-            if best.as_ref().is_some_and(|best| best.fits) {
-                break;
+                // Host and then path weigh most in a summary, so what follows, less specific, cannot beat this.
+                if best.as_ref().is_some_and(|best| best.fits) {
+                    return best;
+                }
             }
         }
         best
@@ -135,7 +149,7 @@ impl<T> Router<T> {
     }
 
     /// The routes that this host may reach, the most specific pattern first.
-    fn by_host<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (HostRank, &'a [usize])> {
+    fn by_host<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (HostRank, &'a Candidates)> {
         let exact = self.exact.get(host).map(|list| (HostRank::Exact, list));
         let under = iter::successors(parent(host), |suffix| parent(suffix)).filter_map(|suffix| {
             let list = self.under.get(suffix)?;
@@ -145,7 +159,6 @@ impl<T> Router<T> {
             .into_iter()
             .chain(under)
             .chain([(HostRank::Any, &self.any)])
-            .map(|(rank, list)| (rank, list.as_slice()))
     }
 }
 

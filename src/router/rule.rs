@@ -74,6 +74,10 @@ impl Rule {
         &self.hosts
     }
 
+    pub(super) fn path(&self) -> &PathPattern {
+        &self.path
+    }
+
     /// Whether the route takes this kind of request.
     pub(super) fn takes(&self, websocket: bool) -> bool {
         match self.only {

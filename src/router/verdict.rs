@@ -49,7 +49,7 @@ impl<T> Router<T> {
         }
         let rank = self
             .by_host(wanted.host)
-            .find(|(_, candidates)| candidates.contains(&index));
+            .find(|(_, candidates)| candidates.all().contains(&index));
         let Some((host, _)) = rank else {
             return Verdict::Host;
         };

@@ -1,4 +1,4 @@
-# To be sourced: what `pick.sh` and `relay.sh` have in common.
+# To be sourced: what `lookup.sh`, `pick.sh` and `relay.sh` have in common.
 
 fail() {
     echo "$(basename "$0"): $*" >&2

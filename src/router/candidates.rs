@@ -1,0 +1,81 @@
+//! The routes of one host pattern, found by path where they are many.
+
+use super::Rule;
+use crate::config::PathPattern;
+use std::{collections::HashMap, iter};
+
+/// Indices of routes, in the order written.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    all: Vec<usize>,
+    /// Apart, for most hosts have a route or two, which are as quickly looked at.
+    by_path: Option<Box<ByPath>>,
+}
+
+#[derive(Debug, Default)]
+struct ByPath {
+    exact: HashMap<Box<str>, Vec<usize>>,
+    regex: Vec<usize>,
+    prefix: HashMap<Box<str>, Vec<usize>>,
+    /// The length of the longest prefix: a longer path costs nothing more.
+    longest: usize,
+}
+
+// === impl Candidates ===
+
+impl Candidates {
+    /// One more, behind those that are here.
+    pub(super) fn push(&mut self, index: usize) {
+        self.all.push(index);
+    }
+
+    /// To be called when all are here.
+    pub(super) fn sort<'a>(&mut self, rule: impl Fn(usize) -> &'a Rule) {
+        if self.all.len() <= FEW {
+            return;
+        }
+        let mut sorted = ByPath::default();
+        for &index in &self.all {
+            match rule(index).path() {
+                PathPattern::Exact(path) => sorted.exact.entry(path.clone()).or_default(),
+                PathPattern::Regex(_) => &mut sorted.regex,
+                PathPattern::Prefix(prefix) => {
+                    sorted.longest = sorted.longest.max(prefix.len());
+                    sorted.prefix.entry(prefix.clone()).or_default()
+                }
+            }
+            .push(index);
+        }
+        self.by_path = Some(Box::new(sorted));
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[usize] {
+        &self.all
+    }
+
+    /// Those that a path may reach, in parts: whatever is in a later one matches the path less well, or not at all.
+    pub(super) fn of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [usize]> {
+        let few = self.by_path.is_none().then_some(&self.all);
+        let sorted = self.by_path.iter().flat_map(|sorted| sorted.of(path));
+        few.into_iter().chain(sorted).map(Vec::as_slice)
+    }
+}
+
+// === impl ByPath ===
+
+impl ByPath {
+    fn of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Vec<usize>> {
+        // A prefix ends where a segment does. Each is looked up, and none that is longer than all that are written.
+        let ends = path.rmatch_indices('/').map(|(at, _)| at);
+        let prefixes = iter::once(path.len())
+            .chain(ends)
+            .filter(|end| *end <= self.longest)
+            .filter_map(|end| self.prefix.get(&path[..end]));
+        let exact = self.exact.get(path);
+        exact.into_iter().chain([&self.regex]).chain(prefixes)
+    }
+}
+
+/// As many are looked at one by one.
+const FEW: usize = 8;

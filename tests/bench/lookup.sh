@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Instructions of one look for a route: those of 1,100 less those of 100. `lookup.sh --bound` looks at two cases in the
+# profile of the tests, and fails where 10,000 routes cost more than BOUND.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source tests/bench/callgrind.sh
+# The dearer of the two among 10,000, in the profile of the tests: what it is today, and a tenth more.
+BOUND=3100
+
+one() {
+    echo $((($(count "$1" "$2" 1100) - $(count "$1" "$2" 100)) / 1000))
+}
+
+case ${1:-} in
+--bound)
+    build dev lookup
+    for case in wildcard no-path; do
+        cost=$(one $case 10000)
+        echo "a look for a route among 10,000, $case: $cost instructions, at most $BOUND"
+        [ "$cost" -le $BOUND ] || fail "a look among 10,000 routes, $case, costs $cost instructions, more than $BOUND"
+    done
+    exit
+    ;;
+"") build bench lookup ;;
+*) fail "usage: lookup.sh [--bound]" ;;
+esac
+printf '%-16s %9s %9s %9s\n' "instructions" "10" "1000" "10000"
+for case in first last wildcard paths no-host no-path; do
+    printf '%-16s' "$case"
+    for routes in 10 1000 10000; do
+        printf ' %9d' "$(one $case $routes)"
+    done
+    printf '\n'
+done
