@@ -22,8 +22,8 @@ use tokio::{
 /// The queue of a pool.
 #[derive(Debug)]
 pub(super) struct Admission {
-    /// How many wait, and one more while somebody looks for a place or a queue's end: whoever gives back or comes anew
-    /// reads this first, and mostly nothing else.
+    /// How many wait, and one more while somebody looks for a place or a queue's end: whoever comes anew reads this first,
+    /// and mostly nothing else.
     waiting: AtomicUsize,
     inner: Mutex<Inner>,
 }
@@ -35,6 +35,8 @@ struct Inner {
     /// Where all of them are down, they are tried all the same.
     try_down: bool,
     queue: Queue<Waiter>,
+    /// `members` tell this queue of their places; while nobody waits they need not.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,7 @@ impl Admission {
                 members: Vec::new(),
                 try_down: false,
                 queue: Queue::new(),
+                told: false,
             }),
         }
     }
@@ -128,11 +131,15 @@ impl Admission {
     /// From now on these are the backends, each with the ceilings that it has here.
     pub(super) fn renew(self: &Arc<Self>, members: &[Arc<Entry>], try_down: bool) {
         for entry in members {
-            entry.backend.join(self);
+            entry.backend.join();
         }
         let mut inner = self.lock();
+        self.hear_nothing(&mut inner);
         inner.members = members.to_vec();
         inner.try_down = try_down;
+        if inner.queue.len() > 0 {
+            self.hear(&mut inner);
+        }
         let handed = inner.offer_all();
         self.unlock(inner);
         handed.give();
@@ -145,10 +152,11 @@ impl Admission {
         pick: impl FnOnce() -> Result<Lease, Unavailable>,
     ) -> Result<Entered, Unavailable> {
         let mut inner = self.lock();
-        // Whoever gives back counts down first and reads `waiting` then; here it is the other way round, so that either he
-        // sees us or we see his place.
-        self.waiting.store(inner.queue.len() + 1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        if wish.queue > 0 {
+            // Before he looks for a place, so that none is missed: whoever gives one back does it the other way round.
+            self.waiting.store(inner.queue.len() + 1, Ordering::SeqCst);
+            self.hear(&mut inner);
+        }
         let handed = inner.offer_all();
         let entered = match pick() {
             Ok(lease) => Ok(Entered::Lease(lease)),
@@ -183,8 +191,30 @@ impl Admission {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unlock(&self, inner: MutexGuard<'_, Inner>) {
+    fn unlock(&self, mut inner: MutexGuard<'_, Inner>) {
         self.waiting.store(inner.queue.len(), Ordering::SeqCst);
+        if inner.queue.len() == 0 {
+            self.hear_nothing(&mut inner);
+        }
+    }
+
+    /// From now on its members tell it of their places. Those that are free already are still to be looked for.
+    fn hear(self: &Arc<Self>, inner: &mut Inner) {
+        if !inner.told {
+            inner.told = true;
+            for entry in &inner.members {
+                entry.backend.tell(self);
+            }
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    fn hear_nothing(&self, inner: &mut Inner) {
+        if std::mem::take(&mut inner.told) {
+            for entry in &inner.members {
+                entry.backend.leave_alone(self);
+            }
+        }
     }
 }
 

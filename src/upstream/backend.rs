@@ -1,14 +1,15 @@
 //! Backends: what outlives a configuration, and is shared by all that have it.
 
 mod load;
+mod queues;
 mod warmth;
 
 pub(super) use load::Ceilings;
 
 use super::{admission::Admission, health::Health};
 use crate::config::BackendAddress;
-use arc_swap::ArcSwap;
 use load::Load;
+use queues::Queues;
 use std::{
     collections::HashMap,
     sync::{
@@ -30,9 +31,10 @@ pub struct Backend {
     draining: AtomicBool,
     health: Health,
     warmth: Warmth,
-    /// Where those wait who find no place here: a queue for each pool that has it, or has had it. Weak, for they know the
-    /// backend.
-    queues: ArcSwap<Vec<Weak<Admission>>>,
+    /// It is, or was, in a configuration in force.
+    known: AtomicBool,
+    /// Where those wait who may have a place here.
+    queues: Queues,
 }
 
 /// Every backend by its address, of which there is one however many pools have it, and for as long as a lease on it is held:
@@ -80,7 +82,8 @@ impl Backend {
             draining: AtomicBool::new(false),
             health: Health::new(),
             warmth: Warmth::default(),
-            queues: ArcSwap::default(),
+            known: AtomicBool::new(false),
+            queues: Queues::default(),
         }
     }
 
@@ -117,7 +120,7 @@ impl Backend {
 
     /// Whether it was in no configuration in force yet.
     pub(super) fn is_new(&self) -> bool {
-        self.queues.load().is_empty()
+        !self.known.load(Ordering::Relaxed)
     }
 
     /// It is back, or new: from `now` on it gets a growing part of what is new, for as long as its pool's `slow_start`. To be
@@ -174,21 +177,30 @@ impl Backend {
         self.offer();
     }
 
-    /// From now on those in this queue hear of its places too.
-    pub(super) fn join(&self, queue: &Arc<Admission>) {
-        self.queues.rcu(|queues| {
-            let others = |one: &&Weak<Admission>| {
-                one.strong_count() > 0 && one.as_ptr() != Arc::as_ptr(queue)
-            };
-            let others = queues.iter().filter(others).cloned();
-            others.chain([Arc::downgrade(queue)]).collect::<Vec<_>>()
-        });
+    /// It is in a configuration in force.
+    pub(super) fn join(&self) {
+        self.known.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on those in this queue hear of its places. As [`Queues::add`] says, they are looked for afterwards.
+    pub(super) fn tell(&self, queue: &Arc<Admission>) {
+        self.queues.add(queue);
+    }
+
+    /// They do not any more.
+    pub(super) fn leave_alone(&self, queue: &Admission) {
+        self.queues.remove(queue);
+    }
+
+    /// How many queues hear of its places.
+    #[cfg(test)]
+    pub(super) fn listeners(&self) -> usize {
+        self.queues.now().len()
     }
 
     /// There may be a place here.
     fn offer(self: &Arc<Self>) {
-        // Not held by a lock: whoever is handed a place may give it back at once, and that comes here again.
-        for queue in self.queues.load().iter().filter_map(Weak::upgrade) {
+        for queue in self.queues.now() {
             queue.offer(self);
         }
     }

@@ -1,5 +1,5 @@
 //! `pick BALANCE BACKENDS TIMES`: takes a place in a pool so many times and gives it back, for `pick.sh` to count
-//! the instructions of.
+//! the instructions of. `pick shared POOLS TIMES`: all these have one and the same backend.
 
 use futures_util::FutureExt as _;
 use lockgate::{
@@ -15,20 +15,24 @@ use tokio::time::Instant;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo bench` itself passes flags, and nothing to count.
-    let [balance, backends, times] = &arguments[..] else {
+    let [name, backends, times] = &arguments[..] else {
         return;
     };
     let (backends, times): (u16, u64) = (
         backends.parse().expect("a number"),
         times.parse().expect("a number"),
     );
-    let (balance, uneven) = match &**balance {
-        "least-sessions" => (Balance::LeastSessions, true),
+    let (balance, uneven) = match &**name {
+        "least-sessions" | "shared" => (Balance::LeastSessions, true),
         "round-robin" => (Balance::RoundRobin, true),
         "random-two" => (Balance::RandomTwo, true),
         "hash" => (Balance::Hash, false),
         "hash-weighted" => (Balance::Hash, true),
         other => panic!("{other} is no balance"),
+    };
+    let (backends, pools) = match &**name {
+        "shared" => (1, backends),
+        _ => (backends, 1),
     };
     let backend = |n: u16| {
         let address = format!("ws://10.0.0.{}:{}", n % 250, 8000 + n);
@@ -54,7 +58,13 @@ fn main() {
         slow_start: Period(Duration::ZERO),
         rebalance: Rebalance::Off,
     };
-    let pool = Pool::new("bench", &written, &mut Backends::default(), &mut vec![]);
+    let mut known = Backends::default();
+    let pools = (0..pools).map(|_| {
+        let pool = Pool::new("bench", &written, &mut known, &mut vec![]);
+        pool.after(None, &mut known)
+    });
+    let pools: Vec<_> = pools.collect();
+    let pool = &pools[0];
     let headers = http::HeaderMap::new();
     // Some are busy, as in life.
     let key = |n: u64| pool.key(&headers, "/", None, (n as u32).to_be_bytes().into());

@@ -305,6 +305,75 @@ async fn many_at_once_lose_no_place_and_never_overfill() {
     }
 }
 
+/// Whoever waits just when the only place is given back has it, also if nobody else waits in any pool: each of these pools
+/// has one client, so that its queue comes and goes with every turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pools_that_share_a_backend_lose_no_place() {
+    let mut known = Backends::default();
+    let pools: Vec<_> = (0..16)
+        .map(|n| {
+            let name = format!("pool-{n}");
+            let pool = Pool::new(&name, &written(1, 1, 100), &mut known, &mut vec![]);
+            Arc::new(pool.after(None, &mut known))
+        })
+        .collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    for pool in pools.iter().cycle().take(20) {
+        let pool = pool.clone();
+        tasks.spawn(async move {
+            for round in 0..1000 {
+                let soon = Instant::now() + Duration::from_secs(30);
+                let client = [10, 0, 0, 1].into();
+                let acquiring = pool.acquire(Key::default(), client, &[], soon);
+                let lease = acquiring.await.expect("there is time enough");
+                assert_eq!(lease.backend().handshakes(), 1);
+                if round % 3 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let backend = &pools[0].backends()[0];
+    assert_eq!((backend.leases(), backend.listeners()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_tells_only_those_pools_where_somebody_waits() {
+    let mut known = Backends::default();
+    let mut pool = |name, backends| {
+        let written = written(backends, 1, 100);
+        Pool::new(name, &written, &mut known, &mut vec![]).after(None, &mut known)
+    };
+    let (one, both) = (pool("one", 1), pool("both", 2));
+    let [first, second] = &both.backends()[..] else {
+        panic!("two are written");
+    };
+    let listeners = || (first.listeners(), second.listeners());
+    let held = [at_once(&both).await, at_once(&both).await];
+    assert_eq!(listeners(), (0, 0));
+    let in_both = queued(&both, 1, &[]).await;
+    let mut in_one = queued(&one, 1, &[]).await;
+    assert_eq!(listeners(), (2, 1));
+    drop(in_both);
+    assert_eq!(listeners(), (1, 0));
+    drop(held);
+    assert!(has_place(&mut in_one).await);
+    assert_eq!(listeners(), (0, 0));
+    // Nor do those that a reload has taken away.
+    let held = [at_once(&both).await, at_once(&both).await];
+    let mut waits = queued(&both, 1, &[]).await;
+    let mut config = written(2, 1, 100);
+    config.backends.remove(0);
+    built(&config, Some(&both)).commit();
+    assert_eq!(listeners(), (0, 1));
+    drop(held);
+    assert!(has_place(&mut waits).await);
+    assert_eq!(listeners(), (0, 0));
+}
+
 /// What may happen, one after the other.
 #[derive(Debug, Clone)]
 enum Move {
