@@ -2,7 +2,7 @@
 
 use super::{
     leg::{Leg, LegIo},
-    pump::End,
+    pump::{End, MOST_LOST},
 };
 use std::{
     future::poll_fn,
@@ -22,22 +22,25 @@ pub(super) async fn farewell<S: LegIo>(mut leg: Leg<S>, stuck: bool, end: Option
     let _ = timeout(LINGER, async {
         let shut = poll_fn(|cx| Pin::new(&mut leg.io).poll_shutdown(cx)).await;
         if shut.is_ok() && end != Some(End::Gone) {
-            poll_fn(|cx| poll_discard(&mut leg.io, cx)).await;
+            let mut left = MOST_LOST;
+            poll_fn(|cx| poll_discard(&mut leg.io, &mut left, cx)).await;
         }
     })
     .await;
 }
 
-/// Reads until EOF or an error. What a peer sends now is not for anybody.
-fn poll_discard<S: LegIo>(io: &mut S, cx: &mut Context<'_>) -> Poll<()> {
+/// Reads until EOF or an error, but no more than [`MOST_LOST`]. What a peer sends now is not for anybody.
+fn poll_discard<S: LegIo>(io: &mut S, left: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
     let mut scratch = [MaybeUninit::uninit(); 4096];
-    loop {
+    while *left > 0 {
         let mut buf = ReadBuf::uninit(&mut scratch);
         let read = ready!(Pin::new(&mut *io).poll_read(cx, &mut buf));
         if read.is_err() || buf.filled().is_empty() {
             return Poll::Ready(());
         }
+        *left = left.saturating_sub(buf.filled().len());
     }
+    Poll::Ready(())
 }
 
 /// How long input is discarded before the socket is dropped.

@@ -37,6 +37,8 @@ pub(super) struct Pump {
     pub(super) shut: bool,
     /// What had passed when the rest began to be dropped.
     passed: Option<Box<Counts>>,
+    /// How much was dropped because `dst` is given up.
+    lost: usize,
     /// `src` will say no more.
     pub(super) ended: Option<End>,
     masks: bool,
@@ -92,6 +94,7 @@ impl Pump {
             close: None,
             shut: false,
             passed: None,
+            lost: 0,
             ended: None,
             masks: sender == Sender::Client,
             recut: false,
@@ -123,6 +126,10 @@ impl Pump {
             }
             if self.ended.is_some() {
                 return Poll::Ready(());
+            }
+            if self.is_futile() {
+                // The session ends of it.
+                return Poll::Pending;
             }
             if self.shut || src.broken {
                 // What comes now burdens nobody, and its end must be seen.
@@ -212,6 +219,12 @@ impl Pump {
         self.ended.is_some() && self.close.is_none() && !self.is_stuck()
     }
 
+    /// Whether a backend has sent so much for a client that is given up that its end is waited for no longer. A backend that
+    /// is given up burdens nobody so: its client was told, and has until `close_timeout` to hear it.
+    pub(super) fn is_futile(&self) -> bool {
+        !self.masks && self.lost >= MOST_LOST
+    }
+
     /// Whether `src` ended inside a frame that `dst` has the beginning of: nothing may be put behind it.
     pub(super) fn is_cut(&self) -> bool {
         self.ended.is_some() && !self.shut && !self.tracker.at_boundary()
@@ -220,3 +233,5 @@ impl Pump {
 
 /// What a pump reads at a time: a message of 64 KiB comes with its header in one read, and goes in one write.
 pub(super) const READ: usize = 66 * 1024;
+/// What a backend may send for nobody: more than is on its way when it hears that its client is gone.
+pub(super) const MOST_LOST: usize = 16 * 1024 * 1024;

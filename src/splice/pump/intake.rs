@@ -66,8 +66,11 @@ impl Pump {
         limits: &Limits,
         now: Instant,
     ) {
-        if (self.shut || dst.broken) && self.passed.is_none() {
-            self.passed = Some(Box::new(self.tracker.counts()));
+        if self.shut || dst.broken {
+            self.lost += if dst.broken { bytes.len() } else { 0 };
+            if self.passed.is_none() {
+                self.passed = Some(Box::new(self.tracker.counts()));
+            }
         }
         let of_messages;
         let bounds = match self.recut {

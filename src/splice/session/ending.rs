@@ -65,6 +65,9 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         if self.client.broken && self.up.ended.is_none() && self.up.is_stuck() {
             self.begin(Side::Client, Why::Gone, Some(GOING_AWAY), now);
         }
+        if self.down.is_futile() {
+            self.begin(Side::Client, Why::Gone, Some(GOING_AWAY), now);
+        }
         if self.backend.broken && self.down.ended.is_none() && self.down.is_stuck() {
             self.begin(
                 Side::Backend,
@@ -182,7 +185,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         } else {
             self.up.is_finished() && self.down.is_finished()
         };
-        through || now >= ending.deadline
+        through || self.down.is_futile() || now >= ending.deadline
     }
 }
 

@@ -1,13 +1,15 @@
 //! Legs that end without a Close: EOF, errors, frames cut in the middle.
 
 use super::rig::*;
+use crate::splice::pump::{MOST_LOST, READ};
 use std::{
     io,
     pin::Pin,
+    sync::atomic::Ordering::SeqCst,
     task::{Context, Poll, ready},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     task::coop,
     time::sleep,
 };
@@ -182,6 +184,28 @@ async fn a_leg_that_cannot_be_written_to_does_not_hide_behind_a_stuck_one() {
         .await;
     assert_eq!(rig.end().await, ("client", "gone", Some(1001)));
     assert!(rig.elapsed() < secs(7), "{:?}", rig.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_cannot_push_without_end_for_a_client_that_is_gone() {
+    // Whether it hears what it is told or not.
+    for backend_pipe in [64 * 1024, 512] {
+        let mut rig = Builder {
+            backend_pipe,
+            ..Builder::default()
+        }
+        .start();
+        rig.client.say(BINARY, &[1; 1000]).await;
+        settle().await;
+        rig.client.dials.fail_writes();
+        let message = rig.backend.frame(BINARY, &[2; 60_000]);
+        while rig.backend.pipe.write_all(&message).await.is_ok() {}
+        assert!(rig.elapsed() < millis(10), "{:?}", rig.elapsed());
+        assert_eq!(rig.end().await, ("client", "gone", Some(1001)));
+        let received = rig.backend.dials.received.load(SeqCst) as usize;
+        // As much again while leave is taken.
+        assert!((MOST_LOST..=2 * MOST_LOST + READ).contains(&received));
+    }
 }
 
 #[tokio::test(start_paused = true)]
