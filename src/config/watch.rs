@@ -2,14 +2,14 @@
 //! that is pointed elsewhere, as Kubernetes replaces secrets and certbot certificates.
 //!
 //! The kernel says when something happens in a folder on the way to a file (`trail`), but only what is read there counts
-//! (`content`). Where the kernel is silent (a bind mount, a network's folder, no watch left) it is read now and then.
+//! (`content`). Where the kernel is silent (a bind mount, a network's folder, no watch left) it is looked at now and then.
 
 mod content;
 mod trail;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
@@ -18,13 +18,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use content::Content;
+use content::{Content, Contents};
 use trail::Identity;
 
 /// Files, or folders of which the entries' names count, whose content is compared with what it was.
 #[derive(Debug)]
 pub struct Watch {
     paths: Arc<[PathBuf]>,
+    /// What was read so far, for whoever looks: also for one who was left alone with it.
+    contents: Arc<Mutex<Contents>>,
     /// What was under each path when it was last told.
     told: Vec<Content>,
     folders: Folders,
@@ -34,6 +36,8 @@ pub struct Watch {
     stirred: bool,
     /// When to compare though nothing stirred.
     due: Instant,
+    /// How often that was so since the folders were looked for.
+    silences: u32,
 }
 
 /// The kernel's watches.
@@ -60,13 +64,16 @@ impl Watch {
         let mut folders = Folders::new(stir);
         // Watched first and read then: what changes in between is seen at least once.
         folders.follow(trail::of_all(&paths));
+        let mut contents = Contents::new(paths.len());
         Watch {
-            told: content::of_all(&paths),
+            told: contents.look(&paths, Instant::now),
+            contents: Arc::new(Mutex::new(contents)),
             paths,
             folders,
             stirs,
             stirred: false,
             due: Instant::now() + INTERVAL,
+            silences: 0,
         }
     }
 
@@ -81,12 +88,20 @@ impl Watch {
             if self.stirred {
                 self.settle().await;
             }
+            if self.stirred || self.silences >= SILENCES {
+                self.find_folders().await;
+            }
             let now = self.look().await;
-            self.stirred = false;
             self.due = Instant::now() + INTERVAL;
-            if now != self.told {
+            if now == self.told {
+                self.stirred = false;
+            } else if self.stirred {
+                self.stirred = false;
                 self.told = now;
                 return;
+            } else {
+                // Found without the kernel: as if it had told.
+                self.stirred = true;
             }
         }
     }
@@ -102,7 +117,8 @@ impl Watch {
         }
     }
 
-    async fn look(&mut self) -> Vec<Content> {
+    async fn find_folders(&mut self) {
+        self.silences = 0;
         // A folder that was just made may have got its next one before it was watched.
         for _ in 0..DEPTH {
             let trail = self.read(trail::of_all).await;
@@ -110,11 +126,23 @@ impl Watch {
                 break;
             }
         }
-        self.read(content::of_all).await
+    }
+
+    async fn look(&mut self) -> Vec<Content> {
+        self.silences += 1;
+        let contents = self.contents.clone();
+        self.read(move |paths| {
+            let mut contents = contents.lock().unwrap_or_else(PoisonError::into_inner);
+            contents.look(paths, Instant::now)
+        })
+        .await
     }
 
     /// Apart from the runtime: a mount may take its time.
-    async fn read<T: Send + 'static>(&self, read: fn(&[PathBuf]) -> T) -> T {
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&[PathBuf]) -> T + Send + 'static,
+    ) -> T {
         let paths = self.paths.clone();
         match tokio::task::spawn_blocking(move || read(&paths)).await {
             Ok(what) => what,
@@ -213,6 +241,9 @@ const QUIET: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How late a change may be seen that the kernel does not tell.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// So often nothing stirs before it is asked whether the folders are still the same, and whether the kernel now has watches for
+/// those that it had none for: once a minute. It would mostly have told, and for many files this costs more than to compare them.
+const SILENCES: u32 = 6;
 /// Folders made inside each other at one time; the rest is found as it stirs.
 const DEPTH: usize = 16;
 

@@ -70,7 +70,9 @@ fn steps(path: &Path) -> VecDeque<OsString> {
 }
 
 fn note(folder: &Path, folders: &mut BTreeMap<PathBuf, Identity>) {
-    if let Ok(metadata) = fs::metadata(folder) {
+    if !folders.contains_key(folder)
+        && let Ok(metadata) = fs::metadata(folder)
+    {
         folders.insert(folder.to_owned(), (metadata.dev(), metadata.ino()));
     }
 }
