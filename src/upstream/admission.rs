@@ -4,9 +4,10 @@
 //! One queue serves all configurations that have a pool of this name, so a reload leaves everybody where he stands.
 
 mod queue;
+mod waiting;
 
 use super::{Backend, Lease, Unavailable, entry::Entry};
-use queue::{Queue, Surplus, Ticket};
+use queue::{Queue, Surplus};
 use std::{
     net::IpAddr,
     sync::{
@@ -14,10 +15,8 @@ use std::{
         atomic::{AtomicUsize, Ordering, fence},
     },
 };
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::sync::oneshot;
+use waiting::{Handed, Waiter, Waiting};
 
 /// The queue of a pool.
 #[derive(Debug)]
@@ -39,15 +38,6 @@ struct Inner {
     told: bool,
 }
 
-#[derive(Debug)]
-struct Waiter {
-    /// Where he has failed already.
-    tried: Box<[Arc<Backend>]>,
-    /// The seed of the only one that can serve him.
-    only: Option<u64>,
-    hand: oneshot::Sender<Lease>,
-}
-
 /// Somebody who wants a place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wish<'a> {
@@ -64,20 +54,6 @@ pub(super) enum Entered {
     Lease(Lease),
     Waiting(Waiting),
 }
-
-/// Somebody who waits; dropped, he leaves the queue, and what he was just given goes to the next.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    admission: Arc<Admission>,
-    ticket: Ticket,
-    /// Dropped after `ticket` has left the queue.
-    hand: oneshot::Receiver<Lease>,
-}
-
-/// Places taken for those who waited, to be given to them once the queue is unlocked: giving may drop a lease, and that
-/// looks into the queue.
-#[must_use]
-struct Handed(Vec<(Waiter, Lease)>);
 
 // === impl Admission ===
 
@@ -251,61 +227,6 @@ impl Inner {
     fn unwell(&self) -> bool {
         let mut members = self.members.iter();
         self.try_down && !members.any(|entry| entry.is_open(false))
-    }
-}
-
-// === impl Waiter ===
-
-impl Waiter {
-    /// Whether a place there is one for him. Whoever can be served nowhere else does not mind what state it is in.
-    fn may_have(&self, entry: &Entry, is_open: bool, seeds: &[u64]) -> bool {
-        let was_tried = |one: &Arc<Backend>| Arc::ptr_eq(one, &entry.backend);
-        let suits = match self.only {
-            // Gone meanwhile, it cannot serve him any more than others.
-            Some(seed) if seeds.contains(&seed) => entry.seed == seed,
-            _ => is_open,
-        };
-        suits && !self.tried.iter().any(was_tried)
-    }
-}
-
-// === impl Waiting ===
-
-impl Waiting {
-    /// The place, once it is there.
-    pub(super) async fn place(mut self, until: Instant) -> Result<Lease, Unavailable> {
-        match timeout_at(until, &mut self.hand).await {
-            Ok(Ok(lease)) => Ok(lease),
-            Ok(Err(_)) => Err(Unavailable::Unresolved),
-            Err(_) => {
-                self.leave();
-                // It may have come just now.
-                self.hand.try_recv().map_err(|_| Unavailable::QueueWait)
-            }
-        }
-    }
-
-    fn leave(&self) {
-        let mut inner = self.admission.lock();
-        inner.queue.remove(self.ticket);
-        self.admission.unlock(inner);
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.leave();
-    }
-}
-
-// === impl Handed ===
-
-impl Handed {
-    fn give(self) {
-        for (waiter, lease) in self.0 {
-            // Whoever has left meanwhile leaves the lease here, and its drop finds the next.
-            drop(waiter.hand.send(lease));
-        }
     }
 }
 

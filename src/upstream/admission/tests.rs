@@ -9,6 +9,7 @@ use std::{
     pin::{Pin, pin},
     time::Duration,
 };
+use tokio::time::Instant;
 
 type Acquiring<'a> = Pin<Box<dyn Future<Output = Result<Lease, Unavailable>> + 'a>>;
 

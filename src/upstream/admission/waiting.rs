@@ -1,0 +1,88 @@
+//! Those who wait, and how they are handed what they wait for.
+
+use super::{Admission, queue::Ticket};
+use crate::upstream::{Backend, Lease, Unavailable, entry::Entry};
+use std::sync::Arc;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+/// Somebody who waits, as the queue has him.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    /// Where he has failed already.
+    pub(super) tried: Box<[Arc<Backend>]>,
+    /// The seed of the only one that can serve him.
+    pub(super) only: Option<u64>,
+    pub(super) hand: oneshot::Sender<Lease>,
+}
+
+/// Somebody who waits; dropped, he leaves the queue, and what he was just given goes to the next.
+#[derive(Debug)]
+pub(in crate::upstream) struct Waiting {
+    pub(super) admission: Arc<Admission>,
+    pub(super) ticket: Ticket,
+    /// Dropped after `ticket` has left the queue.
+    pub(super) hand: oneshot::Receiver<Lease>,
+}
+
+/// Places taken for those who waited, to be given to them once the queue is unlocked: giving may drop a lease, and that
+/// looks into the queue.
+#[must_use]
+pub(super) struct Handed(pub(super) Vec<(Waiter, Lease)>);
+
+// === impl Waiter ===
+
+impl Waiter {
+    /// Whether a place there is one for him. Whoever can be served nowhere else does not mind what state it is in.
+    pub(super) fn may_have(&self, entry: &Entry, is_open: bool, seeds: &[u64]) -> bool {
+        let was_tried = |one: &Arc<Backend>| Arc::ptr_eq(one, &entry.backend);
+        let suits = match self.only {
+            // Gone meanwhile, it cannot serve him any more than others.
+            Some(seed) if seeds.contains(&seed) => entry.seed == seed,
+            _ => is_open,
+        };
+        suits && !self.tried.iter().any(was_tried)
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// The place, once it is there.
+    pub(in crate::upstream) async fn place(mut self, until: Instant) -> Result<Lease, Unavailable> {
+        match timeout_at(until, &mut self.hand).await {
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(_)) => Err(Unavailable::Unresolved),
+            Err(_) => {
+                self.leave();
+                // It may have come just now.
+                self.hand.try_recv().map_err(|_| Unavailable::QueueWait)
+            }
+        }
+    }
+
+    fn leave(&self) {
+        let mut inner = self.admission.lock();
+        inner.queue.remove(self.ticket);
+        self.admission.unlock(inner);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+// === impl Handed ===
+
+impl Handed {
+    pub(super) fn give(self) {
+        for (waiter, lease) in self.0 {
+            // Whoever has left meanwhile leaves the lease here, and its drop finds the next.
+            drop(waiter.hand.send(lease));
+        }
+    }
+}
