@@ -1,25 +1,22 @@
 //! Tells when the content of files changes, however they are written: in place, by rename, or behind a symbolic link
 //! that is pointed elsewhere, as Kubernetes replaces secrets and certbot certificates.
 //!
-//! The kernel says when something happens in a folder on the way to a file (`trail`), but only what is read there counts
+//! The kernel says when something happens in a folder (`folders`) on the way to a file (`trail`), but only what is read there counts
 //! (`content`). Where the kernel is silent (a bind mount, a network's folder, no watch left) it is looked at now and then.
 
 mod content;
+mod folders;
 mod trail;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
-use tracing::warn;
 
 use content::{Content, Contents};
-use trail::Identity;
+use folders::Folders;
 
 /// Files, or folders of which the entries' names count, whose content is compared with what it was.
 #[derive(Debug)]
@@ -38,17 +35,6 @@ pub struct Watch {
     due: Instant,
     /// How often that was so since the folders were looked for.
     silences: u32,
-}
-
-/// The kernel's watches.
-#[derive(Debug)]
-struct Folders {
-    /// `None` when the kernel has no instance left.
-    watcher: Option<RecommendedWatcher>,
-    watched: BTreeMap<PathBuf, Identity>,
-    /// Never dropped before the receiver, which would then end.
-    _stir: mpsc::Sender<()>,
-    warned: bool,
 }
 
 // === impl Watch ===
@@ -77,9 +63,9 @@ impl Watch {
         }
     }
 
-    /// Returns when the content under one of the paths is another one than when this last returned. What vanished has
-    /// changed too. Nothing is lost if it is dropped before.
-    pub async fn changed(&mut self) {
+    /// Returns when the content under one of the paths is another one than when this last returned, and says under which of
+    /// them, by their places in [`Watch::new`]. What vanished has changed too. Nothing is lost if it is dropped before.
+    pub async fn changed(&mut self) -> Vec<usize> {
         loop {
             if !self.stirred {
                 let stir = timeout_at(self.due, self.stirs.recv()).await;
@@ -97,8 +83,10 @@ impl Watch {
                 self.stirred = false;
             } else if self.stirred {
                 self.stirred = false;
-                self.told = now;
-                return;
+                let told = std::mem::replace(&mut self.told, now);
+                let both = told.iter().zip(&self.told).enumerate();
+                let other = both.filter(|(_, (told, now))| told != now);
+                return other.map(|(at, _)| at).collect();
             } else {
                 // Found without the kernel: as if it had told.
                 self.stirred = true;
@@ -149,89 +137,6 @@ impl Watch {
             // The runtime is being taken down, and this with it.
             Err(_) => std::future::pending().await,
         }
-    }
-}
-
-// === impl Folders ===
-
-impl Folders {
-    fn new(stir: mpsc::Sender<()>) -> Folders {
-        let told = stir.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // No room means that it is told already.
-            if event.as_ref().map_or_else(|_| true, is_a_change) {
-                let _ = told.try_send(());
-            }
-        });
-        let mut folders = Folders {
-            watcher: None,
-            watched: BTreeMap::new(),
-            _stir: stir,
-            warned: false,
-        };
-        match watcher {
-            Ok(watcher) => folders.watcher = Some(watcher),
-            Err(error) => folders.warn(None, &error),
-        }
-        folders
-    }
-
-    /// Watches these folders and no others; whether one of them was not watched before.
-    fn follow(&mut self, trail: BTreeMap<PathBuf, Identity>) -> bool {
-        let Some(mut watcher) = self.watcher.take() else {
-            return false;
-        };
-        for (folder, identity) in std::mem::take(&mut self.watched) {
-            match trail.get(&folder) == Some(&identity) {
-                true => drop(self.watched.insert(folder, identity)),
-                // The kernel forgets a folder that is gone by itself.
-                false => drop(watcher.unwatch(&folder)),
-            }
-        }
-        let mut new = false;
-        for (folder, identity) in trail {
-            // Those that are watched too: one that was removed and made again may have the same number.
-            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => new |= self.watched.insert(folder, identity).is_none(),
-                Err(error) => {
-                    self.watched.remove(&folder);
-                    if !is_gone(&error) {
-                        self.warn(Some(&folder), &error);
-                    }
-                }
-            }
-        }
-        self.watcher = Some(watcher);
-        new
-    }
-
-    fn warn(&mut self, folder: Option<&Path>, error: &notify::Error) {
-        if !std::mem::replace(&mut self.warned, true) {
-            let folder = folder.map(|folder| tracing::field::display(folder.display()));
-            warn!(
-                folder, %error,
-                "the kernel does not tell of changed files: they are compared every {} s instead \
-                 (fs.inotify.max_user_watches and max_user_instances may be too low)",
-                INTERVAL.as_secs()
-            );
-        }
-    }
-}
-
-/// Reading is none: we read ourselves.
-fn is_a_change(event: &Event) -> bool {
-    match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
-        _ => true,
-    }
-}
-
-fn is_gone(error: &notify::Error) -> bool {
-    match &error.kind {
-        notify::ErrorKind::PathNotFound => true,
-        notify::ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
-        _ => false,
     }
 }
 

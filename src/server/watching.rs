@@ -17,7 +17,7 @@ impl Server {
         self.context.tasks.spawn(async move {
             loop {
                 tokio::select! {
-                    () = watch.changed() => {}
+                    _ = watch.changed() => {}
                     () = tell.closed() => return,
                     () = tasks.stopping() => return,
                 }

@@ -38,7 +38,7 @@ const FENCES: [(&str, &[&str]); 16] = [
     ("eprintln!", &["cli/"]),
     ("rustls_acme", &["tls/acme"]),
     ("instant_acme", &["tls/acme"]),
-    ("notify", &["config/watch.rs", "tls/files.rs"]),
+    ("notify", &["config/watch"]),
     ("tokio_tungstenite", &["cli/", "upstream/health"]),
     ("hickory_resolver", &["upstream/resolve"]),
     // The C library's way to names, which a static program in an empty root does not have.

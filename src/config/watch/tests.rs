@@ -1,5 +1,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -64,6 +65,15 @@ async fn what_is_written_in_place_is_told_and_equal_content_is_not() {
     scene.write("b", "1");
     scene.told().await;
     scene.silent().await;
+}
+
+#[tokio::test]
+async fn it_says_under_which_paths() {
+    let mut scene = Scene::new(&["a", "b", "c"], |at| fs::write(at.join("a"), "1").unwrap());
+    scene.write("c", "1");
+    fs::remove_file(scene.path("a")).unwrap();
+    let told = tokio::time::timeout(SOON, scene.watch.changed()).await;
+    assert_eq!(told.unwrap(), [0, 2]);
 }
 
 #[tokio::test]

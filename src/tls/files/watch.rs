@@ -1,6 +1,7 @@
 //! Pairs that are renewed while they are served, by whoever writes their files.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::Watch;
@@ -16,16 +17,18 @@ pub async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>)
     if files.is_empty() {
         return;
     }
-    let mut watch = Watch::new(files);
+    let mut watch = Watch::new(files.clone());
+    // All of them once before anything changed: it may have since the start.
+    let mut changed: BTreeSet<PathBuf> = files.iter().cloned().collect();
     loop {
-        // Once before anything changed: it may have since the start.
         let reader = certificates.clone();
-        let read = tokio::task::spawn_blocking(move || reader.reread());
+        let read = tokio::task::spawn_blocking(move || reader.reread(&changed));
         for news in read.await.unwrap_or_default() {
             news.tell();
         }
         measure(&certificates, &metrics, &mut measured);
-        watch.changed().await;
+        let places = watch.changed().await;
+        changed = places.into_iter().map(|at| files[at].clone()).collect();
     }
 }
 

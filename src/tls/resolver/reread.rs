@@ -1,5 +1,6 @@
 //! Certificates that are replaced while they are served. What was good stays until something as good is there.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
@@ -49,9 +50,9 @@ pub enum Reread {
 // === impl Certificates ===
 
 impl Certificates {
-    /// Reads the pairs of `tls.certificates` again, and serves those that are good. What was told once is not told again
-    /// until it changes.
-    pub fn reread(&self) -> Vec<Reread> {
+    /// Reads those pairs of `tls.certificates` again of which a file is among `changed`, and serves those that are good. What
+    /// was told once is not told again until it changes.
+    pub fn reread(&self, changed: &BTreeSet<PathBuf>) -> Vec<Reread> {
         let _alone = self
             .rereading
             .lock()
@@ -61,7 +62,7 @@ impl Certificates {
         let mut held = before.held.clone();
         let mut replaced = Vec::new();
         for (index, held) in held.iter_mut().enumerate() {
-            let told = reread(held);
+            let told = reread(held, changed);
             if let Some(Reread::Replaced { .. }) = told {
                 replaced.push(index);
             }
@@ -93,10 +94,13 @@ impl Certificates {
 }
 
 /// What is new with one pair; `held` is what is to be served then.
-fn reread(held: &mut Held) -> Option<Reread> {
+fn reread(held: &mut Held, changed: &BTreeSet<PathBuf>) -> Option<Reread> {
     let Origin::File(entry) = &held.origin else {
         return None;
     };
+    if !changed.contains(&entry.cert) && !changed.contains(&entry.key) {
+        return None;
+    }
     let file = entry.cert.clone();
     let mut problems = Vec::new();
     let Some(loaded) = files::read(entry, &mut problems) else {

@@ -11,6 +11,11 @@ fn served(certificates: &Certificates, name: &str) -> Option<Vec<u8>> {
     table.find(name).map(|key| key.cert[0].to_vec())
 }
 
+/// What is new when all are read again.
+fn all(certificates: &Certificates) -> Vec<Reread> {
+    certificates.reread(&certificates.files().into_iter().collect())
+}
+
 fn error(certificates: &Certificates) -> Option<String> {
     certificates.status()[0].error.clone()
 }
@@ -19,11 +24,11 @@ fn error(certificates: &Certificates) -> Option<String> {
 fn a_good_pair_replaces_the_last_one() {
     let pki = Pki::new();
     let certificates = built(&tls(vec![pki.pair("a", &["a.test", "old.test"])], "a.test"));
-    assert_eq!(certificates.reread(), []);
+    assert_eq!(all(&certificates), []);
     let first = served(&certificates, "a.test");
 
     pki.pair("a", &["a.test", "new.test"]);
-    let news = certificates.reread();
+    let news = all(&certificates);
     let [
         Reread::Replaced {
             file,
@@ -47,7 +52,30 @@ fn a_good_pair_replaces_the_last_one() {
     assert_eq!(default.map(|key| key.cert[0].to_vec()), second);
     assert!(certificates.expiries().contains_key("new.test"));
     assert_eq!(certificates.status()[0].names, ["a.test", "new.test"]);
-    assert_eq!(certificates.reread(), []);
+    assert_eq!(all(&certificates), []);
+}
+
+#[test]
+fn only_what_has_changed_is_read() {
+    let pki = Pki::new();
+    let [a, b] = ["a.test", "b.test"].map(|name| pki.pair(name, &[name]));
+    let certificates = built(&tls(vec![a.clone(), b.clone()], ""));
+    let before = [
+        served(&certificates, "a.test"),
+        served(&certificates, "b.test"),
+    ];
+    let [a, b] = ["a.test", "b.test"].map(|name| pki.pair(name, &[name]));
+    assert_eq!(certificates.reread(&BTreeSet::new()), []);
+    // Of a pair that both were renewed, one is enough.
+    for (changed, renewed) in [(&b.key, [false, true]), (&a.cert, [true, true])] {
+        let changed = BTreeSet::from([changed.clone()]);
+        assert_eq!(certificates.reread(&changed).len(), 1);
+        let now = [
+            served(&certificates, "a.test"),
+            served(&certificates, "b.test"),
+        ];
+        assert_eq!([now[0] != before[0], now[1] != before[1]], renewed);
+    }
 }
 
 #[test]
@@ -71,7 +99,7 @@ fn what_is_broken_keeps_the_last_good_one_and_is_told_once() {
             Some(content) => fs::write(&pair.cert, content).unwrap(),
             None => fs::remove_file(&pair.cert).unwrap(),
         }
-        let news = certificates.reread();
+        let news = all(&certificates);
         let [
             Reread::Kept {
                 file,
@@ -85,7 +113,7 @@ fn what_is_broken_keeps_the_last_good_one_and_is_told_once() {
         assert_eq!(*file, pair.cert);
         assert!(problems[0].message.contains(reason), "{problems:?}");
         assert!(problems[0].hint.is_some(), "{problems:?}");
-        assert_eq!(certificates.reread(), [], "{reason}: told twice");
+        assert_eq!(all(&certificates), [], "{reason}: told twice");
         assert_eq!(served(&certificates, "a.test"), first);
         assert!(error(&certificates).unwrap().contains(reason));
     }
@@ -93,13 +121,13 @@ fn what_is_broken_keeps_the_last_good_one_and_is_told_once() {
     // The old one is back: nothing is replaced, and nothing is wrong any more.
     fs::write(&pair.cert, &old).unwrap();
     let file = pair.cert.clone();
-    assert_eq!(certificates.reread(), [Reread::Mended { file }]);
+    assert_eq!(all(&certificates), [Reread::Mended { file }]);
     assert_eq!(error(&certificates), None);
 
     fs::write(&pair.cert, &new).unwrap();
-    assert!(matches!(certificates.reread()[..], [Reread::Kept { .. }]));
+    assert!(matches!(all(&certificates)[..], [Reread::Kept { .. }]));
     fs::copy(pki.path("b.key"), &pair.key).unwrap();
-    let news = certificates.reread();
+    let news = all(&certificates);
     assert!(matches!(news[..], [Reread::Replaced { .. }]), "{news:?}");
     assert_eq!(error(&certificates), None);
     assert!(served(&certificates, "b.test").is_some());
@@ -116,7 +144,7 @@ fn one_broken_pair_does_not_hold_up_the_others() {
     );
     pki.write("a.key", "");
     pki.pair("b", &["b.test"]);
-    let news = certificates.reread();
+    let news = all(&certificates);
     assert!(
         matches!(news[..], [Reread::Kept { .. }, Reread::Replaced { .. }]),
         "{news:?}"
@@ -133,10 +161,10 @@ fn the_order_of_the_pairs_stays() {
     let certificates = built(&tls(pairs, ""));
     let first = served(&certificates, "a.test");
     pki.pair("b", &["a.test", "b.test"]);
-    certificates.reread();
+    all(&certificates);
     assert_eq!(served(&certificates, "a.test"), first);
     pki.pair("a", &["c.test"]);
-    let news = certificates.reread();
+    let news = all(&certificates);
     let [Reread::Replaced { lost, .. }] = &news[..] else {
         panic!("{news:?}");
     };
@@ -150,7 +178,7 @@ fn a_default_that_no_certificate_names_any_more_stays_what_it_was() {
     let certificates = built(&tls(vec![pki.pair("a", &["a.test"])], "A.test"));
     let first = served(&certificates, "a.test");
     pki.pair("a", &["b.test"]);
-    let news = certificates.reread();
+    let news = all(&certificates);
     let name = "a.test".into();
     assert_eq!(news[1..], [Reread::Undefaulted { name }], "{news:?}");
     let default = |certificates: &Certificates| {
@@ -159,9 +187,9 @@ fn a_default_that_no_certificate_names_any_more_stays_what_it_was() {
     };
     assert_eq!(default(&certificates), first);
     pki.pair("a", &["c.test"]);
-    assert_eq!(certificates.reread().len(), 1, "told once");
+    assert_eq!(all(&certificates).len(), 1, "told once");
     pki.pair("a", &["a.test"]);
-    assert_eq!(certificates.reread().len(), 1);
+    assert_eq!(all(&certificates).len(), 1);
     assert_eq!(default(&certificates), served(&certificates, "a.test"));
 }
 
@@ -182,7 +210,7 @@ fn what_the_development_ca_signed_stays() {
     );
     assert_eq!(certificates.files().len(), 2);
     pki.pair("a", &["a.test", "localhost"]);
-    assert_eq!(certificates.reread().len(), 1);
+    assert_eq!(all(&certificates).len(), 1);
     assert_eq!(served(&certificates, "b.test"), b);
     // A file goes before it, but not for clients that send no name.
     assert_ne!(served(&certificates, "localhost"), localhost);

@@ -1,0 +1,106 @@
+//! The folders in which the kernel says when something happens.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::INTERVAL;
+use super::trail::Identity;
+
+/// The kernel's watches.
+#[derive(Debug)]
+pub(super) struct Folders {
+    /// `None` when the kernel has no instance left.
+    pub(super) watcher: Option<RecommendedWatcher>,
+    watched: BTreeMap<PathBuf, Identity>,
+    /// Never dropped before the receiver, which would then end.
+    _stir: mpsc::Sender<()>,
+    warned: bool,
+}
+
+// === impl Folders ===
+
+impl Folders {
+    pub(super) fn new(stir: mpsc::Sender<()>) -> Folders {
+        let told = stir.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // No room means that it is told already.
+            if event.as_ref().map_or_else(|_| true, is_a_change) {
+                let _ = told.try_send(());
+            }
+        });
+        let mut folders = Folders {
+            watcher: None,
+            watched: BTreeMap::new(),
+            _stir: stir,
+            warned: false,
+        };
+        match watcher {
+            Ok(watcher) => folders.watcher = Some(watcher),
+            Err(error) => folders.warn(None, &error),
+        }
+        folders
+    }
+
+    /// Watches these folders and no others; whether one of them was not watched before.
+    pub(super) fn follow(&mut self, trail: BTreeMap<PathBuf, Identity>) -> bool {
+        let Some(mut watcher) = self.watcher.take() else {
+            return false;
+        };
+        for (folder, identity) in std::mem::take(&mut self.watched) {
+            match trail.get(&folder) == Some(&identity) {
+                true => drop(self.watched.insert(folder, identity)),
+                // The kernel forgets a folder that is gone by itself.
+                false => drop(watcher.unwatch(&folder)),
+            }
+        }
+        let mut new = false;
+        for (folder, identity) in trail {
+            // Those that are watched too: one that was removed and made again may have the same number.
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => new |= self.watched.insert(folder, identity).is_none(),
+                Err(error) => {
+                    self.watched.remove(&folder);
+                    if !is_gone(&error) {
+                        self.warn(Some(&folder), &error);
+                    }
+                }
+            }
+        }
+        self.watcher = Some(watcher);
+        new
+    }
+
+    fn warn(&mut self, folder: Option<&Path>, error: &notify::Error) {
+        if !std::mem::replace(&mut self.warned, true) {
+            let folder = folder.map(|folder| tracing::field::display(folder.display()));
+            warn!(
+                folder, %error,
+                "the kernel does not tell of changed files: they are compared every {} s instead \
+                 (fs.inotify.max_user_watches and max_user_instances may be too low)",
+                INTERVAL.as_secs()
+            );
+        }
+    }
+}
+
+/// Reading is none: we read ourselves.
+fn is_a_change(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
+    }
+}
+
+fn is_gone(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::PathNotFound => true,
+        notify::ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
