@@ -61,7 +61,8 @@ pub struct Server {
     /// The admin surface's own, which answers until the very end.
     fixed: Vec<ListenerStatus>,
     ceilings: Ceilings,
-    plan: Plan,
+    /// Shared with whoever reads the files again.
+    plan: Arc<Plan>,
     drains: Drains,
     handover: Handover,
     /// Where clear text is sent.
@@ -147,7 +148,7 @@ impl Server {
             scrape,
             fixed,
             ceilings,
-            plan: Plan::new(config, blueprint),
+            plan: Arc::new(Plan::new(config, blueprint)),
             drains: Drains::default(),
             handover: Handover::default(),
             https_port: Arc::default(),
@@ -221,16 +222,16 @@ impl Server {
 
         let mut watched = self.plan.files();
         let mut changes = self.watch_config(&watched);
-        self.catch_up();
+        self.catch_up().await;
         let successor = loop {
             tokio::select! {
                 signal = signals() => match signal {
                     Signal::Stop => break false,
-                    Signal::Reload => drop(self.reload()),
+                    Signal::Reload => drop(self.reload().await),
                     Signal::Replace => self.replace(),
                 },
-                Some(command) = asked.recv() => self.obey(command, State::Ready),
-                Some(()) = changes.recv() => drop(self.reload()),
+                Some(command) = asked.recv() => self.obey(command, State::Ready).await,
+                Some(()) = changes.recv() => drop(self.reload().await),
                 said = self.names.said() => self.follow(said),
                 came = self.handover.came() => if self.hand_over(came).await { break true },
             }

@@ -13,7 +13,7 @@ use crate::{
     server::{Blueprint, Server},
 };
 use anyhow::{Context, bail};
-use std::{collections::BTreeSet, io, path::Path, process::ExitCode, thread, time::Duration};
+use std::{collections::BTreeSet, env, io, path::Path, process::ExitCode, thread, time::Duration};
 use tokio::runtime::{self, Runtime};
 use tracing::warn;
 
@@ -51,7 +51,7 @@ pub(super) fn serve(
     };
     let (access, _access) = AccessLog::open(&config.server.access, config.server.log.format)
         .context("cannot open the access log")?;
-    let runtime = runtime().context("cannot start the runtime")?;
+    let runtime = runtime(&config).context("cannot start the runtime")?;
     let drained = runtime.block_on(async {
         let mut signals = Signals::install().context("cannot listen for signals")?;
         let prepared = async {
@@ -90,14 +90,14 @@ pub(super) fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-/// On one core one thread does it all, and nobody is woken across threads: measured in `tests/bench/README.md`.
-/// `TOKIO_WORKER_THREADS` says otherwise.
-fn runtime() -> io::Result<Runtime> {
-    let told = std::env::var_os("TOKIO_WORKER_THREADS").is_some();
+/// On one core one thread does it all, and nobody is woken across threads (`tests/bench/README.md` has what that saves).
+/// Unless there is ACME, whose store waits for a disk.
+fn runtime(config: &Config) -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let mut runtime = match told || cores > 1 {
-        true => runtime::Builder::new_multi_thread(),
-        false => runtime::Builder::new_current_thread(),
+    let told = env::var_os("TOKIO_WORKER_THREADS").is_some();
+    let mut runtime = match cores == 1 && config.acme.is_none() && !told {
+        true => runtime::Builder::new_current_thread(),
+        false => runtime::Builder::new_multi_thread(),
     };
     runtime.enable_all().build()
 }

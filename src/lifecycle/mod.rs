@@ -17,4 +17,4 @@ pub use command::{
 };
 pub use inherited::Inherited;
 pub use signals::{Signal, Signals};
-pub use tasks::{Tasks, apart};
+pub use tasks::Tasks;

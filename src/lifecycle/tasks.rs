@@ -1,22 +1,10 @@
 //! One tracker for all tasks, one token for the stop. The only home of `tokio::spawn`.
 
 use std::time::Duration;
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    task::block_in_place,
-};
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
     task::TaskTracker,
 };
-
-/// Runs what may wait for a disk, or takes long: where there are other threads, other tasks go on there.
-pub fn apart<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::CurrentThread) => work(),
-        _ => block_in_place(work),
-    }
-}
 
 /// A handle on everything that runs; clones share one tracker.
 #[derive(Debug, Clone, Default)]

@@ -188,7 +188,7 @@ impl Server {
                 }
                 signal = signals() => if signal == Signal::Stop { return None },
                 // Whoever had just connected to the admin listener.
-                Some(command) = asked.recv() => self.obey(command, State::Draining),
+                Some(command) = asked.recv() => self.obey(command, State::Draining).await,
                 () = &mut all_told, if newcomers => {
                     newcomers = false;
                     self.context.sessions.close_newcomers(drain.code);

@@ -12,13 +12,13 @@ use tracing::info;
 
 impl Server {
     /// Whoever asked may have left: nobody is owed an answer then.
-    pub(super) fn obey(&mut self, command: Command, state: State) {
+    pub(super) async fn obey(&mut self, command: Command, state: State) {
         match command {
             Command::Status(reply) => drop(reply.send(self.status(state))),
             Command::Reload(reply) if state == State::Draining => {
                 drop(reply.send(Err("lockgate is stopping".into())));
             }
-            Command::Reload(reply) => drop(reply.send(self.reload())),
+            Command::Reload(reply) => drop(reply.send(self.reload().await)),
             Command::HandOver(reply) if state == State::Draining => {
                 drop(reply.send(Err("lockgate is stopping".into())));
             }

@@ -24,10 +24,10 @@ pub struct Blueprint {
 }
 
 /// The configuration in force.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) config: Config,
-    blueprint: Blueprint,
+    blueprint: Arc<Blueprint>,
     loaded: SystemTime,
     /// Why the last one that was read is not in force.
     error: Option<String>,
@@ -60,7 +60,7 @@ impl Plan {
             contents: contents(&config),
             refused: Vec::new(),
             config,
-            blueprint,
+            blueprint: Arc::new(blueprint),
             loaded: SystemTime::now(),
             error: None,
             restart: Vec::new(),

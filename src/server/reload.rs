@@ -2,24 +2,26 @@
 
 use super::{Server, drains::Spread, listening::Listening, plan::Read};
 use crate::{
-    lifecycle::{Inherited, apart, systemd},
+    gateway::Gateway,
+    lifecycle::{Inherited, systemd},
     observe::{Belonging, Causes},
 };
 use std::{path::PathBuf, sync::Arc};
+use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 // === impl Server ===
 
 impl Server {
     /// Puts in force what the files say now. `Err` says why not; then nothing has changed.
-    pub(super) fn reload(&mut self) -> Result<String, String> {
+    pub(super) async fn reload(&mut self) -> Result<String, String> {
         systemd::reloading();
-        let (outcome, done) = match self.exchange() {
+        let (outcome, done) = match self.exchange().await {
             Ok(Some(done)) => ("applied", Ok(done)),
             Ok(None) => ("unchanged", Ok("nothing has changed".to_owned())),
             Err((why, files)) => {
                 error!("the configuration stays as it is, for the new one cannot be used:\n{why}");
-                self.plan.refuse(&why, files);
+                Arc::make_mut(&mut self.plan).refuse(&why, files);
                 ("refused", Err(why))
             }
         };
@@ -29,22 +31,32 @@ impl Server {
     }
 
     /// What was written between the first reading and the first look at the files.
-    pub(super) fn catch_up(&mut self) {
+    pub(super) async fn catch_up(&mut self) {
         if !self.plan.has_file() {
             return;
         }
         let before = self.context.live.snapshot();
-        let read = apart(|| self.plan.read(&before, before.tls.shelf.clone()));
-        if !matches!(read, Read::Unchanged) {
-            drop(self.reload());
+        if !matches!(self.read(before).await, Read::Unchanged) {
+            drop(self.reload().await);
         }
     }
 
+    /// On a thread of its own: much takes long, a disk may hang, and sessions go on.
+    async fn read(&self, before: Arc<Gateway>) -> Read {
+        let plan = self.plan.clone();
+        let read = spawn_blocking(move || plan.read(&before, before.tls.shelf.clone()));
+        read.await.unwrap_or_else(|error| {
+            Read::Wrong(
+                format!("the files were not read to their end: {error}"),
+                Vec::new(),
+            )
+        })
+    }
+
     /// `None` where the files say the same as before.
-    fn exchange(&mut self) -> Result<Option<String>, (String, Vec<PathBuf>)> {
+    async fn exchange(&mut self) -> Result<Option<String>, (String, Vec<PathBuf>)> {
         let before = self.context.live.snapshot();
-        let read = apart(|| self.plan.read(&before, before.tls.shelf.clone()));
-        let (config, gateway) = match read {
+        let (config, gateway) = match self.read(before.clone()).await {
             Read::Unchanged => return Ok(None),
             Read::Changed(config, gateway) => (config, Arc::new(*gateway)),
             Read::Wrong(why, files) => return Err((why, files)),
@@ -99,7 +111,7 @@ impl Server {
         let must_go = move |session: &Belonging| !context.live.snapshot().keeps(session);
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);
-        let restart = self.plan.replace(*config).join(", ");
+        let restart = Arc::make_mut(&mut self.plan).replace(*config).join(", ");
         info!(closing, "a new configuration is in force");
         let mut done = match closing {
             0 => "a new configuration is in force".to_owned(),

@@ -37,7 +37,7 @@ impl Server {
                 biased;
                 () = &mut grace => break,
                 signal = signals() => if signal == Signal::Stop { return false },
-                Some(command) = asked.recv() => self.obey(command, State::Draining),
+                Some(command) = asked.recv() => self.obey(command, State::Draining).await,
                 // It comes in time: it serves on.
                 came = self.handover.came() => drop(self.hand_over(came).await),
             }
@@ -68,7 +68,7 @@ impl Server {
                     return clean;
                 }
                 signal = signals() => if signal == Signal::Stop { return false },
-                Some(command) = asked.recv() => self.obey(command, State::Draining),
+                Some(command) = asked.recv() => self.obey(command, State::Draining).await,
             }
         }
     }

@@ -7,7 +7,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::{error, info};
 
 use super::{Lock, Store};
-use crate::lifecycle::apart;
 
 #[derive(Debug)]
 pub(in crate::tls) struct Kept {
@@ -105,6 +104,11 @@ impl Kept {
     fn unsaved(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Vec<u8>>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A disk may hang: other tasks of this thread go on elsewhere.
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
 }
 
 #[cfg(test)]

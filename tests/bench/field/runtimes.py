@@ -1,5 +1,6 @@
 """Lockgate on one runtime or another: a thread for each core that keeps its sessions, or threads that share them."""
 
+import json
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ from statistics import median
 
 import rows
 from lockgate import Lockgate
-from measure import go, running
+from measure import go, line, running
 
 HEAVY = dict(sessions=8, size=65536)
 LIGHT = dict(sessions=50, size=1024, rate=2_000)
@@ -21,24 +22,19 @@ class OneCore(Lockgate):
 
     def __init__(self, settings, label, threads=None):
         super().__init__(settings, label)
-        self.threads = threads
-
-    def prepare(self, folder, port, backend):
-        command = super().prepare(folder, port, backend)
-        return [*self.environment(), *command]
-
-    def environment(self):
-        return ["env", f"TOKIO_WORKER_THREADS={self.threads}"] if self.threads else []
+        if threads:
+            self.environment = {"TOKIO_WORKER_THREADS": str(threads)}
 
 
-class Shared(OneCore):
+class Shared(Lockgate):
     """One process on all cores."""
 
-    def environment(self):
-        return ["taskset", "-c", f"0-{os.cpu_count() - 1}"]
+    def prepare(self, folder, port, backend):
+        return ["taskset", "-c", f"0-{os.cpu_count() - 1}", *super().prepare(folder, port, backend)]
 
     def first(self, it, accepts):
         """It has no first: its threads share what they accept."""
+        return accepts()
 
 
 class PerCore(Lockgate):
@@ -101,25 +97,16 @@ def beside(settings, peer, certificates, skewed):
             result = it.speed("echo", **LIGHT, **seconds)
             return result["cpu_us"], result["latency_us"]["p50"], result["latency_us"]["p99"], 0
         heavy = it.generator("echo", **HEAVY, seconds=settings.seconds + 2, warm=0.1)
-        child = peer.first(it, heavy.__enter__) or heavy.__enter__()
+        child = peer.first(it, heavy.__enter__)
         try:
             with it.generator("echo", **LIGHT, **seconds) as light:
                 child.stdin.write(b"\n")
                 child.stdin.flush()
                 result = go(light, 60)
-            done = rows_of(child)
+            done = json.loads(line(child, 60))
         finally:
             heavy.__exit__(None, None, None)
-        return 0, result["latency_us"]["p50"], result["latency_us"]["p99"], done
-
-
-def rows_of(child):
-    import json
-
-    from measure import line
-
-    result = json.loads(line(child, 60))
-    return result["operations"] / result["seconds"]
+        return 0, result["latency_us"]["p50"], result["latency_us"]["p99"], done["operations"] / done["seconds"]
 
 
 def launch(port, program, *files):
@@ -129,6 +116,7 @@ def launch(port, program, *files):
             if os.fork() == 0:
                 os.sched_setaffinity(0, {core})
                 os.dup2(listener.fileno(), 3)
+                os.set_inheritable(3, True)
                 os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
                 os.chdir(Path(file).parent)
                 os.execv(program, [program, "run", "--config", file])
