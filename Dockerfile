@@ -8,6 +8,7 @@ ENV RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getr
 
 # Dependencies in a layer of their own, which only a change of the manifest or the lock file makes anew.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 RUN mkdir src \
     && echo 'fn main() {}' >src/main.rs \
     && touch src/lib.rs \
