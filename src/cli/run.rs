@@ -90,7 +90,7 @@ pub(super) fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-/// On one core one thread does it all, and nobody is woken across threads (`tests/bench/README.md` has what that saves).
+/// On one core one thread does it all, and nobody is woken across threads (what that saves: `tests/bench/field/RESULTS.md`).
 /// Unless there is ACME, whose store waits for a disk.
 fn runtime(config: &Config) -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, usize::from);

@@ -91,6 +91,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         buf: &[u8],
         last: bool,
     ) -> Poll<io::Result<usize>> {
+        if self.shut {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         if self.engine.outgoing.bytes().len() > COMPANY {
             ready!(self.poll_drain(cx))?;
         }
@@ -130,10 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
 
     /// Writes what is the last, and close_notify behind it where all is taken at once.
     pub fn poll_write_last(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.shut {
-            true => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            false => self.poll_send(cx, buf, true),
-        }
+        self.poll_send(cx, buf, true)
     }
 
     /// Sends what was kept.
@@ -180,11 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.shut {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        this.poll_send(cx, buf, false)
+        self.get_mut().poll_send(cx, buf, false)
     }
 
     fn poll_write_vectored(
