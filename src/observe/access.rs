@@ -174,6 +174,9 @@ impl Event<'_> {
 
 /// What stands in a line of a string from the wire: all of it, or its beginning and "…".
 fn cut(value: &str) -> Cow<'_, str> {
+    if value.len() <= CHARACTERS {
+        return Cow::Borrowed(value);
+    }
     match value.char_indices().nth(CHARACTERS) {
         None => Cow::Borrowed(value),
         Some((end, _)) => Cow::Owned(format!("{}…", value.split_at(end).0)),

@@ -4,6 +4,7 @@
 //! chain is read from the right and ends at the first address that is not trusted. Backends get that part of the chain
 //! alone, so that even one that believes the leftmost address cannot be deceived.
 
+use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
@@ -26,19 +27,23 @@ pub fn x_forwarded_for(
     trusted: impl Fn(IpAddr) -> bool,
 ) -> String {
     let chain = chain(headers, peer, trusted);
-    let hops = chain.iter().rev().map(IpAddr::to_string);
-    hops.collect::<Vec<_>>().join(", ")
+    let mut hops = String::with_capacity(chain.len() * USUAL);
+    for (at, hop) in chain.iter().rev().enumerate() {
+        let separator = if at == 0 { "" } else { ", " };
+        let _ = write!(hops, "{separator}{hop}");
+    }
+    hops
 }
 
 /// One element of `Forwarded` (RFC 7239 §4) about `client`, who asked for `host` over `proto`. A host that no header
 /// can carry is left out.
 pub fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> String {
-    let mut element = String::from("for=");
-    match client.to_canonical() {
+    let mut element = String::with_capacity(4 * USUAL + host.len());
+    let _ = match client.to_canonical() {
         // RFC 7239 §6: an IPv6 address stands in brackets, and so in quotes.
-        IpAddr::V6(v6) => element.push_str(&format!("\"[{v6}]\"")),
-        IpAddr::V4(v4) => element.push_str(&v4.to_string()),
-    }
+        IpAddr::V6(v6) => write!(element, "for=\"[{v6}]\""),
+        IpAddr::V4(v4) => write!(element, "for={v4}"),
+    };
     if host.bytes().all(|byte| (0x20..0x7F).contains(&byte)) {
         element.push_str(";host=");
         push_value(&mut element, host);
@@ -143,6 +148,9 @@ fn push_value(to: &mut String, value: &str) {
     }
     to.push('"');
 }
+
+/// The room for an address of IPv4 and what is around it.
+const USUAL: usize = 17;
 
 /// More proxies in a row than anybody has; what is behind them is not looked at.
 const MAX_HOPS: usize = 100;

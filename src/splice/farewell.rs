@@ -20,6 +20,7 @@ pub(super) async fn farewell<S: LegIo>(mut leg: Leg<S>, stuck: bool, end: Option
         return leg.io.reset();
     }
     let _ = timeout(LINGER, async {
+        leg.io.ending();
         let shut = poll_fn(|cx| Pin::new(&mut leg.io).poll_shutdown(cx)).await;
         if shut.is_ok() && end != Some(End::Gone) {
             let mut left = MOST_LOST;

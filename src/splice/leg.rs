@@ -5,6 +5,7 @@ use crate::{
     proto::track::{Bounds, Control, Violation},
     wire::ServerStream,
 };
+use socket2::SockRef;
 use std::{
     io,
     pin::Pin,
@@ -30,6 +31,9 @@ pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
+
+    /// What is written from here on is the last: it may wait for the FIN that follows at once, and share its packet.
+    fn ending(&self) {}
 
     /// Writes what is the last; who has to say so himself may say it in the same breath.
     fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -161,6 +165,11 @@ impl LegIo for Socket {
         let _ = self.stream.set_zero_linger();
     }
 
+    fn ending(&self) {
+        // Without it there are two packets. The kernel waits for no more than 200 ms.
+        let _ = SockRef::from(&self.stream).set_tcp_cork(true);
+    }
+
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         // What is wrong with it the read will tell.
         self.stream.poll_read_ready(cx).map(drop)
@@ -198,7 +207,14 @@ impl<S: LegIo> LegIo for Box<ServerStream<S>> {
         poll_readable(self.io(), self.reads_on(), cx)
     }
 
+    fn ending(&self) {
+        if !self.is_shut() {
+            self.io().ending();
+        }
+    }
+
     fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.ending();
         self.as_mut().poll_write_last(cx, bytes)
     }
 }
@@ -210,6 +226,10 @@ impl<S: LegIo> LegIo for Box<client::TlsStream<S>> {
 
     fn reset(&self) {
         self.get_ref().0.reset();
+    }
+
+    fn ending(&self) {
+        self.get_ref().0.ending();
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -231,7 +251,12 @@ fn poll_readable(io: &impl LegIo, wants_read: bool, cx: &mut Context<'_>) -> Pol
 mod tests {
     use super::*;
     use std::{future::poll_fn, time::Duration};
-    use tokio::{io::AsyncWriteExt, net::TcpListener, time::timeout, try_join};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::timeout,
+        try_join,
+    };
 
     #[tokio::test]
     async fn who_asks_whether_there_is_something_is_woken_as_by_a_read() {
@@ -250,5 +275,21 @@ mod tests {
             far.write_all(b"x")
         );
         assert!(readable.is_ok() && written.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_last_waits_for_the_fin_and_comes_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, (mut far, _)) =
+            try_join!(TcpStream::connect(address), listener.accept()).unwrap();
+        let mut near = Socket::new(near);
+        near.ending();
+        assert!(SockRef::from(near.tcp()).tcp_cork().unwrap());
+        near.write_all(b"last").await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"last");
     }
 }

@@ -180,6 +180,10 @@ impl<C: LegIo> LegIo for Offload<C> {
         self.io.reset();
     }
 
+    fn ending(&self) {
+        self.io.ending();
+    }
+
     fn fault(&self) -> Option<Violation> {
         self.fault
     }

@@ -50,6 +50,13 @@ impl LegIo for Stream {
         either!(self, inner => inner.reset());
     }
 
+    fn ending(&self) {
+        // The others have nothing to say of themselves.
+        if let Stream::Tls(tls) = self {
+            tls.ending();
+        }
+    }
+
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Stream::Tls(tls) => tls.poll_readable(cx),

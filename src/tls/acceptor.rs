@@ -21,7 +21,7 @@ use crate::wire::{self, ServerStream};
 /// A connection whose TLS handshake is done.
 #[derive(Debug)]
 pub struct Accepted<S> {
-    /// Boxed: an idle session holds it, and a future that moves it about would be as large.
+    /// Its plaintext.
     pub stream: Box<ServerStream<S>>,
     /// The name asked for, in lower case and without a trailing dot; `None` if the client sent none.
     pub sni: Option<Box<str>>,
@@ -98,7 +98,7 @@ where
         version: version.ok_or(rustls::Error::HandshakeNotComplete)?,
         asked: asking.is_some(),
         certificate: chain.first().cloned(),
-        stream: Box::new(stream),
+        stream,
         sni,
     }))
 }

@@ -17,17 +17,18 @@ pub async fn accept<S>(
     io: S,
     mut hello: Vec<u8>,
     config: Arc<ServerConfig>,
-) -> io::Result<ServerStream<S>>
+) -> io::Result<Box<ServerStream<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-    let mut stream = ServerStream {
+    // Boxed: an idle session holds it, and a future that moves it about would be as large.
+    let mut stream = Box::new(ServerStream {
         io,
         engine: Engine::new(connection),
         unsent: false,
         shut: false,
-    };
+    });
     stream
         .engine
         .take_in(&mut hello, &mut ReadBuf::new(&mut []));

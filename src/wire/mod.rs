@@ -49,6 +49,11 @@ impl<S> ServerStream<S> {
         self.engine.held()
     }
 
+    /// Whether close_notify is on its way.
+    pub fn is_shut(&self) -> bool {
+        self.shut
+    }
+
     /// Whether a read will look at what TLS runs over, as it has nothing else to tell.
     pub fn reads_on(&self) -> bool {
         self.engine.plain.is_empty() && matches!(self.engine.heard, Heard::All)

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/bench/callgrind.sh
-BOUND=1450
+BOUND=1410
 counted='handshake::counted*'
 
 case ${1:-} in

@@ -3,7 +3,7 @@
 use super::{Event, RequestRecord, SessionEnd, SessionRecord, cut};
 use crate::proto::track::Counts;
 use std::{
-    fmt::{self, Display, Formatter},
+    fmt::{self, Display, Formatter, Write},
     time::{Duration, SystemTime},
 };
 
@@ -12,12 +12,21 @@ pub(super) fn line(event: Event<'_>, at: SystemTime) -> String {
     let at = humantime::format_rfc3339_millis(at);
     // As wide as the longest name, "request".
     let name = format_args!("{:<7}", event.name());
-    match event {
-        Event::Open(session) => format!("{at} {name} {}\n", Opened(session)),
-        Event::Close(session, end) => format!("{at} {name} {} {}\n", Opened(session), Closed(end)),
-        Event::Request(request) => format!("{at} {name} {}\n", Answered(request)),
-    }
+    // One line, one allocation, as a rule.
+    let mut line = String::with_capacity(USUAL);
+    let written = match event {
+        Event::Open(session) => writeln!(line, "{at} {name} {}", Opened(session)),
+        Event::Close(session, end) => {
+            writeln!(line, "{at} {name} {} {}", Opened(session), Closed(end))
+        }
+        Event::Request(request) => writeln!(line, "{at} {name} {}", Answered(request)),
+    };
+    debug_assert!(written.is_ok(), "a String takes everything");
+    line
 }
+
+/// As long are most lines.
+const USUAL: usize = 256;
 
 struct Opened<'a>(&'a SessionRecord);
 
@@ -91,14 +100,14 @@ struct Word<'a>(&'a [&'a str]);
 
 impl Display for Word<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let word: String = self.0.iter().map(|part| cut(part)).collect();
         let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-        if !word.is_empty() && word.bytes().all(plain) {
-            f.write_str(&word)
-        } else {
-            // Debug escapes quotes, control characters, and what Unicode calls not printable (directions too).
-            write!(f, "{word:?}")
+        let mut parts = self.0.iter().map(|part| cut(part));
+        let empty = self.0.iter().all(|part| part.is_empty());
+        if !empty && parts.clone().all(|part| part.bytes().all(plain)) {
+            return parts.try_for_each(|part| f.write_str(&part));
         }
+        // Debug escapes quotes, control characters, and what Unicode calls not printable (directions too).
+        write!(f, "{:?}", parts.collect::<String>())
     }
 }
 

@@ -41,8 +41,7 @@ async fn start(client_pipe: usize) -> (Rig, client::TlsStream<DuplexStream>) {
         TlsConnector::from(Arc::new(client)).connect("localhost".try_into().unwrap(), pipe),
     );
     let (backend, backend_wire) = Far::new(4096, false);
-    let rig =
-        Builder::default().start_over(far, Box::new(accepted.unwrap()), backend, backend_wire);
+    let rig = Builder::default().start_over(far, accepted.unwrap(), backend, backend_wire);
     (rig, connected.unwrap())
 }
 

@@ -78,7 +78,7 @@ pub(super) async fn both(
         accept(near, Vec::new(), server_config()),
         connect(version, far)
     );
-    (accepted.unwrap(), connected.unwrap())
+    (*accepted.unwrap(), connected.unwrap())
 }
 
 pub(super) async fn say(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
