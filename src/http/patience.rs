@@ -114,6 +114,11 @@ impl Phase {
         self.0.overdue.load(Ordering::Relaxed)
     }
 
+    /// Whether several requests are being answered.
+    pub(super) fn is_shared(&self) -> bool {
+        self.0.busy.load(Ordering::Relaxed) > 1
+    }
+
     /// Whether a request's head is awaited, or has begun.
     pub(super) fn is_awaited(&self) -> bool {
         self.owed() == Owed::Head

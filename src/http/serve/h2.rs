@@ -66,7 +66,9 @@ pub(super) async fn drive(
         tokio::select! {
             // The connection first: what it reads tells whether it may leave.
             biased;
-            ended = poll_fn(|cx| gather.poll_with(cx, connection.as_mut())) => break ended,
+            ended = poll_fn(|cx| gather.poll_with(cx, connection.as_mut(), phase.is_shared())) => {
+                break ended
+            }
             overdue = phase.nudged() => {
                 if overdue && !going {
                     going = true;

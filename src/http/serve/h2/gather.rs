@@ -46,12 +46,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
         })))
     }
 
-    /// Polls the connection, and sends what it has written; but first all tasks that are ready have a turn, for what they
-    /// have to say can go along.
+    /// Polls the connection, and sends what it has written. In `company` all tasks that are ready first have a turn, for
+    /// what they have to say can go along.
     pub(super) fn poll_with<F: Future>(
         &self,
         cx: &mut Context<'_>,
         mut connection: Pin<&mut F>,
+        company: bool,
     ) -> Poll<F::Output> {
         loop {
             let polled = connection.as_mut().poll(cx);
@@ -59,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
             if !it.unflushed {
                 return polled;
             }
-            if polled.is_pending() && !it.waited {
+            if polled.is_pending() && company && !it.waited {
                 it.waited = true;
                 // Woken while it runs, a task goes to the end of the queue.
                 cx.waker().wake_by_ref();

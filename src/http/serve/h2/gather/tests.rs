@@ -24,12 +24,12 @@ fn frames_of_one_poll_go_together_once_the_others_had_a_turn() {
         let read = far.as_mut().poll_read(cx, &mut buf);
         read.map(|_| buf.filled().len())
     };
-    assert!(gather.poll_with(cx, connection.as_mut()).is_pending());
+    assert!(gather.poll_with(cx, connection.as_mut(), true).is_pending());
     assert!(came(cx).is_pending());
-    assert!(gather.poll_with(cx, connection.as_mut()).is_pending());
+    assert!(gather.poll_with(cx, connection.as_mut(), true).is_pending());
     assert!(matches!(came(cx), Poll::Ready(300)));
     assert_eq!(gather.lock().written.capacity(), 0);
-    assert!(gather.poll_with(cx, connection.as_mut()).is_pending());
+    assert!(gather.poll_with(cx, connection.as_mut(), true).is_pending());
     assert!(came(cx).is_pending());
 }
 
@@ -40,7 +40,7 @@ async fn what_the_socket_does_not_take_is_bounded_and_goes_later() {
     let polled = gather.clone();
     let running = tokio::spawn(async move {
         let mut connection = pin!(connection(polled.clone(), 40, 16_384));
-        poll_fn(|cx| polled.poll_with(cx, connection.as_mut())).await
+        poll_fn(|cx| polled.poll_with(cx, connection.as_mut(), true)).await
     });
     let mut left = 40 * 16_384;
     let mut room = vec![0; 4096];
@@ -59,6 +59,20 @@ async fn a_failure_to_send_ends_the_connection() {
     drop(far);
     let gather = Gather::new(near);
     let mut connection = pin!(connection(gather.clone(), 1, 100));
-    let ended = poll_fn(|cx| gather.poll_with(cx, connection.as_mut())).await;
+    let ended = poll_fn(|cx| gather.poll_with(cx, connection.as_mut(), true)).await;
     assert_ne!(ended, io::ErrorKind::TimedOut);
+}
+
+#[test]
+fn alone_it_waits_for_nobody() {
+    let cx = &mut Context::from_waker(Waker::noop());
+    let (near, far) = duplex(1 << 20);
+    let gather = Gather::new(near);
+    let mut connection = pin!(connection(gather.clone(), 3, 100));
+    let polled = gather.poll_with(cx, connection.as_mut(), false);
+    assert!(polled.is_pending());
+    let mut room = [0; 1000];
+    let mut buf = ReadBuf::new(&mut room);
+    assert!(pin!(far).poll_read(cx, &mut buf).is_ready());
+    assert_eq!(buf.filled().len(), 300);
 }
