@@ -1,0 +1,67 @@
+//! `track CASE SIZE TIMES`: follows a hundred frames with payloads of this size so many times, for `track.sh` to count the
+//! instructions of.
+
+use lockgate::proto::track::{Bounds, FrameTracker, Reserved, Sender};
+use std::hint::black_box;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo bench` itself passes flags, and nothing to count.
+    let [case, size, times] = &arguments[..] else {
+        return;
+    };
+    let (size, times): (usize, u64) = (
+        size.parse().expect("a number"),
+        times.parse().expect("a number"),
+    );
+    let (sender, first) = match &**case {
+        "client" => (Sender::Client, BINARY),
+        "server" => (Sender::Server, BINARY),
+        "pings" => (Sender::Client, PING),
+        other => panic!("{other} is no case"),
+    };
+    let stream = frame(first, size, sender).repeat(FRAMES);
+    let bounds = Bounds {
+        max_frame: 1 << 20,
+        max_message: 1 << 20,
+        max_fragments: 1000,
+    };
+    let mut tracker = FrameTracker::new(sender, Reserved::None);
+    for _ in 0..times {
+        let mut rest = black_box(&stream[..]);
+        while !rest.is_empty() {
+            let progress = tracker.advance(rest, &bounds, false);
+            let progress = progress.expect("nothing is wrong with it");
+            let control = progress.control.map_or(0, |control| control.len);
+            rest = &rest[progress.pass + control..];
+        }
+    }
+    assert_eq!(tracker.counts().frames, times * FRAMES as u64);
+}
+
+/// A whole frame (RFC 6455 §5.2); a client's is masked.
+fn frame(first: u8, size: usize, sender: Sender) -> Vec<u8> {
+    let (mask, key): (u8, &[u8]) = match sender {
+        Sender::Client => (0x80, &[1, 2, 3, 4]),
+        Sender::Server => (0, &[]),
+    };
+    let mut frame = vec![first];
+    match size {
+        0..126 => frame.push(mask | size as u8),
+        126..65_536 => {
+            frame.push(mask | 126);
+            frame.extend((size as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(mask | 127);
+            frame.extend((size as u64).to_be_bytes());
+        }
+    }
+    frame.extend(key);
+    frame.resize(frame.len() + size, 7);
+    frame
+}
+
+const FRAMES: usize = 100;
+const BINARY: u8 = 0x82;
+const PING: u8 = 0x89;
