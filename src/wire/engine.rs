@@ -23,6 +23,8 @@ pub(super) struct Engine {
     /// Records that the socket did not take yet.
     pub(super) outgoing: Rest,
     pub(super) heard: Heard,
+    /// close_notify is said, or in `outgoing`: nothing follows it (RFC 8446 §6.1), not even what rustls says.
+    pub(super) closed: bool,
 }
 
 /// What the client has said.
@@ -48,6 +50,7 @@ impl Engine {
             plain: Rest::default(),
             outgoing: Rest::default(),
             heard: Heard::All,
+            closed: false,
         }
     }
 
@@ -67,11 +70,17 @@ impl Engine {
 
     /// Takes all records in `bytes`, which begin with `incoming`. What does not fit into `out` is kept.
     pub(super) fn take_in(&mut self, bytes: &mut [u8], out: &mut ReadBuf<'_>) {
+        let unsaid = &mut Rest::default();
+        let outgoing = if self.closed {
+            unsaid
+        } else {
+            &mut self.outgoing
+        };
         let mut done = 0;
         let ended = loop {
             let UnbufferedStatus { discard, state } =
                 self.connection.process_tls_records(&mut bytes[done..]);
-            let (more, step) = step(state, &mut self.plain, out, &mut self.outgoing);
+            let (more, step) = step(state, &mut self.plain, out, outgoing);
             done = (done + discard + more).min(bytes.len());
             match step {
                 Step::Again => {}
@@ -116,11 +125,12 @@ impl Engine {
         })
     }
 
-    /// Says close_notify, unless there was an alert before.
+    /// Says close_notify, unless there was an alert before. It is the last.
     pub(super) fn close(&mut self) {
         // For lack of room it stays with rustls, which has it encoded like all that is its own.
         let _ = self.when_writable(|mut traffic| traffic.queue_close_notify(&mut []));
         self.encode_all();
+        self.closed = true;
     }
 
     /// Calls `write` once rustls has said what comes before.
@@ -170,7 +180,7 @@ impl Engine {
 
     /// Fetches what rustls has to say. It reads nothing: what it has to say comes first.
     fn encode_all(&mut self) {
-        while self.connection.wants_write() {
+        while !self.closed && self.connection.wants_write() {
             let status = self.connection.process_tls_records(&mut self.incoming);
             let Ok(ConnectionState::EncodeTlsData(data)) = status.state else {
                 return;

@@ -27,7 +27,6 @@ where
         io,
         engine: Engine::new(connection),
         unsent: false,
-        shut: false,
     });
     stream
         .engine

@@ -13,7 +13,7 @@ mod step;
 pub use handshake::accept;
 
 use engine::{Engine, Heard};
-use rustls::CommonState;
+use rustls::{CommonState, ProtocolVersion};
 use std::{
     fmt, io,
     pin::Pin,
@@ -25,10 +25,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct ServerStream<S> {
     io: S,
     engine: Engine,
-    /// Of what was written some is kept here.
+    /// Of what was written, or of what somebody waits for, some is kept here.
     unsent: bool,
-    /// close_notify is on its way: nothing more is written.
-    shut: bool,
 }
 
 // === impl ServerStream ===
@@ -51,7 +49,7 @@ impl<S> ServerStream<S> {
 
     /// Whether close_notify is on its way.
     pub fn is_shut(&self) -> bool {
-        self.shut
+        self.engine.closed
     }
 
     /// Whether a read will look at what TLS runs over, as it has nothing else to tell.
@@ -81,12 +79,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
             }
             room[..held].copy_from_slice(&self.engine.incoming);
             self.engine.take_in(&mut room[..end], out);
-            if let Heard::Broken(_) = self.engine.heard {
-                // The alert, if the socket takes it now. What is wrong with it matters less than what was wrong before.
+            if self.is_waited_for() {
+                // If the socket takes it now. What is wrong with it the next write will tell, or the next read.
+                self.unsent = true;
                 let _ = self.poll_drain(cx);
             }
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Whether TLS itself has something to say that cannot wait for the next write: an alert, also the one that refuses
+    /// renegotiation (RFC 5246 §7.2.2), before which that client says nothing more. Tickets of 1.3 can.
+    fn is_waited_for(&self) -> bool {
+        let is_12 = self.agreed().protocol_version() == Some(ProtocolVersion::TLSv1_2);
+        let said = is_12 || matches!(self.engine.heard, Heard::Broken(_));
+        said && !self.engine.outgoing.is_empty()
     }
 
     /// Encrypts and sends; what the socket does not take of that is kept. `last`: close_notify goes with it.
@@ -96,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         buf: &[u8],
         last: bool,
     ) -> Poll<io::Result<usize>> {
-        if self.shut {
+        if self.engine.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if self.engine.outgoing.bytes().len() > COMPANY {
@@ -109,12 +116,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         room::sending(|room| {
             let size = self.engine.seal(taken, room)?;
             let mut sealed = &room[..size];
-            self.shut |= last && taken.len() == buf.len();
-            if self.shut || !self.engine.outgoing.is_empty() {
+            let last = last && taken.len() == buf.len();
+            if last || !self.engine.outgoing.is_empty() {
                 // With what TLS itself has to say: one write.
                 self.engine.outgoing.put(sealed);
                 self.unsent = true;
-                if self.shut {
+                if last {
                     self.engine.close();
                 }
                 if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
@@ -227,8 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.shut {
-            this.shut = true;
+        if !this.engine.closed {
             this.engine.close();
         }
         ready!(this.poll_drain(cx))?;

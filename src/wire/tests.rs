@@ -1,5 +1,7 @@
 //! A tokio-rustls client on the other end of a pipe, whole or in pieces.
 
+mod liar;
+mod lies;
 mod rig;
 
 use super::*;

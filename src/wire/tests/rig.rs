@@ -4,7 +4,9 @@ use super::*;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
     CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite,
-    SupportedProtocolVersion, Tls13CipherSuite, crypto::aws_lc_rs, pki_types::PrivateKeyDer,
+    SupportedProtocolVersion, Tls13CipherSuite,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::PrivateKeyDer,
 };
 use std::{
     future::poll_fn,
@@ -41,7 +43,7 @@ pub(super) fn with_short_lived_keys() -> Arc<ServerConfig> {
     configured(provider)
 }
 
-fn configured(provider: rustls::crypto::CryptoProvider) -> Arc<ServerConfig> {
+fn configured(provider: CryptoProvider) -> Arc<ServerConfig> {
     let has_12 = provider.cipher_suites.iter().any(|it| it.tls13().is_none());
     let versions = if has_12 { &BOTH[..] } else { &BOTH[1..] };
     let key = PrivateKeyDer::try_from(PAIR.signing_key.serialize_der()).unwrap();
@@ -57,9 +59,17 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     version: &'static SupportedProtocolVersion,
     io: S,
 ) -> io::Result<client::TlsStream<S>> {
+    connect_with(aws_lc_rs::default_provider(), version, io).await
+}
+
+pub(super) async fn connect_with<S: AsyncRead + AsyncWrite + Unpin>(
+    provider: CryptoProvider,
+    version: &'static SupportedProtocolVersion,
+    io: S,
+) -> io::Result<client::TlsStream<S>> {
     let mut roots = RootCertStore::empty();
     roots.add(PAIR.cert.der().clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots)

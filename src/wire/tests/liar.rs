@@ -1,0 +1,149 @@
+//! A client that says what TLS lets nobody say: records of any type, with any content.
+
+use super::rig::{connect_with, server_config};
+use super::*;
+use rustls::{
+    CipherSuite, ConnectionTrafficSecrets, ContentType, Error, SupportedCipherSuite,
+    SupportedProtocolVersion, Tls12CipherSuite, Tls13CipherSuite,
+    crypto::{
+        aws_lc_rs,
+        cipher::{
+            AeadKey, Iv, KeyBlockShape, MessageDecrypter, MessageEncrypter, OutboundChunks,
+            OutboundOpaqueMessage, OutboundPlainMessage, Tls12AeadAlgorithm, Tls13AeadAlgorithm,
+            UnsupportedOperationError,
+        },
+    },
+};
+use tokio::io::DuplexStream;
+use tokio_rustls::client;
+
+pub(super) const ALERT: u8 = 21;
+pub(super) const HANDSHAKE: u8 = 22;
+pub(super) const DATA: u8 = 23;
+
+/// A server whose writes are counted, and a liar.
+pub(super) async fn with_liar(
+    version: &'static SupportedProtocolVersion,
+) -> (
+    ServerStream<rig::Pieces<DuplexStream>>,
+    client::TlsStream<DuplexStream>,
+) {
+    let (near, far) = duplex(1 << 20);
+    let near = rig::Pieces::new(near, usize::MAX);
+    let (accepted, connected) = tokio::join!(
+        accept(near, Vec::new(), server_config()),
+        connect_with(provider(), version, far)
+    );
+    (accepted.unwrap(), connected.unwrap())
+}
+
+/// Says one record.
+pub(super) async fn lie(client: &mut client::TlsStream<DuplexStream>, kind: u8, content: &[u8]) {
+    let marked = [&MARK[..], &[kind], content].concat();
+    rig::say(client, &marked).await.unwrap();
+}
+
+/// What is told by a record that begins so is another: the type follows, and the content.
+const MARK: [u8; 8] = *b"liarliar";
+
+fn provider() -> rustls::crypto::CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    for suite in &mut provider.cipher_suites {
+        *suite = match (suite.suite(), *suite) {
+            (CipherSuite::TLS13_AES_128_GCM_SHA256, SupportedCipherSuite::Tls13(it)) => {
+                SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
+                    aead_alg: Box::leak(Box::new(Lying(it.aead_alg))),
+                    common: rustls::crypto::CipherSuiteCommon { ..it.common },
+                    ..*it
+                })))
+            }
+            (
+                CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+                SupportedCipherSuite::Tls12(it),
+            ) => SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
+                aead_alg: Box::leak(Box::new(Lying(it.aead_alg))),
+                common: rustls::crypto::CipherSuiteCommon { ..it.common },
+                ..*it
+            }))),
+            _ => continue,
+        };
+    }
+    provider.cipher_suites.retain(|it| {
+        [
+            CipherSuite::TLS13_AES_128_GCM_SHA256,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        ]
+        .contains(&it.suite())
+    });
+    provider
+}
+
+struct Lying<A>(A);
+
+impl MessageEncrypter for Lying<Box<dyn MessageEncrypter>> {
+    fn encrypt(
+        &mut self,
+        said: OutboundPlainMessage<'_>,
+        seq: u64,
+    ) -> Result<OutboundOpaqueMessage, Error> {
+        let bytes = said.payload.to_vec();
+        let Some([kind, content @ ..]) = bytes.strip_prefix(&MARK) else {
+            return self.0.encrypt(said, seq);
+        };
+        let lie = OutboundPlainMessage {
+            typ: ContentType::from(*kind),
+            version: said.version,
+            payload: OutboundChunks::Single(content),
+        };
+        self.0.encrypt(lie, seq)
+    }
+
+    fn encrypted_payload_len(&self, len: usize) -> usize {
+        self.0.encrypted_payload_len(len)
+    }
+}
+
+impl Tls13AeadAlgorithm for Lying<&'static dyn Tls13AeadAlgorithm> {
+    fn encrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageEncrypter> {
+        Box::new(Lying(self.0.encrypter(key, iv)))
+    }
+
+    fn decrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageDecrypter> {
+        self.0.decrypter(key, iv)
+    }
+
+    fn key_len(&self) -> usize {
+        self.0.key_len()
+    }
+
+    fn extract_keys(
+        &self,
+        key: AeadKey,
+        iv: Iv,
+    ) -> Result<ConnectionTrafficSecrets, UnsupportedOperationError> {
+        self.0.extract_keys(key, iv)
+    }
+}
+
+impl Tls12AeadAlgorithm for Lying<&'static dyn Tls12AeadAlgorithm> {
+    fn encrypter(&self, key: AeadKey, iv: &[u8], extra: &[u8]) -> Box<dyn MessageEncrypter> {
+        Box::new(Lying(self.0.encrypter(key, iv, extra)))
+    }
+
+    fn decrypter(&self, key: AeadKey, iv: &[u8]) -> Box<dyn MessageDecrypter> {
+        self.0.decrypter(key, iv)
+    }
+
+    fn key_block_shape(&self) -> KeyBlockShape {
+        self.0.key_block_shape()
+    }
+
+    fn extract_keys(
+        &self,
+        key: AeadKey,
+        iv: &[u8],
+        explicit: &[u8],
+    ) -> Result<ConnectionTrafficSecrets, UnsupportedOperationError> {
+        self.0.extract_keys(key, iv, explicit)
+    }
+}

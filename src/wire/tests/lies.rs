@@ -1,0 +1,81 @@
+//! What a client may say at any time besides data, and what it may not.
+
+use super::{liar::*, *};
+
+/// A client that wants to renegotiate says nothing more until it has an answer.
+#[tokio::test]
+async fn renegotiation_is_refused_at_once_and_once() {
+    let (mut server, mut client) = with_liar(&TLS12).await;
+    let written = server.io().writes;
+    lie(&mut client, HANDSHAKE, &client_hello()).await;
+    assert!(now(server.read(&mut [0; 1])).await.is_none());
+    assert_eq!((server.io().writes, server.held()), (written + 1, 0));
+    say(&mut client, b"well then").await.unwrap();
+    assert_eq!(hear(&mut server, 9).await.unwrap(), b"well then");
+    lie(&mut client, HANDSHAKE, &client_hello()).await;
+    let error = server.read(&mut [0; 1]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+}
+
+/// RFC 8446 §6.1: nor an answer, nor an alert.
+#[tokio::test]
+async fn nothing_follows_close_notify() {
+    for (version, kind, content) in [
+        (&TLS12, HANDSHAKE, &client_hello()[..]),
+        (&TLS13, HANDSHAKE, &KEY_UPDATE[..]),
+        (&TLS12, ALERT, &[2, 80]),
+        (&TLS13, ALERT, &[2, 80]),
+    ] {
+        let (mut server, mut client) = with_liar(version).await;
+        let last = poll_fn(|cx| server.poll_write_last(cx, b"last")).await;
+        assert_eq!(last.unwrap(), 4);
+        let written = server.io().writes;
+        lie(&mut client, kind, content).await;
+        let _ = now(server.read(&mut [0; 1])).await;
+        server.shutdown().await.unwrap();
+        assert_eq!(server.io().writes, written, "{:?} {kind}", version.version);
+    }
+}
+
+#[tokio::test]
+async fn a_message_in_pieces_is_understood_and_only_whole() {
+    for cut in 1..KEY_UPDATE.len() {
+        let (mut server, mut client) = with_liar(&TLS13).await;
+        say(&mut client, b"before").await.unwrap();
+        lie(&mut client, HANDSHAKE, &KEY_UPDATE[..cut]).await;
+        assert_eq!(hear(&mut server, 6).await.unwrap(), b"before");
+        assert!(now(server.read(&mut [0; 1])).await.is_none());
+        // In the middle of it nothing hinders us.
+        say(&mut server, b"go on").await.unwrap();
+        assert_eq!(hear(&mut client, 5).await.unwrap(), b"go on");
+        lie(&mut client, DATA, b"between").await;
+        let error = server.read(&mut [0; 1]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}
+
+#[tokio::test]
+async fn empty_records_come_to_an_end() {
+    for version in BOTH {
+        let (mut server, mut client) = with_liar(version).await;
+        for _ in 0..30 {
+            lie(&mut client, DATA, b"").await;
+        }
+        say(&mut client, b"sorry").await.unwrap();
+        assert_eq!(hear(&mut server, 5).await.unwrap(), b"sorry");
+        for _ in 0..40 {
+            lie(&mut client, DATA, b"").await;
+        }
+        let error = server.read(&mut [0; 1]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}
+
+/// It asks for one in return.
+const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 1];
+
+/// The least that rustls takes for one.
+fn client_hello() -> Vec<u8> {
+    let body = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0xc0, 0x2b, 1, 0]].concat();
+    [&[1, 0, 0, body.len() as u8][..], &body].concat()
+}
