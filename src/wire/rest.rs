@@ -22,11 +22,13 @@ impl Rest {
     }
 
     pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.forget();
         self.bytes.extend_from_slice(bytes);
     }
 
     /// So many more bytes at the end, for `write` to fill.
     pub(super) fn put_with(&mut self, size: usize, write: impl FnOnce(&mut [u8])) {
+        self.forget();
         let end = self.bytes.len();
         self.bytes.resize(end + size, 0);
         write(&mut self.bytes[end..]);
@@ -44,6 +46,12 @@ impl Rest {
         let n = self.bytes().len().min(out.remaining());
         out.put_slice(&self.bytes()[..n]);
         self.advance(n);
+    }
+
+    /// Before more is put: where something is always left, what is gone would add up.
+    fn forget(&mut self) {
+        self.bytes.drain(..self.gone);
+        self.gone = 0;
     }
 
     pub(super) fn capacity(&self) -> usize {

@@ -71,6 +71,24 @@ async fn empty_records_come_to_an_end() {
     }
 }
 
+/// A client that takes almost all, and never all.
+#[tokio::test]
+async fn what_is_left_over_does_not_add_up() {
+    let (mut server, mut client) = both(&TLS13, 1024).await;
+    for _ in 0..20 {
+        while let Some(n) = now(server.write(&[1; 60_000])).await {
+            n.unwrap();
+        }
+        // All that it takes to have the rest go along with the next write.
+        while server.engine.outgoing.bytes().len() > COMPANY {
+            let mut piece = [0; 512];
+            client.get_mut().0.read_exact(&mut piece).await.unwrap();
+            assert!(now(server.flush()).await.is_none());
+        }
+        assert!(server.held() <= 2 * room::SIZE, "{} held", server.held());
+    }
+}
+
 /// It asks for one in return.
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 1];
 
