@@ -16,7 +16,8 @@ use tokio::io::ReadBuf;
 /// One connection, without its socket.
 pub(super) struct Engine {
     connection: UnbufferedServerConnection,
-    /// What has come of a record, or of a handshake message in several: never a whole one.
+    /// What has come of a record, or of handshake messages of which the last is not whole; and, until there is one, what was
+    /// said early and is passed over.
     pub(super) incoming: Vec<u8>,
     /// What was decrypted and not asked for yet: of one receive at most.
     pub(super) plain: Rest,

@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// limit.
 ///
 /// # Errors
-/// A [`rustls::Error`] inside one of kind `InvalidData`, once the client has got the alert; or what `io` says.
+/// A [`rustls::Error`] inside one of kind `InvalidData`, once the alert is sent, or cannot be; `UnexpectedEof`; or what `io`
+/// says.
 pub async fn accept<S>(
     io: S,
     mut hello: Vec<u8>,

@@ -1,5 +1,6 @@
 //! A tokio-rustls client on the other end of a pipe, whole or in pieces.
 
+mod early;
 mod liar;
 mod lies;
 mod rig;

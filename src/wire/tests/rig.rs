@@ -67,15 +67,22 @@ pub(super) async fn connect_with<S: AsyncRead + AsyncWrite + Unpin>(
     version: &'static SupportedProtocolVersion,
     io: S,
 ) -> io::Result<client::TlsStream<S>> {
+    let config = client_config(provider, version);
+    let name = "localhost".try_into().unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, io).await
+}
+
+pub(super) fn client_config(
+    provider: CryptoProvider,
+    version: &'static SupportedProtocolVersion,
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(PAIR.cert.der().clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+    ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = "localhost".try_into().unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, io).await
+        .with_no_client_auth()
 }
 
 /// After the handshake, over a pipe of so many bytes.

@@ -1,0 +1,80 @@
+//! 0-RTT, which is never taken.
+
+use super::*;
+use rustls::{ClientConfig, ClientConnection, crypto::aws_lc_rs, server::ServerSessionMemoryCache};
+use std::{io::Write, sync::Arc};
+use tokio::io::DuplexStream;
+
+/// RFC 8446 §4.2.10: who has a ticket of another server, which stood here before, says things early, and says them again.
+///
+/// No more than that in so many pieces: with each read rustls tries once more what it has passed over, and counts it once
+/// more; 16 KiB are too much for it.
+#[tokio::test]
+async fn early_data_is_passed_over() {
+    for (size, piece) in [(100, 100), (1_000, 1_000), (5_000, usize::MAX)] {
+        let (near, mut far) = duplex(64 * 1024);
+        let client = async {
+            let config = with_a_ticket_of_another().await;
+            let name = "localhost".try_into().unwrap();
+            let mut client = ClientConnection::new(config, name).unwrap();
+            let mut early = client.early_data().unwrap();
+            assert_eq!(early.write(&pattern(size)).unwrap(), size);
+            finish(&mut client, &mut far).await;
+            assert!(!client.is_early_data_accepted());
+            client.writer().write_all(&pattern(size)).unwrap();
+            send(&mut client, &mut far).await;
+        };
+        let server = async {
+            let cut = Pieces::new(near, piece);
+            let mut server = accept(cut, Vec::new(), server_config()).await.unwrap();
+            assert!(hear(&mut server, size).await.unwrap() == pattern(size));
+            assert_eq!(server.engine.incoming.len(), 0);
+        };
+        tokio::join!(server, client);
+    }
+}
+
+async fn with_a_ticket_of_another() -> Arc<ClientConfig> {
+    let mut other = (*server_config()).clone();
+    other.max_early_data_size = 16_384;
+    other.session_storage = ServerSessionMemoryCache::new(16);
+    let mut config = client_config(aws_lc_rs::default_provider(), &TLS13);
+    config.enable_early_data = true;
+    let config = Arc::new(config);
+    let (near, mut far) = duplex(64 * 1024);
+    let client = async {
+        let name = "localhost".try_into().unwrap();
+        let mut client = ClientConnection::new(config.clone(), name).unwrap();
+        finish(&mut client, &mut far).await;
+        while client.tls13_tickets_received() == 0 {
+            receive(&mut client, &mut far).await;
+        }
+    };
+    let (_, server) = tokio::join!(client, accept(near, Vec::new(), Arc::new(other)));
+    server.unwrap();
+    config
+}
+
+async fn finish(client: &mut ClientConnection, io: &mut DuplexStream) {
+    send(client, io).await;
+    while client.is_handshaking() {
+        receive(client, io).await;
+        send(client, io).await;
+    }
+}
+
+async fn send(client: &mut ClientConnection, io: &mut DuplexStream) {
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).unwrap();
+    }
+    io.write_all(&bytes).await.unwrap();
+}
+
+async fn receive(client: &mut ClientConnection, io: &mut DuplexStream) {
+    let mut bytes = [0; 4096];
+    let n = io.read(&mut bytes).await.unwrap();
+    assert_ne!(n, 0, "the server has left");
+    client.read_tls(&mut &bytes[..n]).unwrap();
+    client.process_new_packets().unwrap();
+}
