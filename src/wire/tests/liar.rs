@@ -34,7 +34,7 @@ pub(super) async fn with_liar(
         accept(near, Vec::new(), server_config()),
         connect_with(provider(), version, far)
     );
-    (accepted.unwrap(), connected.unwrap())
+    (*accepted.unwrap(), connected.unwrap())
 }
 
 /// Says one record.
