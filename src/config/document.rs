@@ -4,7 +4,9 @@
 use super::{
     Location, Problem,
     environment::{Environment, expand},
+    form::misfits,
     problem::in_source,
+    reference::of_the_file,
     schema::File,
     words,
     written::Written,
@@ -52,6 +54,20 @@ pub(super) fn deserialize(
             hint: Some(bad.hint),
         });
     });
+    let misfits = misfits(&document, text, &of_the_file());
+    for (span, bad) in misfits.into_iter().take(MOST) {
+        if remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
+            && let Some((table, key)) = removed.last()
+        {
+            let table = (*table != whole).then(|| place(table.clone()));
+            written.lose(table, key, false);
+        }
+        problems.push(Problem {
+            at: Some(place(span)),
+            message: bad.message,
+            hint: Some(bad.hint),
+        });
+    }
     while problems.len() < MOST {
         let read = in_source(source, || {
             File::deserialize(Deserializer::from(document.clone()))

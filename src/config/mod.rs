@@ -3,6 +3,7 @@
 mod check;
 mod document;
 mod environment;
+mod form;
 mod load;
 mod problem;
 mod reference;

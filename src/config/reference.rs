@@ -6,15 +6,17 @@ use std::fmt::Write;
 
 /// The JSON schema of the configuration file.
 pub fn schema() -> String {
-    format!("{:#}\n", Value::from(schemars::schema_for!(File)))
+    format!("{:#}\n", of_the_file())
+}
+
+pub(super) fn of_the_file() -> Value {
+    schemars::schema_for!(File).into()
 }
 
 /// Every key with its type, its default and what it does, in Markdown.
 pub fn reference() -> String {
-    let schema = Value::from(schemars::schema_for!(File));
-    let book = Book {
-        definitions: schema.get("$defs"),
-    };
+    let schema = of_the_file();
+    let book = Book::of(&schema);
     let mut text = String::from(
         "# Configuration reference\n\nMade from the types by `lockgate schema --markdown`. Durations are written \
          \"30s\", sizes \"16MiB\", rates \"10/s\"; `${NAME}` and `${NAME:-default}` in a string read the environment, \
@@ -24,11 +26,20 @@ pub fn reference() -> String {
     text
 }
 
-struct Book<'a> {
+/// The schema, whose parts are named in one place and meant in another.
+pub(super) struct Book<'a> {
     definitions: Option<&'a Value>,
 }
 
-impl Book<'_> {
+// === impl Book ===
+
+impl<'a> Book<'a> {
+    pub(super) fn of(schema: &'a Value) -> Self {
+        Book {
+            definitions: schema.get("$defs"),
+        }
+    }
+
     /// A table of keys for `schema`, and a section for each key that is a table itself.
     fn section(&self, text: &mut String, path: &str, schema: &Value) {
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
@@ -89,7 +100,7 @@ impl Book<'_> {
     }
 
     /// The table, of a value that is a text or a table.
-    fn either<'v>(&'v self, schema: &'v Value) -> Option<&'v Value> {
+    pub(super) fn either<'v>(&'v self, schema: &'v Value) -> Option<&'v Value> {
         let alternatives = schema.get("anyOf")?.as_array()?;
         let text = alternatives.first()?;
         let mut tables = alternatives.iter().map(|one| self.resolve(one));
@@ -98,7 +109,7 @@ impl Book<'_> {
     }
 
     /// Follows `$ref`, and the one real alternative of an optional value.
-    fn resolve<'v>(&'v self, schema: &'v Value) -> &'v Value {
+    pub(super) fn resolve<'v>(&'v self, schema: &'v Value) -> &'v Value {
         if let Some(name) = schema
             .get("$ref")
             .and_then(Value::as_str)
@@ -160,7 +171,7 @@ impl Book<'_> {
 }
 
 /// The words an enumeration takes.
-fn words(schema: &Value) -> Option<Vec<&str>> {
+pub(super) fn words(schema: &Value) -> Option<Vec<&str>> {
     if let Some(all) = schema.get("enum").and_then(Value::as_array) {
         return Some(all.iter().filter_map(Value::as_str).collect());
     }
@@ -181,7 +192,7 @@ fn default(property: &Value) -> String {
 }
 
 /// As TOML writes a table in one line.
-fn inline(table: &Map<String, Value>) -> String {
+pub(super) fn inline(table: &Map<String, Value>) -> String {
     let pairs: Vec<_> = table
         .iter()
         .filter(|(_, value)| !value.is_null())

@@ -1,0 +1,223 @@
+//! Values that stand in a form that is not theirs: `ping = "off"`, `sticky = true`, `origins = "*"`. Which form a key takes
+//! says the schema; what was meant, as far as it can be told, what is there.
+
+use super::{
+    BadValue,
+    reference::{Book, inline, words},
+};
+use serde_json::Value;
+use std::ops::Range;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// All of them, each with its place. serde would take a list for a table, its values for those of the keys in their order.
+pub(super) fn misfits(
+    document: &Spanned<DeTable<'_>>,
+    text: &str,
+    schema: &Value,
+) -> Vec<(Range<usize>, BadValue)> {
+    let mut search = Search {
+        book: &Book::of(schema),
+        text,
+        found: Vec::new(),
+    };
+    search.table(&mut Vec::new(), document.get_ref(), schema);
+    search.found
+}
+
+struct Search<'a> {
+    book: &'a Book<'a>,
+    text: &'a str,
+    found: Vec<(Range<usize>, BadValue)>,
+}
+
+/// What a key takes.
+enum Form<'a> {
+    Table,
+    List(&'a Value),
+    Words(Vec<&'a str>),
+    /// Text, a number, a switch: such a value says itself what it takes.
+    Plain,
+}
+
+// === impl Search ===
+
+impl<'a> Search<'a> {
+    /// Looks into a table at `path`, whose keys are those of `schema`, or any where each takes the same.
+    fn table(&mut self, path: &mut Vec<String>, table: &DeTable<'_>, schema: &'a Value) {
+        for (key, value) in table {
+            let key = key.get_ref();
+            let known = schema.get("properties").and_then(|keys| keys.get(&**key));
+            let Some(property) = known.or_else(|| schema.get("additionalProperties")) else {
+                continue;
+            };
+            path.push(key.to_string());
+            self.value(path, value, property);
+            path.pop();
+        }
+    }
+
+    fn value(&mut self, path: &mut Vec<String>, value: &Spanned<DeValue<'_>>, property: &'a Value) {
+        let mut schema = self.book.resolve(property);
+        if matches!(value.get_ref(), DeValue::Table(_)) {
+            schema = self.book.either(property).unwrap_or(schema);
+        }
+        match (value.get_ref(), form(schema)) {
+            (_, Form::Plain) | (DeValue::String(_), Form::Words(_)) => {}
+            (DeValue::Table(table), Form::Table) => self.table(path, table, schema),
+            (DeValue::Array(values), Form::List(each)) => {
+                for value in values {
+                    self.value(path, value, each);
+                }
+            }
+            (written, form) => {
+                let hint = match form {
+                    Form::Words(words) => self.word(path, value, &words),
+                    Form::List(_) => self.list(path, value),
+                    _ => self.keys(path, value, property, schema),
+                };
+                let message = format!("{} cannot stand here", self.called(written, value.span()));
+                self.found
+                    .push((value.span(), BadValue::new(message, hint)));
+            }
+        }
+    }
+
+    /// One word, where there are several to choose from: that which is meant, or all that may be.
+    fn word(&self, path: &[String], value: &Spanned<DeValue<'_>>, words: &[&str]) -> String {
+        let written = self.written(value.span());
+        let is_meant = |word: &str| match value.get_ref() {
+            DeValue::Boolean(on) => *on != (word == "off"),
+            _ => word == written,
+        };
+        let is_any_meant = words.iter().any(|word| is_meant(word));
+        let words = words.iter().filter(|word| !is_any_meant || is_meant(word));
+        let words: Vec<_> = words.map(|word| format!("\"{word}\"")).collect();
+        format!("write {} = {}", last(path), words.join(", or "))
+    }
+
+    fn list(&self, path: &[String], value: &Spanned<DeValue<'_>>) -> String {
+        match self.has_header(value) {
+            true => format!("write [[{}]], in double brackets", path.join(".")),
+            false => format!("write {} = [{}]", last(path), self.written(value.span())),
+        }
+    }
+
+    /// Whether it is written as `[a.b]` or `[[a.b]]`, and not behind `b =`.
+    fn has_header(&self, value: &Spanned<DeValue<'_>>) -> bool {
+        match value.get_ref() {
+            DeValue::Table(_) => !self.written(value.span()).starts_with('{'),
+            DeValue::Array(values) => values.first().is_some_and(|value| self.has_header(value)),
+            _ => false,
+        }
+    }
+
+    /// A table: with that key to which the value belongs, or as it is by default.
+    fn keys(
+        &self,
+        path: &[String],
+        value: &Spanned<DeValue<'_>>,
+        property: &Value,
+        schema: &Value,
+    ) -> String {
+        let key = last(path);
+        if path.len() == 1 || self.has_header(value) {
+            return format!("write a section: [{}], and its keys below", path.join("."));
+        }
+        if let Some(inner) = self.belongs(value, schema) {
+            return format!("write {key} = {{ {inner} }}");
+        }
+        match property.get("default").and_then(Value::as_object) {
+            Some(default)
+                if default
+                    .values()
+                    .any(|value| !value.is_null() && !value.is_object()) =>
+            {
+                format!("write a table, such as {key} = {}", inline(default))
+            }
+            _ => {
+                let keys = schema.get("properties").and_then(Value::as_object);
+                let keys = keys.into_iter().flat_map(|keys| keys.keys());
+                let keys: Vec<_> = keys.map(|key| format!("`{key}`")).collect();
+                match keys.is_empty() {
+                    true => format!("write a table, such as {key} = {{ name = \"value\" }}"),
+                    false => format!("write a table with some of {}", keys.join(", ")),
+                }
+            }
+        }
+    }
+
+    /// The one key of a table that could take `value`, and how.
+    fn belongs(&self, value: &Spanned<DeValue<'_>>, table: &Value) -> Option<String> {
+        let keys = table.get("properties")?.as_object()?;
+        let mut keys = keys.iter().filter_map(|(key, property)| {
+            let schema = self.book.resolve(property);
+            let written = self.written(value.span());
+            let value = match (value.get_ref(), form(schema)) {
+                (DeValue::Boolean(on), Form::Words(words)) if words.contains(&"off") => {
+                    let word = words.iter().find(|word| *on != (**word == "off"))?;
+                    format!("\"{word}\"")
+                }
+                (DeValue::String(word), Form::Words(words)) if words.contains(&&**word) => written,
+                (DeValue::String(_), Form::List(_)) => format!("[{written}]"),
+                (DeValue::Array(all), Form::List(_))
+                    if all.iter().all(|one| one.get_ref().is_str()) =>
+                {
+                    written
+                }
+                (DeValue::Integer(_), Form::Plain) if is_number(schema) => written,
+                _ => return None,
+            };
+            Some(format!("{key} = {value}"))
+        });
+        keys.next().filter(|_| keys.next().is_none())
+    }
+
+    fn called(&self, value: &DeValue<'_>, span: Range<usize>) -> String {
+        let kind = match value {
+            DeValue::Table(_) => return "a table".to_owned(),
+            DeValue::Array(_) => return "a list".to_owned(),
+            DeValue::String(_) => return format!("string {}", self.written(span)),
+            DeValue::Integer(_) => "integer",
+            DeValue::Float(_) => "float",
+            DeValue::Boolean(_) => "boolean",
+            DeValue::Datetime(_) => "date",
+        };
+        format!("{kind} `{}`", self.written(span))
+    }
+
+    /// As it stands in the file: what `${NAME}` stands for is nobody's business. Several lines are left out.
+    fn written(&self, span: Range<usize>) -> String {
+        let written = self.text.get(span).unwrap_or_default();
+        match written.contains(['\n', '\r']) {
+            true => "…".to_owned(),
+            false => written.to_owned(),
+        }
+    }
+}
+
+fn form(schema: &Value) -> Form<'_> {
+    if let Some(words) = words(schema) {
+        return Form::Words(words);
+    }
+    match (schema.get("items"), schema.get("properties")) {
+        (Some(each), _) => Form::List(each),
+        (None, Some(_)) => Form::Table,
+        _ if schema.get("additionalProperties").is_some() => Form::Table,
+        _ => Form::Plain,
+    }
+}
+
+/// Where `null` is a number too, the type is a list of both.
+fn is_number(schema: &Value) -> bool {
+    match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "integer"),
+        kind => kind.is_some_and(|kind| kind == "integer"),
+    }
+}
+
+fn last(path: &[String]) -> &str {
+    path.last().map_or("", String::as_str)
+}
