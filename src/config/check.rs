@@ -3,6 +3,7 @@
 mod acme;
 mod admin;
 mod found;
+mod health;
 mod pool;
 mod route;
 

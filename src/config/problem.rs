@@ -71,6 +71,12 @@ impl<T> Located<T> {
     }
 }
 
+impl<T: Default> Default for Located<T> {
+    fn default() -> Self {
+        Located::nowhere(T::default())
+    }
+}
+
 impl<T> Deref for Located<T> {
     type Target = T;
 

@@ -158,6 +158,18 @@ fn what_leads_nowhere_is_told_in_the_same_round() {
     }
 }
 
+/// What another pool's check finds counts in every pool of the backend.
+#[test]
+fn settings_that_have_an_effect_after_all() {
+    for pools in [
+        "[pools.a]\nbackends = [\"ws://a\"]\nhealth = { check = \"tcp\" }\n[pools.b]\nbackends = [\"ws://a\", \"ws://b\"]\nhealth = { on_down = \"drain\" }\n",
+        "[pools.a]\nbackends = [\"ws://a\"]\nhealth = { check = \"off\", path = \"/well\" }\n",
+        "[pools.a]\nbackends = [\"ws://a\"]\nbalance = \"random-two\"\nhash = \"ip\"\n",
+    ] {
+        load(format!("[[routes]]\nhosts = [\"a\"]\npool = \"a\"\n{pools}").as_bytes()).unwrap();
+    }
+}
+
 #[test]
 fn ten_thousand_problems_are_told_in_short() {
     let text: String = (0..10_000)

@@ -88,7 +88,7 @@ impl Pool {
             members: ArcSwap::from_pointee(members),
             balance: Balance::new(written),
             sticky: Sticky::new(written.sticky, name),
-            health: written.health.clone(),
+            health: written.health.value.clone(),
             all_down: written.all_down,
             admission: Arc::new(Admission::new()),
             queue: written.admission.queue as usize,

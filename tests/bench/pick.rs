@@ -4,8 +4,8 @@
 use futures_util::FutureExt as _;
 use lockgate::{
     config::{
-        Admission, AllDown, Backend, Balance, HashKey, Health, Located, Passive, Period,
-        Pool as Written, Rebalance, Retry, Sticky,
+        Admission, AllDown, Backend, Balance, HashKey, Located, Passive, Period, Pool as Written,
+        Rebalance, Retry, Sticky,
     },
     upstream::{Backends, Pool},
 };
@@ -47,7 +47,7 @@ fn main() {
         balance,
         hash: HashKey::Ip,
         sticky: Sticky::Off,
-        health: Health::default(),
+        health: Located::default(),
         passive: Passive::default(),
         all_down: AllDown::default(),
         retry: Retry::default(),

@@ -953,6 +953,37 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "begin with",
         "\"/ws\"",
     ),
+    // Settings without effect.
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nhealth = { path = \"/well\", rise = 3 }\n",
+        "3:12",
+        "pools.a.health.path has no effect",
+        "check = \"websocket\"",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\n[pools.a.health]\non_down = \"drain\"\n",
+        "4:1",
+        "pools.a.health.on_down has no effect",
+        "check = \"websocket\"",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nhealth.interval = \"5s\"\n",
+        "3:8",
+        "pools.a.health.interval has no effect",
+        "check = \"websocket\"",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nhash = \"ip\"\n",
+        "3:1",
+        "pools.a.hash = \"ip\" has no effect",
+        "write balance = \"hash\"",
+    ),
+    (
+        "[pools.a]\nbackends = [\"ws://a\"]\nbalance = \"round-robin\"\nhash = \"query:room\"\n",
+        "4:1",
+        "pools.a.hash = \"query:room\" has no effect",
+        "write balance = \"hash\"",
+    ),
     (
         "[pools.a]\nhealth = { rise = 0 }\nbackends = [\"ws://a\"]\n",
         "2:1",

@@ -32,13 +32,11 @@ impl Found<'_> {
 
     /// Where `key` stands in the table at `table`; that table's own place if it is not written there.
     pub(super) fn in_table(&self, table: Option<Location>, key: &str) -> Option<Location> {
-        let table = table?;
-        Some(
-            *self
-                .written
-                .keys
-                .get(&(table, key.to_owned()))
-                .unwrap_or(&table),
-        )
+        self.written_in(table, key).or(table)
+    }
+
+    /// Where `key` stands in the table at `table`, if it is written there.
+    pub(super) fn written_in(&self, table: Option<Location>, key: &str) -> Option<Location> {
+        self.written.keys.get(&(table?, key.to_owned())).copied()
     }
 }

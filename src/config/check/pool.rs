@@ -2,10 +2,12 @@
 
 use super::{
     super::{
-        Backend, BackendAddress, BackendSource, BackendTls, Balance, HostPattern, Located, Period,
+        Backend, BackendAddress, BackendSource, BackendTls, Balance, HashKey, HostPattern, Located,
         Pool, Rebalance, Sticky,
     },
-    Found, positive,
+    Found,
+    health::{health, passive},
+    positive,
 };
 use std::{collections::HashSet, net::IpAddr, time::Duration};
 
@@ -28,7 +30,8 @@ pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
         }
         backend(one, found);
     }
-    health(pool, found);
+    hash(name, pool, found);
+    health(name, pool, found);
     passive(pool, found);
     admission(name, pool, found);
     rebalance(name, pool, found);
@@ -70,6 +73,28 @@ fn admission(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
                 pool.admission.queue
             ),
             "write something between 0 and 1000000",
+        );
+    }
+}
+
+/// The default beside another `balance` says nothing wrong: it may stand there to be seen.
+fn hash(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
+    let balance = found.written_in(pool.at, "balance");
+    let is_shown = balance.is_some() && pool.hash == HashKey::Ip;
+    if pool.balance == Balance::Hash
+        || is_shown
+        || found.written.may_have(pool.at, &["balance", "hash"])
+    {
+        return;
+    }
+    if let Some(at) = found.written_in(pool.at, "hash") {
+        found.add(
+            Some(at),
+            format!(
+                "pools.{name}.hash = \"{}\" has no effect: nobody is sent by it",
+                pool.hash
+            ),
+            "write balance = \"hash\" beside it, or leave hash out",
         );
     }
 }
@@ -190,47 +215,3 @@ fn names(backend: &Located<Backend>, found: &mut Found<'_>) {
         }
     }
 }
-
-fn health(pool: &Located<Pool>, found: &mut Found<'_>) {
-    let health = &pool.health;
-    let at = found.in_table(pool.at, "health");
-    for (key, count, default) in [("rise", health.rise, 2), ("fall", health.fall, 3)] {
-        if count == 0 {
-            found.add(
-                at,
-                format!("health.{key} = 0 would decide without a check"),
-                format!("write 1 or more; leave it out for {default}"),
-            );
-        }
-    }
-    if health.interval.0 < SHORTEST {
-        found.add(
-            at,
-            format!("health.interval = \"{}\" is too short", health.interval),
-            format!(
-                "write at least \"{}\"; leave it out for \"5s\"",
-                Period(SHORTEST)
-            ),
-        );
-    }
-    positive("health.timeout", health.timeout, at, found);
-}
-
-fn passive(pool: &Located<Pool>, found: &mut Found<'_>) {
-    let passive = &pool.passive;
-    let at = found.in_table(pool.at, "passive");
-    if passive.fails > 1000 {
-        found.add(
-            at,
-            format!("passive.fails = {} is out of range", passive.fails),
-            "write something between 1 and 1000, or 0 for no ejection at all",
-        );
-    }
-    if passive.fails > 0 {
-        positive("passive.within", passive.within, at, found);
-        positive("passive.eject", passive.eject, at, found);
-    }
-}
-
-/// More often, checks would be a load of their own.
-const SHORTEST: Duration = Duration::from_millis(100);

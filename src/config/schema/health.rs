@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Health {
-    /// How backends are asked whether they are well: "websocket", "http", "tcp", or "off".
+    /// How backends are asked whether they are well: "websocket", "http", "tcp", or "off". Without it there is nothing that the other keys could say.
     pub check: Check,
     /// What "websocket" and "http" ask for.
     pub path: CheckPath,

@@ -31,7 +31,7 @@ pub struct Pool {
     /// Who gets the next session or request: the backend with the fewest for its weight; each in its turn; the emptier of two taken by chance; or the one that `hash` leads to.
     #[serde(default)]
     pub balance: Balance,
-    /// What "hash" goes by: "ip", "path", "header:x-user", "cookie:sid" or "query:room"; where a request lacks it, its client's address. A backend with more than 1.25 times its share is passed over.
+    /// What "hash" goes by: "ip", "path", "header:x-user", "cookie:sid" or "query:room"; where a request lacks it, its client's address. A backend with more than 1.25 times its share is passed over. Only with `balance` = "hash".
     #[serde(default = "ip")]
     pub hash: HashKey,
     /// Whether a client comes back to the backend that it had, as long as that is there: by a signed cookie, or by the `sid` of Socket.IO.
@@ -39,7 +39,7 @@ pub struct Pool {
     pub sticky: Sticky,
     /// How backends are asked whether they are well.
     #[serde(default)]
-    pub health: Health,
+    pub health: Located<Health>,
     /// What sessions and requests tell of their backends.
     #[serde(default)]
     pub passive: Passive,
@@ -177,7 +177,7 @@ impl Pool {
             balance: Balance::default(),
             hash: ip(),
             sticky: Sticky::default(),
-            health: Health::default(),
+            health: Located::default(),
             passive: Passive::default(),
             all_down: AllDown::default(),
             retry: Retry::default(),

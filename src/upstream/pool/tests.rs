@@ -17,7 +17,7 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
         balance,
         hash: config::HashKey::Path,
         sticky: config::Sticky::Off,
-        health: config::Health::default(),
+        health: config::Located::default(),
         passive: config::Passive::default(),
         all_down: config::AllDown::default(),
         retry: config::Retry::default(),

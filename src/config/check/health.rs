@@ -1,0 +1,78 @@
+//! `health` and `passive` of a pool: when its backends count as well.
+
+use super::{
+    super::{Check, Located, Period, Pool},
+    Found, positive,
+};
+use std::time::Duration;
+
+pub(super) fn health(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
+    let health = &pool.health;
+    let at = found.in_table(pool.at, "health");
+    idle(name, pool, found);
+    for (key, count, default) in [("rise", health.rise, 2), ("fall", health.fall, 3)] {
+        if count == 0 {
+            found.add(
+                at,
+                format!("health.{key} = 0 would decide without a check"),
+                format!("write 1 or more; leave it out for {default}"),
+            );
+        }
+    }
+    if health.interval.0 < SHORTEST {
+        found.add(
+            at,
+            format!("health.interval = \"{}\" is too short", health.interval),
+            format!(
+                "write at least \"{}\"; leave it out for \"5s\"",
+                Period(SHORTEST)
+            ),
+        );
+    }
+    positive("health.timeout", health.timeout, at, found);
+}
+
+/// Settings of a check that there is not. With "off" written out they wait for another day.
+fn idle(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
+    let at = pool.health.at;
+    if found.written_in(at, "check").is_some() || found.written.may_have(at, &["check"]) {
+        return;
+    }
+    let keys = ["path", "interval", "timeout", "rise", "fall", "on_down"].iter();
+    let mut keys = keys.filter_map(|key| Some((*key, found.written_in(at, key)?)));
+    let is_idle = |(key, _): &(&str, _)| *key != "on_down" || !is_checked(pool, found);
+    if let Some((key, at)) = keys.find(is_idle) {
+        found.add(
+            Some(at),
+            format!("pools.{name}.health.{key} has no effect: there is no check"),
+            "say how backends are asked, such as check = \"websocket\", or leave it out",
+        );
+    }
+}
+
+/// Whether another pool checks one of this one's backends: what becomes of sessions here is for this one to say.
+fn is_checked(pool: &Pool, found: &Found<'_>) -> bool {
+    let checking = found.config.pools.values();
+    let checking = checking.filter(|other| other.health.check != Check::Off);
+    let mut checked = checking.flat_map(|other| &other.backends);
+    checked.any(|one| pool.backends.iter().any(|own| own.address == one.address))
+}
+
+pub(super) fn passive(pool: &Located<Pool>, found: &mut Found<'_>) {
+    let passive = &pool.passive;
+    let at = found.in_table(pool.at, "passive");
+    if passive.fails > 1000 {
+        found.add(
+            at,
+            format!("passive.fails = {} is out of range", passive.fails),
+            "write something between 1 and 1000, or 0 for no ejection at all",
+        );
+    }
+    if passive.fails > 0 {
+        positive("passive.within", passive.within, at, found);
+        positive("passive.eject", passive.eject, at, found);
+    }
+}
+
+/// More often, checks would be a load of their own.
+const SHORTEST: Duration = Duration::from_millis(100);
