@@ -1,7 +1,7 @@
 //! Orders for the server: drains, and certificates.
 
 use super::{desk::Desk, page::Page};
-use crate::lifecycle::{Command, DrainTarget};
+use crate::lifecycle::{Command, DrainTarget, Draining};
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 
@@ -29,16 +29,7 @@ impl Desk {
             .await;
         match ordered {
             Ok(Ok(_)) if !draining => Page::line(StatusCode::OK, "it takes new sessions again"),
-            Ok(Ok(closing)) => {
-                let closed = match closing {
-                    1 => "1 is closed".to_owned(),
-                    n => format!("{n} are closed"),
-                };
-                let text = format!(
-                    "it takes no new sessions; {closed}, and `lockgate status` shows how that goes"
-                );
-                Page::line(StatusCode::OK, &text)
-            }
+            Ok(Ok(draining)) => Page::line(StatusCode::OK, &told(&draining)),
             Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
             Err(page) => page,
         }
@@ -67,4 +58,20 @@ impl Desk {
             Err(page) => page,
         }
     }
+}
+
+/// What an order to drain means, with a line for each pool that is left with nothing.
+fn told(Draining { closing, exhausted }: &Draining) -> String {
+    let closed = match closing {
+        1 => "1 is closed".to_owned(),
+        n => format!("{n} are closed"),
+    };
+    let mut text =
+        format!("it takes no new sessions; {closed}, and `lockgate status` shows how that goes");
+    for pool in exhausted {
+        text += &format!(
+            "\nwarning: the pool {pool} has no backend left that takes new sessions: its clients get 503; `--undo` ends that"
+        );
+    }
+    text
 }

@@ -47,6 +47,20 @@ impl Gateway {
         }
     }
 
+    /// Pools of this backend that have none left that takes new sessions.
+    pub fn exhausted_by(&self, target: &DrainTarget) -> Vec<Arc<str>> {
+        let DrainTarget::Backend(address) = target else {
+            return Vec::new();
+        };
+        let is_its = |pool: &&Arc<Pool>| {
+            let mut backends = pool.backends().into_iter();
+            backends.any(|backend| **backend.name() == **address)
+        };
+        let exhausted = self.pools.iter().filter(is_its);
+        let exhausted = exhausted.filter(|pool| !pool.takes_sessions());
+        exhausted.map(|pool| pool.name().clone()).collect()
+    }
+
     /// What [`Gateway::drain`] is in force for, by name.
     pub fn drained(&self) -> Vec<Arc<str>> {
         let routes = self.router.rules();

@@ -1,7 +1,7 @@
 //! What `admin` may ask of `server`; every command carries the way of its reply.
 
 use serde::Serialize;
-use std::fmt;
+use std::{fmt, sync::Arc};
 use tokio::sync::oneshot;
 
 /// A question or an order for the server.
@@ -13,9 +13,9 @@ pub enum Command {
     Reload(oneshot::Sender<Result<String, String>>),
     /// Give everything to another process that comes to the socket of the name that is answered; or why not.
     HandOver(oneshot::Sender<Result<String, String>>),
-    /// Have a route or a backend finish its sessions and take no new ones, or (`false`) take them again. The answer is how
-    /// many sessions are closed, or why none.
-    Drain(DrainTarget, bool, oneshot::Sender<Result<usize, String>>),
+    /// Have a route or a backend finish its sessions and take no new ones, or (`false`) take them again. The answer is what
+    /// that means, or why nothing.
+    Drain(DrainTarget, bool, oneshot::Sender<Result<Draining, String>>),
     /// What is every host served with?
     Certificates(oneshot::Sender<Vec<CertificateStatus>>),
     /// Order a new certificate for this host now; `Err` says why not.
@@ -29,6 +29,15 @@ pub enum DrainTarget {
     Route(Box<str>),
     /// A backend, by its address, in all pools.
     Backend(Box<str>),
+}
+
+/// What becomes of an order to drain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Draining {
+    /// How many sessions are closed.
+    pub closing: usize,
+    /// Pools that have no backend left that takes new sessions.
+    pub exhausted: Vec<Arc<str>>,
 }
 
 /// Where the process stands.

@@ -12,7 +12,7 @@ mod tasks;
 
 pub use again::start_again;
 pub use command::{
-    BackendStatus, CertificateStatus, Command, ConfigStatus, DrainTarget, ListenerStatus,
+    BackendStatus, CertificateStatus, Command, ConfigStatus, DrainTarget, Draining, ListenerStatus,
     NameStatus, PoolStatus, RouteStatus, State, Status,
 };
 pub use inherited::Inherited;

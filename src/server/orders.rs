@@ -2,11 +2,11 @@
 
 use super::{Server, drains::Spread};
 use crate::{
-    lifecycle::{CertificateStatus, Command, DrainTarget, State, Status},
+    lifecycle::{CertificateStatus, Command, DrainTarget, Draining, State, Status},
     observe::Belonging,
     tls::Acme,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 // === impl Server ===
 
@@ -31,8 +31,8 @@ impl Server {
         }
     }
 
-    /// Its sessions are closed as after a reload that takes it away; how many they are.
-    fn drain(&self, target: &DrainTarget, draining: bool) -> Result<usize, String> {
+    /// Its sessions are closed as after a reload that takes it away.
+    fn drain(&self, target: &DrainTarget, draining: bool) -> Result<Draining, String> {
         let gateway = self.context.live.snapshot();
         if !gateway.drain(target, draining) {
             return Err(match target {
@@ -46,7 +46,7 @@ impl Server {
         }
         if !draining {
             info!(%target, "a drain is undone by order: it takes new sessions again");
-            return Ok(0);
+            return Ok(Draining::default());
         }
         let leaving = self.context.sessions.belonging(|session| match target {
             DrainTarget::Route(name) => *session.route == **name,
@@ -59,7 +59,11 @@ impl Server {
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);
         info!(%target, closing, "drained by order: it takes no new sessions");
-        Ok(closing)
+        let exhausted = gateway.exhausted_by(target);
+        for pool in &exhausted {
+            warn!(%pool, %target, "the pool has no backend left that takes new sessions: all are drained, or down");
+        }
+        Ok(Draining { closing, exhausted })
     }
 
     fn status(&self, state: State) -> Status {

@@ -136,6 +136,16 @@ impl Pool {
         entries.map(|entry| entry.backend.clone()).collect()
     }
 
+    /// Whether one of its backends takes what is new, if it has a place.
+    pub fn takes_sessions(&self) -> bool {
+        let try_down = self.all_down == config::AllDown::Try;
+        let members = self.members.load();
+        let mut entries = members.entries().iter();
+        entries.any(|entry| {
+            !entry.backend.is_draining() && (try_down || entry.backend.health().is_up())
+        })
+    }
+
     /// Whether there is a choice.
     pub fn has_several(&self) -> bool {
         self.members.load().entries().len() > 1

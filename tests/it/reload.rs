@@ -323,6 +323,7 @@ async fn a_drained_backend_and_a_drained_route_finish_and_come_back() {
     let address = format!("ws://{one}");
     let (well, said) = lockgate.tell(&["drain", "--backend", &address]).await;
     assert!(well && said.contains("1 is closed"), "{said}");
+    assert!(!said.contains("warning"), "{said}");
     let (_, said) = lockgate.tell(&["status"]).await;
     assert!(said.contains(", draining"), "{said}");
     // One of them was there; whoever comes now gets the other.
@@ -367,6 +368,41 @@ async fn a_drained_backend_and_a_drained_route_finish_and_come_back() {
         !well && said.contains("there is no route b; there is a"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn who_drains_the_last_backend_of_a_pool_is_told_so() {
+    let (one, other) = (Backend::echo().await, Backend::echo().await);
+    let pools = format!(
+        "[pools.both]\nbackends = [\"ws://{one}\", \"ws://{other}\"]\n[pools.one]\nbackends = [\"ws://{one}\"]\n"
+    );
+    let lockgate = Lockgate::with_file(&format!(
+        "{HEAD}{pools}[[routes]]\nhosts = [\"a.test\"]\npool = \"both\"\norigins = [\"*\"]\n"
+    ))
+    .start()
+    .await;
+    let without = |pool: &str| format!("the pool {pool} has no backend left");
+    let (well, said) = lockgate
+        .tell(&["drain", "--backend", &format!("ws://{one}")])
+        .await;
+    assert!(well && said.contains(&without("one")), "{said}");
+    assert!(!said.contains(&without("both")), "{said}");
+    assert_eq!(
+        lockgate.upgrade("/", "").await.head().await.status(),
+        101,
+        "the other one is there"
+    );
+    let (well, said) = lockgate
+        .tell(&["drain", "--backend", &format!("ws://{other}")])
+        .await;
+    assert!(well && said.contains(&without("both")), "{said}");
+    assert!(!said.contains(&without("one")), "{said}");
+    assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 503);
+    let log = lockgate.stderr();
+    let warned = log
+        .lines()
+        .filter(|line| line.contains("WARN") && line.contains("no backend left"));
+    assert_eq!(warned.count(), 2, "{log}");
 }
 
 #[tokio::test]
