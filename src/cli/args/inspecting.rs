@@ -1,0 +1,82 @@
+//! Flags of what looks, and starts no proxy: `check`, `explain`, `probe` and `doctor`.
+
+use super::Data;
+use crate::config::{AdminAddress, Period};
+use clap::Args;
+use std::{net::IpAddr, path::PathBuf};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Check {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(in crate::cli) config: PathBuf,
+    /// As JSON, for machines.
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Explain {
+    /// What a client would ask for, such as wss://chat.example.com/ws/room, or https:// for plain HTTP.
+    pub(in crate::cli) url: String,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(in crate::cli) config: PathBuf,
+    /// A header that the client sends, such as `Origin: https://example.com`. May be repeated.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(in crate::cli) header: Vec<String>,
+    /// A subprotocol that the client offers. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) protocol: Vec<String>,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(in crate::cli) from: IpAddr,
+    /// As JSON, for machines.
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Probe {
+    /// Where to, such as wss://chat.example.com/ws.
+    pub(in crate::cli) url: String,
+    /// Trust only the certificates of this PEM file; otherwise the public ones and the development CA of this user.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) ca: Option<PathBuf>,
+    /// A subprotocol to offer. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) protocol: Vec<String>,
+    /// A header to send, such as `Origin: https://example.com`. May be repeated.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(in crate::cli) header: Vec<String>,
+    /// Over HTTP/2 (RFC 8441).
+    #[arg(long)]
+    pub(in crate::cli) h2: bool,
+    /// How long a step may take.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(in crate::cli) timeout: Period,
+    /// As JSON, for machines.
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Doctor {
+    /// The configuration file; without it only the machine is looked at.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(in crate::cli) config: Option<PathBuf>,
+    /// The admin address, where `run` is given one. Beats the file.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
+    pub(in crate::cli) admin: Option<AdminAddress>,
+    /// As JSON, for machines.
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) data: Data,
+}
