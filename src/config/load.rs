@@ -1,8 +1,10 @@
-//! From files to a [`Config`]: read, parse, include, merge, check. Whatever is wrong is found at once.
+//! From files to a [`Config`]: read, parse, include; then [`merge`] puts them together. Whatever is wrong is found at once.
+
+mod merge;
 
 use super::{
-    Access, Acme, Config, Located, Location, Problem, Problems, Source, Tls, check::check,
-    document::deserialize, environment::Environment, schema::File, written::Written,
+    Access, Acme, Config, Located, Location, Problem, Problems, Source, document::deserialize,
+    environment::Environment, schema::File, written::Written,
 };
 use std::{
     collections::HashSet,
@@ -209,111 +211,6 @@ impl Loader<'_> {
             }
         }
     }
-
-    /// Puts the files together and looks at the whole.
-    fn finish(mut self) -> Result<Config, Problems> {
-        let mut whole = File::default();
-        for (_, file) in std::mem::take(&mut self.files) {
-            self.once("server", &mut whole.server, file.server);
-            self.once("limits", &mut whole.limits, file.limits);
-            self.once("drain", &mut whole.drain, file.drain);
-            self.once("session", &mut whole.session, file.session);
-            self.once("acme", &mut whole.acme, file.acme);
-            match (&mut whole.tls, file.tls) {
-                (Some(first), Some(more)) if only_certificates(&more) => {
-                    first.value.certificates.extend(more.value.certificates);
-                }
-                (first, more) => self.once("tls", first, more),
-            }
-            for (name, pool) in file.pools {
-                if let Some(first) = whole.pools.get(&name) {
-                    self.twice(&format!("pools.{name}"), first.at, pool.at);
-                } else {
-                    whole.pools.insert(name, pool);
-                }
-            }
-            whole.routes.extend(file.routes);
-        }
-        let places = [
-            (
-                "server",
-                whole.server.as_ref().and_then(|section| section.at),
-            ),
-            (
-                "limits",
-                whole.limits.as_ref().and_then(|section| section.at),
-            ),
-            ("tls", whole.tls.as_ref().and_then(|section| section.at)),
-            ("drain", whole.drain.as_ref().and_then(|section| section.at)),
-            ("acme", whole.acme.as_ref().and_then(|section| section.at)),
-            (
-                "session",
-                whole.session.as_ref().and_then(|section| section.at),
-            ),
-        ];
-        let config = Config {
-            sections: places
-                .into_iter()
-                .filter_map(|(name, at)| Some((name, at?)))
-                .collect(),
-            server: whole.server.map(|server| server.value).unwrap_or_default(),
-            limits: whole.limits.map(|limits| limits.value).unwrap_or_default(),
-            drain: whole.drain.map(|drain| drain.value).unwrap_or_default(),
-            tls: whole.tls.map(|tls| tls.value).unwrap_or_default(),
-            acme: whole.acme.map(|acme| acme.value),
-            session: whole
-                .session
-                .map(|session| session.value)
-                .unwrap_or_default(),
-            pools: whole.pools,
-            routes: whole.routes,
-            watched: {
-                let files = self.sources.iter().map(|source| source.path.clone());
-                files.chain(std::mem::take(&mut self.folders)).collect()
-            },
-            sources: self.sources.clone().into(),
-        };
-        let mut misfits = check(&config, &self.written);
-        // A value that could not be read is told already.
-        misfits.retain(|misfit| !self.problems.iter().any(|told| told.at == misfit.at));
-        self.problems.extend(misfits);
-        match self.problems.is_empty() {
-            true => Ok(config),
-            false => Err(Problems::new(self.sources.into(), self.problems)),
-        }
-    }
-
-    fn once<T>(&mut self, name: &str, first: &mut Option<Located<T>>, more: Option<Located<T>>) {
-        match (&first, more) {
-            (None, more) => *first = more,
-            (Some(first), Some(more)) => self.twice(name, first.at, more.at),
-            (Some(_), None) => {}
-        }
-    }
-
-    fn twice(&mut self, name: &str, first: Option<Location>, at: Option<Location>) {
-        let place = first.and_then(|first| {
-            let source = self.sources.get(first.source)?;
-            let line = source.text.get(..first.start)?.matches('\n').count() + 1;
-            Some(format!("{}:{line}", source.path.display()))
-        });
-        let place = place.unwrap_or_else(|| "another file".to_owned());
-        let message = format!("[{name}] stands in {place} already");
-        self.written.lose(None, name, false);
-        self.problems.push(Problem {
-            at,
-            message,
-            hint: Some("keep it in one file".to_owned()),
-        });
-    }
-}
-
-fn only_certificates(tls: &Tls) -> bool {
-    let default = Tls::default();
-    tls.min_version == default.min_version
-        && tls.default.is_none()
-        && tls.client_ca.is_none()
-        && tls.dev_ca == default.dev_ca
 }
 
 /// Far more than ten thousand routes need.
