@@ -154,12 +154,13 @@ impl Host {
             return Err(Failure::Unusable(text));
         }
         let shown = date(not_after);
-        info!(host = %self.name, issuer = %bundle.facts.issuer, not_after = %shown, "a new certificate is served");
-        self.serve(agency, bundle);
+        // First of all: a process that takes over from one which shows it looks for it in the store.
+        agency.store.save(&self.file(), pem);
         self.note(agency, |ledger| {
             ledger.succeed(now, not_after, agency.retry)
         });
-        agency.store.save(&self.file(), pem);
+        info!(host = %self.name, issuer = %bundle.facts.issuer, not_after = %shown, "a new certificate is served");
+        self.serve(agency, bundle);
         agency.metrics.order("issued");
         Ok(())
     }
