@@ -1,4 +1,4 @@
-# To be sourced: what `lookup.sh`, `pick.sh` and `relay.sh` have in common.
+# To be sourced: what `handshake.sh`, `lookup.sh`, `pick.sh` and `relay.sh` have in common.
 
 fail() {
     echo "$(basename "$0"): $*" >&2
@@ -12,6 +12,27 @@ build() {
     local said
     said=$(cargo bench --profile "$1" --no-run --bench "$2" 2>&1) || fail "$said"
     binary=$(sed -n "s/.*(\\(.*$2-[0-9a-f]*\\)).*/\\1/p" <<<"$said")
+}
+
+# The bench $1, as the rest, the script's own arguments, has it: with `--bound` it is `bounded`, in the profile of the tests.
+bounded=""
+prepare() {
+    local bench=$1
+    shift
+    case $#:${1:-} in
+    0:) build bench "$bench" ;;
+    1:--bound)
+        bounded=yes
+        build dev "$bench"
+        ;;
+    *) fail "usage: $(basename "$0") [--bound]" ;;
+    esac
+}
+
+# Once everything is counted: fails where something is `over` the bound, and $1 says what that means.
+over=""
+judge() {
+    [ -z "$bounded" ] || [ -z "$over" ] || fail "$1: ${over#, }"
 }
 
 # The instructions that `binary` takes with these arguments: all of them, or those in the function `counted`.

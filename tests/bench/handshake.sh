@@ -8,11 +8,7 @@ source tests/bench/callgrind.sh
 BOUND=1410
 counted='handshake::counted*'
 
-case ${1:-} in
---bound) build dev handshake ;;
-"") build bench handshake ;;
-*) fail "usage: handshake.sh [--bound]" ;;
-esac
+prepare handshake "$@"
 
 # Thousands of one handshake: full or resumed.
 one() {
@@ -20,10 +16,9 @@ one() {
     echo $((($(count "$1" $((some + more))) - $(count "$1" $some)) / more / 1000))
 }
 
-over=""
 for how in full resumed; do
     cost=$(one $how)
     printf '%-8s %5d thousand instructions\n' $how "$cost"
     [ "$cost" -le $BOUND ] || over="$over, $how $cost"
 done
-[ "${1:-}" = "" ] || [ -z "$over" ] || fail "a handshake costs more than $BOUND thousand instructions: ${over#, }"
+judge "a handshake costs more than $BOUND thousand instructions"

@@ -11,19 +11,16 @@ one() {
     echo $((($(count "$1" "$2" 1100) - $(count "$1" "$2" 100)) / 1000))
 }
 
-case ${1:-} in
---bound)
-    build dev lookup
+prepare lookup "$@"
+if [ -n "$bounded" ]; then
     for case in wildcard no-path; do
         cost=$(one $case 10000)
         echo "a look for a route among 10,000, $case: $cost instructions, at most $BOUND"
-        [ "$cost" -le $BOUND ] || fail "a look among 10,000 routes, $case, costs $cost instructions, more than $BOUND"
+        [ "$cost" -le $BOUND ] || over="$over, $case $cost"
     done
+    judge "a look among 10,000 routes costs more than $BOUND instructions"
     exit
-    ;;
-"") build bench lookup ;;
-*) fail "usage: lookup.sh [--bound]" ;;
-esac
+fi
 printf '%-16s %9s %9s %9s\n' "instructions" "10" "1000" "10000"
 for case in first last wildcard paths no-host no-path; do
     printf '%-16s' "$case"

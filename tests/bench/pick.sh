@@ -12,20 +12,17 @@ one() {
     echo $((($(count "$1" "$2" 11000) - $(count "$1" "$2" 1000)) / 10000))
 }
 
-case ${1:-} in
---bound)
-    build dev pick
+prepare pick "$@"
+if [ -n "$bounded" ]; then
     for of in "least-sessions 10" "shared 10000"; do
         # shellcheck disable=SC2086 # Two arguments.
         cost=$(one $of)
         echo "a pick, $of: $cost instructions, at most $BOUND"
-        [ "$cost" -le $BOUND ] || fail "a pick, $of, costs $cost instructions, more than $BOUND"
+        [ "$cost" -le $BOUND ] || over="$over, $of $cost"
     done
+    judge "a pick costs more than $BOUND instructions"
     exit
-    ;;
-"") build bench pick ;;
-*) fail "usage: pick.sh [--bound]" ;;
-esac
+fi
 printf '%-16s %9s %9s %9s\n' "instructions" "1" "10" "100"
 for balance in least-sessions round-robin random-two hash hash-weighted shared; do
     printf '%-16s' "$balance"

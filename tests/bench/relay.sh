@@ -8,17 +8,9 @@ source tests/bench/callgrind.sh
 BOUND=113
 counted='relay::counted*'
 
-case ${1:-} in
---bound)
-    build dev relay
-    sizes="64 1024" hows="limits"
-    ;;
-"")
-    build bench relay
-    sizes="64 1024 65536" hows="defaults limits"
-    ;;
-*) fail "usage: relay.sh [--bound]" ;;
-esac
+prepare relay "$@"
+sizes="64 1024 65536" hows="defaults limits"
+[ -z "$bounded" ] || sizes="64 1024" hows="limits"
 
 # Of one message: how it is relayed, its size.
 one() {
@@ -30,7 +22,6 @@ one() {
 printf '%-14s %9s' "instructions" "bare"
 for how in $hows; do printf ' %9s %6s' "$how" ""; done
 printf '\n'
-over=""
 for size in $sizes; do
     bare=$(one bare "$size")
     printf '%-14s %9d' "$size bytes" "$bare"
@@ -42,4 +33,4 @@ for size in $sizes; do
     done
     printf '\n'
 done
-[ "${1:-}" = "" ] || [ -z "$over" ] || fail "a message costs more than $BOUND % of a bare copy: ${over#, }"
+judge "a message costs more than $BOUND % of a bare copy"
