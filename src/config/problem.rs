@@ -248,7 +248,8 @@ fn line(text: &str, at: Location) -> (usize, &str, std::ops::Range<usize>) {
 
 /// The line without its secret, which is replaced by as many stars: it is shown on terminals and in logs.
 fn hidden(line: &str) -> Cow<'_, str> {
-    let value = line.find("hmac").and_then(|key| {
+    let keys = SECRETS.iter().filter_map(|key| line.find(key));
+    let value = keys.min().and_then(|key| {
         let from = key + line[key..].find(['"', '\''])? + 1;
         let to = from
             + line[from..]
@@ -264,6 +265,9 @@ fn hidden(line: &str) -> Cow<'_, str> {
         _ => line.into(),
     }
 }
+
+/// The keys whose values are secret.
+const SECRETS: [&str; 2] = ["admin_token", "hmac"];
 
 /// What a file says is quoted in messages: on one line, and not all of a novel.
 fn one_line(text: &str) -> String {

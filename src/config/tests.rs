@@ -193,6 +193,20 @@ fn a_quoted_value_cannot_fill_the_screen() {
 }
 
 #[test]
+fn a_secret_is_not_shown_beside_what_is_wrong() {
+    for text in [
+        "server.admin_token = \"geheim\"\n",
+        "server = { admin_token = 'geheim\u{7f}' }\n",
+    ] {
+        let shown = load(text.as_bytes()).unwrap_err().to_string();
+        assert!(
+            shown.contains("admin_token") && !shown.contains("geheim"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
 fn the_access_file_is_relative_to_the_file_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lockgate.toml");
