@@ -95,7 +95,7 @@ fn text(at: usize, n: usize) -> Vec<u8> {
     (at..at + n).map(|at| (at % 251) as u8).collect()
 }
 
-fn shake(version: usize) -> (ServerStream<Between>, ClientConnection, Between) {
+fn shake(version: usize) -> (Box<ServerStream<Between>>, ClientConnection, Between) {
     let (server, clients) = &*CONFIGS;
     let name = ServerName::try_from("localhost").unwrap();
     let mut client = ClientConnection::new(clients[version].clone(), name).unwrap();
