@@ -18,30 +18,31 @@ PANELS = [
     ("full", "cpu_us", "connection with a full handshake: µs of CPU"),
     ("resumed", "cpu_us", "connection with a resumed one: µs of CPU"),
     ("idle", "session_kib", "an idle session: KiB"),
-    ("idle", "left_mib", "5,000 sessions later: MiB"),
+    ("idle", "left_mib", "{sessions:,} sessions later: MiB"),
 ]
 # Told apart from white and from black alike, at least 4 : 1.
 TEXT, BAR, OURS = "#6e7781", "#8c959f", "#1489b8"
-COLUMNS, WIDTH, LABEL, ROOM, LINE, HEAD = 2, 420, 110, 240, 18, 34
+COLUMNS, ROOM, FIGURE, LINE, HEAD = 2, 240, 70, 18, 34
 
 
-def draw(figures):
-    labels = {name: peer.label or name for name, peer in PEERS.items()} | {"forward": "raw forwarder"}
-    panels = [(title, bars(figures, row, figure)) for row, figure, title in PANELS]
+def draw(figures, labels, sessions):
+    labels = labels | {"forward": "raw forwarder"}
+    panels = [(title.format(sessions=sessions), bars(figures, row, figure)) for row, figure, title in PANELS]
     panels = [panel for panel in panels if panel[1]]
-    high = HEAD + LINE * len(figures) + 16
-    whole = COLUMNS * WIDTH, -(-len(panels) // COLUMNS) * high
+    left = 26 + 7 * max((len(labels.get(peer, peer)) for peer in figures), default=0)
+    wide, high = left + ROOM + FIGURE, HEAD + LINE * len(figures) + 16
+    whole = COLUMNS * wide, -(-len(panels) // COLUMNS) * high
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole[0]}" height="{whole[1]}" viewBox="0 0 {whole[0]} {whole[1]}"'
         f' font-family="system-ui, sans-serif" font-size="12" fill="{TEXT}" role="img">',
         "<title>CPU and memory of Lockgate and of other proxies; less is better</title>",
     ]
     for place, (title, values) in enumerate(panels):
-        parts.append(f'<g transform="translate({place % COLUMNS * WIDTH}, {place // COLUMNS * high})">')
+        parts.append(f'<g transform="translate({place % COLUMNS * wide}, {place // COLUMNS * high})">')
         parts.append(f'<text x="8" y="20" font-weight="600">{escape(title)}</text>')
         most = max(value for _, value in values)
         for line, (peer, value) in enumerate(values):
-            parts += bar(HEAD + line * LINE, labels.get(peer, peer), value, value / most, peer == "lockgate")
+            parts += bar(left, HEAD + line * LINE, labels.get(peer, peer), value, value / most, peer == "lockgate")
         parts.append("</g>")
     return "\n".join([*parts, "</svg>", ""])
 
@@ -50,20 +51,21 @@ def bars(figures, row, figure):
     return sorted(((peer, rows[row][figure]) for peer, rows in figures.items() if row in rows), key=lambda one: one[1])
 
 
-def bar(top, label, value, part, ours):
+def bar(left, top, label, value, part, ours):
     width = max(1, round(part * ROOM))
     weight = ' font-weight="600"' if ours else ""
     shown = f"{value:.0f}" if value >= 100 else f"{value:.1f}"
     return [
-        f'<text x="{LABEL - 6}" y="{top + 12}" text-anchor="end"{weight}>{escape(label)}</text>',
-        f'<rect x="{LABEL}" y="{top + 2}" width="{width}" height="{LINE - 5}" rx="2" fill="{OURS if ours else BAR}"/>',
-        f'<text x="{LABEL + width + 6}" y="{top + 12}"{weight}>{shown}</text>',
+        f'<text x="{left - 6}" y="{top + 12}" text-anchor="end"{weight}>{escape(label)}</text>',
+        f'<rect x="{left}" y="{top + 2}" width="{width}" height="{LINE - 5}" rx="2" fill="{OURS if ours else BAR}"/>',
+        f'<text x="{left + width + 6}" y="{top + 12}"{weight}>{shown}</text>',
     ]
 
 
 def main():
-    results = json.loads(Path(sys.argv[1]).read_text())["results"]
-    Path(sys.argv[2]).write_text(draw(medians(results)))
+    figures = json.loads(Path(sys.argv[1]).read_text())
+    labels = {name: peer.label or name for name, peer in PEERS.items()}
+    Path(sys.argv[2]).write_text(draw(medians(figures["results"]), labels, figures["about"]["sessions"]))
 
 
 if __name__ == "__main__":

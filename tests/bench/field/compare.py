@@ -28,7 +28,7 @@ from peer import HERE, HOST, TESTS
 from peers import PEERS
 
 ROOT = TESTS.parent
-WHOLE = 14 * 60  # seconds; what has not begun by then is left out, and what has takes less than another minute
+WHOLE = 17 * 60  # seconds; what has not begun by then is left out, and what has takes less than another minute
 WHOLE_HTTP2 = 5 * 60
 
 
@@ -36,9 +36,9 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lockgate", nargs="?", help="the binary to measure; without it only the others are")
     parser.add_argument("--only", action="append", choices=PEERS, help="only this peer; may be repeated")
-    parser.add_argument("--row", action="append", choices=[row.name for row in (*rows.ROWS, *http2.ROWS)], help="only this row; may be repeated")
-    parser.add_argument("--rounds", type=int, help="how many; the medians count (3)")
-    parser.add_argument("--seconds", type=float, help="for each row (2)")
+    parser.add_argument("--row", action="append", help="only this row; may be repeated")
+    parser.add_argument("--rounds", type=int, help="how many; the medians count (5)")
+    parser.add_argument("--seconds", type=float, help="for each row (1)")
     parser.add_argument("--sessions", type=int, help="held idle (5,000)")
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
     parser.add_argument("--switches", action="store_true", help="instead: Lockgate alone, each of its extras on and off")
@@ -52,12 +52,13 @@ def arguments():
     parser.add_argument("--markdown", metavar="FILE", help="also write the tables there")
     parser.add_argument("--chart", metavar="FILE", help="also draw them there, as SVG")
     given = parser.parse_args()
+    wanting(parser, given)
     if given.quick:
         scale = dict(rounds=1, seconds=0.3, warm=0.1, sessions=100, settle=0.5)
     elif given.http2:
         scale = http2.SCALE
     else:
-        scale = dict(rounds=3, seconds=2, warm=0.3, sessions=5_000, settle=4)
+        scale = dict(rounds=5, seconds=1, warm=0.3, sessions=5_000, settle=4)
     for name, value in scale.items():
         if getattr(given, name, None) is None:
             setattr(given, name, value)
@@ -68,6 +69,26 @@ def arguments():
         given.sessions = room
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return given
+
+
+def wanting(parser, given):
+    """What would be found out too late, or never."""
+    alone = given.switches or given.growth or given.runtimes
+    if sum([given.switches, given.growth, given.runtimes, given.http2]) > 1:
+        parser.error("one of --switches, --growth, --runtimes and --http2 at a time")
+    if alone and not given.lockgate:
+        parser.error("which Lockgate? give its path")
+    if alone and given.only:
+        parser.error("Lockgate is measured alone: no --only")
+    if given.lockgate and not os.access(given.lockgate, os.X_OK):
+        parser.error(f"{given.lockgate} is no program: cargo build --release")
+    if (given.growth or given.runtimes) and (given.json or given.chart or given.row):
+        parser.error("--growth and --runtimes give tables only (--markdown), and of all their rows")
+    if given.chart and (given.http2 or given.row and not set(given.row) & {row for row, *_ in chart.PANELS}):
+        parser.error("nothing of that is in the chart")
+    known = [row.name for row in (http2.ROWS if given.http2 else rows.ROWS)]
+    if unknown := set(given.row or []) - set(known):
+        parser.error(f"no such row here: {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 def generator(given):
@@ -121,7 +142,8 @@ def everything(given, peers, certificates):
 
     for number in range(given.rounds):
         print(f"round {number + 1}", file=sys.stderr)
-        for key, figures in rows.round_of(given, peers, certificates, end, failed, http2.ROWS if given.http2 else rows.ROWS).items():
+        of = http2.ROWS if given.http2 else rows.ROWS
+        for key, figures in rows.round_of(given, peers, certificates, end, failed, of, number).items():
             results[key].append(figures)
     if time.monotonic() > end:
         print(f"not begun within {whole} s, and not measured: the rest", file=sys.stderr)
@@ -144,19 +166,20 @@ def main():
     if given.install:
         install()
     given.load = str(Path(given.load).resolve()) if given.load else generator(given)
-    peers = switches.variants(given) if given.switches else present(given)
+    alone = growth if given.growth else runtimes if given.runtimes else None
+    peers = [] if alone else switches.variants(given) if given.switches else present(given)
     if given.http2:
         peers = http2.speaking(peers)
-    if (given.switches or given.growth or given.runtimes) and not given.lockgate:
-        sys.exit("which Lockgate? give its path")
+    if not peers and not alone:
+        sys.exit("there is none to measure")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         certificate(Path(folder))
-        if given.growth:
-            print(growth.everything(given, Path(folder)))
-            return
-        if given.runtimes:
-            print(runtimes.everything(given, Path(folder)))
+        if alone:
+            text = alone.everything(given, Path(folder))
+            print(text)
+            if given.markdown:
+                Path(given.markdown).write_text(text + "\n")
             return
         results = everything(given, peers, Path(folder))
     about = {
@@ -170,15 +193,17 @@ def main():
     }
     results = {name: turns for name, turns in results.items() if turns}
     labels = {peer.key: peer.label or peer.name for peer in peers}
-    text = (http2 if given.http2 else table).render(results, labels, given.sessions)
+    text = (http2 if given.http2 else table).render(results, labels, given)
     print(text)
+    if given.quick:
+        print("\nA quick run shows that it works: what is divided by its hundred sessions and few operations means little.")
     print(f"\n{about}")
     if given.json:
         Path(given.json).write_text(json.dumps({"about": about, "results": results}, indent=2) + "\n")
     if given.markdown:
         Path(given.markdown).write_text(text + "\n")
     if given.chart:
-        Path(given.chart).write_text(chart.draw(table.medians(results)))
+        Path(given.chart).write_text(chart.draw(table.medians(results), labels, given.sessions))
     sys.exit(given.failed)
 
 

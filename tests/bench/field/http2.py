@@ -34,7 +34,7 @@ def speaking(peers):
     return [peer for peer in peers if peer.http2]
 
 
-def render(rounds, labels, sessions):
+def render(rounds, labels, _settings):
     """Three rows for each proxy; behind a figure of HTTP/2 how many times that of HTTP/1.1 it is."""
     heads = ["CPU of the proxy, µs per operation", "WebSockets over", *(kind.title for kind in KINDS)]
     lines = [table.line(heads), table.line(["---"] * len(heads))]

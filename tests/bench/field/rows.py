@@ -23,7 +23,6 @@ SPEED = [
     Row("full", "full handshake", "handshake", dict(sessions=16)),
     Row("resumed", "resumed", "handshake", dict(sessions=16, resume=True)),
     Row("rate", "echo 1 KiB ×50 at {rate}/s", "echo", dict(sessions=50, size=1024)),
-    # The last: its clients leave in the middle of a message, and a proxy may be busy with that for a while.
     Row("push", "push 1 KiB ×8", "push", dict(sessions=8, size=1024)),
 ]
 MEMORY = Row("idle", "idle KiB (PSS) per session", "idle")
@@ -35,10 +34,12 @@ class Late(Exception):
     """The time for all is over."""
 
 
-def round_of(settings, peers, certificates, end, failed, of=ROWS):
+def round_of(settings, peers, certificates, end, failed, of=ROWS, number=0):
     """All peers are there, and quiet, while each takes its turn with a row: what else the machine does in that moment
-    meets all of them. For memory each is alone, and fresh."""
+    meets all of them. In each round another is the first. For memory each is alone, and fresh, in every second round."""
     results = {peer.key: {} for peer in peers}
+    first = number % max(1, len(peers))
+    peers = peers[first:] + peers[:first]
 
     def one(peer, row, measure):
         if time.monotonic() > end:
@@ -62,11 +63,22 @@ def round_of(settings, peers, certificates, end, failed, of=ROWS):
                     failed(f"{peer.key}: {error}")
             for row in quick:
                 for peer, it in there:
+                    calm(there)
                     one(peer, row, lambda it=it, row=row: speed(settings, it, row))
         for row in chosen:
-            for peer in peers if row.mode == "idle" else []:
+            for peer in peers if row.mode == "idle" and number % 2 == 0 else []:
                 one(peer, row, lambda peer=peer, row=row: memory(settings, peer, certificates, row))
     return {key: figures for key, figures in results.items() if figures}
+
+
+def calm(there):
+    """Waits until none is busy with what the last generator left behind; for three seconds at most."""
+    used = 0
+    for _ in range(15):
+        before, used = used, sum(it.cpu() for _, it in there)
+        if used - before < 0.02:
+            return
+        time.sleep(0.2)
 
 
 def speed(settings, it, row):

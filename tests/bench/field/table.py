@@ -24,15 +24,20 @@ def middle(seen):
     return median(seen)
 
 
-def render(rounds, labels, sessions):
+def render(rounds, labels, settings):
     figures = medians(rounds)
     heads = ["CPU of the proxy, µs per operation", *(row.title for row in CPU), "idle KiB (PSS) per session",
-             f"MiB left after closing {sessions:,} (before)", "idle µs per session and second"]
+             f"MiB left after closing {settings.sessions:,} (before)"]
+    if settings.switches:
+        # With a Ping every second; without, less than the clock can tell.
+        heads.append("idle µs per session and second")
     lines = [line(heads), line(["---"] * len(heads))]
     for peer, rows in figures.items():
         cells = [number(rows, row.name, "cpu_us") for row in CPU]
         left = number(rows, "idle", "left_mib"), number(rows, "idle", "before_mib")
-        cells += [number(rows, "idle", "session_kib"), f"{left[0]} ({left[1]})" if left[0] else "", number(rows, "idle", "held_cpu_us")]
+        cells += [number(rows, "idle", "session_kib"), f"{left[0]} ({left[1]})" if left[0] else ""]
+        if settings.switches:
+            cells.append(number(rows, "idle", "held_cpu_us"))
         lines.append(line([labels[peer], *cells]))
     for more in latencies(figures, labels), throughput(figures, labels):
         if len(more) > 2:
