@@ -18,7 +18,12 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use std::{net::IpAddr, time::Duration};
+use std::{
+    future::poll_fn,
+    net::IpAddr,
+    pin::{Pin, pin},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// How a backend answered a handshake.
@@ -50,16 +55,12 @@ pub(super) async fn shake(
         .handshake(TokioIo::new(Canonical::new(stream)))
         .await
         .map_err(HandshakeError::Broken)?;
-    context.tasks.spawn(async {
-        // Its errors reach the one who awaits the answer.
-        let _ = connection.with_upgrades().await;
-    });
+    let mut connection = Some(Box::pin(connection.with_upgrades()));
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = outbound.target.clone().into();
     *request.headers_mut() = outbound.headers.clone();
     *request.extensions_mut() = extensions.clone();
-    let mut response = sender
-        .send_request(request)
+    let mut response = along(&mut connection, sender.send_request(request))
         .await
         .map_err(HandshakeError::Broken)?;
     let upgraded = hyper::upgrade::on(&mut response);
@@ -68,10 +69,14 @@ pub(super) async fn shake(
         if parts.status.is_success() || parts.status.is_informational() {
             return Err(HandshakeError::Status(parts.status));
         }
+        if let Some(connection) = connection {
+            // The body is still to come.
+            context.tasks.spawn(async { drop(connection.await) });
+        }
         return Ok(Hands::Refused(Response::from_parts(parts, body)));
     }
     let agreed = offer.check(&parts)?;
-    let raw = upgraded
+    let raw = along(&mut connection, upgraded)
         .await
         .map_err(HandshakeError::Broken)?
         .downcast::<TokioIo<Canonical<Stream>>>();
@@ -84,6 +89,21 @@ pub(super) async fn shake(
         backend: (raw.io.into_inner().into_inner(), raw.read_buf),
         headers,
     })
+}
+
+/// Awaits `future`, and drives on the way what it needs; errors of that reach the future.
+async fn along<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if driven
+            .as_mut()
+            .is_some_and(|driven| Pin::new(driven).poll(cx).is_ready())
+        {
+            *driven = None;
+        }
+        future.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// Why a backend gave no right answer to a handshake.
