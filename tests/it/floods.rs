@@ -61,7 +61,8 @@ async fn floods_end_or_cost_nothing_and_nobody_else_notices() {
         );
         // The last connection is cut off by the clock.
         let goes = outcome.gone > 0 && outcome.gone + 1 >= outcome.connections;
-        if grown > if goes { 8 * 1024 } else { 1024 } {
+        // A MiB or so is what the allocator has not given back yet; a byte kept of each frame would be more.
+        if grown > if goes { 8 * 1024 } else { 2 * 1024 } {
             wrong.push(format!("{}: {grown} KiB more", flood.name));
         }
         // Two cores for the flood, for Lockgate and for this clock: no benchmark, only far from an outage.
