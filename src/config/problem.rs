@@ -131,6 +131,25 @@ thread_local! {
     static SOURCE: Cell<usize> = const { Cell::new(0) };
 }
 
+// === impl Problem ===
+
+impl Problem {
+    /// Takes the secret of its line out of what is said of it.
+    fn hide(&mut self, sources: &[Source]) {
+        let text = self
+            .at
+            .and_then(|at| Some((&*sources.get(at.source)?.text, at)));
+        let Some((text, at)) = text else { return };
+        let (_, line, _) = line(text, at);
+        if let Some(value) = secret(line) {
+            let value = line[value].trim_end();
+            self.message = self.message.replace(value, "***");
+            let hint = self.hint.take();
+            self.hint = hint.map(|hint| hint.replace(value, "***"));
+        }
+    }
+}
+
 // === impl Problems ===
 
 impl Problems {
@@ -166,6 +185,9 @@ impl Problems {
         for problem in &mut list {
             problem.message = one_line(&problem.message);
             problem.hint = problem.hint.as_deref().map(one_line);
+        }
+        for problem in &mut list {
+            problem.hide(&sources);
         }
         Problems { sources, list }
     }
@@ -248,26 +270,34 @@ fn line(text: &str, at: Location) -> (usize, &str, std::ops::Range<usize>) {
 
 /// The line without its secret, which is replaced by as many stars: it is shown on terminals and in logs.
 fn hidden(line: &str) -> Cow<'_, str> {
-    let keys = SECRETS.iter().filter_map(|key| line.find(key));
-    let value = keys.min().and_then(|key| {
-        let from = key + line[key..].find(['"', '\''])? + 1;
-        let to = from
-            + line[from..]
-                .find(['"', '\'', '}'])
-                .unwrap_or(line.len() - from);
-        Some(from..to)
-    });
-    match value {
-        Some(value) if !line[value.clone()].starts_with("${") => {
+    match secret(line) {
+        Some(value) => {
             let stars = "*".repeat(value.len());
             format!("{}{stars}{}", &line[..value.start], &line[value.end..]).into()
         }
-        _ => line.into(),
+        None => line.into(),
     }
 }
 
+/// Where a secret stands in a line, in quotes or, by mistake, without; what `${NAME}` stands for is not there.
+fn secret(line: &str) -> Option<std::ops::Range<usize>> {
+    SECRETS.iter().find_map(|key| {
+        let behind = &line[line.find(key)? + key.len()..];
+        let value = behind.trim_start().strip_prefix('=')?.trim_start();
+        let (open, ends): (_, &[char]) = match value.find(['"', '\'']) {
+            _ if value.starts_with('{') => return None,
+            Some(quote) => (&value[quote + 1..], &['"', '\'']),
+            None => (value, &[',', '}', ']', '#']),
+        };
+        let length = open.find(ends).unwrap_or(open.len());
+        let from = line.len() - open.len();
+        let is_shown = open.starts_with("${") || length == 0;
+        (!is_shown).then_some(from..from + length)
+    })
+}
+
 /// The keys whose values are secret.
-const SECRETS: [&str; 2] = ["admin_token", "hmac"];
+const SECRETS: [&str; 3] = ["admin_token", "hmac", "eab"];
 
 /// What a file says is quoted in messages: on one line, and not all of a novel.
 fn one_line(text: &str) -> String {

@@ -197,10 +197,17 @@ fn a_secret_is_not_shown_beside_what_is_wrong() {
     for text in [
         "server.admin_token = \"geheim\"\n",
         "server = { admin_token = 'geheim\u{7f}' }\n",
+        "server.admin_token = \"a,b#}geheim\"\n",
+        "server.admin_token = [\"geheim\"]\n",
+        "server.admin_token = 4711 # but\n",
+        "[acme]\neab = \"kid:geheim\"\n",
+        "[acme]\neab = { kid = \"a\", hmac = 4711 }\n",
     ] {
-        let shown = load(text.as_bytes()).unwrap_err().to_string();
+        let problems = load(text.as_bytes()).unwrap_err();
+        let shown = format!("{problems}{}", problems.json());
+        assert!(shown.contains("**"), "{shown}");
         assert!(
-            shown.contains("admin_token") && !shown.contains("geheim"),
+            !shown.contains("geheim") && !shown.contains("4711"),
             "{shown}"
         );
     }
