@@ -10,6 +10,7 @@ mod certificates;
 mod compression;
 mod config;
 mod container;
+mod contract;
 mod deadlines;
 mod demo;
 mod descriptors;

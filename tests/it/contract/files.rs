@@ -1,0 +1,60 @@
+//! Files that Lockgate keeps: names and modes.
+
+use super::{Lines, metrics::families, snapshot};
+use crate::{
+    acme::rig::{Rig, issued},
+    harness::{Backend, Lockgate},
+};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+#[tokio::test]
+async fn files_of_the_development_ca_are_unchanged() {
+    let to = format!("ws://{}", Backend::echo().await);
+    let flags = ["--to", &to, "--host", "localhost"];
+    let lockgate = Lockgate::with_flags(&flags).start().await;
+    let mut lines = Lines::new();
+    list(&lockgate.folder().join("data"), "LOCKGATE_DATA", &mut lines);
+    snapshot("files_dev_ca", &lines);
+}
+
+#[tokio::test]
+async fn files_and_metrics_of_acme_are_unchanged() {
+    let rig = Rig::new().await;
+    let lockgate = rig.start(&["a.test"], "").await;
+    issued(&lockgate, "a.test").await;
+    let mut lines = Lines::new();
+    list(&rig.storage(), "acme.storage", &mut lines);
+    let port = rig.pebble.directory();
+    let port = port.trim_start_matches("https://localhost:");
+    let port = port.trim_end_matches("/dir");
+    let lines = lines.iter().map(|line| line.replace(port, "PORT"));
+    snapshot("files_acme", &lines.collect());
+
+    let page = lockgate.metrics().await;
+    let wanted = |name: &str| name.contains("_acme_") || name.contains("_certificate_");
+    snapshot("metrics_acme", &families(&page, wanted));
+}
+
+/// Adds the mode and the path of everything in a folder. A PEM file has the labels of its blocks as well.
+fn list(folder: &Path, shown: &str, lines: &mut Lines) {
+    let mode = |path: &Path| {
+        let metadata = fs::symlink_metadata(path).expect("it is there");
+        metadata.permissions().mode()
+    };
+    lines.insert(format!("{shown}/ {:o}", mode(folder)));
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("readable").path();
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let shown = format!("{shown}/{name}");
+        if path.is_dir() {
+            list(&path, &shown, lines);
+            continue;
+        }
+        let text = fs::read(&path).expect("readable");
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let labels = text.lines().filter(|line| line.starts_with("-----BEGIN"));
+        let labels = labels.collect::<Vec<_>>().join(" ");
+        let line = format!("{shown} {:o} {labels}", mode(&path));
+        lines.insert(line.trim_end().to_owned());
+    }
+}

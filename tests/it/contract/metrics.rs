@@ -1,0 +1,82 @@
+//! Metrics: names, types and labels.
+
+use super::{Lines, snapshot};
+use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, within};
+use regex::Regex;
+use tokio::net::TcpStream;
+
+/// The families of ACME are in the snapshot of `files.rs`, which has a CA.
+#[tokio::test]
+async fn metric_names_types_and_labels_are_unchanged() {
+    let (echo, silent) = (Backend::echo().await, Backend::listen().await);
+    let config = format!(
+        "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n\
+         [pools.retried]\nbackends = [\"ws://127.0.0.1:1\", \"ws://{echo}\"]\nbalance = \"round-robin\"\n\
+         [pools.queue]\nbackends = [\"ws://{}\"]\nadmission = {{ handshakes = 1, queue = 1, wait = \"10s\" }}\n\
+         [pools.named]\nbackends = [\"dns://localhost:1\"]\n\
+         [[routes]]\nname = \"retried\"\nhosts = [\"a.test\"]\npath = \"/retried\"\npool = \"retried\"\norigins = [\"*\"]\n\
+         [[routes]]\nname = \"queue\"\nhosts = [\"a.test\"]\npath = \"/queue\"\npool = \"queue\"\norigins = [\"*\"]\n\
+         [[routes]]\nname = \"named\"\nhosts = [\"a.test\"]\npath = \"/named\"\npool = \"named\"\n",
+        silent.address
+    );
+    let lockgate = Lockgate::with_file(&config).start().await;
+    for _ in 0..2 {
+        let mut client = lockgate.upgrade("/retried", "").await;
+        assert_eq!(client.head().await.status(), 101);
+        client.send_frame(Frame::close(1000, "")).await;
+        client.end().await;
+    }
+    lockgate.closed().await;
+    let mut plain = lockgate
+        .request("GET /named HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .await;
+    assert_eq!(plain.head().await.status(), 502);
+    let _first = lockgate.upgrade("/queue", "").await;
+    let _server = silent.accept().await;
+    let _second = lockgate.upgrade("/queue", "").await;
+    within("a waiting request", async {
+        let waiting = "lockgate_admission_waiting{pool=\"queue\"}";
+        while lockgate.metric_or_zero(waiting).await < 1.0 {}
+    })
+    .await;
+    let mut third = lockgate.upgrade("/queue", "").await;
+    assert_eq!(third.head().await.status(), 503);
+    let stream = TcpStream::connect(lockgate.https).await;
+    let mut clear = Wire::plain(stream.expect("it listens"));
+    clear.send(handshake("/", "")).await;
+    clear.end().await;
+    drop(clear);
+    assert!(lockgate.tell(&["reload"]).await.0);
+
+    let expected = "lockgate_connection_failures_total{why=\"plain_http\"} 1";
+    let page = within("a counted connection failure", async {
+        loop {
+            let page = lockgate.metrics().await;
+            if page.contains(expected) && page.contains("lockgate_dns_answers_total{") {
+                break page;
+            }
+        }
+    })
+    .await;
+    snapshot("metrics", &families(&page, |_| true));
+}
+
+/// One line for each name of a sample: its type and its labels.
+pub(super) fn families(page: &str, wanted: impl Fn(&str) -> bool) -> Lines {
+    let label = Regex::new(r#"([a-z_]+)="(?:[^"\\]|\\.)*""#).expect("valid");
+    let (mut kind, mut lines) = ("", Lines::new());
+    for line in page.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            kind = family.rsplit(' ').next().expect("a type");
+        } else if !line.starts_with('#') {
+            let (series, _) = line.rsplit_once(' ').expect("a value");
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let labels = label.captures_iter(labels).map(|found| found[1].to_owned());
+            let labels = labels.collect::<Vec<_>>().join(",");
+            if wanted(name) {
+                lines.insert(format!("{name} {kind} {{{labels}}}"));
+            }
+        }
+    }
+    lines
+}
