@@ -1,8 +1,9 @@
 //! The admin API: paths, status codes, content types and JSON fields; and the commands that print JSON.
 
 use super::{Lines, admin_request, json_output, key_paths, snapshot};
-use crate::harness::{Backend, Frame, Lockgate, Wire};
+use crate::harness::{Backend, Frame, Lockgate, Wire, within};
 use serde_json::Value;
+use std::fs;
 
 /// A process with a live session, a health-checked pool, a name in DNS, and a tap.
 async fn process() -> (Lockgate, Wire) {
@@ -26,6 +27,11 @@ async fn admin_paths_and_json_fields_are_unchanged() {
     let opened = lockgate.record(|record| record["event"] == "open").await;
     let id = opened["id"].as_str().expect("an id");
     let backend = opened["backend"].as_str().expect("a backend");
+    within("the health checks", async {
+        let up = "lockgate_backend_up{pool=\"chat\",backend=\"ws://127.0.0.1:1\"}";
+        while lockgate.metric(up).await > 0.0 {}
+    })
+    .await;
     let mut lines = Lines::new();
     for request in [
         "GET /healthz",
@@ -68,13 +74,31 @@ async fn admin_paths_and_json_fields_are_unchanged() {
         if let Some(allow) = head.get("allow") {
             lines.insert(format!("{request}: Allow: {allow}"));
         }
-        if kind == "application/json" {
+        // Conditions select sessions; the fields stay the same.
+        if kind == "application/json" && !request.starts_with("GET /sessions?") {
             let body = wire.body(&head).await;
             let value: Value = serde_json::from_slice(&body).expect("JSON");
             key_paths(&format!("{request} "), &value, &mut lines);
+            words(request, &value, &mut lines);
         }
     }
     snapshot("admin", &lines);
+}
+
+/// Adds the values of fields that have one of a few words.
+fn words(at: &str, value: &Value, lines: &mut Lines) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                if value.is_string() && ["kind", "source", "state"].contains(&key.as_str()) {
+                    lines.insert(format!("{at} {key} = {value}"));
+                }
+                words(at, value, lines);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| words(at, item, lines)),
+        _ => {}
+    }
 }
 
 #[tokio::test]
@@ -107,6 +131,7 @@ async fn tap_lines_are_unchanged() {
 async fn json_output_of_commands_is_unchanged() {
     let (lockgate, _client) = process().await;
     let folder = lockgate.folder();
+    fs::write(folder.join("bad.toml"), "nonsense = 1\n").expect("the folder is writable");
     let (url, ca) = (
         format!("wss://localhost:{}/", lockgate.https.port()),
         lockgate.ca(),
@@ -131,6 +156,7 @@ async fn json_output_of_commands_is_unchanged() {
             "config.toml",
             "wss://c.test/",
         ],
+        &["check", "--json", "--config", "bad.toml"],
         &["doctor", "--json", "--config", "config.toml"],
         &["probe", "--json", "--ca", ca.to_str().expect("UTF-8"), &url],
     ] {

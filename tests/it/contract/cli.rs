@@ -88,19 +88,13 @@ async fn exit_codes_are_unchanged() {
     ] {
         fs::write(folder.path().join(file), text).expect("the folder is writable");
     }
+    let absent = format!("unix:{}/absent.sock", folder.path().display());
     for command in [
         &["run", "--to", &to, "--admin", "off", "--listen", &taken][..],
         &["run", "--config", "bad.toml"],
         &["run", "--config", "syntax.toml"],
         &["run", "--config", "absent.toml"],
-        &[
-            "run",
-            "--to",
-            &to,
-            "--admin",
-            "unix:none.sock",
-            "--takeover",
-        ],
+        &["run", "--to", &to, "--admin", &absent, "--takeover"],
         &["run"],
         &["run", "--to", "nonsense"],
         &["run", "--to", &to, "--config", "good.toml"],
@@ -114,9 +108,9 @@ async fn exit_codes_are_unchanged() {
         &["explain", "--config", "good.toml", "wss://b.test/"],
         &["explain", "--config", "bad.toml", "wss://a.test/"],
         &["probe", "wss://127.0.0.1:1/"],
-        &["health", "--admin", "unix:none.sock"],
-        &["status", "--admin", "unix:none.sock"],
-        &["reload", "--admin", "unix:none.sock"],
+        &["health", "--admin", &absent],
+        &["status", "--admin", &absent],
+        &["reload", "--admin", &absent],
         &["cert", "ca"],
         &["cert"],
         &["schema"],
@@ -129,6 +123,7 @@ async fn exit_codes_are_unchanged() {
         let code = output.status.code().expect("no signal");
         let command = command.join(" ").replace(&to, "ADDRESS");
         let command = command.replace(&taken, "PORT-IN-USE");
+        let command = command.replace(&absent, "ABSENT");
         lines.insert(format!("{command}: {code}"));
     }
     snapshot("exit_codes", &lines);

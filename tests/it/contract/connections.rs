@@ -1,4 +1,6 @@
-//! How connections end before their first request: the `why` words of the metric.
+//! How connections end before their first request: the `why` words of the metric. Left out are limit,
+//! descriptors, io, no_server_name, no_challenge, slow_challenge, incompatible, client_certificate, alert, protocol and
+//! internal.
 
 use super::{Lines, snapshot};
 use crate::harness::{Backend, Lockgate, Setup, web::trusting, within};

@@ -1,6 +1,6 @@
 //! Files that Lockgate keeps: names and modes.
 
-use super::{Lines, metrics::families, snapshot};
+use super::{Lines, key_paths, metrics::families, snapshot};
 use crate::{
     acme::rig::{Rig, issued},
     harness::{Backend, Lockgate},
@@ -35,7 +35,7 @@ async fn files_and_metrics_of_acme_are_unchanged() {
     snapshot("metrics_acme", &families(&page, wanted));
 }
 
-/// Adds the mode and the path of everything in a folder. A PEM file has the labels of its blocks as well.
+/// Adds the mode and the path of everything in a folder, the labels in PEM files and the fields of JSON files.
 fn list(folder: &Path, shown: &str, lines: &mut Lines) {
     let mode = |path: &Path| {
         let metadata = fs::symlink_metadata(path).expect("it is there");
@@ -56,5 +56,8 @@ fn list(folder: &Path, shown: &str, lines: &mut Lines) {
         let labels = labels.collect::<Vec<_>>().join(" ");
         let line = format!("{shown} {:o} {labels}", mode(&path));
         lines.insert(line.trim_end().to_owned());
+        if let Ok(value) = serde_json::from_str(&text) {
+            key_paths(&format!("{shown} "), &value, lines);
+        }
     }
 }

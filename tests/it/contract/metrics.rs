@@ -27,10 +27,14 @@ async fn metric_names_types_and_labels_are_unchanged() {
         client.end().await;
     }
     lockgate.closed().await;
-    let mut plain = lockgate
-        .request("GET /named HTTP/1.1\r\nHost: a.test\r\n\r\n")
-        .await;
-    assert_eq!(plain.head().await.status(), 502);
+    let plain = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let mut refused = lockgate.request(plain("/named")).await;
+    assert_eq!(refused.head().await.status(), 502);
+    let mut answered = lockgate.request(plain("/queue")).await;
+    let mut server = silent.accept().await;
+    server.head().await;
+    server.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(answered.head().await.status(), 204);
     let _first = lockgate.upgrade("/queue", "").await;
     let _server = silent.accept().await;
     let _second = lockgate.upgrade("/queue", "").await;

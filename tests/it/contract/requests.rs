@@ -1,7 +1,11 @@
-//! Refusals: status and `why` word of requests that Lockgate answers itself, provoked one by one.
+//! Refusals: status and `why` word of requests that Lockgate answers itself, provoked one by one. Words that
+//! need a race, another protocol or a mistake of the program are left out: protocol, rebuild, stopping, no-backend,
+//! queue-share, status, foreign-stream, not-101.
 
 use super::{Lines, snapshot};
-use crate::harness::{Backend, Head, Lockgate, Wire, handshake, switching_protocols, within};
+use crate::harness::{
+    Backend, Frame, Head, Lockgate, Wire, handshake, switching_protocols, within,
+};
 use serde_json::Value;
 use std::{future::pending, net::SocketAddr};
 use tempfile::TempDir;
@@ -132,7 +136,7 @@ fn config(backend: SocketAddr, closing: SocketAddr, client_ca: &str) -> String {
          [pools.good]\nbackends = [\"ws://{backend}\"]\n[pools.dead]\nbackends = [\"ws://127.0.0.1:1\"]\n\
          [pools.tls]\nbackends = [\"wss://{closing}\"]\n[pools.name]\nbackends = [\"dns://name.invalid:1\"]\n\
          [pools.down]\nbackends = [\"ws://127.0.0.1:2\"]\nall_down = \"refuse\"\nhealth = {{ check = \"tcp\" }}\n\
-         [pools.queue]\nbackends = [\"ws://{backend}\"]\nadmission = {{ handshakes = 1, queue = 1, wait = \"200ms\" }}\n"
+         [pools.queue]\nbackends = [\"ws://{backend}\"]\nadmission = {{ handshakes = 1, queue = 1, wait = \"1s\" }}\n"
     );
     for (path, pool, more) in [
         ("trace", "good", ""),
@@ -160,7 +164,7 @@ fn config(backend: SocketAddr, closing: SocketAddr, client_ca: &str) -> String {
         ("backends-down", "down", ""),
         ("backends-unresolved", "name", ""),
         (
-            "queue",
+            "queue/*",
             "queue",
             "session = { handshake_timeout = \"10s\" }",
         ),
@@ -192,13 +196,13 @@ async fn statuses_and_reasons_of_refusals_are_unchanged() {
     let mut lines = Lines::new();
     for (case, request) in cases() {
         let _client = lockgate.request(request).await;
-        lines.insert(refusal(&lockgate, case, None).await);
+        lines.insert(refusal(&lockgate, case).await);
     }
     let mut uncertified = lockgate.connect_as("c.test").await;
     uncertified
         .send("GET /client-cert HTTP/1.1\r\nHost: c.test\r\n\r\n")
         .await;
-    lines.insert(refusal(&lockgate, "client-cert", None).await);
+    lines.insert(refusal(&lockgate, "client-cert").await);
 
     let connect = "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n";
     let _client = lockgate.request(connect).await;
@@ -211,10 +215,10 @@ async fn statuses_and_reasons_of_refusals_are_unchanged() {
     snapshot("refusals", &lines);
 }
 
-/// Adds the refusal of a request that waits for a backend for too long.
+/// Adds the refusals of requests that wait for a backend for too long, or cannot wait.
 async fn waits(lockgate: &Lockgate, lines: &mut Lines) {
-    // The backend does not answer: this one keeps its place.
-    let _first = lockgate.upgrade("/queue", "").await;
+    // The backend does not answer: this one keeps its lease.
+    let _first = lockgate.upgrade("/queue/first", "").await;
     within("a handshake", async {
         let held = |it: &Value| it["pool"] == "queue" && it["handshakes"] == 1;
         while !lockgate.status().await["backends"]
@@ -223,16 +227,24 @@ async fn waits(lockgate: &Lockgate, lines: &mut Lines) {
         {}
     })
     .await;
-    let _second = lockgate.upgrade("/queue", "").await;
-    lines.insert(refusal(lockgate, "queue", Some(503)).await);
+    let _second = lockgate.upgrade("/queue/queue-wait", "").await;
+    let waiting = "lockgate_admission_waiting{pool=\"queue\"}";
+    within("a waiting request", async {
+        while lockgate.metric_or_zero(waiting).await < 1.0 {}
+    })
+    .await;
+    let _third = lockgate.upgrade("/queue/queue-full", "").await;
+    for case in ["queue/queue-full", "queue/queue-wait"] {
+        lines.insert(refusal(lockgate, case).await);
+    }
 }
 
 /// The status and the word of the request whose path is this case.
-async fn refusal(lockgate: &Lockgate, case: &str, status: Option<u16>) -> String {
+async fn refusal(lockgate: &Lockgate, case: &str) -> String {
     let matches = |record: &Value| {
         let path = record["path"].as_str().unwrap_or_default();
         let path = path.trim_start_matches('/').trim_end_matches("/%5C");
-        path == case && status.is_none_or(|status| record["status"] == status)
+        path == case
     };
     let record = lockgate.record(matches).await;
     format!("{case}: {} {}", record["status"], record["why"])
@@ -240,30 +252,39 @@ async fn refusal(lockgate: &Lockgate, case: &str, status: Option<u16>) -> String
 
 #[tokio::test]
 async fn reasons_of_limits_are_unchanged() {
-    let backend = Backend::listen().await;
+    let (backend, echo) = (Backend::listen().await, Backend::echo().await);
+    let echo = format!("ws://{echo}");
     let lockgate = Lockgate::to(backend.address)
         .with("name = \"all\"")
         .with("[limits]\nsessions = 2")
         .with(&format!(
-            "[pools.full]\nbackends = [{{ address = \"ws://{}\", max_sessions = 1 }}]\nadmission = {{ queue = 0 }}\n\
-             [[routes]]\nname = \"full\"\nhosts = [\"a.test\"]\npath = \"/backends-full\"\npool = \"full\"\norigins = [\"*\"]",
-            Backend::echo().await
+            "[pools.full]\nbackends = [{{ address = \"{echo}\", max_sessions = 1 }}]\nadmission = {{ queue = 0 }}\n\
+             [[routes]]\nname = \"full\"\nhosts = [\"a.test\"]\npath = \"/full/*\"\npool = \"full\"\norigins = [\"*\"]"
         ))
         .start()
         .await;
     let mut lines = Lines::new();
-    let mut full = lockgate.upgrade("/backends-full", "").await;
+    let mut full = lockgate.upgrade("/full/first", "").await;
     assert_eq!(full.head().await.status(), 101);
-    let _refused = lockgate.upgrade("/backends-full", "").await;
-    lines.insert(refusal(&lockgate, "backends-full", Some(503)).await);
-    let (_client, _server, _) = lockgate.session(&backend).await;
+    let _refused = lockgate.upgrade("/full/backends-full", "").await;
+    lines.insert(refusal(&lockgate, "full/backends-full").await);
+    let (accepted, output) = lockgate.tell(&["drain", "--backend", &echo]).await;
+    assert!(accepted, "{output}");
+    let _refused = lockgate.upgrade("/full/backends-draining", "").await;
+    lines.insert(refusal(&lockgate, "full/backends-draining").await);
+    assert!(full.frame().await.is_close());
+    full.send_frame(Frame::close(1012, "")).await;
+    lockgate.closed().await;
+    let _one = lockgate.session(&backend).await;
+    let _two = lockgate.session(&backend).await;
     let _refused = lockgate.upgrade("/sessions-full", "").await;
-    lines.insert(refusal(&lockgate, "sessions-full", None).await);
+    lines.insert(refusal(&lockgate, "sessions-full").await);
     let left = lockgate
         .request("GET /client-left HTTP/1.1\r\nHost: a.test\r\n\r\n")
         .await;
-    backend.accept().await.head().await;
+    let mut server = backend.accept().await;
+    server.head().await;
     drop(left);
-    lines.insert(refusal(&lockgate, "client-left", None).await);
+    lines.insert(refusal(&lockgate, "client-left").await);
     snapshot("refusals_limits", &lines);
 }

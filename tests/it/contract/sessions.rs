@@ -1,4 +1,5 @@
-//! How sessions end: close code, initiator and `why` word, provoked one by one.
+//! How sessions end: close code, initiator and `why` word, provoked one by one. Left out is
+//! after-close, which races with the end of the session.
 
 use super::{Lines, snapshot};
 use crate::harness::{Backend, Frame, Lockgate, Wire, switching_protocols};
