@@ -24,6 +24,7 @@ mod handshake;
 mod health;
 mod http2;
 mod interop;
+mod language;
 mod layering;
 mod liars;
 mod memory;
