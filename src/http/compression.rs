@@ -2,7 +2,7 @@
 
 use crate::{
     config::Compression,
-    proto::{deflate::Agreement, handshake::Offer},
+    proto::{deflate::DeflateParams, handshake::Offer},
 };
 use ::http::{HeaderMap, header};
 
@@ -12,7 +12,7 @@ pub(super) fn settle(
     asked: &HeaderMap,
     offer: &mut Offer,
     outbound: &mut HeaderMap,
-) -> Option<Agreement> {
+) -> Option<DeflateParams> {
     if compression == Compression::Pass {
         return None;
     }
@@ -20,7 +20,7 @@ pub(super) fn settle(
     // A backend that agrees to one all the same is wrong.
     offer.extensions = Vec::new();
     match compression {
-        Compression::Offload => Agreement::of(asked),
+        Compression::Offload => DeflateParams::of(asked),
         Compression::Pass | Compression::Strip => None,
     }
 }

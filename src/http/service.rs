@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::Only,
     gateway::{Gateway, Route},
-    proto::{deflate::Agreement, forwarded, handshake::Offer},
+    proto::{deflate::DeflateParams, forwarded, handshake::Offer},
     upstream::Key,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
@@ -110,7 +110,7 @@ pub(super) struct Decided<'a> {
     /// Set when it is a WebSocket handshake.
     pub(super) offer: Option<Offer>,
     /// What its client is told about compression, if not the backend's word.
-    pub(super) agreement: Option<Agreement>,
+    pub(super) agreement: Option<DeflateParams>,
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     observe::{Belonging, SessionEnd, SessionRecord},
-    proto::{deflate::Agreement, track::Reserved},
+    proto::{deflate::DeflateParams, track::RsvBits},
     splice::{self, LegIo, Legs, Offload, Outcome, Socket, Stream},
     upstream::Lease,
     wire::ServerStream,
@@ -29,9 +29,9 @@ pub(super) struct Opening {
     pub(super) limits: watch::Receiver<splice::Limits>,
     /// The backend's leg, and what came right behind its 101.
     pub(super) backend: (Stream, Bytes),
-    pub(super) reserved: Reserved,
+    pub(super) reserved: RsvBits,
     /// Compression between the client and us.
-    pub(super) agreement: Option<Agreement>,
+    pub(super) agreement: Option<DeflateParams>,
 }
 
 /// A client's end of a session, once it has our answer.

@@ -9,7 +9,7 @@ use super::{
     tries::Failure,
 };
 use crate::{
-    proto::handshake::{Agreed, Bad101, Offer},
+    proto::handshake::{Negotiated, Bad101, Offer},
     splice::Stream,
     upstream::{DialError, Lease},
 };
@@ -30,7 +30,7 @@ use tokio::time::Instant;
 pub(super) enum Hands {
     /// A right 101; `headers` are those of it that the client gets.
     Shaken {
-        agreed: Agreed,
+        agreed: Negotiated,
         backend: (Stream, Bytes),
         headers: HeaderMap,
     },

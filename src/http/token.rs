@@ -8,7 +8,7 @@ mod places;
 use super::{outbound::Outbound, reject::Refusal};
 use crate::{
     config::{Token, TokenSource},
-    proto::handshake::{Agreed, Offer},
+    proto::handshake::{Negotiated, Offer},
 };
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -53,7 +53,7 @@ impl Carried {
 
     /// RFC 6455 §4.1 lets a server choose none; browsers fail such a handshake (WHATWG WebSockets, "establish a WebSocket
     /// connection"). The one that was for us is our own to choose.
-    pub(super) fn answer(self, agreed: &mut Agreed, headers: &mut HeaderMap) {
+    pub(super) fn answer(self, agreed: &mut Negotiated, headers: &mut HeaderMap) {
         let Some(echo) = self.echo.filter(|_| agreed.subprotocol.is_none()) else {
             return;
         };

@@ -18,7 +18,7 @@ use crate::{
     gateway::Route,
     guard::subscriber,
     observe::SessionRecord,
-    proto::{deflate::Agreement, handshake::Offer},
+    proto::{deflate::DeflateParams, handshake::Offer},
     upstream::{Key, Lease},
 };
 use ::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header};
@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout_at};
 pub(super) struct Wish {
     pub(super) offer: Offer,
     /// Compression between the client and us.
-    pub(super) agreement: Option<Agreement>,
+    pub(super) agreement: Option<DeflateParams>,
     pub(super) key: Key,
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,

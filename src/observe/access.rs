@@ -7,7 +7,7 @@ mod text;
 use super::queue::{self, LogGuard};
 use crate::{
     config::{Access, LogFormat},
-    proto::track::Counts,
+    proto::track::FrameCounts,
 };
 use std::{
     borrow::Cow,
@@ -55,9 +55,9 @@ pub struct SessionEnd {
     /// Since it opened.
     pub duration: Duration,
     /// What passed towards the backend.
-    pub from_client: Counts,
+    pub from_client: FrameCounts,
     /// What passed towards the client.
-    pub from_backend: Counts,
+    pub from_backend: FrameCounts,
     /// The close code that ended it, if there was one.
     pub code: Option<u16>,
     /// "client", "backend", "lockgate" or "operator".

@@ -9,17 +9,17 @@ mod agreement;
 mod inflate;
 mod pack;
 
-pub use agreement::Agreement;
-pub use inflate::Inflating;
-pub use pack::Deflating;
+pub use agreement::DeflateParams;
+pub use inflate::FrameInflater;
+pub use pack::FrameDeflater;
 
-use super::frame::{Header, Opcode};
+use super::frame::{FrameHeader, Opcode};
 
 /// What ends every message that a compressor has flushed, and does not travel (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Writes a data frame; masked, if there is a key.
-fn put(
+fn write_frame(
     out: &mut Vec<u8>,
     fin: bool,
     rsv: u8,
@@ -27,7 +27,7 @@ fn put(
     mask: Option<[u8; 4]>,
     payload: &mut [u8],
 ) {
-    let header = Header {
+    let header = FrameHeader {
         fin,
         rsv,
         opcode,

@@ -26,7 +26,7 @@ pub enum Opcode {
 
 /// What stands before a frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub struct FrameHeader {
     /// The last frame of its message.
     pub fin: bool,
     /// The reserved bits: [`RSV1`], 0b010 for RSV2, 0b001 for RSV3.
@@ -107,20 +107,20 @@ impl Opcode {
 
 // === impl Header ===
 
-impl Header {
+impl FrameHeader {
     /// Reads the header at the front of `bytes`. `Ok(None)` means that more bytes are needed; what is there is then
     /// already judged: a bad first byte is refused alone, a bad length as soon as it is whole.
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
+    pub fn parse(bytes: &[u8]) -> Result<Option<FrameHeader>, BadHeader> {
         match bytes.first() {
-            Some(&first) => Header::parse_as(Opcode::from_first_byte(first)?, bytes),
+            Some(&first) => FrameHeader::parse_after_opcode(Opcode::from_first_byte(first)?, bytes),
             None => Ok(None),
         }
     }
 
     /// [`Header::parse`] for whoever has looked at the first byte already.
     #[inline]
-    pub(super) fn parse_as(opcode: Opcode, bytes: &[u8]) -> Result<Option<Header>, BadHeader> {
+    pub(super) fn parse_after_opcode(opcode: Opcode, bytes: &[u8]) -> Result<Option<FrameHeader>, BadHeader> {
         let [first, second, rest @ ..] = bytes else {
             return Ok(None);
         };
@@ -141,7 +141,7 @@ impl Header {
                 None => return Ok(None),
             }
         };
-        Ok(Some(Header {
+        Ok(Some(FrameHeader {
             fin: first & FIN != 0,
             rsv: (first >> 4) & 0b111,
             opcode,
@@ -152,7 +152,7 @@ impl Header {
     }
 }
 
-impl Header {
+impl FrameHeader {
     /// Writes it, whatever [`Header::len`] says.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let fin = if self.fin { FIN } else { 0 };
@@ -298,8 +298,8 @@ mod tests {
     /// RFC 6455 §5.7.
     #[test]
     fn the_rfcs_examples() {
-        let header = |bytes: &[u8]| Header::parse(bytes).unwrap().unwrap();
-        let plain = Header {
+        let header = |bytes: &[u8]| FrameHeader::parse(bytes).unwrap().unwrap();
+        let plain = FrameHeader {
             fin: true,
             rsv: 0,
             opcode: Opcode::Text,
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(header(b"\x81\x05Hello"), plain);
         assert_eq!(
             header(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"),
-            Header {
+            FrameHeader {
                 mask: Some(KEY),
                 len: 6,
                 ..plain
@@ -318,7 +318,7 @@ mod tests {
         );
         assert_eq!(
             header(b"\x01\x03Hel"),
-            Header {
+            FrameHeader {
                 fin: false,
                 payload_len: 3,
                 ..plain
@@ -358,9 +358,9 @@ mod tests {
         ];
         for (bytes, why) in table {
             for (have, _) in bytes.iter().enumerate() {
-                assert_eq!(Header::parse(&bytes[..have]), Ok(None), "{bytes:02x?}");
+                assert_eq!(FrameHeader::parse(&bytes[..have]), Ok(None), "{bytes:02x?}");
             }
-            assert_eq!(Header::parse(bytes), Err(*why), "{bytes:02x?}");
+            assert_eq!(FrameHeader::parse(bytes), Err(*why), "{bytes:02x?}");
         }
     }
 
@@ -370,9 +370,9 @@ mod tests {
             0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4,
         ];
         for have in 0..whole.len() {
-            assert_eq!(Header::parse(&whole[..have]), Ok(None));
+            assert_eq!(FrameHeader::parse(&whole[..have]), Ok(None));
         }
-        let header = Header::parse(&whole).unwrap().unwrap();
+        let header = FrameHeader::parse(&whole).unwrap().unwrap();
         assert_eq!(header.payload_len, u64::MAX >> 1);
         assert_eq!((header.len, header.mask), (14, Some([1, 2, 3, 4])));
     }

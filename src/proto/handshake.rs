@@ -11,7 +11,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version, request, response};
 use sha1::{Digest, Sha1};
 
-use super::track::Reserved;
+use super::track::RsvBits;
 
 pub(super) mod extensions;
 mod refusal;
@@ -32,13 +32,13 @@ pub struct Offer {
 
 /// What the backend's 101 chose from an [`Offer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Agreed {
+pub struct Negotiated {
     /// The subprotocol, one of those offered.
     pub subprotocol: Option<Box<str>>,
     /// The extensions with their parameters as the backend wrote them; several lines are joined by a comma.
     pub extensions: Option<Box<str>>,
     /// Which reserved bits frames may use from now on.
-    pub reserved: Reserved,
+    pub reserved: RsvBits,
 }
 
 // === impl Offer ===
@@ -83,7 +83,7 @@ impl Offer {
     }
 
     /// Checks the backend's answer (RFC 6455 §4.1, the client's six steps).
-    pub fn check(&self, response: &response::Parts) -> Result<Agreed, Bad101> {
+    pub fn check(&self, response: &response::Parts) -> Result<Negotiated, Bad101> {
         let headers = &response.headers;
         if response.status != StatusCode::SWITCHING_PROTOCOLS {
             return Err(Bad101::Status);
@@ -99,7 +99,7 @@ impl Offer {
         if !has_token(headers, &header::CONNECTION, "upgrade") {
             return Err(Bad101::Connection);
         }
-        match only(headers, &header::SEC_WEBSOCKET_ACCEPT) {
+        match single_line(headers, &header::SEC_WEBSOCKET_ACCEPT) {
             Ok(None) => return Err(Bad101::MissingAccept),
             Ok(Some(accept))
                 if accept.as_bytes().trim_ascii() == accept_key(&self.key).as_bytes() => {}
@@ -107,7 +107,7 @@ impl Offer {
         }
         let subprotocol = self.check_subprotocol(headers)?;
         let (extensions, reserved) = self.check_extensions(headers)?;
-        Ok(Agreed {
+        Ok(Negotiated {
             subprotocol,
             extensions,
             reserved,
@@ -115,10 +115,10 @@ impl Offer {
     }
 
     fn check_subprotocol(&self, headers: &HeaderMap) -> Result<Option<Box<str>>, Bad101> {
-        let chosen = match only(headers, &header::SEC_WEBSOCKET_PROTOCOL) {
+        let chosen = match single_line(headers, &header::SEC_WEBSOCKET_PROTOCOL) {
             Ok(None) => return Ok(None),
             Ok(Some(chosen)) => chosen.as_bytes().trim_ascii(),
-            Err(Repeated) => return Err(Bad101::RepeatedSubprotocol),
+            Err(RepeatedHeader) => return Err(Bad101::RepeatedSubprotocol),
         };
         // Case-sensitive: RFC 6455 §4.1 compares a subprotocol's characters as they are.
         match self.subprotocols.iter().find(|s| s.as_bytes() == chosen) {
@@ -130,9 +130,9 @@ impl Offer {
     fn check_extensions(
         &self,
         headers: &HeaderMap,
-    ) -> Result<(Option<Box<str>>, Reserved), Bad101> {
+    ) -> Result<(Option<Box<str>>, RsvBits), Bad101> {
         let mut seen = HashSet::new();
-        let mut reserved = Reserved::None;
+        let mut reserved = RsvBits::None;
         for accepted in extensions::read(headers) {
             let accepted = accepted.ok_or(Bad101::BadExtensions)?;
             if !self.extensions.iter().any(|e| **e == *accepted.name) {
@@ -142,15 +142,15 @@ impl Offer {
                 "permessage-deflate" if !accepted.is_deflate_answer() => {
                     return Err(Bad101::DeflateParameters);
                 }
-                "permessage-deflate" if seen.is_empty() => Reserved::Deflate,
-                _ => Reserved::Any,
+                "permessage-deflate" if seen.is_empty() => RsvBits::Deflate,
+                _ => RsvBits::Any,
             };
             if !seen.insert(accepted.name) {
                 return Err(Bad101::RepeatedExtension);
             }
         }
         if seen.is_empty() {
-            return Ok((None, Reserved::None));
+            return Ok((None, RsvBits::None));
         }
         let lines = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
         let lines = lines.filter_map(|line| line.to_str().ok());
@@ -197,7 +197,7 @@ pub fn as_token(bytes: &[u8]) -> Option<&str> {
 
 /// RFC 6455 §4.4: another version is answered with 426 and the one we speak.
 fn check_version(headers: &HeaderMap) -> Result<(), BadHandshake> {
-    match only(headers, &header::SEC_WEBSOCKET_VERSION) {
+    match single_line(headers, &header::SEC_WEBSOCKET_VERSION) {
         Ok(Some(version)) if version.as_bytes().trim_ascii() == b"13" => Ok(()),
         _ => Err(BadHandshake::WrongVersion),
     }
@@ -209,10 +209,10 @@ pub fn key(nonce: [u8; 16]) -> Box<str> {
 }
 
 fn read_key(headers: &HeaderMap) -> Result<Box<str>, BadHandshake> {
-    let key = match only(headers, &header::SEC_WEBSOCKET_KEY) {
+    let key = match single_line(headers, &header::SEC_WEBSOCKET_KEY) {
         Ok(Some(key)) => key.to_str().map_err(|_| BadHandshake::BadKey)?.trim(),
         Ok(None) => return Err(BadHandshake::MissingKey),
-        Err(Repeated) => return Err(BadHandshake::BadKey),
+        Err(RepeatedHeader) => return Err(BadHandshake::BadKey),
     };
     // RFC 6455 §4.2.1: a value that, when decoded, is 16 bytes in length.
     match LENIENT.decode(key) {
@@ -252,19 +252,19 @@ fn read_extension_names(headers: &HeaderMap) -> Result<Vec<Box<str>>, BadHandsha
 }
 
 /// The only line of `name`, if there is one.
-fn only<'a>(
+fn single_line<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
-) -> Result<Option<&'a HeaderValue>, Repeated> {
+) -> Result<Option<&'a HeaderValue>, RepeatedHeader> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
         (line, None) => Ok(line),
-        (_, Some(_)) => Err(Repeated),
+        (_, Some(_)) => Err(RepeatedHeader),
     }
 }
 
 /// A header stands more than once where it may stand once.
-struct Repeated;
+struct RepeatedHeader;
 
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

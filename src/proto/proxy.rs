@@ -11,7 +11,7 @@ use thiserror::Error;
 
 /// A whole PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub struct ProxyHeader {
     /// Bytes of the header; the connection proper begins behind them.
     pub len: usize,
     /// The client's address, IPv4-mapped ones unmapped. `None` for LOCAL, UNKNOWN, UNSPEC and Unix sockets: the
@@ -43,7 +43,7 @@ pub enum BadProxyHeader {
 }
 
 /// Reads the header at the front of `bytes`. `Ok(None)` means that more bytes are needed, at most [`MAX_LEN`] in all.
-pub fn parse(bytes: &[u8]) -> Result<Option<Header>, BadProxyHeader> {
+pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     match bytes.first() {
         None => Ok(None),
         Some(b'P') => parse_v1(bytes),
@@ -69,7 +69,7 @@ impl BadProxyHeader {
 
 /// How a header is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
+pub enum ProxyVersion {
     /// A line of text.
     V1,
     /// In binary.
@@ -77,7 +77,7 @@ pub enum Version {
 }
 
 /// The header that tells of a connection from `source` to `destination`. Of two families, IPv4 is mapped.
-pub fn header(version: Version, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+pub fn header(version: ProxyVersion, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
     let mapped = |at: SocketAddr| match at.ip() {
         IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), at.port()),
@@ -91,24 +91,24 @@ pub fn header(version: Version, source: SocketAddr, destination: SocketAddr) -> 
     let header = ProxyHeader::with_address(ProxiedAddress::stream(source, destination));
     let mut bytes = Vec::with_capacity(V1_MAX_LEN);
     let encoded = match version {
-        Version::V1 => header.encode_v1(&mut bytes),
-        Version::V2 => header.encode_v2(&mut bytes),
+        ProxyVersion::V1 => header.encode_v1(&mut bytes),
+        ProxyVersion::V2 => header.encode_v2(&mut bytes),
     };
     encoded.expect("both are TCP addresses of one family");
     bytes
 }
 
 /// The header of a connection that is the proxy's own: UNKNOWN in version 1, LOCAL in version 2.
-pub fn own_header(version: Version) -> &'static [u8] {
+pub fn own_header(version: ProxyVersion) -> &'static [u8] {
     match version {
-        Version::V1 => b"PROXY UNKNOWN\r\n",
+        ProxyVersion::V1 => b"PROXY UNKNOWN\r\n",
         // Version 2 and LOCAL, no family, no addresses.
-        Version::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        ProxyVersion::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
     }
 }
 
 /// `PROXY TCP4 192.0.2.1 192.0.2.9 56324 443\r\n`
-fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, BadProxyHeader> {
+fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     const PROTOCOLS: [(&[u8], &[u8]); 3] = [
         (b"PROXY TCP4 ", b"0123456789. "),
         (b"PROXY TCP6 ", b"0123456789abcdefABCDEF:. "),
@@ -149,7 +149,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, BadProxyHeader> {
     }
 }
 
-fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, BadProxyHeader> {
+fn parse_v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     if !bytes
         .iter()
         .zip(V2_SIGNATURE)
@@ -194,13 +194,13 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, BadProxyHeader> {
         return Ok(None);
     }
     if local {
-        return Ok(Some(Header { len, source: None }));
+        return Ok(Some(ProxyHeader { len, source: None }));
     }
     decode(bytes, len).map_err(|_| BadProxyHeader::Family)
 }
 
 /// Lets the crate decode the whole header of `len` bytes.
-fn decode(bytes: &[u8], len: usize) -> Result<Option<Header>, proxy_header::Error> {
+fn decode(bytes: &[u8], len: usize) -> Result<Option<ProxyHeader>, proxy_header::Error> {
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()
@@ -211,7 +211,7 @@ fn decode(bytes: &[u8], len: usize) -> Result<Option<Header>, proxy_header::Erro
         let source = address.source;
         SocketAddr::new(source.ip().to_canonical(), source.port())
     });
-    Ok(Some(Header { len, source }))
+    Ok(Some(ProxyHeader { len, source }))
 }
 
 /// No header is longer: the smallest segment that TCP must carry whole (RFC 9293 §3.7.1), in which the specification

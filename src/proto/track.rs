@@ -3,17 +3,17 @@
 //! The tracker looks at frame headers and at control frames, never at the payload of a data frame, and keeps no bytes:
 //! what it does not take comes again with more behind it. Each idle session holds two trackers, so they are small.
 
-use super::frame::{Header, Opcode, RSV1};
+use super::frame::{FrameHeader, Opcode, RSV1};
 
 mod control;
 mod violation;
 
-pub use control::Control;
+pub use control::ControlPayload;
 pub use violation::Violation;
 
 /// Which side sent the bytes; decides whether frames must be masked (RFC 6455 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
+pub enum Role {
     /// Frames must be masked.
     Client,
     /// Frames must not be masked.
@@ -22,7 +22,7 @@ pub enum Sender {
 
 /// Which reserved bits the negotiated extensions allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reserved {
+pub enum RsvBits {
     /// No extension: all must be 0 (RFC 6455 §5.2).
     #[default]
     None,
@@ -45,7 +45,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// The same without those on single frames.
-    pub fn of_messages(self) -> Self {
+    pub fn from_messages(self) -> Self {
         Bounds {
             max_frame: u64::MAX,
             max_fragments: u32::MAX,
@@ -56,7 +56,7 @@ impl Bounds {
 
 /// What has passed, for the access log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct FrameCounts {
     /// Data frames begun, and whole control frames.
     pub frames: u64,
     /// Data messages begun.
@@ -74,9 +74,9 @@ pub struct FrameTracker {
     message: u64,
     /// Data frames of the current message so far.
     fragments: u32,
-    counts: Counts,
-    sender: Sender,
-    reserved: Reserved,
+    counts: FrameCounts,
+    sender: Role,
+    reserved: RsvBits,
     in_message: bool,
     closed: bool,
     failed: Option<Violation>,
@@ -89,19 +89,19 @@ pub struct Progress {
     pub pass: usize,
     /// A whole control frame that stands right behind them, unmasked. The tracker is past it already. Boxed: it is large
     /// and rare, and all else comes back in registers.
-    pub control: Option<Box<Control>>,
+    pub control: Option<Box<ControlPayload>>,
 }
 
 // === impl FrameTracker ===
 
 impl FrameTracker {
     /// A tracker at the start of a stream.
-    pub fn new(sender: Sender, reserved: Reserved) -> Self {
+    pub fn new(sender: Role, reserved: RsvBits) -> Self {
         FrameTracker {
             remaining: 0,
             message: 0,
             fragments: 0,
-            counts: Counts::default(),
+            counts: FrameCounts::default(),
             sender,
             reserved,
             in_message: false,
@@ -134,12 +134,12 @@ impl FrameTracker {
         while !(stop_at_boundary && pass > 0) {
             let rest = bytes.get(pass..).unwrap_or_default();
             match self.next_frame(rest, bounds) {
-                Ok(Some(Next::Data(header))) => {
+                Ok(Some(ByteClass::Data(header))) => {
                     let payload = rest.get(header.len..).unwrap_or_default();
-                    self.enter(&header);
+                    self.begin_frame(&header);
                     pass += header.len + self.skip_payload(payload);
                 }
-                Ok(Some(Next::Control(frame))) => {
+                Ok(Some(ByteClass::Control(frame))) => {
                     self.closed = frame.opcode == Opcode::Close;
                     self.counts.frames += 1;
                     self.counts.bytes += frame.len as u64;
@@ -175,7 +175,7 @@ impl FrameTracker {
     }
 
     /// Totals.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> FrameCounts {
         self.counts
     }
 
@@ -192,7 +192,7 @@ impl FrameTracker {
     /// The frame at the front of `bytes`, if it may pass; changes nothing. Bytes are judged in their order, so that the
     /// verdict on a frame with several faults does not depend on how it was cut.
     #[inline]
-    fn next_frame(&self, bytes: &[u8], bounds: &Bounds) -> Result<Option<Next>, Violation> {
+    fn next_frame(&self, bytes: &[u8], bounds: &Bounds) -> Result<Option<ByteClass>, Violation> {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
@@ -200,16 +200,16 @@ impl FrameTracker {
         if let Some(&second) = bytes.get(1) {
             // RFC 6455 §5.1: a client masks every frame, a server none.
             match (self.sender, second & 0x80 != 0) {
-                (Sender::Client, false) => return Err(Violation::Unmasked),
-                (Sender::Server, true) => return Err(Violation::Masked),
-                (Sender::Client, true) | (Sender::Server, false) => {}
+                (Role::Client, false) => return Err(Violation::Unmasked),
+                (Role::Server, true) => return Err(Violation::Masked),
+                (Role::Client, true) | (Role::Server, false) => {}
             }
         }
-        let Some(header) = Header::parse_as(opcode, bytes)? else {
+        let Some(header) = FrameHeader::parse_after_opcode(opcode, bytes)? else {
             return Ok(None);
         };
         if opcode.is_control() {
-            return Ok(Control::read(&header, bytes)?.map(Next::Control));
+            return Ok(ControlPayload::read(&header, bytes)?.map(ByteClass::Control));
         }
         if header.payload_len > bounds.max_frame {
             return Err(Violation::FrameTooBig);
@@ -220,7 +220,7 @@ impl FrameTracker {
         if self.fragment(&header) > bounds.max_fragments {
             return Err(Violation::TooManyFragments);
         }
-        Ok(Some(Next::Data(header)))
+        Ok(Some(ByteClass::Data(header)))
     }
 
     #[inline]
@@ -238,15 +238,15 @@ impl FrameTracker {
             }
             Opcode::Text | Opcode::Binary => true,
             Opcode::Continuation if self.in_message => false,
-            Opcode::Continuation => return Err(Violation::LoneContinuation),
+            Opcode::Continuation => return Err(Violation::UnexpectedContinuation),
         };
         let allowed = match self.reserved {
             _ if opcode.is_control() => 0,
-            Reserved::None => 0,
+            RsvBits::None => 0,
             // RFC 7692 §6: not on control frames, nor on a message's later frames.
-            Reserved::Deflate if starts => RSV1,
-            Reserved::Deflate => 0,
-            Reserved::Any => 0b111,
+            RsvBits::Deflate if starts => RSV1,
+            RsvBits::Deflate => 0,
+            RsvBits::Any => 0b111,
         };
         if (first >> 4) & 0b111 & !allowed != 0 {
             return Err(Violation::ReservedBits);
@@ -256,7 +256,7 @@ impl FrameTracker {
 
     /// Payload bytes of the current message, `header`'s frame included.
     #[inline]
-    fn announced(&self, header: &Header) -> u64 {
+    fn announced(&self, header: &FrameHeader) -> u64 {
         match header.opcode {
             // Without a bound, 2^63 - 1 bytes a frame may be announced again and again.
             Opcode::Continuation => self.message.saturating_add(header.payload_len),
@@ -266,7 +266,7 @@ impl FrameTracker {
 
     /// Which frame of its message `header`'s is, from 1.
     #[inline]
-    fn fragment(&self, header: &Header) -> u32 {
+    fn fragment(&self, header: &FrameHeader) -> u32 {
         match header.opcode {
             Opcode::Continuation => self.fragments.saturating_add(1),
             _ => 1,
@@ -275,7 +275,7 @@ impl FrameTracker {
 
     /// Steps behind the header of a data frame.
     #[inline]
-    fn enter(&mut self, header: &Header) {
+    fn begin_frame(&mut self, header: &FrameHeader) {
         self.message = self.announced(header);
         self.fragments = self.fragment(header);
         self.counts.frames += 1;
@@ -286,9 +286,9 @@ impl FrameTracker {
 }
 
 /// A frame that may pass.
-enum Next {
-    Data(Header),
-    Control(Box<Control>),
+enum ByteClass {
+    Data(FrameHeader),
+    Control(Box<ControlPayload>),
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::pulse::Pulse;
 use crate::{
-    proto::track::{Bounds, Control, Violation},
+    proto::track::{Bounds, ControlPayload, Violation},
     wire::ServerStream,
 };
 use socket2::SockRef;
@@ -72,7 +72,7 @@ pub(super) struct Leg<S> {
     /// It has said its Close: another Close is the last that it gets.
     pub(super) closed: bool,
     /// Its latest Ping that we answer ourselves (RFC 6455 §5.5.3: the latest is enough). Boxed: it is rare.
-    pub(super) owed: Option<Box<Control>>,
+    pub(super) owed: Option<Box<ControlPayload>>,
 }
 
 // === impl Leg ===

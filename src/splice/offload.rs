@@ -5,7 +5,7 @@
 
 use super::{LegIo, random::random};
 use crate::proto::{
-    deflate::{Agreement, Deflating, Inflating},
+    deflate::{DeflateParams, FrameDeflater, FrameInflater},
     track::{Bounds, Violation},
 };
 use bytes::Bytes;
@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub struct Offload<C> {
     io: C,
-    inflating: Inflating,
-    deflating: Deflating,
+    inflating: FrameInflater,
+    deflating: FrameDeflater,
     /// What came and is not inflated yet.
     raw: Vec<u8>,
     /// What is to be read, from `read` on.
@@ -42,11 +42,11 @@ pub struct Offload<C> {
 
 impl<C> Offload<C> {
     /// `early` came right behind the handshake.
-    pub fn new(io: C, agreement: Agreement, early: &Bytes) -> Self {
+    pub fn new(io: C, agreement: DeflateParams, early: &Bytes) -> Self {
         Offload {
             io,
-            inflating: Inflating::new(agreement),
-            deflating: Deflating::new(agreement),
+            inflating: FrameInflater::new(agreement),
+            deflating: FrameDeflater::new(agreement),
             raw: early.to_vec(),
             plain: Vec::new(),
             read: 0,

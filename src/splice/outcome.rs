@@ -1,6 +1,6 @@
 //! How a session ended. Never an error: every session ends.
 
-use crate::proto::track::{Counts, Violation};
+use crate::proto::track::{FrameCounts, Violation};
 use tokio::time::Instant;
 
 /// The end of a session, for the access log and the metrics.
@@ -13,9 +13,9 @@ pub struct Outcome {
     /// The close code of that end: relayed, or ours. `None` for a Close without a code.
     pub code: Option<u16>,
     /// What came from the client.
-    pub from_client: Counts,
+    pub from_client: FrameCounts,
     /// What came from the backend.
-    pub from_backend: Counts,
+    pub from_backend: FrameCounts,
     /// When the last frame had passed; what follows is only the farewell of TLS and TCP.
     pub ended: Instant,
 }

@@ -13,7 +13,7 @@ use super::{
     meter::Meter,
     tap::Tap,
 };
-use crate::proto::track::{Counts, FrameTracker, Reserved, Sender, Violation};
+use crate::proto::track::{FrameCounts, FrameTracker, RsvBits, Role, Violation};
 use std::task::{Context, Poll, ready};
 use tokio::{task::coop, time::Instant};
 
@@ -36,7 +36,7 @@ pub(super) struct Pump {
     /// A Close has gone to `dst`, relayed or ours: what still comes from `src` is read, understood and dropped.
     pub(super) shut: bool,
     /// What had passed when the rest began to be dropped.
-    passed: Option<Box<Counts>>,
+    passed: Option<Box<FrameCounts>>,
     /// How much was dropped because `dst` is given up.
     lost: usize,
     /// `src` will say no more.
@@ -82,7 +82,7 @@ pub(super) enum End {
 // === impl Pump ===
 
 impl Pump {
-    pub(super) fn new(sender: Sender, reserved: Reserved) -> Self {
+    pub(super) fn new(sender: Role, reserved: RsvBits) -> Self {
         Pump {
             tracker: FrameTracker::new(sender, reserved),
             held: Vec::new(),
@@ -96,7 +96,7 @@ impl Pump {
             passed: None,
             lost: 0,
             ended: None,
-            masks: sender == Sender::Client,
+            masks: sender == Role::Client,
             recut: false,
             tap: None,
             meter: None,
@@ -180,7 +180,7 @@ impl Pump {
     }
 
     /// What has passed, or was on its way when the last was dropped.
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> FrameCounts {
         let passed = self.passed.as_deref();
         passed.copied().unwrap_or_else(|| self.tracker.counts())
     }

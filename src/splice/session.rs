@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     observe::{Flow, SessionHandle},
-    proto::track::{Reserved, Sender},
+    proto::track::{RsvBits, Role},
 };
 use alarm::Alarm;
 use bytes::Bytes;
@@ -33,7 +33,7 @@ pub struct Legs<C, B> {
     /// Bytes the backend sent behind its 101.
     pub backend_early: Bytes,
     /// Which reserved bits the extensions agreed on allow.
-    pub reserved: Reserved,
+    pub reserved: RsvBits,
 }
 
 /// Relays frames between the legs until both are through, then takes leave of them: close_notify, FIN, and a moment
@@ -91,7 +91,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
     ) -> Self {
         let now = Instant::now();
         let current = *limits.borrow_and_update();
-        let mut up = Pump::new(Sender::Client, legs.reserved);
+        let mut up = Pump::new(Role::Client, legs.reserved);
         up.limit_rate(current.rate, now);
         if legs.client.judge_frames(&current.bounds) {
             up.leave_frames();
@@ -100,7 +100,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             client: Leg::new(legs.client, now),
             backend: Leg::new(legs.backend, now),
             up,
-            down: Pump::new(Sender::Server, legs.reserved),
+            down: Pump::new(Role::Server, legs.reserved),
             early: Some((legs.client_early, legs.backend_early)),
             limits: current,
             limits_source: limits,
@@ -147,8 +147,8 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         }
         if self.handle.lookers_have_changed() {
             let (looks, session) = (self.handle.lookers(), self.handle.record());
-            self.up.show(&looks, Sender::Client, session);
-            self.down.show(&looks, Sender::Server, session);
+            self.up.show(&looks, Role::Client, session);
+            self.down.show(&looks, Role::Server, session);
         }
         if let Some((client, backend)) = self.early.take() {
             let limits = self.limits;

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     observe::{Deflate, Look, Seen, SessionRecord},
     proto::{
-        frame::{Header, Opcode, RSV1},
-        track::{FrameTracker, Sender},
+        frame::{FrameHeader, Opcode, RSV1},
+        track::{FrameTracker, Role},
     },
 };
 use inflate::Inflater;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 pub(super) struct Tap {
     looks: Vec<Arc<Look>>,
     session: Arc<SessionRecord>,
-    from: Sender,
+    from: Role,
     /// The rest of a frame whose beginning nobody saw.
     skip: u64,
     frame: Option<Frame>,
@@ -33,7 +33,7 @@ pub(super) struct Tap {
 
 /// A frame that has not passed whole.
 struct Frame {
-    header: Header,
+    header: FrameHeader,
     kind: Opcode,
     compressed: bool,
     /// Bytes of payload that have passed.
@@ -68,7 +68,7 @@ impl Pump {
     }
 
     /// Others look than before, or nobody.
-    pub(super) fn show(&mut self, looks: &[Arc<Look>], from: Sender, session: &Arc<SessionRecord>) {
+    pub(super) fn show(&mut self, looks: &[Arc<Look>], from: Role, session: &Arc<SessionRecord>) {
         self.tap = match self.tap.take() {
             _ if looks.is_empty() => None,
             Some(mut tap) => {
@@ -85,15 +85,15 @@ impl Pump {
 impl Tap {
     fn new(
         looks: &[Arc<Look>],
-        from: Sender,
+        from: Role,
         session: &Arc<SessionRecord>,
         tracker: &FrameTracker,
     ) -> Tap {
         let is_new = tracker.counts().bytes == 0;
         let extensions = session.extensions.as_deref().unwrap_or_default();
         let forgets = match from {
-            Sender::Client => "client_no_context_takeover",
-            Sender::Server => "server_no_context_takeover",
+            Role::Client => "client_no_context_takeover",
+            Role::Server => "server_no_context_takeover",
         };
         Tap {
             looks: looks.to_vec(),
@@ -114,7 +114,7 @@ impl Tap {
         while !bytes.is_empty() {
             let mut frame = match self.frame.take() {
                 Some(frame) => frame,
-                None => match Header::parse(bytes) {
+                None => match FrameHeader::parse(bytes) {
                     Ok(Some(header)) => {
                         bytes = bytes.get(header.len..).unwrap_or_default();
                         self.begin(header)
@@ -135,7 +135,7 @@ impl Tap {
         }
     }
 
-    fn begin(&mut self, header: Header) -> Frame {
+    fn begin(&mut self, header: FrameHeader) -> Frame {
         let (kind, compressed) = match header.opcode {
             control if control.is_control() => (control, false),
             Opcode::Continuation => self.message.unwrap_or((Opcode::Continuation, false)),
@@ -175,7 +175,7 @@ impl Tap {
     }
 
     fn end(&mut self, mut frame: Frame) {
-        let Header {
+        let FrameHeader {
             opcode,
             fin,
             payload_len,

@@ -169,7 +169,7 @@ impl Connection {
     /// Tells whose connection this is: without `ends`, our own. It goes before everything else, TLS too.
     pub(super) async fn tell(
         &mut self,
-        version: proxy::Version,
+        version: proxy::ProxyVersion,
         ends: Option<Ends>,
     ) -> Result<(), DialError> {
         let header = match ends {

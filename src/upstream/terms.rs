@@ -22,7 +22,7 @@ pub(super) struct Terms {
     pub(super) passive: config::Passive,
     pub(super) tls: Option<Tls>,
     /// Whether one is told who its clients are, and how.
-    pub(super) proxy_header: Option<proxy::Version>,
+    pub(super) proxy_header: Option<proxy::ProxyVersion>,
     pub(super) sources: Sources,
     resolve: Duration,
     on_vanish: OnVanish,
@@ -45,8 +45,8 @@ impl Terms {
             tls: Tls::build(written, problems),
             proxy_header: match written.proxy_protocol {
                 BackendProxyProtocol::Off => None,
-                BackendProxyProtocol::V1 => Some(proxy::Version::V1),
-                BackendProxyProtocol::V2 => Some(proxy::Version::V2),
+                BackendProxyProtocol::V1 => Some(proxy::ProxyVersion::V1),
+                BackendProxyProtocol::V2 => Some(proxy::ProxyVersion::V2),
             },
             sources: Sources::new(&written.sources),
             resolve: written.resolve.0,

@@ -12,7 +12,7 @@ use lockgate::{
     config::Config,
     gateway::Gateway,
     observe::{Belonging, Metrics, SessionRecord, Sessions},
-    proto::track::Reserved,
+    proto::track::RsvBits,
     splice::{self, Legs, Socket, Stream},
     tls::{self, DevCa, Entered, Issuers},
     wire::ServerStream,
@@ -126,7 +126,7 @@ fn session(
         client_early: bytes::Bytes::new(),
         backend,
         backend_early: bytes::Bytes::new(),
-        reserved: Reserved::None,
+        reserved: RsvBits::None,
     };
     let handle = Arc::<Sessions>::default().enter(belonging, record);
     let flow = Metrics::new().flow().clone();

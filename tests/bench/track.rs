@@ -1,7 +1,7 @@
 //! `track CASE SIZE TIMES`: follows a hundred frames with payloads of this size so many times, for `track.sh` to count the
 //! instructions of.
 
-use lockgate::proto::track::{Bounds, FrameTracker, Reserved, Sender};
+use lockgate::proto::track::{Bounds, FrameTracker, RsvBits, Role};
 use std::hint::black_box;
 
 fn main() {
@@ -15,9 +15,9 @@ fn main() {
         times.parse().expect("a number"),
     );
     let (sender, first) = match &**case {
-        "client" => (Sender::Client, BINARY),
-        "server" => (Sender::Server, BINARY),
-        "pings" => (Sender::Client, PING),
+        "client" => (Role::Client, BINARY),
+        "server" => (Role::Server, BINARY),
+        "pings" => (Role::Client, PING),
         other => panic!("{other} is no case"),
     };
     let stream = frame(first, size, sender).repeat(FRAMES);
@@ -26,7 +26,7 @@ fn main() {
         max_message: 1 << 20,
         max_fragments: 1000,
     };
-    let mut tracker = FrameTracker::new(sender, Reserved::None);
+    let mut tracker = FrameTracker::new(sender, RsvBits::None);
     for _ in 0..times {
         let mut rest = black_box(&stream[..]);
         while !rest.is_empty() {
@@ -40,10 +40,10 @@ fn main() {
 }
 
 /// A whole frame (RFC 6455 §5.2); a client's is masked.
-fn frame(first: u8, size: usize, sender: Sender) -> Vec<u8> {
+fn frame(first: u8, size: usize, sender: Role) -> Vec<u8> {
     let (mask, key): (u8, &[u8]) = match sender {
-        Sender::Client => (0x80, &[1, 2, 3, 4]),
-        Sender::Server => (0, &[]),
+        Role::Client => (0x80, &[1, 2, 3, 4]),
+        Role::Server => (0, &[]),
     };
     let mut frame = vec![first];
     match size {

@@ -2,7 +2,7 @@
 
 use crate::{
     observe::{Deflate, Seen},
-    proto::{frame::Opcode, track::Sender},
+    proto::{frame::Opcode, track::Role},
 };
 use serde::Serialize;
 use std::fmt::Write;
@@ -56,8 +56,8 @@ impl Row {
             client: seen.session.client.to_string(),
             route: seen.session.route.to_string(),
             from: match seen.from {
-                Sender::Client => "client",
-                Sender::Server => "backend",
+                Role::Client => "client",
+                Role::Server => "backend",
             },
             kind: match seen.kind {
                 Opcode::Continuation => "continuation",

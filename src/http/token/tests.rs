@@ -267,10 +267,10 @@ fn no_header_of_ours_takes_a_token() {
     }
 }
 
-fn agreed(subprotocol: Option<&str>) -> Agreed {
-    Agreed {
+fn agreed(subprotocol: Option<&str>) -> Negotiated {
+    Negotiated {
         subprotocol: subprotocol.map(Into::into),
         extensions: None,
-        reserved: crate::proto::track::Reserved::None,
+        reserved: crate::proto::track::RsvBits::None,
     }
 }

@@ -2,7 +2,7 @@
 //! no value; durations are seconds. The lines are pure ASCII, so that no terminal can be moved by showing them.
 
 use super::{Event, SessionRecord, cut};
-use crate::proto::track::Counts;
+use crate::proto::track::FrameCounts;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use std::{
@@ -131,8 +131,8 @@ struct Volume {
     bytes: u64,
 }
 
-impl From<Counts> for Volume {
-    fn from(counts: Counts) -> Self {
+impl From<FrameCounts> for Volume {
+    fn from(counts: FrameCounts) -> Self {
         Volume {
             frames: counts.frames,
             messages: counts.messages,

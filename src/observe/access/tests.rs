@@ -19,12 +19,12 @@ fn session() -> SessionRecord {
 fn end() -> SessionEnd {
     SessionEnd {
         duration: Duration::from_millis(12_345),
-        from_client: Counts {
+        from_client: FrameCounts {
             frames: 12,
             messages: 10,
             bytes: 1234,
         },
-        from_backend: Counts {
+        from_backend: FrameCounts {
             frames: 3,
             messages: 3,
             bytes: 99,
@@ -228,9 +228,9 @@ fn durations_and_sizes_are_short() {
         ),
     ] {
         let mut end = SessionEnd { duration, ..end() };
-        end.from_client = Counts {
+        end.from_client = FrameCounts {
             bytes,
-            ..Counts::default()
+            ..FrameCounts::default()
         };
         let line = text(Event::Close(&session(), &end));
         let line = line.replace(" code=1000 by=client why=closed", "");

@@ -1,7 +1,7 @@
 //! Access lines for people: columns first, then `key=value`; a value with anything but visible ASCII is quoted.
 
 use super::{Event, RequestRecord, SessionEnd, SessionRecord, cut};
-use crate::proto::track::Counts;
+use crate::proto::track::FrameCounts;
 use std::{
     fmt::{self, Display, Formatter, Write},
     time::{Duration, SystemTime},
@@ -129,11 +129,11 @@ impl Display for Span {
 }
 
 /// Frames, messages and bytes of one direction: "12f/10m/1.2KiB".
-struct Volume(Counts);
+struct Volume(FrameCounts);
 
 impl Display for Volume {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Counts {
+        let FrameCounts {
             frames,
             messages,
             bytes,

@@ -1,15 +1,15 @@
 use super::*;
-use crate::proto::track::Counts;
+use crate::proto::track::FrameCounts;
 
 fn end(code: Option<u16>) -> SessionEnd {
     SessionEnd {
         duration: Duration::from_secs(90),
-        from_client: Counts {
+        from_client: FrameCounts {
             frames: 12,
             messages: 10,
             bytes: 1234,
         },
-        from_backend: Counts::default(),
+        from_backend: FrameCounts::default(),
         code,
         by: "client",
         why: "closed",

@@ -3,7 +3,7 @@
 use super::{Look, Order, Sessions, Shared, Summons};
 use crate::{
     observe::{RoundTrips, SessionRecord},
-    proto::track::Counts,
+    proto::track::FrameCounts,
 };
 use std::{sync::Arc, task::Waker};
 
@@ -49,7 +49,7 @@ impl SessionHandle {
     }
 
     /// Shows whoever looks what has passed so far. For a session that is about to wait: it costs a few plain stores.
-    pub fn publish(&self, from_client: Counts, from_backend: Counts) {
+    pub fn publish(&self, from_client: FrameCounts, from_backend: FrameCounts) {
         self.shared.meter.publish(from_client, from_backend);
     }
 }

@@ -2,7 +2,7 @@
 //! take in time, or has not asked for, is counted and gone.
 
 use super::{super::access::SessionRecord, Sessions, Summons, Wanted};
-use crate::proto::{frame::Opcode, track::Sender};
+use crate::proto::{frame::Opcode, track::Role};
 use std::{
     sync::{
         Arc,
@@ -20,7 +20,7 @@ pub struct Seen {
     /// Its last byte was read then.
     pub at: SystemTime,
     /// Who sent it.
-    pub from: Sender,
+    pub from: Role,
     /// What kind it is; that of its message, where it goes on with one.
     pub kind: Opcode,
     /// Whether it goes on with a message.

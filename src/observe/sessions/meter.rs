@@ -1,7 +1,7 @@
 //! What has passed in a live session, for those who look. The session counts for itself, in plain integers, and copies
 //! them here when it has nothing more to do for the moment: never frame by frame.
 
-use crate::proto::track::Counts;
+use crate::proto::track::FrameCounts;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What has passed from one leg to the other.
@@ -30,7 +30,7 @@ struct Direction {
 // === impl Meter ===
 
 impl Meter {
-    pub(super) fn publish(&self, from_client: Counts, from_backend: Counts) {
+    pub(super) fn publish(&self, from_client: FrameCounts, from_backend: FrameCounts) {
         self.from_client.publish(from_client);
         self.from_backend.publish(from_backend);
     }
@@ -43,7 +43,7 @@ impl Meter {
 // === impl Direction ===
 
 impl Direction {
-    fn publish(&self, counts: Counts) {
+    fn publish(&self, counts: FrameCounts) {
         self.messages.store(counts.messages, Relaxed);
         self.bytes.store(counts.bytes, Relaxed);
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::proto::track::Counts;
+use crate::proto::track::FrameCounts;
 use std::{task::Waker, time::Duration};
 
 fn belonging(route: &str) -> Belonging {
@@ -113,7 +113,7 @@ async fn all_conditions_must_hold() {
 fn what_is_published_is_what_is_read() {
     let sessions = Arc::new(Sessions::default());
     let handle = sessions.open(belonging("r"));
-    let counts = |bytes| Counts {
+    let counts = |bytes| FrameCounts {
         frames: 3,
         messages: 2,
         bytes,

@@ -7,7 +7,7 @@ use std::fmt;
 /// What both ends do. We keep nothing from one message to the next, so that a session that says nothing holds no window;
 /// a client may, in a window as small as it lets us ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Agreement {
+pub struct DeflateParams {
     /// Our window; `None`: the client wants no less than the largest.
     pub(super) ours: Option<u8>,
     /// The client's, where it lets us choose.
@@ -18,16 +18,16 @@ pub struct Agreement {
 
 // === impl Agreement ===
 
-impl Agreement {
+impl DeflateParams {
     /// The first offer that we can keep to, of those in `Sec-WebSocket-Extensions`. What is malformed was refused before.
-    pub fn of(headers: &HeaderMap) -> Option<Agreement> {
+    pub fn of(headers: &HeaderMap) -> Option<DeflateParams> {
         let offers = extensions::read(headers).flatten();
         let mut offers = offers.filter(|offer| offer.name == "permessage-deflate");
-        offers.find_map(|offer| Agreement::to(&offer))
+        offers.find_map(|offer| DeflateParams::to(&offer))
     }
 
-    fn to(offer: &Extension<'_>) -> Option<Agreement> {
-        let mut agreement = Agreement {
+    fn to(offer: &Extension<'_>) -> Option<DeflateParams> {
+        let mut agreement = DeflateParams {
             ours: None,
             theirs: None,
             keeps: true,
@@ -61,7 +61,7 @@ impl Agreement {
     }
 }
 
-impl fmt::Display for Agreement {
+impl fmt::Display for DeflateParams {
     /// As the answer stands in `Sec-WebSocket-Extensions`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("permessage-deflate; server_no_context_takeover")?;

@@ -1,8 +1,8 @@
 //! From a client: compressed messages become plain ones.
 
-use super::{Agreement, TAIL, put};
+use super::{DeflateParams, TAIL, write_frame};
 use crate::proto::{
-    frame::{Header, Opcode, RSV1, apply_mask},
+    frame::{FrameHeader, Opcode, RSV1, apply_mask},
     track::{Bounds, Violation},
 };
 use flate2::{Decompress, FlushDecompress, Status};
@@ -10,12 +10,12 @@ use std::cell::RefCell;
 
 /// A client's frames on their way to where nobody inflates.
 #[derive(Debug)]
-pub struct Inflating {
-    agreement: Agreement,
+pub struct FrameInflater {
+    agreement: DeflateParams,
     /// What the client's compressor refers back to; from the first compressed message on, if the client keeps it.
     window: Option<Box<Decompress>>,
-    frame: Option<Frame>,
-    message: Option<Message>,
+    frame: Option<InflateFrame>,
+    message: Option<InflateMode>,
     /// On the client's own frames: those that come out are cut as it suits us.
     max_frame: u64,
     max_fragments: u32,
@@ -27,7 +27,7 @@ pub struct Inflating {
 
 /// The frame that its bytes belong to.
 #[derive(Debug, Clone, Copy)]
-struct Frame {
+struct InflateFrame {
     /// Payload that is still to come.
     left: u64,
     /// The key of a compressed one, turned so that its first byte is for the next byte; `None`: it goes on as it is.
@@ -36,7 +36,7 @@ struct Frame {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Message {
+enum InflateMode {
     Plain,
     /// With the opcode of the next frame that comes out.
     Deflated(Opcode),
@@ -44,10 +44,10 @@ enum Message {
 
 // === impl Inflating ===
 
-impl Inflating {
+impl FrameInflater {
     /// At the start of a stream.
-    pub fn new(agreement: Agreement) -> Self {
-        Inflating {
+    pub fn new(agreement: DeflateParams) -> Self {
+        FrameInflater {
             agreement,
             window: None,
             frame: None,
@@ -85,7 +85,7 @@ impl Inflating {
                     Some(taken) => taken,
                     None => break,
                 },
-                Some(Frame { left: 0, .. }) => {
+                Some(InflateFrame { left: 0, .. }) => {
                     self.leave(out, &mut mask)?;
                     0
                 }
@@ -109,7 +109,7 @@ impl Inflating {
         out: &mut Vec<u8>,
         mask: impl FnMut() -> [u8; 4],
     ) -> Result<Option<usize>, Violation> {
-        let Some(header) = Header::parse(bytes)? else {
+        let Some(header) = FrameHeader::parse(bytes)? else {
             return Ok(None);
         };
         let key = header.mask.ok_or(Violation::Unmasked)?;
@@ -117,7 +117,7 @@ impl Inflating {
         match self.message {
             Some(_) if begins => return Err(Violation::InterruptedMessage),
             None if header.opcode == Opcode::Continuation => {
-                return Err(Violation::LoneContinuation);
+                return Err(Violation::UnexpectedContinuation);
             }
             _ => {}
         }
@@ -141,11 +141,11 @@ impl Inflating {
         }
         if begins {
             self.message = Some(match header.rsv {
-                0 => Message::Plain,
-                _ => Message::Deflated(header.opcode),
+                0 => InflateMode::Plain,
+                _ => InflateMode::Deflated(header.opcode),
             });
         }
-        let is_plain = header.opcode.is_control() || self.message == Some(Message::Plain);
+        let is_plain = header.opcode.is_control() || self.message == Some(InflateMode::Plain);
         if is_plain {
             // What came before it goes before it: its own payload follows, maybe in pieces.
             if !self.plain.is_empty() {
@@ -153,7 +153,7 @@ impl Inflating {
             }
             out.extend_from_slice(bytes.get(..header.len).unwrap_or_default());
         }
-        self.frame = Some(Frame {
+        self.frame = Some(InflateFrame {
             left: header.payload_len,
             mask: (!is_plain).then_some(key),
             fin: header.fin && !header.opcode.is_control(),
@@ -182,12 +182,12 @@ impl Inflating {
     }
 
     /// Some of a payload that goes on as it is; how much.
-    fn pass(&mut self, frame: Frame, bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    fn pass(&mut self, frame: InflateFrame, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
         let here = bytes.get(..left.min(bytes.len()).min(PIECE));
         let here = here.unwrap_or_default();
         out.extend_from_slice(here);
-        self.frame = Some(Frame {
+        self.frame = Some(InflateFrame {
             left: frame.left - here.len() as u64,
             ..frame
         });
@@ -197,7 +197,7 @@ impl Inflating {
     /// Inflates some of a payload; how much.
     fn inflate(
         &mut self,
-        frame: Frame,
+        frame: InflateFrame,
         mut key: [u8; 4],
         bytes: &[u8],
     ) -> Result<usize, Violation> {
@@ -207,7 +207,7 @@ impl Inflating {
         apply_mask(&mut here, key);
         let taken = self.feed(&here)?;
         key.rotate_left(taken % 4);
-        self.frame = Some(Frame {
+        self.frame = Some(InflateFrame {
             left: frame.left - taken as u64,
             mask: Some(key),
             ..frame
@@ -258,9 +258,9 @@ impl Inflating {
 
     /// What there is, as a frame.
     fn emit(&mut self, fin: bool, out: &mut Vec<u8>, mut mask: impl FnMut() -> [u8; 4]) {
-        if let Some(Message::Deflated(opcode)) = &mut self.message {
+        if let Some(InflateMode::Deflated(opcode)) = &mut self.message {
             let opcode = std::mem::replace(opcode, Opcode::Continuation);
-            put(out, fin, 0, opcode, Some(mask()), &mut self.plain);
+            write_frame(out, fin, 0, opcode, Some(mask()), &mut self.plain);
         }
         // Given back, not cleared: an idle session holds no buffer.
         self.plain = Vec::new();

@@ -1,22 +1,22 @@
 //! To a client: plain messages become compressed ones, where that is worth it.
 
-use super::{Agreement, TAIL, agreement::LARGEST, put};
-use crate::proto::frame::{Header, Opcode, RSV1};
+use super::{DeflateParams, TAIL, agreement::LARGEST, write_frame};
+use crate::proto::frame::{FrameHeader, Opcode, RSV1};
 use flate2::{Compress, Compression, FlushCompress};
 use std::cell::RefCell;
 
 /// A backend's frames, which were found right before, on their way to a client that inflates.
 #[derive(Debug)]
-pub struct Deflating {
-    agreement: Agreement,
+pub struct FrameDeflater {
+    agreement: DeflateParams,
     /// The beginning of a header whose end is yet to come.
     held: Vec<u8>,
-    frame: Option<Frame>,
-    message: Option<Message>,
+    frame: Option<DeflateFrame>,
+    message: Option<DeflateMode>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Frame {
+struct DeflateFrame {
     /// Payload that is still to come.
     left: u64,
     is_control: bool,
@@ -24,14 +24,14 @@ struct Frame {
 }
 
 #[derive(Debug)]
-enum Message {
+enum DeflateMode {
     /// It is as short compressed as it is.
     Plain,
-    Deflated(Deflated),
+    Deflated(DeflateBuffer),
 }
 
 #[derive(Debug)]
-struct Deflated {
+struct DeflateBuffer {
     /// The compressor's window, where the client has chosen it.
     bits: Option<u8>,
     /// Of the next frame that goes out.
@@ -43,10 +43,10 @@ struct Deflated {
 
 // === impl Deflating ===
 
-impl Deflating {
+impl FrameDeflater {
     /// At the start of a stream.
-    pub fn new(agreement: Agreement) -> Self {
-        Deflating {
+    pub fn new(agreement: DeflateParams) -> Self {
+        FrameDeflater {
             agreement,
             held: Vec::new(),
             frame: None,
@@ -62,13 +62,13 @@ impl Deflating {
                     Some(rest) => input = rest,
                     None => return,
                 },
-                Some(Frame { left: 0, .. }) => self.leave(out),
+                Some(DeflateFrame { left: 0, .. }) => self.leave(out),
                 Some(_) if input.is_empty() => return,
                 Some(frame) => {
                     let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
                     let (here, rest) = input.split_at(left.min(input.len()));
                     match &mut self.message {
-                        Some(Message::Deflated(message)) if !frame.is_control => {
+                        Some(DeflateMode::Deflated(message)) if !frame.is_control => {
                             message.text.extend_from_slice(here);
                             if message.text.len() >= PIECE {
                                 message.emit(false, out);
@@ -76,7 +76,7 @@ impl Deflating {
                         }
                         _ => out.extend_from_slice(here),
                     }
-                    self.frame = Some(Frame {
+                    self.frame = Some(DeflateFrame {
                         left: frame.left - here.len() as u64,
                         ..frame
                     });
@@ -91,22 +91,22 @@ impl Deflating {
         let before = self.held.len();
         self.held
             .extend_from_slice(input.get(..LONGEST.min(input.len()))?);
-        let Ok(Some(header)) = Header::parse(&self.held) else {
+        let Ok(Some(header)) = FrameHeader::parse(&self.held) else {
             return None;
         };
         let is_control = header.opcode.is_control();
         if matches!(header.opcode, Opcode::Text | Opcode::Binary) {
             let is_short = header.fin && header.payload_len < SHORT;
             self.message = Some(match is_short {
-                true => Message::Plain,
-                false => Message::Deflated(Deflated::begin(header.opcode, self.agreement)),
+                true => DeflateMode::Plain,
+                false => DeflateMode::Deflated(DeflateBuffer::begin(header.opcode, self.agreement)),
             });
         }
-        if is_control || matches!(self.message, Some(Message::Plain)) {
+        if is_control || matches!(self.message, Some(DeflateMode::Plain)) {
             out.extend_from_slice(self.held.get(..header.len)?);
         }
         self.held = Vec::new();
-        self.frame = Some(Frame {
+        self.frame = Some(DeflateFrame {
             left: header.payload_len,
             is_control,
             fin: header.fin,
@@ -119,7 +119,7 @@ impl Deflating {
         let Some(frame) = self.frame.take().filter(|frame| !frame.is_control) else {
             return;
         };
-        if let Some(Message::Deflated(message)) = &mut self.message {
+        if let Some(DeflateMode::Deflated(message)) = &mut self.message {
             message.emit(frame.fin, out);
         }
         if frame.fin {
@@ -130,9 +130,9 @@ impl Deflating {
 
 // === impl Deflated ===
 
-impl Deflated {
-    fn begin(opcode: Opcode, agreement: Agreement) -> Self {
-        Deflated {
+impl DeflateBuffer {
+    fn begin(opcode: Opcode, agreement: DeflateParams) -> Self {
+        DeflateBuffer {
             bits: agreement.ours,
             opcode,
             rsv: RSV1,
@@ -159,7 +159,7 @@ impl Deflated {
             // RFC 7692 §7.2.1: the tail of a flush does not travel.
             packed.truncate(packed.len().saturating_sub(TAIL.len()));
         }
-        put(out, fin, self.rsv, self.opcode, None, &mut packed);
+        write_frame(out, fin, self.rsv, self.opcode, None, &mut packed);
         (self.rsv, self.opcode) = (0, Opcode::Continuation);
         // Given back, not cleared: whoever waits for more holds no buffer.
         self.text = Vec::new();

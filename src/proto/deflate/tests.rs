@@ -7,11 +7,11 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
-fn of(text: &str) -> Option<Agreement> {
+fn of(text: &str) -> Option<DeflateParams> {
     let mut headers = HeaderMap::new();
     let value = HeaderValue::from_str(text).unwrap();
     headers.append("sec-websocket-extensions", value);
-    Agreement::of(&headers)
+    DeflateParams::of(&headers)
 }
 
 #[test]
@@ -77,7 +77,7 @@ struct Client {
 // === impl Client ===
 
 impl Client {
-    fn new(agreement: Agreement) -> Client {
+    fn new(agreement: DeflateParams) -> Client {
         Client {
             compressor: Compress::new_with_window_bits(
                 Compression::fast(),
@@ -102,13 +102,13 @@ impl Client {
             rsv = RSV1;
         }
         if payload.is_empty() {
-            put(&mut wire, true, rsv, opcode, Some(KEY), &mut []);
+            write_frame(&mut wire, true, rsv, opcode, Some(KEY), &mut []);
         }
         for (n, piece) in payload.chunks_mut(cut).enumerate() {
-            put(&mut wire, n + 1 == last, rsv, opcode, Some(KEY), piece);
+            write_frame(&mut wire, n + 1 == last, rsv, opcode, Some(KEY), piece);
             (opcode, rsv) = (Opcode::Continuation, 0);
             let mut mark = *b"between two fragments";
-            put(&mut wire, true, 0, Opcode::Ping, Some(KEY), &mut mark);
+            write_frame(&mut wire, true, 0, Opcode::Ping, Some(KEY), &mut mark);
         }
         wire
     }
@@ -127,7 +127,7 @@ fn packed(compressor: &mut Compress, text: &[u8]) -> Vec<u8> {
 fn messages(mut wire: &[u8]) -> Vec<(Vec<u8>, bool, usize)> {
     let mut found: Vec<(Vec<u8>, bool, usize)> = Vec::new();
     let mut open = false;
-    while let Some(header) = Header::parse(wire).unwrap() {
+    while let Some(header) = FrameHeader::parse(wire).unwrap() {
         let mut payload = wire[header.len..][..header.payload_len as usize].to_vec();
         wire = &wire[header.len + payload.len()..];
         apply_mask(&mut payload, header.mask.unwrap_or_default());
@@ -150,7 +150,7 @@ fn messages(mut wire: &[u8]) -> Vec<(Vec<u8>, bool, usize)> {
 
 /// All of `wire`, in pieces of `size`, with room for `room` bytes at a time.
 fn inflated(
-    inflating: &mut Inflating,
+    inflating: &mut FrameInflater,
     wire: &[u8],
     size: usize,
     room: usize,
@@ -197,7 +197,7 @@ fn bounds_on_frames_are_on_those_that_the_client_sends() {
     };
     let judged = |text: &[u8], cut: usize, size: usize| {
         let wire = Client::new(agreement).say(text, true, cut);
-        let mut inflating = Inflating::new(agreement);
+        let mut inflating = FrameInflater::new(agreement);
         inflating.bound(&bounds);
         inflated(&mut inflating, &wire, size, 1000).map(|plain| messages(&plain)[0].2)
     };
@@ -221,7 +221,7 @@ fn a_bomb_comes_out_piece_by_piece() {
     let mut client = Client::new(agreement);
     let wire = client.say(&vec![0; 1 << 20], true, usize::MAX);
     assert!(wire.len() < 100_000);
-    let mut inflating = Inflating::new(agreement);
+    let mut inflating = FrameInflater::new(agreement);
     let mut out = Vec::new();
     let taken = inflating.advance(&wire, &mut out, 1000, || KEY).unwrap();
     assert!(taken < wire.len() && out.len() < 10_000, "{}", out.len());
@@ -244,10 +244,10 @@ fn the_rfcs_examples_are_hello() {
             0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00,
         ]],
     ] {
-        let mut inflating = Inflating::new(agreement);
+        let mut inflating = FrameInflater::new(agreement);
         for payload in frames {
             let mut wire = Vec::new();
-            put(
+            write_frame(
                 &mut wire,
                 true,
                 RSV1,
@@ -268,7 +268,7 @@ fn the_rfcs_examples_are_hello() {
 fn what_may_not_be_is_a_violation() {
     let frame = |fin, rsv, opcode, mask, payload: &[u8]| {
         let mut wire = Vec::new();
-        put(&mut wire, fin, rsv, opcode, mask, &mut payload.to_vec());
+        write_frame(&mut wire, fin, rsv, opcode, mask, &mut payload.to_vec());
         wire
     };
     let begun = frame(false, RSV1, Opcode::Text, Some(KEY), &[0xf2, 0x48]);
@@ -291,7 +291,7 @@ fn what_may_not_be_is_a_violation() {
         ),
         (
             frame(true, 0, Opcode::Continuation, Some(KEY), &[]),
-            Violation::LoneContinuation,
+            Violation::UnexpectedContinuation,
         ),
         (
             [
@@ -306,7 +306,7 @@ fn what_may_not_be_is_a_violation() {
             Violation::InterruptedMessage,
         ),
     ] {
-        let mut inflating = Inflating::new(of("permessage-deflate").unwrap());
+        let mut inflating = FrameInflater::new(of("permessage-deflate").unwrap());
         assert_eq!(
             inflated(&mut inflating, &wire, 3, 1000),
             Err(why),
@@ -317,9 +317,9 @@ fn what_may_not_be_is_a_violation() {
 
 #[test]
 fn a_short_message_stays_as_it_is_and_a_longer_one_is_one_frame() {
-    let mut deflating = Deflating::new(of("permessage-deflate").unwrap());
+    let mut deflating = FrameDeflater::new(of("permessage-deflate").unwrap());
     let (mut wire, mut out) = (Vec::new(), Vec::new());
-    put(
+    write_frame(
         &mut wire,
         true,
         0,
@@ -327,7 +327,7 @@ fn a_short_message_stays_as_it_is_and_a_longer_one_is_one_frame() {
         None,
         &mut b"hello".to_vec(),
     );
-    put(&mut wire, true, 0, Opcode::Text, None, &mut [b'a'; 1000]);
+    write_frame(&mut wire, true, 0, Opcode::Text, None, &mut [b'a'; 1000]);
     deflating.advance(&wire, &mut out);
     let found = messages(&out);
     assert_eq!(found[0], (b"hello".to_vec(), false, 1));
@@ -348,7 +348,7 @@ proptest! {
             let ping = [0x89, 0x80, 1, 2, 3, 4];
             [client.say(text, *deflate, cut), ping.to_vec()].concat()
         }).collect();
-        let plain = inflated(&mut Inflating::new(agreement), &wire, size, room).unwrap();
+        let plain = inflated(&mut FrameInflater::new(agreement), &wire, size, room).unwrap();
         let found: Vec<Vec<u8>> = messages(&plain).into_iter().map(|(text, rsv, _)| {
             assert!(!rsv);
             text
@@ -367,16 +367,16 @@ proptest! {
             let (last, mut opcode) = (text.len().div_ceil(cut).max(1), Opcode::Text);
             for n in 0..last {
                 let mut piece = text[n * cut..text.len().min((n + 1) * cut)].to_vec();
-                put(&mut wire, n + 1 == last && !empty_end, 0, opcode, None, &mut piece);
+                write_frame(&mut wire, n + 1 == last && !empty_end, 0, opcode, None, &mut piece);
                 opcode = Opcode::Continuation;
                 wire.extend([0x89, 0]);
             }
             // As Python's `websockets` ends what an iterator gives.
             if empty_end {
-                put(&mut wire, true, 0, opcode, None, &mut []);
+                write_frame(&mut wire, true, 0, opcode, None, &mut []);
             }
         }
-        let (mut deflating, mut out) = (Deflating::new(of("permessage-deflate").unwrap()), Vec::new());
+        let (mut deflating, mut out) = (FrameDeflater::new(of("permessage-deflate").unwrap()), Vec::new());
         for piece in wire.chunks(size) {
             deflating.advance(piece, &mut out);
         }
@@ -389,7 +389,7 @@ proptest! {
 
     #[test]
     fn nothing_from_the_wire_panics(wire in prop::collection::vec(any::<u8>(), 0..300), size in 1..40_usize) {
-        let mut inflating = Inflating::new(of("permessage-deflate").unwrap());
+        let mut inflating = FrameInflater::new(of("permessage-deflate").unwrap());
         let _ = inflated(&mut inflating, &wire, size, 100);
     }
 }

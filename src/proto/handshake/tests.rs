@@ -209,10 +209,10 @@ fn takes_what_was_offered() {
     let plain = offer().check(&response(&[])).unwrap();
     assert_eq!(
         plain,
-        Agreed {
+        Negotiated {
             subprotocol: None,
             extensions: None,
-            reserved: Reserved::None
+            reserved: RsvBits::None
         }
     );
     let chosen = response(&["sec-websocket-protocol: superchat"]);
@@ -220,18 +220,18 @@ fn takes_what_was_offered() {
     assert_eq!(chosen.as_deref(), Some("superchat"));
 
     let table = [
-        ("permessage-deflate", Reserved::Deflate),
+        ("permessage-deflate", RsvBits::Deflate),
         (
             "permessage-deflate; server_no_context_takeover; server_max_window_bits=10",
-            Reserved::Deflate,
+            RsvBits::Deflate,
         ),
         (
             "permessage-deflate; client_max_window_bits=\"15\"; client_no_context_takeover",
-            Reserved::Deflate,
+            RsvBits::Deflate,
         ),
-        ("x-trace", Reserved::Any),
-        ("x-trace; b=\"c\", permessage-deflate", Reserved::Any),
-        ("permessage-deflate, x-trace", Reserved::Any),
+        ("x-trace", RsvBits::Any),
+        ("x-trace; b=\"c\", permessage-deflate", RsvBits::Any),
+        ("permessage-deflate, x-trace", RsvBits::Any),
     ];
     for (value, reserved) in table {
         let agreed = offer().check(&response(&[&format!("{EXTENSIONS}: {value}")]));

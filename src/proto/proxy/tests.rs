@@ -59,7 +59,7 @@ fn reads_whole_headers_and_waits_for_the_rest_of_others() {
         (&v2(0x20, 0xFF, &[1]), None),
     ];
     for (bytes, source) in table {
-        let header = Header {
+        let header = ProxyHeader {
             len: bytes.len(),
             source: *source,
         };
@@ -130,7 +130,7 @@ fn the_longest_line_of_version_1_passes() {
     let line = b"PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
         ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n";
     assert_eq!(line.len(), 107);
-    let header = Header {
+    let header = ProxyHeader {
         len: 107,
         source: None,
     };
@@ -167,15 +167,15 @@ fn what_is_written_reads_as_it_was_meant() {
             "PROXY TCP6 ::ffff:192.0.2.1 2001:db8::1 4660 4660\r\n",
         ),
     ] {
-        let text = header(Version::V1, source, destination);
+        let text = header(ProxyVersion::V1, source, destination);
         assert_eq!(String::from_utf8_lossy(&text), line);
-        for bytes in [text, header(Version::V2, source, destination)] {
+        for bytes in [text, header(ProxyVersion::V2, source, destination)] {
             let read = parse(&bytes).unwrap().unwrap();
             assert_eq!((read.len, read.source), (bytes.len(), Some(source)));
         }
     }
     assert_eq!(
-        header(Version::V2, four, other),
+        header(ProxyVersion::V2, four, other),
         v2(0x21, 0x11, V4_ADDRESSES)
     );
 }

@@ -1,11 +1,11 @@
 //! A control frame that has come whole.
 
-use super::super::frame::{CONTROL_PAYLOAD_MAX, Header, Opcode, apply_mask, close_code_allowed};
+use super::super::frame::{CONTROL_PAYLOAD_MAX, FrameHeader, Opcode, apply_mask, close_code_allowed};
 use super::Violation;
 
 /// A whole control frame.
 #[derive(Debug, Clone, Copy)]
-pub struct Control {
+pub struct ControlPayload {
     /// Close, Ping or Pong.
     pub opcode: Opcode,
     /// Bytes of the whole frame on the wire.
@@ -16,7 +16,7 @@ pub struct Control {
 
 // === impl Control ===
 
-impl Control {
+impl ControlPayload {
     /// The unmasked payload, at most 125 bytes.
     pub fn payload(&self) -> &[u8] {
         self.payload
@@ -34,7 +34,7 @@ impl Control {
 
     /// The control frame of `header` at the front of `bytes`, once it is whole.
     #[cold]
-    pub(super) fn read(header: &Header, bytes: &[u8]) -> Result<Option<Box<Control>>, Violation> {
+    pub(super) fn read(header: &FrameHeader, bytes: &[u8]) -> Result<Option<Box<ControlPayload>>, Violation> {
         // Header::parse has refused more than 125 bytes.
         let payload_len = header.payload_len as u8;
         let len = header.len + usize::from(payload_len);
@@ -48,7 +48,7 @@ impl Control {
                 apply_mask(payload, key);
             }
         }
-        let control = Control {
+        let control = ControlPayload {
             opcode: header.opcode,
             len,
             payload,

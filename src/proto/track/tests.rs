@@ -29,8 +29,8 @@ enum F {
 }
 
 impl F {
-    fn wire(&self, sender: Sender) -> Vec<u8> {
-        let masked = sender == Sender::Client;
+    fn wire(&self, sender: Role) -> Vec<u8> {
+        let masked = sender == Role::Client;
         match self {
             F::Whole(first, payload) => wire(*first, payload, masked),
             F::WrongMask(first, payload) => wire(*first, payload, !masked),
@@ -89,13 +89,13 @@ struct Seen {
     /// Where each control frame stood, what it was and what it said.
     controls: Vec<(usize, Opcode, Vec<u8>)>,
     violation: Option<Violation>,
-    counts: Counts,
+    counts: FrameCounts,
     in_message: bool,
 }
 
 /// Relays as the splice does: a buffer of unread bytes, and `advance` until it takes nothing.
 fn relay<'a>(
-    (sender, reserved, bounds): (Sender, Reserved, Bounds),
+    (sender, reserved, bounds): (Role, RsvBits, Bounds),
     chunks: impl Iterator<Item = &'a [u8]>,
     stop: impl Fn(usize) -> bool,
 ) -> Seen {
@@ -151,7 +151,7 @@ fn close(code: u16) -> F {
 }
 
 /// A sequence whose last frame is bad, the bits and bounds in force, and why it is bad.
-type Hostile = (Vec<F>, Reserved, Bounds, Violation);
+type Hostile = (Vec<F>, RsvBits, Bounds, Violation);
 
 fn hostile() -> Vec<Hostile> {
     use Violation::*;
@@ -159,9 +159,9 @@ fn hostile() -> Vec<Hostile> {
     let more = || F::Whole(0x00, b"go on".to_vec());
     let end = || F::Whole(0x80, b"end".to_vec());
     let ping = || F::Whole(0x89, b"ping".to_vec());
-    let plain = |frames, why| (frames, Reserved::None, NO_BOUNDS, why);
+    let plain = |frames, why| (frames, RsvBits::None, NO_BOUNDS, why);
     let bits = |reserved, frames| (frames, reserved, NO_BOUNDS, ReservedBits);
-    let small = |frames, why| (frames, Reserved::None, SMALL, why);
+    let small = |frames, why| (frames, RsvBits::None, SMALL, why);
     let bad = |why: BadHeader| Header(why);
     let mut table = vec![
         // Opcodes.
@@ -237,10 +237,10 @@ fn hostile() -> Vec<Hostile> {
         plain(vec![text("a"), ping(), F::WrongMask(0x89, vec![])], Masked),
         plain(vec![start(), F::WrongMask(0x80, b"x".to_vec())], Masked),
         // Fragments.
-        plain(vec![end()], LoneContinuation),
-        plain(vec![more()], LoneContinuation),
-        plain(vec![start(), more(), end(), end()], LoneContinuation),
-        plain(vec![text("a"), ping(), more()], LoneContinuation),
+        plain(vec![end()], UnexpectedContinuation),
+        plain(vec![more()], UnexpectedContinuation),
+        plain(vec![start(), more(), end(), end()], UnexpectedContinuation),
+        plain(vec![text("a"), ping(), more()], UnexpectedContinuation),
         plain(vec![start(), text("x")], InterruptedMessage),
         plain(vec![start(), ping(), more(), start()], InterruptedMessage),
         plain(vec![start(), F::Whole(0x82, vec![])], InterruptedMessage),
@@ -254,25 +254,25 @@ fn hostile() -> Vec<Hostile> {
             AfterClose,
         ),
         // Reserved bits.
-        bits(Reserved::None, vec![text("a"), F::Whole(0xC1, vec![0])]),
-        bits(Reserved::None, vec![F::Whole(0xA2, vec![0])]),
-        bits(Reserved::None, vec![start(), F::Whole(0x90, vec![0])]),
-        bits(Reserved::None, vec![F::Whole(0xC9, vec![])]),
-        bits(Reserved::Deflate, vec![text("a"), F::Whole(0xE1, vec![0])]),
-        bits(Reserved::Deflate, vec![F::Whole(0x92, vec![0])]),
+        bits(RsvBits::None, vec![text("a"), F::Whole(0xC1, vec![0])]),
+        bits(RsvBits::None, vec![F::Whole(0xA2, vec![0])]),
+        bits(RsvBits::None, vec![start(), F::Whole(0x90, vec![0])]),
+        bits(RsvBits::None, vec![F::Whole(0xC9, vec![])]),
+        bits(RsvBits::Deflate, vec![text("a"), F::Whole(0xE1, vec![0])]),
+        bits(RsvBits::Deflate, vec![F::Whole(0x92, vec![0])]),
         bits(
-            Reserved::Deflate,
+            RsvBits::Deflate,
             vec![F::Whole(0x41, vec![0]), F::Whole(0xC0, vec![0])],
         ),
         bits(
-            Reserved::Deflate,
+            RsvBits::Deflate,
             vec![F::Whole(0xC1, vec![0]), F::Whole(0xC9, vec![0])],
         ),
         bits(
-            Reserved::Any,
+            RsvBits::Any,
             vec![F::Whole(0xF1, vec![0]), F::Whole(0xC8, vec![])],
         ),
-        bits(Reserved::Any, vec![F::Whole(0x9A, vec![])]),
+        bits(RsvBits::Any, vec![F::Whole(0x9A, vec![])]),
         // Bounds.
         small(vec![text("12345678"), text("123456789")], FrameTooBig),
         small(vec![ping(), F::Head(0x82, 127, &[0x7F; 8])], FrameTooBig),
@@ -301,10 +301,10 @@ fn a_bad_frame_never_passes_and_those_before_it_do() {
     assert!(table.len() >= 30);
     for ((frames, reserved, bounds, why), sender) in table
         .iter()
-        .flat_map(|row| [(row, Sender::Client), (row, Sender::Server)])
+        .flat_map(|row| [(row, Role::Client), (row, Role::Server)])
     {
         let why = match (why, sender) {
-            (Violation::Masked, Sender::Client) => Violation::Unmasked,
+            (Violation::Masked, Role::Client) => Violation::Unmasked,
             (why, _) => *why,
         };
         let (bad, good) = frames.split_last().unwrap();
@@ -339,7 +339,7 @@ fn a_bad_frame_never_passes_and_those_before_it_do() {
 #[test]
 fn refuses_at_the_first_bad_byte() {
     let table: &[(&[u8], Violation)] = &[
-        (&[0x00], Violation::LoneContinuation),
+        (&[0x00], Violation::UnexpectedContinuation),
         (&[0xC1], Violation::ReservedBits),
         (&[0x81, 0x05], Violation::Unmasked),
         (&[0x88, 0x7F], Violation::Unmasked),
@@ -347,7 +347,7 @@ fn refuses_at_the_first_bad_byte() {
     ];
     for (bytes, why) in table {
         let seen = relay(
-            (Sender::Client, Reserved::None, NO_BOUNDS),
+            (Role::Client, RsvBits::None, NO_BOUNDS),
             bytes.chunks(1),
             |_| false,
         );
@@ -357,7 +357,7 @@ fn refuses_at_the_first_bad_byte() {
 
 #[test]
 fn a_large_frame_passes_in_parts() {
-    let mut tracker = FrameTracker::new(Sender::Server, Reserved::None);
+    let mut tracker = FrameTracker::new(Role::Server, RsvBits::None);
     let mut advance = |bytes: &[u8]| tracker.advance(bytes, &NO_BOUNDS, false).unwrap().pass;
     assert_eq!(advance(&[0x82, 127, 0, 0, 0, 0, 0, 1, 0]), 0);
     assert_eq!(advance(&[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]), 10);
@@ -379,7 +379,7 @@ fn a_large_frame_passes_in_parts() {
 
 #[test]
 fn bounds_apply_from_the_next_frame_and_not_to_control_frames() {
-    let mut tracker = FrameTracker::new(Sender::Server, Reserved::None);
+    let mut tracker = FrameTracker::new(Role::Server, RsvBits::None);
     let none = Bounds {
         max_frame: 0,
         max_message: 0,
@@ -402,7 +402,7 @@ fn fragments_are_counted_by_message() {
         ..NO_BOUNDS
     };
     for stop in [false, true] {
-        let mut tracker = FrameTracker::new(Sender::Server, Reserved::None);
+        let mut tracker = FrameTracker::new(Role::Server, RsvBits::None);
         let mut feed = |bytes: &[u8]| {
             let mut done = 0;
             while done < bytes.len() {
@@ -423,7 +423,7 @@ fn fragments_are_counted_by_message() {
 
 #[test]
 fn a_message_without_bound_of_fragments_does_not_overflow() {
-    let mut tracker = FrameTracker::new(Sender::Server, Reserved::None);
+    let mut tracker = FrameTracker::new(Role::Server, RsvBits::None);
     tracker.in_message = true;
     tracker.fragments = u32::MAX - 1;
     for _ in 0..3 {
@@ -433,7 +433,7 @@ fn a_message_without_bound_of_fragments_does_not_overflow() {
 
 #[test]
 fn a_message_without_bound_does_not_overflow() {
-    let mut tracker = FrameTracker::new(Sender::Server, Reserved::None);
+    let mut tracker = FrameTracker::new(Role::Server, RsvBits::None);
     tracker.in_message = true;
     tracker.message = u64::MAX - 1;
     let bounds = Bounds {
@@ -447,14 +447,14 @@ fn a_message_without_bound_does_not_overflow() {
 
 #[test]
 fn control_tells_its_close_code() {
-    let mut tracker = FrameTracker::new(Sender::Client, Reserved::None);
+    let mut tracker = FrameTracker::new(Role::Client, RsvBits::None);
     let frame = wire(0x88, b"\x0f\xa0gone", true);
     let control = tracker.advance(&frame, &NO_BOUNDS, false).unwrap().control;
     let control = control.unwrap();
     assert_eq!(control.close_code(), Some(4000));
     assert_eq!(control.payload(), b"\x0f\xa0gone");
     assert_eq!(control.len, frame.len());
-    let mut tracker = FrameTracker::new(Sender::Server, Reserved::None);
+    let mut tracker = FrameTracker::new(Role::Server, RsvBits::None);
     let control = tracker
         .advance(b"\x88\0", &NO_BOUNDS, false)
         .unwrap()
@@ -477,7 +477,7 @@ fn of_two_faults_the_first_byte_counts() {
     ];
     for (bytes, why) in table {
         for size in [1, bytes.len()] {
-            let terms = (Sender::Server, Reserved::None, NO_BOUNDS);
+            let terms = (Role::Server, RsvBits::None, NO_BOUNDS);
             let seen = relay(terms, bytes.chunks(size), |_| false);
             assert_eq!(seen.violation, Some(*why), "{bytes:02x?} by {size}");
         }
@@ -533,15 +533,15 @@ fn valid_frames() -> impl Strategy<Value = Vec<F>> {
     })
 }
 
-fn sender() -> impl Strategy<Value = Sender> {
-    prop_oneof![Just(Sender::Client), Just(Sender::Server)]
+fn sender() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Client), Just(Role::Server)]
 }
 
-fn reserved() -> impl Strategy<Value = Reserved> {
+fn reserved() -> impl Strategy<Value = RsvBits> {
     prop_oneof![
-        Just(Reserved::None),
-        Just(Reserved::Deflate),
-        Just(Reserved::Any)
+        Just(RsvBits::None),
+        Just(RsvBits::Deflate),
+        Just(RsvBits::Any)
     ]
 }
 
@@ -570,7 +570,7 @@ proptest! {
             controls.extend(frame.control().map(|(op, said)| (stream.len(), op, said)));
             stream.extend(frame.wire(sender));
         }
-        let terms = (sender, Reserved::None, NO_BOUNDS);
+        let terms = (sender, RsvBits::None, NO_BOUNDS);
         let seen = relay(terms, cut(&stream, &sizes), |at| at % 7 < stop_at);
         prop_assert_eq!(seen.violation, None);
         prop_assert!(!seen.in_message);

@@ -21,7 +21,7 @@ pub enum Violation {
     Masked,
     /// A continuation without a message to go on with (RFC 6455 §5.4).
     #[error("a continuation frame stands outside a message")]
-    LoneContinuation,
+    UnexpectedContinuation,
     /// A new message before the last one has ended (RFC 6455 §5.4).
     #[error("a message begins inside another one")]
     InterruptedMessage,
@@ -72,7 +72,7 @@ impl Violation {
             Violation::ReservedBits => "reserved-bits",
             Violation::Unmasked => "unmasked",
             Violation::Masked => "masked",
-            Violation::LoneContinuation => "lone-continuation",
+            Violation::UnexpectedContinuation => "lone-continuation",
             Violation::InterruptedMessage => "interrupted-message",
             Violation::ShortClose => "short-close",
             Violation::BadCloseCode => "bad-close-code",

@@ -76,7 +76,7 @@ impl Pump {
         let bounds = match self.recut {
             false => &limits.bounds,
             true => {
-                of_messages = limits.bounds.of_messages();
+                of_messages = limits.bounds.from_messages();
                 &of_messages
             }
         };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     observe::{Belonging, Looking, SessionHandle, Sessions, Wanted},
-    proto::track::Reserved,
+    proto::track::RsvBits,
 };
 use flate2::{Compress, Compression, FlushCompress};
 
@@ -26,9 +26,9 @@ impl Stage {
         assert!(handle.lookers_have_changed());
         let mut record = (**handle.record()).clone();
         record.extensions = Some(extensions.into());
-        let tracker = FrameTracker::new(Sender::Client, Reserved::Deflate);
+        let tracker = FrameTracker::new(Role::Client, RsvBits::Deflate);
         let looks = handle.lookers();
-        let tap = Tap::new(&looks, Sender::Client, &Arc::new(record), &tracker);
+        let tap = Tap::new(&looks, Role::Client, &Arc::new(record), &tracker);
         Stage {
             looking,
             tap,
@@ -82,7 +82,7 @@ async fn a_masked_frame_is_shown_plain_however_it_is_cut() {
         while !rest.is_empty() {
             let whole = match stage.tap.frame {
                 Some(_) => 0,
-                None => Header::parse(rest).unwrap().unwrap().len,
+                None => FrameHeader::parse(rest).unwrap().unwrap().len,
             };
             let (some, more) = rest.split_at((whole + step).min(rest.len()));
             // No step ends in the header of another frame.

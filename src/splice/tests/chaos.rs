@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::{
-    proto::frame::Header,
+    proto::frame::FrameHeader,
     splice::{OverRate, Rate, Side, SlowReader, Why},
 };
 use proptest::{collection::vec, prelude::*};
@@ -144,7 +144,7 @@ fn check(out: &[u8], went_in: &[u8], masked: bool) -> bool {
     let (mut rest, mut expected, mut closed) = (out, went_in, false);
     while !rest.is_empty() {
         assert!(!closed, "{} bytes behind a Close", rest.len());
-        let header = Header::parse(rest).expect("a frame of RFC 6455");
+        let header = FrameHeader::parse(rest).expect("a frame of RFC 6455");
         let whole = header.map(|header| header.len + header.payload_len as usize);
         let Some(whole) = whole.filter(|whole| *whole <= rest.len()) else {
             // Cut: by the peer, or by a reset in the middle of whatever, a frame of ours included.

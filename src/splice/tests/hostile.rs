@@ -1,12 +1,12 @@
 //! Frames that may not pass: what stands before them passes, of them not a byte does, and everybody gets the right Close.
 
 use super::rig::*;
-use crate::proto::track::Reserved;
+use crate::proto::track::RsvBits;
 
 /// What a peer does, and what it is called.
 struct Case {
     word: &'static str,
-    reserved: Reserved,
+    reserved: RsvBits,
     /// Fragments and controls that may pass.
     before: Vec<u8>,
     bad: Vec<u8>,
@@ -35,130 +35,130 @@ fn cases(masked: bool) -> Vec<Case> {
     for first in [
         0x83, 0x84, 0x85, 0x86, 0x87, 0x8B, 0x8C, 0x8D, 0x8E, 0x8F, 0x03, 0x0B,
     ] {
-        case("reserved-opcode", Reserved::Any, &[], whole(first));
+        case("reserved-opcode", RsvBits::Any, &[], whole(first));
     }
     for first in [0xC1, 0xA1, 0x91, 0xF2, 0xC8, 0xC9, 0xAA] {
-        case("reserved-bits", Reserved::None, &[], whole(first));
+        case("reserved-bits", RsvBits::None, &[], whole(first));
     }
     for first in [0xA1, 0x91, 0xD1, 0xC9, 0xCA, 0xC8] {
-        case("reserved-bits", Reserved::Deflate, &[], whole(first));
+        case("reserved-bits", RsvBits::Deflate, &[], whole(first));
     }
-    case("reserved-bits", Reserved::Deflate, &open, whole(0xC0));
-    case("reserved-bits", Reserved::Any, &[], whole(0xC9));
+    case("reserved-bits", RsvBits::Deflate, &open, whole(0xC0));
+    case("reserved-bits", RsvBits::Any, &[], whole(0xC9));
     let wrong_mask = if masked { "unmasked" } else { "masked" };
     case(
         wrong_mask,
-        Reserved::None,
+        RsvBits::None,
         &[],
         frame(TEXT, b"bad", !masked),
     );
     case(
         wrong_mask,
-        Reserved::None,
+        RsvBits::None,
         &[],
         frame(PING_FRAME, b"", !masked),
     );
     case(
         wrong_mask,
-        Reserved::None,
+        RsvBits::None,
         &[],
         frame(CLOSE, &[3, 232], !masked),
     );
-    case(wrong_mask, Reserved::None, &open, frame(0x80, b"", !masked));
+    case(wrong_mask, RsvBits::None, &open, frame(0x80, b"", !masked));
     for first in [0x08, 0x09, 0x0A] {
-        case("fragmented-control", Reserved::None, &[], whole(first));
+        case("fragmented-control", RsvBits::None, &[], whole(first));
     }
     for first in [CLOSE, PING_FRAME, PONG] {
         case(
             "long-control",
-            Reserved::None,
+            RsvBits::None,
             &[],
             frame(first, &[3; 126], masked),
         );
     }
     case(
         "long-control",
-        Reserved::None,
+        RsvBits::None,
         &open,
         long(PING_FRAME, 127, &[0, 0, 0, 0, 0, 1, 0, 0]),
     );
     case(
         "non-minimal-length",
-        Reserved::None,
+        RsvBits::None,
         &[],
         long(TEXT, 126, &[0, 125]),
     );
     case(
         "non-minimal-length",
-        Reserved::None,
+        RsvBits::None,
         &[],
         long(BINARY, 126, &[0, 0]),
     );
     case(
         "non-minimal-length",
-        Reserved::None,
+        RsvBits::None,
         &[],
         long(BINARY, 127, &[0, 0, 0, 0, 0, 0, 0xFF, 0xFF]),
     );
     case(
         "non-minimal-length",
-        Reserved::None,
+        RsvBits::None,
         &[],
         long(BINARY, 127, &[0; 8]),
     );
     case(
         "length-overflow",
-        Reserved::None,
+        RsvBits::None,
         &[],
         long(BINARY, 127, &[0x80, 0, 0, 0, 0, 0, 0, 0]),
     );
     case(
         "length-overflow",
-        Reserved::None,
+        RsvBits::None,
         &[],
         long(TEXT, 127, &[0xFF; 8]),
     );
-    case("lone-continuation", Reserved::None, &[], whole(0x80));
-    case("lone-continuation", Reserved::None, &[], whole(0x00));
-    case("interrupted-message", Reserved::None, &open, whole(TEXT));
+    case("lone-continuation", RsvBits::None, &[], whole(0x80));
+    case("lone-continuation", RsvBits::None, &[], whole(0x00));
+    case("interrupted-message", RsvBits::None, &open, whole(TEXT));
     let pinged = [open.clone(), frame(PING_FRAME, b"ok", masked)].concat();
     case(
         "interrupted-message",
-        Reserved::None,
+        RsvBits::None,
         &pinged,
         whole(BINARY),
     );
     case(
         "short-close",
-        Reserved::None,
+        RsvBits::None,
         &[],
         frame(CLOSE, &[3], masked),
     );
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
-        case("bad-close-code", Reserved::None, &[], close(code));
+        case("bad-close-code", RsvBits::None, &[], close(code));
     }
-    case("bad-close-code", Reserved::None, &open, close(1006));
+    case("bad-close-code", RsvBits::None, &open, close(1006));
     case(
         "frame-too-big",
-        Reserved::None,
+        RsvBits::None,
         &[],
         head(BINARY, 1001, masked),
     );
     case(
         "frame-too-big",
-        Reserved::None,
+        RsvBits::None,
         &[],
         head(BINARY, u64::MAX >> 1, masked),
     );
     case(
         "frame-too-big",
-        Reserved::None,
+        RsvBits::None,
         &open,
         head(0x80, 1001, masked),
     );
     case(
         "message-too-big",
-        Reserved::None,
+        RsvBits::None,
         &[],
         head(TEXT, 901, masked),
     );
@@ -169,7 +169,7 @@ fn cases(masked: bool) -> Vec<Case> {
     .concat();
     case(
         "message-too-big",
-        Reserved::None,
+        RsvBits::None,
         &nearly,
         frame(0x80, &[3; 1], masked),
     );

@@ -3,7 +3,7 @@
 use super::rig::*;
 use crate::{
     observe::{Flow, SessionHandle},
-    proto::track::{Reserved, Sender},
+    proto::track::{RsvBits, Role},
     splice::{
         Legs, Limits, Socket,
         leg::Leg,
@@ -33,7 +33,7 @@ impl Direction {
         let (client, client_wire) = Far::new(1024 * 1024, true);
         let (backend, backend_wire) = Far::new(pipe, false);
         let direction = Direction {
-            pump: Pump::new(Sender::Client, Reserved::None),
+            pump: Pump::new(Role::Client, RsvBits::None),
             client: Leg::new(client_wire, Instant::now()),
             backend: Leg::new(backend_wire, Instant::now()),
             limits: Builder::default().limits,

@@ -1,7 +1,7 @@
 //! Frames pass verbatim, in their order, whatever the pipes and the chunks are.
 
 use super::rig::*;
-use crate::{proto::track::Reserved, splice::Limits};
+use crate::{proto::track::RsvBits, splice::Limits};
 use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::{io::AsyncWriteExt, runtime};
@@ -155,10 +155,10 @@ async fn an_early_close_ends_the_session() {
 #[tokio::test(start_paused = true)]
 async fn reserved_bits_pass_where_they_were_negotiated() {
     for (reserved, first) in [
-        (Reserved::Deflate, 0xC1),
-        (Reserved::Deflate, 0xC2),
-        (Reserved::Any, 0xA1),
-        (Reserved::Any, 0xF2),
+        (RsvBits::Deflate, 0xC1),
+        (RsvBits::Deflate, 0xC2),
+        (RsvBits::Any, 0xA1),
+        (RsvBits::Any, 0xF2),
     ] {
         let mut rig = Builder {
             reserved,

@@ -3,8 +3,8 @@
 use crate::{
     observe::{Belonging, Metrics, Sessions, Summons},
     proto::{
-        frame::{Header, apply_mask},
-        track::{Bounds, Reserved},
+        frame::{FrameHeader, apply_mask},
+        track::{Bounds, RsvBits},
     },
     splice::{LegIo, Legs, Limits, Outcome, OverRate, PingPolicy, Rate, run},
 };
@@ -47,7 +47,7 @@ pub(super) struct Builder {
     pub(super) backend_pipe: usize,
     pub(super) client_early: Vec<u8>,
     pub(super) backend_early: Vec<u8>,
-    pub(super) reserved: Reserved,
+    pub(super) reserved: RsvBits,
     pub(super) limits: Limits,
     pub(super) sessions: Arc<Sessions>,
 }
@@ -97,7 +97,7 @@ impl Default for Builder {
             backend_pipe: 64 * 1024,
             client_early: Vec::new(),
             backend_early: Vec::new(),
-            reserved: Reserved::None,
+            reserved: RsvBits::None,
             limits: Limits {
                 bounds: Bounds {
                     max_frame: u64::MAX,
@@ -301,7 +301,7 @@ impl Far {
     /// The next frame.
     pub(super) async fn next(&mut self) -> Frame {
         loop {
-            let parsed = Header::parse(&self.got).expect("a frame of RFC 6455");
+            let parsed = FrameHeader::parse(&self.got).expect("a frame of RFC 6455");
             if let Some(header) = parsed
                 && self.got.len() >= header.len + header.payload_len as usize
             {
