@@ -19,7 +19,7 @@ use crate::{
     config::{AdminAddress, Config},
     gateway::{Gateway, Live},
     http::Context,
-    lifecycle::{Inherited, ListenerStatus, Signal, State, Tasks, handover::Predecessor, systemd},
+    lifecycle::{Inherited, ListenerStatus, Signal, ServerState, Tasks, handover::Predecessor, systemd},
     listener::{Admission, Doorway},
     observe::{AccessLog, Metrics, Sessions},
     tls::Acme,
@@ -176,7 +176,7 @@ impl Server {
         mut signals: impl AsyncFnMut() -> Signal,
     ) -> Drained {
         let metrics = self.context.metrics.clone();
-        let (state, seen) = watch::channel(State::Starting);
+        let (state, seen) = watch::channel(ServerState::Starting);
         let (commands, mut asked) = mpsc::channel(COMMANDS);
         let admin = Arc::new(Admin {
             metrics,
@@ -205,7 +205,7 @@ impl Server {
         self.rebalance_pools();
         let sessions = &self.context.sessions;
         sessions.tappable(self.context.live.snapshot().tappable());
-        state.send_replace(State::Ready);
+        state.send_replace(ServerState::Ready);
         if let Some(predecessor) = predecessor {
             // It has told systemd whom to listen to when this returns.
             predecessor.serving().await;
@@ -230,7 +230,7 @@ impl Server {
                     Signal::Reload => drop(self.reload().await),
                     Signal::Replace => self.replace(),
                 },
-                Some(command) = asked.recv() => self.obey(command, State::Ready).await,
+                Some(command) = asked.recv() => self.obey(command, ServerState::Ready).await,
                 Some(()) = changes.recv() => drop(self.reload().await),
                 said = self.names.said() => self.follow(said),
                 came = self.handover.came() => if self.hand_over(came).await { break true },
@@ -246,7 +246,7 @@ impl Server {
         let retired = match successor {
             true => {
                 desk.stop();
-                state.send_replace(State::Draining);
+                state.send_replace(ServerState::Draining);
                 self.retire(&mut signals, &mut asked).await
             }
             false => None,

@@ -6,7 +6,7 @@ use super::{
     page::Page,
     sessions, tap,
 };
-use crate::lifecycle::{Command, State};
+use crate::lifecycle::{Command, ServerState};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -143,9 +143,9 @@ impl Desk {
 
     fn readiness(&self) -> Page {
         match *self.admin.state.borrow() {
-            State::Ready => Page::line(StatusCode::OK, "ready"),
-            State::Starting => Page::line(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-            State::Draining => Page::line(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            ServerState::Ready => Page::line(StatusCode::OK, "ready"),
+            ServerState::Starting => Page::line(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            ServerState::Draining => Page::line(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         }
     }
 

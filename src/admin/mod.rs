@@ -17,7 +17,7 @@ pub use serve::serve;
 
 use crate::{
     config::Secret,
-    lifecycle::{Command, State},
+    lifecycle::{Command, ServerState},
     observe::{Metrics, Sessions},
 };
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub struct Admin {
     /// To the server.
     pub commands: mpsc::Sender<Command>,
     /// For `/readyz`.
-    pub state: watch::Receiver<State>,
+    pub state: watch::Receiver<ServerState>,
 }
 
 /// How much of it a listener shows.

@@ -1,7 +1,7 @@
 //! Orders for the server: drains, and certificates.
 
 use super::{desk::Desk, page::Page};
-use crate::lifecycle::{Command, DrainTarget, Draining};
+use crate::lifecycle::{Command, DrainTarget, DrainReport};
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 
@@ -61,7 +61,7 @@ impl Desk {
 }
 
 /// What an order to drain means, with a line for each pool that is left with nothing.
-fn told(Draining { closing, exhausted }: &Draining) -> String {
+fn told(DrainReport { closing, pools_without_backend: exhausted }: &DrainReport) -> String {
     let closed = match closing {
         1 => "1 is closed".to_owned(),
         n => format!("{n} are closed"),

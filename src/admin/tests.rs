@@ -23,7 +23,7 @@ use tokio::{
 struct Served {
     address: String,
     tasks: Tasks,
-    state: watch::Sender<State>,
+    state: watch::Sender<ServerState>,
     asked: mpsc::Receiver<Command>,
 }
 
@@ -37,7 +37,7 @@ impl Served {
     }
 
     fn made(address: AdminAddress, surface: Surface, patience: Patience, token: &str) -> Self {
-        let (state, seen) = watch::channel(State::Ready);
+        let (state, seen) = watch::channel(ServerState::Ready);
         let (commands, asked) = mpsc::channel(1);
         let admin = Arc::new(Admin {
             metrics: Arc::new(Metrics::new()),
@@ -228,9 +228,9 @@ async fn a_refusal_comes_before_every_page() {
 async fn only_a_ready_process_is_ready_but_every_process_is_alive() {
     let served = Served::tcp(Surface::Metrics);
     for (state, status, text) in [
-        (State::Starting, 503, "starting\n"),
-        (State::Ready, 200, "ready\n"),
-        (State::Draining, 503, "draining\n"),
+        (ServerState::Starting, 503, "starting\n"),
+        (ServerState::Ready, 200, "ready\n"),
+        (ServerState::Draining, 503, "draining\n"),
     ] {
         served.state.send_replace(state);
         let answer = served.get("/readyz").await;
@@ -464,7 +464,7 @@ fn is_socket(path: &Path) -> bool {
 fn status() -> Status {
     Status {
         version: "0.1.0",
-        state: State::Ready,
+        state: ServerState::Ready,
         process: 4711,
         uptime_seconds: 5,
         connections: 1,

@@ -14,7 +14,7 @@ use tracing::{error, info};
 /// # Errors
 /// When it cannot be started, or would be ended together with this process: as the first process of a container, or under
 /// a systemd that is told nothing.
-pub fn start_again(tasks: &Tasks) -> io::Result<()> {
+pub fn reexec(tasks: &Tasks) -> io::Result<()> {
     if process::id() == 1 {
         return Err(io::Error::other(
             "this is the first process of its container, which ends with it: start another container instead",

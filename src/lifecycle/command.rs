@@ -15,7 +15,7 @@ pub enum Command {
     HandOver(oneshot::Sender<Result<String, String>>),
     /// Have a route or a backend finish its sessions and take no new ones, or (`false`) take them again. The answer is what
     /// that means, or why nothing.
-    Drain(DrainTarget, bool, oneshot::Sender<Result<Draining, String>>),
+    Drain(DrainTarget, bool, oneshot::Sender<Result<DrainReport, String>>),
     /// What is every host served with?
     Certificates(oneshot::Sender<Vec<CertificateStatus>>),
     /// Order a new certificate for this host now; `Err` says why not.
@@ -33,17 +33,17 @@ pub enum DrainTarget {
 
 /// What becomes of an order to drain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Draining {
+pub struct DrainReport {
     /// How many sessions are closed.
     pub closing: usize,
     /// Pools that have no backend left that takes new sessions.
-    pub exhausted: Vec<Arc<str>>,
+    pub pools_without_backend: Vec<Arc<str>>,
 }
 
 /// Where the process stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum ServerState {
     /// Listeners are not bound yet.
     Starting,
     /// Accepts work.
@@ -58,7 +58,7 @@ pub struct Status {
     /// The program's version.
     pub version: &'static str,
     /// Where the process stands.
-    pub state: State,
+    pub state: ServerState,
     /// Its process id.
     pub process: u32,
     /// Seconds since the start.

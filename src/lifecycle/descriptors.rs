@@ -4,7 +4,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
 /// Raises the soft limit to the hard one; returns what is in force then.
-pub fn raise() -> usize {
+pub fn raise_nofile_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {

@@ -8,7 +8,7 @@
 
 mod channel;
 
-use channel::{Channel, Door};
+use channel::{Channel, HandoverListener};
 use serde::{Deserialize, Serialize};
 use std::{
     io,
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 /// What a descriptor is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Label {
+pub struct FdLabel {
     /// As `lockgate status` calls a listener; "acme" for the lock of a folder with certificates.
     pub kind: String,
     /// As the configuration writes it.
@@ -32,9 +32,9 @@ pub struct Label {
 
 /// A descriptor to be given.
 #[derive(Debug)]
-pub struct Given {
+pub struct PassedFd {
     /// What it is for.
-    pub label: Label,
+    pub label: FdLabel,
     /// One of its own: what is given stays in use here.
     pub descriptor: OwnedFd,
 }
@@ -46,11 +46,11 @@ pub enum HandoverError {
     #[error("the other process did not come so far")]
     Io(#[from] io::Error),
     /// It hangs.
-    #[error("the other process did not answer within {PATIENCE:?}")]
-    Late,
+    #[error("the other process did not answer within {REPLY_TIMEOUT:?}")]
+    Timeout,
     /// It is of another time.
     #[error("the other lockgate is of another version and says {0}: restart it instead")]
-    Strange(String),
+    UnexpectedMessage(String),
     /// It does not let go.
     #[error(
         "the running lockgate goes on: it has waited for too long, or is giving its place to another one"
@@ -60,14 +60,14 @@ pub enum HandoverError {
 
 /// An invitation to take over, under a name that only processes of this machine and network namespace can see.
 #[derive(Debug)]
-pub struct Offer {
-    door: Door,
-    claim: Claim,
+pub struct HandoverOffer {
+    door: HandoverListener,
+    claim: HandoverClaim,
 }
 
 /// Whose an offer is: the first to take it has it.
 #[derive(Debug, Clone, Default)]
-pub struct Claim(Arc<AtomicBool>);
+pub struct HandoverClaim(Arc<AtomicBool>);
 
 /// The process that is ready to take over.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ enum Message {
     /// The first word.
     Offer { version: u32 },
     /// With a descriptor.
-    Socket(Label),
+    Socket(FdLabel),
     /// That was everything.
     All,
     /// The new one can serve.
@@ -105,17 +105,17 @@ enum Message {
 
 // === impl Offer ===
 
-impl Offer {
+impl HandoverOffer {
     /// Opens it. Called inside a runtime.
-    pub fn open() -> io::Result<Offer> {
-        Ok(Offer {
-            door: Door::open()?,
-            claim: Claim::default(),
+    pub fn open() -> io::Result<HandoverOffer> {
+        Ok(HandoverOffer {
+            door: HandoverListener::open()?,
+            claim: HandoverClaim::default(),
         })
     }
 
     /// Whoever takes this before somebody has come has withdrawn the offer.
-    pub fn claim(&self) -> Claim {
+    pub fn claim(&self) -> HandoverClaim {
         self.claim.clone()
     }
 
@@ -125,29 +125,29 @@ impl Offer {
     }
 
     /// Gives all of `given` to the process that comes, and waits until it can serve.
-    pub async fn give(self, given: Vec<Given>) -> Result<Successor, HandoverError> {
-        let came = timeout(PATIENCE, self.door.accept()).await;
+    pub async fn send_to_successor(self, given: Vec<PassedFd>) -> Result<Successor, HandoverError> {
+        let came = timeout(REPLY_TIMEOUT, self.door.accept()).await;
         let channel = came.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
         if !self.claim.take() {
             return Err(HandoverError::Refused);
         }
         let gift = async {
-            say(&channel, &Message::Offer { version: VERSION }, None).await?;
-            for Given { label, descriptor } in given {
-                say(&channel, &Message::Socket(label), Some(&descriptor)).await?;
+            send(&channel, &Message::Offer { version: VERSION }, None).await?;
+            for PassedFd { label, descriptor } in given {
+                send(&channel, &Message::Socket(label), Some(&descriptor)).await?;
             }
-            say(&channel, &Message::All, None).await?;
-            match hear(&channel).await? {
+            send(&channel, &Message::All, None).await?;
+            match recv(&channel).await? {
                 (Message::Ready, _) => Ok(channel.peer()?),
-                (other, _) => Err(HandoverError::Strange(format!("{other:?}"))),
+                (other, _) => Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
             }
         };
-        let ready = timeout(PATIENCE, gift).await;
-        match ready.unwrap_or(Err(HandoverError::Late)) {
+        let ready = timeout(REPLY_TIMEOUT, gift).await;
+        match ready.unwrap_or(Err(HandoverError::Timeout)) {
             Ok(id) => Ok(Successor { channel, id }),
             Err(error) => {
                 // Without a word it would think that this process has ended.
-                let _ = timeout(PATIENCE, say(&channel, &Message::No, None)).await;
+                let _ = timeout(REPLY_TIMEOUT, send(&channel, &Message::No, None)).await;
                 Err(error)
             }
         }
@@ -156,7 +156,7 @@ impl Offer {
 
 // === impl Claim ===
 
-impl Claim {
+impl HandoverClaim {
     /// Whether nobody has taken it before.
     pub fn take(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
@@ -167,26 +167,26 @@ impl Claim {
 
 impl Successor {
     /// Lets it serve, and waits until it does. An error says that it does not.
-    pub async fn let_serve(&self) -> Result<(), HandoverError> {
+    pub async fn permit_serving(&self) -> Result<(), HandoverError> {
         let serving = async {
-            say(&self.channel, &Message::Yes, None).await?;
-            match hear(&self.channel).await? {
+            send(&self.channel, &Message::Yes, None).await?;
+            match recv(&self.channel).await? {
                 (Message::Serving, _) => Ok(()),
-                (other, _) => Err(HandoverError::Strange(format!("{other:?}"))),
+                (other, _) => Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
             }
         };
         let serving = timeout(BEGINNING, serving).await;
-        serving.unwrap_or(Err(HandoverError::Late))
+        serving.unwrap_or(Err(HandoverError::Timeout))
     }
 
     /// Tells it that it is alone. It knows by itself, should it not hear.
-    pub async fn leave(self) {
-        let _ = timeout(PATIENCE, say(&self.channel, &Message::Done, None)).await;
+    pub async fn release(self) {
+        let _ = timeout(REPLY_TIMEOUT, send(&self.channel, &Message::Done, None)).await;
     }
 
     /// Tells it that this process goes on.
     pub async fn refuse(self) {
-        let _ = timeout(PATIENCE, say(&self.channel, &Message::No, None)).await;
+        let _ = timeout(REPLY_TIMEOUT, send(&self.channel, &Message::No, None)).await;
     }
 }
 
@@ -197,55 +197,55 @@ impl Predecessor {
     /// there to serve: then this one does.
     pub async fn ready(&self) -> Result<(), HandoverError> {
         let answered = async {
-            say(&self.0, &Message::Ready, None).await?;
-            match hear(&self.0).await? {
+            send(&self.0, &Message::Ready, None).await?;
+            match recv(&self.0).await? {
                 (Message::Yes, _) => Ok(()),
                 (Message::No, _) => Err(HandoverError::Refused),
-                (other, _) => Err(HandoverError::Strange(format!("{other:?}"))),
+                (other, _) => Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
             }
         };
-        match timeout(PATIENCE, answered).await {
+        match timeout(REPLY_TIMEOUT, answered).await {
             Ok(Err(HandoverError::Io(_))) => Ok(()),
             Ok(answered) => answered,
-            Err(_) => Err(HandoverError::Late),
+            Err(_) => Err(HandoverError::Timeout),
         }
     }
 
     /// Says that this process serves, and waits until the other one has told whom that concerns.
     pub async fn serving(self) {
         let done = async {
-            say(&self.0, &Message::Serving, None).await?;
-            hear(&self.0).await
+            send(&self.0, &Message::Serving, None).await?;
+            recv(&self.0).await
         };
-        let _ = timeout(PATIENCE, done).await;
+        let _ = timeout(REPLY_TIMEOUT, done).await;
     }
 }
 
 /// Takes what the process behind the offer of this name gives.
-pub async fn take_over(name: &str) -> Result<(Vec<Given>, Predecessor), HandoverError> {
+pub async fn take_over(name: &str) -> Result<(Vec<PassedFd>, Predecessor), HandoverError> {
     let taken = async {
         let channel = Channel::to(name)?;
-        match hear(&channel).await? {
+        match recv(&channel).await? {
             (Message::Offer { version: VERSION }, _) => {}
-            (other, _) => return Err(HandoverError::Strange(format!("{other:?}"))),
+            (other, _) => return Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
         }
         let mut given = Vec::new();
         loop {
-            match hear(&channel).await? {
+            match recv(&channel).await? {
                 (Message::Socket(label), Some(descriptor)) if given.len() < MOST => {
-                    given.push(Given { label, descriptor });
+                    given.push(PassedFd { label, descriptor });
                 }
                 (Message::All, _) => return Ok((given, Predecessor(channel))),
-                (other, _) => return Err(HandoverError::Strange(format!("{other:?}"))),
+                (other, _) => return Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
             }
         }
     };
-    timeout(PATIENCE, taken)
+    timeout(REPLY_TIMEOUT, taken)
         .await
-        .unwrap_or(Err(HandoverError::Late))
+        .unwrap_or(Err(HandoverError::Timeout))
 }
 
-async fn say(
+async fn send(
     channel: &Channel,
     message: &Message,
     descriptor: Option<&OwnedFd>,
@@ -255,9 +255,9 @@ async fn say(
     Ok(channel.send(words.as_bytes(), descriptor).await?)
 }
 
-async fn hear(channel: &Channel) -> Result<(Message, Option<OwnedFd>), HandoverError> {
+async fn recv(channel: &Channel) -> Result<(Message, Option<OwnedFd>), HandoverError> {
     let (words, descriptor) = channel.receive().await?;
-    let strange = || HandoverError::Strange(String::from_utf8_lossy(&words).into_owned());
+    let strange = || HandoverError::UnexpectedMessage(String::from_utf8_lossy(&words).into_owned());
     let message = serde_json::from_slice(&words).map_err(|_| strange())?;
     Ok((message, descriptor))
 }
@@ -265,7 +265,7 @@ async fn hear(channel: &Channel) -> Result<(Message, Option<OwnedFd>), HandoverE
 /// To be raised when the messages change.
 const VERSION: u32 = 1;
 /// For all of it, on either side: what takes time was done before.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the certificates of thousands of hosts to be read: both serve if it takes longer.
 const BEGINNING: Duration = Duration::from_secs(60);
 /// Descriptors: more than anybody listens with.

@@ -1,6 +1,6 @@
 //! Sockets that somebody else has opened: the process whose place is taken, or systemd (`LISTEN_FDS`, sd_listen_fds(3)).
 
-use super::handover::{self, HandoverError, Label, Predecessor};
+use super::handover::{self, HandoverError, FdLabel, Predecessor};
 use listenfd::ListenFd;
 use rustix::net::sockopt;
 use std::{
@@ -12,7 +12,7 @@ use std::{
 /// Descriptors that wait for the one who knows what they are for.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    taken_over: Vec<(Label, OwnedFd)>,
+    taken_over: Vec<(FdLabel, OwnedFd)>,
     /// By the address that each is bound to.
     from_systemd: Vec<(String, OwnedFd)>,
     predecessor: Option<Predecessor>,
@@ -57,7 +57,7 @@ impl Inherited {
 
     /// The one that was opened for this, if it was.
     pub fn take(&mut self, kind: &str, address: &str) -> Option<OwnedFd> {
-        let ours = |(label, _): &(Label, _)| label.kind == kind && label.address == address;
+        let ours = |(label, _): &(FdLabel, _)| label.kind == kind && label.address == address;
         if let Some(found) = self.taken_over.iter().position(ours) {
             return Some(self.taken_over.swap_remove(found).1);
         }

@@ -10,10 +10,10 @@ mod signals;
 pub mod systemd;
 mod tasks;
 
-pub use again::start_again;
+pub use again::reexec;
 pub use command::{
-    BackendStatus, CertificateStatus, Command, ConfigStatus, DrainTarget, Draining, ListenerStatus,
-    NameStatus, PoolStatus, RouteStatus, State, Status,
+    BackendStatus, CertificateStatus, Command, ConfigStatus, DrainTarget, DrainReport, ListenerStatus,
+    NameStatus, PoolStatus, RouteStatus, ServerState, Status,
 };
 pub use inherited::Inherited;
 pub use signals::{Signal, Signals};

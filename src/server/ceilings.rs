@@ -15,7 +15,7 @@ pub(super) struct Ceilings {
 impl Ceilings {
     /// A session takes two descriptors, one on each leg; whatever else is open takes from what is reserved.
     pub(super) fn from_descriptors(limits: &config::Limits) -> Self {
-        let descriptors = descriptors::raise();
+        let descriptors = descriptors::raise_nofile_limit();
         let room = (descriptors.saturating_sub(RESERVED) / 2).clamp(1, MOST);
         let clamp = |key: &str, wanted: u32| match wanted as usize {
             0 => room,

@@ -5,9 +5,9 @@ use super::{Server, drains::Spread, stop::FAREWELL};
 use crate::{
     admin,
     lifecycle::{
-        Command, Signal, State,
-        handover::{Claim, Given, HandoverError, Label, Offer, Successor},
-        start_again, systemd,
+        Command, Signal, ServerState,
+        handover::{HandoverClaim, PassedFd, HandoverError, FdLabel, HandoverOffer, Successor},
+        reexec, systemd,
     },
     observe::Causes,
     tls::Acme,
@@ -27,7 +27,7 @@ pub(super) struct Handover(Option<Open>);
 #[derive(Debug)]
 struct Open {
     came: oneshot::Receiver<Result<Successor, HandoverError>>,
-    claim: Claim,
+    claim: HandoverClaim,
     /// Ends it.
     _closed: DropGuard,
 }
@@ -42,7 +42,7 @@ impl Handover {
         };
         let came = (&mut open.came).await;
         self.0 = None;
-        came.unwrap_or(Err(HandoverError::Late))
+        came.unwrap_or(Err(HandoverError::Timeout))
     }
 }
 
@@ -51,7 +51,7 @@ impl Handover {
 impl Server {
     /// Starts the program anew, which then comes and asks for an offer.
     pub(super) fn replace(&self) {
-        if let Err(error) = start_again(&self.context.tasks) {
+        if let Err(error) = reexec(&self.context.tasks) {
             error!(%error, "cannot start the program anew: this one goes on");
         }
     }
@@ -63,7 +63,7 @@ impl Server {
         if open.is_some_and(|open| !open.claim.take()) {
             return Err("another process is taking over just now; try again in ten seconds".into());
         }
-        let opened = Offer::open().and_then(|offer| Ok((offer, self.givable()?)));
+        let opened = HandoverOffer::open().and_then(|offer| Ok((offer, self.givable()?)));
         let (offer, given) =
             opened.map_err(|error| format!("cannot give away what listens here: {error}"))?;
         let name = offer.name().to_owned();
@@ -76,7 +76,7 @@ impl Server {
         });
         self.context.tasks.spawn(async move {
             let given = tokio::select! {
-                given = offer.give(given) => given,
+                given = offer.send_to_successor(given) => given,
                 () = closed.cancelled() => return,
             };
             if let Err(Ok(successor)) = tell.send(given) {
@@ -86,8 +86,8 @@ impl Server {
         Ok(name)
     }
 
-    fn givable(&self) -> io::Result<Vec<Given>> {
-        let label = |kind: &str, address: String| Label {
+    fn givable(&self) -> io::Result<Vec<PassedFd>> {
+        let label = |kind: &str, address: String| FdLabel {
             kind: kind.to_owned(),
             address,
         };
@@ -117,14 +117,14 @@ impl Server {
         }
         let given = given.into_iter();
         Ok(given
-            .map(|(label, descriptor)| Given { label, descriptor })
+            .map(|(label, descriptor)| PassedFd { label, descriptor })
             .collect())
     }
 
     /// Whether another process serves from now on. If not, nothing has changed here.
     pub(super) async fn hand_over(&mut self, successor: Result<Successor, HandoverError>) -> bool {
         let served = match successor {
-            Ok(successor) => successor.let_serve().await.map(|()| successor),
+            Ok(successor) => successor.permit_serving().await.map(|()| successor),
             Err(error) => Err(error),
         };
         let successor = match served {
@@ -137,7 +137,7 @@ impl Server {
         };
         let (other, sessions) = (successor.id, self.context.metrics.sessions());
         systemd::main_process(other);
-        successor.leave().await;
+        successor.release().await;
         info!(
             process = id(),
             successor = other,
@@ -188,7 +188,7 @@ impl Server {
                 }
                 signal = signals() => if signal == Signal::Stop { return None },
                 // Whoever had just connected to the admin listener.
-                Some(command) = asked.recv() => self.obey(command, State::Draining).await,
+                Some(command) = asked.recv() => self.obey(command, ServerState::Draining).await,
                 () = &mut all_told, if newcomers => {
                     newcomers = false;
                     self.context.sessions.close_newcomers(drain.code);

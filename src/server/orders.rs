@@ -2,7 +2,7 @@
 
 use super::{Server, drains::Spread};
 use crate::{
-    lifecycle::{CertificateStatus, Command, DrainTarget, Draining, State, Status},
+    lifecycle::{CertificateStatus, Command, DrainTarget, DrainReport, ServerState, Status},
     observe::Belonging,
     tls::Acme,
 };
@@ -12,14 +12,14 @@ use tracing::{info, warn};
 
 impl Server {
     /// Whoever asked may have left: nobody is owed an answer then.
-    pub(super) async fn obey(&mut self, command: Command, state: State) {
+    pub(super) async fn obey(&mut self, command: Command, state: ServerState) {
         match command {
             Command::Status(reply) => drop(reply.send(self.status(state))),
-            Command::Reload(reply) if state == State::Draining => {
+            Command::Reload(reply) if state == ServerState::Draining => {
                 drop(reply.send(Err("lockgate is stopping".into())));
             }
             Command::Reload(reply) => drop(reply.send(self.reload().await)),
-            Command::HandOver(reply) if state == State::Draining => {
+            Command::HandOver(reply) if state == ServerState::Draining => {
                 drop(reply.send(Err("lockgate is stopping".into())));
             }
             Command::HandOver(reply) => drop(reply.send(self.offer())),
@@ -32,7 +32,7 @@ impl Server {
     }
 
     /// Its sessions are closed as after a reload that takes it away.
-    fn drain(&self, target: &DrainTarget, draining: bool) -> Result<Draining, String> {
+    fn drain(&self, target: &DrainTarget, draining: bool) -> Result<DrainReport, String> {
         let gateway = self.context.live.snapshot();
         if !gateway.drain(target, draining) {
             return Err(match target {
@@ -46,7 +46,7 @@ impl Server {
         }
         if !draining {
             info!(%target, "a drain is undone by order: it takes new sessions again");
-            return Ok(Draining::default());
+            return Ok(DrainReport::default());
         }
         let leaving = self.context.sessions.belonging(|session| match target {
             DrainTarget::Route(name) => *session.route == **name,
@@ -63,10 +63,10 @@ impl Server {
         for pool in &exhausted {
             warn!(%pool, %target, "the pool has no backend left that takes new sessions: all are drained, or down");
         }
-        Ok(Draining { closing, exhausted })
+        Ok(DrainReport { closing, pools_without_backend: exhausted })
     }
 
-    fn status(&self, state: State) -> Status {
+    fn status(&self, state: ServerState) -> Status {
         let metrics = &self.context.metrics;
         let gateway = self.context.live.snapshot();
         Status {

@@ -1,7 +1,7 @@
 //! The end: not ready, then no more connections, then every session closed with 1001, spread over the window.
 
 use super::{Server, drains::Spread, handover::Handover};
-use crate::lifecycle::{Command, Signal, State, systemd};
+use crate::lifecycle::{Command, Signal, ServerState, systemd};
 use std::{pin::pin, process::id, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
@@ -16,7 +16,7 @@ impl Server {
     pub(super) async fn stop(
         &mut self,
         service: bool,
-        state: &watch::Sender<State>,
+        state: &watch::Sender<ServerState>,
         signals: &mut impl AsyncFnMut() -> Signal,
         asked: &mut mpsc::Receiver<Command>,
     ) -> bool {
@@ -29,7 +29,7 @@ impl Server {
         if service {
             systemd::stopping(&format!("closing sessions: {sessions}"));
         }
-        state.send_replace(State::Draining);
+        state.send_replace(ServerState::Draining);
         let drain = self.context.live.snapshot().drain.clone();
         let mut grace = pin!(sleep(drain.accept_grace.0));
         loop {
@@ -37,7 +37,7 @@ impl Server {
                 biased;
                 () = &mut grace => break,
                 signal = signals() => if signal == Signal::Stop { return false },
-                Some(command) = asked.recv() => self.obey(command, State::Draining).await,
+                Some(command) = asked.recv() => self.obey(command, ServerState::Draining).await,
                 // It comes in time: it serves on.
                 came = self.handover.came() => drop(self.hand_over(came).await),
             }
@@ -68,7 +68,7 @@ impl Server {
                     return clean;
                 }
                 signal = signals() => if signal == Signal::Stop { return false },
-                Some(command) = asked.recv() => self.obey(command, State::Draining).await,
+                Some(command) = asked.recv() => self.obey(command, ServerState::Draining).await,
             }
         }
     }

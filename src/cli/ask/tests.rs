@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     admin::{Admin, Surface, address, bind, serve},
     lifecycle::{
-        BackendStatus, Command, ListenerStatus, PoolStatus, RouteStatus, State, Status, Tasks,
+        BackendStatus, Command, ListenerStatus, PoolStatus, RouteStatus, ServerState, Status, Tasks,
     },
     observe::Metrics,
 };
@@ -23,7 +23,7 @@ fn loopback() -> AdminAddress {
 fn status() -> Status {
     Status {
         version: "0.1.0",
-        state: State::Ready,
+        state: ServerState::Ready,
         process: 4711,
         uptime_seconds: 93_784,
         connections: 1234,
@@ -133,7 +133,7 @@ async fn a_running_lockgate_answers_on_tcp_and_on_a_unix_socket() {
     let unix = AdminAddress::Unix(folder.path().join("admin.sock"));
     for wanted in [loopback(), unix.clone()] {
         let (commands, mut asked) = mpsc::channel(1);
-        let (_state, seen) = watch::channel(State::Ready);
+        let (_state, seen) = watch::channel(ServerState::Ready);
         let admin = Arc::new(Admin {
             metrics: Arc::new(Metrics::new()),
             sessions: Arc::default(),

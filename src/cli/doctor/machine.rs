@@ -12,7 +12,7 @@ pub(super) fn look() -> Vec<Finding> {
 }
 
 fn file_descriptors() -> Finding {
-    let descriptors = descriptors::raise();
+    let descriptors = descriptors::raise_nofile_limit();
     let seen = format!(
         "{descriptors} at most, so {} sessions",
         descriptors.saturating_sub(RESERVED) / 2

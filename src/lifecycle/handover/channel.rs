@@ -23,7 +23,7 @@ use tokio::{
 
 /// A listening socket under a name of its own.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct HandoverListener {
     socket: UnixListener,
     name: String,
 }
@@ -34,14 +34,14 @@ pub(super) struct Channel(UnixStream);
 
 // === impl Door ===
 
-impl Door {
-    pub(super) fn open() -> io::Result<Door> {
+impl HandoverListener {
+    pub(super) fn open() -> io::Result<HandoverListener> {
         let name = format!("lockgate-{:016x}", getrandom::u64()?);
         let socket = socket()?;
         bind(&socket, &address(&name)?)?;
         listen(&socket, BACKLOG)?;
         let socket = net::UnixListener::from(socket);
-        Ok(Door {
+        Ok(HandoverListener {
             socket: UnixListener::from_std(socket)?,
             name,
         })
@@ -55,7 +55,7 @@ impl Door {
     pub(super) async fn accept(&self) -> io::Result<Channel> {
         loop {
             let (came, _) = self.socket.accept().await?;
-            if is_ours(&came)? {
+            if is_same_user(&came)? {
                 return Ok(Channel(came));
             }
         }
@@ -69,7 +69,7 @@ impl Channel {
         let socket = socket()?;
         connect(&socket, &address(name)?)?;
         let socket = UnixStream::from_std(net::UnixStream::from(socket))?;
-        if !is_ours(&socket)? {
+        if !is_same_user(&socket)? {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 "the running lockgate belongs to another user: run this as that user",
@@ -142,7 +142,7 @@ impl Channel {
 }
 
 /// Whether the process at the other end is of the same user.
-fn is_ours(socket: &UnixStream) -> io::Result<bool> {
+fn is_same_user(socket: &UnixStream) -> io::Result<bool> {
     Ok(socket.peer_cred()?.uid() == geteuid().as_raw())
 }
 

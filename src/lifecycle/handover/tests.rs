@@ -1,21 +1,21 @@
 use super::*;
 use std::net::{TcpListener, TcpStream};
 
-fn listener() -> (TcpListener, Given) {
+fn listener() -> (TcpListener, PassedFd) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let label = Label {
+    let label = FdLabel {
         kind: "https".into(),
         address: listener.local_addr().unwrap().to_string(),
     };
     let descriptor = listener.as_fd().try_clone_to_owned().unwrap();
-    (listener, Given { label, descriptor })
+    (listener, PassedFd { label, descriptor })
 }
 
 #[tokio::test]
 async fn what_is_given_accepts_at_the_other_end() {
     let (mine, given) = listener();
     let (address, label) = (mine.local_addr().unwrap(), given.label.clone());
-    let offer = Offer::open().unwrap();
+    let offer = HandoverOffer::open().unwrap();
     let name = offer.name().to_owned();
     let taking = async {
         let (mut taken, predecessor) = take_over(&name).await.unwrap();
@@ -24,11 +24,11 @@ async fn what_is_given_accepts_at_the_other_end() {
         taken.pop().unwrap()
     };
     let giving = async {
-        let successor = offer.give(vec![given]).await.unwrap();
+        let successor = offer.send_to_successor(vec![given]).await.unwrap();
         assert_eq!(successor.id, std::process::id());
-        successor.let_serve().await.unwrap();
+        successor.permit_serving().await.unwrap();
         drop(mine);
-        successor.leave().await;
+        successor.release().await;
     };
     let (taken, ()) = tokio::join!(taking, giving);
     assert_eq!(taken.label, label);
@@ -40,21 +40,21 @@ async fn what_is_given_accepts_at_the_other_end() {
 
 #[tokio::test]
 async fn who_leaves_before_it_is_ready_is_an_error_at_the_other_end() {
-    let offer = Offer::open().unwrap();
+    let offer = HandoverOffer::open().unwrap();
     let name = offer.name().to_owned();
     let leaving = async { drop(take_over(&name).await.unwrap()) };
-    let (given, ()) = tokio::join!(offer.give(vec![listener().1]), leaving);
+    let (given, ()) = tokio::join!(offer.send_to_successor(vec![listener().1]), leaving);
     assert!(matches!(given, Err(HandoverError::Io(_))), "{given:?}");
 }
 
 #[tokio::test]
 async fn who_ends_without_a_no_leaves_the_place_and_who_says_no_does_not() {
     for refuses in [false, true] {
-        let offer = Offer::open().unwrap();
+        let offer = HandoverOffer::open().unwrap();
         let name = offer.name().to_owned();
         let taking = async { take_over(&name).await.unwrap().1.ready().await };
         let giving = async {
-            let successor = offer.give(vec![]).await.unwrap();
+            let successor = offer.send_to_successor(vec![]).await.unwrap();
             if refuses {
                 successor.refuse().await;
             }
@@ -72,10 +72,10 @@ async fn who_ends_without_a_no_leaves_the_place_and_who_says_no_does_not() {
 
 #[tokio::test]
 async fn who_ends_before_it_serves_has_not_taken_over() {
-    let offer = Offer::open().unwrap();
+    let offer = HandoverOffer::open().unwrap();
     let name = offer.name().to_owned();
     let taking = async { take_over(&name).await.unwrap().1.ready().await };
-    let giving = async { offer.give(vec![]).await.unwrap().let_serve().await };
+    let giving = async { offer.send_to_successor(vec![]).await.unwrap().permit_serving().await };
     let (answered, served) = tokio::join!(taking, giving);
     assert!(answered.is_ok(), "{answered:?}");
     assert!(matches!(served, Err(HandoverError::Io(_))), "{served:?}");
@@ -83,16 +83,16 @@ async fn who_ends_before_it_serves_has_not_taken_over() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_waited_for_for_ever() {
-    let given = Offer::open().unwrap().give(vec![]).await;
+    let given = HandoverOffer::open().unwrap().send_to_successor(vec![]).await;
     assert!(matches!(given, Err(HandoverError::Io(_))), "{given:?}");
 }
 
 #[tokio::test]
 async fn strange_words_are_told() {
-    let offer = Offer::open().unwrap();
+    let offer = HandoverOffer::open().unwrap();
     let channel = Channel::to(offer.name()).unwrap();
     let speaking = channel.send(br#"{"is":"song"}"#, None);
-    let (given, spoken) = tokio::join!(offer.give(vec![]), speaking);
+    let (given, spoken) = tokio::join!(offer.send_to_successor(vec![]), speaking);
     spoken.unwrap();
     let error = given.unwrap_err().to_string();
     assert!(error.contains("song"), "{error}");
