@@ -4,7 +4,7 @@ use super::Gateway;
 use crate::{
     config::DnsName,
     observe::Belonging,
-    upstream::{Backend, Followed, Found, Pool},
+    upstream::{Backend, Followed, DnsAnswer, Pool},
 };
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ impl Gateway {
 
     /// What DNS says of `name` is in force in all pools that have it; `None`: it says nothing. Not to be called by two at a
     /// time.
-    pub fn follow(&self, name: &DnsName, found: Option<&Found>) -> Followed {
+    pub fn follow(&self, name: &DnsName, found: Option<&DnsAnswer>) -> Followed {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let has = |names: Vec<(DnsName, _)>| names.iter().any(|(its, _)| its == name);
         let mut all = Followed::default();

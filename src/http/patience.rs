@@ -5,7 +5,7 @@
 //! for a client that does not take its answer. An HTTP/2 connection is idle while it has no stream.
 
 use crate::{
-    splice::{LegIo, Socket},
+    splice::{Transport, Socket},
     wire::ServerStream,
 };
 use std::{
@@ -194,7 +194,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: LegIo> Patient<S> {
+impl<S: Transport> Patient<S> {
     /// Runs the clock of a client that does not take its answer. What counts is what the kernel has taken: TLS has room
     /// of its own, and `written` may have gone there.
     fn watch_write<T>(
@@ -245,7 +245,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: LegIo> AsyncWrite for Patient<S> {
+impl<S: Transport> AsyncWrite for Patient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -2,8 +2,8 @@
 
 use super::Peer;
 use crate::{
-    splice::{Socket, Stream},
-    upstream::{Connection, DialError, Ends, Lease, Resolver},
+    splice::{Socket, BackendStream},
+    upstream::{DialedStream, DialError, ConnAddrs, Lease, Resolver},
 };
 
 /// Dials the lease's backend, on behalf of `peer`. The caller sets the deadline.
@@ -11,18 +11,18 @@ pub(super) async fn reach(
     resolver: &Resolver,
     lease: &Lease,
     peer: &Peer,
-) -> Result<Stream, DialError> {
-    let ends = Ends {
+) -> Result<BackendStream, DialError> {
+    let ends = ConnAddrs {
         client: (peer.address, peer.port).into(),
-        reached: peer.reached,
+        local: peer.reached,
     };
     Ok(match (lease.dial(resolver, ends).await?, lease.tls()) {
-        (Connection::Unix(unix), _) => Stream::Unix(Socket::new(unix)),
-        (Connection::Tcp(tcp), None) => Stream::Tcp(Socket::new(tcp)),
-        (Connection::Tcp(tcp), Some(tls)) => {
+        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::new(unix)),
+        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::new(tcp)),
+        (DialedStream::Tcp(tcp), Some(tls)) => {
             // Boxed: the handshake's state is large, and most backends have none.
-            let shaken = Box::pin(tls.secure(Socket::new(tcp))).await?;
-            Stream::Tls(Box::new(shaken))
+            let shaken = Box::pin(tls.connect_tls(Socket::new(tcp))).await?;
+            BackendStream::Tls(Box::new(shaken))
         }
     })
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config,
     observe::Causes,
-    splice::{LegIo, Socket},
+    splice::{Transport, Socket},
     tls,
     wire::ServerStream,
 };
@@ -49,7 +49,7 @@ pub(super) async fn drive<S, F>(
     client: IpAddr,
     answer: impl Fn(Request<Incoming>, Busy) -> F,
 ) where
-    S: LegIo + Send + 'static,
+    S: Transport + Send + 'static,
     F: Future<Output = Response<Body>>,
 {
     let phase = Phase::new(false);

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     observe::{Belonging, SessionEnd, SessionRecord},
     proto::{deflate::DeflateParams, track::RsvBits},
-    splice::{self, LegIo, Legs, Offload, Outcome, Socket, Stream},
+    splice::{self, Transport, Legs, Offload, Outcome, Socket, BackendStream},
     upstream::Lease,
     wire::ServerStream,
 };
@@ -28,7 +28,7 @@ pub(super) struct Opening {
     pub(super) place: OwnedSemaphorePermit,
     pub(super) limits: watch::Receiver<splice::Limits>,
     /// The backend's leg, and what came right behind its 101.
-    pub(super) backend: (Stream, Bytes),
+    pub(super) backend: (BackendStream, Bytes),
     pub(super) reserved: RsvBits,
     /// Compression between the client and us.
     pub(super) agreement: Option<DeflateParams>,
@@ -84,7 +84,7 @@ impl Opening {
     }
 
     /// The session from its first record to its last.
-    fn session<C: LegIo + Send>(
+    fn session<C: Transport + Send>(
         self,
         context: Arc<Context>,
         client: C,

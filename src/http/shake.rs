@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     proto::handshake::{Negotiated, Bad101, Offer},
-    splice::Stream,
+    splice::BackendStream,
     upstream::{DialError, Lease},
 };
 use ::http::{Extensions, HeaderMap, Request, Response, StatusCode, header};
@@ -31,7 +31,7 @@ pub(super) enum Hands {
     /// A right 101; `headers` are those of it that the client gets.
     Shaken {
         agreed: Negotiated,
-        backend: (Stream, Bytes),
+        backend: (BackendStream, Bytes),
         headers: HeaderMap,
     },
     /// An answer of its own, to be passed whole.
@@ -79,7 +79,7 @@ pub(super) async fn shake(
     let raw = along(&mut connection, upgraded)
         .await
         .map_err(HandshakeError::Broken)?
-        .downcast::<TokioIo<Canonical<Stream>>>();
+        .downcast::<TokioIo<Canonical<BackendStream>>>();
     let raw = raw.map_err(|_| HandshakeError::Foreign)?;
     // RFC 6455 §4.2.2: what a 101 must have; the rest, Sec-WebSocket-* too, is the backend's own.
     let mut headers = outbound::end_to_end(&parts.headers);

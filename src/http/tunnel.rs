@@ -1,6 +1,6 @@
 //! A WebSocket inside an HTTP/2 connection: one stream of many (RFC 8441).
 
-use crate::splice::LegIo;
+use crate::splice::Transport;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::{
@@ -31,7 +31,7 @@ impl Tunnel {
     }
 }
 
-impl LegIo for Tunnel {
+impl Transport for Tunnel {
     /// What the stream's queue has taken, which is a few pieces ahead of the client's flow control.
     fn taken(&self) -> u64 {
         self.taken

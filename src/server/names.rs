@@ -5,7 +5,7 @@ use crate::{
     config::DnsName,
     lifecycle::NameStatus,
     observe::{Belonging, Causes},
-    upstream::{Backend, Found, Resolver},
+    upstream::{Backend, DnsAnswer, Resolver},
 };
 use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 use tokio::{
@@ -27,7 +27,7 @@ struct Asked {
     /// How often at least; dropped, nobody asks any more.
     often: watch::Sender<Duration>,
     /// What DNS has said last.
-    found: Option<Found>,
+    found: Option<DnsAnswer>,
     /// What is wrong with that.
     error: Option<String>,
 }
@@ -36,7 +36,7 @@ struct Asked {
 #[derive(Debug)]
 pub(super) struct Said {
     name: DnsName,
-    found: Result<Found, String>,
+    found: Result<DnsAnswer, String>,
 }
 
 // === impl Names ===
@@ -193,8 +193,8 @@ async fn ask(
 }
 
 /// What an answer lacks.
-fn shortcoming(found: &Found) -> Option<String> {
-    match (found.whole, found.left_out) {
+fn shortcoming(found: &DnsAnswer) -> Option<String> {
+    match (found.complete, found.truncated) {
         (false, _) => Some("a part of the answer failed: nobody is taken out by it".into()),
         (true, 0) => None,
         (true, more) => Some(format!("{more} more than are taken are left out")),

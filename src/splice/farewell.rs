@@ -1,7 +1,7 @@
 //! The last moment of a leg: close_notify, FIN, and input that is read for nobody, for a reset would destroy the Close.
 
 use super::{
-    leg::{Leg, LegIo},
+    leg::{Leg, Transport},
     pump::{End, MOST_LOST},
 };
 use std::{
@@ -15,7 +15,7 @@ use tokio::{io::ReadBuf, time::timeout};
 
 /// close_notify and FIN, then input is discarded until EOF or [`LINGER`]. A peer whose pipe is still full, or who is
 /// dead, gets a reset: a FIN would wait for it without end.
-pub(super) async fn farewell<S: LegIo>(mut leg: Leg<S>, stuck: bool, end: Option<End>) {
+pub(super) async fn farewell<S: Transport>(mut leg: Leg<S>, stuck: bool, end: Option<End>) {
     if stuck || end == Some(End::Dead) {
         return leg.io.reset();
     }
@@ -31,7 +31,7 @@ pub(super) async fn farewell<S: LegIo>(mut leg: Leg<S>, stuck: bool, end: Option
 }
 
 /// Reads until EOF or an error, but no more than [`MOST_LOST`]. What a peer sends now is not for anybody.
-fn poll_discard<S: LegIo>(io: &mut S, left: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_discard<S: Transport>(io: &mut S, left: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
     let mut scratch = [MaybeUninit::uninit(); 4096];
     while *left > 0 {
         let mut buf = ReadBuf::uninit(&mut scratch);

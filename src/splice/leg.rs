@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::client;
 
 /// A stream that can be spliced.
-pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
+pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// How many bytes the kernel has taken so far: the only proof that a peer, who has nothing to say, still reads.
     fn taken(&self) -> u64;
 
@@ -41,17 +41,17 @@ pub trait LegIo: AsyncRead + AsyncWrite + Unpin {
     }
 
     /// Why reading failed, where the peer said what may not be said and that was seen before the relay saw it.
-    fn fault(&self) -> Option<Violation> {
+    fn violation(&self) -> Option<Violation> {
         None
     }
 
     /// Has these bounds on frames hold where the peer's own are seen; true if they are seen here, and what is read has others.
-    fn judge_frames(&mut self, _: &Bounds) -> bool {
+    fn set_frame_bounds(&mut self, _: &Bounds) -> bool {
         false
     }
 
     /// How many bytes the peer has sent beyond those that were read here, since this was last asked.
-    fn surplus(&mut self) -> usize {
+    fn take_discarded(&mut self) -> usize {
         0
     }
 }
@@ -70,22 +70,22 @@ pub(super) struct Leg<S> {
     /// A write failed or the peer is given up: what is still meant for it is dropped.
     pub(super) broken: bool,
     /// It has said its Close: another Close is the last that it gets.
-    pub(super) closed: bool,
+    pub(super) close_received: bool,
     /// Its latest Ping that we answer ourselves (RFC 6455 §5.5.3: the latest is enough). Boxed: it is rare.
-    pub(super) owed: Option<Box<ControlPayload>>,
+    pub(super) pending_pong: Option<Box<ControlPayload>>,
 }
 
 // === impl Leg ===
 
-impl<S: LegIo> Leg<S> {
+impl<S: Transport> Leg<S> {
     pub(super) fn new(io: S, now: Instant) -> Self {
         let pulse = Pulse::new(now, io.taken());
         Leg {
             io,
             pulse,
             broken: false,
-            closed: false,
-            owed: None,
+            close_received: false,
+            pending_pong: None,
         }
     }
 }
@@ -155,7 +155,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 }
 
-impl LegIo for Socket {
+impl Transport for Socket {
     fn taken(&self) -> u64 {
         self.taken
     }
@@ -176,7 +176,7 @@ impl LegIo for Socket {
     }
 }
 
-impl LegIo for Socket<UnixStream> {
+impl Transport for Socket<UnixStream> {
     fn taken(&self) -> u64 {
         self.taken
     }
@@ -186,7 +186,7 @@ impl LegIo for Socket<UnixStream> {
 }
 
 /// A peer that left before there was a session.
-impl LegIo for Empty {
+impl Transport for Empty {
     fn taken(&self) -> u64 {
         0
     }
@@ -194,7 +194,7 @@ impl LegIo for Empty {
     fn reset(&self) {}
 }
 
-impl<S: LegIo> LegIo for Box<ServerStream<S>> {
+impl<S: Transport> Transport for Box<ServerStream<S>> {
     fn taken(&self) -> u64 {
         self.io().taken()
     }
@@ -204,7 +204,7 @@ impl<S: LegIo> LegIo for Box<ServerStream<S>> {
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        poll_readable(self.io(), self.reads_on(), cx)
+        poll_readable(self.io(), self.wants_io_read(), cx)
     }
 
     fn ending(&self) {
@@ -215,11 +215,11 @@ impl<S: LegIo> LegIo for Box<ServerStream<S>> {
 
     fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.ending();
-        self.as_mut().poll_write_last(cx, bytes)
+        self.as_mut().poll_write_and_close(cx, bytes)
     }
 }
 
-impl<S: LegIo> LegIo for Box<client::TlsStream<S>> {
+impl<S: Transport> Transport for Box<client::TlsStream<S>> {
     fn taken(&self) -> u64 {
         self.get_ref().0.taken()
     }
@@ -239,7 +239,7 @@ impl<S: LegIo> LegIo for Box<client::TlsStream<S>> {
 }
 
 /// Asked below TLS: to have rustls find out that nothing has come costs ten times as much.
-fn poll_readable(io: &impl LegIo, wants_read: bool, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_readable(io: &impl Transport, wants_read: bool, cx: &mut Context<'_>) -> Poll<()> {
     match wants_read {
         true => io.poll_readable(cx),
         // It has something already, or will never want more.

@@ -19,13 +19,13 @@ mod tap;
 mod tests;
 
 use crate::proto::track::Bounds;
-pub use leg::{LegIo, Socket};
+pub use leg::{Transport, Socket};
 pub use meter::{OverRate, Rate};
 pub use offload::Offload;
 pub use outcome::{Outcome, Side, Why};
 pub use session::{Legs, run};
 use std::time::Duration;
-pub use stream::Stream;
+pub use stream::BackendStream;
 
 /// A route's limits as plain values. They travel in a `watch`, so that a reload reaches sessions that are open.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,7 +3,7 @@
 //! The relay does not know: it reads plain frames and writes plain ones, with the same bounds and the same rules. While
 //! nothing is said, what is held is the client's window, if it keeps one.
 
-use super::{LegIo, random::random};
+use super::{Transport, random::random_bytes};
 use crate::proto::{
     deflate::{DeflateParams, FrameDeflater, FrameInflater},
     track::{Bounds, Violation},
@@ -76,7 +76,7 @@ impl<C> Offload<C> {
     fn inflate(&mut self, room: usize) {
         let advanced = self
             .inflating
-            .advance(&self.raw, &mut self.plain, room, random);
+            .advance(&self.raw, &mut self.plain, room, random_bytes);
         let taken = *advanced.as_ref().unwrap_or(&0);
         self.surplus += taken.saturating_sub(self.plain.len());
         match advanced {
@@ -171,7 +171,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Offload<C> {
     }
 }
 
-impl<C: LegIo> LegIo for Offload<C> {
+impl<C: Transport> Transport for Offload<C> {
     fn taken(&self) -> u64 {
         self.io.taken()
     }
@@ -184,16 +184,16 @@ impl<C: LegIo> LegIo for Offload<C> {
         self.io.ending();
     }
 
-    fn fault(&self) -> Option<Violation> {
+    fn violation(&self) -> Option<Violation> {
         self.fault
     }
 
-    fn judge_frames(&mut self, bounds: &Bounds) -> bool {
+    fn set_frame_bounds(&mut self, bounds: &Bounds) -> bool {
         self.inflating.bound(bounds);
         true
     }
 
-    fn surplus(&mut self) -> usize {
+    fn take_discarded(&mut self) -> usize {
         std::mem::take(&mut self.surplus)
     }
 }

@@ -6,7 +6,7 @@
 //! kernel took more of our bytes in between. While back-pressure, or the client's
 //! rate, keeps us from reading the leg, time stands still.
 
-use super::{PingPolicy, random::random};
+use super::{PingPolicy, random::random_bytes};
 use crate::proto::frame::ControlFrame;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -124,7 +124,7 @@ impl Pulse {
         self.question = Question::Asked(now);
         self.trip = Trip::Out(now);
         self.pings = self.pings.wrapping_add(1);
-        let tag = self.tag.get_or_insert_with(random);
+        let tag = self.tag.get_or_insert_with(random_bytes);
         let mut payload = [0; 12];
         payload[..8].copy_from_slice(tag);
         payload[8..].copy_from_slice(&self.pings.to_be_bytes());

@@ -9,7 +9,7 @@ mod outlet;
 
 use super::{
     Limits, Rate,
-    leg::{Leg, LegIo},
+    leg::{Leg, Transport},
     meter::Meter,
     tap::Tap,
 };
@@ -110,7 +110,7 @@ impl Pump {
     }
 
     /// Relays until nothing more can be done now. `Pending` has registered for whatever it waits for.
-    pub(super) fn poll<S: LegIo, D: LegIo>(
+    pub(super) fn poll<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         src: &mut Leg<S>,
@@ -160,7 +160,7 @@ impl Pump {
     }
 
     /// Relays what was read before the session began: bytes that came right behind the handshake.
-    pub(super) fn preload<S: LegIo, D: LegIo>(
+    pub(super) fn preload<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         early: &[u8],

@@ -5,7 +5,7 @@ mod clock;
 mod ending;
 
 use super::{
-    LegIo, Limits, Outcome, Side, Why, farewell::farewell, leg::Leg, pump::Pump, strain::Strains,
+    Transport, Limits, Outcome, Side, Why, farewell::farewell, leg::Leg, pump::Pump, strain::Strains,
 };
 use crate::{
     observe::{Flow, SessionHandle},
@@ -38,7 +38,7 @@ pub struct Legs<C, B> {
 
 /// Relays frames between the legs until both are through, then takes leave of them: close_notify, FIN, and a moment
 /// in which input is discarded, for a reset would destroy the Close on its way (RFC 6455 §7.1.1).
-pub fn run<C: LegIo, B: LegIo>(
+pub fn run<C: Transport, B: Transport>(
     legs: Legs<C, B>,
     limits: watch::Receiver<Limits>,
     handle: SessionHandle,
@@ -82,7 +82,7 @@ struct Session<C, B> {
 
 // === impl Session ===
 
-impl<C: LegIo, B: LegIo> Session<C, B> {
+impl<C: Transport, B: Transport> Session<C, B> {
     fn new(
         mut legs: Legs<C, B>,
         mut limits: watch::Receiver<Limits>,
@@ -93,7 +93,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         let current = *limits.borrow_and_update();
         let mut up = Pump::new(Role::Client, legs.reserved);
         up.limit_rate(current.rate, now);
-        if legs.client.judge_frames(&current.bounds) {
+        if legs.client.set_frame_bounds(&current.bounds) {
             up.leave_frames();
         }
         Session {
@@ -140,7 +140,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             let rate = self.limits.rate;
             self.limits = *self.limits_source.borrow_and_update();
             self.alarm.disarm();
-            self.client.io.judge_frames(&self.limits.bounds);
+            self.client.io.set_frame_bounds(&self.limits.bounds);
             if self.limits.rate != rate && self.ending.is_none() {
                 self.up.limit_rate(self.limits.rate, now);
             }
@@ -176,7 +176,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
         self.up_first = !self.up_first;
         loop {
             let broken = (self.client.broken, self.backend.broken);
-            let owed = self.backend.owed.is_some();
+            let owed = self.backend.pending_pong.is_some();
             if self.up_first {
                 self.pump_up(cx, now);
                 self.pump_down(cx, now);
@@ -188,7 +188,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
             let broke = broken != (self.client.broken, self.backend.broken);
             let settled = self.settle(now);
             // The pump that takes our Pong along may have had its turn, too.
-            let owes = !owed && self.backend.owed.is_some();
+            let owes = !owed && self.backend.pending_pong.is_some();
             if !broke && !settled && !owes && !self.tick(now) {
                 return;
             }
@@ -226,7 +226,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
 }
 
 /// Takes leave of both legs at once; each is dropped as soon as it is through, which is what sends a reset.
-async fn leave<C: LegIo, B: LegIo>(session: Session<C, B>) {
+async fn leave<C: Transport, B: Transport>(session: Session<C, B>) {
     tokio::join!(
         farewell(session.client, session.down.is_stuck(), session.up.ended),
         farewell(session.backend, session.up.is_stuck(), session.down.ended),

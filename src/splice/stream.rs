@@ -2,7 +2,7 @@
 //!
 //! An enum: the relay is compiled once, and for plain TCP a call costs one branch that is always guessed right.
 
-use super::{LegIo, Socket};
+use super::{Transport, Socket};
 use std::{
     io,
     pin::Pin,
@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 /// A stream to a backend.
 #[derive(Debug)]
-pub enum Stream {
+pub enum BackendStream {
     /// Without TLS.
     Tcp(Socket),
     /// A Unix socket.
@@ -26,7 +26,7 @@ pub enum Stream {
 }
 
 // A session is as large as before for plain TCP, to within its tag.
-const _: () = assert!(size_of::<Stream>() <= size_of::<Socket>() + size_of::<usize>());
+const _: () = assert!(size_of::<BackendStream>() <= size_of::<Socket>() + size_of::<usize>());
 
 /// The same call on whichever it is.
 macro_rules! either {
@@ -41,7 +41,7 @@ macro_rules! either {
 
 // === impl Stream ===
 
-impl LegIo for Stream {
+impl Transport for BackendStream {
     fn taken(&self) -> u64 {
         either!(self, inner => inner.taken())
     }
@@ -52,21 +52,21 @@ impl LegIo for Stream {
 
     fn ending(&self) {
         // The others have nothing to say of themselves.
-        if let Stream::Tls(tls) = self {
+        if let BackendStream::Tls(tls) = self {
             tls.ending();
         }
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Stream::Tls(tls) => tls.poll_readable(cx),
+            BackendStream::Tls(tls) => tls.poll_readable(cx),
             // A read costs no more.
-            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(()),
+            BackendStream::Tcp(_) | BackendStream::Unix(_) => Poll::Ready(()),
         }
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for BackendStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -76,7 +76,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for BackendStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

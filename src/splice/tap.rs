@@ -4,7 +4,7 @@ mod inflate;
 
 use super::{
     Limits,
-    leg::{Leg, LegIo},
+    leg::{Leg, Transport},
     pump::Pump,
 };
 use crate::{
@@ -46,7 +46,7 @@ struct Frame {
 
 impl Pump {
     /// [`Pump::walk`], shown to whoever looks.
-    pub(super) fn take_in<S: LegIo, D: LegIo>(
+    pub(super) fn take_in<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],

@@ -37,7 +37,7 @@ use tracing::error;
 use self::agency::Agency;
 use self::clock::Clock;
 use self::host::Host;
-use self::web::Web;
+use self::web::HttpsClient;
 use self::wish::Ca;
 use super::Shelf;
 use super::policy::provider;
@@ -87,7 +87,7 @@ impl Acme {
                 .collect(),
             eab,
             dns: config.dns.clone(),
-            web: Web::new(tls.clone()),
+            web: HttpsClient::new(tls.clone()),
             tls,
             clock: Clock::default(),
             records: Mutex::default(),

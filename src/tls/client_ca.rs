@@ -24,7 +24,7 @@ pub(super) fn verifier(
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .allow_unauthenticated()
             .build()
-            .map_err(|error| files::fault(format!("it cannot be used: {error}"), HINT))
+            .map_err(|error| files::file_error(format!("it cannot be used: {error}"), HINT))
     });
     made.map_err(|fault| {
         problems.push(Problem {
@@ -36,7 +36,7 @@ pub(super) fn verifier(
     .ok()
 }
 
-fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, files::Fault> {
+fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, files::FileError> {
     let bytes = files::bytes(file)?;
     let shown = file.display();
     let mut roots = RootCertStore::empty();
@@ -48,7 +48,7 @@ fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, files::Fault> {
         }
     }
     match roots.is_empty() {
-        true => Err(files::fault(
+        true => Err(files::file_error(
             format!("no certificate of a CA in {shown}"),
             HINT,
         )),

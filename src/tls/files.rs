@@ -15,8 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use tracing::warn;
 
-use self::bytes::{Content, contains};
-pub(super) use self::bytes::{Fault, bad_pem, bytes, fault};
+use self::bytes::{PemContent, contains};
+pub(super) use self::bytes::{FileError, bad_pem, bytes, file_error};
 pub use self::watch::watch_files;
 use super::policy::provider;
 use super::x509::{Standing, names, standing};
@@ -35,7 +35,7 @@ pub(super) fn read(
     entry: &Located<CertificateFiles>,
     problems: &mut Vec<Problem>,
 ) -> Option<Loaded> {
-    let mut told = |fault: Fault| {
+    let mut told = |fault: FileError| {
         problems.push(Problem {
             at: entry.at,
             message: fault.message,
@@ -67,7 +67,7 @@ pub(super) fn remark(entry: &CertificateFiles, loaded: &Loaded) {
     }
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let bytes = bytes(path)?;
     let shown = path.display();
     let chain = CertificateDer::pem_slice_iter(&bytes)
@@ -76,8 +76,8 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     if !chain.is_empty() {
         return Ok(chain);
     }
-    let hint = match Content::of(&bytes) {
-        Content::Der => {
+    let hint = match PemContent::of(&bytes) {
+        PemContent::Der => {
             "this looks like DER or PKCS #12; convert it: openssl x509 -inform der -in FILE -out cert.pem, \
              or openssl pkcs12 -in FILE -nokeys -out cert.pem"
         }
@@ -88,29 +88,29 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
             "it must hold the chain in PEM, \"-----BEGIN CERTIFICATE-----\", the server's own first"
         }
     };
-    Err(fault(format!("no certificate in {shown}"), hint))
+    Err(file_error(format!("no certificate in {shown}"), hint))
 }
 
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     let bytes = bytes(path)?;
     let shown = path.display();
     // Asked first: an old encrypted key is else a mere base64 error.
-    if let Content::Encrypted = Content::of(&bytes) {
-        return Err(fault(
+    if let PemContent::Encrypted = PemContent::of(&bytes) {
+        return Err(file_error(
             format!("the key in {shown} is encrypted"),
             "nobody is there to type its password; decrypt it: openssl pkey -in FILE -out key.pem, then chmod 600 key.pem",
         ));
     }
     match PrivateKeyDer::from_pem_slice(&bytes) {
         Ok(key) => Ok(key),
-        Err(pem::Error::NoItemsFound) => Err(fault(
+        Err(pem::Error::NoItemsFound) => Err(file_error(
             format!("no private key in {shown}"),
-            match Content::of(&bytes) {
-                Content::Der => {
+            match PemContent::of(&bytes) {
+                PemContent::Der => {
                     "this looks like DER or PKCS #12; convert it: openssl pkey -inform der -in FILE -out key.pem, \
                      or openssl pkcs12 -in FILE -nocerts -nodes -out key.pem"
                 }
-                Content::OpenSsh => {
+                PemContent::OpenSsh => {
                     "it is an OpenSSH key; TLS wants PEM as openssl genpkey writes it"
                 }
                 _ if contains(&bytes, "BEGIN CERTIFICATE-----") => {
@@ -129,13 +129,13 @@ fn pair(
     entry: &CertificateFiles,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Result<Loaded, Fault> {
+) -> Result<Loaded, FileError> {
     let cert = entry.cert.display();
     let leaf = chain
         .first()
         .expect("a chain without a certificate is a fault");
     let broken = |error| {
-        fault(
+        file_error(
             format!("the certificate in {cert} cannot be used: {error}"),
             "it must be X.509 version 3, not damaged, and have a subjectAltName",
         )
@@ -145,7 +145,7 @@ fn pair(
         .key_provider
         .load_private_key(key)
         .map_err(|error| {
-            fault(
+            file_error(
                 format!("the key in {} cannot be used: {error}", entry.key.display()),
                 "use ECDSA (P-256, P-384), Ed25519, or RSA of at least 2048 bits",
             )
@@ -156,7 +156,7 @@ fn pair(
             .is_ok()
     };
     if !belongs(leaf) {
-        return Err(fault(
+        return Err(file_error(
             format!(
                 "the key in {} does not belong to the certificate in {cert}",
                 entry.key.display()
@@ -170,7 +170,7 @@ fn pair(
         ));
     }
     if names.is_empty() {
-        return Err(fault(
+        return Err(file_error(
             format!("the certificate in {cert} names no host"),
             "clients look only at the subjectAltName, not at the Common Name: have it issued with DNS: or IP: entries",
         ));

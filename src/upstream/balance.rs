@@ -11,7 +11,7 @@ mod turns;
 
 pub use key::Key;
 pub(super) use key::fingerprint;
-pub(super) use random::Dice;
+pub(super) use random::Rng;
 pub use share::Standing;
 pub(super) use share::{Part, shares};
 
@@ -26,7 +26,7 @@ use turns::Turns;
 pub(super) enum Balance {
     LeastSessions(Turns),
     RoundRobin(Turns),
-    RandomTwo(Dice),
+    RandomTwo(Rng),
     Hash(Hash),
 }
 
@@ -47,7 +47,7 @@ impl Balance {
         match written.balance {
             config::Balance::LeastSessions => Balance::LeastSessions(Turns::default()),
             config::Balance::RoundRobin => Balance::RoundRobin(Turns::default()),
-            config::Balance::RandomTwo => Balance::RandomTwo(Dice::new()),
+            config::Balance::RandomTwo => Balance::RandomTwo(Rng::new()),
             config::Balance::Hash => Balance::Hash(Hash::new(written.hash.clone())),
         }
     }

@@ -1,6 +1,6 @@
 //! The dial: name to addresses, addresses to a connection, and what is said on it before HTTP.
 
-use super::{ResolveError, Resolver, Sources, sources::SourceError};
+use super::{ResolveError, Resolver, SourceAddrs, sources::SourceError};
 use crate::{config::BackendAddress, proto::proxy};
 use std::{
     io,
@@ -14,7 +14,7 @@ use tokio::{
 
 /// A connection to a backend, before TLS.
 #[derive(Debug)]
-pub enum Connection {
+pub enum DialedStream {
     /// To a port.
     Tcp(TcpStream),
     /// To a Unix socket.
@@ -23,11 +23,11 @@ pub enum Connection {
 
 /// The two ends of a client's connection, as a PROXY header tells of them.
 #[derive(Debug, Clone, Copy)]
-pub struct Ends {
+pub struct ConnAddrs {
     /// The client's.
     pub client: SocketAddr,
     /// Ours.
-    pub reached: SocketAddr,
+    pub local: SocketAddr,
 }
 
 /// Why no backend was reached.
@@ -71,7 +71,7 @@ pub enum DialError {
     #[error(
         "cannot come from {from}: is that address in `sources` one of this machine? `ip address` shows them"
     )]
-    NotOurs {
+    SourceNotLocal {
         /// The address.
         from: IpAddr,
         /// What the kernel said.
@@ -110,14 +110,14 @@ pub enum DialError {
 pub async fn dial(
     resolver: &Resolver,
     address: &BackendAddress,
-    sources: &Sources,
-) -> Result<Connection, DialError> {
+    sources: &SourceAddrs,
+) -> Result<DialedStream, DialError> {
     match address {
         BackendAddress::Tcp { host, port, .. } => {
             let dialled = tcp(resolver, host, *port, sources).await;
-            dialled.map(Connection::Tcp)
+            dialled.map(DialedStream::Tcp)
         }
-        BackendAddress::Unix(path) => unix(path).await.map(Connection::Unix),
+        BackendAddress::Unix(path) => unix(path).await.map(DialedStream::Unix),
     }
 }
 
@@ -125,7 +125,7 @@ async fn tcp(
     resolver: &Resolver,
     host: &str,
     port: u16,
-    sources: &Sources,
+    sources: &SourceAddrs,
 ) -> Result<TcpStream, DialError> {
     let unresolved = |source| DialError::Resolve {
         name: host.to_owned(),
@@ -146,7 +146,7 @@ async fn tcp(
     }
     let (address, source) = last.expect("there is at least one candidate");
     Err(match source {
-        SourceError::NotOurs { from, source } => DialError::NotOurs { from, source },
+        SourceError::NotOurs { from, source } => DialError::SourceNotLocal { from, source },
         // It gets any port that is free towards this address: none is.
         SourceError::Io(source) if source.kind() == io::ErrorKind::AddrNotAvailable => {
             DialError::NoPort { address, source }
@@ -165,20 +165,20 @@ async fn unix(path: &Path) -> Result<UnixStream, DialError> {
 
 // === impl Connection ===
 
-impl Connection {
+impl DialedStream {
     /// Tells whose connection this is: without `ends`, our own. It goes before everything else, TLS too.
-    pub(super) async fn tell(
+    pub(super) async fn write_proxy_header(
         &mut self,
         version: proxy::ProxyVersion,
-        ends: Option<Ends>,
+        ends: Option<ConnAddrs>,
     ) -> Result<(), DialError> {
         let header = match ends {
-            Some(ends) => proxy::header(version, ends.client, ends.reached),
+            Some(ends) => proxy::header(version, ends.client, ends.local),
             None => proxy::own_header(version).to_vec(),
         };
         let told = match self {
-            Connection::Tcp(tcp) => tcp.write_all(&header).await,
-            Connection::Unix(unix) => unix.write_all(&header).await,
+            DialedStream::Tcp(tcp) => tcp.write_all(&header).await,
+            DialedStream::Unix(unix) => unix.write_all(&header).await,
         };
         told.map_err(DialError::ProxyHeader)
     }

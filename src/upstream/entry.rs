@@ -4,9 +4,9 @@ use super::{
     Backend, Resolver,
     backend::Ceilings,
     balance::{Part, fingerprint},
-    connect::{Connection, DialError, Ends, dial},
+    connect::{DialedStream, DialError, ConnAddrs, dial},
     terms::Terms,
-    tls::Tls,
+    tls::TlsClient,
 };
 use crate::{config::BackendAddress, observe::Causes};
 use std::{
@@ -97,17 +97,17 @@ impl Entry {
     pub(super) async fn dial(
         &self,
         resolver: &Resolver,
-        ends: Option<Ends>,
-    ) -> Result<Connection, DialError> {
+        ends: Option<ConnAddrs>,
+    ) -> Result<DialedStream, DialError> {
         let mut connection = dial(resolver, self.backend.address(), &self.terms.sources).await?;
         if let Some(version) = self.terms.proxy_header {
-            connection.tell(version, ends).await?;
+            connection.write_proxy_header(version, ends).await?;
         }
         Ok(connection)
     }
 
     /// How TLS is spoken on that connection, if it is.
-    pub(super) fn tls(&self) -> Option<&Tls> {
+    pub(super) fn tls(&self) -> Option<&TlsClient> {
         self.terms.tls.as_ref()
     }
 }
@@ -139,12 +139,12 @@ impl Lease {
     }
 
     /// Connects to it, and tells it whose connection this is if it wants to know. The caller sets the deadline.
-    pub async fn dial(&self, resolver: &Resolver, ends: Ends) -> Result<Connection, DialError> {
+    pub async fn dial(&self, resolver: &Resolver, ends: ConnAddrs) -> Result<DialedStream, DialError> {
         self.entry.dial(resolver, Some(ends)).await
     }
 
     /// How TLS is spoken on that connection, if it is.
-    pub fn tls(&self) -> Option<&Tls> {
+    pub fn tls(&self) -> Option<&TlsClient> {
         self.entry.tls()
     }
 

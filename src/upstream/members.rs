@@ -1,6 +1,6 @@
 //! Who is in a pool at this moment: what was written, and what DNS says of its names.
 
-use super::{Backend, Backends, Found, entry::Entry, resolve::MOST, terms::Terms};
+use super::{Backend, Backends, DnsAnswer, entry::Entry, resolve::MOST, terms::Terms};
 use crate::config::DnsName;
 use std::sync::Arc;
 
@@ -102,7 +102,7 @@ impl Members {
     pub(super) fn follow(
         &self,
         name: &DnsName,
-        found: Option<&Found>,
+        found: Option<&DnsAnswer>,
         backends: &mut Backends,
     ) -> (Members, Followed) {
         let mut followed = Followed::default();
@@ -203,7 +203,7 @@ impl Group {
     }
 
     /// Whom it stands for after this answer. Whoever was there before is the same, with his turn.
-    fn told(&self, found: &Found, backends: &mut Backends) -> Vec<Arc<Entry>> {
+    fn told(&self, found: &DnsAnswer, backends: &mut Backends) -> Vec<Arc<Entry>> {
         let before = self.entries();
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         for place in &found.places {
@@ -216,7 +216,7 @@ impl Group {
                 None => self.terms.entry(&place.address, place.share, backends),
             });
         }
-        if !found.whole {
+        if !found.complete {
             // Half of an answer says of nobody that he is gone.
             let left = before.iter();
             let left = left.filter(|entry| !has(&entries, &entry.backend));

@@ -18,13 +18,13 @@ mod tls;
 
 pub use backend::{Backend, Backends};
 pub use balance::{Key, Standing};
-pub use connect::{Connection, DialError, Ends, dial};
+pub use connect::{DialedStream, DialError, ConnAddrs, dial};
 pub use entry::Lease;
 pub use health::{Condition, Probe, watch};
 pub use members::Followed;
 pub use pool::{Pool, Unavailable};
-pub use resolve::{Found, Place, ResolveError, Resolver};
-pub use sources::Sources;
+pub use resolve::{DnsAnswer, Endpoint, ResolveError, Resolver};
+pub use sources::SourceAddrs;
 pub use state::State;
 pub use sticky::Learner;
-pub use tls::Tls;
+pub use tls::TlsClient;

@@ -7,7 +7,7 @@ mod standing;
 use super::{
     Backend, Backends, Lease, State,
     admission::{Admission, Entered, Wish},
-    balance::{Balance, Dice, Key},
+    balance::{Balance, Rng, Key},
     health::Probe,
     members::Members,
     sticky::{Learner, Sticky},
@@ -38,7 +38,7 @@ pub struct Pool {
     slow_start: Duration,
     rebalance: config::Rebalance,
     /// Whether one that is getting warm is passed over.
-    dice: Dice,
+    dice: Rng,
 }
 
 /// Why there is no place on any backend.
@@ -96,7 +96,7 @@ impl Pool {
             retry: written.retry,
             slow_start: written.slow_start.0,
             rebalance: written.rebalance,
-            dice: Dice::new(),
+            dice: Rng::new(),
         }
     }
 

@@ -6,7 +6,7 @@
 mod discover;
 
 pub(super) use discover::MOST;
-pub use discover::{Found, Place};
+pub use discover::{DnsAnswer, Endpoint};
 
 use hickory_resolver::{
     Hosts, TokioResolver,
@@ -35,9 +35,9 @@ pub enum ResolveError {
         "it is not in {}, and {} names no DNS server to ask: {}",
         .hosts.display(),
         .servers.display(),
-        in_words(.reason)
+        describe(.reason)
     )]
-    Nobody {
+    NoServer {
         /// Where names stand.
         hosts: PathBuf,
         /// Where servers should.
@@ -46,7 +46,7 @@ pub enum ResolveError {
         reason: Box<NetError>,
     },
     /// It is not in the file, and this is what DNS said.
-    #[error("it is not in {}; DNS: {}", .hosts.display(), in_words(.reason))]
+    #[error("it is not in {}; DNS: {}", .hosts.display(), describe(.reason))]
     Unknown {
         /// Where names stand.
         hosts: PathBuf,
@@ -57,26 +57,26 @@ pub enum ResolveError {
 
 /// Finds the addresses of names; clones share what was read and what was answered.
 #[derive(Debug, Clone)]
-pub struct Resolver(Arc<Shared>);
+pub struct Resolver(Arc<ResolverInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct ResolverInner {
     hosts: PathBuf,
     servers: PathBuf,
     /// As last read, at the first name.
-    read: Mutex<Option<(Stamp, Arc<Files>)>>,
+    read: Mutex<Option<(FileStamps, Arc<ResolverFiles>)>>,
 }
 
 /// What the two files say.
 #[derive(Debug)]
-struct Files {
+struct ResolverFiles {
     hosts: Hosts,
-    servers: Result<Servers, NetError>,
+    servers: Result<DnsServers, NetError>,
 }
 
 /// Who is asked.
 #[derive(Debug)]
-struct Servers {
+struct DnsServers {
     /// For dials: what was answered is remembered for a moment.
     dials: TokioResolver,
     /// For pools, which ask when an answer is good no longer: nothing is remembered.
@@ -84,7 +84,7 @@ struct Servers {
 }
 
 /// How the two files looked when they were read.
-type Stamp = [Option<(SystemTime, u64)>; 2];
+type FileStamps = [Option<(SystemTime, u64)>; 2];
 
 // === impl Resolver ===
 
@@ -95,7 +95,7 @@ impl Resolver {
     }
 
     fn reading(hosts: impl Into<PathBuf>, servers: impl Into<PathBuf>) -> Self {
-        Resolver(Arc::new(Shared {
+        Resolver(Arc::new(ResolverInner {
             hosts: hosts.into(),
             servers: servers.into(),
             read: Mutex::default(),
@@ -114,7 +114,7 @@ impl Resolver {
         // An underscore is no letter of host names, but of those that Compose gives.
         let name = Name::from_str_relaxed(name).map_err(|error| unknown(error.into()))?;
         let files = self.0.files();
-        let listed = files.listed(&name);
+        let listed = files.lookup_hosts_file(&name);
         if !listed.is_empty() {
             return Ok(listed);
         }
@@ -134,9 +134,9 @@ impl Resolver {
         }
     }
 
-    fn servers<'a>(&self, files: &'a Files) -> Result<&'a Servers, ResolveError> {
+    fn servers<'a>(&self, files: &'a ResolverFiles) -> Result<&'a DnsServers, ResolveError> {
         let servers = files.servers.as_ref();
-        servers.map_err(|error| ResolveError::Nobody {
+        servers.map_err(|error| ResolveError::NoServer {
             hosts: self.0.hosts.clone(),
             servers: self.0.servers.clone(),
             reason: Box::new(error.clone()),
@@ -146,14 +146,14 @@ impl Resolver {
 
 // === impl Shared ===
 
-impl Shared {
-    fn files(&self) -> Arc<Files> {
+impl ResolverInner {
+    fn files(&self) -> Arc<ResolverFiles> {
         let stamp = [&self.hosts, &self.servers].map(|file| stamp(file));
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         match &*read {
             Some((then, files)) if *then == stamp => files.clone(),
             _ => {
-                let files = Arc::new(Files::read(&self.hosts, &self.servers));
+                let files = Arc::new(ResolverFiles::read(&self.hosts, &self.servers));
                 *read = Some((stamp, files.clone()));
                 files
             }
@@ -163,24 +163,24 @@ impl Shared {
 
 // === impl Files ===
 
-impl Files {
+impl ResolverFiles {
     fn read(hosts: &Path, servers: &Path) -> Self {
         let mut listed = Hosts::default();
         let read = fs::File::open(hosts).and_then(|file| listed.read_hosts_conf(file));
         if let Err(error) = read {
             warn!(%error, "cannot read {}: only DNS knows names", hosts.display());
         }
-        let asked = ask(servers);
+        let asked = build_servers(servers);
         if let Err(error) = &asked {
             warn!(%error, "no DNS server in {}: only {} knows names", servers.display(), hosts.display());
         }
-        Files {
+        ResolverFiles {
             hosts: listed,
             servers: asked,
         }
     }
 
-    fn listed(&self, name: &Name) -> Vec<IpAddr> {
+    fn lookup_hosts_file(&self, name: &Name) -> Vec<IpAddr> {
         [RecordType::A, RecordType::AAAA]
             .into_iter()
             .filter_map(|kind| {
@@ -199,7 +199,7 @@ impl Files {
 }
 
 /// Without the words that the resolver has for itself.
-fn in_words(reason: &NetError) -> String {
+fn describe(reason: &NetError) -> String {
     match reason {
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NoError => "there is the name, but nothing of what was asked for".into(),
@@ -213,7 +213,7 @@ fn in_words(reason: &NetError) -> String {
     }
 }
 
-fn ask(servers: &Path) -> Result<Servers, NetError> {
+fn build_servers(servers: &Path) -> Result<DnsServers, NetError> {
     let (config, mut options) = parse_resolv_conf(fs::read(servers)?)?;
     // They were looked at before.
     options.use_hosts_file = ResolveHosts::Never;
@@ -227,7 +227,7 @@ fn ask(servers: &Path) -> Result<Servers, NetError> {
     fresh.cache_size = 0;
     options.positive_max_ttl = Some(REMEMBERED);
     options.negative_max_ttl = Some(REMEMBERED);
-    Ok(Servers {
+    Ok(DnsServers {
         dials: build(options)?,
         pools: build(fresh)?,
     })
@@ -296,7 +296,7 @@ mod tests {
                 fs::write(folder.path().join("resolv.conf"), text).unwrap();
             }
             let error = resolver.lookup("app.example").await.unwrap_err();
-            assert!(matches!(error, ResolveError::Nobody { .. }), "{error:?}");
+            assert!(matches!(error, ResolveError::NoServer { .. }), "{error:?}");
             assert!(
                 error
                     .to_string()

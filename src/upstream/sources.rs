@@ -11,9 +11,9 @@ use tokio::net::{TcpSocket, TcpStream};
 
 /// Addresses of this machine, used in turn; none: the system chooses.
 #[derive(Debug, Default)]
-pub struct Sources {
+pub struct SourceAddrs {
     addresses: Vec<IpAddr>,
-    turn: AtomicUsize,
+    next: AtomicUsize,
 }
 
 /// Why there is no connection.
@@ -35,12 +35,12 @@ impl From<io::Error> for SourceError {
 
 // === impl Sources ===
 
-impl Sources {
+impl SourceAddrs {
     /// These, in this order.
     pub fn new(addresses: &[IpAddr]) -> Self {
-        Sources {
+        SourceAddrs {
             addresses: addresses.to_vec(),
-            turn: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
         }
     }
 
@@ -51,7 +51,7 @@ impl Sources {
         if fitting.is_empty() {
             return Ok(TcpStream::connect(to).await?);
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % fitting.len();
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % fitting.len();
         let (late, early) = fitting.split_at(turn);
         let mut last = SourceError::Io(io::ErrorKind::AddrNotAvailable.into());
         for from in early.iter().chain(late) {
@@ -104,7 +104,7 @@ mod tests {
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
         ];
         let from = ["127.0.0.2", "::1", "127.0.0.3"].map(|from| from.parse().unwrap());
-        let sources = Sources::new(&from);
+        let sources = SourceAddrs::new(&from);
         let mut seen = Vec::new();
         for _ in 0..2 {
             for listener in &listeners {
@@ -115,7 +115,7 @@ mod tests {
             }
         }
         assert_eq!(seen, ["127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3"]);
-        let nobody = Sources::new(&["192.0.2.1".parse().unwrap()]);
+        let nobody = SourceAddrs::new(&["192.0.2.1".parse().unwrap()]);
         let to = listeners[0].local_addr().unwrap();
         let error = nobody.connect(to).await.unwrap_err();
         assert!(matches!(error, SourceError::NotOurs { from, .. } if from == nobody.addresses[0]));

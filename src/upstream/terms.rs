@@ -1,6 +1,6 @@
 //! What a configuration says of a backend, or of all that DNS has under a name.
 
-use super::{Backends, Sources, backend::Ceilings, entry::Entry, tls::Tls};
+use super::{Backends, SourceAddrs, backend::Ceilings, entry::Entry, tls::TlsClient};
 use crate::{
     config::{
         self, BackendAddress, BackendProxyProtocol, BackendSource, DnsName, OnVanish, Problem,
@@ -20,10 +20,10 @@ pub(super) struct Terms {
     pub(super) most: Ceilings,
     /// When failures take one out.
     pub(super) passive: config::Passive,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<TlsClient>,
     /// Whether one is told who its clients are, and how.
     pub(super) proxy_header: Option<proxy::ProxyVersion>,
-    pub(super) sources: Sources,
+    pub(super) sources: SourceAddrs,
     resolve: Duration,
     on_vanish: OnVanish,
 }
@@ -42,13 +42,13 @@ impl Terms {
             weight: u64::from(written.weight.max(1)),
             most: Ceilings::new(written.max_sessions, pool.admission.handshakes),
             passive: pool.passive,
-            tls: Tls::build(written, problems),
+            tls: TlsClient::build(written, problems),
             proxy_header: match written.proxy_protocol {
                 BackendProxyProtocol::Off => None,
                 BackendProxyProtocol::V1 => Some(proxy::ProxyVersion::V1),
                 BackendProxyProtocol::V2 => Some(proxy::ProxyVersion::V2),
             },
-            sources: Sources::new(&written.sources),
+            sources: SourceAddrs::new(&written.sources),
             resolve: written.resolve.0,
             on_vanish: written.on_vanish,
         }

@@ -23,14 +23,14 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// How one backend is spoken to.
 #[derive(Clone)]
-pub struct Tls {
+pub struct TlsClient {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
 
 /// Why it cannot be spoken: which key is wrong, and how.
 #[derive(Debug, thiserror::Error)]
-enum BadTls {
+enum BadTlsClient {
     #[error("{key}: {} cannot be read as PEM", .file.display())]
     Read {
         key: &'static str,
@@ -51,7 +51,7 @@ enum BadTls {
 
 // === impl Tls ===
 
-impl Tls {
+impl TlsClient {
     /// Reads the files that `written` names; `None` where no TLS is spoken, or something is wrong with it.
     pub(super) fn build(
         written: &Located<config::Backend>,
@@ -75,7 +75,7 @@ impl Tls {
     }
 
     /// Shakes hands on a connection. The caller sets the deadline.
-    pub async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    pub async fn connect_tls<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
     ) -> Result<TlsStream<S>, DialError> {
@@ -87,15 +87,15 @@ impl Tls {
     }
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Tls").field(&self.name).finish()
     }
 }
 
-fn tls(written: &config::BackendTls, host: &str) -> Result<Tls, BadTls> {
+fn tls(written: &config::BackendTls, host: &str) -> Result<TlsClient, BadTlsClient> {
     let name = written.server_name.as_deref().unwrap_or(host);
-    let name = ServerName::try_from(name.to_owned()).map_err(|_| BadTls::Name(name.to_owned()))?;
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| BadTlsClient::Name(name.to_owned()))?;
     let roots = match &written.ca {
         Some(file) => roots(file)?,
         None => PUBLIC.clone(),
@@ -108,33 +108,33 @@ fn tls(written: &config::BackendTls, host: &str) -> Result<Tls, BadTls> {
     let mut config = match (&written.cert, &written.key) {
         (Some(cert), Some(key)) => {
             let chain = certificates("tls.cert", cert)?;
-            let read = |source| BadTls::Read {
+            let read = |source| BadTlsClient::Read {
                 key: "tls.key",
                 file: key.clone(),
                 source,
             };
             let key = PrivateKeyDer::from_pem_file(key).map_err(read)?;
             let config = config.with_client_auth_cert(chain, key);
-            config.map_err(BadTls::Pair)?
+            config.map_err(BadTlsClient::Pair)?
         }
         _ => config.with_no_client_auth(),
     };
     // A WebSocket is asked for in HTTP/1.1 (RFC 6455 §4.1).
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Tls {
+    Ok(TlsClient {
         connector: TlsConnector::from(Arc::new(config)),
         name,
     })
 }
 
-fn roots(file: &Path) -> Result<Arc<RootCertStore>, BadTls> {
+fn roots(file: &Path) -> Result<Arc<RootCertStore>, BadTlsClient> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("tls.ca", file)? {
         // One that cannot be used is left out, as long as another can.
         let _ = roots.add(certificate);
     }
     match roots.is_empty() {
-        true => Err(BadTls::None {
+        true => Err(BadTlsClient::None {
             key: "tls.ca",
             file: file.to_owned(),
         }),
@@ -142,8 +142,8 @@ fn roots(file: &Path) -> Result<Arc<RootCertStore>, BadTls> {
     }
 }
 
-fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTls> {
-    let read = |source| BadTls::Read {
+fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTlsClient> {
+    let read = |source| BadTlsClient::Read {
         key,
         file: file.to_owned(),
         source,
@@ -151,7 +151,7 @@ fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'st
     let certificates = CertificateDer::pem_file_iter(file).map_err(read)?;
     let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(read)?;
     match certificates.is_empty() {
-        true => Err(BadTls::None {
+        true => Err(BadTlsClient::None {
             key,
             file: file.to_owned(),
         }),

@@ -1,9 +1,9 @@
 //! rustls, and what it needs to be kept between two calls.
 
 use super::{
-    broken,
-    rest::Rest,
-    step::{Step, encode, step},
+    protocol_error,
+    rest::PendingBytes,
+    step::{StepOutcome, encode, step},
 };
 use rustls::{
     CommonState, Error, InvalidMessage,
@@ -14,64 +14,64 @@ use std::io;
 use tokio::io::ReadBuf;
 
 /// One connection, without its socket.
-pub(super) struct Engine {
+pub(super) struct TlsEngine {
     connection: UnbufferedServerConnection,
     /// What has come of a record, or of handshake messages of which the last is not whole; and, until there is one, what was
     /// said early and is passed over.
     pub(super) incoming: Vec<u8>,
     /// What was decrypted and not asked for yet: of one receive at most.
-    pub(super) plain: Rest,
+    pub(super) plain: PendingBytes,
     /// Records that the socket did not take yet.
-    pub(super) outgoing: Rest,
-    pub(super) heard: Heard,
+    pub(super) outgoing: PendingBytes,
+    pub(super) heard: ReadState,
     /// close_notify is said, or in `outgoing`: nothing follows it (RFC 8446 §6.1), not even what rustls says.
     pub(super) closed: bool,
 }
 
 /// What the client has said.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum ReadState {
     /// All that has come: more may follow.
-    All,
+    Open,
     /// close_notify: nothing will follow.
     Closed,
     /// EOF, without.
-    Cut,
+    Truncated,
     /// What may not be said. rustls is not asked to read any more.
-    Broken(Box<Error>),
+    Failed(Box<Error>),
 }
 
 // === impl Engine ===
 
-impl Engine {
+impl TlsEngine {
     pub(super) fn new(connection: UnbufferedServerConnection) -> Self {
-        Engine {
+        TlsEngine {
             connection,
             incoming: Vec::new(),
-            plain: Rest::default(),
-            outgoing: Rest::default(),
-            heard: Heard::All,
+            plain: PendingBytes::default(),
+            outgoing: PendingBytes::default(),
+            heard: ReadState::Open,
             closed: false,
         }
     }
 
-    pub(super) fn agreed(&self) -> &CommonState {
+    pub(super) fn tls_state(&self) -> &CommonState {
         &self.connection
     }
 
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn buffered(&self) -> usize {
         self.incoming.capacity() + self.plain.capacity() + self.outgoing.capacity()
     }
 
     /// The socket says EOF.
-    pub(super) fn cut(&mut self) {
+    pub(super) fn on_eof(&mut self) {
         // What is left of `incoming` stays: rustls knows how far it has come in it.
-        self.heard = Heard::Cut;
+        self.heard = ReadState::Truncated;
     }
 
     /// Takes all records in `bytes`, which begin with `incoming`. What does not fit into `out` is kept.
-    pub(super) fn take_in(&mut self, bytes: &mut [u8], out: &mut ReadBuf<'_>) {
-        let unsaid = &mut Rest::default();
+    pub(super) fn process_records(&mut self, bytes: &mut [u8], out: &mut ReadBuf<'_>) {
+        let unsaid = &mut PendingBytes::default();
         let outgoing = if self.closed {
             unsaid
         } else {
@@ -84,21 +84,21 @@ impl Engine {
             let (more, step) = step(state, &mut self.plain, out, outgoing);
             done = (done + discard + more).min(bytes.len());
             match step {
-                Step::Again => {}
-                Step::Idle => break Heard::All,
-                Step::Ended(heard) => break heard,
+                StepOutcome::Again => {}
+                StepOutcome::Idle => break ReadState::Open,
+                StepOutcome::ReadEnded(heard) => break heard,
             }
         };
         let rest = match ended {
-            Heard::All => &bytes[done..],
+            ReadState::Open => &bytes[done..],
             // What follows is of no interest (RFC 8446 §6.1).
             _ => &[],
         };
         // A copy of its size: an idle connection has none.
         self.incoming = rest.to_vec();
-        if let Heard::Broken(_) = ended {
+        if let ReadState::Failed(_) = ended {
             self.encode_all();
-        } else if self.incoming.len() >= MOST {
+        } else if self.incoming.len() >= MAX_INCOMING {
             // As rustls bounds its own buffer.
             return self.fail(InvalidMessage::HandshakePayloadTooLarge.into());
         }
@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// Encrypts `plain` into `room`; says how much of that it takes.
-    pub(super) fn seal(&mut self, plain: &[u8], room: &mut Vec<u8>) -> io::Result<usize> {
+    pub(super) fn encrypt(&mut self, plain: &[u8], room: &mut Vec<u8>) -> io::Result<usize> {
         let sealed = self.when_writable(|mut traffic| {
             loop {
                 match traffic.encrypt(plain, room) {
@@ -120,7 +120,7 @@ impl Engine {
         sealed.map_err(|error| {
             // In 1.2 there are no new keys; rustls says close_notify.
             let error = Error::General(error.to_string());
-            let told = broken(&error);
+            let told = protocol_error(&error);
             self.fail(error);
             told
         })
@@ -140,8 +140,8 @@ impl Engine {
         write: impl FnOnce(WriteTraffic<'_, ServerConnectionData>) -> T,
     ) -> io::Result<T> {
         loop {
-            if let Heard::Broken(error) = &self.heard {
-                return Err(broken(error));
+            if let ReadState::Failed(error) = &self.heard {
+                return Err(protocol_error(error));
             }
             let UnbufferedStatus { discard, state } =
                 self.connection.process_tls_records(&mut self.incoming);
@@ -160,11 +160,11 @@ impl Engine {
             };
             self.discard(discard + more);
             match step {
-                Step::Again => {}
+                StepOutcome::Again => {}
                 // There are no keys yet.
-                Step::Idle => return Err(io::ErrorKind::NotConnected.into()),
-                Step::Ended(Heard::Broken(error)) => self.fail(*error),
-                Step::Ended(heard) => self.heard = heard,
+                StepOutcome::Idle => return Err(io::ErrorKind::NotConnected.into()),
+                StepOutcome::ReadEnded(ReadState::Failed(error)) => self.fail(*error),
+                StepOutcome::ReadEnded(heard) => self.heard = heard,
             }
         }
     }
@@ -176,7 +176,7 @@ impl Engine {
     fn fail(&mut self, error: Error) {
         self.encode_all();
         self.incoming = Vec::new();
-        self.heard = Heard::Broken(Box::new(error));
+        self.heard = ReadState::Failed(Box::new(error));
     }
 
     /// Fetches what rustls has to say. It reads nothing: what it has to say comes first.
@@ -192,4 +192,4 @@ impl Engine {
 }
 
 /// The most that is kept of what has come; a record is far smaller.
-const MOST: usize = 64 * 1024;
+const MAX_INCOMING: usize = 64 * 1024;

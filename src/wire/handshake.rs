@@ -1,8 +1,8 @@
 //! From a ClientHello to a stream.
 
 use super::{
-    ServerStream, broken, cut,
-    engine::{Engine, Heard},
+    ServerStream, protocol_error, cut,
+    engine::{TlsEngine, ReadState},
 };
 use rustls::{ProtocolVersion, ServerConfig, server::UnbufferedServerConnection};
 use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::ready};
@@ -26,15 +26,15 @@ where
     // Boxed: an idle session holds it, and a future that moves it about would be as large.
     let mut stream = Box::new(ServerStream {
         io,
-        engine: Engine::new(connection),
+        engine: TlsEngine::new(connection),
         unsent: false,
     });
     stream
         .engine
-        .take_in(&mut hello, &mut ReadBuf::new(&mut []));
+        .process_records(&mut hello, &mut ReadBuf::new(&mut []));
     drop(hello);
     loop {
-        if stream.has_gone_on() {
+        if stream.has_early_application_data() {
             return Ok(stream);
         }
         let sent = poll_fn(|cx| {
@@ -44,9 +44,9 @@ where
         let sent = sent.await;
         match &stream.engine.heard {
             // Whether or not the alert arrives, this is the cause.
-            Heard::Broken(error) => return Err(broken(error)),
-            Heard::Cut => return Err(cut()),
-            Heard::All | Heard::Closed => sent?,
+            ReadState::Failed(error) => return Err(protocol_error(error)),
+            ReadState::Truncated => return Err(cut()),
+            ReadState::Open | ReadState::Closed => sent?,
         }
         if !stream.agreed().is_handshaking() {
             return Ok(stream);
@@ -59,9 +59,9 @@ impl<S> ServerStream<S> {
     /// Whether the client has gone on already: tickets (RFC 8446 §4.6.1) then go with the answer. Otherwise they go at
     /// once, and acknowledge its Finished: a client under Nagle's algorithm holds back its request until then, and a
     /// kernel that has nothing to send takes 40 ms.
-    fn has_gone_on(&self) -> bool {
+    fn has_early_application_data(&self) -> bool {
         let agreed = self.agreed();
-        matches!(self.engine.heard, Heard::All)
+        matches!(self.engine.heard, ReadState::Open)
             && !self.engine.plain.is_empty()
             && !agreed.is_handshaking()
             && agreed.protocol_version() == Some(ProtocolVersion::TLSv1_3)

@@ -12,7 +12,7 @@ mod step;
 
 pub use handshake::accept;
 
-use engine::{Engine, Heard};
+use engine::{TlsEngine, ReadState};
 use rustls::{CommonState, ProtocolVersion};
 use std::{
     fmt, io,
@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// TLS over `S`, as a server; made by [`accept`].
 pub struct ServerStream<S> {
     io: S,
-    engine: Engine,
+    engine: TlsEngine,
     /// Of what was written, or of what somebody waits for, some is kept here.
     unsent: bool,
 }
@@ -39,12 +39,12 @@ impl<S> ServerStream<S> {
 
     /// What was agreed, and with whom.
     pub fn agreed(&self) -> &CommonState {
-        self.engine.agreed()
+        self.engine.tls_state()
     }
 
     /// How much memory it holds besides what rustls does: none while it is idle.
     pub fn held(&self) -> usize {
-        self.engine.held()
+        self.engine.buffered()
     }
 
     /// Whether close_notify is on its way.
@@ -53,8 +53,8 @@ impl<S> ServerStream<S> {
     }
 
     /// Whether a read will look at what TLS runs over, as it has nothing else to tell.
-    pub fn reads_on(&self) -> bool {
-        self.engine.plain.is_empty() && matches!(self.engine.heard, Heard::All)
+    pub fn wants_io_read(&self) -> bool {
+        self.engine.plain.is_empty() && matches!(self.engine.heard, ReadState::Open)
     }
 }
 
@@ -65,21 +65,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        room::receiving(|room| {
+        room::with_read_scratch(|room| {
             let held = self.engine.incoming.len();
             // No more plaintext than is asked for, but a whole record: there would be no end to taking it apart.
-            let most = held + out.remaining().max(RECORD) + OVERHEAD;
+            let most = held + out.remaining().max(MAX_RECORD_LEN) + RECORD_OVERHEAD;
             let most = most.min(room.len());
             let mut new = ReadBuf::new(&mut room[held..most]);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut new))?;
             let end = held + new.filled().len();
             if end == held {
-                self.engine.cut();
+                self.engine.on_eof();
                 return Poll::Ready(Ok(()));
             }
             room[..held].copy_from_slice(&self.engine.incoming);
-            self.engine.take_in(&mut room[..end], out);
-            if self.is_waited_for() {
+            self.engine.process_records(&mut room[..end], out);
+            if self.must_flush_now() {
                 // If the socket takes it now. What is wrong with it the next write will tell, or the next read.
                 self.unsent = true;
                 let _ = self.poll_drain(cx);
@@ -90,9 +90,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
 
     /// Whether TLS itself has something to say that cannot wait for the next write: an alert, also the one that refuses
     /// renegotiation (RFC 5246 §7.2.2), before which that client says nothing more. Tickets of 1.3 can.
-    fn is_waited_for(&self) -> bool {
+    fn must_flush_now(&self) -> bool {
         let is_12 = self.agreed().protocol_version() == Some(ProtocolVersion::TLSv1_2);
-        let said = is_12 || matches!(self.engine.heard, Heard::Broken(_));
+        let said = is_12 || matches!(self.engine.heard, ReadState::Failed(_));
         said && !self.engine.outgoing.is_empty()
     }
 
@@ -106,20 +106,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         if self.engine.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if self.engine.outgoing.bytes().len() > COMPANY {
+        if self.engine.outgoing.bytes().len() > COALESCE_LIMIT {
             ready!(self.poll_drain(cx))?;
         }
-        let taken = &buf[..buf.len().min(MOST)];
+        let taken = &buf[..buf.len().min(MAX_PLAINTEXT)];
         if taken.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        room::sending(|room| {
-            let size = self.engine.seal(taken, room)?;
+        room::with_write_scratch(|room| {
+            let size = self.engine.encrypt(taken, room)?;
             let mut sealed = &room[..size];
             let last = last && taken.len() == buf.len();
             if last || !self.engine.outgoing.is_empty() {
                 // With what TLS itself has to say: one write.
-                self.engine.outgoing.put(sealed);
+                self.engine.outgoing.append(sealed);
                 self.unsent = true;
                 if last {
                     self.engine.close();
@@ -137,14 +137,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
                     Poll::Pending => break,
                 }
             }
-            self.engine.outgoing.put(sealed);
+            self.engine.outgoing.append(sealed);
             self.unsent = !sealed.is_empty();
             Poll::Ready(Ok(taken.len()))
         })
     }
 
     /// Writes what is the last, and close_notify behind it where all is taken at once.
-    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_write_and_close(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_send(cx, buf, true)
     }
 
@@ -176,10 +176,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ServerStream<S> {
                 break;
             }
             match this.engine.heard {
-                Heard::All => ready!(this.poll_receive(cx, buf))?,
-                Heard::Closed => break,
-                Heard::Cut => return Poll::Ready(Err(cut())),
-                Heard::Broken(ref error) => return Poll::Ready(Err(broken(error))),
+                ReadState::Open => ready!(this.poll_receive(cx, buf))?,
+                ReadState::Closed => break,
+                ReadState::Truncated => return Poll::Ready(Err(cut())),
+                ReadState::Failed(ref error) => return Poll::Ready(Err(protocol_error(error))),
             }
         }
         Poll::Ready(Ok(()))
@@ -206,12 +206,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
             [] => self.poll_write(cx, &[]),
             [one] => self.poll_write(cx, one),
             // A full record gains nothing from company.
-            [large, ..] if large.len() >= RECORD => self.poll_write(cx, large),
+            [large, ..] if large.len() >= MAX_RECORD_LEN => self.poll_write(cx, large),
             several => {
                 let whole: usize = several.iter().map(|buf| buf.len()).sum();
-                let mut joined = Vec::with_capacity(whole.min(MOST));
+                let mut joined = Vec::with_capacity(whole.min(MAX_PLAINTEXT));
                 for buf in several {
-                    let fits = buf.len().min(MOST - joined.len());
+                    let fits = buf.len().min(MAX_PLAINTEXT - joined.len());
                     joined.extend_from_slice(&buf[..fits]);
                 }
                 self.poll_write(cx, &joined)
@@ -263,21 +263,21 @@ fn cut() -> io::Error {
     )
 }
 
-fn broken(error: &rustls::Error) -> io::Error {
+fn protocol_error(error: &rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.clone())
 }
 
 /// The plaintext of a full record (RFC 8446 §5.1).
-const RECORD: usize = 16 * 1024;
+const MAX_RECORD_LEN: usize = 16 * 1024;
 
 /// What records take beyond their plaintext: at most 29 bytes each, of five or so.
-const OVERHEAD: usize = 512;
+const RECORD_OVERHEAD: usize = 512;
 
 /// As much of what TLS itself has to say, such as tickets, waits for the next write and goes with it.
-const COMPANY: usize = 2 * 1024;
+const COALESCE_LIMIT: usize = 2 * 1024;
 
 /// The most that is encrypted at a time.
-const MOST: usize = room::SIZE - 2 * OVERHEAD;
+const MAX_PLAINTEXT: usize = room::SCRATCH_LEN - 2 * RECORD_OVERHEAD;
 
 #[cfg(test)]
 mod tests;

@@ -4,31 +4,31 @@ use tokio::io::ReadBuf;
 
 /// Holds no memory while there are none.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub(super) struct PendingBytes {
     bytes: Vec<u8>,
     /// How many are gone.
-    gone: usize,
+    consumed: usize,
 }
 
 // === impl Rest ===
 
-impl Rest {
+impl PendingBytes {
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[self.gone..]
+        &self.bytes[self.consumed..]
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) {
-        self.forget();
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.compact();
         self.bytes.extend_from_slice(bytes);
     }
 
     /// So many more bytes at the end, for `write` to fill.
-    pub(super) fn put_with(&mut self, size: usize, write: impl FnOnce(&mut [u8])) {
-        self.forget();
+    pub(super) fn append_with(&mut self, size: usize, write: impl FnOnce(&mut [u8])) {
+        self.compact();
         let end = self.bytes.len();
         self.bytes.resize(end + size, 0);
         write(&mut self.bytes[end..]);
@@ -36,9 +36,9 @@ impl Rest {
 
     /// The next `n` are gone.
     pub(super) fn advance(&mut self, n: usize) {
-        self.gone += n;
-        if self.gone >= self.bytes.len() {
-            *self = Rest::default();
+        self.consumed += n;
+        if self.consumed >= self.bytes.len() {
+            *self = PendingBytes::default();
         }
     }
 
@@ -49,9 +49,9 @@ impl Rest {
     }
 
     /// Before more is put: where something is always left, what is gone would add up.
-    fn forget(&mut self) {
-        self.bytes.drain(..self.gone);
-        self.gone = 0;
+    fn compact(&mut self) {
+        self.bytes.drain(..self.consumed);
+        self.consumed = 0;
     }
 
     pub(super) fn capacity(&self) -> usize {

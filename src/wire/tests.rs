@@ -50,7 +50,7 @@ async fn what_comes_in_single_bytes_is_understood() {
 #[tokio::test]
 async fn tickets_go_with_the_first_words_and_close_notify_with_the_last() {
     let (near, far) = duplex(64 * 1024);
-    let counted = Pieces::new(near, RECORD);
+    let counted = Pieces::new(near, MAX_RECORD_LEN);
     let client = async {
         let mut client = connect(&TLS13, far).await.unwrap();
         say(&mut client, b"hello").await.unwrap();
@@ -67,7 +67,7 @@ async fn tickets_go_with_the_first_words_and_close_notify_with_the_last() {
     assert_eq!(server.io().writes, 2);
     assert_eq!(hear(&mut client, 5).await.unwrap(), b"first");
     assert_eq!(client.get_ref().1.tls13_tickets_received(), 2);
-    let last = poll_fn(|cx| server.poll_write_last(cx, b"last")).await;
+    let last = poll_fn(|cx| server.poll_write_and_close(cx, b"last")).await;
     assert_eq!((last.unwrap(), server.io().writes), (4, 3));
     let mut heard = Vec::new();
     client.read_to_end(&mut heard).await.unwrap();
@@ -75,7 +75,7 @@ async fn tickets_go_with_the_first_words_and_close_notify_with_the_last() {
     server.shutdown().await.unwrap();
     assert_eq!(server.io().writes, 3);
     assert!(
-        poll_fn(|cx| server.poll_write_last(cx, b"more"))
+        poll_fn(|cx| server.poll_write_and_close(cx, b"more"))
             .await
             .is_err()
     );
@@ -105,7 +105,7 @@ async fn coalesced_records_are_kept_for_a_slow_reader() {
     while got.len() < bytes.len() {
         let n = server.read(&mut piece).await.unwrap();
         got.extend_from_slice(&piece[..n]);
-        assert!(server.held() <= 3 * RECORD, "{} held", server.held());
+        assert!(server.held() <= 3 * MAX_RECORD_LEN, "{} held", server.held());
     }
     assert!(got == bytes);
     assert_eq!(server.held(), 0);
@@ -145,7 +145,7 @@ async fn close_notify_ends_one_direction_only() {
         let mut none = [0; 1];
         assert_eq!(server.read(&mut none).await.unwrap(), 0);
         assert_eq!(server.read(&mut none).await.unwrap(), 0);
-        assert!(!server.reads_on());
+        assert!(!server.wants_io_read());
         say(&mut server, &pattern(100_000)[..60_000]).await.unwrap();
         server.shutdown().await.unwrap();
         let mut got = Vec::new();
@@ -258,9 +258,9 @@ async fn a_client_that_takes_nothing_costs_one_write() {
     // Until it would wait.
     while let Some(n) = now(server.write(&bytes[sent..])).await {
         sent += n.unwrap();
-        assert!(server.held() <= room::SIZE, "{} held", server.held());
+        assert!(server.held() <= room::SCRATCH_LEN, "{} held", server.held());
     }
-    assert!(sent <= MOST, "{sent} taken");
+    assert!(sent <= MAX_PLAINTEXT, "{sent} taken");
     assert!(now(server.flush()).await.is_none());
     // The other direction flows.
     say(&mut client, b"still here").await.unwrap();

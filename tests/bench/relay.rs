@@ -13,7 +13,7 @@ use lockgate::{
     gateway::Gateway,
     observe::{Belonging, Metrics, SessionRecord, Sessions},
     proto::track::RsvBits,
-    splice::{self, Legs, Socket, Stream},
+    splice::{self, Legs, Socket, BackendStream},
     tls::{self, DevCa, Entered, Issuers},
     wire::ServerStream,
 };
@@ -60,7 +60,7 @@ fn relay(runtime: &Runtime, how: &str, size: &str, times: &str) {
     let entered = runtime.block_on(async {
         let (client, backend) = (accept(&clients), Socket::new(accept(&backends)));
         let entered = tls::accept(&gateway.tls, Socket::new(client)).await;
-        (entered, Stream::Tcp(backend))
+        (entered, BackendStream::Tcp(backend))
     });
     let (Ok(Entered::Client(client)), backend) = entered else {
         panic!("no handshake: {entered:?}")
@@ -92,7 +92,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// Until the peers leave; nothing is counted.
-async fn bare(mut client: Box<ServerStream<Socket>>, mut backend: Stream) -> Option<[u64; 2]> {
+async fn bare(mut client: Box<ServerStream<Socket>>, mut backend: BackendStream) -> Option<[u64; 2]> {
     // It fails at the end, for a client that leaves without a word.
     let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, ROOM, ROOM).await;
     None
@@ -102,7 +102,7 @@ async fn bare(mut client: Box<ServerStream<Socket>>, mut backend: Stream) -> Opt
 fn session(
     gateway: &Gateway,
     client: Box<ServerStream<Socket>>,
-    backend: Stream,
+    backend: BackendStream,
 ) -> impl Future<Output = Option<[u64; 2]>> + use<> {
     let (_, route) = gateway.router.rules().next().expect("a route");
     let belonging = Belonging {

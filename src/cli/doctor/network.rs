@@ -4,7 +4,7 @@ use super::{super::ask, Finding, State};
 use crate::{
     config::{AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern, Location},
     observe::Causes,
-    upstream::{self, Resolver, Sources},
+    upstream::{self, Resolver, SourceAddrs},
 };
 use futures_util::future::join_all;
 use std::{
@@ -154,7 +154,7 @@ async fn reach_from(
     address: &BackendAddress,
     from: &[IpAddr],
 ) -> Finding {
-    let sources = Sources::new(from);
+    let sources = SourceAddrs::new(from);
     let dialled = timeout(PATIENCE, upstream::dial(resolver, address, &sources));
     match dialled.await {
         Ok(Ok(_)) => Finding::new(State::Ok, what, "takes connections"),

@@ -4,8 +4,8 @@ use super::Pump;
 use crate::{
     proto::frame::ControlFrame,
     splice::{
-        leg::{Leg, LegIo},
-        random::random,
+        leg::{Leg, Transport},
+        random::random_bytes,
     },
 };
 use std::task::Context;
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 impl Pump {
     #[inline]
-    pub(super) fn injection_is_due<D: LegIo>(&self, dst: &Leg<D>, now: Instant) -> bool {
-        !self.shut && (self.close_is_ripe(now) || dst.owed.is_some() || dst.pulse.ping_is_due())
+    pub(super) fn injection_is_due<D: Transport>(&self, dst: &Leg<D>, now: Instant) -> bool {
+        !self.shut && (self.close_is_ripe(now) || dst.pending_pong.is_some() || dst.pulse.ping_is_due())
     }
 
     fn close_is_ripe(&self, now: Instant) -> bool {
@@ -31,7 +31,7 @@ impl Pump {
     /// Puts in what is due, if what has passed ends with a whole frame (RFC 6455 §5.4: control frames may stand between
     /// the fragments of a message, never inside a frame). True if something was put in.
     #[inline]
-    pub(super) fn inject<D: LegIo>(
+    pub(super) fn inject<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         dst: &mut Leg<D>,
@@ -43,13 +43,13 @@ impl Pump {
 
     /// Apart, for it is rare and every turn of the pump asks.
     #[cold]
-    fn inject_due<D: LegIo>(
+    fn inject_due<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         dst: &mut Leg<D>,
         now: Instant,
     ) -> bool {
-        let mask = self.masks.then(random);
+        let mask = self.masks.then(random_bytes);
         if self.close_is_ripe(now)
             && let Some(close) = self.close.take()
         {
@@ -58,7 +58,7 @@ impl Pump {
             self.shut = true;
             return true;
         }
-        if let Some(ping) = dst.owed.take() {
+        if let Some(ping) = dst.pending_pong.take() {
             let frame = ControlFrame::pong(ping.payload(), mask);
             self.put(cx, frame.as_bytes(), dst);
             return true;

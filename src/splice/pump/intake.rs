@@ -5,7 +5,7 @@ use crate::{
     proto::{frame::Opcode, track::Progress},
     splice::{
         Limits,
-        leg::{Leg, LegIo},
+        leg::{Leg, Transport},
         meter::Verdict,
     },
 };
@@ -20,7 +20,7 @@ use tokio::{io::ReadBuf, time::Instant};
 
 impl Pump {
     /// Reads once, at most `room` bytes, and relays them.
-    pub(super) fn poll_src<S: LegIo, D: LegIo>(
+    pub(super) fn poll_src<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         src: &mut Leg<S>,
@@ -35,7 +35,7 @@ impl Pump {
             let mut buf = ReadBuf::new(&mut scratch[..most]);
             buf.put_slice(&self.held);
             let read = Pin::new(&mut src.io).poll_read(cx, &mut buf);
-            let surplus = src.io.surplus();
+            let surplus = src.io.take_discarded();
             if surplus > 0 {
                 src.pulse.heard(now);
             }
@@ -44,7 +44,7 @@ impl Pump {
                 return Poll::Ready(());
             }
             if ready!(read).is_err() || buf.filled().len() == self.held.len() {
-                let fault = src.io.fault();
+                let fault = src.io.violation();
                 self.ended = Some(fault.map_or(End::Gone, End::Violation));
             } else {
                 src.pulse.heard(now);
@@ -57,7 +57,7 @@ impl Pump {
     }
 
     /// Walks over `bytes`; relays the frames that may pass, takes out the Pongs that answer us, puts in what is due.
-    pub(in crate::splice) fn walk<S: LegIo, D: LegIo>(
+    pub(in crate::splice) fn walk<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
@@ -124,14 +124,14 @@ impl Pump {
                     Opcode::Ping if self.answers_for(dst, limits, now) => {
                         self.put(cx, &bytes[from..at], dst);
                         from = end;
-                        src.owed = Some(control);
+                        src.pending_pong = Some(control);
                     }
                     Opcode::Ping => dst.pulse.relayed_ping(),
                     Opcode::Close => {
                         // Where a Close of ours is due, it takes this one's place: it answers ours, or comes too late.
                         let relayed = if self.close.is_some() { at } else { end };
-                        src.closed = true;
-                        match self.close.is_none() && dst.closed {
+                        src.close_received = true;
+                        match self.close.is_none() && dst.close_received {
                             true => self.put_last(cx, &bytes[from..relayed], dst),
                             false => self.put(cx, &bytes[from..relayed], dst),
                         }
@@ -165,7 +165,7 @@ impl Pump {
     }
 
     /// Puts to `src`'s account what has come, but not the answers that we asked for.
-    fn charge<S: LegIo>(&mut self, came: &Progress, begun: u64, src: &Leg<S>) {
+    fn charge<S: Transport>(&mut self, came: &Progress, begun: u64, src: &Leg<S>) {
         let Some(meter) = &mut self.meter else {
             return;
         };
@@ -189,7 +189,7 @@ impl Pump {
     }
 
     /// Whether a Ping from the backend is answered here: its client is known to live, and need not be asked again.
-    fn answers_for<D: LegIo>(&self, client: &Leg<D>, limits: &Limits, now: Instant) -> bool {
+    fn answers_for<D: Transport>(&self, client: &Leg<D>, limits: &Limits, now: Instant) -> bool {
         let window = limits.answer_backend_ping;
         !self.masks && window.is_some_and(|window| client.pulse.proven_within(window, now))
     }

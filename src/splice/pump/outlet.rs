@@ -1,7 +1,7 @@
 //! What a pump writes, and what it keeps while its `dst` does not take it.
 
 use super::Pump;
-use crate::splice::leg::{Leg, LegIo};
+use crate::splice::leg::{Leg, Transport};
 use std::{
     io,
     pin::Pin,
@@ -23,14 +23,14 @@ impl Pump {
     }
 
     /// Hands `bytes` to `dst`; what it does not take at once is kept.
-    pub(super) fn put<D: LegIo>(&mut self, cx: &mut Context<'_>, bytes: &[u8], dst: &mut Leg<D>) {
+    pub(super) fn put<D: Transport>(&mut self, cx: &mut Context<'_>, bytes: &[u8], dst: &mut Leg<D>) {
         self.put_by(cx, bytes, dst, |io, cx, bytes| {
             Pin::new(io).poll_write(cx, bytes)
         });
     }
 
     /// Hands to `dst` what is the last for it.
-    pub(super) fn put_last<D: LegIo>(
+    pub(super) fn put_last<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
@@ -39,7 +39,7 @@ impl Pump {
         self.put_by(cx, bytes, dst, D::poll_write_last);
     }
 
-    fn put_by<D: LegIo>(
+    fn put_by<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         mut bytes: &[u8],
@@ -63,7 +63,7 @@ impl Pump {
     }
 
     /// Writes what was kept, and flushes.
-    pub(super) fn poll_drain<D: LegIo>(
+    pub(super) fn poll_drain<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         dst: &mut Leg<D>,
@@ -96,7 +96,7 @@ impl Pump {
         Poll::Ready(())
     }
 
-    fn give_up<D: LegIo>(&mut self, dst: &mut Leg<D>) {
+    fn give_up<D: Transport>(&mut self, dst: &mut Leg<D>) {
         dst.broken = true;
         self.tail = Vec::new();
         self.sent = 0;

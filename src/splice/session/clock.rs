@@ -4,7 +4,7 @@ use super::Session;
 use crate::{
     observe::Order,
     splice::{
-        LegIo, PingPolicy, Why,
+        Transport, PingPolicy, Why,
         leg::Leg,
         pump::{End, Pump},
         strain::{Pipe, Strain},
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 // === impl Session ===
 
-impl<C: LegIo, B: LegIo> Session<C, B> {
+impl<C: Transport, B: Transport> Session<C, B> {
     /// Looks after both legs' liveness, and after who is slow or idle. True if something became due.
     pub(super) fn tick(&mut self, now: Instant) -> bool {
         if self.alarm.holds(now) && self.is_calm() {
@@ -172,7 +172,7 @@ impl<C: LegIo, B: LegIo> Session<C, B> {
 }
 
 /// Looks after one leg, whose bytes come through `from` and go through `to`.
-fn tick<S: LegIo>(
+fn tick<S: Transport>(
     leg: &mut Leg<S>,
     from: &mut Pump,
     to: &Pump,
@@ -188,7 +188,7 @@ fn tick<S: LegIo>(
 }
 
 /// What is seen of a leg, whose bytes come through `to`.
-fn pipe<S: LegIo>(leg: &Leg<S>, to: &Pump) -> Pipe {
+fn pipe<S: Transport>(leg: &Leg<S>, to: &Pump) -> Pipe {
     let taken = leg.io.taken();
     Pipe {
         stuck: to.is_stuck(),

@@ -4,7 +4,7 @@ use super::Session;
 use crate::{
     observe::Order,
     splice::{
-        LegIo, Side, Why,
+        Transport, Side, Why,
         pump::{CloseDue, End},
     },
 };
@@ -21,7 +21,7 @@ pub(super) struct Ending {
 
 // === impl Session ===
 
-impl<C: LegIo, B: LegIo> Session<C, B> {
+impl<C: Transport, B: Transport> Session<C, B> {
     /// It must end, and nobody is to blame: both legs get their Close.
     pub(super) fn obey(&mut self, why: Why, order: Order, now: Instant) {
         if self.ending.is_none() {

@@ -366,7 +366,7 @@ impl AsyncWrite for Torrent {
     }
 }
 
-impl crate::splice::LegIo for Torrent {
+impl crate::splice::Transport for Torrent {
     fn taken(&self) -> u64 {
         self.1.taken()
     }
@@ -408,7 +408,7 @@ impl AsyncWrite for Sink {
     }
 }
 
-impl crate::splice::LegIo for Sink {
+impl crate::splice::Transport for Sink {
     fn taken(&self) -> u64 {
         0
     }

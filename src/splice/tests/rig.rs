@@ -6,7 +6,7 @@ use crate::{
         frame::{FrameHeader, apply_mask},
         track::{Bounds, RsvBits},
     },
-    splice::{LegIo, Legs, Limits, Outcome, OverRate, PingPolicy, Rate, run},
+    splice::{Transport, Legs, Limits, Outcome, OverRate, PingPolicy, Rate, run},
 };
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
@@ -149,8 +149,8 @@ impl Builder {
     /// Over wires of another making.
     pub(super) fn start_over<C, B>(self, client: Far, c: C, backend: Far, b: B) -> Rig
     where
-        C: LegIo + Send + 'static,
-        B: LegIo + Send + 'static,
+        C: Transport + Send + 'static,
+        B: Transport + Send + 'static,
     {
         let legs = Legs {
             client: c,
@@ -433,7 +433,7 @@ impl AsyncWrite for Wire {
     }
 }
 
-impl LegIo for Wire {
+impl Transport for Wire {
     fn taken(&self) -> u64 {
         self.taken
     }

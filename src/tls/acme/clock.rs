@@ -9,7 +9,7 @@ use http::{Request, header};
 use tracing::{error, info};
 
 use super::failure::Failure;
-use super::web::Web;
+use super::web::HttpsClient;
 use crate::observe::Causes;
 
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Clock {
     }
 
     /// Asks the CA for the time, by which it is also known whether it can be reached at all.
-    pub(super) async fn ask(&self, web: &Web, directory: &str) -> Result<(), Failure> {
+    pub(super) async fn ask(&self, web: &HttpsClient, directory: &str) -> Result<(), Failure> {
         let request = Request::get(directory).body(Bytes::new());
         let request = request.map_err(|error| Failure::Unreachable(error.to_string()))?;
         let answer = web.send(request).await;

@@ -19,15 +19,15 @@ use tokio_rustls::TlsConnector;
 
 /// Clones share what was last said about waiting.
 #[derive(Clone)]
-pub(super) struct Web {
+pub(super) struct HttpsClient {
     tls: Arc<ClientConfig>,
     /// Until when it is to be left alone.
-    left_alone: Arc<Mutex<Option<Instant>>>,
+    retry_not_before: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WebError {
+pub(super) enum HttpsError {
     #[error("{0} is no https:// URL with a host")]
     Url(Uri),
     #[error("no answer from {host} within {} s", DEADLINE.as_secs())]
@@ -54,25 +54,25 @@ pub(super) enum WebError {
 
 // === impl Web ===
 
-impl Web {
+impl HttpsClient {
     pub(super) fn new(tls: Arc<ClientConfig>) -> Self {
-        Web {
+        HttpsClient {
             tls,
-            left_alone: Arc::default(),
+            retry_not_before: Arc::default(),
         }
     }
 
-    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, WebError> {
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpsError> {
         let uri = request.uri().clone();
         let Some(host) = uri.host().filter(|_| uri.scheme_str() == Some("https")) else {
-            return Err(WebError::Url(uri));
+            return Err(HttpsError::Url(uri));
         };
         let host = host.trim_matches(['[', ']']).to_owned();
         let answer = timeout(DEADLINE, self.exchange(request, &host)).await;
-        let answer = answer.unwrap_or(Err(WebError::Deadline { host }))?;
+        let answer = answer.unwrap_or(Err(HttpsError::Deadline { host }))?;
         if let StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE = answer.status() {
             let mut held = self
-                .left_alone
+                .retry_not_before
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             *held = retry_after(&answer).and_then(|wait| Instant::now().checked_add(wait));
@@ -82,7 +82,7 @@ impl Web {
 
     /// How long the last 429 or 503 still wants to be left alone, in whole seconds. Told to all who ask: several may.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        let held = self.left_alone.lock();
+        let held = self.retry_not_before.lock();
         let until = (*held.unwrap_or_else(PoisonError::into_inner))?;
         let left = until.checked_duration_since(Instant::now())?;
         Some(Duration::from_secs(left.as_secs_f64().ceil() as u64))
@@ -93,22 +93,22 @@ impl Web {
         &self,
         mut request: Request<Bytes>,
         host: &str,
-    ) -> Result<Response<Bytes>, WebError> {
+    ) -> Result<Response<Bytes>, HttpsError> {
         let host = || host.to_owned();
-        let http = |source: Box<dyn StdError + Send + Sync>| WebError::Http {
+        let http = |source: Box<dyn StdError + Send + Sync>| HttpsError::Http {
             host: host(),
             source,
         };
         let uri = request.uri().clone();
-        let name = ServerName::try_from(host()).map_err(|_| WebError::Url(uri.clone()))?;
-        let connect = |source| WebError::Connect {
+        let name = ServerName::try_from(host()).map_err(|_| HttpsError::Url(uri.clone()))?;
+        let connect = |source| HttpsError::Connect {
             host: host(),
             source,
         };
         let tcp = TcpStream::connect((host(), uri.port_u16().unwrap_or(443)));
         let tcp = tcp.await.map_err(connect)?;
         let tls = TlsConnector::from(self.tls.clone()).connect(name, tcp);
-        let tls = tls.await.map_err(|source| WebError::Tls {
+        let tls = tls.await.map_err(|source| HttpsError::Tls {
             host: host(),
             source,
         })?;
@@ -122,18 +122,18 @@ impl Web {
             header::HOST,
             authority
                 .try_into()
-                .map_err(|_| WebError::Url(uri.clone()))?,
+                .map_err(|_| HttpsError::Url(uri.clone()))?,
         );
         headers.insert(
             header::USER_AGENT,
             header::HeaderValue::from_static(USER_AGENT),
         );
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        *request.uri_mut() = path.parse().map_err(|_| WebError::Url(uri.clone()))?;
+        *request.uri_mut() = path.parse().map_err(|_| HttpsError::Url(uri.clone()))?;
         let exchange = async {
             let answer = sender.send_request(request.map(Full::new)).await;
             let (parts, body) = answer.map_err(|error| http(error.into()))?.into_parts();
-            let body = Limited::new(body, LARGEST).collect().await;
+            let body = Limited::new(body, MAX_RESPONSE_LEN).collect().await;
             Ok(Response::from_parts(parts, body.map_err(http)?.to_bytes()))
         };
         let driver = async {
@@ -148,7 +148,7 @@ impl Web {
     }
 }
 
-impl HttpClient for Web {
+impl HttpClient for HttpsClient {
     fn request(
         &self,
         request: Request<BodyWrapper<Bytes>>,
@@ -182,6 +182,6 @@ fn retry_after(answer: &Response<Bytes>) -> Option<Duration> {
 /// For a connection, a request and its answer. Let's Encrypt takes up to 10 s to finalize.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// A chain of four is 8 KiB.
-const LARGEST: usize = 1024 * 1024;
+const MAX_RESPONSE_LEN: usize = 1024 * 1024;
 /// RFC 8555 §6.1.
 const USER_AGENT: &str = concat!("lockgate/", env!("CARGO_PKG_VERSION"));

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::clock::Clock;
 use super::failure::Failure;
-use super::web::Web;
+use super::web::HttpsClient;
 use super::{order, state};
 use crate::config::{Challenge, DnsHook, Eab};
 use crate::tls::Shelf;
@@ -26,7 +26,7 @@ pub(super) struct Ca {
     pub(super) dns: Option<DnsHook>,
     /// Whom we believe that he is the CA.
     pub(super) tls: Arc<ClientConfig>,
-    pub(super) web: Web,
+    pub(super) web: HttpsClient,
     pub(super) clock: Clock,
     /// TXT records in use, by their host.
     pub(super) records: Mutex<BTreeMap<Box<str>, Arc<tokio::sync::Mutex<()>>>>,

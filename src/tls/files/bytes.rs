@@ -7,38 +7,38 @@ use std::path::Path;
 use rustls::pki_types::pem;
 
 /// What is wrong, and what to do about it.
-pub(in crate::tls) struct Fault {
+pub(in crate::tls) struct FileError {
     pub(in crate::tls) message: String,
     pub(in crate::tls) hint: String,
 }
 
-pub(in crate::tls) fn fault(message: String, hint: impl Into<String>) -> Fault {
-    Fault {
+pub(in crate::tls) fn file_error(message: String, hint: impl Into<String>) -> FileError {
+    FileError {
         message,
         hint: hint.into(),
     }
 }
 
-pub(in crate::tls) fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
+pub(in crate::tls) fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
     let shown = path.display();
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
-        Ok(_) if bytes.len() as u64 > LARGEST => Err(fault(
+        Ok(_) if bytes.len() as u64 > LARGEST => Err(file_error(
             format!("{shown} is larger than 1 MiB"),
             "that is no certificate and no key; is it the right file?",
         )),
         Ok(_) => Ok(bytes),
         Err(error) => Err(match error.kind() {
-            ErrorKind::NotFound => fault(
+            ErrorKind::NotFound => file_error(
                 format!("there is no file {shown}"),
                 "a relative path begins at the folder of the configuration file",
             ),
-            ErrorKind::PermissionDenied => fault(
+            ErrorKind::PermissionDenied => file_error(
                 format!("this user may not read {shown}"),
                 "give the user that runs lockgate the right to read it, and to enter the folders above it",
             ),
-            ErrorKind::IsADirectory => fault(format!("{shown} is a folder"), "name the file in it"),
-            _ => fault(
+            ErrorKind::IsADirectory => file_error(format!("{shown} is a folder"), "name the file in it"),
+            _ => file_error(
                 format!("cannot read {shown}: {error}"),
                 "see whether the disk or the mount is well",
             ),
@@ -46,32 +46,32 @@ pub(in crate::tls) fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
     }
 }
 
-pub(in crate::tls) fn bad_pem(path: &Path, error: &pem::Error) -> Fault {
-    fault(
+pub(in crate::tls) fn bad_pem(path: &Path, error: &pem::Error) -> FileError {
+    file_error(
         format!("{} is damaged: {error}", path.display()),
         "copy it again, whole, with its BEGIN and END lines",
     )
 }
 
 /// What a file is that is not what we want.
-pub(super) enum Content {
+pub(super) enum PemContent {
     Encrypted,
     OpenSsh,
     Der,
     Other,
 }
 
-impl Content {
-    pub(super) fn of(bytes: &[u8]) -> Content {
+impl PemContent {
+    pub(super) fn of(bytes: &[u8]) -> PemContent {
         if contains(bytes, "BEGIN ENCRYPTED PRIVATE KEY") || contains(bytes, "4,ENCRYPTED") {
-            Content::Encrypted
+            PemContent::Encrypted
         } else if contains(bytes, "BEGIN OPENSSH PRIVATE KEY") {
-            Content::OpenSsh
+            PemContent::OpenSsh
         } else if bytes.starts_with(&[0x30]) && std::str::from_utf8(bytes).is_err() {
             // A SEQUENCE in DER; in text it would be the digit zero.
-            Content::Der
+            PemContent::Der
         } else {
-            Content::Other
+            PemContent::Other
         }
     }
 }

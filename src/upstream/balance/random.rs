@@ -13,10 +13,10 @@ use std::{
 
 /// Numbers that are fair, not secret.
 #[derive(Debug)]
-pub(in crate::upstream) struct Dice(AtomicU64);
+pub(in crate::upstream) struct Rng(AtomicU64);
 
 /// One of two candidates, each drawn by weight.
-pub(super) fn choose<'a>(candidates: Candidates<'a>, dice: &Dice) -> Option<&'a Arc<Entry>> {
+pub(super) fn choose<'a>(candidates: Candidates<'a>, dice: &Rng) -> Option<&'a Arc<Entry>> {
     let weights: u64 = candidates.iter().map(|entry| entry.weight).sum();
     let one = drawn(candidates.iter(), dice.below(weights))?;
     let others = candidates.iter().filter(|other| !Arc::ptr_eq(one, other));
@@ -44,10 +44,10 @@ fn drawn<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>, mut at: u64) -> Opti
 
 // === impl Dice ===
 
-impl Dice {
+impl Rng {
     pub(in crate::upstream) fn new() -> Self {
         // The standard library's own source of chance.
-        Dice(AtomicU64::new(RandomState::new().hash_one(0)))
+        Rng(AtomicU64::new(RandomState::new().hash_one(0)))
     }
 
     /// A number below `end`; 0 for 0.

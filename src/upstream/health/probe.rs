@@ -2,7 +2,7 @@
 
 use crate::{
     config::{BackendAddress, Check, Health},
-    upstream::{Backend, Connection, DialError, Resolver, State, entry::Entry},
+    upstream::{Backend, DialedStream, DialError, Resolver, State, entry::Entry},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -83,16 +83,16 @@ impl Probe {
     }
 
     /// A connection, before TLS. The caller sets the deadline.
-    pub(super) async fn dial(&self, resolver: &Resolver) -> Result<Connection, DialError> {
+    pub(super) async fn dial(&self, resolver: &Resolver) -> Result<DialedStream, DialError> {
         self.entry.dial(resolver, None).await
     }
 
     /// Up to where HTTP begins.
-    pub(super) async fn secure(&self, connection: Connection) -> Result<Box<dyn Wire>, DialError> {
+    pub(super) async fn secure(&self, connection: DialedStream) -> Result<Box<dyn Wire>, DialError> {
         Ok(match (connection, self.entry.tls()) {
-            (Connection::Unix(unix), _) => Box::new(unix),
-            (Connection::Tcp(tcp), None) => Box::new(tcp),
-            (Connection::Tcp(tcp), Some(tls)) => Box::new(tls.secure(tcp).await?),
+            (DialedStream::Unix(unix), _) => Box::new(unix),
+            (DialedStream::Tcp(tcp), None) => Box::new(tcp),
+            (DialedStream::Tcp(tcp), Some(tls)) => Box::new(tls.connect_tls(tcp).await?),
         })
     }
 }

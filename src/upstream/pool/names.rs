@@ -3,7 +3,7 @@
 use super::Pool;
 use crate::{
     config::DnsName,
-    upstream::{Backend, Backends, Followed, Found},
+    upstream::{Backend, Backends, Followed, DnsAnswer},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ impl Pool {
     pub fn follow(
         &self,
         name: &DnsName,
-        found: Option<&Found>,
+        found: Option<&DnsAnswer>,
         backends: &mut Backends,
     ) -> Followed {
         let before = self.members.load();

@@ -18,20 +18,20 @@ use std::{
 
 /// What DNS has; in an order of ours, for servers turn theirs from answer to answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct DnsAnswer {
     /// Where there are backends.
-    pub places: Vec<Place>,
+    pub places: Vec<Endpoint>,
     /// Every question was answered: who is not here is not there.
-    pub whole: bool,
+    pub complete: bool,
     /// So many more there were than are taken.
-    pub left_out: usize,
+    pub truncated: usize,
     /// For how long it is good; `None`: nobody says so.
     pub ttl: Option<Duration>,
 }
 
 /// A backend in DNS.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Endpoint {
     /// An address and a port.
     pub address: BackendAddress,
     /// Its weight beside the others'; 1 unless DNS says so.
@@ -50,18 +50,18 @@ struct Addresses {
 impl Resolver {
     /// The backends under `name`, never none. Of services only those of the first priority (RFC 2782). The caller sets the
     /// deadline.
-    pub async fn discover(&self, name: &DnsName) -> Result<Found, ResolveError> {
+    pub async fn discover(&self, name: &DnsName) -> Result<DnsAnswer, ResolveError> {
         match name {
             DnsName::Addresses { name, port } => {
                 let found = self.addresses(name).await?;
-                let places = found.ips.iter().map(|ip| Place::new(*ip, *port, 1));
-                Ok(Found::new(places.collect(), found.whole, found.ttl))
+                let places = found.ips.iter().map(|ip| Endpoint::new(*ip, *port, 1));
+                Ok(DnsAnswer::new(places.collect(), found.whole, found.ttl))
             }
             DnsName::Services { name } => self.services(name).await,
         }
     }
 
-    async fn services(&self, name: &str) -> Result<Found, ResolveError> {
+    async fn services(&self, name: &str) -> Result<DnsAnswer, ResolveError> {
         let unknown = |source| self.unknown(source);
         let name = Name::from_str_relaxed(name).map_err(|error| unknown(error.into()))?;
         let files = self.0.files();
@@ -104,7 +104,7 @@ impl Resolver {
                     }
                     // A host of which nobody says that there is none may still be there.
                     Err(error) => {
-                        whole &= matches!(&error, ResolveError::Unknown { reason, .. } if says_none(reason));
+                        whole &= matches!(&error, ResolveError::Unknown { reason, .. } if is_negative(reason));
                         why = Some(error);
                     }
                 }
@@ -113,15 +113,15 @@ impl Resolver {
         let all = services.iter().flat_map(|service| {
             let share = share(service.weight, heaviest);
             let ips = known.get(&service.target).into_iter().flatten();
-            ips.map(move |ip| Place::new(*ip, service.port, share))
+            ips.map(move |ip| Endpoint::new(*ip, service.port, share))
         });
         let all: Vec<_> = all.collect();
         match (all.is_empty(), why) {
             (true, Some(error)) => Err(error),
             (true, None) => Err(unknown(NetError::Message("the answer has no service"))),
             (false, _) => {
-                let mut found = Found::new(all, whole, ttl);
-                found.left_out += left_out;
+                let mut found = DnsAnswer::new(all, whole, ttl);
+                found.truncated += left_out;
                 Ok(found)
             }
         }
@@ -143,7 +143,7 @@ impl Resolver {
         let unknown = |source| self.unknown(source);
         let name = Name::from_str_relaxed(name).map_err(|error| unknown(error.into()))?;
         let files = self.0.files();
-        let ips = files.listed(&name);
+        let ips = files.lookup_hosts_file(&name);
         if !ips.is_empty() {
             return Ok(listed(ips));
         }
@@ -163,7 +163,7 @@ impl Resolver {
                     ttl = [ttl, good].into_iter().flatten().min();
                 }
                 Err(error) => {
-                    let none = says_none(&error);
+                    let none = is_negative(&error);
                     // That a server fails is worth more words than that it knows none.
                     if whole || !none {
                         why = Some(error);
@@ -183,16 +183,16 @@ impl Resolver {
 
 // === impl Found ===
 
-impl Found {
-    fn new(mut places: Vec<Place>, whole: bool, ttl: Option<Duration>) -> Self {
+impl DnsAnswer {
+    fn new(mut places: Vec<Endpoint>, complete: bool, ttl: Option<Duration>) -> Self {
         places.sort_unstable();
         places.dedup_by(|one, other| one.address == other.address);
-        let left_out = places.len().saturating_sub(MOST);
+        let truncated = places.len().saturating_sub(MOST);
         places.truncate(MOST);
-        Found {
+        DnsAnswer {
             places,
-            whole,
-            left_out,
+            complete,
+            truncated,
             ttl,
         }
     }
@@ -200,9 +200,9 @@ impl Found {
 
 // === impl Place ===
 
-impl Place {
+impl Endpoint {
     fn new(ip: IpAddr, port: u16, share: u16) -> Self {
-        Place {
+        Endpoint {
             address: BackendAddress::Tcp {
                 scheme: Scheme::Plain,
                 host: ip.to_canonical().to_string().into(),
@@ -214,7 +214,7 @@ impl Place {
 }
 
 /// Whether the server has said that there is none, and not merely failed to say.
-fn says_none(error: &NetError) -> bool {
+fn is_negative(error: &NetError) -> bool {
     matches!(error, NetError::Dns(DnsError::NoRecordsFound(none))
         if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain))
 }

@@ -27,7 +27,7 @@ async fn nothing_follows_close_notify() {
         (&TLS13, ALERT, &[2, 80]),
     ] {
         let (mut server, mut client) = with_liar(version).await;
-        let last = poll_fn(|cx| server.poll_write_last(cx, b"last")).await;
+        let last = poll_fn(|cx| server.poll_write_and_close(cx, b"last")).await;
         assert_eq!(last.unwrap(), 4);
         let written = server.io().writes;
         lie(&mut client, kind, content).await;
@@ -80,12 +80,12 @@ async fn what_is_left_over_does_not_add_up() {
             n.unwrap();
         }
         // All that it takes to have the rest go along with the next write.
-        while server.engine.outgoing.bytes().len() > COMPANY {
+        while server.engine.outgoing.bytes().len() > COALESCE_LIMIT {
             let mut piece = [0; 512];
             client.get_mut().0.read_exact(&mut piece).await.unwrap();
             assert!(now(server.flush()).await.is_none());
         }
-        assert!(server.held() <= 2 * room::SIZE, "{} held", server.held());
+        assert!(server.held() <= 2 * room::SCRATCH_LEN, "{} held", server.held());
     }
 }
 
