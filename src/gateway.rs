@@ -8,7 +8,7 @@ mod route;
 pub use route::Route;
 
 use crate::{
-    config::{self, ClientCert, Config, HostPattern, Located, Problem, Problems},
+    config::{self, ClientCert, Config, HostPattern, Located, Diagnostic, Diagnostics},
     observe::Belonging,
     router::{Router, Rule},
     tls::{self, Certificates, Issuers, Termination},
@@ -60,7 +60,7 @@ impl Gateway {
         config: &Config,
         previous: Option<&Gateway>,
         issuers: &Issuers<'_>,
-    ) -> Result<Gateway, Problems> {
+    ) -> Result<Gateway, Diagnostics> {
         let mut problems = Vec::new();
         let placed = |at, host: &HostPattern| Located {
             value: host.clone(),
@@ -138,7 +138,7 @@ impl Gateway {
                         routes_before.get(&*route.name.value).copied(),
                     ),
                 )),
-                None => problems.push(Problem {
+                None => problems.push(Diagnostic {
                     at: route.at,
                     message: format!("route `{}` leads nowhere", route.name.value),
                     hint: Some(
@@ -166,7 +166,7 @@ impl Gateway {
                 pools,
                 places,
             }),
-            _ => Err(Problems::new(config.sources.clone(), problems)),
+            _ => Err(Diagnostics::new(config.sources.clone(), problems)),
         }
     }
 

@@ -68,7 +68,7 @@ impl Query {
 
     /// Which sessions are meant.
     pub(super) fn wanted(&mut self) -> Result<Wanted, String> {
-        let age = self.value::<crate::config::Period>("longer_than")?;
+        let age = self.value::<crate::config::DurationValue>("longer_than")?;
         Ok(Wanted {
             id: self.id("id")?,
             route: self.take("route").map(Into::into),

@@ -4,7 +4,7 @@ mod row;
 
 use super::{Admin, page::Page, query::Query, sessions::each};
 use crate::{
-    config::Period,
+    config::DurationValue,
     observe::{Looking, Wanted},
 };
 use futures_util::stream;
@@ -62,7 +62,7 @@ struct Asked {
     bytes: usize,
     /// Frames a second.
     rate: u32,
-    lasting: Period,
+    lasting: DurationValue,
 }
 
 /// What is still to come.
@@ -149,9 +149,9 @@ fn asked(query: &str) -> Result<Asked, String> {
     let wanted = query.wanted()?;
     let bytes = query.number("bytes", 4096)?.unwrap_or(128);
     let rate = query.number("rate", 1000)?.unwrap_or(100);
-    let lasting: Option<Period> = query.value("lasting")?;
+    let lasting: Option<DurationValue> = query.value("lasting")?;
     query.finish()?;
-    let lasting = lasting.unwrap_or(Period(Duration::from_secs(60)));
+    let lasting = lasting.unwrap_or(DurationValue(Duration::from_secs(60)));
     if lasting.0.is_zero() || lasting.0 > LONGEST {
         return Err("`lasting` is more than nothing and at most an hour".to_owned());
     }

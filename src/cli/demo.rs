@@ -4,7 +4,7 @@ mod chat;
 
 use super::{args::Demo, note, run};
 use crate::{
-    config::{Config, HostPattern, ListenAddress, To},
+    config::{Config, HostPattern, ListenAddress, RunTarget},
     lifecycle::Tasks,
 };
 use anyhow::Context;
@@ -20,7 +20,7 @@ pub(super) fn demo(arguments: Demo) -> anyhow::Result<ExitCode> {
         .context("cannot listen on 127.0.0.1 for the demo's own chat")?;
     let address = backend.local_addr().context("the chat has no address")?;
     let to = format!("ws://{address}").parse();
-    let mut config = Config::for_target(To {
+    let mut config = Config::for_target(RunTarget {
         acme: None,
         to: to.expect("an address and a port are a backend's address"),
         hosts: vec![HostPattern::Exact("localhost".into())],

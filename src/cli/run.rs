@@ -6,7 +6,7 @@ use super::{
     ask, cert, note,
 };
 use crate::{
-    config::{self, Acme, Config, Located, Problems, To},
+    config::{self, Acme, Config, Located, Diagnostics, RunTarget},
     gateway::Gateway,
     lifecycle::{Inherited, Signal, Signals},
     observe::{self, AccessLog},
@@ -108,7 +108,7 @@ async fn stopped(signals: &mut Signals) {
 }
 
 /// Reads a configuration as the first time.
-type Load = Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
+type Load = Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>;
 
 /// `None` without a file: flags do not change.
 fn again(arguments: &Run) -> Option<Load> {
@@ -120,13 +120,13 @@ fn again(arguments: &Run) -> Option<Load> {
     }))
 }
 
-fn configure(arguments: Run) -> anyhow::Result<Result<Config, Problems>> {
+fn configure(arguments: Run) -> anyhow::Result<Result<Config, Diagnostics>> {
     let mut config = match (arguments.config, arguments.to) {
         (Some(file), _) => match Config::load(&file) {
             Ok(config) => config,
             Err(problems) => return Ok(Err(problems)),
         },
-        (None, to) => Config::for_target(To {
+        (None, to) => Config::for_target(RunTarget {
             to: to.expect("clap wants --config or --to"),
             hosts: arguments.host,
             listen: arguments.listen,

@@ -8,14 +8,14 @@ mod pool;
 mod route;
 
 use super::{
-    AdminAddress, Config, Legs, Period, Problem, ProxyProtocol, Session, written::Written,
+    AdminAddress, Config, PingLegs, DurationValue, Diagnostic, ProxyProtocol, Session, written::SourceMap,
 };
-use found::Found;
+use found::CheckContext;
 use std::net::{IpAddr, SocketAddr};
 
 /// Everything that is wrong with the whole.
-pub(super) fn check(config: &Config, written: &Written) -> Vec<Problem> {
-    let mut found = Found {
+pub(super) fn check(config: &Config, written: &SourceMap) -> Vec<Diagnostic> {
+    let mut found = CheckContext {
         config,
         written,
         problems: Vec::new(),
@@ -36,7 +36,7 @@ pub(super) fn check(config: &Config, written: &Written) -> Vec<Problem> {
     for (name, pool) in &config.pools {
         pool::pool(name, pool, &mut found);
     }
-    if config.routes.is_empty() && !written.may_have(None, &["routes"]) {
+    if config.routes.is_empty() && !written.may_contain(None, &["routes"]) {
         found.add(
             None,
             "no routes: nothing would be served",
@@ -50,12 +50,12 @@ pub(super) fn check(config: &Config, written: &Written) -> Vec<Problem> {
     found.problems
 }
 
-fn listeners(found: &mut Found<'_>) {
+fn listeners(found: &mut CheckContext<'_>) {
     let server = &found.config.server;
     let section = found.config.sections.get("server").copied();
     if server.https.is_empty()
         && server.http.is_empty()
-        && !found.written.may_have(section, &["https", "http"])
+        && !found.written.may_contain(section, &["https", "http"])
     {
         found.add(
             found.in_section("server", "https"),
@@ -109,7 +109,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
 }
 
-fn limits(found: &mut Found<'_>) {
+fn limits(found: &mut CheckContext<'_>) {
     let limits = &found.config.limits;
     for (key, period) in [
         ("tls_handshake", limits.tls_handshake),
@@ -144,7 +144,7 @@ fn limits(found: &mut Found<'_>) {
     }
 }
 
-fn drain(found: &mut Found<'_>) {
+fn drain(found: &mut CheckContext<'_>) {
     let drain = &found.config.drain;
     let place = found.in_section("drain", "window");
     positive("drain.window", drain.window, place, found);
@@ -163,7 +163,7 @@ fn close_code(
     code: u16,
     at: Option<super::Location>,
     default: u16,
-    found: &mut Found<'_>,
+    found: &mut CheckContext<'_>,
 ) {
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         found.add(
@@ -175,11 +175,11 @@ fn close_code(
 }
 
 /// Finds the place of a key.
-type Place<'a> = &'a dyn Fn(&Found<'_>, &str) -> Option<super::Location>;
+type Place<'a> = &'a dyn Fn(&CheckContext<'_>, &str) -> Option<super::Location>;
 
 /// `name` says whose it is: the defaults', or a route's.
-fn session(name: &str, session: &Session, place: Place<'_>, found: &mut Found<'_>) {
-    let pings = session.ping.legs != Legs::Off;
+fn session(name: &str, session: &Session, place: Place<'_>, found: &mut CheckContext<'_>) {
+    let pings = session.ping.legs != PingLegs::Off;
     for (key, period, line) in [
         (
             "handshake_timeout",
@@ -216,7 +216,7 @@ fn session(name: &str, session: &Session, place: Place<'_>, found: &mut Found<'_
     );
 }
 
-fn positive(key: &str, period: Period, at: Option<super::Location>, found: &mut Found<'_>) {
+fn positive(key: &str, period: DurationValue, at: Option<super::Location>, found: &mut CheckContext<'_>) {
     if period.0.is_zero() {
         found.add(
             at,

@@ -2,14 +2,14 @@
 //! the document and the rest is read again.
 
 use super::{
-    Location, Problem,
-    environment::{Environment, expand},
-    form::misfits,
+    Location, Diagnostic,
+    environment::{EnvLookup, expand},
+    form::shape_errors,
     problem::in_source,
     reference::of_the_file,
     schema::File,
     words,
-    written::Written,
+    written::SourceMap,
 };
 use serde::Deserialize;
 use std::ops::Range;
@@ -22,8 +22,8 @@ use toml::{
 pub(super) fn deserialize(
     source: usize,
     text: &str,
-    environment: Environment<'_>,
-) -> (File, Written, Vec<Problem>) {
+    environment: EnvLookup<'_>,
+) -> (File, SourceMap, Vec<Diagnostic>) {
     let (mut document, errors) = DeTable::parse_recoverable(text);
     let place = |span: Range<usize>| Location {
         source,
@@ -31,44 +31,44 @@ pub(super) fn deserialize(
         end: span.end,
     };
     if !errors.is_empty() {
-        let problem = |error: &toml::de::Error| Problem {
+        let problem = |error: &toml::de::Error| Diagnostic {
             at: Some(place(error.span().unwrap_or(0..0))),
             message: error.message().to_owned(),
             hint: Some(words::SYNTAX.to_owned()),
         };
         return (
             File::default(),
-            Written::unread(),
-            errors.iter().take(MOST).map(problem).collect(),
+            SourceMap::unread(),
+            errors.iter().take(MAX_PASSES).map(problem).collect(),
         );
     }
     let whole = document.span();
-    let mut written = Written::of(&document, &place);
-    let mut problems: Vec<Problem> = Vec::new();
+    let mut written = SourceMap::of(&document, &place);
+    let mut problems: Vec<Diagnostic> = Vec::new();
     // Keys that were taken out, and the tables they stood in: nobody needs to hear that they are missing.
     let mut removed = Vec::new();
-    fill_in(document.get_mut(), environment, &mut |span, bad| {
-        problems.push(Problem {
+    expand_env(document.get_mut(), environment, &mut |span, bad| {
+        problems.push(Diagnostic {
             at: Some(place(span)),
             message: bad.message,
             hint: Some(bad.hint),
         });
     });
-    let misfits = misfits(&document, text, &of_the_file());
-    for (span, bad) in misfits.into_iter().take(MOST) {
+    let misfits = shape_errors(&document, text, &of_the_file());
+    for (span, bad) in misfits.into_iter().take(MAX_PASSES) {
         if remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
             && let Some((table, key)) = removed.last()
         {
             let table = (*table != whole).then(|| place(table.clone()));
             written.lose(table, key, false);
         }
-        problems.push(Problem {
+        problems.push(Diagnostic {
             at: Some(place(span)),
             message: bad.message,
             hint: Some(bad.hint),
         });
     }
-    while problems.len() < MOST {
+    while problems.len() < MAX_PASSES {
         let read = in_source(source, || {
             File::deserialize(Deserializer::from(document.clone()))
         });
@@ -110,9 +110,9 @@ pub(super) fn deserialize(
     (File::default(), written, problems)
 }
 
-fn problem(at: Option<Location>, error: &str) -> Problem {
+fn problem(at: Option<Location>, error: &str) -> Diagnostic {
     let (message, hint) = words::explain(error);
-    Problem {
+    Diagnostic {
         at,
         message,
         hint: Some(hint),
@@ -120,9 +120,9 @@ fn problem(at: Option<Location>, error: &str) -> Problem {
 }
 
 /// Replaces what strings take from the environment; what cannot be is told, and left as it is.
-fn fill_in(
+fn expand_env(
     table: &mut DeTable<'_>,
-    environment: Environment<'_>,
+    environment: EnvLookup<'_>,
     bad: &mut dyn FnMut(Range<usize>, super::BadValue),
 ) {
     for (_, value) in table.iter_mut() {
@@ -132,7 +132,7 @@ fn fill_in(
 
 fn fill_in_value(
     value: &mut Spanned<DeValue<'_>>,
-    environment: Environment<'_>,
+    environment: EnvLookup<'_>,
     bad: &mut dyn FnMut(Range<usize>, super::BadValue),
 ) {
     let span = value.span();
@@ -145,7 +145,7 @@ fn fill_in_value(
         DeValue::Array(values) => values
             .iter_mut()
             .for_each(|value| fill_in_value(value, environment, bad)),
-        DeValue::Table(table) => fill_in(table, environment, bad),
+        DeValue::Table(table) => expand_env(table, environment, bad),
         _ => {}
     }
 }
@@ -234,4 +234,4 @@ fn remove_inside(
 /// What is missing there leaves enough to be looked at.
 const LISTS: [&str; 2] = ["hosts", "backends"];
 /// More problems than that are not read by anybody.
-const MOST: usize = 100;
+const MAX_PASSES: usize = 100;

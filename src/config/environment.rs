@@ -3,10 +3,10 @@
 use super::values::BadValue;
 
 /// Where a variable's value is looked up.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(super) type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Fills in what `text` takes from the environment; `None` where it takes nothing.
-pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<Option<String>, BadValue> {
+pub(super) fn expand(text: &str, environment: EnvLookup<'_>) -> Result<Option<String>, BadValue> {
     if !text.contains('$') {
         return Ok(None);
     }
@@ -36,7 +36,7 @@ pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<Option<
     Ok(Some(filled))
 }
 
-fn look_up(inside: &str, environment: Environment<'_>) -> Result<String, BadValue> {
+fn look_up(inside: &str, environment: EnvLookup<'_>) -> Result<String, BadValue> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),

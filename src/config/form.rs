@@ -3,7 +3,7 @@
 
 use super::{
     BadValue,
-    reference::{Book, inline, words},
+    reference::{SchemaIndex, inline, words},
 };
 use serde_json::Value;
 use std::ops::Range;
@@ -13,13 +13,13 @@ use toml::{
 };
 
 /// All of them, each with its place. serde would take a list for a table, its values for those of the keys in their order.
-pub(super) fn misfits(
+pub(super) fn shape_errors(
     document: &Spanned<DeTable<'_>>,
     text: &str,
     schema: &Value,
 ) -> Vec<(Range<usize>, BadValue)> {
-    let mut search = Search {
-        book: &Book::of(schema),
+    let mut search = ShapeChecker {
+        book: &SchemaIndex::of(schema),
         text,
         found: Vec::new(),
     };
@@ -27,14 +27,14 @@ pub(super) fn misfits(
     search.found
 }
 
-struct Search<'a> {
-    book: &'a Book<'a>,
+struct ShapeChecker<'a> {
+    book: &'a SchemaIndex<'a>,
     text: &'a str,
     found: Vec<(Range<usize>, BadValue)>,
 }
 
 /// What a key takes.
-enum Form<'a> {
+enum ValueShape<'a> {
     Table,
     List(&'a Value),
     Words(Vec<&'a str>),
@@ -44,7 +44,7 @@ enum Form<'a> {
 
 // === impl Search ===
 
-impl<'a> Search<'a> {
+impl<'a> ShapeChecker<'a> {
     /// Looks into a table at `path`, whose keys are those of `schema`, or any where each takes the same.
     fn table(&mut self, path: &mut Vec<String>, table: &DeTable<'_>, schema: &'a Value) {
         for (key, value) in table {
@@ -62,20 +62,20 @@ impl<'a> Search<'a> {
     fn value(&mut self, path: &mut Vec<String>, value: &Spanned<DeValue<'_>>, property: &'a Value) {
         let mut schema = self.book.resolve(property);
         if matches!(value.get_ref(), DeValue::Table(_)) {
-            schema = self.book.either(property).unwrap_or(schema);
+            schema = self.book.text_or_table(property).unwrap_or(schema);
         }
         match (value.get_ref(), form(schema)) {
-            (_, Form::Plain) | (DeValue::String(_), Form::Words(_)) => {}
-            (DeValue::Table(table), Form::Table) => self.table(path, table, schema),
-            (DeValue::Array(values), Form::List(each)) => {
+            (_, ValueShape::Plain) | (DeValue::String(_), ValueShape::Words(_)) => {}
+            (DeValue::Table(table), ValueShape::Table) => self.table(path, table, schema),
+            (DeValue::Array(values), ValueShape::List(each)) => {
                 for value in values {
                     self.value(path, value, each);
                 }
             }
             (written, form) => {
                 let hint = match form {
-                    Form::Words(words) => self.word(path, value, &words),
-                    Form::List(_) => self.list(path, value),
+                    ValueShape::Words(words) => self.word(path, value, &words),
+                    ValueShape::List(_) => self.list(path, value),
                     _ => self.keys(path, value, property, schema),
                 };
                 let message = format!("{} cannot stand here", self.called(written, value.span()));
@@ -156,18 +156,18 @@ impl<'a> Search<'a> {
             let schema = self.book.resolve(property);
             let written = self.written(value.span());
             let value = match (value.get_ref(), form(schema)) {
-                (DeValue::Boolean(on), Form::Words(words)) if words.contains(&"off") => {
+                (DeValue::Boolean(on), ValueShape::Words(words)) if words.contains(&"off") => {
                     let word = words.iter().find(|word| *on != (**word == "off"))?;
                     format!("\"{word}\"")
                 }
-                (DeValue::String(word), Form::Words(words)) if words.contains(&&**word) => written,
-                (DeValue::String(_), Form::List(_)) => format!("[{written}]"),
-                (DeValue::Array(all), Form::List(_))
+                (DeValue::String(word), ValueShape::Words(words)) if words.contains(&&**word) => written,
+                (DeValue::String(_), ValueShape::List(_)) => format!("[{written}]"),
+                (DeValue::Array(all), ValueShape::List(_))
                     if all.iter().all(|one| one.get_ref().is_str()) =>
                 {
                     written
                 }
-                (DeValue::Integer(_), Form::Plain) if is_number(schema) => written,
+                (DeValue::Integer(_), ValueShape::Plain) if is_number(schema) => written,
                 _ => return None,
             };
             Some(format!("{key} = {value}"))
@@ -198,15 +198,15 @@ impl<'a> Search<'a> {
     }
 }
 
-fn form(schema: &Value) -> Form<'_> {
+fn form(schema: &Value) -> ValueShape<'_> {
     if let Some(words) = words(schema) {
-        return Form::Words(words);
+        return ValueShape::Words(words);
     }
     match (schema.get("items"), schema.get("properties")) {
-        (Some(each), _) => Form::List(each),
-        (None, Some(_)) => Form::Table,
-        _ if schema.get("additionalProperties").is_some() => Form::Table,
-        _ => Form::Plain,
+        (Some(each), _) => ValueShape::List(each),
+        (None, Some(_)) => ValueShape::Table,
+        _ if schema.get("additionalProperties").is_some() => ValueShape::Table,
+        _ => ValueShape::Plain,
     }
 }
 

@@ -3,8 +3,8 @@
 mod merge;
 
 use super::{
-    Access, Acme, Config, Located, Location, Problem, Problems, Source, document::deserialize,
-    environment::Environment, schema::File, written::Written,
+    Access, Acme, Config, Located, Location, Diagnostic, Diagnostics, Source, document::deserialize,
+    environment::EnvLookup, schema::File, written::SourceMap,
 };
 use std::{
     collections::HashSet,
@@ -18,17 +18,17 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, each with its place: what cannot be read or parsed, unknown keys, values that are
     /// none, and what does not fit together.
-    pub fn load(path: &Path) -> Result<Config, Problems> {
+    pub fn load(path: &Path) -> Result<Config, Diagnostics> {
         Config::load_in(path, &|name| std::env::var(name).ok())
     }
 
     /// The same, where `${NAME}` reads `environment`.
-    pub(super) fn load_in(path: &Path, environment: Environment<'_>) -> Result<Config, Problems> {
+    pub(super) fn load_in(path: &Path, environment: EnvLookup<'_>) -> Result<Config, Diagnostics> {
         let mut loader = Loader {
             environment,
             sources: Vec::new(),
             files: Vec::new(),
-            written: Written::default(),
+            written: SourceMap::default(),
             seen: HashSet::new(),
             folders: Vec::new(),
             problems: Vec::new(),
@@ -39,16 +39,16 @@ impl Config {
 }
 
 struct Loader<'a> {
-    environment: Environment<'a>,
+    environment: EnvLookup<'a>,
     sources: Vec<Source>,
     /// What each source says; in the order in which they were named.
     files: Vec<(usize, File)>,
-    written: Written,
+    written: SourceMap,
     /// By canonical path: who includes himself, over however many corners, would never end.
     seen: HashSet<PathBuf>,
     /// What patterns look into: another file there may match them.
     folders: Vec<PathBuf>,
-    problems: Vec<Problem>,
+    problems: Vec<Diagnostic>,
 }
 
 // === impl Loader ===
@@ -58,7 +58,7 @@ impl Loader<'_> {
     fn read(&mut self, path: &Path, named: Option<Location>) {
         let mut complain = |message: String, hint: &str| {
             self.written.unread = true;
-            self.problems.push(Problem {
+            self.problems.push(Diagnostic {
                 at: named,
                 message,
                 hint: Some(hint.to_owned()),
@@ -78,7 +78,7 @@ impl Loader<'_> {
                     "name a file, or a pattern such as \"conf.d/*.toml\"",
                 );
             }
-            Ok(meta) if meta.len() > LARGEST => {
+            Ok(meta) if meta.len() > MAX_FILE_LEN => {
                 return complain(
                     format!("{shown} has more than 16 MiB"),
                     "is it a configuration file?",
@@ -95,9 +95,9 @@ impl Loader<'_> {
                 "include each file once, and none from itself",
             );
         }
-        if self.sources.len() >= MOST_FILES {
+        if self.sources.len() >= MAX_FILES {
             return complain(
-                format!("more than {MOST_FILES} files"),
+                format!("more than {MAX_FILES} files"),
                 "include fewer, larger files",
             );
         }
@@ -126,7 +126,7 @@ impl Loader<'_> {
             });
             let hint = Some("save the file as UTF-8".to_owned());
             self.written.unread = true;
-            return self.problems.push(Problem {
+            return self.problems.push(Diagnostic {
                 at,
                 message: "this is not UTF-8".to_owned(),
                 hint,
@@ -203,7 +203,7 @@ impl Loader<'_> {
             }
             Err(error) => {
                 self.written.unread = true;
-                self.problems.push(Problem {
+                self.problems.push(Diagnostic {
                     at: include.at,
                     message: format!("`{}` is not a pattern: {error}", include.value),
                     hint: Some("write it as \"conf.d/*.toml\"".to_owned()),
@@ -214,6 +214,6 @@ impl Loader<'_> {
 }
 
 /// Far more than ten thousand routes need.
-const LARGEST: u64 = 16 << 20;
+const MAX_FILE_LEN: u64 = 16 << 20;
 /// Of all files together.
-const MOST_FILES: usize = 1000;
+const MAX_FILES: usize = 1000;

@@ -16,19 +16,19 @@ mod watch;
 mod words;
 mod written;
 
-pub use problem::{Located, Location, Problem, Problems, Source};
+pub use problem::{Located, Location, Diagnostic, Diagnostics, Source};
 pub use reference::{reference, schema};
 pub use schema::{
     Acme, Admission, AllDown, AnswerBackendPing, Backend, BackendProxyProtocol, BackendTls,
     Balance, CertificateFiles, Challenge, Check, ClientCert, Compression, Config, DnsHook, Drain,
-    Eab, Framework, Health, Legs, Limits, Log, LogFormat, LogLevel, OnDown, OnVanish, Only,
+    Eab, Framework, Health, PingLegs, Limits, Log, LogFormat, LogLevel, OnDown, OnVanish, Only,
     OverRate, Passive, Ping, PingOverrides, Pool, ProxyProtocol, Retry, Route, Server, Session,
     SessionOverrides, SlowReader, SlowReaderOverrides, Sticky, Tls, TlsVersion, Token, UntilIssued,
 };
-pub use target::To;
+pub use target::RunTarget;
 pub use values::{
     Access, AcmeDirectory, AdminAddress, BackendAddress, BackendSource, BadValue, ByteRate,
     CheckPath, Cidr, DnsName, HashKey, HostPattern, ListenAddress, MailAddress, OriginPattern,
-    PathPattern, Period, Rate, Rebalance, Scheme, Secret, Size, TokenHeader, TokenSource,
+    PathPattern, DurationValue, Rate, Rebalance, Scheme, Secret, Size, TokenHeader, TokenSource,
 };
 pub use watch::Watch;

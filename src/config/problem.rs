@@ -44,7 +44,7 @@ pub struct Located<T> {
 
 /// One thing wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Diagnostic {
     /// Where, if it has a place.
     pub at: Option<Location>,
     /// What is wrong.
@@ -55,11 +55,11 @@ pub struct Problem {
 
 /// All that is wrong, with the texts to show it in. Never empty.
 #[derive(Debug, Clone)]
-pub struct Problems {
+pub struct Diagnostics {
     /// The files.
     pub sources: Arc<[Source]>,
     /// In the order of the files, and of the lines in them.
-    pub list: Vec<Problem>,
+    pub list: Vec<Diagnostic>,
 }
 
 // === impl Located ===
@@ -133,9 +133,9 @@ thread_local! {
 
 // === impl Problem ===
 
-impl Problem {
+impl Diagnostic {
     /// Takes the secret of its line out of what is said of it.
-    fn hide(&mut self, sources: &[Source]) {
+    fn redact(&mut self, sources: &[Source]) {
         let text = self
             .at
             .and_then(|at| Some((&*sources.get(at.source)?.text, at)));
@@ -152,7 +152,7 @@ impl Problem {
 
 // === impl Problems ===
 
-impl Problems {
+impl Diagnostics {
     /// The files that were read, the wrong ones too.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.sources.iter().map(|source| &*source.path)
@@ -160,7 +160,7 @@ impl Problems {
 
     /// In the order in which somebody reading the files would come upon them. What has no place of its own is wrong
     /// with the whole, and stands at its beginning.
-    pub fn new(sources: Arc<[Source]>, mut list: Vec<Problem>) -> Self {
+    pub fn new(sources: Arc<[Source]>, mut list: Vec<Diagnostic>) -> Self {
         let whole = sources.first().map(|_| Location {
             source: 0,
             start: 0,
@@ -170,10 +170,10 @@ impl Problems {
             problem.at = problem.at.or(whole);
         }
         list.sort_by_key(|problem| problem.at.map(|at| (at.source, at.start)));
-        if list.len() > MOST {
-            let more = list.len() - MOST;
-            list.truncate(MOST);
-            list.push(Problem {
+        if list.len() > MAX_DIAGNOSTICS {
+            let more = list.len() - MAX_DIAGNOSTICS;
+            list.truncate(MAX_DIAGNOSTICS);
+            list.push(Diagnostic {
                 at: list.last().and_then(|last| last.at),
                 message: match more {
                     1 => "and 1 more problem".to_owned(),
@@ -187,15 +187,15 @@ impl Problems {
             problem.hint = problem.hint.as_deref().map(one_line);
         }
         for problem in &mut list {
-            problem.hide(&sources);
+            problem.redact(&sources);
         }
-        Problems { sources, list }
+        Diagnostics { sources, list }
     }
 
     /// A JSON array of `{file, line, column, message, hint, severity}`; file, line and column are `null` for what has no place.
     /// Lines and columns (in characters) begin with 1.
     pub fn json(&self) -> String {
-        let problem = |problem: &Problem| {
+        let problem = |problem: &Diagnostic| {
             let place = problem.at.and_then(|at| self.place(at));
             let (file, line, column) = match place {
                 Some((source, line, column)) => (
@@ -227,7 +227,7 @@ impl Problems {
     }
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.list.iter().enumerate() {
             if index > 0 {
@@ -240,7 +240,7 @@ impl fmt::Display for Problems {
                 Some((at, source)) => {
                     let path = source.path.display().to_string();
                     let (number, line, marked) = line(&source.text, at);
-                    let snippet = Snippet::source(hidden(line)).line_start(number).path(path);
+                    let snippet = Snippet::source(redact_line(line)).line_start(number).path(path);
                     title.element(snippet.annotation(AnnotationKind::Primary.span(marked)))
                 }
                 None => Group::with_title(title),
@@ -254,7 +254,7 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for Diagnostics {}
 
 /// The number and the text of the line where `at` begins, and what of it is marked. Only this line is given to the
 /// renderer, which would go through the whole file for each problem.
@@ -269,7 +269,7 @@ fn line(text: &str, at: Location) -> (usize, &str, std::ops::Range<usize>) {
 }
 
 /// The line without its secret, which is replaced by as many stars: it is shown on terminals and in logs.
-fn hidden(line: &str) -> Cow<'_, str> {
+fn redact_line(line: &str) -> Cow<'_, str> {
     match secret(line) {
         Some(value) => {
             let stars = "*".repeat(value.len());
@@ -304,7 +304,7 @@ fn one_line(text: &str) -> String {
     let mut line = String::new();
     for (index, c) in text.chars().enumerate() {
         match c {
-            _ if index == LONGEST => {
+            _ if index == MAX_MESSAGE_LEN => {
                 line.push('…');
                 break;
             }
@@ -316,6 +316,6 @@ fn one_line(text: &str) -> String {
 }
 
 /// More problems than that are not read by anybody.
-const MOST: usize = 100;
+const MAX_DIAGNOSTICS: usize = 100;
 /// Characters of a message: ten lines.
-const LONGEST: usize = 800;
+const MAX_MESSAGE_LEN: usize = 800;

@@ -16,7 +16,7 @@ pub(super) fn of_the_file() -> Value {
 /// Every key with its type, its default and what it does, in Markdown.
 pub fn reference() -> String {
     let schema = of_the_file();
-    let book = Book::of(&schema);
+    let book = SchemaIndex::of(&schema);
     let mut text = String::from(
         "# Configuration reference\n\nMade from the types by `lockgate schema --markdown`. Durations are written \
          \"30s\", sizes \"16MiB\", rates \"10/s\"; `${NAME}` and `${NAME:-default}` in a string read the environment, \
@@ -27,15 +27,15 @@ pub fn reference() -> String {
 }
 
 /// The schema, whose parts are named in one place and meant in another.
-pub(super) struct Book<'a> {
+pub(super) struct SchemaIndex<'a> {
     definitions: Option<&'a Value>,
 }
 
 // === impl Book ===
 
-impl<'a> Book<'a> {
+impl<'a> SchemaIndex<'a> {
     pub(super) fn of(schema: &'a Value) -> Self {
-        Book {
+        SchemaIndex {
             definitions: schema.get("$defs"),
         }
     }
@@ -52,7 +52,7 @@ impl<'a> Book<'a> {
             let (heading, table) = match self.table(inner) {
                 Some((heading, table)) => (heading.replace("KEY", &join(path, key)), table),
                 None => {
-                    let each = property.get("items").and_then(|items| self.either(items));
+                    let each = property.get("items").and_then(|items| self.text_or_table(items));
                     if let Some(table) = each {
                         let heading = format!("{} = [{{ … }}]", join(path, key));
                         let about = "Where one is a table.".to_owned();
@@ -100,7 +100,7 @@ impl<'a> Book<'a> {
     }
 
     /// The table, of a value that is a text or a table.
-    pub(super) fn either<'v>(&'v self, schema: &'v Value) -> Option<&'v Value> {
+    pub(super) fn text_or_table<'v>(&'v self, schema: &'v Value) -> Option<&'v Value> {
         let alternatives = schema.get("anyOf")?.as_array()?;
         let text = alternatives.first()?;
         let mut tables = alternatives.iter().map(|one| self.resolve(one));
@@ -150,7 +150,7 @@ impl<'a> Book<'a> {
             Some("array") => {
                 let items = schema.get("items");
                 let each = items.map_or_else(String::new, |item| self.kind(item));
-                match items.and_then(|items| self.either(items)) {
+                match items.and_then(|items| self.text_or_table(items)) {
                     Some(_) => format!("list of {each} or tables"),
                     None => format!("list of {each}"),
                 }

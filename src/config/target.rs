@@ -3,13 +3,13 @@
 use super::{
     Acme, BackendSource, ClientCert, Config, Drain, Framework, HostPattern, Limits, ListenAddress,
     Located, Only, OriginPattern, Route, Server, Session, SessionOverrides, Tls, Token,
-    schema::{UNNAMED, every_path, everybody, same_host},
+    schema::{UNNAMED, every_path, all_networks, same_host},
 };
 use std::{collections::BTreeMap, net::Ipv6Addr};
 
 /// The flags of `lockgate run --to`; what is empty takes its default.
 #[derive(Debug, Clone)]
-pub struct To {
+pub struct RunTarget {
     /// The server to stand in front of.
     pub to: BackendSource,
     /// Any host, if empty.
@@ -24,7 +24,7 @@ pub struct To {
 
 impl Config {
     /// One route to one backend, with certificates from the development CA or by ACME.
-    pub fn for_target(to: To) -> Config {
+    pub fn for_target(to: RunTarget) -> Config {
         let or = |given: Vec<HostPattern>| {
             if given.is_empty() {
                 vec![HostPattern::Any]
@@ -57,7 +57,7 @@ impl Config {
             } else {
                 to.origins
             },
-            allow: everybody(),
+            allow: all_networks(),
             deny: Vec::new(),
             client_cert: ClientCert::Off,
             tap: false,

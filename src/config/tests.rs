@@ -1,12 +1,12 @@
 //! No input makes the loader panic, and whatever it says can be shown.
 
-use super::{Config, Problems};
+use super::{Config, Diagnostics};
 use proptest::prelude::*;
 use std::fs;
 
 const WHOLE: &str = include_str!("../../config/lockgate.toml");
 
-fn load(bytes: &[u8]) -> Result<Config, Problems> {
+fn load(bytes: &[u8]) -> Result<Config, Diagnostics> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lockgate.toml");
     fs::write(&file, bytes).unwrap();

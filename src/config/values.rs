@@ -17,7 +17,7 @@ mod token;
 
 pub use acme::{AcmeDirectory, MailAddress, Secret};
 pub use address::{Access, AdminAddress, BackendAddress, Scheme};
-pub use amount::{Period, Rate, Size};
+pub use amount::{DurationValue, Rate, Size};
 pub use byte_rate::ByteRate;
 pub use check::CheckPath;
 pub use hash::HashKey;

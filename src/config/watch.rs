@@ -15,22 +15,22 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use content::{Content, Contents};
-use folders::Folders;
+use content::{PathContent, ContentCache};
+use folders::WatchedDirs;
 
 /// Files, or folders of which the entries' names count, whose content is compared with what it was.
 #[derive(Debug)]
 pub struct Watch {
     paths: Arc<[PathBuf]>,
     /// What was read so far, for whoever looks: also for one who was left alone with it.
-    contents: Arc<Mutex<Contents>>,
+    contents: Arc<Mutex<ContentCache>>,
     /// What was under each path when it was last told.
-    told: Vec<Content>,
-    folders: Folders,
+    reported: Vec<PathContent>,
+    folders: WatchedDirs,
     /// Room for one: that something happened is all that is said.
-    stirs: mpsc::Receiver<()>,
+    events: mpsc::Receiver<()>,
     /// Something happened and was not looked into yet.
-    stirred: bool,
+    event_pending: bool,
     /// When to compare though nothing stirred.
     due: Instant,
     /// How often that was so since the folders were looked for.
@@ -46,18 +46,18 @@ impl Watch {
             .into_iter()
             .map(|path| std::path::absolute(&path).unwrap_or(path))
             .collect();
-        let (stir, stirs) = mpsc::channel(1);
-        let mut folders = Folders::new(stir);
+        let (stir, events) = mpsc::channel(1);
+        let mut folders = WatchedDirs::new(stir);
         // Watched first and read then: what changes in between is seen at least once.
-        folders.follow(trail::of_all(&paths));
-        let mut contents = Contents::new(paths.len());
+        folders.follow(trail::dirs_on_path(&paths));
+        let mut contents = ContentCache::new(paths.len());
         Watch {
-            told: contents.look(&paths, Instant::now),
+            reported: contents.look(&paths, Instant::now),
             contents: Arc::new(Mutex::new(contents)),
             paths,
             folders,
-            stirs,
-            stirred: false,
+            events,
+            event_pending: false,
             due: Instant::now() + INTERVAL,
             silences: 0,
         }
@@ -67,39 +67,39 @@ impl Watch {
     /// them, by their places in [`Watch::new`]. What vanished has changed too. Nothing is lost if it is dropped before.
     pub async fn changed(&mut self) -> Vec<usize> {
         loop {
-            if !self.stirred {
-                let stir = timeout_at(self.due, self.stirs.recv()).await;
-                self.stirred = stir.is_ok();
+            if !self.event_pending {
+                let stir = timeout_at(self.due, self.events.recv()).await;
+                self.event_pending = stir.is_ok();
             }
-            if self.stirred {
+            if self.event_pending {
                 self.settle().await;
             }
-            if self.stirred || self.silences >= SILENCES {
+            if self.event_pending || self.silences >= RESCAN_EVERY {
                 self.find_folders().await;
             }
             let now = self.look().await;
             self.due = Instant::now() + INTERVAL;
-            if now == self.told {
-                self.stirred = false;
-            } else if self.stirred {
-                self.stirred = false;
-                let told = std::mem::replace(&mut self.told, now);
-                let both = told.iter().zip(&self.told).enumerate();
+            if now == self.reported {
+                self.event_pending = false;
+            } else if self.event_pending {
+                self.event_pending = false;
+                let told = std::mem::replace(&mut self.reported, now);
+                let both = told.iter().zip(&self.reported).enumerate();
                 let other = both.filter(|(_, (told, now))| told != now);
                 return other.map(|(at, _)| at).collect();
             } else {
                 // Found without the kernel: as if it had told.
-                self.stirred = true;
+                self.event_pending = true;
             }
         }
     }
 
     /// Whoever writes a certificate writes its key too, and is given the time for that.
     async fn settle(&mut self) {
-        let latest = Instant::now() + PATIENCE;
+        let latest = Instant::now() + MAX_DEBOUNCE;
         while Instant::now() < latest {
-            let quiet = latest.min(Instant::now() + QUIET);
-            if timeout_at(quiet, self.stirs.recv()).await.is_err() {
+            let quiet = latest.min(Instant::now() + DEBOUNCE);
+            if timeout_at(quiet, self.events.recv()).await.is_err() {
                 return;
             }
         }
@@ -109,14 +109,14 @@ impl Watch {
         self.silences = 0;
         // A folder that was just made may have got its next one before it was watched.
         for _ in 0..DEPTH {
-            let trail = self.read(trail::of_all).await;
+            let trail = self.read(trail::dirs_on_path).await;
             if !self.folders.follow(trail) {
                 break;
             }
         }
     }
 
-    async fn look(&mut self) -> Vec<Content> {
+    async fn look(&mut self) -> Vec<PathContent> {
         self.silences += 1;
         let contents = self.contents.clone();
         self.read(move |paths| {
@@ -141,14 +141,14 @@ impl Watch {
 }
 
 /// No event for so long, and whoever writes is done.
-const QUIET: Duration = Duration::from_millis(200);
+const DEBOUNCE: Duration = Duration::from_millis(200);
 /// For a folder in which there is no peace.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
 /// How late a change may be seen that the kernel does not tell.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// So often nothing stirs before it is asked whether the folders are still the same, and whether the kernel now has watches for
 /// those that it had none for: once a minute. It would mostly have told, and for many files this costs more than to compare them.
-const SILENCES: u32 = 6;
+const RESCAN_EVERY: u32 = 6;
 /// Folders made inside each other at one time; the rest is found as it stirs.
 const DEPTH: usize = 16;
 

@@ -13,7 +13,7 @@ use toml::{
 
 /// Of all files together.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct SourceMap {
     /// Where the keys of each table stand: by the table's place and the key.
     pub(super) keys: HashMap<(Location, String), Location>,
     /// Pools by name, those with mistakes too.
@@ -21,12 +21,12 @@ pub(super) struct Written {
     /// Of some file nothing is known: it cannot be read, or is not TOML.
     pub(super) unread: bool,
     /// What was taken out.
-    lost: Vec<Lost>,
+    lost: Vec<RemovedKey>,
 }
 
 /// Something that is there and could not be read.
 #[derive(Debug)]
-struct Lost {
+struct RemovedKey {
     /// In which table; `None`: in none, at the top of a file.
     table: Option<Location>,
     key: String,
@@ -36,13 +36,13 @@ struct Lost {
 
 // === impl Written ===
 
-impl Written {
+impl SourceMap {
     /// Of a file, nothing of which is out yet.
     pub(super) fn of(
         document: &Spanned<DeTable<'_>>,
         place: &impl Fn(Range<usize>) -> Location,
     ) -> Self {
-        let mut written = Written::default();
+        let mut written = SourceMap::default();
         note_keys(document.span(), document.get_ref(), place, &mut written);
         if let Some(DeValue::Table(pools)) = document.get_ref().get("pools").map(Spanned::get_ref) {
             let names = pools.keys().map(|name| name.get_ref().to_string());
@@ -53,9 +53,9 @@ impl Written {
 
     /// Of a file of which nothing is known.
     pub(super) fn unread() -> Self {
-        Written {
+        SourceMap {
             unread: true,
-            ..Written::default()
+            ..SourceMap::default()
         }
     }
 
@@ -63,7 +63,7 @@ impl Written {
     pub(super) fn lose(&mut self, table: Option<Location>, key: &str, is_unknown: bool) {
         // What it names is not known.
         self.unread |= table.is_none() && key == "include";
-        self.lost.push(Lost {
+        self.lost.push(RemovedKey {
             table,
             key: key.to_owned(),
             is_unknown,
@@ -71,7 +71,7 @@ impl Written {
     }
 
     /// What another file says, too.
-    pub(super) fn extend(&mut self, other: Written) {
+    pub(super) fn extend(&mut self, other: SourceMap) {
         self.keys.extend(other.keys);
         self.pools.extend(other.pools);
         self.lost.extend(other.lost);
@@ -80,7 +80,7 @@ impl Written {
 
     /// Whether one of `keys` may be there for all that is known: itself or under a wrong name, in `table` or, with `None`,
     /// at the top of a file.
-    pub(super) fn may_have(&self, table: Option<Location>, keys: &[&str]) -> bool {
+    pub(super) fn may_contain(&self, table: Option<Location>, keys: &[&str]) -> bool {
         self.unread
             || self.lost.iter().any(|lost| {
                 lost.table == table && (lost.is_unknown || keys.contains(&lost.key.as_str()))
@@ -93,7 +93,7 @@ fn note_keys(
     span: Range<usize>,
     table: &DeTable<'_>,
     place: &impl Fn(Range<usize>) -> Location,
-    written: &mut Written,
+    written: &mut SourceMap,
 ) {
     for (key, value) in table {
         let at = (place(span.clone()), key.get_ref().to_string());
@@ -105,7 +105,7 @@ fn note_keys(
 fn note_keys_of(
     value: &Spanned<DeValue<'_>>,
     place: &impl Fn(Range<usize>) -> Location,
-    written: &mut Written,
+    written: &mut SourceMap,
 ) {
     match value.get_ref() {
         DeValue::Table(table) => note_keys(value.span(), table, place, written),

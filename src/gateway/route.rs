@@ -1,7 +1,7 @@
 //! What a route does with the requests it matched.
 
 use crate::{
-    config::{self, AnswerBackendPing, ClientCert, Compression, Config, Legs, Period, Token},
+    config::{self, AnswerBackendPing, ClientCert, Compression, Config, PingLegs, DurationValue, Token},
     guard::{AddressGuard, OriginGuard},
     proto::track::Bounds,
     router::{Expectations, expectations},
@@ -106,8 +106,8 @@ fn limits(session: &config::Session, drain: &config::Drain) -> Limits {
             },
         },
         close_timeout: session.close_timeout.0,
-        client_ping: matches!(legs, Legs::Client | Legs::Both).then_some(policy),
-        backend_ping: matches!(legs, Legs::Backend | Legs::Both).then_some(policy),
+        client_ping: matches!(legs, PingLegs::Client | PingLegs::Both).then_some(policy),
+        backend_ping: matches!(legs, PingLegs::Backend | PingLegs::Both).then_some(policy),
         max_age: some(session.max_age).map(|age| (age, drain.code)),
         max_idle: some(session.max_idle),
         slow_reader: some(session.slow_reader.after).map(|after| SlowReader {
@@ -123,6 +123,6 @@ fn limits(session: &config::Session, drain: &config::Drain) -> Limits {
 }
 
 /// In the file, "0s" is never.
-fn some(period: Period) -> Option<Duration> {
+fn some(period: DurationValue) -> Option<Duration> {
     (!period.0.is_zero()).then_some(period.0)
 }

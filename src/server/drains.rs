@@ -170,7 +170,7 @@ mod tests {
 
     fn spread(window: u64, max_rate: u32) -> Spread {
         Spread::of(&config::Drain {
-            window: config::Period(Duration::from_secs(window)),
+            window: config::DurationValue(Duration::from_secs(window)),
             max_rate,
             ..config::Drain::default()
         })

@@ -1,7 +1,7 @@
 //! The configuration in force, how it is had again, and what changed between two.
 
 use crate::{
-    config::{Config, Problems},
+    config::{Config, Diagnostics},
     gateway::Gateway,
     lifecycle::ConfigStatus,
     tls::{DevCa, Issuers, Shelf},
@@ -18,7 +18,7 @@ use std::{
 #[derive(Default)]
 pub struct Blueprint {
     /// Reads it; `None` where there is no file.
-    pub load: Option<Box<dyn Fn() -> Result<Config, Problems> + Send + Sync>>,
+    pub load: Option<Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>>,
     /// The development CA, where the first configuration wanted it.
     pub dev: Option<DevCa>,
 }
@@ -147,7 +147,7 @@ impl fmt::Debug for Blueprint {
     }
 }
 
-fn wrong(problems: &Problems) -> Read {
+fn wrong(problems: &Diagnostics) -> Read {
     let files = problems.files().map(Path::to_owned).collect();
     Read::Wrong(problems.to_string(), files)
 }

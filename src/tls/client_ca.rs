@@ -12,13 +12,13 @@ use tracing::warn;
 
 use super::policy::provider;
 use super::{files, x509};
-use crate::config::{Located, Problem};
+use crate::config::{Located, Diagnostic};
 
 /// Believes certificates for clients that one of the CAs in `file` has signed. It asks and does not insist: a client
 /// without one is refused, where it must be, by an answer that says why.
 pub(super) fn verifier(
     file: &Located<PathBuf>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<Diagnostic>,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
     let made = roots(file).and_then(|roots| {
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
@@ -27,7 +27,7 @@ pub(super) fn verifier(
             .map_err(|error| files::file_error(format!("it cannot be used: {error}"), HINT))
     });
     made.map_err(|fault| {
-        problems.push(Problem {
+        problems.push(Diagnostic {
             at: file.at,
             message: format!("tls.client_ca: {}", fault.message),
             hint: Some(fault.hint),

@@ -20,7 +20,7 @@ pub(super) use self::bytes::{FileError, bad_pem, bytes, file_error};
 pub use self::watch::watch_files;
 use super::policy::provider;
 use super::x509::{Standing, names, standing};
-use crate::config::{CertificateFiles, Located, Problem};
+use crate::config::{CertificateFiles, Located, Diagnostic};
 
 /// A certificate that can be served.
 pub(super) struct Loaded {
@@ -33,10 +33,10 @@ pub(super) struct Loaded {
 /// Reads a pair. What is wrong with either file is told at once.
 pub(super) fn read(
     entry: &Located<CertificateFiles>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<Diagnostic>,
 ) -> Option<Loaded> {
     let mut told = |fault: FileError| {
-        problems.push(Problem {
+        problems.push(Diagnostic {
             at: entry.at,
             message: fault.message,
             hint: Some(fault.hint),

@@ -28,7 +28,7 @@ pub use self::reread::Reread;
 use self::table::{Held, Origin, Table};
 use super::acceptor::normal;
 use super::{DevCa, Shelf, files};
-use crate::config::{HostPattern, Located, Problem, Tls};
+use crate::config::{HostPattern, Located, Diagnostic, Tls};
 use crate::lifecycle::CertificateStatus;
 
 /// The certificates of a gateway, by name.
@@ -63,7 +63,7 @@ impl Certificates {
         hosts: &[Located<HostPattern>],
         acme: Option<&BTreeSet<Box<str>>>,
         issuers: &Issuers<'_>,
-        problems: &mut Vec<Problem>,
+        problems: &mut Vec<Diagnostic>,
     ) -> Certificates {
         let mut table = Table::default();
         let before = problems.len();
@@ -94,7 +94,7 @@ impl Certificates {
                 table: &table,
                 issued: &issued,
             };
-            problems.push(Problem {
+            problems.push(Diagnostic {
                 at: name.at,
                 message: format!("no certificate has the name {:?}", name.value),
                 hint: Some(gaps.known_names(name)),

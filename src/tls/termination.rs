@@ -9,7 +9,7 @@ use tracing::warn;
 use super::asking::Hosts;
 use super::policy::{server_config, ticketer};
 use super::{Certificates, Shelf, client_ca};
-use crate::config::{HostPattern, Problem, Tls};
+use crate::config::{HostPattern, Diagnostic, Tls};
 
 /// How TLS is ended.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Termination {
         certificates: Arc<Certificates>,
         shelf: Arc<Shelf>,
         previous: Option<&Termination>,
-        problems: &mut Vec<Problem>,
+        problems: &mut Vec<Diagnostic>,
     ) -> Option<Termination> {
         let hosts: Hosts = asking.collect();
         if tls.client_ca.is_some() && hosts.is_empty() {
@@ -59,7 +59,7 @@ impl Termination {
             // Tickets of its own for each: one from a handshake that did not ask must not lead past the question.
             Ok(ticketer) => Some(server_config(tls, certificates.clone(), clients, ticketer)),
             Err(error) => {
-                problems.push(Problem {
+                problems.push(Diagnostic {
                     at: None,
                     message: format!("cannot make keys for TLS session tickets: {error}"),
                     hint: None,

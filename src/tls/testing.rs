@@ -16,7 +16,7 @@ use tokio_rustls::{TlsConnector, client};
 
 use super::policy::{provider, server_config, ticketer};
 use super::{Accepted, Certificates, Entered, Issuers, Termination, TlsError, accept};
-use crate::config::{CertificateFiles, Located, Location, Problem, Tls, TlsVersion};
+use crate::config::{CertificateFiles, Located, Location, Diagnostic, Tls, TlsVersion};
 
 /// A folder with PEM files, and the CA that signed them.
 pub(super) struct Pki {
@@ -112,7 +112,7 @@ pub(super) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -
 
 /// The certificates of a config without problems.
 pub(super) fn built(tls: &Tls) -> Certificates {
-    let mut problems: Vec<Problem> = Vec::new();
+    let mut problems: Vec<Diagnostic> = Vec::new();
     let certificates = Certificates::build(tls, &[], None, &Issuers::default(), &mut problems);
     assert!(problems.is_empty(), "{problems:?}");
     certificates

@@ -78,7 +78,7 @@ impl Pool {
         name: &str,
         written: &config::Pool,
         backends: &mut Backends,
-        problems: &mut Vec<config::Problem>,
+        problems: &mut Vec<config::Diagnostic>,
     ) -> Self {
         let terms = written.backends.iter();
         let terms = terms.map(|one| Arc::new(Terms::new(one, written, problems)));

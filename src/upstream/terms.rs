@@ -3,7 +3,7 @@
 use super::{Backends, SourceAddrs, backend::Ceilings, entry::Entry, tls::TlsClient};
 use crate::{
     config::{
-        self, BackendAddress, BackendProxyProtocol, BackendSource, DnsName, OnVanish, Problem,
+        self, BackendAddress, BackendProxyProtocol, BackendSource, DnsName, OnVanish, Diagnostic,
     },
     proto::proxy,
 };
@@ -34,7 +34,7 @@ impl Terms {
     pub(super) fn new(
         written: &config::Located<config::Backend>,
         pool: &config::Pool,
-        problems: &mut Vec<Problem>,
+        problems: &mut Vec<Diagnostic>,
     ) -> Self {
         Terms {
             written: written.address.to_string().into(),

@@ -2,7 +2,7 @@
 
 use super::DialError;
 use crate::{
-    config::{self, BackendAddress, BackendSource, Located, Problem},
+    config::{self, BackendAddress, BackendSource, Located, Diagnostic},
     observe::Causes,
 };
 use rustls::{
@@ -55,7 +55,7 @@ impl TlsClient {
     /// Reads the files that `written` names; `None` where no TLS is spoken, or something is wrong with it.
     pub(super) fn build(
         written: &Located<config::Backend>,
-        problems: &mut Vec<Problem>,
+        problems: &mut Vec<Diagnostic>,
     ) -> Option<Self> {
         let BackendSource::One(BackendAddress::Tcp { host, .. }) = &written.address else {
             return None;
@@ -65,7 +65,7 @@ impl TlsClient {
         }
         let made = tls(&written.tls, host);
         made.map_err(|error| {
-            problems.push(Problem {
+            problems.push(Diagnostic {
                 at: written.at,
                 message: Causes(&error).to_string(),
                 hint: Some(HINT.into()),

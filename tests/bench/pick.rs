@@ -4,7 +4,7 @@
 use futures_util::FutureExt as _;
 use lockgate::{
     config::{
-        Admission, AllDown, Backend, Balance, HashKey, Located, Passive, Period, Pool as Written,
+        Admission, AllDown, Backend, Balance, HashKey, Located, Passive, DurationValue, Pool as Written,
         Rebalance, Retry, Sticky,
     },
     upstream::{Backends, Pool},
@@ -55,7 +55,7 @@ fn main() {
             handshakes: 0,
             ..Admission::default()
         },
-        slow_start: Period(Duration::ZERO),
+        slow_start: DurationValue(Duration::ZERO),
         rebalance: Rebalance::Off,
     };
     let mut known = Backends::default();

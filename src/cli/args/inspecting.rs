@@ -1,7 +1,7 @@
 //! Flags of what looks, and starts no proxy: `check`, `explain`, `probe` and `doctor`.
 
 use super::Data;
-use crate::config::{AdminAddress, Period};
+use crate::config::{AdminAddress, DurationValue};
 use clap::Args;
 use std::{net::IpAddr, path::PathBuf};
 
@@ -58,7 +58,7 @@ pub(in crate::cli) struct Probe {
     pub(in crate::cli) h2: bool,
     /// How long a step may take.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
-    pub(in crate::cli) timeout: Period,
+    pub(in crate::cli) timeout: DurationValue,
     /// As JSON, for machines.
     #[arg(long)]
     pub(in crate::cli) json: bool,

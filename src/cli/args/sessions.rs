@@ -1,7 +1,7 @@
 //! Flags of what looks at the sessions of a running lockgate, and closes some.
 
 use super::Admin;
-use crate::config::{Cidr, Period};
+use crate::config::{Cidr, DurationValue};
 use clap::Args;
 
 /// Which sessions are meant: those for which all that is given holds.
@@ -18,7 +18,7 @@ pub(in crate::cli) struct Wanted {
     pub(in crate::cli) client: Option<Cidr>,
     /// Those that have lasted longer, such as 10m.
     #[arg(long, value_name = "DURATION")]
-    pub(in crate::cli) longer_than: Option<Period>,
+    pub(in crate::cli) longer_than: Option<DurationValue>,
 }
 
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub(in crate::cli) struct Tap {
     pub(in crate::cli) rate: u16,
     /// For how long, at most 1h.
     #[arg(long = "for", value_name = "DURATION", default_value = "60s")]
-    pub(in crate::cli) lasting: Period,
+    pub(in crate::cli) lasting: DurationValue,
     /// As lines of JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,

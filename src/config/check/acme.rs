@@ -2,12 +2,12 @@
 
 use super::{
     super::{Acme, Challenge},
-    Found,
+    CheckContext,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::time::Duration;
 
-pub(super) fn acme(acme: &Acme, found: &mut Found<'_>) {
+pub(super) fn acme(acme: &Acme, found: &mut CheckContext<'_>) {
     let server = &found.config.server;
     match acme.challenge {
         Challenge::TlsAlpn01 if server.https.is_empty() => found.add(
@@ -37,7 +37,7 @@ pub(super) fn acme(acme: &Acme, found: &mut Found<'_>) {
     }
 }
 
-fn eab(acme: &Acme, found: &mut Found<'_>) {
+fn eab(acme: &Acme, found: &mut CheckContext<'_>) {
     let at = found.in_section("acme", "eab");
     let (kid, hmac) = (&acme.eab.kid, acme.eab.hmac.expose());
     match (kid.is_empty(), hmac.is_empty()) {

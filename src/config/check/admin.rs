@@ -1,8 +1,8 @@
 //! `server.admin_token`: what can stand in an Authorization header.
 
-use super::Found;
+use super::CheckContext;
 
-pub(super) fn token(found: &mut Found<'_>) {
+pub(super) fn token(found: &mut CheckContext<'_>) {
     let token = found.config.server.admin_token.expose();
     // RFC 6750 §2.1
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);

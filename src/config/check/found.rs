@@ -1,24 +1,24 @@
 //! What was found so far, and where a key stands.
 
-use super::super::{Config, Location, Problem, written::Written};
+use super::super::{Config, Location, Diagnostic, written::SourceMap};
 
 /// The problems found, and what they are found in.
-pub(super) struct Found<'a> {
+pub(super) struct CheckContext<'a> {
     pub(super) config: &'a Config,
-    pub(super) written: &'a Written,
-    pub(super) problems: Vec<Problem>,
+    pub(super) written: &'a SourceMap,
+    pub(super) problems: Vec<Diagnostic>,
 }
 
 // === impl Found ===
 
-impl Found<'_> {
+impl CheckContext<'_> {
     pub(super) fn add(
         &mut self,
         at: Option<Location>,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.problems.push(Problem {
+        self.problems.push(Diagnostic {
             at,
             message: message.into(),
             hint: Some(hint.into()),

@@ -1,12 +1,12 @@
 //! `health` and `passive` of a pool: when its backends count as well.
 
 use super::{
-    super::{Check, Located, Period, Pool},
-    Found, positive,
+    super::{Check, Located, DurationValue, Pool},
+    CheckContext, positive,
 };
 use std::time::Duration;
 
-pub(super) fn health(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
+pub(super) fn health(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
     let health = &pool.health;
     let at = found.in_table(pool.at, "health");
     idle(name, pool, found);
@@ -25,7 +25,7 @@ pub(super) fn health(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
             format!("health.interval = \"{}\" is too short", health.interval),
             format!(
                 "write at least \"{}\"; leave it out for \"5s\"",
-                Period(SHORTEST)
+                DurationValue(SHORTEST)
             ),
         );
     }
@@ -33,9 +33,9 @@ pub(super) fn health(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
 }
 
 /// Settings of a check that there is not. With "off" written out they wait for another day.
-fn idle(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
+fn idle(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
     let at = pool.health.at;
-    if found.written_in(at, "check").is_some() || found.written.may_have(at, &["check"]) {
+    if found.written_in(at, "check").is_some() || found.written.may_contain(at, &["check"]) {
         return;
     }
     let keys = ["path", "interval", "timeout", "rise", "fall", "on_down"].iter();
@@ -51,14 +51,14 @@ fn idle(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
 }
 
 /// Whether another pool checks one of this one's backends: what becomes of sessions here is for this one to say.
-fn is_checked(pool: &Pool, found: &Found<'_>) -> bool {
+fn is_checked(pool: &Pool, found: &CheckContext<'_>) -> bool {
     let checking = found.config.pools.values();
     let checking = checking.filter(|other| other.health.check != Check::Off);
     let mut checked = checking.flat_map(|other| &other.backends);
     checked.any(|one| pool.backends.iter().any(|own| own.address == one.address))
 }
 
-pub(super) fn passive(pool: &Located<Pool>, found: &mut Found<'_>) {
+pub(super) fn passive(pool: &Located<Pool>, found: &mut CheckContext<'_>) {
     let passive = &pool.passive;
     let at = found.in_table(pool.at, "passive");
     if passive.fails > 1000 {

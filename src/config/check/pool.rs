@@ -5,14 +5,14 @@ use super::{
         Backend, BackendAddress, BackendSource, BackendTls, Balance, HashKey, HostPattern, Located,
         Pool, Rebalance, Sticky,
     },
-    Found,
+    CheckContext,
     health::{health, passive},
     positive,
 };
 use std::{collections::HashSet, net::IpAddr, time::Duration};
 
-pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
-    if pool.backends.is_empty() && !found.written.may_have(pool.at, &["backends"]) {
+pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
+    if pool.backends.is_empty() && !found.written.may_contain(pool.at, &["backends"]) {
         found.add(
             found.in_table(pool.at, "backends"),
             format!("the pool `{name}` has no backends"),
@@ -37,8 +37,8 @@ pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
     rebalance(name, pool, found);
 }
 
-fn admission(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
-    let place = |found: &Found<'_>, key| found.in_table(pool.at, key);
+fn admission(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
+    let place = |found: &CheckContext<'_>, key| found.in_table(pool.at, key);
     if pool.retry.times > 0 {
         let at = place(found, "retry");
         positive(
@@ -78,12 +78,12 @@ fn admission(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
 }
 
 /// The default beside another `balance` says nothing wrong: it may stand there to be seen.
-fn hash(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
+fn hash(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
     let balance = found.written_in(pool.at, "balance");
     let is_shown = balance.is_some() && pool.hash == HashKey::Ip;
     if pool.balance == Balance::Hash
         || is_shown
-        || found.written.may_have(pool.at, &["balance", "hash"])
+        || found.written.may_contain(pool.at, &["balance", "hash"])
     {
         return;
     }
@@ -100,7 +100,7 @@ fn hash(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
 }
 
 /// Whoever is closed must come to where there are fewer.
-fn rebalance(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
+fn rebalance(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
     if pool.rebalance == Rebalance::Off {
         return;
     }
@@ -122,7 +122,7 @@ fn rebalance(name: &str, pool: &Located<Pool>, found: &mut Found<'_>) {
     beside(pool.sticky != Sticky::Off, "sticky", back, "off");
 }
 
-fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {
+fn backend(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
     if !(1..=1000).contains(&backend.weight) {
         found.add(
             found.in_table(backend.at, "weight"),
@@ -159,7 +159,7 @@ fn backend(backend: &Located<Backend>, found: &mut Found<'_>) {
     }
 }
 
-fn sources(backend: &Located<Backend>, found: &mut Found<'_>) {
+fn sources(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
     let at = found.in_table(backend.at, "sources");
     if let Some(any) = backend.sources.iter().find(|from| from.is_unspecified()) {
         found.add(
@@ -192,8 +192,8 @@ fn sources(backend: &Located<Backend>, found: &mut Found<'_>) {
 }
 
 /// What is said of names only.
-fn names(backend: &Located<Backend>, found: &mut Found<'_>) {
-    let place = |found: &Found<'_>, key| found.in_table(backend.at, key);
+fn names(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
+    let place = |found: &CheckContext<'_>, key| found.in_table(backend.at, key);
     if backend.address.dns().is_some() {
         if backend.resolve.0 < Duration::from_secs(1) {
             found.add(

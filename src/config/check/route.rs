@@ -5,12 +5,12 @@ use super::{
         ClientCert, HostPattern, Location, PathPattern, Route, Session, Token, schema::UNNAMED,
         words::suggest,
     },
-    Found, session,
+    CheckContext, session,
 };
 use std::collections::HashSet;
 
 /// A route's name is its identity: no two share one.
-pub(super) fn names(found: &mut Found<'_>) {
+pub(super) fn names(found: &mut CheckContext<'_>) {
     let mut taken = HashSet::new();
     let routes = &found.config.routes;
     for route in routes {
@@ -42,9 +42,9 @@ pub(super) fn names(found: &mut Found<'_>) {
 }
 
 /// One route, which stands at `at`.
-pub(super) fn route(route: &Route, at: Option<Location>, found: &mut Found<'_>) {
+pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContext<'_>) {
     let name = &route.name.value;
-    if route.hosts.is_empty() && !found.written.may_have(at, &["hosts"]) {
+    if route.hosts.is_empty() && !found.written.may_contain(at, &["hosts"]) {
         found.add(
             found.in_table(at, "hosts"),
             format!("the route `{name}` has no hosts"),
@@ -112,8 +112,8 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut Found<'_>) 
     let tls = found.config.sections.get("tls").copied();
     if route.client_cert != ClientCert::Off
         && found.config.tls.client_ca.is_none()
-        && !found.written.may_have(tls, &["client_ca"])
-        && !found.written.may_have(None, &["tls"])
+        && !found.written.may_contain(tls, &["client_ca"])
+        && !found.written.may_contain(None, &["tls"])
     {
         found.add(
             found.in_table(at, "client_cert"),
@@ -147,7 +147,7 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut Found<'_>) 
 }
 
 /// Some request that the route takes must begin with it, or it would never be taken off.
-fn strip_prefix(prefix: &str, path: &PathPattern, at: Option<Location>, found: &mut Found<'_>) {
+fn strip_prefix(prefix: &str, path: &PathPattern, at: Option<Location>, found: &mut CheckContext<'_>) {
     let is_plain = prefix
         .chars()
         .all(|c| c.is_ascii_graphic() && !"?#*\\".contains(c));
@@ -179,7 +179,7 @@ fn begins(path: &str, prefix: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn token(token: &Token, at: Option<Location>, found: &mut Found<'_>) {
+fn token(token: &Token, at: Option<Location>, found: &mut CheckContext<'_>) {
     let mut places = HashSet::new();
     for place in token.from.iter().filter(|place| !places.insert(*place)) {
         let message = format!("`{place}` is named twice in token.from");
@@ -202,17 +202,17 @@ fn token(token: &Token, at: Option<Location>, found: &mut Found<'_>) {
 }
 
 /// Exactly one of `pool` and `to`, and the pool must be there: one with mistakes is.
-fn target(route: &Route, at: Option<Location>, found: &mut Found<'_>) {
+fn target(route: &Route, at: Option<Location>, found: &mut CheckContext<'_>) {
     let pools = &found.written.pools;
     match (&route.pool, &route.to) {
         (Some(_), Some(to)) => found.add(to.at, "both `pool` and `to`", "keep one of them"),
-        (None, None) if !found.written.may_have(at, &["pool", "to"]) => found.add(
+        (None, None) if !found.written.may_contain(at, &["pool", "to"]) => found.add(
             at,
             format!("the route `{}` leads nowhere", route.name.value),
             "add to = \"ws://127.0.0.1:8765\", or pool = \"…\" with the name of one of [pools]",
         ),
         (Some(pool), None)
-            if !pools.contains(&pool.value) && !found.written.may_have(None, &["pools"]) =>
+            if !pools.contains(&pool.value) && !found.written.may_contain(None, &["pools"]) =>
         {
             let mut known: Vec<&str> = pools.iter().map(String::as_str).collect();
             known.sort_unstable();

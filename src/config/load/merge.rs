@@ -1,7 +1,7 @@
 //! One configuration out of all files: each section stands in one of them, routes and certificates add up.
 
 use super::{
-    super::{Config, Located, Location, Problem, Problems, Tls, check::check, schema::File},
+    super::{Config, Located, Location, Diagnostic, Diagnostics, Tls, check::check, schema::File},
     Loader,
 };
 
@@ -9,7 +9,7 @@ use super::{
 
 impl Loader<'_> {
     /// Puts the files together and looks at the whole.
-    pub(super) fn finish(mut self) -> Result<Config, Problems> {
+    pub(super) fn finish(mut self) -> Result<Config, Diagnostics> {
         let mut whole = File::default();
         for (_, file) in std::mem::take(&mut self.files) {
             self.once("server", &mut whole.server, file.server);
@@ -77,7 +77,7 @@ impl Loader<'_> {
         self.problems.extend(misfits);
         match self.problems.is_empty() {
             true => Ok(config),
-            false => Err(Problems::new(self.sources.into(), self.problems)),
+            false => Err(Diagnostics::new(self.sources.into(), self.problems)),
         }
     }
 
@@ -98,7 +98,7 @@ impl Loader<'_> {
         let place = place.unwrap_or_else(|| "another file".to_owned());
         let message = format!("[{name}] stands in {place} already");
         self.written.lose(None, name, false);
-        self.problems.push(Problem {
+        self.problems.push(Diagnostic {
             at,
             message,
             hint: Some("keep it in one file".to_owned()),

@@ -1,6 +1,6 @@
 //! `[acme]`.
 
-use super::super::{AcmeDirectory, MailAddress, Period, Secret};
+use super::super::{AcmeDirectory, MailAddress, DurationValue, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{path::PathBuf, time::Duration};
@@ -30,7 +30,7 @@ pub struct Acme {
     #[schemars(with = "String", extend("default" = ""))]
     pub ca_file: Option<PathBuf>,
     /// The first wait after a failure. It doubles up to "6h", and ± 20 % of it is chance.
-    pub retry: Period,
+    pub retry: DurationValue,
 }
 
 /// `acme.challenge`
@@ -88,7 +88,7 @@ impl Default for Acme {
             until_issued: UntilIssued::SelfSigned,
             eab: Eab::default(),
             ca_file: None,
-            retry: Period(Duration::from_secs(60)),
+            retry: DurationValue(Duration::from_secs(60)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `[drain]`.
 
-use super::super::Period;
+use super::super::DurationValue;
 use super::server::default;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Drain {
     /// Over how long the closes of many sessions are spread. At a stop all must be over by then.
-    pub window: Period,
+    pub window: DurationValue,
     /// After SIGTERM: how long it is not ready, but still accepts.
-    pub accept_grace: Period,
+    pub accept_grace: DurationValue,
     /// Closes in a second, at most: it lengthens the window, except at a stop. 0: no limit.
     pub max_rate: u32,
     /// What clients of a removed route or backend are told (RFC 6455 §7.4.1); at a stop it is 1001.

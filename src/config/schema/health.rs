@@ -1,7 +1,7 @@
 //! `health`, `passive` and `all_down` of `[pools.NAME]`.
 
 use super::{
-    super::{CheckPath, Period},
+    super::{CheckPath, DurationValue},
     server::default,
 };
 use schemars::JsonSchema;
@@ -16,9 +16,9 @@ pub struct Health {
     /// What "websocket" and "http" ask for.
     pub path: CheckPath,
     /// From one check to the next, more or less a tenth of it by chance.
-    pub interval: Period,
+    pub interval: DurationValue,
     /// For one check, from the dial to the answer.
-    pub timeout: Period,
+    pub timeout: DurationValue,
     /// So many checks in a row that went well bring a backend back.
     pub rise: u32,
     /// So many in a row that failed take it out; the first of all does so alone.
@@ -60,9 +60,9 @@ pub struct Passive {
     /// So many dials and handshakes that failed, and none that went well between them, take a backend out; up to 1000. 0: never.
     pub fails: u32,
     /// How close together they must be.
-    pub within: Period,
+    pub within: DurationValue,
     /// How long it is out.
-    pub eject: Period,
+    pub eject: DurationValue,
 }
 
 /// `pools.NAME.all_down`

@@ -9,7 +9,7 @@ pub use backend::{Backend, BackendProxyProtocol, BackendTls, OnVanish};
 use backend::{AddressOrTable, backends};
 
 use super::{
-    super::{BackendSource, HashKey, Located, Period, Rebalance},
+    super::{BackendSource, HashKey, Located, DurationValue, Rebalance},
     health::{AllDown, Health, Passive},
     server::default,
 };
@@ -50,7 +50,7 @@ pub struct Pool {
     pub admission: Admission,
     /// How long a backend that is new or has come back gets only a growing part of what is new, from a tenth on; "0s": all at once.
     #[serde(default = "at_once")]
-    pub slow_start: Period,
+    pub slow_start: DurationValue,
     /// How fast sessions are closed that backends have above their share, once another is there or back, so that clients who connect again even out; "off": they stay. Only with `balance` = "least-sessions" and `sticky` = "off".
     #[serde(default)]
     pub rebalance: Rebalance,
@@ -109,7 +109,7 @@ impl Pool {
     }
 }
 
-fn at_once() -> Period {
+fn at_once() -> DurationValue {
     default("0s")
 }
 

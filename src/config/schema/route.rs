@@ -149,7 +149,7 @@ pub enum Framework {
 /// The name of a route without one; several routes cannot be without.
 pub(in crate::config) const UNNAMED: &str = "default";
 
-fn unnamed() -> Located<String> {
+fn default_name() -> Located<String> {
     Located::nowhere(UNNAMED.to_owned())
 }
 
@@ -161,7 +161,7 @@ pub(in crate::config) fn same_host() -> Vec<OriginPattern> {
     vec![OriginPattern::SameHost]
 }
 
-pub(in crate::config) fn everybody() -> Vec<Cidr> {
+pub(in crate::config) fn all_networks() -> Vec<Cidr> {
     vec![default("0.0.0.0/0"), default("::/0")]
 }
 

@@ -1,7 +1,7 @@
 //! `[server]` and `[limits]`.
 
 use super::super::{
-    Access, AdminAddress, BadValue, Cidr, ListenAddress, Located, Period, Rate, Secret, Size,
+    Access, AdminAddress, BadValue, Cidr, ListenAddress, Located, DurationValue, Rate, Secret, Size,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -96,15 +96,15 @@ pub struct Limits {
     #[schemars(with = "Rate", extend("default" = "0/s"))]
     pub accepts_per_ip: Option<Rate>,
     /// From accept to the end of the TLS handshake.
-    pub tls_handshake: Period,
+    pub tls_handshake: DurationValue,
     /// From a request's first byte to the end of its head.
-    pub request_head: Period,
+    pub request_head: DurationValue,
     /// Without a byte of a request's body, or of an answer taken.
-    pub body_idle: Period,
+    pub body_idle: DurationValue,
     /// Without a byte from a backend that owes an answer, or the rest of it, to plain HTTP.
-    pub answer_idle: Period,
+    pub answer_idle: DurationValue,
     /// Between two requests of a connection.
-    pub idle: Period,
+    pub idle: DurationValue,
     /// Bytes of a request's head.
     pub head_size: Size,
     /// Concurrent requests and WebSockets of one HTTP/2 connection; each may hold 64 KiB.

@@ -1,7 +1,7 @@
 //! `[session]`, and what a route may change of it.
 
 use super::{
-    super::{ByteRate, Period, Size},
+    super::{ByteRate, DurationValue, Size},
     server::default,
 };
 use schemars::JsonSchema;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Session {
     /// Until a backend's 101: dial, request and answer.
-    pub handshake_timeout: Period,
+    pub handshake_timeout: DurationValue,
     /// Liveness: a silent peer is asked, and given up when it does not answer.
     pub ping: Ping,
     /// Payload of one message, as it is on the wire; with compression = "offload" what it inflates to.
@@ -28,11 +28,11 @@ pub struct Session {
     /// "pause": a client that sends more is not read until it may go on; "close": it is closed with 1008.
     pub over_rate: OverRate,
     /// How long a session may be without a data frame in either direction; then it is closed with 1001. "0s": for ever.
-    pub max_idle: Period,
+    pub max_idle: DurationValue,
     /// How long a session may last, less up to a tenth of it by chance; then it is closed with `drain.code`. "0s": for ever.
-    pub max_age: Period,
+    pub max_age: DurationValue,
     /// From the first Close to the end, whatever the peers do.
-    pub close_timeout: Period,
+    pub close_timeout: DurationValue,
     /// What a client is told when its backend died. Several clients refuse 1014.
     pub backend_gone_code: u16,
     /// permessage-deflate: "pass", as client and backend agree; "strip", never; "offload": spoken with the client, while the backend has plain messages.
@@ -70,7 +70,7 @@ pub enum AnswerBackendPing {
 #[serde(default, deny_unknown_fields)]
 pub struct SlowReader {
     /// For how long; it begins anew whenever the peer takes something. "0s": never slow.
-    pub after: Period,
+    pub after: DurationValue,
     /// "pause": its sender waits, and it is counted; "close": it is closed with 1008.
     #[serde(rename = "do")]
     pub then: OverRate,
@@ -81,17 +81,17 @@ pub struct SlowReader {
 #[serde(default, deny_unknown_fields)]
 pub struct Ping {
     /// Silence before a Ping.
-    pub interval: Period,
+    pub interval: DurationValue,
     /// Silence after it, before the peer is given up.
-    pub timeout: Period,
+    pub timeout: DurationValue,
     /// Which peers are asked: "client", "backend", "both" or "off".
-    pub legs: Legs,
+    pub legs: PingLegs,
 }
 
 /// `session.ping.legs`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Legs {
+pub enum PingLegs {
     /// Clients are asked.
     Client,
     /// Backends are asked.
@@ -120,7 +120,7 @@ pub enum Compression {
 #[serde(default, deny_unknown_fields)]
 pub struct SessionOverrides {
     /// As in `[session]`.
-    pub handshake_timeout: Option<Period>,
+    pub handshake_timeout: Option<DurationValue>,
     /// As in `[session]`, key by key.
     pub ping: PingOverrides,
     /// As in `[session]`.
@@ -136,11 +136,11 @@ pub struct SessionOverrides {
     /// As in `[session]`.
     pub over_rate: Option<OverRate>,
     /// As in `[session]`.
-    pub max_idle: Option<Period>,
+    pub max_idle: Option<DurationValue>,
     /// As in `[session]`.
-    pub max_age: Option<Period>,
+    pub max_age: Option<DurationValue>,
     /// As in `[session]`.
-    pub close_timeout: Option<Period>,
+    pub close_timeout: Option<DurationValue>,
     /// As in `[session]`.
     pub backend_gone_code: Option<u16>,
     /// As in `[session]`.
@@ -156,7 +156,7 @@ pub struct SessionOverrides {
 #[serde(default, deny_unknown_fields)]
 pub struct SlowReaderOverrides {
     /// As in `[session]`.
-    pub after: Option<Period>,
+    pub after: Option<DurationValue>,
     /// As in `[session]`.
     #[serde(rename = "do")]
     pub then: Option<OverRate>,
@@ -167,11 +167,11 @@ pub struct SlowReaderOverrides {
 #[serde(default, deny_unknown_fields)]
 pub struct PingOverrides {
     /// As in `[session]`.
-    pub interval: Option<Period>,
+    pub interval: Option<DurationValue>,
     /// As in `[session]`.
-    pub timeout: Option<Period>,
+    pub timeout: Option<DurationValue>,
     /// As in `[session]`.
-    pub legs: Option<Legs>,
+    pub legs: Option<PingLegs>,
 }
 
 // === impl Session ===
@@ -247,7 +247,7 @@ impl Default for Ping {
         Ping {
             interval: default("30s"),
             timeout: default("20s"),
-            legs: Legs::Client,
+            legs: PingLegs::Client,
         }
     }
 }

@@ -105,12 +105,12 @@ impl FromStr for BackendAddress {
             )
         };
         if let Some(path) = text.strip_prefix("unix:") {
-            return match path.starts_with('/') && path.len() <= LONGEST_SOCKET {
+            return match path.starts_with('/') && path.len() <= MAX_UNIX_PATH_LEN {
                 true => Ok(BackendAddress::Unix(path.into())),
                 false => Err(BadValue::new(
                     format!("`{text}` does not name a socket"),
                     format!(
-                        "write its whole path, of at most {LONGEST_SOCKET} bytes: \"unix:/run/chat.sock\""
+                        "write its whole path, of at most {MAX_UNIX_PATH_LEN} bytes: \"unix:/run/chat.sock\""
                     ),
                 )),
             };
@@ -269,7 +269,7 @@ impl fmt::Display for Access {
 }
 
 /// What the kernel takes as a socket's path, its last byte being a zero (unix(7)).
-const LONGEST_SOCKET: usize = 107;
+const MAX_UNIX_PATH_LEN: usize = 107;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 /// A length of time: "500ms", "30s", "2m", "1h".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Period(pub Duration);
+pub struct DurationValue(pub Duration);
 
 /// A number of bytes: "100B", "64KiB", "16MiB", "1GiB", and in powers of ten "1KB", "1MB", "1GB".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +21,7 @@ pub struct Rate {
 }
 
 text_value!(
-    Period,
+    DurationValue,
     "a length of time, such as \"30s\"",
     ["30s", "500ms", "2m", "1h"]
 );
@@ -34,7 +34,7 @@ text_value!(Rate, "a rate, such as \"10/s\"", ["10/s", "100/m"]);
 
 // === impl Period ===
 
-impl FromStr for Period {
+impl FromStr for DurationValue {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
@@ -58,11 +58,11 @@ impl FromStr for Period {
             .filter(|millis| *millis <= LONGEST);
         let millis = millis
             .ok_or_else(|| BadValue::new(format!("`{text}` is too long"), "at most \"365d\""))?;
-        Ok(Period(Duration::from_millis(millis)))
+        Ok(DurationValue(Duration::from_millis(millis)))
     }
 }
 
-impl fmt::Display for Period {
+impl fmt::Display for DurationValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         // "60s" rather than "1m": it is what users write, and what the documentation says.
@@ -204,7 +204,7 @@ mod tests {
             ("1_000s", 1_000_000),
         ] {
             assert_eq!(
-                text.parse::<Period>().unwrap().0.as_millis(),
+                text.parse::<DurationValue>().unwrap().0.as_millis(),
                 millis,
                 "{text}"
             );
@@ -222,7 +222,7 @@ mod tests {
             "366d",
             "99999999999999999999s",
         ] {
-            assert!(bad.parse::<Period>().is_err(), "{bad}");
+            assert!(bad.parse::<DurationValue>().is_err(), "{bad}");
         }
     }
 
@@ -282,8 +282,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_shown_parses_to_the_same(millis in 0..=LONGEST, bytes in 0..=LARGEST) {
-            let period = Period(Duration::from_millis(millis));
-            prop_assert_eq!(period.to_string().parse::<Period>().unwrap(), period);
+            let period = DurationValue(Duration::from_millis(millis));
+            prop_assert_eq!(period.to_string().parse::<DurationValue>().unwrap(), period);
             let size = Size(bytes);
             prop_assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
         }

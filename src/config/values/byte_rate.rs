@@ -34,9 +34,9 @@ impl fmt::Display for ByteRate {
 
 impl<'de> Deserialize<'de> for ByteRate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct ByteRateVisitor;
 
-        impl de::Visitor<'_> for Either {
+        impl de::Visitor<'_> for ByteRateVisitor {
             type Value = ByteRate;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for ByteRate {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(ByteRateVisitor)
     }
 }
 

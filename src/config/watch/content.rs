@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum PathContent {
     /// A file, as far as it is read: length and hash.
     File(usize, u64),
     /// A folder: how many entries it has, and a hash of their names.
@@ -27,28 +27,28 @@ pub(super) enum Content {
 
 /// What was read under some paths, in their order.
 #[derive(Debug)]
-pub(super) struct Contents {
+pub(super) struct ContentCache {
     /// Files alone, on file systems of this machine.
-    seen: Vec<Option<Seen>>,
+    seen: Vec<Option<CachedContent>>,
     /// How many were read so far.
     #[cfg(test)]
     reads: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    stamp: Stamp,
+struct CachedContent {
+    stamp: FileStamp,
     /// When it was first seen with this stamp.
     since: Instant,
     /// It was read again so much later that whatever is written now has another stamp.
     settled: bool,
-    content: Content,
+    content: PathContent,
 }
 
 /// What every write changes: the times alone do not tell a file from another that is put in its place. That of the last change
 /// of the inode cannot be set back, as the other one can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     identity: (u64, u64),
     size: u64,
     modified: (i64, i64),
@@ -57,9 +57,9 @@ struct Stamp {
 
 // === impl Contents ===
 
-impl Contents {
+impl ContentCache {
     pub(super) fn new(paths: usize) -> Self {
-        Contents {
+        ContentCache {
             seen: vec![None; paths],
             #[cfg(test)]
             reads: 0,
@@ -67,11 +67,11 @@ impl Contents {
     }
 
     /// What is there now; these are the paths, and this is the clock.
-    pub(super) fn look(&mut self, paths: &[PathBuf], clock: impl Fn() -> Instant) -> Vec<Content> {
+    pub(super) fn look(&mut self, paths: &[PathBuf], clock: impl Fn() -> Instant) -> Vec<PathContent> {
         let mut devices = HashMap::new();
         let mut of = |(path, at): (&PathBuf, usize)| {
             let seen = self.see(at, path, &clock, &mut devices);
-            seen.unwrap_or_else(|error| Content::Unreadable(error.kind()))
+            seen.unwrap_or_else(|error| PathContent::Unreadable(error.kind()))
         };
         paths.iter().zip(0..).map(&mut of).collect()
     }
@@ -82,10 +82,10 @@ impl Contents {
         path: &Path,
         clock: impl Fn() -> Instant,
         devices: &mut HashMap<u64, bool>,
-    ) -> io::Result<Content> {
+    ) -> io::Result<PathContent> {
         let last = self.seen[at].take();
         let metadata = fs::metadata(path)?;
-        let stamp = Stamp::of(&metadata);
+        let stamp = FileStamp::of(&metadata);
         let last = last.filter(|seen| seen.stamp == stamp);
         if let Some(last) = last.filter(|seen| seen.settled) {
             self.seen[at] = Some(last);
@@ -100,7 +100,7 @@ impl Contents {
         let device = devices.entry(metadata.dev());
         if metadata.is_file() && *device.or_insert_with(|| is_of_this_machine(path)) {
             let since = last.map_or_else(&clock, |last| last.since);
-            self.seen[at] = Some(Seen {
+            self.seen[at] = Some(CachedContent {
                 stamp,
                 since,
                 settled: now.saturating_duration_since(since) >= TICK,
@@ -113,9 +113,9 @@ impl Contents {
 
 // === impl Stamp ===
 
-impl Stamp {
+impl FileStamp {
     fn of(metadata: &Metadata) -> Self {
-        Stamp {
+        FileStamp {
             identity: (metadata.dev(), metadata.ino()),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
@@ -130,7 +130,7 @@ fn is_of_this_machine(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| OF_THIS_MACHINE.contains(&(found.f_type as u32)))
 }
 
-fn read(path: &Path, metadata: &Metadata) -> io::Result<Content> {
+fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
     if metadata.is_dir() {
         // In any order: the sum of their hashes.
         let (mut count, mut sum) = (0, 0_u64);
@@ -140,20 +140,20 @@ fn read(path: &Path, metadata: &Metadata) -> io::Result<Content> {
             count += 1;
             sum = sum.wrapping_add(hasher.finish());
         }
-        return Ok(Content::Folder(count, sum));
+        return Ok(PathContent::Folder(count, sum));
     }
     if !metadata.is_file() {
-        return Ok(Content::Other);
+        return Ok(PathContent::Other);
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
+    File::open(path)?.take(MAX_FILE_LEN).read_to_end(&mut bytes)?;
     let mut hasher = DefaultHasher::new();
     hasher.write(&bytes);
-    Ok(Content::File(bytes.len(), hasher.finish()))
+    Ok(PathContent::File(bytes.len(), hasher.finish()))
 }
 
 /// Far more than any configuration or certificate; a mistaken path may be endless.
-const LARGEST: u64 = 16 * 1024 * 1024;
+const MAX_FILE_LEN: u64 = 16 * 1024 * 1024;
 /// Two writes so far apart have different times: kernels round them to hundredths of a second at most.
 const TICK: Duration = Duration::from_secs(2);
 /// ext2 to ext4, XFS, Btrfs, F2FS, ZFS, tmpfs, and overlayfs as containers have it (`statfs(2)`).
@@ -176,7 +176,7 @@ mod tests {
     struct Scene {
         folder: tempfile::TempDir,
         paths: Vec<PathBuf>,
-        contents: Contents,
+        contents: ContentCache,
         now: Instant,
     }
 
@@ -191,13 +191,13 @@ mod tests {
             Scene {
                 folder,
                 paths,
-                contents: Contents::new(files),
+                contents: ContentCache::new(files),
                 now: Instant::now(),
             }
         }
 
         /// What is there, and how many were read for it.
-        fn look(&mut self) -> (Vec<Content>, usize) {
+        fn look(&mut self) -> (Vec<PathContent>, usize) {
             let before = self.contents.reads;
             let now = self.now;
             let found = self.contents.look(&self.paths, || now);
@@ -259,7 +259,7 @@ mod tests {
     fn what_is_gone_or_no_file_is_told_each_time() {
         let mut scene = Scene::settled(1);
         fs::remove_file(&scene.paths[0]).unwrap();
-        let gone = vec![Content::Unreadable(ErrorKind::NotFound)];
+        let gone = vec![PathContent::Unreadable(ErrorKind::NotFound)];
         assert_eq!(scene.look(), (gone, 0));
         fs::create_dir(&scene.paths[0]).unwrap();
         let (empty, _) = scene.look();

@@ -9,14 +9,14 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::INTERVAL;
-use super::trail::Identity;
+use super::trail::InodeId;
 
 /// The kernel's watches.
 #[derive(Debug)]
-pub(super) struct Folders {
+pub(super) struct WatchedDirs {
     /// `None` when the kernel has no instance left.
     pub(super) watcher: Option<RecommendedWatcher>,
-    watched: BTreeMap<PathBuf, Identity>,
+    watched: BTreeMap<PathBuf, InodeId>,
     /// Never dropped before the receiver, which would then end.
     _stir: mpsc::Sender<()>,
     warned: bool,
@@ -24,8 +24,8 @@ pub(super) struct Folders {
 
 // === impl Folders ===
 
-impl Folders {
-    pub(super) fn new(stir: mpsc::Sender<()>) -> Folders {
+impl WatchedDirs {
+    pub(super) fn new(stir: mpsc::Sender<()>) -> WatchedDirs {
         let told = stir.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // No room means that it is told already.
@@ -33,7 +33,7 @@ impl Folders {
                 let _ = told.try_send(());
             }
         });
-        let mut folders = Folders {
+        let mut folders = WatchedDirs {
             watcher: None,
             watched: BTreeMap::new(),
             _stir: stir,
@@ -47,7 +47,7 @@ impl Folders {
     }
 
     /// Watches these folders and no others; whether one of them was not watched before.
-    pub(super) fn follow(&mut self, trail: BTreeMap<PathBuf, Identity>) -> bool {
+    pub(super) fn follow(&mut self, trail: BTreeMap<PathBuf, InodeId>) -> bool {
         let Some(mut watcher) = self.watcher.take() else {
             return false;
         };
@@ -65,7 +65,7 @@ impl Folders {
                 Ok(()) => new |= self.watched.insert(folder, identity).is_none(),
                 Err(error) => {
                     self.watched.remove(&folder);
-                    if !is_gone(&error) {
+                    if !is_removed(&error) {
                         self.warn(Some(&folder), &error);
                     }
                 }
@@ -97,7 +97,7 @@ fn is_a_change(event: &Event) -> bool {
     }
 }
 
-fn is_gone(error: &notify::Error) -> bool {
+fn is_removed(error: &notify::Error) -> bool {
     match &error.kind {
         notify::ErrorKind::PathNotFound => true,
         notify::ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,

@@ -7,10 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Device and inode: a folder that was made anew is another one.
-pub(super) type Identity = (u64, u64);
+pub(super) type InodeId = (u64, u64);
 
 /// The folders on the way to these paths, without those that are only passed through.
-pub(super) fn of_all(paths: &[PathBuf]) -> BTreeMap<PathBuf, Identity> {
+pub(super) fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
     let mut folders = BTreeMap::new();
     for path in paths {
         follow(path, &mut folders);
@@ -20,7 +20,7 @@ pub(super) fn of_all(paths: &[PathBuf]) -> BTreeMap<PathBuf, Identity> {
 
 /// Goes as the kernel does, component by component. Each symbolic link lies in a folder that matters, and so does the
 /// file, or the first thing that is missing.
-fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, Identity>) {
+fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
     let mut at = PathBuf::from("/");
     let mut ahead = steps(path);
     let mut links = 0;
@@ -37,7 +37,7 @@ fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, Identity>) {
                 let Ok(target) = fs::read_link(&next) else {
                     return;
                 };
-                if links > MOST_LINKS {
+                if links > MAX_SYMLINKS {
                     return;
                 }
                 if target.is_absolute() {
@@ -69,7 +69,7 @@ fn steps(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-fn note(folder: &Path, folders: &mut BTreeMap<PathBuf, Identity>) {
+fn note(folder: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
     if !folders.contains_key(folder)
         && let Ok(metadata) = fs::metadata(folder)
     {
@@ -78,4 +78,4 @@ fn note(folder: &Path, folders: &mut BTreeMap<PathBuf, Identity>) {
 }
 
 /// As many as Linux follows.
-const MOST_LINKS: usize = 40;
+const MAX_SYMLINKS: usize = 40;

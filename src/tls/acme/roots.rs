@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::{self, Location, Problem};
+use crate::config::{self, Location, Diagnostic};
 use crate::observe::Causes;
 use crate::tls::policy::provider;
 
@@ -63,9 +63,9 @@ pub(super) fn client_config(file: Option<&Path>) -> Result<Arc<ClientConfig>, Ba
 }
 
 /// Looks at the files that `[acme]` names, which stands at `at`.
-pub fn check(acme: &config::Acme, at: Option<Location>, problems: &mut Vec<Problem>) {
+pub fn check(acme: &config::Acme, at: Option<Location>, problems: &mut Vec<Diagnostic>) {
     if let Err(error) = client_config(acme.ca_file.as_deref()) {
-        problems.push(Problem {
+        problems.push(Diagnostic {
             at,
             message: format!("acme.ca_file: {}", Causes(&error)),
             hint: Some("name a PEM file with the root certificate of the CA, or leave it out for public CAs".into()),
@@ -79,7 +79,7 @@ pub fn check(acme: &config::Acme, at: Option<Location>, problems: &mut Vec<Probl
     });
     for (key, program) in hooks {
         if let Err(why) = executable(program) {
-            problems.push(Problem {
+            problems.push(Diagnostic {
                 at,
                 message: format!("{key}: {} {why}", program.display()),
                 hint: Some("name an executable file; a script wants a first line such as #!/bin/sh and chmod +x".into()),

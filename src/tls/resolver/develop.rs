@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::sign::CertifiedKey;
 
 use super::table::{Held, Origin, Table, address};
-use crate::config::{HostPattern, Located, Problem};
+use crate::config::{HostPattern, Located, Diagnostic};
 use crate::observe::Causes;
 use crate::tls::DevCa;
 
@@ -16,7 +16,7 @@ pub(super) fn develop(
     ca: &DevCa,
     hosts: &[Located<HostPattern>],
     issued: &BTreeSet<Box<str>>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<Diagnostic>,
 ) {
     // A client that dials an address sends no name, so one certificate must do for all addresses.
     let mut local: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
@@ -50,7 +50,7 @@ fn issue(
     table: &mut Table,
     ca: &DevCa,
     names: Vec<String>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<Diagnostic>,
 ) -> Option<Arc<CertifiedKey>> {
     match ca.issue(&names) {
         Ok(key) => {
@@ -61,7 +61,7 @@ fn issue(
             Some(key)
         }
         Err(error) => {
-            problems.push(Problem {
+            problems.push(Diagnostic {
                 at: None,
                 message: format!(
                     "the development CA cannot issue a certificate for {}",

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tracing::warn;
 
 use super::table::{Table, address};
-use crate::config::{HostPattern, Located, Location, Problem};
+use crate::config::{HostPattern, Located, Location, Diagnostic};
 
 /// What there is, to look for what is missing.
 pub(super) struct Gaps<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Gaps<'a> {
 impl Gaps<'_> {
     /// The problem of a host that no client could reach. A default certificate has another name, but a client may be
     /// content with it (a load balancer in front that does not check), so then it is a warning.
-    pub(super) fn unserved(&self, host: &Located<HostPattern>, hint: &str) -> Option<Problem> {
+    pub(super) fn unserved(&self, host: &Located<HostPattern>, hint: &str) -> Option<Diagnostic> {
         let mut names = self
             .table
             .names()
@@ -43,14 +43,14 @@ impl Gaps<'_> {
             warn!(host = %shown, "this host has no certificate of its own: clients get that of tls.default");
             return None;
         }
-        Some(Problem {
+        Some(Diagnostic {
             at: host.at,
             message: format!("the host {shown:?} is routed, but has no certificate"),
             hint: Some(hint.into()),
         })
     }
 
-    fn unserved_address(&self, address: IpAddr, at: Option<Location>) -> Option<Problem> {
+    fn unserved_address(&self, address: IpAddr, at: Option<Location>) -> Option<Diagnostic> {
         if self.table.nameless().is_some() {
             return None;
         }
@@ -61,7 +61,7 @@ impl Gaps<'_> {
                  development set tls.dev_ca = true"
             ),
         };
-        Some(Problem {
+        Some(Diagnostic {
             at,
             message: format!(
                 "the address {address} is routed, but clients that dial an address send no server name, and tls.default \

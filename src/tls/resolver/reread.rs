@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::Certificates;
 use super::table::{Held, Origin};
-use crate::config::Problem;
+use crate::config::Diagnostic;
 use crate::tls::acme::date;
 use crate::tls::files;
 
@@ -31,7 +31,7 @@ pub enum Reread {
         /// The certificate's file.
         file: PathBuf,
         /// What is wrong with it, or with its key.
-        problems: Vec<Problem>,
+        problems: Vec<Diagnostic>,
         /// The last moment of what is served.
         not_after: Option<i64>,
     },

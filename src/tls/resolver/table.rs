@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::sign::CertifiedKey;
 use tracing::warn;
 
-use crate::config::{CertificateFiles, Located, Problem};
+use crate::config::{CertificateFiles, Located, Diagnostic};
 use crate::lifecycle::CertificateStatus;
 use crate::tls::acceptor::normal;
 use crate::tls::acme::date;
@@ -34,7 +34,7 @@ pub(super) struct Held {
     pub(super) names: Vec<Box<str>>,
     pub(super) key: Arc<CertifiedKey>,
     /// What is wrong with its files by now, for which reason it is still this one.
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<Diagnostic>,
 }
 
 #[derive(Clone)]
@@ -160,8 +160,8 @@ impl Held {
 }
 
 /// What is wrong, each with what to do.
-fn in_words(problems: &[Problem]) -> String {
-    let words = |problem: &Problem| match &problem.hint {
+fn in_words(problems: &[Diagnostic]) -> String {
+    let words = |problem: &Diagnostic| match &problem.hint {
         Some(hint) => format!("{} ({hint})", problem.message),
         None => problem.message.clone(),
     };

@@ -15,7 +15,7 @@ fn under(name: &str) -> Located<HostPattern> {
 }
 
 /// The problems of a config, as "message | hint".
-fn problems(tls: &Tls, hosts: &[Located<HostPattern>]) -> Vec<Problem> {
+fn problems(tls: &Tls, hosts: &[Located<HostPattern>]) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     Certificates::build(tls, hosts, None, &Issuers::default(), &mut problems);
     problems

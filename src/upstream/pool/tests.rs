@@ -25,7 +25,7 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
             handshakes: 0,
             ..config::Admission::default()
         },
-        slow_start: config::Period(Duration::ZERO),
+        slow_start: config::DurationValue(Duration::ZERO),
         rebalance: config::Rebalance::Off,
     }
 }
@@ -390,7 +390,7 @@ fn place_of(pool: &Pool, n: usize) -> Lease {
 #[tokio::test(start_paused = true)]
 async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
     let mut config = written(LeastSessions, &[1; 3]);
-    config.slow_start = config::Period(Duration::from_secs(100));
+    config.slow_start = config::DurationValue(Duration::from_secs(100));
     let added = config.backends.pop().unwrap();
     let old = built(&config, None);
     let now = Instant::now();

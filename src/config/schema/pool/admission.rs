@@ -1,6 +1,6 @@
 //! `[pools.NAME]`: who may shake hands, who waits, and who is tried again.
 
-use super::super::{super::Period, server::default};
+use super::super::{super::DurationValue, server::default};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ pub struct Retry {
     /// How many more backends are tried; 0: none.
     pub times: u32,
     /// Only so long after the first was chosen.
-    pub within: Period,
+    pub within: DurationValue,
 }
 
 /// `pools.NAME.admission`
@@ -23,7 +23,7 @@ pub struct Admission {
     /// How many may wait for a place, those of one client address (IPv6: of one /64) for a tenth of it; 0: nobody waits.
     pub queue: u32,
     /// How long one may wait; `session.handshake_timeout` runs too.
-    pub wait: Period,
+    pub wait: DurationValue,
 }
 
 // === impl Retry ===

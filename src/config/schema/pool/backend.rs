@@ -1,7 +1,7 @@
 //! `backends` of `[pools.NAME]`: addresses, or tables with an address and what else is to be said of it.
 
 use super::{
-    super::super::{BackendSource, BadValue, Located, Period},
+    super::super::{BackendSource, BadValue, Located, DurationValue},
     default,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -23,7 +23,7 @@ pub struct Backend {
     pub address: BackendSource,
     /// How often DNS is asked for a name with dns:// or srv://, if the answer itself is not good for less.
     #[serde(default = "ten_seconds")]
-    pub resolve: Period,
+    pub resolve: DurationValue,
     /// What happens to the sessions of an address that DNS has no more: "keep" them until they end, or "drain" them.
     #[serde(default)]
     pub on_vanish: OnVanish,
@@ -127,9 +127,9 @@ pub(super) struct AddressOrTable(Backend);
 
 impl<'de> Deserialize<'de> for AddressOrTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct BackendVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for BackendVisitor {
             type Value = Backend;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,7 +148,7 @@ impl<'de> Deserialize<'de> for AddressOrTable {
             }
         }
 
-        deserializer.deserialize_any(Either).map(AddressOrTable)
+        deserializer.deserialize_any(BackendVisitor).map(AddressOrTable)
     }
 }
 
@@ -203,6 +203,6 @@ fn one() -> u16 {
     1
 }
 
-fn ten_seconds() -> Period {
+fn ten_seconds() -> DurationValue {
     default("10s")
 }

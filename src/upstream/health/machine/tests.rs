@@ -1,6 +1,6 @@
 use super::*;
 use Condition::{Down, Ejected, Up};
-use config::Period;
+use config::DurationValue;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ fn ill() -> Result<(), String> {
 fn passive(fails: u32) -> config::Passive {
     config::Passive {
         fails,
-        within: Period(Duration::from_secs(10)),
-        eject: Period(Duration::from_secs(30)),
+        within: DurationValue(Duration::from_secs(10)),
+        eject: DurationValue(Duration::from_secs(30)),
     }
 }
 
