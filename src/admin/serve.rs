@@ -1,7 +1,7 @@
 //! Serves a bound listener: few connections, each with one request and one deadline.
 
 use super::{Admin, Bound, Surface, browser::Names, desk::Desk};
-use crate::{lifecycle::Tasks, observe::Seldom};
+use crate::{lifecycle::Tasks, observe::LogThrottle};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
@@ -154,4 +154,4 @@ const HEAD: usize = 16 * 1024;
 /// After a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
-static FAULTS: Seldom = Seldom::new();
+static FAULTS: LogThrottle = LogThrottle::new();

@@ -3,7 +3,7 @@
 use super::Body;
 use crate::{
     gateway::Route,
-    observe::{Causes, Seldom},
+    observe::{ErrorChain, LogThrottle},
     upstream::{Lease, Unavailable},
 };
 use ::http::{HeaderValue, Response, StatusCode, Version, header};
@@ -107,9 +107,9 @@ impl From<Unavailable> for Refusal {
 
 /// Tells the operator that a backend failed: seldom, for a backend that is down fails as often as clients come.
 pub(super) fn blame(route: &Route, lease: &Lease, error: &(dyn Error + 'static), what: &str) {
-    static FAILED: Seldom = Seldom::new();
+    static FAILED: LogThrottle = LogThrottle::new();
     if let Some(suppressed) = FAILED.allow() {
-        let error = Causes(error);
+        let error = ErrorChain(error);
         warn!(route = %route.name, backend = %lease.backend().name(), %error, suppressed, "{what}");
     }
 }

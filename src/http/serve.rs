@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config,
-    observe::Causes,
+    observe::ErrorChain,
     splice::{Transport, Socket},
     tls,
     wire::ServerStream,
@@ -116,7 +116,7 @@ fn patience(limits: &config::Limits) -> Limits {
 
 fn tell(client: IpAddr, ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
-        debug!(%client, error = %Causes(&error), "connection ended");
+        debug!(%client, error = %ErrorChain(&error), "connection ended");
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Admission, Permit};
 use crate::{
     lifecycle::Tasks,
-    observe::{Metrics, Seldom},
+    observe::{Metrics, LogThrottle},
 };
 use socket2::{SockRef, TcpKeepalive};
 use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -31,7 +31,7 @@ pub async fn accept<F>(
 {
     prepare(&listener);
     let mut spare = File::open("/dev/null").ok();
-    let (full, exhausted) = (Seldom::new(), Seldom::new());
+    let (full, exhausted) = (LogThrottle::new(), LogThrottle::new());
     loop {
         let accepted = tokio::select! {
             biased;

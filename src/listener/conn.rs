@@ -5,7 +5,7 @@ use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
     http::{self, Context, Identity, Peer},
-    observe::Causes,
+    observe::ErrorChain,
     proto::proxy::{self, BadProxyHeader},
     splice::Socket,
     tls::{self, Entered},
@@ -142,7 +142,7 @@ impl Doorway {
 
     fn turn_away(&self, from: SocketAddr, turned: &Turned) {
         self.http.metrics.connection_failed(turned.as_str());
-        debug!(client = %from.ip().to_canonical(), error = %Causes(turned), "connection turned away");
+        debug!(client = %from.ip().to_canonical(), error = %ErrorChain(turned), "connection turned away");
     }
 }
 

@@ -93,7 +93,7 @@ pub struct RequestRecord<'a> {
 
 /// What there is to tell.
 #[derive(Clone, Copy)]
-enum Event<'a> {
+enum AccessEvent<'a> {
     Open(&'a SessionRecord),
     Close(&'a SessionRecord, &'a SessionEnd),
     Request(&'a RequestRecord<'a>),
@@ -120,7 +120,7 @@ impl AccessLog {
     }
 
     fn to(writer: impl Write + Send + 'static, format: LogFormat) -> (AccessLog, LogGuard) {
-        let (out, guard) = queue::queue(writer, "access", queue::LINES);
+        let (out, guard) = queue::spawn_writer(writer, "access", queue::QUEUE_CAPACITY);
         (
             AccessLog {
                 out: Some(out),
@@ -132,20 +132,20 @@ impl AccessLog {
 
     /// A session opened.
     pub fn opened(&self, session: &SessionRecord) {
-        self.write(Event::Open(session));
+        self.write(AccessEvent::Open(session));
     }
 
     /// A session closed.
     pub fn closed(&self, session: &SessionRecord, end: &SessionEnd) {
-        self.write(Event::Close(session, end));
+        self.write(AccessEvent::Close(session, end));
     }
 
     /// A request was answered.
     pub fn request(&self, request: &RequestRecord<'_>) {
-        self.write(Event::Request(request));
+        self.write(AccessEvent::Request(request));
     }
 
-    fn write(&self, event: Event<'_>) {
+    fn write(&self, event: AccessEvent<'_>) {
         let Some(out) = &self.out else { return };
         let line = event.line(self.format, SystemTime::now());
         // The head of the queue takes every line or counts it as lost.
@@ -155,7 +155,7 @@ impl AccessLog {
 
 // === impl Event ===
 
-impl Event<'_> {
+impl AccessEvent<'_> {
     fn line(self, format: LogFormat, at: SystemTime) -> String {
         match format {
             LogFormat::Text => text::line(self, at),
@@ -165,26 +165,26 @@ impl Event<'_> {
 
     fn name(self) -> &'static str {
         match self {
-            Event::Open(_) => "open",
-            Event::Close(..) => "close",
-            Event::Request(_) => "request",
+            AccessEvent::Open(_) => "open",
+            AccessEvent::Close(..) => "close",
+            AccessEvent::Request(_) => "request",
         }
     }
 }
 
 /// What stands in a line of a string from the wire: all of it, or its beginning and "…".
 fn cut(value: &str) -> Cow<'_, str> {
-    if value.len() <= CHARACTERS {
+    if value.len() <= MAX_FIELD_CHARS {
         return Cow::Borrowed(value);
     }
-    match value.char_indices().nth(CHARACTERS) {
+    match value.char_indices().nth(MAX_FIELD_CHARS) {
         None => Cow::Borrowed(value),
         Some((end, _)) => Cow::Owned(format!("{}…", value.split_at(end).0)),
     }
 }
 
 /// A head may have 16 KiB, a queued line should not.
-const CHARACTERS: usize = 1024;
+const MAX_FIELD_CHARS: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,9 @@ use std::{error::Error, fmt};
 
 /// Shows the whole chain: JSON lines would otherwise hold its first link only.
 #[derive(Debug, Clone, Copy)]
-pub struct Causes<'a>(pub &'a (dyn Error + 'static));
+pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
-impl fmt::Display for Causes<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
@@ -29,6 +29,6 @@ mod tests {
         #[error("no connection")]
         struct Outer(#[source] io::Error);
         let error = Outer(io::Error::other("refused"));
-        assert_eq!(Causes(&error).to_string(), "no connection: refused");
+        assert_eq!(ErrorChain(&error).to_string(), "no connection: refused");
     }
 }

@@ -26,7 +26,7 @@ pub enum InitError {
 /// Starts the log of the process. `RUST_LOG`, if set, decides instead of the level.
 pub fn init(log: &Log) -> Result<LogGuard, InitError> {
     let filter = filter(log.level, env::var("RUST_LOG").ok())?;
-    let (out, guard) = queue::queue(io::stderr(), "log", queue::LINES);
+    let (out, guard) = queue::spawn_writer(io::stderr(), "log", queue::QUEUE_CAPACITY);
     // https://no-color.org
     let colours =
         io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -40,7 +40,7 @@ fn filter(level: LogLevel, directives: Option<String>) -> Result<EnvFilter, Init
     let directives = match directives {
         Some(directives) if !directives.trim().is_empty() => directives,
         // Others' crates warn of what clients do (rustls of their alerts): such lines must not be had for the asking.
-        _ => format!("error,lockgate={}", word(level)),
+        _ => format!("error,lockgate={}", level_str(level)),
     };
     EnvFilter::try_new(&directives).map_err(|source| InitError::Directives(directives, source))
 }
@@ -61,7 +61,7 @@ fn subscriber(
     }
 }
 
-fn word(level: LogLevel) -> &'static str {
+fn level_str(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
@@ -78,7 +78,7 @@ mod tests {
 
     fn written(log: Log, directives: Option<&str>) -> String {
         let memory = Memory::default();
-        let (out, guard) = queue::queue(memory.clone(), "log", queue::LINES);
+        let (out, guard) = queue::spawn_writer(memory.clone(), "log", queue::QUEUE_CAPACITY);
         let filter = filter(log.level, directives.map(str::to_owned)).unwrap();
         subscriber::with_default(super::subscriber(log.format, filter, out, false), || {
             debug!("a detail");

@@ -7,13 +7,13 @@ mod labels;
 mod pools;
 mod process;
 
-pub use flow::{Flow, LegFlow};
+pub use flow::{SessionMetrics, LegMetrics};
 pub use pools::WaitingGauge;
 
 use super::access::SessionEnd;
-use labels::{Backend, Close, Host, Leg, Outcome, Refusal, Stand, Status, Transition, Why};
-use pools::Pools;
-use process::Process;
+use labels::{BackendLabels, CloseLabels, HostLabels, LegLabels, OutcomeLabels, RefusalLabels, BackendStateLabels, StatusClassLabels, TransitionLabels, WhyLabels};
+use pools::PoolMetrics;
+use process::ProcessCollector;
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -27,27 +27,27 @@ pub struct Metrics {
     registry: Registry,
     connections: Gauge,
     connections_accepted: Counter,
-    connection_failures: Family<Why, Counter>,
+    connection_failures: Family<WhyLabels, Counter>,
     challenges: Counter,
-    orders: Family<Outcome, Counter>,
-    reloads: Family<Outcome, Counter>,
-    dns: Family<Outcome, Counter>,
-    certificates: Family<Host, Gauge>,
-    backends: Family<Backend, Gauge>,
-    transitions: Family<Transition, Counter>,
-    states: Family<Stand, Gauge>,
+    orders: Family<OutcomeLabels, Counter>,
+    reloads: Family<OutcomeLabels, Counter>,
+    dns: Family<OutcomeLabels, Counter>,
+    certificates: Family<HostLabels, Gauge>,
+    backends: Family<BackendLabels, Gauge>,
+    transitions: Family<TransitionLabels, Counter>,
+    states: Family<BackendStateLabels, Gauge>,
     sessions: Gauge,
     sessions_opened: Counter,
-    session_closes: Family<Close, Counter>,
-    requests: Family<Status, Counter>,
-    refusals: Family<Refusal, Counter>,
-    pools: Pools,
-    frames: Family<Leg, Counter>,
-    messages: Family<Leg, Counter>,
-    bytes: Family<Leg, Counter>,
+    session_closes: Family<CloseLabels, Counter>,
+    requests: Family<StatusClassLabels, Counter>,
+    refusals: Family<RefusalLabels, Counter>,
+    pools: PoolMetrics,
+    frames: Family<LegLabels, Counter>,
+    messages: Family<LegLabels, Counter>,
+    bytes: Family<LegLabels, Counter>,
     handshake: Histogram,
     session: Histogram,
-    flow: Arc<Flow>,
+    flow: Arc<SessionMetrics>,
 }
 
 /// An open connection: counted until dropped.
@@ -65,7 +65,7 @@ impl Metrics {
     #[allow(clippy::new_without_default)] // its time of birth is part of it
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let flow = Arc::new(Flow::new(&mut registry));
+        let flow = Arc::new(SessionMetrics::new(&mut registry));
         let mut metrics = Metrics {
             registry,
             connections: Gauge::default(),
@@ -84,7 +84,7 @@ impl Metrics {
             session_closes: Family::default(),
             requests: Family::default(),
             refusals: Family::default(),
-            pools: Pools::default(),
+            pools: PoolMetrics::default(),
             frames: Family::default(),
             messages: Family::default(),
             bytes: Family::default(),
@@ -111,7 +111,7 @@ impl Metrics {
     }
 
     /// What live sessions tell.
-    pub fn flow(&self) -> &Arc<Flow> {
+    pub fn flow(&self) -> &Arc<SessionMetrics> {
         &self.flow
     }
 
@@ -127,7 +127,7 @@ impl Metrics {
 
     /// A session ended.
     pub fn session_closed(&self, end: &SessionEnd) {
-        let close = Close::new(end.code, end.by);
+        let close = CloseLabels::new(end.code, end.by);
         self.session_closes.get_or_create(&close).inc();
         self.session.observe(end.duration.as_secs_f64());
         for (from, counts) in [(CLIENT, end.from_client), (BACKEND, end.from_backend)] {
@@ -144,17 +144,17 @@ impl Metrics {
 
     /// A plain HTTP request was answered.
     pub fn request(&self, status: u16) {
-        self.requests.get_or_create(&Status::class(status)).inc();
+        self.requests.get_or_create(&StatusClassLabels::class(status)).inc();
     }
 
     /// A request was refused by us; `why` is of a closed set.
     pub fn refused(&self, status: u16, why: &'static str) {
-        self.refusals.get_or_create(&Refusal { status, why }).inc();
+        self.refusals.get_or_create(&RefusalLabels { status, why }).inc();
     }
 
     /// A connection ended before its first request; `why` is of a closed set ("tls", "proxy-header", "deadline", "limit", …).
     pub fn connection_failed(&self, why: &'static str) {
-        self.connection_failures.get_or_create(&Why { why }).inc();
+        self.connection_failures.get_or_create(&WhyLabels { why }).inc();
     }
 
     /// A CA that asked whether a host is ours has its answer.
@@ -164,28 +164,28 @@ impl Metrics {
 
     /// An order of a certificate came to an end: "issued" or "failed".
     pub fn order(&self, outcome: &'static str) {
-        self.orders.get_or_create(&Outcome { outcome }).inc();
+        self.orders.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// The configuration was read again: "applied", "unchanged" or "refused".
     pub fn reload(&self, outcome: &'static str) {
-        self.reloads.get_or_create(&Outcome { outcome }).inc();
+        self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// DNS was asked for a name of a pool: "answered" or "failed".
     pub fn dns(&self, outcome: &'static str) {
-        self.dns.get_or_create(&Outcome { outcome }).inc();
+        self.dns.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// A host of the config is served with a certificate whose last moment is `not_after`, in seconds since 1970.
     pub fn certificate(&self, host: &str, not_after: i64) {
-        let host = Host { host: host.into() };
+        let host = HostLabels { host: host.into() };
         self.certificates.get_or_create(&host).set(not_after);
     }
 
     /// The config names that host no more.
-    pub fn certificate_gone(&self, host: &str) {
-        self.certificates.remove(&Host { host: host.into() });
+    pub fn remove_certificate(&self, host: &str) {
+        self.certificates.remove(&HostLabels { host: host.into() });
     }
 
     /// All of it, in the OpenMetrics text format.
@@ -227,7 +227,7 @@ impl Metrics {
         all.register("lockgate_bytes", "Bytes of frames relayed, by the leg they came from; added when a session closes", self.bytes.clone());
         all.register_with_unit("lockgate_handshake", "From a request's head to the 101", Unit::Seconds, self.handshake.clone());
         all.register_with_unit("lockgate_session", "Length of sessions, when they close", Unit::Seconds, self.session.clone());
-        all.register_collector(Box::new(Process::starting()));
+        all.register_collector(Box::new(ProcessCollector::starting()));
     }
 }
 
@@ -247,8 +247,8 @@ impl Drop for SessionGauge {
     }
 }
 
-const CLIENT: Leg = Leg { from: "client" };
-const BACKEND: Leg = Leg { from: "backend" };
+const CLIENT: LegLabels = LegLabels { from: "client" };
+const BACKEND: LegLabels = LegLabels { from: "backend" };
 
 /// From a loopback's millisecond to `session.handshake_timeout`.
 const HANDSHAKE_SECONDS: [f64; 13] = [

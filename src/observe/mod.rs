@@ -12,12 +12,12 @@ mod sessions;
 mod testing;
 
 pub use access::{AccessLog, RequestRecord, SessionEnd, SessionRecord};
-pub use causes::Causes;
+pub use causes::ErrorChain;
 pub use logging::{InitError, init};
-pub use metrics::{ConnectionGauge, Flow, LegFlow, Metrics, SessionGauge, WaitingGauge};
+pub use metrics::{ConnectionGauge, SessionMetrics, LegMetrics, Metrics, SessionGauge, WaitingGauge};
 pub use queue::LogGuard;
 pub use round_trips::RoundTrips;
-pub use seldom::Seldom;
+pub use seldom::LogThrottle;
 pub use sessions::{
     BadOrder, Belonging, Deflate, Look, Looking, NoLook, Order, Seen, SessionHandle, Sessions,
     Summons, Traffic, Wanted,

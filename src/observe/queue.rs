@@ -1,7 +1,7 @@
 //! A bounded queue in front of a slow writer: whoever writes a line never waits, and lines that find the queue full
 //! are counted and told of.
 
-use super::seldom::Seldom;
+use super::seldom::LogThrottle;
 use std::{
     io::{self, BufWriter, Write},
     sync::{Arc, OnceLock, mpsc},
@@ -19,29 +19,29 @@ pub struct LogGuard {
 }
 
 /// The worker's end of the queue.
-struct Tail<W: Write> {
+struct WriterWorker<W: Write> {
     out: BufWriter<W>,
     name: &'static str,
     lost: Arc<OnceLock<ErrorCounter>>,
     told: usize,
-    losses: Seldom,
-    faults: Seldom,
+    losses: LogThrottle,
+    faults: LogThrottle,
 }
 
 /// Puts a queue of `lines` lines in front of `writer`; `name` stands in the warnings about it.
-pub(super) fn queue(
+pub(super) fn spawn_writer(
     writer: impl Write + Send + 'static,
     name: &'static str,
     lines: usize,
 ) -> (NonBlocking, LogGuard) {
     let lost = Arc::new(OnceLock::new());
-    let tail = Tail {
+    let tail = WriterWorker {
         out: BufWriter::new(writer),
         name,
         lost: lost.clone(),
         told: 0,
-        losses: Seldom::new(),
-        faults: Seldom::new(),
+        losses: LogThrottle::new(),
+        faults: LogThrottle::new(),
     };
     let (head, worker) = NonBlockingBuilder::default()
         .lossy(true)
@@ -85,9 +85,9 @@ impl Drop for LogGuard {
 
 // === impl Tail ===
 
-impl<W: Write> Tail<W> {
+impl<W: Write> WriterWorker<W> {
     /// Also about the log itself: the line that made room has just been written.
-    fn tell_losses(&mut self) {
+    fn report_lost_lines(&mut self) {
         let Some(lost) = self.lost.get().map(ErrorCounter::dropped_lines) else {
             return;
         };
@@ -102,7 +102,7 @@ impl<W: Write> Tail<W> {
         }
     }
 
-    fn tell_fault(&self, done: io::Result<()>) -> io::Result<()> {
+    fn report_error(&self, done: io::Result<()>) -> io::Result<()> {
         if let Err(error) = &done
             && let Some(suppressed) = self.faults.allow()
         {
@@ -112,7 +112,7 @@ impl<W: Write> Tail<W> {
     }
 }
 
-impl<W: Write> Write for Tail<W> {
+impl<W: Write> Write for WriterWorker<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.write(bytes)
     }
@@ -120,8 +120,8 @@ impl<W: Write> Write for Tail<W> {
     // The worker calls this once per line.
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
         let done = self.out.write_all(line);
-        self.tell_losses();
-        self.tell_fault(done)
+        self.report_lost_lines();
+        self.report_error(done)
     }
 
     // The worker calls this when the queue is empty. What comes in the next moment waits for that moment to pass: to wake a
@@ -129,12 +129,12 @@ impl<W: Write> Write for Tail<W> {
     fn flush(&mut self) -> io::Result<()> {
         let done = self.out.flush();
         thread::sleep(PAUSE);
-        self.tell_fault(done)
+        self.report_error(done)
     }
 }
 
 /// A second's worth for a busy proxy, and at a few hundred bytes a line a few MiB at most.
-pub(super) const LINES: usize = 8192;
+pub(super) const QUEUE_CAPACITY: usize = 8192;
 
 /// Between two batches of lines; the first after a silence is written at once.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -165,7 +165,7 @@ mod tests {
     fn a_stuck_writer_loses_lines_but_never_blocks_and_the_loss_is_counted() {
         let (gate, closed) = std::sync::mpsc::channel();
         let memory = Memory::default();
-        let (mut head, guard) = queue(Gated(closed, memory.clone()), "test", 4);
+        let (mut head, guard) = spawn_writer(Gated(closed, memory.clone()), "test", 4);
         for _ in 0..100 {
             head.write_all(b"line\n").unwrap();
         }
@@ -180,7 +180,7 @@ mod tests {
     fn a_stuck_stdout_does_not_hold_the_exit() {
         const CHILD: &str = "LOCKGATE_TEST_STUCK_STDOUT";
         if env::var_os(CHILD).is_some() {
-            let (mut head, guard) = queue(io::stdout(), "test", 4);
+            let (mut head, guard) = spawn_writer(io::stdout(), "test", 4);
             // More than a pipe holds: the worker is stuck in the first. Then the queue is kept full.
             let line = vec![b'x'; 1 << 20];
             let started = Instant::now();
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn losses_are_told_once_with_their_number() {
         let log = Memory::default();
-        let (own, own_guard) = queue(log.clone(), "log", LINES);
+        let (own, own_guard) = spawn_writer(log.clone(), "log", QUEUE_CAPACITY);
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .with_writer(own)
@@ -231,13 +231,13 @@ mod tests {
         for _ in 0..3 {
             full.clone().write_all(b"line\n").unwrap();
         }
-        let mut tail = Tail {
+        let mut tail = WriterWorker {
             out: BufWriter::new(io::sink()),
             name: "access",
             lost: Arc::new(OnceLock::from(full.error_counter())),
             told: 0,
-            losses: Seldom::new(),
-            faults: Seldom::new(),
+            losses: LogThrottle::new(),
+            faults: LogThrottle::new(),
         };
         tracing::subscriber::with_default(subscriber, || {
             tail.write_all(b"line\n").unwrap();
@@ -262,18 +262,18 @@ mod tests {
             }
         }
         let log = Memory::default();
-        let (own, own_guard) = queue(log.clone(), "log", LINES);
+        let (own, own_guard) = spawn_writer(log.clone(), "log", QUEUE_CAPACITY);
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .with_writer(own)
             .finish();
-        let mut tail = Tail {
+        let mut tail = WriterWorker {
             out: BufWriter::new(Full),
             name: "access",
             lost: Arc::default(),
             told: 0,
-            losses: Seldom::new(),
-            faults: Seldom::new(),
+            losses: LogThrottle::new(),
+            faults: LogThrottle::new(),
         };
         tracing::subscriber::with_default(subscriber, || {
             tail.write_all(b"line\n").unwrap();

@@ -16,26 +16,26 @@ use tokio::time::Instant;
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Seldom {
-    since: Mutex<Since>,
+pub struct LogThrottle {
+    since: Mutex<ThrottleState>,
 }
 
 #[derive(Debug)]
-struct Since {
+struct ThrottleState {
     passed: Option<Instant>,
     suppressed: u64,
 }
 
 // === impl Seldom ===
 
-impl Seldom {
+impl LogThrottle {
     /// The first line will pass.
     pub const fn new() -> Self {
-        let since = Since {
+        let since = ThrottleState {
             passed: None,
             suppressed: 0,
         };
-        Seldom {
+        LogThrottle {
             since: Mutex::new(since),
         }
     }
@@ -45,7 +45,7 @@ impl Seldom {
         let now = Instant::now();
         // Two plain fields: a panic elsewhere cannot leave them half written.
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.passed.is_some_and(|passed| now - passed < PAUSE) {
+        if since.passed.is_some_and(|passed| now - passed < MIN_INTERVAL) {
             since.suppressed += 1;
             return None;
         }
@@ -54,14 +54,14 @@ impl Seldom {
     }
 }
 
-impl Default for Seldom {
+impl Default for LogThrottle {
     fn default() -> Self {
         Self::new()
     }
 }
 
 /// Slow enough to read, quick enough to notice.
-const PAUSE: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -69,17 +69,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_line_a_second_and_the_number_of_the_others() {
-        let seldom = Seldom::new();
+        let seldom = LogThrottle::new();
         assert_eq!(seldom.allow(), Some(0));
         for _ in 0..5 {
             assert_eq!(seldom.allow(), None);
         }
-        tokio::time::advance(PAUSE - Duration::from_millis(1)).await;
+        tokio::time::advance(MIN_INTERVAL - Duration::from_millis(1)).await;
         assert_eq!(seldom.allow(), None);
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(seldom.allow(), Some(6));
         assert_eq!(seldom.allow(), None);
-        tokio::time::advance(PAUSE).await;
+        tokio::time::advance(MIN_INTERVAL).await;
         assert_eq!(seldom.allow(), Some(1));
     }
 }

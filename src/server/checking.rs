@@ -27,12 +27,12 @@ impl Server {
         self.watched.0.retain(|place, said| {
             let Some(probe) = wanted.remove(place) else {
                 let before = said.borrow();
-                metrics.backend_gone(before.pool(), before.backend().name());
+                metrics.remove_backend(before.pool(), before.backend().name());
                 return false;
             };
             said.send_modify(|before| {
                 if before.pool() != probe.pool() {
-                    metrics.backend_gone(before.pool(), before.backend().name());
+                    metrics.remove_backend(before.pool(), before.backend().name());
                     introduce(&probe, metrics);
                 }
                 *before = probe;

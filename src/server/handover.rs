@@ -9,7 +9,7 @@ use crate::{
         handover::{HandoverClaim, PassedFd, HandoverError, FdLabel, HandoverOffer, Successor},
         reexec, systemd,
     },
-    observe::Causes,
+    observe::ErrorChain,
     tls::Acme,
 };
 use std::{future, io, os::fd::AsFd, pin::pin, process::id};
@@ -130,7 +130,7 @@ impl Server {
         let successor = match served {
             Ok(successor) => successor,
             Err(error) => {
-                let error = Causes(&error);
+                let error = ErrorChain(&error);
                 warn!(process = id(), %error, "the process that wanted to take over did not: this one goes on");
                 return false;
             }

@@ -4,7 +4,7 @@ use super::{Server, drains::Spread};
 use crate::{
     config::DnsName,
     lifecycle::NameStatus,
-    observe::{Belonging, Causes},
+    observe::{Belonging, ErrorChain},
     upstream::{Backend, DnsAnswer, Resolver},
 };
 use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
@@ -163,7 +163,7 @@ async fn ask(
     loop {
         let found = match timeout(PATIENCE, resolver.discover(&name)).await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(Causes(&error).to_string()),
+            Ok(Err(error)) => Err(ErrorChain(&error).to_string()),
             Err(_) => Err(format!("no answer within {PATIENCE:?}")),
         };
         failures = if found.is_ok() { 0 } else { failures + 1 };

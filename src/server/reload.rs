@@ -4,7 +4,7 @@ use super::{Server, drains::Spread, listening::Listening, plan::Read};
 use crate::{
     gateway::Gateway,
     lifecycle::{Inherited, systemd},
-    observe::{Belonging, Causes},
+    observe::{Belonging, ErrorChain},
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::spawn_blocking;
@@ -62,7 +62,7 @@ impl Server {
             Read::Wrong(why, files) => return Err((why, files)),
         };
         let added = Listening::missing(&config.server, &self.listening, &mut Inherited::default());
-        let added = added.map_err(|error| (Causes(&error).to_string(), config.watched.clone()))?;
+        let added = added.map_err(|error| (ErrorChain(&error).to_string(), config.watched.clone()))?;
 
         // From here on nothing can fail. What both need is there before the change, and what one needs no more goes after.
         let issued = gateway.certificates.issued();
@@ -81,7 +81,7 @@ impl Server {
         self.context.sessions.tappable(gateway.tappable());
         self.context.sessions.stir();
         for name in before.certificates.expiries().into_keys() {
-            self.context.metrics.certificate_gone(&name);
+            self.context.metrics.remove_certificate(&name);
         }
         if let Some(acme) = &self.acme {
             acme.apply(issued);

@@ -8,7 +8,7 @@ use super::{
     Transport, Limits, Outcome, Side, Why, farewell::farewell, leg::Leg, pump::Pump, strain::Strains,
 };
 use crate::{
-    observe::{Flow, SessionHandle},
+    observe::{SessionMetrics, SessionHandle},
     proto::track::{RsvBits, Role},
 };
 use alarm::Alarm;
@@ -42,7 +42,7 @@ pub fn run<C: Transport, B: Transport>(
     legs: Legs<C, B>,
     limits: watch::Receiver<Limits>,
     handle: SessionHandle,
-    flow: Arc<Flow>,
+    flow: Arc<SessionMetrics>,
 ) -> impl Future<Output = Outcome> {
     // Made outside the future, which would otherwise hold the legs twice: as they came, and in the session.
     let mut session = Session::new(legs, limits, handle, flow);
@@ -87,7 +87,7 @@ impl<C: Transport, B: Transport> Session<C, B> {
         mut legs: Legs<C, B>,
         mut limits: watch::Receiver<Limits>,
         handle: SessionHandle,
-        flow: Arc<Flow>,
+        flow: Arc<SessionMetrics>,
     ) -> Self {
         let now = Instant::now();
         let current = *limits.borrow_and_update();

@@ -1,13 +1,13 @@
 //! What waits for a leg that does not read, and for how long: told to the gauges only when it changes.
 
 use super::SlowReader;
-use crate::observe::Flow;
+use crate::observe::SessionMetrics;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Both legs of a session; on drop the gauges are given back what they were told.
 pub(super) struct Strains {
-    flow: Arc<Flow>,
+    flow: Arc<SessionMetrics>,
     /// Towards the client.
     pub(super) client: Strain,
     /// Towards the backend.
@@ -37,7 +37,7 @@ pub(super) struct Pipe {
 // === impl Strains ===
 
 impl Strains {
-    pub(super) fn new(flow: Arc<Flow>) -> Self {
+    pub(super) fn new(flow: Arc<SessionMetrics>) -> Self {
         Strains {
             flow,
             client: Strain::default(),
@@ -47,7 +47,7 @@ impl Strains {
     }
 
     /// Where the counters are.
-    pub(super) fn flow(&self) -> &Flow {
+    pub(super) fn flow(&self) -> &SessionMetrics {
         &self.flow
     }
 

@@ -124,7 +124,7 @@ impl Acme {
                 host.gone.cancel();
                 // Here, not when its task ends: by then it may be wanted again.
                 self.agency.shelf.clear(name);
-                self.agency.metrics.certificate_gone(name);
+                self.agency.metrics.remove_certificate(name);
             }
             stays
         });

@@ -8,7 +8,7 @@ use super::{
     terms::Terms,
     tls::TlsClient,
 };
-use crate::{config::BackendAddress, observe::Causes};
+use crate::{config::BackendAddress, observe::ErrorChain};
 use std::{
     error::Error,
     net::IpAddr,
@@ -171,7 +171,7 @@ impl Lease {
     }
 
     fn blame(&self, error: &(dyn Error + 'static), left: Option<IpAddr>) {
-        let why = Causes(error).to_string();
+        let why = ErrorChain(error).to_string();
         let health = self.entry.backend.health();
         health.failed(Instant::now(), &self.entry.terms.passive, why, left);
     }

@@ -3,7 +3,7 @@
 use super::DialError;
 use crate::{
     config::{self, BackendAddress, BackendSource, Located, Diagnostic},
-    observe::Causes,
+    observe::ErrorChain,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -67,7 +67,7 @@ impl TlsClient {
         made.map_err(|error| {
             problems.push(Diagnostic {
                 at: written.at,
-                message: Causes(&error).to_string(),
+                message: ErrorChain(&error).to_string(),
                 hint: Some(HINT.into()),
             });
         })

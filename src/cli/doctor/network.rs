@@ -3,7 +3,7 @@
 use super::{super::ask, Finding, State};
 use crate::{
     config::{AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern, Location},
-    observe::Causes,
+    observe::ErrorChain,
     upstream::{self, Resolver, SourceAddrs},
 };
 use futures_util::future::join_all;
@@ -174,7 +174,7 @@ async fn reach_all(
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let what = format!("backends {written}");
-            return vec![Finding::new(State::Warn, what, Causes(&error).to_string())];
+            return vec![Finding::new(State::Warn, what, ErrorChain(&error).to_string())];
         }
         Err(_) => {
             let seen = "the resolver did not answer in time";

@@ -1,7 +1,7 @@
 //! Access lines for machines: one JSON object a line. Every field of a kind of event is always there, `null` if it has
 //! no value; durations are seconds. The lines are pure ASCII, so that no terminal can be moved by showing them.
 
-use super::{Event, SessionRecord, cut};
+use super::{AccessEvent, SessionRecord, cut};
 use crate::proto::track::FrameCounts;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
@@ -11,17 +11,17 @@ use std::{
 };
 
 /// The whole line, with its end.
-pub(super) fn line(event: Event<'_>, at: SystemTime) -> String {
-    let head = Head {
+pub(super) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
+    let head = LineHead {
         timestamp: humantime::format_rfc3339_millis(at).to_string(),
         event: event.name(),
     };
     let mut line = match event {
-        Event::Open(session) => ascii(&Open {
+        AccessEvent::Open(session) => ascii(&OpenLine {
             head,
             session: session.into(),
         }),
-        Event::Close(session, end) => ascii(&Close {
+        AccessEvent::Close(session, end) => ascii(&CloseLine {
             head,
             session: session.into(),
             duration: seconds(end.duration),
@@ -31,7 +31,7 @@ pub(super) fn line(event: Event<'_>, at: SystemTime) -> String {
             from_client: end.from_client.into(),
             from_backend: end.from_backend.into(),
         }),
-        Event::Request(request) => ascii(&Request {
+        AccessEvent::Request(request) => ascii(&RequestLine {
             head,
             client: request.client.to_string(),
             http: request.http,
@@ -50,31 +50,31 @@ pub(super) fn line(event: Event<'_>, at: SystemTime) -> String {
 }
 
 #[derive(Serialize)]
-struct Open {
+struct OpenLine {
     #[serde(flatten)]
-    head: Head,
+    head: LineHead,
     #[serde(flatten)]
-    session: Session,
+    session: SessionFields,
 }
 
 #[derive(Serialize)]
-struct Close {
+struct CloseLine {
     #[serde(flatten)]
-    head: Head,
+    head: LineHead,
     #[serde(flatten)]
-    session: Session,
+    session: SessionFields,
     duration: f64,
     code: Option<u16>,
     by: &'static str,
     why: &'static str,
-    from_client: Volume,
-    from_backend: Volume,
+    from_client: CountsJson,
+    from_backend: CountsJson,
 }
 
 #[derive(Serialize)]
-struct Request<'a> {
+struct RequestLine<'a> {
     #[serde(flatten)]
-    head: Head,
+    head: LineHead,
     client: String,
     http: &'static str,
     method: &'a str,
@@ -89,13 +89,13 @@ struct Request<'a> {
 
 /// `timestamp` is also its name in the lines of the log.
 #[derive(Serialize)]
-struct Head {
+struct LineHead {
     timestamp: String,
     event: &'static str,
 }
 
 #[derive(Serialize)]
-struct Session {
+struct SessionFields {
     id: String,
     client: String,
     http: &'static str,
@@ -107,10 +107,10 @@ struct Session {
     extensions: Option<String>,
 }
 
-impl From<&SessionRecord> for Session {
+impl From<&SessionRecord> for SessionFields {
     fn from(session: &SessionRecord) -> Self {
         let optional = |value: &Option<Box<str>>| value.as_deref().map(|v| cut(v).into_owned());
-        Session {
+        SessionFields {
             id: format!("{:016x}", session.id),
             client: session.client.to_string(),
             http: session.http,
@@ -125,15 +125,15 @@ impl From<&SessionRecord> for Session {
 }
 
 #[derive(Serialize)]
-struct Volume {
+struct CountsJson {
     frames: u64,
     messages: u64,
     bytes: u64,
 }
 
-impl From<FrameCounts> for Volume {
+impl From<FrameCounts> for CountsJson {
     fn from(counts: FrameCounts) -> Self {
-        Volume {
+        CountsJson {
             frames: counts.frames,
             messages: counts.messages,
             bytes: counts.bytes,

@@ -55,11 +55,11 @@ fn moment() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_795_237_200_123)
 }
 
-fn text(event: Event<'_>) -> String {
+fn text(event: AccessEvent<'_>) -> String {
     event.line(LogFormat::Text, moment())
 }
 
-fn json(event: Event<'_>) -> Value {
+fn json(event: AccessEvent<'_>) -> Value {
     let line = event.line(LogFormat::Json, moment());
     assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
     serde_json::from_str(&line).unwrap()
@@ -71,17 +71,17 @@ fn text_for_people() {
     let opened = "a1b2c3d4e5f60718 203.0.113.7 chat.example.com/ws route=chat backend=ws://10.0.0.1:8765 h=1.1 \
         subprotocol=chat.v2 extensions=\"permessage-deflate; client_max_window_bits=15\"";
     assert_eq!(
-        text(Event::Open(&session)),
+        text(AccessEvent::Open(&session)),
         format!("2026-11-21T05:00:00.123Z open    {opened}\n")
     );
     assert_eq!(
-        text(Event::Close(&session, &end)),
+        text(AccessEvent::Close(&session, &end)),
         format!(
             "2026-11-21T05:00:00.123Z close   {opened} 12.3s code=1000 by=client why=closed in=12f/10m/1.2KiB out=3f/3m/99B\n"
         )
     );
     assert_eq!(
-        text(Event::Request(&request())),
+        text(AccessEvent::Request(&request())),
         "2026-11-21T05:00:00.123Z request 203.0.113.7 GET chat.example.com/ws 403 850us why=origin h=1.1\n"
     );
 }
@@ -102,7 +102,7 @@ fn json_for_machines() {
         "subprotocol": "chat.v2",
         "extensions": "permessage-deflate; client_max_window_bits=15",
     });
-    assert_eq!(json(Event::Open(&session)), expected);
+    assert_eq!(json(AccessEvent::Open(&session)), expected);
     let closed = json!({
         "event": "close",
         "duration": 12.345,
@@ -114,9 +114,9 @@ fn json_for_machines() {
     });
     let more = closed.as_object().unwrap().clone();
     expected.as_object_mut().unwrap().extend(more);
-    assert_eq!(json(Event::Close(&session, &end)), expected);
+    assert_eq!(json(AccessEvent::Close(&session, &end)), expected);
     assert_eq!(
-        json(Event::Request(&request())),
+        json(AccessEvent::Request(&request())),
         json!({
             "timestamp": "2026-11-21T05:00:00.123Z",
             "event": "request",
@@ -157,7 +157,7 @@ fn nothing_from_the_wire_ends_a_line_or_reaches_a_terminal() {
         session.extensions = Some(hostile.into());
         let mut request = request();
         (request.method, request.host, request.path) = (hostile, hostile, hostile);
-        for event in [Event::Open(&session), Event::Request(&request)] {
+        for event in [AccessEvent::Open(&session), AccessEvent::Request(&request)] {
             for format in [LogFormat::Text, LogFormat::Json] {
                 let line = event.line(format, moment());
                 let inner = line.strip_suffix('\n').expect("a whole line");
@@ -181,32 +181,32 @@ fn nothing_from_the_wire_ends_a_line_or_reaches_a_terminal() {
 fn json_keeps_what_is_beyond_ascii() {
     let mut session = session();
     session.path = "/żółw/🐢".into();
-    assert_eq!(json(Event::Open(&session))["path"], "/żółw/🐢");
+    assert_eq!(json(AccessEvent::Open(&session))["path"], "/żółw/🐢");
 }
 
 #[test]
 fn long_values_are_cut() {
     let mut session = session();
-    session.path = "ż".repeat(CHARACTERS).into();
-    assert_eq!(json(Event::Open(&session))["path"], *session.path);
+    session.path = "ż".repeat(MAX_FIELD_CHARS).into();
+    assert_eq!(json(AccessEvent::Open(&session))["path"], *session.path);
     session.path = "ż".repeat(20_000).into();
-    let cut = format!("{}…", "ż".repeat(CHARACTERS));
-    assert_eq!(json(Event::Open(&session))["path"], cut);
-    assert!(text(Event::Open(&session)).len() < 4 * CHARACTERS);
+    let cut = format!("{}…", "ż".repeat(MAX_FIELD_CHARS));
+    assert_eq!(json(AccessEvent::Open(&session))["path"], cut);
+    assert!(text(AccessEvent::Open(&session)).len() < 4 * MAX_FIELD_CHARS);
 }
 
 #[test]
 fn an_absent_host_and_an_absent_code_are_shown() {
     let mut asked = request();
     (asked.host, asked.path) = ("", "");
-    assert!(text(Event::Request(&asked)).contains(" GET \"\" 403 "));
+    assert!(text(AccessEvent::Request(&asked)).contains(" GET \"\" 403 "));
     let end = SessionEnd {
         code: None,
         ..end()
     };
     let session = session();
-    assert!(text(Event::Close(&session, &end)).contains(" code=none by=client "));
-    assert_eq!(json(Event::Close(&session, &end))["code"], Value::Null);
+    assert!(text(AccessEvent::Close(&session, &end)).contains(" code=none by=client "));
+    assert_eq!(json(AccessEvent::Close(&session, &end))["code"], Value::Null);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn durations_and_sizes_are_short() {
             bytes,
             ..FrameCounts::default()
         };
-        let line = text(Event::Close(&session(), &end));
+        let line = text(AccessEvent::Close(&session(), &end));
         let line = line.replace(" code=1000 by=client why=closed", "");
         assert!(line.contains(&format!(" {shown} ")), "{shown}: {line}");
     }

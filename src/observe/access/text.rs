@@ -1,6 +1,6 @@
 //! Access lines for people: columns first, then `key=value`; a value with anything but visible ASCII is quoted.
 
-use super::{Event, RequestRecord, SessionEnd, SessionRecord, cut};
+use super::{AccessEvent, RequestRecord, SessionEnd, SessionRecord, cut};
 use crate::proto::track::FrameCounts;
 use std::{
     fmt::{self, Display, Formatter, Write},
@@ -8,18 +8,18 @@ use std::{
 };
 
 /// The whole line, with its end.
-pub(super) fn line(event: Event<'_>, at: SystemTime) -> String {
+pub(super) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
     let at = humantime::format_rfc3339_millis(at);
     // As wide as the longest name, "request".
     let name = format_args!("{:<7}", event.name());
     // One line, one allocation, as a rule.
     let mut line = String::with_capacity(USUAL);
     let written = match event {
-        Event::Open(session) => writeln!(line, "{at} {name} {}", Opened(session)),
-        Event::Close(session, end) => {
-            writeln!(line, "{at} {name} {} {}", Opened(session), Closed(end))
+        AccessEvent::Open(session) => writeln!(line, "{at} {name} {}", OpenText(session)),
+        AccessEvent::Close(session, end) => {
+            writeln!(line, "{at} {name} {} {}", OpenText(session), CloseText(end))
         }
-        Event::Request(request) => writeln!(line, "{at} {name} {}", Answered(request)),
+        AccessEvent::Request(request) => writeln!(line, "{at} {name} {}", RequestText(request)),
     };
     debug_assert!(written.is_ok(), "a String takes everything");
     line
@@ -28,9 +28,9 @@ pub(super) fn line(event: Event<'_>, at: SystemTime) -> String {
 /// As long are most lines.
 const USUAL: usize = 256;
 
-struct Opened<'a>(&'a SessionRecord);
+struct OpenText<'a>(&'a SessionRecord);
 
-impl Display for Opened<'_> {
+impl Display for OpenText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let session = self.0;
         write!(
@@ -38,9 +38,9 @@ impl Display for Opened<'_> {
             "{:016x} {} {} route={} backend={} h={}",
             session.id,
             session.client,
-            Word(&[&session.host, &session.path]),
-            Word(&[&session.route]),
-            Word(&[&session.backend]),
+            QuotedText(&[&session.host, &session.path]),
+            QuotedText(&[&session.route]),
+            QuotedText(&[&session.backend]),
             session.http,
         )?;
         pair(f, "subprotocol", session.subprotocol.as_deref())?;
@@ -48,17 +48,17 @@ impl Display for Opened<'_> {
     }
 }
 
-struct Closed<'a>(&'a SessionEnd);
+struct CloseText<'a>(&'a SessionEnd);
 
-impl Display for Closed<'_> {
+impl Display for CloseText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let end = self.0;
-        write!(f, "{} code=", Span(end.duration))?;
+        write!(f, "{} code=", DurationText(end.duration))?;
         match end.code {
             Some(code) => write!(f, "{code}")?,
             None => f.write_str("none")?,
         }
-        let (inward, outward) = (Volume(end.from_client), Volume(end.from_backend));
+        let (inward, outward) = (CountsText(end.from_client), CountsText(end.from_backend));
         write!(
             f,
             " by={} why={} in={inward} out={outward}",
@@ -67,19 +67,19 @@ impl Display for Closed<'_> {
     }
 }
 
-struct Answered<'a>(&'a RequestRecord<'a>);
+struct RequestText<'a>(&'a RequestRecord<'a>);
 
-impl Display for Answered<'_> {
+impl Display for RequestText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let request = self.0;
         write!(
             f,
             "{} {} {} {} {}",
             request.client,
-            Word(&[request.method]),
-            Word(&[request.host, request.path]),
+            QuotedText(&[request.method]),
+            QuotedText(&[request.host, request.path]),
             request.status,
-            Span(request.duration),
+            DurationText(request.duration),
         )?;
         pair(f, "why", request.why)?;
         pair(f, "route", request.route)?;
@@ -90,15 +90,15 @@ impl Display for Answered<'_> {
 
 fn pair(f: &mut Formatter<'_>, key: &str, value: Option<&str>) -> fmt::Result {
     match value {
-        Some(value) => write!(f, " {key}={}", Word(&[value])),
+        Some(value) => write!(f, " {key}={}", QuotedText(&[value])),
         None => Ok(()),
     }
 }
 
 /// Strings from the wire as one word of the line: nothing in them can end it, or reach a terminal.
-struct Word<'a>(&'a [&'a str]);
+struct QuotedText<'a>(&'a [&'a str]);
 
-impl Display for Word<'_> {
+impl Display for QuotedText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
         let mut parts = self.0.iter().map(|part| cut(part));
@@ -112,9 +112,9 @@ impl Display for Word<'_> {
 }
 
 /// "850us", "12ms", "12.3s", "2m05s", "3h07m", "2d04h".
-struct Span(Duration);
+struct DurationText(Duration);
 
-impl Display for Span {
+impl Display for DurationText {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         match seconds {
@@ -129,9 +129,9 @@ impl Display for Span {
 }
 
 /// Frames, messages and bytes of one direction: "12f/10m/1.2KiB".
-struct Volume(FrameCounts);
+struct CountsText(FrameCounts);
 
-impl Display for Volume {
+impl Display for CountsText {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let FrameCounts {
             frames,

@@ -2,7 +2,7 @@
 
 use super::{
     Metrics,
-    labels::{Backend, Stand, Transition},
+    labels::{BackendLabels, BackendStateLabels, TransitionLabels},
 };
 
 // === impl Metrics ===
@@ -32,19 +32,19 @@ impl Metrics {
     pub fn backend_state(&self, pool: &str, backend: &str, state: &'static str) {
         for each in STATES {
             let is = i64::from(each == state);
-            let stand = stand(pool, backend, each);
+            let stand = backend_state_labels(pool, backend, each);
             self.states.get_or_create(&stand).set(is);
         }
     }
 
     /// The config names it no more.
-    pub fn backend_gone(&self, pool: &str, backend: &str) {
+    pub fn remove_backend(&self, pool: &str, backend: &str) {
         self.backends.remove(&label(pool, backend));
         for to in CONDITIONS {
             self.transitions.remove(&transition(pool, backend, to));
         }
         for state in STATES {
-            self.states.remove(&stand(pool, backend, state));
+            self.states.remove(&backend_state_labels(pool, backend, state));
         }
     }
 
@@ -54,23 +54,23 @@ impl Metrics {
     }
 }
 
-fn label(pool: &str, backend: &str) -> Backend {
-    Backend {
+fn label(pool: &str, backend: &str) -> BackendLabels {
+    BackendLabels {
         pool: pool.into(),
         backend: backend.into(),
     }
 }
 
-fn transition(pool: &str, backend: &str, to: &'static str) -> Transition {
-    Transition {
+fn transition(pool: &str, backend: &str, to: &'static str) -> TransitionLabels {
+    TransitionLabels {
         pool: pool.into(),
         backend: backend.into(),
         to,
     }
 }
 
-fn stand(pool: &str, backend: &str, state: &'static str) -> Stand {
-    Stand {
+fn backend_state_labels(pool: &str, backend: &str, state: &'static str) -> BackendStateLabels {
+    BackendStateLabels {
         pool: pool.into(),
         backend: backend.into(),
         state,

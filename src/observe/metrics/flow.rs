@@ -9,49 +9,49 @@ use std::time::Duration;
 
 /// All sessions together.
 #[derive(Debug)]
-pub struct Flow {
+pub struct SessionMetrics {
     /// The clients' legs.
-    pub client: LegFlow,
+    pub client: LegMetrics,
     /// The backends' legs.
-    pub backend: LegFlow,
+    pub backend: LegMetrics,
     paused: Gauge,
 }
 
 /// One side of all sessions.
 #[derive(Debug)]
-pub struct LegFlow {
+pub struct LegMetrics {
     stuck: Gauge,
     slow: Gauge,
     round_trip: Histogram,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Towards {
+struct TowardsLabels {
     leg: &'static str,
 }
 
 // === impl Flow ===
 
-impl Flow {
+impl SessionMetrics {
     #[rustfmt::skip] // a table
     pub(super) fn new(all: &mut Registry) -> Self {
-        let stuck = Family::<Towards, Gauge>::default();
-        let slow = Family::<Towards, Gauge>::default();
-        let round_trip = Family::<Towards, Histogram>::new_with_constructor(|| Histogram::new(RTT_SECONDS));
+        let stuck = Family::<TowardsLabels, Gauge>::default();
+        let slow = Family::<TowardsLabels, Gauge>::default();
+        let round_trip = Family::<TowardsLabels, Histogram>::new_with_constructor(|| Histogram::new(RTT_SECONDS));
         let paused = Gauge::default();
         all.register("lockgate_stuck_bytes", "Bytes that wait in lockgate for a leg that does not take them", stuck.clone());
         all.register("lockgate_slow_readers", "Legs that have taken nothing for slow_reader.after though bytes wait for them", slow.clone());
         all.register("lockgate_rate_paused_sessions", "Sessions whose client is not read because it sent more than it may", paused.clone());
         all.register_with_unit("lockgate_ping_rtt", "From a Ping of lockgate's own to its Pong", Unit::Seconds, round_trip.clone());
         let leg = |leg| {
-            let towards = Towards { leg };
-            LegFlow {
+            let towards = TowardsLabels { leg };
+            LegMetrics {
                 stuck: stuck.get_or_create_owned(&towards),
                 slow: slow.get_or_create_owned(&towards),
                 round_trip: round_trip.get_or_create_owned(&towards),
             }
         };
-        Flow { client: leg("client"), backend: leg("backend"), paused }
+        SessionMetrics { client: leg("client"), backend: leg("backend"), paused }
     }
 
     /// A client is kept waiting, or no longer.
@@ -61,15 +61,15 @@ impl Flow {
 }
 
 /// For sessions that nobody watches.
-impl Default for Flow {
+impl Default for SessionMetrics {
     fn default() -> Self {
-        Flow::new(&mut Registry::default())
+        SessionMetrics::new(&mut Registry::default())
     }
 }
 
 // === impl LegFlow ===
 
-impl LegFlow {
+impl LegMetrics {
     /// So many bytes more wait, or less.
     pub fn stuck(&self, change: i64) {
         self.stuck.inc_by(change);

@@ -4,26 +4,26 @@ use prometheus_client::encoding::EncodeLabelSet;
 
 /// Why a connection failed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Why {
+pub(super) struct WhyLabels {
     pub(super) why: &'static str,
 }
 
 /// A host of the config, never one that a client made up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Host {
+pub(super) struct HostLabels {
     pub(super) host: String,
 }
 
 /// A backend of the config.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Backend {
+pub(super) struct BackendLabels {
     pub(super) pool: String,
     pub(super) backend: String,
 }
 
 /// A backend that has become up, down or ejected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Transition {
+pub(super) struct TransitionLabels {
     pub(super) pool: String,
     pub(super) backend: String,
     pub(super) to: &'static str,
@@ -31,7 +31,7 @@ pub(super) struct Transition {
 
 /// A backend of the config and a state that it may be in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Stand {
+pub(super) struct BackendStateLabels {
     pub(super) pool: String,
     pub(super) backend: String,
     pub(super) state: &'static str,
@@ -39,60 +39,60 @@ pub(super) struct Stand {
 
 /// What came of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Outcome {
+pub(super) struct OutcomeLabels {
     pub(super) outcome: &'static str,
 }
 
 /// Which leg it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Leg {
+pub(super) struct LegLabels {
     pub(super) from: &'static str,
 }
 
 /// A status of ours, so of a closed set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Refusal {
+pub(super) struct RefusalLabels {
     pub(super) status: u16,
     pub(super) why: &'static str,
 }
 
 /// A pool of the config.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Pool {
+pub(super) struct PoolLabels {
     pool: String,
 }
 
 /// Why a pool's backends had no place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Surplus {
+pub(super) struct QueueRefusalLabels {
     pub(super) pool: String,
     pub(super) reason: &'static str,
 }
 
 /// A backend's status: only its class, or else it could make a thousand series.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Status {
+pub(super) struct StatusClassLabels {
     status: &'static str,
 }
 
 /// How a session closed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Close {
+pub(super) struct CloseLabels {
     code: &'static str,
     by: &'static str,
 }
 
 // === impl Pool ===
 
-impl Pool {
+impl PoolLabels {
     pub(super) fn of(name: &str) -> Self {
-        Pool { pool: name.into() }
+        PoolLabels { pool: name.into() }
     }
 }
 
 // === impl Status ===
 
-impl Status {
+impl StatusClassLabels {
     pub(super) fn class(status: u16) -> Self {
         let status = match status {
             100..200 => "1xx",
@@ -102,13 +102,13 @@ impl Status {
             500..600 => "5xx",
             _ => "other",
         };
-        Status { status }
+        StatusClassLabels { status }
     }
 }
 
 // === impl Close ===
 
-impl Close {
+impl CloseLabels {
     /// Peers may choose among 2,000 codes (RFC 6455 §7.4.2): those two ranges count as one each.
     pub(super) fn new(code: Option<u16>, by: &'static str) -> Self {
         let code = match code {
@@ -120,7 +120,7 @@ impl Close {
                 .find(|(defined, _)| *defined == code)
                 .map_or("other", |(_, word)| word),
         };
-        Close { code, by }
+        CloseLabels { code, by }
     }
 }
 

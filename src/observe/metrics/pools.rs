@@ -2,7 +2,7 @@
 
 use super::{
     Metrics,
-    labels::{Pool, Surplus},
+    labels::{PoolLabels, QueueRefusalLabels},
 };
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -10,10 +10,10 @@ use prometheus_client::{
 };
 
 #[derive(Debug, Default)]
-pub(super) struct Pools {
-    waiting: Family<Pool, Gauge>,
-    refused: Family<Surplus, Counter>,
-    retries: Family<Pool, Counter>,
+pub(super) struct PoolMetrics {
+    waiting: Family<PoolLabels, Gauge>,
+    refused: Family<QueueRefusalLabels, Counter>,
+    retries: Family<PoolLabels, Counter>,
 }
 
 /// A request that waits for a place on a backend: counted until dropped.
@@ -22,7 +22,7 @@ pub struct WaitingGauge(Gauge);
 
 // === impl Pools ===
 
-impl Pools {
+impl PoolMetrics {
     #[rustfmt::skip] // a table
     pub(super) fn register(&self, all: &mut Registry) {
         all.register("lockgate_admission_waiting", "Requests that wait for a place on a backend", self.waiting.clone());
@@ -36,7 +36,7 @@ impl Pools {
 impl Metrics {
     /// A request waits for a place on a backend of a pool.
     pub fn waiting(&self, pool: &str) -> WaitingGauge {
-        let gauge = self.pools.waiting.get_or_create(&Pool::of(pool)).clone();
+        let gauge = self.pools.waiting.get_or_create(&PoolLabels::of(pool)).clone();
         gauge.inc();
         WaitingGauge(gauge)
     }
@@ -44,13 +44,13 @@ impl Metrics {
     /// It got none; `reason` is of a closed set.
     pub fn admission_refused(&self, pool: &str, reason: &'static str) {
         let pool = pool.into();
-        let surplus = Surplus { pool, reason };
+        let surplus = QueueRefusalLabels { pool, reason };
         self.pools.refused.get_or_create(&surplus).inc();
     }
 
     /// A backend of the pool is tried after another, or itself, has failed.
     pub fn retried(&self, pool: &str) {
-        self.pools.retries.get_or_create(&Pool::of(pool)).inc();
+        self.pools.retries.get_or_create(&PoolLabels::of(pool)).inc();
     }
 }
 

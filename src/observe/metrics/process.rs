@@ -13,22 +13,22 @@ use std::{
 };
 
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ProcessCollector {
     started: f64,
 }
 
 // === impl Process ===
 
-impl Process {
+impl ProcessCollector {
     pub(super) fn starting() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        Process {
+        ProcessCollector {
             started: since.unwrap_or_default().as_secs_f64(),
         }
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let started = ConstGauge::new(self.started);
         let descriptor = encoder.encode_descriptor(

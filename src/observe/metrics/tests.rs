@@ -172,6 +172,6 @@ fn a_backend_has_its_series_as_long_as_the_config_names_it() {
             "lockgate_backend_state{pool=\"chat\",backend=\"ws://a:1\",state=\"warming\"} 0",
         ],
     );
-    metrics.backend_gone("chat", "ws://a:1");
+    metrics.remove_backend("chat", "ws://a:1");
     assert!(!metrics.encode().contains("ws://a:1"));
 }

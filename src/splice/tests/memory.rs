@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::{
-    observe::{Flow, SessionHandle},
+    observe::{SessionMetrics, SessionHandle},
     proto::track::{RsvBits, Role},
     splice::{
         Legs, Limits, Socket,
@@ -93,7 +93,7 @@ fn the_future_of_an_idle_session_is_small() {
         size_of::<F>()
     }
     let plain =
-        size::<Legs<Socket, Socket>, watch::Receiver<Limits>, SessionHandle, Arc<Flow>, _>(run);
+        size::<Legs<Socket, Socket>, watch::Receiver<Limits>, SessionHandle, Arc<SessionMetrics>, _>(run);
     let tls = size::<Legs<Box<ServerStream<Socket>>, Socket>, _, _, _, _>(run);
     println!("the future of run: {plain} bytes over Socket, {tls} over TLS");
     assert!(plain <= 1536 && tls <= 1536, "{plain} and {tls} bytes");

@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::failure::Failure;
 use super::wish::Ca;
-use crate::observe::Causes;
+use crate::observe::ErrorChain;
 use crate::tls::store::Kept;
 
 /// The account's key in PKCS #8: the one that is kept, or a new one that is kept before it is used.
@@ -45,7 +45,7 @@ async fn bind(ca: &Ca) -> Result<KeyPair, Failure> {
             problem.detail.as_deref(),
             ca.clock.now(),
         ),
-        other => Failure::Unreachable(Causes(&other).to_string()),
+        other => Failure::Unreachable(ErrorChain(&other).to_string()),
     };
     let eab = ca.eab.as_ref().map(|eab| {
         let hmac = URL_SAFE_NO_PAD.decode(eab.hmac.expose().trim_end_matches('='));

@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use super::failure::Failure;
 use super::web::HttpsClient;
-use crate::observe::Causes;
+use crate::observe::ErrorChain;
 
 #[derive(Debug, Default)]
 pub(super) struct Clock {
@@ -49,7 +49,7 @@ impl Clock {
         let request = Request::get(directory).body(Bytes::new());
         let request = request.map_err(|error| Failure::Unreachable(error.to_string()))?;
         let answer = web.send(request).await;
-        let answer = answer.map_err(|error| Failure::Unreachable(Causes(&error).to_string()))?;
+        let answer = answer.map_err(|error| Failure::Unreachable(ErrorChain(&error).to_string()))?;
         if !answer.status().is_success() {
             let body = String::from_utf8_lossy(answer.body());
             let failure = Failure::from_answer(answer.status().as_u16(), &body, self.now());

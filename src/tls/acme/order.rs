@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::wish::Wish;
 use super::{account, hook};
 use crate::config::Challenge;
-use crate::observe::Causes;
+use crate::observe::ErrorChain;
 use crate::tls::policy::provider;
 use crate::tls::shelf::{Answer, Examinee};
 
@@ -219,7 +219,7 @@ fn explain(error: Error, wish: &Wish) -> Failure {
             failure.not_before(retry_after, wish.now())
         }
         Error::Timeout(_) => Failure::Unreachable("it did not finish the order in time".into()),
-        other => Failure::Unreachable(Causes(&other).to_string()),
+        other => Failure::Unreachable(ErrorChain(&other).to_string()),
     }
 }
 

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::{self, Location, Diagnostic};
-use crate::observe::Causes;
+use crate::observe::ErrorChain;
 use crate::tls::policy::provider;
 
 /// Why `acme.ca_file` cannot be used.
@@ -67,7 +67,7 @@ pub fn check(acme: &config::Acme, at: Option<Location>, problems: &mut Vec<Diagn
     if let Err(error) = client_config(acme.ca_file.as_deref()) {
         problems.push(Diagnostic {
             at,
-            message: format!("acme.ca_file: {}", Causes(&error)),
+            message: format!("acme.ca_file: {}", ErrorChain(&error)),
             hint: Some("name a PEM file with the root certificate of the CA, or leave it out for public CAs".into()),
         });
     }

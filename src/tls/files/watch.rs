@@ -37,7 +37,7 @@ fn measure(certificates: &Certificates, metrics: &Metrics, measured: &mut BTreeS
     for name in measured.iter() {
         // What ACME has for it is measured elsewhere.
         if !expiries.contains_key(name) && !certificates.issued().contains(name) {
-            metrics.certificate_gone(name);
+            metrics.remove_certificate(name);
         }
     }
     for (name, not_after) in &expiries {

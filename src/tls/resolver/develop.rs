@@ -7,7 +7,7 @@ use rustls::sign::CertifiedKey;
 
 use super::table::{Held, Origin, Table, address};
 use crate::config::{HostPattern, Located, Diagnostic};
-use crate::observe::Causes;
+use crate::observe::ErrorChain;
 use crate::tls::DevCa;
 
 /// Has the development CA fill the gaps.
@@ -67,7 +67,7 @@ fn issue(
                     "the development CA cannot issue a certificate for {}",
                     names.join(", ")
                 ),
-                hint: Some(Causes(&error).to_string()),
+                hint: Some(ErrorChain(&error).to_string()),
             });
             None
         }

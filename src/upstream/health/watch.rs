@@ -3,7 +3,7 @@
 use super::{Change, Condition, Probe, check::check};
 use crate::{
     config::Check,
-    observe::{Causes, Metrics},
+    observe::{ErrorChain, Metrics},
     upstream::{Resolver, State},
 };
 use std::{future::pending, time::Duration};
@@ -62,7 +62,7 @@ async fn check_on(mut said: watch::Receiver<Probe>, resolver: &Resolver) {
         }
         // Who is not asked any more has given no answer.
         if !said.borrow().is_off() {
-            let found = found.map_err(|error| Causes(&error).to_string());
+            let found = found.map_err(|error| ErrorChain(&error).to_string());
             health.checked(found, how);
         }
     }
