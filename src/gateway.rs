@@ -9,7 +9,7 @@ pub use route::Route;
 
 use crate::{
     config::{self, ClientCert, Config, HostPattern, Located, Diagnostic, Diagnostics},
-    observe::Belonging,
+    observe::SessionTarget,
     router::{Router, Rule},
     tls::{self, Certificates, Issuers, Termination},
     upstream::{Backend, Backends, Condition, Pool},
@@ -191,7 +191,7 @@ impl Gateway {
     }
 
     /// Whether a session must go because this, its backend, is down: its pool says `on_down = "drain"`.
-    pub fn gives_up(&self, session: &Belonging, backend: &Arc<Backend>) -> bool {
+    pub fn gives_up(&self, session: &SessionTarget, backend: &Arc<Backend>) -> bool {
         let pool = self.places.get(&session.route);
         session.backend == *backend.name()
             && pool.is_some_and(|pool| {

@@ -21,7 +21,7 @@ use crate::{
     http::Context,
     lifecycle::{Inherited, ListenerStatus, Signal, ServerState, Tasks, handover::Predecessor, systemd},
     listener::{Admission, Doorway},
-    observe::{AccessLog, Metrics, Sessions},
+    observe::{AccessLog, Metrics, SessionRegistry},
     tls::Acme,
 };
 pub use bind::StartError;
@@ -131,7 +131,7 @@ impl Server {
             ceilings.sessions,
             metrics.clone(),
             access,
-            Arc::new(Sessions::default()),
+            Arc::new(SessionRegistry::default()),
             tasks,
         ));
         let admission = Admission::new(ceilings.connections, &config.limits, metrics);
@@ -204,7 +204,7 @@ impl Server {
         self.watch_backends();
         self.rebalance_pools();
         let sessions = &self.context.sessions;
-        sessions.tappable(self.context.live.snapshot().tappable());
+        sessions.set_tappable_routes(self.context.live.snapshot().tappable());
         state.send_replace(ServerState::Ready);
         if let Some(predecessor) = predecessor {
             // It has told systemd whom to listen to when this returns.

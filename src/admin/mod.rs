@@ -18,7 +18,7 @@ pub use serve::serve;
 use crate::{
     config::Secret,
     lifecycle::{Command, ServerState},
-    observe::{Metrics, Sessions},
+    observe::{Metrics, SessionRegistry},
 };
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -29,7 +29,7 @@ pub struct Admin {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     /// For `/sessions`.
-    pub sessions: Arc<Sessions>,
+    pub sessions: Arc<SessionRegistry>,
     /// What requests must show; "": nothing.
     pub token: Secret,
     /// To the server.

@@ -1,6 +1,6 @@
 //! What stands behind the "?": `name=value`, percent-encoded, each name once, and none that is not known.
 
-use crate::{config::BadValue, observe::Wanted};
+use crate::{config::BadValue, observe::SessionFilter};
 use percent_encoding::percent_decode_str;
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -67,9 +67,9 @@ impl Query {
     }
 
     /// Which sessions are meant.
-    pub(super) fn wanted(&mut self) -> Result<Wanted, String> {
+    pub(super) fn wanted(&mut self) -> Result<SessionFilter, String> {
         let age = self.value::<crate::config::DurationValue>("longer_than")?;
-        Ok(Wanted {
+        Ok(SessionFilter {
             id: self.id("id")?,
             route: self.take("route").map(Into::into),
             backend: self.take("backend").map(Into::into),

@@ -2,7 +2,7 @@
 //! that no session waits.
 
 use super::{page::Page, query::Query};
-use crate::observe::{Order, SessionRecord, Sessions, Summons, Traffic, Wanted};
+use crate::observe::{CloseOrder, SessionRecord, SessionRegistry, SessionRef, Traffic, SessionFilter};
 use hyper::StatusCode;
 use serde::Serialize;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 use tracing::info;
 
 /// `GET /sessions`
-pub(super) async fn list(sessions: &Sessions, query: &str) -> Page {
+pub(super) async fn list(sessions: &SessionRegistry, query: &str) -> Page {
     match asked(query) {
         Ok((wanted, after, limit)) => Page::json(&listing(sessions, &wanted, after, limit).await),
         Err(why) => Page::bad(&why),
@@ -18,15 +18,15 @@ pub(super) async fn list(sessions: &Sessions, query: &str) -> Page {
 }
 
 /// `POST /sessions/close`
-pub(super) async fn close(sessions: &Sessions, query: &str) -> Page {
+pub(super) async fn close(sessions: &SessionRegistry, query: &str) -> Page {
     let (wanted, order) = match ordered(query) {
         Ok(ordered) => ordered,
         Err(why) => return Page::bad(&why),
     };
     let mut closing = 0;
-    let mut orders = |session: &Summons| closing += usize::from(session.order(order.clone()));
+    let mut orders = |session: &SessionRef| closing += usize::from(session.order(order.clone()));
     match wanted.id {
-        Some(id) => match sessions.find(id).filter(|session| wanted.fits(session)) {
+        Some(id) => match sessions.find(id).filter(|session| wanted.matches(session)) {
             Some(session) => orders(&session),
             None => {
                 let text = format!("there is no such session {id:016x}: it may have ended");
@@ -35,7 +35,7 @@ pub(super) async fn close(sessions: &Sessions, query: &str) -> Page {
         },
         None => each(sessions, &wanted, |session| orders(&session)).await,
     }
-    let Order { code, reason, .. } = &order;
+    let CloseOrder { code, reason, .. } = &order;
     info!(
         %wanted,
         code,
@@ -98,7 +98,7 @@ struct RoundTrip {
 // === impl Row ===
 
 impl Row {
-    fn of(session: &Summons) -> Row {
+    fn of(session: &SessionRef) -> Row {
         let age = session.age();
         let (from_client, from_backend) = session.traffic();
         let trips = session.round_trips();
@@ -149,7 +149,7 @@ impl Flow {
     }
 }
 
-fn asked(query: &str) -> Result<(Wanted, Option<u64>, usize), String> {
+fn asked(query: &str) -> Result<(SessionFilter, Option<u64>, usize), String> {
     let mut query = Query::parse(query)?;
     let wanted = query.wanted()?;
     let after = query.id("after")?;
@@ -158,7 +158,7 @@ fn asked(query: &str) -> Result<(Wanted, Option<u64>, usize), String> {
     Ok((wanted, after, limit))
 }
 
-fn ordered(query: &str) -> Result<(Wanted, Order), String> {
+fn ordered(query: &str) -> Result<(SessionFilter, CloseOrder), String> {
     let mut query = Query::parse(query)?;
     let wanted = query.wanted()?;
     let all = query.has("all");
@@ -168,7 +168,7 @@ fn ordered(query: &str) -> Result<(Wanted, Order), String> {
         .map_err(|_| format!("`{code}` is no close code"))?;
     let reason = query.take("reason").unwrap_or_default();
     query.finish()?;
-    if wanted.is_everybody() != all {
+    if wanted.is_empty() != all {
         return Err(match all {
             true => "either `all` or conditions, not both",
             false => {
@@ -177,13 +177,13 @@ fn ordered(query: &str) -> Result<(Wanted, Order), String> {
         }
         .to_owned());
     }
-    let order = Order::of_operator(code, &reason).map_err(|bad| bad.to_string())?;
+    let order = CloseOrder::from_operator(code, &reason).map_err(|bad| bad.to_string())?;
     Ok((wanted, order))
 }
 
 async fn listing(
-    sessions: &Sessions,
-    wanted: &Wanted,
+    sessions: &SessionRegistry,
+    wanted: &SessionFilter,
     after: Option<u64>,
     limit: usize,
 ) -> Listing {
@@ -193,7 +193,7 @@ async fn listing(
         next: None,
     };
     let mut is_full = false;
-    let mut row = |session: Summons| {
+    let mut row = |session: SessionRef| {
         list.total += 1;
         if after.is_none_or(|after| session.id() > after) {
             match list.sessions.len() < limit {
@@ -204,7 +204,7 @@ async fn listing(
     };
     match wanted.id {
         Some(id) => {
-            let found = sessions.find(id).filter(|session| wanted.fits(session));
+            let found = sessions.find(id).filter(|session| wanted.matches(session));
             found.into_iter().for_each(&mut row);
         }
         None => each(sessions, wanted, &mut row).await,
@@ -216,13 +216,13 @@ async fn listing(
 }
 
 /// Every session that fits, in the order of their ids; between two steps others have their turn.
-pub(super) async fn each(sessions: &Sessions, wanted: &Wanted, mut meet: impl FnMut(Summons)) {
+pub(super) async fn each(sessions: &SessionRegistry, wanted: &SessionFilter, mut meet: impl FnMut(SessionRef)) {
     let mut after = None;
     loop {
-        let some = sessions.some(after);
+        let some = sessions.page(after);
         let Some(last) = some.last() else { return };
         after = Some(last.id());
-        let fit = some.into_iter().filter(|session| wanted.fits(session));
+        let fit = some.into_iter().filter(|session| wanted.matches(session));
         fit.for_each(&mut meet);
         yield_now().await;
     }

@@ -5,7 +5,7 @@ mod row;
 use super::{Admin, page::Page, query::Query, sessions::each};
 use crate::{
     config::DurationValue,
-    observe::{Looking, Wanted},
+    observe::{TapSubscription, SessionFilter},
 };
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
@@ -31,14 +31,14 @@ pub(super) async fn tap(admin: &Admin, query: &str) -> (Page, Option<Duration>) 
         let text = format!("there is no such session {id:016x}: it may have ended");
         return (Page::line(StatusCode::NOT_FOUND, &text), None);
     }
-    let looking = match sessions.look(asked.wanted.clone(), asked.bytes) {
+    let looking = match sessions.subscribe(asked.wanted.clone(), asked.bytes) {
         Ok(looking) => looking,
         Err(why) => return (Page::line(StatusCode::FORBIDDEN, &why.to_string()), None),
     };
     let mut there = 0;
     // Each of them is asked whether it is wanted.
-    each(sessions, &Wanted::default(), |session| {
-        there += usize::from(looking.at(&session));
+    each(sessions, &SessionFilter::default(), |session| {
+        there += usize::from(looking.attach(&session));
     })
     .await;
     info!(wanted = %asked.wanted, sessions = there, lasting = %asked.lasting, "somebody looks at frames");
@@ -57,7 +57,7 @@ pub(super) async fn tap(admin: &Admin, query: &str) -> (Page, Option<Duration>) 
 }
 
 struct Asked {
-    wanted: Wanted,
+    wanted: SessionFilter,
     /// Of each frame.
     bytes: usize,
     /// Frames a second.
@@ -67,7 +67,7 @@ struct Asked {
 
 /// What is still to come.
 struct Lines {
-    looking: Looking,
+    looking: TapSubscription,
     rate: u32,
     second: Interval,
     until: Instant,
@@ -81,7 +81,7 @@ struct Lines {
 // === impl Lines ===
 
 impl Lines {
-    fn new(looking: Looking, asked: Asked, sessions: usize) -> Lines {
+    fn new(looking: TapSubscription, asked: Asked, sessions: usize) -> Lines {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looking.refill(asked.rate);

@@ -3,7 +3,7 @@
 use super::Gateway;
 use crate::{
     config::DnsName,
-    observe::Belonging,
+    observe::SessionTarget,
     upstream::{Backend, Followed, DnsAnswer, Pool},
 };
 use std::{
@@ -42,9 +42,9 @@ impl Gateway {
 
     /// Whether a session may stay: its route is still there, and that route's pool still has its backend, or has its entry
     /// and keeps who came by it.
-    pub fn keeps(&self, session: &Belonging) -> bool {
+    pub fn keeps(&self, session: &SessionTarget) -> bool {
         let pool = self.places.get(&session.route);
-        pool.is_some_and(|pool| pool.keeps(&session.backend, &session.written))
+        pool.is_some_and(|pool| pool.keeps(&session.backend, &session.pool_entry))
     }
 
     /// Every backend on which there may be leases, once for each pool.

@@ -1,7 +1,7 @@
 //! Whose sessions are evened out.
 
 use super::Gateway;
-use crate::{observe::Belonging, upstream::Pool};
+use crate::{observe::SessionTarget, upstream::Pool};
 use std::sync::Arc;
 
 // === impl Gateway ===
@@ -15,7 +15,7 @@ impl Gateway {
     }
 
     /// Whether a session came by a route of this pool.
-    pub fn leads_to(&self, pool: &Arc<Pool>, session: &Belonging) -> bool {
+    pub fn leads_to(&self, pool: &Arc<Pool>, session: &SessionTarget) -> bool {
         let place = self.places.get(&session.route);
         place.is_some_and(|place| Arc::ptr_eq(place, pool))
     }

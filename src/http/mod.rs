@@ -33,7 +33,7 @@ mod upgrade;
 use crate::{
     gateway::Live,
     lifecycle::Tasks,
-    observe::{AccessLog, Metrics, Sessions},
+    observe::{AccessLog, Metrics, SessionRegistry},
     upstream::Resolver,
 };
 use bytes::Bytes;
@@ -56,7 +56,7 @@ pub struct Context {
     /// The gateway in force.
     pub live: Live,
     /// Where sessions are entered.
-    pub sessions: Arc<Sessions>,
+    pub sessions: Arc<SessionRegistry>,
     /// Places for sessions.
     pub places: Arc<Semaphore>,
     /// Counters.
@@ -94,7 +94,7 @@ impl Context {
         places: usize,
         metrics: Arc<Metrics>,
         access: AccessLog,
-        sessions: Arc<Sessions>,
+        sessions: Arc<SessionRegistry>,
         tasks: Tasks,
     ) -> Self {
         let resolver = Resolver::system();

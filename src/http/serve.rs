@@ -102,7 +102,7 @@ async fn leaving(context: &Context, phase: &Phase) {
     });
     tokio::select! {
         () = answered => {}
-        () = context.sessions.shutting() => {}
+        () = context.sessions.closing() => {}
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::{
-    observe::{Belonging, SessionEnd, SessionRecord},
+    observe::{SessionTarget, SessionEnd, SessionRecord},
     proto::{deflate::DeflateParams, track::RsvBits},
     splice::{self, Transport, Legs, Offload, Outcome, Socket, BackendStream},
     upstream::Lease,
@@ -91,12 +91,12 @@ impl Opening {
         client_early: Bytes,
         guard: Guard,
     ) -> impl Future<Output = ()> + Send {
-        let belonging = Belonging {
+        let belonging = SessionTarget {
             route: self.record.route.clone(),
             backend: self.record.backend.clone(),
-            written: self.lease.written().clone(),
+            pool_entry: self.lease.written().clone(),
         };
-        let handle = context.sessions.enter(belonging.clone(), self.record);
+        let handle = context.sessions.register(belonging.clone(), self.record);
         // The configuration may have changed during the handshake; who opens from here on is seen by whoever changes it.
         let gateway = context.live.snapshot();
         if !gateway.keeps(&belonging) {

@@ -61,7 +61,7 @@ pub(super) async fn open(
     let met = tokio::select! {
         met = meet(tries, deadline, &asked.peer, &wish, &extensions, trail) => met?,
         // A session that opened now would be closed at once: better told now, so that the client goes elsewhere.
-        () = context.sessions.shutting() => {
+        () = context.sessions.closing() => {
             return Err(Refusal::unavailable("stopping", "this server is stopping, try again"));
         }
     };

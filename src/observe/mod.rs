@@ -16,9 +16,9 @@ pub use causes::ErrorChain;
 pub use logging::{InitError, init};
 pub use metrics::{ConnectionGauge, SessionMetrics, LegMetrics, Metrics, SessionGauge, WaitingGauge};
 pub use queue::LogGuard;
-pub use round_trips::RoundTrips;
+pub use round_trips::LegRtts;
 pub use seldom::LogThrottle;
 pub use sessions::{
-    BadOrder, Belonging, Deflate, Look, Looking, NoLook, Order, Seen, SessionHandle, Sessions,
-    Summons, Traffic, Wanted,
+    BadCloseOrder, SessionTarget, InflateStatus, TapSink, TapSubscription, TapError, CloseOrder, TappedFrame, SessionHandle, SessionRegistry,
+    SessionRef, Traffic, SessionFilter,
 };

@@ -7,20 +7,20 @@ use std::{
 
 /// The last round trip of each leg. Written by the session, read by whoever shows it.
 #[derive(Debug, Default)]
-pub struct RoundTrips {
+pub struct LegRtts {
     /// To the client.
-    pub client: RoundTrip,
+    pub client: AtomicRtt,
     /// To the backend.
-    pub backend: RoundTrip,
+    pub backend: AtomicRtt,
 }
 
 /// In microseconds; 0: none yet. More than 71 minutes are that.
 #[derive(Debug, Default)]
-pub struct RoundTrip(AtomicU32);
+pub struct AtomicRtt(AtomicU32);
 
 // === impl RoundTrip ===
 
-impl RoundTrip {
+impl AtomicRtt {
     /// It took so long.
     pub fn set(&self, took: Duration) {
         let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);

@@ -9,17 +9,17 @@ mod summons;
 mod wanted;
 
 pub use handle::SessionHandle;
-pub use look::{Deflate, Look, Looking, Seen};
-pub use looks::NoLook;
+pub use look::{InflateStatus, TapSink, TapSubscription, TappedFrame};
+pub use looks::TapError;
 pub use meter::Traffic;
-pub use order::{BadOrder, Order};
-pub use summons::Summons;
-pub use wanted::Wanted;
+pub use order::{BadCloseOrder, CloseOrder};
+pub use summons::SessionRef;
+pub use wanted::SessionFilter;
 
-use super::{RoundTrips, access::SessionRecord};
+use super::{LegRtts, access::SessionRecord};
 use atomic_waker::AtomicWaker;
-use looks::{Lookers, Looks};
-use meter::Meter;
+use looks::{SessionTaps, TapRegistry};
+use meter::TrafficCounters;
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
@@ -31,88 +31,88 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 /// All live sessions, by id.
 #[derive(Debug, Default)]
-pub struct Sessions {
-    book: Mutex<Book>,
+pub struct SessionRegistry {
+    book: Mutex<SessionTable>,
     /// Nobody is to come in any more.
-    shut: CancellationToken,
+    closing: CancellationToken,
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct SessionTable {
     /// In order, so that a reader can go through it in parts.
-    live: BTreeMap<u64, Arc<Shared>>,
+    live: BTreeMap<u64, Arc<LiveSession>>,
     /// The close code that all were ordered to use; it also meets who is still on the way in.
     order: u16,
-    looks: Looks,
+    looks: TapRegistry,
     /// What makes ids of numbers: nobody can tell the next one from those before.
     seed: RandomState,
-    entered: u64,
+    registered: u64,
 }
 
 /// What a session belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Belonging {
+pub struct SessionTarget {
     /// Its route's name.
     pub route: Arc<str>,
     /// Its backend's address.
     pub backend: Arc<str>,
     /// The entry of the pool that it came by: that address, or a name of which DNS had it.
-    pub written: Arc<str>,
+    pub pool_entry: Arc<str>,
 }
 
 /// What the giver of orders and the session both hold.
 #[derive(Debug)]
-struct Shared {
+struct LiveSession {
     /// The first one given is the one that counts.
-    order: OnceLock<Order>,
+    order: OnceLock<CloseOrder>,
     waker: AtomicWaker,
-    meter: Meter,
-    lookers: Lookers,
+    meter: TrafficCounters,
+    lookers: SessionTaps,
     opened: Instant,
-    belonging: Belonging,
+    belonging: SessionTarget,
     record: Arc<SessionRecord>,
-    round_trips: RoundTrips,
+    round_trips: LegRtts,
 }
 
 // === impl Book ===
 
-impl Book {
-    fn fresh(&mut self) -> u64 {
-        self.entered += 1;
-        self.seed.hash_one(self.entered)
+impl SessionTable {
+    fn next_id(&mut self) -> u64 {
+        self.registered += 1;
+        self.seed.hash_one(self.registered)
     }
 }
 
 // === impl Sessions ===
 
-impl Sessions {
+impl SessionRegistry {
     /// Enters a session under a fresh id, which no other process is likely to use, and writes it into the record.
-    pub fn enter(
+    pub fn register(
         self: &Arc<Self>,
-        belonging: Belonging,
+        belonging: SessionTarget,
         mut record: SessionRecord,
     ) -> SessionHandle {
-        let mut book = self.book();
+        let mut book = self.lock();
         record.id = loop {
-            let id = book.fresh();
+            let id = book.next_id();
             if !book.live.contains_key(&id) {
                 break id;
             }
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LiveSession {
             order: OnceLock::new(),
             waker: AtomicWaker::new(),
-            meter: Meter::default(),
-            lookers: Lookers::default(),
+            meter: TrafficCounters::default(),
+            lookers: SessionTaps::default(),
             opened: Instant::now(),
             belonging,
             record: Arc::new(record),
-            round_trips: RoundTrips::default(),
+            round_trips: LegRtts::default(),
         });
         if book.order != 0 {
-            Summons(shared.clone()).close(book.order);
+            SessionRef(shared.clone()).close(book.order);
         }
-        book.looks.meet(&shared);
+        book.looks.attach_all(&shared);
         book.live.insert(shared.record.id, shared.clone());
         SessionHandle {
             shared,
@@ -122,7 +122,7 @@ impl Sessions {
 
     /// Enters a session of which only that counts.
     #[cfg(test)]
-    pub(crate) fn open(self: &Arc<Self>, belonging: Belonging) -> SessionHandle {
+    pub(crate) fn open(self: &Arc<Self>, belonging: SessionTarget) -> SessionHandle {
         let record = SessionRecord {
             id: 0,
             client: [127, 0, 0, 1].into(),
@@ -134,75 +134,75 @@ impl Sessions {
             subprotocol: None,
             extensions: None,
         };
-        self.enter(belonging, record)
+        self.register(belonging, record)
     }
 
     /// What a stop does, all at once: those who are there and those on their way in.
     #[cfg(test)]
     pub(crate) fn close_all(&self, code: u16) {
-        self.close_newcomers(code);
-        for session in self.belonging(|_| true) {
+        self.close_new_sessions(code);
+        for session in self.matching(|_| true) {
             session.close(code);
         }
     }
 
     /// From now on whoever comes in is ordered at once to close with `code`; those who are there are not.
-    pub fn close_newcomers(&self, code: u16) {
-        self.book().order = code;
-        self.shut.cancel();
+    pub fn close_new_sessions(&self, code: u16) {
+        self.lock().order = code;
+        self.closing.cancel();
     }
 
     /// Ends when whoever comes in is closed at once ([`Sessions::close_newcomers`]).
-    pub fn shutting(&self) -> WaitForCancellationFuture<'_> {
-        self.shut.cancelled()
+    pub fn closing(&self) -> WaitForCancellationFuture<'_> {
+        self.closing.cancelled()
     }
 
     /// The live sessions that belong where `wanted` says, in no order.
-    pub fn belonging(&self, wanted: impl Fn(&Belonging) -> bool) -> Vec<Summons> {
-        let book = self.book();
+    pub fn matching(&self, wanted: impl Fn(&SessionTarget) -> bool) -> Vec<SessionRef> {
+        let book = self.lock();
         let wanted = book
             .live
             .values()
             .filter(|shared| wanted(&shared.belonging));
-        wanted.map(|shared| Summons(shared.clone())).collect()
+        wanted.map(|shared| SessionRef(shared.clone())).collect()
     }
 
     /// Some of the live sessions, in the order of their ids, from behind `after`; none behind the last one. Whoever goes
     /// through all of them in such steps keeps nobody waiting who comes or goes meanwhile.
-    pub fn some(&self, after: Option<u64>) -> Vec<Summons> {
+    pub fn page(&self, after: Option<u64>) -> Vec<SessionRef> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let book = self.book();
+        let book = self.lock();
         let rest = book.live.range((from, Bound::Unbounded));
-        rest.take(STEP)
-            .map(|(_, shared)| Summons(shared.clone()))
+        rest.take(PAGE_LEN)
+            .map(|(_, shared)| SessionRef(shared.clone()))
             .collect()
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.book().live.len()
+        self.lock().live.len()
     }
 
     /// The live session of this id.
-    pub fn find(&self, id: u64) -> Option<Summons> {
-        self.book().live.get(&id).cloned().map(Summons)
+    pub fn find(&self, id: u64) -> Option<SessionRef> {
+        self.lock().live.get(&id).cloned().map(SessionRef)
     }
 
     /// Has every session look at its limits: an idle one would else sleep on by the old.
-    pub fn stir(&self) {
-        for shared in self.book().live.values() {
+    pub fn wake_all(&self) {
+        for shared in self.lock().live.values() {
             shared.waker.wake();
         }
     }
 
     // A panic elsewhere cannot leave the book half written: it is used all the same.
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// So many are looked at in some microseconds, in which nobody can come or go.
-const STEP: usize = 1024;
+const PAGE_LEN: usize = 1024;
 
 #[cfg(test)]
 mod tests;

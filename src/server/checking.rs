@@ -3,7 +3,7 @@
 use super::{Server, drains::Spread};
 use crate::{
     gateway::Gateway,
-    observe::{Belonging, Metrics},
+    observe::{SessionTarget, Metrics},
     upstream::{self, Backend, Condition, Probe},
 };
 use std::{
@@ -56,7 +56,7 @@ impl Server {
                 let backend = probe.backend();
                 let leaving = context
                     .sessions
-                    .belonging(|session| gateway.gives_up(session, backend));
+                    .matching(|session| gateway.gives_up(session, backend));
                 if leaving.is_empty() {
                     return;
                 }
@@ -64,7 +64,7 @@ impl Server {
                 let (still, gone) = (context.clone(), backend.clone());
                 // Who comes back meanwhile keeps the rest.
                 let must_go =
-                    move |session: &Belonging| still.live.snapshot().gives_up(session, &gone);
+                    move |session: &SessionTarget| still.live.snapshot().gives_up(session, &gone);
                 drains.close(leaving, Spread::of(&gateway.drain), must_go, &context.tasks);
             };
             let watch = upstream::watch(said, &context.resolver, &context.metrics, down);

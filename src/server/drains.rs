@@ -3,7 +3,7 @@
 use crate::{
     config,
     lifecycle::Tasks,
-    observe::{Belonging, Summons},
+    observe::{SessionTarget, SessionRef},
 };
 use std::{
     sync::{
@@ -63,9 +63,9 @@ impl Drains {
     /// more by then.
     pub(super) fn close(
         &self,
-        sessions: Vec<Summons>,
+        sessions: Vec<SessionRef>,
         spread: Spread,
-        must_go: impl Fn(&Belonging) -> bool + Send + 'static,
+        must_go: impl Fn(&SessionTarget) -> bool + Send + 'static,
         tasks: &Tasks,
     ) {
         if !sessions.is_empty() {
@@ -74,9 +74,9 @@ impl Drains {
     }
 
     /// The same for a task that waits until it is done, and gives up the rest when it is dropped.
-    pub(super) fn closing<F: Fn(&Belonging) -> bool + Send + 'static>(
+    pub(super) fn closing<F: Fn(&SessionTarget) -> bool + Send + 'static>(
         &self,
-        sessions: Vec<Summons>,
+        sessions: Vec<SessionRef>,
         spread: Spread,
         must_go: F,
     ) -> impl Future<Output = ()> + Send + use<F> {
@@ -103,9 +103,9 @@ impl Drains {
 }
 
 async fn close(
-    sessions: Vec<Summons>,
+    sessions: Vec<SessionRef>,
     spread: Spread,
-    must_go: impl Fn(&Belonging) -> bool,
+    must_go: impl Fn(&SessionTarget) -> bool,
     mut count: Count,
 ) {
     let slot = slot(sessions.len(), spread);
@@ -165,7 +165,7 @@ const UNHURRIED: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{SessionHandle, Sessions};
+    use crate::observe::{SessionHandle, SessionRegistry};
     use std::task::Waker;
 
     fn spread(window: u64, max_rate: u32) -> Spread {
@@ -187,11 +187,11 @@ mod tests {
         assert_eq!(slot(10, 0, 0), 0);
     }
 
-    fn open(sessions: &Arc<Sessions>, count: usize) -> Vec<SessionHandle> {
-        let belonging = Belonging {
+    fn open(sessions: &Arc<SessionRegistry>, count: usize) -> Vec<SessionHandle> {
+        let belonging = SessionTarget {
             route: "r".into(),
             backend: "b".into(),
-            written: "b".into(),
+            pool_entry: "b".into(),
         };
         let open = |_| sessions.open(belonging.clone());
         (0..count).map(open).collect()
@@ -215,10 +215,10 @@ mod tests {
                 }
             }),
         ] {
-            let sessions = Arc::new(Sessions::default());
+            let sessions = Arc::new(SessionRegistry::default());
             let handles = open(&sessions, count);
             let drains = Drains::default();
-            let all = sessions.belonging(|_| true);
+            let all = sessions.matching(|_| true);
             drains.close(all, spread, |_| true, &Tasks::default());
             assert_eq!(drains.waiting(), count as u64);
             let mut before = 0;
@@ -239,11 +239,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_dropped_or_given_up_is_counted_no_more() {
-        let sessions = Arc::new(Sessions::default());
+        let sessions = Arc::new(SessionRegistry::default());
         let handles = open(&sessions, 100);
         let mut drains = Drains::default();
         let closing =
-            |drains: &Drains| drains.closing(sessions.belonging(|_| true), spread(0, 1), |_| true);
+            |drains: &Drains| drains.closing(sessions.matching(|_| true), spread(0, 1), |_| true);
         let second = Duration::from_secs(1);
         assert!(
             tokio::time::timeout(second * 10, closing(&drains))

@@ -169,7 +169,7 @@ impl Server {
         }
         let drain = self.context.live.snapshot().drain.clone();
         let ends = self.plan.config.session.close_timeout.0 + FAREWELL;
-        let everybody = self.context.sessions.belonging(|_| true);
+        let everybody = self.context.sessions.matching(|_| true);
         let spread = Spread::of(&drain);
         // Who is on the way in has at least the time that all have.
         let told = spread.lasts(everybody.len()).max(spread.window);
@@ -191,8 +191,8 @@ impl Server {
                 Some(command) = asked.recv() => self.obey(command, ServerState::Draining).await,
                 () = &mut all_told, if newcomers => {
                     newcomers = false;
-                    self.context.sessions.close_newcomers(drain.code);
-                    for session in self.context.sessions.belonging(|_| true) {
+                    self.context.sessions.close_new_sessions(drain.code);
+                    for session in self.context.sessions.matching(|_| true) {
                         session.close(drain.code);
                     }
                 }

@@ -4,7 +4,7 @@ use super::{Server, drains::Spread};
 use crate::{
     config::DnsName,
     lifecycle::NameStatus,
-    observe::{Belonging, ErrorChain},
+    observe::{SessionTarget, ErrorChain},
     upstream::{Backend, DnsAnswer, Resolver},
 };
 use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
@@ -139,13 +139,13 @@ impl Server {
         } else if !followed.first {
             return;
         }
-        let leaving = self.context.sessions.belonging(|session| {
+        let leaving = self.context.sessions.matching(|session| {
             let mut gone = followed.vanished.iter();
             let is_asked = followed.first || gone.any(|one| *one.name() == session.backend);
             is_asked && !gateway.keeps(session)
         });
         let context = self.context.clone();
-        let must_go = move |session: &Belonging| !context.live.snapshot().keeps(session);
+        let must_go = move |session: &SessionTarget| !context.live.snapshot().keeps(session);
         let spread = Spread::of(&gateway.drain);
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);

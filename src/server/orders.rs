@@ -3,7 +3,7 @@
 use super::{Server, drains::Spread};
 use crate::{
     lifecycle::{CertificateStatus, Command, DrainTarget, DrainReport, ServerState, Status},
-    observe::Belonging,
+    observe::SessionTarget,
     tls::Acme,
 };
 use tracing::{info, warn};
@@ -48,13 +48,13 @@ impl Server {
             info!(%target, "a drain is undone by order: it takes new sessions again");
             return Ok(DrainReport::default());
         }
-        let leaving = self.context.sessions.belonging(|session| match target {
+        let leaving = self.context.sessions.matching(|session| match target {
             DrainTarget::Route(name) => *session.route == **name,
             DrainTarget::Backend(address) => *session.backend == **address,
         });
         let closing = leaving.len();
         let (context, drained) = (self.context.clone(), target.clone());
-        let must_go = move |_: &Belonging| context.live.snapshot().is_drained(&drained);
+        let must_go = move |_: &SessionTarget| context.live.snapshot().is_drained(&drained);
         let spread = Spread::of(&gateway.drain);
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     http::Context,
-    observe::Belonging,
+    observe::SessionTarget,
     upstream::{Pool, Standing},
 };
 use growth::Growth;
@@ -121,7 +121,7 @@ impl Task {
     fn close(&self, surplus: &Surplus) -> impl Future<Output = ()> + use<> {
         let gateway = self.context.live.snapshot();
         let too_many = gateway.rebalanced(&self.pool).map(|pool| {
-            self.context.sessions.belonging(|session| {
+            self.context.sessions.matching(|session| {
                 surplus.is_on(&session.backend) && gateway.leads_to(pool, session)
             })
         });
@@ -135,7 +135,7 @@ impl Task {
             code: gateway.drain.code,
         };
         let (context, pool, surplus) = (self.context.clone(), self.pool.clone(), surplus.clone());
-        let must_go = move |session: &Belonging| {
+        let must_go = move |session: &SessionTarget| {
             let gateway = context.live.snapshot();
             gateway.rebalanced(&pool).is_some_and(|pool| {
                 let now = pool.standings(Instant::now());

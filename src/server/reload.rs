@@ -4,7 +4,7 @@ use super::{Server, drains::Spread, listening::Listening, plan::Read};
 use crate::{
     gateway::Gateway,
     lifecycle::{Inherited, systemd},
-    observe::{Belonging, ErrorChain},
+    observe::{SessionTarget, ErrorChain},
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::spawn_blocking;
@@ -78,8 +78,8 @@ impl Server {
         }
         self.context.live.replace(gateway.clone());
         gateway.commit();
-        self.context.sessions.tappable(gateway.tappable());
-        self.context.sessions.stir();
+        self.context.sessions.set_tappable_routes(gateway.tappable());
+        self.context.sessions.wake_all();
         for name in before.certificates.expiries().into_keys() {
             self.context.metrics.remove_certificate(&name);
         }
@@ -103,12 +103,12 @@ impl Server {
         let leaving = self
             .context
             .sessions
-            .belonging(|session| !gateway.keeps(session));
+            .matching(|session| !gateway.keeps(session));
         let closing = leaving.len();
         let spread = Spread::of(&gateway.drain);
         let context = self.context.clone();
         // Whoever may stay after all, by a later reload, stays.
-        let must_go = move |session: &Belonging| !context.live.snapshot().keeps(session);
+        let must_go = move |session: &SessionTarget| !context.live.snapshot().keeps(session);
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);
         let restart = Arc::make_mut(&mut self.plan).replace(*config).join(", ");

@@ -47,7 +47,7 @@ impl Server {
         // Who is still expected to take over finds nobody here any more.
         self.handover = Handover::default();
         self.listening.clear();
-        self.context.sessions.close_newcomers(GOING_AWAY);
+        self.context.sessions.close_new_sessions(GOING_AWAY);
         let left = (drain.window.0).saturating_sub(began.elapsed());
         let spread = Spread {
             // The last one to be told has all the time that a closing handshake may take.
@@ -55,7 +55,7 @@ impl Server {
             gap: Duration::ZERO,
             code: GOING_AWAY,
         };
-        let everybody = self.context.sessions.belonging(|_| true);
+        let everybody = self.context.sessions.matching(|_| true);
         self.drains.give_up();
         self.drains.close(everybody, spread, |_| true, &tasks);
         let mut finish = pin!(tasks.finish(left));

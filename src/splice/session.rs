@@ -145,8 +145,8 @@ impl<C: Transport, B: Transport> Session<C, B> {
                 self.up.limit_rate(self.limits.rate, now);
             }
         }
-        if self.handle.lookers_have_changed() {
-            let (looks, session) = (self.handle.lookers(), self.handle.record());
+        if self.handle.taps_changed() {
+            let (looks, session) = (self.handle.taps(), self.handle.record());
             self.up.show(&looks, Role::Client, session);
             self.down.show(&looks, Role::Server, session);
         }

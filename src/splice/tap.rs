@@ -8,7 +8,7 @@ use super::{
     pump::Pump,
 };
 use crate::{
-    observe::{Deflate, Look, Seen, SessionRecord},
+    observe::{InflateStatus, TapSink, TappedFrame, SessionRecord},
     proto::{
         frame::{FrameHeader, Opcode, RSV1},
         track::{FrameTracker, Role},
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 /// Follows the frames of one direction for those who look.
 pub(super) struct Tap {
-    looks: Vec<Arc<Look>>,
+    looks: Vec<Arc<TapSink>>,
     session: Arc<SessionRecord>,
     from: Role,
     /// The rest of a frame whose beginning nobody saw.
@@ -68,7 +68,7 @@ impl Pump {
     }
 
     /// Others look than before, or nobody.
-    pub(super) fn show(&mut self, looks: &[Arc<Look>], from: Role, session: &Arc<SessionRecord>) {
+    pub(super) fn show(&mut self, looks: &[Arc<TapSink>], from: Role, session: &Arc<SessionRecord>) {
         self.tap = match self.tap.take() {
             _ if looks.is_empty() => None,
             Some(mut tap) => {
@@ -84,7 +84,7 @@ impl Pump {
 
 impl Tap {
     fn new(
-        looks: &[Arc<Look>],
+        looks: &[Arc<TapSink>],
         from: Role,
         session: &Arc<SessionRecord>,
         tracker: &FrameTracker,
@@ -181,18 +181,18 @@ impl Tap {
             payload_len,
             ..
         } = frame.header;
-        let (mut deflate, mut of) = (Deflate::None, payload_len);
+        let (mut deflate, mut of) = (InflateStatus::None, payload_len);
         if frame.compressed {
             deflate = match self.inflater.frame(fin, self.wanted()) {
                 Some(inflated) => {
                     of = inflated.size;
                     frame.raw = inflated.head;
-                    Deflate::Inflated {
+                    InflateStatus::Inflated {
                         size: inflated.size,
                         whole: inflated.whole,
                     }
                 }
-                None => Deflate::Left,
+                None => InflateStatus::Left,
             };
         }
         if fin && !opcode.is_control() {
@@ -200,11 +200,11 @@ impl Tap {
         }
         self.looks.retain(|look| !look.is_over());
         for look in &self.looks {
-            if !look.admits() {
+            if !look.try_admit() {
                 continue;
             }
             let head = frame.raw.get(..look.bytes()).unwrap_or(&frame.raw);
-            look.show(Seen {
+            look.send(TappedFrame {
                 session: self.session.clone(),
                 at: SystemTime::now(),
                 from: self.from,

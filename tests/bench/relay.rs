@@ -11,7 +11,7 @@ use client::{CA, NAME};
 use lockgate::{
     config::Config,
     gateway::Gateway,
-    observe::{Belonging, Metrics, SessionRecord, Sessions},
+    observe::{SessionTarget, Metrics, SessionRecord, SessionRegistry},
     proto::track::RsvBits,
     splice::{self, Legs, Socket, BackendStream},
     tls::{self, DevCa, Entered, Issuers},
@@ -105,10 +105,10 @@ fn session(
     backend: BackendStream,
 ) -> impl Future<Output = Option<[u64; 2]>> + use<> {
     let (_, route) = gateway.router.rules().next().expect("a route");
-    let belonging = Belonging {
+    let belonging = SessionTarget {
         route: route.name.clone(),
         backend: "ws://127.0.0.1:9".into(),
-        written: "ws://127.0.0.1:9".into(),
+        pool_entry: "ws://127.0.0.1:9".into(),
     };
     let record = SessionRecord {
         id: 0,
@@ -128,7 +128,7 @@ fn session(
         backend_early: bytes::Bytes::new(),
         reserved: RsvBits::None,
     };
-    let handle = Arc::<Sessions>::default().enter(belonging, record);
+    let handle = Arc::<SessionRegistry>::default().register(belonging, record);
     let flow = Metrics::new().flow().clone();
     let spliced = Box::pin(splice::run(legs, route.limits.subscribe(), handle, flow));
     async move {

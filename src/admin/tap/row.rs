@@ -1,7 +1,7 @@
 //! A frame as a line of JSON.
 
 use crate::{
-    observe::{Deflate, Seen},
+    observe::{InflateStatus, TappedFrame},
     proto::{frame::Opcode, track::Role},
 };
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub(super) struct Row {
 // === impl Row ===
 
 impl Row {
-    pub(super) fn of(seen: &Seen) -> Row {
+    pub(super) fn of(seen: &TappedFrame) -> Row {
         let (code, head) = match (seen.kind, seen.head.as_slice()) {
             (Opcode::Close, [high, low, reason @ ..]) => {
                 (Some(u16::from_be_bytes([*high, *low])), reason)
@@ -45,10 +45,10 @@ impl Row {
             (_, head) => (None, head),
         };
         let is_text = matches!(seen.kind, Opcode::Text | Opcode::Close);
-        let is_text = is_text && seen.deflate != Deflate::Left;
+        let is_text = is_text && seen.deflate != InflateStatus::Left;
         let (inflated, gaps) = match seen.deflate {
-            Deflate::Inflated { size, whole } => (Some(size), !whole),
-            Deflate::None | Deflate::Left => (None, false),
+            InflateStatus::Inflated { size, whole } => (Some(size), !whole),
+            InflateStatus::None | InflateStatus::Left => (None, false),
         };
         Row {
             at: humantime::format_rfc3339_millis(seen.at).to_string(),
@@ -70,7 +70,7 @@ impl Row {
             continues: seen.continues,
             fin: seen.fin,
             size: seen.size,
-            compressed: seen.deflate != Deflate::None,
+            compressed: seen.deflate != InflateStatus::None,
             inflated,
             gaps,
             code,

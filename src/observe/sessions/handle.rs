@@ -1,8 +1,8 @@
 //! A live session, as it has itself.
 
-use super::{Look, Order, Sessions, Shared, Summons};
+use super::{TapSink, CloseOrder, SessionRegistry, LiveSession, SessionRef};
 use crate::{
-    observe::{RoundTrips, SessionRecord},
+    observe::{LegRtts, SessionRecord},
     proto::track::FrameCounts,
 };
 use std::{sync::Arc, task::Waker};
@@ -10,8 +10,8 @@ use std::{sync::Arc, task::Waker};
 /// A session's place among the live ones, given back on drop.
 #[derive(Debug)]
 pub struct SessionHandle {
-    pub(super) shared: Arc<Shared>,
-    pub(super) sessions: Arc<Sessions>,
+    pub(super) shared: Arc<LiveSession>,
+    pub(super) sessions: Arc<SessionRegistry>,
 }
 
 // === impl SessionHandle ===
@@ -19,7 +19,7 @@ pub struct SessionHandle {
 impl SessionHandle {
     /// Orders this session to close, as [`Summons::close`] does.
     pub fn close(&self, code: u16) {
-        Summons(self.shared.clone()).close(code);
+        SessionRef(self.shared.clone()).close(code);
     }
 
     /// The session as it opened.
@@ -28,23 +28,23 @@ impl SessionHandle {
     }
 
     /// Where the session notes how long its peers take to answer.
-    pub fn round_trips(&self) -> &RoundTrips {
+    pub fn round_trips(&self) -> &LegRtts {
         &self.shared.round_trips
     }
 
     /// What was ordered, if anything was; `waker` is woken when that changes.
-    pub fn order(&self, waker: &Waker) -> Option<&Order> {
+    pub fn order(&self, waker: &Waker) -> Option<&CloseOrder> {
         self.shared.waker.register(waker);
         self.shared.order.get()
     }
 
     /// Whether others look at its frames than those of [`SessionHandle::lookers`] last time. One plain load.
-    pub fn lookers_have_changed(&self) -> bool {
+    pub fn taps_changed(&self) -> bool {
         self.shared.lookers.have_changed()
     }
 
     /// Who looks at its frames now.
-    pub fn lookers(&self) -> Vec<Arc<Look>> {
+    pub fn taps(&self) -> Vec<Arc<TapSink>> {
         self.shared.lookers.now()
     }
 
@@ -56,6 +56,6 @@ impl SessionHandle {
 
 impl Drop for SessionHandle {
     fn drop(&mut self) {
-        self.sessions.book().live.remove(&self.shared.record.id);
+        self.sessions.lock().live.remove(&self.shared.record.id);
     }
 }

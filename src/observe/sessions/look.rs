@@ -1,7 +1,7 @@
 //! Somebody who looks at frames as they pass. A session hands him what it sees and never waits for him: what he does not
 //! take in time, or has not asked for, is counted and gone.
 
-use super::{super::access::SessionRecord, Sessions, Summons, Wanted};
+use super::{super::access::SessionRecord, SessionRegistry, SessionRef, SessionFilter};
 use crate::proto::{frame::Opcode, track::Role};
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 /// A frame as it passed.
 #[derive(Debug)]
-pub struct Seen {
+pub struct TappedFrame {
     /// The session that it passed in.
     pub session: Arc<SessionRecord>,
     /// Its last byte was read then.
@@ -30,7 +30,7 @@ pub struct Seen {
     /// Bytes of payload on the wire.
     pub size: u64,
     /// How its message is compressed.
-    pub deflate: Deflate,
+    pub deflate: InflateStatus,
     /// The beginning of the payload, unmasked, and inflated where that could be done.
     pub head: Vec<u8>,
     /// There is more of it.
@@ -39,7 +39,7 @@ pub struct Seen {
 
 /// What became of a frame's compression (RFC 7692).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deflate {
+pub enum InflateStatus {
     /// It has none.
     None,
     /// Inflated to so many bytes. Where something was sent before somebody looked, what refers to that is not known.
@@ -55,45 +55,45 @@ pub enum Deflate {
 
 /// What sessions have of somebody who looks.
 #[derive(Debug)]
-pub struct Look {
-    pub(super) wanted: Wanted,
+pub struct TapSink {
+    pub(super) wanted: SessionFilter,
     /// Bytes of each frame.
     bytes: usize,
     /// Frames that are still shown until the next [`Looking::refill`].
     budget: AtomicU32,
-    lost: AtomicU64,
+    dropped: AtomicU64,
     over: AtomicBool,
-    out: mpsc::Sender<Seen>,
+    out: mpsc::Sender<TappedFrame>,
 }
 
 /// What he has himself; on drop he looks no more.
 #[derive(Debug)]
-pub struct Looking {
-    look: Arc<Look>,
-    seen: mpsc::Receiver<Seen>,
-    sessions: Arc<Sessions>,
+pub struct TapSubscription {
+    look: Arc<TapSink>,
+    seen: mpsc::Receiver<TappedFrame>,
+    sessions: Arc<SessionRegistry>,
 }
 
 // === impl Look ===
 
-impl Look {
+impl TapSink {
     /// Bytes of each frame that he wants.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether he takes another frame now; if not, it is counted.
-    pub fn admits(&self) -> bool {
+    pub fn try_admit(&self) -> bool {
         let less = |left: u32| left.checked_sub(1);
         let admits = self.budget.fetch_update(Relaxed, Relaxed, less).is_ok();
-        self.lost.fetch_add(u64::from(!admits), Relaxed);
+        self.dropped.fetch_add(u64::from(!admits), Relaxed);
         admits
     }
 
     /// Hands him a frame, unless he is slow.
-    pub fn show(&self, seen: Seen) {
+    pub fn send(&self, seen: TappedFrame) {
         if self.out.try_send(seen).is_err() {
-            self.lost.fetch_add(1, Relaxed);
+            self.dropped.fetch_add(1, Relaxed);
         }
     }
 
@@ -109,18 +109,18 @@ impl Look {
 
 // === impl Looking ===
 
-impl Looking {
-    pub(super) fn new(sessions: Arc<Sessions>, wanted: Wanted, bytes: usize) -> Looking {
-        let (out, seen) = mpsc::channel(WAITING);
-        let look = Look {
+impl TapSubscription {
+    pub(super) fn new(sessions: Arc<SessionRegistry>, wanted: SessionFilter, bytes: usize) -> TapSubscription {
+        let (out, seen) = mpsc::channel(TAP_QUEUE_LEN);
+        let look = TapSink {
             wanted,
             bytes,
             budget: AtomicU32::new(0),
-            lost: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
             over: AtomicBool::new(false),
             out,
         };
-        Looking {
+        TapSubscription {
             look: Arc::new(look),
             seen,
             sessions,
@@ -128,13 +128,13 @@ impl Looking {
     }
 
     /// What sessions have of it.
-    pub(super) fn look(&self) -> &Arc<Look> {
+    pub(super) fn look(&self) -> &Arc<TapSink> {
         &self.look
     }
 
     /// Looks at one that was there already, if he wants it and may.
-    pub fn at(&self, session: &Summons) -> bool {
-        let wants = self.look.wanted.fits(session);
+    pub fn attach(&self, session: &SessionRef) -> bool {
+        let wants = self.look.wanted.matches(session);
         wants && self.sessions.show(&session.0, &self.look)
     }
 
@@ -144,13 +144,13 @@ impl Looking {
     }
 
     /// The next frame.
-    pub async fn next(&mut self) -> Option<Seen> {
+    pub async fn next(&mut self) -> Option<TappedFrame> {
         self.seen.recv().await
     }
 
     /// How many he did not get since he last asked.
     pub fn lost(&self) -> u64 {
-        self.look.lost.swap(0, Relaxed)
+        self.look.dropped.swap(0, Relaxed)
     }
 
     /// Whether he must not look any more.
@@ -159,11 +159,11 @@ impl Looking {
     }
 }
 
-impl Drop for Looking {
+impl Drop for TapSubscription {
     fn drop(&mut self) {
-        self.sessions.forget(&self.look);
+        self.sessions.unsubscribe(&self.look);
     }
 }
 
 /// Frames that wait to be taken: with some KiB each, less than a MiB.
-const WAITING: usize = 256;
+const TAP_QUEUE_LEN: usize = 256;

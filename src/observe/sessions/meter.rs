@@ -15,21 +15,21 @@ pub struct Traffic {
 
 /// Both directions.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
-    from_client: Direction,
-    from_backend: Direction,
+pub(super) struct TrafficCounters {
+    from_client: DirectionCounters,
+    from_backend: DirectionCounters,
 }
 
 /// One writer; a reader may see one of the two a moment before the other.
 #[derive(Debug, Default)]
-struct Direction {
+struct DirectionCounters {
     messages: AtomicU64,
     bytes: AtomicU64,
 }
 
 // === impl Meter ===
 
-impl Meter {
+impl TrafficCounters {
     pub(super) fn publish(&self, from_client: FrameCounts, from_backend: FrameCounts) {
         self.from_client.publish(from_client);
         self.from_backend.publish(from_backend);
@@ -42,7 +42,7 @@ impl Meter {
 
 // === impl Direction ===
 
-impl Direction {
+impl DirectionCounters {
     fn publish(&self, counts: FrameCounts) {
         self.messages.store(counts.messages, Relaxed);
         self.bytes.store(counts.bytes, Relaxed);

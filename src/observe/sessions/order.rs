@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// How a session is to close. The backend is told 1001 in any case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct CloseOrder {
     /// The code that the client is told.
     pub code: u16,
     /// The reason beside it; "" for none.
@@ -16,7 +16,7 @@ pub struct Order {
 
 /// Why a Close cannot say that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum BadOrder {
+pub enum BadCloseOrder {
     /// RFC 6455 §7.4.
     #[error(
         "{0} is no code that a server's Close may carry (RFC 6455 §7.4): use 1000, 1001, 1008, 1011 to 1013, or one of 3000 to 4999"
@@ -29,10 +29,10 @@ pub enum BadOrder {
 
 // === impl Order ===
 
-impl Order {
+impl CloseOrder {
     /// A drain's or a stop's, whose code the configuration has checked.
-    pub fn of_lockgate(code: u16) -> Order {
-        Order {
+    pub fn internal(code: u16) -> CloseOrder {
+        CloseOrder {
             code,
             reason: "".into(),
             by_operator: false,
@@ -43,15 +43,15 @@ impl Order {
     ///
     /// # Errors
     /// If no Close of a server may say that.
-    pub fn of_operator(code: u16, reason: &str) -> Result<Order, BadOrder> {
+    pub fn from_operator(code: u16, reason: &str) -> Result<CloseOrder, BadCloseOrder> {
         // RFC 6455 §7.4.1: 1010 is a client's, who has missed an extension.
         if !close_code_allowed(code) || code == 1010 {
-            return Err(BadOrder::Code(code));
+            return Err(BadCloseOrder::Code(code));
         }
-        if reason.len() > REASON {
-            return Err(BadOrder::Reason(reason.len()));
+        if reason.len() > MAX_REASON_LEN {
+            return Err(BadCloseOrder::Reason(reason.len()));
         }
-        Ok(Order {
+        Ok(CloseOrder {
             code,
             reason: reason.into(),
             by_operator: true,
@@ -59,4 +59,4 @@ impl Order {
     }
 }
 
-const REASON: usize = 123;
+const MAX_REASON_LEN: usize = 123;

@@ -1,23 +1,23 @@
 //! A live session, as others have it.
 
-use super::{Belonging, Order, Shared, Traffic};
-use crate::observe::{RoundTrips, SessionRecord};
+use super::{SessionTarget, CloseOrder, LiveSession, Traffic};
+use crate::observe::{LegRtts, SessionRecord};
 use std::{sync::Arc, time::Duration};
 
 /// A live session, to look at and to order to close.
 #[derive(Debug, Clone)]
-pub struct Summons(pub(super) Arc<Shared>);
+pub struct SessionRef(pub(super) Arc<LiveSession>);
 
 // === impl Summons ===
 
-impl Summons {
+impl SessionRef {
     /// Orders the session to close: the client with `code`, the backend with 1001. A second order changes nothing.
     pub fn close(&self, code: u16) {
-        self.order(Order::of_lockgate(code));
+        self.order(CloseOrder::internal(code));
     }
 
     /// Gives an order; whether it is the first one.
-    pub fn order(&self, order: Order) -> bool {
+    pub fn order(&self, order: CloseOrder) -> bool {
         let is_first = self.0.order.set(order).is_ok();
         if is_first {
             self.0.waker.wake();
@@ -46,12 +46,12 @@ impl Summons {
     }
 
     /// How long its peers took to answer the last Ping of ours.
-    pub fn round_trips(&self) -> &RoundTrips {
+    pub fn round_trips(&self) -> &LegRtts {
         &self.0.round_trips
     }
 
     /// Where it belongs.
-    pub fn belonging(&self) -> &Belonging {
+    pub fn belonging(&self) -> &SessionTarget {
         &self.0.belonging
     }
 

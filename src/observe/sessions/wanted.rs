@@ -1,12 +1,12 @@
 //! Which live sessions somebody means.
 
-use super::{super::access::SessionRecord, Summons};
+use super::{super::access::SessionRecord, SessionRef};
 use crate::config::Cidr;
 use std::{fmt, time::Duration};
 
 /// All conditions must hold; without any, every session is meant.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Wanted {
+pub struct SessionFilter {
     /// This one.
     pub id: Option<u64>,
     /// Those of this route.
@@ -21,19 +21,19 @@ pub struct Wanted {
 
 // === impl Wanted ===
 
-impl Wanted {
+impl SessionFilter {
     /// Whether there is no condition.
-    pub fn is_everybody(&self) -> bool {
-        *self == Wanted::default()
+    pub fn is_empty(&self) -> bool {
+        *self == SessionFilter::default()
     }
 
     /// Whether all conditions hold for it now.
-    pub fn fits(&self, session: &Summons) -> bool {
-        self.longer_than.is_none_or(|age| session.age() > age) && self.names(session.record())
+    pub fn matches(&self, session: &SessionRef) -> bool {
+        self.longer_than.is_none_or(|age| session.age() > age) && self.matches_record(session.record())
     }
 
     /// Whether all conditions hold that do not change while a session lasts.
-    pub fn names(&self, session: &SessionRecord) -> bool {
+    pub fn matches_record(&self, session: &SessionRecord) -> bool {
         let same =
             |wanted: &Option<Box<str>>, is: &str| wanted.as_deref().is_none_or(|it| it == is);
         self.id.is_none_or(|id| id == session.id)
@@ -45,7 +45,7 @@ impl Wanted {
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for SessionFilter {
     /// As the command line has it, in one line whatever the names are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.id.map(|id| format!("{id:016x}"));

@@ -1,6 +1,6 @@
 //! What backends had above their shares at one moment, and whether that still holds.
 
-use crate::{observe::Summons, upstream::Standing};
+use crate::{observe::SessionRef, upstream::Standing};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -24,7 +24,7 @@ impl Surplus {
     }
 
     /// Of these sessions, which come in no order, as many of each backend as it had too many.
-    pub(super) fn taken_from(&self, mut sessions: Vec<Summons>) -> Vec<Summons> {
+    pub(super) fn taken_from(&self, mut sessions: Vec<SessionRef>) -> Vec<SessionRef> {
         let mut left: HashMap<&str, u64> =
             self.0.iter().map(|(k, it)| (&**k, it.surplus())).collect();
         sessions.retain(
@@ -56,7 +56,7 @@ impl Surplus {
 }
 
 /// From where they are, for the log.
-pub(super) fn in_words(sessions: &[Summons]) -> String {
+pub(super) fn in_words(sessions: &[SessionRef]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for session in sessions {
         *counts.entry(&session.belonging().backend).or_default() += 1;
@@ -70,7 +70,7 @@ pub(super) fn in_words(sessions: &[Summons]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{Belonging, SessionHandle, Sessions};
+    use crate::observe::{SessionTarget, SessionHandle, SessionRegistry};
 
     fn standing(backend: &str, leases: u64, share: u64) -> Standing {
         Standing {
@@ -84,12 +84,12 @@ mod tests {
 
     #[test]
     fn as_many_of_each_are_taken_as_are_too_many() {
-        let sessions = Arc::new(Sessions::default());
+        let sessions = Arc::new(SessionRegistry::default());
         let open = |backend: &str| {
-            sessions.open(Belonging {
+            sessions.open(SessionTarget {
                 route: "r".into(),
                 backend: backend.into(),
-                written: backend.into(),
+                pool_entry: backend.into(),
             })
         };
         let _open: Vec<SessionHandle> = [("a", 100), ("b", 80), ("c", 5), ("d", 3)]
@@ -105,7 +105,7 @@ mod tests {
             standing("d", 60, 47),
         ]);
         assert!(surplus.is_on("a") && !surplus.is_on("b") && !surplus.is_on("e"));
-        let taken = surplus.taken_from(sessions.belonging(|_| true));
+        let taken = surplus.taken_from(sessions.matching(|_| true));
         assert_eq!(in_words(&taken), "a: 53, d: 3");
     }
 

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::{
-    observe::Order,
+    observe::CloseOrder,
     splice::{
         Transport, PingPolicy, Why,
         leg::Leg,
@@ -44,11 +44,11 @@ impl<C: Transport, B: Transport> Session<C, B> {
         if let Some((end, code)) = self.end_of_age()
             && now >= end
         {
-            self.obey(Why::MaxAge, Order::of_lockgate(code), now);
+            self.obey(Why::MaxAge, CloseOrder::internal(code), now);
             return true;
         }
         if self.end_of_idle().is_some_and(|end| now >= end) {
-            self.obey(Why::MaxIdle, Order::of_lockgate(IDLE_CODE), now);
+            self.obey(Why::MaxIdle, CloseOrder::internal(IDLE_CODE), now);
             return true;
         }
         if self.find_slow_readers(now) {

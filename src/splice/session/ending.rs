@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::{
-    observe::Order,
+    observe::CloseOrder,
     splice::{
         Transport, Side, Why,
         pump::{CloseDue, End},
@@ -23,7 +23,7 @@ pub(super) struct Ending {
 
 impl<C: Transport, B: Transport> Session<C, B> {
     /// It must end, and nobody is to blame: both legs get their Close.
-    pub(super) fn obey(&mut self, why: Why, order: Order, now: Instant) {
+    pub(super) fn obey(&mut self, why: Why, order: CloseOrder, now: Instant) {
         if self.ending.is_none() {
             let by = match order.by_operator {
                 true => Side::Operator,

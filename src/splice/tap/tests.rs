@@ -1,33 +1,33 @@
 use super::*;
 use crate::{
-    observe::{Belonging, Looking, SessionHandle, Sessions, Wanted},
+    observe::{SessionTarget, TapSubscription, SessionHandle, SessionRegistry, SessionFilter},
     proto::track::RsvBits,
 };
 use flate2::{Compress, Compression, FlushCompress};
 
 /// Somebody who looks at one session, and a direction of it.
 struct Stage {
-    looking: Looking,
+    looking: TapSubscription,
     tap: Tap,
     _handle: SessionHandle,
 }
 
 impl Stage {
     fn new(extensions: &str, bytes: usize, frames: u32) -> Stage {
-        let sessions = Arc::new(Sessions::default());
-        sessions.tappable([Arc::from("r")].into_iter());
-        let looking = sessions.look(Wanted::default(), bytes).unwrap();
+        let sessions = Arc::new(SessionRegistry::default());
+        sessions.set_tappable_routes([Arc::from("r")].into_iter());
+        let looking = sessions.subscribe(SessionFilter::default(), bytes).unwrap();
         looking.refill(frames);
-        let handle = sessions.open(Belonging {
+        let handle = sessions.open(SessionTarget {
             route: "r".into(),
             backend: "b".into(),
-            written: "b".into(),
+            pool_entry: "b".into(),
         });
-        assert!(handle.lookers_have_changed());
+        assert!(handle.taps_changed());
         let mut record = (**handle.record()).clone();
         record.extensions = Some(extensions.into());
         let tracker = FrameTracker::new(Role::Client, RsvBits::Deflate);
-        let looks = handle.lookers();
+        let looks = handle.taps();
         let tap = Tap::new(&looks, Role::Client, &Arc::new(record), &tracker);
         Stage {
             looking,
@@ -36,7 +36,7 @@ impl Stage {
         }
     }
 
-    async fn next(&mut self) -> Seen {
+    async fn next(&mut self) -> TappedFrame {
         self.looking.next().await.expect("the session lives")
     }
 }
@@ -127,7 +127,7 @@ async fn compressed_messages_are_inflated_with_their_context() {
         assert_eq!(seen.head, text.as_bytes());
         assert_eq!((seen.size, seen.cut), (payload.len() as u64, false));
         let size = text.len() as u64;
-        assert_eq!(seen.deflate, Deflate::Inflated { size, whole: true });
+        assert_eq!(seen.deflate, InflateStatus::Inflated { size, whole: true });
     }
     // In two frames, of which the second has no RSV1; between them a Ping.
     let payload = deflated(&mut compress, b"hello in two parts");
@@ -159,7 +159,7 @@ async fn who_comes_late_sees_question_marks_where_he_has_missed_something() {
     );
     assert_eq!(
         seen.deflate,
-        Deflate::Inflated {
+        InflateStatus::Inflated {
             size: 30,
             whole: false
         }
@@ -172,10 +172,10 @@ async fn a_bomb_is_left_where_it_is() {
     let bomb = deflated(&mut compress, &vec![0; 4 << 20]);
     assert!(bomb.len() < 16 * 1024);
     for (extensions, after) in [
-        ("permessage-deflate", Deflate::Left),
+        ("permessage-deflate", InflateStatus::Left),
         (
             "permessage-deflate; client_no_context_takeover",
-            Deflate::Inflated {
+            InflateStatus::Inflated {
                 size: 2,
                 whole: true,
             },
@@ -183,14 +183,14 @@ async fn a_bomb_is_left_where_it_is() {
     ] {
         let mut stage = Stage::new(extensions, 16, 100);
         stage.tap.see(&frame(0xC2, &bomb));
-        assert_eq!(stage.next().await.deflate, Deflate::Left);
+        assert_eq!(stage.next().await.deflate, InflateStatus::Left);
         let fine = deflated(&mut Compress::new(Compression::best(), false), b"ok");
         stage.tap.see(&frame(0xC1, &fine));
         assert_eq!(stage.next().await.deflate, after);
         // What is no deflate at all neither.
         let mut stage = Stage::new(extensions, 16, 100);
         stage.tap.see(&frame(0xC2, &[0xFF; 100]));
-        assert_eq!(stage.next().await.deflate, Deflate::Left);
+        assert_eq!(stage.next().await.deflate, InflateStatus::Left);
     }
 }
 

@@ -46,7 +46,7 @@ async fn a_limit_that_changes_while_the_timer_waits_counts_at_once() {
     sleep(secs(10)).await;
     rig.limits
         .send_modify(|limits| limits.max_idle = Some(secs(30)));
-    rig.sessions.stir();
+    rig.sessions.wake_all();
     rig.client.expect_close(1001).await;
     assert_span(rig.elapsed(), secs(30));
 }

@@ -236,7 +236,7 @@ async fn early_bytes_are_counted_too() {
 /// What a reload does: the watch has new limits, and the session is stirred.
 fn reload(rig: &Rig, change: impl FnOnce(&mut Limits)) {
     rig.limits.send_modify(change);
-    rig.sessions.stir();
+    rig.sessions.wake_all();
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,7 +53,7 @@ async fn a_reload_closes_who_is_slow_already() {
             close: true,
         });
     });
-    rig.sessions.stir();
+    rig.sessions.wake_all();
     rig.backend.expect_close(1001).await;
     assert_span(rig.elapsed(), secs(100));
     assert_eq!(rig.end().await.1, "slow-reader");

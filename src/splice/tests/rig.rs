@@ -1,7 +1,7 @@
 //! A session between two pipes, of which the test holds the far ends.
 
 use crate::{
-    observe::{Belonging, Metrics, Sessions, Summons},
+    observe::{SessionTarget, Metrics, SessionRegistry, SessionRef},
     proto::{
         frame::{FrameHeader, apply_mask},
         track::{Bounds, RsvBits},
@@ -33,7 +33,7 @@ pub(super) struct Rig {
     pub(super) client: Far,
     pub(super) backend: Far,
     pub(super) limits: watch::Sender<Limits>,
-    pub(super) sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<SessionRegistry>,
     metrics: Arc<Metrics>,
     pub(super) started: Instant,
     /// How often the session was polled: what spins shows here.
@@ -49,7 +49,7 @@ pub(super) struct Builder {
     pub(super) backend_early: Vec<u8>,
     pub(super) reserved: RsvBits,
     pub(super) limits: Limits,
-    pub(super) sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<SessionRegistry>,
 }
 
 /// The far end of a leg: a client or a backend.
@@ -207,8 +207,8 @@ impl Rig {
     }
 
     /// The session's entry among the live ones.
-    pub(super) fn entry(&self) -> Summons {
-        self.sessions.belonging(|_| true).remove(0)
+    pub(super) fn entry(&self) -> SessionRef {
+        self.sessions.matching(|_| true).remove(0)
     }
 
     /// How the session ended; the task is through then.
@@ -516,10 +516,10 @@ pub(super) const PING: PingPolicy = PingPolicy {
 const STALLED: Duration = secs(86_400);
 
 /// What no order asks for.
-fn nowhere() -> Belonging {
-    Belonging {
+fn nowhere() -> SessionTarget {
+    SessionTarget {
         route: "chat".into(),
         backend: "ws://127.0.0.1:1".into(),
-        written: "ws://127.0.0.1:1".into(),
+        pool_entry: "ws://127.0.0.1:1".into(),
     }
 }
