@@ -4,7 +4,7 @@ use crate::{
     config::{self, AnswerBackendPing, ClientCert, Compression, Config, PingLegs, DurationValue, Token},
     guard::{AddressGuard, OriginGuard},
     proto::track::Bounds,
-    router::{Expectations, expectations},
+    router::{FrameworkPreset, preset},
     splice::{Limits, OverRate, PingPolicy, Rate, SlowReader},
     upstream::Pool,
 };
@@ -44,7 +44,7 @@ pub struct Route {
     /// Where clients' tokens are, and where its backends get them, if they are moved.
     pub token: Option<Token>,
     /// What its backends want to be told.
-    pub expectations: Expectations,
+    pub expectations: FrameworkPreset,
 }
 
 // === impl Route ===
@@ -76,7 +76,7 @@ impl Route {
             tap: route.tap,
             strip_prefix: route.strip_prefix.clone(),
             token: (!route.token.from.is_empty()).then(|| route.token.clone()),
-            expectations: expectations(route.framework),
+            expectations: preset(route.framework),
         }
     }
 }

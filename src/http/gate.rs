@@ -5,7 +5,7 @@
 use super::{framing::is_plainly_framed, reject::Refusal};
 use crate::{
     proto::handshake::{self, BadHandshake, Offer},
-    router::{Authority, BELIEVED_HEADERS, NormalPath, Wanted},
+    router::{Authority, TRUSTED_BY_BACKENDS, NormalPath, RouteQuery},
 };
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use hyper::ext::Protocol;
@@ -37,8 +37,8 @@ impl Vetted<'_> {
         &'a self,
         headers: &'a HeaderMap,
         subprotocols: &'a [&'a str],
-    ) -> Wanted<'a> {
-        Wanted {
+    ) -> RouteQuery<'a> {
+        RouteQuery {
             host: &self.authority.host,
             path: &self.path,
             headers,
@@ -187,7 +187,7 @@ fn refuse_twins(headers: &HeaderMap) -> Result<(), Refusal> {
 /// Headers that we set, or that decide how the request is read.
 pub(super) fn is_managed(name: &str) -> bool {
     MANAGED.contains(&name)
-        || BELIEVED_HEADERS.contains(&name)
+        || TRUSTED_BY_BACKENDS.contains(&name)
         || name.starts_with("sec-websocket-")
 }
 

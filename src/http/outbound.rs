@@ -5,7 +5,7 @@ use super::{Peer, gate::Vetted, identity};
 use crate::{
     gateway::{Gateway, Route},
     proto::{forwarded, handshake},
-    router::{self, BELIEVED_HEADERS},
+    router::{self, TRUSTED_BY_BACKENDS},
 };
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request::Parts, response,
@@ -45,7 +45,7 @@ pub(super) fn rebuild(
     if request.version == Version::HTTP_2 {
         headers = as_http1(headers, vetted.host)?;
     }
-    for name in BELIEVED_HEADERS.iter().filter(|_| !trusted) {
+    for name in TRUSTED_BY_BACKENDS.iter().filter(|_| !trusted) {
         headers.remove(*name);
     }
     identity::tell(&mut headers, route, peer);

@@ -18,7 +18,7 @@ struct ByPath {
     regex: Vec<usize>,
     prefix: HashMap<Box<str>, Vec<usize>>,
     /// The length of the longest prefix: a longer path costs nothing more.
-    longest: usize,
+    max_prefix_len: usize,
 }
 
 // === impl Candidates ===
@@ -31,7 +31,7 @@ impl Candidates {
 
     /// To be called when all are here.
     pub(super) fn sort<'a>(&mut self, rule: impl Fn(usize) -> &'a Rule) {
-        if self.all.len() <= FEW {
+        if self.all.len() <= LINEAR_SCAN_MAX {
             return;
         }
         let mut sorted = ByPath::default();
@@ -40,7 +40,7 @@ impl Candidates {
                 PathPattern::Exact(path) => sorted.exact.entry(path.clone()).or_default(),
                 PathPattern::Regex(_) => &mut sorted.regex,
                 PathPattern::Prefix(prefix) => {
-                    sorted.longest = sorted.longest.max(prefix.len());
+                    sorted.max_prefix_len = sorted.max_prefix_len.max(prefix.len());
                     sorted.prefix.entry(prefix.clone()).or_default()
                 }
             }
@@ -70,7 +70,7 @@ impl ByPath {
         let ends = path.rmatch_indices('/').map(|(at, _)| at);
         let prefixes = iter::once(path.len())
             .chain(ends)
-            .filter(|end| *end <= self.longest)
+            .filter(|end| *end <= self.max_prefix_len)
             .filter_map(|end| self.prefix.get(&path[..end]));
         let exact = self.exact.get(path);
         exact.into_iter().chain([&self.regex]).chain(prefixes)
@@ -78,4 +78,4 @@ impl ByPath {
 }
 
 /// As many are looked at one by one.
-const FEW: usize = 8;
+const LINEAR_SCAN_MAX: usize = 8;

@@ -5,7 +5,7 @@ use crate::config::Framework;
 
 /// What a backend expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expectations {
+pub struct FrameworkPreset {
     /// `X-Forwarded-Proto` on a WebSocket; on plain HTTP every server wants `https`.
     pub websocket_proto: &'static str,
     /// Where it, or the application in it, looks for the prefix that `strip_prefix` took off; `None`: nowhere, and
@@ -23,7 +23,7 @@ pub struct Expectations {
 /// `middleware/proxy_fix.py`); `daphne-root-path` moves the application of Daphne (`ws_protocol.py`,
 /// `http_protocol.py`) even without `--proxy-headers`; `x-script-name` is what many Flask applications read in a
 /// middleware of their own. `client-cert` and `client-cert-chain` say who the client is (RFC 9440 §4).
-pub const BELIEVED_HEADERS: [&str; 19] = [
+pub const TRUSTED_BY_BACKENDS: [&str; 19] = [
     "client-cert",
     "client-cert-chain",
     "daphne-root-path",
@@ -46,18 +46,18 @@ pub const BELIEVED_HEADERS: [&str; 19] = [
 ];
 
 /// What a preset stands for.
-pub fn expectations(framework: Framework) -> Expectations {
+pub fn preset(framework: Framework) -> FrameworkPreset {
     match framework {
         // No preset: what most read, and `https` because a reader of `X-Forwarded-Proto` more often knows two
         // values than four.
-        Framework::None => Expectations {
+        Framework::None => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
             advice: "",
         },
         // websockets 17.4 reads no forwarded header at all; `origins=` (server.py, process_origin) compares the whole
         // Origin, which passes untouched.
-        Framework::Websockets => Expectations {
+        Framework::Websockets => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: None,
             advice: "connection.remote_address is Lockgate's; the client's is in request.headers[\"X-Real-IP\"]",
@@ -65,7 +65,7 @@ pub fn expectations(framework: Framework) -> Expectations {
         // uvicorn, middleware/proxy_headers.py: 0.54 makes `wss` of both `https` and `wss`; 0.27 makes `wss` of
         // `https` and `ws` of anything else, `wss` too; 0.22 and older take the word as it is. The prefix is read
         // by no version: applications do (root_path is put before the path since 0.26).
-        Framework::Uvicorn => Expectations {
+        Framework::Uvicorn => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
             advice: "start uvicorn with --forwarded-allow-ips=ADDRESS-OF-LOCKGATE (not needed on the same machine), \
@@ -73,7 +73,7 @@ pub fn expectations(framework: Framework) -> Expectations {
         },
         // hypercorn 0.18, middleware/proxy_fix.py takes the word as it is, and an ASGI WebSocket's scheme is `ws` or
         // `wss`: with `https` Werkzeug's routing, in Quart, finds HTTP rules only and answers 403.
-        Framework::Hypercorn => Expectations {
+        Framework::Hypercorn => FrameworkPreset {
             websocket_proto: "wss",
             prefix_header: PREFIX,
             advice: "wrap the application in hypercorn.middleware.ProxyFixMiddleware(app, mode=\"legacy\", \
@@ -82,28 +82,28 @@ pub fn expectations(framework: Framework) -> Expectations {
         // daphne 4.2.3, utils.py, parse_x_forwarded_for: the word goes as it is into the scheme of HTTP requests, and
         // nowhere on a WebSocket; Django compares it with SECURE_PROXY_SSL_HEADER. `Daphne-Root-Path` would be its
         // prefix header, but channels 4.3.2 (routing.py, URLRouter) then refuses a path from which it was taken off.
-        Framework::Daphne => Expectations {
+        Framework::Daphne => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
             advice: "start daphne with --proxy-headers and set SECURE_PROXY_SSL_HEADER = \
                      (\"HTTP_X_FORWARDED_PROTO\", \"https\"); rather than strip_prefix, route the whole path in Django",
         },
         // tornado 6.6.1, httpserver.py, _apply_xheaders: anything but `http` and `https` is ignored.
-        Framework::Tornado => Expectations {
+        Framework::Tornado => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
             advice: "create the server with xheaders=True, as in app.listen(port, xheaders=True)",
         },
         // aiohttp 3.14.5, web_request.py: scheme, host and remote are the connection's, and the scheme is `http` or
         // `https`; aiohttp-remotes 1.4.0, x_forwarded.py, puts the word in its place as it is.
-        Framework::Aiohttp => Expectations {
+        Framework::Aiohttp => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
             advice: "aiohttp reads no forwarded header by itself: set up XForwardedRelaxed(1) of aiohttp-remotes",
         },
         // autobahn 26.10.2, websocket/protocol.py: only `X-Forwarded-For` is read, and the port of Host is compared
         // with externalPort if that was set.
-        Framework::Autobahn => Expectations {
+        Framework::Autobahn => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: None,
             advice: "set factory.setProtocolOptions(trustXForwardedFor=1); if the factory has an externalPort, it is \
@@ -111,7 +111,7 @@ pub fn expectations(framework: Framework) -> Expectations {
         },
         // werkzeug 3.1.9, middleware/proxy_fix.py takes the word as it is; routing/map.py, bind_to_environ, then makes
         // `wss` of `https` and `ws` of anything else, `wss` too.
-        Framework::Flask => Expectations {
+        Framework::Flask => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
             advice: "wrap the application: app.wsgi_app = werkzeug.middleware.proxy_fix.ProxyFix(app.wsgi_app, \
@@ -119,7 +119,7 @@ pub fn expectations(framework: Framework) -> Expectations {
         },
         // python-engineio 4.15.1, base_server.py, _cors_allowed_origins: `{X-Forwarded-Proto}://{X-Forwarded-Host}`
         // must equal the Origin, which says `https`; with `wss` every browser would be refused.
-        Framework::Socketio => Expectations {
+        Framework::Socketio => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: None,
             advice: "leave cors_allowed_origins unset, or list the public https:// origins",
@@ -148,7 +148,7 @@ mod tests {
             (Framework::Flask, "https", PREFIX),
             (Framework::Socketio, "https", None),
         ] {
-            let found = expectations(framework);
+            let found = preset(framework);
             assert_eq!(found.websocket_proto, proto, "{framework:?}");
             assert_eq!(found.prefix_header, prefix, "{framework:?}");
             assert_eq!(
@@ -162,6 +162,6 @@ mod tests {
     #[test]
     fn a_prefix_header_is_never_believed_from_a_client() {
         let prefix = PREFIX.unwrap().to_ascii_lowercase();
-        assert!(BELIEVED_HEADERS.contains(&prefix.as_str()));
+        assert!(TRUSTED_BY_BACKENDS.contains(&prefix.as_str()));
     }
 }

@@ -25,7 +25,7 @@ use std::{collections::HashMap, iter};
 
 use ::http::HeaderMap;
 
-pub use framework::{BELIEVED_HEADERS, Expectations, expectations};
+pub use framework::{TRUSTED_BY_BACKENDS, FrameworkPreset, preset};
 pub use host::{Authority, BadAuthority};
 pub use path::{BadPath, NormalPath};
 pub use rewrite::strip_prefix;
@@ -51,7 +51,7 @@ pub struct Router<T> {
 
 /// What a request wants, in the forms that rules are compared with.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct RouteQuery<'a> {
     /// [`Authority::host`]: lower case, without port, final dot and brackets.
     pub host: &'a str,
     /// The path that will also be forwarded.
@@ -112,7 +112,7 @@ impl<T> Router<T> {
     }
 
     /// The route for a request; `None` if no rule matches (404).
-    pub fn find(&self, wanted: &Wanted<'_>) -> Option<Match<'_, T>> {
+    pub fn find(&self, wanted: &RouteQuery<'_>) -> Option<Match<'_, T>> {
         let mut best: Option<Match<'_, T>> = None;
         for (host, candidates) in self.by_host(wanted.host) {
             for part in candidates.of(wanted.path.as_str()) {
@@ -120,7 +120,7 @@ impl<T> Router<T> {
                     let Some(summary) = rule.matches(host, wanted) else {
                         continue;
                     };
-                    let fits = rule.takes(wanted.websocket);
+                    let fits = rule.accepts_kind(wanted.websocket);
                     // Strictly greater: an equal one was written later.
                     if best
                         .as_ref()

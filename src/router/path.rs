@@ -64,7 +64,7 @@ impl fmt::Display for NormalPath<'_> {
 }
 
 /// One character of a segment.
-enum Piece {
+enum SegmentByte {
     Plain(u8),
     /// An octet that was escaped, and whether the escape is written in upper case.
     Escaped(u8, bool),
@@ -73,7 +73,7 @@ enum Piece {
 fn is_normal(segment: &str) -> Result<bool, BadPath> {
     let mut normal = !is_dots(segment);
     for piece in pieces(segment) {
-        if let Piece::Escaped(octet, upper) = piece? {
+        if let SegmentByte::Escaped(octet, upper) = piece? {
             normal &= upper && !is_unreserved(octet);
         }
     }
@@ -89,12 +89,12 @@ fn normalise(segments: &str) -> Result<String, BadPath> {
         segment.clear();
         for piece in pieces(written) {
             match piece? {
-                Piece::Plain(byte) => segment.push(char::from(byte)),
+                SegmentByte::Plain(byte) => segment.push(char::from(byte)),
                 // What need not be escaped is not (RFC 3986 §6.2.2.2), what must be is in upper case (§6.2.2.1).
-                Piece::Escaped(octet, _) if is_unreserved(octet) => {
+                SegmentByte::Escaped(octet, _) if is_unreserved(octet) => {
                     segment.push(char::from(octet));
                 }
-                Piece::Escaped(octet, _) => {
+                SegmentByte::Escaped(octet, _) => {
                     segment.push('%');
                     for digit in [octet >> 4, octet & 0xF] {
                         let digit = char::from_digit(digit.into(), 16).expect("four bits");
@@ -123,7 +123,7 @@ fn normalise(segments: &str) -> Result<String, BadPath> {
     Ok(path)
 }
 
-fn pieces(segment: &str) -> impl Iterator<Item = Result<Piece, BadPath>> {
+fn pieces(segment: &str) -> impl Iterator<Item = Result<SegmentByte, BadPath>> {
     let mut bytes = segment.bytes();
     std::iter::from_fn(move || {
         Some(match bytes.next()? {
@@ -131,13 +131,13 @@ fn pieces(segment: &str) -> impl Iterator<Item = Result<Piece, BadPath>> {
             b'\\' => Err(BadPath::Backslash),
             b'?' | b'#' => Err(BadPath::Character),
             // Also what RFC 3986 would have escaped but browsers do not, such as `|`: nobody reads it in two ways.
-            byte @ b'!'..=b'~' => Ok(Piece::Plain(byte)),
+            byte @ b'!'..=b'~' => Ok(SegmentByte::Plain(byte)),
             _ => Err(BadPath::Character),
         })
     })
 }
 
-fn escaped(high: Option<u8>, low: Option<u8>) -> Result<Piece, BadPath> {
+fn escaped(high: Option<u8>, low: Option<u8>) -> Result<SegmentByte, BadPath> {
     let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
     let value = digit(high).zip(digit(low));
     let (high_value, low_value) = value.ok_or(BadPath::Escape)?;
@@ -147,7 +147,7 @@ fn escaped(high: Option<u8>, low: Option<u8>) -> Result<Piece, BadPath> {
         octet if octet.is_ascii_control() => Err(BadPath::Control),
         octet => {
             let lower = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase());
-            Ok(Piece::Escaped(octet, !lower(high) && !lower(low)))
+            Ok(SegmentByte::Escaped(octet, !lower(high) && !lower(low)))
         }
     }
 }

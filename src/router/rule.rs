@@ -3,7 +3,7 @@
 use ::http::HeaderMap;
 use std::fmt;
 
-use super::{Authority, NormalPath, Wanted};
+use super::{Authority, NormalPath, RouteQuery};
 use crate::config::{HostPattern, Only, PathPattern, Route};
 
 /// The conditions of one route. `Display` is its one-line summary, as in `chat.example.com /ws/* subprotocol=chat`.
@@ -79,7 +79,7 @@ impl Rule {
     }
 
     /// Whether the route takes this kind of request.
-    pub(super) fn takes(&self, websocket: bool) -> bool {
+    pub(super) fn accepts_kind(&self, websocket: bool) -> bool {
         match self.only {
             Only::Any => true,
             Only::Websocket => websocket,
@@ -88,7 +88,7 @@ impl Rule {
     }
 
     /// The summary of the match, if everything but the host, which the caller has found, matches too.
-    pub(super) fn matches(&self, host: HostRank, wanted: &Wanted<'_>) -> Option<Summary> {
+    pub(super) fn matches(&self, host: HostRank, wanted: &RouteQuery<'_>) -> Option<Summary> {
         let path = self.match_path(wanted.path.as_str())?;
         let met = self.offers(wanted.subprotocols) && self.missing_header(wanted.headers).is_none();
         met.then(|| Summary {

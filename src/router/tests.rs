@@ -100,14 +100,14 @@ impl Request {
     /// The position of the route that `router` finds, and whether it fits.
     fn find(&self, router: &Router<usize>) -> Option<(usize, Summary, bool)> {
         let subprotocols: Vec<&str> = self.subprotocols.iter().map(String::as_str).collect();
-        let found = router.find(&Wanted {
+        let found = router.find(&RouteQuery {
             host: &self.host,
             path: &self.path,
             headers: &self.headers,
             websocket: self.websocket,
             subprotocols: &subprotocols,
         })?;
-        assert_eq!(found.rule.takes(self.websocket), found.fits);
+        assert_eq!(found.rule.accepts_kind(self.websocket), found.fits);
         Some((*found.route, found.summary, found.fits))
     }
 }

@@ -1,6 +1,6 @@
 //! Why a route was chosen and the others were not: the same questions as `find`, asked of every route.
 
-use super::{Match, Router, Rule, Wanted};
+use super::{Match, Router, Rule, RouteQuery};
 use std::fmt;
 
 /// How a route fared with a request.
@@ -28,7 +28,7 @@ pub enum Verdict {
 
 impl<T> Router<T> {
     /// Every route in the order written, and how it fared.
-    pub fn explain(&self, wanted: &Wanted<'_>) -> Vec<(&Rule, &T, Verdict)> {
+    pub fn explain(&self, wanted: &RouteQuery<'_>) -> Vec<(&Rule, &T, Verdict)> {
         let winner = self.find(wanted);
         self.routes
             .iter()
@@ -39,7 +39,7 @@ impl<T> Router<T> {
             .collect()
     }
 
-    fn verdict(&self, index: usize, wanted: &Wanted<'_>, winner: Option<&Match<'_, T>>) -> Verdict {
+    fn verdict(&self, index: usize, wanted: &RouteQuery<'_>, winner: Option<&Match<'_, T>>) -> Verdict {
         let rule = &self.routes[index].0;
         if let Some(winner) = winner.filter(|winner| std::ptr::eq(winner.rule, rule)) {
             return match winner.fits {
@@ -53,11 +53,11 @@ impl<T> Router<T> {
         let Some((host, _)) = rank else {
             return Verdict::Host;
         };
-        if let Some(verdict) = rule.lacks(wanted) {
+        if let Some(verdict) = rule.unmet_condition(wanted) {
             return verdict;
         }
         match winner {
-            _ if !rule.takes(wanted.websocket) => Verdict::Only,
+            _ if !rule.accepts_kind(wanted.websocket) => Verdict::Only,
             Some(winner) if Some(winner.summary) == rule.matches(host, wanted) => Verdict::Later,
             _ => Verdict::LessSpecific,
         }
@@ -68,7 +68,7 @@ impl<T> Router<T> {
 
 impl Rule {
     /// The first condition besides the host that the request does not meet.
-    fn lacks(&self, wanted: &Wanted<'_>) -> Option<Verdict> {
+    fn unmet_condition(&self, wanted: &RouteQuery<'_>) -> Option<Verdict> {
         if self.match_path(wanted.path.as_str()).is_none() {
             return Some(Verdict::Path);
         }
@@ -134,7 +134,7 @@ mod tests {
         let router = Router::new(rules);
         let path = NormalPath::parse("/ws").unwrap();
         let headers = HeaderMap::new();
-        let wanted = Wanted {
+        let wanted = RouteQuery {
             host: "a.test",
             path: &path,
             headers: &headers,

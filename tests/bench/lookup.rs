@@ -3,7 +3,7 @@
 
 use lockgate::{
     config::Route,
-    router::{NormalPath, Router, Rule, Wanted},
+    router::{NormalPath, Router, Rule, RouteQuery},
 };
 use std::hint::black_box;
 
@@ -47,7 +47,7 @@ fn main() {
     let router = Router::new(rules);
     let path = NormalPath::parse(&path).expect("a path");
     let headers = http::HeaderMap::new();
-    let wanted = Wanted {
+    let wanted = RouteQuery {
         host: &host,
         path: &path,
         headers: &headers,
