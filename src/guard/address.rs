@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::Refused;
+use super::Denial;
 use crate::config::Cidr;
 
 /// The networks whose clients may use a route. `deny` beats `allow`; an `allow` without a network lets nobody pass.
@@ -39,7 +39,7 @@ impl AddressGuard {
     }
 
     /// Whether a client may pass; an IPv4-mapped address counts as the IPv4 one.
-    pub fn check(&self, client: IpAddr) -> Result<(), Refused> {
+    pub fn check(&self, client: IpAddr) -> Result<(), Denial> {
         let client = client.to_canonical();
         let within = |networks: &[Cidr]| networks.iter().any(|net| net.contains(client));
         let allowed = match &self.allow {
@@ -53,7 +53,7 @@ impl AddressGuard {
         } else {
             return Ok(());
         };
-        Err(Refused {
+        Err(Denial {
             why: "address",
             text,
         })
@@ -61,7 +61,7 @@ impl AddressGuard {
 }
 
 /// Whose address it is: of IPv6 the /64, which is what one subscriber gets.
-pub fn subscriber(address: IpAddr) -> IpAddr {
+pub fn subnet_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use ::http::{HeaderMap, HeaderValue, header::ORIGIN, uri};
 
-use super::Refused;
+use super::Denial;
 use crate::config::{HostPattern, OriginPattern};
 
 /// The origins that may open a WebSocket. Ports are ignored.
@@ -34,7 +34,7 @@ impl OriginGuard {
     ///
     /// No Origin at all passes: it was not a browser (RFC 6455 §4.2.1), and anything else can send what it likes.
     /// Several, `null` and unreadable ones are refused unless any origin may pass.
-    pub fn check(&self, headers: &HeaderMap, host: &str) -> Result<(), Refused> {
+    pub fn check(&self, headers: &HeaderMap, host: &str) -> Result<(), Denial> {
         if self.patterns.contains(&OriginPattern::Any) {
             return Ok(());
         }
@@ -66,7 +66,7 @@ impl OriginGuard {
         if self
             .patterns
             .iter()
-            .any(|pattern| origin.meets(pattern, host))
+            .any(|pattern| origin.matches(pattern, host))
         {
             return Ok(());
         }
@@ -105,7 +105,7 @@ impl Origin {
         })
     }
 
-    fn meets(&self, pattern: &OriginPattern, host: &str) -> bool {
+    fn matches(&self, pattern: &OriginPattern, host: &str) -> bool {
         match pattern {
             OriginPattern::Any => true,
             OriginPattern::SameHost => self.host == host,
@@ -124,8 +124,8 @@ impl Origin {
     }
 }
 
-fn refused(text: String) -> Refused {
-    Refused {
+fn refused(text: String) -> Denial {
+    Denial {
         why: "origin",
         text,
     }

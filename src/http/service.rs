@@ -219,6 +219,6 @@ fn find<'a>(
     }
 }
 
-fn forbidden(refused: crate::guard::Refused) -> Refusal {
+fn forbidden(refused: crate::guard::Denial) -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, refused.why, refused.text)
 }

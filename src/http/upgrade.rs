@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     gateway::Route,
-    guard::subscriber,
+    guard::subnet_key,
     observe::SessionRecord,
     proto::{deflate::DeflateParams, handshake::Offer},
     upstream::{Key, Lease},
@@ -137,7 +137,7 @@ async fn meet(
             extensions,
             &wish.offer,
         );
-        let kept = Kept::waiting(&lease, subscriber(peer.address), route.handshake_timeout);
+        let kept = Kept::waiting(&lease, subnet_key(peer.address), route.handshake_timeout);
         let hands = match timeout_at(deadline, hands).await {
             Ok(hands) => hands,
             Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),

@@ -2,7 +2,7 @@
 
 use crate::{
     config,
-    guard::subscriber,
+    guard::subnet_key,
     observe::{ConnectionGauge, Metrics},
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -71,7 +71,7 @@ impl Admission {
 
     /// `address`'s share, if it has not used it up. IPv6 is counted by /64: that is what one subscriber gets.
     pub fn share(self: &Arc<Self>, address: IpAddr) -> Option<Share> {
-        let key = subscriber(address);
+        let key = subnet_key(address);
         if let Some(rate) = &self.rate {
             if self.accepts.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
                 rate.retain_recent();

@@ -22,7 +22,7 @@ fn pattern(text: &str) -> OriginPattern {
     }
 }
 
-fn check(patterns: &str, host: &str, origins: &[&[u8]]) -> Result<(), Refused> {
+fn check(patterns: &str, host: &str, origins: &[&[u8]]) -> Result<(), Denial> {
     let patterns: Vec<_> = patterns.split_whitespace().map(pattern).collect();
     let mut headers = HeaderMap::new();
     for origin in origins {
