@@ -41,7 +41,7 @@ use self::web::HttpsClient;
 use self::wish::Ca;
 use super::Shelf;
 use super::policy::provider;
-use super::store::{Folder, Kept};
+use super::store::{DirStore, WriteBehindStore};
 use crate::config::{self, Challenge, UntilIssued};
 use crate::lifecycle::{CertificateStatus, Inherited, Tasks};
 use crate::observe::Metrics;
@@ -93,7 +93,7 @@ impl Acme {
             records: Mutex::default(),
             directory,
         };
-        let store = Kept::new(Box::new(Folder::at(folder)));
+        let store = WriteBehindStore::new(Box::new(DirStore::at(folder)));
         let lock = inherited.take(Acme::LOCK, &whole(&store.place()));
         let agency = Arc::new(Agency::new(
             ca,

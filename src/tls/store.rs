@@ -7,8 +7,8 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 
-pub(super) use folder::Folder;
-pub(super) use kept::Kept;
+pub(super) use folder::DirStore;
+pub(super) use kept::WriteBehindStore;
 
 /// Files by name. A name is of our making: a host and a suffix, never a path.
 pub(super) trait Store: fmt::Debug + Send + Sync {
@@ -19,13 +19,13 @@ pub(super) trait Store: fmt::Debug + Send + Sync {
     fn save(&self, name: &str, content: &[u8]) -> io::Result<()>;
 
     /// Moves what cannot be used out of the way and keeps it; says where to.
-    fn set_aside(&self, name: &str) -> io::Result<String>;
+    fn quarantine(&self, name: &str) -> io::Result<String>;
 
     /// The right to write, until it is dropped or the process ends; `None` while another process has it.
     fn lock(&self) -> io::Result<Option<Lock>>;
 
     /// In words, for messages.
-    fn place(&self) -> String;
+    fn location(&self) -> String;
 }
 
 /// Whoever has it open may write: it can be given to the process that takes over.

@@ -13,10 +13,10 @@ use tracing::info;
 use super::failure::Failure;
 use super::wish::Ca;
 use crate::observe::ErrorChain;
-use crate::tls::store::Kept;
+use crate::tls::store::WriteBehindStore;
 
 /// The account's key in PKCS #8: the one that is kept, or a new one that is kept before it is used.
-pub(super) async fn key(ca: &Ca, store: &Kept) -> Result<Arc<[u8]>, Failure> {
+pub(super) async fn key(ca: &Ca, store: &WriteBehindStore) -> Result<Arc<[u8]>, Failure> {
     let unreadable =
         |error| Failure::Unusable(format!("{} cannot be read: {error}", store.place()));
     if let Some(pem) = store.load(FILE).map_err(unreadable)? {

@@ -14,11 +14,11 @@ use super::wish::Ca;
 use crate::config::UntilIssued;
 use crate::observe::Metrics;
 use crate::tls::Shelf;
-use crate::tls::store::{Kept, Lock};
+use crate::tls::store::{WriteBehindStore, Lock};
 
 pub(super) struct Agency {
     pub(super) ca: Arc<Ca>,
-    pub(super) store: Kept,
+    pub(super) store: WriteBehindStore,
     pub(super) shelf: Arc<Shelf>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) until_issued: UntilIssued,
@@ -46,7 +46,7 @@ enum Holding {
 impl Agency {
     pub(super) fn new(
         ca: Ca,
-        store: Kept,
+        store: WriteBehindStore,
         shelf: Arc<Shelf>,
         metrics: Arc<Metrics>,
         until_issued: UntilIssued,
@@ -138,7 +138,7 @@ impl Agency {
     pub(super) fn trouble(&self) -> Option<String> {
         let trouble = self
             .store
-            .trouble()
+            .last_error()
             .into_iter()
             .chain(self.ca.clock.trouble());
         trouble.reduce(|one, other| format!("{one}; {other}"))

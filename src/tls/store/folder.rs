@@ -10,15 +10,15 @@ use super::{Lock, Store};
 
 /// The folder may be absent: it is made when something is written.
 #[derive(Debug)]
-pub(in crate::tls) struct Folder {
+pub(in crate::tls) struct DirStore {
     path: PathBuf,
 }
 
 // === impl Folder ===
 
-impl Folder {
+impl DirStore {
     pub(in crate::tls) fn at(path: PathBuf) -> Self {
-        Folder { path }
+        DirStore { path }
     }
 
     fn make(&self) -> io::Result<()> {
@@ -59,13 +59,13 @@ impl Folder {
     }
 }
 
-impl Store for Folder {
+impl Store for DirStore {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let mut content = Vec::new();
         match File::open(self.path.join(name)) {
             Ok(file) => {
                 // More is no file of ours: what does not parse is set aside.
-                file.take(LARGEST).read_to_end(&mut content)?;
+                file.take(MAX_FILE_LEN).read_to_end(&mut content)?;
                 Ok(Some(content))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -78,7 +78,7 @@ impl Store for Folder {
         self.replace(name, content)
     }
 
-    fn set_aside(&self, name: &str) -> io::Result<String> {
+    fn quarantine(&self, name: &str) -> io::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let moved = format!("{name}.unusable-{}", now.unwrap_or_default().as_secs());
         let to = self.path.join(moved);
@@ -101,7 +101,7 @@ impl Store for Folder {
         }
     }
 
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         self.path.display().to_string()
     }
 }
@@ -110,7 +110,7 @@ impl Store for Folder {
 const LOCK: &str = "lock";
 
 /// A chain of four with RSA keys is 8 KiB.
-const LARGEST: u64 = 1024 * 1024;
+const MAX_FILE_LEN: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

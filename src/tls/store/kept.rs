@@ -9,22 +9,22 @@ use tracing::{error, info};
 use super::{Lock, Store};
 
 #[derive(Debug)]
-pub(in crate::tls) struct Kept {
+pub(in crate::tls) struct WriteBehindStore {
     store: Box<dyn Store>,
     /// What the store did not take, by name, and why it did not.
     unsaved: Mutex<BTreeMap<Box<str>, Vec<u8>>>,
     /// Why it did not; apart, so that nobody who only asks waits for a disk.
-    why: Mutex<Option<String>>,
+    last_error: Mutex<Option<String>>,
 }
 
 // === impl Kept ===
 
-impl Kept {
+impl WriteBehindStore {
     pub(in crate::tls) fn new(store: Box<dyn Store>) -> Self {
-        Kept {
+        WriteBehindStore {
             store,
             unsaved: Mutex::default(),
-            why: Mutex::default(),
+            last_error: Mutex::default(),
         }
     }
 
@@ -43,7 +43,7 @@ impl Kept {
                 self.unsaved().remove(name);
             }
             Err(error) => {
-                let place = self.store.place();
+                let place = self.store.location();
                 error!(%name, %error, "cannot write into {place}: kept in memory only, and lost if lockgate ends; tried again soon");
                 self.unsaved().insert(name.into(), content.into());
                 *self.why() = Some(format!("cannot write into {place}: {error}"));
@@ -69,21 +69,21 @@ impl Kept {
                 info!(
                     files = waiting.len(),
                     "{} takes files again",
-                    self.store.place()
+                    self.store.location()
                 );
             }
         }
     }
 
     /// What is wrong with the store, if anything is.
-    pub(in crate::tls) fn trouble(&self) -> Option<String> {
+    pub(in crate::tls) fn last_error(&self) -> Option<String> {
         self.why().clone()
     }
 
     /// Moves away what cannot be used, and reports it. It is not found again either way.
     pub(in crate::tls) fn set_aside(&self, name: &str, why: &str) {
         self.unsaved().remove(name);
-        match self.store.set_aside(name) {
+        match self.store.quarantine(name) {
             Ok(to) => error!(%name, %why, "cannot be used, and was moved to {to}"),
             Err(error) => error!(%name, %why, %error, "cannot be used, nor be moved away"),
         }
@@ -94,11 +94,11 @@ impl Kept {
     }
 
     pub(in crate::tls) fn place(&self) -> String {
-        self.store.place()
+        self.store.location()
     }
 
     fn why(&self) -> MutexGuard<'_, Option<String>> {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unsaved(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Vec<u8>>> {
@@ -114,7 +114,7 @@ fn apart<T>(work: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::store::Folder;
+    use crate::tls::store::DirStore;
     use std::fs;
     use tempfile::TempDir;
 
@@ -124,16 +124,16 @@ mod tests {
         // A file where the folder should be: root may write anywhere, but not there.
         let path = above.path().join("acme");
         fs::write(&path, "").unwrap();
-        let kept = Kept::new(Box::new(Folder::at(path.clone())));
+        let kept = WriteBehindStore::new(Box::new(DirStore::at(path.clone())));
         kept.save("a.test.pem", b"whole");
         assert_eq!(kept.load("a.test.pem").unwrap().unwrap(), b"whole");
-        assert!(kept.trouble().unwrap().contains("cannot write into"));
+        assert!(kept.last_error().unwrap().contains("cannot write into"));
         kept.flush();
-        assert!(kept.trouble().is_some());
+        assert!(kept.last_error().is_some());
 
         fs::remove_file(&path).unwrap();
         kept.flush();
-        assert_eq!(kept.trouble(), None);
+        assert_eq!(kept.last_error(), None);
         assert_eq!(fs::read(path.join("a.test.pem")).unwrap(), b"whole");
     }
 }

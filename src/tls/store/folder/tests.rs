@@ -12,7 +12,7 @@ fn mode(path: PathBuf) -> u32 {
 fn what_is_saved_is_found_by_nobody_else() {
     let above = TempDir::new().unwrap();
     let path = above.path().join("acme/ca.test");
-    let folder = Folder::at(path.clone());
+    let folder = DirStore::at(path.clone());
     assert_eq!(folder.load("a.test.pem").unwrap(), None);
     for content in [&b"one"[..], b"", b"three"] {
         folder.save("a.test.pem", content).unwrap();
@@ -27,7 +27,7 @@ fn what_is_saved_is_found_by_nobody_else() {
 fn a_folder_that_others_may_enter_is_closed() {
     let above = TempDir::new().unwrap();
     fs::set_permissions(above.path(), Permissions::from_mode(0o755)).unwrap();
-    let folder = Folder::at(above.path().to_owned());
+    let folder = DirStore::at(above.path().to_owned());
     folder.save("account.pem", b"key").unwrap();
     assert_eq!(mode(above.path().to_owned()), 0o700);
 }
@@ -35,7 +35,7 @@ fn a_folder_that_others_may_enter_is_closed() {
 #[test]
 fn what_a_crash_left_is_in_nobodys_way() {
     let above = TempDir::new().unwrap();
-    let folder = Folder::at(above.path().to_owned());
+    let folder = DirStore::at(above.path().to_owned());
     fs::write(
         above.path().join(".a.test.pem.new"),
         "half of something long",
@@ -49,9 +49,9 @@ fn what_a_crash_left_is_in_nobodys_way() {
 #[test]
 fn what_is_set_aside_is_kept() {
     let above = TempDir::new().unwrap();
-    let folder = Folder::at(above.path().to_owned());
+    let folder = DirStore::at(above.path().to_owned());
     folder.save("a.test.pem", b"garbage").unwrap();
-    let moved = folder.set_aside("a.test.pem").unwrap();
+    let moved = folder.quarantine("a.test.pem").unwrap();
     assert_eq!(folder.load("a.test.pem").unwrap(), None);
     assert_eq!(fs::read(moved).unwrap(), b"garbage");
 }
@@ -60,8 +60,8 @@ fn what_is_set_aside_is_kept() {
 fn one_has_the_lock_at_a_time() {
     let above = TempDir::new().unwrap();
     let (one, other) = (
-        Folder::at(above.path().to_owned()),
-        Folder::at(above.path().to_owned()),
+        DirStore::at(above.path().to_owned()),
+        DirStore::at(above.path().to_owned()),
     );
     let lock = one.lock().unwrap();
     assert!(lock.is_some());
@@ -74,7 +74,7 @@ fn one_has_the_lock_at_a_time() {
 #[test]
 fn saves_once_as_a_child() {
     if let Some(folder) = env::var_os(CHILD) {
-        Folder::at(folder.into()).save("a.test.pem", NEW).unwrap();
+        DirStore::at(folder.into()).save("a.test.pem", NEW).unwrap();
     }
 }
 
@@ -117,7 +117,7 @@ fn a_crash_at_any_step_leaves_the_old_or_the_new() {
         for nth in 1.. {
             let above = TempDir::new().unwrap();
             let path = above.path().join("acme");
-            let folder = Folder::at(path.clone());
+            let folder = DirStore::at(path.clone());
             folder.save("a.test.pem", OLD).unwrap();
             let was_killed = killed(&path, syscall, nth);
             let found = folder.load("a.test.pem").unwrap().unwrap();
