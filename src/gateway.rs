@@ -11,7 +11,7 @@ use crate::{
     config::{self, ClientCert, Config, HostPattern, Located, Diagnostic, Diagnostics},
     observe::SessionTarget,
     router::{Router, Rule},
-    tls::{self, Certificates, Issuers, Termination},
+    tls::{self, Certificates, CertIssuers, TlsServer},
     upstream::{Backend, Backends, Condition, Pool},
 };
 use arc_swap::ArcSwap;
@@ -31,7 +31,7 @@ pub struct Gateway {
     /// Whether HTTP/2 connections may carry WebSockets.
     pub h2_websocket: bool,
     /// How TLS is ended.
-    pub tls: Termination,
+    pub tls: TlsServer,
     /// What clients are shown.
     pub certificates: Arc<Certificates>,
     /// Where requests go.
@@ -59,7 +59,7 @@ impl Gateway {
     pub fn build(
         config: &Config,
         previous: Option<&Gateway>,
-        issuers: &Issuers<'_>,
+        issuers: &CertIssuers<'_>,
     ) -> Result<Gateway, Diagnostics> {
         let mut problems = Vec::new();
         let placed = |at, host: &HostPattern| Located {
@@ -83,7 +83,7 @@ impl Gateway {
             .iter()
             .filter(|route| route.client_cert != ClientCert::Off)
             .flat_map(|route| &route.hosts);
-        let tls = Termination::build(
+        let tls = TlsServer::build(
             &config.tls,
             asking,
             certificates.clone(),

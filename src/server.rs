@@ -196,7 +196,7 @@ impl Server {
             }
         }
         if let Some(acme) = &self.acme {
-            acme.apply(self.context.live.snapshot().certificates.issued());
+            acme.apply(self.context.live.snapshot().certificates.acme_names());
         }
         self.listen();
         self.watch_certificates();

@@ -1,7 +1,7 @@
 //! `lockgate cert`: the development CA.
 
 use super::{args::Data, say};
-use crate::tls::{self, DevCa, DevCaError, Issuers, TrustError};
+use crate::tls::{self, DevCa, DevCaError, CertIssuers, TrustError};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -30,7 +30,7 @@ pub(super) fn trust(data: &Data) -> anyhow::Result<ExitCode> {
 
 /// As [`open`], but nothing is written.
 pub(super) fn peek(data: Option<&Path>) -> anyhow::Result<DevCa> {
-    Ok(DevCa::peek(&folder(data)?)?)
+    Ok(DevCa::open_existing(&folder(data)?)?)
 }
 
 /// The CA in `data`, or in the user's data folder; made if there is none yet.
@@ -39,10 +39,10 @@ pub(super) fn open(data: Option<&Path>) -> anyhow::Result<DevCa> {
 }
 
 /// For a gateway that is built and not run: ACME has laid out nothing.
-pub(super) fn issuers(dev: Option<&DevCa>) -> Issuers<'_> {
-    Issuers {
+pub(super) fn issuers(dev: Option<&DevCa>) -> CertIssuers<'_> {
+    CertIssuers {
         dev,
-        ..Issuers::default()
+        ..CertIssuers::default()
     }
 }
 

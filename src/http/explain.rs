@@ -66,7 +66,7 @@ pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanatio
         },
     );
     // It came by the right connection, and there is no certificate that it could show.
-    let asks = |vetted: Vetted<'_>| gateway.tls.asks(Some(&vetted.authority.host));
+    let asks = |vetted: Vetted<'_>| gateway.tls.requires_client_auth(Some(&vetted.authority.host));
     let peer = Peer {
         address: client,
         port: 0,

@@ -8,7 +8,7 @@ use crate::{
     observe::ErrorChain,
     proto::proxy::{self, BadProxyHeader},
     splice::Socket,
-    tls::{self, Entered},
+    tls::{self, AcceptOutcome},
 };
 use std::{
     io,
@@ -69,15 +69,15 @@ impl Doorway {
         .unwrap_or(Err(Turned::Deadline));
         drop(gateway);
         match entered {
-            Ok((Entered::Validated, ..)) => self.http.metrics.challenge_answered(),
-            Ok((Entered::Client(accepted), (client, reached), share)) => {
+            Ok((AcceptOutcome::AcmeValidated, ..)) => self.http.metrics.challenge_answered(),
+            Ok((AcceptOutcome::Client(accepted), (client, reached), share)) => {
                 // Boxed: the handshake's state is gone by now, and this is what a waiting connection keeps.
                 let guard = Box::new((permit, share));
                 let peer = Peer {
                     address: client.ip(),
                     port: client.port(),
                     reached,
-                    asked: accepted.asked,
+                    asked: accepted.client_auth_requested,
                     identity: accepted.certificate.as_deref().map(Identity::of),
                 };
                 Box::pin(http::serve(self.http.clone(), accepted.stream, peer, guard)).await;

@@ -4,7 +4,7 @@ use crate::{
     config::{Config, Diagnostics},
     gateway::Gateway,
     lifecycle::ConfigStatus,
-    tls::{DevCa, Issuers, Shelf},
+    tls::{DevCa, CertIssuers, IssuedCerts},
 };
 use std::{
     collections::BTreeSet,
@@ -85,7 +85,7 @@ impl Plan {
     }
 
     /// Reads and builds; changes nothing.
-    pub(super) fn read(&self, previous: &Gateway, shelf: Arc<Shelf>) -> Read {
+    pub(super) fn read(&self, previous: &Gateway, shelf: Arc<IssuedCerts>) -> Read {
         let Some(load) = &self.blueprint.load else {
             let why = "there is no configuration file: lockgate was started by flags alone";
             return Read::Wrong(why.into(), Vec::new());
@@ -101,7 +101,7 @@ impl Plan {
         // What is to be had by ACME is had as it was at the start: hosts that would want more are told as problems.
         let acme = std::mem::replace(&mut config.acme, self.first.acme.clone());
         let dev = self.blueprint.dev.as_ref().filter(|_| config.tls.dev_ca);
-        match Gateway::build(&config, Some(previous), &Issuers { dev, shelf }) {
+        match Gateway::build(&config, Some(previous), &CertIssuers { dev, shelf }) {
             Ok(gateway) => {
                 config.acme = acme;
                 Read::Changed(Box::new(config), Box::new(gateway))

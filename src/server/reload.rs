@@ -65,12 +65,12 @@ impl Server {
         let added = added.map_err(|error| (ErrorChain(&error).to_string(), config.watched.clone()))?;
 
         // From here on nothing can fail. What both need is there before the change, and what one needs no more goes after.
-        let issued = gateway.certificates.issued();
+        let issued = gateway.certificates.acme_names();
         if let Some(acme) = &self.acme {
             acme.apply(
                 &before
                     .certificates
-                    .issued()
+                    .acme_names()
                     .union(issued)
                     .cloned()
                     .collect(),

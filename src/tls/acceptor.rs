@@ -15,12 +15,12 @@ use tokio::time::timeout;
 use tokio_rustls::StartHandshake;
 
 use super::policy::provider;
-use super::{Termination, TlsError};
+use super::{TlsServer, TlsError};
 use crate::wire::{self, ServerStream};
 
 /// A connection whose TLS handshake is done.
 #[derive(Debug)]
-pub struct Accepted<S> {
+pub struct AcceptedTls<S> {
     /// Its plaintext.
     pub stream: Box<ServerStream<S>>,
     /// The name asked for, in lower case and without a trailing dot; `None` if the client sent none.
@@ -28,18 +28,18 @@ pub struct Accepted<S> {
     /// 1.2 or 1.3.
     pub version: ProtocolVersion,
     /// Whether the client was asked for its certificate.
-    pub asked: bool,
+    pub client_auth_requested: bool,
     /// The client's own, verified; resumption keeps it.
     pub certificate: Option<CertificateDer<'static>>,
 }
 
 /// What a handshake was for.
 #[derive(Debug)]
-pub enum Entered<S> {
+pub enum AcceptOutcome<S> {
     /// A client's requests follow.
-    Client(Accepted<S>),
+    Client(AcceptedTls<S>),
     /// A CA asked whether a name is ours (RFC 8737). It has its answer, and nothing follows.
-    Validated,
+    AcmeValidated,
 }
 
 /// Ends TLS on a stream. It waits for the client without limit: the caller owns the deadline. Only the rest of a CA's
@@ -47,7 +47,7 @@ pub enum Entered<S> {
 ///
 /// # Errors
 /// By cause; where TLS was spoken the client has got its alert.
-pub async fn accept<S>(termination: &Termination, stream: S) -> Result<Entered<S>, TlsError>
+pub async fn accept<S>(termination: &TlsServer, stream: S) -> Result<AcceptOutcome<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -55,7 +55,7 @@ where
     Box::pin(handshake(termination, stream)).await
 }
 
-async fn handshake<S>(termination: &Termination, mut stream: S) -> Result<Entered<S>, TlsError>
+async fn handshake<S>(termination: &TlsServer, mut stream: S) -> Result<AcceptOutcome<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -63,18 +63,18 @@ where
     let hello = match hello::read(&mut stream, &mut bytes).await {
         Err(TlsError::PlainHttp) => {
             // Whether or not it arrives, the cause is the missing TLS.
-            let _ = correct(stream).await;
+            let _ = reject_plain_http(stream).await;
             return Err(TlsError::PlainHttp);
         }
         hello => hello?,
     };
-    let sni = hello.client_hello().server_name().map(normal);
+    let sni = hello.client_hello().server_name().map(normalize_sni);
 
     if is_challenge(&hello.client_hello()) {
         // Boxed: every other handshake would carry the room for it.
-        return Box::pin(validate(hello, stream, sni, termination)).await;
+        return Box::pin(answer_acme_challenge(hello, stream, sni, termination)).await;
     }
-    let asking = termination.asking(sni.as_deref());
+    let asking = termination.client_auth(sni.as_deref());
     let config = asking.map_or(&termination.config, |asking| &asking.config);
     let config = config.clone();
     // rustls would ask the same question later and answer `access_denied`; the RFCs have better words.
@@ -84,7 +84,7 @@ where
             None => (MISSING_EXTENSION, TlsError::NoServerName),
         };
         // Whether or not it arrives, the cause is the name.
-        let _ = refuse(stream, description).await;
+        let _ = send_alert(stream, description).await;
         return Err(error);
     }
     // It has its own copy of the bytes, and they are read once more.
@@ -94,9 +94,9 @@ where
     let agreed = stream.agreed();
     let version = agreed.protocol_version();
     let chain = agreed.peer_certificates().unwrap_or_default();
-    Ok(Entered::Client(Accepted {
+    Ok(AcceptOutcome::Client(AcceptedTls {
         version: version.ok_or(rustls::Error::HandshakeNotComplete)?,
-        asked: asking.is_some(),
+        client_auth_requested: asking.is_some(),
         certificate: chain.first().cloned(),
         stream,
         sni,
@@ -110,33 +110,33 @@ fn is_challenge(hello: &ClientHello<'_>) -> bool {
 }
 
 /// Shows a CA the certificate that it asked for, and ends the connection: it carries no HTTP.
-async fn validate<S>(
+async fn answer_acme_challenge<S>(
     hello: server::Accepted,
     io: S,
     sni: Option<Box<str>>,
-    termination: &Termination,
-) -> Result<Entered<S>, TlsError>
+    termination: &TlsServer,
+) -> Result<AcceptOutcome<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let name = sni.unwrap_or_default();
     let Some(key) = termination.shelf.challenge(&name, hello.client_hello()) else {
         // Whether or not it arrives, the cause is the name.
-        let _ = refuse(io, UNRECOGNIZED_NAME).await;
+        let _ = send_alert(io, UNRECOGNIZED_NAME).await;
         return Err(TlsError::NoChallenge(name));
     };
     let shown = async {
         let start = StartHandshake::from_parts(hello, io);
-        let mut stream = start.into_stream(answering(key)).await?;
+        let mut stream = start.into_stream(challenge_config(key)).await?;
         // The CA has seen what it wanted; how it leaves does not matter.
         let _ = stream.shutdown().await;
-        Ok(Entered::Validated)
+        Ok(AcceptOutcome::AcmeValidated)
     };
-    let shown = timeout(VALIDATION, shown).await;
+    let shown = timeout(CHALLENGE_TIMEOUT, shown).await;
     shown.unwrap_or(Err(TlsError::SlowChallenge))
 }
 
-fn answering(key: Arc<CertifiedKey>) -> Arc<ServerConfig> {
+fn challenge_config(key: Arc<CertifiedKey>) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider has cipher suites and groups for 1.2 and 1.3")
@@ -148,15 +148,15 @@ fn answering(key: Arc<CertifiedKey>) -> Arc<ServerConfig> {
 }
 
 /// Sends a fatal alert in clear, which is how all are sent before the ServerHello (RFC 8446 §6).
-async fn refuse(mut io: impl AsyncWrite + Unpin, description: u8) -> io::Result<()> {
+async fn send_alert(mut io: impl AsyncWrite + Unpin, description: u8) -> io::Result<()> {
     io.write_all(&[21, 3, 3, 0, 2, 2, description]).await?;
     io.flush().await?;
     io.shutdown().await
 }
 
 /// Tells a client that speaks HTTP in clear what to do instead; what it sent may hold a secret and is not repeated.
-async fn correct(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-    io.write_all(SPEAK_TLS).await?;
+async fn reject_plain_http(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    io.write_all(PLAIN_HTTP_RESPONSE).await?;
     io.shutdown().await?;
     // The rest of its request: unread, it would reset the connection and take the answer with it.
     let mut rest = io.take(REST_OF_REQUEST);
@@ -165,7 +165,7 @@ async fn correct(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> 
 }
 
 /// A server name as certificates are looked up by: DNS ignores case and a root dot (RFC 6066 §3).
-pub(super) fn normal(name: &str) -> Box<str> {
+pub(super) fn normalize_sni(name: &str) -> Box<str> {
     name.strip_suffix('.')
         .unwrap_or(name)
         .to_ascii_lowercase()
@@ -176,10 +176,10 @@ pub(super) fn normal(name: &str) -> Box<str> {
 const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// From a CA's ClientHello to the end of its connection.
-const VALIDATION: Duration = Duration::from_secs(2);
+const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The answer to HTTP in clear.
-const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
+const PLAIN_HTTP_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
     This port speaks TLS: the URL must begin with https:// or wss://\n";
 
 /// What is read of a request that is not for us.

@@ -39,7 +39,7 @@ use self::clock::Clock;
 use self::host::Host;
 use self::web::HttpsClient;
 use self::wish::Ca;
-use super::Shelf;
+use super::IssuedCerts;
 use super::policy::provider;
 use super::store::{DirStore, WriteBehindStore};
 use crate::config::{self, Challenge, UntilIssued};
@@ -70,7 +70,7 @@ impl Acme {
     /// When `acme.ca_file` cannot be used.
     pub fn open(
         config: &config::Acme,
-        shelf: Arc<Shelf>,
+        shelf: Arc<IssuedCerts>,
         metrics: Arc<Metrics>,
         tasks: Tasks,
         inherited: &mut Inherited,
@@ -185,7 +185,7 @@ impl Acme {
     /// Shows that the port answers, and whose it is. No client believes it.
     fn stop_the_gap(&self, name: &str) {
         match self_signed(name) {
-            Ok(key) => self.agency.shelf.lay_out(name, Arc::new(key)),
+            Ok(key) => self.agency.shelf.insert(name, Arc::new(key)),
             Err(error) => error!(%name, %error, "cannot make a self-signed certificate"),
         }
     }

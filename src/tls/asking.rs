@@ -8,7 +8,7 @@ use crate::config::HostPattern;
 
 /// The hosts of all routes that want a client's certificate.
 #[derive(Debug, Default)]
-pub(super) struct Hosts {
+pub(super) struct ClientAuthHosts {
     any: bool,
     /// One of them is an address.
     address: bool,
@@ -19,14 +19,14 @@ pub(super) struct Hosts {
 
 // === impl Hosts ===
 
-impl Hosts {
+impl ClientAuthHosts {
     pub(super) fn is_empty(&self) -> bool {
         !self.any && !self.address && self.exact.is_empty() && self.under.is_empty()
     }
 
     /// `name` in lower case and without its final dot. A client that dials an address sends no name (RFC 6066 §3), so
     /// all addresses are one and the same, and no name at all is too.
-    pub(super) fn contain(&self, name: Option<&str>) -> bool {
+    pub(super) fn contains(&self, name: Option<&str>) -> bool {
         match name.filter(|name| name.parse::<IpAddr>().is_err()) {
             None => self.any || self.address,
             Some(name) => {
@@ -37,9 +37,9 @@ impl Hosts {
     }
 }
 
-impl<'a> FromIterator<&'a HostPattern> for Hosts {
-    fn from_iter<I: IntoIterator<Item = &'a HostPattern>>(patterns: I) -> Hosts {
-        let mut hosts = Hosts::default();
+impl<'a> FromIterator<&'a HostPattern> for ClientAuthHosts {
+    fn from_iter<I: IntoIterator<Item = &'a HostPattern>>(patterns: I) -> ClientAuthHosts {
+        let mut hosts = ClientAuthHosts::default();
         for pattern in patterns {
             match pattern {
                 HostPattern::Any => hosts.any = true,
@@ -89,13 +89,13 @@ mod tests {
             (&[], &[], &[Some("a.test"), Some("::1"), None]),
         ] {
             let parsed: Vec<HostPattern> = patterns.iter().map(|it| it.parse().unwrap()).collect();
-            let hosts: Hosts = parsed.iter().collect();
+            let hosts: ClientAuthHosts = parsed.iter().collect();
             assert_eq!(hosts.is_empty(), patterns.is_empty());
             for name in asked {
-                assert!(hosts.contain(*name), "{patterns:?} {name:?}");
+                assert!(hosts.contains(*name), "{patterns:?} {name:?}");
             }
             for name in others {
-                assert!(!hosts.contain(*name), "{patterns:?} {name:?}");
+                assert!(!hosts.contains(*name), "{patterns:?} {name:?}");
             }
         }
     }

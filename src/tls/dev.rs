@@ -83,7 +83,7 @@ impl DevCa {
     ///
     /// # Errors
     /// When there is one that cannot be read.
-    pub fn peek(folder: &Path) -> Result<DevCa, DevCaError> {
+    pub fn open_existing(folder: &Path) -> Result<DevCa, DevCaError> {
         folder::peek(&folder.join(FOLDER))
     }
 

@@ -19,11 +19,11 @@ use self::bytes::{PemContent, contains};
 pub(super) use self::bytes::{FileError, bad_pem, bytes, file_error};
 pub use self::watch::watch_files;
 use super::policy::provider;
-use super::x509::{Standing, names, standing};
+use super::x509::{Validity, names, validity};
 use crate::config::{CertificateFiles, Located, Diagnostic};
 
 /// A certificate that can be served.
-pub(super) struct Loaded {
+pub(super) struct CertKeyPair {
     /// DNS names, `*.` names and addresses, in lower case; never empty.
     pub(super) names: Vec<Box<str>>,
     /// Chain and key.
@@ -34,7 +34,7 @@ pub(super) struct Loaded {
 pub(super) fn read(
     entry: &Located<CertificateFiles>,
     problems: &mut Vec<Diagnostic>,
-) -> Option<Loaded> {
+) -> Option<CertKeyPair> {
     let mut told = |fault: FileError| {
         problems.push(Diagnostic {
             at: entry.at,
@@ -48,18 +48,18 @@ pub(super) fn read(
 }
 
 /// Warns of what is odd with a pair, but can be served.
-pub(super) fn remark(entry: &CertificateFiles, loaded: &Loaded) {
+pub(super) fn warn_about_cert(entry: &CertificateFiles, loaded: &CertKeyPair) {
     let (cert, key) = (entry.cert.display(), entry.key.display());
     // A group may be meant (Debian's ssl-cert); the whole world is not.
     if fs::metadata(&entry.key).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
         warn!(file = %key, "every user may read this private key: chmod 640 or 600 it");
     }
     let leaf = loaded.key.cert.first();
-    match leaf.map(|leaf| standing(leaf, UnixTime::now())) {
-        Some(Ok(Standing::Expired)) => {
+    match leaf.map(|leaf| validity(leaf, UnixTime::now())) {
+        Some(Ok(Validity::Expired)) => {
             warn!(file = %cert, "this certificate has expired: clients will refuse it")
         }
-        Some(Ok(Standing::NotYet)) => {
+        Some(Ok(Validity::NotYet)) => {
             warn!(file = %cert, "this certificate is not valid yet: is the clock right?")
         }
         // A self-signed one is often a CA by accident; most clients that trust it do not mind.
@@ -129,7 +129,7 @@ fn pair(
     entry: &CertificateFiles,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Result<Loaded, FileError> {
+) -> Result<CertKeyPair, FileError> {
     let cert = entry.cert.display();
     let leaf = chain
         .first()
@@ -175,7 +175,7 @@ fn pair(
             "clients look only at the subjectAltName, not at the Common Name: have it issued with DNS: or IP: entries",
         ));
     }
-    Ok(Loaded {
+    Ok(CertKeyPair {
         names,
         key: Arc::new(CertifiedKey::new(chain, key)),
     })

@@ -21,15 +21,15 @@ mod termination;
 mod trust;
 mod x509;
 
-pub use acceptor::{Accepted, Entered, accept};
+pub use acceptor::{AcceptedTls, AcceptOutcome, accept};
 pub use acme::{Acme, BadRoots, acme_names, check_acme};
 pub use dev::{DevCa, DevCaError};
 pub use error::TlsError;
 pub use files::watch_files;
 pub use policy::{H2, install_provider};
-pub use resolver::{Certificates, Issuers, Reread};
-pub use shelf::Shelf;
-pub use termination::Termination;
+pub use resolver::{Certificates, CertIssuers, CertReload};
+pub use shelf::IssuedCerts;
+pub use termination::TlsServer;
 pub use trust::{TrustError, trust, trust_commands};
 
 #[cfg(test)]

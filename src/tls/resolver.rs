@@ -22,34 +22,34 @@ use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use self::develop::develop;
-use self::gaps::{Gaps, NO_ACME, NO_CERTIFICATE};
-pub use self::reread::Reread;
-use self::table::{Held, Origin, Table};
-use super::acceptor::normal;
-use super::{DevCa, Shelf, files};
+use self::develop::issue_dev_certs;
+use self::gaps::{Coverage, NO_ACME, NO_CERTIFICATE};
+pub use self::reread::CertReload;
+use self::table::{LoadedCert, CertSource, CertTable};
+use super::acceptor::normalize_sni;
+use super::{DevCa, IssuedCerts, files};
 use crate::config::{HostPattern, Located, Diagnostic, Tls};
 use crate::lifecycle::CertificateStatus;
 
 /// The certificates of a gateway, by name.
 pub struct Certificates {
-    table: ArcSwap<Table>,
+    table: ArcSwap<CertTable>,
     /// `tls.default`.
     default: Option<Box<str>>,
     /// Names, in lower case, that have nothing in the table and get theirs by ACME.
     issued: BTreeSet<Box<str>>,
-    shelf: Arc<Shelf>,
+    shelf: Arc<IssuedCerts>,
     /// One at a time: the files are read between taking a table and putting the next.
-    rereading: Mutex<()>,
+    reload_lock: Mutex<()>,
 }
 
 /// Where certificates come from, besides files.
 #[derive(Debug, Default)]
-pub struct Issuers<'a> {
+pub struct CertIssuers<'a> {
     /// Signs for hosts without a certificate, where the config wants that.
     pub dev: Option<&'a DevCa>,
     /// What ACME has laid out.
-    pub shelf: Arc<Shelf>,
+    pub shelf: Arc<IssuedCerts>,
 }
 
 // === impl Certificates ===
@@ -62,17 +62,17 @@ impl Certificates {
         tls: &Tls,
         hosts: &[Located<HostPattern>],
         acme: Option<&BTreeSet<Box<str>>>,
-        issuers: &Issuers<'_>,
+        issuers: &CertIssuers<'_>,
         problems: &mut Vec<Diagnostic>,
     ) -> Certificates {
-        let mut table = Table::default();
+        let mut table = CertTable::default();
         let before = problems.len();
         for entry in &tls.certificates {
             if let Some(loaded) = files::read(entry, problems) {
-                files::remark(entry, &loaded);
-                let held = Held::new(Origin::File(entry.clone()), loaded.names, loaded.key);
-                table.hold(held.clone());
-                table.warn_of_shadowed(&held);
+                files::warn_about_cert(entry, &loaded);
+                let held = LoadedCert::new(CertSource::File(entry.clone()), loaded.names, loaded.key);
+                table.insert(held.clone());
+                table.warn_shadowed_names(&held);
             }
         }
         // What a broken file would have named is unknown: whatever else seems missing may be in it.
@@ -84,13 +84,13 @@ impl Certificates {
             .cloned()
             .collect();
         if let Some(ca) = issuers.dev {
-            develop(&mut table, ca, hosts, &issued, problems);
+            issue_dev_certs(&mut table, ca, hosts, &issued, problems);
         }
         if let Some(name) = &tls.default
             && !table.serve_by_default(name)
             && all_read
         {
-            let gaps = Gaps {
+            let gaps = Coverage {
                 table: &table,
                 issued: &issued,
             };
@@ -105,7 +105,7 @@ impl Certificates {
                 Some(_) => NO_ACME,
                 None => NO_CERTIFICATE,
             };
-            let gaps = Gaps {
+            let gaps = Coverage {
                 table: &table,
                 issued: &issued,
             };
@@ -113,21 +113,21 @@ impl Certificates {
         }
         Certificates {
             table: ArcSwap::from_pointee(table),
-            default: tls.default.as_ref().map(|name| normal(name)),
+            default: tls.default.as_ref().map(|name| normalize_sni(name)),
             issued,
             shelf: issuers.shelf.clone(),
-            rereading: Mutex::default(),
+            reload_lock: Mutex::default(),
         }
     }
 
     /// Names that get their certificate by ACME, sorted.
-    pub fn issued(&self) -> &BTreeSet<Box<str>> {
+    pub fn acme_names(&self) -> &BTreeSet<Box<str>> {
         &self.issued
     }
 
     /// What files and the development CA give, one row per certificate.
     pub fn status(&self) -> Vec<CertificateStatus> {
-        self.table.load().held.iter().map(Held::status).collect()
+        self.table.load().certs.iter().map(LoadedCert::status).collect()
     }
 
     /// Every name that files and the development CA serve, with its last moment in seconds since 1970.
@@ -138,11 +138,11 @@ impl Certificates {
     /// The files of `tls.certificates`.
     pub fn files(&self) -> Vec<PathBuf> {
         let table = self.table.load();
-        let pair = |held: &Held| match &held.origin {
-            Origin::File(entry) => vec![entry.cert.clone(), entry.key.clone()],
-            Origin::Dev(_) => Vec::new(),
+        let pair = |held: &LoadedCert| match &held.origin {
+            CertSource::File(entry) => vec![entry.cert.clone(), entry.key.clone()],
+            CertSource::Dev(_) => Vec::new(),
         };
-        table.held.iter().flat_map(pair).collect()
+        table.certs.iter().flat_map(pair).collect()
     }
 
     #[cfg(test)]
@@ -152,7 +152,7 @@ impl Certificates {
     }
 
     /// What ACME has for `name`. It may know more names than this gateway does.
-    fn laid_out(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+    fn issued_cert(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         if self.issued.contains(name) {
             return self.shelf.certificate(name);
         }
@@ -168,12 +168,12 @@ impl ResolvesServerCert for Certificates {
         let table = self.table.load();
         match hello.server_name() {
             Some(name) => {
-                let name = normal(name);
+                let name = normalize_sni(name);
                 let own = table.find(&name).cloned();
-                own.or_else(|| self.laid_out(&name))
+                own.or_else(|| self.issued_cert(&name))
                     .or_else(|| table.unknown.clone())
             }
-            None => table.nameless().cloned(),
+            None => table.without_sni().cloned(),
         }
     }
 }

@@ -11,23 +11,23 @@ use rustls::sign::CertifiedKey;
 
 /// Made once, before the first gateway.
 #[derive(Default)]
-pub struct Shelf {
+pub struct IssuedCerts {
     /// By lower-case DNS name or `*.name`.
     certificates: RwLock<BTreeMap<Box<str>, Arc<CertifiedKey>>>,
     /// Who answers for a name that a CA validates.
-    examined: RwLock<BTreeMap<Box<str>, Arc<dyn Examinee>>>,
+    responders: RwLock<BTreeMap<Box<str>, Arc<dyn ChallengeResponder>>>,
 }
 
 // === impl Shelf ===
 
-impl Shelf {
+impl IssuedCerts {
     /// The certificate of exactly this name.
     pub(super) fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         read(&self.certificates, name)
     }
 
     /// From now on `name` is served with this one.
-    pub(super) fn lay_out(&self, name: &str, key: Arc<CertifiedKey>) {
+    pub(super) fn insert(&self, name: &str, key: Arc<CertifiedKey>) {
         write(&self.certificates, name, key);
     }
 
@@ -42,20 +42,20 @@ impl Shelf {
         name: &str,
         hello: ClientHello<'_>,
     ) -> Option<Arc<CertifiedKey>> {
-        read(&self.examined, name)?.hello(hello)
+        read(&self.responders, name)?.hello(hello)
     }
 
     /// The key authorization for an HTTP-01 token (RFC 8555 §8.3), while that is being asked.
     pub fn key_authorization(&self, token: &str) -> Option<String> {
-        let examined = self.examined.read();
+        let examined = self.responders.read();
         let examined = examined.unwrap_or_else(PoisonError::into_inner);
         examined.values().find_map(|examinee| examinee.token(token))
     }
 
     /// From now on `examinee` answers for `name`, until what is returned is dropped.
-    pub(super) fn examine(self: &Arc<Self>, name: &str, examinee: Arc<dyn Examinee>) -> Answer {
-        write(&self.examined, name, examinee.clone());
-        Answer {
+    pub(super) fn register_challenge(self: &Arc<Self>, name: &str, examinee: Arc<dyn ChallengeResponder>) -> ChallengeGuard {
+        write(&self.responders, name, examinee.clone());
+        ChallengeGuard {
             shelf: self.clone(),
             name: name.into(),
             examinee,
@@ -64,7 +64,7 @@ impl Shelf {
 }
 
 /// Knows the answers to a challenge that is under way.
-pub(super) trait Examinee: Send + Sync {
+pub(super) trait ChallengeResponder: Send + Sync {
     /// For TLS-ALPN-01.
     fn hello(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>>;
 
@@ -72,7 +72,7 @@ pub(super) trait Examinee: Send + Sync {
     fn token(&self, token: &str) -> Option<String>;
 }
 
-impl fmt::Debug for Shelf {
+impl fmt::Debug for IssuedCerts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let certificates = self.certificates.read();
         let certificates = certificates.unwrap_or_else(PoisonError::into_inner);
@@ -82,20 +82,20 @@ impl fmt::Debug for Shelf {
 
 /// An answer that is given until this is dropped.
 #[must_use]
-pub(super) struct Answer {
-    shelf: Arc<Shelf>,
+pub(super) struct ChallengeGuard {
+    shelf: Arc<IssuedCerts>,
     name: Box<str>,
-    examinee: Arc<dyn Examinee>,
+    examinee: Arc<dyn ChallengeResponder>,
 }
 
 // === impl Answer ===
 
-impl Drop for Answer {
+impl Drop for ChallengeGuard {
     fn drop(&mut self) {
         // A later one for the same name may have taken its place.
-        let mine = read(&self.shelf.examined, &self.name);
+        let mine = read(&self.shelf.responders, &self.name);
         if mine.is_some_and(|mine| Arc::ptr_eq(&mine, &self.examinee)) {
-            erase(&self.shelf.examined, &self.name);
+            erase(&self.shelf.responders, &self.name);
         }
     }
 }

@@ -6,43 +6,43 @@ use rustls::ServerConfig;
 use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use tracing::warn;
 
-use super::asking::Hosts;
+use super::asking::ClientAuthHosts;
 use super::policy::{server_config, ticketer};
-use super::{Certificates, Shelf, client_ca};
+use super::{Certificates, IssuedCerts, client_ca};
 use crate::config::{HostPattern, Diagnostic, Tls};
 
 /// How TLS is ended.
 #[derive(Debug)]
-pub struct Termination {
+pub struct TlsServer {
     /// For clients.
     pub(super) config: Arc<ServerConfig>,
     /// For clients that are asked for a certificate; `None` if no route wants one.
-    pub(super) asking: Option<Asking>,
+    pub(super) asking: Option<ClientAuth>,
     /// Where the answers for CAs are.
-    pub shelf: Arc<Shelf>,
+    pub shelf: Arc<IssuedCerts>,
 }
 
 /// How handshakes are done that ask for a client's certificate, and which these are.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct ClientAuth {
     pub(super) config: Arc<ServerConfig>,
-    pub(super) hosts: Hosts,
+    pub(super) hosts: ClientAuthHosts,
 }
 
 // === impl Termination ===
 
-impl Termination {
+impl TlsServer {
     /// `asking` are the hosts of the routes that want a client's certificate; tickets of `previous` still resume. `None`
     /// after a problem.
     pub fn build<'a>(
         tls: &Tls,
         asking: impl Iterator<Item = &'a HostPattern>,
         certificates: Arc<Certificates>,
-        shelf: Arc<Shelf>,
-        previous: Option<&Termination>,
+        shelf: Arc<IssuedCerts>,
+        previous: Option<&TlsServer>,
         problems: &mut Vec<Diagnostic>,
-    ) -> Option<Termination> {
-        let hosts: Hosts = asking.collect();
+    ) -> Option<TlsServer> {
+        let hosts: ClientAuthHosts = asking.collect();
         if tls.client_ca.is_some() && hosts.is_empty() {
             warn!(
                 "tls.client_ca is set, but no route has client_cert: nobody is asked for a certificate"
@@ -70,14 +70,14 @@ impl Termination {
         let tickets = previous.map(|previous| previous.config.ticketer.clone());
         let config = configured(WebPkiClientVerifier::no_client_auth(), tickets)?;
         let asking = match clients {
-            Some(clients) if !hosts.is_empty() => Some(Asking {
+            Some(clients) if !hosts.is_empty() => Some(ClientAuth {
                 // New ones: the old may be from clients of another CA.
                 config: configured(clients, None)?,
                 hosts,
             }),
             _ => None,
         };
-        Some(Termination {
+        Some(TlsServer {
             config,
             asking,
             shelf,
@@ -86,13 +86,13 @@ impl Termination {
 
     /// Whether a client that wants `name` is asked for its certificate; `None` if it names nothing. The same is asked
     /// about a server name and about the authority of a request, so that the two can be compared.
-    pub fn asks(&self, name: Option<&str>) -> bool {
-        self.asking(name).is_some()
+    pub fn requires_client_auth(&self, name: Option<&str>) -> bool {
+        self.client_auth(name).is_some()
     }
 
-    pub(super) fn asking(&self, name: Option<&str>) -> Option<&Asking> {
+    pub(super) fn client_auth(&self, name: Option<&str>) -> Option<&ClientAuth> {
         let asking = self.asking.as_ref();
-        asking.filter(|asking| asking.hosts.contain(name))
+        asking.filter(|asking| asking.hosts.contains(name))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio_rustls::{TlsConnector, client};
 
 use super::policy::{provider, server_config, ticketer};
-use super::{Accepted, Certificates, Entered, Issuers, Termination, TlsError, accept};
+use super::{AcceptedTls, Certificates, AcceptOutcome, CertIssuers, TlsServer, TlsError, accept};
 use crate::config::{CertificateFiles, Located, Location, Diagnostic, Tls, TlsVersion};
 
 /// A folder with PEM files, and the CA that signed them.
@@ -113,7 +113,7 @@ pub(super) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -
 /// The certificates of a config without problems.
 pub(super) fn built(tls: &Tls) -> Certificates {
     let mut problems: Vec<Diagnostic> = Vec::new();
-    let certificates = Certificates::build(tls, &[], None, &Issuers::default(), &mut problems);
+    let certificates = Certificates::build(tls, &[], None, &CertIssuers::default(), &mut problems);
     assert!(problems.is_empty(), "{problems:?}");
     certificates
 }
@@ -157,7 +157,7 @@ pub(super) async fn shake(
     client: &TlsConnector,
     name: &str,
 ) -> (
-    Result<Accepted<DuplexStream>, TlsError>,
+    Result<AcceptedTls<DuplexStream>, TlsError>,
     std::io::Result<client::TlsStream<DuplexStream>>,
 ) {
     let (near, far) = tokio::io::duplex(64 * 1024);
@@ -172,18 +172,18 @@ pub(super) async fn shake(
 pub(super) async fn enter<S>(
     server: &Arc<rustls::ServerConfig>,
     stream: S,
-) -> Result<Accepted<S>, TlsError>
+) -> Result<AcceptedTls<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin + std::fmt::Debug,
 {
     match accept(&ending(server), stream).await? {
-        Entered::Client(accepted) => Ok(accepted),
-        Entered::Validated => panic!("no challenge is under way"),
+        AcceptOutcome::Client(accepted) => Ok(accepted),
+        AcceptOutcome::AcmeValidated => panic!("no challenge is under way"),
     }
 }
 
-pub(super) fn ending(server: &Arc<rustls::ServerConfig>) -> Termination {
-    Termination {
+pub(super) fn ending(server: &Arc<rustls::ServerConfig>) -> TlsServer {
+    TlsServer {
         config: server.clone(),
         asking: None,
         shelf: Arc::default(),

@@ -40,7 +40,7 @@ pub enum TrustError {
         /// The command line.
         command: String,
         /// The end of what it printed.
-        said: String,
+        output: String,
     },
 }
 
@@ -81,7 +81,7 @@ curl
 /// # Errors
 /// When the user is not root, then with the commands to run; when the store is not known; when a step fails.
 pub fn trust(ca: &Path) -> Result<String, TrustError> {
-    let store = Store::find(Path::new("/")).ok_or(TrustError::Unknown)?;
+    let store = TrustStore::find(Path::new("/")).ok_or(TrustError::Unknown)?;
     if !rustix::process::geteuid().is_root() {
         return Err(TrustError::NotRoot {
             commands: store.commands(ca),
@@ -92,18 +92,18 @@ pub fn trust(ca: &Path) -> Result<String, TrustError> {
 
 /// The system's trust store: a folder to copy to and a command to run, or a command alone.
 #[derive(Debug, PartialEq)]
-struct Store {
+struct TrustStore {
     copy_to: Option<PathBuf>,
     command: &'static [&'static str],
     /// Whether the command's last argument is the CA's file.
     takes_file: bool,
 }
 
-impl Store {
+impl TrustStore {
     /// By what exists below `root`.
-    fn find(root: &Path) -> Option<Store> {
+    fn find(root: &Path) -> Option<TrustStore> {
         if root.join(MACOS[0].trim_start_matches('/')).exists() {
-            return Some(Store {
+            return Some(TrustStore {
                 copy_to: None,
                 command: MACOS,
                 takes_file: true,
@@ -120,7 +120,7 @@ impl Store {
                 )
             })
             .find(|(folder, ..)| folder.is_dir())
-            .map(|(_, file, command)| Store {
+            .map(|(_, file, command)| TrustStore {
                 copy_to: Some(file),
                 command,
                 takes_file: false,
@@ -160,7 +160,7 @@ impl Store {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(TrustError::Refused {
                 command: shown,
-                said: said.trim().lines().last().unwrap_or_default().to_owned(),
+                output: said.trim().lines().last().unwrap_or_default().to_owned(),
             });
         }
         Ok(match &self.copy_to {

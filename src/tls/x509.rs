@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
-use super::acceptor::normal;
+use super::acceptor::normalize_sni;
 
 /// What a certificate's dates and constraints say today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Validity {
     /// In its dates, and not a CA.
     Leaf,
     /// In its dates, and a CA.
@@ -21,17 +21,17 @@ pub(super) enum Standing {
 }
 
 /// How the certificate stands at `now`.
-pub(super) fn standing(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<Standing, Error> {
+pub(super) fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<Validity, Error> {
     // The dates and the CA flag are looked at before any issuer, and no issuer is given.
     let usage = KeyUsage::server_auth();
     match EndEntityCert::try_from(certificate)?
         .verify_for_usage(&[], &[], &[], now, usage, None, None)
         .err()
     {
-        Some(Error::CertExpired { .. }) => Ok(Standing::Expired),
-        Some(Error::CertNotValidYet { .. }) => Ok(Standing::NotYet),
-        Some(Error::CaUsedAsEndEntity) => Ok(Standing::Authority),
-        _ => Ok(Standing::Leaf),
+        Some(Error::CertExpired { .. }) => Ok(Validity::Expired),
+        Some(Error::CertNotValidYet { .. }) => Ok(Validity::NotYet),
+        Some(Error::CaUsedAsEndEntity) => Ok(Validity::Authority),
+        _ => Ok(Validity::Leaf),
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
 /// A Common Name does not count: no client has believed one for years (RFC 9525 §2).
 pub(super) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<Box<str>>, Error> {
     let certificate = EndEntityCert::try_from(certificate)?;
-    let mut names: Vec<_> = certificate.valid_dns_names().map(normal).collect();
+    let mut names: Vec<_> = certificate.valid_dns_names().map(normalize_sni).collect();
     names.extend(
         addresses(&certificate)
             .iter()
@@ -78,7 +78,7 @@ fn addresses(certificate: &EndEntityCert<'_>) -> Vec<IpAddr> {
 
 /// What people want to know of a certificate. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct CertInfo {
     /// Its DNS names and addresses, in lower case.
     pub(super) names: Vec<Box<str>>,
     /// The Common Name of its issuer, or all of its name.
@@ -88,7 +88,7 @@ pub(super) struct Facts {
 }
 
 /// `None` for what is no certificate.
-pub(super) fn facts(certificate: &CertificateDer<'_>) -> Option<Facts> {
+pub(super) fn cert_info(certificate: &CertificateDer<'_>) -> Option<CertInfo> {
     let names = names(certificate).ok()?;
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let common_name = parsed.issuer().iter_common_name().next();
@@ -96,7 +96,7 @@ pub(super) fn facts(certificate: &CertificateDer<'_>) -> Option<Facts> {
         Some(name) => name.to_owned(),
         None => parsed.issuer().to_string(),
     };
-    Some(Facts {
+    Some(CertInfo {
         names,
         issuer,
         not_before: parsed.validity().not_before.timestamp(),

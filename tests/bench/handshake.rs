@@ -13,7 +13,7 @@ use lockgate::{
     lifecycle::{Inherited, Signal},
     observe::AccessLog,
     server::{Blueprint, Server},
-    tls::{self, DevCa, Issuers},
+    tls::{self, DevCa, CertIssuers},
 };
 use std::{
     fs,
@@ -67,9 +67,9 @@ fn serve(runtime: &Runtime, how: &str, times: &str) {
     let config = Config::load(&file).expect("a config");
     let dev = DevCa::open(folder).expect("a CA");
     fs::copy(dev.certificate_path(), folder.join(CA)).expect("a certificate");
-    let issuers = Issuers {
+    let issuers = CertIssuers {
         dev: Some(&dev),
-        ..Issuers::default()
+        ..CertIssuers::default()
     };
     let gateway = Gateway::build(&config, None, &issuers).expect("a gateway");
     let log = &config.server;

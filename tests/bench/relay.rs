@@ -14,7 +14,7 @@ use lockgate::{
     observe::{SessionTarget, Metrics, SessionRecord, SessionRegistry},
     proto::track::RsvBits,
     splice::{self, Legs, Socket, BackendStream},
-    tls::{self, DevCa, Entered, Issuers},
+    tls::{self, DevCa, AcceptOutcome, CertIssuers},
     wire::ServerStream,
 };
 use std::{fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
@@ -62,7 +62,7 @@ fn relay(runtime: &Runtime, how: &str, size: &str, times: &str) {
         let entered = tls::accept(&gateway.tls, Socket::new(client)).await;
         (entered, BackendStream::Tcp(backend))
     });
-    let (Ok(Entered::Client(client)), backend) = entered else {
+    let (Ok(AcceptOutcome::Client(client)), backend) = entered else {
         panic!("no handshake: {entered:?}")
     };
     let messages = counted(runtime, async {
@@ -146,9 +146,9 @@ fn gateway(folder: &Path, how: &str) -> Gateway {
     let dev = DevCa::open(folder).expect("a CA");
     let ca = dev.certificate_path();
     fs::copy(ca, folder.join(CA)).expect("a certificate");
-    let issuers = Issuers {
+    let issuers = CertIssuers {
         dev: Some(&dev),
-        ..Issuers::default()
+        ..CertIssuers::default()
     };
     Gateway::build(&config, None, &issuers).expect("a gateway")
 }

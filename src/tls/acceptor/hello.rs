@@ -21,7 +21,7 @@ where
             return Err(TlsError::Gone);
         }
         if seen == 0 {
-            look(bytes)?;
+            sniff(bytes)?;
         }
         let mut new = &bytes[seen..];
         while !new.is_empty() {
@@ -46,7 +46,7 @@ where
 }
 
 /// What the first bytes of a stream can be.
-fn look(bytes: &[u8]) -> Result<(), TlsError> {
+fn sniff(bytes: &[u8]) -> Result<(), TlsError> {
     let bytes = &bytes[..bytes.len().min(METHOD)];
     match bytes.first() {
         Some(&HANDSHAKE_RECORD) => Ok(()),

@@ -13,13 +13,13 @@ use super::failure::Failure;
 use super::wish::Ca;
 use crate::config::UntilIssued;
 use crate::observe::Metrics;
-use crate::tls::Shelf;
+use crate::tls::IssuedCerts;
 use crate::tls::store::{WriteBehindStore, Lock};
 
 pub(super) struct Agency {
     pub(super) ca: Arc<Ca>,
     pub(super) store: WriteBehindStore,
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) shelf: Arc<IssuedCerts>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) until_issued: UntilIssued,
     /// The first wait after a failure.
@@ -47,7 +47,7 @@ impl Agency {
     pub(super) fn new(
         ca: Ca,
         store: WriteBehindStore,
-        shelf: Arc<Shelf>,
+        shelf: Arc<IssuedCerts>,
         metrics: Arc<Metrics>,
         until_issued: UntilIssued,
         retry: Duration,

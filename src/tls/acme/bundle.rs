@@ -7,13 +7,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use crate::tls::policy::provider;
-use crate::tls::x509::{self, Facts};
+use crate::tls::x509::{self, CertInfo};
 
 /// A certificate that can be served.
 #[derive(Debug)]
 pub(super) struct Bundle {
     pub(super) key: Arc<CertifiedKey>,
-    pub(super) facts: Facts,
+    pub(super) facts: CertInfo,
 }
 
 /// Why a file holds none.
@@ -42,7 +42,7 @@ impl Bundle {
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| BadBundle::Key)?;
         let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(|_| BadBundle::Certificate)?;
-        let facts = chain.first().and_then(x509::facts);
+        let facts = chain.first().and_then(x509::cert_info);
         let facts = facts.ok_or(BadBundle::Certificate)?;
         let key = provider().key_provider.load_private_key(key);
         let key = CertifiedKey::new(chain, key.map_err(|_| BadBundle::Key)?);

@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::pace::{Ledger, renewal};
 use crate::config::Challenge;
 use crate::lifecycle::CertificateStatus;
-use crate::tls::x509::Facts;
+use crate::tls::x509::CertInfo;
 
 pub(super) struct Host {
     pub(super) name: Box<str>,
@@ -27,7 +27,7 @@ pub(super) struct Host {
 #[derive(Default)]
 struct Standing {
     /// Of the certificate that is served, unless that is a stopgap.
-    facts: Option<Facts>,
+    facts: Option<CertInfo>,
     ledger: Ledger,
     /// An operator wants a new one.
     asked: bool,
@@ -87,7 +87,7 @@ impl Host {
 
     /// From the next handshake on.
     pub(super) fn serve(&self, agency: &Agency, bundle: Bundle) {
-        agency.shelf.lay_out(&self.name, bundle.key);
+        agency.shelf.insert(&self.name, bundle.key);
         agency
             .metrics
             .certificate(&self.name, bundle.facts.not_after);
@@ -109,7 +109,7 @@ impl Host {
         due.max(standing.ledger.held_back(now)).unwrap_or(now)
     }
 
-    fn renewal(&self, facts: &Facts) -> i64 {
+    fn renewal(&self, facts: &CertInfo) -> i64 {
         renewal(facts.not_before, facts.not_after, &self.name)
     }
 

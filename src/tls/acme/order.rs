@@ -17,7 +17,7 @@ use super::{account, hook};
 use crate::config::Challenge;
 use crate::observe::ErrorChain;
 use crate::tls::policy::provider;
-use crate::tls::shelf::{Answer, Examinee};
+use crate::tls::shelf::{ChallengeGuard, ChallengeResponder};
 
 /// Orders a certificate; gives the key and the chain in PEM.
 pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
@@ -102,7 +102,7 @@ async fn prove(
 enum Proof {
     /// Gone when dropped.
     Shown {
-        _answer: Answer,
+        _answer: ChallengeGuard,
     },
     Record {
         name: String,
@@ -141,7 +141,7 @@ impl Proof {
             }
         }
         Ok(Proof::Shown {
-            _answer: wish.shelf.examine(&wish.name, Arc::new(shown)),
+            _answer: wish.shelf.register_challenge(&wish.name, Arc::new(shown)),
         })
     }
 
@@ -158,7 +158,7 @@ struct Shown {
     authorization: String,
 }
 
-impl Examinee for Shown {
+impl ChallengeResponder for Shown {
     fn hello(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.certificate.clone()
     }

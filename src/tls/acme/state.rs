@@ -20,7 +20,7 @@ use rustls_acme::{
 use super::failure::Failure;
 use super::wish::Wish;
 use crate::config::Challenge;
-use crate::tls::shelf::Examinee;
+use crate::tls::shelf::ChallengeResponder;
 
 /// Orders a certificate; gives the key and the chain in PEM.
 pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
@@ -37,7 +37,7 @@ pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
             slip: slip.clone(),
         });
     let mut state = config.state();
-    let _answer = wish.shelf.examine(&wish.name, state.resolver());
+    let _answer = wish.shelf.register_challenge(&wish.name, state.resolver());
     loop {
         match state.next().await {
             // It was given to us, in the shape of a file.
@@ -52,7 +52,7 @@ pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
     }
 }
 
-impl Examinee for ResolvesServerCertAcme {
+impl ChallengeResponder for ResolvesServerCertAcme {
     fn hello(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.resolve(hello)
     }

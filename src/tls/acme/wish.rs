@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::web::HttpsClient;
 use super::{order, state};
 use crate::config::{Challenge, DnsHook, Eab};
-use crate::tls::Shelf;
+use crate::tls::IssuedCerts;
 
 /// The CA, as the config says.
 pub(super) struct Ca {
@@ -53,7 +53,7 @@ pub(super) struct Wish {
     /// The account's key, in PKCS #8.
     pub(super) account: Arc<[u8]>,
     pub(super) ca: Arc<Ca>,
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) shelf: Arc<IssuedCerts>,
 }
 
 // === impl Wish ===

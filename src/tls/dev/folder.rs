@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{DevCa, DevCaError, authority};
 use crate::tls::policy::provider;
-use crate::tls::x509::{Standing, standing};
+use crate::tls::x509::{Validity, validity};
 
 /// Reads the CA in `folder`; makes it first if the folder is absent or empty.
 pub(super) fn open(folder: &Path) -> Result<DevCa, DevCaError> {
@@ -68,16 +68,16 @@ fn read(folder: &Path) -> Result<DevCa, DevCaError> {
     let signer = KeyPair::try_from(&key_der)
         .map_err(|error| unusable(&key, format!("holds no usable key ({error})")))?;
 
-    match standing(&der, UnixTime::now()) {
-        Ok(Standing::Authority) => {}
-        Ok(Standing::Leaf) => {
+    match validity(&der, UnixTime::now()) {
+        Ok(Validity::Authority) => {}
+        Ok(Validity::Leaf) => {
             return Err(unusable(
                 &certificate,
                 "is not the certificate of a CA".into(),
             ));
         }
-        Ok(Standing::Expired) => return Err(unusable(&certificate, "has expired".into())),
-        Ok(Standing::NotYet) => {
+        Ok(Validity::Expired) => return Err(unusable(&certificate, "has expired".into())),
+        Ok(Validity::NotYet) => {
             return Err(unusable(
                 &certificate,
                 "is not valid yet (is the clock right?)".into(),
@@ -134,7 +134,7 @@ fn make(folder: &Path) -> Result<(), DevCaError> {
         .mode(0o700)
         .create(parent)
         .map_err(failed)?;
-    let own = OwnFolder::create(parent).map_err(failed)?;
+    let own = PrivateDir::create(parent).map_err(failed)?;
     write(&own.0.join(KEY), 0o600, &key.serialize_pem()).map_err(failed)?;
     write(&own.0.join(CERTIFICATE), 0o644, &certificate.pem()).map_err(failed)?;
     sync(&own.0).map_err(failed)?;
@@ -168,18 +168,18 @@ fn sync(folder: &Path) -> io::Result<()> {
 }
 
 /// A folder that nobody else uses, removed on drop unless it was renamed away.
-struct OwnFolder(PathBuf);
+struct PrivateDir(PathBuf);
 
-impl OwnFolder {
-    fn create(parent: &Path) -> io::Result<OwnFolder> {
+impl PrivateDir {
+    fn create(parent: &Path) -> io::Result<PrivateDir> {
         let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
         let path = parent.join(format!(".dev-ca.{random:016x}"));
         DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(OwnFolder(path))
+        Ok(PrivateDir(path))
     }
 }
 
-impl Drop for OwnFolder {
+impl Drop for PrivateDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }

@@ -147,16 +147,16 @@ fn a_leaf_is_for_servers_and_for_no_more_than_398_days() {
     let now = rustls::pki_types::UnixTime::now().as_secs();
     let at = |days: u64| {
         let time = Duration::from_secs(now + days * DAY.as_secs());
-        crate::tls::x509::standing(
+        crate::tls::x509::validity(
             &key.cert[0],
             rustls::pki_types::UnixTime::since_unix_epoch(time),
         )
         .unwrap()
     };
-    use crate::tls::x509::Standing;
-    assert_eq!(at(0), Standing::Leaf);
-    assert_eq!(at(395), Standing::Leaf);
-    assert_eq!(at(397), Standing::Expired);
+    use crate::tls::x509::Validity;
+    assert_eq!(at(0), Validity::Leaf);
+    assert_eq!(at(395), Validity::Leaf);
+    assert_eq!(at(397), Validity::Expired);
     assert!(matches!(
         ca.issue(&["ä".to_owned()]),
         Err(DevCaError::Issue(_))
@@ -178,7 +178,7 @@ async fn handshakes_with_issued_certificates() {
     ];
     let mut problems = Vec::new();
     let tls = tls(vec![], "");
-    let issuers = crate::tls::Issuers {
+    let issuers = crate::tls::CertIssuers {
         dev: Some(&ca),
         ..Default::default()
     };

@@ -22,8 +22,8 @@ pub(in crate::tls) fn file_error(message: String, hint: impl Into<String>) -> Fi
 pub(in crate::tls) fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
     let shown = path.display();
     let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
-        Ok(_) if bytes.len() as u64 > LARGEST => Err(file_error(
+    match File::open(path).and_then(|file| file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)) {
+        Ok(_) if bytes.len() as u64 > MAX_FILE_LEN => Err(file_error(
             format!("{shown} is larger than 1 MiB"),
             "that is no certificate and no key; is it the right file?",
         )),
@@ -83,4 +83,4 @@ pub(super) fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 /// A chain of four with RSA keys is 8 KiB; a mistaken path may be a log, or endless.
-const LARGEST: u64 = 1024 * 1024;
+const MAX_FILE_LEN: u64 = 1024 * 1024;

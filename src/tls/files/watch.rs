@@ -12,7 +12,7 @@ use crate::tls::Certificates;
 /// served. Ends only if there are no files.
 pub async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
     let mut measured = BTreeSet::new();
-    measure(&certificates, &metrics, &mut measured);
+    publish_expiries(&certificates, &metrics, &mut measured);
     let files = certificates.files();
     if files.is_empty() {
         return;
@@ -24,19 +24,19 @@ pub async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>)
         let reader = certificates.clone();
         let read = tokio::task::spawn_blocking(move || reader.reread(&changed));
         for news in read.await.unwrap_or_default() {
-            news.tell();
+            news.log();
         }
-        measure(&certificates, &metrics, &mut measured);
+        publish_expiries(&certificates, &metrics, &mut measured);
         let places = watch.changed().await;
         changed = places.into_iter().map(|at| files[at].clone()).collect();
     }
 }
 
-fn measure(certificates: &Certificates, metrics: &Metrics, measured: &mut BTreeSet<Box<str>>) {
+fn publish_expiries(certificates: &Certificates, metrics: &Metrics, measured: &mut BTreeSet<Box<str>>) {
     let expiries = certificates.expiries();
     for name in measured.iter() {
         // What ACME has for it is measured elsewhere.
-        if !expiries.contains_key(name) && !certificates.issued().contains(name) {
+        if !expiries.contains_key(name) && !certificates.acme_names().contains(name) {
             metrics.remove_certificate(name);
         }
     }

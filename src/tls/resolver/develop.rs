@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 
-use super::table::{Held, Origin, Table, address};
+use super::table::{LoadedCert, CertSource, CertTable, address};
 use crate::config::{HostPattern, Located, Diagnostic};
 use crate::observe::ErrorChain;
 use crate::tls::DevCa;
 
 /// Has the development CA fill the gaps.
-pub(super) fn develop(
-    table: &mut Table,
+pub(super) fn issue_dev_certs(
+    table: &mut CertTable,
     ca: &DevCa,
     hosts: &[Located<HostPattern>],
     issued: &BTreeSet<Box<str>>,
@@ -47,7 +47,7 @@ pub(super) fn develop(
 }
 
 fn issue(
-    table: &mut Table,
+    table: &mut CertTable,
     ca: &DevCa,
     names: Vec<String>,
     problems: &mut Vec<Diagnostic>,
@@ -56,8 +56,8 @@ fn issue(
         Ok(key) => {
             let key = Arc::new(key);
             let names = names.into_iter().map(Into::into).collect();
-            let origin = Origin::Dev(ca.certificate_path().to_owned());
-            table.hold(Held::new(origin, names, key.clone()));
+            let origin = CertSource::Dev(ca.certificate_path().to_owned());
+            table.insert(LoadedCert::new(origin, names, key.clone()));
             Some(key)
         }
         Err(error) => {

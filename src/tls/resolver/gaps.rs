@@ -5,19 +5,19 @@ use std::net::IpAddr;
 
 use tracing::warn;
 
-use super::table::{Table, address};
+use super::table::{CertTable, address};
 use crate::config::{HostPattern, Located, Location, Diagnostic};
 
 /// What there is, to look for what is missing.
-pub(super) struct Gaps<'a> {
-    pub(super) table: &'a Table,
+pub(super) struct Coverage<'a> {
+    pub(super) table: &'a CertTable,
     /// Names that get their certificate by ACME.
     pub(super) issued: &'a BTreeSet<Box<str>>,
 }
 
 // === impl Gaps ===
 
-impl Gaps<'_> {
+impl Coverage<'_> {
     /// The problem of a host that no client could reach. A default certificate has another name, but a client may be
     /// content with it (a load balancer in front that does not check), so then it is a warning.
     pub(super) fn unserved(&self, host: &Located<HostPattern>, hint: &str) -> Option<Diagnostic> {
@@ -51,7 +51,7 @@ impl Gaps<'_> {
     }
 
     fn unserved_address(&self, address: IpAddr, at: Option<Location>) -> Option<Diagnostic> {
-        if self.table.nameless().is_some() {
+        if self.table.without_sni().is_some() {
             return None;
         }
         let hint = match self.table.find(&address.to_string()) {

@@ -7,14 +7,14 @@ use std::sync::{Arc, PoisonError};
 use tracing::{error, info, warn};
 
 use super::Certificates;
-use super::table::{Held, Origin};
+use super::table::{LoadedCert, CertSource};
 use crate::config::Diagnostic;
 use crate::tls::acme::date;
 use crate::tls::files;
 
 /// What came of reading a pair again, if it is news.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reread {
+pub enum CertReload {
     /// Another certificate is served from the next handshake on.
     Replaced {
         /// Where it is from.
@@ -27,7 +27,7 @@ pub enum Reread {
         not_after: Option<i64>,
     },
     /// The files are of no use now; the certificate that was read before is still served.
-    Kept {
+    Failed {
         /// The certificate's file.
         file: PathBuf,
         /// What is wrong with it, or with its key.
@@ -36,12 +36,12 @@ pub enum Reread {
         not_after: Option<i64>,
     },
     /// The files have again what is served all the time.
-    Mended {
+    Recovered {
         /// The certificate's file.
         file: PathBuf,
     },
     /// No certificate has the name of `tls.default` any more; the one that had it is still served.
-    Undefaulted {
+    DefaultLost {
         /// That name.
         name: Box<str>,
     },
@@ -52,18 +52,18 @@ pub enum Reread {
 impl Certificates {
     /// Reads those pairs of `tls.certificates` again of which a file is among `changed`, and serves those that are good. What
     /// was told once is not told again until it changes.
-    pub fn reread(&self, changed: &BTreeSet<PathBuf>) -> Vec<Reread> {
+    pub fn reread(&self, changed: &BTreeSet<PathBuf>) -> Vec<CertReload> {
         let _alone = self
-            .rereading
+            .reload_lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let before = self.table.load_full();
         let mut news = Vec::new();
-        let mut held = before.held.clone();
+        let mut held = before.certs.clone();
         let mut replaced = Vec::new();
         for (index, held) in held.iter_mut().enumerate() {
             let told = reread(held, changed);
-            if let Some(Reread::Replaced { .. }) = told {
+            if let Some(CertReload::Replaced { .. }) = told {
                 replaced.push(index);
             }
             news.extend(told);
@@ -77,16 +77,16 @@ impl Certificates {
         {
             table.unknown = before.unknown.clone();
             if before.find(name).is_some() {
-                news.push(Reread::Undefaulted { name: name.clone() });
+                news.push(CertReload::DefaultLost { name: name.clone() });
             }
         }
         for told in &mut news {
-            if let Reread::Replaced { lost, .. } = told {
+            if let CertReload::Replaced { lost, .. } = told {
                 lost.retain(|name| table.find(name).is_none() && !self.issued.contains(name));
             }
         }
         for index in replaced {
-            table.warn_of_shadowed(&table.held[index]);
+            table.warn_shadowed_names(&table.certs[index]);
         }
         self.table.store(Arc::new(table));
         news
@@ -94,8 +94,8 @@ impl Certificates {
 }
 
 /// What is new with one pair; `held` is what is to be served then.
-fn reread(held: &mut Held, changed: &BTreeSet<PathBuf>) -> Option<Reread> {
-    let Origin::File(entry) = &held.origin else {
+fn reread(held: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<CertReload> {
+    let CertSource::File(entry) = &held.origin else {
         return None;
     };
     if !changed.contains(&entry.cert) && !changed.contains(&entry.key) {
@@ -108,7 +108,7 @@ fn reread(held: &mut Held, changed: &BTreeSet<PathBuf>) -> Option<Reread> {
             return None;
         }
         held.problems = problems.clone();
-        return Some(Reread::Kept {
+        return Some(CertReload::Failed {
             file,
             problems,
             not_after: held.not_after(),
@@ -116,12 +116,12 @@ fn reread(held: &mut Held, changed: &BTreeSet<PathBuf>) -> Option<Reread> {
     };
     let was_broken = !std::mem::take(&mut held.problems).is_empty();
     if loaded.key.cert == held.key.cert {
-        return was_broken.then_some(Reread::Mended { file });
+        return was_broken.then_some(CertReload::Recovered { file });
     }
-    files::remark(entry, &loaded);
+    files::warn_about_cert(entry, &loaded);
     held.key = loaded.key;
     let lost = std::mem::replace(&mut held.names, loaded.names);
-    Some(Reread::Replaced {
+    Some(CertReload::Replaced {
         file,
         names: held.names.clone(),
         lost,
@@ -131,11 +131,11 @@ fn reread(held: &mut Held, changed: &BTreeSet<PathBuf>) -> Option<Reread> {
 
 // === impl Reread ===
 
-impl Reread {
+impl CertReload {
     /// Writes it to the log.
-    pub fn tell(&self) {
+    pub fn log(&self) {
         match self {
-            Reread::Replaced {
+            CertReload::Replaced {
                 file,
                 names,
                 lost,
@@ -148,7 +148,7 @@ impl Reread {
                     warn!(%file, %lost, "the certificate before it had names that none has now");
                 }
             }
-            Reread::Kept {
+            CertReload::Failed {
                 file,
                 problems,
                 not_after,
@@ -160,10 +160,10 @@ impl Reread {
                     error!(%file, %reason, %hint, %served_until, "this certificate cannot be replaced; the last good one is still served");
                 }
             }
-            Reread::Mended { file } => {
+            CertReload::Recovered { file } => {
                 info!(file = %file.display(), "the files of this certificate are in order again");
             }
-            Reread::Undefaulted { name } => error!(
+            CertReload::DefaultLost { name } => error!(
                 %name,
                 "no certificate has the name of tls.default any more; the last one that had it is still served"
             ),

@@ -10,12 +10,12 @@ use tracing::warn;
 
 use crate::config::{CertificateFiles, Located, Diagnostic};
 use crate::lifecycle::CertificateStatus;
-use crate::tls::acceptor::normal;
+use crate::tls::acceptor::normalize_sni;
 use crate::tls::acme::date;
-use crate::tls::x509::{self, Facts};
+use crate::tls::x509::{self, CertInfo};
 
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct CertTable {
     /// By DNS name, `*.name` or address, in lower case. An address is never asked for by name (RFC 6066 §3), but
     /// `tls.default` may be one.
     by_name: BTreeMap<Box<str>, Arc<CertifiedKey>>,
@@ -24,13 +24,13 @@ pub(super) struct Table {
     /// The development CA's, for clients that send no name.
     pub(super) local: Option<Arc<CertifiedKey>>,
     /// Where those of `by_name` are from; the first of two with the same name is the one served.
-    pub(super) held: Vec<Held>,
+    pub(super) certs: Vec<LoadedCert>,
 }
 
 /// A certificate, and where it is from.
 #[derive(Clone)]
-pub(super) struct Held {
-    pub(super) origin: Origin,
+pub(super) struct LoadedCert {
+    pub(super) origin: CertSource,
     pub(super) names: Vec<Box<str>>,
     pub(super) key: Arc<CertifiedKey>,
     /// What is wrong with its files by now, for which reason it is still this one.
@@ -38,7 +38,7 @@ pub(super) struct Held {
 }
 
 #[derive(Clone)]
-pub(super) enum Origin {
+pub(super) enum CertSource {
     File(Located<CertificateFiles>),
     /// The certificate of the development CA.
     Dev(PathBuf),
@@ -46,31 +46,31 @@ pub(super) enum Origin {
 
 // === impl Table ===
 
-impl Table {
+impl CertTable {
     /// These certificates instead; what is served by default is not decided yet.
-    pub(super) fn with(&self, held: Vec<Held>) -> Table {
-        let mut table = Table {
+    pub(super) fn with(&self, held: Vec<LoadedCert>) -> CertTable {
+        let mut table = CertTable {
             local: self.local.clone(),
-            ..Table::default()
+            ..CertTable::default()
         };
         for held in held {
-            table.hold(held);
+            table.insert(held);
         }
         table
     }
 
     /// Adds a certificate to what is there, for names that have none.
-    pub(super) fn hold(&mut self, held: Held) {
+    pub(super) fn insert(&mut self, held: LoadedCert) {
         for name in &held.names {
             let entry = self.by_name.entry(name.clone());
             entry.or_insert_with(|| held.key.clone());
         }
-        self.held.push(held);
+        self.certs.push(held);
     }
 
     /// Whether there is a certificate for `name` that unknown names can get.
     pub(super) fn serve_by_default(&mut self, name: &str) -> bool {
-        self.unknown = self.find(&normal(name)).cloned();
+        self.unknown = self.find(&normalize_sni(name)).cloned();
         self.unknown.is_some()
     }
 
@@ -86,7 +86,7 @@ impl Table {
     }
 
     /// For clients that send no name.
-    pub(super) fn nameless(&self) -> Option<&Arc<CertifiedKey>> {
+    pub(super) fn without_sni(&self) -> Option<&Arc<CertifiedKey>> {
         self.unknown.as_ref().or(self.local.as_ref())
     }
 
@@ -104,7 +104,7 @@ impl Table {
     }
 
     /// Tells which names of a pair another one has taken.
-    pub(super) fn warn_of_shadowed(&self, held: &Held) {
+    pub(super) fn warn_shadowed_names(&self, held: &LoadedCert) {
         for name in &held.names {
             let served = self.by_name.get(name);
             if served.is_some_and(|key| !Arc::ptr_eq(key, &held.key)) {
@@ -116,9 +116,9 @@ impl Table {
 
 // === impl Held ===
 
-impl Held {
-    pub(super) fn new(origin: Origin, names: Vec<Box<str>>, key: Arc<CertifiedKey>) -> Held {
-        Held {
+impl LoadedCert {
+    pub(super) fn new(origin: CertSource, names: Vec<Box<str>>, key: Arc<CertifiedKey>) -> LoadedCert {
+        LoadedCert {
             origin,
             names,
             key,
@@ -137,8 +137,8 @@ impl Held {
         CertificateStatus {
             host: names.first().cloned().unwrap_or_default(),
             source: match self.origin {
-                Origin::File(_) => "file",
-                Origin::Dev(_) => "dev",
+                CertSource::File(_) => "file",
+                CertSource::Dev(_) => "dev",
             },
             from: self.from(),
             names,
@@ -152,8 +152,8 @@ impl Held {
 
     fn from(&self) -> String {
         let file = match &self.origin {
-            Origin::File(entry) => &entry.cert,
-            Origin::Dev(file) => file,
+            CertSource::File(entry) => &entry.cert,
+            CertSource::Dev(file) => file,
         };
         file.display().to_string()
     }
@@ -168,8 +168,8 @@ fn in_words(problems: &[Diagnostic]) -> String {
     problems.iter().map(words).collect::<Vec<_>>().join("; ")
 }
 
-fn facts(key: &CertifiedKey) -> Option<Facts> {
-    key.cert.first().and_then(x509::facts)
+fn facts(key: &CertifiedKey) -> Option<CertInfo> {
+    key.cert.first().and_then(x509::cert_info)
 }
 
 pub(super) fn address(host: &str) -> Option<IpAddr> {

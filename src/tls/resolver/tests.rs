@@ -17,7 +17,7 @@ fn under(name: &str) -> Located<HostPattern> {
 /// The problems of a config, as "message | hint".
 fn problems(tls: &Tls, hosts: &[Located<HostPattern>]) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
-    Certificates::build(tls, hosts, None, &Issuers::default(), &mut problems);
+    Certificates::build(tls, hosts, None, &CertIssuers::default(), &mut problems);
     problems
 }
 
@@ -85,7 +85,7 @@ fn a_default_must_have_a_certificate() {
     ] {
         let certificates = built(&tls(vec![pair.clone()], good));
         let table = certificates.table.load();
-        assert!(table.unknown.is_some() && table.nameless().is_some());
+        assert!(table.unknown.is_some() && table.without_sni().is_some());
     }
     for (bad, hint) in [
         ("chat.exmaple.com", "did you mean \"chat.example.com\"?"),
@@ -169,9 +169,9 @@ fn the_development_ca_fills_gaps_only_and_may_serve_the_default() {
     tls.default = Some(Located::nowhere("b.test".to_owned()));
     let mut problems = Vec::new();
     let hosts = [exact("a.test"), exact("b.test")];
-    let issuers = Issuers {
+    let issuers = CertIssuers {
         dev: Some(&ca),
-        ..Issuers::default()
+        ..CertIssuers::default()
     };
     let certificates = Certificates::build(&tls, &hosts, None, &issuers, &mut problems);
     assert!(problems.is_empty(), "{problems:?}");
@@ -180,7 +180,7 @@ fn the_development_ca_fills_gaps_only_and_may_serve_the_default() {
     assert!(Arc::ptr_eq(from_file, table.find("localhost").unwrap()));
     let issued = table.find("b.test").unwrap();
     assert!(Arc::ptr_eq(issued, table.unknown.as_ref().unwrap()));
-    assert!(Arc::ptr_eq(issued, table.nameless().unwrap()));
+    assert!(Arc::ptr_eq(issued, table.without_sni().unwrap()));
 
     let bad = [exact("ä.test")];
     Certificates::build(&tls, &bad, None, &issuers, &mut problems);

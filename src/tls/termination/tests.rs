@@ -2,13 +2,13 @@ use super::*;
 use crate::config::{CertificateFiles, Located};
 use crate::tls::policy::provider;
 use crate::tls::testing::{PLACE, Pki, built, root, tls};
-use crate::tls::{Entered, TlsError, accept};
+use crate::tls::{AcceptOutcome, TlsError, accept};
 use rcgen::ExtendedKeyUsagePurpose::ClientAuth;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::TlsConnector;
 
-fn ending(pki: &Pki, ca: &str, asking: &[&str]) -> Termination {
+fn ending(pki: &Pki, ca: &str, asking: &[&str]) -> TlsServer {
     let mut tls = tls(vec![pki.pair("a", &["a.test", "b.test"])], "a.test");
     tls.client_ca = Some(Located {
         value: pki.write("clients.pem", ca),
@@ -17,7 +17,7 @@ fn ending(pki: &Pki, ca: &str, asking: &[&str]) -> Termination {
     let asking: Vec<HostPattern> = asking.iter().map(|it| it.parse().unwrap()).collect();
     let certificates = Arc::new(built(&tls));
     let mut problems = vec![];
-    let ending = Termination::build(
+    let ending = TlsServer::build(
         &tls,
         asking.iter(),
         certificates,
@@ -44,7 +44,7 @@ fn client(pki: &Pki, pair: &CertificateFiles) -> TlsConnector {
 
 /// Whether the client is asked, and what it has shown.
 async fn shake(
-    ending: &Termination,
+    ending: &TlsServer,
     client: &TlsConnector,
     name: &'static str,
 ) -> Result<(bool, Option<CertificateDer<'static>>), TlsError> {
@@ -52,8 +52,8 @@ async fn shake(
     let name = ServerName::try_from(name).unwrap();
     let (entered, _client) = tokio::join!(accept(ending, near), client.connect(name, far));
     match entered? {
-        Entered::Client(accepted) => Ok((accepted.asked, accepted.certificate)),
-        Entered::Validated => panic!("no challenge is under way"),
+        AcceptOutcome::Client(accepted) => Ok((accepted.client_auth_requested, accepted.certificate)),
+        AcceptOutcome::AcmeValidated => panic!("no challenge is under way"),
     }
 }
 
@@ -77,7 +77,7 @@ async fn the_name_decides_who_is_asked() {
         assert_eq!(entered, (false, None));
     }
     let nobody = ending(&pki, &pki.ca_pem(), &[]);
-    assert!(!nobody.asks(Some("a.test")) && !nobody.asks(None));
+    assert!(!nobody.requires_client_auth(Some("a.test")) && !nobody.requires_client_auth(None));
     assert_eq!(
         shake(&nobody, &shows, "a.test").await.unwrap(),
         (false, None)

@@ -43,9 +43,9 @@ fn the_store_is_known_by_its_folder() {
         ),
     ] {
         let root = TempDir::new().unwrap();
-        assert_eq!(Store::find(root.path()), None);
+        assert_eq!(TrustStore::find(root.path()), None);
         fs::create_dir_all(root.path().join(folder)).unwrap();
-        let commands = Store::find(root.path()).unwrap().commands(ca);
+        let commands = TrustStore::find(root.path()).unwrap().commands(ca);
         assert!(commands.starts_with("sudo cp /d/ca.pem "), "{commands}");
         assert!(
             commands.ends_with(&format!("{folder}{expected}")),
@@ -55,7 +55,7 @@ fn the_store_is_known_by_its_folder() {
     let root = TempDir::new().unwrap();
     fs::create_dir_all(root.path().join("usr/bin")).unwrap();
     fs::write(root.path().join("usr/bin/security"), "").unwrap();
-    let commands = Store::find(root.path()).unwrap().commands(ca);
+    let commands = TrustStore::find(root.path()).unwrap().commands(ca);
     assert!(
         commands.starts_with("sudo /usr/bin/security add-trusted-cert"),
         "{commands}"
@@ -72,7 +72,7 @@ fn adding_copies_runs_and_tells_what_failed() {
     let ca = folder.path().join("ca.pem");
     fs::write(&ca, "pem").unwrap();
     let target = folder.path().join("lockgate-dev.crt");
-    let store = |command| Store {
+    let store = |command| TrustStore {
         copy_to: Some(target.clone()),
         command,
         takes_file: false,
@@ -82,7 +82,7 @@ fn adding_copies_runs_and_tells_what_failed() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "pem");
 
     let refused = store(&["sh", "-c", "echo first >&2; echo why >&2; exit 3"]).add(&ca);
-    assert!(matches!(refused, Err(TrustError::Refused { said, .. }) if said == "why"));
+    assert!(matches!(refused, Err(TrustError::Refused { output, .. }) if said == "why"));
     let missing = store(&["/nonexistent/command"]).add(&ca);
     assert!(matches!(missing, Err(TrustError::Run { .. })));
     let nothing = store(&["true"]).add(&folder.path().join("none.pem"));

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use super::super::*;
 use super::{BOTH, alert};
-use crate::tls::shelf::Examinee;
+use crate::tls::shelf::ChallengeResponder;
 use crate::tls::testing::{Pki, tls};
 
 struct Fixed(Arc<CertifiedKey>);
 
-impl Examinee for Fixed {
+impl ChallengeResponder for Fixed {
     fn hello(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.clone())
     }
@@ -26,14 +26,14 @@ impl Examinee for Fixed {
 }
 
 /// `a.test` has a certificate and is validated with another.
-fn under_validation(pki: &Pki) -> (Termination, Arc<CertifiedKey>, impl Sized) {
+fn under_validation(pki: &Pki) -> (TlsServer, Arc<CertifiedKey>, impl Sized) {
     let server = crate::tls::testing::server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     let termination = crate::tls::testing::ending(&server);
     let proof = crate::tls::testing::built(&tls(vec![pki.pair("proof", &["a.test"])], ""));
     let proof = proof.of("a.test");
     let answer = termination
         .shelf
-        .examine("a.test", Arc::new(Fixed(proof.clone())));
+        .register_challenge("a.test", Arc::new(Fixed(proof.clone())));
     (termination, proof, answer)
 }
 
@@ -59,7 +59,7 @@ async fn a_ca_sees_the_proof_and_the_end() {
         shown
     };
     let (entered, shown) = tokio::join!(accept(&termination, near), seen);
-    assert!(matches!(entered, Ok(Entered::Validated)));
+    assert!(matches!(entered, Ok(AcceptOutcome::AcmeValidated)));
     assert_eq!(shown, proof.cert);
 }
 
@@ -71,7 +71,7 @@ async fn a_client_that_offers_more_is_a_client() {
     let client = asking(&pki, &[ACME_TLS, b"http/1.1"]);
     let name = rustls::pki_types::ServerName::try_from("a.test").unwrap();
     let (entered, connected) = tokio::join!(accept(&termination, near), client.connect(name, far));
-    assert!(matches!(entered, Ok(Entered::Client(_))));
+    assert!(matches!(entered, Ok(AcceptOutcome::Client(_))));
     assert_eq!(
         connected.unwrap().get_ref().1.alpn_protocol(),
         Some(&b"http/1.1"[..])

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::config::{HostPattern, Located};
 use crate::tls::testing::{Pki, built, tls};
-use crate::tls::{DevCa, Issuers};
+use crate::tls::{DevCa, CertIssuers};
 
 /// The leaf that is served for `name`.
 fn served(certificates: &Certificates, name: &str) -> Option<Vec<u8>> {
@@ -12,7 +12,7 @@ fn served(certificates: &Certificates, name: &str) -> Option<Vec<u8>> {
 }
 
 /// What is new when all are read again.
-fn all(certificates: &Certificates) -> Vec<Reread> {
+fn all(certificates: &Certificates) -> Vec<CertReload> {
     certificates.reread(&certificates.files().into_iter().collect())
 }
 
@@ -30,7 +30,7 @@ fn a_good_pair_replaces_the_last_one() {
     pki.pair("a", &["a.test", "new.test"]);
     let news = all(&certificates);
     let [
-        Reread::Replaced {
+        CertReload::Replaced {
             file,
             names,
             lost,
@@ -101,7 +101,7 @@ fn what_is_broken_keeps_the_last_good_one_and_is_told_once() {
         }
         let news = all(&certificates);
         let [
-            Reread::Kept {
+            CertReload::Failed {
                 file,
                 problems,
                 not_after: Some(_),
@@ -121,14 +121,14 @@ fn what_is_broken_keeps_the_last_good_one_and_is_told_once() {
     // The old one is back: nothing is replaced, and nothing is wrong any more.
     fs::write(&pair.cert, &old).unwrap();
     let file = pair.cert.clone();
-    assert_eq!(all(&certificates), [Reread::Mended { file }]);
+    assert_eq!(all(&certificates), [CertReload::Recovered { file }]);
     assert_eq!(error(&certificates), None);
 
     fs::write(&pair.cert, &new).unwrap();
-    assert!(matches!(all(&certificates)[..], [Reread::Kept { .. }]));
+    assert!(matches!(all(&certificates)[..], [CertReload::Failed { .. }]));
     fs::copy(pki.path("b.key"), &pair.key).unwrap();
     let news = all(&certificates);
-    assert!(matches!(news[..], [Reread::Replaced { .. }]), "{news:?}");
+    assert!(matches!(news[..], [CertReload::Replaced { .. }]), "{news:?}");
     assert_eq!(error(&certificates), None);
     assert!(served(&certificates, "b.test").is_some());
 }
@@ -146,7 +146,7 @@ fn one_broken_pair_does_not_hold_up_the_others() {
     pki.pair("b", &["b.test"]);
     let news = all(&certificates);
     assert!(
-        matches!(news[..], [Reread::Kept { .. }, Reread::Replaced { .. }]),
+        matches!(news[..], [CertReload::Failed { .. }, CertReload::Replaced { .. }]),
         "{news:?}"
     );
     assert_eq!(served(&certificates, "a.test"), a);
@@ -165,7 +165,7 @@ fn the_order_of_the_pairs_stays() {
     assert_eq!(served(&certificates, "a.test"), first);
     pki.pair("a", &["c.test"]);
     let news = all(&certificates);
-    let [Reread::Replaced { lost, .. }] = &news[..] else {
+    let [CertReload::Replaced { lost, .. }] = &news[..] else {
         panic!("{news:?}");
     };
     assert!(lost.is_empty(), "the other pair has the name: {lost:?}");
@@ -180,7 +180,7 @@ fn a_default_that_no_certificate_names_any_more_stays_what_it_was() {
     pki.pair("a", &["b.test"]);
     let news = all(&certificates);
     let name = "a.test".into();
-    assert_eq!(news[1..], [Reread::Undefaulted { name }], "{news:?}");
+    assert_eq!(news[1..], [CertReload::DefaultLost { name }], "{news:?}");
     let default = |certificates: &Certificates| {
         let table = certificates.table.load();
         table.unknown.as_ref().map(|key| key.cert[0].to_vec())
@@ -199,9 +199,9 @@ fn what_the_development_ca_signed_stays() {
     let ca = DevCa::open(pki.folder.path()).unwrap();
     let tls = tls(vec![pki.pair("a", &["a.test"])], "");
     let hosts = ["a.test", "b.test"].map(|name| Located::nowhere(HostPattern::Exact(name.into())));
-    let issuers = Issuers {
+    let issuers = CertIssuers {
         dev: Some(&ca),
-        ..Issuers::default()
+        ..CertIssuers::default()
     };
     let certificates = Certificates::build(&tls, &hosts, None, &issuers, &mut Vec::new());
     let (b, localhost) = (
@@ -215,6 +215,6 @@ fn what_the_development_ca_signed_stays() {
     // A file goes before it, but not for clients that send no name.
     assert_ne!(served(&certificates, "localhost"), localhost);
     let table = certificates.table.load();
-    let nameless = table.nameless().map(|key| key.cert[0].to_vec());
+    let nameless = table.without_sni().map(|key| key.cert[0].to_vec());
     assert_eq!(nameless, localhost);
 }
