@@ -34,11 +34,11 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use tracing::error;
 
-use self::agency::Agency;
-use self::clock::Clock;
-use self::host::Host;
+use self::agency::AcmeClient;
+use self::clock::CaClock;
+use self::host::AcmeHost;
 use self::web::HttpsClient;
-use self::wish::Ca;
+use self::wish::CaConfig;
 use super::IssuedCerts;
 use super::policy::provider;
 use super::store::{DirStore, WriteBehindStore};
@@ -52,10 +52,10 @@ pub use self::roots::{BadRoots, check as check_acme};
 
 /// Gets certificates, and keeps them fresh.
 pub struct Acme {
-    agency: Arc<Agency>,
+    agency: Arc<AcmeClient>,
     tasks: Tasks,
     challenge: Challenge,
-    hosts: Mutex<BTreeMap<Box<str>, Arc<Host>>>,
+    hosts: Mutex<BTreeMap<Box<str>, Arc<AcmeHost>>>,
 }
 
 // === impl Acme ===
@@ -79,7 +79,7 @@ impl Acme {
         let directory = config.directory.url().to_owned();
         let eab = (!config.eab.kid.is_empty()).then(|| config.eab.clone());
         let folder = config.storage.join("acme").join(folder(&directory));
-        let ca = Ca {
+        let ca = CaConfig {
             contact: config
                 .contact
                 .iter()
@@ -89,13 +89,13 @@ impl Acme {
             dns: config.dns.clone(),
             web: HttpsClient::new(tls.clone()),
             tls,
-            clock: Clock::default(),
+            clock: CaClock::default(),
             records: Mutex::default(),
             directory,
         };
         let store = WriteBehindStore::new(Box::new(DirStore::at(folder)));
-        let lock = inherited.take(Acme::LOCK, &whole(&store.place()));
-        let agency = Arc::new(Agency::new(
+        let lock = inherited.take(Acme::LOCK, &absolute_path(&store.place()));
+        let agency = Arc::new(AcmeClient::new(
             ca,
             store,
             shelf,
@@ -110,7 +110,7 @@ impl Acme {
             challenge: config.challenge,
             hosts: Mutex::default(),
         };
-        acme.spawn(steward::care(acme.agency.clone()));
+        acme.spawn(steward::maintenance_loop(acme.agency.clone()));
         Ok(acme)
     }
 
@@ -121,7 +121,7 @@ impl Acme {
         hosts.retain(|name, host| {
             let stays = wanted.contains(name);
             if !stays {
-                host.gone.cancel();
+                host.removed.cancel();
                 // Here, not when its task ends: by then it may be wanted again.
                 self.agency.shelf.clear(name);
                 self.agency.metrics.remove_certificate(name);
@@ -136,11 +136,11 @@ impl Acme {
                 true => Challenge::Dns01,
                 false => self.challenge,
             };
-            let host = Arc::new(Host::open(&self.agency, name, challenge));
+            let host = Arc::new(AcmeHost::open(&self.agency, name, challenge));
             if !host.is_served() && self.agency.until_issued == UntilIssued::SelfSigned {
-                self.stop_the_gap(name);
+                self.serve_self_signed(name);
             }
-            self.spawn(keeper::keep(self.agency.clone(), host.clone()));
+            self.spawn(keeper::renewal_loop(self.agency.clone(), host.clone()));
             hosts.insert(name.clone(), host);
         }
     }
@@ -168,22 +168,22 @@ impl Acme {
             };
             return Err(format!("{name} has no certificate by ACME here; {known}"));
         };
-        if !self.agency.orders() {
+        if !self.agency.try_become_leader() {
             return Err(
                 "another process orders the certificates in this folder: ask that one".into(),
             );
         }
-        host.ask(self.agency.now())
+        host.request_renewal(self.agency.now())
     }
 
     /// The place whose lock this process has, and another descriptor of it; `None` if it has none.
     pub fn lock(&self) -> Option<io::Result<(String, OwnedFd)>> {
         let lock = self.agency.lock()?;
-        Some(lock.map(|lock| (whole(&self.agency.store.place()), lock)))
+        Some(lock.map(|lock| (absolute_path(&self.agency.store.place()), lock)))
     }
 
     /// Shows that the port answers, and whose it is. No client believes it.
-    fn stop_the_gap(&self, name: &str) {
+    fn serve_self_signed(&self, name: &str) {
         match self_signed(name) {
             Ok(key) => self.agency.shelf.insert(name, Arc::new(key)),
             Err(error) => error!(%name, %error, "cannot make a self-signed certificate"),
@@ -200,7 +200,7 @@ impl Acme {
         });
     }
 
-    fn hosts(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<Host>>> {
+    fn hosts(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<AcmeHost>>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -223,7 +223,7 @@ fn self_signed(name: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
 }
 
 /// The same for the same folder, whatever the folder of the process is.
-fn whole(place: &str) -> String {
+fn absolute_path(place: &str) -> String {
     let absolute = std::path::absolute(place);
     absolute.map_or_else(|_| place.to_owned(), |path| path.display().to_string())
 }

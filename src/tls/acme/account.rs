@@ -10,15 +10,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tracing::info;
 
-use super::failure::Failure;
-use super::wish::Ca;
+use super::failure::AcmeError;
+use super::wish::CaConfig;
 use crate::observe::ErrorChain;
 use crate::tls::store::WriteBehindStore;
 
 /// The account's key in PKCS #8: the one that is kept, or a new one that is kept before it is used.
-pub(super) async fn key(ca: &Ca, store: &WriteBehindStore) -> Result<Arc<[u8]>, Failure> {
+pub(super) async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[u8]>, AcmeError> {
     let unreadable =
-        |error| Failure::Unusable(format!("{} cannot be read: {error}", store.place()));
+        |error| AcmeError::Unusable(format!("{} cannot be read: {error}", store.place()));
     if let Some(pem) = store.load(FILE).map_err(unreadable)? {
         match PrivatePkcs8KeyDer::from_pem_slice(&pem) {
             Ok(key) if Key::from_pkcs8_der(key.clone_key()).is_ok() => {
@@ -28,7 +28,7 @@ pub(super) async fn key(ca: &Ca, store: &WriteBehindStore) -> Result<Arc<[u8]>, 
         }
     }
     let der = match &ca.eab {
-        None => KeyPair::generate().map_err(|error| Failure::Unusable(error.to_string()))?,
+        None => KeyPair::generate().map_err(|error| AcmeError::Unusable(error.to_string()))?,
         // A bound account is made by the library, with a key of its own making.
         Some(_) => bind(ca).await?,
     };
@@ -38,14 +38,14 @@ pub(super) async fn key(ca: &Ca, store: &WriteBehindStore) -> Result<Arc<[u8]>, 
 }
 
 /// Opens an account that is bound to one that the CA knows otherwise (RFC 8555 §7.3.4).
-async fn bind(ca: &Ca) -> Result<KeyPair, Failure> {
+async fn bind(ca: &CaConfig) -> Result<KeyPair, AcmeError> {
     let unreachable = |error: Error| match error {
-        Error::Api(problem) => Failure::from_problem(
+        Error::Api(problem) => AcmeError::from_problem(
             problem.r#type.as_deref(),
             problem.detail.as_deref(),
             ca.clock.now(),
         ),
-        other => Failure::Unreachable(ErrorChain(&other).to_string()),
+        other => AcmeError::Unreachable(ErrorChain(&other).to_string()),
     };
     let eab = ca.eab.as_ref().map(|eab| {
         let hmac = URL_SAFE_NO_PAD.decode(eab.hmac.expose().trim_end_matches('='));
@@ -62,11 +62,11 @@ async fn bind(ca: &Ca) -> Result<KeyPair, Failure> {
         .await;
     let (_, credentials) = made.map_err(unreachable)?;
     let key = KeyPair::try_from(credentials.private_key().secret_pkcs8_der());
-    key.map_err(|error| Failure::Unusable(error.to_string()))
+    key.map_err(|error| AcmeError::Unusable(error.to_string()))
 }
 
 /// The account of this key. Without external binding one is made if there is none; a bound one must be there.
-pub(super) async fn log_in(ca: &Ca, key: &[u8]) -> Result<Account, Error> {
+pub(super) async fn log_in(ca: &CaConfig, key: &[u8]) -> Result<Account, Error> {
     let der = PrivatePkcs8KeyDer::from(key.to_vec());
     let key = Key::from_pkcs8_der(der.clone_key())?;
     let key = (key, PrivateKeyDer::Pkcs8(der));

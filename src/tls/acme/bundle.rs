@@ -11,14 +11,14 @@ use crate::tls::x509::{self, CertInfo};
 
 /// A certificate that can be served.
 #[derive(Debug)]
-pub(super) struct Bundle {
+pub(super) struct CertChain {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) facts: CertInfo,
 }
 
 /// Why a file holds none.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BadBundle {
+pub(super) enum BadCertChain {
     #[error("it is empty")]
     Empty,
     #[error("it holds no private key that can be used")]
@@ -26,31 +26,31 @@ pub(super) enum BadBundle {
     #[error("it holds no certificate that can be used")]
     Certificate,
     #[error("its key and its certificate do not belong together")]
-    Strangers,
+    KeyMismatch,
     #[error("its certificate is for {0}")]
     OtherName(String),
 }
 
 // === impl Bundle ===
 
-impl Bundle {
+impl CertChain {
     /// Takes what `name` can be served with and nothing else. Dates are not looked at: what has expired may be all there is.
-    pub(super) fn parse(pem: &[u8], name: &str) -> Result<Bundle, BadBundle> {
+    pub(super) fn parse(pem: &[u8], name: &str) -> Result<CertChain, BadCertChain> {
         if pem.is_empty() {
-            return Err(BadBundle::Empty);
+            return Err(BadCertChain::Empty);
         }
-        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| BadBundle::Key)?;
+        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| BadCertChain::Key)?;
         let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|_| BadBundle::Certificate)?;
+        let chain = chain.map_err(|_| BadCertChain::Certificate)?;
         let facts = chain.first().and_then(x509::cert_info);
-        let facts = facts.ok_or(BadBundle::Certificate)?;
+        let facts = facts.ok_or(BadCertChain::Certificate)?;
         let key = provider().key_provider.load_private_key(key);
-        let key = CertifiedKey::new(chain, key.map_err(|_| BadBundle::Key)?);
-        key.keys_match().map_err(|_| BadBundle::Strangers)?;
+        let key = CertifiedKey::new(chain, key.map_err(|_| BadCertChain::Key)?);
+        key.keys_match().map_err(|_| BadCertChain::KeyMismatch)?;
         if !facts.names.iter().any(|named| &**named == name) {
-            return Err(BadBundle::OtherName(facts.names.join(", ")));
+            return Err(BadCertChain::OtherName(facts.names.join(", ")));
         }
-        Ok(Bundle {
+        Ok(CertChain {
             key: Arc::new(key),
             facts,
         })
@@ -75,23 +75,23 @@ mod tests {
         let (other, _) = made(&["a.test"]);
         let whole = format!("{key}\n{certificate}");
         for name in ["a.test", "*.b.test"] {
-            let bundle = Bundle::parse(whole.as_bytes(), name).unwrap();
+            let bundle = CertChain::parse(whole.as_bytes(), name).unwrap();
             assert_eq!(bundle.facts.names.len(), 2);
         }
-        let bad = |pem: &str| Bundle::parse(pem.as_bytes(), "a.test").unwrap_err();
-        assert!(matches!(bad(""), BadBundle::Empty));
-        assert!(matches!(bad("garbage"), BadBundle::Key));
-        assert!(matches!(bad(&certificate), BadBundle::Key));
-        assert!(matches!(bad(&key), BadBundle::Certificate));
+        let bad = |pem: &str| CertChain::parse(pem.as_bytes(), "a.test").unwrap_err();
+        assert!(matches!(bad(""), BadCertChain::Empty));
+        assert!(matches!(bad("garbage"), BadCertChain::Key));
+        assert!(matches!(bad(&certificate), BadCertChain::Key));
+        assert!(matches!(bad(&key), BadCertChain::Certificate));
         assert!(matches!(
             bad(&whole[..whole.len() - 40]),
-            BadBundle::Certificate
+            BadCertChain::Certificate
         ));
         assert!(matches!(
             bad(&format!("{other}\n{certificate}")),
-            BadBundle::Strangers
+            BadCertChain::KeyMismatch
         ));
-        let other_name = Bundle::parse(whole.as_bytes(), "c.test");
-        assert!(matches!(other_name, Err(BadBundle::OtherName(_))));
+        let other_name = CertChain::parse(whole.as_bytes(), "c.test");
+        assert!(matches!(other_name, Err(BadCertChain::OtherName(_))));
     }
 }

@@ -8,32 +8,32 @@ use bytes::Bytes;
 use http::{Request, header};
 use tracing::{error, info};
 
-use super::failure::Failure;
+use super::failure::AcmeError;
 use super::web::HttpsClient;
 use crate::observe::ErrorChain;
 
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub(super) struct CaClock {
     /// What the CA's clock is ahead of ours, in seconds; 0 while they agree.
-    ahead: AtomicI64,
+    offset_seconds: AtomicI64,
 }
 
 // === impl Clock ===
 
-impl Clock {
+impl CaClock {
     /// In seconds since 1970.
     pub(super) fn now(&self) -> i64 {
-        seconds(SystemTime::now()) + self.ahead.load(Ordering::Relaxed)
+        seconds(SystemTime::now()) + self.offset_seconds.load(Ordering::Relaxed)
     }
 
     /// What was taken for now by the CA's clock, as this machine's clock would show it.
-    pub(super) fn shown(&self, time: i64) -> i64 {
-        time - self.ahead.load(Ordering::Relaxed)
+    pub(super) fn to_local(&self, time: i64) -> i64 {
+        time - self.offset_seconds.load(Ordering::Relaxed)
     }
 
     /// Whether this machine's clock is wrong, in words.
-    pub(super) fn trouble(&self) -> Option<String> {
-        let ahead = self.ahead.load(Ordering::Relaxed);
+    pub(super) fn warning(&self) -> Option<String> {
+        let ahead = self.offset_seconds.load(Ordering::Relaxed);
         let direction = if ahead > 0 { "behind" } else { "ahead of" };
         let text = || {
             format!(
@@ -45,14 +45,14 @@ impl Clock {
     }
 
     /// Asks the CA for the time, by which it is also known whether it can be reached at all.
-    pub(super) async fn ask(&self, web: &HttpsClient, directory: &str) -> Result<(), Failure> {
+    pub(super) async fn ask(&self, web: &HttpsClient, directory: &str) -> Result<(), AcmeError> {
         let request = Request::get(directory).body(Bytes::new());
-        let request = request.map_err(|error| Failure::Unreachable(error.to_string()))?;
+        let request = request.map_err(|error| AcmeError::Unreachable(error.to_string()))?;
         let answer = web.send(request).await;
-        let answer = answer.map_err(|error| Failure::Unreachable(ErrorChain(&error).to_string()))?;
+        let answer = answer.map_err(|error| AcmeError::Unreachable(ErrorChain(&error).to_string()))?;
         if !answer.status().is_success() {
             let body = String::from_utf8_lossy(answer.body());
-            let failure = Failure::from_answer(answer.status().as_u16(), &body, self.now());
+            let failure = AcmeError::from_answer(answer.status().as_u16(), &body, self.now());
             return Err(failure.not_before(web.retry_after(), self.now()));
         }
         // A CA without a Date is believed to agree.
@@ -66,11 +66,11 @@ impl Clock {
 
     fn compare(&self, theirs: i64, ours: i64) {
         let ahead = match theirs - ours {
-            small if small.abs() <= TOLERATED => 0,
+            small if small.abs() <= MAX_SKEW => 0,
             large => large,
         };
-        let before = self.ahead.swap(ahead, Ordering::Relaxed);
-        match self.trouble() {
+        let before = self.offset_seconds.swap(ahead, Ordering::Relaxed);
+        match self.warning() {
             Some(trouble) if before == 0 => {
                 error!(
                     "{trouble}: certificates are renewed by the CA's; set it right (`timedatectl`), for clients and tickets go by it too"
@@ -100,7 +100,7 @@ fn span(seconds: i64) -> String {
 }
 
 /// Far more than a clock drifts in a year without NTP, far less than a certificate lives.
-const TOLERATED: i64 = 10 * 60;
+const MAX_SKEW: i64 = 10 * 60;
 
 #[cfg(test)]
 mod tests {
@@ -108,18 +108,18 @@ mod tests {
 
     #[test]
     fn a_wrong_clock_is_put_right_and_told() {
-        let clock = Clock::default();
+        let clock = CaClock::default();
         let now = seconds(SystemTime::now());
         clock.compare(now + 60, now);
-        assert_eq!(clock.trouble(), None);
+        assert_eq!(clock.warning(), None);
         clock.compare(now - 80 * 86_400, now);
         assert!((clock.now() - (now - 80 * 86_400)).abs() <= 5);
-        assert_eq!(clock.shown(now - 80 * 86_400), now);
-        let told = clock.trouble().unwrap();
+        assert_eq!(clock.to_local(now - 80 * 86_400), now);
+        let told = clock.warning().unwrap();
         assert_eq!(told, "this machine's clock is 80 days ahead of the CA's");
         clock.compare(now + 3 * 3600, now);
-        assert!(clock.trouble().unwrap().contains("3 hours behind"));
+        assert!(clock.warning().unwrap().contains("3 hours behind"));
         clock.compare(now, now);
-        assert_eq!(clock.trouble(), None);
+        assert_eq!(clock.warning(), None);
     }
 }

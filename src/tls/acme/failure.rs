@@ -1,11 +1,11 @@
 //! Why no certificate came, whichever library asked.
 
-use super::pace::Failed;
+use super::pace::FailureRecord;
 use std::time::Duration;
 
 /// By cause.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum AcmeError {
     /// The CA cannot be reached, or does not speak ACME.
     #[error("the CA cannot be asked: {0}")]
     Unreachable(String),
@@ -33,14 +33,14 @@ pub(super) enum Failure {
     Unusable(String),
     /// Nothing came of it within the time that everything must take.
     #[error("nothing came of it within {0} s")]
-    Silence(u64),
+    Timeout(u64),
 }
 
 // === impl Failure ===
 
-impl Failure {
+impl AcmeError {
     /// From a problem document (RFC 8555 §6.7): its type and its words.
-    pub(super) fn from_problem(kind: Option<&str>, detail: Option<&str>, now: i64) -> Failure {
+    pub(super) fn from_problem(kind: Option<&str>, detail: Option<&str>, now: i64) -> AcmeError {
         let short = kind.and_then(|kind| kind.rsplit(':').next()).unwrap_or("");
         let text = match (detail, short) {
             (Some(detail), "") => detail.to_owned(),
@@ -49,48 +49,48 @@ impl Failure {
             (None, kind) => kind.to_owned(),
         };
         match short {
-            "rateLimited" => Failure::rate_limited(text, None, now),
-            "badNonce" => Failure::BadNonce(text),
+            "rateLimited" => AcmeError::rate_limited(text, None, now),
+            "badNonce" => AcmeError::BadNonce(text),
             // What a CA says of a challenge that it did not find answered (RFC 8555 §6.7).
             "connection" | "dns" | "unauthorized" | "incorrectResponse" | "tls" | "caa" => {
-                Failure::Invalid(text)
+                AcmeError::Invalid(text)
             }
-            _ => Failure::Refused(text),
+            _ => AcmeError::Refused(text),
         }
     }
 
     /// From an answer with a status that is no success.
-    pub(super) fn from_answer(status: u16, body: &str, now: i64) -> Failure {
-        let problem: Option<Problem> = serde_json::from_str(body).ok();
+    pub(super) fn from_answer(status: u16, body: &str, now: i64) -> AcmeError {
+        let problem: Option<ProblemDocument> = serde_json::from_str(body).ok();
         let failure = match &problem {
             Some(problem) => {
-                Failure::from_problem(problem.kind.as_deref(), problem.detail.as_deref(), now)
+                AcmeError::from_problem(problem.kind.as_deref(), problem.detail.as_deref(), now)
             }
-            None => Failure::Unreachable(format!("it answered with the status {status}")),
+            None => AcmeError::Unreachable(format!("it answered with the status {status}")),
         };
         match failure {
-            limited @ Failure::RateLimited { .. } => limited,
-            other if status == 429 => Failure::rate_limited(other.to_string(), None, now),
-            other if status >= 500 => Failure::Unreachable(other.to_string()),
+            limited @ AcmeError::RateLimited { .. } => limited,
+            other if status == 429 => AcmeError::rate_limited(other.to_string(), None, now),
+            other if status >= 500 => AcmeError::Unreachable(other.to_string()),
             other => other,
         }
     }
 
     /// `retry_after` as a header said it, else as Let's Encrypt writes it into its text, else an hour.
-    pub(super) fn rate_limited(text: String, retry_after: Option<i64>, now: i64) -> Failure {
-        let retry_after = retry_after.or_else(|| written_in(&text));
-        Failure::RateLimited {
+    pub(super) fn rate_limited(text: String, retry_after: Option<i64>, now: i64) -> AcmeError {
+        let retry_after = retry_after.or_else(|| parse_retry_after_text(&text));
+        AcmeError::RateLimited {
             retry_after: Some(retry_after.unwrap_or(now + 3600)),
             text,
         }
     }
 
     /// The same, with what a header said about when to come back.
-    pub(super) fn not_before(self, wait: Option<Duration>, now: i64) -> Failure {
+    pub(super) fn not_before(self, wait: Option<Duration>, now: i64) -> AcmeError {
         let wait = wait.and_then(|wait| i64::try_from(wait.as_secs()).ok());
         match (self, wait) {
-            (Failure::RateLimited { text, .. } | Failure::Unreachable(text), Some(wait)) => {
-                Failure::RateLimited {
+            (AcmeError::RateLimited { text, .. } | AcmeError::Unreachable(text), Some(wait)) => {
+                AcmeError::RateLimited {
                     text,
                     retry_after: Some(now.saturating_add(wait)),
                 }
@@ -99,13 +99,13 @@ impl Failure {
         }
     }
 
-    pub(super) fn told(&self) -> Failed {
+    pub(super) fn to_history(&self) -> FailureRecord {
         let (invalid, hold) = match self {
-            Failure::Invalid(_) => (true, None),
-            Failure::RateLimited { retry_after, .. } => (false, *retry_after),
+            AcmeError::Invalid(_) => (true, None),
+            AcmeError::RateLimited { retry_after, .. } => (false, *retry_after),
             _ => (false, None),
         };
-        Failed {
+        FailureRecord {
             text: self.to_string(),
             invalid,
             hold,
@@ -114,14 +114,14 @@ impl Failure {
 }
 
 #[derive(serde::Deserialize)]
-struct Problem {
+struct ProblemDocument {
     #[serde(rename = "type")]
     kind: Option<String>,
     detail: Option<String>,
 }
 
 /// "…, retry after 2026-12-24 18:30:00 UTC: see https://…"
-fn written_in(text: &str) -> Option<i64> {
+fn parse_retry_after_text(text: &str) -> Option<i64> {
     let (_, rest) = text.split_once("retry after ")?;
     let written = rest.get(..TIME.len())?;
     let time = humantime::parse_rfc3339(&format!("{}Z", written.replace(' ', "T"))).ok()?;
@@ -138,13 +138,13 @@ mod tests {
     #[test]
     fn the_cas_own_words_are_kept() {
         let body = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many certificates, retry after 2026-12-24 18:30:00 UTC: see https://letsencrypt.org/docs/rate-limits/"}"#;
-        let told = Failure::from_answer(429, body, 0).told();
+        let told = AcmeError::from_answer(429, body, 0).to_history();
         assert!(told.text.contains("too many certificates"), "{told:?}");
         assert_eq!(told.hold, Some(1_798_137_000));
         assert!(!told.invalid);
 
         let body = r#"{"type":"urn:ietf:params:acme:error:unauthorized","detail":"no answer"}"#;
-        let told = Failure::from_answer(403, body, 0).told();
+        let told = AcmeError::from_answer(403, body, 0).to_history();
         assert!(told.text.ends_with("no answer (unauthorized)"), "{told:?}");
         assert!(told.invalid);
     }
@@ -152,15 +152,15 @@ mod tests {
     #[test]
     fn what_is_no_problem_document_says_its_status() {
         assert_eq!(
-            Failure::from_answer(429, "slow down", 100).told().hold,
+            AcmeError::from_answer(429, "slow down", 100).to_history().hold,
             Some(3700)
         );
-        let told = Failure::from_answer(500, "<html>", 0).told();
+        let told = AcmeError::from_answer(500, "<html>", 0).to_history();
         assert!(told.text.contains("500"), "{told:?}");
         let nonce = r#"{"type":"urn:ietf:params:acme:error:badNonce"}"#;
         assert!(matches!(
-            Failure::from_answer(400, nonce, 0),
-            Failure::BadNonce(_)
+            AcmeError::from_answer(400, nonce, 0),
+            AcmeError::BadNonce(_)
         ));
     }
 }

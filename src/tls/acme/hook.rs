@@ -9,13 +9,13 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::failure::Failure;
+use super::failure::AcmeError;
 use crate::config::DnsHook;
 
 /// Sets the TXT record of `name`, and returns when the program says that the world can see it.
-pub(super) async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), Failure> {
+pub(super) async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), AcmeError> {
     let done = call(&hook.present, name, value).await;
-    done.map_err(|why| Failure::Hook(format!("{} failed: {why}", hook.present.display())))
+    done.map_err(|why| AcmeError::Hook(format!("{} failed: {why}", hook.present.display())))
 }
 
 /// Takes it away. A record that stays does no harm.
@@ -41,7 +41,7 @@ async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
         let mut words = Vec::new();
         // More than this is no message; reading goes on, or else it would block.
         let mut all = stderr;
-        let mut head = (&mut all).take(LONGEST_WORDS);
+        let mut head = (&mut all).take(MAX_OUTPUT_LEN);
         let _ = head.read_to_end(&mut words).await;
         let _ = tokio::io::copy(&mut all, &mut tokio::io::sink()).await;
         (child.wait().await, words)
@@ -61,4 +61,4 @@ async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
 
 /// Providers of DNS may take minutes until a record is everywhere.
 const DEADLINE: Duration = Duration::from_secs(180);
-const LONGEST_WORDS: u64 = 2048;
+const MAX_OUTPUT_LEN: u64 = 2048;

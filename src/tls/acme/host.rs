@@ -6,29 +6,29 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::agency::Agency;
-use super::bundle::Bundle;
-use super::failure::Failure;
-use super::pace::{Ledger, renewal};
+use super::agency::AcmeClient;
+use super::bundle::CertChain;
+use super::failure::AcmeError;
+use super::pace::{OrderHistory, renewal};
 use crate::config::Challenge;
 use crate::lifecycle::CertificateStatus;
 use crate::tls::x509::CertInfo;
 
-pub(super) struct Host {
+pub(super) struct AcmeHost {
     pub(super) name: Box<str>,
     pub(super) challenge: Challenge,
     /// Something changed that cannot wait.
-    pub(super) nudge: Notify,
+    pub(super) wake: Notify,
     /// No route names it any more.
-    pub(super) gone: CancellationToken,
-    standing: Mutex<Standing>,
+    pub(super) removed: CancellationToken,
+    standing: Mutex<HostState>,
 }
 
 #[derive(Default)]
-struct Standing {
+struct HostState {
     /// Of the certificate that is served, unless that is a stopgap.
     facts: Option<CertInfo>,
-    ledger: Ledger,
+    history: OrderHistory,
     /// An operator wants a new one.
     asked: bool,
     ordering: bool,
@@ -38,14 +38,14 @@ struct Standing {
 
 // === impl Host ===
 
-impl Host {
+impl AcmeHost {
     /// Serves what the store has; else a stopgap, if there shall be one.
-    pub(super) fn open(agency: &Agency, name: &str, challenge: Challenge) -> Host {
-        let host = Host {
+    pub(super) fn open(agency: &AcmeClient, name: &str, challenge: Challenge) -> AcmeHost {
+        let host = AcmeHost {
             name: name.into(),
             challenge,
-            nudge: Notify::new(),
-            gone: CancellationToken::new(),
+            wake: Notify::new(),
+            removed: CancellationToken::new(),
             standing: Mutex::default(),
         };
         host.read(agency);
@@ -53,13 +53,13 @@ impl Host {
     }
 
     /// Reads certificate and ledger. Whether the certificate could be read, or there is none.
-    pub(super) fn read(&self, agency: &Agency) -> bool {
+    pub(super) fn read(&self, agency: &AcmeClient) -> bool {
         match agency.store.load(&self.ledger_file()) {
-            Ok(Some(text)) => match serde_json::from_slice::<Ledger>(&text) {
+            Ok(Some(text)) => match serde_json::from_slice::<OrderHistory>(&text) {
                 Ok(mut ledger) => {
                     // A restart may try at once: somebody may have mended what was wrong.
                     ledger.next_attempt = ledger.held_until;
-                    self.standing().ledger = ledger;
+                    self.standing().history = ledger;
                 }
                 Err(error) => agency
                     .store
@@ -69,7 +69,7 @@ impl Host {
             Err(error) => warn!(host = %self.name, %error, "the past of this host cannot be read"),
         }
         match agency.store.load(&self.file()) {
-            Ok(Some(pem)) => match Bundle::parse(&pem, &self.name) {
+            Ok(Some(pem)) => match CertChain::parse(&pem, &self.name) {
                 Ok(bundle) => self.serve(agency, bundle),
                 Err(error) => agency.store.set_aside(&self.file(), &error.to_string()),
             },
@@ -86,7 +86,7 @@ impl Host {
     }
 
     /// From the next handshake on.
-    pub(super) fn serve(&self, agency: &Agency, bundle: Bundle) {
+    pub(super) fn serve(&self, agency: &AcmeClient, bundle: CertChain) {
         agency.shelf.insert(&self.name, bundle.key);
         agency
             .metrics
@@ -103,10 +103,10 @@ impl Host {
     pub(super) fn due(&self, now: i64) -> i64 {
         let standing = self.standing();
         if standing.asked {
-            return standing.ledger.spent_until(now).unwrap_or(now);
+            return standing.history.budget_exhausted_until(now).unwrap_or(now);
         }
         let due = standing.facts.as_ref().map(|facts| self.renewal(facts));
-        due.max(standing.ledger.held_back(now)).unwrap_or(now)
+        due.max(standing.history.blocked_until(now)).unwrap_or(now)
     }
 
     fn renewal(&self, facts: &CertInfo) -> i64 {
@@ -115,17 +115,17 @@ impl Host {
 
     /// Whether the store could not be read, and it is too early to take that for an empty one.
     pub(super) fn is_unread(&self) -> bool {
-        (1..PATIENCE).contains(&self.standing().unread)
+        (1..MAX_STORE_READS).contains(&self.standing().unread)
     }
 
     /// An operator's wish; refused if there is no need and one was issued today.
-    pub(super) fn ask(&self, now: i64) -> Result<(), String> {
+    pub(super) fn request_renewal(&self, now: i64) -> Result<(), String> {
         let mut standing = self.standing();
         let is_due = match &standing.facts {
             Some(facts) => self.renewal(facts) <= now,
             None => true,
         };
-        if !is_due && standing.ledger.issued_lately(now) {
+        if !is_due && standing.history.issued_lately(now) {
             return Err(format!(
                 "{} got a certificate within the last day; CAs allow few for the same name",
                 self.name
@@ -133,25 +133,25 @@ impl Host {
         }
         standing.asked = true;
         drop(standing);
-        self.nudge.notify_one();
+        self.wake.notify_one();
         Ok(())
     }
 
     /// An order begins, until what is returned is dropped.
-    pub(super) fn ordering(self: &Arc<Self>) -> Ordering {
+    pub(super) fn ordering(self: &Arc<Self>) -> OrderGuard {
         self.standing().ordering = true;
-        Ordering(self.clone())
+        OrderGuard(self.clone())
     }
 
-    pub(super) fn succeed(&self, agency: &Agency, pem: &[u8]) -> Result<(), Failure> {
-        let bundle = Bundle::parse(pem, &self.name);
-        let bundle = bundle.map_err(|error| Failure::Unusable(error.to_string()))?;
+    pub(super) fn succeed(&self, agency: &AcmeClient, pem: &[u8]) -> Result<(), AcmeError> {
+        let bundle = CertChain::parse(pem, &self.name);
+        let bundle = bundle.map_err(|error| AcmeError::Unusable(error.to_string()))?;
         let (now, not_after) = (agency.now(), bundle.facts.not_after);
         let held = self.standing().facts.as_ref().map(|facts| facts.not_after);
         // Only a better one takes the place of what works.
         if not_after <= now.max(held.unwrap_or(i64::MIN)) {
             let text = format!("it is good until {} only", date(not_after));
-            return Err(Failure::Unusable(text));
+            return Err(AcmeError::Unusable(text));
         }
         let shown = date(not_after);
         // First of all: a process that takes over from one which shows it looks for it in the store.
@@ -165,21 +165,21 @@ impl Host {
         Ok(())
     }
 
-    pub(super) fn fail(&self, agency: &Agency, failure: Failure) {
+    pub(super) fn fail(&self, agency: &AcmeClient, failure: AcmeError) {
         let now = agency.now();
         let mut chance = [0; 1];
         // Without chance hosts would come back together, which is no reason to fail.
         let _ = getrandom::fill(&mut chance);
         let chance = f64::from(chance[0]) / 255.0;
-        let told = failure.told();
+        let told = failure.to_history();
         self.note(agency, |ledger| {
             ledger.fail(now, told, agency.retry, chance)
         });
         agency.metrics.order("failed");
         let standing = self.standing();
         let left = standing.facts.as_ref().map(|facts| facts.not_after - now);
-        let next_attempt = standing.ledger.held_back(now).unwrap_or(now);
-        let next_attempt = date(agency.ca.clock.shown(next_attempt));
+        let next_attempt = standing.history.blocked_until(now).unwrap_or(now);
+        let next_attempt = date(agency.ca.clock.to_local(next_attempt));
         match left {
             Some(left) if left > DAY => {
                 let expires_in_days = left / DAY;
@@ -193,22 +193,22 @@ impl Host {
     }
 
     /// Writes down what happened; a wish has had its turn.
-    fn note(&self, agency: &Agency, happened: impl FnOnce(&mut Ledger)) {
+    fn note(&self, agency: &AcmeClient, happened: impl FnOnce(&mut OrderHistory)) {
         let text = {
             let mut standing = self.standing();
-            happened(&mut standing.ledger);
+            happened(&mut standing.history);
             standing.asked = false;
-            serde_json::to_vec(&standing.ledger).expect("a ledger is numbers and strings")
+            serde_json::to_vec(&standing.history).expect("a ledger is numbers and strings")
         };
         agency.store.save(&self.ledger_file(), &text);
     }
 
     /// As `lockgate cert list` shows it.
-    pub(super) fn status(&self, agency: &Agency) -> CertificateStatus {
+    pub(super) fn status(&self, agency: &AcmeClient) -> CertificateStatus {
         let standing = self.standing();
         let now = agency.now();
         let due = standing.facts.as_ref().map(|facts| self.renewal(facts));
-        let next = due.max(standing.ledger.held_back(now)).unwrap_or(now);
+        let next = due.max(standing.history.blocked_until(now)).unwrap_or(now);
         let next = (!standing.ordering).then_some(next);
         let facts = standing.facts.as_ref();
         CertificateStatus {
@@ -221,12 +221,12 @@ impl Host {
             }),
             not_after: facts.map(|facts| date(facts.not_after)),
             ordering: standing.ordering,
-            next_attempt: next.map(|next| date(agency.ca.clock.shown(next))),
+            next_attempt: next.map(|next| date(agency.ca.clock.to_local(next))),
             error: standing
-                .ledger
+                .history
                 .last_error
                 .clone()
-                .or_else(|| agency.trouble()),
+                .or_else(|| agency.last_error()),
         }
     }
 
@@ -238,17 +238,17 @@ impl Host {
         format!("{}.json", self.name.replace('*', "_wildcard"))
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
+    fn standing(&self) -> MutexGuard<'_, HostState> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// An order under way.
-pub(super) struct Ordering(Arc<Host>);
+pub(super) struct OrderGuard(Arc<AcmeHost>);
 
 // === impl Ordering ===
 
-impl Drop for Ordering {
+impl Drop for OrderGuard {
     fn drop(&mut self) {
         self.0.standing().ordering = false;
     }
@@ -265,4 +265,4 @@ const DAY: i64 = 24 * 60 * 60;
 /// The last second of the year 9999.
 const LAST_DATE: u64 = 253_402_300_799;
 /// So often is a store asked that cannot be read, before a new certificate is ordered.
-const PATIENCE: u32 = 4;
+const MAX_STORE_READS: u32 = 4;

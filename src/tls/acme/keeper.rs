@@ -6,20 +6,20 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::debug;
 
-use super::agency::Agency;
-use super::failure::Failure;
-use super::host::Host;
-use super::wish::Wish;
+use super::agency::AcmeClient;
+use super::failure::AcmeError;
+use super::host::AcmeHost;
+use super::wish::OrderRequest;
 
 /// Until the host is gone.
-pub(super) async fn keep(agency: Arc<Agency>, host: Arc<Host>) {
+pub(super) async fn renewal_loop(agency: Arc<AcmeClient>, host: Arc<AcmeHost>) {
     tokio::select! {
-        () = host.gone.cancelled() => {}
+        () = host.removed.cancelled() => {}
         () = renew(&agency, &host) => {}
     }
 }
 
-async fn renew(agency: &Agency, host: &Arc<Host>) {
+async fn renew(agency: &AcmeClient, host: &Arc<AcmeHost>) {
     loop {
         let now = agency.now();
         match u64::try_from(host.due(now).saturating_sub(now)) {
@@ -28,7 +28,7 @@ async fn renew(agency: &Agency, host: &Arc<Host>) {
                 let step = Duration::from_secs(wait).min(STEP);
                 tokio::select! {
                     () = sleep(step) => {}
-                    () = host.nudge.notified() => {}
+                    () = host.wake.notified() => {}
                 }
             }
             _ => attempt(agency, host).await,
@@ -36,21 +36,21 @@ async fn renew(agency: &Agency, host: &Arc<Host>) {
     }
 }
 
-async fn attempt(agency: &Agency, host: &Arc<Host>) {
-    if !agency.orders() || host.is_unread() {
+async fn attempt(agency: &AcmeClient, host: &Arc<AcmeHost>) {
+    if !agency.try_become_leader() || host.is_unread() {
         // What the other process got, or what can be read by now.
         sleep(agency.retry).await;
         host.read(agency);
         return;
     }
-    let _turn = agency.turn().await;
+    let _turn = agency.order_slot().await;
     let _ordering = host.ordering();
     if let Err(failure) = order(agency, host).await {
         host.fail(agency, failure);
     }
 }
 
-async fn order(agency: &Agency, host: &Host) -> Result<(), Failure> {
+async fn order(agency: &AcmeClient, host: &AcmeHost) -> Result<(), AcmeError> {
     let ca = &agency.ca;
     ca.clock.ask(&ca.web, &ca.directory).await?;
     let now = agency.now();
@@ -58,15 +58,15 @@ async fn order(agency: &Agency, host: &Host) -> Result<(), Failure> {
         debug!(host = %host.name, "not due by the CA's clock");
         return Ok(());
     }
-    let wish = Wish {
+    let wish = OrderRequest {
         name: host.name.clone(),
         challenge: host.challenge,
         account: agency.account().await?,
         ca: ca.clone(),
         shelf: agency.shelf.clone(),
     };
-    let pem = wish.come_true().await?;
-    match host.gone.is_cancelled() {
+    let pem = wish.issue().await?;
+    match host.removed.is_cancelled() {
         // Nobody's any more; what it was for may be back, and kept by another.
         true => Ok(()),
         false => host.succeed(agency, &pem),

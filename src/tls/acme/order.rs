@@ -11,8 +11,8 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ClientHello;
 use rustls::sign::CertifiedKey;
 
-use super::failure::Failure;
-use super::wish::Wish;
+use super::failure::AcmeError;
+use super::wish::OrderRequest;
 use super::{account, hook};
 use crate::config::Challenge;
 use crate::observe::ErrorChain;
@@ -20,65 +20,65 @@ use crate::tls::policy::provider;
 use crate::tls::shelf::{ChallengeGuard, ChallengeResponder};
 
 /// Orders a certificate; gives the key and the chain in PEM.
-pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
+pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     let failed = |error| explain(error, wish);
     let account = account::log_in(&wish.ca, &wish.account)
         .await
         .map_err(failed)?;
     let (key, request) =
-        request(&wish.name).map_err(|error| Failure::Unusable(error.to_string()))?;
+        request(&wish.name).map_err(|error| AcmeError::Unusable(error.to_string()))?;
 
     let mut proofs = Vec::new();
     // A wildcard and its parent are proven by the same TXT record: one after the other.
     let _record = match wish.challenge {
-        Challenge::Dns01 => Some(wish.ca.record(wish.name.trim_start_matches("*.")).await),
+        Challenge::Dns01 => Some(wish.ca.lock_txt_record(wish.name.trim_start_matches("*.")).await),
         Challenge::TlsAlpn01 | Challenge::Http01 => None,
     };
-    let issued = walk(wish, &account, &request, &mut proofs).await;
+    let issued = run_order(wish, &account, &request, &mut proofs).await;
     for proof in proofs {
-        proof.take_away(wish).await;
+        proof.withdraw(wish).await;
     }
     let chain = issued?;
     Ok(format!("{}\n{chain}", key.serialize_pem()).into_bytes())
 }
 
 /// From the order to the chain; `proofs` are what has to be taken away, whatever comes of it.
-async fn walk(
-    wish: &Wish,
+async fn run_order(
+    wish: &OrderRequest,
     account: &Account,
     request: &[u8],
     proofs: &mut Vec<Proof>,
-) -> Result<String, Failure> {
+) -> Result<String, AcmeError> {
     let failed = |error| explain(error, wish);
     let names = [Identifier::Dns(wish.name.to_string())];
     let order = account.new_order(&NewOrder::new(&names)).await;
     let mut order = order.map_err(failed)?;
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
-        prove(wish, authorization.map_err(failed)?, proofs).await?;
+        complete_challenge(wish, authorization.map_err(failed)?, proofs).await?;
     }
-    match order.poll_ready(&PATIENCE).await {
+    match order.poll_ready(&RETRY_POLICY).await {
         Ok(OrderStatus::Ready) => {}
         // It looked, and found nothing, or did not come to an end of it.
         Ok(_) | Err(Error::Timeout(_)) => {
-            return Err(Failure::Invalid(rejection(&mut order).await));
+            return Err(AcmeError::Invalid(rejection(&mut order).await));
         }
         Err(error) => return Err(failed(error)),
     }
     order.finalize_csr(request).await.map_err(failed)?;
-    order.poll_certificate(&PATIENCE).await.map_err(failed)
+    order.poll_certificate(&RETRY_POLICY).await.map_err(failed)
 }
 
 /// Lays out the proof that the name is ours, and says so.
-async fn prove(
-    wish: &Wish,
+async fn complete_challenge(
+    wish: &OrderRequest,
     mut authorization: AuthorizationHandle<'_>,
     proofs: &mut Vec<Proof>,
-) -> Result<(), Failure> {
+) -> Result<(), AcmeError> {
     match authorization.status {
         AuthorizationStatus::Pending => {}
         AuthorizationStatus::Valid => return Ok(()),
-        other => return Err(Failure::Refused(format!("the authorization is {other:?}"))),
+        other => return Err(AcmeError::Refused(format!("the authorization is {other:?}"))),
     }
     let (kind, word) = match wish.challenge {
         Challenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
@@ -86,12 +86,12 @@ async fn prove(
         Challenge::Dns01 => (ChallengeType::Dns01, "dns-01"),
     };
     let mut challenge = authorization.challenge(kind).ok_or_else(|| {
-        Failure::Refused(format!(
+        AcmeError::Refused(format!(
             "it does not offer the challenge {word} for {}",
             wish.name
         ))
     })?;
-    proofs.push(Proof::lay_out(wish, &challenge).await?);
+    proofs.push(Proof::present(wish, &challenge).await?);
     challenge
         .set_ready()
         .await
@@ -113,22 +113,22 @@ enum Proof {
 // === impl Proof ===
 
 impl Proof {
-    async fn lay_out(wish: &Wish, challenge: &ChallengeHandle<'_>) -> Result<Proof, Failure> {
+    async fn present(wish: &OrderRequest, challenge: &ChallengeHandle<'_>) -> Result<Proof, AcmeError> {
         let authorization = challenge.key_authorization();
-        let mut shown = Shown {
+        let mut shown = PresentedChallenge {
             certificate: None,
             token: challenge.token.clone(),
             authorization: String::new(),
         };
         match wish.challenge {
             Challenge::TlsAlpn01 => {
-                let certificate = proving(&wish.name, authorization.digest().as_ref());
+                let certificate = challenge_cert(&wish.name, authorization.digest().as_ref());
                 shown.certificate = Some(certificate?);
             }
             Challenge::Http01 => shown.authorization = authorization.as_str().to_owned(),
             Challenge::Dns01 => {
                 let Some(hook) = &wish.ca.dns else {
-                    return Err(Failure::Hook("acme.dns is not set".into()));
+                    return Err(AcmeError::Hook("acme.dns is not set".into()));
                 };
                 // RFC 8555 §8.4; a wildcard is proven by its parent.
                 let parent = wish.name.trim_start_matches("*.");
@@ -145,20 +145,20 @@ impl Proof {
         })
     }
 
-    async fn take_away(self, wish: &Wish) {
+    async fn withdraw(self, wish: &OrderRequest) {
         if let (Proof::Record { name, value }, Some(hook)) = (self, &wish.ca.dns) {
             hook::cleanup(hook, &name, &value).await;
         }
     }
 }
 
-struct Shown {
+struct PresentedChallenge {
     certificate: Option<Arc<CertifiedKey>>,
     token: String,
     authorization: String,
 }
 
-impl ChallengeResponder for Shown {
+impl ChallengeResponder for PresentedChallenge {
     fn hello(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.certificate.clone()
     }
@@ -170,15 +170,15 @@ impl ChallengeResponder for Shown {
 }
 
 /// The certificate of RFC 8737 §3.
-fn proving(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Failure> {
-    let unusable = |error: rcgen::Error| Failure::Unusable(error.to_string());
+fn challenge_cert(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, AcmeError> {
+    let unusable = |error: rcgen::Error| AcmeError::Unusable(error.to_string());
     let key = KeyPair::generate().map_err(unusable)?;
     let mut params = CertificateParams::new([name.to_owned()]).map_err(unusable)?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
     let certificate = params.self_signed(&key).map_err(unusable)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let key = provider().key_provider.load_private_key(key);
-    let key = key.map_err(|error| Failure::Unusable(error.to_string()))?;
+    let key = key.map_err(|error| AcmeError::Unusable(error.to_string()))?;
     // Its critical extension means nothing to rustls, which would refuse to look at it.
     Ok(Arc::new(CertifiedKey::new(vec![certificate.into()], key)))
 }
@@ -207,22 +207,22 @@ async fn rejection(order: &mut instant_acme::Order) -> String {
     "the order became invalid, and it did not say why".to_owned()
 }
 
-fn explain(error: Error, wish: &Wish) -> Failure {
+fn explain(error: Error, wish: &OrderRequest) -> AcmeError {
     let retry_after = wish.ca.web.retry_after();
     match error {
         Error::Api(problem) => {
-            let failure = Failure::from_problem(
+            let failure = AcmeError::from_problem(
                 problem.r#type.as_deref(),
                 problem.detail.as_deref(),
                 wish.now(),
             );
             failure.not_before(retry_after, wish.now())
         }
-        Error::Timeout(_) => Failure::Unreachable("it did not finish the order in time".into()),
-        other => Failure::Unreachable(ErrorChain(&other).to_string()),
+        Error::Timeout(_) => AcmeError::Unreachable("it did not finish the order in time".into()),
+        other => AcmeError::Unreachable(ErrorChain(&other).to_string()),
     }
 }
 
-const PATIENCE: RetryPolicy = RetryPolicy::new()
+const RETRY_POLICY: RetryPolicy = RetryPolicy::new()
     .timeout(std::time::Duration::from_secs(90))
     .backoff(1.5);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What happened to a name so far; kept beside its certificate, so that a restart does not begin anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Ledger {
+pub(super) struct OrderHistory {
     /// Certificates issued in the last day.
     pub(super) issued: Vec<i64>,
     /// Validations that failed in the last hour.
@@ -24,7 +24,7 @@ pub(super) struct Ledger {
 
 // === impl Ledger ===
 
-impl Ledger {
+impl OrderHistory {
     /// A certificate came, which is good until `not_after`.
     pub(super) fn succeed(&mut self, now: i64, not_after: i64, first: Duration) {
         self.forget(now);
@@ -39,27 +39,27 @@ impl Ledger {
 
     /// None came. `first` is the wait after the first failure in a row, `chance` is from 0 to 1, and `hold` is what the
     /// CA wants at least.
-    pub(super) fn fail(&mut self, now: i64, why: Failed, first: Duration, chance: f64) {
+    pub(super) fn fail(&mut self, now: i64, why: FailureRecord, first: Duration, chance: f64) {
         self.forget(now);
         if why.invalid {
             self.invalid.push(now);
         }
         let wait = seconds(backoff(first, self.failures, chance));
         self.failures = self.failures.saturating_add(1);
-        self.held_until = why.hold.map(|hold| hold.min(now + LONGEST_HOLD));
+        self.held_until = why.hold.map(|hold| hold.min(now + MAX_RETRY_AFTER));
         self.next_attempt = Some(now + wait).max(self.held_until);
         self.last_error = Some(why.text);
     }
 
     /// Before when nothing is ordered. A time that no wait of ours can lead to was noted by a clock that was wrong.
-    pub(super) fn held_back(&self, now: i64) -> Option<i64> {
-        let hold = self.held_until.filter(|at| *at <= now + LONGEST_HOLD);
+    pub(super) fn blocked_until(&self, now: i64) -> Option<i64> {
+        let hold = self.held_until.filter(|at| *at <= now + MAX_RETRY_AFTER);
         let next = self.next_attempt.filter(|at| *at <= now + DAY);
-        next.max(hold).max(self.spent_until(now))
+        next.max(hold).max(self.budget_exhausted_until(now))
     }
 
     /// Until when the budget is spent; `None` while it is not. Let's Encrypt lets five validations an hour fail.
-    pub(super) fn spent_until(&self, now: i64) -> Option<i64> {
+    pub(super) fn budget_exhausted_until(&self, now: i64) -> Option<i64> {
         let recent = |at: &&i64| (now - HOUR..=now).contains(*at);
         let failed = self.invalid.iter().filter(recent).count();
         let oldest = self.invalid.iter().filter(recent).min()?;
@@ -80,7 +80,7 @@ impl Ledger {
 
 /// Why no certificate came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failed {
+pub(super) struct FailureRecord {
     /// In the CA's own words, if it had any.
     pub(super) text: String,
     /// The CA looked, and did not find its challenge answered.
@@ -103,7 +103,7 @@ pub(super) fn renewal(not_before: i64, not_after: i64, name: &str) -> i64 {
 /// `first`, doubling with each failure up to six hours, ± 20 %.
 fn backoff(first: Duration, failures: u32, chance: f64) -> Duration {
     let doubled = first.saturating_mul(1 << failures.min(20));
-    doubled.min(LONGEST).mul_f64(0.8 + 0.4 * chance)
+    doubled.min(MAX_BACKOFF).mul_f64(0.8 + 0.4 * chance)
 }
 
 fn seconds(duration: Duration) -> i64 {
@@ -112,11 +112,11 @@ fn seconds(duration: Duration) -> i64 {
 
 /// One less than Let's Encrypt allows.
 const INVALID_AN_HOUR: usize = 4;
-const LONGEST: Duration = Duration::from_secs(6 * 60 * 60);
+const MAX_BACKOFF: Duration = Duration::from_secs(6 * 60 * 60);
 const HOUR: i64 = 60 * 60;
 const DAY: i64 = 24 * HOUR;
 /// A CA that wants more is not believed.
-const LONGEST_HOLD: i64 = 7 * DAY;
+const MAX_RETRY_AFTER: i64 = 7 * DAY;
 
 #[cfg(test)]
 mod tests {
@@ -125,8 +125,8 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const NOW: i64 = 1_800_000_000;
 
-    fn failed(invalid: bool, hold: Option<i64>) -> Failed {
-        Failed {
+    fn failed(invalid: bool, hold: Option<i64>) -> FailureRecord {
+        FailureRecord {
             text: "because".into(),
             invalid,
             hold,
@@ -140,62 +140,62 @@ mod tests {
         assert_eq!(waits[9..], [21_600, 21_600, 21_600]);
         assert_eq!(backoff(MINUTE, 0, 0.0).as_secs(), 48);
         assert_eq!(backoff(MINUTE, 0, 1.0).as_secs(), 72);
-        assert!(backoff(MINUTE, u32::MAX, 1.0) <= LONGEST.mul_f64(1.2));
+        assert!(backoff(MINUTE, u32::MAX, 1.0) <= MAX_BACKOFF.mul_f64(1.2));
     }
 
     #[test]
     fn four_failed_validations_an_hour_are_enough() {
-        let mut ledger = Ledger::default();
+        let mut ledger = OrderHistory::default();
         for n in 0..4 {
-            assert_eq!(ledger.spent_until(NOW + n), None);
+            assert_eq!(ledger.budget_exhausted_until(NOW + n), None);
             ledger.fail(NOW + n, failed(true, None), MINUTE, 0.5);
         }
-        assert_eq!(ledger.spent_until(NOW + 10), Some(NOW + HOUR));
-        assert_eq!(ledger.spent_until(NOW + HOUR + 1), None);
+        assert_eq!(ledger.budget_exhausted_until(NOW + 10), Some(NOW + HOUR));
+        assert_eq!(ledger.budget_exhausted_until(NOW + HOUR + 1), None);
         // A CA that is down costs nothing there.
-        let mut ledger = Ledger::default();
+        let mut ledger = OrderHistory::default();
         for n in 0..100 {
             ledger.fail(NOW + n, failed(false, None), MINUTE, 0.5);
         }
-        assert_eq!(ledger.spent_until(NOW + 100), None);
+        assert_eq!(ledger.budget_exhausted_until(NOW + 100), None);
         assert_eq!(ledger.failures, 100);
     }
 
     #[test]
     fn what_the_ca_asks_for_is_kept_unless_it_is_mad() {
-        let mut ledger = Ledger::default();
+        let mut ledger = OrderHistory::default();
         ledger.fail(NOW, failed(false, Some(NOW + HOUR)), MINUTE, 0.5);
         assert_eq!(ledger.next_attempt, Some(NOW + HOUR));
         ledger.fail(NOW, failed(false, Some(NOW + 1)), MINUTE, 0.5);
         assert_eq!(ledger.next_attempt, Some(NOW + 120));
         ledger.fail(NOW, failed(false, Some(i64::MAX)), MINUTE, 0.5);
-        assert_eq!(ledger.next_attempt, Some(NOW + LONGEST_HOLD));
+        assert_eq!(ledger.next_attempt, Some(NOW + MAX_RETRY_AFTER));
         ledger.succeed(NOW, NOW + 90 * DAY, MINUTE);
         assert_eq!((ledger.next_attempt, ledger.failures), (Some(NOW + DAY), 0));
         ledger.succeed(NOW, NOW + 30, Duration::from_secs(1));
-        assert_eq!(ledger.held_back(NOW), Some(NOW + 10));
+        assert_eq!(ledger.blocked_until(NOW), Some(NOW + 10));
         ledger.succeed(NOW, NOW + 30, MINUTE);
-        assert_eq!(ledger.held_back(NOW), Some(NOW + 60));
+        assert_eq!(ledger.blocked_until(NOW), Some(NOW + 60));
         assert!(ledger.issued_lately(NOW + DAY) && !ledger.issued_lately(NOW + DAY + 1));
     }
 
     #[test]
     fn what_lies_in_the_future_counts_for_nothing() {
-        let mut ledger = Ledger::default();
+        let mut ledger = OrderHistory::default();
         for _ in 0..4 {
             ledger.fail(NOW + 80 * DAY, failed(true, None), MINUTE, 0.5);
         }
-        assert!(ledger.held_back(NOW + 80 * DAY).is_some());
-        assert_eq!(ledger.held_back(NOW), None);
+        assert!(ledger.blocked_until(NOW + 80 * DAY).is_some());
+        assert_eq!(ledger.blocked_until(NOW), None);
         ledger.fail(
             NOW + 80 * DAY,
             failed(false, Some(NOW + 81 * DAY)),
             MINUTE,
             0.5,
         );
-        assert_eq!(ledger.held_back(NOW), None);
+        assert_eq!(ledger.blocked_until(NOW), None);
         ledger.succeed(NOW + 80 * DAY, NOW + 170 * DAY, MINUTE);
-        assert_eq!(ledger.spent_until(NOW), None);
+        assert_eq!(ledger.budget_exhausted_until(NOW), None);
         assert!(!ledger.issued_lately(NOW));
     }
 

@@ -17,13 +17,13 @@ use rustls_acme::{
     UseChallenge,
 };
 
-use super::failure::Failure;
-use super::wish::Wish;
+use super::failure::AcmeError;
+use super::wish::OrderRequest;
 use crate::config::Challenge;
 use crate::tls::shelf::ChallengeResponder;
 
 /// Orders a certificate; gives the key and the chain in PEM.
-pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
+pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     let slip = Slip::default();
     let config = AcmeConfig::new_with_client_config([&wish.name], wish.ca.tls.clone())
         .directory(wish.ca.directory.as_str())
@@ -32,7 +32,7 @@ pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
             Challenge::Http01 => UseChallenge::Http01,
             Challenge::TlsAlpn01 | Challenge::Dns01 => UseChallenge::TlsAlpn01,
         })
-        .cache(Errand {
+        .cache(OneShotCache {
             account: wish.account.clone(),
             slip: slip.clone(),
         });
@@ -44,11 +44,11 @@ pub(super) async fn issue(wish: &Wish) -> Result<Vec<u8>, Failure> {
             Some(Ok(EventOk::CertCacheStore)) => {}
             Some(Ok(_)) => continue,
             Some(Err(EventError::Order(error))) => return Err(explain(error, wish.now())),
-            Some(Err(error)) => return Err(Failure::Unusable(error.to_string())),
-            None => return Err(Failure::Unusable("rustls-acme has ended".into())),
+            Some(Err(error)) => return Err(AcmeError::Unusable(error.to_string())),
+            None => return Err(AcmeError::Unusable("rustls-acme has ended".into())),
         }
         let pem = slip.lock().unwrap_or_else(PoisonError::into_inner).take();
-        return pem.ok_or_else(|| Failure::Unusable("it was not handed over".into()));
+        return pem.ok_or_else(|| AcmeError::Unusable("it was not handed over".into()));
     }
 }
 
@@ -66,13 +66,13 @@ impl ChallengeResponder for ResolvesServerCertAcme {
 type Slip = Arc<Mutex<Option<Vec<u8>>>>;
 
 /// What stands in for a cache: it has no certificate, so that one is ordered, and gives the account's key.
-struct Errand {
+struct OneShotCache {
     account: Arc<[u8]>,
     slip: Slip,
 }
 
 #[async_trait]
-impl CertCache for Errand {
+impl CertCache for OneShotCache {
     type EC = Infallible;
 
     async fn load_cert(&self, _: &[String], _: &str) -> Result<Option<Vec<u8>>, Infallible> {
@@ -87,7 +87,7 @@ impl CertCache for Errand {
 }
 
 #[async_trait]
-impl AccountCache for Errand {
+impl AccountCache for OneShotCache {
     type EA = Infallible;
 
     async fn load_account(&self, _: &[String], _: &str) -> Result<Option<Vec<u8>>, Infallible> {
@@ -100,35 +100,35 @@ impl AccountCache for Errand {
 }
 
 /// Only a failed authorization has used up a validation.
-fn explain(error: OrderError, now: i64) -> Failure {
+fn explain(error: OrderError, now: i64) -> AcmeError {
     match error {
-        OrderError::BadAuth(auth) => Failure::Invalid(words(&auth)),
+        OrderError::BadAuth(auth) => AcmeError::Invalid(words(&auth)),
         OrderError::TooManyAttemptsAuth(name) => {
-            Failure::Invalid(format!("the authorization of {name} stayed pending"))
+            AcmeError::Invalid(format!("the authorization of {name} stayed pending"))
         }
         OrderError::BadOrder(order) => match order.error {
             Some(problem) => {
-                Failure::from_problem(problem.typ.as_deref(), problem.detail.as_deref(), now)
+                AcmeError::from_problem(problem.typ.as_deref(), problem.detail.as_deref(), now)
             }
-            None => Failure::Refused("the order became invalid".into()),
+            None => AcmeError::Refused("the order became invalid".into()),
         },
         OrderError::ProcessingTimeout(_) => {
-            Failure::Unreachable("it did not finish the order in time".into())
+            AcmeError::Unreachable("it did not finish the order in time".into())
         }
-        OrderError::Rcgen(error) => Failure::Unusable(error.to_string()),
+        OrderError::Rcgen(error) => AcmeError::Unusable(error.to_string()),
         OrderError::Acme(AcmeError::HttpRequest(error)) => {
             let text = error.to_string();
-            match answer(&text) {
-                Some((status, body)) => Failure::from_answer(status, &body, now),
-                None => Failure::Unreachable(text),
+            match parse_error_response(&text) {
+                Some((status, body)) => AcmeError::from_answer(status, &body, now),
+                None => AcmeError::Unreachable(text),
             }
         }
-        OrderError::Acme(error) => Failure::Unreachable(error.to_string()),
+        OrderError::Acme(error) => AcmeError::Unreachable(error.to_string()),
     }
 }
 
 /// Status and body out of an error whose type cannot be named from here: it shows the body in quotes, escaped.
-fn answer(text: &str) -> Option<(u16, String)> {
+fn parse_error_response(text: &str) -> Option<(u16, String)> {
     let (status, body) = text
         .strip_prefix("non 2xx http status: ")?
         .split_once(' ')?;
@@ -162,7 +162,7 @@ mod tests {
     fn an_answer_is_read_out_of_the_librarys_words() {
         let body = "{\"type\": \"a\"}\n";
         let text = format!("non 2xx http status: {} {body:?}", 400);
-        assert_eq!(answer(&text), Some((400, body.to_owned())));
-        assert_eq!(answer("io error: broken"), None);
+        assert_eq!(parse_error_response(&text), Some((400, body.to_owned())));
+        assert_eq!(parse_error_response("io error: broken"), None);
     }
 }

@@ -9,15 +9,15 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::clock::Clock;
-use super::failure::Failure;
+use super::clock::CaClock;
+use super::failure::AcmeError;
 use super::web::HttpsClient;
 use super::{order, state};
 use crate::config::{Challenge, DnsHook, Eab};
 use crate::tls::IssuedCerts;
 
 /// The CA, as the config says.
-pub(super) struct Ca {
+pub(super) struct CaConfig {
     /// The URL of its directory.
     pub(super) directory: String,
     /// "mailto:" URLs.
@@ -27,16 +27,16 @@ pub(super) struct Ca {
     /// Whom we believe that he is the CA.
     pub(super) tls: Arc<ClientConfig>,
     pub(super) web: HttpsClient,
-    pub(super) clock: Clock,
+    pub(super) clock: CaClock,
     /// TXT records in use, by their host.
     pub(super) records: Mutex<BTreeMap<Box<str>, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 // === impl Ca ===
 
-impl Ca {
+impl CaConfig {
     /// Waits until nobody else proves something by the TXT record of `host`. There are as many as hosts in the config.
-    pub(super) async fn record(&self, host: &str) -> OwnedMutexGuard<()> {
+    pub(super) async fn lock_txt_record(&self, host: &str) -> OwnedMutexGuard<()> {
         let record = {
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
             records.entry(host.into()).or_default().clone()
@@ -46,36 +46,36 @@ impl Ca {
 }
 
 /// What is to be ordered.
-pub(super) struct Wish {
+pub(super) struct OrderRequest {
     /// In lower case; maybe `*.example.com`.
     pub(super) name: Box<str>,
     pub(super) challenge: Challenge,
     /// The account's key, in PKCS #8.
     pub(super) account: Arc<[u8]>,
-    pub(super) ca: Arc<Ca>,
+    pub(super) ca: Arc<CaConfig>,
     pub(super) shelf: Arc<IssuedCerts>,
 }
 
 // === impl Wish ===
 
-impl Wish {
+impl OrderRequest {
     /// Orders: key and chain in PEM, within minutes, or why not. `rustls-acme` does it where it can; `instant-acme` for
     /// DNS-01 and bound accounts, and when a nonce was refused, for it asks again where the other begins anew.
-    pub(super) async fn come_true(&self) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn issue(&self) -> Result<Vec<u8>, AcmeError> {
         let limit = match self.challenge {
             Challenge::Dns01 => WATCHDOG_DNS,
-            Challenge::TlsAlpn01 | Challenge::Http01 => WATCHDOG,
+            Challenge::TlsAlpn01 | Challenge::Http01 => ORDER_TIMEOUT,
         };
         let issued = timeout(limit, self.order()).await;
-        issued.unwrap_or(Err(Failure::Silence(limit.as_secs())))
+        issued.unwrap_or(Err(AcmeError::Timeout(limit.as_secs())))
     }
 
-    async fn order(&self) -> Result<Vec<u8>, Failure> {
+    async fn order(&self) -> Result<Vec<u8>, AcmeError> {
         if self.challenge == Challenge::Dns01 || self.ca.eab.is_some() {
             return order::issue(self).await;
         }
         match state::issue(self).await {
-            Err(Failure::BadNonce(why)) => {
+            Err(AcmeError::BadNonce(why)) => {
                 debug!(host = %self.name, %why, "a nonce was refused: ordered again by the patient library");
                 order::issue(self).await
             }
@@ -89,6 +89,6 @@ impl Wish {
 }
 
 /// Five tries of a CA take half a minute, and `rustls-acme` knows no deadline.
-const WATCHDOG: Duration = Duration::from_secs(300);
+const ORDER_TIMEOUT: Duration = Duration::from_secs(300);
 /// The programs that change DNS have their own.
 const WATCHDOG_DNS: Duration = Duration::from_secs(900);
