@@ -109,7 +109,7 @@ impl Gateway {
         let mut named: BTreeMap<&str, Arc<Pool>> = BTreeMap::new();
         for (name, pool) in &config.pools {
             let pool = Pool::new(name, pool, &mut backends, &mut problems);
-            named.insert(name, Arc::new(pool.after(before(name), &mut backends)));
+            named.insert(name, Arc::new(pool.succeed(before(name), &mut backends)));
         }
         let mut pools: Vec<Arc<Pool>> = named.values().cloned().collect();
         let mut routes = Vec::new();
@@ -122,7 +122,7 @@ impl Gateway {
                     let is_taken = config.pools.contains_key(&*route.name.value);
                     let before = before(&route.name).filter(|_| !is_taken);
                     let pool = Pool::new(&route.name, &alone, &mut backends, &mut problems);
-                    let pool = Arc::new(pool.after(before, &mut backends));
+                    let pool = Arc::new(pool.succeed(before, &mut backends));
                     pools.push(pool.clone());
                     Some(pool)
                 }

@@ -4,7 +4,7 @@ use super::Gateway;
 use crate::{
     config::DnsName,
     observe::SessionTarget,
-    upstream::{Backend, Followed, DnsAnswer, Pool},
+    upstream::{Backend, MembershipChange, DnsAnswer, Pool},
 };
 use std::{
     collections::BTreeMap,
@@ -27,13 +27,13 @@ impl Gateway {
 
     /// What DNS says of `name` is in force in all pools that have it; `None`: it says nothing. Not to be called by two at a
     /// time.
-    pub fn follow(&self, name: &DnsName, found: Option<&DnsAnswer>) -> Followed {
+    pub fn follow(&self, name: &DnsName, found: Option<&DnsAnswer>) -> MembershipChange {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let has = |names: Vec<(DnsName, _)>| names.iter().any(|(its, _)| its == name);
-        let mut all = Followed::default();
+        let mut all = MembershipChange::default();
         for pool in self.pools.iter().filter(|pool| has(pool.names())) {
             let followed = pool.follow(name, found, &mut backends);
-            all.came.extend(followed.came);
+            all.added.extend(followed.added);
             all.vanished.extend(followed.vanished);
             all.first |= followed.first;
         }
@@ -44,7 +44,7 @@ impl Gateway {
     /// and keeps who came by it.
     pub fn keeps(&self, session: &SessionTarget) -> bool {
         let pool = self.places.get(&session.route);
-        pool.is_some_and(|pool| pool.keeps(&session.backend, &session.pool_entry))
+        pool.is_some_and(|pool| pool.may_keep(&session.backend, &session.pool_entry))
     }
 
     /// Every backend on which there may be leases, once for each pool.

@@ -5,7 +5,7 @@ use crate::{
     gateway::Route,
     lifecycle::{BackendStatus, DrainTarget, PoolStatus, RouteStatus},
     router::Rule,
-    upstream::{Backend, Pool, State},
+    upstream::{Backend, Pool, BackendState},
 };
 use std::sync::{Arc, atomic::Ordering};
 use tokio::time::Instant;
@@ -109,7 +109,7 @@ impl Gateway {
             leases: backend.leases(),
             handshakes: backend.handshakes(),
             state: match vanished {
-                true => State::Vanished,
+                true => BackendState::Vanished,
                 false => pool.state(backend, now),
             }
             .as_str(),

@@ -151,7 +151,7 @@ pub(super) async fn forward(
     }
     outbound::pass_back(&mut parts, asked.version);
     sticky::set_cookie(&route.pool, tries.key, &lease, &mut parts.headers);
-    let learner = route.pool.learner(plea.outbound.target.query(), &lease);
+    let learner = route.pool.sid_capture(plea.outbound.target.query(), &lease);
     let body = body::answered(incoming, answer_idle, (asked.busy, lease));
     Ok(Response::from_parts(parts, sticky::watched(body, learner)))
 }

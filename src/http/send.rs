@@ -40,7 +40,7 @@ pub(super) async fn send(
     peer: &Peer,
     mut request: Request<Body>,
 ) -> Result<Response<Incoming>, Failed> {
-    if let Some((host, port)) = lease.shareable() {
+    if let Some((host, port)) = lease.poolable_addr() {
         let mut target = mem::take(request.uri_mut()).into_parts();
         target.scheme = Some(Scheme::HTTP);
         target.authority = Some(authority(host, port));

@@ -19,7 +19,7 @@ use crate::{
     config::Only,
     gateway::{Gateway, Route},
     proto::{deflate::DeflateParams, forwarded, handshake::Offer},
-    upstream::Key,
+    upstream::BalanceKey,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
@@ -117,7 +117,7 @@ pub(super) struct Decided<'a> {
     /// What was done with its token.
     pub(super) carried: Carried,
     /// What its backend is found by.
-    pub(super) key: Key,
+    pub(super) key: BalanceKey,
 }
 
 /// Gate, route and guards, from nothing but what is given; `trail` learns of the route also where the request is refused.

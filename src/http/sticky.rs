@@ -1,26 +1,26 @@
 //! What a client is given so that it comes back to the backend that has answered it.
 
 use super::Body;
-use crate::upstream::{Key, Learner, Lease, Pool};
+use crate::upstream::{BalanceKey, SidCapture, Lease, Pool};
 use ::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 
 /// Adds our cookie to an answer, where the pool wants one and the client has none for this backend.
-pub(super) fn set_cookie(pool: &Pool, key: Key, lease: &Lease, headers: &mut HeaderMap) {
+pub(super) fn set_cookie(pool: &Pool, key: BalanceKey, lease: &Lease, headers: &mut HeaderMap) {
     if let Some(cookie) = pool.cookie(key, lease) {
         headers.append(header::SET_COOKIE, cookie);
     }
 }
 
 /// Shows the first bytes of a body to whoever learns from them.
-pub(super) fn watched(body: Body, learner: Option<Learner>) -> Body {
+pub(super) fn watched(body: Body, learner: Option<SidCapture>) -> Body {
     let Some(learner) = learner else {
         return body;
     };
     let mut learner = Some(learner);
     body.map_frame(move |frame| {
         if let Some(learner) = learner.take_if(|_| frame.is_data()) {
-            learner.learn(frame.data_ref().map_or(&[], |data| data));
+            learner.capture(frame.data_ref().map_or(&[], |data| data));
         }
         frame
     })

@@ -3,7 +3,7 @@
 use super::{Context, asked::Trail, reject::Refusal};
 use crate::{
     gateway::Route,
-    upstream::{Backend, Key, Lease, Unavailable},
+    upstream::{Backend, BalanceKey, Lease, Unavailable},
 };
 use futures_util::future::poll_immediate;
 use std::{
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 pub(super) struct Tries<'a> {
     pub(super) context: &'a Context,
     pub(super) route: &'a Route,
-    pub(super) key: Key,
+    pub(super) key: BalanceKey,
     client: IpAddr,
     /// Nobody waits for a place any longer than this.
     deadline: Instant,
@@ -46,7 +46,7 @@ impl<'a> Tries<'a> {
     pub(super) fn new(
         context: &'a Context,
         route: &'a Route,
-        key: Key,
+        key: BalanceKey,
         client: IpAddr,
         started: Instant,
     ) -> Self {
@@ -73,7 +73,7 @@ impl<'a> Tries<'a> {
     pub(super) async fn first(&mut self, trail: &mut Trail) -> Result<Lease, Refusal> {
         let admitted = self.admit(self.deadline).await;
         let lease = admitted.inspect_err(|why| {
-            if why.is_crowded() {
+            if why.is_full() {
                 let (metrics, pool) = (&self.context.metrics, self.route.pool.name());
                 metrics.admission_refused(pool, why.as_str());
             }

@@ -19,7 +19,7 @@ use crate::{
     guard::subnet_key,
     observe::SessionRecord,
     proto::{deflate::DeflateParams, handshake::Offer},
-    upstream::{Key, Lease},
+    upstream::{BalanceKey, Lease},
 };
 use ::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
@@ -31,7 +31,7 @@ pub(super) struct Wish {
     pub(super) offer: Offer,
     /// Compression between the client and us.
     pub(super) agreement: Option<DeflateParams>,
-    pub(super) key: Key,
+    pub(super) key: BalanceKey,
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,

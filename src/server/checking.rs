@@ -4,7 +4,7 @@ use super::{Server, drains::Spread};
 use crate::{
     gateway::Gateway,
     observe::{SessionTarget, Metrics},
-    upstream::{self, Backend, Condition, Probe},
+    upstream::{self, Backend, Condition, HealthCheck},
 };
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -15,7 +15,7 @@ use tracing::info;
 
 /// Who is watched, by where they are in memory: an address that went and came back is another backend.
 #[derive(Debug, Default)]
-pub(super) struct Watched(HashMap<usize, watch::Sender<Probe>>);
+pub(super) struct Watched(HashMap<usize, watch::Sender<HealthCheck>>);
 
 // === impl Server ===
 
@@ -46,12 +46,12 @@ impl Server {
     }
 
     /// In a task of its own, which ends when the sender is dropped.
-    fn watch_backend(&self, probe: Probe) -> watch::Sender<Probe> {
+    fn watch_backend(&self, probe: HealthCheck) -> watch::Sender<HealthCheck> {
         let (context, drains) = (self.context.clone(), self.drains.clone());
         introduce(&probe, &context.metrics);
         let (say, said) = watch::channel(probe);
         self.context.tasks.spawn(async move {
-            let down = |probe: &Probe| {
+            let down = |probe: &HealthCheck| {
                 let gateway = context.live.snapshot();
                 let backend = probe.backend();
                 let leaving = context
@@ -67,7 +67,7 @@ impl Server {
                     move |session: &SessionTarget| still.live.snapshot().gives_up(session, &gone);
                 drains.close(leaving, Spread::of(&gateway.drain), must_go, &context.tasks);
             };
-            let watch = upstream::watch(said, &context.resolver, &context.metrics, down);
+            let watch = upstream::run_checker(said, &context.resolver, &context.metrics, down);
             tokio::select! {
                 () = watch => {}
                 () = context.tasks.stopping() => {}
@@ -78,8 +78,8 @@ impl Server {
 }
 
 /// Every backend once, as the first pool has it that has it checked, or else the first of all.
-fn wanted(gateway: &Gateway) -> HashMap<usize, Probe> {
-    let mut wanted: HashMap<usize, Probe> = HashMap::new();
+fn wanted(gateway: &Gateway) -> HashMap<usize, HealthCheck> {
+    let mut wanted: HashMap<usize, HealthCheck> = HashMap::new();
     for probe in gateway.pools().flat_map(|pool| pool.probes()) {
         match wanted.entry(place(probe.backend())) {
             Entry::Vacant(nobody) => {
@@ -97,7 +97,7 @@ fn wanted(gateway: &Gateway) -> HashMap<usize, Probe> {
 }
 
 /// Its series begin. Not everybody who comes is well: it may have been here before.
-fn introduce(probe: &Probe, metrics: &Metrics) {
+fn introduce(probe: &HealthCheck, metrics: &Metrics) {
     let (backend, state) = (probe.backend(), probe.state(Instant::now()));
     let up = backend.health().condition().0 == Condition::Up;
     metrics.backend(probe.pool(), backend.name(), up, state.as_str());

@@ -132,8 +132,8 @@ impl Server {
         }
         let gateway = self.context.live.snapshot();
         let followed = gateway.follow(&name, found.as_ref());
-        if !followed.came.is_empty() || !followed.vanished.is_empty() {
-            let (came, vanished) = (in_words(&followed.came), in_words(&followed.vanished));
+        if !followed.added.is_empty() || !followed.vanished.is_empty() {
+            let (came, vanished) = (in_words(&followed.added), in_words(&followed.vanished));
             info!(%name, %came, %vanished, "DNS has other backends under this name");
             self.watch_backends();
         } else if !followed.first {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     http::Context,
     observe::SessionTarget,
-    upstream::{Pool, Standing},
+    upstream::{Pool, LoadShare},
 };
 use growth::Growth;
 use std::{
@@ -111,10 +111,10 @@ impl Task {
     }
 
     /// None where the pool does not want it any more: then this task is about to end.
-    fn standings(&self) -> Vec<Standing> {
+    fn standings(&self) -> Vec<LoadShare> {
         let gateway = self.context.live.snapshot();
         let pool = gateway.rebalanced(&self.pool);
-        pool.map_or_else(Vec::new, |pool| pool.standings(Instant::now()))
+        pool.map_or_else(Vec::new, |pool| pool.load_shares(Instant::now()))
     }
 
     /// Ends when all that are too many were told.
@@ -138,7 +138,7 @@ impl Task {
         let must_go = move |session: &SessionTarget| {
             let gateway = context.live.snapshot();
             gateway.rebalanced(&pool).is_some_and(|pool| {
-                let now = pool.standings(Instant::now());
+                let now = pool.load_shares(Instant::now());
                 gateway.leads_to(pool, session)
                     && surplus.holds(&now)
                     && surplus.is_still_on(&session.backend, &now)

@@ -6,8 +6,8 @@
 mod queue;
 mod waiting;
 
-use super::{Backend, Lease, Unavailable, entry::Entry};
-use queue::{Queue, Surplus};
+use super::{Backend, Lease, Unavailable, entry::Member};
+use queue::{Queue, QueueLimit};
 use std::{
     net::IpAddr,
     sync::{
@@ -16,11 +16,11 @@ use std::{
     },
 };
 use tokio::sync::oneshot;
-use waiting::{Handed, Waiter, Waiting};
+use waiting::{Grants, Waiter, QueueTicket};
 
 /// The queue of a pool.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct AdmissionQueue {
     /// How many wait, and one more while somebody looks for a place or a queue's end: whoever comes anew reads this first,
     /// and mostly nothing else.
     waiting: AtomicUsize,
@@ -30,17 +30,17 @@ pub(super) struct Admission {
 #[derive(Debug)]
 struct Inner {
     /// The backends of the configuration in force: no place on another one is handed over.
-    members: Vec<Arc<Entry>>,
+    members: Vec<Arc<Member>>,
     /// Where all of them are down, they are tried all the same.
     try_down: bool,
     queue: Queue<Waiter>,
     /// `members` tell this queue of their places; while nobody waits they need not.
-    told: bool,
+    subscribed: bool,
 }
 
 /// Somebody who wants a place.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish<'a> {
+pub(super) struct QueueRequest<'a> {
     pub(super) client: IpAddr,
     pub(super) tried: &'a [Arc<Backend>],
     /// The seed of the only one that can serve him.
@@ -50,22 +50,22 @@ pub(super) struct Wish<'a> {
 }
 
 /// A place, or one in the queue.
-pub(super) enum Entered {
+pub(super) enum Admitted {
     Lease(Lease),
-    Waiting(Waiting),
+    Queued(QueueTicket),
 }
 
 // === impl Admission ===
 
-impl Admission {
+impl AdmissionQueue {
     pub(super) fn new() -> Self {
-        Admission {
+        AdmissionQueue {
             waiting: AtomicUsize::new(0),
             inner: Mutex::new(Inner {
                 members: Vec::new(),
                 try_down: false,
                 queue: Queue::new(),
-                told: false,
+                subscribed: false,
             }),
         }
     }
@@ -88,15 +88,15 @@ impl Admission {
             let entry = members.find(|entry| Arc::ptr_eq(&entry.backend, backend));
             let handed = match entry.cloned() {
                 Some(entry) => inner.offer(&entry),
-                None => Handed(Vec::new()),
+                None => Grants(Vec::new()),
             };
             self.unlock(inner);
-            handed.give();
+            handed.deliver();
         }
     }
 
     /// There is nobody whom it would be worth waiting for.
-    pub(super) fn turn_away(&self) {
+    pub(super) fn reject_all(&self) {
         let mut inner = self.lock();
         let gone = inner.queue.clear();
         self.unlock(inner);
@@ -105,61 +105,61 @@ impl Admission {
     }
 
     /// From now on these are the backends, each with the ceilings that it has here.
-    pub(super) fn renew(self: &Arc<Self>, members: &[Arc<Entry>], try_down: bool) {
+    pub(super) fn set_members(self: &Arc<Self>, members: &[Arc<Member>], try_down: bool) {
         for entry in members {
-            entry.backend.join();
+            entry.backend.mark_active();
         }
         let mut inner = self.lock();
-        self.hear_nothing(&mut inner);
+        self.unsubscribe(&mut inner);
         inner.members = members.to_vec();
         inner.try_down = try_down;
         if inner.queue.len() > 0 {
-            self.hear(&mut inner);
+            self.subscribe(&mut inner);
         }
         let handed = inner.offer_all();
         self.unlock(inner);
-        handed.give();
+        handed.deliver();
     }
 
     /// A place that `pick` finds and nobody who waits can take, or else one in the queue.
     pub(super) fn enter(
         self: &Arc<Self>,
-        wish: Wish<'_>,
+        wish: QueueRequest<'_>,
         pick: impl FnOnce() -> Result<Lease, Unavailable>,
-    ) -> Result<Entered, Unavailable> {
+    ) -> Result<Admitted, Unavailable> {
         let mut inner = self.lock();
         if wish.queue > 0 {
             // Before he looks for a place, so that none is missed: whoever gives one back does it the other way round.
             self.waiting.store(inner.queue.len() + 1, Ordering::SeqCst);
-            self.hear(&mut inner);
+            self.subscribe(&mut inner);
         }
         let handed = inner.offer_all();
         let entered = match pick() {
-            Ok(lease) => Ok(Entered::Lease(lease)),
+            Ok(lease) => Ok(Admitted::Lease(lease)),
             Err(Unavailable::Full) if wish.queue > 0 => {
                 let (hand, waiting) = oneshot::channel();
                 let waiter = Waiter {
                     tried: wish.tried.into(),
                     only: wish.only,
-                    hand,
+                    grant_tx: hand,
                 };
                 let ticket = inner.queue.push(wish.client, wish.queue, waiter);
                 let waiting = |ticket| {
-                    Entered::Waiting(Waiting {
+                    Admitted::Queued(QueueTicket {
                         admission: self.clone(),
                         ticket,
                         hand: waiting,
                     })
                 };
                 ticket.map(waiting).map_err(|surplus| match surplus {
-                    Surplus::Full => Unavailable::QueueFull,
-                    Surplus::Share => Unavailable::QueueShare,
+                    QueueLimit::Full => Unavailable::QueueFull,
+                    QueueLimit::Share => Unavailable::QueueShare,
                 })
             }
             Err(why) => Err(why),
         };
         self.unlock(inner);
-        handed.give();
+        handed.deliver();
         entered
     }
 
@@ -170,25 +170,25 @@ impl Admission {
     fn unlock(&self, mut inner: MutexGuard<'_, Inner>) {
         self.waiting.store(inner.queue.len(), Ordering::SeqCst);
         if inner.queue.len() == 0 {
-            self.hear_nothing(&mut inner);
+            self.unsubscribe(&mut inner);
         }
     }
 
     /// From now on its members tell it of their places. Those that are free already are still to be looked for.
-    fn hear(self: &Arc<Self>, inner: &mut Inner) {
-        if !inner.told {
-            inner.told = true;
+    fn subscribe(self: &Arc<Self>, inner: &mut Inner) {
+        if !inner.subscribed {
+            inner.subscribed = true;
             for entry in &inner.members {
-                entry.backend.tell(self);
+                entry.backend.subscribe(self);
             }
         }
         fence(Ordering::SeqCst);
     }
 
-    fn hear_nothing(&self, inner: &mut Inner) {
-        if std::mem::take(&mut inner.told) {
+    fn unsubscribe(&self, inner: &mut Inner) {
+        if std::mem::take(&mut inner.subscribed) {
             for entry in &inner.members {
-                entry.backend.leave_alone(self);
+                entry.backend.unsubscribe(self);
             }
         }
     }
@@ -197,8 +197,8 @@ impl Admission {
 // === impl Inner ===
 
 impl Inner {
-    fn offer_all(&mut self) -> Handed {
-        let mut handed = Handed(Vec::new());
+    fn offer_all(&mut self) -> Grants {
+        let mut handed = Grants(Vec::new());
         if self.queue.len() > 0 {
             for entry in self.members.clone() {
                 handed.0.extend(self.offer(&entry).0);
@@ -207,14 +207,14 @@ impl Inner {
         handed
     }
 
-    fn offer(&mut self, entry: &Arc<Entry>) -> Handed {
-        let mut handed = Handed(Vec::new());
-        let is_open = entry.is_open(self.unwell());
-        let seeds: Vec<u64> = self.members.iter().map(|one| one.seed).collect();
-        while entry.has_room()
+    fn offer(&mut self, entry: &Arc<Member>) -> Grants {
+        let mut handed = Grants(Vec::new());
+        let is_open = entry.is_open(self.allow_unhealthy());
+        let seeds: Vec<u64> = self.members.iter().map(|one| one.id_hash).collect();
+        while entry.has_capacity()
             && let Some(first) = self
                 .queue
-                .first(|waiter| waiter.may_have(entry, is_open, &seeds))
+                .first(|waiter| waiter.accepts(entry, is_open, &seeds))
             && let Some(lease) = Lease::take(entry)
         {
             let waiter = self.queue.remove(first);
@@ -224,7 +224,7 @@ impl Inner {
     }
 
     /// Whether those that are down have to do.
-    fn unwell(&self) -> bool {
+    fn allow_unhealthy(&self) -> bool {
         let mut members = self.members.iter();
         self.try_down && !members.any(|entry| entry.is_open(false))
     }

@@ -4,12 +4,12 @@ mod load;
 mod queues;
 mod warmth;
 
-pub(super) use load::Ceilings;
+pub(super) use load::LoadLimits;
 
-use super::{admission::Admission, health::Health};
+use super::{admission::AdmissionQueue, health::BackendHealth};
 use crate::config::BackendAddress;
-use load::Load;
-use queues::Queues;
+use load::LoadCounters;
+use queues::QueueSubscribers;
 use std::{
     collections::HashMap,
     sync::{
@@ -19,22 +19,22 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use warmth::Warmth;
+use warmth::SlowStart;
 
 /// One address of a pool. Its address is its identity; what a configuration says about it stands in the pool's entry.
 #[derive(Debug)]
 pub struct Backend {
     address: BackendAddress,
     name: Arc<str>,
-    load: Load,
+    load: LoadCounters,
     /// Finishes its sessions and takes no new ones, by an operator's order.
     draining: AtomicBool,
-    health: Health,
-    warmth: Warmth,
+    health: BackendHealth,
+    warmth: SlowStart,
     /// It is, or was, in a configuration in force.
-    known: AtomicBool,
+    was_active: AtomicBool,
     /// Where those wait who may have a place here.
-    queues: Queues,
+    queues: QueueSubscribers,
 }
 
 /// Every backend by its address, of which there is one however many pools have it, and for as long as a lease on it is held:
@@ -46,7 +46,7 @@ pub struct Backends(HashMap<BackendAddress, Weak<Backend>>);
 
 impl Backends {
     /// The one at this address; one that nobody uses yet, where there was none.
-    pub(super) fn at(&mut self, address: &BackendAddress) -> Arc<Backend> {
+    pub(super) fn get_or_create(&mut self, address: &BackendAddress) -> Arc<Backend> {
         if let Some(known) = self.0.get(address).and_then(Weak::upgrade) {
             return known;
         }
@@ -78,12 +78,12 @@ impl Backend {
         Backend {
             address,
             name,
-            load: Load::default(),
+            load: LoadCounters::default(),
             draining: AtomicBool::new(false),
-            health: Health::new(),
-            warmth: Warmth::default(),
-            known: AtomicBool::new(false),
-            queues: Queues::default(),
+            health: BackendHealth::new(),
+            warmth: SlowStart::default(),
+            was_active: AtomicBool::new(false),
+            queues: QueueSubscribers::default(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Backend {
     }
 
     /// How it is.
-    pub fn health(&self) -> &Health {
+    pub fn health(&self) -> &BackendHealth {
         &self.health
     }
 
@@ -106,9 +106,9 @@ impl Backend {
     pub fn drain(self: &Arc<Self>, draining: bool) {
         let was = self.draining.swap(draining, Ordering::SeqCst);
         if was && !draining {
-            self.warm(Instant::now());
+            self.start_slow(Instant::now());
         } else {
-            self.health.stir();
+            self.health.notify();
             self.offer();
         }
     }
@@ -120,14 +120,14 @@ impl Backend {
 
     /// Whether it was in no configuration in force yet.
     pub(super) fn is_new(&self) -> bool {
-        !self.known.load(Ordering::Relaxed)
+        !self.was_active.load(Ordering::Relaxed)
     }
 
     /// It is back, or new: from `now` on it gets a growing part of what is new, for as long as its pool's `slow_start`. To be
     /// called when it may be chosen again, for those who wait have it then.
-    pub fn warm(self: &Arc<Self>, now: Instant) {
+    pub fn start_slow(self: &Arc<Self>, now: Instant) {
         self.warmth.begin(now);
-        self.health.stir();
+        self.health.notify();
         self.offer();
     }
 
@@ -143,7 +143,7 @@ impl Backend {
     }
 
     /// Another number each time that it has come, or come back ([`Backend::warm`]).
-    pub(super) fn came(&self) -> u64 {
+    pub(super) fn generation(&self) -> u64 {
         self.warmth.begun()
     }
 
@@ -157,12 +157,12 @@ impl Backend {
         self.load.handshakes()
     }
 
-    pub(super) fn has_room(&self, most: Ceilings) -> bool {
-        self.load.has_room(most)
+    pub(super) fn has_capacity(&self, most: LoadLimits) -> bool {
+        self.load.has_capacity(most)
     }
 
     /// Counts one more, unless there are as many as `most` already.
-    pub(super) fn take(&self, most: Ceilings) -> bool {
+    pub(super) fn take(&self, most: LoadLimits) -> bool {
         self.load.take(most)
     }
 
@@ -172,29 +172,29 @@ impl Backend {
         self.offer();
     }
 
-    pub(super) fn give_back(self: &Arc<Self>, shaking: bool) {
+    pub(super) fn release(self: &Arc<Self>, shaking: bool) {
         self.load.give_back(shaking);
         self.offer();
     }
 
     /// It is in a configuration in force.
-    pub(super) fn join(&self) {
-        self.known.store(true, Ordering::Relaxed);
+    pub(super) fn mark_active(&self) {
+        self.was_active.store(true, Ordering::Relaxed);
     }
 
     /// From now on those in this queue hear of its places. As [`Queues::add`] says, they are looked for afterwards.
-    pub(super) fn tell(&self, queue: &Arc<Admission>) {
+    pub(super) fn subscribe(&self, queue: &Arc<AdmissionQueue>) {
         self.queues.add(queue);
     }
 
     /// They do not any more.
-    pub(super) fn leave_alone(&self, queue: &Admission) {
+    pub(super) fn unsubscribe(&self, queue: &AdmissionQueue) {
         self.queues.remove(queue);
     }
 
     /// How many queues hear of its places.
     #[cfg(test)]
-    pub(super) fn listeners(&self) -> usize {
+    pub(super) fn subscriber_count(&self) -> usize {
         self.queues.now().len()
     }
 

@@ -9,31 +9,31 @@ mod random;
 mod share;
 mod turns;
 
-pub use key::Key;
-pub(super) use key::fingerprint;
+pub use key::BalanceKey;
+pub(super) use key::stable_hash;
 pub(super) use random::Rng;
-pub use share::Standing;
-pub(super) use share::{Part, shares};
+pub use share::LoadShare;
+pub(super) use share::{MemberLoad, shares};
 
-use super::{Backend, entry::Entry, sticky::Bound};
+use super::{Backend, entry::Member, sticky::Affinity};
 use crate::config;
-use hash::Hash;
+use hash::RendezvousHash;
 use std::sync::Arc;
-use turns::Turns;
+use turns::StrideScheduler;
 
 /// How a pool chooses.
 #[derive(Debug)]
-pub(super) enum Balance {
-    LeastSessions(Turns),
-    RoundRobin(Turns),
+pub(super) enum Balancer {
+    LeastSessions(StrideScheduler),
+    RoundRobin(StrideScheduler),
     RandomTwo(Rng),
-    Hash(Hash),
+    Hash(RendezvousHash),
 }
 
 /// Those who may be chosen.
 #[derive(Clone, Copy)]
-pub(super) struct Candidates<'a> {
-    pub(super) entries: &'a [Arc<Entry>],
+pub(super) struct Eligible<'a> {
+    pub(super) entries: &'a [Arc<Member>],
     /// Those that have failed already.
     pub(super) tried: &'a [Arc<Backend>],
     /// Also those that are down or ejected.
@@ -42,27 +42,27 @@ pub(super) struct Candidates<'a> {
 
 // === impl Balance ===
 
-impl Balance {
+impl Balancer {
     pub(super) fn new(written: &config::Pool) -> Self {
         match written.balance {
-            config::Balance::LeastSessions => Balance::LeastSessions(Turns::default()),
-            config::Balance::RoundRobin => Balance::RoundRobin(Turns::default()),
-            config::Balance::RandomTwo => Balance::RandomTwo(Rng::new()),
-            config::Balance::Hash => Balance::Hash(Hash::new(written.hash.clone())),
+            config::Balance::LeastSessions => Balancer::LeastSessions(StrideScheduler::default()),
+            config::Balance::RoundRobin => Balancer::RoundRobin(StrideScheduler::default()),
+            config::Balance::RandomTwo => Balancer::RandomTwo(Rng::new()),
+            config::Balance::Hash => Balancer::Hash(RendezvousHash::new(written.hash.clone())),
         }
     }
 
     /// `None` where there are no candidates.
     pub(super) fn choose<'a>(
         &self,
-        candidates: Candidates<'a>,
-        key: Key,
-    ) -> Option<&'a Arc<Entry>> {
+        candidates: Eligible<'a>,
+        key: BalanceKey,
+    ) -> Option<&'a Arc<Member>> {
         if let Some(own) = key.bound().and_then(|bound| candidates.bound(bound)) {
             return Some(own);
         }
         match self {
-            Balance::LeastSessions(turns) => {
+            Balancer::LeastSessions(turns) => {
                 let loaded = candidates.iter().map(|entry| (entry.leases(), entry));
                 let least = loaded.min_by(|(its, one), (others, other)| {
                     // its / one.weight against others / other.weight.
@@ -72,24 +72,24 @@ impl Balance {
                 });
                 least.map(|(_, entry)| entry)
             }
-            Balance::RoundRobin(turns) => candidates.iter().min_by_key(|entry| turns.of(entry)),
-            Balance::RandomTwo(dice) => random::choose(candidates, dice),
-            Balance::Hash(hash) => hash.choose(candidates, key),
+            Balancer::RoundRobin(turns) => candidates.iter().min_by_key(|entry| turns.of(entry)),
+            Balancer::RandomTwo(dice) => random::choose(candidates, dice),
+            Balancer::Hash(hash) => hash.choose(candidates, key),
         }
     }
 
     /// `entry` was chosen, and had a place.
-    pub(super) fn chosen(&self, entry: &Entry) {
+    pub(super) fn chosen(&self, entry: &Member) {
         match self {
-            Balance::LeastSessions(turns) | Balance::RoundRobin(turns) => turns.take(entry),
-            Balance::RandomTwo(_) | Balance::Hash(_) => {}
+            Balancer::LeastSessions(turns) | Balancer::RoundRobin(turns) => turns.take(entry),
+            Balancer::RandomTwo(_) | Balancer::Hash(_) => {}
         }
     }
 
     /// What a request is hashed by.
     pub(super) fn hash_key(&self) -> Option<&config::HashKey> {
         match self {
-            Balance::Hash(hash) => Some(hash.by()),
+            Balancer::Hash(hash) => Some(hash.by()),
             _ => None,
         }
     }
@@ -97,17 +97,17 @@ impl Balance {
 
 // === impl Candidates ===
 
-impl<'a> Candidates<'a> {
-    pub(super) fn iter(self) -> impl Iterator<Item = &'a Arc<Entry>> + Clone {
-        let is_one = move |entry: &&Arc<Entry>| {
-            entry.is_open(self.unwell) && entry.has_room() && !self.was_tried(entry)
+impl<'a> Eligible<'a> {
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a Arc<Member>> + Clone {
+        let is_one = move |entry: &&Arc<Member>| {
+            entry.is_open(self.unwell) && entry.has_capacity() && !self.was_tried(entry)
         };
         self.entries.iter().filter(is_one)
     }
 
     /// The one that a request belongs to, if it can be had.
-    fn bound(self, bound: Bound) -> Option<&'a Arc<Entry>> {
-        let is_it = |entry: &&Arc<Entry>| entry.seed == bound.seed;
+    fn bound(self, bound: Affinity) -> Option<&'a Arc<Member>> {
+        let is_it = |entry: &&Arc<Member>| entry.id_hash == bound.seed;
         match bound.only {
             true => self
                 .entries
@@ -117,7 +117,7 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    pub(super) fn was_tried(self, entry: &Entry) -> bool {
+    pub(super) fn was_tried(self, entry: &Member) -> bool {
         let mut tried = self.tried.iter();
         tried.any(|backend| Arc::ptr_eq(backend, &entry.backend))
     }

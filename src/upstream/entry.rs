@@ -2,10 +2,10 @@
 
 use super::{
     Backend, Resolver,
-    backend::Ceilings,
-    balance::{Part, fingerprint},
+    backend::LoadLimits,
+    balance::{MemberLoad, stable_hash},
     connect::{DialedStream, DialError, ConnAddrs, dial},
-    terms::Terms,
+    terms::MemberConfig,
     tls::TlsClient,
 };
 use crate::{config::BackendAddress, observe::ErrorChain};
@@ -21,41 +21,41 @@ use tokio::time::Instant;
 
 /// A backend's place in a pool: what a reload may change of it while its leases stay.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct Member {
     pub(super) backend: Arc<Backend>,
     /// Its share; never 0.
     pub(super) weight: u64,
     /// The part of its share that DNS has said.
     pub(super) share: u16,
     /// How much it may have at a time; of the terms, for every pick reads it.
-    most: Ceilings,
+    limits: LoadLimits,
     /// What a key's hash is joined with; of the address, so that all processes and all configurations agree.
-    pub(super) seed: u64,
-    pub(super) terms: Arc<Terms>,
+    pub(super) id_hash: u64,
+    pub(super) terms: Arc<MemberConfig>,
     /// When its next turn is, in the time of `balance::turns`.
-    pub(super) turn: AtomicU64,
+    pub(super) next_slot: AtomicU64,
 }
 
 /// A taken place on a backend, from before the dial until the session or the request has ended; given back on drop. Until
 /// [`Lease::settle`] it is a place among the handshakes too.
 #[derive(Debug)]
 pub struct Lease {
-    entry: Arc<Entry>,
-    shaking: AtomicBool,
+    entry: Arc<Member>,
+    handshaking: AtomicBool,
 }
 
 // === impl Entry ===
 
-impl Entry {
-    pub(super) fn new(backend: Arc<Backend>, weight: u64, share: u16, terms: &Arc<Terms>) -> Self {
-        Entry {
-            seed: fingerprint(backend.name().bytes()),
+impl Member {
+    pub(super) fn new(backend: Arc<Backend>, weight: u64, share: u16, terms: &Arc<MemberConfig>) -> Self {
+        Member {
+            id_hash: stable_hash(backend.name().bytes()),
             backend,
             weight,
             share,
-            most: terms.most,
+            limits: terms.most,
             terms: terms.clone(),
-            turn: AtomicU64::new(0),
+            next_slot: AtomicU64::new(0),
         }
     }
 
@@ -64,7 +64,7 @@ impl Entry {
     }
 
     /// Whether somebody has a lease there, or has ordered that nobody gets another.
-    pub(super) fn is_missed(&self) -> bool {
+    pub(super) fn is_in_use(&self) -> bool {
         self.leases() > 0 || self.backend.is_draining()
     }
 
@@ -79,17 +79,17 @@ impl Entry {
     }
 
     /// What it has of its pool's leases, and may have.
-    pub(super) fn part(&self) -> Part {
-        Part {
+    pub(super) fn load(&self) -> MemberLoad {
+        MemberLoad {
             leases: self.leases(),
             weight: self.weight,
-            most: self.most.leases(),
+            most: self.limits.leases(),
         }
     }
 
     /// Whether it has a place for another lease, and may shake hands now.
-    pub(super) fn has_room(&self) -> bool {
-        self.backend.has_room(self.most)
+    pub(super) fn has_capacity(&self) -> bool {
+        self.backend.has_capacity(self.limits)
     }
 
     /// Connects to it, and tells it whose connection this is if it wants to know: without `ends`, our own. The caller sets
@@ -116,16 +116,16 @@ impl Entry {
 
 impl Lease {
     /// `None` where the last place was taken meanwhile.
-    pub(super) fn take(entry: &Arc<Entry>) -> Option<Self> {
-        let taken = entry.backend.take(entry.most);
+    pub(super) fn take(entry: &Arc<Member>) -> Option<Self> {
+        let taken = entry.backend.take(entry.limits);
         taken.then(|| Lease {
             entry: entry.clone(),
-            shaking: AtomicBool::new(true),
+            handshaking: AtomicBool::new(true),
         })
     }
 
     pub(super) fn seed(&self) -> u64 {
-        self.entry.seed
+        self.entry.id_hash
     }
 
     /// The backend it is a place on.
@@ -150,7 +150,7 @@ impl Lease {
 
     /// Somebody else may shake hands now: the backend has answered, or there is nothing that it should do at once.
     pub fn settle(&self) {
-        if self.shaking.swap(false, Ordering::Relaxed) {
+        if self.handshaking.swap(false, Ordering::Relaxed) {
             self.entry.backend.settle();
         }
     }
@@ -162,15 +162,15 @@ impl Lease {
 
     /// The backend was not reached, or has not answered.
     pub fn failed(&self, error: &(dyn Error + 'static)) {
-        self.blame(error, None);
+        self.record_failure(error, None);
     }
 
     /// `client` has left after it had waited for long. However often it does that, it counts once.
     pub fn abandoned(&self, error: &(dyn Error + 'static), client: IpAddr) {
-        self.blame(error, Some(client));
+        self.record_failure(error, Some(client));
     }
 
-    fn blame(&self, error: &(dyn Error + 'static), left: Option<IpAddr>) {
+    fn record_failure(&self, error: &(dyn Error + 'static), left: Option<IpAddr>) {
         let why = ErrorChain(error).to_string();
         let health = self.entry.backend.health();
         health.failed(Instant::now(), &self.entry.terms.passive, why, left);
@@ -178,7 +178,7 @@ impl Lease {
 
     /// The host and the port of a backend to which one connection is as good as another for plain HTTP: without TLS,
     /// on TCP, and not told whose it is.
-    pub fn shareable(&self) -> Option<(&str, u16)> {
+    pub fn poolable_addr(&self) -> Option<(&str, u16)> {
         match self.backend().address() {
             BackendAddress::Tcp { host, port, .. }
                 if self.entry.terms.tls.is_none() && self.entry.terms.proxy_header.is_none() =>
@@ -192,6 +192,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.entry.backend.give_back(*self.shaking.get_mut());
+        self.entry.backend.release(*self.handshaking.get_mut());
     }
 }

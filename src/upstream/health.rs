@@ -10,8 +10,8 @@ mod watch;
 
 use crate::config;
 pub use machine::Condition;
-use machine::Machine;
-pub use probe::Probe;
+use machine::HealthState;
+pub use probe::HealthCheck;
 use std::{
     net::IpAddr,
     sync::{
@@ -21,30 +21,30 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
-pub use watch::watch;
+pub use watch::run_checker;
 
 /// A backend's health: written by checks and by failed handshakes, read by every pick.
 #[derive(Debug)]
-pub struct Health {
+pub struct BackendHealth {
     /// What a pick looks at, without a lock.
     up: AtomicBool,
     /// Something failed since the last success: only then does a success take the lock.
-    troubled: AtomicBool,
-    book: Mutex<Book>,
+    has_failures: AtomicBool,
+    book: Mutex<HealthRecord>,
     /// There is a change to tell, or an end to wait for; of the backend's other states too.
-    stirred: Notify,
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Book {
-    machine: Machine,
+struct HealthRecord {
+    machine: HealthState,
     /// Changes that were not told yet.
-    untold: Vec<Change>,
+    untold: Vec<HealthChange>,
 }
 
 /// A backend is in another condition than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Change {
+struct HealthChange {
     to: Condition,
     /// What failed last.
     why: Option<String>,
@@ -52,14 +52,14 @@ struct Change {
 
 // === impl Health ===
 
-impl Health {
+impl BackendHealth {
     /// One of which nothing is known is taken for well.
     pub(super) fn new() -> Self {
-        Health {
+        BackendHealth {
             up: AtomicBool::new(true),
-            troubled: AtomicBool::new(false),
+            has_failures: AtomicBool::new(false),
             book: Mutex::default(),
-            stirred: Notify::new(),
+            changed: Notify::new(),
         }
     }
 
@@ -70,13 +70,13 @@ impl Health {
 
     /// In which condition it is, and what failed last if nothing went well since.
     pub fn condition(&self) -> (Condition, Option<String>) {
-        let book = self.book();
+        let book = self.lock();
         (book.machine.condition(), book.machine.why().cloned())
     }
 
     /// How much longer it is ejected, if it is and checks have not taken it down.
     pub fn ejected_for(&self, now: Instant) -> Option<Duration> {
-        let book = self.book();
+        let book = self.lock();
         let ejected = book.machine.condition() == Condition::Ejected;
         let until = book.machine.ejected_until().filter(|_| ejected)?;
         Some(until.saturating_duration_since(now))
@@ -84,8 +84,8 @@ impl Health {
 
     /// A session or a request has reached it.
     pub(super) fn answered(&self) {
-        if self.troubled.load(Ordering::Relaxed) {
-            self.change(Machine::answered);
+        if self.has_failures.load(Ordering::Relaxed) {
+            self.change(HealthState::answered);
         }
     }
 
@@ -107,53 +107,53 @@ impl Health {
 
     /// Nobody checks it any more.
     fn unchecked(&self) {
-        self.change(Machine::unchecked);
+        self.change(HealthState::unchecked);
     }
 
     /// Ends what ends by itself.
     fn pass(&self, now: Instant) {
-        self.change(|machine| machine.pass(now));
+        self.change(|machine| machine.expire_ejection(now));
     }
 
     /// When [`Health::pass`] will change something.
     fn ends(&self) -> Option<Instant> {
-        self.book().machine.ejected_until()
+        self.lock().machine.ejected_until()
     }
 
     /// What else the watch tells of has changed.
-    pub(super) fn stir(&self) {
-        self.stirred.notify_one();
+    pub(super) fn notify(&self) {
+        self.changed.notify_one();
     }
 
-    fn untold(&self) -> Vec<Change> {
-        std::mem::take(&mut self.book().untold)
+    fn take_changes(&self) -> Vec<HealthChange> {
+        std::mem::take(&mut self.lock().untold)
     }
 
-    fn change(&self, act: impl FnOnce(&mut Machine)) {
-        let mut book = self.book();
+    fn change(&self, act: impl FnOnce(&mut HealthState)) {
+        let mut book = self.lock();
         let before = book.machine.condition();
         act(&mut book.machine);
         let to = book.machine.condition();
         self.up.store(to == Condition::Up, Ordering::Relaxed);
         let troubled = book.machine.why().is_some();
-        self.troubled.store(troubled, Ordering::Relaxed);
+        self.has_failures.store(troubled, Ordering::Relaxed);
         if to == before {
             return;
         }
         let why = book.machine.why().cloned();
         // Where nobody takes them away, in a gateway that is not in force, they must not pile up.
-        if book.untold.len() == MOST_UNTOLD {
+        if book.untold.len() == MAX_PENDING_CHANGES {
             book.untold.remove(0);
         }
-        book.untold.push(Change { to, why });
-        self.stirred.notify_one();
+        book.untold.push(HealthChange { to, why });
+        self.changed.notify_one();
     }
 
     // A panic elsewhere cannot leave it half written.
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn lock(&self) -> MutexGuard<'_, HealthRecord> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Far more than happen before the watch wakes.
-const MOST_UNTOLD: usize = 16;
+const MAX_PENDING_CHANGES: usize = 16;

@@ -1,40 +1,40 @@
 //! Who is in a pool at this moment: what was written, and what DNS says of its names.
 
-use super::{Backend, Backends, DnsAnswer, entry::Entry, resolve::MOST, terms::Terms};
+use super::{Backend, Backends, DnsAnswer, entry::Member, resolve::MOST, terms::MemberConfig};
 use crate::config::DnsName;
 use std::sync::Arc;
 
 /// The backends of a pool, from one answer of DNS to the next.
 #[derive(Debug)]
-pub(super) struct Members {
-    groups: Vec<Group>,
+pub(super) struct PoolMembers {
+    groups: Vec<MemberGroup>,
     /// Everybody who may be chosen, each once.
-    entries: Vec<Arc<Entry>>,
+    entries: Vec<Arc<Member>>,
     /// Whom DNS has no more, while leases on them are left, or an order to take nothing new.
-    vanished: Vec<Arc<Entry>>,
+    removed: Vec<Arc<Member>>,
 }
 
 /// One entry as it was written, and whom it stands for.
 #[derive(Debug, Clone)]
-struct Group {
-    terms: Arc<Terms>,
-    known: Known,
+struct MemberGroup {
+    terms: Arc<MemberConfig>,
+    known: Discovery,
 }
 
 #[derive(Debug, Clone)]
-enum Known {
+enum Discovery {
     /// DNS has not answered yet.
-    Nothing,
+    Pending,
     /// It has, and named nobody so far.
-    Nobody,
-    Entries(Vec<Arc<Entry>>),
+    Empty,
+    Entries(Vec<Arc<Member>>),
 }
 
 /// What an answer of DNS has changed.
 #[derive(Debug, Default)]
-pub struct Followed {
+pub struct MembershipChange {
     /// Who may be chosen from now on.
-    pub came: Vec<Arc<Backend>>,
+    pub added: Vec<Arc<Backend>>,
     /// Who may not.
     pub vanished: Vec<Arc<Backend>>,
     /// It is the first answer for this pool: until now nobody had to go, and now some may have to.
@@ -43,90 +43,90 @@ pub struct Followed {
 
 // === impl Members ===
 
-impl Members {
-    pub(super) fn new(terms: Vec<Arc<Terms>>, backends: &mut Backends) -> Self {
-        let group = |terms: Arc<Terms>| Group {
+impl PoolMembers {
+    pub(super) fn new(terms: Vec<Arc<MemberConfig>>, backends: &mut Backends) -> Self {
+        let group = |terms: Arc<MemberConfig>| MemberGroup {
             known: match terms.only(backends) {
-                Some(entry) => Known::Entries(vec![entry]),
-                None => Known::Nothing,
+                Some(entry) => Discovery::Entries(vec![entry]),
+                None => Discovery::Pending,
             },
             terms,
         };
-        Members::of(terms.into_iter().map(group).collect(), Vec::new())
+        PoolMembers::of(terms.into_iter().map(group).collect(), Vec::new())
     }
 
-    fn of(groups: Vec<Group>, mut vanished: Vec<Arc<Entry>>) -> Self {
-        let mut entries: Vec<Arc<Entry>> = Vec::new();
-        for entry in groups.iter().flat_map(Group::entries) {
+    fn of(groups: Vec<MemberGroup>, mut removed: Vec<Arc<Member>>) -> Self {
+        let mut entries: Vec<Arc<Member>> = Vec::new();
+        for entry in groups.iter().flat_map(MemberGroup::entries) {
             // DNS may have an address under two names, or one that was written too.
             if !has(&entries, &entry.backend) {
                 entries.push(entry.clone());
             }
         }
-        vanished.retain(|entry| entry.is_missed() && !has(&entries, &entry.backend));
-        Members {
+        removed.retain(|entry| entry.is_in_use() && !has(&entries, &entry.backend));
+        PoolMembers {
             groups,
             entries,
-            vanished,
+            removed,
         }
     }
 
     /// The same, knowing what `before` knows of names that both have.
-    pub(super) fn after(self, before: &Members, backends: &mut Backends) -> Self {
-        let group = |group: Group| {
+    pub(super) fn after(self, before: &PoolMembers, backends: &mut Backends) -> Self {
+        let group = |group: MemberGroup| {
             let was = before.groups.iter().find(|was| was.name() == group.name());
             let known = match (group.name(), was.map(|was| &was.known)) {
-                (Some(_), Some(Known::Entries(entries))) => {
-                    let again = |entry: &Arc<Entry>| {
+                (Some(_), Some(Discovery::Entries(entries))) => {
+                    let again = |entry: &Arc<Member>| {
                         let address = entry.backend.address();
                         group.terms.entry(address, entry.share, backends)
                     };
-                    Known::Entries(entries.iter().map(again).collect())
+                    Discovery::Entries(entries.iter().map(again).collect())
                 }
                 (Some(_), Some(known)) => known.clone(),
                 _ => group.known,
             };
-            Group { known, ..group }
+            MemberGroup { known, ..group }
         };
         let groups: Vec<_> = self.groups.into_iter().map(group).collect();
-        let may_return = |entry: &&Arc<Entry>| {
+        let may_return = |entry: &&Arc<Member>| {
             let mut named = groups.iter().filter(|group| group.name().is_some());
             named.any(|group| group.terms.written == entry.terms.written)
         };
-        let all = before.vanished.iter().chain(&before.entries);
+        let all = before.removed.iter().chain(&before.entries);
         let vanished = all.filter(may_return).cloned().collect();
-        Members::of(groups, vanished)
+        PoolMembers::of(groups, vanished)
     }
 
     /// With what DNS says of `name` now; `None`: it has said nothing, and only that is new.
-    pub(super) fn follow(
+    pub(super) fn apply_answer(
         &self,
         name: &DnsName,
         found: Option<&DnsAnswer>,
         backends: &mut Backends,
-    ) -> (Members, Followed) {
-        let mut followed = Followed::default();
-        let group = |group: &Group| {
+    ) -> (PoolMembers, MembershipChange) {
+        let mut followed = MembershipChange::default();
+        let group = |group: &MemberGroup| {
             if group.name() != Some(name) {
                 return group.clone();
             }
             let known = match (found, &group.known) {
-                (Some(found), _) => Known::Entries(group.told(found, backends)),
-                (None, Known::Nothing) => Known::Nobody,
+                (Some(found), _) => Discovery::Entries(group.members_from(found, backends)),
+                (None, Discovery::Pending) => Discovery::Empty,
                 (None, known) => known.clone(),
             };
-            followed.first |= matches!(group.known, Known::Nothing);
-            Group {
+            followed.first |= matches!(group.known, Discovery::Pending);
+            MemberGroup {
                 terms: group.terms.clone(),
                 known,
             }
         };
         let groups: Vec<_> = self.groups.iter().map(group).collect();
-        let vanished = self.vanished.iter().chain(&self.entries).cloned().collect();
-        let next = Members::of(groups, vanished);
+        let vanished = self.removed.iter().chain(&self.entries).cloned().collect();
+        let next = PoolMembers::of(groups, vanished);
         let new = next.entries.iter();
         let new = new.filter(|entry| !has(&self.entries, &entry.backend));
-        followed.came = new.map(|entry| entry.backend.clone()).collect();
+        followed.added = new.map(|entry| entry.backend.clone()).collect();
         let gone = self.entries.iter();
         let gone = gone.filter(|entry| !has(&next.entries, &entry.backend));
         followed.vanished = gone.map(|entry| entry.backend.clone()).collect();
@@ -134,18 +134,18 @@ impl Members {
     }
 
     /// Who may be chosen.
-    pub(super) fn entries(&self) -> &[Arc<Entry>] {
+    pub(super) fn entries(&self) -> &[Arc<Member>] {
         &self.entries
     }
 
     /// Whom DNS has no more, and who is missed.
     pub(super) fn vanished(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        let left = self.vanished.iter().filter(|entry| entry.is_missed());
+        let left = self.removed.iter().filter(|entry| entry.is_in_use());
         left.map(|entry| &entry.backend)
     }
 
     /// The names to ask DNS for, and the terms.
-    pub(super) fn named(&self) -> impl Iterator<Item = &Terms> {
+    pub(super) fn named(&self) -> impl Iterator<Item = &MemberConfig> {
         let named = self.groups.iter().filter(|group| group.name().is_some());
         named.map(|group| &*group.terms)
     }
@@ -164,12 +164,12 @@ impl Members {
     /// Whether DNS is yet to say who there is.
     pub(super) fn is_waiting(&self) -> bool {
         let mut known = self.groups.iter().map(|group| &group.known);
-        known.any(|known| matches!(known, Known::Nothing))
+        known.any(|known| matches!(known, Discovery::Pending))
     }
 
     /// Whether there is a name of which DNS has said nothing so far.
     pub(super) fn is_unsure(&self) -> bool {
-        self.groups.iter().any(Group::is_unsure)
+        self.groups.iter().any(MemberGroup::is_unsure)
     }
 
     /// Whether a session there may stay: on that backend, which this entry stood for when it began.
@@ -179,33 +179,33 @@ impl Members {
         entries.any(|entry| **entry.backend.name() == *backend)
             // It may be among those whom DNS is yet to name.
             || self.is_waiting()
-            || named.any(|terms| *terms.written == *written && terms.outlives_its_address())
+            || named.any(|terms| *terms.written == *written && terms.keeps_vanished_sessions())
     }
 }
 
 // === impl Group ===
 
-impl Group {
+impl MemberGroup {
     fn name(&self) -> Option<&DnsName> {
         self.terms.dns().map(|(name, _)| name)
     }
 
     /// Whether it is a name of which DNS has said nothing so far.
     fn is_unsure(&self) -> bool {
-        !matches!(self.known, Known::Entries(_))
+        !matches!(self.known, Discovery::Entries(_))
     }
 
-    fn entries(&self) -> &[Arc<Entry>] {
+    fn entries(&self) -> &[Arc<Member>] {
         match &self.known {
-            Known::Entries(entries) => entries,
-            Known::Nothing | Known::Nobody => &[],
+            Discovery::Entries(entries) => entries,
+            Discovery::Pending | Discovery::Empty => &[],
         }
     }
 
     /// Whom it stands for after this answer. Whoever was there before is the same, with his turn.
-    fn told(&self, found: &DnsAnswer, backends: &mut Backends) -> Vec<Arc<Entry>> {
+    fn members_from(&self, found: &DnsAnswer, backends: &mut Backends) -> Vec<Arc<Member>> {
         let before = self.entries();
-        let mut entries: Vec<Arc<Entry>> = Vec::new();
+        let mut entries: Vec<Arc<Member>> = Vec::new();
         for place in &found.places {
             let mut same = before.iter();
             let same = same.find(|entry| {
@@ -228,7 +228,7 @@ impl Group {
     }
 }
 
-fn has(entries: &[Arc<Entry>], backend: &Arc<Backend>) -> bool {
+fn has(entries: &[Arc<Member>], backend: &Arc<Backend>) -> bool {
     let mut entries = entries.iter();
     entries.any(|entry| Arc::ptr_eq(&entry.backend, backend))
 }

@@ -5,13 +5,13 @@ mod pick;
 mod standing;
 
 use super::{
-    Backend, Backends, Lease, State,
-    admission::{Admission, Entered, Wish},
-    balance::{Balance, Rng, Key},
-    health::Probe,
-    members::Members,
-    sticky::{Learner, Sticky},
-    terms::Terms,
+    Backend, Backends, Lease, BackendState,
+    admission::{AdmissionQueue, Admitted, QueueRequest},
+    balance::{Balancer, Rng, BalanceKey},
+    health::HealthCheck,
+    members::PoolMembers,
+    sticky::{SidCapture, StickyStrategy},
+    terms::MemberConfig,
 };
 use crate::config;
 use arc_swap::ArcSwap;
@@ -24,13 +24,13 @@ use tokio::time::Instant;
 pub struct Pool {
     name: Arc<str>,
     /// Those that there are at this moment; replaced when DNS says something else.
-    members: ArcSwap<Members>,
-    balance: Balance,
-    sticky: Sticky,
+    members: ArcSwap<PoolMembers>,
+    balance: Balancer,
+    sticky: StickyStrategy,
     health: config::Health,
     all_down: config::AllDown,
     /// One for all configurations that have a pool of this name.
-    admission: Arc<Admission>,
+    admission: Arc<AdmissionQueue>,
     /// How many may wait, and how long.
     queue: usize,
     wait: Duration,
@@ -38,7 +38,7 @@ pub struct Pool {
     slow_start: Duration,
     rebalance: config::Rebalance,
     /// Whether one that is getting warm is passed over.
-    dice: Rng,
+    rng: Rng,
 }
 
 /// Why there is no place on any backend.
@@ -81,29 +81,29 @@ impl Pool {
         problems: &mut Vec<config::Diagnostic>,
     ) -> Self {
         let terms = written.backends.iter();
-        let terms = terms.map(|one| Arc::new(Terms::new(one, written, problems)));
-        let members = Members::new(terms.collect(), backends);
+        let terms = terms.map(|one| Arc::new(MemberConfig::new(one, written, problems)));
+        let members = PoolMembers::new(terms.collect(), backends);
         Pool {
             name: name.into(),
             members: ArcSwap::from_pointee(members),
-            balance: Balance::new(written),
-            sticky: Sticky::new(written.sticky, name),
+            balance: Balancer::new(written),
+            sticky: StickyStrategy::new(written.sticky, name),
             health: written.health.value.clone(),
             all_down: written.all_down,
-            admission: Arc::new(Admission::new()),
+            admission: Arc::new(AdmissionQueue::new()),
             queue: written.admission.queue as usize,
             wait: written.admission.wait.0,
             retry: written.retry,
             slow_start: written.slow_start.0,
             rebalance: written.rebalance,
-            dice: Rng::new(),
+            rng: Rng::new(),
         }
     }
 
     /// The same in the place of `before`: with its queue, which hears of nothing new until [`Pool::commit`], knowing what DNS
     /// has said, and the clients that it has known if both are sticky in the same way. Backends that nobody had yet start
     /// slowly.
-    pub fn after(self, before: Option<&Pool>, backends: &mut Backends) -> Self {
+    pub fn succeed(self, before: Option<&Pool>, backends: &mut Backends) -> Self {
         let Some(before) = before else {
             // Where all are new there is nobody who could take more meanwhile, and nobody waits.
             self.commit();
@@ -113,7 +113,7 @@ impl Pool {
         let members = members.after(&before.members.load(), backends);
         for entry in members.entries() {
             if entry.backend.is_new() {
-                entry.backend.warm(Instant::now());
+                entry.backend.start_slow(Instant::now());
             }
         }
         Pool {
@@ -157,21 +157,21 @@ impl Pool {
     }
 
     /// What the watch over each of its backends needs.
-    pub fn probes(&self) -> Vec<Probe> {
+    pub fn probes(&self) -> Vec<HealthCheck> {
         let members = self.members.load();
-        let probe = |entry| Probe::new(&self.name, entry, &self.health, self.slow_start);
+        let probe = |entry| HealthCheck::new(&self.name, entry, &self.health, self.slow_start);
         members.entries().iter().map(probe).collect()
     }
 
     /// What a request's backend is found by, for [`Pool::acquire`]: nothing, unless this pool chooses by hash or is sticky.
-    pub fn key(&self, headers: &HeaderMap, path: &str, query: Option<&str>, client: IpAddr) -> Key {
+    pub fn key(&self, headers: &HeaderMap, path: &str, query: Option<&str>, client: IpAddr) -> BalanceKey {
         let by = self.balance.hash_key();
-        let key = by.map_or_else(Key::default, |by| Key::of(by, headers, path, query, client));
+        let key = by.map_or_else(BalanceKey::default, |by| BalanceKey::of(by, headers, path, query, client));
         key.bound_to(self.sticky.bound(headers, query))
     }
 
     /// The `Set-Cookie` with which the client comes back to where it was served, unless it has it already.
-    pub fn cookie(&self, key: Key, lease: &Lease) -> Option<HeaderValue> {
+    pub fn cookie(&self, key: BalanceKey, lease: &Lease) -> Option<HeaderValue> {
         let seed = lease.seed();
         match key.bound() {
             Some(bound) if bound.seed == seed => None,
@@ -180,7 +180,7 @@ impl Pool {
     }
 
     /// Who is to see the first bytes of the answer to a request with this query.
-    pub fn learner(&self, query: Option<&str>, lease: &Lease) -> Option<Learner> {
+    pub fn sid_capture(&self, query: Option<&str>, lease: &Lease) -> Option<SidCapture> {
         self.sticky.learner(query, lease.seed())
     }
 
@@ -188,7 +188,7 @@ impl Pool {
     /// came who wait, until `deadline` or for as long as this pool has them wait.
     pub async fn acquire(
         &self,
-        key: Key,
+        key: BalanceKey,
         client: IpAddr,
         tried: &[Arc<Backend>],
         deadline: Instant,
@@ -198,18 +198,18 @@ impl Pool {
         {
             return Ok(lease);
         }
-        let wish = Wish {
+        let wish = QueueRequest {
             client,
             tried,
             only: self.only(key, tried),
             queue: self.queue,
         };
         match self.admission.enter(wish, || self.pick(key, tried))? {
-            Entered::Lease(lease) => Ok(lease),
-            Entered::Waiting(waiting) => {
+            Admitted::Lease(lease) => Ok(lease),
+            Admitted::Queued(waiting) => {
                 let until = deadline.min(Instant::now() + self.wait);
                 // Boxed, or all who need not wait would carry the room for it about.
-                Box::pin(waiting.place(until)).await
+                Box::pin(waiting.wait(until)).await
             }
         }
     }
@@ -225,7 +225,7 @@ impl Pool {
     }
 
     /// How this backend stands here: one of [`Pool::backends`].
-    pub fn state(&self, backend: &Backend, now: Instant) -> State {
+    pub fn state(&self, backend: &Backend, now: Instant) -> BackendState {
         backend.state(now, self.slow_start)
     }
 
@@ -238,7 +238,7 @@ impl Pool {
     pub fn commit(&self) {
         let try_down = self.all_down == config::AllDown::Try;
         self.admission
-            .renew(self.members.load().entries(), try_down);
+            .set_members(self.members.load().entries(), try_down);
     }
 }
 
@@ -260,7 +260,7 @@ impl Unavailable {
     }
 
     /// Whether there were backends, and only no places.
-    pub fn is_crowded(self) -> bool {
+    pub fn is_full(self) -> bool {
         use Unavailable::{Down, Draining, None, Unresolved};
         !matches!(self, None | Unresolved | Down | Draining)
     }

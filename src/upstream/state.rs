@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// How a backend stands in a pool, as status, log and metrics call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum BackendState {
     /// Takes what is new.
     Up,
     /// New or back: takes a growing part of what is new, for as long as the pool's `slow_start`.
@@ -23,26 +23,26 @@ pub enum State {
 
 // === impl State ===
 
-impl State {
+impl BackendState {
     /// All of them.
-    pub const ALL: [State; 6] = [
-        State::Up,
-        State::Warming,
-        State::Draining,
-        State::Down,
-        State::Ejected,
-        State::Vanished,
+    pub const ALL: [BackendState; 6] = [
+        BackendState::Up,
+        BackendState::Warming,
+        BackendState::Draining,
+        BackendState::Down,
+        BackendState::Ejected,
+        BackendState::Vanished,
     ];
 
     /// A word of a closed set.
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Up => Condition::Up.as_str(),
-            State::Warming => "warming",
-            State::Draining => "draining",
-            State::Down => Condition::Down.as_str(),
-            State::Ejected => Condition::Ejected.as_str(),
-            State::Vanished => "vanished",
+            BackendState::Up => Condition::Up.as_str(),
+            BackendState::Warming => "warming",
+            BackendState::Draining => "draining",
+            BackendState::Down => Condition::Down.as_str(),
+            BackendState::Ejected => Condition::Ejected.as_str(),
+            BackendState::Vanished => "vanished",
         }
     }
 }
@@ -51,13 +51,13 @@ impl State {
 
 impl Backend {
     /// Of one that DNS has, or that was written. An order goes before what checks say: it holds either way.
-    pub(super) fn state(&self, now: Instant, slow_start: Duration) -> State {
+    pub(super) fn state(&self, now: Instant, slow_start: Duration) -> BackendState {
         match self.health().condition().0 {
-            _ if self.is_draining() => State::Draining,
-            Condition::Up if self.warmth(now, slow_start).is_some() => State::Warming,
-            Condition::Up => State::Up,
-            Condition::Down => State::Down,
-            Condition::Ejected => State::Ejected,
+            _ if self.is_draining() => BackendState::Draining,
+            Condition::Up if self.warmth(now, slow_start).is_some() => BackendState::Warming,
+            Condition::Up => BackendState::Up,
+            Condition::Down => BackendState::Down,
+            Condition::Ejected => BackendState::Ejected,
         }
     }
 }

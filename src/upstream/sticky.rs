@@ -5,22 +5,22 @@ mod cookie;
 mod sids;
 
 use crate::config;
-use cookie::Seal;
+use cookie::CookieSigner;
 use http::{HeaderMap, HeaderValue};
-use sids::Sids;
+use sids::SidTable;
 use std::sync::Arc;
 
 /// How a pool finds a client's backend again.
 #[derive(Debug)]
-pub(super) enum Sticky {
+pub(super) enum StickyStrategy {
     Off,
-    Cookie(Arc<Seal>),
-    Socketio(Arc<Sids>),
+    Cookie(Arc<CookieSigner>),
+    Socketio(Arc<SidTable>),
 }
 
 /// The backend that a request belongs to, by the seed of its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bound {
+pub(super) struct Affinity {
     pub(super) seed: u64,
     /// No other can answer it: it goes there even if that is being taken out of service.
     pub(super) only: bool,
@@ -28,39 +28,39 @@ pub(super) struct Bound {
 
 /// Whoever sees the first bytes of an answer to Socket.IO's first request.
 #[derive(Debug)]
-pub struct Learner {
-    sids: Arc<Sids>,
+pub struct SidCapture {
+    sids: Arc<SidTable>,
     seed: u64,
 }
 
 // === impl Sticky ===
 
-impl Sticky {
+impl StickyStrategy {
     pub(super) fn new(written: config::Sticky, pool: &str) -> Self {
         match written {
-            config::Sticky::Off => Sticky::Off,
-            config::Sticky::Cookie => Sticky::Cookie(Arc::new(Seal::new(pool))),
-            config::Sticky::Socketio => Sticky::Socketio(Arc::default()),
+            config::Sticky::Off => StickyStrategy::Off,
+            config::Sticky::Cookie => StickyStrategy::Cookie(Arc::new(CookieSigner::new(pool))),
+            config::Sticky::Socketio => StickyStrategy::Socketio(Arc::default()),
         }
     }
 
     /// What `before` knows is still known, if it is of the same kind.
-    pub(super) fn after(self, before: &Sticky) -> Self {
+    pub(super) fn after(self, before: &StickyStrategy) -> Self {
         match (self, before) {
-            (Sticky::Cookie(_), Sticky::Cookie(seal)) => Sticky::Cookie(seal.clone()),
-            (Sticky::Socketio(_), Sticky::Socketio(sids)) => Sticky::Socketio(sids.clone()),
+            (StickyStrategy::Cookie(_), StickyStrategy::Cookie(seal)) => StickyStrategy::Cookie(seal.clone()),
+            (StickyStrategy::Socketio(_), StickyStrategy::Socketio(sids)) => StickyStrategy::Socketio(sids.clone()),
             (fresh, _) => fresh,
         }
     }
 
     /// The backend that a request says it belongs to.
-    pub(super) fn bound(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Bound> {
+    pub(super) fn bound(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Affinity> {
         match self {
-            Sticky::Off => None,
-            Sticky::Cookie(seal) => seal.read(headers).map(|seed| Bound { seed, only: false }),
-            Sticky::Socketio(sids) => {
+            StickyStrategy::Off => None,
+            StickyStrategy::Cookie(seal) => seal.read(headers).map(|seed| Affinity { seed, only: false }),
+            StickyStrategy::Socketio(sids) => {
                 let sid = parameter(query?, "sid")?;
-                sids.backend(sid).map(|seed| Bound { seed, only: true })
+                sids.backend(sid).map(|seed| Affinity { seed, only: true })
             }
         }
     }
@@ -68,20 +68,20 @@ impl Sticky {
     /// The `Set-Cookie` with which a client comes back to the backend of this seed.
     pub(super) fn cookie(&self, seed: u64) -> Option<HeaderValue> {
         match self {
-            Sticky::Cookie(seal) => Some(seal.write(seed)),
-            Sticky::Off | Sticky::Socketio(_) => None,
+            StickyStrategy::Cookie(seal) => Some(seal.write(seed)),
+            StickyStrategy::Off | StickyStrategy::Socketio(_) => None,
         }
     }
 
     /// Of a request with this query, answered by the backend of this seed: whether its answer gives a `sid`.
-    pub(super) fn learner(&self, query: Option<&str>, seed: u64) -> Option<Learner> {
-        let Sticky::Socketio(sids) = self else {
+    pub(super) fn learner(&self, query: Option<&str>, seed: u64) -> Option<SidCapture> {
+        let StickyStrategy::Socketio(sids) = self else {
             return None;
         };
         let query = query?;
         let is_first =
             parameter(query, "transport") == Some("polling") && parameter(query, "sid").is_none();
-        is_first.then(|| Learner {
+        is_first.then(|| SidCapture {
             sids: sids.clone(),
             seed,
         })
@@ -90,10 +90,10 @@ impl Sticky {
 
 // === impl Learner ===
 
-impl Learner {
+impl SidCapture {
     /// Takes the first bytes of the answer.
-    pub fn learn(self, first: &[u8]) {
-        if let Some(sid) = sids::given(first) {
+    pub fn capture(self, first: &[u8]) {
+        if let Some(sid) = sids::parse_sid(first) {
             self.sids.bind(sid, self.seed);
         }
     }

@@ -1,6 +1,6 @@
 //! What a configuration says of a backend, or of all that DNS has under a name.
 
-use super::{Backends, SourceAddrs, backend::Ceilings, entry::Entry, tls::TlsClient};
+use super::{Backends, SourceAddrs, backend::LoadLimits, entry::Member, tls::TlsClient};
 use crate::{
     config::{
         self, BackendAddress, BackendProxyProtocol, BackendSource, DnsName, OnVanish, Diagnostic,
@@ -11,13 +11,13 @@ use std::{sync::Arc, time::Duration};
 
 /// An entry of a pool as it was written; all backends that it stands for share it.
 #[derive(Debug)]
-pub(super) struct Terms {
+pub(super) struct MemberConfig {
     /// As it was written: what its sessions belong to, also when DNS has their address no more.
     pub(super) written: Arc<str>,
     source: BackendSource,
     weight: u64,
     /// How much each may have at a time.
-    pub(super) most: Ceilings,
+    pub(super) most: LoadLimits,
     /// When failures take one out.
     pub(super) passive: config::Passive,
     pub(super) tls: Option<TlsClient>,
@@ -30,17 +30,17 @@ pub(super) struct Terms {
 
 // === impl Terms ===
 
-impl Terms {
+impl MemberConfig {
     pub(super) fn new(
         written: &config::Located<config::Backend>,
         pool: &config::Pool,
         problems: &mut Vec<Diagnostic>,
     ) -> Self {
-        Terms {
+        MemberConfig {
             written: written.address.to_string().into(),
             source: written.address.clone(),
             weight: u64::from(written.weight.max(1)),
-            most: Ceilings::new(written.max_sessions, pool.admission.handshakes),
+            most: LoadLimits::new(written.max_sessions, pool.admission.handshakes),
             passive: pool.passive,
             tls: TlsClient::build(written, problems),
             proxy_header: match written.proxy_protocol {
@@ -55,7 +55,7 @@ impl Terms {
     }
 
     /// The backend that it names, if it names one.
-    pub(super) fn only(self: &Arc<Self>, backends: &mut Backends) -> Option<Arc<Entry>> {
+    pub(super) fn only(self: &Arc<Self>, backends: &mut Backends) -> Option<Arc<Member>> {
         match &self.source {
             BackendSource::One(address) => Some(self.entry(address, 1, backends)),
             BackendSource::Dns(_) => None,
@@ -68,9 +68,9 @@ impl Terms {
         address: &BackendAddress,
         share: u16,
         backends: &mut Backends,
-    ) -> Arc<Entry> {
+    ) -> Arc<Member> {
         let weight = self.weight * u64::from(share.max(1));
-        Arc::new(Entry::new(backends.at(address), weight, share, self))
+        Arc::new(Member::new(backends.get_or_create(address), weight, share, self))
     }
 
     /// The name to ask DNS for, and how often.
@@ -79,7 +79,7 @@ impl Terms {
     }
 
     /// Whether a session may stay where DNS has its address no more.
-    pub(super) fn outlives_its_address(&self) -> bool {
+    pub(super) fn keeps_vanished_sessions(&self) -> bool {
         self.source.dns().is_some() && self.on_vanish == OnVanish::Keep
     }
 }

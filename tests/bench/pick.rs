@@ -61,7 +61,7 @@ fn main() {
     let mut known = Backends::default();
     let pools = (0..pools).map(|_| {
         let pool = Pool::new("bench", &written, &mut known, &mut vec![]);
-        pool.after(None, &mut known)
+        pool.succeed(None, &mut known)
     });
     let pools: Vec<_> = pools.collect();
     let pool = &pools[0];

@@ -1,6 +1,6 @@
 //! Whether a pool has more backends than before that can take sessions, and whether it has come to rest since.
 
-use crate::upstream::Standing;
+use crate::upstream::LoadShare;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ pub(super) struct Growth {
 
 impl Growth {
     /// To the first look all is new: a pool that begins to want it may be uneven.
-    pub(super) fn look(&mut self, standings: &[Standing], now: Instant) {
+    pub(super) fn look(&mut self, standings: &[LoadShare], now: Instant) {
         let names = standings.iter().map(|it| (it.backend.clone(), it.came));
         let before = std::mem::replace(&mut self.seen, names.collect());
         let has_grown = !self.seen.is_subset(&before);
@@ -52,8 +52,8 @@ const SETTLES: Duration = Duration::from_secs(2);
 mod tests {
     use super::*;
 
-    fn standings(names: &str, warming: bool) -> Vec<Standing> {
-        let standing = |name: char| Standing {
+    fn standings(names: &str, warming: bool) -> Vec<LoadShare> {
+        let standing = |name: char| LoadShare {
             backend: name.to_string().into(),
             came: 0,
             leases: 0,

@@ -1,6 +1,6 @@
 //! What backends had above their shares at one moment, and whether that still holds.
 
-use crate::{observe::SessionRef, upstream::Standing};
+use crate::{observe::SessionRef, upstream::LoadShare};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -8,12 +8,12 @@ use std::{
 
 /// How the backends of a pool stood.
 #[derive(Debug, Clone)]
-pub(super) struct Surplus(Arc<HashMap<Arc<str>, Standing>>);
+pub(super) struct Surplus(Arc<HashMap<Arc<str>, LoadShare>>);
 
 // === impl Surplus ===
 
 impl Surplus {
-    pub(super) fn of(standings: Vec<Standing>) -> Self {
+    pub(super) fn of(standings: Vec<LoadShare>) -> Self {
         let named = standings.into_iter().map(|it| (it.backend.clone(), it));
         Surplus(Arc::new(named.collect()))
     }
@@ -40,14 +40,14 @@ impl Surplus {
     }
 
     /// Whether each of them can still take sessions: otherwise there may be no room where there was some.
-    pub(super) fn holds(&self, now: &[Standing]) -> bool {
+    pub(super) fn holds(&self, now: &[LoadShare]) -> bool {
         let still = now.iter().filter(|it| self.0.contains_key(&it.backend));
         still.count() == self.0.len()
     }
 
     /// Whether this backend has too many even so: more than its share was, which clients who are under way make look
     /// smaller now, and more than it is, if there are more sessions by now.
-    pub(super) fn is_still_on(&self, backend: &str, now: &[Standing]) -> bool {
+    pub(super) fn is_still_on(&self, backend: &str, now: &[LoadShare]) -> bool {
         let then = self.0.get(backend);
         let now = now.iter().find(|it| *it.backend == *backend);
         then.zip(now)
@@ -72,8 +72,8 @@ mod tests {
     use super::*;
     use crate::observe::{SessionTarget, SessionHandle, SessionRegistry};
 
-    fn standing(backend: &str, leases: u64, share: u64) -> Standing {
-        Standing {
+    fn standing(backend: &str, leases: u64, share: u64) -> LoadShare {
+        LoadShare {
             backend: backend.into(),
             came: 0,
             leases,

@@ -8,9 +8,9 @@ use std::{
 /// Those who wait, in the order in which they came.
 #[derive(Debug)]
 pub(super) struct Queue<W> {
-    waiting: BTreeMap<Ticket, (Client, W)>,
+    waiting: BTreeMap<Ticket, (SubnetKey, W)>,
     /// How many of them are of one client.
-    shares: HashMap<Client, usize>,
+    shares: HashMap<SubnetKey, usize>,
     next: u64,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Ticket(u64);
 
 /// Why there is no place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Surplus {
+pub(super) enum QueueLimit {
     /// It has as many as it may.
     Full,
     /// It has as many of this client as it may.
@@ -29,7 +29,7 @@ pub(super) enum Surplus {
 
 /// An address; of IPv6 the first half, for one machine takes another address in its /64 as often as it likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Client(u64);
+struct SubnetKey(u64);
 
 // === impl Queue ===
 
@@ -52,14 +52,14 @@ impl<W> Queue<W> {
         client: IpAddr,
         most: usize,
         waiter: W,
-    ) -> Result<Ticket, Surplus> {
+    ) -> Result<Ticket, QueueLimit> {
         if self.len() >= most {
-            return Err(Surplus::Full);
+            return Err(QueueLimit::Full);
         }
-        let client = Client::of(client);
+        let client = SubnetKey::of(client);
         let share = self.shares.entry(client).or_default();
-        if *share >= (most / SHARE).max(1) {
-            return Err(Surplus::Share);
+        if *share >= (most / CLIENT_SHARE).max(1) {
+            return Err(QueueLimit::Share);
         }
         *share += 1;
         let ticket = Ticket(self.next);
@@ -97,9 +97,9 @@ impl<W> Queue<W> {
 
 // === impl Client ===
 
-impl Client {
+impl SubnetKey {
     fn of(address: IpAddr) -> Self {
-        Client(match address.to_canonical() {
+        SubnetKey(match address.to_canonical() {
             // No /64 that is in use begins with 32 zeros.
             IpAddr::V4(address) => u64::from(address.to_bits()),
             IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
@@ -108,7 +108,7 @@ impl Client {
 }
 
 /// One client may have this part of the queue.
-const SHARE: usize = 10;
+const CLIENT_SHARE: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -124,22 +124,22 @@ mod tests {
         let mut queue = Queue::new();
         let first = queue.push(client(1), 20, 'a').unwrap();
         queue.push(client(1), 20, 'b').unwrap();
-        assert_eq!(queue.push(client(1), 20, 'c'), Err(Surplus::Share));
+        assert_eq!(queue.push(client(1), 20, 'c'), Err(QueueLimit::Share));
         queue.push(client(2), 20, 'd').unwrap();
         assert_eq!(queue.remove(first), Some('a'));
         assert_eq!(queue.remove(first), None);
         queue.push(client(1), 20, 'e').unwrap();
         let mut small = Queue::new();
         small.push(client(1), 2, ()).unwrap();
-        assert_eq!(small.push(client(1), 2, ()), Err(Surplus::Share));
+        assert_eq!(small.push(client(1), 2, ()), Err(QueueLimit::Share));
         small.push(client(2), 2, ()).unwrap();
-        assert_eq!(small.push(client(3), 2, ()), Err(Surplus::Full));
-        assert_eq!(Queue::new().push(client(1), 0, ()), Err(Surplus::Full));
+        assert_eq!(small.push(client(3), 2, ()), Err(QueueLimit::Full));
+        assert_eq!(Queue::new().push(client(1), 0, ()), Err(QueueLimit::Full));
     }
 
     #[test]
     fn a_client_is_an_address_or_a_64() {
-        let of = |address: &str| Client::of(address.parse().unwrap());
+        let of = |address: &str| SubnetKey::of(address.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:ffff:ffff:ffff"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
@@ -167,8 +167,8 @@ mod tests {
                     0 => {
                         let of_his = list.iter().filter(|(client, ..)| *client == with).count();
                         let surplus = match () {
-                            () if list.len() >= most => Some(Surplus::Full),
-                            () if of_his >= (most / 10).max(1) => Some(Surplus::Share),
+                            () if list.len() >= most => Some(QueueLimit::Full),
+                            () if of_his >= (most / 10).max(1) => Some(QueueLimit::Share),
                             () => None,
                         };
                         match queue.push(client(with), most, number) {

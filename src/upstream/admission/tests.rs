@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     config,
-    upstream::{Backends, Key, Pool, sticky::Bound},
+    upstream::{Backends, BalanceKey, Pool, sticky::Affinity},
 };
 use futures_util::future::poll_immediate;
 use proptest::prelude::*;
@@ -36,13 +36,13 @@ fn pool(backends: usize, handshakes: u32, queue: u32) -> Pool {
 
 fn built(written: &config::Pool, before: Option<&Pool>) -> Pool {
     let mut known = Backends::known(before.iter().flat_map(|pool| pool.backends()));
-    Pool::new("test", written, &mut known, &mut vec![]).after(before, &mut known)
+    Pool::new("test", written, &mut known, &mut vec![]).succeed(before, &mut known)
 }
 
 fn acquire<'a>(pool: &'a Pool, client: u8, tried: &'a [Arc<Backend>]) -> Acquiring<'a> {
     let deadline = Instant::now() + Duration::from_secs(60);
     let client = [192, 0, 2, client].into();
-    Box::pin(pool.acquire(Key::default(), client, tried, deadline))
+    Box::pin(pool.acquire(BalanceKey::default(), client, tried, deadline))
 }
 
 async fn at_once(pool: &Pool) -> Lease {
@@ -146,7 +146,7 @@ async fn the_queue_has_bounds_and_everybody_a_deadline() {
     assert_eq!(pool.waiting(), 0);
     let soon = Instant::now() + Duration::from_secs(1);
     let client = [192, 0, 2, 1].into();
-    let late = pool.acquire(Key::default(), client, &[], soon).await;
+    let late = pool.acquire(BalanceKey::default(), client, &[], soon).await;
     assert_eq!(late.unwrap_err(), Unavailable::QueueWait);
     assert_eq!(came.elapsed().as_secs(), 11);
     drop(held);
@@ -222,7 +222,7 @@ async fn a_place_on_who_is_down_is_for_nobody_until_it_is_back() {
     drop(one);
     assert!(!has_place(&mut first).await);
     gone.health().answered();
-    gone.warm(Instant::now());
+    gone.start_slow(Instant::now());
     let lease = poll_immediate(&mut first).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(lease.backend(), &gone));
     // Where all are down they have to do.
@@ -238,7 +238,7 @@ async fn pools_that_share_a_backend_have_ceilings_and_queues_of_their_own() {
     let mut known = Backends::default();
     let mut pool = |name, most| {
         let written = written(1, most, 100);
-        Pool::new(name, &written, &mut known, &mut vec![]).after(None, &mut known)
+        Pool::new(name, &written, &mut known, &mut vec![]).succeed(None, &mut known)
     };
     let (narrow, wide) = (pool("narrow", 1), pool("wide", 2));
     let [one, other] = [at_once(&narrow).await, at_once(&wide).await];
@@ -256,11 +256,11 @@ async fn pools_that_share_a_backend_have_ceilings_and_queues_of_their_own() {
 async fn who_can_be_served_by_one_only_waits_for_that() {
     let pool = pool(2, 1, 100);
     let [own, other] = [at_once(&pool).await, at_once(&pool).await];
-    let bound = Bound {
+    let bound = Affinity {
         seed: own.seed(),
         only: true,
     };
-    let key = Key::default().bound_to(Some(bound));
+    let key = BalanceKey::default().bound_to(Some(bound));
     let deadline = Instant::now() + Duration::from_secs(60);
     let client = [192, 0, 2, 1].into();
     let mut waiting: Acquiring<'_> = Box::pin(pool.acquire(key, client, &[], deadline));
@@ -281,7 +281,7 @@ async fn many_at_once_lose_no_place_and_never_overfill() {
             for round in 0..200 {
                 let soon = Instant::now() + Duration::from_secs(30);
                 let client = [10, 0, n, 1].into();
-                let mut acquiring = pin!(pool.acquire(Key::default(), client, &[], soon));
+                let mut acquiring = pin!(pool.acquire(BalanceKey::default(), client, &[], soon));
                 if round % 7 == 0 && poll_immediate(&mut acquiring).await.is_none() {
                     tokio::task::yield_now().await;
                     // It leaves, perhaps with a place in its hand.
@@ -315,7 +315,7 @@ async fn pools_that_share_a_backend_lose_no_place() {
         .map(|n| {
             let name = format!("pool-{n}");
             let pool = Pool::new(&name, &written(1, 1, 100), &mut known, &mut vec![]);
-            Arc::new(pool.after(None, &mut known))
+            Arc::new(pool.succeed(None, &mut known))
         })
         .collect();
     let mut tasks = tokio::task::JoinSet::new();
@@ -325,7 +325,7 @@ async fn pools_that_share_a_backend_lose_no_place() {
             for round in 0..1000 {
                 let soon = Instant::now() + Duration::from_secs(30);
                 let client = [10, 0, 0, 1].into();
-                let acquiring = pool.acquire(Key::default(), client, &[], soon);
+                let acquiring = pool.acquire(BalanceKey::default(), client, &[], soon);
                 let lease = acquiring.await.expect("there is time enough");
                 assert_eq!(lease.backend().handshakes(), 1);
                 if round % 3 == 0 {
@@ -338,7 +338,7 @@ async fn pools_that_share_a_backend_lose_no_place() {
         done.unwrap();
     }
     let backend = &pools[0].backends()[0];
-    assert_eq!((backend.leases(), backend.listeners()), (0, 0));
+    assert_eq!((backend.leases(), backend.subscriber_count()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -346,13 +346,13 @@ async fn a_backend_tells_only_those_pools_where_somebody_waits() {
     let mut known = Backends::default();
     let mut pool = |name, backends| {
         let written = written(backends, 1, 100);
-        Pool::new(name, &written, &mut known, &mut vec![]).after(None, &mut known)
+        Pool::new(name, &written, &mut known, &mut vec![]).succeed(None, &mut known)
     };
     let (one, both) = (pool("one", 1), pool("both", 2));
     let [first, second] = &both.backends()[..] else {
         panic!("two are written");
     };
-    let listeners = || (first.listeners(), second.listeners());
+    let listeners = || (first.subscriber_count(), second.subscriber_count());
     let held = [at_once(&both).await, at_once(&both).await];
     assert_eq!(listeners(), (0, 0));
     let in_both = queued(&both, 1, &[]).await;

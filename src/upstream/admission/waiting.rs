@@ -1,7 +1,7 @@
 //! Those who wait, and how they are handed what they wait for.
 
-use super::{Admission, queue::Ticket};
-use crate::upstream::{Backend, Lease, Unavailable, entry::Entry};
+use super::{AdmissionQueue, queue::Ticket};
+use crate::upstream::{Backend, Lease, Unavailable, entry::Member};
 use std::sync::Arc;
 use tokio::{
     sync::oneshot,
@@ -15,13 +15,13 @@ pub(super) struct Waiter {
     pub(super) tried: Box<[Arc<Backend>]>,
     /// The seed of the only one that can serve him.
     pub(super) only: Option<u64>,
-    pub(super) hand: oneshot::Sender<Lease>,
+    pub(super) grant_tx: oneshot::Sender<Lease>,
 }
 
 /// Somebody who waits; dropped, he leaves the queue, and what he was just given goes to the next.
 #[derive(Debug)]
-pub(in crate::upstream) struct Waiting {
-    pub(super) admission: Arc<Admission>,
+pub(in crate::upstream) struct QueueTicket {
+    pub(super) admission: Arc<AdmissionQueue>,
     pub(super) ticket: Ticket,
     /// Dropped after `ticket` has left the queue.
     pub(super) hand: oneshot::Receiver<Lease>,
@@ -30,17 +30,17 @@ pub(in crate::upstream) struct Waiting {
 /// Places taken for those who waited, to be given to them once the queue is unlocked: giving may drop a lease, and that
 /// looks into the queue.
 #[must_use]
-pub(super) struct Handed(pub(super) Vec<(Waiter, Lease)>);
+pub(super) struct Grants(pub(super) Vec<(Waiter, Lease)>);
 
 // === impl Waiter ===
 
 impl Waiter {
     /// Whether a place there is one for him. Whoever can be served nowhere else does not mind what state it is in.
-    pub(super) fn may_have(&self, entry: &Entry, is_open: bool, seeds: &[u64]) -> bool {
+    pub(super) fn accepts(&self, entry: &Member, is_open: bool, seeds: &[u64]) -> bool {
         let was_tried = |one: &Arc<Backend>| Arc::ptr_eq(one, &entry.backend);
         let suits = match self.only {
             // Gone meanwhile, it cannot serve him any more than others.
-            Some(seed) if seeds.contains(&seed) => entry.seed == seed,
+            Some(seed) if seeds.contains(&seed) => entry.id_hash == seed,
             _ => is_open,
         };
         suits && !self.tried.iter().any(was_tried)
@@ -49,9 +49,9 @@ impl Waiter {
 
 // === impl Waiting ===
 
-impl Waiting {
+impl QueueTicket {
     /// The place, once it is there.
-    pub(in crate::upstream) async fn place(mut self, until: Instant) -> Result<Lease, Unavailable> {
+    pub(in crate::upstream) async fn wait(mut self, until: Instant) -> Result<Lease, Unavailable> {
         match timeout_at(until, &mut self.hand).await {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(_)) => Err(Unavailable::Unresolved),
@@ -70,7 +70,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueueTicket {
     fn drop(&mut self) {
         self.leave();
     }
@@ -78,11 +78,11 @@ impl Drop for Waiting {
 
 // === impl Handed ===
 
-impl Handed {
-    pub(super) fn give(self) {
+impl Grants {
+    pub(super) fn deliver(self) {
         for (waiter, lease) in self.0 {
             // Whoever has left meanwhile leaves the lease here, and its drop finds the next.
-            drop(waiter.hand.send(lease));
+            drop(waiter.grant_tx.send(lease));
         }
     }
 }

@@ -4,31 +4,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Both counts in one number, so that one exchange takes both places: leases in the low half, handshakes in the high one.
 #[derive(Debug, Default)]
-pub(super) struct Load {
+pub(super) struct LoadCounters {
     counts: AtomicU64,
 }
 
 /// The most of both, in the same halves.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::upstream) struct Ceilings(u64);
+pub(in crate::upstream) struct LoadLimits(u64);
 
 // === impl Load ===
 
-impl Load {
+impl LoadCounters {
     pub(super) fn leases(&self) -> u64 {
         self.counts.load(Ordering::Relaxed) & LOW
     }
 
     pub(super) fn handshakes(&self) -> u64 {
-        self.counts.load(Ordering::Relaxed) >> HALF
+        self.counts.load(Ordering::Relaxed) >> HANDSHAKE_SHIFT
     }
 
-    pub(super) fn has_room(&self, most: Ceilings) -> bool {
+    pub(super) fn has_capacity(&self, most: LoadLimits) -> bool {
         fits(self.counts.load(Ordering::Relaxed), most.0)
     }
 
     /// Counts one more of both, unless there are as many as there may be: each pool has ceilings of its own.
-    pub(super) fn take(&self, most: Ceilings) -> bool {
+    pub(super) fn take(&self, most: LoadLimits) -> bool {
         let more = |counts| fits(counts, most.0).then_some(counts + ONE_OF_BOTH);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         self.counts.fetch_update(set, fetch, more).is_ok()
@@ -48,12 +48,12 @@ impl Load {
 
 // === impl Ceilings ===
 
-impl Ceilings {
+impl LoadLimits {
     /// 0: no limit.
     pub(in crate::upstream) fn new(leases: u32, handshakes: u32) -> Self {
         // One short of the half, so that no count can run over into the other.
         let most = |written: u32| u64::from(written.wrapping_sub(1).min(u32::MAX - 2) + 1);
-        Ceilings(most(handshakes) << HALF | most(leases))
+        LoadLimits(most(handshakes) << HANDSHAKE_SHIFT | most(leases))
     }
 
     /// The most leases.
@@ -63,13 +63,13 @@ impl Ceilings {
 }
 
 fn fits(counts: u64, ceilings: u64) -> bool {
-    counts & LOW < ceilings & LOW && counts >> HALF < ceilings >> HALF
+    counts & LOW < ceilings & LOW && counts >> HANDSHAKE_SHIFT < ceilings >> HANDSHAKE_SHIFT
 }
 
-const HALF: u32 = 32;
-const LOW: u64 = (1 << HALF) - 1;
+const HANDSHAKE_SHIFT: u32 = 32;
+const LOW: u64 = (1 << HANDSHAKE_SHIFT) - 1;
 const ONE_LEASE: u64 = 1;
-const ONE_HANDSHAKE: u64 = 1 << HALF;
+const ONE_HANDSHAKE: u64 = 1 << HANDSHAKE_SHIFT;
 const ONE_OF_BOTH: u64 = ONE_LEASE + ONE_HANDSHAKE;
 
 #[cfg(test)]
@@ -78,19 +78,19 @@ mod tests {
 
     #[test]
     fn both_ceilings_hold_and_zero_is_none() {
-        let load = Load::default();
-        let most = Ceilings::new(3, 2);
+        let load = LoadCounters::default();
+        let most = LoadLimits::new(3, 2);
         assert!(load.take(most) && load.take(most) && !load.take(most));
         load.settle();
-        assert!(load.take(most) && !load.has_room(most));
+        assert!(load.take(most) && !load.has_capacity(most));
         assert_eq!((load.leases(), load.handshakes()), (3, 2));
         load.give_back(true);
-        assert!(load.has_room(most));
+        assert!(load.has_capacity(most));
         load.give_back(false);
         load.give_back(true);
         assert_eq!((load.leases(), load.handshakes()), (0, 0));
-        let all = Ceilings::new(0, 0);
+        let all = LoadLimits::new(0, 0);
         assert!((0..1000).all(|_| load.take(all)));
-        assert!(load.take(Ceilings::new(u32::MAX, u32::MAX)) && !load.take(most));
+        assert!(load.take(LoadLimits::new(u32::MAX, u32::MAX)) && !load.take(most));
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// Since when a backend gets warm. How long that takes is its pools' affair.
 #[derive(Debug)]
-pub(super) struct Warmth {
+pub(super) struct SlowStart {
     /// What the time below counts from.
     born: Instant,
     /// Milliseconds after that, plus 1; 0: it has always been there.
@@ -17,16 +17,16 @@ pub(super) struct Warmth {
 
 // === impl Warmth ===
 
-impl Default for Warmth {
+impl Default for SlowStart {
     fn default() -> Self {
-        Warmth {
+        SlowStart {
             born: Instant::now(),
             since: AtomicU64::new(0),
         }
     }
 }
 
-impl Warmth {
+impl SlowStart {
     pub(super) fn begin(&self, now: Instant) {
         let since = millis(now.saturating_duration_since(self.born)) + 1;
         self.since.store(since, Ordering::Relaxed);
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn it_grows_from_a_tenth_to_all() {
-        let warmth = Warmth::default();
+        let warmth = SlowStart::default();
         let takes = Duration::from_secs(10);
         let at = |millis| warmth.at(warmth.born + Duration::from_millis(millis), takes);
         assert_eq!(at(0), None);

@@ -4,21 +4,21 @@
 //! Every backend draws a number from its address and the key, and the highest wins. Where one comes or goes, only the
 //! keys that it wins or has won move. One that has far more than its share is passed over, and the next highest wins.
 
-use super::{Candidates, Key, key::mix};
-use crate::{config::HashKey, upstream::entry::Entry};
+use super::{Eligible, BalanceKey, key::mix};
+use crate::{config::HashKey, upstream::entry::Member};
 use std::sync::Arc;
 
 /// How a pool chooses by hash.
 #[derive(Debug)]
-pub(in crate::upstream) struct Hash {
+pub(in crate::upstream) struct RendezvousHash {
     by: HashKey,
 }
 
 // === impl Hash ===
 
-impl Hash {
+impl RendezvousHash {
     pub(super) fn new(by: HashKey) -> Self {
-        Hash { by }
+        RendezvousHash { by }
     }
 
     pub(super) fn by(&self) -> &HashKey {
@@ -27,9 +27,9 @@ impl Hash {
 
     pub(super) fn choose<'a>(
         &self,
-        candidates: Candidates<'a>,
-        key: Key,
-    ) -> Option<&'a Arc<Entry>> {
+        candidates: Eligible<'a>,
+        key: BalanceKey,
+    ) -> Option<&'a Arc<Member>> {
         let (leases, weights) = candidates.iter().fold((0, 0), |(leases, weights), entry| {
             (leases + entry.leases(), weights + entry.weight)
         });
@@ -37,10 +37,10 @@ impl Hash {
         let first = all.next();
         // Where all weigh the same, the numbers are compared as they are.
         let even = all.all(|weight| Some(weight) == first);
-        let below = |entry: &&Arc<Entry>| {
+        let below = |entry: &&Arc<Member>| {
             // Below 5/4 of its share, of all leases and the one to come.
             let its = entry.leases();
-            its < FEW || 4 * its * weights < 5 * (leases + 1) * entry.weight
+            its < MIN_BOUND || 4 * its * weights < 5 * (leases + 1) * entry.weight
         };
         // All are at their bounds only where counts have changed meanwhile.
         highest(candidates.iter().filter(below), key, even)
@@ -49,11 +49,11 @@ impl Hash {
 }
 
 fn highest<'a>(
-    entries: impl Iterator<Item = &'a Arc<Entry>>,
-    key: Key,
+    entries: impl Iterator<Item = &'a Arc<Member>>,
+    key: BalanceKey,
     even: bool,
-) -> Option<&'a Arc<Entry>> {
-    let drawn = entries.map(|entry| (mix(key.number() ^ entry.seed), entry));
+) -> Option<&'a Arc<Member>> {
+    let drawn = entries.map(|entry| (mix(key.number() ^ entry.id_hash), entry));
     let highest = match even {
         true => drawn.max_by_key(|(number, _)| *number),
         false => drawn
@@ -73,4 +73,4 @@ fn weighed(number: u64, weight: u64) -> f64 {
 }
 
 /// So many never count as far more than a share: the few of one room on an empty evening stay together.
-const FEW: u64 = 8;
+const MIN_BOUND: u64 = 8;

@@ -1,6 +1,6 @@
 //! The part of a request that its backend is found by, as a number.
 
-use crate::{config::HashKey, upstream::sticky::Bound};
+use crate::{config::HashKey, upstream::sticky::Affinity};
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode;
 use std::net::IpAddr;
@@ -8,14 +8,14 @@ use std::net::IpAddr;
 /// What `hash` names in a request, as a number that is the same in every process and every version; and the backend that
 /// the request belongs to, where the pool is sticky.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Key {
+pub struct BalanceKey {
     number: u64,
-    bound: Option<Bound>,
+    bound: Option<Affinity>,
 }
 
 // === impl Key ===
 
-impl Key {
+impl BalanceKey {
     /// Of a request; of its client's address, where it lacks what is asked for.
     pub(in crate::upstream) fn of(
         by: &HashKey,
@@ -26,24 +26,24 @@ impl Key {
     ) -> Self {
         let found = match by {
             HashKey::Ip => None,
-            HashKey::Path => Some(fingerprint(path.bytes())),
+            HashKey::Path => Some(stable_hash(path.bytes())),
             HashKey::Header(name) => headers
                 .get(name)
-                .map(|value| fingerprint(value.as_bytes().iter().copied())),
+                .map(|value| stable_hash(value.as_bytes().iter().copied())),
             HashKey::Cookie(name) => cookie(headers, name),
             HashKey::Query(name) => query.and_then(|query| parameter(query, name)),
         };
-        Key {
+        BalanceKey {
             number: found.unwrap_or_else(|| address(client)),
             bound: None,
         }
     }
 
-    pub(in crate::upstream) fn bound_to(self, bound: Option<Bound>) -> Self {
-        Key { bound, ..self }
+    pub(in crate::upstream) fn bound_to(self, bound: Option<Affinity>) -> Self {
+        BalanceKey { bound, ..self }
     }
 
-    pub(in crate::upstream) fn bound(self) -> Option<Bound> {
+    pub(in crate::upstream) fn bound(self) -> Option<Affinity> {
         self.bound
     }
 
@@ -59,7 +59,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<u64> {
     pairs.find_map(|pair| {
         let pair = pair.trim_ascii();
         let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        Some(fingerprint(value.iter().copied()))
+        Some(stable_hash(value.iter().copied()))
     })
 }
 
@@ -68,7 +68,7 @@ fn parameter(query: &str, name: &str) -> Option<u64> {
     query.split('&').find_map(|pair| {
         let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
         let is_it = plain(written).eq(name.bytes());
-        is_it.then(|| fingerprint(plain(value)))
+        is_it.then(|| stable_hash(plain(value)))
     })
 }
 
@@ -84,13 +84,13 @@ fn plain(text: &str) -> impl Iterator<Item = u8> {
 /// IPv6 by /64: one machine takes another address in it as often as it likes.
 fn address(client: IpAddr) -> u64 {
     match client.to_canonical() {
-        IpAddr::V4(address) => fingerprint(address.octets().into_iter()),
-        IpAddr::V6(address) => fingerprint(address.octets().into_iter().take(8)),
+        IpAddr::V4(address) => stable_hash(address.octets().into_iter()),
+        IpAddr::V6(address) => stable_hash(address.octets().into_iter().take(8)),
     }
 }
 
 /// FNV-1a, and then mixed: its own high bits hardly know the last bytes.
-pub(in crate::upstream) fn fingerprint(bytes: impl Iterator<Item = u8>) -> u64 {
+pub(in crate::upstream) fn stable_hash(bytes: impl Iterator<Item = u8>) -> u64 {
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
@@ -108,7 +108,7 @@ pub(super) fn mix(number: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn key(by: &str, headers: &[(&'static str, &str)], target: &str, client: &str) -> Key {
+    fn key(by: &str, headers: &[(&'static str, &str)], target: &str, client: &str) -> BalanceKey {
         let headers = headers
             .iter()
             .map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap()));
@@ -117,7 +117,7 @@ mod tests {
             None => (target, None),
         };
         let client = client.parse().unwrap();
-        Key::of(
+        BalanceKey::of(
             &by.parse().unwrap(),
             &HeaderMap::from_iter(headers),
             path,
@@ -165,7 +165,7 @@ mod tests {
     fn a_fingerprint_is_the_same_for_ever() {
         // Other processes, of other versions too, must find the same backend.
         assert_eq!(
-            fingerprint("ws://10.0.0.1:8765".bytes()),
+            stable_hash("ws://10.0.0.1:8765".bytes()),
             10_504_844_085_248_084_611
         );
     }

@@ -1,8 +1,8 @@
 //! Two by chance, of which the emptier: close to the best, and processes that know nothing of each other do not all
 //! run to the same backend.
 
-use super::{Candidates, key::mix};
-use crate::upstream::entry::Entry;
+use super::{Eligible, key::mix};
+use crate::upstream::entry::Member;
 use std::{
     hash::{BuildHasher, RandomState},
     sync::{
@@ -16,7 +16,7 @@ use std::{
 pub(in crate::upstream) struct Rng(AtomicU64);
 
 /// One of two candidates, each drawn by weight.
-pub(super) fn choose<'a>(candidates: Candidates<'a>, dice: &Rng) -> Option<&'a Arc<Entry>> {
+pub(super) fn choose<'a>(candidates: Eligible<'a>, dice: &Rng) -> Option<&'a Arc<Member>> {
     let weights: u64 = candidates.iter().map(|entry| entry.weight).sum();
     let one = drawn(candidates.iter(), dice.below(weights))?;
     let others = candidates.iter().filter(|other| !Arc::ptr_eq(one, other));
@@ -30,7 +30,7 @@ pub(super) fn choose<'a>(candidates: Candidates<'a>, dice: &Rng) -> Option<&'a A
 }
 
 /// The one in whose stretch of the weights `at` lies; the last, where they have become fewer.
-fn drawn<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>, mut at: u64) -> Option<&'a Arc<Entry>> {
+fn drawn<'a>(entries: impl Iterator<Item = &'a Arc<Member>>, mut at: u64) -> Option<&'a Arc<Member>> {
     let mut last = None;
     for entry in entries {
         if at < entry.weight {

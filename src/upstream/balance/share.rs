@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// How a backend stands beside the others that can take sessions now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct LoadShare {
     /// Its address.
     pub backend: Arc<str>,
     /// Another number each time that it has come, or come back.
@@ -19,7 +19,7 @@ pub struct Standing {
 
 /// What is known of one backend.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::upstream) struct Part {
+pub(in crate::upstream) struct MemberLoad {
     pub(in crate::upstream) leases: u64,
     /// Never 0.
     pub(in crate::upstream) weight: u64,
@@ -29,7 +29,7 @@ pub(in crate::upstream) struct Part {
 
 // === impl Standing ===
 
-impl Standing {
+impl LoadShare {
     /// How many it has above its share; none if they are hardly more, for nobody is disturbed for a few.
     pub fn surplus(&self) -> u64 {
         let tolerated = self.share + self.share.div_ceil(TOLERANCE);
@@ -41,15 +41,15 @@ impl Standing {
 }
 
 /// The share of each in what all have, by weight and rounded up. What one may not have falls to the others.
-pub(in crate::upstream) fn shares(parts: &[Part]) -> Vec<u64> {
+pub(in crate::upstream) fn shares(parts: &[MemberLoad]) -> Vec<u64> {
     let mut left: u64 = parts.iter().map(|part| part.leases).sum();
     let mut weight: u64 = parts.iter().map(|part| part.weight).sum();
     let mut full = vec![false; parts.len()];
     loop {
-        let share = |part: &Part| (left * part.weight).div_ceil(weight.max(1));
+        let share = |part: &MemberLoad| (left * part.weight).div_ceil(weight.max(1));
         let mut each = parts.iter().zip(&full);
         let Some(next) = each.position(|(part, full)| !full && share(part) > part.most) else {
-            let share = |(part, full): (&Part, &bool)| match full {
+            let share = |(part, full): (&MemberLoad, &bool)| match full {
                 // Where all are full, nobody who was closed would find a place.
                 true if weight == 0 => part.most.max(part.leases),
                 true => part.most,
@@ -74,7 +74,7 @@ mod tests {
     const NO_LIMIT: u64 = u32::MAX as u64;
 
     fn shares_of(parts: &[(u64, u64, u64)]) -> Vec<u64> {
-        let part = |(leases, weight, most): &(u64, u64, u64)| Part {
+        let part = |(leases, weight, most): &(u64, u64, u64)| MemberLoad {
             leases: *leases,
             weight: *weight,
             most: *most,
@@ -84,7 +84,7 @@ mod tests {
 
     fn surplus(parts: &[(u64, u64)]) -> Vec<u64> {
         let unlimited: Vec<_> = parts.iter().map(|(a, b)| (*a, *b, NO_LIMIT)).collect();
-        let standing = |(part, share): (&(u64, u64), u64)| Standing {
+        let standing = |(part, share): (&(u64, u64), u64)| LoadShare {
             backend: "b".into(),
             came: 0,
             leases: part.0,

@@ -1,6 +1,6 @@
 //! One check of a backend: asked as a client would, and left politely. Python servers log what breaks off.
 
-use super::Probe;
+use super::HealthCheck;
 use crate::{
     config::Check,
     upstream::{DialError, Resolver},
@@ -43,7 +43,7 @@ pub(super) enum CheckError {
 }
 
 /// How it was found; it takes `health.timeout` at most.
-pub(super) async fn check(probe: &Probe, resolver: &Resolver) -> Result<(), CheckError> {
+pub(super) async fn check(probe: &HealthCheck, resolver: &Resolver) -> Result<(), CheckError> {
     let how = &probe.how;
     let deadline = Instant::now() + how.timeout.0;
     let late = |_| CheckError::Timeout(how.timeout.0);

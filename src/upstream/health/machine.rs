@@ -21,7 +21,7 @@ pub enum Condition {
 
 /// What is known of a backend.
 #[derive(Debug, Default)]
-pub(super) struct Machine {
+pub(super) struct HealthState {
     down: bool,
     /// A check has gone well, or it is down: from now on it takes several in a row.
     known: bool,
@@ -49,7 +49,7 @@ impl Condition {
 
 // === impl Machine ===
 
-impl Machine {
+impl HealthState {
     pub(super) fn condition(&self) -> Condition {
         match (self.down, self.ejected) {
             (true, _) => Condition::Down,
@@ -89,11 +89,11 @@ impl Machine {
             return;
         }
         // It starts anew: what sessions met before is of no weight any more.
-        *self = Machine {
+        *self = HealthState {
             down: !self.down,
             known: true,
             why: self.why.take().filter(|_| !self.down),
-            ..Machine::default()
+            ..HealthState::default()
         };
     }
 
@@ -140,7 +140,7 @@ impl Machine {
     }
 
     /// An ejection that has lasted long enough is over.
-    pub(super) fn pass(&mut self, now: Instant) {
+    pub(super) fn expire_ejection(&mut self, now: Instant) {
         if self.ejected.is_some_and(|until| until <= now) {
             self.ejected = None;
         }

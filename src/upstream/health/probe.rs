@@ -2,7 +2,7 @@
 
 use crate::{
     config::{BackendAddress, Check, Health},
-    upstream::{Backend, DialedStream, DialError, Resolver, State, entry::Entry},
+    upstream::{Backend, DialedStream, DialError, Resolver, BackendState, entry::Member},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -12,28 +12,28 @@ use tokio::{
 
 /// How one backend is checked: as its pool says, on connections like those of sessions.
 #[derive(Debug, Clone)]
-pub struct Probe {
+pub struct HealthCheck {
     pool: Arc<str>,
-    entry: Arc<Entry>,
+    entry: Arc<Member>,
     pub(super) how: Health,
     pub(super) slow_start: Duration,
 }
 
 /// What a check speaks on.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait HealthStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Wire for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> HealthStream for S {}
 
 // === impl Probe ===
 
-impl Probe {
+impl HealthCheck {
     pub(in crate::upstream) fn new(
         pool: &Arc<str>,
-        entry: &Arc<Entry>,
+        entry: &Arc<Member>,
         how: &Health,
         slow_start: Duration,
     ) -> Self {
-        Probe {
+        HealthCheck {
             pool: pool.clone(),
             entry: entry.clone(),
             how: how.clone(),
@@ -52,7 +52,7 @@ impl Probe {
     }
 
     /// How it stands in that pool.
-    pub fn state(&self, now: Instant) -> State {
+    pub fn state(&self, now: Instant) -> BackendState {
         self.backend().state(now, self.slow_start)
     }
 
@@ -88,7 +88,7 @@ impl Probe {
     }
 
     /// Up to where HTTP begins.
-    pub(super) async fn secure(&self, connection: DialedStream) -> Result<Box<dyn Wire>, DialError> {
+    pub(super) async fn secure(&self, connection: DialedStream) -> Result<Box<dyn HealthStream>, DialError> {
         Ok(match (connection, self.entry.tls()) {
             (DialedStream::Unix(unix), _) => Box::new(unix),
             (DialedStream::Tcp(tcp), None) => Box::new(tcp),

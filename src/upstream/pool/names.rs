@@ -3,7 +3,7 @@
 use super::Pool;
 use crate::{
     config::DnsName,
-    upstream::{Backend, Backends, Followed, DnsAnswer},
+    upstream::{Backend, Backends, MembershipChange, DnsAnswer},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -27,22 +27,22 @@ impl Pool {
         name: &DnsName,
         found: Option<&DnsAnswer>,
         backends: &mut Backends,
-    ) -> Followed {
+    ) -> MembershipChange {
         let before = self.members.load();
-        let (next, followed) = before.follow(name, found, backends);
+        let (next, followed) = before.apply_answer(name, found, backends);
         // Where all are new there is nobody who could take more meanwhile.
         if !before.entries().is_empty() {
             let returns = |new: &Arc<Backend>| before.vanished().any(|it| Arc::ptr_eq(it, new));
-            let cold = followed.came.iter();
+            let cold = followed.added.iter();
             let cold = cold.filter(|new| new.is_new() || returns(new));
             let now = Instant::now();
-            cold.for_each(|new| new.warm(now));
+            cold.for_each(|new| new.start_slow(now));
         }
         let is_hopeless = next.entries().is_empty() && !next.is_waiting();
         self.members.store(Arc::new(next));
         self.commit();
         if is_hopeless {
-            self.admission.turn_away();
+            self.admission.reject_all();
         }
         followed
     }
@@ -53,7 +53,7 @@ impl Pool {
     }
 
     /// Whether a session may stay: its backend is there, or may be gone from DNS. `written`: the entry that it came by.
-    pub fn keeps(&self, backend: &str, written: &str) -> bool {
+    pub fn may_keep(&self, backend: &str, written: &str) -> bool {
         self.members.load().keep(backend, written)
     }
 

@@ -5,9 +5,9 @@ use crate::{
     config,
     upstream::{
         Backend, Lease,
-        balance::{Candidates, Key},
-        entry::Entry,
-        members::Members,
+        balance::{Eligible, BalanceKey},
+        entry::Member,
+        members::PoolMembers,
     },
 };
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 impl Pool {
     /// A place that there is now, whoever waits.
-    pub(super) fn pick(&self, key: Key, tried: &[Arc<Backend>]) -> Result<Lease, Unavailable> {
+    pub(super) fn pick(&self, key: BalanceKey, tried: &[Arc<Backend>]) -> Result<Lease, Unavailable> {
         let members = self.members.load();
-        if let Some(cold) = self.passed_over(&members, key, tried)
+        if let Some(cold) = self.excluded(&members, key, tried)
             && let Ok(lease) = self.pick_among(&members, key, &cold)
         {
             return Ok(lease);
@@ -28,21 +28,21 @@ impl Pool {
     }
 
     /// `tried`, and those that are getting warm and are left out this time; `None` where there are none of these.
-    fn passed_over(
+    fn excluded(
         &self,
-        members: &Members,
-        key: Key,
+        members: &PoolMembers,
+        key: BalanceKey,
         tried: &[Arc<Backend>],
     ) -> Option<Vec<Arc<Backend>>> {
         if self.slow_start.is_zero() {
             return None;
         }
         let now = Instant::now();
-        let is_cold = |entry: &&Arc<Entry>| {
+        let is_cold = |entry: &&Arc<Member>| {
             // Who belongs there is not new.
-            let is_own = key.bound().is_some_and(|bound| bound.seed == entry.seed);
+            let is_own = key.bound().is_some_and(|bound| bound.seed == entry.id_hash);
             let warmth = entry.backend.warmth(now, self.slow_start);
-            let is_left = |warmth| self.dice.below(WHOLE) as f64 >= warmth * WHOLE as f64;
+            let is_left = |warmth| self.rng.below(PROBABILITY_SCALE) as f64 >= warmth * PROBABILITY_SCALE as f64;
             !is_own && warmth.is_some_and(is_left)
         };
         let cold = members.entries().iter().filter(is_cold);
@@ -51,26 +51,26 @@ impl Pool {
     }
 
     /// The seed of the only backend that can serve this request, unless that was tried.
-    pub(super) fn only(&self, key: Key, tried: &[Arc<Backend>]) -> Option<u64> {
+    pub(super) fn only(&self, key: BalanceKey, tried: &[Arc<Backend>]) -> Option<u64> {
         let bound = key.bound().filter(|bound| bound.only)?;
         let members = self.members.load();
         let mut entries = members.entries().iter();
-        let own = entries.find(|entry| entry.seed == bound.seed)?;
+        let own = entries.find(|entry| entry.id_hash == bound.seed)?;
         let was_tried = tried.iter().any(|one| Arc::ptr_eq(one, &own.backend));
         (!was_tried).then_some(bound.seed)
     }
 
     fn pick_among(
         &self,
-        members: &Members,
-        key: Key,
+        members: &PoolMembers,
+        key: BalanceKey,
         tried: &[Arc<Backend>],
     ) -> Result<Lease, Unavailable> {
         let entries = members.entries();
-        let candidates = Candidates {
+        let candidates = Eligible {
             entries,
             tried,
-            unwell: self.all_down == config::AllDown::Try && !serving(entries).any(Entry::is_up),
+            unwell: self.all_down == config::AllDown::Try && !serving(entries).any(Member::is_up),
         };
         // Whoever was chosen and has no place has got full meanwhile: each costs at most one round.
         for _ in entries {
@@ -86,9 +86,9 @@ impl Pool {
     }
 }
 
-fn why(members: &Members, candidates: Candidates<'_>, may_wait: bool) -> Unavailable {
+fn why(members: &PoolMembers, candidates: Eligible<'_>, may_wait: bool) -> Unavailable {
     let mut serving = serving(candidates.entries);
-    let is_wanted = |entry: &&Entry| candidates.unwell || entry.is_up();
+    let is_wanted = |entry: &&Member| candidates.unwell || entry.is_up();
     let mut wanted = serving.clone().filter(is_wanted);
     // Who is yet to be found may have room.
     if may_wait && members.is_waiting() || wanted.clone().any(|entry| !candidates.was_tried(entry))
@@ -103,10 +103,10 @@ fn why(members: &Members, candidates: Candidates<'_>, may_wait: bool) -> Unavail
     }
 }
 
-pub(super) fn serving(entries: &[Arc<Entry>]) -> impl Iterator<Item = &Entry> + Clone {
+pub(super) fn serving(entries: &[Arc<Member>]) -> impl Iterator<Item = &Member> + Clone {
     let entries = entries.iter().map(|entry| &**entry);
     entries.filter(|entry| !entry.backend.is_draining())
 }
 
 /// What a chance is measured in.
-const WHOLE: u64 = 1 << 20;
+const PROBABILITY_SCALE: u64 = 1 << 20;

@@ -2,13 +2,13 @@
 
 use super::{
     super::{
-        balance::{Part, shares},
-        entry::Entry,
+        balance::{MemberLoad, shares},
+        entry::Member,
     },
     Pool,
     pick::serving,
 };
-use crate::upstream::Standing;
+use crate::upstream::LoadShare;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,14 +21,14 @@ impl Pool {
     }
 
     /// Those of its backends that can take sessions now, beside each other.
-    pub fn standings(&self, now: Instant) -> Vec<Standing> {
+    pub fn load_shares(&self, now: Instant) -> Vec<LoadShare> {
         let members = self.members.load();
         let open = serving(members.entries());
-        let open: Vec<&Entry> = open.filter(|entry| entry.is_up()).collect();
-        let parts: Vec<Part> = open.iter().map(|entry| entry.part()).collect();
-        let standing = |((entry, part), share): ((&Entry, &Part), u64)| Standing {
+        let open: Vec<&Member> = open.filter(|entry| entry.is_up()).collect();
+        let parts: Vec<MemberLoad> = open.iter().map(|entry| entry.load()).collect();
+        let standing = |((entry, part), share): ((&Member, &MemberLoad), u64)| LoadShare {
             backend: entry.backend.name().clone(),
-            came: entry.backend.came(),
+            came: entry.backend.generation(),
             leases: part.leases,
             share,
             warming: self.is_warming(&entry.backend, now),

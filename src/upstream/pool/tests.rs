@@ -1,4 +1,4 @@
-use super::{super::sticky::Bound, *};
+use super::{super::sticky::Affinity, *};
 use config::Balance::{Hash, LeastSessions, RandomTwo, RoundRobin};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -32,19 +32,19 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
 
 fn built(written: &config::Pool, previous: Option<&Pool>) -> Pool {
     let mut known = Backends::known(previous.iter().flat_map(|pool| pool.backends()));
-    Pool::new("test", written, &mut known, &mut vec![]).after(previous, &mut known)
+    Pool::new("test", written, &mut known, &mut vec![]).succeed(previous, &mut known)
 }
 
 fn pool(balance: config::Balance, weights: &[u16]) -> Pool {
     built(&written(balance, weights), None)
 }
 
-fn key(pool: &Pool, path: &str) -> Key {
+fn key(pool: &Pool, path: &str) -> BalanceKey {
     pool.key(&HeaderMap::new(), path, None, [192, 0, 2, 1].into())
 }
 
 fn place(pool: &Pool) -> Lease {
-    pool.pick(Key::default(), &[]).unwrap()
+    pool.pick(BalanceKey::default(), &[]).unwrap()
 }
 
 fn leases(pool: &Pool) -> Vec<u64> {
@@ -185,7 +185,7 @@ fn why_there_is_no_place() {
     for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
         config.balance = balance;
         let pool = built(&config, None);
-        let acquire = |tried: &[_]| pool.pick(Key::default(), tried);
+        let acquire = |tried: &[_]| pool.pick(BalanceKey::default(), tried);
         let one = acquire(&[]).unwrap();
         let other = acquire(&[]).unwrap();
         assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Full);
@@ -200,7 +200,7 @@ fn why_there_is_no_place() {
         both[1].drain(true);
         assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Draining);
         let empty = built(&written(balance, &[]), None);
-        let none = empty.pick(Key::default(), &[]);
+        let none = empty.pick(BalanceKey::default(), &[]);
         assert_eq!(none.unwrap_err(), Unavailable::None);
     }
 }
@@ -232,7 +232,7 @@ fn who_is_not_well_gets_nothing_unless_nobody_is() {
         assert_eq!(leases(&pool)[0], 0, "{balance:?}");
         drop(held);
         // Who has failed already is not asked again, and who is not well is no way out while others are.
-        let others = pool.pick(Key::default(), &all[1..]);
+        let others = pool.pick(BalanceKey::default(), &all[1..]);
         assert_eq!(others.unwrap_err(), Unavailable::None);
         all[1].drain(true);
         eject(&all[2]);
@@ -241,13 +241,13 @@ fn who_is_not_well_gets_nothing_unless_nobody_is() {
         drop(held);
         config.all_down = config::AllDown::Refuse;
         let pool = built(&config, Some(&pool));
-        let none = pool.pick(Key::default(), &[]);
+        let none = pool.pick(BalanceKey::default(), &[]);
         assert_eq!(none.unwrap_err(), Unavailable::Down);
         all[2].health().answered();
         assert!(Arc::ptr_eq(place(&pool).backend(), &all[2]));
         all[2].drain(true);
         all[0].drain(true);
-        let none = pool.pick(Key::default(), &[]);
+        let none = pool.pick(BalanceKey::default(), &[]);
         assert_eq!(none.unwrap_err(), Unavailable::Draining);
     }
 }
@@ -257,8 +257,8 @@ fn a_cookie_does_not_lead_to_who_is_not_well_and_a_sid_does() {
     let pool = pool(LeastSessions, &[1, 1]);
     let [own, other] = [0, 1].map(|n| pool.members.load().entries()[n].clone());
     let bound = |only| {
-        let seed = own.seed;
-        let key = Key::default().bound_to(Some(Bound { seed, only }));
+        let seed = own.id_hash;
+        let key = BalanceKey::default().bound_to(Some(Affinity { seed, only }));
         pool.pick(key, &[]).unwrap().backend().clone()
     };
     assert!(Arc::ptr_eq(&bound(false), &own.backend));
@@ -297,7 +297,7 @@ fn many_at_once_never_overfill() {
         let held = std::thread::scope(|scope| {
             let threads = [(); 4].map(|()| {
                 scope.spawn(|| {
-                    let mine = (0..100).map(|_| pool.pick(Key::default(), &[]).ok());
+                    let mine = (0..100).map(|_| pool.pick(BalanceKey::default(), &[]).ok());
                     mine.collect::<Vec<_>>()
                 })
             });
@@ -423,11 +423,11 @@ async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
     held.extend((0..2000).map(|_| place(&new)));
     assert_eq!(cold.leases() - before, 2000);
     // Back again, and alone.
-    cold.warm(Instant::now());
+    cold.start_slow(Instant::now());
     assert!(new.is_warming(cold, Instant::now()));
     let tried: Vec<_> = known.to_vec();
     for _ in 0..50 {
-        let lease = new.pick(Key::default(), &tried).unwrap();
+        let lease = new.pick(BalanceKey::default(), &tried).unwrap();
         assert!(Arc::ptr_eq(lease.backend(), cold));
     }
 }
@@ -438,7 +438,7 @@ fn evened_out(balance: config::Balance) -> Vec<u64> {
     let mut held: Vec<Lease> = (0..900).map(|_| place(&nine)).collect();
     let ten = built(&written(balance, &[1; 10]), Some(&nine));
     ten.commit();
-    let standings = ten.standings(Instant::now());
+    let standings = ten.load_shares(Instant::now());
     let mut surplus: HashMap<_, _> = standings
         .iter()
         .map(|it| (it.backend.clone(), it.surplus()))
@@ -471,7 +471,7 @@ fn who_cannot_take_sessions_has_no_share() {
     let pool = built(&written, None);
     let _held: Vec<_> = (0..40).map(|_| place(&pool)).collect();
     let shares = || -> Vec<u64> {
-        let standings = pool.standings(Instant::now());
+        let standings = pool.load_shares(Instant::now());
         standings.iter().map(|it| it.share).collect()
     };
     assert_eq!(shares(), [9, 5, 18, 9]);

@@ -4,24 +4,24 @@ use aws_lc_rs::{hmac, rand::SystemRandom};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::upstream::balance::fingerprint;
+use crate::upstream::balance::stable_hash;
 
 /// Makes cookies that nobody else can make. The key lives as long as the process: after a restart clients are given new
 /// ones, and perhaps another backend.
 #[derive(Debug)]
-pub(in crate::upstream) struct Seal {
+pub(in crate::upstream) struct CookieSigner {
     name: String,
     key: hmac::Key,
 }
 
 // === impl Seal ===
 
-impl Seal {
+impl CookieSigner {
     pub(super) fn new(pool: &str) -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
-        Seal {
+        CookieSigner {
             // One for each pool of a host. The prefix keeps other hosts of the domain from setting it (RFC 6265bis §4.1.3.2).
-            name: format!("__Host-lockgate-{:016x}", fingerprint(pool.bytes())),
+            name: format!("__Host-lockgate-{:016x}", stable_hash(pool.bytes())),
             key: key.expect("the kernel's random source answers once the system is up"),
         }
     }
@@ -66,7 +66,7 @@ mod tests {
         lines.collect()
     }
 
-    fn written(seal: &Seal, seed: u64) -> String {
+    fn written(seal: &CookieSigner, seed: u64) -> String {
         let line = seal.write(seed);
         let (pair, attributes) = line.to_str().unwrap().split_once("; ").unwrap();
         assert_eq!(attributes, "Path=/; Secure; HttpOnly; SameSite=Lax");
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_among_others_and_alone() {
-        let seal = Seal::new("chat");
+        let seal = CookieSigner::new("chat");
         let pair = written(&seal, 7);
         for lines in [
             vec![&*pair],
@@ -85,14 +85,14 @@ mod tests {
             assert_eq!(seal.read(&cookies(&lines)), Some(7), "{lines:?}");
         }
         assert_ne!(
-            written(&Seal::new("other"), 7).split_once('='),
+            written(&CookieSigner::new("other"), 7).split_once('='),
             pair.split_once('=')
         );
     }
 
     #[test]
     fn what_was_touched_is_nothing() {
-        let seal = Seal::new("chat");
+        let seal = CookieSigner::new("chat");
         let pair = written(&seal, 7);
         let (name, value) = pair.split_once('=').unwrap();
         for index in 0..value.len() {
@@ -108,6 +108,6 @@ mod tests {
         for other in ["", "=", "====", &"A".repeat(54), &"A".repeat(9999), "ä"] {
             assert_eq!(seal.open(other.as_bytes()), None, "{other}");
         }
-        assert_eq!(Seal::new("chat").read(&cookies(&[&pair])), None);
+        assert_eq!(CookieSigner::new("chat").read(&cookies(&[&pair])), None);
     }
 }

@@ -8,17 +8,17 @@ use std::{
 
 /// A bounded memory: of those that nobody has asked for lately, the oldest half is forgotten at a time.
 #[derive(Debug, Default)]
-pub(in crate::upstream) struct Sids(Mutex<Halves>);
+pub(in crate::upstream) struct SidTable(Mutex<Generations>);
 
 #[derive(Debug, Default)]
-struct Halves {
+struct Generations {
     young: HashMap<Box<str>, u64>,
     old: HashMap<Box<str>, u64>,
 }
 
 // === impl Sids ===
 
-impl Sids {
+impl SidTable {
     pub(super) fn bind(&self, sid: &str, seed: u64) {
         self.halves().put(sid.into(), seed);
     }
@@ -33,16 +33,16 @@ impl Sids {
         Some(seed)
     }
 
-    fn halves(&self) -> MutexGuard<'_, Halves> {
+    fn halves(&self) -> MutexGuard<'_, Generations> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 // === impl Halves ===
 
-impl Halves {
+impl Generations {
     fn put(&mut self, sid: Box<str>, seed: u64) {
-        if self.young.len() >= HALF {
+        if self.young.len() >= GENERATION_LEN {
             self.old = mem::take(&mut self.young);
         }
         self.young.insert(sid, seed);
@@ -50,24 +50,24 @@ impl Halves {
 }
 
 /// The `sid` of an open packet: `0{"sid":"…"`, before version 4 with its length in front.
-pub(super) fn given(first: &[u8]) -> Option<&str> {
+pub(super) fn parse_sid(first: &[u8]) -> Option<&str> {
     let first = &first[..first.len().min(LOOKED_AT)];
     let key = first.windows(KEY.len()).position(|window| window == KEY)?;
     let rest = &first[key + KEY.len()..];
     let end = rest.iter().position(|byte| *byte == b'"')?;
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let sid = &rest[..end];
-    let fits = (1..=LONGEST).contains(&sid.len()) && sid.iter().all(is_plain);
+    let fits = (1..=MAX_SID_LEN).contains(&sid.len()) && sid.iter().all(is_plain);
     fits.then(|| std::str::from_utf8(sid).ok())?
 }
 
 const KEY: &[u8] = b"\"sid\":\"";
 /// Twenty letters in practice.
-const LONGEST: usize = 64;
+const MAX_SID_LEN: usize = 64;
 /// It stands at the beginning.
 const LOOKED_AT: usize = 256;
 /// Some 8 MiB for both halves.
-const HALF: usize = 32 * 1024;
+const GENERATION_LEN: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -87,18 +87,18 @@ mod tests {
             ("4hello", None),
             ("", None),
         ] {
-            assert_eq!(given(first.as_bytes()), sid, "{first}");
+            assert_eq!(parse_sid(first.as_bytes()), sid, "{first}");
         }
         let long = format!(r#"0{{"sid":"{}"}}"#, "a".repeat(65));
-        assert_eq!(given(long.as_bytes()), None);
+        assert_eq!(parse_sid(long.as_bytes()), None);
     }
 
     #[test]
     fn it_is_bounded_and_forgets_who_is_never_asked_for() {
-        let sids = Sids::default();
+        let sids = SidTable::default();
         sids.bind("asked", 1);
         sids.bind("not-asked", 2);
-        for n in 0..4 * HALF {
+        for n in 0..4 * GENERATION_LEN {
             sids.bind(&n.to_string(), 3);
             if n % 1000 == 0 {
                 assert_eq!(sids.backend("asked"), Some(1));
@@ -106,6 +106,6 @@ mod tests {
         }
         assert_eq!(sids.backend("not-asked"), None);
         let halves = sids.halves();
-        assert!(halves.young.len() + halves.old.len() <= 2 * HALF);
+        assert!(halves.young.len() + halves.old.len() <= 2 * GENERATION_LEN);
     }
 }

@@ -20,7 +20,7 @@ fn passive(fails: u32) -> config::Passive {
 
 #[test]
 fn the_first_failure_of_one_that_nobody_knows_is_enough() {
-    let mut machine = Machine::default();
+    let mut machine = HealthState::default();
     assert_eq!(machine.condition(), Up);
     machine.checked(ill(), 2, 3);
     assert_eq!(machine.condition(), Down);
@@ -33,7 +33,7 @@ fn the_first_failure_of_one_that_nobody_knows_is_enough() {
 
 #[test]
 fn one_that_was_well_falls_after_fall_failures_in_a_row() {
-    let mut machine = Machine::default();
+    let mut machine = HealthState::default();
     for found in [WELL, ill(), ill(), WELL, ill(), ill()] {
         machine.checked(found, 2, 3);
         assert_eq!(machine.condition(), Up);
@@ -44,7 +44,7 @@ fn one_that_was_well_falls_after_fall_failures_in_a_row() {
 
 #[test]
 fn without_checks_nobody_is_down() {
-    let mut machine = Machine::default();
+    let mut machine = HealthState::default();
     machine.checked(ill(), 2, 3);
     machine.unchecked();
     assert_eq!((machine.condition(), machine.why()), (Up, None));
@@ -52,7 +52,7 @@ fn without_checks_nobody_is_down() {
 
 #[test]
 fn one_client_that_leaves_again_and_again_counts_once() {
-    let (mut machine, now) = (Machine::default(), Instant::now());
+    let (mut machine, now) = (HealthState::default(), Instant::now());
     let client = |n: u8| Some([192, 0, 2, n].into());
     let mut left = |n| machine.failed(now, &passive(3), "silent".to_owned(), client(n));
     (0..9).for_each(|_| left(1));
@@ -64,7 +64,7 @@ fn one_client_that_leaves_again_and_again_counts_once() {
 
 #[test]
 fn failures_close_together_eject_for_a_while() {
-    let (mut machine, start) = (Machine::default(), Instant::now());
+    let (mut machine, start) = (HealthState::default(), Instant::now());
     let second = |n: u64| start + Duration::from_secs(n);
     for n in 0..4 {
         machine.failed(second(n), &passive(5), "refused".to_owned(), None);
@@ -82,16 +82,16 @@ fn failures_close_together_eject_for_a_while() {
     // What happens to it meanwhile does not make it longer.
     machine.failed(second(20), &passive(1), "refused".to_owned(), None);
     assert_eq!(machine.ejected_until(), Some(second(46)));
-    machine.pass(second(45));
+    machine.expire_ejection(second(45));
     assert_eq!(machine.condition(), Ejected);
-    machine.pass(second(46));
+    machine.expire_ejection(second(46));
     assert_eq!(machine.condition(), Up);
     assert_eq!(machine.why().unwrap(), "refused");
 }
 
 #[test]
 fn zero_fails_eject_nobody_and_an_answer_ends_an_ejection() {
-    let mut machine = Machine::default();
+    let mut machine = HealthState::default();
     for _ in 0..2000 {
         machine.failed(Instant::now(), &passive(0), String::new(), None);
     }
@@ -104,7 +104,7 @@ fn zero_fails_eject_nobody_and_an_answer_ends_an_ejection() {
 
 #[test]
 fn down_is_down_whatever_sessions_say_and_coming_back_is_a_fresh_start() {
-    let mut machine = Machine::default();
+    let mut machine = HealthState::default();
     machine.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
     machine.checked(ill(), 1, 1);
     assert_eq!(machine.condition(), Down);
@@ -117,7 +117,7 @@ fn down_is_down_whatever_sessions_say_and_coming_back_is_a_fresh_start() {
 
 #[test]
 fn a_check_that_is_well_ends_no_ejection() {
-    let mut machine = Machine::default();
+    let mut machine = HealthState::default();
     machine.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
     machine.checked(WELL, 1, 1);
     assert_eq!(machine.condition(), Ejected);
@@ -154,7 +154,7 @@ proptest! {
         rise in 1_u32..5,
         fall in 1_u32..5,
     ) {
-        let mut machine = Machine::default();
+        let mut machine = HealthState::default();
         let mut expected = Up;
         for n in 1..=results.len() {
             let seen = &results[..n];
@@ -174,12 +174,12 @@ proptest! {
         events in proptest::collection::vec((0_u64..6, prop::bool::weighted(0.9)), 1..80),
         fails in 1_u32..6,
     ) {
-        let (mut machine, start) = (Machine::default(), Instant::now());
+        let (mut machine, start) = (HealthState::default(), Instant::now());
         let (mut now, mut failures, mut until) = (0, Vec::new(), None);
         for (wait, fails_now) in events {
             now += wait;
             let moment = start + Duration::from_secs(now);
-            machine.pass(moment);
+            machine.expire_ejection(moment);
             until = until.filter(|until| now < *until);
             if !fails_now {
                 machine.answered();
@@ -204,10 +204,10 @@ proptest! {
     fn whatever_happens_it_holds_no_more_than_it_needs_and_who_is_ill_has_a_cause(
         events in proptest::collection::vec((0_u64..20, event(), 1_u32..6), 1..200),
     ) {
-        let (mut machine, mut now) = (Machine::default(), Instant::now());
+        let (mut machine, mut now) = (HealthState::default(), Instant::now());
         for (wait, event, count) in events {
             now += Duration::from_secs(wait);
-            machine.pass(now);
+            machine.expire_ejection(now);
             match event {
                 Event::Failed => machine.failed(now, &passive(count), "refused".to_owned(), None),
                 Event::Answered => machine.answered(),
