@@ -5,7 +5,7 @@ use crate::{
     guard::{AddressGuard, OriginGuard},
     proto::track::Bounds,
     router::{FrameworkPreset, preset},
-    splice::{Limits, OverRate, PingPolicy, Rate, SlowReader},
+    splice::{SessionLimits, OverRateAction, PingPolicy, RateLimit, SlowReaderPolicy},
     upstream::Pool,
 };
 use std::{
@@ -22,9 +22,9 @@ pub struct Route {
     /// Where its backends are.
     pub pool: Arc<Pool>,
     /// What its sessions obey; one for all gateways that have a route of this name.
-    pub limits: watch::Sender<Limits>,
+    pub limits: watch::Sender<SessionLimits>,
     /// What they obey from the commit on.
-    pub(super) wanted: Limits,
+    pub(super) wanted: SessionLimits,
     /// It takes no new sessions and requests, by an operator's order; one for all gateways, as above.
     pub draining: Arc<AtomicBool>,
     /// Dial, request and 101.
@@ -82,13 +82,13 @@ impl Route {
 }
 
 /// The splice knows no config: plain values.
-fn limits(session: &config::Session, drain: &config::Drain) -> Limits {
+fn limits(session: &config::Session, drain: &config::Drain) -> SessionLimits {
     let policy = PingPolicy {
         interval: session.ping.interval.0,
         timeout: session.ping.timeout.0,
     };
     let legs = session.ping.legs;
-    Limits {
+    SessionLimits {
         bounds: Bounds {
             max_frame: session.max_frame.0,
             max_message: session.max_message.0,
@@ -97,12 +97,12 @@ fn limits(session: &config::Session, drain: &config::Drain) -> Limits {
                 most => most,
             },
         },
-        rate: Rate {
+        rate: RateLimit {
             messages: session.messages_per_second,
             bytes: session.bytes_per_second.0,
             over: match session.over_rate {
-                config::OverRate::Pause => OverRate::Pause,
-                config::OverRate::Close => OverRate::Close,
+                config::OverRate::Pause => OverRateAction::Pause,
+                config::OverRate::Close => OverRateAction::Close,
             },
         },
         close_timeout: session.close_timeout.0,
@@ -110,7 +110,7 @@ fn limits(session: &config::Session, drain: &config::Drain) -> Limits {
         backend_ping: matches!(legs, PingLegs::Backend | PingLegs::Both).then_some(policy),
         max_age: some(session.max_age).map(|age| (age, drain.code)),
         max_idle: some(session.max_idle),
-        slow_reader: some(session.slow_reader.after).map(|after| SlowReader {
+        slow_reader: some(session.slow_reader.after).map(|after| SlowReaderPolicy {
             after,
             close: session.slow_reader.then == config::OverRate::Close,
         }),

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     observe::{SessionTarget, SessionEnd, SessionRecord},
     proto::{deflate::DeflateParams, track::RsvBits},
-    splice::{self, Transport, Legs, Offload, Outcome, Socket, BackendStream},
+    splice::{self, Transport, SpliceLegs, DeflateStream, Outcome, Socket, BackendStream},
     upstream::Lease,
     wire::ServerStream,
 };
@@ -26,7 +26,7 @@ pub(super) struct Opening {
     pub(super) record: SessionRecord,
     pub(super) lease: Lease,
     pub(super) place: OwnedSemaphorePermit,
-    pub(super) limits: watch::Receiver<splice::Limits>,
+    pub(super) limits: watch::Receiver<splice::SessionLimits>,
     /// The backend's leg, and what came right behind its 101.
     pub(super) backend: (BackendStream, Bytes),
     pub(super) reserved: RsvBits,
@@ -59,7 +59,7 @@ impl Opening {
                 match self.agreement {
                     None => tasks.spawn(self.session(context, client, early, guard)),
                     Some(agreement) => {
-                        let client = Offload::new(client, agreement, &early);
+                        let client = DeflateStream::new(client, agreement, &early);
                         tasks.spawn(self.session(context, client, Bytes::new(), guard))
                     }
                 };
@@ -70,7 +70,7 @@ impl Opening {
                 match self.agreement {
                     None => tasks.spawn(self.session(context, client, Bytes::new(), guard)),
                     Some(agreement) => {
-                        let client = Offload::new(client, agreement, &Bytes::new());
+                        let client = DeflateStream::new(client, agreement, &Bytes::new());
                         tasks.spawn(self.session(context, client, Bytes::new(), guard))
                     }
                 };
@@ -109,7 +109,7 @@ impl Opening {
         context.access.opened(&record);
         let flow = context.metrics.flow().clone();
         let (backend, backend_early) = self.backend;
-        let legs = Legs {
+        let legs = SpliceLegs {
             client,
             client_early,
             backend,

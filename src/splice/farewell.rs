@@ -2,7 +2,7 @@
 
 use super::{
     leg::{Leg, Transport},
-    pump::{End, MOST_LOST},
+    pump::{LegEnd, MAX_DISCARDED},
 };
 use std::{
     future::poll_fn,
@@ -15,15 +15,15 @@ use tokio::{io::ReadBuf, time::timeout};
 
 /// close_notify and FIN, then input is discarded until EOF or [`LINGER`]. A peer whose pipe is still full, or who is
 /// dead, gets a reset: a FIN would wait for it without end.
-pub(super) async fn farewell<S: Transport>(mut leg: Leg<S>, stuck: bool, end: Option<End>) {
-    if stuck || end == Some(End::Dead) {
+pub(super) async fn lingering_close<S: Transport>(mut leg: Leg<S>, stuck: bool, end: Option<LegEnd>) {
+    if stuck || end == Some(LegEnd::PingTimeout) {
         return leg.io.reset();
     }
     let _ = timeout(LINGER, async {
         leg.io.ending();
         let shut = poll_fn(|cx| Pin::new(&mut leg.io).poll_shutdown(cx)).await;
-        if shut.is_ok() && end != Some(End::Gone) {
-            let mut left = MOST_LOST;
+        if shut.is_ok() && end != Some(LegEnd::Gone) {
+            let mut left = MAX_DISCARDED;
             poll_fn(|cx| poll_discard(&mut leg.io, &mut left, cx)).await;
         }
     })

@@ -1,6 +1,6 @@
 //! One side of a session: its stream, and what the relay must know of the socket below it.
 
-use super::pulse::Pulse;
+use super::pulse::Keepalive;
 use crate::{
     proto::track::{Bounds, ControlPayload, Violation},
     wire::ServerStream,
@@ -66,7 +66,7 @@ pub struct Socket<S = TcpStream> {
 /// One side of a session.
 pub(super) struct Leg<S> {
     pub(super) io: S,
-    pub(super) pulse: Pulse,
+    pub(super) pulse: Keepalive,
     /// A write failed or the peer is given up: what is still meant for it is dropped.
     pub(super) broken: bool,
     /// It has said its Close: another Close is the last that it gets.
@@ -79,7 +79,7 @@ pub(super) struct Leg<S> {
 
 impl<S: Transport> Leg<S> {
     pub(super) fn new(io: S, now: Instant) -> Self {
-        let pulse = Pulse::new(now, io.taken());
+        let pulse = Keepalive::new(now, io.taken());
         Leg {
             io,
             pulse,

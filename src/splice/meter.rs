@@ -2,25 +2,25 @@
 //! needs no refilling). The clock is the one of the poll; nothing here is asked unless a rate is set. It counts whole
 //! nanoseconds since the meter's start, for it is asked for every message: an `Instant` is dear to reckon with.
 
-use super::pump::READ;
+use super::pump::READ_BUF_LEN;
 use crate::proto::frame::Opcode;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// What a client may send in a second; as much again may come at once after a quiet second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
+pub struct RateLimit {
     /// Messages, Pings, and Pongs that nobody here asked for; 0: no limit.
     pub messages: u32,
     /// Bytes of frames, headers included; 0: no limit.
     pub bytes: u64,
     /// What becomes of who sends more.
-    pub over: OverRate,
+    pub over: OverRateAction,
 }
 
 /// What becomes of a client that sends more than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OverRate {
+pub enum OverRateAction {
     /// It is not read until it may go on: TCP slows it down.
     Pause,
     /// Its session is closed.
@@ -29,14 +29,14 @@ pub enum OverRate {
 
 /// What a client has sent, against its [`Rate`].
 #[derive(Debug)]
-pub(super) struct Meter {
-    rate: Rate,
+pub(super) struct Gcra {
+    rate: RateLimit,
     start: Instant,
     now: u64,
     /// Of one message; nothing where they are not limited.
-    price: u64,
+    message_cost: u64,
     /// Of as much as one read may bring.
-    whole_read: u64,
+    full_read_cost: u64,
     /// Until when each has been used up: at most [`BURST`] ahead of the clock, or nothing more may pass.
     messages: u64,
     bytes: u64,
@@ -45,7 +45,7 @@ pub(super) struct Meter {
 
 /// What becomes of the next bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RateDecision {
     Pass,
     /// Not yet.
     Wait,
@@ -55,18 +55,18 @@ pub(super) enum Verdict {
 
 // === impl Meter ===
 
-impl Meter {
+impl Gcra {
     /// Nothing has been sent yet. `None` where there is no limit: then nothing is held for it.
-    pub(super) fn new(rate: Rate, now: Instant) -> Option<Box<Self>> {
+    pub(super) fn new(rate: RateLimit, now: Instant) -> Option<Box<Self>> {
         (rate.messages > 0 || rate.bytes > 0).then(|| {
             let of_bytes = |bytes: u64| nanos(bytes).checked_div(rate.bytes);
             let of_messages = |messages: u64| nanos(messages).checked_div(rate.messages.into());
-            Box::new(Meter {
+            Box::new(Gcra {
                 rate,
                 start: now,
                 now: 0,
-                price: of_messages(1).unwrap_or_default(),
-                whole_read: of_bytes(READ as u64).unwrap_or_default() + 1,
+                message_cost: of_messages(1).unwrap_or_default(),
+                full_read_cost: of_bytes(READ_BUF_LEN as u64).unwrap_or_default() + 1,
                 messages: 0,
                 bytes: 0,
                 resumes: None,
@@ -81,14 +81,14 @@ impl Meter {
     }
 
     /// How many bytes may be read now; `None` before [`Meter::resumes`].
-    pub(super) fn room(&mut self) -> Option<usize> {
+    pub(super) fn available(&mut self) -> Option<usize> {
         if self.resumes.is_some_and(|at| self.now < at) {
             return None;
         }
         self.resumes = None;
         let left = BURST.saturating_sub(self.bytes.saturating_sub(self.now));
         // Mostly so, and it saves a division of 128 bits.
-        if left >= self.whole_read || self.rate.over == OverRate::Close {
+        if left >= self.full_read_cost || self.rate.over == OverRateAction::Close {
             return Some(usize::MAX);
         }
         let room = u128::from(left) * u128::from(self.rate.bytes) / u128::from(SECOND);
@@ -106,24 +106,24 @@ impl Meter {
     }
 
     /// What becomes of the bytes that come next; `first` is the first byte of a frame, if they begin with one.
-    pub(super) fn judge(&mut self, first: Option<u8>) -> Verdict {
+    pub(super) fn decide(&mut self, first: Option<u8>) -> RateDecision {
         // Nothing costs more than all that may come at once.
         if self.messages <= self.now && self.bytes <= self.now {
-            return Verdict::Pass;
+            return RateDecision::Pass;
         }
         let price = match first.map(Opcode::from_first_byte) {
-            Some(Ok(Opcode::Text | Opcode::Binary | Opcode::Ping)) => self.price,
+            Some(Ok(Opcode::Text | Opcode::Binary | Opcode::Ping)) => self.message_cost,
             _ => 0,
         };
         let most = self.now + BURST;
         if self.messages.max(self.now) + price <= most && self.bytes <= most {
-            return Verdict::Pass;
+            return RateDecision::Pass;
         }
         match self.rate.over {
-            OverRate::Close => Verdict::Over,
-            OverRate::Pause => {
+            OverRateAction::Close => RateDecision::Over,
+            OverRateAction::Pause => {
                 self.wait();
-                Verdict::Wait
+                RateDecision::Wait
             }
         }
     }
@@ -133,7 +133,7 @@ impl Meter {
         if let Some(price) = nanos(bytes as u64).checked_div(self.rate.bytes) {
             self.bytes = self.bytes.max(self.now).saturating_add(price);
         }
-        let price = self.price.saturating_mul(messages);
+        let price = self.message_cost.saturating_mul(messages);
         self.messages = self.messages.max(self.now).saturating_add(price);
     }
 
@@ -146,7 +146,7 @@ impl Meter {
             resumes = resumes.saturating_add(chunk);
         }
         if self.rate.messages > 0 {
-            resumes = resumes.max(self.messages + self.price.max(STEP));
+            resumes = resumes.max(self.messages + self.message_cost.max(STEP));
         }
         self.resumes = Some(resumes.saturating_sub(BURST));
     }

@@ -20,20 +20,20 @@ mod tests;
 
 use crate::proto::track::Bounds;
 pub use leg::{Transport, Socket};
-pub use meter::{OverRate, Rate};
-pub use offload::Offload;
-pub use outcome::{Outcome, Side, Why};
-pub use session::{Legs, run};
+pub use meter::{OverRateAction, RateLimit};
+pub use offload::DeflateStream;
+pub use outcome::{Outcome, Initiator, EndReason};
+pub use session::{SpliceLegs, run};
 use std::time::Duration;
 pub use stream::BackendStream;
 
 /// A route's limits as plain values. They travel in a `watch`, so that a reload reaches sessions that are open.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct SessionLimits {
     /// What one frame and one message may carry, in both directions.
     pub bounds: Bounds,
     /// How much a client may send.
-    pub rate: Rate,
+    pub rate: RateLimit,
     /// From the first Close to the end, whatever the peers do.
     pub close_timeout: Duration,
     /// Liveness of the client leg; `None`: never asked.
@@ -45,7 +45,7 @@ pub struct Limits {
     /// How long a session may be without application data, in both directions; `None`: for ever.
     pub max_idle: Option<Duration>,
     /// What becomes of a peer that does not read; `None`: nothing, and it is not counted either.
-    pub slow_reader: Option<SlowReader>,
+    pub slow_reader: Option<SlowReaderPolicy>,
     /// A backend's Ping is answered here if its client gave a sign of life not longer ago than this; `None`: never.
     pub answer_backend_ping: Option<Duration>,
     /// What a client is told when its backend died (RFC 6455 §7.4.1).
@@ -54,7 +54,7 @@ pub struct Limits {
 
 /// A peer that takes nothing though bytes wait for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SlowReader {
+pub struct SlowReaderPolicy {
     /// For so long; it begins anew with each byte that its kernel takes.
     pub after: Duration,
     /// Its session is closed; or else it is only counted.

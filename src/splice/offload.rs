@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream over which permessage-deflate is spoken.
 #[derive(Debug)]
-pub struct Offload<C> {
+pub struct DeflateStream<C> {
     io: C,
     inflating: FrameInflater,
     deflating: FrameDeflater,
@@ -31,19 +31,19 @@ pub struct Offload<C> {
     /// What is to be written, from `written` on.
     packed: Vec<u8>,
     written: usize,
-    fault: Option<Violation>,
+    violation: Option<Violation>,
     /// Whoever reads has heard of the fault: what comes now is for nobody.
-    told: bool,
+    violation_reported: bool,
     /// What came and inflated to less than it was.
     surplus: usize,
 }
 
 // === impl Offload ===
 
-impl<C> Offload<C> {
+impl<C> DeflateStream<C> {
     /// `early` came right behind the handshake.
     pub fn new(io: C, agreement: DeflateParams, early: &Bytes) -> Self {
-        Offload {
+        DeflateStream {
             io,
             inflating: FrameInflater::new(agreement),
             deflating: FrameDeflater::new(agreement),
@@ -52,8 +52,8 @@ impl<C> Offload<C> {
             read: 0,
             packed: Vec::new(),
             written: 0,
-            fault: None,
-            told: false,
+            violation: None,
+            violation_reported: false,
             surplus: 0,
         }
     }
@@ -82,12 +82,12 @@ impl<C> Offload<C> {
         match advanced {
             Ok(taken) if taken == self.raw.len() => self.raw = Vec::new(),
             Ok(taken) => drop(self.raw.drain(..taken)),
-            Err(violation) => (self.raw, self.fault) = (Vec::new(), Some(violation)),
+            Err(violation) => (self.raw, self.violation) = (Vec::new(), Some(violation)),
         }
     }
 }
 
-impl<C: AsyncRead + Unpin> AsyncRead for Offload<C> {
+impl<C: AsyncRead + Unpin> AsyncRead for DeflateStream<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -99,18 +99,18 @@ impl<C: AsyncRead + Unpin> AsyncRead for Offload<C> {
             if this.hand_over(buf) {
                 return Poll::Ready(Ok(()));
             }
-            if let Some(violation) = this.fault {
-                return match std::mem::replace(&mut this.told, true) {
+            if let Some(violation) = this.violation {
+                return match std::mem::replace(&mut this.violation_reported, true) {
                     false => Poll::Ready(Err(io::Error::other(violation))),
                     true => Pin::new(&mut this.io).poll_read(cx, buf),
                 };
             }
             let before = this.raw.len();
             this.inflate(buf.remaining());
-            if !this.plain.is_empty() || this.raw.len() != before || this.fault.is_some() {
+            if !this.plain.is_empty() || this.raw.len() != before || this.violation.is_some() {
                 continue;
             }
-            if futile >= MOST {
+            if futile >= CHUNK_LEN {
                 // Whoever reads hears of the surplus before there is more, and others have their turn.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -129,7 +129,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Offload<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> Offload<C> {
+impl<C: AsyncWrite + Unpin> DeflateStream<C> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.packed.len() {
             let rest = self.packed.get(self.written..).unwrap_or_default();
@@ -143,7 +143,7 @@ impl<C: AsyncWrite + Unpin> Offload<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for Offload<C> {
+impl<C: AsyncWrite + Unpin> AsyncWrite for DeflateStream<C> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -151,7 +151,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Offload<C> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_drain(cx))?;
         let this = &mut *self;
-        let here = buf.get(..MOST).unwrap_or(buf);
+        let here = buf.get(..CHUNK_LEN).unwrap_or(buf);
         this.deflating.advance(here, &mut this.packed);
         // What the kernel does not take now, the next call or a flush does.
         match this.poll_drain(cx) {
@@ -171,7 +171,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Offload<C> {
     }
 }
 
-impl<C: Transport> Transport for Offload<C> {
+impl<C: Transport> Transport for DeflateStream<C> {
     fn taken(&self) -> u64 {
         self.io.taken()
     }
@@ -185,7 +185,7 @@ impl<C: Transport> Transport for Offload<C> {
     }
 
     fn violation(&self) -> Option<Violation> {
-        self.fault
+        self.violation
     }
 
     fn set_frame_bounds(&mut self, bounds: &Bounds) -> bool {
@@ -199,8 +199,8 @@ impl<C: Transport> Transport for Offload<C> {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; MOST].into_boxed_slice());
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK_LEN].into_boxed_slice());
 }
 
 /// What is read, or compressed, at a time: a bound on what is held, for a message may grow a little when it is compressed.
-const MOST: usize = 16 * 1024;
+const CHUNK_LEN: usize = 16 * 1024;

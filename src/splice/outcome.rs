@@ -7,9 +7,9 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome {
     /// Whose doing it was.
-    pub by: Side,
+    pub by: Initiator,
     /// What happened.
-    pub why: Why,
+    pub why: EndReason,
     /// The close code of that end: relayed, or ours. `None` for a Close without a code.
     pub code: Option<u16>,
     /// What came from the client.
@@ -22,7 +22,7 @@ pub struct Outcome {
 
 /// Who ended a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum Initiator {
     /// The client leg.
     Client,
     /// The backend leg.
@@ -35,13 +35,13 @@ pub enum Side {
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum EndReason {
     /// A Close was relayed.
     Closed,
     /// The stream ended without a Close.
     Gone,
     /// The stream ended inside a frame.
-    Cut,
+    Truncated,
     /// No sign of life within `ping.interval` + `ping.timeout`.
     PingTimeout,
     /// A frame that may not pass.
@@ -60,34 +60,34 @@ pub enum Why {
 
 // === impl Side ===
 
-impl Side {
+impl Initiator {
     /// A word of a closed set, for logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
-            Side::Client => "client",
-            Side::Backend => "backend",
-            Side::Lockgate => "lockgate",
-            Side::Operator => "operator",
+            Initiator::Client => "client",
+            Initiator::Backend => "backend",
+            Initiator::Lockgate => "lockgate",
+            Initiator::Operator => "operator",
         }
     }
 }
 
 // === impl Why ===
 
-impl Why {
+impl EndReason {
     /// A word of a closed set, for logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
-            Why::Closed => "closed",
-            Why::Gone => "gone",
-            Why::Cut => "cut",
-            Why::PingTimeout => "ping-timeout",
-            Why::Violation(violation) => violation.as_str(),
-            Why::OverRate => "over-rate",
-            Why::SlowReader => "slow-reader",
-            Why::MaxIdle => "max-idle",
-            Why::Ordered => "ordered",
-            Why::MaxAge => "max-age",
+            EndReason::Closed => "closed",
+            EndReason::Gone => "gone",
+            EndReason::Truncated => "cut",
+            EndReason::PingTimeout => "ping-timeout",
+            EndReason::Violation(violation) => violation.as_str(),
+            EndReason::OverRate => "over-rate",
+            EndReason::SlowReader => "slow-reader",
+            EndReason::MaxIdle => "max-idle",
+            EndReason::Ordered => "ordered",
+            EndReason::MaxAge => "max-age",
         }
     }
 }

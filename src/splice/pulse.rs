@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The liveness of one leg.
-pub(super) struct Pulse {
+pub(super) struct Keepalive {
     heard: Instant,
-    question: Question,
+    question: PingState,
     /// A relayed Ping has not been answered.
     relayed: bool,
     /// What the kernel had taken when we last looked.
@@ -24,23 +24,23 @@ pub(super) struct Pulse {
     /// Marks our Pings; drawn when the first is sent.
     tag: Option<[u8; 8]>,
     pings: u32,
-    trip: Trip,
+    trip: RttSample,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Question {
+enum PingState {
     None,
     /// Our Ping waits for the end of the current frame; the peer cannot be blamed for that.
     Due,
     /// Asked at that moment; an answer is awaited.
-    Asked(Instant),
+    Outstanding(Instant),
     /// Our Ping cannot be sent, for the pipe towards the peer is full since that moment.
-    Stuck(Instant),
+    Blocked(Instant),
 }
 
 /// Our latest Ping, to its Pong.
 #[derive(Clone, Copy)]
-enum Trip {
+enum RttSample {
     None,
     Out(Instant),
     Back(Duration),
@@ -48,24 +48,24 @@ enum Trip {
 
 // === impl Pulse ===
 
-impl Pulse {
+impl Keepalive {
     pub(super) fn new(now: Instant, taken: u64) -> Self {
-        Pulse {
+        Keepalive {
             heard: now,
-            question: Question::None,
+            question: PingState::None,
             relayed: false,
             taken,
             frozen: None,
             tag: None,
             pings: 0,
-            trip: Trip::None,
+            trip: RttSample::None,
         }
     }
 
     /// A byte arrived.
-    pub(super) fn heard(&mut self, now: Instant) {
+    pub(super) fn on_bytes(&mut self, now: Instant) {
         self.heard = now;
-        self.question = Question::None;
+        self.question = PingState::None;
     }
 
     /// A Ping of the other peer was relayed to this leg.
@@ -86,43 +86,43 @@ impl Pulse {
 
     /// The Pong came that answers a Ping of ours. Only the latest tells how long it took.
     pub(super) fn answered(&mut self, payload: &[u8], now: Instant) {
-        if let Trip::Out(sent) = self.trip
+        if let RttSample::Out(sent) = self.trip
             && payload.ends_with(&self.pings.to_be_bytes())
         {
-            self.trip = Trip::Back(now.saturating_duration_since(sent));
+            self.trip = RttSample::Back(now.saturating_duration_since(sent));
         }
     }
 
     /// How long an answer took, told once.
     pub(super) fn round_trip(&mut self) -> Option<Duration> {
-        let Trip::Back(took) = self.trip else {
+        let RttSample::Back(took) = self.trip else {
             return None;
         };
-        self.trip = Trip::None;
+        self.trip = RttSample::None;
         Some(took)
     }
 
     /// Whether the peer gave a sign of life not longer ago than `span`, and could have given one just now.
-    pub(super) fn proven_within(&self, span: Duration, now: Instant) -> bool {
+    pub(super) fn alive_within(&self, span: Duration, now: Instant) -> bool {
         self.frozen.is_none() && now.saturating_duration_since(self.heard) <= span
     }
 
     /// Whether nothing is asked or answered, and the leg is read.
-    pub(super) fn is_calm(&self) -> bool {
-        self.question == Question::None
+    pub(super) fn is_quiescent(&self) -> bool {
+        self.question == PingState::None
             && self.frozen.is_none()
-            && !matches!(self.trip, Trip::Back(_))
+            && !matches!(self.trip, RttSample::Back(_))
     }
 
     /// Whether our Ping waits to be sent.
     pub(super) fn ping_is_due(&self) -> bool {
-        self.question == Question::Due
+        self.question == PingState::Due
     }
 
     /// Our Ping, to be sent now.
-    pub(super) fn ask(&mut self, now: Instant, mask: Option<[u8; 4]>) -> ControlFrame {
-        self.question = Question::Asked(now);
-        self.trip = Trip::Out(now);
+    pub(super) fn build_ping(&mut self, now: Instant, mask: Option<[u8; 4]>) -> ControlFrame {
+        self.question = PingState::Outstanding(now);
+        self.trip = RttSample::Out(now);
         self.pings = self.pings.wrapping_add(1);
         let tag = self.tag.get_or_insert_with(random_bytes);
         let mut payload = [0; 12];
@@ -135,7 +135,7 @@ impl Pulse {
     pub(super) fn observe(&mut self, now: Instant, taken: u64, reading: bool) {
         if taken != self.taken {
             self.taken = taken;
-            if let Question::Asked(since) | Question::Stuck(since) = &mut self.question {
+            if let PingState::Outstanding(since) | PingState::Blocked(since) = &mut self.question {
                 *since = now;
             }
         }
@@ -143,8 +143,8 @@ impl Pulse {
             (None, false) => {
                 self.frozen = Some(now);
                 // An answer would be read too late.
-                if let Trip::Out(_) = self.trip {
-                    self.trip = Trip::None;
+                if let RttSample::Out(_) = self.trip {
+                    self.trip = RttSample::None;
                 }
             }
             (Some(since), true) => {
@@ -152,7 +152,7 @@ impl Pulse {
                 self.frozen = None;
                 // What happened just now, as we began to read again, was not before the pause.
                 self.heard = now.min(self.heard + pause);
-                if let Question::Asked(asked) | Question::Stuck(asked) = &mut self.question {
+                if let PingState::Outstanding(asked) | PingState::Blocked(asked) = &mut self.question {
                     *asked = now.min(*asked + pause);
                 }
             }
@@ -166,11 +166,11 @@ impl Pulse {
             return false;
         }
         match self.question {
-            Question::None if now >= self.heard + policy.interval => self.wonder(now),
-            Question::Due if stuck => self.question = Question::Stuck(now),
+            PingState::None if now >= self.heard + policy.interval => self.request_ping(now),
+            PingState::Due if stuck => self.question = PingState::Blocked(now),
             // What has come through meanwhile may have been a Ping.
-            Question::Stuck(_) if !stuck => self.wonder(now),
-            Question::Asked(since) | Question::Stuck(since) => {
+            PingState::Blocked(_) if !stuck => self.request_ping(now),
+            PingState::Outstanding(since) | PingState::Blocked(since) => {
                 return now >= since + policy.timeout;
             }
             _ => {}
@@ -179,11 +179,11 @@ impl Pulse {
     }
 
     /// A Ping of ours becomes due, unless a relayed one asks already.
-    fn wonder(&mut self, now: Instant) {
+    fn request_ping(&mut self, now: Instant) {
         self.question = if self.relayed {
-            Question::Asked(now)
+            PingState::Outstanding(now)
         } else {
-            Question::Due
+            PingState::Due
         };
     }
 
@@ -191,9 +191,9 @@ impl Pulse {
     pub(super) fn deadline(&self, policy: PingPolicy) -> Option<Instant> {
         match self.question {
             _ if self.frozen.is_some() => None,
-            Question::None => Some(self.heard + policy.interval),
-            Question::Due => None,
-            Question::Asked(since) | Question::Stuck(since) => Some(since + policy.timeout),
+            PingState::None => Some(self.heard + policy.interval),
+            PingState::Due => None,
+            PingState::Outstanding(since) | PingState::Blocked(since) => Some(since + policy.timeout),
         }
     }
 }

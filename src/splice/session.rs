@@ -5,15 +5,15 @@ mod clock;
 mod ending;
 
 use super::{
-    Transport, Limits, Outcome, Side, Why, farewell::farewell, leg::Leg, pump::Pump, strain::Strains,
+    Transport, SessionLimits, Outcome, Initiator, EndReason, farewell::lingering_close, leg::Leg, pump::Pump, strain::Backpressure,
 };
 use crate::{
     observe::{SessionMetrics, SessionHandle},
     proto::track::{RsvBits, Role},
 };
-use alarm::Alarm;
+use alarm::LazyTimer;
 use bytes::Bytes;
-use ending::Ending;
+use ending::ClosingState;
 use std::{
     future::poll_fn,
     sync::Arc,
@@ -23,7 +23,7 @@ use tokio::{sync::watch, time::Instant};
 
 /// What a session is made of: two streams behind a finished handshake, and what came right behind it.
 #[derive(Debug)]
-pub struct Legs<C, B> {
+pub struct SpliceLegs<C, B> {
     /// The stream to the client.
     pub client: C,
     /// Bytes the client sent behind its request.
@@ -39,80 +39,80 @@ pub struct Legs<C, B> {
 /// Relays frames between the legs until both are through, then takes leave of them: close_notify, FIN, and a moment
 /// in which input is discarded, for a reset would destroy the Close on its way (RFC 6455 §7.1.1).
 pub fn run<C: Transport, B: Transport>(
-    legs: Legs<C, B>,
-    limits: watch::Receiver<Limits>,
+    legs: SpliceLegs<C, B>,
+    limits: watch::Receiver<SessionLimits>,
     handle: SessionHandle,
     flow: Arc<SessionMetrics>,
 ) -> impl Future<Output = Outcome> {
     // Made outside the future, which would otherwise hold the legs twice: as they came, and in the session.
-    let mut session = Session::new(legs, limits, handle, flow);
+    let mut session = Splice::new(legs, limits, handle, flow);
     async move {
         let outcome = poll_fn(|cx| session.poll(cx)).await;
         // Boxed: it lives for a moment, and would otherwise be part of every idle session's memory.
-        Box::pin(leave(session)).await;
+        Box::pin(linger_both(session)).await;
         outcome
     }
 }
 
-struct Session<C, B> {
+struct Splice<C, B> {
     client: Leg<C>,
     backend: Leg<B>,
     /// From the client to the backend.
-    up: Pump,
+    to_backend: Pump,
     /// From the backend to the client.
-    down: Pump,
+    to_client: Pump,
     early: Option<(Bytes, Bytes)>,
-    limits: Limits,
-    limits_source: watch::Receiver<Limits>,
+    limits: SessionLimits,
+    limits_source: watch::Receiver<SessionLimits>,
     handle: SessionHandle,
     opened: Instant,
     /// When data last moved, either way.
     active: Instant,
-    strains: Strains,
+    backpressure: Backpressure,
     /// Its share of the chance in `max_age`.
-    luck: u8,
-    ending: Option<Ending>,
+    jitter: u8,
+    ending: Option<ClosingState>,
     /// The ends of `up` and `down` that have been acted on.
-    settled: (bool, bool),
+    client_end_handled: (bool, bool),
     /// Which direction came first last time.
     up_first: bool,
     /// One timer for everything. While it is armed there is a calm ([`Session::is_calm`]), and the limits have not changed.
-    alarm: Alarm,
+    alarm: LazyTimer,
 }
 
 // === impl Session ===
 
-impl<C: Transport, B: Transport> Session<C, B> {
+impl<C: Transport, B: Transport> Splice<C, B> {
     fn new(
-        mut legs: Legs<C, B>,
-        mut limits: watch::Receiver<Limits>,
+        mut legs: SpliceLegs<C, B>,
+        mut limits: watch::Receiver<SessionLimits>,
         handle: SessionHandle,
         flow: Arc<SessionMetrics>,
     ) -> Self {
         let now = Instant::now();
         let current = *limits.borrow_and_update();
-        let mut up = Pump::new(Role::Client, legs.reserved);
-        up.limit_rate(current.rate, now);
+        let mut to_backend = Pump::new(Role::Client, legs.reserved);
+        to_backend.limit_rate(current.rate, now);
         if legs.client.set_frame_bounds(&current.bounds) {
-            up.leave_frames();
+            to_backend.disable_frame_bounds();
         }
-        Session {
+        Splice {
             client: Leg::new(legs.client, now),
             backend: Leg::new(legs.backend, now),
-            up,
-            down: Pump::new(Role::Server, legs.reserved),
+            to_backend,
+            to_client: Pump::new(Role::Server, legs.reserved),
             early: Some((legs.client_early, legs.backend_early)),
             limits: current,
             limits_source: limits,
-            luck: handle.record().id as u8,
+            jitter: handle.record().id as u8,
             handle,
             opened: now,
             active: now,
-            strains: Strains::new(flow),
+            backpressure: Backpressure::new(flow),
             ending: None,
-            settled: (false, false),
+            client_end_handled: (false, false),
             up_first: false,
-            alarm: Alarm::new(now),
+            alarm: LazyTimer::new(now),
         }
     }
 
@@ -120,7 +120,7 @@ impl<C: Transport, B: Transport> Session<C, B> {
         loop {
             let now = Instant::now();
             self.work(cx, now);
-            self.handle.publish(self.up.counts(), self.down.counts());
+            self.handle.publish(self.to_backend.counts(), self.to_client.counts());
             if self.is_over(now) {
                 return Poll::Ready(self.outcome(now));
             }
@@ -142,17 +142,17 @@ impl<C: Transport, B: Transport> Session<C, B> {
             self.alarm.disarm();
             self.client.io.set_frame_bounds(&self.limits.bounds);
             if self.limits.rate != rate && self.ending.is_none() {
-                self.up.limit_rate(self.limits.rate, now);
+                self.to_backend.limit_rate(self.limits.rate, now);
             }
         }
         if self.handle.taps_changed() {
             let (looks, session) = (self.handle.taps(), self.handle.record());
-            self.up.show(&looks, Role::Client, session);
-            self.down.show(&looks, Role::Server, session);
+            self.to_backend.set_taps(&looks, Role::Client, session);
+            self.to_client.set_taps(&looks, Role::Server, session);
         }
         if let Some((client, backend)) = self.early.take() {
             let limits = self.limits;
-            self.down.preload(
+            self.to_client.preload(
                 cx,
                 &backend,
                 &mut self.backend,
@@ -160,7 +160,7 @@ impl<C: Transport, B: Transport> Session<C, B> {
                 &limits,
                 now,
             );
-            self.up.preload(
+            self.to_backend.preload(
                 cx,
                 &client,
                 &mut self.client,
@@ -170,7 +170,7 @@ impl<C: Transport, B: Transport> Session<C, B> {
             );
         }
         if let Some(order) = order {
-            self.obey(Why::Ordered, order, now);
+            self.close_on_order(EndReason::Ordered, order, now);
         }
         // In turns: a torrent in one direction uses up the task's budget, and the other would never see any of it.
         self.up_first = !self.up_first;
@@ -178,15 +178,15 @@ impl<C: Transport, B: Transport> Session<C, B> {
             let broken = (self.client.broken, self.backend.broken);
             let owed = self.backend.pending_pong.is_some();
             if self.up_first {
-                self.pump_up(cx, now);
-                self.pump_down(cx, now);
+                self.pump_to_backend(cx, now);
+                self.pump_to_client(cx, now);
             } else {
-                self.pump_down(cx, now);
-                self.pump_up(cx, now);
+                self.pump_to_client(cx, now);
+                self.pump_to_backend(cx, now);
             }
             // A leg that cannot be written to any more must be read out, and that direction may have had its turn.
             let broke = broken != (self.client.broken, self.backend.broken);
-            let settled = self.settle(now);
+            let settled = self.handle_leg_ends(now);
             // The pump that takes our Pong along may have had its turn, too.
             let owes = !owed && self.backend.pending_pong.is_some();
             if !broke && !settled && !owes && !self.tick(now) {
@@ -196,24 +196,24 @@ impl<C: Transport, B: Transport> Session<C, B> {
     }
 
     // Pending or not: what a pump waits for, it has registered for.
-    fn pump_up(&mut self, cx: &mut Context<'_>, now: Instant) {
+    fn pump_to_backend(&mut self, cx: &mut Context<'_>, now: Instant) {
         let _ = self
-            .up
+            .to_backend
             .poll(cx, &mut self.client, &mut self.backend, &self.limits, now);
     }
 
-    fn pump_down(&mut self, cx: &mut Context<'_>, now: Instant) {
+    fn pump_to_client(&mut self, cx: &mut Context<'_>, now: Instant) {
         let _ = self
-            .down
+            .to_client
             .poll(cx, &mut self.backend, &mut self.client, &self.limits, now);
     }
 
     fn outcome(&self, now: Instant) -> Outcome {
         let (by, why, code) = match &self.ending {
             Some(ending) => (ending.by, ending.why, ending.code),
-            None => (Side::Lockgate, Why::Ordered, None),
+            None => (Initiator::Lockgate, EndReason::Ordered, None),
         };
-        let (from_client, from_backend) = (self.up.counts(), self.down.counts());
+        let (from_client, from_backend) = (self.to_backend.counts(), self.to_client.counts());
         Outcome {
             by,
             why,
@@ -226,9 +226,9 @@ impl<C: Transport, B: Transport> Session<C, B> {
 }
 
 /// Takes leave of both legs at once; each is dropped as soon as it is through, which is what sends a reset.
-async fn leave<C: Transport, B: Transport>(session: Session<C, B>) {
+async fn linger_both<C: Transport, B: Transport>(session: Splice<C, B>) {
     tokio::join!(
-        farewell(session.client, session.down.is_stuck(), session.up.ended),
-        farewell(session.backend, session.up.is_stuck(), session.down.ended),
+        lingering_close(session.client, session.to_client.is_blocked(), session.to_backend.ended),
+        lingering_close(session.backend, session.to_backend.is_blocked(), session.to_client.ended),
     );
 }

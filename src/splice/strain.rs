@@ -1,23 +1,23 @@
 //! What waits for a leg that does not read, and for how long: told to the gauges only when it changes.
 
-use super::SlowReader;
+use super::SlowReaderPolicy;
 use crate::observe::SessionMetrics;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Both legs of a session; on drop the gauges are given back what they were told.
-pub(super) struct Strains {
+pub(super) struct Backpressure {
     flow: Arc<SessionMetrics>,
     /// Towards the client.
-    pub(super) client: Strain,
+    pub(super) client: LegBackpressure,
     /// Towards the backend.
-    pub(super) backend: Strain,
+    pub(super) backend: LegBackpressure,
     paused: bool,
 }
 
 /// What waits for one leg.
 #[derive(Default)]
-pub(super) struct Strain {
+pub(super) struct LegBackpressure {
     /// Since when bytes wait and the kernel has taken none.
     since: Option<Instant>,
     /// What the kernel had taken then.
@@ -28,7 +28,7 @@ pub(super) struct Strain {
 
 /// What is seen of a leg: whether bytes wait for it, how many of them here, and how many the kernel has taken.
 #[derive(Clone, Copy)]
-pub(super) struct Pipe {
+pub(super) struct PendingOutput {
     pub(super) stuck: bool,
     pub(super) bytes: usize,
     pub(super) taken: u64,
@@ -36,12 +36,12 @@ pub(super) struct Pipe {
 
 // === impl Strains ===
 
-impl Strains {
+impl Backpressure {
     pub(super) fn new(flow: Arc<SessionMetrics>) -> Self {
-        Strains {
+        Backpressure {
             flow,
-            client: Strain::default(),
-            backend: Strain::default(),
+            client: LegBackpressure::default(),
+            backend: LegBackpressure::default(),
             paused: false,
         }
     }
@@ -52,7 +52,7 @@ impl Strains {
     }
 
     /// Takes note of both pipes, and of whether the client is kept waiting for its rate.
-    pub(super) fn observe(&mut self, now: Instant, client: Pipe, backend: Pipe, paused: bool) {
+    pub(super) fn observe(&mut self, now: Instant, client: PendingOutput, backend: PendingOutput, paused: bool) {
         for (strain, pipe, gauges) in [
             (&mut self.client, client, &self.flow.client),
             (&mut self.backend, backend, &self.flow.backend),
@@ -73,7 +73,7 @@ impl Strains {
     }
 
     /// The peer has been waited for long enough: from now on it counts as slow.
-    pub(super) fn found_slow(&mut self, client: bool) {
+    pub(super) fn mark_slow(&mut self, client: bool) {
         let (strain, gauges) = match client {
             true => (&mut self.client, &self.flow.client),
             false => (&mut self.backend, &self.flow.backend),
@@ -86,9 +86,9 @@ impl Strains {
     }
 }
 
-impl Drop for Strains {
+impl Drop for Backpressure {
     fn drop(&mut self) {
-        let nothing = Pipe {
+        let nothing = PendingOutput {
             stuck: false,
             bytes: 0,
             taken: 0,
@@ -99,8 +99,8 @@ impl Drop for Strains {
 
 // === impl Strain ===
 
-impl Strain {
-    fn observe(&mut self, now: Instant, pipe: Pipe) {
+impl LegBackpressure {
+    fn observe(&mut self, now: Instant, pipe: PendingOutput) {
         self.bytes = pipe.bytes;
         if !pipe.stuck {
             self.since = None;
@@ -114,7 +114,7 @@ impl Strain {
     }
 
     /// When the peer will have taken nothing for `after`; `None` where that is known already and nothing follows from it.
-    pub(super) fn deadline(&self, policy: SlowReader) -> Option<Instant> {
+    pub(super) fn deadline(&self, policy: SlowReaderPolicy) -> Option<Instant> {
         let matters = policy.close || !self.slow;
         self.since
             .filter(|_| matters)

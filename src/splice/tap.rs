@@ -3,7 +3,7 @@
 mod inflate;
 
 use super::{
-    Limits,
+    SessionLimits,
     leg::{Leg, Transport},
     pump::Pump,
 };
@@ -14,25 +14,25 @@ use crate::{
         track::{FrameTracker, Role},
     },
 };
-use inflate::Inflater;
+use inflate::TapInflater;
 use std::{sync::Arc, task::Context, time::SystemTime};
 use tokio::time::Instant;
 
 /// Follows the frames of one direction for those who look.
-pub(super) struct Tap {
-    looks: Vec<Arc<TapSink>>,
+pub(super) struct FrameTap {
+    sinks: Vec<Arc<TapSink>>,
     session: Arc<SessionRecord>,
     from: Role,
     /// The rest of a frame whose beginning nobody saw.
     skip: u64,
-    frame: Option<Frame>,
+    frame: Option<PartialFrame>,
     /// The kind of the message that is open, and whether it is compressed; `None` where nobody saw it begin.
     message: Option<(Opcode, bool)>,
-    inflater: Inflater,
+    inflater: TapInflater,
 }
 
 /// A frame that has not passed whole.
-struct Frame {
+struct PartialFrame {
     header: FrameHeader,
     kind: Opcode,
     compressed: bool,
@@ -46,68 +46,68 @@ struct Frame {
 
 impl Pump {
     /// [`Pump::walk`], shown to whoever looks.
-    pub(super) fn take_in<S: Transport, D: Transport>(
+    pub(super) fn relay<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
         src: &mut Leg<S>,
         dst: &mut Leg<D>,
-        limits: &Limits,
+        limits: &SessionLimits,
         now: Instant,
     ) {
         if self.tap.is_none() {
-            return self.walk(cx, bytes, src, dst, limits, now);
+            return self.relay_frames(cx, bytes, src, dst, limits, now);
         }
         let before = self.tracker.counts().bytes;
-        self.walk(cx, bytes, src, dst, limits, now);
+        self.relay_frames(cx, bytes, src, dst, limits, now);
         if let Some(tap) = &mut self.tap {
             let understood = self.tracker.counts().bytes - before;
             let understood = usize::try_from(understood).unwrap_or(usize::MAX);
-            tap.see(bytes.get(..understood).unwrap_or(bytes));
+            tap.observe(bytes.get(..understood).unwrap_or(bytes));
         }
     }
 
     /// Others look than before, or nobody.
-    pub(super) fn show(&mut self, looks: &[Arc<TapSink>], from: Role, session: &Arc<SessionRecord>) {
+    pub(super) fn set_taps(&mut self, looks: &[Arc<TapSink>], from: Role, session: &Arc<SessionRecord>) {
         self.tap = match self.tap.take() {
             _ if looks.is_empty() => None,
             Some(mut tap) => {
-                tap.looks = looks.to_vec();
+                tap.sinks = looks.to_vec();
                 Some(tap)
             }
-            None => Some(Box::new(Tap::new(looks, from, session, &self.tracker))),
+            None => Some(Box::new(FrameTap::new(looks, from, session, &self.tracker))),
         };
     }
 }
 
 // === impl Tap ===
 
-impl Tap {
+impl FrameTap {
     fn new(
         looks: &[Arc<TapSink>],
         from: Role,
         session: &Arc<SessionRecord>,
         tracker: &FrameTracker,
-    ) -> Tap {
+    ) -> FrameTap {
         let is_new = tracker.counts().bytes == 0;
         let extensions = session.extensions.as_deref().unwrap_or_default();
         let forgets = match from {
             Role::Client => "client_no_context_takeover",
             Role::Server => "server_no_context_takeover",
         };
-        Tap {
-            looks: looks.to_vec(),
+        FrameTap {
+            sinks: looks.to_vec(),
             session: session.clone(),
             from,
             skip: tracker.remaining(),
             frame: None,
             message: None,
-            inflater: Inflater::new(extensions.contains(forgets), is_new),
+            inflater: TapInflater::new(extensions.contains(forgets), is_new),
         }
     }
 
     /// `bytes` have passed. They begin where the last ones ended, and end inside of a payload or between two frames.
-    fn see(&mut self, mut bytes: &[u8]) {
+    fn observe(&mut self, mut bytes: &[u8]) {
         let skipped = self.skip.min(bytes.len() as u64);
         self.skip -= skipped;
         bytes = bytes.get(skipped as usize..).unwrap_or_default();
@@ -135,7 +135,7 @@ impl Tap {
         }
     }
 
-    fn begin(&mut self, header: FrameHeader) -> Frame {
+    fn begin(&mut self, header: FrameHeader) -> PartialFrame {
         let (kind, compressed) = match header.opcode {
             control if control.is_control() => (control, false),
             Opcode::Continuation => self.message.unwrap_or((Opcode::Continuation, false)),
@@ -146,7 +146,7 @@ impl Tap {
                 (data, compressed)
             }
         };
-        Frame {
+        PartialFrame {
             header,
             kind,
             compressed,
@@ -155,7 +155,7 @@ impl Tap {
         }
     }
 
-    fn pass(&mut self, frame: &mut Frame, payload: &[u8]) {
+    fn pass(&mut self, frame: &mut PartialFrame, payload: &[u8]) {
         let wanted = self.wanted();
         let room = wanted.saturating_sub(frame.raw.len());
         // What is compressed is of use as a whole only; of the rest, what is shown is enough.
@@ -174,7 +174,7 @@ impl Tap {
         frame.passed += payload.len() as u64;
     }
 
-    fn end(&mut self, mut frame: Frame) {
+    fn end(&mut self, mut frame: PartialFrame) {
         let FrameHeader {
             opcode,
             fin,
@@ -198,8 +198,8 @@ impl Tap {
         if fin && !opcode.is_control() {
             self.message = None;
         }
-        self.looks.retain(|look| !look.is_over());
-        for look in &self.looks {
+        self.sinks.retain(|look| !look.is_over());
+        for look in &self.sinks {
             if !look.try_admit() {
                 continue;
             }
@@ -220,7 +220,7 @@ impl Tap {
     }
 
     fn wanted(&self) -> usize {
-        let bytes = self.looks.iter().map(|look| look.bytes());
+        let bytes = self.sinks.iter().map(|look| look.bytes());
         bytes.max().unwrap_or_default()
     }
 }

@@ -13,7 +13,7 @@ use lockgate::{
     gateway::Gateway,
     observe::{SessionTarget, Metrics, SessionRecord, SessionRegistry},
     proto::track::RsvBits,
-    splice::{self, Legs, Socket, BackendStream},
+    splice::{self, SpliceLegs, Socket, BackendStream},
     tls::{self, DevCa, AcceptOutcome, CertIssuers},
     wire::ServerStream,
 };
@@ -121,7 +121,7 @@ fn session(
         subprotocol: None,
         extensions: None,
     };
-    let legs = Legs {
+    let legs = SpliceLegs {
         client,
         client_early: bytes::Bytes::new(),
         backend,

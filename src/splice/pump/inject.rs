@@ -16,10 +16,10 @@ use tokio::time::Instant;
 impl Pump {
     #[inline]
     pub(super) fn injection_is_due<D: Transport>(&self, dst: &Leg<D>, now: Instant) -> bool {
-        !self.shut && (self.close_is_ripe(now) || dst.pending_pong.is_some() || dst.pulse.ping_is_due())
+        !self.close_sent && (self.close_is_due(now) || dst.pending_pong.is_some() || dst.pulse.ping_is_due())
     }
 
-    fn close_is_ripe(&self, now: Instant) -> bool {
+    fn close_is_due(&self, now: Instant) -> bool {
         self.close.as_ref().is_some_and(|close| {
             let between = close.between_messages && !self.tracker.in_message();
             let ripe = self.ended.is_some() || between || now >= close.not_before;
@@ -50,22 +50,22 @@ impl Pump {
         now: Instant,
     ) -> bool {
         let mask = self.masks.then(random_bytes);
-        if self.close_is_ripe(now)
+        if self.close_is_due(now)
             && let Some(close) = self.close.take()
         {
             let frame = ControlFrame::close(close.code, &close.reason, mask);
-            self.put(cx, frame.as_bytes(), dst);
-            self.shut = true;
+            self.write(cx, frame.as_bytes(), dst);
+            self.close_sent = true;
             return true;
         }
         if let Some(ping) = dst.pending_pong.take() {
             let frame = ControlFrame::pong(ping.payload(), mask);
-            self.put(cx, frame.as_bytes(), dst);
+            self.write(cx, frame.as_bytes(), dst);
             return true;
         }
         if dst.pulse.ping_is_due() {
-            let frame = dst.pulse.ask(now, mask);
-            self.put(cx, frame.as_bytes(), dst);
+            let frame = dst.pulse.build_ping(now, mask);
+            self.write(cx, frame.as_bytes(), dst);
             return true;
         }
         false

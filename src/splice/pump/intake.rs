@@ -1,12 +1,12 @@
 //! What a pump reads, and what it does with that.
 
-use super::{End, Pump, READ};
+use super::{LegEnd, Pump, READ_BUF_LEN};
 use crate::{
     proto::{frame::Opcode, track::Progress},
     splice::{
-        Limits,
+        SessionLimits,
         leg::{Leg, Transport},
-        meter::Verdict,
+        meter::RateDecision,
     },
 };
 use std::{
@@ -25,55 +25,55 @@ impl Pump {
         cx: &mut Context<'_>,
         src: &mut Leg<S>,
         dst: &mut Leg<D>,
-        limits: &Limits,
+        limits: &SessionLimits,
         room: usize,
         now: Instant,
     ) -> Poll<()> {
         ready!(src.io.poll_readable(cx));
         SCRATCH.with_borrow_mut(|scratch| {
-            let most = self.held.len().saturating_add(room).min(scratch.len());
+            let most = self.unparsed.len().saturating_add(room).min(scratch.len());
             let mut buf = ReadBuf::new(&mut scratch[..most]);
-            buf.put_slice(&self.held);
+            buf.put_slice(&self.unparsed);
             let read = Pin::new(&mut src.io).poll_read(cx, &mut buf);
             let surplus = src.io.take_discarded();
             if surplus > 0 {
-                src.pulse.heard(now);
+                src.pulse.on_bytes(now);
             }
             if self.charge_surplus(surplus) && read.is_pending() {
-                self.ended = Some(End::OverRate);
+                self.ended = Some(LegEnd::OverRate);
                 return Poll::Ready(());
             }
-            if ready!(read).is_err() || buf.filled().len() == self.held.len() {
+            if ready!(read).is_err() || buf.filled().len() == self.unparsed.len() {
                 let fault = src.io.violation();
-                self.ended = Some(fault.map_or(End::Gone, End::Violation));
+                self.ended = Some(fault.map_or(LegEnd::Gone, LegEnd::Violation));
             } else {
-                src.pulse.heard(now);
+                src.pulse.on_bytes(now);
                 // Given back, not cleared: an idle session holds no buffer.
-                self.held = Vec::new();
-                self.take_in(cx, buf.filled(), src, dst, limits, now);
+                self.unparsed = Vec::new();
+                self.relay(cx, buf.filled(), src, dst, limits, now);
             }
             Poll::Ready(())
         })
     }
 
     /// Walks over `bytes`; relays the frames that may pass, takes out the Pongs that answer us, puts in what is due.
-    pub(in crate::splice) fn walk<S: Transport, D: Transport>(
+    pub(in crate::splice) fn relay_frames<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
         src: &mut Leg<S>,
         dst: &mut Leg<D>,
-        limits: &Limits,
+        limits: &SessionLimits,
         now: Instant,
     ) {
-        if self.shut || dst.broken {
-            self.lost += if dst.broken { bytes.len() } else { 0 };
+        if self.close_sent || dst.broken {
+            self.discarded += if dst.broken { bytes.len() } else { 0 };
             if self.passed.is_none() {
                 self.passed = Some(Box::new(self.tracker.counts()));
             }
         }
         let of_messages;
-        let bounds = match self.recut {
+        let bounds = match self.bounds_elsewhere {
             false => &limits.bounds,
             true => {
                 of_messages = limits.bounds.from_messages();
@@ -86,15 +86,15 @@ impl Pump {
         while at < bytes.len() {
             if let Some(meter) = &mut self.meter {
                 let first = self.tracker.at_boundary().then(|| bytes[at]);
-                match meter.judge(first) {
-                    Verdict::Pass => {}
-                    Verdict::Wait => {
-                        self.held = bytes[at..].to_vec();
+                match meter.decide(first) {
+                    RateDecision::Pass => {}
+                    RateDecision::Wait => {
+                        self.unparsed = bytes[at..].to_vec();
                         stalled = true;
                         break;
                     }
-                    Verdict::Over => {
-                        self.ended = Some(End::OverRate);
+                    RateDecision::Over => {
+                        self.ended = Some(LegEnd::OverRate);
                         break;
                     }
                 }
@@ -105,7 +105,7 @@ impl Pump {
             let progress = match self.tracker.advance(&bytes[at..], bounds, stop) {
                 Ok(progress) => progress,
                 Err(violation) => {
-                    self.ended = Some(End::Violation(violation));
+                    self.ended = Some(LegEnd::Violation(violation));
                     break;
                 }
             };
@@ -117,12 +117,12 @@ impl Pump {
                 match control.opcode {
                     Opcode::Pong if src.pulse.is_own(control.payload()) => {
                         src.pulse.answered(control.payload(), now);
-                        self.put(cx, &bytes[from..at], dst);
+                        self.write(cx, &bytes[from..at], dst);
                         from = end;
                     }
                     Opcode::Pong => src.pulse.foreign_pong(),
-                    Opcode::Ping if self.answers_for(dst, limits, now) => {
-                        self.put(cx, &bytes[from..at], dst);
+                    Opcode::Ping if self.answers_backend_ping(dst, limits, now) => {
+                        self.write(cx, &bytes[from..at], dst);
                         from = end;
                         src.pending_pong = Some(control);
                     }
@@ -132,11 +132,11 @@ impl Pump {
                         let relayed = if self.close.is_some() { at } else { end };
                         src.close_received = true;
                         match self.close.is_none() && dst.close_received {
-                            true => self.put_last(cx, &bytes[from..relayed], dst),
-                            false => self.put(cx, &bytes[from..relayed], dst),
+                            true => self.write_last(cx, &bytes[from..relayed], dst),
+                            false => self.write(cx, &bytes[from..relayed], dst),
                         }
-                        self.shut |= self.close.is_none();
-                        self.ended = Some(End::Closed(control.close_code()));
+                        self.close_sent |= self.close.is_none();
+                        self.ended = Some(LegEnd::Closed(control.close_code()));
                         self.stalled = false;
                         return;
                     }
@@ -144,21 +144,21 @@ impl Pump {
                 }
                 at = end;
             } else if progress.pass == 0 {
-                self.held = bytes[at..].to_vec();
+                self.unparsed = bytes[at..].to_vec();
                 break;
             }
             if due && self.tracker.at_boundary() {
-                self.put(cx, &bytes[from..at], dst);
+                self.write(cx, &bytes[from..at], dst);
                 from = at;
                 self.inject(cx, dst, now);
             }
         }
-        self.put(cx, &bytes[from..at], dst);
+        self.write(cx, &bytes[from..at], dst);
         if let Some(meter) = &mut self.meter
             && self.ended.is_none()
-            && meter.judge(None) == Verdict::Over
+            && meter.decide(None) == RateDecision::Over
         {
-            self.ended = Some(End::OverRate);
+            self.ended = Some(LegEnd::OverRate);
         }
         // Only now: until then a Close of ours waits for what was read before it.
         self.stalled = stalled;
@@ -185,17 +185,17 @@ impl Pump {
             return false;
         };
         meter.charge(bytes, 0);
-        meter.judge(None) == Verdict::Over
+        meter.decide(None) == RateDecision::Over
     }
 
     /// Whether a Ping from the backend is answered here: its client is known to live, and need not be asked again.
-    fn answers_for<D: Transport>(&self, client: &Leg<D>, limits: &Limits, now: Instant) -> bool {
+    fn answers_backend_ping<D: Transport>(&self, client: &Leg<D>, limits: &SessionLimits, now: Instant) -> bool {
         let window = limits.answer_backend_ping;
-        !self.masks && window.is_some_and(|window| client.pulse.proven_within(window, now))
+        !self.masks && window.is_some_and(|window| client.pulse.alive_within(window, now))
     }
 }
 
 thread_local! {
     /// Room for a read behind the bytes that are held: the bound on what one direction may hold.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUF_LEN].into_boxed_slice());
 }

@@ -12,54 +12,54 @@ use std::{
 
 impl Pump {
     /// Whether bytes wait for `dst`, which keeps us from reading `src`.
-    pub(in crate::splice) fn is_stuck(&self) -> bool {
-        self.sent < self.tail.len() || self.unflushed > 0
+    pub(in crate::splice) fn is_blocked(&self) -> bool {
+        self.sent < self.unsent.len() || self.unflushed > 0
     }
 
     /// How many bytes wait for `dst` here, of whose bytes the kernel has now taken so many.
-    pub(in crate::splice) fn stuck_bytes(&self, taken: u64) -> usize {
+    pub(in crate::splice) fn blocked_bytes(&self, taken: u64) -> usize {
         let gone = usize::try_from(taken.saturating_sub(self.flushed_at)).unwrap_or(usize::MAX);
-        self.tail.len() - self.sent + self.unflushed.saturating_sub(gone)
+        self.unsent.len() - self.sent + self.unflushed.saturating_sub(gone)
     }
 
     /// Hands `bytes` to `dst`; what it does not take at once is kept.
-    pub(super) fn put<D: Transport>(&mut self, cx: &mut Context<'_>, bytes: &[u8], dst: &mut Leg<D>) {
-        self.put_by(cx, bytes, dst, |io, cx, bytes| {
+    pub(super) fn write<D: Transport>(&mut self, cx: &mut Context<'_>, bytes: &[u8], dst: &mut Leg<D>) {
+        self.write_with(cx, bytes, dst, |io, cx, bytes| {
             Pin::new(io).poll_write(cx, bytes)
         });
     }
 
     /// Hands to `dst` what is the last for it.
-    pub(super) fn put_last<D: Transport>(
+    pub(super) fn write_last<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
         dst: &mut Leg<D>,
     ) {
-        self.put_by(cx, bytes, dst, D::poll_write_last);
+        self.write_with(cx, bytes, dst, D::poll_write_last);
     }
 
-    fn put_by<D: Transport>(
+    fn write_with<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         mut bytes: &[u8],
         dst: &mut Leg<D>,
         write: impl Fn(&mut D, &mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>,
     ) {
-        if self.shut || dst.broken {
+        if self.close_sent || dst.broken {
             return;
         }
-        while self.sent == self.tail.len() && !bytes.is_empty() {
+        while self.sent == self.unsent.len() && !bytes.is_empty() {
             match write(&mut dst.io, cx, bytes) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.unflushed += n;
                     bytes = &bytes[n..];
                 }
-                Poll::Ready(_) => return self.give_up(dst),
+                Poll::Ready(_) => return self.abandon_dst(dst),
                 Poll::Pending => break,
             }
         }
-        self.tail.extend_from_slice(bytes);
+        self.unsent.extend_from_slice(bytes);
     }
 
     /// Writes what was kept, and flushes.
@@ -69,26 +69,26 @@ impl Pump {
         dst: &mut Leg<D>,
     ) -> Poll<()> {
         if dst.broken {
-            self.give_up(dst);
+            self.abandon_dst(dst);
         }
-        while self.sent < self.tail.len() {
-            match ready!(Pin::new(&mut dst.io).poll_write(cx, &self.tail[self.sent..])) {
+        while self.sent < self.unsent.len() {
+            match ready!(Pin::new(&mut dst.io).poll_write(cx, &self.unsent[self.sent..])) {
                 Ok(n) if n > 0 => {
                     self.unflushed += n;
                     self.sent += n;
                 }
-                _ => self.give_up(dst),
+                _ => self.abandon_dst(dst),
             }
         }
-        if !self.tail.is_empty() {
+        if !self.unsent.is_empty() {
             // Given back, not cleared: an idle session holds no buffer.
-            self.tail = Vec::new();
+            self.unsent = Vec::new();
             self.sent = 0;
             self.moved = true;
         }
         if self.unflushed > 0 {
             if ready!(Pin::new(&mut dst.io).poll_flush(cx)).is_err() {
-                self.give_up(dst);
+                self.abandon_dst(dst);
             }
             self.unflushed = 0;
             self.flushed_at = dst.io.taken();
@@ -96,9 +96,9 @@ impl Pump {
         Poll::Ready(())
     }
 
-    fn give_up<D: Transport>(&mut self, dst: &mut Leg<D>) {
+    fn abandon_dst<D: Transport>(&mut self, dst: &mut Leg<D>) {
         dst.broken = true;
-        self.tail = Vec::new();
+        self.unsent = Vec::new();
         self.sent = 0;
         self.unflushed = 0;
         self.close = None;

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// The timer.
-pub(super) struct Alarm {
+pub(super) struct LazyTimer {
     sleep: Pin<Box<Sleep>>,
     /// No deadline is before it, and none will be but by what disarms it.
     armed: bool,
@@ -22,10 +22,10 @@ pub(super) struct Alarm {
 
 // === impl Alarm ===
 
-impl Alarm {
+impl LazyTimer {
     /// A timer that has gone off.
     pub(super) fn new(now: Instant) -> Self {
-        Alarm {
+        LazyTimer {
             sleep: Box::pin(sleep_until(now)),
             armed: false,
             waker: None,
@@ -33,7 +33,7 @@ impl Alarm {
     }
 
     /// Whether there is nothing to look for yet.
-    pub(super) fn holds(&self, now: Instant) -> bool {
+    pub(super) fn is_early(&self, now: Instant) -> bool {
         self.armed && now < self.sleep.deadline()
     }
 
@@ -100,9 +100,9 @@ mod tests {
 
     const SPAN: Duration = Duration::from_secs(30);
 
-    fn armed() -> Alarm {
+    fn armed() -> LazyTimer {
         let now = Instant::now();
-        let mut alarm = Alarm::new(now);
+        let mut alarm = LazyTimer::new(now);
         alarm.arm(now + SPAN, true, now);
         alarm
     }
@@ -130,7 +130,7 @@ mod tests {
         for times in 1..=3 {
             assert!(alarm.poll(cx).is_pending());
             advance(SPAN + Duration::from_millis(1)).await;
-            assert!(!alarm.holds(Instant::now()));
+            assert!(!alarm.is_early(Instant::now()));
             assert_eq!(count.0.load(SeqCst), times);
             let now = Instant::now();
             alarm.arm(now + SPAN, true, now);

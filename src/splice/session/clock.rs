@@ -1,40 +1,40 @@
 //! What time does to a session: liveness, age, idleness, slow readers; one deadline for all of it.
 
-use super::Session;
+use super::Splice;
 use crate::{
     observe::CloseOrder,
     splice::{
-        Transport, PingPolicy, Why,
+        Transport, PingPolicy, EndReason,
         leg::Leg,
-        pump::{End, Pump},
-        strain::{Pipe, Strain},
+        pump::{LegEnd, Pump},
+        strain::{PendingOutput, LegBackpressure},
     },
 };
 use tokio::time::Instant;
 
 // === impl Session ===
 
-impl<C: Transport, B: Transport> Session<C, B> {
+impl<C: Transport, B: Transport> Splice<C, B> {
     /// Looks after both legs' liveness, and after who is slow or idle. True if something became due.
     pub(super) fn tick(&mut self, now: Instant) -> bool {
-        if self.alarm.holds(now) && self.is_calm() {
-            if self.up.take_moved() | self.down.take_moved() {
+        if self.alarm.is_early(now) && self.is_quiescent() {
+            if self.to_backend.take_moved() | self.to_client.take_moved() {
                 self.active = now;
             }
             return false;
         }
         self.alarm.disarm();
-        let client_pipe = pipe(&self.client, &self.down);
-        let backend_pipe = pipe(&self.backend, &self.up);
-        let paused = self.up.resumes().is_some();
-        let reads = !self.up.is_stuck() && !paused;
+        let client_pipe = pending_output(&self.client, &self.to_client);
+        let backend_pipe = pending_output(&self.backend, &self.to_backend);
+        let paused = self.to_backend.resumes().is_some();
+        let reads = !self.to_backend.is_blocked() && !paused;
         self.client.pulse.observe(now, client_pipe.taken, reads);
         self.backend
             .pulse
-            .observe(now, backend_pipe.taken, !self.down.is_stuck());
-        self.note_round_trips();
-        self.strains.observe(now, client_pipe, backend_pipe, paused);
-        let moved = self.up.take_moved() | self.down.take_moved();
+            .observe(now, backend_pipe.taken, !self.to_client.is_blocked());
+        self.record_rtts();
+        self.backpressure.observe(now, client_pipe, backend_pipe, paused);
+        let moved = self.to_backend.take_moved() | self.to_client.take_moved();
         if moved || client_pipe.stuck || backend_pipe.stuck || paused {
             self.active = now;
         }
@@ -44,11 +44,11 @@ impl<C: Transport, B: Transport> Session<C, B> {
         if let Some((end, code)) = self.end_of_age()
             && now >= end
         {
-            self.obey(Why::MaxAge, CloseOrder::internal(code), now);
+            self.close_on_order(EndReason::MaxAge, CloseOrder::internal(code), now);
             return true;
         }
         if self.end_of_idle().is_some_and(|end| now >= end) {
-            self.obey(Why::MaxIdle, CloseOrder::internal(IDLE_CODE), now);
+            self.close_on_order(EndReason::MaxIdle, CloseOrder::internal(IDLE_CODE), now);
             return true;
         }
         if self.find_slow_readers(now) {
@@ -57,22 +57,22 @@ impl<C: Transport, B: Transport> Session<C, B> {
         let client = self
             .limits
             .client_ping
-            .is_some_and(|policy| tick(&mut self.client, &mut self.up, &self.down, policy, now));
+            .is_some_and(|policy| tick(&mut self.client, &mut self.to_backend, &self.to_client, policy, now));
         let backend = self
             .limits
             .backend_ping
-            .is_some_and(|policy| tick(&mut self.backend, &mut self.down, &self.up, policy, now));
+            .is_some_and(|policy| tick(&mut self.backend, &mut self.to_client, &self.to_backend, policy, now));
         client || backend
     }
 
     /// Nothing waits for anything: what passes only puts deadlines off. Almost every read finds it so.
-    fn is_calm(&self) -> bool {
+    fn is_quiescent(&self) -> bool {
         self.ending.is_none()
-            && !self.up.is_stuck()
-            && !self.down.is_stuck()
-            && self.up.resumes().is_none()
-            && self.client.pulse.is_calm()
-            && self.backend.pulse.is_calm()
+            && !self.to_backend.is_blocked()
+            && !self.to_client.is_blocked()
+            && self.to_backend.resumes().is_none()
+            && self.client.pulse.is_quiescent()
+            && self.backend.pulse.is_quiescent()
     }
 
     /// Sets the timer to when there is something to be done even if nothing comes; false if that is never.
@@ -80,12 +80,12 @@ impl<C: Transport, B: Transport> Session<C, B> {
         let Some(deadline) = self.deadline(now) else {
             return false;
         };
-        self.alarm.arm(deadline, self.is_calm(), now);
+        self.alarm.arm(deadline, self.is_quiescent(), now);
         true
     }
 
-    fn note_round_trips(&mut self) {
-        let (flow, trips) = (self.strains.flow(), self.handle.round_trips());
+    fn record_rtts(&mut self) {
+        let (flow, trips) = (self.backpressure.flow(), self.handle.round_trips());
         if let Some(took) = self.client.pulse.round_trip() {
             trips.client.set(took);
             flow.client.round_trip(took);
@@ -101,16 +101,16 @@ impl<C: Transport, B: Transport> Session<C, B> {
         let Some(policy) = self.limits.slow_reader else {
             return false;
         };
-        let is_due = |strain: &Strain| strain.deadline(policy).is_some_and(|at| now >= at);
-        let (client, backend) = (is_due(&self.strains.client), is_due(&self.strains.backend));
+        let is_due = |strain: &LegBackpressure| strain.deadline(policy).is_some_and(|at| now >= at);
+        let (client, backend) = (is_due(&self.backpressure.client), is_due(&self.backpressure.backend));
         for (slow, is_client, from) in [
-            (client, true, &mut self.up),
-            (backend, false, &mut self.down),
+            (client, true, &mut self.to_backend),
+            (backend, false, &mut self.to_client),
         ] {
             if slow {
-                self.strains.found_slow(is_client);
+                self.backpressure.mark_slow(is_client);
                 if policy.close {
-                    from.ended = from.ended.or(Some(End::SlowReader));
+                    from.ended = from.ended.or(Some(LegEnd::SlowReader));
                 }
             }
         }
@@ -124,14 +124,14 @@ impl<C: Transport, B: Transport> Session<C, B> {
     /// When it has lasted long enough, and the code to close it with.
     fn end_of_age(&self) -> Option<(Instant, u16)> {
         let (age, code) = self.limits.max_age?;
-        let sooner = age / 10 * u32::from(self.luck) / 255;
+        let sooner = age / 10 * u32::from(self.jitter) / 255;
         Some((self.opened + (age - sooner), code))
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
         match &self.ending {
             Some(ending) => {
-                let closes = [&self.up, &self.down]
+                let closes = [&self.to_backend, &self.to_client]
                     .into_iter()
                     .filter_map(|pump| pump.close.as_ref());
                 closes
@@ -151,7 +151,7 @@ impl<C: Transport, B: Transport> Session<C, B> {
                     .and_then(|policy| self.backend.pulse.deadline(policy));
                 let age = self.end_of_age().map(|(end, _)| end);
                 let slow = self.limits.slow_reader.and_then(|policy| {
-                    let strains = [&self.strains.client, &self.strains.backend];
+                    let strains = [&self.backpressure.client, &self.backpressure.backend];
                     strains
                         .into_iter()
                         .filter_map(|strain| strain.deadline(policy))
@@ -163,7 +163,7 @@ impl<C: Transport, B: Transport> Session<C, B> {
                     age,
                     slow,
                     self.end_of_idle(),
-                    self.up.resumes(),
+                    self.to_backend.resumes(),
                 ];
                 all.into_iter().flatten().min()
             }
@@ -180,19 +180,19 @@ fn tick<S: Transport>(
     now: Instant,
 ) -> bool {
     let was_due = leg.pulse.ping_is_due();
-    if leg.pulse.tick(now, policy, to.is_stuck()) {
-        from.ended = Some(End::Dead);
+    if leg.pulse.tick(now, policy, to.is_blocked()) {
+        from.ended = Some(LegEnd::PingTimeout);
         return true;
     }
     leg.pulse.ping_is_due() && !was_due
 }
 
 /// What is seen of a leg, whose bytes come through `to`.
-fn pipe<S: Transport>(leg: &Leg<S>, to: &Pump) -> Pipe {
+fn pending_output<S: Transport>(leg: &Leg<S>, to: &Pump) -> PendingOutput {
     let taken = leg.io.taken();
-    Pipe {
-        stuck: to.is_stuck(),
-        bytes: to.stuck_bytes(taken),
+    PendingOutput {
+        stuck: to.is_blocked(),
+        bytes: to.blocked_bytes(taken),
         taken,
     }
 }

@@ -4,10 +4,10 @@ use flate2::{Decompress, FlushDecompress, Status};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Of one direction.
-pub(super) struct Inflater {
-    state: State,
+pub(super) struct TapInflater {
+    state: TapInflateState,
     /// Each message stands for itself.
-    forgets: bool,
+    no_context_takeover: bool,
     /// Nothing passed that it has not seen.
     whole: bool,
     /// Bytes that the message has given so far.
@@ -20,14 +20,14 @@ pub(super) struct Inflater {
 }
 
 /// A frame's part of a message.
-pub(super) struct Inflated {
+pub(super) struct InflatedFrame {
     pub(super) size: u64,
     pub(super) head: Vec<u8>,
     /// Nothing that it refers to is missing.
     pub(super) whole: bool,
 }
 
-enum State {
+enum TapInflateState {
     /// Nothing compressed has come.
     Idle,
     Working(
@@ -40,12 +40,12 @@ enum State {
 
 // === impl Inflater ===
 
-impl Inflater {
-    pub(super) fn new(forgets: bool, whole: bool) -> Inflater {
-        Inflater {
-            state: State::Idle,
-            forgets,
-            whole: whole || forgets,
+impl TapInflater {
+    pub(super) fn new(no_context_takeover: bool, whole: bool) -> TapInflater {
+        TapInflater {
+            state: TapInflateState::Idle,
+            no_context_takeover,
+            whole: whole || no_context_takeover,
             message: 0,
             total: 0,
             size: 0,
@@ -55,7 +55,7 @@ impl Inflater {
 
     /// Whether it has a use for more.
     pub(super) fn is_working(&self) -> bool {
-        !matches!(self.state, State::Broken)
+        !matches!(self.state, TapInflateState::Broken)
     }
 
     /// A message begins.
@@ -65,21 +65,21 @@ impl Inflater {
         self.head.clear();
         self.whole |= self.total >= WINDOW as u64;
         match &mut self.state {
-            State::Working(decompress, _) if self.forgets => decompress.reset(false),
-            State::Broken if self.forgets => self.state = State::Idle,
+            TapInflateState::Working(decompress, _) if self.no_context_takeover => decompress.reset(false),
+            TapInflateState::Broken if self.no_context_takeover => self.state = TapInflateState::Idle,
             _ => {}
         }
     }
 
     /// Inflates some of a message's payload, of which so many bytes are wanted.
     pub(super) fn take(&mut self, bytes: &[u8], wanted: usize) {
-        if matches!(self.state, State::Idle) {
+        if matches!(self.state, TapInflateState::Idle) {
             self.state = self.start();
         }
-        let State::Working(decompress, _) = &mut self.state else {
+        let TapInflateState::Working(decompress, _) = &mut self.state else {
             return;
         };
-        let mut room = [0; ROOM];
+        let mut room = [0; CHUNK_LEN];
         let mut rest = bytes;
         loop {
             let (taken, given) = (decompress.total_in(), decompress.total_out());
@@ -99,25 +99,25 @@ impl Inflater {
                 // RFC 7692 §7.2.3.4: a message may end with a last block; what follows begins anew.
                 Ok(Status::StreamEnd) if self.message <= MESSAGE => {
                     decompress.reset(false);
-                    (self.whole, self.total) = (self.forgets, 0);
+                    (self.whole, self.total) = (self.no_context_takeover, 0);
                 }
                 _ => {
-                    self.state = State::Broken;
+                    self.state = TapInflateState::Broken;
                     return;
                 }
             }
-            if (rest.is_empty() && given < ROOM) || (taken == 0 && given == 0) {
+            if (rest.is_empty() && given < CHUNK_LEN) || (taken == 0 && given == 0) {
                 return;
             }
         }
     }
 
     /// A frame has passed; `None` where it cannot be said what was in it.
-    pub(super) fn frame(&mut self, fin: bool, wanted: usize) -> Option<Inflated> {
+    pub(super) fn frame(&mut self, fin: bool, wanted: usize) -> Option<InflatedFrame> {
         if fin {
             self.take(TAIL, wanted);
         }
-        let inflated = Inflated {
+        let inflated = InflatedFrame {
             size: std::mem::take(&mut self.size),
             head: std::mem::take(&mut self.head),
             whole: self.whole,
@@ -125,16 +125,16 @@ impl Inflater {
         self.is_working().then_some(inflated)
     }
 
-    fn start(&self) -> State {
-        let Ok(place) = PLACES.try_acquire() else {
-            return State::Broken;
+    fn start(&self) -> TapInflateState {
+        let Ok(place) = INFLATER_SLOTS.try_acquire() else {
+            return TapInflateState::Broken;
         };
         // The largest window takes what smaller ones have made.
         let mut decompress = Box::new(Decompress::new(false));
         if !self.whole && decompress.set_dictionary(&[b'?'; WINDOW]).is_err() {
-            return State::Broken;
+            return TapInflateState::Broken;
         }
-        State::Working(decompress, place)
+        TapInflateState::Working(decompress, place)
     }
 }
 
@@ -148,7 +148,7 @@ const WINDOW: usize = 32 * 1024;
 const MESSAGE: u64 = 1024 * 1024;
 
 /// What is inflated at once.
-const ROOM: usize = 4096;
+const CHUNK_LEN: usize = 4096;
 
 /// Directions at a time, each with a window and tables: 4 MiB in all.
-static PLACES: Semaphore = Semaphore::const_new(64);
+static INFLATER_SLOTS: Semaphore = Semaphore::const_new(64);

@@ -8,7 +8,7 @@ use flate2::{Compress, Compression, FlushCompress};
 /// Somebody who looks at one session, and a direction of it.
 struct Stage {
     looking: TapSubscription,
-    tap: Tap,
+    tap: FrameTap,
     _handle: SessionHandle,
 }
 
@@ -28,7 +28,7 @@ impl Stage {
         record.extensions = Some(extensions.into());
         let tracker = FrameTracker::new(Role::Client, RsvBits::Deflate);
         let looks = handle.taps();
-        let tap = Tap::new(&looks, Role::Client, &Arc::new(record), &tracker);
+        let tap = FrameTap::new(&looks, Role::Client, &Arc::new(record), &tracker);
         Stage {
             looking,
             tap,
@@ -86,14 +86,14 @@ async fn a_masked_frame_is_shown_plain_however_it_is_cut() {
             };
             let (some, more) = rest.split_at((whole + step).min(rest.len()));
             // No step ends in the header of another frame.
-            stage.tap.see(&some[..whole]);
+            stage.tap.observe(&some[..whole]);
             let left = stage
                 .tap
                 .frame
                 .as_ref()
                 .map_or(0, |it| it.header.payload_len - it.passed);
             let payload = (some.len() - whole).min(left as usize);
-            stage.tap.see(&some[whole..whole + payload]);
+            stage.tap.observe(&some[whole..whole + payload]);
             rest = if whole + payload < some.len() {
                 &rest[whole + payload..]
             } else {
@@ -122,7 +122,7 @@ async fn compressed_messages_are_inflated_with_their_context() {
     let mut compress = Compress::new(Compression::default(), false);
     for text in ["hello hello hello", "hello hello again"] {
         let payload = deflated(&mut compress, text.as_bytes());
-        stage.tap.see(&frame(0xC1, &payload));
+        stage.tap.observe(&frame(0xC1, &payload));
         let seen = stage.next().await;
         assert_eq!(seen.head, text.as_bytes());
         assert_eq!((seen.size, seen.cut), (payload.len() as u64, false));
@@ -133,7 +133,7 @@ async fn compressed_messages_are_inflated_with_their_context() {
     let payload = deflated(&mut compress, b"hello in two parts");
     let (one, two) = payload.split_at(payload.len() / 2);
     for part in [frame(0x41, one), frame(0x89, b"?"), frame(0x80, two)] {
-        stage.tap.see(&part);
+        stage.tap.observe(&part);
     }
     let (one, ping, two) = (stage.next().await, stage.next().await, stage.next().await);
     assert_eq!([&one.head[..], &two.head].concat(), b"hello in two parts");
@@ -149,9 +149,9 @@ async fn who_comes_late_sees_question_marks_where_he_has_missed_something() {
     let mut compress = Compress::new(Compression::default(), false);
     deflated(&mut compress, b"a long secret of the past");
     let mut stage = Stage::new("permessage-deflate", 64, 100);
-    stage.tap.inflater = Inflater::new(false, false);
+    stage.tap.inflater = TapInflater::new(false, false);
     let late = deflated(&mut compress, b"new: a long secret of the past");
-    stage.tap.see(&frame(0xC1, &late));
+    stage.tap.observe(&frame(0xC1, &late));
     let seen = stage.next().await;
     assert!(
         seen.head.starts_with(b"new: ") && seen.head.contains(&b'?'),
@@ -182,14 +182,14 @@ async fn a_bomb_is_left_where_it_is() {
         ),
     ] {
         let mut stage = Stage::new(extensions, 16, 100);
-        stage.tap.see(&frame(0xC2, &bomb));
+        stage.tap.observe(&frame(0xC2, &bomb));
         assert_eq!(stage.next().await.deflate, InflateStatus::Left);
         let fine = deflated(&mut Compress::new(Compression::best(), false), b"ok");
-        stage.tap.see(&frame(0xC1, &fine));
+        stage.tap.observe(&frame(0xC1, &fine));
         assert_eq!(stage.next().await.deflate, after);
         // What is no deflate at all neither.
         let mut stage = Stage::new(extensions, 16, 100);
-        stage.tap.see(&frame(0xC2, &[0xFF; 100]));
+        stage.tap.observe(&frame(0xC2, &[0xFF; 100]));
         assert_eq!(stage.next().await.deflate, InflateStatus::Left);
     }
 }
@@ -198,13 +198,13 @@ async fn a_bomb_is_left_where_it_is() {
 async fn what_is_too_much_is_counted_and_waits_for_nobody() {
     let mut stage = Stage::new("", 16, 2);
     for _ in 0..5 {
-        stage.tap.see(&frame(0x81, b"x"));
+        stage.tap.observe(&frame(0x81, b"x"));
     }
     assert_eq!((stage.looking.lost(), stage.looking.lost()), (3, 0));
     // Nobody takes them out: the channel fills, and the rest is gone.
     stage.looking.refill(10_000);
     for _ in 0..1000 {
-        stage.tap.see(&frame(0x81, b"x"));
+        stage.tap.observe(&frame(0x81, b"x"));
     }
     assert!(stage.looking.lost() > 700);
 }
@@ -213,10 +213,10 @@ async fn what_is_too_much_is_counted_and_waits_for_nobody() {
 async fn the_rest_of_a_frame_that_nobody_saw_begin_is_skipped() {
     let mut stage = Stage::new("", 16, 100);
     stage.tap.skip = 3;
-    stage.tap.see(b"xx");
+    stage.tap.observe(b"xx");
     stage
         .tap
-        .see(&[&b"x"[..], &frame(0x80, b"end"), &frame(0x81, b"new")].concat());
+        .observe(&[&b"x"[..], &frame(0x80, b"end"), &frame(0x81, b"new")].concat());
     let seen = stage.next().await;
     assert_eq!(
         (seen.kind, &seen.head[..]),

@@ -1,7 +1,7 @@
 //! The session's one timer, which is left as it is while reads only put deadlines off.
 
 use super::rig::*;
-use crate::splice::SlowReader;
+use crate::splice::SlowReaderPolicy;
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::time::sleep;
 
@@ -55,7 +55,7 @@ async fn a_limit_that_changes_while_the_timer_waits_counts_at_once() {
 async fn who_gets_stuck_right_behind_a_calm_read_is_found_in_time() {
     let mut builder = Builder::default().limits(|limits| {
         limits.max_idle = Some(secs(3600));
-        limits.slow_reader = Some(SlowReader {
+        limits.slow_reader = Some(SlowReaderPolicy {
             after: secs(30),
             close: true,
         });

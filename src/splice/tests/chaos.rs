@@ -3,7 +3,7 @@
 use super::rig::*;
 use crate::{
     proto::frame::FrameHeader,
-    splice::{OverRate, Rate, Side, SlowReader, Why},
+    splice::{OverRateAction, RateLimit, Initiator, SlowReaderPolicy, EndReason},
 };
 use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::Ordering::SeqCst;
@@ -210,16 +210,16 @@ async fn live(
     }
     if let Some(strict) = &strict {
         builder = builder.limits(|limits| {
-            limits.rate = Rate {
+            limits.rate = RateLimit {
                 messages: strict.messages,
                 bytes: strict.bytes,
                 over: match strict.close {
-                    true => OverRate::Close,
-                    false => OverRate::Pause,
+                    true => OverRateAction::Close,
+                    false => OverRateAction::Pause,
                 },
             };
             limits.max_idle = strict.idle.then_some(secs(20));
-            limits.slow_reader = Some(SlowReader {
+            limits.slow_reader = Some(SlowReaderPolicy {
                 after: secs(1),
                 close: strict.close,
             });
@@ -254,13 +254,13 @@ async fn live(
     let down_came_out = check(&got_down, &went_down, false);
     let by_choice = matches!(
         outcome.why,
-        Why::Ordered | Why::PingTimeout | Why::OverRate | Why::SlowReader | Why::MaxIdle
+        EndReason::Ordered | EndReason::PingTimeout | EndReason::OverRate | EndReason::SlowReader | EndReason::MaxIdle
     );
     if !by_choice {
         match outcome.by {
-            Side::Client => assert!(up_came_out || rig.backend.dials.was_reset()),
-            Side::Backend => assert!(down_came_out || rig.client.dials.was_reset()),
-            Side::Lockgate | Side::Operator => panic!("{outcome:?}"),
+            Initiator::Client => assert!(up_came_out || rig.backend.dials.was_reset()),
+            Initiator::Backend => assert!(down_came_out || rig.client.dials.was_reset()),
+            Initiator::Lockgate | Initiator::Operator => panic!("{outcome:?}"),
         }
     }
 }

@@ -153,13 +153,13 @@ async fn a_ping_behind_the_clients_close_is_not_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_client_proves_nothing_either() {
-    use crate::splice::{OverRate, Rate};
+    use crate::splice::{OverRateAction, RateLimit};
     let mut rig = answering()
         .limits(|limits| {
-            limits.rate = Rate {
+            limits.rate = RateLimit {
                 messages: 1,
                 bytes: 0,
-                over: OverRate::Pause,
+                over: OverRateAction::Pause,
             };
         })
         .start();

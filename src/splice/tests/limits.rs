@@ -1,13 +1,13 @@
 //! What a client may send: fragments, messages and bytes in a second; and how long nobody may send anything.
 
 use super::rig::*;
-use crate::splice::{Limits, OverRate, Rate};
+use crate::splice::{SessionLimits, OverRateAction, RateLimit};
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::time::{Instant, sleep};
 
-fn rate(messages: u32, bytes: u64, over: OverRate) -> Builder {
+fn rate(messages: u32, bytes: u64, over: OverRateAction) -> Builder {
     Builder::default().limits(|limits| {
-        limits.rate = Rate {
+        limits.rate = RateLimit {
             messages,
             bytes,
             over,
@@ -55,7 +55,7 @@ async fn a_backend_may_not_send_more_fragments_either() {
 
 #[tokio::test(start_paused = true)]
 async fn messages_beyond_the_burst_wait_for_their_turn() {
-    let mut rig = rate(10, 0, OverRate::Pause).start();
+    let mut rig = rate(10, 0, OverRateAction::Pause).start();
     let frame = rig.client.frame(TEXT, b"x");
     rig.client.send(&frame.repeat(35)).await;
     for i in 0..35_u64 {
@@ -74,7 +74,7 @@ async fn messages_beyond_the_burst_wait_for_their_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn fragments_and_our_pongs_are_no_messages_but_pings_are() {
-    let mut rig = rate(2, 0, OverRate::Close).ping_client().start();
+    let mut rig = rate(2, 0, OverRateAction::Close).ping_client().start();
     let payload = rig.client.expect_ping().await;
     let pong = rig.client.frame(PONG, &payload);
     let whole = [
@@ -94,7 +94,7 @@ async fn fragments_and_our_pongs_are_no_messages_but_pings_are() {
 
 #[tokio::test(start_paused = true)]
 async fn a_close_need_not_wait_for_a_place() {
-    for over in [OverRate::Pause, OverRate::Close] {
+    for over in [OverRateAction::Pause, OverRateAction::Close] {
         let mut rig = rate(3, 0, over).start();
         let frames = rig.client.frame(TEXT, b"x").repeat(3);
         let close = rig.client.close(1000, "");
@@ -107,7 +107,7 @@ async fn a_close_need_not_wait_for_a_place() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_too_many_closes_and_those_before_it_are_relayed() {
-    let mut rig = rate(5, 0, OverRate::Close).start();
+    let mut rig = rate(5, 0, OverRateAction::Close).start();
     let frame = rig.client.frame(BINARY, &[7; 300]);
     rig.client.send(&frame.repeat(9)).await;
     rig.backend.expect(&frame.repeat(5)).await;
@@ -118,7 +118,7 @@ async fn a_message_too_many_closes_and_those_before_it_are_relayed() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_pass_at_their_rate_and_a_frame_may_be_larger_than_a_second() {
-    let mut rig = rate(0, 10_000, OverRate::Pause).start();
+    let mut rig = rate(0, 10_000, OverRateAction::Pause).start();
     let frame = rig.client.frame(BINARY, &[7; 50_000 - 8]);
     let (client, backend) = (&mut rig.client, &mut rig.backend);
     tokio::join!(client.send(&frame), backend.expect(&frame));
@@ -133,7 +133,7 @@ async fn bytes_pass_at_their_rate_and_a_frame_may_be_larger_than_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn of_a_paused_client_little_is_read() {
-    let mut rig = rate(0, 1_000, OverRate::Pause).start();
+    let mut rig = rate(0, 1_000, OverRateAction::Pause).start();
     let frame = rig.client.frame(BINARY, &[7; 40_000]);
     rig.client.send(&frame).await;
     settle().await;
@@ -146,7 +146,7 @@ async fn of_a_paused_client_little_is_read() {
 
 #[tokio::test(start_paused = true)]
 async fn the_smallest_rates_let_every_frame_pass_in_the_end() {
-    let mut rig = rate(1, 1, OverRate::Pause).start();
+    let mut rig = rate(1, 1, OverRateAction::Pause).start();
     let ping = rig.client.say(PING_FRAME, &[1; 125]).await;
     let text = rig.client.say(TEXT, &[1; 200]).await;
     rig.backend.expect(&ping).await;
@@ -157,7 +157,7 @@ async fn the_smallest_rates_let_every_frame_pass_in_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn too_many_bytes_close_even_inside_a_frame() {
-    let mut rig = rate(0, 1_000, OverRate::Close).start();
+    let mut rig = rate(0, 1_000, OverRateAction::Close).start();
     let frame = rig.client.frame(BINARY, &[7; 40_000]);
     rig.client.send(&frame[..900]).await;
     rig.backend.expect(&frame[..900]).await;
@@ -171,7 +171,7 @@ async fn too_many_bytes_close_even_inside_a_frame() {
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_from_the_backend_is_not_limited() {
-    let mut rig = rate(1, 100, OverRate::Close).start();
+    let mut rig = rate(1, 100, OverRateAction::Close).start();
     let frames = rig.backend.frame(BINARY, &[7; 500]).repeat(100);
     let (client, backend) = (&mut rig.client, &mut rig.backend);
     tokio::join!(backend.send(&frames), client.expect(&frames));
@@ -180,7 +180,7 @@ async fn what_comes_from_the_backend_is_not_limited() {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_client_is_not_asked_whether_it_lives() {
-    let mut rig = rate(0, 100, OverRate::Pause).ping_client().start();
+    let mut rig = rate(0, 100, OverRateAction::Pause).ping_client().start();
     let frame = rig.client.frame(BINARY, &[7; 20_000]);
     rig.client.send(&frame).await;
     let (client, backend) = (&mut rig.client, &mut rig.backend);
@@ -192,7 +192,7 @@ async fn a_paused_client_is_not_asked_whether_it_lives() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_read_of_a_paused_client_precedes_the_close_of_a_drain() {
-    let mut rig = rate(1, 0, OverRate::Pause).start();
+    let mut rig = rate(1, 0, OverRateAction::Pause).start();
     let frame = rig.client.frame(TEXT, b"x");
     rig.client.send(&frame.repeat(20)).await;
     rig.backend.expect(&frame).await;
@@ -210,7 +210,7 @@ async fn what_was_read_of_a_paused_client_precedes_the_close_of_a_drain() {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_clients_end_is_seen_when_its_backend_is_gone() {
-    let mut rig = rate(1, 0, OverRate::Pause).start();
+    let mut rig = rate(1, 0, OverRateAction::Pause).start();
     let frame = rig.client.frame(TEXT, b"x");
     let close = rig.client.close(1000, "");
     rig.client.send(&[frame.repeat(600), close].concat()).await;
@@ -223,7 +223,7 @@ async fn a_paused_clients_end_is_seen_when_its_backend_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn early_bytes_are_counted_too() {
-    let mut builder = rate(5, 0, OverRate::Pause);
+    let mut builder = rate(5, 0, OverRateAction::Pause);
     let frame = frame(TEXT, b"x", true);
     builder.client_early = frame.repeat(8);
     let mut rig = builder.start();
@@ -234,14 +234,14 @@ async fn early_bytes_are_counted_too() {
 }
 
 /// What a reload does: the watch has new limits, and the session is stirred.
-fn reload(rig: &Rig, change: impl FnOnce(&mut Limits)) {
+fn reload(rig: &Rig, change: impl FnOnce(&mut SessionLimits)) {
     rig.limits.send_modify(change);
     rig.sessions.wake_all();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reload_changes_the_rate_in_place() {
-    let mut rig = rate(0, 1, OverRate::Pause).start();
+    let mut rig = rate(0, 1, OverRateAction::Pause).start();
     let frame = rig.client.frame(BINARY, &[7; 10_000]);
     rig.client.send(&frame).await;
     rig.backend.expect(&frame[..1]).await;
@@ -250,7 +250,7 @@ async fn a_reload_changes_the_rate_in_place() {
     assert_span(rig.elapsed(), millis(0));
     reload(&rig, |limits| {
         limits.rate.messages = 1;
-        limits.rate.over = OverRate::Close;
+        limits.rate.over = OverRateAction::Close;
     });
     settle().await;
     rig.client.send(&frame.repeat(2)).await;

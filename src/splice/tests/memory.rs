@@ -5,9 +5,9 @@ use crate::{
     observe::{SessionMetrics, SessionHandle},
     proto::track::{RsvBits, Role},
     splice::{
-        Legs, Limits, Socket,
+        SpliceLegs, SessionLimits, Socket,
         leg::Leg,
-        pump::{Pump, READ},
+        pump::{Pump, READ_BUF_LEN},
         run,
     },
     wire::ServerStream,
@@ -24,7 +24,7 @@ struct Direction {
     pump: Pump,
     client: Leg<Wire>,
     backend: Leg<Wire>,
-    limits: Limits,
+    limits: SessionLimits,
 }
 
 impl Direction {
@@ -77,7 +77,7 @@ async fn a_stuck_direction_holds_one_read_and_gives_it_back() {
     client.send(&frames).await;
     let mut got = 0;
     while got < frames.len() {
-        assert!(direction.room().await <= READ);
+        assert!(direction.room().await <= READ_BUF_LEN);
         let next = frames.len().min(got + 1024);
         backend.expect(&frames[got..next]).await;
         got = next;
@@ -93,8 +93,8 @@ fn the_future_of_an_idle_session_is_small() {
         size_of::<F>()
     }
     let plain =
-        size::<Legs<Socket, Socket>, watch::Receiver<Limits>, SessionHandle, Arc<SessionMetrics>, _>(run);
-    let tls = size::<Legs<Box<ServerStream<Socket>>, Socket>, _, _, _, _>(run);
+        size::<SpliceLegs<Socket, Socket>, watch::Receiver<SessionLimits>, SessionHandle, Arc<SessionMetrics>, _>(run);
+    let tls = size::<SpliceLegs<Box<ServerStream<Socket>>, Socket>, _, _, _, _>(run);
     println!("the future of run: {plain} bytes over Socket, {tls} over TLS");
     assert!(plain <= 1536 && tls <= 1536, "{plain} and {tls} bytes");
 }

@@ -1,7 +1,7 @@
 //! Back-pressure: a slow reader stops the sender, and nobody else.
 
 use super::rig::*;
-use crate::splice::pump::READ;
+use crate::splice::pump::READ_BUF_LEN;
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::{
     io::AsyncWriteExt,
@@ -10,7 +10,7 @@ use tokio::{
 
 const PIPE: usize = 4096;
 /// What one direction of a session may hold.
-const HELD: u64 = READ as u64;
+const HELD: u64 = READ_BUF_LEN as u64;
 
 /// Writes for as long as somebody takes it; returns how much that was.
 async fn flood(far: &mut Far, bytes: &[u8]) -> usize {

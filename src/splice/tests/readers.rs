@@ -1,7 +1,7 @@
 //! Peers that do not read: how many bytes wait for them, when they count as slow, and what becomes of them.
 
 use super::rig::*;
-use crate::splice::SlowReader;
+use crate::splice::SlowReaderPolicy;
 use tokio::time::sleep;
 
 fn slow_reader(close: bool) -> Builder {
@@ -10,7 +10,7 @@ fn slow_reader(close: bool) -> Builder {
         ..Builder::default()
     }
     .limits(|limits| {
-        limits.slow_reader = Some(SlowReader {
+        limits.slow_reader = Some(SlowReaderPolicy {
             after: secs(30),
             close,
         });
@@ -48,7 +48,7 @@ async fn a_reload_closes_who_is_slow_already() {
     rig.backend.say(BINARY, &[1; 1000]).await;
     sleep(secs(100)).await;
     rig.limits.send_modify(|limits| {
-        limits.slow_reader = Some(SlowReader {
+        limits.slow_reader = Some(SlowReaderPolicy {
             after: secs(30),
             close: true,
         });

@@ -1,7 +1,7 @@
 //! Frames pass verbatim, in their order, whatever the pipes and the chunks are.
 
 use super::rig::*;
-use crate::{proto::track::RsvBits, splice::Limits};
+use crate::{proto::track::RsvBits, splice::SessionLimits};
 use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::{io::AsyncWriteExt, runtime};
@@ -188,7 +188,7 @@ async fn limits_apply_from_the_next_frame_on() {
     let begun = rig.client.frame(BINARY, &[1; 1000]);
     rig.client.send(&begun[..500]).await;
     rig.backend.expect(&begun[..500]).await;
-    rig.limits.send_modify(|limits: &mut Limits| {
+    rig.limits.send_modify(|limits: &mut SessionLimits| {
         limits.bounds.max_frame = 100;
         limits.bounds.max_message = 100;
     });

@@ -6,7 +6,7 @@ use crate::{
         frame::{FrameHeader, apply_mask},
         track::{Bounds, RsvBits},
     },
-    splice::{Transport, Legs, Limits, Outcome, OverRate, PingPolicy, Rate, run},
+    splice::{Transport, SpliceLegs, SessionLimits, Outcome, OverRateAction, PingPolicy, RateLimit, run},
 };
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
@@ -32,7 +32,7 @@ use tokio::{
 pub(super) struct Rig {
     pub(super) client: Far,
     pub(super) backend: Far,
-    pub(super) limits: watch::Sender<Limits>,
+    pub(super) limits: watch::Sender<SessionLimits>,
     pub(super) sessions: Arc<SessionRegistry>,
     metrics: Arc<Metrics>,
     pub(super) started: Instant,
@@ -48,7 +48,7 @@ pub(super) struct Builder {
     pub(super) client_early: Vec<u8>,
     pub(super) backend_early: Vec<u8>,
     pub(super) reserved: RsvBits,
-    pub(super) limits: Limits,
+    pub(super) limits: SessionLimits,
     pub(super) sessions: Arc<SessionRegistry>,
 }
 
@@ -98,16 +98,16 @@ impl Default for Builder {
             client_early: Vec::new(),
             backend_early: Vec::new(),
             reserved: RsvBits::None,
-            limits: Limits {
+            limits: SessionLimits {
                 bounds: Bounds {
                     max_frame: u64::MAX,
                     max_message: u64::MAX,
                     max_fragments: u32::MAX,
                 },
-                rate: Rate {
+                rate: RateLimit {
                     messages: 0,
                     bytes: 0,
-                    over: OverRate::Pause,
+                    over: OverRateAction::Pause,
                 },
                 close_timeout: CLOSE_TIMEOUT,
                 client_ping: None,
@@ -130,7 +130,7 @@ impl Builder {
         self
     }
 
-    pub(super) fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+    pub(super) fn limits(mut self, change: impl FnOnce(&mut SessionLimits)) -> Self {
         change(&mut self.limits);
         self
     }
@@ -152,7 +152,7 @@ impl Builder {
         C: Transport + Send + 'static,
         B: Transport + Send + 'static,
     {
-        let legs = Legs {
+        let legs = SpliceLegs {
             client: c,
             client_early: Bytes::from(self.client_early),
             backend: b,

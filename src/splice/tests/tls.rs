@@ -1,7 +1,7 @@
 //! The client's leg as it really is: TLS, with its own buffers and its own way to say farewell.
 
 use super::rig::*;
-use crate::splice::pump::READ;
+use crate::splice::pump::READ_BUF_LEN;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer,
@@ -119,7 +119,7 @@ async fn a_tls_client_that_never_reads_stops_the_backend_and_is_reset() {
     }
     // One read of ours, and what rustls keeps.
     let taken = rig.backend.dials.received.load(SeqCst);
-    assert!(taken <= 2 * READ as u64 + 4096, "{taken} taken");
+    assert!(taken <= 2 * READ_BUF_LEN as u64 + 4096, "{taken} taken");
     let polls = rig.polls.load(SeqCst);
     sleep(secs(3600)).await;
     assert_eq!(rig.polls.load(SeqCst), polls);
