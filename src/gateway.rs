@@ -43,7 +43,7 @@ pub struct Gateway {
     backends: Arc<Mutex<Backends>>,
     pools: Vec<Arc<Pool>>,
     /// Each route's pool, by the route's name.
-    places: HashMap<Arc<str>, Arc<Pool>>,
+    pools_by_route: HashMap<Arc<str>, Arc<Pool>>,
 }
 
 /// The gateway in force.
@@ -164,7 +164,7 @@ impl Gateway {
                 trusted: config.server.trusted_proxies.clone(),
                 backends: known,
                 pools,
-                places,
+                pools_by_route: places,
             }),
             _ => Err(Diagnostics::new(config.sources.clone(), problems)),
         }
@@ -178,8 +178,8 @@ impl Gateway {
         }
         for (_, route) in self.router.rules() {
             route.limits.send_if_modified(|limits| {
-                let changes = *limits != route.wanted;
-                *limits = route.wanted;
+                let changes = *limits != route.pending_limits;
+                *limits = route.pending_limits;
                 changes
             });
         }
@@ -191,8 +191,8 @@ impl Gateway {
     }
 
     /// Whether a session must go because this, its backend, is down: its pool says `on_down = "drain"`.
-    pub fn gives_up(&self, session: &SessionTarget, backend: &Arc<Backend>) -> bool {
-        let pool = self.places.get(&session.route);
+    pub fn must_drain(&self, session: &SessionTarget, backend: &Arc<Backend>) -> bool {
+        let pool = self.pools_by_route.get(&session.route);
         session.backend == *backend.name()
             && pool.is_some_and(|pool| {
                 pool.health().on_down == config::OnDown::Drain

@@ -24,7 +24,7 @@ impl Gateway {
                     .is_some()
             }
             DrainTarget::Backend(address) => {
-                let backends = self.everybody().into_iter();
+                let backends = self.all_backends().into_iter();
                 let named = backends.filter(|backend| **backend.name() == **address);
                 named.inspect(|backend| backend.drain(draining)).count() > 0
             }
@@ -40,7 +40,7 @@ impl Gateway {
                 route.is_none_or(|(_, route)| route.draining.load(Ordering::Relaxed))
             }
             DrainTarget::Backend(address) => {
-                let mut backends = self.everybody().into_iter();
+                let mut backends = self.all_backends().into_iter();
                 let backend = backends.find(|backend| **backend.name() == **address);
                 backend.is_none_or(|backend| backend.is_draining())
             }
@@ -48,7 +48,7 @@ impl Gateway {
     }
 
     /// Pools of this backend that have none left that takes new sessions.
-    pub fn exhausted_by(&self, target: &DrainTarget) -> Vec<Arc<str>> {
+    pub fn pools_left_without_backend(&self, target: &DrainTarget) -> Vec<Arc<str>> {
         let DrainTarget::Backend(address) = target else {
             return Vec::new();
         };
@@ -65,7 +65,7 @@ impl Gateway {
     pub fn drained(&self) -> Vec<Arc<str>> {
         let routes = self.router.rules();
         let routes = routes.filter(|(_, route)| route.draining.load(Ordering::Relaxed));
-        let backends = self.everybody().into_iter();
+        let backends = self.all_backends().into_iter();
         let backends = backends.filter(|backend| backend.is_draining());
         let backends = backends.map(|backend| backend.name().clone());
         routes

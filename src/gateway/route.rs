@@ -24,7 +24,7 @@ pub struct Route {
     /// What its sessions obey; one for all gateways that have a route of this name.
     pub limits: watch::Sender<SessionLimits>,
     /// What they obey from the commit on.
-    pub(super) wanted: SessionLimits,
+    pub(super) pending_limits: SessionLimits,
     /// It takes no new sessions and requests, by an operator's order; one for all gateways, as above.
     pub draining: Arc<AtomicBool>,
     /// Dial, request and 101.
@@ -58,16 +58,16 @@ impl Route {
         before: Option<&Route>,
     ) -> Self {
         let session = config.session.with(&route.session);
-        let wanted = limits(&session, &config.drain);
+        let pending_limits = limits(&session, &config.drain);
         Route {
             name: route.name.as_str().into(),
             pool,
             limits: match before {
                 Some(before) => before.limits.clone(),
-                None => watch::Sender::new(wanted),
+                None => watch::Sender::new(pending_limits),
             },
             draining: before.map_or_else(Arc::default, |before| before.draining.clone()),
-            wanted,
+            pending_limits,
             handshake_timeout: session.handshake_timeout.0,
             compression: session.compression,
             addresses: AddressGuard::new(&route.allow, &route.deny),

@@ -99,7 +99,7 @@ impl Opening {
         let handle = context.sessions.register(belonging.clone(), self.record);
         // The configuration may have changed during the handshake; who opens from here on is seen by whoever changes it.
         let gateway = context.live.snapshot();
-        if !gateway.keeps(&belonging) {
+        if !gateway.may_keep(&belonging) {
             handle.close(gateway.drain.code);
         }
         drop(gateway);

@@ -56,7 +56,7 @@ impl Server {
                 let backend = probe.backend();
                 let leaving = context
                     .sessions
-                    .matching(|session| gateway.gives_up(session, backend));
+                    .matching(|session| gateway.must_drain(session, backend));
                 if leaving.is_empty() {
                     return;
                 }
@@ -64,7 +64,7 @@ impl Server {
                 let (still, gone) = (context.clone(), backend.clone());
                 // Who comes back meanwhile keeps the rest.
                 let must_go =
-                    move |session: &SessionTarget| still.live.snapshot().gives_up(session, &gone);
+                    move |session: &SessionTarget| still.live.snapshot().must_drain(session, &gone);
                 drains.close(leaving, Spread::of(&gateway.drain), must_go, &context.tasks);
             };
             let watch = upstream::run_checker(said, &context.resolver, &context.metrics, down);

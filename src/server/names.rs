@@ -76,14 +76,14 @@ impl Server {
     /// once to pools that have them since now.
     pub(super) fn ask_for_names(&mut self) {
         let gateway = self.context.live.snapshot();
-        let mut wanted = gateway.names();
+        let mut wanted = gateway.dns_names();
         self.names.asked.retain(|name, asked| {
             let Some(often) = wanted.remove(name) else {
                 return false;
             };
             asked.often.send_replace(often);
             if asked.found.is_some() || asked.error.is_some() {
-                gateway.follow(name, asked.found.as_ref());
+                gateway.apply_dns_answer(name, asked.found.as_ref());
             }
             true
         });
@@ -131,7 +131,7 @@ impl Server {
             asked.found.clone_from(&found);
         }
         let gateway = self.context.live.snapshot();
-        let followed = gateway.follow(&name, found.as_ref());
+        let followed = gateway.apply_dns_answer(&name, found.as_ref());
         if !followed.added.is_empty() || !followed.vanished.is_empty() {
             let (came, vanished) = (in_words(&followed.added), in_words(&followed.vanished));
             info!(%name, %came, %vanished, "DNS has other backends under this name");
@@ -142,10 +142,10 @@ impl Server {
         let leaving = self.context.sessions.matching(|session| {
             let mut gone = followed.vanished.iter();
             let is_asked = followed.first || gone.any(|one| *one.name() == session.backend);
-            is_asked && !gateway.keeps(session)
+            is_asked && !gateway.may_keep(session)
         });
         let context = self.context.clone();
-        let must_go = move |session: &SessionTarget| !context.live.snapshot().keeps(session);
+        let must_go = move |session: &SessionTarget| !context.live.snapshot().may_keep(session);
         let spread = Spread::of(&gateway.drain);
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);

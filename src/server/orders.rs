@@ -59,7 +59,7 @@ impl Server {
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);
         info!(%target, closing, "drained by order: it takes no new sessions");
-        let exhausted = gateway.exhausted_by(target);
+        let exhausted = gateway.pools_left_without_backend(target);
         for pool in &exhausted {
             warn!(%pool, %target, "the pool has no backend left that takes new sessions: all are drained, or down");
         }

@@ -113,16 +113,16 @@ impl Task {
     /// None where the pool does not want it any more: then this task is about to end.
     fn standings(&self) -> Vec<LoadShare> {
         let gateway = self.context.live.snapshot();
-        let pool = gateway.rebalanced(&self.pool);
+        let pool = gateway.rebalancing_pool(&self.pool);
         pool.map_or_else(Vec::new, |pool| pool.load_shares(Instant::now()))
     }
 
     /// Ends when all that are too many were told.
     fn close(&self, surplus: &Surplus) -> impl Future<Output = ()> + use<> {
         let gateway = self.context.live.snapshot();
-        let too_many = gateway.rebalanced(&self.pool).map(|pool| {
+        let too_many = gateway.rebalancing_pool(&self.pool).map(|pool| {
             self.context.sessions.matching(|session| {
-                surplus.is_on(&session.backend) && gateway.leads_to(pool, session)
+                surplus.is_on(&session.backend) && gateway.uses_pool(pool, session)
             })
         });
         let leaving = surplus.taken_from(too_many.unwrap_or_default());
@@ -137,9 +137,9 @@ impl Task {
         let (context, pool, surplus) = (self.context.clone(), self.pool.clone(), surplus.clone());
         let must_go = move |session: &SessionTarget| {
             let gateway = context.live.snapshot();
-            gateway.rebalanced(&pool).is_some_and(|pool| {
+            gateway.rebalancing_pool(&pool).is_some_and(|pool| {
                 let now = pool.load_shares(Instant::now());
-                gateway.leads_to(pool, session)
+                gateway.uses_pool(pool, session)
                     && surplus.holds(&now)
                     && surplus.is_still_on(&session.backend, &now)
             })

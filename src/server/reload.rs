@@ -103,12 +103,12 @@ impl Server {
         let leaving = self
             .context
             .sessions
-            .matching(|session| !gateway.keeps(session));
+            .matching(|session| !gateway.may_keep(session));
         let closing = leaving.len();
         let spread = Spread::of(&gateway.drain);
         let context = self.context.clone();
         // Whoever may stay after all, by a later reload, stays.
-        let must_go = move |session: &SessionTarget| !context.live.snapshot().keeps(session);
+        let must_go = move |session: &SessionTarget| !context.live.snapshot().may_keep(session);
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);
         let restart = Arc::make_mut(&mut self.plan).replace(*config).join(", ");
