@@ -4,7 +4,7 @@ use super::{CONFIG, args::Explain, cert, header, say};
 use crate::{
     config::Config,
     gateway::Gateway,
-    http::{Explanation, Passed, Refused, explain as explain_request},
+    http::{Explanation, WouldForward, WouldRefuse, explain as explain_request},
 };
 use ::http::{Method, Request, Uri, header as field, request::Parts};
 use anyhow::{Context, bail};
@@ -84,7 +84,7 @@ fn people(explanation: &Explanation) -> String {
         lines.push(format!("{mark} {name}  {rule}\n      {verdict}"));
     }
     match &explanation.outcome {
-        Ok(Passed {
+        Ok(WouldForward {
             route,
             backends,
             line,
@@ -107,7 +107,7 @@ fn people(explanation: &Explanation) -> String {
                 lines.push(format!("\nfor that server: {advice}"));
             }
         }
-        Err(Refused { status, why, text }) => {
+        Err(WouldRefuse { status, why, text }) => {
             lines.push(format!("\nrefused with {status} ({why}): {text}"));
         }
     }

@@ -19,20 +19,20 @@ use tokio::{
 };
 
 /// Passes a request's body on, and ends it with an error when no byte has come for `idle`; `seen` tells of both.
-pub(super) fn asked(body: Incoming, idle: Duration, seen: Arc<Seen>) -> Body {
-    patient(body, idle, seen, ())
+pub(super) fn request_body(body: Incoming, idle: Duration, seen: Arc<BodyStatus>) -> Body {
+    with_idle_timeout(body, idle, seen, ())
 }
 
 /// Passes an answer's body on, and tears it when no byte has come for `idle`. `guard` is dropped when it is through or
 /// given up.
-pub(super) fn answered<G: Send + 'static>(body: Incoming, idle: Duration, guard: G) -> Body {
-    patient(body, idle, Arc::default(), guard)
+pub(super) fn response_body<G: Send + 'static>(body: Incoming, idle: Duration, guard: G) -> Body {
+    with_idle_timeout(body, idle, Arc::default(), guard)
 }
 
 /// A request's body that is lent to one try after the other: those who did not reach their backend have read nothing of it.
-pub(super) struct Lent(Arc<Shared>);
+pub(super) struct ReplayableBody(Arc<SharedBody>);
 
-struct Shared {
+struct SharedBody {
     body: Mutex<Body>,
     /// Somebody wants to read it: whoever is to get it was reached.
     wanted: Notify,
@@ -40,9 +40,9 @@ struct Shared {
 
 // === impl Lent ===
 
-impl Lent {
+impl ReplayableBody {
     pub(super) fn new(body: Body) -> Self {
-        Lent(Arc::new(Shared {
+        ReplayableBody(Arc::new(SharedBody {
             body: Mutex::new(body),
             wanted: Notify::new(),
         }))
@@ -57,7 +57,7 @@ impl Lent {
     pub(super) fn lend(&self) -> Body {
         match self.body().is_end_stream() {
             true => super::reject::empty(),
-            false => Lent(self.0.clone()).boxed_unsync(),
+            false => ReplayableBody(self.0.clone()).boxed_unsync(),
         }
     }
 
@@ -66,7 +66,7 @@ impl Lent {
     }
 }
 
-impl HttpBody for Lent {
+impl HttpBody for ReplayableBody {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -87,11 +87,11 @@ impl HttpBody for Lent {
     }
 }
 
-fn patient<G: Send + 'static>(body: Incoming, idle: Duration, seen: Arc<Seen>, guard: G) -> Body {
+fn with_idle_timeout<G: Send + 'static>(body: Incoming, idle: Duration, seen: Arc<BodyStatus>, guard: G) -> Body {
     if body.is_end_stream() {
         return body.map_err(Into::into).boxed_unsync();
     }
-    Patient {
+    IdleTimeoutBody {
         body,
         idle,
         seen,
@@ -104,19 +104,19 @@ fn patient<G: Send + 'static>(body: Incoming, idle: Duration, seen: Arc<Seen>, g
 
 /// What became of a body so far.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct BodyStatus {
     /// A piece of it has passed; whoever looks takes the mark away.
     pub(super) moved: AtomicBool,
     /// It was ended because nothing came for too long.
-    pub(super) late: AtomicBool,
+    pub(super) timed_out: AtomicBool,
     /// It could not be read: its framing is wrong, or its sender has gone.
     pub(super) broken: AtomicBool,
 }
 
-struct Patient<G> {
+struct IdleTimeoutBody<G> {
     body: Incoming,
     idle: Duration,
-    seen: Arc<Seen>,
+    seen: Arc<BodyStatus>,
     timer: Pin<Box<Sleep>>,
     /// The timer runs: somebody asked for a piece and got none. Between pieces it is the reader who takes his time.
     waiting: bool,
@@ -126,13 +126,13 @@ struct Patient<G> {
 /// A body stood still for too long.
 #[derive(Debug, thiserror::Error)]
 #[error("no byte of the body came in time (limits.body_idle, limits.answer_idle)")]
-struct Late;
+struct BodyTimeout;
 
 // === impl Patient ===
 
-impl<G> Unpin for Patient<G> {}
+impl<G> Unpin for IdleTimeoutBody<G> {}
 
-impl<G: Send> HttpBody for Patient<G> {
+impl<G: Send> HttpBody for IdleTimeoutBody<G> {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -154,8 +154,8 @@ impl<G: Send> HttpBody for Patient<G> {
             self.timer.as_mut().reset(deadline);
         }
         ready!(self.timer.as_mut().poll(cx));
-        self.seen.late.store(true, Ordering::Relaxed);
-        Poll::Ready(Some(Err(Late.into())))
+        self.seen.timed_out.store(true, Ordering::Relaxed);
+        Poll::Ready(Some(Err(BodyTimeout.into())))
     }
 
     fn is_end_stream(&self) -> bool {

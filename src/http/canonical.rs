@@ -13,16 +13,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream whose first write is the head of a handshake.
 #[derive(Debug)]
-pub(super) struct Canonical<S> {
+pub(super) struct HeaderCaseWriter<S> {
     io: S,
     head_is_out: bool,
 }
 
 // === impl Canonical ===
 
-impl<S> Canonical<S> {
+impl<S> HeaderCaseWriter<S> {
     pub(super) fn new(io: S) -> Self {
-        Canonical {
+        HeaderCaseWriter {
             io,
             head_is_out: false,
         }
@@ -33,7 +33,7 @@ impl<S> Canonical<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Canonical<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HeaderCaseWriter<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -43,7 +43,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Canonical<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Canonical<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderCaseWriter<S> {
     /// hyper hands over the whole head at once, and this asks for no vectored writes: one write, for old servers
     /// read a head with one `recv`.
     fn poll_write(

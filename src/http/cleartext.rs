@@ -6,7 +6,7 @@ use super::{
     patience::StreamParts,
     reject::{Refusal, text},
     serve::drive,
-    telling::Telling,
+    telling::AccessRecord,
 };
 use crate::splice::Socket;
 use ::http::{HeaderValue, Request, Response, StatusCode, header};
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use std::{any::Any, net::IpAddr, sync::Arc};
 
 /// Answers the requests of one clear-text connection with a redirect to `https_port`.
-pub async fn serve_cleartext(
+pub async fn serve_redirect(
     context: Arc<Context>,
     stream: Socket,
     client: IpAddr,
@@ -31,9 +31,9 @@ pub async fn serve_cleartext(
         StreamParts { io: stream, guard },
         client,
         |request, _busy| {
-            let telling = Telling::of(context.clone(), &request, client);
+            let telling = AccessRecord::of(context.clone(), &request, client);
             let version = request.version();
-            let answer = match proof(&context, request.uri().path()) {
+            let answer = match http01_response(&context, request.uri().path()) {
                 Some(proof) => Ok(proof),
                 None => redirect(request, ports),
             };
@@ -45,7 +45,7 @@ pub async fn serve_cleartext(
 }
 
 /// The answer to HTTP-01 (RFC 8555 §8.3), where one is under way. Any other path there may be somebody else's.
-fn proof(context: &Context, path: &str) -> Option<Response<Body>> {
+fn http01_response(context: &Context, path: &str) -> Option<Response<Body>> {
     let token = path.strip_prefix("/.well-known/acme-challenge/")?;
     let proof = context.live.snapshot().tls.shelf.key_authorization(token)?;
     context.metrics.challenge_answered();
@@ -65,7 +65,7 @@ struct Ports {
 /// 308: the method and the body stay what they are (RFC 9110 §15.4.9).
 fn redirect(request: Request<Incoming>, ports: Ports) -> Result<Response<Body>, Refusal> {
     let (parts, _) = request.into_parts();
-    let vetted = gate::vet(&parts)?;
+    let vetted = gate::validate(&parts)?;
     let host = match &*vetted.authority.host {
         v6 if v6.contains(':') => format!("[{v6}]"),
         name => name.to_owned(),

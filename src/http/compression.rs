@@ -7,7 +7,7 @@ use crate::{
 use ::http::{HeaderMap, header};
 
 /// Takes the extensions out of what the backend is asked, unless they pass; what is agreed on with the client instead.
-pub(super) fn settle(
+pub(super) fn negotiate_compression(
     compression: Compression,
     asked: &HeaderMap,
     offer: &mut Offer,

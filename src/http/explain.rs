@@ -2,9 +2,9 @@
 
 use super::{
     Peer,
-    asked::Trail,
-    gate::{self, Vetted},
-    service::{Decided, decide},
+    asked::RouteInfo,
+    gate::{self, ValidatedRequest},
+    service::{Decided, resolve},
 };
 use crate::gateway::Gateway;
 use ::http::{HeaderValue, request::Parts};
@@ -16,12 +16,12 @@ pub struct Explanation {
     /// Every route in the order written: its name, its rule, and how it fared. Empty where the gate refuses.
     pub routes: Vec<(String, String, String)>,
     /// What would be sent, or with what and why the request would be refused.
-    pub outcome: Result<Passed, Refused>,
+    pub outcome: Result<WouldForward, WouldRefuse>,
 }
 
 /// A request that would pass.
 #[derive(Debug)]
-pub struct Passed {
+pub struct WouldForward {
     /// The route's name.
     pub route: String,
     /// The backends of which one would get it, in the order written.
@@ -38,7 +38,7 @@ pub struct Passed {
 
 /// A request that would be refused.
 #[derive(Debug)]
-pub struct Refused {
+pub struct WouldRefuse {
     /// The status of the answer.
     pub status: u16,
     /// A word of a closed set, as in the access log.
@@ -49,7 +49,7 @@ pub struct Refused {
 
 /// Asks what would become of `request` from `client`.
 pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanation {
-    let routes = gate::vet(request).map_or_else(
+    let routes = gate::validate(request).map_or_else(
         |_| Vec::new(),
         |vetted| {
             let subprotocols = vetted.subprotocols();
@@ -66,18 +66,18 @@ pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanatio
         },
     );
     // It came by the right connection, and there is no certificate that it could show.
-    let asks = |vetted: Vetted<'_>| gateway.tls.requires_client_auth(Some(&vetted.authority.host));
+    let asks = |vetted: ValidatedRequest<'_>| gateway.tls.requires_client_auth(Some(&vetted.authority.host));
     let peer = Peer {
         address: client,
         port: 0,
         reached: ([0; 4], 0).into(),
-        asked: gate::vet(request).is_ok_and(asks),
+        asked: gate::validate(request).is_ok_and(asks),
         identity: None,
     };
-    let outcome = decide(gateway, request, &peer, client, &mut Trail::default());
+    let outcome = resolve(gateway, request, &peer, client, &mut RouteInfo::default());
     let outcome = outcome
         .map(|decided| passed(request, &decided))
-        .map_err(|refusal| Refused {
+        .map_err(|refusal| WouldRefuse {
             status: refusal.status.as_u16(),
             why: refusal.why,
             text: refusal.text.into_owned(),
@@ -85,9 +85,9 @@ pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanatio
     Explanation { routes, outcome }
 }
 
-fn passed(request: &Parts, decided: &Decided<'_>) -> Passed {
+fn passed(request: &Parts, decided: &Decided<'_>) -> WouldForward {
     let (route, outbound) = (decided.route, &decided.outbound);
-    Passed {
+    WouldForward {
         route: route.name.to_string(),
         backends: route.pool.shown(),
         line: format!("{} {} HTTP/1.1", request.method, outbound.target),

@@ -2,14 +2,14 @@
 
 use super::{
     Body, Context, Peer,
-    asked::{Asked, Trail},
-    body::{self, Lent, Seen},
-    framing::is_plainly_framed,
+    asked::{RequestContext, RouteInfo},
+    body::{self, ReplayableBody, BodyStatus},
+    framing::has_single_transfer_coding,
     outbound::{self, Outbound},
-    reject::{Refusal, blame},
-    send::{Failed, send},
+    reject::{Refusal, warn_backend_failure},
+    send::{SendError, send},
     sticky,
-    tries::{Failure, Tries},
+    tries::{FailureKind, Attempts},
 };
 use crate::upstream::{DialError, Lease};
 use ::http::{Extensions, Method, Request, Response, StatusCode};
@@ -27,7 +27,7 @@ use tokio::time::{error::Elapsed, timeout};
 /// A backend said nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {0:?} (limits.answer_idle)")]
-struct Silent(Duration);
+struct ResponseTimeout(Duration);
 
 /// A plain request that passed the gate and the guards.
 pub(super) struct Plea {
@@ -42,17 +42,17 @@ pub(super) struct Plea {
 /// Sends the request to one backend after the other, until one answers or none may be tried any more, and brings back that
 /// answer, whole.
 pub(super) async fn forward(
-    mut tries: Tries<'_>,
-    asked: Asked,
+    mut tries: Attempts<'_>,
+    asked: RequestContext,
     plea: Plea,
-    trail: &mut Trail,
+    trail: &mut RouteInfo,
 ) -> Result<Response<Body>, Refusal> {
     let (context, route, answer_idle) = (tries.context, tries.route, plea.answer_idle);
     let mut lease = tries.first(trail).await?;
-    let seen = Arc::new(Seen::default());
+    let seen = Arc::new(BodyStatus::default());
     // RFC 9110 §9.2.2: only then may it be sent twice.
     let is_repeatable = plea.method.is_idempotent() && plea.body.is_end_stream();
-    let body = Lent::new(body::asked(plea.body, plea.body_idle, seen.clone()));
+    let body = ReplayableBody::new(body::request_body(plea.body, plea.body_idle, seen.clone()));
     let (lease, answer) = loop {
         let mut request = Request::new(body.lend());
         *request.method_mut() = plea.method.clone();
@@ -74,7 +74,7 @@ pub(super) async fn forward(
                 answer = &mut answering => answer,
                 // A place is for a backend at work, and not for a client that takes his time, nor for one that is kept
                 // waiting on purpose, as long polling does: a few of those would keep all others out.
-                _ = timeout(AT_WORK, body.wanted()) => {
+                _ = timeout(SETTLE_AFTER, body.wanted()) => {
                     lease.settle();
                     answering.await
                 }
@@ -85,27 +85,27 @@ pub(super) async fn forward(
             break (lease, answer);
         };
         let failure = match error.is_connect() {
-            true => Failure::Dial,
-            false if is_repeatable => Failure::Answer,
+            true => FailureKind::Dial,
+            false if is_repeatable => FailureKind::Answer,
             false => break (lease, answer),
         };
-        if !tries.may_go_on() {
+        if !tries.can_retry() {
             break (lease, answer);
         }
         if error.is_connect() {
             lease.failed(error);
         }
-        blame(route, &lease, error, FAILED);
+        warn_backend_failure(route, &lease, error, FAILED);
         let backend = lease.backend().clone();
         // Its place is for others while this one looks for another.
         drop(lease);
-        lease = match tries.another(backend, failure, trail).await {
+        lease = match tries.next(backend, failure, trail).await {
             Some(next) => next,
             None => return Err(failed(error)),
         };
     };
     let Ok(answer) = answer else {
-        blame(route, &lease, &Silent(answer_idle), FAILED);
+        warn_backend_failure(route, &lease, &ResponseTimeout(answer_idle), FAILED);
         return Err(Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
             "answer-idle",
@@ -121,7 +121,7 @@ pub(super) async fn forward(
                 "the backend switched protocols unasked",
             ));
         }
-        Err(_) if seen.late.load(Ordering::Relaxed) => {
+        Err(_) if seen.timed_out.load(Ordering::Relaxed) => {
             return Err(Refusal::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "body-idle",
@@ -136,24 +136,24 @@ pub(super) async fn forward(
             if error.is_connect() {
                 lease.failed(&error);
             }
-            blame(route, &lease, &error, FAILED);
+            warn_backend_failure(route, &lease, &error, FAILED);
             return Err(failed(&error));
         }
     };
     lease.answered();
     let (mut parts, incoming) = response.into_parts();
-    if !is_plainly_framed(&parts.headers) {
+    if !has_single_transfer_coding(&parts.headers) {
         return Err(Refusal::new(
             StatusCode::BAD_GATEWAY,
             "transfer-coding",
             "the backend's answer has a transfer coding that was not asked for",
         ));
     }
-    outbound::pass_back(&mut parts, asked.version);
+    outbound::rewrite_response(&mut parts, asked.version);
     sticky::set_cookie(&route.pool, tries.key, &lease, &mut parts.headers);
     let learner = route.pool.sid_capture(plea.outbound.target.query(), &lease);
-    let body = body::answered(incoming, answer_idle, (asked.busy, lease));
-    Ok(Response::from_parts(parts, sticky::watched(body, learner)))
+    let body = body::response_body(incoming, answer_idle, (asked.busy, lease));
+    Ok(Response::from_parts(parts, sticky::capture_sid(body, learner)))
 }
 
 /// What one backend answers.
@@ -163,8 +163,8 @@ async fn ask(
     peer: &Peer,
     request: Request<Body>,
     idle: Duration,
-    seen: &Seen,
-) -> Result<Result<Response<Incoming>, Failed>, Elapsed> {
+    seen: &BodyStatus,
+) -> Result<Result<Response<Incoming>, SendError>, Elapsed> {
     let mut answer = pin!(send(context, lease, peer, request));
     loop {
         let answer = timeout(idle, answer.as_mut()).await;
@@ -175,9 +175,9 @@ async fn ask(
     }
 }
 
-fn failed(error: &Failed) -> Refusal {
+fn failed(error: &SendError) -> Refusal {
     let (why, text) = match error {
-        Failed::Dial(DialError::Tls { .. }) => {
+        SendError::Dial(DialError::Tls { .. }) => {
             ("backend-tls", "the backend cannot be reached over TLS")
         }
         error if error.is_connect() => ("dial", "the backend cannot be reached"),
@@ -187,5 +187,5 @@ fn failed(error: &Failed) -> Refusal {
 }
 
 /// Longer than most answers take to begin, far shorter than a long poll (Socket.IO: 25 s).
-const AT_WORK: Duration = Duration::from_secs(1);
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
 const FAILED: &str = "request to a backend failed";

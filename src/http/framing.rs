@@ -3,7 +3,7 @@
 use ::http::{HeaderMap, header};
 
 /// Whether a body comes as it is, or in chunks: another coding could only be passed on without its name (RFC 9112 §6.1).
-pub(super) fn is_plainly_framed(headers: &HeaderMap) -> bool {
+pub(super) fn has_single_transfer_coding(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => true,

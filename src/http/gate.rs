@@ -2,7 +2,7 @@
 //!
 //! It looks at the request only; which route it finds and who may pass is decided behind it.
 
-use super::{framing::is_plainly_framed, reject::Refusal};
+use super::{framing::has_single_transfer_coding, reject::Refusal};
 use crate::{
     proto::handshake::{self, BadHandshake, Offer},
     router::{Authority, TRUSTED_BY_BACKENDS, NormalPath, RouteQuery},
@@ -12,7 +12,7 @@ use hyper::ext::Protocol;
 
 /// A request that passed the gate.
 #[derive(Debug)]
-pub(super) struct Vetted<'a> {
+pub(super) struct ValidatedRequest<'a> {
     /// The `Host` field as it was written: it goes through byte for byte.
     pub(super) host: &'a str,
     /// The same, parsed.
@@ -25,7 +25,7 @@ pub(super) struct Vetted<'a> {
 
 // === impl Vetted ===
 
-impl Vetted<'_> {
+impl ValidatedRequest<'_> {
     /// The subprotocols that are offered.
     pub(super) fn subprotocols(&self) -> Vec<&str> {
         let offered = self.offer.iter().flat_map(|offer| &offer.subprotocols);
@@ -49,7 +49,7 @@ impl Vetted<'_> {
 }
 
 /// Lets a request pass, or says what is wrong with it.
-pub(super) fn vet(request: &Parts) -> Result<Vetted<'_>, Refusal> {
+pub(super) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal> {
     if request.method == Method::TRACE {
         // It would show what was added on the way; nginx and Apache refuse it as well.
         return Err(Refusal::new(
@@ -58,7 +58,7 @@ pub(super) fn vet(request: &Parts) -> Result<Vetted<'_>, Refusal> {
             "TRACE is not answered here",
         ));
     }
-    let tunnel = wants_tunnel(request)?;
+    let tunnel = is_extended_connect(request)?;
     let host = match request.uri.authority() {
         // RFC 9113 §8.3.1: it stands for Host, which may be missing then.
         Some(authority)
@@ -74,8 +74,8 @@ pub(super) fn vet(request: &Parts) -> Result<Vetted<'_>, Refusal> {
     match_target(request, &authority)?;
     let path = NormalPath::parse(request.uri.path())
         .map_err(|error| Refusal::bad("path", format!("bad request target: {error}")))?;
-    vet_framing(&request.headers)?;
-    refuse_twins(&request.headers)?;
+    validate_framing(&request.headers)?;
+    reject_underscore_twins(&request.headers)?;
     let offer = match tunnel {
         true => Offer::read_connect(&request.headers, fresh_key()).map(Some),
         false => Offer::read(request),
@@ -87,7 +87,7 @@ pub(super) fn vet(request: &Parts) -> Result<Vetted<'_>, Refusal> {
             "a WebSocket handshake has no body (RFC 6455 section 4.1)",
         ));
     }
-    Ok(Vetted {
+    Ok(ValidatedRequest {
         host,
         authority,
         path,
@@ -96,7 +96,7 @@ pub(super) fn vet(request: &Parts) -> Result<Vetted<'_>, Refusal> {
 }
 
 /// Whether this is the extended CONNECT of a WebSocket (RFC 8441 §4); any other CONNECT is refused.
-fn wants_tunnel(request: &Parts) -> Result<bool, Refusal> {
+fn is_extended_connect(request: &Parts) -> Result<bool, Refusal> {
     if request.method != Method::CONNECT {
         return Ok(false);
     }
@@ -156,8 +156,8 @@ fn match_target(request: &Parts, authority: &Authority<'_>) -> Result<(), Refusa
 }
 
 /// hyper has made one body of it; what two readers could have framed differently is refused (RFC 9112 §6.3, §11.2).
-fn vet_framing(headers: &HeaderMap) -> Result<(), Refusal> {
-    match is_plainly_framed(headers) {
+fn validate_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    match has_single_transfer_coding(headers) {
         true => Ok(()),
         false => Err(Refusal::bad(
             "transfer-encoding",
@@ -167,7 +167,7 @@ fn vet_framing(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// `X_Forwarded_For` becomes the same variable as `X-Forwarded-For` in every WSGI and CGI server.
-fn refuse_twins(headers: &HeaderMap) -> Result<(), Refusal> {
+fn reject_underscore_twins(headers: &HeaderMap) -> Result<(), Refusal> {
     for name in headers
         .keys()
         .map(|name| name.as_str())

@@ -1,7 +1,7 @@
 //! Clients' certificates: whether a connection was asked for one as its request's host wants, who does not pass without
 //! one, and how a backend learns of it (RFC 9440).
 
-use super::{Peer, gate::Vetted, reject::Refusal};
+use super::{Peer, gate::ValidatedRequest, reject::Refusal};
 use crate::{
     config::ClientCert,
     gateway::{Gateway, Route},
@@ -12,22 +12,22 @@ use std::sync::Arc;
 
 /// A client's verified certificate, as it is told to backends. Made once per connection.
 #[derive(Debug, Clone)]
-pub struct Identity(Arc<HeaderValue>);
+pub struct ClientCertHeader(Arc<HeaderValue>);
 
 // === impl Identity ===
 
-impl Identity {
+impl ClientCertHeader {
     /// Of a certificate in DER.
     pub fn of(certificate: &[u8]) -> Self {
         // RFC 9440 §2.1: a byte sequence of structured fields (RFC 8941 §3.3.5).
         let value = format!(":{}:", STANDARD.encode(certificate));
-        Identity(Arc::new(value.try_into().expect("base64 is visible ASCII")))
+        ClientCertHeader(Arc::new(value.try_into().expect("base64 is visible ASCII")))
     }
 }
 
 /// A connection was asked for a certificate, or was not, for the name it was opened with. A request for a host of which
 /// the other is true came the wrong way (RFC 9110 §15.5.20): by a coalesced connection, or to look for a gap.
-pub(super) fn direct(gateway: &Gateway, peer: &Peer, vetted: &Vetted<'_>) -> Result<(), Refusal> {
+pub(super) fn check_misdirected(gateway: &Gateway, peer: &Peer, vetted: &ValidatedRequest<'_>) -> Result<(), Refusal> {
     let text = match (gateway.tls.requires_client_auth(Some(&vetted.authority.host)), peer.asked) {
         (true, false) => {
             "this host asks clients for a certificate (client_cert), and this connection was not asked: it was opened \
@@ -56,13 +56,13 @@ pub(super) fn check(route: &Route, peer: &Peer) -> Result<(), Refusal> {
 }
 
 /// Tells the route's backend who the client is; where clients are asked nobody else's word counts.
-pub(super) fn tell(headers: &mut HeaderMap, route: &Route, peer: &Peer) {
+pub(super) fn set_client_cert_header(headers: &mut HeaderMap, route: &Route, peer: &Peer) {
     if route.client_cert == ClientCert::Off {
         return;
     }
     headers.remove(CLIENT_CERT);
     headers.remove(CLIENT_CERT_CHAIN);
-    if let Some(Identity(value)) = &peer.identity {
+    if let Some(ClientCertHeader(value)) = &peer.identity {
         headers.insert(CLIENT_CERT, HeaderValue::clone(value));
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     /// The certificate of RFC 9440's appendix A begins and ends like this.
     #[test]
     fn a_certificate_is_a_byte_sequence() {
-        let Identity(value) = Identity::of(&[0x30, 0x82, 0x01, 0xa8]);
+        let ClientCertHeader(value) = ClientCertHeader::of(&[0x30, 0x82, 0x01, 0xa8]);
         assert_eq!(*value, ":MIIBqA==:");
     }
 }

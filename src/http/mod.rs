@@ -38,16 +38,16 @@ use crate::{
 };
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use send::Plain;
+use send::HttpClient;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 use tokio::sync::Semaphore;
 
-pub use cleartext::serve_cleartext;
-pub use explain::{Explanation, Passed, Refused, explain};
-pub use identity::Identity;
+pub use cleartext::serve_redirect;
+pub use explain::{Explanation, WouldForward, WouldRefuse, explain};
+pub use identity::ClientCertHeader;
 pub use serve::serve;
 
 /// What every request needs, made once by the server.
@@ -58,7 +58,7 @@ pub struct Context {
     /// Where sessions are entered.
     pub sessions: Arc<SessionRegistry>,
     /// Places for sessions.
-    pub places: Arc<Semaphore>,
+    pub session_permits: Arc<Semaphore>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// One record per request or session.
@@ -67,7 +67,7 @@ pub struct Context {
     pub tasks: Tasks,
     /// Where backends' names are found.
     pub resolver: Resolver,
-    plain: Plain,
+    plain: HttpClient,
 }
 
 /// Who is at the other end of a connection.
@@ -82,7 +82,7 @@ pub struct Peer {
     /// Whether it was asked for a certificate.
     pub asked: bool,
     /// The certificate that it has shown.
-    pub identity: Option<Identity>,
+    pub identity: Option<ClientCertHeader>,
 }
 
 // === impl Context ===
@@ -101,11 +101,11 @@ impl Context {
         Context {
             live,
             sessions,
-            places: Arc::new(Semaphore::new(places)),
+            session_permits: Arc::new(Semaphore::new(places)),
             metrics,
             access,
             tasks,
-            plain: Plain::new(resolver.clone()),
+            plain: HttpClient::new(resolver.clone()),
             resolver,
         }
     }

@@ -12,17 +12,17 @@ use tower_service::Service;
 
 /// Finds them as a handshake's dial does.
 #[derive(Debug, Clone)]
-pub(super) struct Names(pub(super) Resolver);
+pub(super) struct DnsConnectorResolver(pub(super) Resolver);
 
 /// Addresses in the shape that the client wants; the port is its own affair.
-pub(super) struct Found(vec::IntoIter<IpAddr>);
+pub(super) struct ResolvedAddrs(vec::IntoIter<IpAddr>);
 
 // === impl Names ===
 
-impl Service<Name> for Names {
-    type Response = Found;
+impl Service<Name> for DnsConnectorResolver {
+    type Response = ResolvedAddrs;
     type Error = ResolveError;
-    type Future = Pin<Box<dyn Future<Output = Result<Found, ResolveError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<ResolvedAddrs, ResolveError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
         Poll::Ready(Ok(()))
@@ -30,13 +30,13 @@ impl Service<Name> for Names {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let resolver = self.0.clone();
-        Box::pin(async move { Ok(Found(resolver.lookup(name.as_str()).await?.into_iter())) })
+        Box::pin(async move { Ok(ResolvedAddrs(resolver.lookup(name.as_str()).await?.into_iter())) })
     }
 }
 
 // === impl Found ===
 
-impl Iterator for Found {
+impl Iterator for ResolvedAddrs {
     type Item = SocketAddr;
 
     fn next(&mut self) -> Option<SocketAddr> {

@@ -1,7 +1,7 @@
 //! Heads as they travel on: the request line and the managed headers built anew, every other end-to-end header passed,
 //! repeats in their order.
 
-use super::{Peer, gate::Vetted, identity};
+use super::{Peer, gate::ValidatedRequest, identity};
 use crate::{
     gateway::{Gateway, Route},
     proto::{forwarded, handshake},
@@ -23,7 +23,7 @@ pub(super) struct Outbound {
 /// Builds the head for a backend of `route`. `client` is who asks, in the end; `peer` is who connected.
 pub(super) fn rebuild(
     request: &Parts,
-    vetted: &Vetted<'_>,
+    vetted: &ValidatedRequest<'_>,
     gateway: &Gateway,
     route: &Route,
     peer: &Peer,
@@ -48,7 +48,7 @@ pub(super) fn rebuild(
     for name in TRUSTED_BY_BACKENDS.iter().filter(|_| !trusted) {
         headers.remove(*name);
     }
-    identity::tell(&mut headers, route, peer);
+    identity::set_client_cert_header(&mut headers, route, peer);
     headers.remove(header::EXPECT);
     if let Some(offer) = &vetted.offer {
         headers.remove(header::CONTENT_LENGTH);
@@ -130,7 +130,7 @@ fn as_http1(headers: HeaderMap, host: &str) -> Result<HeaderMap, ::http::Error> 
 }
 
 /// Makes a backend's answer one of this hop, to a client that speaks `version`.
-pub(super) fn pass_back(answer: &mut response::Parts, version: Version) {
+pub(super) fn rewrite_response(answer: &mut response::Parts, version: Version) {
     let upgrade = answer.headers.remove(header::UPGRADE);
     answer.headers = end_to_end(&answer.headers);
     answer.version = version;

@@ -26,14 +26,14 @@ use tokio::{
 };
 
 /// A client's stream while it speaks HTTP; a session takes the parts.
-pub(super) struct Patient<S> {
+pub(super) struct TimeoutStream<S> {
     /// What outlives HTTP.
     pub(super) parts: StreamParts<S>,
-    phase: Phase,
-    limits: Limits,
+    phase: ConnState,
+    limits: ConnTimeouts,
     deadline: Pin<Box<Sleep>>,
     /// What `deadline` was set for.
-    armed: Option<Owed>,
+    armed: Option<Awaiting>,
     /// Set while the client takes nothing: what it had taken by then.
     stalled: Option<u64>,
 }
@@ -45,14 +45,14 @@ pub(super) struct StreamParts<S> {
 }
 
 /// The TLS stream of a client, boxed because an idle session holds it.
-pub(super) type ClientStream = Patient<Box<ServerStream<Socket>>>;
+pub(super) type ClientStream = TimeoutStream<Box<ServerStream<Socket>>>;
 
 /// Where a connection stands, shared with the one who answers its requests.
 #[derive(Debug, Clone)]
-pub(super) struct Phase(Arc<State>);
+pub(super) struct ConnState(Arc<ConnShared>);
 
 #[derive(Debug)]
-struct State {
+struct ConnShared {
     /// Requests being answered.
     busy: AtomicU32,
     /// A head is awaited, or has begun.
@@ -60,17 +60,17 @@ struct State {
     /// Several requests at a time, as HTTP/2 has them.
     multiplexed: bool,
     /// The connection is to look at its deadline again, or at `overdue`.
-    nudge: Notify,
+    notify: Notify,
     overdue: AtomicBool,
 }
 
 /// A request being answered; dropped when its answer is through.
 #[derive(Debug)]
-pub(super) struct Busy(Phase);
+pub(super) struct InFlight(ConnState);
 
 /// The deadlines of one connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ConnTimeouts {
     pub(super) request_head: Duration,
     pub(super) idle: Duration,
     pub(super) stalled: Duration,
@@ -78,7 +78,7 @@ pub(super) struct Limits {
 
 /// What a client owes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owed {
+enum Awaiting {
     /// Nothing: it may ask again, or leave.
     Idle,
     /// The rest of a request's head.
@@ -89,28 +89,28 @@ enum Owed {
 
 // === impl Phase ===
 
-impl Phase {
+impl ConnState {
     /// A connection from which the first request is awaited.
     pub(super) fn new(multiplexed: bool) -> Self {
-        Phase(Arc::new(State {
+        ConnState(Arc::new(ConnShared {
             busy: AtomicU32::new(0),
             head: AtomicBool::new(true),
             multiplexed,
-            nudge: Notify::new(),
+            notify: Notify::new(),
             overdue: AtomicBool::new(false),
         }))
     }
 
     /// A head is complete: its request is being answered.
-    pub(super) fn busy(&self) -> Busy {
+    pub(super) fn busy(&self) -> InFlight {
         self.0.head.store(false, Ordering::Relaxed);
         self.0.busy.fetch_add(1, Ordering::Relaxed);
-        Busy(self.clone())
+        InFlight(self.clone())
     }
 
     /// Ends when the connection's future is to be polled again; says whether it has been idle for too long.
-    pub(super) async fn nudged(&self) -> bool {
-        self.0.nudge.notified().await;
+    pub(super) async fn notified(&self) -> bool {
+        self.0.notify.notified().await;
         self.0.overdue.load(Ordering::Relaxed)
     }
 
@@ -121,28 +121,28 @@ impl Phase {
 
     /// Whether a request's head is awaited, or has begun.
     pub(super) fn is_awaited(&self) -> bool {
-        self.owed() == Owed::Head
+        self.awaiting() == Awaiting::Head
     }
 
-    fn owed(&self) -> Owed {
+    fn awaiting(&self) -> Awaiting {
         match self.0.busy.load(Ordering::Relaxed) {
-            0 if self.0.head.load(Ordering::Relaxed) => Owed::Head,
-            0 => Owed::Idle,
-            _ => Owed::Answer,
+            0 if self.0.head.load(Ordering::Relaxed) => Awaiting::Head,
+            0 => Awaiting::Idle,
+            _ => Awaiting::Answer,
         }
     }
 
     /// Bytes have come. Where one request follows the other, they begin the next; in HTTP/2 they can be anything.
-    fn stirred(&self) {
-        if !self.0.multiplexed && self.owed() == Owed::Idle {
+    fn on_bytes(&self) {
+        if !self.0.multiplexed && self.awaiting() == Awaiting::Idle {
             self.0.head.store(true, Ordering::Relaxed);
         }
     }
 }
 
-impl Drop for Busy {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        let State { busy, nudge, .. } = &*self.0.0;
+        let ConnShared { busy, notify: nudge, .. } = &*self.0.0;
         if busy.fetch_sub(1, Ordering::Relaxed) == 1 {
             // Its connection owes something else now, and nothing may ever come that would make it look.
             nudge.notify_one();
@@ -152,40 +152,40 @@ impl Drop for Busy {
 
 // === impl Patient ===
 
-impl<S> Patient<S> {
+impl<S> TimeoutStream<S> {
     /// A stream from which the first request is awaited: that wait is `request_head` long.
-    pub(super) fn new(parts: StreamParts<S>, phase: Phase, limits: Limits) -> Self {
+    pub(super) fn new(parts: StreamParts<S>, phase: ConnState, limits: ConnTimeouts) -> Self {
         let deadline = Box::pin(sleep_until(Instant::now() + limits.request_head));
-        Patient {
+        TimeoutStream {
             parts,
             phase,
             limits,
             deadline,
-            armed: Some(Owed::Head),
+            armed: Some(Awaiting::Head),
             stalled: None,
         }
     }
 
     /// Ready with an error when the client has taken too long.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let owed = self.phase.owed();
+        let owed = self.phase.awaiting();
         if self.armed != Some(owed) {
             self.armed = Some(owed);
             let wait = match owed {
-                Owed::Idle => self.limits.idle,
-                Owed::Head | Owed::Answer => self.limits.request_head,
+                Awaiting::Idle => self.limits.idle,
+                Awaiting::Head | Awaiting::Answer => self.limits.request_head,
             };
             self.phase.0.overdue.store(false, Ordering::Relaxed);
             self.deadline.as_mut().reset(Instant::now() + wait);
         }
-        if owed == Owed::Answer {
+        if owed == Awaiting::Answer {
             return Poll::Pending;
         }
         ready!(self.deadline.as_mut().poll(cx));
-        let first = owed == Owed::Idle && !self.phase.0.overdue.swap(true, Ordering::Relaxed);
+        let first = owed == Awaiting::Idle && !self.phase.0.overdue.swap(true, Ordering::Relaxed);
         if first && self.phase.0.multiplexed {
             // RFC 9113 §9.1: it is told by GOAWAY, and has a moment to take it.
-            self.phase.0.nudge.notify_one();
+            self.phase.0.notify.notify_one();
             let last = Instant::now() + self.limits.request_head;
             self.deadline.as_mut().reset(last);
             ready!(self.deadline.as_mut().poll(cx));
@@ -194,7 +194,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: Transport> Patient<S> {
+impl<S: Transport> TimeoutStream<S> {
     /// Runs the clock of a client that does not take its answer. What counts is what the kernel has taken: TLS has room
     /// of its own, and `written` may have gone there.
     fn watch_write<T>(
@@ -224,7 +224,7 @@ impl<S: Transport> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -234,7 +234,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         let read = Pin::new(&mut self.parts.io).poll_read(cx, buf);
         if read.is_ready() {
             if buf.filled().len() > before {
-                self.phase.stirred();
+                self.phase.on_bytes();
             }
             return read;
         }
@@ -245,7 +245,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: Transport> AsyncWrite for Patient<S> {
+impl<S: Transport> AsyncWrite for TimeoutStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

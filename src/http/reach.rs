@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Dials the lease's backend, on behalf of `peer`. The caller sets the deadline.
-pub(super) async fn reach(
+pub(super) async fn connect_backend(
     resolver: &Resolver,
     lease: &Lease,
     peer: &Peer,

@@ -2,7 +2,7 @@
 //!
 //! Pooled are connections that are alike for every client: on TCP, without TLS, without a PROXY header.
 
-use super::{Body, Context, Peer, names::Names, reach::reach, shake::MAX_HEADERS};
+use super::{Body, Context, Peer, names::DnsConnectorResolver, reach::connect_backend, shake::MAX_HEADERS};
 use crate::upstream::{DialError, Lease, Resolver};
 use ::http::{
     HeaderValue, Request, Response, Uri, header,
@@ -18,16 +18,16 @@ use tokio::time::timeout;
 
 /// The pool of idle connections.
 #[derive(Debug)]
-pub(super) struct Plain(Client<HttpConnector<Names>, Body>);
+pub(super) struct HttpClient(Client<HttpConnector<DnsConnectorResolver>, Body>);
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failed {
+pub(super) enum SendError {
     #[error(transparent)]
     Pooled(legacy::Error),
     #[error("no connection")]
     Dial(#[from] DialError),
-    #[error("no connection within {CONNECT:?}")]
+    #[error("no connection within {CONNECT_TIMEOUT:?}")]
     Late,
     #[error("no HTTP answer")]
     Broken(#[from] hyper::Error),
@@ -39,17 +39,17 @@ pub(super) async fn send(
     lease: &Lease,
     peer: &Peer,
     mut request: Request<Body>,
-) -> Result<Response<Incoming>, Failed> {
+) -> Result<Response<Incoming>, SendError> {
     if let Some((host, port)) = lease.poolable_addr() {
         let mut target = mem::take(request.uri_mut()).into_parts();
         target.scheme = Some(Scheme::HTTP);
         target.authority = Some(authority(host, port));
         *request.uri_mut() = Uri::from_parts(target).expect("it has all its parts");
         let answer = context.plain.0.request(request).await;
-        return answer.map_err(Failed::Pooled);
+        return answer.map_err(SendError::Pooled);
     }
-    let stream = timeout(CONNECT, reach(&context.resolver, lease, peer));
-    let stream = stream.await.map_err(|_| Failed::Late)??;
+    let stream = timeout(CONNECT_TIMEOUT, connect_backend(&context.resolver, lease, peer));
+    let stream = stream.await.map_err(|_| SendError::Late)??;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
@@ -67,11 +67,11 @@ pub(super) async fn send(
 
 // === impl Plain ===
 
-impl Plain {
+impl HttpClient {
     pub(super) fn new(resolver: Resolver) -> Self {
-        let mut connector = HttpConnector::new_with_resolver(Names(resolver));
+        let mut connector = HttpConnector::new_with_resolver(DnsConnectorResolver(resolver));
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_keepalive(Some(KEEPALIVE));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -82,19 +82,19 @@ impl Plain {
             .http1_max_headers(MAX_HEADERS)
             .set_host(false)
             .build(connector);
-        Plain(client)
+        HttpClient(client)
     }
 }
 
 // === impl Failed ===
 
-impl Failed {
+impl SendError {
     /// Whether the backend never got the request.
     pub(super) fn is_connect(&self) -> bool {
         match self {
-            Failed::Pooled(error) => error.is_connect(),
-            Failed::Dial(_) | Failed::Late => true,
-            Failed::Broken(_) => false,
+            SendError::Pooled(error) => error.is_connect(),
+            SendError::Dial(_) | SendError::Late => true,
+            SendError::Broken(_) => false,
         }
     }
 }
@@ -109,7 +109,7 @@ fn authority(host: &str, port: u16) -> Authority {
 }
 
 /// From the first SYN to the connection.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A backend that vanished without a word is found by the kernel.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Less than the idle limits of Python servers (gunicorn's threads 2 s, uvicorn 5 s): a pooled connection that is just

@@ -4,7 +4,7 @@ mod h2;
 
 use super::{
     Body, Context, Peer,
-    patience::{Busy, Limits, Patient, Phase, StreamParts},
+    patience::{InFlight, ConnTimeouts, TimeoutStream, ConnState, StreamParts},
     service,
 };
 use crate::{
@@ -47,15 +47,15 @@ pub(super) async fn drive<S, F>(
     context: &Context,
     parts: StreamParts<S>,
     client: IpAddr,
-    answer: impl Fn(Request<Incoming>, Busy) -> F,
+    answer: impl Fn(Request<Incoming>, InFlight) -> F,
 ) where
     S: Transport + Send + 'static,
     F: Future<Output = Response<Body>>,
 {
-    let phase = Phase::new(false);
+    let phase = ConnState::new(false);
     let connection = {
         let limits = &context.live.snapshot().limits;
-        let patient = Patient::new(parts, phase.clone(), patience(limits));
+        let patient = TimeoutStream::new(parts, phase.clone(), timeouts(limits));
         let head = usize::try_from(limits.head_size.0).unwrap_or(usize::MAX);
         let phase = phase.clone();
         let service = service_fn(move |request| {
@@ -81,8 +81,8 @@ pub(super) async fn drive<S, F>(
             biased;
             ended = connection.as_mut() => break ended,
             // Polled again, it looks at its deadline.
-            _ = phase.nudged() => {}
-            () = leaving(context, &phase), if !going => {
+            _ = phase.notified() => {}
+            () = connection_stop(context, &phase), if !going => {
                 going = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -93,7 +93,7 @@ pub(super) async fn drive<S, F>(
 
 /// Ends when the connection is to take no more requests. Where another process has taken over there is time: a client
 /// that has just connected gets its first answer here.
-async fn leaving(context: &Context, phase: &Phase) {
+async fn connection_stop(context: &Context, phase: &ConnState) {
     context.tasks.stopping().await;
     // Asked again whenever the connection was polled.
     let answered = poll_fn(|_| match phase.is_awaited() {
@@ -106,8 +106,8 @@ async fn leaving(context: &Context, phase: &Phase) {
     }
 }
 
-fn patience(limits: &config::Limits) -> Limits {
-    Limits {
+fn timeouts(limits: &config::Limits) -> ConnTimeouts {
+    ConnTimeouts {
         request_head: limits.request_head.0,
         idle: limits.idle.0,
         stalled: limits.body_idle.0,

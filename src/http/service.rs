@@ -2,17 +2,17 @@
 
 use super::{
     Body, Context, Peer,
-    asked::{Asked, Trail},
+    asked::{RequestContext, RouteInfo},
     compression,
     forward::{Plea, forward},
-    gate::{self, Vetted},
+    gate::{self, ValidatedRequest},
     identity,
     outbound::{self, Outbound},
-    patience::Busy,
+    patience::InFlight,
     reject::Refusal,
-    telling::Telling,
-    token::{self, Carried},
-    tries::Tries,
+    telling::AccessRecord,
+    token::{self, ExtractedToken},
+    tries::Attempts,
     upgrade,
 };
 use crate::{
@@ -33,7 +33,7 @@ use tokio::time::Instant;
 pub(super) async fn answer(
     context: Arc<Context>,
     peer: Peer,
-    busy: Busy,
+    busy: InFlight,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let gateway = context.live.snapshot();
@@ -41,26 +41,26 @@ pub(super) async fn answer(
         gateway.trusts(address)
     });
     let version = request.version();
-    let asked = Asked {
+    let asked = RequestContext {
         peer,
         client,
         started: Instant::now(),
         version,
         busy,
     };
-    let mut telling = Telling::of(context.clone(), &request, client);
-    let answer = pass(&context, &gateway, asked, request, &mut telling.trail).await;
+    let mut telling = AccessRecord::of(context.clone(), &request, client);
+    let answer = dispatch(&context, &gateway, asked, request, &mut telling.trail).await;
     telling.end(&answer);
     answer.unwrap_or_else(|refusal| refusal.response(version))
 }
 
 /// What becomes of the request; then it goes on as what it is.
-async fn pass(
+async fn dispatch(
     context: &Arc<Context>,
     gateway: &Gateway,
-    asked: Asked,
+    asked: RequestContext,
     request: Request<Incoming>,
-    trail: &mut Trail,
+    trail: &mut RouteInfo,
 ) -> Result<Response<Body>, Refusal> {
     let (parts, body) = request.into_parts();
     let Decided {
@@ -72,7 +72,7 @@ async fn pass(
         outbound,
         carried,
         key,
-    } = decide(gateway, &parts, &asked.peer, asked.client, trail)?;
+    } = resolve(gateway, &parts, &asked.peer, asked.client, trail)?;
     let answer_idle = gateway.limits.answer_idle.0;
     match offer {
         Some(offer) => {
@@ -97,7 +97,7 @@ async fn pass(
                 body_idle: gateway.limits.body_idle.0,
                 answer_idle,
             };
-            let tries = Tries::new(context, route, key, asked.client, asked.started);
+            let tries = Attempts::new(context, route, key, asked.client, asked.started);
             // Boxed: a WebSocket would carry the room for it.
             Box::pin(forward(tries, asked, plea, trail)).await
         }
@@ -115,21 +115,21 @@ pub(super) struct Decided<'a> {
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
     /// What was done with its token.
-    pub(super) carried: Carried,
+    pub(super) carried: ExtractedToken,
     /// What its backend is found by.
     pub(super) key: BalanceKey,
 }
 
 /// Gate, route and guards, from nothing but what is given; `trail` learns of the route also where the request is refused.
-pub(super) fn decide<'a>(
+pub(super) fn resolve<'a>(
     gateway: &'a Gateway,
     parts: &Parts,
     peer: &Peer,
     client: IpAddr,
-    trail: &mut Trail,
+    trail: &mut RouteInfo,
 ) -> Result<Decided<'a>, Refusal> {
-    let mut vetted = gate::vet(parts)?;
-    identity::direct(gateway, peer, &vetted)?;
+    let mut vetted = gate::validate(parts)?;
+    identity::check_misdirected(gateway, peer, &vetted)?;
     let route = find(gateway, parts, &vetted)?;
     trail.route = Some(route.name.clone());
     identity::check(route, peer)?;
@@ -155,7 +155,7 @@ pub(super) fn decide<'a>(
             )
         })?;
     let agreement = vetted.offer.as_mut().and_then(|offer| {
-        compression::settle(
+        compression::negotiate_compression(
             route.compression,
             &parts.headers,
             offer,
@@ -163,8 +163,8 @@ pub(super) fn decide<'a>(
         )
     });
     let carried = match &route.token {
-        Some(rule) => token::carry(rule, &mut outbound, vetted.offer.as_mut())?,
-        None => Carried::default(),
+        Some(rule) => token::relocate_token(rule, &mut outbound, vetted.offer.as_mut())?,
+        None => ExtractedToken::default(),
     };
     if carried.is_ambient() && vetted.offer.is_none() {
         // A backend takes a bearer for a page's own doing; a cookie comes along from any page.
@@ -194,7 +194,7 @@ pub(super) fn decide<'a>(
 fn find<'a>(
     gateway: &'a Gateway,
     request: &Parts,
-    vetted: &Vetted<'_>,
+    vetted: &ValidatedRequest<'_>,
 ) -> Result<&'a Route, Refusal> {
     let subprotocols = vetted.subprotocols();
     match gateway

@@ -2,8 +2,8 @@
 
 use super::{
     Context,
-    patience::{Busy, ClientStream, StreamParts},
-    tunnel::Tunnel,
+    patience::{InFlight, ClientStream, StreamParts},
+    tunnel::H2Stream,
 };
 use crate::{
     observe::{SessionTarget, SessionEnd, SessionRecord},
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 /// A session whose client has yet to take our answer.
-pub(super) struct Opening {
+pub(super) struct PendingSession {
     pub(super) record: SessionRecord,
     pub(super) lease: Lease,
     pub(super) place: OwnedSemaphorePermit,
@@ -39,9 +39,9 @@ enum ClientLeg {
     /// All of its connection, what that holds, and what was read beyond the request.
     Connection(Box<ServerStream<Socket>>, Guard, Bytes),
     /// A stream of an HTTP/2 connection.
-    Stream(Tunnel),
+    Stream(H2Stream),
     /// It left before.
-    Left,
+    Gone,
 }
 
 /// What is held as long as a session lasts.
@@ -49,10 +49,10 @@ type Guard = Box<dyn Any + Send + Sync>;
 
 // === impl Opening ===
 
-impl Opening {
+impl PendingSession {
     /// Waits until the client has our answer. That is a task for a moment; the session gets one of its own, as small as
     /// can be.
-    pub(super) async fn meet(self, context: Arc<Context>, client: Option<OnUpgrade>, busy: Busy) {
+    pub(super) async fn start(self, context: Arc<Context>, client: Option<OnUpgrade>, busy: InFlight) {
         let tasks = context.tasks.clone();
         match client_leg(client).await {
             ClientLeg::Connection(client, guard, early) => {
@@ -75,7 +75,7 @@ impl Opening {
                     }
                 };
             }
-            ClientLeg::Left => {
+            ClientLeg::Gone => {
                 // To the backend, a session whose client is gone.
                 let client = tokio::io::empty();
                 tasks.spawn(self.session(context, client, Bytes::new(), Box::new(())));
@@ -129,17 +129,17 @@ impl Opening {
 
 async fn client_leg(client: Option<OnUpgrade>) -> ClientLeg {
     let Some(client) = client else {
-        return ClientLeg::Left;
+        return ClientLeg::Gone;
     };
-    let Ok(Ok(upgraded)) = timeout(CLIENT_TAKES_ANSWER, client).await else {
-        return ClientLeg::Left;
+    let Ok(Ok(upgraded)) = timeout(UPGRADE_TIMEOUT, client).await else {
+        return ClientLeg::Gone;
     };
     match upgraded.downcast::<TokioIo<ClientStream>>() {
         Ok(raw) => {
             let StreamParts { io, guard } = raw.io.into_inner().parts;
             ClientLeg::Connection(io, guard, raw.read_buf)
         }
-        Err(stream) => ClientLeg::Stream(Tunnel::new(stream)),
+        Err(stream) => ClientLeg::Stream(H2Stream::new(stream)),
     }
 }
 
@@ -155,4 +155,4 @@ fn end(outcome: &Outcome, opened: Instant) -> SessionEnd {
 }
 
 /// A client that has not taken some two hundred bytes by then will not take more.
-const CLIENT_TAKES_ANSWER: Duration = Duration::from_secs(10);
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);

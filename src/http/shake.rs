@@ -2,11 +2,11 @@
 
 use super::{
     Context, Peer,
-    canonical::Canonical,
+    canonical::HeaderCaseWriter,
     outbound::{self, Outbound},
-    reach::reach,
+    reach::connect_backend,
     reject::Refusal,
-    tries::Failure,
+    tries::FailureKind,
 };
 use crate::{
     proto::handshake::{Negotiated, Bad101, Offer},
@@ -27,32 +27,32 @@ use std::{
 use tokio::time::Instant;
 
 /// How a backend answered a handshake.
-pub(super) enum Hands {
+pub(super) enum HandshakeOutcome {
     /// A right 101; `headers` are those of it that the client gets.
-    Shaken {
+    Upgraded {
         agreed: Negotiated,
         backend: (BackendStream, Bytes),
         headers: HeaderMap,
     },
     /// An answer of its own, to be passed whole.
-    Refused(Response<Incoming>),
+    Rejected(Response<Incoming>),
 }
 
 /// Dials, sends the handshake in one write, and judges the answer.
-pub(super) async fn shake(
+pub(super) async fn backend_handshake(
     context: &Context,
     lease: &Lease,
     peer: &Peer,
     outbound: &Outbound,
     extensions: &Extensions,
     offer: &Offer,
-) -> Result<Hands, HandshakeError> {
-    let stream = reach(&context.resolver, lease, peer).await?;
+) -> Result<HandshakeOutcome, HandshakeError> {
+    let stream = connect_backend(&context.resolver, lease, peer).await?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
         .max_headers(MAX_HEADERS)
-        .handshake(TokioIo::new(Canonical::new(stream)))
+        .handshake(TokioIo::new(HeaderCaseWriter::new(stream)))
         .await
         .map_err(HandshakeError::Broken)?;
     let mut connection = Some(Box::pin(connection.with_upgrades()));
@@ -60,7 +60,7 @@ pub(super) async fn shake(
     *request.uri_mut() = outbound.target.clone().into();
     *request.headers_mut() = outbound.headers.clone();
     *request.extensions_mut() = extensions.clone();
-    let mut response = along(&mut connection, sender.send_request(request))
+    let mut response = drive(&mut connection, sender.send_request(request))
         .await
         .map_err(HandshakeError::Broken)?;
     let upgraded = hyper::upgrade::on(&mut response);
@@ -73,18 +73,18 @@ pub(super) async fn shake(
             // The body is still to come.
             context.tasks.spawn(async { drop(connection.await) });
         }
-        return Ok(Hands::Refused(Response::from_parts(parts, body)));
+        return Ok(HandshakeOutcome::Rejected(Response::from_parts(parts, body)));
     }
     let agreed = offer.check(&parts)?;
-    let raw = along(&mut connection, upgraded)
+    let raw = drive(&mut connection, upgraded)
         .await
         .map_err(HandshakeError::Broken)?
-        .downcast::<TokioIo<Canonical<BackendStream>>>();
-    let raw = raw.map_err(|_| HandshakeError::Foreign)?;
+        .downcast::<TokioIo<HeaderCaseWriter<BackendStream>>>();
+    let raw = raw.map_err(|_| HandshakeError::UnexpectedStream)?;
     // RFC 6455 §4.2.2: what a 101 must have; the rest, Sec-WebSocket-* too, is the backend's own.
     let mut headers = outbound::end_to_end(&parts.headers);
     headers.remove(header::CONTENT_LENGTH);
-    Ok(Hands::Shaken {
+    Ok(HandshakeOutcome::Upgraded {
         agreed,
         backend: (raw.io.into_inner().into_inner(), raw.read_buf),
         headers,
@@ -92,7 +92,7 @@ pub(super) async fn shake(
 }
 
 /// Awaits `future`, and drives on the way what it needs; errors of that reach the future.
-async fn along<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) -> F::Output {
+async fn drive<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|cx| {
         if driven
@@ -110,7 +110,7 @@ async fn along<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
     #[error("no connection")]
-    Dial(#[from] DialError),
+    Connect(#[from] DialError),
     #[error("no HTTP answer")]
     Broken(#[source] hyper::Error),
     #[error("no answer within {0:?} (session.handshake_timeout)")]
@@ -122,26 +122,26 @@ pub(super) enum HandshakeError {
     #[error("the 101 is wrong")]
     Bad101(#[from] Bad101),
     #[error("the upgraded stream is not the one that was dialled")]
-    Foreign,
+    UnexpectedStream,
 }
 
 impl HandshakeError {
     /// Whether the backend said nothing: that speaks against it. A wrong answer does not, for a client may bring it about
     /// by the path that it asks for.
-    pub(super) fn is_silence(&self) -> bool {
-        use HandshakeError::{Abandoned, Broken, Dial, Timeout};
-        matches!(self, Dial(_) | Broken(_) | Timeout(_) | Abandoned(_))
+    pub(super) fn is_no_response(&self) -> bool {
+        use HandshakeError::{Abandoned, Broken, Connect, Timeout};
+        matches!(self, Connect(_) | Broken(_) | Timeout(_) | Abandoned(_))
     }
 
     /// `None` where the backend has said what it has to say, or no time is left for another.
-    pub(super) fn failure(&self) -> Option<Failure> {
+    pub(super) fn failure(&self) -> Option<FailureKind> {
         match self {
-            HandshakeError::Dial(_) => Some(Failure::Dial),
-            HandshakeError::Broken(_) | HandshakeError::Bad101(_) => Some(Failure::Answer),
+            HandshakeError::Connect(_) => Some(FailureKind::Dial),
+            HandshakeError::Broken(_) | HandshakeError::Bad101(_) => Some(FailureKind::Answer),
             HandshakeError::Status(_)
             | HandshakeError::Timeout(_)
             | HandshakeError::Abandoned(_)
-            | HandshakeError::Foreign => None,
+            | HandshakeError::UnexpectedStream => None,
         }
     }
 
@@ -149,10 +149,10 @@ impl HandshakeError {
     pub(super) fn refusal(&self) -> Refusal {
         let bad_gateway = |why, text| Refusal::new(StatusCode::BAD_GATEWAY, why, text);
         match self {
-            HandshakeError::Dial(DialError::Tls { .. }) => {
+            HandshakeError::Connect(DialError::Tls { .. }) => {
                 bad_gateway("backend-tls", "the backend cannot be reached over TLS")
             }
-            HandshakeError::Dial(_) => bad_gateway("dial", "the backend cannot be reached"),
+            HandshakeError::Connect(_) => bad_gateway("dial", "the backend cannot be reached"),
             HandshakeError::Broken(_) => {
                 bad_gateway("broken", "the backend did not answer in HTTP")
             }
@@ -167,7 +167,7 @@ impl HandshakeError {
                 "handshake-timeout",
                 "the backend did not answer in time",
             ),
-            HandshakeError::Foreign => Refusal::new(
+            HandshakeError::UnexpectedStream => Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "foreign-stream",
                 "internal error",
@@ -181,17 +181,17 @@ impl HandshakeError {
 /// A client that waits for a lease's backend. Dropped while it waits, the client has left: a backend that had kept it for
 /// half of the handshake's time is as silent as one that lets all of it pass. Clients have deadlines of their own, and
 /// those that are as long as ours end before it.
-pub(super) struct Kept<'a> {
+pub(super) struct AbandonGuard<'a> {
     waits_for: Option<&'a Lease>,
     client: IpAddr,
     since: Instant,
     enough: Duration,
 }
 
-impl<'a> Kept<'a> {
+impl<'a> AbandonGuard<'a> {
     /// From now on; a handshake may last `most`.
     pub(super) fn waiting(lease: &'a Lease, client: IpAddr, most: Duration) -> Self {
-        Kept {
+        AbandonGuard {
             waits_for: Some(lease),
             client,
             since: Instant::now(),
@@ -205,7 +205,7 @@ impl<'a> Kept<'a> {
     }
 }
 
-impl Drop for Kept<'_> {
+impl Drop for AbandonGuard<'_> {
     fn drop(&mut self) {
         let waited = self.since.elapsed();
         if let Some(lease) = self.waits_for

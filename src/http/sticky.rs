@@ -13,7 +13,7 @@ pub(super) fn set_cookie(pool: &Pool, key: BalanceKey, lease: &Lease, headers: &
 }
 
 /// Shows the first bytes of a body to whoever learns from them.
-pub(super) fn watched(body: Body, learner: Option<SidCapture>) -> Body {
+pub(super) fn capture_sid(body: Body, learner: Option<SidCapture>) -> Body {
     let Some(learner) = learner else {
         return body;
     };

@@ -2,7 +2,7 @@
 
 use super::{
     Body, Context,
-    asked::{Trail, in_words},
+    asked::{RouteInfo, version_str},
     reject::Refusal,
 };
 use crate::observe::RequestRecord;
@@ -12,9 +12,9 @@ use std::{net::IpAddr, sync::Arc};
 use tokio::time::Instant;
 
 /// What will be told of a request. Dropped before its end, it tells that the client has left.
-pub(super) struct Telling {
+pub(super) struct AccessRecord {
     /// Filled in on the way.
-    pub(super) trail: Trail,
+    pub(super) trail: RouteInfo,
     context: Arc<Context>,
     client: IpAddr,
     started: Instant,
@@ -22,12 +22,12 @@ pub(super) struct Telling {
     method: String,
     host: String,
     path: String,
-    told: bool,
+    written: bool,
 }
 
 // === impl Telling ===
 
-impl Telling {
+impl AccessRecord {
     /// Keeps the request line: the request itself goes on.
     pub(super) fn of(context: Arc<Context>, request: &Request<Incoming>, client: IpAddr) -> Self {
         let host = request
@@ -35,33 +35,33 @@ impl Telling {
             .get(header::HOST)
             .map(|host| host.as_bytes());
         let authority = request.uri().authority().map(|it| it.as_str().as_bytes());
-        Telling {
-            trail: Trail::default(),
+        AccessRecord {
+            trail: RouteInfo::default(),
             context,
             client,
             started: Instant::now(),
-            version: in_words(request.version()),
+            version: version_str(request.version()),
             method: request.method().to_string(),
             host: host
                 .or(authority)
                 .map(|host| String::from_utf8_lossy(host).into_owned())
                 .unwrap_or_default(),
             path: request.uri().path().to_owned(),
-            told: false,
+            written: false,
         }
     }
 
     /// Tells how the request was answered.
     pub(super) fn end(mut self, answer: &Result<Response<Body>, Refusal>) {
         match answer {
-            Ok(_) if self.trail.session => self.told = true,
-            Ok(response) => self.tell(response.status().as_u16(), None),
-            Err(refusal) => self.tell(refusal.status.as_u16(), Some(refusal.why)),
+            Ok(_) if self.trail.session => self.written = true,
+            Ok(response) => self.write(response.status().as_u16(), None),
+            Err(refusal) => self.write(refusal.status.as_u16(), Some(refusal.why)),
         }
     }
 
-    fn tell(&mut self, status: u16, why: Option<&'static str>) {
-        self.told = true;
+    fn write(&mut self, status: u16, why: Option<&'static str>) {
+        self.written = true;
         let context = &self.context;
         match why {
             Some(why) => context.metrics.refused(status, why),
@@ -82,13 +82,13 @@ impl Telling {
     }
 }
 
-impl Drop for Telling {
+impl Drop for AccessRecord {
     fn drop(&mut self) {
-        if !self.told {
-            self.tell(CLIENT_LEFT, Some("client-left"));
+        if !self.written {
+            self.write(CLIENT_CLOSED_REQUEST, Some("client-left"));
         }
     }
 }
 
 /// Nobody got it: what nginx and its users write for a client that left before its answer.
-const CLIENT_LEFT: u16 = 499;
+const CLIENT_CLOSED_REQUEST: u16 = 499;

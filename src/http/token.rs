@@ -19,19 +19,19 @@ use base64::{
     alphabet::URL_SAFE,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use places::{asked, kept, offer_again, offered};
+use places::{from_query, from_cookie, rewrite_offer, from_subprotocol};
 
 /// What was done with a request's token.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
+pub(super) struct ExtractedToken {
     /// The place that it was in, if there was one.
     pub(super) from: Option<TokenSource>,
     /// The offered subprotocol that was for us.
-    echo: Option<Echo>,
+    echo: Option<SubprotocolEcho>,
 }
 
 #[derive(Debug)]
-struct Echo {
+struct SubprotocolEcho {
     /// As the configuration has it: this may be told.
     name: Box<str>,
     /// As the client offered it.
@@ -40,7 +40,7 @@ struct Echo {
 
 // === impl Carried ===
 
-impl Carried {
+impl ExtractedToken {
     /// Whether browsers send it unasked, whichever page has them do so.
     pub(super) fn is_ambient(&self) -> bool {
         matches!(self.from, Some(TokenSource::Cookie(_)))
@@ -67,24 +67,24 @@ impl Carried {
 
 /// Moves the token of a request, and of `offer` if it is a handshake. The first place that has one counts; it leaves
 /// every place, whether it counts or not.
-pub(super) fn carry(
+pub(super) fn relocate_token(
     rule: &Token,
     outbound: &mut Outbound,
     mut offer: Option<&mut Offer>,
-) -> Result<Carried, Refusal> {
-    let mut carried = Carried::default();
+) -> Result<ExtractedToken, Refusal> {
+    let mut carried = ExtractedToken::default();
     let mut token = Vec::new();
     for place in &rule.from {
         let found = match place {
             TokenSource::Subprotocol(name) => {
-                let found = offer.as_deref_mut().map(|offer| offered(name, offer));
+                let found = offer.as_deref_mut().map(|offer| from_subprotocol(name, offer));
                 let (found, echo) = found.unwrap_or_default();
                 carried.echo = carried.echo.or(echo);
-                offer_again(offer.as_deref(), &mut outbound.headers)?;
+                rewrite_offer(offer.as_deref(), &mut outbound.headers)?;
                 found
             }
-            TokenSource::Query(name) => asked(name, &mut outbound.target)?,
-            TokenSource::Cookie(name) => kept(name, &mut outbound.headers)?,
+            TokenSource::Query(name) => from_query(name, &mut outbound.target)?,
+            TokenSource::Cookie(name) => from_cookie(name, &mut outbound.headers)?,
         };
         let mut found = found.into_iter().filter(|found| !found.is_empty());
         if let Some(first) = found.next().filter(|_| carried.from.is_none()) {
@@ -99,7 +99,7 @@ pub(super) fn carry(
     let to = &rule.to.0;
     match &carried.from {
         Some(place) => put(to, &token, place, &mut outbound.headers)?,
-        None => conceal(to, &mut outbound.headers),
+        None => mark_sensitive(to, &mut outbound.headers),
     }
     Ok(carried)
 }
@@ -144,7 +144,7 @@ fn put(
 }
 
 /// The client's own header, which passes, is a secret as well.
-fn conceal(to: &HeaderName, headers: &mut HeaderMap) {
+fn mark_sensitive(to: &HeaderName, headers: &mut HeaderMap) {
     if let Entry::Occupied(mut own) = headers.entry(to) {
         own.iter_mut().for_each(|value| value.set_sensitive(true));
     }

@@ -1,6 +1,6 @@
 //! Which backend a request goes to, and which next, where one fails before anything of an answer has reached the client.
 
-use super::{Context, asked::Trail, reject::Refusal};
+use super::{Context, asked::RouteInfo, reject::Refusal};
 use crate::{
     gateway::Route,
     upstream::{Backend, BalanceKey, Lease, Unavailable},
@@ -15,7 +15,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 /// The backends that a request has tried, and how many it may try yet.
-pub(super) struct Tries<'a> {
+pub(super) struct Attempts<'a> {
     pub(super) context: &'a Context,
     pub(super) route: &'a Route,
     pub(super) key: BalanceKey,
@@ -32,7 +32,7 @@ pub(super) struct Tries<'a> {
 
 /// How a backend failed, of those ways after which another may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum FailureKind {
     /// It was not reached: nothing can have happened there.
     Dial,
     /// It was.
@@ -41,7 +41,7 @@ pub(super) enum Failure {
 
 // === impl Tries ===
 
-impl<'a> Tries<'a> {
+impl<'a> Attempts<'a> {
     /// None was tried yet.
     pub(super) fn new(
         context: &'a Context,
@@ -51,7 +51,7 @@ impl<'a> Tries<'a> {
         started: Instant,
     ) -> Self {
         let deadline = started + route.handshake_timeout;
-        Tries {
+        Attempts {
             context,
             route,
             key,
@@ -65,12 +65,12 @@ impl<'a> Tries<'a> {
     }
 
     /// Whether there may be another after this one.
-    pub(super) fn may_go_on(&self) -> bool {
+    pub(super) fn can_retry(&self) -> bool {
         self.left > 0
     }
 
     /// The first.
-    pub(super) async fn first(&mut self, trail: &mut Trail) -> Result<Lease, Refusal> {
+    pub(super) async fn first(&mut self, trail: &mut RouteInfo) -> Result<Lease, Refusal> {
         let admitted = self.admit(self.deadline).await;
         let lease = admitted.inspect_err(|why| {
             if why.is_full() {
@@ -87,11 +87,11 @@ impl<'a> Tries<'a> {
     }
 
     /// Another, after `failed` has; `None` where that failure is what the client gets.
-    pub(super) async fn another(
+    pub(super) async fn next(
         &mut self,
         failed: Arc<Backend>,
-        failure: Failure,
-        trail: &mut Trail,
+        failure: FailureKind,
+        trail: &mut RouteInfo,
     ) -> Option<Lease> {
         if self.left == 0 || Instant::now() >= self.end {
             return None;
@@ -99,11 +99,11 @@ impl<'a> Tries<'a> {
         self.left -= 1;
         if self.route.pool.has_several() {
             self.tried.push(failed);
-        } else if failure == Failure::Dial {
+        } else if failure == FailureKind::Dial {
             // A server that is being restarted is not listening for a moment. One that answers has said what it has to
             // say, and one that is down must be told soon: so once only. Those who failed together do not come back together.
             self.left = 0;
-            sleep(PAUSE + jitter()).await;
+            sleep(RETRY_BACKOFF + jitter()).await;
         } else {
             return None;
         }
@@ -130,8 +130,8 @@ impl<'a> Tries<'a> {
 /// Up to as much again, from the part of the clock that nobody can foresee.
 fn jitter() -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    PAUSE.mul_f64(f64::from(now.map_or(0, |now| now.subsec_nanos()) % 1000) / 1000.0)
+    RETRY_BACKOFF.mul_f64(f64::from(now.map_or(0, |now| now.subsec_nanos()) % 1000) / 1000.0)
 }
 
 /// A moment to a server that restarts, and none to a user.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_BACKOFF: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The client's end of an extended CONNECT.
 #[derive(Debug)]
-pub(super) struct Tunnel {
+pub(super) struct H2Stream {
     io: TokioIo<Upgraded>,
     taken: u64,
     /// Why reading failed, behind what was read.
@@ -21,9 +21,9 @@ pub(super) struct Tunnel {
 
 // === impl Tunnel ===
 
-impl Tunnel {
+impl H2Stream {
     pub(super) fn new(upgraded: Upgraded) -> Self {
-        Tunnel {
+        H2Stream {
             io: TokioIo::new(upgraded),
             taken: 0,
             failed: None,
@@ -31,7 +31,7 @@ impl Tunnel {
     }
 }
 
-impl Transport for Tunnel {
+impl Transport for H2Stream {
     /// What the stream's queue has taken, which is a few pieces ahead of the client's flow control.
     fn taken(&self) -> u64 {
         self.taken
@@ -41,7 +41,7 @@ impl Transport for Tunnel {
     fn reset(&self) {}
 }
 
-impl AsyncRead for Tunnel {
+impl AsyncRead for H2Stream {
     /// As much as there is: hyper gives one frame of DATA at a time, and what is read at once goes to the backend at once.
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -69,7 +69,7 @@ impl AsyncRead for Tunnel {
     }
 }
 
-impl AsyncWrite for Tunnel {
+impl AsyncWrite for H2Stream {
     /// Piece by piece: hyper copies whatever it is given, and queues up to three of them.
     fn poll_write(
         mut self: Pin<&mut Self>,

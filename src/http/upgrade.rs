@@ -4,15 +4,15 @@
 
 use super::{
     Body, Context, Peer,
-    asked::{Asked, Trail, in_words},
+    asked::{RequestContext, RouteInfo, version_str},
     body,
     outbound::{self, Outbound},
-    reject::{Refusal, blame, empty},
-    session::Opening,
-    shake::{Hands, HandshakeError, Kept, shake},
+    reject::{Refusal, warn_backend_failure, empty},
+    session::PendingSession,
+    shake::{HandshakeOutcome, HandshakeError, AbandonGuard, backend_handshake},
     sticky,
-    token::Carried,
-    tries::{Failure, Tries},
+    token::ExtractedToken,
+    tries::{FailureKind, Attempts},
 };
 use crate::{
     gateway::Route,
@@ -35,7 +35,7 @@ pub(super) struct Wish {
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
-    pub(super) carried: Carried,
+    pub(super) carried: ExtractedToken,
     pub(super) answer_idle: Duration,
 }
 
@@ -43,12 +43,12 @@ pub(super) struct Wish {
 pub(super) async fn open(
     context: &Arc<Context>,
     route: &Route,
-    asked: Asked,
+    asked: RequestContext,
     wish: Wish,
     mut extensions: Extensions,
-    trail: &mut Trail,
+    trail: &mut RouteInfo,
 ) -> Result<Response<Body>, Refusal> {
-    let place = context.places.clone().try_acquire_owned();
+    let place = context.session_permits.clone().try_acquire_owned();
     let place = place.map_err(|_| {
         Refusal::unavailable(
             "sessions-full",
@@ -56,10 +56,10 @@ pub(super) async fn open(
         )
     })?;
     let client = extensions.remove::<OnUpgrade>();
-    let tries = Tries::new(context, route, wish.key, asked.client, asked.started);
+    let tries = Attempts::new(context, route, wish.key, asked.client, asked.started);
     let deadline = asked.started + route.handshake_timeout;
     let met = tokio::select! {
-        met = meet(tries, deadline, &asked.peer, &wish, &extensions, trail) => met?,
+        met = connect_with_retry(tries, deadline, &asked.peer, &wish, &extensions, trail) => met?,
         // A session that opened now would be closed at once: better told now, so that the client goes elsewhere.
         () = context.sessions.closing() => {
             return Err(Refusal::unavailable("stopping", "this server is stopping, try again"));
@@ -68,17 +68,17 @@ pub(super) async fn open(
     let (lease, mut agreed, backend, mut headers) = match met {
         (
             lease,
-            Hands::Shaken {
+            HandshakeOutcome::Upgraded {
                 agreed,
                 backend,
                 headers,
             },
         ) => (lease, agreed, backend, headers),
-        (lease, Hands::Refused(response)) => {
+        (lease, HandshakeOutcome::Rejected(response)) => {
             let (mut parts, body) = response.into_parts();
-            outbound::pass_back(&mut parts, asked.version);
+            outbound::rewrite_response(&mut parts, asked.version);
             sticky::set_cookie(&route.pool, wish.key, &lease, &mut parts.headers);
-            let body = body::answered(body, wish.answer_idle, (asked.busy, lease));
+            let body = body::response_body(body, wish.answer_idle, (asked.busy, lease));
             return Ok(Response::from_parts(parts, body));
         }
     };
@@ -93,11 +93,11 @@ pub(super) async fn open(
         }
         agreed.extensions = Some(answer.into());
     }
-    let opening = Opening {
+    let opening = PendingSession {
         record: SessionRecord {
             id: 0,
             client: asked.client,
-            http: in_words(asked.version),
+            http: version_str(asked.version),
             host: wish.host,
             path: wish.path,
             route: route.name.clone(),
@@ -112,24 +112,24 @@ pub(super) async fn open(
         reserved: agreed.reserved,
         agreement: wish.agreement,
     };
-    let waiting = opening.meet(context.clone(), client, asked.busy);
+    let waiting = opening.start(context.clone(), client, asked.busy);
     context.tasks.spawn(waiting);
-    Ok(opened(asked.version, headers))
+    Ok(switching_protocols(asked.version, headers))
 }
 
 /// One backend after the other, until one answers for good, or none is left.
-async fn meet(
-    mut tries: Tries<'_>,
+async fn connect_with_retry(
+    mut tries: Attempts<'_>,
     deadline: Instant,
     peer: &Peer,
     wish: &Wish,
     extensions: &Extensions,
-    trail: &mut Trail,
-) -> Result<(Lease, Hands), Refusal> {
+    trail: &mut RouteInfo,
+) -> Result<(Lease, HandshakeOutcome), Refusal> {
     let (context, route) = (tries.context, tries.route);
     let mut lease = tries.first(trail).await?;
     loop {
-        let hands = shake(
+        let hands = backend_handshake(
             context,
             &lease,
             peer,
@@ -137,7 +137,7 @@ async fn meet(
             extensions,
             &wish.offer,
         );
-        let kept = Kept::waiting(&lease, subnet_key(peer.address), route.handshake_timeout);
+        let kept = AbandonGuard::waiting(&lease, subnet_key(peer.address), route.handshake_timeout);
         let hands = match timeout_at(deadline, hands).await {
             Ok(hands) => hands,
             Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),
@@ -147,16 +147,16 @@ async fn meet(
         match &hands {
             // What was waited in our own queue is not its fault.
             Err(HandshakeError::Timeout(_)) if tries.waited => {}
-            Err(error) if error.is_silence() => lease.failed(error),
+            Err(error) if error.is_no_response() => lease.failed(error),
             _ => lease.answered(),
         }
         let (failure, told) = match hands {
-            Ok(Hands::Refused(response)) if is_passing(response.status()) => {
-                (Failure::Answer, Ok((lease, Hands::Refused(response))))
+            Ok(HandshakeOutcome::Rejected(response)) if is_retryable_status(response.status()) => {
+                (FailureKind::Answer, Ok((lease, HandshakeOutcome::Rejected(response))))
             }
             Ok(hands) => return Ok((lease, hands)),
             Err(error) => {
-                blame(route, &lease, &error, "handshake with a backend failed");
+                warn_backend_failure(route, &lease, &error, "handshake with a backend failed");
                 let Some(failure) = error.failure() else {
                     return Err(error.refusal());
                 };
@@ -170,7 +170,7 @@ async fn meet(
             Ok((lease, _)) => lease.backend(),
             Err((backend, _)) => backend,
         };
-        lease = match tries.another(failed.clone(), failure, trail).await {
+        lease = match tries.next(failed.clone(), failure, trail).await {
             Some(next) => next,
             None => return told.map_err(|(_, refusal)| refusal),
         };
@@ -178,7 +178,7 @@ async fn meet(
 }
 
 /// Answers of a backend, or of what stands before it, that another one need not give (RFC 9110 §15.6.3 to §15.6.5).
-fn is_passing(status: StatusCode) -> bool {
+fn is_retryable_status(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
@@ -187,7 +187,7 @@ fn is_passing(status: StatusCode) -> bool {
 
 /// Our answer to the client: a 101 (RFC 6455 §4.2.2), or a 200 to an extended CONNECT (RFC 8441 §5). What else the
 /// backend's 101 said, Sec-WebSocket-* too, is the backend's own.
-fn opened(version: Version, mut headers: HeaderMap) -> Response<Body> {
+fn switching_protocols(version: Version, mut headers: HeaderMap) -> Response<Body> {
     let mut response = Response::new(empty());
     if version == Version::HTTP_2 {
         headers.remove(header::SEC_WEBSOCKET_ACCEPT);

@@ -4,7 +4,7 @@ use super::{Admission, Permit};
 use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
-    http::{self, Context, Identity, Peer},
+    http::{self, Context, ClientCertHeader, Peer},
     observe::ErrorChain,
     proto::proxy::{self, BadProxyHeader},
     splice::Socket,
@@ -78,7 +78,7 @@ impl Doorway {
                     port: client.port(),
                     reached,
                     asked: accepted.client_auth_requested,
-                    identity: accepted.certificate.as_deref().map(Identity::of),
+                    identity: accepted.certificate.as_deref().map(ClientCertHeader::of),
                 };
                 Box::pin(http::serve(self.http.clone(), accepted.stream, peer, guard)).await;
             }
@@ -108,7 +108,7 @@ impl Doorway {
         match entered {
             Ok((address, share)) => {
                 let guard = Box::new((permit, share));
-                http::serve_cleartext(
+                http::serve_redirect(
                     self.http.clone(),
                     Socket::new(tcp),
                     address,

@@ -5,13 +5,13 @@ mod gather;
 use super::{
     super::{
         Context, Peer,
-        patience::{ClientStream, Patient, Phase, StreamParts},
+        patience::{ClientStream, TimeoutStream, ConnState, StreamParts},
         service,
     },
-    leaving, patience, tell,
+    connection_stop, timeouts, tell,
 };
 use crate::{lifecycle::Tasks, splice::Socket, wire::ServerStream};
-use gather::Gather;
+use gather::WriteCoalescer;
 use hyper::{rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioIo;
 use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc};
@@ -27,19 +27,19 @@ pub(super) async fn drive(
     peer: Peer,
 ) {
     let client = peer.address;
-    let phase = Phase::new(true);
+    let phase = ConnState::new(true);
     let (gather, connection) = {
         let gateway = context.live.snapshot();
         let limits = &gateway.limits;
-        let patient: ClientStream = Patient::new(parts, phase.clone(), patience(limits));
+        let patient: ClientStream = TimeoutStream::new(parts, phase.clone(), timeouts(limits));
         let head = u32::try_from(limits.head_size.0).unwrap_or(u32::MAX);
-        let gather = Gather::new(patient);
-        let mut builder = http2::Builder::new(OnTasks(context.tasks.clone()));
+        let gather = WriteCoalescer::new(patient);
+        let mut builder = http2::Builder::new(TasksExecutor(context.tasks.clone()));
         builder
             .auto_date_header(false)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(
-                limits.h2_streams.saturating_mul(WINDOW).clamp(ROOMY, MOST),
+                limits.h2_streams.saturating_mul(WINDOW).clamp(CONNECTION_WINDOW, MAX_WINDOW),
             )
             .max_concurrent_streams(limits.h2_streams)
             .max_send_buf_size(SEND_BUFFER)
@@ -69,13 +69,13 @@ pub(super) async fn drive(
             ended = poll_fn(|cx| gather.poll_with(cx, connection.as_mut(), phase.is_shared())) => {
                 break ended
             }
-            overdue = phase.nudged() => {
+            overdue = phase.notified() => {
                 if overdue && !going {
                     going = true;
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            () = leaving(&context, &phase), if !going => {
+            () = connection_stop(&context, &phase), if !going => {
                 going = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -86,9 +86,9 @@ pub(super) async fn drive(
 
 /// hyper runs each stream in a task of its own; ours are counted.
 #[derive(Clone)]
-struct OnTasks(Tasks);
+struct TasksExecutor(Tasks);
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for OnTasks {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TasksExecutor {
     fn execute(&self, future: F) {
         self.0.spawn(future);
     }
@@ -97,9 +97,9 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for OnTasks {
 /// What may be on its way to us in one stream: the default of RFC 9113 §6.5.2.
 const WINDOW: u32 = 65_535;
 /// The most that a window can be (RFC 9113 §6.9.1).
-const MOST: u32 = (1 << 31) - 1;
+const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// For small frames that nobody has read h2 counts 256 bytes each, and ends the connection where they come to half of its
 /// window. One stream has room for 65,535 frames of a byte: several that are paused must not end the others.
-const ROOMY: u32 = 128 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
 /// What one stream's answer may hold that its client does not take.
 const SEND_BUFFER: usize = 64 * 1024;

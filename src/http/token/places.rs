@@ -1,12 +1,12 @@
 //! The places of tokens: what they hold is taken out of them, and all else stays byte for byte in its order.
 
-use super::{super::reject::Refusal, Echo, broken};
+use super::{super::reject::Refusal, SubprotocolEcho, broken};
 use crate::proto::handshake::Offer;
 use ::http::{HeaderMap, HeaderValue, header, uri::PathAndQuery};
 use percent_encoding::percent_decode;
 
 /// `NAME, TOKEN`, `NAME.TOKEN`, or `NAME, NAME.TOKEN`: taken from what is offered.
-pub(super) fn offered(name: &str, offer: &mut Offer) -> (Vec<Vec<u8>>, Option<Echo>) {
+pub(super) fn from_subprotocol(name: &str, offer: &mut Offer) -> (Vec<Vec<u8>>, Option<SubprotocolEcho>) {
     let behind = |one: &str| Some(one.strip_prefix(name)?.strip_prefix('.')?.to_owned());
     let (mut tokens, mut echo, mut others) = (Vec::new(), None, Vec::new());
     let mut all = std::mem::take(&mut offer.subprotocols)
@@ -26,7 +26,7 @@ pub(super) fn offered(name: &str, offer: &mut Offer) -> (Vec<Vec<u8>>, Option<Ec
         }
     }
     offer.subprotocols = others;
-    let echo = echo.map(|offered| Echo {
+    let echo = echo.map(|offered| SubprotocolEcho {
         name: name.into(),
         offered,
     });
@@ -34,7 +34,7 @@ pub(super) fn offered(name: &str, offer: &mut Offer) -> (Vec<Vec<u8>>, Option<Ec
 }
 
 /// Writes what is still offered. Outside a handshake a list means nothing, and could hold a token all the same.
-pub(super) fn offer_again(offer: Option<&Offer>, headers: &mut HeaderMap) -> Result<(), Refusal> {
+pub(super) fn rewrite_offer(offer: Option<&Offer>, headers: &mut HeaderMap) -> Result<(), Refusal> {
     let offered = offer.map_or_else(String::new, |offer| offer.subprotocols.join(", "));
     headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
     if !offered.is_empty() {
@@ -45,7 +45,7 @@ pub(super) fn offer_again(offer: Option<&Offer>, headers: &mut HeaderMap) -> Res
 }
 
 /// The parameters of that name, taken from the query. A plus stays one: no token has a blank (RFC 6750 §2.1).
-pub(super) fn asked(name: &str, target: &mut PathAndQuery) -> Result<Vec<Vec<u8>>, Refusal> {
+pub(super) fn from_query(name: &str, target: &mut PathAndQuery) -> Result<Vec<Vec<u8>>, Refusal> {
     let pairs = target
         .query()
         .into_iter()
@@ -69,7 +69,7 @@ pub(super) fn asked(name: &str, target: &mut PathAndQuery) -> Result<Vec<Vec<u8>
 }
 
 /// The cookies of that name, taken from every line.
-pub(super) fn kept(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec<u8>>, Refusal> {
+pub(super) fn from_cookie(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec<u8>>, Refusal> {
     let (mut values, mut lines) = (Vec::new(), Vec::new());
     for line in headers.get_all(header::COOKIE) {
         let before = values.len();

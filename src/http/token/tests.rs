@@ -5,7 +5,7 @@ struct Sent {
     target: String,
     headers: HeaderMap,
     offered: Vec<Box<str>>,
-    carried: Carried,
+    carried: ExtractedToken,
 }
 
 impl Sent {
@@ -43,7 +43,7 @@ fn sent(
             .collect(),
         extensions: vec![],
     });
-    let carried = carry(&rule, &mut outbound, offer.as_mut())?;
+    let carried = relocate_token(&rule, &mut outbound, offer.as_mut())?;
     Ok(Sent {
         target: outbound.target.to_string(),
         headers: outbound.headers,

@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection's stream, which keeps what is written until [`Gather::poll_with`] sends it. Copies are the same stream:
 /// one is the connection's, one is for whoever polls it.
-pub(super) struct Gather<S>(Arc<Mutex<Gathered<S>>>);
+pub(super) struct WriteCoalescer<S>(Arc<Mutex<CoalescerInner<S>>>);
 
-struct Gathered<S> {
+struct CoalescerInner<S> {
     io: S,
     /// What was written, from `sent` on; never more than [`MOST`].
     written: Vec<u8>,
@@ -28,15 +28,15 @@ struct Gathered<S> {
 
 // === impl Gather ===
 
-impl<S> Clone for Gather<S> {
+impl<S> Clone for WriteCoalescer<S> {
     fn clone(&self) -> Self {
-        Gather(self.0.clone())
+        WriteCoalescer(self.0.clone())
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
     pub(super) fn new(io: S) -> Self {
-        Gather(Arc::new(Mutex::new(Gathered {
+        WriteCoalescer(Arc::new(Mutex::new(CoalescerInner {
             io,
             written: Vec::new(),
             sent: 0,
@@ -52,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
         &self,
         cx: &mut Context<'_>,
         mut connection: Pin<&mut F>,
-        company: bool,
+        coalesce: bool,
     ) -> Poll<F::Output> {
         loop {
             let polled = connection.as_mut().poll(cx);
@@ -60,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
             if !it.unflushed {
                 return polled;
             }
-            if polled.is_pending() && company && !it.waited {
+            if polled.is_pending() && coalesce && !it.waited {
                 it.waited = true;
                 // Woken while it runs, a task goes to the end of the queue.
                 cx.waker().wake_by_ref();
@@ -75,14 +75,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gather<S> {
     }
 
     /// Nobody holds it longer than a call.
-    fn lock(&self) -> MutexGuard<'_, Gathered<S>> {
+    fn lock(&self) -> MutexGuard<'_, CoalescerInner<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 // === impl Gathered ===
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> CoalescerInner<S> {
     fn failed(&mut self) -> io::Result<()> {
         self.failed.take().map_or(Ok(()), Err)
     }
@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WriteCoalescer<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -125,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -141,10 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
     ) -> Poll<io::Result<usize>> {
         let mut it = self.lock();
         it.failed()?;
-        if it.written.len() >= MOST {
+        if it.written.len() >= MAX_PENDING {
             ready!(it.poll_drain(cx))?;
         }
-        let mut room = MOST - it.written.len();
+        let mut room = MAX_PENDING - it.written.len();
         let mut taken = 0;
         for buf in bufs {
             let fits = &buf[..buf.len().min(room)];
@@ -174,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gather<S> {
 }
 
 /// Sent by one write, in four full records of TLS.
-const MOST: usize = 64 * 1024;
+const MAX_PENDING: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@ use std::{future::poll_fn, pin::pin, task::Waker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 /// Writes and flushes so many frames once, then waits for an error.
-async fn connection(mut io: Gather<DuplexStream>, frames: usize, size: usize) -> io::ErrorKind {
+async fn connection(mut io: WriteCoalescer<DuplexStream>, frames: usize, size: usize) -> io::ErrorKind {
     for _ in 0..frames {
         io.write_all(&vec![7; size]).await.unwrap();
         io.flush().await.unwrap();
@@ -15,7 +15,7 @@ async fn connection(mut io: Gather<DuplexStream>, frames: usize, size: usize) ->
 fn frames_of_one_poll_go_together_once_the_others_had_a_turn() {
     let cx = &mut Context::from_waker(Waker::noop());
     let (near, far) = duplex(1 << 20);
-    let gather = Gather::new(near);
+    let gather = WriteCoalescer::new(near);
     let mut connection = pin!(connection(gather.clone(), 3, 100));
     let mut far = pin!(far);
     let mut room = [0; 1000];
@@ -36,7 +36,7 @@ fn frames_of_one_poll_go_together_once_the_others_had_a_turn() {
 #[tokio::test]
 async fn what_the_socket_does_not_take_is_bounded_and_goes_later() {
     let (near, mut far) = duplex(1000);
-    let gather = Gather::new(near);
+    let gather = WriteCoalescer::new(near);
     let polled = gather.clone();
     let running = tokio::spawn(async move {
         let mut connection = pin!(connection(polled.clone(), 40, 16_384));
@@ -46,7 +46,7 @@ async fn what_the_socket_does_not_take_is_bounded_and_goes_later() {
     let mut room = vec![0; 4096];
     while left > 0 {
         let n = far.read(&mut room).await.unwrap();
-        assert!(n > 0 && gather.lock().written.len() <= MOST);
+        assert!(n > 0 && gather.lock().written.len() <= MAX_PENDING);
         left -= n;
     }
     drop(far);
@@ -57,7 +57,7 @@ async fn what_the_socket_does_not_take_is_bounded_and_goes_later() {
 async fn a_failure_to_send_ends_the_connection() {
     let (near, far) = duplex(1000);
     drop(far);
-    let gather = Gather::new(near);
+    let gather = WriteCoalescer::new(near);
     let mut connection = pin!(connection(gather.clone(), 1, 100));
     let ended = poll_fn(|cx| gather.poll_with(cx, connection.as_mut(), true)).await;
     assert_ne!(ended, io::ErrorKind::TimedOut);
@@ -67,7 +67,7 @@ async fn a_failure_to_send_ends_the_connection() {
 fn alone_it_waits_for_nobody() {
     let cx = &mut Context::from_waker(Waker::noop());
     let (near, far) = duplex(1 << 20);
-    let gather = Gather::new(near);
+    let gather = WriteCoalescer::new(near);
     let mut connection = pin!(connection(gather.clone(), 3, 100));
     let polled = gather.poll_with(cx, connection.as_mut(), false);
     assert!(polled.is_pending());
