@@ -20,7 +20,7 @@ use crate::{
     gateway::{Gateway, Live},
     http::Context,
     lifecycle::{Inherited, ListenerStatus, Signal, ServerState, Tasks, handover::Predecessor, systemd},
-    listener::{Admission, Doorway},
+    listener::{ConnectionLimiter, ConnectionHandler},
     observe::{AccessLog, Metrics, SessionRegistry},
     tls::Acme,
 };
@@ -53,7 +53,7 @@ use tracing::info;
 #[derive(Debug)]
 pub struct Server {
     context: Arc<Context>,
-    doorway: Arc<Doorway>,
+    doorway: Arc<ConnectionHandler>,
     listening: Vec<Listening>,
     acme: Option<Acme>,
     admin: Option<Arc<admin::Bound>>,
@@ -134,8 +134,8 @@ impl Server {
             Arc::new(SessionRegistry::default()),
             tasks,
         ));
-        let admission = Admission::new(ceilings.connections, &config.limits, metrics);
-        let doorway = Arc::new(Doorway {
+        let admission = ConnectionLimiter::new(ceilings.connections, &config.limits, metrics);
+        let doorway = Arc::new(ConnectionHandler {
             http: context.clone(),
             admission: Arc::new(admission),
         });

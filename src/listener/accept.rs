@@ -1,6 +1,6 @@
 //! The accept loop. It ends when the process stops accepting, and for nothing else.
 
-use super::{Admission, Permit};
+use super::{ConnectionLimiter, ConnectionPermit};
 use crate::{
     lifecycle::Tasks,
     observe::{Metrics, LogThrottle},
@@ -21,15 +21,15 @@ use tracing::{error, warn};
 /// the client waiting in the backlog.
 pub async fn accept<F>(
     listener: Arc<TcpListener>,
-    admission: Arc<Admission>,
+    admission: Arc<ConnectionLimiter>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     gone: CancellationToken,
-    serve: impl Fn(TcpStream, SocketAddr, Permit) -> F,
+    serve: impl Fn(TcpStream, SocketAddr, ConnectionPermit) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    prepare(&listener);
+    set_socket_options(&listener);
     let mut spare = File::open("/dev/null").ok();
     let (full, exhausted) = (LogThrottle::new(), LogThrottle::new());
     loop {
@@ -40,7 +40,7 @@ pub async fn accept<F>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match admission.enter() {
+            Ok((stream, peer)) => match admission.try_acquire() {
                 Some(permit) => tasks.spawn(serve(stream, peer, permit)),
                 None => {
                     metrics.connection_failed("limit");
@@ -64,18 +64,18 @@ pub async fn accept<F>(
                 }
                 metrics.connection_failed("descriptors");
                 drop(spare.take());
-                let refused = timeout(PAUSE, listener.accept()).await;
+                let refused = timeout(ACCEPT_BACKOFF, listener.accept()).await;
                 drop(refused);
                 spare = File::open("/dev/null").ok();
                 if spare.is_none() {
                     // Somebody else took it: wait for a descriptor instead of asking for one in a tight loop.
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_BACKOFF).await;
                 }
             }
-            Err(error) if is_the_clients(&error) => {}
+            Err(error) if is_peer_error(&error) => {}
             Err(error) => {
                 error!(%error, "accept failed; trying again");
-                sleep(PAUSE).await;
+                sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
@@ -83,7 +83,7 @@ pub async fn accept<F>(
 
 /// Small frames must not wait for each other, and a peer that vanished without a word must be found. Linux has accepted
 /// sockets begin as the listening one is: it need not be told for each.
-fn prepare(listener: &TcpListener) {
+fn set_socket_options(listener: &TcpListener) {
     let socket = SockRef::from(listener);
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)
@@ -93,7 +93,7 @@ fn prepare(listener: &TcpListener) {
 }
 
 /// The client gave up before it was accepted: Linux hands its network error to us (accept(2)).
-fn is_the_clients(error: &io::Error) -> bool {
+fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(
         error.kind(),
@@ -118,7 +118,7 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 /// Long enough to cost no CPU, short enough that nobody notices.
-const PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// Silence before the kernel asks; sessions ask much earlier by Ping.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -132,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn accepted_sockets_begin_as_the_listening_one_is() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        prepare(&listener);
+        set_socket_options(&listener);
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (_client, (stream, _)) = (client.unwrap(), accepted.unwrap());

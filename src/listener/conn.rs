@@ -1,6 +1,6 @@
 //! One accepted connection, up to its first request: PROXY header, its address's share, TLS, all under one deadline.
 
-use super::{Admission, Permit};
+use super::{ConnectionLimiter, ConnectionPermit};
 use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
@@ -25,16 +25,16 @@ use tracing::debug;
 
 /// What connections of every listener need.
 #[derive(Debug)]
-pub struct Doorway {
+pub struct ConnectionHandler {
     /// What requests need.
     pub http: Arc<Context>,
     /// Whose share of connections is counted.
-    pub admission: Arc<Admission>,
+    pub admission: Arc<ConnectionLimiter>,
 }
 
 /// Why a connection ended before its first request.
 #[derive(Debug, thiserror::Error)]
-enum Turned {
+enum AcceptError {
     #[error("no TLS handshake in time (limits.tls_handshake)")]
     Deadline,
     #[error(
@@ -53,20 +53,20 @@ enum Turned {
 
 // === impl Doorway ===
 
-impl Doorway {
+impl ConnectionHandler {
     /// Takes one connection of an https listener through its life.
-    pub async fn secure(self: Arc<Self>, mut tcp: TcpStream, from: SocketAddr, permit: Permit) {
+    pub async fn serve_tls(self: Arc<Self>, mut tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit) {
         let gateway = self.http.live.snapshot();
         let deadline = gateway.limits.tls_handshake.0;
         let entered = timeout(deadline, async {
-            let client = self.admit(&gateway, &mut tcp, from).await?;
-            let share = self.admission.share(client.ip()).ok_or(Turned::Share)?;
+            let client = self.client_addr(&gateway, &mut tcp, from).await?;
+            let share = self.admission.per_ip_permit(client.ip()).ok_or(AcceptError::Share)?;
             let ends = (client, tcp.local_addr()?);
             let entered = tls::accept(&gateway.tls, Socket::new(tcp)).await?;
             Ok((entered, ends, share))
         })
         .await
-        .unwrap_or(Err(Turned::Deadline));
+        .unwrap_or(Err(AcceptError::Deadline));
         drop(gateway);
         match entered {
             Ok((AcceptOutcome::AcmeValidated, ..)) => self.http.metrics.challenge_answered(),
@@ -82,28 +82,28 @@ impl Doorway {
                 };
                 Box::pin(http::serve(self.http.clone(), accepted.stream, peer, guard)).await;
             }
-            Err(turned) => self.turn_away(from, &turned),
+            Err(turned) => self.reject(from, &turned),
         }
     }
 
     /// Takes one connection of a clear-text listener through its life.
-    pub async fn cleartext(
+    pub async fn serve_plain(
         self: Arc<Self>,
         mut tcp: TcpStream,
         from: SocketAddr,
-        permit: Permit,
+        permit: ConnectionPermit,
         https_port: u16,
     ) {
         let gateway = self.http.live.snapshot();
         let entered = timeout(
             gateway.limits.tls_handshake.0,
-            self.admit(&gateway, &mut tcp, from),
+            self.client_addr(&gateway, &mut tcp, from),
         )
         .await;
-        let entered = entered.unwrap_or(Err(Turned::Deadline));
+        let entered = entered.unwrap_or(Err(AcceptError::Deadline));
         let entered = entered
             .map(|client| client.ip())
-            .and_then(|address| Ok((address, self.admission.share(address).ok_or(Turned::Share)?)));
+            .and_then(|address| Ok((address, self.admission.per_ip_permit(address).ok_or(AcceptError::Share)?)));
         drop(gateway);
         match entered {
             Ok((address, share)) => {
@@ -117,30 +117,30 @@ impl Doorway {
                 )
                 .await;
             }
-            Err(turned) => self.turn_away(from, &turned),
+            Err(turned) => self.reject(from, &turned),
         }
     }
 
     /// The client's address: the peer's, or what a trusted peer's PROXY header says.
-    async fn admit(
+    async fn client_addr(
         &self,
         gateway: &Gateway,
         tcp: &mut TcpStream,
         peer: SocketAddr,
-    ) -> Result<SocketAddr, Turned> {
+    ) -> Result<SocketAddr, AcceptError> {
         let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
         let peer = canonical(peer);
         if gateway.proxy_protocol == ProxyProtocol::Off {
             return Ok(peer);
         }
         if !gateway.trusts(peer.ip()) {
-            return Err(Turned::Untrusted(peer.ip()));
+            return Err(AcceptError::Untrusted(peer.ip()));
         }
         let source = read_proxy_header(tcp).await?;
         Ok(source.map_or(peer, canonical))
     }
 
-    fn turn_away(&self, from: SocketAddr, turned: &Turned) {
+    fn reject(&self, from: SocketAddr, turned: &AcceptError) {
         self.http.metrics.connection_failed(turned.as_str());
         debug!(client = %from.ip().to_canonical(), error = %ErrorChain(turned), "connection turned away");
     }
@@ -148,21 +148,21 @@ impl Doorway {
 
 // === impl Turned ===
 
-impl Turned {
+impl AcceptError {
     fn as_str(&self) -> &'static str {
         match self {
-            Turned::Deadline => "deadline",
-            Turned::Share => "share",
-            Turned::Untrusted(_) => "untrusted-proxy",
-            Turned::Proxy(_) => "proxy-header",
-            Turned::Io(_) => "io",
-            Turned::Tls(error) => error.as_str(),
+            AcceptError::Deadline => "deadline",
+            AcceptError::Share => "share",
+            AcceptError::Untrusted(_) => "untrusted-proxy",
+            AcceptError::Proxy(_) => "proxy-header",
+            AcceptError::Io(_) => "io",
+            AcceptError::Tls(error) => error.as_str(),
         }
     }
 }
 
 /// Reads the header and not one byte more: what follows belongs to TLS.
-async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, Turned> {
+async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, AcceptError> {
     let mut seen = 0;
     let mut head = [0; proxy::MAX_LEN];
     loop {
@@ -177,11 +177,11 @@ async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, Tu
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             // Peeking does not use up readiness: wait for more in steps, under the caller's deadline.
-            None if peeked == seen => tokio::time::sleep(PEEK_AGAIN).await,
+            None if peeked == seen => tokio::time::sleep(PEEK_INTERVAL).await,
             None => seen = peeked,
         }
     }
 }
 
 /// A header comes in one segment; this is for the one in a million that does not.
-const PEEK_AGAIN: Duration = Duration::from_millis(5);
+const PEEK_INTERVAL: Duration = Duration::from_millis(5);

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The door: hands out permits to connections.
 #[derive(Debug)]
-pub struct Admission {
+pub struct ConnectionLimiter {
     places: Arc<Semaphore>,
     per_address: u32,
     open: Mutex<HashMap<IpAddr, u32>>,
@@ -30,18 +30,18 @@ pub struct Admission {
 
 /// A connection's place; it goes with the connection into its session, and is given back on drop.
 #[derive(Debug)]
-pub struct Permit {
+pub struct ConnectionPermit {
     _place: OwnedSemaphorePermit,
     _gauge: ConnectionGauge,
 }
 
 /// An address's share, taken once the address is known for sure (behind a PROXY header); given back on drop.
 #[derive(Debug)]
-pub struct Share(Option<(Arc<Admission>, IpAddr)>);
+pub struct PerIpPermit(Option<(Arc<ConnectionLimiter>, IpAddr)>);
 
 // === impl Admission ===
 
-impl Admission {
+impl ConnectionLimiter {
     /// A door with `places`, and what `[limits]` says of single addresses.
     pub fn new(places: usize, limits: &config::Limits, metrics: Arc<Metrics>) -> Self {
         let rate = limits.accepts_per_ip.and_then(|rate| {
@@ -50,7 +50,7 @@ impl Admission {
                 Quota::with_period(rate.per / count.get())?.allow_burst(count),
             ))
         });
-        Admission {
+        ConnectionLimiter {
             places: Arc::new(Semaphore::new(places)),
             per_address: limits.connections_per_ip,
             open: Mutex::default(),
@@ -61,16 +61,16 @@ impl Admission {
     }
 
     /// A place, if one is free.
-    pub fn enter(&self) -> Option<Permit> {
+    pub fn try_acquire(&self) -> Option<ConnectionPermit> {
         let place = self.places.clone().try_acquire_owned().ok()?;
-        Some(Permit {
+        Some(ConnectionPermit {
             _place: place,
             _gauge: self.metrics.connection(),
         })
     }
 
     /// `address`'s share, if it has not used it up. IPv6 is counted by /64: that is what one subscriber gets.
-    pub fn share(self: &Arc<Self>, address: IpAddr) -> Option<Share> {
+    pub fn per_ip_permit(self: &Arc<Self>, address: IpAddr) -> Option<PerIpPermit> {
         let key = subnet_key(address);
         if let Some(rate) = &self.rate {
             if self.accepts.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
@@ -79,7 +79,7 @@ impl Admission {
             rate.check_key(&key).ok()?;
         }
         if self.per_address == 0 {
-            return Some(Share(None));
+            return Some(PerIpPermit(None));
         }
         let mut open = self.open();
         let count = open.entry(key).or_insert(0);
@@ -88,7 +88,7 @@ impl Admission {
         }
         *count += 1;
         drop(open);
-        Some(Share(Some((self.clone(), key))))
+        Some(PerIpPermit(Some((self.clone(), key))))
     }
 
     // A panic elsewhere cannot leave the counts half changed: they are used all the same.
@@ -99,7 +99,7 @@ impl Admission {
 
 // === impl Share ===
 
-impl Drop for Share {
+impl Drop for PerIpPermit {
     fn drop(&mut self) {
         let Some((admission, key)) = &self.0 else {
             return;
@@ -122,22 +122,22 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn admission(places: usize, per_address: u32, accepts: Option<config::Rate>) -> Arc<Admission> {
+    fn admission(places: usize, per_address: u32, accepts: Option<config::Rate>) -> Arc<ConnectionLimiter> {
         let limits = config::Limits {
             connections_per_ip: per_address,
             accepts_per_ip: accepts,
             ..Default::default()
         };
-        Arc::new(Admission::new(places, &limits, Arc::new(Metrics::new())))
+        Arc::new(ConnectionLimiter::new(places, &limits, Arc::new(Metrics::new())))
     }
 
     #[test]
     fn a_place_is_given_back_on_drop() {
         let admission = admission(1, 0, None);
-        let place = admission.enter().unwrap();
-        assert!(admission.enter().is_none());
+        let place = admission.try_acquire().unwrap();
+        assert!(admission.try_acquire().is_none());
         drop(place);
-        assert!(admission.enter().is_some());
+        assert!(admission.try_acquire().is_some());
     }
 
     #[test]
@@ -145,28 +145,28 @@ mod tests {
         let admission = admission(9, 2, None);
         let one: IpAddr = "10.0.0.1".parse().unwrap();
         let held = [
-            admission.share(one).unwrap(),
-            admission.share("::ffff:10.0.0.1".parse().unwrap()).unwrap(),
+            admission.per_ip_permit(one).unwrap(),
+            admission.per_ip_permit("::ffff:10.0.0.1".parse().unwrap()).unwrap(),
         ];
-        assert!(admission.share(one).is_none());
-        assert!(admission.share("10.0.0.2".parse().unwrap()).is_some());
+        assert!(admission.per_ip_permit(one).is_none());
+        assert!(admission.per_ip_permit("10.0.0.2".parse().unwrap()).is_some());
         drop(held);
-        assert!(admission.share(one).is_some());
+        assert!(admission.per_ip_permit(one).is_some());
         assert!(admission.open().len() <= 1);
     }
 
     #[test]
     fn ipv6_is_counted_by_subscriber() {
         let admission = admission(9, 1, None);
-        let _held = admission.share("2001:db8::1".parse().unwrap()).unwrap();
+        let _held = admission.per_ip_permit("2001:db8::1".parse().unwrap()).unwrap();
         assert!(
             admission
-                .share("2001:db8::ffff:2".parse().unwrap())
+                .per_ip_permit("2001:db8::ffff:2".parse().unwrap())
                 .is_none()
         );
         assert!(
             admission
-                .share("2001:db8:0:1::1".parse().unwrap())
+                .per_ip_permit("2001:db8:0:1::1".parse().unwrap())
                 .is_some()
         );
     }
@@ -182,8 +182,8 @@ mod tests {
             }),
         );
         let one: IpAddr = "10.0.0.1".parse().unwrap();
-        let passed = (0..10).filter(|_| admission.share(one).is_some()).count();
+        let passed = (0..10).filter(|_| admission.per_ip_permit(one).is_some()).count();
         assert_eq!(passed, 3);
-        assert!(admission.share("10.0.0.2".parse().unwrap()).is_some());
+        assert!(admission.per_ip_permit("10.0.0.2".parse().unwrap()).is_some());
     }
 }

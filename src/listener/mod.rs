@@ -8,5 +8,5 @@ mod limits;
 
 pub use accept::accept;
 pub use bind::bind;
-pub use conn::Doorway;
-pub use limits::{Admission, Permit};
+pub use conn::ConnectionHandler;
+pub use limits::{ConnectionLimiter, ConnectionPermit};

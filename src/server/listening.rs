@@ -4,7 +4,7 @@ use super::bind::{StartError, bind_one};
 use crate::{
     config::{ListenAddress, Located, Server},
     lifecycle::{Inherited, ListenerStatus, Tasks},
-    listener::{self, Doorway, Permit},
+    listener::{self, ConnectionHandler, ConnectionPermit},
     observe::Metrics,
 };
 use std::{
@@ -88,7 +88,7 @@ impl Listening {
     /// Accepts from here on, until [`Listening::close`] or the stop.
     pub(super) fn start(
         &mut self,
-        doorway: &Arc<Doorway>,
+        doorway: &Arc<ConnectionHandler>,
         metrics: &Arc<Metrics>,
         tasks: &Tasks,
         https_port: &Arc<AtomicU16>,
@@ -102,8 +102,8 @@ impl Listening {
         let accepted = tasks.clone();
         match self.kind {
             Kind::Https => {
-                let serve = move |tcp: TcpStream, from: SocketAddr, permit: Permit| {
-                    doorway.clone().secure(tcp, from, permit)
+                let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
+                    doorway.clone().serve_tls(tcp, from, permit)
                 };
                 tasks.spawn(listener::accept(
                     socket, admission, metrics, accepted, gone, serve,
@@ -111,9 +111,9 @@ impl Listening {
             }
             Kind::Http => {
                 let https_port = https_port.clone();
-                let serve = move |tcp: TcpStream, from: SocketAddr, permit: Permit| {
+                let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
                     let https_port = https_port.load(Ordering::Relaxed);
-                    doorway.clone().cleartext(tcp, from, permit, https_port)
+                    doorway.clone().serve_plain(tcp, from, permit, https_port)
                 };
                 tasks.spawn(listener::accept(
                     socket, admission, metrics, accepted, gone, serve,
