@@ -56,8 +56,8 @@ pub struct Server {
     doorway: Arc<ConnectionHandler>,
     listening: Vec<Listening>,
     acme: Option<Acme>,
-    admin: Option<Arc<admin::Bound>>,
-    scrape: Option<Arc<admin::Bound>>,
+    admin: Option<Arc<admin::AdminListener>>,
+    scrape: Option<Arc<admin::AdminListener>>,
     /// The admin surface's own, which answers until the very end.
     fixed: Vec<ListenerStatus>,
     ceilings: Ceilings,
@@ -210,7 +210,7 @@ impl Server {
             // It has told systemd whom to listen to when this returns.
             predecessor.serving().await;
             for bound in [&self.admin, &self.scrape].into_iter().flatten() {
-                bound.keep();
+                bound.own();
             }
             info!(
                 process = std::process::id(),

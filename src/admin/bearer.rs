@@ -11,7 +11,7 @@ use hyper::{
 };
 
 /// Whether `headers` show `token`; "" wants none. How long it takes says nothing about the token, not even its length.
-pub(super) fn shows(headers: &HeaderMap, token: &Secret) -> bool {
+pub(super) fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
     if token.expose().is_empty() {
         return true;
     }

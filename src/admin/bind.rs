@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 /// A bound listener.
 #[derive(Debug)]
-pub enum Bound {
+pub enum AdminListener {
     /// On a TCP address.
     Tcp(TcpListener),
     /// On a Unix socket.
@@ -35,24 +35,24 @@ pub struct SocketFile {
 }
 
 /// Binds `address`; `None` for "off". Called inside a runtime. A socket file on which nobody answers is replaced.
-pub fn bind(address: &AdminAddress) -> io::Result<Option<Bound>> {
+pub fn bind(address: &AdminAddress) -> io::Result<Option<AdminListener>> {
     match address {
         AdminAddress::Off => Ok(None),
         AdminAddress::Tcp(address) => {
             let listener = net::TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
-            Ok(Some(Bound::Tcp(TcpListener::from_std(listener)?)))
+            Ok(Some(AdminListener::Tcp(TcpListener::from_std(listener)?)))
         }
         AdminAddress::Unix(path) => {
             let (listener, file) = bind_unix(path)?;
-            Ok(Some(Bound::Unix(UnixListener::from_std(listener)?, file)))
+            Ok(Some(AdminListener::Unix(UnixListener::from_std(listener)?, file)))
         }
     }
 }
 
 /// A listener on `address` that another process has opened, whose file stays when this is dropped ([`Bound::keep`]).
 /// Called inside a runtime.
-pub fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result<Bound> {
+pub fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result<AdminListener> {
     match address {
         AdminAddress::Unix(path) => {
             let listener = unix::net::UnixListener::from(descriptor);
@@ -63,23 +63,23 @@ pub fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result<Bound>
                 ));
             }
             let file = SocketFile::new(path, true)?;
-            Ok(Bound::Unix(UnixListener::from_std(listener)?, file))
+            Ok(AdminListener::Unix(UnixListener::from_std(listener)?, file))
         }
         AdminAddress::Tcp(_) | AdminAddress::Off => {
             let listener = net::TcpListener::from(descriptor);
             listener.set_nonblocking(true)?;
-            Ok(Bound::Tcp(TcpListener::from_std(listener)?))
+            Ok(AdminListener::Tcp(TcpListener::from_std(listener)?))
         }
     }
 }
 
 /// Where it listens, with the real port, as `--admin` takes it.
-pub fn address(bound: &Bound) -> String {
+pub fn address(bound: &AdminListener) -> String {
     match bound {
-        Bound::Tcp(listener) => listener
+        AdminListener::Tcp(listener) => listener
             .local_addr()
             .map_or_else(|error| error.to_string(), |address| address.to_string()),
-        Bound::Unix(_, file) => format!("unix:{}", file.path.display()),
+        AdminListener::Unix(_, file) => format!("unix:{}", file.path.display()),
     }
 }
 
@@ -94,29 +94,29 @@ pub fn describe(address: &AdminAddress) -> String {
 
 // === impl Bound ===
 
-impl Bound {
+impl AdminListener {
     /// Another process listens here from now on: nothing is removed when this is dropped.
-    pub fn leave(&self) {
+    pub fn disown(&self) {
         self.set_left(true);
     }
 
     /// No other process listens here any more: this one removes what is to be removed.
-    pub fn keep(&self) {
+    pub fn own(&self) {
         self.set_left(false);
     }
 
     fn set_left(&self, left: bool) {
-        if let Bound::Unix(_, file) = self {
+        if let AdminListener::Unix(_, file) = self {
             file.left.store(left, Ordering::Relaxed);
         }
     }
 }
 
-impl AsFd for Bound {
+impl AsFd for AdminListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Bound::Tcp(listener) => listener.as_fd(),
-            Bound::Unix(listener, _) => listener.as_fd(),
+            AdminListener::Tcp(listener) => listener.as_fd(),
+            AdminListener::Unix(listener, _) => listener.as_fd(),
         }
     }
 }

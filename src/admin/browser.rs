@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 /// What the Host header must be.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Names {
+pub(super) enum HostCheck {
     /// Anything: a Unix socket has no name, and a scraper may use any.
     Any,
     /// This machine as seen from itself, or this address, at which the connection arrived.
@@ -18,23 +18,23 @@ pub(super) enum Names {
 }
 
 /// Passes what no web page can have sent; otherwise the status and a line that names the header.
-pub(super) fn vet(
+pub(super) fn check_origin(
     uri: &Uri,
     headers: &HeaderMap,
-    names: Names,
+    names: HostCheck,
 ) -> Result<(), (StatusCode, &'static str)> {
-    if let Names::Here(local) = names {
+    if let HostCheck::Here(local) = names {
         let mut hosts = headers.get_all(HOST).into_iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
             // RFC 9112 §3.2
             return Err((StatusCode::BAD_REQUEST, "exactly one Host header is needed"));
         };
         // In absolute-form the target's authority counts (RFC 9112 §3.2.2): then both must be right.
-        let named = host.to_str().is_ok_and(|host| names_us(host, local));
+        let named = host.to_str().is_ok_and(|host| is_own_host(host, local));
         if !named
             || uri
                 .authority()
-                .is_some_and(|a| !names_us(a.as_str(), local))
+                .is_some_and(|a| !is_own_host(a.as_str(), local))
         {
             return Err((
                 StatusCode::FORBIDDEN,
@@ -62,7 +62,7 @@ pub(super) fn vet(
     Ok(())
 }
 
-fn names_us(host: &str, local: IpAddr) -> bool {
+fn is_own_host(host: &str, local: IpAddr) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;
     };

@@ -2,8 +2,8 @@
 
 use super::{
     Admin, Surface, bearer,
-    browser::{self, Names},
-    page::Page,
+    browser::{self, HostCheck},
+    page::AdminResponse,
     sessions, tap,
 };
 use crate::lifecycle::{Command, ServerState};
@@ -25,19 +25,19 @@ use tokio::{sync::oneshot, time::timeout};
 
 /// What one connection may ask.
 #[derive(Debug, Clone)]
-pub(super) struct Desk {
+pub(super) struct AdminApi {
     pub(super) admin: Arc<Admin>,
     pub(super) surface: Surface,
-    pub(super) names: Names,
+    pub(super) names: HostCheck,
     /// For the server's reply to a command.
     pub(super) reply: Duration,
     /// What an answer takes beyond the usual, once that is known.
-    pub(super) lasting: OnceLock<Duration>,
+    pub(super) response_deadline: OnceLock<Duration>,
 }
 
 // === impl Desk ===
 
-impl Desk {
+impl AdminApi {
     pub(super) async fn answer<B: Body>(
         &self,
         request: Request<B>,
@@ -56,7 +56,7 @@ impl Desk {
         if page.status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110 §15.5.6
             let allowed = match request.uri().path() {
-                path if is_order(path) => "POST",
+                path if requires_post(path) => "POST",
                 _ => "GET, HEAD",
             };
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
@@ -64,30 +64,30 @@ impl Desk {
         response
     }
 
-    async fn page<B: Body>(&self, request: &Request<B>) -> Page {
-        if let Err((status, text)) = browser::vet(request.uri(), request.headers(), self.names) {
-            return Page::line(status, text);
+    async fn page<B: Body>(&self, request: &Request<B>) -> AdminResponse {
+        if let Err((status, text)) = browser::check_origin(request.uri(), request.headers(), self.names) {
+            return AdminResponse::line(status, text);
         }
         let path = request.uri().path();
         // A kubelet has no token, and learns nothing but that somebody is here.
         let is_open = matches!(path, "/healthz" | "/readyz") || self.surface == Surface::Metrics;
-        if !is_open && !bearer::shows(request.headers(), &self.admin.token) {
-            return Page::line(StatusCode::UNAUTHORIZED, WANTS_TOKEN);
+        if !is_open && !bearer::has_token(request.headers(), &self.admin.token) {
+            return AdminResponse::line(StatusCode::UNAUTHORIZED, WANTS_TOKEN);
         }
         let known = match path {
             "/healthz" | "/readyz" | "/metrics" => true,
             "/status" | "/certificates" | SESSIONS | TAP => self.surface == Surface::Full,
-            path => is_order(path) && self.surface == Surface::Full,
+            path => requires_post(path) && self.surface == Surface::Full,
         };
         if !known {
-            return Page::line(
+            return AdminResponse::line(
                 StatusCode::NOT_FOUND,
                 "no such page: /healthz, /readyz and /metrics are here, on server.admin also /status, /sessions, /tap and /certificates",
             );
         }
         // hyper sends no body for HEAD (RFC 9110 §9.3.2).
         let (fits, allowed) = match path {
-            path if is_order(path) => (
+            path if requires_post(path) => (
                 request.method() == Method::POST,
                 "only POST is answered here",
             ),
@@ -97,32 +97,32 @@ impl Desk {
             ),
         };
         if !fits {
-            return Page::line(StatusCode::METHOD_NOT_ALLOWED, allowed);
+            return AdminResponse::line(StatusCode::METHOD_NOT_ALLOWED, allowed);
         }
         if !request.body().is_end_stream() {
-            return Page::line(StatusCode::PAYLOAD_TOO_LARGE, "no request has a body here");
+            return AdminResponse::line(StatusCode::PAYLOAD_TOO_LARGE, "no request has a body here");
         }
         let query = request.uri().query().unwrap_or_default();
         match path {
             // That this is answered is all that it says; backends are another matter.
-            "/healthz" => Page::line(StatusCode::OK, "ok"),
+            "/healthz" => AdminResponse::line(StatusCode::OK, "ok"),
             "/readyz" => self.readiness(),
-            "/metrics" => Page::text(
+            "/metrics" => AdminResponse::text(
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 self.admin.metrics.encode(),
             ),
             "/certificates" => self
-                .ask(Command::Certificates)
+                .command_json(Command::Certificates)
                 .await
                 .unwrap_or_else(|page| page),
             RELOAD => match self.command_within(RELOADING, Command::Reload).await {
-                Ok(Ok(done)) => Page::line(StatusCode::OK, &done),
-                Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
+                Ok(Ok(done)) => AdminResponse::line(StatusCode::OK, &done),
+                Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
                 Err(page) => page,
             },
             HAND_OVER => match self.command(Command::HandOver).await {
-                Ok(Ok(name)) => Page::line(StatusCode::OK, &name),
-                Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
+                Ok(Ok(name)) => AdminResponse::line(StatusCode::OK, &name),
+                Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
                 Err(page) => page,
             },
             DRAIN => self.drain(query).await,
@@ -132,37 +132,37 @@ impl Desk {
                 let (page, lasting) = tap::tap(&self.admin, query).await;
                 if let Some(lasting) = lasting {
                     // One request a connection: it is set once.
-                    let _ = self.lasting.set(lasting);
+                    let _ = self.response_deadline.set(lasting);
                 }
                 page
             }
             CLOSE => sessions::close(&self.admin.sessions, query).await,
-            _ => self.ask(Command::Status).await.unwrap_or_else(|page| page),
+            _ => self.command_json(Command::Status).await.unwrap_or_else(|page| page),
         }
     }
 
-    fn readiness(&self) -> Page {
+    fn readiness(&self) -> AdminResponse {
         match *self.admin.state.borrow() {
-            ServerState::Ready => Page::line(StatusCode::OK, "ready"),
-            ServerState::Starting => Page::line(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-            ServerState::Draining => Page::line(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            ServerState::Ready => AdminResponse::line(StatusCode::OK, "ready"),
+            ServerState::Starting => AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            ServerState::Draining => AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         }
     }
 
     /// What the server replies to a command, as JSON.
-    async fn ask<T: Serialize>(
+    async fn command_json<T: Serialize>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<Page, Page> {
+    ) -> Result<AdminResponse, AdminResponse> {
         let reply = self.command(command).await?;
-        Ok(Page::json(&reply))
+        Ok(AdminResponse::json(&reply))
     }
 
     /// What the server replies to a command, or a page that says why it does not.
     pub(super) async fn command<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<T, Page> {
+    ) -> Result<T, AdminResponse> {
         self.command_within(self.reply, command).await
     }
 
@@ -170,13 +170,13 @@ impl Desk {
         &self,
         reply: Duration,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<T, Page> {
+    ) -> Result<T, AdminResponse> {
         let asked = async {
             let (reply, answer) = oneshot::channel();
             self.admin.commands.send(command(reply)).await.ok()?;
             answer.await.ok()
         };
-        let unavailable = |text| Page::line(StatusCode::SERVICE_UNAVAILABLE, text);
+        let unavailable = |text| AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, text);
         match timeout(reply, asked).await {
             Ok(Some(reply)) => Ok(reply),
             Ok(None) => Err(unavailable("the server has stopped")),
@@ -191,7 +191,7 @@ impl Desk {
 const RELOADING: Duration = Duration::from_secs(60);
 
 /// What has an effect, and so wants POST.
-fn is_order(path: &str) -> bool {
+fn requires_post(path: &str) -> bool {
     matches!(path, RENEW | RELOAD | DRAIN | HAND_OVER | CLOSE)
 }
 

@@ -12,7 +12,7 @@ mod serve;
 mod sessions;
 mod tap;
 
-pub use bind::{Bound, SocketFile, address, bind, describe, inherit};
+pub use bind::{AdminListener, SocketFile, address, bind, describe, inherit};
 pub use serve::serve;
 
 use crate::{

@@ -1,15 +1,15 @@
 //! Orders for the server: drains, and certificates.
 
-use super::{desk::Desk, page::Page};
+use super::{desk::AdminApi, page::AdminResponse};
 use crate::lifecycle::{Command, DrainTarget, DrainReport};
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 
 // === impl Desk ===
 
-impl Desk {
+impl AdminApi {
     /// `route=NAME` or `backend=ADDRESS`, percent-encoded; `&undo` ends it.
-    pub(super) async fn drain(&self, query: &str) -> Page {
+    pub(super) async fn drain(&self, query: &str) -> AdminResponse {
         let (query, draining) = match query.strip_suffix("&undo") {
             Some(query) => (query, false),
             None => (query, true),
@@ -22,24 +22,24 @@ impl Desk {
         };
         let Some(target) = target else {
             let text = "name what: ?route=NAME or ?backend=ADDRESS";
-            return Page::line(StatusCode::BAD_REQUEST, text);
+            return AdminResponse::line(StatusCode::BAD_REQUEST, text);
         };
         let ordered = self
             .command(|reply| Command::Drain(target, draining, reply))
             .await;
         match ordered {
-            Ok(Ok(_)) if !draining => Page::line(StatusCode::OK, "it takes new sessions again"),
-            Ok(Ok(draining)) => Page::line(StatusCode::OK, &told(&draining)),
-            Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
+            Ok(Ok(_)) if !draining => AdminResponse::line(StatusCode::OK, "it takes new sessions again"),
+            Ok(Ok(draining)) => AdminResponse::line(StatusCode::OK, &describe_drain(&draining)),
+            Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
             Err(page) => page,
         }
     }
 
     /// `host=NAME`, percent-encoded.
-    pub(super) async fn renew(&self, query: &str) -> Page {
+    pub(super) async fn renew(&self, query: &str) -> AdminResponse {
         let host = query.strip_prefix("host=").map(percent_decode_str);
         let Some(host) = host.and_then(|host| host.decode_utf8().ok()) else {
-            return Page::line(
+            return AdminResponse::line(
                 StatusCode::BAD_REQUEST,
                 "name the host: ?host=chat.example.com",
             );
@@ -48,20 +48,20 @@ impl Desk {
             .command(|reply| Command::Renew((*host).into(), reply))
             .await
         {
-            Ok(Ok(())) => Page::line(
+            Ok(Ok(())) => AdminResponse::line(
                 StatusCode::ACCEPTED,
                 &format!(
                     "a certificate for {host} is ordered; `lockgate cert list` shows what comes of it"
                 ),
             ),
-            Ok(Err(why)) => Page::line(StatusCode::CONFLICT, &why),
+            Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
             Err(page) => page,
         }
     }
 }
 
 /// What an order to drain means, with a line for each pool that is left with nothing.
-fn told(DrainReport { closing, pools_without_backend: exhausted }: &DrainReport) -> String {
+fn describe_drain(DrainReport { closing, pools_without_backend: exhausted }: &DrainReport) -> String {
     let closed = match closing {
         1 => "1 is closed".to_owned(),
         n => format!("{n} are closed"),

@@ -5,7 +5,7 @@ use hyper::{StatusCode, body::Bytes};
 use serde::Serialize;
 use std::convert::Infallible;
 
-pub(super) struct Page {
+pub(super) struct AdminResponse {
     pub(super) status: StatusCode,
     pub(super) kind: &'static str,
     pub(super) body: UnsyncBoxBody<Bytes, Infallible>,
@@ -13,26 +13,26 @@ pub(super) struct Page {
 
 // === impl Page ===
 
-impl Page {
+impl AdminResponse {
     pub(super) fn line(status: StatusCode, text: &str) -> Self {
-        Page {
+        AdminResponse {
             status,
-            ..Page::text("text/plain; charset=utf-8", format!("{text}\n"))
+            ..AdminResponse::text("text/plain; charset=utf-8", format!("{text}\n"))
         }
     }
 
     /// Whoever asked is to ask otherwise.
     pub(super) fn bad(text: &str) -> Self {
-        Page::line(StatusCode::BAD_REQUEST, text)
+        AdminResponse::line(StatusCode::BAD_REQUEST, text)
     }
 
     pub(super) fn json(value: &impl Serialize) -> Self {
         let text = serde_json::to_string(value).expect("a reply is strings and numbers");
-        Page::text("application/json", text)
+        AdminResponse::text("application/json", text)
     }
 
     pub(super) fn text(kind: &'static str, text: String) -> Self {
-        Page {
+        AdminResponse {
             status: StatusCode::OK,
             kind,
             body: Full::from(text).boxed_unsync(),

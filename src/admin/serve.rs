@@ -1,6 +1,6 @@
 //! Serves a bound listener: few connections, each with one request and one deadline.
 
-use super::{Admin, Bound, Surface, browser::Names, desk::Desk};
+use super::{Admin, AdminListener, Surface, browser::HostCheck, desk::AdminApi};
 use crate::{lifecycle::Tasks, observe::LogThrottle};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,13 +19,13 @@ use tokio::{
 use tracing::{debug, warn};
 
 /// Serves until `tasks` stop, each connection in a task of its own.
-pub async fn serve(bound: Arc<Bound>, admin: Arc<Admin>, surface: Surface, tasks: Tasks) {
+pub async fn serve(bound: Arc<AdminListener>, admin: Arc<Admin>, surface: Surface, tasks: Tasks) {
     serve_with(bound, admin, surface, tasks, PATIENCE).await;
 }
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct ServeTimeouts {
     /// For a whole request head.
     pub(super) head: Duration,
     /// For the server's reply to a command.
@@ -33,15 +33,15 @@ pub(super) struct Patience {
     /// For a whole connection: the two above, and a client that takes the answer.
     pub(super) whole: Duration,
     /// For answers under way when the tasks stop.
-    pub(super) farewell: Duration,
+    pub(super) shutdown: Duration,
 }
 
 pub(super) async fn serve_with(
-    bound: Arc<Bound>,
+    bound: Arc<AdminListener>,
     admin: Arc<Admin>,
     surface: Surface,
     tasks: Tasks,
-    patience: Patience,
+    patience: ServeTimeouts,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -64,25 +64,25 @@ pub(super) async fn serve_with(
                 continue;
             }
         };
-        let desk = Desk {
+        let desk = AdminApi {
             admin: admin.clone(),
             surface,
             names: match surface {
                 Surface::Full => names,
-                Surface::Metrics => Names::Any,
+                Surface::Metrics => HostCheck::Any,
             },
             reply: patience.reply,
-            lasting: OnceLock::new(),
+            response_deadline: OnceLock::new(),
         };
         let until = tasks.clone();
         tasks.spawn(async move {
-            converse(stream, desk, until, patience).await;
+            serve_connection(stream, desk, until, patience).await;
             drop(place);
         });
     }
 }
 
-async fn converse(stream: Box<dyn Stream>, desk: Desk, tasks: Tasks, patience: Patience) {
+async fn serve_connection(stream: Box<dyn AdminStream>, desk: AdminApi, tasks: Tasks, patience: ServeTimeouts) {
     let desk = &desk;
     let service = service_fn(move |request: Request<Incoming>| async move {
         Ok::<_, Infallible>(desk.answer(request).await)
@@ -98,14 +98,14 @@ async fn converse(stream: Box<dyn Stream>, desk: Desk, tasks: Tasks, patience: P
     let patience_ends = async {
         sleep(patience.whole).await;
         // Whoever looks at frames has said for how long.
-        if let Some(lasting) = desk.lasting.get() {
+        if let Some(lasting) = desk.response_deadline.get() {
             sleep(*lasting).await;
         }
     };
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
         () = patience_ends => None,
-        () = tasks.stopping() => timeout(patience.farewell, connection).await.ok(),
+        () = tasks.stopping() => timeout(patience.shutdown, connection).await.ok(),
     };
     match ended {
         Some(Ok(())) => {}
@@ -115,34 +115,34 @@ async fn converse(stream: Box<dyn Stream>, desk: Desk, tasks: Tasks, patience: P
 }
 
 /// TCP or Unix.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait AdminStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> AdminStream for S {}
 
 // === impl Bound ===
 
-impl Bound {
-    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Names)> {
+impl AdminListener {
+    async fn accept(&self) -> io::Result<(Box<dyn AdminStream>, HostCheck)> {
         match self {
-            Bound::Tcp(listener) => {
+            AdminListener::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let local = stream.local_addr()?.ip().to_canonical();
-                Ok((Box::new(stream), Names::Here(local)))
+                Ok((Box::new(stream), HostCheck::Here(local)))
             }
-            Bound::Unix(listener, _) => {
+            AdminListener::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Box::new(stream), Names::Any))
+                Ok((Box::new(stream), HostCheck::Any))
             }
         }
     }
 }
 
-const PATIENCE: Patience = Patience {
+const PATIENCE: ServeTimeouts = ServeTimeouts {
     // Who asks here is a program that knows what it wants: whoever is silent gives up its place.
     head: Duration::from_secs(1),
     reply: Duration::from_secs(2),
     whole: Duration::from_secs(10),
-    farewell: Duration::from_millis(100),
+    shutdown: Duration::from_millis(100),
 };
 
 /// At once; more wait in the kernel.

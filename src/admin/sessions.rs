@@ -1,7 +1,7 @@
 //! The live sessions: a list of them, and closing some. Both go through the book in steps, and format outside of it, so
 //! that no session waits.
 
-use super::{page::Page, query::Query};
+use super::{page::AdminResponse, query::Query};
 use crate::observe::{CloseOrder, SessionRecord, SessionRegistry, SessionRef, Traffic, SessionFilter};
 use hyper::StatusCode;
 use serde::Serialize;
@@ -10,18 +10,18 @@ use tokio::task::yield_now;
 use tracing::info;
 
 /// `GET /sessions`
-pub(super) async fn list(sessions: &SessionRegistry, query: &str) -> Page {
+pub(super) async fn list(sessions: &SessionRegistry, query: &str) -> AdminResponse {
     match asked(query) {
-        Ok((wanted, after, limit)) => Page::json(&listing(sessions, &wanted, after, limit).await),
-        Err(why) => Page::bad(&why),
+        Ok((wanted, after, limit)) => AdminResponse::json(&listing(sessions, &wanted, after, limit).await),
+        Err(why) => AdminResponse::bad(&why),
     }
 }
 
 /// `POST /sessions/close`
-pub(super) async fn close(sessions: &SessionRegistry, query: &str) -> Page {
+pub(super) async fn close(sessions: &SessionRegistry, query: &str) -> AdminResponse {
     let (wanted, order) = match ordered(query) {
         Ok(ordered) => ordered,
-        Err(why) => return Page::bad(&why),
+        Err(why) => return AdminResponse::bad(&why),
     };
     let mut closing = 0;
     let mut orders = |session: &SessionRef| closing += usize::from(session.order(order.clone()));
@@ -30,10 +30,10 @@ pub(super) async fn close(sessions: &SessionRegistry, query: &str) -> Page {
             Some(session) => orders(&session),
             None => {
                 let text = format!("there is no such session {id:016x}: it may have ended");
-                return Page::line(StatusCode::NOT_FOUND, &text);
+                return AdminResponse::line(StatusCode::NOT_FOUND, &text);
             }
         },
-        None => each(sessions, &wanted, |session| orders(&session)).await,
+        None => for_each_matching(sessions, &wanted, |session| orders(&session)).await,
     }
     let CloseOrder { code, reason, .. } = &order;
     info!(
@@ -43,27 +43,27 @@ pub(super) async fn close(sessions: &SessionRegistry, query: &str) -> Page {
         closing,
         "sessions are closed by order of an operator"
     );
-    Page::json(&Closing { closing })
+    AdminResponse::json(&CloseReport { closing })
 }
 
 #[derive(Serialize)]
-struct Closing {
+struct CloseReport {
     /// Sessions that are told; those that were closing already do not count.
     closing: usize,
 }
 
 #[derive(Serialize)]
-struct Listing {
+struct SessionPage {
     /// All that fit, on this page or not.
     total: usize,
-    sessions: Vec<Row>,
+    sessions: Vec<SessionRow>,
     /// What to ask for as `after` to have the rest; `null` where there is none.
     next: Option<String>,
 }
 
 /// A live session. It is what the access log says of it, and what has passed up to now.
 #[derive(Serialize)]
-struct Row {
+struct SessionRow {
     id: String,
     client: String,
     http: &'static str,
@@ -74,14 +74,14 @@ struct Row {
     subprotocol: Option<Box<str>>,
     extensions: Option<Box<str>>,
     age_seconds: f64,
-    from_client: Flow,
-    from_backend: Flow,
+    from_client: TrafficRow,
+    from_backend: TrafficRow,
     /// Seconds from a Ping to its Pong, where it was measured.
-    round_trip: RoundTrip,
+    round_trip: RttRow,
 }
 
 #[derive(Serialize)]
-struct Flow {
+struct TrafficRow {
     messages: u64,
     bytes: u64,
     /// Since it opened.
@@ -90,15 +90,15 @@ struct Flow {
 }
 
 #[derive(Serialize)]
-struct RoundTrip {
+struct RttRow {
     client: Option<f64>,
     backend: Option<f64>,
 }
 
 // === impl Row ===
 
-impl Row {
-    fn of(session: &SessionRef) -> Row {
+impl SessionRow {
+    fn of(session: &SessionRef) -> SessionRow {
         let age = session.age();
         let (from_client, from_backend) = session.traffic();
         let trips = session.round_trips();
@@ -113,7 +113,7 @@ impl Row {
             subprotocol,
             extensions,
         } = session.record().clone();
-        Row {
+        SessionRow {
             id: format!("{id:016x}"),
             client: client.to_string(),
             http,
@@ -124,9 +124,9 @@ impl Row {
             subprotocol,
             extensions,
             age_seconds: round(age.as_secs_f64()),
-            from_client: Flow::of(from_client, age),
-            from_backend: Flow::of(from_backend, age),
-            round_trip: RoundTrip {
+            from_client: TrafficRow::of(from_client, age),
+            from_backend: TrafficRow::of(from_backend, age),
+            round_trip: RttRow {
                 client: trips.client.last().map(|took| took.as_secs_f64()),
                 backend: trips.backend.last().map(|took| took.as_secs_f64()),
             },
@@ -136,11 +136,11 @@ impl Row {
 
 // === impl Flow ===
 
-impl Flow {
-    fn of(traffic: Traffic, age: Duration) -> Flow {
+impl TrafficRow {
+    fn of(traffic: Traffic, age: Duration) -> TrafficRow {
         // What has just opened is not faster than it will be.
         let seconds = age.as_secs_f64().max(1.0);
-        Flow {
+        TrafficRow {
             messages: traffic.messages,
             bytes: traffic.bytes,
             messages_per_second: round(traffic.messages as f64 / seconds),
@@ -186,8 +186,8 @@ async fn listing(
     wanted: &SessionFilter,
     after: Option<u64>,
     limit: usize,
-) -> Listing {
-    let mut list = Listing {
+) -> SessionPage {
+    let mut list = SessionPage {
         total: 0,
         sessions: Vec::new(),
         next: None,
@@ -197,7 +197,7 @@ async fn listing(
         list.total += 1;
         if after.is_none_or(|after| session.id() > after) {
             match list.sessions.len() < limit {
-                true => list.sessions.push(Row::of(&session)),
+                true => list.sessions.push(SessionRow::of(&session)),
                 false => is_full = true,
             }
         }
@@ -207,7 +207,7 @@ async fn listing(
             let found = sessions.find(id).filter(|session| wanted.matches(session));
             found.into_iter().for_each(&mut row);
         }
-        None => each(sessions, wanted, &mut row).await,
+        None => for_each_matching(sessions, wanted, &mut row).await,
     }
     if is_full {
         list.next = list.sessions.last().map(|row| row.id.clone());
@@ -216,7 +216,7 @@ async fn listing(
 }
 
 /// Every session that fits, in the order of their ids; between two steps others have their turn.
-pub(super) async fn each(sessions: &SessionRegistry, wanted: &SessionFilter, mut meet: impl FnMut(SessionRef)) {
+pub(super) async fn for_each_matching(sessions: &SessionRegistry, wanted: &SessionFilter, mut meet: impl FnMut(SessionRef)) {
     let mut after = None;
     loop {
         let some = sessions.page(after);

@@ -2,7 +2,7 @@
 
 mod row;
 
-use super::{Admin, page::Page, query::Query, sessions::each};
+use super::{Admin, page::AdminResponse, query::Query, sessions::for_each_matching};
 use crate::{
     config::DurationValue,
     observe::{TapSubscription, SessionFilter},
@@ -10,7 +10,7 @@ use crate::{
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{StatusCode, body::Frame};
-use row::Row;
+use row::FrameRow;
 use serde::Serialize;
 use serde_json::json;
 use std::{convert::Infallible, time::Duration};
@@ -18,10 +18,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::info;
 
 /// What is answered, and for how long at most.
-pub(super) async fn tap(admin: &Admin, query: &str) -> (Page, Option<Duration>) {
+pub(super) async fn tap(admin: &Admin, query: &str) -> (AdminResponse, Option<Duration>) {
     let asked = match asked(query) {
         Ok(asked) => asked,
-        Err(why) => return (Page::bad(&why), None),
+        Err(why) => return (AdminResponse::bad(&why), None),
     };
     let sessions = &admin.sessions;
     let only = asked.wanted.id;
@@ -29,26 +29,26 @@ pub(super) async fn tap(admin: &Admin, query: &str) -> (Page, Option<Duration>) 
         && sessions.find(id).is_none()
     {
         let text = format!("there is no such session {id:016x}: it may have ended");
-        return (Page::line(StatusCode::NOT_FOUND, &text), None);
+        return (AdminResponse::line(StatusCode::NOT_FOUND, &text), None);
     }
     let looking = match sessions.subscribe(asked.wanted.clone(), asked.bytes) {
         Ok(looking) => looking,
-        Err(why) => return (Page::line(StatusCode::FORBIDDEN, &why.to_string()), None),
+        Err(why) => return (AdminResponse::line(StatusCode::FORBIDDEN, &why.to_string()), None),
     };
     let mut there = 0;
     // Each of them is asked whether it is wanted.
-    each(sessions, &SessionFilter::default(), |session| {
+    for_each_matching(sessions, &SessionFilter::default(), |session| {
         there += usize::from(looking.attach(&session));
     })
     .await;
     info!(wanted = %asked.wanted, sessions = there, lasting = %asked.lasting, "somebody looks at frames");
     let lasting = asked.lasting.0;
-    let lines = Lines::new(looking, asked, there);
+    let lines = TapLines::new(looking, asked, there);
     let lines = stream::unfold(lines, async |mut lines| {
         let line = lines.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(line.into())), lines))
     });
-    let page = Page {
+    let page = AdminResponse {
         status: StatusCode::OK,
         kind: "application/jsonl",
         body: StreamBody::new(lines).boxed_unsync(),
@@ -56,7 +56,7 @@ pub(super) async fn tap(admin: &Admin, query: &str) -> (Page, Option<Duration>) 
     (page, Some(lasting))
 }
 
-struct Asked {
+struct TapQuery {
     wanted: SessionFilter,
     /// Of each frame.
     bytes: usize,
@@ -66,7 +66,7 @@ struct Asked {
 }
 
 /// What is still to come.
-struct Lines {
+struct TapLines {
     looking: TapSubscription,
     rate: u32,
     second: Interval,
@@ -80,12 +80,12 @@ struct Lines {
 
 // === impl Lines ===
 
-impl Lines {
-    fn new(looking: TapSubscription, asked: Asked, sessions: usize) -> Lines {
+impl TapLines {
+    fn new(looking: TapSubscription, asked: TapQuery, sessions: usize) -> TapLines {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looking.refill(asked.rate);
-        Lines {
+        TapLines {
             looking,
             rate: asked.rate,
             second,
@@ -108,7 +108,7 @@ impl Lines {
             tokio::select! {
                 Some(seen) = self.looking.next() => {
                     self.shown += 1;
-                    return Some(line(&Row::of(&seen)));
+                    return Some(line(&FrameRow::of(&seen)));
                 }
                 _ = self.second.tick() => {
                     self.looking.refill(self.rate);
@@ -134,7 +134,7 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
+impl Drop for TapLines {
     fn drop(&mut self) {
         let lost = self.lost + self.looking.lost();
         info!(
@@ -144,7 +144,7 @@ impl Drop for Lines {
     }
 }
 
-fn asked(query: &str) -> Result<Asked, String> {
+fn asked(query: &str) -> Result<TapQuery, String> {
     let mut query = Query::parse(query)?;
     let wanted = query.wanted()?;
     let bytes = query.number("bytes", 4096)?.unwrap_or(128);
@@ -152,10 +152,10 @@ fn asked(query: &str) -> Result<Asked, String> {
     let lasting: Option<DurationValue> = query.value("lasting")?;
     query.finish()?;
     let lasting = lasting.unwrap_or(DurationValue(Duration::from_secs(60)));
-    if lasting.0.is_zero() || lasting.0 > LONGEST {
+    if lasting.0.is_zero() || lasting.0 > MAX_TAP_DURATION {
         return Err("`lasting` is more than nothing and at most an hour".to_owned());
     }
-    Ok(Asked {
+    Ok(TapQuery {
         wanted,
         bytes,
         rate: u32::try_from(rate).unwrap_or(u32::MAX),
@@ -170,7 +170,7 @@ fn line(value: &impl Serialize) -> String {
 }
 
 /// Nobody looks for ever because he forgot to stop.
-const LONGEST: Duration = Duration::from_secs(3600);
+const MAX_TAP_DURATION: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {

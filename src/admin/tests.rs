@@ -1,5 +1,5 @@
 use super::{
-    serve::{CONNECTIONS, Patience, serve_with},
+    serve::{CONNECTIONS, ServeTimeouts, serve_with},
     *,
 };
 use crate::{
@@ -28,7 +28,7 @@ struct Served {
 }
 
 impl Served {
-    fn on(address: AdminAddress, surface: Surface, patience: Patience) -> Self {
+    fn on(address: AdminAddress, surface: Surface, patience: ServeTimeouts) -> Self {
         Self::made(address, surface, patience, "")
     }
 
@@ -36,7 +36,7 @@ impl Served {
         Self::made(loopback(), surface, PATIENT, token)
     }
 
-    fn made(address: AdminAddress, surface: Surface, patience: Patience, token: &str) -> Self {
+    fn made(address: AdminAddress, surface: Surface, patience: ServeTimeouts, token: &str) -> Self {
         let (state, seen) = watch::channel(ServerState::Ready);
         let (commands, asked) = mpsc::channel(1);
         let admin = Arc::new(Admin {
@@ -110,11 +110,11 @@ fn loopback() -> AdminAddress {
 /// More than any test needs.
 const LONG: Duration = Duration::from_secs(20);
 
-const PATIENT: Patience = Patience {
+const PATIENT: ServeTimeouts = ServeTimeouts {
     head: LONG,
     reply: LONG,
     whole: LONG,
-    farewell: LONG,
+    shutdown: LONG,
 };
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -269,7 +269,7 @@ async fn status_is_the_servers_reply() {
 
 #[tokio::test]
 async fn a_server_that_does_not_reply_is_not_waited_for() {
-    let patience = Patience {
+    let patience = ServeTimeouts {
         reply: SHORT,
         ..PATIENT
     };
@@ -318,11 +318,11 @@ async fn a_connection_carries_one_request() {
 #[tokio::test]
 async fn a_slow_head_and_a_silent_client_are_cut() {
     for patience in [
-        Patience {
+        ServeTimeouts {
             head: SHORT,
             ..PATIENT
         },
-        Patience {
+        ServeTimeouts {
             whole: SHORT,
             ..PATIENT
         },
@@ -357,8 +357,8 @@ async fn more_than_the_bound_wait_for_a_place() {
 
 #[tokio::test]
 async fn a_stop_ends_the_listener_and_its_idle_connections() {
-    let patience = Patience {
-        farewell: SHORT,
+    let patience = ServeTimeouts {
+        shutdown: SHORT,
         ..PATIENT
     };
     let folder = tempfile::tempdir().unwrap();

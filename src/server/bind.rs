@@ -60,7 +60,7 @@ pub(super) fn bind_admin(
     kind: &'static str,
     address: &AdminAddress,
     inherited: &mut Inherited,
-) -> Result<Option<Arc<admin::Bound>>, StartError> {
+) -> Result<Option<Arc<admin::AdminListener>>, StartError> {
     let written = admin::describe(address);
     let bound = match inherited.take(kind, &written) {
         Some(descriptor) => admin::inherit(descriptor, address).map(Some),

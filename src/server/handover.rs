@@ -165,7 +165,7 @@ impl Server {
             .into_iter()
             .flatten()
         {
-            bound.leave();
+            bound.disown();
         }
         let drain = self.context.live.snapshot().drain.clone();
         let ends = self.plan.config.session.close_timeout.0 + FAREWELL;

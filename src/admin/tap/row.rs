@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 /// A frame.
 #[derive(Serialize)]
-pub(super) struct Row {
+pub(super) struct FrameRow {
     at: String,
     id: String,
     client: String,
@@ -36,8 +36,8 @@ pub(super) struct Row {
 
 // === impl Row ===
 
-impl Row {
-    pub(super) fn of(seen: &TappedFrame) -> Row {
+impl FrameRow {
+    pub(super) fn of(seen: &TappedFrame) -> FrameRow {
         let (code, head) = match (seen.kind, seen.head.as_slice()) {
             (Opcode::Close, [high, low, reason @ ..]) => {
                 (Some(u16::from_be_bytes([*high, *low])), reason)
@@ -50,7 +50,7 @@ impl Row {
             InflateStatus::Inflated { size, whole } => (Some(size), !whole),
             InflateStatus::None | InflateStatus::Left => (None, false),
         };
-        Row {
+        FrameRow {
             at: humantime::format_rfc3339_millis(seen.at).to_string(),
             id: format!("{:016x}", seen.session.id),
             client: seen.session.client.to_string(),
