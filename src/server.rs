@@ -26,15 +26,15 @@ use crate::{
 };
 pub use bind::StartError;
 use bind::bind_admin;
-use ceilings::Ceilings;
-use checking::Watched;
+use ceilings::Capacity;
+use checking::HealthTasks;
 use drains::Drains;
-use handover::Handover;
-use listening::Listening;
-use names::Names;
-pub use plan::Blueprint;
-use plan::Plan;
-use rebalancing::Rebalancing;
+use handover::PendingHandover;
+use listening::BoundListener;
+use names::DnsTasks;
+pub use plan::ConfigSource;
+use plan::ActiveConfig;
+use rebalancing::Rebalancer;
 use std::{
     net::SocketAddr,
     sync::{
@@ -53,25 +53,25 @@ use tracing::info;
 #[derive(Debug)]
 pub struct Server {
     context: Arc<Context>,
-    doorway: Arc<ConnectionHandler>,
-    listening: Vec<Listening>,
+    connections: Arc<ConnectionHandler>,
+    listening: Vec<BoundListener>,
     acme: Option<Acme>,
     admin: Option<Arc<admin::AdminListener>>,
-    scrape: Option<Arc<admin::AdminListener>>,
+    metrics_listener: Option<Arc<admin::AdminListener>>,
     /// The admin surface's own, which answers until the very end.
-    fixed: Vec<ListenerStatus>,
-    ceilings: Ceilings,
+    admin_status: Vec<ListenerStatus>,
+    capacity: Capacity,
     /// Shared with whoever reads the files again.
-    plan: Arc<Plan>,
+    plan: Arc<ActiveConfig>,
     drains: Drains,
-    handover: Handover,
+    handover: PendingHandover,
     /// Where clear text is sent.
     https_port: Arc<AtomicU16>,
     /// Ends the watch over the files of the certificates in force.
     certificates: CancellationToken,
-    watched: Watched,
-    names: Names,
-    rebalancing: Rebalancing,
+    watched: HealthTasks,
+    names: DnsTasks,
+    rebalancing: Rebalancer,
     started: Instant,
 }
 
@@ -91,10 +91,10 @@ impl Server {
         config: Config,
         gateway: Gateway,
         access: AccessLog,
-        blueprint: Blueprint,
+        blueprint: ConfigSource,
         inherited: &mut Inherited,
     ) -> Result<Server, StartError> {
-        let listening = Listening::missing(&config.server, &[], inherited)?;
+        let listening = BoundListener::bind_missing(&config.server, &[], inherited)?;
         let admin = bind_admin("admin", &config.server.admin, inherited)?;
         let scrape = match &config.server.metrics {
             Some(address) => bind_admin("metrics", &AdminAddress::Tcp(address.value), inherited)?,
@@ -107,7 +107,7 @@ impl Server {
                 address: admin::address(bound),
             }));
         }
-        let ceilings = Ceilings::from_descriptors(&config.limits);
+        let ceilings = Capacity::from_descriptors(&config.limits);
         let metrics = Arc::new(Metrics::new());
         let tasks = Tasks::default();
         let acme = match &config.acme {
@@ -141,29 +141,29 @@ impl Server {
         });
         Ok(Server {
             context,
-            doorway,
+            connections: doorway,
             listening,
             acme,
             admin,
-            scrape,
-            fixed,
-            ceilings,
-            plan: Arc::new(Plan::new(config, blueprint)),
+            metrics_listener: scrape,
+            admin_status: fixed,
+            capacity: ceilings,
+            plan: Arc::new(ActiveConfig::new(config, blueprint)),
             drains: Drains::default(),
-            handover: Handover::default(),
+            handover: PendingHandover::default(),
             https_port: Arc::default(),
             certificates: CancellationToken::new(),
-            watched: Watched::default(),
-            names: Names::default(),
-            rebalancing: Rebalancing::default(),
+            watched: HealthTasks::default(),
+            names: DnsTasks::default(),
+            rebalancing: Rebalancer::default(),
             started: Instant::now(),
         })
     }
 
     /// Bound sockets with their real ports.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
-        let listening = self.listening.iter().map(Listening::status);
-        listening.chain(self.fixed.iter().cloned()).collect()
+        let listening = self.listening.iter().map(BoundListener::status);
+        listening.chain(self.admin_status.iter().cloned()).collect()
     }
 
     /// Serves until `signals` says stop, and reads the configuration again when it says so or when a file changes; then
@@ -177,7 +177,7 @@ impl Server {
     ) -> Drained {
         let metrics = self.context.metrics.clone();
         let (state, seen) = watch::channel(ServerState::Starting);
-        let (commands, mut asked) = mpsc::channel(COMMANDS);
+        let (commands, mut asked) = mpsc::channel(COMMAND_QUEUE_LEN);
         let admin = Arc::new(Admin {
             metrics,
             token: self.plan.config.server.admin_token.clone(),
@@ -189,7 +189,7 @@ impl Server {
         let desk = Tasks::default();
         for (bound, surface) in [
             (&self.admin, Surface::Full),
-            (&self.scrape, Surface::Metrics),
+            (&self.metrics_listener, Surface::Metrics),
         ] {
             if let Some(bound) = bound.clone() {
                 desk.spawn(admin::serve(bound, admin.clone(), surface, desk.clone()));
@@ -200,7 +200,7 @@ impl Server {
         }
         self.listen();
         self.watch_certificates();
-        self.ask_for_names();
+        self.refresh_dns_tasks();
         self.watch_backends();
         self.rebalance_pools();
         let sessions = &self.context.sessions;
@@ -209,7 +209,7 @@ impl Server {
         if let Some(predecessor) = predecessor {
             // It has told systemd whom to listen to when this returns.
             predecessor.serving().await;
-            for bound in [&self.admin, &self.scrape].into_iter().flatten() {
+            for bound in [&self.admin, &self.metrics_listener].into_iter().flatten() {
                 bound.own();
             }
             info!(
@@ -230,10 +230,10 @@ impl Server {
                     Signal::Reload => drop(self.reload().await),
                     Signal::Replace => self.replace(),
                 },
-                Some(command) = asked.recv() => self.obey(command, ServerState::Ready).await,
+                Some(command) = asked.recv() => self.handle_command(command, ServerState::Ready).await,
                 Some(()) = changes.recv() => drop(self.reload().await),
-                said = self.names.said() => self.follow(said),
-                came = self.handover.came() => if self.hand_over(came).await { break true },
+                said = self.names.said() => self.apply_dns_update(said),
+                came = self.handover.accepted() => if self.hand_over(came).await { break true },
             }
             let named = self.plan.files();
             if named != watched {
@@ -242,12 +242,12 @@ impl Server {
             }
         };
         // Now all sessions are to be closed, wherever they are.
-        self.rebalancing = Rebalancing::default();
+        self.rebalancing = Rebalancer::default();
         let retired = match successor {
             true => {
                 desk.stop();
                 state.send_replace(ServerState::Draining);
-                self.retire(&mut signals, &mut asked).await
+                self.drain_after_handover(&mut signals, &mut asked).await
             }
             false => None,
         };
@@ -259,7 +259,7 @@ impl Server {
             }
         };
         desk.stop();
-        desk.finish(stop::LAST_ANSWERS).await;
+        desk.finish(stop::ADMIN_GRACE).await;
         Drained { clean }
     }
 
@@ -270,7 +270,7 @@ impl Server {
         self.https_port.store(port, Ordering::Relaxed);
         let Context { metrics, tasks, .. } = &*self.context;
         for listening in &mut self.listening {
-            listening.start(&self.doorway, metrics, tasks, &self.https_port);
+            listening.start(&self.connections, metrics, tasks, &self.https_port);
         }
     }
 
@@ -284,4 +284,4 @@ impl Server {
 }
 
 /// Questions that wait for the server.
-const COMMANDS: usize = 16;
+const COMMAND_QUEUE_LEN: usize = 16;

@@ -10,7 +10,7 @@ use crate::{
     gateway::Gateway,
     lifecycle::{Inherited, Signal, Signals},
     observe::{self, AccessLog},
-    server::{Blueprint, Server},
+    server::{ConfigSource, Server},
 };
 use anyhow::{Context, bail};
 use std::{collections::BTreeSet, env, io, path::Path, process::ExitCode, thread, time::Duration};
@@ -61,7 +61,7 @@ pub(super) fn serve(
             }
             let routes = config.routes.clone();
             let ca = dev.as_ref().map(|dev| dev.certificate_path().to_owned());
-            let blueprint = Blueprint { load, dev };
+            let blueprint = ConfigSource { load, dev };
             let server = Server::bind(config, gateway, access, blueprint, &mut inherited)?;
             announce(&routes, &server, ca.as_deref());
             beside(&server)?;

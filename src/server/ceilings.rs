@@ -5,14 +5,14 @@ use tracing::warn;
 
 /// What the descriptor limit leaves for connections and sessions.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ceilings {
+pub(super) struct Capacity {
     pub(super) connections: usize,
     pub(super) sessions: usize,
 }
 
 // === impl Ceilings ===
 
-impl Ceilings {
+impl Capacity {
     /// A session takes two descriptors, one on each leg; whatever else is open takes from what is reserved.
     pub(super) fn from_descriptors(limits: &config::Limits) -> Self {
         let descriptors = descriptors::raise_nofile_limit();
@@ -28,7 +28,7 @@ impl Ceilings {
                 room
             }
         };
-        Ceilings {
+        Capacity {
             connections: clamp("connections", limits.connections),
             sessions: clamp("sessions", limits.sessions),
         }

@@ -1,6 +1,6 @@
 //! The watch over every backend in force.
 
-use super::{Server, drains::Spread};
+use super::{Server, drains::DrainPacing};
 use crate::{
     gateway::Gateway,
     observe::{SessionTarget, Metrics},
@@ -15,7 +15,7 @@ use tracing::info;
 
 /// Who is watched, by where they are in memory: an address that went and came back is another backend.
 #[derive(Debug, Default)]
-pub(super) struct Watched(HashMap<usize, watch::Sender<HealthCheck>>);
+pub(super) struct HealthTasks(HashMap<usize, watch::Sender<HealthCheck>>);
 
 // === impl Server ===
 
@@ -65,7 +65,7 @@ impl Server {
                 // Who comes back meanwhile keeps the rest.
                 let must_go =
                     move |session: &SessionTarget| still.live.snapshot().must_drain(session, &gone);
-                drains.close(leaving, Spread::of(&gateway.drain), must_go, &context.tasks);
+                drains.close(leaving, DrainPacing::of(&gateway.drain), must_go, &context.tasks);
             };
             let watch = upstream::run_checker(said, &context.resolver, &context.metrics, down);
             tokio::select! {

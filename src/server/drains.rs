@@ -26,7 +26,7 @@ pub(super) struct Drains {
 
 /// How closes are spread.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spread {
+pub(super) struct DrainPacing {
     /// Over how long.
     pub(super) window: Duration,
     /// At least from one to the next, which lengthens the window.
@@ -37,10 +37,10 @@ pub(super) struct Spread {
 
 // === impl Spread ===
 
-impl Spread {
+impl DrainPacing {
     /// As `[drain]` says.
     pub(super) fn of(drain: &config::Drain) -> Self {
-        Spread {
+        DrainPacing {
             window: drain.window.0,
             gap: match drain.max_rate {
                 0 => Duration::ZERO,
@@ -51,7 +51,7 @@ impl Spread {
     }
 
     /// How long it takes until each of so many sessions is told.
-    pub(super) fn lasts(self, sessions: usize) -> Duration {
+    pub(super) fn duration_for(self, sessions: usize) -> Duration {
         slot(sessions, self) * u32::try_from(sessions).unwrap_or(u32::MAX)
     }
 }
@@ -64,7 +64,7 @@ impl Drains {
     pub(super) fn close(
         &self,
         sessions: Vec<SessionRef>,
-        spread: Spread,
+        spread: DrainPacing,
         must_go: impl Fn(&SessionTarget) -> bool + Send + 'static,
         tasks: &Tasks,
     ) {
@@ -77,10 +77,10 @@ impl Drains {
     pub(super) fn closing<F: Fn(&SessionTarget) -> bool + Send + 'static>(
         &self,
         sessions: Vec<SessionRef>,
-        spread: Spread,
+        spread: DrainPacing,
         must_go: F,
     ) -> impl Future<Output = ()> + Send + use<F> {
-        let count = Count::new(self.waiting.clone(), sessions.len());
+        let count = PendingCloses::new(self.waiting.clone(), sessions.len());
         let over = self.over.clone();
         async move {
             tokio::select! {
@@ -91,7 +91,7 @@ impl Drains {
     }
 
     /// Gives up what is under way: something else follows for everybody.
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn cancel(&mut self) {
         self.over.cancel();
         self.over = CancellationToken::new();
     }
@@ -104,15 +104,15 @@ impl Drains {
 
 async fn close(
     sessions: Vec<SessionRef>,
-    spread: Spread,
+    spread: DrainPacing,
     must_go: impl Fn(&SessionTarget) -> bool,
-    mut count: Count,
+    mut count: PendingCloses,
 ) {
     let slot = slot(sessions.len(), spread);
     let mut next = Instant::now();
     for session in sessions {
         if !session.is_over() {
-            sleep_until(next + slot.mul_f64(chance())).await;
+            sleep_until(next + slot.mul_f64(jitter())).await;
             next += slot;
             if must_go(session.belonging()) {
                 session.close(spread.code);
@@ -123,29 +123,29 @@ async fn close(
 }
 
 /// What each session has of the window. Few are not kept waiting: twenty a second frighten no backend.
-fn slot(sessions: usize, spread: Spread) -> Duration {
+fn slot(sessions: usize, spread: DrainPacing) -> Duration {
     let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
-    let even = (spread.window / sessions.max(1)).min(UNHURRIED);
+    let even = (spread.window / sessions.max(1)).min(SMALL_DRAIN_GAP);
     even.max(spread.gap)
 }
 
 /// From 0 to 1.
-fn chance() -> f64 {
+fn jitter() -> f64 {
     // Without chance they would be spread evenly all the same.
     f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
 }
 
 /// Counts what is left, also if the task is dropped.
-struct Count {
+struct PendingCloses {
     waiting: Arc<AtomicU64>,
     left: u64,
 }
 
-impl Count {
+impl PendingCloses {
     fn new(waiting: Arc<AtomicU64>, left: usize) -> Self {
         let left = left as u64;
         waiting.fetch_add(left, Ordering::Relaxed);
-        Count { waiting, left }
+        PendingCloses { waiting, left }
     }
 
     fn down(&mut self) {
@@ -154,13 +154,13 @@ impl Count {
     }
 }
 
-impl Drop for Count {
+impl Drop for PendingCloses {
     fn drop(&mut self) {
         self.waiting.fetch_sub(self.left, Ordering::Relaxed);
     }
 }
 
-const UNHURRIED: Duration = Duration::from_millis(50);
+const SMALL_DRAIN_GAP: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
@@ -168,8 +168,8 @@ mod tests {
     use crate::observe::{SessionHandle, SessionRegistry};
     use std::task::Waker;
 
-    fn spread(window: u64, max_rate: u32) -> Spread {
-        Spread::of(&config::Drain {
+    fn spread(window: u64, max_rate: u32) -> DrainPacing {
+        DrainPacing::of(&config::Drain {
             window: config::DurationValue(Duration::from_secs(window)),
             max_rate,
             ..config::Drain::default()
@@ -209,7 +209,7 @@ mod tests {
             (1000, 20, spread(0, 50)),
             (50, 1000, {
                 let gap = Duration::from_secs(20);
-                Spread {
+                DrainPacing {
                     gap,
                     ..spread(0, 0)
                 }
@@ -255,7 +255,7 @@ mod tests {
         assert!((9..=10).contains(&begun), "{begun}");
         let given_up = closing(&drains);
         assert_eq!(drains.waiting(), 100);
-        drains.give_up();
+        drains.cancel();
         given_up.await;
         assert_eq!((drains.waiting(), told(&handles)), (0, begun));
     }

@@ -1,7 +1,7 @@
 //! Another process in the place of this one: it is given everything that listens here, and what is open here is closed
 //! one by one.
 
-use super::{Server, drains::Spread, stop::FAREWELL};
+use super::{Server, drains::DrainPacing, stop::CLOSE_MARGIN};
 use crate::{
     admin,
     lifecycle::{
@@ -22,10 +22,10 @@ use tracing::{error, info, warn};
 
 /// The offer that is open, if one is: at most one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Handover(Option<Open>);
+pub(super) struct PendingHandover(Option<OpenOffer>);
 
 #[derive(Debug)]
-struct Open {
+struct OpenOffer {
     came: oneshot::Receiver<Result<Successor, HandoverError>>,
     claim: HandoverClaim,
     /// Ends it.
@@ -34,9 +34,9 @@ struct Open {
 
 // === impl Handover ===
 
-impl Handover {
+impl PendingHandover {
     /// What came of the offer; never without one.
-    pub(super) async fn came(&mut self) -> Result<Successor, HandoverError> {
+    pub(super) async fn accepted(&mut self) -> Result<Successor, HandoverError> {
         let Some(open) = &mut self.0 else {
             return future::pending().await;
         };
@@ -63,13 +63,13 @@ impl Server {
         if open.is_some_and(|open| !open.claim.take()) {
             return Err("another process is taking over just now; try again in ten seconds".into());
         }
-        let opened = HandoverOffer::open().and_then(|offer| Ok((offer, self.givable()?)));
+        let opened = HandoverOffer::open().and_then(|offer| Ok((offer, self.inheritable_fds()?)));
         let (offer, given) =
             opened.map_err(|error| format!("cannot give away what listens here: {error}"))?;
         let name = offer.name().to_owned();
         let (tell, came) = oneshot::channel();
         let closed = CancellationToken::new();
-        self.handover.0 = Some(Open {
+        self.handover.0 = Some(OpenOffer {
             came,
             claim: offer.claim(),
             _closed: closed.clone().drop_guard(),
@@ -86,7 +86,7 @@ impl Server {
         Ok(name)
     }
 
-    fn givable(&self) -> io::Result<Vec<PassedFd>> {
+    fn inheritable_fds(&self) -> io::Result<Vec<PassedFd>> {
         let label = |kind: &str, address: String| FdLabel {
             kind: kind.to_owned(),
             address,
@@ -99,12 +99,12 @@ impl Server {
                 listening.socket().try_clone_to_owned()?,
             ));
         }
-        let server = &self.plan.first.server;
+        let server = &self.plan.startup.server;
         for (kind, bound, address) in [
             ("admin", &self.admin, Some(admin::describe(&server.admin))),
             (
                 "metrics",
-                &self.scrape,
+                &self.metrics_listener,
                 server.metrics.as_ref().map(|it| it.value.to_string()),
             ),
         ] {
@@ -153,7 +153,7 @@ impl Server {
 
     /// Whether everything that was open here ended by itself, told within `drain.window` or as `drain.max_rate` lengthens it;
     /// `None`: a signal came before.
-    pub(super) async fn retire(
+    pub(super) async fn drain_after_handover(
         &mut self,
         signals: &mut impl AsyncFnMut() -> Signal,
         asked: &mut mpsc::Receiver<Command>,
@@ -161,19 +161,19 @@ impl Server {
         let tasks = self.context.tasks.clone();
         tasks.stop();
         self.listening.clear();
-        for bound in [self.admin.take(), self.scrape.take()]
+        for bound in [self.admin.take(), self.metrics_listener.take()]
             .into_iter()
             .flatten()
         {
             bound.disown();
         }
         let drain = self.context.live.snapshot().drain.clone();
-        let ends = self.plan.config.session.close_timeout.0 + FAREWELL;
+        let ends = self.plan.config.session.close_timeout.0 + CLOSE_MARGIN;
         let everybody = self.context.sessions.matching(|_| true);
-        let spread = Spread::of(&drain);
+        let spread = DrainPacing::of(&drain);
         // Who is on the way in has at least the time that all have.
-        let told = spread.lasts(everybody.len()).max(spread.window);
-        self.drains.give_up();
+        let told = spread.duration_for(everybody.len()).max(spread.window);
+        self.drains.cancel();
         self.drains.close(everybody, spread, |_| true, &tasks);
         let mut all_told = pin!(sleep(told));
         let mut finish = pin!(tasks.finish(told + ends));
@@ -188,7 +188,7 @@ impl Server {
                 }
                 signal = signals() => if signal == Signal::Stop { return None },
                 // Whoever had just connected to the admin listener.
-                Some(command) = asked.recv() => self.obey(command, ServerState::Draining).await,
+                Some(command) = asked.recv() => self.handle_command(command, ServerState::Draining).await,
                 () = &mut all_told, if newcomers => {
                     newcomers = false;
                     self.context.sessions.close_new_sessions(drain.code);

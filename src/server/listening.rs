@@ -20,15 +20,15 @@ use tokio_util::sync::CancellationToken;
 
 /// What a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ListenerKind {
     Https,
     Http,
 }
 
 /// A bound socket, by the address as it was written.
 #[derive(Debug)]
-pub(super) struct Listening {
-    kind: Kind,
+pub(super) struct BoundListener {
+    kind: ListenerKind,
     written: SocketAddr,
     /// With its real port.
     address: SocketAddr,
@@ -39,19 +39,19 @@ pub(super) struct Listening {
 
 // === impl Listening ===
 
-impl Listening {
+impl BoundListener {
     /// Binds what `server` wants, `held` has not and `inherited` has not either; the first that fails ends it, and nothing has changed.
-    pub(super) fn missing(
+    pub(super) fn bind_missing(
         server: &Server,
-        held: &[Listening],
+        held: &[BoundListener],
         inherited: &mut Inherited,
-    ) -> Result<Vec<Listening>, StartError> {
+    ) -> Result<Vec<BoundListener>, StartError> {
         let wanted = wanted(server);
         let missing = wanted.filter(|(kind, address)| !held.iter().any(|it| it.is(*kind, address)));
         let bound = missing.map(|(kind, address)| {
             let socket = bind_one(kind.as_str(), address, inherited)?;
             let written = address.value.0;
-            Ok(Listening {
+            Ok(BoundListener {
                 kind,
                 written,
                 address: socket.local_addr().unwrap_or(written),
@@ -64,12 +64,12 @@ impl Listening {
     }
 
     /// Whether `server` still wants it.
-    pub(super) fn is_wanted(&self, server: &Server) -> bool {
+    pub(super) fn is_configured(&self, server: &Server) -> bool {
         wanted(server).any(|(kind, address)| self.is(kind, address))
     }
 
     pub(super) fn is_https(&self) -> bool {
-        self.kind == Kind::Https
+        self.kind == ListenerKind::Https
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -101,7 +101,7 @@ impl Listening {
         let (doorway, metrics, gone) = (doorway.clone(), metrics.clone(), self.gone.clone());
         let accepted = tasks.clone();
         match self.kind {
-            Kind::Https => {
+            ListenerKind::Https => {
                 let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
                     doorway.clone().serve_tls(tcp, from, permit)
                 };
@@ -109,7 +109,7 @@ impl Listening {
                     socket, admission, metrics, accepted, gone, serve,
                 ));
             }
-            Kind::Http => {
+            ListenerKind::Http => {
                 let https_port = https_port.clone();
                 let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
                     let https_port = https_port.load(Ordering::Relaxed);
@@ -134,24 +134,24 @@ impl Listening {
         }
     }
 
-    fn is(&self, kind: Kind, address: &Located<ListenAddress>) -> bool {
+    fn is(&self, kind: ListenerKind, address: &Located<ListenAddress>) -> bool {
         self.kind == kind && self.written == address.value.0
     }
 }
 
 // === impl Kind ===
 
-impl Kind {
+impl ListenerKind {
     fn as_str(self) -> &'static str {
         match self {
-            Kind::Https => "https",
-            Kind::Http => "http",
+            ListenerKind::Https => "https",
+            ListenerKind::Http => "http",
         }
     }
 }
 
-fn wanted(server: &Server) -> impl Iterator<Item = (Kind, &Located<ListenAddress>)> {
-    let https = server.https.iter().map(|address| (Kind::Https, address));
-    let http = server.http.iter().map(|address| (Kind::Http, address));
+fn wanted(server: &Server) -> impl Iterator<Item = (ListenerKind, &Located<ListenAddress>)> {
+    let https = server.https.iter().map(|address| (ListenerKind::Https, address));
+    let http = server.http.iter().map(|address| (ListenerKind::Http, address));
     https.chain(http)
 }

@@ -1,6 +1,6 @@
 //! Names in DNS that pools have: asked for as long as a configuration has them.
 
-use super::{Server, drains::Spread};
+use super::{Server, drains::DrainPacing};
 use crate::{
     config::DnsName,
     lifecycle::NameStatus,
@@ -16,14 +16,14 @@ use tracing::{info, warn};
 
 /// Who is asked for, and what came of it last.
 #[derive(Debug)]
-pub(super) struct Names {
-    asked: BTreeMap<DnsName, Asked>,
-    tell: mpsc::Sender<Said>,
-    heard: mpsc::Receiver<Said>,
+pub(super) struct DnsTasks {
+    asked: BTreeMap<DnsName, TrackedName>,
+    tell: mpsc::Sender<DnsUpdate>,
+    heard: mpsc::Receiver<DnsUpdate>,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct TrackedName {
     /// How often at least; dropped, nobody asks any more.
     often: watch::Sender<Duration>,
     /// What DNS has said last.
@@ -34,17 +34,17 @@ struct Asked {
 
 /// What DNS says of a name, or why it says nothing.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct DnsUpdate {
     name: DnsName,
     found: Result<DnsAnswer, String>,
 }
 
 // === impl Names ===
 
-impl Default for Names {
+impl Default for DnsTasks {
     fn default() -> Self {
         let (tell, heard) = mpsc::channel(UNHEARD);
-        Names {
+        DnsTasks {
             asked: BTreeMap::new(),
             tell,
             heard,
@@ -52,16 +52,16 @@ impl Default for Names {
     }
 }
 
-impl Names {
+impl DnsTasks {
     /// The next answer. May be dropped.
-    pub(super) async fn said(&mut self) -> Said {
+    pub(super) async fn said(&mut self) -> DnsUpdate {
         let said = self.heard.recv().await;
         said.expect("one sender is kept beside it")
     }
 
     /// What is known of each name.
     pub(super) fn status(&self) -> Vec<NameStatus> {
-        let status = |(name, asked): (&DnsName, &Asked)| NameStatus {
+        let status = |(name, asked): (&DnsName, &TrackedName)| NameStatus {
             name: name.to_string(),
             error: asked.error.clone(),
         };
@@ -74,7 +74,7 @@ impl Names {
 impl Server {
     /// Asks for the names of the gateway in force. Those that stay are asked for on, and what is known of them is known at
     /// once to pools that have them since now.
-    pub(super) fn ask_for_names(&mut self) {
+    pub(super) fn refresh_dns_tasks(&mut self) {
         let gateway = self.context.live.snapshot();
         let mut wanted = gateway.dns_names();
         self.names.asked.retain(|name, asked| {
@@ -97,7 +97,7 @@ impl Server {
                     () = tasks.stopping() => {}
                 }
             });
-            let asked = Asked {
+            let asked = TrackedName {
                 often: say,
                 found: None,
                 error: None,
@@ -107,8 +107,8 @@ impl Server {
     }
 
     /// What DNS says is in force: for new sessions, and for those that are not to outlive their address.
-    pub(super) fn follow(&mut self, said: Said) {
-        let Said { name, found } = said;
+    pub(super) fn apply_dns_update(&mut self, said: DnsUpdate) {
+        let DnsUpdate { name, found } = said;
         let Some(asked) = self.names.asked.get_mut(&name) else {
             return;
         };
@@ -146,7 +146,7 @@ impl Server {
         });
         let context = self.context.clone();
         let must_go = move |session: &SessionTarget| !context.live.snapshot().may_keep(session);
-        let spread = Spread::of(&gateway.drain);
+        let spread = DrainPacing::of(&gateway.drain);
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);
     }
@@ -157,22 +157,22 @@ async fn ask(
     name: DnsName,
     mut often: watch::Receiver<Duration>,
     resolver: &Resolver,
-    tell: mpsc::Sender<Said>,
+    tell: mpsc::Sender<DnsUpdate>,
 ) {
     let mut failures = 0;
     loop {
-        let found = match timeout(PATIENCE, resolver.discover(&name)).await {
+        let found = match timeout(QUERY_TIMEOUT, resolver.discover(&name)).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(ErrorChain(&error).to_string()),
-            Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+            Err(_) => Err(format!("no answer within {QUERY_TIMEOUT:?}")),
         };
         failures = if found.is_ok() { 0 } else { failures + 1 };
         let good = match &found {
-            Ok(found) => found.ttl.unwrap_or(Duration::MAX).max(BREATH),
-            Err(_) => BREATH * 2_u32.pow(failures.min(10) - 1),
+            Ok(found) => found.ttl.unwrap_or(Duration::MAX).max(MIN_QUERY_INTERVAL),
+            Err(_) => MIN_QUERY_INTERVAL * 2_u32.pow(failures.min(10) - 1),
         };
         let now = Instant::now();
-        let said = Said {
+        let said = DnsUpdate {
             name: name.clone(),
             found,
         };
@@ -180,7 +180,7 @@ async fn ask(
             return;
         }
         loop {
-            let pause = good.min(often.borrow_and_update().max(BREATH));
+            let pause = good.min(often.borrow_and_update().max(MIN_QUERY_INTERVAL));
             let mut pause = pin!(sleep_until(now + pause));
             tokio::select! {
                 () = &mut pause => break,
@@ -210,7 +210,7 @@ fn in_words(backends: &[Arc<Backend>]) -> String {
 const UNHEARD: usize = 16;
 
 /// For all servers in `/etc/resolv.conf`, each as often as that says.
-const PATIENCE: Duration = Duration::from_secs(15);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// At least so long between two questions, however short answers are good for.
-const BREATH: Duration = Duration::from_secs(1);
+const MIN_QUERY_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! What the admin surface asks for.
 
-use super::{Server, drains::Spread};
+use super::{Server, drains::DrainPacing};
 use crate::{
     lifecycle::{CertificateStatus, Command, DrainTarget, DrainReport, ServerState, Status},
     observe::SessionTarget,
@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 impl Server {
     /// Whoever asked may have left: nobody is owed an answer then.
-    pub(super) async fn obey(&mut self, command: Command, state: ServerState) {
+    pub(super) async fn handle_command(&mut self, command: Command, state: ServerState) {
         match command {
             Command::Status(reply) => drop(reply.send(self.status(state))),
             Command::Reload(reply) if state == ServerState::Draining => {
@@ -55,7 +55,7 @@ impl Server {
         let closing = leaving.len();
         let (context, drained) = (self.context.clone(), target.clone());
         let must_go = move |_: &SessionTarget| context.live.snapshot().is_drained(&drained);
-        let spread = Spread::of(&gateway.drain);
+        let spread = DrainPacing::of(&gateway.drain);
         self.drains
             .close(leaving, spread, must_go, &self.context.tasks);
         info!(%target, closing, "drained by order: it takes no new sessions");
@@ -75,9 +75,9 @@ impl Server {
             process: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
             connections: metrics.connections(),
-            connections_max: self.ceilings.connections as u64,
+            connections_max: self.capacity.connections as u64,
             sessions: metrics.sessions(),
-            sessions_max: self.ceilings.sessions as u64,
+            sessions_max: self.capacity.sessions as u64,
             closing: self.drains.waiting(),
             config: self.plan.status(),
             listeners: self.listeners(),

@@ -16,7 +16,7 @@ use std::{
 
 /// How a configuration is read again.
 #[derive(Default)]
-pub struct Blueprint {
+pub struct ConfigSource {
     /// Reads it; `None` where there is no file.
     pub load: Option<Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>>,
     /// The development CA, where the first configuration wanted it.
@@ -25,16 +25,16 @@ pub struct Blueprint {
 
 /// The configuration in force.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
+pub(super) struct ActiveConfig {
     pub(super) config: Config,
-    blueprint: Arc<Blueprint>,
+    blueprint: Arc<ConfigSource>,
     loaded: SystemTime,
     /// Why the last one that was read is not in force.
     error: Option<String>,
     /// Keys that differ from those that the process was started with.
     restart: Vec<&'static str>,
     /// What it was started with.
-    pub(super) first: Config,
+    pub(super) startup: Config,
     /// What is in the files that it names and that are part of it (`named`).
     contents: Vec<Option<Vec<u8>>>,
     /// Files of the configuration that was refused.
@@ -42,21 +42,21 @@ pub(super) struct Plan {
 }
 
 /// What came of reading again.
-pub(super) enum Read {
+pub(super) enum BuildOutcome {
     /// The same text as before.
     Unchanged,
     /// A gateway that can take the place of the one in force.
     Changed(Box<Config>, Box<Gateway>),
     /// Why not, and in which files.
-    Wrong(String, Vec<PathBuf>),
+    Failed(String, Vec<PathBuf>),
 }
 
 // === impl Plan ===
 
-impl Plan {
-    pub(super) fn new(config: Config, blueprint: Blueprint) -> Self {
-        Plan {
-            first: config.clone(),
+impl ActiveConfig {
+    pub(super) fn new(config: Config, blueprint: ConfigSource) -> Self {
+        ActiveConfig {
+            startup: config.clone(),
             contents: contents(&config),
             refused: Vec::new(),
             config,
@@ -85,10 +85,10 @@ impl Plan {
     }
 
     /// Reads and builds; changes nothing.
-    pub(super) fn read(&self, previous: &Gateway, shelf: Arc<IssuedCerts>) -> Read {
+    pub(super) fn read(&self, previous: &Gateway, shelf: Arc<IssuedCerts>) -> BuildOutcome {
         let Some(load) = &self.blueprint.load else {
             let why = "there is no configuration file: lockgate was started by flags alone";
-            return Read::Wrong(why.into(), Vec::new());
+            return BuildOutcome::Failed(why.into(), Vec::new());
         };
         let mut config = match load() {
             Ok(config) => config,
@@ -96,15 +96,15 @@ impl Plan {
         };
         let same = config.sources == self.config.sources && contents(&config) == self.contents;
         if same && self.error.is_none() {
-            return Read::Unchanged;
+            return BuildOutcome::Unchanged;
         }
         // What is to be had by ACME is had as it was at the start: hosts that would want more are told as problems.
-        let acme = std::mem::replace(&mut config.acme, self.first.acme.clone());
+        let acme = std::mem::replace(&mut config.acme, self.startup.acme.clone());
         let dev = self.blueprint.dev.as_ref().filter(|_| config.tls.dev_ca);
         match Gateway::build(&config, Some(previous), &CertIssuers { dev, shelf }) {
             Ok(gateway) => {
                 config.acme = acme;
-                Read::Changed(Box::new(config), Box::new(gateway))
+                BuildOutcome::Changed(Box::new(config), Box::new(gateway))
             }
             Err(problems) => wrong(&problems),
         }
@@ -112,7 +112,7 @@ impl Plan {
 
     /// `config` is in force now; tells which of its keys are not.
     pub(super) fn replace(&mut self, config: Config) -> &[&'static str] {
-        self.restart = waiting(&self.first, &config, self.blueprint.dev.is_some());
+        self.restart = restart_required(&self.startup, &config, self.blueprint.dev.is_some());
         self.contents = contents(&config);
         self.refused.clear();
         self.config = config;
@@ -138,7 +138,7 @@ impl Plan {
     }
 }
 
-impl fmt::Debug for Blueprint {
+impl fmt::Debug for ConfigSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = self.load.is_some();
         f.debug_struct("Blueprint")
@@ -147,9 +147,9 @@ impl fmt::Debug for Blueprint {
     }
 }
 
-fn wrong(problems: &Diagnostics) -> Read {
+fn wrong(problems: &Diagnostics) -> BuildOutcome {
     let files = problems.files().map(Path::to_owned).collect();
-    Read::Wrong(problems.to_string(), files)
+    BuildOutcome::Failed(problems.to_string(), files)
 }
 
 /// Files that are read when a gateway is built and by nobody else: those of clients' CAs and of backends' TLS.
@@ -165,7 +165,7 @@ fn contents(config: &Config) -> Vec<Option<Vec<u8>>> {
 }
 
 /// Keys whose change takes a restart: they made what lives as long as the process.
-fn waiting(old: &Config, new: &Config, dev: bool) -> Vec<&'static str> {
+fn restart_required(old: &Config, new: &Config, dev: bool) -> Vec<&'static str> {
     let (was, is) = (&old.server, &new.server);
     let (bound, bounds) = (&old.limits, &new.limits);
     let keys = [

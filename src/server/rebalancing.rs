@@ -9,31 +9,31 @@ mod surplus;
 
 use super::{
     Server,
-    drains::{Drains, Spread},
+    drains::{Drains, DrainPacing},
 };
 use crate::{
     http::Context,
     observe::SessionTarget,
     upstream::{Pool, LoadShare},
 };
-use growth::Growth;
+use growth::GrowthDetector;
 use std::{
     collections::{HashMap, HashSet},
     pin::pin,
     sync::Arc,
     time::Duration,
 };
-use surplus::{Surplus, in_words};
+use surplus::{ExcessSessions, in_words};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
 /// The tasks, by their pools' names and rates; each ends when its guard is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Rebalancing(HashMap<(Arc<str>, Duration), DropGuard>);
+pub(super) struct Rebalancer(HashMap<(Arc<str>, Duration), DropGuard>);
 
 /// What one of them works with.
-struct Task {
+struct RebalanceTask {
     context: Arc<Context>,
     drains: Drains,
     pool: Arc<str>,
@@ -52,7 +52,7 @@ impl Server {
         let tasks = &mut self.rebalancing.0;
         tasks.retain(|one, _| wanted.contains(one));
         for (pool, gap) in wanted {
-            let task = Task {
+            let task = RebalanceTask {
                 context: self.context.clone(),
                 drains: self.drains.clone(),
                 pool: pool.clone(),
@@ -65,7 +65,7 @@ impl Server {
 
 // === impl Task ===
 
-impl Task {
+impl RebalanceTask {
     fn start(self) -> DropGuard {
         let over = CancellationToken::new();
         let guard = over.clone().drop_guard();
@@ -81,24 +81,24 @@ impl Task {
     }
 
     async fn run(self) {
-        let mut growth = Growth::default();
-        let mut ticks = interval(LOOK);
+        let mut growth = GrowthDetector::default();
+        let mut ticks = interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = ticks.tick().await;
             let standings = self.standings();
-            growth.look(&standings, now);
+            growth.observe(&standings, now);
             if !growth.is_settled(now) {
                 continue;
             }
-            let surplus = Surplus::of(standings);
+            let surplus = ExcessSessions::of(standings);
             let mut closing = pin!(self.close(&surplus));
             loop {
                 tokio::select! {
                     () = &mut closing => break,
                     now = ticks.tick() => {
                         let standings = self.standings();
-                        growth.look(&standings, now);
+                        growth.observe(&standings, now);
                         if !surplus.holds(&standings) {
                             growth.begin(now);
                             break;
@@ -106,7 +106,7 @@ impl Task {
                     }
                 }
             }
-            growth.stir(Instant::now());
+            growth.reset(Instant::now());
         }
     }
 
@@ -118,7 +118,7 @@ impl Task {
     }
 
     /// Ends when all that are too many were told.
-    fn close(&self, surplus: &Surplus) -> impl Future<Output = ()> + use<> {
+    fn close(&self, surplus: &ExcessSessions) -> impl Future<Output = ()> + use<> {
         let gateway = self.context.live.snapshot();
         let too_many = gateway.rebalancing_pool(&self.pool).map(|pool| {
             self.context.sessions.matching(|session| {
@@ -129,7 +129,7 @@ impl Task {
         if !leaving.is_empty() {
             info!(pool = %self.pool, closing = leaving.len(), from = %in_words(&leaving), "sessions are closed, for other backends have fewer");
         }
-        let spread = Spread {
+        let spread = DrainPacing {
             window: Duration::ZERO,
             gap: self.gap,
             code: gateway.drain.code,
@@ -149,4 +149,4 @@ impl Task {
 }
 
 /// From one look to the next.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! Another configuration in the place of the one in force: read and build, bind what is new, and only then change.
 
-use super::{Server, drains::Spread, listening::Listening, plan::Read};
+use super::{Server, drains::DrainPacing, listening::BoundListener, plan::BuildOutcome};
 use crate::{
     gateway::Gateway,
     lifecycle::{Inherited, systemd},
@@ -16,7 +16,7 @@ impl Server {
     /// Puts in force what the files say now. `Err` says why not; then nothing has changed.
     pub(super) async fn reload(&mut self) -> Result<String, String> {
         systemd::reloading();
-        let (outcome, done) = match self.exchange().await {
+        let (outcome, done) = match self.apply().await {
             Ok(Some(done)) => ("applied", Ok(done)),
             Ok(None) => ("unchanged", Ok("nothing has changed".to_owned())),
             Err((why, files)) => {
@@ -36,17 +36,17 @@ impl Server {
             return;
         }
         let before = self.context.live.snapshot();
-        if !matches!(self.read(before).await, Read::Unchanged) {
+        if !matches!(self.read(before).await, BuildOutcome::Unchanged) {
             drop(self.reload().await);
         }
     }
 
     /// On a thread of its own: much takes long, a disk may hang, and sessions go on.
-    async fn read(&self, before: Arc<Gateway>) -> Read {
+    async fn read(&self, before: Arc<Gateway>) -> BuildOutcome {
         let plan = self.plan.clone();
         let read = spawn_blocking(move || plan.read(&before, before.tls.shelf.clone()));
         read.await.unwrap_or_else(|error| {
-            Read::Wrong(
+            BuildOutcome::Failed(
                 format!("the files were not read to their end: {error}"),
                 Vec::new(),
             )
@@ -54,14 +54,14 @@ impl Server {
     }
 
     /// `None` where the files say the same as before.
-    async fn exchange(&mut self) -> Result<Option<String>, (String, Vec<PathBuf>)> {
+    async fn apply(&mut self) -> Result<Option<String>, (String, Vec<PathBuf>)> {
         let before = self.context.live.snapshot();
         let (config, gateway) = match self.read(before.clone()).await {
-            Read::Unchanged => return Ok(None),
-            Read::Changed(config, gateway) => (config, Arc::new(*gateway)),
-            Read::Wrong(why, files) => return Err((why, files)),
+            BuildOutcome::Unchanged => return Ok(None),
+            BuildOutcome::Changed(config, gateway) => (config, Arc::new(*gateway)),
+            BuildOutcome::Failed(why, files) => return Err((why, files)),
         };
-        let added = Listening::missing(&config.server, &self.listening, &mut Inherited::default());
+        let added = BoundListener::bind_missing(&config.server, &self.listening, &mut Inherited::default());
         let added = added.map_err(|error| (ErrorChain(&error).to_string(), config.watched.clone()))?;
 
         // From here on nothing can fail. What both need is there before the change, and what one needs no more goes after.
@@ -87,12 +87,12 @@ impl Server {
             acme.apply(issued);
         }
         self.watch_certificates();
-        self.ask_for_names();
+        self.refresh_dns_tasks();
         self.watch_backends();
         self.rebalance_pools();
         self.listening.extend(added);
         self.listening.retain(|listening| {
-            let stays = listening.is_wanted(&config.server);
+            let stays = listening.is_configured(&config.server);
             if !stays {
                 info!(address = %listening.address(), "no more connections are accepted there");
                 listening.close();
@@ -105,7 +105,7 @@ impl Server {
             .sessions
             .matching(|session| !gateway.may_keep(session));
         let closing = leaving.len();
-        let spread = Spread::of(&gateway.drain);
+        let spread = DrainPacing::of(&gateway.drain);
         let context = self.context.clone();
         // Whoever may stay after all, by a later reload, stays.
         let must_go = move |session: &SessionTarget| !context.live.snapshot().may_keep(session);

@@ -1,6 +1,6 @@
 //! The end: not ready, then no more connections, then every session closed with 1001, spread over the window.
 
-use super::{Server, drains::Spread, handover::Handover};
+use super::{Server, drains::DrainPacing, handover::PendingHandover};
 use crate::lifecycle::{Command, Signal, ServerState, systemd};
 use std::{pin::pin, process::id, time::Duration};
 use tokio::{
@@ -37,26 +37,26 @@ impl Server {
                 biased;
                 () = &mut grace => break,
                 signal = signals() => if signal == Signal::Stop { return false },
-                Some(command) = asked.recv() => self.obey(command, ServerState::Draining).await,
+                Some(command) = asked.recv() => self.handle_command(command, ServerState::Draining).await,
                 // It comes in time: it serves on.
-                came = self.handover.came() => drop(self.hand_over(came).await),
+                came = self.handover.accepted() => drop(self.hand_over(came).await),
             }
         }
         let tasks = self.context.tasks.clone();
         tasks.stop();
         // Who is still expected to take over finds nobody here any more.
-        self.handover = Handover::default();
+        self.handover = PendingHandover::default();
         self.listening.clear();
         self.context.sessions.close_new_sessions(GOING_AWAY);
         let left = (drain.window.0).saturating_sub(began.elapsed());
-        let spread = Spread {
+        let spread = DrainPacing {
             // The last one to be told has all the time that a closing handshake may take.
-            window: left.saturating_sub(self.plan.config.session.close_timeout.0 + FAREWELL),
+            window: left.saturating_sub(self.plan.config.session.close_timeout.0 + CLOSE_MARGIN),
             gap: Duration::ZERO,
             code: GOING_AWAY,
         };
         let everybody = self.context.sessions.matching(|_| true);
-        self.drains.give_up();
+        self.drains.cancel();
         self.drains.close(everybody, spread, |_| true, &tasks);
         let mut finish = pin!(tasks.finish(left));
         loop {
@@ -68,7 +68,7 @@ impl Server {
                     return clean;
                 }
                 signal = signals() => if signal == Signal::Stop { return false },
-                Some(command) = asked.recv() => self.obey(command, ServerState::Draining).await,
+                Some(command) = asked.recv() => self.handle_command(command, ServerState::Draining).await,
             }
         }
     }
@@ -77,6 +77,6 @@ impl Server {
 /// RFC 6455 §7.4.1.
 const GOING_AWAY: u16 = 1001;
 /// What follows the closing handshake: close_notify, FIN, and the moment in which input is discarded.
-pub(super) const FAREWELL: Duration = Duration::from_millis(1500);
+pub(super) const CLOSE_MARGIN: Duration = Duration::from_millis(1500);
 /// For answers of the admin surface that are under way at the very end.
-pub(super) const LAST_ANSWERS: Duration = Duration::from_millis(200);
+pub(super) const ADMIN_GRACE: Duration = Duration::from_millis(200);

@@ -12,7 +12,7 @@ use lockgate::{
     gateway::Gateway,
     lifecycle::{Inherited, Signal},
     observe::AccessLog,
-    server::{Blueprint, Server},
+    server::{ConfigSource, Server},
     tls::{self, DevCa, CertIssuers},
 };
 use std::{
@@ -75,7 +75,7 @@ fn serve(runtime: &Runtime, how: &str, times: &str) {
     let log = &config.server;
     let (access, _access) = AccessLog::open(&log.access, log.log.format).expect("a log");
     counted(runtime, async {
-        let blueprint = Blueprint {
+        let blueprint = ConfigSource {
             load: None,
             dev: Some(dev),
         };

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// What one pool was seen to have.
 #[derive(Debug, Default)]
-pub(super) struct Growth {
+pub(super) struct GrowthDetector {
     /// One that was away between two looks is another.
     seen: HashSet<(Arc<str>, u64)>,
     /// It is to be evened out, and since when it rests.
@@ -15,9 +15,9 @@ pub(super) struct Growth {
 
 // === impl Growth ===
 
-impl Growth {
+impl GrowthDetector {
     /// To the first look all is new: a pool that begins to want it may be uneven.
-    pub(super) fn look(&mut self, standings: &[LoadShare], now: Instant) {
+    pub(super) fn observe(&mut self, standings: &[LoadShare], now: Instant) {
         let names = standings.iter().map(|it| (it.backend.clone(), it.came));
         let before = std::mem::replace(&mut self.seen, names.collect());
         let has_grown = !self.seen.is_subset(&before);
@@ -40,7 +40,7 @@ impl Growth {
     }
 
     /// It was not left alone until now.
-    pub(super) fn stir(&mut self, now: Instant) {
+    pub(super) fn reset(&mut self, now: Instant) {
         self.rests = self.rests.map(|_| now);
     }
 }
@@ -65,12 +65,12 @@ mod tests {
 
     /// Looks once a second at what there is; capitals are warming. When it had settled.
     fn settled(looks: &[&str]) -> Vec<usize> {
-        let (mut growth, start) = (Growth::default(), Instant::now());
+        let (mut growth, start) = (GrowthDetector::default(), Instant::now());
         let mut settled = vec![];
         for (second, names) in looks.iter().enumerate() {
             let now = start + Duration::from_secs(second as u64);
             let warming = names.chars().any(char::is_uppercase);
-            growth.look(&standings(&names.to_lowercase(), warming), now);
+            growth.observe(&standings(&names.to_lowercase(), warming), now);
             if growth.is_settled(now) {
                 settled.push(second);
             }
@@ -93,13 +93,13 @@ mod tests {
 
     #[test]
     fn who_was_away_between_two_looks_has_come_back() {
-        let (mut growth, start) = (Growth::default(), Instant::now());
+        let (mut growth, start) = (GrowthDetector::default(), Instant::now());
         let at = |second| start + Duration::from_secs(second);
         let mut both = standings("ab", false);
-        growth.look(&both, at(0));
+        growth.observe(&both, at(0));
         assert!(growth.is_settled(at(2)));
         both[1].came = 1;
-        growth.look(&both, at(3));
+        growth.observe(&both, at(3));
         assert!(!growth.is_settled(at(4)) && growth.is_settled(at(5)));
     }
 
@@ -113,14 +113,14 @@ mod tests {
 
     #[test]
     fn growth_meanwhile_settles_afterwards() {
-        let (mut growth, start) = (Growth::default(), Instant::now());
+        let (mut growth, start) = (GrowthDetector::default(), Instant::now());
         let at = |second| start + Duration::from_secs(second);
-        growth.look(&standings("a", false), at(0));
+        growth.observe(&standings("a", false), at(0));
         assert!(growth.is_settled(at(2)));
-        growth.stir(at(3));
+        growth.reset(at(3));
         assert!(!growth.is_settled(at(9)));
-        growth.look(&standings("ab", false), at(10));
-        growth.stir(at(15));
+        growth.observe(&standings("ab", false), at(10));
+        growth.reset(at(15));
         assert!(!growth.is_settled(at(16)));
         assert!(growth.is_settled(at(17)));
     }

@@ -8,14 +8,14 @@ use std::{
 
 /// How the backends of a pool stood.
 #[derive(Debug, Clone)]
-pub(super) struct Surplus(Arc<HashMap<Arc<str>, LoadShare>>);
+pub(super) struct ExcessSessions(Arc<HashMap<Arc<str>, LoadShare>>);
 
 // === impl Surplus ===
 
-impl Surplus {
+impl ExcessSessions {
     pub(super) fn of(standings: Vec<LoadShare>) -> Self {
         let named = standings.into_iter().map(|it| (it.backend.clone(), it));
-        Surplus(Arc::new(named.collect()))
+        ExcessSessions(Arc::new(named.collect()))
     }
 
     /// Whether this backend had one.
@@ -98,7 +98,7 @@ mod tests {
             .map(open)
             .collect();
         // What else "d" has are requests.
-        let surplus = Surplus::of(vec![
+        let surplus = ExcessSessions::of(vec![
             standing("a", 100, 47),
             standing("b", 50, 47),
             standing("c", 0, 47),
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn it_is_over_when_shares_are_reached_or_a_backend_is_gone() {
-        let surplus = Surplus::of(vec![standing("a", 100, 50), standing("b", 0, 50)]);
+        let surplus = ExcessSessions::of(vec![standing("a", 100, 50), standing("b", 0, 50)]);
         let now = |a: (u64, u64), b: (u64, u64)| [standing("a", a.0, a.1), standing("b", b.0, b.1)];
         // Nobody is back yet.
         assert!(surplus.is_still_on("a", &now((51, 26), (0, 26))));
