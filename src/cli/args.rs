@@ -6,10 +6,10 @@ mod running;
 mod sessions;
 mod starting;
 
-pub(super) use inspecting::{Check, Doctor, Explain, Probe};
-pub(super) use running::{Admin, Drain};
-pub(super) use sessions::{Kick, Sessions, Tap, Wanted};
-pub(super) use starting::{Demo, Overrides, Run};
+pub(super) use inspecting::{CheckArgs, DoctorArgs, ExplainArgs, ProbeArgs};
+pub(super) use running::{AdminArgs, DrainArgs};
+pub(super) use sessions::{KickArgs, SessionsArgs, TapArgs, Wanted};
+pub(super) use starting::{DemoArgs, Overrides, RunArgs};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use std::{env, path::PathBuf};
@@ -25,23 +25,23 @@ use std::{env, path::PathBuf};
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub(super) command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum CliCommand {
     /// Try it: a chat on https://localhost:8443 in which two tabs talk over wss. Needs nothing else.
-    Demo(Box<Demo>),
+    Demo(Box<DemoArgs>),
     /// Run the proxy, from flags or from a file.
-    Run(Box<Run>),
+    Run(Box<RunArgs>),
     /// Say what is wrong with a configuration file: all at once, with line and column. Starts nothing.
-    Check(Check),
+    Check(CheckArgs),
     /// Say which route takes a request, why the others do not, and what its backend will get. Sends nothing.
-    Explain(Explain),
+    Explain(ExplainArgs),
     /// Open a WebSocket step by step, and say how each step went and how long it took.
-    Probe(Probe),
+    Probe(ProbeArgs),
     /// Say what on this machine, or in a configuration, will be in the way.
-    Doctor(Doctor),
+    Doctor(DoctorArgs),
     /// Print the JSON schema of the configuration file, for editors.
     Schema {
         /// Print the reference for people instead.
@@ -50,33 +50,33 @@ pub(super) enum Command {
     },
     /// Ask a running lockgate whether it is alive; for a container's HEALTHCHECK. The answer is the exit code: 0, silently, if
     /// it is, 1 with the reason if not. Never looks at a backend.
-    Health(Admin),
+    Health(AdminArgs),
     /// Show listeners, routes, backends and sessions of a running lockgate.
     Status {
         #[command(flatten)]
-        admin: Admin,
+        admin: AdminArgs,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
     /// Have a running lockgate read its configuration again, and say what came of it. Files are watched: it does so by
     /// itself when one changes.
-    Reload(Admin),
+    Reload(AdminArgs),
     /// Have a route or a backend of a running lockgate finish: its sessions are closed one by one, and it takes no new ones.
-    Drain(Drain),
+    Drain(DrainArgs),
     /// List the live sessions of a running lockgate: who, where to, since when, and how much has passed.
-    Sessions(Sessions),
+    Sessions(SessionsArgs),
     /// Close sessions of a running lockgate now, with a code and a reason: one by its id, or all of a kind.
-    Kick(Kick),
+    Kick(KickArgs),
     /// Show frames of a running lockgate as they pass, of routes that have `tap = true`: who sent what, of which kind and size.
-    Tap(Tap),
+    Tap(TapArgs),
     /// Certificates: those of a running lockgate, and the development CA's.
     #[command(subcommand)]
     Cert(CertCommand),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Data {
+pub(super) struct DataArgs {
     /// The folder of the development CA, and of what `--acme` gets; by default in the user's data folder.
     #[arg(long, value_name = "FOLDER", env = "LOCKGATE_DATA")]
     pub(super) data: Option<PathBuf>,
@@ -87,7 +87,7 @@ pub(super) enum CertCommand {
     /// What every host is served with, until when, and what a CA said last.
     List {
         #[command(flatten)]
-        admin: Admin,
+        admin: AdminArgs,
         /// As JSON, for machines.
         #[arg(long)]
         json: bool,
@@ -97,13 +97,13 @@ pub(super) enum CertCommand {
         /// The host, as `lockgate cert list` shows it.
         host: String,
         #[command(flatten)]
-        admin: Admin,
+        admin: AdminArgs,
     },
     /// Print the file of the CA's certificate; it is made if there is none yet.
-    Ca(Data),
+    Ca(DataArgs),
     /// Make this machine trust the CA where that can be done from here (as root on Debian, Fedora and their kin, at once
     /// and for everybody); elsewhere say how. It tells how to undo it.
-    Trust(Data),
+    Trust(DataArgs),
 }
 
 // === impl Arguments ===

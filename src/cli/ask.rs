@@ -9,10 +9,10 @@ mod sessions;
 mod tap;
 
 use super::{
-    args::{Admin, Drain},
-    say,
+    args::{AdminArgs, DrainArgs},
+    print,
 };
-use exchange::Question;
+use exchange::AdminRequest;
 use render::render_certificates;
 pub(super) use render::render_status;
 pub(super) use sessions::{kick, sessions};
@@ -31,24 +31,24 @@ use std::{process::ExitCode, time::Duration};
 use tokio::runtime::{self, Runtime};
 
 /// `lockgate health`: whether the process serves. Silent if it does.
-pub(super) fn health(admin: &Admin) -> anyhow::Result<ExitCode> {
-    ask(admin, Method::GET, "/healthz")?;
+pub(super) fn health(admin: &AdminArgs) -> anyhow::Result<ExitCode> {
+    send_request(admin, Method::GET, "/healthz")?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `lockgate status`.
-pub(super) fn status(admin: &Admin, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn status(admin: &AdminArgs, json: bool) -> anyhow::Result<ExitCode> {
     show(admin, "/status", json, render_status)
 }
 
 /// `lockgate cert list`.
-pub(super) fn certificates(admin: &Admin, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn certificates(admin: &AdminArgs, json: bool) -> anyhow::Result<ExitCode> {
     show(admin, "/certificates", json, render_certificates)
 }
 
 /// `lockgate reload`.
-pub(super) fn reload(admin: &Admin) -> anyhow::Result<ExitCode> {
-    say(ask(admin, Method::POST, "/reload")?.trim_end());
+pub(super) fn reload(admin: &AdminArgs) -> anyhow::Result<ExitCode> {
+    print(send_request(admin, Method::POST, "/reload")?.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn take_over(
     inherited: &mut Inherited,
 ) -> anyhow::Result<()> {
     let token = Some(token.expose()).filter(|token| !token.is_empty());
-    let question = Question {
+    let question = AdminRequest {
         address,
         token,
         method: Method::POST,
@@ -82,7 +82,7 @@ pub(super) async fn take_over(
 }
 
 /// `lockgate drain`.
-pub(super) fn drain(arguments: &Drain) -> anyhow::Result<ExitCode> {
+pub(super) fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
     let (what, name) = match (&arguments.route, &arguments.backend) {
         (Some(route), _) => ("route", route.clone()),
         (None, backend) => {
@@ -94,39 +94,39 @@ pub(super) fn drain(arguments: &Drain) -> anyhow::Result<ExitCode> {
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
     let undo = if arguments.undo { "&undo" } else { "" };
     let path = format!("/drain?{what}={name}{undo}");
-    say(ask(&arguments.admin, Method::POST, &path)?.trim_end());
+    print(send_request(&arguments.admin, Method::POST, &path)?.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
 /// `lockgate cert renew`.
-pub(super) fn renew(admin: &Admin, host: &str) -> anyhow::Result<ExitCode> {
+pub(super) fn renew(admin: &AdminArgs, host: &str) -> anyhow::Result<ExitCode> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let name = utf8_percent_encode(&host, NON_ALPHANUMERIC);
-    let text = ask(
+    let text = send_request(
         admin,
         Method::POST,
         &format!("/certificates/renew?host={name}"),
     )?;
-    say(text.trim_end());
+    print(text.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
 fn show(
-    admin: &Admin,
+    admin: &AdminArgs,
     path: &str,
     json: bool,
     render: impl Fn(&Value) -> String,
 ) -> anyhow::Result<ExitCode> {
-    let text = ask(admin, Method::GET, path)?;
+    let text = send_request(admin, Method::GET, path)?;
     let page: Value = serde_json::from_str(&text).with_context(|| {
         format!(
             "{} answers, but not as lockgate does",
-            describe(&place::address_at_least(admin))
+            describe(&place::address_or_default(admin))
         )
     })?;
     match json {
-        true => say(text.trim_end()),
-        false => say(render(&page).trim_end()),
+        true => print(text.trim_end()),
+        false => print(render(&page).trim_end()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -137,7 +137,7 @@ pub(super) async fn get(
     path: &str,
     deadline: Duration,
 ) -> anyhow::Result<(u16, String)> {
-    let question = Question {
+    let question = AdminRequest {
         address,
         token: None,
         method: Method::GET,
@@ -146,14 +146,14 @@ pub(super) async fn get(
     question.ask(deadline).await
 }
 
-fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<String> {
+fn send_request(admin: &AdminArgs, method: Method, path: &str) -> anyhow::Result<String> {
     // What is open to everybody is asked without.
     let (address, token) = match path {
-        "/healthz" => (place::address_at_least(admin), None),
+        "/healthz" => (place::address_or_default(admin), None),
         _ => (place::address(admin)?, place::token(admin)),
     };
     let address = &address;
-    let question = Question {
+    let question = AdminRequest {
         address,
         token: token.as_deref(),
         method,
@@ -163,12 +163,12 @@ fn ask(admin: &Admin, method: Method, path: &str) -> anyhow::Result<String> {
         "/reload" => RELOADING,
         _ => DEADLINE,
     };
-    let (status, text) = started()?.block_on(question.ask(deadline))?;
-    told(address, path, token.is_some(), status, text)
+    let (status, text) = build_runtime()?.block_on(question.ask(deadline))?;
+    print_response(address, path, token.is_some(), status, text)
 }
 
 /// The text of an answer, if it is a good one.
-fn told(
+fn print_response(
     address: &AdminAddress,
     path: &str,
     shown: bool,
@@ -190,7 +190,7 @@ fn told(
 }
 
 /// What a question needs.
-fn started() -> anyhow::Result<Runtime> {
+fn build_runtime() -> anyhow::Result<Runtime> {
     runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,6 +1,6 @@
 //! `lockgate cert`: the development CA.
 
-use super::{args::Data, say};
+use super::{args::DataArgs, print};
 use crate::tls::{self, DevCa, DevCaError, CertIssuers, TrustError};
 use std::{
     path::{Path, PathBuf},
@@ -8,22 +8,22 @@ use std::{
 };
 
 /// Prints where the CA's certificate is.
-pub(super) fn ca(data: &Data) -> anyhow::Result<ExitCode> {
+pub(super) fn ca(data: &DataArgs) -> anyhow::Result<ExitCode> {
     let data = data.data.as_deref();
     if !peek(data)?.certificate_path().exists() {
         eprintln!("there was none: it is made now, and nobody trusts it yet");
     }
-    say(open(data)?.certificate_path().display());
+    print(open(data)?.certificate_path().display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the machine trust the CA where that can be done from here; elsewhere says how.
-pub(super) fn trust(data: &Data) -> anyhow::Result<ExitCode> {
+pub(super) fn trust(data: &DataArgs) -> anyhow::Result<ExitCode> {
     let dev = open(data.data.as_deref())?;
     match tls::trust(dev.certificate_path()) {
         // Not from here: then by hand.
-        Err(TrustError::Unknown) => say(tls::trust_commands(dev.certificate_path())),
-        done => say(done?),
+        Err(TrustError::Unknown) => print(tls::trust_commands(dev.certificate_path())),
+        done => print(done?),
     }
     Ok(ExitCode::SUCCESS)
 }

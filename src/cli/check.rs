@@ -1,11 +1,11 @@
 //! `lockgate check`: what `run` would say, without running.
 
-use super::{CONFIG, args::Check, cert, say};
+use super::{EX_USAGE, args::CheckArgs, cert, print};
 use crate::{config::Config, gateway::Gateway};
 use std::process::ExitCode;
 
 /// Loads and builds as `run` does, and reports every problem at once.
-pub(super) fn check(arguments: &Check) -> anyhow::Result<ExitCode> {
+pub(super) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let checked = match Config::load(&arguments.config) {
         Ok(config) => {
             let dev = config
@@ -18,20 +18,20 @@ pub(super) fn check(arguments: &Check) -> anyhow::Result<ExitCode> {
         Err(problems) => Err(problems),
     };
     match checked {
-        Ok(_) if arguments.json => say("[]"),
+        Ok(_) if arguments.json => print("[]"),
         Ok(gateway) => {
             let file = arguments.config.display();
             match gateway.router.rules().count() {
-                1 => say(format_args!("{file} is fine: 1 route")),
-                n => say(format_args!("{file} is fine: {n} routes")),
+                1 => print(format_args!("{file} is fine: 1 route")),
+                n => print(format_args!("{file} is fine: {n} routes")),
             }
         }
         Err(problems) => {
             match arguments.json {
-                true => say(problems.json()),
+                true => print(problems.json()),
                 false => eprintln!("{problems}"),
             }
-            return Ok(ExitCode::from(CONFIG));
+            return Ok(ExitCode::from(EX_USAGE));
         }
     }
     Ok(ExitCode::SUCCESS)

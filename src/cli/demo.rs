@@ -2,7 +2,7 @@
 
 mod chat;
 
-use super::{args::Demo, note, run};
+use super::{args::DemoArgs, eprint, run};
 use crate::{
     config::{Config, HostPattern, ListenAddress, RunTarget},
     lifecycle::Tasks,
@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Serves `https://localhost:8443` until it is told to stop.
-pub(super) fn demo(arguments: Demo) -> anyhow::Result<ExitCode> {
+pub(super) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
     let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .context("cannot listen on 127.0.0.1 for the demo's own chat")?;
@@ -42,7 +42,7 @@ pub(super) fn demo(arguments: Demo) -> anyhow::Result<ExitCode> {
             let tasks = Tasks::default();
             tasks.spawn(chat::serve(backend, tasks.clone()));
             let port = run::https_port(server);
-            note(format_args!(
+            eprint(format_args!(
                 "  https://localhost:{port} is a chat: open it in two tabs"
             ));
             Ok(())

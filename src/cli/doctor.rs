@@ -3,7 +3,7 @@
 mod machine;
 mod network;
 
-use super::{CONFIG, args::Doctor, cert, say};
+use super::{EX_USAGE, args::DoctorArgs, cert, print};
 use crate::{
     config::{Config, Located},
     gateway::Gateway,
@@ -16,7 +16,7 @@ use tokio::runtime;
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
 struct Finding {
-    state: State,
+    state: FindingStatus,
     /// What was looked at.
     what: String,
     /// What was seen and, if it is not well, what to do.
@@ -26,7 +26,7 @@ struct Finding {
 /// How it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+enum FindingStatus {
     Ok,
     /// It may be meant so.
     Warn,
@@ -35,7 +35,7 @@ enum State {
 }
 
 impl Finding {
-    fn new(state: State, what: impl Into<String>, seen: impl Into<String>) -> Finding {
+    fn new(state: FindingStatus, what: impl Into<String>, seen: impl Into<String>) -> Finding {
         Finding {
             state,
             what: what.into(),
@@ -45,7 +45,7 @@ impl Finding {
 }
 
 /// Looks at everything: 0 if nothing fails, 1 if something does, 64 if the configuration is wrong.
-pub(super) fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
+pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut findings = machine::look();
     if let Some(file) = &arguments.config {
         let checked = Config::load(file).and_then(|config| {
@@ -58,16 +58,16 @@ pub(super) fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
         let mut config = match checked {
             Ok(config) => config,
             Err(problems) => {
-                tell(&findings, arguments.json)?;
+                print_findings(&findings, arguments.json)?;
                 eprintln!("{problems}");
-                return Ok(ExitCode::from(CONFIG));
+                return Ok(ExitCode::from(EX_USAGE));
             }
         };
         if let Some(admin) = &arguments.admin {
             config.server.admin = Located::nowhere(admin.clone());
         }
         let shown = file.display().to_string();
-        findings.push(Finding::new(State::Ok, shown, "is a right configuration"));
+        findings.push(Finding::new(FindingStatus::Ok, shown, "is a right configuration"));
         findings.extend(machine::certificates(&config));
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -75,26 +75,26 @@ pub(super) fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
             .context("cannot start the runtime")?;
         findings.extend(runtime.block_on(network::look(&config)));
     }
-    tell(&findings, arguments.json)?;
-    let failed = findings.iter().any(|finding| finding.state == State::Fail);
+    print_findings(&findings, arguments.json)?;
+    let failed = findings.iter().any(|finding| finding.state == FindingStatus::Fail);
     Ok(match failed {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
 }
 
-fn tell(findings: &[Finding], json: bool) -> anyhow::Result<()> {
+fn print_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     if json {
-        say(serde_json::to_string_pretty(findings)?);
+        print(serde_json::to_string_pretty(findings)?);
         return Ok(());
     }
     for Finding { state, what, seen } in findings {
         let state = match state {
-            State::Ok => "ok  ",
-            State::Warn => "warn",
-            State::Fail => "FAIL",
+            FindingStatus::Ok => "ok  ",
+            FindingStatus::Warn => "warn",
+            FindingStatus::Fail => "FAIL",
         };
-        say(format_args!("{state}  {what}: {seen}"));
+        print(format_args!("{state}  {what}: {seen}"));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `lockgate explain`: which route takes a request, why the others do not, and what its backend will get.
 
-use super::{CONFIG, args::Explain, cert, header, say};
+use super::{EX_USAGE, args::ExplainArgs, cert, header, print};
 use crate::{
     config::Config,
     gateway::Gateway,
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::process::ExitCode;
 
 /// Explains one request: 0 if it would pass, 1 if it would be refused.
-pub(super) fn explain(arguments: &Explain) -> anyhow::Result<ExitCode> {
+pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request = request(arguments)?;
     let built = Config::load(&arguments.config).and_then(|config| {
         let dev = match config.tls.dev_ca {
@@ -26,13 +26,13 @@ pub(super) fn explain(arguments: &Explain) -> anyhow::Result<ExitCode> {
         Ok(gateway) => gateway,
         Err(problems) => {
             eprintln!("{problems}");
-            return Ok(ExitCode::from(CONFIG));
+            return Ok(ExitCode::from(EX_USAGE));
         }
     };
     let explanation = explain_request(&gateway, &request, arguments.from);
     match arguments.json {
-        true => say(machine(&explanation)),
-        false => say(people(&explanation)),
+        true => print(machine(&explanation)),
+        false => print(people(&explanation)),
     }
     Ok(match explanation.outcome {
         Ok(_) => ExitCode::SUCCESS,
@@ -41,7 +41,7 @@ pub(super) fn explain(arguments: &Explain) -> anyhow::Result<ExitCode> {
 }
 
 /// The request as a client would send it over HTTP/1.1.
-fn request(arguments: &Explain) -> anyhow::Result<Parts> {
+fn request(arguments: &ExplainArgs) -> anyhow::Result<Parts> {
     let url = &arguments.url;
     let uri: Uri = url.parse().with_context(|| format!("`{url}` is no URL"))?;
     let websocket = match uri.scheme_str() {

@@ -11,7 +11,7 @@ mod header;
 mod probe;
 mod run;
 
-use args::{Arguments, CertCommand, Command};
+use args::{Arguments, CertCommand, CliCommand};
 use std::{
     fmt::Display,
     io::{self, Write},
@@ -27,7 +27,7 @@ pub fn main() -> ExitCode {
             // Help and version are errors to clap, but not to the one who asked for them.
             let _ = error.print();
             return if error.use_stderr() {
-                ExitCode::from(CONFIG)
+                ExitCode::from(EX_USAGE)
             } else {
                 ExitCode::SUCCESS
             };
@@ -35,31 +35,31 @@ pub fn main() -> ExitCode {
     };
     crate::tls::install_provider();
     let done = match arguments.command {
-        Command::Demo(demo) => demo::demo(*demo),
-        Command::Run(run) => run::run(*run),
-        Command::Check(check) => check::check(&check),
-        Command::Explain(explain) => explain::explain(&explain),
-        Command::Probe(probe) => probe::probe(&probe),
-        Command::Doctor(doctor) => doctor::doctor(&doctor),
-        Command::Schema { markdown } => {
+        CliCommand::Demo(demo) => demo::demo(*demo),
+        CliCommand::Run(run) => run::run(*run),
+        CliCommand::Check(check) => check::check(&check),
+        CliCommand::Explain(explain) => explain::explain(&explain),
+        CliCommand::Probe(probe) => probe::probe(&probe),
+        CliCommand::Doctor(doctor) => doctor::doctor(&doctor),
+        CliCommand::Schema { markdown } => {
             let text = match markdown {
                 true => crate::config::reference(),
                 false => crate::config::schema(),
             };
-            say(text.trim_end());
+            print(text.trim_end());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Health(admin) => ask::health(&admin),
-        Command::Status { admin, json } => ask::status(&admin, json),
-        Command::Drain(drain) => ask::drain(&drain),
-        Command::Sessions(sessions) => ask::sessions(&sessions),
-        Command::Kick(kick) => ask::kick(&kick),
-        Command::Tap(tap) => ask::tap(&tap),
-        Command::Reload(admin) => ask::reload(&admin),
-        Command::Cert(CertCommand::List { admin, json }) => ask::certificates(&admin, json),
-        Command::Cert(CertCommand::Renew { host, admin }) => ask::renew(&admin, &host),
-        Command::Cert(CertCommand::Ca(data)) => cert::ca(&data),
-        Command::Cert(CertCommand::Trust(data)) => cert::trust(&data),
+        CliCommand::Health(admin) => ask::health(&admin),
+        CliCommand::Status { admin, json } => ask::status(&admin, json),
+        CliCommand::Drain(drain) => ask::drain(&drain),
+        CliCommand::Sessions(sessions) => ask::sessions(&sessions),
+        CliCommand::Kick(kick) => ask::kick(&kick),
+        CliCommand::Tap(tap) => ask::tap(&tap),
+        CliCommand::Reload(admin) => ask::reload(&admin),
+        CliCommand::Cert(CertCommand::List { admin, json }) => ask::certificates(&admin, json),
+        CliCommand::Cert(CertCommand::Renew { host, admin }) => ask::renew(&admin, &host),
+        CliCommand::Cert(CertCommand::Ca(data)) => cert::ca(&data),
+        CliCommand::Cert(CertCommand::Trust(data)) => cert::trust(&data),
     };
     done.unwrap_or_else(|error| {
         eprintln!("lockgate: {error:#}");
@@ -68,14 +68,14 @@ pub fn main() -> ExitCode {
 }
 
 /// Prints to stdout. A reader that has left, as in `lockgate schema | head`, is no fault.
-fn say(text: impl Display) {
+fn print(text: impl Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// Prints to stderr, if there is one: a server's terminal may be long gone.
-fn note(text: impl Display) {
+fn eprint(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// The exit code for a wrong command line or configuration.
-const CONFIG: u8 = 64;
+const EX_USAGE: u8 = 64;

@@ -4,12 +4,12 @@ mod report;
 mod shake;
 mod tls;
 
-use super::{args::Probe, say};
+use super::{args::ProbeArgs, print};
 use crate::upstream::Resolver;
 use anyhow::{Context, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
-use report::{Closed, Report};
-use shake::{Shaken, Stream};
+use report::{CloseReceived, Report};
+use shake::{ProbeOutcome, Stream};
 use std::{
     future,
     net::SocketAddr,
@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 /// Opens, pings and closes: 0 if all went well, 1 if a step did not.
-pub(super) fn probe(arguments: &Probe) -> anyhow::Result<ExitCode> {
+pub(super) fn probe(arguments: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -33,8 +33,8 @@ pub(super) fn probe(arguments: &Probe) -> anyhow::Result<ExitCode> {
     let failed = done.is_err();
     report.failed = done.err().map(|error| format!("{error:#}"));
     match arguments.json {
-        true => say(serde_json::to_string_pretty(&report)?),
-        false => say(report),
+        true => print(serde_json::to_string_pretty(&report)?),
+        false => print(report),
     }
     Ok(match failed {
         true => ExitCode::FAILURE,
@@ -42,9 +42,9 @@ pub(super) fn probe(arguments: &Probe) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn run(arguments: &Probe, report: &mut Report) -> anyhow::Result<()> {
+async fn run(arguments: &ProbeArgs, report: &mut Report) -> anyhow::Result<()> {
     let limit = arguments.timeout.0;
-    let target = Target::read(&arguments.url)?;
+    let target = ProbeTarget::read(&arguments.url)?;
     let host = target.host.clone();
 
     let started = Instant::now();
@@ -83,12 +83,12 @@ async fn run(arguments: &Probe, report: &mut Report) -> anyhow::Result<()> {
     };
 
     let started = Instant::now();
-    let shaking = shake::shake(arguments, stream, target.tls);
+    let shaking = shake::open_websocket(arguments, stream, target.tls);
     let shaken = within("handshake", limit, shaking).await??;
     report.handshake_ms = Some(millis(started));
     let (mut socket, answer) = match shaken {
-        Shaken::Open(socket, answer) => (socket, answer),
-        Shaken::Refused(answer) => {
+        ProbeOutcome::Open(socket, answer) => (socket, answer),
+        ProbeOutcome::Refused(answer) => {
             let told = format!("handshake: refused with {}", answer.status);
             report.answer = Some(answer);
             bail!(told);
@@ -118,7 +118,7 @@ async fn run(arguments: &Probe, report: &mut Report) -> anyhow::Result<()> {
         socket.send(Message::Close(Some(close))).await?;
         while let Some(message) = socket.next().await.transpose()? {
             if let Message::Close(frame) = message {
-                return anyhow::Ok(frame.map(|frame| Closed {
+                return anyhow::Ok(frame.map(|frame| CloseReceived {
                     code: frame.code.into(),
                     reason: frame.reason.to_string(),
                 }));
@@ -131,14 +131,14 @@ async fn run(arguments: &Probe, report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// What a URL names.
-struct Target {
+struct ProbeTarget {
     tls: bool,
     host: String,
     port: u16,
 }
 
-impl Target {
-    fn read(url: &str) -> anyhow::Result<Target> {
+impl ProbeTarget {
+    fn read(url: &str) -> anyhow::Result<ProbeTarget> {
         let uri: ::http::Uri = url.parse().with_context(|| format!("`{url}` is no URL"))?;
         let tls = match uri.scheme_str() {
             Some("wss") => true,
@@ -148,7 +148,7 @@ impl Target {
         let host = uri
             .host()
             .with_context(|| format!("`{url}` names no host"))?;
-        Ok(Target {
+        Ok(ProbeTarget {
             tls,
             host: host.trim_matches(['[', ']']).to_owned(),
             port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),

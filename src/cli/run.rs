@@ -1,9 +1,9 @@
 //! `lockgate run`.
 
 use super::{
-    CONFIG,
-    args::{Overrides, Run},
-    ask, cert, note,
+    EX_USAGE,
+    args::{Overrides, RunArgs},
+    ask, cert, eprint,
 };
 use crate::{
     config::{self, Acme, Config, Located, Diagnostics, RunTarget},
@@ -18,14 +18,14 @@ use tokio::runtime::{self, Runtime};
 use tracing::warn;
 
 /// Serves what the flags or the file say.
-pub(super) fn run(arguments: Run) -> anyhow::Result<ExitCode> {
+pub(super) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
     let data = arguments.data.data.clone();
-    let (load, takeover) = (again(&arguments), arguments.takeover);
+    let (load, takeover) = (reloader(&arguments), arguments.takeover);
     match configure(arguments)? {
         Ok(config) => serve(config, load, data.as_deref(), takeover, |_| Ok(())),
         Err(problems) => {
             eprintln!("{problems}");
-            Ok(ExitCode::from(CONFIG))
+            Ok(ExitCode::from(EX_USAGE))
         }
     }
 }
@@ -46,7 +46,7 @@ pub(super) fn serve(
         Ok(gateway) => gateway,
         Err(problems) => {
             eprintln!("{problems}");
-            return Ok(ExitCode::from(CONFIG));
+            return Ok(ExitCode::from(EX_USAGE));
         }
     };
     let (access, _access) = AccessLog::open(&config.server.access, config.server.log.format)
@@ -111,7 +111,7 @@ async fn stopped(signals: &mut Signals) {
 type Load = Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>;
 
 /// `None` without a file: flags do not change.
-fn again(arguments: &Run) -> Option<Load> {
+fn reloader(arguments: &RunArgs) -> Option<Load> {
     let (file, overrides) = (arguments.config.clone()?, arguments.overrides.clone());
     Some(Box::new(move || {
         let mut config = Config::load(&file)?;
@@ -120,7 +120,7 @@ fn again(arguments: &Run) -> Option<Load> {
     }))
 }
 
-fn configure(arguments: Run) -> anyhow::Result<Result<Config, Diagnostics>> {
+fn configure(arguments: RunArgs) -> anyhow::Result<Result<Config, Diagnostics>> {
     let mut config = match (arguments.config, arguments.to) {
         (Some(file), _) => match Config::load(&file) {
             Ok(config) => config,
@@ -182,10 +182,10 @@ fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path
         }
     }
     for url in urls {
-        note(format_args!("  {url}"));
+        eprint(format_args!("  {url}"));
     }
     let ca = ca.display();
-    note(format_args!(
+    eprint(format_args!(
         "  signed by a development CA that no machine trusts by itself: {ca}\n  \
          to trust it: `lockgate cert trust`, or in Python: ssl.create_default_context(cafile=\"{ca}\")"
     ));

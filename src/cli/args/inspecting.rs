@@ -1,12 +1,12 @@
 //! Flags of what looks, and starts no proxy: `check`, `explain`, `probe` and `doctor`.
 
-use super::Data;
+use super::DataArgs;
 use crate::config::{AdminAddress, DurationValue};
 use clap::Args;
 use std::{net::IpAddr, path::PathBuf};
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Check {
+pub(in crate::cli) struct CheckArgs {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(in crate::cli) config: PathBuf,
@@ -14,11 +14,11 @@ pub(in crate::cli) struct Check {
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
-    pub(in crate::cli) data: Data,
+    pub(in crate::cli) data: DataArgs,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Explain {
+pub(in crate::cli) struct ExplainArgs {
     /// What a client would ask for, such as wss://chat.example.com/ws/room, or https:// for plain HTTP.
     pub(in crate::cli) url: String,
     /// The configuration file.
@@ -37,11 +37,11 @@ pub(in crate::cli) struct Explain {
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
-    pub(in crate::cli) data: Data,
+    pub(in crate::cli) data: DataArgs,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Probe {
+pub(in crate::cli) struct ProbeArgs {
     /// Where to, such as wss://chat.example.com/ws.
     pub(in crate::cli) url: String,
     /// Trust only the certificates of this PEM file; otherwise the public ones and the development CA of this user.
@@ -63,11 +63,11 @@ pub(in crate::cli) struct Probe {
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
-    pub(in crate::cli) data: Data,
+    pub(in crate::cli) data: DataArgs,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Doctor {
+pub(in crate::cli) struct DoctorArgs {
     /// The configuration file; without it only the machine is looked at.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(in crate::cli) config: Option<PathBuf>,
@@ -78,5 +78,5 @@ pub(in crate::cli) struct Doctor {
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
-    pub(in crate::cli) data: Data,
+    pub(in crate::cli) data: DataArgs,
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Drain {
+pub(in crate::cli) struct DrainArgs {
     /// The backend, as `lockgate status` shows it, such as ws://10.0.0.1:8765; in all pools.
     #[arg(
         long,
@@ -21,11 +21,11 @@ pub(in crate::cli) struct Drain {
     #[arg(long)]
     pub(in crate::cli) undo: bool,
     #[command(flatten)]
-    pub(in crate::cli) admin: Admin,
+    pub(in crate::cli) admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Admin {
+pub(in crate::cli) struct AdminArgs {
     /// The admin address of the running lockgate; without it that of --config, or 127.0.0.1:9180.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
     pub(in crate::cli) admin: Option<AdminAddress>,

@@ -1,6 +1,6 @@
 //! Flags of what looks at the sessions of a running lockgate, and closes some.
 
-use super::Admin;
+use super::AdminArgs;
 use crate::config::{Cidr, DurationValue};
 use clap::Args;
 
@@ -22,7 +22,7 @@ pub(in crate::cli) struct Wanted {
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Sessions {
+pub(in crate::cli) struct SessionsArgs {
     #[command(flatten)]
     pub(in crate::cli) wanted: Wanted,
     /// Show at most so many; 0: all.
@@ -32,11 +32,11 @@ pub(in crate::cli) struct Sessions {
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
-    pub(in crate::cli) admin: Admin,
+    pub(in crate::cli) admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Tap {
+pub(in crate::cli) struct TapArgs {
     /// One session, by its id as `lockgate sessions` and the access log show it.
     pub(in crate::cli) id: Option<String>,
     #[command(flatten)]
@@ -54,11 +54,11 @@ pub(in crate::cli) struct Tap {
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
-    pub(in crate::cli) admin: Admin,
+    pub(in crate::cli) admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Kick {
+pub(in crate::cli) struct KickArgs {
     /// One session, by its id as `lockgate sessions` and the access log show it.
     pub(in crate::cli) id: Option<String>,
     #[command(flatten)]
@@ -73,5 +73,5 @@ pub(in crate::cli) struct Kick {
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(in crate::cli) reason: String,
     #[command(flatten)]
-    pub(in crate::cli) admin: Admin,
+    pub(in crate::cli) admin: AdminArgs,
 }

@@ -1,6 +1,6 @@
 //! Flags of what starts a proxy: `run` and `demo`.
 
-use super::Data;
+use super::DataArgs;
 use crate::config::{
     Access, AcmeDirectory, AdminAddress, BackendSource, HostPattern, ListenAddress, LogFormat,
     LogLevel, MailAddress, OriginPattern,
@@ -9,7 +9,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Run {
+pub(in crate::cli) struct RunArgs {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG", conflicts_with_all = ["to", "host", "listen", "origin"])]
     pub(in crate::cli) config: Option<PathBuf>,
@@ -78,7 +78,7 @@ pub(in crate::cli) struct Run {
     #[command(flatten)]
     pub(in crate::cli) overrides: Overrides,
     #[command(flatten)]
-    pub(in crate::cli) data: Data,
+    pub(in crate::cli) data: DataArgs,
 }
 
 /// What beats the configuration.
@@ -99,12 +99,12 @@ pub(in crate::cli) struct Overrides {
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Demo {
+pub(in crate::cli) struct DemoArgs {
     /// Where to listen for TLS; `127.0.0.1:8443` if nothing is given.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_LISTEN")]
     pub(in crate::cli) listen: Option<ListenAddress>,
     #[command(flatten)]
     pub(in crate::cli) overrides: Overrides,
     #[command(flatten)]
-    pub(in crate::cli) data: Data,
+    pub(in crate::cli) data: DataArgs,
 }

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 /// What is asked, and of whom.
-pub(super) struct Question<'a> {
+pub(super) struct AdminRequest<'a> {
     pub(super) address: &'a AdminAddress,
     pub(super) token: Option<&'a str>,
     pub(super) method: Method,
@@ -28,7 +28,7 @@ pub(super) struct Question<'a> {
 
 // === impl Question ===
 
-impl Question<'_> {
+impl AdminRequest<'_> {
     /// The answer's status and its text, within `deadline` from dial to last byte.
     pub(super) async fn ask(self, deadline: Duration) -> anyhow::Result<(u16, String)> {
         let place = describe(self.address);
@@ -105,20 +105,20 @@ async fn lines(answer: Response<Incoming>, mut tell: impl FnMut(&str)) -> anyhow
     Ok(())
 }
 
-async fn dial(address: &AdminAddress) -> anyhow::Result<Box<dyn Stream>> {
+async fn dial(address: &AdminAddress) -> anyhow::Result<Box<dyn ClientStreamIo>> {
     let stream = match address {
         AdminAddress::Off => bail!("server.admin is \"off\": there is nothing to ask"),
         AdminAddress::Tcp(tcp) => TcpStream::connect(tcp)
             .await
-            .map(|stream| Box::new(stream) as Box<dyn Stream>),
+            .map(|stream| Box::new(stream) as Box<dyn ClientStreamIo>),
         AdminAddress::Unix(file) => UnixStream::connect(file)
             .await
-            .map(|stream| Box::new(stream) as Box<dyn Stream>),
+            .map(|stream| Box::new(stream) as Box<dyn ClientStreamIo>),
     };
-    stream.map_err(|error| nobody(error, &describe(address)))
+    stream.map_err(|error| not_running(error, &describe(address)))
 }
 
-fn nobody(error: io::Error, place: &str) -> anyhow::Error {
+fn not_running(error: io::Error, place: &str) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => anyhow!(
             "nothing listens on {place}: is lockgate running, and is server.admin the same?"
@@ -131,9 +131,9 @@ fn nobody(error: io::Error, place: &str) -> anyhow::Error {
 }
 
 /// TCP or Unix.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait ClientStreamIo: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ClientStreamIo for S {}
 
 /// Bytes of an answer: room for some ten thousand routes and backends.
 const BODY: usize = 16 * 1024 * 1024;

@@ -1,7 +1,7 @@
 //! What people call routes and backends of a running lockgate.
 
-use super::ask;
-use crate::{cli::args::Admin, config::BackendAddress};
+use super::send_request;
+use crate::{cli::args::AdminArgs, config::BackendAddress};
 use anyhow::{Context, bail};
 use hyper::Method;
 use serde_json::Value;
@@ -24,14 +24,14 @@ pub(super) fn backend(written: &str) -> anyhow::Result<String> {
 /// Fails if there is no such route or backend. To be asked where no session fits: those of a route that a reload has
 /// removed may still be there.
 pub(super) fn known(
-    admin: &Admin,
+    admin: &AdminArgs,
     route: &Option<String>,
     address: &Option<String>,
 ) -> anyhow::Result<()> {
     if route.is_none() && address.is_none() {
         return Ok(());
     }
-    let text = ask(admin, Method::GET, "/status")?;
+    let text = send_request(admin, Method::GET, "/status")?;
     let status: Value = serde_json::from_str(&text).context("an answer that is no JSON")?;
     if let Some(route) = route {
         found("route", route, &status["routes"], "name")?;

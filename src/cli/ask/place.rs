@@ -2,7 +2,7 @@
 //! to everybody.
 
 use crate::{
-    cli::args::Admin,
+    cli::args::AdminArgs,
     config::{AdminAddress, Config, Server},
 };
 use anyhow::{Context, bail};
@@ -13,7 +13,7 @@ use std::env;
 ///
 /// # Errors
 /// If that file is wrong: nobody else may get an order that was meant for one.
-pub(super) fn address(admin: &Admin) -> anyhow::Result<AdminAddress> {
+pub(super) fn address(admin: &AdminArgs) -> anyhow::Result<AdminAddress> {
     match (&admin.admin, &admin.config) {
         (Some(given), _) => Ok(given.clone()),
         (None, None) => Ok(by_default()),
@@ -27,7 +27,7 @@ pub(super) fn address(admin: &Admin) -> anyhow::Result<AdminAddress> {
 }
 
 /// For whoever has no time for what is wrong with files: a process is well or not whatever stands there by now.
-pub(super) fn address_at_least(admin: &Admin) -> AdminAddress {
+pub(super) fn address_or_default(admin: &AdminArgs) -> AdminAddress {
     address(admin).unwrap_or_else(|_| by_default())
 }
 
@@ -37,7 +37,7 @@ fn by_default() -> AdminAddress {
 
 /// From the environment, or else from the configuration file; `None` where neither has one, or where
 /// the file cannot be read.
-pub(super) fn token(admin: &Admin) -> Option<String> {
+pub(super) fn token(admin: &AdminArgs) -> Option<String> {
     let set = env::var(VARIABLE).ok().filter(|token| !token.is_empty());
     set.or_else(|| {
         let config = Config::load(admin.config.as_ref()?).ok()?;

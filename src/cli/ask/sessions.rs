@@ -1,7 +1,7 @@
 //! `lockgate sessions`, `lockgate kick`.
 
-use super::{ask, names, render::table, say};
-use crate::cli::args::{Admin, Kick, Sessions, Wanted};
+use super::{send_request, names, render::table, print};
+use crate::cli::args::{AdminArgs, KickArgs, SessionsArgs, Wanted};
 use anyhow::{Context, anyhow};
 use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::{fmt::Write, process::ExitCode, time::Duration};
 
 /// Page by page, until there are as many as are wanted.
-pub(in crate::cli) fn sessions(arguments: &Sessions) -> anyhow::Result<ExitCode> {
+pub(in crate::cli) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitCode> {
     let limit = match arguments.limit {
         0 => usize::MAX,
         limit => limit,
@@ -21,7 +21,7 @@ pub(in crate::cli) fn sessions(arguments: &Sessions) -> anyhow::Result<ExitCode>
         if let Some(after) = &after {
             push(&mut query, "after", after);
         }
-        let text = ask(&arguments.admin, Method::GET, &format!("/sessions?{query}"))?;
+        let text = send_request(&arguments.admin, Method::GET, &format!("/sessions?{query}"))?;
         let mut page: Value = serde_json::from_str(&text).context("an answer that is no JSON")?;
         total = match total {
             Value::Null => page["total"].take(),
@@ -39,13 +39,13 @@ pub(in crate::cli) fn sessions(arguments: &Sessions) -> anyhow::Result<ExitCode>
         known(&arguments.admin, &arguments.wanted)?;
     }
     match arguments.json {
-        true => say(json!({ "total": total, "sessions": rows })),
-        false => say(render(&total, &rows).trim_end()),
+        true => print(json!({ "total": total, "sessions": rows })),
+        false => print(render(&total, &rows).trim_end()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-pub(in crate::cli) fn kick(arguments: &Kick) -> anyhow::Result<ExitCode> {
+pub(in crate::cli) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
     let mut query = conditions(&arguments.wanted)?;
     if let Some(id) = &arguments.id {
         push(&mut query, "id", id);
@@ -55,7 +55,7 @@ pub(in crate::cli) fn kick(arguments: &Kick) -> anyhow::Result<ExitCode> {
     }
     push(&mut query, "code", arguments.code);
     push(&mut query, "reason", &arguments.reason);
-    let text = ask(
+    let text = send_request(
         &arguments.admin,
         Method::POST,
         &format!("/sessions/close?{query}"),
@@ -65,15 +65,15 @@ pub(in crate::cli) fn kick(arguments: &Kick) -> anyhow::Result<ExitCode> {
     match closing.ok_or_else(|| anyhow!("an answer without a number: {text}"))? {
         0 => {
             known(&arguments.admin, &arguments.wanted)?;
-            say("no session is closed: none fits");
+            print("no session is closed: none fits");
         }
-        1 => say("1 session is closed"),
-        n => say(format!("{n} sessions are closed")),
+        1 => print("1 session is closed"),
+        n => print(format!("{n} sessions are closed")),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn known(admin: &Admin, wanted: &Wanted) -> anyhow::Result<()> {
+fn known(admin: &AdminArgs, wanted: &Wanted) -> anyhow::Result<()> {
     names::known(admin, &wanted.route, &wanted.backend)
 }
 

@@ -1,7 +1,7 @@
 //! `lockgate tap`.
 
-use super::{DEADLINE, exchange::Question, names, place, say, sessions::conditions, started, told};
-use crate::cli::args::{Tap, Wanted};
+use super::{DEADLINE, exchange::AdminRequest, names, place, print, sessions::conditions, build_runtime, print_response};
+use crate::cli::args::{TapArgs, Wanted};
 use anyhow::Context;
 use hyper::Method;
 use serde_json::Value;
@@ -9,14 +9,14 @@ use std::{fmt::Write, process::ExitCode};
 use tokio::time::timeout;
 
 /// Line by line, until the time is up.
-pub(in crate::cli) fn tap(arguments: &Tap) -> anyhow::Result<ExitCode> {
+pub(in crate::cli) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
     let Wanted { route, backend, .. } = &arguments.wanted;
     names::known(&arguments.admin, route, backend)?;
     let mut query = conditions(&arguments.wanted)?;
     if let Some(id) = &arguments.id {
         write!(query, "&id={id}")?;
     }
-    let Tap {
+    let TapArgs {
         bytes,
         rate,
         lasting,
@@ -26,21 +26,21 @@ pub(in crate::cli) fn tap(arguments: &Tap) -> anyhow::Result<ExitCode> {
     let token = place::token(&arguments.admin);
     let address = &place::address(&arguments.admin)?;
     let path = format!("/tap?{query}");
-    let question = Question {
+    let question = AdminRequest {
         address,
         token: token.as_deref(),
         method: Method::GET,
         path: &path,
     };
     let print = |line: &str| match serde_json::from_str(line) {
-        Ok(value) if !arguments.json => say(render(&value)),
-        _ => say(line),
+        Ok(value) if !arguments.json => print(render(&value)),
+        _ => print(line),
     };
     let deadline = lasting.0 + DEADLINE;
     let followed = async { timeout(deadline, question.follow(print)).await };
-    let followed = started()?.block_on(followed);
+    let followed = build_runtime()?.block_on(followed);
     let (status, text) = followed.context("the answer does not end")??;
-    told(address, &path, token.is_some(), status, text)?;
+    print_response(address, &path, token.is_some(), status, text)?;
     Ok(ExitCode::SUCCESS)
 }
 

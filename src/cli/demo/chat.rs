@@ -20,11 +20,11 @@ use tokio_tungstenite::{
 };
 
 /// What has been said, to everybody who is there.
-type Room = broadcast::Sender<Utf8Bytes>;
+type ChatRoom = broadcast::Sender<Utf8Bytes>;
 
 /// Serves until the process ends.
 pub(super) async fn serve(listener: TcpListener, tasks: Tasks) {
-    let room: Room = broadcast::channel(LINES).0;
+    let room: ChatRoom = broadcast::channel(LINES).0;
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             sleep(PAUSE).await;
@@ -48,7 +48,7 @@ pub(super) async fn serve(listener: TcpListener, tasks: Tasks) {
 }
 
 /// The page; at `/ws` the chat.
-fn answer(request: Request<Incoming>, room: &Room, tasks: &Tasks) -> Response<Full<Bytes>> {
+fn answer(request: Request<Incoming>, room: &ChatRoom, tasks: &Tasks) -> Response<Full<Bytes>> {
     let (mut parts, _) = request.into_parts();
     let mut response = Response::new(Full::default());
     let headers = response.headers_mut();
@@ -75,7 +75,7 @@ fn answer(request: Request<Incoming>, room: &Room, tasks: &Tasks) -> Response<Fu
 }
 
 /// One tab, until it leaves.
-async fn talk(upgrade: OnUpgrade, room: Room) {
+async fn talk(upgrade: OnUpgrade, room: ChatRoom) {
     let Ok(upgraded) = upgrade.await else { return };
     let config = WebSocketConfig::default()
         .read_buffer_size(MESSAGE)

@@ -1,6 +1,6 @@
 //! What can be seen without asking anybody: descriptors, the clock, certificates.
 
-use super::{Finding, State};
+use super::{Finding, FindingStatus};
 use crate::{config::Config, lifecycle::descriptors};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,11 +19,11 @@ fn file_descriptors() -> Finding {
     );
     match descriptors {
         0..FEW => Finding::new(
-            State::Warn,
+            FindingStatus::Warn,
             "file descriptors",
             format!("{seen}; raise LimitNOFILE (systemd) or ulimit -n for more"),
         ),
-        _ => Finding::new(State::Ok, "file descriptors", seen),
+        _ => Finding::new(FindingStatus::Ok, "file descriptors", seen),
     }
 }
 
@@ -34,13 +34,13 @@ fn clock() -> Finding {
     let shown = humantime::format_rfc3339_seconds(UNIX_EPOCH + now);
     match now < RELEASED {
         true => Finding::new(
-            State::Fail,
+            FindingStatus::Fail,
             "clock",
             format!(
                 "{shown} is before this program was made; certificates will not hold: set it, or start NTP"
             ),
         ),
-        false => Finding::new(State::Ok, "clock", shown.to_string()),
+        false => Finding::new(FindingStatus::Ok, "clock", shown.to_string()),
     }
 }
 
@@ -55,9 +55,9 @@ pub(super) fn certificates(config: &Config) -> Vec<Finding> {
             let days = left.map_or(0, |left| left.whole_days());
             let until = certificate.validity().not_after;
             let state = match days {
-                ..=0 => State::Fail,
-                1..SOON => State::Warn,
-                _ => State::Ok,
+                ..=0 => FindingStatus::Fail,
+                1..SOON => FindingStatus::Warn,
+                _ => FindingStatus::Ok,
             };
             let seen = format!("holds until {until}; days left: {days}");
             Some(Finding::new(state, file.display().to_string(), seen))

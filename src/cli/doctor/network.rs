@@ -1,6 +1,6 @@
 //! What must be asked for: ports, names, backends. Every question has a deadline.
 
-use super::{super::ask, Finding, State};
+use super::{super::ask, Finding, FindingStatus};
 use crate::{
     config::{AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern, Location},
     observe::ErrorChain,
@@ -85,9 +85,9 @@ fn as_written(config: &Config, address: &BackendSource, at: Option<Location>) ->
 fn port(address: SocketAddr, running: bool) -> Finding {
     let what = format!("port {address}");
     match TcpListener::bind(address) {
-        Ok(_) => Finding::new(State::Ok, what, "is free"),
+        Ok(_) => Finding::new(FindingStatus::Ok, what, "is free"),
         Err(error) if error.kind() == ErrorKind::AddrInUse && running => {
-            Finding::new(State::Ok, what, "is taken, and a lockgate is running")
+            Finding::new(FindingStatus::Ok, what, "is taken, and a lockgate is running")
         }
         Err(error) => {
             let advice = match error.kind() {
@@ -98,7 +98,7 @@ fn port(address: SocketAddr, running: bool) -> Finding {
                 ErrorKind::AddrNotAvailable => "this machine has no such address",
                 _ => "the system refuses it",
             };
-            Finding::new(State::Fail, what, format!("{error}: {advice}"))
+            Finding::new(FindingStatus::Fail, what, format!("{error}: {advice}"))
         }
     }
 }
@@ -111,17 +111,17 @@ async fn name(resolver: &Resolver, host: &str) -> Finding {
         Ok(Err(error)) => {
             let seen =
                 format!("cannot be resolved here ({error}); clients need an A or AAAA record");
-            return Finding::new(State::Warn, what, seen);
+            return Finding::new(FindingStatus::Warn, what, seen);
         }
-        Err(_) => return Finding::new(State::Warn, what, "the resolver did not answer in time"),
+        Err(_) => return Finding::new(FindingStatus::Warn, what, "the resolver did not answer in time"),
     };
     let shown: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
     let shown = shown.into_iter().collect::<Vec<_>>().join(", ");
     // Only an address of this machine can be bound.
     match found.iter().any(|at| TcpListener::bind((*at, 0)).is_ok()) {
-        true => Finding::new(State::Ok, what, format!("is {shown}, this machine")),
+        true => Finding::new(FindingStatus::Ok, what, format!("is {shown}, this machine")),
         false => Finding::new(
-            State::Warn,
+            FindingStatus::Warn,
             what,
             format!(
                 "is {shown}, which is not this machine; right only behind a load balancer or NAT"
@@ -157,9 +157,9 @@ async fn reach_from(
     let sources = SourceAddrs::new(from);
     let dialled = timeout(PATIENCE, upstream::dial(resolver, address, &sources));
     match dialled.await {
-        Ok(Ok(_)) => Finding::new(State::Ok, what, "takes connections"),
-        Ok(Err(error)) => Finding::new(State::Warn, what, error.to_string()),
-        Err(_) => Finding::new(State::Warn, what, format!("no answer within {PATIENCE:?}")),
+        Ok(Ok(_)) => Finding::new(FindingStatus::Ok, what, "takes connections"),
+        Ok(Err(error)) => Finding::new(FindingStatus::Warn, what, error.to_string()),
+        Err(_) => Finding::new(FindingStatus::Warn, what, format!("no answer within {PATIENCE:?}")),
     }
 }
 
@@ -174,12 +174,12 @@ async fn reach_all(
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let what = format!("backends {written}");
-            return vec![Finding::new(State::Warn, what, ErrorChain(&error).to_string())];
+            return vec![Finding::new(FindingStatus::Warn, what, ErrorChain(&error).to_string())];
         }
         Err(_) => {
             let seen = "the resolver did not answer in time";
             return vec![Finding::new(
-                State::Warn,
+                FindingStatus::Warn,
                 format!("backends {written}"),
                 seen,
             )];

@@ -13,18 +13,18 @@ pub(super) struct Report {
     pub(super) dns_ms: Option<f64>,
     pub(super) address: Option<SocketAddr>,
     pub(super) tcp_ms: Option<f64>,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<TlsReport>,
     pub(super) handshake_ms: Option<f64>,
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<HttpAnswer>,
     pub(super) ping_ms: Option<f64>,
-    pub(super) closed: Option<Closed>,
+    pub(super) closed: Option<CloseReceived>,
     /// The step that failed, and why.
     pub(super) failed: Option<String>,
 }
 
 /// What TLS agreed on.
 #[derive(Debug, Serialize)]
-pub(super) struct Tls {
+pub(super) struct TlsReport {
     pub(super) ms: f64,
     pub(super) version: String,
     pub(super) cipher: String,
@@ -46,7 +46,7 @@ pub(super) struct Certificate {
 
 /// The answer to the handshake.
 #[derive(Debug, Serialize)]
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub(super) status: u16,
     pub(super) http: &'static str,
     pub(super) subprotocol: Option<String>,
@@ -59,7 +59,7 @@ pub(super) struct Answer {
 
 /// The Close that came back.
 #[derive(Debug, Serialize)]
-pub(super) struct Closed {
+pub(super) struct CloseReceived {
     pub(super) code: u16,
     pub(super) reason: String,
 }
@@ -98,7 +98,7 @@ impl Display for Report {
             step("handshake", self.handshake_ms, answer)?;
         }
         step("ping", self.ping_ms, &"")?;
-        if let Some(Closed { code, reason }) = &self.closed {
+        if let Some(CloseReceived { code, reason }) = &self.closed {
             write!(f, "\n  close                     {code} {reason}")?;
         }
         match &self.failed {
@@ -108,7 +108,7 @@ impl Display for Report {
     }
 }
 
-impl Display for Tls {
+impl Display for TlsReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Certificate {
             names,
@@ -129,7 +129,7 @@ impl Display for Tls {
     }
 }
 
-impl Display for Answer {
+impl Display for HttpAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} over HTTP/{}", self.status, self.http)?;
         for (what, value) in [

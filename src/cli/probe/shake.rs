@@ -1,8 +1,8 @@
 //! The WebSocket handshake as a client, over HTTP/1.1 or HTTP/2.
 
 use super::{
-    super::{args::Probe, header},
-    report::Answer,
+    super::{args::ProbeArgs, header},
+    report::HttpAnswer,
 };
 use ::http::{HeaderMap, Method, Request, Response, header as field};
 use anyhow::{Context, anyhow};
@@ -24,15 +24,15 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// How the handshake ended.
-pub(super) enum Shaken {
+pub(super) enum ProbeOutcome {
     /// There is a session.
-    Open(Box<WebSocketStream<Stream>>, Answer),
+    Open(Box<WebSocketStream<Stream>>, HttpAnswer),
     /// There is an answer instead.
-    Refused(Answer),
+    Refused(HttpAnswer),
 }
 
 /// Sends the handshake and takes the answer.
-pub(super) async fn shake(arguments: &Probe, stream: Stream, tls: bool) -> anyhow::Result<Shaken> {
+pub(super) async fn open_websocket(arguments: &ProbeArgs, stream: Stream, tls: bool) -> anyhow::Result<ProbeOutcome> {
     match arguments.h2 {
         true if tls => over_http2(arguments, stream).await,
         true => Err(anyhow!("handshake: --h2 needs wss://")),
@@ -40,14 +40,14 @@ pub(super) async fn shake(arguments: &Probe, stream: Stream, tls: bool) -> anyho
     }
 }
 
-async fn over_http1(arguments: &Probe, stream: Stream) -> anyhow::Result<Shaken> {
+async fn over_http1(arguments: &ProbeArgs, stream: Stream) -> anyhow::Result<ProbeOutcome> {
     let request = arguments.url.as_str().into_client_request();
     let mut request = request.map_err(|error| anyhow!("handshake: {error}"))?;
     add_headers(arguments, request.headers_mut())?;
     match client_async(request, stream).await {
         Ok((socket, response)) => {
             let (parts, _) = response.into_parts();
-            Ok(Shaken::Open(
+            Ok(ProbeOutcome::Open(
                 Box::new(socket),
                 opened(parts.status.as_u16(), "1.1", &parts.headers),
             ))
@@ -55,7 +55,7 @@ async fn over_http1(arguments: &Probe, stream: Stream) -> anyhow::Result<Shaken>
         Err(Error::Http(response)) => {
             let (parts, body) = response.into_parts();
             let body = body.unwrap_or_default();
-            Ok(Shaken::Refused(refused(
+            Ok(ProbeOutcome::Refused(refused(
                 parts.status.as_u16(),
                 "1.1",
                 &parts.headers,
@@ -66,7 +66,7 @@ async fn over_http1(arguments: &Probe, stream: Stream) -> anyhow::Result<Shaken>
     }
 }
 
-async fn over_http2(arguments: &Probe, stream: Stream) -> anyhow::Result<Shaken> {
+async fn over_http2(arguments: &ProbeArgs, stream: Stream) -> anyhow::Result<ProbeOutcome> {
     let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
         .handshake(TokioIo::new(stream))
         .await
@@ -92,7 +92,7 @@ async fn over_http2(arguments: &Probe, stream: Stream) -> anyhow::Result<Shaken>
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, BODY).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-        return Ok(Shaken::Refused(refused(
+        return Ok(ProbeOutcome::Refused(refused(
             parts.status.as_u16(),
             "2",
             &parts.headers,
@@ -105,13 +105,13 @@ async fn over_http2(arguments: &Probe, stream: Stream) -> anyhow::Result<Shaken>
     let io: Stream = Box::new(TokioIo::new(upgraded));
     let socket = WebSocketStream::from_raw_socket(io, Role::Client, None).await;
     let parts: Response<()> = response.map(|_| ());
-    Ok(Shaken::Open(
+    Ok(ProbeOutcome::Open(
         Box::new(socket),
         opened(parts.status().as_u16(), "2", parts.headers()),
     ))
 }
 
-fn add_headers(arguments: &Probe, headers: &mut HeaderMap) -> anyhow::Result<()> {
+fn add_headers(arguments: &ProbeArgs, headers: &mut HeaderMap) -> anyhow::Result<()> {
     if !arguments.protocol.is_empty() {
         let offered = arguments.protocol.join(", ");
         let offered = offered.parse().context("--protocol")?;
@@ -124,12 +124,12 @@ fn add_headers(arguments: &Probe, headers: &mut HeaderMap) -> anyhow::Result<()>
     Ok(())
 }
 
-fn opened(status: u16, http: &'static str, headers: &HeaderMap) -> Answer {
+fn opened(status: u16, http: &'static str, headers: &HeaderMap) -> HttpAnswer {
     let text = |name| {
         let value: &::http::HeaderValue = headers.get(name)?;
         Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
-    Answer {
+    HttpAnswer {
         status,
         http,
         subprotocol: text(field::SEC_WEBSOCKET_PROTOCOL),
@@ -139,9 +139,9 @@ fn opened(status: u16, http: &'static str, headers: &HeaderMap) -> Answer {
     }
 }
 
-fn refused(status: u16, http: &'static str, headers: &HeaderMap, body: &[u8]) -> Answer {
+fn refused(status: u16, http: &'static str, headers: &HeaderMap, body: &[u8]) -> HttpAnswer {
     let text = String::from_utf8_lossy(body);
-    Answer {
+    HttpAnswer {
         headers: headers
             .iter()
             .map(|(name, value)| {

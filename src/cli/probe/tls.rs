@@ -1,8 +1,8 @@
 //! TLS as a client: whom to trust, what was agreed on, and what is wrong with a certificate in words.
 
 use super::{
-    super::{args::Probe, cert},
-    report::{Certificate, Tls},
+    super::{args::ProbeArgs, cert},
+    report::{Certificate, TlsReport},
 };
 use anyhow::{Context, anyhow};
 use rustls::{
@@ -15,7 +15,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Trusts what `--ca` names, or else the public CAs and this user's development CA.
-pub(super) fn connector(arguments: &Probe) -> anyhow::Result<TlsConnector> {
+pub(super) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     let mut add = |file: &std::path::Path| {
         for certificate in CertificateDer::pem_file_iter(file)? {
@@ -50,7 +50,7 @@ pub(super) async fn shake(
     connector: &TlsConnector,
     host: &str,
     tcp: TcpStream,
-) -> anyhow::Result<(TlsStream<TcpStream>, Tls)> {
+) -> anyhow::Result<(TlsStream<TcpStream>, TlsReport)> {
     let name = ServerName::try_from(host.to_owned())
         .with_context(|| format!("TLS: `{host}` is no name that a certificate can be for"))?;
     let stream = connector
@@ -61,11 +61,11 @@ pub(super) async fn shake(
     Ok((stream, agreed))
 }
 
-fn agreed(connection: &ClientConnection) -> anyhow::Result<Tls> {
+fn agreed(connection: &ClientConnection) -> anyhow::Result<TlsReport> {
     let shown = |value: Option<String>| value.unwrap_or_default();
     let leaf = connection.peer_certificates().and_then(<[_]>::first);
     let leaf = leaf.context("TLS: the server showed no certificate")?;
-    Ok(Tls {
+    Ok(TlsReport {
         ms: 0.0,
         version: shown(connection.protocol_version().map(|it| format!("{it:?}"))),
         cipher: shown(
