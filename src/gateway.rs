@@ -8,10 +8,10 @@ mod route;
 pub use route::Route;
 
 use crate::{
-    config::{self, ClientCert, Config, HostPattern, Located, Diagnostic, Diagnostics},
+    config::{self, ClientCert, Config, Diagnostic, Diagnostics, HostPattern, Located},
     observe::SessionTarget,
     router::{Router, Rule},
-    tls::{self, Certificates, CertIssuers, TlsServer},
+    tls::{self, CertIssuers, Certificates, TlsServer},
     upstream::{Backend, Backends, Condition, Pool},
 };
 use arc_swap::ArcSwap;

@@ -19,8 +19,10 @@ use crate::{
     config::{AdminAddress, Config},
     gateway::{Gateway, Live},
     http::Context,
-    lifecycle::{Inherited, ListenerStatus, Signal, ServerState, Tasks, handover::Predecessor, systemd},
-    listener::{ConnectionLimiter, ConnectionHandler},
+    lifecycle::{
+        Inherited, ListenerStatus, ServerState, Signal, Tasks, handover::Predecessor, systemd,
+    },
+    listener::{ConnectionHandler, ConnectionLimiter},
     observe::{AccessLog, Metrics, SessionRegistry},
     tls::Acme,
 };
@@ -32,8 +34,8 @@ use drains::Drains;
 use handover::PendingHandover;
 use listening::BoundListener;
 use names::DnsTasks;
-pub use plan::ConfigSource;
 use plan::ActiveConfig;
+pub use plan::ConfigSource;
 use rebalancing::Rebalancer;
 use std::{
     net::SocketAddr,

@@ -45,7 +45,10 @@ pub fn bind(address: &AdminAddress) -> io::Result<Option<AdminListener>> {
         }
         AdminAddress::Unix(path) => {
             let (listener, file) = bind_unix(path)?;
-            Ok(Some(AdminListener::Unix(UnixListener::from_std(listener)?, file)))
+            Ok(Some(AdminListener::Unix(
+                UnixListener::from_std(listener)?,
+                file,
+            )))
         }
     }
 }
@@ -92,7 +95,7 @@ pub fn describe(address: &AdminAddress) -> String {
     }
 }
 
-// === impl Bound ===
+// === impl AdminListener ===
 
 impl AdminListener {
     /// Another process listens here from now on: nothing is removed when this is dropped.

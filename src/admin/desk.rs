@@ -35,7 +35,7 @@ pub(super) struct AdminApi {
     pub(super) response_deadline: OnceLock<Duration>,
 }
 
-// === impl Desk ===
+// === impl AdminApi ===
 
 impl AdminApi {
     pub(super) async fn answer<B: Body>(
@@ -65,7 +65,9 @@ impl AdminApi {
     }
 
     async fn page<B: Body>(&self, request: &Request<B>) -> AdminResponse {
-        if let Err((status, text)) = browser::check_origin(request.uri(), request.headers(), self.names) {
+        if let Err((status, text)) =
+            browser::check_origin(request.uri(), request.headers(), self.names)
+        {
             return AdminResponse::line(status, text);
         }
         let path = request.uri().path();
@@ -100,7 +102,10 @@ impl AdminApi {
             return AdminResponse::line(StatusCode::METHOD_NOT_ALLOWED, allowed);
         }
         if !request.body().is_end_stream() {
-            return AdminResponse::line(StatusCode::PAYLOAD_TOO_LARGE, "no request has a body here");
+            return AdminResponse::line(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "no request has a body here",
+            );
         }
         let query = request.uri().query().unwrap_or_default();
         match path {
@@ -137,15 +142,22 @@ impl AdminApi {
                 page
             }
             CLOSE => sessions::close(&self.admin.sessions, query).await,
-            _ => self.command_json(Command::Status).await.unwrap_or_else(|page| page),
+            _ => self
+                .command_json(Command::Status)
+                .await
+                .unwrap_or_else(|page| page),
         }
     }
 
     fn readiness(&self) -> AdminResponse {
         match *self.admin.state.borrow() {
             ServerState::Ready => AdminResponse::line(StatusCode::OK, "ready"),
-            ServerState::Starting => AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-            ServerState::Draining => AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            ServerState::Starting => {
+                AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, "starting")
+            }
+            ServerState::Draining => {
+                AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, "draining")
+            }
         }
     }
 

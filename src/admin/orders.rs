@@ -1,11 +1,11 @@
 //! Orders for the server: drains, and certificates.
 
 use super::{desk::AdminApi, page::AdminResponse};
-use crate::lifecycle::{Command, DrainTarget, DrainReport};
+use crate::lifecycle::{Command, DrainReport, DrainTarget};
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 
-// === impl Desk ===
+// === impl AdminApi ===
 
 impl AdminApi {
     /// `route=NAME` or `backend=ADDRESS`, percent-encoded; `&undo` ends it.
@@ -28,7 +28,9 @@ impl AdminApi {
             .command(|reply| Command::Drain(target, draining, reply))
             .await;
         match ordered {
-            Ok(Ok(_)) if !draining => AdminResponse::line(StatusCode::OK, "it takes new sessions again"),
+            Ok(Ok(_)) if !draining => {
+                AdminResponse::line(StatusCode::OK, "it takes new sessions again")
+            }
             Ok(Ok(draining)) => AdminResponse::line(StatusCode::OK, &describe_drain(&draining)),
             Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
             Err(page) => page,
@@ -61,7 +63,12 @@ impl AdminApi {
 }
 
 /// What an order to drain means, with a line for each pool that is left with nothing.
-fn describe_drain(DrainReport { closing, pools_without_backend: exhausted }: &DrainReport) -> String {
+fn describe_drain(
+    DrainReport {
+        closing,
+        pools_without_backend: exhausted,
+    }: &DrainReport,
+) -> String {
     let closed = match closing {
         1 => "1 is closed".to_owned(),
         n => format!("{n} are closed"),

@@ -11,7 +11,7 @@ pub(super) struct AdminResponse {
     pub(super) body: UnsyncBoxBody<Bytes, Infallible>,
 }
 
-// === impl Page ===
+// === impl AdminResponse ===
 
 impl AdminResponse {
     pub(super) fn line(status: StatusCode, text: &str) -> Self {

@@ -82,7 +82,12 @@ pub(super) async fn serve_with(
     }
 }
 
-async fn serve_connection(stream: Box<dyn AdminStream>, desk: AdminApi, tasks: Tasks, patience: ServeTimeouts) {
+async fn serve_connection(
+    stream: Box<dyn AdminStream>,
+    desk: AdminApi,
+    tasks: Tasks,
+    patience: ServeTimeouts,
+) {
     let desk = &desk;
     let service = service_fn(move |request: Request<Incoming>| async move {
         Ok::<_, Infallible>(desk.answer(request).await)
@@ -119,7 +124,7 @@ trait AdminStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> AdminStream for S {}
 
-// === impl Bound ===
+// === impl AdminListener ===
 
 impl AdminListener {
     async fn accept(&self) -> io::Result<(Box<dyn AdminStream>, HostCheck)> {

@@ -2,7 +2,9 @@
 //! that no session waits.
 
 use super::{page::AdminResponse, query::Query};
-use crate::observe::{CloseOrder, SessionRecord, SessionRegistry, SessionRef, Traffic, SessionFilter};
+use crate::observe::{
+    CloseOrder, SessionFilter, SessionRecord, SessionRef, SessionRegistry, Traffic,
+};
 use hyper::StatusCode;
 use serde::Serialize;
 use std::time::Duration;
@@ -12,7 +14,9 @@ use tracing::info;
 /// `GET /sessions`
 pub(super) async fn list(sessions: &SessionRegistry, query: &str) -> AdminResponse {
     match asked(query) {
-        Ok((wanted, after, limit)) => AdminResponse::json(&listing(sessions, &wanted, after, limit).await),
+        Ok((wanted, after, limit)) => {
+            AdminResponse::json(&listing(sessions, &wanted, after, limit).await)
+        }
         Err(why) => AdminResponse::bad(&why),
     }
 }
@@ -95,7 +99,7 @@ struct RttRow {
     backend: Option<f64>,
 }
 
-// === impl Row ===
+// === impl SessionRow ===
 
 impl SessionRow {
     fn of(session: &SessionRef) -> SessionRow {
@@ -134,7 +138,7 @@ impl SessionRow {
     }
 }
 
-// === impl Flow ===
+// === impl TrafficRow ===
 
 impl TrafficRow {
     fn of(traffic: Traffic, age: Duration) -> TrafficRow {
@@ -216,7 +220,11 @@ async fn listing(
 }
 
 /// Every session that fits, in the order of their ids; between two steps others have their turn.
-pub(super) async fn for_each_matching(sessions: &SessionRegistry, wanted: &SessionFilter, mut meet: impl FnMut(SessionRef)) {
+pub(super) async fn for_each_matching(
+    sessions: &SessionRegistry,
+    wanted: &SessionFilter,
+    mut meet: impl FnMut(SessionRef),
+) {
     let mut after = None;
     loop {
         let some = sessions.page(after);

@@ -5,7 +5,7 @@ mod row;
 use super::{Admin, page::AdminResponse, query::Query, sessions::for_each_matching};
 use crate::{
     config::DurationValue,
-    observe::{TapSubscription, SessionFilter},
+    observe::{SessionFilter, TapSubscription},
 };
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
@@ -33,7 +33,12 @@ pub(super) async fn tap(admin: &Admin, query: &str) -> (AdminResponse, Option<Du
     }
     let looking = match sessions.subscribe(asked.wanted.clone(), asked.bytes) {
         Ok(looking) => looking,
-        Err(why) => return (AdminResponse::line(StatusCode::FORBIDDEN, &why.to_string()), None),
+        Err(why) => {
+            return (
+                AdminResponse::line(StatusCode::FORBIDDEN, &why.to_string()),
+                None,
+            );
+        }
     };
     let mut there = 0;
     // Each of them is asked whether it is wanted.
@@ -78,7 +83,7 @@ struct TapLines {
     lost: u64,
 }
 
-// === impl Lines ===
+// === impl TapLines ===
 
 impl TapLines {
     fn new(looking: TapSubscription, asked: TapQuery, sessions: usize) -> TapLines {

@@ -1,7 +1,7 @@
 //! `lockgate cert`: the development CA.
 
 use super::{args::DataArgs, print};
-use crate::tls::{self, DevCa, DevCaError, CertIssuers, TrustError};
+use crate::tls::{self, CertIssuers, DevCa, DevCaError, TrustError};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,

@@ -67,7 +67,11 @@ pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
             config.server.admin = Located::nowhere(admin.clone());
         }
         let shown = file.display().to_string();
-        findings.push(Finding::new(FindingStatus::Ok, shown, "is a right configuration"));
+        findings.push(Finding::new(
+            FindingStatus::Ok,
+            shown,
+            "is a right configuration",
+        ));
         findings.extend(machine::certificates(&config));
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -76,7 +80,9 @@ pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
         findings.extend(runtime.block_on(network::look(&config)));
     }
     print_findings(&findings, arguments.json)?;
-    let failed = findings.iter().any(|finding| finding.state == FindingStatus::Fail);
+    let failed = findings
+        .iter()
+        .any(|finding| finding.state == FindingStatus::Fail);
     Ok(match failed {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use super::{
     ask, cert, eprint,
 };
 use crate::{
-    config::{self, Acme, Config, Located, Diagnostics, RunTarget},
+    config::{self, Acme, Config, Diagnostics, Located, RunTarget},
     gateway::Gateway,
     lifecycle::{Inherited, Signal, Signals},
     observe::{self, AccessLog},

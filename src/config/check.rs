@@ -8,7 +8,8 @@ mod pool;
 mod route;
 
 use super::{
-    AdminAddress, Config, PingLegs, DurationValue, Diagnostic, ProxyProtocol, Session, written::SourceMap,
+    AdminAddress, Config, Diagnostic, DurationValue, PingLegs, ProxyProtocol, Session,
+    written::SourceMap,
 };
 use found::CheckContext;
 use std::net::{IpAddr, SocketAddr};
@@ -216,7 +217,12 @@ fn session(name: &str, session: &Session, place: Place<'_>, found: &mut CheckCon
     );
 }
 
-fn positive(key: &str, period: DurationValue, at: Option<super::Location>, found: &mut CheckContext<'_>) {
+fn positive(
+    key: &str,
+    period: DurationValue,
+    at: Option<super::Location>,
+    found: &mut CheckContext<'_>,
+) {
     if period.0.is_zero() {
         found.add(
             at,

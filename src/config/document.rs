@@ -2,7 +2,7 @@
 //! the document and the rest is read again.
 
 use super::{
-    Location, Diagnostic,
+    Diagnostic, Location,
     environment::{EnvLookup, expand},
     form::shape_errors,
     problem::in_source,

@@ -42,7 +42,7 @@ enum ValueShape<'a> {
     Plain,
 }
 
-// === impl Search ===
+// === impl ShapeChecker ===
 
 impl<'a> ShapeChecker<'a> {
     /// Looks into a table at `path`, whose keys are those of `schema`, or any where each takes the same.
@@ -160,7 +160,9 @@ impl<'a> ShapeChecker<'a> {
                     let word = words.iter().find(|word| *on != (**word == "off"))?;
                     format!("\"{word}\"")
                 }
-                (DeValue::String(word), ValueShape::Words(words)) if words.contains(&&**word) => written,
+                (DeValue::String(word), ValueShape::Words(words)) if words.contains(&&**word) => {
+                    written
+                }
                 (DeValue::String(_), ValueShape::List(_)) => format!("[{written}]"),
                 (DeValue::Array(all), ValueShape::List(_))
                     if all.iter().all(|one| one.get_ref().is_str()) =>

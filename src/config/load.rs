@@ -3,8 +3,8 @@
 mod merge;
 
 use super::{
-    Access, Acme, Config, Located, Location, Diagnostic, Diagnostics, Source, document::deserialize,
-    environment::EnvLookup, schema::File, written::SourceMap,
+    Access, Acme, Config, Diagnostic, Diagnostics, Located, Location, Source,
+    document::deserialize, environment::EnvLookup, schema::File, written::SourceMap,
 };
 use std::{
     collections::HashSet,

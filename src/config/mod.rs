@@ -16,19 +16,19 @@ mod watch;
 mod words;
 mod written;
 
-pub use problem::{Located, Location, Diagnostic, Diagnostics, Source};
+pub use problem::{Diagnostic, Diagnostics, Located, Location, Source};
 pub use reference::{reference, schema};
 pub use schema::{
     Acme, Admission, AllDown, AnswerBackendPing, Backend, BackendProxyProtocol, BackendTls,
     Balance, CertificateFiles, Challenge, Check, ClientCert, Compression, Config, DnsHook, Drain,
-    Eab, Framework, Health, PingLegs, Limits, Log, LogFormat, LogLevel, OnDown, OnVanish, Only,
-    OverRate, Passive, Ping, PingOverrides, Pool, ProxyProtocol, Retry, Route, Server, Session,
+    Eab, Framework, Health, Limits, Log, LogFormat, LogLevel, OnDown, OnVanish, Only, OverRate,
+    Passive, Ping, PingLegs, PingOverrides, Pool, ProxyProtocol, Retry, Route, Server, Session,
     SessionOverrides, SlowReader, SlowReaderOverrides, Sticky, Tls, TlsVersion, Token, UntilIssued,
 };
 pub use target::RunTarget;
 pub use values::{
     Access, AcmeDirectory, AdminAddress, BackendAddress, BackendSource, BadValue, ByteRate,
-    CheckPath, Cidr, DnsName, HashKey, HostPattern, ListenAddress, MailAddress, OriginPattern,
-    PathPattern, DurationValue, Rate, Rebalance, Scheme, Secret, Size, TokenHeader, TokenSource,
+    CheckPath, Cidr, DnsName, DurationValue, HashKey, HostPattern, ListenAddress, MailAddress,
+    OriginPattern, PathPattern, Rate, Rebalance, Scheme, Secret, Size, TokenHeader, TokenSource,
 };
 pub use watch::Watch;

@@ -131,7 +131,7 @@ thread_local! {
     static SOURCE: Cell<usize> = const { Cell::new(0) };
 }
 
-// === impl Problem ===
+// === impl Diagnostic ===
 
 impl Diagnostic {
     /// Takes the secret of its line out of what is said of it.
@@ -150,7 +150,7 @@ impl Diagnostic {
     }
 }
 
-// === impl Problems ===
+// === impl Diagnostics ===
 
 impl Diagnostics {
     /// The files that were read, the wrong ones too.
@@ -240,7 +240,9 @@ impl fmt::Display for Diagnostics {
                 Some((at, source)) => {
                     let path = source.path.display().to_string();
                     let (number, line, marked) = line(&source.text, at);
-                    let snippet = Snippet::source(redact_line(line)).line_start(number).path(path);
+                    let snippet = Snippet::source(redact_line(line))
+                        .line_start(number)
+                        .path(path);
                     title.element(snippet.annotation(AnnotationKind::Primary.span(marked)))
                 }
                 None => Group::with_title(title),

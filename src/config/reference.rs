@@ -31,7 +31,7 @@ pub(super) struct SchemaIndex<'a> {
     definitions: Option<&'a Value>,
 }
 
-// === impl Book ===
+// === impl SchemaIndex ===
 
 impl<'a> SchemaIndex<'a> {
     pub(super) fn of(schema: &'a Value) -> Self {
@@ -52,7 +52,9 @@ impl<'a> SchemaIndex<'a> {
             let (heading, table) = match self.table(inner) {
                 Some((heading, table)) => (heading.replace("KEY", &join(path, key)), table),
                 None => {
-                    let each = property.get("items").and_then(|items| self.text_or_table(items));
+                    let each = property
+                        .get("items")
+                        .and_then(|items| self.text_or_table(items));
                     if let Some(table) = each {
                         let heading = format!("{} = [{{ … }}]", join(path, key));
                         let about = "Where one is a table.".to_owned();

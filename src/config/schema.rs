@@ -16,11 +16,11 @@ pub use pool::{
     Admission, Backend, BackendProxyProtocol, BackendTls, Balance, OnVanish, Pool, Retry, Sticky,
 };
 pub use route::{ClientCert, Framework, Only, Route, Token};
-pub(super) use route::{UNNAMED, every_path, all_networks, same_host};
+pub(super) use route::{UNNAMED, all_networks, every_path, same_host};
 pub use server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server};
 pub use session::{
-    AnswerBackendPing, Compression, PingLegs, OverRate, Ping, PingOverrides, Session, SessionOverrides,
-    SlowReader, SlowReaderOverrides,
+    AnswerBackendPing, Compression, OverRate, Ping, PingLegs, PingOverrides, Session,
+    SessionOverrides, SlowReader, SlowReaderOverrides,
 };
 pub use tls::{CertificateFiles, Tls, TlsVersion};
 

@@ -3,7 +3,7 @@
 use super::{
     Acme, BackendSource, ClientCert, Config, Drain, Framework, HostPattern, Limits, ListenAddress,
     Located, Only, OriginPattern, Route, Server, Session, SessionOverrides, Tls, Token,
-    schema::{UNNAMED, every_path, all_networks, same_host},
+    schema::{UNNAMED, all_networks, every_path, same_host},
 };
 use std::{collections::BTreeMap, net::Ipv6Addr};
 

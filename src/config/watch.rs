@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use content::{PathContent, ContentCache};
+use content::{ContentCache, PathContent};
 use folders::WatchedDirs;
 
 /// Files, or folders of which the entries' names count, whose content is compared with what it was.

@@ -34,7 +34,7 @@ struct RemovedKey {
     is_unknown: bool,
 }
 
-// === impl Written ===
+// === impl SourceMap ===
 
 impl SourceMap {
     /// Of a file, nothing of which is out yet.

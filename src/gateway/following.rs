@@ -4,7 +4,7 @@ use super::Gateway;
 use crate::{
     config::DnsName,
     observe::SessionTarget,
-    upstream::{Backend, MembershipChange, DnsAnswer, Pool},
+    upstream::{Backend, DnsAnswer, MembershipChange, Pool},
 };
 use std::{
     collections::BTreeMap,

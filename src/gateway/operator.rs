@@ -5,7 +5,7 @@ use crate::{
     gateway::Route,
     lifecycle::{BackendStatus, DrainTarget, PoolStatus, RouteStatus},
     router::Rule,
-    upstream::{Backend, Pool, BackendState},
+    upstream::{Backend, BackendState, Pool},
 };
 use std::sync::{Arc, atomic::Ordering};
 use tokio::time::Instant;

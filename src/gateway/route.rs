@@ -1,11 +1,13 @@
 //! What a route does with the requests it matched.
 
 use crate::{
-    config::{self, AnswerBackendPing, ClientCert, Compression, Config, PingLegs, DurationValue, Token},
+    config::{
+        self, AnswerBackendPing, ClientCert, Compression, Config, DurationValue, PingLegs, Token,
+    },
     guard::{AddressGuard, OriginGuard},
     proto::track::Bounds,
     router::{FrameworkPreset, preset},
-    splice::{SessionLimits, OverRateAction, PingPolicy, RateLimit, SlowReaderPolicy},
+    splice::{OverRateAction, PingPolicy, RateLimit, SessionLimits, SlowReaderPolicy},
     upstream::Pool,
 };
 use std::{

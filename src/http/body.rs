@@ -38,7 +38,7 @@ struct SharedBody {
     wanted: Notify,
 }
 
-// === impl Lent ===
+// === impl ReplayableBody ===
 
 impl ReplayableBody {
     pub(super) fn new(body: Body) -> Self {
@@ -87,7 +87,12 @@ impl HttpBody for ReplayableBody {
     }
 }
 
-fn with_idle_timeout<G: Send + 'static>(body: Incoming, idle: Duration, seen: Arc<BodyStatus>, guard: G) -> Body {
+fn with_idle_timeout<G: Send + 'static>(
+    body: Incoming,
+    idle: Duration,
+    seen: Arc<BodyStatus>,
+    guard: G,
+) -> Body {
     if body.is_end_stream() {
         return body.map_err(Into::into).boxed_unsync();
     }
@@ -128,7 +133,7 @@ struct IdleTimeoutBody<G> {
 #[error("no byte of the body came in time (limits.body_idle, limits.answer_idle)")]
 struct BodyTimeout;
 
-// === impl Patient ===
+// === impl IdleTimeoutBody ===
 
 impl<G> Unpin for IdleTimeoutBody<G> {}
 

@@ -18,7 +18,7 @@ pub(super) struct HeaderCaseWriter<S> {
     head_is_out: bool,
 }
 
-// === impl Canonical ===
+// === impl HeaderCaseWriter ===
 
 impl<S> HeaderCaseWriter<S> {
     pub(super) fn new(io: S) -> Self {

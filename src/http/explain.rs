@@ -66,7 +66,11 @@ pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanatio
         },
     );
     // It came by the right connection, and there is no certificate that it could show.
-    let asks = |vetted: ValidatedRequest<'_>| gateway.tls.requires_client_auth(Some(&vetted.authority.host));
+    let asks = |vetted: ValidatedRequest<'_>| {
+        gateway
+            .tls
+            .requires_client_auth(Some(&vetted.authority.host))
+    };
     let peer = Peer {
         address: client,
         port: 0,

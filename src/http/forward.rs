@@ -3,13 +3,13 @@
 use super::{
     Body, Context, Peer,
     asked::{RequestContext, RouteInfo},
-    body::{self, ReplayableBody, BodyStatus},
+    body::{self, BodyStatus, ReplayableBody},
     framing::has_single_transfer_coding,
     outbound::{self, Outbound},
     reject::{Refusal, warn_backend_failure},
     send::{SendError, send},
     sticky,
-    tries::{FailureKind, Attempts},
+    tries::{Attempts, FailureKind},
 };
 use crate::upstream::{DialError, Lease};
 use ::http::{Extensions, Method, Request, Response, StatusCode};
@@ -153,7 +153,10 @@ pub(super) async fn forward(
     sticky::set_cookie(&route.pool, tries.key, &lease, &mut parts.headers);
     let learner = route.pool.sid_capture(plea.outbound.target.query(), &lease);
     let body = body::response_body(incoming, answer_idle, (asked.busy, lease));
-    Ok(Response::from_parts(parts, sticky::capture_sid(body, learner)))
+    Ok(Response::from_parts(
+        parts,
+        sticky::capture_sid(body, learner),
+    ))
 }
 
 /// What one backend answers.

@@ -5,7 +5,7 @@
 use super::{framing::has_single_transfer_coding, reject::Refusal};
 use crate::{
     proto::handshake::{self, BadHandshake, Offer},
-    router::{Authority, TRUSTED_BY_BACKENDS, NormalPath, RouteQuery},
+    router::{Authority, NormalPath, RouteQuery, TRUSTED_BY_BACKENDS},
 };
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use hyper::ext::Protocol;
@@ -23,7 +23,7 @@ pub(super) struct ValidatedRequest<'a> {
     pub(super) offer: Option<Offer>,
 }
 
-// === impl Vetted ===
+// === impl ValidatedRequest ===
 
 impl ValidatedRequest<'_> {
     /// The subprotocols that are offered.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct ClientCertHeader(Arc<HeaderValue>);
 
-// === impl Identity ===
+// === impl ClientCertHeader ===
 
 impl ClientCertHeader {
     /// Of a certificate in DER.
@@ -27,8 +27,17 @@ impl ClientCertHeader {
 
 /// A connection was asked for a certificate, or was not, for the name it was opened with. A request for a host of which
 /// the other is true came the wrong way (RFC 9110 §15.5.20): by a coalesced connection, or to look for a gap.
-pub(super) fn check_misdirected(gateway: &Gateway, peer: &Peer, vetted: &ValidatedRequest<'_>) -> Result<(), Refusal> {
-    let text = match (gateway.tls.requires_client_auth(Some(&vetted.authority.host)), peer.asked) {
+pub(super) fn check_misdirected(
+    gateway: &Gateway,
+    peer: &Peer,
+    vetted: &ValidatedRequest<'_>,
+) -> Result<(), Refusal> {
+    let text = match (
+        gateway
+            .tls
+            .requires_client_auth(Some(&vetted.authority.host)),
+        peer.asked,
+    ) {
         (true, false) => {
             "this host asks clients for a certificate (client_cert), and this connection was not asked: it was opened \
              with another server name, or with none"

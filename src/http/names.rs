@@ -17,7 +17,7 @@ pub(super) struct DnsConnectorResolver(pub(super) Resolver);
 /// Addresses in the shape that the client wants; the port is its own affair.
 pub(super) struct ResolvedAddrs(vec::IntoIter<IpAddr>);
 
-// === impl Names ===
+// === impl DnsConnectorResolver ===
 
 impl Service<Name> for DnsConnectorResolver {
     type Response = ResolvedAddrs;
@@ -30,11 +30,15 @@ impl Service<Name> for DnsConnectorResolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let resolver = self.0.clone();
-        Box::pin(async move { Ok(ResolvedAddrs(resolver.lookup(name.as_str()).await?.into_iter())) })
+        Box::pin(async move {
+            Ok(ResolvedAddrs(
+                resolver.lookup(name.as_str()).await?.into_iter(),
+            ))
+        })
     }
 }
 
-// === impl Found ===
+// === impl ResolvedAddrs ===
 
 impl Iterator for ResolvedAddrs {
     type Item = SocketAddr;

@@ -5,7 +5,7 @@
 //! for a client that does not take its answer. An HTTP/2 connection is idle while it has no stream.
 
 use crate::{
-    splice::{Transport, Socket},
+    splice::{Socket, Transport},
     wire::ServerStream,
 };
 use std::{
@@ -87,7 +87,7 @@ enum Awaiting {
     Answer,
 }
 
-// === impl Phase ===
+// === impl ConnState ===
 
 impl ConnState {
     /// A connection from which the first request is awaited.
@@ -142,7 +142,11 @@ impl ConnState {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let ConnShared { busy, notify: nudge, .. } = &*self.0.0;
+        let ConnShared {
+            busy,
+            notify: nudge,
+            ..
+        } = &*self.0.0;
         if busy.fetch_sub(1, Ordering::Relaxed) == 1 {
             // Its connection owes something else now, and nothing may ever come that would make it look.
             nudge.notify_one();
@@ -150,7 +154,7 @@ impl Drop for InFlight {
     }
 }
 
-// === impl Patient ===
+// === impl TimeoutStream ===
 
 impl<S> TimeoutStream<S> {
     /// A stream from which the first request is awaited: that wait is `request_head` long.

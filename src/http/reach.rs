@@ -2,8 +2,8 @@
 
 use super::Peer;
 use crate::{
-    splice::{Socket, BackendStream},
-    upstream::{DialedStream, DialError, ConnAddrs, Lease, Resolver},
+    splice::{BackendStream, Socket},
+    upstream::{ConnAddrs, DialError, DialedStream, Lease, Resolver},
 };
 
 /// Dials the lease's backend, on behalf of `peer`. The caller sets the deadline.

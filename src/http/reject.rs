@@ -106,7 +106,12 @@ impl From<Unavailable> for Refusal {
 }
 
 /// Tells the operator that a backend failed: seldom, for a backend that is down fails as often as clients come.
-pub(super) fn warn_backend_failure(route: &Route, lease: &Lease, error: &(dyn Error + 'static), what: &str) {
+pub(super) fn warn_backend_failure(
+    route: &Route,
+    lease: &Lease,
+    error: &(dyn Error + 'static),
+    what: &str,
+) {
     static FAILED: LogThrottle = LogThrottle::new();
     if let Some(suppressed) = FAILED.allow() {
         let error = ErrorChain(error);

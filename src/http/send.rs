@@ -2,7 +2,9 @@
 //!
 //! Pooled are connections that are alike for every client: on TCP, without TLS, without a PROXY header.
 
-use super::{Body, Context, Peer, names::DnsConnectorResolver, reach::connect_backend, shake::MAX_HEADERS};
+use super::{
+    Body, Context, Peer, names::DnsConnectorResolver, reach::connect_backend, shake::MAX_HEADERS,
+};
 use crate::upstream::{DialError, Lease, Resolver};
 use ::http::{
     HeaderValue, Request, Response, Uri, header,
@@ -48,7 +50,10 @@ pub(super) async fn send(
         let answer = context.plain.0.request(request).await;
         return answer.map_err(SendError::Pooled);
     }
-    let stream = timeout(CONNECT_TIMEOUT, connect_backend(&context.resolver, lease, peer));
+    let stream = timeout(
+        CONNECT_TIMEOUT,
+        connect_backend(&context.resolver, lease, peer),
+    );
     let stream = stream.await.map_err(|_| SendError::Late)??;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
@@ -65,7 +70,7 @@ pub(super) async fn send(
     Ok(sender.send_request(request).await?)
 }
 
-// === impl Plain ===
+// === impl HttpClient ===
 
 impl HttpClient {
     pub(super) fn new(resolver: Resolver) -> Self {
@@ -86,7 +91,7 @@ impl HttpClient {
     }
 }
 
-// === impl Failed ===
+// === impl SendError ===
 
 impl SendError {
     /// Whether the backend never got the request.

@@ -4,13 +4,13 @@ mod h2;
 
 use super::{
     Body, Context, Peer,
-    patience::{InFlight, ConnTimeouts, TimeoutStream, ConnState, StreamParts},
+    patience::{ConnState, ConnTimeouts, InFlight, StreamParts, TimeoutStream},
     service,
 };
 use crate::{
     config,
     observe::ErrorChain,
-    splice::{Transport, Socket},
+    splice::{Socket, Transport},
     tls,
     wire::ServerStream,
 };

@@ -2,13 +2,13 @@
 
 use super::{
     Context,
-    patience::{InFlight, ClientStream, StreamParts},
+    patience::{ClientStream, InFlight, StreamParts},
     tunnel::H2Stream,
 };
 use crate::{
-    observe::{SessionTarget, SessionEnd, SessionRecord},
+    observe::{SessionEnd, SessionRecord, SessionTarget},
     proto::{deflate::DeflateParams, track::RsvBits},
-    splice::{self, Transport, SpliceLegs, DeflateStream, Outcome, Socket, BackendStream},
+    splice::{self, BackendStream, DeflateStream, Outcome, Socket, SpliceLegs, Transport},
     upstream::Lease,
     wire::ServerStream,
 };
@@ -47,12 +47,17 @@ enum ClientLeg {
 /// What is held as long as a session lasts.
 type Guard = Box<dyn Any + Send + Sync>;
 
-// === impl Opening ===
+// === impl PendingSession ===
 
 impl PendingSession {
     /// Waits until the client has our answer. That is a task for a moment; the session gets one of its own, as small as
     /// can be.
-    pub(super) async fn start(self, context: Arc<Context>, client: Option<OnUpgrade>, busy: InFlight) {
+    pub(super) async fn start(
+        self,
+        context: Arc<Context>,
+        client: Option<OnUpgrade>,
+        busy: InFlight,
+    ) {
         let tasks = context.tasks.clone();
         match client_leg(client).await {
             ClientLeg::Connection(client, guard, early) => {

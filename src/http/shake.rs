@@ -9,7 +9,7 @@ use super::{
     tries::FailureKind,
 };
 use crate::{
-    proto::handshake::{Negotiated, Bad101, Offer},
+    proto::handshake::{Bad101, Negotiated, Offer},
     splice::BackendStream,
     upstream::{DialError, Lease},
 };
@@ -73,7 +73,9 @@ pub(super) async fn backend_handshake(
             // The body is still to come.
             context.tasks.spawn(async { drop(connection.await) });
         }
-        return Ok(HandshakeOutcome::Rejected(Response::from_parts(parts, body)));
+        return Ok(HandshakeOutcome::Rejected(Response::from_parts(
+            parts, body,
+        )));
     }
     let agreed = offer.check(&parts)?;
     let raw = drive(&mut connection, upgraded)
@@ -176,7 +178,7 @@ impl HandshakeError {
     }
 }
 
-// === impl Kept ===
+// === impl AbandonGuard ===
 
 /// A client that waits for a lease's backend. Dropped while it waits, the client has left: a backend that had kept it for
 /// half of the handshake's time is as silent as one that lets all of it pass. Clients have deadlines of their own, and

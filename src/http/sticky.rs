@@ -1,7 +1,7 @@
 //! What a client is given so that it comes back to the backend that has answered it.
 
 use super::Body;
-use crate::upstream::{BalanceKey, SidCapture, Lease, Pool};
+use crate::upstream::{BalanceKey, Lease, Pool, SidCapture};
 use ::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 

@@ -25,7 +25,7 @@ pub(super) struct AccessRecord {
     written: bool,
 }
 
-// === impl Telling ===
+// === impl AccessRecord ===
 
 impl AccessRecord {
     /// Keeps the request line: the request itself goes on.

@@ -19,7 +19,7 @@ use base64::{
     alphabet::URL_SAFE,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use places::{from_query, from_cookie, rewrite_offer, from_subprotocol};
+use places::{from_cookie, from_query, from_subprotocol, rewrite_offer};
 
 /// What was done with a request's token.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ struct SubprotocolEcho {
     offered: Box<str>,
 }
 
-// === impl Carried ===
+// === impl ExtractedToken ===
 
 impl ExtractedToken {
     /// Whether browsers send it unasked, whichever page has them do so.
@@ -77,7 +77,9 @@ pub(super) fn relocate_token(
     for place in &rule.from {
         let found = match place {
             TokenSource::Subprotocol(name) => {
-                let found = offer.as_deref_mut().map(|offer| from_subprotocol(name, offer));
+                let found = offer
+                    .as_deref_mut()
+                    .map(|offer| from_subprotocol(name, offer));
                 let (found, echo) = found.unwrap_or_default();
                 carried.echo = carried.echo.or(echo);
                 rewrite_offer(offer.as_deref(), &mut outbound.headers)?;

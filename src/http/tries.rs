@@ -39,7 +39,7 @@ pub(super) enum FailureKind {
     Answer,
 }
 
-// === impl Tries ===
+// === impl Attempts ===
 
 impl<'a> Attempts<'a> {
     /// None was tried yet.

@@ -19,7 +19,7 @@ pub(super) struct H2Stream {
     failed: Option<io::Error>,
 }
 
-// === impl Tunnel ===
+// === impl H2Stream ===
 
 impl H2Stream {
     pub(super) fn new(upgraded: Upgraded) -> Self {

@@ -7,12 +7,12 @@ use super::{
     asked::{RequestContext, RouteInfo, version_str},
     body,
     outbound::{self, Outbound},
-    reject::{Refusal, warn_backend_failure, empty},
+    reject::{Refusal, empty, warn_backend_failure},
     session::PendingSession,
-    shake::{HandshakeOutcome, HandshakeError, AbandonGuard, backend_handshake},
+    shake::{AbandonGuard, HandshakeError, HandshakeOutcome, backend_handshake},
     sticky,
     token::ExtractedToken,
-    tries::{FailureKind, Attempts},
+    tries::{Attempts, FailureKind},
 };
 use crate::{
     gateway::Route,
@@ -151,9 +151,10 @@ async fn connect_with_retry(
             _ => lease.answered(),
         }
         let (failure, told) = match hands {
-            Ok(HandshakeOutcome::Rejected(response)) if is_retryable_status(response.status()) => {
-                (FailureKind::Answer, Ok((lease, HandshakeOutcome::Rejected(response))))
-            }
+            Ok(HandshakeOutcome::Rejected(response)) if is_retryable_status(response.status()) => (
+                FailureKind::Answer,
+                Ok((lease, HandshakeOutcome::Rejected(response))),
+            ),
             Ok(hands) => return Ok((lease, hands)),
             Err(error) => {
                 warn_backend_failure(route, &lease, &error, "handshake with a backend failed");

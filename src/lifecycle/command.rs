@@ -15,7 +15,11 @@ pub enum Command {
     HandOver(oneshot::Sender<Result<String, String>>),
     /// Have a route or a backend finish its sessions and take no new ones, or (`false`) take them again. The answer is what
     /// that means, or why nothing.
-    Drain(DrainTarget, bool, oneshot::Sender<Result<DrainReport, String>>),
+    Drain(
+        DrainTarget,
+        bool,
+        oneshot::Sender<Result<DrainReport, String>>,
+    ),
     /// What is every host served with?
     Certificates(oneshot::Sender<Vec<CertificateStatus>>),
     /// Order a new certificate for this host now; `Err` says why not.

@@ -103,7 +103,7 @@ enum Message {
     Done,
 }
 
-// === impl Offer ===
+// === impl HandoverOffer ===
 
 impl HandoverOffer {
     /// Opens it. Called inside a runtime.
@@ -154,7 +154,7 @@ impl HandoverOffer {
     }
 }
 
-// === impl Claim ===
+// === impl HandoverClaim ===
 
 impl HandoverClaim {
     /// Whether nobody has taken it before.

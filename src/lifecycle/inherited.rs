@@ -1,6 +1,6 @@
 //! Sockets that somebody else has opened: the process whose place is taken, or systemd (`LISTEN_FDS`, sd_listen_fds(3)).
 
-use super::handover::{self, HandoverError, FdLabel, Predecessor};
+use super::handover::{self, FdLabel, HandoverError, Predecessor};
 use listenfd::ListenFd;
 use rustix::net::sockopt;
 use std::{

@@ -12,8 +12,8 @@ mod tasks;
 
 pub use again::reexec;
 pub use command::{
-    BackendStatus, CertificateStatus, Command, ConfigStatus, DrainTarget, DrainReport, ListenerStatus,
-    NameStatus, PoolStatus, RouteStatus, ServerState, Status,
+    BackendStatus, CertificateStatus, Command, ConfigStatus, DrainReport, DrainTarget,
+    ListenerStatus, NameStatus, PoolStatus, RouteStatus, ServerState, Status,
 };
 pub use inherited::Inherited;
 pub use signals::{Signal, Signals};

@@ -3,7 +3,7 @@
 use super::{ConnectionLimiter, ConnectionPermit};
 use crate::{
     lifecycle::Tasks,
-    observe::{Metrics, LogThrottle},
+    observe::{LogThrottle, Metrics},
 };
 use socket2::{SockRef, TcpKeepalive};
 use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};

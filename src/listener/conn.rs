@@ -4,7 +4,7 @@ use super::{ConnectionLimiter, ConnectionPermit};
 use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
-    http::{self, Context, ClientCertHeader, Peer},
+    http::{self, ClientCertHeader, Context, Peer},
     observe::ErrorChain,
     proto::proxy::{self, BadProxyHeader},
     splice::Socket,
@@ -51,16 +51,24 @@ enum AcceptError {
     Tls(#[from] tls::TlsError),
 }
 
-// === impl Doorway ===
+// === impl ConnectionHandler ===
 
 impl ConnectionHandler {
     /// Takes one connection of an https listener through its life.
-    pub async fn serve_tls(self: Arc<Self>, mut tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit) {
+    pub async fn serve_tls(
+        self: Arc<Self>,
+        mut tcp: TcpStream,
+        from: SocketAddr,
+        permit: ConnectionPermit,
+    ) {
         let gateway = self.http.live.snapshot();
         let deadline = gateway.limits.tls_handshake.0;
         let entered = timeout(deadline, async {
             let client = self.client_addr(&gateway, &mut tcp, from).await?;
-            let share = self.admission.per_ip_permit(client.ip()).ok_or(AcceptError::Share)?;
+            let share = self
+                .admission
+                .per_ip_permit(client.ip())
+                .ok_or(AcceptError::Share)?;
             let ends = (client, tcp.local_addr()?);
             let entered = tls::accept(&gateway.tls, Socket::new(tcp)).await?;
             Ok((entered, ends, share))
@@ -101,9 +109,14 @@ impl ConnectionHandler {
         )
         .await;
         let entered = entered.unwrap_or(Err(AcceptError::Deadline));
-        let entered = entered
-            .map(|client| client.ip())
-            .and_then(|address| Ok((address, self.admission.per_ip_permit(address).ok_or(AcceptError::Share)?)));
+        let entered = entered.map(|client| client.ip()).and_then(|address| {
+            Ok((
+                address,
+                self.admission
+                    .per_ip_permit(address)
+                    .ok_or(AcceptError::Share)?,
+            ))
+        });
         drop(gateway);
         match entered {
             Ok((address, share)) => {
@@ -146,7 +159,7 @@ impl ConnectionHandler {
     }
 }
 
-// === impl Turned ===
+// === impl AcceptError ===
 
 impl AcceptError {
     fn as_str(&self) -> &'static str {

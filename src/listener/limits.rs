@@ -39,7 +39,7 @@ pub struct ConnectionPermit {
 #[derive(Debug)]
 pub struct PerIpPermit(Option<(Arc<ConnectionLimiter>, IpAddr)>);
 
-// === impl Admission ===
+// === impl ConnectionLimiter ===
 
 impl ConnectionLimiter {
     /// A door with `places`, and what `[limits]` says of single addresses.
@@ -97,7 +97,7 @@ impl ConnectionLimiter {
     }
 }
 
-// === impl Share ===
+// === impl PerIpPermit ===
 
 impl Drop for PerIpPermit {
     fn drop(&mut self) {
@@ -122,13 +122,21 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn admission(places: usize, per_address: u32, accepts: Option<config::Rate>) -> Arc<ConnectionLimiter> {
+    fn admission(
+        places: usize,
+        per_address: u32,
+        accepts: Option<config::Rate>,
+    ) -> Arc<ConnectionLimiter> {
         let limits = config::Limits {
             connections_per_ip: per_address,
             accepts_per_ip: accepts,
             ..Default::default()
         };
-        Arc::new(ConnectionLimiter::new(places, &limits, Arc::new(Metrics::new())))
+        Arc::new(ConnectionLimiter::new(
+            places,
+            &limits,
+            Arc::new(Metrics::new()),
+        ))
     }
 
     #[test]
@@ -146,10 +154,16 @@ mod tests {
         let one: IpAddr = "10.0.0.1".parse().unwrap();
         let held = [
             admission.per_ip_permit(one).unwrap(),
-            admission.per_ip_permit("::ffff:10.0.0.1".parse().unwrap()).unwrap(),
+            admission
+                .per_ip_permit("::ffff:10.0.0.1".parse().unwrap())
+                .unwrap(),
         ];
         assert!(admission.per_ip_permit(one).is_none());
-        assert!(admission.per_ip_permit("10.0.0.2".parse().unwrap()).is_some());
+        assert!(
+            admission
+                .per_ip_permit("10.0.0.2".parse().unwrap())
+                .is_some()
+        );
         drop(held);
         assert!(admission.per_ip_permit(one).is_some());
         assert!(admission.open().len() <= 1);
@@ -158,7 +172,9 @@ mod tests {
     #[test]
     fn ipv6_is_counted_by_subscriber() {
         let admission = admission(9, 1, None);
-        let _held = admission.per_ip_permit("2001:db8::1".parse().unwrap()).unwrap();
+        let _held = admission
+            .per_ip_permit("2001:db8::1".parse().unwrap())
+            .unwrap();
         assert!(
             admission
                 .per_ip_permit("2001:db8::ffff:2".parse().unwrap())
@@ -182,8 +198,14 @@ mod tests {
             }),
         );
         let one: IpAddr = "10.0.0.1".parse().unwrap();
-        let passed = (0..10).filter(|_| admission.per_ip_permit(one).is_some()).count();
+        let passed = (0..10)
+            .filter(|_| admission.per_ip_permit(one).is_some())
+            .count();
         assert_eq!(passed, 3);
-        assert!(admission.per_ip_permit("10.0.0.2".parse().unwrap()).is_some());
+        assert!(
+            admission
+                .per_ip_permit("10.0.0.2".parse().unwrap())
+                .is_some()
+        );
     }
 }

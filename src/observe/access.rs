@@ -153,7 +153,7 @@ impl AccessLog {
     }
 }
 
-// === impl Event ===
+// === impl AccessEvent ===
 
 impl AccessEvent<'_> {
     fn line(self, format: LogFormat, at: SystemTime) -> String {

@@ -7,11 +7,14 @@ mod labels;
 mod pools;
 mod process;
 
-pub use flow::{SessionMetrics, LegMetrics};
+pub use flow::{LegMetrics, SessionMetrics};
 pub use pools::WaitingGauge;
 
 use super::access::SessionEnd;
-use labels::{BackendLabels, CloseLabels, HostLabels, LegLabels, OutcomeLabels, RefusalLabels, BackendStateLabels, StatusClassLabels, TransitionLabels, WhyLabels};
+use labels::{
+    BackendLabels, BackendStateLabels, CloseLabels, HostLabels, LegLabels, OutcomeLabels,
+    RefusalLabels, StatusClassLabels, TransitionLabels, WhyLabels,
+};
 use pools::PoolMetrics;
 use process::ProcessCollector;
 use prometheus_client::{
@@ -144,17 +147,23 @@ impl Metrics {
 
     /// A plain HTTP request was answered.
     pub fn request(&self, status: u16) {
-        self.requests.get_or_create(&StatusClassLabels::class(status)).inc();
+        self.requests
+            .get_or_create(&StatusClassLabels::class(status))
+            .inc();
     }
 
     /// A request was refused by us; `why` is of a closed set.
     pub fn refused(&self, status: u16, why: &'static str) {
-        self.refusals.get_or_create(&RefusalLabels { status, why }).inc();
+        self.refusals
+            .get_or_create(&RefusalLabels { status, why })
+            .inc();
     }
 
     /// A connection ended before its first request; `why` is of a closed set ("tls", "proxy-header", "deadline", "limit", …).
     pub fn connection_failed(&self, why: &'static str) {
-        self.connection_failures.get_or_create(&WhyLabels { why }).inc();
+        self.connection_failures
+            .get_or_create(&WhyLabels { why })
+            .inc();
     }
 
     /// A CA that asked whether a host is ours has its answer.

@@ -14,11 +14,13 @@ mod testing;
 pub use access::{AccessLog, RequestRecord, SessionEnd, SessionRecord};
 pub use causes::ErrorChain;
 pub use logging::{InitError, init};
-pub use metrics::{ConnectionGauge, SessionMetrics, LegMetrics, Metrics, SessionGauge, WaitingGauge};
+pub use metrics::{
+    ConnectionGauge, LegMetrics, Metrics, SessionGauge, SessionMetrics, WaitingGauge,
+};
 pub use queue::LogGuard;
 pub use round_trips::LegRtts;
 pub use seldom::LogThrottle;
 pub use sessions::{
-    BadCloseOrder, SessionTarget, InflateStatus, TapSink, TapSubscription, TapError, CloseOrder, TappedFrame, SessionHandle, SessionRegistry,
-    SessionRef, Traffic, SessionFilter,
+    BadCloseOrder, CloseOrder, InflateStatus, SessionFilter, SessionHandle, SessionRef,
+    SessionRegistry, SessionTarget, TapError, TapSink, TapSubscription, TappedFrame, Traffic,
 };

@@ -83,7 +83,7 @@ impl Drop for LogGuard {
     }
 }
 
-// === impl Tail ===
+// === impl WriterWorker ===
 
 impl<W: Write> WriterWorker<W> {
     /// Also about the log itself: the line that made room has just been written.

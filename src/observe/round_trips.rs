@@ -18,7 +18,7 @@ pub struct LegRtts {
 #[derive(Debug, Default)]
 pub struct AtomicRtt(AtomicU32);
 
-// === impl RoundTrip ===
+// === impl AtomicRtt ===
 
 impl AtomicRtt {
     /// It took so long.

@@ -26,7 +26,7 @@ struct ThrottleState {
     suppressed: u64,
 }
 
-// === impl Seldom ===
+// === impl LogThrottle ===
 
 impl LogThrottle {
     /// The first line will pass.
@@ -45,7 +45,10 @@ impl LogThrottle {
         let now = Instant::now();
         // Two plain fields: a panic elsewhere cannot leave them half written.
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.passed.is_some_and(|passed| now - passed < MIN_INTERVAL) {
+        if since
+            .passed
+            .is_some_and(|passed| now - passed < MIN_INTERVAL)
+        {
             since.suppressed += 1;
             return None;
         }

@@ -74,7 +74,7 @@ struct LiveSession {
     round_trips: LegRtts,
 }
 
-// === impl Book ===
+// === impl SessionTable ===
 
 impl SessionTable {
     fn next_id(&mut self) -> u64 {
@@ -83,7 +83,7 @@ impl SessionTable {
     }
 }
 
-// === impl Sessions ===
+// === impl SessionRegistry ===
 
 impl SessionRegistry {
     /// Enters a session under a fresh id, which no other process is likely to use, and writes it into the record.

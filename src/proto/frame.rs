@@ -105,7 +105,7 @@ impl Opcode {
     }
 }
 
-// === impl Header ===
+// === impl FrameHeader ===
 
 impl FrameHeader {
     /// Reads the header at the front of `bytes`. `Ok(None)` means that more bytes are needed; what is there is then
@@ -120,7 +120,10 @@ impl FrameHeader {
 
     /// [`Header::parse`] for whoever has looked at the first byte already.
     #[inline]
-    pub(super) fn parse_after_opcode(opcode: Opcode, bytes: &[u8]) -> Result<Option<FrameHeader>, BadHeader> {
+    pub(super) fn parse_after_opcode(
+        opcode: Opcode,
+        bytes: &[u8],
+    ) -> Result<Option<FrameHeader>, BadHeader> {
         let [first, second, rest @ ..] = bytes else {
             return Ok(None);
         };

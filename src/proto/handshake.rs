@@ -127,10 +127,7 @@ impl Offer {
         }
     }
 
-    fn check_extensions(
-        &self,
-        headers: &HeaderMap,
-    ) -> Result<(Option<Box<str>>, RsvBits), Bad101> {
+    fn check_extensions(&self, headers: &HeaderMap) -> Result<(Option<Box<str>>, RsvBits), Bad101> {
         let mut seen = HashSet::new();
         let mut reserved = RsvBits::None;
         for accepted in extensions::read(headers) {

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use proxy_header::{ParseConfig, ProxiedAddress, ProxyHeader};
+use proxy_header::{ParseConfig, ProxiedAddress};
 use thiserror::Error;
 
 /// A whole PROXY header.
@@ -88,7 +88,8 @@ pub fn header(version: ProxyVersion, source: SocketAddr, destination: SocketAddr
         (source, destination) if source.is_ipv4() && destination.is_ipv4() => (source, destination),
         (source, destination) => (mapped(source), mapped(destination)),
     };
-    let header = ProxyHeader::with_address(ProxiedAddress::stream(source, destination));
+    let header =
+        proxy_header::ProxyHeader::with_address(ProxiedAddress::stream(source, destination));
     let mut bytes = Vec::with_capacity(V1_MAX_LEN);
     let encoded = match version {
         ProxyVersion::V1 => header.encode_v1(&mut bytes),
@@ -206,7 +207,7 @@ fn decode(bytes: &[u8], len: usize) -> Result<Option<ProxyHeader>, proxy_header:
         ..ParseConfig::default()
     };
     let whole = bytes.get(..len).unwrap_or_default();
-    let (header, _) = ProxyHeader::parse(whole, config)?;
+    let (header, _) = proxy_header::ProxyHeader::parse(whole, config)?;
     let source = header.proxied_address().map(|address| {
         let source = address.source;
         SocketAddr::new(source.ip().to_canonical(), source.port())

@@ -25,7 +25,7 @@ use std::{collections::HashMap, iter};
 
 use ::http::HeaderMap;
 
-pub use framework::{TRUSTED_BY_BACKENDS, FrameworkPreset, preset};
+pub use framework::{FrameworkPreset, TRUSTED_BY_BACKENDS, preset};
 pub use host::{Authority, BadAuthority};
 pub use path::{BadPath, NormalPath};
 pub use rewrite::strip_prefix;

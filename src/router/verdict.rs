@@ -1,6 +1,6 @@
 //! Why a route was chosen and the others were not: the same questions as `find`, asked of every route.
 
-use super::{Match, Router, Rule, RouteQuery};
+use super::{Match, RouteQuery, Router, Rule};
 use std::fmt;
 
 /// How a route fared with a request.
@@ -39,7 +39,12 @@ impl<T> Router<T> {
             .collect()
     }
 
-    fn verdict(&self, index: usize, wanted: &RouteQuery<'_>, winner: Option<&Match<'_, T>>) -> Verdict {
+    fn verdict(
+        &self,
+        index: usize,
+        wanted: &RouteQuery<'_>,
+        winner: Option<&Match<'_, T>>,
+    ) -> Verdict {
         let rule = &self.routes[index].0;
         if let Some(winner) = winner.filter(|winner| std::ptr::eq(winner.rule, rule)) {
             return match winner.fits {

@@ -10,7 +10,7 @@ pub(super) struct Capacity {
     pub(super) sessions: usize,
 }
 
-// === impl Ceilings ===
+// === impl Capacity ===
 
 impl Capacity {
     /// A session takes two descriptors, one on each leg; whatever else is open takes from what is reserved.

@@ -3,7 +3,7 @@
 use super::{Server, drains::DrainPacing};
 use crate::{
     gateway::Gateway,
-    observe::{SessionTarget, Metrics},
+    observe::{Metrics, SessionTarget},
     upstream::{self, Backend, Condition, HealthCheck},
 };
 use std::{

@@ -3,7 +3,7 @@
 use crate::{
     config,
     lifecycle::Tasks,
-    observe::{SessionTarget, SessionRef},
+    observe::{SessionRef, SessionTarget},
 };
 use std::{
     sync::{
@@ -35,7 +35,7 @@ pub(super) struct DrainPacing {
     pub(super) code: u16,
 }
 
-// === impl Spread ===
+// === impl DrainPacing ===
 
 impl DrainPacing {
     /// As `[drain]` says.

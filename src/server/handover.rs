@@ -5,8 +5,8 @@ use super::{Server, drains::DrainPacing, stop::CLOSE_MARGIN};
 use crate::{
     admin,
     lifecycle::{
-        Command, Signal, ServerState,
-        handover::{HandoverClaim, PassedFd, HandoverError, FdLabel, HandoverOffer, Successor},
+        Command, ServerState, Signal,
+        handover::{FdLabel, HandoverClaim, HandoverError, HandoverOffer, PassedFd, Successor},
         reexec, systemd,
     },
     observe::ErrorChain,
@@ -32,7 +32,7 @@ struct OpenOffer {
     _closed: DropGuard,
 }
 
-// === impl Handover ===
+// === impl PendingHandover ===
 
 impl PendingHandover {
     /// What came of the offer; never without one.

@@ -37,7 +37,7 @@ pub(super) struct BoundListener {
     gone: CancellationToken,
 }
 
-// === impl Listening ===
+// === impl BoundListener ===
 
 impl BoundListener {
     /// Binds what `server` wants, `held` has not and `inherited` has not either; the first that fails ends it, and nothing has changed.
@@ -139,7 +139,7 @@ impl BoundListener {
     }
 }
 
-// === impl Kind ===
+// === impl ListenerKind ===
 
 impl ListenerKind {
     fn as_str(self) -> &'static str {
@@ -151,7 +151,13 @@ impl ListenerKind {
 }
 
 fn wanted(server: &Server) -> impl Iterator<Item = (ListenerKind, &Located<ListenAddress>)> {
-    let https = server.https.iter().map(|address| (ListenerKind::Https, address));
-    let http = server.http.iter().map(|address| (ListenerKind::Http, address));
+    let https = server
+        .https
+        .iter()
+        .map(|address| (ListenerKind::Https, address));
+    let http = server
+        .http
+        .iter()
+        .map(|address| (ListenerKind::Http, address));
     https.chain(http)
 }

@@ -4,7 +4,7 @@ use super::{Server, drains::DrainPacing};
 use crate::{
     config::DnsName,
     lifecycle::NameStatus,
-    observe::{SessionTarget, ErrorChain},
+    observe::{ErrorChain, SessionTarget},
     upstream::{Backend, DnsAnswer, Resolver},
 };
 use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
@@ -39,7 +39,7 @@ pub(super) struct DnsUpdate {
     found: Result<DnsAnswer, String>,
 }
 
-// === impl Names ===
+// === impl DnsTasks ===
 
 impl Default for DnsTasks {
     fn default() -> Self {

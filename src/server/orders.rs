@@ -2,7 +2,7 @@
 
 use super::{Server, drains::DrainPacing};
 use crate::{
-    lifecycle::{CertificateStatus, Command, DrainTarget, DrainReport, ServerState, Status},
+    lifecycle::{CertificateStatus, Command, DrainReport, DrainTarget, ServerState, Status},
     observe::SessionTarget,
     tls::Acme,
 };
@@ -63,7 +63,10 @@ impl Server {
         for pool in &exhausted {
             warn!(%pool, %target, "the pool has no backend left that takes new sessions: all are drained, or down");
         }
-        Ok(DrainReport { closing, pools_without_backend: exhausted })
+        Ok(DrainReport {
+            closing,
+            pools_without_backend: exhausted,
+        })
     }
 
     fn status(&self, state: ServerState) -> Status {

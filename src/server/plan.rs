@@ -4,7 +4,7 @@ use crate::{
     config::{Config, Diagnostics},
     gateway::Gateway,
     lifecycle::ConfigStatus,
-    tls::{DevCa, CertIssuers, IssuedCerts},
+    tls::{CertIssuers, DevCa, IssuedCerts},
 };
 use std::{
     collections::BTreeSet,
@@ -51,7 +51,7 @@ pub(super) enum BuildOutcome {
     Failed(String, Vec<PathBuf>),
 }
 
-// === impl Plan ===
+// === impl ActiveConfig ===
 
 impl ActiveConfig {
     pub(super) fn new(config: Config, blueprint: ConfigSource) -> Self {

@@ -9,12 +9,12 @@ mod surplus;
 
 use super::{
     Server,
-    drains::{Drains, DrainPacing},
+    drains::{DrainPacing, Drains},
 };
 use crate::{
     http::Context,
     observe::SessionTarget,
-    upstream::{Pool, LoadShare},
+    upstream::{LoadShare, Pool},
 };
 use growth::GrowthDetector;
 use std::{
@@ -63,7 +63,7 @@ impl Server {
     }
 }
 
-// === impl Task ===
+// === impl RebalanceTask ===
 
 impl RebalanceTask {
     fn start(self) -> DropGuard {

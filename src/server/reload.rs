@@ -4,7 +4,7 @@ use super::{Server, drains::DrainPacing, listening::BoundListener, plan::BuildOu
 use crate::{
     gateway::Gateway,
     lifecycle::{Inherited, systemd},
-    observe::{SessionTarget, ErrorChain},
+    observe::{ErrorChain, SessionTarget},
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::spawn_blocking;
@@ -61,8 +61,10 @@ impl Server {
             BuildOutcome::Changed(config, gateway) => (config, Arc::new(*gateway)),
             BuildOutcome::Failed(why, files) => return Err((why, files)),
         };
-        let added = BoundListener::bind_missing(&config.server, &self.listening, &mut Inherited::default());
-        let added = added.map_err(|error| (ErrorChain(&error).to_string(), config.watched.clone()))?;
+        let added =
+            BoundListener::bind_missing(&config.server, &self.listening, &mut Inherited::default());
+        let added =
+            added.map_err(|error| (ErrorChain(&error).to_string(), config.watched.clone()))?;
 
         // From here on nothing can fail. What both need is there before the change, and what one needs no more goes after.
         let issued = gateway.certificates.acme_names();
@@ -78,7 +80,9 @@ impl Server {
         }
         self.context.live.replace(gateway.clone());
         gateway.commit();
-        self.context.sessions.set_tappable_routes(gateway.tappable());
+        self.context
+            .sessions
+            .set_tappable_routes(gateway.tappable());
         self.context.sessions.wake_all();
         for name in before.certificates.expiries().into_keys() {
             self.context.metrics.remove_certificate(&name);

@@ -1,7 +1,7 @@
 //! The end: not ready, then no more connections, then every session closed with 1001, spread over the window.
 
 use super::{Server, drains::DrainPacing, handover::PendingHandover};
-use crate::lifecycle::{Command, Signal, ServerState, systemd};
+use crate::lifecycle::{Command, ServerState, Signal, systemd};
 use std::{pin::pin, process::id, time::Duration};
 use tokio::{
     sync::{mpsc, watch},

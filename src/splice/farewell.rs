@@ -15,7 +15,11 @@ use tokio::{io::ReadBuf, time::timeout};
 
 /// close_notify and FIN, then input is discarded until EOF or [`LINGER`]. A peer whose pipe is still full, or who is
 /// dead, gets a reset: a FIN would wait for it without end.
-pub(super) async fn lingering_close<S: Transport>(mut leg: Leg<S>, stuck: bool, end: Option<LegEnd>) {
+pub(super) async fn lingering_close<S: Transport>(
+    mut leg: Leg<S>,
+    stuck: bool,
+    end: Option<LegEnd>,
+) {
     if stuck || end == Some(LegEnd::PingTimeout) {
         return leg.io.reset();
     }

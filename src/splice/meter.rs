@@ -53,7 +53,7 @@ pub(super) enum RateDecision {
     Over,
 }
 
-// === impl Meter ===
+// === impl Gcra ===
 
 impl Gcra {
     /// Nothing has been sent yet. `None` where there is no limit: then nothing is held for it.

@@ -19,10 +19,10 @@ mod tap;
 mod tests;
 
 use crate::proto::track::Bounds;
-pub use leg::{Transport, Socket};
+pub use leg::{Socket, Transport};
 pub use meter::{OverRateAction, RateLimit};
 pub use offload::DeflateStream;
-pub use outcome::{Outcome, Initiator, EndReason};
+pub use outcome::{EndReason, Initiator, Outcome};
 pub use session::{SpliceLegs, run};
 use std::time::Duration;
 pub use stream::BackendStream;

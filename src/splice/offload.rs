@@ -38,7 +38,7 @@ pub struct DeflateStream<C> {
     surplus: usize,
 }
 
-// === impl Offload ===
+// === impl DeflateStream ===
 
 impl<C> DeflateStream<C> {
     /// `early` came right behind the handshake.

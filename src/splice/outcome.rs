@@ -58,7 +58,7 @@ pub enum EndReason {
     MaxAge,
 }
 
-// === impl Side ===
+// === impl Initiator ===
 
 impl Initiator {
     /// A word of a closed set, for logs and metric labels.
@@ -72,7 +72,7 @@ impl Initiator {
     }
 }
 
-// === impl Why ===
+// === impl EndReason ===
 
 impl EndReason {
     /// A word of a closed set, for logs and metric labels.

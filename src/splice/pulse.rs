@@ -46,7 +46,7 @@ enum RttSample {
     Back(Duration),
 }
 
-// === impl Pulse ===
+// === impl Keepalive ===
 
 impl Keepalive {
     pub(super) fn new(now: Instant, taken: u64) -> Self {
@@ -152,7 +152,9 @@ impl Keepalive {
                 self.frozen = None;
                 // What happened just now, as we began to read again, was not before the pause.
                 self.heard = now.min(self.heard + pause);
-                if let PingState::Outstanding(asked) | PingState::Blocked(asked) = &mut self.question {
+                if let PingState::Outstanding(asked) | PingState::Blocked(asked) =
+                    &mut self.question
+                {
                     *asked = now.min(*asked + pause);
                 }
             }
@@ -193,7 +195,9 @@ impl Keepalive {
             _ if self.frozen.is_some() => None,
             PingState::None => Some(self.heard + policy.interval),
             PingState::Due => None,
-            PingState::Outstanding(since) | PingState::Blocked(since) => Some(since + policy.timeout),
+            PingState::Outstanding(since) | PingState::Blocked(since) => {
+                Some(since + policy.timeout)
+            }
         }
     }
 }

@@ -8,12 +8,12 @@ mod intake;
 mod outlet;
 
 use super::{
-    SessionLimits, RateLimit,
+    RateLimit, SessionLimits,
     leg::{Leg, Transport},
     meter::Gcra,
     tap::FrameTap,
 };
-use crate::proto::track::{FrameCounts, FrameTracker, RsvBits, Role, Violation};
+use crate::proto::track::{FrameCounts, FrameTracker, Role, RsvBits, Violation};
 use std::task::{Context, Poll, ready};
 use tokio::{task::coop, time::Instant};
 

@@ -5,11 +5,12 @@ mod clock;
 mod ending;
 
 use super::{
-    Transport, SessionLimits, Outcome, Initiator, EndReason, farewell::lingering_close, leg::Leg, pump::Pump, strain::Backpressure,
+    EndReason, Initiator, Outcome, SessionLimits, Transport, farewell::lingering_close, leg::Leg,
+    pump::Pump, strain::Backpressure,
 };
 use crate::{
-    observe::{SessionMetrics, SessionHandle},
-    proto::track::{RsvBits, Role},
+    observe::{SessionHandle, SessionMetrics},
+    proto::track::{Role, RsvBits},
 };
 use alarm::LazyTimer;
 use bytes::Bytes;
@@ -80,7 +81,7 @@ struct Splice<C, B> {
     alarm: LazyTimer,
 }
 
-// === impl Session ===
+// === impl Splice ===
 
 impl<C: Transport, B: Transport> Splice<C, B> {
     fn new(
@@ -120,7 +121,8 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         loop {
             let now = Instant::now();
             self.work(cx, now);
-            self.handle.publish(self.to_backend.counts(), self.to_client.counts());
+            self.handle
+                .publish(self.to_backend.counts(), self.to_client.counts());
             if self.is_over(now) {
                 return Poll::Ready(self.outcome(now));
             }
@@ -228,7 +230,15 @@ impl<C: Transport, B: Transport> Splice<C, B> {
 /// Takes leave of both legs at once; each is dropped as soon as it is through, which is what sends a reset.
 async fn linger_both<C: Transport, B: Transport>(session: Splice<C, B>) {
     tokio::join!(
-        lingering_close(session.client, session.to_client.is_blocked(), session.to_backend.ended),
-        lingering_close(session.backend, session.to_backend.is_blocked(), session.to_client.ended),
+        lingering_close(
+            session.client,
+            session.to_client.is_blocked(),
+            session.to_backend.ended
+        ),
+        lingering_close(
+            session.backend,
+            session.to_backend.is_blocked(),
+            session.to_client.ended
+        ),
     );
 }

@@ -34,7 +34,7 @@ pub(super) struct PendingOutput {
     pub(super) taken: u64,
 }
 
-// === impl Strains ===
+// === impl Backpressure ===
 
 impl Backpressure {
     pub(super) fn new(flow: Arc<SessionMetrics>) -> Self {
@@ -52,7 +52,13 @@ impl Backpressure {
     }
 
     /// Takes note of both pipes, and of whether the client is kept waiting for its rate.
-    pub(super) fn observe(&mut self, now: Instant, client: PendingOutput, backend: PendingOutput, paused: bool) {
+    pub(super) fn observe(
+        &mut self,
+        now: Instant,
+        client: PendingOutput,
+        backend: PendingOutput,
+        paused: bool,
+    ) {
         for (strain, pipe, gauges) in [
             (&mut self.client, client, &self.flow.client),
             (&mut self.backend, backend, &self.flow.backend),
@@ -97,7 +103,7 @@ impl Drop for Backpressure {
     }
 }
 
-// === impl Strain ===
+// === impl LegBackpressure ===
 
 impl LegBackpressure {
     fn observe(&mut self, now: Instant, pipe: PendingOutput) {

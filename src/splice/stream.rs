@@ -2,7 +2,7 @@
 //!
 //! An enum: the relay is compiled once, and for plain TCP a call costs one branch that is always guessed right.
 
-use super::{Transport, Socket};
+use super::{Socket, Transport};
 use std::{
     io,
     pin::Pin,
@@ -32,14 +32,14 @@ const _: () = assert!(size_of::<BackendStream>() <= size_of::<Socket>() + size_o
 macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream {
-            Stream::Tcp($inner) => $call,
-            Stream::Unix($inner) => $call,
-            Stream::Tls($inner) => $call,
+            BackendStream::Tcp($inner) => $call,
+            BackendStream::Unix($inner) => $call,
+            BackendStream::Tls($inner) => $call,
         }
     };
 }
 
-// === impl Stream ===
+// === impl BackendStream ===
 
 impl Transport for BackendStream {
     fn taken(&self) -> u64 {

@@ -8,7 +8,7 @@ use super::{
     pump::Pump,
 };
 use crate::{
-    observe::{InflateStatus, TapSink, TappedFrame, SessionRecord},
+    observe::{InflateStatus, SessionRecord, TapSink, TappedFrame},
     proto::{
         frame::{FrameHeader, Opcode, RSV1},
         track::{FrameTracker, Role},
@@ -68,7 +68,12 @@ impl Pump {
     }
 
     /// Others look than before, or nobody.
-    pub(super) fn set_taps(&mut self, looks: &[Arc<TapSink>], from: Role, session: &Arc<SessionRecord>) {
+    pub(super) fn set_taps(
+        &mut self,
+        looks: &[Arc<TapSink>],
+        from: Role,
+        session: &Arc<SessionRecord>,
+    ) {
         self.tap = match self.tap.take() {
             _ if looks.is_empty() => None,
             Some(mut tap) => {
@@ -80,7 +85,7 @@ impl Pump {
     }
 }
 
-// === impl Tap ===
+// === impl FrameTap ===
 
 impl FrameTap {
     fn new(

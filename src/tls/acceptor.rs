@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::StartHandshake;
 
 use super::policy::provider;
-use super::{TlsServer, TlsError};
+use super::{TlsError, TlsServer};
 use crate::wire::{self, ServerStream};
 
 /// A connection whose TLS handshake is done.

@@ -17,7 +17,7 @@ pub(super) struct ClientAuthHosts {
     under: HashSet<Box<str>>,
 }
 
-// === impl Hosts ===
+// === impl ClientAuthHosts ===
 
 impl ClientAuthHosts {
     pub(super) fn is_empty(&self) -> bool {

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::policy::provider;
 use super::{files, x509};
-use crate::config::{Located, Diagnostic};
+use crate::config::{Diagnostic, Located};
 
 /// Believes certificates for clients that one of the CAs in `file` has signed. It asks and does not insist: a client
 /// without one is refused, where it must be, by an answer that says why.

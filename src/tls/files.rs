@@ -15,12 +15,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use tracing::warn;
 
-use self::bytes::{PemContent, contains};
 pub(super) use self::bytes::{FileError, bad_pem, bytes, file_error};
+use self::bytes::{PemContent, contains};
 pub use self::watch::watch_files;
 use super::policy::provider;
 use super::x509::{Validity, names, validity};
-use crate::config::{CertificateFiles, Located, Diagnostic};
+use crate::config::{CertificateFiles, Diagnostic, Located};
 
 /// A certificate that can be served.
 pub(super) struct CertKeyPair {

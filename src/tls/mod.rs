@@ -21,13 +21,13 @@ mod termination;
 mod trust;
 mod x509;
 
-pub use acceptor::{AcceptedTls, AcceptOutcome, accept};
+pub use acceptor::{AcceptOutcome, AcceptedTls, accept};
 pub use acme::{Acme, BadRoots, acme_names, check_acme};
 pub use dev::{DevCa, DevCaError};
 pub use error::TlsError;
 pub use files::watch_files;
 pub use policy::{H2, install_provider};
-pub use resolver::{Certificates, CertIssuers, CertReload};
+pub use resolver::{CertIssuers, CertReload, Certificates};
 pub use shelf::IssuedCerts;
 pub use termination::TlsServer;
 pub use trust::{TrustError, trust, trust_commands};

@@ -25,10 +25,10 @@ use rustls::sign::CertifiedKey;
 use self::develop::issue_dev_certs;
 use self::gaps::{Coverage, NO_ACME, NO_CERTIFICATE};
 pub use self::reread::CertReload;
-use self::table::{LoadedCert, CertSource, CertTable};
+use self::table::{CertSource, CertTable, LoadedCert};
 use super::acceptor::normalize_sni;
 use super::{DevCa, IssuedCerts, files};
-use crate::config::{HostPattern, Located, Diagnostic, Tls};
+use crate::config::{Diagnostic, HostPattern, Located, Tls};
 use crate::lifecycle::CertificateStatus;
 
 /// The certificates of a gateway, by name.
@@ -70,7 +70,8 @@ impl Certificates {
         for entry in &tls.certificates {
             if let Some(loaded) = files::read(entry, problems) {
                 files::warn_about_cert(entry, &loaded);
-                let held = LoadedCert::new(CertSource::File(entry.clone()), loaded.names, loaded.key);
+                let held =
+                    LoadedCert::new(CertSource::File(entry.clone()), loaded.names, loaded.key);
                 table.insert(held.clone());
                 table.warn_shadowed_names(&held);
             }
@@ -127,7 +128,12 @@ impl Certificates {
 
     /// What files and the development CA give, one row per certificate.
     pub fn status(&self) -> Vec<CertificateStatus> {
-        self.table.load().certs.iter().map(LoadedCert::status).collect()
+        self.table
+            .load()
+            .certs
+            .iter()
+            .map(LoadedCert::status)
+            .collect()
     }
 
     /// Every name that files and the development CA serve, with its last moment in seconds since 1970.

@@ -18,7 +18,7 @@ pub struct IssuedCerts {
     responders: RwLock<BTreeMap<Box<str>, Arc<dyn ChallengeResponder>>>,
 }
 
-// === impl Shelf ===
+// === impl IssuedCerts ===
 
 impl IssuedCerts {
     /// The certificate of exactly this name.
@@ -53,7 +53,11 @@ impl IssuedCerts {
     }
 
     /// From now on `examinee` answers for `name`, until what is returned is dropped.
-    pub(super) fn register_challenge(self: &Arc<Self>, name: &str, examinee: Arc<dyn ChallengeResponder>) -> ChallengeGuard {
+    pub(super) fn register_challenge(
+        self: &Arc<Self>,
+        name: &str,
+        examinee: Arc<dyn ChallengeResponder>,
+    ) -> ChallengeGuard {
         write(&self.responders, name, examinee.clone());
         ChallengeGuard {
             shelf: self.clone(),
@@ -88,7 +92,7 @@ pub(super) struct ChallengeGuard {
     examinee: Arc<dyn ChallengeResponder>,
 }
 
-// === impl Answer ===
+// === impl ChallengeGuard ===
 
 impl Drop for ChallengeGuard {
     fn drop(&mut self) {

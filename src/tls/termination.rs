@@ -9,7 +9,7 @@ use tracing::warn;
 use super::asking::ClientAuthHosts;
 use super::policy::{server_config, ticketer};
 use super::{Certificates, IssuedCerts, client_ca};
-use crate::config::{HostPattern, Diagnostic, Tls};
+use crate::config::{Diagnostic, HostPattern, Tls};
 
 /// How TLS is ended.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct ClientAuth {
     pub(super) hosts: ClientAuthHosts,
 }
 
-// === impl Termination ===
+// === impl TlsServer ===
 
 impl TlsServer {
     /// `asking` are the hosts of the routes that want a client's certificate; tickets of `previous` still resume. `None`

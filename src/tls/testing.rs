@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio_rustls::{TlsConnector, client};
 
 use super::policy::{provider, server_config, ticketer};
-use super::{AcceptedTls, Certificates, AcceptOutcome, CertIssuers, TlsServer, TlsError, accept};
-use crate::config::{CertificateFiles, Located, Location, Diagnostic, Tls, TlsVersion};
+use super::{AcceptOutcome, AcceptedTls, CertIssuers, Certificates, TlsError, TlsServer, accept};
+use crate::config::{CertificateFiles, Diagnostic, Located, Location, Tls, TlsVersion};
 
 /// A folder with PEM files, and the CA that signed them.
 pub(super) struct Pki {

@@ -35,7 +35,7 @@ pub enum TrustError {
         source: io::Error,
     },
     /// The system's command said no.
-    #[error("`{command}` failed: {said}")]
+    #[error("`{command}` failed: {output}")]
     Refused {
         /// The command line.
         command: String,

@@ -16,7 +16,7 @@ use std::{
     },
 };
 use tokio::sync::oneshot;
-use waiting::{Grants, Waiter, QueueTicket};
+use waiting::{Grants, QueueTicket, Waiter};
 
 /// The queue of a pool.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(super) enum Admitted {
     Queued(QueueTicket),
 }
 
-// === impl Admission ===
+// === impl AdmissionQueue ===
 
 impl AdmissionQueue {
     pub(super) fn new() -> Self {

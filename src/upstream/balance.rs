@@ -40,7 +40,7 @@ pub(super) struct Eligible<'a> {
     pub(super) unwell: bool,
 }
 
-// === impl Balance ===
+// === impl Balancer ===
 
 impl Balancer {
     pub(super) fn new(written: &config::Pool) -> Self {
@@ -95,7 +95,7 @@ impl Balancer {
     }
 }
 
-// === impl Candidates ===
+// === impl Eligible ===
 
 impl<'a> Eligible<'a> {
     pub(super) fn iter(self) -> impl Iterator<Item = &'a Arc<Member>> + Clone {

@@ -163,7 +163,7 @@ async fn unix(path: &Path) -> Result<UnixStream, DialError> {
     UnixStream::connect(path).await.map_err(failed)
 }
 
-// === impl Connection ===
+// === impl DialedStream ===
 
 impl DialedStream {
     /// Tells whose connection this is: without `ends`, our own. It goes before everything else, TLS too.

@@ -4,7 +4,7 @@ use super::{
     Backend, Resolver,
     backend::LoadLimits,
     balance::{MemberLoad, stable_hash},
-    connect::{DialedStream, DialError, ConnAddrs, dial},
+    connect::{ConnAddrs, DialError, DialedStream, dial},
     terms::MemberConfig,
     tls::TlsClient,
 };
@@ -44,10 +44,15 @@ pub struct Lease {
     handshaking: AtomicBool,
 }
 
-// === impl Entry ===
+// === impl Member ===
 
 impl Member {
-    pub(super) fn new(backend: Arc<Backend>, weight: u64, share: u16, terms: &Arc<MemberConfig>) -> Self {
+    pub(super) fn new(
+        backend: Arc<Backend>,
+        weight: u64,
+        share: u16,
+        terms: &Arc<MemberConfig>,
+    ) -> Self {
         Member {
             id_hash: stable_hash(backend.name().bytes()),
             backend,
@@ -139,7 +144,11 @@ impl Lease {
     }
 
     /// Connects to it, and tells it whose connection this is if it wants to know. The caller sets the deadline.
-    pub async fn dial(&self, resolver: &Resolver, ends: ConnAddrs) -> Result<DialedStream, DialError> {
+    pub async fn dial(
+        &self,
+        resolver: &Resolver,
+        ends: ConnAddrs,
+    ) -> Result<DialedStream, DialError> {
         self.entry.dial(resolver, Some(ends)).await
     }
 

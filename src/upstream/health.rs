@@ -50,7 +50,7 @@ struct HealthChange {
     why: Option<String>,
 }
 
-// === impl Health ===
+// === impl BackendHealth ===
 
 impl BackendHealth {
     /// One of which nothing is known is taken for well.

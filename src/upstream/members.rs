@@ -41,7 +41,7 @@ pub struct MembershipChange {
     pub first: bool,
 }
 
-// === impl Members ===
+// === impl PoolMembers ===
 
 impl PoolMembers {
     pub(super) fn new(terms: Vec<Arc<MemberConfig>>, backends: &mut Backends) -> Self {
@@ -183,7 +183,7 @@ impl PoolMembers {
     }
 }
 
-// === impl Group ===
+// === impl MemberGroup ===
 
 impl MemberGroup {
     fn name(&self) -> Option<&DnsName> {

@@ -18,7 +18,7 @@ mod tls;
 
 pub use backend::{Backend, Backends};
 pub use balance::{BalanceKey, LoadShare};
-pub use connect::{DialedStream, DialError, ConnAddrs, dial};
+pub use connect::{ConnAddrs, DialError, DialedStream, dial};
 pub use entry::Lease;
 pub use health::{Condition, HealthCheck, run_checker};
 pub use members::MembershipChange;

@@ -5,9 +5,9 @@ mod pick;
 mod standing;
 
 use super::{
-    Backend, Backends, Lease, BackendState,
+    Backend, BackendState, Backends, Lease,
     admission::{AdmissionQueue, Admitted, QueueRequest},
-    balance::{Balancer, Rng, BalanceKey},
+    balance::{BalanceKey, Balancer, Rng},
     health::HealthCheck,
     members::PoolMembers,
     sticky::{SidCapture, StickyStrategy},
@@ -164,9 +164,17 @@ impl Pool {
     }
 
     /// What a request's backend is found by, for [`Pool::acquire`]: nothing, unless this pool chooses by hash or is sticky.
-    pub fn key(&self, headers: &HeaderMap, path: &str, query: Option<&str>, client: IpAddr) -> BalanceKey {
+    pub fn key(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+        query: Option<&str>,
+        client: IpAddr,
+    ) -> BalanceKey {
         let by = self.balance.hash_key();
-        let key = by.map_or_else(BalanceKey::default, |by| BalanceKey::of(by, headers, path, query, client));
+        let key = by.map_or_else(BalanceKey::default, |by| {
+            BalanceKey::of(by, headers, path, query, client)
+        });
         key.bound_to(self.sticky.bound(headers, query))
     }
 

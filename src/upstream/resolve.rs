@@ -144,7 +144,7 @@ impl Resolver {
     }
 }
 
-// === impl Shared ===
+// === impl ResolverInner ===
 
 impl ResolverInner {
     fn files(&self) -> Arc<ResolverFiles> {
@@ -161,7 +161,7 @@ impl ResolverInner {
     }
 }
 
-// === impl Files ===
+// === impl ResolverFiles ===
 
 impl ResolverFiles {
     fn read(hosts: &Path, servers: &Path) -> Self {

@@ -33,7 +33,7 @@ impl From<io::Error> for SourceError {
     }
 }
 
-// === impl Sources ===
+// === impl SourceAddrs ===
 
 impl SourceAddrs {
     /// These, in this order.

@@ -21,7 +21,7 @@ pub enum BackendState {
     Vanished,
 }
 
-// === impl State ===
+// === impl BackendState ===
 
 impl BackendState {
     /// All of them.

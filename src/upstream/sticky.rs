@@ -33,7 +33,7 @@ pub struct SidCapture {
     seed: u64,
 }
 
-// === impl Sticky ===
+// === impl StickyStrategy ===
 
 impl StickyStrategy {
     pub(super) fn new(written: config::Sticky, pool: &str) -> Self {
@@ -47,8 +47,12 @@ impl StickyStrategy {
     /// What `before` knows is still known, if it is of the same kind.
     pub(super) fn after(self, before: &StickyStrategy) -> Self {
         match (self, before) {
-            (StickyStrategy::Cookie(_), StickyStrategy::Cookie(seal)) => StickyStrategy::Cookie(seal.clone()),
-            (StickyStrategy::Socketio(_), StickyStrategy::Socketio(sids)) => StickyStrategy::Socketio(sids.clone()),
+            (StickyStrategy::Cookie(_), StickyStrategy::Cookie(seal)) => {
+                StickyStrategy::Cookie(seal.clone())
+            }
+            (StickyStrategy::Socketio(_), StickyStrategy::Socketio(sids)) => {
+                StickyStrategy::Socketio(sids.clone())
+            }
             (fresh, _) => fresh,
         }
     }
@@ -57,7 +61,9 @@ impl StickyStrategy {
     pub(super) fn bound(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Affinity> {
         match self {
             StickyStrategy::Off => None,
-            StickyStrategy::Cookie(seal) => seal.read(headers).map(|seed| Affinity { seed, only: false }),
+            StickyStrategy::Cookie(seal) => seal
+                .read(headers)
+                .map(|seed| Affinity { seed, only: false }),
             StickyStrategy::Socketio(sids) => {
                 let sid = parameter(query?, "sid")?;
                 sids.backend(sid).map(|seed| Affinity { seed, only: true })
@@ -88,7 +94,7 @@ impl StickyStrategy {
     }
 }
 
-// === impl Learner ===
+// === impl SidCapture ===
 
 impl SidCapture {
     /// Takes the first bytes of the answer.

@@ -3,7 +3,7 @@
 use super::{Backends, SourceAddrs, backend::LoadLimits, entry::Member, tls::TlsClient};
 use crate::{
     config::{
-        self, BackendAddress, BackendProxyProtocol, BackendSource, DnsName, OnVanish, Diagnostic,
+        self, BackendAddress, BackendProxyProtocol, BackendSource, Diagnostic, DnsName, OnVanish,
     },
     proto::proxy,
 };
@@ -28,7 +28,7 @@ pub(super) struct MemberConfig {
     on_vanish: OnVanish,
 }
 
-// === impl Terms ===
+// === impl MemberConfig ===
 
 impl MemberConfig {
     pub(super) fn new(
@@ -70,7 +70,12 @@ impl MemberConfig {
         backends: &mut Backends,
     ) -> Arc<Member> {
         let weight = self.weight * u64::from(share.max(1));
-        Arc::new(Member::new(backends.get_or_create(address), weight, share, self))
+        Arc::new(Member::new(
+            backends.get_or_create(address),
+            weight,
+            share,
+            self,
+        ))
     }
 
     /// The name to ask DNS for, and how often.

@@ -2,7 +2,7 @@
 
 use super::DialError;
 use crate::{
-    config::{self, BackendAddress, BackendSource, Located, Diagnostic},
+    config::{self, BackendAddress, BackendSource, Diagnostic, Located},
     observe::ErrorChain,
 };
 use rustls::{
@@ -49,7 +49,7 @@ enum BadTlsClient {
     Name(String),
 }
 
-// === impl Tls ===
+// === impl TlsClient ===
 
 impl TlsClient {
     /// Reads the files that `written` names; `None` where no TLS is spoken, or something is wrong with it.
@@ -95,7 +95,8 @@ impl fmt::Debug for TlsClient {
 
 fn tls(written: &config::BackendTls, host: &str) -> Result<TlsClient, BadTlsClient> {
     let name = written.server_name.as_deref().unwrap_or(host);
-    let name = ServerName::try_from(name.to_owned()).map_err(|_| BadTlsClient::Name(name.to_owned()))?;
+    let name =
+        ServerName::try_from(name.to_owned()).map_err(|_| BadTlsClient::Name(name.to_owned()))?;
     let roots = match &written.ca {
         Some(file) => roots(file)?,
         None => PUBLIC.clone(),
@@ -142,7 +143,10 @@ fn roots(file: &Path) -> Result<Arc<RootCertStore>, BadTlsClient> {
     }
 }
 
-fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTlsClient> {
+fn certificates(
+    key: &'static str,
+    file: &Path,
+) -> Result<Vec<CertificateDer<'static>>, BadTlsClient> {
     let read = |source| BadTlsClient::Read {
         key,
         file: file.to_owned(),

@@ -41,7 +41,7 @@ pub(super) enum ReadState {
     Failed(Box<Error>),
 }
 
-// === impl Engine ===
+// === impl TlsEngine ===
 
 impl TlsEngine {
     pub(super) fn new(connection: UnbufferedServerConnection) -> Self {

@@ -1,8 +1,9 @@
 //! From a ClientHello to a stream.
 
 use super::{
-    ServerStream, protocol_error, cut,
-    engine::{TlsEngine, ReadState},
+    ServerStream, cut,
+    engine::{ReadState, TlsEngine},
+    protocol_error,
 };
 use rustls::{ProtocolVersion, ServerConfig, server::UnbufferedServerConnection};
 use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::ready};

@@ -12,7 +12,7 @@ mod step;
 
 pub use handshake::accept;
 
-use engine::{TlsEngine, ReadState};
+use engine::{ReadState, TlsEngine};
 use rustls::{CommonState, ProtocolVersion};
 use std::{
     fmt, io,
@@ -144,7 +144,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
     }
 
     /// Writes what is the last, and close_notify behind it where all is taken at once.
-    pub fn poll_write_and_close(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_write_and_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll_send(cx, buf, true)
     }
 

@@ -10,7 +10,7 @@ pub(super) struct PendingBytes {
     consumed: usize,
 }
 
-// === impl Rest ===
+// === impl PendingBytes ===
 
 impl PendingBytes {
     pub(super) fn is_empty(&self) -> bool {

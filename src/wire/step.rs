@@ -36,7 +36,9 @@ pub(super) fn step<Data>(
                     out.put_slice(&record.payload[..fits]);
                     plain.append(&record.payload[fits..]);
                 }
-                Some(Err(error)) => break StepOutcome::ReadEnded(ReadState::Failed(Box::new(error))),
+                Some(Err(error)) => {
+                    break StepOutcome::ReadEnded(ReadState::Failed(Box::new(error)));
+                }
                 None => break StepOutcome::Again,
             }
         },
@@ -49,8 +51,12 @@ pub(super) fn step<Data>(
             data.done();
             StepOutcome::Again
         }
-        Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => StepOutcome::Idle,
-        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => StepOutcome::ReadEnded(ReadState::Closed),
+        Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => {
+            StepOutcome::Idle
+        }
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+            StepOutcome::ReadEnded(ReadState::Closed)
+        }
         // Early data is never allowed, and of other states nothing is known.
         Ok(_) => StepOutcome::ReadEnded(ReadState::Failed(Box::new(Error::General(
             "an unknown state of TLS".into(),

@@ -105,7 +105,11 @@ async fn coalesced_records_are_kept_for_a_slow_reader() {
     while got.len() < bytes.len() {
         let n = server.read(&mut piece).await.unwrap();
         got.extend_from_slice(&piece[..n]);
-        assert!(server.held() <= 3 * MAX_RECORD_LEN, "{} held", server.held());
+        assert!(
+            server.held() <= 3 * MAX_RECORD_LEN,
+            "{} held",
+            server.held()
+        );
     }
     assert!(got == bytes);
     assert_eq!(server.held(), 0);

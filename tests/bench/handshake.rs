@@ -13,7 +13,7 @@ use lockgate::{
     lifecycle::{Inherited, Signal},
     observe::AccessLog,
     server::{ConfigSource, Server},
-    tls::{self, DevCa, CertIssuers},
+    tls::{self, CertIssuers, DevCa},
 };
 use std::{
     fs,

@@ -3,7 +3,7 @@
 
 use lockgate::{
     config::Route,
-    router::{NormalPath, Router, Rule, RouteQuery},
+    router::{NormalPath, RouteQuery, Router, Rule},
 };
 use std::hint::black_box;
 

@@ -4,8 +4,8 @@
 use futures_util::FutureExt as _;
 use lockgate::{
     config::{
-        Admission, AllDown, Backend, Balance, HashKey, Located, Passive, DurationValue, Pool as Written,
-        Rebalance, Retry, Sticky,
+        Admission, AllDown, Backend, Balance, DurationValue, HashKey, Located, Passive,
+        Pool as Written, Rebalance, Retry, Sticky,
     },
     upstream::{Backends, Pool},
 };

@@ -11,10 +11,10 @@ use client::{CA, NAME};
 use lockgate::{
     config::Config,
     gateway::Gateway,
-    observe::{SessionTarget, Metrics, SessionRecord, SessionRegistry},
+    observe::{Metrics, SessionRecord, SessionRegistry, SessionTarget},
     proto::track::RsvBits,
-    splice::{self, SpliceLegs, Socket, BackendStream},
-    tls::{self, DevCa, AcceptOutcome, CertIssuers},
+    splice::{self, BackendStream, Socket, SpliceLegs},
+    tls::{self, AcceptOutcome, CertIssuers, DevCa},
     wire::ServerStream,
 };
 use std::{fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
@@ -92,7 +92,10 @@ fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// Until the peers leave; nothing is counted.
-async fn bare(mut client: Box<ServerStream<Socket>>, mut backend: BackendStream) -> Option<[u64; 2]> {
+async fn bare(
+    mut client: Box<ServerStream<Socket>>,
+    mut backend: BackendStream,
+) -> Option<[u64; 2]> {
     // It fails at the end, for a client that leaves without a word.
     let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, ROOM, ROOM).await;
     None

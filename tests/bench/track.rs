@@ -1,7 +1,7 @@
 //! `track CASE SIZE TIMES`: follows a hundred frames with payloads of this size so many times, for `track.sh` to count the
 //! instructions of.
 
-use lockgate::proto::track::{Bounds, FrameTracker, RsvBits, Role};
+use lockgate::proto::track::{Bounds, FrameTracker, Role, RsvBits};
 use std::hint::black_box;
 
 fn main() {

@@ -34,7 +34,7 @@ pub(super) struct FrameRow {
     cut: bool,
 }
 
-// === impl Row ===
+// === impl FrameRow ===
 
 impl FrameRow {
     pub(super) fn of(seen: &TappedFrame) -> FrameRow {

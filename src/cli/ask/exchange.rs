@@ -26,7 +26,7 @@ pub(super) struct AdminRequest<'a> {
     pub(super) path: &'a str,
 }
 
-// === impl Question ===
+// === impl AdminRequest ===
 
 impl AdminRequest<'_> {
     /// The answer's status and its text, within `deadline` from dial to last byte.

@@ -1,6 +1,6 @@
 //! `lockgate sessions`, `lockgate kick`.
 
-use super::{send_request, names, render::table, print};
+use super::{names, print, render::table, send_request};
 use crate::cli::args::{AdminArgs, KickArgs, SessionsArgs, Wanted};
 use anyhow::{Context, anyhow};
 use hyper::Method;

@@ -1,6 +1,9 @@
 //! `lockgate tap`.
 
-use super::{DEADLINE, exchange::AdminRequest, names, place, print, sessions::conditions, build_runtime, print_response};
+use super::{
+    DEADLINE, build_runtime, exchange::AdminRequest, names, place, print, print_response,
+    sessions::conditions,
+};
 use crate::cli::args::{TapArgs, Wanted};
 use anyhow::Context;
 use hyper::Method;

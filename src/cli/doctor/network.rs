@@ -86,9 +86,11 @@ fn port(address: SocketAddr, running: bool) -> Finding {
     let what = format!("port {address}");
     match TcpListener::bind(address) {
         Ok(_) => Finding::new(FindingStatus::Ok, what, "is free"),
-        Err(error) if error.kind() == ErrorKind::AddrInUse && running => {
-            Finding::new(FindingStatus::Ok, what, "is taken, and a lockgate is running")
-        }
+        Err(error) if error.kind() == ErrorKind::AddrInUse && running => Finding::new(
+            FindingStatus::Ok,
+            what,
+            "is taken, and a lockgate is running",
+        ),
         Err(error) => {
             let advice = match error.kind() {
                 ErrorKind::AddrInUse => "another program listens there; `ss -ltnp` shows which",
@@ -113,7 +115,13 @@ async fn name(resolver: &Resolver, host: &str) -> Finding {
                 format!("cannot be resolved here ({error}); clients need an A or AAAA record");
             return Finding::new(FindingStatus::Warn, what, seen);
         }
-        Err(_) => return Finding::new(FindingStatus::Warn, what, "the resolver did not answer in time"),
+        Err(_) => {
+            return Finding::new(
+                FindingStatus::Warn,
+                what,
+                "the resolver did not answer in time",
+            );
+        }
     };
     let shown: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
     let shown = shown.into_iter().collect::<Vec<_>>().join(", ");
@@ -159,7 +167,11 @@ async fn reach_from(
     match dialled.await {
         Ok(Ok(_)) => Finding::new(FindingStatus::Ok, what, "takes connections"),
         Ok(Err(error)) => Finding::new(FindingStatus::Warn, what, error.to_string()),
-        Err(_) => Finding::new(FindingStatus::Warn, what, format!("no answer within {PATIENCE:?}")),
+        Err(_) => Finding::new(
+            FindingStatus::Warn,
+            what,
+            format!("no answer within {PATIENCE:?}"),
+        ),
     }
 }
 
@@ -174,7 +186,11 @@ async fn reach_all(
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let what = format!("backends {written}");
-            return vec![Finding::new(FindingStatus::Warn, what, ErrorChain(&error).to_string())];
+            return vec![Finding::new(
+                FindingStatus::Warn,
+                what,
+                ErrorChain(&error).to_string(),
+            )];
         }
         Err(_) => {
             let seen = "the resolver did not answer in time";

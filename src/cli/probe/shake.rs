@@ -32,7 +32,11 @@ pub(super) enum ProbeOutcome {
 }
 
 /// Sends the handshake and takes the answer.
-pub(super) async fn open_websocket(arguments: &ProbeArgs, stream: Stream, tls: bool) -> anyhow::Result<ProbeOutcome> {
+pub(super) async fn open_websocket(
+    arguments: &ProbeArgs,
+    stream: Stream,
+    tls: bool,
+) -> anyhow::Result<ProbeOutcome> {
     match arguments.h2 {
         true if tls => over_http2(arguments, stream).await,
         true => Err(anyhow!("handshake: --h2 needs wss://")),

@@ -1,6 +1,6 @@
 //! What was found so far, and where a key stands.
 
-use super::super::{Config, Location, Diagnostic, written::SourceMap};
+use super::super::{Config, Diagnostic, Location, written::SourceMap};
 
 /// The problems found, and what they are found in.
 pub(super) struct CheckContext<'a> {
@@ -9,7 +9,7 @@ pub(super) struct CheckContext<'a> {
     pub(super) problems: Vec<Diagnostic>,
 }
 
-// === impl Found ===
+// === impl CheckContext ===
 
 impl CheckContext<'_> {
     pub(super) fn add(

@@ -1,7 +1,7 @@
 //! `health` and `passive` of a pool: when its backends count as well.
 
 use super::{
-    super::{Check, Located, DurationValue, Pool},
+    super::{Check, DurationValue, Located, Pool},
     CheckContext, positive,
 };
 use std::time::Duration;

@@ -147,7 +147,12 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContex
 }
 
 /// Some request that the route takes must begin with it, or it would never be taken off.
-fn strip_prefix(prefix: &str, path: &PathPattern, at: Option<Location>, found: &mut CheckContext<'_>) {
+fn strip_prefix(
+    prefix: &str,
+    path: &PathPattern,
+    at: Option<Location>,
+    found: &mut CheckContext<'_>,
+) {
     let is_plain = prefix
         .chars()
         .all(|c| c.is_ascii_graphic() && !"?#*\\".contains(c));

@@ -1,7 +1,7 @@
 //! One configuration out of all files: each section stands in one of them, routes and certificates add up.
 
 use super::{
-    super::{Config, Located, Location, Diagnostic, Diagnostics, Tls, check::check, schema::File},
+    super::{Config, Diagnostic, Diagnostics, Located, Location, Tls, check::check, schema::File},
     Loader,
 };
 

@@ -1,6 +1,6 @@
 //! `[acme]`.
 
-use super::super::{AcmeDirectory, MailAddress, DurationValue, Secret};
+use super::super::{AcmeDirectory, DurationValue, MailAddress, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{path::PathBuf, time::Duration};

@@ -9,7 +9,7 @@ pub use backend::{Backend, BackendProxyProtocol, BackendTls, OnVanish};
 use backend::{AddressOrTable, backends};
 
 use super::{
-    super::{BackendSource, HashKey, Located, DurationValue, Rebalance},
+    super::{BackendSource, DurationValue, HashKey, Located, Rebalance},
     health::{AllDown, Health, Passive},
     server::default,
 };

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Its identity; required when there are several routes.
-    #[serde(default = "unnamed")]
+    #[serde(default = "default_name")]
     #[schemars(with = "String")]
     pub name: Located<String>,
     /// Names that clients use: "chat.example.com", "*.example.com" (all below), "*" (any).
@@ -51,7 +51,7 @@ pub struct Route {
     #[serde(default = "same_host")]
     pub origins: Vec<OriginPattern>,
     /// Networks of clients that may pass.
-    #[serde(default = "everybody")]
+    #[serde(default = "all_networks")]
     pub allow: Vec<Cidr>,
     /// Networks of clients that may not; beats allow.
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! `[server]` and `[limits]`.
 
 use super::super::{
-    Access, AdminAddress, BadValue, Cidr, ListenAddress, Located, DurationValue, Rate, Secret, Size,
+    Access, AdminAddress, BadValue, Cidr, DurationValue, ListenAddress, Located, Rate, Secret, Size,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};

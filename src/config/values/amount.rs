@@ -32,7 +32,7 @@ text_value!(
 );
 text_value!(Rate, "a rate, such as \"10/s\"", ["10/s", "100/m"]);
 
-// === impl Period ===
+// === impl DurationValue ===
 
 impl FromStr for DurationValue {
     type Err = BadValue;

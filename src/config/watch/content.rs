@@ -55,7 +55,7 @@ struct FileStamp {
     changed: (i64, i64),
 }
 
-// === impl Contents ===
+// === impl ContentCache ===
 
 impl ContentCache {
     pub(super) fn new(paths: usize) -> Self {
@@ -67,7 +67,11 @@ impl ContentCache {
     }
 
     /// What is there now; these are the paths, and this is the clock.
-    pub(super) fn look(&mut self, paths: &[PathBuf], clock: impl Fn() -> Instant) -> Vec<PathContent> {
+    pub(super) fn look(
+        &mut self,
+        paths: &[PathBuf],
+        clock: impl Fn() -> Instant,
+    ) -> Vec<PathContent> {
         let mut devices = HashMap::new();
         let mut of = |(path, at): (&PathBuf, usize)| {
             let seen = self.see(at, path, &clock, &mut devices);
@@ -111,7 +115,7 @@ impl ContentCache {
     }
 }
 
-// === impl Stamp ===
+// === impl FileStamp ===
 
 impl FileStamp {
     fn of(metadata: &Metadata) -> Self {
@@ -146,7 +150,9 @@ fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
         return Ok(PathContent::Other);
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_LEN).read_to_end(&mut bytes)?;
+    File::open(path)?
+        .take(MAX_FILE_LEN)
+        .read_to_end(&mut bytes)?;
     let mut hasher = DefaultHasher::new();
     hasher.write(&bytes);
     Ok(PathContent::File(bytes.len(), hasher.finish()))

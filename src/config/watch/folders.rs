@@ -22,7 +22,7 @@ pub(super) struct WatchedDirs {
     warned: bool,
 }
 
-// === impl Folders ===
+// === impl WatchedDirs ===
 
 impl WatchedDirs {
     pub(super) fn new(stir: mpsc::Sender<()>) -> WatchedDirs {

@@ -5,10 +5,10 @@ mod gather;
 use super::{
     super::{
         Context, Peer,
-        patience::{ClientStream, TimeoutStream, ConnState, StreamParts},
+        patience::{ClientStream, ConnState, StreamParts, TimeoutStream},
         service,
     },
-    connection_stop, timeouts, tell,
+    connection_stop, tell, timeouts,
 };
 use crate::{lifecycle::Tasks, splice::Socket, wire::ServerStream};
 use gather::WriteCoalescer;
@@ -39,7 +39,10 @@ pub(super) async fn drive(
             .auto_date_header(false)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(
-                limits.h2_streams.saturating_mul(WINDOW).clamp(CONNECTION_WINDOW, MAX_WINDOW),
+                limits
+                    .h2_streams
+                    .saturating_mul(WINDOW)
+                    .clamp(CONNECTION_WINDOW, MAX_WINDOW),
             )
             .max_concurrent_streams(limits.h2_streams)
             .max_send_buf_size(SEND_BUFFER)

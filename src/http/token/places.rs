@@ -6,7 +6,10 @@ use ::http::{HeaderMap, HeaderValue, header, uri::PathAndQuery};
 use percent_encoding::percent_decode;
 
 /// `NAME, TOKEN`, `NAME.TOKEN`, or `NAME, NAME.TOKEN`: taken from what is offered.
-pub(super) fn from_subprotocol(name: &str, offer: &mut Offer) -> (Vec<Vec<u8>>, Option<SubprotocolEcho>) {
+pub(super) fn from_subprotocol(
+    name: &str,
+    offer: &mut Offer,
+) -> (Vec<Vec<u8>>, Option<SubprotocolEcho>) {
     let behind = |one: &str| Some(one.strip_prefix(name)?.strip_prefix('.')?.to_owned());
     let (mut tokens, mut echo, mut others) = (Vec::new(), None, Vec::new());
     let mut all = std::mem::take(&mut offer.subprotocols)

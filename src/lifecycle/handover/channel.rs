@@ -32,7 +32,7 @@ pub(super) struct HandoverListener {
 #[derive(Debug)]
 pub(super) struct Channel(UnixStream);
 
-// === impl Door ===
+// === impl HandoverListener ===
 
 impl HandoverListener {
     pub(super) fn open() -> io::Result<HandoverListener> {

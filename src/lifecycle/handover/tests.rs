@@ -75,7 +75,14 @@ async fn who_ends_before_it_serves_has_not_taken_over() {
     let offer = HandoverOffer::open().unwrap();
     let name = offer.name().to_owned();
     let taking = async { take_over(&name).await.unwrap().1.ready().await };
-    let giving = async { offer.send_to_successor(vec![]).await.unwrap().permit_serving().await };
+    let giving = async {
+        offer
+            .send_to_successor(vec![])
+            .await
+            .unwrap()
+            .permit_serving()
+            .await
+    };
     let (answered, served) = tokio::join!(taking, giving);
     assert!(answered.is_ok(), "{answered:?}");
     assert!(matches!(served, Err(HandoverError::Io(_))), "{served:?}");
@@ -83,7 +90,10 @@ async fn who_ends_before_it_serves_has_not_taken_over() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_waited_for_for_ever() {
-    let given = HandoverOffer::open().unwrap().send_to_successor(vec![]).await;
+    let given = HandoverOffer::open()
+        .unwrap()
+        .send_to_successor(vec![])
+        .await;
     assert!(matches!(given, Err(HandoverError::Io(_))), "{given:?}");
 }
 

@@ -206,7 +206,10 @@ fn an_absent_host_and_an_absent_code_are_shown() {
     };
     let session = session();
     assert!(text(AccessEvent::Close(&session, &end)).contains(" code=none by=client "));
-    assert_eq!(json(AccessEvent::Close(&session, &end))["code"], Value::Null);
+    assert_eq!(
+        json(AccessEvent::Close(&session, &end))["code"],
+        Value::Null
+    );
 }
 
 #[test]

@@ -44,7 +44,8 @@ impl Metrics {
             self.transitions.remove(&transition(pool, backend, to));
         }
         for state in STATES {
-            self.states.remove(&backend_state_labels(pool, backend, state));
+            self.states
+                .remove(&backend_state_labels(pool, backend, state));
         }
     }
 

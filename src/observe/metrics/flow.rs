@@ -30,7 +30,7 @@ struct TowardsLabels {
     leg: &'static str,
 }
 
-// === impl Flow ===
+// === impl SessionMetrics ===
 
 impl SessionMetrics {
     #[rustfmt::skip] // a table
@@ -67,7 +67,7 @@ impl Default for SessionMetrics {
     }
 }
 
-// === impl LegFlow ===
+// === impl LegMetrics ===
 
 impl LegMetrics {
     /// So many bytes more wait, or less.

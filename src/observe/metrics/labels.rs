@@ -82,7 +82,7 @@ pub(super) struct CloseLabels {
     by: &'static str,
 }
 
-// === impl Pool ===
+// === impl PoolLabels ===
 
 impl PoolLabels {
     pub(super) fn of(name: &str) -> Self {
@@ -90,7 +90,7 @@ impl PoolLabels {
     }
 }
 
-// === impl Status ===
+// === impl StatusClassLabels ===
 
 impl StatusClassLabels {
     pub(super) fn class(status: u16) -> Self {
@@ -106,7 +106,7 @@ impl StatusClassLabels {
     }
 }
 
-// === impl Close ===
+// === impl CloseLabels ===
 
 impl CloseLabels {
     /// Peers may choose among 2,000 codes (RFC 6455 §7.4.2): those two ranges count as one each.

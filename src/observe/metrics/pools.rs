@@ -20,7 +20,7 @@ pub(super) struct PoolMetrics {
 #[derive(Debug)]
 pub struct WaitingGauge(Gauge);
 
-// === impl Pools ===
+// === impl PoolMetrics ===
 
 impl PoolMetrics {
     #[rustfmt::skip] // a table
@@ -36,7 +36,11 @@ impl PoolMetrics {
 impl Metrics {
     /// A request waits for a place on a backend of a pool.
     pub fn waiting(&self, pool: &str) -> WaitingGauge {
-        let gauge = self.pools.waiting.get_or_create(&PoolLabels::of(pool)).clone();
+        let gauge = self
+            .pools
+            .waiting
+            .get_or_create(&PoolLabels::of(pool))
+            .clone();
         gauge.inc();
         WaitingGauge(gauge)
     }
@@ -50,7 +54,10 @@ impl Metrics {
 
     /// A backend of the pool is tried after another, or itself, has failed.
     pub fn retried(&self, pool: &str) {
-        self.pools.retries.get_or_create(&PoolLabels::of(pool)).inc();
+        self.pools
+            .retries
+            .get_or_create(&PoolLabels::of(pool))
+            .inc();
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) struct ProcessCollector {
     started: f64,
 }
 
-// === impl Process ===
+// === impl ProcessCollector ===
 
 impl ProcessCollector {
     pub(super) fn starting() -> Self {

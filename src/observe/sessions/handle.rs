@@ -1,6 +1,6 @@
 //! A live session, as it has itself.
 
-use super::{TapSink, CloseOrder, SessionRegistry, LiveSession, SessionRef};
+use super::{CloseOrder, LiveSession, SessionRef, SessionRegistry, TapSink};
 use crate::{
     observe::{LegRtts, SessionRecord},
     proto::track::FrameCounts,

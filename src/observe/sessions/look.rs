@@ -1,7 +1,7 @@
 //! Somebody who looks at frames as they pass. A session hands him what it sees and never waits for him: what he does not
 //! take in time, or has not asked for, is counted and gone.
 
-use super::{super::access::SessionRecord, SessionRegistry, SessionRef, SessionFilter};
+use super::{super::access::SessionRecord, SessionFilter, SessionRef, SessionRegistry};
 use crate::proto::{frame::Opcode, track::Role};
 use std::{
     sync::{
@@ -74,7 +74,7 @@ pub struct TapSubscription {
     sessions: Arc<SessionRegistry>,
 }
 
-// === impl Look ===
+// === impl TapSink ===
 
 impl TapSink {
     /// Bytes of each frame that he wants.
@@ -107,10 +107,14 @@ impl TapSink {
     }
 }
 
-// === impl Looking ===
+// === impl TapSubscription ===
 
 impl TapSubscription {
-    pub(super) fn new(sessions: Arc<SessionRegistry>, wanted: SessionFilter, bytes: usize) -> TapSubscription {
+    pub(super) fn new(
+        sessions: Arc<SessionRegistry>,
+        wanted: SessionFilter,
+        bytes: usize,
+    ) -> TapSubscription {
         let (out, seen) = mpsc::channel(TAP_QUEUE_LEN);
         let look = TapSink {
             wanted,

@@ -1,7 +1,7 @@
 //! Who looks at which sessions. Nobody may, but at those of routes that say so.
 
 use super::{
-    SessionTarget, SessionRegistry, LiveSession, SessionRef, SessionFilter,
+    LiveSession, SessionFilter, SessionRef, SessionRegistry, SessionTarget,
     look::{TapSink, TapSubscription},
 };
 use std::{
@@ -39,7 +39,7 @@ pub enum TapError {
     TooMany,
 }
 
-// === impl Sessions ===
+// === impl SessionRegistry ===
 
 impl SessionRegistry {
     /// Of which routes frames may be shown, from now on. Whoever looks at others has to begin anew.
@@ -58,7 +58,11 @@ impl SessionRegistry {
     ///
     /// # Errors
     /// If nobody may, or too many do.
-    pub fn subscribe(self: &Arc<Self>, wanted: SessionFilter, bytes: usize) -> Result<TapSubscription, TapError> {
+    pub fn subscribe(
+        self: &Arc<Self>,
+        wanted: SessionFilter,
+        bytes: usize,
+    ) -> Result<TapSubscription, TapError> {
         let mut book = self.lock();
         let route = match wanted.id.map(|id| book.live.get(&id)) {
             Some(Some(session)) => Some(&*session.belonging.route),
@@ -105,7 +109,7 @@ impl SessionRegistry {
     }
 }
 
-// === impl Looks ===
+// === impl TapRegistry ===
 
 impl TapRegistry {
     fn allows(&self, session: &SessionTarget) -> bool {
@@ -123,7 +127,7 @@ impl TapRegistry {
     }
 }
 
-// === impl Lookers ===
+// === impl SessionTaps ===
 
 impl SessionTaps {
     /// Whether to ask again who looks.

@@ -27,7 +27,7 @@ struct DirectionCounters {
     bytes: AtomicU64,
 }
 
-// === impl Meter ===
+// === impl TrafficCounters ===
 
 impl TrafficCounters {
     pub(super) fn publish(&self, from_client: FrameCounts, from_backend: FrameCounts) {
@@ -40,7 +40,7 @@ impl TrafficCounters {
     }
 }
 
-// === impl Direction ===
+// === impl DirectionCounters ===
 
 impl DirectionCounters {
     fn publish(&self, counts: FrameCounts) {

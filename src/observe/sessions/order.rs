@@ -27,7 +27,7 @@ pub enum BadCloseOrder {
     Reason(usize),
 }
 
-// === impl Order ===
+// === impl CloseOrder ===
 
 impl CloseOrder {
     /// A drain's or a stop's, whose code the configuration has checked.

@@ -1,6 +1,6 @@
 //! A live session, as others have it.
 
-use super::{SessionTarget, CloseOrder, LiveSession, Traffic};
+use super::{CloseOrder, LiveSession, SessionTarget, Traffic};
 use crate::observe::{LegRtts, SessionRecord};
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 #[derive(Debug, Clone)]
 pub struct SessionRef(pub(super) Arc<LiveSession>);
 
-// === impl Summons ===
+// === impl SessionRef ===
 
 impl SessionRef {
     /// Orders the session to close: the client with `code`, the backend with 1001. A second order changes nothing.

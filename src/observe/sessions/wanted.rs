@@ -19,7 +19,7 @@ pub struct SessionFilter {
     pub longer_than: Option<Duration>,
 }
 
-// === impl Wanted ===
+// === impl SessionFilter ===
 
 impl SessionFilter {
     /// Whether there is no condition.
@@ -29,7 +29,8 @@ impl SessionFilter {
 
     /// Whether all conditions hold for it now.
     pub fn matches(&self, session: &SessionRef) -> bool {
-        self.longer_than.is_none_or(|age| session.age() > age) && self.matches_record(session.record())
+        self.longer_than.is_none_or(|age| session.age() > age)
+            && self.matches_record(session.record())
     }
 
     /// Whether all conditions hold that do not change while a session lasts.

@@ -16,7 +16,7 @@ pub struct DeflateParams {
     pub(super) keeps: bool,
 }
 
-// === impl Agreement ===
+// === impl DeflateParams ===
 
 impl DeflateParams {
     /// The first offer that we can keep to, of those in `Sec-WebSocket-Extensions`. What is malformed was refused before.

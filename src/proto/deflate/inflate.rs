@@ -42,7 +42,7 @@ enum InflateMode {
     Deflated(Opcode),
 }
 
-// === impl Inflating ===
+// === impl FrameInflater ===
 
 impl FrameInflater {
     /// At the start of a stream.

@@ -41,7 +41,7 @@ struct DeflateBuffer {
     text: Vec<u8>,
 }
 
-// === impl Deflating ===
+// === impl FrameDeflater ===
 
 impl FrameDeflater {
     /// At the start of a stream.
@@ -128,7 +128,7 @@ impl FrameDeflater {
     }
 }
 
-// === impl Deflated ===
+// === impl DeflateBuffer ===
 
 impl DeflateBuffer {
     fn begin(opcode: Opcode, agreement: DeflateParams) -> Self {

@@ -1,6 +1,8 @@
 //! A control frame that has come whole.
 
-use super::super::frame::{CONTROL_PAYLOAD_MAX, FrameHeader, Opcode, apply_mask, close_code_allowed};
+use super::super::frame::{
+    CONTROL_PAYLOAD_MAX, FrameHeader, Opcode, apply_mask, close_code_allowed,
+};
 use super::Violation;
 
 /// A whole control frame.
@@ -14,7 +16,7 @@ pub struct ControlPayload {
     payload_len: u8,
 }
 
-// === impl Control ===
+// === impl ControlPayload ===
 
 impl ControlPayload {
     /// The unmasked payload, at most 125 bytes.
@@ -34,7 +36,10 @@ impl ControlPayload {
 
     /// The control frame of `header` at the front of `bytes`, once it is whole.
     #[cold]
-    pub(super) fn read(header: &FrameHeader, bytes: &[u8]) -> Result<Option<Box<ControlPayload>>, Violation> {
+    pub(super) fn read(
+        header: &FrameHeader,
+        bytes: &[u8],
+    ) -> Result<Option<Box<ControlPayload>>, Violation> {
         // Header::parse has refused more than 125 bytes.
         let payload_len = header.payload_len as u8;
         let len = header.len + usize::from(payload_len);

@@ -13,7 +13,7 @@ pub(super) struct GrowthDetector {
     rests: Option<Instant>,
 }
 
-// === impl Growth ===
+// === impl GrowthDetector ===
 
 impl GrowthDetector {
     /// To the first look all is new: a pool that begins to want it may be uneven.

@@ -10,7 +10,7 @@ use std::{
 #[derive(Debug, Clone)]
 pub(super) struct ExcessSessions(Arc<HashMap<Arc<str>, LoadShare>>);
 
-// === impl Surplus ===
+// === impl ExcessSessions ===
 
 impl ExcessSessions {
     pub(super) fn of(standings: Vec<LoadShare>) -> Self {
@@ -70,7 +70,7 @@ pub(super) fn in_words(sessions: &[SessionRef]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{SessionTarget, SessionHandle, SessionRegistry};
+    use crate::observe::{SessionHandle, SessionRegistry, SessionTarget};
 
     fn standing(backend: &str, leases: u64, share: u64) -> LoadShare {
         LoadShare {

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 impl Pump {
     #[inline]
     pub(super) fn injection_is_due<D: Transport>(&self, dst: &Leg<D>, now: Instant) -> bool {
-        !self.close_sent && (self.close_is_due(now) || dst.pending_pong.is_some() || dst.pulse.ping_is_due())
+        !self.close_sent
+            && (self.close_is_due(now) || dst.pending_pong.is_some() || dst.pulse.ping_is_due())
     }
 
     fn close_is_due(&self, now: Instant) -> bool {

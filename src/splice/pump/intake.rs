@@ -189,7 +189,12 @@ impl Pump {
     }
 
     /// Whether a Ping from the backend is answered here: its client is known to live, and need not be asked again.
-    fn answers_backend_ping<D: Transport>(&self, client: &Leg<D>, limits: &SessionLimits, now: Instant) -> bool {
+    fn answers_backend_ping<D: Transport>(
+        &self,
+        client: &Leg<D>,
+        limits: &SessionLimits,
+        now: Instant,
+    ) -> bool {
         let window = limits.answer_backend_ping;
         !self.masks && window.is_some_and(|window| client.pulse.alive_within(window, now))
     }

@@ -23,7 +23,12 @@ impl Pump {
     }
 
     /// Hands `bytes` to `dst`; what it does not take at once is kept.
-    pub(super) fn write<D: Transport>(&mut self, cx: &mut Context<'_>, bytes: &[u8], dst: &mut Leg<D>) {
+    pub(super) fn write<D: Transport>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        dst: &mut Leg<D>,
+    ) {
         self.write_with(cx, bytes, dst, |io, cx, bytes| {
             Pin::new(io).poll_write(cx, bytes)
         });

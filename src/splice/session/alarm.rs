@@ -20,7 +20,7 @@ pub(super) struct LazyTimer {
     waker: Option<Waker>,
 }
 
-// === impl Alarm ===
+// === impl LazyTimer ===
 
 impl LazyTimer {
     /// A timer that has gone off.

@@ -4,15 +4,15 @@ use super::Splice;
 use crate::{
     observe::CloseOrder,
     splice::{
-        Transport, PingPolicy, EndReason,
+        EndReason, PingPolicy, Transport,
         leg::Leg,
         pump::{LegEnd, Pump},
-        strain::{PendingOutput, LegBackpressure},
+        strain::{LegBackpressure, PendingOutput},
     },
 };
 use tokio::time::Instant;
 
-// === impl Session ===
+// === impl Splice ===
 
 impl<C: Transport, B: Transport> Splice<C, B> {
     /// Looks after both legs' liveness, and after who is slow or idle. True if something became due.
@@ -33,7 +33,8 @@ impl<C: Transport, B: Transport> Splice<C, B> {
             .pulse
             .observe(now, backend_pipe.taken, !self.to_client.is_blocked());
         self.record_rtts();
-        self.backpressure.observe(now, client_pipe, backend_pipe, paused);
+        self.backpressure
+            .observe(now, client_pipe, backend_pipe, paused);
         let moved = self.to_backend.take_moved() | self.to_client.take_moved();
         if moved || client_pipe.stuck || backend_pipe.stuck || paused {
             self.active = now;
@@ -54,14 +55,24 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         if self.find_slow_readers(now) {
             return true;
         }
-        let client = self
-            .limits
-            .client_ping
-            .is_some_and(|policy| tick(&mut self.client, &mut self.to_backend, &self.to_client, policy, now));
-        let backend = self
-            .limits
-            .backend_ping
-            .is_some_and(|policy| tick(&mut self.backend, &mut self.to_client, &self.to_backend, policy, now));
+        let client = self.limits.client_ping.is_some_and(|policy| {
+            tick(
+                &mut self.client,
+                &mut self.to_backend,
+                &self.to_client,
+                policy,
+                now,
+            )
+        });
+        let backend = self.limits.backend_ping.is_some_and(|policy| {
+            tick(
+                &mut self.backend,
+                &mut self.to_client,
+                &self.to_backend,
+                policy,
+                now,
+            )
+        });
         client || backend
     }
 
@@ -102,7 +113,10 @@ impl<C: Transport, B: Transport> Splice<C, B> {
             return false;
         };
         let is_due = |strain: &LegBackpressure| strain.deadline(policy).is_some_and(|at| now >= at);
-        let (client, backend) = (is_due(&self.backpressure.client), is_due(&self.backpressure.backend));
+        let (client, backend) = (
+            is_due(&self.backpressure.client),
+            is_due(&self.backpressure.backend),
+        );
         for (slow, is_client, from) in [
             (client, true, &mut self.to_backend),
             (backend, false, &mut self.to_client),

@@ -4,8 +4,8 @@ use super::Splice;
 use crate::{
     observe::CloseOrder,
     splice::{
-        Transport, Initiator, EndReason,
-        pump::{PendingClose, LegEnd},
+        EndReason, Initiator, Transport,
+        pump::{LegEnd, PendingClose},
     },
 };
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) struct ClosingState {
     pub(super) deadline: Instant,
 }
 
-// === impl Session ===
+// === impl Splice ===
 
 impl<C: Transport, B: Transport> Splice<C, B> {
     /// It must end, and nobody is to blame: both legs get their Close.
@@ -83,7 +83,11 @@ impl<C: Transport, B: Transport> Splice<C, B> {
     fn leg_ended(&mut self, side: Initiator, end: LegEnd, now: Instant) {
         // `onward` leads from this leg to the other one, `back` from the other one to it.
         let (onward, back, code) = match side {
-            Initiator::Backend => (&mut self.to_client, &mut self.to_backend, self.limits.backend_gone_code),
+            Initiator::Backend => (
+                &mut self.to_client,
+                &mut self.to_backend,
+                self.limits.backend_gone_code,
+            ),
             _ => (&mut self.to_backend, &mut self.to_client, GOING_AWAY),
         };
         let (why, code) = match end {

@@ -38,7 +38,7 @@ enum TapInflateState {
     Broken,
 }
 
-// === impl Inflater ===
+// === impl TapInflater ===
 
 impl TapInflater {
     pub(super) fn new(no_context_takeover: bool, whole: bool) -> TapInflater {
@@ -65,8 +65,12 @@ impl TapInflater {
         self.head.clear();
         self.whole |= self.total >= WINDOW as u64;
         match &mut self.state {
-            TapInflateState::Working(decompress, _) if self.no_context_takeover => decompress.reset(false),
-            TapInflateState::Broken if self.no_context_takeover => self.state = TapInflateState::Idle,
+            TapInflateState::Working(decompress, _) if self.no_context_takeover => {
+                decompress.reset(false)
+            }
+            TapInflateState::Broken if self.no_context_takeover => {
+                self.state = TapInflateState::Idle
+            }
             _ => {}
         }
     }

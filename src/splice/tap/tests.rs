@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    observe::{SessionTarget, TapSubscription, SessionHandle, SessionRegistry, SessionFilter},
+    observe::{SessionFilter, SessionHandle, SessionRegistry, SessionTarget, TapSubscription},
     proto::track::RsvBits,
 };
 use flate2::{Compress, Compression, FlushCompress};

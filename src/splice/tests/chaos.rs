@@ -3,7 +3,7 @@
 use super::rig::*;
 use crate::{
     proto::frame::FrameHeader,
-    splice::{OverRateAction, RateLimit, Initiator, SlowReaderPolicy, EndReason},
+    splice::{EndReason, Initiator, OverRateAction, RateLimit, SlowReaderPolicy},
 };
 use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::Ordering::SeqCst;
@@ -254,7 +254,11 @@ async fn live(
     let down_came_out = check(&got_down, &went_down, false);
     let by_choice = matches!(
         outcome.why,
-        EndReason::Ordered | EndReason::PingTimeout | EndReason::OverRate | EndReason::SlowReader | EndReason::MaxIdle
+        EndReason::Ordered
+            | EndReason::PingTimeout
+            | EndReason::OverRate
+            | EndReason::SlowReader
+            | EndReason::MaxIdle
     );
     if !by_choice {
         match outcome.by {

@@ -46,12 +46,7 @@ fn cases(masked: bool) -> Vec<Case> {
     case("reserved-bits", RsvBits::Deflate, &open, whole(0xC0));
     case("reserved-bits", RsvBits::Any, &[], whole(0xC9));
     let wrong_mask = if masked { "unmasked" } else { "masked" };
-    case(
-        wrong_mask,
-        RsvBits::None,
-        &[],
-        frame(TEXT, b"bad", !masked),
-    );
+    case(wrong_mask, RsvBits::None, &[], frame(TEXT, b"bad", !masked));
     case(
         wrong_mask,
         RsvBits::None,
@@ -122,12 +117,7 @@ fn cases(masked: bool) -> Vec<Case> {
     case("lone-continuation", RsvBits::None, &[], whole(0x00));
     case("interrupted-message", RsvBits::None, &open, whole(TEXT));
     let pinged = [open.clone(), frame(PING_FRAME, b"ok", masked)].concat();
-    case(
-        "interrupted-message",
-        RsvBits::None,
-        &pinged,
-        whole(BINARY),
-    );
+    case("interrupted-message", RsvBits::None, &pinged, whole(BINARY));
     case(
         "short-close",
         RsvBits::None,

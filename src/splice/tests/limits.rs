@@ -1,7 +1,7 @@
 //! What a client may send: fragments, messages and bytes in a second; and how long nobody may send anything.
 
 use super::rig::*;
-use crate::splice::{SessionLimits, OverRateAction, RateLimit};
+use crate::splice::{OverRateAction, RateLimit, SessionLimits};
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::time::{Instant, sleep};
 

@@ -2,10 +2,10 @@
 
 use super::rig::*;
 use crate::{
-    observe::{SessionMetrics, SessionHandle},
-    proto::track::{RsvBits, Role},
+    observe::{SessionHandle, SessionMetrics},
+    proto::track::{Role, RsvBits},
     splice::{
-        SpliceLegs, SessionLimits, Socket,
+        SessionLimits, Socket, SpliceLegs,
         leg::Leg,
         pump::{Pump, READ_BUF_LEN},
         run,
@@ -92,8 +92,13 @@ fn the_future_of_an_idle_session_is_small() {
     fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
-    let plain =
-        size::<SpliceLegs<Socket, Socket>, watch::Receiver<SessionLimits>, SessionHandle, Arc<SessionMetrics>, _>(run);
+    let plain = size::<
+        SpliceLegs<Socket, Socket>,
+        watch::Receiver<SessionLimits>,
+        SessionHandle,
+        Arc<SessionMetrics>,
+        _,
+    >(run);
     let tls = size::<SpliceLegs<Box<ServerStream<Socket>>, Socket>, _, _, _, _>(run);
     println!("the future of run: {plain} bytes over Socket, {tls} over TLS");
     assert!(plain <= 1536 && tls <= 1536, "{plain} and {tls} bytes");

@@ -1,12 +1,14 @@
 //! A session between two pipes, of which the test holds the far ends.
 
 use crate::{
-    observe::{SessionTarget, Metrics, SessionRegistry, SessionRef},
+    observe::{Metrics, SessionRef, SessionRegistry, SessionTarget},
     proto::{
         frame::{FrameHeader, apply_mask},
         track::{Bounds, RsvBits},
     },
-    splice::{Transport, SpliceLegs, SessionLimits, Outcome, OverRateAction, PingPolicy, RateLimit, run},
+    splice::{
+        Outcome, OverRateAction, PingPolicy, RateLimit, SessionLimits, SpliceLegs, Transport, run,
+    },
 };
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;

@@ -14,7 +14,7 @@ use super::wish::CaConfig;
 use crate::config::UntilIssued;
 use crate::observe::Metrics;
 use crate::tls::IssuedCerts;
-use crate::tls::store::{WriteBehindStore, Lock};
+use crate::tls::store::{Lock, WriteBehindStore};
 
 pub(super) struct AcmeClient {
     pub(super) ca: Arc<CaConfig>,
@@ -41,7 +41,7 @@ enum LockState {
     Impossible,
 }
 
-// === impl Agency ===
+// === impl AcmeClient ===
 
 impl AcmeClient {
     pub(super) fn new(

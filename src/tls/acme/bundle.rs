@@ -31,7 +31,7 @@ pub(super) enum BadCertChain {
     OtherName(String),
 }
 
-// === impl Bundle ===
+// === impl CertChain ===
 
 impl CertChain {
     /// Takes what `name` can be served with and nothing else. Dates are not looked at: what has expired may be all there is.

@@ -18,7 +18,7 @@ pub(super) struct CaClock {
     offset_seconds: AtomicI64,
 }
 
-// === impl Clock ===
+// === impl CaClock ===
 
 impl CaClock {
     /// In seconds since 1970.
@@ -49,7 +49,8 @@ impl CaClock {
         let request = Request::get(directory).body(Bytes::new());
         let request = request.map_err(|error| AcmeError::Unreachable(error.to_string()))?;
         let answer = web.send(request).await;
-        let answer = answer.map_err(|error| AcmeError::Unreachable(ErrorChain(&error).to_string()))?;
+        let answer =
+            answer.map_err(|error| AcmeError::Unreachable(ErrorChain(&error).to_string()))?;
         if !answer.status().is_success() {
             let body = String::from_utf8_lossy(answer.body());
             let failure = AcmeError::from_answer(answer.status().as_u16(), &body, self.now());

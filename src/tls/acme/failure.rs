@@ -36,7 +36,7 @@ pub(super) enum AcmeError {
     Timeout(u64),
 }
 
-// === impl Failure ===
+// === impl AcmeError ===
 
 impl AcmeError {
     /// From a problem document (RFC 8555 §6.7): its type and its words.
@@ -152,7 +152,9 @@ mod tests {
     #[test]
     fn what_is_no_problem_document_says_its_status() {
         assert_eq!(
-            AcmeError::from_answer(429, "slow down", 100).to_history().hold,
+            AcmeError::from_answer(429, "slow down", 100)
+                .to_history()
+                .hold,
             Some(3700)
         );
         let told = AcmeError::from_answer(500, "<html>", 0).to_history();

@@ -36,7 +36,7 @@ struct HostState {
     unread: u32,
 }
 
-// === impl Host ===
+// === impl AcmeHost ===
 
 impl AcmeHost {
     /// Serves what the store has; else a stopgap, if there shall be one.
@@ -246,7 +246,7 @@ impl AcmeHost {
 /// An order under way.
 pub(super) struct OrderGuard(Arc<AcmeHost>);
 
-// === impl Ordering ===
+// === impl OrderGuard ===
 
 impl Drop for OrderGuard {
     fn drop(&mut self) {

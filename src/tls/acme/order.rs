@@ -31,7 +31,11 @@ pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     let mut proofs = Vec::new();
     // A wildcard and its parent are proven by the same TXT record: one after the other.
     let _record = match wish.challenge {
-        Challenge::Dns01 => Some(wish.ca.lock_txt_record(wish.name.trim_start_matches("*.")).await),
+        Challenge::Dns01 => Some(
+            wish.ca
+                .lock_txt_record(wish.name.trim_start_matches("*."))
+                .await,
+        ),
         Challenge::TlsAlpn01 | Challenge::Http01 => None,
     };
     let issued = run_order(wish, &account, &request, &mut proofs).await;
@@ -78,7 +82,11 @@ async fn complete_challenge(
     match authorization.status {
         AuthorizationStatus::Pending => {}
         AuthorizationStatus::Valid => return Ok(()),
-        other => return Err(AcmeError::Refused(format!("the authorization is {other:?}"))),
+        other => {
+            return Err(AcmeError::Refused(format!(
+                "the authorization is {other:?}"
+            )));
+        }
     }
     let (kind, word) = match wish.challenge {
         Challenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
@@ -113,7 +121,10 @@ enum Proof {
 // === impl Proof ===
 
 impl Proof {
-    async fn present(wish: &OrderRequest, challenge: &ChallengeHandle<'_>) -> Result<Proof, AcmeError> {
+    async fn present(
+        wish: &OrderRequest,
+        challenge: &ChallengeHandle<'_>,
+    ) -> Result<Proof, AcmeError> {
         let authorization = challenge.key_authorization();
         let mut shown = PresentedChallenge {
             certificate: None,

@@ -22,7 +22,7 @@ pub(super) struct OrderHistory {
     pub(super) last_error: Option<String>,
 }
 
-// === impl Ledger ===
+// === impl OrderHistory ===
 
 impl OrderHistory {
     /// A certificate came, which is good until `not_after`.

@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::{self, Location, Diagnostic};
+use crate::config::{self, Diagnostic, Location};
 use crate::observe::ErrorChain;
 use crate::tls::policy::provider;
 

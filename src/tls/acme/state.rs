@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_acme::acme::{AcmeError, Auth};
+use rustls_acme::acme::{self, Auth};
 use rustls_acme::{
     AccountCache, AcmeConfig, CertCache, EventError, EventOk, OrderError, ResolvesServerCertAcme,
     UseChallenge,
@@ -116,7 +116,7 @@ fn explain(error: OrderError, now: i64) -> AcmeError {
             AcmeError::Unreachable("it did not finish the order in time".into())
         }
         OrderError::Rcgen(error) => AcmeError::Unusable(error.to_string()),
-        OrderError::Acme(AcmeError::HttpRequest(error)) => {
+        OrderError::Acme(acme::AcmeError::HttpRequest(error)) => {
             let text = error.to_string();
             match parse_error_response(&text) {
                 Some((status, body)) => AcmeError::from_answer(status, &body, now),

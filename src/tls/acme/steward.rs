@@ -13,7 +13,9 @@ use super::agency::AcmeClient;
 pub(super) async fn maintenance_loop(agency: Arc<AcmeClient>) {
     let mut asked: Option<Instant> = None;
     loop {
-        if asked.is_none_or(|asked| asked.elapsed() >= CLOCK_CHECK_INTERVAL) && agency.try_become_leader() {
+        if asked.is_none_or(|asked| asked.elapsed() >= CLOCK_CHECK_INTERVAL)
+            && agency.try_become_leader()
+        {
             let ca = &agency.ca;
             match ca.clock.ask(&ca.web, &ca.directory).await {
                 Ok(()) => asked = Some(Instant::now()),

@@ -52,7 +52,7 @@ pub(super) enum HttpsError {
     },
 }
 
-// === impl Web ===
+// === impl HttpsClient ===
 
 impl HttpsClient {
     pub(super) fn new(tls: Arc<ClientConfig>) -> Self {
@@ -62,7 +62,10 @@ impl HttpsClient {
         }
     }
 
-    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpsError> {
+    pub(super) async fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, HttpsError> {
         let uri = request.uri().clone();
         let Some(host) = uri.host().filter(|_| uri.scheme_str() == Some("https")) else {
             return Err(HttpsError::Url(uri));

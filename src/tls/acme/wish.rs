@@ -32,7 +32,7 @@ pub(super) struct CaConfig {
     pub(super) records: Mutex<BTreeMap<Box<str>, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-// === impl Ca ===
+// === impl CaConfig ===
 
 impl CaConfig {
     /// Waits until nobody else proves something by the TXT record of `host`. There are as many as hosts in the config.
@@ -56,7 +56,7 @@ pub(super) struct OrderRequest {
     pub(super) shelf: Arc<IssuedCerts>,
 }
 
-// === impl Wish ===
+// === impl OrderRequest ===
 
 impl OrderRequest {
     /// Orders: key and chain in PEM, within minutes, or why not. `rustls-acme` does it where it can; `instant-acme` for

@@ -37,7 +37,9 @@ pub(in crate::tls) fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
                 format!("this user may not read {shown}"),
                 "give the user that runs lockgate the right to read it, and to enter the folders above it",
             ),
-            ErrorKind::IsADirectory => file_error(format!("{shown} is a folder"), "name the file in it"),
+            ErrorKind::IsADirectory => {
+                file_error(format!("{shown} is a folder"), "name the file in it")
+            }
             _ => file_error(
                 format!("cannot read {shown}: {error}"),
                 "see whether the disk or the mount is well",

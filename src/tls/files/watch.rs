@@ -32,7 +32,11 @@ pub async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>)
     }
 }
 
-fn publish_expiries(certificates: &Certificates, metrics: &Metrics, measured: &mut BTreeSet<Box<str>>) {
+fn publish_expiries(
+    certificates: &Certificates,
+    metrics: &Metrics,
+    measured: &mut BTreeSet<Box<str>>,
+) {
     let expiries = certificates.expiries();
     for name in measured.iter() {
         // What ACME has for it is measured elsewhere.

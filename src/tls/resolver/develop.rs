@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 
-use super::table::{LoadedCert, CertSource, CertTable, address};
-use crate::config::{HostPattern, Located, Diagnostic};
+use super::table::{CertSource, CertTable, LoadedCert, address};
+use crate::config::{Diagnostic, HostPattern, Located};
 use crate::observe::ErrorChain;
 use crate::tls::DevCa;
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tracing::warn;
 
 use super::table::{CertTable, address};
-use crate::config::{HostPattern, Located, Location, Diagnostic};
+use crate::config::{Diagnostic, HostPattern, Located, Location};
 
 /// What there is, to look for what is missing.
 pub(super) struct Coverage<'a> {
@@ -15,7 +15,7 @@ pub(super) struct Coverage<'a> {
     pub(super) issued: &'a BTreeSet<Box<str>>,
 }
 
-// === impl Gaps ===
+// === impl Coverage ===
 
 impl Coverage<'_> {
     /// The problem of a host that no client could reach. A default certificate has another name, but a client may be

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use tracing::{error, info, warn};
 
 use super::Certificates;
-use super::table::{LoadedCert, CertSource};
+use super::table::{CertSource, LoadedCert};
 use crate::config::Diagnostic;
 use crate::tls::acme::date;
 use crate::tls::files;
@@ -129,7 +129,7 @@ fn reread(held: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<CertRelo
     })
 }
 
-// === impl Reread ===
+// === impl CertReload ===
 
 impl CertReload {
     /// Writes it to the log.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::sign::CertifiedKey;
 use tracing::warn;
 
-use crate::config::{CertificateFiles, Located, Diagnostic};
+use crate::config::{CertificateFiles, Diagnostic, Located};
 use crate::lifecycle::CertificateStatus;
 use crate::tls::acceptor::normalize_sni;
 use crate::tls::acme::date;
@@ -44,7 +44,7 @@ pub(super) enum CertSource {
     Dev(PathBuf),
 }
 
-// === impl Table ===
+// === impl CertTable ===
 
 impl CertTable {
     /// These certificates instead; what is served by default is not decided yet.
@@ -114,10 +114,14 @@ impl CertTable {
     }
 }
 
-// === impl Held ===
+// === impl LoadedCert ===
 
 impl LoadedCert {
-    pub(super) fn new(origin: CertSource, names: Vec<Box<str>>, key: Arc<CertifiedKey>) -> LoadedCert {
+    pub(super) fn new(
+        origin: CertSource,
+        names: Vec<Box<str>>,
+        key: Arc<CertifiedKey>,
+    ) -> LoadedCert {
         LoadedCert {
             origin,
             names,

@@ -14,7 +14,7 @@ pub(in crate::tls) struct DirStore {
     path: PathBuf,
 }
 
-// === impl Folder ===
+// === impl DirStore ===
 
 impl DirStore {
     pub(in crate::tls) fn at(path: PathBuf) -> Self {

@@ -17,7 +17,7 @@ pub(in crate::tls) struct WriteBehindStore {
     last_error: Mutex<Option<String>>,
 }
 
-// === impl Kept ===
+// === impl WriteBehindStore ===
 
 impl WriteBehindStore {
     pub(in crate::tls) fn new(store: Box<dyn Store>) -> Self {
@@ -98,7 +98,9 @@ impl WriteBehindStore {
     }
 
     fn why(&self) -> MutexGuard<'_, Option<String>> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unsaved(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Vec<u8>>> {

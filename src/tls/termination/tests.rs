@@ -52,7 +52,9 @@ async fn shake(
     let name = ServerName::try_from(name).unwrap();
     let (entered, _client) = tokio::join!(accept(ending, near), client.connect(name, far));
     match entered? {
-        AcceptOutcome::Client(accepted) => Ok((accepted.client_auth_requested, accepted.certificate)),
+        AcceptOutcome::Client(accepted) => {
+            Ok((accepted.client_auth_requested, accepted.certificate))
+        }
         AcceptOutcome::AcmeValidated => panic!("no challenge is under way"),
     }
 }

@@ -82,7 +82,7 @@ fn adding_copies_runs_and_tells_what_failed() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "pem");
 
     let refused = store(&["sh", "-c", "echo first >&2; echo why >&2; exit 3"]).add(&ca);
-    assert!(matches!(refused, Err(TrustError::Refused { output, .. }) if said == "why"));
+    assert!(matches!(refused, Err(TrustError::Refused { output, .. }) if output == "why"));
     let missing = store(&["/nonexistent/command"]).add(&ca);
     assert!(matches!(missing, Err(TrustError::Run { .. })));
     let nothing = store(&["true"]).add(&folder.path().join("none.pem"));

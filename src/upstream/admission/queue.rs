@@ -95,7 +95,7 @@ impl<W> Queue<W> {
     }
 }
 
-// === impl Client ===
+// === impl SubnetKey ===
 
 impl SubnetKey {
     fn of(address: IpAddr) -> Self {

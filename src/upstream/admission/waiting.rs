@@ -47,7 +47,7 @@ impl Waiter {
     }
 }
 
-// === impl Waiting ===
+// === impl QueueTicket ===
 
 impl QueueTicket {
     /// The place, once it is there.
@@ -76,7 +76,7 @@ impl Drop for QueueTicket {
     }
 }
 
-// === impl Handed ===
+// === impl Grants ===
 
 impl Grants {
     pub(super) fn deliver(self) {

@@ -12,7 +12,7 @@ pub(super) struct LoadCounters {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::upstream) struct LoadLimits(u64);
 
-// === impl Load ===
+// === impl LoadCounters ===
 
 impl LoadCounters {
     pub(super) fn leases(&self) -> u64 {
@@ -46,7 +46,7 @@ impl LoadCounters {
     }
 }
 
-// === impl Ceilings ===
+// === impl LoadLimits ===
 
 impl LoadLimits {
     /// 0: no limit.

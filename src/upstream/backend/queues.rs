@@ -20,7 +20,7 @@ pub(super) struct QueueSubscribers {
     waiting: Mutex<Vec<Weak<AdmissionQueue>>>,
 }
 
-// === impl Queues ===
+// === impl QueueSubscribers ===
 
 impl QueueSubscribers {
     /// To be followed by a sequentially consistent fence, and then by a look for a place.

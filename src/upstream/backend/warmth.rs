@@ -15,7 +15,7 @@ pub(super) struct SlowStart {
     since: AtomicU64,
 }
 
-// === impl Warmth ===
+// === impl SlowStart ===
 
 impl Default for SlowStart {
     fn default() -> Self {

@@ -4,7 +4,7 @@
 //! Every backend draws a number from its address and the key, and the highest wins. Where one comes or goes, only the
 //! keys that it wins or has won move. One that has far more than its share is passed over, and the next highest wins.
 
-use super::{Eligible, BalanceKey, key::mix};
+use super::{BalanceKey, Eligible, key::mix};
 use crate::{config::HashKey, upstream::entry::Member};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(in crate::upstream) struct RendezvousHash {
     by: HashKey,
 }
 
-// === impl Hash ===
+// === impl RendezvousHash ===
 
 impl RendezvousHash {
     pub(super) fn new(by: HashKey) -> Self {

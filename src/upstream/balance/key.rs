@@ -13,7 +13,7 @@ pub struct BalanceKey {
     bound: Option<Affinity>,
 }
 
-// === impl Key ===
+// === impl BalanceKey ===
 
 impl BalanceKey {
     /// Of a request; of its client's address, where it lacks what is asked for.

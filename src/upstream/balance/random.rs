@@ -30,7 +30,10 @@ pub(super) fn choose<'a>(candidates: Eligible<'a>, dice: &Rng) -> Option<&'a Arc
 }
 
 /// The one in whose stretch of the weights `at` lies; the last, where they have become fewer.
-fn drawn<'a>(entries: impl Iterator<Item = &'a Arc<Member>>, mut at: u64) -> Option<&'a Arc<Member>> {
+fn drawn<'a>(
+    entries: impl Iterator<Item = &'a Arc<Member>>,
+    mut at: u64,
+) -> Option<&'a Arc<Member>> {
     let mut last = None;
     for entry in entries {
         if at < entry.weight {
@@ -42,7 +45,7 @@ fn drawn<'a>(entries: impl Iterator<Item = &'a Arc<Member>>, mut at: u64) -> Opt
     last
 }
 
-// === impl Dice ===
+// === impl Rng ===
 
 impl Rng {
     pub(in crate::upstream) fn new() -> Self {

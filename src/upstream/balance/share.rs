@@ -27,7 +27,7 @@ pub(in crate::upstream) struct MemberLoad {
     pub(in crate::upstream) most: u64,
 }
 
-// === impl Standing ===
+// === impl LoadShare ===
 
 impl LoadShare {
     /// How many it has above its share; none if they are hardly more, for nobody is disturbed for a few.

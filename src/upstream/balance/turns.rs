@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct StrideScheduler(AtomicU64);
 
-// === impl Turns ===
+// === impl StrideScheduler ===
 
 impl StrideScheduler {
     /// When its turn is. Whoever was away, drained or full, has missed turns and does not get them all at once now.

@@ -47,7 +47,7 @@ impl Condition {
     }
 }
 
-// === impl Machine ===
+// === impl HealthState ===
 
 impl HealthState {
     pub(super) fn condition(&self) -> Condition {

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{BackendAddress, Check, Health},
-    upstream::{Backend, DialedStream, DialError, Resolver, BackendState, entry::Member},
+    upstream::{Backend, BackendState, DialError, DialedStream, Resolver, entry::Member},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -24,7 +24,7 @@ pub(super) trait HealthStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> HealthStream for S {}
 
-// === impl Probe ===
+// === impl HealthCheck ===
 
 impl HealthCheck {
     pub(in crate::upstream) fn new(
@@ -88,7 +88,10 @@ impl HealthCheck {
     }
 
     /// Up to where HTTP begins.
-    pub(super) async fn secure(&self, connection: DialedStream) -> Result<Box<dyn HealthStream>, DialError> {
+    pub(super) async fn secure(
+        &self,
+        connection: DialedStream,
+    ) -> Result<Box<dyn HealthStream>, DialError> {
         Ok(match (connection, self.entry.tls()) {
             (DialedStream::Unix(unix), _) => Box::new(unix),
             (DialedStream::Tcp(tcp), None) => Box::new(tcp),

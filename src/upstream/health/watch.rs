@@ -1,10 +1,10 @@
 //! The watch over one backend: checks in their rhythm, and the telling of what changes.
 
-use super::{HealthChange, Condition, HealthCheck, check::check};
+use super::{Condition, HealthChange, HealthCheck, check::check};
 use crate::{
     config::Check,
     observe::{ErrorChain, Metrics},
-    upstream::{Resolver, BackendState},
+    upstream::{BackendState, Resolver},
 };
 use std::{future::pending, time::Duration};
 use tokio::{
@@ -68,7 +68,11 @@ async fn check_on(mut said: watch::Receiver<HealthCheck>, resolver: &Resolver) {
     }
 }
 
-async fn log_changes(mut said: watch::Receiver<HealthCheck>, metrics: &Metrics, down: impl Fn(&HealthCheck)) {
+async fn log_changes(
+    mut said: watch::Receiver<HealthCheck>,
+    metrics: &Metrics,
+    down: impl Fn(&HealthCheck),
+) {
     let backend = said.borrow().backend().clone();
     let (health, name) = (backend.health(), backend.name());
     let mut told = BackendState::Up;

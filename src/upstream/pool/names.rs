@@ -3,7 +3,7 @@
 use super::Pool;
 use crate::{
     config::DnsName,
-    upstream::{Backend, Backends, MembershipChange, DnsAnswer},
+    upstream::{Backend, Backends, DnsAnswer, MembershipChange},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;

@@ -5,7 +5,7 @@ use crate::{
     config,
     upstream::{
         Backend, Lease,
-        balance::{Eligible, BalanceKey},
+        balance::{BalanceKey, Eligible},
         entry::Member,
         members::PoolMembers,
     },
@@ -17,7 +17,11 @@ use tokio::time::Instant;
 
 impl Pool {
     /// A place that there is now, whoever waits.
-    pub(super) fn pick(&self, key: BalanceKey, tried: &[Arc<Backend>]) -> Result<Lease, Unavailable> {
+    pub(super) fn pick(
+        &self,
+        key: BalanceKey,
+        tried: &[Arc<Backend>],
+    ) -> Result<Lease, Unavailable> {
         let members = self.members.load();
         if let Some(cold) = self.excluded(&members, key, tried)
             && let Ok(lease) = self.pick_among(&members, key, &cold)
@@ -42,7 +46,9 @@ impl Pool {
             // Who belongs there is not new.
             let is_own = key.bound().is_some_and(|bound| bound.seed == entry.id_hash);
             let warmth = entry.backend.warmth(now, self.slow_start);
-            let is_left = |warmth| self.rng.below(PROBABILITY_SCALE) as f64 >= warmth * PROBABILITY_SCALE as f64;
+            let is_left = |warmth| {
+                self.rng.below(PROBABILITY_SCALE) as f64 >= warmth * PROBABILITY_SCALE as f64
+            };
             !is_own && warmth.is_some_and(is_left)
         };
         let cold = members.entries().iter().filter(is_cold);

@@ -181,7 +181,7 @@ impl Resolver {
     }
 }
 
-// === impl Found ===
+// === impl DnsAnswer ===
 
 impl DnsAnswer {
     fn new(mut places: Vec<Endpoint>, complete: bool, ttl: Option<Duration>) -> Self {
@@ -198,7 +198,7 @@ impl DnsAnswer {
     }
 }
 
-// === impl Place ===
+// === impl Endpoint ===
 
 impl Endpoint {
     fn new(ip: IpAddr, port: u16, share: u16) -> Self {

@@ -14,7 +14,7 @@ pub(in crate::upstream) struct CookieSigner {
     key: hmac::Key,
 }
 
-// === impl Seal ===
+// === impl CookieSigner ===
 
 impl CookieSigner {
     pub(super) fn new(pool: &str) -> Self {

@@ -16,7 +16,7 @@ struct Generations {
     old: HashMap<Box<str>, u64>,
 }
 
-// === impl Sids ===
+// === impl SidTable ===
 
 impl SidTable {
     pub(super) fn bind(&self, sid: &str, seed: u64) {
@@ -38,7 +38,7 @@ impl SidTable {
     }
 }
 
-// === impl Halves ===
+// === impl Generations ===
 
 impl Generations {
     fn put(&mut self, sid: Box<str>, seed: u64) {

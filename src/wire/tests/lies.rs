@@ -85,7 +85,11 @@ async fn what_is_left_over_does_not_add_up() {
             client.get_mut().0.read_exact(&mut piece).await.unwrap();
             assert!(now(server.flush()).await.is_none());
         }
-        assert!(server.held() <= 2 * room::SCRATCH_LEN, "{} held", server.held());
+        assert!(
+            server.held() <= 2 * room::SCRATCH_LEN,
+            "{} held",
+            server.held()
+        );
     }
 }
 

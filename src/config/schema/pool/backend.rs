@@ -1,7 +1,7 @@
 //! `backends` of `[pools.NAME]`: addresses, or tables with an address and what else is to be said of it.
 
 use super::{
-    super::super::{BackendSource, BadValue, Located, DurationValue},
+    super::super::{BackendSource, BadValue, DurationValue, Located},
     default,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -148,7 +148,9 @@ impl<'de> Deserialize<'de> for AddressOrTable {
             }
         }
 
-        deserializer.deserialize_any(BackendVisitor).map(AddressOrTable)
+        deserializer
+            .deserialize_any(BackendVisitor)
+            .map(AddressOrTable)
     }
 }
 

@@ -26,7 +26,7 @@ struct CoalescerInner<S> {
     failed: Option<io::Error>,
 }
 
-// === impl Gather ===
+// === impl WriteCoalescer ===
 
 impl<S> Clone for WriteCoalescer<S> {
     fn clone(&self) -> Self {
@@ -80,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
     }
 }
 
-// === impl Gathered ===
+// === impl CoalescerInner ===
 
 impl<S: AsyncRead + AsyncWrite + Unpin> CoalescerInner<S> {
     fn failed(&mut self) -> io::Result<()> {

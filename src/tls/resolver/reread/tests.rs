@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::config::{HostPattern, Located};
 use crate::tls::testing::{Pki, built, tls};
-use crate::tls::{DevCa, CertIssuers};
+use crate::tls::{CertIssuers, DevCa};
 
 /// The leaf that is served for `name`.
 fn served(certificates: &Certificates, name: &str) -> Option<Vec<u8>> {
@@ -125,10 +125,16 @@ fn what_is_broken_keeps_the_last_good_one_and_is_told_once() {
     assert_eq!(error(&certificates), None);
 
     fs::write(&pair.cert, &new).unwrap();
-    assert!(matches!(all(&certificates)[..], [CertReload::Failed { .. }]));
+    assert!(matches!(
+        all(&certificates)[..],
+        [CertReload::Failed { .. }]
+    ));
     fs::copy(pki.path("b.key"), &pair.key).unwrap();
     let news = all(&certificates);
-    assert!(matches!(news[..], [CertReload::Replaced { .. }]), "{news:?}");
+    assert!(
+        matches!(news[..], [CertReload::Replaced { .. }]),
+        "{news:?}"
+    );
     assert_eq!(error(&certificates), None);
     assert!(served(&certificates, "b.test").is_some());
 }
@@ -146,7 +152,10 @@ fn one_broken_pair_does_not_hold_up_the_others() {
     pki.pair("b", &["b.test"]);
     let news = all(&certificates);
     assert!(
-        matches!(news[..], [CertReload::Failed { .. }, CertReload::Replaced { .. }]),
+        matches!(
+            news[..],
+            [CertReload::Failed { .. }, CertReload::Replaced { .. }]
+        ),
         "{news:?}"
     );
     assert_eq!(served(&certificates, "a.test"), a);

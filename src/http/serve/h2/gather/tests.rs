@@ -3,7 +3,11 @@ use std::{future::poll_fn, pin::pin, task::Waker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 /// Writes and flushes so many frames once, then waits for an error.
-async fn connection(mut io: WriteCoalescer<DuplexStream>, frames: usize, size: usize) -> io::ErrorKind {
+async fn connection(
+    mut io: WriteCoalescer<DuplexStream>,
+    frames: usize,
+    size: usize,
+) -> io::ErrorKind {
     for _ in 0..frames {
         io.write_all(&vec![7; size]).await.unwrap();
         io.flush().await.unwrap();
