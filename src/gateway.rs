@@ -30,7 +30,7 @@ pub struct Gateway {
     pub proxy_protocol: config::ProxyProtocol,
     /// Whether HTTP/2 connections may carry WebSockets.
     pub h2_websocket: bool,
-    /// How TLS is ended.
+    /// The TLS termination.
     pub tls: TlsServer,
     /// What clients are shown.
     pub certificates: Arc<Certificates>,
@@ -46,7 +46,7 @@ pub struct Gateway {
     pools_by_route: HashMap<Arc<str>, Arc<Pool>>,
 }
 
-/// The gateway in force.
+/// The current gateway.
 #[derive(Debug)]
 pub struct Live(ArcSwap<Gateway>);
 
@@ -201,7 +201,7 @@ impl Gateway {
             })
     }
 
-    /// Whether `address` is a proxy whose word about clients is believed.
+    /// Returns whether `address` is a trusted proxy.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
     }
@@ -210,12 +210,12 @@ impl Gateway {
 // === impl Live ===
 
 impl Live {
-    /// Puts a gateway in force.
+    /// Creates it with the first gateway.
     pub fn new(gateway: Gateway) -> Self {
         Live(ArcSwap::from_pointee(gateway))
     }
 
-    /// The gateway in force now. Taken once per connection and once per request.
+    /// Returns the current gateway. Called once per connection and once per request.
     pub fn snapshot(&self) -> Arc<Gateway> {
         self.0.load_full()
     }

@@ -10,7 +10,7 @@
 //! http/service.rs      one request: snapshot, gate, guards   ─┘
 //! router/mod.rs        find(&Parts) → &Route
 //! upstream/pool.rs     balance.rs chooses, or one waits in order (admission.rs) → Lease
-//! http/upgrade.rs      connect.rs dials, tls.rs secures, both hands are shaken; or another backend (tries.rs)
+//! http/upgrade.rs      connect.rs dials, tls.rs secures, WebSocket handshake; or another backend (tries.rs)
 //! splice/session.rs    one task, two pumps, until Outcome → access log, metrics, lease released
 //! ```
 //!
@@ -26,7 +26,7 @@
 //! of a session, `client` or `backend`. *frame*, *message*: RFC 6455. *drain*: no new work, finish the old.
 //! *gateway*: the immutable, built form of a config. *problem*: one thing wrong in a config.
 //!
-//! # Who may import whom
+//! # Import rules
 //!
 //! Downward only, siblings never; `tests/it/layering.rs` enforces it.
 

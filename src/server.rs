@@ -63,7 +63,7 @@ pub struct Server {
     /// The admin surface's own, which answers until the very end.
     admin_status: Vec<ListenerStatus>,
     capacity: Capacity,
-    /// Shared with whoever reads the files again.
+    /// Shared with the task that reloads the configuration.
     plan: Arc<ActiveConfig>,
     drains: Drains,
     handover: PendingHandover,
@@ -187,7 +187,7 @@ impl Server {
             commands,
             state: seen,
         });
-        // Tasks of their own: it answers until the very end, for somebody may ask how the drain is going.
+        // Separate tasks: the admin API answers until the process ends, so that the drain can be observed.
         let desk = Tasks::default();
         for (bound, surface) in [
             (&self.admin, Surface::Full),
@@ -209,7 +209,7 @@ impl Server {
         sessions.set_tappable_routes(self.context.live.snapshot().tappable());
         state.send_replace(ServerState::Ready);
         if let Some(predecessor) = predecessor {
-            // It has told systemd whom to listen to when this returns.
+            // When this returns, the predecessor has sent systemd the new MAINPID.
             predecessor.serving().await;
             for bound in [&self.admin, &self.metrics_listener].into_iter().flatten() {
                 bound.own();

@@ -10,7 +10,7 @@ from flask_sock import Sock
 PAGE = pathlib.Path(__file__).parent / "index.html"
 app = Flask(__name__)
 sock = Sock(app)
-bells = set()  # One queue for each open page: a slow one keeps nobody waiting.
+bells = set()  # One queue for each open page: a slow one does not delay the others.
 
 
 @app.get("/")

@@ -1,4 +1,4 @@
-//! What does not fit together, though every value is one.
+//! Finds contradictions between values that are each valid.
 
 mod acme;
 mod admin;
@@ -14,7 +14,7 @@ use super::{
 use found::CheckContext;
 use std::net::{IpAddr, SocketAddr};
 
-/// Everything that is wrong with the whole.
+/// Returns every contradiction in the whole configuration.
 pub(super) fn check(config: &Config, written: &SourceMap) -> Vec<Diagnostic> {
     let mut found = CheckContext {
         config,
@@ -60,7 +60,7 @@ fn listeners(found: &mut CheckContext<'_>) {
     {
         found.add(
             found.in_section("server", "https"),
-            "no listeners: nobody could connect",
+            "no listeners: no client could connect",
             "give server.https an address, such as \"[::]:443\"",
         );
     }
@@ -94,13 +94,13 @@ fn listeners(found: &mut CheckContext<'_>) {
     if server.proxy_protocol == ProxyProtocol::Require && server.trusted_proxies.is_empty() {
         found.add(
             found.in_section("server", "proxy_protocol"),
-            "proxy_protocol = \"require\", but nobody is trusted to send the header",
+            "proxy_protocol = \"require\", but no proxy is trusted to send the header",
             "name the load balancer's addresses in server.trusted_proxies",
         );
     }
 }
 
-/// Whether the kernel would refuse the second. Port 0 is another one each time.
+/// Returns whether the kernel would refuse to bind the second address. Port 0 is a different port each time.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |wide: IpAddr, narrow: IpAddr| {
         wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()) || wide == narrow
@@ -158,7 +158,7 @@ fn drain(found: &mut CheckContext<'_>) {
     );
 }
 
-/// Codes that may be sent (RFC 6455 §7.4).
+/// Checks that a close code may be sent (RFC 6455 §7.4).
 fn close_code(
     key: &str,
     code: u16,
@@ -178,7 +178,7 @@ fn close_code(
 /// Finds the place of a key.
 type Place<'a> = &'a dyn Fn(&CheckContext<'_>, &str) -> Option<super::Location>;
 
-/// `name` says whose it is: the defaults', or a route's.
+/// Checks one `session` table; `name` is `session` for the defaults, or names the route.
 fn session(name: &str, session: &Session, place: Place<'_>, found: &mut CheckContext<'_>) {
     let pings = session.ping.legs != PingLegs::Off;
     for (key, period, line) in [

@@ -1,5 +1,5 @@
-//! One file's text to its values, with every problem found: serde stops at the first, so what is wrong is taken out of
-//! the document and the rest is read again.
+//! Parses the text of one file to its values and collects every diagnostic. serde stops at the first error, so the
+//! wrong value is removed from the document and the rest is read again.
 
 use super::{
     Diagnostic, Location,
@@ -18,7 +18,7 @@ use toml::{
     de::{DeTable, DeValue, Deserializer},
 };
 
-/// What `text` says, how it is written, and what is wrong with it. With a fault in the syntax nothing is known of the rest.
+/// Returns the values in `text`, their source map and the diagnostics. After a syntax error nothing else is read.
 pub(super) fn deserialize(
     source: usize,
     text: &str,
@@ -45,7 +45,7 @@ pub(super) fn deserialize(
     let whole = document.span();
     let mut written = SourceMap::of(&document, &place);
     let mut problems: Vec<Diagnostic> = Vec::new();
-    // Keys that were taken out, and the tables they stood in: nobody needs to hear that they are missing.
+    // Removed keys with their tables: these keys must not be reported as missing.
     let mut removed = Vec::new();
     expand_env(document.get_mut(), environment, &mut |span, bad| {
         problems.push(Diagnostic {
@@ -119,7 +119,7 @@ fn problem(at: Option<Location>, error: &str) -> Diagnostic {
     }
 }
 
-/// Replaces what strings take from the environment; what cannot be is told, and left as it is.
+/// Replaces environment references in strings; one that cannot be replaced is reported and left unchanged.
 fn expand_env(
     table: &mut DeTable<'_>,
     environment: EnvLookup<'_>,
@@ -150,8 +150,8 @@ fn fill_in_value(
     }
 }
 
-/// Takes out the deepest key or value whose place satisfies `is_it`. Notes its key, or that of the list it stood in, in
-/// `removed`, with its table's place.
+/// Removes the deepest key or value whose span satisfies `is_it`. Records its key, or the key of the list around it, in
+/// `removed`, with the span of the table.
 fn remove(
     span: &Range<usize>,
     table: &mut DeTable<'_>,
@@ -177,8 +177,8 @@ fn remove(
     table.remove(&key).is_some()
 }
 
-/// Gives the table at `at` an empty list for the one that it misses, so that the rest of it is read. Notes the key as
-/// [`remove`] does.
+/// Adds an empty list to the table at `at` for the one that is missing, so that the rest of the table is read. Records the
+/// key as [`remove`] does.
 fn add_list(
     span: &Range<usize>,
     table: &mut DeTable<'_>,
@@ -231,7 +231,7 @@ fn remove_inside(
     }
 }
 
-/// What is missing there leaves enough to be looked at.
+/// The required lists: without them the rest of the table can still be checked.
 const LISTS: [&str; 2] = ["hosts", "backends"];
-/// More problems than that are not read by anybody.
+/// 100 diagnostics are more than a reader works through.
 const MAX_PASSES: usize = 100;

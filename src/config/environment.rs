@@ -1,11 +1,11 @@
-//! `${NAME}` and `${NAME:-default}` in strings; `$$` is a dollar sign.
+//! Expands `${NAME}` and `${NAME:-default}` in strings; `$$` is a dollar sign.
 
 use super::values::BadValue;
 
-/// Where a variable's value is looked up.
+/// The function that returns the value of an environment variable.
 pub(super) type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Fills in what `text` takes from the environment; `None` where it takes nothing.
+/// Expands the environment references in `text`; returns `None` if it has none.
 pub(super) fn expand(text: &str, environment: EnvLookup<'_>) -> Result<Option<String>, BadValue> {
     if !text.contains('$') {
         return Ok(None);
@@ -27,7 +27,7 @@ pub(super) fn expand(text: &str, environment: EnvLookup<'_>) -> Result<Option<St
             filled.push_str(&look_up(inside, environment)?);
             rest = after;
         } else {
-            // A lone dollar sign, as regular expressions end with one.
+            // A single dollar sign, as at the end of a regular expression.
             filled.push('$');
             rest = behind;
         }
@@ -51,8 +51,8 @@ fn look_up(inside: &str, environment: EnvLookup<'_>) -> Result<String, BadValue>
             "write ${NAME}, ${NAME:-default}, or $$ for a dollar sign",
         ));
     }
-    // As in a shell, `:-` also stands in for an empty one. Without it an empty one is a mistake: as a token it would open
-    // what it is to close.
+    // As in a shell, `:-` also replaces an empty value. Without it an empty value is an error: an empty token would
+    // disable the protection that it configures.
     let value = environment(name).filter(|value| !value.is_empty());
     value.or(default.map(str::to_owned)).ok_or_else(|| {
         BadValue::new(
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_variable_is_told() {
+    fn invalid_or_unset_variable_is_an_error() {
         for (text, why) in [
             ("${NONE}", "NONE is not set"),
             ("${EMPTY}", "EMPTY is not set, or is empty"),

@@ -1,5 +1,5 @@
-//! Values that stand in a form that is not theirs: `ping = "off"`, `sticky = true`, `origins = "*"`. Which form a key takes
-//! says the schema; what was meant, as far as it can be told, what is there.
+//! Finds values of the wrong shape: `ping = "off"`, `sticky = true`, `origins = "*"`. The schema defines the shape of a
+//! key; the hint is derived from the value that was written.
 
 use super::{
     BadValue,
@@ -12,7 +12,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// All of them, each with its place. serde would take a list for a table, its values for those of the keys in their order.
+/// Returns an error with its span for each value of the wrong shape. serde alone would accept a list for a table and
+/// assign its values to the keys in order.
 pub(super) fn shape_errors(
     document: &Spanned<DeTable<'_>>,
     text: &str,
@@ -33,19 +34,19 @@ struct ShapeChecker<'a> {
     found: Vec<(Range<usize>, BadValue)>,
 }
 
-/// What a key takes.
+/// The shape of value that a key accepts.
 enum ValueShape<'a> {
     Table,
     List(&'a Value),
     Words(Vec<&'a str>),
-    /// Text, a number, a switch: such a value says itself what it takes.
+    /// Text, a number or a boolean: the value's own parser reports errors.
     Plain,
 }
 
 // === impl ShapeChecker ===
 
 impl<'a> ShapeChecker<'a> {
-    /// Looks into a table at `path`, whose keys are those of `schema`, or any where each takes the same.
+    /// Checks the table at `path`. Its keys are those of `schema`, or arbitrary names with values of one schema.
     fn table(&mut self, path: &mut Vec<String>, table: &DeTable<'_>, schema: &'a Value) {
         for (key, value) in table {
             let key = key.get_ref();
@@ -85,7 +86,7 @@ impl<'a> ShapeChecker<'a> {
         }
     }
 
-    /// One word, where there are several to choose from: that which is meant, or all that may be.
+    /// Returns the hint for a choice of words: the word that was probably meant, or all of them.
     fn word(&self, path: &[String], value: &Spanned<DeValue<'_>>, words: &[&str]) -> String {
         let written = self.written(value.span());
         let is_meant = |word: &str| match value.get_ref() {
@@ -105,7 +106,7 @@ impl<'a> ShapeChecker<'a> {
         }
     }
 
-    /// Whether it is written as `[a.b]` or `[[a.b]]`, and not behind `b =`.
+    /// Returns whether the value is written as `[a.b]` or `[[a.b]]` and not after `b =`.
     fn has_header(&self, value: &Spanned<DeValue<'_>>) -> bool {
         match value.get_ref() {
             DeValue::Table(_) => !self.written(value.span()).starts_with('{'),
@@ -114,7 +115,7 @@ impl<'a> ShapeChecker<'a> {
         }
     }
 
-    /// A table: with that key to which the value belongs, or as it is by default.
+    /// Returns the hint for a table: with the key to which the value belongs, or with its default content.
     fn keys(
         &self,
         path: &[String],
@@ -149,7 +150,7 @@ impl<'a> ShapeChecker<'a> {
         }
     }
 
-    /// The one key of a table that could take `value`, and how.
+    /// Returns the only key of a table that could accept `value`, as an assignment.
     fn belongs(&self, value: &Spanned<DeValue<'_>>, table: &Value) -> Option<String> {
         let keys = table.get("properties")?.as_object()?;
         let mut keys = keys.iter().filter_map(|(key, property)| {
@@ -190,7 +191,8 @@ impl<'a> ShapeChecker<'a> {
         format!("{kind} `{}`", self.written(span))
     }
 
-    /// As it stands in the file: what `${NAME}` stands for is nobody's business. Several lines are left out.
+    /// Returns the value as it is written in the file, so that the expansion of `${NAME}` stays secret. A value of several
+    /// lines is left out.
     fn written(&self, span: Range<usize>) -> String {
         let written = self.text.get(span).unwrap_or_default();
         match written.contains(['\n', '\r']) {
@@ -212,7 +214,7 @@ fn form(schema: &Value) -> ValueShape<'_> {
     }
 }
 
-/// Where `null` is a number too, the type is a list of both.
+/// An optional value has a list of two types in the schema, one of them `null`.
 fn is_number(schema: &Value) -> bool {
     match schema.get("type") {
         Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "integer"),

@@ -1,4 +1,4 @@
-//! From files to a [`Config`]: read, parse, include; then [`merge`] puts them together. Whatever is wrong is found at once.
+//! Builds a [`Config`] from files: reads, parses, includes; then [`merge`] combines them. All errors are reported together.
 
 mod merge;
 
@@ -13,16 +13,16 @@ use std::{
 };
 
 impl Config {
-    /// Reads a file and all that it includes. Relative paths are relative to the file that names them.
+    /// Reads a file and every file that it includes. Relative paths are relative to the file that names them.
     ///
     /// # Errors
-    /// Everything that is wrong, each with its place: what cannot be read or parsed, unknown keys, values that are
-    /// none, and what does not fit together.
+    /// Returns every error with its location: files that cannot be read or parsed, unknown keys, invalid values, and
+    /// contradictions between values.
     pub fn load(path: &Path) -> Result<Config, Diagnostics> {
         Config::load_in(path, &|name| std::env::var(name).ok())
     }
 
-    /// The same, where `${NAME}` reads `environment`.
+    /// Does the same as [`Config::load`], with `${NAME}` read from `environment`.
     pub(super) fn load_in(path: &Path, environment: EnvLookup<'_>) -> Result<Config, Diagnostics> {
         let mut loader = Loader {
             environment,
@@ -41,12 +41,12 @@ impl Config {
 struct Loader<'a> {
     environment: EnvLookup<'a>,
     sources: Vec<Source>,
-    /// What each source says; in the order in which they were named.
+    /// The parsed content of each source, in the order in which the files were named.
     files: Vec<(usize, File)>,
     written: SourceMap,
-    /// By canonical path: who includes himself, over however many corners, would never end.
+    /// The canonical paths that were read: a file that includes itself, directly or indirectly, would never end.
     seen: HashSet<PathBuf>,
-    /// What patterns look into: another file there may match them.
+    /// The directories in which patterns are matched: a file added there may match.
     folders: Vec<PathBuf>,
     problems: Vec<Diagnostic>,
 }
@@ -54,7 +54,7 @@ struct Loader<'a> {
 // === impl Loader ===
 
 impl Loader<'_> {
-    /// Reads a file, and those it includes. `named` is where another one names it.
+    /// Reads a file and those that it includes. `named` is the location of the `include` that names it.
     fn read(&mut self, path: &Path, named: Option<Location>) {
         let mut complain = |message: String, hint: &str| {
             self.written.unread = true;
@@ -180,7 +180,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Reads what an `include` names: a file, or all that match a pattern, in the order of their names.
+    /// Reads the target of an `include`: one file, or all files that match a pattern, sorted by name.
     fn include(&mut self, folder: &Path, include: &Located<String>) {
         if !include.contains(['*', '?', '[']) {
             return self.read(&folder.join(&include.value), include.at);
@@ -188,13 +188,13 @@ impl Loader<'_> {
         let looked_into = folder.join(&include.value);
         self.folders
             .extend(looked_into.parent().map(Path::to_owned));
-        // The folder is a path, not a pattern.
+        // The directory part is a path, not a pattern.
         let pattern =
             Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(&include.value);
         match glob::glob(&pattern.to_string_lossy()) {
             Ok(matches) => {
                 for path in matches.flatten() {
-                    // A pattern may well match the file that it stands in.
+                    // A pattern may match the file that contains it.
                     let canonical = fs::canonicalize(&path);
                     if !canonical.is_ok_and(|canonical| self.seen.contains(&canonical)) {
                         self.read(&path, include.at);
@@ -213,7 +213,7 @@ impl Loader<'_> {
     }
 }
 
-/// Far more than ten thousand routes need.
+/// 16 MiB per file: far more than ten thousand routes need.
 const MAX_FILE_LEN: u64 = 16 << 20;
-/// Of all files together.
+/// The limit over all includes.
 const MAX_FILES: usize = 1000;

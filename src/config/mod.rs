@@ -1,4 +1,4 @@
-//! What was written: the types of the configuration file, and how a file becomes them. Nothing here runs.
+//! The configuration: the types of the file, and how a file is parsed into them. No run-time state lives here.
 
 mod check;
 mod document;

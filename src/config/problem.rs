@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where: for people with the line itself, for machines as JSON.
+//! Configuration errors with their locations: with the source line for people, and as JSON for programs.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use schemars::JsonSchema;
@@ -16,56 +16,56 @@ use std::{
 /// A file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// As it was named.
+    /// The path as it was named.
     pub path: PathBuf,
-    /// Its text.
+    /// The text of the file.
     pub text: String,
 }
 
-/// Bytes `start..end` of the `source`-th file.
+/// The bytes `start..end` of the file with the index `source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Location {
     /// Index into the sources.
     pub source: usize,
-    /// First byte.
+    /// The first byte.
     pub start: usize,
-    /// One past the last byte.
+    /// The byte after the last one.
     pub end: usize,
 }
 
-/// A value and where it was written; nowhere, when it came from a flag or a default.
+/// A value and its location; it has none if it came from a flag or a default.
 #[derive(Debug, Clone)]
 pub struct Located<T> {
     /// The value.
     pub value: T,
-    /// Its place.
+    /// The location.
     pub at: Option<Location>,
 }
 
-/// One thing wrong.
+/// One error in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Where, if it has a place.
+    /// The location, if there is one.
     pub at: Option<Location>,
-    /// What is wrong.
+    /// The error.
     pub message: String,
-    /// What to do.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
-/// All that is wrong, with the texts to show it in. Never empty.
+/// All errors, with the texts of the files to quote from. Never empty.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
     /// The files.
     pub sources: Arc<[Source]>,
-    /// In the order of the files, and of the lines in them.
+    /// The errors, in the order of the files and of their lines.
     pub list: Vec<Diagnostic>,
 }
 
 // === impl Located ===
 
 impl<T> Located<T> {
-    /// Not from a file.
+    /// Creates a value without a location.
     pub fn nowhere(value: T) -> Self {
         Located { value, at: None }
     }
@@ -121,7 +121,7 @@ impl<T: JsonSchema> JsonSchema for Located<T> {
     }
 }
 
-/// Says which file is being deserialized while `read` runs: serde hands no context down to the values.
+/// Sets the current file while `read` deserializes it: serde passes no context down to the values.
 pub(super) fn in_source<T>(source: usize, read: impl FnOnce() -> T) -> T {
     SOURCE.set(source);
     read()
@@ -134,7 +134,7 @@ thread_local! {
 // === impl Diagnostic ===
 
 impl Diagnostic {
-    /// Takes the secret of its line out of what is said of it.
+    /// Replaces the secret on its line by stars in the message and the hint.
     fn redact(&mut self, sources: &[Source]) {
         let text = self
             .at
@@ -153,13 +153,13 @@ impl Diagnostic {
 // === impl Diagnostics ===
 
 impl Diagnostics {
-    /// The files that were read, the wrong ones too.
+    /// Returns the files that were read, including those with errors.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.sources.iter().map(|source| &*source.path)
     }
 
-    /// In the order in which somebody reading the files would come upon them. What has no place of its own is wrong
-    /// with the whole, and stands at its beginning.
+    /// Sorts the errors in reading order of the files. An error without a location concerns the whole configuration and
+    /// is located at its beginning.
     pub fn new(sources: Arc<[Source]>, mut list: Vec<Diagnostic>) -> Self {
         let whole = sources.first().map(|_| Location {
             source: 0,
@@ -179,7 +179,7 @@ impl Diagnostics {
                     1 => "and 1 more problem".to_owned(),
                     more => format!("and {more} more problems"),
                 },
-                hint: Some("mend these first".to_owned()),
+                hint: Some("fix these first".to_owned()),
             });
         }
         for problem in &mut list {
@@ -192,8 +192,8 @@ impl Diagnostics {
         Diagnostics { sources, list }
     }
 
-    /// A JSON array of `{file, line, column, message, hint, severity}`; file, line and column are `null` for what has no place.
-    /// Lines and columns (in characters) begin with 1.
+    /// Returns a JSON array of `{file, line, column, message, hint, severity}`; file, line and column are `null`
+    /// without a location. Lines and columns (in characters) begin with 1.
     pub fn json(&self) -> String {
         let problem = |problem: &Diagnostic| {
             let place = problem.at.and_then(|at| self.place(at));
@@ -211,7 +211,7 @@ impl Diagnostics {
         format!("{:#}", serde_json::Value::Array(list))
     }
 
-    /// Line and column, from 1, of a location.
+    /// Returns the line and column of a location, counted from 1.
     fn place(&self, at: Location) -> Option<(&Source, usize, usize)> {
         let source = self.sources.get(at.source)?;
         let before = source.text.get(..at.start)?;
@@ -258,8 +258,8 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// The number and the text of the line where `at` begins, and what of it is marked. Only this line is given to the
-/// renderer, which would go through the whole file for each problem.
+/// Returns the number and text of the line where `at` begins, and the range to mark in it. Only this line is passed to the
+/// renderer, which would otherwise scan the whole file for each error.
 fn line(text: &str, at: Location) -> (usize, &str, std::ops::Range<usize>) {
     let (before, behind) = text.split_at_checked(at.start).unwrap_or((text, ""));
     let start = before.rfind('\n').map_or(0, |end| end + 1);
@@ -270,7 +270,7 @@ fn line(text: &str, at: Location) -> (usize, &str, std::ops::Range<usize>) {
     (before.matches('\n').count() + 1, line, from..to)
 }
 
-/// The line without its secret, which is replaced by as many stars: it is shown on terminals and in logs.
+/// Returns the line with its secret replaced by stars of the same length: it is shown on terminals and in logs.
 fn redact_line(line: &str) -> Cow<'_, str> {
     match secret(line) {
         Some(value) => {
@@ -281,7 +281,7 @@ fn redact_line(line: &str) -> Cow<'_, str> {
     }
 }
 
-/// Where a secret stands in a line, in quotes or, by mistake, without; what `${NAME}` stands for is not there.
+/// Returns the range of a secret in a line, in quotes or, by mistake, without them. A reference `${NAME}` is no secret.
 fn secret(line: &str) -> Option<std::ops::Range<usize>> {
     SECRETS.iter().find_map(|key| {
         let behind = &line[line.find(key)? + key.len()..];
@@ -301,7 +301,7 @@ fn secret(line: &str) -> Option<std::ops::Range<usize>> {
 /// The keys whose values are secret.
 const SECRETS: [&str; 3] = ["admin_token", "hmac", "eab"];
 
-/// What a file says is quoted in messages: on one line, and not all of a novel.
+/// Returns text from a file for quotation in a message: on one line and truncated.
 fn one_line(text: &str) -> String {
     let mut line = String::new();
     for (index, c) in text.chars().enumerate() {
@@ -317,7 +317,7 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// More problems than that are not read by anybody.
+/// 100 errors are more than a reader works through.
 const MAX_DIAGNOSTICS: usize = 100;
-/// Characters of a message: ten lines.
+/// The limit of a message in characters: ten lines of 80.
 const MAX_MESSAGE_LEN: usize = 800;

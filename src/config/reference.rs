@@ -1,10 +1,10 @@
-//! The JSON schema, for editors, and the reference, for people: both made from the types of the schema.
+//! The JSON schema for editors and the Markdown reference for people, both generated from the types of the schema.
 
 use super::schema::File;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
-/// The JSON schema of the configuration file.
+/// Returns the JSON schema of the configuration file.
 pub fn schema() -> String {
     format!("{:#}\n", of_the_file())
 }
@@ -13,12 +13,12 @@ pub(super) fn of_the_file() -> Value {
     schemars::schema_for!(File).into()
 }
 
-/// Every key with its type, its default and what it does, in Markdown.
+/// Returns every key with its type, its default and its description, in Markdown.
 pub fn reference() -> String {
     let schema = of_the_file();
     let book = SchemaIndex::of(&schema);
     let mut text = String::from(
-        "# Configuration reference\n\nMade from the types by `lockgate schema --markdown`. Durations are written \
+        "# Configuration reference\n\nGenerated from the types by `lockgate schema --markdown`. Durations are written \
          \"30s\", sizes \"16MiB\", rates \"10/s\"; `${NAME}` and `${NAME:-default}` in a string read the environment, \
          `$$` is a dollar sign. Unknown keys are errors.\n",
     );
@@ -26,7 +26,7 @@ pub fn reference() -> String {
     text
 }
 
-/// The schema, whose parts are named in one place and meant in another.
+/// The index of the schema: it resolves references to `$defs`.
 pub(super) struct SchemaIndex<'a> {
     definitions: Option<&'a Value>,
 }
@@ -40,7 +40,7 @@ impl<'a> SchemaIndex<'a> {
         }
     }
 
-    /// A table of keys for `schema`, and a section for each key that is a table itself.
+    /// Writes the table of keys of `schema`, and a section for each key that is itself a table.
     fn section(&self, text: &mut String, path: &str, schema: &Value) {
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
             return;
@@ -85,7 +85,7 @@ impl<'a> SchemaIndex<'a> {
         }
     }
 
-    /// How a key is headed whose value is a table, a map of tables or a list of tables.
+    /// Returns the heading form of a key whose value is a table, a map of tables or a list of tables.
     fn table<'v>(&'v self, schema: &'v Value) -> Option<(&'static str, &'v Value)> {
         if schema.get("properties").is_some() {
             return Some(("[KEY]", schema));
@@ -101,7 +101,7 @@ impl<'a> SchemaIndex<'a> {
         each.get("properties").map(|_| ("[[KEY]]", each))
     }
 
-    /// The table, of a value that is a text or a table.
+    /// Returns the table schema of a value that is either text or a table.
     pub(super) fn text_or_table<'v>(&'v self, schema: &'v Value) -> Option<&'v Value> {
         let alternatives = schema.get("anyOf")?.as_array()?;
         let text = alternatives.first()?;
@@ -110,7 +110,7 @@ impl<'a> SchemaIndex<'a> {
         (self.resolve(text).get("type") == Some(&Value::from("string"))).then_some(table)
     }
 
-    /// Follows `$ref`, and the one real alternative of an optional value.
+    /// Follows `$ref`, and the alternative of an optional value that is not `null`.
     pub(super) fn resolve<'v>(&'v self, schema: &'v Value) -> &'v Value {
         if let Some(name) = schema
             .get("$ref")
@@ -172,7 +172,7 @@ impl<'a> SchemaIndex<'a> {
     }
 }
 
-/// The words an enumeration takes.
+/// Returns the words of an enumeration.
 pub(super) fn words(schema: &Value) -> Option<Vec<&str>> {
     if let Some(all) = schema.get("enum").and_then(Value::as_array) {
         return Some(all.iter().filter_map(Value::as_str).collect());
@@ -193,7 +193,7 @@ fn default(property: &Value) -> String {
     }
 }
 
-/// As TOML writes a table in one line.
+/// Formats a value as TOML on one line.
 pub(super) fn inline(table: &Map<String, Value>) -> String {
     let pairs: Vec<_> = table
         .iter()

@@ -1,4 +1,4 @@
-//! The shape of the file. Defaults stand here and nowhere else; each field's comment is its line in the reference.
+//! The schema of the configuration file. All defaults are defined here; the comment of a field is its line in the reference.
 
 mod acme;
 mod drain;
@@ -29,7 +29,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-/// A whole configuration: one file with its includes, or the flags of `lockgate run --to`.
+/// A complete configuration: one file with its includes, or the flags of `lockgate run --to`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `[server]`
@@ -40,7 +40,7 @@ pub struct Config {
     pub drain: Drain,
     /// `[tls]`
     pub tls: Tls,
-    /// `[acme]`, if certificates are to be had by it.
+    /// `[acme]`, if certificates are obtained by ACME.
     pub acme: Option<Acme>,
     /// `[session]`: the defaults of every route.
     pub session: Session,
@@ -48,43 +48,43 @@ pub struct Config {
     pub pools: BTreeMap<String, Located<Pool>>,
     /// `[[routes]]`, in the order written.
     pub routes: Vec<Located<Route>>,
-    /// What was read, to point into.
+    /// The files that were read; locations refer to them.
     pub sources: Arc<[Source]>,
-    /// The files it was read from, and the folders that its patterns look into.
+    /// The files that were read, and the directories in which include patterns are matched.
     pub watched: Vec<PathBuf>,
-    /// Where the sections begin.
+    /// Where each section begins.
     pub(super) sections: BTreeMap<&'static str, Location>,
 }
 
 // === impl Config ===
 
 impl Config {
-    /// Where a section begins, if it was written.
+    /// Returns where a section begins, if it was written.
     pub fn place(&self, section: &str) -> Option<Location> {
         self.sections.get(section).copied()
     }
 }
 
-/// The configuration of Lockgate: one file, with those it includes.
+/// The configuration of Lockgate: one file with the files that it includes.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
-    /// Files that are read as if they stood here: paths or patterns such as "conf.d/*.toml", relative to this file.
+    /// Files that are read as part of this file: paths or patterns such as "conf.d/*.toml", relative to this file.
     pub(super) include: Vec<Located<String>>,
-    /// Where to listen, whom to believe, what to log.
+    /// Listeners, trusted proxies and logs.
     pub(super) server: Option<Located<Server>>,
-    /// Connections, before anything is known of a route.
+    /// Limits of connections, before a route is chosen.
     pub(super) limits: Option<Located<Limits>>,
-    /// A removed route or backend, and the stop: how sessions are closed.
+    /// How sessions are closed: when a route or backend is removed, and on shutdown.
     pub(super) drain: Option<Located<Drain>>,
-    /// Certificates.
+    /// TLS versions and certificates.
     pub(super) tls: Option<Located<Tls>>,
-    /// Certificates by ACME (RFC 8555): with this section every routed host that has no other certificate gets one.
+    /// Certificates by ACME (RFC 8555): with this section every routed host without another certificate gets one.
     pub(super) acme: Option<Located<Acme>>,
     /// WebSockets: the defaults of every route.
     pub(super) session: Option<Located<Session>>,
     /// Named sets of backends.
     pub(super) pools: BTreeMap<String, Located<Pool>>,
-    /// Rules over host, path and handshake, each with a target. The most specific wins; ties go to the first.
+    /// Rules over host, path and handshake headers, each with a target. The most specific rule wins; of equal rules the first.
     pub(super) routes: Vec<Located<Route>>,
 }

@@ -1,4 +1,4 @@
-//! A configuration without a file: what `lockgate run --to` stands for.
+//! The configuration without a file that `lockgate run --to` creates.
 
 use super::{
     Acme, BackendSource, ClientCert, Config, Drain, Framework, HostPattern, Limits, ListenAddress,
@@ -7,23 +7,24 @@ use super::{
 };
 use std::{collections::BTreeMap, net::Ipv6Addr};
 
-/// The flags of `lockgate run --to`; what is empty takes its default.
+/// The flags of `lockgate run --to`; an empty one takes its default.
 #[derive(Debug, Clone)]
 pub struct RunTarget {
-    /// The server to stand in front of.
+    /// The backend.
     pub to: BackendSource,
-    /// Any host, if empty.
+    /// The hosts; if empty, any host.
     pub hosts: Vec<HostPattern>,
-    /// `[::]:8443`, if empty: a port that needs no privilege.
+    /// The listen addresses; if empty, `[::]:8443`, a port that needs no privilege.
     pub listen: Vec<ListenAddress>,
-    /// Pages of the same host, if empty.
+    /// The allowed origins; if empty, pages of the same host.
     pub origins: Vec<OriginPattern>,
-    /// Instead of the development CA. Listens where the CA looks, `[::]:443` and `[::]:80`, if `listen` is empty.
+    /// ACME instead of the development CA. If `listen` is empty, the listeners are those that the CA contacts: `[::]:443`
+    /// and `[::]:80`.
     pub acme: Option<Acme>,
 }
 
 impl Config {
-    /// One route to one backend, with certificates from the development CA or by ACME.
+    /// Returns the configuration: one route to one backend, with certificates from the development CA or by ACME.
     pub fn for_target(to: RunTarget) -> Config {
         let or = |given: Vec<HostPattern>| {
             if given.is_empty() {

@@ -1,4 +1,4 @@
-//! No input makes the loader panic, and whatever it says can be shown.
+//! Tests that no input makes the loader panic and that every diagnostic can be rendered.
 
 use super::{Config, Diagnostics};
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ fn windows_line_ends_and_a_byte_order_mark_are_read() {
 }
 
 #[test]
-fn a_place_is_counted_in_characters() {
+fn columns_are_counted_in_characters() {
     let text = "[[routes]]\nhosts = [\"ü\", \"b:1\"]\nto = \"ws://a\"\n";
     let json = load(text.as_bytes()).unwrap_err().json();
     for column in ["\"column\": 10", "\"column\": 15"] {
@@ -44,9 +44,9 @@ fn a_place_is_counted_in_characters() {
     }
 }
 
-/// What is wrong is told once, where it stands.
+/// Each error is reported once, at its location.
 #[test]
-fn one_fault_is_one_problem_at_its_place() {
+fn each_error_is_reported_once_at_its_location() {
     for (text, place) in [
         ("[[routes]]\nhosts = \"a\"\nto = \"ws://a\"\n", (2, 9)),
         (
@@ -89,9 +89,10 @@ fn one_fault_is_one_problem_at_its_place() {
     }
 }
 
-/// A reference that leads nowhere is told beside all else; what is there and wrong is not told as missing too.
+/// A dangling reference is reported together with all other errors; a key that is present and invalid is not reported as
+/// missing too.
 #[test]
-fn what_leads_nowhere_is_told_in_the_same_round() {
+fn dangling_references_are_reported_with_all_other_errors() {
     for (text, told) in [
         (
             "[server]\nhtps = []\n[pools.chat]\nbackends = [\"ws:/a\"]\n[[routes]]\nhosts = [\"a\"]\npool = \"chatt\"\n",
@@ -158,7 +159,7 @@ fn what_leads_nowhere_is_told_in_the_same_round() {
     }
 }
 
-/// What another pool's check finds counts in every pool of the backend.
+/// The result of another pool's health check counts in every pool with that backend.
 #[test]
 fn settings_that_have_an_effect_after_all() {
     for pools in [
@@ -171,7 +172,7 @@ fn settings_that_have_an_effect_after_all() {
 }
 
 #[test]
-fn ten_thousand_problems_are_told_in_short() {
+fn ten_thousand_errors_are_summarised() {
     let text: String = (0..10_000)
         .map(|n| {
             format!("[[routes]]\nname = \"r{n}\"\nhosts = [\"a\"]\nto = \"ws://a\"\nallow = []\n")
@@ -193,7 +194,7 @@ fn a_quoted_value_cannot_fill_the_screen() {
 }
 
 #[test]
-fn a_secret_is_not_shown_beside_what_is_wrong() {
+fn secret_is_redacted_in_diagnostics() {
     for text in [
         "server.admin_token = \"geheim\"\n",
         "server = { admin_token = 'geheim\u{7f}' }\n",

@@ -1,4 +1,4 @@
-//! Values with one constructor, `FromStr`; what parsed needs no second check.
+//! Value types with `FromStr` as the only constructor: a parsed value needs no second check.
 //!
 //! `Display` writes the form that parses to the same value.
 

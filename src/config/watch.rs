@@ -1,8 +1,9 @@
-//! Tells when the content of files changes, however they are written: in place, by rename, or behind a symbolic link
-//! that is pointed elsewhere, as Kubernetes replaces secrets and certbot certificates.
+//! Reports when the content of files changes, however they are replaced: in place, by rename, or by changing a symbolic
+//! link, as Kubernetes does with secrets and certbot with certificates.
 //!
-//! The kernel says when something happens in a folder (`folders`) on the way to a file (`trail`), but only what is read there counts
-//! (`content`). Where the kernel is silent (a bind mount, a network's folder, no watch left) it is looked at now and then.
+//! The kernel reports events in the directories (`folders`) on the path to a file (`trail`), but only a difference in the
+//! content counts (`content`). Where the kernel sends no events (a bind mount, a network file system, no watch left) the
+//! content is compared at intervals.
 
 mod content;
 mod folders;
@@ -18,29 +19,30 @@ use tokio::time::{Instant, timeout_at};
 use content::{ContentCache, PathContent};
 use folders::WatchedDirs;
 
-/// Files, or folders of which the entries' names count, whose content is compared with what it was.
+/// A set of paths whose content is compared with its previous state: of a file the bytes, of a directory the names of its
+/// entries.
 #[derive(Debug)]
 pub struct Watch {
     paths: Arc<[PathBuf]>,
-    /// What was read so far, for whoever looks: also for one who was left alone with it.
+    /// The content read so far; shared with blocking tasks, one of which may outlive a cancelled caller.
     contents: Arc<Mutex<ContentCache>>,
-    /// What was under each path when it was last told.
+    /// The content of each path at the last report.
     reported: Vec<PathContent>,
     folders: WatchedDirs,
-    /// Room for one: that something happened is all that is said.
+    /// Kernel events, in a channel for one: only the fact that something happened is transmitted.
     events: mpsc::Receiver<()>,
-    /// Something happened and was not looked into yet.
+    /// An event arrived and the content was not compared yet.
     event_pending: bool,
-    /// When to compare though nothing stirred.
+    /// When to compare the content even without an event.
     due: Instant,
-    /// How often that was so since the folders were looked for.
+    /// The number of comparisons since the directories were last determined.
     silences: u32,
 }
 
 // === impl Watch ===
 
 impl Watch {
-    /// What is there now is what changes are compared with. A path need not exist.
+    /// Creates a watch that reports changes relative to the current content. A path need not exist.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Watch {
         let paths: Arc<[PathBuf]> = paths
             .into_iter()
@@ -48,7 +50,7 @@ impl Watch {
             .collect();
         let (stir, events) = mpsc::channel(1);
         let mut folders = WatchedDirs::new(stir);
-        // Watched first and read then: what changes in between is seen at least once.
+        // The watches come first, so that a change before the first read is noticed.
         folders.follow(trail::dirs_on_path(&paths));
         let mut contents = ContentCache::new(paths.len());
         Watch {
@@ -63,8 +65,8 @@ impl Watch {
         }
     }
 
-    /// Returns when the content under one of the paths is another one than when this last returned, and says under which of
-    /// them, by their places in [`Watch::new`]. What vanished has changed too. Nothing is lost if it is dropped before.
+    /// Waits until the content of a path differs from that at the last return. Returns the indices of such paths in the list
+    /// given to [`Watch::new`]. A removed file has changed too. Cancel-safe: a dropped call loses no change.
     pub async fn changed(&mut self) -> Vec<usize> {
         loop {
             if !self.event_pending {
@@ -88,13 +90,13 @@ impl Watch {
                 let other = both.filter(|(_, (told, now))| told != now);
                 return other.map(|(at, _)| at).collect();
             } else {
-                // Found without the kernel: as if it had told.
+                // A change without an event is handled like one with an event.
                 self.event_pending = true;
             }
         }
     }
 
-    /// Whoever writes a certificate writes its key too, and is given the time for that.
+    /// Waits until events stop: a program that writes a certificate also writes its key.
     async fn settle(&mut self) {
         let latest = Instant::now() + MAX_DEBOUNCE;
         while Instant::now() < latest {
@@ -107,7 +109,7 @@ impl Watch {
 
     async fn find_folders(&mut self) {
         self.silences = 0;
-        // A folder that was just made may have got its next one before it was watched.
+        // A new directory may have got a subdirectory before it was watched.
         for _ in 0..DEPTH {
             let trail = self.read(trail::dirs_on_path).await;
             if !self.folders.follow(trail) {
@@ -126,7 +128,7 @@ impl Watch {
         .await
     }
 
-    /// Apart from the runtime: a mount may take its time.
+    /// Runs `read` on a blocking thread, because a network mount may be slow.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&[PathBuf]) -> T + Send + 'static,
@@ -134,22 +136,22 @@ impl Watch {
         let paths = self.paths.clone();
         match tokio::task::spawn_blocking(move || read(&paths)).await {
             Ok(what) => what,
-            // The runtime is being taken down, and this with it.
+            // The runtime is shutting down, and this task with it.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-/// No event for so long, and whoever writes is done.
+/// The time without events after which the write is assumed complete.
 const DEBOUNCE: Duration = Duration::from_millis(200);
-/// For a folder in which there is no peace.
+/// The limit for a directory in which events never stop.
 const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
-/// How late a change may be seen that the kernel does not tell.
+/// The maximum delay of a change for which the kernel sends no event.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// So often nothing stirs before it is asked whether the folders are still the same, and whether the kernel now has watches for
-/// those that it had none for: once a minute. It would mostly have told, and for many files this costs more than to compare them.
+/// The number of intervals without an event after which the directories are determined again and failed kernel watches are
+/// retried: once a minute. The kernel mostly reports such changes, and for many files this costs more than a comparison.
 const RESCAN_EVERY: u32 = 6;
-/// Folders made inside each other at one time; the rest is found as it stirs.
+/// The maximum depth of directories created at once; deeper ones are found with later events.
 const DEPTH: usize = 16;
 
 #[cfg(test)]

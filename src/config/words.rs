@@ -1,12 +1,12 @@
-//! What serde and toml say about a document, in words for the one who has to mend it.
+//! Rewrites error messages of serde and toml into messages and hints for the author of the file.
 
-/// The hint for what is no TOML.
+/// The hint for a TOML syntax error.
 pub(super) const SYNTAX: &str =
     "the file is TOML: strings in quotes, lists in [ ], tables under a [name]; see https://toml.io";
 
-/// A message and a hint for an error of the deserializer.
+/// Returns a message and a hint for an error of the deserializer.
 pub(super) fn explain(error: &str) -> (String, String) {
-    // A value's own words.
+    // The message of a `BadValue`.
     if let Some((message, hint)) = error.split_once(super::values::SEPARATOR) {
         return (message.to_owned(), hint.to_owned());
     }
@@ -28,7 +28,7 @@ pub(super) fn explain(error: &str) -> (String, String) {
                 .split_once(", expected ")
                 .unwrap_or((error, "something else"));
             let found = match found.split_once(": ").map_or(found, |(_, found)| found) {
-                // toml hands a date over as a map.
+                // toml passes a date as a map.
                 "map" => "a table or a date",
                 "sequence" => "a list",
                 found => found,
@@ -45,12 +45,12 @@ pub(super) fn explain(error: &str) -> (String, String) {
     }
 }
 
-/// The key that `error` misses, if that is what it says.
+/// Returns the missing key if `error` reports one.
 pub(super) fn missing(error: &str) -> Option<&str> {
     error.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
-/// "did you mean", or all there is.
+/// Returns "did you mean …", or a list of all known words.
 pub(super) fn suggest(word: &str, known: &[&str], what: &str) -> String {
     let close = known
         .iter()
@@ -83,7 +83,7 @@ fn example(key: &str) -> &'static str {
     }
 }
 
-/// What a Rust type is called outside of Rust.
+/// Returns the name of a Rust type for users of TOML.
 fn kind(expected: &str) -> String {
     match expected {
         "u16" => "a whole number from 0 to 65535".to_owned(),

@@ -1,5 +1,5 @@
-//! The files as text, beside their values: where keys stand, which pools are named, and what was taken out because it could
-//! not be read. With it a key that is missing is told from one that is there and wrong.
+//! The source map of the files: where keys are written, which pools are named, and which values were removed because they
+//! are invalid. It distinguishes a missing key from one that is present and invalid.
 
 use super::Location;
 use std::{
@@ -11,33 +11,33 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Of all files together.
+/// The source map of all files.
 #[derive(Debug, Default)]
 pub(super) struct SourceMap {
-    /// Where the keys of each table stand: by the table's place and the key.
+    /// The location of each key, by the location of its table and the key.
     pub(super) keys: HashMap<(Location, String), Location>,
-    /// Pools by name, those with mistakes too.
+    /// The names of all pools, including those with errors.
     pub(super) pools: HashSet<String>,
-    /// Of some file nothing is known: it cannot be read, or is not TOML.
+    /// A file could not be read or is not TOML: its content is unknown.
     pub(super) unread: bool,
-    /// What was taken out.
+    /// The removed keys.
     lost: Vec<RemovedKey>,
 }
 
-/// Something that is there and could not be read.
+/// A key that is present and invalid.
 #[derive(Debug)]
 struct RemovedKey {
-    /// In which table; `None`: in none, at the top of a file.
+    /// The table; `None` at the top level of a file.
     table: Option<Location>,
     key: String,
-    /// Nobody knows what it was meant to be.
+    /// The key is unknown, so it may be a misspelling of any key.
     is_unknown: bool,
 }
 
 // === impl SourceMap ===
 
 impl SourceMap {
-    /// Of a file, nothing of which is out yet.
+    /// Creates the source map of a file from which nothing was removed yet.
     pub(super) fn of(
         document: &Spanned<DeTable<'_>>,
         place: &impl Fn(Range<usize>) -> Location,
@@ -51,7 +51,7 @@ impl SourceMap {
         written
     }
 
-    /// Of a file of which nothing is known.
+    /// Creates the source map of a file whose content is unknown.
     pub(super) fn unread() -> Self {
         SourceMap {
             unread: true,
@@ -59,9 +59,9 @@ impl SourceMap {
         }
     }
 
-    /// Notes what was taken out.
+    /// Records a removed key.
     pub(super) fn lose(&mut self, table: Option<Location>, key: &str, is_unknown: bool) {
-        // What it names is not known.
+        // The files that it names are unknown.
         self.unread |= table.is_none() && key == "include";
         self.lost.push(RemovedKey {
             table,
@@ -70,7 +70,7 @@ impl SourceMap {
         });
     }
 
-    /// What another file says, too.
+    /// Adds the source map of another file.
     pub(super) fn extend(&mut self, other: SourceMap) {
         self.keys.extend(other.keys);
         self.pools.extend(other.pools);
@@ -78,8 +78,8 @@ impl SourceMap {
         self.unread |= other.unread;
     }
 
-    /// Whether one of `keys` may be there for all that is known: itself or under a wrong name, in `table` or, with `None`,
-    /// at the top of a file.
+    /// Returns whether one of `keys` may be present although it was not read: removed as invalid or misspelled, in `table`
+    /// or, with `None`, at the top level of a file.
     pub(super) fn may_contain(&self, table: Option<Location>, keys: &[&str]) -> bool {
         self.unread
             || self.lost.iter().any(|lost| {
@@ -88,7 +88,7 @@ impl SourceMap {
     }
 }
 
-/// Notes where the keys of `table`, which stands at `span`, and of all tables in it stand.
+/// Records the locations of all keys in `table`, which is at `span`, and in the tables inside it.
 fn note_keys(
     span: Range<usize>,
     table: &DeTable<'_>,

@@ -1,4 +1,4 @@
-//! What an operator asks of the gateway in force, and what he orders: status and drains.
+//! What an operator queries from the current gateway and the orders it accepts: status and drains.
 
 use super::Gateway;
 use crate::{

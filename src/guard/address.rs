@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::Denial;
 use crate::config::Cidr;
 
-/// The networks whose clients may use a route. `deny` beats `allow`; an `allow` without a network lets nobody pass.
+/// The networks whose clients may use a route. `deny` takes precedence over `allow`; an empty `allow` denies every
+/// client.
 #[derive(Debug, Clone)]
 pub struct AddressGuard {
     allow: Allow,
@@ -14,7 +15,7 @@ pub struct AddressGuard {
 
 #[derive(Debug, Clone)]
 enum Allow {
-    /// The default: both families' whole space is listed, so there is nothing to compare.
+    /// The default: both address families are allowed as a whole, so no comparison is needed.
     Everybody,
     These(Box<[Cidr]>),
 }
@@ -22,7 +23,7 @@ enum Allow {
 // === impl AddressGuard ===
 
 impl AddressGuard {
-    /// From `routes.allow` and `routes.deny`.
+    /// Creates the guard from `routes.allow` and `routes.deny`.
     pub fn new(allow: &[Cidr], deny: &[Cidr]) -> AddressGuard {
         let whole = |v4: bool| {
             allow
@@ -38,7 +39,7 @@ impl AddressGuard {
         }
     }
 
-    /// Whether a client may pass; an IPv4-mapped address counts as the IPv4 one.
+    /// Checks a client's address; an IPv4-mapped address counts as the IPv4 one.
     pub fn check(&self, client: IpAddr) -> Result<(), Denial> {
         let client = client.to_canonical();
         let within = |networks: &[Cidr]| networks.iter().any(|net| net.contains(client));
@@ -60,7 +61,7 @@ impl AddressGuard {
     }
 }
 
-/// Whose address it is: of IPv6 the /64, which is what one subscriber gets.
+/// Returns the network that stands for one subscriber: an IPv6 address by its /64, which is what one subscriber gets.
 pub fn subnet_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
@@ -75,7 +76,7 @@ pub fn subnet_key(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    /// Who passes, with `allow` and `deny` separated by blanks.
+    /// `allow` and `deny` separated by blanks, the client, and whether it is admitted.
     const TABLE: &[(&str, &str, &str, bool)] = &[
         ("0.0.0.0/0 ::/0", "", "203.0.113.9", true),
         ("0.0.0.0/0 ::/0", "", "2001:db8::1", true),

@@ -1,5 +1,5 @@
-//! A route's `origins`: which web pages may open a WebSocket (RFC 6455 §10.2). A browser sends cookies along with a
-//! handshake from any page, and no same-origin policy applies to it, so this is what keeps a foreign page out.
+//! A route's `origins`: the web pages that may open a WebSocket (RFC 6455 §10.2). A browser sends cookies with a
+//! handshake from any page, and the same-origin policy does not apply to it, so only this check excludes foreign pages.
 
 use std::net::Ipv6Addr;
 
@@ -23,17 +23,17 @@ struct Origin {
 // === impl OriginGuard ===
 
 impl OriginGuard {
-    /// From `routes.origins`.
+    /// Creates the guard from `routes.origins`.
     pub fn new(origins: &[OriginPattern]) -> OriginGuard {
         OriginGuard {
             patterns: origins.iter().map(comparable).collect(),
         }
     }
 
-    /// Whether a handshake may pass. `host` is the request's, normalised (lower case, no port, no brackets).
+    /// Checks a handshake. `host` is the request's, normalised (lower case, no port, no brackets).
     ///
-    /// No Origin at all passes: it was not a browser (RFC 6455 §4.2.1), and anything else can send what it likes.
-    /// Several, `null` and unreadable ones are refused unless any origin may pass.
+    /// A handshake without Origin is admitted: it does not come from a browser (RFC 6455 §4.2.1), and other clients can
+    /// send any Origin. Several, `null` and unreadable ones are refused unless any origin is allowed.
     pub fn check(&self, headers: &HeaderMap, host: &str) -> Result<(), Denial> {
         if self.patterns.contains(&OriginPattern::Any) {
             return Ok(());
@@ -83,11 +83,11 @@ impl OriginGuard {
 // === impl Origin ===
 
 impl Origin {
-    /// `None` for anything but one `scheme://host[:port]` (RFC 6454 §6.1).
+    /// Parses exactly one `scheme://host[:port]` (RFC 6454 §6.1); `None` for anything else.
     fn parse(value: &HeaderValue) -> Option<Origin> {
         let (scheme, rest) = value.to_str().ok()?.split_once("://")?;
         let scheme: uri::Scheme = scheme.parse().ok()?;
-        // The parser above lets an empty one through.
+        // The parser above accepts an empty scheme.
         if !scheme
             .as_str()
             .starts_with(|first: char| first.is_ascii_alphabetic())
@@ -144,7 +144,7 @@ fn comparable(pattern: &OriginPattern) -> OriginPattern {
     }
 }
 
-/// As a request's host is normalised: lower case, no final dot, IPv6 in its shortest form without brackets.
+/// Normalises a host as the request's is: lower case, no final dot, IPv6 in its shortest form without brackets.
 fn comparable_host(host: &str) -> String {
     let bare = host
         .strip_prefix('[')
@@ -162,7 +162,7 @@ fn bracketed(host: &str) -> String {
     }
 }
 
-/// A client's value for our own text: printable, and no longer than a person reads.
+/// Formats a client's value for our own text: printable and limited in length.
 fn shown(value: &HeaderValue) -> String {
     value
         .as_bytes()
@@ -172,10 +172,10 @@ fn shown(value: &HeaderValue) -> String {
         .collect()
 }
 
-/// The longest name there is (RFC 1035 §2.3.4); more is no origin, and our text repeats it.
+/// The longest possible name (RFC 1035 §2.3.4); a longer one is no origin, and our text repeats it.
 const MAX_HOST: usize = 253;
 
-/// Room for a browser extension's origin, the longest met in practice, twice.
+/// Twice the length of a browser extension's origin, the longest known in practice.
 const MAX_SHOWN: usize = 120;
 
 #[cfg(test)]

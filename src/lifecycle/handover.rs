@@ -51,7 +51,7 @@ pub enum HandoverError {
     /// It is of another time.
     #[error("the other lockgate is of another version and says {0}: restart it instead")]
     UnexpectedMessage(String),
-    /// It does not let go.
+    /// The running process refuses to hand over.
     #[error(
         "the running lockgate goes on: it has waited for too long, or is giving its place to another one"
     )]
@@ -77,7 +77,7 @@ pub struct Successor {
     pub id: u32,
 }
 
-/// The process that is ready to let go.
+/// The running process, which is ready to hand over.
 #[derive(Debug)]
 pub struct Predecessor(Channel);
 
@@ -99,7 +99,7 @@ enum Message {
     No,
     /// The new one serves.
     Serving,
-    /// The old one does not any more.
+    /// The old process no longer serves.
     Done,
 }
 
@@ -114,7 +114,7 @@ impl HandoverOffer {
         })
     }
 
-    /// Whoever takes this before somebody has come has withdrawn the offer.
+    /// Taking this claim before a process has connected withdraws the offer.
     pub fn claim(&self) -> HandoverClaim {
         self.claim.clone()
     }
@@ -157,7 +157,7 @@ impl HandoverOffer {
 // === impl HandoverClaim ===
 
 impl HandoverClaim {
-    /// Whether nobody has taken it before.
+    /// Takes the claim; returns whether it was still free.
     pub fn take(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
     }
@@ -179,12 +179,12 @@ impl Successor {
         serving.unwrap_or(Err(HandoverError::Timeout))
     }
 
-    /// Tells it that it is alone. It knows by itself, should it not hear.
+    /// Notifies the successor that it is alone; if the message is lost, the end of the connection shows it.
     pub async fn release(self) {
         let _ = timeout(REPLY_TIMEOUT, send(&self.channel, &Message::Done, None)).await;
     }
 
-    /// Tells it that this process goes on.
+    /// Notifies the successor that this process continues to serve.
     pub async fn refuse(self) {
         let _ = timeout(REPLY_TIMEOUT, send(&self.channel, &Message::No, None)).await;
     }
@@ -211,7 +211,7 @@ impl Predecessor {
         }
     }
 
-    /// Says that this process serves, and waits until the other one has told whom that concerns.
+    /// Says that this process serves, and waits until the other one has notified systemd.
     pub async fn serving(self) {
         let done = async {
             send(&self.0, &Message::Serving, None).await?;
@@ -268,7 +268,7 @@ const VERSION: u32 = 1;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the certificates of thousands of hosts to be read: both serve if it takes longer.
 const BEGINNING: Duration = Duration::from_secs(60);
-/// Descriptors: more than anybody listens with.
+/// The maximum number of descriptors, more than any configuration needs.
 const MOST: usize = 1024;
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl Inherited {
         self.take(kind, address).map(TcpListener::from)
     }
 
-    /// Where systemd listens and nobody knows what for.
+    /// Addresses of systemd sockets that match no configured listener.
     pub fn unclaimed(&self) -> Option<&str> {
         self.from_systemd.first().map(|(address, _)| &**address)
     }

@@ -10,7 +10,7 @@ pub enum Signal {
     Stop,
     /// SIGHUP: read the configuration again.
     Reload,
-    /// SIGUSR2: start the program anew, to take over.
+    /// SIGUSR2: start the program again, to take over.
     Replace,
 }
 

@@ -1,4 +1,4 @@
-//! What systemd is told of our life, if it started us with `Type=notify`; otherwise nobody is told anything.
+//! What systemd is told of our life, if it started us with `Type=notify`; otherwise nothing is sent.
 
 use sd_notify::NotifyState;
 use tracing::warn;

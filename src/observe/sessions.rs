@@ -33,7 +33,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 #[derive(Debug, Default)]
 pub struct SessionRegistry {
     book: Mutex<SessionTable>,
-    /// Nobody is to come in any more.
+    /// No further sessions are expected.
     closing: CancellationToken,
 }
 
@@ -44,7 +44,7 @@ struct SessionTable {
     /// The close code that all were ordered to use; it also meets who is still on the way in.
     order: u16,
     looks: TapRegistry,
-    /// What makes ids of numbers: nobody can tell the next one from those before.
+    /// The key that turns numbers into ids: the next id cannot be derived from earlier ones.
     seed: RandomState,
     registered: u64,
 }
@@ -146,13 +146,13 @@ impl SessionRegistry {
         }
     }
 
-    /// From now on whoever comes in is ordered at once to close with `code`; those who are there are not.
+    /// Orders every session that opens from now on to close with `code`; existing sessions are not affected.
     pub fn close_new_sessions(&self, code: u16) {
         self.lock().order = code;
         self.closing.cancel();
     }
 
-    /// Ends when whoever comes in is closed at once ([`Sessions::close_newcomers`]).
+    /// Completes when new sessions are closed at once ([`Sessions::close_newcomers`]).
     pub fn closing(&self) -> WaitForCancellationFuture<'_> {
         self.closing.cancelled()
     }
@@ -188,7 +188,7 @@ impl SessionRegistry {
         self.lock().live.get(&id).cloned().map(SessionRef)
     }
 
-    /// Has every session look at its limits: an idle one would else sleep on by the old.
+    /// Has every session look at its limits: an idle one would otherwise keep its old timer.
     pub fn wake_all(&self) {
         for shared in self.lock().live.values() {
             shared.waker.wake();
@@ -201,7 +201,7 @@ impl SessionRegistry {
     }
 }
 
-/// So many are looked at in some microseconds, in which nobody can come or go.
+/// The number of sessions visited per lock hold: some microseconds, in which no session can open or end.
 const PAGE_LEN: usize = 1024;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! permessage-deflate (RFC 7692) spoken by us instead of the backend: what is agreed on with a client, and the frames of
-//! either direction turned into others, piece by piece.
+//! permessage-deflate (RFC 7692) used by Lockgate instead of the backend: negotiation with the client, and conversion
+//! of the frames of either direction, piece by piece.
 //!
-//! A message may come out in other fragments than it went in: whoever negotiated the extension may do that (RFC 6455 §5.4).
-//! What comes out is never more than the room that there is for it, so a message that inflates a thousandfold is met by
-//! the same bound on messages as one that was never compressed.
+//! A message may be fragmented differently after conversion, which RFC 6455 §5.4 allows to an endpoint that negotiated
+//! the extension. The output of one call never exceeds the space given, so the bound on messages applies to a message
+//! that inflates a thousandfold as it does to one that was never compressed.
 
 mod agreement;
 mod inflate;
@@ -15,7 +15,7 @@ pub use pack::FrameDeflater;
 
 use super::frame::{FrameHeader, Opcode};
 
-/// What ends every message that a compressor has flushed, and does not travel (RFC 7692 §7.2.1).
+/// The end of every message that a compressor has flushed; it is not sent (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Writes a data frame; masked, if there is a key.

@@ -1,8 +1,8 @@
-//! Whose request it is behind other proxies, and what backends are told about that.
+//! The client's address behind other proxies, and the forwarding headers sent to backends.
 //!
-//! A header counts only as far as those who wrote it are trusted: each hop vouches for the address before it, so the
-//! chain is read from the right and ends at the first address that is not trusted. Backends get that part of the chain
-//! alone, so that even one that believes the leftmost address cannot be deceived.
+//! A header counts only as far as the proxies that wrote it are trusted: each hop vouches for the address before it, so
+//! the chain is read from the right and ends at the first untrusted address. Backends receive only that part of the
+//! chain, so that even a backend that trusts the leftmost address cannot be deceived.
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -13,14 +13,14 @@ use http::header::{FORWARDED, HeaderName};
 use super::handshake::as_token;
 use super::list;
 
-/// The client's address: `peer`, or what the trusted proxies in front of us say of it. IPv4-mapped addresses are
-/// unmapped; something that is no address ends the chain.
+/// Returns the client's address: `peer`, or the address that the trusted proxies in front of Lockgate report.
+/// IPv4-mapped addresses are unmapped; an element that is not an address ends the chain.
 pub fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
     let chain = chain(headers, peer, trusted);
     chain.last().copied().unwrap_or(peer)
 }
 
-/// The value of `X-Forwarded-For` towards the backend: the client, the trusted proxies behind it, and `peer` last.
+/// Returns the value of `X-Forwarded-For` for the backend: the client, the trusted proxies behind it, and `peer` last.
 pub fn x_forwarded_for(
     headers: &HeaderMap,
     peer: IpAddr,
@@ -35,8 +35,8 @@ pub fn x_forwarded_for(
     hops
 }
 
-/// One element of `Forwarded` (RFC 7239 §4) about `client`, who asked for `host` over `proto`. A host that no header
-/// can carry is left out.
+/// Returns one element of `Forwarded` (RFC 7239 §4) for `client`, which requested `host` over `proto`. A host that no
+/// header can carry is omitted.
 pub fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> String {
     let mut element = String::with_capacity(4 * USUAL + host.len());
     let _ = match client.to_canonical() {
@@ -55,7 +55,7 @@ pub fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> String {
     element
 }
 
-/// The scheme that the client used, as the proxy next to us tells it, if that one is `trusted`: the last value of
+/// Returns the scheme that the client used, as reported by the adjacent proxy if it is `trusted`: the last value of
 /// `X-Forwarded-Proto`, or of `proto=` in `Forwarded`. One of `http`, `https`, `ws`, `wss`.
 pub fn proto(headers: &HeaderMap, trusted: bool) -> Option<&'static str> {
     if !trusted {
@@ -149,10 +149,10 @@ fn push_value(to: &mut String, value: &str) {
     to.push('"');
 }
 
-/// The room for an address of IPv4 and what is around it.
+/// Space for an IPv4 address and its separators.
 const USUAL: usize = 17;
 
-/// More proxies in a row than anybody has; what is behind them is not looked at.
+/// Maximum number of proxies in the chain, more than any real setup has; further addresses are ignored.
 const MAX_HOPS: usize = 100;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -1,7 +1,7 @@
 //! The frame header of RFC 6455 §5.2, and whole control frames of our own.
 //!
-//! Only what one frame says by itself is judged here. What depends on the frames before it, on who sent it or on the
-//! negotiated extensions belongs to [`track`](super::track).
+//! Only rules that concern a single frame are checked here. Rules that depend on earlier frames, on the sender or on
+//! the negotiated extensions belong to [`track`](super::track).
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use thiserror::Error;
 /// A frame's opcode (RFC 6455 §5.2); reserved ones never become a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
-    /// 0x0: goes on with a fragmented message.
+    /// 0x0: continues a fragmented message.
     Continuation,
     /// 0x1: begins a message of UTF-8 text.
     Text,
@@ -18,13 +18,13 @@ pub enum Opcode {
     Binary,
     /// 0x8: the last frame of this direction.
     Close,
-    /// 0x9: asks for a Pong.
+    /// 0x9: requests a Pong.
     Ping,
-    /// 0xA: answers a Ping, or comes by itself.
+    /// 0xA: answers a Ping, or is unsolicited.
     Pong,
 }
 
-/// What stands before a frame's payload.
+/// The header in front of a frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
     /// The last frame of its message.
@@ -48,7 +48,7 @@ pub struct ControlFrame {
     len: u8,
 }
 
-/// Why the bytes are no frame header, whoever sent them.
+/// Why the bytes are not a frame header, regardless of their sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BadHeader {
     /// 0x3 to 0x7, or 0xB to 0xF (RFC 6455 §5.2).
@@ -118,7 +118,7 @@ impl FrameHeader {
         }
     }
 
-    /// [`Header::parse`] for whoever has looked at the first byte already.
+    /// Parses like [`FrameHeader::parse`] if the caller has parsed the first byte already.
     #[inline]
     pub(super) fn parse_after_opcode(
         opcode: Opcode,
@@ -156,7 +156,7 @@ impl FrameHeader {
 }
 
 impl FrameHeader {
-    /// Writes it, whatever [`Header::len`] says.
+    /// Writes the header; [`FrameHeader::len`] is ignored.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let fin = if self.fin { FIN } else { 0 };
         out.push(fin | self.rsv << 4 | self.opcode.bits());

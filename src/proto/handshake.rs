@@ -69,8 +69,8 @@ impl Offer {
         }))
     }
 
-    /// Reads the offer from an extended CONNECT whose `:protocol` is `websocket` (RFC 8441 §5): its headers are those of
-    /// RFC 6455, but for the key, which means nothing there. The version may be missing.
+    /// Reads the offer from an extended CONNECT whose `:protocol` is `websocket` (RFC 8441 §5): its headers are those
+    /// of RFC 6455, but for the key, which means nothing there. The version may be missing.
     pub fn read_connect(headers: &HeaderMap, key: Box<str>) -> Result<Offer, BadHandshake> {
         if headers.contains_key(header::SEC_WEBSOCKET_VERSION) {
             check_version(headers)?;
@@ -266,7 +266,8 @@ struct RepeatedHeader;
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// RFC 4648 §3.5 lets a decoder ignore the unused bits of the last character, and clients with an invented key set them.
+/// RFC 4648 §3.5 lets a decoder ignore the unused bits of the last character, and clients with an invented key set
+/// them.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),

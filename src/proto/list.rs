@@ -19,8 +19,8 @@ pub(super) fn split(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> 
     parts.map(<[u8]>::trim_ascii)
 }
 
-/// As [`split`], but read from the end, and the last part first. Where several hands append to one value, what the
-/// first ones wrote, an open quote for instance, then cannot swallow what the last ones did.
+/// As [`split`], but read from the end, and the last part first. If several proxies append to one value, an earlier
+/// part, for instance one with an open quote, then cannot hide the later parts.
 pub(super) fn split_from_right(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut left = Some(bytes);
     std::iter::from_fn(move || {
@@ -46,8 +46,8 @@ fn is_escaped(bytes: &[u8], at: usize) -> bool {
     backslashes.count() % 2 == 1
 }
 
-/// What a quoted string says; anything that does not begin with a quote is taken as it is. `None` when the quoted
-/// string has no end, or something behind its end.
+/// Returns the content of a quoted string; a value that does not begin with a quote is returned as it is. `None` if the
+/// quoted string has no end, or if anything follows its end.
 pub(super) fn unquote(value: &[u8]) -> Option<Vec<u8>> {
     let Some(quoted) = value.strip_prefix(b"\"") else {
         return Some(value.to_vec());

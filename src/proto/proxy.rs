@@ -1,8 +1,9 @@
 //! The PROXY protocol in front of a connection, versions 1 and 2
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
-//! The `proxy-header` crate decodes and encodes a whole header. Here stand the bounds, the refusal of what can never become one
-//! (so that a stray TLS client is not waited for), and the rules that the crate leaves open.
+//! The `proxy-header` crate decodes and encodes a whole header. This module adds the bounds, the early refusal of bytes
+//! that can never become a header (so that a stray TLS client causes no wait), and the rules that the crate leaves
+//! open.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -76,7 +77,7 @@ pub enum ProxyVersion {
     V2,
 }
 
-/// The header that tells of a connection from `source` to `destination`. Of two families, IPv4 is mapped.
+/// Returns the header for a connection from `source` to `destination`. If the families differ, IPv4 is mapped.
 pub fn header(version: ProxyVersion, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
     let mapped = |at: SocketAddr| match at.ip() {
@@ -115,7 +116,8 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
         (b"PROXY TCP6 ", b"0123456789abcdefABCDEF:. "),
         (b"PROXY UNKNOWN", b""),
     ];
-    // One byte more than fits in front of CR and LF: enough to see that a line is too long, and nothing behind it counts.
+    // One byte more than fits in front of CR and LF: enough to see that a line is too long, and nothing behind it
+    // counts.
     let line = bytes.get(..V1_MAX_LEN - 1).unwrap_or(bytes);
     let end = line.iter().position(|byte| *byte == b'\r');
     let line = line.get(..end.unwrap_or(line.len())).unwrap_or_default();
@@ -171,7 +173,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
         return Ok(None);
     };
     let addresses = match family {
-        // LOCAL is accepted whatever the family says, and its addresses are ignored.
+        // LOCAL is accepted with any family, and its addresses are ignored.
         _ if local => 0,
         0x00 => 0,
         0x11 => 2 * (4 + 2),

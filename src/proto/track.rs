@@ -1,7 +1,8 @@
-//! Where frames begin and end in one direction of a session, and whether they may pass.
+//! Tracks the frame boundaries in one direction of a session and checks whether frames may pass.
 //!
-//! The tracker looks at frame headers and at control frames, never at the payload of a data frame, and keeps no bytes:
-//! what it does not take comes again with more behind it. Each idle session holds two trackers, so they are small.
+//! The tracker reads frame headers and control frames, never the payload of a data frame, and keeps no bytes: the
+//! caller passes bytes that were not consumed again, followed by more. Each idle session holds two trackers, so they
+//! are small.
 
 use super::frame::{FrameHeader, Opcode, RSV1};
 
@@ -32,7 +33,7 @@ pub enum RsvBits {
     Any,
 }
 
-/// Bounds on what may pass. In bytes where nothing else is said; the greatest number is no bound.
+/// Bounds on frames and messages, in bytes unless stated otherwise; the maximum value means no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Payload bytes of one data frame.
@@ -54,7 +55,7 @@ impl Bounds {
     }
 }
 
-/// What has passed, for the access log.
+/// Counts of relayed frames, as written to the access log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FrameCounts {
     /// Data frames begun, and whole control frames.
@@ -82,13 +83,13 @@ pub struct FrameTracker {
     failed: Option<Violation>,
 }
 
-/// How far one call came.
+/// Result of one call.
 #[derive(Debug)]
 pub struct Progress {
-    /// So many bytes from the front may pass on verbatim (data frames, whole or in part).
+    /// Number of bytes at the front that may be relayed verbatim (data frames, whole or in part).
     pub pass: usize,
-    /// A whole control frame that stands right behind them, unmasked. The tracker is past it already. Boxed: it is large
-    /// and rare, and all else comes back in registers.
+    /// A whole control frame that stands right behind them, unmasked. The tracker is past it already. Boxed: it is
+    /// large and rare, and all else comes back in registers.
     pub control: Option<Box<ControlPayload>>,
 }
 
@@ -118,8 +119,8 @@ impl FrameTracker {
     /// stays with the caller.
     ///
     /// # Errors
-    /// A bad frame is an error only when nothing stands before it: what precedes it comes as `Ok` first. Once a
-    /// violation is returned it is returned for ever.
+    /// Returns a violation only if no valid bytes precede the bad frame: those are returned as `Ok` first. Once a
+    /// violation is returned, every further call returns it.
     pub fn advance(
         &mut self,
         bytes: &[u8],

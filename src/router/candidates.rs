@@ -1,4 +1,4 @@
-//! The routes of one host pattern, found by path where they are many.
+//! The routes of one host pattern, indexed by path if there are many.
 
 use super::Rule;
 use crate::config::PathPattern;
@@ -8,7 +8,7 @@ use std::{collections::HashMap, iter};
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     all: Vec<usize>,
-    /// Apart, for most hosts have a route or two, which are as quickly looked at.
+    /// The only index for most hosts, which have a route or two: a linear scan is as fast.
     by_path: Option<Box<ByPath>>,
 }
 
@@ -17,19 +17,19 @@ struct ByPath {
     exact: HashMap<Box<str>, Vec<usize>>,
     regex: Vec<usize>,
     prefix: HashMap<Box<str>, Vec<usize>>,
-    /// The length of the longest prefix: a longer path costs nothing more.
+    /// Length of the longest prefix; the rest of a longer path costs no lookups.
     max_prefix_len: usize,
 }
 
 // === impl Candidates ===
 
 impl Candidates {
-    /// One more, behind those that are here.
+    /// Appends a route.
     pub(super) fn push(&mut self, index: usize) {
         self.all.push(index);
     }
 
-    /// To be called when all are here.
+    /// Builds the index. Must be called after the last route has been added.
     pub(super) fn sort<'a>(&mut self, rule: impl Fn(usize) -> &'a Rule) {
         if self.all.len() <= LINEAR_SCAN_MAX {
             return;
@@ -49,12 +49,13 @@ impl Candidates {
         self.by_path = Some(Box::new(sorted));
     }
 
-    /// All of them.
+    /// Returns all routes.
     pub(super) fn all(&self) -> &[usize] {
         &self.all
     }
 
-    /// Those that a path may reach, in parts: whatever is in a later one matches the path less well, or not at all.
+    /// Returns the routes that a path may match, in parts: routes in a later part match the path less specifically, or
+    /// not at all.
     pub(super) fn of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [usize]> {
         let few = self.by_path.is_none().then_some(&self.all);
         let sorted = self.by_path.iter().flat_map(|sorted| sorted.of(path));
@@ -66,7 +67,7 @@ impl Candidates {
 
 impl ByPath {
     fn of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Vec<usize>> {
-        // A prefix ends where a segment does. Each is looked up, and none that is longer than all that are written.
+        // A prefix ends where a segment does. Each one is looked up, up to the length of the longest configured prefix.
         let ends = path.rmatch_indices('/').map(|(at, _)| at);
         let prefixes = iter::once(path.len())
             .chain(ends)
@@ -77,5 +78,5 @@ impl ByPath {
     }
 }
 
-/// As many are looked at one by one.
+/// Up to this number of routes is scanned one by one.
 const LINEAR_SCAN_MAX: usize = 8;

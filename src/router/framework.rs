@@ -1,28 +1,28 @@
-//! What each Python server expects a proxy to tell it, read in that server's code. How those headers are built is
-//! `http`'s; the address of the client (`X-Forwarded-For`) and `X-Forwarded-Host` are the same for all.
+//! What each Python server expects of a proxy, according to its source code. The headers are built in `http`; the
+//! client's address (`X-Forwarded-For`) and `X-Forwarded-Host` are the same for all.
 
 use crate::config::Framework;
 
-/// What a backend expects.
+/// The expectations of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameworkPreset {
-    /// `X-Forwarded-Proto` on a WebSocket; on plain HTTP every server wants `https`.
+    /// `X-Forwarded-Proto` of a WebSocket; for plain HTTP every server expects `https`.
     pub websocket_proto: &'static str,
-    /// Where it, or the application in it, looks for the prefix that `strip_prefix` took off; `None`: nowhere, and
-    /// the head of the request stays smaller.
+    /// The header in which the server, or the application in it, looks for the prefix that `strip_prefix` has removed;
+    /// `None`: it reads none, and the request head stays smaller.
     pub prefix_header: Option<&'static str>,
-    /// What the server must be told, or it ignores or misreads what we say.
+    /// The settings without which the server ignores or misreads Lockgate's headers.
     pub advice: &'static str,
 }
 
-/// Headers besides `Forwarded`, `X-Real-IP` and `X-Forwarded-For/-Proto/-Host` that some of these servers believe from
-/// anyone who reaches them. No client may choose them: from an untrusted one they must not travel.
+/// Headers besides `Forwarded`, `X-Real-IP` and `X-Forwarded-For/-Proto/-Host` that some of these servers trust from
+/// any peer. No client may set them: those of an untrusted client are removed.
 ///
 /// `x-scheme` beats `X-Forwarded-Proto` in Tornado (6.6.1, `httpserver.py`, `_apply_xheaders`); `x-forwarded-port` is
 /// read by Daphne (4.2.3, `utils.py`) and Werkzeug, `x-forwarded-prefix` by Werkzeug (3.1.9,
 /// `middleware/proxy_fix.py`); `daphne-root-path` moves the application of Daphne (`ws_protocol.py`,
 /// `http_protocol.py`) even without `--proxy-headers`; `x-script-name` is what many Flask applications read in a
-/// middleware of their own. `client-cert` and `client-cert-chain` say who the client is (RFC 9440 §4).
+/// middleware of their own. `client-cert` and `client-cert-chain` name the client (RFC 9440 §4).
 pub const TRUSTED_BY_BACKENDS: [&str; 19] = [
     "client-cert",
     "client-cert-chain",
@@ -45,11 +45,11 @@ pub const TRUSTED_BY_BACKENDS: [&str; 19] = [
     "x-wsgi-scheme",
 ];
 
-/// What a preset stands for.
+/// Returns the expectations of a framework.
 pub fn preset(framework: Framework) -> FrameworkPreset {
     match framework {
-        // No preset: what most read, and `https` because a reader of `X-Forwarded-Proto` more often knows two
-        // values than four.
+        // No preset: what most servers read, and `https`, because software that reads `X-Forwarded-Proto` more often
+        // knows two values than four.
         Framework::None => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
@@ -118,7 +118,7 @@ pub fn preset(framework: Framework) -> FrameworkPreset {
                      x_for=1, x_proto=1, x_host=1, x_prefix=1)",
         },
         // python-engineio 4.15.1, base_server.py, _cors_allowed_origins: `{X-Forwarded-Proto}://{X-Forwarded-Host}`
-        // must equal the Origin, which says `https`; with `wss` every browser would be refused.
+        // must equal the Origin, whose scheme is `https`; with `wss` every browser would be refused.
         Framework::Socketio => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: None,
@@ -127,7 +127,7 @@ pub fn preset(framework: Framework) -> FrameworkPreset {
     }
 }
 
-/// Werkzeug's ProxyFix reads it, and it is what other proxies send.
+/// Werkzeug's ProxyFix reads it, and other proxies send it.
 const PREFIX: Option<&str> = Some("X-Forwarded-Prefix");
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_hypercorn_wants_the_scheme_of_the_websocket() {
+    fn only_hypercorn_preset_sends_the_websocket_scheme() {
         for (framework, proto, prefix) in [
             (Framework::None, "https", PREFIX),
             (Framework::Websockets, "https", None),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_header_is_never_believed_from_a_client() {
+    fn prefix_header_of_a_client_is_never_trusted() {
         let prefix = PREFIX.unwrap().to_ascii_lowercase();
         assert!(TRUSTED_BY_BACKENDS.contains(&prefix.as_str()));
     }

@@ -1,23 +1,24 @@
-//! Hosts as they are compared: the `Host` field, an absolute target's authority and `:authority` (RFC 9110 §7.2).
+//! Hosts in the form in which they are compared: the `Host` field, an absolute target's authority and `:authority` (RFC
+//! 9110 §7.2).
 
 use std::{borrow::Cow, net::Ipv6Addr};
 
-/// Whom a request is addressed to.
+/// The host and port that a request is addressed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority<'a> {
     /// In lower case, without the final dot; an IPv6 address without brackets, in its shortest form (RFC 5952).
     pub host: Cow<'a, str>,
-    /// As written; `None` means the scheme's.
+    /// The port as written; `None` means the scheme's default.
     pub port: Option<u16>,
 }
 
-/// Why an authority is no authority. The client's fault: 400.
+/// Why an authority is invalid. The client's fault: 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadAuthority {
-    /// Nothing but, at most, a dot or a port.
+    /// Empty, or only a dot or a port.
     #[error("the host is empty")]
     Empty,
-    /// More than a name can have.
+    /// Longer than a DNS name can be.
     #[error("the host is longer than 253 characters")]
     TooLong,
     /// `user@host`: it can make a reader take one host for another (RFC 9110 §4.2.4).
@@ -71,7 +72,7 @@ impl<'a> Authority<'a> {
 }
 
 fn parse_name(written: &str) -> Result<Cow<'_, str>, BadAuthority> {
-    // The final dot says "from the root" and changes nothing here (RFC 3986 §3.2.2).
+    // The final dot stands for the root and makes no difference here (RFC 3986 §3.2.2).
     let name = written.strip_suffix('.').unwrap_or(written);
     if name.is_empty() {
         return Err(BadAuthority::Empty);
@@ -86,7 +87,7 @@ fn parse_name(written: &str) -> Result<Cow<'_, str>, BadAuthority> {
     if name.split('.').any(str::is_empty) {
         return Err(BadAuthority::EmptyLabel);
     }
-    // Case does not count (RFC 9110 §4.2.3).
+    // Hosts are case-insensitive (RFC 9110 §4.2.3).
     Ok(match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         true => Cow::Owned(name.to_ascii_lowercase()),
         false => Cow::Borrowed(name),
@@ -94,7 +95,7 @@ fn parse_name(written: &str) -> Result<Cow<'_, str>, BadAuthority> {
 }
 
 fn parse_port(written: &str) -> Result<u16, BadAuthority> {
-    // `parse` alone would take a sign.
+    // `parse` alone would accept a sign.
     if !written.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(BadAuthority::Port);
     }
@@ -104,7 +105,7 @@ fn parse_port(written: &str) -> Result<u16, BadAuthority> {
     }
 }
 
-/// 255 octets on the wire, less the first length and the root (RFC 1035 §2.3.4).
+/// 255 octets on the wire, minus the first length octet and the root (RFC 1035 §2.3.4).
 const MAX_NAME: usize = 253;
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
-//! Where a request goes: a pure function over host, path and handshake, with an ordered summary and no hidden
-//! precedence. `find` reads nothing but its arguments, allocates nothing and logs nothing.
+//! Selects the route of a request: a pure function of host, path and handshake headers, with an ordered summary and no
+//! hidden precedence. `find` reads only its arguments, allocates nothing and logs nothing.
 //!
-//! Also here: the forms in which hosts (`host`) and paths (`path`) are compared, what is done to a path on the way to
-//! the backend (`rewrite`), what each Python server expects to be told (`framework`), and why a route did not win
-//! (`verdict`). Who may pass is `guard`'s.
+//! This module also has the forms in which hosts (`host`) and paths (`path`) are compared, the change of a path on the
+//! way to the backend (`rewrite`), what each Python server expects of a proxy (`framework`), and the reasons why a
+//! route did not win (`verdict`). Access checks are in `guard`.
 //!
 //! # Which route wins
 //!
 //! 1. Candidates are the routes whose hosts, path, headers and subprotocols all match.
 //! 2. A candidate that takes this kind of request (`only`) beats one that does not. One that does not is still a
-//!    match if no other is: it is how `only = "websocket"` comes to answer a plain request with 426 instead of 404.
+//!    match if no other is: that is why `only = "websocket"` answers a plain request with 426 instead of 404.
 //! 3. Then the greatest [`Summary`] wins: host, then path, then the number of conditions.
 //! 4. Then the one written first.
 
@@ -35,10 +35,10 @@ pub use verdict::Verdict;
 use crate::config::HostPattern;
 use candidates::Candidates;
 
-/// All routes of a gateway, found by host and then by path, so that ten thousand cost what one does. Regular expressions cannot
-/// be found so, and are tried one after the other.
+/// All routes of a gateway, indexed by host and then by path, so that ten thousand routes cost as much as one. Regular
+/// expressions cannot be indexed and are tried one after the other.
 ///
-/// `T` is what the gateway attaches to a route (pool, limits, guards); the router knows nothing of it.
+/// `T` is what the gateway attaches to a route (pool, limits, guards); the router does not depend on it.
 #[derive(Debug)]
 pub struct Router<T> {
     /// In the order written. The maps below hold indices into it, in the same order.
@@ -49,7 +49,7 @@ pub struct Router<T> {
     any: Candidates,
 }
 
-/// What a request wants, in the forms that rules are compared with.
+/// The parts of a request that rules are compared with, in normal form.
 #[derive(Debug, Clone, Copy)]
 pub struct RouteQuery<'a> {
     /// [`Authority::host`]: lower case, without port, final dot and brackets.
@@ -64,14 +64,14 @@ pub struct RouteQuery<'a> {
     pub subprotocols: &'a [&'a str],
 }
 
-/// The route that won, and why.
+/// The route that won, and the reason.
 #[derive(Debug)]
 pub struct Match<'a, T> {
     /// What the gateway attached to the route.
     pub route: &'a T,
-    /// The rule by which it was found.
+    /// The rule that matched.
     pub rule: &'a Rule,
-    /// By what it beat the others.
+    /// The summary by which it won against the others.
     pub summary: Summary,
     /// Whether the route takes this kind of request. `false`: its `only` names the other kind and no other route
     /// matched; a plain request is then answered with 426, and a WebSocket handshake with 404.
@@ -81,7 +81,7 @@ pub struct Match<'a, T> {
 // === impl Router ===
 
 impl<T> Router<T> {
-    /// Sorts the routes by host; their order decides ties.
+    /// Indexes the routes by host; their order decides ties.
     pub fn new(routes: impl IntoIterator<Item = (Rule, T)>) -> Router<T> {
         let mut router = Router {
             routes: routes.into_iter().collect(),
@@ -111,7 +111,7 @@ impl<T> Router<T> {
         router
     }
 
-    /// The route for a request; `None` if no rule matches (404).
+    /// Returns the route for a request; `None` if no rule matches (404).
     pub fn find(&self, wanted: &RouteQuery<'_>) -> Option<Match<'_, T>> {
         let mut best: Option<Match<'_, T>> = None;
         for (host, candidates) in self.by_host(wanted.host) {
@@ -121,7 +121,7 @@ impl<T> Router<T> {
                         continue;
                     };
                     let fits = rule.accepts_kind(wanted.websocket);
-                    // Strictly greater: an equal one was written later.
+                    // Strictly greater, because an equal one comes later in the file.
                     if best
                         .as_ref()
                         .is_none_or(|best| (fits, summary) > (best.fits, best.summary))
@@ -134,7 +134,8 @@ impl<T> Router<T> {
                         });
                     }
                 }
-                // Host and then path weigh most in a summary, so what follows, less specific, cannot beat this.
+                // Host and path come first in a summary, so the less specific candidates that follow cannot win against
+                // this one.
                 if best.as_ref().is_some_and(|best| best.fits) {
                     return best;
                 }
@@ -143,12 +144,12 @@ impl<T> Router<T> {
         best
     }
 
-    /// Every route in the order written, for status and the start-up log.
+    /// Returns every route in the order written, for status and the start-up log.
     pub fn rules(&self) -> impl Iterator<Item = (&Rule, &T)> {
         self.routes.iter().map(|(rule, route)| (rule, route))
     }
 
-    /// The routes that this host may reach, the most specific pattern first.
+    /// Returns the routes that this host may reach, the most specific pattern first.
     fn by_host<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (HostRank, &'a Candidates)> {
         let exact = self.exact.get(host).map(|list| (HostRank::Exact, list));
         let under = iter::successors(parent(host), |suffix| parent(suffix)).filter_map(|suffix| {
@@ -162,7 +163,7 @@ impl<T> Router<T> {
     }
 }
 
-/// A host without its first label.
+/// Returns a host without its first label.
 fn parent(host: &str) -> Option<&str> {
     host.split_once('.').map(|(_, parent)| parent)
 }

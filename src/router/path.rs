@@ -1,10 +1,10 @@
-//! Paths as they are compared and forwarded: one form for each path (RFC 3986 §6.2.2), so that the backend never
-//! reads another path than the one that was matched and guarded.
+//! Paths in the form in which they are compared and forwarded: one form for each path (RFC 3986 §6.2.2), so that the
+//! backend never reads another path than the one that was matched and guarded.
 
 use std::{borrow::Cow, fmt};
 
 /// A path in normal form: it starts with `/`, escapes are in upper case and only where they are needed, and no segment
-/// is `.`, `..` or, but for the last, empty. Its length is the caller's to bound.
+/// is `.`, `..` or, except for the last, empty. The caller limits its length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NormalPath<'a>(Cow<'a, str>);
 
@@ -17,19 +17,19 @@ pub enum BadPath {
     /// White space, a control character, `?`, `#`, or anything beyond ASCII, without an escape.
     #[error("the path has a character that must be escaped")]
     Character,
-    /// Readers disagree on whether it parts segments.
+    /// Servers disagree on whether it separates segments.
     #[error("the path has a backslash")]
     Backslash,
     /// `%` without two hexadecimal digits.
     #[error("the path has a % that is no escape")]
     Escape,
-    /// `%00` to `%1F` and `%7F`: no honest path has them, and they end strings and lines in careless readers.
+    /// `%00` to `%1F` and `%7F`: legitimate paths do not contain them, and they end strings and lines in some parsers.
     #[error("the path has an escaped control character")]
     Control,
     /// More `..` than segments before them.
     #[error("the path leads above the root")]
     AboveRoot,
-    /// `%2F`: to most Python servers it parts segments, to others it does not, and a rule must not be passed by so.
+    /// `%2F`: it separates segments for most Python servers but not for others, so it could bypass a rule.
     #[error("the path has an escaped slash, which servers read in different ways")]
     EscapedSlash,
 }
@@ -37,7 +37,7 @@ pub enum BadPath {
 // === impl NormalPath ===
 
 impl<'a> NormalPath<'a> {
-    /// Normalises a path (without its query); borrows it if it is in normal form already.
+    /// Normalises a path (without its query); borrows it if it is already in normal form.
     pub fn parse(path: &'a str) -> Result<NormalPath<'a>, BadPath> {
         let segments = path.strip_prefix('/').ok_or(BadPath::NotAbsolute)?;
         let mut normal = true;
@@ -51,7 +51,7 @@ impl<'a> NormalPath<'a> {
         }))
     }
 
-    /// The path itself.
+    /// Returns the path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,7 +80,7 @@ fn is_normal(segment: &str) -> Result<bool, BadPath> {
     Ok(normal)
 }
 
-/// Takes what follows the first `/`.
+/// Normalises the segments that follow the first `/`.
 fn normalise(segments: &str) -> Result<String, BadPath> {
     let mut path = String::with_capacity(1 + segments.len());
     let mut segment = String::new();
@@ -90,7 +90,7 @@ fn normalise(segments: &str) -> Result<String, BadPath> {
         for piece in pieces(written) {
             match piece? {
                 SegmentByte::Plain(byte) => segment.push(char::from(byte)),
-                // What need not be escaped is not (RFC 3986 §6.2.2.2), what must be is in upper case (§6.2.2.1).
+                // Unnecessary escapes are decoded (RFC 3986 §6.2.2.2), the others are in upper case (§6.2.2.1).
                 SegmentByte::Escaped(octet, _) if is_unreserved(octet) => {
                     segment.push(char::from(octet));
                 }
@@ -103,11 +103,11 @@ fn normalise(segments: &str) -> Result<String, BadPath> {
                 }
             }
         }
-        // Only now, so that %2e counts as a dot (RFC 3986 §5.2.4, §6.2.2.3).
+        // After decoding, so that %2e counts as a dot (RFC 3986 §5.2.4, §6.2.2.3).
         match segment.as_str() {
             "." => {}
             ".." => path.truncate(path.rfind('/').ok_or(BadPath::AboveRoot)?),
-            // nginx merges slashes too: to some servers `//admin` is `/admin`.
+            // nginx merges slashes too: for some servers `//admin` is `/admin`.
             "" if rest.peek().is_some() => continue,
             _ => {
                 path.push('/');
@@ -115,7 +115,7 @@ fn normalise(segments: &str) -> Result<String, BadPath> {
                 continue;
             }
         }
-        // A dot segment at the end leaves the directory that it names.
+        // A dot segment at the end names a directory, so the path ends with a slash.
         if rest.peek().is_none() {
             path.push('/');
         }
@@ -130,7 +130,8 @@ fn pieces(segment: &str) -> impl Iterator<Item = Result<SegmentByte, BadPath>> {
             b'%' => escaped(bytes.next(), bytes.next()),
             b'\\' => Err(BadPath::Backslash),
             b'?' | b'#' => Err(BadPath::Character),
-            // Also what RFC 3986 would have escaped but browsers do not, such as `|`: nobody reads it in two ways.
+            // Also characters that RFC 3986 requires to be escaped but browsers do not escape, such as `|`: they are
+            // unambiguous.
             byte @ b'!'..=b'~' => Ok(SegmentByte::Plain(byte)),
             _ => Err(BadPath::Character),
         })

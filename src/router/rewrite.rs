@@ -1,9 +1,9 @@
-//! What is done to a path on its way to the backend.
+//! The change of a path on its way to the backend.
 
 use super::NormalPath;
 
-/// The path with a route's `strip_prefix` taken off on a segment border, never empty. `None` if the path does not lie
-/// below the prefix: it is then forwarded whole, and no prefix is announced to the backend.
+/// Removes a route's `strip_prefix` from a path on a segment border; the result is never empty. `None` if the path does
+/// not lie below the prefix: it is then forwarded unchanged, and no prefix is sent to the backend.
 pub fn strip_prefix<'p>(path: &'p NormalPath<'_>, prefix: &str) -> Option<&'p str> {
     let prefix = prefix.trim_end_matches('/');
     if prefix.is_empty() {

@@ -1,4 +1,4 @@
-//! One route's rule, whether it matches, and how specific that match is.
+//! The rule of one route: whether it matches, and how specific the match is.
 
 use ::http::HeaderMap;
 use std::fmt;
@@ -11,23 +11,23 @@ use crate::config::{HostPattern, Only, PathPattern, Route};
 pub struct Rule {
     hosts: Box<[HostPattern]>,
     path: PathPattern,
-    /// One of them must be offered; empty: no condition.
+    /// Subprotocols, one of which must be offered; empty: no condition.
     subprotocols: Box<[String]>,
-    /// Each must be present with this value.
+    /// Headers that must all be present with this value.
     headers: Box<[(String, String)]>,
-    /// What kind of requests the route takes. It never takes a route out of the match by itself.
+    /// The kind of requests that the route accepts. It does not affect whether the rule matches.
     pub only: Only,
 }
 
 /// How specific a match is. The derived order is the precedence: a greater summary wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Summary {
-    /// The pattern that matched the host, if there are several.
+    /// The pattern that matched the host, the most specific one if there are several.
     pub host: HostRank,
     /// The pattern that matched the path.
     pub path: PathRank,
-    /// Header conditions, and one more if there is a condition on subprotocols: naming more alternatives makes a
-    /// rule wider, not narrower.
+    /// Number of header conditions, plus one for a condition on subprotocols: more alternatives make a rule wider, not
+    /// narrower.
     pub conditions: usize,
 }
 
@@ -56,8 +56,8 @@ pub enum PathRank {
 // === impl Rule ===
 
 impl From<&Route> for Rule {
-    /// Brings hosts and paths into the form in which requests are compared: `[::1]` becomes `::1`, `/%7euser`
-    /// becomes `/~user`.
+    /// Creates a rule with hosts and paths in the form in which requests are compared: `[::1]` becomes `::1`,
+    /// `/%7euser` becomes `/~user`.
     fn from(route: &Route) -> Rule {
         Rule {
             hosts: route.hosts.iter().map(comparable_host).collect(),
@@ -78,7 +78,7 @@ impl Rule {
         &self.path
     }
 
-    /// Whether the route takes this kind of request.
+    /// Returns whether the route accepts this kind of request.
     pub(super) fn accepts_kind(&self, websocket: bool) -> bool {
         match self.only {
             Only::Any => true,
@@ -87,7 +87,7 @@ impl Rule {
         }
     }
 
-    /// The summary of the match, if everything but the host, which the caller has found, matches too.
+    /// Returns the summary of the match if all conditions besides the host, which the caller has matched, are met.
     pub(super) fn matches(&self, host: HostRank, wanted: &RouteQuery<'_>) -> Option<Summary> {
         let path = self.match_path(wanted.path.as_str())?;
         let met = self.offers(wanted.subprotocols) && self.missing_header(wanted.headers).is_none();
@@ -104,13 +104,13 @@ impl Rule {
             PathPattern::Regex(regex) => regex.is_match(path).then_some(PathRank::Regex),
             PathPattern::Prefix(prefix) => {
                 let rest = path.strip_prefix(&**prefix)?;
-                // A prefix ends where a segment ends: /ws/* takes /ws and /ws/x, never /wsx.
+                // A prefix ends where a segment ends: /ws/* matches /ws and /ws/x, never /wsx.
                 (rest.is_empty() || rest.starts_with('/')).then_some(PathRank::Prefix(prefix.len()))
             }
         }
     }
 
-    /// The first header condition that is not met.
+    /// Returns the first header condition that is not met.
     pub(super) fn missing_header(&self, headers: &HeaderMap) -> Option<&str> {
         let is_missing = |(name, value): &&(String, String)| {
             let mut values = headers.get_all(name.as_str()).iter();
@@ -120,7 +120,7 @@ impl Rule {
         Some(name)
     }
 
-    /// Subprotocols are compared with case, as the registered names are (RFC 6455 §11.5).
+    /// Subprotocols are case-sensitive, as the registered names are (RFC 6455 §11.5).
     pub(super) fn offers(&self, offered: &[&str]) -> bool {
         self.subprotocols.is_empty()
             || self
@@ -165,7 +165,7 @@ fn comparable_host(pattern: &HostPattern) -> HostPattern {
     match pattern {
         HostPattern::Exact(host) => match Authority::parse(host) {
             Ok(authority) => HostPattern::Exact(authority.host.into()),
-            // A bare IPv6 address is no authority, and already what an authority's host looks like.
+            // A bare IPv6 address is not an authority, but already in the form of an authority's host.
             Err(_) => HostPattern::Exact(host.clone()),
         },
         other => other.clone(),
@@ -175,7 +175,7 @@ fn comparable_host(pattern: &HostPattern) -> HostPattern {
 fn comparable_path(pattern: &PathPattern) -> PathPattern {
     let comparable = |path: &str| match NormalPath::parse(path) {
         Ok(normal) => normal.as_str().into(),
-        // The empty prefix of "/*"; anything else that is no path matches no request.
+        // The empty prefix of "/*"; any other value that is not a path matches no request.
         Err(_) => path.into(),
     };
     match pattern {

@@ -97,7 +97,7 @@ impl Request {
         request
     }
 
-    /// The position of the route that `router` finds, and whether it fits.
+    /// Returns the position of the route that `router` finds, and whether it accepts the request.
     fn find(&self, router: &Router<usize>) -> Option<(usize, Summary, bool)> {
         let subprotocols: Vec<&str> = self.subprotocols.iter().map(String::as_str).collect();
         let found = router.find(&RouteQuery {
@@ -417,7 +417,7 @@ fn rules_come_in_the_order_written() {
 }
 
 #[test]
-fn of_ten_thousand_hosts_only_the_candidates_are_looked_at() {
+fn host_index_limits_ten_thousand_hosts_to_the_candidates() {
     let hosts: Vec<String> = (0..10_000)
         .map(|i| format!("h{i}.test,*.h{i}.test /*"))
         .collect();
@@ -437,7 +437,7 @@ fn of_ten_thousand_hosts_only_the_candidates_are_looked_at() {
 }
 
 #[test]
-fn of_ten_thousand_paths_only_the_candidates_are_looked_at() {
+fn path_index_limits_ten_thousand_paths_to_the_candidates() {
     let path = |i| match i % 2 {
         0 => format!("h /p{i}/*"),
         _ => format!("h /p{i}"),
@@ -468,7 +468,7 @@ fn of_ten_thousand_paths_only_the_candidates_are_looked_at() {
     }
 }
 
-// The rules as a person would read them: one scan over everything, every pattern tried, plain numbers compared.
+// A reference implementation: one scan over all rules, every pattern tried, plain numbers compared.
 
 #[derive(Debug, Clone)]
 struct Naive {
@@ -494,7 +494,7 @@ impl Naive {
         text
     }
 
-    /// (fits, host, path, conditions), each greater the more it weighs.
+    /// (accepts the kind, host, path, conditions); a greater value takes precedence.
     fn rank(&self, request: &Request) -> Option<(bool, usize, usize, usize)> {
         let labels: Vec<&str> = request.host.split('.').collect();
         let host = |pattern: &&str| match pattern.strip_prefix("*.") {

@@ -1,12 +1,12 @@
-//! Why a route was chosen and the others were not: the same questions as `find`, asked of every route.
+//! Explains why a route won or lost: the same conditions as `find`, evaluated for every route.
 
 use super::{Match, RouteQuery, Router, Rule};
 use std::fmt;
 
-/// How a route fared with a request.
+/// The result of one route for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It takes the request.
+    /// The route wins.
     Wins,
     /// None of its hosts matches.
     Host,
@@ -18,16 +18,16 @@ pub enum Verdict {
     Header(String),
     /// It takes only the other kind of request.
     Only,
-    /// It matches, and a more specific one does too.
+    /// It matches, but a more specific route does too.
     LessSpecific,
-    /// It matches as well as the winner, which was written first.
+    /// It matches as specifically as the winner, which was written first.
     Later,
 }
 
 // === impl Router ===
 
 impl<T> Router<T> {
-    /// Every route in the order written, and how it fared.
+    /// Returns every route in the order written, with its result.
     pub fn explain(&self, wanted: &RouteQuery<'_>) -> Vec<(&Rule, &T, Verdict)> {
         let winner = self.find(wanted);
         self.routes
@@ -72,7 +72,7 @@ impl<T> Router<T> {
 // === impl Rule ===
 
 impl Rule {
-    /// The first condition besides the host that the request does not meet.
+    /// Returns the first condition besides the host that the request does not meet.
     fn unmet_condition(&self, wanted: &RouteQuery<'_>) -> Option<Verdict> {
         if self.match_path(wanted.path.as_str()).is_none() {
             return Some(Verdict::Path);
@@ -110,7 +110,7 @@ mod tests {
     use ::http::HeaderMap;
 
     #[test]
-    fn every_route_says_why() {
+    fn every_losing_route_has_a_reason() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lockgate.toml");
         let route = |name: &str, rest: &str| {

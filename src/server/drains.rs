@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 /// Everything that is being closed; clones count together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Drains {
-    /// Sessions that are still to be told.
+    /// The number of sessions that still have to be closed.
     waiting: Arc<AtomicU64>,
     /// Ends what is under way.
     over: CancellationToken,
@@ -31,7 +31,7 @@ pub(super) struct DrainPacing {
     pub(super) window: Duration,
     /// At least from one to the next, which lengthens the window.
     pub(super) gap: Duration,
-    /// What clients are told.
+    /// The close code and reason sent to clients.
     pub(super) code: u16,
 }
 
@@ -90,13 +90,13 @@ impl Drains {
         }
     }
 
-    /// Gives up what is under way: something else follows for everybody.
+    /// Cancels running drains because another order follows for all sessions.
     pub(super) fn cancel(&mut self) {
         self.over.cancel();
         self.over = CancellationToken::new();
     }
 
-    /// How many sessions are still to be told.
+    /// Returns the number of sessions that still have to be closed.
     pub(super) fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }

@@ -24,7 +24,7 @@ pub(super) struct DnsTasks {
 
 #[derive(Debug)]
 struct TrackedName {
-    /// How often at least; dropped, nobody asks any more.
+    /// The maximum interval between queries; dropping it ends the queries.
     often: watch::Sender<Duration>,
     /// What DNS has said last.
     found: Option<DnsAnswer>,

@@ -44,13 +44,13 @@ impl Server {
         }
         let tasks = self.context.tasks.clone();
         tasks.stop();
-        // Who is still expected to take over finds nobody here any more.
+        // A process that is still about to take over no longer finds this one.
         self.handover = PendingHandover::default();
         self.listening.clear();
         self.context.sessions.close_new_sessions(GOING_AWAY);
         let left = (drain.window.0).saturating_sub(began.elapsed());
         let spread = DrainPacing {
-            // The last one to be told has all the time that a closing handshake may take.
+            // The last session to be closed still has the full time of a closing handshake.
             window: left.saturating_sub(self.plan.config.session.close_timeout.0 + CLOSE_MARGIN),
             gap: Duration::ZERO,
             code: GOING_AWAY,

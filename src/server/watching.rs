@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 // === impl Server ===
 
 impl Server {
-    /// Tells when one of these files changes. In a task of its own: whoever waits here is often called away.
+    /// Reports changes of these files. Runs in a separate task because the receiver's `select!` often drops its wait.
     pub(super) fn watch_config(&self, files: &[PathBuf]) -> mpsc::Receiver<()> {
         let (tell, changes) = mpsc::channel(1);
         let mut watch = Watch::new(files.to_vec());
@@ -21,7 +21,7 @@ impl Server {
                     () = tell.closed() => return,
                     () = tasks.stopping() => return,
                 }
-                // What is not heard yet has been said.
+                // A notification is already pending.
                 let _ = tell.try_send(());
             }
         });

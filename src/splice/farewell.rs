@@ -1,4 +1,4 @@
-//! The last moment of a leg: close_notify, FIN, and input that is read for nobody, for a reset would destroy the Close.
+//! Lingering close of a leg: close_notify, FIN, then input is discarded, because a reset would destroy the Close.
 
 use super::{
     leg::{Leg, Transport},
@@ -13,8 +13,8 @@ use std::{
 };
 use tokio::{io::ReadBuf, time::timeout};
 
-/// close_notify and FIN, then input is discarded until EOF or [`LINGER`]. A peer whose pipe is still full, or who is
-/// dead, gets a reset: a FIN would wait for it without end.
+/// Sends close_notify and FIN, then discards input until EOF or [`LINGER`]. A peer that is dead or still accepts no
+/// bytes receives a reset, because a FIN would wait for it without limit.
 pub(super) async fn lingering_close<S: Transport>(
     mut leg: Leg<S>,
     stuck: bool,
@@ -34,7 +34,7 @@ pub(super) async fn lingering_close<S: Transport>(
     .await;
 }
 
-/// Reads until EOF or an error, but no more than [`MOST_LOST`]. What a peer sends now is not for anybody.
+/// Reads and discards input until EOF or an error, at most [`MAX_DISCARDED`] bytes.
 fn poll_discard<S: Transport>(io: &mut S, left: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
     let mut scratch = [MaybeUninit::uninit(); 4096];
     while *left > 0 {

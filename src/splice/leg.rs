@@ -1,4 +1,4 @@
-//! One side of a session: its stream, and what the relay must know of the socket below it.
+//! One side of a session: its stream, and the properties of the socket below it that the relay needs.
 
 use super::pulse::Keepalive;
 use crate::{
@@ -18,45 +18,48 @@ use tokio::{
 };
 use tokio_rustls::client;
 
-/// A stream that can be spliced.
+/// A stream that can be a leg of a session.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
-    /// How many bytes the kernel has taken so far: the only proof that a peer, who has nothing to say, still reads.
+    /// Returns the number of bytes that the kernel has accepted: the only evidence that a peer that sends nothing still
+    /// reads.
     fn taken(&self) -> u64;
 
-    /// Makes the coming drop a reset (RST): for a peer whose pipe is full, where a FIN would wait without end.
+    /// Makes the following drop send a reset (RST): if the peer's receive window is full, a FIN would wait without
+    /// limit.
     fn reset(&self);
 
-    /// Pending where a read would find nothing, if that is known for less than a read costs; who asks is woken as by a
-    /// read.
+    /// Returns `Pending` if a read would return nothing and this is known at lower cost than a read. The waker is
+    /// registered as by a read.
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 
-    /// What is written from here on is the last: it may wait for the FIN that follows at once, and share its packet.
+    /// Marks all further writes as the last: they may wait for the FIN that follows immediately, and share its packet.
     fn ending(&self) {}
 
-    /// Writes what is the last; who has to say so himself may say it in the same breath.
+    /// Writes the last bytes; a protocol with its own end mark (close_notify of TLS) may send it together with them.
     fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self).poll_write(cx, bytes)
     }
 
-    /// Why reading failed, where the peer said what may not be said and that was seen before the relay saw it.
+    /// Returns the violation that made reading fail, if the stream detected it before the relay did.
     fn violation(&self) -> Option<Violation> {
         None
     }
 
-    /// Has these bounds on frames hold where the peer's own are seen; true if they are seen here, and what is read has others.
+    /// Applies these bounds to the peer's own frames. Returns true if this stream sees those frames, so that the frames
+    /// read from it are others.
     fn set_frame_bounds(&mut self, _: &Bounds) -> bool {
         false
     }
 
-    /// How many bytes the peer has sent beyond those that were read here, since this was last asked.
+    /// Returns how many bytes the peer has sent since the last call beyond those that were read here.
     fn take_discarded(&mut self) -> usize {
         0
     }
 }
 
-/// A stream that counts what the kernel takes.
+/// A stream that counts the bytes that the kernel accepts.
 #[derive(Debug)]
 pub struct Socket<S = TcpStream> {
     stream: S,
@@ -67,11 +70,11 @@ pub struct Socket<S = TcpStream> {
 pub(super) struct Leg<S> {
     pub(super) io: S,
     pub(super) pulse: Keepalive,
-    /// A write failed or the peer is given up: what is still meant for it is dropped.
+    /// Whether a write failed or the peer is considered dead: further output for it is dropped.
     pub(super) broken: bool,
-    /// It has said its Close: another Close is the last that it gets.
+    /// Whether the peer has sent its Close: the next Close is the last frame it receives.
     pub(super) close_received: bool,
-    /// Its latest Ping that we answer ourselves (RFC 6455 §5.5.3: the latest is enough). Boxed: it is rare.
+    /// The latest Ping that Lockgate must answer itself (RFC 6455 §5.5.3: the latest is enough). Boxed: it is rare.
     pub(super) pending_pong: Option<Box<ControlPayload>>,
 }
 
@@ -93,7 +96,7 @@ impl<S: Transport> Leg<S> {
 // === impl Socket ===
 
 impl<S> Socket<S> {
-    /// Nothing has been written yet.
+    /// Creates a socket whose count of written bytes is zero.
     pub fn new(stream: S) -> Self {
         Socket { stream, taken: 0 }
     }
@@ -107,7 +110,7 @@ impl<S> Socket<S> {
 }
 
 impl Socket {
-    /// The socket itself, for its addresses and options.
+    /// Returns the TCP stream; its addresses and options are read through it.
     pub fn tcp(&self) -> &TcpStream {
         &self.stream
     }
@@ -161,17 +164,17 @@ impl Transport for Socket {
     }
 
     fn reset(&self) {
-        // It fails only on a socket that is gone already.
+        // This fails only on a socket that is already closed.
         let _ = self.stream.set_zero_linger();
     }
 
     fn ending(&self) {
-        // Without it there are two packets. The kernel waits for no more than 200 ms.
+        // Without TCP_CORK two packets are sent. The kernel waits for at most 200 ms.
         let _ = SockRef::from(&self.stream).set_tcp_cork(true);
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // What is wrong with it the read will tell.
+        // An error of the socket is returned by the read that follows.
         self.stream.poll_read_ready(cx).map(drop)
     }
 }
@@ -181,11 +184,11 @@ impl Transport for Socket<UnixStream> {
         self.taken
     }
 
-    /// What was written is in the peer's hands already: the drop waits for nobody.
+    /// Does nothing: written bytes are already in the peer's buffer, so the drop does not wait.
     fn reset(&self) {}
 }
 
-/// A peer that left before there was a session.
+/// A peer that disconnected before the session began.
 impl Transport for Empty {
     fn taken(&self) -> u64 {
         0
@@ -238,11 +241,11 @@ impl<S: Transport> Transport for Box<client::TlsStream<S>> {
     }
 }
 
-/// Asked below TLS: to have rustls find out that nothing has come costs ten times as much.
+/// Polls the socket below TLS: finding out through rustls that nothing has arrived costs ten times as much.
 fn poll_readable(io: &impl Transport, wants_read: bool, cx: &mut Context<'_>) -> Poll<()> {
     match wants_read {
         true => io.poll_readable(cx),
-        // It has something already, or will never want more.
+        // Plaintext is buffered already, or nothing more will ever be read.
         false => Poll::Ready(()),
     }
 }
@@ -259,7 +262,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn who_asks_whether_there_is_something_is_woken_as_by_a_read() {
+    async fn poll_readable_registers_the_waker_like_a_read() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (near, (mut far, _)) =
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_last_waits_for_the_fin_and_comes_with_it() {
+    async fn last_write_is_sent_in_one_packet_with_the_fin() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (near, (mut far, _)) =

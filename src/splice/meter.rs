@@ -1,62 +1,62 @@
-//! How much a client may send: accounts that a second of silence clears, in whole nanoseconds (GCRA, a leaky bucket that
-//! needs no refilling). The clock is the one of the poll; nothing here is asked unless a rate is set. It counts whole
-//! nanoseconds since the meter's start, for it is asked for every message: an `Instant` is dear to reckon with.
+//! Rate limit on a client by GCRA, a leaky bucket that needs no refilling: one second of silence restores the full
+//! burst. The time is that of the poll, and no code here runs unless a rate is set. Times are whole nanoseconds since
+//! the limiter's creation, because every message is checked and arithmetic with `Instant` is expensive.
 
 use super::pump::READ_BUF_LEN;
 use crate::proto::frame::Opcode;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a client may send in a second; as much again may come at once after a quiet second.
+/// What a client may send per second; after one second of silence the same amount may arrive in one burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Messages, Pings, and Pongs that nobody here asked for; 0: no limit.
+    /// Messages, Pings and unsolicited Pongs per second; 0: no limit.
     pub messages: u32,
-    /// Bytes of frames, headers included; 0: no limit.
+    /// Bytes of frames per second, headers included; 0: no limit.
     pub bytes: u64,
-    /// What becomes of who sends more.
+    /// Handling of a client that exceeds the rate.
     pub over: OverRateAction,
 }
 
-/// What becomes of a client that sends more than it may.
+/// Handling of a client that exceeds its rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverRateAction {
-    /// It is not read until it may go on: TCP slows it down.
+    /// Reading is paused until the rate allows more: TCP flow control slows the client down.
     Pause,
-    /// Its session is closed.
+    /// The session is closed.
     Close,
 }
 
-/// What a client has sent, against its [`Rate`].
+/// State of the rate limiter of one client for its [`RateLimit`].
 #[derive(Debug)]
 pub(super) struct Gcra {
     rate: RateLimit,
     start: Instant,
     now: u64,
-    /// Of one message; nothing where they are not limited.
+    /// Cost of one message, in nanoseconds; 0 if messages are not limited.
     message_cost: u64,
-    /// Of as much as one read may bring.
+    /// Cost of one full read.
     full_read_cost: u64,
-    /// Until when each has been used up: at most [`BURST`] ahead of the clock, or nothing more may pass.
+    /// The time up to which each limit is used up. Nothing passes while it is more than [`BURST`] ahead of the clock.
     messages: u64,
     bytes: u64,
     resumes: Option<u64>,
 }
 
-/// What becomes of the next bytes.
+/// Decision about the next bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RateDecision {
     Pass,
-    /// Not yet.
+    /// The bytes must wait.
     Wait,
-    /// Never: it is too much.
+    /// The bytes exceed the rate, and the session must close.
     Over,
 }
 
 // === impl Gcra ===
 
 impl Gcra {
-    /// Nothing has been sent yet. `None` where there is no limit: then nothing is held for it.
+    /// Creates a limiter with a full burst available. `None` if there is no limit, so that no memory is held for it.
     pub(super) fn new(rate: RateLimit, now: Instant) -> Option<Box<Self>> {
         (rate.messages > 0 || rate.bytes > 0).then(|| {
             let of_bytes = |bytes: u64| nanos(bytes).checked_div(rate.bytes);
@@ -74,20 +74,20 @@ impl Gcra {
         })
     }
 
-    /// From now on it is so late.
+    /// Sets the current time.
     pub(super) fn set_clock(&mut self, now: Instant) {
         // Enough for 584 years.
         self.now = now.saturating_duration_since(self.start).as_nanos() as u64;
     }
 
-    /// How many bytes may be read now; `None` before [`Meter::resumes`].
+    /// Returns how many bytes may be read now; `None` before [`Gcra::resumes`].
     pub(super) fn available(&mut self) -> Option<usize> {
         if self.resumes.is_some_and(|at| self.now < at) {
             return None;
         }
         self.resumes = None;
         let left = BURST.saturating_sub(self.bytes.saturating_sub(self.now));
-        // Mostly so, and it saves a division of 128 bits.
+        // The usual case, which saves a 128-bit division.
         if left >= self.full_read_cost || self.rate.over == OverRateAction::Close {
             return Some(usize::MAX);
         }
@@ -99,15 +99,15 @@ impl Gcra {
         Some(usize::try_from(room).unwrap_or(usize::MAX))
     }
 
-    /// Until when the client is not read.
+    /// Returns the time until which the client is not read.
     pub(super) fn resumes(&self) -> Option<Instant> {
         let resumes = self.resumes?;
         Some(self.start + Duration::from_nanos(resumes))
     }
 
-    /// What becomes of the bytes that come next; `first` is the first byte of a frame, if they begin with one.
+    /// Decides about the next bytes; `first` is the first byte of a frame, if they begin with one.
     pub(super) fn decide(&mut self, first: Option<u8>) -> RateDecision {
-        // Nothing costs more than all that may come at once.
+        // No charge exceeds a full burst.
         if self.messages <= self.now && self.bytes <= self.now {
             return RateDecision::Pass;
         }
@@ -128,7 +128,7 @@ impl Gcra {
         }
     }
 
-    /// So many bytes and messages have passed.
+    /// Charges for relayed bytes and messages.
     pub(super) fn charge(&mut self, bytes: usize, messages: u64) {
         if let Some(price) = nanos(bytes as u64).checked_div(self.rate.bytes) {
             self.bytes = self.bytes.max(self.now).saturating_add(price);
@@ -137,11 +137,12 @@ impl Gcra {
         self.messages = self.messages.max(self.now).saturating_add(price);
     }
 
-    /// Not before there is room for [`STEP`]'s worth: who is far ahead would else be looked at for every message.
+    /// Pauses until at least one [`STEP`] is available: a client far over its rate would otherwise be checked for every
+    /// message.
     fn wait(&mut self) {
         let mut resumes = self.bytes;
         if self.rate.bytes > 0 {
-            // Rounded up: whoever waits so long has it.
+            // Rounded up, so that the amount is available after the wait.
             let chunk = nanos(self.chunk()).div_ceil(self.rate.bytes);
             resumes = resumes.saturating_add(chunk);
         }
@@ -151,20 +152,20 @@ impl Gcra {
         self.resumes = Some(resumes.saturating_sub(BURST));
     }
 
-    /// The least that is worth a read.
+    /// Returns the minimum number of bytes that is worth a read.
     fn chunk(&self) -> u64 {
         (self.rate.bytes / STEPS).max(1)
     }
 }
 
-/// What so much would cost at one a second. A read is at most [`READ`], so it does not overflow.
+/// Returns the cost of `amount` at a rate of one per second. A read is at most [`READ_BUF_LEN`], so it cannot overflow.
 fn nanos(amount: u64) -> u64 {
     amount.saturating_mul(SECOND)
 }
 
 const SECOND: u64 = 1_000_000_000;
-/// What may come at once.
+/// Maximum burst, in nanoseconds.
 const BURST: u64 = SECOND;
-/// A paused client is looked at [`STEPS`] times a second at most.
+/// A paused client is checked at most [`STEPS`] times per second.
 const STEP: u64 = SECOND / STEPS;
 const STEPS: u64 = 50;

@@ -1,4 +1,4 @@
-//! The hot loop: two legs, one task, frames relayed verbatim until an [`Outcome`].
+//! The relay loop: two legs, one task, frames relayed verbatim until an [`Outcome`].
 //!
 //! What lives here: the relay and the session rules of RFC 6455 that follow from it (who gets which Close, liveness,
 //! back-pressure). What does not: where the legs came from (`http`), and what a frame is (`proto`).
@@ -27,41 +27,41 @@ pub use session::{SpliceLegs, run};
 use std::time::Duration;
 pub use stream::BackendStream;
 
-/// A route's limits as plain values. They travel in a `watch`, so that a reload reaches sessions that are open.
+/// A route's limits as plain values. They are sent over a `watch` channel, so that a reload reaches open sessions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SessionLimits {
-    /// What one frame and one message may carry, in both directions.
+    /// Size bounds on frames and messages, in both directions.
     pub bounds: Bounds,
-    /// How much a client may send.
+    /// Rate limit on the client.
     pub rate: RateLimit,
-    /// From the first Close to the end, whatever the peers do.
+    /// Maximum time from the first Close to the end of the session.
     pub close_timeout: Duration,
-    /// Liveness of the client leg; `None`: never asked.
+    /// Keepalive of the client leg; `None`: no Pings are sent.
     pub client_ping: Option<PingPolicy>,
-    /// Liveness of the backend leg; `None`: never asked.
+    /// Keepalive of the backend leg; `None`: no Pings are sent.
     pub backend_ping: Option<PingPolicy>,
-    /// How long a session may last, and with which code it is closed then.
+    /// Maximum age of a session, and the close code used when it is reached.
     pub max_age: Option<(Duration, u16)>,
-    /// How long a session may be without application data, in both directions; `None`: for ever.
+    /// Maximum time without application data in either direction; `None`: no limit.
     pub max_idle: Option<Duration>,
-    /// What becomes of a peer that does not read; `None`: nothing, and it is not counted either.
+    /// Handling of a peer that does not read; `None`: it is neither closed nor counted.
     pub slow_reader: Option<SlowReaderPolicy>,
-    /// A backend's Ping is answered here if its client gave a sign of life not longer ago than this; `None`: never.
+    /// A backend's Ping is answered by the proxy if the client was alive within this time; `None`: never.
     pub answer_backend_ping: Option<Duration>,
-    /// What a client is told when its backend died (RFC 6455 §7.4.1).
+    /// Close code sent to a client whose backend connection was lost (RFC 6455 §7.4.1).
     pub backend_gone_code: u16,
 }
 
-/// A peer that takes nothing though bytes wait for it.
+/// Handling of a peer that accepts no bytes although bytes are pending for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SlowReaderPolicy {
-    /// For so long; it begins anew with each byte that its kernel takes.
+    /// Time without progress; it restarts with every byte that the peer's kernel accepts.
     pub after: Duration,
-    /// Its session is closed; or else it is only counted.
+    /// Whether the session is closed; otherwise the peer is only counted.
     pub close: bool,
 }
 
-/// When a silent peer is asked, and when it is given up.
+/// When a Ping is sent to a silent peer, and when the peer is considered dead.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PingPolicy {
     /// Silence before a Ping.

@@ -1,7 +1,7 @@
-//! A client's stream whose messages are compressed, to whom is behind it one with plain messages (RFC 7692).
+//! A client's stream with compressed messages, presented to the relay as a stream with plain messages (RFC 7692).
 //!
-//! The relay does not know: it reads plain frames and writes plain ones, with the same bounds and the same rules. While
-//! nothing is said, what is held is the client's window, if it keeps one.
+//! The relay is not aware of it: it reads and writes plain frames, with the same bounds and the same rules. While the
+//! session is idle, only the client's window is held, if the client keeps one.
 
 use super::{Transport, random::random_bytes};
 use crate::proto::{
@@ -17,31 +17,31 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream over which permessage-deflate is spoken.
+/// A stream that uses permessage-deflate.
 #[derive(Debug)]
 pub struct DeflateStream<C> {
     io: C,
     inflating: FrameInflater,
     deflating: FrameDeflater,
-    /// What came and is not inflated yet.
+    /// Received bytes that are not inflated yet.
     raw: Vec<u8>,
-    /// What is to be read, from `read` on.
+    /// Plain frames to be read, from `read` on.
     plain: Vec<u8>,
     read: usize,
-    /// What is to be written, from `written` on.
+    /// Compressed frames to be written, from `written` on.
     packed: Vec<u8>,
     written: usize,
     violation: Option<Violation>,
-    /// Whoever reads has heard of the fault: what comes now is for nobody.
+    /// Whether the violation was returned to the reader: further input is discarded.
     violation_reported: bool,
-    /// What came and inflated to less than it was.
+    /// Number of received bytes that exceed their inflated length.
     surplus: usize,
 }
 
 // === impl DeflateStream ===
 
 impl<C> DeflateStream<C> {
-    /// `early` came right behind the handshake.
+    /// Creates the stream; `early` are the bytes received directly after the handshake.
     pub fn new(io: C, agreement: DeflateParams, early: &Bytes) -> Self {
         DeflateStream {
             io,
@@ -58,7 +58,7 @@ impl<C> DeflateStream<C> {
         }
     }
 
-    /// Hands over what is plain already. False if nothing is.
+    /// Copies the plain bytes to `buf`. Returns false if there are none.
     fn hand_over(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let rest = self.plain.get(self.read..).unwrap_or_default();
         let here = rest.get(..buf.remaining()).unwrap_or(rest);
@@ -66,13 +66,13 @@ impl<C> DeflateStream<C> {
         buf.put_slice(here);
         self.read += here.len();
         if self.read == self.plain.len() {
-            // Given back, not cleared: an idle session holds no buffer.
+            // Replaced instead of cleared, so that an idle session holds no buffer.
             (self.plain, self.read) = (Vec::new(), 0);
         }
         some
     }
 
-    /// Inflates as much as there is room for.
+    /// Inflates as much as fits into `room`.
     fn inflate(&mut self, room: usize) {
         let advanced = self
             .inflating
@@ -111,7 +111,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for DeflateStream<C> {
                 continue;
             }
             if futile >= CHUNK_LEN {
-                // Whoever reads hears of the surplus before there is more, and others have their turn.
+                // The reader accounts for the surplus before more is read, and other tasks are polled in between.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -153,7 +153,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for DeflateStream<C> {
         let this = &mut *self;
         let here = buf.get(..CHUNK_LEN).unwrap_or(buf);
         this.deflating.advance(here, &mut this.packed);
-        // What the kernel does not take now, the next call or a flush does.
+        // Bytes that the kernel does not accept now are written by the next call or a flush.
         match this.poll_drain(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(here.len())),
@@ -202,5 +202,6 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK_LEN].into_boxed_slice());
 }
 
-/// What is read, or compressed, at a time: a bound on what is held, for a message may grow a little when it is compressed.
+/// Bytes that are read or compressed at once. This bounds the buffers, because compression may enlarge a message
+/// slightly.
 const CHUNK_LEN: usize = 16 * 1024;

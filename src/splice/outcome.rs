@@ -1,22 +1,22 @@
-//! How a session ended. Never an error: every session ends.
+//! How a session ended. It is not an error, because every session ends.
 
 use crate::proto::track::{FrameCounts, Violation};
 use tokio::time::Instant;
 
-/// The end of a session, for the access log and the metrics.
+/// The end of a session, as the access log and the metrics report it.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome {
-    /// Whose doing it was.
+    /// The party that ended the session.
     pub by: Initiator,
-    /// What happened.
+    /// The reason.
     pub why: EndReason,
-    /// The close code of that end: relayed, or ours. `None` for a Close without a code.
+    /// The close code, relayed or ours. `None` for a Close without a code.
     pub code: Option<u16>,
-    /// What came from the client.
+    /// Frames received from the client.
     pub from_client: FrameCounts,
-    /// What came from the backend.
+    /// Frames received from the backend.
     pub from_backend: FrameCounts,
-    /// When the last frame had passed; what follows is only the farewell of TLS and TCP.
+    /// When the last frame was relayed; only the lingering close of TLS and TCP follows.
     pub ended: Instant,
 }
 
@@ -27,9 +27,9 @@ pub enum Initiator {
     Client,
     /// The backend leg.
     Backend,
-    /// We did, by order: a drain or a shutdown.
+    /// Lockgate, by a close order: a drain or a shutdown.
     Lockgate,
-    /// An operator did, who picked this session.
+    /// An operator who selected this session.
     Operator,
 }
 
@@ -42,26 +42,26 @@ pub enum EndReason {
     Gone,
     /// The stream ended inside a frame.
     Truncated,
-    /// No sign of life within `ping.interval` + `ping.timeout`.
+    /// No bytes arrived within `ping.interval` + `ping.timeout`.
     PingTimeout,
-    /// A frame that may not pass.
+    /// A frame violated RFC 6455 or a limit.
     Violation(Violation),
-    /// The client sent more than it may.
+    /// The client exceeded its rate limit.
     OverRate,
     /// The peer read nothing for too long.
     SlowReader,
     /// No application data for too long.
     MaxIdle,
-    /// An order from above: a drain or a shutdown.
+    /// A close order: a drain or a shutdown.
     Ordered,
-    /// It has lasted as long as it may.
+    /// The session reached its maximum age.
     MaxAge,
 }
 
 // === impl Initiator ===
 
 impl Initiator {
-    /// A word of a closed set, for logs and metric labels.
+    /// Returns a word of a closed set for logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Initiator::Client => "client",
@@ -75,7 +75,7 @@ impl Initiator {
 // === impl EndReason ===
 
 impl EndReason {
-    /// A word of a closed set, for logs and metric labels.
+    /// Returns a word of a closed set for logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             EndReason::Closed => "closed",

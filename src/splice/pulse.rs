@@ -1,27 +1,27 @@
-//! Whether a peer is alive, from what passes by; a Ping of our own only when nothing does.
+//! Keepalive of a leg: liveness is derived from relayed traffic, and a Ping is sent only if there is none.
 //!
-//! Any byte received proves life. After `interval` of silence a question is out: our Ping, or a relayed one that still
-//! waits for its answer (a peer may answer only the latest, RFC 6455 §5.5.3, so a second one would eat the first one's
-//! answer), or, when the pipe towards the peer is full, the bytes in it. `timeout` later the peer is dead, unless the
-//! kernel took more of our bytes in between. While back-pressure, or the client's
-//! rate, keeps us from reading the leg, time stands still.
+//! Any received byte proves liveness. After `interval` of silence a reply is awaited: to our Ping, to a relayed Ping
+//! that is still unanswered (a peer may answer only the latest, RFC 6455 §5.5.3, so a second Ping would suppress the
+//! answer to the first), or, if the peer accepts no bytes, to the bytes pending for it. After a further `timeout` the
+//! peer is dead, unless the kernel accepted more of our bytes in between. The clock is stopped while back-pressure or
+//! the client's rate limit pauses reading from the leg.
 
 use super::{PingPolicy, random::random_bytes};
 use crate::proto::frame::ControlFrame;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The liveness of one leg.
+/// The keepalive state of one leg.
 pub(super) struct Keepalive {
     heard: Instant,
     question: PingState,
-    /// A relayed Ping has not been answered.
+    /// Whether a relayed Ping is unanswered.
     relayed: bool,
-    /// What the kernel had taken when we last looked.
+    /// Number of bytes that the kernel had accepted at the last check.
     taken: u64,
-    /// Since when we do not read the leg.
+    /// Since when reading from the leg is paused.
     frozen: Option<Instant>,
-    /// Marks our Pings; drawn when the first is sent.
+    /// Random tag in the payload of our Pings, generated with the first one.
     tag: Option<[u8; 8]>,
     pings: u32,
     trip: RttSample,
@@ -30,15 +30,15 @@ pub(super) struct Keepalive {
 #[derive(Clone, Copy, PartialEq)]
 enum PingState {
     None,
-    /// Our Ping waits for the end of the current frame; the peer cannot be blamed for that.
+    /// Our Ping waits for the end of the current frame, a delay that does not count against the peer.
     Due,
-    /// Asked at that moment; an answer is awaited.
+    /// A Ping was sent at that time and is unanswered.
     Outstanding(Instant),
-    /// Our Ping cannot be sent, for the pipe towards the peer is full since that moment.
+    /// Our Ping cannot be sent because the peer has accepted no bytes since that time.
     Blocked(Instant),
 }
 
-/// Our latest Ping, to its Pong.
+/// The round trip of our latest Ping and its Pong.
 #[derive(Clone, Copy)]
 enum RttSample {
     None,
@@ -62,29 +62,29 @@ impl Keepalive {
         }
     }
 
-    /// A byte arrived.
+    /// Records that bytes arrived.
     pub(super) fn on_bytes(&mut self, now: Instant) {
         self.heard = now;
         self.question = PingState::None;
     }
 
-    /// A Ping of the other peer was relayed to this leg.
+    /// Records that a Ping of the other leg was relayed to this one.
     pub(super) fn relayed_ping(&mut self) {
         self.relayed = true;
     }
 
-    /// A Pong came that is not the answer to ours, so it answers what was relayed, or nothing.
+    /// Records a Pong that does not answer a Ping of ours: it answers a relayed Ping or is unsolicited.
     pub(super) fn foreign_pong(&mut self) {
         self.relayed = false;
     }
 
-    /// Whether `payload` is that of a Ping of ours.
+    /// Returns whether `payload` belongs to a Ping of ours.
     pub(super) fn is_own(&self, payload: &[u8]) -> bool {
         self.tag
             .is_some_and(|tag| payload.len() == 12 && payload[..8] == tag)
     }
 
-    /// The Pong came that answers a Ping of ours. Only the latest tells how long it took.
+    /// Records the Pong that answers a Ping of ours. Only the latest Ping gives a round-trip time.
     pub(super) fn answered(&mut self, payload: &[u8], now: Instant) {
         if let RttSample::Out(sent) = self.trip
             && payload.ends_with(&self.pings.to_be_bytes())
@@ -93,7 +93,7 @@ impl Keepalive {
         }
     }
 
-    /// How long an answer took, told once.
+    /// Returns a measured round-trip time once.
     pub(super) fn round_trip(&mut self) -> Option<Duration> {
         let RttSample::Back(took) = self.trip else {
             return None;
@@ -102,24 +102,24 @@ impl Keepalive {
         Some(took)
     }
 
-    /// Whether the peer gave a sign of life not longer ago than `span`, and could have given one just now.
+    /// Returns whether the peer was alive within the last `span`, and its input is being read now.
     pub(super) fn alive_within(&self, span: Duration, now: Instant) -> bool {
         self.frozen.is_none() && now.saturating_duration_since(self.heard) <= span
     }
 
-    /// Whether nothing is asked or answered, and the leg is read.
+    /// Returns whether no Ping is pending and the leg is being read.
     pub(super) fn is_quiescent(&self) -> bool {
         self.question == PingState::None
             && self.frozen.is_none()
             && !matches!(self.trip, RttSample::Back(_))
     }
 
-    /// Whether our Ping waits to be sent.
+    /// Returns whether a Ping of ours is due.
     pub(super) fn ping_is_due(&self) -> bool {
         self.question == PingState::Due
     }
 
-    /// Our Ping, to be sent now.
+    /// Builds the Ping that is sent now.
     pub(super) fn build_ping(&mut self, now: Instant, mask: Option<[u8; 4]>) -> ControlFrame {
         self.question = PingState::Outstanding(now);
         self.trip = RttSample::Out(now);
@@ -131,7 +131,7 @@ impl Keepalive {
         ControlFrame::ping(&payload, mask)
     }
 
-    /// Takes note of what the kernel has taken, and of whether we read the leg at all.
+    /// Records how many bytes the kernel has accepted, and whether the leg is being read.
     pub(super) fn observe(&mut self, now: Instant, taken: u64, reading: bool) {
         if taken != self.taken {
             self.taken = taken;
@@ -142,7 +142,7 @@ impl Keepalive {
         match (self.frozen, reading) {
             (None, false) => {
                 self.frozen = Some(now);
-                // An answer would be read too late.
+                // The Pong would be read too late for a valid sample.
                 if let RttSample::Out(_) = self.trip {
                     self.trip = RttSample::None;
                 }
@@ -150,7 +150,7 @@ impl Keepalive {
             (Some(since), true) => {
                 let pause = now - since;
                 self.frozen = None;
-                // What happened just now, as we began to read again, was not before the pause.
+                // An event at this moment, when reading resumed, did not happen before the pause.
                 self.heard = now.min(self.heard + pause);
                 if let PingState::Outstanding(asked) | PingState::Blocked(asked) =
                     &mut self.question
@@ -162,7 +162,7 @@ impl Keepalive {
         }
     }
 
-    /// Asks when it is time; true when the peer must be given up. `stuck`: the pipe towards the peer is full.
+    /// Requests a Ping when it is due; returns true if the peer is dead. `stuck`: the peer accepts no bytes.
     pub(super) fn tick(&mut self, now: Instant, policy: PingPolicy, stuck: bool) -> bool {
         if self.frozen.is_some() {
             return false;
@@ -170,7 +170,7 @@ impl Keepalive {
         match self.question {
             PingState::None if now >= self.heard + policy.interval => self.request_ping(now),
             PingState::Due if stuck => self.question = PingState::Blocked(now),
-            // What has come through meanwhile may have been a Ping.
+            // A Ping may have been relayed in the meantime.
             PingState::Blocked(_) if !stuck => self.request_ping(now),
             PingState::Outstanding(since) | PingState::Blocked(since) => {
                 return now >= since + policy.timeout;
@@ -180,7 +180,7 @@ impl Keepalive {
         false
     }
 
-    /// A Ping of ours becomes due, unless a relayed one asks already.
+    /// Makes a Ping of ours due, unless a relayed one is unanswered.
     fn request_ping(&mut self, now: Instant) {
         self.question = if self.relayed {
             PingState::Outstanding(now)
@@ -189,7 +189,7 @@ impl Keepalive {
         };
     }
 
-    /// When [`Pulse::tick`] has something to say next.
+    /// Returns when [`Keepalive::tick`] must be called next.
     pub(super) fn deadline(&self, policy: PingPolicy) -> Option<Instant> {
         match self.question {
             _ if self.frozen.is_some() => None,

@@ -1,7 +1,8 @@
-//! One direction of a session: from `src` to `dst`, verbatim, with control frames of ours put in between.
+//! One direction of a session: from `src` to `dst`, verbatim, with control frames of our own inserted between frames.
 //!
-//! It reads into a buffer that all sessions of a thread share and writes at once; only what the kernel would not take
-//! is kept, and until that is gone nothing more is read. So an idle session holds no buffer, and a stuck one at most one.
+//! A pump reads into a buffer that all sessions of a thread share and writes immediately. Only bytes that the kernel
+//! did not accept are kept, and nothing is read until they are written. So an idle session holds no buffer, and a
+//! blocked one at most one.
 
 mod inject;
 mod intake;
@@ -20,62 +21,63 @@ use tokio::{task::coop, time::Instant};
 /// One direction.
 pub(super) struct Pump {
     pub(super) tracker: FrameTracker,
-    /// Bytes that were read but not understood yet: part of a header or of a control frame, so never more than 130; or,
-    /// where `stalled`, what was left of a read when the rate was reached.
+    /// Bytes that were read but not parsed yet: part of a header or of a control frame, so at most 130; or, if
+    /// `stalled`, the rest of a read when the rate limit was reached.
     unparsed: Vec<u8>,
     stalled: bool,
-    /// What `dst` would not take yet, from `sent` on.
+    /// Bytes that `dst` has not accepted yet, from `sent` on.
     unsent: Vec<u8>,
     sent: usize,
-    /// Bytes that `dst` has taken since it was last flushed: TLS keeps them until its socket takes them.
+    /// Bytes that `dst` has accepted since its last flush: TLS keeps them until its socket accepts them.
     unflushed: usize,
-    /// What the kernel had taken when it was.
+    /// Number of bytes that the kernel had accepted at the last flush.
     flushed_at: u64,
-    /// A Close of ours that waits for a frame boundary.
+    /// A Close of our own that waits for a frame boundary.
     pub(super) close: Option<PendingClose>,
-    /// A Close has gone to `dst`, relayed or ours: what still comes from `src` is read, understood and dropped.
+    /// Whether a Close, relayed or ours, was sent to `dst`: further input from `src` is read, parsed and dropped.
     pub(super) close_sent: bool,
-    /// What had passed when the rest began to be dropped.
+    /// Frames relayed before the rest was dropped.
     passed: Option<Box<FrameCounts>>,
-    /// How much was dropped because `dst` is given up.
+    /// Number of bytes dropped because `dst` is considered dead.
     discarded: usize,
-    /// `src` will say no more.
+    /// The end of `src`: it sends nothing further.
     pub(super) ended: Option<LegEnd>,
     masks: bool,
-    /// What `src` has for frames are others than its peer sent, who is judged by those there ([`LegIo::judge_frames`]).
+    /// Whether `src` delivers other frames than its peer sent; bounds on the peer's own frames are checked in `src`
+    /// (`set_frame_bounds`).
     bounds_elsewhere: bool,
-    /// For whoever looks; mostly nobody.
+    /// Present while a tap is attached, which is rare.
     pub(super) tap: Option<Box<FrameTap>>,
-    /// What `src` may send; `None`: as much as it likes.
+    /// Rate limit on `src`; `None`: unlimited.
     meter: Option<Box<Gcra>>,
-    /// Data has moved since that was last asked.
+    /// Whether data was relayed since the last call of [`Pump::take_moved`].
     moved: bool,
 }
 
-/// A Close of ours, not sent before its time: `src` may have answers on the way that should arrive first.
+/// A Close of our own that is sent with a delay: replies from `src` that are in flight should arrive first.
 #[derive(Debug)]
 pub(super) struct PendingClose {
     pub(super) code: u16,
     pub(super) reason: Box<str>,
     pub(super) not_before: Instant,
-    /// Its time has also come when no message is open.
+    /// Whether the Close is also due when no message is open.
     pub(super) between_messages: bool,
 }
 
-/// Why nothing more comes from a leg.
+/// Why a leg sends nothing further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LegEnd {
-    /// Its Close.
+    /// The leg sent a Close.
     Closed(Option<u16>),
-    /// EOF or an error. A client that drops without close_notify reads as `UnexpectedEof`: the same to us.
+    /// EOF or an error. A client that drops the connection without close_notify gives `UnexpectedEof`, handled alike.
     Gone,
-    /// A frame that may not pass.
+    /// A frame that violates RFC 6455 or a limit.
     Violation(Violation),
-    /// No sign of life.
+    /// No bytes and no Pong arrived in time.
     PingTimeout,
-    /// More than it may send.
+    /// The leg exceeded its rate limit.
     OverRate,
-    /// It does not read.
+    /// The leg does not read.
     SlowReader,
 }
 
@@ -104,12 +106,12 @@ impl Pump {
         }
     }
 
-    /// From now on no bounds on single frames are heeded: they are where those are seen that the peer sends.
+    /// Disables the bounds on single frames, because `src` checks them on the frames that the peer sent.
     pub(super) fn disable_frame_bounds(&mut self) {
         self.bounds_elsewhere = true;
     }
 
-    /// Relays until nothing more can be done now. `Pending` has registered for whatever it waits for.
+    /// Relays until no further work is possible now. On `Pending` the waker is registered for everything awaited.
     pub(super) fn poll<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
@@ -128,18 +130,18 @@ impl Pump {
                 return Poll::Ready(());
             }
             if self.discard_limit_reached() {
-                // The session ends of it.
+                // This ends the session.
                 return Poll::Pending;
             }
             if self.close_sent || src.broken {
-                // What comes now burdens nobody, and its end must be seen.
+                // Further input is discarded and needs no limit, and its end must be detected.
                 self.meter = None;
             }
             let room = match &mut self.meter {
                 None => usize::MAX,
                 Some(meter) => match meter.available() {
                     Some(room) => room,
-                    // The session's timer knows when to go on.
+                    // The session's timer resumes the reading.
                     None => return Poll::Pending,
                 },
             };
@@ -149,7 +151,7 @@ impl Pump {
                 continue;
             }
             if self.poll_src(cx, src, dst, limits, room, now).is_pending() {
-                // It cannot be written to, and its last words are read: no EOF need ever come.
+                // The leg cannot be written to and all its input has been read: an EOF may never arrive.
                 let is_lost = src.broken && coop::has_budget_remaining();
                 if !is_lost {
                     return Poll::Pending;
@@ -159,7 +161,7 @@ impl Pump {
         }
     }
 
-    /// Relays what was read before the session began: bytes that came right behind the handshake.
+    /// Relays early data: bytes that arrived directly after the handshake, before the session began.
     pub(super) fn preload<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
@@ -179,23 +181,23 @@ impl Pump {
         }
     }
 
-    /// What has passed, or was on its way when the last was dropped.
+    /// Returns the counts of relayed frames, including those in flight when dropping began.
     pub(super) fn counts(&self) -> FrameCounts {
         let passed = self.passed.as_deref();
         passed.copied().unwrap_or_else(|| self.tracker.counts())
     }
 
-    /// From now on `src` may send so much.
+    /// Applies `rate` to `src` from now on.
     pub(super) fn limit_rate(&mut self, rate: RateLimit, now: Instant) {
         self.meter = Gcra::new(rate, now);
     }
 
-    /// From now on `src` may send as much as it likes: the session ends.
+    /// Removes the rate limit on `src`, because the session is ending.
     pub(super) fn unlimit_rate(&mut self) {
         self.meter = None;
     }
 
-    /// Until when `src` is not read, for it has sent what it may.
+    /// Returns the time until which `src` is not read because it has reached its rate limit.
     pub(super) fn resumes(&self) -> Option<Instant> {
         let meter = self.meter.as_deref();
         meter
@@ -203,35 +205,35 @@ impl Pump {
             .and_then(Gcra::resumes)
     }
 
-    /// Whether data has moved since this was last asked.
+    /// Returns whether data was relayed since the last call.
     pub(super) fn take_moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }
 
-    /// Room that is held, in bytes.
+    /// Returns the capacity of all held buffers, in bytes.
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
         self.unparsed.capacity() + self.unsent.capacity()
     }
 
-    /// Whether all that `dst` will ever get has been handed to the kernel.
+    /// Returns whether everything meant for `dst` has been passed to the kernel.
     pub(super) fn is_finished(&self) -> bool {
         self.ended.is_some() && self.close.is_none() && !self.is_blocked()
     }
 
-    /// Whether a backend has sent so much for a client that is given up that its end is waited for no longer. A backend that
-    /// is given up burdens nobody so: its client was told, and has until `close_timeout` to hear it.
+    /// Returns whether a backend has sent so much for a dead client that its end is no longer awaited. The reverse case
+    /// needs no such limit: the client of a dead backend was sent a Close, and `close_timeout` bounds its answer.
     pub(super) fn discard_limit_reached(&self) -> bool {
         !self.masks && self.discarded >= MAX_DISCARDED
     }
 
-    /// Whether `src` ended inside a frame that `dst` has the beginning of: nothing may be put behind it.
+    /// Returns whether `src` ended inside a frame whose beginning `dst` has received: nothing may follow it.
     pub(super) fn is_truncated(&self) -> bool {
         self.ended.is_some() && !self.close_sent && !self.tracker.at_boundary()
     }
 }
 
-/// What a pump reads at a time: a message of 64 KiB comes with its header in one read, and goes in one write.
+/// Bytes that a pump reads at once: a message of 64 KiB and its header fit into one read and one write.
 pub(super) const READ_BUF_LEN: usize = 66 * 1024;
-/// What a backend may send for nobody: more than is on its way when it hears that its client is gone.
+/// Maximum number of discarded bytes: more than a backend has in flight when it learns that its client is gone.
 pub(super) const MAX_DISCARDED: usize = 16 * 1024 * 1024;

@@ -1,6 +1,6 @@
-//! Where masking keys and the marks of our Pings come from.
+//! Random numbers for masking keys and for the tags of our Pings.
 
-/// Unpredictable bytes, as a masking key must be (RFC 6455 §5.3).
+/// Returns unpredictable bytes, which a masking key requires (RFC 6455 §5.3).
 pub(super) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the kernel's random source answers once the system is up");

@@ -1,4 +1,4 @@
-//! One session: two pumps in one task, and their timers. The rules of its end are in `ending`.
+//! One session: two pumps in one task, and their timers. The rules for closing it are in `ending`.
 
 mod alarm;
 mod clock;
@@ -22,34 +22,34 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 
-/// What a session is made of: two streams behind a finished handshake, and what came right behind it.
+/// The parts of a session: two streams after a completed handshake, and the early data received with it.
 #[derive(Debug)]
 pub struct SpliceLegs<C, B> {
     /// The stream to the client.
     pub client: C,
-    /// Bytes the client sent behind its request.
+    /// Bytes that the client sent directly after its request.
     pub client_early: Bytes,
     /// The stream to the backend.
     pub backend: B,
-    /// Bytes the backend sent behind its 101.
+    /// Bytes that the backend sent directly after its 101.
     pub backend_early: Bytes,
-    /// Which reserved bits the extensions agreed on allow.
+    /// Reserved bits that the negotiated extensions allow.
     pub reserved: RsvBits,
 }
 
-/// Relays frames between the legs until both are through, then takes leave of them: close_notify, FIN, and a moment
-/// in which input is discarded, for a reset would destroy the Close on its way (RFC 6455 §7.1.1).
+/// Relays frames between the legs until both have finished, then performs a lingering close: close_notify, FIN, and
+/// a short time in which input is discarded, because a reset would destroy a Close in flight (RFC 6455 §7.1.1).
 pub fn run<C: Transport, B: Transport>(
     legs: SpliceLegs<C, B>,
     limits: watch::Receiver<SessionLimits>,
     handle: SessionHandle,
     flow: Arc<SessionMetrics>,
 ) -> impl Future<Output = Outcome> {
-    // Made outside the future, which would otherwise hold the legs twice: as they came, and in the session.
+    // Created outside the future, which would otherwise hold the legs twice: as arguments and in the session.
     let mut session = Splice::new(legs, limits, handle, flow);
     async move {
         let outcome = poll_fn(|cx| session.poll(cx)).await;
-        // Boxed: it lives for a moment, and would otherwise be part of every idle session's memory.
+        // Boxed: it is short-lived and would otherwise be part of every idle session's memory.
         Box::pin(linger_both(session)).await;
         outcome
     }
@@ -67,17 +67,18 @@ struct Splice<C, B> {
     limits_source: watch::Receiver<SessionLimits>,
     handle: SessionHandle,
     opened: Instant,
-    /// When data last moved, either way.
+    /// When data was last relayed in either direction.
     active: Instant,
     backpressure: Backpressure,
-    /// Its share of the chance in `max_age`.
+    /// This session's jitter for `max_age`.
     jitter: u8,
     ending: Option<ClosingState>,
-    /// The ends of `up` and `down` that have been acted on.
+    /// Whether the ends of `to_backend` and `to_client` have been handled.
     client_end_handled: (bool, bool),
-    /// Which direction came first last time.
+    /// Which direction was polled first last time.
     up_first: bool,
-    /// One timer for everything. While it is armed there is a calm ([`Session::is_calm`]), and the limits have not changed.
+    /// One timer for all deadlines. While it is armed, the session is quiescent ([`Splice::is_quiescent`]) and its
+    /// limits are unchanged.
     alarm: LazyTimer,
 }
 
@@ -129,14 +130,14 @@ impl<C: Transport, B: Transport> Splice<C, B> {
             if !self.alarm.is_armed() && !self.arm(now) {
                 return Poll::Pending;
             }
-            // Where the deadline passed while we worked, look at the clock again.
+            // If the deadline passed during the work, read the clock again.
             ready!(self.alarm.poll(cx));
         }
     }
 
-    /// Does all that can be done now; what waits has registered for what it waits for.
+    /// Does all work that is possible now. Everything still pending has registered its waker.
     fn work(&mut self, cx: &mut Context<'_>, now: Instant) {
-        // First: it registers for what may change, and what changed before is seen right after.
+        // First, because it registers for changes; a change made before that is seen directly afterwards.
         let order = self.handle.order(cx.waker()).cloned();
         if self.limits_source.has_changed().unwrap_or(false) {
             let rate = self.limits.rate;
@@ -174,7 +175,8 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         if let Some(order) = order {
             self.close_on_order(EndReason::Ordered, order, now);
         }
-        // In turns: a torrent in one direction uses up the task's budget, and the other would never see any of it.
+        // The directions alternate: heavy traffic in one direction uses up the task's budget and would starve the
+        // other.
         self.up_first = !self.up_first;
         loop {
             let broken = (self.client.broken, self.backend.broken);
@@ -186,10 +188,11 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                 self.pump_to_client(cx, now);
                 self.pump_to_backend(cx, now);
             }
-            // A leg that cannot be written to any more must be read out, and that direction may have had its turn.
+            // A leg that can no longer be written to must be read to its end, and that direction may have been polled
+            // already.
             let broke = broken != (self.client.broken, self.backend.broken);
             let settled = self.handle_leg_ends(now);
-            // The pump that takes our Pong along may have had its turn, too.
+            // The pump that writes our Pong may have been polled already, too.
             let owes = !owed && self.backend.pending_pong.is_some();
             if !broke && !settled && !owes && !self.tick(now) {
                 return;
@@ -197,7 +200,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         }
     }
 
-    // Pending or not: what a pump waits for, it has registered for.
+    // The result does not matter: a pending pump has registered its waker.
     fn pump_to_backend(&mut self, cx: &mut Context<'_>, now: Instant) {
         let _ = self
             .to_backend
@@ -227,7 +230,8 @@ impl<C: Transport, B: Transport> Splice<C, B> {
     }
 }
 
-/// Takes leave of both legs at once; each is dropped as soon as it is through, which is what sends a reset.
+/// Performs the lingering close of both legs concurrently. Each leg is dropped as soon as it has finished; the drop
+/// sends a pending reset.
 async fn linger_both<C: Transport, B: Transport>(session: Splice<C, B>) {
     tokio::join!(
         lingering_close(

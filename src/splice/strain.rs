@@ -1,11 +1,12 @@
-//! What waits for a leg that does not read, and for how long: told to the gauges only when it changes.
+//! Back-pressure of the legs: the bytes pending for a leg that does not read, and since when. Gauges are updated only
+//! on a change.
 
 use super::SlowReaderPolicy;
 use crate::observe::SessionMetrics;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Both legs of a session; on drop the gauges are given back what they were told.
+/// Back-pressure of both legs of a session; on drop it subtracts its share from the gauges.
 pub(super) struct Backpressure {
     flow: Arc<SessionMetrics>,
     /// Towards the client.
@@ -15,18 +16,19 @@ pub(super) struct Backpressure {
     paused: bool,
 }
 
-/// What waits for one leg.
+/// Back-pressure of one leg.
 #[derive(Default)]
 pub(super) struct LegBackpressure {
-    /// Since when bytes wait and the kernel has taken none.
+    /// Since when bytes are pending and the kernel has accepted none.
     since: Option<Instant>,
-    /// What the kernel had taken then.
+    /// Number of bytes that the kernel had accepted at that time.
     taken: u64,
     bytes: usize,
     slow: bool,
 }
 
-/// What is seen of a leg: whether bytes wait for it, how many of them here, and how many the kernel has taken.
+/// The pending output of a leg: whether bytes are pending, how many are held here, and how many the kernel has
+/// accepted.
 #[derive(Clone, Copy)]
 pub(super) struct PendingOutput {
     pub(super) stuck: bool,
@@ -46,12 +48,12 @@ impl Backpressure {
         }
     }
 
-    /// Where the counters are.
+    /// Returns the counters.
     pub(super) fn flow(&self) -> &SessionMetrics {
         &self.flow
     }
 
-    /// Takes note of both pipes, and of whether the client is kept waiting for its rate.
+    /// Records the pending output of both legs, and whether the client is paused by its rate limit.
     pub(super) fn observe(
         &mut self,
         now: Instant,
@@ -78,13 +80,13 @@ impl Backpressure {
         }
     }
 
-    /// The peer has been waited for long enough: from now on it counts as slow.
+    /// Counts the peer as a slow reader from now on.
     pub(super) fn mark_slow(&mut self, client: bool) {
         let (strain, gauges) = match client {
             true => (&mut self.client, &self.flow.client),
             false => (&mut self.backend, &self.flow.backend),
         };
-        // A reload may have it found a second time, to be closed.
+        // After a reload the same peer may be found a second time and closed.
         if !strain.slow {
             strain.slow = true;
             gauges.slow(true);
@@ -112,14 +114,15 @@ impl LegBackpressure {
             self.since = None;
             self.slow = false;
         } else if self.since.is_none() || self.taken != pipe.taken {
-            // It reads, if slowly.
+            // The peer reads, even if slowly.
             self.since = Some(now);
             self.taken = pipe.taken;
             self.slow = false;
         }
     }
 
-    /// When the peer will have taken nothing for `after`; `None` where that is known already and nothing follows from it.
+    /// Returns when the peer will have accepted nothing for `after`; `None` if it is known to be slow and is only
+    /// counted.
     pub(super) fn deadline(&self, policy: SlowReaderPolicy) -> Option<Instant> {
         let matters = policy.close || !self.slow;
         self.since

@@ -1,6 +1,6 @@
-//! The stream to a backend, whatever it is made of.
+//! The stream to a backend: TCP, Unix socket or TLS.
 //!
-//! An enum: the relay is compiled once, and for plain TCP a call costs one branch that is always guessed right.
+//! It is an enum, so that the relay is compiled once; for plain TCP a call costs one branch that is always predicted.
 
 use super::{Socket, Transport};
 use std::{
@@ -25,10 +25,10 @@ pub enum BackendStream {
     Tls(Box<TlsStream<Socket>>),
 }
 
-// A session is as large as before for plain TCP, to within its tag.
+// For plain TCP the enum adds only its tag to the size of a session.
 const _: () = assert!(size_of::<BackendStream>() <= size_of::<Socket>() + size_of::<usize>());
 
-/// The same call on whichever it is.
+/// Forwards a call to the variant.
 macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
         match $stream {
@@ -51,7 +51,7 @@ impl Transport for BackendStream {
     }
 
     fn ending(&self) {
-        // The others have nothing to say of themselves.
+        // The other variants need no such handling.
         if let BackendStream::Tls(tls) = self {
             tls.ending();
         }
@@ -60,7 +60,7 @@ impl Transport for BackendStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             BackendStream::Tls(tls) => tls.poll_readable(cx),
-            // A read costs no more.
+            // A read is not more expensive than this check.
             BackendStream::Tcp(_) | BackendStream::Unix(_) => Poll::Ready(()),
         }
     }

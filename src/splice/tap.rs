@@ -1,4 +1,4 @@
-//! What somebody who looks is shown of one direction. Where nobody does, there is none of this.
+//! Frames of one direction for tap subscribers. Without a subscriber nothing here exists.
 
 mod inflate;
 
@@ -18,34 +18,34 @@ use inflate::TapInflater;
 use std::{sync::Arc, task::Context, time::SystemTime};
 use tokio::time::Instant;
 
-/// Follows the frames of one direction for those who look.
+/// Follows the frames of one direction for tap subscribers.
 pub(super) struct FrameTap {
     sinks: Vec<Arc<TapSink>>,
     session: Arc<SessionRecord>,
     from: Role,
-    /// The rest of a frame whose beginning nobody saw.
+    /// Remaining bytes of a frame that began before the tap was attached.
     skip: u64,
     frame: Option<PartialFrame>,
-    /// The kind of the message that is open, and whether it is compressed; `None` where nobody saw it begin.
+    /// The kind of the open message, and whether it is compressed; `None` if it began before the tap was attached.
     message: Option<(Opcode, bool)>,
     inflater: TapInflater,
 }
 
-/// A frame that has not passed whole.
+/// A frame that is not completely relayed.
 struct PartialFrame {
     header: FrameHeader,
     kind: Opcode,
     compressed: bool,
-    /// Bytes of payload that have passed.
+    /// Payload bytes relayed so far.
     passed: u64,
-    /// As much of the payload as is wanted, as it is on the wire but for its mask.
+    /// The requested part of the payload, as on the wire but unmasked.
     raw: Vec<u8>,
 }
 
 // === impl Pump ===
 
 impl Pump {
-    /// [`Pump::walk`], shown to whoever looks.
+    /// Calls [`Pump::walk`] and passes the frames to the tap.
     pub(super) fn relay<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
@@ -67,7 +67,7 @@ impl Pump {
         }
     }
 
-    /// Others look than before, or nobody.
+    /// Replaces the set of subscribers, which may be empty.
     pub(super) fn set_taps(
         &mut self,
         looks: &[Arc<TapSink>],
@@ -111,7 +111,7 @@ impl FrameTap {
         }
     }
 
-    /// `bytes` have passed. They begin where the last ones ended, and end inside of a payload or between two frames.
+    /// Processes relayed `bytes`. They continue the previous ones, and end inside a payload or between two frames.
     fn observe(&mut self, mut bytes: &[u8]) {
         let skipped = self.skip.min(bytes.len() as u64);
         self.skip -= skipped;
@@ -124,7 +124,7 @@ impl FrameTap {
                         bytes = bytes.get(header.len..).unwrap_or_default();
                         self.begin(header)
                     }
-                    // It was understood once, and can be again.
+                    // The header was parsed once already, so it parses again.
                     Ok(None) | Err(_) => return,
                 },
             };
@@ -163,7 +163,7 @@ impl FrameTap {
     fn pass(&mut self, frame: &mut PartialFrame, payload: &[u8]) {
         let wanted = self.wanted();
         let room = wanted.saturating_sub(frame.raw.len());
-        // What is compressed is of use as a whole only; of the rest, what is shown is enough.
+        // A compressed payload is useful only as a whole; of a plain one, the displayed part is enough.
         let of_use = match frame.compressed && self.inflater.is_working() {
             true => payload.len(),
             false => payload.len().min(room),

@@ -1,4 +1,5 @@
-//! One handshake: look at the first bytes, read the ClientHello, check that its name has a certificate, finish.
+//! Runs one TLS handshake: sniffs the first bytes, reads the ClientHello, checks that its server name has a
+//! certificate, and completes the handshake.
 
 mod hello;
 
@@ -21,37 +22,38 @@ use crate::wire::{self, ServerStream};
 /// A connection whose TLS handshake is done.
 #[derive(Debug)]
 pub struct AcceptedTls<S> {
-    /// Its plaintext.
+    /// The plaintext stream.
     pub stream: Box<ServerStream<S>>,
-    /// The name asked for, in lower case and without a trailing dot; `None` if the client sent none.
+    /// The server name (SNI), in lower case and without a trailing dot; `None` if the client sent none.
     pub sni: Option<Box<str>>,
-    /// 1.2 or 1.3.
+    /// The negotiated version: 1.2 or 1.3.
     pub version: ProtocolVersion,
-    /// Whether the client was asked for its certificate.
+    /// True if client authentication was requested.
     pub client_auth_requested: bool,
-    /// The client's own, verified; resumption keeps it.
+    /// The client's verified certificate; a resumed session keeps it.
     pub certificate: Option<CertificateDer<'static>>,
 }
 
-/// What a handshake was for.
+/// The outcome of a successful TLS handshake.
 #[derive(Debug)]
 pub enum AcceptOutcome<S> {
-    /// A client's requests follow.
+    /// A client has connected; its requests follow.
     Client(AcceptedTls<S>),
-    /// A CA asked whether a name is ours (RFC 8737). It has its answer, and nothing follows.
+    /// A CA validated a name by TLS-ALPN-01 (RFC 8737). The challenge is answered and the connection is closed.
     AcmeValidated,
 }
 
-/// Ends TLS on a stream. It waits for the client without limit: the caller owns the deadline. Only the rest of a CA's
-/// handshake has one of its own, 2 s.
+/// Performs the TLS handshake on a stream. It has no time limit of its own, because the caller owns the deadline; only
+/// the handshake of an ACME challenge must finish within 2 s of its ClientHello.
 ///
 /// # Errors
-/// By cause; where TLS was spoken the client has got its alert.
+/// Returns a [`TlsError`] by cause. A client that uses TLS has been sent an alert.
 pub async fn accept<S>(termination: &TlsServer, stream: S) -> Result<AcceptOutcome<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // On the heap, and gone after it: the task of a connection would else carry the handshake's room for its whole life.
+    // Boxed and freed after the handshake: otherwise the connection's task would hold the space of this future
+    // for its whole life.
     Box::pin(handshake(termination, stream)).await
 }
 
@@ -62,7 +64,7 @@ where
     let mut bytes = Vec::new();
     let hello = match hello::read(&mut stream, &mut bytes).await {
         Err(TlsError::PlainHttp) => {
-            // Whether or not it arrives, the cause is the missing TLS.
+            // A write error is ignored: the cause to report is the missing TLS.
             let _ = reject_plain_http(stream).await;
             return Err(TlsError::PlainHttp);
         }
@@ -71,23 +73,23 @@ where
     let sni = hello.client_hello().server_name().map(normalize_sni);
 
     if is_challenge(&hello.client_hello()) {
-        // Boxed: every other handshake would carry the room for it.
+        // Boxed, so that the future of every other handshake stays small.
         return Box::pin(answer_acme_challenge(hello, stream, sni, termination)).await;
     }
     let asking = termination.client_auth(sni.as_deref());
     let config = asking.map_or(&termination.config, |asking| &asking.config);
     let config = config.clone();
-    // rustls would ask the same question later and answer `access_denied`; the RFCs have better words.
+    // rustls would make the same check later and send `access_denied`; the RFCs define more precise alerts.
     if config.cert_resolver.resolve(hello.client_hello()).is_none() {
         let (description, error) = match sni {
             Some(name) => (UNRECOGNIZED_NAME, TlsError::NoCertificate(name)),
             None => (MISSING_EXTENSION, TlsError::NoServerName),
         };
-        // Whether or not it arrives, the cause is the name.
+        // A write error is ignored: the cause to report is the name.
         let _ = send_alert(stream, description).await;
         return Err(error);
     }
-    // It has its own copy of the bytes, and they are read once more.
+    // Frees rustls' copy of the ClientHello: `bytes` is parsed again below.
     drop(hello);
 
     let stream = wire::accept(stream, bytes, config).await?;
@@ -103,13 +105,13 @@ where
     }))
 }
 
-/// RFC 8737 §3: exactly this protocol is offered, and a name.
+/// Returns true if the ClientHello offers `acme-tls/1` as its only protocol (RFC 8737 §3).
 fn is_challenge(hello: &ClientHello<'_>) -> bool {
     let mut protocols = hello.alpn().into_iter().flatten();
     protocols.next() == Some(ACME_TLS) && protocols.next().is_none()
 }
 
-/// Shows a CA the certificate that it asked for, and ends the connection: it carries no HTTP.
+/// Presents the challenge certificate to a CA and closes the connection, which carries no HTTP.
 async fn answer_acme_challenge<S>(
     hello: server::Accepted,
     io: S,
@@ -121,14 +123,14 @@ where
 {
     let name = sni.unwrap_or_default();
     let Some(key) = termination.shelf.challenge(&name, hello.client_hello()) else {
-        // Whether or not it arrives, the cause is the name.
+        // A write error is ignored: the cause to report is the name.
         let _ = send_alert(io, UNRECOGNIZED_NAME).await;
         return Err(TlsError::NoChallenge(name));
     };
     let shown = async {
         let start = StartHandshake::from_parts(hello, io);
         let mut stream = start.into_stream(challenge_config(key)).await?;
-        // The CA has seen what it wanted; how it leaves does not matter.
+        // The CA has received the certificate; an error during shutdown does not matter.
         let _ = stream.shutdown().await;
         Ok(AcceptOutcome::AcmeValidated)
     };
@@ -147,24 +149,26 @@ fn challenge_config(key: Arc<CertifiedKey>) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// Sends a fatal alert in clear, which is how all are sent before the ServerHello (RFC 8446 §6).
+/// Sends a fatal alert unencrypted, as every alert before the ServerHello is (RFC 8446 §6).
 async fn send_alert(mut io: impl AsyncWrite + Unpin, description: u8) -> io::Result<()> {
     io.write_all(&[21, 3, 3, 0, 2, 2, description]).await?;
     io.flush().await?;
     io.shutdown().await
 }
 
-/// Tells a client that speaks HTTP in clear what to do instead; what it sent may hold a secret and is not repeated.
+/// Answers a plain HTTP request with a 400 that names the right URL schemes. The request may contain a secret, so the
+/// response does not repeat any of it.
 async fn reject_plain_http(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     io.write_all(PLAIN_HTTP_RESPONSE).await?;
     io.shutdown().await?;
-    // The rest of its request: unread, it would reset the connection and take the answer with it.
+    // Unread request bytes would cause a reset that destroys the response.
     let mut rest = io.take(REST_OF_REQUEST);
     tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
     Ok(())
 }
 
-/// A server name as certificates are looked up by: DNS ignores case and a root dot (RFC 6066 §3).
+/// Returns a server name in the form used for certificate lookup: lower case and without a trailing dot, because DNS
+/// ignores both (RFC 6066 §3).
 pub(super) fn normalize_sni(name: &str) -> Box<str> {
     name.strip_suffix('.')
         .unwrap_or(name)
@@ -175,20 +179,20 @@ pub(super) fn normalize_sni(name: &str) -> Box<str> {
 /// The ALPN name of TLS-ALPN-01 (RFC 8737 §6.2).
 const ACME_TLS: &[u8] = b"acme-tls/1";
 
-/// From a CA's ClientHello to the end of its connection.
+/// The time from a CA's ClientHello to the end of its connection.
 const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The answer to HTTP in clear.
+/// The response to a plain HTTP request.
 const PLAIN_HTTP_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
     This port speaks TLS: the URL must begin with https:// or wss://\n";
 
-/// What is read of a request that is not for us.
+/// The maximum number of bytes read and discarded of a plain HTTP request.
 const REST_OF_REQUEST: u64 = 64 * 1024;
 
-/// RFC 6066 §3: the answer to a name that the server does not know.
+/// The alert for an unknown server name (RFC 6066 §3).
 const UNRECOGNIZED_NAME: u8 = 112;
 
-/// RFC 8446 §9.2: the answer to a missing server name where one is needed.
+/// The alert for a missing but required server name (RFC 8446 §9.2).
 const MISSING_EXTENSION: u8 = 109;
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Certificates by ACME (RFC 8555): one per host, got and renewed without anybody's help.
+//! Certificates by ACME (RFC 8555): one per host, obtained and renewed automatically.
 //!
-//! `keeper` is the life of one host's certificate and `host` what is known of it; `pace` says when to ask, `wish` has a
-//! certificate ordered by `state` (rustls-acme) or `order` (instant-acme), and `failure` says why none came. `agency` is
-//! what all hosts share: the store, the `account`, the CA with its `clock`, reached over the `web`.
+//! `keeper` runs the renewal loop of one host and `host` holds its state; `pace` computes when to order, `wish` orders
+//! a certificate by `state` (rustls-acme) or `order` (instant-acme), and `failure` has the errors. `agency` holds what
+//! all hosts share: the store, the `account`, and the CA with its `clock`, reached through `web`.
 //!
-//! A host that has a certificate keeps it, whatever goes wrong here: only a newer one replaces it.
+//! A host that has a certificate keeps it despite any error here: only a newer certificate replaces it.
 
 mod account;
 mod agency;
@@ -50,7 +50,7 @@ pub(super) use self::host::date;
 pub use self::names::acme_names;
 pub use self::roots::{BadRoots, check as check_acme};
 
-/// Gets certificates, and keeps them fresh.
+/// The ACME client: obtains certificates and renews them.
 pub struct Acme {
     agency: Arc<AcmeClient>,
     tasks: Tasks,
@@ -61,13 +61,13 @@ pub struct Acme {
 // === impl Acme ===
 
 impl Acme {
-    /// What the lock of the store is called between two processes.
+    /// The name of the store lock in a handover.
     pub const LOCK: &str = "acme";
 
-    /// Starts nothing but the care for the store, whose lock may be `inherited`. Called inside a runtime.
+    /// Starts only the maintenance loop of the store, whose lock may be `inherited`. Must be called inside a runtime.
     ///
     /// # Errors
-    /// When `acme.ca_file` cannot be used.
+    /// Fails if `acme.ca_file` cannot be used.
     pub fn open(
         config: &config::Acme,
         shelf: Arc<IssuedCerts>,
@@ -114,15 +114,15 @@ impl Acme {
         Ok(acme)
     }
 
-    /// From now on these names are kept, and no others. What is held already stays as it is; a certificate in the store
-    /// is served when this returns.
+    /// Sets the managed names. Names that are already managed are unchanged; a certificate in the store is served when
+    /// this function returns.
     pub fn apply(&self, wanted: &BTreeSet<Box<str>>) {
         let mut hosts = self.hosts();
         hosts.retain(|name, host| {
             let stays = wanted.contains(name);
             if !stays {
                 host.removed.cancel();
-                // Here, not when its task ends: by then it may be wanted again.
+                // Here rather than at the end of its task: by that time the name may be configured again.
                 self.agency.shelf.clear(name);
                 self.agency.metrics.remove_certificate(name);
             }
@@ -145,7 +145,7 @@ impl Acme {
         }
     }
 
-    /// One row per name, sorted.
+    /// Returns one row per name, sorted.
     pub fn status(&self) -> Vec<CertificateStatus> {
         let hosts = self.hosts();
         hosts
@@ -154,10 +154,10 @@ impl Acme {
             .collect()
     }
 
-    /// Has a certificate ordered now.
+    /// Orders a certificate now.
     ///
     /// # Errors
-    /// In words: when the name is not kept here, or when a new one was issued within a day.
+    /// Returns a message if the name is not managed here, or if a certificate was issued within a day.
     pub fn renew(&self, name: &str) -> Result<(), String> {
         let hosts = self.hosts();
         let Some(host) = hosts.get(name) else {
@@ -176,13 +176,13 @@ impl Acme {
         host.request_renewal(self.agency.now())
     }
 
-    /// The place whose lock this process has, and another descriptor of it; `None` if it has none.
+    /// Returns the location whose lock this process holds and another descriptor of the lock; `None` if it holds none.
     pub fn lock(&self) -> Option<io::Result<(String, OwnedFd)>> {
         let lock = self.agency.lock()?;
         Some(lock.map(|lock| (absolute_path(&self.agency.store.place()), lock)))
     }
 
-    /// Shows that the port answers, and whose it is. No client believes it.
+    /// Serves a self-signed certificate, so that the port completes handshakes. No client trusts it.
     fn serve_self_signed(&self, name: &str) {
         match self_signed(name) {
             Ok(key) => self.agency.shelf.insert(name, Arc::new(key)),
@@ -222,13 +222,14 @@ fn self_signed(name: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
     )?)
 }
 
-/// The same for the same folder, whatever the folder of the process is.
+/// Returns an absolute path, so that the same directory has one name whatever the working directory is.
 fn absolute_path(place: &str) -> String {
     let absolute = std::path::absolute(place);
     absolute.map_or_else(|_| place.to_owned(), |path| path.display().to_string())
 }
 
-/// One folder per directory: what the rehearsal stage issued is never served for the real thing.
+/// Returns the folder name of an ACME directory. Each has its own, so that certificates of a staging CA are never served
+/// in production.
 fn folder(directory: &str) -> String {
     let url = directory
         .trim_start_matches("https://")

@@ -1,4 +1,4 @@
-//! Which hosts' clients are asked for a certificate.
+//! The set of hosts for which client authentication is requested.
 
 use std::collections::HashSet;
 use std::iter;
@@ -6,14 +6,14 @@ use std::net::IpAddr;
 
 use crate::config::HostPattern;
 
-/// The hosts of all routes that want a client's certificate.
+/// The hosts of all routes that use client certificates.
 #[derive(Debug, Default)]
 pub(super) struct ClientAuthHosts {
     any: bool,
-    /// One of them is an address.
+    /// True if at least one host is an IP address.
     address: bool,
     exact: HashSet<Box<str>>,
-    /// All names below these.
+    /// The parents of wildcard patterns; every name below one of them is included.
     under: HashSet<Box<str>>,
 }
 
@@ -24,8 +24,8 @@ impl ClientAuthHosts {
         !self.any && !self.address && self.exact.is_empty() && self.under.is_empty()
     }
 
-    /// `name` in lower case and without its final dot. A client that dials an address sends no name (RFC 6066 §3), so
-    /// all addresses are one and the same, and no name at all is too.
+    /// Returns true if `name`, in lower case and without a trailing dot, is in the set. A client that connects to an IP
+    /// address sends no name (RFC 6066 §3), so every address and a missing name are treated alike.
     pub(super) fn contains(&self, name: Option<&str>) -> bool {
         match name.filter(|name| name.parse::<IpAddr>().is_err()) {
             None => self.any || self.address,
@@ -56,7 +56,7 @@ impl<'a> FromIterator<&'a HostPattern> for ClientAuthHosts {
     }
 }
 
-/// A host without its first label.
+/// Returns the host without its first label.
 fn parent(host: &str) -> Option<&str> {
     host.split_once('.').map(|(_, parent)| parent)
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_asked_as_routes_match_them() {
+    fn client_auth_hosts_match_as_routes_do() {
         for (patterns, asked, others) in [
             (
                 &["a.test"][..],
@@ -79,7 +79,7 @@ mod tests {
                 &[Some("a.test"), Some("ba.test"), None],
             ),
             (&["*"], &[Some("a.test"), Some("10.0.0.1"), None], &[]),
-            // Who dials an address names nothing, and any other address might be the one.
+            // A client that connects to an address sends no name, so every address counts.
             (
                 &["10.0.0.1"],
                 &[Some("10.0.0.1"), Some("10.0.0.2"), Some("::1"), None],

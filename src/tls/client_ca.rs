@@ -1,4 +1,4 @@
-//! `tls.client_ca`: whose certificates count when clients are asked for theirs.
+//! `tls.client_ca`: the CAs that client certificates are verified against.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use super::policy::provider;
 use super::{files, x509};
 use crate::config::{Diagnostic, Located};
 
-/// Believes certificates for clients that one of the CAs in `file` has signed. It asks and does not insist: a client
-/// without one is refused, where it must be, by an answer that says why.
+/// Returns a verifier that trusts client certificates signed by one of the CAs in `file`. It requests a certificate but
+/// does not require one: a client without one is refused later, by an HTTP response that states the reason.
 pub(super) fn verifier(
     file: &Located<PathBuf>,
     problems: &mut Vec<Diagnostic>,
@@ -42,7 +42,7 @@ fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, files::FileError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate = certificate.map_err(|error| files::bad_pem(file, &error))?;
-        // What a trust anchor is used for is not looked at later: a client's own certificate would be one as well.
+        // webpki does not check the purpose of a trust anchor, so a client's own certificate would pass as one.
         if !x509::is_authority(&certificate) || roots.add(certificate).is_err() {
             warn!(file = %shown, "tls.client_ca: a certificate that is no CA's, or cannot be used as one, is left out");
         }
@@ -65,7 +65,7 @@ mod tests {
     use crate::tls::testing::{PLACE, Pki};
 
     #[test]
-    fn a_file_without_a_ca_is_told() {
+    fn file_without_a_ca_is_reported() {
         let pki = Pki::new();
         let leaf = pki.pair("leaf", &["a.test"]);
         let pem = |path| std::fs::read_to_string(path).unwrap();

@@ -1,7 +1,7 @@
-//! The development CA: `wss://` on a laptop, without a certificate from anyone.
+//! The development CA: `wss://` on a development machine without a certificate from a public CA.
 //!
-//! It has no name constraints: it is made once, before the names are known that it will be used for. What limits it:
-//! no CA below it, server certificates only, a key that only its owner reads, and that nobody trusts it unasked.
+//! It has no name constraints, because it is created before its names are known. Its limits are: no intermediate CA,
+//! server certificates only, a key that only its owner can read, and no trust store that includes it by default.
 
 mod folder;
 
@@ -25,45 +25,46 @@ pub struct DevCa {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// Why there is no development CA, or no certificate from it.
+/// An error of the development CA.
 #[derive(Debug, thiserror::Error)]
 pub enum DevCaError {
-    /// None of the variables that say where data goes is set.
+    /// No environment variable names a data folder.
     #[error("there is no folder to keep the development CA in: set LOCKGATE_DATA to one")]
     NoFolder,
-    /// Nothing could be written.
+    /// The files could not be written.
     #[error("cannot make the development CA in {path}")]
     Write {
-        /// The file or folder.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The files are there, and cannot be read.
+    /// The files exist but cannot be read.
     #[error("cannot read {path} of the development CA")]
     Read {
-        /// The file or folder.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The files are there, and are of no use. They are never overwritten: clients may trust them.
+    /// The files exist but are unusable. They are never overwritten, because clients may trust them.
     #[error(
         "{path} of the development CA {what}: restore it from a copy, or remove the folder {} so that a new CA is made, \
          which every client must then trust", path.parent().unwrap_or(path).display()
     )]
     Unusable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// A predicate: "has expired".
+        /// A predicate such as "has expired".
         what: String,
     },
-    /// A key or certificate could not be made: a name that no certificate can carry, or no random bytes.
+    /// A key or certificate could not be created: the name is not allowed in a certificate, or the system returns no
+    /// random bytes.
     #[error("cannot make a certificate")]
     Issue(#[source] rcgen::Error),
-    /// What was made could not be used, which is a fault of ours.
+    /// The created certificate could not be used, which is an internal error.
     #[error("cannot use the certificate that was made")]
     Use(#[source] rustls::Error),
 }
@@ -71,39 +72,40 @@ pub enum DevCaError {
 // === impl DevCa ===
 
 impl DevCa {
-    /// The CA below `folder`, made if there is none yet. Processes that come at once end with the same one.
+    /// Opens the CA below `folder`, and creates it if it does not exist. Concurrent processes end up with the same CA.
     ///
     /// # Errors
-    /// When it can neither be read nor made.
+    /// Fails if the CA can be neither read nor created.
     pub fn open(folder: &Path) -> Result<DevCa, DevCaError> {
         folder::open(&folder.join(FOLDER))
     }
 
-    /// The CA below `folder`, or one that is kept nowhere if there is none yet: to see what a configuration would do.
+    /// Opens the CA below `folder`, or creates one in memory if it does not exist, to check a configuration.
     ///
     /// # Errors
-    /// When there is one that cannot be read.
+    /// Fails if the CA exists but cannot be read.
     pub fn open_existing(folder: &Path) -> Result<DevCa, DevCaError> {
         folder::peek(&folder.join(FOLDER))
     }
 
-    /// `$LOCKGATE_DATA`, else `$XDG_DATA_HOME/lockgate`, else `$HOME/.local/share/lockgate`.
+    /// Returns the data folder: `$LOCKGATE_DATA`, otherwise `$XDG_DATA_HOME/lockgate`, otherwise
+    /// `$HOME/.local/share/lockgate`.
     ///
     /// # Errors
-    /// When none of them is set.
+    /// Fails if none of them is set.
     pub fn default_folder() -> Result<PathBuf, DevCaError> {
         data_folder(|name| std::env::var_os(name).map(PathBuf::from)).ok_or(DevCaError::NoFolder)
     }
 
-    /// The PEM file for clients to trust.
+    /// Returns the path of the PEM file that clients must trust.
     pub fn certificate_path(&self) -> &Path {
         &self.certificate
     }
 
-    /// A fresh key and a certificate for these DNS names and addresses. Neither is kept in a file.
+    /// Issues a certificate with a new key for these DNS names and IP addresses. Neither is written to a file.
     ///
     /// # Errors
-    /// When a name cannot stand in a certificate.
+    /// Fails if a name is not allowed in a certificate.
     pub fn issue(&self, names: &[String]) -> Result<CertifiedKey, DevCaError> {
         let key = KeyPair::generate().map_err(DevCaError::Issue)?;
         let certificate = leaf(names)
@@ -114,7 +116,7 @@ impl DevCa {
     }
 }
 
-/// What the CA's own certificate says.
+/// Returns the parameters of the CA's own certificate.
 fn authority() -> Result<CertificateParams, rcgen::Error> {
     let mut params = dated(CertificateParams::new([])?, AUTHORITY_LIFE);
     params
@@ -122,13 +124,13 @@ fn authority() -> Result<CertificateParams, rcgen::Error> {
         .push(DnType::CommonName, common_name(&host_name()));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    // A thief of the key could pose as a server, but sign no mail and no program.
+    // With a stolen key an attacker can impersonate servers, but cannot sign mail or programs.
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     Ok(params)
 }
 
 fn leaf(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
-    // The subject stays empty: the names stand in the subjectAltName, which is where clients look (RFC 9525 §2).
+    // The subject stays empty: clients check only the subjectAltName (RFC 9525 §2).
     let mut params = dated(CertificateParams::new(names)?, LEAF_LIFE);
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
@@ -137,9 +139,9 @@ fn leaf(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
     Ok(params)
 }
 
-/// From a day ago, for clocks that differ, with an empty subject.
+/// Returns parameters that are valid from one day ago, to tolerate clock differences, with an empty subject.
 fn dated(mut params: CertificateParams, life: Duration) -> CertificateParams {
-    // A clock before 1970 is wrong by so much that no date would help.
+    // With a clock before 1970 no date would help.
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -150,7 +152,7 @@ fn dated(mut params: CertificateParams, life: Duration) -> CertificateParams {
     params
 }
 
-/// The host tells apart the CAs of several machines in one trust store.
+/// Returns the Common Name. It includes the host name, so that the CAs of several machines differ in one trust store.
 fn common_name(host: &str) -> String {
     let host: String = host
         .chars()
@@ -171,27 +173,27 @@ fn host_name() -> String {
 
 fn data_folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
-    // The XDG base directory specification has relative paths ignored.
+    // The XDG base directory specification requires relative paths to be ignored.
     let absolute = |name| set(name).filter(|path| path.is_absolute());
     set("LOCKGATE_DATA")
         .or_else(|| Some(absolute("XDG_DATA_HOME")?.join("lockgate")))
         .or_else(|| Some(absolute("HOME")?.join(".local/share/lockgate")))
 }
 
-/// Below the data folder, which later holds other things too.
+/// The folder of the CA below the data folder.
 const FOLDER: &str = "dev-ca";
 
 const TITLE: &str = "Lockgate development CA";
 
-/// The longest Common Name (RFC 5280, appendix A: ub-common-name).
+/// The maximum length of a Common Name (RFC 5280, appendix A: ub-common-name).
 const COMMON_NAME: usize = 64;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Ten years: trusting a new one is work for every client.
+/// Ten years, because every client must be configured again for a new CA.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
 
-/// With the day before now a day less than the 398 that Apple's clients accept.
+/// Together with the day before now, one day less than the 398 days that Apple's clients accept.
 const LEAF_LIFE: Duration = Duration::from_secs(396 * DAY.as_secs());
 
 #[cfg(test)]

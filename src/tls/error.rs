@@ -1,60 +1,61 @@
-//! Why a handshake failed, by cause.
+//! Errors of the TLS handshake, by cause.
 
 use std::io;
 
 use rustls::{AlertDescription, Error};
 
-/// Why a client got no TLS. All but [`TlsError::Internal`] are the client's or the network's doing: debug level.
+/// An error of the TLS handshake. All but [`TlsError::Internal`] are caused by the client or the network and are logged
+/// at debug level.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The peer went away: a port scan, a probe, an impatient user.
+    /// The peer closed the connection: a port scan, a probe, or a user who cancelled.
     #[error("the client closed the connection during the TLS handshake")]
     Gone,
-    /// An HTTP request in clear text. It is told so in a 400, as the peer expects no TLS.
+    /// The peer sent a plain HTTP request. It receives a plain HTTP 400, because it does not expect TLS.
     #[error(
         "the client spoke plain HTTP to a TLS port: its URL must begin with https:// or wss://"
     )]
     PlainHttp,
-    /// Some other protocol, or SSL 2.
+    /// The peer uses another protocol, or SSL 2.
     #[error("the client's first bytes are not a TLS handshake")]
     NotTls,
     /// The name has no certificate, and there is no `tls.default`.
     #[error("no certificate for the server name {0:?}, and tls.default is not set")]
     NoCertificate(Box<str>),
-    /// As above, without a name: typical of a client that dials an address.
+    /// The client sent no server name, and there is no `tls.default`. Typical of a client that connects to an IP address.
     #[error("the client sent no server name, and tls.default is not set")]
     NoServerName,
-    /// A CA, or somebody who plays one, asks about a name for which no challenge is under way.
+    /// The peer, a CA or an impostor, validates a name for which no challenge is pending.
     #[error("the client validates {0:?} by TLS-ALPN-01, but no challenge for it is under way here")]
     NoChallenge(Box<str>),
     /// The handshake of a challenge was not finished in time.
     #[error("the client began to validate a name by TLS-ALPN-01 and did not finish within 2 s")]
     SlowChallenge,
-    /// No version, cipher suite, group, signature scheme or ALPN protocol in common.
+    /// The client and Lockgate have no version, cipher suite, group, signature scheme or ALPN protocol in common.
     #[error("the client and this server have no TLS parameters in common")]
     Incompatible(#[source] Error),
-    /// The client does not believe our certificate.
+    /// The client does not trust our certificate.
     #[error("the client refused our certificate with the alert {0:?}")]
     CertificateRefused(AlertDescription),
-    /// The client's own certificate does not verify: not of `tls.client_ca`, expired, or for another use.
+    /// The client's certificate does not verify: not signed by `tls.client_ca`, expired, or for another use.
     #[error("the client's certificate is not valid here (tls.client_ca)")]
     ClientCertificate(#[source] Error),
-    /// Any other alert.
+    /// The client sent any other alert.
     #[error("the client ended the TLS handshake with the alert {0:?}")]
     Alert(AlertDescription),
-    /// The client broke the protocol.
+    /// The client violated the TLS protocol.
     #[error("the client broke the TLS protocol")]
     Protocol(#[source] Error),
-    /// The network.
+    /// The network failed.
     #[error("the connection failed during the TLS handshake")]
     Io(#[source] io::Error),
-    /// Our own fault.
+    /// An internal error of Lockgate.
     #[error("the TLS handshake failed on our side")]
     Internal(#[source] Error),
 }
 
 impl TlsError {
-    /// A word of a closed set, for a metric's label.
+    /// Returns the metric label of the cause.
     pub fn as_str(&self) -> &'static str {
         match self {
             TlsError::Gone => "gone",
@@ -88,7 +89,7 @@ impl From<Error> for TlsError {
                 | Alert::UnknownCA),
             ) => TlsError::CertificateRefused(alert),
             Error::AlertReceived(alert) => TlsError::Alert(alert),
-            // Of a server's errors these can only be about a client's.
+            // On a server this error can only concern a client certificate.
             Error::InvalidCertificate(_) => TlsError::ClientCertificate(error),
             Error::PeerIncompatible(_) | Error::NoApplicationProtocol => {
                 TlsError::Incompatible(error)
@@ -105,7 +106,7 @@ impl From<Error> for TlsError {
     }
 }
 
-/// rustls' errors travel inside `io::Error` through tokio-rustls.
+/// Unwraps rustls errors, which tokio-rustls returns inside `io::Error`.
 impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Kind;

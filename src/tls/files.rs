@@ -1,6 +1,6 @@
-//! One entry of `tls.certificates`: two PEM files become a chain, its key and its names, or problems that say what to do.
+//! One entry of `tls.certificates`: parses two PEM files into a chain, its key and its names, or into diagnostics.
 //!
-//! `bytes` reads a file, or says why it cannot; `watch` has them read again when they change.
+//! `bytes` reads a file; `watch` reloads files that have changed.
 
 mod bytes;
 mod watch;
@@ -22,15 +22,15 @@ use super::policy::provider;
 use super::x509::{Validity, names, validity};
 use crate::config::{CertificateFiles, Diagnostic, Located};
 
-/// A certificate that can be served.
+/// A certificate chain with its key, ready to serve.
 pub(super) struct CertKeyPair {
-    /// DNS names, `*.` names and addresses, in lower case; never empty.
+    /// DNS names, wildcards and IP addresses, in lower case; never empty.
     pub(super) names: Vec<Box<str>>,
-    /// Chain and key.
+    /// The chain and the key.
     pub(super) key: Arc<CertifiedKey>,
 }
 
-/// Reads a pair. What is wrong with either file is told at once.
+/// Reads a pair. Reports the errors of both files together.
 pub(super) fn read(
     entry: &Located<CertificateFiles>,
     problems: &mut Vec<Diagnostic>,
@@ -47,10 +47,10 @@ pub(super) fn read(
     pair(entry, chain.ok()?, key.ok()?).map_err(told).ok()
 }
 
-/// Warns of what is odd with a pair, but can be served.
+/// Logs a warning for a pair that can be served but is unusual.
 pub(super) fn warn_about_cert(entry: &CertificateFiles, loaded: &CertKeyPair) {
     let (cert, key) = (entry.cert.display(), entry.key.display());
-    // A group may be meant (Debian's ssl-cert); the whole world is not.
+    // Group access may be intended (Debian's ssl-cert); access for every user is not.
     if fs::metadata(&entry.key).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
         warn!(file = %key, "every user may read this private key: chmod 640 or 600 it");
     }
@@ -62,7 +62,7 @@ pub(super) fn warn_about_cert(entry: &CertificateFiles, loaded: &CertKeyPair) {
         Some(Ok(Validity::NotYet)) => {
             warn!(file = %cert, "this certificate is not valid yet: is the clock right?")
         }
-        // A self-signed one is often a CA by accident; most clients that trust it do not mind.
+        // A self-signed certificate is often marked as a CA by accident; most clients that trust it accept that.
         _ => {}
     }
 }
@@ -94,11 +94,11 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     let bytes = bytes(path)?;
     let shown = path.display();
-    // Asked first: an old encrypted key is else a mere base64 error.
+    // Checked first: otherwise an old encrypted key is reported as a base64 error.
     if let PemContent::Encrypted = PemContent::of(&bytes) {
         return Err(file_error(
             format!("the key in {shown} is encrypted"),
-            "nobody is there to type its password; decrypt it: openssl pkey -in FILE -out key.pem, then chmod 600 key.pem",
+            "lockgate cannot ask for its password; decrypt it: openssl pkey -in FILE -out key.pem, then chmod 600 key.pem",
         ));
     }
     match PrivateKeyDer::from_pem_slice(&bytes) {
@@ -111,7 +111,7 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
                      or openssl pkcs12 -in FILE -nocerts -nodes -out key.pem"
                 }
                 PemContent::OpenSsh => {
-                    "it is an OpenSSH key; TLS wants PEM as openssl genpkey writes it"
+                    "it is an OpenSSH key; TLS needs PEM as openssl genpkey writes it"
                 }
                 _ if contains(&bytes, "BEGIN CERTIFICATE-----") => {
                     "it holds a certificate; are cert and key exchanged?"

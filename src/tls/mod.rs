@@ -1,10 +1,11 @@
-//! Ending TLS: which certificate a client is shown, how the handshake runs, and where certificates come from.
+//! TLS termination: the TLS handshake, the choice of the certificate, and the sources of certificates.
 //!
-//! `acceptor` runs one handshake, with what `termination` keeps for it; `resolver` finds the certificate for a server name.
-//! They come from `files`, PEM pairs that are watched; from `dev`, the development CA, which `trust` tells clients to
-//! believe; or from `acme`, which lays them out on the `shelf` and keeps them in the `store`. `policy` is the fixed part:
-//! versions, groups, tickets; `asking` says which clients are asked for a certificate, `client_ca` which of those count.
-//! Deadlines are not kept here: one deadline spans accept to first request, and the caller owns it.
+//! `acceptor` runs one handshake with the configurations in `termination`; `resolver` finds the certificate for a server
+//! name. Certificates come from `files` (watched PEM pairs), from `dev` (the development CA, which `trust` adds to trust
+//! stores), or from `acme`, which publishes them in `shelf` and saves them in `store`. `policy` is the fixed part:
+//! versions, groups, tickets. `asking` selects the hosts that request client authentication, and `client_ca` verifies
+//! client certificates. Deadlines are not part of this module: one deadline spans accept to first request, and the
+//! caller owns it.
 
 mod acceptor;
 mod acme;

@@ -1,4 +1,4 @@
-//! The part of TLS that is the same for every name: provider, versions, groups, tickets.
+//! TLS settings that are the same for every name: provider, versions, groups, tickets.
 
 use std::sync::Arc;
 
@@ -11,22 +11,23 @@ use rustls::version::{TLS12, TLS13};
 use super::Certificates;
 use crate::config::{Tls, TlsVersion};
 
-/// Makes aws-lc-rs the process's provider. Called first thing: a dependency that turns on another provider would make
-/// the default ambiguous, and rustls then panics. Later calls do nothing.
+/// Installs aws-lc-rs as the provider of the process. It must be called first: a dependency that enables another
+/// provider makes the default ambiguous, and rustls then panics. Later calls have no effect.
 pub fn install_provider() {
-    // An error says that one is installed already, which is what we want.
+    // An error means that a provider is already installed.
     let _ = aws_lc_rs::default_provider().install_default();
 }
 
-/// The provider of everything in this module: X25519MLKEM768 stands first in its groups.
+/// Returns the provider used throughout this module. X25519MLKEM768 is the first of its groups.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// The server side of every handshake: versions from `tls.min_version`, what is asked of clients, no early data.
+/// Builds a server configuration: versions from `tls.min_version`, client authentication by `clients`, no early data.
 ///
-/// `ticketer` is given so that it survives a rebuild: tickets handed out before a reload still resume after it. One for
-/// handshakes that ask must not survive `tls.client_ca`: its tickets stand for certificates that were verified.
+/// `ticketer` is a parameter so that it survives a reload: tickets issued before the reload still resume after it. The
+/// ticketer for handshakes with client authentication must not outlive its `tls.client_ca`, because its tickets stand
+/// for certificates that this CA verified.
 pub(super) fn server_config(
     tls: &Tls,
     certificates: Arc<Certificates>,
@@ -44,7 +45,7 @@ pub(super) fn server_config(
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
     config.ticketer = ticketer;
-    // A client that comes back gets the next one with that connection; each costs 2 % of a handshake.
+    // One is enough: a client that resumes receives another one. Each ticket costs 2 % of a handshake.
     config.send_tls13_tickets = 1;
     // Early data can be replayed (RFC 8446 §8), and a WebSocket handshake is not idempotent.
     config.max_early_data_size = 0;
@@ -54,10 +55,11 @@ pub(super) fn server_config(
 /// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.1).
 pub const H2: &[u8] = b"h2";
 
-/// Makes and opens session tickets: keys in memory, replaced every six hours, good for twelve.
+/// Creates a ticketer, which encrypts and decrypts session tickets. Its keys are in memory, are replaced every six hours
+/// and are valid for twelve.
 ///
 /// # Errors
-/// When the system gives no random bytes.
+/// Fails if the system returns no random bytes.
 pub(super) fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     aws_lc_rs::Ticketer::new()
 }

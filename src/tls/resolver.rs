@@ -1,12 +1,12 @@
-//! From the name that a client asks for to the certificate that it gets.
+//! Selects the certificate for a server name.
 //!
-//! In this order: the exact name; a wildcard for its first label, each among files and the development CA before what
-//! ACME has laid out; `tls.default`; an alert. Without a name: `tls.default`,
-//! with the development CA its certificate for localhost, an alert. Where two files name the same host the first one
-//! written wins, with a warning.
+//! The order is: the exact name; a wildcard for its first label; `tls.default`; an alert. For each of the first two,
+//! files and the development CA precede certificates issued by ACME. Without a server name: `tls.default`, the
+//! development CA's certificate for localhost, an alert. If two files name the same host, the first one in the
+//! configuration wins, with a warning.
 //!
-//! `table` is what there is at one moment, `reread` replaces it when files change. `gaps` finds hosts without one, which
-//! `develop` fills with the development CA.
+//! `table` is an immutable snapshot, which `reread` replaces when files change. `gaps` finds hosts that have no
+//! certificate, and `develop` issues one for them with the development CA.
 
 mod develop;
 mod gaps;
@@ -34,30 +34,30 @@ use crate::lifecycle::CertificateStatus;
 /// The certificates of a gateway, by name.
 pub struct Certificates {
     table: ArcSwap<CertTable>,
-    /// `tls.default`.
+    /// The value of `tls.default`.
     default: Option<Box<str>>,
-    /// Names, in lower case, that have nothing in the table and get theirs by ACME.
+    /// Lower-case names that are not in the table and receive their certificate by ACME.
     issued: BTreeSet<Box<str>>,
     shelf: Arc<IssuedCerts>,
-    /// One at a time: the files are read between taking a table and putting the next.
+    /// Serialises reloads: files are read between loading one table and storing the next.
     reload_lock: Mutex<()>,
 }
 
-/// Where certificates come from, besides files.
+/// The sources of certificates other than files.
 #[derive(Debug, Default)]
 pub struct CertIssuers<'a> {
-    /// Signs for hosts without a certificate, where the config wants that.
+    /// The development CA, if `tls.dev_ca` is set; it signs for hosts without a certificate.
     pub dev: Option<&'a DevCa>,
-    /// What ACME has laid out.
+    /// The certificates issued by ACME.
     pub shelf: Arc<IssuedCerts>,
 }
 
 // === impl Certificates ===
 
 impl Certificates {
-    /// Reads all files, and finds every problem at once. `hosts` are those that a TLS listener must serve. One without a
-    /// certificate gets it by ACME if it is among `acme`, else from the development CA if there is one; otherwise it is
-    /// a problem. `acme` is `None` where nothing is to be had by ACME.
+    /// Reads all files and reports every error together. `hosts` are those that a TLS listener must serve. A host without
+    /// a certificate receives it by ACME if it is in `acme`, otherwise from the development CA if there is one; otherwise
+    /// it is an error. `acme` is `None` if ACME is not configured.
     pub fn build(
         tls: &Tls,
         hosts: &[Located<HostPattern>],
@@ -76,7 +76,7 @@ impl Certificates {
                 table.warn_shadowed_names(&held);
             }
         }
-        // What a broken file would have named is unknown: whatever else seems missing may be in it.
+        // The names of a broken file are unknown, and any missing name may be in it.
         let all_read = problems.len() == before;
 
         let acme_names = acme.into_iter().flatten();
@@ -121,12 +121,12 @@ impl Certificates {
         }
     }
 
-    /// Names that get their certificate by ACME, sorted.
+    /// Returns the names that receive their certificate by ACME, sorted.
     pub fn acme_names(&self) -> &BTreeSet<Box<str>> {
         &self.issued
     }
 
-    /// What files and the development CA give, one row per certificate.
+    /// Returns one row per certificate from files and the development CA.
     pub fn status(&self) -> Vec<CertificateStatus> {
         self.table
             .load()
@@ -136,12 +136,12 @@ impl Certificates {
             .collect()
     }
 
-    /// Every name that files and the development CA serve, with its last moment in seconds since 1970.
+    /// Returns every name served from files and the development CA, with its expiry in seconds since 1970.
     pub fn expiries(&self) -> BTreeMap<Box<str>, i64> {
         self.table.load().expiries()
     }
 
-    /// The files of `tls.certificates`.
+    /// Returns the files of `tls.certificates`.
     pub fn files(&self) -> Vec<PathBuf> {
         let table = self.table.load();
         let pair = |held: &LoadedCert| match &held.origin {
@@ -157,7 +157,7 @@ impl Certificates {
         table.find(name).cloned().expect("it is in the table")
     }
 
-    /// What ACME has for `name`. It may know more names than this gateway does.
+    /// Returns the ACME certificate for `name`. ACME may manage more names than this gateway has.
     fn issued_cert(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         if self.issued.contains(name) {
             return self.shelf.certificate(name);

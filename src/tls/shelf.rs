@@ -1,6 +1,6 @@
-//! What ACME lays out for handshakes: certificates by host, and the answers to challenges under way.
+//! Certificates issued by ACME, by host, and the responders for pending challenges.
 //!
-//! The gateways read it, old and new alike; only `acme` writes. A name gets its own certificate or none.
+//! All gateways, old and new, read them; only `acme` writes. A name is served with its own certificate or with none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,34 +9,35 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustls::server::ClientHello;
 use rustls::sign::CertifiedKey;
 
-/// Made once, before the first gateway.
+/// The issued certificates and pending challenges. Created once, before the first gateway.
 #[derive(Default)]
 pub struct IssuedCerts {
-    /// By lower-case DNS name or `*.name`.
+    /// Certificates by lower-case DNS name or `*.name`.
     certificates: RwLock<BTreeMap<Box<str>, Arc<CertifiedKey>>>,
-    /// Who answers for a name that a CA validates.
+    /// Responders by the name that a CA validates.
     responders: RwLock<BTreeMap<Box<str>, Arc<dyn ChallengeResponder>>>,
 }
 
 // === impl IssuedCerts ===
 
 impl IssuedCerts {
-    /// The certificate of exactly this name.
+    /// Returns the certificate of exactly this name.
     pub(super) fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         read(&self.certificates, name)
     }
 
-    /// From now on `name` is served with this one.
+    /// Sets the certificate that is served for `name` from the next TLS handshake on.
     pub(super) fn insert(&self, name: &str, key: Arc<CertifiedKey>) {
         write(&self.certificates, name, key);
     }
 
-    /// `name` is not ours any more, or was never to be served without a certificate of its own.
+    /// Removes the certificate of `name`, which is no longer configured or must not be served without its own
+    /// certificate.
     pub(super) fn clear(&self, name: &str) {
         erase(&self.certificates, name);
     }
 
-    /// The certificate that proves control of `name` (RFC 8737 §3), while that is being asked.
+    /// Returns the certificate that proves control of `name` (RFC 8737 §3), while its challenge is pending.
     pub(super) fn challenge(
         &self,
         name: &str,
@@ -45,14 +46,14 @@ impl IssuedCerts {
         read(&self.responders, name)?.hello(hello)
     }
 
-    /// The key authorization for an HTTP-01 token (RFC 8555 §8.3), while that is being asked.
+    /// Returns the key authorization for an HTTP-01 token (RFC 8555 §8.3), while its challenge is pending.
     pub fn key_authorization(&self, token: &str) -> Option<String> {
         let examined = self.responders.read();
         let examined = examined.unwrap_or_else(PoisonError::into_inner);
         examined.values().find_map(|examinee| examinee.token(token))
     }
 
-    /// From now on `examinee` answers for `name`, until what is returned is dropped.
+    /// Registers `examinee` for the challenges of `name` until the returned guard is dropped.
     pub(super) fn register_challenge(
         self: &Arc<Self>,
         name: &str,
@@ -67,12 +68,12 @@ impl IssuedCerts {
     }
 }
 
-/// Knows the answers to a challenge that is under way.
+/// A responder for a pending challenge.
 pub(super) trait ChallengeResponder: Send + Sync {
-    /// For TLS-ALPN-01.
+    /// Returns the certificate for TLS-ALPN-01.
     fn hello(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>>;
 
-    /// For HTTP-01: the key authorization of its token.
+    /// Returns the key authorization of the token for HTTP-01.
     fn token(&self, token: &str) -> Option<String>;
 }
 
@@ -84,7 +85,7 @@ impl fmt::Debug for IssuedCerts {
     }
 }
 
-/// An answer that is given until this is dropped.
+/// A guard that removes the responder of a name on drop.
 #[must_use]
 pub(super) struct ChallengeGuard {
     shelf: Arc<IssuedCerts>,
@@ -96,7 +97,7 @@ pub(super) struct ChallengeGuard {
 
 impl Drop for ChallengeGuard {
     fn drop(&mut self) {
-        // A later one for the same name may have taken its place.
+        // A later responder for the same name may have replaced this one.
         let mine = read(&self.shelf.responders, &self.name);
         if mine.is_some_and(|mine| Arc::ptr_eq(&mine, &self.examinee)) {
             erase(&self.shelf.responders, &self.name);

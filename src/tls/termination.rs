@@ -1,4 +1,4 @@
-//! What a gateway keeps for handshakes.
+//! The TLS server configurations of a gateway.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use super::policy::{server_config, ticketer};
 use super::{Certificates, IssuedCerts, client_ca};
 use crate::config::{Diagnostic, HostPattern, Tls};
 
-/// How TLS is ended.
+/// The TLS server settings of a gateway.
 #[derive(Debug)]
 pub struct TlsServer {
-    /// For clients.
+    /// The configuration for handshakes without client authentication.
     pub(super) config: Arc<ServerConfig>,
-    /// For clients that are asked for a certificate; `None` if no route wants one.
+    /// The configuration for handshakes with client authentication; `None` if no route uses it.
     pub(super) asking: Option<ClientAuth>,
-    /// Where the answers for CAs are.
+    /// The certificates issued by ACME and the pending challenges.
     pub shelf: Arc<IssuedCerts>,
 }
 
-/// How handshakes are done that ask for a client's certificate, and which these are.
+/// The configuration for handshakes with client authentication, and the hosts that use it.
 #[derive(Debug)]
 pub(super) struct ClientAuth {
     pub(super) config: Arc<ServerConfig>,
@@ -32,8 +32,8 @@ pub(super) struct ClientAuth {
 // === impl TlsServer ===
 
 impl TlsServer {
-    /// `asking` are the hosts of the routes that want a client's certificate; tickets of `previous` still resume. `None`
-    /// after a problem.
+    /// Builds the settings. `asking` yields the hosts of the routes that use client certificates. Tickets issued by
+    /// `previous` still resume. Returns `None` after adding a diagnostic to `problems`.
     pub fn build<'a>(
         tls: &Tls,
         asking: impl Iterator<Item = &'a HostPattern>,
@@ -45,10 +45,10 @@ impl TlsServer {
         let hosts: ClientAuthHosts = asking.collect();
         if tls.client_ca.is_some() && hosts.is_empty() {
             warn!(
-                "tls.client_ca is set, but no route has client_cert: nobody is asked for a certificate"
+                "tls.client_ca is set, but no route has client_cert: no client certificate is requested"
             );
         }
-        // Read also where nobody is asked: what is named in a config must be there.
+        // Read even if no route uses it: every file that a configuration names must exist.
         let clients = match &tls.client_ca {
             Some(file) => Some(client_ca::verifier(file, problems)?),
             None => None,
@@ -56,7 +56,8 @@ impl TlsServer {
         let mut configured = |clients, tickets: Option<Arc<dyn ProducesTickets>>| match tickets
             .map_or_else(ticketer, Ok)
         {
-            // Tickets of its own for each: one from a handshake that did not ask must not lead past the question.
+            // Each configuration has its own ticket keys: a ticket from a handshake without client authentication
+            // must not bypass it.
             Ok(ticketer) => Some(server_config(tls, certificates.clone(), clients, ticketer)),
             Err(error) => {
                 problems.push(Diagnostic {
@@ -71,7 +72,7 @@ impl TlsServer {
         let config = configured(WebPkiClientVerifier::no_client_auth(), tickets)?;
         let asking = match clients {
             Some(clients) if !hosts.is_empty() => Some(ClientAuth {
-                // New ones: the old may be from clients of another CA.
+                // New ticket keys: older tickets may belong to clients of another CA.
                 config: configured(clients, None)?,
                 hosts,
             }),
@@ -84,8 +85,8 @@ impl TlsServer {
         })
     }
 
-    /// Whether a client that wants `name` is asked for its certificate; `None` if it names nothing. The same is asked
-    /// about a server name and about the authority of a request, so that the two can be compared.
+    /// Returns true if client authentication is requested for `name`; `None` stands for a missing name. It is called for
+    /// the server name and for the authority of a request, so that the two can be compared.
     pub fn requires_client_auth(&self, name: Option<&str>) -> bool {
         self.client_auth(name).is_some()
     }

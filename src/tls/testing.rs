@@ -1,4 +1,4 @@
-//! What the tests of this module share: a folder with a CA and pairs from it, configs, and a client.
+//! Fixtures for the tests of this module: a folder with a CA and its pairs, configs, and a client.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ impl Pki {
         let folder = TempDir::new().unwrap();
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
-        // A name of its own: one that a client trusts by name, but not by key, is a bad signature instead of a stranger.
+        // The name is unique: a CA with a trusted name but another key gives a bad signature instead of an unknown CA.
         params.distinguished_name.push(
             rcgen::DnType::CommonName,
             folder.path().display().to_string(),
@@ -49,7 +49,7 @@ impl Pki {
         self.path(name)
     }
 
-    /// A pair for these names: `file.pem`, `file.key`.
+    /// Creates a pair for these names: `file.pem`, `file.key`.
     pub(super) fn pair(&self, file: &str, names: &[&str]) -> Located<CertificateFiles> {
         self.pair_with(file, names, |_| {})
     }
@@ -71,7 +71,7 @@ impl Pki {
         self.entry(&format!("{file}.pem"), &format!("{file}.key"))
     }
 
-    /// An entry that stands at a place of its own, so that a test can see it pointed at.
+    /// Creates an entry with its own position, so that a test can check that a diagnostic points at it.
     pub(super) fn entry(&self, cert: &str, key: &str) -> Located<CertificateFiles> {
         Located {
             value: CertificateFiles {
@@ -110,7 +110,7 @@ pub(super) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -
     }
 }
 
-/// The certificates of a config without problems.
+/// Returns the certificates of a valid config.
 pub(super) fn built(tls: &Tls) -> Certificates {
     let mut problems: Vec<Diagnostic> = Vec::new();
     let certificates = Certificates::build(tls, &[], None, &CertIssuers::default(), &mut problems);
@@ -122,7 +122,7 @@ pub(super) fn server(tls: &Tls) -> Arc<rustls::ServerConfig> {
     serving(tls, built(tls), ticketer().unwrap())
 }
 
-/// For clients that are not asked for a certificate.
+/// Returns the configuration without client authentication.
 pub(super) fn serving(
     tls: &Tls,
     certificates: Certificates,
@@ -136,7 +136,7 @@ pub(super) fn root(path: &Path) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(path).unwrap()
 }
 
-/// A client that trusts `root` and keeps tickets.
+/// Returns a client that trusts `root` and stores tickets.
 pub(super) fn client(
     root: CertificateDer<'static>,
     versions: &[&'static SupportedProtocolVersion],
@@ -151,7 +151,7 @@ pub(super) fn client(
     TlsConnector::from(Arc::new(config))
 }
 
-/// Both ends of one handshake over a pipe.
+/// Runs one TLS handshake over a pipe and returns both ends.
 pub(super) async fn shake(
     server: &Arc<rustls::ServerConfig>,
     client: &TlsConnector,
@@ -168,7 +168,7 @@ pub(super) async fn shake(
         .expect("the handshake hangs")
 }
 
-/// What a client's handshake comes to.
+/// Returns the outcome of a client's handshake.
 pub(super) async fn enter<S>(
     server: &Arc<rustls::ServerConfig>,
     stream: S,
@@ -190,10 +190,10 @@ pub(super) fn ending(server: &Arc<rustls::ServerConfig>) -> TlsServer {
     }
 }
 
-/// Far more than any handshake needs.
+/// A timeout far longer than any handshake.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The names on the certificate that a client was shown.
+/// Returns the names of the certificate that was presented to a client.
 pub(super) fn shown(stream: &client::TlsStream<DuplexStream>) -> Vec<Box<str>> {
     let chain = stream.get_ref().1.peer_certificates().unwrap();
     super::x509::names(&chain[0]).unwrap()

@@ -1,27 +1,27 @@
-//! Making clients believe the development CA: for the system's own store we can do it, for the others we say how.
+//! Trust in the development CA: adds it to the system's trust store, and lists the commands for other stores.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Why the CA is not in the system's trust store.
+/// An error that prevented adding the CA to the system's trust store.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// Only root may.
+    /// The user is not root.
     #[error("only root may change the system's trust store; run:\n  {commands}")]
     NotRoot {
-        /// What to run, with sudo.
+        /// The commands to run, with sudo.
         commands: String,
     },
-    /// A system whose store we do not know.
+    /// The system's trust store is unknown.
     #[error("this system's trust store is not one of those known here: trust the file by hand")]
     Unknown,
     /// The CA's file could not be copied.
     #[error("cannot copy the CA's certificate to {to}")]
     Copy {
-        /// Where to.
+        /// The destination.
         to: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -30,21 +30,21 @@ pub enum TrustError {
     Run {
         /// The command line.
         command: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The system's command said no.
+    /// The system's command failed.
     #[error("`{command}` failed: {output}")]
     Refused {
         /// The command line.
         command: String,
-        /// The end of what it printed.
+        /// The last line of its standard error output.
         output: String,
     },
 }
 
-/// How to trust the CA in `ca`, for every system and client we know of: text for a terminal.
+/// Returns instructions for trusting the CA in `ca` on every known system and client, as text for a terminal.
 pub fn trust_commands(ca: &Path) -> String {
     let ca = quoted(ca);
     format!(
@@ -76,10 +76,11 @@ curl
     )
 }
 
-/// Puts the CA into the trust store of this system: Debian, Fedora, macOS and their kin. Returns what was done.
+/// Adds the CA to the trust store of this system (Debian, Fedora, macOS and related systems). Returns a description of
+/// what was done.
 ///
 /// # Errors
-/// When the user is not root, then with the commands to run; when the store is not known; when a step fails.
+/// Fails if the user is not root (the error lists the commands to run), if the store is unknown, or if a step fails.
 pub fn trust(ca: &Path) -> Result<String, TrustError> {
     let store = TrustStore::find(Path::new("/")).ok_or(TrustError::Unknown)?;
     if !rustix::process::geteuid().is_root() {
@@ -90,17 +91,17 @@ pub fn trust(ca: &Path) -> Result<String, TrustError> {
     store.add(ca)
 }
 
-/// The system's trust store: a folder to copy to and a command to run, or a command alone.
+/// The system's trust store: a directory to copy to and a command to run, or only a command.
 #[derive(Debug, PartialEq)]
 struct TrustStore {
     copy_to: Option<PathBuf>,
     command: &'static [&'static str],
-    /// Whether the command's last argument is the CA's file.
+    /// True if the command's last argument is the CA's file.
     takes_file: bool,
 }
 
 impl TrustStore {
-    /// By what exists below `root`.
+    /// Finds the trust store by the files that exist below `root`.
     fn find(root: &Path) -> Option<TrustStore> {
         if root.join(MACOS[0].trim_start_matches('/')).exists() {
             return Some(TrustStore {
@@ -151,7 +152,7 @@ impl TrustStore {
             command.arg(ca);
         }
         let shown = self.command.join(" ");
-        // No deadline: a person waits for it at a terminal, and macOS asks that person for a password.
+        // No deadline: the command runs interactively, and macOS prompts for a password.
         let output = command.output().map_err(|source| TrustError::Run {
             command: shown.clone(),
             source,
@@ -177,7 +178,7 @@ impl TrustStore {
     }
 }
 
-/// As one word of a POSIX shell.
+/// Quotes a path as one word of a POSIX shell.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
@@ -187,7 +188,7 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-/// Our file's name in a store, without its extension, and our nickname in NSS.
+/// The name of the CA's file in a trust store, without its extension, and its nickname in NSS.
 const FILE: &str = "lockgate-dev";
 
 const MACOS: &[&str] = &[
@@ -200,7 +201,7 @@ const MACOS: &[&str] = &[
     "/Library/Keychains/System.keychain",
 ];
 
-/// Folder below the root, extension that the system's command looks for, that command.
+/// The directory below the root, the file extension that the system's command expects, and that command.
 const LINUX: &[(&str, &str, &[&str])] = &[
     (
         "usr/local/share/ca-certificates",

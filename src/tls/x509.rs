@@ -1,4 +1,4 @@
-//! What we must know of a certificate, asked of webpki, the judge that rustls clients use: its names and its dates.
+//! Names, validity and issuer of a certificate. Names and dates are checked by webpki, the verifier of rustls clients.
 
 use std::net::IpAddr;
 
@@ -7,22 +7,22 @@ use webpki::{EndEntityCert, Error, KeyUsage};
 
 use super::acceptor::normalize_sni;
 
-/// What a certificate's dates and constraints say today.
+/// The validity and kind of a certificate at one point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Validity {
-    /// In its dates, and not a CA.
+    /// Within its dates, and not a CA.
     Leaf,
-    /// In its dates, and a CA.
+    /// Within its dates, and a CA.
     Authority,
-    /// After its last day.
+    /// After `notAfter`.
     Expired,
-    /// Before its first day: often a wrong clock.
+    /// Before `notBefore`, often because of a wrong clock.
     NotYet,
 }
 
-/// How the certificate stands at `now`.
+/// Returns the validity of the certificate at `now`.
 pub(super) fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<Validity, Error> {
-    // The dates and the CA flag are looked at before any issuer, and no issuer is given.
+    // webpki checks the dates and the CA flag before any issuer, so no issuer is passed.
     let usage = KeyUsage::server_auth();
     match EndEntityCert::try_from(certificate)?
         .verify_for_usage(&[], &[], &[], now, usage, None, None)
@@ -35,14 +35,14 @@ pub(super) fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Resul
     }
 }
 
-/// Whether it may sign others (RFC 5280 §4.2.1.9).
+/// Returns true if the certificate may sign others (RFC 5280 §4.2.1.9).
 pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, parsed)| parsed.is_ca())
 }
 
-/// The DNS names and addresses of a certificate, in lower case, in its order, DNS first.
+/// Returns the DNS names and then the IP addresses of a certificate, in lower case and in the certificate's order.
 ///
-/// A Common Name does not count: no client has believed one for years (RFC 9525 §2).
+/// The Common Name is ignored, as it is by clients (RFC 9525 §2).
 pub(super) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<Box<str>>, Error> {
     let certificate = EndEntityCert::try_from(certificate)?;
     let mut names: Vec<_> = certificate.valid_dns_names().map(normalize_sni).collect();
@@ -54,8 +54,8 @@ pub(super) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<Box<str>>, E
     Ok(names)
 }
 
-/// webpki lists addresses only when it says which names it found instead of the one that was asked for, as
-/// `IpAddress(127.0.0.1)`. Each is then checked by asking for it.
+/// Returns the IP addresses of a certificate. webpki lists them only in the error for a name that does not match, as
+/// `IpAddress(127.0.0.1)`; each is then verified by its own query.
 fn addresses(certificate: &EndEntityCert<'_>) -> Vec<IpAddr> {
     let nobody = ServerName::from(IpAddr::from([0; 16]));
     let Err(Error::CertNotValidForName(context)) =
@@ -76,18 +76,18 @@ fn addresses(certificate: &EndEntityCert<'_>) -> Vec<IpAddr> {
         .collect()
 }
 
-/// What people want to know of a certificate. Times are seconds since 1970.
+/// The facts of a certificate that are logged and displayed. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CertInfo {
-    /// Its DNS names and addresses, in lower case.
+    /// The DNS names and IP addresses, in lower case.
     pub(super) names: Vec<Box<str>>,
-    /// The Common Name of its issuer, or all of its name.
+    /// The Common Name of the issuer, or the whole distinguished name if it has none.
     pub(super) issuer: String,
     pub(super) not_before: i64,
     pub(super) not_after: i64,
 }
 
-/// `None` for what is no certificate.
+/// Parses a certificate. Returns `None` if the bytes are not a certificate.
 pub(super) fn cert_info(certificate: &CertificateDer<'_>) -> Option<CertInfo> {
     let names = names(certificate).ok()?;
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;

@@ -1,7 +1,8 @@
-//! Who waits for a place on a pool's backends, and how one that gets free is handed over.
+//! The admission queue of a pool: requests wait in it for a lease, and a released unit of capacity goes to one of them.
 //!
-//! A place is handed to the first who can take it, who need not ask again: nobody overtakes him, and nobody else wakes.
-//! One queue serves all configurations that have a pool of this name, so a reload leaves everybody where he stands.
+//! A lease is granted to the first queued request that can use it. That request does not have to retry: no other
+//! request overtakes it, and no other task wakes. One queue serves all configurations that have a pool of this name, so
+//! a reload keeps every request at its position.
 
 mod queue;
 mod waiting;
@@ -21,35 +22,35 @@ use waiting::{Grants, QueueTicket, Waiter};
 /// The queue of a pool.
 #[derive(Debug)]
 pub(super) struct AdmissionQueue {
-    /// How many wait, and one more while somebody looks for a place or a queue's end: whoever comes anew reads this first,
-    /// and mostly nothing else.
+    /// Number of queued requests, plus one for each request that is checking for capacity or for the queue limit. A new
+    /// request reads this first, and usually nothing else.
     waiting: AtomicUsize,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// The backends of the configuration in force: no place on another one is handed over.
+    /// The members of the active configuration; no lease is granted on any other backend.
     members: Vec<Arc<Member>>,
-    /// Where all of them are down, they are tried all the same.
+    /// Whether members that are down may be used if all of them are down.
     try_down: bool,
     queue: Queue<Waiter>,
-    /// `members` tell this queue of their places; while nobody waits they need not.
+    /// Whether `members` notify this queue of free capacity; not needed while the queue is empty.
     subscribed: bool,
 }
 
-/// Somebody who wants a place.
+/// A request for a lease.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueueRequest<'a> {
     pub(super) client: IpAddr,
     pub(super) tried: &'a [Arc<Backend>],
-    /// The seed of the only one that can serve him.
+    /// The `id_hash` of the only member that can serve the request.
     pub(super) only: Option<u64>,
-    /// How many may wait.
+    /// Maximum length of the queue.
     pub(super) queue: usize,
 }
 
-/// A place, or one in the queue.
+/// A lease, or a position in the queue.
 pub(super) enum Admitted {
     Lease(Lease),
     Queued(QueueTicket),
@@ -70,17 +71,17 @@ impl AdmissionQueue {
         }
     }
 
-    /// Whether nobody waits: then whoever comes may take a place where he finds it.
+    /// Returns whether the queue is empty, so that a new request may take free capacity at once.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting() == 0
     }
 
-    /// How many wait.
+    /// Returns the number of queued requests.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    /// There may be a place on `backend`: it goes to the first who can take it.
+    /// Grants capacity that may be free on `backend` to the first queued request that can use it.
     pub(super) fn offer(&self, backend: &Arc<Backend>) {
         if !self.is_idle() {
             let mut inner = self.lock();
@@ -95,16 +96,16 @@ impl AdmissionQueue {
         }
     }
 
-    /// There is nobody whom it would be worth waiting for.
+    /// Rejects all queued requests because no backend is left that is worth waiting for.
     pub(super) fn reject_all(&self) {
         let mut inner = self.lock();
         let gone = inner.queue.clear();
         self.unlock(inner);
-        // Whoever waited is told by this.
+        // Dropping the senders notifies the queued requests.
         drop(gone);
     }
 
-    /// From now on these are the backends, each with the ceilings that it has here.
+    /// Sets the members, each with the limits that it has in this pool.
     pub(super) fn set_members(self: &Arc<Self>, members: &[Arc<Member>], try_down: bool) {
         for entry in members {
             entry.backend.mark_active();
@@ -121,7 +122,7 @@ impl AdmissionQueue {
         handed.deliver();
     }
 
-    /// A place that `pick` finds and nobody who waits can take, or else one in the queue.
+    /// Returns the lease that `pick` finds if no queued request can use it; otherwise queues the request.
     pub(super) fn enter(
         self: &Arc<Self>,
         wish: QueueRequest<'_>,
@@ -129,7 +130,8 @@ impl AdmissionQueue {
     ) -> Result<Admitted, Unavailable> {
         let mut inner = self.lock();
         if wish.queue > 0 {
-            // Before he looks for a place, so that none is missed: whoever gives one back does it the other way round.
+            // Counted before the check for capacity, so that no release is missed: a release does the two steps in
+            // reverse order.
             self.waiting.store(inner.queue.len() + 1, Ordering::SeqCst);
             self.subscribe(&mut inner);
         }
@@ -174,7 +176,7 @@ impl AdmissionQueue {
         }
     }
 
-    /// From now on its members tell it of their places. Those that are free already are still to be looked for.
+    /// Subscribes to the members' releases. Capacity that is free already must be checked for afterwards.
     fn subscribe(self: &Arc<Self>, inner: &mut Inner) {
         if !inner.subscribed {
             inner.subscribed = true;
@@ -223,7 +225,7 @@ impl Inner {
         handed
     }
 
-    /// Whether those that are down have to do.
+    /// Returns whether members that are down must be used.
     fn allow_unhealthy(&self) -> bool {
         let mut members = self.members.iter();
         self.try_down && !members.any(|entry| entry.is_open(false))

@@ -1,4 +1,4 @@
-//! Backends: what outlives a configuration, and is shared by all that have it.
+//! Backends: state that survives reloads and is shared by all configurations that use the same address.
 
 mod load;
 mod queues;
@@ -21,37 +21,37 @@ use std::{
 use tokio::time::Instant;
 use warmth::SlowStart;
 
-/// One address of a pool. Its address is its identity; what a configuration says about it stands in the pool's entry.
+/// One address of a pool, which identifies the backend. What a configuration says about it is in the pool's [`Member`].
 #[derive(Debug)]
 pub struct Backend {
     address: BackendAddress,
     name: Arc<str>,
     load: LoadCounters,
-    /// Finishes its sessions and takes no new ones, by an operator's order.
+    /// Finishes its sessions and accepts no new ones, as ordered by the operator.
     draining: AtomicBool,
     health: BackendHealth,
     warmth: SlowStart,
-    /// It is, or was, in a configuration in force.
+    /// Whether it is or was in an active configuration.
     was_active: AtomicBool,
-    /// Where those wait who may have a place here.
+    /// The queues whose requests may get a lease on this backend.
     queues: QueueSubscribers,
 }
 
-/// Every backend by its address, of which there is one however many pools have it, and for as long as a lease on it is held:
-/// whoever is taken away and comes back meanwhile is the same.
+/// All backends by address. Several pools share one backend. It is kept for as long as a lease on it is held, so a
+/// backend that is removed and added again in the meantime keeps its state.
 #[derive(Debug, Default)]
 pub struct Backends(HashMap<BackendAddress, Weak<Backend>>);
 
 // === impl Backends ===
 
 impl Backends {
-    /// The one at this address; one that nobody uses yet, where there was none.
+    /// Returns the backend at this address, or creates one that is not in use yet.
     pub(super) fn get_or_create(&mut self, address: &BackendAddress) -> Arc<Backend> {
         if let Some(known) = self.0.get(address).and_then(Weak::upgrade) {
             return known;
         }
         if self.0.len() == self.0.capacity() {
-            // Before there is room for more, those go whom nobody has any more.
+            // Backends without references are removed before the table grows.
             self.0.retain(|_, backend| backend.strong_count() > 0);
         }
         let fresh = Arc::new(Backend::new(address.clone()));
@@ -59,7 +59,7 @@ impl Backends {
         fresh
     }
 
-    /// These are known.
+    /// Adds existing backends.
     #[cfg(test)]
     pub(super) fn known(backends: impl IntoIterator<Item = Arc<Backend>>) -> Self {
         let backends = backends.into_iter();
@@ -72,7 +72,7 @@ impl Backends {
 // === impl Backend ===
 
 impl Backend {
-    /// Nobody uses it yet.
+    /// Creates a backend that is not in use yet.
     fn new(address: BackendAddress) -> Self {
         let name = address.to_string().into();
         Backend {
@@ -87,22 +87,23 @@ impl Backend {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> &BackendAddress {
         &self.address
     }
 
-    /// Its address in writing, shared.
+    /// Returns its address as text, shared.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// How it is.
+    /// Returns its health.
     pub fn health(&self) -> &BackendHealth {
         &self.health
     }
 
-    /// From now on it takes no new sessions and requests, or does so again, as one that is back ([`Backend::warm`]).
+    /// Starts or ends a drain. A draining backend accepts no new sessions or requests; when the drain ends, slow start
+    /// begins ([`Backend::start_slow`]).
     pub fn drain(self: &Arc<Self>, draining: bool) {
         let was = self.draining.swap(draining, Ordering::SeqCst);
         if was && !draining {
@@ -113,46 +114,48 @@ impl Backend {
         }
     }
 
-    /// Whether it takes none.
+    /// Returns whether it is draining.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether it was in no configuration in force yet.
+    /// Returns whether it has not been in an active configuration yet.
     pub(super) fn is_new(&self) -> bool {
         !self.was_active.load(Ordering::Relaxed)
     }
 
-    /// It is back, or new: from `now` on it gets a growing part of what is new, for as long as its pool's `slow_start`. To be
-    /// called when it may be chosen again, for those who wait have it then.
+    /// Starts slow start at `now`, of a new or recovered backend: it receives a growing share of new
+    /// sessions and requests for its pool's `slow_start`. Must be called after the backend has become eligible, because
+    /// queued requests are granted leases at once.
     pub fn start_slow(self: &Arc<Self>, now: Instant) {
         self.warmth.begin(now);
         self.health.notify();
         self.offer();
     }
 
-    /// How likely it is to be looked at for something new, of 1, where getting warm takes `slow_start`; `None`: it always is.
+    /// Returns the probability, from 0 to 1, that it is considered for new work during a slow start of length
+    /// `slow_start`; `None`: it always is.
     pub(super) fn warmth(&self, now: Instant, slow_start: Duration) -> Option<f64> {
         self.warmth.at(now, slow_start)
     }
 
-    /// When it gets its whole share, if it does not yet.
+    /// Returns when it receives its full share; `None` if it does already.
     pub(super) fn warm_at(&self, slow_start: Duration) -> Option<Instant> {
         let ends = self.warmth.ends(slow_start)?;
         (ends > Instant::now()).then_some(ends)
     }
 
-    /// Another number each time that it has come, or come back ([`Backend::warm`]).
+    /// Returns a number that changes with every slow start ([`Backend::start_slow`]).
     pub(super) fn generation(&self) -> u64 {
         self.warmth.begun()
     }
 
-    /// How many leases are held.
+    /// Returns the number of leases held.
     pub fn leases(&self) -> u64 {
         self.load.leases()
     }
 
-    /// How many of them are shaking hands.
+    /// Returns the number of leases in the handshake phase.
     pub fn handshakes(&self) -> u64 {
         self.load.handshakes()
     }
@@ -161,12 +164,12 @@ impl Backend {
         self.load.has_capacity(most)
     }
 
-    /// Counts one more, unless there are as many as `most` already.
+    /// Counts one more lease, unless `most` is reached.
     pub(super) fn take(&self, most: LoadLimits) -> bool {
         self.load.take(most)
     }
 
-    /// It has answered: one fewer shakes hands.
+    /// Ends the handshake phase of one lease: the backend has answered.
     pub(super) fn settle(self: &Arc<Self>) {
         self.load.settle();
         self.offer();
@@ -177,28 +180,29 @@ impl Backend {
         self.offer();
     }
 
-    /// It is in a configuration in force.
+    /// Marks it as part of an active configuration.
     pub(super) fn mark_active(&self) {
         self.was_active.store(true, Ordering::Relaxed);
     }
 
-    /// From now on those in this queue hear of its places. As [`Queues::add`] says, they are looked for afterwards.
+    /// Notifies this queue of free capacity from now on. The caller checks for capacity afterwards, as
+    /// [`QueueSubscribers::add`] explains.
     pub(super) fn subscribe(&self, queue: &Arc<AdmissionQueue>) {
         self.queues.add(queue);
     }
 
-    /// They do not any more.
+    /// Stops notifying this queue.
     pub(super) fn unsubscribe(&self, queue: &AdmissionQueue) {
         self.queues.remove(queue);
     }
 
-    /// How many queues hear of its places.
+    /// Returns the number of queues that are notified of free capacity.
     #[cfg(test)]
     pub(super) fn subscriber_count(&self) -> usize {
         self.queues.now().len()
     }
 
-    /// There may be a place here.
+    /// Offers capacity that may be free to the subscribed queues.
     fn offer(self: &Arc<Self>) {
         for queue in self.queues.now() {
             queue.offer(self);

@@ -1,7 +1,7 @@
-//! Which of a pool's backends gets the next session or request.
+//! Load balancing: selects the member that receives the next session or request.
 //!
-//! A choice looks at every candidate once or twice, takes no lock and allocates nothing. Counters may change under it: a
-//! choice that is not quite the best is made, never a wrong one.
+//! A selection reads every candidate once or twice, takes no lock and allocates nothing. Counters may change in the
+//! meantime: the selected member may not be the best one, but it is always eligible.
 
 mod hash;
 mod key;
@@ -21,7 +21,7 @@ use hash::RendezvousHash;
 use std::sync::Arc;
 use turns::StrideScheduler;
 
-/// How a pool chooses.
+/// The balancing algorithm of a pool.
 #[derive(Debug)]
 pub(super) enum Balancer {
     LeastSessions(StrideScheduler),
@@ -30,13 +30,13 @@ pub(super) enum Balancer {
     Hash(RendezvousHash),
 }
 
-/// Those who may be chosen.
+/// The members that are eligible.
 #[derive(Clone, Copy)]
 pub(super) struct Eligible<'a> {
     pub(super) entries: &'a [Arc<Member>],
-    /// Those that have failed already.
+    /// The backends that have failed for this request.
     pub(super) tried: &'a [Arc<Backend>],
-    /// Also those that are down or ejected.
+    /// Whether members that are down or ejected are eligible too.
     pub(super) unwell: bool,
 }
 
@@ -52,7 +52,7 @@ impl Balancer {
         }
     }
 
-    /// `None` where there are no candidates.
+    /// Selects a member; `None` if none is eligible.
     pub(super) fn choose<'a>(
         &self,
         candidates: Eligible<'a>,
@@ -78,7 +78,7 @@ impl Balancer {
         }
     }
 
-    /// `entry` was chosen, and had a place.
+    /// Records that `entry` was selected and had capacity.
     pub(super) fn chosen(&self, entry: &Member) {
         match self {
             Balancer::LeastSessions(turns) | Balancer::RoundRobin(turns) => turns.take(entry),
@@ -86,7 +86,7 @@ impl Balancer {
         }
     }
 
-    /// What a request is hashed by.
+    /// Returns the part of the request that is hashed.
     pub(super) fn hash_key(&self) -> Option<&config::HashKey> {
         match self {
             Balancer::Hash(hash) => Some(hash.by()),
@@ -105,7 +105,7 @@ impl<'a> Eligible<'a> {
         self.entries.iter().filter(is_one)
     }
 
-    /// The one that a request belongs to, if it can be had.
+    /// Returns the member that the request is bound to, if it is eligible.
     fn bound(self, bound: Affinity) -> Option<&'a Arc<Member>> {
         let is_it = |entry: &&Arc<Member>| entry.id_hash == bound.seed;
         match bound.only {

@@ -1,4 +1,4 @@
-//! The dial: name to addresses, addresses to a connection, and what is said on it before HTTP.
+//! Connecting to a backend: resolves the name, connects to one of its addresses, and sends what precedes HTTP.
 
 use super::{ResolveError, Resolver, SourceAddrs, sources::SourceError};
 use crate::{config::BackendAddress, proto::proxy};
@@ -15,22 +15,22 @@ use tokio::{
 /// A connection to a backend, before TLS.
 #[derive(Debug)]
 pub enum DialedStream {
-    /// To a port.
+    /// Over TCP.
     Tcp(TcpStream),
-    /// To a Unix socket.
+    /// Over a Unix socket.
     Unix(UnixStream),
 }
 
-/// The two ends of a client's connection, as a PROXY header tells of them.
+/// The two addresses of a client's connection, as a PROXY header carries them.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnAddrs {
-    /// The client's.
+    /// The client's address.
     pub client: SocketAddr,
-    /// Ours.
+    /// The local address.
     pub local: SocketAddr,
 }
 
-/// Why no backend was reached.
+/// Why a connection to a backend could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The name has no address.
@@ -40,22 +40,22 @@ pub enum DialError {
     Resolve {
         /// The name.
         name: String,
-        /// What the resolver said.
+        /// The resolver's error.
         #[source]
         source: ResolveError,
     },
-    /// No address took the connection; the last one's answer.
+    /// No address accepted the connection; the error is that of the last one.
     #[error(
         "cannot connect to {address}: is the backend running, and listening on that address and port?"
     )]
     Connect {
         /// The last address tried.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// As many connections lead there as there are local ports.
+    /// All local ports are in use for connections to this address.
     #[error(
         "no local port is left for another connection to {address}: name more addresses of this machine in `sources`, or widen \
          net.ipv4.ip_local_port_range"
@@ -63,22 +63,22 @@ pub enum DialError {
     NoPort {
         /// The last address tried.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// `sources` names it, and it is nowhere here.
+    /// An address in `sources` does not belong to this machine.
     #[error(
-        "cannot come from {from}: is that address in `sources` one of this machine? `ip address` shows them"
+        "cannot connect from {from}: is that address in `sources` one of this machine? `ip address` shows them"
     )]
     SourceNotLocal {
         /// The address.
         from: IpAddr,
-        /// What the kernel said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// The socket took no connection.
+    /// The Unix socket did not accept the connection.
     #[error(
         "cannot connect to {}: is the backend running, and may this user write to its socket?",
         .path.display()
@@ -86,27 +86,28 @@ pub enum DialError {
     Socket {
         /// The socket.
         path: PathBuf,
-        /// What the kernel said.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
-    /// It hung up on the PROXY header.
-    #[error("the connection broke before the PROXY header was through")]
+    /// The backend closed the connection while the PROXY header was sent.
+    #[error("the backend closed the connection while the PROXY header was being sent")]
     ProxyHeader(#[source] io::Error),
-    /// TLS was not agreed on; most often its certificate is not believed.
+    /// The TLS handshake failed; most often the backend's certificate is not trusted.
     #[error(
         "TLS with the backend, as `{name}`, failed: is its certificate for that name, and of a CA in tls.ca?"
     )]
     Tls {
-        /// The name that was asked for.
+        /// The name in SNI.
         name: String,
-        /// What is wrong.
+        /// The TLS error.
         #[source]
         source: io::Error,
     },
 }
 
-/// Connects to the first address that answers, in the resolver's order, from one of `sources`. The caller sets the deadline.
+/// Connects to the first address that accepts, in the resolver's order, from one of `sources`. The caller sets the
+/// deadline.
 pub async fn dial(
     resolver: &Resolver,
     address: &BackendAddress,
@@ -137,7 +138,7 @@ async fn tcp(
         let candidate = SocketAddr::new(candidate, port);
         match sources.connect(candidate).await {
             Ok(stream) => {
-                // Frames are small and answered one by one: Nagle's algorithm would hold each second one back.
+                // Frames are small and answered one by one: Nagle's algorithm would delay every second one.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
@@ -147,7 +148,7 @@ async fn tcp(
     let (address, source) = last.expect("there is at least one candidate");
     Err(match source {
         SourceError::NotOurs { from, source } => DialError::SourceNotLocal { from, source },
-        // It gets any port that is free towards this address: none is.
+        // The kernel picks any port that is free towards this address, and there is none.
         SourceError::Io(source) if source.kind() == io::ErrorKind::AddrNotAvailable => {
             DialError::NoPort { address, source }
         }
@@ -166,7 +167,8 @@ async fn unix(path: &Path) -> Result<UnixStream, DialError> {
 // === impl DialedStream ===
 
 impl DialedStream {
-    /// Tells whose connection this is: without `ends`, our own. It goes before everything else, TLS too.
+    /// Writes the PROXY header: with the client's addresses, or as `LOCAL` without `ends`. It precedes all other bytes,
+    /// also TLS.
     pub(super) async fn write_proxy_header(
         &mut self,
         version: proxy::ProxyVersion,

@@ -1,4 +1,4 @@
-//! A backend as one configuration has it, and the leases on it.
+//! A backend as one configuration describes it, and the leases on it.
 
 use super::{
     Backend, Resolver,
@@ -19,25 +19,26 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A backend's place in a pool: what a reload may change of it while its leases stay.
+/// A member of a pool: the parts of a backend that a reload may change while its leases stay.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) backend: Arc<Backend>,
-    /// Its share; never 0.
+    /// Its weight; never 0.
     pub(super) weight: u64,
-    /// The part of its share that DNS has said.
+    /// The part of its weight that comes from DNS.
     pub(super) share: u16,
-    /// How much it may have at a time; of the terms, for every pick reads it.
+    /// Its limits; copied from the configuration because every pick reads them.
     limits: LoadLimits,
-    /// What a key's hash is joined with; of the address, so that all processes and all configurations agree.
+    /// The number that a key's hash is combined with; derived from the address, so that all processes and
+    /// configurations agree.
     pub(super) id_hash: u64,
     pub(super) terms: Arc<MemberConfig>,
-    /// When its next turn is, in the time of `balance::turns`.
+    /// The time of its next slot, in the virtual time of `balance::turns`.
     pub(super) next_slot: AtomicU64,
 }
 
-/// A taken place on a backend, from before the dial until the session or the request has ended; given back on drop. Until
-/// [`Lease::settle`] it is a place among the handshakes too.
+/// One unit of a backend's capacity. Held from before the dial until the request or session ends; released on drop.
+/// Until [`Lease::settle`] it also counts as a handshake.
 #[derive(Debug)]
 pub struct Lease {
     entry: Arc<Member>,
@@ -68,22 +69,22 @@ impl Member {
         self.backend.leases()
     }
 
-    /// Whether somebody has a lease there, or has ordered that nobody gets another.
+    /// Returns whether leases are held on the backend, or the operator has ordered a drain.
     pub(super) fn is_in_use(&self) -> bool {
         self.leases() > 0 || self.backend.is_draining()
     }
 
-    /// Whether it is well, as far as is known.
+    /// Returns whether the backend is healthy, as far as is known.
     pub(super) fn is_up(&self) -> bool {
         self.backend.health().is_up()
     }
 
-    /// Whether it may be chosen, if it has room; `unwell`: even where it is not up.
+    /// Returns whether it is eligible, apart from its capacity; `unwell`: even if it is down or ejected.
     pub(super) fn is_open(&self, unwell: bool) -> bool {
         !self.backend.is_draining() && (unwell || self.is_up())
     }
 
-    /// What it has of its pool's leases, and may have.
+    /// Returns its share of the pool's leases and its limit.
     pub(super) fn load(&self) -> MemberLoad {
         MemberLoad {
             leases: self.leases(),
@@ -92,13 +93,13 @@ impl Member {
         }
     }
 
-    /// Whether it has a place for another lease, and may shake hands now.
+    /// Returns whether it has capacity for another lease and another handshake.
     pub(super) fn has_capacity(&self) -> bool {
         self.backend.has_capacity(self.limits)
     }
 
-    /// Connects to it, and tells it whose connection this is if it wants to know: without `ends`, our own. The caller sets
-    /// the deadline.
+    /// Connects to the backend and sends a PROXY header if it is configured: with the client's addresses, or `LOCAL`
+    /// without `ends`. The caller sets the deadline.
     pub(super) async fn dial(
         &self,
         resolver: &Resolver,
@@ -111,7 +112,7 @@ impl Member {
         Ok(connection)
     }
 
-    /// How TLS is spoken on that connection, if it is.
+    /// Returns the TLS settings for the connection, if TLS is used.
     pub(super) fn tls(&self) -> Option<&TlsClient> {
         self.terms.tls.as_ref()
     }
@@ -120,7 +121,7 @@ impl Member {
 // === impl Lease ===
 
 impl Lease {
-    /// `None` where the last place was taken meanwhile.
+    /// Acquires a lease; `None` if no capacity is left.
     pub(super) fn take(entry: &Arc<Member>) -> Option<Self> {
         let taken = entry.backend.take(entry.limits);
         taken.then(|| Lease {
@@ -133,17 +134,17 @@ impl Lease {
         self.entry.id_hash
     }
 
-    /// The backend it is a place on.
+    /// Returns the backend.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.entry.backend
     }
 
-    /// The entry of the pool that it is a place on, as it was written.
+    /// Returns the pool entry of the backend, as configured.
     pub fn written(&self) -> &Arc<str> {
         &self.entry.terms.written
     }
 
-    /// Connects to it, and tells it whose connection this is if it wants to know. The caller sets the deadline.
+    /// Connects to the backend and sends a PROXY header if it is configured. The caller sets the deadline.
     pub async fn dial(
         &self,
         resolver: &Resolver,
@@ -152,29 +153,29 @@ impl Lease {
         self.entry.dial(resolver, Some(ends)).await
     }
 
-    /// How TLS is spoken on that connection, if it is.
+    /// Returns the TLS settings for the connection, if TLS is used.
     pub fn tls(&self) -> Option<&TlsClient> {
         self.entry.tls()
     }
 
-    /// Somebody else may shake hands now: the backend has answered, or there is nothing that it should do at once.
+    /// Ends the handshake phase: the backend has answered, or no immediate answer is expected.
     pub fn settle(&self) {
         if self.handshaking.swap(false, Ordering::Relaxed) {
             self.entry.backend.settle();
         }
     }
 
-    /// The backend has answered what it was sent, whatever it said.
+    /// Records that the backend has answered, whatever the answer was.
     pub fn answered(&self) {
         self.entry.backend.health().answered();
     }
 
-    /// The backend was not reached, or has not answered.
+    /// Records that the backend was not reached or has not answered.
     pub fn failed(&self, error: &(dyn Error + 'static)) {
         self.record_failure(error, None);
     }
 
-    /// `client` has left after it had waited for long. However often it does that, it counts once.
+    /// Records that `client` has disconnected after a long wait. However often one client does that, it counts once.
     pub fn abandoned(&self, error: &(dyn Error + 'static), client: IpAddr) {
         self.record_failure(error, Some(client));
     }
@@ -185,8 +186,8 @@ impl Lease {
         health.failed(Instant::now(), &self.entry.terms.passive, why, left);
     }
 
-    /// The host and the port of a backend to which one connection is as good as another for plain HTTP: without TLS,
-    /// on TCP, and not told whose it is.
+    /// Returns the host and port of a backend whose connections can be pooled for plain HTTP: over TCP, without TLS and
+    /// without a PROXY header.
     pub fn poolable_addr(&self) -> Option<(&str, u16)> {
         match self.backend().address() {
             BackendAddress::Tcp { host, port, .. }

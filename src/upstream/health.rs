@@ -1,7 +1,7 @@
-//! Whether a backend is well, as checks and as sessions have it.
+//! The health of a backend, from health checks and from sessions.
 //!
-//! What lives here: what is known of one backend, whoever has it configured. It has no clock: the time is told. What does
-//! not: who asks and when (`health/watch.rs`), and how (`health/check.rs`).
+//! This module holds the state of one backend, shared by all pools that use it. It has no clock: callers pass the time.
+//! Scheduling is in `health/watch.rs`, the check itself in `health/check.rs`.
 
 mod check;
 mod machine;
@@ -23,37 +23,37 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 pub use watch::run_checker;
 
-/// A backend's health: written by checks and by failed handshakes, read by every pick.
+/// A backend's health: written by health checks and failed handshakes, read by every pick.
 #[derive(Debug)]
 pub struct BackendHealth {
-    /// What a pick looks at, without a lock.
+    /// The condition as a pick reads it, without a lock.
     up: AtomicBool,
-    /// Something failed since the last success: only then does a success take the lock.
+    /// Whether something has failed since the last success; only then does a success take the lock.
     has_failures: AtomicBool,
     book: Mutex<HealthRecord>,
-    /// There is a change to tell, or an end to wait for; of the backend's other states too.
+    /// Notifies of a change to log or an end to wait for; also of changes to the backend's other states.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct HealthRecord {
     machine: HealthState,
-    /// Changes that were not told yet.
+    /// Changes that have not been logged yet.
     untold: Vec<HealthChange>,
 }
 
-/// A backend is in another condition than before.
+/// A change of a backend's condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct HealthChange {
     to: Condition,
-    /// What failed last.
+    /// The last failure.
     why: Option<String>,
 }
 
 // === impl BackendHealth ===
 
 impl BackendHealth {
-    /// One of which nothing is known is taken for well.
+    /// Creates the health of a backend without results: it counts as up.
     pub(super) fn new() -> Self {
         BackendHealth {
             up: AtomicBool::new(true),
@@ -63,18 +63,18 @@ impl BackendHealth {
         }
     }
 
-    /// Whether it is neither down nor ejected.
+    /// Returns whether it is neither down nor ejected.
     pub(super) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// In which condition it is, and what failed last if nothing went well since.
+    /// Returns its condition, and the last failure unless there was a success since.
     pub fn condition(&self) -> (Condition, Option<String>) {
         let book = self.lock();
         (book.machine.condition(), book.machine.why().cloned())
     }
 
-    /// How much longer it is ejected, if it is and checks have not taken it down.
+    /// Returns for how much longer it is ejected; `None` if it is not, or health checks have marked it down.
     pub fn ejected_for(&self, now: Instant) -> Option<Duration> {
         let book = self.lock();
         let ejected = book.machine.condition() == Condition::Ejected;
@@ -82,14 +82,14 @@ impl BackendHealth {
         Some(until.saturating_duration_since(now))
     }
 
-    /// A session or a request has reached it.
+    /// Records that a session or request has reached it.
     pub(super) fn answered(&self) {
         if self.has_failures.load(Ordering::Relaxed) {
             self.change(HealthState::answered);
         }
     }
 
-    /// A session or a request has not; or this client has `left` before it knew.
+    /// Records that a session or request has not reached it, or that this client has `left` before the answer.
     pub(super) fn failed(
         &self,
         now: Instant,
@@ -100,27 +100,27 @@ impl BackendHealth {
         self.change(|machine| machine.failed(now, settings, why, left));
     }
 
-    /// What a check has found.
+    /// Records the result of a health check.
     fn checked(&self, found: Result<(), String>, settings: &config::Health) {
         self.change(|machine| machine.checked(found, settings.rise, settings.fall));
     }
 
-    /// Nobody checks it any more.
+    /// Records that it is not health-checked any longer.
     fn unchecked(&self) {
         self.change(HealthState::unchecked);
     }
 
-    /// Ends what ends by itself.
+    /// Ends an ejection whose time has passed.
     fn pass(&self, now: Instant) {
         self.change(|machine| machine.expire_ejection(now));
     }
 
-    /// When [`Health::pass`] will change something.
+    /// Returns when [`BackendHealth::pass`] will change the condition.
     fn ends(&self) -> Option<Instant> {
         self.lock().machine.ejected_until()
     }
 
-    /// What else the watch tells of has changed.
+    /// Notifies the watch task that another state it logs has changed.
     pub(super) fn notify(&self) {
         self.changed.notify_one();
     }
@@ -141,7 +141,7 @@ impl BackendHealth {
             return;
         }
         let why = book.machine.why().cloned();
-        // Where nobody takes them away, in a gateway that is not in force, they must not pile up.
+        // Bounded, because in a gateway that is not active no task takes them.
         if book.untold.len() == MAX_PENDING_CHANGES {
             book.untold.remove(0);
         }
@@ -155,5 +155,5 @@ impl BackendHealth {
     }
 }
 
-/// Far more than happen before the watch wakes.
+/// Far more than occur before the watch task runs.
 const MAX_PENDING_CHANGES: usize = 16;

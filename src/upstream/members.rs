@@ -1,20 +1,20 @@
-//! Who is in a pool at this moment: what was written, and what DNS says of its names.
+//! The members of a pool: configured addresses, and the backends that DNS returns for configured names.
 
 use super::{Backend, Backends, DnsAnswer, entry::Member, resolve::MOST, terms::MemberConfig};
 use crate::config::DnsName;
 use std::sync::Arc;
 
-/// The backends of a pool, from one answer of DNS to the next.
+/// The members of a pool between two DNS answers.
 #[derive(Debug)]
 pub(super) struct PoolMembers {
     groups: Vec<MemberGroup>,
-    /// Everybody who may be chosen, each once.
+    /// All members that are eligible, without duplicates.
     entries: Vec<Arc<Member>>,
-    /// Whom DNS has no more, while leases on them are left, or an order to take nothing new.
+    /// Backends that are no longer in DNS, while leases on them are held or a drain is ordered.
     removed: Vec<Arc<Member>>,
 }
 
-/// One entry as it was written, and whom it stands for.
+/// One configured entry and its members.
 #[derive(Debug, Clone)]
 struct MemberGroup {
     terms: Arc<MemberConfig>,
@@ -25,19 +25,20 @@ struct MemberGroup {
 enum Discovery {
     /// DNS has not answered yet.
     Pending,
-    /// It has, and named nobody so far.
+    /// DNS has answered, but without an address so far.
     Empty,
     Entries(Vec<Arc<Member>>),
 }
 
-/// What an answer of DNS has changed.
+/// What a DNS answer has changed.
 #[derive(Debug, Default)]
 pub struct MembershipChange {
-    /// Who may be chosen from now on.
+    /// Members that are eligible from now on.
     pub added: Vec<Arc<Backend>>,
-    /// Who may not.
+    /// Members that are not eligible any longer.
     pub vanished: Vec<Arc<Backend>>,
-    /// It is the first answer for this pool: until now nobody had to go, and now some may have to.
+    /// Whether it is the first answer for this pool: until now sessions of a previous configuration were kept, and some
+    /// may have to close now.
     pub first: bool,
 }
 
@@ -58,7 +59,7 @@ impl PoolMembers {
     fn of(groups: Vec<MemberGroup>, mut removed: Vec<Arc<Member>>) -> Self {
         let mut entries: Vec<Arc<Member>> = Vec::new();
         for entry in groups.iter().flat_map(MemberGroup::entries) {
-            // DNS may have an address under two names, or one that was written too.
+            // DNS may return an address under two names, or one that is configured too.
             if !has(&entries, &entry.backend) {
                 entries.push(entry.clone());
             }
@@ -71,7 +72,7 @@ impl PoolMembers {
         }
     }
 
-    /// The same, knowing what `before` knows of names that both have.
+    /// Returns the members with the DNS answers of `before` for names that both have.
     pub(super) fn after(self, before: &PoolMembers, backends: &mut Backends) -> Self {
         let group = |group: MemberGroup| {
             let was = before.groups.iter().find(|was| was.name() == group.name());
@@ -98,7 +99,7 @@ impl PoolMembers {
         PoolMembers::of(groups, vanished)
     }
 
-    /// With what DNS says of `name` now; `None`: it has said nothing, and only that is new.
+    /// Returns the members with the DNS answer for `name`; `None`: DNS has no answer, and only that is new.
     pub(super) fn apply_answer(
         &self,
         name: &DnsName,
@@ -133,24 +134,24 @@ impl PoolMembers {
         (next, followed)
     }
 
-    /// Who may be chosen.
+    /// Returns the members that are eligible.
     pub(super) fn entries(&self) -> &[Arc<Member>] {
         &self.entries
     }
 
-    /// Whom DNS has no more, and who is missed.
+    /// Returns the backends that are no longer in DNS but still in use.
     pub(super) fn vanished(&self) -> impl Iterator<Item = &Arc<Backend>> {
         let left = self.removed.iter().filter(|entry| entry.is_in_use());
         left.map(|entry| &entry.backend)
     }
 
-    /// The names to ask DNS for, and the terms.
+    /// Returns the names to resolve and their configurations.
     pub(super) fn named(&self) -> impl Iterator<Item = &MemberConfig> {
         let named = self.groups.iter().filter(|group| group.name().is_some());
         named.map(|group| &*group.terms)
     }
 
-    /// Addresses, and names of which DNS has said nothing.
+    /// Returns the configured addresses, and the names without a DNS answer.
     pub(super) fn shown(&self) -> impl Iterator<Item = String> {
         let unknown = self.groups.iter().filter(|group| group.is_unsure());
         let unknown = unknown.map(|group| group.terms.written.to_string());
@@ -161,23 +162,23 @@ impl PoolMembers {
         known.chain(unknown)
     }
 
-    /// Whether DNS is yet to say who there is.
+    /// Returns whether the pool is empty because DNS has not answered yet.
     pub(super) fn is_waiting(&self) -> bool {
         let mut known = self.groups.iter().map(|group| &group.known);
         known.any(|known| matches!(known, Discovery::Pending))
     }
 
-    /// Whether there is a name of which DNS has said nothing so far.
+    /// Returns whether there is a name without a DNS answer so far.
     pub(super) fn is_unsure(&self) -> bool {
         self.groups.iter().any(MemberGroup::is_unsure)
     }
 
-    /// Whether a session there may stay: on that backend, which this entry stood for when it began.
+    /// Returns whether a session may stay on that backend, which was a member by this entry when the session began.
     pub(super) fn keep(&self, backend: &str, written: &str) -> bool {
         let mut entries = self.entries.iter();
         let mut named = self.named();
         entries.any(|entry| **entry.backend.name() == *backend)
-            // It may be among those whom DNS is yet to name.
+            // The backend may be in a DNS answer that is still outstanding.
             || self.is_waiting()
             || named.any(|terms| *terms.written == *written && terms.keeps_vanished_sessions())
     }
@@ -190,7 +191,7 @@ impl MemberGroup {
         self.terms.dns().map(|(name, _)| name)
     }
 
-    /// Whether it is a name of which DNS has said nothing so far.
+    /// Returns whether it is a name without a DNS answer so far.
     fn is_unsure(&self) -> bool {
         !matches!(self.known, Discovery::Entries(_))
     }
@@ -202,7 +203,7 @@ impl MemberGroup {
         }
     }
 
-    /// Whom it stands for after this answer. Whoever was there before is the same, with his turn.
+    /// Returns the members after this answer. Members that are kept stay the same objects, with their slots.
     fn members_from(&self, found: &DnsAnswer, backends: &mut Backends) -> Vec<Arc<Member>> {
         let before = self.entries();
         let mut entries: Vec<Arc<Member>> = Vec::new();
@@ -217,7 +218,7 @@ impl MemberGroup {
             });
         }
         if !found.complete {
-            // Half of an answer says of nobody that he is gone.
+            // An incomplete answer removes no member.
             let left = before.iter();
             let left = left.filter(|entry| !has(&entries, &entry.backend));
             let left: Vec<_> = left.cloned().collect();

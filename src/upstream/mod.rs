@@ -1,5 +1,5 @@
-//! Where sessions and requests go: pools of backends, which of them is next and which is well, who waits for
-//! one, leases on them, their names, and the dial.
+//! Upstreams: pools of backends, load balancing, health, the admission queue, leases, name resolution, and connecting
+//! to a backend.
 
 mod admission;
 mod backend;

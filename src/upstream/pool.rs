@@ -1,4 +1,4 @@
-//! A named set of backends, and the pick among them.
+//! A named set of members, and the selection among them.
 
 mod names;
 mod pick;
@@ -19,61 +19,62 @@ use http::{HeaderMap, HeaderValue};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// A named set of backends; empty only while DNS knows none.
+/// A named set of members; empty only while DNS returns none.
 #[derive(Debug)]
 pub struct Pool {
     name: Arc<str>,
-    /// Those that there are at this moment; replaced when DNS says something else.
+    /// The current members; replaced when DNS returns others.
     members: ArcSwap<PoolMembers>,
     balance: Balancer,
     sticky: StickyStrategy,
     health: config::Health,
     all_down: config::AllDown,
-    /// One for all configurations that have a pool of this name.
+    /// Shared by all configurations that have a pool of this name.
     admission: Arc<AdmissionQueue>,
-    /// How many may wait, and how long.
+    /// The limits on the length of the queue and on the wait.
     queue: usize,
     wait: Duration,
     retry: config::Retry,
     slow_start: Duration,
     rebalance: config::Rebalance,
-    /// Whether one that is getting warm is passed over.
+    /// Whether a member in slow start is skipped at random.
     rng: Rng,
 }
 
-/// Why there is no place on any backend.
+/// Why no lease is available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// There is no other than those that were tried.
+    /// All members have been tried.
     #[error("no backend is available")]
     None,
-    /// Each has as many sessions, requests or handshakes as it may have (`max_sessions`, `admission.handshakes`).
+    /// Every member has reached a limit on sessions, requests or handshakes (`max_sessions`, `admission.handshakes`).
     #[error("all backends are full")]
     Full,
-    /// DNS knows none.
-    #[error("DNS knows no backend")]
+    /// DNS returns no backend.
+    #[error("DNS returns no backend")]
     Unresolved,
-    /// All are down or ejected (`all_down = "refuse"`).
+    /// All members are down or ejected (`all_down = "refuse"`).
     #[error("all backends are down")]
     Down,
-    /// All are being taken out of service.
+    /// All members are draining.
     #[error("all backends are being taken out of service")]
     Draining,
-    /// They are full, and as many wait as may (`admission.queue`).
-    #[error("all backends are full, and too many wait")]
+    /// The members are full, and the queue is too (`admission.queue`).
+    #[error("all backends are full, and the admission queue is too")]
     QueueFull,
-    /// They are full, and as many of this client wait as may.
-    #[error("all backends are full, and too many of this client wait")]
+    /// The members are full, and this client is at its limit in the queue.
+    #[error("all backends are full, and this client has too many queued requests")]
     QueueShare,
-    /// None has become free in time (`admission.wait`).
-    #[error("all backends were full for too long")]
+    /// No capacity became free in time (`admission.wait`).
+    #[error("all backends were full until the wait ended")]
     QueueWait,
 }
 
 // === impl Pool ===
 
 impl Pool {
-    /// A pool as it was written, of `backends` where they are known. What is wrong with files goes to `problems`.
+    /// Creates a pool as configured, with existing ones of `backends` where possible. Errors in files are added to
+    /// `problems`.
     pub fn new(
         name: &str,
         written: &config::Pool,
@@ -100,16 +101,17 @@ impl Pool {
         }
     }
 
-    /// The same in the place of `before`: with its queue, which hears of nothing new until [`Pool::commit`], knowing what DNS
-    /// has said, and the clients that it has known if both are sticky in the same way. Backends that nobody had yet start
-    /// slowly.
+    /// Creates the pool that replaces `before`: it takes over the queue, which is not notified of anything new until
+    /// [`Pool::commit`], the DNS answers, and the affinity state if both are sticky in the same way. Backends that are
+    /// new begin with slow start.
     pub fn succeed(self, before: Option<&Pool>, backends: &mut Backends) -> Self {
         let Some(before) = before else {
-            // Where all are new there is nobody who could take more meanwhile, and nobody waits.
+            // If all backends are new, no other can take the load in the meantime, and the queue is empty.
             self.commit();
             return self;
         };
-        let members = Arc::into_inner(self.members.into_inner()).expect("nobody else has it yet");
+        let members = Arc::into_inner(self.members.into_inner())
+            .expect("the new pool holds the only reference");
         let members = members.after(&before.members.load(), backends);
         for entry in members.entries() {
             if entry.backend.is_new() {
@@ -124,19 +126,19 @@ impl Pool {
         }
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Those of its backends that may be chosen, in the order written.
+    /// Returns the members that are eligible, in the configured order.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
         let members = self.members.load();
         let entries = members.entries().iter();
         entries.map(|entry| entry.backend.clone()).collect()
     }
 
-    /// Whether one of its backends takes what is new, if it has a place.
+    /// Returns whether one of its members accepts new sessions and requests, capacity permitting.
     pub fn takes_sessions(&self) -> bool {
         let try_down = self.all_down == config::AllDown::Try;
         let members = self.members.load();
@@ -146,24 +148,24 @@ impl Pool {
         })
     }
 
-    /// Whether there is a choice.
+    /// Returns whether it has more than one member.
     pub fn has_several(&self) -> bool {
         self.members.load().entries().len() > 1
     }
 
-    /// How its backends are checked.
+    /// Returns the settings of its health checks.
     pub fn health(&self) -> &config::Health {
         &self.health
     }
 
-    /// What the watch over each of its backends needs.
+    /// Returns what the watch task of each member needs.
     pub fn probes(&self) -> Vec<HealthCheck> {
         let members = self.members.load();
         let probe = |entry| HealthCheck::new(&self.name, entry, &self.health, self.slow_start);
         members.entries().iter().map(probe).collect()
     }
 
-    /// What a request's backend is found by, for [`Pool::acquire`]: nothing, unless this pool chooses by hash or is sticky.
+    /// Returns the key of a request for [`Pool::acquire`]; empty unless this pool balances by hash or is sticky.
     pub fn key(
         &self,
         headers: &HeaderMap,
@@ -178,7 +180,7 @@ impl Pool {
         key.bound_to(self.sticky.bound(headers, query))
     }
 
-    /// The `Set-Cookie` with which the client comes back to where it was served, unless it has it already.
+    /// Returns the `Set-Cookie` that binds the client to its backend, unless the request had it already.
     pub fn cookie(&self, key: BalanceKey, lease: &Lease) -> Option<HeaderValue> {
         let seed = lease.seed();
         match key.bound() {
@@ -187,13 +189,14 @@ impl Pool {
         }
     }
 
-    /// Who is to see the first bytes of the answer to a request with this query.
+    /// Returns the capture for the first bytes of the response to a request with this query, if there is a `sid` to
+    /// capture.
     pub fn sid_capture(&self, query: Option<&str>, lease: &Lease) -> Option<SidCapture> {
         self.sticky.learner(query, lease.seed())
     }
 
-    /// A place on the backend that it is the turn of, those in `tried` left out: at once, or in the order in which those
-    /// came who wait, until `deadline` or for as long as this pool has them wait.
+    /// Acquires a lease on the member that the balancer selects, without those in `tried`: at once, or in the order of
+    /// the queue until `deadline` or the pool's limit on the wait.
     pub async fn acquire(
         &self,
         key: BalanceKey,
@@ -216,33 +219,33 @@ impl Pool {
             Admitted::Lease(lease) => Ok(lease),
             Admitted::Queued(waiting) => {
                 let until = deadline.min(Instant::now() + self.wait);
-                // Boxed, or all who need not wait would carry the room for it about.
+                // Boxed, so that the futures of requests that need not wait stay small.
                 Box::pin(waiting.wait(until)).await
             }
         }
     }
 
-    /// How many wait for a place.
+    /// Returns the number of queued requests.
     pub fn waiting(&self) -> usize {
         self.admission.waiting()
     }
 
-    /// Who is tried again, and how often.
+    /// Returns which failures are retried, and how often.
     pub fn retry(&self) -> config::Retry {
         self.retry
     }
 
-    /// How this backend stands here: one of [`Pool::backends`].
+    /// Returns the state of this backend in this pool; it must be one of [`Pool::backends`].
     pub fn state(&self, backend: &Backend, now: Instant) -> BackendState {
         backend.state(now, self.slow_start)
     }
 
-    /// Whether this backend gets only a part of what is new.
+    /// Returns whether this backend is in slow start.
     pub fn is_warming(&self, backend: &Backend, now: Instant) -> bool {
         backend.warmth(now, self.slow_start).is_some()
     }
 
-    /// Its backends and their ceilings are in force for those who wait, too.
+    /// Applies the members and their limits to queued requests, too.
     pub fn commit(&self) {
         let try_down = self.all_down == config::AllDown::Try;
         self.admission
@@ -253,7 +256,7 @@ impl Pool {
 // === impl Unavailable ===
 
 impl Unavailable {
-    /// A word of a closed set, for logs and metric labels.
+    /// Returns the word of a closed set, for logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Unavailable::None => "no-backend",
@@ -267,7 +270,7 @@ impl Unavailable {
         }
     }
 
-    /// Whether there were backends, and only no places.
+    /// Returns whether there were eligible members, but none with free capacity.
     pub fn is_full(self) -> bool {
         use Unavailable::{Down, Draining, None, Unresolved};
         !matches!(self, None | Unresolved | Down | Draining)

@@ -1,7 +1,7 @@
-//! Names to addresses: from `/etc/hosts`, and then from the servers in `/etc/resolv.conf`.
+//! Resolves names to addresses: from `/etc/hosts`, then from the servers in `/etc/resolv.conf`.
 //!
-//! Not by the C library: its way to names loads modules (NSS), which a static program in an empty root does not have.
-//! What other modules would know (`nsswitch.conf`: mDNS, NIS, machines of systemd) is not asked.
+//! The C library is not used: it resolves names with loadable modules (NSS), which a static program in an empty root
+//! does not have. Sources of other modules (`nsswitch.conf`: mDNS, NIS, machines of systemd) are not queried.
 
 mod discover;
 
@@ -30,32 +30,32 @@ use tracing::warn;
 /// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// Nobody can be asked.
+    /// No DNS server is configured.
     #[error(
-        "it is not in {}, and {} names no DNS server to ask: {}",
+        "it is not in {}, and {} names no DNS server: {}",
         .hosts.display(),
         .servers.display(),
         describe(.reason)
     )]
     NoServer {
-        /// Where names stand.
+        /// The hosts file.
         hosts: PathBuf,
-        /// Where servers should.
+        /// The file that should name the servers.
         servers: PathBuf,
-        /// What is wrong there.
+        /// The error in that file.
         reason: Box<NetError>,
     },
-    /// It is not in the file, and this is what DNS said.
+    /// The hosts file does not have the name, and the DNS query failed.
     #[error("it is not in {}; DNS: {}", .hosts.display(), describe(.reason))]
     Unknown {
-        /// Where names stand.
+        /// The hosts file.
         hosts: PathBuf,
-        /// What the servers said.
+        /// The DNS error.
         reason: Box<NetError>,
     },
 }
 
-/// Finds the addresses of names; clones share what was read and what was answered.
+/// Resolves names; clones share the files and the cache.
 #[derive(Debug, Clone)]
 pub struct Resolver(Arc<ResolverInner>);
 
@@ -63,33 +63,34 @@ pub struct Resolver(Arc<ResolverInner>);
 struct ResolverInner {
     hosts: PathBuf,
     servers: PathBuf,
-    /// As last read, at the first name.
+    /// The files as last read; read for the first name.
     read: Mutex<Option<(FileStamps, Arc<ResolverFiles>)>>,
 }
 
-/// What the two files say.
+/// The contents of the two files.
 #[derive(Debug)]
 struct ResolverFiles {
     hosts: Hosts,
     servers: Result<DnsServers, NetError>,
 }
 
-/// Who is asked.
+/// The DNS servers.
 #[derive(Debug)]
 struct DnsServers {
-    /// For dials: what was answered is remembered for a moment.
+    /// For dials: answers are cached for a short time.
     dials: TokioResolver,
-    /// For pools, which ask when an answer is good no longer: nothing is remembered.
+    /// For pools, which query again when an answer has expired: without a cache.
     pools: TokioResolver,
 }
 
-/// How the two files looked when they were read.
+/// Size and time of the two files when they were read.
 type FileStamps = [Option<(SystemTime, u64)>; 2];
 
 // === impl Resolver ===
 
 impl Resolver {
-    /// Reads what every program on this machine reads; anew when it has changed, as after a change of networks.
+    /// Creates a resolver that reads the system's files, again whenever they have changed, for example after a change
+    /// of networks.
     pub fn system() -> Self {
         Resolver::reading("/etc/hosts", "/etc/resolv.conf")
     }
@@ -102,7 +103,8 @@ impl Resolver {
         }))
     }
 
-    /// The addresses of `name`, never none. Nobody is asked about an address or `localhost`. The caller sets the deadline.
+    /// Returns the addresses of `name`, at least one. An address or `localhost` needs no query. The caller sets the
+    /// deadline.
     pub async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         if let Ok(address) = name.parse() {
             return Ok(vec![address]);
@@ -111,7 +113,7 @@ impl Resolver {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let unknown = |source| self.unknown(source);
-        // An underscore is no letter of host names, but of those that Compose gives.
+        // An underscore is not allowed in host names, but in those that Compose assigns.
         let name = Name::from_str_relaxed(name).map_err(|error| unknown(error.into()))?;
         let files = self.0.files();
         let listed = files.lookup_hosts_file(&name);
@@ -168,11 +170,11 @@ impl ResolverFiles {
         let mut listed = Hosts::default();
         let read = fs::File::open(hosts).and_then(|file| listed.read_hosts_conf(file));
         if let Err(error) = read {
-            warn!(%error, "cannot read {}: only DNS knows names", hosts.display());
+            warn!(%error, "cannot read {}; names are resolved by DNS only", hosts.display());
         }
         let asked = build_servers(servers);
         if let Err(error) = &asked {
-            warn!(%error, "no DNS server in {}: only {} knows names", servers.display(), hosts.display());
+            warn!(%error, "no DNS server in {}; names are resolved from {} only", servers.display(), hosts.display());
         }
         ResolverFiles {
             hosts: listed,
@@ -198,16 +200,20 @@ impl ResolverFiles {
     }
 }
 
-/// Without the words that the resolver has for itself.
+/// Describes an error without the resolver's internal terms.
 fn describe(reason: &NetError) -> String {
     match reason {
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-            ResponseCode::NoError => "there is the name, but nothing of what was asked for".into(),
+            ResponseCode::NoError => {
+                "the name exists, but has no record of the requested type".into()
+            }
             ResponseCode::NXDomain => "there is no such name (NXDOMAIN)".into(),
-            code => format!("the server fails ({code})"),
+            code => format!("the server reports an error ({code})"),
         },
-        NetError::Dns(DnsError::ResponseCode(code)) => format!("the server fails ({code})"),
-        NetError::Timeout => "no server answers in time".into(),
+        NetError::Dns(DnsError::ResponseCode(code)) => {
+            format!("the server reports an error ({code})")
+        }
+        NetError::Timeout => "no server has answered in time".into(),
         NetError::NoConnections => "no server can be reached".into(),
         other => other.to_string(),
     }
@@ -215,7 +221,7 @@ fn describe(reason: &NetError) -> String {
 
 fn build_servers(servers: &Path) -> Result<DnsServers, NetError> {
     let (config, mut options) = parse_resolv_conf(fs::read(servers)?)?;
-    // They were looked at before.
+    // The hosts file has been read before.
     options.use_hosts_file = ResolveHosts::Never;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     let build = |options| {
@@ -238,14 +244,14 @@ fn stamp(file: &Path) -> Option<(SystemTime, u64)> {
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-/// RFC 6761 §6.3: the name and what is under it stand for this machine.
+/// Returns whether the name is `localhost` or below it: these stand for this machine (RFC 6761 §6.3).
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last = name.rsplit('.').next().unwrap_or_default();
     last.eq_ignore_ascii_case("localhost")
 }
 
-/// At most, whatever the answer says of itself: Docker gives ten minutes to addresses that change with each restart.
+/// Upper limit on the lifetime of an answer: Docker sends ten minutes for addresses that change with each restart.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -288,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_nobody_can_be_asked_about_says_so() {
+    async fn lookup_without_dns_server_returns_no_server() {
         let folder = tempfile::tempdir().unwrap();
         let resolver = resolver(folder.path());
         for servers in [None, Some("search example.com\n")] {

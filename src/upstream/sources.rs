@@ -1,5 +1,5 @@
-//! Where connections to a backend come from: of one address there are some 28,000 ports to one backend, and more only of
-//! others.
+//! Source addresses of connections to a backend: one address provides some 28,000 ports towards one backend, so more
+//! connections need more addresses.
 
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use std::{
@@ -9,17 +9,17 @@ use std::{
 };
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Addresses of this machine, used in turn; none: the system chooses.
+/// Addresses of this machine, used in rotation; empty: the operating system chooses.
 #[derive(Debug, Default)]
 pub struct SourceAddrs {
     addresses: Vec<IpAddr>,
     next: AtomicUsize,
 }
 
-/// Why there is no connection.
+/// Why a connection could not be made.
 #[derive(Debug)]
 pub(super) enum SourceError {
-    /// Nothing can come from this address.
+    /// The source address cannot be used.
     NotOurs {
         from: IpAddr,
         source: io::Error,
@@ -36,7 +36,7 @@ impl From<io::Error> for SourceError {
 // === impl SourceAddrs ===
 
 impl SourceAddrs {
-    /// These, in this order.
+    /// Creates the list, in this order.
     pub fn new(addresses: &[IpAddr]) -> Self {
         SourceAddrs {
             addresses: addresses.to_vec(),
@@ -44,7 +44,7 @@ impl SourceAddrs {
         }
     }
 
-    /// Connects from the address that it is the turn of, or from another of the same family where that has no port left.
+    /// Connects from the next address, or from another of the same family if that has no port left.
     pub(super) async fn connect(&self, to: SocketAddr) -> Result<TcpStream, SourceError> {
         let fits = |from: &&IpAddr| from.is_ipv4() == to.is_ipv4();
         let fitting: Vec<IpAddr> = self.addresses.iter().filter(fits).copied().collect();
@@ -67,7 +67,7 @@ impl SourceAddrs {
 // === impl SourceError ===
 
 impl SourceError {
-    /// Whether another source may do better.
+    /// Returns whether another source address may succeed.
     fn is_unavailable(&self) -> bool {
         match self {
             SourceError::NotOurs { .. } => true,
@@ -81,9 +81,9 @@ async fn connect_from(from: IpAddr, to: SocketAddr) -> Result<TcpStream, SourceE
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // ip(7): the port is chosen when it is known where to, and so may be one that other backends see too.
+    // The port is chosen at connect, so ports can be shared by connections to different backends: see ip(7).
     setsockopt(&socket, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
-    // Ports are not what it can lack yet.
+    // A bind without a port cannot fail for lack of ports.
     let bound = socket.bind((from, 0).into());
     bound.map_err(|source| match source.kind() {
         io::ErrorKind::AddrNotAvailable => SourceError::NotOurs { from, source },

@@ -1,30 +1,30 @@
-//! A backend's state in one word: what its health, its operator and its age make of it.
+//! The state of a backend as one word, derived from its health, its drain and its slow start.
 
 use super::{Backend, Condition};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How a backend stands in a pool, as status, log and metrics call it.
+/// The state of a backend in a pool, as reported by status, log and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendState {
-    /// Takes what is new.
+    /// Accepts new sessions and requests.
     Up,
-    /// New or back: takes a growing part of what is new, for as long as the pool's `slow_start`.
+    /// New or recovered: receives a growing share of new sessions and requests for the pool's `slow_start`.
     Warming,
-    /// Takes nothing new, by an operator's order.
+    /// Accepts no new sessions or requests, as ordered by the operator.
     Draining,
-    /// Checks fail.
+    /// Health checks fail.
     Down,
-    /// Sessions or requests failed; it is left alone for a while.
+    /// Sessions or requests failed; the backend is not used for a limited time.
     Ejected,
-    /// DNS has it no more: it takes nothing new.
+    /// Not in DNS any longer: accepts no new sessions or requests.
     Vanished,
 }
 
 // === impl BackendState ===
 
 impl BackendState {
-    /// All of them.
+    /// All states.
     pub const ALL: [BackendState; 6] = [
         BackendState::Up,
         BackendState::Warming,
@@ -34,7 +34,7 @@ impl BackendState {
         BackendState::Vanished,
     ];
 
-    /// A word of a closed set.
+    /// Returns the word of a closed set.
     pub fn as_str(self) -> &'static str {
         match self {
             BackendState::Up => Condition::Up.as_str(),
@@ -50,7 +50,8 @@ impl BackendState {
 // === impl Backend ===
 
 impl Backend {
-    /// Of one that DNS has, or that was written. An order goes before what checks say: it holds either way.
+    /// Returns the state of a backend that is configured or in DNS. A drain takes precedence over health: it applies in
+    /// both conditions.
     pub(super) fn state(&self, now: Instant, slow_start: Duration) -> BackendState {
         match self.health().condition().0 {
             _ if self.is_draining() => BackendState::Draining,

@@ -1,5 +1,5 @@
-//! The same backend for the same client, as long as it is there: by a cookie of ours, or by the `sid` that Socket.IO gives
-//! in its first answer and wants back with every request.
+//! Affinity: the same backend for the same client as long as it exists, by Lockgate's cookie or by the `sid` that
+//! Socket.IO assigns in its first response and expects in every request.
 
 mod cookie;
 mod sids;
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use sids::SidTable;
 use std::sync::Arc;
 
-/// How a pool finds a client's backend again.
+/// How a pool recognises a client's backend.
 #[derive(Debug)]
 pub(super) enum StickyStrategy {
     Off,
@@ -18,15 +18,15 @@ pub(super) enum StickyStrategy {
     Socketio(Arc<SidTable>),
 }
 
-/// The backend that a request belongs to, by the seed of its entry.
+/// The affinity of a request: a backend, by the `id_hash` of its member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Affinity {
     pub(super) seed: u64,
-    /// No other can answer it: it goes there even if that is being taken out of service.
+    /// Whether no other backend can answer the request: it goes to this one even if that is draining.
     pub(super) only: bool,
 }
 
-/// Whoever sees the first bytes of an answer to Socket.IO's first request.
+/// Reads the `sid` from the first bytes of a response to Socket.IO's first request.
 #[derive(Debug)]
 pub struct SidCapture {
     sids: Arc<SidTable>,
@@ -44,7 +44,7 @@ impl StickyStrategy {
         }
     }
 
-    /// What `before` knows is still known, if it is of the same kind.
+    /// Takes over the state of `before` if it is of the same kind.
     pub(super) fn after(self, before: &StickyStrategy) -> Self {
         match (self, before) {
             (StickyStrategy::Cookie(_), StickyStrategy::Cookie(seal)) => {
@@ -57,7 +57,7 @@ impl StickyStrategy {
         }
     }
 
-    /// The backend that a request says it belongs to.
+    /// Returns the backend that a request is bound to.
     pub(super) fn bound(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Affinity> {
         match self {
             StickyStrategy::Off => None,
@@ -71,7 +71,7 @@ impl StickyStrategy {
         }
     }
 
-    /// The `Set-Cookie` with which a client comes back to the backend of this seed.
+    /// Returns the `Set-Cookie` that binds a client to the backend with this `id_hash`.
     pub(super) fn cookie(&self, seed: u64) -> Option<HeaderValue> {
         match self {
             StickyStrategy::Cookie(seal) => Some(seal.write(seed)),
@@ -79,7 +79,8 @@ impl StickyStrategy {
         }
     }
 
-    /// Of a request with this query, answered by the backend of this seed: whether its answer gives a `sid`.
+    /// Returns a capture if the response to a request with this query, from the backend with this `id_hash`, contains a
+    /// `sid`.
     pub(super) fn learner(&self, query: Option<&str>, seed: u64) -> Option<SidCapture> {
         let StickyStrategy::Socketio(sids) = self else {
             return None;
@@ -97,7 +98,7 @@ impl StickyStrategy {
 // === impl SidCapture ===
 
 impl SidCapture {
-    /// Takes the first bytes of the answer.
+    /// Takes the first bytes of the response.
     pub fn capture(self, first: &[u8]) {
         if let Some(sid) = sids::parse_sid(first) {
             self.sids.bind(sid, self.seed);
@@ -105,7 +106,7 @@ impl SidCapture {
     }
 }
 
-/// As it is written: no parameter of Engine.IO has anything to escape.
+/// Returns a query parameter without decoding: no parameter of Engine.IO needs an escape.
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find_map(|(key, value)| (key == name).then_some(value))

@@ -1,4 +1,4 @@
-//! What a configuration says of a backend, or of all that DNS has under a name.
+//! The configuration of a backend, or of all backends under a DNS name.
 
 use super::{Backends, SourceAddrs, backend::LoadLimits, entry::Member, tls::TlsClient};
 use crate::{
@@ -9,19 +9,19 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// An entry of a pool as it was written; all backends that it stands for share it.
+/// One entry of a pool as configured; all members that come from it share it.
 #[derive(Debug)]
 pub(super) struct MemberConfig {
-    /// As it was written: what its sessions belong to, also when DNS has their address no more.
+    /// The entry as written; its sessions belong to it, also after their address has left DNS.
     pub(super) written: Arc<str>,
     source: BackendSource,
     weight: u64,
-    /// How much each may have at a time.
+    /// The limits of each backend.
     pub(super) most: LoadLimits,
-    /// When failures take one out.
+    /// When failures eject a backend.
     pub(super) passive: config::Passive,
     pub(super) tls: Option<TlsClient>,
-    /// Whether one is told who its clients are, and how.
+    /// Whether a PROXY header is sent, and in which version.
     pub(super) proxy_header: Option<proxy::ProxyVersion>,
     pub(super) sources: SourceAddrs,
     resolve: Duration,
@@ -54,7 +54,7 @@ impl MemberConfig {
         }
     }
 
-    /// The backend that it names, if it names one.
+    /// Returns the address, if the entry has one.
     pub(super) fn only(self: &Arc<Self>, backends: &mut Backends) -> Option<Arc<Member>> {
         match &self.source {
             BackendSource::One(address) => Some(self.entry(address, 1, backends)),
@@ -62,7 +62,7 @@ impl MemberConfig {
         }
     }
 
-    /// A backend to which all this applies; `share`: what DNS says of its weight.
+    /// Creates a member with this configuration; `share`: the part of the weight that comes from DNS.
     pub(super) fn entry(
         self: &Arc<Self>,
         address: &BackendAddress,
@@ -78,12 +78,12 @@ impl MemberConfig {
         ))
     }
 
-    /// The name to ask DNS for, and how often.
+    /// Returns the name to resolve, and how often.
     pub(super) fn dns(&self) -> Option<(&DnsName, Duration)> {
         self.source.dns().map(|name| (name, self.resolve))
     }
 
-    /// Whether a session may stay where DNS has its address no more.
+    /// Returns whether a session may stay after its address has left DNS.
     pub(super) fn keeps_vanished_sessions(&self) -> bool {
         self.source.dns().is_some() && self.on_vanish == OnVanish::Keep
     }

@@ -1,4 +1,4 @@
-//! TLS with a backend: whom we believe that he is it, and what he is shown.
+//! TLS with a backend: trust roots and client certificate.
 
 use super::DialError;
 use crate::{
@@ -21,14 +21,14 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// How one backend is spoken to.
+/// The TLS settings of one backend.
 #[derive(Clone)]
 pub struct TlsClient {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
 
-/// Why it cannot be spoken: which key is wrong, and how.
+/// Why the TLS settings are invalid, with the key at fault.
 #[derive(Debug, thiserror::Error)]
 enum BadTlsClient {
     #[error("{key}: {} cannot be read as PEM", .file.display())]
@@ -52,7 +52,7 @@ enum BadTlsClient {
 // === impl TlsClient ===
 
 impl TlsClient {
-    /// Reads the files that `written` names; `None` where no TLS is spoken, or something is wrong with it.
+    /// Reads the files that `written` names; `None` without TLS, or after an error.
     pub(super) fn build(
         written: &Located<config::Backend>,
         problems: &mut Vec<Diagnostic>,
@@ -74,7 +74,7 @@ impl TlsClient {
         .ok()
     }
 
-    /// Shakes hands on a connection. The caller sets the deadline.
+    /// Performs the TLS handshake on a connection. The caller sets the deadline.
     pub async fn connect_tls<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
@@ -120,7 +120,7 @@ fn tls(written: &config::BackendTls, host: &str) -> Result<TlsClient, BadTlsClie
         }
         _ => config.with_no_client_auth(),
     };
-    // A WebSocket is asked for in HTTP/1.1 (RFC 6455 §4.1).
+    // The WebSocket handshake is HTTP/1.1 (RFC 6455 §4.1).
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsClient {
         connector: TlsConnector::from(Arc::new(config)),
@@ -131,7 +131,7 @@ fn tls(written: &config::BackendTls, host: &str) -> Result<TlsClient, BadTlsClie
 fn roots(file: &Path) -> Result<Arc<RootCertStore>, BadTlsClient> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("tls.ca", file)? {
-        // One that cannot be used is left out, as long as another can.
+        // An invalid certificate is skipped as long as another one is valid.
         let _ = roots.add(certificate);
     }
     match roots.is_empty() {
@@ -163,7 +163,7 @@ fn certificates(
     }
 }
 
-/// Shared: there are some hundred and fifty of them.
+/// Shared, because there are about 150 system roots.
 static PUBLIC: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
     let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
     Arc::new(RootCertStore::from_iter(roots))

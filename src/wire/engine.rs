@@ -1,4 +1,4 @@
-//! rustls, and what it needs to be kept between two calls.
+//! The rustls connection, and the bytes that must be kept between two calls.
 
 use super::{
     protocol_error,
@@ -13,31 +13,32 @@ use rustls::{
 use std::io;
 use tokio::io::ReadBuf;
 
-/// One connection, without its socket.
+/// One TLS connection without its socket.
 pub(super) struct TlsEngine {
     connection: UnbufferedServerConnection,
-    /// What has come of a record, or of handshake messages of which the last is not whole; and, until there is one, what was
-    /// said early and is passed over.
+    /// Received part of an incomplete record, or of handshake messages whose last one is incomplete; until the first of
+    /// these arrives, also early data that is skipped.
     pub(super) incoming: Vec<u8>,
-    /// What was decrypted and not asked for yet: of one receive at most.
+    /// Decrypted bytes that were not read yet: those of one receive at most.
     pub(super) plain: PendingBytes,
-    /// Records that the socket did not take yet.
+    /// Records that the socket has not accepted yet.
     pub(super) outgoing: PendingBytes,
     pub(super) heard: ReadState,
-    /// close_notify is said, or in `outgoing`: nothing follows it (RFC 8446 §6.1), not even what rustls says.
+    /// Whether close_notify was sent or is in `outgoing`: nothing follows it (RFC 8446 §6.1), not even output of
+    /// rustls.
     pub(super) closed: bool,
 }
 
-/// What the client has said.
+/// State of the receiving direction.
 #[derive(Debug)]
 pub(super) enum ReadState {
-    /// All that has come: more may follow.
+    /// All received bytes were processed; more may follow.
     Open,
-    /// close_notify: nothing will follow.
+    /// close_notify was received; nothing will follow.
     Closed,
-    /// EOF, without.
+    /// EOF without close_notify.
     Truncated,
-    /// What may not be said. rustls is not asked to read any more.
+    /// The client violated the protocol. rustls processes no further input.
     Failed(Box<Error>),
 }
 
@@ -63,13 +64,13 @@ impl TlsEngine {
         self.incoming.capacity() + self.plain.capacity() + self.outgoing.capacity()
     }
 
-    /// The socket says EOF.
+    /// Records an EOF of the socket.
     pub(super) fn on_eof(&mut self) {
-        // What is left of `incoming` stays: rustls knows how far it has come in it.
+        // The rest of `incoming` stays: rustls has recorded its position in it.
         self.heard = ReadState::Truncated;
     }
 
-    /// Takes all records in `bytes`, which begin with `incoming`. What does not fit into `out` is kept.
+    /// Processes all records in `bytes`, which begin with `incoming`. Plaintext that does not fit into `out` is kept.
     pub(super) fn process_records(&mut self, bytes: &mut [u8], out: &mut ReadBuf<'_>) {
         let unsaid = &mut PendingBytes::default();
         let outgoing = if self.closed {
@@ -91,21 +92,21 @@ impl TlsEngine {
         };
         let rest = match ended {
             ReadState::Open => &bytes[done..],
-            // What follows is of no interest (RFC 8446 §6.1).
+            // Bytes after close_notify are ignored (RFC 8446 §6.1).
             _ => &[],
         };
-        // A copy of its size: an idle connection has none.
+        // A copy of exactly this size; an idle connection has none.
         self.incoming = rest.to_vec();
         if let ReadState::Failed(_) = ended {
             self.encode_all();
         } else if self.incoming.len() >= MAX_INCOMING {
-            // As rustls bounds its own buffer.
+            // The same bound as that of rustls' own buffer.
             return self.fail(InvalidMessage::HandshakePayloadTooLarge.into());
         }
         self.heard = ended;
     }
 
-    /// Encrypts `plain` into `room`; says how much of that it takes.
+    /// Encrypts `plain` into `room`; returns how many bytes of `plain` were encrypted.
     pub(super) fn encrypt(&mut self, plain: &[u8], room: &mut Vec<u8>) -> io::Result<usize> {
         let sealed = self.when_writable(|mut traffic| {
             loop {
@@ -118,7 +119,7 @@ impl TlsEngine {
             }
         })?;
         sealed.map_err(|error| {
-            // In 1.2 there are no new keys; rustls says close_notify.
+            // TLS 1.2 has no key update, so rustls sends close_notify.
             let error = Error::General(error.to_string());
             let told = protocol_error(&error);
             self.fail(error);
@@ -126,15 +127,15 @@ impl TlsEngine {
         })
     }
 
-    /// Says close_notify, unless there was an alert before. It is the last.
+    /// Queues close_notify as the last record, unless an alert was queued before.
     pub(super) fn close(&mut self) {
-        // For lack of room it stays with rustls, which has it encoded like all that is its own.
+        // If the buffer is too small, the alert stays in rustls, which encodes it like its other output.
         let _ = self.when_writable(|mut traffic| traffic.queue_close_notify(&mut []));
         self.encode_all();
         self.closed = true;
     }
 
-    /// Calls `write` once rustls has said what comes before.
+    /// Calls `write` once rustls has emitted the output that must precede it.
     fn when_writable<T>(
         &mut self,
         write: impl FnOnce(WriteTraffic<'_, ServerConnectionData>) -> T,
@@ -151,7 +152,7 @@ impl TlsEngine {
                     self.discard(discard);
                     return Ok(written);
                 }
-                // close_notify has gone both ways.
+                // close_notify was sent and received.
                 Ok(ConnectionState::Closed) => return Err(io::ErrorKind::BrokenPipe.into()),
                 state => {
                     let none = &mut ReadBuf::new(&mut []);
@@ -161,7 +162,7 @@ impl TlsEngine {
             self.discard(discard + more);
             match step {
                 StepOutcome::Again => {}
-                // There are no keys yet.
+                // No traffic keys exist yet.
                 StepOutcome::Idle => return Err(io::ErrorKind::NotConnected.into()),
                 StepOutcome::ReadEnded(ReadState::Failed(error)) => self.fail(*error),
                 StepOutcome::ReadEnded(heard) => self.heard = heard,
@@ -179,7 +180,7 @@ impl TlsEngine {
         self.heard = ReadState::Failed(Box::new(error));
     }
 
-    /// Fetches what rustls has to say. It reads nothing: what it has to say comes first.
+    /// Fetches the pending output of rustls, which comes before any input is read.
     fn encode_all(&mut self) {
         while !self.closed && self.connection.wants_write() {
             let status = self.connection.process_tls_records(&mut self.incoming);
@@ -191,5 +192,5 @@ impl TlsEngine {
     }
 }
 
-/// The most that is kept of what has come; a record is far smaller.
+/// Maximum length of the kept input; a record is far smaller.
 const MAX_INCOMING: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! From a ClientHello to a stream.
+//! The TLS handshake, from a ClientHello to a stream.
 
 use super::{
     ServerStream, cut,
@@ -9,12 +9,12 @@ use rustls::{ProtocolVersion, ServerConfig, server::UnbufferedServerConnection};
 use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Answers a client whose first bytes are `hello`: all that was read from `io` so far. It waits for the client without
-/// limit.
+/// Performs the TLS handshake with a client whose first bytes are `hello`: all that was read from `io` so far. It waits
+/// for the client without a time limit.
 ///
 /// # Errors
-/// A [`rustls::Error`] inside one of kind `InvalidData`, once the alert is sent, or cannot be; `UnexpectedEof`; or what `io`
-/// says.
+/// Returns a [`rustls::Error`] inside an error of kind `InvalidData` once the alert was sent or sending it failed;
+/// `UnexpectedEof`; or the error of `io`.
 pub async fn accept<S>(
     io: S,
     mut hello: Vec<u8>,
@@ -24,7 +24,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-    // Boxed: an idle session holds it, and a future that moves it about would be as large.
+    // Boxed: an idle session holds it, and every future that moves it would be as large.
     let mut stream = Box::new(ServerStream {
         io,
         engine: TlsEngine::new(connection),
@@ -44,7 +44,7 @@ where
         });
         let sent = sent.await;
         match &stream.engine.heard {
-            // Whether or not the alert arrives, this is the cause.
+            // This is the cause, whether or not the alert arrives.
             ReadState::Failed(error) => return Err(protocol_error(error)),
             ReadState::Truncated => return Err(cut()),
             ReadState::Open | ReadState::Closed => sent?,
@@ -57,9 +57,9 @@ where
 }
 
 impl<S> ServerStream<S> {
-    /// Whether the client has gone on already: tickets (RFC 8446 §4.6.1) then go with the answer. Otherwise they go at
-    /// once, and acknowledge its Finished: a client under Nagle's algorithm holds back its request until then, and a
-    /// kernel that has nothing to send takes 40 ms.
+    /// Returns whether the client has sent application data already: tickets (RFC 8446 §4.6.1) are then sent with the
+    /// response. Otherwise they are sent immediately and acknowledge its Finished: under Nagle's algorithm a client
+    /// holds back its request until then, and a kernel that has nothing to send delays the acknowledgement by 40 ms.
     fn has_early_application_data(&self) -> bool {
         let agreed = self.agreed();
         matches!(self.engine.heard, ReadState::Open)

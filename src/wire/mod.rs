@@ -1,8 +1,8 @@
-//! A client's TLS stream that holds nothing while it is idle.
+//! A server-side TLS stream that holds no buffers while it is idle.
 //!
-//! rustls decides all that TLS is: records, keys, alerts, tickets. This module moves the bytes. Ciphertext is received
-//! into room that all connections of a thread share and is decrypted there, what is to be sent is encrypted into such
-//! room; a connection keeps only the part of a record that has come, and what its socket did not take.
+//! rustls implements the protocol: records, keys, alerts, tickets. This module moves the bytes. Ciphertext is received
+//! into a scratch buffer that all connections of a thread share and is decrypted there; output is encrypted into
+//! another such buffer. A connection keeps only a partly received record and the bytes that its socket did not accept.
 
 mod engine;
 mod handshake;
@@ -21,45 +21,45 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// TLS over `S`, as a server; made by [`accept`].
+/// TLS over `S` as a server; [`accept`] creates it.
 pub struct ServerStream<S> {
     io: S,
     engine: TlsEngine,
-    /// Of what was written, or of what somebody waits for, some is kept here.
+    /// Whether written bytes, or records that must be flushed now, are still kept here.
     unsent: bool,
 }
 
 // === impl ServerStream ===
 
 impl<S> ServerStream<S> {
-    /// What TLS runs over.
+    /// Returns the stream below TLS.
     pub fn io(&self) -> &S {
         &self.io
     }
 
-    /// What was agreed, and with whom.
+    /// Returns the negotiated parameters and the peer's identity.
     pub fn agreed(&self) -> &CommonState {
         self.engine.tls_state()
     }
 
-    /// How much memory it holds besides what rustls does: none while it is idle.
+    /// Returns the memory held in addition to that of rustls: none while the stream is idle.
     pub fn held(&self) -> usize {
         self.engine.buffered()
     }
 
-    /// Whether close_notify is on its way.
+    /// Returns whether close_notify was sent or is queued.
     pub fn is_shut(&self) -> bool {
         self.engine.closed
     }
 
-    /// Whether a read will look at what TLS runs over, as it has nothing else to tell.
+    /// Returns whether a read will read from the stream below TLS, because nothing is buffered.
     pub fn wants_io_read(&self) -> bool {
         self.engine.plain.is_empty() && matches!(self.engine.heard, ReadState::Open)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
-    /// Receives once; what fits goes to `out`.
+    /// Receives once and writes the plaintext that fits to `out`.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -67,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
     ) -> Poll<io::Result<()>> {
         room::with_read_scratch(|room| {
             let held = self.engine.incoming.len();
-            // No more plaintext than is asked for, but a whole record: there would be no end to taking it apart.
+            // At most the plaintext requested, but at least one whole record: smaller parts would never complete one.
             let most = held + out.remaining().max(MAX_RECORD_LEN) + RECORD_OVERHEAD;
             let most = most.min(room.len());
             let mut new = ReadBuf::new(&mut room[held..most]);
@@ -80,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
             room[..held].copy_from_slice(&self.engine.incoming);
             self.engine.process_records(&mut room[..end], out);
             if self.must_flush_now() {
-                // If the socket takes it now. What is wrong with it the next write will tell, or the next read.
+                // Sent if the socket accepts it now. The next write or read returns an error of the socket.
                 self.unsent = true;
                 let _ = self.poll_drain(cx);
             }
@@ -88,15 +88,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         })
     }
 
-    /// Whether TLS itself has something to say that cannot wait for the next write: an alert, also the one that refuses
-    /// renegotiation (RFC 5246 §7.2.2), before which that client says nothing more. Tickets of 1.3 can.
+    /// Returns whether TLS has output that cannot wait for the next write: an alert, including the one that refuses
+    /// renegotiation (RFC 5246 §7.2.2), which that client awaits. Tickets of TLS 1.3 can wait.
     fn must_flush_now(&self) -> bool {
         let is_12 = self.agreed().protocol_version() == Some(ProtocolVersion::TLSv1_2);
         let said = is_12 || matches!(self.engine.heard, ReadState::Failed(_));
         said && !self.engine.outgoing.is_empty()
     }
 
-    /// Encrypts and sends; what the socket does not take of that is kept. `last`: close_notify goes with it.
+    /// Encrypts and sends; records that the socket does not accept are kept. `last`: close_notify is sent with them.
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -118,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
             let mut sealed = &room[..size];
             let last = last && taken.len() == buf.len();
             if last || !self.engine.outgoing.is_empty() {
-                // With what TLS itself has to say: one write.
+                // One write together with the pending output of TLS.
                 self.engine.outgoing.append(sealed);
                 self.unsent = true;
                 if last {
@@ -143,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         })
     }
 
-    /// Writes what is the last, and close_notify behind it where all is taken at once.
+    /// Writes the last bytes, followed by close_notify if all of them are accepted at once.
     pub fn poll_write_and_close(
         &mut self,
         cx: &mut Context<'_>,
@@ -152,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         self.poll_send(cx, buf, true)
     }
 
-    /// Sends what was kept.
+    /// Sends the kept records.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outgoing = &mut self.engine.outgoing;
         while !outgoing.is_empty() {
@@ -209,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
         match bufs {
             [] => self.poll_write(cx, &[]),
             [one] => self.poll_write(cx, one),
-            // A full record gains nothing from company.
+            // A full record gains nothing from coalescing.
             [large, ..] if large.len() >= MAX_RECORD_LEN => self.poll_write(cx, large),
             several => {
                 let whole: usize = several.iter().map(|buf| buf.len()).sum();
@@ -229,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // What TLS itself has to say, and nobody waits for, goes with the next write.
+        // Output of TLS that is not urgent is sent with the next write.
         if this.unsent {
             ready!(this.poll_drain(cx))?;
         }
@@ -243,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
         }
         ready!(this.poll_drain(cx))?;
         match ready!(Pin::new(&mut this.io).poll_shutdown(cx)) {
-            // The client has left already.
+            // The client has disconnected already.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             done => Poll::Ready(done),
         }
@@ -259,7 +259,7 @@ impl<S: fmt::Debug> fmt::Debug for ServerStream<S> {
     }
 }
 
-/// A client that drops without close_notify may have been cut by somebody else (RFC 8446 §6.1).
+/// Returns the error for an EOF without close_notify: an attacker may have truncated the stream (RFC 8446 §6.1).
 fn cut() -> io::Error {
     io::Error::new(
         io::ErrorKind::UnexpectedEof,
@@ -271,16 +271,16 @@ fn protocol_error(error: &rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.clone())
 }
 
-/// The plaintext of a full record (RFC 8446 §5.1).
+/// Plaintext length of a full record (RFC 8446 §5.1).
 const MAX_RECORD_LEN: usize = 16 * 1024;
 
-/// What records take beyond their plaintext: at most 29 bytes each, of five or so.
+/// Overhead of the records of one write: at most 29 bytes each, for about five records.
 const RECORD_OVERHEAD: usize = 512;
 
-/// As much of what TLS itself has to say, such as tickets, waits for the next write and goes with it.
+/// Up to this many bytes of TLS output, such as tickets, wait for the next write and are sent with it.
 const COALESCE_LIMIT: usize = 2 * 1024;
 
-/// The most that is encrypted at a time.
+/// Maximum plaintext that is encrypted at once.
 const MAX_PLAINTEXT: usize = room::SCRATCH_LEN - 2 * RECORD_OVERHEAD;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! Bytes that somebody did not take yet.
+//! Bytes that the receiver has not accepted yet.
 
 use tokio::io::ReadBuf;
 
-/// Holds no memory while there are none.
+/// Pending bytes; holds no memory while empty.
 #[derive(Debug, Default)]
 pub(super) struct PendingBytes {
     bytes: Vec<u8>,
-    /// How many are gone.
+    /// Number of consumed bytes at the front.
     consumed: usize,
 }
 
@@ -26,7 +26,7 @@ impl PendingBytes {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// So many more bytes at the end, for `write` to fill.
+    /// Appends `size` bytes, which `write` fills.
     pub(super) fn append_with(&mut self, size: usize, write: impl FnOnce(&mut [u8])) {
         self.compact();
         let end = self.bytes.len();
@@ -34,7 +34,7 @@ impl PendingBytes {
         write(&mut self.bytes[end..]);
     }
 
-    /// The next `n` are gone.
+    /// Consumes the next `n` bytes.
     pub(super) fn advance(&mut self, n: usize) {
         self.consumed += n;
         if self.consumed >= self.bytes.len() {
@@ -48,7 +48,7 @@ impl PendingBytes {
         self.advance(n);
     }
 
-    /// Before more is put: where something is always left, what is gone would add up.
+    /// Removes the consumed bytes before an append: if the buffer is never empty, they would accumulate.
     fn compact(&mut self) {
         self.bytes.drain(..self.consumed);
         self.consumed = 0;

@@ -1,21 +1,21 @@
-//! Room that all connections of a thread share, for as long as one call lasts.
+//! Scratch buffers that all connections of a thread share, each lent for the duration of one call.
 
 use std::cell::RefCell;
 
-/// How much there is of each: a message of 64 KiB, its header, and what TLS adds.
+/// Length of each buffer: a message of 64 KiB, its header and the overhead of TLS.
 pub(super) const SCRATCH_LEN: usize = 68 * 1024;
 
-/// Runs `with` in the room for ciphertext that comes.
+/// Runs `with` on the scratch buffer for received ciphertext.
 pub(super) fn with_read_scratch<T>(with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     RECEIVING.with(|room| with_scratch(room, with))
 }
 
-/// Runs `with` in the room for ciphertext that goes; it may make it larger.
+/// Runs `with` on the scratch buffer for outgoing ciphertext, which `with` may enlarge.
 pub(super) fn with_write_scratch<T>(with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     SENDING.with(|room| with_scratch(room, with))
 }
 
-/// Taken out and put back: TLS inside TLS gets room of its own.
+/// Takes the buffer out and puts it back, so that TLS inside TLS uses a buffer of its own.
 fn with_scratch<T>(room: &RefCell<Vec<u8>>, with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let mut lent = room.take();
     if lent.is_empty() {

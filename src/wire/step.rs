@@ -1,4 +1,4 @@
-//! What rustls says, state by state.
+//! Handling of the states of rustls' unbuffered API.
 
 use super::{engine::ReadState, rest::PendingBytes};
 use rustls::{
@@ -7,16 +7,16 @@ use rustls::{
 };
 use tokio::io::ReadBuf;
 
-/// What one state of rustls came to.
+/// Result of handling one state of rustls.
 pub(super) enum StepOutcome {
-    /// It has more to say.
+    /// Another state is ready.
     Again,
-    /// It wants more bytes.
+    /// rustls needs more input.
     Idle,
     ReadEnded(ReadState),
 }
 
-/// Handles a state; says how many bytes are to be discarded besides.
+/// Handles a state; returns how many further bytes must be discarded.
 pub(super) fn step<Data>(
     state: Result<ConnectionState<'_, '_, Data>, Error>,
     plain: &mut PendingBytes,
@@ -46,7 +46,7 @@ pub(super) fn step<Data>(
             encode(data, outgoing);
             StepOutcome::Again
         }
-        // Sent by whoever empties `outgoing`.
+        // The code that drains `outgoing` sends it.
         Ok(ConnectionState::TransmitTlsData(data)) => {
             data.done();
             StepOutcome::Again
@@ -57,7 +57,7 @@ pub(super) fn step<Data>(
         Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
             StepOutcome::ReadEnded(ReadState::Closed)
         }
-        // Early data is never allowed, and of other states nothing is known.
+        // Early data is never enabled, and other states are unknown.
         Ok(_) => StepOutcome::ReadEnded(ReadState::Failed(Box::new(Error::General(
             "an unknown state of TLS".into(),
         )))),
@@ -67,7 +67,7 @@ pub(super) fn step<Data>(
 }
 
 pub(super) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut PendingBytes) {
-    // It tells its size to whoever has no room.
+    // If the buffer is too small, the encoder returns the required size.
     if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
         data.encode(&mut [])
     {

@@ -30,7 +30,7 @@ async fn bytes_pass_both_ways_whatever_their_number() {
 }
 
 #[tokio::test]
-async fn what_comes_in_single_bytes_is_understood() {
+async fn input_in_single_bytes_is_decrypted() {
     for version in BOTH {
         let (near, far) = duplex(64 * 1024);
         let mut dripping = Pieces::new(near, 1);
@@ -81,7 +81,7 @@ async fn tickets_go_with_the_first_words_and_close_notify_with_the_last() {
     );
 }
 
-/// Who says nothing may wait for an acknowledgement.
+/// A silent client may be waiting for an acknowledgement.
 #[tokio::test]
 async fn tickets_do_not_wait_for_a_client_that_waits() {
     let (mut server, mut client) = both(&TLS13, 64 * 1024).await;
@@ -198,7 +198,7 @@ async fn eof_without_close_notify_is_an_error() {
 async fn keys_are_renewed_by_either_side() {
     let (mut server, mut client) = both(&TLS13, 64 * 1024).await;
     for round in 0..5 {
-        // Its own keys, and it asks for ours: the answer precedes what we say next.
+        // The client updates its keys and requests an update of ours: the answer precedes our next data.
         client.get_mut().1.refresh_traffic_keys().unwrap();
         for (size, reply) in [(10, 20), (40_000, 40_000)] {
             say(&mut client, &pattern(size)).await.unwrap();
@@ -212,7 +212,7 @@ async fn keys_are_renewed_by_either_side() {
 
 /// rustls renews keys before they are worn out, also in the middle of a large write.
 #[tokio::test]
-async fn worn_out_keys_are_renewed_unasked() {
+async fn exhausted_keys_are_updated_automatically() {
     let (near, far) = duplex(64 * 1024);
     let (accepted, connected) = tokio::join!(
         accept(near, Vec::new(), with_short_lived_keys()),
@@ -228,7 +228,7 @@ async fn worn_out_keys_are_renewed_unasked() {
 }
 
 #[tokio::test]
-async fn what_comes_before_garbage_is_heard_and_garbage_gets_an_alert() {
+async fn records_before_garbage_are_read_and_garbage_gets_an_alert() {
     for (version, alert) in [
         (&TLS13, rustls::AlertDescription::BadRecordMac),
         (&TLS12, rustls::AlertDescription::BadRecordMac),
@@ -308,7 +308,7 @@ async fn a_client_that_leaves_amid_the_handshake() {
 
 /// A handshake message that never ends is bounded, as rustls bounds it.
 #[tokio::test]
-async fn what_waits_for_its_end_is_bounded() {
+async fn incomplete_input_is_bounded() {
     let (near, mut far) = duplex(1024 * 1024);
     let mut endless = Vec::new();
     // A ClientHello of 60,000 bytes, one in each record.

@@ -1,4 +1,4 @@
-//! A TLS client for benches, in a process of its own that nobody counts.
+//! A TLS client for benches, in a process of its own that is not counted.
 
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -44,7 +44,7 @@ pub(crate) fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// Whom the client asks for.
+/// The server name that the client requests.
 pub(crate) const NAME: &str = "localhost";
 
 /// The CA's file in a bench's folder.

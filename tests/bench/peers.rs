@@ -1,4 +1,4 @@
-//! Client and backend, in a process of their own that nobody counts.
+//! Client and backend, in a process of their own that is not counted.
 
 use crate::client;
 use std::{
@@ -26,7 +26,7 @@ fn relayed(from: &mut impl Write, to: &mut impl Read, frame: &[u8], room: &mut [
     assert!(came == frame, "not as it was sent");
 }
 
-/// A binary message in one frame (RFC 6455 §5.2); nobody here looks at what it says.
+/// A binary message in one frame (RFC 6455 §5.2); its content is not inspected here.
 fn frame(size: usize, masked: bool) -> Vec<u8> {
     let mask_bit = if masked { 0x80 } else { 0 };
     let mut frame = vec![0x82];

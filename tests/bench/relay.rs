@@ -66,7 +66,7 @@ fn relay(runtime: &Runtime, how: &str, size: &str, times: &str) {
         panic!("no handshake: {entered:?}")
     };
     let messages = counted(runtime, async {
-        // As in life: somebody else in the process waits for something, and each session is a task of its own.
+        // As in production: another task in the process waits for a timer, and each session is a task of its own.
         tokio::spawn(tokio::time::sleep(Duration::from_secs(3600)));
         let relayed = match how {
             "bare" => tokio::spawn(bare(client.stream, backend)),

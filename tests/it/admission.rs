@@ -1,4 +1,4 @@
-//! More clients than a backend can shake hands with at a time: who waits, for how long, and in which order.
+//! More clients than a backend accepts handshakes from at a time: which ones wait, for how long, and in which order.
 //!
 //! `LOCKGATE_CLIENTS` sets how many there are in the storm (200, to be quick). The figures are printed.
 
@@ -63,14 +63,14 @@ async fn answer(wire: &mut Wire) -> String {
 }
 
 #[tokio::test]
-async fn who_finds_no_place_waits_his_turn() {
+async fn request_without_free_capacity_waits_in_fifo_order() {
     let backend = Backend::listen().await;
     let config = pool(&[backend.address], "admission = { handshakes = 1 }");
     let lockgate = Lockgate::with_file(&config).start().await;
     let mut clients = vec![];
     for n in 0..5 {
         clients.push(comes(&lockgate, &format!("/{n}"), n).await);
-        // The first waits for nobody, and nobody is counted as waiting before it has come either.
+        // The first does not wait, and no request is counted as waiting before it has arrived.
         within("the first handshake", async {
             while lockgate.status().await["backends"][0]["handshakes"] != 1 {}
         })
@@ -173,7 +173,7 @@ async fn plain_requests_wait_too_until_a_head_is_there() {
 }
 
 #[tokio::test]
-async fn who_takes_his_time_with_a_body_or_is_kept_waiting_keeps_nobody_out() {
+async fn slow_body_or_slow_response_does_not_block_other_requests() {
     let backend = Backend::listen().await;
     let more = "admission = { handshakes = 1 }";
     let lockgate = Lockgate::with_file(&pool(&[backend.address], more))

@@ -31,7 +31,10 @@ async fn stops(mut sender: Wire, mut reader: Wire) {
     };
     let bytes = frame.encode();
     let sent = sender.fill(&bytes, Duration::from_millis(500)).await;
-    assert!(sent < BOUND, "{sent} bytes went and nobody reads");
+    assert!(
+        sent < BOUND,
+        "{sent} bytes were sent and the peer does not read"
+    );
     let (_, received) = tokio::join!(sender.send(&bytes[sent..]), reader.exactly(bytes.len()));
     assert!(received == bytes, "every byte arrives, as it was sent");
 }

@@ -1,4 +1,4 @@
-//! The comparison with other proxies is run by hand, for it takes minutes: here is seen that it still works, with Lockgate alone.
+//! The comparison with other proxies takes minutes and is run by hand. These tests check that it works, with Lockgate alone.
 
 use crate::harness::Program;
 use serde_json::Value;

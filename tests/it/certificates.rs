@@ -121,7 +121,7 @@ async fn a_broken_pair_is_told_and_the_last_good_one_served() {
     let told = scene.told("does not belong to the certificate").await;
     assert!(told.contains("same request"), "no hint: {told}");
     assert_eq!(scene.shown().await, first);
-    let kept = "the last good one is still served";
+    let kept = "the previous one is still served";
     let stderr = scene.logged(kept).await;
     for part in [
         "does not belong to the certificate",
@@ -161,7 +161,7 @@ struct Pair {
 // === impl Scene ===
 
 impl Scene {
-    /// `lay_out` puts the first pair into a folder and says by which names it is to be read.
+    /// `lay_out` puts the first pair into a folder and returns the names by which it is read.
     async fn new(lay_out: impl FnOnce(&Path, &Pair) -> (&'static str, &'static str)) -> Scene {
         let mut params = CertificateParams::new([]).expect("no names are good names");
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -230,7 +230,7 @@ impl Scene {
         }
     }
 
-    /// Waits until `lockgate cert list` says that.
+    /// Waits until `lockgate cert list` prints `what`.
     async fn told(&mut self, what: &str) -> String {
         within("a reason in `cert list`", async {
             let mut beat = interval(PAUSE);
@@ -245,7 +245,7 @@ impl Scene {
         .await
     }
 
-    /// Waits until the log says that; returns all of it.
+    /// Waits until the log contains `what`; returns the whole log.
     async fn logged(&self, what: &str) -> String {
         within("a line of the log", async {
             let mut beat = interval(PAUSE);

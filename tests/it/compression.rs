@@ -17,7 +17,7 @@ async fn lockgate(backend: &Backend, session: &str) -> Lockgate {
         .await
 }
 
-/// A session whose client offers compression, whose backend must not hear of it; and the extensions the client was told.
+/// Opens a session whose client offers compression and whose backend must not see the offer; also returns the extensions sent to the client.
 async fn session(lockgate: &Lockgate, backend: &Backend) -> (Wire, Wire, Option<String>) {
     let mut client = lockgate.request(handshake("/", OFFER)).await;
     let (server, asked) = backend.accept_session().await;
@@ -59,7 +59,7 @@ async fn stripped_it_is_never_agreed_on() {
     assert_eq!(told, None);
     client.send_frame(Frame::text("plain")).await;
     assert_eq!(server.frame().await.payload, b"plain");
-    // Nobody agreed on it.
+    // The extension was not negotiated.
     client.send_frame(deflated(&HELLO)).await;
     assert_eq!(client.frame().await.closes_with().0, 1002);
 }
@@ -84,7 +84,7 @@ async fn offloaded_the_backend_has_plain_messages() {
 
     let long = "a".repeat(100_000);
     server.send_frame(Frame::text(&long)).await;
-    // In as many frames as are convenient, of which the first says that it is compressed (RFC 7692 §6).
+    // In as many frames as are convenient, of which the first is marked as compressed (RFC 7692 §6).
     let mut came = client.frame().await;
     assert_eq!(came.reserved, 4);
     while !came.fin {
@@ -97,7 +97,7 @@ async fn offloaded_the_backend_has_plain_messages() {
     server.send_frame(Frame::text("short")).await;
     assert_eq!(client.frame().await, Frame::text("short"));
 
-    // Control frames pass between the fragments of a message that is compressed on the way.
+    // Control frames pass between the fragments of a message that Lockgate compresses.
     let begun = Frame {
         fin: false,
         ..Frame::text(&"b".repeat(200))
@@ -165,7 +165,7 @@ async fn payload_until_close(server: &mut Wire) -> usize {
 }
 
 #[tokio::test]
-async fn what_cannot_be_inflated_is_closed_with_1007() {
+async fn invalid_compressed_data_closes_the_session_with_1007() {
     let backend = Backend::listen().await;
     let lockgate = lockgate(&backend, "compression = \"offload\"").await;
     let (mut client, mut server, _) = session(&lockgate, &backend).await;
@@ -226,7 +226,7 @@ fn void() -> Frame {
     }
 }
 
-/// Or of what went into it, so that nobody sends what counts for nothing.
+/// The compressed length counts where it is larger, so that no data is free of charge.
 #[tokio::test]
 async fn a_rate_counts_what_inflates_to_nothing() {
     let backend = Backend::listen().await;

@@ -15,7 +15,7 @@ async fn every_wrong_configuration_is_told_with_its_place_and_a_hint() {
         fs::write(&file, text).expect("writable");
         let path = file.to_str().expect("UTF-8");
 
-        // As `run` says it: nothing is started.
+        // As `run` reports it: nothing is started.
         let run = Lockgate::run(folder.path(), &["run", "--config", path]).await;
         let said = String::from_utf8_lossy(&run.stderr);
         let placed = said.contains(&format!("{path}:{place}\n"));
@@ -30,7 +30,7 @@ async fn every_wrong_configuration_is_told_with_its_place_and_a_hint() {
             ));
         }
 
-        // As `check --json` says it.
+        // As `check --json` reports it.
         let check = Lockgate::run(folder.path(), &["check", "--json", "--config", path]).await;
         let problems: Vec<Value> = serde_json::from_slice(&check.stdout).unwrap_or_default();
         let place_of = |problem: &Value| format!("{}:{}", problem["line"], problem["column"]);
@@ -93,7 +93,7 @@ async fn all_problems_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_told() {
+async fn unreadable_files_are_reported() {
     let folder = TempDir::new().expect("a temporary folder");
     fs::create_dir(folder.path().join("folder")).expect("writable");
     fs::write(folder.path().join("latin1.toml"), b"# caf\xe9\n").expect("writable");
@@ -746,7 +746,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[server]\nproxy_protocol = \"require\"\n",
         "2:1",
-        "nobody is trusted",
+        "no proxy is trusted",
         "trusted_proxies",
     ),
     (
@@ -867,7 +867,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "[pools.a]\nbackends = [\"ws://a\"]\nadmission = { wait = \"0s\" }\n",
         "3:1",
         "leaves no time at all",
-        "queue = 0 has nobody wait",
+        "queue = 0 disables the queue",
     ),
     (
         "[pools.a]\nbackends = [\"ws://a\"]\nadmission = { queue = 1_000_001 }\n",
@@ -914,7 +914,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[pools.a]\nbackends = [\"srv://chat:8765\"]\n",
         "2:13",
-        "DNS says the ports",
+        "DNS returns the ports",
         "srv://_ws._tcp.chat.internal",
     ),
     (
@@ -1199,7 +1199,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\nallow = []\n",
         "4:1",
-        "lets nobody pass",
+        "allows no client",
         "10.0.0.0/8",
     ),
     (

@@ -1,4 +1,4 @@
-//! The image: what the Dockerfile says is checked against the program, and then lived in as a container would, without an
+//! The image: the Dockerfile is checked against the program, and its settings are then used as in a container, without an
 //! engine: the static binary alone in a read-only root, as its user, with its environment.
 
 mod dns;

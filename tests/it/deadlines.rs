@@ -1,4 +1,4 @@
-//! Clients that take their time: each is let go at its deadline, and not before.
+//! Slow clients: each is disconnected at its deadline, and not before.
 
 use crate::harness::{Backend, DEADLINE, How, Lockgate, Wire, handshake, within};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Deadlines far enough apart to be told from each other.
+/// Deadlines far enough apart to be distinguishable.
 const LIMITS: &str = "[limits]\ntls_handshake = \"400ms\"\nrequest_head = \"800ms\"\nbody_idle = \"600ms\"\nidle = \"1500ms\"";
 
 async fn hasty(backend: &Backend) -> Lockgate {
@@ -18,7 +18,7 @@ async fn hasty(backend: &Backend) -> Lockgate {
 }
 
 #[tokio::test]
-async fn whoever_does_not_finish_the_tls_handshake_is_let_go() {
+async fn unfinished_tls_handshake_is_closed_at_its_deadline() {
     let backend = Backend::listen().await;
     let lockgate = hasty(&backend).await;
     for beginning in [&b""[..], &[0x16, 3, 1, 2, 0, 1, 0, 1]] {
@@ -34,7 +34,7 @@ async fn whoever_does_not_finish_the_tls_handshake_is_let_go() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_finish_a_head_is_let_go() {
+async fn unfinished_request_head_is_closed_at_its_deadline() {
     let backend = Backend::listen().await;
     let lockgate = hasty(&backend).await;
     for beginning in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: a.test\r\nX-Slow: "] {
@@ -96,10 +96,10 @@ async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
 }
 
 #[tokio::test]
-async fn whoever_asks_at_once_and_then_falls_silent_is_let_go() {
+async fn idle_client_is_closed_after_its_request() {
     let backend = Backend::listen().await;
     let lockgate = hasty(&backend).await;
-    // In one flight with the end of the TLS handshake: it is there before anybody has waited for it.
+    // In one flight with the end of the TLS handshake: it has arrived before the server waits for it.
     let mut client = lockgate
         .ask_at_once("GET / HTTP/1.1\r\nHost: \r\n\r\n")
         .await;
@@ -138,7 +138,7 @@ async fn a_body_that_stands_still_is_a_408() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_take_an_answer_is_let_go() {
+async fn client_that_does_not_read_its_response_is_closed() {
     let backend = Backend::listen().await;
     let lockgate = hasty(&backend).await;
     let _stuck = lockgate

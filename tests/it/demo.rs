@@ -25,7 +25,7 @@ async fn two_tabs_talk() {
         assert_eq!(tab.head().await.status(), 101);
         tabs.push(tab);
     }
-    // A tab that is not there yet hears nothing: the second speaks until the first has heard, then all is quiet.
+    // A tab that is not connected yet receives nothing: the second sends until the first has received a line.
     let [one, other] = &mut tabs[..] else {
         panic!("two")
     };
@@ -46,6 +46,6 @@ async fn a_line_that_is_too_long_ends_its_tab_only() {
         .await;
     assert_eq!(tab.head().await.status(), 101);
     tab.send_frame(Frame::text(&"x".repeat(5000))).await;
-    // The chat hangs up, and Lockgate says so.
+    // The chat closes the session, and Lockgate logs it.
     assert_eq!(tab.frame().await.closes_with().0, 1011);
 }

@@ -1,4 +1,4 @@
-//! A process without descriptors: who is in goes on, who comes is refused, and nothing burns.
+//! A process without free descriptors: open sessions continue, new connections are refused, and the CPU stays idle.
 
 use crate::harness::{Backend, Lockgate, handshake, within};
 use std::{
@@ -31,7 +31,7 @@ async fn without_descriptors_sessions_go_on_and_the_surplus_is_refused() {
                 .expect("there is room for a hundred"),
         );
     }
-    // Whatever is left is taken too, by connections that never speak; then everybody else must be turned away.
+    // Silent connections use the remaining descriptors too; after that every other connection must be refused.
     let mut surplus = vec![];
     for _ in 0..SURPLUS {
         surplus.push(

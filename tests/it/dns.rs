@@ -14,7 +14,7 @@ use tokio::{
 
 const HEAD: &str = "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[drain]\nwindow = \"1s\"\n";
 
-/// A DNS server, and what it is to say.
+/// A DNS server, and the answers that it gives.
 struct Dns {
     _server: Program,
     folder: TempDir,
@@ -79,7 +79,7 @@ fn addresses(of: impl IntoIterator<Item = u8>) -> Vec<Record> {
 async fn echo_on(port: u16, of: impl IntoIterator<Item = u8>) {
     for last in of {
         let listener = TcpListener::bind((at(last), port)).await;
-        tokio::spawn(Backend::echo_on(listener.expect("nobody else has it")));
+        tokio::spawn(Backend::echo_on(listener.expect("the port is free")));
     }
 }
 
@@ -160,7 +160,7 @@ async fn backends_follow_a_name_and_sessions_stay_or_drain() {
     let config = pool("a", &format!("{{ {name} }}"), "")
         + &pool("b", &format!("{{ {name}, on_vanish = \"drain\" }}"), "");
     let lockgate = dns.lockgate(&config).await;
-    // Whoever comes before DNS has answered is served as soon as it has.
+    // A client that connects before DNS has answered is served as soon as it has.
     let mut first = session(&lockgate, "a.test").await;
     echoes(&mut first).await;
     until(&lockgate, "a", &[shown(port, 1, "up")]).await;
@@ -220,7 +220,7 @@ async fn backends_follow_a_name_and_sessions_stay_or_drain() {
         keeping.push(session(&lockgate, "a.test").await);
     }
     let both = [3, 4].map(|last| shown(port, last, "vanished"));
-    within("the ends of who was told", async {
+    within("the ends of the closed sessions", async {
         loop {
             let of_a = backends(&lockgate.status().await, "a");
             if both.iter().all(|one| of_a[one] == 2) {
@@ -235,7 +235,7 @@ async fn backends_follow_a_name_and_sessions_stay_or_drain() {
 }
 
 #[tokio::test]
-async fn what_dns_fails_to_say_changes_nothing() {
+async fn failed_dns_answers_change_nothing() {
     let port = 8766;
     echo_on(port, 1..=3).await;
     let dns = Dns::saying(&addresses([1, 2])).await;
@@ -264,7 +264,7 @@ async fn what_dns_fails_to_say_changes_nothing() {
     echoes(&mut open).await;
     session(&lockgate, "a.test").await;
 
-    // A reload forgets nothing that DNS has said.
+    // A reload keeps the answers of DNS.
     let other = pool("a", &name, "balance = \"round-robin\"");
     lockgate.write_config(&format!("{HEAD}{other}"));
     let (well, said) = lockgate.tell(&["reload"]).await;
@@ -325,7 +325,7 @@ async fn a_pool_with_another_name_knows_what_dns_has_said() {
     let name = format!("\"dns://chat.test:{port}\"");
     let lockgate = dns.lockgate(&pool("a", &name, "")).await;
     until(&lockgate, "a", &[shown(port, 1, "up")]).await;
-    // Nobody answers from here on.
+    // There is no answer from here on.
     dns.fail(&["A", "AAAA"], &addresses([1]));
     until_failed(&lockgate, 1.0).await;
     lockgate.write_config(&format!("{HEAD}{}", pool("b", &name, "")));

@@ -86,7 +86,7 @@ async fn a_close_without_a_code_stays_without_one() {
 }
 
 #[tokio::test]
-async fn what_the_backend_still_sends_after_a_clients_close_arrives() {
+async fn backend_messages_after_the_clients_close_arrive() {
     let (_lockgate, mut client, mut server) = session().await;
     client.send_frame(Frame::close(1000, "")).await;
     assert!(server.frame().await.is_close());

@@ -50,7 +50,7 @@ async fn a_player_is_seen_moving() {
 }
 
 #[tokio::test]
-async fn what_is_posted_rings() {
+async fn posted_notice_is_delivered() {
     let example = Example::start("flask-sock-notifications", 5000).await;
     let mut bell = example.socket().await;
     let mut poster = example.lockgate.connect_as("localhost").await;
@@ -223,7 +223,7 @@ fn every_example_is_tested() {
         assert!(
             tests.contains(&format!("start(\"{name}\""))
                 || tests.contains(&format!("examples/{name}/")),
-            "nobody tries {name}"
+            "no test covers {name}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `lockgate explain`: what would become of a request, said without sending anything.
+//! `lockgate explain`: the result of routing a request, without sending it.
 
 use crate::harness::Lockgate;
 use serde_json::Value;

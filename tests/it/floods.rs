@@ -1,5 +1,5 @@
 //! Floods of HTTP/2 frames (CVE-2023-44487, CVE-2024-27316, CVE-2019-9512 to 9518): the connection goes, or the process
-//! does not grow; and whoever speaks on another connection hardly notices.
+//! does not grow, and clients on other connections are hardly slowed down.
 //!
 //! `LOCKGATE_FLOOD` sets for how many seconds each one lasts (1, to be quick). The figures are printed.
 
@@ -53,7 +53,7 @@ async fn floods_end_or_cost_nothing_and_nobody_else_notices() {
         );
         let p99 = [p99(&mut before), p99(&mut during)];
         println!(
-            "{:<42} {outcome}, {grown:+} KiB; another's p99 {:.2} ms before, {:.2} ms meanwhile ({} round trips)",
+            "{:<42} {outcome}, {grown:+} KiB; another's p99 {:.2} ms before, {:.2} ms during it ({} round trips)",
             flood.name,
             p99[0].as_secs_f64() * 1e3,
             p99[1].as_secs_f64() * 1e3,
@@ -83,7 +83,7 @@ async fn headers_without_an_end_are_let_go() {
     let list = |path| [(":method", "GET"), (":scheme", "https"), (":path", path)];
     let begun = |stream| frame(HEADERS, END_STREAM, stream, &hpack(&list("/")));
     let refused = frame(HEADERS, END_HEADERS | END_STREAM, 1, &hpack(&list("/")));
-    // The first one has `request_head`. Later ones are not known to have begun: the connection is idle, is told to go,
+    // The first one has `request_head`. Later ones are not known to have begun: the connection is idle, receives a GOAWAY,
     // and then has `request_head`.
     for (name, bytes, due) in [
         ("the first", begun(1), 600),
@@ -118,7 +118,7 @@ async fn headers_without_an_end_are_let_go() {
             .await;
             let took = started.elapsed().as_millis();
             println!("{name}, drips: {drips}: over after {took} ms");
-            // Whoever drips is let go earlier: so many pieces are none of an honest client.
+            // A client that drips is disconnected earlier: a legitimate client does not send that many pieces.
             let least = if drips { 0 } else { due - 100 };
             assert!(
                 (least..due + 1000).contains(&took),
@@ -138,7 +138,7 @@ struct Flood {
     next: Box<dyn Fn(u32) -> Vec<u8> + Send + Sync>,
     /// How many of it in one connection at most.
     most: u32,
-    /// After so many it waits until all of them were read.
+    /// The number of frames after which it waits until all of them were read.
     step: u32,
     /// Whether it takes what it is answered.
     reads: bool,
@@ -150,7 +150,7 @@ struct Outcome {
     sent: u32,
     /// Connections that ended, by GOAWAY or without it.
     gone: u32,
-    /// Connections of which Lockgate read no more.
+    /// Connections from which Lockgate stopped reading.
     stuck: u32,
 }
 
@@ -261,7 +261,7 @@ impl Flood {
         self
     }
 
-    /// It takes no answer, and sends until it can send no more.
+    /// Reads no response, and sends until the connection accepts no further bytes.
     fn unread(mut self) -> Flood {
         (self.reads, self.most) = (false, 1 << 30);
         self
@@ -297,7 +297,7 @@ impl Flood {
         while sent < self.most && Instant::now() < until {
             let to = sent.saturating_add(self.step.min(100)).min(self.most);
             let mut bytes: Vec<u8> = (sent..to).flat_map(&self.next).collect();
-            // The answer to a PING says that all before it was read.
+            // The answer to a PING shows that everything before it was read.
             let asks = self.reads && (self.step < 100 || to == self.most);
             if asks {
                 asked += 1;

@@ -1,7 +1,7 @@
 //! The gate's table: hostile requests, as HTTP/1.1 bytes and as HTTP/2 header lists, in front of a backend that writes
-//! everything down. Each is refused and the backend hears nothing, or becomes exactly one clean request.
+//! everything down. Each is refused and the backend receives nothing, or becomes exactly one clean request.
 //!
-//! The rows say what RFC 9112, 9113, 8441 and 6455 want; where they leave a choice, the comment says which one was made.
+//! The rows hold what RFC 9112, 9113, 8441 and 6455 require; where they leave a choice, the comment names it.
 
 mod http1;
 mod http2;

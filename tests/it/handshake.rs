@@ -52,10 +52,10 @@ async fn a_forged_101_opens_nothing() {
         ("Connection: close", |right| {
             Says(right.replace("Connection: Upgrade", "Connection: close"))
         }),
-        ("a subprotocol nobody offered", |right| {
+        ("a subprotocol that was not offered", |right| {
             Says(add(right, "Sec-WebSocket-Protocol: mine"))
         }),
-        ("an extension nobody offered", |right| {
+        ("an extension that was not offered", |right| {
             Says(add(right, "Sec-WebSocket-Extensions: permessage-deflate"))
         }),
         ("no HTTP at all", |_| {
@@ -124,7 +124,7 @@ async fn a_backend_that_is_not_there_is_a_502() {
 }
 
 #[tokio::test]
-async fn what_came_early_goes_first_once_the_101_is_there() {
+async fn early_data_is_relayed_first_after_the_101() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.request(with_early_frame()).await;

@@ -69,7 +69,7 @@ async fn echoes(wire: &mut Wire) {
     assert_eq!(wire.frame().await, Frame::text("still here"));
 }
 
-/// What `lockgate status` says of a pool's first backend: its state and why.
+/// Returns the state of a pool's first backend from `lockgate status`, and the reason.
 async fn state(lockgate: &Lockgate, pool: &str) -> (String, Option<String>) {
     let status = lockgate.status().await;
     let backends = status["backends"].as_array().expect("a list");

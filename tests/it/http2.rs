@@ -285,7 +285,7 @@ async fn a_stream_that_its_client_gives_up_is_a_client_that_left() {
         (&record["by"], &record["why"]),
         (&"client".into(), &"gone".into())
     );
-    // Its connection goes on.
+    // Its connection stays open.
     let asked = tokio::spawn(async move { (client.session("/").await, client) });
     let (mut server, _) = backend.accept_session().await;
     let (mut session, _client) = asked.await.expect("no panic");

@@ -1,4 +1,4 @@
-//! The rules of the house: who may import whom, which crate lives where, how long a file may be, what nothing is called.
+//! Layering rules: permitted imports between modules, the module of each dependency, file lengths and forbidden names.
 
 use std::{
     collections::BTreeSet,

@@ -1,11 +1,11 @@
-//! Backends that lie in plain HTTP: the client gets a true answer or none, and Lockgate goes on.
+//! Backends that lie in plain HTTP: the client gets a correct response or none, and Lockgate keeps running.
 
 use crate::harness::{Backend, How, Lockgate};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
 #[tokio::test]
-async fn what_is_no_answer_is_a_502() {
+async fn invalid_response_is_a_502() {
     let endless = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(20_000);
     let bomb = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(2_000_000));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(50_000));
@@ -70,7 +70,7 @@ async fn a_body_that_ends_too_early_is_not_passed_off_as_whole() {
 }
 
 #[tokio::test]
-async fn of_two_lengths_the_coding_counts() {
+async fn transfer_coding_overrides_content_length() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.request(GET).await;
@@ -83,7 +83,7 @@ async fn of_two_lengths_the_coding_counts() {
 }
 
 #[tokio::test]
-async fn what_follows_an_answer_is_nobodys() {
+async fn bytes_after_a_response_are_discarded() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.request(GET).await;

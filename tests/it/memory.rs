@@ -87,7 +87,7 @@ async fn backends_that_never_read_cost_a_buffer_each_and_stop_the_client() {
     .await;
 }
 
-/// Opens sessions in which one side sends without end and the other never reads, until nothing moves any more.
+/// Opens sessions in which one side sends without limit and the other never reads, until no bytes move.
 async fn stuck<F: Future<Output = ()> + Send + 'static>(
     backend: std::net::SocketAddr,
     mut taken: watch::Receiver<u64>,
@@ -124,7 +124,7 @@ async fn stuck<F: Future<Output = ()> + Send + 'static>(
     assert!(each <= 256.0, "{each:.1} KiB for a stuck session");
 }
 
-/// Opens so many sessions, a few at a time.
+/// Opens `sessions` sessions, a few at a time.
 async fn open(lockgate: &Arc<Lockgate>, sessions: usize) -> Vec<TlsStream<TcpStream>> {
     let few = Arc::new(Semaphore::new(32));
     let mut opening = JoinSet::new();

@@ -1,7 +1,7 @@
-//! Clients' certificates: nobody reaches a route with `client_cert = "require"` without one, in whatever spelling of its
-//! host, over whichever connection; and who has one is told to the backend as it is.
+//! Client certificates: a route with `client_cert = "require"` is unreachable without one, with any spelling of its
+//! host, over any connection; and the backend receives the certificate unchanged.
 //!
-//! A cell of the table is one connection and one request. It says how that ends, and the backend must have seen nothing.
+//! A cell of the table is one connection and one request. It holds the result, and the backend must have received nothing.
 
 mod ask;
 mod cells;
@@ -28,7 +28,7 @@ fn passed(h2: bool, websocket: bool) -> End {
 }
 
 #[tokio::test]
-async fn nobody_passes_without_a_certificate() {
+async fn required_client_certificate_cannot_be_bypassed() {
     let site = Site::new("", "").await;
     let mut wrong = vec![];
     let cells = cells::all();
@@ -68,7 +68,7 @@ async fn nobody_passes_without_a_certificate() {
 }
 
 #[tokio::test]
-async fn who_has_a_certificate_passes_and_the_backend_is_told() {
+async fn client_certificate_is_accepted_and_forwarded_to_the_backend() {
     let site = Site::new("", "").await;
     let own = site.pki.own();
     for (h2, websocket) in every_kind() {

@@ -60,7 +60,7 @@ async fn sessions_are_shared_by_weight_and_stop_at_the_ceiling() {
     let now = leases(&lockgate).await;
     assert_eq!((now[&one], now[&two]), (4, 4));
 
-    // What a reload says of them holds at once, and nobody is sent away.
+    // The settings of a reload apply at once, and no session is closed.
     let smaller = format!(
         "backends = [{{ address = \"{one}\", max_sessions = 4 }}, {{ address = \"{two}\", max_sessions = 1 }}]\nadmission = {{ queue = 0 }}"
     );
@@ -153,7 +153,7 @@ async fn a_unix_socket_takes_sessions_and_requests() {
     let head = client.head().await;
     assert_eq!(client.body(&head).await, b"ok");
 
-    // Nobody listens there any more.
+    // Nothing listens there now.
     drop(listener);
     let mut client = lockgate.upgrade("/", "").await;
     assert_eq!(client.head().await.status(), 502);

@@ -1,4 +1,4 @@
-//! `lockgate probe` and `lockgate doctor`: what they see of a real Lockgate, and what they say when something is wrong.
+//! `lockgate probe` and `lockgate doctor`: their output for a running Lockgate, and for errors.
 
 use crate::harness::{Backend, Lockgate};
 use serde_json::Value;
@@ -51,7 +51,7 @@ async fn a_refusal_is_shown_with_its_body() {
 }
 
 #[tokio::test]
-async fn what_fails_is_told_with_its_step() {
+async fn failure_is_reported_with_its_step() {
     let lockgate = Lockgate::to(Backend::echo().await).start().await;
     let port = lockgate.https.port();
     let folder = TempDir::new().expect("a folder");

@@ -72,7 +72,7 @@ async fn forwarded_headers_count_only_from_a_trusted_proxy() {
         .start()
         .await;
     let seen = asked(trusting.connect().await, &backend, forged).await;
-    // The chain up to the first that nobody vouches for; what stands left of it is that client's invention.
+    // The chain up to the first untrusted address; that client may have invented everything left of it.
     assert_eq!(seen.all("x-forwarded-for"), ["203.0.113.7, 127.0.0.1"]);
     assert_eq!(seen.all("x-real-ip"), ["203.0.113.7"]);
     assert_eq!(
@@ -129,7 +129,7 @@ async fn a_prefix_is_taken_off_and_told_and_a_framework_hears_its_scheme() {
     assert_eq!(seen.all("x-forwarded-proto"), ["wss"]);
 }
 
-/// What the backend is asked when this client shakes hands.
+/// Returns the request that the backend receives from the handshake of this client.
 async fn asked(mut client: Wire, backend: &Backend, more: &str) -> crate::harness::Head {
     client.send(handshake("/", more)).await;
     let (_server, head) = backend.accept_session().await;

@@ -26,7 +26,7 @@ fn config(rebalance: [&str; 2], backends: [&[SocketAddr]; 2]) -> String {
     text
 }
 
-/// Somebody was told to close.
+/// A session that was ordered to close.
 struct Told {
     host: &'static str,
     code: u16,
@@ -169,7 +169,7 @@ async fn a_scale_out_evens_out_at_the_rate_and_only_where_it_is_wanted() {
     let shortest = second * (times.len() as u32 - 1) / RATE as u32;
     assert!(last - first >= shortest.mul_f64(0.8), "{:?}", last - first);
 
-    // Those who are told next are what is above a third: nobody was told in between.
+    // The sessions closed next are the excess above a third: none was closed in between.
     lockgate.write_config(&config(rebalance, [&[a, b, c], &[other, more]]));
     let third = (sessions as u64).div_ceil(3);
     let surplus = (sessions as u64 - half - third) + (half - third);
@@ -186,7 +186,7 @@ async fn a_scale_out_evens_out_at_the_rate_and_only_where_it_is_wanted() {
 }
 
 #[tokio::test]
-async fn who_is_taken_back_gets_its_share() {
+async fn undrained_backend_gets_its_share() {
     let [a, b, other] = backends().await;
     let config = config(["100/s", "off"], [&[a, b], &[other]]);
     let lockgate = Lockgate::with_file(&config).start().await;
@@ -224,7 +224,7 @@ fn alive(at: SocketAddr) -> (Runtime, SocketAddr) {
 }
 
 #[tokio::test]
-async fn who_comes_back_after_an_outage_gets_its_share() {
+async fn recovered_backend_gets_its_share() {
     let [a, other] = backends().await;
     let (life, b) = alive("127.0.0.1:0".parse().expect("an address"));
     let checked = "[pools.a]\npassive = { fails = 0 }\n\
@@ -272,7 +272,7 @@ async fn a_reload_a_drain_and_a_stop_end_it() {
     lockgate.write_config(&config("off"));
     until_closing(&lockgate, 0).await;
     until_leases(&lockgate, &[40, 0]).await;
-    // Whoever begins to want it is uneven already.
+    // The pool is already uneven when rebalancing is switched on.
     lockgate.write_config(&config("1/h"));
     until_closing(&lockgate, 20).await;
     // As long as there is room elsewhere.

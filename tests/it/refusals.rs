@@ -219,7 +219,7 @@ async fn no_rule_is_passed_by_with_another_form_of_its_path() {
 }
 
 #[tokio::test]
-async fn nobody_chooses_the_path_or_the_scheme_behind_our_back() {
+async fn header_fields_cannot_override_path_or_scheme() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     for twin in ["SCRIPT_NAME", "PATH_INFO"] {

@@ -78,7 +78,7 @@ async fn a_file_that_changes_is_in_force_without_a_word() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_changes_nothing_and_is_told() {
+async fn invalid_reload_keeps_config_and_logs_error() {
     let backend = Backend::echo().await;
     let right = format!("{HEAD}{}", route("a", "a.test", backend, ""));
     let lockgate = Lockgate::with_file(&right).start().await;
@@ -326,7 +326,7 @@ async fn a_drained_backend_and_a_drained_route_finish_and_come_back() {
     assert!(!said.contains("warning"), "{said}");
     let (_, said) = lockgate.tell(&["status"]).await;
     assert!(said.contains(", draining"), "{said}");
-    // One of them was there; whoever comes now gets the other.
+    // One of them is connected already; a new client gets the other.
     let mut closed = 0;
     for mut wire in std::mem::take(&mut open) {
         let answer = async {
@@ -371,7 +371,7 @@ async fn a_drained_backend_and_a_drained_route_finish_and_come_back() {
 }
 
 #[tokio::test]
-async fn who_drains_the_last_backend_of_a_pool_is_told_so() {
+async fn draining_the_last_backend_of_a_pool_warns() {
     let (one, other) = (Backend::echo().await, Backend::echo().await);
     let pools = format!(
         "[pools.both]\nbackends = [\"ws://{one}\", \"ws://{other}\"]\n[pools.one]\nbackends = [\"ws://{one}\"]\n"
@@ -533,7 +533,7 @@ async fn a_stop_spreads_its_closes_over_the_window_and_ends_within_it() {
     }
     let (last, peak) = spread(times);
     println!(
-        "140 sessions: the last close after {last:.1?}, {peak} in the busiest second, nobody listens after {refused:.0?}"
+        "140 sessions: the last close after {last:.1?}, {peak} in the busiest second, connections refused after {refused:.0?}"
     );
     assert!(
         last > Duration::from_secs(2) && last < Duration::from_secs(4),

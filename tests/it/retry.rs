@@ -63,7 +63,7 @@ async fn obeying(good: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, count)
 }
 
-/// An address that nobody listens on, and nobody will while this lives.
+/// An address that refuses connections as long as the returned socket exists.
 fn dead() -> (SocketAddr, TcpSocket) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
@@ -105,7 +105,7 @@ async fn one_dead_backend_of_three_fails_nobody() {
 }
 
 #[tokio::test]
-async fn what_fails_before_an_answer_or_passes_is_tried_elsewhere() {
+async fn failure_before_a_response_is_retried_on_another_backend() {
     let (bad, of_bad) = obeying(false).await;
     let (good, _) = obeying(true).await;
     let config = pool(&[bad, good], "balance = \"round-robin\"");
@@ -122,7 +122,7 @@ async fn what_fails_before_an_answer_or_passes_is_tried_elsewhere() {
 }
 
 #[tokio::test]
-async fn whoever_is_served_elsewhere_comes_back_there() {
+async fn affinity_follows_a_retry_to_the_other_backend() {
     let (bad, of_bad) = obeying(false).await;
     let (good, _) = obeying(true).await;
     let config = pool(

@@ -283,7 +283,7 @@ async fn a_thousand_sessions_are_listed_page_by_page_and_none_of_them_waits() {
     assert!(first.is_sorted() && first.last() < second.first());
     assert_eq!(total(&lockgate, &["--limit", "0"]).await, 1001);
 
-    // Somebody looks without end, and the echo is as quick as ever.
+    // A tap stays attached, and the echo is as fast as without it.
     let looking = {
         let lockgate = lockgate.clone();
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Slow attackers, many at a time: each is let go at its deadline, and those who are not slow are let in meanwhile.
+//! Many slow attackers at a time: each is disconnected at its deadline, and other clients are served in the meantime.
 //!
 //! `LOCKGATE_ATTACKERS` sets how many there are of each kind (100, to be quick). The figures are printed.
 
@@ -42,7 +42,7 @@ enum Kind {
     SlowHead,
     /// A body that stands still.
     SlowBody,
-    /// An answer that nobody takes.
+    /// A response that the client does not read.
     SlowReader,
 }
 
@@ -64,7 +64,7 @@ struct Camp {
     ready: Arc<watch::Sender<usize>>,
 }
 
-/// So many of each kind, at once: all must be there before the first is let go.
+/// Starts `each` attackers of every kind at once: all must be connected before the first is disconnected.
 async fn attack(kinds: &[Kind], each: usize) {
     let due = Duration::from_millis(1000 + each as u64 * 2 * kinds.len() as u64);
     let mut slow = Slow::listen().await;
@@ -119,7 +119,7 @@ async fn attack(kinds: &[Kind], each: usize) {
             End::Holds(stream) => readers.push(stream),
         }
     }
-    // Whoever takes nothing cannot see his own end: the backend sees it, for its answer has nowhere to go.
+    // A client that reads nothing cannot see its own end: the backend sees it, because its response cannot be delivered.
     for _ in 0..readers.len() {
         let time = timeout(patience, slow.given_up.recv()).await;
         let time = time.expect("each answer has an end");
@@ -139,7 +139,7 @@ async fn attack(kinds: &[Kind], each: usize) {
     };
     let [p, q, r] = [p99(&mut before), p99(&mut coming), p99(&mut there)];
     println!(
-        "{all:>5} × {name:<10} in {:.1} s, due after {:.1} s, let go {first:+.2} to {last:+.2} s from then \
+        "{all:>5} × {name:<10} in {:.1} s, due after {:.1} s, closed {first:+.2} to {last:+.2} s from then \
          ({punctual} within 1 s); another's \
          handshake: p99 {p:.1} ms before, {q:.1} ms while they come ({:.1} ×), {r:.1} ms while they stay ({:.1} ×); \
          {} + {} + {} of them",
@@ -154,19 +154,19 @@ async fn attack(kinds: &[Kind], each: usize) {
     assert_eq!(late.len(), all);
     assert!(
         first > -0.1,
-        "{name}: let go {first:+.2} s from its deadline"
+        "{name}: closed {first:+.2} s from its deadline"
     );
-    // The kernel takes some more even where nobody reads: what it has room for grows with the answers to its probes,
-    // which come seconds apart. Each time the deadline begins anew.
+    // The kernel accepts some more bytes even where no one reads: its window grows with the answers to its probes,
+    // which come seconds apart. Each time the deadline restarts.
     let most = match kinds.contains(&Kind::SlowReader) {
         true => due.as_secs_f64() + 1.0,
         false => 1.0,
     };
     assert!(
         last <= most,
-        "{name}: let go {last:+.2} s from its deadline"
+        "{name}: closed {last:+.2} s from its deadline"
     );
-    // Two cores for everybody: no benchmark, only far from an outage.
+    // Two cores are shared by all processes: this is no benchmark, the limit only detects an outage.
     assert!(r < 1000.0, "{name}: {r:.1} ms");
     within("the backend to be left alone", async {
         while lockgate.status().await["backends"][0]["leases"] != 0 {}

@@ -51,7 +51,7 @@ async fn a_cookie_leads_back_until_its_backend_is_drained() {
     for _ in 0..6 {
         assert_eq!(ask(&lockgate, Some(&cookie)).await, (None, first.clone()));
     }
-    // Whoever brings another's signature is a stranger.
+    // A cookie with the signature of another backend is treated as absent.
     let forged = format!("{}A", &cookie[..cookie.len() - 1]);
     if forged != cookie {
         assert!(ask(&lockgate, Some(&forged)).await.0.is_some());

@@ -63,7 +63,7 @@ async fn it_is_told_who_the_main_process_is_before_that_one_is_ready() {
         (&new["process"].to_string(), &new["state"]),
         (&id.to_owned(), &"ready".into())
     );
-    // Nobody else ends it: it is no child of this test.
+    // The test must end it: it is not a child of this process.
     let id = Pid::from_raw(id.parse().expect("a number")).expect("not 0");
     kill_process(id, Signal::TERM).expect("it runs");
     let stopping = told(&systemd).await;
@@ -89,7 +89,7 @@ async fn it_may_open_the_sockets() {
     let mut lockgate = setup.start().await;
     assert_eq!(lockgate.https, free);
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 101);
-    // Somebody else than systemd would have been refused the port, and so would be who comes now.
+    // Any process other than systemd would have been refused the port, and a connection now would be refused too.
     TcpListener::bind(free).expect_err("it listens there");
     lockgate.terminate();
     assert_eq!(lockgate.exit().await, Some(0));

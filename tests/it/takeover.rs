@@ -1,4 +1,4 @@
-//! Another process in the place of the running one: nobody is refused, sessions move on one by one, and a new one that
+//! A takeover of the running process: no client is refused, sessions move one by one, and a successor that
 //! cannot start changes nothing.
 
 mod storm;
@@ -91,7 +91,7 @@ async fn a_signal_while_it_retires_is_a_stop() {
 }
 
 #[tokio::test]
-async fn what_cannot_start_changes_nothing() {
+async fn failed_successor_changes_nothing() {
     let backend = Backend::echo().await;
     let old = Lockgate::with_file(&config(backend)).start().await;
     let mut open = session(&old).await;
@@ -142,7 +142,7 @@ async fn a_signal_before_it_serves_ends_the_new_one_alone() {
     let backend = Backend::echo().await;
     let old = Lockgate::with_file(&config(backend)).start().await;
     let mut open = session(&old).await;
-    // It answers nobody meanwhile.
+    // It answers no client in the meantime.
     old.signal(Signal::STOP);
     let mut new = old
         .takeover()
@@ -233,7 +233,7 @@ async fn the_lock_of_the_certificates_moves_along() {
     let (well, said) = new.tell(&["cert", "renew", "a.test"]).await;
     assert!(!well && said.contains("within the last day"), "{said}");
     assert!(
-        !new.stderr().contains("another process keeps"),
+        !new.stderr().contains("another process manages"),
         "{}",
         new.stderr()
     );
@@ -255,7 +255,9 @@ async fn listeners_that_are_no_longer_wanted_are_closed() {
     let new = old.successor(&[]).await;
     assert_eq!(old.exit().await, Some(0));
     let started = Instant::now();
-    TcpStream::connect(other).await.expect_err("nobody listens");
+    TcpStream::connect(other)
+        .await
+        .expect_err("the port is closed");
     assert!(started.elapsed().as_secs() < 1);
     session(&new).await;
 }

@@ -5,11 +5,11 @@ use flate2::{Compress, Compression, FlushCompress};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
-/// Somebody who looks.
+/// An attached tap.
 struct Look(Wire);
 
 impl Look {
-    /// `GET /tap` with this query; he looks when this returns.
+    /// Sends `GET /tap` with this query; the tap is attached when this returns.
     async fn start(lockgate: &Lockgate, query: &str) -> Look {
         let (status, look) = Look::ask(lockgate, query).await;
         assert_eq!(status, 200);
@@ -91,7 +91,7 @@ async fn frames_are_shown_plain_whole_or_in_parts_and_in_no_log() {
     server.send_frame(Frame::binary(&[1, 2, 0xFF])).await;
     assert_eq!(look.frame().await, is("backend", "binary", 3, "0102ff"));
 
-    // Who opens while he looks is seen from the first frame on.
+    // A session that opens while the tap is attached is observed from its first frame.
     let (mut late, _its_server, _) = lockgate.session(&backend).await;
     late.send_frame(Frame::text("late")).await;
     assert_eq!(look.frame().await, is("client", "text", 4, "late"));
@@ -102,9 +102,9 @@ async fn frames_are_shown_plain_whole_or_in_parts_and_in_no_log() {
         (&json!("close"), &json!(4001), &json!("bye"))
     );
 
-    // He goes, and nobody looks any more.
+    // The client disconnects, and no tap is attached.
     drop(look);
-    within("the end of his look", async {
+    within("the end of the tap", async {
         while !lockgate
             .stderr()
             .contains("nobody looks at these frames any more")
@@ -160,7 +160,7 @@ async fn compressed_messages_are_shown_inflated() {
 }
 
 #[tokio::test]
-async fn nobody_looks_where_no_route_says_so() {
+async fn tap_requires_a_route_that_allows_it() {
     let backend = Backend::echo().await;
     let setup = Lockgate::to(backend).with("name = \"private\"\npath = \"/private\"");
     let shown = format!(

@@ -79,7 +79,7 @@ async function trespass(base, reads, orders) {
   return learned
 }
 
-/** What comes and goes: the page's own server, and one that lets everybody do everything. */
+/** What comes and goes: the page's own server, and one that permits every request. */
 async function serve(answer) {
   const server = http.createServer(answer)
   await new Promise(resolve => server.listen(0, "127.0.0.1", resolve))

@@ -1,4 +1,4 @@
-"""Opens N sessions, says "open", and answers Pings until it is killed: `crowd.py HOST PORT CA-FILE N`."""
+"""Opens N sessions, prints "open", and answers Pings until it is killed: `crowd.py HOST PORT CA-FILE N`."""
 
 import asyncio
 import ssl

@@ -1,4 +1,4 @@
-"""A DNS server (RFC 1035) over UDP and TCP for names that a test has in a file, read anew for every question.
+"""A DNS server (RFC 1035) over UDP and TCP for names that a test has in a file, read again for every question.
 
 dns.py ADDRESS FILE: on port 53, for resolv.conf knows no other. Prints "ready" when it answers. The file is JSON:
 {"ttl": 1, "records": [["chat.test", "A", "127.0.1.1"], …], "failing": ["AAAA", …]}; types that fail get SERVFAIL.
@@ -31,7 +31,7 @@ class Zone:
             if its == kind:
                 reply.add_answer(RR(owner, request.q.qtype, ttl=zone["ttl"], rdata=MADE_OF[its](data)))
         if handler.protocol == "udp" and len(reply.pack()) > 1232:
-            # Cut short and marked so, as real servers do: whoever asked comes again over TCP (RFC 7766).
+            # Cut short and marked so, as real servers do: the client repeats its query over TCP (RFC 7766).
             reply = request.reply()
             reply.header.tc = 1
         return reply

@@ -1,4 +1,4 @@
-"""Opens one session, says "open", and holds it until it is killed: `hold.py URL CA-FILE`."""
+"""Opens one session, prints "open", and holds it until it is killed: `hold.py URL CA-FILE`."""
 
 import asyncio
 import ssl

@@ -1,4 +1,4 @@
-"""Another user's try to take over: `intruder.py NAME-OF-THE-OFFER`. Says what it was given."""
+"""Another user's try to take over: `intruder.py NAME-OF-THE-OFFER`. Prints what it received."""
 
 import os
 import socket

@@ -1,7 +1,7 @@
 """Many sessions that echo until SIGTERM: `many.py URL CA-FILE SESSIONS PAUSE`.
 
-Says "open" when all are open, and at the end how many messages came back, each by itself and in order. Whatever else
-comes, or an end that nobody asked for, is a traceback.
+Prints "open" when all are open, and at the end how many messages came back, each by itself and in order. Whatever else
+comes, or an unexpected end, is a traceback.
 """
 
 import asyncio

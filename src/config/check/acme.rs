@@ -1,4 +1,4 @@
-//! `[acme]`: challenges need their listeners, and some CAs an account of theirs.
+//! Contradictions within `[acme]`: challenges need listeners, and some CAs need external account binding.
 
 use super::{
     super::{Acme, Challenge},

@@ -1,4 +1,4 @@
-//! `server.admin_token`: what can stand in an Authorization header.
+//! Checks `server.admin_token`: only characters that an Authorization header may contain.
 
 use super::CheckContext;
 

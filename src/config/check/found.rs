@@ -1,8 +1,8 @@
-//! What was found so far, and where a key stands.
+//! The diagnostics found so far, and the locations of keys.
 
 use super::super::{Config, Diagnostic, Location, written::SourceMap};
 
-/// The problems found, and what they are found in.
+/// The diagnostics found, and the configuration that is checked.
 pub(super) struct CheckContext<'a> {
     pub(super) config: &'a Config,
     pub(super) written: &'a SourceMap,
@@ -25,17 +25,17 @@ impl CheckContext<'_> {
         });
     }
 
-    /// Where `key` stands in a section such as `[limits]`.
+    /// Returns the location of `key` in a section such as `[limits]`.
     pub(super) fn in_section(&self, section: &str, key: &str) -> Option<Location> {
         self.in_table(self.config.sections.get(section).copied(), key)
     }
 
-    /// Where `key` stands in the table at `table`; that table's own place if it is not written there.
+    /// Returns the location of `key` in the table at `table`, or that of the table if the key is not written there.
     pub(super) fn in_table(&self, table: Option<Location>, key: &str) -> Option<Location> {
         self.written_in(table, key).or(table)
     }
 
-    /// Where `key` stands in the table at `table`, if it is written there.
+    /// Returns the location of `key` in the table at `table`, if it is written there.
     pub(super) fn written_in(&self, table: Option<Location>, key: &str) -> Option<Location> {
         self.written.keys.get(&(table?, key.to_owned())).copied()
     }

@@ -1,4 +1,4 @@
-//! `health` and `passive` of a pool: when its backends count as well.
+//! Contradictions within `health` and `passive` of a pool.
 
 use super::{
     super::{Check, DurationValue, Located, Pool},
@@ -32,7 +32,8 @@ pub(super) fn health(name: &str, pool: &Located<Pool>, found: &mut CheckContext<
     positive("health.timeout", health.timeout, at, found);
 }
 
-/// Settings of a check that there is not. With "off" written out they wait for another day.
+/// Reports settings of a check that does not exist. If "off" is written out, they are accepted: the check may be switched
+/// on later.
 fn idle(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
     let at = pool.health.at;
     if found.written_in(at, "check").is_some() || found.written.may_contain(at, &["check"]) {
@@ -45,12 +46,12 @@ fn idle(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
         found.add(
             Some(at),
             format!("pools.{name}.health.{key} has no effect: there is no check"),
-            "say how backends are asked, such as check = \"websocket\", or leave it out",
+            "choose a check, such as check = \"websocket\", or leave it out",
         );
     }
 }
 
-/// Whether another pool checks one of this one's backends: what becomes of sessions here is for this one to say.
+/// Returns whether another pool health-checks a backend of this pool: `on_down` then has an effect here too.
 fn is_checked(pool: &Pool, found: &CheckContext<'_>) -> bool {
     let checking = found.config.pools.values();
     let checking = checking.filter(|other| other.health.check != Check::Off);
@@ -74,5 +75,5 @@ pub(super) fn passive(pool: &Located<Pool>, found: &mut CheckContext<'_>) {
     }
 }
 
-/// More often, checks would be a load of their own.
+/// Shorter intervals would make the checks themselves a load.
 const SHORTEST: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Pools: their backends, each with its address and its share.
+//! Contradictions within a pool: backends, addresses, weights and balancing.
 
 use super::{
     super::{
@@ -62,7 +62,7 @@ fn admission(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
         found.add(
             place(found, "admission"),
             format!("pools.{name}.admission.wait = \"0s\" leaves no time at all"),
-            "write how long one may wait, such as \"10s\"; queue = 0 has nobody wait",
+            "write how long one may wait, such as \"10s\"; queue = 0 disables the queue",
         );
     }
     if pool.admission.queue > 1_000_000 {
@@ -77,7 +77,7 @@ fn admission(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
     }
 }
 
-/// The default beside another `balance` says nothing wrong: it may stand there to be seen.
+/// Checks `hash`. The default next to another `balance` is accepted: it may be written out for documentation.
 fn hash(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
     let balance = found.written_in(pool.at, "balance");
     let is_shown = balance.is_some() && pool.hash == HashKey::Ip;
@@ -91,15 +91,15 @@ fn hash(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
         found.add(
             Some(at),
             format!(
-                "pools.{name}.hash = \"{}\" has no effect: nobody is sent by it",
+                "pools.{name}.hash = \"{}\" has no effect with this balance",
                 pool.hash
             ),
-            "write balance = \"hash\" beside it, or leave hash out",
+            "write balance = \"hash\" too, or leave hash out",
         );
     }
 }
 
-/// Whoever is closed must come to where there are fewer.
+/// Checks `rebalance`: a client whose session is closed must reconnect to a backend with fewer sessions.
 fn rebalance(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
     if pool.rebalance == Rebalance::Off {
         return;
@@ -127,7 +127,7 @@ fn backend(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
         found.add(
             found.in_table(backend.at, "weight"),
             format!("weight = {} is out of range", backend.weight),
-            "write something between 1 and 1000; `lockgate drain --backend` has one get nothing new",
+            "write something between 1 and 1000; `lockgate drain --backend` stops new sessions and requests to a backend",
         );
     }
     names(backend, found);
@@ -191,7 +191,7 @@ fn sources(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
     }
 }
 
-/// What is said of names only.
+/// Checks the keys that apply only to DNS names.
 fn names(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
     let place = |found: &CheckContext<'_>, key| found.in_table(backend.at, key);
     if backend.address.dns().is_some() {
@@ -199,7 +199,7 @@ fn names(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
             found.add(
                 place(found, "resolve"),
                 format!("resolve = \"{}\" is too short", backend.resolve),
-                "write at least \"1s\"; an answer of DNS that is good for less than resolve is asked for again by then",
+                "write at least \"1s\"; a DNS answer with a shorter TTL than resolve is renewed when it expires",
             );
         }
         return;

@@ -1,4 +1,4 @@
-//! Routes: their names, their targets, their conditions.
+//! Contradictions within routes: names, targets, conditions.
 
 use super::{
     super::{
@@ -9,7 +9,7 @@ use super::{
 };
 use std::collections::HashSet;
 
-/// A route's name is its identity: no two share one.
+/// Checks the names: a name identifies a route, so it is unique.
 pub(super) fn names(found: &mut CheckContext<'_>) {
     let mut taken = HashSet::new();
     let routes = &found.config.routes;
@@ -41,7 +41,7 @@ pub(super) fn names(found: &mut CheckContext<'_>) {
     }
 }
 
-/// One route, which stands at `at`.
+/// Checks the route at `at`.
 pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContext<'_>) {
     let name = &route.name.value;
     if route.hosts.is_empty() && !found.written.may_contain(at, &["hosts"]) {
@@ -105,7 +105,7 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContex
         let hint = "leave it out, or name networks such as \"10.0.0.0/8\"";
         found.add(
             found.in_table(at, "allow"),
-            "allow = [] lets nobody pass",
+            "allow = [] allows no client",
             hint,
         );
     }
@@ -132,7 +132,7 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContex
     let defaults = &found.config.session;
     let own = defaults.with(&route.session);
     if own != *defaults {
-        // What is inherited is told where it stands; whether pings are sent is known only of both together.
+        // An inherited value is reported where it is written; whether Pings are sent follows only from both tables.
         let mut changed = Session::default().with(&route.session);
         if own.ping != defaults.ping {
             changed.ping = own.ping;
@@ -146,7 +146,7 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContex
     }
 }
 
-/// Some request that the route takes must begin with it, or it would never be taken off.
+/// Checks that some path of the route begins with the prefix; otherwise it would never be stripped.
 fn strip_prefix(
     prefix: &str,
     path: &PathPattern,
@@ -178,7 +178,7 @@ fn strip_prefix(
     }
 }
 
-/// Whether `path` begins with `prefix`, by whole segments.
+/// Returns whether `path` begins with `prefix`, by whole segments.
 fn begins(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -206,7 +206,7 @@ fn token(token: &Token, at: Option<Location>, found: &mut CheckContext<'_>) {
     }
 }
 
-/// Exactly one of `pool` and `to`, and the pool must be there: one with mistakes is.
+/// Checks that exactly one of `pool` and `to` is set and that the pool exists. A pool with errors counts as existing.
 fn target(route: &Route, at: Option<Location>, found: &mut CheckContext<'_>) {
     let pools = &found.written.pools;
     match (&route.pool, &route.to) {

@@ -1,4 +1,4 @@
-//! One configuration out of all files: each section stands in one of them, routes and certificates add up.
+//! Combines all files into one configuration: a section may be in one file only, routes and certificates accumulate.
 
 use super::{
     super::{Config, Diagnostic, Diagnostics, Located, Location, Tls, check::check, schema::File},
@@ -8,7 +8,7 @@ use super::{
 // === impl Loader ===
 
 impl Loader<'_> {
-    /// Puts the files together and looks at the whole.
+    /// Combines the files and checks the whole configuration.
     pub(super) fn finish(mut self) -> Result<Config, Diagnostics> {
         let mut whole = File::default();
         for (_, file) in std::mem::take(&mut self.files) {
@@ -72,7 +72,7 @@ impl Loader<'_> {
             sources: self.sources.clone().into(),
         };
         let mut misfits = check(&config, &self.written);
-        // A value that could not be read is told already.
+        // A value that could not be read is already reported.
         misfits.retain(|misfit| !self.problems.iter().any(|told| told.at == misfit.at));
         self.problems.extend(misfits);
         match self.problems.is_empty() {

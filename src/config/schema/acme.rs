@@ -9,27 +9,27 @@ use std::{path::PathBuf, time::Duration};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Acme {
-    /// Where the CA may write to, such as "ops@example.com"; "" for none.
+    /// The mail address for notices of the CA, such as "ops@example.com"; "" for none.
     #[serde(deserialize_with = "contact")]
     #[schemars(with = "String", extend("default" = ""))]
     pub contact: Option<MailAddress>,
     /// The CA: "letsencrypt", "letsencrypt-staging", "zerossl", "google", or the URL of its ACME directory.
     pub directory: AcmeDirectory,
-    /// How a host is proven to be ours. Wildcards always go by "dns-01", which needs `dns`.
+    /// How control over a host is proven to the CA. Wildcards always use "dns-01", which needs `dns`.
     pub challenge: Challenge,
-    /// The programs that change DNS, for "dns-01".
+    /// The programs that change DNS records, for "dns-01".
     pub dns: Option<DnsHook>,
-    /// A folder of our own for keys and certificates, relative to the file that names it.
+    /// A directory that only Lockgate uses, for keys and certificates; relative to the file that names it.
     pub storage: PathBuf,
-    /// What a client gets while its host has no certificate yet: a "self-signed" one, or "refuse".
+    /// What a client gets while the host has no certificate yet: a "self-signed" one, or a TLS alert ("refuse").
     pub until_issued: UntilIssued,
-    /// External account binding, as ZeroSSL and Google want it.
+    /// External account binding, which ZeroSSL and Google require.
     pub eab: Eab,
-    /// A PEM file with the root of a private CA, for the directory's own TLS; "": the public roots.
+    /// A PEM file with the root certificate of a private CA, to verify the directory's HTTPS server; "": the public roots.
     #[serde(deserialize_with = "file")]
     #[schemars(with = "String", extend("default" = ""))]
     pub ca_file: Option<PathBuf>,
-    /// The first wait after a failure. It doubles up to "6h", and ± 20 % of it is chance.
+    /// The first wait after a failure. It doubles up to "6h", with a jitter of ± 20 %.
     pub retry: DurationValue,
 }
 
@@ -39,10 +39,10 @@ pub enum Challenge {
     /// The CA connects to port 443 (RFC 8737).
     #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
-    /// The CA asks on port 80 (RFC 8555 §8.3).
+    /// The CA sends a request to port 80 (RFC 8555 §8.3).
     #[serde(rename = "http-01")]
     Http01,
-    /// The CA looks for a TXT record (RFC 8555 §8.4).
+    /// The CA queries DNS for a TXT record (RFC 8555 §8.4).
     #[serde(rename = "dns-01")]
     Dns01,
 }
@@ -51,9 +51,9 @@ pub enum Challenge {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DnsHook {
-    /// An executable that is called with a name and a value, sets that TXT record, and returns when the world can see it.
+    /// An executable that is called with a name and a value, creates that TXT record, and returns once it is visible in public DNS.
     pub present: PathBuf,
-    /// An executable that is called with the same, and takes the record away.
+    /// An executable that is called with the same arguments and removes the record.
     pub cleanup: PathBuf,
 }
 
@@ -61,9 +61,9 @@ pub struct DnsHook {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum UntilIssued {
-    /// A certificate that no client believes, but that shows that the port answers.
+    /// A certificate that no client trusts, but that shows that the port answers.
     SelfSigned,
-    /// An alert.
+    /// A TLS alert.
     Refuse,
 }
 

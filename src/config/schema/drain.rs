@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Drain {
-    /// Over how long the closes of many sessions are spread. At a stop all must be over by then.
+    /// The time over which the closes of many sessions are spread. On shutdown all sessions end within this time.
     pub window: DurationValue,
-    /// After SIGTERM: how long it is not ready, but still accepts.
+    /// How long, after SIGTERM, /readyz reports not ready while connections are still accepted.
     pub accept_grace: DurationValue,
-    /// Closes in a second, at most: it lengthens the window, except at a stop. 0: no limit.
+    /// The maximum number of closes per second. It lengthens the window, except on shutdown. 0: no limit.
     pub max_rate: u32,
-    /// What clients of a removed route or backend are told (RFC 6455 §7.4.1); at a stop it is 1001.
+    /// The close code for clients of a removed route or backend (RFC 6455 §7.4.1); on shutdown it is 1001.
     pub code: u16,
 }
 

@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Health {
-    /// How backends are asked whether they are well: "websocket", "http", "tcp", or "off". Without it there is nothing that the other keys could say.
+    /// How backends are health-checked: "websocket", "http", "tcp", or "off". Without a check the other keys have no effect.
     pub check: Check,
-    /// What "websocket" and "http" ask for.
+    /// The path that "websocket" and "http" request.
     pub path: CheckPath,
-    /// From one check to the next, more or less a tenth of it by chance.
+    /// The time from one check to the next, with a jitter of ± 10 %.
     pub interval: DurationValue,
-    /// For one check, from the dial to the answer.
+    /// The time limit of one check, from the dial to the response.
     pub timeout: DurationValue,
-    /// So many checks in a row that went well bring a backend back.
+    /// After this many successful checks in a row a backend that is down counts as up again.
     pub rise: u32,
-    /// So many in a row that failed take it out; the first of all does so alone.
+    /// After this many failed checks in a row a backend is marked down; a failure of its very first check is enough alone.
     pub fall: u32,
-    /// What becomes of the sessions of a backend that is taken out: "keep", or "drain", which closes them as `[drain]` says.
+    /// What happens to the sessions of a backend that is marked down: "keep", or "drain", which closes them as configured in `[drain]`.
     pub on_down: OnDown,
 }
 
@@ -31,14 +31,14 @@ pub struct Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
-    /// Nobody is asked.
+    /// No check is sent.
     #[default]
     Off,
-    /// A handshake that must be answered with a right 101, then a Close. Servers take it for a client that came and left.
+    /// A handshake that must be answered with a valid 101, then a Close. The server sees a client that connects and disconnects.
     Websocket,
     /// A GET that must be answered with 2xx or 3xx.
     Http,
-    /// A connection, and no more: it shows that somebody listens.
+    /// Only a TCP connection: it shows that a process listens.
     Tcp,
 }
 
@@ -46,10 +46,10 @@ pub enum Check {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDown {
-    /// They stay for as long as they live.
+    /// Sessions stay open until they end.
     #[default]
     Keep,
-    /// They are closed one by one.
+    /// Sessions are closed one by one.
     Drain,
 }
 
@@ -57,11 +57,11 @@ pub enum OnDown {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Passive {
-    /// So many dials and handshakes that failed, and none that went well between them, take a backend out; up to 1000. 0: never.
+    /// After this many failed dials and handshakes, without a successful one between them, a backend is ejected; up to 1000. 0: never.
     pub fails: u32,
-    /// How close together they must be.
+    /// The time within which the failures must occur.
     pub within: DurationValue,
-    /// How long it is out.
+    /// How long the backend stays ejected.
     pub eject: DurationValue,
 }
 
@@ -69,10 +69,10 @@ pub struct Passive {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AllDown {
-    /// All are tried: better a try than none.
+    /// All backends are tried all the same.
     #[default]
     Try,
-    /// 503 at once.
+    /// Clients get 503 at once.
     Refuse,
 }
 

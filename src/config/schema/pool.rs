@@ -20,38 +20,38 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
-    /// Where its servers listen: addresses, or tables with an `address` and what else is to be said of it.
+    /// The backends: addresses, or tables with an `address` and further settings.
     #[serde(deserialize_with = "backends")]
     #[schemars(with = "Vec<AddressOrTable>")]
     pub backends: Vec<Located<Backend>>,
-    /// Who gets the next session or request: the backend with the fewest for its weight; each in its turn; the emptier of two taken by chance; or the one that `hash` leads to.
+    /// Which backend gets the next session or request: the one with the fewest for its weight; each in turn; the less loaded of two chosen at random; or the one that `hash` selects.
     #[serde(default)]
     pub balance: Balance,
-    /// What "hash" goes by: "ip", "path", "header:x-user", "cookie:sid" or "query:room"; where a request lacks it, its client's address. A backend with more than 1.25 times its share is passed over. Only with `balance` = "hash".
+    /// The part of the request that is hashed: "ip", "path", "header:x-user", "cookie:sid" or "query:room"; if a request lacks it, the client's address. A backend with more than 1.25 times its share is skipped. Only with `balance` = "hash".
     #[serde(default = "ip")]
     pub hash: HashKey,
-    /// Whether a client comes back to the backend that it had, as long as that is there: by a signed cookie, or by the `sid` of Socket.IO.
+    /// Whether a client returns to the backend that it used before, as long as that backend is available: by a signed cookie, or by the `sid` of Socket.IO.
     #[serde(default)]
     pub sticky: Sticky,
-    /// How backends are asked whether they are well.
+    /// How backends are health-checked.
     #[serde(default)]
     pub health: Located<Health>,
-    /// What sessions and requests tell of their backends.
+    /// Ejection of backends whose sessions and requests fail.
     #[serde(default)]
     pub passive: Passive,
-    /// What happens when all backends are down or ejected: "try" them all the same, or "refuse": 503 at once.
+    /// What happens when all backends are down or ejected: "try" them all the same, or "refuse" with 503 at once.
     #[serde(default)]
     pub all_down: AllDown,
-    /// Another backend instead of one that fails before the 101, or answers 502, 503 or 504; plain requests that were not sent yet, or may be sent twice.
+    /// Retries on another backend if one fails before the 101 or answers 502, 503 or 504; plain requests only if they were not sent yet or may be sent twice.
     #[serde(default)]
     pub retry: Retry,
-    /// How many handshakes a backend has at a time; the rest wait in order.
+    /// How many handshakes a backend gets at a time; the others wait in order.
     #[serde(default)]
     pub admission: Admission,
-    /// How long a backend that is new or has come back gets only a growing part of what is new, from a tenth on; "0s": all at once.
+    /// How long a backend that is new or has recovered receives only a growing share of new sessions and requests, starting at a tenth; "0s": its full share at once.
     #[serde(default = "at_once")]
     pub slow_start: DurationValue,
-    /// How fast sessions are closed that backends have above their share, once another is there or back, so that clients who connect again even out; "off": they stay. Only with `balance` = "least-sessions" and `sticky` = "off".
+    /// How fast sessions above a backend's share are closed after another backend is added or has recovered, so that reconnecting clients spread over all backends; "off": sessions stay. Only with `balance` = "least-sessions" and `sticky` = "off".
     #[serde(default)]
     pub rebalance: Rebalance,
 }
@@ -60,14 +60,14 @@ pub struct Pool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Balance {
-    /// The fewest sessions and requests for its weight; among equals in turn.
+    /// The backend with the fewest sessions and requests for its weight; equal ones in turn.
     #[default]
     LeastSessions,
-    /// In turn, by weight.
+    /// Each backend in turn, by weight.
     RoundRobin,
-    /// Two by chance and weight, of which the one with fewer for its weight.
+    /// Of two backends chosen at random by weight, the one with fewer sessions and requests for its weight.
     RandomTwo,
-    /// Always the same for the same `hash`, as long as it is not overloaded.
+    /// Always the same backend for the same `hash`, as long as it is not overloaded.
     Hash,
 }
 
@@ -75,19 +75,19 @@ pub enum Balance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sticky {
-    /// Every request goes where it is the turn of.
+    /// Every request is balanced on its own.
     #[default]
     Off,
-    /// A cookie of Lockgate's says which: `Secure`, `HttpOnly`, `SameSite=Lax`, gone with the browser's session.
+    /// A cookie that Lockgate sets names the backend: `Secure`, `HttpOnly`, `SameSite=Lax`, deleted when the browser's session ends.
     Cookie,
-    /// The backend whose polling answer gave the `sid` that a request carries.
+    /// The backend whose polling response issued the `sid` that a request carries.
     Socketio,
 }
 
 // === impl Pool ===
 
 impl Pool {
-    /// What stands in `to`, alone.
+    /// Returns the pool of a route with `to`: one backend with default settings.
     pub fn of(address: &Located<BackendSource>) -> Self {
         let alone = Located {
             value: Backend::at(address.value.clone()),

@@ -16,11 +16,11 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Its identity; required when there are several routes.
+    /// The name; it identifies the route in logs and across reloads. Required when there are several routes.
     #[serde(default = "default_name")]
     #[schemars(with = "String")]
     pub name: Located<String>,
-    /// Names that clients use: "chat.example.com", "*.example.com" (all below), "*" (any).
+    /// Host names that clients use: "chat.example.com", "*.example.com" (all below), "*" (any).
     pub hosts: Vec<HostPattern>,
     /// "/ws" (exact), "/ws/*" (this and all below) or "~ ^/room/[0-9]+$" (a regular expression).
     #[serde(default = "every_path")]
@@ -34,41 +34,41 @@ pub struct Route {
     /// "websocket": other requests get 426; "http": WebSockets get 404.
     #[serde(default)]
     pub only: Only,
-    /// The pool that requests go to. Either this or `to`.
+    /// The pool that requests are sent to. Either this or `to`.
     #[serde(default)]
     pub pool: Option<Located<String>>,
-    /// The backend that requests go to, such as "ws://127.0.0.1:8765", or a name that DNS has several for, such as "dns://chat:8765". Either this or `pool`.
+    /// The backend that requests are sent to, such as "ws://127.0.0.1:8765", or a DNS name with several addresses, such as "dns://chat:8765". Either this or `pool`.
     #[serde(default)]
     pub to: Option<Located<BackendSource>>,
-    /// A path prefix, such as "/ws", that is taken off before forwarding and told as X-Forwarded-Prefix.
+    /// A path prefix, such as "/ws", that is removed before forwarding and sent as X-Forwarded-Prefix.
     #[serde(default, deserialize_with = "prefix")]
     #[schemars(with = "String", extend("default" = ""))]
     pub strip_prefix: Option<String>,
-    /// The backend's server, for what it expects of X-Forwarded-Proto and -Prefix.
+    /// The server software of the backend. It decides how X-Forwarded-Proto and X-Forwarded-Prefix are sent.
     #[serde(default)]
     pub framework: Framework,
-    /// Pages that may open WebSockets: `same-host`, `https://example.com`, `*.example.com` or `*`. Ports are ignored; clients that are no browsers send no Origin, and pass.
+    /// Pages that may open WebSockets: `same-host`, `https://example.com`, `*.example.com` or `*`. Ports are ignored. Clients that are not browsers send no Origin and are allowed.
     #[serde(default = "same_host")]
     pub origins: Vec<OriginPattern>,
-    /// Networks of clients that may pass.
+    /// Networks of clients that are allowed.
     #[serde(default = "all_networks")]
     pub allow: Vec<Cidr>,
-    /// Networks of clients that may not; beats allow.
+    /// Networks of clients that are refused; takes precedence over `allow`.
     #[serde(default)]
     pub deny: Vec<Cidr>,
-    /// "require": clients without a certificate of `tls.client_ca` get 403; "optional": they pass too. The backend gets it as Client-Cert (RFC 9440).
+    /// "require": clients without a certificate signed by `tls.client_ca` get 403; "optional": they are allowed too. The backend gets the certificate as Client-Cert (RFC 9440).
     #[serde(default)]
     pub client_cert: ClientCert,
-    /// `true`: `lockgate tap` may show the frames of its sessions, payloads and all, to whoever may use `server.admin`.
+    /// `true`: `lockgate tap` may show the frames of this route's sessions, including payloads, to every user of `server.admin`.
     #[serde(default)]
     pub tap: bool,
-    /// `false`: its hosts get no certificate by ACME.
+    /// `false`: no certificate is obtained by ACME for the hosts of this route.
     #[serde(default = "yes")]
     pub acme: bool,
-    /// Tokens where browsers can put them, moved into a header.
+    /// Where browsers can put a token, and the header that it is moved into.
     #[serde(default)]
     pub token: Token,
-    /// What differs from `[session]`.
+    /// Settings that differ from `[session]`.
     #[serde(default)]
     pub session: SessionOverrides,
 }
@@ -80,9 +80,9 @@ pub enum Only {
     /// WebSockets and plain HTTP.
     #[default]
     Any,
-    /// WebSockets alone.
+    /// Only WebSockets.
     Websocket,
-    /// Plain HTTP alone.
+    /// Only plain HTTP.
     Http,
 }
 
@@ -90,12 +90,12 @@ pub enum Only {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientCert {
-    /// Clients are not asked for one.
+    /// No client certificate is requested.
     #[default]
     Off,
-    /// They are asked, and pass without one.
+    /// A client certificate is requested, and clients without one are allowed.
     Optional,
-    /// They are asked, and do not pass without one.
+    /// A client certificate is requested, and clients without one get 403.
     Require,
 }
 
@@ -103,9 +103,9 @@ pub enum ClientCert {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Token {
-    /// Places to look in, such as "subprotocol:bearer", "query:token" or "cookie:session": the first that has a token counts, and it is taken out of all of them. []: nothing is moved.
+    /// Where to look for a token, such as "subprotocol:bearer", "query:token" or "cookie:session". The first token found is used; tokens are removed from all of these places. []: nothing is moved.
     pub from: Vec<TokenSource>,
-    /// The header that the backend gets it in: "authorization" says `Bearer` before it, any other has it bare.
+    /// The header in which the backend gets the token: "authorization" has `Bearer` before it, any other header has only the token.
     pub to: TokenHeader,
 }
 
@@ -122,7 +122,7 @@ impl Default for Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Framework {
-    /// What most servers expect.
+    /// The form that most servers expect.
     #[default]
     #[serde(rename = "")]
     None,
@@ -146,7 +146,7 @@ pub enum Framework {
     Socketio,
 }
 
-/// The name of a route without one; several routes cannot be without.
+/// The name of a route that is written without one. Several routes must all be named.
 pub(in crate::config) const UNNAMED: &str = "default";
 
 fn default_name() -> Located<String> {

@@ -11,27 +11,27 @@ use std::{net::SocketAddr, str::FromStr};
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// TLS listeners. `[::]:443` takes IPv4 too.
+    /// TLS listeners. `[::]:443` accepts IPv4 too.
     pub https: Vec<Located<ListenAddress>>,
-    /// Clear-text listeners: they redirect to https. [] for none.
+    /// Cleartext HTTP listeners: they redirect to https. [] for none.
     pub http: Vec<Located<ListenAddress>>,
-    /// Where status and commands are answered: an address on loopback, "unix:/path", or "off".
+    /// The listener for status and commands: a loopback address, "unix:/path", or "off".
     pub admin: Located<AdminAddress>,
-    /// What requests to `admin` must show as `Authorization: Bearer …`, all but /healthz and /readyz; "": nothing.
+    /// The token that requests to `admin` must send as `Authorization: Bearer …`, except to /healthz and /readyz; "": none is needed.
     pub admin_token: Secret,
-    /// Where /metrics, /healthz and /readyz alone are answered, for Prometheus and the kubelet, such as "0.0.0.0:9181"; or "off".
+    /// The listener that serves only /metrics, /healthz and /readyz, for Prometheus and the kubelet, such as "0.0.0.0:9181"; or "off".
     #[serde(deserialize_with = "metrics")]
     #[schemars(with = "String", extend("default" = "off"))]
     pub metrics: Option<Located<SocketAddr>>,
-    /// "require": every connection begins with a PROXY v1 or v2 header, from one of trusted_proxies.
+    /// "require": every connection must begin with a PROXY v1 or v2 header from one of `trusted_proxies`.
     pub proxy_protocol: ProxyProtocol,
-    /// Networks whose PROXY header and X-Forwarded-* are believed.
+    /// Networks whose PROXY header and X-Forwarded-* are trusted.
     pub trusted_proxies: Vec<Cidr>,
     /// WebSockets over HTTP/2 (RFC 8441). `false` is the emergency switch: browsers then use HTTP/1.1 for them.
     pub h2_websocket: bool,
-    /// What is logged to stderr, and how.
+    /// The level and format of the log on stderr.
     pub log: Log,
-    /// Where access lines go: "stdout", "off", or a file.
+    /// Where the access log is written: "stdout", "off", or a file.
     pub access: Access,
 }
 
@@ -49,9 +49,9 @@ pub enum ProxyProtocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// The least level that is written.
+    /// The lowest level that is logged.
     pub level: LogLevel,
-    /// Lines for people or for machines; also the format of access lines.
+    /// The format of log lines and access-log lines: "text" for people, "json" for programs.
     pub format: LogFormat,
 }
 
@@ -63,21 +63,21 @@ pub enum LogLevel {
     Error,
     /// Surprising, but handled.
     Warn,
-    /// The life of the process.
+    /// The life cycle of the process.
     Info,
-    /// Each connection.
+    /// One or more lines per connection.
     Debug,
-    /// Each request.
+    /// One or more lines per request.
     Trace,
 }
 
-/// Lines for people or for machines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines.
+    /// One JSON object per line, for programs.
     Json,
 }
 
@@ -85,29 +85,29 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Open connections; 0: as many as the descriptor limit allows, which is raised to the hard one at start.
+    /// The maximum number of open connections. 0: the number that the file-descriptor limit allows; Lockgate raises the soft limit to the hard limit at start.
     pub connections: u32,
-    /// Live sessions; 0: as many as the descriptor limit allows.
+    /// The maximum number of live sessions. 0: the number that the file-descriptor limit allows.
     pub sessions: u32,
-    /// Open connections of one address, IPv6 by /64; 0: no limit.
+    /// The maximum number of open connections per client address, IPv6 by /64; 0: no limit.
     pub connections_per_ip: u32,
-    /// New connections of one address, IPv6 by /64; "0/s": no limit.
+    /// The maximum rate of new connections per client address, IPv6 by /64; "0/s": no limit.
     #[serde(deserialize_with = "rate")]
     #[schemars(with = "Rate", extend("default" = "0/s"))]
     pub accepts_per_ip: Option<Rate>,
-    /// From accept to the end of the TLS handshake.
+    /// The time from accept to the end of the TLS handshake.
     pub tls_handshake: DurationValue,
-    /// From a request's first byte to the end of its head.
+    /// The time from the first byte of a request to the end of its head.
     pub request_head: DurationValue,
-    /// Without a byte of a request's body, or of an answer taken.
+    /// The longest time in which the client sends no byte of a request body, or accepts no byte of a response.
     pub body_idle: DurationValue,
-    /// Without a byte from a backend that owes an answer, or the rest of it, to plain HTTP.
+    /// The longest time in which a backend sends no byte of its pending response to a plain HTTP request.
     pub answer_idle: DurationValue,
-    /// Between two requests of a connection.
+    /// The longest time between two requests of a connection.
     pub idle: DurationValue,
-    /// Bytes of a request's head.
+    /// The maximum length of a request head.
     pub head_size: Size,
-    /// Concurrent requests and WebSockets of one HTTP/2 connection; each may hold 64 KiB.
+    /// The maximum number of concurrent requests and WebSockets in one HTTP/2 connection; each may buffer 64 KiB.
     pub h2_streams: u32,
 }
 

@@ -1,4 +1,4 @@
-//! `[session]`, and what a route may change of it.
+//! `[session]`, and the overrides of a route.
 
 use super::{
     super::{ByteRate, DurationValue, Size},
@@ -11,35 +11,35 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Session {
-    /// Until a backend's 101: dial, request and answer.
+    /// The time limit until the backend's 101: dial, request and response.
     pub handshake_timeout: DurationValue,
-    /// Liveness: a silent peer is asked, and given up when it does not answer.
+    /// Keepalive: a silent peer gets a Ping, and the session ends if it does not answer.
     pub ping: Ping,
-    /// Payload of one message, as it is on the wire; with compression = "offload" what it inflates to.
+    /// The maximum payload of one message as it is on the wire; with compression = "offload" the inflated length counts. More is closed with 1009.
     pub max_message: Size,
-    /// Payload of one frame.
+    /// The maximum payload of one frame; more is closed with 1009.
     pub max_frame: Size,
-    /// Frames of one message: more is closed with 1008. 0: no limit.
+    /// The maximum number of frames per message; more is closed with 1008. 0: no limit.
     pub max_fragments: u32,
-    /// Messages that a client may send in a second, and as many at once after a quiet second; Pings count too. 0: no limit.
+    /// Messages per second that a client may send; after one idle second it may send that number at once. Pings count too. 0: no limit.
     pub messages_per_second: u32,
-    /// Bytes that a client may send in a second, frame headers included, and as many at once after a quiet second. 0: no limit. With `compression = "offload"` a message counts as it comes out of the compression, for that is what the backend has to bear, or as it came in where that is more, so that nobody sends beyond the limit what inflates to nothing.
+    /// Bytes per second that a client may send, including frame headers; after one idle second it may send that number at once. 0: no limit. With `compression = "offload"` the inflated length of a message counts, because the backend receives it in that form, or the compressed length if that is larger, so that data that inflates to nothing is limited too.
     pub bytes_per_second: ByteRate,
-    /// "pause": a client that sends more is not read until it may go on; "close": it is closed with 1008.
+    /// What happens to a client over its rate: "pause": Lockgate stops reading until the rate allows more; "close": the session is closed with 1008.
     pub over_rate: OverRate,
-    /// How long a session may be without a data frame in either direction; then it is closed with 1001. "0s": for ever.
+    /// The longest time without a data frame in either direction; then the session is closed with 1001. "0s": no limit.
     pub max_idle: DurationValue,
-    /// How long a session may last, less up to a tenth of it by chance; then it is closed with `drain.code`. "0s": for ever.
+    /// The longest duration of a session, reduced at random by up to a tenth; then it is closed with `drain.code`. "0s": no limit.
     pub max_age: DurationValue,
-    /// From the first Close to the end, whatever the peers do.
+    /// The time from the first Close to the end of the session; then the connections are closed in any case.
     pub close_timeout: DurationValue,
-    /// What a client is told when its backend died. Several clients refuse 1014.
+    /// The close code for a client whose backend failed. Several clients reject 1014.
     pub backend_gone_code: u16,
-    /// permessage-deflate: "pass", as client and backend agree; "strip", never; "offload": spoken with the client, while the backend has plain messages.
+    /// permessage-deflate: "pass": client and backend negotiate it; "strip": it is never used; "offload": Lockgate compresses towards the client and exchanges plain messages with the backend.
     pub compression: Compression,
-    /// A peer that takes nothing though data waits for it.
+    /// A peer that accepts no byte although data is pending for it.
     pub slow_reader: SlowReader,
-    /// "when-client-live": a backend's Ping is answered here if its client gave a sign of life within ping.interval + ping.timeout.
+    /// "when-client-live": Lockgate answers a backend's Ping itself if bytes of the client arrived within ping.interval + ping.timeout.
     pub answer_backend_ping: AnswerBackendPing,
 }
 
@@ -47,10 +47,10 @@ pub struct Session {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OverRate {
-    /// The client waits.
+    /// Lockgate stops reading from the client until its rate allows more.
     #[default]
     Pause,
-    /// Its session is closed.
+    /// The session is closed.
     Close,
 }
 
@@ -58,10 +58,10 @@ pub enum OverRate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AnswerBackendPing {
-    /// Every Ping goes to the client.
+    /// Every Ping is relayed to the client.
     #[default]
     Never,
-    /// Only those of a client that may be gone.
+    /// A Ping is relayed only if the client may be gone.
     WhenClientLive,
 }
 
@@ -69,9 +69,9 @@ pub enum AnswerBackendPing {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlowReader {
-    /// For how long; it begins anew whenever the peer takes something. "0s": never slow.
+    /// How long the peer must accept no byte to count as slow; the time restarts with every byte that it accepts. "0s": no peer counts as slow.
     pub after: DurationValue,
-    /// "pause": its sender waits, and it is counted; "close": it is closed with 1008.
+    /// "pause": the sender is paused and the slow reader is counted in the metrics; "close": the session is closed with 1008.
     #[serde(rename = "do")]
     pub then: OverRate,
 }
@@ -80,11 +80,11 @@ pub struct SlowReader {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ping {
-    /// Silence before a Ping.
+    /// How long a peer is silent before it gets a Ping.
     pub interval: DurationValue,
-    /// Silence after it, before the peer is given up.
+    /// How long a peer may stay silent after a Ping; then the session ends.
     pub timeout: DurationValue,
-    /// Which peers are asked: "client", "backend", "both" or "off".
+    /// Which peers get Pings: "client", "backend", "both" or "off".
     pub legs: PingLegs,
 }
 
@@ -92,13 +92,13 @@ pub struct Ping {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PingLegs {
-    /// Clients are asked.
+    /// Clients get Pings.
     Client,
-    /// Backends are asked.
+    /// Backends get Pings.
     Backend,
-    /// Both are asked.
+    /// Both get Pings.
     Both,
-    /// Nobody is asked.
+    /// No Pings are sent.
     Off,
 }
 
@@ -106,16 +106,16 @@ pub enum PingLegs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// What they agree on passes.
+    /// Client and backend negotiate it; frames are relayed as they are.
     #[default]
     Pass,
     /// No extension is offered to the backend.
     Strip,
-    /// Spoken by Lockgate.
+    /// Lockgate compresses and inflates for the client; the backend gets plain messages.
     Offload,
 }
 
-/// A route's `session`: only what it changes.
+/// A route's `session`: only the keys that it changes.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionOverrides {
@@ -151,7 +151,7 @@ pub struct SessionOverrides {
     pub answer_backend_ping: Option<AnswerBackendPing>,
 }
 
-/// A route's `session.slow_reader`: only what it changes.
+/// A route's `session.slow_reader`: only the keys that it changes.
 #[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlowReaderOverrides {
@@ -162,7 +162,7 @@ pub struct SlowReaderOverrides {
     pub then: Option<OverRate>,
 }
 
-/// A route's `session.ping`: only what it changes.
+/// A route's `session.ping`: only the keys that it changes.
 #[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PingOverrides {
@@ -177,7 +177,7 @@ pub struct PingOverrides {
 // === impl Session ===
 
 impl Session {
-    /// These defaults with a route's changes on top.
+    /// Returns these defaults with the overrides of a route applied.
     pub fn with(&self, changes: &SessionOverrides) -> Session {
         let (ping, slow) = (&changes.ping, &changes.slow_reader);
         Session {

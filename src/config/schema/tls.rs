@@ -9,20 +9,20 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
-    /// The least version that is spoken: "1.2" or "1.3".
+    /// The minimum TLS version: "1.2" or "1.3".
     pub min_version: TlsVersion,
-    /// PEM files; which names they are for stands in them. Paths are relative to the file that names them. A pair is read
-    /// again when its files change.
+    /// PEM files; the names are read from the certificates. Paths are relative to the file that names them. A pair is
+    /// reloaded when its files change.
     pub certificates: Vec<Located<CertificateFiles>>,
-    /// A name whose certificate answers unknown or absent SNI; "": such clients get an alert.
+    /// The name whose certificate is presented if the SNI is unknown or absent; "": such clients get a TLS alert.
     #[serde(deserialize_with = "name")]
     #[schemars(with = "String", extend("default" = ""))]
     pub default: Option<Located<String>>,
-    /// A PEM file with the CAs that may have signed clients' certificates, for routes with `client_cert`; "": none.
+    /// A PEM file with the CAs that are trusted for client certificates, for routes with `client_cert`; "": none.
     #[serde(deserialize_with = "file")]
     #[schemars(with = "String", extend("default" = ""))]
     pub client_ca: Option<Located<PathBuf>>,
-    /// Routed hosts without a certificate get one from a development CA on this machine (`lockgate cert trust`).
+    /// `true`: routed hosts without a certificate get one from a development CA on this machine (`lockgate cert trust`).
     pub dev_ca: bool,
 }
 
@@ -41,9 +41,9 @@ pub enum TlsVersion {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
-    /// The chain, the certificate of the server first.
+    /// The certificate chain, leaf certificate first.
     pub cert: PathBuf,
-    /// Its private key, without a password.
+    /// The private key of the certificate, without a password.
     pub key: PathBuf,
 }
 

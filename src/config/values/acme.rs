@@ -1,20 +1,20 @@
-//! Whom certificates are asked of, and by whom.
+//! The ACME directory, the contact address and the EAB secret.
 
 use super::text::{BadValue, text_value};
 use std::{fmt, str::FromStr};
 
-/// An ACME directory: a CA by its name, or a URL (RFC 8555 §7.1.1).
+/// An ACME directory: the name of a CA, or a URL (RFC 8555 §7.1.1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AcmeDirectory {
     /// Let's Encrypt.
     LetsEncrypt,
-    /// Its rehearsal stage: generous limits, certificates that nobody trusts.
+    /// The staging environment of Let's Encrypt: generous rate limits, certificates that no client trusts.
     LetsEncryptStaging,
-    /// ZeroSSL; wants `eab`.
+    /// ZeroSSL; requires `eab`.
     ZeroSsl,
-    /// Google Trust Services; wants `eab`.
+    /// Google Trust Services; requires `eab`.
     Google,
-    /// Any other.
+    /// Any other directory, by URL.
     Url(Box<str>),
 }
 
@@ -22,7 +22,7 @@ pub enum AcmeDirectory {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailAddress(Box<str>);
 
-/// Text that never stands in a log.
+/// Text that never appears in a log.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
@@ -41,7 +41,7 @@ text_value!(Secret, "text in quotes", ["${EAB_HMAC}"]);
 // === impl AcmeDirectory ===
 
 impl AcmeDirectory {
-    /// Where it is.
+    /// Returns the URL of the directory.
     pub fn url(&self) -> &str {
         match self {
             AcmeDirectory::LetsEncrypt => "https://acme-v02.api.letsencrypt.org/directory",
@@ -54,7 +54,7 @@ impl AcmeDirectory {
         }
     }
 
-    /// Whether it takes no account without external binding.
+    /// Returns whether the CA accepts accounts only with external account binding.
     pub fn wants_eab(&self) -> bool {
         matches!(self, AcmeDirectory::ZeroSsl | AcmeDirectory::Google)
     }
@@ -101,7 +101,7 @@ impl fmt::Display for AcmeDirectory {
 // === impl MailAddress ===
 
 impl MailAddress {
-    /// As ACME accounts name it (RFC 8555 §7.3).
+    /// Returns the URL form that ACME accounts use (RFC 8555 §7.3).
     pub fn mailto(&self) -> String {
         format!("mailto:{}", self.0)
     }
@@ -112,7 +112,7 @@ impl FromStr for MailAddress {
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let address = text.strip_prefix("mailto:").unwrap_or(text);
-        // RFC 8555 §7.3: one address, and no header fields. The CA looks at the rest.
+        // RFC 8555 §7.3: one address, and no header fields. The CA checks the rest.
         let is_one = address.is_ascii()
             && address
                 .bytes()
@@ -138,7 +138,7 @@ impl fmt::Display for MailAddress {
 // === impl Secret ===
 
 impl Secret {
-    /// What nobody else may see.
+    /// Returns the secret text. It must not be logged or displayed.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -158,7 +158,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// For its default, which is empty.
+/// Shows an empty secret as empty, so that the reference shows the default; any other as "(secret)".
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &*self.0 {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_shows_itself_to_nobody_by_accident() {
+    fn debug_and_display_of_a_secret_are_redacted() {
         let secret: Secret = "c2VjcmV0".parse().unwrap();
         assert!(!format!("{secret:?} {secret}").contains("c2VjcmV0"));
     }

@@ -1,4 +1,4 @@
-//! Where to listen, where to connect, who is trusted.
+//! Addresses of backends, of the admin listener and of the access log.
 
 use super::{
     pattern::HostPattern,
@@ -11,32 +11,32 @@ use std::{
     str::FromStr,
 };
 
-/// Where a backend listens: "ws://10.0.0.1:8765", or "http://app:8000", which means the same.
+/// The address of a backend: "ws://10.0.0.1:8765"; "http://" means the same as "ws://".
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BackendAddress {
-    /// On a port.
+    /// A TCP address.
     Tcp {
-        /// How to speak.
+        /// The scheme: with or without TLS.
         scheme: Scheme,
-        /// Name or address; an IPv6 one without brackets.
+        /// The name or IP address; IPv6 without brackets.
         host: Box<str>,
-        /// 80 if none was written, 443 with TLS.
+        /// The port; if none is written, 80, or 443 with TLS.
         port: u16,
     },
-    /// On a Unix socket: "unix:/run/chat.sock", without TLS.
+    /// A Unix socket: "unix:/run/chat.sock", without TLS.
     Unix(PathBuf),
 }
 
-/// How to speak to a backend.
+/// Whether connections to a backend use TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
     /// `ws://` and `http://`: without TLS.
     Plain,
-    /// `wss://` and `https://`.
+    /// `wss://` and `https://`: with TLS.
     Tls,
 }
 
-/// `server.admin`: where status and commands are answered.
+/// `server.admin`: the listener for status and commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminAddress {
     /// "off"
@@ -47,14 +47,14 @@ pub enum AdminAddress {
     Unix(PathBuf),
 }
 
-/// `server.access`: where access lines go.
+/// `server.access`: where the access log is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     /// "off"
     Off,
     /// "stdout"
     Stdout,
-    /// A file, appended to.
+    /// A file; lines are appended.
     File(PathBuf),
 }
 
@@ -82,7 +82,7 @@ text_value!(
 // === impl BackendAddress ===
 
 impl BackendAddress {
-    /// Whether TLS is spoken there.
+    /// Returns whether the backend uses TLS.
     pub fn has_tls(&self) -> bool {
         matches!(
             self,
@@ -162,7 +162,7 @@ impl FromStr for BackendAddress {
                 .ok_or_else(|| bad("the port is not 1 to 65535"))?,
         };
         let is_host = match host == name {
-            // What no client could ask for, no resolver could find.
+            // A host name that is invalid in a request cannot be resolved either.
             true => matches!(host.parse(), Ok(HostPattern::Exact(_))),
             false => name.parse::<Ipv6Addr>().is_ok(),
         };
@@ -268,7 +268,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// What the kernel takes as a socket's path, its last byte being a zero (unix(7)).
+/// The kernel's limit of a socket path without the final zero byte (unix(7)).
 const MAX_UNIX_PATH_LEN: usize = 107;
 
 #[cfg(test)]
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_surface_stays_on_this_machine() {
+    fn admin_listens_on_loopback_or_a_unix_socket_only() {
         for good in [
             "off",
             "127.0.0.1:9180",

@@ -1,9 +1,9 @@
-//! Lengths of time, numbers of bytes, rates.
+//! Durations, sizes and rates.
 
 use super::text::{BadValue, text_value};
 use std::{fmt, str::FromStr, time::Duration};
 
-/// A length of time: "500ms", "30s", "2m", "1h".
+/// A duration: "500ms", "30s", "2m", "1h".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DurationValue(pub Duration);
 
@@ -11,12 +11,12 @@ pub struct DurationValue(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// So many in a second, a minute or an hour: "10/s", "100/m", "1000/h".
+/// A number of events per second, minute or hour: "10/s", "100/m", "1000/h".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many.
+    /// The number of events.
     pub count: u32,
-    /// In how long.
+    /// The unit of time.
     pub per: Duration,
 }
 
@@ -65,7 +65,7 @@ impl FromStr for DurationValue {
 impl fmt::Display for DurationValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
-        // "60s" rather than "1m": it is what users write, and what the documentation says.
+        // "60s" rather than "1m": this form is common in configurations and in the documentation.
         for (unit, length, least) in [
             ("h", 60 * 60 * 1000, 1),
             ("m", 60 * 1000, 2),
@@ -155,14 +155,14 @@ impl fmt::Display for Rate {
     }
 }
 
-/// "30s" → 30 and "s".
+/// Splits "30s" into 30 and "s".
 fn split(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_')?;
     let (count, unit) = text.split_at(digits);
     Some((number(count)?, unit))
 }
 
-/// As TOML writes integers: digits, with single underscores between them.
+/// Parses an integer as in TOML: digits with single underscores between them.
 fn number(text: &str) -> Option<u64> {
     if text.starts_with('_') || text.ends_with('_') || text.contains("__") || text.starts_with('+')
     {
@@ -171,7 +171,7 @@ fn number(text: &str) -> Option<u64> {
     text.replace('_', "").parse().ok()
 }
 
-/// The largest first, so that `Display` finds the shortest form.
+/// The units, largest first, so that `Display` finds the shortest form.
 const UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -183,7 +183,7 @@ const UNITS: [(&str, u64); 9] = [
     ("KB", 1_000),
     ("B", 1),
 ];
-/// A year, in milliseconds: a sum of such times stays far from the end of the clock.
+/// 365 days in milliseconds: sums of such durations cannot overflow the clock.
 const LONGEST: u64 = 365 * 24 * 60 * 60 * 1000;
 /// 1 TiB.
 const LARGEST: u64 = 1 << 40;
@@ -281,7 +281,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_parses_to_the_same(millis in 0..=LONGEST, bytes in 0..=LARGEST) {
+        fn displayed_values_parse_to_the_same_value(millis in 0..=LONGEST, bytes in 0..=LARGEST) {
             let period = DurationValue(Duration::from_millis(millis));
             prop_assert_eq!(period.to_string().parse::<DurationValue>().unwrap(), period);
             let size = Size(bytes);

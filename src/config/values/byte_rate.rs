@@ -1,11 +1,11 @@
-//! How many bytes a second: a number, or one with a unit.
+//! Bytes per second: a number, or a size.
 
 use super::{Size, text::BadValue};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
 
-/// So many bytes in a second: 65536, "64KiB" or "64KiB/s", which say the same; 0 mostly means no limit.
+/// A number of bytes per second: 65536, "64KiB" and "64KiB/s" are equal; 0 mostly means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ByteRate(pub u64);
 
@@ -15,7 +15,7 @@ impl FromStr for ByteRate {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
-        // The second may be left out: keys of this kind say it in their names.
+        // "/s" may be left out: the names of these keys end in `_per_second`.
         let size = text.strip_suffix("/s").unwrap_or(text).parse();
         size.map(|Size(bytes)| ByteRate(bytes)).map_err(|_| {
             BadValue::new(
@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for ByteRate {
                 Ok(ByteRate(bytes))
             }
 
-            /// TOML's integers have a sign.
+            /// TOML integers are signed.
             fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteRate, E> {
                 let unsigned = u64::try_from(bytes).map(ByteRate);
                 unsigned.map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))

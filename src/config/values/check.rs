@@ -1,4 +1,4 @@
-//! What a check asks a backend for.
+//! The path that a health check requests.
 
 use super::text::{BadValue, text_value};
 use std::{fmt, str::FromStr};

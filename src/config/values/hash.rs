@@ -1,4 +1,4 @@
-//! What a request's backend is found by, where it is found by a hash.
+//! The part of a request that consistent hashing uses.
 
 use super::text::{BadValue, text_value};
 use std::{fmt, str::FromStr};
@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 /// `pools.NAME.hash`: the part of a request that decides which backend it goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HashKey {
-    /// "ip": the client's address, IPv6 by /64.
+    /// "ip": the client address, IPv6 by /64.
     Ip,
     /// "header:x-user": a header's value.
     Header(http::HeaderName),
@@ -68,7 +68,7 @@ impl fmt::Display for HashKey {
     }
 }
 
-/// RFC 6265 §4.1.1, as far as it can be told from the rest of the header.
+/// Returns whether `name` is a cookie name (RFC 6265 §4.1.1) that can be found in a Cookie header.
 fn is_cookie(name: &str) -> bool {
     !name.is_empty()
         && name

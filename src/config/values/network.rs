@@ -1,4 +1,4 @@
-//! Addresses to listen on, and networks that are trusted or not.
+//! Listen addresses, and networks in CIDR notation.
 
 use super::text::{BadValue, text_value};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-/// Where to listen: `[::]:443`, "127.0.0.1:8443", or ":443" for every address.
+/// A listen address: `[::]:443`, "127.0.0.1:8443", or ":443" for every address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListenAddress(pub SocketAddr);
 
@@ -56,7 +56,7 @@ impl fmt::Display for ListenAddress {
 // === impl Cidr ===
 
 impl Cidr {
-    /// Whether `address`, unmapped, lies in the network.
+    /// Returns whether `address`, with an IPv4-mapped address unmapped, lies in the network.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -69,7 +69,7 @@ impl FromStr for Cidr {
         let bad = || {
             BadValue::new(
                 format!("`{text}` is not a network"),
-                "write it as \"10.0.0.0/8\", \"2001:db8::/32\" or, for one address, \"192.0.2.7\"",
+                "write it as \"10.0.0.0/8\", \"2001:db8::/32\", or \"192.0.2.7\" for one address",
             )
         };
         let Some((address, length)) = text.split_once('/') else {

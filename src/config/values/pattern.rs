@@ -1,4 +1,4 @@
-//! Which hosts, which paths, which origins.
+//! Patterns of hosts, paths and origins.
 
 use super::text::{BadValue, text_value};
 use regex::{Regex, RegexBuilder};
@@ -9,18 +9,18 @@ use std::{fmt, net::IpAddr, str::FromStr};
 pub enum HostPattern {
     /// Any host.
     Any,
-    /// All below this suffix, which is held without "*.".
+    /// All names below this suffix, which is stored without "*.".
     Under(Box<str>),
-    /// Just this one.
+    /// Exactly this host.
     Exact(Box<str>),
 }
 
 /// "/ws" (exact), "/ws/*" (this and all below, by whole segments), "~ ^/room/[0-9]+$" (a regular expression).
 #[derive(Debug, Clone)]
 pub enum PathPattern {
-    /// The whole path.
+    /// Exactly this path.
     Exact(Box<str>),
-    /// The path and all below it; held without "/*", so "" is all paths.
+    /// The path and all paths below it; stored without "/*", so "" matches all paths.
     Prefix(Box<str>),
     /// A regular expression over the normalised path.
     Regex(Regex),
@@ -29,13 +29,13 @@ pub enum PathPattern {
 /// `same-host`, `*`, `https://example.com`, `example.com`, `*.example.com`; ports are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OriginPattern {
-    /// The page's host is the request's host.
+    /// Pages whose host is the host of the request.
     SameHost,
     /// Any page.
     Any,
     /// Pages of this host.
     Host {
-        /// Only with this scheme, if one was written.
+        /// The scheme that is required, if one was written.
         scheme: Option<Box<str>>,
         /// The host.
         host: HostPattern,
@@ -244,7 +244,7 @@ impl FromStr for OriginPattern {
         if scheme.is_some_and(|scheme| !known(scheme)) {
             return Err(bad());
         }
-        // A port is what browsers add; it is ignored here as it is in the comparison.
+        // Browsers add the port to Origin; it is ignored here as in the comparison.
         let without_port = match host.rsplit_once(':') {
             Some((name, port))
                 if port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']')) =>
@@ -275,7 +275,7 @@ impl fmt::Display for OriginPattern {
     }
 }
 
-/// What a compiled expression may take, in bytes: a hundred times what paths need.
+/// The limit of a compiled expression in bytes: a hundred times the size that paths need.
 const REGEX_SIZE: usize = 1 << 20;
 
 #[cfg(test)]

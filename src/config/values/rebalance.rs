@@ -1,4 +1,4 @@
-//! Whether sessions are evened out, and how fast.
+//! `rebalance`: whether and how fast excess sessions are closed.
 
 use super::{
     Rate,
@@ -6,13 +6,13 @@ use super::{
 };
 use std::{fmt, str::FromStr, time::Duration};
 
-/// "off", or how many sessions may be closed in which time: "50/s".
+/// "off", or the maximum rate of closed sessions: "50/s".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rebalance {
-    /// Sessions stay where they are.
+    /// Sessions stay on their backends.
     #[default]
     Off,
-    /// At most so many are closed.
+    /// The maximum rate of closes.
     At(Rate),
 }
 
@@ -25,7 +25,7 @@ text_value!(
 // === impl Rebalance ===
 
 impl Rebalance {
-    /// From one close to the next; `None` where nothing is closed.
+    /// Returns the time between two closes; `None` if rebalancing is off.
     pub fn gap(self) -> Option<Duration> {
         match self {
             Rebalance::Off => None,

@@ -1,4 +1,4 @@
-//! Who is behind an entry of a pool: one backend, or all that DNS has under a name.
+//! The source of a pool entry: one backend, or all backends that DNS returns for a name.
 
 use super::{
     address::BackendAddress,
@@ -7,23 +7,23 @@ use super::{
 };
 use std::{fmt, net::IpAddr, str::FromStr};
 
-/// What an entry of a pool names.
+/// The backends that a pool entry names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum BackendSource {
     /// One backend.
     One(BackendAddress),
-    /// As many as DNS has.
+    /// All backends that DNS returns.
     Dns(DnsName),
 }
 
-/// A name in DNS whose answers are backends, without TLS.
+/// A DNS name whose records are backends without TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DnsName {
-    /// "dns://chat.internal:8765": each address (A, AAAA), on one port.
+    /// "dns://chat.internal:8765": each address (A, AAAA) with one port.
     Addresses {
         /// The name.
         name: Box<str>,
-        /// 80 if none was written.
+        /// The port; 80 if none is written.
         port: u16,
     },
     /// "srv://_ws._tcp.chat.internal": each service (SRV, RFC 2782) with its port and its weight.
@@ -49,12 +49,12 @@ text_value!(
 // === impl BackendSource ===
 
 impl BackendSource {
-    /// Whether TLS is spoken there.
+    /// Returns whether the backend uses TLS.
     pub fn has_tls(&self) -> bool {
         matches!(self, BackendSource::One(address) if address.has_tls())
     }
 
-    /// The name to ask DNS for.
+    /// Returns the name to resolve, if there is one.
     pub fn dns(&self) -> Option<&DnsName> {
         match self {
             BackendSource::One(_) => None,
@@ -89,7 +89,7 @@ impl fmt::Display for BackendSource {
 // === impl DnsName ===
 
 impl DnsName {
-    /// As a client would write the host that is asked for, in `Host`; a service's is its name without service and protocol.
+    /// Returns the host as in a `Host` header; for SRV it is the name without service and protocol.
     pub fn host(&self) -> &str {
         match self {
             DnsName::Addresses { name, .. } => name,
@@ -124,7 +124,7 @@ fn addresses(text: &str, rest: &str) -> Result<DnsName, BadValue> {
     };
     if name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() || rest.starts_with('[') {
         return Err(BadValue::new(
-            format!("`{text}` is an address, for which DNS is not asked"),
+            format!("`{text}` is an IP address, which DNS does not resolve"),
             format!("write it as \"ws://{rest}\""),
         ));
     }
@@ -147,7 +147,7 @@ fn services(text: &str, name: &str) -> Result<DnsName, BadValue> {
         )
     };
     if name.contains(':') {
-        return Err(bad("DNS says the ports, so it has none"));
+        return Err(bad("DNS returns the ports, so it has none"));
     }
     match is_name(name) {
         true => Ok(DnsName::Services {
@@ -157,7 +157,7 @@ fn services(text: &str, name: &str) -> Result<DnsName, BadValue> {
     }
 }
 
-/// Labels of letters, digits, hyphens and underscores, as services and Compose have them.
+/// Returns whether `name` has labels of letters, digits, hyphens and underscores, as in SRV names and Docker Compose.
 fn is_name(name: &str) -> bool {
     let plain = name.strip_suffix('.').unwrap_or(name).replace('_', "x");
     matches!(plain.parse(), Ok(HostPattern::Exact(_)))
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_says_what_to_write() {
+    fn errors_contain_a_valid_example() {
         for (text, hint) in [
             ("dns://", "dns://chat.internal:8765"),
             ("dns://chat:0", "dns://chat.internal:8765"),

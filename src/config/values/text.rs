@@ -1,13 +1,13 @@
-//! How a value that is written as a string gets out of a file: by its `FromStr`, with its own words for what is wrong.
+//! Deserialization of values that are written as strings: by `FromStr`, with the error message of the value type.
 
 use std::fmt;
 
-/// Why a string is not such a value, and what to write instead.
+/// The reason why a string is not a valid value, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadValue {
-    /// What is wrong.
+    /// The error.
     pub message: String,
-    /// What to do.
+    /// How to fix it.
     pub hint: String,
 }
 
@@ -21,7 +21,7 @@ impl BadValue {
         }
     }
 
-    /// As serde carries it: its errors are one string.
+    /// Encodes message and hint in one string, because a serde error is one string.
     pub(in crate::config) fn into_error<E: serde::de::Error>(self) -> E {
         E::custom(format!("{}{SEPARATOR}{}", self.message, self.hint))
     }
@@ -35,10 +35,10 @@ impl fmt::Display for BadValue {
 
 impl std::error::Error for BadValue {}
 
-/// Between message and hint in what serde carries.
+/// The separator of message and hint in a serde error.
 pub(in crate::config) const SEPARATOR: char = '\u{1f}';
 
-/// Deserializes by `FromStr`, and describes itself to the schema as a string.
+/// Implements `Deserialize` by `FromStr`, and `JsonSchema` as a string.
 macro_rules! text_value {
     ($name:ident, $expected:literal, [$($example:literal),+]) => {
         impl<'de> serde::Deserialize<'de> for $name {

@@ -1,4 +1,4 @@
-//! Where a client's token may be, and the header that it is moved to.
+//! The places where a client's token may be, and the header that it is moved to.
 
 use super::text::{BadValue, text_value};
 use http::HeaderName;
@@ -15,7 +15,7 @@ pub enum TokenSource {
     Cookie(Box<str>),
 }
 
-/// The header in which a backend gets the token.
+/// The header in which the backend gets the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenHeader(pub HeaderName);
 
@@ -50,7 +50,7 @@ impl FromStr for TokenSource {
             "cookie" => TokenSource::Cookie,
             _ => return Err(bad("there is no such place")),
         };
-        // Tokens (RFC 9110 §5.6.2), as subprotocols and cookies' names must be.
+        // Names of subprotocols and cookies are tokens (RFC 9110 §5.6.2).
         let is_name = name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&b));
@@ -95,7 +95,7 @@ impl FromStr for TokenHeader {
             return Err(bad("that header means something else"));
         }
         if text.contains('_') {
-            // WSGI and CGI make one variable of both.
+            // WSGI and CGI map both to the same variable.
             return Err(bad("servers take `_` for `-`"));
         }
         Ok(TokenHeader(name))
@@ -108,7 +108,7 @@ impl fmt::Display for TokenHeader {
     }
 }
 
-/// Headers that frame or route a request, that are for one hop only, or that Lockgate answers for.
+/// Headers that frame or route a request, that are hop-by-hop, or that Lockgate sets itself.
 const TAKEN: [&str; 31] = [
     "accept",
     "cache-control",

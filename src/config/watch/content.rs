@@ -1,4 +1,4 @@
-//! What is read under a path, as short as it can be compared; and how little of it must be read again.
+//! Content fingerprints of paths, and the rules by which an unchanged file need not be read again.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -12,25 +12,25 @@ use std::time::Duration;
 use rustix::fs::statfs;
 use tokio::time::Instant;
 
-/// What a path leads to.
+/// The content at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PathContent {
-    /// A file, as far as it is read: length and hash.
+    /// A file: length and hash of the bytes read.
     File(usize, u64),
-    /// A folder: how many entries it has, and a hash of their names.
+    /// A directory: the number of entries and a hash of their names.
     Folder(usize, u64),
-    /// Neither; a pipe, for one, would have us wait.
+    /// Neither of them. It is not read, because reading a pipe, for example, would block.
     Other,
-    /// Nothing there, or nothing for us.
+    /// A path that does not exist or cannot be read.
     Unreadable(ErrorKind),
 }
 
-/// What was read under some paths, in their order.
+/// The cached content of a list of paths, in their order.
 #[derive(Debug)]
 pub(super) struct ContentCache {
-    /// Files alone, on file systems of this machine.
+    /// Entries for files on local file systems only.
     seen: Vec<Option<CachedContent>>,
-    /// How many were read so far.
+    /// The number of reads so far.
     #[cfg(test)]
     reads: usize,
 }
@@ -38,15 +38,15 @@ pub(super) struct ContentCache {
 #[derive(Debug, Clone, Copy)]
 struct CachedContent {
     stamp: FileStamp,
-    /// When it was first seen with this stamp.
+    /// When the file was first read with this stamp.
     since: Instant,
-    /// It was read again so much later that whatever is written now has another stamp.
+    /// The last read was late enough that any later write changes the stamp.
     settled: bool,
     content: PathContent,
 }
 
-/// What every write changes: the times alone do not tell a file from another that is put in its place. That of the last change
-/// of the inode cannot be set back, as the other one can.
+/// Metadata that every write changes. The times alone do not distinguish a file from its replacement. The time of the
+/// last inode change (ctime) cannot be set by programs, whereas the modification time can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileStamp {
     identity: (u64, u64),
@@ -66,7 +66,7 @@ impl ContentCache {
         }
     }
 
-    /// What is there now; these are the paths, and this is the clock.
+    /// Returns the current content of `paths`; `clock` returns the time.
     pub(super) fn look(
         &mut self,
         paths: &[PathBuf],
@@ -128,15 +128,15 @@ impl FileStamp {
     }
 }
 
-/// Whether whatever is written there shows in the next `stat`. On a network's file system that may take a minute, and only
-/// reading it tells.
+/// Returns whether every write shows in the next `stat`. On a network file system that may take a minute, so the file
+/// must be read.
 fn is_of_this_machine(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| OF_THIS_MACHINE.contains(&(found.f_type as u32)))
 }
 
 fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
     if metadata.is_dir() {
-        // In any order: the sum of their hashes.
+        // The order of entries is arbitrary, so their hashes are added.
         let (mut count, mut sum) = (0, 0_u64);
         for entry in fs::read_dir(path)? {
             let mut hasher = DefaultHasher::new();
@@ -158,11 +158,11 @@ fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
     Ok(PathContent::File(bytes.len(), hasher.finish()))
 }
 
-/// Far more than any configuration or certificate; a mistaken path may be endless.
+/// 16 MiB: far more than any configuration or certificate; a path given by mistake may be endless.
 const MAX_FILE_LEN: u64 = 16 * 1024 * 1024;
-/// Two writes so far apart have different times: kernels round them to hundredths of a second at most.
+/// Two writes at this distance have different times: kernels round times to hundredths of a second at most.
 const TICK: Duration = Duration::from_secs(2);
-/// ext2 to ext4, XFS, Btrfs, F2FS, ZFS, tmpfs, and overlayfs as containers have it (`statfs(2)`).
+/// Magic numbers of ext2 to ext4, XFS, Btrfs, F2FS, ZFS, tmpfs, and overlayfs, which containers use (`statfs(2)`).
 const OF_THIS_MACHINE: [u32; 7] = [
     0xEF53,
     0x5846_5342,
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use std::fs::FileTimes;
 
-    /// Files in a folder, and a clock that is set by hand.
+    /// Files in a directory, and a manual clock.
     struct Scene {
         folder: tempfile::TempDir,
         paths: Vec<PathBuf>,
@@ -202,7 +202,7 @@ mod tests {
             }
         }
 
-        /// What is there, and how many were read for it.
+        /// Returns the content and the number of reads.
         fn look(&mut self) -> (Vec<PathContent>, usize) {
             let before = self.contents.reads;
             let now = self.now;
@@ -210,7 +210,7 @@ mod tests {
             (found, self.contents.reads - before)
         }
 
-        /// Everything was read, and again when its time had come.
+        /// Creates a scene in which every file was read twice and is settled.
         fn settled(files: usize) -> Scene {
             let mut scene = Scene::new(files);
             for reads in [files, files, 0] {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_as_it_is_is_not_read_again() {
+    fn unchanged_files_are_not_read_again() {
         let mut scene = Scene::settled(3);
         let (before, _) = scene.look();
         fs::write(&scene.paths[1], "two").unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_that_is_set_and_no_size_hides_a_write() {
+    fn write_with_same_size_and_restored_mtime_is_detected() {
         let mut scene = Scene::settled(1);
         let (before, _) = scene.look();
         let modified = fs::metadata(&scene.paths[0]).unwrap().modified().unwrap();
@@ -242,7 +242,7 @@ mod tests {
         let times = FileTimes::new().set_modified(modified);
         file.set_times(times).unwrap();
         assert_ne!(scene.look().0, before);
-        // Nor does an older file of the same size that takes its place.
+        // A replacement by an older file of the same size is noticed too.
         let mut scene = Scene::settled(1);
         let other = scene.folder.path().join("other");
         fs::write(&other, "old").unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn until_its_times_can_tell_it_is_read_each_time() {
+    fn unsettled_file_is_read_each_time() {
         let mut scene = Scene::new(1);
         for _ in 0..5 {
             assert_eq!(scene.look().1, 1);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_or_no_file_is_told_each_time() {
+    fn removed_file_and_directory_are_never_cached() {
         let mut scene = Scene::settled(1);
         fs::remove_file(&scene.paths[0]).unwrap();
         let gone = vec![PathContent::Unreadable(ErrorKind::NotFound)];

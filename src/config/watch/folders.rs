@@ -1,4 +1,4 @@
-//! The folders in which the kernel says when something happens.
+//! The directories for which the kernel sends events.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use tracing::warn;
 use super::INTERVAL;
 use super::trail::InodeId;
 
-/// The kernel's watches.
+/// The kernel watches (inotify).
 #[derive(Debug)]
 pub(super) struct WatchedDirs {
-    /// `None` when the kernel has no instance left.
+    /// `None` if the kernel has no inotify instance left.
     pub(super) watcher: Option<RecommendedWatcher>,
     watched: BTreeMap<PathBuf, InodeId>,
-    /// Never dropped before the receiver, which would then end.
+    /// A sender that keeps the channel open for the receiver.
     _stir: mpsc::Sender<()>,
     warned: bool,
 }
@@ -28,7 +28,7 @@ impl WatchedDirs {
     pub(super) fn new(stir: mpsc::Sender<()>) -> WatchedDirs {
         let told = stir.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // No room means that it is told already.
+            // A full channel means that an event is already pending.
             if event.as_ref().map_or_else(|_| true, is_a_change) {
                 let _ = told.try_send(());
             }
@@ -46,7 +46,7 @@ impl WatchedDirs {
         folders
     }
 
-    /// Watches these folders and no others; whether one of them was not watched before.
+    /// Watches exactly these directories; returns whether one of them was not watched before.
     pub(super) fn follow(&mut self, trail: BTreeMap<PathBuf, InodeId>) -> bool {
         let Some(mut watcher) = self.watcher.take() else {
             return false;
@@ -54,13 +54,13 @@ impl WatchedDirs {
         for (folder, identity) in std::mem::take(&mut self.watched) {
             match trail.get(&folder) == Some(&identity) {
                 true => drop(self.watched.insert(folder, identity)),
-                // The kernel forgets a folder that is gone by itself.
+                // The kernel removes the watch of a deleted directory itself.
                 false => drop(watcher.unwatch(&folder)),
             }
         }
         let mut new = false;
         for (folder, identity) in trail {
-            // Those that are watched too: one that was removed and made again may have the same number.
+            // Directories that are already watched too: one that was deleted and created again may have the same inode number.
             match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => new |= self.watched.insert(folder, identity).is_none(),
                 Err(error) => {
@@ -80,7 +80,7 @@ impl WatchedDirs {
             let folder = folder.map(|folder| tracing::field::display(folder.display()));
             warn!(
                 folder, %error,
-                "the kernel does not tell of changed files: they are compared every {} s instead \
+                "no kernel events for changed files; they are compared every {} s instead \
                  (fs.inotify.max_user_watches and max_user_instances may be too low)",
                 INTERVAL.as_secs()
             );
@@ -88,7 +88,7 @@ impl WatchedDirs {
     }
 }
 
-/// Reading is none: we read ourselves.
+/// Returns whether an event is a change. Read accesses are not, because Lockgate reads the files itself.
 fn is_a_change(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,

@@ -6,9 +6,9 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Well below [`INTERVAL`]: the kernel told it.
+/// Well below [`INTERVAL`]: such a change was reported by a kernel event.
 const SOON: Duration = Duration::from_secs(8);
-/// The longest that a change can take which the kernel tells.
+/// The maximum delay of a change with a kernel event.
 const SILENCE: Duration = Duration::from_millis(2_700);
 
 struct Scene {
@@ -17,7 +17,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// `prepare` lays things out in the folder that is given to it.
+    /// Creates a scene; `prepare` fills its directory.
     fn new(watched: &[&str], prepare: impl FnOnce(&Path)) -> Scene {
         let folder = TempDir::new().unwrap();
         prepare(folder.path());
@@ -33,7 +33,7 @@ impl Scene {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// As `ln -sfn` and Kubernetes do it.
+    /// Replaces a symbolic link by rename, as `ln -sfn` and Kubernetes do.
     fn swap(&self, target: &str, link: &str) {
         symlink(target, self.path("new-link")).unwrap();
         fs::rename(self.path("new-link"), self.path(link)).unwrap();
@@ -44,18 +44,18 @@ impl Scene {
         let caller = std::panic::Location::caller();
         async move {
             let told = tokio::time::timeout(SOON, self.watch.changed()).await;
-            assert!(told.is_ok(), "nothing is told, awaited at {caller}");
+            assert!(told.is_ok(), "no change reported, awaited at {caller}");
         }
     }
 
     async fn silent(&mut self) {
         let told = tokio::time::timeout(SILENCE, self.watch.changed()).await;
-        assert!(told.is_err(), "told without a change");
+        assert!(told.is_err(), "report without a change");
     }
 }
 
 #[tokio::test]
-async fn what_is_written_in_place_is_told_and_equal_content_is_not() {
+async fn write_in_place_is_reported_and_equal_content_is_not() {
     let mut scene = Scene::new(&["a", "b"], |at| fs::write(at.join("a"), "1").unwrap());
     scene.write("a", "2");
     scene.told().await;
@@ -68,7 +68,7 @@ async fn what_is_written_in_place_is_told_and_equal_content_is_not() {
 }
 
 #[tokio::test]
-async fn it_says_under_which_paths() {
+async fn changed_returns_the_indices_of_changed_paths() {
     let mut scene = Scene::new(&["a", "b", "c"], |at| fs::write(at.join("a"), "1").unwrap());
     scene.write("c", "1");
     fs::remove_file(scene.path("a")).unwrap();
@@ -77,7 +77,7 @@ async fn it_says_under_which_paths() {
 }
 
 #[tokio::test]
-async fn what_happens_before_anybody_waits_is_told_once() {
+async fn changes_before_the_first_wait_are_reported_once() {
     let mut scene = Scene::new(&["a"], |_| {});
     for text in ["1", "2", "3"] {
         scene.write("a", text);
@@ -87,7 +87,7 @@ async fn what_happens_before_anybody_waits_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_rename_over_the_file_is_told_again_and_again() {
+async fn every_rename_over_the_file_is_reported() {
     let mut scene = Scene::new(&["a"], |at| fs::write(at.join("a"), "0").unwrap());
     for text in ["1", "2", "3"] {
         scene.write("a.tmp", text);
@@ -100,7 +100,7 @@ async fn a_rename_over_the_file_is_told_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_file_that_vanishes_and_comes_back_is_told_twice() {
+async fn removal_and_return_of_a_file_are_reported() {
     let mut scene = Scene::new(&["a"], |at| fs::write(at.join("a"), "1").unwrap());
     fs::remove_file(scene.path("a")).unwrap();
     scene.told().await;
@@ -125,7 +125,7 @@ async fn a_secret_of_kubernetes_is_swapped() {
         scene.told().await;
         before = day;
     }
-    // The folder that it leads to now is watched as well.
+    // The directory that the link now points to is watched as well.
     scene.write("..2026_11_22/tls.crt", "4");
     scene.told().await;
 }
@@ -142,7 +142,7 @@ async fn a_certificate_of_certbot_is_renewed() {
     scene.write("archive/x/fullchain2.pem", "2");
     scene.swap("../../archive/x/fullchain2.pem", "live/x/fullchain.pem");
     scene.told().await;
-    // certbot itself removes the link before it makes the new one.
+    // certbot itself removes the link before it creates the new one.
     scene.write("archive/x/fullchain3.pem", "3");
     fs::remove_file(scene.path("live/x/fullchain.pem")).unwrap();
     let target = "../../archive/x/fullchain3.pem";
@@ -158,7 +158,7 @@ async fn a_folder_that_is_not_there_yet_is_awaited() {
     fs::create_dir_all(scene.path("deep/er")).unwrap();
     scene.write("deep/er/a", "1");
     scene.told().await;
-    // A folder made anew is another folder of the same name.
+    // A directory that is created again is a different directory of the same name.
     fs::remove_dir_all(scene.path("deep")).unwrap();
     scene.told().await;
     fs::create_dir_all(scene.path("deep/er")).unwrap();
@@ -174,7 +174,7 @@ async fn a_folder_that_is_not_there_yet_is_awaited() {
 }
 
 #[tokio::test]
-async fn of_a_folder_the_names_of_its_entries_count() {
+async fn entry_names_are_the_content_of_a_directory() {
     let mut scene = Scene::new(&["conf.d"], |at| fs::create_dir(at.join("conf.d")).unwrap());
     scene.write("conf.d/a.toml", "1");
     scene.told().await;
@@ -202,9 +202,9 @@ async fn links_in_a_circle_and_pipes_hang_nothing() {
     scene.told().await;
 }
 
-/// A change is not lost with a wait that was given up in its midst.
+/// A cancelled wait loses no change.
 #[tokio::test]
-async fn a_wait_may_be_given_up() {
+async fn cancelled_wait_loses_no_change() {
     let mut scene = Scene::new(&["a"], |_| {});
     scene.write("a", "1");
     for _ in 0..3 {
@@ -219,9 +219,9 @@ async fn a_wait_may_be_given_up() {
     scene.told().await;
 }
 
-/// Without the kernel's help it is found by comparing.
+/// Without kernel events a change is found by comparison.
 #[tokio::test]
-async fn a_kernel_that_says_nothing_only_delays() {
+async fn change_without_kernel_event_is_found_by_comparison() {
     let mut scene = Scene::new(&["a"], |_| {});
     scene.watch.folders.watcher = None;
     scene.watch.due = Instant::now();

@@ -1,4 +1,4 @@
-//! The way to a file: every folder in which something may happen that leads elsewhere.
+//! The directories on the path to a file in which an event can change the file that the path resolves to.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -6,10 +6,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-/// Device and inode: a folder that was made anew is another one.
+/// Device and inode number: a directory that was created again has another one.
 pub(super) type InodeId = (u64, u64);
 
-/// The folders on the way to these paths, without those that are only passed through.
+/// Returns the directories on these paths whose entries matter, without those that are only traversed.
 pub(super) fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
     let mut folders = BTreeMap::new();
     for path in paths {
@@ -18,8 +18,8 @@ pub(super) fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
     folders
 }
 
-/// Goes as the kernel does, component by component. Each symbolic link lies in a folder that matters, and so does the
-/// file, or the first thing that is missing.
+/// Resolves a path component by component, as the kernel does. The directory of each symbolic link matters, and that of
+/// the file, or of the first missing component.
 fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
     let mut at = PathBuf::from("/");
     let mut ahead = steps(path);
@@ -77,5 +77,5 @@ fn note(folder: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
     }
 }
 
-/// As many as Linux follows.
+/// The number of symbolic links that Linux follows.
 const MAX_SYMLINKS: usize = 40;

@@ -33,7 +33,7 @@ fn check(patterns: &str, host: &str, origins: &[&[u8]]) -> Result<(), Denial> {
 
 #[test]
 fn origins_are_compared_with_the_patterns() {
-    // The patterns, the request's host, the Origin, whether it passes
+    // The patterns, the request's host, the Origin, whether it is admitted
     for (patterns, host, origin, passes) in [
         (
             "same-host",
@@ -198,13 +198,13 @@ fn a_refusal_names_the_origin_and_what_to_add() {
     assert!(text.contains("\"https://evil.example\""), "{text}");
     assert!(refused(b"http://[::2]").contains("\"http://[::2]\""));
     assert!(refused(b"null").contains("Origin null"));
-    // What is no text is shown escaped, what is long is cut.
+    // Invalid text is shown escaped, and long text is truncated.
     assert!(refused(b"https://\xff").contains("https://\\xff"));
     assert!(refused(format!("https://{}", "a".repeat(5_000)).as_bytes()).len() < 400);
 }
 
 #[test]
-fn what_it_tells_to_add_would_let_the_origin_pass() {
+fn suggested_pattern_admits_the_origin() {
     for origin in [
         "https://evil.example:8443",
         "http://[::2]:1",

@@ -4,8 +4,8 @@ use super::super::handshake::extensions::{self, Extension};
 use http::HeaderMap;
 use std::fmt;
 
-/// What both ends do. We keep nothing from one message to the next, so that a session that says nothing holds no window;
-/// a client may, in a window as small as it lets us ask for.
+/// Negotiated parameters. Lockgate keeps no context between messages, so that an idle session holds no window; a client
+/// may, in the smallest window that its offer permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeflateParams {
     /// Our window; `None`: the client wants no less than the largest.
@@ -19,7 +19,7 @@ pub struct DeflateParams {
 // === impl DeflateParams ===
 
 impl DeflateParams {
-    /// The first offer that we can keep to, of those in `Sec-WebSocket-Extensions`. What is malformed was refused before.
+    /// Returns the first acceptable offer in `Sec-WebSocket-Extensions`. Malformed offers were refused before.
     pub fn of(headers: &HeaderMap) -> Option<DeflateParams> {
         let offers = extensions::read(headers).flatten();
         let mut offers = offers.filter(|offer| offer.name == "permessage-deflate");

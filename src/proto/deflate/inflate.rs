@@ -1,4 +1,4 @@
-//! From a client: compressed messages become plain ones.
+//! Inflates compressed messages of a client to plain ones.
 
 use super::{DeflateParams, TAIL, write_frame};
 use crate::proto::{
@@ -8,15 +8,16 @@ use crate::proto::{
 use flate2::{Decompress, FlushDecompress, Status};
 use std::cell::RefCell;
 
-/// A client's frames on their way to where nobody inflates.
+/// Converts a client's frames for a backend that does not use compression.
 #[derive(Debug)]
 pub struct FrameInflater {
     agreement: DeflateParams,
-    /// What the client's compressor refers back to; from the first compressed message on, if the client keeps it.
+    /// The window of the client's compressor; kept from the first compressed message on if the client keeps its
+    /// context.
     window: Option<Box<Decompress>>,
     frame: Option<InflateFrame>,
     message: Option<InflateMode>,
-    /// On the client's own frames: those that come out are cut as it suits us.
+    /// Bound on the client's own frames; the size of the frames produced here is independent of it.
     max_frame: u64,
     max_fragments: u32,
     /// Of the message, so far.
@@ -30,7 +31,8 @@ pub struct FrameInflater {
 struct InflateFrame {
     /// Payload that is still to come.
     left: u64,
-    /// The key of a compressed one, turned so that its first byte is for the next byte; `None`: it goes on as it is.
+    /// The masking key of a compressed frame, rotated so that its first byte applies to the next byte; `None`: the
+    /// frame is passed on unchanged.
     mask: Option<[u8; 4]>,
     fin: bool,
 }
@@ -64,11 +66,13 @@ impl FrameInflater {
         (self.max_frame, self.max_fragments) = (bounds.max_frame, bounds.max_fragments);
     }
 
-    /// Turns what it can of `input` into plain frames behind what is in `out`, about `room` bytes of them; how much was
-    /// taken. Nothing was taken and nothing came out: it needs more. `mask` gives keys that nobody can foresee.
+    /// Converts `input` to plain frames appended to `out`, up to about `room` bytes, and returns how many bytes of
+    /// `input` were consumed. If nothing was consumed or produced, more input is needed. `mask` returns unpredictable
+    /// masking keys.
     ///
     /// # Errors
-    /// Frames that may not be, as far as that must be known here; the rest is seen by whoever follows the plain ones.
+    /// Returns the violations that must be detected before inflation; the tracker of the plain frames detects all
+    /// others.
     pub fn advance(
         &mut self,
         input: &[u8],
@@ -102,7 +106,7 @@ impl FrameInflater {
         Ok(at)
     }
 
-    /// Reads a header; one that goes on as it is stands in `out` then.
+    /// Reads a header and writes it to `out` if the frame is passed on unchanged.
     fn enter(
         &mut self,
         bytes: &[u8],
@@ -147,7 +151,7 @@ impl FrameInflater {
         }
         let is_plain = header.opcode.is_control() || self.message == Some(InflateMode::Plain);
         if is_plain {
-            // What came before it goes before it: its own payload follows, maybe in pieces.
+            // Earlier data is written first: the payload of this frame follows, possibly in pieces.
             if !self.plain.is_empty() {
                 self.emit(false, out, mask);
             }
@@ -161,7 +165,7 @@ impl FrameInflater {
         Ok(Some(header.len))
     }
 
-    /// The end of a frame, and of its message if it was the last.
+    /// Ends a frame, and its message if it was the last frame.
     fn leave(&mut self, out: &mut Vec<u8>, mask: impl FnMut() -> [u8; 4]) -> Result<(), Violation> {
         let Some(frame) = self.frame.take().filter(|frame| frame.fin) else {
             return Ok(());
@@ -181,7 +185,7 @@ impl FrameInflater {
         Ok(())
     }
 
-    /// Some of a payload that goes on as it is; how much.
+    /// Passes on part of an unchanged payload; returns how many bytes.
     fn pass(&mut self, frame: InflateFrame, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
         let here = bytes.get(..left.min(bytes.len()).min(PIECE));
@@ -194,7 +198,7 @@ impl FrameInflater {
         here.len()
     }
 
-    /// Inflates some of a payload; how much.
+    /// Inflates part of a payload; returns how many bytes were consumed.
     fn inflate(
         &mut self,
         frame: InflateFrame,
@@ -215,7 +219,7 @@ impl FrameInflater {
         Ok(taken)
     }
 
-    /// Gives the inflater these bytes; how many it took, and all of what came of them is in `plain`.
+    /// Passes `bytes` to the inflater and appends its output to `plain`; returns how many bytes were consumed.
     fn feed(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         let bits = self.agreement.window();
         let fresh = || Box::new(Decompress::new_with_window_bits(false, bits));
@@ -224,7 +228,7 @@ impl FrameInflater {
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
             let (taken, given) = (window.total_in(), window.total_out());
-            // Not into `plain`: its room doubles, and all of that would be filled.
+            // Not directly into `plain`: its capacity doubles, and all of that would be filled.
             let status = PLAIN.with_borrow_mut(|piece| {
                 let status = window.decompress(rest, piece, FlushDecompress::None);
                 let given = (window.total_out() - given) as usize;
@@ -245,9 +249,9 @@ impl FrameInflater {
                 _ => {}
             }
             let is_done = match at == bytes.len() {
-                // A piece that was not filled says that nothing is left: a few bits can stand for much.
+                // A piece that was not filled means that no output is left: a few bits can encode a lot of output.
                 true => given < PIECE,
-                // Who asks has room for a piece.
+                // The caller has space for one piece.
                 false => self.plain.len() >= PIECE,
             };
             if is_done {
@@ -256,21 +260,21 @@ impl FrameInflater {
         }
     }
 
-    /// What there is, as a frame.
+    /// Writes the inflated bytes as a frame.
     fn emit(&mut self, fin: bool, out: &mut Vec<u8>, mut mask: impl FnMut() -> [u8; 4]) {
         if let Some(InflateMode::Deflated(opcode)) = &mut self.message {
             let opcode = std::mem::replace(opcode, Opcode::Continuation);
             write_frame(out, fin, 0, opcode, Some(mask()), &mut self.plain);
         }
-        // Given back, not cleared: an idle session holds no buffer.
+        // Replaced instead of cleared, so that an idle session holds no buffer.
         self.plain = Vec::new();
     }
 }
 
 thread_local! {
-    /// What is inflated at a time; kept, for to zero it costs more than to fill it.
+    /// Output buffer of one piece; kept because zeroing it costs more than filling it.
     static PLAIN: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into_boxed_slice());
 }
 
-/// What is inflated at a time.
+/// Bytes that are inflated at once.
 const PIECE: usize = 4096;

@@ -1,15 +1,15 @@
-//! To a client: plain messages become compressed ones, where that is worth it.
+//! Compresses plain messages for a client if that makes them shorter.
 
 use super::{DeflateParams, TAIL, agreement::LARGEST, write_frame};
 use crate::proto::frame::{FrameHeader, Opcode, RSV1};
 use flate2::{Compress, Compression, FlushCompress};
 use std::cell::RefCell;
 
-/// A backend's frames, which were found right before, on their way to a client that inflates.
+/// Converts a backend's frames, validated before, to compressed frames of the client.
 #[derive(Debug)]
 pub struct FrameDeflater {
     agreement: DeflateParams,
-    /// The beginning of a header whose end is yet to come.
+    /// The beginning of an incomplete header.
     held: Vec<u8>,
     frame: Option<DeflateFrame>,
     message: Option<DeflateMode>,
@@ -25,14 +25,14 @@ struct DeflateFrame {
 
 #[derive(Debug)]
 enum DeflateMode {
-    /// It is as short compressed as it is.
+    /// Not compressed, because compression would not make it shorter.
     Plain,
     Deflated(DeflateBuffer),
 }
 
 #[derive(Debug)]
 struct DeflateBuffer {
-    /// The compressor's window, where the client has chosen it.
+    /// The compressor's window, if the client has chosen it.
     bits: Option<u8>,
     /// Of the next frame that goes out.
     opcode: Opcode,
@@ -54,7 +54,7 @@ impl FrameDeflater {
         }
     }
 
-    /// Takes all of `input`; what is to go out stands behind what is in `out`, and up to 8 KiB may be kept.
+    /// Consumes all of `input` and appends the output to `out`; up to 8 KiB may be kept.
     pub fn advance(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
         loop {
             match self.frame {
@@ -86,7 +86,7 @@ impl FrameDeflater {
         }
     }
 
-    /// Reads a header, and returns what stands behind it.
+    /// Reads a header and returns the bytes after it.
     fn enter<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
         let before = self.held.len();
         self.held
@@ -114,7 +114,7 @@ impl FrameDeflater {
         input.get(header.len - before..)
     }
 
-    /// The end of a frame: what was said so far is for the client now, and perhaps it is the end of a message.
+    /// Ends a frame: everything received so far is sent to the client now, and the message may be complete.
     fn leave(&mut self, out: &mut Vec<u8>) {
         let Some(frame) = self.frame.take().filter(|frame| !frame.is_control) else {
             return;
@@ -140,8 +140,8 @@ impl DeflateBuffer {
         }
     }
 
-    /// What there is, compressed and in a frame. The compressor is for this moment: the next one who emits on this thread,
-    /// whoever that is, has its room again.
+    /// Compresses the kept bytes and writes them as a frame. The compressor is borrowed only for this call, so that all
+    /// sessions of a thread share it.
     fn emit(&mut self, fin: bool, out: &mut Vec<u8>) {
         let idle = match self.bits {
             None => IDLE.with_borrow_mut(Option::take),
@@ -156,21 +156,22 @@ impl DeflateBuffer {
             IDLE.with_borrow_mut(|idle| *idle = Some(compressor));
         }
         if fin {
-            // RFC 7692 §7.2.1: the tail of a flush does not travel.
+            // RFC 7692 §7.2.1: the tail of a flush is not sent.
             packed.truncate(packed.len().saturating_sub(TAIL.len()));
         }
         write_frame(out, fin, self.rsv, self.opcode, None, &mut packed);
         (self.rsv, self.opcode) = (0, Opcode::Continuation);
-        // Given back, not cleared: whoever waits for more holds no buffer.
+        // Replaced instead of cleared, so that a session that waits for more holds no buffer.
         self.text = Vec::new();
     }
 }
 
-/// All of `text`, up to a flush, behind which nothing refers to it: another message may follow, or the rest of this one.
+/// Compresses all of `text` up to a flush without later back-references: another message or the rest of this one may
+/// follow.
 fn compress(compressor: &mut Compress, mut text: &[u8]) -> Vec<u8> {
     let mut packed = Vec::new();
     loop {
-        // Not into an array: that would be zeroed each time.
+        // Not into an array, which would be zeroed each time.
         packed.reserve(ROOM);
         let full = packed.capacity();
         let taken = compressor.total_in();
@@ -185,21 +186,21 @@ fn compress(compressor: &mut Compress, mut text: &[u8]) -> Vec<u8> {
 }
 
 thread_local! {
-    /// The compressor of this thread, while no message uses it: some 300 KiB that no session has to itself.
+    /// The compressor of this thread while no message uses it: about 300 KiB, shared by all sessions.
     static IDLE: RefCell<Option<Box<Compress>>> = const { RefCell::new(None) };
 }
 
-/// A few bytes do not become fewer.
+/// Messages up to this length are not compressed, because they would not become shorter.
 const SHORT: u64 = 16;
 
-/// Half the work of zlib's default, and nearly its ratio on what servers say.
+/// Half the work of zlib's default level at nearly its ratio for typical server messages.
 const LEVEL: Compression = Compression::new(4);
 
-/// What is compressed at a time, unless a frame ends before.
+/// Bytes that are compressed at once, unless a frame ends before.
 const PIECE: usize = 8 * 1024;
 
-/// For what comes of it.
+/// Space reserved for compressed output.
 const ROOM: usize = 4096;
 
-/// A header (RFC 6455 §5.2).
+/// Maximum length of a frame header (RFC 6455 §5.2).
 const LONGEST: usize = 14;

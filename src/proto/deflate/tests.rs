@@ -265,7 +265,7 @@ fn the_rfcs_examples_are_hello() {
 }
 
 #[test]
-fn what_may_not_be_is_a_violation() {
+fn invalid_frames_are_violations() {
     let frame = |fin, rsv, opcode, mask, payload: &[u8]| {
         let mut wire = Vec::new();
         write_frame(&mut wire, fin, rsv, opcode, mask, &mut payload.to_vec());
@@ -337,7 +337,7 @@ fn a_short_message_stays_as_it_is_and_a_longer_one_is_one_frame() {
 
 proptest! {
     #[test]
-    fn what_clients_say_arrives(
+    fn client_messages_arrive_unchanged(
         texts in prop::collection::vec((prop::collection::vec(0..20_u8, 0..9000), any::<bool>()), 1..6),
         size in 1..5000_usize, cut in 1..5000_usize, room in 1..20_000_usize, offer in 0..3_usize,
     ) {
@@ -358,7 +358,7 @@ proptest! {
     }
 
     #[test]
-    fn what_backends_say_arrives(
+    fn backend_messages_arrive_unchanged(
         texts in prop::collection::vec(prop::collection::vec(0..20_u8, 0..60_000), 1..4),
         size in 1..9000_usize, cut in 1..30_000_usize, empty_end in any::<bool>(),
     ) {

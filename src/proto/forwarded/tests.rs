@@ -23,7 +23,7 @@ fn ip(address: &str) -> IpAddr {
     address.parse().unwrap()
 }
 
-/// The header lines, the peer, and the chain that backends are told; its first address is the client.
+/// The header lines, the peer, and the chain that backends receive; its first address is the client.
 #[test]
 fn a_chain_counts_as_far_as_it_is_trusted() {
     let table: &[(&[&str], &str, &str)] = &[

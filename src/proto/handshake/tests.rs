@@ -110,7 +110,7 @@ fn reads_an_offer() {
 }
 
 #[test]
-fn what_asks_for_no_websocket_is_no_offer() {
+fn request_without_websocket_upgrade_is_no_offer() {
     let table: &[&[&str]] = &[
         &["-upgrade"],
         &["-connection"],

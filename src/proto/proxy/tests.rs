@@ -149,7 +149,7 @@ fn nothing_behind_a_line_that_is_too_long_counts() {
 }
 
 #[test]
-fn what_is_written_reads_as_it_was_meant() {
+fn written_headers_parse_to_the_same_addresses() {
     let at = |text: &str| text.parse::<SocketAddr>().unwrap();
     let (four, other) = (at("192.0.2.1:4660"), at("192.0.2.9:443"));
     let (six, mapped) = (at("[2001:db8::1]:4660"), at("[::ffff:192.0.2.9]:443"));

@@ -86,7 +86,7 @@ fn wire(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
 struct Seen {
     /// Every byte taken, control frames included.
     relayed: Vec<u8>,
-    /// Where each control frame stood, what it was and what it said.
+    /// Position, opcode and payload of each control frame.
     controls: Vec<(usize, Opcode, Vec<u8>)>,
     violation: Option<Violation>,
     counts: FrameCounts,
@@ -335,7 +335,7 @@ fn a_bad_frame_never_passes_and_those_before_it_do() {
     }
 }
 
-/// What the first byte or two say is not waited out.
+/// A violation in the first one or two bytes is reported without waiting for more.
 #[test]
 fn refuses_at_the_first_bad_byte() {
     let table: &[(&[u8], Violation)] = &[
@@ -464,7 +464,7 @@ fn control_tells_its_close_code() {
 
 /// Found by fuzzing: a first byte that is bad by itself was judged after the second.
 #[test]
-fn of_two_faults_the_first_byte_counts() {
+fn first_of_two_violations_is_reported() {
     let table: &[(&[u8], Violation)] = &[
         (
             &[0x0A, 0xFF],

@@ -7,10 +7,10 @@ use super::super::frame::BadHeader;
 /// Why a frame may not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Violation {
-    /// The header is wrong, whoever sent it.
+    /// The header is invalid, regardless of its sender.
     #[error(transparent)]
     Header(#[from] BadHeader),
-    /// A reserved bit that no negotiated extension gives a meaning.
+    /// A reserved bit that no negotiated extension defines.
     #[error("a reserved bit is set that was not negotiated")]
     ReservedBits,
     /// A client's frame without a mask (RFC 6455 §5.1).
@@ -19,7 +19,7 @@ pub enum Violation {
     /// A server's frame with a mask (RFC 6455 §5.1).
     #[error("a frame from the server is masked")]
     Masked,
-    /// A continuation without a message to go on with (RFC 6455 §5.4).
+    /// A continuation without an open message (RFC 6455 §5.4).
     #[error("a continuation frame stands outside a message")]
     UnexpectedContinuation,
     /// A new message before the last one has ended (RFC 6455 §5.4).
@@ -28,13 +28,13 @@ pub enum Violation {
     /// A Close with one byte, which cannot be a code (RFC 6455 §5.5.1).
     #[error("a close frame's payload is one byte")]
     ShortClose,
-    /// A Close whose code may not stand on the wire (RFC 6455 §7.4).
+    /// A Close whose code may not be sent (RFC 6455 §7.4).
     #[error("a close frame carries a code that may not be sent")]
     BadCloseCode,
-    /// Anything behind a Close (RFC 6455 §5.5.1).
+    /// A frame after a Close (RFC 6455 §5.5.1).
     #[error("a frame follows the close frame")]
     AfterClose,
-    /// A compressed message that is none (RFC 7692 §7.2.2).
+    /// A message marked as compressed that cannot be inflated (RFC 7692 §7.2.2).
     #[error("a compressed message cannot be inflated")]
     BadDeflate,
     /// More than [`Bounds::max_frame`](super::Bounds::max_frame).
@@ -51,7 +51,8 @@ pub enum Violation {
 // === impl Violation ===
 
 impl Violation {
-    /// The close code for the offender: 1002, 1009 for a bound of size, 1008 for another, or 1007 for what is not what it says (RFC 6455 §7.4.1).
+    /// Returns the close code for the violating peer: 1009 for a size bound, 1008 for another bound, 1007 for a payload
+    /// that does not match its type, otherwise 1002 (RFC 6455 §7.4.1).
     pub fn close_code(self) -> u16 {
         match self {
             Violation::FrameTooBig | Violation::MessageTooBig => 1009,
@@ -61,7 +62,7 @@ impl Violation {
         }
     }
 
-    /// A word of a closed set, for logs and metric labels.
+    /// Returns a word of a closed set for logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Violation::Header(BadHeader::ReservedOpcode) => "reserved-opcode",

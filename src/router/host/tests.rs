@@ -36,7 +36,7 @@ fn hosts_have_one_form() {
 }
 
 #[test]
-fn what_two_readers_may_take_differently_is_refused() {
+fn ambiguous_hosts_are_rejected() {
     use BadAuthority::*;
     let long = "a".repeat(254);
     for (written, expected) in [
@@ -115,7 +115,7 @@ fn a_host_in_its_form_is_borrowed() {
 }
 
 proptest::proptest! {
-    /// A host that was parsed is its own normal form: what one stage matched, the next finds again.
+    /// A parsed host is its own normal form, so every stage compares the same host.
     #[test]
     fn parsing_is_idempotent(written in "[A-Za-z0-9_.:-]{0,20}|\\[[0-9A-F:]{2,12}\\](:[0-9]{1,5})?") {
         if let Ok(once) = Authority::parse(&written) {

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn paths_have_one_form() {
     for (written, expected) in [
-        // As they are
+        // Unchanged paths
         ("/", "/"),
         ("/ws", "/ws"),
         ("/ws/", "/ws/"),
@@ -30,7 +30,7 @@ fn paths_have_one_form() {
         ("/%3f%23", "/%3F%23"),
         ("/%ff%80", "/%FF%80"),
         ("/%22%3c%3e", "/%22%3C%3E"),
-        // One round only: what an escaped percent hides stays hidden
+        // Decoded only once: an escape behind an escaped percent sign stays
         ("/%25", "/%25"),
         ("/%252e%252e/", "/%252e%252e/"),
         ("/%252F", "/%252F"),
@@ -69,7 +69,7 @@ fn paths_have_one_form() {
         ("/a/..;/b", "/a/..;/b"),
         ("/a/..%20/b", "/a/..%20/b"),
         ("/%2e%2e%2e", "/..."),
-        // Empty segments count for nothing, but at the end
+        // Empty segments are removed, except at the end
         ("//", "/"),
         ("//a", "/a"),
         ("///a", "/a"),
@@ -88,7 +88,7 @@ fn paths_have_one_form() {
 }
 
 #[test]
-fn what_two_readers_may_take_differently_is_refused() {
+fn ambiguous_paths_are_rejected() {
     use BadPath::*;
     for (written, expected) in [
         ("", NotAbsolute),
@@ -162,7 +162,7 @@ fn what_two_readers_may_take_differently_is_refused() {
     }
 }
 
-/// Paths made of what matters: dots, slashes, their escapes, and some of all else.
+/// Paths made of significant parts: dots, slashes, their escapes, and some other characters.
 fn paths() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => Just("/".to_owned()),
@@ -177,7 +177,7 @@ fn paths() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
 
-/// All escapes undone, as a careless backend would.
+/// Decodes all escapes, as a careless backend would.
 fn unescaped(path: &str) -> Vec<u8> {
     percent_encoding::percent_decode_str(path).collect()
 }

@@ -1,4 +1,4 @@
-//! The control frames that a pump puts in: a Close, a Pong in the client's stead, a Ping.
+//! The control frames that a pump inserts: a Close, a Pong on behalf of the client, a Ping.
 
 use super::Pump;
 use crate::{
@@ -24,13 +24,14 @@ impl Pump {
         self.close.as_ref().is_some_and(|close| {
             let between = close.between_messages && !self.tracker.in_message();
             let ripe = self.ended.is_some() || between || now >= close.not_before;
-            // What was read before is relayed before.
+            // Bytes that were read earlier are relayed first.
             ripe && !self.stalled
         })
     }
 
-    /// Puts in what is due, if what has passed ends with a whole frame (RFC 6455 §5.4: control frames may stand between
-    /// the fragments of a message, never inside a frame). True if something was put in.
+    /// Inserts the control frames that are due if the relayed bytes end at a frame boundary (RFC 6455 §5.4: control
+    /// frames may stand between the fragments of a message, never inside a frame). Returns true if a frame was
+    /// inserted.
     #[inline]
     pub(super) fn inject<D: Transport>(
         &mut self,
@@ -42,7 +43,7 @@ impl Pump {
         may && self.inject_due(cx, dst, now)
     }
 
-    /// Apart, for it is rare and every turn of the pump asks.
+    /// A function of its own because the case is rare, while the check is made on every poll of the pump.
     #[cold]
     fn inject_due<D: Transport>(
         &mut self,

@@ -1,4 +1,4 @@
-//! What a pump reads, and what it does with that.
+//! The reading half of a pump: reads, tracks frames and relays.
 
 use super::{LegEnd, Pump, READ_BUF_LEN};
 use crate::{
@@ -19,7 +19,7 @@ use tokio::{io::ReadBuf, time::Instant};
 // === impl Pump ===
 
 impl Pump {
-    /// Reads once, at most `room` bytes, and relays them.
+    /// Reads at most `room` bytes once and relays them.
     pub(super) fn poll_src<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
@@ -48,7 +48,7 @@ impl Pump {
                 self.ended = Some(fault.map_or(LegEnd::Gone, LegEnd::Violation));
             } else {
                 src.pulse.on_bytes(now);
-                // Given back, not cleared: an idle session holds no buffer.
+                // Replaced instead of cleared, so that an idle session holds no buffer.
                 self.unparsed = Vec::new();
                 self.relay(cx, buf.filled(), src, dst, limits, now);
             }
@@ -56,7 +56,8 @@ impl Pump {
         })
     }
 
-    /// Walks over `bytes`; relays the frames that may pass, takes out the Pongs that answer us, puts in what is due.
+    /// Walks over `bytes`: relays valid frames, removes the Pongs that answer our Pings, inserts control frames that
+    /// are due.
     pub(in crate::splice) fn relay_frames<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
@@ -80,7 +81,7 @@ impl Pump {
                 &of_messages
             }
         };
-        // `bytes[from..at]` is understood and not relayed yet: one write for as many frames as possible.
+        // `bytes[from..at]` is parsed and not relayed yet: one write carries as many frames as possible.
         let (mut from, mut at) = (0, 0);
         let mut stalled = false;
         while at < bytes.len() {
@@ -128,7 +129,7 @@ impl Pump {
                     }
                     Opcode::Ping => dst.pulse.relayed_ping(),
                     Opcode::Close => {
-                        // Where a Close of ours is due, it takes this one's place: it answers ours, or comes too late.
+                        // A Close of ours that is due replaces this one, which answers ours or arrives too late.
                         let relayed = if self.close.is_some() { at } else { end };
                         src.close_received = true;
                         match self.close.is_none() && dst.close_received {
@@ -160,11 +161,11 @@ impl Pump {
         {
             self.ended = Some(LegEnd::OverRate);
         }
-        // Only now: until then a Close of ours waits for what was read before it.
+        // Set only now: until then a Close of ours waits for the bytes that were read before it.
         self.stalled = stalled;
     }
 
-    /// Puts to `src`'s account what has come, but not the answers that we asked for.
+    /// Charges `src` for the received bytes and messages, except for Pongs that answer our Pings.
     fn charge<S: Transport>(&mut self, came: &Progress, begun: u64, src: &Leg<S>) {
         let Some(meter) = &mut self.meter else {
             return;
@@ -179,7 +180,7 @@ impl Pump {
         meter.charge(bytes, messages);
     }
 
-    /// Puts to `src`'s account what it has sent and nobody has read. Whether that is the end of it.
+    /// Charges `src` for bytes that it sent and that were not read here. Returns whether the session must end for it.
     fn charge_surplus(&mut self, bytes: usize) -> bool {
         let Some(meter) = self.meter.as_mut().filter(|_| bytes > 0) else {
             return false;
@@ -188,7 +189,7 @@ impl Pump {
         meter.decide(None) == RateDecision::Over
     }
 
-    /// Whether a Ping from the backend is answered here: its client is known to live, and need not be asked again.
+    /// Returns whether a Ping of the backend is answered here, because the client is known to be alive.
     fn answers_backend_ping<D: Transport>(
         &self,
         client: &Leg<D>,
@@ -201,6 +202,6 @@ impl Pump {
 }
 
 thread_local! {
-    /// Room for a read behind the bytes that are held: the bound on what one direction may hold.
+    /// Read buffer, filled after the held bytes: its size bounds what one direction may hold.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUF_LEN].into_boxed_slice());
 }

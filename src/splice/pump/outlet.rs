@@ -1,4 +1,4 @@
-//! What a pump writes, and what it keeps while its `dst` does not take it.
+//! The writing half of a pump: writes to `dst` and keeps the bytes that `dst` does not accept.
 
 use super::Pump;
 use crate::splice::leg::{Leg, Transport};
@@ -11,18 +11,18 @@ use std::{
 // === impl Pump ===
 
 impl Pump {
-    /// Whether bytes wait for `dst`, which keeps us from reading `src`.
+    /// Returns whether bytes are pending for `dst`, which pauses reading from `src`.
     pub(in crate::splice) fn is_blocked(&self) -> bool {
         self.sent < self.unsent.len() || self.unflushed > 0
     }
 
-    /// How many bytes wait for `dst` here, of whose bytes the kernel has now taken so many.
+    /// Returns how many bytes are pending for `dst` here; `taken` is the number that the kernel has accepted so far.
     pub(in crate::splice) fn blocked_bytes(&self, taken: u64) -> usize {
         let gone = usize::try_from(taken.saturating_sub(self.flushed_at)).unwrap_or(usize::MAX);
         self.unsent.len() - self.sent + self.unflushed.saturating_sub(gone)
     }
 
-    /// Hands `bytes` to `dst`; what it does not take at once is kept.
+    /// Writes `bytes` to `dst` and keeps what is not accepted immediately.
     pub(super) fn write<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
@@ -34,7 +34,7 @@ impl Pump {
         });
     }
 
-    /// Hands to `dst` what is the last for it.
+    /// Writes the last bytes to `dst`.
     pub(super) fn write_last<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
@@ -67,7 +67,7 @@ impl Pump {
         self.unsent.extend_from_slice(bytes);
     }
 
-    /// Writes what was kept, and flushes.
+    /// Writes the kept bytes and flushes.
     pub(super) fn poll_drain<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
@@ -86,7 +86,7 @@ impl Pump {
             }
         }
         if !self.unsent.is_empty() {
-            // Given back, not cleared: an idle session holds no buffer.
+            // Replaced instead of cleared, so that an idle session holds no buffer.
             self.unsent = Vec::new();
             self.sent = 0;
             self.moved = true;

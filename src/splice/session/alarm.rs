@@ -1,6 +1,7 @@
-//! The one timer of a session, at the earliest of its deadlines or before it.
+//! The only timer of a session, set to the earliest of its deadlines or before it.
 //!
-//! What passes puts deadlines off, and would set the timer again and again. It stays as it is, and goes off too early once.
+//! Relayed traffic postpones deadlines and would reset the timer repeatedly. Instead the timer stays as it is and fires
+//! once too early.
 
 use std::{
     pin::Pin,
@@ -11,19 +12,19 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// The timer.
+/// A timer that is moved lazily.
 pub(super) struct LazyTimer {
     sleep: Pin<Box<Sleep>>,
-    /// No deadline is before it, and none will be but by what disarms it.
+    /// Whether no deadline is earlier than the timer; only a call of `disarm` announces an earlier one.
     armed: bool,
-    /// Whom it wakes when it goes off.
+    /// Waker registered with the timer.
     waker: Option<Waker>,
 }
 
 // === impl LazyTimer ===
 
 impl LazyTimer {
-    /// A timer that has gone off.
+    /// Creates a timer that has already fired.
     pub(super) fn new(now: Instant) -> Self {
         LazyTimer {
             sleep: Box::pin(sleep_until(now)),
@@ -32,7 +33,7 @@ impl LazyTimer {
         }
     }
 
-    /// Whether there is nothing to look for yet.
+    /// Returns whether no deadline can have passed yet.
     pub(super) fn is_early(&self, now: Instant) -> bool {
         self.armed && now < self.sleep.deadline()
     }
@@ -41,12 +42,12 @@ impl LazyTimer {
         self.armed
     }
 
-    /// There may be a deadline before it.
+    /// Records that an earlier deadline may exist.
     pub(super) fn disarm(&mut self) {
         self.armed = false;
     }
 
-    /// To go off at `deadline` or before it. `calm`: from now on deadlines are only put off.
+    /// Sets the timer to fire at `deadline` or earlier. `calm`: from now on deadlines are only postponed.
     pub(super) fn arm(&mut self, deadline: Instant, calm: bool, now: Instant) {
         let before = self.sleep.deadline();
         if deadline < before || before <= now {
@@ -56,16 +57,16 @@ impl LazyTimer {
         self.waker = None;
     }
 
-    /// Ready where it has gone off.
+    /// Returns `Ready` if the timer has fired.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Mostly it knows already whom to wake, and to tell it again costs ten times as much.
+        // Usually the same waker is registered already, and registering it again costs ten times as much as this check.
         let knows = |waker: &Waker| waker.will_wake(cx.waker());
         if self.waker.as_ref().is_some_and(knows) && !self.sleep.is_elapsed() {
             return Poll::Pending;
         }
         self.waker = None;
         let polled = self.sleep.as_mut().poll(cx);
-        // Where the task's budget is used up it was not told.
+        // If the task's budget is used up, the waker was not registered.
         if polled.is_pending() && self.armed && coop::has_budget_remaining() {
             self.waker = Some(cx.waker().clone());
         }
@@ -88,7 +89,7 @@ mod tests {
     };
     use tokio::time::advance;
 
-    /// How often it was woken.
+    /// Counts the wake-ups.
     #[derive(Default)]
     struct Count(AtomicU32);
 
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asked_last_is_woken() {
+    async fn latest_waker_is_woken() {
         let mut alarm = armed();
         let (first, last) = (Arc::<Count>::default(), Arc::<Count>::default());
         for who in [&first, &first, &last, &last] {
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_it_was_not_told_for_want_of_budget_it_is_told_later() {
+    async fn waker_missed_for_lack_of_budget_is_registered_later() {
         let mut alarm = armed();
         poll_fn(|cx| {
             while coop::has_budget_remaining() {

@@ -1,4 +1,4 @@
-//! What time does to a session: liveness, age, idleness, slow readers; one deadline for all of it.
+//! Time-based rules of a session: liveness, age, idleness and slow readers, with one common deadline.
 
 use super::Splice;
 use crate::{
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 // === impl Splice ===
 
 impl<C: Transport, B: Transport> Splice<C, B> {
-    /// Looks after both legs' liveness, and after who is slow or idle. True if something became due.
+    /// Checks the liveness of both legs, slow readers and idleness. Returns true if something became due.
     pub(super) fn tick(&mut self, now: Instant) -> bool {
         if self.alarm.is_early(now) && self.is_quiescent() {
             if self.to_backend.take_moved() | self.to_client.take_moved() {
@@ -76,7 +76,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         client || backend
     }
 
-    /// Nothing waits for anything: what passes only puts deadlines off. Almost every read finds it so.
+    /// Returns whether nothing is pending, so that traffic only postpones deadlines. This holds at almost every read.
     fn is_quiescent(&self) -> bool {
         self.ending.is_none()
             && !self.to_backend.is_blocked()
@@ -86,7 +86,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
             && self.backend.pulse.is_quiescent()
     }
 
-    /// Sets the timer to when there is something to be done even if nothing comes; false if that is never.
+    /// Sets the timer to the earliest deadline; returns false if there is none.
     pub(super) fn arm(&mut self, now: Instant) -> bool {
         let Some(deadline) = self.deadline(now) else {
             return false;
@@ -107,7 +107,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         }
     }
 
-    /// True if a session must end because of one.
+    /// Marks slow readers. Returns true if the session must end because of one.
     fn find_slow_readers(&mut self, now: Instant) -> bool {
         let Some(policy) = self.limits.slow_reader else {
             return false;
@@ -135,7 +135,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         Some(self.active + self.limits.max_idle?)
     }
 
-    /// When it has lasted long enough, and the code to close it with.
+    /// Returns when the session reaches its maximum age, and the close code for that case.
     fn end_of_age(&self) -> Option<(Instant, u16)> {
         let (age, code) = self.limits.max_age?;
         let sooner = age / 10 * u32::from(self.jitter) / 255;
@@ -185,7 +185,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
     }
 }
 
-/// Looks after one leg, whose bytes come through `from` and go through `to`.
+/// Checks one leg, whose input is read by `from` and whose output is written by `to`.
 fn tick<S: Transport>(
     leg: &mut Leg<S>,
     from: &mut Pump,
@@ -201,7 +201,7 @@ fn tick<S: Transport>(
     leg.pulse.ping_is_due() && !was_due
 }
 
-/// What is seen of a leg, whose bytes come through `to`.
+/// Returns the pending output of a leg, which is written by `to`.
 fn pending_output<S: Transport>(leg: &Leg<S>, to: &Pump) -> PendingOutput {
     let taken = leg.io.taken();
     PendingOutput {
@@ -211,6 +211,6 @@ fn pending_output<S: Transport>(leg: &Leg<S>, to: &Pump) -> PendingOutput {
     }
 }
 
-/// Nobody has done wrong, and nobody goes on: going away (RFC 6455 §7.4.1), as Jetty and Tomcat do. 1008 would call
-/// silence a fault, and Python's `websockets` would raise an error for it.
+/// Going away (RFC 6455 §7.4.1), as Jetty and Tomcat send it, because neither peer is at fault. 1008 would report a
+/// violation, and Python's `websockets` would raise an error for it.
 const IDLE_CODE: u16 = 1001;

@@ -1,4 +1,4 @@
-//! How a session ends: who gets which Close, and how long anybody waits.
+//! How a session ends: which leg receives which Close, and the time limits of the closing handshake.
 
 use super::Splice;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The first reason to end, and when patience ends.
+/// The first reason to end, and the deadline of the closing handshake.
 pub(super) struct ClosingState {
     pub(super) by: Initiator,
     pub(super) why: EndReason,
@@ -22,7 +22,7 @@ pub(super) struct ClosingState {
 // === impl Splice ===
 
 impl<C: Transport, B: Transport> Splice<C, B> {
-    /// It must end, and nobody is to blame: both legs get their Close.
+    /// Closes the session on an order that neither peer caused: both legs receive a Close.
     pub(super) fn close_on_order(&mut self, why: EndReason, order: CloseOrder, now: Instant) {
         if self.ending.is_none() {
             let by = match order.by_operator {
@@ -30,7 +30,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                 false => Initiator::Lockgate,
             };
             self.begin(by, why, Some(order.code), now);
-            // An early Close may have been relayed already.
+            // A Close in the early data may have been relayed already.
             for (pump, code, reason) in [
                 (&mut self.to_client, order.code, order.reason),
                 (&mut self.to_backend, GOING_AWAY, "".into()),
@@ -39,7 +39,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                     pump.close = Some(PendingClose {
                         code,
                         reason,
-                        // The rest of a message that is on its way may still come.
+                        // The rest of a message in flight may still arrive.
                         not_before: now + MESSAGE_GRACE,
                         between_messages: true,
                     });
@@ -48,7 +48,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         }
     }
 
-    /// Acts on the end of a leg, once. True if there was something to act on.
+    /// Handles the end of each leg once. Returns true if a leg has ended since the last call.
     pub(super) fn handle_leg_ends(&mut self, now: Instant) -> bool {
         let mut acted = false;
         if let (Some(end), false) = (self.to_backend.ended, self.client_end_handled.0) {
@@ -61,7 +61,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
             self.leg_ended(Initiator::Backend, end, now);
             acted = true;
         }
-        // A leg that cannot be written to, nor read because the other one is stuck: that one's time is limited, too.
+        // One leg cannot be written to, and cannot be read because the other is blocked: the other leg is limited, too.
         if self.client.broken && self.to_backend.ended.is_none() && self.to_backend.is_blocked() {
             self.begin(Initiator::Client, EndReason::Gone, Some(GOING_AWAY), now);
         }
@@ -79,7 +79,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         acted
     }
 
-    /// Decides who gets which Close when nothing more comes from `side`.
+    /// Decides which leg receives which Close when `side` has ended.
     fn leg_ended(&mut self, side: Initiator, end: LegEnd, now: Instant) {
         // `onward` leads from this leg to the other one, `back` from the other one to it.
         let (onward, back, code) = match side {
@@ -99,8 +99,8 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                     _ if cut => EndReason::Truncated,
                     _ => EndReason::Gone,
                 };
-                // A leg that drops TCP instead of answering a Close has ended the handshake all the same: whoever
-                // began it gets its own code back.
+                // A leg that drops TCP instead of answering a Close has still ended the closing handshake: the leg that
+                // began it receives its own code back.
                 let code = match &self.ending {
                     Some(ClosingState {
                         why: EndReason::Closed,
@@ -120,7 +120,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                         between_messages: false,
                     });
                 }
-                // Nobody is told a code behind half a frame.
+                // No Close can follow a truncated frame.
                 (why, (!cut).then_some(code))
             }
             LegEnd::Violation(_) | LegEnd::OverRate | LegEnd::SlowReader => {
@@ -131,7 +131,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                     LegEnd::OverRate => (EndReason::OverRate, POLICY),
                     _ => (EndReason::SlowReader, POLICY),
                 };
-                // Only a rate can be reached inside a frame: nothing may be put behind its first half.
+                // Only a rate limit can be reached inside a frame: nothing may be inserted after its first part.
                 let cut = onward.is_truncated();
                 if cut {
                     onward.close = None;
@@ -144,7 +144,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                     });
                 }
                 if !back.close_sent {
-                    // Frames of the other leg may be on their way; its answer, or this moment, ends the wait.
+                    // Frames of the other leg may be in flight; its answer, or this deadline, ends the wait.
                     let wait = OFFENDER_CLOSE_DELAY.min(self.limits.close_timeout);
                     back.close = Some(PendingClose {
                         code: own,
@@ -167,7 +167,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
 
     fn begin(&mut self, by: Initiator, why: EndReason, code: Option<u16>, now: Instant) {
         let deadline = now + self.limits.close_timeout;
-        // An answer to a Close must not wait for its turn.
+        // An answer to a Close must not be delayed by the rate limit.
         self.to_backend.unlimit_rate();
         self.ending.get_or_insert(ClosingState {
             by,
@@ -177,12 +177,12 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         });
     }
 
-    /// Whether there is nothing left to wait for, or no patience.
+    /// Returns whether nothing is left to wait for, or the deadline has passed.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let Some(ending) = &self.ending else {
             return false;
         };
-        // Whatever came first: behind half a frame there is nothing to wait for.
+        // Regardless of the first reason: after a truncated frame there is nothing to wait for.
         let through = if self.to_backend.is_truncated() || self.to_client.is_truncated() {
             let stuck = self.to_backend.is_blocked() || self.to_client.is_blocked();
             !stuck && self.to_backend.close.is_none() && self.to_client.close.is_none()
@@ -193,14 +193,14 @@ impl<C: Transport, B: Transport> Splice<C, B> {
     }
 }
 
-/// RFC 6455 §7.4.1: never on the wire; as our code it makes a Close without one.
+/// RFC 6455 §7.4.1: never sent on the wire; passing it as the code produces a Close without a code.
 const NO_STATUS: u16 = 1005;
-/// RFC 6455 §7.4.1: what a backend is told when its client is gone, by whatever cause.
+/// RFC 6455 §7.4.1: sent to a backend whose client is gone, for any reason.
 const GOING_AWAY: u16 = 1001;
-/// RFC 6455 §7.4.1: who sends more, or reads less, than the policy allows.
+/// RFC 6455 §7.4.1: sent to a client that exceeds its rate, and to a slow reader.
 const POLICY: u16 = 1008;
-/// How long an offender's Close waits for the last frames of the other leg.
+/// How long the Close of a violating leg waits for the last frames of the other leg.
 const OFFENDER_CLOSE_DELAY: Duration = Duration::from_millis(50);
 
-/// What the fragments of a message may still take when its session is ordered to close.
+/// Time that the remaining fragments of a message have after a close order.
 const MESSAGE_GRACE: Duration = Duration::from_secs(1);

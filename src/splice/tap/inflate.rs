@@ -1,40 +1,40 @@
-//! permessage-deflate, undone for those who look (RFC 7692 §7.2.2): bounded in place, in size and in number.
+//! Inflation of permessage-deflate for tap subscribers (RFC 7692 §7.2.2), with bounds on memory, output and number.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Of one direction.
+/// The inflater of one direction.
 pub(super) struct TapInflater {
     state: TapInflateState,
-    /// Each message stands for itself.
+    /// Whether each message is compressed independently of the previous ones.
     no_context_takeover: bool,
-    /// Nothing passed that it has not seen.
+    /// Whether all messages so far were processed.
     whole: bool,
-    /// Bytes that the message has given so far.
+    /// Inflated bytes of the current message so far.
     message: u64,
-    /// All bytes that anything may refer to.
+    /// All inflated bytes that back-references may point to.
     total: u64,
-    /// Of the frame.
+    /// Inflated bytes of the current frame.
     size: u64,
     head: Vec<u8>,
 }
 
-/// A frame's part of a message.
+/// The inflated part of a message that one frame carries.
 pub(super) struct InflatedFrame {
     pub(super) size: u64,
     pub(super) head: Vec<u8>,
-    /// Nothing that it refers to is missing.
+    /// Whether all data that it refers to is known.
     pub(super) whole: bool,
 }
 
 enum TapInflateState {
-    /// Nothing compressed has come.
+    /// No compressed frame has arrived.
     Idle,
     Working(
         Box<Decompress>,
         #[expect(dead_code, reason = "held")] SemaphorePermit<'static>,
     ),
-    /// There is too much, or something is wrong with it.
+    /// The data is invalid or exceeds a bound.
     Broken,
 }
 
@@ -53,12 +53,12 @@ impl TapInflater {
         }
     }
 
-    /// Whether it has a use for more.
+    /// Returns whether it processes further input.
     pub(super) fn is_working(&self) -> bool {
         !matches!(self.state, TapInflateState::Broken)
     }
 
-    /// A message begins.
+    /// Starts a new message.
     pub(super) fn begin(&mut self) {
         self.message = 0;
         self.size = 0;
@@ -75,7 +75,7 @@ impl TapInflater {
         }
     }
 
-    /// Inflates some of a message's payload, of which so many bytes are wanted.
+    /// Inflates part of a message's payload and keeps up to `wanted` bytes of output.
     pub(super) fn take(&mut self, bytes: &[u8], wanted: usize) {
         if matches!(self.state, TapInflateState::Idle) {
             self.state = self.start();
@@ -100,7 +100,7 @@ impl TapInflater {
             self.total += given as u64;
             match done {
                 Ok(Status::Ok | Status::BufError) if self.message <= MESSAGE => {}
-                // RFC 7692 §7.2.3.4: a message may end with a last block; what follows begins anew.
+                // RFC 7692 §7.2.3.4: a message may end with a final block; the next data starts a new stream.
                 Ok(Status::StreamEnd) if self.message <= MESSAGE => {
                     decompress.reset(false);
                     (self.whole, self.total) = (self.no_context_takeover, 0);
@@ -116,7 +116,7 @@ impl TapInflater {
         }
     }
 
-    /// A frame has passed; `None` where it cannot be said what was in it.
+    /// Ends a frame; returns `None` if its content is unknown.
     pub(super) fn frame(&mut self, fin: bool, wanted: usize) -> Option<InflatedFrame> {
         if fin {
             self.take(TAIL, wanted);
@@ -133,7 +133,7 @@ impl TapInflater {
         let Ok(place) = INFLATER_SLOTS.try_acquire() else {
             return TapInflateState::Broken;
         };
-        // The largest window takes what smaller ones have made.
+        // The largest window also inflates data of smaller windows.
         let mut decompress = Box::new(Decompress::new(false));
         if !self.whole && decompress.set_dictionary(&[b'?'; WINDOW]).is_err() {
             return TapInflateState::Broken;
@@ -142,17 +142,17 @@ impl TapInflater {
     }
 }
 
-/// RFC 7692 §7.2.2: what a compressor leaves away at the end of a message.
+/// RFC 7692 §7.2.2: the bytes that a compressor removes at the end of a message.
 const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
 
-/// RFC 1951 §2: how far back anything can refer. What was not seen is shown as question marks.
+/// RFC 1951 §2: the maximum distance of a back-reference. Unknown bytes are displayed as question marks.
 const WINDOW: usize = 32 * 1024;
 
-/// What is inflated of a message: a small one can hide much (1000 to 1).
+/// Maximum inflated length of a message: the compression ratio can reach 1000 to 1.
 const MESSAGE: u64 = 1024 * 1024;
 
-/// What is inflated at once.
+/// Bytes that are inflated at once.
 const CHUNK_LEN: usize = 4096;
 
-/// Directions at a time, each with a window and tables: 4 MiB in all.
+/// Maximum number of directions inflated concurrently, each with a window and tables: 4 MiB in all.
 static INFLATER_SLOTS: Semaphore = Semaphore::const_new(64);

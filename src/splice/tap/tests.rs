@@ -5,7 +5,7 @@ use crate::{
 };
 use flate2::{Compress, Compression, FlushCompress};
 
-/// Somebody who looks at one session, and a direction of it.
+/// A tap subscriber of one session, and one direction of that session.
 struct Stage {
     looking: TapSubscription,
     tap: FrameTap,
@@ -145,7 +145,7 @@ async fn compressed_messages_are_inflated_with_their_context() {
 }
 
 #[tokio::test]
-async fn who_comes_late_sees_question_marks_where_he_has_missed_something() {
+async fn late_subscriber_sees_question_marks_for_unknown_bytes() {
     let mut compress = Compress::new(Compression::default(), false);
     deflated(&mut compress, b"a long secret of the past");
     let mut stage = Stage::new("permessage-deflate", 64, 100);
@@ -195,13 +195,13 @@ async fn a_bomb_is_left_where_it_is() {
 }
 
 #[tokio::test]
-async fn what_is_too_much_is_counted_and_waits_for_nobody() {
+async fn frames_beyond_the_channel_are_counted_as_dropped() {
     let mut stage = Stage::new("", 16, 2);
     for _ in 0..5 {
         stage.tap.observe(&frame(0x81, b"x"));
     }
     assert_eq!((stage.looking.lost(), stage.looking.lost()), (3, 0));
-    // Nobody takes them out: the channel fills, and the rest is gone.
+    // The channel is not drained: it fills, and the rest is lost.
     stage.looking.refill(10_000);
     for _ in 0..1000 {
         stage.tap.observe(&frame(0x81, b"x"));

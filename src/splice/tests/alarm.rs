@@ -52,7 +52,7 @@ async fn a_limit_that_changes_while_the_timer_waits_counts_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_gets_stuck_right_behind_a_calm_read_is_found_in_time() {
+async fn peer_blocked_directly_after_a_quiescent_read_is_found_in_time() {
     let mut builder = Builder::default().limits(|limits| {
         limits.max_idle = Some(secs(3600));
         limits.slow_reader = Some(SlowReaderPolicy {

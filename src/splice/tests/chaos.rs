@@ -170,7 +170,7 @@ fn check(out: &[u8], went_in: &[u8], masked: bool) -> bool {
     expected.is_empty()
 }
 
-/// What `[session]` may say besides.
+/// Further settings of `[session]`.
 #[derive(Debug, Clone)]
 struct Strict {
     messages: u32,
@@ -229,7 +229,7 @@ async fn live(
     let sessions = rig.sessions.clone();
     let mut orders = JoinSet::new();
     orders.spawn(async move {
-        // Whoever lives to the end meets the last order.
+        // A session that is still open at the end receives the last close order.
         sleep(millis(order.unwrap_or(10_000_000))).await;
         sessions.close_all(1012);
     });

@@ -1,4 +1,5 @@
-//! The closing handshake: codes and reasons as they are, answers awaited, and what is owed to a peer that never answers.
+//! The closing handshake: codes and reasons as they are, answers awaited, and what is owed to a peer that never
+//! answers.
 
 use super::rig::*;
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
@@ -88,7 +89,7 @@ async fn frames_of_the_other_leg_are_relayed_until_its_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_peer_sends_behind_its_close_is_for_nobody() {
+async fn input_after_a_close_is_discarded() {
     let mut rig = Rig::start();
     let close = rig.client.close(1000, "");
     let stray = rig.client.frame(TEXT, b"stray");
@@ -141,7 +142,7 @@ async fn an_answer_that_never_comes_ends_at_close_timeout() {
         let close = first.close(3999, "");
         first.send(&close).await;
         second.expect(&close).await;
-        // Busy talking, it still gets no more time.
+        // A peer that keeps sending receives no extra time.
         let more = second.say(TEXT, b"and another thing").await;
         first.expect(&more).await;
         second.expect_eof().await;
@@ -158,7 +159,7 @@ async fn an_answer_that_never_comes_ends_at_close_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_drops_tcp_instead_of_answering_has_answered() {
+async fn tcp_drop_instead_of_a_close_answer_ends_the_handshake() {
     for from_client in [true, false] {
         for payload in [close_payload(4000, "a reason"), Vec::new()] {
             let mut rig = Rig::start();
@@ -180,7 +181,7 @@ async fn who_drops_tcp_instead_of_answering_has_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_drops_tcp_behind_its_own_close_still_closes_cleanly() {
+async fn tcp_drop_after_own_close_still_closes_cleanly() {
     for from_client in [true, false] {
         let mut rig = Rig::start();
         let (first, second) = ends(&mut rig, from_client);
@@ -197,7 +198,7 @@ async fn who_drops_tcp_behind_its_own_close_still_closes_cleanly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn farewell_is_fin_then_input_is_discarded_for_a_second() {
+async fn lingering_close_sends_fin_and_discards_input_for_a_second() {
     let mut rig = Rig::start();
     let close = rig.client.close(1000, "");
     rig.client.send(&close).await;
@@ -209,7 +210,7 @@ async fn farewell_is_fin_then_input_is_discarded_for_a_second() {
     rig.backend.expect_eof().await;
     let over = rig.elapsed();
     assert!(over < millis(2));
-    // More than the pipe holds: it is taken, for a second.
+    // More than the pipe holds: it is read and discarded during one second.
     let before = rig.client.dials.received.load(SeqCst);
     let stray = vec![0xFF; 300_000];
     rig.client.send(&stray).await;
@@ -221,7 +222,7 @@ async fn farewell_is_fin_then_input_is_discarded_for_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn farewell_ends_when_both_peers_have_closed() {
+async fn lingering_close_ends_when_both_peers_have_closed() {
     let mut rig = Rig::start();
     let close = rig.client.close(1000, "");
     rig.client.send(&close).await;

@@ -72,8 +72,8 @@ async fn a_dropped_client_ends_the_backend_with_1001() {
     rig.client.pipe = tokio::io::duplex(1).0;
     rig.backend.expect(&last).await;
     rig.backend.expect_close(1001).await;
-    // What the backend sends is lost, and hurts nobody.
-    rig.backend.say(TEXT, b"to nobody").await;
+    // Input from the backend is discarded without effect.
+    rig.backend.say(TEXT, b"discarded").await;
     let answer = rig.backend.close(1001, "");
     rig.backend.send(&answer).await;
     rig.backend.expect_eof().await;
@@ -121,7 +121,7 @@ async fn a_leg_that_cannot_be_written_to_is_gone() {
     let mut rig = Rig::start();
     settle().await;
     rig.backend.dials.fail_writes();
-    rig.client.say(TEXT, b"nobody takes this").await;
+    rig.client.say(TEXT, b"discarded text").await;
     rig.client.expect_close(1011).await;
     let answer = rig.client.close(1011, "");
     rig.client.send(&answer).await;
@@ -132,7 +132,7 @@ async fn a_leg_that_cannot_be_written_to_is_gone() {
     let mut rig = Rig::start();
     settle().await;
     rig.client.dials.fail_writes();
-    rig.backend.say(TEXT, b"nobody takes this").await;
+    rig.backend.say(TEXT, b"discarded text").await;
     rig.backend.expect_close(1001).await;
     let answer = rig.backend.close(1001, "");
     rig.backend.send(&answer).await;
@@ -143,14 +143,14 @@ async fn a_leg_that_cannot_be_written_to_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn last_words_of_a_leg_that_cannot_be_written_to_are_relayed() {
-    // Whichever direction has its turn first.
+    // Regardless of which direction is polled first.
     for warm_up in [0, 1] {
         let mut rig = Rig::start();
         for _ in 0..warm_up {
             let text = rig.client.say(TEXT, b"x").await;
             rig.backend.expect(&text).await;
         }
-        // It refuses what comes and says why, in this order.
+        // The backend stops accepting input and sends the reason, then its Close.
         let why = rig.backend.frame(TEXT, b"why");
         let close = rig.backend.close(1008, "enough");
         let down = [why.clone(), close.clone()].concat();
@@ -188,7 +188,7 @@ async fn a_leg_that_cannot_be_written_to_does_not_hide_behind_a_stuck_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_cannot_push_without_end_for_a_client_that_is_gone() {
-    // Whether it hears what it is told or not.
+    // Whether or not it reads the Close.
     for backend_pipe in [64 * 1024, 512] {
         let mut rig = Builder {
             backend_pipe,
@@ -290,7 +290,7 @@ async fn a_frame_cut_short_during_the_close_is_a_tcp_close_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_read_before_eof_is_delivered() {
+async fn bytes_read_before_eof_are_delivered() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
@@ -309,7 +309,7 @@ async fn what_was_read_before_eof_is_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_frame_is_delivered_as_far_as_it_came() {
+async fn a_truncated_frame_is_delivered_up_to_its_last_byte() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
@@ -333,7 +333,7 @@ async fn both_may_vanish_at_once() {
     assert!(rig.elapsed() < millis(2));
 }
 
-/// A client that never stops sending, over a wire that never makes anybody wait.
+/// A client that never stops sending, over a stream that is always ready.
 struct Torrent(Vec<u8>, Wire);
 
 impl AsyncRead for Torrent {

@@ -1,4 +1,4 @@
-//! Frames that may not pass: what stands before them passes, of them not a byte does, and everybody gets the right Close.
+//! Violations: frames before the bad one are relayed, no byte of it is, and both legs receive the right Close.
 
 use super::rig::*;
 use crate::proto::track::RsvBits;
@@ -195,7 +195,7 @@ async fn offend(case: &Case, manner: Manner) {
         (&mut rig.backend, &mut rig.client, 1011, "backend")
     };
     let good = [offender.frame(TEXT, b"good"), case.before.clone()].concat();
-    // What comes behind a bad frame is for nobody.
+    // Input after a bad frame is discarded.
     let behind = offender.frame(TEXT, b"behind");
     let all = [good.clone(), case.bad.clone(), behind].concat();
     if manner.bytewise {

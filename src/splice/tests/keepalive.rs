@@ -39,7 +39,7 @@ async fn a_round_trip_is_measured_per_leg() {
 async fn only_the_answer_to_the_latest_ping_is_measured() {
     let mut rig = Builder::default().ping_client().start();
     let first = rig.client.expect_ping().await;
-    // A sign of life that is no answer: the next Ping comes 30 s later.
+    // Input that is not the Pong proves liveness: the next Ping is sent 30 s later.
     let text = rig.client.say(TEXT, b"x").await;
     rig.backend.expect(&text).await;
     let second = rig.client.expect_ping().await;
@@ -50,7 +50,7 @@ async fn only_the_answer_to_the_latest_ping_is_measured() {
     rig.client.say(PONG, &second).await;
     settle().await;
     assert!(entry.round_trips().client.last().unwrap() < millis(5));
-    // Said twice, it counts once.
+    // A repeated Pong counts once.
     rig.client.say(PONG, &second).await;
     settle().await;
     let count = "lockgate_ping_rtt_seconds_count{leg=\"client\"}";
@@ -58,7 +58,7 @@ async fn only_the_answer_to_the_latest_ping_is_measured() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backends_ping_is_relayed_unless_it_is_wanted_otherwise() {
+async fn a_backends_ping_is_relayed_by_default() {
     let mut rig = Builder::default().ping_client().start();
     let ping = rig.backend.say(PING_FRAME, b"you?").await;
     rig.client.expect(&ping).await;
@@ -89,7 +89,7 @@ async fn a_live_clients_pings_are_answered_in_its_stead() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_may_be_gone_gets_the_ping_itself() {
-    // Nobody else asks it: what it does not say by itself, it must be asked for.
+    // No other Ping is sent to the client, so Lockgate must send one if the client is silent.
     let mut rig = answering()
         .limits(|limits| limits.client_ping = None)
         .start();
@@ -101,7 +101,7 @@ async fn a_client_that_may_be_gone_gets_the_ping_itself() {
     rig.client.expect(&ping).await;
     let pong = rig.client.say(PONG, b"you?").await;
     rig.backend.expect(&pong).await;
-    // That was a sign of life.
+    // That proved liveness.
     rig.backend.say(PING_FRAME, b"again?").await;
     assert_eq!(rig.backend.next().await.payload, b"again?");
     rig.client.expect_nothing(secs(1)).await;

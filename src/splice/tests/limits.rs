@@ -1,4 +1,4 @@
-//! What a client may send: fragments, messages and bytes in a second; and how long nobody may send anything.
+//! Limits on a client: fragments, messages and bytes per second; and the maximum idle time of a session.
 
 use super::rig::*;
 use crate::splice::{OverRateAction, RateLimit, SessionLimits};
@@ -132,7 +132,7 @@ async fn bytes_pass_at_their_rate_and_a_frame_may_be_larger_than_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_paused_client_little_is_read() {
+async fn a_paused_clients_input_is_read_only_in_small_parts() {
     let mut rig = rate(0, 1_000, OverRateAction::Pause).start();
     let frame = rig.client.frame(BINARY, &[7; 40_000]);
     rig.client.send(&frame).await;
@@ -163,14 +163,14 @@ async fn too_many_bytes_close_even_inside_a_frame() {
     rig.backend.expect(&frame[..900]).await;
     rig.client.send(&frame[900..2_000]).await;
     rig.client.expect_close(1008).await;
-    // Nothing may be put behind half a frame.
+    // Nothing may follow a truncated frame.
     rig.backend.expect(&frame[900..2_000]).await;
     rig.backend.expect_eof().await;
     assert_eq!(rig.end().await, ("client", "over-rate", Some(1008)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_from_the_backend_is_not_limited() {
+async fn backend_input_is_not_rate_limited() {
     let mut rig = rate(1, 100, OverRateAction::Close).start();
     let frames = rig.backend.frame(BINARY, &[7; 500]).repeat(100);
     let (client, backend) = (&mut rig.client, &mut rig.backend);
@@ -179,7 +179,7 @@ async fn what_comes_from_the_backend_is_not_limited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_client_is_not_asked_whether_it_lives() {
+async fn a_paused_client_receives_no_keepalive_ping() {
     let mut rig = rate(0, 100, OverRateAction::Pause).ping_client().start();
     let frame = rig.client.frame(BINARY, &[7; 20_000]);
     rig.client.send(&frame).await;
@@ -191,7 +191,7 @@ async fn a_paused_client_is_not_asked_whether_it_lives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_read_of_a_paused_client_precedes_the_close_of_a_drain() {
+async fn input_of_a_paused_client_precedes_the_close_of_a_drain() {
     let mut rig = rate(1, 0, OverRateAction::Pause).start();
     let frame = rig.client.frame(TEXT, b"x");
     rig.client.send(&frame.repeat(20)).await;

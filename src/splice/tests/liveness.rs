@@ -1,4 +1,4 @@
-//! Who is alive, who is asked, and who is given up.
+//! Liveness: which peers receive Pings, and when a peer is considered dead.
 
 use super::rig::*;
 use crate::splice::PingPolicy;
@@ -9,7 +9,7 @@ fn ping_backend() -> Builder {
     Builder::default().limits(|limits| limits.backend_ping = Some(PING))
 }
 
-/// Silence until a peer is given up.
+/// Silence until a peer is considered dead.
 const PATIENCE: Duration = secs(50);
 
 #[tokio::test(start_paused = true)]
@@ -41,7 +41,7 @@ async fn a_silent_backend_is_given_up_at_interval_and_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_is_not_asked_unless_it_is_wanted() {
+async fn a_backend_receives_no_ping_by_default() {
     let mut rig = Builder::default().ping_client().start();
     for _ in 0..100 {
         let text = rig.client.say(TEXT, b"x").await;
@@ -63,7 +63,7 @@ async fn any_byte_proves_life() {
         assert_eq!(pings.len(), 12, "at byte {i}");
     }
     rig.backend.expect(&text).await;
-    // From the last byte on, the clock runs anew.
+    // The clock restarts with the last byte.
     let heard = Instant::now();
     rig.client.expect_ping().await;
     assert_span(heard.elapsed() + millis(1), secs(30));
@@ -130,16 +130,16 @@ async fn a_backends_pong_to_our_ping_is_swallowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_answers_only_the_latest_ping_answers_the_one_who_asked() {
+async fn a_pong_to_the_latest_ping_reaches_its_sender() {
     let mut rig = Builder::default().ping_client().start();
     sleep(secs(29)).await;
     let ping = rig.backend.say(PING_FRAME, b"are you there").await;
     rig.client.expect(&ping).await;
-    // Another question of ours would take this one's answer away.
+    // A Ping of ours would suppress the answer to this one.
     rig.client.expect_nothing(secs(18)).await;
     let pong = rig.client.say(PONG, b"are you there").await;
     rig.backend.expect(&pong).await;
-    // The answer is there: we may ask again.
+    // The Pong has arrived: Lockgate may send a Ping again.
     rig.client.expect_ping().await;
     assert_span(rig.elapsed(), secs(77));
 }
@@ -236,7 +236,7 @@ async fn a_client_under_back_pressure_lives() {
     .start();
     let long = rig.client.say(BINARY, &[1; 1000]).await;
     rig.client.expect_nothing(secs(36_000)).await;
-    // The pressure is off: the clock goes on where it stood, at nothing.
+    // Back-pressure has ended: the clock resumes where it stopped, at zero.
     rig.backend.expect(&long).await;
     let flowing = Instant::now();
     rig.client.expect_ping().await;
@@ -266,7 +266,7 @@ async fn time_under_back_pressure_is_not_given_back_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_reads_nothing_and_says_nothing_is_given_up() {
+async fn a_silent_peer_that_reads_nothing_is_closed() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
@@ -280,7 +280,7 @@ async fn who_reads_nothing_and_says_nothing_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_reads_slowly_and_says_nothing_lives() {
+async fn a_silent_peer_that_reads_slowly_stays_open() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
@@ -303,14 +303,14 @@ async fn a_dead_client_inside_a_frame_is_called_dead() {
     let long = rig.client.frame(BINARY, &[1; 1000]);
     rig.client.send(&long[..100]).await;
     rig.backend.expect(&long[..100]).await;
-    // Nothing may be put behind half a frame.
+    // Nothing may follow a truncated frame.
     rig.backend.expect_eof().await;
     assert_span(rig.elapsed(), PATIENCE);
     assert_eq!(rig.end().await, ("client", "ping-timeout", None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_legs_may_be_asked() {
+async fn both_legs_may_receive_pings() {
     let mut rig = Builder::default()
         .ping_client()
         .limits(|limits| {

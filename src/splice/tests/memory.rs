@@ -1,4 +1,4 @@
-//! What a session holds: little, and nothing while it is idle.
+//! Memory held by a session: little, and none while it is idle.
 
 use super::rig::*;
 use crate::{

@@ -1,4 +1,4 @@
-//! Orders from above: a drain or a shutdown reaches every session, at a frame boundary.
+//! Close orders: a drain or a shutdown reaches every session, at a frame boundary.
 
 use super::rig::*;
 
@@ -55,7 +55,7 @@ async fn an_order_waits_for_the_end_of_a_frame() {
     rig.backend.send(&long[..100]).await;
     rig.client.expect(&long[..100]).await;
     rig.sessions.close_all(1012);
-    // The backend is told at once: nothing is under way to it.
+    // The backend receives its Close immediately: nothing is in flight to it.
     rig.backend.expect_close(1001).await;
     rig.client.expect_nothing(secs(1)).await;
     // Between the fragments of a message is a frame boundary too.
@@ -108,7 +108,7 @@ async fn frames_behind_an_order_are_dropped_until_the_answer() {
     rig.backend.say(TEXT, b"crossed").await;
     rig.client.expect_nothing(secs(1)).await;
     rig.backend.expect_nothing(secs(1)).await;
-    // A frame that may not pass now ends the waiting for that leg, and that is all.
+    // A violation at this point only ends the wait for that leg.
     rig.client.say(0x83, b"bad").await;
     let down = rig.backend.close(1001, "");
     rig.backend.send(&down).await;
@@ -207,7 +207,7 @@ async fn a_session_that_has_lasted_long_enough_is_closed() {
     builder.limits.client_ping = None;
     let mut rig = builder.start();
     rig.client.expect_close(1012).await;
-    // Less up to a tenth by chance.
+    // Reduced by a jitter of up to one tenth.
     let lasted = rig.elapsed();
     assert!(lasted >= secs(90) && lasted <= secs(101), "{lasted:?}");
     rig.backend.expect_close(1001).await;

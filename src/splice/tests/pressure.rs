@@ -1,4 +1,4 @@
-//! Back-pressure: a slow reader stops the sender, and nobody else.
+//! Back-pressure: a slow reader stops only its sender.
 
 use super::rig::*;
 use crate::splice::pump::READ_BUF_LEN;
@@ -12,7 +12,7 @@ const PIPE: usize = 4096;
 /// What one direction of a session may hold.
 const HELD: u64 = READ_BUF_LEN as u64;
 
-/// Writes for as long as somebody takes it; returns how much that was.
+/// Writes as long as bytes are accepted; returns how many were.
 async fn flood(far: &mut Far, bytes: &[u8]) -> usize {
     let mut sent = 0;
     while let Ok(n) = timeout(secs(10), far.pipe.write(&bytes[sent..])).await {
@@ -22,7 +22,7 @@ async fn flood(far: &mut Far, bytes: &[u8]) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_never_reads_stops_the_sender() {
+async fn a_peer_that_never_reads_stops_the_sender() {
     for from_client in [true, false] {
         for payload in [100, 5_000, 1_000_000] {
             let mut rig = Builder::default().pipes(PIPE).start();

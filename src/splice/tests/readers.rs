@@ -1,4 +1,4 @@
-//! Peers that do not read: how many bytes wait for them, when they count as slow, and what becomes of them.
+//! Peers that do not read: how many bytes are pending, when they count as slow readers, and how they are handled.
 
 use super::rig::*;
 use crate::splice::SlowReaderPolicy;
@@ -60,7 +60,7 @@ async fn a_reload_closes_who_is_slow_already() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_takes_a_little_is_not_slow() {
+async fn a_peer_that_accepts_a_few_bytes_is_not_slow() {
     let mut rig = slow_reader(true).start();
     let long = rig.backend.say(BINARY, &[1; 1000]).await;
     for chunk in long.chunks(16) {
@@ -87,7 +87,7 @@ async fn a_client_that_does_not_read_is_closed_and_reset() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_reads_in_the_last_moment_gets_its_1008() {
+async fn a_peer_that_reads_at_the_last_moment_receives_its_1008() {
     let mut rig = slow_reader(true).start();
     let long = rig.backend.say(BINARY, &[1; 1000]).await;
     rig.backend.expect_close(1001).await;
@@ -96,7 +96,7 @@ async fn who_reads_in_the_last_moment_gets_its_1008() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_does_not_read_is_closed_and_its_client_told_1011() {
+async fn a_backend_that_does_not_read_is_closed_and_its_client_gets_1011() {
     let mut builder = slow_reader(true);
     (builder.client_pipe, builder.backend_pipe) = (4096, 16);
     let mut rig = builder.start();
@@ -114,7 +114,7 @@ async fn a_slow_client_inside_a_frame_of_its_own() {
     rig.client.send(&half[..50]).await;
     rig.backend.expect(&half[..50]).await;
     rig.backend.say(BINARY, &[1; 1000]).await;
-    // Nothing may be put behind half a frame.
+    // Nothing may follow a truncated frame.
     rig.backend.expect_eof().await;
     assert_span(rig.elapsed(), secs(30) + CLOSE_TIMEOUT);
     assert!(rig.client.dials.was_reset());

@@ -14,7 +14,7 @@ fn all_forms(masked: bool) -> Vec<u8> {
         frame(0x01, b"frag", masked),
         frame(PING_FRAME, b"between fragments", masked),
         frame(0x00, b"", masked),
-        frame(PONG, b"nobody asked", masked),
+        frame(PONG, b"unsolicited", masked),
         frame(0x80, b"ment", masked),
         frame(BINARY, &[7; 125], masked),
         frame(BINARY, &[8; 126], masked),
@@ -29,7 +29,7 @@ fn all_forms(masked: bool) -> Vec<u8> {
 
 /// Sends and reads at both ends at once, then closes with 1000 from the client.
 async fn both_ways(mut rig: Rig, up: &[u8], down: &[u8], up_rest: &[u8], down_rest: &[u8]) {
-    let client_close = rig.client.close(1000, "that is all");
+    let client_close = rig.client.close(1000, "finished");
     let backend_close = rig.backend.close(1000, "");
     let (mut client_reads, mut client_writes) = (rig.client, Vec::new());
     let (mut backend_reads, mut backend_writes) = (rig.backend, Vec::new());

@@ -137,7 +137,7 @@ impl Builder {
         self
     }
 
-    /// The client leg is asked for signs of life.
+    /// Enables keepalive Pings on the client leg.
     pub(super) fn ping_client(self) -> Self {
         self.limits(|limits| limits.client_ping = Some(PING))
     }
@@ -266,7 +266,7 @@ impl Far {
     pub(super) async fn send(&mut self, bytes: &[u8]) {
         timeout(STALLED, self.pipe.write_all(bytes))
             .await
-            .expect("nobody takes the bytes")
+            .expect("the session does not read the bytes")
             .expect("the session has dropped this leg");
     }
 
@@ -354,7 +354,7 @@ impl Far {
         assert!(read.is_err(), "got {:02x?} ({read:?})", self.got);
     }
 
-    /// FIN: it will say no more, but still listens.
+    /// Sends a FIN: the peer sends nothing further but still reads.
     pub(super) async fn half_close(&mut self) {
         self.pipe.shutdown().await.expect("a pipe can be shut");
     }
@@ -456,7 +456,7 @@ pub(super) fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     bytes
 }
 
-/// The header alone, for a payload of `len` bytes.
+/// Returns only the header of a frame with `len` bytes of payload.
 pub(super) fn head(first: u8, len: u64, masked: bool) -> Vec<u8> {
     let mask_bit = if masked { 0x80 } else { 0 };
     let mut bytes = vec![first];

@@ -1,4 +1,4 @@
-//! The client's leg as it really is: TLS, with its own buffers and its own way to say farewell.
+//! The client leg over real TLS, which has its own buffers and its own closing sequence.
 
 use super::rig::*;
 use crate::splice::pump::READ_BUF_LEN;
@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client};
 
-/// A session whose client speaks TLS over a pipe of so many bytes, and that client.
+/// A session whose client uses TLS over a pipe with the given capacity in bytes, and that client.
 async fn start(client_pipe: usize) -> (Rig, client::TlsStream<DuplexStream>) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -46,7 +46,7 @@ async fn start(client_pipe: usize) -> (Rig, client::TlsStream<DuplexStream>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frames_and_the_farewell_pass_through_tls() {
+async fn frames_and_the_lingering_close_pass_through_tls() {
     let (mut rig, client) = start(4096).await;
     let up = rig.client.frame(BINARY, &[1; 5_000]).repeat(50);
     let down = rig.backend.frame(BINARY, &[2; 5_000]).repeat(50);

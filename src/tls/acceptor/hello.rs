@@ -1,4 +1,4 @@
-//! The first bytes of a connection, up to the end of the ClientHello.
+//! Reads the first bytes of a connection, up to the end of the ClientHello.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::tls::TlsError;
 
-/// Reads a ClientHello, and leaves in `bytes` all that was read. What cannot be TLS is refused before rustls would answer
+/// Reads a ClientHello and leaves every byte read in `bytes`. Input that cannot be TLS is refused before rustls answers
 /// it with an alert.
 pub(super) async fn read<S>(stream: &mut S, bytes: &mut Vec<u8>) -> Result<Accepted, TlsError>
 where
@@ -25,7 +25,7 @@ where
         }
         let mut new = &bytes[seen..];
         while !new.is_empty() {
-            // It keeps a copy, and has a bound.
+            // The acceptor keeps a copy of limited size.
             if acceptor.read_tls(&mut new)? == 0 {
                 return Err(TlsError::Io(io::ErrorKind::OutOfMemory.into()));
             }
@@ -35,7 +35,7 @@ where
             Ok(Some(hello)) => return Ok(hello),
             Err((error, mut alert)) => {
                 let mut last = Vec::new();
-                // Whether or not it arrives, the cause is the ClientHello.
+                // A write error is ignored: the cause to report is the ClientHello.
                 let _ = alert.write_all(&mut last);
                 let _ = stream.write_all(&last).await;
                 let _ = stream.flush().await;
@@ -45,7 +45,7 @@ where
     }
 }
 
-/// What the first bytes of a stream can be.
+/// Classifies the first bytes of a stream: TLS, plain HTTP, or neither.
 fn sniff(bytes: &[u8]) -> Result<(), TlsError> {
     let bytes = &bytes[..bytes.len().min(METHOD)];
     match bytes.first() {
@@ -57,16 +57,16 @@ fn sniff(bytes: &[u8]) -> Result<(), TlsError> {
     }
 }
 
-/// Most send less than that in their first flight.
+/// The read size. The first flight of most clients is smaller.
 const READ: usize = 2 * 1024;
 
 /// The content type of a record that carries a ClientHello (RFC 8446 §5.1).
 const HANDSHAKE_RECORD: u8 = 22;
 
-/// As many bytes tell HTTP in clear.
+/// The number of bytes that identify plain HTTP.
 const METHOD: usize = 4;
 
-/// How the methods of HTTP begin, and the preface of HTTP/2 (RFC 9113 §3.4).
+/// The first bytes of the HTTP methods and of the HTTP/2 preface (RFC 9113 §3.4).
 const METHODS: [&[u8]; 9] = [
     b"GET ", b"POST", b"HEAD", b"PUT ", b"PATC", b"DELE", b"OPTI", b"CONN", b"PRI ",
 ];

@@ -40,7 +40,7 @@ async fn the_name_decides_the_certificate() {
         ("b.example.com", "*.example.com"),
         ("example.com", "*.example.com"),
         ("fallback.test", "fallback.test"),
-        // An address is dialled without a name.
+        // A client sends no name when it connects to an address.
         ("127.0.0.1", "fallback.test"),
     ] {
         let (accepted, connected) = shake(&server, &client, asked).await;
@@ -59,7 +59,7 @@ async fn an_unknown_name_gets_the_default_certificate() {
         "B.test",
     ));
     let (accepted, connected) = shake(&server, &pki.client(BOTH), "c.test").await;
-    // The client sees the default's names and refuses them, as it must.
+    // The client must refuse the default certificate, because the names differ.
     let error = connected.unwrap_err().to_string();
     assert!(error.contains("b.test"), "{error}");
     assert_eq!(accepted.unwrap_err().as_str(), "certificate_refused");
@@ -126,7 +126,7 @@ async fn tickets_resume_also_after_a_rebuild() {
             let (accepted, connected) = shake(&build(), &client, "a.test").await;
             let (mut accepted, mut connected) = (accepted.unwrap(), connected.unwrap());
             kinds.push(connected.get_ref().1.handshake_kind().unwrap());
-            // In 1.3 the tickets follow the handshake: read them.
+            // TLS 1.3 sends the tickets after the handshake, so read them.
             accepted.stream.write_all(b"x").await.unwrap();
             accepted.stream.flush().await.unwrap();
             assert_eq!(connected.read_u8().await.unwrap(), b'x');
@@ -172,7 +172,7 @@ async fn a_client_that_does_not_trust_us() {
     }
 }
 
-/// Sends bytes, closes, and returns the server's verdict and answer.
+/// Sends bytes, closes, and returns the server's error and response.
 async fn first_words(server: &Arc<ServerConfig>, words: &[u8]) -> (TlsError, Vec<u8>) {
     let (near, mut far) = tokio::io::duplex(1024);
     far.write_all(words).await.unwrap();
@@ -184,7 +184,7 @@ async fn first_words(server: &Arc<ServerConfig>, words: &[u8]) -> (TlsError, Vec
 }
 
 #[tokio::test]
-async fn what_is_not_tls_is_told_apart() {
+async fn input_that_is_not_tls_is_classified() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     for (words, word) in [
@@ -198,12 +198,12 @@ async fn what_is_not_tls_is_told_apart() {
         // SSL 2, and an alert where a ClientHello should be.
         (&[0x80, 0x2e, 1, 0, 2], "not_tls"),
         (&[21, 3, 1, 0, 2, 2, 40], "not_tls"),
-        // The beginning of a record, and then nothing.
+        // The beginning of a record without the rest.
         (&[22, 3, 1, 1, 0, 1], "gone"),
     ] {
         let (error, answer) = first_words(&server, words).await;
         assert_eq!(error.as_str(), word, "{words:?}");
-        // Only who speaks HTTP can read an answer.
+        // Only an HTTP client can read a response.
         assert_eq!(
             answer.starts_with(b"HTTP/1.1 400 "),
             word == "plain_http",
@@ -218,9 +218,9 @@ async fn a_broken_client_hello_gets_an_alert() {
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     for words in [
         &[22, 3, 1, 0, 4, 1, 0, 0, 0][..],
-        // A record longer than any may be.
+        // A record above the maximum length.
         &[22, 3, 1, 0xff, 0xff, 1, 0, 0, 0],
-        // Handshake bytes that are no ClientHello.
+        // A handshake message that is not a ClientHello.
         &[22, 3, 1, 0, 4, 2, 0, 0, 0],
     ] {
         let (error, answer) = first_words(&server, words).await;
@@ -229,7 +229,7 @@ async fn a_broken_client_hello_gets_an_alert() {
     }
 }
 
-/// No byte may be lost between our look at the first ones, rustls' reader, and the stream.
+/// No byte may be lost between the sniffing of the first bytes, rustls' reader, and the stream.
 #[tokio::test]
 async fn a_client_hello_in_single_bytes() {
     let pki = Pki::new();
@@ -241,7 +241,7 @@ async fn a_client_hello_in_single_bytes() {
     let drip = async {
         while let Ok(byte) = from_client.read_u8().await {
             to_server.write_u8(byte).await.unwrap();
-            // The server is polled before the next byte comes.
+            // The server is polled before the next byte arrives.
             tokio::task::yield_now().await;
         }
     };

@@ -1,4 +1,4 @@
-//! The account at the CA: its key, made once, and how an order logs in with it.
+//! The account at the CA: creates its key once, and logs in with it.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::wish::CaConfig;
 use crate::observe::ErrorChain;
 use crate::tls::store::WriteBehindStore;
 
-/// The account's key in PKCS #8: the one that is kept, or a new one that is kept before it is used.
+/// Returns the account key in PKCS #8: the stored one, or a new one, which is saved before it is used.
 pub(super) async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[u8]>, AcmeError> {
     let unreadable =
         |error| AcmeError::Unusable(format!("{} cannot be read: {error}", store.place()));
@@ -29,7 +29,7 @@ pub(super) async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[
     }
     let der = match &ca.eab {
         None => KeyPair::generate().map_err(|error| AcmeError::Unusable(error.to_string()))?,
-        // A bound account is made by the library, with a key of its own making.
+        // The library creates a bound account together with its key.
         Some(_) => bind(ca).await?,
     };
     store.save(FILE, der.serialize_pem().as_bytes());
@@ -37,7 +37,7 @@ pub(super) async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[
     Ok(der.serialize_der().into())
 }
 
-/// Opens an account that is bound to one that the CA knows otherwise (RFC 8555 §7.3.4).
+/// Creates an account that is bound to an existing account at the CA (external account binding, RFC 8555 §7.3.4).
 async fn bind(ca: &CaConfig) -> Result<KeyPair, AcmeError> {
     let unreachable = |error: Error| match error {
         Error::Api(problem) => AcmeError::from_problem(
@@ -65,7 +65,7 @@ async fn bind(ca: &CaConfig) -> Result<KeyPair, AcmeError> {
     key.map_err(|error| AcmeError::Unusable(error.to_string()))
 }
 
-/// The account of this key. Without external binding one is made if there is none; a bound one must be there.
+/// Logs in with this key. Without external account binding a missing account is created; a bound account must exist.
 pub(super) async fn log_in(ca: &CaConfig, key: &[u8]) -> Result<Account, Error> {
     let der = PrivatePkcs8KeyDer::from(key.to_vec());
     let key = Key::from_pkcs8_der(der.clone_key())?;
@@ -79,5 +79,5 @@ pub(super) async fn log_in(ca: &CaConfig, key: &[u8]) -> Result<Account, Error> 
     found.map(|(account, _)| account)
 }
 
-/// In the store.
+/// The file name in the store.
 const FILE: &str = "account.pem";

@@ -1,4 +1,4 @@
-//! What all hosts share: the CA, the store, the account, and the turns in which orders are made.
+//! State shared by all hosts: the CA, the store and its lock, the account, and the limit on concurrent orders.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,22 +22,22 @@ pub(super) struct AcmeClient {
     pub(super) shelf: Arc<IssuedCerts>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) until_issued: UntilIssued,
-    /// The first wait after a failure.
+    /// The delay after a first failure.
     pub(super) retry: Duration,
     lock: Mutex<LockState>,
     turns: Semaphore,
     account: tokio::sync::Mutex<Option<Arc<[u8]>>>,
 }
 
-/// Who may order and write.
+/// The state of the store lock, which decides which process orders and writes.
 enum LockState {
-    /// Nobody knows yet.
+    /// The lock has not been tried yet.
     Unknown,
-    /// We.
+    /// This process holds the lock.
     Held(Lock),
-    /// Another process: we serve what it writes.
+    /// Another process holds the lock; this one serves what the other writes.
     HeldElsewhere,
-    /// There is no lock to be had, as on a read-only disk: then nobody else writes either.
+    /// The lock cannot be created, as on a read-only disk; no other process can write either.
     Impossible,
 }
 
@@ -70,13 +70,13 @@ impl AcmeClient {
         self.ca.clock.now()
     }
 
-    /// Waits for a turn: few orders at once, however many hosts there are.
+    /// Waits for a permit: the number of concurrent orders is limited, whatever the number of hosts.
     pub(super) async fn order_slot(&self) -> SemaphorePermit<'_> {
         let turn = self.turns.acquire().await;
         turn.expect("it is never closed")
     }
 
-    /// Whether this process is the one that orders. It tries to become it.
+    /// Tries to take the lock. Returns true if this process orders certificates.
     pub(super) fn try_become_leader(&self) -> bool {
         let mut holding = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*holding, LockState::Held(_)) {
@@ -87,7 +87,7 @@ impl AcmeClient {
         !matches!(*holding, LockState::HeldElsewhere)
     }
 
-    /// Another descriptor of the lock, if this process has it: it is held as long as one is open.
+    /// Returns another descriptor of the lock, if this process holds it. The lock is held as long as a descriptor is open.
     pub(super) fn lock(&self) -> Option<io::Result<OwnedFd>> {
         match &*self.lock.lock().unwrap_or_else(PoisonError::into_inner) {
             LockState::Held(lock) => Some(lock.try_clone()),
@@ -100,19 +100,21 @@ impl AcmeClient {
         match (locked, before) {
             (Ok(Some(lock)), before) => {
                 if let LockState::HeldElsewhere = before {
-                    info!("the other process has left {place}: certificates are ordered here now");
+                    info!(
+                        "the other process has released {place}: this process now orders certificates"
+                    );
                 }
                 LockState::Held(lock)
             }
             (Ok(None), before) => {
                 if !matches!(before, LockState::HeldElsewhere) {
                     warn!(
-                        "another process keeps the certificates in {place}: here they are only served"
+                        "another process manages the certificates in {place}: this process only serves them"
                     );
                 }
                 LockState::HeldElsewhere
             }
-            // Somebody holds it, and nothing is known of a change.
+            // The other process is assumed to hold the lock still.
             (Err(_), LockState::HeldElsewhere) => LockState::HeldElsewhere,
             (Err(error), before) => {
                 if !matches!(before, LockState::Impossible) {
@@ -123,7 +125,7 @@ impl AcmeClient {
         }
     }
 
-    /// The account's key, made once however many ask.
+    /// Returns the account key, which is created once even with concurrent callers.
     pub(super) async fn account(&self) -> Result<Arc<[u8]>, AcmeError> {
         let mut account = self.account.lock().await;
         if let Some(key) = &*account {
@@ -134,7 +136,7 @@ impl AcmeClient {
         Ok(key)
     }
 
-    /// What an operator should know about the whole, if anything.
+    /// Returns the current errors of the store and the clock, if there are any.
     pub(super) fn last_error(&self) -> Option<String> {
         let trouble = self
             .store
@@ -145,5 +147,5 @@ impl AcmeClient {
     }
 }
 
-/// Orders under way: CAs count them, and the machine has better things to do.
+/// The maximum number of concurrent orders: CAs limit pending orders, and each order costs CPU time.
 const MAX_CONCURRENT_ORDERS: usize = 4;

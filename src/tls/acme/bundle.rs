@@ -1,4 +1,4 @@
-//! A key and its chain in one PEM file, the key first: what a CA gave and what the store keeps.
+//! A key and its chain in one PEM file, the key first: the format of issued certificates in the store.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use rustls::sign::CertifiedKey;
 use crate::tls::policy::provider;
 use crate::tls::x509::{self, CertInfo};
 
-/// A certificate that can be served.
+/// A certificate chain with its key, ready to serve.
 #[derive(Debug)]
 pub(super) struct CertChain {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) facts: CertInfo,
 }
 
-/// Why a file holds none.
+/// An error in a stored PEM file.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BadCertChain {
     #[error("it is empty")]
@@ -34,7 +34,8 @@ pub(super) enum BadCertChain {
 // === impl CertChain ===
 
 impl CertChain {
-    /// Takes what `name` can be served with and nothing else. Dates are not looked at: what has expired may be all there is.
+    /// Parses a PEM file and checks that it can be served for `name`. Dates are not checked, because an expired
+    /// certificate may be the only one.
     pub(super) fn parse(pem: &[u8], name: &str) -> Result<CertChain, BadCertChain> {
         if pem.is_empty() {
             return Err(BadCertChain::Empty);
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_one_for_the_right_name_is_taken() {
+    fn only_a_complete_chain_for_the_right_name_is_accepted() {
         let (key, certificate) = made(&["a.test", "*.b.test"]);
         let (other, _) = made(&["a.test"]);
         let whole = format!("{key}\n{certificate}");

@@ -1,5 +1,5 @@
-//! What time it is: the machine's clock, put right by the CA's. A clock that is months off would else have a working
-//! certificate renewed in a loop, or let it expire.
+//! The time, as the machine's clock corrected by the CA's. Otherwise a clock that is months off would renew a valid
+//! certificate in a loop, or let it expire.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,24 +14,24 @@ use crate::observe::ErrorChain;
 
 #[derive(Debug, Default)]
 pub(super) struct CaClock {
-    /// What the CA's clock is ahead of ours, in seconds; 0 while they agree.
+    /// The seconds by which the CA's clock is ahead of this machine's; 0 while they agree.
     offset_seconds: AtomicI64,
 }
 
 // === impl CaClock ===
 
 impl CaClock {
-    /// In seconds since 1970.
+    /// Returns the corrected time in seconds since 1970.
     pub(super) fn now(&self) -> i64 {
         seconds(SystemTime::now()) + self.offset_seconds.load(Ordering::Relaxed)
     }
 
-    /// What was taken for now by the CA's clock, as this machine's clock would show it.
+    /// Converts a time by the CA's clock to the time on this machine's clock.
     pub(super) fn to_local(&self, time: i64) -> i64 {
         time - self.offset_seconds.load(Ordering::Relaxed)
     }
 
-    /// Whether this machine's clock is wrong, in words.
+    /// Returns a description of the error of this machine's clock, if it is wrong.
     pub(super) fn warning(&self) -> Option<String> {
         let ahead = self.offset_seconds.load(Ordering::Relaxed);
         let direction = if ahead > 0 { "behind" } else { "ahead of" };
@@ -44,7 +44,7 @@ impl CaClock {
         (ahead != 0).then(text)
     }
 
-    /// Asks the CA for the time, by which it is also known whether it can be reached at all.
+    /// Requests the time from the CA, which also checks that the CA can be reached.
     pub(super) async fn ask(&self, web: &HttpsClient, directory: &str) -> Result<(), AcmeError> {
         let request = Request::get(directory).body(Bytes::new());
         let request = request.map_err(|error| AcmeError::Unreachable(error.to_string()))?;
@@ -56,7 +56,7 @@ impl CaClock {
             let failure = AcmeError::from_answer(answer.status().as_u16(), &body, self.now());
             return Err(failure.not_before(web.retry_after(), self.now()));
         }
-        // A CA without a Date is believed to agree.
+        // A CA that sends no Date is assumed to agree.
         let date = answer.headers().get(header::DATE);
         let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
         if let Some(date) = date {
@@ -83,7 +83,7 @@ impl CaClock {
     }
 }
 
-/// Seconds since 1970; negative before.
+/// Returns seconds since 1970; negative before.
 pub(super) fn seconds(time: SystemTime) -> i64 {
     let whole = |duration: std::time::Duration| i64::try_from(duration.as_secs());
     match time.duration_since(UNIX_EPOCH) {
@@ -100,7 +100,7 @@ fn span(seconds: i64) -> String {
     }
 }
 
-/// Far more than a clock drifts in a year without NTP, far less than a certificate lives.
+/// Far more than a clock drifts in a year without NTP, and far less than a certificate's lifetime.
 const MAX_SKEW: i64 = 10 * 60;
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_clock_is_put_right_and_told() {
+    fn wrong_clock_is_corrected_and_reported() {
         let clock = CaClock::default();
         let now = seconds(SystemTime::now());
         clock.compare(now + 60, now);

@@ -1,57 +1,57 @@
-//! Why no certificate came, whichever library asked.
+//! Errors of an order, whichever library ran it.
 
 use super::pace::FailureRecord;
 use std::time::Duration;
 
-/// By cause.
+/// An error of an order, by cause.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AcmeError {
-    /// The CA cannot be reached, or does not speak ACME.
-    #[error("the CA cannot be asked: {0}")]
+    /// The CA cannot be reached, or does not implement ACME.
+    #[error("the CA cannot be reached: {0}")]
     Unreachable(String),
-    /// It looked for the answer to its challenge, and found none.
+    /// The CA queried the challenge response and did not find it.
     #[error("the CA could not validate the name: {0}")]
     Invalid(String),
-    /// It has had enough of us.
-    #[error("the CA wants to be asked less often: {text}")]
+    /// The CA's rate limit is exceeded.
+    #[error("the CA's rate limit is exceeded: {text}")]
     RateLimited {
         text: String,
-        /// When it may be asked again, in seconds since 1970.
+        /// The earliest time of the next request, in seconds since 1970.
         retry_after: Option<i64>,
     },
-    /// It did not take a nonce that it had given.
-    #[error("the CA refused a nonce of its own: {0}")]
+    /// The CA rejected a nonce that it had issued.
+    #[error("the CA rejected a nonce that it had issued: {0}")]
     BadNonce(String),
-    /// It said no.
+    /// The CA refused for another reason.
     #[error("the CA refused: {0}")]
     Refused(String),
-    /// A program that changes DNS.
+    /// A DNS hook program failed.
     #[error("{0}")]
     Hook(String),
-    /// What it issued cannot be used.
+    /// The issued certificate cannot be used.
     #[error("the CA's certificate cannot be used: {0}")]
     Unusable(String),
-    /// Nothing came of it within the time that everything must take.
-    #[error("nothing came of it within {0} s")]
+    /// The order did not complete within its time limit.
+    #[error("the order did not complete within {0} s")]
     Timeout(u64),
 }
 
 // === impl AcmeError ===
 
 impl AcmeError {
-    /// From a problem document (RFC 8555 §6.7): its type and its words.
+    /// Creates the error from the type and detail of a problem document (RFC 8555 §6.7).
     pub(super) fn from_problem(kind: Option<&str>, detail: Option<&str>, now: i64) -> AcmeError {
         let short = kind.and_then(|kind| kind.rsplit(':').next()).unwrap_or("");
         let text = match (detail, short) {
             (Some(detail), "") => detail.to_owned(),
             (Some(detail), kind) => format!("{detail} ({kind})"),
-            (None, "") => "it did not say why".to_owned(),
+            (None, "") => "no reason given".to_owned(),
             (None, kind) => kind.to_owned(),
         };
         match short {
             "rateLimited" => AcmeError::rate_limited(text, None, now),
             "badNonce" => AcmeError::BadNonce(text),
-            // What a CA says of a challenge that it did not find answered (RFC 8555 §6.7).
+            // The types for a failed validation (RFC 8555 §6.7).
             "connection" | "dns" | "unauthorized" | "incorrectResponse" | "tls" | "caa" => {
                 AcmeError::Invalid(text)
             }
@@ -59,7 +59,7 @@ impl AcmeError {
         }
     }
 
-    /// From an answer with a status that is no success.
+    /// Creates the error from a response with an error status.
     pub(super) fn from_answer(status: u16, body: &str, now: i64) -> AcmeError {
         let problem: Option<ProblemDocument> = serde_json::from_str(body).ok();
         let failure = match &problem {
@@ -76,7 +76,8 @@ impl AcmeError {
         }
     }
 
-    /// `retry_after` as a header said it, else as Let's Encrypt writes it into its text, else an hour.
+    /// Creates a rate limit error. The time is `retry_after` from a header, otherwise the one in Let's Encrypt's text,
+    /// otherwise one hour from now.
     pub(super) fn rate_limited(text: String, retry_after: Option<i64>, now: i64) -> AcmeError {
         let retry_after = retry_after.or_else(|| parse_retry_after_text(&text));
         AcmeError::RateLimited {
@@ -85,7 +86,7 @@ impl AcmeError {
         }
     }
 
-    /// The same, with what a header said about when to come back.
+    /// Applies the delay of a `Retry-After` header.
     pub(super) fn not_before(self, wait: Option<Duration>, now: i64) -> AcmeError {
         let wait = wait.and_then(|wait| i64::try_from(wait.as_secs()).ok());
         match (self, wait) {
@@ -120,7 +121,7 @@ struct ProblemDocument {
     detail: Option<String>,
 }
 
-/// "…, retry after 2026-12-24 18:30:00 UTC: see https://…"
+/// Parses the time in a text such as "…, retry after 2026-12-24 18:30:00 UTC: see https://…".
 fn parse_retry_after_text(text: &str) -> Option<i64> {
     let (_, rest) = text.split_once("retry after ")?;
     let written = rest.get(..TIME.len())?;
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cas_own_words_are_kept() {
+    fn problem_detail_of_the_ca_is_kept() {
         let body = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many certificates, retry after 2026-12-24 18:30:00 UTC: see https://letsencrypt.org/docs/rate-limits/"}"#;
         let told = AcmeError::from_answer(429, body, 0).to_history();
         assert!(told.text.contains("too many certificates"), "{told:?}");
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_problem_document_says_its_status() {
+    fn response_without_problem_document_reports_its_status() {
         assert_eq!(
             AcmeError::from_answer(429, "slow down", 100)
                 .to_history()

@@ -1,4 +1,4 @@
-//! The programs that change DNS for DNS-01 (RFC 8555 §8.4).
+//! Runs the programs that change DNS for DNS-01 (RFC 8555 §8.4).
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,13 +12,13 @@ use tracing::warn;
 use super::failure::AcmeError;
 use crate::config::DnsHook;
 
-/// Sets the TXT record of `name`, and returns when the program says that the world can see it.
+/// Sets the TXT record of `name`. Returns when the program exits, which means that the record is published.
 pub(super) async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), AcmeError> {
     let done = call(&hook.present, name, value).await;
     done.map_err(|why| AcmeError::Hook(format!("{} failed: {why}", hook.present.display())))
 }
 
-/// Takes it away. A record that stays does no harm.
+/// Removes the TXT record. A record that remains does no harm.
 pub(super) async fn cleanup(hook: &DnsHook, name: &str, value: &str) {
     if let Err(why) = call(&hook.cleanup, name, value).await {
         warn!(program = %hook.cleanup.display(), %name, %why, "a TXT record may be left behind");
@@ -26,7 +26,7 @@ pub(super) async fn cleanup(hook: &DnsHook, name: &str, value: &str) {
 }
 
 async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
-    // A bare name is a file beside the configuration, not a command in PATH.
+    // A bare name is a file in the directory of the configuration, not a command in PATH.
     let program = std::path::absolute(program).map_err(|error| error.to_string())?;
     let mut child = Command::new(program)
         .args([name, value])
@@ -39,7 +39,7 @@ async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
     let stderr = child.stderr.take().expect("it was asked for");
     let run = async {
         let mut words = Vec::new();
-        // More than this is no message; reading goes on, or else it would block.
+        // The message is limited; further output is read and discarded, otherwise the program would block.
         let mut all = stderr;
         let mut head = (&mut all).take(MAX_OUTPUT_LEN);
         let _ = head.read_to_end(&mut words).await;
@@ -59,6 +59,6 @@ async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
     }
 }
 
-/// Providers of DNS may take minutes until a record is everywhere.
+/// DNS providers may need minutes to publish a record on all servers.
 const DEADLINE: Duration = Duration::from_secs(180);
 const MAX_OUTPUT_LEN: u64 = 2048;

@@ -1,4 +1,4 @@
-//! One host: what it is served with, and what happened to it so far.
+//! The state of one host: its certificate and its order history.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,29 +17,29 @@ use crate::tls::x509::CertInfo;
 pub(super) struct AcmeHost {
     pub(super) name: Box<str>,
     pub(super) challenge: Challenge,
-    /// Something changed that cannot wait.
+    /// Wakes the renewal loop before its next scheduled check.
     pub(super) wake: Notify,
-    /// No route names it any more.
+    /// Cancelled once no route names the host.
     pub(super) removed: CancellationToken,
     standing: Mutex<HostState>,
 }
 
 #[derive(Default)]
 struct HostState {
-    /// Of the certificate that is served, unless that is a stopgap.
+    /// The facts of the served certificate; `None` while a self-signed one is served.
     facts: Option<CertInfo>,
     history: OrderHistory,
-    /// An operator wants a new one.
+    /// True if an operator has requested a renewal.
     asked: bool,
     ordering: bool,
-    /// How often the store could not be read.
+    /// The number of consecutive failures to read the store.
     unread: u32,
 }
 
 // === impl AcmeHost ===
 
 impl AcmeHost {
-    /// Serves what the store has; else a stopgap, if there shall be one.
+    /// Creates the host and serves its certificate from the store, if there is one.
     pub(super) fn open(agency: &AcmeClient, name: &str, challenge: Challenge) -> AcmeHost {
         let host = AcmeHost {
             name: name.into(),
@@ -52,12 +52,12 @@ impl AcmeHost {
         host
     }
 
-    /// Reads certificate and ledger. Whether the certificate could be read, or there is none.
+    /// Reads the certificate and the order history. Returns true if the certificate was read or does not exist.
     pub(super) fn read(&self, agency: &AcmeClient) -> bool {
         match agency.store.load(&self.ledger_file()) {
             Ok(Some(text)) => match serde_json::from_slice::<OrderHistory>(&text) {
                 Ok(mut ledger) => {
-                    // A restart may try at once: somebody may have mended what was wrong.
+                    // The first attempt after a restart is not delayed: the cause of the failure may be fixed.
                     ledger.next_attempt = ledger.held_until;
                     self.standing().history = ledger;
                 }
@@ -66,7 +66,9 @@ impl AcmeHost {
                     .set_aside(&self.ledger_file(), &error.to_string()),
             },
             Ok(None) => {}
-            Err(error) => warn!(host = %self.name, %error, "the past of this host cannot be read"),
+            Err(error) => {
+                warn!(host = %self.name, %error, "the order history of this host cannot be read")
+            }
         }
         match agency.store.load(&self.file()) {
             Ok(Some(pem)) => match CertChain::parse(&pem, &self.name) {
@@ -85,7 +87,7 @@ impl AcmeHost {
         true
     }
 
-    /// From the next handshake on.
+    /// Serves this certificate from the next TLS handshake on.
     pub(super) fn serve(&self, agency: &AcmeClient, bundle: CertChain) {
         agency.shelf.insert(&self.name, bundle.key);
         agency
@@ -94,12 +96,12 @@ impl AcmeHost {
         self.standing().facts = Some(bundle.facts);
     }
 
-    /// Whether it is served with a certificate of its own.
+    /// Returns true if the host is served with a certificate of its own.
     pub(super) fn is_served(&self) -> bool {
         self.standing().facts.is_some()
     }
 
-    /// When to order, in seconds since 1970; the past if that is due.
+    /// Returns the time of the next order in seconds since 1970; a time in the past means that the order is due.
     pub(super) fn due(&self, now: i64) -> i64 {
         let standing = self.standing();
         if standing.asked {
@@ -113,12 +115,12 @@ impl AcmeHost {
         renewal(facts.not_before, facts.not_after, &self.name)
     }
 
-    /// Whether the store could not be read, and it is too early to take that for an empty one.
+    /// Returns true if the store could not be read, but too few times to treat it as empty.
     pub(super) fn is_unread(&self) -> bool {
         (1..MAX_STORE_READS).contains(&self.standing().unread)
     }
 
-    /// An operator's wish; refused if there is no need and one was issued today.
+    /// Requests a renewal for an operator. Refused if the renewal is not due and a certificate was issued within a day.
     pub(super) fn request_renewal(&self, now: i64) -> Result<(), String> {
         let mut standing = self.standing();
         let is_due = match &standing.facts {
@@ -127,7 +129,7 @@ impl AcmeHost {
         };
         if !is_due && standing.history.issued_lately(now) {
             return Err(format!(
-                "{} got a certificate within the last day; CAs allow few for the same name",
+                "{} received a certificate within the last day; CAs limit certificates for the same name",
                 self.name
             ));
         }
@@ -137,7 +139,7 @@ impl AcmeHost {
         Ok(())
     }
 
-    /// An order begins, until what is returned is dropped.
+    /// Marks the host as ordering until the returned guard is dropped.
     pub(super) fn ordering(self: &Arc<Self>) -> OrderGuard {
         self.standing().ordering = true;
         OrderGuard(self.clone())
@@ -148,13 +150,13 @@ impl AcmeHost {
         let bundle = bundle.map_err(|error| AcmeError::Unusable(error.to_string()))?;
         let (now, not_after) = (agency.now(), bundle.facts.not_after);
         let held = self.standing().facts.as_ref().map(|facts| facts.not_after);
-        // Only a better one takes the place of what works.
+        // Only a certificate that is valid for longer replaces the current one.
         if not_after <= now.max(held.unwrap_or(i64::MIN)) {
-            let text = format!("it is good until {} only", date(not_after));
+            let text = format!("it is valid only until {}", date(not_after));
             return Err(AcmeError::Unusable(text));
         }
         let shown = date(not_after);
-        // First of all: a process that takes over from one which shows it looks for it in the store.
+        // Saved before it is served: a process that takes over looks for the served certificate in the store.
         agency.store.save(&self.file(), pem);
         self.note(agency, |ledger| {
             ledger.succeed(now, not_after, agency.retry)
@@ -168,7 +170,7 @@ impl AcmeHost {
     pub(super) fn fail(&self, agency: &AcmeClient, failure: AcmeError) {
         let now = agency.now();
         let mut chance = [0; 1];
-        // Without chance hosts would come back together, which is no reason to fail.
+        // Without jitter hosts would retry at the same time, which is no reason to fail.
         let _ = getrandom::fill(&mut chance);
         let chance = f64::from(chance[0]) / 255.0;
         let told = failure.to_history();
@@ -183,7 +185,7 @@ impl AcmeHost {
         match left {
             Some(left) if left > DAY => {
                 let expires_in_days = left / DAY;
-                warn!(host = %self.name, reason = %failure, %next_attempt, expires_in_days, "no new certificate; the one in use is still good");
+                warn!(host = %self.name, reason = %failure, %next_attempt, expires_in_days, "no new certificate; the one in use is still valid");
             }
             Some(left) => {
                 error!(host = %self.name, reason = %failure, %next_attempt, expires_in_hours = left / 3600, "no new certificate, and the one in use is about to expire");
@@ -192,7 +194,7 @@ impl AcmeHost {
         }
     }
 
-    /// Writes down what happened; a wish has had its turn.
+    /// Updates and saves the order history, and clears a requested renewal.
     fn note(&self, agency: &AcmeClient, happened: impl FnOnce(&mut OrderHistory)) {
         let text = {
             let mut standing = self.standing();
@@ -203,7 +205,7 @@ impl AcmeHost {
         agency.store.save(&self.ledger_file(), &text);
     }
 
-    /// As `lockgate cert list` shows it.
+    /// Returns the status as `lockgate cert list` displays it.
     pub(super) fn status(&self, agency: &AcmeClient) -> CertificateStatus {
         let standing = self.standing();
         let now = agency.now();
@@ -243,7 +245,7 @@ impl AcmeHost {
     }
 }
 
-/// An order under way.
+/// A guard for an order in progress.
 pub(super) struct OrderGuard(Arc<AcmeHost>);
 
 // === impl OrderGuard ===
@@ -254,7 +256,7 @@ impl Drop for OrderGuard {
     }
 }
 
-/// Seconds since 1970 as RFC 3339 writes them.
+/// Formats seconds since 1970 as RFC 3339.
 pub(in crate::tls) fn date(seconds: i64) -> String {
     let seconds = u64::try_from(seconds).unwrap_or(0).min(LAST_DATE);
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
@@ -264,5 +266,5 @@ pub(in crate::tls) fn date(seconds: i64) -> String {
 const DAY: i64 = 24 * 60 * 60;
 /// The last second of the year 9999.
 const LAST_DATE: u64 = 253_402_300_799;
-/// So often is a store asked that cannot be read, before a new certificate is ordered.
+/// The number of failed reads of the store after which a new certificate is ordered.
 const MAX_STORE_READS: u32 = 4;

@@ -1,4 +1,4 @@
-//! The life of a host's certificate: wait until it is due, order, serve, keep; and again, for years.
+//! The renewal loop of one host: waits until an order is due, orders, saves and serves the certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::failure::AcmeError;
 use super::host::AcmeHost;
 use super::wish::OrderRequest;
 
-/// Until the host is gone.
+/// Runs until the host is removed.
 pub(super) async fn renewal_loop(agency: Arc<AcmeClient>, host: Arc<AcmeHost>) {
     tokio::select! {
         () = host.removed.cancelled() => {}
@@ -24,7 +24,7 @@ async fn renew(agency: &AcmeClient, host: &Arc<AcmeHost>) {
         let now = agency.now();
         match u64::try_from(host.due(now).saturating_sub(now)) {
             Ok(wait @ 1..) => {
-                // In short steps: the clock may be set, and the machine may sleep.
+                // Sleeps in short steps, because the clock may be set and the machine may be suspended.
                 let step = Duration::from_secs(wait).min(STEP);
                 tokio::select! {
                     () = sleep(step) => {}
@@ -38,7 +38,7 @@ async fn renew(agency: &AcmeClient, host: &Arc<AcmeHost>) {
 
 async fn attempt(agency: &AcmeClient, host: &Arc<AcmeHost>) {
     if !agency.try_become_leader() || host.is_unread() {
-        // What the other process got, or what can be read by now.
+        // Reads what the other process obtained, or what has become readable.
         sleep(agency.retry).await;
         host.read(agency);
         return;
@@ -67,7 +67,7 @@ async fn order(agency: &AcmeClient, host: &AcmeHost) -> Result<(), AcmeError> {
     };
     let pem = wish.issue().await?;
     match host.removed.is_cancelled() {
-        // Nobody's any more; what it was for may be back, and kept by another.
+        // The host was removed; its name may have been configured again, with another task.
         true => Ok(()),
         false => host.succeed(agency, &pem),
     }

@@ -1,14 +1,14 @@
-//! Which hosts of a config can have a certificate by ACME.
+//! The hosts of a configuration that can have a certificate by ACME.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::config::{Config, HostPattern};
 
-/// Names that a CA can be asked for, wildcards as `*.example.com`; `None` without an `[acme]` section.
+/// Returns the names that can be ordered, wildcards as `*.example.com`; `None` without an `[acme]` section.
 ///
-/// Left out are addresses and names without a dot, for which no public CA issues, wildcards where nothing changes DNS,
-/// and the hosts of routes with `acme = false`, unless another route names them too.
+/// Excluded are addresses and names without a dot, which no public CA certifies, wildcards without `acme.dns`, and the
+/// hosts of routes with `acme = false`, unless another route names them too.
 pub fn acme_names(config: &Config) -> Option<BTreeSet<Box<str>>> {
     let acme = config.acme.as_ref()?;
     let routes = config.routes.iter().filter(|route| route.acme);

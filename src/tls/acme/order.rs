@@ -1,4 +1,4 @@
-//! One order by `instant-acme`: any challenge, any account.
+//! Orders by `instant-acme`: supports every challenge and account type.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::observe::ErrorChain;
 use crate::tls::policy::provider;
 use crate::tls::shelf::{ChallengeGuard, ChallengeResponder};
 
-/// Orders a certificate; gives the key and the chain in PEM.
+/// Orders a certificate. Returns the key and the chain in PEM.
 pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     let failed = |error| explain(error, wish);
     let account = account::log_in(&wish.ca, &wish.account)
@@ -29,7 +29,7 @@ pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
         request(&wish.name).map_err(|error| AcmeError::Unusable(error.to_string()))?;
 
     let mut proofs = Vec::new();
-    // A wildcard and its parent are proven by the same TXT record: one after the other.
+    // A wildcard and its parent use the same TXT record, so they are validated one after the other.
     let _record = match wish.challenge {
         Challenge::Dns01 => Some(
             wish.ca
@@ -46,7 +46,7 @@ pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     Ok(format!("{}\n{chain}", key.serialize_pem()).into_bytes())
 }
 
-/// From the order to the chain; `proofs` are what has to be taken away, whatever comes of it.
+/// Runs the order and returns the chain. Adds to `proofs` the responses that the caller must withdraw in any case.
 async fn run_order(
     wish: &OrderRequest,
     account: &Account,
@@ -63,7 +63,7 @@ async fn run_order(
     }
     match order.poll_ready(&RETRY_POLICY).await {
         Ok(OrderStatus::Ready) => {}
-        // It looked, and found nothing, or did not come to an end of it.
+        // The CA's validation failed or did not complete.
         Ok(_) | Err(Error::Timeout(_)) => {
             return Err(AcmeError::Invalid(rejection(&mut order).await));
         }
@@ -73,7 +73,7 @@ async fn run_order(
     order.poll_certificate(&RETRY_POLICY).await.map_err(failed)
 }
 
-/// Lays out the proof that the name is ours, and says so.
+/// Presents the challenge response and marks the challenge as ready.
 async fn complete_challenge(
     wish: &OrderRequest,
     mut authorization: AuthorizationHandle<'_>,
@@ -106,9 +106,9 @@ async fn complete_challenge(
         .map_err(|error| explain(error, wish))
 }
 
-/// What the CA will look for.
+/// A presented challenge response.
 enum Proof {
-    /// Gone when dropped.
+    /// The response in this process; withdrawn on drop.
     Shown {
         _answer: ChallengeGuard,
     },
@@ -141,7 +141,7 @@ impl Proof {
                 let Some(hook) = &wish.ca.dns else {
                     return Err(AcmeError::Hook("acme.dns is not set".into()));
                 };
-                // RFC 8555 §8.4; a wildcard is proven by its parent.
+                // RFC 8555 §8.4; a wildcard is validated at its parent.
                 let parent = wish.name.trim_start_matches("*.");
                 let (name, value) = (
                     format!("_acme-challenge.{parent}"),
@@ -180,7 +180,7 @@ impl ChallengeResponder for PresentedChallenge {
     }
 }
 
-/// The certificate of RFC 8737 §3.
+/// Creates the challenge certificate of RFC 8737 §3.
 fn challenge_cert(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, AcmeError> {
     let unusable = |error: rcgen::Error| AcmeError::Unusable(error.to_string());
     let key = KeyPair::generate().map_err(unusable)?;
@@ -190,11 +190,11 @@ fn challenge_cert(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, AcmeEr
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let key = provider().key_provider.load_private_key(key);
     let key = key.map_err(|error| AcmeError::Unusable(error.to_string()))?;
-    // Its critical extension means nothing to rustls, which would refuse to look at it.
+    // rustls does not know its critical extension and would reject the certificate if it parsed it.
     Ok(Arc::new(CertifiedKey::new(vec![certificate.into()], key)))
 }
 
-/// A fresh key, and the request for a certificate of it (RFC 2986).
+/// Generates a key and a certificate signing request for it (RFC 2986).
 fn request(name: &str) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new([name.to_owned()])?;
@@ -203,7 +203,7 @@ fn request(name: &str) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
     Ok((key, request))
 }
 
-/// Why the CA found an order invalid: its words stand at the challenge.
+/// Returns the reason for an invalid order, which the CA reports in the challenge object.
 async fn rejection(order: &mut instant_acme::Order) -> String {
     let mut authorizations = order.authorizations();
     while let Some(Ok(mut authorization)) = authorizations.next().await {
@@ -215,7 +215,7 @@ async fn rejection(order: &mut instant_acme::Order) -> String {
             return problem.to_string();
         }
     }
-    "the order became invalid, and it did not say why".to_owned()
+    "the order became invalid; the CA gave no reason".to_owned()
 }
 
 fn explain(error: Error, wish: &OrderRequest) -> AcmeError {

@@ -1,10 +1,10 @@
-//! When to ask a CA, and when not to: pure arithmetic over what happened. Times are seconds since 1970.
+//! The schedule of orders: pure arithmetic over the order history. Times are seconds since 1970.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What happened to a name so far; kept beside its certificate, so that a restart does not begin anew.
+/// The order history of a name. It is stored next to the certificate, so that limits and delays survive a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct OrderHistory {
@@ -14,31 +14,31 @@ pub(super) struct OrderHistory {
     pub(super) invalid: Vec<i64>,
     /// Failures since the last success, of any kind.
     pub(super) failures: u32,
-    /// Not before this time, unless somebody asks for it.
+    /// The earliest time of the next order, unless an operator requests one.
     pub(super) next_attempt: Option<i64>,
-    /// The CA itself does not want to be asked before.
+    /// The earliest time of the next order according to the CA.
     pub(super) held_until: Option<i64>,
-    /// What the CA said last, in its own words.
+    /// The text of the CA's last error.
     pub(super) last_error: Option<String>,
 }
 
 // === impl OrderHistory ===
 
 impl OrderHistory {
-    /// A certificate came, which is good until `not_after`.
+    /// Records a certificate that is valid until `not_after`.
     pub(super) fn succeed(&mut self, now: i64, not_after: i64, first: Duration) {
         self.forget(now);
         self.issued.push(now);
         self.failures = 0;
-        // Whatever its dates say of renewal: a CA whose certificates are due when they come is not asked in a loop.
+        // Independent of the renewal time: certificates that are due at once must not cause orders in a loop.
         let wait = ((not_after - now) / 3).min(DAY).max(seconds(first));
         self.next_attempt = Some(now + wait);
         self.held_until = None;
         self.last_error = None;
     }
 
-    /// None came. `first` is the wait after the first failure in a row, `chance` is from 0 to 1, and `hold` is what the
-    /// CA wants at least.
+    /// Records a failure. `first` is the delay after the first failure in a row, `chance` is the jitter from 0 to 1, and
+    /// `hold` is the earliest time that the CA allows.
     pub(super) fn fail(&mut self, now: i64, why: FailureRecord, first: Duration, chance: f64) {
         self.forget(now);
         if why.invalid {
@@ -51,14 +51,16 @@ impl OrderHistory {
         self.last_error = Some(why.text);
     }
 
-    /// Before when nothing is ordered. A time that no wait of ours can lead to was noted by a clock that was wrong.
+    /// Returns the time before which nothing is ordered. A time further away than any delay can be was recorded with a
+    /// wrong clock and is ignored.
     pub(super) fn blocked_until(&self, now: i64) -> Option<i64> {
         let hold = self.held_until.filter(|at| *at <= now + MAX_RETRY_AFTER);
         let next = self.next_attempt.filter(|at| *at <= now + DAY);
         next.max(hold).max(self.budget_exhausted_until(now))
     }
 
-    /// Until when the budget is spent; `None` while it is not. Let's Encrypt lets five validations an hour fail.
+    /// Returns the time until which the budget of failed validations is exhausted; `None` if it is not. Let's Encrypt
+    /// allows five failed validations per hour.
     pub(super) fn budget_exhausted_until(&self, now: i64) -> Option<i64> {
         let recent = |at: &&i64| (now - HOUR..=now).contains(*at);
         let failed = self.invalid.iter().filter(recent).count();
@@ -66,41 +68,41 @@ impl OrderHistory {
         (failed >= INVALID_AN_HOUR).then_some(oldest + HOUR)
     }
 
-    /// Whether a certificate was issued within a day: another one must have a reason.
+    /// Returns true if a certificate was issued within the last day.
     pub(super) fn issued_lately(&self, now: i64) -> bool {
         self.issued.iter().any(|at| (now - DAY..=now).contains(at))
     }
 
-    /// Also forgets what lies in the future: a clock was wrong then, or is now.
+    /// Drops old entries, and entries in the future, which come from a wrong clock.
     fn forget(&mut self, now: i64) {
         self.issued.retain(|at| (now - DAY..=now).contains(at));
         self.invalid.retain(|at| (now - HOUR..=now).contains(at));
     }
 }
 
-/// Why no certificate came.
+/// A failed order, as the history records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FailureRecord {
-    /// In the CA's own words, if it had any.
+    /// The error text, with the CA's detail if there is one.
     pub(super) text: String,
-    /// The CA looked, and did not find its challenge answered.
+    /// True if the CA queried the challenge response and did not find it.
     pub(super) invalid: bool,
-    /// The CA does not want to be asked before.
+    /// The earliest time of the next order according to the CA.
     pub(super) hold: Option<i64>,
 }
 
-/// When to renew: after two thirds of the lifetime, or up to a twenty-fourth of it earlier, by `name`, so that hosts which
-/// got their certificates together do not come back together.
+/// Returns the renewal time: after two thirds of the lifetime, or up to 1/24 of the lifetime earlier. The offset depends
+/// on `name`, so that certificates issued together are not renewed together.
 pub(super) fn renewal(not_before: i64, not_after: i64, name: &str) -> i64 {
     let life = (not_after - not_before).max(0);
-    // The same after every restart. FNV-1a: it need only be spread out.
+    // The same after every restart. FNV-1a suffices, because the values only have to be spread.
     let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let spread = name.bytes().fold(0xcbf2_9ce4_8422_2325, mix) >> 32;
     let early = i64::try_from(spread % 1000).unwrap_or(0) * (life / 24) / 1000;
     not_before + life * 2 / 3 - early
 }
 
-/// `first`, doubling with each failure up to six hours, ± 20 %.
+/// Returns the backoff: `first`, doubled with each failure up to six hours, ± 20 %.
 fn backoff(first: Duration, failures: u32, chance: f64) -> Duration {
     let doubled = first.saturating_mul(1 << failures.min(20));
     doubled.min(MAX_BACKOFF).mul_f64(0.8 + 0.4 * chance)
@@ -115,7 +117,7 @@ const INVALID_AN_HOUR: usize = 4;
 const MAX_BACKOFF: Duration = Duration::from_secs(6 * 60 * 60);
 const HOUR: i64 = 60 * 60;
 const DAY: i64 = 24 * HOUR;
-/// A CA that wants more is not believed.
+/// The maximum delay accepted from a CA.
 const MAX_RETRY_AFTER: i64 = 7 * DAY;
 
 #[cfg(test)]
@@ -152,7 +154,7 @@ mod tests {
         }
         assert_eq!(ledger.budget_exhausted_until(NOW + 10), Some(NOW + HOUR));
         assert_eq!(ledger.budget_exhausted_until(NOW + HOUR + 1), None);
-        // A CA that is down costs nothing there.
+        // A CA that is down does not use up the budget.
         let mut ledger = OrderHistory::default();
         for n in 0..100 {
             ledger.fail(NOW + n, failed(false, None), MINUTE, 0.5);
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_ca_asks_for_is_kept_unless_it_is_mad() {
+    fn retry_after_of_the_ca_is_obeyed_up_to_a_maximum() {
         let mut ledger = OrderHistory::default();
         ledger.fail(NOW, failed(false, Some(NOW + HOUR)), MINUTE, 0.5);
         assert_eq!(ledger.next_attempt, Some(NOW + HOUR));
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_in_the_future_counts_for_nothing() {
+    fn history_entries_in_the_future_are_ignored() {
         let mut ledger = OrderHistory::default();
         for _ in 0..4 {
             ledger.fail(NOW + 80 * DAY, failed(true, None), MINUTE, 0.5);

@@ -1,4 +1,4 @@
-//! Whom we believe that he is the CA, and whether what `[acme]` names is there.
+//! The trust roots for the CA's HTTPS certificate, and checks of the files that `[acme]` names.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -13,19 +13,19 @@ use crate::config::{self, Diagnostic, Location};
 use crate::observe::ErrorChain;
 use crate::tls::policy::provider;
 
-/// Why `acme.ca_file` cannot be used.
+/// An error of `acme.ca_file`.
 #[derive(Debug, thiserror::Error)]
 pub enum BadRoots {
-    /// It is not there, or damaged.
+    /// The file is missing or damaged.
     #[error("{} cannot be read as PEM", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: pem::Error,
     },
-    /// It holds none.
+    /// The file contains no CA certificate.
     #[error("{} holds no certificate of a CA", .path.display())]
     None {
         /// The file.
@@ -33,7 +33,7 @@ pub enum BadRoots {
     },
 }
 
-/// With the public roots, or with those of `file` alone.
+/// Builds the client configuration with the public roots, or only with those of `file`.
 pub(super) fn client_config(file: Option<&Path>) -> Result<Arc<ClientConfig>, BadRoots> {
     let mut roots = RootCertStore::empty();
     match file {
@@ -44,7 +44,7 @@ pub(super) fn client_config(file: Option<&Path>) -> Result<Arc<ClientConfig>, Ba
                 source,
             };
             for certificate in CertificateDer::pem_file_iter(path).map_err(read)? {
-                // One that cannot be used is left out, as long as another can.
+                // An unusable certificate is skipped as long as another one can be used.
                 let _ = roots.add(certificate.map_err(read)?);
             }
             if roots.is_empty() {
@@ -62,7 +62,7 @@ pub(super) fn client_config(file: Option<&Path>) -> Result<Arc<ClientConfig>, Ba
     Ok(Arc::new(config))
 }
 
-/// Looks at the files that `[acme]` names, which stands at `at`.
+/// Checks the files that `[acme]` names. `at` is the position of the section.
 pub fn check(acme: &config::Acme, at: Option<Location>, problems: &mut Vec<Diagnostic>) {
     if let Err(error) = client_config(acme.ca_file.as_deref()) {
         problems.push(Diagnostic {
@@ -93,6 +93,6 @@ fn executable(program: &Path) -> Result<(), String> {
         Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => Ok(()),
         Ok(_) => Err("is not an executable file".into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err("is not there".into()),
-        Err(error) => Err(format!("cannot be looked at: {error}")),
+        Err(error) => Err(format!("cannot be checked: {error}")),
     }
 }

@@ -1,8 +1,8 @@
-//! One order by `rustls-acme`: TLS-ALPN-01 and HTTP-01.
+//! Orders by `rustls-acme`: TLS-ALPN-01 and HTTP-01.
 //!
-//! An `AcmeState` orders and renews on its own, at its own pace. Here one lives for one order: when to ask, what is kept
-//! and what is served is decided outside, so that none of its weak spots (backoff from a second, no deadline, a loop when
-//! the clock is wrong) can show.
+//! An `AcmeState` orders and renews on its own schedule. Here it is used for a single order: the caller decides when to
+//! order, what to store and what to serve. This avoids the limitations of its schedule (backoff from one second, no
+//! deadline, a loop if the clock is wrong).
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use super::wish::OrderRequest;
 use crate::config::Challenge;
 use crate::tls::shelf::ChallengeResponder;
 
-/// Orders a certificate; gives the key and the chain in PEM.
+/// Orders a certificate. Returns the key and the chain in PEM.
 pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     let slip = Slip::default();
     let config = AcmeConfig::new_with_client_config([&wish.name], wish.ca.tls.clone())
@@ -40,7 +40,7 @@ pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
     let _answer = wish.shelf.register_challenge(&wish.name, state.resolver());
     loop {
         match state.next().await {
-            // It was given to us, in the shape of a file.
+            // The cache has received the certificate as a file.
             Some(Ok(EventOk::CertCacheStore)) => {}
             Some(Ok(_)) => continue,
             Some(Err(EventError::Order(error))) => return Err(explain(error, wish.now())),
@@ -62,10 +62,10 @@ impl ChallengeResponder for ResolvesServerCertAcme {
     }
 }
 
-/// Where the certificate is put.
+/// The cell that receives the certificate.
 type Slip = Arc<Mutex<Option<Vec<u8>>>>;
 
-/// What stands in for a cache: it has no certificate, so that one is ordered, and gives the account's key.
+/// A cache without a certificate, which makes the library order one; it returns the account key.
 struct OneShotCache {
     account: Arc<[u8]>,
     slip: Slip,
@@ -99,7 +99,7 @@ impl AccountCache for OneShotCache {
     }
 }
 
-/// Only a failed authorization has used up a validation.
+/// Converts an order error. Only a failed authorization counts as a failed validation.
 fn explain(error: OrderError, now: i64) -> AcmeError {
     match error {
         OrderError::BadAuth(auth) => AcmeError::Invalid(words(&auth)),
@@ -127,7 +127,7 @@ fn explain(error: OrderError, now: i64) -> AcmeError {
     }
 }
 
-/// Status and body out of an error whose type cannot be named from here: it shows the body in quotes, escaped.
+/// Parses status and body from the text of an error whose type is private. The body is quoted and escaped there.
 fn parse_error_response(text: &str) -> Option<(u16, String)> {
     let (status, body) = text
         .strip_prefix("non 2xx http status: ")?

@@ -1,4 +1,4 @@
-//! What is done for all hosts together, every now and then.
+//! Periodic maintenance for all hosts together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use tracing::debug;
 
 use super::agency::AcmeClient;
 
-/// Every minute, or as often as orders are tried again, what could not be written is tried again, and the lock, if another process has it. Twice a day the CA is
-/// asked for the time: a clock that stands in the past would else let certificates expire unnoticed.
+/// Every minute, or at the retry interval of orders, retries failed writes, and the lock if another process holds it.
+/// Twice a day requests the time from the CA: otherwise a clock in the past would let certificates expire unnoticed.
 pub(super) async fn maintenance_loop(agency: Arc<AcmeClient>) {
     let mut asked: Option<Instant> = None;
     loop {
@@ -19,7 +19,7 @@ pub(super) async fn maintenance_loop(agency: Arc<AcmeClient>) {
             let ca = &agency.ca;
             match ca.clock.ask(&ca.web, &ca.directory).await {
                 Ok(()) => asked = Some(Instant::now()),
-                Err(failure) => debug!(reason = %failure, "the CA did not say what time it is"),
+                Err(failure) => debug!(reason = %failure, "cannot get the time from the CA"),
             }
         }
         sleep(agency.retry.min(MINUTE)).await;

@@ -1,4 +1,4 @@
-//! How the CA is reached by us: HTTPS with a deadline and a bound. `rustls-acme` has its own client, without either.
+//! An HTTPS client for the CA, with a deadline and a size limit. `rustls-acme` has its own client without either.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -17,15 +17,15 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-/// Clones share what was last said about waiting.
+/// The client. Clones share the last `Retry-After`.
 #[derive(Clone)]
 pub(super) struct HttpsClient {
     tls: Arc<ClientConfig>,
-    /// Until when it is to be left alone.
+    /// The end of the last `Retry-After`.
     retry_not_before: Arc<Mutex<Option<Instant>>>,
 }
 
-/// Why there is no answer.
+/// An error of a request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpsError {
     #[error("{0} is no https:// URL with a host")]
@@ -44,7 +44,7 @@ pub(super) enum HttpsError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{host} does not speak HTTP as it should")]
+    #[error("{host} sent an invalid HTTP response")]
     Http {
         host: String,
         #[source]
@@ -83,7 +83,7 @@ impl HttpsClient {
         Ok(answer)
     }
 
-    /// How long the last 429 or 503 still wants to be left alone, in whole seconds. Told to all who ask: several may.
+    /// Returns the rest of the `Retry-After` of the last 429 or 503, in whole seconds. Any number of callers may read it.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let held = self.retry_not_before.lock();
         let until = (*held.unwrap_or_else(PoisonError::into_inner))?;
@@ -91,7 +91,7 @@ impl HttpsClient {
         Some(Duration::from_secs(left.as_secs_f64().ceil() as u64))
     }
 
-    /// One connection per request: there are a dozen in sixty days.
+    /// Sends a request on its own connection: there are about twelve in sixty days.
     async fn exchange(
         &self,
         mut request: Request<Bytes>,
@@ -140,7 +140,7 @@ impl HttpsClient {
             Ok(Response::from_parts(parts, body.map_err(http)?.to_bytes()))
         };
         let driver = async {
-            // When it ends, for good or bad, the answer has all that it will get.
+            // Errors of the connection also surface in the response.
             let _ = connection.await;
             std::future::pending().await
         };
@@ -168,7 +168,8 @@ impl HttpClient for HttpsClient {
     }
 }
 
-/// Seconds, or a date (RFC 9110 §10.2.3), which counts from the answer's own: this machine's clock may be wrong.
+/// Parses `Retry-After`: seconds, or a date (RFC 9110 §10.2.3). A date is relative to the `Date` of the response, because
+/// this machine's clock may be wrong.
 fn retry_after(answer: &Response<Bytes>) -> Option<Duration> {
     let text = |name| answer.headers().get(name)?.to_str().ok();
     let written = text(header::RETRY_AFTER)?.trim();
@@ -182,7 +183,7 @@ fn retry_after(answer: &Response<Bytes>) -> Option<Duration> {
         .ok()
 }
 
-/// For a connection, a request and its answer. Let's Encrypt takes up to 10 s to finalize.
+/// The deadline for a connection, a request and its response. Let's Encrypt takes up to 10 s to finalize.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// A chain of four is 8 KiB.
 const MAX_RESPONSE_LEN: usize = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! One certificate that is wanted, with all that an order of it needs; and which library orders it.
+//! The request for one certificate, and the choice of the library that orders it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,26 +16,26 @@ use super::{order, state};
 use crate::config::{Challenge, DnsHook, Eab};
 use crate::tls::IssuedCerts;
 
-/// The CA, as the config says.
+/// The CA, as configured.
 pub(super) struct CaConfig {
-    /// The URL of its directory.
+    /// The URL of the ACME directory.
     pub(super) directory: String,
-    /// "mailto:" URLs.
+    /// The contacts, as "mailto:" URLs.
     pub(super) contact: Vec<String>,
     pub(super) eab: Option<Eab>,
     pub(super) dns: Option<DnsHook>,
-    /// Whom we believe that he is the CA.
+    /// The roots that the CA's HTTPS certificate is verified against.
     pub(super) tls: Arc<ClientConfig>,
     pub(super) web: HttpsClient,
     pub(super) clock: CaClock,
-    /// TXT records in use, by their host.
+    /// The locks of TXT records, by host.
     pub(super) records: Mutex<BTreeMap<Box<str>, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 // === impl CaConfig ===
 
 impl CaConfig {
-    /// Waits until nobody else proves something by the TXT record of `host`. There are as many as hosts in the config.
+    /// Waits until no other order uses the TXT record of `host`. There are at most as many locks as hosts in the config.
     pub(super) async fn lock_txt_record(&self, host: &str) -> OwnedMutexGuard<()> {
         let record = {
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,12 +45,12 @@ impl CaConfig {
     }
 }
 
-/// What is to be ordered.
+/// The request for one certificate.
 pub(super) struct OrderRequest {
-    /// In lower case; maybe `*.example.com`.
+    /// The name in lower case; may be a wildcard such as `*.example.com`.
     pub(super) name: Box<str>,
     pub(super) challenge: Challenge,
-    /// The account's key, in PKCS #8.
+    /// The account key in PKCS #8.
     pub(super) account: Arc<[u8]>,
     pub(super) ca: Arc<CaConfig>,
     pub(super) shelf: Arc<IssuedCerts>,
@@ -59,8 +59,9 @@ pub(super) struct OrderRequest {
 // === impl OrderRequest ===
 
 impl OrderRequest {
-    /// Orders: key and chain in PEM, within minutes, or why not. `rustls-acme` does it where it can; `instant-acme` for
-    /// DNS-01 and bound accounts, and when a nonce was refused, for it asks again where the other begins anew.
+    /// Orders the certificate and returns key and chain in PEM, within minutes. Uses `rustls-acme` where possible, and
+    /// `instant-acme` for DNS-01, for bound accounts and after a rejected nonce, because it repeats the single request
+    /// where `rustls-acme` restarts the order.
     pub(super) async fn issue(&self) -> Result<Vec<u8>, AcmeError> {
         let limit = match self.challenge {
             Challenge::Dns01 => WATCHDOG_DNS,
@@ -76,7 +77,7 @@ impl OrderRequest {
         }
         match state::issue(self).await {
             Err(AcmeError::BadNonce(why)) => {
-                debug!(host = %self.name, %why, "a nonce was refused: ordered again by the patient library");
+                debug!(host = %self.name, %why, "a nonce was rejected: ordering again by instant-acme");
                 order::issue(self).await
             }
             issued => issued,
@@ -88,7 +89,7 @@ impl OrderRequest {
     }
 }
 
-/// Five tries of a CA take half a minute, and `rustls-acme` knows no deadline.
+/// Five validation attempts of a CA take half a minute, and `rustls-acme` has no deadline.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(300);
-/// The programs that change DNS have their own.
+/// The DNS hooks have their own deadline.
 const WATCHDOG_DNS: Duration = Duration::from_secs(900);

@@ -1,4 +1,4 @@
-//! The two files of the development CA: made together or not at all, and never overwritten.
+//! The two files of the development CA: created together or not at all, and never overwritten.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -15,7 +15,7 @@ use super::{DevCa, DevCaError, authority};
 use crate::tls::policy::provider;
 use crate::tls::x509::{Validity, validity};
 
-/// Reads the CA in `folder`; makes it first if the folder is absent or empty.
+/// Reads the CA in `folder`. Creates it first if the folder is absent or empty.
 pub(super) fn open(folder: &Path) -> Result<DevCa, DevCaError> {
     if is_empty(folder)? {
         make(folder)?;
@@ -23,7 +23,7 @@ pub(super) fn open(folder: &Path) -> Result<DevCa, DevCaError> {
     read(folder)
 }
 
-/// Reads the CA in `folder`; makes one that is not written if the folder is absent or empty.
+/// Reads the CA in `folder`. Creates one only in memory if the folder is absent or empty.
 pub(super) fn peek(folder: &Path) -> Result<DevCa, DevCaError> {
     if !is_empty(folder)? {
         return read(folder);
@@ -116,8 +116,8 @@ fn text(path: &Path) -> Result<String, DevCaError> {
     })
 }
 
-/// Fills a folder of our own beside the final one and renames it: the two files appear together, whole, and the first of
-/// several processes wins, since a folder that holds something cannot be renamed over.
+/// Writes a private folder next to the final one and renames it. The two files appear together and complete, and the
+/// first of several processes wins, because a folder that is not empty cannot be replaced by a rename.
 fn make(folder: &Path) -> Result<(), DevCaError> {
     let key = KeyPair::generate().map_err(DevCaError::Issue)?;
     let certificate = authority()
@@ -162,12 +162,12 @@ fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A rename is on the disk only when its folder is.
+/// Syncs a folder, because a rename is durable only after its folder is synced.
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A folder that nobody else uses, removed on drop unless it was renamed away.
+/// A folder that no other process uses; removed on drop unless it was renamed.
 struct PrivateDir(PathBuf);
 
 impl PrivateDir {

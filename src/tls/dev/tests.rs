@@ -42,7 +42,7 @@ fn made_once_and_for_its_owner_only() {
 #[test]
 fn openers_at_once_end_with_one_ca() {
     let data = TempDir::new().unwrap();
-    // An empty folder made by hand is as good as none.
+    // An existing empty folder is treated like an absent one.
     fs::create_dir(data.path().join(FOLDER)).unwrap();
     let barrier = Arc::new(Barrier::new(8));
     let threads: Vec<_> = (0..8)
@@ -62,7 +62,7 @@ fn openers_at_once_end_with_one_ca() {
 }
 
 #[test]
-fn damage_is_told_and_not_overwritten() {
+fn damaged_files_are_reported_and_not_overwritten() {
     let foreign = TempDir::new().unwrap();
     let foreign = DevCa::open(foreign.path()).unwrap();
     let foreign_pem = fs::read_to_string(&foreign.certificate).unwrap();
@@ -167,7 +167,7 @@ fn a_leaf_is_for_servers_and_for_no_more_than_398_days() {
 async fn handshakes_with_issued_certificates() {
     let data = TempDir::new().unwrap();
     let ca = DevCa::open(data.path()).unwrap();
-    // Opened again: what a second start reads from the files must sign as well.
+    // Opened again: a CA that is read from its files must also sign.
     let ca = DevCa::open(ca.certificate_path().parent().unwrap().parent().unwrap()).unwrap();
     let hosts = [
         HostPattern::Any,

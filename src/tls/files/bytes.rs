@@ -1,4 +1,4 @@
-//! What is in a file, or why that cannot be told.
+//! Reads certificate and key files, and reports errors with hints.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustls::pki_types::pem;
 
-/// What is wrong, and what to do about it.
+/// An error with a hint.
 pub(in crate::tls) struct FileError {
     pub(in crate::tls) message: String,
     pub(in crate::tls) hint: String,
@@ -42,7 +42,7 @@ pub(in crate::tls) fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
             }
             _ => file_error(
                 format!("cannot read {shown}: {error}"),
-                "see whether the disk or the mount is well",
+                "check the disk or the mount",
             ),
         }),
     }
@@ -55,7 +55,7 @@ pub(in crate::tls) fn bad_pem(path: &Path, error: &pem::Error) -> FileError {
     )
 }
 
-/// What a file is that is not what we want.
+/// The detected format of a file that does not contain the expected PEM.
 pub(super) enum PemContent {
     Encrypted,
     OpenSsh,
@@ -70,7 +70,7 @@ impl PemContent {
         } else if contains(bytes, "BEGIN OPENSSH PRIVATE KEY") {
             PemContent::OpenSsh
         } else if bytes.starts_with(&[0x30]) && std::str::from_utf8(bytes).is_err() {
-            // A SEQUENCE in DER; in text it would be the digit zero.
+            // The tag of a DER SEQUENCE; in text it is the digit zero.
             PemContent::Der
         } else {
             PemContent::Other
@@ -84,5 +84,5 @@ pub(super) fn contains(bytes: &[u8], text: &str) -> bool {
         .any(|part| part == text.as_bytes())
 }
 
-/// A chain of four with RSA keys is 8 KiB; a mistaken path may be a log, or endless.
+/// The maximum file size. A chain of four with RSA keys is 8 KiB; a wrong path may be a log or an endless device.
 const MAX_FILE_LEN: u64 = 1024 * 1024;

@@ -7,7 +7,7 @@ use crate::tls::testing::{PLACE, Pki};
 fn good_pairs() {
     let pki = Pki::new();
     let pair = pki.pair("a", &["A.test", "*.b.test", "192.0.2.1", "2001:db8::1"]);
-    // With the chain behind the leaf, comments, and Windows line ends; through a link, as Kubernetes mounts secrets.
+    // The chain follows the leaf, with comments and Windows line ends; through a link, as Kubernetes mounts secrets.
     let chain = fs::read_to_string(&pair.cert).unwrap() + "\r\ncomment\r\n" + &pki.ca_pem();
     pki.write("chain.pem", chain.replace('\n', "\r\n"));
     symlink(pki.path("a.key"), pki.path("link.key")).unwrap();
@@ -20,7 +20,7 @@ fn good_pairs() {
     assert_eq!((plain.key.cert.len(), long.key.cert.len()), (1, 2));
 }
 
-/// An expired certificate is served, and clients decide: an outage of all names for the sake of one would be worse.
+/// An expired certificate is served and clients decide: an outage of all names because of one would be worse.
 #[test]
 fn certificates_out_of_their_dates_still_load() {
     let pki = Pki::new();

@@ -1,4 +1,4 @@
-//! Pairs that are renewed while they are served, by whoever writes their files.
+//! Watches certificate files and reloads pairs that another program has renewed.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,8 +8,8 @@ use crate::config::Watch;
 use crate::observe::Metrics;
 use crate::tls::Certificates;
 
-/// Has `certificates` read its files again whenever their content changes, and `metrics` know until when each name is
-/// served. Ends only if there are no files.
+/// Reloads `certificates` whenever the content of their files changes, and publishes the expiry of each name in
+/// `metrics`. Returns only if there are no files.
 pub async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
     let mut measured = BTreeSet::new();
     publish_expiries(&certificates, &metrics, &mut measured);
@@ -18,7 +18,7 @@ pub async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>)
         return;
     }
     let mut watch = Watch::new(files.clone());
-    // All of them once before anything changed: it may have since the start.
+    // Reloads all files once at first, because they may have changed since the start.
     let mut changed: BTreeSet<PathBuf> = files.iter().cloned().collect();
     loop {
         let reader = certificates.clone();
@@ -39,7 +39,7 @@ fn publish_expiries(
 ) {
     let expiries = certificates.expiries();
     for name in measured.iter() {
-        // What ACME has for it is measured elsewhere.
+        // The expiry of ACME certificates is published by `acme`.
         if !expiries.contains_key(name) && !certificates.acme_names().contains(name) {
             metrics.remove_certificate(name);
         }

@@ -1,4 +1,4 @@
-//! Certificates of the development CA, for hosts that have none from files or by ACME.
+//! Issues certificates of the development CA for hosts that have none from files or by ACME.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::config::{Diagnostic, HostPattern, Located};
 use crate::observe::ErrorChain;
 use crate::tls::DevCa;
 
-/// Has the development CA fill the gaps.
+/// Issues certificates for all hosts without one.
 pub(super) fn issue_dev_certs(
     table: &mut CertTable,
     ca: &DevCa,
@@ -18,7 +18,7 @@ pub(super) fn issue_dev_certs(
     issued: &BTreeSet<Box<str>>,
     problems: &mut Vec<Diagnostic>,
 ) {
-    // A client that dials an address sends no name, so one certificate must do for all addresses.
+    // A client that connects to an address sends no name, so one certificate must cover all addresses.
     let mut local: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
     for host in hosts {
         let name = match &host.value {
@@ -35,7 +35,7 @@ pub(super) fn issue_dev_certs(
                 None => name.to_string(),
             },
         };
-        // That is one of them.
+        // Localhost names are in the certificate for addresses.
         if local.contains(&name) {
             continue;
         }

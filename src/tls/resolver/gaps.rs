@@ -1,4 +1,4 @@
-//! Hosts that a config routes and that no certificate serves.
+//! Finds routed hosts that no certificate covers.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,18 +8,18 @@ use tracing::warn;
 use super::table::{CertTable, address};
 use crate::config::{Diagnostic, HostPattern, Located, Location};
 
-/// What there is, to look for what is missing.
+/// The available certificates, for finding hosts without one.
 pub(super) struct Coverage<'a> {
     pub(super) table: &'a CertTable,
-    /// Names that get their certificate by ACME.
+    /// Names that receive their certificate by ACME.
     pub(super) issued: &'a BTreeSet<Box<str>>,
 }
 
 // === impl Coverage ===
 
 impl Coverage<'_> {
-    /// The problem of a host that no client could reach. A default certificate has another name, but a client may be
-    /// content with it (a load balancer in front that does not check), so then it is a warning.
+    /// Returns the diagnostic for a host that no client could reach. With a default certificate it is only a warning: the
+    /// certificate has another name, but some clients accept it (a load balancer that does not verify).
     pub(super) fn unserved(&self, host: &Located<HostPattern>, hint: &str) -> Option<Diagnostic> {
         let mut names = self
             .table
@@ -64,14 +64,14 @@ impl Coverage<'_> {
         Some(Diagnostic {
             at,
             message: format!(
-                "the address {address} is routed, but clients that dial an address send no server name, and tls.default \
+                "the address {address} is routed, but clients that connect to an address send no server name, and tls.default \
                  is not set"
             ),
             hint: Some(hint),
         })
     }
 
-    /// "did you mean", or what there is to choose from.
+    /// Returns a "did you mean" hint, or the list of available names.
     pub(super) fn known_names(&self, wanted: &str) -> String {
         let likeness = |name: &&str| (strsim::jaro_winkler(name, wanted) * 1000.0) as u32;
         match self.table.names().max_by_key(likeness) {
@@ -95,7 +95,7 @@ pub(super) const NO_CERTIFICATE: &str = "add a certificate that names it to tls.
 pub(super) const NO_ACME: &str = "ACME gives certificates to names with a dot, to wildcards only with acme.dns, and not where a route \
     has acme = false: add a certificate that names it to tls.certificates";
 
-/// Whether a certificate's name, maybe a wildcard, serves any host under `parent`.
+/// Returns true if a certificate's name, which may be a wildcard, covers any host under `parent`.
 fn under(name: &str, parent: &str) -> bool {
     name.strip_suffix(parent)
         .is_some_and(|rest| rest.ends_with('.'))

@@ -1,4 +1,4 @@
-//! Certificates that are replaced while they are served. What was good stays until something as good is there.
+//! Replaces certificates while they are served. A usable certificate stays until a usable replacement exists.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,37 +12,37 @@ use crate::config::Diagnostic;
 use crate::tls::acme::date;
 use crate::tls::files;
 
-/// What came of reading a pair again, if it is news.
+/// A change found by the reload of a pair.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CertReload {
-    /// Another certificate is served from the next handshake on.
+    /// Another certificate is served from the next TLS handshake on.
     Replaced {
-        /// Where it is from.
+        /// The certificate's file.
         file: PathBuf,
-        /// What it is for.
+        /// The names of the certificate.
         names: Vec<Box<str>>,
-        /// What the last one was for, and nothing here is any more.
+        /// The names of the previous certificate that no certificate covers now.
         lost: Vec<Box<str>>,
-        /// Its last moment, in seconds since 1970.
+        /// The expiry, in seconds since 1970.
         not_after: Option<i64>,
     },
-    /// The files are of no use now; the certificate that was read before is still served.
+    /// The files are unusable; the previous certificate is still served.
     Failed {
         /// The certificate's file.
         file: PathBuf,
-        /// What is wrong with it, or with its key.
+        /// The error in the certificate or its key.
         problems: Vec<Diagnostic>,
-        /// The last moment of what is served.
+        /// The expiry of the served certificate.
         not_after: Option<i64>,
     },
-    /// The files have again what is served all the time.
+    /// The files are usable again and contain the served certificate.
     Recovered {
         /// The certificate's file.
         file: PathBuf,
     },
-    /// No certificate has the name of `tls.default` any more; the one that had it is still served.
+    /// No certificate has the name of `tls.default` now; the previous one is still served.
     DefaultLost {
-        /// That name.
+        /// The name in `tls.default`.
         name: Box<str>,
     },
 }
@@ -50,8 +50,8 @@ pub enum CertReload {
 // === impl Certificates ===
 
 impl Certificates {
-    /// Reads those pairs of `tls.certificates` again of which a file is among `changed`, and serves those that are good. What
-    /// was told once is not told again until it changes.
+    /// Reloads the pairs of `tls.certificates` that have a file in `changed`, and serves the usable ones. A change is
+    /// returned once and not again until the files change.
     pub fn reread(&self, changed: &BTreeSet<PathBuf>) -> Vec<CertReload> {
         let _alone = self
             .reload_lock
@@ -93,7 +93,7 @@ impl Certificates {
     }
 }
 
-/// What is new with one pair; `held` is what is to be served then.
+/// Returns the change of one pair; `held` is the certificate to serve.
 fn reread(held: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<CertReload> {
     let CertSource::File(entry) = &held.origin else {
         return None;
@@ -132,7 +132,7 @@ fn reread(held: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<CertRelo
 // === impl CertReload ===
 
 impl CertReload {
-    /// Writes it to the log.
+    /// Logs the change.
     pub fn log(&self) {
         match self {
             CertReload::Replaced {
@@ -145,7 +145,7 @@ impl CertReload {
                 info!(%file, %names, %not_after, "a new certificate is served");
                 if !lost.is_empty() {
                     let lost = lost.join(", ");
-                    warn!(%file, %lost, "the certificate before it had names that none has now");
+                    warn!(%file, %lost, "the previous certificate had names that no certificate has now");
                 }
             }
             CertReload::Failed {
@@ -157,15 +157,15 @@ impl CertReload {
                 for problem in problems {
                     let reason = &problem.message;
                     let hint = problem.hint.as_deref().unwrap_or_default();
-                    error!(%file, %reason, %hint, %served_until, "this certificate cannot be replaced; the last good one is still served");
+                    error!(%file, %reason, %hint, %served_until, "the new certificate cannot be used; the previous one is still served");
                 }
             }
             CertReload::Recovered { file } => {
-                info!(file = %file.display(), "the files of this certificate are in order again");
+                info!(file = %file.display(), "the files of this certificate are usable again");
             }
             CertReload::DefaultLost { name } => error!(
                 %name,
-                "no certificate has the name of tls.default any more; the last one that had it is still served"
+                "no certificate has the name of tls.default now; the previous one is still served"
             ),
         }
     }

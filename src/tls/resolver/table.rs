@@ -1,4 +1,4 @@
-//! The certificates at one moment, by name: never changed, only replaced as a whole.
+//! An immutable table of certificates by name, which is only replaced as a whole.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,38 +16,38 @@ use crate::tls::x509::{self, CertInfo};
 
 #[derive(Default)]
 pub(super) struct CertTable {
-    /// By DNS name, `*.name` or address, in lower case. An address is never asked for by name (RFC 6066 §3), but
-    /// `tls.default` may be one.
+    /// Certificates by DNS name, `*.name` or IP address, in lower case. An SNI never contains an address (RFC 6066 §3),
+    /// but `tls.default` may.
     by_name: BTreeMap<Box<str>, Arc<CertifiedKey>>,
-    /// For a name that is not here.
+    /// The certificate for unknown names.
     pub(super) unknown: Option<Arc<CertifiedKey>>,
-    /// The development CA's, for clients that send no name.
+    /// The development CA's certificate for clients that send no name.
     pub(super) local: Option<Arc<CertifiedKey>>,
-    /// Where those of `by_name` are from; the first of two with the same name is the one served.
+    /// The certificates behind `by_name` with their sources; the first of two with the same name is served.
     pub(super) certs: Vec<LoadedCert>,
 }
 
-/// A certificate, and where it is from.
+/// A certificate and its source.
 #[derive(Clone)]
 pub(super) struct LoadedCert {
     pub(super) origin: CertSource,
     pub(super) names: Vec<Box<str>>,
     pub(super) key: Arc<CertifiedKey>,
-    /// What is wrong with its files by now, for which reason it is still this one.
+    /// The error of the last reload of its files, after which this certificate is still served.
     pub(super) problems: Vec<Diagnostic>,
 }
 
 #[derive(Clone)]
 pub(super) enum CertSource {
     File(Located<CertificateFiles>),
-    /// The certificate of the development CA.
+    /// A certificate of the development CA.
     Dev(PathBuf),
 }
 
 // === impl CertTable ===
 
 impl CertTable {
-    /// These certificates instead; what is served by default is not decided yet.
+    /// Creates a table with these certificates and without a default.
     pub(super) fn with(&self, held: Vec<LoadedCert>) -> CertTable {
         let mut table = CertTable {
             local: self.local.clone(),
@@ -59,7 +59,7 @@ impl CertTable {
         table
     }
 
-    /// Adds a certificate to what is there, for names that have none.
+    /// Adds a certificate for those of its names that have none.
     pub(super) fn insert(&mut self, held: LoadedCert) {
         for name in &held.names {
             let entry = self.by_name.entry(name.clone());
@@ -68,13 +68,13 @@ impl CertTable {
         self.certs.push(held);
     }
 
-    /// Whether there is a certificate for `name` that unknown names can get.
+    /// Sets the certificate of `name` as the default. Returns true if there is one.
     pub(super) fn serve_by_default(&mut self, name: &str) -> bool {
         self.unknown = self.find(&normalize_sni(name)).cloned();
         self.unknown.is_some()
     }
 
-    /// `name` in lower case. A wildcard stands for exactly one label (RFC 9525 §6.3).
+    /// Returns the certificate for `name`, in lower case. A wildcard matches exactly one label (RFC 9525 §6.3).
     pub(super) fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
         self.by_name.get(name).or_else(|| {
             let (label, parent) = name.split_once('.')?;
@@ -85,17 +85,17 @@ impl CertTable {
         })
     }
 
-    /// For clients that send no name.
+    /// Returns the certificate for clients that send no name.
     pub(super) fn without_sni(&self) -> Option<&Arc<CertifiedKey>> {
         self.unknown.as_ref().or(self.local.as_ref())
     }
 
-    /// Sorted; a wildcard as `*.example.com`.
+    /// Returns the names, sorted; wildcards as `*.example.com`.
     pub(super) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.by_name.keys().map(|name| &**name)
     }
 
-    /// The last moment of each name's certificate, in seconds since 1970.
+    /// Returns the expiry of each name's certificate, in seconds since 1970.
     pub(super) fn expiries(&self) -> BTreeMap<Box<str>, i64> {
         let expiries = self.by_name.iter();
         expiries
@@ -103,7 +103,7 @@ impl CertTable {
             .collect()
     }
 
-    /// Tells which names of a pair another one has taken.
+    /// Logs the names of a pair for which an earlier pair is served.
     pub(super) fn warn_shadowed_names(&self, held: &LoadedCert) {
         for name in &held.names {
             let served = self.by_name.get(name);
@@ -130,7 +130,7 @@ impl LoadedCert {
         }
     }
 
-    /// In seconds since 1970.
+    /// Returns the expiry in seconds since 1970.
     pub(super) fn not_after(&self) -> Option<i64> {
         facts(&self.key).map(|facts| facts.not_after)
     }
@@ -163,7 +163,7 @@ impl LoadedCert {
     }
 }
 
-/// What is wrong, each with what to do.
+/// Joins the diagnostics and their hints into one text.
 fn in_words(problems: &[Diagnostic]) -> String {
     let words = |problem: &Diagnostic| match &problem.hint {
         Some(hint) => format!("{} ({hint})", problem.message),

@@ -14,7 +14,7 @@ fn under(name: &str) -> Located<HostPattern> {
     Located::nowhere(HostPattern::Under(name.into()))
 }
 
-/// The problems of a config, as "message | hint".
+/// Returns the diagnostics of a config as "message | hint".
 fn problems(tls: &Tls, hosts: &[Located<HostPattern>]) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     Certificates::build(tls, hosts, None, &CertIssuers::default(), &mut problems);
@@ -38,7 +38,7 @@ fn names_are_listed_once_in_lower_case_and_sorted() {
 }
 
 #[test]
-fn of_two_certificates_for_a_name_the_first_wins() {
+fn first_of_two_certificates_for_a_name_wins() {
     let pki = Pki::new();
     let (first, second) = (pki.pair("1", &["a.test"]), pki.pair("2", &["a.test"]));
     let expected = built(&tls(vec![first.clone()], ""));
@@ -137,16 +137,16 @@ fn a_routed_host_must_have_a_certificate() {
             }
         }
     }
-    // A default serves whoever is content with it.
+    // With a default certificate a missing name is only a warning.
     let defaulted = tls(vec![pair], "a.test");
     let hosts = [exact("b.test"), exact("10.0.0.2"), under("z.test"), any()];
     assert!(problems(&defaulted, &hosts).is_empty());
     assert_eq!(problems(&tls(vec![], ""), &[any()]).len(), 1);
 }
 
-/// A broken file is one problem, not one more for each host that it may have named.
+/// A broken file is one error, without a further error for each host that it may have named.
 #[test]
-fn a_broken_file_is_told_alone() {
+fn broken_file_is_the_only_error() {
     let pki = Pki::new();
     let tls = tls(
         vec![

@@ -1,4 +1,4 @@
-//! A folder of our own, 0700, its files 0600.
+//! A store in a directory that only Lockgate uses, with mode 0700 and files with mode 0600.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Lock, Store};
 
-/// The folder may be absent: it is made when something is written.
+/// The directory store. The directory may be absent: it is created by the first write.
 #[derive(Debug)]
 pub(in crate::tls) struct DirStore {
     path: PathBuf,
@@ -30,7 +30,7 @@ impl DirStore {
         }
         match DirBuilder::new().mode(0o700).create(&self.path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            // Somebody may have copied it from elsewhere.
+            // The directory may be a copy with other permissions.
             _ if fs::metadata(&self.path)?.permissions().mode() & 0o077 != 0 => {
                 fs::set_permissions(&self.path, Permissions::from_mode(0o700))
             }
@@ -38,9 +38,9 @@ impl DirStore {
         }
     }
 
-    /// The file takes its name only when all of it is on the disk, and the folder knows of it before this returns.
+    /// Renames the file only after all of it is on disk, and syncs the directory before it returns.
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        // The same name each time: what a crash leaves is overwritten. The lock keeps others away.
+        // The name is always the same, so a leftover of a crash is overwritten. The lock excludes other processes.
         let unfinished = self.path.join(format!(".{name}.new"));
         let mut file = OpenOptions::new()
             .write(true)
@@ -50,7 +50,7 @@ impl DirStore {
             .open(&unfinished)?;
         let written = file.write_all(content).and_then(|()| file.sync_all());
         if let Err(error) = written {
-            // It may hold half a key, on a disk that is full.
+            // On a full disk it may contain half a key.
             let _ = fs::remove_file(&unfinished);
             return Err(error);
         }
@@ -64,7 +64,7 @@ impl Store for DirStore {
         let mut content = Vec::new();
         match File::open(self.path.join(name)) {
             Ok(file) => {
-                // More is no file of ours: what does not parse is set aside.
+                // A larger file was not written by Lockgate; it does not parse and is set aside.
                 file.take(MAX_FILE_LEN).read_to_end(&mut content)?;
                 Ok(Some(content))
             }
@@ -106,10 +106,11 @@ impl Store for DirStore {
     }
 }
 
-/// Never removed: whoever still had the old one open would share no lock with whoever makes the new.
+/// The lock file. It is never removed: a process with the old file open and one that creates a new file would not
+/// exclude each other.
 const LOCK: &str = "lock";
 
-/// A chain of four with RSA keys is 8 KiB.
+/// The maximum file size. A chain of four with RSA keys is 8 KiB.
 const MAX_FILE_LEN: u64 = 1024 * 1024;
 
 #[cfg(test)]

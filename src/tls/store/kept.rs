@@ -1,4 +1,4 @@
-//! A store that forgets nothing while the process lives: what cannot be written stays in memory until it can.
+//! A write-behind wrapper of a store: content that cannot be written stays in memory and is retried.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,9 +11,9 @@ use super::{Lock, Store};
 #[derive(Debug)]
 pub(in crate::tls) struct WriteBehindStore {
     store: Box<dyn Store>,
-    /// What the store did not take, by name, and why it did not.
+    /// The contents that could not be written, by name.
     unsaved: Mutex<BTreeMap<Box<str>, Vec<u8>>>,
-    /// Why it did not; apart, so that nobody who only asks waits for a disk.
+    /// The last write error. It has its own lock, so that reading it does not wait for the disk.
     last_error: Mutex<Option<String>>,
 }
 
@@ -36,7 +36,7 @@ impl WriteBehindStore {
         }
     }
 
-    /// Never fails: a certificate that cannot be written is served all the same.
+    /// Saves the content. Never fails: a certificate that cannot be written is still served.
     pub(in crate::tls) fn save(&self, name: &str, content: &[u8]) {
         match apart(|| self.store.save(name, content)) {
             Ok(()) => {
@@ -51,13 +51,13 @@ impl WriteBehindStore {
         }
     }
 
-    /// Tries again to write what is in memory only.
+    /// Retries the writes of content that is only in memory.
     pub(in crate::tls) fn flush(&self) {
         let waiting = self.unsaved().clone();
         for (name, content) in &waiting {
             if apart(|| self.store.save(name, content)).is_ok() {
                 let mut unsaved = self.unsaved();
-                // Unless there is a newer one by now.
+                // Unless newer content was saved in the meantime.
                 if unsaved.get(name) == Some(content) {
                     unsaved.remove(name);
                 }
@@ -68,24 +68,24 @@ impl WriteBehindStore {
             if !waiting.is_empty() {
                 info!(
                     files = waiting.len(),
-                    "{} takes files again",
+                    "{} is writable again",
                     self.store.location()
                 );
             }
         }
     }
 
-    /// What is wrong with the store, if anything is.
+    /// Returns the last error of the store, if it is not resolved.
     pub(in crate::tls) fn last_error(&self) -> Option<String> {
         self.why().clone()
     }
 
-    /// Moves away what cannot be used, and reports it. It is not found again either way.
+    /// Moves an unusable file aside and logs it. The content in memory is dropped in any case.
     pub(in crate::tls) fn set_aside(&self, name: &str, why: &str) {
         self.unsaved().remove(name);
         match self.store.quarantine(name) {
             Ok(to) => error!(%name, %why, "cannot be used, and was moved to {to}"),
-            Err(error) => error!(%name, %why, %error, "cannot be used, nor be moved away"),
+            Err(error) => error!(%name, %why, %error, "cannot be used and cannot be moved"),
         }
     }
 
@@ -108,7 +108,7 @@ impl WriteBehindStore {
     }
 }
 
-/// A disk may hang: other tasks of this thread go on elsewhere.
+/// Runs a blocking call, so that a hanging disk does not block the other tasks of this thread.
 fn apart<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
@@ -121,9 +121,9 @@ mod tests {
     use tempfile::TempDir;
 
     #[test]
-    fn what_cannot_be_written_is_kept_until_it_can() {
+    fn unwritable_content_is_kept_until_it_can_be_written() {
         let above = TempDir::new().unwrap();
-        // A file where the folder should be: root may write anywhere, but not there.
+        // A file in place of the directory makes writes fail even for root.
         let path = above.path().join("acme");
         fs::write(&path, "").unwrap();
         let kept = WriteBehindStore::new(Box::new(DirStore::at(path.clone())));

@@ -28,7 +28,7 @@ fn ending(pki: &Pki, ca: &str, asking: &[&str]) -> TlsServer {
     ending.unwrap_or_else(|| panic!("{problems:?}"))
 }
 
-/// Shows this certificate.
+/// Presents this certificate.
 fn client(pki: &Pki, pair: &CertificateFiles) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     let ca = CertificateDer::from_pem_slice(pki.ca_pem().as_bytes()).unwrap();
@@ -42,7 +42,7 @@ fn client(pki: &Pki, pair: &CertificateFiles) -> TlsConnector {
     Arc::new(config.unwrap()).into()
 }
 
-/// Whether the client is asked, and what it has shown.
+/// Returns whether client authentication was requested, and the client's certificate.
 async fn shake(
     ending: &TlsServer,
     client: &TlsConnector,
@@ -60,7 +60,7 @@ async fn shake(
 }
 
 #[tokio::test]
-async fn the_name_decides_who_is_asked() {
+async fn server_name_decides_on_client_auth() {
     let pki = Pki::new();
     let pair = pki.pair_with("client", &["me.test"], |it| {
         it.extended_key_usages = vec![ClientAuth];
@@ -89,7 +89,7 @@ async fn the_name_decides_who_is_asked() {
 #[tokio::test]
 async fn a_certificate_that_does_not_count_ends_the_handshake() {
     let pki = Pki::new();
-    // Right CA, wrong use.
+    // The right CA, but the wrong key usage.
     let pair = pki.pair("server", &["me.test"]);
     let server = ending(&pki, &pki.ca_pem(), &["a.test"]);
     let refused = shake(&server, &client(&pki, &pair), "a.test").await;

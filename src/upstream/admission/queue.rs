@@ -1,33 +1,33 @@
-//! First come, first served, within bounds.
+//! A bounded FIFO queue with a limit per client.
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
 };
 
-/// Those who wait, in the order in which they came.
+/// Queued requests in the order of arrival.
 #[derive(Debug)]
 pub(super) struct Queue<W> {
     waiting: BTreeMap<Ticket, (SubnetKey, W)>,
-    /// How many of them are of one client.
+    /// Number of queued requests per client.
     shares: HashMap<SubnetKey, usize>,
     next: u64,
 }
 
-/// A place in the queue.
+/// A position in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
-/// Why there is no place in it.
+/// Why the queue does not accept a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum QueueLimit {
-    /// It has as many as it may.
+    /// The queue is at its limit.
     Full,
-    /// It has as many of this client as it may.
+    /// The client is at its limit in this queue.
     Share,
 }
 
-/// An address; of IPv6 the first half, for one machine takes another address in its /64 as often as it likes.
+/// The client's address; for IPv6 its /64, because one machine can use any address within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct SubnetKey(u64);
 
@@ -46,7 +46,7 @@ impl<W> Queue<W> {
         self.waiting.len()
     }
 
-    /// Puts one last, where there are fewer than `most`, and of this client fewer than a tenth of that.
+    /// Appends a request if the queue is shorter than `most`, and the client has fewer than a tenth of that.
     pub(super) fn push(
         &mut self,
         client: IpAddr,
@@ -68,7 +68,7 @@ impl<W> Queue<W> {
         Ok(ticket)
     }
 
-    /// Takes one out, wherever he stands; `None` where he has gone.
+    /// Removes a request at any position; `None` if it is not queued any longer.
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<W> {
         let (client, waiter) = self.waiting.remove(&ticket)?;
         if let Some(share) = self.shares.get_mut(&client) {
@@ -80,14 +80,14 @@ impl<W> Queue<W> {
         Some(waiter)
     }
 
-    /// Takes all out.
+    /// Removes all requests.
     pub(super) fn clear(&mut self) -> Vec<W> {
         self.shares.clear();
         let all = std::mem::take(&mut self.waiting);
         all.into_values().map(|(_, waiter)| waiter).collect()
     }
 
-    /// The first whom it `fits`.
+    /// Returns the first request that `fits`.
     pub(super) fn first(&self, fits: impl Fn(&W) -> bool) -> Option<Ticket> {
         let mut waiting = self.waiting.iter();
         let (ticket, _) = waiting.find(|(_, (_, waiter))| fits(waiter))?;
@@ -100,14 +100,14 @@ impl<W> Queue<W> {
 impl SubnetKey {
     fn of(address: IpAddr) -> Self {
         SubnetKey(match address.to_canonical() {
-            // No /64 that is in use begins with 32 zeros.
+            // No /64 in use begins with 32 zero bits.
             IpAddr::V4(address) => u64::from(address.to_bits()),
             IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
         })
     }
 }
 
-/// One client may have this part of the queue.
+/// One client may use 1/10 of the queue.
 const CLIENT_SHARE: usize = 10;
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list that does the same in the plainest way.
+        /// Compares with a plain list that does the same.
         #[test]
         fn it_is_a_list_with_bounds(
             most in 0_usize..40,

@@ -50,7 +50,7 @@ async fn at_once(pool: &Pool) -> Lease {
     lease.expect("it need not wait").unwrap()
 }
 
-/// One that is in the queue when this returns.
+/// Returns a request that is already in the queue.
 async fn queued<'a>(pool: &'a Pool, client: u8, tried: &'a [Arc<Backend>]) -> Acquiring<'a> {
     let before = pool.waiting();
     let mut waiting = acquire(pool, client, tried);
@@ -64,13 +64,13 @@ async fn has_place(waiting: &mut Acquiring<'_>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_goes_to_the_first_and_nobody_overtakes() {
+async fn lease_goes_to_the_first_queued_request() {
     let pool = pool(1, 1, 100);
     let held = at_once(&pool).await;
     let mut first = queued(&pool, 1, &[]).await;
     let mut second = queued(&pool, 2, &[]).await;
     held.settle();
-    // The place is taken already, though the first does not know yet.
+    // The lease is granted already, although the first request has not noticed yet.
     let mut newcomer = queued(&pool, 3, &[]).await;
     assert!(!has_place(&mut second).await);
     let lease = poll_immediate(&mut first).await.unwrap().unwrap();
@@ -85,7 +85,7 @@ async fn a_place_goes_to_the_first_and_nobody_overtakes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_leaves_passes_on_what_he_was_given() {
+async fn cancelled_waiter_releases_its_lease() {
     let pool = pool(1, 1, 100);
     let held = at_once(&pool).await;
     let leaves = queued(&pool, 1, &[]).await;
@@ -101,7 +101,7 @@ async fn whoever_leaves_passes_on_what_he_was_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_cannot_use_a_place_lets_others_by() {
+async fn waiter_that_cannot_use_a_backend_is_skipped() {
     let pool = pool(2, 1, 100);
     let both: Vec<_> = pool.backends();
     let held = [at_once(&pool).await, at_once(&pool).await];
@@ -118,14 +118,14 @@ async fn whoever_cannot_use_a_place_lets_others_by() {
     assert!(!has_place(&mut picky).await);
     let lease = poll_immediate(&mut other).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(lease.backend(), &both[0]));
-    // A newcomer may take a place that nobody who waits can use.
+    // A new request may take a lease that no queued request can use.
     drop(lease);
     assert!(Arc::ptr_eq(at_once(&pool).await.backend(), &both[0]));
     assert_eq!(pool.waiting(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_queue_has_bounds_and_everybody_a_deadline() {
+async fn queue_is_bounded_and_each_waiter_has_a_deadline() {
     let pool = pool(1, 1, 20);
     let held = at_once(&pool).await;
     let mut waiting = vec![];
@@ -137,7 +137,7 @@ async fn the_queue_has_bounds_and_everybody_a_deadline() {
     waiting.pop();
     let refused = acquire(&pool, 0, &[]).await.unwrap_err();
     assert_eq!(refused, Unavailable::QueueShare);
-    // Time passes by itself: nothing else is left to happen.
+    // Paused time advances by itself, because no task is runnable.
     let came = Instant::now();
     for one in waiting {
         assert_eq!(one.await.unwrap_err(), Unavailable::QueueWait);
@@ -154,7 +154,7 @@ async fn the_queue_has_bounds_and_everybody_a_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_queue_nobody_waits() {
+async fn without_a_queue_requests_are_rejected_at_once() {
     let pool = pool(1, 1, 0);
     let _held = at_once(&pool).await;
     let refused = acquire(&pool, 1, &[]).await.unwrap_err();
@@ -162,12 +162,12 @@ async fn without_a_queue_nobody_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_leaves_everybody_in_the_queue_and_serves_him_there() {
+async fn reload_keeps_waiters_in_the_queue() {
     let old = pool(1, 1, 100);
     let held = at_once(&old).await;
     let mut first = queued(&old, 1, &[]).await;
     let mut second = queued(&old, 2, &[]).await;
-    // The old backend goes, another comes.
+    // The old backend is removed, another is added.
     let mut config = written(2, 1, 100);
     config.backends.remove(0);
     let new = built(&config, Some(&old));
@@ -175,11 +175,11 @@ async fn a_reload_leaves_everybody_in_the_queue_and_serves_him_there() {
     new.commit();
     let lease = poll_immediate(&mut first).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(lease.backend(), &new.backends()[0]));
-    // No place on who has gone.
+    // No lease on a removed backend.
     drop(held);
     assert!(!has_place(&mut second).await);
     let mut third = queued(&new, 3, &[]).await;
-    // More room.
+    // Higher limits.
     let config = config::Pool {
         admission: config::Admission {
             handshakes: 3,
@@ -194,7 +194,7 @@ async fn a_reload_leaves_everybody_in_the_queue_and_serves_him_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_taken_into_service_again_serves_those_who_wait() {
+async fn undrained_backend_serves_queued_requests() {
     let pool = pool(2, 1, 100);
     let both: Vec<_> = pool.backends();
     both[1].drain(true);
@@ -205,7 +205,7 @@ async fn who_is_taken_into_service_again_serves_those_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_on_who_is_down_is_for_nobody_until_it_is_back() {
+async fn down_backend_serves_no_waiter_until_it_recovers() {
     let pool = pool(2, 1, 100);
     let passive = config::Passive {
         fails: 1,
@@ -225,7 +225,7 @@ async fn a_place_on_who_is_down_is_for_nobody_until_it_is_back() {
     gone.start_slow(Instant::now());
     let lease = poll_immediate(&mut first).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(lease.backend(), &gone));
-    // Where all are down they have to do.
+    // If all are down, they are used.
     let mut second = queued(&pool, 2, &[]).await;
     eject(&gone);
     eject(other.backend());
@@ -253,7 +253,7 @@ async fn pools_that_share_a_backend_have_ceilings_and_queues_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_can_be_served_by_one_only_waits_for_that() {
+async fn request_with_affinity_waits_for_its_backend() {
     let pool = pool(2, 1, 100);
     let [own, other] = [at_once(&pool).await, at_once(&pool).await];
     let bound = Affinity {
@@ -272,7 +272,7 @@ async fn who_can_be_served_by_one_only_waits_for_that() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_at_once_lose_no_place_and_never_overfill() {
+async fn concurrent_requests_lose_no_capacity_and_respect_limits() {
     let pool = Arc::new(pool(3, 2, 100_000));
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..64_u8 {
@@ -284,7 +284,7 @@ async fn many_at_once_lose_no_place_and_never_overfill() {
                 let mut acquiring = pin!(pool.acquire(BalanceKey::default(), client, &[], soon));
                 if round % 7 == 0 && poll_immediate(&mut acquiring).await.is_none() {
                     tokio::task::yield_now().await;
-                    // It leaves, perhaps with a place in its hand.
+                    // The request is cancelled, possibly with a granted lease.
                     continue;
                 }
                 if round % 7 == 0 {
@@ -306,10 +306,10 @@ async fn many_at_once_lose_no_place_and_never_overfill() {
     }
 }
 
-/// Whoever waits just when the only place is given back has it, also if nobody else waits in any pool: each of these pools
-/// has one client, so that its queue comes and goes with every turn.
+/// A request that starts to wait while the only lease is released gets it, even if no other request waits in any pool:
+/// each of these pools has one client, so its queue is subscribed and unsubscribed with every request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn pools_that_share_a_backend_lose_no_place() {
+async fn pools_that_share_a_backend_lose_no_capacity() {
     let mut known = Backends::default();
     let pools: Vec<_> = (0..16)
         .map(|n| {
@@ -342,7 +342,7 @@ async fn pools_that_share_a_backend_lose_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_tells_only_those_pools_where_somebody_waits() {
+async fn backend_notifies_only_pools_with_queued_requests() {
     let mut known = Backends::default();
     let mut pool = |name, backends| {
         let written = written(backends, 1, 100);
@@ -363,7 +363,7 @@ async fn a_backend_tells_only_those_pools_where_somebody_waits() {
     drop(held);
     assert!(has_place(&mut in_one).await);
     assert_eq!(listeners(), (0, 0));
-    // Nor do those that a reload has taken away.
+    // Pools that a reload has removed are not notified either.
     let held = [at_once(&both).await, at_once(&both).await];
     let mut waits = queued(&both, 1, &[]).await;
     let mut config = written(2, 1, 100);
@@ -375,7 +375,7 @@ async fn a_backend_tells_only_those_pools_where_somebody_waits() {
     assert_eq!(listeners(), (0, 0));
 }
 
-/// What may happen, one after the other.
+/// The events of a test, in sequence.
 #[derive(Debug, Clone)]
 enum Move {
     Comes(u8),
@@ -432,7 +432,7 @@ proptest! {
                     }
                     _ => {}
                 }
-                // Those who were given a place are the first of all.
+                // The requests that got a lease are the first of all.
                 let mut served = vec![];
                 let mut still = vec![];
                 for (number, mut acquiring) in waiting {

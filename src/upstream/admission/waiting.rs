@@ -1,4 +1,4 @@
-//! Those who wait, and how they are handed what they wait for.
+//! Queued requests, and how leases are delivered to them.
 
 use super::{AdmissionQueue, queue::Ticket};
 use crate::upstream::{Backend, Lease, Unavailable, entry::Member};
@@ -8,17 +8,17 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Somebody who waits, as the queue has him.
+/// A queued request, as stored in the queue.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    /// Where he has failed already.
+    /// The backends that have failed for this request.
     pub(super) tried: Box<[Arc<Backend>]>,
-    /// The seed of the only one that can serve him.
+    /// The `id_hash` of the only member that can serve the request.
     pub(super) only: Option<u64>,
     pub(super) grant_tx: oneshot::Sender<Lease>,
 }
 
-/// Somebody who waits; dropped, he leaves the queue, and what he was just given goes to the next.
+/// A queued request. On drop it leaves the queue, and a lease that was just granted to it goes to the next request.
 #[derive(Debug)]
 pub(in crate::upstream) struct QueueTicket {
     pub(super) admission: Arc<AdmissionQueue>,
@@ -27,19 +27,20 @@ pub(in crate::upstream) struct QueueTicket {
     pub(super) hand: oneshot::Receiver<Lease>,
 }
 
-/// Places taken for those who waited, to be given to them once the queue is unlocked: giving may drop a lease, and that
-/// looks into the queue.
+/// Leases granted while the queue was locked. They are delivered after it is unlocked, because delivery may drop a
+/// lease, and that locks the queue.
 #[must_use]
 pub(super) struct Grants(pub(super) Vec<(Waiter, Lease)>);
 
 // === impl Waiter ===
 
 impl Waiter {
-    /// Whether a place there is one for him. Whoever can be served nowhere else does not mind what state it is in.
+    /// Returns whether the request can use capacity on this member. A request that only one member can serve ignores
+    /// the member's state.
     pub(super) fn accepts(&self, entry: &Member, is_open: bool, seeds: &[u64]) -> bool {
         let was_tried = |one: &Arc<Backend>| Arc::ptr_eq(one, &entry.backend);
         let suits = match self.only {
-            // Gone meanwhile, it cannot serve him any more than others.
+            // A member that has left the pool cannot serve its request either.
             Some(seed) if seeds.contains(&seed) => entry.id_hash == seed,
             _ => is_open,
         };
@@ -50,14 +51,14 @@ impl Waiter {
 // === impl QueueTicket ===
 
 impl QueueTicket {
-    /// The place, once it is there.
+    /// Waits for the lease and returns it.
     pub(in crate::upstream) async fn wait(mut self, until: Instant) -> Result<Lease, Unavailable> {
         match timeout_at(until, &mut self.hand).await {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(_)) => Err(Unavailable::Unresolved),
             Err(_) => {
                 self.leave();
-                // It may have come just now.
+                // The lease may have arrived just now.
                 self.hand.try_recv().map_err(|_| Unavailable::QueueWait)
             }
         }
@@ -81,7 +82,7 @@ impl Drop for QueueTicket {
 impl Grants {
     pub(super) fn deliver(self) {
         for (waiter, lease) in self.0 {
-            // Whoever has left meanwhile leaves the lease here, and its drop finds the next.
+            // If the request was cancelled, the lease is dropped here, and its drop finds the next request.
             drop(waiter.grant_tx.send(lease));
         }
     }

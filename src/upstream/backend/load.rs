@@ -1,14 +1,14 @@
-//! How much a backend has, and how much a pool lets it have: leases, and those of them that are shaking hands.
+//! Load of a backend and its limits per pool: leases, and those of them in the handshake phase.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Both counts in one number, so that one exchange takes both places: leases in the low half, handshakes in the high one.
+/// Both counts in one number, so that one exchange acquires both: leases in the low half, handshakes in the high half.
 #[derive(Debug, Default)]
 pub(super) struct LoadCounters {
     counts: AtomicU64,
 }
 
-/// The most of both, in the same halves.
+/// The limits of both, in the same halves.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::upstream) struct LoadLimits(u64);
 
@@ -27,14 +27,14 @@ impl LoadCounters {
         fits(self.counts.load(Ordering::Relaxed), most.0)
     }
 
-    /// Counts one more of both, unless there are as many as there may be: each pool has ceilings of its own.
+    /// Increments both counts unless a limit is reached; each pool has its own limits.
     pub(super) fn take(&self, most: LoadLimits) -> bool {
         let more = |counts| fits(counts, most.0).then_some(counts + ONE_OF_BOTH);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         self.counts.fetch_update(set, fetch, more).is_ok()
     }
 
-    // Sequentially consistent: whoever gives back looks into the queue afterwards, as `Admission::enter` explains.
+    // Sequentially consistent, because a release reads the queue afterwards: see `AdmissionQueue::enter`.
 
     pub(super) fn settle(&self) {
         self.counts.fetch_sub(ONE_HANDSHAKE, Ordering::SeqCst);
@@ -49,14 +49,14 @@ impl LoadCounters {
 // === impl LoadLimits ===
 
 impl LoadLimits {
-    /// 0: no limit.
+    /// Creates the limits; 0 means no limit.
     pub(in crate::upstream) fn new(leases: u32, handshakes: u32) -> Self {
-        // One short of the half, so that no count can run over into the other.
+        // One less than the half can hold, so that no count overflows into the other half.
         let most = |written: u32| u64::from(written.wrapping_sub(1).min(u32::MAX - 2) + 1);
         LoadLimits(most(handshakes) << HANDSHAKE_SHIFT | most(leases))
     }
 
-    /// The most leases.
+    /// Returns the maximum number of leases.
     pub(in crate::upstream) fn leases(self) -> u64 {
         self.0 & LOW
     }

@@ -1,4 +1,4 @@
-//! The queues that hear of a backend's places.
+//! The queues that are notified of free capacity on a backend.
 
 use crate::upstream::admission::AdmissionQueue;
 use std::sync::{
@@ -6,24 +6,25 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Of all the pools that have the backend, however many, those where somebody waits or is about to.
+/// Subscribed queues: of all pools that use the backend, those with requests that are queued or about to be.
 ///
-/// No place is missed: who is to wait puts his queue here, and only then looks for a place; who gives one back does that
-/// first, and then looks here. Either he counts none: then `count` was raised after he had looked, and whoever raised it sees
-/// the place, for all of these are sequentially consistent or parted by a fence that is. Or he counts some, and takes the
-/// lock: then he finds the queue, or it comes once he has unlocked, and whoever puts it there sees the place.
+/// No release is missed. A request that is about to wait subscribes its queue here and checks for capacity afterwards;
+/// a release returns the capacity first and reads this list afterwards. If the release reads a count of 0, the count
+/// was raised later, and the request sees the capacity, because these operations are sequentially consistent or
+/// separated by a fence that is. If the release reads a higher count, it takes the lock: then it either finds the
+/// queue, or the queue is added after the unlock, and the request that adds it sees the capacity.
 #[derive(Debug, Default)]
 pub(super) struct QueueSubscribers {
-    /// How many: mostly none, and then whoever gives back reads nothing else.
+    /// Number of subscribed queues; usually 0, and then a release reads nothing else.
     count: AtomicUsize,
-    /// In the order in which they came. Weak, for they know the backend.
+    /// In the order of subscription. Weak, because queues hold references to the backend.
     waiting: Mutex<Vec<Weak<AdmissionQueue>>>,
 }
 
 // === impl QueueSubscribers ===
 
 impl QueueSubscribers {
-    /// To be followed by a sequentially consistent fence, and then by a look for a place.
+    /// Adds a queue. Must be followed by a sequentially consistent fence, and then by a check for capacity.
     pub(super) fn add(&self, queue: &Arc<AdmissionQueue>) {
         let mut waiting = self.lock();
         waiting.push(Arc::downgrade(queue));
@@ -36,8 +37,8 @@ impl QueueSubscribers {
         self.count.store(waiting.len(), Ordering::SeqCst);
     }
 
-    /// All of them at this moment. Not locked any more: whoever is handed a place may give it back at once, and then they are
-    /// looked at again.
+    /// Returns a snapshot of all queues, so that the lock is not held: a request may release its new lease at once, and
+    /// that reads the list again.
     pub(super) fn now(&self) -> Vec<Arc<AdmissionQueue>> {
         if self.count.load(Ordering::SeqCst) == 0 {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Slow start: an empty backend would else get all that is new, for it has the fewest sessions.
+//! Slow start: without it, a new backend would receive all new sessions because it has the fewest.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -6,12 +6,12 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Since when a backend gets warm. How long that takes is its pools' affair.
+/// The start of a backend's slow start. Its length is set by each pool.
 #[derive(Debug)]
 pub(super) struct SlowStart {
-    /// What the time below counts from.
+    /// The reference point of `since`.
     born: Instant,
-    /// Milliseconds after that, plus 1; 0: it has always been there.
+    /// Milliseconds from `born` to the start, plus 1; 0: there was no slow start.
     since: AtomicU64,
 }
 
@@ -32,18 +32,18 @@ impl SlowStart {
         self.since.store(since, Ordering::Relaxed);
     }
 
-    /// Another one each time that it has begun.
+    /// Returns a number that changes with every slow start.
     pub(super) fn begun(&self) -> u64 {
         self.since.load(Ordering::Relaxed)
     }
 
-    /// When it is warm, where that takes `takes`; may be long ago. `None`: it always was.
+    /// Returns when a slow start of length `takes` ends, which may be in the past; `None` if there was none.
     pub(super) fn ends(&self, takes: Duration) -> Option<Instant> {
         let begun = self.begun().checked_sub(1)?;
         self.born.checked_add(Duration::from_millis(begun) + takes)
     }
 
-    /// From a tenth to 1, in a line; `None` where it is warm.
+    /// Returns the share, which grows linearly from 0.1 to 1; `None` after the slow start.
     pub(super) fn at(&self, now: Instant, takes: Duration) -> Option<f64> {
         let begun = self.begun().checked_sub(1)?;
         let (now, takes) = (

@@ -1,14 +1,15 @@
-//! The same backend for the same key: highest random weight (Thaler and Ravishankar 1998), with bounded load
-//! (Mirrokni, Thorup and Zadimoghaddam 2016).
+//! The same backend for the same key: highest random weight (Thaler and Ravishankar 1998), with bounded load (Mirrokni,
+//! Thorup and Zadimoghaddam 2016).
 //!
-//! Every backend draws a number from its address and the key, and the highest wins. Where one comes or goes, only the
-//! keys that it wins or has won move. One that has far more than its share is passed over, and the next highest wins.
+//! Every member gets a score from its address and the key, and the highest score wins. If a member is added or removed,
+//! only the keys that it wins or has won move. A member with far more than its share is skipped, and the next highest
+//! score wins.
 
 use super::{BalanceKey, Eligible, key::mix};
 use crate::{config::HashKey, upstream::entry::Member};
 use std::sync::Arc;
 
-/// How a pool chooses by hash.
+/// The balancing algorithm `hash`.
 #[derive(Debug)]
 pub(in crate::upstream) struct RendezvousHash {
     by: HashKey,
@@ -35,14 +36,14 @@ impl RendezvousHash {
         });
         let mut all = candidates.entries.iter().map(|entry| entry.weight);
         let first = all.next();
-        // Where all weigh the same, the numbers are compared as they are.
+        // With equal weights the scores are compared without conversion.
         let even = all.all(|weight| Some(weight) == first);
         let below = |entry: &&Arc<Member>| {
-            // Below 5/4 of its share, of all leases and the one to come.
+            // Below 5/4 of its share of all leases, including the new one.
             let its = entry.leases();
             its < MIN_BOUND || 4 * its * weights < 5 * (leases + 1) * entry.weight
         };
-        // All are at their bounds only where counts have changed meanwhile.
+        // All members are at their bounds only if counts have changed in the meantime.
         highest(candidates.iter().filter(below), key, even)
             .or_else(|| highest(candidates.iter(), key, even))
     }
@@ -64,13 +65,13 @@ fn highest<'a>(
     highest.map(|(_, entry)| entry)
 }
 
-/// ln(u) / weight, for u evenly in (0, 1]: the highest is that of weight w with probability w / ∑ w (Schindelhauer and
-/// Schomaker 2005).
+/// Returns ln(u) / weight, for u uniform in (0, 1]: a member of weight w has the highest score with probability w / ∑ w
+/// (Schindelhauer and Schomaker 2005).
 fn weighed(number: u64, weight: u64) -> f64 {
-    // The 53 bits that a float holds.
+    // The 53 bits that an `f64` holds.
     let even = ((number >> 11) + 1) as f64 / (1_u64 << 53) as f64;
     even.ln() / weight as f64
 }
 
-/// So many never count as far more than a share: the few of one room on an empty evening stay together.
+/// Up to this number of leases is never over the bound, so that the few clients of one key stay together at low load.
 const MIN_BOUND: u64 = 8;

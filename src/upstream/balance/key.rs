@@ -1,12 +1,12 @@
-//! The part of a request that its backend is found by, as a number.
+//! The part of a request that selects its backend, as a number.
 
 use crate::{config::HashKey, upstream::sticky::Affinity};
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode;
 use std::net::IpAddr;
 
-/// What `hash` names in a request, as a number that is the same in every process and every version; and the backend that
-/// the request belongs to, where the pool is sticky.
+/// The hash of what `hash` names in a request, the same in every process and every version; and the affinity of the
+/// request if the pool is sticky.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BalanceKey {
     number: u64,
@@ -16,7 +16,7 @@ pub struct BalanceKey {
 // === impl BalanceKey ===
 
 impl BalanceKey {
-    /// Of a request; of its client's address, where it lacks what is asked for.
+    /// Computes the key of a request; from the client's address if the request lacks the named part.
     pub(in crate::upstream) fn of(
         by: &HashKey,
         headers: &HeaderMap,
@@ -63,7 +63,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<u64> {
     })
 }
 
-/// As forms write it: `room=a%20b` is the same room as `room=a+b`.
+/// Returns a query parameter, decoded as forms encode it: `room=a%20b` equals `room=a+b`.
 fn parameter(query: &str, name: &str) -> Option<u64> {
     query.split('&').find_map(|pair| {
         let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -72,7 +72,7 @@ fn parameter(query: &str, name: &str) -> Option<u64> {
     })
 }
 
-/// A plus is a blank, an escaped one stays a plus.
+/// Decodes form encoding: a plus is a space, an escaped plus stays a plus.
 fn plain(text: &str) -> impl Iterator<Item = u8> {
     let pieces = text.split('+').enumerate();
     pieces.flat_map(|(index, piece)| {
@@ -81,7 +81,7 @@ fn plain(text: &str) -> impl Iterator<Item = u8> {
     })
 }
 
-/// IPv6 by /64: one machine takes another address in it as often as it likes.
+/// Returns the address to hash; for IPv6 its /64, because one machine can use any address within it.
 fn address(client: IpAddr) -> u64 {
     match client.to_canonical() {
         IpAddr::V4(address) => stable_hash(address.octets().into_iter()),
@@ -89,7 +89,7 @@ fn address(client: IpAddr) -> u64 {
     }
 }
 
-/// FNV-1a, and then mixed: its own high bits hardly know the last bytes.
+/// FNV-1a, followed by a mixing step, because the last bytes hardly affect its high bits.
 pub(in crate::upstream) fn stable_hash(bytes: impl Iterator<Item = u8>) -> u64 {
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -97,7 +97,7 @@ pub(in crate::upstream) fn stable_hash(bytes: impl Iterator<Item = u8>) -> u64 {
     mix(hash)
 }
 
-/// The end of SplitMix64: every bit of the number counts for every bit of the answer.
+/// The finalizer of SplitMix64: every input bit affects every output bit.
 pub(super) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -132,7 +132,7 @@ mod tests {
         let a = of(&[("cookie", "x=1; sid=a")], "/");
         assert_eq!(a, of(&[("cookie", "sid=a;y=2")], "/x"));
         assert_ne!(a, of(&[("cookie", "sid=b")], "/"));
-        // Neither another's end nor another's beginning.
+        // Neither a longer name with this suffix nor one with this prefix.
         let none = of(&[], "/");
         for other in ["xsid=a", "sidx=a", "sid"] {
             assert_eq!(none, of(&[("cookie", other)], "/"), "{other}");
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lacks_it_goes_by_his_address() {
+    fn request_without_the_named_part_is_keyed_by_address() {
         let ip = |client| key("ip", &[], "/", client);
         for by in ["header:x-user", "cookie:sid", "query:room"] {
             assert_eq!(key(by, &[], "/", "192.0.2.1"), ip("192.0.2.1"), "{by}");
@@ -162,8 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_is_the_same_for_ever() {
-        // Other processes, of other versions too, must find the same backend.
+    fn stable_hash_never_changes() {
+        // Other processes, also of other versions, must select the same backend.
         assert_eq!(
             stable_hash("ws://10.0.0.1:8765".bytes()),
             10_504_844_085_248_084_611

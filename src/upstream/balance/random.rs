@@ -1,5 +1,5 @@
-//! Two by chance, of which the emptier: close to the best, and processes that know nothing of each other do not all
-//! run to the same backend.
+//! Two candidates at random, of which the less loaded one: close to the best choice, and independent processes do not
+//! all select the same backend.
 
 use super::{Eligible, key::mix};
 use crate::upstream::entry::Member;
@@ -11,11 +11,11 @@ use std::{
     },
 };
 
-/// Numbers that are fair, not secret.
+/// A fast random number generator: uniform, not secret.
 #[derive(Debug)]
 pub(in crate::upstream) struct Rng(AtomicU64);
 
-/// One of two candidates, each drawn by weight.
+/// Returns one of two candidates, each drawn by weight.
 pub(super) fn choose<'a>(candidates: Eligible<'a>, dice: &Rng) -> Option<&'a Arc<Member>> {
     let weights: u64 = candidates.iter().map(|entry| entry.weight).sum();
     let one = drawn(candidates.iter(), dice.below(weights))?;
@@ -29,7 +29,7 @@ pub(super) fn choose<'a>(candidates: Eligible<'a>, dice: &Rng) -> Option<&'a Arc
     }
 }
 
-/// The one in whose stretch of the weights `at` lies; the last, where they have become fewer.
+/// Returns the candidate whose range of the summed weights contains `at`; the last one if the sum has shrunk.
 fn drawn<'a>(
     entries: impl Iterator<Item = &'a Arc<Member>>,
     mut at: u64,
@@ -49,16 +49,16 @@ fn drawn<'a>(
 
 impl Rng {
     pub(in crate::upstream) fn new() -> Self {
-        // The standard library's own source of chance.
+        // The standard library's own source of random numbers.
         Rng(AtomicU64::new(RandomState::new().hash_one(0)))
     }
 
-    /// A number below `end`; 0 for 0.
+    /// Returns a number below `end`; 0 for 0.
     pub(in crate::upstream) fn below(&self, end: u64) -> u64 {
         let number = mix(self.0.fetch_add(GOLDEN, Ordering::Relaxed));
         ((u128::from(number) * u128::from(end)) >> 64) as u64
     }
 }
 
-/// 2⁶⁴ divided by the golden ratio: the step of SplitMix64 (Steele, Lea, Flood 2014), which meets every state.
+/// 2⁶⁴ divided by the golden ratio: the increment of SplitMix64 (Steele, Lea, Flood 2014), which reaches every state.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,36 +1,36 @@
-//! What each backend's share of a pool's sessions is, and what it has above it.
+//! Each member's share of a pool's sessions, and its excess above the share.
 
 use std::sync::Arc;
 
-/// How a backend stands beside the others that can take sessions now.
+/// A member's load compared with the other members that accept sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadShare {
     /// Its address.
     pub backend: Arc<str>,
-    /// Another number each time that it has come, or come back.
+    /// A number that changes with every slow start.
     pub came: u64,
-    /// What it has.
+    /// Its number of sessions.
     pub leases: u64,
-    /// What it would have if all had as many for their weight.
+    /// Its number of sessions if all members had the same per weight.
     pub share: u64,
-    /// It gets only a part of what is new.
+    /// Whether it is in slow start.
     pub warming: bool,
 }
 
-/// What is known of one backend.
+/// The load of one member.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::upstream) struct MemberLoad {
     pub(in crate::upstream) leases: u64,
     /// Never 0.
     pub(in crate::upstream) weight: u64,
-    /// How much it may have.
+    /// Its session limit.
     pub(in crate::upstream) most: u64,
 }
 
 // === impl LoadShare ===
 
 impl LoadShare {
-    /// How many it has above its share; none if they are hardly more, for nobody is disturbed for a few.
+    /// Returns its excess above the share; 0 for a small excess, so that no session is closed for a minor imbalance.
     pub fn surplus(&self) -> u64 {
         let tolerated = self.share + self.share.div_ceil(TOLERANCE);
         match self.leases > tolerated {
@@ -40,7 +40,8 @@ impl LoadShare {
     }
 }
 
-/// The share of each in what all have, by weight and rounded up. What one may not have falls to the others.
+/// Computes the share of each member in all sessions, by weight and rounded up. What exceeds a member's limit goes to
+/// the others.
 pub(in crate::upstream) fn shares(parts: &[MemberLoad]) -> Vec<u64> {
     let mut left: u64 = parts.iter().map(|part| part.leases).sum();
     let mut weight: u64 = parts.iter().map(|part| part.weight).sum();
@@ -50,7 +51,7 @@ pub(in crate::upstream) fn shares(parts: &[MemberLoad]) -> Vec<u64> {
         let mut each = parts.iter().zip(&full);
         let Some(next) = each.position(|(part, full)| !full && share(part) > part.most) else {
             let share = |(part, full): (&MemberLoad, &bool)| match full {
-                // Where all are full, nobody who was closed would find a place.
+                // If all members are full, a closed session could not connect again.
                 true if weight == 0 => part.most.max(part.leases),
                 true => part.most,
                 false => share(part),
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_a_share_is_surplus() {
+    fn sessions_above_a_share_are_excess() {
         for (parts, wanted) in [
             (vec![], vec![]),
             (vec![(100, 1)], vec![0]),
@@ -105,9 +106,9 @@ mod tests {
             (vec![(101, 1), (0, 1)], vec![50, 0]),
             (vec![(100, 1), (0, 3)], vec![75, 0]),
             (vec![(50, 1), (50, 1), (0, 1)], vec![16, 16, 0]),
-            // By weight they are even.
+            // By weight they are equal.
             (vec![(25, 1), (75, 3)], vec![0, 0]),
-            // A tenth is nothing to disturb anybody for, what is above it is: then down to the share.
+            // A tenth above the share is tolerated; above that, the excess is counted down to the share.
             (vec![(55, 1), (45, 1)], vec![0, 0]),
             (vec![(56, 1), (44, 1)], vec![6, 0]),
             (vec![(3, 1), (0, 1)], vec![0, 0]),
@@ -118,12 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn what_one_may_not_have_falls_to_the_others() {
+    fn share_above_a_limit_goes_to_the_others() {
         let shares = shares_of(&[(100, 1, NO_LIMIT), (0, 1, 10)]);
         assert_eq!(shares, [90, 10]);
         let shares = shares_of(&[(90, 1, NO_LIMIT), (0, 1, 10), (0, 1, 35)]);
         assert_eq!(shares, [45, 10, 35]);
-        // Ceilings that were lowered under what is there: nobody could be taken in.
+        // Limits lowered below the current load: no member could accept a session.
         assert_eq!(shares_of(&[(30, 1, 10), (10, 1, 10)]), [30, 10]);
     }
 
@@ -140,7 +141,7 @@ mod tests {
         }
 
         #[test]
-        fn who_is_closed_finds_room_below_another_share(
+        fn closed_sessions_have_capacity_below_other_shares(
             parts in prop::collection::vec((0..100_000_u64, 1..=1000_u64), 1..40)
         ) {
             let unlimited: Vec<_> = parts.iter().map(|(a, b)| (*a, *b, NO_LIMIT)).collect();

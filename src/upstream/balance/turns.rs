@@ -1,25 +1,26 @@
-//! Turns by weight: who has waited longest for his share is next.
+//! Weighted round robin by stride scheduling.
 //!
-//! Every entry has the time of its next turn, and a turn takes the longer the less it weighs (stride scheduling). Over
-//! any stretch the turns stand to each other as the weights do, to within one.
+//! Every member has the virtual time of its next slot, and a slot takes longer for a smaller weight. Over any interval
+//! the numbers of slots are proportional to the weights, to within one.
 
 use crate::upstream::entry::Member;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The time that has come: the latest at which a turn has begun.
+/// The current virtual time: the latest start of a slot.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct StrideScheduler(AtomicU64);
 
 // === impl StrideScheduler ===
 
 impl StrideScheduler {
-    /// When its turn is. Whoever was away, drained or full, has missed turns and does not get them all at once now.
+    /// Returns the time of the member's next slot. A member that was draining or full does not make up for missed
+    /// slots.
     pub(super) fn of(&self, entry: &Member) -> u64 {
         let turn = entry.next_slot.load(Ordering::Relaxed);
         turn.max(self.0.load(Ordering::Relaxed))
     }
 
-    /// It has its turn now. Two who see the same turn free both count.
+    /// Records that the member has used its slot. If two callers see the same slot free, both count.
     pub(super) fn take(&self, entry: &Member) {
         let now = self.0.load(Ordering::Relaxed);
         let before = entry.next_slot.fetch_max(now, Ordering::Relaxed);
@@ -29,6 +30,6 @@ impl StrideScheduler {
     }
 }
 
-/// How long the turn of weight 1 takes: divided without a rest by every weight up to 16, and by larger ones to within
-/// 0.2 %. At a million turns a second the time lasts for half a year and more.
+/// Length of a slot of weight 1: divisible by every weight up to 16, and by larger ones to within 0.2 %. At a million
+/// slots per second the time lasts for more than half a year.
 const STRIDE_UNIT: u64 = 720_720;

@@ -1,4 +1,5 @@
-//! One check of a backend: asked as a client would, and left politely. Python servers log what breaks off.
+//! One health check of a backend: a client's request with a clean close, because Python servers log connections that
+//! break off.
 
 use super::HealthCheck;
 use crate::{
@@ -25,7 +26,7 @@ use tokio_tungstenite::{
     },
 };
 
-/// Why a check failed.
+/// Why a health check failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CheckError {
     #[error(transparent)]
@@ -34,7 +35,7 @@ pub(super) enum CheckError {
     Timeout(Duration),
     #[error("the answer to a WebSocket handshake was {0}")]
     Refused(StatusCode),
-    #[error("no right answer to a WebSocket handshake")]
+    #[error("invalid answer to a WebSocket handshake")]
     Handshake(#[source] Box<tungstenite::Error>),
     #[error("the answer to GET {0} was {1}")]
     Status(Box<str>, StatusCode),
@@ -42,7 +43,7 @@ pub(super) enum CheckError {
     Broken(#[from] hyper::Error),
 }
 
-/// How it was found; it takes `health.timeout` at most.
+/// Runs the health check; it takes at most `health.timeout`.
 pub(super) async fn check(probe: &HealthCheck, resolver: &Resolver) -> Result<(), CheckError> {
     let how = &probe.how;
     let deadline = Instant::now() + how.timeout.0;
@@ -62,7 +63,7 @@ pub(super) async fn check(probe: &HealthCheck, resolver: &Resolver) -> Result<()
         Check::Websocket => {
             let opened = timeout_at(deadline, open(stream, host, &path));
             let socket = opened.await.map_err(late)??;
-            // It is well. Whether it takes its leave in time is another matter.
+            // The backend is healthy, even if the closing handshake exceeds the deadline.
             let _ = timeout_at(deadline, leave(socket)).await;
             Ok(())
         }
@@ -96,7 +97,8 @@ async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     shaken.map(|(socket, _)| socket).map_err(wrong)
 }
 
-/// The closing handshake (RFC 6455 §7.1.2), whatever the server still says before its Close, and the server's end of TCP.
+/// Performs the closing handshake (RFC 6455 §7.1.2): discards what the server sends before its Close, then waits for
+/// its FIN.
 async fn leave<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>) {
     let normal = CloseFrame {
         code: CloseCode::Normal,
@@ -107,7 +109,7 @@ async fn leave<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>
     }
 }
 
-/// `Err` is the outer deadline's.
+/// `Err` is returned by the outer deadline.
 async fn get<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     host: &str,
@@ -131,7 +133,7 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(
             Err(error) => return Ok(Err(error.into())),
         };
         let status = answer.status();
-        // The status says it all; a server whose answer is taken to its end has nothing to complain of.
+        // Only the status counts; the body is read so that the server logs no error.
         let rest = Limited::new(answer.into_body(), MOST).collect();
         let _ = timeout_at(deadline, rest).await;
         Ok(Ok(status))
@@ -140,13 +142,13 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(
     tokio::select! {
         biased;
         answer = &mut answer => answer,
-        // What it read last is on its way to the one who waits for it.
+        // The connection has ended; the response that it read last may still be on its way to `answer`.
         _ = connection => answer.await,
     }
 }
 
-/// What a backend's own log shows of checks.
+/// The User-Agent that backends log for health checks.
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
-/// What is taken of a greeting or of a page.
+/// The maximum number of bytes that are read of a greeting or a page.
 const MOST: usize = 64 * 1024;

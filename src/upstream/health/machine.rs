@@ -1,34 +1,34 @@
-//! Up, down, ejected: which of them, by what was seen.
+//! State machine of a backend's health: up, down or ejected.
 //!
-//! Checks decide between up and down, with as many results in a row as `rise` and `fall` say; the first failure of a backend
-//! that no check has seen well yet is enough, as in HAProxy. Failed dials and handshakes eject for a while. A backend that
-//! checks have taken down is down, whatever sessions say.
+//! Health checks decide between up and down, after as many equal results in a row as `rise` and `fall` configure. The
+//! first failure of a backend without a successful check is enough, as in HAProxy. Failed dials and handshakes eject
+//! for a limited time. A backend that health checks have marked down stays down regardless of sessions.
 
 use crate::config;
 use std::{collections::VecDeque, net::IpAddr};
 use tokio::time::Instant;
 
-/// How a backend is.
+/// The condition of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// Takes sessions and requests.
+    /// Accepts sessions and requests.
     Up,
-    /// Checks fail.
+    /// Health checks fail.
     Down,
-    /// Sessions or requests failed, one after the other; it is left alone for a while.
+    /// Sessions or requests failed repeatedly; the backend is not used for a limited time.
     Ejected,
 }
 
-/// What is known of a backend.
+/// The recorded results of one backend.
 #[derive(Debug, Default)]
 pub(super) struct HealthState {
     down: bool,
-    /// A check has gone well, or it is down: from now on it takes several in a row.
+    /// Whether a check has succeeded or the backend is down: from then on a change takes several results in a row.
     known: bool,
-    /// Results of checks in a row that speak against the condition.
+    /// Consecutive check results that contradict the condition.
     against: u32,
-    /// When sessions and requests have failed, none of them older than `within`, since the last that did not; and whose
-    /// leaving said so, if one's did.
+    /// Times of failed sessions and requests since the last success, none older than `within`; with the client, if its
+    /// disconnect was the failure.
     failures: VecDeque<(Instant, Option<IpAddr>)>,
     ejected: Option<Instant>,
     why: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct HealthState {
 // === impl Condition ===
 
 impl Condition {
-    /// A word of a closed set.
+    /// Returns the word of a closed set.
     pub fn as_str(self) -> &'static str {
         match self {
             Condition::Up => "up",
@@ -58,7 +58,7 @@ impl HealthState {
         }
     }
 
-    /// What failed last, unless something went well since.
+    /// Returns the last failure, unless there was a success since.
     pub(super) fn why(&self) -> Option<&String> {
         self.why.as_ref()
     }
@@ -67,7 +67,7 @@ impl HealthState {
         self.ejected
     }
 
-    /// What a check has found.
+    /// Records the result of a health check.
     pub(super) fn checked(&mut self, found: Result<(), String>, rise: u32, fall: u32) {
         let enough = match (self.down, self.known) {
             (true, _) => rise,
@@ -88,7 +88,7 @@ impl HealthState {
         if self.against < enough {
             return;
         }
-        // It starts anew: what sessions met before is of no weight any more.
+        // The recovered backend restarts without recorded failures.
         *self = HealthState {
             down: !self.down,
             known: true,
@@ -97,7 +97,7 @@ impl HealthState {
         };
     }
 
-    /// Checks are over, and what they found counts no more.
+    /// Discards the results of health checks because they have been turned off.
     pub(super) fn unchecked(&mut self) {
         if self.down {
             self.why = None;
@@ -105,8 +105,8 @@ impl HealthState {
         (self.down, self.known, self.against) = (false, false, 0);
     }
 
-    /// A session or a request has not reached it, or was not answered; or a client has `left` before it was, which counts
-    /// once for each of them: one alone may be impatient, or mean it.
+    /// Records that a session or request did not reach the backend or was not answered, or that a client has `left`
+    /// before the answer. The latter counts once per client, because a single client may be impatient or hostile.
     pub(super) fn failed(
         &mut self,
         now: Instant,
@@ -130,7 +130,7 @@ impl HealthState {
         }
     }
 
-    /// A session or a request was answered: whatever it was, it is over. Checks have their own opinion.
+    /// Records that a session or request was answered, which ends an ejection. Health checks are not affected.
     pub(super) fn answered(&mut self) {
         self.failures.clear();
         self.ejected = None;
@@ -139,7 +139,7 @@ impl HealthState {
         }
     }
 
-    /// An ejection that has lasted long enough is over.
+    /// Ends an ejection whose time has passed.
     pub(super) fn expire_ejection(&mut self, now: Instant) {
         if self.ejected.is_some_and(|until| until <= now) {
             self.ejected = None;

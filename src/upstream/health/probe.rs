@@ -1,4 +1,4 @@
-//! What is asked, how, and the way to it: a backend's place in a pool, as the configuration in force has it.
+//! What a health check sends and how it connects: a backend as a member of a pool in the active configuration.
 
 use crate::{
     config::{BackendAddress, Check, Health},
@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-/// How one backend is checked: as its pool says, on connections like those of sessions.
+/// The health check of one backend: configured by its pool, over connections like those of sessions.
 #[derive(Debug, Clone)]
 pub struct HealthCheck {
     pool: Arc<str>,
@@ -19,7 +19,7 @@ pub struct HealthCheck {
     pub(super) slow_start: Duration,
 }
 
-/// What a check speaks on.
+/// The stream of a health check.
 pub(super) trait HealthStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> HealthStream for S {}
@@ -41,32 +41,32 @@ impl HealthCheck {
         }
     }
 
-    /// The pool that has it checked; others may have it too.
+    /// Returns the pool that configures the check; other pools may share the backend.
     pub fn pool(&self) -> &Arc<str> {
         &self.pool
     }
 
-    /// Who is checked.
+    /// Returns the checked backend.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.entry.backend
     }
 
-    /// How it stands in that pool.
+    /// Returns its state in that pool.
     pub fn state(&self, now: Instant) -> BackendState {
         self.backend().state(now, self.slow_start)
     }
 
-    /// When it will be warm, if it is not.
+    /// Returns when its slow start ends, if it is in slow start.
     pub(super) fn warm_at(&self) -> Option<Instant> {
         self.backend().warm_at(self.slow_start)
     }
 
-    /// Whether its pool has nobody checked.
+    /// Returns whether the pool has health checks turned off.
     pub fn is_off(&self) -> bool {
         self.how.check == Check::Off
     }
 
-    /// What is asked for in `Host`: the backend's authority, or the name by which DNS has it; many servers know only that.
+    /// Returns the value of `Host`: the backend's authority, or its DNS name, because many servers accept no other.
     pub(super) fn host(&self) -> String {
         match (self.entry.terms.dns(), self.backend().address()) {
             (Some((name, _)), BackendAddress::Tcp { port, .. }) => {
@@ -77,17 +77,17 @@ impl HealthCheck {
                 let authority = name.split_once("://").map(|(_, authority)| authority);
                 authority.unwrap_or(name).to_owned()
             }
-            // A socket has no authority of its own.
+            // A Unix socket has no authority.
             (_, BackendAddress::Unix(_)) => "localhost".to_owned(),
         }
     }
 
-    /// A connection, before TLS. The caller sets the deadline.
+    /// Connects, without TLS. The caller sets the deadline.
     pub(super) async fn dial(&self, resolver: &Resolver) -> Result<DialedStream, DialError> {
         self.entry.dial(resolver, None).await
     }
 
-    /// Up to where HTTP begins.
+    /// Performs the TLS handshake on `connection` if TLS is used.
     pub(super) async fn secure(
         &self,
         connection: DialedStream,

@@ -1,4 +1,4 @@
-//! The watch over one backend: checks in their rhythm, and the telling of what changes.
+//! The watch task of one backend: runs health checks periodically and logs changes.
 
 use super::{Condition, HealthChange, HealthCheck, check::check};
 use crate::{
@@ -13,8 +13,9 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// Checks a backend as `probe` says, from one reload to the next, until its sender is gone; tells every change of the
-/// backend's condition and state, and calls `down` when it is taken out by checks. It is always the same backend.
+/// Checks a backend as configured by `probe`, which a reload may replace, until its sender is dropped. Logs every
+/// change of the backend's condition and state, and calls `down` when health checks mark it down. The backend is always
+/// the same one.
 pub async fn run_checker(
     probe: watch::Receiver<HealthCheck>,
     resolver: &Resolver,
@@ -27,7 +28,7 @@ pub async fn run_checker(
     }
 }
 
-/// One check after the other: a reload may change when the next one is, but never ends one.
+/// Runs one check after the other. A reload may change the time of the next one, but never cancels a running check.
 async fn check_on(mut said: watch::Receiver<HealthCheck>, resolver: &Resolver) {
     let backend = said.borrow().backend().clone();
     let health = backend.health();
@@ -39,7 +40,7 @@ async fn check_on(mut said: watch::Receiver<HealthCheck>, resolver: &Resolver) {
             health.unchecked();
             (first, last) = (None, None);
         }
-        // The first ones come at once, but those of many backends not in the same moment.
+        // The first checks start at once, with jitter so that those of many backends do not coincide.
         let soon = how.interval.0.min(Duration::from_secs(1));
         let first = first.get_or_insert_with(|| Instant::now() + soon.mul_f64(jitter()));
         let due = match (how.check, last) {
@@ -55,12 +56,12 @@ async fn check_on(mut said: watch::Receiver<HealthCheck>, resolver: &Resolver) {
             }
         }
         last = Some(Instant::now());
-        // To its end, whatever is said meanwhile: a server may complain of what is broken off.
+        // Completed despite a reload, because a server may log an error for a connection that breaks off.
         let found = check(&probe, resolver).await;
         if said.has_changed().is_err() {
             return;
         }
-        // Who is not asked any more has given no answer.
+        // A check that has been turned off has no result.
         if !said.borrow().is_off() {
             let found = found.map_err(|error| ErrorChain(&error).to_string());
             health.checked(found, how);
@@ -78,11 +79,11 @@ async fn log_changes(
     let mut told = BackendState::Up;
     loop {
         if said.has_changed().is_err() {
-            // It is in no configuration any more: nobody is told, and a check under way comes to its end.
+            // The backend is in no configuration any longer: nothing is logged, and a running check completes.
             return pending().await;
         }
         for HealthChange { to, why } in health.take_changes() {
-            // Held while it is told: a reload that gives it another pool waits for that.
+            // Held while the change is logged: a reload that assigns another pool waits for that.
             let probe = said.borrow();
             let pool = probe.pool();
             metrics.backend_changed(pool, name, to.as_str());
@@ -97,7 +98,7 @@ async fn log_changes(
                     down(&probe);
                 }
                 Condition::Ejected => {
-                    warn!(%pool, backend = %name, %why, "a backend is ejected for a while: handshakes fail");
+                    warn!(%pool, backend = %name, %why, "a backend is ejected: handshakes fail");
                 }
             }
         }
@@ -110,13 +111,13 @@ async fn log_changes(
             () = health.changed.notified() => {}
             () = at(health.ends()) => health.pass(Instant::now()),
             () = at(warm) => {}
-            // Another pool, or another slow start. That nobody says anything any more is seen above.
+            // Another pool or another `slow_start`. A dropped sender is noticed above.
             _ = said.changed() => {}
         }
     }
 }
 
-/// What has become of it since `told`, beyond its condition. An order is told by whoever carries it out.
+/// Logs changes of the state since `told`, apart from the condition. A drain is logged where it is ordered.
 fn log_state(probe: &HealthCheck, told: &mut BackendState, metrics: &Metrics) {
     let (pool, name) = (probe.pool(), probe.backend().name());
     let state = probe.state(Instant::now());
@@ -124,10 +125,10 @@ fn log_state(probe: &HealthCheck, told: &mut BackendState, metrics: &Metrics) {
     match (*told, state) {
         (before, BackendState::Warming) if before != BackendState::Warming => {
             let slow_start = probe.slow_start;
-            info!(%pool, backend = %name, ?slow_start, "a backend is warming: it gets a growing part of what is new");
+            info!(%pool, backend = %name, ?slow_start, "a backend is warming: it receives a growing share of new sessions");
         }
         (BackendState::Warming, BackendState::Up) => {
-            info!(%pool, backend = %name, "a backend is warm: it gets its whole share");
+            info!(%pool, backend = %name, "a backend is warm: it receives its full share");
         }
         _ => {}
     }
@@ -141,8 +142,8 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-/// From 0 to 1.
+/// Returns a number from 0 to 1.
 fn jitter() -> f64 {
-    // Without chance they would come in an even rhythm all the same.
+    // Without a random number the checks still come at a steady interval.
     f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
 }

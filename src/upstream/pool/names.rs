@@ -1,4 +1,4 @@
-//! A pool's names in DNS, and what DNS says of them.
+//! The DNS names of a pool, and how their answers change its members.
 
 use super::Pool;
 use crate::{
@@ -11,17 +11,17 @@ use tokio::time::Instant;
 // === impl Pool ===
 
 impl Pool {
-    /// The names that DNS is to be asked for, and how often at least.
+    /// Returns the names to resolve, and the maximum interval between queries.
     pub fn names(&self) -> Vec<(DnsName, Duration)> {
         let members = self.members.load();
         let names = members.named().filter_map(|terms| terms.dns());
         names.map(|(name, often)| (name.clone(), often)).collect()
     }
 
-    /// What DNS says of `name` is in force: who came is chosen, who has vanished is not. `None`: it says nothing, and it
-    /// is waited for no more.
+    /// Applies the DNS answer for `name`: added members become eligible, removed ones do not stay eligible. `None`: DNS
+    /// has no answer, and the pool does not wait for it any longer.
     ///
-    /// Not to be called by two at a time.
+    /// Must not be called concurrently.
     pub fn follow(
         &self,
         name: &DnsName,
@@ -30,7 +30,7 @@ impl Pool {
     ) -> MembershipChange {
         let before = self.members.load();
         let (next, followed) = before.apply_answer(name, found, backends);
-        // Where all are new there is nobody who could take more meanwhile.
+        // If all backends are new, no other can take the load in the meantime.
         if !before.entries().is_empty() {
             let returns = |new: &Arc<Backend>| before.vanished().any(|it| Arc::ptr_eq(it, new));
             let cold = followed.added.iter();
@@ -47,17 +47,18 @@ impl Pool {
         followed
     }
 
-    /// Whom DNS has no more, and who has leases left or was ordered to take nothing new.
+    /// Returns the backends that are no longer in DNS, but have leases or are draining by an order.
     pub fn vanished(&self) -> Vec<Arc<Backend>> {
         self.members.load().vanished().cloned().collect()
     }
 
-    /// Whether a session may stay: its backend is there, or may be gone from DNS. `written`: the entry that it came by.
+    /// Returns whether a session may stay: its backend is a member, or may leave DNS without closing it. `written`: the
+    /// pool entry of the session.
     pub fn may_keep(&self, backend: &str, written: &str) -> bool {
         self.members.load().keep(backend, written)
     }
 
-    /// All that was written, as it is known now: addresses, and names of which DNS has said nothing.
+    /// Returns all configured entries in their current form: addresses, and names without a DNS answer.
     pub fn shown(&self) -> Vec<String> {
         let members = self.members.load();
         members.shown().collect()

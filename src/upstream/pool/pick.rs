@@ -1,4 +1,4 @@
-//! Who of a pool's backends is next, at this moment.
+//! Selection of the next member of a pool.
 
 use super::{Pool, Unavailable};
 use crate::{
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 // === impl Pool ===
 
 impl Pool {
-    /// A place that there is now, whoever waits.
+    /// Returns a lease on free capacity, regardless of the queue.
     pub(super) fn pick(
         &self,
         key: BalanceKey,
@@ -31,7 +31,7 @@ impl Pool {
         self.pick_among(&members, key, tried)
     }
 
-    /// `tried`, and those that are getting warm and are left out this time; `None` where there are none of these.
+    /// Returns `tried` and the members in slow start that are skipped this time; `None` if none is skipped.
     fn excluded(
         &self,
         members: &PoolMembers,
@@ -43,7 +43,7 @@ impl Pool {
         }
         let now = Instant::now();
         let is_cold = |entry: &&Arc<Member>| {
-            // Who belongs there is not new.
+            // A request with an affinity is not new work.
             let is_own = key.bound().is_some_and(|bound| bound.seed == entry.id_hash);
             let warmth = entry.backend.warmth(now, self.slow_start);
             let is_left = |warmth| {
@@ -56,7 +56,7 @@ impl Pool {
         (!cold.is_empty()).then(|| [tried, &cold].concat())
     }
 
-    /// The seed of the only backend that can serve this request, unless that was tried.
+    /// Returns the `id_hash` of the only member that can serve this request, unless that was tried.
     pub(super) fn only(&self, key: BalanceKey, tried: &[Arc<Backend>]) -> Option<u64> {
         let bound = key.bound().filter(|bound| bound.only)?;
         let members = self.members.load();
@@ -78,7 +78,7 @@ impl Pool {
             tried,
             unwell: self.all_down == config::AllDown::Try && !serving(entries).any(Member::is_up),
         };
-        // Whoever was chosen and has no place has got full meanwhile: each costs at most one round.
+        // A selected member without capacity has filled up in the meantime: each costs at most one round.
         for _ in entries {
             let Some(entry) = self.balance.choose(candidates, key) else {
                 break;
@@ -96,7 +96,7 @@ fn why(members: &PoolMembers, candidates: Eligible<'_>, may_wait: bool) -> Unava
     let mut serving = serving(candidates.entries);
     let is_wanted = |entry: &&Member| candidates.unwell || entry.is_up();
     let mut wanted = serving.clone().filter(is_wanted);
-    // Who is yet to be found may have room.
+    // A member that DNS is yet to return may have capacity.
     if may_wait && members.is_waiting() || wanted.clone().any(|entry| !candidates.was_tried(entry))
     {
         return Unavailable::Full;
@@ -114,5 +114,5 @@ pub(super) fn serving(entries: &[Arc<Member>]) -> impl Iterator<Item = &Member> 
     entries.filter(|entry| !entry.backend.is_draining())
 }
 
-/// What a chance is measured in.
+/// The scale of probabilities.
 const PROBABILITY_SCALE: u64 = 1 << 20;

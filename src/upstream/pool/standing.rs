@@ -1,4 +1,4 @@
-//! Whether a pool's sessions are evened out, and how its backends stand.
+//! The rebalancing settings of a pool, and the load shares of its members.
 
 use super::{
     super::{
@@ -15,12 +15,12 @@ use tokio::time::Instant;
 // === impl Pool ===
 
 impl Pool {
-    /// From one session that is closed because its backend has too many to the next; `None`: none is.
+    /// Returns the interval between two closes for rebalancing; `None`: rebalancing is off.
     pub fn rebalance(&self) -> Option<Duration> {
         self.rebalance.gap()
     }
 
-    /// Those of its backends that can take sessions now, beside each other.
+    /// Returns the load shares of the members that can accept sessions.
     pub fn load_shares(&self, now: Instant) -> Vec<LoadShare> {
         let members = self.members.load();
         let open = serving(members.entries());

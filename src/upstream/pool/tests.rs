@@ -54,7 +54,7 @@ fn leases(pool: &Pool) -> Vec<u64> {
         .collect()
 }
 
-/// How often each is chosen when every lease is given back at once.
+/// Returns how often each member is selected if every lease is released at once.
 fn turns(pool: &Pool, times: usize) -> Vec<u64> {
     let mut chosen: HashMap<Arc<str>, u64> = HashMap::new();
     for _ in 0..times {
@@ -66,7 +66,7 @@ fn turns(pool: &Pool, times: usize) -> Vec<u64> {
     pool.backends().iter().map(times).collect()
 }
 
-/// Whether the counts stand to each other as the weights do, to within `tolerance` of each.
+/// Returns whether the counts are proportional to the weights, to within `tolerance` of each.
 fn assert_shares(counts: &[u64], weights: &[u16], tolerance: f64) {
     let (sum, weight): (u64, u64) = (
         counts.iter().sum(),
@@ -107,12 +107,12 @@ fn turns_are_smooth() {
 }
 
 #[test]
-fn who_was_away_does_not_catch_up() {
+fn absent_member_does_not_catch_up() {
     let pool = pool(RoundRobin, &[1, 1]);
     pool.members.load().entries()[0].backend.drain(true);
     assert_eq!(turns(&pool, 100), [0, 100]);
     pool.members.load().entries()[0].backend.drain(false);
-    // To within one turn.
+    // To within one slot.
     assert_eq!(turns(&pool, 10), [6, 4]);
 }
 
@@ -152,7 +152,7 @@ fn a_reload_keeps_leases_and_applies_what_it_changes_at_once() {
     new.commit();
     assert_eq!(leases(&new), [10, 0]);
     let more: Vec<_> = (0..6).map(|_| place(&new)).collect();
-    // 12 and no more, though its weight would let it have 12 of 16.
+    // At most 12, though its weight would allow 12 of 16.
     assert_eq!(leases(&new), [12, 4]);
     drop(held);
     assert_eq!(leases(&new), [2, 4]);
@@ -169,7 +169,7 @@ fn pools_that_have_the_same_backend_count_together() {
     let _first = place(&one);
     let second = place(&other);
     assert_eq!((leases(&one), leases(&other)), (vec![1, 1], vec![1, 1]));
-    // Under another name it is still there.
+    // It is still there under another name.
     let mut known = Backends::known(other.backends());
     let renamed = Pool::new("renamed", &config, &mut known, &mut vec![]);
     drop(second);
@@ -220,7 +220,7 @@ fn eject(backend: &Backend) {
 }
 
 #[test]
-fn who_is_not_well_gets_nothing_unless_nobody_is() {
+fn unhealthy_members_get_work_only_if_all_are_unhealthy() {
     let mut config = written(LeastSessions, &[1, 1, 1]);
     for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
         config.balance = balance;
@@ -231,7 +231,8 @@ fn who_is_not_well_gets_nothing_unless_nobody_is() {
         let held: Vec<_> = (0..20).map(|_| place(&pool)).collect();
         assert_eq!(leases(&pool)[0], 0, "{balance:?}");
         drop(held);
-        // Who has failed already is not asked again, and who is not well is no way out while others are.
+        // A backend that has failed for this request is not retried, and an unhealthy one is not used while others are
+        // up.
         let others = pool.pick(BalanceKey::default(), &all[1..]);
         assert_eq!(others.unwrap_err(), Unavailable::None);
         all[1].drain(true);
@@ -253,7 +254,7 @@ fn who_is_not_well_gets_nothing_unless_nobody_is() {
 }
 
 #[test]
-fn a_cookie_does_not_lead_to_who_is_not_well_and_a_sid_does() {
+fn sid_selects_an_unhealthy_backend_but_a_cookie_does_not() {
     let pool = pool(LeastSessions, &[1, 1]);
     let [own, other] = [0, 1].map(|n| pool.members.load().entries()[n].clone());
     let bound = |only| {
@@ -277,7 +278,7 @@ fn the_same_key_leads_to_the_same_backend_until_that_has_too_much() {
     }
     let mut counts = leases(&pool);
     counts.sort_unstable();
-    // 5/4 of a hundred; the second and the third take the rest.
+    // 5/4 of a hundred; the second and third member take the rest.
     assert_eq!(counts, [25, 125, 125, 125]);
     held.clear();
     let few: Vec<_> = (0..8).map(|_| pool.pick(room, &[]).unwrap()).collect();
@@ -309,7 +310,7 @@ fn many_at_once_never_overfill() {
     }
 }
 
-/// To which of its backends each key leads, while nobody holds anything.
+/// Returns the backend that each key selects while no lease is held.
 fn places(pool: &Pool, keys: usize) -> Vec<Arc<str>> {
     let place = |n| {
         let lease = pool.pick(key(pool, &format!("/{n}")), &[]).unwrap();
@@ -322,7 +323,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn only_the_keys_of_who_comes_or_goes_move(
+    fn only_keys_of_added_or_removed_members_move(
         weights in proptest::collection::vec(1_u16..=8, 2..12),
         gone in any::<prop::sample::Index>(),
     ) {
@@ -346,7 +347,7 @@ proptest! {
     }
 
     #[test]
-    fn nobody_gets_more_than_five_quarters_of_his_share(
+    fn no_member_gets_more_than_five_quarters_of_its_share(
         weights in proptest::collection::vec(1_u16..=8, 1..12),
         keys in proptest::collection::vec(0_usize..5, 1..600),
     ) {
@@ -408,7 +409,7 @@ async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
     };
     assert!(known.iter().all(|backend| !new.is_warming(backend, now)));
     assert!(new.is_warming(cold, now));
-    // It is by far the emptiest: whenever it is looked at, it is chosen.
+    // It has by far the fewest leases: it is selected whenever it is considered.
     let mut held = vec![];
     for expected in [0.1, 0.55] {
         let before = cold.leases();
@@ -422,7 +423,7 @@ async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
     let before = cold.leases();
     held.extend((0..2000).map(|_| place(&new)));
     assert_eq!(cold.leases() - before, 2000);
-    // Back again, and alone.
+    // Recovered again, and alone.
     cold.start_slow(Instant::now());
     assert!(new.is_warming(cold, Instant::now()));
     let tried: Vec<_> = known.to_vec();
@@ -432,7 +433,8 @@ async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
     }
 }
 
-/// Sessions of ten backends, the last of which is new, when the surplus of the others was closed and has come back.
+/// The sessions of ten backends, the last of which is new, after the excess of the others was closed and has
+/// reconnected.
 fn evened_out(balance: config::Balance) -> Vec<u64> {
     let nine = pool(balance, &[1; 9]);
     let mut held: Vec<Lease> = (0..900).map(|_| place(&nine)).collect();
@@ -455,7 +457,7 @@ fn evened_out(balance: config::Balance) -> Vec<u64> {
 }
 
 #[test]
-fn what_is_closed_for_a_new_backend_comes_to_it() {
+fn rebalanced_sessions_move_to_the_new_backend() {
     assert_eq!(evened_out(LeastSessions), [90; 10]);
     eprintln!(
         "FIG {:?} {:?}",
@@ -465,7 +467,7 @@ fn what_is_closed_for_a_new_backend_comes_to_it() {
 }
 
 #[test]
-fn who_cannot_take_sessions_has_no_share() {
+fn unavailable_member_has_no_load_share() {
     let mut written = written(LeastSessions, &[1, 1, 2, 1]);
     written.backends[1].value.max_sessions = 5;
     let pool = built(&written, None);

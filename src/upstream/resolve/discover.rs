@@ -1,4 +1,4 @@
-//! All that DNS has under a name, for pools: never from memory, and with how long it is good for.
+//! DNS lookups for pools: all records under a name, without a cache, with their lifetime.
 
 use super::{ResolveError, Resolver, is_localhost};
 use crate::config::{BackendAddress, DnsName, Scheme};
@@ -16,16 +16,16 @@ use std::{
     time::Duration,
 };
 
-/// What DNS has; in an order of ours, for servers turn theirs from answer to answer.
+/// A DNS answer; sorted, because servers rotate their answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsAnswer {
-    /// Where there are backends.
+    /// The backends.
     pub places: Vec<Endpoint>,
-    /// Every question was answered: who is not here is not there.
+    /// Whether every query was answered, so that a backend that is missing here does not exist.
     pub complete: bool,
-    /// So many more there were than are taken.
+    /// Number of backends beyond the limit, which are left out.
     pub truncated: usize,
-    /// For how long it is good; `None`: nobody says so.
+    /// How long the answer is valid; `None`: unknown.
     pub ttl: Option<Duration>,
 }
 
@@ -34,7 +34,7 @@ pub struct DnsAnswer {
 pub struct Endpoint {
     /// An address and a port.
     pub address: BackendAddress,
-    /// Its weight beside the others'; 1 unless DNS says so.
+    /// Its weight relative to the others; 1 unless an SRV record gives one.
     pub share: u16,
 }
 
@@ -48,8 +48,8 @@ struct Addresses {
 // === impl Resolver ===
 
 impl Resolver {
-    /// The backends under `name`, never none. Of services only those of the first priority (RFC 2782). The caller sets the
-    /// deadline.
+    /// Returns the backends under `name`, at least one. Of SRV records, only those of the first priority count (RFC
+    /// 2782). The caller sets the deadline.
     pub async fn discover(&self, name: &DnsName) -> Result<DnsAnswer, ResolveError> {
         match name {
             DnsName::Addresses { name, port } => {
@@ -73,7 +73,7 @@ impl Resolver {
             .answers()
             .iter()
             .filter_map(|record| match &record.data {
-                // A target of "." says that there is no such service here; and nobody listens on port 0.
+                // A target of "." means that the service does not exist here; and port 0 has no listener.
                 RData::SRV(service) if !service.target.is_root() && service.port > 0 => {
                     Some(service)
                 }
@@ -82,12 +82,12 @@ impl Resolver {
         let first = services.clone().map(|service| service.priority).min();
         let services = services.filter(|service| Some(service.priority) == first);
         let mut services: Vec<_> = services.collect();
-        // Of more than are taken each answer would be other ones.
+        // Above the limit, the selection would differ from answer to answer.
         services.sort_unstable_by_key(|service| (&service.target, service.port));
         let left_out = services.len().saturating_sub(MOST);
         services.truncate(MOST);
         let heaviest = services.iter().map(|service| service.weight).max();
-        // Several services may be on one host, and all of them at once would be too much for a server to answer in time.
+        // Several services may share a host; all queries at once would be too many for a server to answer in time.
         let hosts: BTreeSet<_> = services.iter().map(|service| &service.target).collect();
         let hosts: Vec<_> = hosts.into_iter().collect();
         let (mut known, mut whole, mut why) = (BTreeMap::new(), true, None);
@@ -102,7 +102,7 @@ impl Resolver {
                         ttl = [ttl, found.ttl].into_iter().flatten().min();
                         known.insert(host, found.ips);
                     }
-                    // A host of which nobody says that there is none may still be there.
+                    // A host may still exist unless a server reports that it does not.
                     Err(error) => {
                         whole &= matches!(&error, ResolveError::Unknown { reason, .. } if is_negative(reason));
                         why = Some(error);
@@ -127,7 +127,7 @@ impl Resolver {
         }
     }
 
-    /// The addresses of a host, never none; with those of one family where nobody answers about the other.
+    /// Returns the addresses of a host, at least one; those of one family if the query for the other has failed.
     async fn addresses(&self, name: &str) -> Result<Addresses, ResolveError> {
         let listed = |ips| Addresses {
             ips,
@@ -164,7 +164,7 @@ impl Resolver {
                 }
                 Err(error) => {
                     let none = is_negative(&error);
-                    // That a server fails is worth more words than that it knows none.
+                    // A server failure is reported rather than a negative answer.
                     if whole || !none {
                         why = Some(error);
                     }
@@ -213,13 +213,14 @@ impl Endpoint {
     }
 }
 
-/// Whether the server has said that there is none, and not merely failed to say.
+/// Returns whether the server has reported that there is no record, as opposed to a failed query.
 fn is_negative(error: &NetError) -> bool {
     matches!(error, NetError::Dns(DnsError::NoRecordsFound(none))
         if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain))
 }
 
-/// Of the heaviest a hundred at most: turns are divided by weights. A weight of 0 is "a very small proportion" (RFC 2782).
+/// Limits weights to 100, because the stride scheduler divides by them. A weight of 0 is "a very small proportion" (RFC
+/// 2782).
 fn share(weight: u16, heaviest: Option<u16>) -> u16 {
     match heaviest {
         Some(heaviest) if heaviest > 100 => {
@@ -233,8 +234,8 @@ fn least(ttls: impl Iterator<Item = u32>) -> Option<Duration> {
     ttls.min().map(|ttl| Duration::from_secs(ttl.into()))
 }
 
-/// Hosts that are asked for.
+/// Maximum number of hosts that are resolved per answer.
 const AT_A_TIME: usize = 16;
 
-/// More backends than a pool is of use with; what comes after them in an answer is left out.
+/// More backends than a pool makes use of; the rest of an answer is left out.
 pub(in crate::upstream) const MOST: usize = 256;

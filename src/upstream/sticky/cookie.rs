@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::upstream::balance::stable_hash;
 
-/// Makes cookies that nobody else can make. The key lives as long as the process: after a restart clients are given new
-/// ones, and perhaps another backend.
+/// Signs cookies so that clients cannot forge them. The key lasts as long as the process: after a restart clients get
+/// new cookies, and possibly another backend.
 #[derive(Debug)]
 pub(in crate::upstream) struct CookieSigner {
     name: String,
@@ -20,7 +20,8 @@ impl CookieSigner {
     pub(super) fn new(pool: &str) -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         CookieSigner {
-            // One for each pool of a host. The prefix keeps other hosts of the domain from setting it (RFC 6265bis §4.1.3.2).
+            // One name per pool, because several pools may share a host. The prefix keeps other hosts of the domain
+            // from setting the cookie (RFC 6265bis §4.1.3.2).
             name: format!("__Host-lockgate-{:016x}", stable_hash(pool.bytes())),
             key: key.expect("the kernel's random source answers once the system is up"),
         }
@@ -35,7 +36,7 @@ impl CookieSigner {
         HeaderValue::try_from(cookie).expect("letters, digits and what stands between them")
     }
 
-    /// What one of ours says; nothing, if it was touched.
+    /// Returns the value of a cookie that this process has signed; `None` if the signature does not match.
     pub(super) fn read(&self, headers: &HeaderMap) -> Option<u64> {
         // HTTP/2 may send cookies one by one (RFC 9113 §8.2.3).
         let lines = headers.get_all(header::COOKIE).into_iter();
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_among_others_and_alone() {
+    fn signed_cookie_is_read_alone_and_among_others() {
         let seal = CookieSigner::new("chat");
         let pair = written(&seal, 7);
         for lines in [
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_touched_is_nothing() {
+    fn modified_cookie_is_ignored() {
         let seal = CookieSigner::new("chat");
         let pair = written(&seal, 7);
         let (name, value) = pair.split_once('=').unwrap();

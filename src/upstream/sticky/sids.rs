@@ -1,4 +1,4 @@
-//! Which backend has given which `sid` (the Engine.IO protocol, "Handshake").
+//! The backend of each `sid` (the Engine.IO protocol, "Handshake").
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// A bounded memory: of those that nobody has asked for lately, the oldest half is forgotten at a time.
+/// A bounded table in two generations: when one is full, the older one is discarded, with all entries not used
+/// recently.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct SidTable(Mutex<Generations>);
 
@@ -49,7 +50,7 @@ impl Generations {
     }
 }
 
-/// The `sid` of an open packet: `0{"sid":"…"`, before version 4 with its length in front.
+/// Parses the `sid` of an open packet: `0{"sid":"…"`; before version 4 its length precedes it.
 pub(super) fn parse_sid(first: &[u8]) -> Option<&str> {
     let first = &first[..first.len().min(LOOKED_AT)];
     let key = first.windows(KEY.len()).position(|window| window == KEY)?;
@@ -64,9 +65,9 @@ pub(super) fn parse_sid(first: &[u8]) -> Option<&str> {
 const KEY: &[u8] = b"\"sid\":\"";
 /// Twenty letters in practice.
 const MAX_SID_LEN: usize = 64;
-/// It stands at the beginning.
+/// The `sid` is at the beginning.
 const LOOKED_AT: usize = 256;
-/// Some 8 MiB for both halves.
+/// Some 8 MiB for both generations.
 const GENERATION_LEN: usize = 32 * 1024;
 
 #[cfg(test)]
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_forgets_who_is_never_asked_for() {
+    fn table_is_bounded_and_discards_unused_sids() {
         let sids = SidTable::default();
         sids.bind("asked", 1);
         sids.bind("not-asked", 2);

@@ -1,14 +1,15 @@
-//! 0-RTT, which is never taken.
+//! 0-RTT, which is never accepted.
 
 use super::*;
 use rustls::{ClientConfig, ClientConnection, crypto::aws_lc_rs, server::ServerSessionMemoryCache};
 use std::{io::Write, sync::Arc};
 use tokio::io::DuplexStream;
 
-/// RFC 8446 §4.2.10: who has a ticket of another server, which stood here before, says things early, and says them again.
+/// RFC 8446 §4.2.10: a client with a ticket of an earlier server sends early data, and sends it again after the
+/// handshake.
 ///
-/// No more than that in so many pieces: with each read rustls tries once more what it has passed over, and counts it once
-/// more; 16 KiB are too much for it.
+/// Larger early data cannot be split into as many pieces: with each read rustls processes the skipped bytes again and
+/// counts them again; 16 KiB exceed its limit.
 #[tokio::test]
 async fn early_data_is_passed_over() {
     for (size, piece) in [(100, 100), (1_000, 1_000), (5_000, usize::MAX)] {

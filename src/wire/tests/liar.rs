@@ -1,4 +1,4 @@
-//! A client that says what TLS lets nobody say: records of any type, with any content.
+//! A client that violates TLS: it sends records of any type, with any content.
 
 use super::rig::{connect_with, server_config};
 use super::*;
@@ -37,13 +37,13 @@ pub(super) async fn with_liar(
     (*accepted.unwrap(), connected.unwrap())
 }
 
-/// Says one record.
+/// Sends one record.
 pub(super) async fn lie(client: &mut client::TlsStream<DuplexStream>, kind: u8, content: &[u8]) {
     let marked = [&MARK[..], &[kind], content].concat();
     rig::say(client, &marked).await.unwrap();
 }
 
-/// What is told by a record that begins so is another: the type follows, and the content.
+/// A record whose plaintext begins with this mark is replaced by another: its type and content follow the mark.
 const MARK: [u8; 8] = *b"liarliar";
 
 fn provider() -> rustls::crypto::CryptoProvider {

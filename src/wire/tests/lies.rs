@@ -1,8 +1,8 @@
-//! What a client may say at any time besides data, and what it may not.
+//! Records other than data that a client may send at any time, and those that it may not.
 
 use super::{liar::*, *};
 
-/// A client that wants to renegotiate says nothing more until it has an answer.
+/// A client that requests renegotiation sends nothing until it receives an answer.
 #[tokio::test]
 async fn renegotiation_is_refused_at_once_and_once() {
     let (mut server, mut client) = with_liar(&TLS12).await;
@@ -73,7 +73,7 @@ async fn empty_records_come_to_an_end() {
 
 /// A client that takes almost all, and never all.
 #[tokio::test]
-async fn what_is_left_over_does_not_add_up() {
+async fn leftover_bytes_do_not_accumulate() {
     let (mut server, mut client) = both(&TLS13, 1024).await;
     for _ in 0..20 {
         while let Some(n) = now(server.write(&[1; 60_000])).await {

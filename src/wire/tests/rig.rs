@@ -85,7 +85,7 @@ pub(super) fn client_config(
         .with_no_client_auth()
 }
 
-/// After the handshake, over a pipe of so many bytes.
+/// A connection after the TLS handshake, over a pipe with the given capacity in bytes.
 pub(super) async fn both(
     version: &'static SupportedProtocolVersion,
     pipe: usize,
@@ -109,7 +109,7 @@ pub(super) async fn hear(from: &mut (impl AsyncRead + Unpin), n: usize) -> io::R
     Ok(bytes)
 }
 
-/// What a call comes to without waiting.
+/// Returns the result of a call that must not wait.
 pub(super) async fn now<T>(call: impl Future<Output = T>) -> Option<T> {
     let mut call = std::pin::pin!(call);
     poll_fn(|cx| {
@@ -125,7 +125,7 @@ pub(super) fn pattern(n: usize) -> Vec<u8> {
     (0..n).map(|at| (at % 251) as u8).collect()
 }
 
-/// A stream that is read in pieces of so many bytes, and counts its writes.
+/// A stream that is read in pieces of the given length and counts its writes.
 pub(super) struct Pieces<S> {
     inner: S,
     size: usize,

@@ -50,7 +50,7 @@ def running(peer, certificates):
         log_file = certificates / "logs" / folder.name
         log_file.parent.mkdir(exist_ok=True)
         with open(log_file, "ab") as log:
-            # Ours end with their input: if this program is killed, nobody else ends them.
+            # Ours end with their input: if this program is killed, no other process ends them.
             proxy = started(command, PROXY, folder, peer.environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
             until_it_works(port, proxy, folder / "cert.pem")

@@ -74,7 +74,7 @@ async def replacement(settings, proxy, crowd):
             knocking.kill()
         await knocking.wait()
     await until(proxy.listens, f"the new {proxy.program} listens")
-    # Where the old sessions are closed within a window, it is over by then.
+    # Where the old sessions are closed within a window, it has already ended.
     while crowd.open_now and time.monotonic() < began + settings.window + settings.settle:
         await asyncio.sleep(0.05)
     return crowd.outcome(began) | {

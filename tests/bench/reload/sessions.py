@@ -61,7 +61,7 @@ class Session:
 
 
 class Crowd:
-    """All sessions of one measurement. Those that leave by themselves are counted no more, but for what they lost before."""
+    """All sessions of one measurement. Those that leave by themselves are no longer counted, except for what they lost before."""
 
     def __init__(self, address, tls, pause):
         self.address, self.tls, self.pause = address, tls, pause

@@ -48,7 +48,7 @@ impl Bad {
 async fn it_is_down() {
     Bad::day(Fault::Refuse)
         .await
-        .ends("the CA cannot be asked")
+        .ends("the CA cannot be reached")
         .await;
 }
 

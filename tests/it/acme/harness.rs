@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::{net::TcpListener, time::timeout};
 use x509_parser::pem::Pem;
 
-/// Nobody answers for so long: nobody will.
+/// After this long without an answer, none is expected.
 const QUIET: Duration = Duration::from_millis(300);
 
 #[tokio::test]

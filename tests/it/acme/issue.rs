@@ -176,12 +176,12 @@ async fn a_second_process_serves_what_the_first_one_gets() {
     let second = Lockgate::with_file(&config).start().await;
     let row = until(&second, "a.test", |row| row["not_after"].is_string()).await;
     assert_eq!(row["source"], "acme");
-    assert!(second.stderr().contains("here they are only served"));
+    assert!(second.stderr().contains("this process only serves them"));
     assert_eq!(rig.pebble.orders(), 1);
     // It orders what is missing as soon as it is alone.
     stop(&mut first).await;
     failed(&second, "b.test", "").await;
-    assert!(second.stderr().contains("the other process has left"));
+    assert!(second.stderr().contains("the other process has released"));
 }
 
 #[tokio::test]

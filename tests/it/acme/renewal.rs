@@ -20,7 +20,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
     set.map_or(otherwise, |it| it.parse().expect("a number"))
 }
 
-/// Echoes numbered messages until it is told to stop; how many came back, each in its turn.
+/// Echoes numbered messages until `stop` is set; returns how many came back in order.
 async fn echo(root: PathBuf, port: u16, mut stop: watch::Receiver<bool>) -> u64 {
     let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
         .await
@@ -41,7 +41,7 @@ async fn echo(root: PathBuf, port: u16, mut stop: watch::Receiver<bool>) -> u64 
         assert_eq!(session.frame().await, message);
         sleep(Duration::from_millis(20)).await;
     }
-    unreachable!("it is told to stop before")
+    unreachable!("the stop signal arrives first")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

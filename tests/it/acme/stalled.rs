@@ -1,4 +1,4 @@
-//! Many who begin a validation and stall. Each is let go after 2 s, and clients are let in meanwhile.
+//! Many peers begin a validation and stall. Each is disconnected after 2 s, and clients are accepted in the meantime.
 //!
 //! `LOCKGATE_ATTACKERS` sets how many there are (200, to be quick). The figures are printed.
 
@@ -73,7 +73,7 @@ async fn those_who_stall_are_let_go_and_nobody_waits_for_them() {
     let attackers = std::env::var("LOCKGATE_ATTACKERS").ok();
     let attackers = attackers.map_or(200, |it| it.parse().expect("a number"));
     raise_descriptor_limit();
-    // The CA looks for the answer where nobody speaks, so that the challenge stays under way.
+    // The CA fetches the answer where nothing listens, so that the challenge stays pending.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .expect("a port is free");
@@ -102,7 +102,7 @@ async fn those_who_stall_are_let_go_and_nobody_waits_for_them() {
     ends.sort_by(f64::total_cmp);
     let (first, last) = (ends[0], ends[ends.len() - 1]);
     println!(
-        "{attackers} stalled: let go {first:.2} to {last:.2} s after the answer to their hello; a client's handshake: p99 {:.1} ms of {} before, {:.1} ms of {} meanwhile",
+        "{attackers} stalled: closed {first:.2} to {last:.2} s after the answer to their hello; a client's handshake: p99 {:.1} ms of {} before, {:.1} ms of {} during it",
         p99(&before),
         before.len(),
         p99(&during),

@@ -12,7 +12,7 @@ pub(super) struct Dns {
 // === impl Dns ===
 
 impl Dns {
-    /// On port 53, for `resolv.conf` knows no other, of an address of loopback that is nobody's.
+    /// Listens on port 53, the only one that `resolv.conf` supports, of an otherwise unused loopback address.
     pub(super) async fn serve(name: &'static str, address: IpAddr) -> Dns {
         let IpAddr::V4(address) = address else {
             panic!("an IPv4 address")
@@ -20,7 +20,7 @@ impl Dns {
         let ip = IpAddr::from(Ipv4Addr::new(127, 53, 53, std::process::id() as u8 | 2));
         let socket = UdpSocket::bind((ip, 53))
             .await
-            .expect("root may, and nobody else has it");
+            .expect("root may bind it, and it is free");
         let task = tokio::spawn(async move {
             let mut query = [0; 512];
             while let Ok((size, from)) = socket.recv_from(&mut query).await {

@@ -78,7 +78,7 @@ impl Dockerfile {
             .collect()
     }
 
-    /// What the compiler is told.
+    /// Returns the compiler flags.
     pub(super) fn flags(&self) -> &str {
         let mut environment = self.build.iter().filter(|i| i.word == "ENV");
         let flags = environment.find_map(|i| i.rest.split('\'').nth(1));

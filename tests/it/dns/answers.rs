@@ -4,7 +4,7 @@ use super::*;
 use std::net::Ipv6Addr;
 
 #[tokio::test]
-async fn of_three_hundred_services_always_the_same_256_are_taken() {
+async fn the_same_256_of_300_srv_targets_are_always_used() {
     let service = |port: u16| {
         (
             "_ws._tcp.chat.test",
@@ -67,7 +67,7 @@ async fn addresses_of_both_families_are_backends() {
 }
 
 #[tokio::test]
-async fn who_is_drained_is_drained_still_when_dns_has_it_again() {
+async fn drained_backend_stays_drained_when_dns_returns_it_again() {
     let port = 8773;
     echo_on(port, 1..=2).await;
     let dns = Dns::saying(&addresses(1..=2)).await;
@@ -105,7 +105,7 @@ async fn who_is_drained_is_drained_still_when_dns_has_it_again() {
 }
 
 #[tokio::test]
-async fn who_comes_back_while_it_is_down_is_told_to_be_down() {
+async fn backend_that_dns_returns_while_down_is_reported_as_down() {
     let port = 8774;
     echo_on(port, [2]).await;
     let dns = Dns::saying(&addresses(1..=2)).await;

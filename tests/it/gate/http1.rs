@@ -38,7 +38,7 @@ struct Row {
     torn: bool,
 }
 
-/// The backend hears nothing.
+/// The backend receives nothing.
 fn refused(status: u16, name: &'static str, bytes: impl AsRef<[u8]>) -> Row {
     Row {
         name,
@@ -113,7 +113,7 @@ async fn run(rows: Vec<Row>, of: &str) {
     table.end(of, torn).await;
 }
 
-/// Every status that comes until the connection ends, by a deadline of Lockgate's at the latest.
+/// Every status that comes until the connection ends, which is no later than a deadline of Lockgate.
 async fn answers(lockgate: &Lockgate, mut bytes: &[u8]) -> Vec<u16> {
     let mut wire = lockgate.connect().await;
     while let Some(sent) = wire.try_send(bytes).await {

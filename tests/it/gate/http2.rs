@@ -51,7 +51,7 @@ type List<'a> = Vec<(&'a str, &'a str)>;
 /// RFC 9113 §7.
 const PROTOCOL_ERROR: u32 = 1;
 
-/// The backend hears nothing.
+/// The backend receives nothing.
 fn refused(end: End, name: &'static str, bytes: Vec<u8>) -> Row {
     Row {
         name,
@@ -152,8 +152,8 @@ async fn run(rows: Vec<Row>, of: &str) {
     table.end(of, torn).await;
 }
 
-/// Sends it, and reads until a stream or the connection has its end. A stream that is reset behind its answer, because
-/// nobody wants the rest of its request, has ended with the answer.
+/// Sends `bytes`, and reads until a stream or the connection ends. A stream that is reset after its response, because
+/// the rest of its request is not needed, has ended with the response.
 async fn end(lockgate: &Lockgate, bytes: &[u8]) -> End {
     let stream = lockgate.tls_for_h2().await;
     let mut raw = RawH2::over(stream, &[HELLO, bytes].concat()).await;

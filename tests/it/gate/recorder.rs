@@ -1,4 +1,4 @@
-//! A backend that writes down what it is asked, reads it strictly, and says what of it is not clean.
+//! A backend that records its requests, parses them strictly, and reports every defect.
 
 use crate::harness::{Frame, Head, switching_protocols};
 use std::{net::SocketAddr, sync::Arc};

@@ -37,7 +37,7 @@ impl Backend {
         }
     }
 
-    /// A backend that answers every handshake, and then says and reads nothing.
+    /// A backend that answers every handshake, and then sends and reads nothing.
     pub(crate) async fn quiet() -> SocketAddr {
         Self::playing(|wire| async move {
             let _held = wire;
@@ -101,7 +101,7 @@ impl Backend {
         (wire, request)
     }
 
-    /// Whether nobody has connected; true only means something once the answer to what might have is in.
+    /// Returns whether no client has connected. `true` is reliable only once the response to a possible request has arrived.
     pub(crate) fn untouched(self) -> bool {
         let listener = self.listener.into_std().expect("still registered");
         matches!(listener.accept(), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)

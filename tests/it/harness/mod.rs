@@ -25,10 +25,10 @@ pub(crate) use wire::{End, Head, How, Wire};
 
 use std::{panic::Location, time::Duration};
 
-/// Long enough for a loaded machine; whoever waits this long has waited for something that will not come.
+/// Long enough for a loaded machine: an event that has not happened by this deadline will not happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Awaits what must happen, and says what did not and where it was awaited.
+/// Awaits an event; on failure it reports the event and the place of the call.
 #[track_caller]
 pub(crate) fn within<T>(what: &str, event: impl Future<Output = T>) -> impl Future<Output = T> {
     let caller = Location::caller();

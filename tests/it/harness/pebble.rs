@@ -32,7 +32,7 @@ pub(crate) struct Pebble {
     /// `None` while it is down.
     acme: Option<Child>,
     _dns: Child,
-    /// Keep the ports while Pebble is down: bound, but nobody listens.
+    /// The sockets that keep the ports while Pebble is down: bound, but not listening.
     kept: Vec<Socket>,
     log: watch::Sender<String>,
 }

@@ -77,7 +77,7 @@ impl Lockgate {
         setup
     }
 
-    /// A whole configuration, as somebody wrote it; only its admin address is ours.
+    /// Uses a complete configuration; only the admin address is replaced.
     pub(crate) fn with_file(config: &str) -> Setup {
         let mut setup = Setup::new();
         setup.file = Some(config.to_owned());
@@ -117,7 +117,7 @@ impl Lockgate {
         }
     }
 
-    /// Another one that takes over from this one, with what `config.toml` says now.
+    /// Starts a successor that takes over from this process, with the present `config.toml`.
     pub(crate) async fn successor(&self, environment: &[(&str, &str)]) -> Lockgate {
         let mut command = self.takeover();
         command.envs(environment.iter().copied());
@@ -168,7 +168,7 @@ impl Lockgate {
         .await
     }
 
-    /// The bare stream, one descriptor and no more, for tests with thousands of them.
+    /// The bare stream, which uses a single descriptor: for tests with thousands of connections.
     pub(crate) async fn tls(&self, name: &'static str) -> TlsStream<TcpStream> {
         within("a TLS handshake", self.try_tls(name))
             .await
@@ -348,7 +348,7 @@ impl Lockgate {
         String::from_utf8(wire.body(&head).await).expect("UTF-8")
     }
 
-    /// What a command says to the running Lockgate, and whether that was well.
+    /// Runs a command against the running Lockgate; returns whether it succeeded, and its output.
     pub(crate) async fn tell(&self, command: &[&str]) -> (bool, String) {
         let folder = self.folder.path();
         let admin = format!("unix:{}", folder.join("admin.sock").display());
@@ -440,7 +440,7 @@ impl Setup {
         self
     }
 
-    /// Only so many file descriptors, as under `ulimit -n`.
+    /// Limits the number of file descriptors, as `ulimit -n` does.
     pub(crate) fn descriptors(self, limit: u64) -> Setup {
         let script = "ulimit -n \"$1\"; shift; exec \"$@\"";
         self.under(&["/bin/sh", "-c", script, "sh", &limit.to_string()])
@@ -583,7 +583,7 @@ async fn ready(child: &mut Child, folder: &Path, stderr: &Path, predecessor: Opt
     .await;
 }
 
-/// Whether somebody else than the predecessor does.
+/// Returns whether a process other than the predecessor answers.
 async fn answers(folder: &Path, predecessor: Option<u32>) -> bool {
     let listens = UnixStream::connect(folder.join("admin.sock")).await.is_ok();
     match predecessor {

@@ -12,7 +12,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-/// A program that runs until it is killed, at the latest on drop.
+/// A program that runs until it is killed or dropped.
 pub(crate) struct Program {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -114,7 +114,7 @@ impl Program {
         self.signal(Signal::TERM);
     }
 
-    /// SIGSTOP: it stands still, and its kernel goes on.
+    /// Sends SIGSTOP: the process stops, and the kernel keeps accepting connections.
     pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);
     }

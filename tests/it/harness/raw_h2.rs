@@ -47,7 +47,7 @@ impl RawH2 {
         raw
     }
 
-    /// Sends what the peer takes; says whether it took all.
+    /// Sends what the peer accepts; returns whether it accepted everything.
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
         let sent = within("sending", async {
             self.io.write_all(bytes).await?;

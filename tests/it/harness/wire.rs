@@ -190,7 +190,7 @@ impl Wire {
         })
     }
 
-    /// Exactly so many bytes.
+    /// Reads exactly `length` bytes.
     #[track_caller]
     pub(crate) fn exactly(&mut self, length: usize) -> impl Future<Output = Vec<u8>> {
         within("bytes", async move {
@@ -262,7 +262,7 @@ impl Wire {
         })
     }
 
-    /// Writes `bytes` until nobody takes more for `quiet`; returns how much went.
+    /// Writes `bytes` until the peer accepts none for `quiet`; returns the number of bytes written.
     pub(crate) async fn fill(&mut self, bytes: &[u8], quiet: Duration) -> usize {
         let mut sent = 0;
         while sent < bytes.len() {
@@ -274,12 +274,12 @@ impl Wire {
         sent
     }
 
-    /// Writes some of `bytes`; `None` once nobody takes more.
+    /// Writes some of `bytes`; returns `None` once the peer accepts no further bytes.
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> Option<usize> {
         self.io.write(bytes).await.ok().filter(|n| *n > 0)
     }
 
-    /// Lets go what [`Wire::try_send`] took, if anybody still reads.
+    /// Flushes the bytes accepted by [`Wire::try_send`], if the peer still reads.
     pub(crate) async fn flush(&mut self) {
         let _ = within("sending", self.io.flush()).await;
     }

@@ -59,7 +59,7 @@ async fn it_takes_as_many_in_a_row_as_rise_and_fall_say() {
 }
 
 #[tokio::test]
-async fn who_stops_listening_gets_nothing_new_and_keeps_what_it_has() {
+async fn backend_that_stops_listening_gets_no_new_sessions_and_keeps_open_ones() {
     let (mut goes, stays) = (Switch::on().await, Switch::on().await);
     let health = "health = { check = \"websocket\", interval = \"100ms\" }\nbalance = \"round-robin\"\npassive = { fails = 0 }";
     let lockgate = start(&pool("a", &[&goes.address, &stays.address], health)).await;

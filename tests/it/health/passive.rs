@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn who_fails_again_and_again_is_left_alone_for_a_while() {
+async fn repeated_failures_eject_a_backend_for_a_while() {
     let (mut goes, stays) = (Switch::off().await, Switch::on().await);
     let passive = "passive = { fails = 3, within = \"60s\", eject = \"3s\" }\nbalance = \"round-robin\"\nretry = { times = 0 }";
     let lockgate = start(&pool("a", &[&goes.address, &stays.address], passive)).await;
@@ -52,8 +52,8 @@ async fn who_fails_again_and_again_is_left_alone_for_a_while() {
 }
 
 #[tokio::test]
-async fn who_keeps_clients_until_they_leave_is_ejected_too() {
-    // Its connections are taken by the kernel, and nobody ever answers.
+async fn backend_whose_clients_give_up_waiting_is_ejected_too() {
+    // The kernel accepts its connections, and there is never an answer.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = silent.local_addr().expect("bound");
     let passive = "passive = { fails = 1, within = \"60s\", eject = \"60s\" }";
@@ -65,7 +65,7 @@ async fn who_keeps_clients_until_they_leave_is_ejected_too() {
         wire.send(handshake("/", "")).await;
         sleep(stay).await;
     };
-    // Who leaves soon says nothing about the backend.
+    // A client that leaves early is no evidence about the backend.
     for _ in 0..4 {
         leave_after(Duration::from_millis(50)).await;
     }

@@ -91,12 +91,12 @@ async fn a_reload_again_and_again_does_not_put_checks_off() {
 }
 
 #[tokio::test]
-async fn who_is_gone_is_not_asked_any_more() {
+async fn removed_backend_is_not_health_checked() {
     let (gone, other) = (Backend::listen().await, Backend::listen().await);
     let lockgate = Lockgate::with_file(&config(&gone, "/a", 0)).start().await;
     let asked = check(&gone, "/a").await;
     reload(&lockgate, &config(&other, "/a", 1)).await;
-    // Nobody cares any more, but it is not broken off.
+    // Its result no longer matters, but the check is not aborted.
     answer(asked, 200).await;
     let series = up("a", gone.address);
     assert_eq!(lockgate.metric_or_zero(&series).await, 0.0);
@@ -107,7 +107,7 @@ async fn who_is_gone_is_not_asked_any_more() {
 }
 
 #[tokio::test]
-async fn who_is_down_stays_so_in_another_pool() {
+async fn down_backend_stays_down_in_another_pool() {
     let gone = Switch::off().await;
     let named = |pools: &[&str]| {
         let health = "health = { check = \"tcp\", interval = \"100ms\" }";

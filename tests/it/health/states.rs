@@ -38,7 +38,7 @@ async fn up_down_warming_and_draining_are_told_everywhere() {
     assert!(lockgate.tell(&drain).await.0);
     seen("draining").await;
     assert_eq!(state(&lockgate, "a").await.0, "draining");
-    // Whoever was away for an hour is as empty as a new one.
+    // A backend that was down for an hour is as empty as a new one.
     assert!(lockgate.tell(&[&drain[..], &["--undo"]].concat()).await.0);
     seen("warming").await;
     seen("up").await;

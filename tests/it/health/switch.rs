@@ -14,7 +14,7 @@ pub(super) struct Switch {
 
 impl Switch {
     pub(super) async fn on() -> Switch {
-        // Of this process alone, so that nobody takes the port while it is free.
+        // An address that only this process uses, so that the port stays available while it is unbound.
         let [high, low] = (std::process::id() as u16).to_be_bytes();
         let own = Ipv4Addr::new(127, 77, high, low.clamp(1, 254));
         let mut switch = Switch {
@@ -25,7 +25,7 @@ impl Switch {
         switch
     }
 
-    /// The port of one that nobody listens on.
+    /// Returns a switch whose port refuses connections.
     pub(super) async fn off() -> Switch {
         let mut switch = Switch::on().await;
         switch.turn_off().await;

@@ -1,4 +1,4 @@
-//! One request on a connection, in the spelling that somebody might try, and how it ends.
+//! One request on a connection, in a spelling that an attacker might try, and its result.
 
 use super::client::Client;
 use crate::harness::{

@@ -1,4 +1,4 @@
-//! What no honest client does: it shows its certificate to everybody, minds no name, and mixes up its tickets.
+//! A misbehaving client: it presents its certificate to every server, ignores names, and mixes up its tickets.
 
 use super::client::provider;
 use rustls::{
@@ -13,7 +13,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Shows the same certificate to everybody.
+/// Presents the same certificate to every server.
 #[derive(Debug)]
 pub(super) struct Always(pub(super) Arc<CertifiedKey>);
 

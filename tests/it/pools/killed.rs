@@ -81,7 +81,7 @@ async fn one_of_four_is_killed_and_comes_back() {
     let limit = Duration::from_millis(if set.is_some() { 250 } else { 1000 });
     let rate = sessions / 20;
     raise_descriptor_limit();
-    // Of this process alone, so that nobody takes the port while it is free.
+    // An address that only this process uses, so that the port stays available while it is unbound.
     let [high, low] = (std::process::id() as u16).to_be_bytes();
     let own = Ipv4Addr::new(127, 78, high, low.clamp(1, 254));
     let (mut servers, mut addresses) = (vec![], vec![]);

@@ -82,7 +82,7 @@ impl Lane {
             }
             let mut wire = match number % 2 {
                 0 => {
-                    // One descriptor and no more.
+                    // A single descriptor.
                     let mut wire = Wire::stream(lockgate.tls("a.test").await);
                     wire.send(handshake("/", "")).await;
                     assert_eq!(wire.head().await.status(), 101);
@@ -123,7 +123,7 @@ impl Lane {
     }
 }
 
-/// Counts what is live, once nobody comes or leaves: how far the worst is off its share, as a part of it, and the counts.
+/// Counts live sessions once their number is stable: returns the largest relative deviation from a share, and the counts.
 async fn off(backends: &[Counting], lanes: &[Lane]) -> (f64, Vec<usize>) {
     let held: usize = lanes.iter().map(|lane| lane.held.len()).sum();
     let counts = || -> Vec<usize> { backends.iter().map(|it| it.live.load(SeqCst)).collect() };
@@ -172,7 +172,7 @@ fn config(backends: &[Counting], more: &str) -> String {
         format!("{{ address = \"ws://{address}\", weight = {weight} }}")
     };
     let list: Vec<_> = backends.iter().map(one).collect();
-    // Nobody reads where nothing is awaited.
+    // There is no reader where no message is expected.
     let quiet = "access = \"off\"\n[session]\nping = { legs = \"off\" }\n[tls]";
     file(&format!("backends = [{}]", list.join(", "))).replace("[tls]", quiet)
         + "name = \"chat\"\n"

@@ -66,7 +66,7 @@ impl Files {
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
-    // Or else it has the name that a server without one has, which is then taken for self-signed.
+    // Otherwise it has the name of a server without one, and would be treated as self-signed.
     params.distinguished_name.push(DnType::CommonName, "a CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

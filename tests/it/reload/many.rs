@@ -66,7 +66,7 @@ async fn patiently(client: &mut Program) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_notices_many_reloads() {
+async fn many_reloads_disturb_no_session() {
     let (sessions, clients, reloads) = (
         setting("LOCKGATE_SESSIONS", 1000),
         setting("LOCKGATE_CLIENTS", 2),

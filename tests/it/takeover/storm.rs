@@ -33,7 +33,7 @@ struct Count {
     told_to_move: usize,
 }
 
-/// Connects, shakes hands, echoes for a second, and leaves or is told to.
+/// Connects, performs the handshake, echoes for a second, and closes or is closed.
 async fn visit(address: SocketAddr, connector: TlsConnector) -> Result<bool, String> {
     let name = ServerName::try_from("a.test").expect("a DNS name");
     let tcp = TcpStream::connect(address)
@@ -97,7 +97,7 @@ async fn storm(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_refused_while_processes_come_and_go() {
+async fn no_client_is_refused_during_repeated_takeovers() {
     let replacements = std::env::var("LOCKGATE_REPLACEMENTS").ok();
     let replacements = replacements.map_or(4, |it| it.parse().expect("a number"));
     raise_descriptor_limit();
@@ -136,5 +136,5 @@ async fn nobody_is_refused_while_processes_come_and_go() {
         count.told_to_move
     );
     assert!(count.failed.is_empty(), "{:?}", count.failed);
-    assert!(count.told_to_move > 0, "nobody was there to be moved");
+    assert!(count.told_to_move > 0, "no session was open to be moved");
 }

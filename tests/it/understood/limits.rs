@@ -129,7 +129,7 @@ async fn a_client_that_does_not_read_is_counted_then_closed_by_a_reload() {
     assert!((1.0..=65536.0).contains(&bytes), "{bytes}");
     lockgate.write_config(&config("close"));
     closed_as(&lockgate, "slow-reader", "client", 1008).await;
-    // Half a frame of the server's is on its way to nobody: its Close comes in a pipe of its own.
+    // Half a frame of the server is pending and will not be delivered: the Close has a buffer of its own.
     assert_eq!(server.frame().await.closes_with(), (1001, ""));
     assert_eq!(lockgate.metric(slow).await, 0.0);
     assert_eq!(lockgate.metric(stuck).await, 0.0);

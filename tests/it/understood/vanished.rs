@@ -75,7 +75,7 @@ fn ip(arguments: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_who_vanish_are_found_in_time_and_their_backends_told() {
+async fn vanished_clients_are_detected_in_time_and_their_backends_notified() {
     let peers = std::env::var("LOCKGATE_PEERS").ok();
     let peers: usize = peers.map_or(20, |it| it.parse().expect("a number"));
     raise_descriptor_limit();
@@ -116,13 +116,13 @@ async fn all_who_vanish_are_found_in_time_and_their_backends_told() {
         (far.line().await, still.line().await),
         ("open".into(), "open".into())
     );
-    // While they live, nobody is taken for gone: as many Pings are answered as there are peers.
+    // While they live, no peer counts as vanished: every peer answers its Pings.
     let answered = "lockgate_ping_rtt_seconds_count{leg=\"client\"}";
     let deadline = Instant::now() + 2 * (INTERVAL + TIMEOUT);
     while lockgate.metric(answered).await < peers as f64 {
         assert!(Instant::now() < deadline, "Pings are not answered");
     }
-    assert!(told.try_join_next().is_none(), "nobody has vanished yet");
+    assert!(told.try_join_next().is_none(), "no peer has vanished yet");
 
     network.cut();
     still.stop();

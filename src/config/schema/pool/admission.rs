@@ -1,4 +1,4 @@
-//! `[pools.NAME]`: who may shake hands, who waits, and who is tried again.
+//! `admission` and `retry` of `[pools.NAME]`: concurrent handshakes, the admission queue and retries.
 
 use super::super::{super::DurationValue, server::default};
 use schemars::JsonSchema;
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
-    /// How many more backends are tried; 0: none.
+    /// How many further backends are tried; 0: none.
     pub times: u32,
-    /// Only so long after the first was chosen.
+    /// The time after the first choice of a backend in which retries may start.
     pub within: DurationValue,
 }
 
@@ -18,11 +18,11 @@ pub struct Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admission {
-    /// Handshakes at a time per backend; a plain request counts until its body or its answer begins, and for a second at most. 0: no limit.
+    /// Concurrent handshakes per backend; a plain request counts until its body or its response begins, and at most for one second. 0: no limit.
     pub handshakes: u32,
-    /// How many may wait for a place, those of one client address (IPv6: of one /64) for a tenth of it; 0: nobody waits.
+    /// How many handshakes and requests may wait, those of one client address (IPv6: one /64) at most a tenth of it; 0: no queue.
     pub queue: u32,
-    /// How long one may wait; `session.handshake_timeout` runs too.
+    /// The longest wait in the queue; `session.handshake_timeout` runs at the same time.
     pub wait: DurationValue,
 }
 

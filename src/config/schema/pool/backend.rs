@@ -1,4 +1,4 @@
-//! `backends` of `[pools.NAME]`: addresses, or tables with an address and what else is to be said of it.
+//! `backends` of `[pools.NAME]`: addresses, or tables with an address and further settings.
 
 use super::{
     super::super::{BackendSource, BadValue, DurationValue, Located},
@@ -19,27 +19,27 @@ use std::{
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// Where it listens; its identity across reloads. Behind a name with dns:// or srv:// there are as many backends as DNS has for it.
+    /// The address; it identifies the backend across reloads. A name with dns:// or srv:// stands for every backend that DNS returns for it.
     pub address: BackendSource,
-    /// How often DNS is asked for a name with dns:// or srv://, if the answer itself is not good for less.
+    /// How often a name with dns:// or srv:// is resolved, unless the TTL of the DNS answer is shorter.
     #[serde(default = "ten_seconds")]
     pub resolve: DurationValue,
-    /// What happens to the sessions of an address that DNS has no more: "keep" them until they end, or "drain" them.
+    /// What happens to the sessions of an address that DNS no longer returns: "keep" them until they end, or "drain" them.
     #[serde(default)]
     pub on_vanish: OnVanish,
-    /// Its share, beside the weights of the others; up to 1000.
+    /// The share of this backend in relation to the weights of the others; up to 1000.
     #[serde(default = "one")]
     pub weight: u16,
-    /// Sessions and requests at a time; 0: no limit.
+    /// Concurrent sessions and requests; 0: no limit.
     #[serde(default)]
     pub max_sessions: u32,
-    /// How TLS is spoken with it, where its address begins with wss:// or https://.
+    /// TLS settings for an address that begins with wss:// or https://.
     #[serde(default)]
     pub tls: BackendTls,
-    /// Addresses of this machine that connections to it come from, in turn: of each there are some 28,000. []: the system chooses.
+    /// Local addresses from which connections to the backend are opened, in turn; each allows about 28,000 connections. []: the system chooses.
     #[serde(default)]
     pub sources: Vec<IpAddr>,
-    /// "v1" or "v2": it is told who its clients are by a PROXY header, before TLS.
+    /// "v1" or "v2": a PROXY header, sent before TLS, names the client's address; "off": no header.
     #[serde(default)]
     pub proxy_protocol: BackendProxyProtocol,
 }
@@ -48,15 +48,15 @@ pub struct Backend {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackendTls {
-    /// A PEM file with the only CAs that are believed; "": the public ones.
+    /// A PEM file with the only CAs that are trusted for this backend; "": the public CAs.
     #[serde(deserialize_with = "file", serialize_with = "or_empty")]
     #[schemars(with = "String", extend("default" = ""))]
     pub ca: Option<PathBuf>,
-    /// The name that its certificate must have; "": the host of its address.
+    /// The name that the backend's certificate must have; "": the host of its address.
     #[serde(deserialize_with = "text", serialize_with = "or_empty")]
     #[schemars(with = "String", extend("default" = ""))]
     pub server_name: Option<String>,
-    /// A PEM file with the certificate that it is shown, if it asks; "": none.
+    /// A PEM file with the client certificate that is presented if the backend requests one; "": none.
     #[serde(deserialize_with = "file", serialize_with = "or_empty")]
     #[schemars(with = "String", extend("default" = ""))]
     pub cert: Option<PathBuf>,
@@ -70,12 +70,12 @@ pub struct BackendTls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendProxyProtocol {
-    /// It gets none.
+    /// No header is sent.
     #[default]
     Off,
-    /// A line of text.
+    /// Version 1: one line of text.
     V1,
-    /// In binary.
+    /// Version 2: binary.
     V2,
 }
 
@@ -83,17 +83,17 @@ pub enum BackendProxyProtocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnVanish {
-    /// They stay.
+    /// Sessions stay open until they end.
     #[default]
     Keep,
-    /// They are closed one by one, as `drain` says, unless the address comes back meanwhile.
+    /// Sessions are closed one by one as configured in `[drain]`, unless the address returns in the meantime.
     Drain,
 }
 
 // === impl Backend ===
 
 impl Backend {
-    /// An address about which nothing else is said.
+    /// Returns the backend at `address` with default settings.
     pub fn at(address: BackendSource) -> Self {
         Backend {
             address,
@@ -111,7 +111,7 @@ impl Backend {
 // === impl BackendTls ===
 
 impl BackendTls {
-    /// Its files are relative to the folder of the file that names them.
+    /// Resolves the file names relative to the directory of the file that names them.
     pub(in crate::config) fn place_in(&mut self, folder: &Path) {
         let files = [&mut self.ca, &mut self.cert, &mut self.key];
         for file in files.into_iter().flatten() {
@@ -120,7 +120,7 @@ impl BackendTls {
     }
 }
 
-/// How a backend may be written.
+/// The two forms in which a backend may be written.
 pub(super) struct AddressOrTable(Backend);
 
 // === impl AddressOrTable ===
@@ -190,7 +190,7 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
     Ok((!text.is_empty()).then_some(text))
 }
 
-/// What is absent is written as "".
+/// Serializes an absent value as "".
 fn or_empty<T: Serialize, S: Serializer>(
     written: &Option<T>,
     serializer: S,

@@ -1,4 +1,4 @@
-//! Handshakes of a CA that validates a name (RFC 8737).
+//! TLS handshakes of a CA that validates a name (RFC 8737).
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl ChallengeResponder for Fixed {
     }
 }
 
-/// `a.test` has a certificate and is validated with another.
+/// `a.test` has a certificate and is validated with another one.
 fn under_validation(pki: &Pki) -> (TlsServer, Arc<CertifiedKey>, impl Sized) {
     let server = crate::tls::testing::server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     let termination = crate::tls::testing::ending(&server);

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::tls::testing::{PATIENCE, Pki, built, tls};
 
-/// Waits until the metrics have, or have not, a line about this name.
+/// Waits until the metrics have, or no longer have, a line about this name.
 async fn measured(metrics: &Metrics, name: &str, wanted: bool) {
     let line = format!("not_after_timestamp_seconds{{host=\"{name}\"}} ");
     let seen = async {

@@ -5,13 +5,13 @@ use crate::config::{HostPattern, Located};
 use crate::tls::testing::{Pki, built, tls};
 use crate::tls::{CertIssuers, DevCa};
 
-/// The leaf that is served for `name`.
+/// Returns the leaf that is served for `name`.
 fn served(certificates: &Certificates, name: &str) -> Option<Vec<u8>> {
     let table = certificates.table.load();
     table.find(name).map(|key| key.cert[0].to_vec())
 }
 
-/// What is new when all are read again.
+/// Reloads all files and returns the changes.
 fn all(certificates: &Certificates) -> Vec<CertReload> {
     certificates.reread(&certificates.files().into_iter().collect())
 }
@@ -66,7 +66,7 @@ fn only_what_has_changed_is_read() {
     ];
     let [a, b] = ["a.test", "b.test"].map(|name| pki.pair(name, &[name]));
     assert_eq!(certificates.reread(&BTreeSet::new()), []);
-    // Of a pair that both were renewed, one is enough.
+    // If both files of a pair changed, one of them is enough.
     for (changed, renewed) in [(&b.key, [false, true]), (&a.cert, [true, true])] {
         let changed = BTreeSet::from([changed.clone()]);
         assert_eq!(certificates.reread(&changed).len(), 1);
@@ -79,7 +79,7 @@ fn only_what_has_changed_is_read() {
 }
 
 #[test]
-fn what_is_broken_keeps_the_last_good_one_and_is_told_once() {
+fn broken_pair_keeps_the_previous_one_and_is_reported_once() {
     let pki = Pki::new();
     let pair = pki.pair("a", &["a.test"]);
     let certificates = built(&tls(vec![pair.clone()], ""));
@@ -113,12 +113,12 @@ fn what_is_broken_keeps_the_last_good_one_and_is_told_once() {
         assert_eq!(*file, pair.cert);
         assert!(problems[0].message.contains(reason), "{problems:?}");
         assert!(problems[0].hint.is_some(), "{problems:?}");
-        assert_eq!(all(&certificates), [], "{reason}: told twice");
+        assert_eq!(all(&certificates), [], "{reason}: reported twice");
         assert_eq!(served(&certificates, "a.test"), first);
         assert!(error(&certificates).unwrap().contains(reason));
     }
 
-    // The old one is back: nothing is replaced, and nothing is wrong any more.
+    // The previous files are restored: nothing is replaced, and the error is resolved.
     fs::write(&pair.cert, &old).unwrap();
     let file = pair.cert.clone();
     assert_eq!(all(&certificates), [CertReload::Recovered { file }]);
@@ -162,7 +162,7 @@ fn one_broken_pair_does_not_hold_up_the_others() {
     assert_ne!(served(&certificates, "b.test"), b);
 }
 
-/// Of two pairs with one name the first that is written is served, whichever is newer.
+/// If two pairs have the same name, the first one in the configuration is served, whichever is newer.
 #[test]
 fn the_order_of_the_pairs_stays() {
     let pki = Pki::new();
@@ -196,14 +196,14 @@ fn a_default_that_no_certificate_names_any_more_stays_what_it_was() {
     };
     assert_eq!(default(&certificates), first);
     pki.pair("a", &["c.test"]);
-    assert_eq!(all(&certificates).len(), 1, "told once");
+    assert_eq!(all(&certificates).len(), 1, "reported once");
     pki.pair("a", &["a.test"]);
     assert_eq!(all(&certificates).len(), 1);
     assert_eq!(default(&certificates), served(&certificates, "a.test"));
 }
 
 #[test]
-fn what_the_development_ca_signed_stays() {
+fn reload_keeps_certificates_of_the_development_ca() {
     let pki = Pki::new();
     let ca = DevCa::open(pki.folder.path()).unwrap();
     let tls = tls(vec![pki.pair("a", &["a.test"])], "");
@@ -221,7 +221,7 @@ fn what_the_development_ca_signed_stays() {
     pki.pair("a", &["a.test", "localhost"]);
     assert_eq!(all(&certificates).len(), 1);
     assert_eq!(served(&certificates, "b.test"), b);
-    // A file goes before it, but not for clients that send no name.
+    // A file has precedence, but not for clients that send no name.
     assert_ne!(served(&certificates, "localhost"), localhost);
     let table = certificates.table.load();
     let nameless = table.without_sni().map(|key| key.cert[0].to_vec());

@@ -9,7 +9,7 @@ fn mode(path: PathBuf) -> u32 {
 }
 
 #[test]
-fn what_is_saved_is_found_by_nobody_else() {
+fn saved_files_are_private() {
     let above = TempDir::new().unwrap();
     let path = above.path().join("acme/ca.test");
     let folder = DirStore::at(path.clone());
@@ -33,7 +33,7 @@ fn a_folder_that_others_may_enter_is_closed() {
 }
 
 #[test]
-fn what_a_crash_left_is_in_nobodys_way() {
+fn leftover_of_a_crash_does_not_block_a_save() {
     let above = TempDir::new().unwrap();
     let folder = DirStore::at(above.path().to_owned());
     fs::write(
@@ -47,7 +47,7 @@ fn what_a_crash_left_is_in_nobodys_way() {
 }
 
 #[test]
-fn what_is_set_aside_is_kept() {
+fn files_set_aside_are_kept() {
     let above = TempDir::new().unwrap();
     let folder = DirStore::at(above.path().to_owned());
     folder.save("a.test.pem", b"garbage").unwrap();
@@ -70,7 +70,7 @@ fn one_has_the_lock_at_a_time() {
     assert!(other.lock().unwrap().is_some());
 }
 
-/// Saves once if it is told to by [`killed`], whose child it is then; else there is nothing to it.
+/// Saves once if it runs as a child of [`killed`]; otherwise does nothing.
 #[test]
 fn saves_once_as_a_child() {
     if let Some(folder) = env::var_os(CHILD) {
@@ -78,7 +78,7 @@ fn saves_once_as_a_child() {
     }
 }
 
-/// Whether a process that saves [`NEW`] was killed when it began its `nth` call of `syscall` on our files.
+/// Returns true if a process that saves [`NEW`] was killed at the start of its `nth` call of `syscall` on our files.
 fn killed(folder: &Path, syscall: &str, nth: u32) -> bool {
     let files = [
         folder.to_owned(),
@@ -122,7 +122,7 @@ fn a_crash_at_any_step_leaves_the_old_or_the_new() {
             let was_killed = killed(&path, syscall, nth);
             let found = folder.load("a.test.pem").unwrap().unwrap();
             assert!(found == OLD || found == NEW, "{syscall} {nth}: {found:?}");
-            // The next process goes on as if nothing had been.
+            // The next process is not affected.
             folder.save("a.test.pem", NEWER).unwrap();
             assert_eq!(folder.load("a.test.pem").unwrap().unwrap(), NEWER);
             assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "{syscall} {nth}");
@@ -133,7 +133,7 @@ fn a_crash_at_any_step_leaves_the_old_or_the_new() {
             kills.push((syscall, nth, found == NEW));
         }
     }
-    // Opened and written, on the disk, renamed, and the folder on the disk.
+    // The steps: open, write, sync the file, rename, sync the folder.
     let expected = [
         ("openat", 1, false),
         ("openat", 2, true),

@@ -19,7 +19,7 @@ fn passive(fails: u32) -> config::Passive {
 }
 
 #[test]
-fn the_first_failure_of_one_that_nobody_knows_is_enough() {
+fn first_failure_marks_an_unknown_backend_down() {
     let mut machine = HealthState::default();
     assert_eq!(machine.condition(), Up);
     machine.checked(ill(), 2, 3);
@@ -32,7 +32,7 @@ fn the_first_failure_of_one_that_nobody_knows_is_enough() {
 }
 
 #[test]
-fn one_that_was_well_falls_after_fall_failures_in_a_row() {
+fn healthy_backend_goes_down_after_fall_failures() {
     let mut machine = HealthState::default();
     for found in [WELL, ill(), ill(), WELL, ill(), ill()] {
         machine.checked(found, 2, 3);
@@ -43,7 +43,7 @@ fn one_that_was_well_falls_after_fall_failures_in_a_row() {
 }
 
 #[test]
-fn without_checks_nobody_is_down() {
+fn without_checks_no_backend_is_down() {
     let mut machine = HealthState::default();
     machine.checked(ill(), 2, 3);
     machine.unchecked();
@@ -69,7 +69,7 @@ fn failures_close_together_eject_for_a_while() {
     for n in 0..4 {
         machine.failed(second(n), &passive(5), "refused".to_owned(), None);
     }
-    // The first is too old by then, a success forgives the rest.
+    // The first failure is too old, and a success clears the rest.
     machine.failed(second(11), &passive(5), "refused".to_owned(), None);
     assert_eq!(machine.condition(), Up);
     machine.answered();
@@ -79,7 +79,7 @@ fn failures_close_together_eject_for_a_while() {
         machine.failed(second(n), &passive(5), "refused".to_owned(), None);
     }
     assert_eq!(machine.condition(), Ejected);
-    // What happens to it meanwhile does not make it longer.
+    // Failures during an ejection do not extend it.
     machine.failed(second(20), &passive(1), "refused".to_owned(), None);
     assert_eq!(machine.ejected_until(), Some(second(46)));
     machine.expire_ejection(second(45));
@@ -90,7 +90,7 @@ fn failures_close_together_eject_for_a_while() {
 }
 
 #[test]
-fn zero_fails_eject_nobody_and_an_answer_ends_an_ejection() {
+fn zero_fails_never_ejects_and_a_response_ends_an_ejection() {
     let mut machine = HealthState::default();
     for _ in 0..2000 {
         machine.failed(Instant::now(), &passive(0), String::new(), None);
@@ -124,7 +124,7 @@ fn a_check_that_is_well_ends_no_ejection() {
     assert_eq!(machine.why().unwrap(), "refused");
 }
 
-/// How many of the last ones are `wanted`.
+/// Returns how many of the last results are `wanted`.
 fn trailing(results: &[bool], wanted: bool) -> usize {
     let last = results.iter().rev();
     last.take_while(|result| **result == wanted).count()
@@ -201,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_happens_it_holds_no_more_than_it_needs_and_who_is_ill_has_a_cause(
+    fn state_stays_bounded_and_every_unhealthy_condition_has_a_cause(
         events in proptest::collection::vec((0_u64..20, event(), 1_u32..6), 1..200),
     ) {
         let (mut machine, mut now) = (HealthState::default(), Instant::now());

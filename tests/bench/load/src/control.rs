@@ -5,7 +5,7 @@ use std::{
     process, thread,
 };
 
-/// Says something, at once.
+/// Prints a line and flushes it.
 pub(crate) fn say(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;

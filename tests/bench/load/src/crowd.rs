@@ -18,7 +18,7 @@ pub(crate) async fn open(arguments: &Arguments, path: &str) -> io::Result<Vec<Se
     few_at_a_time(opening).await
 }
 
-/// One for each session. Over HTTP/2 the connections are open by then; with tickets each has its own.
+/// One for each session. Over HTTP/2 the connections are already open; with tickets each has its own.
 pub(crate) async fn ways(arguments: &Arguments) -> io::Result<Vec<Way>> {
     let (sessions, streams) = (arguments.sessions, arguments.streams);
     if streams > 0 {

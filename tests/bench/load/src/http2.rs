@@ -12,7 +12,7 @@ use tokio_rustls::rustls::ClientConfig;
 const STREAM_WINDOW: u32 = 6 << 20;
 const WINDOW: u32 = 15 << 20;
 
-/// An open connection. Whoever has a copy can begin a stream.
+/// An open connection. Every holder of a copy can open a stream.
 #[derive(Clone)]
 pub(crate) struct Connection {
     requests: SendRequest<Bytes>,
@@ -100,7 +100,7 @@ impl Stream {
         Ok(())
     }
 
-    /// What has come; 0: the end. It is ours now, and no part of the window any more.
+    /// What has come; 0: the end. It is ours now, and no longer part of the window.
     pub(crate) async fn receive(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         while let Some(data) = self.receiving.data().await {
             let data = data.map_err(io::Error::other)?;

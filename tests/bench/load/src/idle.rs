@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// The longest that anybody holds them.
+/// The maximum time that sessions are held.
 const HELD: Duration = Duration::from_secs(600);
 
 pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {

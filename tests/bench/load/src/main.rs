@@ -1,7 +1,7 @@
 //! The load generator of the field bench: WebSockets over TLS 1.3 (AES-128-GCM, X25519) through a proxy, and what stands
 //! at both of its ends.
 //!
-//! `handshake`, `echo`, `push` and `idle` are clients. They get ready, say `ready` and wait for a line, so that whoever
+//! `handshake`, `echo`, `push` and `idle` are clients. They get ready, say `ready` and wait for a line, so that the process that
 //! started them can read the proxy's CPU time; then they run, print their figures as one line of JSON, and end.
 //! With `--streams N` their sessions are WebSockets over HTTP/2 (RFC 8441), N on one connection.
 //! `backend` is the WebSocket server behind the proxy, in clear text; `forward` is the least that a proxy can be:

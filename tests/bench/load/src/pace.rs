@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// The moments at which one session is to send. They wait in line while it waits for an answer, so that whoever counts
+/// The moments at which one session is to send. They wait in line while it waits for an answer, so that a time measured
 /// from them counts that wait too. Not more of them than the rate times the seconds until the end.
 pub(crate) type Turns = UnboundedReceiver<Instant>;
 
@@ -33,7 +33,7 @@ fn call(sessions: Vec<UnboundedSender<Instant>>, interval: Duration, end: Instan
         if !wait.is_zero() {
             thread::sleep(wait);
         }
-        // One that failed takes no turns any more.
+        // One that failed takes no further turns.
         let _ = session.send(due);
     }
 }

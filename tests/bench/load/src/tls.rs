@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{
     version::TLS13,
 };
 
-/// A client of its own, which speaks one protocol: with tickets it keeps those that it was given, and shares them with nobody.
+/// A client of its own, which speaks one protocol: with tickets it keeps the tickets it received, and does not share them.
 pub(crate) fn client(cert: &Path, resume: bool, protocol: &[u8]) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(provider());
     let known = Arc::new(Known {

@@ -122,7 +122,7 @@ pub(super) fn rows() -> Vec<Row> {
             ),
         )
         .body("hello"),
-        // Chunks are made anew: none of what they carry besides the body goes on.
+        // Chunks are re-encoded: chunk extensions and trailers are not forwarded.
         passes(
             CLEAN,
             "an extension",

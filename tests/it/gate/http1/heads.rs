@@ -78,7 +78,7 @@ pub(super) fn rows() -> Vec<Row> {
             line("GE\x01T / HTTP/1.1"),
         ),
         refused(400, "no method", line("/ HTTP/1.1")),
-        // The preface of HTTP/2 where ALPN said HTTP/1.1: hyper hangs up.
+        // The preface of HTTP/2 where ALPN selected HTTP/1.1: hyper closes the connection.
         refused(0, "PRI", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").answers(&[]),
         // Fields (§5).
         refused(400, "a space before the colon", get("X-A : 1\r\n")),
@@ -106,13 +106,13 @@ pub(super) fn rows() -> Vec<Row> {
         refused(400, "DEL in a value", get("X-A: \x7f\r\n")),
         refused(400, "a bare CR in a value", get("X-A: 1\rHost: b.test\r\n")),
         refused(400, "a bare CR at the end of a value", get("X-A: 1\r\r\n")),
-        // §2.2 lets a line end with LF alone; what goes on has CRLF.
+        // §2.2 lets a line end with LF alone; the forwarded head has CRLF.
         passes(CLEAN, "bare LF", "GET / HTTP/1.1\nHost: a.test\nX-A: 1\n\n")
             .field("x-a", Some("1")),
         passes(CLEAN, "an empty value", get("X-A:\r\n")).field("x-a", Some("")),
         refused(
             431,
-            "more fields than anybody sends",
+            "more fields than any client sends",
             get(&"X-A: 1\r\n".repeat(1000)),
         ),
         refused(
@@ -120,7 +120,7 @@ pub(super) fn rows() -> Vec<Row> {
             "a head beyond head_size",
             get(&format!("X-A: {}\r\n", "x".repeat(20_000))),
         ),
-        // Names that a WSGI server cannot tell from others.
+        // Names that a WSGI server cannot distinguish from others.
         refused(400, "X_Forwarded_For", get("X_Forwarded_For: 6.6.6.6\r\n")),
         refused(
             400,
@@ -140,7 +140,7 @@ pub(super) fn rows() -> Vec<Row> {
             get("X_Custom: 1\r\n"),
         )
         .field("x_custom", Some("1")),
-        // What a client says of its address is its own; nobody trusts it here.
+        // The address headers of a client are not trusted here.
         passes(
             CLEAN,
             "X-Forwarded-For",

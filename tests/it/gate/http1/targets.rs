@@ -95,7 +95,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         bad("NUL in the query", "/?\0"),
         bad("a control character in the query", "/?\x01"),
-        // §3.2: a target has no fragment. hyper takes it off before the path is matched; what goes on has none.
+        // §3.2: a target has no fragment. hyper takes it off before the path is matched; the forwarded target has none.
         good("a fragment", "/a#b", "/a"),
         good("a fragment with dots", "/a#/../b", "/a"),
         refused(

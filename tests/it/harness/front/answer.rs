@@ -1,4 +1,4 @@
-//! What a front says instead of Pebble.
+//! The responses of a front instead of those of Pebble.
 
 use crate::harness::web::Failure;
 use bytes::Bytes;

@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Pebble {
-    /// Kills Pebble: nobody listens where it was, and all it knew is gone. DNS goes on.
+    /// Kills Pebble: its ports refuse connections, and its state is lost. DNS stays up.
     pub(crate) async fn stop(&mut self) {
         if let Some(mut acme) = self.acme.take() {
             within("its death", acme.kill()).await.expect("it lived");
@@ -35,7 +35,7 @@ impl Pebble {
         assert!(self.ready().await, "it does not start again");
     }
 
-    /// Stops it with SIGSTOP: the kernel still takes connections, and nobody answers.
+    /// Stops Pebble with SIGSTOP: the kernel still accepts connections, but there is no answer.
     pub(crate) fn freeze(&self) {
         kill_process(self.pid(), Signal::STOP).expect("it is ours");
         waitid(WaitId::Pid(self.pid()), WaitIdOptions::STOPPED).expect("it is our child");
@@ -53,7 +53,7 @@ impl Pebble {
                 if self.log.borrow().contains("address already in use") {
                     return false;
                 }
-                // Whoever has the port instead may be silent.
+                // Another process that has the port may be silent.
                 if let Ok(true) = timeout(PATIENCE, self.answers()).await {
                     return true;
                 }

@@ -46,7 +46,7 @@ impl Ports {
         }
     }
 
-    /// Binds Pebble's own without listening, so that nobody else takes them and a connection is refused.
+    /// Binds Pebble's ports without listening, so that no other process takes them and a connection is refused.
     pub(super) fn keep(&self) -> Vec<Socket> {
         let keep = |port| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;

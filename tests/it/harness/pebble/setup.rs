@@ -50,7 +50,7 @@ impl PebbleSetup {
         self
     }
 
-    /// So many good nonces of a hundred are refused.
+    /// Sets the percentage of valid nonces that are refused.
     pub(crate) fn nonce_reject(mut self, percent: u8) -> PebbleSetup {
         self.nonce_reject = percent;
         self

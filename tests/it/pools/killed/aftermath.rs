@@ -18,7 +18,7 @@ pub(super) struct Aftermath {
 // === impl Aftermath ===
 
 impl Aftermath {
-    /// Of `visits`, when this process was killed at `kill`; whoever noticed what he should not fails the test.
+    /// Evaluates `visits`, after the process `killed` was killed at `kill`; a visit with an unexpected error fails the test.
     pub(super) fn of(visits: Vec<Visit>, killed: u32, kill: Instant) -> Aftermath {
         let (mut told, mut cut, mut stayed, mut echoes) = (vec![], vec![], 0, 0);
         for visit in &visits {

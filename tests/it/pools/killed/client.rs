@@ -1,4 +1,4 @@
-//! Clients that notice whatever is wrong: an echo that is another, a byte too many, a Close that nobody announced.
+//! Clients that detect every error: a wrong echo, an excess byte, an unexpected Close.
 
 use crate::harness::{Frame, How, Lockgate, Wire, handshake, within};
 use std::{sync::Arc, time::Duration};
@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// What all clients hear.
+/// The signals that all clients receive.
 #[derive(Clone)]
 pub(super) struct News {
     /// They are to leave.
@@ -27,7 +27,7 @@ pub(super) struct Session {
 pub(super) enum Ending {
     /// It was asked to leave, after so many echoes.
     Left(u64),
-    /// It was told 1011, between two frames, and TCP ended.
+    /// It received 1011, between two frames, and TCP ended.
     Told(Instant),
     /// TCP ended in the middle of a frame, and not one byte of another came behind it.
     Cut(Instant),
@@ -42,11 +42,11 @@ pub(super) fn large() -> Arc<[u8]> {
 // === impl Session ===
 
 impl Session {
-    /// Connects and shakes hands; whatever keeps it from that is told.
+    /// Connects and performs the handshake; returns the reason if that fails.
     pub(super) async fn open(lockgate: &Lockgate, path: &str) -> Result<Session, String> {
         let tls = timeout(PATIENCE, lockgate.try_tls("a.test")).await;
         let tls = tls.map_err(|_| "TLS: too slow")?;
-        // One descriptor and no more.
+        // A single descriptor.
         let mut wire = Wire::stream(tls.map_err(|error| format!("TLS: {error}"))?);
         wire.send(handshake(path, "")).await;
         let head = wire.head().await;
@@ -138,5 +138,5 @@ fn follow(large: &[u8], mut at: usize, mut bytes: &[u8]) -> Result<usize, String
 /// Of a client with a stream: 1 MiB/s.
 const PIECE: usize = 256 << 10;
 const PACE: Duration = Duration::from_millis(250);
-/// Of somebody who waits for TLS.
+/// Timeout of the TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(10);

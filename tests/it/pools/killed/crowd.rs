@@ -22,7 +22,7 @@ pub(super) struct Crowd {
     /// Between two messages of one.
     pause: Duration,
     news: News,
-    /// Who shakes hands at a time.
+    /// Permits for concurrent handshakes.
     turns: Arc<Semaphore>,
     /// How many have come, and how many of them have got a session or were refused.
     come: usize,
@@ -33,7 +33,7 @@ pub(super) struct Crowd {
 // === impl Crowd ===
 
 impl Crowd {
-    /// Nobody yet.
+    /// Creates a crowd without clients.
     pub(super) fn new(lockgate: Arc<Lockgate>, pause: Duration, news: News) -> Crowd {
         Crowd {
             lockgate,
@@ -110,5 +110,5 @@ impl Crowd {
     }
 }
 
-/// So many shake hands at a time.
+/// The maximum number of concurrent handshakes.
 const AT_ONCE: usize = 50;
