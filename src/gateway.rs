@@ -197,7 +197,7 @@ impl Gateway {
             && pool.is_some_and(|pool| {
                 pool.health().on_down == config::OnDown::Drain
                     && backend.health().condition().0 == Condition::Down
-                    && pool.backends().iter().any(|one| Arc::ptr_eq(one, backend))
+                    && pool.has_backend(backend)
             })
     }
 

@@ -70,7 +70,7 @@ impl Inherited {
         self.take(kind, address).map(TcpListener::from)
     }
 
-    /// Addresses of systemd sockets that match no configured listener.
+    /// Returns the address of a systemd socket that no listener has taken.
     pub fn unclaimed(&self) -> Option<&str> {
         self.from_systemd.first().map(|(address, _)| &**address)
     }

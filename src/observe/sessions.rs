@@ -33,7 +33,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 #[derive(Debug, Default)]
 pub struct SessionRegistry {
     book: Mutex<SessionTable>,
-    /// No further sessions are expected.
+    /// Cancelled once new sessions are closed at once.
     closing: CancellationToken,
 }
 
@@ -157,14 +157,12 @@ impl SessionRegistry {
         self.closing.cancelled()
     }
 
-    /// The live sessions that belong where `wanted` says, in no order.
-    pub fn matching(&self, wanted: impl Fn(&SessionTarget) -> bool) -> Vec<SessionRef> {
-        let book = self.lock();
-        let wanted = book
-            .live
-            .values()
-            .filter(|shared| wanted(&shared.belonging));
-        wanted.map(|shared| SessionRef(shared.clone())).collect()
+    /// Returns the live sessions whose target fulfils `condition`, in no order. The condition is evaluated after the lock of
+    /// the table has been released, so it may take locks of its own and costs no session that opens or ends a wait.
+    pub fn matching(&self, condition: impl Fn(&SessionTarget) -> bool) -> Vec<SessionRef> {
+        let mut sessions: Vec<_> = self.lock().live.values().cloned().map(SessionRef).collect();
+        sessions.retain(|session| condition(session.belonging()));
+        sessions
     }
 
     /// Some of the live sessions, in the order of their ids, from behind `after`; none behind the last one. Whoever goes

@@ -31,7 +31,7 @@ pub(super) struct DrainPacing {
     pub(super) window: Duration,
     /// At least from one to the next, which lengthens the window.
     pub(super) gap: Duration,
-    /// The close code and reason sent to clients.
+    /// The close code sent to clients.
     pub(super) code: u16,
 }
 

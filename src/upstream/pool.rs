@@ -138,6 +138,13 @@ impl Pool {
         entries.map(|entry| entry.backend.clone()).collect()
     }
 
+    /// Returns whether `backend` is one of [`Pool::backends`], without a list of them.
+    pub fn has_backend(&self, backend: &Arc<Backend>) -> bool {
+        let members = self.members.load();
+        let mut entries = members.entries().iter();
+        entries.any(|entry| Arc::ptr_eq(&entry.backend, backend))
+    }
+
     /// Returns whether one of its members accepts new sessions and requests, capacity permitting.
     pub fn takes_sessions(&self) -> bool {
         let try_down = self.all_down == config::AllDown::Try;

@@ -32,6 +32,17 @@ fn all_are_met_once_in_steps_while_others_come_and_go() {
 }
 
 #[test]
+fn condition_of_matching_runs_without_the_lock_of_the_table() {
+    let sessions = Arc::new(SessionRegistry::default());
+    let _handle = sessions.open(belonging("r"));
+    // With the lock held, `count` would wait for it without end.
+    let (done, finished) = std::sync::mpsc::channel();
+    let registry = sessions.clone();
+    std::thread::spawn(move || done.send(registry.matching(|_| registry.count() == 1).len()));
+    assert_eq!(finished.recv_timeout(Duration::from_secs(10)), Ok(1));
+}
+
+#[test]
 fn the_first_order_counts_with_its_own_words() {
     let sessions = Arc::new(SessionRegistry::default());
     let handle = sessions.open(belonging("r"));
