@@ -1,4 +1,4 @@
-//! The token that an admin request must show where one is configured (RFC 6750 §2.1).
+//! Checks the bearer token of an admin request, if one is configured (RFC 6750 §2.1).
 
 use crate::config::Secret;
 use aws_lc_rs::{
@@ -10,7 +10,8 @@ use hyper::{
     header::{AUTHORIZATION, HeaderValue},
 };
 
-/// Whether `headers` show `token`; "" wants none. How long it takes says nothing about the token, not even its length.
+/// Returns whether `headers` carry `token`; an empty `token` accepts any.
+/// The comparison's duration reveals neither the token nor its length.
 pub(super) fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
     if token.expose().is_empty() {
         return true;
@@ -26,7 +27,7 @@ pub(super) fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
     verify_slices_are_equal(shown.as_ref(), wanted.as_ref()).is_ok()
 }
 
-/// The scheme's case does not count (RFC 9110 §11.1).
+/// Extracts the token; the scheme is case-insensitive (RFC 9110 §11.1).
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = value.as_bytes().split_at_checked(SCHEME.len())?;
     scheme

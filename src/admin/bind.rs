@@ -1,4 +1,4 @@
-//! Where the admin listener listens: a TCP address, or a Unix socket that only its owner can open.
+//! Binds the admin listener: a TCP address, or a Unix socket that only its owner can open.
 
 use crate::config::AdminAddress;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -25,16 +25,16 @@ pub enum AdminListener {
     Unix(UnixListener, SocketFile),
 }
 
-/// A Unix socket's file: removed on drop, unless another one stands in its place by then.
+/// The file of a Unix socket: removed on drop, unless another file has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
-    /// It is another process's to remove.
+    /// Another process removes the file.
     left: AtomicBool,
 }
 
-/// Binds `address`; `None` for "off". Called inside a runtime. A socket file on which nobody answers is replaced.
+/// Binds `address`; `None` for "off". Called inside a runtime. A socket file without a listening process is replaced.
 pub fn bind(address: &AdminAddress) -> io::Result<Option<AdminListener>> {
     match address {
         AdminAddress::Off => Ok(None),
@@ -53,7 +53,7 @@ pub fn bind(address: &AdminAddress) -> io::Result<Option<AdminListener>> {
     }
 }
 
-/// A listener on `address` that another process has opened, whose file stays when this is dropped ([`Bound::keep`]).
+/// Wraps a listener on `address` that another process has opened; its file stays when this is dropped ([`Bound::keep`]).
 /// Called inside a runtime.
 pub fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result<AdminListener> {
     match address {
@@ -76,7 +76,7 @@ pub fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result<AdminL
     }
 }
 
-/// Where it listens, with the real port, as `--admin` takes it.
+/// Returns the bound address with the real port, in the syntax of `--admin`.
 pub fn address(bound: &AdminListener) -> String {
     match bound {
         AdminListener::Tcp(listener) => listener
@@ -86,7 +86,7 @@ pub fn address(bound: &AdminListener) -> String {
     }
 }
 
-/// An address as it was written.
+/// The parsed form of a configured address.
 pub fn describe(address: &AdminAddress) -> String {
     match address {
         AdminAddress::Off => "off".to_owned(),
@@ -98,12 +98,12 @@ pub fn describe(address: &AdminAddress) -> String {
 // === impl AdminListener ===
 
 impl AdminListener {
-    /// Another process listens here from now on: nothing is removed when this is dropped.
+    /// Hands the listener over to another process: nothing is removed when this is dropped.
     pub fn disown(&self) {
         self.set_left(true);
     }
 
-    /// No other process listens here any more: this one removes what is to be removed.
+    /// Takes the listener back when no other process listens on it: the socket file is removed on drop.
     pub fn own(&self) {
         self.set_left(false);
     }
@@ -140,7 +140,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = !self.left.load(Ordering::Relaxed);
         if ours && identity(&self.path).is_ok_and(|now| now == self.identity) {
-            // It may stay: the next start finds that nobody answers on it.
+            // The file may stay: the next start finds that no process answers on it, and replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -155,14 +155,14 @@ fn bind_unix(path: &Path) -> io::Result<(unix::net::UnixListener, SocketFile)> {
         _ => error,
     })?;
     let file = SocketFile::new(path, false)?;
-    // Before `listen` nobody can connect, so there is no moment in which others could.
+    // Before `listen` no client can connect, so other users never get a chance to.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok((OwnedFd::from(socket).into(), file))
 }
 
-/// Removes what an earlier process left at `path`; fails if someone still answers, or if it is no socket.
+/// Removes the socket that an earlier process left at `path`; fails if a process still answers, or if it is no socket.
 fn clear(path: &Path, address: &SockAddr) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -176,7 +176,7 @@ fn clear(path: &Path, address: &SockAddr) -> io::Result<()> {
         Ok(_) => {}
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Without this, a process that hangs with a full backlog would hang us too.
+    // Without this, a hung process with a full backlog would block this one too.
     probe.set_nonblocking(true)?;
     match probe.connect(address) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
@@ -194,5 +194,5 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((file.dev(), file.ino()))
 }
 
-/// What may wait while as many as are served at once are being served.
+/// The listen backlog: connections that wait while the maximum number is being served.
 const BACKLOG: i32 = 128;

@@ -1,5 +1,5 @@
-//! Keeps web pages away. A page that its user visits can send requests to this machine (CSRF), even under a name of
-//! its own that suddenly resolves to 127.0.0.1 (DNS rebinding); only the headers tell.
+//! Refuses requests from web pages. A page in a browser can send requests to this machine (CSRF), even under its own
+//! name if that resolves to 127.0.0.1 (DNS rebinding); only the headers reveal the origin.
 
 use hyper::{
     HeaderMap, StatusCode, Uri,
@@ -8,16 +8,16 @@ use hyper::{
 };
 use std::net::IpAddr;
 
-/// What the Host header must be.
+/// The Host header values that are accepted.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum HostCheck {
-    /// Anything: a Unix socket has no name, and a scraper may use any.
+    /// Any value: a Unix socket has no name, and a scraper may use any name.
     Any,
-    /// This machine as seen from itself, or this address, at which the connection arrived.
+    /// A loopback name or address, or the local address of the connection.
     Here(IpAddr),
 }
 
-/// Passes what no web page can have sent; otherwise the status and a line that names the header.
+/// Accepts requests that no web page can have sent; otherwise returns the status and a line that names the header.
 pub(super) fn check_origin(
     uri: &Uri,
     headers: &HeaderMap,
@@ -29,7 +29,7 @@ pub(super) fn check_origin(
             // RFC 9112 §3.2
             return Err((StatusCode::BAD_REQUEST, "exactly one Host header is needed"));
         };
-        // In absolute-form the target's authority counts (RFC 9112 §3.2.2): then both must be right.
+        // In absolute-form the target's authority takes precedence (RFC 9112 §3.2.2): both must be valid.
         let named = host.to_str().is_ok_and(|host| is_own_host(host, local));
         if !named
             || uri

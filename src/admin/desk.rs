@@ -1,4 +1,4 @@
-//! Answers one request.
+//! The admin API: answers one request.
 
 use super::{
     Admin, Surface, bearer,
@@ -23,15 +23,15 @@ use std::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-/// What one connection may ask.
+/// The admin API as one connection may use it.
 #[derive(Debug, Clone)]
 pub(super) struct AdminApi {
     pub(super) admin: Arc<Admin>,
     pub(super) surface: Surface,
     pub(super) names: HostCheck,
-    /// For the server's reply to a command.
+    /// The deadline for the server's reply to a command.
     pub(super) reply: Duration,
-    /// What an answer takes beyond the usual, once that is known.
+    /// The time that an answer takes beyond the usual deadline, once it is known.
     pub(super) response_deadline: OnceLock<Duration>,
 }
 
@@ -71,7 +71,7 @@ impl AdminApi {
             return AdminResponse::line(status, text);
         }
         let path = request.uri().path();
-        // A kubelet has no token, and learns nothing but that somebody is here.
+        // A kubelet has no token; the answer reveals only that the process is alive.
         let is_open = matches!(path, "/healthz" | "/readyz") || self.surface == Surface::Metrics;
         if !is_open && !bearer::has_token(request.headers(), &self.admin.token) {
             return AdminResponse::line(StatusCode::UNAUTHORIZED, WANTS_TOKEN);
@@ -109,7 +109,7 @@ impl AdminApi {
         }
         let query = request.uri().query().unwrap_or_default();
         match path {
-            // That this is answered is all that it says; backends are another matter.
+            // The answer itself is the liveness signal; it is independent of the backends.
             "/healthz" => AdminResponse::line(StatusCode::OK, "ok"),
             "/readyz" => self.readiness(),
             "/metrics" => AdminResponse::text(
@@ -136,7 +136,7 @@ impl AdminApi {
             TAP => {
                 let (page, lasting) = tap::tap(&self.admin, query).await;
                 if let Some(lasting) = lasting {
-                    // One request a connection: it is set once.
+                    // A connection carries one request, so this is set once.
                     let _ = self.response_deadline.set(lasting);
                 }
                 page
@@ -161,7 +161,7 @@ impl AdminApi {
         }
     }
 
-    /// What the server replies to a command, as JSON.
+    /// Returns the server's reply to a command as JSON.
     async fn command_json<T: Serialize>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
@@ -170,7 +170,7 @@ impl AdminApi {
         Ok(AdminResponse::json(&reply))
     }
 
-    /// What the server replies to a command, or a page that says why it does not.
+    /// Returns the server's reply to a command, or an error page with the reason why there is none.
     pub(super) async fn command<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
@@ -199,10 +199,10 @@ impl AdminApi {
     }
 }
 
-/// To read ten thousand certificates takes seconds.
+/// The deadline for reading certificates: ten thousand of them take seconds.
 const RELOADING: Duration = Duration::from_secs(60);
 
-/// What has an effect, and so wants POST.
+/// Returns whether `path` names a request that changes state and therefore requires POST.
 fn requires_post(path: &str) -> bool {
     matches!(path, RENEW | RELOAD | DRAIN | HAND_OVER | CLOSE)
 }

@@ -1,5 +1,6 @@
-//! The admin listener: status, health and metrics, for whoever is on this machine. It looks at live
-//! sessions and closes them itself; for all else it asks `server` by commands. The same desk, less its status, is what `server.metrics` shows to the network.
+//! The admin listener: status, health and metrics for programs on this machine. It lists and closes live
+//! sessions itself; everything else it requests from `server` by commands.
+//! `server.metrics` serves the same API without the status.
 
 mod bearer;
 mod bind;
@@ -23,27 +24,27 @@ use crate::{
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
-/// What there is to tell, and whom to ask.
+/// The data sources of the admin API, and the command channel to the server.
 #[derive(Debug)]
 pub struct Admin {
-    /// For `/metrics`.
+    /// The source of `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// For `/sessions`.
+    /// The source of `/sessions`.
     pub sessions: Arc<SessionRegistry>,
-    /// What requests must show; "": nothing.
+    /// The token that requests must present; empty if none is required.
     pub token: Secret,
-    /// To the server.
+    /// The command channel to the server.
     pub commands: mpsc::Sender<Command>,
-    /// For `/readyz`.
+    /// The source of `/readyz`.
     pub state: watch::Receiver<ServerState>,
 }
 
-/// How much of it a listener shows.
+/// The part of the admin API that a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surface {
-    /// All: `server.admin`.
+    /// Every path: `server.admin`.
     Full,
-    /// `/metrics`, `/healthz` and `/readyz`: `server.metrics`.
+    /// Only `/metrics`, `/healthz` and `/readyz`: `server.metrics`.
     Metrics,
 }
 

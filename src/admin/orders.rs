@@ -1,4 +1,4 @@
-//! Orders for the server: drains, and certificates.
+//! Commands to the server: drains and certificate renewals.
 
 use super::{desk::AdminApi, page::AdminResponse};
 use crate::lifecycle::{Command, DrainReport, DrainTarget};
@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 // === impl AdminApi ===
 
 impl AdminApi {
-    /// `route=NAME` or `backend=ADDRESS`, percent-encoded; `&undo` ends it.
+    /// Drains `route=NAME` or `backend=ADDRESS`, percent-encoded; `&undo` ends the drain.
     pub(super) async fn drain(&self, query: &str) -> AdminResponse {
         let (query, draining) = match query.strip_suffix("&undo") {
             Some(query) => (query, false),
@@ -37,7 +37,7 @@ impl AdminApi {
         }
     }
 
-    /// `host=NAME`, percent-encoded.
+    /// Renews the certificate of `host=NAME`, percent-encoded.
     pub(super) async fn renew(&self, query: &str) -> AdminResponse {
         let host = query.strip_prefix("host=").map(percent_decode_str);
         let Some(host) = host.and_then(|host| host.decode_utf8().ok()) else {
@@ -62,7 +62,7 @@ impl AdminApi {
     }
 }
 
-/// What an order to drain means, with a line for each pool that is left with nothing.
+/// Describes the result of a drain, with a line for each pool that has no backend left.
 fn describe_drain(
     DrainReport {
         closing,

@@ -1,4 +1,4 @@
-//! What is answered.
+//! The responses of the admin API.
 
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{StatusCode, body::Bytes};
@@ -21,7 +21,7 @@ impl AdminResponse {
         }
     }
 
-    /// Whoever asked is to ask otherwise.
+    /// Returns a 400 response with `text` as its body.
     pub(super) fn bad(text: &str) -> Self {
         AdminResponse::line(StatusCode::BAD_REQUEST, text)
     }

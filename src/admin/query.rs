@@ -1,10 +1,10 @@
-//! What stands behind the "?": `name=value`, percent-encoded, each name once, and none that is not known.
+//! Parses the query component: `name=value`, percent-encoded, each name at most once, unknown names refused.
 
 use crate::{config::BadValue, observe::SessionFilter};
 use percent_encoding::percent_decode_str;
 use std::{collections::BTreeMap, str::FromStr};
 
-/// What is left of a query: whoever knows a name takes it out.
+/// The parameters of a query that have not been read; reading one removes it.
 #[derive(Debug)]
 pub(super) struct Query(BTreeMap<String, String>);
 
@@ -30,7 +30,7 @@ impl Query {
         self.0.remove(name)
     }
 
-    /// A name that needs no value.
+    /// Removes a parameter that needs no value.
     pub(super) fn has(&mut self, name: &str) -> bool {
         self.take(name).is_some()
     }
@@ -43,7 +43,7 @@ impl Query {
         parsed.transpose().map_err(|bad: BadValue| bad.to_string())
     }
 
-    /// A number from 1 to `most`.
+    /// Removes a number from 1 to `most`.
     pub(super) fn number(&mut self, name: &str, most: usize) -> Result<Option<usize>, String> {
         let Some(text) = self.take(name) else {
             return Ok(None);
@@ -54,19 +54,19 @@ impl Query {
         }
     }
 
-    /// A session's id, as it is shown.
+    /// Removes a session id in its displayed form.
     pub(super) fn id(&mut self, name: &str) -> Result<Option<u64>, String> {
         let Some(text) = self.take(name) else {
             return Ok(None);
         };
-        // from_str_radix takes a sign, too.
+        // from_str_radix also accepts a sign.
         let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let id = u64::from_str_radix(&text, 16).ok().filter(|_| is_id);
         let id = id.ok_or_else(|| format!("`{text}` is no session's id: those are 16 hex digits"));
         id.map(Some)
     }
 
-    /// Which sessions are meant.
+    /// Removes the parameters that select sessions.
     pub(super) fn wanted(&mut self) -> Result<SessionFilter, String> {
         let age = self.value::<crate::config::DurationValue>("longer_than")?;
         Ok(SessionFilter {
@@ -78,7 +78,7 @@ impl Query {
         })
     }
 
-    /// Nobody may think that something was heeded which was not.
+    /// Fails if a parameter is left: an unknown one must not be ignored silently.
     pub(super) fn finish(self) -> Result<(), String> {
         match self.0.keys().next() {
             Some(name) => Err(format!("`{name}` is not known here")),

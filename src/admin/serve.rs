@@ -18,21 +18,21 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// Serves until `tasks` stop, each connection in a task of its own.
+/// Accepts connections until `tasks` stop, and serves each in a task of its own.
 pub async fn serve(bound: Arc<AdminListener>, admin: Arc<Admin>, surface: Surface, tasks: Tasks) {
     serve_with(bound, admin, surface, tasks, PATIENCE).await;
 }
 
-/// How long to wait for what.
+/// The timeouts of an admin listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServeTimeouts {
-    /// For a whole request head.
+    /// The time to read a whole request head.
     pub(super) head: Duration,
-    /// For the server's reply to a command.
+    /// The time to wait for the server's reply to a command.
     pub(super) reply: Duration,
-    /// For a whole connection: the two above, and a client that takes the answer.
+    /// The lifetime of a connection: the two above, and the time for the client to read the answer.
     pub(super) whole: Duration,
-    /// For answers under way when the tasks stop.
+    /// The time that answers in progress get when the tasks stop.
     pub(super) shutdown: Duration,
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn serve_with(
                 if let Some(suppressed) = FAULTS.allow() {
                     warn!(%error, suppressed, "the admin listener cannot accept");
                 }
-                // Most likely out of descriptors: trying at once again would only burn the processor.
+                // Most likely out of descriptors: an immediate retry would only use up CPU time.
                 sleep(PAUSE).await;
                 continue;
             }
@@ -92,7 +92,7 @@ async fn serve_connection(
     let service = service_fn(move |request: Request<Incoming>| async move {
         Ok::<_, Infallible>(desk.answer(request).await)
     });
-    // One request a connection: nobody can hold a place by being idle.
+    // One request per connection: an idle client cannot hold a permit.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience.head)
@@ -102,7 +102,7 @@ async fn serve_connection(
     let mut connection = pin!(connection);
     let patience_ends = async {
         sleep(patience.whole).await;
-        // Whoever looks at frames has said for how long.
+        // A tap request sets its own duration.
         if let Some(lasting) = desk.response_deadline.get() {
             sleep(*lasting).await;
         }
@@ -143,20 +143,20 @@ impl AdminListener {
 }
 
 const PATIENCE: ServeTimeouts = ServeTimeouts {
-    // Who asks here is a program that knows what it wants: whoever is silent gives up its place.
+    // Admin clients send their request at once: a connection that stays silent is closed.
     head: Duration::from_secs(1),
     reply: Duration::from_secs(2),
     whole: Duration::from_secs(10),
     shutdown: Duration::from_millis(100),
 };
 
-/// At once; more wait in the kernel.
+/// The maximum number of concurrent connections; more wait in the listen backlog.
 pub(super) const CONNECTIONS: usize = 128;
 
-/// Bytes of a request head.
+/// The maximum size of a request head, in bytes.
 const HEAD: usize = 16 * 1024;
 
-/// After a failed accept.
+/// The delay after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
 static FAULTS: LogThrottle = LogThrottle::new();

@@ -1,5 +1,5 @@
-//! The live sessions: a list of them, and closing some. Both go through the book in steps, and format outside of it, so
-//! that no session waits.
+//! Lists and closes live sessions. Both iterate over the session registry in steps and format outside of its lock, so
+//! that no session is blocked.
 
 use super::{page::AdminResponse, query::Query};
 use crate::observe::{
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tracing::info;
 
-/// `GET /sessions`
+/// Answers `GET /sessions`.
 pub(super) async fn list(sessions: &SessionRegistry, query: &str) -> AdminResponse {
     match asked(query) {
         Ok((wanted, after, limit)) => {
@@ -21,7 +21,7 @@ pub(super) async fn list(sessions: &SessionRegistry, query: &str) -> AdminRespon
     }
 }
 
-/// `POST /sessions/close`
+/// Answers `POST /sessions/close`.
 pub(super) async fn close(sessions: &SessionRegistry, query: &str) -> AdminResponse {
     let (wanted, order) = match ordered(query) {
         Ok(ordered) => ordered,
@@ -52,20 +52,20 @@ pub(super) async fn close(sessions: &SessionRegistry, query: &str) -> AdminRespo
 
 #[derive(Serialize)]
 struct CloseReport {
-    /// Sessions that are told; those that were closing already do not count.
+    /// The number of sessions that receive the close order; sessions that were already closing do not count.
     closing: usize,
 }
 
 #[derive(Serialize)]
 struct SessionPage {
-    /// All that fit, on this page or not.
+    /// The number of matching sessions, on this page or not.
     total: usize,
     sessions: Vec<SessionRow>,
-    /// What to ask for as `after` to have the rest; `null` where there is none.
+    /// The value of `after` that returns the next page; `null` on the last one.
     next: Option<String>,
 }
 
-/// A live session. It is what the access log says of it, and what has passed up to now.
+/// A live session: its access-log fields, and the traffic relayed so far.
 #[derive(Serialize)]
 struct SessionRow {
     id: String,
@@ -80,7 +80,7 @@ struct SessionRow {
     age_seconds: f64,
     from_client: TrafficRow,
     from_backend: TrafficRow,
-    /// Seconds from a Ping to its Pong, where it was measured.
+    /// The seconds from a Ping to its Pong, if measured.
     round_trip: RttRow,
 }
 
@@ -88,7 +88,7 @@ struct SessionRow {
 struct TrafficRow {
     messages: u64,
     bytes: u64,
-    /// Since it opened.
+    /// The average since the session opened.
     messages_per_second: f64,
     bytes_per_second: f64,
 }
@@ -142,7 +142,7 @@ impl SessionRow {
 
 impl TrafficRow {
     fn of(traffic: Traffic, age: Duration) -> TrafficRow {
-        // What has just opened is not faster than it will be.
+        // A lower bound on the age keeps the rates of a new session from being inflated.
         let seconds = age.as_secs_f64().max(1.0);
         TrafficRow {
             messages: traffic.messages,
@@ -219,7 +219,7 @@ async fn listing(
     list
 }
 
-/// Every session that fits, in the order of their ids; between two steps others have their turn.
+/// Visits every matching session in the order of the ids, and yields to other tasks between two steps.
 pub(super) async fn for_each_matching(
     sessions: &SessionRegistry,
     wanted: &SessionFilter,
@@ -236,10 +236,10 @@ pub(super) async fn for_each_matching(
     }
 }
 
-/// To the millisecond, or the thousandth of a byte: what is finer is noise.
+/// Rounds to the millisecond, or to a thousandth of a byte: finer digits are noise.
 fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// Sessions on one page: some 500 KiB.
+/// The maximum number of sessions on one page: some 500 KiB.
 const PAGE: usize = 1000;

@@ -1,4 +1,4 @@
-//! `GET /tap`: frames as they pass, one line of JSON each, until the time is up or whoever looks has gone.
+//! `GET /tap`: streams relayed frames, one line of JSON each, until the duration ends or the client disconnects.
 
 mod row;
 
@@ -17,7 +17,7 @@ use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::info;
 
-/// What is answered, and for how long at most.
+/// Returns the answer and its maximum duration.
 pub(super) async fn tap(admin: &Admin, query: &str) -> (AdminResponse, Option<Duration>) {
     let asked = match asked(query) {
         Ok(asked) => asked,
@@ -41,7 +41,7 @@ pub(super) async fn tap(admin: &Admin, query: &str) -> (AdminResponse, Option<Du
         }
     };
     let mut there = 0;
-    // Each of them is asked whether it is wanted.
+    // Offers every session to the tap, which applies its own filter.
     for_each_matching(sessions, &SessionFilter::default(), |session| {
         there += usize::from(looking.attach(&session));
     })
@@ -63,14 +63,14 @@ pub(super) async fn tap(admin: &Admin, query: &str) -> (AdminResponse, Option<Du
 
 struct TapQuery {
     wanted: SessionFilter,
-    /// Of each frame.
+    /// The number of payload bytes to include of each frame.
     bytes: usize,
-    /// Frames a second.
+    /// The maximum number of frames per second.
     rate: u32,
     lasting: DurationValue,
 }
 
-/// What is still to come.
+/// The rest of the response body.
 struct TapLines {
     looking: TapSubscription,
     rate: u32,
@@ -174,7 +174,7 @@ fn line(value: &impl Serialize) -> String {
     line
 }
 
-/// Nobody looks for ever because he forgot to stop.
+/// The maximum duration: a forgotten tap ends by itself.
 const MAX_TAP_DURATION: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-/// A surface that is served until the test ends.
+/// An admin listener that is served until the test ends.
 struct Served {
     address: String,
     tasks: Tasks,
@@ -89,7 +89,7 @@ struct Answer {
     body: String,
 }
 
-/// Sends, and reads until the server closes.
+/// Sends a request, and reads until the server closes.
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Answer {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -107,7 +107,7 @@ fn loopback() -> AdminAddress {
     AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
-/// More than any test needs.
+/// A timeout longer than any test needs.
 const LONG: Duration = Duration::from_secs(20);
 
 const PATIENT: ServeTimeouts = ServeTimeouts {
@@ -208,7 +208,7 @@ async fn web_pages_are_kept_away() {
             assert!(status == 200 || answer.body.contains(named), "{answer:?}");
         }
     }
-    // RFC 9112 §3.2.2: the target's authority is what counts.
+    // RFC 9112 §3.2.2: the target's authority takes precedence.
     let absolute = "GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     assert_eq!(full.ask(absolute).await.status, 403);
     let absolute = "GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -273,7 +273,7 @@ async fn a_server_that_does_not_reply_is_not_waited_for() {
         reply: SHORT,
         ..PATIENT
     };
-    // Nobody takes a command out: the first waits for its reply, the second for its place.
+    // The commands are never received: the first waits for its reply, the second for space in the channel.
     let served = Served::on(loopback(), Surface::Full, patience);
     for _ in 0..2 {
         let answer = served.get("/status").await;
@@ -302,7 +302,7 @@ async fn bodies_and_heads_beyond_the_bound_are_refused() {
         served.ask(&format!("{head}X: {long}\r\n\r\n")).await.status,
         200
     );
-    // Just enough to be over it, and nothing left unread that would turn the answer into a reset.
+    // Just over the limit, so that no unread bytes turn the answer into a reset.
     let long = "x".repeat(16 * 1024 - head.len() - "X: ".len());
     assert_eq!(served.ask(&format!("{head}X: {long}")).await.status, 431);
 }
@@ -400,7 +400,7 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
     let unix = AdminAddress::Unix(path.clone());
-    // Dropped like this, std's listener leaves its file behind.
+    // std's listener does not remove its file on drop.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(is_socket(&path));
     let first = bind(&unix).unwrap();
@@ -431,7 +431,7 @@ async fn a_dropped_socket_leaves_its_successors_file_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
     let first = bind(&AdminAddress::Unix(path.clone())).unwrap();
-    // Kept under another name, so that its number is not given to the next one.
+    // Kept under another name, so that its inode number is not reused.
     std::fs::rename(&path, folder.path().join("old.sock")).unwrap();
     let _second = bind(&AdminAddress::Unix(path.clone())).unwrap();
     drop(first);
@@ -486,7 +486,7 @@ fn status() -> Status {
     }
 }
 
-/// Host × Origin × method × transport: nothing but a program on this machine gets in.
+/// Host × Origin × method × transport: only programs on this machine are accepted.
 #[tokio::test]
 async fn every_way_that_a_web_page_could_ask_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -512,7 +512,7 @@ async fn every_way_that_a_web_page_could_ask_is_refused() {
                 let over_tcp = tcp.ask(&request).await.status;
                 let over_unix = UnixStream::connect(&path).await.unwrap();
                 let over_unix = exchange(over_unix, &request).await.status;
-                // A Unix socket has no name that could be wrong, and no page can open one.
+                // A Unix socket has no host name to check, and no web page can open one.
                 let expected = |names| match (origin, names) {
                     (None, true) => 200,
                     _ => 403,

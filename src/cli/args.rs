@@ -1,5 +1,5 @@
-//! The command line. Every flag of `run` also reads an environment variable: the sidecar's way. An empty one counts as
-//! unset, for that is how compose files and manifests leave one out.
+//! The command line. Every flag of `run` also reads an environment variable, for use as a sidecar. An empty variable
+//! counts as unset, because compose files and manifests cannot omit one conditionally.
 
 mod inspecting;
 mod running;
@@ -48,8 +48,8 @@ pub(super) enum CliCommand {
         #[arg(long)]
         markdown: bool,
     },
-    /// Ask a running lockgate whether it is alive; for a container's HEALTHCHECK. The answer is the exit code: 0, silently, if
-    /// it is, 1 with the reason if not. Never looks at a backend.
+    /// Check that a running lockgate is alive, for a container's HEALTHCHECK. Exits with 0 and no output if it is, with 1 and
+    /// the reason if not. Does not check backends.
     Health(AdminArgs),
     /// Show listeners, routes, backends and sessions of a running lockgate.
     Status {
@@ -59,10 +59,10 @@ pub(super) enum CliCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Have a running lockgate read its configuration again, and say what came of it. Files are watched: it does so by
-    /// itself when one changes.
+    /// Make a running lockgate read its configuration again, and print the result. Files are watched: a change is
+    /// reloaded without this command.
     Reload(AdminArgs),
-    /// Have a route or a backend of a running lockgate finish: its sessions are closed one by one, and it takes no new ones.
+    /// Drain a route or a backend of a running lockgate: its sessions are closed one by one, and it accepts no new ones.
     Drain(DrainArgs),
     /// List the live sessions of a running lockgate: who, where to, since when, and how much has passed.
     Sessions(SessionsArgs),
@@ -92,14 +92,14 @@ pub(super) enum CertCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Have a new certificate ordered by ACME now, without waiting for the next attempt.
+    /// Order a new certificate by ACME now, without waiting for the next attempt.
     Renew {
         /// The host, as `lockgate cert list` shows it.
         host: String,
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Print the file of the CA's certificate; it is made if there is none yet.
+    /// Print the path of the CA's certificate; it is created if there is none yet.
     Ca(DataArgs),
     /// Make this machine trust the CA where that can be done from here (as root on Debian, Fedora and their kin, at once
     /// and for everybody); elsewhere say how. It tells how to undo it.
@@ -115,7 +115,7 @@ impl Arguments {
         let matches = command.try_get_matches();
         let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
         arguments.inspect_err(|error| {
-            // It names flags that nobody may have written.
+            // clap's message names flags that the user may not have written.
             if error.kind() == ErrorKind::ArgumentConflict {
                 for name in set_variables() {
                     eprintln!("note: {name} is set in the environment and counts as its flag");

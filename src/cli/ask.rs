@@ -1,4 +1,5 @@
-//! What a running lockgate tells and is told on its admin address: `lockgate health`, `status`, `reload`, `drain`,
+//! The commands that query or control a running lockgate on its admin address: `lockgate health`, `status`,
+//! `reload`, `drain`,
 //! `sessions`, `kick`, `tap`, `cert list`, `cert renew`, `run --takeover`.
 
 mod exchange;
@@ -30,29 +31,29 @@ use serde_json::Value;
 use std::{process::ExitCode, time::Duration};
 use tokio::runtime::{self, Runtime};
 
-/// `lockgate health`: whether the process serves. Silent if it does.
+/// Runs `lockgate health`: checks that the process serves. Prints nothing if it does.
 pub(super) fn health(admin: &AdminArgs) -> anyhow::Result<ExitCode> {
     send_request(admin, Method::GET, "/healthz")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// `lockgate status`.
+/// Runs `lockgate status`.
 pub(super) fn status(admin: &AdminArgs, json: bool) -> anyhow::Result<ExitCode> {
     show(admin, "/status", json, render_status)
 }
 
-/// `lockgate cert list`.
+/// Runs `lockgate cert list`.
 pub(super) fn certificates(admin: &AdminArgs, json: bool) -> anyhow::Result<ExitCode> {
     show(admin, "/certificates", json, render_certificates)
 }
 
-/// `lockgate reload`.
+/// Runs `lockgate reload`.
 pub(super) fn reload(admin: &AdminArgs) -> anyhow::Result<ExitCode> {
     print(send_request(admin, Method::POST, "/reload")?.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
-/// `lockgate run --takeover`: has the running one give what it listens with.
+/// Runs the client side of `lockgate run --takeover`: obtains the listening sockets of the running process.
 pub(super) async fn take_over(
     address: &AdminAddress,
     token: &Secret,
@@ -81,7 +82,7 @@ pub(super) async fn take_over(
         .with_context(|| format!("the lockgate that answers on {place} goes on"))
 }
 
-/// `lockgate drain`.
+/// Runs `lockgate drain`.
 pub(super) fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
     let (what, name) = match (&arguments.route, &arguments.backend) {
         (Some(route), _) => ("route", route.clone()),
@@ -98,7 +99,7 @@ pub(super) fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `lockgate cert renew`.
+/// Runs `lockgate cert renew`.
 pub(super) fn renew(admin: &AdminArgs, host: &str) -> anyhow::Result<ExitCode> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let name = utf8_percent_encode(&host, NON_ALPHANUMERIC);
@@ -131,7 +132,7 @@ fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Gets a page: its status and its text, within `deadline` from dial to last byte.
+/// Fetches a page: returns its status and text, within `deadline` from connect to last byte.
 pub(super) async fn get(
     address: &AdminAddress,
     path: &str,
@@ -147,7 +148,7 @@ pub(super) async fn get(
 }
 
 fn send_request(admin: &AdminArgs, method: Method, path: &str) -> anyhow::Result<String> {
-    // What is open to everybody is asked without.
+    // Paths that are open to everyone are requested without the token.
     let (address, token) = match path {
         "/healthz" => (place::address_or_default(admin), None),
         _ => (place::address(admin)?, place::token(admin)),
@@ -167,7 +168,7 @@ fn send_request(admin: &AdminArgs, method: Method, path: &str) -> anyhow::Result
     print_response(address, path, token.is_some(), status, text)
 }
 
-/// The text of an answer, if it is a good one.
+/// Returns the text of a successful answer; fails with the reason otherwise.
 fn print_response(
     address: &AdminAddress,
     path: &str,
@@ -178,7 +179,7 @@ fn print_response(
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() => Ok(text),
         Ok(StatusCode::UNAUTHORIZED) => bail!("{}: {}", describe(address), place::hint(shown)),
-        // It says why itself.
+        // The answer contains the reason.
         Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
             bail!("{}", text.trim())
         }
@@ -189,7 +190,7 @@ fn print_response(
     }
 }
 
-/// What a question needs.
+/// The parameters of an admin request.
 fn build_runtime() -> anyhow::Result<Runtime> {
     runtime::Builder::new_current_thread()
         .enable_all()
@@ -197,10 +198,10 @@ fn build_runtime() -> anyhow::Result<Runtime> {
         .context("cannot start the runtime")
 }
 
-/// Longer than the server may take for its reply, shorter than a container's health check.
+/// The request timeout: longer than the server's reply deadline, shorter than a container's health-check timeout.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The same where many files are read first.
+/// The request timeout where the server reads many files first.
 const RELOADING: Duration = Duration::from_secs(65);
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-/// Prints where the CA's certificate is.
+/// Prints the path of the CA's certificate.
 pub(super) fn ca(data: &DataArgs) -> anyhow::Result<ExitCode> {
     let data = data.data.as_deref();
     if !peek(data)?.certificate_path().exists() {
@@ -17,23 +17,23 @@ pub(super) fn ca(data: &DataArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the machine trust the CA where that can be done from here; elsewhere says how.
+/// Makes the machine trust the CA where Lockgate can do so; elsewhere prints the steps.
 pub(super) fn trust(data: &DataArgs) -> anyhow::Result<ExitCode> {
     let dev = open(data.data.as_deref())?;
     match tls::trust(dev.certificate_path()) {
-        // Not from here: then by hand.
+        // Not possible here: print the manual steps.
         Err(TrustError::Unknown) => print(tls::trust_commands(dev.certificate_path())),
         done => print(done?),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// As [`open`], but nothing is written.
+/// Opens the CA as [`open`] does, but writes nothing.
 pub(super) fn peek(data: Option<&Path>) -> anyhow::Result<DevCa> {
     Ok(DevCa::open_existing(&folder(data)?)?)
 }
 
-/// The CA in `data`, or in the user's data folder; made if there is none yet.
+/// Opens the CA in `data`, or in the user's data folder; creates it if there is none yet.
 pub(super) fn open(data: Option<&Path>) -> anyhow::Result<DevCa> {
     Ok(DevCa::open(&folder(data)?)?)
 }
@@ -46,7 +46,7 @@ pub(super) fn issuers(dev: Option<&DevCa>) -> CertIssuers<'_> {
     }
 }
 
-/// Where the user's data is.
+/// Returns the user's data folder.
 pub(super) fn folder(data: Option<&Path>) -> Result<PathBuf, DevCaError> {
     data.map_or_else(DevCa::default_folder, |folder| Ok(folder.to_owned()))
 }

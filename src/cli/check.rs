@@ -1,4 +1,4 @@
-//! `lockgate check`: what `run` would say, without running.
+//! `lockgate check`: reports the errors that `run` would report, without running.
 
 use super::{EX_USAGE, args::CheckArgs, cert, print};
 use crate::{config::Config, gateway::Gateway};

@@ -13,7 +13,7 @@ use std::{
     process::ExitCode,
 };
 
-/// Serves `https://localhost:8443` until it is told to stop.
+/// Serves `https://localhost:8443` until it receives a stop signal.
 pub(super) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
     let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
@@ -26,7 +26,7 @@ pub(super) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
         hosts: vec![HostPattern::Exact("localhost".into())],
         listen: match arguments.listen {
             Some(address) => vec![address],
-            // Nobody else's business.
+            // Loopback only: the demo is not meant for other machines.
             None => vec![ListenAddress((Ipv4Addr::LOCALHOST, PORT).into())],
         },
         origins: Vec::new(),

@@ -1,4 +1,4 @@
-//! `lockgate doctor`: what on this machine, or in a configuration, will be in the way.
+//! `lockgate doctor`: reports what on this machine, or in a configuration, will cause problems.
 
 mod machine;
 mod network;
@@ -13,22 +13,22 @@ use serde::Serialize;
 use std::process::ExitCode;
 use tokio::runtime;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Finding {
     state: FindingStatus,
-    /// What was looked at.
+    /// The subject of the check.
     what: String,
-    /// What was seen and, if it is not well, what to do.
+    /// The observation and, if there is a problem, the remedy.
     seen: String,
 }
 
-/// How it stands.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum FindingStatus {
     Ok,
-    /// It may be meant so.
+    /// Possibly intended.
     Warn,
     /// It will not work.
     Fail,
@@ -44,7 +44,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything: 0 if nothing fails, 1 if something does, 64 if the configuration is wrong.
+/// Runs every check: returns 0 if nothing fails, 1 if something does, 64 if the configuration is wrong.
 pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut findings = machine::look();
     if let Some(file) = &arguments.config {

@@ -1,4 +1,4 @@
-//! `lockgate explain`: which route takes a request, why the others do not, and what its backend will get.
+//! `lockgate explain`: reports which route matches a request, why the others do not, and what its backend receives.
 
 use super::{EX_USAGE, args::ExplainArgs, cert, header, print};
 use crate::{
@@ -16,7 +16,7 @@ pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request = request(arguments)?;
     let built = Config::load(&arguments.config).and_then(|config| {
         let dev = match config.tls.dev_ca {
-            // Without one the names would have no certificate, which is not what was asked.
+            // Without it the names would have no certificate, an error unrelated to the request.
             true => cert::peek(arguments.data.data.as_deref()).ok(),
             false => None,
         };
@@ -40,7 +40,7 @@ pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The request as a client would send it over HTTP/1.1.
+/// Builds the request as a client would send it over HTTP/1.1.
 fn request(arguments: &ExplainArgs) -> anyhow::Result<Parts> {
     let url = &arguments.url;
     let uri: Uri = url.parse().with_context(|| format!("`{url}` is no URL"))?;
@@ -139,5 +139,5 @@ fn machine(explanation: &Explanation) -> serde_json::Value {
     }
 }
 
-/// RFC 6455 §1.3's: nothing is sent.
+/// The key of the example in RFC 6455 §1.3: no request is sent.
 const EXAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

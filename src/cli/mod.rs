@@ -1,4 +1,4 @@
-//! The commands; the only home of `anyhow` and of what is printed.
+//! The commands; the only module that uses `anyhow` and prints.
 
 mod args;
 mod ask;
@@ -18,13 +18,13 @@ use std::{
     process::ExitCode,
 };
 
-/// Parses the arguments, runs the command, and says how it ended: 0 clean, 1 nothing was started, 64 a wrong
+/// Parses the arguments, runs the command, and returns the exit code: 0 clean, 1 nothing was started, 64 a wrong
 /// configuration or command line (`EX_USAGE` of sysexits.h).
 pub fn main() -> ExitCode {
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are errors to clap, but not to the one who asked for them.
+            // clap returns help and version as errors; they are none for the user.
             let _ = error.print();
             return if error.use_stderr() {
                 ExitCode::from(EX_USAGE)
@@ -67,12 +67,12 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Prints to stdout. A reader that has left, as in `lockgate schema | head`, is no fault.
+/// Prints to stdout. A closed pipe, as in `lockgate schema | head`, is no error.
 fn print(text: impl Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// Prints to stderr, if there is one: a server's terminal may be long gone.
+/// Prints to stderr; errors are ignored, because a server's terminal may be closed.
 fn eprint(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }

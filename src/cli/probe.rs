@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-/// Opens, pings and closes: 0 if all went well, 1 if a step did not.
+/// Opens, pings and closes a WebSocket: returns 0 if every step succeeded, 1 if one failed.
 pub(super) fn probe(arguments: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -130,7 +130,7 @@ async fn run(arguments: &ProbeArgs, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a URL names.
+/// The parts of a URL.
 struct ProbeTarget {
     tls: bool,
     host: String,

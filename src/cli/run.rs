@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, env, io, path::Path, process::ExitCode, thread,
 use tokio::runtime::{self, Runtime};
 use tracing::warn;
 
-/// Serves what the flags or the file say.
+/// Serves the configuration of the flags or the file.
 pub(super) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
     let data = arguments.data.data.clone();
     let (load, takeover) = (reloader(&arguments), arguments.takeover);
@@ -30,7 +30,8 @@ pub(super) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Serves until it is told to stop, with `takeover` in the place of the one that runs; `beside` is called inside the runtime once everything is bound.
+/// Serves until a stop signal; with `takeover`, replaces the running process.
+/// `beside` is called inside the runtime once everything is bound.
 pub(super) fn serve(
     config: Config,
     load: Option<Load>,
@@ -38,7 +39,7 @@ pub(super) fn serve(
     takeover: bool,
     beside: impl FnOnce(&Server) -> io::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    // First of all: it changes the environment, which is for as long as there is one thread only.
+    // This comes first: it changes the environment, which is safe only while there is a single thread.
     let mut inherited = Inherited::from_systemd().context("LISTEN_FDS")?;
     let _log = observe::init(&config.server.log).context("cannot start the log")?;
     let dev = config.tls.dev_ca.then(|| cert::open(data)).transpose()?;
@@ -65,7 +66,7 @@ pub(super) fn serve(
             let server = Server::bind(config, gateway, access, blueprint, &mut inherited)?;
             announce(&routes, &server, ca.as_deref());
             beside(&server)?;
-            // Nothing that can fail comes after this.
+            // Nothing after this can fail.
             let predecessor = inherited
                 .ready()
                 .await
@@ -79,7 +80,7 @@ pub(super) fn serve(
         };
         anyhow::Ok(server.run(predecessor, async || signals.next().await).await)
     });
-    // Whatever still runs is not waited for.
+    // Tasks that are still running are not awaited.
     runtime.shutdown_timeout(Duration::from_millis(100));
     if !drained?.clean {
         warn!(
@@ -90,8 +91,9 @@ pub(super) fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-/// On one core one thread does it all, and nobody is woken across threads (what that saves: `tests/bench/field/RESULTS.md`).
-/// Unless there is ACME, whose store waits for a disk.
+/// Builds the runtime: single-threaded on one core, which avoids cross-thread wake-ups
+/// (measured in `tests/bench/field/RESULTS.md`),
+/// unless ACME is used, because its store blocks on disk I/O.
 fn runtime(config: &Config) -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let told = env::var_os("TOKIO_WORKER_THREADS").is_some();
@@ -102,15 +104,15 @@ fn runtime(config: &Config) -> io::Result<Runtime> {
     runtime.enable_all().build()
 }
 
-/// Ends with a signal that says so.
+/// Waits for a stop signal.
 async fn stopped(signals: &mut Signals) {
     while signals.next().await != Signal::Stop {}
 }
 
-/// Reads a configuration as the first time.
+/// A function that reads the configuration again in the same way as at startup.
 type Load = Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>;
 
-/// `None` without a file: flags do not change.
+/// Returns the function that reloads the configuration; `None` without a file, because flags do not change.
 fn reloader(arguments: &RunArgs) -> Option<Load> {
     let (file, overrides) = (arguments.config.clone()?, arguments.overrides.clone());
     Some(Box::new(move || {
@@ -150,7 +152,7 @@ fn configure(arguments: RunArgs) -> anyhow::Result<Result<Config, Diagnostics>> 
 }
 
 impl Overrides {
-    /// Puts what was given in the place of what was configured.
+    /// Overrides configured values with those given as flags.
     pub(super) fn apply(self, server: &mut config::Server) {
         if let Some(admin) = self.admin {
             server.admin = Located::nowhere(admin);
@@ -163,7 +165,7 @@ impl Overrides {
     }
 }
 
-/// What a newcomer needs next: the URL, the CA's file, and how to trust it.
+/// Prints the next steps for a new user: the URL, the CA's file, and how to trust it.
 fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path>) {
     let Some(ca) = ca else { return };
     let port = https_port(server);
@@ -191,7 +193,7 @@ fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path
     ));
 }
 
-/// The port that clients use.
+/// Returns the port that clients use.
 pub(super) fn https_port(server: &Server) -> String {
     let mut listeners = server.listeners().into_iter();
     let https = listeners.find(|listener| listener.kind == "https");

@@ -1,31 +1,31 @@
-//! What is known of a request on its way, and what will be told of it.
+//! Data about a request in progress, and the fields of its access record.
 
 use super::{Peer, patience::InFlight};
 use ::http::Version;
 use std::{net::IpAddr, sync::Arc};
 use tokio::time::Instant;
 
-/// What is known of a request when it is answered.
+/// Data about a request that its response depends on.
 pub(super) struct RequestContext {
     pub(super) peer: Peer,
-    /// Who asks in the end: behind a trusted proxy the address that it names.
+    /// The client's address: behind a trusted proxy, the address that the proxy names.
     pub(super) client: IpAddr,
     pub(super) started: Instant,
     pub(super) version: Version,
-    /// Held until the answer's body is through.
+    /// Held until the response body is complete.
     pub(super) busy: InFlight,
 }
 
-/// Where a request was sent, for its record.
+/// The backend to which a request was sent, for the access record.
 #[derive(Default)]
 pub(super) struct RouteInfo {
     pub(super) route: Option<Arc<str>>,
     pub(super) backend: Option<Arc<str>>,
-    /// It became a session, which has records of its own.
+    /// Set when the request became a session, which has records of its own.
     pub(super) session: bool,
 }
 
-/// How records name a version.
+/// Returns the name of an HTTP version in access records.
 pub(super) fn version_str(version: Version) -> &'static str {
     match version {
         Version::HTTP_2 => "2",

@@ -1,4 +1,4 @@
-//! Bodies on their way through: how long they may stand still, and what is held until they are through.
+//! Streaming bodies with idle deadlines, and guards that are held until a body is complete.
 
 use super::Body;
 use bytes::Bytes;
@@ -18,23 +18,23 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// Passes a request's body on, and ends it with an error when no byte has come for `idle`; `seen` tells of both.
+/// Forwards a request body, and ends it with an error when no byte has arrived for `idle`; `seen` records both.
 pub(super) fn request_body(body: Incoming, idle: Duration, seen: Arc<BodyStatus>) -> Body {
     with_idle_timeout(body, idle, seen, ())
 }
 
-/// Passes an answer's body on, and tears it when no byte has come for `idle`. `guard` is dropped when it is through or
-/// given up.
+/// Forwards a response body, and aborts it when no byte has arrived for `idle`. `guard` is dropped when the body is
+/// complete or abandoned.
 pub(super) fn response_body<G: Send + 'static>(body: Incoming, idle: Duration, guard: G) -> Body {
     with_idle_timeout(body, idle, Arc::default(), guard)
 }
 
-/// A request's body that is lent to one try after the other: those who did not reach their backend have read nothing of it.
+/// A request body that is lent to one attempt after another: attempts that did not reach their backend read none of it.
 pub(super) struct ReplayableBody(Arc<SharedBody>);
 
 struct SharedBody {
     body: Mutex<Body>,
-    /// Somebody wants to read it: whoever is to get it was reached.
+    /// Set when the body is to be read: its backend was reached.
     wanted: Notify,
 }
 
@@ -48,12 +48,12 @@ impl ReplayableBody {
         }))
     }
 
-    /// Ends when it is wanted; never, where there is nothing in it.
+    /// Completes when the body is to be read; never completes for an empty body.
     pub(super) async fn wanted(&self) {
         self.0.wanted.notified().await;
     }
 
-    /// For the next try; the one before is over.
+    /// Returns a handle for the next attempt; the previous one has ended.
     pub(super) fn lend(&self) -> Body {
         match self.body().is_end_stream() {
             true => super::reject::empty(),
@@ -107,14 +107,14 @@ fn with_idle_timeout<G: Send + 'static>(
     .boxed_unsync()
 }
 
-/// What became of a body so far.
+/// The progress of a body so far.
 #[derive(Debug, Default)]
 pub(super) struct BodyStatus {
-    /// A piece of it has passed; whoever looks takes the mark away.
+    /// A part of the body has passed; the reader of this flag clears it.
     pub(super) moved: AtomicBool,
-    /// It was ended because nothing came for too long.
+    /// The body was ended because nothing arrived within the idle deadline.
     pub(super) timed_out: AtomicBool,
-    /// It could not be read: its framing is wrong, or its sender has gone.
+    /// The body could not be read: its framing is wrong, or its sender has disconnected.
     pub(super) broken: AtomicBool,
 }
 
@@ -123,12 +123,12 @@ struct IdleTimeoutBody<G> {
     idle: Duration,
     seen: Arc<BodyStatus>,
     timer: Pin<Box<Sleep>>,
-    /// The timer runs: somebody asked for a piece and got none. Between pieces it is the reader who takes his time.
+    /// Set while the timer runs: a read is pending. Between reads, the delay is the reader's.
     waiting: bool,
     _guard: G,
 }
 
-/// A body stood still for too long.
+/// The error of a body that exceeded its idle deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("no byte of the body came in time (limits.body_idle, limits.answer_idle)")]
 struct BodyTimeout;

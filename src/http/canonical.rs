@@ -1,8 +1,8 @@
-//! The case of the handshake's header names on their way to a backend.
+//! The case of the handshake's header names on the connection to a backend.
 //!
-//! hyper writes a name as the client wrote it, or in title case: `sec-websocket-key`, `Sec-Websocket-Key`. Small old
-//! Python servers compare case-sensitively with RFC 6455's `Sec-WebSocket-Key`, and nothing but the bytes of the head
-//! can be made to say that. Only letters change their case, so lengths stay what they are.
+//! hyper writes a name as the client wrote it, or in title case: `sec-websocket-key`, `Sec-Websocket-Key`. Some old
+//! Python servers compare case-sensitively with RFC 6455's `Sec-WebSocket-Key`, and hyper has no setting for that
+//! spelling, so the bytes of the head are rewritten. Only the case of letters changes, so lengths stay the same.
 
 use std::{
     io,
@@ -44,7 +44,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeaderCaseWriter<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderCaseWriter<S> {
-    /// hyper hands over the whole head at once, and this asks for no vectored writes: one write, for old servers
+    /// hyper passes the whole head at once, and this stream supports no vectored writes: one write, because old servers
     /// read a head with one `recv`.
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -72,7 +72,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderCaseWriter<S> {
     }
 }
 
-/// Writes the managed names of a head as their RFCs do.
+/// Rewrites the managed header names of a head in the case of their RFCs.
 fn canonicalise(head: &mut [u8]) {
     for line in head.split_mut(|byte| *byte == b'\n') {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
@@ -88,7 +88,7 @@ fn canonicalise(head: &mut [u8]) {
     }
 }
 
-/// RFC 6455 §11.3, RFC 9110, RFC 7239, RFC 9440, and the field's habit.
+/// RFC 6455 §11.3, RFC 9110, RFC 7239, RFC 9440, and common practice.
 const CANONICAL: [&str; 14] = [
     "Client-Cert",
     "Connection",

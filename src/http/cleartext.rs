@@ -1,4 +1,4 @@
-//! Port 80: a CA gets the answer to its challenge; every other request is sent to https, whatever its host: the
+//! Port 80: answers ACME HTTP-01 challenges and redirects every other request to https, whatever its host: the
 //! certificate there decides.
 
 use super::{
@@ -44,7 +44,7 @@ pub async fn serve_redirect(
     .await;
 }
 
-/// The answer to HTTP-01 (RFC 8555 §8.3), where one is under way. Any other path there may be somebody else's.
+/// Returns the response to HTTP-01 (RFC 8555 §8.3) if a challenge is pending. Other paths may be another service's.
 fn http01_response(context: &Context, path: &str) -> Option<Response<Body>> {
     let token = path.strip_prefix("/.well-known/acme-challenge/")?;
     let proof = context.live.snapshot().tls.shelf.key_authorization(token)?;
@@ -55,14 +55,14 @@ fn http01_response(context: &Context, path: &str) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// Where clear text came in, and where TLS is.
+/// The local address of the clear-text connection, and the https port.
 #[derive(Clone, Copy)]
 struct Ports {
     own: u16,
     https: u16,
 }
 
-/// 308: the method and the body stay what they are (RFC 9110 §15.4.9).
+/// 308: the method and the body stay the same (RFC 9110 §15.4.9).
 fn redirect(request: Request<Incoming>, ports: Ports) -> Result<Response<Body>, Refusal> {
     let (parts, _) = request.into_parts();
     let vetted = gate::validate(&parts)?;
@@ -70,7 +70,7 @@ fn redirect(request: Request<Incoming>, ports: Ports) -> Result<Response<Body>, 
         v6 if v6.contains(':') => format!("[{v6}]"),
         name => name.to_owned(),
     };
-    // A client that reached another port than 80 by naming none came through a mapping, as containers have it; then
+    // A client that reached a port other than 80 without naming one came through a port mapping (containers); then
     // https is mapped as well.
     let mapped = vetted.authority.port.is_none() && ports.own != 80;
     let port = match ports.https {

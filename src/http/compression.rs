@@ -1,4 +1,4 @@
-//! Who speaks of compression with the client: the backend, nobody, or we (`session.compression`).
+//! Which side negotiates compression with the client: the backend, Lockgate or neither (`session.compression`).
 
 use crate::{
     config::Compression,
@@ -6,7 +6,7 @@ use crate::{
 };
 use ::http::{HeaderMap, header};
 
-/// Takes the extensions out of what the backend is asked, unless they pass; what is agreed on with the client instead.
+/// Removes the extensions from the backend's request unless they pass; returns what is negotiated with the client.
 pub(super) fn negotiate_compression(
     compression: Compression,
     asked: &HeaderMap,
@@ -17,7 +17,7 @@ pub(super) fn negotiate_compression(
         return None;
     }
     outbound.remove(header::SEC_WEBSOCKET_EXTENSIONS);
-    // A backend that agrees to one all the same is wrong.
+    // A backend that accepts an extension which was not offered violates RFC 6455.
     offer.extensions = Vec::new();
     match compression {
         Compression::Offload => DeflateParams::of(asked),

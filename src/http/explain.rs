@@ -1,4 +1,4 @@
-//! What would become of a request: the same gate, routes, guards and headers, and nothing is sent.
+//! Evaluates a request with the same validation, routes, guards and headers as the server, without sending anything.
 
 use super::{
     Peer,
@@ -10,44 +10,44 @@ use crate::gateway::Gateway;
 use ::http::{HeaderValue, request::Parts};
 use std::net::IpAddr;
 
-/// What would become of a request.
+/// The result of evaluating a request.
 #[derive(Debug)]
 pub struct Explanation {
-    /// Every route in the order written: its name, its rule, and how it fared. Empty where the gate refuses.
+    /// Every route in configuration order: name, rule and result. Empty if validation refuses the request.
     pub routes: Vec<(String, String, String)>,
-    /// What would be sent, or with what and why the request would be refused.
+    /// What would be sent, or the status and reason of the refusal.
     pub outcome: Result<WouldForward, WouldRefuse>,
 }
 
-/// A request that would pass.
+/// A request that would be accepted.
 #[derive(Debug)]
 pub struct WouldForward {
     /// The route's name.
     pub route: String,
-    /// The backends of which one would get it, in the order written.
+    /// The backends that are candidates for the request, in configuration order.
     pub backends: Vec<String>,
-    /// The first line of what it would get.
+    /// The request line that the backend would receive.
     pub line: String,
-    /// The headers it would get.
+    /// The headers that the backend would receive.
     pub headers: Vec<(String, String)>,
-    /// What was done with the token, which is not told itself; "" where the route moves none.
+    /// How the token was handled, without the token itself; "" if the route moves none.
     pub token: String,
-    /// What the route's `framework` must be told; "" if nothing.
+    /// What the route's `framework` has to be configured with; "" if nothing.
     pub advice: &'static str,
 }
 
 /// A request that would be refused.
 #[derive(Debug)]
 pub struct WouldRefuse {
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
     /// A word of a closed set, as in the access log.
     pub why: &'static str,
-    /// What the client would be told.
+    /// The message that the client would receive.
     pub text: String,
 }
 
-/// Asks what would become of `request` from `client`.
+/// Evaluates `request` as if it came from `client`.
 pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanation {
     let routes = gate::validate(request).map_or_else(
         |_| Vec::new(),
@@ -65,7 +65,7 @@ pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanatio
             .collect()
         },
     );
-    // It came by the right connection, and there is no certificate that it could show.
+    // The connection is assumed to match the host, and there is no client certificate to present.
     let asks = |vetted: ValidatedRequest<'_>| {
         gateway
             .tls
@@ -105,7 +105,7 @@ fn passed(request: &Parts, decided: &Decided<'_>) -> WouldForward {
     }
 }
 
-/// Of a secret, such as a token, its scheme at most.
+/// Returns the scheme of a secret, such as a token, at most.
 fn shown(value: &HeaderValue) -> String {
     let text = String::from_utf8_lossy(value.as_bytes());
     match text.split_once(' ') {

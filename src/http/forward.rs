@@ -24,12 +24,12 @@ use std::{
 };
 use tokio::time::{error::Elapsed, timeout};
 
-/// A backend said nothing.
+/// The error of a backend that did not respond.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {0:?} (limits.answer_idle)")]
 struct ResponseTimeout(Duration);
 
-/// A plain request that passed the gate and the guards.
+/// A plain request that passed validation and the guards.
 pub(super) struct Plea {
     pub(super) method: Method,
     pub(super) outbound: Outbound,
@@ -39,8 +39,8 @@ pub(super) struct Plea {
     pub(super) answer_idle: Duration,
 }
 
-/// Sends the request to one backend after the other, until one answers or none may be tried any more, and brings back that
-/// answer, whole.
+/// Sends the request to one backend after another until one responds or no attempt is left, and returns that
+/// response, complete.
 pub(super) async fn forward(
     mut tries: Attempts<'_>,
     asked: RequestContext,
@@ -50,7 +50,7 @@ pub(super) async fn forward(
     let (context, route, answer_idle) = (tries.context, tries.route, plea.answer_idle);
     let mut lease = tries.first(trail).await?;
     let seen = Arc::new(BodyStatus::default());
-    // RFC 9110 §9.2.2: only then may it be sent twice.
+    // RFC 9110 §9.2.2: only an idempotent request may be sent twice.
     let is_repeatable = plea.method.is_idempotent() && plea.body.is_end_stream();
     let body = ReplayableBody::new(body::request_body(plea.body, plea.body_idle, seen.clone()));
     let (lease, answer) = loop {
@@ -59,7 +59,7 @@ pub(super) async fn forward(
         *request.uri_mut() = plea.outbound.target.clone().into();
         *request.headers_mut() = plea.outbound.headers.clone();
         *request.extensions_mut() = plea.extensions.clone();
-        // It belongs to the client's connection, and a plain request never becomes anything else.
+        // This belongs to the client's connection, and a plain request never becomes a session.
         request.extensions_mut().remove::<OnUpgrade>();
         let answer = {
             let mut answering = pin!(ask(
@@ -72,8 +72,8 @@ pub(super) async fn forward(
             ));
             tokio::select! {
                 answer = &mut answering => answer,
-                // A place is for a backend at work, and not for a client that takes his time, nor for one that is kept
-                // waiting on purpose, as long polling does: a few of those would keep all others out.
+                // A lease is for a backend at work, and not for a slow client, nor for one whose response is delayed
+                // on purpose, as in long polling: a few of those would exclude all others.
                 _ = timeout(SETTLE_AFTER, body.wanted()) => {
                     lease.settle();
                     answering.await
@@ -97,7 +97,7 @@ pub(super) async fn forward(
         }
         warn_backend_failure(route, &lease, error, FAILED);
         let backend = lease.backend().clone();
-        // Its place is for others while this one looks for another.
+        // Releases the lease for other requests while this one selects another backend.
         drop(lease);
         lease = match tries.next(backend, failure, trail).await {
             Some(next) => next,
@@ -128,7 +128,7 @@ pub(super) async fn forward(
                 "the request's body did not come in time",
             ));
         }
-        // RFC 9112 §7.1: the client's own chunks, and not the backend's doing.
+        // RFC 9112 §7.1: the client's own chunks are malformed; the backend is not at fault.
         Err(_) if seen.broken.load(Ordering::Relaxed) => {
             return Err(Refusal::bad("body", "the request's body is malformed"));
         }
@@ -159,7 +159,7 @@ pub(super) async fn forward(
     ))
 }
 
-/// What one backend answers.
+/// Awaits the response of one backend.
 async fn ask(
     context: &Context,
     lease: &Lease,
@@ -171,7 +171,7 @@ async fn ask(
     let mut answer = pin!(send(context, lease, peer, request));
     loop {
         let answer = timeout(idle, answer.as_mut()).await;
-        // While the request's body still comes, the backend owes nothing.
+        // While the request body is still arriving, the backend's deadline does not run.
         if answer.is_ok() || !seen.moved.swap(false, Ordering::Relaxed) {
             return answer;
         }
@@ -189,6 +189,6 @@ fn failed(error: &SendError) -> Refusal {
     Refusal::new(StatusCode::BAD_GATEWAY, why, text)
 }
 
-/// Longer than most answers take to begin, far shorter than a long poll (Socket.IO: 25 s).
+/// Longer than most responses take to begin, far shorter than a long poll (Socket.IO: 25 s).
 const SETTLE_AFTER: Duration = Duration::from_secs(1);
 const FAILED: &str = "request to a backend failed";

@@ -1,8 +1,8 @@
-//! How a body is framed on the wire.
+//! The framing of a body on the wire.
 
 use ::http::{HeaderMap, header};
 
-/// Whether a body comes as it is, or in chunks: another coding could only be passed on without its name (RFC 9112 §6.1).
+/// Returns whether a body is plain or chunked: another coding could only be forwarded without its name (RFC 9112 §6.1).
 pub(super) fn has_single_transfer_coding(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {

@@ -1,6 +1,6 @@
-//! The gate: a request is refused, or known to be one that every reader takes for the same (RFC 9110, RFC 9112).
+//! Refuses requests that different HTTP parsers could interpret differently (RFC 9110, RFC 9112).
 //!
-//! It looks at the request only; which route it finds and who may pass is decided behind it.
+//! Only the request itself is checked; routing and guards follow later.
 
 use super::{framing::has_single_transfer_coding, reject::Refusal};
 use crate::{
@@ -10,29 +10,29 @@ use crate::{
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use hyper::ext::Protocol;
 
-/// A request that passed the gate.
+/// A request that passed validation.
 #[derive(Debug)]
 pub(super) struct ValidatedRequest<'a> {
-    /// The `Host` field as it was written: it goes through byte for byte.
+    /// The `Host` field as received: it is forwarded byte for byte.
     pub(super) host: &'a str,
-    /// The same, parsed.
+    /// The parsed `Host` field.
     pub(super) authority: Authority<'a>,
     /// The path that is matched and forwarded.
     pub(super) path: NormalPath<'a>,
-    /// Set when the request is a WebSocket handshake.
+    /// Set if the request is a WebSocket handshake.
     pub(super) offer: Option<Offer>,
 }
 
 // === impl ValidatedRequest ===
 
 impl ValidatedRequest<'_> {
-    /// The subprotocols that are offered.
+    /// Returns the offered subprotocols.
     pub(super) fn subprotocols(&self) -> Vec<&str> {
         let offered = self.offer.iter().flat_map(|offer| &offer.subprotocols);
         offered.map(|subprotocol| &**subprotocol).collect()
     }
 
-    /// The same, as routes are asked for it.
+    /// Returns the request in the form that routes match.
     pub(super) fn wanted<'a>(
         &'a self,
         headers: &'a HeaderMap,
@@ -48,10 +48,10 @@ impl ValidatedRequest<'_> {
     }
 }
 
-/// Lets a request pass, or says what is wrong with it.
+/// Validates a request, or returns the reason for its refusal.
 pub(super) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal> {
     if request.method == Method::TRACE {
-        // It would show what was added on the way; nginx and Apache refuse it as well.
+        // TRACE would expose headers added by proxies; nginx and Apache refuse it as well.
         return Err(Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "trace",
@@ -60,7 +60,7 @@ pub(super) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
     }
     let tunnel = is_extended_connect(request)?;
     let host = match request.uri.authority() {
-        // RFC 9113 §8.3.1: it stands for Host, which may be missing then.
+        // RFC 9113 §8.3.1: `:authority` replaces Host, which may be missing then.
         Some(authority)
             if request.version == Version::HTTP_2
                 && !request.headers.contains_key(header::HOST) =>
@@ -95,7 +95,7 @@ pub(super) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
     })
 }
 
-/// Whether this is the extended CONNECT of a WebSocket (RFC 8441 §4); any other CONNECT is refused.
+/// Returns whether this is the extended CONNECT of a WebSocket (RFC 8441 §4); any other CONNECT is refused.
 fn is_extended_connect(request: &Parts) -> Result<bool, Refusal> {
     if request.method != Method::CONNECT {
         return Ok(false);
@@ -115,14 +115,14 @@ fn is_extended_connect(request: &Parts) -> Result<bool, Refusal> {
     }
 }
 
-/// For the backend, which speaks HTTP/1.1 and wants one.
+/// Adds a `Host` for the backend, which speaks HTTP/1.1 and requires one.
 fn fresh_key() -> Box<str> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).expect("the kernel's random source answers once the system is up");
     handshake::key(nonce)
 }
 
-/// Exactly one `Host` (RFC 9112 §3.2).
+/// Requires exactly one `Host` (RFC 9112 §3.2).
 fn single_host(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -134,7 +134,7 @@ fn single_host(headers: &HeaderMap) -> Result<&str, Refusal> {
     }
 }
 
-/// An absolute-form target must name the same authority as `Host`; other forms are for proxies and `OPTIONS *`.
+/// Requires an absolute-form target to name the same authority as `Host`; other forms are for proxies and `OPTIONS *`.
 fn match_target(request: &Parts, authority: &Authority<'_>) -> Result<(), Refusal> {
     let Some(written) = request.uri.authority() else {
         return Ok(());
@@ -155,7 +155,7 @@ fn match_target(request: &Parts, authority: &Authority<'_>) -> Result<(), Refusa
     }
 }
 
-/// hyper has made one body of it; what two readers could have framed differently is refused (RFC 9112 §6.3, §11.2).
+/// Refuses framing that two parsers could read differently, although hyper has parsed it (RFC 9112 §6.3, §11.2).
 fn validate_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     match has_single_transfer_coding(headers) {
         true => Ok(()),
@@ -184,7 +184,7 @@ fn reject_underscore_twins(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Headers that we set, or that decide how the request is read.
+/// Headers that Lockgate sets, or that determine how the request is parsed.
 pub(super) fn is_managed(name: &str) -> bool {
     MANAGED.contains(&name)
         || TRUSTED_BY_BACKENDS.contains(&name)

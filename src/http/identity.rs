@@ -1,5 +1,5 @@
-//! Clients' certificates: whether a connection was asked for one as its request's host wants, who does not pass without
-//! one, and how a backend learns of it (RFC 9440).
+//! Client certificates: whether one was requested on the connection as the request's host requires, the refusal of
+//! clients without one, and the header that passes the certificate to a backend (RFC 9440).
 
 use super::{Peer, gate::ValidatedRequest, reject::Refusal};
 use crate::{
@@ -10,14 +10,14 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::sync::Arc;
 
-/// A client's verified certificate, as it is told to backends. Made once per connection.
+/// A client's verified certificate in the form sent to backends. Created once per connection.
 #[derive(Debug, Clone)]
 pub struct ClientCertHeader(Arc<HeaderValue>);
 
 // === impl ClientCertHeader ===
 
 impl ClientCertHeader {
-    /// Of a certificate in DER.
+    /// Encodes a certificate in DER.
     pub fn of(certificate: &[u8]) -> Self {
         // RFC 9440 §2.1: a byte sequence of structured fields (RFC 8941 §3.3.5).
         let value = format!(":{}:", STANDARD.encode(certificate));
@@ -25,8 +25,8 @@ impl ClientCertHeader {
     }
 }
 
-/// A connection was asked for a certificate, or was not, for the name it was opened with. A request for a host of which
-/// the other is true came the wrong way (RFC 9110 §15.5.20): by a coalesced connection, or to look for a gap.
+/// Refuses a request whose host differs from the connection's server name in whether a client certificate is requested:
+/// the connection is misdirected (RFC 9110 §15.5.20), either coalesced or an attempt at a bypass.
 pub(super) fn check_misdirected(
     gateway: &Gateway,
     peer: &Peer,
@@ -52,7 +52,7 @@ pub(super) fn check_misdirected(
     Err(Refusal::new(status, "misdirected", text))
 }
 
-/// Whether the route lets this client pass.
+/// Checks whether the route accepts this client.
 pub(super) fn check(route: &Route, peer: &Peer) -> Result<(), Refusal> {
     match (route.client_cert, &peer.identity) {
         (ClientCert::Require, None) => Err(Refusal::new(
@@ -64,7 +64,7 @@ pub(super) fn check(route: &Route, peer: &Peer) -> Result<(), Refusal> {
     }
 }
 
-/// Tells the route's backend who the client is; where clients are asked nobody else's word counts.
+/// Passes the client's identity to the route's backend; where certificates are requested, the client's header is removed.
 pub(super) fn set_client_cert_header(headers: &mut HeaderMap, route: &Route, peer: &Peer) {
     if route.client_cert == ClientCert::Off {
         return;

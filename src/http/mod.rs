@@ -1,7 +1,7 @@
-//! Requests: vetted, rebuilt, and answered by a backend, or refused.
+//! HTTP requests: validated, rewritten, and answered by a backend or refused.
 //!
-//! What lives here: everything between a decrypted stream and a session. What does not: which route wins (`router`),
-//! who may pass (`guard`), where backends are (`upstream`), and what happens after the 101 (`splice`).
+//! In scope: everything between a decrypted stream and a session. Not in scope: route selection (`router`),
+//! access checks (`guard`), backend addresses (`upstream`), and everything after the 101 (`splice`).
 
 mod asked;
 mod body;
@@ -50,45 +50,45 @@ pub use explain::{Explanation, WouldForward, WouldRefuse, explain};
 pub use identity::ClientCertHeader;
 pub use serve::serve;
 
-/// What every request needs, made once by the server.
+/// What every request needs, created once by the server.
 #[derive(Debug)]
 pub struct Context {
-    /// The gateway in force.
+    /// The current gateway.
     pub live: Live,
-    /// Where sessions are entered.
+    /// The registry of sessions.
     pub sessions: Arc<SessionRegistry>,
-    /// Places for sessions.
+    /// The permits for sessions.
     pub session_permits: Arc<Semaphore>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// One record per request or session.
     pub access: AccessLog,
-    /// Where sessions run.
+    /// The runtime on which sessions run.
     pub tasks: Tasks,
-    /// Where backends' names are found.
+    /// The resolver for backend names.
     pub resolver: Resolver,
     plain: HttpClient,
 }
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The address, unmapped; behind a PROXY header the one that it names.
+    /// The address, unmapped; behind a PROXY header, the address in that header.
     pub address: IpAddr,
     /// The port at that address.
     pub port: u16,
-    /// The end of the connection that is ours.
+    /// The local address of the connection.
     pub reached: SocketAddr,
-    /// Whether it was asked for a certificate.
+    /// Whether a client certificate was requested.
     pub asked: bool,
-    /// The certificate that it has shown.
+    /// The certificate that the client presented.
     pub identity: Option<ClientCertHeader>,
 }
 
 // === impl Context ===
 
 impl Context {
-    /// Joins what the server made.
+    /// Creates the context from the server's parts.
     pub fn new(
         live: Live,
         places: usize,
@@ -111,5 +111,5 @@ impl Context {
     }
 }
 
-/// A body on its way through, never buffered whole.
+/// A streaming body, never buffered whole.
 type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,4 +1,4 @@
-//! The names of backends, for the client of plain HTTP.
+//! Name resolution of backends for the plain HTTP client.
 
 use crate::upstream::{ResolveError, Resolver};
 use hyper_util::client::legacy::connect::dns::Name;
@@ -10,11 +10,11 @@ use std::{
 };
 use tower_service::Service;
 
-/// Finds them as a handshake's dial does.
+/// Resolves names in the same way as the dial of a handshake.
 #[derive(Debug, Clone)]
 pub(super) struct DnsConnectorResolver(pub(super) Resolver);
 
-/// Addresses in the shape that the client wants; the port is its own affair.
+/// Addresses in the form that the client requires; the client sets the port itself.
 pub(super) struct ResolvedAddrs(vec::IntoIter<IpAddr>);
 
 // === impl DnsConnectorResolver ===

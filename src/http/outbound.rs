@@ -1,5 +1,5 @@
-//! Heads as they travel on: the request line and the managed headers built anew, every other end-to-end header passed,
-//! repeats in their order.
+//! Rebuilds message heads: the request line and managed headers are new, every other end-to-end header is forwarded,
+//! repeated headers in their order.
 
 use super::{Peer, gate::ValidatedRequest, identity};
 use crate::{
@@ -13,14 +13,14 @@ use ::http::{
 };
 use std::net::IpAddr;
 
-/// What a backend gets instead of what the client wrote.
+/// The head that a backend receives in place of the client's.
 #[derive(Debug)]
 pub(super) struct Outbound {
     pub(super) target: PathAndQuery,
     pub(super) headers: HeaderMap,
 }
 
-/// Builds the head for a backend of `route`. `client` is who asks, in the end; `peer` is who connected.
+/// Builds the head for a backend of `route`. `client` is the client's address; `peer` is the end of the connection.
 pub(super) fn rebuild(
     request: &Parts,
     vetted: &ValidatedRequest<'_>,
@@ -52,7 +52,7 @@ pub(super) fn rebuild(
     headers.remove(header::EXPECT);
     if let Some(offer) = &vetted.offer {
         headers.remove(header::CONTENT_LENGTH);
-        // As the client sent them; over HTTP/2 it need not.
+        // Forwarded as the client sent them; over HTTP/2 a client need not send them.
         headers.insert(header::SEC_WEBSOCKET_KEY, (*offer.key).try_into()?);
         headers.insert(
             header::SEC_WEBSOCKET_VERSION,
@@ -87,7 +87,7 @@ pub(super) fn rebuild(
     Ok(Outbound { target, headers })
 }
 
-/// The headers that are not for this hop only (RFC 9110 §7.6.1).
+/// Returns the headers that are not for this hop only (RFC 9110 §7.6.1).
 pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let named: Vec<&[u8]> = handshake::tokens(headers, &header::CONNECTION).collect();
     let mut kept = HeaderMap::with_capacity(headers.len() + 8);
@@ -95,20 +95,20 @@ pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
         let named = named
             .iter()
             .any(|token| token.eq_ignore_ascii_case(name.as_str().as_bytes()));
-        // Over HTTP/2 the same length may stand there twice (RFC 9110 §8.6); whoever passes it on says it once.
+        // Over HTTP/2 the same length may occur twice (RFC 9110 §8.6); it is forwarded once.
         let again = name == header::CONTENT_LENGTH && kept.contains_key(name);
         if !HOP_BY_HOP.contains(&name.as_str()) && (!named || is_end_to_end(name)) && !again {
             kept.append(name, value.clone());
         }
     }
     if headers.contains_key(header::TRANSFER_ENCODING) {
-        // RFC 9112 §6.3: it overrides the length, and whoever passes the message on takes that out.
+        // RFC 9112 §6.3: Transfer-Encoding overrides the length, and a proxy removes the length before forwarding.
         kept.remove(header::CONTENT_LENGTH);
     }
     kept
 }
 
-/// What HTTP/2 says otherwise: `:authority`, and a cookie in pieces (RFC 9113 §8.3.1, §8.2.3).
+/// Converts what HTTP/2 expresses differently: `:authority`, and a split cookie (RFC 9113 §8.3.1, §8.2.3).
 fn as_http1(headers: HeaderMap, host: &str) -> Result<HeaderMap, ::http::Error> {
     let mut translated = HeaderMap::with_capacity(headers.len() + 1);
     translated.insert(header::HOST, host.try_into()?);
@@ -129,13 +129,13 @@ fn as_http1(headers: HeaderMap, host: &str) -> Result<HeaderMap, ::http::Error> 
     Ok(translated)
 }
 
-/// Makes a backend's answer one of this hop, to a client that speaks `version`.
+/// Rewrites a backend's response for this hop, to a client that speaks `version`.
 pub(super) fn rewrite_response(answer: &mut response::Parts, version: Version) {
     let upgrade = answer.headers.remove(header::UPGRADE);
     answer.headers = end_to_end(&answer.headers);
     answer.version = version;
     let wanted = answer.status == StatusCode::UPGRADE_REQUIRED && version != Version::HTTP_2;
-    // RFC 9110 §15.5.22: a 426 says to what, and §7.8: in a header that Connection names. HTTP/2 has neither.
+    // RFC 9110 §15.5.22: a 426 names the protocol, and §7.8: in a header that Connection lists. HTTP/2 has neither.
     if let Some(upgrade) = upgrade.filter(|_| wanted) {
         answer.headers.insert(header::UPGRADE, upgrade);
         let named = HeaderValue::from_static("upgrade");
@@ -143,8 +143,8 @@ pub(super) fn rewrite_response(answer: &mut response::Parts, version: Version) {
     }
 }
 
-/// Headers that `Connection` cannot take away: naming them there is how a client would have us drop what a backend, or
-/// a proxy before us, relies on.
+/// Headers that `Connection` cannot remove: by listing them, a client could make us drop headers on which a backend, or
+/// a proxy in front of Lockgate, relies.
 fn is_end_to_end(name: &HeaderName) -> bool {
     super::gate::is_managed(name.as_str()) || PROTECTED.contains(&name.as_str())
 }

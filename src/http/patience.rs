@@ -1,8 +1,8 @@
-//! How long a client may take: the stream below hyper, which ends when its deadline passes.
+//! Client deadlines: a stream below hyper that ends when its deadline passes.
 //!
-//! hyper has one timer for a request head, and it also cuts an idle keep-alive connection. Here the two are told
-//! apart: `idle` until the first byte of a request, `request_head` from there to the end of its head, and `body_idle`
-//! for a client that does not take its answer. An HTTP/2 connection is idle while it has no stream.
+//! hyper has one timer for a request head, and it also cuts an idle keep-alive connection. Here the two are
+//! separate: `idle` until the first byte of a request, `request_head` from there to the end of its head, and `body_idle`
+//! for a client that does not read its response. An HTTP/2 connection is idle while it has no stream.
 
 use crate::{
     splice::{Socket, Transport},
@@ -25,20 +25,20 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// A client's stream while it speaks HTTP; a session takes the parts.
+/// A client's stream while it carries HTTP; a session takes its parts.
 pub(super) struct TimeoutStream<S> {
-    /// What outlives HTTP.
+    /// The part that outlives HTTP.
     pub(super) parts: StreamParts<S>,
     phase: ConnState,
     limits: ConnTimeouts,
     deadline: Pin<Box<Sleep>>,
-    /// What `deadline` was set for.
+    /// The state for which `deadline` was set.
     armed: Option<Awaiting>,
-    /// Set while the client takes nothing: what it had taken by then.
+    /// Set while the client accepts no bytes: the count of bytes accepted before that.
     stalled: Option<u64>,
 }
 
-/// A stream and what is counted as long as it lives.
+/// A stream and the permits that are held as long as it exists.
 pub(super) struct StreamParts<S> {
     pub(super) io: S,
     pub(super) guard: Box<dyn Any + Send + Sync>,
@@ -47,24 +47,24 @@ pub(super) struct StreamParts<S> {
 /// The TLS stream of a client, boxed because an idle session holds it.
 pub(super) type ClientStream = TimeoutStream<Box<ServerStream<Socket>>>;
 
-/// Where a connection stands, shared with the one who answers its requests.
+/// The state of a connection, shared with the service that answers its requests.
 #[derive(Debug, Clone)]
 pub(super) struct ConnState(Arc<ConnShared>);
 
 #[derive(Debug)]
 struct ConnShared {
-    /// Requests being answered.
+    /// The number of requests being answered.
     busy: AtomicU32,
-    /// A head is awaited, or has begun.
+    /// Set while a request head is awaited or has begun.
     head: AtomicBool,
-    /// Several requests at a time, as HTTP/2 has them.
+    /// Set if several requests can be active at a time, as in HTTP/2.
     multiplexed: bool,
-    /// The connection is to look at its deadline again, or at `overdue`.
+    /// Wakes the connection to check its deadline or `overdue` again.
     notify: Notify,
     overdue: AtomicBool,
 }
 
-/// A request being answered; dropped when its answer is through.
+/// A request being answered; dropped when its response is complete.
 #[derive(Debug)]
 pub(super) struct InFlight(ConnState);
 
@@ -76,21 +76,21 @@ pub(super) struct ConnTimeouts {
     pub(super) stalled: Duration,
 }
 
-/// What a client owes.
+/// What the connection is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaiting {
-    /// Nothing: it may ask again, or leave.
+    /// No request: the client may send another one, or disconnect.
     Idle,
     /// The rest of a request's head.
     Head,
-    /// Nothing: it waits for us.
+    /// Our response: the client has no deadline.
     Answer,
 }
 
 // === impl ConnState ===
 
 impl ConnState {
-    /// A connection from which the first request is awaited.
+    /// Creates the state of a connection on which the first request is awaited.
     pub(super) fn new(multiplexed: bool) -> Self {
         ConnState(Arc::new(ConnShared {
             busy: AtomicU32::new(0),
@@ -101,25 +101,25 @@ impl ConnState {
         }))
     }
 
-    /// A head is complete: its request is being answered.
+    /// Records that a head is complete and its request is being answered.
     pub(super) fn busy(&self) -> InFlight {
         self.0.head.store(false, Ordering::Relaxed);
         self.0.busy.fetch_add(1, Ordering::Relaxed);
         InFlight(self.clone())
     }
 
-    /// Ends when the connection's future is to be polled again; says whether it has been idle for too long.
+    /// Completes when the connection's future has to be polled again; returns whether it has been idle for too long.
     pub(super) async fn notified(&self) -> bool {
         self.0.notify.notified().await;
         self.0.overdue.load(Ordering::Relaxed)
     }
 
-    /// Whether several requests are being answered.
+    /// Returns whether several requests are being answered.
     pub(super) fn is_shared(&self) -> bool {
         self.0.busy.load(Ordering::Relaxed) > 1
     }
 
-    /// Whether a request's head is awaited, or has begun.
+    /// Returns whether a request head is awaited or has begun.
     pub(super) fn is_awaited(&self) -> bool {
         self.awaiting() == Awaiting::Head
     }
@@ -132,7 +132,7 @@ impl ConnState {
         }
     }
 
-    /// Bytes have come. Where one request follows the other, they begin the next; in HTTP/2 they can be anything.
+    /// Records received bytes. In HTTP/1.1 they begin the next request; in HTTP/2 they can be anything.
     fn on_bytes(&self) {
         if !self.0.multiplexed && self.awaiting() == Awaiting::Idle {
             self.0.head.store(true, Ordering::Relaxed);
@@ -157,7 +157,7 @@ impl Drop for InFlight {
 // === impl TimeoutStream ===
 
 impl<S> TimeoutStream<S> {
-    /// A stream from which the first request is awaited: that wait is `request_head` long.
+    /// Creates a stream on which the first request is awaited, for at most `request_head`.
     pub(super) fn new(parts: StreamParts<S>, phase: ConnState, limits: ConnTimeouts) -> Self {
         let deadline = Box::pin(sleep_until(Instant::now() + limits.request_head));
         TimeoutStream {
@@ -170,7 +170,7 @@ impl<S> TimeoutStream<S> {
         }
     }
 
-    /// Ready with an error when the client has taken too long.
+    /// Returns an error when the client has exceeded its deadline.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let owed = self.phase.awaiting();
         if self.armed != Some(owed) {
@@ -188,7 +188,7 @@ impl<S> TimeoutStream<S> {
         ready!(self.deadline.as_mut().poll(cx));
         let first = owed == Awaiting::Idle && !self.phase.0.overdue.swap(true, Ordering::Relaxed);
         if first && self.phase.0.multiplexed {
-            // RFC 9113 §9.1: it is told by GOAWAY, and has a moment to take it.
+            // RFC 9113 §9.1: the connection ends with GOAWAY, and the client has a short time to read it.
             self.phase.0.notify.notify_one();
             let last = Instant::now() + self.limits.request_head;
             self.deadline.as_mut().reset(last);
@@ -199,8 +199,8 @@ impl<S> TimeoutStream<S> {
 }
 
 impl<S: Transport> TimeoutStream<S> {
-    /// Runs the clock of a client that does not take its answer. What counts is what the kernel has taken: TLS has room
-    /// of its own, and `written` may have gone there.
+    /// Runs the timer of a client that does not read its response. Only bytes accepted by the kernel count: TLS has a buffer
+    /// of its own, and `written` may include bytes in it.
     fn watch_write<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The way to a backend, up to where HTTP begins.
+//! Connects to a backend, up to the point where HTTP begins.
 
 use super::Peer;
 use crate::{

@@ -1,4 +1,4 @@
-//! Refusals: what a client is told when its request does not reach a backend, and whose fault that was.
+//! Refusals: the response to a request that does not reach a backend, and which side caused it.
 
 use super::Body;
 use crate::{
@@ -12,14 +12,14 @@ use http_body_util::{BodyExt, Empty, Full};
 use std::{borrow::Cow, error::Error};
 use tracing::warn;
 
-/// A request that is answered by us.
+/// A request that Lockgate answers itself.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// Below 500: the client's fault. 502 to 504: the backend's. 500: ours.
+    /// Below 500: caused by the client. 502 to 504: by the backend. 500: by Lockgate.
     pub(super) status: StatusCode,
     /// A word of a closed set, for the access log and the metrics.
     pub(super) why: &'static str,
-    /// What the client is told, one line.
+    /// The message for the client, one line.
     pub(super) text: Cow<'static, str>,
     header: Option<(header::HeaderName, HeaderValue)>,
 }
@@ -45,7 +45,7 @@ impl Refusal {
         Refusal::new(StatusCode::BAD_REQUEST, why, text)
     }
 
-    /// 426 (RFC 9110 §15.5.22): the answer names what the route wants.
+    /// 426 (RFC 9110 §15.5.22): the response names the protocol that the route requires.
     pub(super) fn upgrade_required(why: &'static str, text: &'static str) -> Self {
         Refusal::new(StatusCode::UPGRADE_REQUIRED, why, text).with(
             header::SEC_WEBSOCKET_VERSION,
@@ -53,7 +53,7 @@ impl Refusal {
         )
     }
 
-    /// 503 with the moment after which another try makes sense.
+    /// 503 with the time after which a retry is useful.
     pub(super) fn unavailable(why: &'static str, text: &'static str) -> Self {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why, text)
             .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
@@ -64,7 +64,7 @@ impl Refusal {
         self
     }
 
-    /// The answer itself, to a client that speaks `version`.
+    /// Builds the response for a client that speaks `version`.
     pub(super) fn response(&self, version: Version) -> Response<Body> {
         let mut response = Response::new(text(format!("{}\n", self.text)));
         *response.status_mut() = self.status;
@@ -105,7 +105,7 @@ impl From<Unavailable> for Refusal {
     }
 }
 
-/// Tells the operator that a backend failed: seldom, for a backend that is down fails as often as clients come.
+/// Logs that a backend failed, at a limited rate: a backend that is down fails once per client.
 pub(super) fn warn_backend_failure(
     route: &Route,
     lease: &Lease,
@@ -119,12 +119,12 @@ pub(super) fn warn_backend_failure(
     }
 }
 
-/// A body of nothing.
+/// Returns an empty body.
 pub(super) fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body of one piece.
+/// Returns a body of one chunk.
 pub(super) fn text(text: String) -> Body {
     Full::new(Bytes::from(text))
         .map_err(|never| match never {})

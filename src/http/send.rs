@@ -1,6 +1,6 @@
-//! How a plain request gets to its backend: over a connection of a pool, or over one of its own.
+//! Sends a plain request to its backend: over a pooled connection, or over a separate one.
 //!
-//! Pooled are connections that are alike for every client: on TCP, without TLS, without a PROXY header.
+//! Only connections that are the same for every client are pooled: TCP, without TLS and without a PROXY header.
 
 use super::{
     Body, Context, Peer, names::DnsConnectorResolver, reach::connect_backend, shake::MAX_HEADERS,
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 #[derive(Debug)]
 pub(super) struct HttpClient(Client<HttpConnector<DnsConnectorResolver>, Body>);
 
-/// Why there was no answer.
+/// The reason for a missing response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
     #[error(transparent)]
@@ -35,7 +35,7 @@ pub(super) enum SendError {
     Broken(#[from] hyper::Error),
 }
 
-/// Sends a request whose target is a path. The caller sets the deadline of the answer.
+/// Sends a request whose target is a path. The caller sets the deadline of the response.
 pub(super) async fn send(
     context: &Context,
     lease: &Lease,
@@ -62,7 +62,7 @@ pub(super) async fn send(
         .handshake(TokioIo::new(stream))
         .await?;
     context.tasks.spawn(async {
-        // Its errors reach the one who awaits the answer.
+        // Errors of the connection reach the future that awaits the response.
         let _ = connection.await;
     });
     let close = HeaderValue::from_static("close");
@@ -94,7 +94,7 @@ impl HttpClient {
 // === impl SendError ===
 
 impl SendError {
-    /// Whether the backend never got the request.
+    /// Returns whether the backend never received the request.
     pub(super) fn is_connect(&self) -> bool {
         match self {
             SendError::Pooled(error) => error.is_connect(),
@@ -113,9 +113,9 @@ fn authority(host: &str, port: u16) -> Authority {
     authority.expect("a backend's host is one that a request could have")
 }
 
-/// From the first SYN to the connection.
+/// The time from the first SYN to the established connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A backend that vanished without a word is found by the kernel.
+/// TCP keepalive, by which the kernel detects a backend that vanished.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Less than the idle limits of Python servers (gunicorn's threads 2 s, uvicorn 5 s): a pooled connection that is just
 /// being closed costs a retry, which a request with a body cannot have.

@@ -1,4 +1,4 @@
-//! hyper on a client's stream, with our deadlines below it and our service above it.
+//! Runs hyper on a client's stream, with the deadlines below it and the service above it.
 
 mod h2;
 
@@ -22,19 +22,19 @@ use std::{
 };
 use tracing::debug;
 
-/// Answers the requests of one connection, until it ends, becomes a session, or the process stops. `guard` is what the
-/// connection holds (its place, its share); it goes with the stream into a session.
+/// Serves the requests of one connection, until it ends, becomes a session, or the process stops. `guard` is what the
+/// connection holds (its permits); it moves with the stream into a session.
 pub async fn serve(
     context: Arc<Context>,
     stream: Box<ServerStream<Socket>>,
     peer: Peer,
     guard: Box<dyn Any + Send + Sync>,
 ) {
-    // ALPN has said which version it is.
+    // ALPN has determined the version.
     let multiplexed = stream.agreed().alpn_protocol() == Some(tls::H2);
     let parts = StreamParts { io: stream, guard };
     if multiplexed {
-        // Boxed: its state is large, and connections of the other kind would carry the room for it.
+        // Boxed: its state is large, and connections of the other version would reserve the space for it.
         return Box::pin(h2::drive(context, parts, peer)).await;
     }
     let client = peer.address;
@@ -59,7 +59,7 @@ pub(super) async fn drive<S, F>(
         let head = usize::try_from(limits.head_size.0).unwrap_or(usize::MAX);
         let phase = phase.clone();
         let service = service_fn(move |request| {
-            // Boxed: hyper has room for it before there is a request, and the block would hold it twice.
+            // Boxed: hyper reserves space for it before there is a request, and the block would hold it twice.
             let answered = Box::pin(answer(request, phase.busy()));
             async { Ok::<_, Infallible>(answered.await) }
         });
@@ -77,10 +77,10 @@ pub(super) async fn drive<S, F>(
     let mut going = false;
     let ended = loop {
         tokio::select! {
-            // The connection first: what it reads tells whether it may leave.
+            // The connection is polled first: what it reads determines whether it may close.
             biased;
             ended = connection.as_mut() => break ended,
-            // Polled again, it looks at its deadline.
+            // When polled again, the connection checks its deadline.
             _ = phase.notified() => {}
             () = connection_stop(context, &phase), if !going => {
                 going = true;
@@ -91,11 +91,11 @@ pub(super) async fn drive<S, F>(
     tell(client, ended);
 }
 
-/// Ends when the connection is to take no more requests. Where another process has taken over there is time: a client
-/// that has just connected gets its first answer here.
+/// Completes when the connection is to accept no further requests. After a takeover there is time: a client
+/// that has just connected still gets its first response here.
 async fn connection_stop(context: &Context, phase: &ConnState) {
     context.tasks.stopping().await;
-    // Asked again whenever the connection was polled.
+    // Checked again whenever the connection was polled.
     let answered = poll_fn(|_| match phase.is_awaited() {
         true => Poll::Pending,
         false => Poll::Ready(()),
@@ -120,7 +120,7 @@ fn tell(client: IpAddr, ended: Result<(), hyper::Error>) {
     }
 }
 
-/// What `websockets` and most Python servers take at most.
+/// The limit of `websockets` and of most Python servers.
 const MAX_HEADERS: usize = 128;
 /// hyper's own lower bound.
 const MIN_BUFFER: usize = 8192;

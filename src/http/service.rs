@@ -1,4 +1,4 @@
-//! One request: snapshot, gate, guards, and then a session, a plain answer, or a refusal.
+//! The request pipeline: snapshot, validation, guards, and then a session, a plain response, or a refusal.
 
 use super::{
     Body, Context, Peer,
@@ -29,7 +29,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Answers a request; never fails, for a refusal is an answer too.
+/// Answers a request; never fails, because a refusal is a response too.
 pub(super) async fn answer(
     context: Arc<Context>,
     peer: Peer,
@@ -54,7 +54,7 @@ pub(super) async fn answer(
     answer.unwrap_or_else(|refusal| refusal.response(version))
 }
 
-/// What becomes of the request; then it goes on as what it is.
+/// Decides how the request is handled, and handles it.
 async fn dispatch(
     context: &Arc<Context>,
     gateway: &Gateway,
@@ -98,29 +98,29 @@ async fn dispatch(
                 answer_idle,
             };
             let tries = Attempts::new(context, route, key, asked.client, asked.started);
-            // Boxed: a WebSocket would carry the room for it.
+            // Boxed: a WebSocket would reserve the space for it.
             Box::pin(forward(tries, asked, plea, trail)).await
         }
     }
 }
 
-/// A request that may pass: where to, and as what.
+/// An accepted request: its route, and its kind.
 pub(super) struct Decided<'a> {
     pub(super) route: &'a Route,
-    /// Set when it is a WebSocket handshake.
+    /// Set if it is a WebSocket handshake.
     pub(super) offer: Option<Offer>,
-    /// What its client is told about compression, if not the backend's word.
+    /// The compression negotiated with the client, if not by the backend.
     pub(super) agreement: Option<DeflateParams>,
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
-    /// What was done with its token.
+    /// How its token was handled.
     pub(super) carried: ExtractedToken,
-    /// What its backend is found by.
+    /// The key by which its backend is selected.
     pub(super) key: BalanceKey,
 }
 
-/// Gate, route and guards, from nothing but what is given; `trail` learns of the route also where the request is refused.
+/// Applies validation, routing and guards to its arguments only; `trail` records the route even if the request is refused.
 pub(super) fn resolve<'a>(
     gateway: &'a Gateway,
     parts: &Parts,
@@ -167,7 +167,7 @@ pub(super) fn resolve<'a>(
         None => ExtractedToken::default(),
     };
     if carried.is_ambient() && vetted.offer.is_none() {
-        // A backend takes a bearer for a page's own doing; a cookie comes along from any page.
+        // A backend takes a bearer token as the page's own action; a cookie is sent with requests from any page.
         route
             .origins
             .check(&parts.headers, &vetted.authority.host)

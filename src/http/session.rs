@@ -1,4 +1,4 @@
-//! From a handshake that the backend has taken to the session's last record.
+//! From a handshake that the backend has accepted to the session's last record.
 
 use super::{
     Context,
@@ -21,37 +21,37 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// A session whose client has yet to take our answer.
+/// A session whose client has not received the response yet.
 pub(super) struct PendingSession {
     pub(super) record: SessionRecord,
     pub(super) lease: Lease,
     pub(super) place: OwnedSemaphorePermit,
     pub(super) limits: watch::Receiver<splice::SessionLimits>,
-    /// The backend's leg, and what came right behind its 101.
+    /// The backend's leg, and the bytes received directly after its 101.
     pub(super) backend: (BackendStream, Bytes),
     pub(super) reserved: RsvBits,
-    /// Compression between the client and us.
+    /// Compression between the client and Lockgate.
     pub(super) agreement: Option<DeflateParams>,
 }
 
-/// A client's end of a session, once it has our answer.
+/// The client's leg of a session, once it has received the response.
 enum ClientLeg {
     /// All of its connection, what that holds, and what was read beyond the request.
     Connection(Box<ServerStream<Socket>>, Guard, Bytes),
     /// A stream of an HTTP/2 connection.
     Stream(H2Stream),
-    /// It left before.
+    /// The client disconnected before.
     Gone,
 }
 
-/// What is held as long as a session lasts.
+/// The permits that are held as long as a session lasts.
 type Guard = Box<dyn Any + Send + Sync>;
 
 // === impl PendingSession ===
 
 impl PendingSession {
-    /// Waits until the client has our answer. That is a task for a moment; the session gets one of its own, as small as
-    /// can be.
+    /// Waits until the client has received the response. This is a short-lived task; the session gets a separate one, as
+    /// small as possible.
     pub(super) async fn start(
         self,
         context: Arc<Context>,
@@ -70,7 +70,7 @@ impl PendingSession {
                 };
             }
             ClientLeg::Stream(client) => {
-                // While it lasts, its connection is not idle.
+                // While the session lasts, its connection is not idle.
                 let guard = Box::new(busy);
                 match self.agreement {
                     None => tasks.spawn(self.session(context, client, Bytes::new(), guard)),
@@ -81,14 +81,14 @@ impl PendingSession {
                 };
             }
             ClientLeg::Gone => {
-                // To the backend, a session whose client is gone.
+                // For the backend, this is a session whose client has disconnected.
                 let client = tokio::io::empty();
                 tasks.spawn(self.session(context, client, Bytes::new(), Box::new(())));
             }
         }
     }
 
-    /// The session from its first record to its last.
+    /// Runs the session from its first record to its last.
     fn session<C: Transport + Send>(
         self,
         context: Arc<Context>,
@@ -102,7 +102,7 @@ impl PendingSession {
             pool_entry: self.lease.written().clone(),
         };
         let handle = context.sessions.register(belonging.clone(), self.record);
-        // The configuration may have changed during the handshake; who opens from here on is seen by whoever changes it.
+        // The configuration may have changed during the handshake; a reload sees every session registered from here on.
         let gateway = context.live.snapshot();
         if !gateway.may_keep(&belonging) {
             handle.close(gateway.drain.code);
@@ -121,7 +121,7 @@ impl PendingSession {
             backend_early,
             reserved: self.reserved,
         };
-        // Boxed, or the future would hold it twice: as it was captured, and as it is awaited.
+        // Boxed because the future would otherwise hold it twice: as captured, and as awaited.
         let spliced = Box::pin(splice::run(legs, self.limits, handle, flow));
         async move {
             let end = end(&spliced.await, opened);
@@ -159,5 +159,5 @@ fn end(outcome: &Outcome, opened: Instant) -> SessionEnd {
     }
 }
 
-/// A client that has not taken some two hundred bytes by then will not take more.
+/// A client that has not accepted some two hundred bytes within this time will not accept more.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);

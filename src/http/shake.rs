@@ -1,4 +1,4 @@
-//! The handshake with a backend: dialled, sent, and its answer judged.
+//! The handshake with a backend: dial, request, and verification of the response.
 
 use super::{
     Context, Peer,
@@ -26,19 +26,19 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How a backend answered a handshake.
+/// A backend's response to a handshake.
 pub(super) enum HandshakeOutcome {
-    /// A right 101; `headers` are those of it that the client gets.
+    /// A valid 101; `headers` are the ones that the client receives.
     Upgraded {
         agreed: Negotiated,
         backend: (BackendStream, Bytes),
         headers: HeaderMap,
     },
-    /// An answer of its own, to be passed whole.
+    /// Another response, to be forwarded whole.
     Rejected(Response<Incoming>),
 }
 
-/// Dials, sends the handshake in one write, and judges the answer.
+/// Dials, sends the handshake in one write, and verifies the response.
 pub(super) async fn backend_handshake(
     context: &Context,
     lease: &Lease,
@@ -70,7 +70,7 @@ pub(super) async fn backend_handshake(
             return Err(HandshakeError::Status(parts.status));
         }
         if let Some(connection) = connection {
-            // The body is still to come.
+            // The body follows.
             context.tasks.spawn(async { drop(connection.await) });
         }
         return Ok(HandshakeOutcome::Rejected(Response::from_parts(
@@ -83,7 +83,7 @@ pub(super) async fn backend_handshake(
         .map_err(HandshakeError::Broken)?
         .downcast::<TokioIo<HeaderCaseWriter<BackendStream>>>();
     let raw = raw.map_err(|_| HandshakeError::UnexpectedStream)?;
-    // RFC 6455 §4.2.2: what a 101 must have; the rest, Sec-WebSocket-* too, is the backend's own.
+    // RFC 6455 §4.2.2: what a 101 must have; the rest, Sec-WebSocket-* too, is up to the backend.
     let mut headers = outbound::end_to_end(&parts.headers);
     headers.remove(header::CONTENT_LENGTH);
     Ok(HandshakeOutcome::Upgraded {
@@ -93,7 +93,7 @@ pub(super) async fn backend_handshake(
     })
 }
 
-/// Awaits `future`, and drives on the way what it needs; errors of that reach the future.
+/// Awaits `future` and drives the connection that it needs; errors of the connection reach the future.
 async fn drive<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|cx| {
@@ -108,7 +108,7 @@ async fn drive<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) 
     .await
 }
 
-/// Why a backend gave no right answer to a handshake.
+/// The reason why a backend gave no valid response to a handshake.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
     #[error("no connection")]
@@ -128,14 +128,14 @@ pub(super) enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// Whether the backend said nothing: that speaks against it. A wrong answer does not, for a client may bring it about
-    /// by the path that it asks for.
+    /// Returns whether the backend did not respond, which counts as a failure. An invalid response does not, because a client
+    /// may cause it by the path that it requests.
     pub(super) fn is_no_response(&self) -> bool {
         use HandshakeError::{Abandoned, Broken, Connect, Timeout};
         matches!(self, Connect(_) | Broken(_) | Timeout(_) | Abandoned(_))
     }
 
-    /// `None` where the backend has said what it has to say, or no time is left for another.
+    /// Returns `None` if the backend's response is final, or no time is left for another attempt.
     pub(super) fn failure(&self) -> Option<FailureKind> {
         match self {
             HandshakeError::Connect(_) => Some(FailureKind::Dial),
@@ -147,7 +147,7 @@ impl HandshakeError {
         }
     }
 
-    /// What the client is told: whose fault it was, and nothing about the inside of the network.
+    /// Returns the refusal for the client: which side failed, and nothing about the internal network.
     pub(super) fn refusal(&self) -> Refusal {
         let bad_gateway = |why, text| Refusal::new(StatusCode::BAD_GATEWAY, why, text);
         match self {
@@ -180,9 +180,9 @@ impl HandshakeError {
 
 // === impl AbandonGuard ===
 
-/// A client that waits for a lease's backend. Dropped while it waits, the client has left: a backend that had kept it for
-/// half of the handshake's time is as silent as one that lets all of it pass. Clients have deadlines of their own, and
-/// those that are as long as ours end before it.
+/// A client that waits for a lease's backend. If it is dropped while waiting, the client has disconnected: a backend that
+/// delayed it for half of the handshake's time counts as unresponsive, like one that lets all of it pass. Clients have
+/// their own deadlines, and those that are as long as ours end before it.
 pub(super) struct AbandonGuard<'a> {
     waits_for: Option<&'a Lease>,
     client: IpAddr,
@@ -191,7 +191,7 @@ pub(super) struct AbandonGuard<'a> {
 }
 
 impl<'a> AbandonGuard<'a> {
-    /// From now on; a handshake may last `most`.
+    /// Starts now; a handshake may last `most`.
     pub(super) fn waiting(lease: &'a Lease, client: IpAddr, most: Duration) -> Self {
         AbandonGuard {
             waits_for: Some(lease),
@@ -201,7 +201,7 @@ impl<'a> AbandonGuard<'a> {
         }
     }
 
-    /// There is an answer, or the time is over.
+    /// Records that there is a response, or that the time is over.
     pub(super) fn over(mut self) {
         self.waits_for = None;
     }
@@ -218,5 +218,5 @@ impl Drop for AbandonGuard<'_> {
     }
 }
 
-/// In an answer: far more than servers send, and a bound.
+/// The limit for a response: far more than servers send.
 pub(super) const MAX_HEADERS: usize = 256;

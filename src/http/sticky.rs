@@ -1,18 +1,18 @@
-//! What a client is given so that it comes back to the backend that has answered it.
+//! Affinity: what a client receives so that it returns to the backend that answered it.
 
 use super::Body;
 use crate::upstream::{BalanceKey, Lease, Pool, SidCapture};
 use ::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 
-/// Adds our cookie to an answer, where the pool wants one and the client has none for this backend.
+/// Adds our cookie to a response, if the pool wants one and the client has none for this backend.
 pub(super) fn set_cookie(pool: &Pool, key: BalanceKey, lease: &Lease, headers: &mut HeaderMap) {
     if let Some(cookie) = pool.cookie(key, lease) {
         headers.append(header::SET_COOKIE, cookie);
     }
 }
 
-/// Shows the first bytes of a body to whoever learns from them.
+/// Passes the first bytes of a body to the affinity that learns from them.
 pub(super) fn capture_sid(body: Body, learner: Option<SidCapture>) -> Body {
     let Some(learner) = learner else {
         return body;

@@ -1,4 +1,4 @@
-//! The record of a request: told once, whatever becomes of it.
+//! The access record of a request: written exactly once, on every path.
 
 use super::{
     Body, Context,
@@ -11,9 +11,9 @@ use hyper::body::Incoming;
 use std::{net::IpAddr, sync::Arc};
 use tokio::time::Instant;
 
-/// What will be told of a request. Dropped before its end, it tells that the client has left.
+/// The fields of a request's access record. Dropped early, it records that the client has disconnected.
 pub(super) struct AccessRecord {
-    /// Filled in on the way.
+    /// Filled in as the request proceeds.
     pub(super) trail: RouteInfo,
     context: Arc<Context>,
     client: IpAddr,
@@ -28,7 +28,7 @@ pub(super) struct AccessRecord {
 // === impl AccessRecord ===
 
 impl AccessRecord {
-    /// Keeps the request line: the request itself goes on.
+    /// Stores the request line, because the request itself is moved on.
     pub(super) fn of(context: Arc<Context>, request: &Request<Incoming>, client: IpAddr) -> Self {
         let host = request
             .headers()
@@ -51,7 +51,7 @@ impl AccessRecord {
         }
     }
 
-    /// Tells how the request was answered.
+    /// Records how the request was answered.
     pub(super) fn end(mut self, answer: &Result<Response<Body>, Refusal>) {
         match answer {
             Ok(_) if self.trail.session => self.written = true,
@@ -90,5 +90,5 @@ impl Drop for AccessRecord {
     }
 }
 
-/// Nobody got it: what nginx and its users write for a client that left before its answer.
+/// No client received the response: nginx's status for a client that disconnected before its response.
 const CLIENT_CLOSED_REQUEST: u16 = 499;

@@ -1,7 +1,7 @@
-//! Tokens where browsers can put them: taken out of every place that a route lists, and moved into a header.
+//! Tokens where browsers can put them: removed from every place that a route lists, and moved into a header.
 //!
-//! A page sets no header on a WebSocket, so its token travels as a subprotocol, in the query or as a cookie. What leaves
-//! here has it in one place; whatever could make two readers see two tokens is refused.
+//! A page cannot set a header on a WebSocket, so its token travels as a subprotocol, in the query or as a cookie. The
+//! backend receives it in one place; whatever could make two parsers see different tokens is refused.
 
 mod places;
 
@@ -21,38 +21,38 @@ use base64::{
 };
 use places::{from_cookie, from_query, from_subprotocol, rewrite_offer};
 
-/// What was done with a request's token.
+/// How a request's token was handled.
 #[derive(Debug, Default)]
 pub(super) struct ExtractedToken {
-    /// The place that it was in, if there was one.
+    /// The place where it was found, if any.
     pub(super) from: Option<TokenSource>,
-    /// The offered subprotocol that was for us.
+    /// The offered subprotocol that carried the token.
     echo: Option<SubprotocolEcho>,
 }
 
 #[derive(Debug)]
 struct SubprotocolEcho {
-    /// As the configuration has it: this may be told.
+    /// The name as configured, which may be logged.
     name: Box<str>,
-    /// As the client offered it.
+    /// The name as the client offered it.
     offered: Box<str>,
 }
 
 // === impl ExtractedToken ===
 
 impl ExtractedToken {
-    /// Whether browsers send it unasked, whichever page has them do so.
+    /// Returns whether browsers send it automatically, whichever page causes the request.
     pub(super) fn is_ambient(&self) -> bool {
         matches!(self.from, Some(TokenSource::Cookie(_)))
     }
 
-    /// The subprotocol that a client is answered with, where its backend chooses none, as it may be told.
+    /// Returns the subprotocol in the response if the backend selects none, in the form that may be logged.
     pub(super) fn subprotocol(&self) -> Option<&str> {
         self.echo.as_ref().map(|echo| &*echo.name)
     }
 
-    /// RFC 6455 §4.1 lets a server choose none; browsers fail such a handshake (WHATWG WebSockets, "establish a WebSocket
-    /// connection"). The one that was for us is our own to choose.
+    /// RFC 6455 §4.1 allows a server to select none; browsers fail such a handshake (WHATWG WebSockets, "establish a WebSocket
+    /// connection"). Lockgate may select the one that carried the token.
     pub(super) fn answer(self, agreed: &mut Negotiated, headers: &mut HeaderMap) {
         let Some(echo) = self.echo.filter(|_| agreed.subprotocol.is_none()) else {
             return;
@@ -65,8 +65,8 @@ impl ExtractedToken {
     }
 }
 
-/// Moves the token of a request, and of `offer` if it is a handshake. The first place that has one counts; it leaves
-/// every place, whether it counts or not.
+/// Moves the token of a request, and of `offer` if it is a handshake. The first place that has one counts; the token is
+/// removed from every place, whether it counts or not.
 pub(super) fn relocate_token(
     rule: &Token,
     outbound: &mut Outbound,
@@ -106,8 +106,8 @@ pub(super) fn relocate_token(
     Ok(carried)
 }
 
-/// The token itself. As a subprotocol it can have fewer characters than in a header: `base64url.` before the name says that it
-/// is encoded, as with Kubernetes and Phoenix.
+/// Decodes the token. A subprotocol allows fewer characters than a header: `base64url.` before the name marks it
+/// as encoded, as with Kubernetes and Phoenix.
 fn plain(place: &TokenSource, token: Vec<u8>) -> Option<Vec<u8>> {
     let token = match place {
         TokenSource::Subprotocol(name) if name.starts_with("base64url.") => {
@@ -115,13 +115,13 @@ fn plain(place: &TokenSource, token: Vec<u8>) -> Option<Vec<u8>> {
         }
         _ => token,
     };
-    // A blank would make two words of it, and a comma two of it where headers are joined.
+    // A space would split it into two words, and a comma would split it where headers are joined.
     let fits = |byte: &u8| byte.is_ascii_graphic() && *byte != b',';
     (!token.is_empty() && token.iter().all(fits)).then_some(token)
 }
 
-/// The client's own header may say the same, but nothing else: whichever of two counted, someone could have vetted the
-/// other.
+/// The client's own header may have the same value, but no other: otherwise one of the two could have been verified
+/// and the other one used.
 fn put(
     to: &HeaderName,
     token: &[u8],
@@ -145,7 +145,7 @@ fn put(
     Ok(())
 }
 
-/// The client's own header, which passes, is a secret as well.
+/// The client's own header, which is forwarded, is a secret as well.
 fn mark_sensitive(to: &HeaderName, headers: &mut HeaderMap) {
     if let Entry::Occupied(mut own) = headers.entry(to) {
         own.iter_mut().for_each(|value| value.set_sensitive(true));
@@ -162,7 +162,7 @@ fn broken() -> Refusal {
     Refusal::new(status, "rebuild", "the request cannot be passed on")
 }
 
-/// With or without padding.
+/// Accepts base64url with or without padding.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()

@@ -1,4 +1,4 @@
-//! Which backend a request goes to, and which next, where one fails before anything of an answer has reached the client.
+//! Selects the backend for a request, and the next one if it fails before any byte of a response has reached the client.
 
 use super::{Context, asked::RouteInfo, reject::Refusal};
 use crate::{
@@ -14,35 +14,35 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// The backends that a request has tried, and how many it may try yet.
+/// The backends that a request has tried, and how many it may still try.
 pub(super) struct Attempts<'a> {
     pub(super) context: &'a Context,
     pub(super) route: &'a Route,
     pub(super) key: BalanceKey,
     client: IpAddr,
-    /// Nobody waits for a place any longer than this.
+    /// The longest wait for a lease.
     deadline: Instant,
     tried: Vec<Arc<Backend>>,
-    /// Part of the time was spent in our own queue.
+    /// The part of the time that was spent in the admission queue.
     pub(super) waited: bool,
     left: u32,
-    /// The last one is tried by then.
+    /// The deadline by which the last backend has been tried.
     end: Instant,
 }
 
-/// How a backend failed, of those ways after which another may be tried.
+/// How a backend failed, for the failures after which another one may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureKind {
-    /// It was not reached: nothing can have happened there.
+    /// It was not reached: it cannot have processed anything.
     Dial,
-    /// It was.
+    /// It was reached.
     Answer,
 }
 
 // === impl Attempts ===
 
 impl<'a> Attempts<'a> {
-    /// None was tried yet.
+    /// Creates the state before the first attempt.
     pub(super) fn new(
         context: &'a Context,
         route: &'a Route,
@@ -64,12 +64,12 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Whether there may be another after this one.
+    /// Returns whether another attempt may follow this one.
     pub(super) fn can_retry(&self) -> bool {
         self.left > 0
     }
 
-    /// The first.
+    /// Leases the first backend.
     pub(super) async fn first(&mut self, trail: &mut RouteInfo) -> Result<Lease, Refusal> {
         let admitted = self.admit(self.deadline).await;
         let lease = admitted.inspect_err(|why| {
@@ -86,7 +86,7 @@ impl<'a> Attempts<'a> {
         Ok(lease)
     }
 
-    /// Another, after `failed` has; `None` where that failure is what the client gets.
+    /// Leases another backend after `failed`; `None` if that failure is what the client receives.
     pub(super) async fn next(
         &mut self,
         failed: Arc<Backend>,
@@ -100,8 +100,8 @@ impl<'a> Attempts<'a> {
         if self.route.pool.has_several() {
             self.tried.push(failed);
         } else if failure == FailureKind::Dial {
-            // A server that is being restarted is not listening for a moment. One that answers has said what it has to
-            // say, and one that is down must be told soon: so once only. Those who failed together do not come back together.
+            // A server that is being restarted does not listen for a moment. One that responds has given its final
+            // response, and a failure has to be reported soon: so only once. Jitter keeps simultaneous failures apart.
             self.left = 0;
             sleep(RETRY_BACKOFF + jitter()).await;
         } else {
@@ -127,11 +127,11 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// Up to as much again, from the part of the clock that nobody can foresee.
+/// Adds up to the same time again, from the unpredictable part of the clock.
 fn jitter() -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     RETRY_BACKOFF.mul_f64(f64::from(now.map_or(0, |now| now.subsec_nanos()) % 1000) / 1000.0)
 }
 
-/// A moment to a server that restarts, and none to a user.
+/// Enough for a server that restarts, and not noticeable to a user.
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);

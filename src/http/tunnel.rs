@@ -10,12 +10,12 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The client's end of an extended CONNECT.
+/// The client's leg of an extended CONNECT.
 #[derive(Debug)]
 pub(super) struct H2Stream {
     io: TokioIo<Upgraded>,
     taken: u64,
-    /// Why reading failed, behind what was read.
+    /// The read error, reported after the bytes that were read.
     failed: Option<io::Error>,
 }
 
@@ -32,17 +32,17 @@ impl H2Stream {
 }
 
 impl Transport for H2Stream {
-    /// What the stream's queue has taken, which is a few pieces ahead of the client's flow control.
+    /// Returns what the stream's queue has accepted, which is a few chunks ahead of the client's flow control.
     fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// The drop ends the stream; what its client did not take goes with the connection.
+    /// Dropping it ends the stream; bytes that its client did not read are lost with the connection.
     fn reset(&self) {}
 }
 
 impl AsyncRead for H2Stream {
-    /// As much as there is: hyper gives one frame of DATA at a time, and what is read at once goes to the backend at once.
+    /// Reads all available bytes: hyper returns one DATA frame at a time, and one read becomes one write to the backend.
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -70,7 +70,7 @@ impl AsyncRead for H2Stream {
 }
 
 impl AsyncWrite for H2Stream {
-    /// Piece by piece: hyper copies whatever it is given, and queues up to three of them.
+    /// Writes chunk by chunk: hyper copies its input, and queues up to three chunks.
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,6 +1,6 @@
-//! Shaking both hands: the handshake with the backend first, its 101 checked, then ours with the client; then a session.
+//! Upgrades a request: the handshake with the backend first, its 101 verified, then ours with the client; then a session.
 //!
-//! Until the backend's 101 is known to be right, not one byte that the client sent behind its request goes anywhere.
+//! Until the backend's 101 has been verified, no byte that the client sent after its request is forwarded.
 
 use super::{
     Body, Context, Peer,
@@ -26,10 +26,10 @@ use hyper::upgrade::OnUpgrade;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
-/// A handshake that passed the gate and the guards.
+/// A handshake that passed validation and the guards.
 pub(super) struct Wish {
     pub(super) offer: Offer,
-    /// Compression between the client and us.
+    /// Compression between the client and Lockgate.
     pub(super) agreement: Option<DeflateParams>,
     pub(super) key: BalanceKey,
     pub(super) host: Box<str>,
@@ -39,7 +39,7 @@ pub(super) struct Wish {
     pub(super) answer_idle: Duration,
 }
 
-/// Opens a session on a backend of `route`, or brings back why not: the backend's own answer, or a refusal of ours.
+/// Opens a session on a backend of `route`, or returns the backend's own response or a refusal.
 pub(super) async fn open(
     context: &Arc<Context>,
     route: &Route,
@@ -60,7 +60,7 @@ pub(super) async fn open(
     let deadline = asked.started + route.handshake_timeout;
     let met = tokio::select! {
         met = connect_with_retry(tries, deadline, &asked.peer, &wish, &extensions, trail) => met?,
-        // A session that opened now would be closed at once: better told now, so that the client goes elsewhere.
+        // A session that opened now would be closed at once: a refusal lets the client choose another server.
         () = context.sessions.closing() => {
             return Err(Refusal::unavailable("stopping", "this server is stopping, try again"));
         }
@@ -117,7 +117,7 @@ pub(super) async fn open(
     Ok(switching_protocols(asked.version, headers))
 }
 
-/// One backend after the other, until one answers for good, or none is left.
+/// Tries one backend after another, until a response is final or no backend is left.
 async fn connect_with_retry(
     mut tries: Attempts<'_>,
     deadline: Instant,
@@ -145,7 +145,7 @@ async fn connect_with_retry(
         kept.over();
         lease.settle();
         match &hands {
-            // What was waited in our own queue is not its fault.
+            // Time in the admission queue does not count against the backend.
             Err(HandshakeError::Timeout(_)) if tries.waited => {}
             Err(error) if error.is_no_response() => lease.failed(error),
             _ => lease.answered(),
@@ -162,7 +162,7 @@ async fn connect_with_retry(
                     return Err(error.refusal());
                 };
                 let backend = lease.backend().clone();
-                // Its place is for others while this one looks for another.
+                // Releases the lease for other requests while this one selects another backend.
                 drop(lease);
                 (failure, Err((backend, error.refusal())))
             }
@@ -178,7 +178,7 @@ async fn connect_with_retry(
     }
 }
 
-/// Answers of a backend, or of what stands before it, that another one need not give (RFC 9110 §15.6.3 to §15.6.5).
+/// Statuses of a backend, or of a proxy in front of it, that another one may not return (RFC 9110 §15.6.3 to §15.6.5).
 fn is_retryable_status(status: StatusCode) -> bool {
     matches!(
         status,
@@ -186,8 +186,8 @@ fn is_retryable_status(status: StatusCode) -> bool {
     )
 }
 
-/// Our answer to the client: a 101 (RFC 6455 §4.2.2), or a 200 to an extended CONNECT (RFC 8441 §5). What else the
-/// backend's 101 said, Sec-WebSocket-* too, is the backend's own.
+/// Returns the response to the client: a 101 (RFC 6455 §4.2.2), or a 200 to an extended CONNECT (RFC 8441 §5). Other
+/// headers of the backend's 101, Sec-WebSocket-* too, are forwarded.
 fn switching_protocols(version: Version, mut headers: HeaderMap) -> Response<Body> {
     let mut response = Response::new(empty());
     if version == Version::HTTP_2 {

@@ -1,4 +1,4 @@
-//! The accept loop. It ends when the process stops accepting, and for nothing else.
+//! The accept loop. It ends only when the process stops accepting.
 
 use super::{ConnectionLimiter, ConnectionPermit};
 use crate::{
@@ -14,10 +14,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-/// Accepts until the stop, or until `gone`, and gives every connection to `serve` in a task of its own.
+/// Accepts until the stop, or until `gone`, and runs `serve` for every connection in a separate task.
 ///
-/// Without a free place a connection is accepted and closed at once, so that it learns of it. When no descriptor is
-/// left, a spare one is given up for the moment that takes: without it, `accept` would fail at once, for ever, and leave
+/// Without a free permit a connection is accepted and closed at once, so that the client notices. When no descriptor is
+/// left, a spare one is released for that time: without it, `accept` would fail immediately and repeatedly, and leave
 /// the client waiting in the backlog.
 pub async fn accept<F>(
     listener: Arc<TcpListener>,
@@ -68,7 +68,7 @@ pub async fn accept<F>(
                 drop(refused);
                 spare = File::open("/dev/null").ok();
                 if spare.is_none() {
-                    // Somebody else took it: wait for a descriptor instead of asking for one in a tight loop.
+                    // Another task took it: wait for a descriptor instead of retrying in a tight loop.
                     sleep(ACCEPT_BACKOFF).await;
                 }
             }
@@ -81,8 +81,8 @@ pub async fn accept<F>(
     }
 }
 
-/// Small frames must not wait for each other, and a peer that vanished without a word must be found. Linux has accepted
-/// sockets begin as the listening one is: it need not be told for each.
+/// Sets TCP_NODELAY, because small frames must not be delayed, and keepalive, which detects a vanished peer. On Linux
+/// accepted sockets inherit these options from the listening one, so they are set once.
 fn set_socket_options(listener: &TcpListener) {
     let socket = SockRef::from(listener);
     let keepalive = TcpKeepalive::new()
@@ -92,7 +92,7 @@ fn set_socket_options(listener: &TcpListener) {
     let _ = socket.set_tcp_keepalive(&keepalive);
 }
 
-/// The client gave up before it was accepted: Linux hands its network error to us (accept(2)).
+/// Returns whether the client gave up before it was accepted: Linux passes its network error on (accept(2)).
 fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(
@@ -108,7 +108,7 @@ fn is_peer_error(error: &io::Error) -> bool {
     )
 }
 
-/// EMFILE, ENFILE, ENOBUFS, ENOMEM: the machine or the process has no more.
+/// EMFILE, ENFILE, ENOBUFS, ENOMEM: the machine or the process is out of resources.
 fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
@@ -117,12 +117,12 @@ fn is_exhaustion(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Long enough to cost no CPU, short enough that nobody notices.
+/// Long enough to cost no CPU, short enough to go unnoticed.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Silence before the kernel asks; sessions ask much earlier by Ping.
+/// The idle time before the kernel probes; sessions send Pings much earlier.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// Between the questions.
+/// The interval between probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

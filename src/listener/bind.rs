@@ -1,4 +1,4 @@
-//! Sockets that listen.
+//! Listening sockets.
 
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
@@ -26,7 +26,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if is_any_v6(address) {
         socket.set_only_v6(false)?;
     }
-    // A restart must not wait for the TIME_WAIT of the connections of before.
+    // A restart must not wait for earlier connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -38,7 +38,7 @@ fn is_any_v6(address: SocketAddr) -> bool {
     address.is_ipv6() && address.ip().is_unspecified()
 }
 
-/// Connections the kernel completes while we are busy; it cuts the number to `net.core.somaxconn`.
+/// Connections that the kernel completes before they are accepted; it limits the number to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 #[cfg(test)]

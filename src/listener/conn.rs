@@ -1,4 +1,4 @@
-//! One accepted connection, up to its first request: PROXY header, its address's share, TLS, all under one deadline.
+//! One accepted connection, up to its first request: PROXY header, permit per IP, TLS, all under one deadline.
 
 use super::{ConnectionLimiter, ConnectionPermit};
 use crate::{
@@ -28,11 +28,11 @@ use tracing::debug;
 pub struct ConnectionHandler {
     /// What requests need.
     pub http: Arc<Context>,
-    /// Whose share of connections is counted.
+    /// The limits that count connections per IP.
     pub admission: Arc<ConnectionLimiter>,
 }
 
-/// Why a connection ended before its first request.
+/// The reason why a connection ended before its first request.
 #[derive(Debug, thiserror::Error)]
 enum AcceptError {
     #[error("no TLS handshake in time (limits.tls_handshake)")]
@@ -54,7 +54,7 @@ enum AcceptError {
 // === impl ConnectionHandler ===
 
 impl ConnectionHandler {
-    /// Takes one connection of an https listener through its life.
+    /// Serves one connection of an https listener.
     pub async fn serve_tls(
         self: Arc<Self>,
         mut tcp: TcpStream,
@@ -79,7 +79,7 @@ impl ConnectionHandler {
         match entered {
             Ok((AcceptOutcome::AcmeValidated, ..)) => self.http.metrics.challenge_answered(),
             Ok((AcceptOutcome::Client(accepted), (client, reached), share)) => {
-                // Boxed: the handshake's state is gone by now, and this is what a waiting connection keeps.
+                // Boxed: the TLS handshake's state is freed by now, and this is what a waiting connection keeps.
                 let guard = Box::new((permit, share));
                 let peer = Peer {
                     address: client.ip(),
@@ -94,7 +94,7 @@ impl ConnectionHandler {
         }
     }
 
-    /// Takes one connection of a clear-text listener through its life.
+    /// Serves one connection of a clear-text listener.
     pub async fn serve_plain(
         self: Arc<Self>,
         mut tcp: TcpStream,
@@ -134,7 +134,7 @@ impl ConnectionHandler {
         }
     }
 
-    /// The client's address: the peer's, or what a trusted peer's PROXY header says.
+    /// Returns the client's address: the peer's, or the one in a trusted peer's PROXY header.
     async fn client_addr(
         &self,
         gateway: &Gateway,
@@ -174,7 +174,7 @@ impl AcceptError {
     }
 }
 
-/// Reads the header and not one byte more: what follows belongs to TLS.
+/// Reads the header and not one byte more: the bytes that follow belong to TLS.
 async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, AcceptError> {
     let mut seen = 0;
     let mut head = [0; proxy::MAX_LEN];
@@ -189,12 +189,12 @@ async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, Ac
             None if tcp.ready(Interest::READABLE).await?.is_read_closed() => {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
-            // Peeking does not use up readiness: wait for more in steps, under the caller's deadline.
+            // Peeking does not clear readiness: wait for more in steps, under the caller's deadline.
             None if peeked == seen => tokio::time::sleep(PEEK_INTERVAL).await,
             None => seen = peeked,
         }
     }
 }
 
-/// A header comes in one segment; this is for the one in a million that does not.
+/// A header normally arrives in one segment; this is for the rare case that it does not.
 const PEEK_INTERVAL: Duration = Duration::from_millis(5);

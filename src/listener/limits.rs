@@ -1,4 +1,4 @@
-//! Who may come in: a ceiling on connections, and on one address's share of them.
+//! Connection limits: in total, and per client address.
 
 use crate::{
     config,
@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The door: hands out permits to connections.
+/// Issues permits to connections.
 #[derive(Debug)]
 pub struct ConnectionLimiter {
     places: Arc<Semaphore>,
@@ -28,21 +28,21 @@ pub struct ConnectionLimiter {
     metrics: Arc<Metrics>,
 }
 
-/// A connection's place; it goes with the connection into its session, and is given back on drop.
+/// A connection permit; it moves with the connection into its session, and is released on drop.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     _place: OwnedSemaphorePermit,
     _gauge: ConnectionGauge,
 }
 
-/// An address's share, taken once the address is known for sure (behind a PROXY header); given back on drop.
+/// A permit per IP, taken once the address is verified (behind a PROXY header); released on drop.
 #[derive(Debug)]
 pub struct PerIpPermit(Option<(Arc<ConnectionLimiter>, IpAddr)>);
 
 // === impl ConnectionLimiter ===
 
 impl ConnectionLimiter {
-    /// A door with `places`, and what `[limits]` says of single addresses.
+    /// Creates the limits with `places` connections, and the limits per address of `[limits]`.
     pub fn new(places: usize, limits: &config::Limits, metrics: Arc<Metrics>) -> Self {
         let rate = limits.accepts_per_ip.and_then(|rate| {
             let count = NonZeroU32::new(rate.count)?;
@@ -60,7 +60,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// A place, if one is free.
+    /// Returns a permit, if one is free.
     pub fn try_acquire(&self) -> Option<ConnectionPermit> {
         let place = self.places.clone().try_acquire_owned().ok()?;
         Some(ConnectionPermit {
@@ -69,7 +69,7 @@ impl ConnectionLimiter {
         })
     }
 
-    /// `address`'s share, if it has not used it up. IPv6 is counted by /64: that is what one subscriber gets.
+    /// Returns a permit for `address`, if it is below its limit. IPv6 is counted by /64, which is what one subscriber gets.
     pub fn per_ip_permit(self: &Arc<Self>, address: IpAddr) -> Option<PerIpPermit> {
         let key = subnet_key(address);
         if let Some(rate) = &self.rate {
@@ -91,7 +91,7 @@ impl ConnectionLimiter {
         Some(PerIpPermit(Some((self.clone(), key))))
     }
 
-    // A panic elsewhere cannot leave the counts half changed: they are used all the same.
+    // A panic elsewhere cannot leave the counts half changed, so a poisoned lock is used.
     fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +114,7 @@ impl Drop for PerIpPermit {
     }
 }
 
-/// How many accepts between two sweeps of addresses that have been quiet: it bounds the memory of the rate.
+/// The number of accepts between two sweeps of idle addresses: it bounds the memory of the rate limit.
 const SWEEP: u32 = 1024;
 
 #[cfg(test)]

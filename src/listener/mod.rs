@@ -1,4 +1,4 @@
-//! Bound sockets: how they are made, an accept loop that cannot die, and what a connection goes through before its
+//! Bound sockets: how they are created, the accept loop, and the steps of a connection before its
 //! first request.
 
 mod accept;

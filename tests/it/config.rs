@@ -908,7 +908,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[pools.a]\nbackends = [\"dns://10.0.0.1:8765\"]\n",
         "2:13",
-        "is an address",
+        "is an IP address",
         "\"ws://10.0.0.1:8765\"",
     ),
     (

@@ -7,7 +7,7 @@ use crate::{
 use serde::Serialize;
 use std::fmt::Write;
 
-/// A frame.
+/// A frame as it appears in the output.
 #[derive(Serialize)]
 pub(super) struct FrameRow {
     at: String,
@@ -18,19 +18,19 @@ pub(super) struct FrameRow {
     kind: &'static str,
     continues: bool,
     fin: bool,
-    /// Bytes of payload on the wire.
+    /// The payload length on the wire, in bytes.
     size: u64,
     compressed: bool,
-    /// Bytes that it became, where it was inflated.
+    /// The inflated payload length in bytes, if the payload was inflated.
     inflated: Option<u64>,
-    /// Something that it refers to passed before anybody looked: "?" stands for it.
+    /// The payload refers to data relayed before the tap was attached; "?" replaces the missing bytes.
     gaps: bool,
-    /// Of a Close.
+    /// The status code of a Close frame.
     code: Option<u16>,
-    /// The beginning of it, where it is text; otherwise in `hex`.
+    /// The beginning of the payload if it is text; otherwise it is in `hex`.
     text: Option<String>,
     hex: Option<String>,
-    /// There is more of it.
+    /// The payload is longer than the part shown.
     cut: bool,
 }
 
@@ -81,7 +81,7 @@ impl FrameRow {
     }
 }
 
-/// A character that is cut at the end, for more follows, is left away.
+/// Drops a character that is cut off at the end.
 fn text(head: &[u8]) -> String {
     let whole = match std::str::from_utf8(head) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),

@@ -1,4 +1,4 @@
-//! Flags of what looks, and starts no proxy: `check`, `explain`, `probe` and `doctor`.
+//! Arguments of the commands that start no proxy: `check`, `explain`, `probe` and `doctor`.
 
 use super::DataArgs;
 use crate::config::{AdminAddress, DurationValue};
@@ -19,7 +19,7 @@ pub(in crate::cli) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExplainArgs {
-    /// What a client would ask for, such as wss://chat.example.com/ws/room, or https:// for plain HTTP.
+    /// The URL that a client would request, such as wss://chat.example.com/ws/room, or https:// for plain HTTP.
     pub(in crate::cli) url: String,
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
@@ -42,7 +42,7 @@ pub(in crate::cli) struct ExplainArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ProbeArgs {
-    /// Where to, such as wss://chat.example.com/ws.
+    /// The URL to open, such as wss://chat.example.com/ws.
     pub(in crate::cli) url: String,
     /// Trust only the certificates of this PEM file; otherwise the public ones and the development CA of this user.
     #[arg(long, value_name = "FILE")]
@@ -53,10 +53,10 @@ pub(in crate::cli) struct ProbeArgs {
     /// A header to send, such as `Origin: https://example.com`. May be repeated.
     #[arg(long, value_name = "NAME: VALUE")]
     pub(in crate::cli) header: Vec<String>,
-    /// Over HTTP/2 (RFC 8441).
+    /// Use HTTP/2 (RFC 8441).
     #[arg(long)]
     pub(in crate::cli) h2: bool,
-    /// How long a step may take.
+    /// The timeout of each step.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(in crate::cli) timeout: DurationValue,
     /// As JSON, for machines.
@@ -68,10 +68,10 @@ pub(in crate::cli) struct ProbeArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DoctorArgs {
-    /// The configuration file; without it only the machine is looked at.
+    /// The configuration file; without it only the machine is checked.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(in crate::cli) config: Option<PathBuf>,
-    /// The admin address, where `run` is given one. Beats the file.
+    /// The admin address, if `run` is given one. Overrides the file.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
     pub(in crate::cli) admin: Option<AdminAddress>,
     /// As JSON, for machines.

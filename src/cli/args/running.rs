@@ -1,4 +1,4 @@
-//! Flags of what asks a running lockgate.
+//! Arguments of the commands that query or control a running lockgate.
 
 use crate::config::AdminAddress;
 use clap::Args;
@@ -17,7 +17,7 @@ pub(in crate::cli) struct DrainArgs {
     /// The route's name.
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) route: Option<String>,
-    /// Let it take new sessions again.
+    /// End the drain: accept new sessions again.
     #[arg(long)]
     pub(in crate::cli) undo: bool,
     #[command(flatten)]
@@ -29,8 +29,8 @@ pub(in crate::cli) struct AdminArgs {
     /// The admin address of the running lockgate; without it that of --config, or 127.0.0.1:9180.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
     pub(in crate::cli) admin: Option<AdminAddress>,
-    /// The configuration file of the running lockgate, for its `server.admin` and `server.admin_token`. Where
-    /// LOCKGATE_ADMIN_TOKEN is set, that is the token.
+    /// The configuration file of the running lockgate, from which `server.admin` and `server.admin_token` are read.
+    /// If LOCKGATE_ADMIN_TOKEN is set, that is the token.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(in crate::cli) config: Option<PathBuf>,
 }

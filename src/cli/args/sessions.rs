@@ -1,10 +1,10 @@
-//! Flags of what looks at the sessions of a running lockgate, and closes some.
+//! Arguments of the commands that list, tap and close sessions of a running lockgate.
 
 use super::AdminArgs;
 use crate::config::{Cidr, DurationValue};
 use clap::Args;
 
-/// Which sessions are meant: those for which all that is given holds.
+/// Selects sessions: those that match every given criterion.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Wanted {
     /// Those of this route.
@@ -13,7 +13,7 @@ pub(in crate::cli) struct Wanted {
     /// Those on this backend, as `lockgate status` shows it, such as ws://10.0.0.1:8765.
     #[arg(long, value_name = "ADDRESS")]
     pub(in crate::cli) backend: Option<String>,
-    /// Those of this client, or of this network, such as 10.0.0.0/8.
+    /// Only sessions of this client, or of this network, such as 10.0.0.0/8.
     #[arg(long, value_name = "ADDRESS")]
     pub(in crate::cli) client: Option<Cidr>,
     /// Those that have lasted longer, such as 10m.
@@ -25,7 +25,7 @@ pub(in crate::cli) struct Wanted {
 pub(in crate::cli) struct SessionsArgs {
     #[command(flatten)]
     pub(in crate::cli) wanted: Wanted,
-    /// Show at most so many; 0: all.
+    /// Show at most this many sessions; 0: all.
     #[arg(long, value_name = "NUMBER", default_value = "1000")]
     pub(in crate::cli) limit: usize,
     /// As JSON.
@@ -41,13 +41,13 @@ pub(in crate::cli) struct TapArgs {
     pub(in crate::cli) id: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) wanted: Wanted,
-    /// Show so many bytes of each frame, at most 4096.
+    /// Show this many bytes of each frame, at most 4096.
     #[arg(long, value_name = "NUMBER", default_value = "128")]
     pub(in crate::cli) bytes: u16,
-    /// Show at most so many frames a second, up to 1000; the rest is counted.
+    /// Show at most this many frames per second, up to 1000; the rest is counted.
     #[arg(long, value_name = "NUMBER", default_value = "100")]
     pub(in crate::cli) rate: u16,
-    /// For how long, at most 1h.
+    /// How long to show frames, at most 1h.
     #[arg(long = "for", value_name = "DURATION", default_value = "60s")]
     pub(in crate::cli) lasting: DurationValue,
     /// As lines of JSON.
@@ -63,13 +63,13 @@ pub(in crate::cli) struct KickArgs {
     pub(in crate::cli) id: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) wanted: Wanted,
-    /// Every session there is.
+    /// Every live session.
     #[arg(long)]
     pub(in crate::cli) all: bool,
-    /// The close code that clients are told (RFC 6455 §7.4); backends are told 1001.
+    /// The close code sent to clients (RFC 6455 §7.4); backends receive 1001.
     #[arg(long, value_name = "CODE", default_value = "1008")]
     pub(in crate::cli) code: u16,
-    /// The reason beside it, at most 123 bytes.
+    /// The close reason, at most 123 bytes.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(in crate::cli) reason: String,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Flags of what starts a proxy: `run` and `demo`.
+//! Arguments of the commands that start a proxy: `run` and `demo`.
 
 use super::DataArgs;
 use crate::config::{
@@ -13,7 +13,7 @@ pub(in crate::cli) struct RunArgs {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG", conflicts_with_all = ["to", "host", "listen", "origin"])]
     pub(in crate::cli) config: Option<PathBuf>,
-    /// Without a file: the server to stand in front of, such as ws://127.0.0.1:8765.
+    /// Without a file: the backend to proxy to, such as ws://127.0.0.1:8765.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -37,7 +37,7 @@ pub(in crate::cli) struct RunArgs {
         value_delimiter = ','
     )]
     pub(in crate::cli) listen: Vec<ListenAddress>,
-    /// Certificates by ACME, from Let's Encrypt, which may write to this mail address. It listens on 443 and 80 then.
+    /// Obtain certificates by ACME from Let's Encrypt, with this contact mail address. Lockgate then listens on 443 and 80.
     #[arg(
         long,
         value_name = "MAIL",
@@ -46,7 +46,7 @@ pub(in crate::cli) struct RunArgs {
         conflicts_with = "config"
     )]
     pub(in crate::cli) acme: Option<MailAddress>,
-    /// Another CA than Let's Encrypt: "letsencrypt-staging", or the URL of its directory.
+    /// A CA other than Let's Encrypt: "letsencrypt-staging", or the URL of its directory.
     #[arg(
         long,
         value_name = "CA",
@@ -62,7 +62,7 @@ pub(in crate::cli) struct RunArgs {
         requires = "acme"
     )]
     pub(in crate::cli) acme_ca_file: Option<PathBuf>,
-    /// Pages that may open WebSockets; those of the same host, if nothing is given. May be repeated.
+    /// Origins of pages that may open WebSockets; by default those of the same host. May be repeated.
     #[arg(
         long,
         value_name = "ORIGIN",
@@ -70,9 +70,9 @@ pub(in crate::cli) struct RunArgs {
         value_delimiter = ','
     )]
     pub(in crate::cli) origin: Vec<OriginPattern>,
-    /// Take the place of the lockgate that answers on the admin address: its listening sockets move over, no connection is
-    /// refused, and its sessions are closed one by one. The other arguments are those of that one; if this one cannot start,
-    /// that one goes on. SIGUSR2 has a running one start anew with this.
+    /// Replace the lockgate that answers on the admin address: its listening sockets move to the new process, no connection
+    /// is refused, and its sessions are closed one by one. Give the same other arguments as to the running process; if the
+    /// new process cannot start, the running one continues. SIGUSR2 makes a running lockgate restart itself this way.
     #[arg(long, env = "LOCKGATE_TAKEOVER")]
     pub(in crate::cli) takeover: bool,
     #[command(flatten)]
@@ -81,19 +81,19 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) data: DataArgs,
 }
 
-/// What beats the configuration.
+/// Arguments that override the configuration.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct Overrides {
-    /// Where status is answered: an address on loopback, unix:/path, or off. Beats the file.
+    /// The admin address: an address on loopback, unix:/path, or off. Overrides the file.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
     pub(in crate::cli) admin: Option<AdminAddress>,
-    /// Where access lines go: stdout, off, or a file. Beats the file's key.
+    /// The access log: stdout, off, or a file. Overrides the file's key.
     #[arg(long, value_name = "WHERE", env = "LOCKGATE_ACCESS")]
     pub(in crate::cli) access: Option<Access>,
-    /// How log and access lines are written: text or json. Beats the file.
+    /// The format of log and access lines: text or json. Overrides the file.
     #[arg(long, value_name = "FORMAT", env = "LOCKGATE_LOG_FORMAT")]
     pub(in crate::cli) log_format: Option<LogFormat>,
-    /// The least level that is logged: error, warn, info, debug, trace. Beats the file.
+    /// The minimum log level: error, warn, info, debug, trace. Overrides the file.
     #[arg(long, value_name = "LEVEL", env = "LOCKGATE_LOG_LEVEL")]
     pub(in crate::cli) log_level: Option<LogLevel>,
 }

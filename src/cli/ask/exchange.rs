@@ -1,4 +1,4 @@
-//! One request to an admin address, and its answer: as a whole, or line by line.
+//! Sends one request to an admin address, and returns the answer as a whole or line by line.
 
 use super::place;
 use crate::{admin::describe, config::AdminAddress};
@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-/// What is asked, and of whom.
+/// A request and the admin address that it goes to.
 pub(super) struct AdminRequest<'a> {
     pub(super) address: &'a AdminAddress,
     pub(super) token: Option<&'a str>,
@@ -29,7 +29,7 @@ pub(super) struct AdminRequest<'a> {
 // === impl AdminRequest ===
 
 impl AdminRequest<'_> {
-    /// The answer's status and its text, within `deadline` from dial to last byte.
+    /// Returns the answer's status and text, within `deadline` from connect to last byte.
     pub(super) async fn ask(self, deadline: Duration) -> anyhow::Result<(u16, String)> {
         let place = describe(self.address);
         match timeout(deadline, self.read(whole)).await {
@@ -40,7 +40,7 @@ impl AdminRequest<'_> {
         }
     }
 
-    /// Every line of an answer of 200, as it comes; of another one its status and its text.
+    /// Passes on every line of a 200 answer as it arrives; returns the status and text of any other answer.
     pub(super) async fn follow(self, tell: impl FnMut(&str)) -> anyhow::Result<(u16, String)> {
         self.read(async |answer| match answer.status().as_u16() {
             200 => lines(answer, tell).await.map(|()| (200, String::new())),
@@ -55,7 +55,7 @@ impl AdminRequest<'_> {
     ) -> anyhow::Result<T> {
         let stream = dial(self.address).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // The admin listener wants a name that no web page can have: it need not be the one that was dialled.
+        // The admin listener requires a Host that no web page can have; it may differ from the address connected to.
         let mut request = Request::builder()
             .method(self.method)
             .uri(self.path)
@@ -66,7 +66,7 @@ impl AdminRequest<'_> {
             request.headers_mut().insert(AUTHORIZATION, value);
         }
         let answer = async move { read(sender.send_request(request).await?).await };
-        // When it ends, for good or bad, the answer has all that it will get.
+        // Once the connection ends, with or without an error, the answer is complete.
         let driver = async {
             let _ = connection.await;
             future::pending().await
@@ -135,5 +135,5 @@ trait ClientStreamIo: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> ClientStreamIo for S {}
 
-/// Bytes of an answer: room for some ten thousand routes and backends.
+/// The maximum size of an answer in bytes: enough for some ten thousand routes and backends.
 const BODY: usize = 16 * 1024 * 1024;

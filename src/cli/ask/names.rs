@@ -1,4 +1,4 @@
-//! What people call routes and backends of a running lockgate.
+//! Resolves names of routes and backends of a running lockgate as users write them.
 
 use super::send_request;
 use crate::{cli::args::AdminArgs, config::BackendAddress};
@@ -6,23 +6,23 @@ use anyhow::{Context, bail};
 use hyper::Method;
 use serde_json::Value;
 
-/// A backend in the spelling that `lockgate status` has.
+/// Returns a backend address in the spelling of `lockgate status`.
 ///
 /// # Errors
-/// If it is a name in DNS: that stands for several.
+/// If it is a `dns://` or `srv://` name: that stands for several backends.
 pub(super) fn backend(written: &str) -> anyhow::Result<String> {
     if written.starts_with("dns://") || written.starts_with("srv://") {
         bail!(
             "{written} is a name in DNS, and not one backend: give an address of it, as `lockgate status` shows them"
         );
     }
-    // What is no address at all is nobody's: the one who knows them all says so.
+    // Text that is no address is passed on: the server, which knows all backends, reports it.
     let address = written.parse::<BackendAddress>();
     Ok(address.map_or_else(|_| written.to_owned(), |it| it.to_string()))
 }
 
-/// Fails if there is no such route or backend. To be asked where no session fits: those of a route that a reload has
-/// removed may still be there.
+/// Fails if there is no such route or backend. Called only if no session matches: sessions of a route that a reload has
+/// removed may still be live.
 pub(super) fn known(
     admin: &AdminArgs,
     route: &Option<String>,
@@ -62,7 +62,7 @@ fn found(what: &str, wanted: &str, list: &Value, key: &str) -> anyhow::Result<()
     }
 }
 
-/// More would not be read.
+/// The maximum number of names listed; a longer list would not be read.
 const SHOWN: usize = 8;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Where a running lockgate is asked, and the token that it is shown. That is no flag: the list of processes would show it
-//! to everybody.
+//! Finds the admin address of a running lockgate, and the token to present. The token has no flag: the process list would
+//! show it to every user.
 
 use crate::{
     cli::args::AdminArgs,
@@ -9,10 +9,10 @@ use anyhow::{Context, bail};
 use hyper::header::HeaderValue;
 use std::env;
 
-/// As given, or else as the configuration file has it, or where a lockgate answers that was told nothing.
+/// Returns the address as given, otherwise that of the configuration file, otherwise the default admin address.
 ///
 /// # Errors
-/// If that file is wrong: nobody else may get an order that was meant for one.
+/// If the configuration file is invalid: a command must not reach a different lockgate than the one intended.
 pub(super) fn address(admin: &AdminArgs) -> anyhow::Result<AdminAddress> {
     match (&admin.admin, &admin.config) {
         (Some(given), _) => Ok(given.clone()),
@@ -26,7 +26,7 @@ pub(super) fn address(admin: &AdminArgs) -> anyhow::Result<AdminAddress> {
     }
 }
 
-/// For whoever has no time for what is wrong with files: a process is well or not whatever stands there by now.
+/// Returns the address without reporting file errors: whether a process is healthy does not depend on the current file.
 pub(super) fn address_or_default(admin: &AdminArgs) -> AdminAddress {
     address(admin).unwrap_or_else(|_| by_default())
 }
@@ -35,7 +35,7 @@ fn by_default() -> AdminAddress {
     Server::default().admin.value
 }
 
-/// From the environment, or else from the configuration file; `None` where neither has one, or where
+/// Returns the token from the environment, otherwise from the configuration file; `None` if neither has one, or if
 /// the file cannot be read.
 pub(super) fn token(admin: &AdminArgs) -> Option<String> {
     let set = env::var(VARIABLE).ok().filter(|token| !token.is_empty());
@@ -46,7 +46,7 @@ pub(super) fn token(admin: &AdminArgs) -> Option<String> {
     })
 }
 
-/// As a header.
+/// Returns the token as an Authorization header value.
 pub(super) fn header(token: &str) -> anyhow::Result<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {token}"))
         .with_context(|| format!("{VARIABLE} cannot stand in a header"))?;
@@ -54,7 +54,7 @@ pub(super) fn header(token: &str) -> anyhow::Result<HeaderValue> {
     Ok(value)
 }
 
-/// What to do where one is wanted, or another than was shown.
+/// The advice if a token is required, or if the presented one is wrong.
 pub(super) fn hint(shown: bool) -> &'static str {
     match shown {
         true => {

@@ -1,9 +1,9 @@
-//! A status, and certificates, for people.
+//! Renders a status and a list of certificates as text.
 
 use serde_json::Value;
 use std::{fmt::Write, time::Duration};
 
-/// A compact table. What a lockgate of another version does not tell is shown as "?".
+/// Renders a compact table. Values that a lockgate of another version does not report are shown as "?".
 pub(in crate::cli) fn render_status(status: &Value) -> String {
     let uptime = status["uptime_seconds"].as_u64().map_or_else(
         || UNKNOWN.to_owned(),
@@ -66,7 +66,7 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
     page
 }
 
-/// Where it is from, and whether what was written last is in force.
+/// Renders the source of the configuration, and whether its latest version is active.
 fn configuration(page: &mut String, config: &Value) {
     if let Some(file) = config["file"].as_str() {
         let since = word(&config["loaded"]);
@@ -91,7 +91,7 @@ fn configuration(page: &mut String, config: &Value) {
     }
 }
 
-/// One paragraph per certificate: a last error is as long as the CA makes it.
+/// Renders one paragraph per certificate, because the CA's last error may be long.
 pub(in crate::cli) fn render_certificates(list: &Value) -> String {
     let mut page = String::new();
     let rows = list.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -124,7 +124,7 @@ pub(in crate::cli) fn render_certificates(list: &Value) -> String {
     page
 }
 
-/// A row per element of `list`, the columns as wide as their widest cell; "" is no column.
+/// Renders a row per element of `list`, the columns as wide as their widest cell; "" is no column.
 fn section(page: &mut String, title: &str, list: &Value, columns: [&str; 3]) {
     let rows: Vec<[String; 3]> = list
         .as_array()
@@ -144,7 +144,7 @@ fn section(page: &mut String, title: &str, list: &Value, columns: [&str; 3]) {
     }
 }
 
-/// Columns as wide as their widest cell.
+/// Pads columns to the width of their widest cell.
 pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
@@ -175,7 +175,7 @@ fn cell(row: &Value, column: &str) -> String {
     }
 }
 
-/// How a backend is, unless it is up and nothing has failed. One of another version says only whether it is drained.
+/// Returns the state of a backend, unless it is up without failures. Another version may report only whether it is drained.
 fn state(row: &Value) -> String {
     let state = match (row["state"].as_str(), row["ejected_seconds"].as_u64()) {
         (Some("ejected"), Some(seconds)) => Some(format!("ejected for {} s", seconds + 1)),

@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use std::{fmt::Write, process::ExitCode, time::Duration};
 
-/// Page by page, until there are as many as are wanted.
+/// Fetches sessions page by page, up to the requested number.
 pub(in crate::cli) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitCode> {
     let limit = match arguments.limit {
         0 => usize::MAX,
@@ -105,7 +105,7 @@ fn push(query: &mut String, name: &str, value: impl ToString) {
     write!(query, "&{name}={value}").expect("a String takes all that is written");
 }
 
-/// For people: what came in from the client, and what went out to it.
+/// Renders a table with the traffic from and to the client.
 fn render(total: &Value, rows: &[Value]) -> String {
     let head = [
         "id", "client", "route", "backend", "age", "in", "out", "rtt", "with",
@@ -179,7 +179,7 @@ fn plain(value: &Value) -> String {
     visible(value.as_str().unwrap_or("?"))
 }
 
-/// What clients wrote cannot move the terminal that it is shown on.
+/// Escapes client-supplied text, so that it cannot control the terminal.
 fn visible(text: &str) -> String {
     text.chars()
         .flat_map(|c| match c.is_ascii_graphic() || c == ' ' {
@@ -189,7 +189,7 @@ fn visible(text: &str) -> String {
         .collect()
 }
 
-/// As many as are answered at once.
+/// The maximum number of sessions in one answer.
 const PAGE: usize = 1000;
 
 #[cfg(test)]

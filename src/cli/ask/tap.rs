@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::{fmt::Write, process::ExitCode};
 use tokio::time::timeout;
 
-/// Line by line, until the time is up.
+/// Prints frames line by line until the duration ends.
 pub(in crate::cli) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
     let Wanted { route, backend, .. } = &arguments.wanted;
     names::known(&arguments.admin, route, backend)?;
@@ -66,7 +66,7 @@ fn render(line: &Value) -> String {
     }
     let word = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
     let is = |key: &str| line[key].as_bool().unwrap_or_default();
-    // The date is today's, mostly.
+    // The date is left out: it is usually today's.
     let at = word("at");
     let at = at.split_once('T').map_or(&*at, |(_, time)| time);
     let mut text = format!("{at} {} {:<7} {}", word("id"), word("from"), word("kind"));
@@ -89,7 +89,7 @@ fn render(line: &Value) -> String {
         write!(text, " {code}").expect("a String");
     }
     match (line["text"].as_str(), line["hex"].as_str()) {
-        // Debug escapes whatever could move a terminal.
+        // Debug escapes all characters that could control a terminal.
         (Some(shown), _) if !shown.is_empty() => write!(text, " {shown:?}").expect("a String"),
         (None, Some(shown)) if !shown.is_empty() => write!(text, " 0x{shown}").expect("a String"),
         _ => {}

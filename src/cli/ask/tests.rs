@@ -166,7 +166,7 @@ async fn a_running_lockgate_answers_on_tcp_and_on_a_unix_socket() {
 #[tokio::test]
 async fn errors_say_what_to_look_at() {
     let folder = tempfile::tempdir().unwrap();
-    // Bound, so that nobody else gets the port, but without `listen`.
+    // Bound, so that no other process gets the port, but without `listen`.
     let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .unwrap();
@@ -191,7 +191,7 @@ async fn errors_say_what_to_look_at() {
 async fn something_else_that_listens_is_not_waited_for() {
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = AdminAddress::Tcp(other.local_addr().unwrap());
-    // It never accepts: the kernel does.
+    // The listener never calls accept; the kernel completes the TCP handshake.
     let error = get(&place, "/healthz", Duration::from_millis(50))
         .await
         .unwrap_err();

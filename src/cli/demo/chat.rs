@@ -1,5 +1,5 @@
-//! The demo's backend: a page, and a chat in which everybody hears everybody. It speaks plain HTTP, as Python servers do,
-//! and nobody but Lockgate reaches it.
+//! The demo's backend: a page, and a chat that broadcasts every line to all tabs. It uses plain HTTP, as Python
+//! servers do, and only Lockgate connects to it.
 
 use crate::{lifecycle::Tasks, proto::handshake};
 use ::http::{HeaderValue, Request, Response, StatusCode, header};
@@ -19,7 +19,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, Utf8Bytes, protocol::Role, protocol::WebSocketConfig},
 };
 
-/// What has been said, to everybody who is there.
+/// The channel that broadcasts lines to all tabs.
 type ChatRoom = broadcast::Sender<Utf8Bytes>;
 
 /// Serves until the process ends.
@@ -36,7 +36,7 @@ pub(super) async fn serve(listener: TcpListener, tasks: Tasks) {
                 let answer = answer(request, &room, &sessions);
                 async { Ok::<_, Infallible>(answer) }
             });
-            // A connection that fails is one that Lockgate gave up.
+            // A connection fails only if Lockgate closed it.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
@@ -47,7 +47,7 @@ pub(super) async fn serve(listener: TcpListener, tasks: Tasks) {
     }
 }
 
-/// The page; at `/ws` the chat.
+/// Serves the page, and the chat at `/ws`.
 fn answer(request: Request<Incoming>, room: &ChatRoom, tasks: &Tasks) -> Response<Full<Bytes>> {
     let (mut parts, _) = request.into_parts();
     let mut response = Response::new(Full::default());
@@ -74,7 +74,7 @@ fn answer(request: Request<Incoming>, room: &ChatRoom, tasks: &Tasks) -> Respons
     response
 }
 
-/// One tab, until it leaves.
+/// Serves one tab until it disconnects.
 async fn talk(upgrade: OnUpgrade, room: ChatRoom) {
     let Ok(upgraded) = upgrade.await else { return };
     let config = WebSocketConfig::default()
@@ -87,7 +87,7 @@ async fn talk(upgrade: OnUpgrade, room: ChatRoom) {
         tokio::select! {
             said = tab.next() => match said {
                 Some(Ok(Message::Text(words))) => {
-                    // Nobody else is there: then nobody hears it.
+                    // No tab is connected: the line is discarded.
                     let _ = room.send(words);
                 }
                 Some(Ok(_)) => {}
@@ -95,7 +95,7 @@ async fn talk(upgrade: OnUpgrade, room: ChatRoom) {
             },
             words = heard.recv() => match words {
                 Ok(words) => if tab.send(Message::Text(words)).await.is_err() { return },
-                // It was too slow for some lines, and goes on with those that come.
+                // The tab was too slow: it misses some lines and continues with the next ones.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
@@ -104,11 +104,11 @@ async fn talk(upgrade: OnUpgrade, room: ChatRoom) {
 }
 
 const PAGE: &str = include_str!("index.html");
-/// Lines that wait for the slowest tab.
+/// The number of lines buffered for the slowest tab.
 const LINES: usize = 64;
-/// Bytes of one line.
+/// The maximum length of a line in bytes.
 const MESSAGE: usize = 4096;
-/// For the head of a request.
+/// The time to read a request head.
 const HEAD: Duration = Duration::from_secs(10);
-/// Before another try to accept, where the process has no descriptor left.
+/// The delay before the next accept when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);

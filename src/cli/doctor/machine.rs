@@ -1,4 +1,4 @@
-//! What can be seen without asking anybody: descriptors, the clock, certificates.
+//! Checks that need no network: descriptors, the clock, certificates.
 
 use super::{Finding, FindingStatus};
 use crate::{config::Config, lifecycle::descriptors};
@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Of the machine, whatever the configuration.
+/// Checks the machine, independent of the configuration.
 pub(super) fn look() -> Vec<Finding> {
     vec![file_descriptors(), clock()]
 }
@@ -44,7 +44,7 @@ fn clock() -> Finding {
     }
 }
 
-/// How long each certificate in a file still holds. What is wrong with it otherwise, `check` has said.
+/// Checks how long each certificate in a file is still valid. Other errors are reported by `check`.
 pub(super) fn certificates(config: &Config) -> Vec<Finding> {
     let files = config.tls.certificates.iter().map(|pair| &pair.value.cert);
     files
@@ -65,11 +65,11 @@ pub(super) fn certificates(config: &Config) -> Vec<Finding> {
         .collect()
 }
 
-/// What Lockgate keeps for itself.
+/// The number of descriptors that Lockgate reserves for itself.
 const RESERVED: usize = 48;
-/// Fewer are the default of a shell, and a surprise in production.
+/// The recommended minimum: the default limit of a shell is lower and too small for production.
 const FEW: usize = 4096;
-/// Days in which a certificate should have been renewed.
+/// The number of days before expiry in which a certificate should already have been renewed.
 const SOON: i64 = 14;
 /// 2026-01-01.
 const RELEASED: Duration = Duration::from_secs(1_767_225_600);

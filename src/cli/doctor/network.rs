@@ -1,4 +1,4 @@
-//! What must be asked for: ports, names, backends. Every question has a deadline.
+//! Checks that use the network: ports, names, backends. Each has a deadline.
 
 use super::{super::ask, Finding, FindingStatus};
 use crate::{
@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// Of everything that the configuration names.
+/// Checks every port, name and backend of the configuration.
 pub(super) async fn look(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let server = &config.server;
@@ -48,7 +48,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     let pools = pools.map(|backend| (&backend.address, &backend.sources[..], backend.at));
     let direct = config.routes.iter().filter_map(|route| route.to.as_ref());
     let direct = direct.map(|to| (&to.value, &[][..], to.at));
-    // Once from each address that connections come from.
+    // Once from each source address.
     let backends: BTreeMap<(String, Vec<IpAddr>), &BackendSource> = pools
         .chain(direct)
         .map(|(to, from, at)| ((as_written(config, to, at), from.to_vec()), to))
@@ -66,7 +66,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// With http:// if that was written: it means the same as ws://, but whoever wrote it looks for that.
+/// Shows the address with http:// if it was written so: it means the same as ws://, but the user searches for that text.
 fn as_written(config: &Config, address: &BackendSource, at: Option<Location>) -> String {
     let text = at.and_then(|at| {
         let source = config.sources.get(at.source)?;
@@ -81,7 +81,7 @@ fn as_written(config: &Config, address: &BackendSource, at: Option<Location>) ->
     }
 }
 
-/// Whether it can be listened on; `running`: a lockgate with this admin address answers.
+/// Checks that the address can be bound; `running`: a lockgate with this admin address answers.
 fn port(address: SocketAddr, running: bool) -> Finding {
     let what = format!("port {address}");
     match TcpListener::bind(address) {
@@ -105,7 +105,7 @@ fn port(address: SocketAddr, running: bool) -> Finding {
     }
 }
 
-/// Whether clients will find this machine under the name.
+/// Checks that the name resolves to this machine.
 async fn name(resolver: &Resolver, host: &str) -> Finding {
     let what = format!("name {host}");
     let found = match timeout(PATIENCE, resolver.lookup(host)).await {
@@ -138,7 +138,7 @@ async fn name(resolver: &Resolver, host: &str) -> Finding {
     }
 }
 
-/// Whether somebody listens there, and can be reached from each of `sources`.
+/// Checks that the backend accepts connections from each of `sources`.
 async fn reach(
     resolver: &Resolver,
     backend: &str,
@@ -175,7 +175,7 @@ async fn reach_from(
     }
 }
 
-/// Whether DNS has anybody under that name, and whether they listen.
+/// Checks that the name has addresses in DNS, and that they accept connections.
 async fn reach_all(
     resolver: &Resolver,
     written: &str,
@@ -208,5 +208,5 @@ async fn reach_all(
     join_all(reached).await.into_iter().flatten().collect()
 }
 
-/// For each question.
+/// The deadline of each check.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! What was seen, for people and for machines.
+//! The result of a probe, as text and as JSON.
 
 use serde::Serialize;
 use std::{
@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
-/// Everything that was seen, up to the step that failed. Times are in milliseconds.
+/// The results of all steps, up to the one that failed. Times are in milliseconds.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     url: String,
@@ -18,11 +18,11 @@ pub(super) struct Report {
     pub(super) answer: Option<HttpAnswer>,
     pub(super) ping_ms: Option<f64>,
     pub(super) closed: Option<CloseReceived>,
-    /// The step that failed, and why.
+    /// The step that failed, with the reason.
     pub(super) failed: Option<String>,
 }
 
-/// What TLS agreed on.
+/// The negotiated TLS parameters.
 #[derive(Debug, Serialize)]
 pub(super) struct TlsReport {
     pub(super) ms: f64,
@@ -51,13 +51,13 @@ pub(super) struct HttpAnswer {
     pub(super) http: &'static str,
     pub(super) subprotocol: Option<String>,
     pub(super) extensions: Option<String>,
-    /// Of a refusal.
+    /// The headers of a refusal.
     pub(super) headers: Vec<(String, String)>,
     /// The beginning of a refusal's body.
     pub(super) body: Option<String>,
 }
 
-/// The Close that came back.
+/// The Close frame received from the server.
 #[derive(Debug, Serialize)]
 pub(super) struct CloseReceived {
     pub(super) code: u16,

@@ -19,19 +19,19 @@ use tokio_tungstenite::{
 /// A connection, encrypted or not.
 pub(super) type Stream = Box<dyn Io>;
 
-/// What a connection must be able to do.
+/// The I/O traits of a connection.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// How the handshake ended.
+/// The outcome of the handshake.
 pub(super) enum ProbeOutcome {
-    /// There is a session.
+    /// The server accepted the WebSocket.
     Open(Box<WebSocketStream<Stream>>, HttpAnswer),
-    /// There is an answer instead.
+    /// The server refused with an HTTP response.
     Refused(HttpAnswer),
 }
 
-/// Sends the handshake and takes the answer.
+/// Sends the handshake and reads the answer.
 pub(super) async fn open_websocket(
     arguments: &ProbeArgs,
     stream: Stream,
@@ -75,7 +75,7 @@ async fn over_http2(arguments: &ProbeArgs, stream: Stream) -> anyhow::Result<Pro
         .handshake(TokioIo::new(stream))
         .await
         .context("handshake: no HTTP/2")?;
-    // Its end is the end of the sender, and of whatever came of it.
+    // The connection task ends when the sender and the upgraded stream are dropped.
     crate::lifecycle::Tasks::default().spawn(async {
         let _ = connection.await;
     });
@@ -163,7 +163,7 @@ fn refused(status: u16, http: &'static str, headers: &HeaderMap, body: &[u8]) ->
     }
 }
 
-/// What is read of a refusal's body.
+/// The maximum number of bytes read from a refusal's body.
 const BODY: usize = 64 * 1024;
-/// What is shown of it.
+/// The maximum length of the body shown.
 const LINE: usize = 200;

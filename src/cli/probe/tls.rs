@@ -1,4 +1,4 @@
-//! TLS as a client: whom to trust, what was agreed on, and what is wrong with a certificate in words.
+//! TLS as a client: trust roots, negotiated parameters, and explanations of certificate errors.
 
 use super::{
     super::{args::ProbeArgs, cert},
@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-/// Trusts what `--ca` names, or else the public CAs and this user's development CA.
+/// Builds a client configuration that trusts the certificates of `--ca`, otherwise
+/// the public CAs and this user's development CA.
 pub(super) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     let mut add = |file: &std::path::Path| {
@@ -28,7 +29,7 @@ pub(super) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
             add(file).with_context(|| format!("cannot trust {}", file.display()))?;
         }
         None => {
-            // Where there is none, nothing is made, and there is nothing to trust.
+            // A missing development CA is not created, and not trusted.
             if let Ok(dev) = cert::peek(arguments.data.data.as_deref()) {
                 let _ = add(dev.certificate_path());
             }
@@ -45,7 +46,7 @@ pub(super) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// The handshake, and what it agreed on.
+/// Performs the TLS handshake, and returns the stream with the negotiated parameters.
 pub(super) async fn shake(
     connector: &TlsConnector,
     host: &str,
@@ -115,7 +116,7 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// What is wrong, and what to do about it.
+/// Explains a TLS error and its remedy.
 fn explain(error: std::io::Error) -> String {
     let told = error.to_string();
     let Ok(error) = error.downcast::<Error>() else {

@@ -18,9 +18,9 @@ use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc};
 
 /// Runs hyper's HTTP/2 over a client's stream.
 ///
-/// Every stream may have [`WINDOW`] bytes on their way to us that nobody has read, and the connection's window has room
-/// for that many of each: a stream whose reader is stuck uses up its own window, never the connection's. Nor what h2 lets
-/// small frames cost that nobody has read, which is half of that: see [`ROOMY`].
+/// Every stream may have [`WINDOW`] unread bytes in flight to Lockgate, and the connection's window has room
+/// for that many of each: a stream whose reader is stalled uses up its own window, never the connection's. The same
+/// holds for h2's overhead for unread small frames, which is limited to half of that window: see [`ROOMY`].
 pub(super) async fn drive(
     context: Arc<Context>,
     parts: StreamParts<Box<ServerStream<Socket>>>,
@@ -67,7 +67,7 @@ pub(super) async fn drive(
     let mut going = false;
     let ended = loop {
         tokio::select! {
-            // The connection first: what it reads tells whether it may leave.
+            // The connection is polled first: what it reads determines whether it may close.
             biased;
             ended = poll_fn(|cx| gather.poll_with(cx, connection.as_mut(), phase.is_shared())) => {
                 break ended
@@ -87,7 +87,7 @@ pub(super) async fn drive(
     tell(client, ended);
 }
 
-/// hyper runs each stream in a task of its own; ours are counted.
+/// hyper runs each stream in a separate task; these tasks are counted.
 #[derive(Clone)]
 struct TasksExecutor(Tasks);
 
@@ -97,12 +97,12 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TasksExecutor {
     }
 }
 
-/// What may be on its way to us in one stream: the default of RFC 9113 §6.5.2.
+/// The bytes in flight to Lockgate in one stream: the default of RFC 9113 §6.5.2.
 const WINDOW: u32 = 65_535;
-/// The most that a window can be (RFC 9113 §6.9.1).
+/// The maximum of a window (RFC 9113 §6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
-/// For small frames that nobody has read h2 counts 256 bytes each, and ends the connection where they come to half of its
+/// h2 counts 256 bytes for each unread small frame, and ends the connection when they reach half of its
 /// window. One stream has room for 65,535 frames of a byte: several that are paused must not end the others.
 const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
-/// What one stream's answer may hold that its client does not take.
+/// The bytes of one stream's response that are buffered while its client does not read.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -1,11 +1,11 @@
-//! The places of tokens: what they hold is taken out of them, and all else stays byte for byte in its order.
+//! The places of tokens: the token is removed, and everything else stays byte for byte in its order.
 
 use super::{super::reject::Refusal, SubprotocolEcho, broken};
 use crate::proto::handshake::Offer;
 use ::http::{HeaderMap, HeaderValue, header, uri::PathAndQuery};
 use percent_encoding::percent_decode;
 
-/// `NAME, TOKEN`, `NAME.TOKEN`, or `NAME, NAME.TOKEN`: taken from what is offered.
+/// Takes `NAME, TOKEN`, `NAME.TOKEN`, or `NAME, NAME.TOKEN` from the offered subprotocols.
 pub(super) fn from_subprotocol(
     name: &str,
     offer: &mut Offer,
@@ -19,7 +19,7 @@ pub(super) fn from_subprotocol(
         if *one == *name {
             let token = all.next_if(|next| behind(next).is_none());
             tokens.extend(token.map(|token| token.into_string().into_bytes()));
-            // Rather than the one with the token in it.
+            // Preferred to the one that contains the token.
             echo = Some(one);
         } else if let Some(token) = behind(&one) {
             tokens.push(token.into_bytes());
@@ -36,7 +36,7 @@ pub(super) fn from_subprotocol(
     (tokens, echo)
 }
 
-/// Writes what is still offered. Outside a handshake a list means nothing, and could hold a token all the same.
+/// Writes the remaining offer. Outside a handshake a list has no meaning, and could still contain a token.
 pub(super) fn rewrite_offer(offer: Option<&Offer>, headers: &mut HeaderMap) -> Result<(), Refusal> {
     let offered = offer.map_or_else(String::new, |offer| offer.subprotocols.join(", "));
     headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
@@ -47,7 +47,7 @@ pub(super) fn rewrite_offer(offer: Option<&Offer>, headers: &mut HeaderMap) -> R
     Ok(())
 }
 
-/// The parameters of that name, taken from the query. A plus stays one: no token has a blank (RFC 6750 §2.1).
+/// Takes the parameters of that name from the query. A plus stays one: no token has a space (RFC 6750 §2.1).
 pub(super) fn from_query(name: &str, target: &mut PathAndQuery) -> Result<Vec<Vec<u8>>, Refusal> {
     let pairs = target
         .query()
@@ -71,7 +71,7 @@ pub(super) fn from_query(name: &str, target: &mut PathAndQuery) -> Result<Vec<Ve
     Ok(values)
 }
 
-/// The cookies of that name, taken from every line.
+/// Takes the cookies of that name from every line.
 pub(super) fn from_cookie(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec<u8>>, Refusal> {
     let (mut values, mut lines) = (Vec::new(), Vec::new());
     for line in headers.get_all(header::COOKIE) {
@@ -100,7 +100,7 @@ pub(super) fn from_cookie(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec
     Ok(values)
 }
 
-/// RFC 6265 §4.1.1: `NAME=VALUE`, where the value may stand in quotes.
+/// RFC 6265 §4.1.1: `NAME=VALUE`, where the value may be quoted.
 fn value_of<'a>(name: &str, pair: &'a [u8]) -> Option<&'a [u8]> {
     let equals = pair.iter().position(|byte| *byte == b'=')?;
     let (written, value) = pair.split_at_checked(equals)?;

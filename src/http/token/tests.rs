@@ -1,6 +1,6 @@
 use super::*;
 
-/// What a request was made into.
+/// The result of moving a request's token.
 struct Sent {
     target: String,
     headers: HeaderMap,
@@ -194,7 +194,7 @@ fn the_first_place_counts_and_all_are_cleaned() {
     );
     assert!(format!("{:?}", sent.headers).contains("Sensitive"));
     assert!(sent.headers["authorization"].is_sensitive());
-    // Without a handshake there are no subprotocols, and no list of them passes.
+    // Without a handshake there are no subprotocols, and no list of them is forwarded.
     let list = [("sec-websocket-protocol", "bearer, S")];
     let sent = self::sent(ALL, "/?token=Q", &list, None).unwrap();
     assert_eq!(sent.header("authorization"), ["Bearer Q"]);
@@ -209,7 +209,7 @@ fn the_first_place_counts_and_all_are_cleaned() {
 #[test]
 fn the_clients_own_header() {
     let own = |own| [("authorization", own)];
-    // Without a token it passes as it is, and is a secret.
+    // Without a token it is forwarded unchanged, and is a secret.
     let sent = sent(ALL, "/", &own("Basic eDp5"), None).unwrap();
     assert_eq!(sent.header("authorization"), ["Basic eDp5"]);
     assert!(sent.headers["authorization"].is_sensitive());
@@ -253,7 +253,7 @@ fn what_is_ambiguous_or_no_token_is_refused_without_telling_it() {
     }
 }
 
-/// What we set, what frames a request and what is for one hop cannot be overwritten by a client's token.
+/// Headers that we set, that frame a request or that are for one hop cannot be overwritten by a client's token.
 #[test]
 fn no_header_of_ours_takes_a_token() {
     use super::super::{gate, outbound};

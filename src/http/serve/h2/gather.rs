@@ -1,4 +1,4 @@
-//! What an HTTP/2 connection has to say goes out by few writes: h2 flushes after each frame of DATA, and a hundred
+//! Coalesces the writes of an HTTP/2 connection: h2 flushes after each DATA frame, and a hundred
 //! sessions of one connection have a frame each.
 
 use std::{
@@ -9,20 +9,20 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection's stream, which keeps what is written until [`Gather::poll_with`] sends it. Copies are the same stream:
-/// one is the connection's, one is for whoever polls it.
+/// A connection's stream, which buffers writes until [`Gather::poll_with`] sends them. Clones share the same stream:
+/// one belongs to the connection, one to the caller that polls it.
 pub(super) struct WriteCoalescer<S>(Arc<Mutex<CoalescerInner<S>>>);
 
 struct CoalescerInner<S> {
     io: S,
-    /// What was written, from `sent` on; never more than [`MOST`].
+    /// Buffered bytes, from `sent` on; never more than [`MOST`].
     written: Vec<u8>,
     sent: usize,
-    /// Not all that was written is the kernel's: TLS keeps some of it until its socket takes it.
+    /// Set while the kernel lacks written bytes: TLS keeps some of them until its socket accepts them.
     unflushed: bool,
-    /// The other tasks have had a turn since the first of it was written.
+    /// Set when the other tasks have run since the first of these bytes was written.
     waited: bool,
-    /// What came of sending, for the connection to find.
+    /// The result of sending, for the connection to read.
     failed: Option<io::Error>,
 }
 
@@ -46,8 +46,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
         })))
     }
 
-    /// Polls the connection, and sends what it has written. In `company` all tasks that are ready first have a turn, for
-    /// what they have to say can go along.
+    /// Polls the connection, and sends what it has written. In `company`, all ready tasks run first, because
+    /// their output can be sent in the same write.
     pub(super) fn poll_with<F: Future>(
         &self,
         cx: &mut Context<'_>,
@@ -62,19 +62,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
             }
             if polled.is_pending() && coalesce && !it.waited {
                 it.waited = true;
-                // Woken while it runs, a task goes to the end of the queue.
+                // A task that is woken while it runs goes to the end of the queue.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             match it.poll_drain(cx) {
-                // It finds that at once, and ends.
+                // The connection sees the error at once, and ends.
                 Poll::Ready(Err(error)) if polled.is_pending() => it.failed = Some(error),
                 _ => return polled,
             }
         }
     }
 
-    /// Nobody holds it longer than a call.
+    /// Locks the state, which is never held longer than a call.
     fn lock(&self) -> MutexGuard<'_, CoalescerInner<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CoalescerInner<S> {
         Poll::Ready(flushed)
     }
 
-    /// Given back, not cleared: an idle connection holds no buffer.
+    /// The buffer is released, not cleared: an idle connection holds no buffer.
     fn forget(&mut self) {
         self.written = Vec::new();
         self.sent = 0;
@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
         true
     }
 
-    /// Whoever polls the connection flushes.
+    /// The caller that polls the connection flushes.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.lock().failed())
     }
@@ -173,7 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
     }
 }
 
-/// Sent by one write, in four full records of TLS.
+/// Sent by one write, in four full TLS records.
 const MAX_PENDING: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use super::*;
 use std::{future::poll_fn, pin::pin, task::Waker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-/// Writes and flushes so many frames once, then waits for an error.
+/// Writes and flushes the given number of frames once, then waits for an error.
 async fn connection(
     mut io: WriteCoalescer<DuplexStream>,
     frames: usize,
