@@ -17,13 +17,13 @@ use std::{
 
 /// Words of class A: forbidden in text and as a part of a name in Rust code.
 const CLASS_A_WORDS: &str = "whoever whomever whom somebody nobody everybody anew thereby \
-    thereupon he him his himself she her hers herself";
+    thereupon he him his himself she her hers herself telling";
 
 /// Phrases of class A, separated by `|`.
 const CLASS_A_PHRASES: &str = "would else|or else|so long as|for ever|no more|any more|by then|\
     shake hands|shakes hands|shook hands|both hands|takes leave|lets go|let go|sign of life|\
     what is new|who is new|of its own making|in the same breath|has its say|\
-    believe him|believes him";
+    believe him|believes him|that is all";
 
 /// Words and phrases of class B in text, each with the number of hits that are tolerated.
 const CLASS_B: &[(&str, usize)] = &[
@@ -34,7 +34,6 @@ const CLASS_B: &[(&str, usize)] = &[
     ("tell", 42),
     ("tells", 15),
     ("told", 72),
-    ("telling", 0),
     ("say", 41),
     ("says", 72),
     ("said", 113),
@@ -45,7 +44,6 @@ const CLASS_B: &[(&str, usize)] = &[
     ("as many as", 2),
     ("what becomes of", 3),
     ("what came of", 5),
-    ("that is all", 0),
     ("at the latest", 1),
     ("on the way", 4),
     ("goes on", 17),
@@ -112,6 +110,7 @@ const CLASS_A_REMAINING: &[(&str, usize)] = &[
     ("stir (name)", 9),
     ("strain (name)", 18),
     ("summons (name)", 2),
+    ("telling (name)", 9),
     ("told (name)", 279),
     ("unwell (name)", 6),
     ("wanted (name)", 249),
