@@ -53,7 +53,7 @@ pub fn bind(address: &AdminAddress) -> io::Result<Option<AdminListener>> {
     }
 }
 
-/// Wraps a listener on `address` that another process has opened; its file stays when this is dropped ([`Bound::keep`]).
+/// Wraps a listener on `address` that another process has opened; its file stays when this is dropped ([`AdminListener::own`]).
 /// Called inside a runtime.
 pub fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result<AdminListener> {
     match address {

@@ -152,7 +152,7 @@ impl SessionRegistry {
         self.closing.cancel();
     }
 
-    /// Completes when new sessions are closed at once ([`Sessions::close_newcomers`]).
+    /// Completes when new sessions are closed at once ([`SessionRegistry::close_new_sessions`]).
     pub fn closing(&self) -> WaitForCancellationFuture<'_> {
         self.closing.cancelled()
     }

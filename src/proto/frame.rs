@@ -279,7 +279,7 @@ pub fn close_code_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// The first reserved bit, as it stands in [`Header::rsv`].
+/// The first reserved bit, as it stands in [`FrameHeader::rsv`].
 pub const RSV1: u8 = 0b100;
 
 /// RFC 6455 §5.5: a control frame's payload ends here.

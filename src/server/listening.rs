@@ -85,7 +85,7 @@ impl BoundListener {
         self.socket.as_fd()
     }
 
-    /// Accepts from here on, until [`Listening::close`] or the stop.
+    /// Accepts from here on, until [`BoundListener::close`] or the stop.
     pub(super) fn start(
         &mut self,
         doorway: &Arc<ConnectionHandler>,

@@ -45,7 +45,7 @@ struct PartialFrame {
 // === impl Pump ===
 
 impl Pump {
-    /// Calls [`Pump::walk`] and passes the frames to the tap.
+    /// Calls [`Pump::relay_frames`] and passes the frames to the tap.
     pub(super) fn relay<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,

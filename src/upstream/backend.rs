@@ -21,7 +21,7 @@ use std::{
 use tokio::time::Instant;
 use warmth::SlowStart;
 
-/// One address of a pool, which identifies the backend. What a configuration says about it is in the pool's [`Member`].
+/// One address of a pool, which identifies the backend. What a configuration says about it is in the pool's `Member`.
 #[derive(Debug)]
 pub struct Backend {
     address: BackendAddress,

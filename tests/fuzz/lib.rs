@@ -12,18 +12,18 @@ use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, response};
-use proto::deflate::{Agreement, Deflating, Inflating};
-use proto::frame::{ControlFrame, Header, Opcode, apply_mask, close_code_allowed};
+use proto::deflate::{DeflateParams, FrameDeflater, FrameInflater};
+use proto::frame::{ControlFrame, FrameHeader, Opcode, apply_mask, close_code_allowed};
 use proto::handshake::Offer;
-use proto::track::{Bounds, FrameTracker, Reserved, Sender, Violation};
+use proto::track::{Bounds, FrameTracker, RsvBits, Role, Violation};
 
 /// All that a stream let through: the bytes, the control frames with their places, the end.
 pub type Seen = (usize, Vec<(usize, Opcode, Vec<u8>)>, Option<Violation>, u64);
 
 /// Feeds `stream` in pieces of `size` bytes, as the splice does; `terms` choose sender, reserved bits and bounds.
 pub fn relay(terms: u8, stream: &[u8], size: usize, stop: bool) -> Seen {
-    let sender = [Sender::Client, Sender::Server][usize::from(terms & 1)];
-    let reserved = [Reserved::None, Reserved::Deflate, Reserved::Any][usize::from(terms >> 1) % 3];
+    let sender = [Role::Client, Role::Server][usize::from(terms & 1)];
+    let reserved = [RsvBits::None, RsvBits::Deflate, RsvBits::Any][usize::from(terms >> 1) % 3];
     let max_frame = [u64::MAX, 40][usize::from(terms >> 3 & 1)];
     let max_message = [u64::MAX, 60][usize::from(terms >> 4 & 1)];
     let bounds = Bounds {
@@ -61,8 +61,8 @@ pub fn relay(terms: u8, stream: &[u8], size: usize, stop: bool) -> Seen {
 
 /// What comes out of a client's compressed stream: its bytes without headers and masks, and the end. Never more at a time
 /// than there is room for, and never a frame that may not be.
-pub fn inflate(agreement: Agreement, stream: &[u8], size: usize, room: usize) -> (Vec<u8>, Option<Violation>) {
-    let (mut inflating, mut raw, mut plain) = (Inflating::new(agreement), Vec::new(), Vec::new());
+pub fn inflate(agreement: DeflateParams, stream: &[u8], size: usize, room: usize) -> (Vec<u8>, Option<Violation>) {
+    let (mut inflating, mut raw, mut plain) = (FrameInflater::new(agreement), Vec::new(), Vec::new());
     let mut end = None;
     'all: for piece in stream.chunks(size) {
         raw.extend_from_slice(piece);
@@ -89,7 +89,7 @@ pub fn inflate(agreement: Agreement, stream: &[u8], size: usize, room: usize) ->
 /// The payloads of data frames, one after the other, and each message's end.
 fn payload(mut plain: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
-    while let Ok(Some(header)) = Header::parse(plain) {
+    while let Ok(Some(header)) = FrameHeader::parse(plain) {
         let end = (header.payload_len as usize).saturating_add(header.len).min(plain.len());
         let mut here = plain[header.len..end].to_vec();
         apply_mask(&mut here, header.mask.unwrap_or_default());
@@ -102,19 +102,19 @@ fn payload(mut plain: &[u8]) -> Vec<u8> {
 }
 
 /// A backend's message as a client gets it, in frames that may be; and what the client makes of it.
-pub fn there_and_back(agreement: Agreement, text: &[u8], size: usize) {
+pub fn there_and_back(agreement: DeflateParams, text: &[u8], size: usize) {
     let mut wire = vec![0x82, 127];
     wire.extend_from_slice(&(text.len() as u64 + 65_536).to_be_bytes());
     wire.extend_from_slice(text);
     wire.extend_from_slice(&[0; 65_536]);
-    let (mut deflating, mut out) = (Deflating::new(agreement), Vec::new());
+    let (mut deflating, mut out) = (FrameDeflater::new(agreement), Vec::new());
     wire.chunks(size).for_each(|piece| deflating.advance(piece, &mut out));
     let bounds = Bounds {
         max_frame: u64::MAX,
         max_message: u64::MAX,
         max_fragments: u32::MAX,
     };
-    let mut tracker = FrameTracker::new(Sender::Server, Reserved::Deflate);
+    let mut tracker = FrameTracker::new(Role::Server, RsvBits::Deflate);
     let progress = tracker.advance(&out, &bounds, false).unwrap();
     assert_eq!(progress.pass, out.len());
     assert!(tracker.at_boundary() && !tracker.in_message());
@@ -130,7 +130,7 @@ pub fn there_and_back(agreement: Agreement, text: &[u8], size: usize) {
 pub fn close_reads_back(code: u16, reason: &[u8], mask: Option<[u8; 4]>) {
     let reason = String::from_utf8_lossy(reason);
     let frame = ControlFrame::close(code, &reason, mask);
-    let header = Header::parse(frame.as_bytes()).unwrap().unwrap();
+    let header = FrameHeader::parse(frame.as_bytes()).unwrap().unwrap();
     let mut payload = frame.as_bytes()[header.len..].to_vec();
     apply_mask(&mut payload, mask.unwrap_or_default());
     assert!(header.fin && header.rsv == 0 && header.opcode == Opcode::Close);
@@ -173,7 +173,7 @@ pub fn trusted(address: IpAddr) -> bool {
     }
 }
 
-/// Header lines, `name: value`; what no header can be is left out.
+/// FrameHeader lines, `name: value`; what no header can be is left out.
 pub fn headers(text: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in text.split(|byte| *byte == b'\n').take(100) {

@@ -20,7 +20,7 @@ use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc};
 ///
 /// Every stream may have [`WINDOW`] unread bytes in flight to Lockgate, and the connection's window has room
 /// for that many of each: a stream whose reader is stalled uses up its own window, never the connection's. The same
-/// holds for h2's overhead for unread small frames, which is limited to half of that window: see [`ROOMY`].
+/// holds for h2's overhead for unread small frames, which is limited to half of that window: see [`CONNECTION_WINDOW`].
 pub(super) async fn drive(
     context: Arc<Context>,
     parts: StreamParts<Box<ServerStream<Socket>>>,

@@ -17,7 +17,7 @@ pub struct SessionHandle {
 // === impl SessionHandle ===
 
 impl SessionHandle {
-    /// Orders this session to close, as [`Summons::close`] does.
+    /// Orders this session to close, as [`SessionRef::close`] does.
     pub fn close(&self, code: u16) {
         SessionRef(self.shared.clone()).close(code);
     }
@@ -38,7 +38,7 @@ impl SessionHandle {
         self.shared.order.get()
     }
 
-    /// Whether others look at its frames than those of [`SessionHandle::lookers`] last time. One plain load.
+    /// Whether others look at its frames than those of [`SessionHandle::taps`] last time. One plain load.
     pub fn taps_changed(&self) -> bool {
         self.shared.lookers.have_changed()
     }

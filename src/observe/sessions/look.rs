@@ -59,7 +59,7 @@ pub struct TapSink {
     pub(super) wanted: SessionFilter,
     /// Bytes of each frame.
     bytes: usize,
-    /// Frames that are still shown until the next [`Looking::refill`].
+    /// Frames that are still shown until the next [`TapSubscription::refill`].
     budget: AtomicU32,
     dropped: AtomicU64,
     over: AtomicBool,

@@ -54,7 +54,7 @@ impl SessionRegistry {
     }
 
     /// Somebody looks at `bytes` of each frame of the sessions that come and that he wants; at those that are there with
-    /// [`Looking::at`].
+    /// [`TapSubscription::attach`].
     ///
     /// # Errors
     /// If nobody may, or too many do.

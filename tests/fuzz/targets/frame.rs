@@ -1,11 +1,11 @@
 #![no_main]
-use lockgate_fuzz::{close_reads_back, proto::frame::Header};
+use lockgate_fuzz::{close_reads_back, proto::frame::FrameHeader};
 
 // A header is the same read alone and with bytes behind it; our own Close frames read back as they were meant.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    if let Ok(Some(header)) = Header::parse(data) {
-        assert_eq!(Header::parse(&data[..header.len]), Ok(Some(header)));
-        assert!((0..header.len).all(|n| Header::parse(&data[..n]) == Ok(None)));
+    if let Ok(Some(header)) = FrameHeader::parse(data) {
+        assert_eq!(FrameHeader::parse(&data[..header.len]), Ok(Some(header)));
+        assert!((0..header.len).all(|n| FrameHeader::parse(&data[..n]) == Ok(None)));
     }
     if let Some(([a, b, key @ ..], reason)) = data.split_first_chunk::<6>() {
         let code = u16::from_be_bytes([*a, *b]);

@@ -9,13 +9,13 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection's stream, which buffers writes until [`Gather::poll_with`] sends them. Clones share the same stream:
+/// A connection's stream, which buffers writes until [`WriteCoalescer::poll_with`] sends them. Clones share the same stream:
 /// one belongs to the connection, one to the caller that polls it.
 pub(super) struct WriteCoalescer<S>(Arc<Mutex<CoalescerInner<S>>>);
 
 struct CoalescerInner<S> {
     io: S,
-    /// Buffered bytes, from `sent` on; never more than [`MOST`].
+    /// Buffered bytes, from `sent` on; never more than [`MAX_PENDING`].
     written: Vec<u8>,
     sent: usize,
     /// Set while the kernel lacks written bytes: TLS keeps some of them until its socket accepts them.
