@@ -115,7 +115,7 @@ fn is_extended_connect(request: &Parts) -> Result<bool, Refusal> {
     }
 }
 
-/// Adds a `Host` for the backend, which speaks HTTP/1.1 and requires one.
+/// Returns a new `Sec-WebSocket-Key` for the backend: HTTP/1.1 requires one, extended CONNECT has none.
 fn fresh_key() -> Box<str> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).expect("the kernel's random source answers once the system is up");

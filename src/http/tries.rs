@@ -20,13 +20,13 @@ pub(super) struct Attempts<'a> {
     pub(super) route: &'a Route,
     pub(super) key: BalanceKey,
     client: IpAddr,
-    /// The longest wait for a lease.
+    /// The end of the wait for a lease.
     deadline: Instant,
     tried: Vec<Arc<Backend>>,
-    /// The part of the time that was spent in the admission queue.
+    /// Whether a part of the time was spent in the admission queue.
     pub(super) waited: bool,
     left: u32,
-    /// The deadline by which the last backend has been tried.
+    /// The deadline for trying the last backend.
     end: Instant,
 }
 
