@@ -9,8 +9,8 @@ use tokio::time::Instant;
 /// Lets one line a second pass; one `static` per kind of line.
 ///
 /// ```
-/// # use lockgate::observe::Seldom;
-/// static REFUSED_DIALS: Seldom = Seldom::new();
+/// # use lockgate::observe::LogThrottle;
+/// static REFUSED_DIALS: LogThrottle = LogThrottle::new();
 /// if let Some(suppressed) = REFUSED_DIALS.allow() {
 ///     tracing::warn!(suppressed, "a backend refused the connection");
 /// }
