@@ -101,7 +101,7 @@ enum Message {
     No,
     /// The new process serves.
     Serving,
-    /// The old process no longer serves.
+    /// The process that was running no longer serves.
     Done,
 }
 

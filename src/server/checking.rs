@@ -63,10 +63,13 @@ impl Server {
                     return;
                 }
                 info!(pool = %check.pool(), backend = %backend.name(), closing = leaving.len(), "closing the sessions of a backend that is down");
-                let (later, down) = (context.clone(), backend.clone());
                 // A backend that recovers in the meantime keeps its remaining sessions.
-                let must_close =
-                    move |session: &SessionTarget| later.live.snapshot().must_drain(session, &down);
+                let must_close = {
+                    let (context, backend) = (context.clone(), backend.clone());
+                    move |session: &SessionTarget| {
+                        context.live.snapshot().must_drain(session, &backend)
+                    }
+                };
                 drains.close(leaving, DrainPacing::of(&gateway.drain), must_close, &context.tasks);
             };
             let checker =

@@ -138,25 +138,25 @@ fn jitter() -> f64 {
 /// The remaining closes of one drain, as a part of the count of all drains; subtracts them on drop.
 struct PendingCloses {
     waiting: Arc<AtomicU64>,
-    left: u64,
+    remaining: u64,
 }
 
 impl PendingCloses {
-    fn new(waiting: Arc<AtomicU64>, left: usize) -> Self {
-        let left = left as u64;
-        waiting.fetch_add(left, Ordering::Relaxed);
-        PendingCloses { waiting, left }
+    fn new(waiting: Arc<AtomicU64>, remaining: usize) -> Self {
+        let remaining = remaining as u64;
+        waiting.fetch_add(remaining, Ordering::Relaxed);
+        PendingCloses { waiting, remaining }
     }
 
     fn decrement(&mut self) {
-        self.left -= 1;
+        self.remaining -= 1;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for PendingCloses {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(self.left, Ordering::Relaxed);
+        self.waiting.fetch_sub(self.remaining, Ordering::Relaxed);
     }
 }
 

@@ -23,14 +23,14 @@ impl ExcessSessions {
         self.0.get(backend).is_some_and(|it| it.surplus() > 0)
     }
 
-    /// Returns the first sessions of each backend, as many as its excess.
+    /// Returns the sessions to close: of each backend, the number that exceeds its share.
     pub(super) fn select(&self, mut sessions: Vec<SessionRef>) -> Vec<SessionRef> {
-        let mut left: HashMap<&str, u64> =
+        let mut remaining: HashMap<&str, u64> =
             self.0.iter().map(|(k, it)| (&**k, it.surplus())).collect();
         sessions.retain(
-            |session| match left.get_mut(&*session.belonging().backend) {
-                Some(left @ 1..) => {
-                    *left -= 1;
+            |session| match remaining.get_mut(&*session.belonging().backend) {
+                Some(remaining @ 1..) => {
+                    *remaining -= 1;
                     true
                 }
                 _ => false,
@@ -55,7 +55,7 @@ impl ExcessSessions {
     }
 }
 
-/// Returns the number of sessions per backend, for the log.
+/// Formats the number of sessions per backend as a log field.
 pub(super) fn counts_by_backend(sessions: &[SessionRef]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for session in sessions {
