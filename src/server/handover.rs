@@ -160,7 +160,7 @@ impl Server {
     ) -> Option<bool> {
         let tasks = self.context.tasks.clone();
         tasks.stop();
-        self.listening.clear();
+        self.listeners.clear();
         for bound in [self.admin.take(), self.metrics_listener.take()]
             .into_iter()
             .flatten()
