@@ -1,4 +1,4 @@
-//! The immutable, built form of a config: what runs. One snapshot of it serves one request.
+//! The gateway: the immutable runtime form of a configuration. Each request uses one snapshot of it.
 
 mod following;
 mod operator;
@@ -21,28 +21,28 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// All that a connection or a request needs to know, built once from a [`Config`] and never changed.
+/// The settings and objects that connections and requests use, built from one [`Config`].
 #[derive(Debug)]
 pub struct Gateway {
-    /// Ceilings and deadlines of connections.
+    /// Limits and deadlines of connections.
     pub limits: config::Limits,
-    /// Whether a PROXY header stands before TLS.
+    /// Whether connections begin with a PROXY header.
     pub proxy_protocol: config::ProxyProtocol,
     /// Whether HTTP/2 connections may carry WebSockets.
     pub h2_websocket: bool,
-    /// The TLS termination.
+    /// The TLS settings.
     pub tls: TlsServer,
-    /// What clients are shown.
+    /// The certificates that are presented to clients.
     pub certificates: Arc<Certificates>,
-    /// Where requests go.
+    /// The routes.
     pub router: Router<Route>,
-    /// How sessions are closed that must be.
+    /// How sessions are closed that must close.
     pub drain: config::Drain,
     trusted: Vec<config::Cidr>,
-    /// All that there are, of this configuration and of those before it.
+    /// The backends of this configuration and of previous ones.
     backends: Arc<Mutex<Backends>>,
     pools: Vec<Arc<Pool>>,
-    /// Each route's pool, by the route's name.
+    /// The pool of each route, by the name of the route.
     pools_by_route: HashMap<Arc<str>, Arc<Pool>>,
 }
 
@@ -53,48 +53,55 @@ pub struct Live(ArcSwap<Gateway>);
 // === impl Gateway ===
 
 impl Gateway {
-    /// Reads the files that the config names and starts nothing: `check`, `run` and reload share it. What `previous` has
-    /// and this one too stays the same: backends with their leases, the limits' receivers of sessions, ticket keys.
-    /// Until [`Gateway::commit`] nothing of the previous one changes.
+    /// Reads the files that the configuration names, and starts nothing: `check`, `run` and reload share it. Takes over from
+    /// `previous` what both have: backends with their leases, the channels of session limits, ticket keys. Nothing of
+    /// `previous` changes before [`Gateway::commit`].
     pub fn build(
         config: &Config,
         previous: Option<&Gateway>,
         issuers: &CertIssuers<'_>,
     ) -> Result<Gateway, Diagnostics> {
-        let mut problems = Vec::new();
-        let placed = |at, host: &HostPattern| Located {
+        let mut diagnostics = Vec::new();
+        let located = |at, host: &HostPattern| Located {
             value: host.clone(),
             at,
         };
         let hosts: Vec<Located<HostPattern>> = config
             .routes
             .iter()
-            .flat_map(|route| route.hosts.iter().map(|host| placed(route.at, host)))
+            .flat_map(|route| route.hosts.iter().map(|host| located(route.at, host)))
             .collect();
         let acme = tls::acme_names(config);
         if let Some(section) = &config.acme {
-            tls::check_acme(section, config.place("acme"), &mut problems);
+            tls::check_acme(section, config.place("acme"), &mut diagnostics);
         }
-        let certificates =
-            Certificates::build(&config.tls, &hosts, acme.as_ref(), issuers, &mut problems);
+        let certificates = Certificates::build(
+            &config.tls,
+            &hosts,
+            acme.as_ref(),
+            issuers,
+            &mut diagnostics,
+        );
         let certificates = Arc::new(certificates);
-        let asking = config
+        let client_auth_hosts = config
             .routes
             .iter()
             .filter(|route| route.client_cert != ClientCert::Off)
             .flat_map(|route| &route.hosts);
         let tls = TlsServer::build(
             &config.tls,
-            asking,
+            client_auth_hosts,
             certificates.clone(),
             issuers.shelf.clone(),
             previous.map(|previous| &previous.tls),
-            &mut problems,
+            &mut diagnostics,
         );
-        let known = previous.map(|previous| previous.backends.clone());
-        let known: Arc<Mutex<Backends>> = known.unwrap_or_default();
-        let mut backends = known.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = |name: &str| {
+        let shared_backends = previous.map(|previous| previous.backends.clone());
+        let shared_backends: Arc<Mutex<Backends>> = shared_backends.unwrap_or_default();
+        let mut backends = shared_backends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let pool_before = |name: &str| {
             let mut pools = previous?.pools.iter();
             pools
                 .find(|pool| **pool.name() == *name)
@@ -106,22 +113,25 @@ impl Gateway {
         let routes_before: HashMap<&str, &Route> = rules_before
             .map(|(_, route)| (&*route.name, route))
             .collect();
-        let mut named: BTreeMap<&str, Arc<Pool>> = BTreeMap::new();
+        let mut named_pools: BTreeMap<&str, Arc<Pool>> = BTreeMap::new();
         for (name, pool) in &config.pools {
-            let pool = Pool::new(name, pool, &mut backends, &mut problems);
-            named.insert(name, Arc::new(pool.succeed(before(name), &mut backends)));
+            let pool = Pool::new(name, pool, &mut backends, &mut diagnostics);
+            named_pools.insert(
+                name,
+                Arc::new(pool.succeed(pool_before(name), &mut backends)),
+            );
         }
-        let mut pools: Vec<Arc<Pool>> = named.values().cloned().collect();
+        let mut pools: Vec<Arc<Pool>> = named_pools.values().cloned().collect();
         let mut routes = Vec::new();
         for route in &config.routes {
             let pool = match (&route.pool, &route.to) {
-                (Some(name), _) => named.get(name.as_str()).cloned(),
+                (Some(name), _) => named_pools.get(name.as_str()).cloned(),
                 (None, Some(to)) => {
-                    let alone = config::Pool::of(to);
-                    // A pool of that name has taken over from the one of that name: two cannot share a queue.
+                    let single = config::Pool::of(to);
+                    // A named pool of the same name has the queue of the previous pool: two pools cannot share one.
                     let is_taken = config.pools.contains_key(&*route.name.value);
-                    let before = before(&route.name).filter(|_| !is_taken);
-                    let pool = Pool::new(&route.name, &alone, &mut backends, &mut problems);
+                    let before = pool_before(&route.name).filter(|_| !is_taken);
+                    let pool = Pool::new(&route.name, &single, &mut backends, &mut diagnostics);
                     let pool = Arc::new(pool.succeed(before, &mut backends));
                     pools.push(pool.clone());
                     Some(pool)
@@ -138,7 +148,7 @@ impl Gateway {
                         routes_before.get(&*route.name.value).copied(),
                     ),
                 )),
-                None => problems.push(Diagnostic {
+                None => diagnostics.push(Diagnostic {
                     at: route.at,
                     message: format!("route `{}` leads nowhere", route.name.value),
                     hint: Some(
@@ -147,13 +157,13 @@ impl Gateway {
                 }),
             }
         }
-        let places = routes
+        let pools_by_route = routes
             .iter()
             .map(|(_, route): &(Rule, Route)| (route.name.clone(), route.pool.clone()))
             .collect();
         drop(backends);
         match tls {
-            Some(tls) if problems.is_empty() => Ok(Gateway {
+            Some(tls) if diagnostics.is_empty() => Ok(Gateway {
                 limits: config.limits.clone(),
                 proxy_protocol: config.server.proxy_protocol,
                 h2_websocket: config.server.h2_websocket,
@@ -162,35 +172,35 @@ impl Gateway {
                 router: Router::new(routes),
                 drain: config.drain.clone(),
                 trusted: config.server.trusted_proxies.clone(),
-                backends: known,
+                backends: shared_backends,
                 pools,
-                pools_by_route: places,
+                pools_by_route,
             }),
-            _ => Err(Diagnostics::new(config.sources.clone(), problems)),
+            _ => Err(Diagnostics::new(config.sources.clone(), diagnostics)),
         }
     }
 
-    /// Puts the limits in force that its routes have, which live sessions obey from their next frame on, and those of its
-    /// backends.
+    /// Applies the limits of its pools to queued requests, and those of its routes to live sessions, which use them from the
+    /// next frame on.
     pub fn commit(&self) {
         for pool in &self.pools {
             pool.commit();
         }
         for (_, route) in self.router.rules() {
             route.limits.send_if_modified(|limits| {
-                let changes = *limits != route.pending_limits;
+                let has_changed = *limits != route.pending_limits;
                 *limits = route.pending_limits;
-                changes
+                has_changed
             });
         }
     }
 
-    /// Its pools, those of routes with `to` among them.
+    /// Returns its pools, including those of routes with `to`.
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.pools.iter()
     }
 
-    /// Whether a session must go because this, its backend, is down: its pool says `on_down = "drain"`.
+    /// Returns whether a session must close because `backend` is its backend, is down, and its pool has `on_down = "drain"`.
     pub fn must_drain(&self, session: &SessionTarget, backend: &Arc<Backend>) -> bool {
         let pool = self.pools_by_route.get(&session.route);
         session.backend == *backend.name()
@@ -210,7 +220,7 @@ impl Gateway {
 // === impl Live ===
 
 impl Live {
-    /// Creates it with the first gateway.
+    /// Creates the cell with the first gateway.
     pub fn new(gateway: Gateway) -> Self {
         Live(ArcSwap::from_pointee(gateway))
     }
@@ -220,7 +230,7 @@ impl Live {
         self.0.load_full()
     }
 
-    /// Puts another one in its place: from here on requests see that.
+    /// Replaces the gateway. Requests that begin from now on use the new one.
     pub fn replace(&self, gateway: Arc<Gateway>) {
         self.0.store(gateway);
     }

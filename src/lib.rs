@@ -3,32 +3,34 @@
 //! # The journey of a connection
 //!
 //! ```text
-//! listener/accept.rs   take a permit, spawn one task         ─┐ one task per connection,
+//! listener/accept.rs   acquire a permit, spawn one task      ─┐ one task per connection,
 //! listener/conn.rs     PROXY header (proto/proxy.rs)          │ one deadline until the
-//! tls/acceptor.rs      ClientHello → ACME answer or handshake │ first request is read
-//! wire/mod.rs          TLS with the client from then on       │
+//! tls/acceptor.rs      ClientHello → ACME, or TLS handshake   │ first request is read
+//! wire/mod.rs          TLS with the client from here on       │
 //! http/service.rs      one request: snapshot, gate, guards   ─┘
 //! router/mod.rs        find(&Parts) → &Route
-//! upstream/pool.rs     balance.rs chooses, or one waits in order (admission.rs) → Lease
-//! http/upgrade.rs      connect.rs dials, tls.rs secures, WebSocket handshake; or another backend (tries.rs)
+//! upstream/pool.rs     balance.rs selects a backend, or the request queues (admission.rs) → Lease
+//! http/upgrade.rs      connect.rs dials, tls.rs performs the TLS handshake, then the WebSocket handshake; retries in tries.rs
 //! splice/session.rs    one task, two pumps, until Outcome → access log, metrics, lease released
 //! ```
 //!
-//! Beside it, as long as the process lives: `server/reload.rs` puts another configuration in force when a file changes,
-//! `tls/acme.rs` keeps a fresh certificate for every host that wants one, and `upstream/health/watch.rs` asks backends
-//! whether they are well, and `server/rebalancing.rs` evens sessions out among them.
+//! Tasks that run as long as the process: `server/reload.rs` applies a new configuration when a file changes,
+//! `tls/acme.rs` obtains and renews certificates, `upstream/health/watch.rs` runs health checks, and
+//! `server/rebalancing.rs` spreads sessions over the backends of a pool.
 //!
 //! # Lexicon
 //!
-//! These words, and no synonyms. *listener*: a bound socket. *connection*: one accepted TCP stream. *request*.
-//! *route*: a rule over host, path and handshake, with a target. *pool*: a named set of backends. *backend*: one
-//! address. *lease*: a taken place on a backend, released on drop. *session*: one spliced WebSocket. *leg*: one side
-//! of a session, `client` or `backend`. *frame*, *message*: RFC 6455. *drain*: no new work, finish the old.
-//! *gateway*: the immutable, built form of a config. *problem*: one thing wrong in a config.
+//! *listener*: a bound, listening socket. *connection*: one accepted TCP stream. *request*: one HTTP request, including a
+//! WebSocket handshake. *route*: a rule over host, path and handshake headers, with a target. *pool*: a named set of
+//! members. *member*: a backend as one configuration describes it. *backend*: one address; it outlives configurations.
+//! *lease*: one unit of a backend's capacity, released on drop. *session*: one relayed WebSocket. *leg*: one side of a
+//! session, `client` or `backend`. *frame*, *message*: RFC 6455 §5. *drain*: accept no new work, finish existing work.
+//! *gateway*: the immutable runtime form of a configuration. *diagnostic*: one error in a configuration. *takeover*: a new
+//! process receives the listening sockets of the running one.
 //!
 //! # Import rules
 //!
-//! Downward only, siblings never; `tests/it/layering.rs` enforces it.
+//! A module imports only modules with a lower number; `tests/it/layering.rs` enforces it.
 
 // 0
 pub mod lifecycle;

@@ -1,9 +1,9 @@
-//! The program `lockgate`: see the library's documentation.
+//! The program `lockgate`; the library documents it.
 
 use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
 
-/// glibc's keeps what a peak of sessions took; this one gives it back within seconds (`.cargo/config.toml`).
+/// jemalloc returns the memory of a peak of sessions within seconds (`.cargo/config.toml`); glibc's allocator keeps it.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -1,4 +1,4 @@
-//! The composition root: bind, run, reload, stop.
+//! The composition root: binds the listeners, serves, reloads the configuration and shuts down.
 
 mod bind;
 mod ceilings;
@@ -51,73 +51,73 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// Everything bound, nothing accepted yet.
+/// The server with every listener bound. It accepts connections from [`Server::run`] on.
 #[derive(Debug)]
 pub struct Server {
     context: Arc<Context>,
     connections: Arc<ConnectionHandler>,
-    listening: Vec<BoundListener>,
+    listeners: Vec<BoundListener>,
     acme: Option<Acme>,
     admin: Option<Arc<admin::AdminListener>>,
     metrics_listener: Option<Arc<admin::AdminListener>>,
-    /// The admin surface's own, which answers until the very end.
+    /// The admin and metrics listeners, which stay open until shutdown is complete.
     admin_status: Vec<ListenerStatus>,
     capacity: Capacity,
-    /// Shared with the task that reloads the configuration.
-    plan: Arc<ActiveConfig>,
+    /// Shared with the blocking thread that reads a new configuration.
+    active_config: Arc<ActiveConfig>,
     drains: Drains,
     handover: PendingHandover,
-    /// Where clear text is sent.
+    /// The port to which the clear-text listeners redirect.
     https_port: Arc<AtomicU16>,
-    /// Ends the watch over the files of the certificates in force.
-    certificates: CancellationToken,
-    watched: HealthTasks,
-    names: DnsTasks,
-    rebalancing: Rebalancer,
+    /// Cancels the task that watches the certificate files.
+    certificate_watch: CancellationToken,
+    health_tasks: HealthTasks,
+    dns_tasks: DnsTasks,
+    rebalancer: Rebalancer,
     started: Instant,
 }
 
-/// How a run ended.
+/// The result of [`Server::run`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
-    /// Whether every session ended by itself; otherwise the rest was cut.
+    /// Whether every session ended in time; otherwise the remaining ones are aborted.
     pub clean: bool,
 }
 
 // === impl Server ===
 
 impl Server {
-    /// Binds every address of the config, in the order https, http, admin, metrics, unless it was `inherited`; the first that
-    /// fails ends it. Called inside a runtime.
+    /// Binds every configured address that was not inherited, in the order https, http, admin, metrics, and opens the ACME
+    /// issuer. Returns the first error. Must be called inside a runtime.
     pub fn bind(
         config: Config,
         gateway: Gateway,
-        access: AccessLog,
-        blueprint: ConfigSource,
+        access_log: AccessLog,
+        source: ConfigSource,
         inherited: &mut Inherited,
     ) -> Result<Server, StartError> {
-        let listening = BoundListener::bind_missing(&config.server, &[], inherited)?;
+        let listeners = BoundListener::bind_missing(&config.server, &[], inherited)?;
         let admin = bind_admin("admin", &config.server.admin, inherited)?;
-        let scrape = match &config.server.metrics {
+        let metrics_listener = match &config.server.metrics {
             Some(address) => bind_admin("metrics", &AdminAddress::Tcp(address.value), inherited)?,
             None => None,
         };
-        let mut fixed = Vec::new();
-        for (kind, bound) in [("admin", &admin), ("metrics", &scrape)] {
-            fixed.extend(bound.iter().map(|bound| ListenerStatus {
+        let mut admin_status = Vec::new();
+        for (kind, bound) in [("admin", &admin), ("metrics", &metrics_listener)] {
+            admin_status.extend(bound.iter().map(|bound| ListenerStatus {
                 kind,
                 address: admin::address(bound),
             }));
         }
-        let ceilings = Capacity::from_descriptors(&config.limits);
+        let capacity = Capacity::from_descriptors(&config.limits);
         let metrics = Arc::new(Metrics::new());
         let tasks = Tasks::default();
         let acme = match &config.acme {
             Some(section) => {
-                let shelf = gateway.tls.shelf.clone();
+                let issued = gateway.tls.shelf.clone();
                 Some(Acme::open(
                     section,
-                    shelf,
+                    issued,
                     metrics.clone(),
                     tasks.clone(),
                     inherited,
@@ -130,71 +130,76 @@ impl Server {
         }
         let context = Arc::new(Context::new(
             Live::new(gateway),
-            ceilings.sessions,
+            capacity.sessions,
             metrics.clone(),
-            access,
+            access_log,
             Arc::new(SessionRegistry::default()),
             tasks,
         ));
-        let admission = ConnectionLimiter::new(ceilings.connections, &config.limits, metrics);
-        let doorway = Arc::new(ConnectionHandler {
+        let limiter = ConnectionLimiter::new(capacity.connections, &config.limits, metrics);
+        let connections = Arc::new(ConnectionHandler {
             http: context.clone(),
-            admission: Arc::new(admission),
+            limiter: Arc::new(limiter),
         });
         Ok(Server {
             context,
-            connections: doorway,
-            listening,
+            connections,
+            listeners,
             acme,
             admin,
-            metrics_listener: scrape,
-            admin_status: fixed,
-            capacity: ceilings,
-            plan: Arc::new(ActiveConfig::new(config, blueprint)),
+            metrics_listener,
+            admin_status,
+            capacity,
+            active_config: Arc::new(ActiveConfig::new(config, source)),
             drains: Drains::default(),
             handover: PendingHandover::default(),
             https_port: Arc::default(),
-            certificates: CancellationToken::new(),
-            watched: HealthTasks::default(),
-            names: DnsTasks::default(),
-            rebalancing: Rebalancer::default(),
+            certificate_watch: CancellationToken::new(),
+            health_tasks: HealthTasks::default(),
+            dns_tasks: DnsTasks::default(),
+            rebalancer: Rebalancer::default(),
             started: Instant::now(),
         })
     }
 
-    /// Bound sockets with their real ports.
+    /// Returns the bound listeners with their actual ports.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
-        let listening = self.listening.iter().map(BoundListener::status);
-        listening.chain(self.admin_status.iter().cloned()).collect()
+        let listeners = self.listeners.iter().map(BoundListener::status);
+        listeners.chain(self.admin_status.iter().cloned()).collect()
     }
 
-    /// Serves until `signals` says stop, and reads the configuration again when it says so or when a file changes; then
-    /// closes every session with 1001 and returns when all have ended, or when `drain.window` has. Another stop: at once.
-    /// When another process has taken over, sessions are told `drain.code` instead.
-    /// `predecessor` has let it serve, and stops when it does.
+    /// Serves until [`Signal::Stop`], and reloads the configuration on [`Signal::Reload`] and when a watched file changes.
+    /// On shutdown closes every session with 1001 and returns when all have ended, at the end of `drain.window`, or on a
+    /// second [`Signal::Stop`]. After a takeover by another process the close code is `drain.code` instead. `predecessor` is
+    /// the process that permitted this one to take over; it stops serving as soon as this one serves.
     pub async fn run(
         mut self,
         predecessor: Option<Predecessor>,
         mut signals: impl AsyncFnMut() -> Signal,
     ) -> Drained {
         let metrics = self.context.metrics.clone();
-        let (state, seen) = watch::channel(ServerState::Starting);
-        let (commands, mut asked) = mpsc::channel(COMMAND_QUEUE_LEN);
+        let (state, current_state) = watch::channel(ServerState::Starting);
+        let (commands, mut command_queue) = mpsc::channel(COMMAND_QUEUE_LEN);
         let admin = Arc::new(Admin {
             metrics,
-            token: self.plan.config.server.admin_token.clone(),
+            token: self.active_config.config.server.admin_token.clone(),
             sessions: self.context.sessions.clone(),
             commands,
-            state: seen,
+            state: current_state,
         });
         // Separate tasks: the admin API answers until the process ends, so that the drain can be observed.
-        let desk = Tasks::default();
+        let admin_tasks = Tasks::default();
         for (bound, surface) in [
             (&self.admin, Surface::Full),
             (&self.metrics_listener, Surface::Metrics),
         ] {
             if let Some(bound) = bound.clone() {
-                desk.spawn(admin::serve(bound, admin.clone(), surface, desk.clone()));
+                admin_tasks.spawn(admin::serve(
+                    bound,
+                    admin.clone(),
+                    surface,
+                    admin_tasks.clone(),
+                ));
             }
         }
         if let Some(acme) = &self.acme {
@@ -216,14 +221,14 @@ impl Server {
             }
             info!(
                 process = std::process::id(),
-                "this process has taken over: every new connection is its own"
+                "takeover complete; this process accepts all new connections"
             );
         }
-        info!(listeners = %self.in_words(), "ready");
-        systemd::ready(&self.in_words());
+        info!(listeners = %self.listener_summary(), "ready");
+        systemd::ready(&self.listener_summary());
 
-        let mut watched = self.plan.files();
-        let mut changes = self.watch_config(&watched);
+        let mut watched_files = self.active_config.files();
+        let mut config_changes = self.watch_config(&watched_files);
         self.catch_up().await;
         let successor = loop {
             tokio::select! {
@@ -232,58 +237,59 @@ impl Server {
                     Signal::Reload => drop(self.reload().await),
                     Signal::Replace => self.replace(),
                 },
-                Some(command) = asked.recv() => self.handle_command(command, ServerState::Ready).await,
-                Some(()) = changes.recv() => drop(self.reload().await),
-                said = self.names.said() => self.apply_dns_update(said),
-                came = self.handover.accepted() => if self.hand_over(came).await { break true },
+                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Ready).await,
+                Some(()) = config_changes.recv() => drop(self.reload().await),
+                update = self.dns_tasks.next_update() => self.apply_dns_update(update),
+                accepted = self.handover.accepted() => if self.hand_over(accepted).await { break true },
             }
-            let named = self.plan.files();
-            if named != watched {
-                changes = self.watch_config(&named);
-                watched = named;
+            let files = self.active_config.files();
+            if files != watched_files {
+                config_changes = self.watch_config(&files);
+                watched_files = files;
             }
         };
-        // Now all sessions are to be closed, wherever they are.
-        self.rebalancing = Rebalancer::default();
-        let retired = match successor {
-            true => {
-                desk.stop();
-                state.send_replace(ServerState::Draining);
-                self.drain_after_handover(&mut signals, &mut asked).await
-            }
-            false => None,
+        // Every session closes now, so rebalancing ends.
+        self.rebalancer = Rebalancer::default();
+        let drained = if successor {
+            admin_tasks.stop();
+            state.send_replace(ServerState::Draining);
+            self.drain_after_handover(&mut signals, &mut command_queue)
+                .await
+        } else {
+            None
         };
-        let clean = match retired {
+        let clean = match drained {
             Some(clean) => clean,
             None => {
-                let service = !successor;
-                self.stop(service, &state, &mut signals, &mut asked).await
+                let notify_systemd = !successor;
+                self.stop(notify_systemd, &state, &mut signals, &mut command_queue)
+                    .await
             }
         };
-        desk.stop();
-        desk.finish(stop::ADMIN_GRACE).await;
+        admin_tasks.stop();
+        admin_tasks.finish(stop::ADMIN_GRACE).await;
         Drained { clean }
     }
 
     /// Starts every listener that is not started yet.
     fn listen(&mut self) {
-        let https = self.listening.iter().find(|it| it.is_https());
+        let https = self.listeners.iter().find(|it| it.is_https());
         let port = https.map_or(443, |it| SocketAddr::port(&it.address()));
         self.https_port.store(port, Ordering::Relaxed);
         let Context { metrics, tasks, .. } = &*self.context;
-        for listening in &mut self.listening {
-            listening.start(&self.connections, metrics, tasks, &self.https_port);
+        for listener in &mut self.listeners {
+            listener.start(&self.connections, metrics, tasks, &self.https_port);
         }
     }
 
-    fn in_words(&self) -> String {
+    fn listener_summary(&self) -> String {
         let listeners = self.listeners();
-        let words = listeners
+        let entries = listeners
             .iter()
             .map(|it| format!("{} {}", it.kind, it.address));
-        words.collect::<Vec<_>>().join(", ")
+        entries.collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Questions that wait for the server.
+/// Commands of the admin API that are queued for the server.
 const COMMAND_QUEUE_LEN: usize = 16;

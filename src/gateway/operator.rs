@@ -1,4 +1,4 @@
-//! What an operator queries from the current gateway and the orders it accepts: status and drains.
+//! Drains by an operator's order, and the status of routes, pools and backends.
 
 use super::Gateway;
 use crate::{
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 // === impl Gateway ===
 
 impl Gateway {
-    /// Has a route, or a backend in all pools, take no new sessions and requests, or take them again; whether there is one.
+    /// Starts or ends the drain of a route, or of a backend in all pools. Returns whether the target exists.
     pub fn drain(&self, target: &DrainTarget, draining: bool) -> bool {
         match target {
             DrainTarget::Route(name) => {
@@ -31,7 +31,7 @@ impl Gateway {
         }
     }
 
-    /// Whether [`Gateway::drain`] is in force for it, or it is gone.
+    /// Returns whether the target is draining or no longer exists.
     pub fn is_drained(&self, target: &DrainTarget) -> bool {
         match target {
             DrainTarget::Route(name) => {
@@ -47,21 +47,21 @@ impl Gateway {
         }
     }
 
-    /// Pools of this backend that have none left that takes new sessions.
+    /// Returns the pools of this backend in which no backend accepts new sessions.
     pub fn pools_left_without_backend(&self, target: &DrainTarget) -> Vec<Arc<str>> {
         let DrainTarget::Backend(address) = target else {
             return Vec::new();
         };
-        let is_its = |pool: &&Arc<Pool>| {
+        let has_backend = |pool: &&Arc<Pool>| {
             let mut backends = pool.backends().into_iter();
             backends.any(|backend| **backend.name() == **address)
         };
-        let exhausted = self.pools.iter().filter(is_its);
+        let exhausted = self.pools.iter().filter(has_backend);
         let exhausted = exhausted.filter(|pool| !pool.takes_sessions());
         exhausted.map(|pool| pool.name().clone()).collect()
     }
 
-    /// What [`Gateway::drain`] is in force for, by name.
+    /// Returns the names of all draining routes and backends.
     pub fn drained(&self) -> Vec<Arc<str>> {
         let routes = self.router.rules();
         let routes = routes.filter(|(_, route)| route.draining.load(Ordering::Relaxed));
@@ -74,13 +74,13 @@ impl Gateway {
             .collect()
     }
 
-    /// Routes of which frames may be looked at.
+    /// Returns the names of the routes with `tap = true`.
     pub fn tappable(&self) -> impl Iterator<Item = Arc<str>> {
         let routes = self.router.rules().filter(|(_, route)| route.tap);
         routes.map(|(_, route)| route.name.clone())
     }
 
-    /// Routes as `lockgate status` shows them.
+    /// Returns the routes as `lockgate status` shows them.
     pub fn route_status(&self) -> Vec<RouteStatus> {
         let status = |(rule, route): (&Rule, &Route)| RouteStatus {
             name: route.name.to_string(),
@@ -91,7 +91,7 @@ impl Gateway {
         self.router.rules().map(status).collect()
     }
 
-    /// Pools as `lockgate status` shows them.
+    /// Returns the pools as `lockgate status` shows them.
     pub fn pool_status(&self) -> Vec<PoolStatus> {
         let status = |pool: &Arc<Pool>| PoolStatus {
             name: pool.name().to_string(),
@@ -100,7 +100,7 @@ impl Gateway {
         self.pools.iter().map(status).collect()
     }
 
-    /// Backends as `lockgate status` shows them.
+    /// Returns the backends as `lockgate status` shows them.
     pub fn backend_status(&self) -> Vec<BackendStatus> {
         let now = Instant::now();
         let status = |pool: &Pool, backend: &Backend, vanished: bool| BackendStatus {
@@ -108,9 +108,10 @@ impl Gateway {
             address: backend.name().to_string(),
             leases: backend.leases(),
             handshakes: backend.handshakes(),
-            state: match vanished {
-                true => BackendState::Vanished,
-                false => pool.state(backend, now),
+            state: if vanished {
+                BackendState::Vanished
+            } else {
+                pool.state(backend, now)
             }
             .as_str(),
             ejected_seconds: backend.health().ejected_for(now).map(|it| it.as_secs()),
@@ -118,10 +119,10 @@ impl Gateway {
             draining: backend.is_draining(),
         };
         let of_pool = |pool: &Arc<Pool>| {
-            let (here, gone) = (pool.backends(), pool.vanished());
-            let here = here.iter().map(|backend| status(pool, backend, false));
-            let gone = gone.iter().map(|backend| status(pool, backend, true));
-            here.chain(gone).collect::<Vec<_>>()
+            let (current, vanished) = (pool.backends(), pool.vanished());
+            let current = current.iter().map(|backend| status(pool, backend, false));
+            let vanished = vanished.iter().map(|backend| status(pool, backend, true));
+            current.chain(vanished).collect::<Vec<_>>()
         };
         self.pools.iter().flat_map(of_pool).collect()
     }

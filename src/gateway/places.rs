@@ -1,4 +1,4 @@
-//! Whose sessions are evened out.
+//! Rebalancing: the pools that use it, and their sessions.
 
 use super::Gateway;
 use crate::{observe::SessionTarget, upstream::Pool};
@@ -7,16 +7,16 @@ use std::sync::Arc;
 // === impl Gateway ===
 
 impl Gateway {
-    /// The pool of this name, if it is one whose sessions are evened out.
+    /// Returns the pool of this name if its sessions are rebalanced.
     pub fn rebalancing_pool(&self, name: &str) -> Option<&Arc<Pool>> {
         let mut pools = self.pools.iter();
-        // A route with `to` may have a pool of that name, too.
+        // The pool of a route with `to` may have the same name; it has no rebalancing.
         pools.find(|pool| **pool.name() == *name && pool.rebalance().is_some())
     }
 
-    /// Whether a session came by a route of this pool.
+    /// Returns whether a session was routed to this pool.
     pub fn uses_pool(&self, pool: &Arc<Pool>, session: &SessionTarget) -> bool {
-        let place = self.pools_by_route.get(&session.route);
-        place.is_some_and(|place| Arc::ptr_eq(place, pool))
+        let own = self.pools_by_route.get(&session.route);
+        own.is_some_and(|own| Arc::ptr_eq(own, pool))
     }
 }

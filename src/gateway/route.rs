@@ -1,4 +1,4 @@
-//! What a route does with the requests it matched.
+//! The runtime form of a route: the settings for the requests that match it, and for their sessions.
 
 use crate::{
     config::{
@@ -16,43 +16,43 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// All that its requests and sessions need to know.
+/// The settings of a route for its requests and sessions.
 #[derive(Debug)]
 pub struct Route {
-    /// Its identity.
+    /// The name.
     pub name: Arc<str>,
-    /// Where its backends are.
+    /// The pool to which its requests go.
     pub pool: Arc<Pool>,
-    /// What its sessions obey; one for all gateways that have a route of this name.
+    /// The limits of its sessions; shared by all gateways that have a route of this name.
     pub limits: watch::Sender<SessionLimits>,
-    /// What they obey from the commit on.
+    /// The limits that apply from [`super::Gateway::commit`] on.
     pub(super) pending_limits: SessionLimits,
-    /// It takes no new sessions and requests, by an operator's order; one for all gateways, as above.
+    /// Whether it accepts no new sessions and requests, by an operator's order; shared like `limits`.
     pub draining: Arc<AtomicBool>,
-    /// Dial, request and 101.
+    /// The timeout for connecting to a backend, the handshake request and the 101 response.
     pub handshake_timeout: Duration,
-    /// Who compresses what its sessions say.
+    /// How messages of its sessions are compressed.
     pub compression: Compression,
-    /// Which clients may pass.
+    /// The admitted client addresses.
     pub addresses: AddressGuard,
-    /// Whether clients show a certificate, and whether they must.
+    /// Whether a client certificate is requested or required.
     pub client_cert: ClientCert,
-    /// Which pages may open WebSockets.
+    /// The origins of pages that may open WebSockets.
     pub origins: OriginGuard,
-    /// Whether frames of its sessions may be looked at.
+    /// Whether taps may read the frames of its sessions.
     pub tap: bool,
-    /// Taken off the path before forwarding.
+    /// The prefix that is removed from the path before forwarding.
     pub strip_prefix: Option<String>,
-    /// Where clients' tokens are, and where its backends get them, if they are moved.
+    /// Where requests carry tokens and where backends expect them; `None`: tokens are not moved.
     pub token: Option<Token>,
-    /// What its backends want to be told.
+    /// The headers that the framework of its backends expects.
     pub expectations: FrameworkPreset,
 }
 
 // === impl Route ===
 
 impl Route {
-    /// `before` is the route of this name in the gateway that this one is built over.
+    /// Creates the route. `before` is the route of this name in the previous gateway.
     pub(super) fn new(
         route: &config::Route,
         config: &Config,
@@ -83,7 +83,7 @@ impl Route {
     }
 }
 
-/// The splice knows no config: plain values.
+/// Converts the configuration into the values that the splice uses; `splice` does not depend on `config`.
 fn limits(session: &config::Session, drain: &config::Drain) -> SessionLimits {
     let policy = PingPolicy {
         interval: session.ping.interval.0,
@@ -96,7 +96,7 @@ fn limits(session: &config::Session, drain: &config::Drain) -> SessionLimits {
             max_message: session.max_message.0,
             max_fragments: match session.max_fragments {
                 0 => u32::MAX,
-                most => most,
+                limit => limit,
             },
         },
         rate: RateLimit {
@@ -110,9 +110,9 @@ fn limits(session: &config::Session, drain: &config::Drain) -> SessionLimits {
         close_timeout: session.close_timeout.0,
         client_ping: matches!(legs, PingLegs::Client | PingLegs::Both).then_some(policy),
         backend_ping: matches!(legs, PingLegs::Backend | PingLegs::Both).then_some(policy),
-        max_age: some(session.max_age).map(|age| (age, drain.code)),
-        max_idle: some(session.max_idle),
-        slow_reader: some(session.slow_reader.after).map(|after| SlowReaderPolicy {
+        max_age: non_zero(session.max_age).map(|age| (age, drain.code)),
+        max_idle: non_zero(session.max_idle),
+        slow_reader: non_zero(session.slow_reader.after).map(|after| SlowReaderPolicy {
             after,
             close: session.slow_reader.then == config::OverRate::Close,
         }),
@@ -124,7 +124,7 @@ fn limits(session: &config::Session, drain: &config::Drain) -> SessionLimits {
     }
 }
 
-/// In the file, "0s" is never.
-fn some(period: DurationValue) -> Option<Duration> {
+/// Returns the duration; `None` for "0s", which disables the limit.
+fn non_zero(period: DurationValue) -> Option<Duration> {
     (!period.0.is_zero()).then_some(period.0)
 }

@@ -1,4 +1,4 @@
-//! The program started anew by itself, to take over.
+//! Starts a new process of the same program for a takeover.
 
 use super::Tasks;
 use std::{
@@ -8,39 +8,39 @@ use std::{
 use tokio::process::Command;
 use tracing::{error, info};
 
-/// Starts what stands at the program's path now, with the same arguments and `LOCKGATE_TAKEOVER=true`. What becomes of it
-/// is logged by itself; should it end before this process does, that is told here.
+/// Starts the program at the current program's path with the same arguments and `LOCKGATE_TAKEOVER=true`. The new process
+/// logs for itself; this one logs an error if the new process ends before a takeover or shutdown.
 ///
 /// # Errors
-/// When it cannot be started, or would be ended together with this process: as the first process of a container, or under
-/// a systemd that is told nothing.
+/// If the program cannot be started, or would be killed together with this process: if this is the first process of a
+/// container, or if systemd runs it without `Type=notify`.
 pub fn reexec(tasks: &Tasks) -> io::Result<()> {
     if process::id() == 1 {
         return Err(io::Error::other(
-            "this is the first process of its container, which ends with it: start another container instead",
+            "the first process of a container cannot be replaced, because the container ends with it: start another container",
         ));
     }
     if env::var_os("INVOCATION_ID").is_some() && env::var_os("NOTIFY_SOCKET").is_none() {
         return Err(io::Error::other(
-            "systemd would take the end of this process for the service's: the unit needs Type=notify",
+            "systemd would stop the service at the end of this process: set Type=notify in the unit",
         ));
     }
-    let mut words = env::args_os();
-    let program = words.next().ok_or(io::ErrorKind::NotFound)?;
+    let mut args = env::args_os();
+    let program = args.next().ok_or(io::ErrorKind::NotFound)?;
     let mut child = Command::new(&program)
-        .args(words)
+        .args(args)
         .env("LOCKGATE_TAKEOVER", "true")
         .stdin(Stdio::null())
         .spawn()?;
-    info!(process = child.id(), program = %program.display(), "started anew, to take over");
+    info!(process = child.id(), program = %program.display(), "started a new process for a takeover");
     let stopping = tasks.clone();
     tasks.spawn(async move {
         tokio::select! {
-            ended = child.wait() => match ended {
-                Ok(status) => error!(%status, "the process that was to take over has ended: this one goes on"),
-                Err(error) => error!(%error, "cannot tell what became of the process that was to take over"),
+            exit = child.wait() => match exit {
+                Ok(status) => error!(%status, "the new process has ended before the takeover; continuing to serve"),
+                Err(error) => error!(%error, "cannot wait for the new process"),
             },
-            // It has taken over, or both are to end.
+            // The takeover is complete, or this process shuts down.
             () = stopping.stopping() => {}
         }
     });

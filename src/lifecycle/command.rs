@@ -1,32 +1,31 @@
-//! What `admin` may ask of `server`; every command carries the way of its reply.
+//! The commands that `admin` sends to `server`, and their replies. Every command carries its reply channel.
 
 use serde::Serialize;
 use std::{fmt, sync::Arc};
 use tokio::sync::oneshot;
 
-/// A question or an order for the server.
+/// A command for the server.
 #[derive(Debug)]
 pub enum Command {
-    /// How do you do?
+    /// Requests the status.
     Status(oneshot::Sender<Status>),
-    /// Read the configuration again. The answer is what came of it, or what is wrong.
+    /// Reloads the configuration. Replies with a message, or with the errors.
     Reload(oneshot::Sender<Result<String, String>>),
-    /// Give everything to another process that comes to the socket of the name that is answered; or why not.
+    /// Offers a takeover. Replies with the name of the socket to which the successor must connect, or with the error.
     HandOver(oneshot::Sender<Result<String, String>>),
-    /// Have a route or a backend finish its sessions and take no new ones, or (`false`) take them again. The answer is what
-    /// that means, or why nothing.
+    /// Starts (`true`) or ends (`false`) the drain of a route or backend. Replies with the effect, or with the error.
     Drain(
         DrainTarget,
         bool,
         oneshot::Sender<Result<DrainReport, String>>,
     ),
-    /// What is every host served with?
+    /// Requests the status of the certificates.
     Certificates(oneshot::Sender<Vec<CertificateStatus>>),
-    /// Order a new certificate for this host now; `Err` says why not.
+    /// Orders a new certificate for this host now. Replies with the error, if any.
     Renew(Box<str>, oneshot::Sender<Result<(), String>>),
 }
 
-/// What is drained.
+/// The route or backend that a drain affects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DrainTarget {
     /// A route, by its name.
@@ -35,72 +34,72 @@ pub enum DrainTarget {
     Backend(Box<str>),
 }
 
-/// What becomes of an order to drain.
+/// The effect of a drain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DrainReport {
-    /// How many sessions are closed.
+    /// The number of sessions that will be closed.
     pub closing: usize,
-    /// Pools that have no backend left that takes new sessions.
+    /// Pools without a backend that accepts new sessions.
     pub pools_without_backend: Vec<Arc<str>>,
 }
 
-/// Where the process stands.
+/// The state of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServerState {
     /// Listeners are not bound yet.
     Starting,
-    /// Accepts work.
+    /// Accepts new work.
     Ready,
-    /// Finishes old work, takes no new.
+    /// Finishes existing work and accepts no new work.
     Draining,
 }
 
-/// A picture of the server at one moment, as `lockgate status` shows it.
+/// A snapshot of the server, as `lockgate status` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
     /// The program's version.
     pub version: &'static str,
-    /// Where the process stands.
+    /// The state of the process.
     pub state: ServerState,
-    /// Its process id.
+    /// The process id.
     pub process: u32,
-    /// Seconds since the start.
+    /// Seconds since startup.
     pub uptime_seconds: u64,
-    /// Open connections, those of sessions included.
+    /// Open connections, including those of sessions.
     pub connections: u64,
-    /// The ceiling in force.
+    /// The limit of connections.
     pub connections_max: u64,
     /// Live sessions.
     pub sessions: u64,
-    /// The ceiling in force.
+    /// The limit of sessions.
     pub sessions_max: u64,
-    /// Sessions that must close and are still to be told.
+    /// Sessions that must close and have no close order yet.
     pub closing: u64,
-    /// The configuration in force.
+    /// The current configuration.
     pub config: ConfigStatus,
-    /// Bound sockets, with their real ports.
+    /// The bound listeners, with their actual ports.
     pub listeners: Vec<ListenerStatus>,
-    /// Routes in the order in which they are tried.
+    /// Routes in the order in which they are matched.
     pub routes: Vec<RouteStatus>,
-    /// Pools, those of routes with `to` too.
+    /// Pools, including those of routes with `to`.
     pub pools: Vec<PoolStatus>,
-    /// Names that DNS is asked for.
+    /// The queried DNS names.
     pub names: Vec<NameStatus>,
     /// Backends of all pools.
     pub backends: Vec<BackendStatus>,
 }
 
-/// The configuration in force.
+/// The current configuration.
 #[derive(Debug, Clone, Serialize)]
 pub struct ConfigStatus {
-    /// Where it was read from; `None` where flags are all there is.
+    /// The file; `None` if Lockgate was started with flags only.
     pub file: Option<String>,
-    /// Since when it is in force, as RFC 3339 writes it.
+    /// The time at which it became current, in RFC 3339 format.
     pub loaded: String,
-    /// Why what was read last is not.
+    /// Why the last configuration that was read was rejected.
     pub error: Option<String>,
-    /// Keys that were changed and take a restart.
+    /// Changed keys that require a restart.
     pub needs_restart: Vec<&'static str>,
 }
 
@@ -116,77 +115,77 @@ pub struct ListenerStatus {
 /// A route.
 #[derive(Debug, Clone, Serialize)]
 pub struct RouteStatus {
-    /// Its identity.
+    /// The name.
     pub name: String,
-    /// Its ordered summary: hosts, path and conditions.
+    /// The summary of its conditions: hosts, path and headers.
     pub rule: String,
-    /// Its pool.
+    /// The name of its pool.
     pub pool: String,
-    /// It takes no new sessions, by an operator's order.
+    /// Whether it accepts no new sessions, by an operator's order.
     pub draining: bool,
 }
 
 /// A pool.
 #[derive(Debug, Clone, Serialize)]
 pub struct PoolStatus {
-    /// Its identity.
+    /// The name.
     pub name: String,
-    /// Requests that wait for a place on a backend.
+    /// Requests in the admission queue.
     pub waiting: usize,
 }
 
-/// A name in DNS that a pool has.
+/// A DNS name in a pool.
 #[derive(Debug, Clone, Serialize)]
 pub struct NameStatus {
-    /// As it was written.
+    /// The name as configured.
     pub name: String,
-    /// What was wrong with DNS's last answer, or that there was none.
+    /// Why the last query failed or its answer is incomplete.
     pub error: Option<String>,
 }
 
 /// A backend.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackendStatus {
-    /// The pool it is in.
+    /// The name of its pool.
     pub pool: String,
-    /// Its identity.
+    /// The address as configured or resolved.
     pub address: String,
-    /// Leases held, by all pools that have it: sessions, requests and handshakes under way.
+    /// Leases of all its pools: sessions, requests and handshakes in progress.
     pub leases: u64,
-    /// Handshakes under way.
+    /// Handshakes in progress.
     pub handshakes: u64,
-    /// "up", "down", "ejected", "draining", "warming": new or back, with a growing part of what is new (`slow_start`); or
-    /// "vanished": DNS has it no more, and it gets nothing new.
+    /// "up", "down", "ejected", "draining", "warming" (in slow start), or "vanished" (no longer in DNS; it receives no new
+    /// sessions and requests).
     pub state: &'static str,
-    /// How much longer it is ejected, unless a session is answered before.
+    /// The remaining time of its ejection; a successful handshake ends it earlier.
     pub ejected_seconds: Option<u64>,
-    /// What failed last, if nothing went well since.
+    /// The last failure, unless a success followed.
     pub why: Option<String>,
-    /// It takes no new sessions, by an operator's order.
+    /// Whether it accepts no new sessions, by an operator's order.
     pub draining: bool,
 }
 
-/// What a host is served with.
+/// The certificate of a host.
 #[derive(Debug, Clone, Serialize)]
 pub struct CertificateStatus {
-    /// Its name, or the first of them.
+    /// The host, or the first of several.
     pub host: String,
     /// "file", "acme" or "dev".
     pub source: &'static str,
-    /// The file, the directory's URL, or the development CA's file.
+    /// The file, the URL of the ACME directory, or the file of the development CA.
     pub from: String,
-    /// Who signed it; `None` while there is none but a stopgap.
+    /// The issuer; `None` while only a temporary self-signed certificate is present.
     pub issuer: Option<String>,
-    /// What it is for: DNS names and addresses.
+    /// The DNS names and addresses in the certificate.
     pub names: Vec<String>,
-    /// Its last moment, as RFC 3339 writes it.
+    /// The end of its validity, in RFC 3339 format.
     pub not_after: Option<String>,
-    /// A CA is being asked at this moment.
+    /// Whether an ACME order is in progress.
     pub ordering: bool,
-    /// When a CA will be asked.
+    /// The time of the next ACME order.
     pub next_attempt: Option<String>,
-    /// Why that did not help the last time, in the CA's own words; or what is wrong with the files, for which reason
-    /// they are not what is served.
+    /// The error of the last ACME order, as reported by the CA; or the error in the files, because of which the previous
+    /// certificate is still in use.
     pub error: Option<String>,
 }
 

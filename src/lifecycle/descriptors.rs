@@ -1,9 +1,9 @@
-//! The limit on file descriptors, which bounds how many connections there can be.
+//! The file descriptor limit, which bounds the number of connections.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
-/// Raises the soft limit to the hard one; returns what is in force then.
+/// Raises the soft limit to the hard one; returns the resulting soft limit.
 pub fn raise_nofile_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

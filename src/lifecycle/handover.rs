@@ -1,10 +1,10 @@
-//! A Unix socket over which the running process gives what it listens with to the one that takes its place
+//! Takeover protocol: the running process passes its listening sockets over a Unix socket to the process that replaces it
 //! (`SCM_RIGHTS`, unix(7)).
 //!
-//! The running one gives every socket, then says so. The new one, when nothing can fail any more, says that it is ready;
-//! the running one answers yes, or no and goes on. When the new one serves it says so, and only then does the other one
-//! stop: whichever of the two ends before, the other serves. Only the same user is spoken to, and each message is one
-//! packet: a few words and at most one descriptor.
+//! The running process sends every socket, then `all`. The new process sends `ready` when nothing can fail any longer. The
+//! running process answers `yes`, or `no` and continues to serve. The new process sends `serving`, and only then does the
+//! running one stop. If either process ends before, the other one serves. Both processes must belong to the same user. Each
+//! message is one packet of JSON with at most one descriptor.
 
 mod channel;
 
@@ -21,51 +21,53 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// What a descriptor is for.
+/// The purpose of a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FdLabel {
-    /// As `lockgate status` calls a listener; "acme" for the lock of a folder with certificates.
+    /// The kind of listener, as in `lockgate status`; "acme" for the lock of a certificate store.
     pub kind: String,
-    /// As the configuration writes it.
+    /// The address as configured.
     pub address: String,
 }
 
-/// A descriptor to be given.
+/// A descriptor that passes to another process.
 #[derive(Debug)]
 pub struct PassedFd {
-    /// What it is for.
+    /// Its purpose.
     pub label: FdLabel,
-    /// One of its own: what is given stays in use here.
+    /// A duplicate: this process continues to use the original.
     pub descriptor: OwnedFd,
 }
 
-/// Why nothing changed hands.
+/// The reason why a takeover failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
-    /// The other process has ended, or never came.
-    #[error("the other process did not come so far")]
+    /// The other process has ended, or did not connect.
+    #[error("the other process has ended or cannot be reached")]
     Io(#[from] io::Error),
-    /// It hangs.
+    /// The other process does not answer in time.
     #[error("the other process did not answer within {REPLY_TIMEOUT:?}")]
     Timeout,
-    /// It is of another time.
-    #[error("the other lockgate is of another version and says {0}: restart it instead")]
+    /// The message is not part of this version of the protocol.
+    #[error(
+        "unexpected message {0}: the other lockgate has an incompatible version; restart it instead"
+    )]
     UnexpectedMessage(String),
     /// The running process refuses to hand over.
     #[error(
-        "the running lockgate goes on: it has waited for too long, or is giving its place to another one"
+        "the running lockgate continues to serve: the takeover took too long, or another process is taking over"
     )]
     Refused,
 }
 
-/// An invitation to take over, under a name that only processes of this machine and network namespace can see.
+/// An offer to take over, under a socket name that is visible only in this network namespace.
 #[derive(Debug)]
 pub struct HandoverOffer {
-    door: HandoverListener,
+    listener: HandoverListener,
     claim: HandoverClaim,
 }
 
-/// Whose an offer is: the first to take it has it.
+/// The claim on an offer; only the first [`HandoverClaim::take`] succeeds.
 #[derive(Debug, Clone, Default)]
 pub struct HandoverClaim(Arc<AtomicBool>);
 
@@ -81,35 +83,35 @@ pub struct Successor {
 #[derive(Debug)]
 pub struct Predecessor(Channel);
 
-/// What is said.
+/// A message of the protocol.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
 enum Message {
-    /// The first word.
+    /// The first message, from the running process.
     Offer { version: u32 },
-    /// With a descriptor.
+    /// One descriptor.
     Socket(FdLabel),
-    /// That was everything.
+    /// All descriptors have been sent.
     All,
-    /// The new one can serve.
+    /// The new process can serve.
     Ready,
-    /// The old one lets it.
+    /// The running process permits it.
     Yes,
-    /// The old one goes on.
+    /// The running process continues to serve.
     No,
-    /// The new one serves.
+    /// The new process serves.
     Serving,
-    /// The old process no longer serves.
+    /// The process that was running no longer serves.
     Done,
 }
 
 // === impl HandoverOffer ===
 
 impl HandoverOffer {
-    /// Opens it. Called inside a runtime.
+    /// Opens the socket of the offer. Must be called inside a runtime.
     pub fn open() -> io::Result<HandoverOffer> {
         Ok(HandoverOffer {
-            door: HandoverListener::open()?,
+            listener: HandoverListener::open()?,
             claim: HandoverClaim::default(),
         })
     }
@@ -119,21 +121,24 @@ impl HandoverOffer {
         self.claim.clone()
     }
 
-    /// What [`take_over`] wants.
+    /// Returns the name for [`take_over`].
     pub fn name(&self) -> &str {
-        self.door.name()
+        self.listener.name()
     }
 
-    /// Gives all of `given` to the process that comes, and waits until it can serve.
-    pub async fn send_to_successor(self, given: Vec<PassedFd>) -> Result<Successor, HandoverError> {
-        let came = timeout(REPLY_TIMEOUT, self.door.accept()).await;
-        let channel = came.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
+    /// Waits for a process to connect, sends it `descriptors`, and waits until it is ready to serve.
+    pub async fn send_to_successor(
+        self,
+        descriptors: Vec<PassedFd>,
+    ) -> Result<Successor, HandoverError> {
+        let accepted = timeout(REPLY_TIMEOUT, self.listener.accept()).await;
+        let channel = accepted.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
         if !self.claim.take() {
             return Err(HandoverError::Refused);
         }
-        let gift = async {
+        let transfer = async {
             send(&channel, &Message::Offer { version: VERSION }, None).await?;
-            for PassedFd { label, descriptor } in given {
+            for PassedFd { label, descriptor } in descriptors {
                 send(&channel, &Message::Socket(label), Some(&descriptor)).await?;
             }
             send(&channel, &Message::All, None).await?;
@@ -142,11 +147,11 @@ impl HandoverOffer {
                 (other, _) => Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
             }
         };
-        let ready = timeout(REPLY_TIMEOUT, gift).await;
+        let ready = timeout(REPLY_TIMEOUT, transfer).await;
         match ready.unwrap_or(Err(HandoverError::Timeout)) {
             Ok(id) => Ok(Successor { channel, id }),
             Err(error) => {
-                // Without a word it would think that this process has ended.
+                // Without a message the other process would assume that this one has ended, and serve.
                 let _ = timeout(REPLY_TIMEOUT, send(&channel, &Message::No, None)).await;
                 Err(error)
             }
@@ -166,7 +171,7 @@ impl HandoverClaim {
 // === impl Successor ===
 
 impl Successor {
-    /// Lets it serve, and waits until it does. An error says that it does not.
+    /// Permits the successor to serve and waits until it does. On an error it does not serve.
     pub async fn permit_serving(&self) -> Result<(), HandoverError> {
         let serving = async {
             send(&self.channel, &Message::Yes, None).await?;
@@ -175,11 +180,12 @@ impl Successor {
                 (other, _) => Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
             }
         };
-        let serving = timeout(BEGINNING, serving).await;
+        let serving = timeout(SERVING_TIMEOUT, serving).await;
         serving.unwrap_or(Err(HandoverError::Timeout))
     }
 
-    /// Notifies the successor that it is alone; if the message is lost, the end of the connection shows it.
+    /// Notifies the successor that this process no longer serves. If the message is lost, the end of the connection has the
+    /// same effect.
     pub async fn release(self) {
         let _ = timeout(REPLY_TIMEOUT, send(&self.channel, &Message::Done, None)).await;
     }
@@ -193,10 +199,10 @@ impl Successor {
 // === impl Predecessor ===
 
 impl Predecessor {
-    /// Says that nothing can fail here any more, and waits for leave to serve. A process that ended without a no is not
-    /// there to serve: then this one does.
+    /// Reports that this process is ready, and waits for the permission to serve. If the running process ends without a
+    /// refusal, it no longer serves, and the permission is implied.
     pub async fn ready(&self) -> Result<(), HandoverError> {
-        let answered = async {
+        let reply = async {
             send(&self.0, &Message::Ready, None).await?;
             match recv(&self.0).await? {
                 (Message::Yes, _) => Ok(()),
@@ -204,14 +210,14 @@ impl Predecessor {
                 (other, _) => Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
             }
         };
-        match timeout(REPLY_TIMEOUT, answered).await {
+        match timeout(REPLY_TIMEOUT, reply).await {
             Ok(Err(HandoverError::Io(_))) => Ok(()),
-            Ok(answered) => answered,
+            Ok(reply) => reply,
             Err(_) => Err(HandoverError::Timeout),
         }
     }
 
-    /// Says that this process serves, and waits until the other one has notified systemd.
+    /// Reports that this process serves, and waits until the other one has notified systemd.
     pub async fn serving(self) {
         let done = async {
             send(&self.0, &Message::Serving, None).await?;
@@ -221,26 +227,28 @@ impl Predecessor {
     }
 }
 
-/// Takes what the process behind the offer of this name gives.
+/// Connects to the offer of this name and receives the descriptors of the running process.
 pub async fn take_over(name: &str) -> Result<(Vec<PassedFd>, Predecessor), HandoverError> {
-    let taken = async {
+    let received = async {
         let channel = Channel::to(name)?;
         match recv(&channel).await? {
             (Message::Offer { version: VERSION }, _) => {}
             (other, _) => return Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
         }
-        let mut given = Vec::new();
+        let mut descriptors = Vec::new();
         loop {
             match recv(&channel).await? {
-                (Message::Socket(label), Some(descriptor)) if given.len() < MOST => {
-                    given.push(PassedFd { label, descriptor });
+                (Message::Socket(label), Some(descriptor))
+                    if descriptors.len() < MAX_DESCRIPTORS =>
+                {
+                    descriptors.push(PassedFd { label, descriptor });
                 }
-                (Message::All, _) => return Ok((given, Predecessor(channel))),
+                (Message::All, _) => return Ok((descriptors, Predecessor(channel))),
                 (other, _) => return Err(HandoverError::UnexpectedMessage(format!("{other:?}"))),
             }
         }
     };
-    timeout(REPLY_TIMEOUT, taken)
+    timeout(REPLY_TIMEOUT, received)
         .await
         .unwrap_or(Err(HandoverError::Timeout))
 }
@@ -250,26 +258,28 @@ async fn send(
     message: &Message,
     descriptor: Option<&OwnedFd>,
 ) -> Result<(), HandoverError> {
-    let words = serde_json::to_string(message).expect("strings and numbers");
+    let payload = serde_json::to_string(message).expect("strings and numbers");
     let descriptor = descriptor.map(AsFd::as_fd);
-    Ok(channel.send(words.as_bytes(), descriptor).await?)
+    Ok(channel.send(payload.as_bytes(), descriptor).await?)
 }
 
 async fn recv(channel: &Channel) -> Result<(Message, Option<OwnedFd>), HandoverError> {
-    let (words, descriptor) = channel.receive().await?;
-    let strange = || HandoverError::UnexpectedMessage(String::from_utf8_lossy(&words).into_owned());
-    let message = serde_json::from_slice(&words).map_err(|_| strange())?;
+    let (payload, descriptor) = channel.receive().await?;
+    let unexpected =
+        || HandoverError::UnexpectedMessage(String::from_utf8_lossy(&payload).into_owned());
+    let message = serde_json::from_slice(&payload).map_err(|_| unexpected())?;
     Ok((message, descriptor))
 }
 
-/// To be raised when the messages change.
+/// The protocol version; it increases whenever the messages change.
 const VERSION: u32 = 1;
-/// For all of it, on either side: what takes time was done before.
+/// The timeout of each exchange, on either side. Slow work is done before an exchange.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the certificates of thousands of hosts to be read: both serve if it takes longer.
-const BEGINNING: Duration = Duration::from_secs(60);
+/// The time in which the new process must start to serve: it may read the certificates of thousands of hosts. If it takes
+/// longer, both processes serve.
+const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
 /// The maximum number of descriptors, more than any configuration needs.
-const MOST: usize = 1024;
+const MAX_DESCRIPTORS: usize = 1024;
 
 #[cfg(test)]
 mod tests;

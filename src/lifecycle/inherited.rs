@@ -1,4 +1,4 @@
-//! Sockets that somebody else has opened: the process whose place is taken, or systemd (`LISTEN_FDS`, sd_listen_fds(3)).
+//! Inherited sockets: from the process that this one takes over from, or from systemd (`LISTEN_FDS`, sd_listen_fds(3)).
 
 use super::handover::{self, FdLabel, HandoverError, Predecessor};
 use listenfd::ListenFd;
@@ -9,11 +9,11 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixListener},
 };
 
-/// Descriptors that wait for the one who knows what they are for.
+/// Inherited descriptors that no listener has taken yet.
 #[derive(Debug, Default)]
 pub struct Inherited {
     taken_over: Vec<(FdLabel, OwnedFd)>,
-    /// By the address that each is bound to.
+    /// With the address to which each socket is bound.
     from_systemd: Vec<(String, OwnedFd)>,
     predecessor: Option<Predecessor>,
 }
@@ -21,10 +21,11 @@ pub struct Inherited {
 // === impl Inherited ===
 
 impl Inherited {
-    /// What systemd has opened for this process. The environment is read once and cleared: call it before there is a thread.
+    /// Returns the sockets that systemd has opened for this process. Reads the environment once and clears it: must be called
+    /// before another thread starts.
     ///
     /// # Errors
-    /// When one of them is no listening stream socket.
+    /// If one of them is not a listening stream socket.
     pub fn from_systemd() -> io::Result<Inherited> {
         let mut passed = ListenFd::from_env();
         let mut inherited = Inherited::default();
@@ -44,10 +45,10 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// What the process behind this offer gives (see [`handover`]).
+    /// Receives the descriptors of the process with this offer (see [`handover`]).
     pub async fn take_over(&mut self, name: &str) -> Result<(), HandoverError> {
-        let (given, predecessor) = handover::take_over(name).await?;
-        self.taken_over = given
+        let (descriptors, predecessor) = handover::take_over(name).await?;
+        self.taken_over = descriptors
             .into_iter()
             .map(|it| (it.label, it.descriptor))
             .collect();
@@ -55,17 +56,17 @@ impl Inherited {
         Ok(())
     }
 
-    /// The one that was opened for this, if it was.
+    /// Removes and returns the descriptor for this kind and configured address, if one was inherited.
     pub fn take(&mut self, kind: &str, address: &str) -> Option<OwnedFd> {
-        let ours = |(label, _): &(FdLabel, _)| label.kind == kind && label.address == address;
-        if let Some(found) = self.taken_over.iter().position(ours) {
-            return Some(self.taken_over.swap_remove(found).1);
+        let matches = |(label, _): &(FdLabel, _)| label.kind == kind && label.address == address;
+        if let Some(index) = self.taken_over.iter().position(matches) {
+            return Some(self.taken_over.swap_remove(index).1);
         }
-        let found = self.from_systemd.iter().position(|it| it.0 == address)?;
-        Some(self.from_systemd.swap_remove(found).1)
+        let index = self.from_systemd.iter().position(|it| it.0 == address)?;
+        Some(self.from_systemd.swap_remove(index).1)
     }
 
-    /// As [`Inherited::take`], as a TCP listener.
+    /// Does the same as [`Inherited::take`] for a TCP listener.
     pub fn take_tcp(&mut self, kind: &str, address: &str) -> Option<TcpListener> {
         self.take(kind, address).map(TcpListener::from)
     }
@@ -75,12 +76,12 @@ impl Inherited {
         self.from_systemd.first().map(|(address, _)| &**address)
     }
 
-    /// Whether a running process gave what there is.
+    /// Returns whether this process takes over from a running one.
     pub fn is_takeover(&self) -> bool {
         self.predecessor.is_some()
     }
 
-    /// Waits for leave to serve, where there is a process to give it. What nobody took is closed.
+    /// Waits until the predecessor, if there is one, permits this process to serve. Closes the descriptors that were not taken.
     pub async fn ready(self) -> Result<Option<Predecessor>, HandoverError> {
         if let Some(predecessor) = &self.predecessor {
             predecessor.ready().await?;
@@ -92,13 +93,13 @@ impl Inherited {
 fn not_listening(index: usize) -> io::Error {
     let number = index + 1;
     let why = format!(
-        "socket {number} that systemd passes on does not listen for a stream: the .socket unit needs ListenStream=, and no \
-         Accept=yes"
+        "socket {number} from systemd is not a listening stream socket: the .socket unit needs ListenStream= and must not \
+         have Accept=yes"
     );
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
-/// As `server.admin` is written.
+/// Returns the address in the form of `server.admin`.
 fn unix_address(listener: &UnixListener) -> io::Result<String> {
     let address = listener.local_addr()?;
     let path = address.as_pathname().ok_or_else(|| {

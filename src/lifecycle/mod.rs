@@ -1,5 +1,5 @@
-//! Tasks, the two-stage stop, signals, what systemd is told, what one process hands to the next, and the commands that
-//! `admin` sends to `server`.
+//! The life cycle of the process: tasks and two-stage shutdown, signals, notifications to systemd, takeover by another
+//! process, and the commands that `admin` sends to `server`.
 
 mod again;
 mod command;

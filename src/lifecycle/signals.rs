@@ -1,48 +1,48 @@
-//! The signals that the process obeys.
+//! The signals that the process handles.
 
 use std::io;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-/// What a signal asks for.
+/// The action that a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: end.
+    /// SIGTERM or SIGINT: shut down.
     Stop,
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP: reload the configuration.
     Reload,
-    /// SIGUSR2: start the program again, to take over.
+    /// SIGUSR2: start a new process, which takes over.
     Replace,
 }
 
-/// SIGTERM, SIGINT, SIGHUP and SIGUSR2, each occurrence once.
+/// The installed handlers of SIGTERM, SIGINT, SIGHUP and SIGUSR2.
 #[derive(Debug)]
 pub struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
-    user: unix::Signal,
+    user2: unix::Signal,
 }
 
 // === impl Signals ===
 
 impl Signals {
-    /// From here on these signals no longer end the process by themselves.
+    /// Installs the handlers. From then on the signals no longer terminate the process by default.
     pub fn install() -> io::Result<Self> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
-            user: signal(SignalKind::user_defined2())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop,
             _ = self.interrupt.recv() => Signal::Stop,
             _ = self.hangup.recv() => Signal::Reload,
-            _ = self.user.recv() => Signal::Replace,
+            _ = self.user2.recv() => Signal::Replace,
         }
     }
 }

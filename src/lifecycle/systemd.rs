@@ -1,33 +1,35 @@
-//! What systemd is told of our life, if it started us with `Type=notify`; otherwise nothing is sent.
+//! Notifications to systemd (sd_notify(3)). Sent only if systemd started the process with `Type=notify`.
 
 use sd_notify::NotifyState;
 use tracing::warn;
 
-/// Every listener accepts; `status` is what `systemctl status` shows.
+/// Reports that every listener accepts connections; `systemctl status` shows `status`.
 pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// A configuration is being read (sd_notify(3): `Type=notify-reload`); [`ready`] ends that.
+/// Reports the start of a reload (`Type=notify-reload`); [`ready`] reports its end.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => warn!(%error, "cannot tell systemd what time it is"),
+        Err(error) => {
+            warn!(%error, "cannot read the monotonic clock; not notifying systemd of the reload")
+        }
     }
 }
 
-/// Another process is the service from now on (sd_notify(3): `MAINPID=`).
+/// Reports that another process is the service from now on (`MAINPID=`).
 pub fn main_process(id: u32) {
     notify(&[NotifyState::MainPid(id)]);
 }
 
-/// The stop has begun.
+/// Reports the start of shutdown.
 pub fn stopping(status: &str) {
     notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "cannot tell systemd: is NOTIFY_SOCKET its socket?");
+        warn!(%error, "cannot notify systemd; is NOTIFY_SOCKET its socket?");
     }
 }

@@ -1,4 +1,4 @@
-//! One tracker for all tasks, one token for the stop. The only home of `tokio::spawn`.
+//! One tracker for all tasks, and one token for shutdown. All tasks are spawned here.
 
 use std::time::Duration;
 use tokio_util::{
@@ -6,7 +6,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-/// A handle on everything that runs; clones share one tracker.
+/// The tracker of running tasks and their shutdown token; clones share both.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -16,28 +16,27 @@ pub struct Tasks {
 // === impl Tasks ===
 
 impl Tasks {
-    /// Runs `task` until it ends by itself, or the process does. A panic ends that task only.
+    /// Spawns `task`. A panic ends that task only.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(task);
     }
 
-    /// Take no new work, finish the old.
+    /// Requests shutdown: tasks accept no new work and finish existing work.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Whether [`Tasks::stop`] was called.
+    /// Returns whether [`Tasks::stop`] was called.
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    /// Ends when [`Tasks::stop`] is called.
+    /// Completes when [`Tasks::stop`] is called.
     pub fn stopping(&self) -> WaitForCancellationFuture<'_> {
         self.stop.cancelled()
     }
 
-    /// Waits until every task has ended, at most for `limit`; what still runs then is dropped with the runtime. Returns
-    /// whether all ended by themselves.
+    /// Waits up to `limit` for every task to end. Returns whether all have ended; the others are dropped with the runtime.
     pub async fn finish(&self, limit: Duration) -> bool {
         self.tracker.close();
         tokio::time::timeout(limit, self.tracker.wait())

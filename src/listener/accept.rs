@@ -14,17 +14,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-/// Accepts until the stop, or until `gone`, and runs `serve` for every connection in a separate task.
+/// Accepts until shutdown, or until `closed` is cancelled, and runs `serve` for every connection in a separate task.
 ///
 /// Without a free permit a connection is accepted and closed at once, so that the client notices. When no descriptor is
 /// left, a spare one is released for that time: without it, `accept` would fail immediately and repeatedly, and leave
 /// the client waiting in the backlog.
 pub async fn accept<F>(
     listener: Arc<TcpListener>,
-    admission: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
-    gone: CancellationToken,
+    closed: CancellationToken,
     serve: impl Fn(TcpStream, SocketAddr, ConnectionPermit) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
@@ -36,19 +36,18 @@ pub async fn accept<F>(
         let accepted = tokio::select! {
             biased;
             () = tasks.stopping() => return,
-            () = gone.cancelled() => return,
+            () = closed.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match admission.try_acquire() {
+            Ok((stream, peer)) => match limiter.try_acquire() {
                 Some(permit) => tasks.spawn(serve(stream, peer, permit)),
                 None => {
                     metrics.connection_failed("limit");
                     if let Some(suppressed) = full.allow() {
                         warn!(
                             suppressed,
-                            "as many connections are open as limits.connections or the descriptors allow: \
-                             new ones are closed at once"
+                            "connection limit reached; closing new connections (limits.connections, or LimitNOFILE)"
                         );
                     }
                 }
@@ -58,8 +57,8 @@ pub async fn accept<F>(
                     warn!(
                         suppressed,
                         %error,
-                        "nothing is left for another connection: new ones are closed at once; for want of descriptors, \
-                         raise LimitNOFILE (systemd) or ulimit -n"
+                        "no resources for another connection; closing new connections: if descriptors are exhausted, raise \
+                         LimitNOFILE (systemd) or ulimit -n"
                     );
                 }
                 metrics.connection_failed("descriptors");
@@ -74,7 +73,7 @@ pub async fn accept<F>(
             }
             Err(error) if is_peer_error(&error) => {}
             Err(error) => {
-                error!(%error, "accept failed; trying again");
+                error!(%error, "accept failed; retrying");
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -130,7 +129,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn accepted_sockets_begin_as_the_listening_one_is() {
+    async fn accepted_sockets_inherit_options_of_the_listener() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         set_socket_options(&listener);
         let address = listener.local_addr().unwrap();

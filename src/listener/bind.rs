@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::net::TcpListener;
 
-/// Binds `address` and listens. `[::]` takes IPv4 too; where IPv6 is off, `0.0.0.0` stands in for it.
+/// Binds `address` and listens. `[::]` accepts IPv4, too; if IPv6 is disabled, `0.0.0.0` is bound instead.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match listen(address) {
         Err(error)
@@ -47,7 +47,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     #[tokio::test]
-    async fn any_address_takes_ipv4_too() {
+    async fn unspecified_ipv6_address_accepts_ipv4() {
         let listener = bind("[::]:0".parse().unwrap()).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (client, accepted) =
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_an_error() {
+    async fn bound_port_is_an_error() {
         let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let error = bind(first.local_addr().unwrap()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);

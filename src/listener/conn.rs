@@ -23,31 +23,31 @@ use tokio::{
 };
 use tracing::debug;
 
-/// What connections of every listener need.
+/// Serves the connections of all https and http listeners.
 #[derive(Debug)]
 pub struct ConnectionHandler {
-    /// What requests need.
+    /// The context of requests.
     pub http: Arc<Context>,
     /// The limits that count connections per IP.
-    pub admission: Arc<ConnectionLimiter>,
+    pub limiter: Arc<ConnectionLimiter>,
 }
 
 /// The reason why a connection ended before its first request.
 #[derive(Debug, thiserror::Error)]
 enum AcceptError {
-    #[error("no TLS handshake in time (limits.tls_handshake)")]
+    #[error("TLS handshake not completed in time (limits.tls_handshake)")]
     Deadline,
     #[error(
-        "this address has its share of connections (limits.connections_per_ip, limits.accepts_per_ip)"
+        "connection limit for this address reached (limits.connections_per_ip, limits.accepts_per_ip)"
     )]
-    Share,
+    PerIpLimit,
     #[error("a PROXY header from {0}, which is not among server.trusted_proxies")]
-    Untrusted(IpAddr),
+    UntrustedProxy(IpAddr),
     #[error("bad PROXY header")]
     Proxy(#[from] BadProxyHeader),
-    #[error("the connection broke")]
+    #[error("connection failed")]
     Io(#[from] io::Error),
-    #[error("TLS failed")]
+    #[error("TLS handshake failed")]
     Tls(#[from] tls::TlsError),
 }
 
@@ -63,34 +63,34 @@ impl ConnectionHandler {
     ) {
         let gateway = self.http.live.snapshot();
         let deadline = gateway.limits.tls_handshake.0;
-        let entered = timeout(deadline, async {
+        let result = timeout(deadline, async {
             let client = self.client_addr(&gateway, &mut tcp, from).await?;
-            let share = self
-                .admission
+            let per_ip = self
+                .limiter
                 .per_ip_permit(client.ip())
-                .ok_or(AcceptError::Share)?;
-            let ends = (client, tcp.local_addr()?);
-            let entered = tls::accept(&gateway.tls, Socket::new(tcp)).await?;
-            Ok((entered, ends, share))
+                .ok_or(AcceptError::PerIpLimit)?;
+            let addresses = (client, tcp.local_addr()?);
+            let outcome = tls::accept(&gateway.tls, Socket::new(tcp)).await?;
+            Ok((outcome, addresses, per_ip))
         })
         .await
         .unwrap_or(Err(AcceptError::Deadline));
         drop(gateway);
-        match entered {
+        match result {
             Ok((AcceptOutcome::AcmeValidated, ..)) => self.http.metrics.challenge_answered(),
-            Ok((AcceptOutcome::Client(accepted), (client, reached), share)) => {
-                // Boxed: the TLS handshake's state is freed by now, and this is what a waiting connection keeps.
-                let guard = Box::new((permit, share));
+            Ok((AcceptOutcome::Client(accepted), (client, local), per_ip)) => {
+                // Boxed, so that an idle connection does not keep the memory of the handshake's state.
+                let guard = Box::new((permit, per_ip));
                 let peer = Peer {
                     address: client.ip(),
                     port: client.port(),
-                    reached,
+                    reached: local,
                     asked: accepted.client_auth_requested,
                     identity: accepted.certificate.as_deref().map(ClientCertHeader::of),
                 };
                 Box::pin(http::serve(self.http.clone(), accepted.stream, peer, guard)).await;
             }
-            Err(turned) => self.reject(from, &turned),
+            Err(error) => self.reject(from, &error),
         }
     }
 
@@ -103,24 +103,24 @@ impl ConnectionHandler {
         https_port: u16,
     ) {
         let gateway = self.http.live.snapshot();
-        let entered = timeout(
+        let result = timeout(
             gateway.limits.tls_handshake.0,
             self.client_addr(&gateway, &mut tcp, from),
         )
         .await;
-        let entered = entered.unwrap_or(Err(AcceptError::Deadline));
-        let entered = entered.map(|client| client.ip()).and_then(|address| {
+        let result = result.unwrap_or(Err(AcceptError::Deadline));
+        let result = result.map(|client| client.ip()).and_then(|address| {
             Ok((
                 address,
-                self.admission
+                self.limiter
                     .per_ip_permit(address)
-                    .ok_or(AcceptError::Share)?,
+                    .ok_or(AcceptError::PerIpLimit)?,
             ))
         });
         drop(gateway);
-        match entered {
-            Ok((address, share)) => {
-                let guard = Box::new((permit, share));
+        match result {
+            Ok((address, per_ip)) => {
+                let guard = Box::new((permit, per_ip));
                 http::serve_redirect(
                     self.http.clone(),
                     Socket::new(tcp),
@@ -130,7 +130,7 @@ impl ConnectionHandler {
                 )
                 .await;
             }
-            Err(turned) => self.reject(from, &turned),
+            Err(error) => self.reject(from, &error),
         }
     }
 
@@ -147,15 +147,15 @@ impl ConnectionHandler {
             return Ok(peer);
         }
         if !gateway.trusts(peer.ip()) {
-            return Err(AcceptError::Untrusted(peer.ip()));
+            return Err(AcceptError::UntrustedProxy(peer.ip()));
         }
         let source = read_proxy_header(tcp).await?;
         Ok(source.map_or(peer, canonical))
     }
 
-    fn reject(&self, from: SocketAddr, turned: &AcceptError) {
-        self.http.metrics.connection_failed(turned.as_str());
-        debug!(client = %from.ip().to_canonical(), error = %ErrorChain(turned), "connection turned away");
+    fn reject(&self, from: SocketAddr, error: &AcceptError) {
+        self.http.metrics.connection_failed(error.as_str());
+        debug!(client = %from.ip().to_canonical(), error = %ErrorChain(error), "connection rejected");
     }
 }
 
@@ -165,8 +165,8 @@ impl AcceptError {
     fn as_str(&self) -> &'static str {
         match self {
             AcceptError::Deadline => "deadline",
-            AcceptError::Share => "share",
-            AcceptError::Untrusted(_) => "untrusted-proxy",
+            AcceptError::PerIpLimit => "share",
+            AcceptError::UntrustedProxy(_) => "untrusted-proxy",
             AcceptError::Proxy(_) => "proxy-header",
             AcceptError::Io(_) => "io",
             AcceptError::Tls(error) => error.as_str(),

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Issues permits to connections.
 #[derive(Debug)]
 pub struct ConnectionLimiter {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     per_address: u32,
     open: Mutex<HashMap<IpAddr, u32>>,
     rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
@@ -31,7 +31,7 @@ pub struct ConnectionLimiter {
 /// A connection permit; it moves with the connection into its session, and is released on drop.
 #[derive(Debug)]
 pub struct ConnectionPermit {
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     _gauge: ConnectionGauge,
 }
 
@@ -42,8 +42,8 @@ pub struct PerIpPermit(Option<(Arc<ConnectionLimiter>, IpAddr)>);
 // === impl ConnectionLimiter ===
 
 impl ConnectionLimiter {
-    /// Creates the limits with `places` connections, and the limits per address of `[limits]`.
-    pub fn new(places: usize, limits: &config::Limits, metrics: Arc<Metrics>) -> Self {
+    /// Creates a limiter for `max_connections` in total, with the limits per address of `[limits]`.
+    pub fn new(max_connections: usize, limits: &config::Limits, metrics: Arc<Metrics>) -> Self {
         let rate = limits.accepts_per_ip.and_then(|rate| {
             let count = NonZeroU32::new(rate.count)?;
             Some(RateLimiter::keyed(
@@ -51,7 +51,7 @@ impl ConnectionLimiter {
             ))
         });
         ConnectionLimiter {
-            places: Arc::new(Semaphore::new(places)),
+            permits: Arc::new(Semaphore::new(max_connections)),
             per_address: limits.connections_per_ip,
             open: Mutex::default(),
             rate,
@@ -62,9 +62,9 @@ impl ConnectionLimiter {
 
     /// Returns a permit, if one is free.
     pub fn try_acquire(&self) -> Option<ConnectionPermit> {
-        let place = self.places.clone().try_acquire_owned().ok()?;
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
         Some(ConnectionPermit {
-            _place: place,
+            _permit: permit,
             _gauge: self.metrics.connection(),
         })
     }
@@ -73,7 +73,7 @@ impl ConnectionLimiter {
     pub fn per_ip_permit(self: &Arc<Self>, address: IpAddr) -> Option<PerIpPermit> {
         let key = subnet_key(address);
         if let Some(rate) = &self.rate {
-            if self.accepts.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
+            if self.accepts.fetch_add(1, Ordering::Relaxed) % SWEEP_INTERVAL == SWEEP_INTERVAL - 1 {
                 rate.retain_recent();
             }
             rate.check_key(&key).ok()?;
@@ -101,10 +101,10 @@ impl ConnectionLimiter {
 
 impl Drop for PerIpPermit {
     fn drop(&mut self) {
-        let Some((admission, key)) = &self.0 else {
+        let Some((limiter, key)) = &self.0 else {
             return;
         };
-        let mut open = admission.open();
+        let mut open = limiter.open();
         if let Some(count) = open.get_mut(key) {
             *count -= 1;
             if *count == 0 {
@@ -114,16 +114,16 @@ impl Drop for PerIpPermit {
     }
 }
 
-/// The number of accepts between two sweeps of idle addresses: it bounds the memory of the rate limit.
-const SWEEP: u32 = 1024;
+/// The number of accepts between two sweeps of idle addresses, which bound the memory of the rate limit.
+const SWEEP_INTERVAL: u32 = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn admission(
-        places: usize,
+    fn limiter(
+        max_connections: usize,
         per_address: u32,
         accepts: Option<config::Rate>,
     ) -> Arc<ConnectionLimiter> {
@@ -133,63 +133,59 @@ mod tests {
             ..Default::default()
         };
         Arc::new(ConnectionLimiter::new(
-            places,
+            max_connections,
             &limits,
             Arc::new(Metrics::new()),
         ))
     }
 
     #[test]
-    fn a_place_is_given_back_on_drop() {
-        let admission = admission(1, 0, None);
-        let place = admission.try_acquire().unwrap();
-        assert!(admission.try_acquire().is_none());
-        drop(place);
-        assert!(admission.try_acquire().is_some());
+    fn permit_is_released_on_drop() {
+        let limiter = limiter(1, 0, None);
+        let permit = limiter.try_acquire().unwrap();
+        assert!(limiter.try_acquire().is_none());
+        drop(permit);
+        assert!(limiter.try_acquire().is_some());
     }
 
     #[test]
-    fn one_address_has_one_share() {
-        let admission = admission(9, 2, None);
+    fn address_at_its_limit_gets_no_permit() {
+        let limiter = limiter(9, 2, None);
         let one: IpAddr = "10.0.0.1".parse().unwrap();
         let held = [
-            admission.per_ip_permit(one).unwrap(),
-            admission
+            limiter.per_ip_permit(one).unwrap(),
+            limiter
                 .per_ip_permit("::ffff:10.0.0.1".parse().unwrap())
                 .unwrap(),
         ];
-        assert!(admission.per_ip_permit(one).is_none());
-        assert!(
-            admission
-                .per_ip_permit("10.0.0.2".parse().unwrap())
-                .is_some()
-        );
+        assert!(limiter.per_ip_permit(one).is_none());
+        assert!(limiter.per_ip_permit("10.0.0.2".parse().unwrap()).is_some());
         drop(held);
-        assert!(admission.per_ip_permit(one).is_some());
-        assert!(admission.open().len() <= 1);
+        assert!(limiter.per_ip_permit(one).is_some());
+        assert!(limiter.open().len() <= 1);
     }
 
     #[test]
-    fn ipv6_is_counted_by_subscriber() {
-        let admission = admission(9, 1, None);
-        let _held = admission
+    fn ipv6_is_counted_by_prefix() {
+        let limiter = limiter(9, 1, None);
+        let _held = limiter
             .per_ip_permit("2001:db8::1".parse().unwrap())
             .unwrap();
         assert!(
-            admission
+            limiter
                 .per_ip_permit("2001:db8::ffff:2".parse().unwrap())
                 .is_none()
         );
         assert!(
-            admission
+            limiter
                 .per_ip_permit("2001:db8:0:1::1".parse().unwrap())
                 .is_some()
         );
     }
 
     #[test]
-    fn accepts_are_rated_by_address() {
-        let admission = admission(
+    fn accept_rate_is_limited_per_address() {
+        let limiter = limiter(
             9,
             0,
             Some(config::Rate {
@@ -198,14 +194,10 @@ mod tests {
             }),
         );
         let one: IpAddr = "10.0.0.1".parse().unwrap();
-        let passed = (0..10)
-            .filter(|_| admission.per_ip_permit(one).is_some())
+        let permitted = (0..10)
+            .filter(|_| limiter.per_ip_permit(one).is_some())
             .count();
-        assert_eq!(passed, 3);
-        assert!(
-            admission
-                .per_ip_permit("10.0.0.2".parse().unwrap())
-                .is_some()
-        );
+        assert_eq!(permitted, 3);
+        assert!(limiter.per_ip_permit("10.0.0.2".parse().unwrap()).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Sockets by their keys, and what to do when one cannot be had.
+//! Binds the addresses of configuration keys, and reports why one cannot be bound.
 
 use crate::{
     admin,
@@ -10,78 +10,84 @@ use crate::{
 use std::{io, sync::Arc};
 use tokio::net::TcpListener;
 
-/// Why nothing was started.
+/// The reason why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// An address cannot be bound.
     #[error("cannot listen on {address} ({key}, or {flag}): {hint}")]
     Bind {
-        /// The key that names it.
+        /// The configuration key of the address.
         key: &'static str,
-        /// The flag that does.
+        /// The command-line flag of the address.
         flag: &'static str,
         /// The address.
         address: String,
-        /// What to do about it.
+        /// The likely cause or remedy.
         hint: &'static str,
-        /// What the kernel said.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
-    /// Somebody would connect there, and nobody answer.
+    /// A socket of systemd is not configured: connections to it would never be accepted.
     #[error(
-        "systemd listens on {0} for this service, and no key names that: write it under server.https, server.http, \
-         server.admin or server.metrics as it is here, or take it out of the .socket unit"
+        "systemd listens on {0} for this service, but no key has this address: add it in this form to server.https, \
+         server.http, server.admin or server.metrics, or remove it from the .socket unit"
     )]
     Unclaimed(String),
-    /// The CA cannot be believed.
+    /// The trust roots for the ACME CA cannot be read.
     #[error("acme.ca_file")]
     Acme(#[from] BadRoots),
 }
 
-/// Binds one of the addresses that `server.KIND` lists, unless it was inherited.
+/// Returns the inherited listener for an address of `server.KIND`, or binds the address.
 pub(super) fn bind_one(
     kind: &'static str,
     address: &Located<ListenAddress>,
     inherited: &mut Inherited,
 ) -> Result<TcpListener, StartError> {
-    let written = address.value.0.to_string();
-    let bound = match inherited.take_tcp(kind, &written) {
+    let configured = address.value.0.to_string();
+    let bound = match inherited.take_tcp(kind, &configured) {
         Some(listener) => listener
             .set_nonblocking(true)
             .and_then(|()| TcpListener::from_std(listener)),
         None => listener::bind(address.value.0),
     };
-    bound.map_err(|source| failed(kind, written, source, inherited.is_takeover()))
+    bound.map_err(|source| bind_error(kind, configured, source, inherited.is_takeover()))
 }
 
-/// The same for `server.admin` and `server.metrics`; `None` for "off".
+/// Does the same as [`bind_one`] for `server.admin` and `server.metrics`; `None` for "off".
 pub(super) fn bind_admin(
     kind: &'static str,
     address: &AdminAddress,
     inherited: &mut Inherited,
 ) -> Result<Option<Arc<admin::AdminListener>>, StartError> {
-    let written = admin::describe(address);
-    let bound = match inherited.take(kind, &written) {
+    let configured = admin::describe(address);
+    let bound = match inherited.take(kind, &configured) {
         Some(descriptor) => admin::inherit(descriptor, address).map(Some),
         None => admin::bind(address),
     };
-    let bound = bound.map_err(|source| failed(kind, written, source, inherited.is_takeover()))?;
+    let bound =
+        bound.map_err(|source| bind_error(kind, configured, source, inherited.is_takeover()))?;
     Ok(bound.map(Arc::new))
 }
 
-fn failed(kind: &'static str, address: String, source: io::Error, takeover: bool) -> StartError {
+fn bind_error(
+    kind: &'static str,
+    address: String,
+    source: io::Error,
+    takeover: bool,
+) -> StartError {
     let hint = match source.kind() {
         io::ErrorKind::AddrInUse if takeover => {
-            "the running lockgate may be the one that listens there, under another key or in another spelling: an \
-             address that is taken over must stand where it stood; if not, `ss -lntp` shows who it is"
+            "if the running lockgate listens there, configure the address under the same key and in the same form as it \
+             does; otherwise `ss -ltnp` shows which program listens"
         }
         io::ErrorKind::AddrInUse => "another program listens there; `ss -ltnp` shows which",
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 are for root, or for a program with the capability CAP_NET_BIND_SERVICE"
+            "ports below 1024 require root or the capability CAP_NET_BIND_SERVICE"
         }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-        _ => "the system refused",
+        _ => "the operating system reports an error",
     };
     let (key, flag) = match kind {
         "admin" => ("server.admin", "--admin"),

@@ -1,9 +1,9 @@
-//! How many connections and sessions there can be.
+//! The maximum numbers of connections and sessions.
 
 use crate::{config, lifecycle::descriptors};
 use tracing::warn;
 
-/// What the descriptor limit leaves for connections and sessions.
+/// The limits of connections and sessions: as configured, but within the file descriptor limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Capacity {
     pub(super) connections: usize,
@@ -13,29 +13,34 @@ pub(super) struct Capacity {
 // === impl Capacity ===
 
 impl Capacity {
-    /// A session takes two descriptors, one on each leg; whatever else is open takes from what is reserved.
+    /// Raises the descriptor limit and computes the capacity. A session needs two descriptors, one for each leg;
+    /// [`RESERVED_DESCRIPTORS`] are for everything else.
     pub(super) fn from_descriptors(limits: &config::Limits) -> Self {
         let descriptors = descriptors::raise_nofile_limit();
-        let room = (descriptors.saturating_sub(RESERVED) / 2).clamp(1, MOST);
-        let clamp = |key: &str, wanted: u32| match wanted as usize {
-            0 => room,
-            wanted if wanted <= room => wanted,
-            wanted => {
+        let available =
+            (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MAX_PERMITS);
+        let clamp = |key: &'static str, configured: u32| match configured as usize {
+            0 => available,
+            configured if configured <= available => configured,
+            configured => {
                 warn!(
-                    "limits.{key} = {wanted} does not fit into {descriptors} file descriptors: {room} it is; \
-                     raise LimitNOFILE (systemd) or ulimit -n"
+                    key,
+                    configured,
+                    available,
+                    descriptors,
+                    "limit exceeds the file descriptors; raise LimitNOFILE (systemd) or ulimit -n"
                 );
-                room
+                available
             }
         };
         Capacity {
-            connections: clamp("connections", limits.connections),
-            sessions: clamp("sessions", limits.sessions),
+            connections: clamp("limits.connections", limits.connections),
+            sessions: clamp("limits.sessions", limits.sessions),
         }
     }
 }
 
-/// Listeners, the admin surface and its clients, logs, the runtime, pooled connections to backends.
-const RESERVED: usize = 48;
-/// As many places as tokio's semaphore can count, with room to spare.
-const MOST: usize = 1 << 28;
+/// Descriptors for listeners, the admin API and its clients, logs, the runtime and pooled connections to backends.
+const RESERVED_DESCRIPTORS: usize = 48;
+/// The maximum number of permits of one kind, below the limit of tokio's semaphore.
+const MAX_PERMITS: usize = 1 << 28;

@@ -1,4 +1,4 @@
-//! The watch over every backend in force.
+//! The health check tasks, one for each backend of the current gateway.
 
 use super::{Server, drains::DrainPacing};
 use crate::{
@@ -13,96 +13,103 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 use tracing::info;
 
-/// Who is watched, by where they are in memory: an address that went and came back is another backend.
+/// The checker tasks, keyed by the backend's location in memory: an address that was removed and added again is a
+/// different backend. A task ends when its sender is dropped.
 #[derive(Debug, Default)]
 pub(super) struct HealthTasks(HashMap<usize, watch::Sender<HealthCheck>>);
 
 // === impl Server ===
 
 impl Server {
-    /// Watches the backends of the gateway in force. The watch over who stays goes on, by what is said of it now.
+    /// Starts and ends checker tasks so that each backend of the current gateway has one. A task that stays receives the
+    /// settings of the current gateway.
     pub(super) fn watch_backends(&mut self) {
         let metrics = &self.context.metrics;
-        let mut wanted = wanted(&self.context.live.snapshot());
-        self.watched.0.retain(|place, said| {
-            let Some(probe) = wanted.remove(place) else {
-                let before = said.borrow();
+        let mut checks = checks_by_backend(&self.context.live.snapshot());
+        self.health_tasks.0.retain(|key, sender| {
+            let Some(check) = checks.remove(key) else {
+                let before = sender.borrow();
                 metrics.remove_backend(before.pool(), before.backend().name());
                 return false;
             };
-            said.send_modify(|before| {
-                if before.pool() != probe.pool() {
+            sender.send_modify(|before| {
+                if before.pool() != check.pool() {
                     metrics.remove_backend(before.pool(), before.backend().name());
-                    introduce(&probe, metrics);
+                    register_metrics(&check, metrics);
                 }
-                *before = probe;
+                *before = check;
             });
             true
         });
-        for (place, probe) in wanted {
-            let said = self.watch_backend(probe);
-            self.watched.0.insert(place, said);
+        for (key, check) in checks {
+            let sender = self.watch_backend(check);
+            self.health_tasks.0.insert(key, sender);
         }
     }
 
-    /// In a task of its own, which ends when the sender is dropped.
-    fn watch_backend(&self, probe: HealthCheck) -> watch::Sender<HealthCheck> {
+    /// Spawns the checker task of one backend. The task ends when the returned sender is dropped.
+    fn watch_backend(&self, check: HealthCheck) -> watch::Sender<HealthCheck> {
         let (context, drains) = (self.context.clone(), self.drains.clone());
-        introduce(&probe, &context.metrics);
-        let (say, said) = watch::channel(probe);
+        register_metrics(&check, &context.metrics);
+        let (sender, receiver) = watch::channel(check);
         self.context.tasks.spawn(async move {
-            let down = |probe: &HealthCheck| {
+            let on_down = |check: &HealthCheck| {
                 let gateway = context.live.snapshot();
-                let backend = probe.backend();
+                let backend = check.backend();
                 let leaving = context
                     .sessions
                     .matching(|session| gateway.must_drain(session, backend));
                 if leaving.is_empty() {
                     return;
                 }
-                info!(pool = %probe.pool(), backend = %backend.name(), closing = leaving.len(), "its sessions are closed");
-                let (still, gone) = (context.clone(), backend.clone());
-                // Who comes back meanwhile keeps the rest.
-                let must_go =
-                    move |session: &SessionTarget| still.live.snapshot().must_drain(session, &gone);
-                drains.close(leaving, DrainPacing::of(&gateway.drain), must_go, &context.tasks);
+                info!(pool = %check.pool(), backend = %backend.name(), closing = leaving.len(), "closing the sessions of a backend that is down");
+                // A backend that recovers in the meantime keeps its remaining sessions.
+                let must_close = {
+                    let (context, backend) = (context.clone(), backend.clone());
+                    move |session: &SessionTarget| {
+                        context.live.snapshot().must_drain(session, &backend)
+                    }
+                };
+                drains.close(leaving, DrainPacing::of(&gateway.drain), must_close, &context.tasks);
             };
-            let watch = upstream::run_checker(said, &context.resolver, &context.metrics, down);
+            let checker =
+                upstream::run_checker(receiver, &context.resolver, &context.metrics, on_down);
             tokio::select! {
-                () = watch => {}
+                () = checker => {}
                 () = context.tasks.stopping() => {}
             }
         });
-        say
+        sender
     }
 }
 
-/// Every backend once, as the first pool has it that has it checked, or else the first of all.
-fn wanted(gateway: &Gateway) -> HashMap<usize, HealthCheck> {
-    let mut wanted: HashMap<usize, HealthCheck> = HashMap::new();
-    for probe in gateway.pools().flat_map(|pool| pool.probes()) {
-        match wanted.entry(place(probe.backend())) {
-            Entry::Vacant(nobody) => {
-                nobody.insert(probe);
+/// Returns one check for each backend: that of the first pool with health checks for it, otherwise that of the first
+/// pool that has it.
+fn checks_by_backend(gateway: &Gateway) -> HashMap<usize, HealthCheck> {
+    let mut checks: HashMap<usize, HealthCheck> = HashMap::new();
+    for check in gateway.pools().flat_map(|pool| pool.probes()) {
+        match checks.entry(backend_key(check.backend())) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(check);
             }
             Entry::Occupied(mut first) if first.get().is_off() => {
-                if !probe.is_off() {
-                    first.insert(probe);
+                if !check.is_off() {
+                    first.insert(check);
                 }
             }
             Entry::Occupied(_) => {}
         }
     }
-    wanted
+    checks
 }
 
-/// Its series begin. Not everybody who comes is well: it may have been here before.
-fn introduce(probe: &HealthCheck, metrics: &Metrics) {
-    let (backend, state) = (probe.backend(), probe.state(Instant::now()));
+/// Creates the metric series of a backend. The backend may be down already if an earlier gateway checked it.
+fn register_metrics(check: &HealthCheck, metrics: &Metrics) {
+    let (backend, state) = (check.backend(), check.state(Instant::now()));
     let up = backend.health().condition().0 == Condition::Up;
-    metrics.backend(probe.pool(), backend.name(), up, state.as_str());
+    metrics.backend(check.pool(), backend.name(), up, state.as_str());
 }
 
-fn place(backend: &Arc<Backend>) -> usize {
+fn backend_key(backend: &Arc<Backend>) -> usize {
     Arc::as_ptr(backend).addr()
 }

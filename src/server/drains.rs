@@ -1,4 +1,4 @@
-//! Sessions that must close, closed one by one: all at once they would all be back at once.
+//! Closes sessions one by one. If all closed at once, all clients would reconnect at once.
 
 use crate::{
     config,
@@ -15,21 +15,21 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// Everything that is being closed; clones count together.
+/// The running drains. Clones share the count; a clone made before [`Drains::cancel`] is cancelled, too.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Drains {
     /// The number of sessions that still have to be closed.
     waiting: Arc<AtomicU64>,
-    /// Ends what is under way.
-    over: CancellationToken,
+    /// Cancels the running drains.
+    cancelled: CancellationToken,
 }
 
-/// How closes are spread.
+/// The timing and the close code of a drain.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DrainPacing {
-    /// Over how long.
+    /// The time over which the closes are spread.
     pub(super) window: Duration,
-    /// At least from one to the next, which lengthens the window.
+    /// The minimum time between two closes; it may lengthen the window.
     pub(super) gap: Duration,
     /// The close code sent to clients.
     pub(super) code: u16,
@@ -38,7 +38,7 @@ pub(super) struct DrainPacing {
 // === impl DrainPacing ===
 
 impl DrainPacing {
-    /// As `[drain]` says.
+    /// Returns the pacing that `[drain]` configures.
     pub(super) fn of(drain: &config::Drain) -> Self {
         DrainPacing {
             window: drain.window.0,
@@ -50,7 +50,7 @@ impl DrainPacing {
         }
     }
 
-    /// How long it takes until each of so many sessions is told.
+    /// Returns the time until the last of `sessions` sessions has its close order.
     pub(super) fn duration_for(self, sessions: usize) -> Duration {
         slot(sessions, self) * u32::try_from(sessions).unwrap_or(u32::MAX)
     }
@@ -59,41 +59,41 @@ impl DrainPacing {
 // === impl Drains ===
 
 impl Drains {
-    /// Closes `sessions`, which come in no order, evenly spaced, each at some moment of its slot, unless it must not go any
-    /// more by then.
+    /// Closes `sessions` in this order, evenly spaced, each at a random moment of its slot. Skips a session for which
+    /// `must_close` returns false at that moment.
     pub(super) fn close(
         &self,
         sessions: Vec<SessionRef>,
-        spread: DrainPacing,
-        must_go: impl Fn(&SessionTarget) -> bool + Send + 'static,
+        pacing: DrainPacing,
+        must_close: impl Fn(&SessionTarget) -> bool + Send + 'static,
         tasks: &Tasks,
     ) {
         if !sessions.is_empty() {
-            tasks.spawn(self.closing(sessions, spread, must_go));
+            tasks.spawn(self.closing(sessions, pacing, must_close));
         }
     }
 
-    /// The same for a task that waits until it is done, and gives up the rest when it is dropped.
+    /// Does the same as [`Drains::close`] as a future; dropping it cancels the remaining closes.
     pub(super) fn closing<F: Fn(&SessionTarget) -> bool + Send + 'static>(
         &self,
         sessions: Vec<SessionRef>,
-        spread: DrainPacing,
-        must_go: F,
+        pacing: DrainPacing,
+        must_close: F,
     ) -> impl Future<Output = ()> + Send + use<F> {
         let count = PendingCloses::new(self.waiting.clone(), sessions.len());
-        let over = self.over.clone();
+        let cancelled = self.cancelled.clone();
         async move {
             tokio::select! {
-                () = close(sessions, spread, must_go, count) => {}
-                () = over.cancelled() => {}
+                () = close(sessions, pacing, must_close, count) => {}
+                () = cancelled.cancelled() => {}
             }
         }
     }
 
     /// Cancels running drains because another order follows for all sessions.
     pub(super) fn cancel(&mut self) {
-        self.over.cancel();
-        self.over = CancellationToken::new();
+        self.cancelled.cancel();
+        self.cancelled = CancellationToken::new();
     }
 
     /// Returns the number of sessions that still have to be closed.
@@ -104,62 +104,63 @@ impl Drains {
 
 async fn close(
     sessions: Vec<SessionRef>,
-    spread: DrainPacing,
-    must_go: impl Fn(&SessionTarget) -> bool,
+    pacing: DrainPacing,
+    must_close: impl Fn(&SessionTarget) -> bool,
     mut count: PendingCloses,
 ) {
-    let slot = slot(sessions.len(), spread);
+    let slot = slot(sessions.len(), pacing);
     let mut next = Instant::now();
     for session in sessions {
         if !session.is_over() {
             sleep_until(next + slot.mul_f64(jitter())).await;
             next += slot;
-            if must_go(session.belonging()) {
-                session.close(spread.code);
+            if must_close(session.belonging()) {
+                session.close(pacing.code);
             }
         }
-        count.down();
+        count.decrement();
     }
 }
 
-/// What each session has of the window. Few are not kept waiting: twenty a second frighten no backend.
-fn slot(sessions: usize, spread: DrainPacing) -> Duration {
+/// Returns the length of each session's slot. A small drain takes less than the window; see [`SMALL_DRAIN_GAP`].
+fn slot(sessions: usize, pacing: DrainPacing) -> Duration {
     let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
-    let even = (spread.window / sessions.max(1)).min(SMALL_DRAIN_GAP);
-    even.max(spread.gap)
+    let even = (pacing.window / sessions.max(1)).min(SMALL_DRAIN_GAP);
+    even.max(pacing.gap)
 }
 
-/// From 0 to 1.
+/// Returns a random number from 0 to 1.
 fn jitter() -> f64 {
-    // Without chance they would be spread evenly all the same.
+    // Without randomness the closes are still evenly spaced.
     f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
 }
 
-/// Counts what is left, also if the task is dropped.
+/// The remaining closes of one drain, as a part of the count of all drains; subtracts them on drop.
 struct PendingCloses {
     waiting: Arc<AtomicU64>,
-    left: u64,
+    remaining: u64,
 }
 
 impl PendingCloses {
-    fn new(waiting: Arc<AtomicU64>, left: usize) -> Self {
-        let left = left as u64;
-        waiting.fetch_add(left, Ordering::Relaxed);
-        PendingCloses { waiting, left }
+    fn new(waiting: Arc<AtomicU64>, remaining: usize) -> Self {
+        let remaining = remaining as u64;
+        waiting.fetch_add(remaining, Ordering::Relaxed);
+        PendingCloses { waiting, remaining }
     }
 
-    fn down(&mut self) {
-        self.left -= 1;
+    fn decrement(&mut self) {
+        self.remaining -= 1;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for PendingCloses {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(self.left, Ordering::Relaxed);
+        self.waiting.fetch_sub(self.remaining, Ordering::Relaxed);
     }
 }
 
+/// The maximum slot without `drain.max_rate`: 20 reconnecting clients per second do not overload a backend.
 const SMALL_DRAIN_GAP: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
@@ -168,7 +169,7 @@ mod tests {
     use crate::observe::{SessionHandle, SessionRegistry};
     use std::task::Waker;
 
-    fn spread(window: u64, max_rate: u32) -> DrainPacing {
+    fn pacing(window: u64, max_rate: u32) -> DrainPacing {
         DrainPacing::of(&config::Drain {
             window: config::DurationValue(Duration::from_secs(window)),
             max_rate,
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn slots_fill_the_window_or_keep_the_rate() {
-        let slot = |sessions, window, rate| slot(sessions, spread(window, rate)).as_micros();
+        let slot = |sessions, window, rate| slot(sessions, pacing(window, rate)).as_micros();
         assert_eq!(slot(1000, 20, 0), 20_000);
         assert_eq!(slot(1000, 20, 10), 100_000);
         assert_eq!(slot(1000, 20, 100), 20_000);
@@ -188,30 +189,30 @@ mod tests {
     }
 
     fn open(sessions: &Arc<SessionRegistry>, count: usize) -> Vec<SessionHandle> {
-        let belonging = SessionTarget {
+        let target = SessionTarget {
             route: "r".into(),
             backend: "b".into(),
             pool_entry: "b".into(),
         };
-        let open = |_| sessions.open(belonging.clone());
+        let open = |_| sessions.open(target.clone());
         (0..count).map(open).collect()
     }
 
-    fn told(handles: &[SessionHandle]) -> usize {
-        let told = |handle: &&SessionHandle| handle.order(Waker::noop()).is_some();
-        handles.iter().filter(told).count()
+    fn ordered_count(handles: &[SessionHandle]) -> usize {
+        let is_ordered = |handle: &&SessionHandle| handle.order(Waker::noop()).is_some();
+        handles.iter().filter(is_ordered).count()
     }
 
     #[tokio::test(start_paused = true)]
     async fn closes_are_spread_evenly() {
-        for (count, lasts, spread) in [
-            (1000, 20, spread(20, 0)),
-            (1000, 20, spread(0, 50)),
+        for (count, seconds, pacing) in [
+            (1000, 20, pacing(20, 0)),
+            (1000, 20, pacing(0, 50)),
             (50, 1000, {
                 let gap = Duration::from_secs(20);
                 DrainPacing {
                     gap,
-                    ..spread(0, 0)
+                    ..pacing(0, 0)
                 }
             }),
         ] {
@@ -219,31 +220,31 @@ mod tests {
             let handles = open(&sessions, count);
             let drains = Drains::default();
             let all = sessions.matching(|_| true);
-            drains.close(all, spread, |_| true, &Tasks::default());
+            drains.close(all, pacing, |_| true, &Tasks::default());
             assert_eq!(drains.waiting(), count as u64);
             let mut before = 0;
-            let mut seconds = vec![];
-            // One more, for timers are rounded to milliseconds.
-            for _ in 0..=lasts {
+            let mut closes = vec![];
+            // One second more, because timers are rounded to milliseconds.
+            for _ in 0..=seconds {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                let now = told(&handles);
-                seconds.push(now - before);
+                let now = ordered_count(&handles);
+                closes.push(now - before);
                 before = now;
                 assert_eq!(now as u64 + drains.waiting(), count as u64);
             }
             assert_eq!((before, drains.waiting()), (count, 0));
-            let peak = *seconds.iter().max().unwrap();
-            assert!(peak <= count / lasts + 2, "{seconds:?}");
+            let peak = *closes.iter().max().unwrap();
+            assert!(peak <= count / seconds + 2, "{closes:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_dropped_or_given_up_is_counted_no_more() {
+    async fn dropped_or_cancelled_drain_is_not_counted() {
         let sessions = Arc::new(SessionRegistry::default());
         let handles = open(&sessions, 100);
         let mut drains = Drains::default();
         let closing =
-            |drains: &Drains| drains.closing(sessions.matching(|_| true), spread(0, 1), |_| true);
+            |drains: &Drains| drains.closing(sessions.matching(|_| true), pacing(0, 1), |_| true);
         let second = Duration::from_secs(1);
         assert!(
             tokio::time::timeout(second * 10, closing(&drains))
@@ -251,12 +252,12 @@ mod tests {
                 .is_err()
         );
         assert_eq!(drains.waiting(), 0);
-        let begun = told(&handles);
-        assert!((9..=10).contains(&begun), "{begun}");
-        let given_up = closing(&drains);
+        let closed = ordered_count(&handles);
+        assert!((9..=10).contains(&closed), "{closed}");
+        let cancelled = closing(&drains);
         assert_eq!(drains.waiting(), 100);
         drains.cancel();
-        given_up.await;
-        assert_eq!((drains.waiting(), told(&handles)), (0, begun));
+        cancelled.await;
+        assert_eq!((drains.waiting(), ordered_count(&handles)), (0, closed));
     }
 }

@@ -1,5 +1,4 @@
-//! Another process in the place of this one: it is given everything that listens here, and what is open here is closed
-//! one by one.
+//! Takeover, in the running process: passes the listening sockets to the successor, then closes the sessions one by one.
 
 use super::{Server, drains::DrainPacing, stop::CLOSE_MARGIN};
 use crate::{
@@ -20,66 +19,67 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
-/// The offer that is open, if one is: at most one at a time.
+/// The open offer; there is at most one.
 #[derive(Debug, Default)]
 pub(super) struct PendingHandover(Option<OpenOffer>);
 
 #[derive(Debug)]
 struct OpenOffer {
-    came: oneshot::Receiver<Result<Successor, HandoverError>>,
+    accepted: oneshot::Receiver<Result<Successor, HandoverError>>,
     claim: HandoverClaim,
-    /// Ends it.
+    /// Ends the offer's task on drop.
     _closed: DropGuard,
 }
 
 // === impl PendingHandover ===
 
 impl PendingHandover {
-    /// What came of the offer; never without one.
+    /// Waits until the successor is ready to serve, or the offer has failed. Without an open offer it never completes.
     pub(super) async fn accepted(&mut self) -> Result<Successor, HandoverError> {
         let Some(open) = &mut self.0 else {
             return future::pending().await;
         };
-        let came = (&mut open.came).await;
+        let accepted = (&mut open.accepted).await;
         self.0 = None;
-        came.unwrap_or(Err(HandoverError::Timeout))
+        accepted.unwrap_or(Err(HandoverError::Timeout))
     }
 }
 
 // === impl Server ===
 
 impl Server {
-    /// Starts the program anew, which then comes and asks for an offer.
+    /// Starts a new process of the program, which then requests a takeover.
     pub(super) fn replace(&self) {
         if let Err(error) = reexec(&self.context.tasks) {
-            error!(%error, "cannot start the program anew: this one goes on");
+            error!(%error, "cannot start a new process; continuing to serve");
         }
     }
 
-    /// Offers everything that listens here, and the lock of the certificates; the answer is where to come for it.
+    /// Offers the listening sockets and the lock of the certificate store to another process. Returns the name of the socket
+    /// to which that process must connect.
     pub(super) fn offer(&mut self) -> Result<String, String> {
-        // One to which nobody has come is withdrawn: whoever asked for it may be gone.
+        // An offer to which no process has connected is withdrawn: the client that requested it may have exited.
         let open = self.handover.0.as_ref();
         if open.is_some_and(|open| !open.claim.take()) {
-            return Err("another process is taking over just now; try again in ten seconds".into());
+            return Err("another process is taking over; try again in ten seconds".into());
         }
         let opened = HandoverOffer::open().and_then(|offer| Ok((offer, self.inheritable_fds()?)));
-        let (offer, given) =
-            opened.map_err(|error| format!("cannot give away what listens here: {error}"))?;
+        let (offer, descriptors) =
+            opened.map_err(|error| format!("cannot pass on the listening sockets: {error}"))?;
         let name = offer.name().to_owned();
-        let (tell, came) = oneshot::channel();
+        let (sender, accepted) = oneshot::channel();
         let closed = CancellationToken::new();
         self.handover.0 = Some(OpenOffer {
-            came,
+            accepted,
             claim: offer.claim(),
             _closed: closed.clone().drop_guard(),
         });
         self.context.tasks.spawn(async move {
-            let given = tokio::select! {
-                given = offer.send_to_successor(given) => given,
+            let result = tokio::select! {
+                result = offer.send_to_successor(descriptors) => result,
                 () = closed.cancelled() => return,
             };
-            if let Err(Ok(successor)) = tell.send(given) {
+            if let Err(Ok(successor)) = sender.send(result) {
                 successor.refuse().await;
             }
         });
@@ -91,15 +91,15 @@ impl Server {
             kind: kind.to_owned(),
             address,
         };
-        let mut given = Vec::new();
-        for listening in &self.listening {
-            let (kind, address) = listening.written();
-            given.push((
+        let mut descriptors = Vec::new();
+        for listener in &self.listeners {
+            let (kind, address) = listener.configured();
+            descriptors.push((
                 label(kind, address),
-                listening.socket().try_clone_to_owned()?,
+                listener.socket().try_clone_to_owned()?,
             ));
         }
-        let server = &self.plan.startup.server;
+        let server = &self.active_config.startup.server;
         for (kind, bound, address) in [
             ("admin", &self.admin, Some(admin::describe(&server.admin))),
             (
@@ -109,19 +109,19 @@ impl Server {
             ),
         ] {
             if let (Some(bound), Some(address)) = (bound, address) {
-                given.push((label(kind, address), bound.as_fd().try_clone_to_owned()?));
+                descriptors.push((label(kind, address), bound.as_fd().try_clone_to_owned()?));
             }
         }
-        if let Some((place, lock)) = self.acme.as_ref().and_then(Acme::lock).transpose()? {
-            given.push((label(Acme::LOCK, place), lock));
+        if let Some((store, lock)) = self.acme.as_ref().and_then(Acme::lock).transpose()? {
+            descriptors.push((label(Acme::LOCK, store), lock));
         }
-        let given = given.into_iter();
-        Ok(given
+        Ok(descriptors
+            .into_iter()
             .map(|(label, descriptor)| PassedFd { label, descriptor })
             .collect())
     }
 
-    /// Whether another process serves from now on. If not, nothing has changed here.
+    /// Lets the successor serve, and returns whether it does. If it does not, this process continues unchanged.
     pub(super) async fn hand_over(&mut self, successor: Result<Successor, HandoverError>) -> bool {
         let served = match successor {
             Ok(successor) => successor.permit_serving().await.map(|()| successor),
@@ -131,36 +131,36 @@ impl Server {
             Ok(successor) => successor,
             Err(error) => {
                 let error = ErrorChain(&error);
-                warn!(process = id(), %error, "the process that wanted to take over did not: this one goes on");
+                warn!(process = id(), %error, "takeover failed; continuing to serve");
                 return false;
             }
         };
-        let (other, sessions) = (successor.id, self.context.metrics.sessions());
-        systemd::main_process(other);
+        let (successor_id, sessions) = (successor.id, self.context.metrics.sessions());
+        systemd::main_process(successor_id);
         successor.release().await;
         info!(
             process = id(),
-            successor = other,
+            successor = successor_id,
             sessions,
-            "another process has taken over: the sessions here are closed one by one"
+            "another process has taken over; closing the sessions one by one"
         );
         let drained = self.context.live.snapshot().drained();
         if !drained.is_empty() {
-            warn!(drained = %drained.join(", "), "the other process does not know of `lockgate drain`: give the order again");
+            warn!(drained = %drained.join(", "), "drains by `lockgate drain` do not pass to the other process; repeat them");
         }
         true
     }
 
-    /// Whether everything that was open here ended by itself, told within `drain.window` or as `drain.max_rate` lengthens it;
-    /// `None`: a signal came before.
+    /// Closes all sessions with `drain.code`, spread over `drain.window`, or over more if `drain.max_rate` requires it.
+    /// Returns whether all connections and sessions ended in time; `None`: [`Signal::Stop`] was received before.
     pub(super) async fn drain_after_handover(
         &mut self,
         signals: &mut impl AsyncFnMut() -> Signal,
-        asked: &mut mpsc::Receiver<Command>,
+        command_queue: &mut mpsc::Receiver<Command>,
     ) -> Option<bool> {
         let tasks = self.context.tasks.clone();
         tasks.stop();
-        self.listening.clear();
+        self.listeners.clear();
         for bound in [self.admin.take(), self.metrics_listener.take()]
             .into_iter()
             .flatten()
@@ -168,29 +168,29 @@ impl Server {
             bound.disown();
         }
         let drain = self.context.live.snapshot().drain.clone();
-        let ends = self.plan.config.session.close_timeout.0 + CLOSE_MARGIN;
-        let everybody = self.context.sessions.matching(|_| true);
-        let spread = DrainPacing::of(&drain);
-        // Who is on the way in has at least the time that all have.
-        let told = spread.duration_for(everybody.len()).max(spread.window);
+        let close_time = self.active_config.config.session.close_timeout.0 + CLOSE_MARGIN;
+        let all_sessions = self.context.sessions.matching(|_| true);
+        let pacing = DrainPacing::of(&drain);
+        // Requests and handshakes in progress have the full window, even if there are few sessions.
+        let pacing_time = pacing.duration_for(all_sessions.len()).max(pacing.window);
         self.drains.cancel();
-        self.drains.close(everybody, spread, |_| true, &tasks);
-        let mut all_told = pin!(sleep(told));
-        let mut finish = pin!(tasks.finish(told + ends));
-        let mut newcomers = true;
+        self.drains.close(all_sessions, pacing, |_| true, &tasks);
+        let mut pacing_end = pin!(sleep(pacing_time));
+        let mut finish = pin!(tasks.finish(pacing_time + close_time));
+        let mut may_open_sessions = true;
         loop {
             tokio::select! {
                 clean = &mut finish => {
                     if clean {
-                        info!(process = id(), "every session here has ended, and so does this process: the other one serves");
+                        info!(process = id(), "every session has ended; exiting after the takeover");
                     }
                     return Some(clean);
                 }
                 signal = signals() => if signal == Signal::Stop { return None },
-                // Whoever had just connected to the admin listener.
-                Some(command) = asked.recv() => self.handle_command(command, ServerState::Draining).await,
-                () = &mut all_told, if newcomers => {
-                    newcomers = false;
+                // A client may have connected to the admin listener before it was passed on.
+                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining).await,
+                () = &mut pacing_end, if may_open_sessions => {
+                    may_open_sessions = false;
                     self.context.sessions.close_new_sessions(drain.code);
                     for session in self.context.sessions.matching(|_| true) {
                         session.close(drain.code);

@@ -1,4 +1,4 @@
-//! Listeners as they are wanted: bound before anything else changes, started and closed with the rest.
+//! The https and http listeners: a reload binds added ones before it changes anything else.
 
 use super::bind::{StartError, bind_one};
 use crate::{
@@ -18,54 +18,56 @@ use std::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// What a listener speaks.
+/// The protocol of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListenerKind {
     Https,
     Http,
 }
 
-/// A bound socket, by the address as it was written.
+/// A bound socket, identified by its kind and configured address.
 #[derive(Debug)]
 pub(super) struct BoundListener {
     kind: ListenerKind,
-    written: SocketAddr,
-    /// With its real port.
+    configured: SocketAddr,
+    /// The address with the actual port.
     address: SocketAddr,
     socket: Arc<TcpListener>,
     started: bool,
-    gone: CancellationToken,
+    closed: CancellationToken,
 }
 
 // === impl BoundListener ===
 
 impl BoundListener {
-    /// Binds what `server` wants, `held` has not and `inherited` has not either; the first that fails ends it, and nothing has changed.
+    /// Binds every configured address that is neither in `existing` nor inherited. Returns the first error; then nothing has
+    /// changed.
     pub(super) fn bind_missing(
         server: &Server,
-        held: &[BoundListener],
+        existing: &[BoundListener],
         inherited: &mut Inherited,
     ) -> Result<Vec<BoundListener>, StartError> {
-        let wanted = wanted(server);
-        let missing = wanted.filter(|(kind, address)| !held.iter().any(|it| it.is(*kind, address)));
+        let addresses = addresses(server);
+        let missing =
+            addresses.filter(|(kind, address)| !existing.iter().any(|it| it.is(*kind, address)));
         let bound = missing.map(|(kind, address)| {
             let socket = bind_one(kind.as_str(), address, inherited)?;
-            let written = address.value.0;
+            let configured = address.value.0;
             Ok(BoundListener {
                 kind,
-                written,
-                address: socket.local_addr().unwrap_or(written),
+                configured,
+                address: socket.local_addr().unwrap_or(configured),
                 socket: Arc::new(socket),
                 started: false,
-                gone: CancellationToken::new(),
+                closed: CancellationToken::new(),
             })
         });
         bound.collect()
     }
 
-    /// Whether `server` still wants it.
+    /// Returns whether `server` has its address.
     pub(super) fn is_configured(&self, server: &Server) -> bool {
-        wanted(server).any(|(kind, address)| self.is(kind, address))
+        addresses(server).any(|(kind, address)| self.is(kind, address))
     }
 
     pub(super) fn is_https(&self) -> bool {
@@ -76,19 +78,19 @@ impl BoundListener {
         self.address
     }
 
-    /// As the configuration has it.
-    pub(super) fn written(&self) -> (&'static str, String) {
-        (self.kind.as_str(), self.written.to_string())
+    /// Returns the kind and the configured address.
+    pub(super) fn configured(&self) -> (&'static str, String) {
+        (self.kind.as_str(), self.configured.to_string())
     }
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Accepts from here on, until [`BoundListener::close`] or the stop.
+    /// Starts the accept loop, which runs until [`BoundListener::close`] or shutdown. Does nothing if it is already started.
     pub(super) fn start(
         &mut self,
-        doorway: &Arc<ConnectionHandler>,
+        handler: &Arc<ConnectionHandler>,
         metrics: &Arc<Metrics>,
         tasks: &Tasks,
         https_port: &Arc<AtomicU16>,
@@ -97,34 +99,44 @@ impl BoundListener {
             return;
         }
         let socket = self.socket.clone();
-        let admission = doorway.admission.clone();
-        let (doorway, metrics, gone) = (doorway.clone(), metrics.clone(), self.gone.clone());
-        let accepted = tasks.clone();
+        let limiter = handler.limiter.clone();
+        let (handler, metrics, closed) = (handler.clone(), metrics.clone(), self.closed.clone());
+        let connection_tasks = tasks.clone();
         match self.kind {
             ListenerKind::Https => {
                 let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
-                    doorway.clone().serve_tls(tcp, from, permit)
+                    handler.clone().serve_tls(tcp, from, permit)
                 };
                 tasks.spawn(listener::accept(
-                    socket, admission, metrics, accepted, gone, serve,
+                    socket,
+                    limiter,
+                    metrics,
+                    connection_tasks,
+                    closed,
+                    serve,
                 ));
             }
             ListenerKind::Http => {
                 let https_port = https_port.clone();
                 let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
                     let https_port = https_port.load(Ordering::Relaxed);
-                    doorway.clone().serve_plain(tcp, from, permit, https_port)
+                    handler.clone().serve_plain(tcp, from, permit, https_port)
                 };
                 tasks.spawn(listener::accept(
-                    socket, admission, metrics, accepted, gone, serve,
+                    socket,
+                    limiter,
+                    metrics,
+                    connection_tasks,
+                    closed,
+                    serve,
                 ));
             }
         }
     }
 
-    /// Stops accepting; what was accepted stays.
+    /// Stops accepting; accepted connections continue.
     pub(super) fn close(&self) {
-        self.gone.cancel();
+        self.closed.cancel();
     }
 
     pub(super) fn status(&self) -> ListenerStatus {
@@ -135,7 +147,7 @@ impl BoundListener {
     }
 
     fn is(&self, kind: ListenerKind, address: &Located<ListenAddress>) -> bool {
-        self.kind == kind && self.written == address.value.0
+        self.kind == kind && self.configured == address.value.0
     }
 }
 
@@ -150,7 +162,7 @@ impl ListenerKind {
     }
 }
 
-fn wanted(server: &Server) -> impl Iterator<Item = (ListenerKind, &Located<ListenAddress>)> {
+fn addresses(server: &Server) -> impl Iterator<Item = (ListenerKind, &Located<ListenAddress>)> {
     let https = server
         .https
         .iter()

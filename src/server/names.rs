@@ -1,4 +1,4 @@
-//! Names in DNS that pools have: asked for as long as a configuration has them.
+//! DNS queries for the names in pools. A name is queried as long as the current configuration contains it.
 
 use super::{Server, drains::DrainPacing};
 use crate::{
@@ -14,177 +14,182 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// Who is asked for, and what came of it last.
+/// The queried names with their last answers.
 #[derive(Debug)]
 pub(super) struct DnsTasks {
-    asked: BTreeMap<DnsName, TrackedName>,
-    tell: mpsc::Sender<DnsUpdate>,
-    heard: mpsc::Receiver<DnsUpdate>,
+    names: BTreeMap<DnsName, TrackedName>,
+    /// Cloned for the task of each name.
+    sender: mpsc::Sender<DnsUpdate>,
+    receiver: mpsc::Receiver<DnsUpdate>,
 }
 
 #[derive(Debug)]
 struct TrackedName {
     /// The maximum interval between queries; dropping it ends the queries.
-    often: watch::Sender<Duration>,
-    /// What DNS has said last.
-    found: Option<DnsAnswer>,
-    /// What is wrong with that.
+    max_interval: watch::Sender<Duration>,
+    /// The last answer.
+    answer: Option<DnsAnswer>,
+    /// Why the last query failed or its answer is incomplete.
     error: Option<String>,
 }
 
-/// What DNS says of a name, or why it says nothing.
+/// The result of one query: the answer for a name, or the error.
 #[derive(Debug)]
 pub(super) struct DnsUpdate {
     name: DnsName,
-    found: Result<DnsAnswer, String>,
+    result: Result<DnsAnswer, String>,
 }
 
 // === impl DnsTasks ===
 
 impl Default for DnsTasks {
     fn default() -> Self {
-        let (tell, heard) = mpsc::channel(UNHEARD);
+        let (sender, receiver) = mpsc::channel(UPDATE_QUEUE_LEN);
         DnsTasks {
-            asked: BTreeMap::new(),
-            tell,
-            heard,
+            names: BTreeMap::new(),
+            sender,
+            receiver,
         }
     }
 }
 
 impl DnsTasks {
-    /// The next answer. May be dropped.
-    pub(super) async fn said(&mut self) -> DnsUpdate {
-        let said = self.heard.recv().await;
-        said.expect("one sender is kept beside it")
+    /// Waits for the next result. Cancel-safe.
+    pub(super) async fn next_update(&mut self) -> DnsUpdate {
+        let update = self.receiver.recv().await;
+        update.expect("`self` holds a sender")
     }
 
-    /// What is known of each name.
+    /// Returns the status of each name.
     pub(super) fn status(&self) -> Vec<NameStatus> {
-        let status = |(name, asked): (&DnsName, &TrackedName)| NameStatus {
+        let status = |(name, tracked): (&DnsName, &TrackedName)| NameStatus {
             name: name.to_string(),
-            error: asked.error.clone(),
+            error: tracked.error.clone(),
         };
-        self.asked.iter().map(status).collect()
+        self.names.iter().map(status).collect()
     }
 }
 
 // === impl Server ===
 
 impl Server {
-    /// Asks for the names of the gateway in force. Those that stay are asked for on, and what is known of them is known at
-    /// once to pools that have them since now.
+    /// Starts and ends tasks so that each name of the current gateway is queried. The last result of a name that stays is
+    /// applied at once, for pools that contain the name since this reload.
     pub(super) fn refresh_dns_tasks(&mut self) {
         let gateway = self.context.live.snapshot();
-        let mut wanted = gateway.dns_names();
-        self.names.asked.retain(|name, asked| {
-            let Some(often) = wanted.remove(name) else {
+        let mut names = gateway.dns_names();
+        self.dns_tasks.names.retain(|name, tracked| {
+            let Some(max_interval) = names.remove(name) else {
                 return false;
             };
-            asked.often.send_replace(often);
-            if asked.found.is_some() || asked.error.is_some() {
-                gateway.apply_dns_answer(name, asked.found.as_ref());
+            tracked.max_interval.send_replace(max_interval);
+            if tracked.answer.is_some() || tracked.error.is_some() {
+                gateway.apply_dns_answer(name, tracked.answer.as_ref());
             }
             true
         });
-        for (name, often) in wanted {
-            let (say, often) = watch::channel(often);
-            let (resolver, tell) = (self.context.resolver.clone(), self.names.tell.clone());
-            let (asking, tasks) = (name.clone(), self.context.tasks.clone());
+        for (name, max_interval) in names {
+            let (interval_sender, max_interval) = watch::channel(max_interval);
+            let (resolver, sender) = (self.context.resolver.clone(), self.dns_tasks.sender.clone());
+            let (queried, tasks) = (name.clone(), self.context.tasks.clone());
             self.context.tasks.spawn(async move {
                 tokio::select! {
-                    () = ask(asking, often, &resolver, tell) => {}
+                    () = query_periodically(queried, max_interval, &resolver, sender) => {}
                     () = tasks.stopping() => {}
                 }
             });
-            let asked = TrackedName {
-                often: say,
-                found: None,
+            let tracked = TrackedName {
+                max_interval: interval_sender,
+                answer: None,
                 error: None,
             };
-            self.names.asked.insert(name, asked);
+            self.dns_tasks.names.insert(name, tracked);
         }
     }
 
-    /// What DNS says is in force: for new sessions, and for those that are not to outlive their address.
-    pub(super) fn apply_dns_update(&mut self, said: DnsUpdate) {
-        let DnsUpdate { name, found } = said;
-        let Some(asked) = self.names.asked.get_mut(&name) else {
+    /// Applies the result of a query to the pools, and closes the sessions that may not stay on a removed backend.
+    pub(super) fn apply_dns_update(&mut self, update: DnsUpdate) {
+        let DnsUpdate { name, result } = update;
+        let Some(tracked) = self.dns_tasks.names.get_mut(&name) else {
             return;
         };
-        let outcome = if found.is_ok() { "answered" } else { "failed" };
+        let outcome = if result.is_ok() { "answered" } else { "failed" };
         self.context.metrics.dns(outcome);
-        let (found, error) = match found {
-            Ok(found) => (Some(found), None),
+        let (answer, error) = match result {
+            Ok(answer) => (Some(answer), None),
             Err(error) => (None, Some(error)),
         };
-        let error = error.or_else(|| shortcoming(found.as_ref()?));
-        match (&error, &asked.error) {
+        let error = error.or_else(|| incompleteness(answer.as_ref()?));
+        match (&error, &tracked.error) {
             (Some(error), None) => {
-                warn!(%name, %error, "DNS does not say who is under this name: nobody is taken out by that");
+                warn!(%name, %error, "DNS lookup failed or incomplete; keeping current backends");
             }
-            (None, Some(_)) => info!(%name, "DNS knows this name again"),
+            (None, Some(_)) => info!(%name, "DNS lookup has recovered"),
             _ => {}
         }
-        asked.error = error;
-        if found.is_some() {
-            asked.found.clone_from(&found);
+        tracked.error = error;
+        if answer.is_some() {
+            tracked.answer.clone_from(&answer);
         }
         let gateway = self.context.live.snapshot();
-        let followed = gateway.apply_dns_answer(&name, found.as_ref());
-        if !followed.added.is_empty() || !followed.vanished.is_empty() {
-            let (came, vanished) = (in_words(&followed.added), in_words(&followed.vanished));
-            info!(%name, %came, %vanished, "DNS has other backends under this name");
+        let change = gateway.apply_dns_answer(&name, answer.as_ref());
+        if !change.added.is_empty() || !change.vanished.is_empty() {
+            let (added, removed) = (
+                backend_names(&change.added),
+                backend_names(&change.vanished),
+            );
+            info!(%name, %added, %removed, "DNS has changed the backends of a name");
             self.watch_backends();
-        } else if !followed.first {
+        } else if !change.first {
             return;
         }
         let leaving = self.context.sessions.matching(|session| {
-            let mut gone = followed.vanished.iter();
-            let is_asked = followed.first || gone.any(|one| *one.name() == session.backend);
-            is_asked && !gateway.may_keep(session)
+            let mut removed = change.vanished.iter();
+            let is_affected =
+                change.first || removed.any(|backend| *backend.name() == session.backend);
+            is_affected && !gateway.may_keep(session)
         });
         let context = self.context.clone();
-        let must_go = move |session: &SessionTarget| !context.live.snapshot().may_keep(session);
-        let spread = DrainPacing::of(&gateway.drain);
+        let must_close = move |session: &SessionTarget| !context.live.snapshot().may_keep(session);
+        let pacing = DrainPacing::of(&gateway.drain);
         self.drains
-            .close(leaving, spread, must_go, &self.context.tasks);
+            .close(leaving, pacing, must_close, &self.context.tasks);
     }
 }
 
-/// Asks until nobody wants to know any more: again when the answer is good no longer, and after `often` in any case.
-async fn ask(
+/// Queries until either channel is closed: again when the answer has expired, and at least every `max_interval`.
+async fn query_periodically(
     name: DnsName,
-    mut often: watch::Receiver<Duration>,
+    mut max_interval: watch::Receiver<Duration>,
     resolver: &Resolver,
-    tell: mpsc::Sender<DnsUpdate>,
+    sender: mpsc::Sender<DnsUpdate>,
 ) {
     let mut failures = 0;
     loop {
-        let found = match timeout(QUERY_TIMEOUT, resolver.discover(&name)).await {
-            Ok(Ok(found)) => Ok(found),
+        let result = match timeout(QUERY_TIMEOUT, resolver.discover(&name)).await {
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(ErrorChain(&error).to_string()),
             Err(_) => Err(format!("no answer within {QUERY_TIMEOUT:?}")),
         };
-        failures = if found.is_ok() { 0 } else { failures + 1 };
-        let good = match &found {
-            Ok(found) => found.ttl.unwrap_or(Duration::MAX).max(MIN_QUERY_INTERVAL),
+        failures = if result.is_ok() { 0 } else { failures + 1 };
+        let valid_for = match &result {
+            Ok(answer) => answer.ttl.unwrap_or(Duration::MAX).max(MIN_QUERY_INTERVAL),
             Err(_) => MIN_QUERY_INTERVAL * 2_u32.pow(failures.min(10) - 1),
         };
         let now = Instant::now();
-        let said = DnsUpdate {
+        let update = DnsUpdate {
             name: name.clone(),
-            found,
+            result,
         };
-        if tell.send(said).await.is_err() {
+        if sender.send(update).await.is_err() {
             return;
         }
         loop {
-            let pause = good.min(often.borrow_and_update().max(MIN_QUERY_INTERVAL));
-            let mut pause = pin!(sleep_until(now + pause));
+            let delay = valid_for.min(max_interval.borrow_and_update().max(MIN_QUERY_INTERVAL));
+            let mut delay = pin!(sleep_until(now + delay));
             tokio::select! {
-                () = &mut pause => break,
-                changed = often.changed() => if changed.is_err() {
+                () = &mut delay => break,
+                changed = max_interval.changed() => if changed.is_err() {
                     return;
                 }
             }
@@ -192,25 +197,25 @@ async fn ask(
     }
 }
 
-/// What an answer lacks.
-fn shortcoming(found: &DnsAnswer) -> Option<String> {
-    match (found.complete, found.truncated) {
-        (false, _) => Some("a part of the answer failed: nobody is taken out by it".into()),
+/// Returns why an answer is incomplete, if it is.
+fn incompleteness(answer: &DnsAnswer) -> Option<String> {
+    match (answer.complete, answer.truncated) {
+        (false, _) => Some("a part of the answer failed: no backend is removed".into()),
         (true, 0) => None,
-        (true, more) => Some(format!("{more} more than are taken are left out")),
+        (true, excess) => Some(format!("{excess} backends beyond the limit are left out")),
     }
 }
 
-fn in_words(backends: &[Arc<Backend>]) -> String {
+fn backend_names(backends: &[Arc<Backend>]) -> String {
     let names: Vec<&str> = backends.iter().map(|backend| &**backend.name()).collect();
     names.join(", ")
 }
 
-/// Answers that the server has not heard of yet.
-const UNHEARD: usize = 16;
+/// Results that are queued for the server.
+const UPDATE_QUEUE_LEN: usize = 16;
 
-/// For all servers in `/etc/resolv.conf`, each as often as that says.
+/// The timeout of one query, including the retries and servers of `/etc/resolv.conf`.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// At least so long between two questions, however short answers are good for.
+/// The minimum interval between two queries, even if answers expire earlier. Doubles with each failure.
 const MIN_QUERY_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What the admin surface asks for.
+//! Handles the commands of the admin API.
 
 use super::{Server, drains::DrainPacing};
 use crate::{
@@ -11,7 +11,7 @@ use tracing::{info, warn};
 // === impl Server ===
 
 impl Server {
-    /// Whoever asked may have left: nobody is owed an answer then.
+    /// Handles one command and sends its reply. A reply is dropped if the client has disconnected.
     pub(super) async fn handle_command(&mut self, command: Command, state: ServerState) {
         match command {
             Command::Status(reply) => drop(reply.send(self.status(state))),
@@ -31,7 +31,7 @@ impl Server {
         }
     }
 
-    /// Its sessions are closed as after a reload that takes it away.
+    /// Starts or ends the drain of a route or backend. Its sessions are closed as after a reload that removes it.
     fn drain(&self, target: &DrainTarget, draining: bool) -> Result<DrainReport, String> {
         let gateway = self.context.live.snapshot();
         if !gateway.drain(target, draining) {
@@ -45,7 +45,7 @@ impl Server {
             });
         }
         if !draining {
-            info!(%target, "a drain is undone by order: it takes new sessions again");
+            info!(%target, "drain undone by order; accepting new sessions again");
             return Ok(DrainReport::default());
         }
         let leaving = self.context.sessions.matching(|session| match target {
@@ -54,18 +54,18 @@ impl Server {
         });
         let closing = leaving.len();
         let (context, drained) = (self.context.clone(), target.clone());
-        let must_go = move |_: &SessionTarget| context.live.snapshot().is_drained(&drained);
-        let spread = DrainPacing::of(&gateway.drain);
+        let must_close = move |_: &SessionTarget| context.live.snapshot().is_drained(&drained);
+        let pacing = DrainPacing::of(&gateway.drain);
         self.drains
-            .close(leaving, spread, must_go, &self.context.tasks);
-        info!(%target, closing, "drained by order: it takes no new sessions");
-        let exhausted = gateway.pools_left_without_backend(target);
-        for pool in &exhausted {
-            warn!(%pool, %target, "the pool has no backend left that takes new sessions: all are drained, or down");
+            .close(leaving, pacing, must_close, &self.context.tasks);
+        info!(%target, closing, "drained by order; accepting no new sessions");
+        let pools_without_backend = gateway.pools_left_without_backend(target);
+        for pool in &pools_without_backend {
+            warn!(%pool, %target, "the pool has no backend left that accepts new sessions: all are drained or down");
         }
         Ok(DrainReport {
             closing,
-            pools_without_backend: exhausted,
+            pools_without_backend,
         })
     }
 
@@ -82,11 +82,11 @@ impl Server {
             sessions: metrics.sessions(),
             sessions_max: self.capacity.sessions as u64,
             closing: self.drains.waiting(),
-            config: self.plan.status(),
+            config: self.active_config.status(),
             listeners: self.listeners(),
             routes: gateway.route_status(),
             pools: gateway.pool_status(),
-            names: self.names.status(),
+            names: self.dns_tasks.status(),
             backends: gateway.backend_status(),
         }
     }
@@ -100,7 +100,7 @@ impl Server {
     fn renew(&self, host: &str) -> Result<(), String> {
         match &self.acme {
             Some(acme) => acme.renew(host),
-            None => Err("there is no [acme] section: certificates from files are renewed by whoever writes the files".into()),
+            None => Err("there is no [acme] section: certificates from files are renewed by replacing the files".into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration in force, how it is had again, and what changed between two.
+//! The current configuration, how it is read again, and which changed keys require a restart.
 
 use crate::{
     config::{Config, Diagnostics},
@@ -14,117 +14,117 @@ use std::{
     time::SystemTime,
 };
 
-/// How a configuration is read again.
+/// The source from which a configuration is read again.
 #[derive(Default)]
 pub struct ConfigSource {
-    /// Reads it; `None` where there is no file.
+    /// Reads the configuration; `None` if there is no file.
     pub load: Option<Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>>,
-    /// The development CA, where the first configuration wanted it.
+    /// The development CA, if the configuration at startup has `tls.dev_ca`.
     pub dev: Option<DevCa>,
 }
 
-/// The configuration in force.
+/// The current configuration.
 #[derive(Debug, Clone)]
 pub(super) struct ActiveConfig {
     pub(super) config: Config,
-    blueprint: Arc<ConfigSource>,
+    source: Arc<ConfigSource>,
     loaded: SystemTime,
-    /// Why the last one that was read is not in force.
+    /// Why the last configuration that was read was rejected.
     error: Option<String>,
-    /// Keys that differ from those that the process was started with.
-    restart: Vec<&'static str>,
-    /// What it was started with.
+    /// Keys that differ from the startup configuration and require a restart.
+    restart_keys: Vec<&'static str>,
+    /// The configuration at startup.
     pub(super) startup: Config,
-    /// What is in the files that it names and that are part of it (`named`).
+    /// The contents of the files that the configuration names (`named_files`); `None`: unreadable.
     contents: Vec<Option<Vec<u8>>>,
-    /// Files of the configuration that was refused.
-    refused: Vec<PathBuf>,
+    /// Files of the rejected configuration.
+    rejected_files: Vec<PathBuf>,
 }
 
-/// What came of reading again.
+/// The result of reading the configuration again.
 pub(super) enum BuildOutcome {
-    /// The same text as before.
+    /// The files have not changed.
     Unchanged,
-    /// A gateway that can take the place of the one in force.
+    /// A gateway that can replace the current one.
     Changed(Box<Config>, Box<Gateway>),
-    /// Why not, and in which files.
+    /// The errors, and the files that contain them.
     Failed(String, Vec<PathBuf>),
 }
 
 // === impl ActiveConfig ===
 
 impl ActiveConfig {
-    pub(super) fn new(config: Config, blueprint: ConfigSource) -> Self {
+    pub(super) fn new(config: Config, source: ConfigSource) -> Self {
         ActiveConfig {
             startup: config.clone(),
             contents: contents(&config),
-            refused: Vec::new(),
+            rejected_files: Vec::new(),
             config,
-            blueprint: Arc::new(blueprint),
+            source: Arc::new(source),
             loaded: SystemTime::now(),
             error: None,
-            restart: Vec::new(),
+            restart_keys: Vec::new(),
         }
     }
 
-    /// Whether there is a file to read again.
+    /// Returns whether there is a file to read again.
     pub(super) fn has_file(&self) -> bool {
-        self.blueprint.load.is_some()
+        self.source.load.is_some()
     }
 
-    /// What to watch.
+    /// Returns the files to watch.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        match self.blueprint.load {
+        match self.source.load {
             Some(_) => {
-                let files = self.config.watched.iter().chain(&self.refused);
-                let files: BTreeSet<&PathBuf> = files.chain(named(&self.config)).collect();
+                let files = self.config.watched.iter().chain(&self.rejected_files);
+                let files: BTreeSet<&PathBuf> = files.chain(named_files(&self.config)).collect();
                 files.into_iter().cloned().collect()
             }
             None => Vec::new(),
         }
     }
 
-    /// Reads and builds; changes nothing.
-    pub(super) fn read(&self, previous: &Gateway, shelf: Arc<IssuedCerts>) -> BuildOutcome {
-        let Some(load) = &self.blueprint.load else {
+    /// Reads the configuration and builds its gateway, without applying either.
+    pub(super) fn read(&self, previous: &Gateway, issued: Arc<IssuedCerts>) -> BuildOutcome {
+        let Some(load) = &self.source.load else {
             let why = "there is no configuration file: lockgate was started by flags alone";
             return BuildOutcome::Failed(why.into(), Vec::new());
         };
         let mut config = match load() {
             Ok(config) => config,
-            Err(problems) => return wrong(&problems),
+            Err(diagnostics) => return build_failed(&diagnostics),
         };
-        let same = config.sources == self.config.sources && contents(&config) == self.contents;
-        if same && self.error.is_none() {
+        let unchanged = config.sources == self.config.sources && contents(&config) == self.contents;
+        if unchanged && self.error.is_none() {
             return BuildOutcome::Unchanged;
         }
-        // What is to be had by ACME is had as it was at the start: hosts that would want more are told as problems.
+        // The ACME settings of the startup are in use until a restart: the build reports hosts that they do not cover.
         let acme = std::mem::replace(&mut config.acme, self.startup.acme.clone());
-        let dev = self.blueprint.dev.as_ref().filter(|_| config.tls.dev_ca);
-        match Gateway::build(&config, Some(previous), &CertIssuers { dev, shelf }) {
+        let dev = self.source.dev.as_ref().filter(|_| config.tls.dev_ca);
+        match Gateway::build(&config, Some(previous), &CertIssuers { dev, shelf: issued }) {
             Ok(gateway) => {
                 config.acme = acme;
                 BuildOutcome::Changed(Box::new(config), Box::new(gateway))
             }
-            Err(problems) => wrong(&problems),
+            Err(diagnostics) => build_failed(&diagnostics),
         }
     }
 
-    /// `config` is in force now; tells which of its keys are not.
+    /// Makes `config` the current configuration. Returns its changed keys that require a restart.
     pub(super) fn replace(&mut self, config: Config) -> &[&'static str] {
-        self.restart = restart_required(&self.startup, &config, self.blueprint.dev.is_some());
+        self.restart_keys = restart_required(&self.startup, &config, self.source.dev.is_some());
         self.contents = contents(&config);
-        self.refused.clear();
+        self.rejected_files.clear();
         self.config = config;
         self.loaded = SystemTime::now();
         self.error = None;
-        &self.restart
+        &self.restart_keys
     }
 
-    /// What was read last is not in force.
-    pub(super) fn refuse(&mut self, why: &str, files: Vec<PathBuf>) {
+    /// Records that the last configuration that was read was rejected.
+    pub(super) fn reject(&mut self, why: &str, files: Vec<PathBuf>) {
         self.error = Some(why.to_owned());
-        self.refused = files;
+        self.rejected_files = files;
     }
 
     pub(super) fn status(&self) -> ConfigStatus {
@@ -133,7 +133,7 @@ impl ActiveConfig {
             file: file.map(|source| source.path.display().to_string()),
             loaded: humantime::format_rfc3339_seconds(self.loaded).to_string(),
             error: self.error.clone(),
-            needs_restart: self.restart.clone(),
+            needs_restart: self.restart_keys.clone(),
         }
     }
 }
@@ -141,19 +141,19 @@ impl ActiveConfig {
 impl fmt::Debug for ConfigSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = self.load.is_some();
-        f.debug_struct("Blueprint")
+        f.debug_struct("ConfigSource")
             .field("file", &file)
             .finish_non_exhaustive()
     }
 }
 
-fn wrong(problems: &Diagnostics) -> BuildOutcome {
-    let files = problems.files().map(Path::to_owned).collect();
-    BuildOutcome::Failed(problems.to_string(), files)
+fn build_failed(diagnostics: &Diagnostics) -> BuildOutcome {
+    let files = diagnostics.files().map(Path::to_owned).collect();
+    BuildOutcome::Failed(diagnostics.to_string(), files)
 }
 
-/// Files that are read when a gateway is built and by nobody else: those of clients' CAs and of backends' TLS.
-fn named(config: &Config) -> impl Iterator<Item = &PathBuf> {
+/// Returns the files that only the build of a gateway reads: the CAs of client certificates, and the TLS files of backends.
+fn named_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
     let client_ca = config.tls.client_ca.iter().map(|file| &file.value);
     let backends = config.pools.values().flat_map(|pool| &pool.backends);
     let tls = backends.flat_map(|it| [&it.tls.ca, &it.tls.cert, &it.tls.key]);
@@ -161,34 +161,46 @@ fn named(config: &Config) -> impl Iterator<Item = &PathBuf> {
 }
 
 fn contents(config: &Config) -> Vec<Option<Vec<u8>>> {
-    named(config).map(|file| std::fs::read(file).ok()).collect()
+    named_files(config)
+        .map(|file| std::fs::read(file).ok())
+        .collect()
 }
 
-/// Keys whose change takes a restart: they made what lives as long as the process.
+/// Returns the changed keys that require a restart, because they are used at startup only.
 fn restart_required(old: &Config, new: &Config, dev: bool) -> Vec<&'static str> {
-    let (was, is) = (&old.server, &new.server);
-    let (bound, bounds) = (&old.limits, &new.limits);
+    let (old_server, new_server) = (&old.server, &new.server);
+    let (old_limits, new_limits) = (&old.limits, &new.limits);
     let keys = [
-        ("server.admin", was.admin.value != is.admin.value),
-        ("server.admin_token", was.admin_token != is.admin_token),
+        (
+            "server.admin",
+            old_server.admin.value != new_server.admin.value,
+        ),
+        (
+            "server.admin_token",
+            old_server.admin_token != new_server.admin_token,
+        ),
         (
             "server.metrics",
-            was.metrics.as_ref().map(|it| it.value) != is.metrics.as_ref().map(|it| it.value),
+            old_server.metrics.as_ref().map(|it| it.value)
+                != new_server.metrics.as_ref().map(|it| it.value),
         ),
-        ("server.access", was.access != is.access),
-        ("server.log", was.log != is.log),
+        ("server.access", old_server.access != new_server.access),
+        ("server.log", old_server.log != new_server.log),
         (
             "limits.connections",
-            bound.connections != bounds.connections,
+            old_limits.connections != new_limits.connections,
         ),
-        ("limits.sessions", bound.sessions != bounds.sessions),
+        (
+            "limits.sessions",
+            old_limits.sessions != new_limits.sessions,
+        ),
         (
             "limits.connections_per_ip",
-            bound.connections_per_ip != bounds.connections_per_ip,
+            old_limits.connections_per_ip != new_limits.connections_per_ip,
         ),
         (
             "limits.accepts_per_ip",
-            bound.accepts_per_ip != bounds.accepts_per_ip,
+            old_limits.accepts_per_ip != new_limits.accepts_per_ip,
         ),
         ("acme", old.acme != new.acme),
         ("tls.dev_ca", new.tls.dev_ca && !old.tls.dev_ca && !dev),

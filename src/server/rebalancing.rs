@@ -1,8 +1,8 @@
-//! Sessions of backends that have more than their share, once others are there or back: they are closed, as by a drain,
-//! so that their clients, who connect again, come to those that have fewer.
+//! Rebalancing: after a pool has gained a backend or one has recovered, the excess sessions of the other backends are
+//! closed as by a drain, so that the reconnecting clients spread over all backends.
 //!
-//! A pool that wants it has a task of its own, which looks once a second. What is surplus is computed once after each
-//! growth: clients that were closed and are not back yet would else make every share look smaller than it is.
+//! Each pool with rebalancing has a task that polls the load once per second. The excess is computed once after each
+//! growth: clients that were closed and have not reconnected yet would otherwise make every share look smaller than it is.
 
 mod growth;
 mod surplus;
@@ -23,35 +23,35 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use surplus::{ExcessSessions, in_words};
+use surplus::{ExcessSessions, counts_by_backend};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
-/// The tasks, by their pools' names and rates; each ends when its guard is dropped.
+/// The rebalancing tasks by pool name and gap; a task ends when its guard is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Rebalancer(HashMap<(Arc<str>, Duration), DropGuard>);
 
-/// What one of them works with.
+/// The rebalancing task of one pool.
 struct RebalanceTask {
     context: Arc<Context>,
     drains: Drains,
     pool: Arc<str>,
-    /// From one close to the next.
+    /// Time between two closes.
     gap: Duration,
 }
 
 // === impl Server ===
 
 impl Server {
-    /// Has a task for each pool of the gateway in force that wants one. What others had begun is left off.
+    /// Starts a task for each pool of the current gateway with rebalancing, and ends the tasks of all other pools.
     pub(super) fn rebalance_pools(&mut self) {
         let gateway = self.context.live.snapshot();
-        let wanted = |pool: &Arc<Pool>| Some((pool.name().clone(), pool.rebalance()?));
-        let wanted: HashSet<_> = gateway.pools().filter_map(wanted).collect();
-        let tasks = &mut self.rebalancing.0;
-        tasks.retain(|one, _| wanted.contains(one));
-        for (pool, gap) in wanted {
+        let enabled = |pool: &Arc<Pool>| Some((pool.name().clone(), pool.rebalance()?));
+        let enabled: HashSet<_> = gateway.pools().filter_map(enabled).collect();
+        let tasks = &mut self.rebalancer.0;
+        tasks.retain(|key, _| enabled.contains(key));
+        for (pool, gap) in enabled {
             let task = RebalanceTask {
                 context: self.context.clone(),
                 drains: self.drains.clone(),
@@ -67,13 +67,13 @@ impl Server {
 
 impl RebalanceTask {
     fn start(self) -> DropGuard {
-        let over = CancellationToken::new();
-        let guard = over.clone().drop_guard();
+        let cancel = CancellationToken::new();
+        let guard = cancel.clone().drop_guard();
         let context = self.context.clone();
         self.context.tasks.clone().spawn(async move {
             tokio::select! {
                 () = self.run() => {}
-                () = over.cancelled() => {}
+                () = cancel.cancelled() => {}
                 () = context.tasks.stopping() => {}
             }
         });
@@ -86,21 +86,21 @@ impl RebalanceTask {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = ticks.tick().await;
-            let standings = self.standings();
-            growth.observe(&standings, now);
-            if !growth.is_settled(now) {
+            let shares = self.load_shares();
+            growth.observe(&shares, now);
+            if !growth.take_settled(now) {
                 continue;
             }
-            let surplus = ExcessSessions::of(standings);
-            let mut closing = pin!(self.close(&surplus));
+            let excess = ExcessSessions::new(shares);
+            let mut closing = pin!(self.close(&excess));
             loop {
                 tokio::select! {
                     () = &mut closing => break,
                     now = ticks.tick() => {
-                        let standings = self.standings();
-                        growth.observe(&standings, now);
-                        if !surplus.holds(&standings) {
-                            growth.begin(now);
+                        let shares = self.load_shares();
+                        growth.observe(&shares, now);
+                        if !excess.is_current(&shares) {
+                            growth.schedule(now);
                             break;
                         }
                     }
@@ -110,43 +110,42 @@ impl RebalanceTask {
         }
     }
 
-    /// None where the pool does not want it any more: then this task is about to end.
-    fn standings(&self) -> Vec<LoadShare> {
+    /// Returns the load shares of the pool; empty if a reload has removed its rebalancing, which also ends this task.
+    fn load_shares(&self) -> Vec<LoadShare> {
         let gateway = self.context.live.snapshot();
         let pool = gateway.rebalancing_pool(&self.pool);
         pool.map_or_else(Vec::new, |pool| pool.load_shares(Instant::now()))
     }
 
-    /// Ends when all that are too many were told.
-    fn close(&self, surplus: &ExcessSessions) -> impl Future<Output = ()> + use<> {
+    /// Closes the excess sessions one by one. Completes when the last one has its close order.
+    fn close(&self, excess: &ExcessSessions) -> impl Future<Output = ()> + use<> {
         let gateway = self.context.live.snapshot();
-        let too_many = gateway.rebalancing_pool(&self.pool).map(|pool| {
+        let candidates = gateway.rebalancing_pool(&self.pool).map(|pool| {
             self.context.sessions.matching(|session| {
-                surplus.is_on(&session.backend) && gateway.uses_pool(pool, session)
+                excess.has_excess(&session.backend) && gateway.uses_pool(pool, session)
             })
         });
-        let leaving = surplus.taken_from(too_many.unwrap_or_default());
+        let leaving = excess.select(candidates.unwrap_or_default());
         if !leaving.is_empty() {
-            info!(pool = %self.pool, closing = leaving.len(), from = %in_words(&leaving), "sessions are closed, for other backends have fewer");
+            info!(pool = %self.pool, closing = leaving.len(), from = %counts_by_backend(&leaving), "closing sessions to rebalance the pool");
         }
-        let spread = DrainPacing {
+        let pacing = DrainPacing {
             window: Duration::ZERO,
             gap: self.gap,
             code: gateway.drain.code,
         };
-        let (context, pool, surplus) = (self.context.clone(), self.pool.clone(), surplus.clone());
-        let must_go = move |session: &SessionTarget| {
+        let (context, pool, excess) = (self.context.clone(), self.pool.clone(), excess.clone());
+        let must_close = move |session: &SessionTarget| {
             let gateway = context.live.snapshot();
             gateway.rebalancing_pool(&pool).is_some_and(|pool| {
                 let now = pool.load_shares(Instant::now());
                 gateway.uses_pool(pool, session)
-                    && surplus.holds(&now)
-                    && surplus.is_still_on(&session.backend, &now)
+                    && excess.is_current(&now)
+                    && excess.still_has_excess(&session.backend, &now)
             })
         };
-        self.drains.closing(leaving, spread, must_go)
+        self.drains.closing(leaving, pacing, must_close)
     }
 }
 
-/// From one look to the next.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

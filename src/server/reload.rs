@@ -1,4 +1,4 @@
-//! Another configuration in the place of the one in force: read and build, bind what is new, and only then change.
+//! Reload: reads and builds the new configuration, binds added listeners, and only then applies it.
 
 use super::{Server, drains::DrainPacing, listening::BoundListener, plan::BuildOutcome};
 use crate::{
@@ -13,26 +13,26 @@ use tracing::{error, info, warn};
 // === impl Server ===
 
 impl Server {
-    /// Puts in force what the files say now. `Err` says why not; then nothing has changed.
+    /// Reads the configuration again and applies it. `Err` contains the errors; then nothing has changed.
     pub(super) async fn reload(&mut self) -> Result<String, String> {
         systemd::reloading();
-        let (outcome, done) = match self.apply().await {
-            Ok(Some(done)) => ("applied", Ok(done)),
+        let (outcome, result) = match self.apply().await {
+            Ok(Some(message)) => ("applied", Ok(message)),
             Ok(None) => ("unchanged", Ok("nothing has changed".to_owned())),
             Err((why, files)) => {
-                error!("the configuration stays as it is, for the new one cannot be used:\n{why}");
-                Arc::make_mut(&mut self.plan).refuse(&why, files);
+                error!("configuration reload rejected; keeping the current one:\n{why}");
+                Arc::make_mut(&mut self.active_config).reject(&why, files);
                 ("refused", Err(why))
             }
         };
         self.context.metrics.reload(outcome);
-        systemd::ready(&self.in_words());
-        done
+        systemd::ready(&self.listener_summary());
+        result
     }
 
-    /// What was written between the first reading and the first look at the files.
+    /// Reloads if the files have changed between startup and the start of the watch.
     pub(super) async fn catch_up(&mut self) {
-        if !self.plan.has_file() {
+        if !self.active_config.has_file() {
             return;
         }
         let before = self.context.live.snapshot();
@@ -41,19 +41,19 @@ impl Server {
         }
     }
 
-    /// On a thread of its own: much takes long, a disk may hang, and sessions go on.
+    /// Reads and builds on a blocking thread, because a large configuration takes long and a disk may hang.
     async fn read(&self, before: Arc<Gateway>) -> BuildOutcome {
-        let plan = self.plan.clone();
-        let read = spawn_blocking(move || plan.read(&before, before.tls.shelf.clone()));
-        read.await.unwrap_or_else(|error| {
+        let active_config = self.active_config.clone();
+        let outcome = spawn_blocking(move || active_config.read(&before, before.tls.shelf.clone()));
+        outcome.await.unwrap_or_else(|error| {
             BuildOutcome::Failed(
-                format!("the files were not read to their end: {error}"),
+                format!("the configuration could not be read: {error}"),
                 Vec::new(),
             )
         })
     }
 
-    /// `None` where the files say the same as before.
+    /// Reads and applies the configuration. Returns a message; `None`: the files have not changed.
     async fn apply(&mut self) -> Result<Option<String>, (String, Vec<PathBuf>)> {
         let before = self.context.live.snapshot();
         let (config, gateway) = match self.read(before.clone()).await {
@@ -62,18 +62,18 @@ impl Server {
             BuildOutcome::Failed(why, files) => return Err((why, files)),
         };
         let added =
-            BoundListener::bind_missing(&config.server, &self.listening, &mut Inherited::default());
+            BoundListener::bind_missing(&config.server, &self.listeners, &mut Inherited::default());
         let added =
             added.map_err(|error| (ErrorChain(&error).to_string(), config.watched.clone()))?;
 
-        // From here on nothing can fail. What both need is there before the change, and what one needs no more goes after.
-        let issued = gateway.certificates.acme_names();
+        // From here on nothing can fail. ACME manages the names of both configurations until the new one is current.
+        let acme_names = gateway.certificates.acme_names();
         if let Some(acme) = &self.acme {
             acme.apply(
                 &before
                     .certificates
                     .acme_names()
-                    .union(issued)
+                    .union(acme_names)
                     .cloned()
                     .collect(),
             );
@@ -88,18 +88,18 @@ impl Server {
             self.context.metrics.remove_certificate(&name);
         }
         if let Some(acme) = &self.acme {
-            acme.apply(issued);
+            acme.apply(acme_names);
         }
         self.watch_certificates();
         self.refresh_dns_tasks();
         self.watch_backends();
         self.rebalance_pools();
-        self.listening.extend(added);
-        self.listening.retain(|listening| {
-            let stays = listening.is_configured(&config.server);
+        self.listeners.extend(added);
+        self.listeners.retain(|listener| {
+            let stays = listener.is_configured(&config.server);
             if !stays {
-                info!(address = %listening.address(), "no more connections are accepted there");
-                listening.close();
+                info!(address = %listener.address(), "listener closed");
+                listener.close();
             }
             stays
         });
@@ -109,24 +109,26 @@ impl Server {
             .sessions
             .matching(|session| !gateway.may_keep(session));
         let closing = leaving.len();
-        let spread = DrainPacing::of(&gateway.drain);
+        let pacing = DrainPacing::of(&gateway.drain);
         let context = self.context.clone();
-        // Whoever may stay after all, by a later reload, stays.
-        let must_go = move |session: &SessionTarget| !context.live.snapshot().may_keep(session);
+        // A session that a later reload permits again stays open.
+        let must_close = move |session: &SessionTarget| !context.live.snapshot().may_keep(session);
         self.drains
-            .close(leaving, spread, must_go, &self.context.tasks);
-        let restart = Arc::make_mut(&mut self.plan).replace(*config).join(", ");
-        info!(closing, "a new configuration is in force");
-        let mut done = match closing {
-            0 => "a new configuration is in force".to_owned(),
+            .close(leaving, pacing, must_close, &self.context.tasks);
+        let restart_keys = Arc::make_mut(&mut self.active_config)
+            .replace(*config)
+            .join(", ");
+        info!(closing, "configuration applied");
+        let mut message = match closing {
+            0 => "configuration applied".to_owned(),
             n => format!(
-                "a new configuration is in force; {n} sessions are closed, for their route or backend is gone"
+                "configuration applied; closing {n} sessions whose route or backend was removed"
             ),
         };
-        if !restart.is_empty() {
-            warn!(keys = %restart, "these keys were changed and take a restart");
-            done = format!("{done}; these keys take a restart: {restart}");
+        if !restart_keys.is_empty() {
+            warn!(keys = %restart_keys, "changed keys require a restart");
+            message = format!("{message}; these changed keys require a restart: {restart_keys}");
         }
-        Ok(Some(done))
+        Ok(Some(message))
     }
 }

@@ -1,4 +1,5 @@
-//! The end: not ready, then no more connections, then every session closed with 1001, spread over the window.
+//! Shutdown: the server reports that it is not ready, closes the listeners after a grace period, then closes every session
+//! with 1001, spread over the window.
 
 use super::{Server, drains::DrainPacing, handover::PendingHandover};
 use crate::lifecycle::{Command, ServerState, Signal, systemd};
@@ -12,21 +13,22 @@ use tracing::info;
 // === impl Server ===
 
 impl Server {
-    /// Whether every session ended by itself within the window. With it ends the `service`, unless another process has it.
+    /// Shuts down and returns whether every session ended within the window. `notify_systemd`: the service ends with this
+    /// process, because no other process has taken over.
     pub(super) async fn stop(
         &mut self,
-        service: bool,
+        notify_systemd: bool,
         state: &watch::Sender<ServerState>,
         signals: &mut impl AsyncFnMut() -> Signal,
-        asked: &mut mpsc::Receiver<Command>,
+        command_queue: &mut mpsc::Receiver<Command>,
     ) -> bool {
-        let began = Instant::now();
+        let start = Instant::now();
         let sessions = self.context.metrics.sessions();
         info!(
             process = id(),
-            sessions, "stopping: sessions are closed with 1001; a second signal stops at once"
+            sessions, "stopping: closing sessions with 1001; a second signal stops at once"
         );
-        if service {
+        if notify_systemd {
             systemd::stopping(&format!("closing sessions: {sessions}"));
         }
         state.send_replace(ServerState::Draining);
@@ -37,28 +39,29 @@ impl Server {
                 biased;
                 () = &mut grace => break,
                 signal = signals() => if signal == Signal::Stop { return false },
-                Some(command) = asked.recv() => self.handle_command(command, ServerState::Draining).await,
-                // It comes in time: it serves on.
-                came = self.handover.accepted() => drop(self.hand_over(came).await),
+                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining).await,
+                // A takeover can still complete: the listeners are open until the end of the grace period.
+                accepted = self.handover.accepted() => drop(self.hand_over(accepted).await),
             }
         }
         let tasks = self.context.tasks.clone();
         tasks.stop();
-        // A process that is still about to take over no longer finds this one.
+        // Withdraws an open offer.
         self.handover = PendingHandover::default();
-        self.listening.clear();
+        self.listeners.clear();
         self.context.sessions.close_new_sessions(GOING_AWAY);
-        let left = (drain.window.0).saturating_sub(began.elapsed());
-        let spread = DrainPacing {
-            // The last session to be closed still has the full time of a closing handshake.
-            window: left.saturating_sub(self.plan.config.session.close_timeout.0 + CLOSE_MARGIN),
+        let remaining = (drain.window.0).saturating_sub(start.elapsed());
+        let pacing = DrainPacing {
+            // The last session still has the full time for its closing handshake.
+            window: remaining
+                .saturating_sub(self.active_config.config.session.close_timeout.0 + CLOSE_MARGIN),
             gap: Duration::ZERO,
             code: GOING_AWAY,
         };
-        let everybody = self.context.sessions.matching(|_| true);
+        let all_sessions = self.context.sessions.matching(|_| true);
         self.drains.cancel();
-        self.drains.close(everybody, spread, |_| true, &tasks);
-        let mut finish = pin!(tasks.finish(left));
+        self.drains.close(all_sessions, pacing, |_| true, &tasks);
+        let mut finish = pin!(tasks.finish(remaining));
         loop {
             tokio::select! {
                 clean = &mut finish => {
@@ -68,15 +71,15 @@ impl Server {
                     return clean;
                 }
                 signal = signals() => if signal == Signal::Stop { return false },
-                Some(command) = asked.recv() => self.handle_command(command, ServerState::Draining).await,
+                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining).await,
             }
         }
     }
 }
 
-/// RFC 6455 §7.4.1.
+/// "Going away" (RFC 6455 §7.4.1).
 const GOING_AWAY: u16 = 1001;
-/// What follows the closing handshake: close_notify, FIN, and the moment in which input is discarded.
+/// Time after the closing handshake for close_notify, FIN and the lingering close.
 pub(super) const CLOSE_MARGIN: Duration = Duration::from_millis(1500);
-/// For answers of the admin surface that are under way at the very end.
+/// Time for the admin API to complete its last responses.
 pub(super) const ADMIN_GRACE: Duration = Duration::from_millis(200);

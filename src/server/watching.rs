@@ -1,4 +1,4 @@
-//! Files that are looked at while it runs: the configuration's, and those of the certificates in force.
+//! Watches files for changes: those of the configuration, and those of the current certificates.
 
 use super::Server;
 use crate::{config::Watch, tls};
@@ -9,36 +9,37 @@ use tokio_util::sync::CancellationToken;
 // === impl Server ===
 
 impl Server {
-    /// Reports changes of these files. Runs in a separate task because the receiver's `select!` often drops its wait.
+    /// Spawns a task that reports changes of these files. A separate task, because the receiver's `select!` cancels its wait
+    /// often.
     pub(super) fn watch_config(&self, files: &[PathBuf]) -> mpsc::Receiver<()> {
-        let (tell, changes) = mpsc::channel(1);
+        let (sender, changes) = mpsc::channel(1);
         let mut watch = Watch::new(files.to_vec());
         let tasks = self.context.tasks.clone();
         self.context.tasks.spawn(async move {
             loop {
                 tokio::select! {
                     _ = watch.changed() => {}
-                    () = tell.closed() => return,
+                    () = sender.closed() => return,
                     () = tasks.stopping() => return,
                 }
-                // A notification is already pending.
-                let _ = tell.try_send(());
+                // If the queue is full, a notification is already pending.
+                let _ = sender.try_send(());
             }
         });
         changes
     }
 
-    /// Reads the files of the certificates in force again when they change, instead of those watched before.
+    /// Spawns a task that reads the files of the current certificates again when they change. It replaces the previous task.
     pub(super) fn watch_certificates(&mut self) {
-        self.certificates.cancel();
-        self.certificates = CancellationToken::new();
+        self.certificate_watch.cancel();
+        self.certificate_watch = CancellationToken::new();
         let certificates = self.context.live.snapshot().certificates.clone();
         let watch = tls::watch_files(certificates, self.context.metrics.clone());
-        let (gone, tasks) = (self.certificates.clone(), self.context.tasks.clone());
+        let (cancelled, tasks) = (self.certificate_watch.clone(), self.context.tasks.clone());
         self.context.tasks.spawn(async move {
             tokio::select! {
                 () = watch => {}
-                () = gone.cancelled() => {}
+                () = cancelled.cancelled() => {}
                 () = tasks.stopping() => {}
             }
         });

@@ -179,7 +179,9 @@ async fn a_scale_out_evens_out_at_the_rate_and_only_where_it_is_wanted() {
     assert!(clients.told.try_recv().is_err(), "another was told");
     let logged = lockgate.stderr();
     assert_eq!(
-        logged.matches("other backends have fewer").count(),
+        logged
+            .matches("closing sessions to rebalance the pool")
+            .count(),
         2,
         "{logged}"
     );

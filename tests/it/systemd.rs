@@ -101,7 +101,7 @@ async fn it_may_open_the_sockets() {
     for (named, expected) in [
         (
             "off",
-            format!("systemd listens on {unix} for this service, and no key names that"),
+            format!("systemd listens on {unix} for this service, but no key has this address"),
         ),
         (&*unix, "SocketMode=0600".to_owned()),
     ] {
@@ -125,7 +125,7 @@ async fn a_socket_that_nobody_reads_stops_nothing() {
     let lockgate = setup.start().await;
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 101);
     assert!(
-        lockgate.stderr().contains("cannot tell systemd"),
+        lockgate.stderr().contains("cannot notify systemd"),
         "{}",
         lockgate.stderr()
     );

@@ -108,13 +108,13 @@ async fn failed_successor_changes_nothing() {
         (
             config(backend).replace("https = [\"127.0.0.1:0\"]", &two),
             1,
-            "must stand where it stood",
+            "under the same key and in the same form",
         ),
         // Found when it has the admin socket already.
         (
             config(backend).replace("[tls]", &metrics),
             1,
-            "must stand where it stood",
+            "under the same key and in the same form",
         ),
         ("nonsense = 1\n".to_owned(), 64, "nonsense"),
     ] {

@@ -1,4 +1,4 @@
-//! Packets and descriptors between two processes of one user.
+//! A Unix socket that carries packets and descriptors between two processes of one user.
 
 use rustix::{
     net::{
@@ -21,14 +21,14 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-/// A listening socket under a name of its own.
+/// A listening socket with a random name.
 #[derive(Debug)]
 pub(super) struct HandoverListener {
     socket: UnixListener,
     name: String,
 }
 
-/// One end of a conversation. A stream by its type alone: it carries packets.
+/// One end of a connection. The socket is of type `SOCK_SEQPACKET`, although it is held as a `UnixStream`.
 #[derive(Debug)]
 pub(super) struct Channel(UnixStream);
 
@@ -51,12 +51,12 @@ impl HandoverListener {
         &self.name
     }
 
-    /// The first process of the same user that comes; others find the door shut.
+    /// Accepts the first connection from a process of the same user; closes connections of other users.
     pub(super) async fn accept(&self) -> io::Result<Channel> {
         loop {
-            let (came, _) = self.socket.accept().await?;
-            if is_same_user(&came)? {
-                return Ok(Channel(came));
+            let (stream, _) = self.socket.accept().await?;
+            if is_same_user(&stream)? {
+                return Ok(Channel(stream));
             }
         }
     }
@@ -72,38 +72,38 @@ impl Channel {
         if !is_same_user(&socket)? {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                "the running lockgate belongs to another user: run this as that user",
+                "the running lockgate belongs to another user: run this command as that user",
             ));
         }
         Ok(Channel(socket))
     }
 
-    /// The other process.
+    /// Returns the process id of the other process.
     pub(super) fn peer(&self) -> io::Result<u32> {
         let id = self.0.peer_cred()?.pid().unwrap_or_default();
-        // The kernel has no number here for a process of another namespace.
+        // The kernel reports no id for a process of another PID namespace.
         let id = u32::try_from(id).ok().filter(|id| *id > 0);
         id.ok_or_else(|| {
-            io::Error::other("it runs in another container: only a process beside it can take over")
+            io::Error::other("the processes run in different containers: only a process in the same container can take over")
         })
     }
 
     pub(super) async fn send(
         &self,
-        words: &[u8],
+        payload: &[u8],
         descriptor: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
         let send = || {
-            let mut space = [MaybeUninit::uninit(); ROOM];
+            let mut space = [MaybeUninit::uninit(); CONTROL_LEN];
             let mut control = SendAncillaryBuffer::new(&mut space);
             if let Some(descriptor) = &descriptor {
                 control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(
                     descriptor,
                 )));
             }
-            let words = [IoSlice::new(words)];
-            // Nobody there is an error, not a signal.
-            sendmsg(&self.0, &words, &mut control, SendFlags::NOSIGNAL)?;
+            let payload = [IoSlice::new(payload)];
+            // A closed peer causes an error, not SIGPIPE.
+            sendmsg(&self.0, &payload, &mut control, SendFlags::NOSIGNAL)?;
             Ok(())
         };
         self.0.async_io(Interest::WRITABLE, send).await
@@ -111,37 +111,37 @@ impl Channel {
 
     pub(super) async fn receive(&self) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
         let receive = || {
-            let mut space = [MaybeUninit::uninit(); ROOM];
+            let mut space = [MaybeUninit::uninit(); CONTROL_LEN];
             let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut words = vec![0; LONGEST];
-            let mut into = [IoSliceMut::new(&mut words)];
-            let got = recvmsg(&self.0, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+            let mut payload = vec![0; MAX_MESSAGE_LEN];
+            let mut slices = [IoSliceMut::new(&mut payload)];
+            let received = recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
             let descriptor = control.drain().find_map(|message| match message {
                 RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
                 _ => None,
             });
-            if got.bytes == 0 {
+            if received.bytes == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            for (flag, why) in [
+            for (flag, message) in [
                 (ReturnFlags::TRUNC, "a message is too long"),
                 (
                     ReturnFlags::CTRUNC,
                     "no file descriptor is left: raise LimitNOFILE (systemd) or ulimit -n",
                 ),
             ] {
-                if got.flags.contains(flag) {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                if received.flags.contains(flag) {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
                 }
             }
-            words.truncate(got.bytes);
-            Ok((words, descriptor))
+            payload.truncate(received.bytes);
+            Ok((payload, descriptor))
         };
         self.0.async_io(Interest::READABLE, receive).await
     }
 }
 
-/// Whether the process at the other end is of the same user.
+/// Returns whether the process at the other end belongs to the same user.
 fn is_same_user(socket: &UnixStream) -> io::Result<bool> {
     Ok(socket.peer_cred()?.uid() == geteuid().as_raw())
 }
@@ -151,14 +151,14 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// In the abstract namespace: nothing is left in a folder, whatever happens (unix(7)).
+/// Returns an address in the abstract namespace, which leaves no file behind (unix(7)).
 fn address(name: &str) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
 }
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const BACKLOG: i32 = 8;
-/// Bytes of a message.
-const LONGEST: usize = 8192;
-/// Bytes of control data, for one descriptor.
-const ROOM: usize = rustix::cmsg_space!(ScmRights(1));
+/// The maximum length of a message in bytes.
+const MAX_MESSAGE_LEN: usize = 8192;
+/// The length of the control data for one descriptor.
+const CONTROL_LEN: usize = rustix::cmsg_space!(ScmRights(1));

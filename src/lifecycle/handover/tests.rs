@@ -12,70 +12,69 @@ fn listener() -> (TcpListener, PassedFd) {
 }
 
 #[tokio::test]
-async fn what_is_given_accepts_at_the_other_end() {
-    let (mine, given) = listener();
-    let (address, label) = (mine.local_addr().unwrap(), given.label.clone());
+async fn passed_listener_accepts_in_the_successor() {
+    let (original, passed) = listener();
+    let (address, label) = (original.local_addr().unwrap(), passed.label.clone());
     let offer = HandoverOffer::open().unwrap();
     let name = offer.name().to_owned();
-    let taking = async {
-        let (mut taken, predecessor) = take_over(&name).await.unwrap();
+    let successor_side = async {
+        let (mut received, predecessor) = take_over(&name).await.unwrap();
         predecessor.ready().await.unwrap();
         predecessor.serving().await;
-        taken.pop().unwrap()
+        received.pop().unwrap()
     };
-    let giving = async {
-        let successor = offer.send_to_successor(vec![given]).await.unwrap();
+    let running_side = async {
+        let successor = offer.send_to_successor(vec![passed]).await.unwrap();
         assert_eq!(successor.id, std::process::id());
         successor.permit_serving().await.unwrap();
-        drop(mine);
+        drop(original);
         successor.release().await;
     };
-    let (taken, ()) = tokio::join!(taking, giving);
-    assert_eq!(taken.label, label);
-    let theirs = TcpListener::from(taken.descriptor);
+    let (received, ()) = tokio::join!(successor_side, running_side);
+    assert_eq!(received.label, label);
+    let inherited = TcpListener::from(received.descriptor);
     let client = TcpStream::connect(address).unwrap();
-    let (_, from) = theirs.accept().unwrap();
+    let (_, from) = inherited.accept().unwrap();
     assert_eq!(from, client.local_addr().unwrap());
 }
 
 #[tokio::test]
-async fn who_leaves_before_it_is_ready_is_an_error_at_the_other_end() {
+async fn successor_that_ends_before_ready_is_an_error() {
     let offer = HandoverOffer::open().unwrap();
     let name = offer.name().to_owned();
-    let leaving = async { drop(take_over(&name).await.unwrap()) };
-    let (given, ()) = tokio::join!(offer.send_to_successor(vec![listener().1]), leaving);
-    assert!(matches!(given, Err(HandoverError::Io(_))), "{given:?}");
+    let successor_side = async { drop(take_over(&name).await.unwrap()) };
+    let running_side = offer.send_to_successor(vec![listener().1]);
+    let (result, ()) = tokio::join!(running_side, successor_side);
+    assert!(matches!(result, Err(HandoverError::Io(_))), "{result:?}");
 }
 
 #[tokio::test]
-async fn who_ends_without_a_no_leaves_the_place_and_who_says_no_does_not() {
+async fn successor_may_serve_if_the_predecessor_ends_but_not_if_it_refuses() {
     for refuses in [false, true] {
         let offer = HandoverOffer::open().unwrap();
         let name = offer.name().to_owned();
-        let taking = async { take_over(&name).await.unwrap().1.ready().await };
-        let giving = async {
+        let successor_side = async { take_over(&name).await.unwrap().1.ready().await };
+        let running_side = async {
             let successor = offer.send_to_successor(vec![]).await.unwrap();
             if refuses {
                 successor.refuse().await;
             }
         };
-        let (answered, ()) = tokio::join!(taking, giving);
-        match refuses {
-            false => assert!(answered.is_ok(), "{answered:?}"),
-            true => assert!(
-                matches!(answered, Err(HandoverError::Refused)),
-                "{answered:?}"
-            ),
+        let (reply, ()) = tokio::join!(successor_side, running_side);
+        if refuses {
+            assert!(matches!(reply, Err(HandoverError::Refused)), "{reply:?}");
+        } else {
+            assert!(reply.is_ok(), "{reply:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn who_ends_before_it_serves_has_not_taken_over() {
+async fn successor_that_ends_before_serving_has_not_taken_over() {
     let offer = HandoverOffer::open().unwrap();
     let name = offer.name().to_owned();
-    let taking = async { take_over(&name).await.unwrap().1.ready().await };
-    let giving = async {
+    let successor_side = async { take_over(&name).await.unwrap().1.ready().await };
+    let running_side = async {
         offer
             .send_to_successor(vec![])
             .await
@@ -83,33 +82,33 @@ async fn who_ends_before_it_serves_has_not_taken_over() {
             .permit_serving()
             .await
     };
-    let (answered, served) = tokio::join!(taking, giving);
-    assert!(answered.is_ok(), "{answered:?}");
+    let (reply, served) = tokio::join!(successor_side, running_side);
+    assert!(reply.is_ok(), "{reply:?}");
     assert!(matches!(served, Err(HandoverError::Io(_))), "{served:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_waited_for_for_ever() {
-    let given = HandoverOffer::open()
+async fn offer_without_a_successor_times_out() {
+    let result = HandoverOffer::open()
         .unwrap()
         .send_to_successor(vec![])
         .await;
-    assert!(matches!(given, Err(HandoverError::Io(_))), "{given:?}");
+    assert!(matches!(result, Err(HandoverError::Io(_))), "{result:?}");
 }
 
 #[tokio::test]
-async fn strange_words_are_told() {
+async fn unexpected_message_is_reported() {
     let offer = HandoverOffer::open().unwrap();
     let channel = Channel::to(offer.name()).unwrap();
-    let speaking = channel.send(br#"{"is":"song"}"#, None);
-    let (given, spoken) = tokio::join!(offer.send_to_successor(vec![]), speaking);
-    spoken.unwrap();
-    let error = given.unwrap_err().to_string();
+    let sending = channel.send(br#"{"is":"song"}"#, None);
+    let (result, sent) = tokio::join!(offer.send_to_successor(vec![]), sending);
+    sent.unwrap();
+    let error = result.unwrap_err().to_string();
     assert!(error.contains("song"), "{error}");
 }
 
 #[tokio::test]
-async fn nothing_is_behind_a_name_that_nobody_offers() {
-    let error = take_over("lockgate-nobody").await.unwrap_err();
+async fn takeover_without_an_offer_is_an_error() {
+    let error = take_over("lockgate-no-offer").await.unwrap_err();
     assert!(matches!(error, HandoverError::Io(_)), "{error:?}");
 }

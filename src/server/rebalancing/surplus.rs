@@ -1,4 +1,4 @@
-//! What backends had above their shares at one moment, and whether that still holds.
+//! The excess sessions of a pool's backends at one moment, and whether the excess still exists.
 
 use crate::{observe::SessionRef, upstream::LoadShare};
 use std::{
@@ -6,31 +6,31 @@ use std::{
     sync::Arc,
 };
 
-/// How the backends of a pool stood.
+/// The load shares of a pool's backends at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct ExcessSessions(Arc<HashMap<Arc<str>, LoadShare>>);
 
 // === impl ExcessSessions ===
 
 impl ExcessSessions {
-    pub(super) fn of(standings: Vec<LoadShare>) -> Self {
-        let named = standings.into_iter().map(|it| (it.backend.clone(), it));
+    pub(super) fn new(shares: Vec<LoadShare>) -> Self {
+        let named = shares.into_iter().map(|it| (it.backend.clone(), it));
         ExcessSessions(Arc::new(named.collect()))
     }
 
-    /// Whether this backend had one.
-    pub(super) fn is_on(&self, backend: &str) -> bool {
+    /// Returns whether this backend had more sessions than its share.
+    pub(super) fn has_excess(&self, backend: &str) -> bool {
         self.0.get(backend).is_some_and(|it| it.surplus() > 0)
     }
 
-    /// Of these sessions, which come in no order, as many of each backend as it had too many.
-    pub(super) fn taken_from(&self, mut sessions: Vec<SessionRef>) -> Vec<SessionRef> {
-        let mut left: HashMap<&str, u64> =
+    /// Returns the sessions to close: of each backend, the number that exceeds its share.
+    pub(super) fn select(&self, mut sessions: Vec<SessionRef>) -> Vec<SessionRef> {
+        let mut remaining: HashMap<&str, u64> =
             self.0.iter().map(|(k, it)| (&**k, it.surplus())).collect();
         sessions.retain(
-            |session| match left.get_mut(&*session.belonging().backend) {
-                Some(left @ 1..) => {
-                    *left -= 1;
+            |session| match remaining.get_mut(&*session.belonging().backend) {
+                Some(remaining @ 1..) => {
+                    *remaining -= 1;
                     true
                 }
                 _ => false,
@@ -39,15 +39,15 @@ impl ExcessSessions {
         sessions
     }
 
-    /// Whether each of them can still take sessions: otherwise there may be no room where there was some.
-    pub(super) fn holds(&self, now: &[LoadShare]) -> bool {
-        let still = now.iter().filter(|it| self.0.contains_key(&it.backend));
-        still.count() == self.0.len()
+    /// Returns whether each of the backends still accepts sessions. Otherwise the shares are too small by now.
+    pub(super) fn is_current(&self, now: &[LoadShare]) -> bool {
+        let known = now.iter().filter(|it| self.0.contains_key(&it.backend));
+        known.count() == self.0.len()
     }
 
-    /// Whether this backend has too many even so: more than its share was, which clients who are under way make look
-    /// smaller now, and more than it is, if there are more sessions by now.
-    pub(super) fn is_still_on(&self, backend: &str, now: &[LoadShare]) -> bool {
+    /// Returns whether this backend still has more sessions than its share. The larger of the two shares counts: the current
+    /// one is too small while closed clients reconnect, the earlier one is too small if sessions have been added.
+    pub(super) fn still_has_excess(&self, backend: &str, now: &[LoadShare]) -> bool {
         let then = self.0.get(backend);
         let now = now.iter().find(|it| *it.backend == *backend);
         then.zip(now)
@@ -55,16 +55,16 @@ impl ExcessSessions {
     }
 }
 
-/// From where they are, for the log.
-pub(super) fn in_words(sessions: &[SessionRef]) -> String {
+/// Formats the number of sessions per backend as a log field.
+pub(super) fn counts_by_backend(sessions: &[SessionRef]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for session in sessions {
         *counts.entry(&session.belonging().backend).or_default() += 1;
     }
-    let words = counts
+    let entries = counts
         .iter()
         .map(|(backend, count)| format!("{backend}: {count}"));
-    words.collect::<Vec<_>>().join(", ")
+    entries.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::observe::{SessionHandle, SessionRegistry, SessionTarget};
 
-    fn standing(backend: &str, leases: u64, share: u64) -> LoadShare {
+    fn share(backend: &str, leases: u64, share: u64) -> LoadShare {
         LoadShare {
             backend: backend.into(),
             came: 0,
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_of_each_are_taken_as_are_too_many() {
+    fn select_returns_each_backends_excess() {
         let sessions = Arc::new(SessionRegistry::default());
         let open = |backend: &str| {
             sessions.open(SessionTarget {
@@ -97,29 +97,29 @@ mod tests {
             .flat_map(|(backend, count)| (0..count).map(move |_| backend))
             .map(open)
             .collect();
-        // What else "d" has are requests.
-        let surplus = ExcessSessions::of(vec![
-            standing("a", 100, 47),
-            standing("b", 50, 47),
-            standing("c", 0, 47),
-            standing("d", 60, 47),
+        // The other leases of "d" are requests.
+        let excess = ExcessSessions::new(vec![
+            share("a", 100, 47),
+            share("b", 50, 47),
+            share("c", 0, 47),
+            share("d", 60, 47),
         ]);
-        assert!(surplus.is_on("a") && !surplus.is_on("b") && !surplus.is_on("e"));
-        let taken = surplus.taken_from(sessions.matching(|_| true));
-        assert_eq!(in_words(&taken), "a: 53, d: 3");
+        assert!(excess.has_excess("a") && !excess.has_excess("b") && !excess.has_excess("e"));
+        let selected = excess.select(sessions.matching(|_| true));
+        assert_eq!(counts_by_backend(&selected), "a: 53, d: 3");
     }
 
     #[test]
-    fn it_is_over_when_shares_are_reached_or_a_backend_is_gone() {
-        let surplus = ExcessSessions::of(vec![standing("a", 100, 50), standing("b", 0, 50)]);
-        let now = |a: (u64, u64), b: (u64, u64)| [standing("a", a.0, a.1), standing("b", b.0, b.1)];
-        // Nobody is back yet.
-        assert!(surplus.is_still_on("a", &now((51, 26), (0, 26))));
-        assert!(!surplus.is_still_on("a", &now((50, 25), (0, 25))));
-        // Others came.
-        assert!(!surplus.is_still_on("a", &now((60, 80), (100, 80))));
-        assert!(surplus.holds(&now((1, 1), (1, 1))));
-        assert!(!surplus.holds(&[standing("a", 100, 100), standing("c", 1, 1)]));
-        assert!(!surplus.is_still_on("b", &[standing("a", 100, 100)]));
+    fn excess_ends_at_the_share_and_is_not_current_without_a_backend() {
+        let excess = ExcessSessions::new(vec![share("a", 100, 50), share("b", 0, 50)]);
+        let now = |a: (u64, u64), b: (u64, u64)| [share("a", a.0, a.1), share("b", b.0, b.1)];
+        // No closed client has reconnected.
+        assert!(excess.still_has_excess("a", &now((51, 26), (0, 26))));
+        assert!(!excess.still_has_excess("a", &now((50, 25), (0, 25))));
+        // Other clients have connected.
+        assert!(!excess.still_has_excess("a", &now((60, 80), (100, 80))));
+        assert!(excess.is_current(&now((1, 1), (1, 1))));
+        assert!(!excess.is_current(&[share("a", 100, 100), share("c", 1, 1)]));
+        assert!(!excess.still_has_excess("b", &[share("a", 100, 100)]));
     }
 }

@@ -21,7 +21,7 @@ async fn the_same_256_of_300_srv_targets_are_always_used() {
     let taken: Vec<_> = (20_000..20_256).map(|port| shown(port, 1, "up")).collect();
     let status = until(&lockgate, "a", &taken).await;
     let error = status["names"][0]["error"].as_str();
-    assert_eq!(error, Some("44 more than are taken are left out"));
+    assert_eq!(error, Some("44 backends beyond the limit are left out"));
     // Servers turn their answers from one to the next.
     records[..300].rotate_left(150);
     dns.say(&records);

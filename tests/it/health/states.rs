@@ -49,7 +49,7 @@ async fn up_down_warming_and_draining_are_told_everywhere() {
         ("a backend is warming", 2),
         ("a backend is warm:", 2),
         ("drained by order", 1),
-        ("a drain is undone by order", 1),
+        ("drain undone by order", 1),
     ] {
         let lines = log.lines().filter(|it| it.contains(line));
         let about = lines.filter(|it| it.contains(&backend)).count();
