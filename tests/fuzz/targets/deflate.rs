@@ -3,7 +3,7 @@ use lockgate_fuzz::{halves, headers, inflate, proto::deflate::DeflateParams, the
 // Any chunking of any stream inflates to the same, within its bounds; and what is compressed is what was said.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let (offers, data) = halves(data);
-    let (Some(agreement), [size, stream @ ..]) = (DeflateParams::of(&headers(offers)), data) else {
+    let (Some(agreement), [size, stream @ ..]) = (DeflateParams::negotiate(&headers(offers)), data) else {
         return;
     };
     let (whole, end) = inflate(agreement, stream, stream.len().max(1), 1 << 16);
