@@ -149,7 +149,7 @@ fn push_value(to: &mut String, value: &str) {
     to.push('"');
 }
 
-/// Length of an IPv4 address with its separator, for the capacity of the value.
+/// Length of an IPv4 address and its separator: initial capacity per hop.
 const IPV4_HOP_LEN: usize = 17;
 
 /// Maximum number of proxies in the chain, more than any real setup has; further addresses are ignored.

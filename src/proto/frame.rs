@@ -111,8 +111,8 @@ impl Opcode {
 // === impl FrameHeader ===
 
 impl FrameHeader {
-    /// Parses the header at the front of `bytes`. `Ok(None)` means that more bytes are needed. Errors are returned as early
-    /// as possible: a bad first byte without the second, a bad length as soon as it is complete.
+    /// Parses the header at the front of `bytes`. `Ok(None)` means that more bytes are needed. Errors are returned early:
+    /// for a bad first byte without the second, for a bad length as soon as it is complete.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Option<FrameHeader>, BadHeader> {
         match bytes.first() {
@@ -209,10 +209,10 @@ fn extended_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, BadHe
 // === impl ControlFrame ===
 
 impl ControlFrame {
-    /// Builds a Close with `code` and `reason` (truncated at a character boundary to 123 bytes), masked if `mask` is given.
+    /// Builds a Close with `code` and `reason`, which is truncated at a character boundary to 123 bytes.
     ///
-    /// A code that must not be sent ([`close_code_allowed`]; especially 1005, 1006 and 1015) gives a Close without a body:
-    /// the receiver then reports 1005, "no status", instead of a protocol error.
+    /// A code that must not be sent ([`close_code_allowed`]; especially 1005, 1006 and 1015) gives a Close without a
+    /// body: the receiver then reports 1005, "no status", instead of a protocol error.
     pub fn close(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Self {
         if !close_code_allowed(code) {
             return Self::write(Opcode::Close, &[], &[], mask);
@@ -276,8 +276,8 @@ pub fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// Returns whether a Close frame may contain `code` (RFC 6455 §7.4 and the IANA registry). 1005, 1006 and 1015 are never
-/// sent; 1004 and 1016 to 2999 are not assigned.
+/// Returns whether a Close frame may contain `code` (RFC 6455 §7.4 and the IANA registry). 1005, 1006 and 1015 must not
+/// be sent; 1004 and 1016 to 2999 are not assigned.
 pub fn close_code_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -1,5 +1,5 @@
-//! Parsers of bytes that an attacker controls, as pure functions without I/O, clock or log. Each public module has a fuzz
-//! target.
+//! Parsers of bytes that an attacker controls, as pure functions without I/O, clock or log. Each public module has a
+//! fuzz target.
 
 pub mod deflate;
 pub mod forwarded;

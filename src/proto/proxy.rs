@@ -1,9 +1,9 @@
 //! The PROXY protocol in front of a connection, versions 1 and 2
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
-//! The `proxy-header` crate decodes and encodes a complete header. This module adds the length limits, the early refusal
-//! of bytes that cannot become a header (so that a TLS client without a header is refused at once), and rules that the
-//! crate does not check.
+//! The `proxy-header` crate decodes and encodes a complete header. This module adds length limits, the early refusal of
+//! bytes that cannot become a header (so that a TLS client without a header is refused at once), and rules that the crate
+//! does not check.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -43,7 +43,7 @@ pub enum BadProxyHeader {
     TooLong,
 }
 
-/// Parses the header at the front of `bytes`. `Ok(None)` means that more bytes are needed, at most [`MAX_LEN`] in total.
+/// Parses the header at the front of `bytes`. `Ok(None)` means that more are needed, at most [`MAX_LEN`] in total.
 pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     match bytes.first() {
         None => Ok(None),

@@ -88,8 +88,8 @@ pub struct FrameTracker {
 pub struct Progress {
     /// Number of bytes at the front that may be relayed verbatim (data frames, whole or in part).
     pub pass: usize,
-    /// A whole control frame directly after them, unmasked; the tracker has consumed it. Boxed: it is large and rare, and
-    /// the rest is returned in registers.
+    /// A whole control frame directly after them, unmasked; the tracker has consumed it. Boxed: it is large and rare,
+    /// and the rest is returned in registers.
     pub control: Option<Box<ControlPayload>>,
 }
 

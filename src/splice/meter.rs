@@ -138,8 +138,8 @@ impl Gcra {
         self.messages = self.messages.max(self.now).saturating_add(cost);
     }
 
-    /// Pauses reading until at least one [`STEP`] is available: a client far over its rate would otherwise be checked for
-    /// every message.
+    /// Pauses reading until at least one [`STEP`] is available: a client far over its rate would otherwise be checked
+    /// for every message.
     fn pause(&mut self) {
         let mut resumes = self.bytes;
         if self.rate.bytes > 0 {

@@ -227,8 +227,8 @@ impl Pump {
         self.ended.is_some() && self.close.is_none() && !self.is_blocked()
     }
 
-    /// Returns whether a backend has sent so many bytes for a dead client that its end is no longer awaited. The reverse case
-    /// needs no such limit: the client of a dead backend was sent a Close, and `close_timeout` bounds its answer.
+    /// Returns whether [`MAX_DISCARDED`] bytes of a backend were discarded because its client is dead: its end is no longer
+    /// awaited. A dead backend needs no such limit: its client was sent a Close, and `close_timeout` bounds the reply.
     pub(super) fn discard_limit_reached(&self) -> bool {
         !self.from_client && self.discarded >= MAX_DISCARDED
     }

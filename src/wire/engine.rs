@@ -16,8 +16,8 @@ use tokio::io::ReadBuf;
 /// One TLS connection without its socket.
 pub(super) struct TlsEngine {
     connection: UnbufferedServerConnection,
-    /// The received part of an incomplete record or of an incomplete handshake message. During the handshake it may also
-    /// contain early data that is skipped.
+    /// The received part of an incomplete record or handshake message. During the handshake it may also contain early
+    /// data that is skipped.
     pub(super) incoming: Vec<u8>,
     /// Decrypted bytes that were not read yet: those of one receive at most.
     pub(super) plain: PendingBytes,

@@ -19,7 +19,7 @@ pub struct DeflateParams {
 // === impl DeflateParams ===
 
 impl DeflateParams {
-    /// Returns the parameters for the first acceptable offer in `Sec-WebSocket-Extensions`; malformed offers are skipped.
+    /// Returns the parameters for the first acceptable offer in `Sec-WebSocket-Extensions`. Malformed ones are skipped.
     pub fn negotiate(headers: &HeaderMap) -> Option<DeflateParams> {
         let offers = extensions::read(headers).flatten();
         let mut offers = offers.filter(|offer| offer.name == "permessage-deflate");
@@ -59,7 +59,7 @@ impl DeflateParams {
         Some(params)
     }
 
-    /// Returns the window to inflate the client's messages with, in bits. zlib has none below 9 bits; a larger window than
+    /// Returns the window to inflate the client's messages with, in bits. zlib has none below 9 bits; a window larger than
     /// the client's works as well.
     pub(super) fn inflate_window_bits(self) -> u8 {
         self.client_window_bits.unwrap_or(MAX_WINDOW_BITS).max(9)

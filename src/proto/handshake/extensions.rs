@@ -1,4 +1,4 @@
-//! The grammar of `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and the response for permessage-deflate (RFC 7692 §7.1).
+//! The grammar of `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and the response to permessage-deflate (RFC 7692 §7.1).
 
 use http::header::{HeaderMap, SEC_WEBSOCKET_EXTENSIONS};
 

@@ -60,7 +60,7 @@ impl Pump {
         })
     }
 
-    /// Relays the valid frames in `bytes`, removes Pongs that answer our Pings, and inserts control frames that are due.
+    /// Relays the valid frames in `bytes`, removes Pongs that answer our Pings, inserts control frames that are due.
     pub(in crate::splice) fn relay_frames<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 // === impl Splice ===
 
 impl<C: Transport, B: Transport> Splice<C, B> {
-    /// Checks age, idleness, slow readers and the liveness of both legs. Returns true if the pumps must be polled again.
+    /// Checks age, idleness, slow readers and liveness. Returns true if the pumps must be polled again.
     pub(super) fn tick(&mut self, now: Instant) -> bool {
         if self.timer.is_early(now) && self.is_quiescent() {
             if self.to_backend.take_data_relayed() | self.to_client.take_data_relayed() {

@@ -132,7 +132,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                     LegEnd::OverRate => (EndReason::OverRate, POLICY_VIOLATION),
                     _ => (EndReason::SlowReader, POLICY_VIOLATION),
                 };
-                // A rate limit or a slow reader may end a leg inside a frame: nothing may be inserted after its first part.
+                // A rate limit or a slow reader may end a leg inside a frame, into which nothing may be inserted.
                 let truncated = onward.is_truncated();
                 if truncated {
                     onward.close = None;

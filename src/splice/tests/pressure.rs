@@ -12,7 +12,7 @@ const PIPE: usize = 4096;
 /// Maximum number of bytes that one direction of a session may hold.
 const MAX_HELD: u64 = READ_BUF_LEN as u64;
 
-/// Writes until no more bytes are accepted; returns how many were.
+/// Writes until a write is pending; returns how many bytes were accepted.
 async fn flood(far: &mut TestPeer, bytes: &[u8]) -> usize {
     let mut sent = 0;
     while let Ok(n) = timeout(secs(10), far.pipe.write(&bytes[sent..])).await {
@@ -35,9 +35,9 @@ async fn peer_that_never_reads_blocks_the_sender() {
                 .frame(BINARY, &vec![1; payload])
                 .repeat(1_000_000 / payload);
             let sent = flood(sender, &frames).await;
-            let taken = sender.wire.received.load(SeqCst);
-            assert!(taken <= MAX_HELD + PIPE as u64, "{taken} bytes read");
-            assert_eq!(sent as u64, taken + PIPE as u64);
+            let received = sender.wire.received.load(SeqCst);
+            assert!(received <= MAX_HELD + PIPE as u64, "{received} bytes read");
+            assert_eq!(sent as u64, received + PIPE as u64);
             // Blocked, without polling.
             let polls = rig.polls.load(SeqCst);
             sleep(secs(3600)).await;

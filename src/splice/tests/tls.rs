@@ -118,10 +118,10 @@ async fn tls_client_that_never_reads_blocks_the_backend_and_is_reset() {
         sent += n.unwrap();
     }
     // One read of the pump, and the output buffered by TLS.
-    let taken = rig.backend.wire.received.load(SeqCst);
+    let received = rig.backend.wire.received.load(SeqCst);
     assert!(
-        taken <= 2 * READ_BUF_LEN as u64 + 4096,
-        "{taken} bytes read"
+        received <= 2 * READ_BUF_LEN as u64 + 4096,
+        "{received} bytes read"
     );
     let polls = rig.polls.load(SeqCst);
     sleep(secs(3600)).await;
