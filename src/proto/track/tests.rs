@@ -438,7 +438,7 @@ fn fragment_count_saturates() {
 fn message_length_saturates() {
     let mut tracker = FrameTracker::new(Role::Server, RsvBits::None);
     tracker.in_message = true;
-    tracker.message = u64::MAX - 1;
+    tracker.message_len = u64::MAX - 1;
     let bounds = Bounds {
         max_frame: u64::MAX,
         max_message: u64::MAX - 1,
