@@ -20,7 +20,7 @@ pub(super) fn negotiate_compression(
     // A backend that accepts an extension which was not offered violates RFC 6455.
     offer.extensions = Vec::new();
     match compression {
-        Compression::Offload => DeflateParams::of(asked),
+        Compression::Offload => DeflateParams::negotiate(asked),
         Compression::Pass | Compression::Strip => None,
     }
 }

@@ -206,8 +206,8 @@ impl<S: Transport> TimeoutStream<S> {
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let taken = self.parts.io.taken();
-        let moved = self.stalled != Some(taken);
+        let accepted = self.parts.io.bytes_accepted();
+        let moved = self.stalled != Some(accepted);
         if written.is_ready() {
             if self.stalled.is_some() && moved {
                 self.stalled = None;
@@ -216,7 +216,7 @@ impl<S: Transport> TimeoutStream<S> {
             return written;
         }
         if moved {
-            self.stalled = Some(taken);
+            self.stalled = Some(accepted);
             self.deadline
                 .as_mut()
                 .reset(Instant::now() + self.limits.stalled);

@@ -31,7 +31,7 @@ pub async fn serve(
     guard: Box<dyn Any + Send + Sync>,
 ) {
     // ALPN has determined the version.
-    let multiplexed = stream.agreed().alpn_protocol() == Some(tls::H2);
+    let multiplexed = stream.tls_state().alpn_protocol() == Some(tls::H2);
     let parts = StreamParts { io: stream, guard };
     if multiplexed {
         // Boxed: its state is large, and connections of the other version would reserve the space for it.

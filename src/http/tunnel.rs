@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub(super) struct H2Stream {
     io: TokioIo<Upgraded>,
-    taken: u64,
+    bytes_accepted: u64,
     /// The read error, reported after the bytes that were read.
     failed: Option<io::Error>,
 }
@@ -25,7 +25,7 @@ impl H2Stream {
     pub(super) fn new(upgraded: Upgraded) -> Self {
         H2Stream {
             io: TokioIo::new(upgraded),
-            taken: 0,
+            bytes_accepted: 0,
             failed: None,
         }
     }
@@ -33,8 +33,8 @@ impl H2Stream {
 
 impl Transport for H2Stream {
     /// Returns what the stream's queue has accepted, which is a few chunks ahead of the client's flow control.
-    fn taken(&self) -> u64 {
-        self.taken
+    fn bytes_accepted(&self) -> u64 {
+        self.bytes_accepted
     }
 
     /// Dropping it ends the stream; bytes that its client did not read are lost with the connection.
@@ -79,7 +79,7 @@ impl AsyncWrite for H2Stream {
         let piece = &buf[..buf.len().min(PIECE)];
         let written = Pin::new(&mut self.io).poll_write(cx, piece);
         if let Poll::Ready(Ok(n)) = written {
-            self.taken += n as u64;
+            self.bytes_accepted += n as u64;
         }
         written
     }

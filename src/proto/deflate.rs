@@ -1,9 +1,9 @@
-//! permessage-deflate (RFC 7692) used by Lockgate instead of the backend: negotiation with the client, and conversion
-//! of the frames of either direction, piece by piece.
+//! permessage-deflate (RFC 7692) on behalf of the backend: negotiation with the client, and conversion of the frames of
+//! either direction in chunks.
 //!
 //! A message may be fragmented differently after conversion, which RFC 6455 §5.4 allows to an endpoint that negotiated
-//! the extension. The output of one call never exceeds the space given, so the bound on messages applies to a message
-//! that inflates a thousandfold as it does to one that was never compressed.
+//! the extension. The output of one call is limited, so the bound on messages also applies to a message that inflates a
+//! thousandfold.
 
 mod agreement;
 mod inflate;
@@ -15,10 +15,10 @@ pub use pack::FrameDeflater;
 
 use super::frame::{FrameHeader, Opcode};
 
-/// The end of every message that a compressor has flushed; it is not sent (RFC 7692 §7.2.1).
+/// The last bytes of a compressor's flush, which are removed from the end of every message (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// Writes a data frame; masked, if there is a key.
+/// Appends a frame to `out`; the payload is masked if there is a key.
 fn write_frame(
     out: &mut Vec<u8>,
     fin: bool,

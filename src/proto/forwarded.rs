@@ -20,14 +20,14 @@ pub fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> boo
     chain.last().copied().unwrap_or(peer)
 }
 
-/// Returns the value of `X-Forwarded-For` for the backend: the client, the trusted proxies behind it, and `peer` last.
+/// Returns the value of `X-Forwarded-For` for the backend: the client, the trusted proxies after it, and `peer` last.
 pub fn x_forwarded_for(
     headers: &HeaderMap,
     peer: IpAddr,
     trusted: impl Fn(IpAddr) -> bool,
 ) -> String {
     let chain = chain(headers, peer, trusted);
-    let mut hops = String::with_capacity(chain.len() * USUAL);
+    let mut hops = String::with_capacity(chain.len() * IPV4_HOP_LEN);
     for (at, hop) in chain.iter().rev().enumerate() {
         let separator = if at == 0 { "" } else { ", " };
         let _ = write!(hops, "{separator}{hop}");
@@ -38,9 +38,9 @@ pub fn x_forwarded_for(
 /// Returns one element of `Forwarded` (RFC 7239 §4) for `client`, which requested `host` over `proto`. A host that no
 /// header can carry is omitted.
 pub fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> String {
-    let mut element = String::with_capacity(4 * USUAL + host.len());
+    let mut element = String::with_capacity(4 * IPV4_HOP_LEN + host.len());
     let _ = match client.to_canonical() {
-        // RFC 7239 §6: an IPv6 address stands in brackets, and so in quotes.
+        // RFC 7239 §6: an IPv6 address is enclosed in brackets, and therefore quoted.
         IpAddr::V6(v6) => write!(element, "for=\"[{v6}]\""),
         IpAddr::V4(v4) => write!(element, "for={v4}"),
     };
@@ -61,17 +61,17 @@ pub fn proto(headers: &HeaderMap, trusted: bool) -> Option<&'static str> {
     if !trusted {
         return None;
     }
-    let said = match plain_from_right(headers, X_FORWARDED_PROTO).next() {
+    let reported = match plain_from_right(headers, X_FORWARDED_PROTO).next() {
         Some(last) => last.to_vec(),
         None => parameter(forwarded_from_right(headers).next()?, b"proto")?,
     };
     let schemes = ["http", "https", "ws", "wss"];
     schemes
         .into_iter()
-        .find(|scheme| scheme.as_bytes().eq_ignore_ascii_case(&said))
+        .find(|scheme| scheme.as_bytes().eq_ignore_ascii_case(&reported))
 }
 
-/// `peer`, then the addresses behind it, nearest first, up to the first that is not trusted. Never empty.
+/// Returns `peer` and the addresses in front of it, nearest first, up to the first that is not trusted. Never empty.
 fn chain(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
     let mut chain = vec![peer.to_canonical()];
     let mut plain = plain_from_right(headers, X_FORWARDED_FOR).map(address);
@@ -89,7 +89,7 @@ fn chain(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) ->
     chain
 }
 
-/// The elements of a list without quoted strings over all its lines, the last first.
+/// Returns the elements of a list without quoted strings over all header lines, the last first.
 fn plain_from_right(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(name).iter().rev();
     lines
@@ -98,7 +98,7 @@ fn plain_from_right(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item
         .filter(|element| !element.is_empty())
 }
 
-/// The elements of `Forwarded` over all its lines, the last first.
+/// Returns the elements of `Forwarded` over all header lines, the last first.
 fn forwarded_from_right(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(FORWARDED).iter().rev();
     lines
@@ -106,7 +106,7 @@ fn forwarded_from_right(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         .filter(|element| !element.is_empty())
 }
 
-/// The value of `name` in an element of `Forwarded` (RFC 7239 §4), which may name it once.
+/// Returns the value of `name` in an element of `Forwarded` (RFC 7239 §4); `None` if it is absent or repeated.
 fn parameter(element: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     let mut values = list::split(element, b';').filter_map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=')?;
@@ -119,7 +119,7 @@ fn parameter(element: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
 fn address(node: &[u8]) -> Option<IpAddr> {
     let node = std::str::from_utf8(node).ok()?;
     let bare = node.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
@@ -133,7 +133,7 @@ fn address(node: &[u8]) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// A token as it is, anything else quoted (RFC 7239 §4).
+/// Appends a value: a token unchanged, any other value as a quoted string (RFC 7239 §4).
 fn push_value(to: &mut String, value: &str) {
     if as_token(value.as_bytes()).is_some() {
         to.push_str(value);
@@ -149,8 +149,8 @@ fn push_value(to: &mut String, value: &str) {
     to.push('"');
 }
 
-/// Space for an IPv4 address and its separators.
-const USUAL: usize = 17;
+/// Length of an IPv4 address and its separator: initial capacity per hop.
+const IPV4_HOP_LEN: usize = 17;
 
 /// Maximum number of proxies in the chain, more than any real setup has; further addresses are ignored.
 const MAX_HOPS: usize = 100;

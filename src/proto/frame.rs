@@ -7,7 +7,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// A frame's opcode (RFC 6455 §5.2); reserved ones never become a value.
+/// The opcode of a frame (RFC 6455 §5.2), without the reserved ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
     /// 0x0: continues a fragmented message.
@@ -27,24 +27,24 @@ pub enum Opcode {
 /// The header in front of a frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// The last frame of its message.
+    /// Whether it is the last frame of its message.
     pub fin: bool,
     /// The reserved bits: [`RSV1`], 0b010 for RSV2, 0b001 for RSV3.
     pub rsv: u8,
-    /// What kind of frame it is.
+    /// The kind of frame.
     pub opcode: Opcode,
     /// The masking key, if the payload is masked (RFC 6455 §5.3).
     pub mask: Option<[u8; 4]>,
-    /// Bytes of payload behind the header; at most 2^63 - 1.
+    /// Length of the payload in bytes, at most 2^63 - 1.
     pub payload_len: u64,
-    /// Bytes of the header itself: 2 to 14.
+    /// Length of the header in bytes, 2 to 14.
     pub len: usize,
 }
 
-/// A frame written by us: at most 2 + 4 + 125 bytes, kept inline.
+/// A control frame of our own: at most 2 + 4 + 125 bytes, stored inline.
 #[derive(Clone, Copy)]
 pub struct ControlFrame {
-    bytes: [u8; CONTROL_FRAME_MAX],
+    bytes: [u8; MAX_CONTROL_FRAME_LEN],
     len: u8,
 }
 
@@ -60,7 +60,7 @@ pub enum BadHeader {
     /// A control frame of more than 125 bytes (RFC 6455 §5.5).
     #[error("a control frame has more than 125 bytes of payload")]
     LongControl,
-    /// A longer form of the length than it needs (RFC 6455 §5.2).
+    /// A length in a longer form than necessary (RFC 6455 §5.2).
     #[error("the payload's length is not written in its shortest form")]
     NonMinimalLength,
     /// A 64-bit length with its top bit set (RFC 6455 §5.2).
@@ -71,7 +71,10 @@ pub enum BadHeader {
 // === impl Opcode ===
 
 impl Opcode {
-    /// The opcode in a frame's first byte, and all that can be refused about that byte by itself.
+    /// Parses the opcode in the first byte of a frame.
+    ///
+    /// # Errors
+    /// Returns an error for a reserved opcode and for a control frame without FIN.
     #[inline]
     pub fn from_first_byte(first: u8) -> Result<Self, BadHeader> {
         match first & 0x0F {
@@ -87,7 +90,7 @@ impl Opcode {
         }
     }
 
-    /// Whether it is Close, Ping or Pong (RFC 6455 §5.5).
+    /// Returns whether it is Close, Ping or Pong (RFC 6455 §5.5).
     #[inline]
     pub fn is_control(self) -> bool {
         matches!(self, Opcode::Close | Opcode::Ping | Opcode::Pong)
@@ -108,8 +111,8 @@ impl Opcode {
 // === impl FrameHeader ===
 
 impl FrameHeader {
-    /// Reads the header at the front of `bytes`. `Ok(None)` means that more bytes are needed; what is there is then
-    /// already judged: a bad first byte is refused alone, a bad length as soon as it is whole.
+    /// Parses the header at the front of `bytes`. `Ok(None)` means that more bytes are needed. Errors are returned early:
+    /// for a bad first byte without the second, for a bad length as soon as it is complete.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Option<FrameHeader>, BadHeader> {
         match bytes.first() {
@@ -176,7 +179,7 @@ impl FrameHeader {
     }
 }
 
-/// The payload's length and what follows it. RFC 6455 §5.2: in network byte order, in the minimal number of bytes.
+/// Returns the payload length and the bytes after it (RFC 6455 §5.2: network byte order, minimal number of bytes).
 #[inline]
 fn extended_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, BadHeader> {
     match short {
@@ -206,41 +209,41 @@ fn extended_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, BadHe
 // === impl ControlFrame ===
 
 impl ControlFrame {
-    /// A Close with `code` and `reason` (cut at a character boundary to 123 bytes), masked when `mask` is given.
+    /// Builds a Close with `code` and `reason`, which is truncated at a character boundary to 123 bytes.
     ///
-    /// A code that may not stand on the wire ([`close_code_allowed`]; 1005, 1006 and 1015 above all) gives a Close
-    /// without a body: the receiver then reports 1005, "no status", and never a protocol error of ours.
+    /// A code that must not be sent ([`close_code_allowed`]; especially 1005, 1006 and 1015) gives a Close without a
+    /// body: the receiver then reports 1005, "no status", instead of a protocol error.
     pub fn close(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Self {
         if !close_code_allowed(code) {
             return Self::write(Opcode::Close, &[], &[], mask);
         }
-        let cut = reason.floor_char_boundary(CONTROL_PAYLOAD_MAX - 2);
-        let reason = reason.get(..cut).unwrap_or_default();
+        let end = reason.floor_char_boundary(MAX_CONTROL_PAYLOAD_LEN - 2);
+        let reason = reason.get(..end).unwrap_or_default();
         Self::write(Opcode::Close, &code.to_be_bytes(), reason.as_bytes(), mask)
     }
 
-    /// A Ping; `payload` is at most 125 bytes, the rest is cut.
+    /// Builds a Ping; `payload` is truncated to 125 bytes.
     pub fn ping(payload: &[u8], mask: Option<[u8; 4]>) -> Self {
-        let payload = payload.get(..CONTROL_PAYLOAD_MAX).unwrap_or(payload);
+        let payload = payload.get(..MAX_CONTROL_PAYLOAD_LEN).unwrap_or(payload);
         Self::write(Opcode::Ping, &[], payload, mask)
     }
 
-    /// The Pong that answers a Ping with this payload, of which at most 125 bytes are taken.
+    /// Builds the Pong for a Ping with this payload, truncated to 125 bytes.
     pub fn pong(payload: &[u8], mask: Option<[u8; 4]>) -> Self {
-        let payload = payload.get(..CONTROL_PAYLOAD_MAX).unwrap_or(payload);
+        let payload = payload.get(..MAX_CONTROL_PAYLOAD_LEN).unwrap_or(payload);
         Self::write(Opcode::Pong, &[], payload, mask)
     }
 
-    /// The wire form.
+    /// Returns the frame as sent on the wire.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
-    /// `head` and `tail` together are at most 125 bytes.
+    /// Builds a frame with the payload `head` and `tail`, at most 125 bytes together.
     fn write(opcode: Opcode, head: &[u8], tail: &[u8], mask: Option<[u8; 4]>) -> Self {
         let payload = head.iter().chain(tail);
         let start = if mask.is_some() { 6 } else { 2 };
-        let mut bytes = [0; CONTROL_FRAME_MAX];
+        let mut bytes = [0; MAX_CONTROL_FRAME_LEN];
         let mut len = 0;
         for (to, from) in bytes.iter_mut().skip(start).zip(payload) {
             *to = *from;
@@ -266,27 +269,27 @@ impl fmt::Debug for ControlFrame {
     }
 }
 
-/// Masks or unmasks a whole payload in place (RFC 6455 §5.3: the same steps for both).
+/// Masks or unmasks a payload in place (RFC 6455 §5.3: the operation is the same).
 pub fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
     for (byte, key) in payload.iter_mut().zip(key.iter().cycle()) {
         *byte ^= key;
     }
 }
 
-/// Whether a Close frame may carry `code` (RFC 6455 §7.4 and the IANA registry). 1005, 1006 and 1015 are for reports
-/// only; 1004 and 1016 to 2999 are not assigned.
+/// Returns whether a Close frame may contain `code` (RFC 6455 §7.4 and the IANA registry). 1005, 1006 and 1015 must not
+/// be sent; 1004 and 1016 to 2999 are not assigned.
 pub fn close_code_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// The first reserved bit, as it stands in [`FrameHeader::rsv`].
+/// The first reserved bit, as a value of [`FrameHeader::rsv`].
 pub const RSV1: u8 = 0b100;
 
-/// RFC 6455 §5.5: a control frame's payload ends here.
-pub(super) const CONTROL_PAYLOAD_MAX: usize = 125;
+/// Maximum payload of a control frame (RFC 6455 §5.5).
+pub(super) const MAX_CONTROL_PAYLOAD_LEN: usize = 125;
 
-/// Two bytes, a masking key, a payload.
-const CONTROL_FRAME_MAX: usize = 2 + 4 + CONTROL_PAYLOAD_MAX;
+/// Two bytes of header, masking key, payload.
+const MAX_CONTROL_FRAME_LEN: usize = 2 + 4 + MAX_CONTROL_PAYLOAD_LEN;
 
 const FIN: u8 = 0x80;
 
@@ -300,7 +303,7 @@ mod tests {
 
     /// RFC 6455 §5.7.
     #[test]
-    fn the_rfcs_examples() {
+    fn examples_of_rfc_6455_parse() {
         let header = |bytes: &[u8]| FrameHeader::parse(bytes).unwrap().unwrap();
         let plain = FrameHeader {
             fin: true,
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_as_early_as_it_can() {
+    fn bad_header_is_refused_at_the_first_bad_byte() {
         let table: &[(&[u8], BadHeader)] = &[
             (&[0x83], BadHeader::ReservedOpcode),
             (&[0x87], BadHeader::ReservedOpcode),
@@ -360,20 +363,20 @@ mod tests {
             ),
         ];
         for (bytes, why) in table {
-            for (have, _) in bytes.iter().enumerate() {
-                assert_eq!(FrameHeader::parse(&bytes[..have]), Ok(None), "{bytes:02x?}");
+            for (len, _) in bytes.iter().enumerate() {
+                assert_eq!(FrameHeader::parse(&bytes[..len]), Ok(None), "{bytes:02x?}");
             }
             assert_eq!(FrameHeader::parse(bytes), Err(*why), "{bytes:02x?}");
         }
     }
 
     #[test]
-    fn needs_every_byte_of_a_header() {
+    fn incomplete_header_needs_more_bytes() {
         let whole = [
             0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4,
         ];
-        for have in 0..whole.len() {
-            assert_eq!(FrameHeader::parse(&whole[..have]), Ok(None));
+        for len in 0..whole.len() {
+            assert_eq!(FrameHeader::parse(&whole[..len]), Ok(None));
         }
         let header = FrameHeader::parse(&whole).unwrap().unwrap();
         assert_eq!(header.payload_len, u64::MAX >> 1);
@@ -381,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_control_frames() {
+    fn control_frames_are_encoded() {
         assert_eq!(
             ControlFrame::close(1000, "bye", None).as_bytes(),
             b"\x88\x05\x03\xe8bye"
@@ -391,7 +394,7 @@ mod tests {
             b"\x88\x82\0\0\0\0\x03\xe9"
         );
         assert_eq!(ControlFrame::ping(b"", None).as_bytes(), b"\x89\0");
-        // RFC 6455 §5.7, with a Ping in the place of the text.
+        // RFC 6455 §5.7, as a Ping instead of a text frame.
         assert_eq!(
             ControlFrame::ping(b"Hello", Some(KEY)).as_bytes(),
             b"\x89\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"
@@ -399,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_what_is_too_long() {
+    fn long_payload_of_a_control_frame_is_truncated() {
         assert_eq!(ControlFrame::ping(&[7; 200], None).as_bytes().len(), 127);
         assert_eq!(
             ControlFrame::ping(&[7; 125], Some(KEY)).as_bytes().len(),
@@ -418,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn never_writes_a_code_that_may_not_travel() {
+    fn close_with_a_forbidden_code_has_no_body() {
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
             assert!(!close_code_allowed(code), "{code}");
             assert_eq!(

@@ -1,6 +1,6 @@
-//! The opening handshake of RFC 6455 §4: what a client offers, and whether a backend's 101 answers it.
+//! The opening handshake of RFC 6455 §4: the client's offer, and validation of the backend's 101.
 //!
-//! Nothing is written here; the gate rebuilds the request from the validated parts.
+//! No message is written here; the gate in `http` rebuilds the request from the validated parts.
 
 use std::collections::HashSet;
 
@@ -19,10 +19,10 @@ mod refusal;
 use extensions::Extension;
 pub use refusal::{Bad101, BadHandshake};
 
-/// What a client asks for in a valid opening handshake (RFC 6455 §4.2.1).
+/// What a client offers in a valid opening handshake (RFC 6455 §4.2.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// `Sec-WebSocket-Key` as it was sent; over HTTP/2, which has none, one of ours.
+    /// `Sec-WebSocket-Key` as sent; for HTTP/2, which has none, a generated one.
     pub key: Box<str>,
     /// `Sec-WebSocket-Protocol`: the subprotocols in the client's order of preference, each once.
     pub subprotocols: Vec<Box<str>>,
@@ -33,19 +33,19 @@ pub struct Offer {
 /// What the backend's 101 chose from an [`Offer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Negotiated {
-    /// The subprotocol, one of those offered.
+    /// The subprotocol, which is one of those offered.
     pub subprotocol: Option<Box<str>>,
     /// The extensions with their parameters as the backend wrote them; several lines are joined by a comma.
     pub extensions: Option<Box<str>>,
-    /// Which reserved bits frames may use from now on.
+    /// The reserved bits that frames may use.
     pub reserved: RsvBits,
 }
 
 // === impl Offer ===
 
 impl Offer {
-    /// Reads the offer from a request. `Ok(None)` when the request asks for no upgrade to a WebSocket: `Upgrade` does
-    /// not name `websocket`, `Connection` does not name `upgrade`, or HTTP/2 carries it, where both mean nothing.
+    /// Parses the offer of a request. `Ok(None)` if the request requests no upgrade to a WebSocket: `Upgrade` does not
+    /// contain `websocket`, `Connection` does not contain `upgrade`, or it is HTTP/2, where both are meaningless.
     pub fn read(request: &request::Parts) -> Result<Option<Offer>, BadHandshake> {
         let headers = &request.headers;
         if !has_token(headers, &header::UPGRADE, "websocket")
@@ -69,8 +69,8 @@ impl Offer {
         }))
     }
 
-    /// Reads the offer from an extended CONNECT whose `:protocol` is `websocket` (RFC 8441 §5): its headers are those
-    /// of RFC 6455, but for the key, which means nothing there. The version may be missing.
+    /// Parses the offer of an extended CONNECT whose `:protocol` is `websocket` (RFC 8441 §5): its headers are those of
+    /// RFC 6455 except for the key, which is meaningless there. The version may be missing.
     pub fn read_connect(headers: &HeaderMap, key: Box<str>) -> Result<Offer, BadHandshake> {
         if headers.contains_key(header::SEC_WEBSOCKET_VERSION) {
             check_version(headers)?;
@@ -82,7 +82,7 @@ impl Offer {
         })
     }
 
-    /// Checks the backend's answer (RFC 6455 §4.1, the client's six steps).
+    /// Validates the backend's response (RFC 6455 §4.1, the six steps of the client).
     pub fn check(&self, response: &response::Parts) -> Result<Negotiated, Bad101> {
         let headers = &response.headers;
         if response.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -120,7 +120,7 @@ impl Offer {
             Ok(Some(chosen)) => chosen.as_bytes().trim_ascii(),
             Err(RepeatedHeader) => return Err(Bad101::RepeatedSubprotocol),
         };
-        // Case-sensitive: RFC 6455 §4.1 compares a subprotocol's characters as they are.
+        // Subprotocols are compared case-sensitively (RFC 6455 §4.1).
         match self.subprotocols.iter().find(|s| s.as_bytes() == chosen) {
             Some(offered) => Ok(Some(offered.clone())),
             None => Err(Bad101::UnofferedSubprotocol),
@@ -136,7 +136,7 @@ impl Offer {
                 return Err(Bad101::UnofferedExtension);
             }
             reserved = match accepted.name {
-                "permessage-deflate" if !accepted.is_deflate_answer() => {
+                "permessage-deflate" if !accepted.is_valid_deflate_response() => {
                     return Err(Bad101::DeflateParameters);
                 }
                 "permessage-deflate" if seen.is_empty() => RsvBits::Deflate,
@@ -156,7 +156,7 @@ impl Offer {
     }
 }
 
-/// The value of `Sec-WebSocket-Accept` that answers `key` (RFC 6455 §4.2.2, step 5.4).
+/// Returns the value of `Sec-WebSocket-Accept` for `key` (RFC 6455 §4.2.2, step 5.4).
 pub fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
     hash.update(key.as_bytes());
@@ -164,8 +164,8 @@ pub fn accept_key(key: &str) -> String {
     STANDARD.encode(hash.finalize())
 }
 
-/// The elements of a comma-separated list of tokens over all lines of `name`, without the white space around them and
-/// without empty ones (RFC 9110 §5.6.1). Not for headers whose elements may hold a quoted comma.
+/// Returns the elements of a comma-separated list of tokens over all lines of `name`, trimmed and without empty ones
+/// (RFC 9110 §5.6.1). Not for headers whose elements may contain a quoted comma.
 pub fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -178,12 +178,12 @@ pub fn tokens<'a>(
         .filter(|token| !token.is_empty())
 }
 
-/// Whether the list `name` holds `token`, in any case.
+/// Returns whether the list `name` contains `token`, ignoring case.
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// `bytes` as a token (RFC 9110 §5.6.2), if they are one.
+/// Returns `bytes` as a token (RFC 9110 §5.6.2), or `None` if they are not one.
 pub fn as_token(bytes: &[u8]) -> Option<&str> {
     let is_token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     if bytes.is_empty() || !bytes.iter().all(is_token_byte) {
@@ -192,7 +192,7 @@ pub fn as_token(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// RFC 6455 §4.4: another version is answered with 426 and the one we speak.
+/// Checks the version. RFC 6455 §4.4: another one is answered with 426 and the supported version.
 fn check_version(headers: &HeaderMap) -> Result<(), BadHandshake> {
     match single_line(headers, &header::SEC_WEBSOCKET_VERSION) {
         Ok(Some(version)) if version.as_bytes().trim_ascii() == b"13" => Ok(()),
@@ -200,7 +200,7 @@ fn check_version(headers: &HeaderMap) -> Result<(), BadHandshake> {
     }
 }
 
-/// `Sec-WebSocket-Key` of a client that has no other use for it: `nonce` must be random (RFC 6455 §4.1).
+/// Returns the value of `Sec-WebSocket-Key` for `nonce`, which must be random (RFC 6455 §4.1).
 pub fn key(nonce: [u8; 16]) -> Box<str> {
     STANDARD.encode(nonce).into()
 }
@@ -240,7 +240,7 @@ fn read_extension_names(headers: &HeaderMap) -> Result<Vec<Box<str>>, BadHandsha
     let mut offered = Vec::new();
     for extension in extensions::read(headers) {
         let Extension { name, .. } = extension.ok_or(BadHandshake::BadExtensions)?;
-        // RFC 7692 §5: the same name again is a second choice of parameters.
+        // RFC 7692 §5: a repeated name is an alternative set of parameters.
         if seen.insert(name) {
             offered.push(name.into());
         }
@@ -248,7 +248,7 @@ fn read_extension_names(headers: &HeaderMap) -> Result<Vec<Box<str>>, BadHandsha
     Ok(offered)
 }
 
-/// The only line of `name`, if there is one.
+/// Returns the only line of `name`, if there is one.
 fn single_line<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -260,14 +260,13 @@ fn single_line<'a>(
     }
 }
 
-/// A header stands more than once where it may stand once.
+/// A header is repeated that may occur only once.
 struct RepeatedHeader;
 
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// RFC 4648 §3.5 lets a decoder ignore the unused bits of the last character, and clients with an invented key set
-/// them.
+/// Ignores the unused bits of the last character, as RFC 4648 §3.5 allows: clients with a made-up key set them.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),

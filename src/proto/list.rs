@@ -1,11 +1,11 @@
 //! Lists in header values whose elements may hold quoted strings (RFC 9110 §5.6).
 
-/// The parts of `bytes` between `separator`s that stand outside quoted strings, without the white space around them.
-/// A quoted string without an end reaches to the end.
+/// Splits `bytes` at each `separator` outside quoted strings, and trims the parts. A quoted string that is not
+/// terminated extends to the end.
 pub(super) fn split(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     let parts = bytes.split(move |byte| {
-        // RFC 9110 §5.6.4: a quoted-pair is the octet behind the backslash, whatever it is.
+        // RFC 9110 §5.6.4: in a quoted-pair the octet after the backslash has no special meaning.
         if std::mem::take(&mut escaped) {
             return false;
         }
@@ -19,18 +19,18 @@ pub(super) fn split(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> 
     parts.map(<[u8]>::trim_ascii)
 }
 
-/// As [`split`], but read from the end, and the last part first. If several proxies append to one value, an earlier
-/// part, for instance one with an open quote, then cannot hide the later parts.
+/// Like [`split`], but parses from the end and returns the last part first. If several proxies append to one value, an
+/// earlier part, for instance one with an open quote, cannot hide the later parts.
 pub(super) fn split_from_right(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut left = Some(bytes);
     std::iter::from_fn(move || {
         let bytes = left?;
         let mut quoted = false;
-        let cut = bytes.iter().enumerate().rposition(|(at, byte)| {
+        let separator_at = bytes.iter().enumerate().rposition(|(at, byte)| {
             quoted ^= *byte == b'"' && !is_escaped(bytes, at);
             *byte == separator && !quoted
         });
-        let (before, part) = match cut.and_then(|at| bytes.split_at_checked(at)) {
+        let (before, part) = match separator_at.and_then(|at| bytes.split_at_checked(at)) {
             Some((before, part)) => (Some(before), part.get(1..).unwrap_or_default()),
             None => (None, bytes),
         };
@@ -39,7 +39,7 @@ pub(super) fn split_from_right(bytes: &[u8], separator: u8) -> impl Iterator<Ite
     })
 }
 
-/// Whether an odd number of backslashes stands before `at`.
+/// Returns whether an odd number of backslashes precedes `at`.
 fn is_escaped(bytes: &[u8], at: usize) -> bool {
     let before = bytes.get(..at).unwrap_or_default();
     let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\');
@@ -47,21 +47,21 @@ fn is_escaped(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Returns the content of a quoted string; a value that does not begin with a quote is returned as it is. `None` if the
-/// quoted string has no end, or if anything follows its end.
+/// quoted string is not terminated, or if anything follows it.
 pub(super) fn unquote(value: &[u8]) -> Option<Vec<u8>> {
     let Some(quoted) = value.strip_prefix(b"\"") else {
         return Some(value.to_vec());
     };
-    let mut said = Vec::with_capacity(quoted.len());
+    let mut content = Vec::with_capacity(quoted.len());
     let mut bytes = quoted.iter().copied();
     loop {
         match bytes.next()? {
             b'"' => break,
-            b'\\' => said.push(bytes.next()?),
-            byte => said.push(byte),
+            b'\\' => content.push(bytes.next()?),
+            byte => content.push(byte),
         }
     }
-    bytes.next().is_none().then_some(said)
+    bytes.next().is_none().then_some(content)
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_separator_inside_quotes_does_not_separate() {
+    fn separator_inside_quotes_is_ignored() {
         let table: &[(&str, &[&str])] = &[
             ("", &[""]),
             ("a", &["a"]),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn from_the_right_an_open_quote_swallows_nothing() {
+    fn open_quote_does_not_hide_later_parts_from_the_right() {
         let table: &[(&str, &[&str])] = &[
             ("", &[""]),
             (" a ,\tb,", &["", "b", "a"]),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_come_off_whole_or_not_at_all() {
+    fn unquote_rejects_incomplete_quoted_strings() {
         let table: &[(&str, Option<&str>)] = &[
             ("a", Some("a")),
             ("", Some("")),
@@ -120,9 +120,9 @@ mod tests {
             (r#""a\""#, None),
             (r#""a"b"#, None),
         ];
-        for (value, said) in table {
-            let said = said.map(|said| said.as_bytes().to_vec());
-            assert_eq!(unquote(value.as_bytes()), said, "{value}");
+        for (value, expected) in table {
+            let expected = expected.map(|content| content.as_bytes().to_vec());
+            assert_eq!(unquote(value.as_bytes()), expected, "{value}");
         }
     }
 }

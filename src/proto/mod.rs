@@ -1,4 +1,5 @@
-//! Bytes that an attacker controls, as pure functions: no runtime, no clock, no log. One fuzz target per public file.
+//! Parsers of bytes that an attacker controls, as pure functions without I/O, clock or log. Each public module has a
+//! fuzz target.
 
 pub mod deflate;
 pub mod forwarded;

@@ -1,38 +1,38 @@
 //! The PROXY protocol in front of a connection, versions 1 and 2
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
-//! The `proxy-header` crate decodes and encodes a whole header. This module adds the bounds, the early refusal of bytes
-//! that can never become a header (so that a stray TLS client causes no wait), and the rules that the crate leaves
-//! open.
+//! The `proxy-header` crate decodes and encodes a complete header. This module adds length limits, the early refusal of
+//! bytes that cannot become a header (so that a TLS client without a header is refused at once), and rules that the crate
+//! does not check.
 
 use std::net::{IpAddr, SocketAddr};
 
 use proxy_header::{ParseConfig, ProxiedAddress};
 use thiserror::Error;
 
-/// A whole PROXY header.
+/// A complete PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxyHeader {
-    /// Bytes of the header; the connection proper begins behind them.
+    /// Length of the header in bytes; the client's data follows.
     pub len: usize,
-    /// The client's address, IPv4-mapped ones unmapped. `None` for LOCAL, UNKNOWN, UNSPEC and Unix sockets: the
-    /// connection's own address holds.
+    /// The client's address; an IPv4-mapped one is unmapped. `None` for LOCAL, UNKNOWN, UNSPEC and Unix sockets: the
+    /// address of the connection applies.
     pub source: Option<SocketAddr>,
 }
 
-/// Why the bytes are no PROXY header.
+/// Why the bytes are not a PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BadProxyHeader {
-    /// Neither version's first bytes.
+    /// The signature of neither version.
     #[error("the connection does not begin with a PROXY header")]
     Signature,
-    /// Version 1: a line that breaks its grammar.
+    /// Version 1: a line that violates the grammar.
     #[error("the PROXY v1 line is malformed")]
     Line,
-    /// Version 2: a version or command that does not exist.
+    /// Version 2: an unknown version or command.
     #[error("the PROXY v2 header has an unknown version or command")]
     Command,
-    /// Version 2: an address family that no TCP connection has.
+    /// Version 2: an address family that a TCP connection cannot have.
     #[error("the PROXY v2 header has an unusable address family")]
     Family,
     /// Version 2: shorter than its addresses.
@@ -43,7 +43,7 @@ pub enum BadProxyHeader {
     TooLong,
 }
 
-/// Reads the header at the front of `bytes`. `Ok(None)` means that more bytes are needed, at most [`MAX_LEN`] in all.
+/// Parses the header at the front of `bytes`. `Ok(None)` means that more are needed, at most [`MAX_LEN`] in total.
 pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     match bytes.first() {
         None => Ok(None),
@@ -55,7 +55,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
 // === impl BadProxyHeader ===
 
 impl BadProxyHeader {
-    /// A word of a closed set, for logs and metric labels.
+    /// Returns a word of a closed set for logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             BadProxyHeader::Signature => "no-signature",
@@ -68,12 +68,12 @@ impl BadProxyHeader {
     }
 }
 
-/// How a header is written.
+/// Version of a header to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyVersion {
-    /// A line of text.
+    /// Version 1: a line of text.
     V1,
-    /// In binary.
+    /// Version 2: binary.
     V2,
 }
 
@@ -82,7 +82,7 @@ pub fn header(version: ProxyVersion, source: SocketAddr, destination: SocketAddr
     let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
     let mapped = |at: SocketAddr| match at.ip() {
         IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), at.port()),
-        // Neither flow nor zone has a place in the header.
+        // The header has no field for flow information or scope.
         IpAddr::V6(_) => SocketAddr::new(at.ip(), at.port()),
     };
     let (source, destination) = match (canonical(source), canonical(destination)) {
@@ -100,7 +100,7 @@ pub fn header(version: ProxyVersion, source: SocketAddr, destination: SocketAddr
     bytes
 }
 
-/// The header of a connection that is the proxy's own: UNKNOWN in version 1, LOCAL in version 2.
+/// Returns the header of a connection of the proxy's own: UNKNOWN in version 1, LOCAL in version 2.
 pub fn own_header(version: ProxyVersion) -> &'static [u8] {
     match version {
         ProxyVersion::V1 => b"PROXY UNKNOWN\r\n",
@@ -109,22 +109,21 @@ pub fn own_header(version: ProxyVersion) -> &'static [u8] {
     }
 }
 
-/// `PROXY TCP4 192.0.2.1 192.0.2.9 56324 443\r\n`
+/// Parses version 1: `PROXY TCP4 192.0.2.1 192.0.2.9 56324 443\r\n`.
 fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     const PROTOCOLS: [(&[u8], &[u8]); 3] = [
         (b"PROXY TCP4 ", b"0123456789. "),
         (b"PROXY TCP6 ", b"0123456789abcdefABCDEF:. "),
         (b"PROXY UNKNOWN", b""),
     ];
-    // One byte more than fits in front of CR and LF: enough to see that a line is too long, and nothing behind it
-    // counts.
+    // One byte more than fits before CR and LF: enough to detect a line that is too long; later bytes are ignored.
     let line = bytes.get(..V1_MAX_LEN - 1).unwrap_or(bytes);
     let end = line.iter().position(|byte| *byte == b'\r');
     let line = line.get(..end.unwrap_or(line.len())).unwrap_or_default();
-    let known = PROTOCOLS
+    let protocol = PROTOCOLS
         .iter()
         .find(|(prefix, _)| line.starts_with(prefix));
-    let Some((prefix, alphabet)) = known else {
+    let Some((prefix, alphabet)) = protocol else {
         let may_become = |(prefix, _): &(&[u8], _)| prefix.starts_with(line);
         return match end {
             None if PROTOCOLS.iter().any(may_become) => Ok(None),
@@ -133,12 +132,13 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
         };
     };
     let fields = line.get(prefix.len()..).unwrap_or_default();
-    let possible = match alphabet.is_empty() {
-        // UNKNOWN: what follows is to be ignored up to the end of the line.
-        true => fields.first().is_none_or(|byte| *byte == b' '),
-        false => fields.iter().all(|byte| alphabet.contains(byte)),
+    let is_valid = if alphabet.is_empty() {
+        // UNKNOWN: the rest of the line is ignored.
+        fields.first().is_none_or(|byte| *byte == b' ')
+    } else {
+        fields.iter().all(|byte| alphabet.contains(byte))
     };
-    if !possible {
+    if !is_valid {
         return Err(BadProxyHeader::Line);
     }
     if line.len() > V1_MAX_LEN - 2 {
@@ -156,7 +156,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     if !bytes
         .iter()
         .zip(V2_SIGNATURE)
-        .all(|(have, want)| have == want)
+        .all(|(actual, expected)| actual == expected)
     {
         return Err(BadProxyHeader::Signature);
     }
@@ -179,7 +179,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
         0x11 => 2 * (4 + 2),
         0x21 => 2 * (16 + 2),
         0x31 => 2 * 108,
-        // Datagrams: this is a TCP connection.
+        // Datagram protocols, and unassigned values.
         _ => return Err(BadProxyHeader::Family),
     };
     let Some(([high, low], _)) = rest.split_first_chunk::<2>() else {
@@ -202,14 +202,14 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     decode(bytes, len).map_err(|_| BadProxyHeader::Family)
 }
 
-/// Lets the crate decode the whole header of `len` bytes.
+/// Decodes the complete header of `len` bytes with the crate.
 fn decode(bytes: &[u8], len: usize) -> Result<Option<ProxyHeader>, proxy_header::Error> {
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()
     };
-    let whole = bytes.get(..len).unwrap_or_default();
-    let (header, _) = proxy_header::ProxyHeader::parse(whole, config)?;
+    let header_bytes = bytes.get(..len).unwrap_or_default();
+    let (header, _) = proxy_header::ProxyHeader::parse(header_bytes, config)?;
     let source = header.proxied_address().map(|address| {
         let source = address.source;
         SocketAddr::new(source.ip().to_canonical(), source.port())
@@ -217,11 +217,11 @@ fn decode(bytes: &[u8], len: usize) -> Result<Option<ProxyHeader>, proxy_header:
     Ok(Some(ProxyHeader { len, source }))
 }
 
-/// No header is longer: the smallest segment that TCP must carry whole (RFC 9293 §3.7.1), in which the specification
-/// wants a header to fit. The largest addresses (Unix, 232 bytes) leave 304 bytes for extensions.
+/// Maximum length of a header: the default segment size of TCP (RFC 9293 §3.7.1), which the specification requires a
+/// header to fit into. A header with the largest addresses (Unix, 232 bytes) leaves 304 bytes for extensions.
 pub const MAX_LEN: usize = 536;
 
-/// The specification's worst case of version 1, CRLF included.
+/// Maximum length of a version 1 line according to the specification, CRLF included.
 const V1_MAX_LEN: usize = 107;
 
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";

@@ -1,4 +1,4 @@
-//! Tracks the frame boundaries in one direction of a session and checks whether frames may pass.
+//! Tracks the frame boundaries in one direction of a session and validates frames.
 //!
 //! The tracker reads frame headers and control frames, never the payload of a data frame, and keeps no bytes: the
 //! caller passes bytes that were not consumed again, followed by more. Each idle session holds two trackers, so they
@@ -29,7 +29,7 @@ pub enum RsvBits {
     None,
     /// permessage-deflate: RSV1 on the first frame of a data message (RFC 7692 §6).
     Deflate,
-    /// An extension we don't know: any bit on any data frame.
+    /// An unknown extension: any bit on any data frame.
     Any,
 }
 
@@ -38,15 +38,15 @@ pub enum RsvBits {
 pub struct Bounds {
     /// Payload bytes of one data frame.
     pub max_frame: u64,
-    /// Payload bytes of all the frames of one message, as on the wire.
+    /// Payload bytes of all frames of one message, as on the wire.
     pub max_message: u64,
     /// Data frames of one message.
     pub max_fragments: u32,
 }
 
 impl Bounds {
-    /// The same without those on single frames.
-    pub fn from_messages(self) -> Self {
+    /// Returns the bounds without those on single frames: only the bound on messages.
+    pub fn without_frame_bounds(self) -> Self {
         Bounds {
             max_frame: u64::MAX,
             max_fragments: u32::MAX,
@@ -58,21 +58,21 @@ impl Bounds {
 /// Counts of relayed frames, as written to the access log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FrameCounts {
-    /// Data frames begun, and whole control frames.
+    /// Data frames that have begun, and whole control frames.
     pub frames: u64,
-    /// Data messages begun.
+    /// Data messages that have begun.
     pub messages: u64,
     /// Bytes, headers included.
     pub bytes: u64,
 }
 
-/// Follows one direction.
+/// State of one direction.
 #[derive(Debug)]
 pub struct FrameTracker {
-    /// Payload bytes of the current data frame that are still to come.
+    /// Payload bytes of the current data frame that have not arrived yet.
     remaining: u64,
-    /// Payload bytes that the frames of the current message have announced.
-    message: u64,
+    /// Payload bytes of the current message, according to the headers of its frames so far.
+    message_len: u64,
     /// Data frames of the current message so far.
     fragments: u32,
     counts: FrameCounts,
@@ -83,24 +83,24 @@ pub struct FrameTracker {
     failed: Option<Violation>,
 }
 
-/// Result of one call.
+/// Result of one call of [`FrameTracker::advance`].
 #[derive(Debug)]
 pub struct Progress {
     /// Number of bytes at the front that may be relayed verbatim (data frames, whole or in part).
     pub pass: usize,
-    /// A whole control frame that stands right behind them, unmasked. The tracker is past it already. Boxed: it is
-    /// large and rare, and all else comes back in registers.
+    /// A whole control frame directly after them, unmasked; the tracker has consumed it. Boxed: it is large and rare,
+    /// and the rest is returned in registers.
     pub control: Option<Box<ControlPayload>>,
 }
 
 // === impl FrameTracker ===
 
 impl FrameTracker {
-    /// A tracker at the start of a stream.
+    /// Creates a tracker for the start of a stream.
     pub fn new(sender: Role, reserved: RsvBits) -> Self {
         FrameTracker {
             remaining: 0,
-            message: 0,
+            message_len: 0,
             fragments: 0,
             counts: FrameCounts::default(),
             sender,
@@ -111,12 +111,12 @@ impl FrameTracker {
         }
     }
 
-    /// Walks over `bytes`, stopping behind the first control frame, or (with `stop_at_boundary`) at the first frame
+    /// Processes `bytes` up to the end of the first control frame or, with `stop_at_boundary`, up to the first frame
     /// boundary after at least one byte.
     ///
     /// The caller relays [`Progress::pass`] bytes, handles [`Progress::control`], skips both, and calls again with the
-    /// rest. When nothing was taken, more bytes are needed: an incomplete header or control frame (at most 130 bytes)
-    /// stays with the caller.
+    /// rest. If nothing was consumed, more bytes are needed: the caller keeps an incomplete header or control frame (at
+    /// most 130 bytes).
     ///
     /// # Errors
     /// Returns a violation only if no valid bytes precede the bad frame: those are returned as `Ok` first. Once a
@@ -135,12 +135,12 @@ impl FrameTracker {
         while !(stop_at_boundary && pass > 0) {
             let rest = bytes.get(pass..).unwrap_or_default();
             match self.next_frame(rest, bounds) {
-                Ok(Some(ByteClass::Data(header))) => {
+                Ok(Some(NextFrame::Data(header))) => {
                     let payload = rest.get(header.len..).unwrap_or_default();
                     self.begin_frame(&header);
                     pass += header.len + self.skip_payload(payload);
                 }
-                Ok(Some(ByteClass::Control(frame))) => {
+                Ok(Some(NextFrame::Control(frame))) => {
                     self.closed = frame.opcode == Opcode::Close;
                     self.counts.frames += 1;
                     self.counts.bytes += frame.len as u64;
@@ -152,7 +152,7 @@ impl FrameTracker {
                     self.failed = Some(violation);
                     return Err(violation);
                 }
-                // What precedes the bad frame goes first; the next call meets it again.
+                // The bytes before the bad frame are returned first; the next call finds it again.
                 Err(_) => break,
             }
         }
@@ -160,27 +160,27 @@ impl FrameTracker {
         Ok(Progress { pass, control })
     }
 
-    /// Whether what has passed so far ends with a whole frame.
+    /// Returns whether the bytes so far end at a frame boundary.
     pub fn at_boundary(&self) -> bool {
         self.remaining == 0
     }
 
-    /// Payload bytes of the current frame that are still to come.
+    /// Returns the number of payload bytes of the current frame that have not arrived yet.
     pub fn remaining(&self) -> u64 {
         self.remaining
     }
 
-    /// Whether a fragmented message is open (RFC 6455 §5.4).
+    /// Returns whether a fragmented message is open (RFC 6455 §5.4).
     pub fn in_message(&self) -> bool {
         self.in_message
     }
 
-    /// Totals.
+    /// Returns the counts of the frames so far.
     pub fn counts(&self) -> FrameCounts {
         self.counts
     }
 
-    /// Takes what `bytes` has of the current frame's payload; returns how much that is.
+    /// Consumes payload of the current frame at the front of `bytes`; returns how many bytes.
     #[inline]
     fn skip_payload(&mut self, bytes: &[u8]) -> usize {
         let here = usize::try_from(self.remaining)
@@ -190,16 +190,16 @@ impl FrameTracker {
         here
     }
 
-    /// The frame at the front of `bytes`, if it may pass; changes nothing. Bytes are judged in their order, so that the
-    /// verdict on a frame with several faults does not depend on how it was cut.
+    /// Returns the frame at the front of `bytes` if it is valid; changes no state. Bytes are checked in order, so that
+    /// the result for a frame with several violations does not depend on how the stream is split.
     #[inline]
-    fn next_frame(&self, bytes: &[u8], bounds: &Bounds) -> Result<Option<ByteClass>, Violation> {
+    fn next_frame(&self, bytes: &[u8], bounds: &Bounds) -> Result<Option<NextFrame>, Violation> {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
         let opcode = self.check_first_byte(first)?;
         if let Some(&second) = bytes.get(1) {
-            // RFC 6455 §5.1: a client masks every frame, a server none.
+            // RFC 6455 §5.1: a client masks every frame, a server masks none.
             match (self.sender, second & 0x80 != 0) {
                 (Role::Client, false) => return Err(Violation::Unmasked),
                 (Role::Server, true) => return Err(Violation::Masked),
@@ -210,28 +210,28 @@ impl FrameTracker {
             return Ok(None);
         };
         if opcode.is_control() {
-            return Ok(ControlPayload::read(&header, bytes)?.map(ByteClass::Control));
+            return Ok(ControlPayload::read(&header, bytes)?.map(NextFrame::Control));
         }
         if header.payload_len > bounds.max_frame {
             return Err(Violation::FrameTooBig);
         }
-        if self.announced(&header) > bounds.max_message {
+        if self.message_len_with(&header) > bounds.max_message {
             return Err(Violation::MessageTooBig);
         }
-        if self.fragment(&header) > bounds.max_fragments {
+        if self.fragment_number(&header) > bounds.max_fragments {
             return Err(Violation::TooManyFragments);
         }
-        Ok(Some(ByteClass::Data(header)))
+        Ok(Some(NextFrame::Data(header)))
     }
 
     #[inline]
     fn check_first_byte(&self, first: u8) -> Result<Opcode, Violation> {
-        // RFC 6455 §5.5.1: after a Close its sender must send nothing more.
+        // RFC 6455 §5.5.1: no frame follows a Close.
         if self.closed {
             return Err(Violation::AfterClose);
         }
         let opcode = Opcode::from_first_byte(first)?;
-        let starts = match opcode {
+        let begins_message = match opcode {
             Opcode::Close | Opcode::Ping | Opcode::Pong => false,
             // RFC 6455 §5.4: fragments of two messages must not be interleaved.
             Opcode::Text | Opcode::Binary if self.in_message => {
@@ -244,8 +244,8 @@ impl FrameTracker {
         let allowed = match self.reserved {
             _ if opcode.is_control() => 0,
             RsvBits::None => 0,
-            // RFC 7692 §6: not on control frames, nor on a message's later frames.
-            RsvBits::Deflate if starts => RSV1,
+            // RFC 7692 §6: RSV1 is set only on the first frame of a message.
+            RsvBits::Deflate if begins_message => RSV1,
             RsvBits::Deflate => 0,
             RsvBits::Any => 0b111,
         };
@@ -255,30 +255,30 @@ impl FrameTracker {
         Ok(opcode)
     }
 
-    /// Payload bytes of the current message, `header`'s frame included.
+    /// Returns the number of payload bytes of the current message, including the frame of `header`.
     #[inline]
-    fn announced(&self, header: &FrameHeader) -> u64 {
+    fn message_len_with(&self, header: &FrameHeader) -> u64 {
         match header.opcode {
-            // Without a bound, 2^63 - 1 bytes a frame may be announced again and again.
-            Opcode::Continuation => self.message.saturating_add(header.payload_len),
+            // Without a bound, each header may declare up to 2^63 - 1 bytes.
+            Opcode::Continuation => self.message_len.saturating_add(header.payload_len),
             _ => header.payload_len,
         }
     }
 
-    /// Which frame of its message `header`'s is, from 1.
+    /// Returns the position of the frame of `header` in its message, from 1.
     #[inline]
-    fn fragment(&self, header: &FrameHeader) -> u32 {
+    fn fragment_number(&self, header: &FrameHeader) -> u32 {
         match header.opcode {
             Opcode::Continuation => self.fragments.saturating_add(1),
             _ => 1,
         }
     }
 
-    /// Steps behind the header of a data frame.
+    /// Records the header of a data frame.
     #[inline]
     fn begin_frame(&mut self, header: &FrameHeader) {
-        self.message = self.announced(header);
-        self.fragments = self.fragment(header);
+        self.message_len = self.message_len_with(header);
+        self.fragments = self.fragment_number(header);
         self.counts.frames += 1;
         self.counts.messages += u64::from(header.opcode != Opcode::Continuation);
         self.in_message = !header.fin;
@@ -286,8 +286,8 @@ impl FrameTracker {
     }
 }
 
-/// A frame that may pass.
-enum ByteClass {
+/// A valid frame: the header of a data frame, or a whole control frame.
+enum NextFrame {
     Data(FrameHeader),
     Control(Box<ControlPayload>),
 }

@@ -1,4 +1,4 @@
-//! Lingering close of a leg: close_notify, FIN, then input is discarded, because a reset would destroy the Close.
+//! Lingering close of a leg: close_notify, FIN, then discarding input, because a reset would destroy the Close.
 
 use super::{
     leg::{Leg, Transport},
@@ -17,36 +17,36 @@ use tokio::{io::ReadBuf, time::timeout};
 /// bytes receives a reset, because a FIN would wait for it without limit.
 pub(super) async fn lingering_close<S: Transport>(
     mut leg: Leg<S>,
-    stuck: bool,
+    blocked: bool,
     end: Option<LegEnd>,
 ) {
-    if stuck || end == Some(LegEnd::PingTimeout) {
+    if blocked || end == Some(LegEnd::PingTimeout) {
         return leg.io.reset();
     }
     let _ = timeout(LINGER, async {
-        leg.io.ending();
+        leg.io.cork();
         let shut = poll_fn(|cx| Pin::new(&mut leg.io).poll_shutdown(cx)).await;
         if shut.is_ok() && end != Some(LegEnd::Gone) {
-            let mut left = MAX_DISCARDED;
-            poll_fn(|cx| poll_discard(&mut leg.io, &mut left, cx)).await;
+            let mut limit = MAX_DISCARDED;
+            poll_fn(|cx| poll_discard(&mut leg.io, &mut limit, cx)).await;
         }
     })
     .await;
 }
 
 /// Reads and discards input until EOF or an error, at most [`MAX_DISCARDED`] bytes.
-fn poll_discard<S: Transport>(io: &mut S, left: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_discard<S: Transport>(io: &mut S, limit: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
     let mut scratch = [MaybeUninit::uninit(); 4096];
-    while *left > 0 {
+    while *limit > 0 {
         let mut buf = ReadBuf::uninit(&mut scratch);
         let read = ready!(Pin::new(&mut *io).poll_read(cx, &mut buf));
         if read.is_err() || buf.filled().is_empty() {
             return Poll::Ready(());
         }
-        *left = left.saturating_sub(buf.filled().len());
+        *limit = limit.saturating_sub(buf.filled().len());
     }
     Poll::Ready(())
 }
 
-/// How long input is discarded before the socket is dropped.
+/// Maximum duration of the lingering close; the socket is dropped afterwards.
 const LINGER: Duration = Duration::from_secs(1);

@@ -20,12 +20,11 @@ use tokio_rustls::client;
 
 /// A stream that can be a leg of a session.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
-    /// Returns the number of bytes that the kernel has accepted: the only evidence that a peer that sends nothing still
-    /// reads.
-    fn taken(&self) -> u64;
+    /// Returns the number of bytes that the kernel has accepted, which is the only evidence that a peer that sends
+    /// nothing still reads.
+    fn bytes_accepted(&self) -> u64;
 
-    /// Makes the following drop send a reset (RST): if the peer's receive window is full, a FIN would wait without
-    /// limit.
+    /// Makes the drop send a reset (RST). If the peer's receive window is full, a FIN would wait without limit.
     fn reset(&self);
 
     /// Returns `Pending` if a read would return nothing and this is known at lower cost than a read. The waker is
@@ -34,8 +33,8 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
         Poll::Ready(())
     }
 
-    /// Marks all further writes as the last: they may wait for the FIN that follows immediately, and share its packet.
-    fn ending(&self) {}
+    /// Announces the last writes: they may be held back (TCP_CORK) until the FIN that follows and share its packet.
+    fn cork(&self) {}
 
     /// Writes the last bytes; a protocol with its own end mark (close_notify of TLS) may send it together with them.
     fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -47,29 +46,29 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
         None
     }
 
-    /// Applies these bounds to the peer's own frames. Returns true if this stream sees those frames, so that the frames
-    /// read from it are others.
+    /// Applies bounds to the frames that the peer sends. Returns true if this stream checks them because it delivers
+    /// converted frames.
     fn set_frame_bounds(&mut self, _: &Bounds) -> bool {
         false
     }
 
-    /// Returns how many bytes the peer has sent since the last call beyond those that were read here.
+    /// Returns how many bytes the peer has sent since the last call that no read returned.
     fn take_discarded(&mut self) -> usize {
         0
     }
 }
 
-/// A stream that counts the bytes that the kernel accepts.
+/// A socket that counts the bytes that the kernel accepts.
 #[derive(Debug)]
 pub struct Socket<S = TcpStream> {
     stream: S,
-    taken: u64,
+    bytes_accepted: u64,
 }
 
 /// One side of a session.
 pub(super) struct Leg<S> {
     pub(super) io: S,
-    pub(super) pulse: Keepalive,
+    pub(super) keepalive: Keepalive,
     /// Whether a write failed or the peer is considered dead: further output for it is dropped.
     pub(super) broken: bool,
     /// Whether the peer has sent its Close: the next Close is the last frame it receives.
@@ -82,10 +81,10 @@ pub(super) struct Leg<S> {
 
 impl<S: Transport> Leg<S> {
     pub(super) fn new(io: S, now: Instant) -> Self {
-        let pulse = Keepalive::new(now, io.taken());
+        let keepalive = Keepalive::new(now, io.bytes_accepted());
         Leg {
             io,
-            pulse,
+            keepalive,
             broken: false,
             close_received: false,
             pending_pong: None,
@@ -98,12 +97,15 @@ impl<S: Transport> Leg<S> {
 impl<S> Socket<S> {
     /// Creates a socket whose count of written bytes is zero.
     pub fn new(stream: S) -> Self {
-        Socket { stream, taken: 0 }
+        Socket {
+            stream,
+            bytes_accepted: 0,
+        }
     }
 
     fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(n)) = written {
-            self.taken += n as u64;
+            self.bytes_accepted += n as u64;
         }
         written
     }
@@ -159,8 +161,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 }
 
 impl Transport for Socket {
-    fn taken(&self) -> u64 {
-        self.taken
+    fn bytes_accepted(&self) -> u64 {
+        self.bytes_accepted
     }
 
     fn reset(&self) {
@@ -168,29 +170,29 @@ impl Transport for Socket {
         let _ = self.stream.set_zero_linger();
     }
 
-    fn ending(&self) {
+    fn cork(&self) {
         // Without TCP_CORK two packets are sent. The kernel waits for at most 200 ms.
         let _ = SockRef::from(&self.stream).set_tcp_cork(true);
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // An error of the socket is returned by the read that follows.
+        // The read that follows returns an error of the socket.
         self.stream.poll_read_ready(cx).map(drop)
     }
 }
 
 impl Transport for Socket<UnixStream> {
-    fn taken(&self) -> u64 {
-        self.taken
+    fn bytes_accepted(&self) -> u64 {
+        self.bytes_accepted
     }
 
-    /// Does nothing: written bytes are already in the peer's buffer, so the drop does not wait.
+    /// Does nothing: written bytes are already in the peer's buffer, so a close does not wait.
     fn reset(&self) {}
 }
 
 /// A peer that disconnected before the session began.
 impl Transport for Empty {
-    fn taken(&self) -> u64 {
+    fn bytes_accepted(&self) -> u64 {
         0
     }
 
@@ -198,8 +200,8 @@ impl Transport for Empty {
 }
 
 impl<S: Transport> Transport for Box<ServerStream<S>> {
-    fn taken(&self) -> u64 {
-        self.io().taken()
+    fn bytes_accepted(&self) -> u64 {
+        self.io().bytes_accepted()
     }
 
     fn reset(&self) {
@@ -210,29 +212,29 @@ impl<S: Transport> Transport for Box<ServerStream<S>> {
         poll_readable(self.io(), self.wants_io_read(), cx)
     }
 
-    fn ending(&self) {
-        if !self.is_shut() {
-            self.io().ending();
+    fn cork(&self) {
+        if !self.is_close_notify_queued() {
+            self.io().cork();
         }
     }
 
     fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.ending();
+        self.cork();
         self.as_mut().poll_write_and_close(cx, bytes)
     }
 }
 
 impl<S: Transport> Transport for Box<client::TlsStream<S>> {
-    fn taken(&self) -> u64 {
-        self.get_ref().0.taken()
+    fn bytes_accepted(&self) -> u64 {
+        self.get_ref().0.bytes_accepted()
     }
 
     fn reset(&self) {
         self.get_ref().0.reset();
     }
 
-    fn ending(&self) {
-        self.get_ref().0.ending();
+    fn cork(&self) {
+        self.get_ref().0.cork();
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -241,12 +243,13 @@ impl<S: Transport> Transport for Box<client::TlsStream<S>> {
     }
 }
 
-/// Polls the socket below TLS: finding out through rustls that nothing has arrived costs ten times as much.
+/// Polls the socket below TLS: a read through rustls that returns nothing costs ten times as much.
 fn poll_readable(io: &impl Transport, wants_read: bool, cx: &mut Context<'_>) -> Poll<()> {
-    match wants_read {
-        true => io.poll_readable(cx),
+    if wants_read {
+        io.poll_readable(cx)
+    } else {
         // Plaintext is buffered already, or nothing more will ever be read.
-        false => Poll::Ready(()),
+        Poll::Ready(())
     }
 }
 
@@ -268,8 +271,8 @@ mod tests {
         let (near, (mut far, _)) =
             try_join!(TcpStream::connect(address), listener.accept()).unwrap();
         let near = Socket::new(near);
-        let asked = poll_fn(|cx| Poll::Ready(near.poll_readable(cx))).await;
-        assert!(asked.is_pending());
+        let polled = poll_fn(|cx| Poll::Ready(near.poll_readable(cx))).await;
+        assert!(polled.is_pending());
         let (readable, written) = tokio::join!(
             timeout(
                 Duration::from_secs(10),
@@ -287,7 +290,7 @@ mod tests {
         let (near, (mut far, _)) =
             try_join!(TcpStream::connect(address), listener.accept()).unwrap();
         let mut near = Socket::new(near);
-        near.ending();
+        near.cork();
         assert!(SockRef::from(near.tcp()).tcp_cork().unwrap());
         near.write_all(b"last").await.unwrap();
         near.shutdown().await.unwrap();

@@ -37,7 +37,7 @@ pub(super) struct Gcra {
     message_cost: u64,
     /// Cost of one full read.
     full_read_cost: u64,
-    /// The time up to which each limit is used up. Nothing passes while it is more than [`BURST`] ahead of the clock.
+    /// The time up to which each limit is used up. Bytes wait while it is more than [`BURST`] ahead of `now`.
     messages: u64,
     bytes: u64,
     resumes: Option<u64>,
@@ -59,14 +59,15 @@ impl Gcra {
     /// Creates a limiter with a full burst available. `None` if there is no limit, so that no memory is held for it.
     pub(super) fn new(rate: RateLimit, now: Instant) -> Option<Box<Self>> {
         (rate.messages > 0 || rate.bytes > 0).then(|| {
-            let of_bytes = |bytes: u64| nanos(bytes).checked_div(rate.bytes);
-            let of_messages = |messages: u64| nanos(messages).checked_div(rate.messages.into());
+            let cost_of_bytes = |bytes: u64| nanos(bytes).checked_div(rate.bytes);
+            let cost_of_messages =
+                |messages: u64| nanos(messages).checked_div(rate.messages.into());
             Box::new(Gcra {
                 rate,
                 start: now,
                 now: 0,
-                message_cost: of_messages(1).unwrap_or_default(),
-                full_read_cost: of_bytes(READ_BUF_LEN as u64).unwrap_or_default() + 1,
+                message_cost: cost_of_messages(1).unwrap_or_default(),
+                full_read_cost: cost_of_bytes(READ_BUF_LEN as u64).unwrap_or_default() + 1,
                 messages: 0,
                 bytes: 0,
                 resumes: None,
@@ -91,12 +92,12 @@ impl Gcra {
         if left >= self.full_read_cost || self.rate.over == OverRateAction::Close {
             return Some(usize::MAX);
         }
-        let room = u128::from(left) * u128::from(self.rate.bytes) / u128::from(SECOND);
-        if room < u128::from(self.chunk()) {
-            self.wait();
+        let available = u128::from(left) * u128::from(self.rate.bytes) / u128::from(SECOND);
+        if available < u128::from(self.chunk()) {
+            self.pause();
             return None;
         }
-        Some(usize::try_from(room).unwrap_or(usize::MAX))
+        Some(usize::try_from(available).unwrap_or(usize::MAX))
     }
 
     /// Returns the time until which the client is not read.
@@ -111,18 +112,18 @@ impl Gcra {
         if self.messages <= self.now && self.bytes <= self.now {
             return RateDecision::Pass;
         }
-        let price = match first.map(Opcode::from_first_byte) {
+        let cost = match first.map(Opcode::from_first_byte) {
             Some(Ok(Opcode::Text | Opcode::Binary | Opcode::Ping)) => self.message_cost,
             _ => 0,
         };
-        let most = self.now + BURST;
-        if self.messages.max(self.now) + price <= most && self.bytes <= most {
+        let limit = self.now + BURST;
+        if self.messages.max(self.now) + cost <= limit && self.bytes <= limit {
             return RateDecision::Pass;
         }
         match self.rate.over {
             OverRateAction::Close => RateDecision::Over,
             OverRateAction::Pause => {
-                self.wait();
+                self.pause();
                 RateDecision::Wait
             }
         }
@@ -130,19 +131,19 @@ impl Gcra {
 
     /// Charges for relayed bytes and messages.
     pub(super) fn charge(&mut self, bytes: usize, messages: u64) {
-        if let Some(price) = nanos(bytes as u64).checked_div(self.rate.bytes) {
-            self.bytes = self.bytes.max(self.now).saturating_add(price);
+        if let Some(cost) = nanos(bytes as u64).checked_div(self.rate.bytes) {
+            self.bytes = self.bytes.max(self.now).saturating_add(cost);
         }
-        let price = self.message_cost.saturating_mul(messages);
-        self.messages = self.messages.max(self.now).saturating_add(price);
+        let cost = self.message_cost.saturating_mul(messages);
+        self.messages = self.messages.max(self.now).saturating_add(cost);
     }
 
-    /// Pauses until at least one [`STEP`] is available: a client far over its rate would otherwise be checked for every
-    /// message.
-    fn wait(&mut self) {
+    /// Pauses reading until at least one [`STEP`] is available: a client far over its rate would otherwise be checked
+    /// for every message.
+    fn pause(&mut self) {
         let mut resumes = self.bytes;
         if self.rate.bytes > 0 {
-            // Rounded up, so that the amount is available after the wait.
+            // Rounded up, so that the amount is available after the pause.
             let chunk = nanos(self.chunk()).div_ceil(self.rate.bytes);
             resumes = resumes.saturating_add(chunk);
         }

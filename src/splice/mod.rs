@@ -1,7 +1,7 @@
 //! The relay loop: two legs, one task, frames relayed verbatim until an [`Outcome`].
 //!
-//! What lives here: the relay and the session rules of RFC 6455 that follow from it (who gets which Close, liveness,
-//! back-pressure). What does not: where the legs came from (`http`), and what a frame is (`proto`).
+//! This module contains the relay and the session rules of RFC 6455 that it needs: which leg receives which Close,
+//! liveness, back-pressure. The handshake that creates the legs is in `http`, and frame parsing is in `proto`.
 
 mod farewell;
 mod leg;
@@ -27,14 +27,14 @@ pub use session::{SpliceLegs, run};
 use std::time::Duration;
 pub use stream::BackendStream;
 
-/// A route's limits as plain values. They are sent over a `watch` channel, so that a reload reaches open sessions.
+/// The limits of a route's sessions. They are sent over a `watch` channel, so that a reload reaches open sessions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SessionLimits {
     /// Size bounds on frames and messages, in both directions.
     pub bounds: Bounds,
     /// Rate limit on the client.
     pub rate: RateLimit,
-    /// Maximum time from the first Close to the end of the session.
+    /// Maximum time from the first reason to close until the end of the session.
     pub close_timeout: Duration,
     /// Keepalive of the client leg; `None`: no Pings are sent.
     pub client_ping: Option<PingPolicy>,
@@ -46,16 +46,16 @@ pub struct SessionLimits {
     pub max_idle: Option<Duration>,
     /// Handling of a peer that does not read; `None`: it is neither closed nor counted.
     pub slow_reader: Option<SlowReaderPolicy>,
-    /// A backend's Ping is answered by the proxy if the client was alive within this time; `None`: never.
+    /// A backend's Ping is answered by Lockgate if the client was alive within this time; `None`: never.
     pub answer_backend_ping: Option<Duration>,
-    /// Close code sent to a client whose backend connection was lost (RFC 6455 §7.4.1).
+    /// Close code sent to a client whose backend connection was lost or must be closed (RFC 6455 §7.4.1).
     pub backend_gone_code: u16,
 }
 
 /// Handling of a peer that accepts no bytes although bytes are pending for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SlowReaderPolicy {
-    /// Time without progress; it restarts with every byte that the peer's kernel accepts.
+    /// Time without progress; it restarts whenever the kernel accepts bytes for the peer.
     pub after: Duration,
     /// Whether the session is closed; otherwise the peer is only counted.
     pub close: bool,
@@ -64,8 +64,8 @@ pub struct SlowReaderPolicy {
 /// When a Ping is sent to a silent peer, and when the peer is considered dead.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PingPolicy {
-    /// Silence before a Ping.
+    /// Silence after which a Ping is sent.
     pub interval: Duration,
-    /// Silence after it.
+    /// Further silence after which the peer is considered dead.
     pub timeout: Duration,
 }

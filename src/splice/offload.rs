@@ -1,7 +1,7 @@
 //! A client's stream with compressed messages, presented to the relay as a stream with plain messages (RFC 7692).
 //!
-//! The relay is not aware of it: it reads and writes plain frames, with the same bounds and the same rules. While the
-//! session is idle, only the client's window is held, if the client keeps one.
+//! The relay reads and writes plain frames, with the same bounds and the same rules as without compression. While the
+//! session is idle, only the client's window is held, if the client keeps its context.
 
 use super::{Transport, random::random_bytes};
 use crate::proto::{
@@ -21,67 +21,67 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub struct DeflateStream<C> {
     io: C,
-    inflating: FrameInflater,
-    deflating: FrameDeflater,
+    inflater: FrameInflater,
+    deflater: FrameDeflater,
     /// Received bytes that are not inflated yet.
     raw: Vec<u8>,
     /// Plain frames to be read, from `read` on.
     plain: Vec<u8>,
     read: usize,
     /// Compressed frames to be written, from `written` on.
-    packed: Vec<u8>,
+    compressed: Vec<u8>,
     written: usize,
     violation: Option<Violation>,
     /// Whether the violation was returned to the reader: further input is discarded.
     violation_reported: bool,
-    /// Number of received bytes that exceed their inflated length.
-    surplus: usize,
+    /// Number of received bytes beyond their inflated length.
+    discarded: usize,
 }
 
 // === impl DeflateStream ===
 
 impl<C> DeflateStream<C> {
     /// Creates the stream; `early` are the bytes received directly after the handshake.
-    pub fn new(io: C, agreement: DeflateParams, early: &Bytes) -> Self {
+    pub fn new(io: C, params: DeflateParams, early: &Bytes) -> Self {
         DeflateStream {
             io,
-            inflating: FrameInflater::new(agreement),
-            deflating: FrameDeflater::new(agreement),
+            inflater: FrameInflater::new(params),
+            deflater: FrameDeflater::new(params),
             raw: early.to_vec(),
             plain: Vec::new(),
             read: 0,
-            packed: Vec::new(),
+            compressed: Vec::new(),
             written: 0,
             violation: None,
             violation_reported: false,
-            surplus: 0,
+            discarded: 0,
         }
     }
 
     /// Copies the plain bytes to `buf`. Returns false if there are none.
-    fn hand_over(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+    fn copy_plain(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let rest = self.plain.get(self.read..).unwrap_or_default();
         let here = rest.get(..buf.remaining()).unwrap_or(rest);
-        let some = !here.is_empty();
+        let has_bytes = !here.is_empty();
         buf.put_slice(here);
         self.read += here.len();
         if self.read == self.plain.len() {
             // Replaced instead of cleared, so that an idle session holds no buffer.
             (self.plain, self.read) = (Vec::new(), 0);
         }
-        some
+        has_bytes
     }
 
-    /// Inflates as much as fits into `room`.
-    fn inflate(&mut self, room: usize) {
+    /// Inflates about `max_len` bytes at most.
+    fn inflate(&mut self, max_len: usize) {
         let advanced = self
-            .inflating
-            .advance(&self.raw, &mut self.plain, room, random_bytes);
-        let taken = *advanced.as_ref().unwrap_or(&0);
-        self.surplus += taken.saturating_sub(self.plain.len());
+            .inflater
+            .advance(&self.raw, &mut self.plain, max_len, random_bytes);
+        let consumed = *advanced.as_ref().unwrap_or(&0);
+        self.discarded += consumed.saturating_sub(self.plain.len());
         match advanced {
-            Ok(taken) if taken == self.raw.len() => self.raw = Vec::new(),
-            Ok(taken) => drop(self.raw.drain(..taken)),
+            Ok(consumed) if consumed == self.raw.len() => self.raw = Vec::new(),
+            Ok(consumed) => drop(self.raw.drain(..consumed)),
             Err(violation) => (self.raw, self.violation) = (Vec::new(), Some(violation)),
         }
     }
@@ -94,15 +94,17 @@ impl<C: AsyncRead + Unpin> AsyncRead for DeflateStream<C> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let mut futile = 0;
+        let mut read_without_output = 0;
         loop {
-            if this.hand_over(buf) {
+            if this.copy_plain(buf) {
                 return Poll::Ready(Ok(()));
             }
             if let Some(violation) = this.violation {
-                return match std::mem::replace(&mut this.violation_reported, true) {
-                    false => Poll::Ready(Err(io::Error::other(violation))),
-                    true => Pin::new(&mut this.io).poll_read(cx, buf),
+                let was_reported = std::mem::replace(&mut this.violation_reported, true);
+                return if was_reported {
+                    Pin::new(&mut this.io).poll_read(cx, buf)
+                } else {
+                    Poll::Ready(Err(io::Error::other(violation)))
                 };
             }
             let before = this.raw.len();
@@ -110,8 +112,8 @@ impl<C: AsyncRead + Unpin> AsyncRead for DeflateStream<C> {
             if !this.plain.is_empty() || this.raw.len() != before || this.violation.is_some() {
                 continue;
             }
-            if futile >= CHUNK_LEN {
-                // The reader accounts for the surplus before more is read, and other tasks are polled in between.
+            if read_without_output >= CHUNK_LEN {
+                // The pump charges the discarded bytes before more is read, and other tasks run in between.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -123,22 +125,22 @@ impl<C: AsyncRead + Unpin> AsyncRead for DeflateStream<C> {
             }));
             match read? {
                 0 => return Poll::Ready(Ok(())),
-                n => futile += n,
+                n => read_without_output += n,
             }
         }
     }
 }
 
 impl<C: AsyncWrite + Unpin> DeflateStream<C> {
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.packed.len() {
-            let rest = self.packed.get(self.written..).unwrap_or_default();
+    fn poll_write_compressed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.compressed.len() {
+            let rest = self.compressed.get(self.written..).unwrap_or_default();
             match ready!(Pin::new(&mut self.io).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => self.written += n,
             }
         }
-        (self.packed, self.written) = (Vec::new(), 0);
+        (self.compressed, self.written) = (Vec::new(), 0);
         Poll::Ready(Ok(()))
     }
 }
@@ -149,39 +151,39 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for DeflateStream<C> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_drain(cx))?;
+        ready!(self.poll_write_compressed(cx))?;
         let this = &mut *self;
         let here = buf.get(..CHUNK_LEN).unwrap_or(buf);
-        this.deflating.advance(here, &mut this.packed);
+        this.deflater.advance(here, &mut this.compressed);
         // Bytes that the kernel does not accept now are written by the next call or a flush.
-        match this.poll_drain(cx) {
+        match this.poll_write_compressed(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(here.len())),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_drain(cx))?;
+        ready!(self.poll_write_compressed(cx))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_drain(cx))?;
+        ready!(self.poll_write_compressed(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
 impl<C: Transport> Transport for DeflateStream<C> {
-    fn taken(&self) -> u64 {
-        self.io.taken()
+    fn bytes_accepted(&self) -> u64 {
+        self.io.bytes_accepted()
     }
 
     fn reset(&self) {
         self.io.reset();
     }
 
-    fn ending(&self) {
-        self.io.ending();
+    fn cork(&self) {
+        self.io.cork();
     }
 
     fn violation(&self) -> Option<Violation> {
@@ -189,12 +191,12 @@ impl<C: Transport> Transport for DeflateStream<C> {
     }
 
     fn set_frame_bounds(&mut self, bounds: &Bounds) -> bool {
-        self.inflating.bound(bounds);
+        self.inflater.set_bounds(bounds);
         true
     }
 
     fn take_discarded(&mut self) -> usize {
-        std::mem::take(&mut self.surplus)
+        std::mem::take(&mut self.discarded)
     }
 }
 
@@ -202,6 +204,5 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK_LEN].into_boxed_slice());
 }
 
-/// Bytes that are read or compressed at once. This bounds the buffers, because compression may enlarge a message
-/// slightly.
+/// Bytes that are read or compressed at once, which bounds the buffers.
 const CHUNK_LEN: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! How a session ended. It is not an error, because every session ends.
+//! The outcome of a session. It is not an error type, because every session ends.
 
 use crate::proto::track::{FrameCounts, Violation};
 use tokio::time::Instant;
@@ -16,20 +16,20 @@ pub struct Outcome {
     pub from_client: FrameCounts,
     /// Frames received from the backend.
     pub from_backend: FrameCounts,
-    /// When the last frame was relayed; only the lingering close of TLS and TCP follows.
+    /// When relaying ended; only the lingering close of TLS and TCP follows.
     pub ended: Instant,
 }
 
-/// Who ended a session.
+/// The party that ended a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Initiator {
     /// The client leg.
     Client,
     /// The backend leg.
     Backend,
-    /// Lockgate, by a close order: a drain or a shutdown.
+    /// Lockgate: a close order, an age or idle limit.
     Lockgate,
-    /// An operator who selected this session.
+    /// An operator, by a command that closes this session.
     Operator,
 }
 
@@ -42,7 +42,7 @@ pub enum EndReason {
     Gone,
     /// The stream ended inside a frame.
     Truncated,
-    /// No bytes arrived within `ping.interval` + `ping.timeout`.
+    /// The peer was silent for `ping.interval` and then `ping.timeout`.
     PingTimeout,
     /// A frame violated RFC 6455 or a limit.
     Violation(Violation),
@@ -52,7 +52,7 @@ pub enum EndReason {
     SlowReader,
     /// No application data for too long.
     MaxIdle,
-    /// A close order: a drain or a shutdown.
+    /// A close order.
     Ordered,
     /// The session reached its maximum age.
     MaxAge,

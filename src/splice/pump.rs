@@ -18,7 +18,7 @@ use crate::proto::track::{FrameCounts, FrameTracker, Role, RsvBits, Violation};
 use std::task::{Context, Poll, ready};
 use tokio::{task::coop, time::Instant};
 
-/// One direction.
+/// State of one direction.
 pub(super) struct Pump {
     pub(super) tracker: FrameTracker,
     /// Bytes that were read but not parsed yet: part of a header or of a control frame, so at most 130; or, if
@@ -31,30 +31,31 @@ pub(super) struct Pump {
     /// Bytes that `dst` has accepted since its last flush: TLS keeps them until its socket accepts them.
     unflushed: usize,
     /// Number of bytes that the kernel had accepted at the last flush.
-    flushed_at: u64,
+    accepted_at_flush: u64,
     /// A Close of our own that waits for a frame boundary.
     pub(super) close: Option<PendingClose>,
     /// Whether a Close, relayed or ours, was sent to `dst`: further input from `src` is read, parsed and dropped.
     pub(super) close_sent: bool,
-    /// Frames relayed before the rest was dropped.
-    passed: Option<Box<FrameCounts>>,
-    /// Number of bytes dropped because `dst` is considered dead.
+    /// Counts of the relayed frames when discarding began.
+    final_counts: Option<Box<FrameCounts>>,
+    /// Number of bytes discarded because `dst` cannot be written to.
     discarded: usize,
-    /// The end of `src`: it sends nothing further.
+    /// Why `src` sends nothing further; `None` while it is open.
     pub(super) ended: Option<LegEnd>,
-    masks: bool,
+    /// Whether `src` is the client: frames of this direction are masked (RFC 6455 §5.1).
+    from_client: bool,
     /// Whether `src` delivers other frames than its peer sent; bounds on the peer's own frames are checked in `src`
     /// (`set_frame_bounds`).
     bounds_elsewhere: bool,
     /// Present while a tap is attached, which is rare.
     pub(super) tap: Option<Box<FrameTap>>,
     /// Rate limit on `src`; `None`: unlimited.
-    meter: Option<Box<Gcra>>,
-    /// Whether data was relayed since the last call of [`Pump::take_moved`].
-    moved: bool,
+    limiter: Option<Box<Gcra>>,
+    /// Whether data was relayed since the last call of [`Pump::take_data_relayed`].
+    data_relayed: bool,
 }
 
-/// A Close of our own that is sent with a delay: replies from `src` that are in flight should arrive first.
+/// A Close of our own that is sent with a delay, so that frames of `src` that are in flight arrive first.
 #[derive(Debug)]
 pub(super) struct PendingClose {
     pub(super) code: u16,
@@ -64,16 +65,16 @@ pub(super) struct PendingClose {
     pub(super) between_messages: bool,
 }
 
-/// Why a leg sends nothing further.
+/// Why a leg has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LegEnd {
     /// The leg sent a Close.
     Closed(Option<u16>),
-    /// EOF or an error. A client that drops the connection without close_notify gives `UnexpectedEof`, handled alike.
+    /// EOF or an error, which includes the `UnexpectedEof` of a connection dropped without close_notify.
     Gone,
     /// A frame that violates RFC 6455 or a limit.
     Violation(Violation),
-    /// No bytes and no Pong arrived in time.
+    /// No bytes arrived in time.
     PingTimeout,
     /// The leg exceeded its rate limit.
     OverRate,
@@ -92,17 +93,17 @@ impl Pump {
             unsent: Vec::new(),
             sent: 0,
             unflushed: 0,
-            flushed_at: 0,
+            accepted_at_flush: 0,
             close: None,
             close_sent: false,
-            passed: None,
+            final_counts: None,
             discarded: 0,
             ended: None,
-            masks: sender == Role::Client,
+            from_client: sender == Role::Client,
             bounds_elsewhere: false,
             tap: None,
-            meter: None,
-            moved: false,
+            limiter: None,
+            data_relayed: false,
         }
     }
 
@@ -122,7 +123,7 @@ impl Pump {
     ) -> Poll<()> {
         self.set_clock(now);
         loop {
-            ready!(self.poll_drain(cx, dst));
+            ready!(self.poll_write_unsent(cx, dst));
             if self.inject(cx, dst, now) {
                 continue;
             }
@@ -135,23 +136,26 @@ impl Pump {
             }
             if self.close_sent || src.broken {
                 // Further input is discarded and needs no limit, and its end must be detected.
-                self.meter = None;
+                self.limiter = None;
             }
-            let room = match &mut self.meter {
+            let max_bytes = match &mut self.limiter {
                 None => usize::MAX,
-                Some(meter) => match meter.available() {
-                    Some(room) => room,
+                Some(limiter) => match limiter.available() {
+                    Some(available) => available,
                     // The session's timer resumes the reading.
                     None => return Poll::Pending,
                 },
             };
             if self.stalled {
-                let held = std::mem::take(&mut self.unparsed);
-                self.relay(cx, &held, src, dst, limits, now);
+                let unparsed_bytes = std::mem::take(&mut self.unparsed);
+                self.relay(cx, &unparsed_bytes, src, dst, limits, now);
                 continue;
             }
-            if self.poll_src(cx, src, dst, limits, room, now).is_pending() {
-                // The leg cannot be written to and all its input has been read: an EOF may never arrive.
+            if self
+                .poll_src(cx, src, dst, limits, max_bytes, now)
+                .is_pending()
+            {
+                // `src` cannot be written to and all its input has been read: an EOF may never arrive.
                 let is_lost = src.broken && coop::has_budget_remaining();
                 if !is_lost {
                     return Poll::Pending;
@@ -176,55 +180,57 @@ impl Pump {
     }
 
     fn set_clock(&mut self, now: Instant) {
-        if let Some(meter) = &mut self.meter {
-            meter.set_clock(now);
+        if let Some(limiter) = &mut self.limiter {
+            limiter.set_clock(now);
         }
     }
 
-    /// Returns the counts of relayed frames, including those in flight when dropping began.
+    /// Returns the counts of relayed frames, including unsent ones that were dropped with `dst`.
     pub(super) fn counts(&self) -> FrameCounts {
-        let passed = self.passed.as_deref();
-        passed.copied().unwrap_or_else(|| self.tracker.counts())
+        let final_counts = self.final_counts.as_deref();
+        final_counts
+            .copied()
+            .unwrap_or_else(|| self.tracker.counts())
     }
 
     /// Applies `rate` to `src` from now on.
     pub(super) fn limit_rate(&mut self, rate: RateLimit, now: Instant) {
-        self.meter = Gcra::new(rate, now);
+        self.limiter = Gcra::new(rate, now);
     }
 
     /// Removes the rate limit on `src`, because the session is ending.
     pub(super) fn unlimit_rate(&mut self) {
-        self.meter = None;
+        self.limiter = None;
     }
 
     /// Returns the time until which `src` is not read because it has reached its rate limit.
     pub(super) fn resumes(&self) -> Option<Instant> {
-        let meter = self.meter.as_deref();
-        meter
+        let limiter = self.limiter.as_deref();
+        limiter
             .filter(|_| self.ended.is_none() && !self.is_blocked())
             .and_then(Gcra::resumes)
     }
 
     /// Returns whether data was relayed since the last call.
-    pub(super) fn take_moved(&mut self) -> bool {
-        std::mem::take(&mut self.moved)
+    pub(super) fn take_data_relayed(&mut self) -> bool {
+        std::mem::take(&mut self.data_relayed)
     }
 
-    /// Returns the capacity of all held buffers, in bytes.
+    /// Returns the capacity of all buffers, in bytes.
     #[cfg(test)]
-    pub(super) fn room(&self) -> usize {
+    pub(super) fn buffered_capacity(&self) -> usize {
         self.unparsed.capacity() + self.unsent.capacity()
     }
 
-    /// Returns whether everything meant for `dst` has been passed to the kernel.
+    /// Returns whether `src` has ended and everything for `dst` has been passed to the kernel.
     pub(super) fn is_finished(&self) -> bool {
         self.ended.is_some() && self.close.is_none() && !self.is_blocked()
     }
 
-    /// Returns whether a backend has sent so much for a dead client that its end is no longer awaited. The reverse case
-    /// needs no such limit: the client of a dead backend was sent a Close, and `close_timeout` bounds its answer.
+    /// Returns whether [`MAX_DISCARDED`] bytes of a backend were discarded because its client is dead: its end is no longer
+    /// awaited. A dead backend needs no such limit: its client was sent a Close, and `close_timeout` bounds the reply.
     pub(super) fn discard_limit_reached(&self) -> bool {
-        !self.masks && self.discarded >= MAX_DISCARDED
+        !self.from_client && self.discarded >= MAX_DISCARDED
     }
 
     /// Returns whether `src` ended inside a frame whose beginning `dst` has received: nothing may follow it.
@@ -233,7 +239,7 @@ impl Pump {
     }
 }
 
-/// Bytes that a pump reads at once: a message of 64 KiB and its header fit into one read and one write.
+/// Length of the read buffer: a message of 64 KiB and its header fit into one read and one write.
 pub(super) const READ_BUF_LEN: usize = 66 * 1024;
-/// Maximum number of discarded bytes: more than a backend has in flight when it learns that its client is gone.
+/// Maximum number of discarded bytes: more than a backend has in flight when its client disconnects.
 pub(super) const MAX_DISCARDED: usize = 16 * 1024 * 1024;

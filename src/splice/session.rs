@@ -43,13 +43,13 @@ pub fn run<C: Transport, B: Transport>(
     legs: SpliceLegs<C, B>,
     limits: watch::Receiver<SessionLimits>,
     handle: SessionHandle,
-    flow: Arc<SessionMetrics>,
+    metrics: Arc<SessionMetrics>,
 ) -> impl Future<Output = Outcome> {
     // Created outside the future, which would otherwise hold the legs twice: as arguments and in the session.
-    let mut session = Splice::new(legs, limits, handle, flow);
+    let mut session = Splice::new(legs, limits, handle, metrics);
     async move {
         let outcome = poll_fn(|cx| session.poll(cx)).await;
-        // Boxed: it is short-lived and would otherwise be part of every idle session's memory.
+        // Boxed: the lingering close is short-lived and would otherwise be part of every idle session's memory.
         Box::pin(linger_both(session)).await;
         outcome
     }
@@ -68,18 +68,19 @@ struct Splice<C, B> {
     handle: SessionHandle,
     opened: Instant,
     /// When data was last relayed in either direction.
-    active: Instant,
+    last_active: Instant,
     backpressure: Backpressure,
     /// This session's jitter for `max_age`.
     jitter: u8,
-    ending: Option<ClosingState>,
-    /// Whether the ends of `to_backend` and `to_client` have been handled.
-    client_end_handled: (bool, bool),
-    /// Which direction was polled first last time.
-    up_first: bool,
+    closing: Option<ClosingState>,
+    /// Whether the end of the client leg has been handled.
+    client_end_handled: bool,
+    backend_end_handled: bool,
+    /// Whether `to_backend` is polled before `to_client`; this alternates.
+    to_backend_first: bool,
     /// One timer for all deadlines. While it is armed, the session is quiescent ([`Splice::is_quiescent`]) and its
     /// limits are unchanged.
-    alarm: LazyTimer,
+    timer: LazyTimer,
 }
 
 // === impl Splice ===
@@ -89,7 +90,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         mut legs: SpliceLegs<C, B>,
         mut limits: watch::Receiver<SessionLimits>,
         handle: SessionHandle,
-        flow: Arc<SessionMetrics>,
+        metrics: Arc<SessionMetrics>,
     ) -> Self {
         let now = Instant::now();
         let current = *limits.borrow_and_update();
@@ -109,12 +110,13 @@ impl<C: Transport, B: Transport> Splice<C, B> {
             jitter: handle.record().id as u8,
             handle,
             opened: now,
-            active: now,
-            backpressure: Backpressure::new(flow),
-            ending: None,
-            client_end_handled: (false, false),
-            up_first: false,
-            alarm: LazyTimer::new(now),
+            last_active: now,
+            backpressure: Backpressure::new(metrics),
+            closing: None,
+            client_end_handled: false,
+            backend_end_handled: false,
+            to_backend_first: false,
+            timer: LazyTimer::new(now),
         }
     }
 
@@ -127,31 +129,31 @@ impl<C: Transport, B: Transport> Splice<C, B> {
             if self.is_over(now) {
                 return Poll::Ready(self.outcome(now));
             }
-            if !self.alarm.is_armed() && !self.arm(now) {
+            if !self.timer.is_armed() && !self.arm(now) {
                 return Poll::Pending;
             }
-            // If the deadline passed during the work, read the clock again.
-            ready!(self.alarm.poll(cx));
+            // If the deadline passed during the work, the loop reads the clock again.
+            ready!(self.timer.poll(cx));
         }
     }
 
     /// Does all work that is possible now. Everything still pending has registered its waker.
     fn work(&mut self, cx: &mut Context<'_>, now: Instant) {
-        // First, because it registers for changes; a change made before that is seen directly afterwards.
+        // First, because it registers the waker: a change made before that is seen by the checks below.
         let order = self.handle.order(cx.waker()).cloned();
         if self.limits_source.has_changed().unwrap_or(false) {
             let rate = self.limits.rate;
             self.limits = *self.limits_source.borrow_and_update();
-            self.alarm.disarm();
+            self.timer.disarm();
             self.client.io.set_frame_bounds(&self.limits.bounds);
-            if self.limits.rate != rate && self.ending.is_none() {
+            if self.limits.rate != rate && self.closing.is_none() {
                 self.to_backend.limit_rate(self.limits.rate, now);
             }
         }
         if self.handle.taps_changed() {
-            let (looks, session) = (self.handle.taps(), self.handle.record());
-            self.to_backend.set_taps(&looks, Role::Client, session);
-            self.to_client.set_taps(&looks, Role::Server, session);
+            let (taps, session) = (self.handle.taps(), self.handle.record());
+            self.to_backend.set_taps(&taps, Role::Client, session);
+            self.to_client.set_taps(&taps, Role::Server, session);
         }
         if let Some((client, backend)) = self.early.take() {
             let limits = self.limits;
@@ -177,11 +179,11 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         }
         // The directions alternate: heavy traffic in one direction uses up the task's budget and would starve the
         // other.
-        self.up_first = !self.up_first;
+        self.to_backend_first = !self.to_backend_first;
         loop {
             let broken = (self.client.broken, self.backend.broken);
-            let owed = self.backend.pending_pong.is_some();
-            if self.up_first {
+            let had_pong = self.backend.pending_pong.is_some();
+            if self.to_backend_first {
                 self.pump_to_backend(cx, now);
                 self.pump_to_client(cx, now);
             } else {
@@ -190,11 +192,11 @@ impl<C: Transport, B: Transport> Splice<C, B> {
             }
             // A leg that can no longer be written to must be read to its end, and that direction may have been polled
             // already.
-            let broke = broken != (self.client.broken, self.backend.broken);
-            let settled = self.handle_leg_ends(now);
+            let newly_broken = broken != (self.client.broken, self.backend.broken);
+            let leg_ended = self.handle_leg_ends(now);
             // The pump that writes our Pong may have been polled already, too.
-            let owes = !owed && self.backend.pending_pong.is_some();
-            if !broke && !settled && !owes && !self.tick(now) {
+            let pong_added = !had_pong && self.backend.pending_pong.is_some();
+            if !newly_broken && !leg_ended && !pong_added && !self.tick(now) {
                 return;
             }
         }
@@ -214,8 +216,8 @@ impl<C: Transport, B: Transport> Splice<C, B> {
     }
 
     fn outcome(&self, now: Instant) -> Outcome {
-        let (by, why, code) = match &self.ending {
-            Some(ending) => (ending.by, ending.why, ending.code),
+        let (by, why, code) = match &self.closing {
+            Some(closing) => (closing.by, closing.why, closing.code),
             None => (Initiator::Lockgate, EndReason::Ordered, None),
         };
         let (from_client, from_backend) = (self.to_backend.counts(), self.to_client.counts());

@@ -1,5 +1,5 @@
-//! Back-pressure of the legs: the bytes pending for a leg that does not read, and since when. Gauges are updated only
-//! on a change.
+//! Back-pressure of the legs: how many bytes are pending for a leg, and since when it accepts none. Gauges are updated
+//! only on a change.
 
 use super::SlowReaderPolicy;
 use crate::observe::SessionMetrics;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// Back-pressure of both legs of a session; on drop it subtracts its share from the gauges.
 pub(super) struct Backpressure {
-    flow: Arc<SessionMetrics>,
+    metrics: Arc<SessionMetrics>,
     /// Towards the client.
     pub(super) client: LegBackpressure,
     /// Towards the backend.
@@ -22,7 +22,7 @@ pub(super) struct LegBackpressure {
     /// Since when bytes are pending and the kernel has accepted none.
     since: Option<Instant>,
     /// Number of bytes that the kernel had accepted at that time.
-    taken: u64,
+    bytes_accepted: u64,
     bytes: usize,
     slow: bool,
 }
@@ -31,26 +31,26 @@ pub(super) struct LegBackpressure {
 /// accepted.
 #[derive(Clone, Copy)]
 pub(super) struct PendingOutput {
-    pub(super) stuck: bool,
+    pub(super) blocked: bool,
     pub(super) bytes: usize,
-    pub(super) taken: u64,
+    pub(super) bytes_accepted: u64,
 }
 
 // === impl Backpressure ===
 
 impl Backpressure {
-    pub(super) fn new(flow: Arc<SessionMetrics>) -> Self {
+    pub(super) fn new(metrics: Arc<SessionMetrics>) -> Self {
         Backpressure {
-            flow,
+            metrics,
             client: LegBackpressure::default(),
             backend: LegBackpressure::default(),
             paused: false,
         }
     }
 
-    /// Returns the counters.
-    pub(super) fn flow(&self) -> &SessionMetrics {
-        &self.flow
+    /// Returns the metrics of sessions.
+    pub(super) fn metrics(&self) -> &SessionMetrics {
+        &self.metrics
     }
 
     /// Records the pending output of both legs, and whether the client is paused by its rate limit.
@@ -61,34 +61,35 @@ impl Backpressure {
         backend: PendingOutput,
         paused: bool,
     ) {
-        for (strain, pipe, gauges) in [
-            (&mut self.client, client, &self.flow.client),
-            (&mut self.backend, backend, &self.flow.backend),
+        for (leg, output, gauges) in [
+            (&mut self.client, client, &self.metrics.client),
+            (&mut self.backend, backend, &self.metrics.backend),
         ] {
-            let (bytes, slow) = (strain.bytes, strain.slow);
-            strain.observe(now, pipe);
-            if strain.bytes != bytes {
-                gauges.stuck(strain.bytes as i64 - bytes as i64);
+            let (bytes, slow) = (leg.bytes, leg.slow);
+            leg.observe(now, output);
+            if leg.bytes != bytes {
+                gauges.stuck(leg.bytes as i64 - bytes as i64);
             }
-            if strain.slow != slow {
-                gauges.slow(strain.slow);
+            if leg.slow != slow {
+                gauges.slow(leg.slow);
             }
         }
         if paused != self.paused {
             self.paused = paused;
-            self.flow.paused(paused);
+            self.metrics.paused(paused);
         }
     }
 
     /// Counts the peer as a slow reader from now on.
-    pub(super) fn mark_slow(&mut self, client: bool) {
-        let (strain, gauges) = match client {
-            true => (&mut self.client, &self.flow.client),
-            false => (&mut self.backend, &self.flow.backend),
+    pub(super) fn mark_slow(&mut self, is_client: bool) {
+        let (leg, gauges) = if is_client {
+            (&mut self.client, &self.metrics.client)
+        } else {
+            (&mut self.backend, &self.metrics.backend)
         };
-        // After a reload the same peer may be found a second time and closed.
-        if !strain.slow {
-            strain.slow = true;
+        // A reload may turn on closing: a peer that is counted already is then found again.
+        if !leg.slow {
+            leg.slow = true;
             gauges.slow(true);
         }
     }
@@ -96,27 +97,27 @@ impl Backpressure {
 
 impl Drop for Backpressure {
     fn drop(&mut self) {
-        let nothing = PendingOutput {
-            stuck: false,
+        let none = PendingOutput {
+            blocked: false,
             bytes: 0,
-            taken: 0,
+            bytes_accepted: 0,
         };
-        self.observe(Instant::now(), nothing, nothing, false);
+        self.observe(Instant::now(), none, none, false);
     }
 }
 
 // === impl LegBackpressure ===
 
 impl LegBackpressure {
-    fn observe(&mut self, now: Instant, pipe: PendingOutput) {
-        self.bytes = pipe.bytes;
-        if !pipe.stuck {
+    fn observe(&mut self, now: Instant, output: PendingOutput) {
+        self.bytes = output.bytes;
+        if !output.blocked {
             self.since = None;
             self.slow = false;
-        } else if self.since.is_none() || self.taken != pipe.taken {
+        } else if self.since.is_none() || self.bytes_accepted != output.bytes_accepted {
             // The peer reads, even if slowly.
             self.since = Some(now);
-            self.taken = pipe.taken;
+            self.bytes_accepted = output.bytes_accepted;
             self.slow = false;
         }
     }
@@ -124,9 +125,9 @@ impl LegBackpressure {
     /// Returns when the peer will have accepted nothing for `after`; `None` if it is known to be slow and is only
     /// counted.
     pub(super) fn deadline(&self, policy: SlowReaderPolicy) -> Option<Instant> {
-        let matters = policy.close || !self.slow;
+        let must_check = policy.close || !self.slow;
         self.since
-            .filter(|_| matters)
+            .filter(|_| must_check)
             .map(|since| since + policy.after)
     }
 }

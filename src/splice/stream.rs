@@ -1,6 +1,6 @@
 //! The stream to a backend: TCP, Unix socket or TLS.
 //!
-//! It is an enum, so that the relay is compiled once; for plain TCP a call costs one branch that is always predicted.
+//! An enum, so that the relay is compiled once for all of them.
 
 use super::{Socket, Transport};
 use std::{
@@ -42,25 +42,25 @@ macro_rules! either {
 // === impl BackendStream ===
 
 impl Transport for BackendStream {
-    fn taken(&self) -> u64 {
-        either!(self, inner => inner.taken())
+    fn bytes_accepted(&self) -> u64 {
+        either!(self, inner => inner.bytes_accepted())
     }
 
     fn reset(&self) {
         either!(self, inner => inner.reset());
     }
 
-    fn ending(&self) {
-        // The other variants need no such handling.
+    fn cork(&self) {
+        // Without TLS the last frame is one write; a cork would only add a system call.
         if let BackendStream::Tls(tls) = self {
-            tls.ending();
+            tls.cork();
         }
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             BackendStream::Tls(tls) => tls.poll_readable(cx),
-            // A read is not more expensive than this check.
+            // Without TLS a read costs no more than this check.
             BackendStream::Tcp(_) | BackendStream::Unix(_) => Poll::Ready(()),
         }
     }

@@ -1,4 +1,4 @@
-//! Frames of one direction for tap subscribers. Without a subscriber nothing here exists.
+//! Frames of one direction for tap subscribers. Without a subscriber no state is held.
 
 mod inflate;
 
@@ -61,26 +61,26 @@ impl Pump {
         let before = self.tracker.counts().bytes;
         self.relay_frames(cx, bytes, src, dst, limits, now);
         if let Some(tap) = &mut self.tap {
-            let understood = self.tracker.counts().bytes - before;
-            let understood = usize::try_from(understood).unwrap_or(usize::MAX);
-            tap.observe(bytes.get(..understood).unwrap_or(bytes));
+            let valid_len = self.tracker.counts().bytes - before;
+            let valid_len = usize::try_from(valid_len).unwrap_or(usize::MAX);
+            tap.observe(bytes.get(..valid_len).unwrap_or(bytes));
         }
     }
 
     /// Replaces the set of subscribers, which may be empty.
     pub(super) fn set_taps(
         &mut self,
-        looks: &[Arc<TapSink>],
+        sinks: &[Arc<TapSink>],
         from: Role,
         session: &Arc<SessionRecord>,
     ) {
         self.tap = match self.tap.take() {
-            _ if looks.is_empty() => None,
+            _ if sinks.is_empty() => None,
             Some(mut tap) => {
-                tap.sinks = looks.to_vec();
+                tap.sinks = sinks.to_vec();
                 Some(tap)
             }
-            None => Some(Box::new(FrameTap::new(looks, from, session, &self.tracker))),
+            None => Some(Box::new(FrameTap::new(sinks, from, session, &self.tracker))),
         };
     }
 }
@@ -89,25 +89,25 @@ impl Pump {
 
 impl FrameTap {
     fn new(
-        looks: &[Arc<TapSink>],
+        sinks: &[Arc<TapSink>],
         from: Role,
         session: &Arc<SessionRecord>,
         tracker: &FrameTracker,
     ) -> FrameTap {
         let is_new = tracker.counts().bytes == 0;
         let extensions = session.extensions.as_deref().unwrap_or_default();
-        let forgets = match from {
+        let no_context_takeover = match from {
             Role::Client => "client_no_context_takeover",
             Role::Server => "server_no_context_takeover",
         };
         FrameTap {
-            sinks: looks.to_vec(),
+            sinks: sinks.to_vec(),
             session: session.clone(),
             from,
             skip: tracker.remaining(),
             frame: None,
             message: None,
-            inflater: TapInflater::new(extensions.contains(forgets), is_new),
+            inflater: TapInflater::new(extensions.contains(no_context_takeover), is_new),
         }
     }
 
@@ -122,9 +122,9 @@ impl FrameTap {
                 None => match FrameHeader::parse(bytes) {
                     Ok(Some(header)) => {
                         bytes = bytes.get(header.len..).unwrap_or_default();
-                        self.begin(header)
+                        self.begin_frame(header)
                     }
-                    // The header was parsed once already, so it parses again.
+                    // Impossible: the tracker has parsed this header before.
                     Ok(None) | Err(_) => return,
                 },
             };
@@ -132,22 +132,23 @@ impl FrameTap {
             let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
             let (payload, rest) = bytes.split_at(here);
             bytes = rest;
-            self.pass(&mut frame, payload);
-            match frame.passed == frame.header.payload_len {
-                true => self.end(frame),
-                false => self.frame = Some(frame),
+            self.on_payload(&mut frame, payload);
+            if frame.passed == frame.header.payload_len {
+                self.end_frame(frame);
+            } else {
+                self.frame = Some(frame);
             }
         }
     }
 
-    fn begin(&mut self, header: FrameHeader) -> PartialFrame {
+    fn begin_frame(&mut self, header: FrameHeader) -> PartialFrame {
         let (kind, compressed) = match header.opcode {
             control if control.is_control() => (control, false),
             Opcode::Continuation => self.message.unwrap_or((Opcode::Continuation, false)),
             data => {
                 let compressed = header.rsv & RSV1 != 0;
                 self.message = Some((data, compressed));
-                self.inflater.begin();
+                self.inflater.begin_message();
                 (data, compressed)
             }
         };
@@ -160,41 +161,42 @@ impl FrameTap {
         }
     }
 
-    fn pass(&mut self, frame: &mut PartialFrame, payload: &[u8]) {
-        let wanted = self.wanted();
-        let room = wanted.saturating_sub(frame.raw.len());
+    fn on_payload(&mut self, frame: &mut PartialFrame, payload: &[u8]) {
+        let head_len = self.head_len();
+        let missing = head_len.saturating_sub(frame.raw.len());
         // A compressed payload is useful only as a whole; of a plain one, the displayed part is enough.
-        let of_use = match frame.compressed && self.inflater.is_working() {
-            true => payload.len(),
-            false => payload.len().min(room),
+        let useful_len = if frame.compressed && self.inflater.is_working() {
+            payload.len()
+        } else {
+            payload.len().min(missing)
         };
         let key = frame.header.mask.unwrap_or_default();
         let key = key.iter().cycle().skip((frame.passed % 4) as usize);
-        let some = payload.iter().zip(key).take(of_use);
-        let plain: Vec<u8> = some.map(|(byte, key)| byte ^ key).collect();
-        frame.raw.extend(plain.iter().take(room));
+        let unmasked = payload.iter().zip(key).take(useful_len);
+        let plain: Vec<u8> = unmasked.map(|(byte, key)| byte ^ key).collect();
+        frame.raw.extend(plain.iter().take(missing));
         if frame.compressed {
-            self.inflater.take(&plain, wanted);
+            self.inflater.inflate(&plain, head_len);
         }
         frame.passed += payload.len() as u64;
     }
 
-    fn end(&mut self, mut frame: PartialFrame) {
+    fn end_frame(&mut self, mut frame: PartialFrame) {
         let FrameHeader {
             opcode,
             fin,
             payload_len,
             ..
         } = frame.header;
-        let (mut deflate, mut of) = (InflateStatus::None, payload_len);
+        let (mut deflate, mut total_len) = (InflateStatus::None, payload_len);
         if frame.compressed {
-            deflate = match self.inflater.frame(fin, self.wanted()) {
+            deflate = match self.inflater.end_frame(fin, self.head_len()) {
                 Some(inflated) => {
-                    of = inflated.size;
+                    total_len = inflated.size;
                     frame.raw = inflated.head;
                     InflateStatus::Inflated {
                         size: inflated.size,
-                        whole: inflated.whole,
+                        whole: inflated.complete,
                     }
                 }
                 None => InflateStatus::Left,
@@ -203,13 +205,13 @@ impl FrameTap {
         if fin && !opcode.is_control() {
             self.message = None;
         }
-        self.sinks.retain(|look| !look.is_over());
-        for look in &self.sinks {
-            if !look.try_admit() {
+        self.sinks.retain(|sink| !sink.is_over());
+        for sink in &self.sinks {
+            if !sink.try_admit() {
                 continue;
             }
-            let head = frame.raw.get(..look.bytes()).unwrap_or(&frame.raw);
-            look.send(TappedFrame {
+            let head = frame.raw.get(..sink.bytes()).unwrap_or(&frame.raw);
+            sink.send(TappedFrame {
                 session: self.session.clone(),
                 at: SystemTime::now(),
                 from: self.from,
@@ -219,13 +221,14 @@ impl FrameTap {
                 size: payload_len,
                 deflate,
                 head: head.to_vec(),
-                cut: (head.len() as u64) < of,
+                cut: (head.len() as u64) < total_len,
             });
         }
     }
 
-    fn wanted(&self) -> usize {
-        let bytes = self.sinks.iter().map(|look| look.bytes());
+    /// Returns how many payload bytes the subscribers request at most.
+    fn head_len(&self) -> usize {
+        let bytes = self.sinks.iter().map(|sink| sink.bytes());
         bytes.max().unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! The splice over pipes in memory and in paused time: nothing here sleeps for luck, and a minute costs nothing.
+//! Tests of the splice over in-memory pipes with paused time.
 
 mod alarm;
 mod chaos;

@@ -93,9 +93,9 @@ where
     drop(hello);
 
     let stream = wire::accept(stream, bytes, config).await?;
-    let agreed = stream.agreed();
-    let version = agreed.protocol_version();
-    let chain = agreed.peer_certificates().unwrap_or_default();
+    let tls_state = stream.tls_state();
+    let version = tls_state.protocol_version();
+    let chain = tls_state.peer_certificates().unwrap_or_default();
     Ok(AcceptOutcome::Client(AcceptedTls {
         version: version.ok_or(rustls::Error::HandshakeNotComplete)?,
         client_auth_requested: asking.is_some(),

@@ -16,14 +16,14 @@ use tokio::io::ReadBuf;
 /// One TLS connection without its socket.
 pub(super) struct TlsEngine {
     connection: UnbufferedServerConnection,
-    /// Received part of an incomplete record, or of handshake messages whose last one is incomplete; until the first of
-    /// these arrives, also early data that is skipped.
+    /// The received part of an incomplete record or handshake message. During the handshake it may also contain early
+    /// data that is skipped.
     pub(super) incoming: Vec<u8>,
     /// Decrypted bytes that were not read yet: those of one receive at most.
     pub(super) plain: PendingBytes,
     /// Records that the socket has not accepted yet.
     pub(super) outgoing: PendingBytes,
-    pub(super) heard: ReadState,
+    pub(super) read_state: ReadState,
     /// Whether close_notify was sent or is in `outgoing`: nothing follows it (RFC 8446 §6.1), not even output of
     /// rustls.
     pub(super) closed: bool,
@@ -51,7 +51,7 @@ impl TlsEngine {
             incoming: Vec::new(),
             plain: PendingBytes::default(),
             outgoing: PendingBytes::default(),
-            heard: ReadState::Open,
+            read_state: ReadState::Open,
             closed: false,
         }
     }
@@ -66,36 +66,36 @@ impl TlsEngine {
 
     /// Records an EOF of the socket.
     pub(super) fn on_eof(&mut self) {
-        // The rest of `incoming` stays: rustls has recorded its position in it.
-        self.heard = ReadState::Truncated;
+        // `incoming` is kept: rustls has recorded its position in it.
+        self.read_state = ReadState::Truncated;
     }
 
     /// Processes all records in `bytes`, which begin with `incoming`. Plaintext that does not fit into `out` is kept.
     pub(super) fn process_records(&mut self, bytes: &mut [u8], out: &mut ReadBuf<'_>) {
-        let unsaid = &mut PendingBytes::default();
+        let dropped_output = &mut PendingBytes::default();
         let outgoing = if self.closed {
-            unsaid
+            dropped_output
         } else {
             &mut self.outgoing
         };
-        let mut done = 0;
+        let mut processed = 0;
         let ended = loop {
             let UnbufferedStatus { discard, state } =
-                self.connection.process_tls_records(&mut bytes[done..]);
-            let (more, step) = step(state, &mut self.plain, out, outgoing);
-            done = (done + discard + more).min(bytes.len());
-            match step {
+                self.connection.process_tls_records(&mut bytes[processed..]);
+            let (extra, outcome) = step(state, &mut self.plain, out, outgoing);
+            processed = (processed + discard + extra).min(bytes.len());
+            match outcome {
                 StepOutcome::Again => {}
                 StepOutcome::Idle => break ReadState::Open,
-                StepOutcome::ReadEnded(heard) => break heard,
+                StepOutcome::ReadEnded(read_state) => break read_state,
             }
         };
         let rest = match ended {
-            ReadState::Open => &bytes[done..],
+            ReadState::Open => &bytes[processed..],
             // Bytes after close_notify are ignored (RFC 8446 §6.1).
             _ => &[],
         };
-        // A copy of exactly this size; an idle connection has none.
+        // An exact copy, which is empty for an idle connection.
         self.incoming = rest.to_vec();
         if let ReadState::Failed(_) = ended {
             self.encode_all();
@@ -103,27 +103,27 @@ impl TlsEngine {
             // The same bound as that of rustls' own buffer.
             return self.fail(InvalidMessage::HandshakePayloadTooLarge.into());
         }
-        self.heard = ended;
+        self.read_state = ended;
     }
 
-    /// Encrypts `plain` into `room`; returns how many bytes of `plain` were encrypted.
-    pub(super) fn encrypt(&mut self, plain: &[u8], room: &mut Vec<u8>) -> io::Result<usize> {
-        let sealed = self.when_writable(|mut traffic| {
+    /// Encrypts `plain` into `scratch`; returns how many bytes of `plain` were encrypted.
+    pub(super) fn encrypt(&mut self, plain: &[u8], scratch: &mut Vec<u8>) -> io::Result<usize> {
+        let result = self.when_writable(|mut traffic| {
             loop {
-                match traffic.encrypt(plain, room) {
+                match traffic.encrypt(plain, scratch) {
                     Err(EncryptError::InsufficientSize(size)) => {
-                        room.resize(size.required_size, 0);
+                        scratch.resize(size.required_size, 0);
                     }
-                    sealed => break sealed,
+                    result => break result,
                 }
             }
         })?;
-        sealed.map_err(|error| {
-            // TLS 1.2 has no key update, so rustls sends close_notify.
+        result.map_err(|error| {
+            // The keys are exhausted and TLS 1.2 has no key update: rustls sends close_notify.
             let error = Error::General(error.to_string());
-            let told = protocol_error(&error);
+            let io_error = protocol_error(&error);
             self.fail(error);
-            told
+            io_error
         })
     }
 
@@ -141,12 +141,12 @@ impl TlsEngine {
         write: impl FnOnce(WriteTraffic<'_, ServerConnectionData>) -> T,
     ) -> io::Result<T> {
         loop {
-            if let ReadState::Failed(error) = &self.heard {
+            if let ReadState::Failed(error) = &self.read_state {
                 return Err(protocol_error(error));
             }
             let UnbufferedStatus { discard, state } =
                 self.connection.process_tls_records(&mut self.incoming);
-            let (more, step) = match state {
+            let (extra, outcome) = match state {
                 Ok(ConnectionState::WriteTraffic(traffic)) => {
                     let written = write(traffic);
                     self.discard(discard);
@@ -159,13 +159,13 @@ impl TlsEngine {
                     step(state, &mut self.plain, none, &mut self.outgoing)
                 }
             };
-            self.discard(discard + more);
-            match step {
+            self.discard(discard + extra);
+            match outcome {
                 StepOutcome::Again => {}
                 // No traffic keys exist yet.
                 StepOutcome::Idle => return Err(io::ErrorKind::NotConnected.into()),
                 StepOutcome::ReadEnded(ReadState::Failed(error)) => self.fail(*error),
-                StepOutcome::ReadEnded(heard) => self.heard = heard,
+                StepOutcome::ReadEnded(read_state) => self.read_state = read_state,
             }
         }
     }
@@ -177,10 +177,10 @@ impl TlsEngine {
     fn fail(&mut self, error: Error) {
         self.encode_all();
         self.incoming = Vec::new();
-        self.heard = ReadState::Failed(Box::new(error));
+        self.read_state = ReadState::Failed(Box::new(error));
     }
 
-    /// Fetches the pending output of rustls, which comes before any input is read.
+    /// Appends the pending output of rustls to `outgoing`; rustls returns it before it processes input.
     fn encode_all(&mut self) {
         while !self.closed && self.connection.wants_write() {
             let status = self.connection.process_tls_records(&mut self.incoming);

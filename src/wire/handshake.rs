@@ -1,9 +1,9 @@
-//! The TLS handshake, from a ClientHello to a stream.
+//! The TLS handshake, from the ClientHello to a [`ServerStream`].
 
 use super::{
-    ServerStream, cut,
+    ServerStream,
     engine::{ReadState, TlsEngine},
-    protocol_error,
+    protocol_error, unexpected_eof,
 };
 use rustls::{ProtocolVersion, ServerConfig, server::UnbufferedServerConnection};
 use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::ready};
@@ -24,7 +24,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-    // Boxed: an idle session holds it, and every future that moves it would be as large.
+    // Boxed: every future that holds it would otherwise be as large.
     let mut stream = Box::new(ServerStream {
         io,
         engine: TlsEngine::new(connection),
@@ -39,17 +39,17 @@ where
             return Ok(stream);
         }
         let sent = poll_fn(|cx| {
-            ready!(stream.poll_drain(cx))?;
+            ready!(stream.poll_write_outgoing(cx))?;
             Pin::new(&mut stream.io).poll_flush(cx)
         });
         let sent = sent.await;
-        match &stream.engine.heard {
-            // This is the cause, whether or not the alert arrives.
+        match &stream.engine.read_state {
+            // The cause is returned, not a failure to send the alert.
             ReadState::Failed(error) => return Err(protocol_error(error)),
-            ReadState::Truncated => return Err(cut()),
+            ReadState::Truncated => return Err(unexpected_eof()),
             ReadState::Open | ReadState::Closed => sent?,
         }
-        if !stream.agreed().is_handshaking() {
+        if !stream.tls_state().is_handshaking() {
             return Ok(stream);
         }
         poll_fn(|cx| stream.poll_receive(cx, &mut ReadBuf::new(&mut []))).await?;
@@ -61,10 +61,10 @@ impl<S> ServerStream<S> {
     /// response. Otherwise they are sent immediately and acknowledge its Finished: under Nagle's algorithm a client
     /// holds back its request until then, and a kernel that has nothing to send delays the acknowledgement by 40 ms.
     fn has_early_application_data(&self) -> bool {
-        let agreed = self.agreed();
-        matches!(self.engine.heard, ReadState::Open)
+        let tls_state = self.tls_state();
+        matches!(self.engine.read_state, ReadState::Open)
             && !self.engine.plain.is_empty()
-            && !agreed.is_handshaking()
-            && agreed.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && !tls_state.is_handshaking()
+            && tls_state.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 }

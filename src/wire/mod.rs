@@ -38,23 +38,23 @@ impl<S> ServerStream<S> {
     }
 
     /// Returns the negotiated parameters and the peer's identity.
-    pub fn agreed(&self) -> &CommonState {
+    pub fn tls_state(&self) -> &CommonState {
         self.engine.tls_state()
     }
 
-    /// Returns the memory held in addition to that of rustls: none while the stream is idle.
-    pub fn held(&self) -> usize {
+    /// Returns the number of bytes of memory held in addition to that of rustls: none while the stream is idle.
+    pub fn buffered(&self) -> usize {
         self.engine.buffered()
     }
 
     /// Returns whether close_notify was sent or is queued.
-    pub fn is_shut(&self) -> bool {
+    pub fn is_close_notify_queued(&self) -> bool {
         self.engine.closed
     }
 
     /// Returns whether a read will read from the stream below TLS, because nothing is buffered.
     pub fn wants_io_read(&self) -> bool {
-        self.engine.plain.is_empty() && matches!(self.engine.heard, ReadState::Open)
+        self.engine.plain.is_empty() && matches!(self.engine.read_state, ReadState::Open)
     }
 }
 
@@ -65,35 +65,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        room::with_read_scratch(|room| {
-            let held = self.engine.incoming.len();
-            // At most the plaintext requested, but at least one whole record: smaller parts would never complete one.
-            let most = held + out.remaining().max(MAX_RECORD_LEN) + RECORD_OVERHEAD;
-            let most = most.min(room.len());
-            let mut new = ReadBuf::new(&mut room[held..most]);
+        room::with_read_scratch(|scratch| {
+            let kept = self.engine.incoming.len();
+            // As much as the reader requests, but at least one whole record: less might never complete one.
+            let end = kept + out.remaining().max(MAX_RECORD_LEN) + RECORD_OVERHEAD;
+            let end = end.min(scratch.len());
+            let mut new = ReadBuf::new(&mut scratch[kept..end]);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut new))?;
-            let end = held + new.filled().len();
-            if end == held {
+            let received = new.filled().len();
+            if received == 0 {
                 self.engine.on_eof();
                 return Poll::Ready(Ok(()));
             }
-            room[..held].copy_from_slice(&self.engine.incoming);
-            self.engine.process_records(&mut room[..end], out);
+            scratch[..kept].copy_from_slice(&self.engine.incoming);
+            self.engine
+                .process_records(&mut scratch[..kept + received], out);
             if self.must_flush_now() {
-                // Sent if the socket accepts it now. The next write or read returns an error of the socket.
+                // Sent if the socket accepts it now. An error of the socket is returned by the next write or read.
                 self.unsent = true;
-                let _ = self.poll_drain(cx);
+                let _ = self.poll_write_outgoing(cx);
             }
             Poll::Ready(Ok(()))
         })
     }
 
     /// Returns whether TLS has output that cannot wait for the next write: an alert, including the one that refuses
-    /// renegotiation (RFC 5246 §7.2.2), which that client awaits. Tickets of TLS 1.3 can wait.
+    /// renegotiation (RFC 5246 §7.2.2), which the client awaits. Tickets of TLS 1.3 can wait.
     fn must_flush_now(&self) -> bool {
-        let is_12 = self.agreed().protocol_version() == Some(ProtocolVersion::TLSv1_2);
-        let said = is_12 || matches!(self.engine.heard, ReadState::Failed(_));
-        said && !self.engine.outgoing.is_empty()
+        let is_12 = self.tls_state().protocol_version() == Some(ProtocolVersion::TLSv1_2);
+        let is_urgent = is_12 || matches!(self.engine.read_state, ReadState::Failed(_));
+        is_urgent && !self.engine.outgoing.is_empty()
     }
 
     /// Encrypts and sends; records that the socket does not accept are kept. `last`: close_notify is sent with them.
@@ -107,39 +108,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if self.engine.outgoing.bytes().len() > COALESCE_LIMIT {
-            ready!(self.poll_drain(cx))?;
+            ready!(self.poll_write_outgoing(cx))?;
         }
-        let taken = &buf[..buf.len().min(MAX_PLAINTEXT)];
-        if taken.is_empty() {
+        let plain = &buf[..buf.len().min(MAX_PLAINTEXT)];
+        if plain.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        room::with_write_scratch(|room| {
-            let size = self.engine.encrypt(taken, room)?;
-            let mut sealed = &room[..size];
-            let last = last && taken.len() == buf.len();
+        room::with_write_scratch(|scratch| {
+            let size = self.engine.encrypt(plain, scratch)?;
+            let mut encrypted = &scratch[..size];
+            let last = last && plain.len() == buf.len();
             if last || !self.engine.outgoing.is_empty() {
                 // One write together with the pending output of TLS.
-                self.engine.outgoing.append(sealed);
+                self.engine.outgoing.append(encrypted);
                 self.unsent = true;
                 if last {
                     self.engine.close();
                 }
-                if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
+                if let Poll::Ready(Err(error)) = self.poll_write_outgoing(cx) {
                     return Poll::Ready(Err(error));
                 }
-                return Poll::Ready(Ok(taken.len()));
+                return Poll::Ready(Ok(plain.len()));
             }
-            while !sealed.is_empty() {
-                match Pin::new(&mut self.io).poll_write(cx, sealed) {
+            while !encrypted.is_empty() {
+                match Pin::new(&mut self.io).poll_write(cx, encrypted) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(n)) => sealed = &sealed[n..],
+                    Poll::Ready(Ok(n)) => encrypted = &encrypted[n..],
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => break,
                 }
             }
-            self.engine.outgoing.append(sealed);
-            self.unsent = !sealed.is_empty();
-            Poll::Ready(Ok(taken.len()))
+            self.engine.outgoing.append(encrypted);
+            self.unsent = !encrypted.is_empty();
+            Poll::Ready(Ok(plain.len()))
         })
     }
 
@@ -153,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
     }
 
     /// Sends the kept records.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outgoing = &mut self.engine.outgoing;
         while !outgoing.is_empty() {
             match ready!(Pin::new(&mut self.io).poll_write(cx, outgoing.bytes()))? {
@@ -179,10 +180,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ServerStream<S> {
                 this.engine.plain.fill(buf);
                 break;
             }
-            match this.engine.heard {
+            match this.engine.read_state {
                 ReadState::Open => ready!(this.poll_receive(cx, buf))?,
                 ReadState::Closed => break,
-                ReadState::Truncated => return Poll::Ready(Err(cut())),
+                ReadState::Truncated => return Poll::Ready(Err(unexpected_eof())),
                 ReadState::Failed(ref error) => return Poll::Ready(Err(protocol_error(error))),
             }
         }
@@ -212,8 +213,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
             // A full record gains nothing from coalescing.
             [large, ..] if large.len() >= MAX_RECORD_LEN => self.poll_write(cx, large),
             several => {
-                let whole: usize = several.iter().map(|buf| buf.len()).sum();
-                let mut joined = Vec::with_capacity(whole.min(MAX_PLAINTEXT));
+                let total: usize = several.iter().map(|buf| buf.len()).sum();
+                let mut joined = Vec::with_capacity(total.min(MAX_PLAINTEXT));
                 for buf in several {
                     let fits = buf.len().min(MAX_PLAINTEXT - joined.len());
                     joined.extend_from_slice(&buf[..fits]);
@@ -231,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
         let this = self.get_mut();
         // Output of TLS that is not urgent is sent with the next write.
         if this.unsent {
-            ready!(this.poll_drain(cx))?;
+            ready!(this.poll_write_outgoing(cx))?;
         }
         Pin::new(&mut this.io).poll_flush(cx)
     }
@@ -241,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerStream<S> {
         if !this.engine.closed {
             this.engine.close();
         }
-        ready!(this.poll_drain(cx))?;
+        ready!(this.poll_write_outgoing(cx))?;
         match ready!(Pin::new(&mut this.io).poll_shutdown(cx)) {
             // The client has disconnected already.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
@@ -254,13 +255,13 @@ impl<S: fmt::Debug> fmt::Debug for ServerStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerStream")
             .field("io", &self.io)
-            .field("heard", &self.engine.heard)
+            .field("read_state", &self.engine.read_state)
             .finish_non_exhaustive()
     }
 }
 
 /// Returns the error for an EOF without close_notify: an attacker may have truncated the stream (RFC 8446 §6.1).
-fn cut() -> io::Error {
+fn unexpected_eof() -> io::Error {
     io::Error::new(
         io::ErrorKind::UnexpectedEof,
         "the peer closed the connection without close_notify",

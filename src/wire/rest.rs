@@ -1,4 +1,4 @@
-//! Bytes that the receiver has not accepted yet.
+//! Bytes that their receiver, a reader or the socket, has not accepted yet.
 
 use tokio::io::ReadBuf;
 
@@ -42,13 +42,14 @@ impl PendingBytes {
         }
     }
 
+    /// Moves bytes to `out` as far as they fit.
     pub(super) fn fill(&mut self, out: &mut ReadBuf<'_>) {
         let n = self.bytes().len().min(out.remaining());
         out.put_slice(&self.bytes()[..n]);
         self.advance(n);
     }
 
-    /// Removes the consumed bytes before an append: if the buffer is never empty, they would accumulate.
+    /// Removes the consumed bytes; they would otherwise accumulate in a buffer that is never empty.
     fn compact(&mut self) {
         self.bytes.drain(..self.consumed);
         self.consumed = 0;

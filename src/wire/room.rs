@@ -1,4 +1,4 @@
-//! Scratch buffers that all connections of a thread share, each lent for the duration of one call.
+//! Per-thread scratch buffers, borrowed for one call.
 
 use std::cell::RefCell;
 
@@ -7,26 +7,26 @@ pub(super) const SCRATCH_LEN: usize = 68 * 1024;
 
 /// Runs `with` on the scratch buffer for received ciphertext.
 pub(super) fn with_read_scratch<T>(with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    RECEIVING.with(|room| with_scratch(room, with))
+    READ_SCRATCH.with(|scratch| with_scratch(scratch, with))
 }
 
 /// Runs `with` on the scratch buffer for outgoing ciphertext, which `with` may enlarge.
 pub(super) fn with_write_scratch<T>(with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    SENDING.with(|room| with_scratch(room, with))
+    WRITE_SCRATCH.with(|scratch| with_scratch(scratch, with))
 }
 
-/// Takes the buffer out and puts it back, so that TLS inside TLS uses a buffer of its own.
-fn with_scratch<T>(room: &RefCell<Vec<u8>>, with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    let mut lent = room.take();
-    if lent.is_empty() {
-        lent = vec![0; SCRATCH_LEN];
+/// Takes the buffer out and puts it back, so that a nested call, as for TLS inside TLS, uses a separate buffer.
+fn with_scratch<T>(scratch: &RefCell<Vec<u8>>, with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut buf = scratch.take();
+    if buf.is_empty() {
+        buf = vec![0; SCRATCH_LEN];
     }
-    let result = with(&mut lent);
-    room.replace(lent);
+    let result = with(&mut buf);
+    scratch.replace(buf);
     result
 }
 
 thread_local! {
-    static RECEIVING: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    static SENDING: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static READ_SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static WRITE_SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }

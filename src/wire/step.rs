@@ -13,6 +13,7 @@ pub(super) enum StepOutcome {
     Again,
     /// rustls needs more input.
     Idle,
+    /// No further input will be processed.
     ReadEnded(ReadState),
 }
 
@@ -24,14 +25,15 @@ pub(super) fn step<Data>(
     outgoing: &mut PendingBytes,
 ) -> (usize, StepOutcome) {
     let mut discard = 0;
-    let step = match state {
+    let outcome = match state {
         Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
             match traffic.next_record() {
                 Some(Ok(record)) => {
                     discard += record.discard;
-                    let fits = match plain.is_empty() {
-                        true => record.payload.len().min(out.remaining()),
-                        false => 0,
+                    let fits = if plain.is_empty() {
+                        record.payload.len().min(out.remaining())
+                    } else {
+                        0
                     };
                     out.put_slice(&record.payload[..fits]);
                     plain.append(&record.payload[fits..]);
@@ -46,7 +48,7 @@ pub(super) fn step<Data>(
             encode(data, outgoing);
             StepOutcome::Again
         }
-        // The code that drains `outgoing` sends it.
+        // The bytes are in `outgoing`, which the stream sends.
         Ok(ConnectionState::TransmitTlsData(data)) => {
             data.done();
             StepOutcome::Again
@@ -59,20 +61,20 @@ pub(super) fn step<Data>(
         }
         // Early data is never enabled, and other states are unknown.
         Ok(_) => StepOutcome::ReadEnded(ReadState::Failed(Box::new(Error::General(
-            "an unknown state of TLS".into(),
+            "rustls returned an unknown connection state".into(),
         )))),
         Err(error) => StepOutcome::ReadEnded(ReadState::Failed(Box::new(error))),
     };
-    (discard, step)
+    (discard, outcome)
 }
 
 pub(super) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut PendingBytes) {
-    // If the buffer is too small, the encoder returns the required size.
+    // The first call, with an empty buffer, returns the required size.
     if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
         data.encode(&mut [])
     {
-        outgoing.append_with(required_size, |room| {
-            let encoded = data.encode(room);
+        outgoing.append_with(required_size, |buf| {
+            let encoded = data.encode(buf);
             debug_assert!(encoded.is_ok_and(|size| size == required_size));
         });
     }

@@ -1,4 +1,4 @@
-//! A tokio-rustls client on the other end of a pipe, whole or in pieces.
+//! A tokio-rustls client at the other end of a pipe, which may split reads into pieces.
 
 mod early;
 mod liar;
@@ -12,19 +12,25 @@ use std::future::poll_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 #[tokio::test]
-async fn bytes_pass_both_ways_whatever_their_number() {
+async fn data_of_any_length_passes_in_both_directions() {
     for version in BOTH {
         let (mut server, mut client) = both(version, 64 * 1024).await;
-        assert_eq!(server.agreed().protocol_version(), Some(version.version));
+        assert_eq!(server.tls_state().protocol_version(), Some(version.version));
         for size in [1, 100, 16_384, 16_385, 65_536, 65_550, 300_000] {
             let bytes = pattern(size);
-            let (sent, got) = tokio::join!(say(&mut client, &bytes), hear(&mut server, size));
+            let (sent, got) = tokio::join!(
+                write_flushed(&mut client, &bytes),
+                read_exact(&mut server, size)
+            );
             sent.unwrap();
             assert!(got.unwrap() == bytes, "{size} bytes to the server");
-            let (sent, got) = tokio::join!(say(&mut server, &bytes), hear(&mut client, size));
+            let (sent, got) = tokio::join!(
+                write_flushed(&mut server, &bytes),
+                read_exact(&mut client, size)
+            );
             sent.unwrap();
             assert!(got.unwrap() == bytes, "{size} bytes to the client");
-            assert_eq!(server.held(), 0, "after {size} bytes");
+            assert_eq!(server.buffered(), 0, "after {size} bytes");
         }
     }
 }
@@ -33,45 +39,48 @@ async fn bytes_pass_both_ways_whatever_their_number() {
 async fn input_in_single_bytes_is_decrypted() {
     for version in BOTH {
         let (near, far) = duplex(64 * 1024);
-        let mut dripping = Pieces::new(near, 1);
+        let mut slow_pipe = Pieces::new(near, 1);
         let (accepted, connected) = tokio::join!(
-            accept(&mut dripping, Vec::new(), server_config()),
+            accept(&mut slow_pipe, Vec::new(), server_config()),
             connect(version, far)
         );
         let (mut server, mut client) = (accepted.unwrap(), connected.unwrap());
         let bytes = pattern(3_000);
-        say(&mut client, &bytes).await.unwrap();
-        assert!(hear(&mut server, bytes.len()).await.unwrap() == bytes);
-        assert_eq!(server.held(), 0);
+        write_flushed(&mut client, &bytes).await.unwrap();
+        assert!(read_exact(&mut server, bytes.len()).await.unwrap() == bytes);
+        assert_eq!(server.buffered(), 0);
     }
 }
 
 /// Each write is a packet, and wakes the client.
 #[tokio::test]
-async fn tickets_go_with_the_first_words_and_close_notify_with_the_last() {
+async fn tickets_share_the_first_write_and_close_notify_the_last() {
     let (near, far) = duplex(64 * 1024);
     let counted = Pieces::new(near, MAX_RECORD_LEN);
     let client = async {
         let mut client = connect(&TLS13, far).await.unwrap();
-        say(&mut client, b"hello").await.unwrap();
+        write_flushed(&mut client, b"hello").await.unwrap();
         client
     };
     let (accepted, mut client) = tokio::join!(accept(counted, Vec::new(), server_config()), client);
     let mut server = accepted.unwrap();
-    assert_eq!(hear(&mut server, 5).await.unwrap(), b"hello");
+    assert_eq!(read_exact(&mut server, 5).await.unwrap(), b"hello");
     assert_eq!(server.io().writes, 1);
     // hyper flushes while it waits for an answer.
     server.flush().await.unwrap();
-    assert!(server.held() > 0 && server.io().writes == 1, "no tickets");
-    say(&mut server, b"first").await.unwrap();
+    assert!(
+        server.buffered() > 0 && server.io().writes == 1,
+        "no tickets"
+    );
+    write_flushed(&mut server, b"first").await.unwrap();
     assert_eq!(server.io().writes, 2);
-    assert_eq!(hear(&mut client, 5).await.unwrap(), b"first");
+    assert_eq!(read_exact(&mut client, 5).await.unwrap(), b"first");
     assert_eq!(client.get_ref().1.tls13_tickets_received(), 2);
     let last = poll_fn(|cx| server.poll_write_and_close(cx, b"last")).await;
     assert_eq!((last.unwrap(), server.io().writes), (4, 3));
-    let mut heard = Vec::new();
-    client.read_to_end(&mut heard).await.unwrap();
-    assert_eq!(heard, b"last");
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"last");
     server.shutdown().await.unwrap();
     assert_eq!(server.io().writes, 3);
     assert!(
@@ -81,17 +90,17 @@ async fn tickets_go_with_the_first_words_and_close_notify_with_the_last() {
     );
 }
 
-/// A silent client may be waiting for an acknowledgement.
+/// A silent client may be waiting for an acknowledgement of its Finished.
 #[tokio::test]
-async fn tickets_do_not_wait_for_a_client_that_waits() {
+async fn tickets_are_sent_at_once_to_a_silent_client() {
     let (mut server, mut client) = both(&TLS13, 64 * 1024).await;
-    assert_eq!(server.held(), 0);
+    assert_eq!(server.buffered(), 0);
     server.shutdown().await.unwrap();
     assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
     assert_eq!(client.get_ref().1.tls13_tickets_received(), 2);
 }
 
-/// Many records in one read, and a reader that takes them in small pieces.
+/// Many records arrive in one read, and the reader requests small pieces.
 #[tokio::test]
 async fn coalesced_records_are_kept_for_a_slow_reader() {
     let (mut server, mut client) = both(&TLS13, 256 * 1024).await;
@@ -106,34 +115,34 @@ async fn coalesced_records_are_kept_for_a_slow_reader() {
         let n = server.read(&mut piece).await.unwrap();
         got.extend_from_slice(&piece[..n]);
         assert!(
-            server.held() <= 3 * MAX_RECORD_LEN,
-            "{} held",
-            server.held()
+            server.buffered() <= 3 * MAX_RECORD_LEN,
+            "{} bytes held",
+            server.buffered()
         );
     }
     assert!(got == bytes);
-    assert_eq!(server.held(), 0);
+    assert_eq!(server.buffered(), 0);
 }
 
-/// One write of the client's: what ends its handshake, and its first words.
+/// A client may send its Finished and its first data in one write.
 #[tokio::test]
-async fn early_bytes_are_not_lost() {
+async fn data_sent_with_the_finished_message_is_kept() {
     for version in BOTH {
         let (near, far) = duplex(64 * 1024);
         let server = async {
             let mut server = accept(near, Vec::new(), server_config()).await.unwrap();
-            // Before it has read anything.
-            say(&mut server, b"welcome").await.unwrap();
-            assert_eq!(hear(&mut server, 5).await.unwrap(), b"early");
+            // Before the first read.
+            write_flushed(&mut server, b"welcome").await.unwrap();
+            assert_eq!(read_exact(&mut server, 5).await.unwrap(), b"early");
             server
         };
         let client = async {
             let mut client = connect(version, far).await.unwrap();
-            say(&mut client, b"early").await.unwrap();
-            assert_eq!(hear(&mut client, 7).await.unwrap(), b"welcome");
+            write_flushed(&mut client, b"early").await.unwrap();
+            assert_eq!(read_exact(&mut client, 7).await.unwrap(), b"welcome");
             client
         };
-        // In 1.3 the client does all this in one go: the server reads it at once.
+        // In TLS 1.3 the server receives both in one read.
         tokio::join!(server, client);
     }
 }
@@ -142,15 +151,17 @@ async fn early_bytes_are_not_lost() {
 async fn close_notify_ends_one_direction_only() {
     for version in BOTH {
         let (mut server, mut client) = both(version, 64 * 1024).await;
-        say(&mut client, b"last words").await.unwrap();
+        write_flushed(&mut client, b"last data").await.unwrap();
         // tokio-rustls closes the pipe as well; it still reads.
         client.shutdown().await.unwrap();
-        assert_eq!(hear(&mut server, 10).await.unwrap(), b"last words");
+        assert_eq!(read_exact(&mut server, 9).await.unwrap(), b"last data");
         let mut none = [0; 1];
         assert_eq!(server.read(&mut none).await.unwrap(), 0);
         assert_eq!(server.read(&mut none).await.unwrap(), 0);
         assert!(!server.wants_io_read());
-        say(&mut server, &pattern(100_000)[..60_000]).await.unwrap();
+        write_flushed(&mut server, &pattern(100_000)[..60_000])
+            .await
+            .unwrap();
         server.shutdown().await.unwrap();
         let mut got = Vec::new();
         client.read_to_end(&mut got).await.unwrap();
@@ -161,13 +172,13 @@ async fn close_notify_ends_one_direction_only() {
 }
 
 #[tokio::test]
-async fn our_close_notify_leaves_the_client_its_turn() {
+async fn client_may_send_after_our_close_notify() {
     for version in BOTH {
         let (mut server, mut client) = both(version, 64 * 1024).await;
         server.shutdown().await.unwrap();
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
-        say(&mut client, b"still here").await.unwrap();
-        assert_eq!(hear(&mut server, 10).await.unwrap(), b"still here");
+        write_flushed(&mut client, b"still here").await.unwrap();
+        assert_eq!(read_exact(&mut server, 10).await.unwrap(), b"still here");
         client.shutdown().await.unwrap();
         assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0);
     }
@@ -177,40 +188,43 @@ async fn our_close_notify_leaves_the_client_its_turn() {
 async fn eof_without_close_notify_is_an_error() {
     for part in [0, 30] {
         let (mut server, mut client) = both(&TLS13, 64 * 1024).await;
-        say(&mut client, &pattern(100)).await.unwrap();
+        write_flushed(&mut client, &pattern(100)).await.unwrap();
         // Nothing, or the beginning of a record.
         let beginning = [&[23, 3, 3, 1, 0][..], &[0; 25]].concat();
         let (raw, _) = client.get_mut();
         raw.write_all(&beginning[..part]).await.unwrap();
         raw.shutdown().await.unwrap();
-        assert!(hear(&mut server, 100).await.unwrap() == pattern(100));
+        assert!(read_exact(&mut server, 100).await.unwrap() == pattern(100));
         for _ in 0..2 {
             let error = server.read(&mut [0; 1]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         }
         // The other direction is open.
-        say(&mut server, b"are you there?").await.unwrap();
-        assert_eq!(hear(&mut client, 14).await.unwrap(), b"are you there?");
+        write_flushed(&mut server, b"are you there?").await.unwrap();
+        assert_eq!(
+            read_exact(&mut client, 14).await.unwrap(),
+            b"are you there?"
+        );
     }
 }
 
 #[tokio::test]
-async fn keys_are_renewed_by_either_side() {
+async fn key_update_by_the_client_is_answered() {
     let (mut server, mut client) = both(&TLS13, 64 * 1024).await;
     for round in 0..5 {
         // The client updates its keys and requests an update of ours: the answer precedes our next data.
         client.get_mut().1.refresh_traffic_keys().unwrap();
         for (size, reply) in [(10, 20), (40_000, 40_000)] {
-            say(&mut client, &pattern(size)).await.unwrap();
-            assert!(hear(&mut server, size).await.unwrap() == pattern(size));
-            say(&mut server, &pattern(reply)).await.unwrap();
-            assert!(hear(&mut client, reply).await.unwrap() == pattern(reply));
+            write_flushed(&mut client, &pattern(size)).await.unwrap();
+            assert!(read_exact(&mut server, size).await.unwrap() == pattern(size));
+            write_flushed(&mut server, &pattern(reply)).await.unwrap();
+            assert!(read_exact(&mut client, reply).await.unwrap() == pattern(reply));
         }
-        assert_eq!(server.held(), 0, "round {round}");
+        assert_eq!(server.buffered(), 0, "round {round}");
     }
 }
 
-/// rustls renews keys before they are worn out, also in the middle of a large write.
+/// rustls updates keys before their confidentiality limit, also in the middle of a large write.
 #[tokio::test]
 async fn exhausted_keys_are_updated_automatically() {
     let (near, far) = duplex(64 * 1024);
@@ -220,10 +234,10 @@ async fn exhausted_keys_are_updated_automatically() {
     );
     let (mut server, mut client) = (accepted.unwrap(), connected.unwrap());
     for _ in 0..50 {
-        say(&mut server, &pattern(20_000)).await.unwrap();
-        assert!(hear(&mut client, 20_000).await.unwrap() == pattern(20_000));
-        say(&mut client, b"go on").await.unwrap();
-        assert_eq!(hear(&mut server, 5).await.unwrap(), b"go on");
+        write_flushed(&mut server, &pattern(20_000)).await.unwrap();
+        assert!(read_exact(&mut client, 20_000).await.unwrap() == pattern(20_000));
+        write_flushed(&mut client, b"go on").await.unwrap();
+        assert_eq!(read_exact(&mut server, 5).await.unwrap(), b"go on");
     }
 }
 
@@ -234,61 +248,65 @@ async fn records_before_garbage_are_read_and_garbage_gets_an_alert() {
         (&TLS12, rustls::AlertDescription::BadRecordMac),
     ] {
         let (mut server, mut client) = both(version, 64 * 1024).await;
-        say(&mut client, b"before").await.unwrap();
+        write_flushed(&mut client, b"before").await.unwrap();
         let (raw, _) = client.get_mut();
         raw.write_all(&[&[23, 3, 3, 0, 40][..], &[7; 40]].concat())
             .await
             .unwrap();
-        assert_eq!(hear(&mut server, 6).await.unwrap(), b"before");
+        assert_eq!(read_exact(&mut server, 6).await.unwrap(), b"before");
         for _ in 0..2 {
             let error = server.read(&mut [0; 9]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
             assert!(error.downcast::<rustls::Error>().is_ok());
         }
         assert!(server.write(b"more").await.is_err());
-        assert_eq!(server.held(), 0);
+        assert_eq!(server.buffered(), 0);
         server.shutdown().await.unwrap();
         let error = client.read(&mut [0; 9]).await.unwrap_err();
-        let told = error.downcast::<rustls::Error>().unwrap();
-        assert_eq!(told, rustls::Error::AlertReceived(alert));
+        let error = error.downcast::<rustls::Error>().unwrap();
+        assert_eq!(error, rustls::Error::AlertReceived(alert));
     }
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_costs_one_write() {
+async fn client_that_does_not_read_blocks_after_one_write() {
     let (mut server, mut client) = both(&TLS13, 1024).await;
     let bytes = pattern(1_000_000);
     let mut sent = 0;
-    // Until it would wait.
+    // Until a write is pending.
     while let Some(n) = now(server.write(&bytes[sent..])).await {
         sent += n.unwrap();
-        assert!(server.held() <= room::SCRATCH_LEN, "{} held", server.held());
+        assert!(
+            server.buffered() <= room::SCRATCH_LEN,
+            "{} bytes held",
+            server.buffered()
+        );
     }
-    assert!(sent <= MAX_PLAINTEXT, "{sent} taken");
+    assert!(sent <= MAX_PLAINTEXT, "{sent} bytes accepted");
     assert!(now(server.flush()).await.is_none());
-    // The other direction flows.
-    say(&mut client, b"still here").await.unwrap();
-    assert_eq!(hear(&mut server, 10).await.unwrap(), b"still here");
-    let (flushed, got) = tokio::join!(server.flush(), hear(&mut client, sent));
+    // The other direction is not blocked.
+    write_flushed(&mut client, b"still here").await.unwrap();
+    assert_eq!(read_exact(&mut server, 10).await.unwrap(), b"still here");
+    let (flushed, got) = tokio::join!(server.flush(), read_exact(&mut client, sent));
     flushed.unwrap();
     assert!(got.unwrap() == bytes[..sent]);
-    assert_eq!(server.held(), 0);
+    assert_eq!(server.buffered(), 0);
 }
 
 #[tokio::test]
-async fn several_slices_are_written_as_one() {
+async fn vectored_write_joins_slices() {
     let (mut server, mut client) = both(&TLS13, 64 * 1024).await;
     let parts: [&[u8]; 4] = [b"", b"head", b"", &[b'x'; 20_000]];
     let slices = parts.map(io::IoSlice::new);
     assert_eq!(server.write_vectored(&slices).await.unwrap(), 20_004);
-    let got = hear(&mut client, 20_004).await.unwrap();
+    let got = read_exact(&mut client, 20_004).await.unwrap();
     assert!(got.starts_with(b"headxxx") && got.ends_with(b"xxx"));
     assert_eq!(server.write_vectored(&slices[..1]).await.unwrap(), 0);
     assert_eq!(server.write_vectored(&slices[3..]).await.unwrap(), 20_000);
 }
 
 #[tokio::test]
-async fn a_hello_that_is_refused_gets_its_alert() {
+async fn invalid_client_hello_is_answered_with_an_alert() {
     let (near, mut far) = duplex(1024);
     far.write_all(&[22, 3, 1, 0, 4, 2, 0, 0, 0]).await.unwrap();
     let error = accept(near, Vec::new(), server_config()).await.unwrap_err();
@@ -299,14 +317,14 @@ async fn a_hello_that_is_refused_gets_its_alert() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_amid_the_handshake() {
+async fn client_eof_during_the_handshake_is_unexpected_eof() {
     let (near, far) = duplex(64 * 1024);
     drop(far);
     let error = accept(near, Vec::new(), server_config()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
-/// A handshake message that never ends is bounded, as rustls bounds it.
+/// An endless handshake message is bounded, as in rustls.
 #[tokio::test]
 async fn incomplete_input_is_bounded() {
     let (near, mut far) = duplex(1024 * 1024);

@@ -17,68 +17,68 @@ use proto::frame::{ControlFrame, FrameHeader, Opcode, apply_mask, close_code_all
 use proto::handshake::Offer;
 use proto::track::{Bounds, FrameTracker, RsvBits, Role, Violation};
 
-/// All that a stream let through: the bytes, the control frames with their places, the end.
+/// The result of relaying a stream: number of bytes, control frames with their positions, violation, number of frames.
 pub type Seen = (usize, Vec<(usize, Opcode, Vec<u8>)>, Option<Violation>, u64);
 
-/// Feeds `stream` in pieces of `size` bytes, as the splice does; `terms` choose sender, reserved bits and bounds.
-pub fn relay(terms: u8, stream: &[u8], size: usize, stop: bool) -> Seen {
-    let sender = [Role::Client, Role::Server][usize::from(terms & 1)];
-    let reserved = [RsvBits::None, RsvBits::Deflate, RsvBits::Any][usize::from(terms >> 1) % 3];
-    let max_frame = [u64::MAX, 40][usize::from(terms >> 3 & 1)];
-    let max_message = [u64::MAX, 60][usize::from(terms >> 4 & 1)];
+/// Feeds `stream` in pieces of `size` bytes, as the splice does; `settings` selects sender, reserved bits and bounds.
+pub fn relay(settings: u8, stream: &[u8], size: usize, stop: bool) -> Seen {
+    let sender = [Role::Client, Role::Server][usize::from(settings & 1)];
+    let reserved = [RsvBits::None, RsvBits::Deflate, RsvBits::Any][usize::from(settings >> 1) % 3];
+    let max_frame = [u64::MAX, 40][usize::from(settings >> 3 & 1)];
+    let max_message = [u64::MAX, 60][usize::from(settings >> 4 & 1)];
     let bounds = Bounds {
         max_frame,
         max_message,
-        max_fragments: [u32::MAX, 3][usize::from(terms >> 5 & 1)],
+        max_fragments: [u32::MAX, 3][usize::from(settings >> 5 & 1)],
     };
     let mut tracker = FrameTracker::new(sender, reserved);
-    let (mut done, mut controls) = (0, Vec::new());
+    let (mut consumed_len, mut controls) = (0, Vec::new());
     for end in (0..stream.len())
         .step_by(size)
         .map(|at| stream.len().min(at + size))
     {
         loop {
-            let progress = match tracker.advance(&stream[done..end], &bounds, stop) {
+            let progress = match tracker.advance(&stream[consumed_len..end], &bounds, stop) {
                 Ok(progress) => progress,
-                Err(why) => return (done, controls, Some(why), tracker.counts().frames),
+                Err(why) => return (consumed_len, controls, Some(why), tracker.counts().frames),
             };
-            let at = done + progress.pass;
+            let at = consumed_len + progress.pass;
             let control = progress.control;
             assert!(!stop || progress.pass == 0 || at == end || tracker.at_boundary());
             assert!(control.is_none() || tracker.at_boundary());
-            done = at + control.as_ref().map_or(0, |control| control.len);
-            let nothing = progress.pass == 0 && control.is_none();
+            consumed_len = at + control.as_ref().map_or(0, |control| control.len);
+            let needs_more = progress.pass == 0 && control.is_none();
             controls.extend(control.map(|c| (at, c.opcode, c.payload().to_vec())));
-            if nothing {
-                assert!(end - done <= 130, "at most one control frame is held back");
+            if needs_more {
+                assert!(end - consumed_len <= 130, "more than one control frame is left");
                 break;
             }
         }
     }
-    assert_eq!(tracker.counts().bytes, done as u64);
-    (done, controls, None, tracker.counts().frames)
+    assert_eq!(tracker.counts().bytes, consumed_len as u64);
+    (consumed_len, controls, None, tracker.counts().frames)
 }
 
-/// What comes out of a client's compressed stream: its bytes without headers and masks, and the end. Never more at a time
-/// than there is room for, and never a frame that may not be.
-pub fn inflate(agreement: DeflateParams, stream: &[u8], size: usize, room: usize) -> (Vec<u8>, Option<Violation>) {
-    let (mut inflating, mut raw, mut plain) = (FrameInflater::new(agreement), Vec::new(), Vec::new());
+/// Inflates a client's compressed stream. Returns the unmasked payload of all data frames, and the violation. Checks the
+/// output limit of each call.
+pub fn inflate(params: DeflateParams, stream: &[u8], size: usize, max_len: usize) -> (Vec<u8>, Option<Violation>) {
+    let (mut inflater, mut raw, mut plain) = (FrameInflater::new(params), Vec::new(), Vec::new());
     let mut end = None;
     'all: for piece in stream.chunks(size) {
         raw.extend_from_slice(piece);
         loop {
             let before = plain.len();
-            let taken = match inflating.advance(&raw, &mut plain, room, || [0; 4]) {
-                Ok(taken) => taken,
+            let consumed = match inflater.advance(&raw, &mut plain, max_len, || [0; 4]) {
+                Ok(consumed) => consumed,
                 Err(violation) => {
                     end = Some(violation);
                     break 'all;
                 }
             };
-            assert!(plain.len() - before <= room + 4 * 4096, "{} of {room}", plain.len() - before);
-            raw.drain(..taken);
-            if taken == 0 && plain.len() == before {
-                assert!(raw.len() < 14, "only a part of a header waits");
+            assert!(plain.len() - before <= max_len + 4 * 4096, "{} of {max_len}", plain.len() - before);
+            raw.drain(..consumed);
+            if consumed == 0 && plain.len() == before {
+                assert!(raw.len() < 14, "more than a partial header is left");
                 break;
             }
         }
@@ -86,7 +86,7 @@ pub fn inflate(agreement: DeflateParams, stream: &[u8], size: usize, room: usize
     (payload(&plain), end)
 }
 
-/// The payloads of data frames, one after the other, and each message's end.
+/// Returns the concatenated, unmasked payloads of the data frames.
 fn payload(mut plain: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     while let Ok(Some(header)) = FrameHeader::parse(plain) {
@@ -101,14 +101,14 @@ fn payload(mut plain: &[u8]) -> Vec<u8> {
     text
 }
 
-/// A backend's message as a client gets it, in frames that may be; and what the client makes of it.
-pub fn there_and_back(agreement: DeflateParams, text: &[u8], size: usize) {
+/// Compresses a backend's message for a client, checks that the frames are valid, and inflates them again.
+pub fn compress_and_inflate(params: DeflateParams, text: &[u8], size: usize) {
     let mut wire = vec![0x82, 127];
     wire.extend_from_slice(&(text.len() as u64 + 65_536).to_be_bytes());
     wire.extend_from_slice(text);
     wire.extend_from_slice(&[0; 65_536]);
-    let (mut deflating, mut out) = (FrameDeflater::new(agreement), Vec::new());
-    wire.chunks(size).for_each(|piece| deflating.advance(piece, &mut out));
+    let (mut deflater, mut out) = (FrameDeflater::new(params), Vec::new());
+    wire.chunks(size).for_each(|piece| deflater.advance(piece, &mut out));
     let bounds = Bounds {
         max_frame: u64::MAX,
         max_message: u64::MAX,
@@ -118,15 +118,15 @@ pub fn there_and_back(agreement: DeflateParams, text: &[u8], size: usize) {
     let progress = tracker.advance(&out, &bounds, false).unwrap();
     assert_eq!(progress.pass, out.len());
     assert!(tracker.at_boundary() && !tracker.in_message());
-    let packed = [&payload(&out)[..], &[0, 0, 0xff, 0xff]].concat();
+    let compressed = [&payload(&out)[..], &[0, 0, 0xff, 0xff]].concat();
     let mut back = Vec::with_capacity(text.len() + 65_536 + 1);
     let mut window = flate2::Decompress::new(false);
-    let done = window.decompress_vec(&packed, &mut back, flate2::FlushDecompress::Sync);
-    done.unwrap();
+    let status = window.decompress_vec(&compressed, &mut back, flate2::FlushDecompress::Sync);
+    status.unwrap();
     assert!(back.len() == text.len() + 65_536 && back.starts_with(text));
 }
 
-/// Writes a Close and reads it back: the code if it may travel, as much of the reason as fits, the mask.
+/// Builds a Close and parses it: the code if it is allowed, the truncated reason, the mask.
 pub fn close_reads_back(code: u16, reason: &[u8], mask: Option<[u8; 4]>) {
     let reason = String::from_utf8_lossy(reason);
     let frame = ControlFrame::close(code, &reason, mask);
@@ -142,21 +142,21 @@ pub fn close_reads_back(code: u16, reason: &[u8], mask: Option<[u8; 4]>) {
         assert!(payload.is_empty());
         return;
     }
-    let (wire_code, said) = payload.split_at(2);
+    let (wire_code, sent_reason) = payload.split_at(2);
     assert_eq!(wire_code, code.to_be_bytes());
-    assert!(reason.starts_with(std::str::from_utf8(said).unwrap()));
-    assert!(said.len() == reason.len() || (120..=123).contains(&said.len()));
+    assert!(reason.starts_with(std::str::from_utf8(sent_reason).unwrap()));
+    assert!(sent_reason.len() == reason.len() || (120..=123).contains(&sent_reason.len()));
 }
 
-/// The offer of a GET with these header lines, if it is one.
-pub fn ask(lines: &[u8]) -> Option<Offer> {
+/// Returns the offer of a GET with these header lines, if it is a handshake.
+pub fn offer_of(lines: &[u8]) -> Option<Offer> {
     let (mut request, ()) = Request::new(()).into_parts();
     request.headers = headers(lines);
     Offer::read(&request).ok()?
 }
 
-/// A 101 with these header lines and this accept.
-pub fn answer(lines: &[u8], accept: &str) -> response::Parts {
+/// Returns a 101 with these header lines and this `Sec-WebSocket-Accept`.
+pub fn response_101(lines: &[u8], accept: &str) -> response::Parts {
     let (mut response, ()) = Response::new(()).into_parts();
     response.status = StatusCode::SWITCHING_PROTOCOLS;
     response.headers = headers(lines);
@@ -165,7 +165,7 @@ pub fn answer(lines: &[u8], accept: &str) -> response::Parts {
     response
 }
 
-/// Ten-net and all of IPv6.
+/// Returns true for 10.0.0.0/8 and all of IPv6.
 pub fn trusted(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.octets()[0] == 10,
@@ -173,7 +173,7 @@ pub fn trusted(address: IpAddr) -> bool {
     }
 }
 
-/// FrameHeader lines, `name: value`; what no header can be is left out.
+/// Parses header lines, `name: value`; invalid ones are omitted.
 pub fn headers(text: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in text.split(|byte| *byte == b'\n').take(100) {

@@ -1,4 +1,4 @@
-//! A TLS session in memory: our stream, and a client of rustls whose bytes may come in pieces, late or spoilt.
+//! A TLS session in memory: our stream, and a rustls client whose bytes may be split, delayed or corrupted.
 
 use crate::wire::{self, ServerStream};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -14,104 +14,104 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What lies between the two.
+/// The pipe between client and server.
 #[derive(Clone, Default)]
-struct Between(Rc<RefCell<Both>>);
+struct Pipe(Rc<RefCell<PipeState>>);
 
 #[derive(Default)]
-struct Both {
+struct PipeState {
     to_server: VecDeque<u8>,
     to_client: VecDeque<u8>,
-    /// How many bytes the server may still read, and write.
-    may: [usize; 2],
+    /// Number of bytes that the server may still read and write.
+    allowed: [usize; 2],
 }
 
-/// Plays `script` after a handshake. What arrives is what was said; behind garbage, nothing. Memory is bounded, and
-/// nothing panics.
+/// Runs `script` after a TLS handshake. Received data equals sent data, no data is received after garbage, memory is
+/// bounded, and nothing panics.
 pub fn play(script: &[u8]) {
-    let [terms, script @ ..] = script else { return };
-    let (mut server, mut client, between) = shake(usize::from(terms & 1));
-    // How many bytes were said and heard, by the client and by the server; each byte tells its place.
-    let (mut said, mut heard) = ([0, 0], [0, 0]);
-    let (mut renewed, mut spoilt, mut closed) = (0, false, false);
-    let mut room = vec![0; 1 << 16];
+    let [flags, script @ ..] = script else { return };
+    let (mut server, mut client, pipe) = handshake(usize::from(flags & 1));
+    // Number of bytes sent and received, towards the server and towards the client; each byte depends on its position.
+    let (mut sent, mut received) = ([0, 0], [0, 0]);
+    let (mut key_updates, mut corrupted, mut closed) = (0, false, false);
+    let mut buf_space = vec![0; 1 << 16];
     for step in script.chunks_exact(3) {
-        let [what, a, b] = [step[0], step[1], step[2]];
+        let [action, a, b] = [step[0], step[1], step[2]];
         let n = usize::from(u16::from_be_bytes([a, b]));
-        match what % 8 {
-            0 if !closed => said[0] += client.writer().write(&text(said[0], n)).unwrap_or(0),
-            // Without data in between, more than 32 are too many.
-            1 if renewed < 30 && client.refresh_traffic_keys().is_ok() => renewed += 1,
+        match action % 8 {
+            0 if !closed => sent[0] += client.writer().write(&text(sent[0], n)).unwrap_or(0),
+            // rustls allows 32 without data in between.
+            1 if key_updates < 30 && client.refresh_traffic_keys().is_ok() => key_updates += 1,
             2 if n < 256 => {
                 client.send_close_notify();
                 closed = true;
             }
             3 => {
-                spoilt = true;
-                let garbage = [what, a, b].repeat(1 + usize::from(a) % 40);
-                between.both().to_server.extend(garbage);
+                corrupted = true;
+                let garbage = [action, a, b].repeat(1 + usize::from(a) % 40);
+                pipe.state().to_server.extend(garbage);
             }
             4 => {
-                if let Some(byte) = between.both().to_server.get_mut(n) {
-                    spoilt = true;
-                    *byte ^= what | 1;
+                if let Some(byte) = pipe.state().to_server.get_mut(n) {
+                    corrupted = true;
+                    *byte ^= action | 1;
                 }
             }
             5 => {
-                let text = text(said[1], n);
+                let text = text(sent[1], n);
                 if let Poll::Ready(Ok(n)) = now(|cx| Pin::new(&mut server).poll_write(cx, &text)) {
-                    said[1] += n;
+                    sent[1] += n;
                 }
             }
-            6 => between.both().may = [usize::from(a) * 80, usize::from(b) * 300],
-            _ => between.both().may = [usize::MAX; 2],
+            6 => pipe.state().allowed = [usize::from(a) * 80, usize::from(b) * 300],
+            _ => pipe.state().allowed = [usize::MAX; 2],
         }
-        while client.wants_write() && client.write_tls(&mut between.clone()).is_ok() {}
-        let mut buf = ReadBuf::new(&mut room[..=n]);
+        while client.wants_write() && client.write_tls(&mut pipe.clone()).is_ok() {}
+        let mut buf = ReadBuf::new(&mut buf_space[..=n]);
         let _ = now(|cx| Pin::new(&mut server).poll_read(cx, &mut buf));
-        assert!(buf.filled() == text(heard[0], buf.filled().len()));
-        heard[0] += buf.filled().len();
+        assert!(buf.filled() == text(received[0], buf.filled().len()));
+        received[0] += buf.filled().len();
         let _ = now(|cx| Pin::new(&mut server).poll_flush(cx));
-        while let Ok(1..) = client.read_tls(&mut between.clone()) {
-            // An alert is for those who had it coming.
-            let fine = client.process_new_packets().is_ok();
-            assert!(fine || spoilt);
+        while let Ok(1..) = client.read_tls(&mut pipe.clone()) {
+            // Only a corrupted stream may cause an error.
+            let is_ok = client.process_new_packets().is_ok();
+            assert!(is_ok || corrupted);
             let mut got = Vec::new();
             let _ = client.reader().read_to_end(&mut got);
-            assert!(got == text(heard[1], got.len()));
-            heard[1] += got.len();
-            if !fine {
+            assert!(got == text(received[1], got.len()));
+            received[1] += got.len();
+            if !is_ok {
                 return;
             }
         }
-        assert!(heard[0] <= said[0] && heard[1] <= said[1]);
-        let held = server.held();
-        assert!(held <= 256 * 1024, "{held} bytes are held");
+        assert!(received[0] <= sent[0] && received[1] <= sent[1]);
+        let held = server.buffered();
+        assert!(held <= 256 * 1024, "{held} bytes held");
     }
 }
 
-/// `n` bytes, from the place `at` of what one side says.
+/// Returns `n` bytes of the data that one side sends, from position `at`.
 fn text(at: usize, n: usize) -> Vec<u8> {
     (at..at + n).map(|at| (at % 251) as u8).collect()
 }
 
-fn shake(version: usize) -> (Box<ServerStream<Between>>, ClientConnection, Between) {
+fn handshake(version: usize) -> (Box<ServerStream<Pipe>>, ClientConnection, Pipe) {
     let (server, clients) = &*CONFIGS;
     let name = ServerName::try_from("localhost").unwrap();
     let mut client = ClientConnection::new(clients[version].clone(), name).unwrap();
-    let between = Between::default();
-    between.both().may = [usize::MAX; 2];
-    let mut accepting = pin!(wire::accept(between.clone(), Vec::new(), server.clone()));
+    let pipe = Pipe::default();
+    pipe.state().allowed = [usize::MAX; 2];
+    let mut accepting = pin!(wire::accept(pipe.clone(), Vec::new(), server.clone()));
     loop {
         while client.wants_write() {
-            client.write_tls(&mut between.clone()).unwrap();
+            client.write_tls(&mut pipe.clone()).unwrap();
         }
         let accepted = now(|cx| accepting.as_mut().poll(cx));
-        while let Ok(1..) = client.read_tls(&mut between.clone()) {
+        while let Ok(1..) = client.read_tls(&mut pipe.clone()) {
             client.process_new_packets().unwrap();
         }
         if let Poll::Ready(stream) = accepted {
-            return (stream.unwrap(), client, between);
+            return (stream.unwrap(), client, pipe);
         }
     }
 }
@@ -138,18 +138,18 @@ static CONFIGS: LazyLock<Configs> = LazyLock::new(|| {
     (Arc::new(server.unwrap()), clients)
 });
 
-// === impl Between ===
+// === impl Pipe ===
 
-impl Between {
-    fn both(&self) -> RefMut<'_, Both> {
+impl Pipe {
+    fn state(&self) -> RefMut<'_, PipeState> {
         self.0.borrow_mut()
     }
 }
 
 /// The client's side.
-impl Read for Between {
+impl Read for Pipe {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.both().to_client.read(buf)? {
+        match self.state().to_client.read(buf)? {
             // No EOF either.
             0 => Err(io::ErrorKind::WouldBlock.into()),
             n => Ok(n),
@@ -157,9 +157,9 @@ impl Read for Between {
     }
 }
 
-impl Write for Between {
+impl Write for Pipe {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.both().to_server.write(buf)
+        self.state().to_server.write(buf)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -168,29 +168,29 @@ impl Write for Between {
 }
 
 /// The server's side. There is no EOF.
-impl AsyncRead for Between {
+impl AsyncRead for Pipe {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut both = self.both();
-        let n = buf.remaining().min(both.to_server.len()).min(both.may[0]);
+        let mut state = self.state();
+        let n = buf.remaining().min(state.to_server.len()).min(state.allowed[0]);
         if n == 0 {
             return Poll::Pending;
         }
-        both.may[0] -= n;
-        let piece: Vec<u8> = both.to_server.drain(..n).collect();
+        state.allowed[0] -= n;
+        let piece: Vec<u8> = state.to_server.drain(..n).collect();
         buf.put_slice(&piece);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Between {
+impl AsyncWrite for Pipe {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let mut both = self.both();
-        let n = buf.len().min(both.may[1]);
+        let mut state = self.state();
+        let n = buf.len().min(state.allowed[1]);
         if n == 0 {
             return Poll::Pending;
         }
-        both.may[1] -= n;
-        both.to_client.extend(&buf[..n]);
+        state.allowed[1] -= n;
+        state.to_client.extend(&buf[..n]);
         Poll::Ready(Ok(n))
     }
 

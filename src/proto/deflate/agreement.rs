@@ -1,36 +1,36 @@
-//! Which of a client's offers is taken, and how it is answered (RFC 7692 §7.1).
+//! Negotiation with the client: the accepted offer and the response to it (RFC 7692 §7.1).
 
 use super::super::handshake::extensions::{self, Extension};
 use http::HeaderMap;
 use std::fmt;
 
-/// Negotiated parameters. Lockgate keeps no context between messages, so that an idle session holds no window; a client
-/// may, in the smallest window that its offer permits.
+/// Negotiated parameters. Lockgate's compressor keeps no context between messages, so that an idle session holds no
+/// window for it; the client's may, in a window that is small if its offer allows that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeflateParams {
-    /// Our window; `None`: the client wants no less than the largest.
-    pub(super) ours: Option<u8>,
-    /// The client's, where it lets us choose.
-    theirs: Option<u8>,
-    /// Whether the client keeps it from one message to the next.
-    pub(super) keeps: bool,
+    /// Window of our compressor, in bits; `None`: the client sets no limit, and the largest window is used.
+    pub(super) server_window_bits: Option<u8>,
+    /// Window of the client's compressor, in bits; `None`: the client's offer does not allow us to limit it.
+    client_window_bits: Option<u8>,
+    /// Whether the client's compressor keeps its window from one message to the next (context takeover).
+    pub(super) client_keeps_context: bool,
 }
 
 // === impl DeflateParams ===
 
 impl DeflateParams {
-    /// Returns the first acceptable offer in `Sec-WebSocket-Extensions`. Malformed offers were refused before.
-    pub fn of(headers: &HeaderMap) -> Option<DeflateParams> {
+    /// Returns the parameters for the first acceptable offer in `Sec-WebSocket-Extensions`. Malformed ones are skipped.
+    pub fn negotiate(headers: &HeaderMap) -> Option<DeflateParams> {
         let offers = extensions::read(headers).flatten();
         let mut offers = offers.filter(|offer| offer.name == "permessage-deflate");
-        offers.find_map(|offer| DeflateParams::to(&offer))
+        offers.find_map(|offer| DeflateParams::accept(&offer))
     }
 
-    fn to(offer: &Extension<'_>) -> Option<DeflateParams> {
-        let mut agreement = DeflateParams {
-            ours: None,
-            theirs: None,
-            keeps: true,
+    fn accept(offer: &Extension<'_>) -> Option<DeflateParams> {
+        let mut params = DeflateParams {
+            server_window_bits: None,
+            client_window_bits: None,
+            client_keeps_context: true,
         };
         let mut seen = Vec::new();
         for (name, value) in offer.parameters() {
@@ -40,46 +40,52 @@ impl DeflateParams {
             seen.push(name);
             match (name, value) {
                 ("server_no_context_takeover", None) => {}
-                ("client_no_context_takeover", None) => agreement.keeps = false,
-                // zlib has no window of 256 bytes to compress with.
+                ("client_no_context_takeover", None) => params.client_keeps_context = false,
+                // zlib cannot compress with a window of 8 bits (256 bytes).
                 ("server_max_window_bits", Some(bits)) => {
-                    agreement.ours = Some(extensions::bits(bits).filter(|bits| *bits > 8)?);
+                    params.server_window_bits =
+                        Some(extensions::bits(bits).filter(|bits| *bits > 8)?);
                 }
-                ("client_max_window_bits", None) => agreement.theirs = Some(SMALL),
+                ("client_max_window_bits", None) => {
+                    params.client_window_bits = Some(CLIENT_WINDOW_BITS)
+                }
                 ("client_max_window_bits", Some(bits)) => {
-                    agreement.theirs = Some(extensions::bits(bits)?.min(SMALL));
+                    params.client_window_bits =
+                        Some(extensions::bits(bits)?.min(CLIENT_WINDOW_BITS));
                 }
                 _ => return None,
             }
         }
-        Some(agreement)
+        Some(params)
     }
 
-    /// The window that the client's messages are inflated with; zlib has none below 9 bits, and larger ones do as well.
-    pub(super) fn window(self) -> u8 {
-        self.theirs.unwrap_or(LARGEST).max(9)
+    /// Returns the window to inflate the client's messages with, in bits. zlib has none below 9 bits; a window larger than
+    /// the client's works as well.
+    pub(super) fn inflate_window_bits(self) -> u8 {
+        self.client_window_bits.unwrap_or(MAX_WINDOW_BITS).max(9)
     }
 }
 
 impl fmt::Display for DeflateParams {
-    /// As the answer stands in `Sec-WebSocket-Extensions`.
+    /// Writes the value of `Sec-WebSocket-Extensions` in the response.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("permessage-deflate; server_no_context_takeover")?;
-        if !self.keeps {
+        if !self.client_keeps_context {
             f.write_str("; client_no_context_takeover")?;
         }
-        if let Some(bits) = self.ours {
+        if let Some(bits) = self.server_window_bits {
             write!(f, "; server_max_window_bits={bits}")?;
         }
-        if let Some(bits) = self.theirs {
+        if let Some(bits) = self.client_window_bits {
             write!(f, "; client_max_window_bits={bits}")?;
         }
         Ok(())
     }
 }
 
-/// 4 KiB: enough for the messages that browsers send, and little for thousands of sessions.
-const SMALL: u8 = 12;
+/// Maximum window that a client is granted if it lets us choose: 4 KiB, enough for the messages that browsers send and
+/// small enough for thousands of sessions.
+const CLIENT_WINDOW_BITS: u8 = 12;
 
-/// 32 KiB.
-pub(super) const LARGEST: u8 = 15;
+/// Maximum window of DEFLATE: 32 KiB (RFC 7692 §7.1.2).
+pub(super) const MAX_WINDOW_BITS: u8 = 15;

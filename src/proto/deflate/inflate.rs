@@ -1,4 +1,4 @@
-//! Inflates compressed messages of a client to plain ones.
+//! Conversion of a client's compressed frames to plain frames.
 
 use super::{DeflateParams, TAIL, write_frame};
 use crate::proto::{
@@ -11,26 +11,26 @@ use std::cell::RefCell;
 /// Converts a client's frames for a backend that does not use compression.
 #[derive(Debug)]
 pub struct FrameInflater {
-    agreement: DeflateParams,
+    params: DeflateParams,
     /// The window of the client's compressor; kept from the first compressed message on if the client keeps its
     /// context.
     window: Option<Box<Decompress>>,
     frame: Option<InflateFrame>,
     message: Option<InflateMode>,
-    /// Bound on the client's own frames; the size of the frames produced here is independent of it.
+    /// Bound on the frames that the client sends; the frames produced here may be larger.
     max_frame: u64,
     max_fragments: u32,
-    /// Of the message, so far.
+    /// Frames of the current message so far.
     fragments: u32,
-    /// Inflated, and in no frame yet; empty between calls.
+    /// Inflated bytes that are not written as a frame yet; empty between calls.
     plain: Vec<u8>,
 }
 
-/// The frame that its bytes belong to.
+/// The frame whose payload is being read.
 #[derive(Debug, Clone, Copy)]
 struct InflateFrame {
-    /// Payload that is still to come.
-    left: u64,
+    /// Payload bytes that have not arrived yet.
+    remaining: u64,
     /// The masking key of a compressed frame, rotated so that its first byte applies to the next byte; `None`: the
     /// frame is passed on unchanged.
     mask: Option<[u8; 4]>,
@@ -40,17 +40,17 @@ struct InflateFrame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InflateMode {
     Plain,
-    /// With the opcode of the next frame that comes out.
+    /// Compressed; contains the opcode of the next frame that is written.
     Deflated(Opcode),
 }
 
 // === impl FrameInflater ===
 
 impl FrameInflater {
-    /// At the start of a stream.
-    pub fn new(agreement: DeflateParams) -> Self {
+    /// Creates the inflater for the start of a stream.
+    pub fn new(params: DeflateParams) -> Self {
         FrameInflater {
-            agreement,
+            params,
             window: None,
             frame: None,
             message: None,
@@ -61,12 +61,12 @@ impl FrameInflater {
         }
     }
 
-    /// From the next frame on these bounds hold for the client's frames; `max_message` is for what comes out.
-    pub fn bound(&mut self, bounds: &Bounds) {
+    /// Applies bounds to the client's frames from the next one on. `max_message` is checked on the plain frames.
+    pub fn set_bounds(&mut self, bounds: &Bounds) {
         (self.max_frame, self.max_fragments) = (bounds.max_frame, bounds.max_fragments);
     }
 
-    /// Converts `input` to plain frames appended to `out`, up to about `room` bytes, and returns how many bytes of
+    /// Converts `input` to plain frames appended to `out`, up to about `max_len` bytes, and returns how many bytes of
     /// `input` were consumed. If nothing was consumed or produced, more input is needed. `mask` returns unpredictable
     /// masking keys.
     ///
@@ -77,26 +77,26 @@ impl FrameInflater {
         &mut self,
         input: &[u8],
         out: &mut Vec<u8>,
-        room: usize,
+        max_len: usize,
         mut mask: impl FnMut() -> [u8; 4],
     ) -> Result<usize, Violation> {
-        let end = out.len() + room;
+        let end = out.len() + max_len;
         let mut at = 0;
         while out.len() + self.plain.len() < end {
             let rest = input.get(at..).unwrap_or_default();
             at += match self.frame {
-                None => match self.enter(rest, out, &mut mask)? {
-                    Some(taken) => taken,
+                None => match self.begin_frame(rest, out, &mut mask)? {
+                    Some(consumed) => consumed,
                     None => break,
                 },
-                Some(InflateFrame { left: 0, .. }) => {
-                    self.leave(out, &mut mask)?;
+                Some(InflateFrame { remaining: 0, .. }) => {
+                    self.end_frame(out, &mut mask)?;
                     0
                 }
                 Some(_) if rest.is_empty() => break,
                 Some(frame) => match frame.mask {
                     Some(key) => self.inflate(frame, key, rest)?,
-                    None => self.pass(frame, rest, out),
+                    None => self.copy_payload(frame, rest, out),
                 },
             };
         }
@@ -107,7 +107,7 @@ impl FrameInflater {
     }
 
     /// Reads a header and writes it to `out` if the frame is passed on unchanged.
-    fn enter(
+    fn begin_frame(
         &mut self,
         bytes: &[u8],
         out: &mut Vec<u8>,
@@ -138,7 +138,7 @@ impl FrameInflater {
                 return Err(Violation::TooManyFragments);
             }
         }
-        // RFC 7692 §6: not on control frames, nor on a message's later frames.
+        // RFC 7692 §6: RSV1 is set only on the first frame of a message.
         let allowed = if begins { RSV1 } else { 0 };
         if header.rsv & !allowed != 0 {
             return Err(Violation::ReservedBits);
@@ -158,7 +158,7 @@ impl FrameInflater {
             out.extend_from_slice(bytes.get(..header.len).unwrap_or_default());
         }
         self.frame = Some(InflateFrame {
-            left: header.payload_len,
+            remaining: header.payload_len,
             mask: (!is_plain).then_some(key),
             fin: header.fin && !header.opcode.is_control(),
         });
@@ -166,18 +166,22 @@ impl FrameInflater {
     }
 
     /// Ends a frame, and its message if it was the last frame.
-    fn leave(&mut self, out: &mut Vec<u8>, mask: impl FnMut() -> [u8; 4]) -> Result<(), Violation> {
+    fn end_frame(
+        &mut self,
+        out: &mut Vec<u8>,
+        mask: impl FnMut() -> [u8; 4],
+    ) -> Result<(), Violation> {
         let Some(frame) = self.frame.take().filter(|frame| frame.fin) else {
             return Ok(());
         };
         if frame.mask.is_some() {
             let mut tail = &TAIL[..];
             while !tail.is_empty() {
-                let taken = self.feed(tail)?;
-                tail = tail.get(taken..).unwrap_or_default();
+                let consumed = self.feed(tail)?;
+                tail = tail.get(consumed..).unwrap_or_default();
             }
             self.emit(true, out, mask);
-            if !self.agreement.keeps {
+            if !self.params.client_keeps_context {
                 self.window = None;
             }
         }
@@ -185,14 +189,14 @@ impl FrameInflater {
         Ok(())
     }
 
-    /// Passes on part of an unchanged payload; returns how many bytes.
-    fn pass(&mut self, frame: InflateFrame, bytes: &[u8], out: &mut Vec<u8>) -> usize {
-        let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
-        let here = bytes.get(..left.min(bytes.len()).min(PIECE));
+    /// Copies part of an unchanged payload to `out`; returns how many bytes.
+    fn copy_payload(&mut self, frame: InflateFrame, bytes: &[u8], out: &mut Vec<u8>) -> usize {
+        let remaining = usize::try_from(frame.remaining).unwrap_or(usize::MAX);
+        let here = bytes.get(..remaining.min(bytes.len()).min(CHUNK_LEN));
         let here = here.unwrap_or_default();
         out.extend_from_slice(here);
         self.frame = Some(InflateFrame {
-            left: frame.left - here.len() as u64,
+            remaining: frame.remaining - here.len() as u64,
             ..frame
         });
         here.len()
@@ -205,54 +209,55 @@ impl FrameInflater {
         mut key: [u8; 4],
         bytes: &[u8],
     ) -> Result<usize, Violation> {
-        let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
-        let here = bytes.get(..left.min(bytes.len()).min(PIECE));
+        let remaining = usize::try_from(frame.remaining).unwrap_or(usize::MAX);
+        let here = bytes.get(..remaining.min(bytes.len()).min(CHUNK_LEN));
         let mut here = here.unwrap_or_default().to_vec();
         apply_mask(&mut here, key);
-        let taken = self.feed(&here)?;
-        key.rotate_left(taken % 4);
+        let consumed = self.feed(&here)?;
+        key.rotate_left(consumed % 4);
         self.frame = Some(InflateFrame {
-            left: frame.left - taken as u64,
+            remaining: frame.remaining - consumed as u64,
             mask: Some(key),
             ..frame
         });
-        Ok(taken)
+        Ok(consumed)
     }
 
     /// Passes `bytes` to the inflater and appends its output to `plain`; returns how many bytes were consumed.
     fn feed(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
-        let bits = self.agreement.window();
-        let fresh = || Box::new(Decompress::new_with_window_bits(false, bits));
-        let window = self.window.get_or_insert_with(fresh);
+        let bits = self.params.inflate_window_bits();
+        let new_inflater = || Box::new(Decompress::new_with_window_bits(false, bits));
+        let window = self.window.get_or_insert_with(new_inflater);
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
-            let (taken, given) = (window.total_in(), window.total_out());
-            // Not directly into `plain`: its capacity doubles, and all of that would be filled.
-            let status = PLAIN.with_borrow_mut(|piece| {
-                let status = window.decompress(rest, piece, FlushDecompress::None);
-                let given = (window.total_out() - given) as usize;
+            let (consumed, produced) = (window.total_in(), window.total_out());
+            // Not directly into `plain`: its capacity doubles, and all of it would be zeroed.
+            let status = SCRATCH.with_borrow_mut(|scratch| {
+                let status = window.decompress(rest, scratch, FlushDecompress::None);
+                let produced = (window.total_out() - produced) as usize;
                 self.plain
-                    .extend_from_slice(piece.get(..given).unwrap_or_default());
+                    .extend_from_slice(scratch.get(..produced).unwrap_or_default());
                 status
             });
             let status = status.map_err(|_| Violation::BadDeflate)?;
-            let given = (window.total_out() - given) as usize;
-            let taken = (window.total_in() - taken) as usize;
-            at += taken;
+            let produced = (window.total_out() - produced) as usize;
+            let consumed = (window.total_in() - consumed) as usize;
+            at += consumed;
             match status {
-                // RFC 7692 §7.2.3.4: a block may be the last of its stream, and the next one begins another.
+                // RFC 7692 §7.2.3.4: a block may be the final one of its stream; the next one begins a new stream.
                 Status::StreamEnd => window.reset(false),
-                _ if taken == 0 && given == 0 && at < bytes.len() => {
+                _ if consumed == 0 && produced == 0 && at < bytes.len() => {
                     return Err(Violation::BadDeflate);
                 }
                 _ => {}
             }
-            let is_done = match at == bytes.len() {
-                // A piece that was not filled means that no output is left: a few bits can encode a lot of output.
-                true => given < PIECE,
-                // The caller has space for one piece.
-                false => self.plain.len() >= PIECE,
+            let is_done = if at == bytes.len() {
+                // Output is pending until a chunk is not filled: a few bits can encode a lot of output.
+                produced < CHUNK_LEN
+            } else {
+                // The caller allows one chunk of output.
+                self.plain.len() >= CHUNK_LEN
             };
             if is_done {
                 return Ok(at);
@@ -272,9 +277,9 @@ impl FrameInflater {
 }
 
 thread_local! {
-    /// Output buffer of one piece; kept because zeroing it costs more than filling it.
-    static PLAIN: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into_boxed_slice());
+    /// Output buffer of one chunk; kept because zeroing it costs more than filling it.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK_LEN].into_boxed_slice());
 }
 
 /// Bytes that are inflated at once.
-const PIECE: usize = 4096;
+const CHUNK_LEN: usize = 4096;

@@ -1,24 +1,24 @@
-//! Compresses plain messages for a client if that makes them shorter.
+//! Conversion of a backend's plain frames to compressed frames for the client; short messages stay plain.
 
-use super::{DeflateParams, TAIL, agreement::LARGEST, write_frame};
+use super::{DeflateParams, TAIL, agreement::MAX_WINDOW_BITS, write_frame};
 use crate::proto::frame::{FrameHeader, Opcode, RSV1};
 use flate2::{Compress, Compression, FlushCompress};
 use std::cell::RefCell;
 
-/// Converts a backend's frames, validated before, to compressed frames of the client.
+/// Converts a backend's frames, which were validated before, to compressed frames for the client.
 #[derive(Debug)]
 pub struct FrameDeflater {
-    agreement: DeflateParams,
+    params: DeflateParams,
     /// The beginning of an incomplete header.
-    held: Vec<u8>,
+    header_bytes: Vec<u8>,
     frame: Option<DeflateFrame>,
     message: Option<DeflateMode>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct DeflateFrame {
-    /// Payload that is still to come.
-    left: u64,
+    /// Payload bytes that have not arrived yet.
+    remaining: u64,
     is_control: bool,
     fin: bool,
 }
@@ -32,23 +32,23 @@ enum DeflateMode {
 
 #[derive(Debug)]
 struct DeflateBuffer {
-    /// The compressor's window, if the client has chosen it.
-    bits: Option<u8>,
-    /// Of the next frame that goes out.
+    /// Window of the compressor if the client has limited it; `None`: the largest.
+    window_bits: Option<u8>,
+    /// Opcode of the next frame that is written.
     opcode: Opcode,
     rsv: u8,
-    /// Not compressed yet.
-    text: Vec<u8>,
+    /// Bytes that are not compressed yet.
+    plain: Vec<u8>,
 }
 
 // === impl FrameDeflater ===
 
 impl FrameDeflater {
-    /// At the start of a stream.
-    pub fn new(agreement: DeflateParams) -> Self {
+    /// Creates the deflater for the start of a stream.
+    pub fn new(params: DeflateParams) -> Self {
         FrameDeflater {
-            agreement,
-            held: Vec::new(),
+            params,
+            header_bytes: Vec::new(),
             frame: None,
             message: None,
         }
@@ -58,26 +58,26 @@ impl FrameDeflater {
     pub fn advance(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
         loop {
             match self.frame {
-                None => match self.enter(input, out) {
+                None => match self.begin_frame(input, out) {
                     Some(rest) => input = rest,
                     None => return,
                 },
-                Some(DeflateFrame { left: 0, .. }) => self.leave(out),
+                Some(DeflateFrame { remaining: 0, .. }) => self.end_frame(out),
                 Some(_) if input.is_empty() => return,
                 Some(frame) => {
-                    let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
-                    let (here, rest) = input.split_at(left.min(input.len()));
+                    let remaining = usize::try_from(frame.remaining).unwrap_or(usize::MAX);
+                    let (here, rest) = input.split_at(remaining.min(input.len()));
                     match &mut self.message {
                         Some(DeflateMode::Deflated(message)) if !frame.is_control => {
-                            message.text.extend_from_slice(here);
-                            if message.text.len() >= PIECE {
+                            message.plain.extend_from_slice(here);
+                            if message.plain.len() >= CHUNK_LEN {
                                 message.emit(false, out);
                             }
                         }
                         _ => out.extend_from_slice(here),
                     }
                     self.frame = Some(DeflateFrame {
-                        left: frame.left - here.len() as u64,
+                        remaining: frame.remaining - here.len() as u64,
                         ..frame
                     });
                     input = rest;
@@ -87,27 +87,28 @@ impl FrameDeflater {
     }
 
     /// Reads a header and returns the bytes after it.
-    fn enter<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
-        let before = self.held.len();
-        self.held
-            .extend_from_slice(input.get(..LONGEST.min(input.len()))?);
-        let Ok(Some(header)) = FrameHeader::parse(&self.held) else {
+    fn begin_frame<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let before = self.header_bytes.len();
+        self.header_bytes
+            .extend_from_slice(input.get(..MAX_HEADER_LEN.min(input.len()))?);
+        let Ok(Some(header)) = FrameHeader::parse(&self.header_bytes) else {
             return None;
         };
         let is_control = header.opcode.is_control();
         if matches!(header.opcode, Opcode::Text | Opcode::Binary) {
-            let is_short = header.fin && header.payload_len < SHORT;
-            self.message = Some(match is_short {
-                true => DeflateMode::Plain,
-                false => DeflateMode::Deflated(DeflateBuffer::begin(header.opcode, self.agreement)),
+            let is_short = header.fin && header.payload_len < MIN_COMPRESSED_LEN;
+            self.message = Some(if is_short {
+                DeflateMode::Plain
+            } else {
+                DeflateMode::Deflated(DeflateBuffer::begin(header.opcode, self.params))
             });
         }
         if is_control || matches!(self.message, Some(DeflateMode::Plain)) {
-            out.extend_from_slice(self.held.get(..header.len)?);
+            out.extend_from_slice(self.header_bytes.get(..header.len)?);
         }
-        self.held = Vec::new();
+        self.header_bytes = Vec::new();
         self.frame = Some(DeflateFrame {
-            left: header.payload_len,
+            remaining: header.payload_len,
             is_control,
             fin: header.fin,
         });
@@ -115,7 +116,7 @@ impl FrameDeflater {
     }
 
     /// Ends a frame: everything received so far is sent to the client now, and the message may be complete.
-    fn leave(&mut self, out: &mut Vec<u8>) {
+    fn end_frame(&mut self, out: &mut Vec<u8>) {
         let Some(frame) = self.frame.take().filter(|frame| !frame.is_control) else {
             return;
         };
@@ -131,76 +132,78 @@ impl FrameDeflater {
 // === impl DeflateBuffer ===
 
 impl DeflateBuffer {
-    fn begin(opcode: Opcode, agreement: DeflateParams) -> Self {
+    fn begin(opcode: Opcode, params: DeflateParams) -> Self {
         DeflateBuffer {
-            bits: agreement.ours,
+            window_bits: params.server_window_bits,
             opcode,
             rsv: RSV1,
-            text: Vec::new(),
+            plain: Vec::new(),
         }
     }
 
-    /// Compresses the kept bytes and writes them as a frame. The compressor is borrowed only for this call, so that all
-    /// sessions of a thread share it.
+    /// Compresses the kept bytes and writes them as a frame. Each call starts with an empty window, so that all sessions
+    /// of a thread share one compressor.
     fn emit(&mut self, fin: bool, out: &mut Vec<u8>) {
-        let idle = match self.bits {
-            None => IDLE.with_borrow_mut(Option::take),
+        let idle = match self.window_bits {
+            None => IDLE_COMPRESSOR.with_borrow_mut(Option::take),
             Some(_) => None,
         };
-        let bits = self.bits.unwrap_or(LARGEST);
-        let fresh = || Box::new(Compress::new_with_window_bits(LEVEL, false, bits));
-        let mut compressor = idle.unwrap_or_else(fresh);
-        let mut packed = compress(&mut compressor, &self.text);
-        if self.bits.is_none() {
+        let window_bits = self.window_bits.unwrap_or(MAX_WINDOW_BITS);
+        let new_compressor = || Box::new(Compress::new_with_window_bits(LEVEL, false, window_bits));
+        let mut compressor = idle.unwrap_or_else(new_compressor);
+        let mut compressed = compress(&mut compressor, &self.plain);
+        if self.window_bits.is_none() {
             compressor.reset();
-            IDLE.with_borrow_mut(|idle| *idle = Some(compressor));
+            IDLE_COMPRESSOR.with_borrow_mut(|idle| *idle = Some(compressor));
         }
         if fin {
             // RFC 7692 §7.2.1: the tail of a flush is not sent.
-            packed.truncate(packed.len().saturating_sub(TAIL.len()));
+            compressed.truncate(compressed.len().saturating_sub(TAIL.len()));
         }
-        write_frame(out, fin, self.rsv, self.opcode, None, &mut packed);
+        write_frame(out, fin, self.rsv, self.opcode, None, &mut compressed);
         (self.rsv, self.opcode) = (0, Opcode::Continuation);
-        // Replaced instead of cleared, so that a session that waits for more holds no buffer.
-        self.text = Vec::new();
+        // Replaced instead of cleared, so that an idle session holds no buffer.
+        self.plain = Vec::new();
     }
 }
 
-/// Compresses all of `text` up to a flush without later back-references: another message or the rest of this one may
-/// follow.
-fn compress(compressor: &mut Compress, mut text: &[u8]) -> Vec<u8> {
-    let mut packed = Vec::new();
+/// Compresses all of `plain` and flushes the compressor, so that the output ends with [`TAIL`].
+fn compress(compressor: &mut Compress, mut plain: &[u8]) -> Vec<u8> {
+    let mut compressed = Vec::new();
     loop {
         // Not into an array, which would be zeroed each time.
-        packed.reserve(ROOM);
-        let full = packed.capacity();
-        let taken = compressor.total_in();
-        let status = compressor.compress_vec(text, &mut packed, FlushCompress::Sync);
-        debug_assert!(status.is_ok(), "it has a buffer, and bytes are bytes");
-        let taken = (compressor.total_in() - taken) as usize;
-        text = text.get(taken..).unwrap_or_default();
-        if packed.len() < full && (text.is_empty() || taken == 0) {
-            return packed;
+        compressed.reserve(OUTPUT_CHUNK_LEN);
+        let full = compressed.capacity();
+        let consumed = compressor.total_in();
+        let status = compressor.compress_vec(plain, &mut compressed, FlushCompress::Sync);
+        debug_assert!(
+            status.is_ok(),
+            "compression into a buffer with free space cannot fail"
+        );
+        let consumed = (compressor.total_in() - consumed) as usize;
+        plain = plain.get(consumed..).unwrap_or_default();
+        if compressed.len() < full && (plain.is_empty() || consumed == 0) {
+            return compressed;
         }
     }
 }
 
 thread_local! {
     /// The compressor of this thread while no message uses it: about 300 KiB, shared by all sessions.
-    static IDLE: RefCell<Option<Box<Compress>>> = const { RefCell::new(None) };
+    static IDLE_COMPRESSOR: RefCell<Option<Box<Compress>>> = const { RefCell::new(None) };
 }
 
-/// Messages up to this length are not compressed, because they would not become shorter.
-const SHORT: u64 = 16;
+/// Minimum length of a message that is compressed; shorter ones would not become shorter.
+const MIN_COMPRESSED_LEN: u64 = 16;
 
-/// Half the work of zlib's default level at nearly its ratio for typical server messages.
+/// Half the CPU time of zlib's default level at nearly its ratio for typical server messages.
 const LEVEL: Compression = Compression::new(4);
 
 /// Bytes that are compressed at once, unless a frame ends before.
-const PIECE: usize = 8 * 1024;
+const CHUNK_LEN: usize = 8 * 1024;
 
-/// Space reserved for compressed output.
-const ROOM: usize = 4096;
+/// Space that is reserved at least for compressed output.
+const OUTPUT_CHUNK_LEN: usize = 4096;
 
 /// Maximum length of a frame header (RFC 6455 §5.2).
-const LONGEST: usize = 14;
+const MAX_HEADER_LEN: usize = 14;

@@ -7,15 +7,15 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
-fn of(text: &str) -> Option<DeflateParams> {
+fn negotiate(text: &str) -> Option<DeflateParams> {
     let mut headers = HeaderMap::new();
     let value = HeaderValue::from_str(text).unwrap();
     headers.append("sec-websocket-extensions", value);
-    DeflateParams::of(&headers)
+    DeflateParams::negotiate(&headers)
 }
 
 #[test]
-fn offers_and_what_they_are_answered() {
+fn offers_are_answered_with_acceptable_parameters() {
     for (offer, answer) in [
         ("permessage-deflate", Some("")),
         ("foo, permessage-deflate", Some("")),
@@ -41,7 +41,7 @@ fn offers_and_what_they_are_answered() {
             "permessage-deflate; server_max_window_bits=\"10\"",
             Some("; server_max_window_bits=10"),
         ),
-        // The second is one that can be kept to.
+        // The first offer cannot be accepted, the second can.
         (
             "permessage-deflate; server_max_window_bits=8, permessage-deflate",
             Some(""),
@@ -58,42 +58,42 @@ fn offers_and_what_they_are_answered() {
         ("permessage-deflate; unknown", None),
         ("x-webkit-deflate-frame", None),
     ] {
-        let said = of(offer).map(|agreement| agreement.to_string());
+        let response = negotiate(offer).map(|params| params.to_string());
         let answer =
             answer.map(|more| format!("permessage-deflate; server_no_context_takeover{more}"));
-        // Whether the client keeps its window stands before the sizes.
-        assert_eq!(said, answer, "{offer}");
+        assert_eq!(response, answer, "{offer}");
     }
 }
 
 const KEY: [u8; 4] = [7, 0, 250, 3];
 
-/// A client that compresses, or not, and cuts messages into frames.
+/// A client that sends messages, compressed or plain, in fragments.
 struct Client {
     compressor: Compress,
-    keeps: bool,
+    keeps_context: bool,
 }
 
 // === impl Client ===
 
 impl Client {
-    fn new(agreement: DeflateParams) -> Client {
+    fn new(params: DeflateParams) -> Client {
         Client {
             compressor: Compress::new_with_window_bits(
                 Compression::fast(),
                 false,
-                agreement.window(),
+                params.inflate_window_bits(),
             ),
-            keeps: agreement.keeps,
+            keeps_context: params.client_keeps_context,
         }
     }
 
-    fn say(&mut self, text: &[u8], deflate: bool, cut: usize) -> Vec<u8> {
-        let mut payload = match deflate {
-            true => packed(&mut self.compressor, text),
-            false => text.to_vec(),
+    fn message(&mut self, text: &[u8], deflate: bool, cut: usize) -> Vec<u8> {
+        let mut payload = if deflate {
+            packed(&mut self.compressor, text)
+        } else {
+            text.to_vec()
         };
-        if !self.keeps {
+        if !self.keeps_context {
             self.compressor.reset();
         }
         let mut wire = Vec::new();
@@ -123,7 +123,7 @@ fn packed(compressor: &mut Compress, text: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// The data messages of a stream of frames, and how many frames they had; every payload unmasked, RSV1 as it was.
+/// Returns the data messages of a stream of frames: unmasked payload, RSV1 of the first frame, number of frames.
 fn messages(mut wire: &[u8]) -> Vec<(Vec<u8>, bool, usize)> {
     let mut found: Vec<(Vec<u8>, bool, usize)> = Vec::new();
     let mut open = false;
@@ -148,37 +148,37 @@ fn messages(mut wire: &[u8]) -> Vec<(Vec<u8>, bool, usize)> {
     found
 }
 
-/// All of `wire`, in pieces of `size`, with room for `room` bytes at a time.
+/// Inflates all of `wire`, in chunks of `size` bytes, with about `max_len` bytes of output per call.
 fn inflated(
-    inflating: &mut FrameInflater,
+    inflater: &mut FrameInflater,
     wire: &[u8],
     size: usize,
-    room: usize,
+    max_len: usize,
 ) -> Result<Vec<u8>, Violation> {
     let (mut raw, mut out) = (Vec::new(), Vec::new());
     for piece in wire.chunks(size) {
         raw.extend_from_slice(piece);
         loop {
             let before = out.len();
-            let taken = inflating.advance(&raw, &mut out, room, || KEY)?;
+            let consumed = inflater.advance(&raw, &mut out, max_len, || KEY)?;
             assert!(
-                out.len() - before <= room + 4 * 4096,
-                "{} of {room}",
+                out.len() - before <= max_len + 4 * 4096,
+                "{} of {max_len}",
                 out.len() - before
             );
-            raw.drain(..taken);
-            if taken == 0 && out.len() == before {
+            raw.drain(..consumed);
+            if consumed == 0 && out.len() == before {
                 break;
             }
         }
     }
-    assert!(raw.len() < 14, "only a part of a header waits");
+    assert!(raw.len() < 14, "more than a partial header is left");
     Ok(out)
 }
 
-/// As a client that keeps nothing has it.
+/// Inflates a payload like a client without context.
 fn unpacked(payload: &[u8]) -> Vec<u8> {
-    // RFC 7692 §7.2.3.4, as Go's readers have it: behind the tail an empty last block, so that the stream has an end.
+    // As Go's readers do (RFC 7692 §7.2.3.4): an empty final block after the tail ends the stream.
     let whole = [payload, &TAIL, &[1, 0, 0, 0xff, 0xff]].concat();
     let mut text = Vec::with_capacity(1 << 20);
     let mut window = Decompress::new(false);
@@ -188,49 +188,49 @@ fn unpacked(payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn bounds_on_frames_are_on_those_that_the_client_sends() {
-    let agreement = of("permessage-deflate").unwrap();
+fn frame_bounds_apply_to_the_frames_that_the_client_sends() {
+    let params = negotiate("permessage-deflate").unwrap();
     let bounds = Bounds {
         max_frame: 2000,
         max_message: u64::MAX,
         max_fragments: 4,
     };
-    let judged = |text: &[u8], cut: usize, size: usize| {
-        let wire = Client::new(agreement).say(text, true, cut);
-        let mut inflating = FrameInflater::new(agreement);
-        inflating.bound(&bounds);
-        inflated(&mut inflating, &wire, size, 1000).map(|plain| messages(&plain)[0].2)
+    let frames_after_inflation = |text: &[u8], cut: usize, size: usize| {
+        let wire = Client::new(params).message(text, true, cut);
+        let mut inflater = FrameInflater::new(params);
+        inflater.set_bounds(&bounds);
+        inflated(&mut inflater, &wire, size, 1000).map(|plain| messages(&plain)[0].2)
     };
-    // One frame, which comes out as many that are larger.
-    assert!(judged(&vec![0; 1 << 17], usize::MAX, 5000).unwrap() > 4);
-    let noise: Vec<u8> = (0..8000_u32)
+    // One frame inflates to several larger frames.
+    assert!(frames_after_inflation(&vec![0; 1 << 17], usize::MAX, 5000).unwrap() > 4);
+    let incompressible: Vec<u8> = (0..8000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8)
         .collect();
     for size in [1, 100_000] {
-        assert!(judged(&noise[..1500], 400, size).is_ok());
-        let many = judged(&noise[..1500], 100, size);
-        assert_eq!(many.unwrap_err(), Violation::TooManyFragments);
-        let large = judged(&noise, usize::MAX, size);
+        assert!(frames_after_inflation(&incompressible[..1500], 400, size).is_ok());
+        let too_many = frames_after_inflation(&incompressible[..1500], 100, size);
+        assert_eq!(too_many.unwrap_err(), Violation::TooManyFragments);
+        let large = frames_after_inflation(&incompressible, usize::MAX, size);
         assert_eq!(large.unwrap_err(), Violation::FrameTooBig);
     }
 }
 
 #[test]
-fn a_bomb_comes_out_piece_by_piece() {
-    let agreement = of("permessage-deflate").unwrap();
-    let mut client = Client::new(agreement);
-    let wire = client.say(&vec![0; 1 << 20], true, usize::MAX);
+fn output_of_a_deflate_bomb_is_limited_per_call() {
+    let params = negotiate("permessage-deflate").unwrap();
+    let mut client = Client::new(params);
+    let wire = client.message(&vec![0; 1 << 20], true, usize::MAX);
     assert!(wire.len() < 100_000);
-    let mut inflating = FrameInflater::new(agreement);
+    let mut inflater = FrameInflater::new(params);
     let mut out = Vec::new();
-    let taken = inflating.advance(&wire, &mut out, 1000, || KEY).unwrap();
-    assert!(taken < wire.len() && out.len() < 10_000, "{}", out.len());
+    let consumed = inflater.advance(&wire, &mut out, 1000, || KEY).unwrap();
+    assert!(consumed < wire.len() && out.len() < 10_000, "{}", out.len());
 }
 
 #[test]
-fn the_rfcs_examples_are_hello() {
-    let agreement = of("permessage-deflate").unwrap();
-    // RFC 7692 §7.2.3: compressed, again with what was kept, stored, the last block of its stream, two blocks.
+fn examples_of_rfc_7692_inflate_to_hello() {
+    let params = negotiate("permessage-deflate").unwrap();
+    // RFC 7692 §7.2.3: compressed, again with context, stored, a final block, two blocks.
     for frames in [
         vec![
             &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..],
@@ -244,7 +244,7 @@ fn the_rfcs_examples_are_hello() {
             0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00,
         ]],
     ] {
-        let mut inflating = FrameInflater::new(agreement);
+        let mut inflater = FrameInflater::new(params);
         for payload in frames {
             let mut wire = Vec::new();
             write_frame(
@@ -255,7 +255,7 @@ fn the_rfcs_examples_are_hello() {
                 Some(KEY),
                 &mut payload.to_vec(),
             );
-            let plain = inflated(&mut inflating, &wire, 1, 1 << 16).unwrap();
+            let plain = inflated(&mut inflater, &wire, 1, 1 << 16).unwrap();
             let [(text, false, _)] = &messages(&plain)[..] else {
                 panic!("{plain:02x?}");
             };
@@ -306,9 +306,9 @@ fn invalid_frames_are_violations() {
             Violation::InterruptedMessage,
         ),
     ] {
-        let mut inflating = FrameInflater::new(of("permessage-deflate").unwrap());
+        let mut inflater = FrameInflater::new(negotiate("permessage-deflate").unwrap());
         assert_eq!(
-            inflated(&mut inflating, &wire, 3, 1000),
+            inflated(&mut inflater, &wire, 3, 1000),
             Err(why),
             "{wire:02x?}"
         );
@@ -316,8 +316,8 @@ fn invalid_frames_are_violations() {
 }
 
 #[test]
-fn a_short_message_stays_as_it_is_and_a_longer_one_is_one_frame() {
-    let mut deflating = FrameDeflater::new(of("permessage-deflate").unwrap());
+fn short_message_stays_plain_and_longer_one_is_compressed() {
+    let mut deflater = FrameDeflater::new(negotiate("permessage-deflate").unwrap());
     let (mut wire, mut out) = (Vec::new(), Vec::new());
     write_frame(
         &mut wire,
@@ -328,7 +328,7 @@ fn a_short_message_stays_as_it_is_and_a_longer_one_is_one_frame() {
         &mut b"hello".to_vec(),
     );
     write_frame(&mut wire, true, 0, Opcode::Text, None, &mut [b'a'; 1000]);
-    deflating.advance(&wire, &mut out);
+    deflater.advance(&wire, &mut out);
     let found = messages(&out);
     assert_eq!(found[0], (b"hello".to_vec(), false, 1));
     assert!(found[1].1 && found[1].2 == 1 && found[1].0.len() < 30);
@@ -339,22 +339,22 @@ proptest! {
     #[test]
     fn client_messages_arrive_unchanged(
         texts in prop::collection::vec((prop::collection::vec(0..20_u8, 0..9000), any::<bool>()), 1..6),
-        size in 1..5000_usize, cut in 1..5000_usize, room in 1..20_000_usize, offer in 0..3_usize,
+        size in 1..5000_usize, cut in 1..5000_usize, max_len in 1..20_000_usize, offer in 0..3_usize,
     ) {
         let offer = ["", "; client_no_context_takeover", "; client_max_window_bits"][offer];
-        let agreement = of(&format!("permessage-deflate{offer}")).unwrap();
-        let mut client = Client::new(agreement);
+        let params = negotiate(&format!("permessage-deflate{offer}")).unwrap();
+        let mut client = Client::new(params);
         let wire: Vec<u8> = texts.iter().flat_map(|(text, deflate)| {
             let ping = [0x89, 0x80, 1, 2, 3, 4];
-            [client.say(text, *deflate, cut), ping.to_vec()].concat()
+            [client.message(text, *deflate, cut), ping.to_vec()].concat()
         }).collect();
-        let plain = inflated(&mut FrameInflater::new(agreement), &wire, size, room).unwrap();
+        let plain = inflated(&mut FrameInflater::new(params), &wire, size, max_len).unwrap();
         let found: Vec<Vec<u8>> = messages(&plain).into_iter().map(|(text, rsv, _)| {
             assert!(!rsv);
             text
         }).collect();
-        let said: Vec<Vec<u8>> = texts.into_iter().map(|(text, _)| text).collect();
-        prop_assert_eq!(found, said);
+        let sent: Vec<Vec<u8>> = texts.into_iter().map(|(text, _)| text).collect();
+        prop_assert_eq!(found, sent);
     }
 
     #[test]
@@ -371,25 +371,24 @@ proptest! {
                 opcode = Opcode::Continuation;
                 wire.extend([0x89, 0]);
             }
-            // As Python's `websockets` ends what an iterator gives.
+            // Python's `websockets` ends a message from an iterator this way.
             if empty_end {
                 write_frame(&mut wire, true, 0, opcode, None, &mut []);
             }
         }
-        let (mut deflating, mut out) = (FrameDeflater::new(of("permessage-deflate").unwrap()), Vec::new());
+        let (mut deflater, mut out) = (FrameDeflater::new(negotiate("permessage-deflate").unwrap()), Vec::new());
         for piece in wire.chunks(size) {
-            deflating.advance(piece, &mut out);
+            deflater.advance(piece, &mut out);
         }
-        let found: Vec<Vec<u8>> = messages(&out).into_iter().map(|(payload, rsv, _)| match rsv {
-            true => unpacked(&payload),
-            false => payload,
+        let found: Vec<Vec<u8>> = messages(&out).into_iter().map(|(payload, rsv, _)| {
+            if rsv { unpacked(&payload) } else { payload }
         }).collect();
         prop_assert_eq!(found, texts);
     }
 
     #[test]
-    fn nothing_from_the_wire_panics(wire in prop::collection::vec(any::<u8>(), 0..300), size in 1..40_usize) {
-        let mut inflating = FrameInflater::new(of("permessage-deflate").unwrap());
-        let _ = inflated(&mut inflating, &wire, size, 100);
+    fn arbitrary_input_does_not_panic(wire in prop::collection::vec(any::<u8>(), 0..300), size in 1..40_usize) {
+        let mut inflater = FrameInflater::new(negotiate("permessage-deflate").unwrap());
+        let _ = inflated(&mut inflater, &wire, size, 100);
     }
 }

@@ -1,4 +1,4 @@
-//! Chains in tables. `10.0.0.0/8` and `fd00::/8` are trusted.
+//! Tables of proxy chains. `10.0.0.0/8` and `fd00::/8` are trusted.
 
 use super::*;
 
@@ -25,12 +25,12 @@ fn ip(address: &str) -> IpAddr {
 
 /// The header lines, the peer, and the chain that backends receive; its first address is the client.
 #[test]
-fn a_chain_counts_as_far_as_it_is_trusted() {
+fn chain_ends_at_the_first_untrusted_address() {
     let table: &[(&[&str], &str, &str)] = &[
         (&[], "192.0.2.1", "192.0.2.1"),
         (&[], "10.0.0.1", "10.0.0.1"),
         (&[], "::ffff:192.0.2.1", "192.0.2.1"),
-        // From someone who is not trusted, nothing counts.
+        // Headers of an untrusted peer are ignored.
         (&["x-forwarded-for: 1.1.1.1"], "192.0.2.1", "192.0.2.1"),
         (&["forwarded: for=1.1.1.1"], "192.0.2.1", "192.0.2.1"),
         (
@@ -43,7 +43,7 @@ fn a_chain_counts_as_far_as_it_is_trusted() {
             "::ffff:10.0.0.1",
             "1.1.1.1, 10.0.0.1",
         ),
-        // What stands before the client is the client's invention.
+        // Addresses before the client's were invented by the client.
         (
             &["x-forwarded-for: 6.6.6.6, 1.1.1.1, 10.0.0.2"],
             "10.0.0.1",
@@ -89,7 +89,7 @@ fn a_chain_counts_as_far_as_it_is_trusted() {
             "10.0.0.1",
             "10.0.0.2, 10.0.0.1",
         ),
-        // A quote means nothing here, so it cannot hide what a proxy appended.
+        // A quote has no meaning here, so it cannot hide what a proxy appended.
         (
             &["x-forwarded-for: \"6.6.6.6, 1.1.1.1"],
             "10.0.0.1",
@@ -124,28 +124,28 @@ fn a_chain_counts_as_far_as_it_is_trusted() {
     ];
     for (lines, peer, chain) in table {
         let headers = headers(lines);
-        let client_is = chain.split(", ").next().unwrap();
+        let expected_client = chain.split(", ").next().unwrap();
         assert_eq!(
             client(&headers, ip(peer), trusted),
-            ip(client_is),
+            ip(expected_client),
             "{lines:?}"
         );
-        let told = x_forwarded_for(&headers, ip(peer), trusted);
-        assert_eq!(told, *chain, "{lines:?}");
+        let value = x_forwarded_for(&headers, ip(peer), trusted);
+        assert_eq!(value, *chain, "{lines:?}");
     }
 }
 
 #[test]
-fn looks_at_a_hundred_hops() {
+fn chain_is_limited_to_100_hops() {
     let long = format!("x-forwarded-for: 1.1.1.1{}", ", 10.0.0.2".repeat(100));
     let headers = headers(&[&long]);
     assert_eq!(client(&headers, ip("10.0.0.1"), trusted), ip("10.0.0.2"));
-    let told = x_forwarded_for(&headers, ip("10.0.0.1"), trusted);
-    assert_eq!(told.split(", ").count(), 101);
+    let value = x_forwarded_for(&headers, ip("10.0.0.1"), trusted);
+    assert_eq!(value.split(", ").count(), 101);
 }
 
 #[test]
-fn writes_an_element_of_forwarded() {
+fn forwarded_element_quotes_values_that_are_no_token() {
     let table = [
         (
             "192.0.2.1",
@@ -179,7 +179,7 @@ fn writes_an_element_of_forwarded() {
 }
 
 #[test]
-fn believes_the_last_scheme_of_a_trusted_proxy() {
+fn proto_is_the_last_scheme_of_a_trusted_proxy() {
     let table: &[(&[&str], Option<&str>)] = &[
         (&[], None),
         (&["x-forwarded-proto: https"], Some("https")),

@@ -1,11 +1,11 @@
-//! The grammar of `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and permessage-deflate's answer (RFC 7692 §7.1).
+//! The grammar of `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and the response to permessage-deflate (RFC 7692 §7.1).
 
 use http::header::{HeaderMap, SEC_WEBSOCKET_EXTENSIONS};
 
 use super::super::list;
 use super::as_token;
 
-/// One element of the list.
+/// One element of `Sec-WebSocket-Extensions`.
 pub(in crate::proto) struct Extension<'a> {
     pub(in crate::proto) name: &'a str,
     parameters: Vec<Parameter<'a>>,
@@ -16,22 +16,22 @@ struct Parameter<'a> {
     value: Option<String>,
 }
 
-/// The extensions over all lines, in order; `None` in the place of one that is malformed. A line without any counts as
-/// malformed too: the list has at least one element.
+/// Returns the extensions over all header lines, in order, with `None` for a malformed one. An empty line is malformed,
+/// too: the list has at least one element.
 pub(in crate::proto) fn read(headers: &HeaderMap) -> impl Iterator<Item = Option<Extension<'_>>> {
     let lines = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
     lines.flat_map(|line| {
         let elements = list::split(line.as_bytes(), b',').filter(|e| !e.is_empty());
         let mut elements = elements.map(Extension::parse).peekable();
-        let nothing = elements.peek().is_none();
-        elements.chain(nothing.then_some(None))
+        let is_empty = elements.peek().is_none();
+        elements.chain(is_empty.then_some(None))
     })
 }
 
 // === impl Extension ===
 
 impl<'a> Extension<'a> {
-    /// `extension-token *( ";" extension-param )`
+    /// Parses `extension-token *( ";" extension-param )`.
     fn parse(element: &'a [u8]) -> Option<Self> {
         let mut parts = list::split(element, b';');
         Some(Extension {
@@ -40,20 +40,20 @@ impl<'a> Extension<'a> {
         })
     }
 
-    /// Names and values, in order.
+    /// Returns names and values, in order.
     pub(in crate::proto) fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let all = self.parameters.iter();
-        all.map(|parameter| (parameter.name, parameter.value.as_deref()))
+        let parameters = self.parameters.iter();
+        parameters.map(|parameter| (parameter.name, parameter.value.as_deref()))
     }
 
-    /// Whether a server may answer an offer of permessage-deflate with these parameters (RFC 7692 §7.1).
-    pub(super) fn is_deflate_answer(&self) -> bool {
+    /// Returns whether a server may accept an offer of permessage-deflate with these parameters (RFC 7692 §7.1).
+    pub(super) fn is_valid_deflate_response(&self) -> bool {
         let repeated = |at: usize, name| self.parameters.iter().take(at).any(|p| p.name == name);
         self.parameters.iter().enumerate().all(|(at, parameter)| {
             let value = parameter.value.as_deref();
             let allowed = match parameter.name {
                 "server_no_context_takeover" | "client_no_context_takeover" => value.is_none(),
-                // An answer must carry the value: 8 to 15, without a leading zero.
+                // A response must contain the value: 8 to 15, without a leading zero.
                 "server_max_window_bits" | "client_max_window_bits" => {
                     value.is_some_and(|value| bits(value).is_some())
                 }
@@ -67,7 +67,7 @@ impl<'a> Extension<'a> {
 // === impl Parameter ===
 
 impl<'a> Parameter<'a> {
-    /// `token [ "=" ( token | quoted-string ) ]`; what is quoted must be a token too (RFC 6455 §9.1).
+    /// Parses `token [ "=" ( token | quoted-string ) ]`; the quoted content must be a token, too (RFC 6455 §9.1).
     fn parse(part: &'a [u8]) -> Option<Self> {
         let Some(at) = part.iter().position(|byte| *byte == b'=') else {
             return Some(Parameter {
@@ -85,8 +85,8 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// The size of a window, as its logarithm (RFC 7692 §7.1.2): 8 to 15, without a leading zero.
+/// Parses the size of a window, as its base-2 logarithm (RFC 7692 §7.1.2): 8 to 15, without a leading zero.
 pub(in crate::proto) fn bits(value: &str) -> Option<u8> {
-    let is_right = matches!(value, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15");
-    is_right.then(|| value.parse().ok())?
+    let is_valid = matches!(value, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15");
+    is_valid.then(|| value.parse().ok())?
 }

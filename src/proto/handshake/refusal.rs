@@ -1,4 +1,4 @@
-//! Why a handshake fails, on either side, each with its word.
+//! Errors of a handshake with the client or with a backend, and their words.
 
 use http::StatusCode;
 use thiserror::Error;
@@ -6,10 +6,10 @@ use thiserror::Error;
 /// Why a client's opening handshake is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BadHandshake {
-    /// An upgrade with another method than GET.
+    /// An upgrade with a method other than GET.
     #[error("a WebSocket handshake must use GET")]
     WrongMethod,
-    /// An upgrade in HTTP/1.0, which has none.
+    /// An upgrade in HTTP/1.0, which does not support it.
     #[error("a WebSocket handshake needs HTTP/1.1")]
     Http10,
     /// `Sec-WebSocket-Version` is absent, repeated or not 13.
@@ -21,7 +21,7 @@ pub enum BadHandshake {
     /// `Sec-WebSocket-Key` is repeated, or not 16 bytes in base64.
     #[error("Sec-WebSocket-Key must be 16 bytes in base64, once")]
     BadKey,
-    /// `Sec-WebSocket-Protocol` is no list of different tokens.
+    /// `Sec-WebSocket-Protocol` is not a list of different tokens.
     #[error("Sec-WebSocket-Protocol must list different tokens")]
     BadSubprotocols,
     /// `Sec-WebSocket-Extensions` does not follow RFC 6455 §9.1.
@@ -29,7 +29,7 @@ pub enum BadHandshake {
     BadExtensions,
 }
 
-/// Why a backend's answer opens no tunnel.
+/// Why a backend's response does not complete the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Bad101 {
     /// The status is not 101.
@@ -39,15 +39,15 @@ pub enum Bad101 {
     #[error("the backend's 101 is not HTTP/1.1")]
     WrongVersion,
     /// `Upgrade` is not exactly `websocket`.
-    #[error("the backend's 101 does not say Upgrade: websocket")]
+    #[error("the backend's 101 has no Upgrade: websocket")]
     Upgrade,
-    /// `Connection` does not name `upgrade`.
-    #[error("the backend's 101 does not say Connection: upgrade")]
+    /// `Connection` does not contain `upgrade`.
+    #[error("the backend's 101 has no Connection: upgrade")]
     Connection,
     /// No `Sec-WebSocket-Accept`.
     #[error("the backend's 101 has no Sec-WebSocket-Accept")]
     MissingAccept,
-    /// `Sec-WebSocket-Accept` is repeated, or answers another key.
+    /// `Sec-WebSocket-Accept` is repeated or does not match the key.
     #[error("the backend's Sec-WebSocket-Accept does not answer the key")]
     WrongAccept,
     /// More than one `Sec-WebSocket-Protocol`.
@@ -65,7 +65,7 @@ pub enum Bad101 {
     /// The same extension twice.
     #[error("the backend chose an extension twice")]
     RepeatedExtension,
-    /// Parameters that RFC 7692 §7.1 does not allow in an answer.
+    /// Parameters that RFC 7692 §7.1 does not allow in a response.
     #[error("the backend's permessage-deflate parameters are wrong")]
     DeflateParameters,
 }
@@ -73,7 +73,7 @@ pub enum Bad101 {
 // === impl BadHandshake ===
 
 impl BadHandshake {
-    /// The status of the refusal.
+    /// Returns the status of the refusal.
     pub fn status(self) -> StatusCode {
         match self {
             BadHandshake::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
@@ -82,7 +82,7 @@ impl BadHandshake {
         }
     }
 
-    /// A word of a closed set, for logs and metric labels.
+    /// Returns a word of a closed set for logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             BadHandshake::WrongMethod => "wrong-method",
@@ -99,7 +99,7 @@ impl BadHandshake {
 // === impl Bad101 ===
 
 impl Bad101 {
-    /// A word of a closed set, for logs and metric labels.
+    /// Returns a word of a closed set for logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Bad101::Status => "not-101",

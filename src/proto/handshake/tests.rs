@@ -73,12 +73,12 @@ fn strings(list: &[Box<str>]) -> Vec<&str> {
 }
 
 #[test]
-fn the_rfcs_key() {
+fn accept_key_of_the_rfc_example() {
     assert_eq!(accept_key(KEY), ACCEPT);
 }
 
 #[test]
-fn tokens_come_from_every_line() {
+fn tokens_are_read_from_all_lines() {
     let headers = change(
         HeaderMap::new(),
         &["connection: a, ,b", "+connection: Keep-Alive,\tx\u{fe}"],
@@ -91,7 +91,7 @@ fn tokens_come_from_every_line() {
 }
 
 #[test]
-fn reads_an_offer() {
+fn offer_is_parsed() {
     let offer = read(&[
         "connection: keep-alive, UPGRADE",
         "upgrade: WebSocket",
@@ -131,7 +131,7 @@ fn request_without_websocket_upgrade_is_no_offer() {
 }
 
 #[test]
-fn refuses_bad_requests_by_cause() {
+fn bad_request_is_refused_with_its_cause() {
     use BadHandshake::*;
     let table: &[(&[&str], BadHandshake)] = &[
         (&["-sec-websocket-version"], WrongVersion),
@@ -188,9 +188,9 @@ fn refuses_bad_requests_by_cause() {
     }
 }
 
-/// Sixteen bytes are sixteen bytes: some clients invent a key whose last bits are not zero.
+/// Some clients send a made-up key of 16 bytes whose unused last bits are not zero.
 #[test]
-fn a_key_with_stray_last_bits_is_a_key() {
+fn key_with_unused_bits_set_is_accepted() {
     let offer = read(&["sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAB=="]);
     assert_eq!(&*offer.unwrap().unwrap().key, "AAAAAAAAAAAAAAAAAAAAAB==");
 }
@@ -204,7 +204,7 @@ fn offer() -> Offer {
 }
 
 #[test]
-fn takes_what_was_offered() {
+fn valid_101_is_accepted() {
     const EXTENSIONS: &str = "sec-websocket-extensions";
     let plain = offer().check(&response(&[])).unwrap();
     assert_eq!(
@@ -248,7 +248,7 @@ fn takes_what_was_offered() {
 }
 
 #[test]
-fn refuses_a_forged_101_by_cause() {
+fn bad_101_is_refused_with_its_cause() {
     use Bad101::*;
     let table: &[(&[&str], Bad101)] = &[
         (&["-upgrade"], Upgrade),

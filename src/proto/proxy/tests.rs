@@ -22,7 +22,7 @@ fn v6_addresses(source: &str) -> Vec<u8> {
 }
 
 #[test]
-fn reads_whole_headers_and_waits_for_the_rest_of_others() {
+fn complete_headers_parse_and_partial_ones_need_more_bytes() {
     let long_v4 = [V4_ADDRESSES, &[4, 0, 2, 0, 0]].concat();
     let longest = vec![0; MAX_LEN - 16];
     let table: &[(&[u8], Option<SocketAddr>)] = &[
@@ -74,7 +74,7 @@ fn reads_whole_headers_and_waits_for_the_rest_of_others() {
 
 /// The last byte of each row is the first that cannot belong to a header.
 #[test]
-fn refuses_at_the_first_impossible_byte() {
+fn bad_header_is_refused_at_the_first_impossible_byte() {
     use BadProxyHeader::*;
     let too_long_v1 = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 92]].concat();
     let too_long_v4 = [b"PROXY TCP4 ".as_slice(), &[b'1'; 95]].concat();
@@ -126,7 +126,7 @@ fn refuses_at_the_first_impossible_byte() {
 }
 
 #[test]
-fn the_longest_line_of_version_1_passes() {
+fn longest_v1_line_is_accepted() {
     let line = b"PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
         ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n";
     assert_eq!(line.len(), 107);
@@ -137,9 +137,9 @@ fn the_longest_line_of_version_1_passes() {
     assert_eq!(parse(line), Ok(Some(header)));
 }
 
-/// Found by fuzzing: a bad byte far behind the end of the longest line changed the verdict.
+/// Found by fuzzing: a bad byte far after the end of the longest line changed the error.
 #[test]
-fn nothing_behind_a_line_that_is_too_long_counts() {
+fn bytes_after_a_line_that_is_too_long_are_ignored() {
     let mut bytes = b"PROXY TCP4 ".to_vec();
     bytes.resize(106, b'1');
     for behind in [&b""[..], b"1", b"\xCC", b"\r\n", b"1111\r\n"] {

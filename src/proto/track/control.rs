@@ -1,32 +1,32 @@
-//! A control frame that has come whole.
+//! A complete control frame.
 
 use super::super::frame::{
-    CONTROL_PAYLOAD_MAX, FrameHeader, Opcode, apply_mask, close_code_allowed,
+    FrameHeader, MAX_CONTROL_PAYLOAD_LEN, Opcode, apply_mask, close_code_allowed,
 };
 use super::Violation;
 
-/// A whole control frame.
+/// A complete control frame, unmasked.
 #[derive(Debug, Clone, Copy)]
 pub struct ControlPayload {
     /// Close, Ping or Pong.
     pub opcode: Opcode,
-    /// Bytes of the whole frame on the wire.
+    /// Length of the frame on the wire, in bytes.
     pub len: usize,
-    payload: [u8; CONTROL_PAYLOAD_MAX],
+    payload: [u8; MAX_CONTROL_PAYLOAD_LEN],
     payload_len: u8,
 }
 
 // === impl ControlPayload ===
 
 impl ControlPayload {
-    /// The unmasked payload, at most 125 bytes.
+    /// Returns the unmasked payload, at most 125 bytes.
     pub fn payload(&self) -> &[u8] {
         self.payload
             .get(..usize::from(self.payload_len))
             .unwrap_or_default()
     }
 
-    /// A Close's status code, if it carries one (RFC 6455 §7.1.5).
+    /// Returns the status code of a Close, if there is one (RFC 6455 §7.1.5).
     pub fn close_code(&self) -> Option<u16> {
         match (self.opcode, self.payload()) {
             (Opcode::Close, [high, low, ..]) => Some(u16::from_be_bytes([*high, *low])),
@@ -34,19 +34,19 @@ impl ControlPayload {
         }
     }
 
-    /// The control frame of `header` at the front of `bytes`, once it is whole.
+    /// Parses the control frame with this `header` at the front of `bytes`; `Ok(None)` if it is incomplete.
     #[cold]
     pub(super) fn read(
         header: &FrameHeader,
         bytes: &[u8],
     ) -> Result<Option<Box<ControlPayload>>, Violation> {
-        // Header::parse has refused more than 125 bytes.
+        // `FrameHeader::parse` refuses more than 125 bytes.
         let payload_len = header.payload_len as u8;
         let len = header.len + usize::from(payload_len);
         let Some(wire) = bytes.get(header.len..len) else {
             return Ok(None);
         };
-        let mut payload = [0; CONTROL_PAYLOAD_MAX];
+        let mut payload = [0; MAX_CONTROL_PAYLOAD_LEN];
         if let Some(payload) = payload.get_mut(..wire.len()) {
             payload.copy_from_slice(wire);
             if let Some(key) = header.mask {

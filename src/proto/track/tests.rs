@@ -17,14 +17,14 @@ const SMALL: Bounds = Bounds {
     max_fragments: u32::MAX,
 };
 
-/// A frame as a table writes it: the sender decides about the mask.
+/// A frame in a table; whether it is masked depends on the sender.
 #[derive(Debug, Clone)]
 enum F {
     /// The first byte and the payload; the length in its shortest form.
     Whole(u8, Vec<u8>),
-    /// The first byte, the 7-bit length and what follows of it: a header whose payload is not sent.
+    /// The first byte, the 7-bit length and the extended length: a header whose payload is not sent.
     Head(u8, u8, &'static [u8]),
-    /// The first byte and the payload, masked where it must not be and the other way round.
+    /// The first byte and the payload, masked if it must not be masked, and vice versa.
     WrongMask(u8, Vec<u8>),
 }
 
@@ -81,10 +81,10 @@ fn wire(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     out
 }
 
-/// All that one direction let through.
+/// Everything that one direction relayed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
-    /// Every byte taken, control frames included.
+    /// Every consumed byte, control frames included.
     relayed: Vec<u8>,
     /// Position, opcode and payload of each control frame.
     controls: Vec<(usize, Opcode, Vec<u8>)>,
@@ -93,7 +93,7 @@ struct Seen {
     in_message: bool,
 }
 
-/// Relays as the splice does: a buffer of unread bytes, and `advance` until it takes nothing.
+/// Relays like the splice: a buffer of unread bytes, and `advance` until it consumes nothing.
 fn relay<'a>(
     (sender, reserved, bounds): (Role, RsvBits, Bounds),
     chunks: impl Iterator<Item = &'a [u8]>,
@@ -130,7 +130,7 @@ fn relay<'a>(
         };
         if violation.is_some() {
             seen.violation = violation;
-            // The verdict stands, whatever comes.
+            // Every further call returns the same violation.
             for more in [&held[..], b"", &wire(0x81, b"fine", true), b"\x81\0"] {
                 assert_eq!(tracker.advance(more, &NO_BOUNDS, false).err(), violation);
             }
@@ -150,10 +150,10 @@ fn close(code: u16) -> F {
     F::Whole(0x88, code.to_be_bytes().to_vec())
 }
 
-/// A sequence whose last frame is bad, the bits and bounds in force, and why it is bad.
-type Hostile = (Vec<F>, RsvBits, Bounds, Violation);
+/// A sequence whose last frame is bad, the negotiated bits and bounds, and why it is bad.
+type ViolationCase = (Vec<F>, RsvBits, Bounds, Violation);
 
-fn hostile() -> Vec<Hostile> {
+fn violations() -> Vec<ViolationCase> {
     use Violation::*;
     let start = || F::Whole(0x01, b"begin".to_vec());
     let more = || F::Whole(0x00, b"go on".to_vec());
@@ -296,8 +296,8 @@ fn hostile() -> Vec<Hostile> {
 }
 
 #[test]
-fn a_bad_frame_never_passes_and_those_before_it_do() {
-    let table = hostile();
+fn frames_before_a_violation_pass_and_the_bad_one_does_not() {
+    let table = violations();
     assert!(table.len() >= 30);
     for ((frames, reserved, bounds, why), sender) in table
         .iter()
@@ -314,15 +314,18 @@ fn a_bad_frame_never_passes_and_those_before_it_do() {
         stream.extend(bad.wire(sender));
         stream.extend(text("never seen").wire(sender));
 
-        let terms = (sender, *reserved, *bounds);
+        let settings = (sender, *reserved, *bounds);
         for (how, size) in [("whole", stream.len()), ("byte by byte", 1), ("by 3", 3)] {
             for stop in [false, true] {
-                let seen = relay(terms, stream.chunks(size), |_| stop);
+                let seen = relay(settings, stream.chunks(size), |_| stop);
                 let case = format!("{frames:02x?} from {sender:?}, {how}, stop {stop}");
                 assert_eq!(seen.violation, Some(why), "{case}");
                 assert_eq!(seen.relayed, good_bytes, "{case}");
-                let heard = seen.controls.into_iter().map(|(_, op, said)| (op, said));
-                assert_eq!(heard.collect::<Vec<_>>(), controls, "{case}");
+                let controls_seen = seen
+                    .controls
+                    .into_iter()
+                    .map(|(_, op, payload)| (op, payload));
+                assert_eq!(controls_seen.collect::<Vec<_>>(), controls, "{case}");
                 assert_eq!(seen.counts.frames, good.len() as u64, "{case}");
                 assert_eq!(seen.counts.bytes, good_bytes.len() as u64, "{case}");
             }
@@ -337,7 +340,7 @@ fn a_bad_frame_never_passes_and_those_before_it_do() {
 
 /// A violation in the first one or two bytes is reported without waiting for more.
 #[test]
-fn refuses_at_the_first_bad_byte() {
+fn violation_is_reported_at_the_first_bad_byte() {
     let table: &[(&[u8], Violation)] = &[
         (&[0x00], Violation::UnexpectedContinuation),
         (&[0xC1], Violation::ReservedBits),
@@ -356,7 +359,7 @@ fn refuses_at_the_first_bad_byte() {
 }
 
 #[test]
-fn a_large_frame_passes_in_parts() {
+fn large_frame_passes_in_parts() {
     let mut tracker = FrameTracker::new(Role::Server, RsvBits::None);
     let mut advance = |bytes: &[u8]| tracker.advance(bytes, &NO_BOUNDS, false).unwrap().pass;
     assert_eq!(advance(&[0x82, 127, 0, 0, 0, 0, 0, 1, 0]), 0);
@@ -422,7 +425,7 @@ fn fragments_are_counted_by_message() {
 }
 
 #[test]
-fn a_message_without_bound_of_fragments_does_not_overflow() {
+fn fragment_count_saturates() {
     let mut tracker = FrameTracker::new(Role::Server, RsvBits::None);
     tracker.in_message = true;
     tracker.fragments = u32::MAX - 1;
@@ -432,10 +435,10 @@ fn a_message_without_bound_of_fragments_does_not_overflow() {
 }
 
 #[test]
-fn a_message_without_bound_does_not_overflow() {
+fn message_length_saturates() {
     let mut tracker = FrameTracker::new(Role::Server, RsvBits::None);
     tracker.in_message = true;
-    tracker.message = u64::MAX - 1;
+    tracker.message_len = u64::MAX - 1;
     let bounds = Bounds {
         max_frame: u64::MAX,
         max_message: u64::MAX - 1,
@@ -446,7 +449,7 @@ fn a_message_without_bound_does_not_overflow() {
 }
 
 #[test]
-fn control_tells_its_close_code() {
+fn close_code_is_parsed() {
     let mut tracker = FrameTracker::new(Role::Client, RsvBits::None);
     let frame = wire(0x88, b"\x0f\xa0gone", true);
     let control = tracker.advance(&frame, &NO_BOUNDS, false).unwrap().control;
@@ -462,7 +465,7 @@ fn control_tells_its_close_code() {
     assert_eq!(control.unwrap().close_code(), None);
 }
 
-/// Found by fuzzing: a first byte that is bad by itself was judged after the second.
+/// Found by fuzzing: a first byte that is bad by itself was checked after the second.
 #[test]
 fn first_of_two_violations_is_reported() {
     let table: &[(&[u8], Violation)] = &[
@@ -477,8 +480,8 @@ fn first_of_two_violations_is_reported() {
     ];
     for (bytes, why) in table {
         for size in [1, bytes.len()] {
-            let terms = (Role::Server, RsvBits::None, NO_BOUNDS);
-            let seen = relay(terms, bytes.chunks(size), |_| false);
+            let settings = (Role::Server, RsvBits::None, NO_BOUNDS);
+            let seen = relay(settings, bytes.chunks(size), |_| false);
             assert_eq!(seen.violation, Some(*why), "{bytes:02x?} by {size}");
         }
     }
@@ -486,13 +489,13 @@ fn first_of_two_violations_is_reported() {
 
 /// Two trackers live in each idle session.
 #[test]
-fn a_tracker_is_small() {
+fn tracker_is_small() {
     assert!(size_of::<FrameTracker>() <= 56);
 }
 
 #[test]
 fn every_violation_has_its_own_word() {
-    let mut words = hostile()
+    let mut words = violations()
         .iter()
         .map(|row| row.3.as_str())
         .collect::<Vec<_>>();
@@ -525,7 +528,7 @@ fn valid_frames() -> impl Strategy<Value = Vec<F>> {
                 let opcode = if at == 0 { 0x02 } else { 0x00 };
                 let fin = if at == last { 0x80 } else { 0 };
                 frames.push(F::Whole(fin | opcode, payload));
-                frames.extend(control.map(|(first, said)| F::Whole(first, said)));
+                frames.extend(control.map(|(first, payload)| F::Whole(first, payload)));
             }
         }
         frames.extend(closing.map(close));
@@ -545,7 +548,7 @@ fn reserved() -> impl Strategy<Value = RsvBits> {
     ]
 }
 
-/// Cuts `bytes` into pieces of the given sizes, over and over.
+/// Splits `bytes` into chunks of the given sizes, repeated cyclically.
 fn cut<'a>(mut bytes: &'a [u8], sizes: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
     let mut sizes = sizes.iter().cycle();
     std::iter::from_fn(move || {
@@ -567,11 +570,11 @@ proptest! {
         let mut stream = Vec::new();
         let mut controls = Vec::new();
         for frame in &frames {
-            controls.extend(frame.control().map(|(op, said)| (stream.len(), op, said)));
+            controls.extend(frame.control().map(|(op, payload)| (stream.len(), op, payload)));
             stream.extend(frame.wire(sender));
         }
-        let terms = (sender, RsvBits::None, NO_BOUNDS);
-        let seen = relay(terms, cut(&stream, &sizes), |at| at % 7 < stop_at);
+        let settings = (sender, RsvBits::None, NO_BOUNDS);
+        let seen = relay(settings, cut(&stream, &sizes), |at| at % 7 < stop_at);
         prop_assert_eq!(seen.violation, None);
         prop_assert!(!seen.in_message);
         prop_assert_eq!(seen.counts.frames, frames.len() as u64);
@@ -583,17 +586,17 @@ proptest! {
     }
 
     #[test]
-    fn any_chunking_of_any_stream_tells_the_same(
+    fn any_chunking_of_any_stream_gives_the_same_result(
         frames in valid_frames(),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        noise in prop::collection::vec(any::<u8>(), 0..60),
-        terms in (sender(), reserved()),
+        garbage in prop::collection::vec(any::<u8>(), 0..60),
+        settings in (sender(), reserved()),
         max in 0_u64..100_000,
         sizes in prop::collection::vec(1_usize..400, 1..8),
         stop_at in 0_usize..7,
     ) {
-        let mut stream = frames.iter().flat_map(|f| f.wire(terms.0)).collect::<Vec<_>>();
-        stream.extend(noise);
+        let mut stream = frames.iter().flat_map(|f| f.wire(settings.0)).collect::<Vec<_>>();
+        stream.extend(garbage);
         for (at, bits) in flips {
             if !stream.is_empty() {
                 let at = at.index(stream.len());
@@ -601,10 +604,10 @@ proptest! {
             }
         }
         let bounds = Bounds { max_frame: max / 2, max_message: max, max_fragments: u32::MAX };
-        let terms = (terms.0, terms.1, bounds);
-        let whole = relay(terms, std::iter::once(&stream[..]), |_| false);
+        let settings = (settings.0, settings.1, bounds);
+        let whole = relay(settings, std::iter::once(&stream[..]), |_| false);
         prop_assert!(stream.starts_with(&whole.relayed));
-        let parts = relay(terms, cut(&stream, &sizes), |at| at % 7 < stop_at);
+        let parts = relay(settings, cut(&stream, &sizes), |at| at % 7 < stop_at);
         prop_assert_eq!(&parts, &whole);
     }
 }

@@ -1,10 +1,10 @@
-//! What the other end may do wrong, each with its word and its close code.
+//! Violations of RFC 6455 or of a limit, with their words and close codes.
 
 use thiserror::Error;
 
 use super::super::frame::BadHeader;
 
-/// Why a frame may not pass.
+/// Why a frame is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Violation {
     /// The header is invalid, regardless of its sender.
@@ -28,7 +28,7 @@ pub enum Violation {
     /// A Close with one byte, which cannot be a code (RFC 6455 §5.5.1).
     #[error("a close frame's payload is one byte")]
     ShortClose,
-    /// A Close whose code may not be sent (RFC 6455 §7.4).
+    /// A Close with a code that must not be sent (RFC 6455 §7.4).
     #[error("a close frame carries a code that may not be sent")]
     BadCloseCode,
     /// A frame after a Close (RFC 6455 §5.5.1).

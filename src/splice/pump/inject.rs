@@ -17,15 +17,15 @@ impl Pump {
     #[inline]
     pub(super) fn injection_is_due<D: Transport>(&self, dst: &Leg<D>, now: Instant) -> bool {
         !self.close_sent
-            && (self.close_is_due(now) || dst.pending_pong.is_some() || dst.pulse.ping_is_due())
+            && (self.close_is_due(now) || dst.pending_pong.is_some() || dst.keepalive.ping_is_due())
     }
 
     fn close_is_due(&self, now: Instant) -> bool {
         self.close.as_ref().is_some_and(|close| {
-            let between = close.between_messages && !self.tracker.in_message();
-            let ripe = self.ended.is_some() || between || now >= close.not_before;
+            let is_between_messages = close.between_messages && !self.tracker.in_message();
+            let is_due = self.ended.is_some() || is_between_messages || now >= close.not_before;
             // Bytes that were read earlier are relayed first.
-            ripe && !self.stalled
+            is_due && !self.stalled
         })
     }
 
@@ -39,11 +39,11 @@ impl Pump {
         dst: &mut Leg<D>,
         now: Instant,
     ) -> bool {
-        let may = self.injection_is_due(dst, now) && self.tracker.at_boundary();
-        may && self.inject_due(cx, dst, now)
+        let may_inject = self.injection_is_due(dst, now) && self.tracker.at_boundary();
+        may_inject && self.inject_due(cx, dst, now)
     }
 
-    /// A function of its own because the case is rare, while the check is made on every poll of the pump.
+    /// Not inlined: it runs rarely, while its condition is checked on every poll of the pump.
     #[cold]
     fn inject_due<D: Transport>(
         &mut self,
@@ -51,7 +51,7 @@ impl Pump {
         dst: &mut Leg<D>,
         now: Instant,
     ) -> bool {
-        let mask = self.masks.then(random_bytes);
+        let mask = self.from_client.then(random_bytes);
         if self.close_is_due(now)
             && let Some(close) = self.close.take()
         {
@@ -65,8 +65,8 @@ impl Pump {
             self.write(cx, frame.as_bytes(), dst);
             return true;
         }
-        if dst.pulse.ping_is_due() {
-            let frame = dst.pulse.build_ping(now, mask);
+        if dst.keepalive.ping_is_due() {
+            let frame = dst.keepalive.build_ping(now, mask);
             self.write(cx, frame.as_bytes(), dst);
             return true;
         }

@@ -19,35 +19,39 @@ use tokio::{io::ReadBuf, time::Instant};
 // === impl Pump ===
 
 impl Pump {
-    /// Reads at most `room` bytes once and relays them.
+    /// Reads at most `max_bytes` bytes once and relays them.
     pub(super) fn poll_src<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         src: &mut Leg<S>,
         dst: &mut Leg<D>,
         limits: &SessionLimits,
-        room: usize,
+        max_bytes: usize,
         now: Instant,
     ) -> Poll<()> {
         ready!(src.io.poll_readable(cx));
         SCRATCH.with_borrow_mut(|scratch| {
-            let most = self.unparsed.len().saturating_add(room).min(scratch.len());
-            let mut buf = ReadBuf::new(&mut scratch[..most]);
+            let len = self
+                .unparsed
+                .len()
+                .saturating_add(max_bytes)
+                .min(scratch.len());
+            let mut buf = ReadBuf::new(&mut scratch[..len]);
             buf.put_slice(&self.unparsed);
             let read = Pin::new(&mut src.io).poll_read(cx, &mut buf);
-            let surplus = src.io.take_discarded();
-            if surplus > 0 {
-                src.pulse.on_bytes(now);
+            let discarded = src.io.take_discarded();
+            if discarded > 0 {
+                src.keepalive.on_bytes(now);
             }
-            if self.charge_surplus(surplus) && read.is_pending() {
+            if self.charge_discarded(discarded) && read.is_pending() {
                 self.ended = Some(LegEnd::OverRate);
                 return Poll::Ready(());
             }
             if ready!(read).is_err() || buf.filled().len() == self.unparsed.len() {
-                let fault = src.io.violation();
-                self.ended = Some(fault.map_or(LegEnd::Gone, LegEnd::Violation));
+                let violation = src.io.violation();
+                self.ended = Some(violation.map_or(LegEnd::Gone, LegEnd::Violation));
             } else {
-                src.pulse.on_bytes(now);
+                src.keepalive.on_bytes(now);
                 // Replaced instead of cleared, so that an idle session holds no buffer.
                 self.unparsed = Vec::new();
                 self.relay(cx, buf.filled(), src, dst, limits, now);
@@ -56,8 +60,7 @@ impl Pump {
         })
     }
 
-    /// Walks over `bytes`: relays valid frames, removes the Pongs that answer our Pings, inserts control frames that
-    /// are due.
+    /// Relays the valid frames in `bytes`, removes Pongs that answer our Pings, inserts control frames that are due.
     pub(in crate::splice) fn relay_frames<S: Transport, D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
@@ -69,25 +72,24 @@ impl Pump {
     ) {
         if self.close_sent || dst.broken {
             self.discarded += if dst.broken { bytes.len() } else { 0 };
-            if self.passed.is_none() {
-                self.passed = Some(Box::new(self.tracker.counts()));
+            if self.final_counts.is_none() {
+                self.final_counts = Some(Box::new(self.tracker.counts()));
             }
         }
-        let of_messages;
-        let bounds = match self.bounds_elsewhere {
-            false => &limits.bounds,
-            true => {
-                of_messages = limits.bounds.from_messages();
-                &of_messages
-            }
+        let message_bounds;
+        let bounds = if self.bounds_elsewhere {
+            message_bounds = limits.bounds.without_frame_bounds();
+            &message_bounds
+        } else {
+            &limits.bounds
         };
         // `bytes[from..at]` is parsed and not relayed yet: one write carries as many frames as possible.
         let (mut from, mut at) = (0, 0);
         let mut stalled = false;
         while at < bytes.len() {
-            if let Some(meter) = &mut self.meter {
+            if let Some(limiter) = &mut self.limiter {
                 let first = self.tracker.at_boundary().then(|| bytes[at]);
-                match meter.decide(first) {
+                match limiter.decide(first) {
                     RateDecision::Pass => {}
                     RateDecision::Wait => {
                         self.unparsed = bytes[at..].to_vec();
@@ -101,9 +103,9 @@ impl Pump {
                 }
             }
             let due = self.injection_is_due(dst, now);
-            let stop = due || self.meter.is_some();
-            let begun = self.tracker.counts().messages;
-            let progress = match self.tracker.advance(&bytes[at..], bounds, stop) {
+            let stop_at_boundary = due || self.limiter.is_some();
+            let messages_before = self.tracker.counts().messages;
+            let progress = match self.tracker.advance(&bytes[at..], bounds, stop_at_boundary) {
                 Ok(progress) => progress,
                 Err(violation) => {
                     self.ended = Some(LegEnd::Violation(violation));
@@ -111,30 +113,31 @@ impl Pump {
                 }
             };
             at += progress.pass;
-            self.moved |= progress.pass > 0;
-            self.charge(&progress, begun, src);
+            self.data_relayed |= progress.pass > 0;
+            self.charge(&progress, messages_before, src);
             if let Some(control) = progress.control {
                 let end = at + control.len;
                 match control.opcode {
-                    Opcode::Pong if src.pulse.is_own(control.payload()) => {
-                        src.pulse.answered(control.payload(), now);
+                    Opcode::Pong if src.keepalive.is_own_pong(control.payload()) => {
+                        src.keepalive.on_own_pong(control.payload(), now);
                         self.write(cx, &bytes[from..at], dst);
                         from = end;
                     }
-                    Opcode::Pong => src.pulse.foreign_pong(),
+                    Opcode::Pong => src.keepalive.on_foreign_pong(),
                     Opcode::Ping if self.answers_backend_ping(dst, limits, now) => {
                         self.write(cx, &bytes[from..at], dst);
                         from = end;
                         src.pending_pong = Some(control);
                     }
-                    Opcode::Ping => dst.pulse.relayed_ping(),
+                    Opcode::Ping => dst.keepalive.on_relayed_ping(),
                     Opcode::Close => {
                         // A Close of ours that is due replaces this one, which answers ours or arrives too late.
-                        let relayed = if self.close.is_some() { at } else { end };
+                        let relay_end = if self.close.is_some() { at } else { end };
                         src.close_received = true;
-                        match self.close.is_none() && dst.close_received {
-                            true => self.write_last(cx, &bytes[from..relayed], dst),
-                            false => self.write(cx, &bytes[from..relayed], dst),
+                        if self.close.is_none() && dst.close_received {
+                            self.write_last(cx, &bytes[from..relay_end], dst);
+                        } else {
+                            self.write(cx, &bytes[from..relay_end], dst);
                         }
                         self.close_sent |= self.close.is_none();
                         self.ended = Some(LegEnd::Closed(control.close_code()));
@@ -155,38 +158,39 @@ impl Pump {
             }
         }
         self.write(cx, &bytes[from..at], dst);
-        if let Some(meter) = &mut self.meter
+        if let Some(limiter) = &mut self.limiter
             && self.ended.is_none()
-            && meter.decide(None) == RateDecision::Over
+            && limiter.decide(None) == RateDecision::Over
         {
             self.ended = Some(LegEnd::OverRate);
         }
-        // Set only now: until then a Close of ours waits for the bytes that were read before it.
+        // Set only now: while it is set, a Close of ours waits for the bytes that were read before it.
         self.stalled = stalled;
     }
 
     /// Charges `src` for the received bytes and messages, except for Pongs that answer our Pings.
-    fn charge<S: Transport>(&mut self, came: &Progress, begun: u64, src: &Leg<S>) {
-        let Some(meter) = &mut self.meter else {
+    fn charge<S: Transport>(&mut self, progress: &Progress, messages_before: u64, src: &Leg<S>) {
+        let Some(limiter) = &mut self.limiter else {
             return;
         };
-        let mut messages = self.tracker.counts().messages - begun;
-        let mut bytes = came.pass;
-        if let Some(control) = &came.control {
-            let own = control.opcode == Opcode::Pong && src.pulse.is_own(control.payload());
-            messages += u64::from(!own && control.opcode != Opcode::Close);
+        let mut messages = self.tracker.counts().messages - messages_before;
+        let mut bytes = progress.pass;
+        if let Some(control) = &progress.control {
+            let is_own =
+                control.opcode == Opcode::Pong && src.keepalive.is_own_pong(control.payload());
+            messages += u64::from(!is_own && control.opcode != Opcode::Close);
             bytes += control.len;
         }
-        meter.charge(bytes, messages);
+        limiter.charge(bytes, messages);
     }
 
-    /// Charges `src` for bytes that it sent and that were not read here. Returns whether the session must end for it.
-    fn charge_surplus(&mut self, bytes: usize) -> bool {
-        let Some(meter) = self.meter.as_mut().filter(|_| bytes > 0) else {
+    /// Charges `src` for bytes that it sent and that no read returned. Returns whether the session must close for it.
+    fn charge_discarded(&mut self, bytes: usize) -> bool {
+        let Some(limiter) = self.limiter.as_mut().filter(|_| bytes > 0) else {
             return false;
         };
-        meter.charge(bytes, 0);
-        meter.decide(None) == RateDecision::Over
+        limiter.charge(bytes, 0);
+        limiter.decide(None) == RateDecision::Over
     }
 
     /// Returns whether a Ping of the backend is answered here, because the client is known to be alive.
@@ -197,11 +201,11 @@ impl Pump {
         now: Instant,
     ) -> bool {
         let window = limits.answer_backend_ping;
-        !self.masks && window.is_some_and(|window| client.pulse.alive_within(window, now))
+        !self.from_client && window.is_some_and(|window| client.keepalive.alive_within(window, now))
     }
 }
 
 thread_local! {
-    /// Read buffer, filled after the held bytes: its size bounds what one direction may hold.
+    /// Read buffer, which begins with the unparsed bytes: its size bounds the memory of one direction.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUF_LEN].into_boxed_slice());
 }

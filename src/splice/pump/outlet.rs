@@ -11,15 +11,16 @@ use std::{
 // === impl Pump ===
 
 impl Pump {
-    /// Returns whether bytes are pending for `dst`, which pauses reading from `src`.
+    /// Returns whether bytes are pending for `dst`; reading from `src` is paused then.
     pub(in crate::splice) fn is_blocked(&self) -> bool {
         self.sent < self.unsent.len() || self.unflushed > 0
     }
 
-    /// Returns how many bytes are pending for `dst` here; `taken` is the number that the kernel has accepted so far.
-    pub(in crate::splice) fn blocked_bytes(&self, taken: u64) -> usize {
-        let gone = usize::try_from(taken.saturating_sub(self.flushed_at)).unwrap_or(usize::MAX);
-        self.unsent.len() - self.sent + self.unflushed.saturating_sub(gone)
+    /// Returns how many bytes are pending for `dst` here; the kernel has accepted `bytes_accepted` bytes so far.
+    pub(in crate::splice) fn blocked_bytes(&self, bytes_accepted: u64) -> usize {
+        let flushed = usize::try_from(bytes_accepted.saturating_sub(self.accepted_at_flush))
+            .unwrap_or(usize::MAX);
+        self.unsent.len() - self.sent + self.unflushed.saturating_sub(flushed)
     }
 
     /// Writes `bytes` to `dst` and keeps what is not accepted immediately.
@@ -34,7 +35,7 @@ impl Pump {
         });
     }
 
-    /// Writes the last bytes to `dst`.
+    /// Writes the last bytes to `dst`, after which it is closed.
     pub(super) fn write_last<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
@@ -68,7 +69,7 @@ impl Pump {
     }
 
     /// Writes the kept bytes and flushes.
-    pub(super) fn poll_drain<D: Transport>(
+    pub(super) fn poll_write_unsent<D: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         dst: &mut Leg<D>,
@@ -89,14 +90,14 @@ impl Pump {
             // Replaced instead of cleared, so that an idle session holds no buffer.
             self.unsent = Vec::new();
             self.sent = 0;
-            self.moved = true;
+            self.data_relayed = true;
         }
         if self.unflushed > 0 {
             if ready!(Pin::new(&mut dst.io).poll_flush(cx)).is_err() {
                 self.abandon_dst(dst);
             }
             self.unflushed = 0;
-            self.flushed_at = dst.io.taken();
+            self.accepted_at_flush = dst.io.bytes_accepted();
         }
         Poll::Ready(())
     }

@@ -1,7 +1,7 @@
-//! The only timer of a session, set to the earliest of its deadlines or before it.
+//! The only timer of a session, set to the earliest of its deadlines or to an earlier time.
 //!
-//! Relayed traffic postpones deadlines and would reset the timer repeatedly. Instead the timer stays as it is and fires
-//! once too early.
+//! Relayed traffic postpones deadlines, and resetting the timer each time would be expensive. The timer keeps its time
+//! instead, fires early, and is then set to the current deadline.
 
 use std::{
     pin::Pin,
@@ -15,7 +15,7 @@ use tokio::{
 /// A timer that is moved lazily.
 pub(super) struct LazyTimer {
     sleep: Pin<Box<Sleep>>,
-    /// Whether no deadline is earlier than the timer; only a call of `disarm` announces an earlier one.
+    /// Whether no deadline is earlier than the timer; a possible earlier deadline is reported with `disarm`.
     armed: bool,
     /// Waker registered with the timer.
     waker: Option<Waker>,
@@ -47,21 +47,22 @@ impl LazyTimer {
         self.armed = false;
     }
 
-    /// Sets the timer to fire at `deadline` or earlier. `calm`: from now on deadlines are only postponed.
-    pub(super) fn arm(&mut self, deadline: Instant, calm: bool, now: Instant) {
-        let before = self.sleep.deadline();
-        if deadline < before || before <= now {
+    /// Sets the timer to fire at `deadline` or earlier. `only_postponed`: until the next `disarm`, deadlines only
+    /// move later.
+    pub(super) fn arm(&mut self, deadline: Instant, only_postponed: bool, now: Instant) {
+        let current = self.sleep.deadline();
+        if deadline < current || current <= now {
             self.sleep.as_mut().reset(deadline);
         }
-        self.armed = calm;
+        self.armed = only_postponed;
         self.waker = None;
     }
 
     /// Returns `Ready` if the timer has fired.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Usually the same waker is registered already, and registering it again costs ten times as much as this check.
-        let knows = |waker: &Waker| waker.will_wake(cx.waker());
-        if self.waker.as_ref().is_some_and(knows) && !self.sleep.is_elapsed() {
+        // Usually the same waker is registered already, and registering it again costs ten wakes as much as this check.
+        let is_registered = |waker: &Waker| waker.will_wake(cx.waker());
+        if self.waker.as_ref().is_some_and(is_registered) && !self.sleep.is_elapsed() {
             return Poll::Pending;
         }
         self.waker = None;
@@ -103,55 +104,55 @@ mod tests {
 
     fn armed() -> LazyTimer {
         let now = Instant::now();
-        let mut alarm = LazyTimer::new(now);
-        alarm.arm(now + SPAN, true, now);
-        alarm
+        let mut timer = LazyTimer::new(now);
+        timer.arm(now + SPAN, true, now);
+        timer
     }
 
     #[tokio::test(start_paused = true)]
     async fn latest_waker_is_woken() {
-        let mut alarm = armed();
+        let mut timer = armed();
         let (first, last) = (Arc::<Count>::default(), Arc::<Count>::default());
-        for who in [&first, &first, &last, &last] {
-            let waker = who.clone().into();
-            assert!(alarm.poll(&mut Context::from_waker(&waker)).is_pending());
+        for counter in [&first, &first, &last, &last] {
+            let waker = counter.clone().into();
+            assert!(timer.poll(&mut Context::from_waker(&waker)).is_pending());
         }
         advance(SPAN + Duration::from_millis(1)).await;
         assert_eq!((first.0.load(SeqCst), last.0.load(SeqCst)), (0, 1));
         let waker = last.into();
-        assert!(alarm.poll(&mut Context::from_waker(&waker)).is_ready());
+        assert!(timer.poll(&mut Context::from_waker(&waker)).is_ready());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_timer_set_anew_is_told_anew() {
-        let mut alarm = armed();
+    async fn rearmed_timer_wakes_the_task_again() {
+        let mut timer = armed();
         let count = Arc::<Count>::default();
         let waker = count.clone().into();
         let cx = &mut Context::from_waker(&waker);
-        for times in 1..=3 {
-            assert!(alarm.poll(cx).is_pending());
+        for wakes in 1..=3 {
+            assert!(timer.poll(cx).is_pending());
             advance(SPAN + Duration::from_millis(1)).await;
-            assert!(!alarm.is_early(Instant::now()));
-            assert_eq!(count.0.load(SeqCst), times);
+            assert!(!timer.is_early(Instant::now()));
+            assert_eq!(count.0.load(SeqCst), wakes);
             let now = Instant::now();
-            alarm.arm(now + SPAN, true, now);
+            timer.arm(now + SPAN, true, now);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn waker_missed_for_lack_of_budget_is_registered_later() {
-        let mut alarm = armed();
+        let mut timer = armed();
         poll_fn(|cx| {
             while coop::has_budget_remaining() {
                 let _ = pin!(coop::consume_budget()).poll(cx);
             }
-            assert!(alarm.poll(cx).is_pending());
+            assert!(timer.poll(cx).is_pending());
             Poll::Ready(())
         })
         .await;
         tokio::task::yield_now().await;
-        let before = Instant::now();
-        poll_fn(|cx| alarm.poll(cx)).await;
-        assert!(before.elapsed() >= SPAN);
+        let start = Instant::now();
+        poll_fn(|cx| timer.poll(cx)).await;
+        assert!(start.elapsed() >= SPAN);
     }
 }

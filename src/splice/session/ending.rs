@@ -1,4 +1,4 @@
-//! How a session ends: which leg receives which Close, and the time limits of the closing handshake.
+//! The end of a session: which leg receives which Close, and the time limits of the closing handshake.
 
 use super::Splice;
 use crate::{
@@ -22,14 +22,15 @@ pub(super) struct ClosingState {
 // === impl Splice ===
 
 impl<C: Transport, B: Transport> Splice<C, B> {
-    /// Closes the session on an order that neither peer caused: both legs receive a Close.
+    /// Closes the session for a reason that neither peer caused: both legs receive a Close.
     pub(super) fn close_on_order(&mut self, why: EndReason, order: CloseOrder, now: Instant) {
-        if self.ending.is_none() {
-            let by = match order.by_operator {
-                true => Initiator::Operator,
-                false => Initiator::Lockgate,
+        if self.closing.is_none() {
+            let by = if order.by_operator {
+                Initiator::Operator
+            } else {
+                Initiator::Lockgate
             };
-            self.begin(by, why, Some(order.code), now);
+            self.begin_closing(by, why, Some(order.code), now);
             // A Close in the early data may have been relayed already.
             for (pump, code, reason) in [
                 (&mut self.to_client, order.code, order.reason),
@@ -50,39 +51,39 @@ impl<C: Transport, B: Transport> Splice<C, B> {
 
     /// Handles the end of each leg once. Returns true if a leg has ended since the last call.
     pub(super) fn handle_leg_ends(&mut self, now: Instant) -> bool {
-        let mut acted = false;
-        if let (Some(end), false) = (self.to_backend.ended, self.client_end_handled.0) {
-            self.client_end_handled.0 = true;
+        let mut handled = false;
+        if let (Some(end), false) = (self.to_backend.ended, self.client_end_handled) {
+            self.client_end_handled = true;
             self.leg_ended(Initiator::Client, end, now);
-            acted = true;
+            handled = true;
         }
-        if let (Some(end), false) = (self.to_client.ended, self.client_end_handled.1) {
-            self.client_end_handled.1 = true;
+        if let (Some(end), false) = (self.to_client.ended, self.backend_end_handled) {
+            self.backend_end_handled = true;
             self.leg_ended(Initiator::Backend, end, now);
-            acted = true;
+            handled = true;
         }
-        // One leg cannot be written to, and cannot be read because the other is blocked: the other leg is limited, too.
+        // A leg cannot be written to, and its end is not detected while the other leg is blocked: the wait is bounded.
         if self.client.broken && self.to_backend.ended.is_none() && self.to_backend.is_blocked() {
-            self.begin(Initiator::Client, EndReason::Gone, Some(GOING_AWAY), now);
+            self.begin_closing(Initiator::Client, EndReason::Gone, Some(GOING_AWAY), now);
         }
         if self.to_client.discard_limit_reached() {
-            self.begin(Initiator::Client, EndReason::Gone, Some(GOING_AWAY), now);
+            self.begin_closing(Initiator::Client, EndReason::Gone, Some(GOING_AWAY), now);
         }
         if self.backend.broken && self.to_client.ended.is_none() && self.to_client.is_blocked() {
-            self.begin(
+            self.begin_closing(
                 Initiator::Backend,
                 EndReason::Gone,
                 Some(self.limits.backend_gone_code),
                 now,
             );
         }
-        acted
+        handled
     }
 
-    /// Decides which leg receives which Close when `side` has ended.
-    fn leg_ended(&mut self, side: Initiator, end: LegEnd, now: Instant) {
+    /// Decides which leg receives which Close when `initiator` has ended.
+    fn leg_ended(&mut self, initiator: Initiator, end: LegEnd, now: Instant) {
         // `onward` leads from this leg to the other one, `back` from the other one to it.
-        let (onward, back, code) = match side {
+        let (onward, back, code) = match initiator {
             Initiator::Backend => (
                 &mut self.to_client,
                 &mut self.to_backend,
@@ -93,15 +94,15 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         let (why, code) = match end {
             LegEnd::Closed(code) => (EndReason::Closed, code),
             LegEnd::Gone | LegEnd::PingTimeout => {
-                let cut = onward.is_truncated();
+                let truncated = onward.is_truncated();
                 let why = match end {
                     LegEnd::PingTimeout => EndReason::PingTimeout,
-                    _ if cut => EndReason::Truncated,
+                    _ if truncated => EndReason::Truncated,
                     _ => EndReason::Gone,
                 };
-                // A leg that drops TCP instead of answering a Close has still ended the closing handshake: the leg that
-                // began it receives its own code back.
-                let code = match &self.ending {
+                // A leg that drops TCP instead of answering a Close still ends the closing handshake: the other leg
+                // receives its own code back.
+                let code = match &self.closing {
                     Some(ClosingState {
                         why: EndReason::Closed,
                         code,
@@ -109,7 +110,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                     }) => code.unwrap_or(NO_STATUS),
                     _ => code,
                 };
-                if cut {
+                if truncated {
                     onward.close = None;
                     back.close = None;
                 } else if !onward.close_sent && onward.close.is_none() {
@@ -121,19 +122,19 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                     });
                 }
                 // No Close can follow a truncated frame.
-                (why, (!cut).then_some(code))
+                (why, (!truncated).then_some(code))
             }
             LegEnd::Violation(_) | LegEnd::OverRate | LegEnd::SlowReader => {
-                let (why, own) = match end {
+                let (why, offender_code) = match end {
                     LegEnd::Violation(violation) => {
                         (EndReason::Violation(violation), violation.close_code())
                     }
-                    LegEnd::OverRate => (EndReason::OverRate, POLICY),
-                    _ => (EndReason::SlowReader, POLICY),
+                    LegEnd::OverRate => (EndReason::OverRate, POLICY_VIOLATION),
+                    _ => (EndReason::SlowReader, POLICY_VIOLATION),
                 };
-                // Only a rate limit can be reached inside a frame: nothing may be inserted after its first part.
-                let cut = onward.is_truncated();
-                if cut {
+                // A rate limit or a slow reader may end a leg inside a frame, into which nothing may be inserted.
+                let truncated = onward.is_truncated();
+                if truncated {
                     onward.close = None;
                 } else if !onward.close_sent && onward.close.is_none() {
                     onward.close = Some(PendingClose {
@@ -144,32 +145,32 @@ impl<C: Transport, B: Transport> Splice<C, B> {
                     });
                 }
                 if !back.close_sent {
-                    // Frames of the other leg may be in flight; its answer, or this deadline, ends the wait.
+                    // Frames of the other leg may be in flight; its answer or this time limit ends the wait.
                     let wait = OFFENDER_CLOSE_DELAY.min(self.limits.close_timeout);
                     back.close = Some(PendingClose {
-                        code: own,
+                        code: offender_code,
                         reason: "".into(),
-                        not_before: if cut { now } else { now + wait },
+                        not_before: if truncated { now } else { now + wait },
                         between_messages: false,
                     });
                 }
-                (why, Some(own))
+                (why, Some(offender_code))
             }
         };
         if end == LegEnd::PingTimeout {
-            match side {
+            match initiator {
                 Initiator::Backend => self.backend.broken = true,
                 _ => self.client.broken = true,
             }
         }
-        self.begin(side, why, code, now);
+        self.begin_closing(initiator, why, code, now);
     }
 
-    fn begin(&mut self, by: Initiator, why: EndReason, code: Option<u16>, now: Instant) {
+    fn begin_closing(&mut self, by: Initiator, why: EndReason, code: Option<u16>, now: Instant) {
         let deadline = now + self.limits.close_timeout;
         // An answer to a Close must not be delayed by the rate limit.
         self.to_backend.unlimit_rate();
-        self.ending.get_or_insert(ClosingState {
+        self.closing.get_or_insert(ClosingState {
             by,
             why,
             code,
@@ -179,17 +180,17 @@ impl<C: Transport, B: Transport> Splice<C, B> {
 
     /// Returns whether nothing is left to wait for, or the deadline has passed.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        let Some(ending) = &self.ending else {
+        let Some(closing) = &self.closing else {
             return false;
         };
         // Regardless of the first reason: after a truncated frame there is nothing to wait for.
-        let through = if self.to_backend.is_truncated() || self.to_client.is_truncated() {
-            let stuck = self.to_backend.is_blocked() || self.to_client.is_blocked();
-            !stuck && self.to_backend.close.is_none() && self.to_client.close.is_none()
+        let finished = if self.to_backend.is_truncated() || self.to_client.is_truncated() {
+            let blocked = self.to_backend.is_blocked() || self.to_client.is_blocked();
+            !blocked && self.to_backend.close.is_none() && self.to_client.close.is_none()
         } else {
             self.to_backend.is_finished() && self.to_client.is_finished()
         };
-        through || self.to_client.discard_limit_reached() || now >= ending.deadline
+        finished || self.to_client.discard_limit_reached() || now >= closing.deadline
     }
 }
 
@@ -197,9 +198,9 @@ impl<C: Transport, B: Transport> Splice<C, B> {
 const NO_STATUS: u16 = 1005;
 /// RFC 6455 §7.4.1: sent to a backend whose client is gone, for any reason.
 const GOING_AWAY: u16 = 1001;
-/// RFC 6455 §7.4.1: sent to a client that exceeds its rate, and to a slow reader.
-const POLICY: u16 = 1008;
-/// How long the Close of a violating leg waits for the last frames of the other leg.
+/// RFC 6455 §7.4.1: policy violation, sent to a client that exceeds its rate and to a slow reader.
+const POLICY_VIOLATION: u16 = 1008;
+/// Time that the Close of a violating leg waits for the last frames of the other leg.
 const OFFENDER_CLOSE_DELAY: Duration = Duration::from_millis(50);
 
 /// Time that the remaining fragments of a message have after a close order.

@@ -9,9 +9,9 @@ pub(super) struct TapInflater {
     /// Whether each message is compressed independently of the previous ones.
     no_context_takeover: bool,
     /// Whether all messages so far were processed.
-    whole: bool,
+    complete: bool,
     /// Inflated bytes of the current message so far.
-    message: u64,
+    message_len: u64,
     /// All inflated bytes that back-references may point to.
     total: u64,
     /// Inflated bytes of the current frame.
@@ -24,7 +24,7 @@ pub(super) struct InflatedFrame {
     pub(super) size: u64,
     pub(super) head: Vec<u8>,
     /// Whether all data that it refers to is known.
-    pub(super) whole: bool,
+    pub(super) complete: bool,
 }
 
 enum TapInflateState {
@@ -41,29 +41,29 @@ enum TapInflateState {
 // === impl TapInflater ===
 
 impl TapInflater {
-    pub(super) fn new(no_context_takeover: bool, whole: bool) -> TapInflater {
+    pub(super) fn new(no_context_takeover: bool, complete: bool) -> TapInflater {
         TapInflater {
             state: TapInflateState::Idle,
             no_context_takeover,
-            whole: whole || no_context_takeover,
-            message: 0,
+            complete: complete || no_context_takeover,
+            message_len: 0,
             total: 0,
             size: 0,
             head: Vec::new(),
         }
     }
 
-    /// Returns whether it processes further input.
+    /// Returns whether further input is inflated.
     pub(super) fn is_working(&self) -> bool {
         !matches!(self.state, TapInflateState::Broken)
     }
 
     /// Starts a new message.
-    pub(super) fn begin(&mut self) {
-        self.message = 0;
+    pub(super) fn begin_message(&mut self) {
+        self.message_len = 0;
         self.size = 0;
         self.head.clear();
-        self.whole |= self.total >= WINDOW as u64;
+        self.complete |= self.total >= WINDOW as u64;
         match &mut self.state {
             TapInflateState::Working(decompress, _) if self.no_context_takeover => {
                 decompress.reset(false)
@@ -75,70 +75,70 @@ impl TapInflater {
         }
     }
 
-    /// Inflates part of a message's payload and keeps up to `wanted` bytes of output.
-    pub(super) fn take(&mut self, bytes: &[u8], wanted: usize) {
+    /// Inflates part of a message's payload; the first `head_len` bytes of a frame's output are kept.
+    pub(super) fn inflate(&mut self, bytes: &[u8], head_len: usize) {
         if matches!(self.state, TapInflateState::Idle) {
             self.state = self.start();
         }
         let TapInflateState::Working(decompress, _) = &mut self.state else {
             return;
         };
-        let mut room = [0; CHUNK_LEN];
+        let mut buf = [0; CHUNK_LEN];
         let mut rest = bytes;
         loop {
-            let (taken, given) = (decompress.total_in(), decompress.total_out());
-            let done = decompress.decompress(rest, &mut room, FlushDecompress::Sync);
-            let taken = (decompress.total_in() - taken) as usize;
-            let given = (decompress.total_out() - given) as usize;
-            rest = rest.get(taken..).unwrap_or_default();
-            let some = room.get(..given).unwrap_or_default();
-            let missing = wanted.saturating_sub(self.head.len()).min(given);
+            let (consumed, produced) = (decompress.total_in(), decompress.total_out());
+            let done = decompress.decompress(rest, &mut buf, FlushDecompress::Sync);
+            let consumed = (decompress.total_in() - consumed) as usize;
+            let produced = (decompress.total_out() - produced) as usize;
+            rest = rest.get(consumed..).unwrap_or_default();
+            let output = buf.get(..produced).unwrap_or_default();
+            let missing = head_len.saturating_sub(self.head.len()).min(produced);
             self.head
-                .extend_from_slice(some.get(..missing).unwrap_or_default());
-            self.size += given as u64;
-            self.message += given as u64;
-            self.total += given as u64;
+                .extend_from_slice(output.get(..missing).unwrap_or_default());
+            self.size += produced as u64;
+            self.message_len += produced as u64;
+            self.total += produced as u64;
             match done {
-                Ok(Status::Ok | Status::BufError) if self.message <= MESSAGE => {}
+                Ok(Status::Ok | Status::BufError) if self.message_len <= MAX_MESSAGE_LEN => {}
                 // RFC 7692 §7.2.3.4: a message may end with a final block; the next data starts a new stream.
-                Ok(Status::StreamEnd) if self.message <= MESSAGE => {
+                Ok(Status::StreamEnd) if self.message_len <= MAX_MESSAGE_LEN => {
                     decompress.reset(false);
-                    (self.whole, self.total) = (self.no_context_takeover, 0);
+                    (self.complete, self.total) = (self.no_context_takeover, 0);
                 }
                 _ => {
                     self.state = TapInflateState::Broken;
                     return;
                 }
             }
-            if (rest.is_empty() && given < CHUNK_LEN) || (taken == 0 && given == 0) {
+            if (rest.is_empty() && produced < CHUNK_LEN) || (consumed == 0 && produced == 0) {
                 return;
             }
         }
     }
 
     /// Ends a frame; returns `None` if its content is unknown.
-    pub(super) fn frame(&mut self, fin: bool, wanted: usize) -> Option<InflatedFrame> {
+    pub(super) fn end_frame(&mut self, fin: bool, head_len: usize) -> Option<InflatedFrame> {
         if fin {
-            self.take(TAIL, wanted);
+            self.inflate(TAIL, head_len);
         }
         let inflated = InflatedFrame {
             size: std::mem::take(&mut self.size),
             head: std::mem::take(&mut self.head),
-            whole: self.whole,
+            complete: self.complete,
         };
         self.is_working().then_some(inflated)
     }
 
     fn start(&self) -> TapInflateState {
-        let Ok(place) = INFLATER_SLOTS.try_acquire() else {
+        let Ok(permit) = INFLATER_SLOTS.try_acquire() else {
             return TapInflateState::Broken;
         };
         // The largest window also inflates data of smaller windows.
         let mut decompress = Box::new(Decompress::new(false));
-        if !self.whole && decompress.set_dictionary(&[b'?'; WINDOW]).is_err() {
+        if !self.complete && decompress.set_dictionary(&[b'?'; WINDOW]).is_err() {
             return TapInflateState::Broken;
         }
-        TapInflateState::Working(decompress, place)
+        TapInflateState::Working(decompress, permit)
     }
 }
 
@@ -149,7 +149,7 @@ const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
 const WINDOW: usize = 32 * 1024;
 
 /// Maximum inflated length of a message: the compression ratio can reach 1000 to 1.
-const MESSAGE: u64 = 1024 * 1024;
+const MAX_MESSAGE_LEN: u64 = 1024 * 1024;
 
 /// Bytes that are inflated at once.
 const CHUNK_LEN: usize = 4096;

@@ -6,18 +6,18 @@ use crate::{
 use flate2::{Compress, Compression, FlushCompress};
 
 /// A tap subscriber of one session, and one direction of that session.
-struct Stage {
-    looking: TapSubscription,
+struct TapHarness {
+    subscription: TapSubscription,
     tap: FrameTap,
     _handle: SessionHandle,
 }
 
-impl Stage {
-    fn new(extensions: &str, bytes: usize, frames: u32) -> Stage {
+impl TapHarness {
+    fn new(extensions: &str, bytes: usize, frames: u32) -> TapHarness {
         let sessions = Arc::new(SessionRegistry::default());
         sessions.set_tappable_routes([Arc::from("r")].into_iter());
-        let looking = sessions.subscribe(SessionFilter::default(), bytes).unwrap();
-        looking.refill(frames);
+        let subscription = sessions.subscribe(SessionFilter::default(), bytes).unwrap();
+        subscription.refill(frames);
         let handle = sessions.open(SessionTarget {
             route: "r".into(),
             backend: "b".into(),
@@ -27,17 +27,17 @@ impl Stage {
         let mut record = (**handle.record()).clone();
         record.extensions = Some(extensions.into());
         let tracker = FrameTracker::new(Role::Client, RsvBits::Deflate);
-        let looks = handle.taps();
-        let tap = FrameTap::new(&looks, Role::Client, &Arc::new(record), &tracker);
-        Stage {
-            looking,
+        let taps = handle.taps();
+        let tap = FrameTap::new(&taps, Role::Client, &Arc::new(record), &tracker);
+        TapHarness {
+            subscription,
             tap,
             _handle: handle,
         }
     }
 
     async fn next(&mut self) -> TappedFrame {
-        self.looking.next().await.expect("the session lives")
+        self.subscription.next().await.expect("the session is open")
     }
 }
 
@@ -56,7 +56,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// As permessage-deflate does (RFC 7692 §7.2.1).
+/// Compresses like permessage-deflate (RFC 7692 §7.2.1).
 fn deflated(compress: &mut Compress, text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 1024);
     compress
@@ -68,7 +68,7 @@ fn deflated(compress: &mut Compress, text: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_masked_frame_is_shown_plain_however_it_is_cut() {
+async fn masked_frame_is_tapped_unmasked_in_any_chunking() {
     let frames = [
         frame(0x81, b"hello"),
         frame(0x89, b""),
@@ -76,38 +76,38 @@ async fn a_masked_frame_is_shown_plain_however_it_is_cut() {
     ]
     .concat();
     for step in [1, 3, frames.len()] {
-        let mut stage = Stage::new("", 16, 100);
-        // As the pump has it: headers come whole.
+        let mut harness = TapHarness::new("", 16, 100);
+        // Like the pump, pass complete headers.
         let mut rest = &frames[..];
         while !rest.is_empty() {
-            let whole = match stage.tap.frame {
+            let whole = match harness.tap.frame {
                 Some(_) => 0,
                 None => FrameHeader::parse(rest).unwrap().unwrap().len,
             };
             let (some, more) = rest.split_at((whole + step).min(rest.len()));
             // No step ends in the header of another frame.
-            stage.tap.observe(&some[..whole]);
-            let left = stage
+            harness.tap.observe(&some[..whole]);
+            let left = harness
                 .tap
                 .frame
                 .as_ref()
                 .map_or(0, |it| it.header.payload_len - it.passed);
             let payload = (some.len() - whole).min(left as usize);
-            stage.tap.observe(&some[whole..whole + payload]);
+            harness.tap.observe(&some[whole..whole + payload]);
             rest = if whole + payload < some.len() {
                 &rest[whole + payload..]
             } else {
                 more
             };
         }
-        let seen = stage.next().await;
+        let seen = harness.next().await;
         assert_eq!(
             (seen.kind, seen.fin, seen.size, seen.cut),
             (Opcode::Text, true, 5, false)
         );
         assert_eq!(seen.head, b"hello");
-        assert_eq!(stage.next().await.kind, Opcode::Ping);
-        let seen = stage.next().await;
+        assert_eq!(harness.next().await.kind, Opcode::Ping);
+        let seen = harness.next().await;
         assert_eq!(
             (seen.kind, seen.size, seen.cut),
             (Opcode::Binary, 300, true)
@@ -118,24 +118,28 @@ async fn a_masked_frame_is_shown_plain_however_it_is_cut() {
 
 #[tokio::test]
 async fn compressed_messages_are_inflated_with_their_context() {
-    let mut stage = Stage::new("permessage-deflate", 64, 100);
+    let mut harness = TapHarness::new("permessage-deflate", 64, 100);
     let mut compress = Compress::new(Compression::default(), false);
     for text in ["hello hello hello", "hello hello again"] {
         let payload = deflated(&mut compress, text.as_bytes());
-        stage.tap.observe(&frame(0xC1, &payload));
-        let seen = stage.next().await;
+        harness.tap.observe(&frame(0xC1, &payload));
+        let seen = harness.next().await;
         assert_eq!(seen.head, text.as_bytes());
         assert_eq!((seen.size, seen.cut), (payload.len() as u64, false));
         let size = text.len() as u64;
         assert_eq!(seen.deflate, InflateStatus::Inflated { size, whole: true });
     }
-    // In two frames, of which the second has no RSV1; between them a Ping.
+    // In two frames, of which the second has no RSV1, with a Ping between them.
     let payload = deflated(&mut compress, b"hello in two parts");
     let (one, two) = payload.split_at(payload.len() / 2);
     for part in [frame(0x41, one), frame(0x89, b"?"), frame(0x80, two)] {
-        stage.tap.observe(&part);
+        harness.tap.observe(&part);
     }
-    let (one, ping, two) = (stage.next().await, stage.next().await, stage.next().await);
+    let (one, ping, two) = (
+        harness.next().await,
+        harness.next().await,
+        harness.next().await,
+    );
     assert_eq!([&one.head[..], &two.head].concat(), b"hello in two parts");
     assert_eq!(
         (one.fin, two.fin, two.continues, two.kind),
@@ -148,11 +152,11 @@ async fn compressed_messages_are_inflated_with_their_context() {
 async fn late_subscriber_sees_question_marks_for_unknown_bytes() {
     let mut compress = Compress::new(Compression::default(), false);
     deflated(&mut compress, b"a long secret of the past");
-    let mut stage = Stage::new("permessage-deflate", 64, 100);
-    stage.tap.inflater = TapInflater::new(false, false);
+    let mut harness = TapHarness::new("permessage-deflate", 64, 100);
+    harness.tap.inflater = TapInflater::new(false, false);
     let late = deflated(&mut compress, b"new: a long secret of the past");
-    stage.tap.observe(&frame(0xC1, &late));
-    let seen = stage.next().await;
+    harness.tap.observe(&frame(0xC1, &late));
+    let seen = harness.next().await;
     assert!(
         seen.head.starts_with(b"new: ") && seen.head.contains(&b'?'),
         "{seen:?}"
@@ -167,7 +171,7 @@ async fn late_subscriber_sees_question_marks_for_unknown_bytes() {
 }
 
 #[tokio::test]
-async fn a_bomb_is_left_where_it_is() {
+async fn deflate_bomb_is_not_inflated() {
     let mut compress = Compress::new(Compression::best(), false);
     let bomb = deflated(&mut compress, &vec![0; 4 << 20]);
     assert!(bomb.len() < 16 * 1024);
@@ -181,46 +185,49 @@ async fn a_bomb_is_left_where_it_is() {
             },
         ),
     ] {
-        let mut stage = Stage::new(extensions, 16, 100);
-        stage.tap.observe(&frame(0xC2, &bomb));
-        assert_eq!(stage.next().await.deflate, InflateStatus::Left);
+        let mut harness = TapHarness::new(extensions, 16, 100);
+        harness.tap.observe(&frame(0xC2, &bomb));
+        assert_eq!(harness.next().await.deflate, InflateStatus::Left);
         let fine = deflated(&mut Compress::new(Compression::best(), false), b"ok");
-        stage.tap.observe(&frame(0xC1, &fine));
-        assert_eq!(stage.next().await.deflate, after);
-        // What is no deflate at all neither.
-        let mut stage = Stage::new(extensions, 16, 100);
-        stage.tap.observe(&frame(0xC2, &[0xFF; 100]));
-        assert_eq!(stage.next().await.deflate, InflateStatus::Left);
+        harness.tap.observe(&frame(0xC1, &fine));
+        assert_eq!(harness.next().await.deflate, after);
+        // Invalid deflate data.
+        let mut harness = TapHarness::new(extensions, 16, 100);
+        harness.tap.observe(&frame(0xC2, &[0xFF; 100]));
+        assert_eq!(harness.next().await.deflate, InflateStatus::Left);
     }
 }
 
 #[tokio::test]
 async fn frames_beyond_the_channel_are_counted_as_dropped() {
-    let mut stage = Stage::new("", 16, 2);
+    let mut harness = TapHarness::new("", 16, 2);
     for _ in 0..5 {
-        stage.tap.observe(&frame(0x81, b"x"));
+        harness.tap.observe(&frame(0x81, b"x"));
     }
-    assert_eq!((stage.looking.lost(), stage.looking.lost()), (3, 0));
-    // The channel is not drained: it fills, and the rest is lost.
-    stage.looking.refill(10_000);
+    assert_eq!(
+        (harness.subscription.lost(), harness.subscription.lost()),
+        (3, 0)
+    );
+    // The channel is not read: it fills up, and further frames are lost.
+    harness.subscription.refill(10_000);
     for _ in 0..1000 {
-        stage.tap.observe(&frame(0x81, b"x"));
+        harness.tap.observe(&frame(0x81, b"x"));
     }
-    assert!(stage.looking.lost() > 700);
+    assert!(harness.subscription.lost() > 700);
 }
 
 #[tokio::test]
-async fn the_rest_of_a_frame_that_nobody_saw_begin_is_skipped() {
-    let mut stage = Stage::new("", 16, 100);
-    stage.tap.skip = 3;
-    stage.tap.observe(b"xx");
-    stage
+async fn rest_of_a_frame_begun_before_the_tap_is_skipped() {
+    let mut harness = TapHarness::new("", 16, 100);
+    harness.tap.skip = 3;
+    harness.tap.observe(b"xx");
+    harness
         .tap
         .observe(&[&b"x"[..], &frame(0x80, b"end"), &frame(0x81, b"new")].concat());
-    let seen = stage.next().await;
+    let seen = harness.next().await;
     assert_eq!(
         (seen.kind, &seen.head[..]),
         (Opcode::Continuation, &b"end"[..])
     );
-    assert_eq!(stage.next().await.head, b"new");
+    assert_eq!(harness.next().await.head, b"new");
 }

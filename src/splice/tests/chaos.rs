@@ -1,4 +1,4 @@
-//! Two peers that do anything at any time: every session ends, and what came out is what went in.
+//! Two peers with random behaviour: every session ends, and output is a prefix of the input.
 
 use super::rig::*;
 use crate::{
@@ -15,36 +15,36 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What a peer does next.
+/// One action of a peer.
 #[derive(Debug, Clone)]
-enum Act {
+enum Action {
     Send(u8, usize),
-    Half(u8, usize),
+    Partial(u8, usize),
     Close(Option<u16>),
     Bad(u8),
     Wait(u64),
 }
 
-/// A peer's life: what it does, in which pieces it writes, how it reads, and whether it ever ends by itself.
+/// Behaviour of a peer: its actions, the sizes of its writes, its reads, and whether it stays open.
 #[derive(Debug, Clone)]
 struct Peer {
-    acts: Vec<Act>,
+    acts: Vec<Action>,
     piece: usize,
     reads: usize,
     pause: u64,
-    answers: bool,
+    stays_open: bool,
     pipe: usize,
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
     let first = prop_oneof![Just(BINARY), Just(TEXT), Just(PING_FRAME), Just(PONG)];
     let act = prop_oneof![
-        8 => (first.clone(), 0usize..126).prop_map(|(first, len)| Act::Send(first, len)),
-        2 => (Just(BINARY), 126usize..3000).prop_map(|(first, len)| Act::Send(first, len)),
-        1 => (first, 1usize..120).prop_map(|(first, len)| Act::Half(first, len)),
-        1 => proptest::option::of(Just(4000)).prop_map(Act::Close),
-        1 => prop_oneof![Just(0x83), Just(0xC1), Just(0x80)].prop_map(Act::Bad),
-        4 => prop_oneof![0u64..100, 0u64..60_000].prop_map(Act::Wait),
+        8 => (first.clone(), 0usize..126).prop_map(|(first, len)| Action::Send(first, len)),
+        2 => (Just(BINARY), 126usize..3000).prop_map(|(first, len)| Action::Send(first, len)),
+        1 => (first, 1usize..120).prop_map(|(first, len)| Action::Partial(first, len)),
+        1 => proptest::option::of(Just(4000)).prop_map(Action::Close),
+        1 => prop_oneof![Just(0x83), Just(0xC1), Just(0x80)].prop_map(Action::Bad),
+        4 => prop_oneof![0u64..100, 0u64..60_000].prop_map(Action::Wait),
     ];
     (
         vec(act, 0..12),
@@ -54,17 +54,17 @@ fn peer() -> impl Strategy<Value = Peer> {
         any::<bool>(),
         1usize..600,
     )
-        .prop_map(|(acts, piece, reads, pause, answers, pipe)| Peer {
+        .prop_map(|(acts, piece, reads, pause, stays_open, pipe)| Peer {
             acts,
             piece,
             reads,
             pause,
-            answers,
+            stays_open,
             pipe,
         })
 }
 
-/// Does what the peer does; returns all whole frames that it wrote, up to the first that may not pass or is the last.
+/// Runs the peer's actions. Returns the bytes it sent that must be relayed.
 async fn act(
     mut out: WriteHalf<DuplexStream>,
     peer: Peer,
@@ -75,20 +75,20 @@ async fn act(
     let mut over = false;
     for act in peer.acts {
         let (bytes, passes, last) = match act {
-            Act::Wait(span) => {
+            Action::Wait(span) => {
                 sleep(millis(span)).await;
                 continue;
             }
-            Act::Send(first, len) => (frame(first, &vec![7; len], masked), true, false),
-            Act::Close(code) => {
+            Action::Send(first, len) => (frame(first, &vec![7; len], masked), true, false),
+            Action::Close(code) => {
                 let payload = code.map(|code| close_payload(code, "")).unwrap_or_default();
                 (frame(CLOSE, &payload, masked), true, true)
             }
-            Act::Bad(first) => (frame(first, b"bad", masked), false, true),
-            Act::Half(first, len) => {
+            Action::Bad(first) => (frame(first, b"bad", masked), false, true),
+            Action::Partial(first, len) => {
                 let mut bytes = frame(first, &vec![7; len], masked);
                 bytes.pop();
-                // Of a control frame nothing passes.
+                // No part of a truncated control frame is relayed.
                 if !over && matches!(first, TEXT | BINARY) {
                     good.extend_from_slice(&bytes);
                 }
@@ -105,8 +105,8 @@ async fn act(
             return good;
         }
     }
-    if !over && peer.answers {
-        // It stays for as long as the session does.
+    if !over && peer.stays_open {
+        // The peer stays open until the session ends.
         gone.cancelled().await;
     }
     let _ = out.shutdown().await;
@@ -125,7 +125,7 @@ async fn write(
     Ok(())
 }
 
-/// Reads until EOF, as fast as the peer does.
+/// Reads until EOF at the peer's speed.
 async fn read(mut from: ReadHalf<DuplexStream>, reads: usize, pause: u64) -> Vec<u8> {
     let mut got = Vec::new();
     let mut room = vec![0; reads];
@@ -138,24 +138,24 @@ async fn read(mut from: ReadHalf<DuplexStream>, reads: usize, pause: u64) -> Vec
     }
 }
 
-/// What came out is the beginning of what went in, with Pings of ours in between and at most one Close of ours behind.
-/// True if all came out.
-fn check(out: &[u8], went_in: &[u8], masked: bool) -> bool {
-    let (mut rest, mut expected, mut closed) = (out, went_in, false);
+/// Checks that the output is a prefix of the input, with Pings of ours in between and at most one Close of ours at the
+/// end. Returns whether all of the input was delivered.
+fn check(out: &[u8], sent: &[u8], masked: bool) -> bool {
+    let (mut rest, mut expected, mut closed) = (out, sent, false);
     while !rest.is_empty() {
-        assert!(!closed, "{} bytes behind a Close", rest.len());
+        assert!(!closed, "{} bytes after a Close", rest.len());
         let header = FrameHeader::parse(rest).expect("a frame of RFC 6455");
         let whole = header.map(|header| header.len + header.payload_len as usize);
         let Some(whole) = whole.filter(|whole| *whole <= rest.len()) else {
-            // Cut: by the peer, or by a reset in the middle of whatever, a frame of ours included.
+            // Truncated by the peer or by a reset, possibly inside a frame of ours.
             let ours = matches!(rest[0], CLOSE | PING_FRAME);
             assert!(
                 ours || expected.starts_with(rest),
-                "no beginning of a frame"
+                "not a prefix of a frame"
             );
             return expected.len() == rest.len();
         };
-        let (frame, behind) = rest.split_at(whole);
+        let (frame, after) = rest.split_at(whole);
         let header = header.expect("it is whole");
         closed = frame[0] == CLOSE;
         if expected.starts_with(frame) {
@@ -165,7 +165,7 @@ fn check(out: &[u8], went_in: &[u8], masked: bool) -> bool {
             assert!(ours, "{:02x?}… was not sent", &frame[..frame.len().min(16)]);
             assert_eq!(header.mask.is_some(), masked);
         }
-        rest = behind;
+        rest = after;
     }
     expected.is_empty()
 }
@@ -192,7 +192,7 @@ fn strict() -> impl Strategy<Value = Strict> {
     })
 }
 
-async fn live(
+async fn run_session(
     client: Peer,
     backend: Peer,
     order: Option<u64>,
@@ -213,9 +213,10 @@ async fn live(
             limits.rate = RateLimit {
                 messages: strict.messages,
                 bytes: strict.bytes,
-                over: match strict.close {
-                    true => OverRateAction::Close,
-                    false => OverRateAction::Pause,
+                over: if strict.close {
+                    OverRateAction::Close
+                } else {
+                    OverRateAction::Pause
                 },
             };
             limits.max_idle = strict.idle.then_some(secs(20));
@@ -236,23 +237,23 @@ async fn live(
     let bytes = cost(&client) + cost(&backend);
     let client_pipe = std::mem::replace(&mut rig.client.pipe, duplex(1).0);
     let backend_pipe = std::mem::replace(&mut rig.backend.pipe, duplex(1).0);
-    let ((went_up, got_down), (went_down, got_up), outcome) = tokio::join!(
-        be(client, client_pipe, true),
-        be(backend, backend_pipe, false),
+    let ((sent_up, got_down), (sent_down, got_up), outcome) = tokio::join!(
+        run_peer(client, client_pipe, true),
+        run_peer(backend, backend_pipe, false),
         rig.outcome(),
     );
-    // Wakes are paid for by bytes and Pings; they do not come by themselves.
+    // The number of polls is bounded by the bytes and Pings.
     let polls = rig.polls.load(SeqCst);
     let secs = (outcome.ended - rig.started).as_secs();
-    // A client that waits for its rate is looked at so often at most.
-    let looks = if strict.is_some() { secs * 60 } else { 0 };
+    // A rate-paused client is polled at most 50 times per second.
+    let rate_polls = if strict.is_some() { secs * 60 } else { 0 };
     assert!(
-        polls <= 100 + bytes * 8 + secs / 10 + looks,
+        polls <= 100 + bytes * 8 + secs / 10 + rate_polls,
         "{polls} polls for {bytes} bytes"
     );
-    let up_came_out = check(&got_up, &went_up, true);
-    let down_came_out = check(&got_down, &went_down, false);
-    let by_choice = matches!(
+    let client_bytes_delivered = check(&got_up, &sent_up, true);
+    let backend_bytes_delivered = check(&got_down, &sent_down, false);
+    let ended_by_lockgate = matches!(
         outcome.why,
         EndReason::Ordered
             | EndReason::PingTimeout
@@ -260,17 +261,17 @@ async fn live(
             | EndReason::SlowReader
             | EndReason::MaxIdle
     );
-    if !by_choice {
+    if !ended_by_lockgate {
         match outcome.by {
-            Initiator::Client => assert!(up_came_out || rig.backend.dials.was_reset()),
-            Initiator::Backend => assert!(down_came_out || rig.client.dials.was_reset()),
+            Initiator::Client => assert!(client_bytes_delivered || rig.backend.wire.was_reset()),
+            Initiator::Backend => assert!(backend_bytes_delivered || rig.client.wire.was_reset()),
             Initiator::Lockgate | Initiator::Operator => panic!("{outcome:?}"),
         }
     }
 }
 
-/// A peer's whole life; returns what it sent that may pass, and what it got.
-async fn be(peer: Peer, pipe: DuplexStream, masked: bool) -> (Vec<u8>, Vec<u8>) {
+/// Runs a peer. Returns the bytes it sent that must be relayed, and the bytes it received.
+async fn run_peer(peer: Peer, pipe: DuplexStream, masked: bool) -> (Vec<u8>, Vec<u8>) {
     let (from, out) = split(pipe);
     let gone = CancellationToken::new();
     let (reads, pause) = (peer.reads, peer.pause);
@@ -281,11 +282,11 @@ async fn be(peer: Peer, pipe: DuplexStream, masked: bool) -> (Vec<u8>, Vec<u8>) 
     })
 }
 
-/// An upper bound on the bytes that a peer sends.
+/// Returns an upper bound on the number of bytes that a peer sends.
 fn cost(peer: &Peer) -> u64 {
-    let cost = |act: &Act| match act {
-        Act::Send(_, len) | Act::Half(_, len) => *len as u64 + 14,
-        Act::Close(_) | Act::Bad(_) | Act::Wait(_) => 20,
+    let cost = |act: &Action| match act {
+        Action::Send(_, len) | Action::Partial(_, len) => *len as u64 + 14,
+        Action::Close(_) | Action::Bad(_) | Action::Wait(_) => 20,
     };
     300 + peer.acts.iter().map(cost).sum::<u64>()
 }
@@ -294,7 +295,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_session_ends_and_what_came_out_went_in(
+    fn every_session_ends_and_output_is_a_prefix_of_input(
         client in peer(),
         backend in peer(),
         order in proptest::option::of(0u64..100_000),
@@ -306,6 +307,6 @@ proptest! {
             .start_paused(true)
             .build()
             .unwrap()
-            .block_on(live(client, backend, order, pings, strict));
+            .block_on(run_session(client, backend, order, pings, strict));
     }
 }

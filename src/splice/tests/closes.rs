@@ -1,12 +1,12 @@
-//! The closing handshake: codes and reasons as they are, answers awaited, and what is owed to a peer that never
-//! answers.
+//! The closing handshake: codes and reasons are relayed, replies are awaited, and a missing reply is bounded by
+//! `close_timeout`.
 
 use super::rig::*;
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use tokio::time::sleep;
 
-/// The leg that begins and the other one.
-fn ends(rig: &mut Rig, from_client: bool) -> (&mut Far, &mut Far) {
+/// Returns the leg that begins the closing handshake, and the other leg.
+fn legs(rig: &mut Rig, from_client: bool) -> (&mut TestPeer, &mut TestPeer) {
     if from_client {
         (&mut rig.client, &mut rig.backend)
     } else {
@@ -19,14 +19,14 @@ fn name(from_client: bool) -> &'static str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn codes_and_reasons_are_relayed_as_they_are() {
+async fn close_codes_and_reasons_are_relayed_unchanged() {
     for from_client in [true, false] {
         for code in [
             1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4000,
             4999,
         ] {
             let mut rig = Rig::start();
-            let (first, second) = ends(&mut rig, from_client);
+            let (first, second) = legs(&mut rig, from_client);
             let close = first.close(code, "a reason: ünïcode");
             first.send(&close).await;
             second.expect(&close).await;
@@ -42,13 +42,13 @@ async fn codes_and_reasons_are_relayed_as_they_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_without_a_code_stays_without_one() {
+async fn close_without_a_code_is_relayed_without_one() {
     for from_client in [true, false] {
         let mut rig = Rig::start();
-        let (first, second) = ends(&mut rig, from_client);
-        let close = first.say(CLOSE, b"").await;
+        let (first, second) = legs(&mut rig, from_client);
+        let close = first.send_frame(CLOSE, b"").await;
         second.expect(&close).await;
-        let answer = second.say(CLOSE, b"").await;
+        let answer = second.send_frame(CLOSE, b"").await;
         first.expect(&answer).await;
         first.expect_eof().await;
         assert_eq!(rig.end().await, (name(from_client), "closed", None));
@@ -56,10 +56,10 @@ async fn a_close_without_a_code_stays_without_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_that_comes_byte_by_byte_is_one_close() {
+async fn close_sent_byte_by_byte_is_relayed_as_one_frame() {
     let mut rig = Rig::start();
     let close = rig.client.close(4001, "slowly");
-    rig.client.trickle(&close[..close.len() - 1]).await;
+    rig.client.send_bytewise(&close[..close.len() - 1]).await;
     rig.backend.expect_nothing(secs(1)).await;
     rig.client.send(&close[close.len() - 1..]).await;
     rig.backend.expect(&close).await;
@@ -69,17 +69,17 @@ async fn a_close_that_comes_byte_by_byte_is_one_close() {
 async fn frames_of_the_other_leg_are_relayed_until_its_close() {
     for from_client in [true, false] {
         let mut rig = Rig::start();
-        let (first, second) = ends(&mut rig, from_client);
+        let (first, second) = legs(&mut rig, from_client);
         let close = first.close(1000, "");
         first.send(&close).await;
         second.expect(&close).await;
         for i in 0..4 {
-            let more = second.say(TEXT, &[b'0' + i]).await;
+            let more = second.send_frame(TEXT, &[b'0' + i]).await;
             first.expect(&more).await;
             sleep(secs(1)).await;
         }
         let answer = second.close(1000, "");
-        // Nothing stands behind a Close, whatever is sent there.
+        // Frames after a Close are discarded.
         let stray = second.frame(TEXT, b"stray");
         second.send(&[answer.clone(), stray].concat()).await;
         first.expect(&answer).await;
@@ -121,7 +121,7 @@ async fn closes_that_cross_are_both_relayed_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_is_awaited() {
+async fn late_close_reply_is_awaited() {
     let mut rig = Rig::start();
     let close = rig.client.close(1000, "");
     rig.client.send(&close).await;
@@ -135,15 +135,15 @@ async fn a_late_answer_is_awaited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_never_comes_ends_at_close_timeout() {
+async fn missing_close_reply_ends_the_session_at_close_timeout() {
     for from_client in [true, false] {
         let mut rig = Rig::start();
-        let (first, second) = ends(&mut rig, from_client);
+        let (first, second) = legs(&mut rig, from_client);
         let close = first.close(3999, "");
         first.send(&close).await;
         second.expect(&close).await;
         // A peer that keeps sending receives no extra time.
-        let more = second.say(TEXT, b"and another thing").await;
+        let more = second.send_frame(TEXT, b"and another thing").await;
         first.expect(&more).await;
         second.expect_eof().await;
         first.expect_eof().await;
@@ -154,7 +154,7 @@ async fn an_answer_that_never_comes_ends_at_close_timeout() {
             (outcome.by.as_str(), outcome.code),
             (name(from_client), Some(3999))
         );
-        assert!(!rig.client.dials.was_reset() && !rig.backend.dials.was_reset());
+        assert!(!rig.client.wire.was_reset() && !rig.backend.wire.was_reset());
     }
 }
 
@@ -163,12 +163,12 @@ async fn tcp_drop_instead_of_a_close_answer_ends_the_handshake() {
     for from_client in [true, false] {
         for payload in [close_payload(4000, "a reason"), Vec::new()] {
             let mut rig = Rig::start();
-            let (first, second) = ends(&mut rig, from_client);
-            let close = first.say(CLOSE, &payload).await;
+            let (first, second) = legs(&mut rig, from_client);
+            let close = first.send_frame(CLOSE, &payload).await;
             second.expect(&close).await;
             second.half_close().await;
             let answer = first.next().await;
-            // Its own code, or none where it gave none.
+            // The code that it sent, or none.
             assert_eq!(answer.first, CLOSE);
             assert_eq!(answer.payload, payload.get(..2).unwrap_or_default());
             assert_eq!(answer.masked, !from_client);
@@ -184,7 +184,7 @@ async fn tcp_drop_instead_of_a_close_answer_ends_the_handshake() {
 async fn tcp_drop_after_own_close_still_closes_cleanly() {
     for from_client in [true, false] {
         let mut rig = Rig::start();
-        let (first, second) = ends(&mut rig, from_client);
+        let (first, second) = legs(&mut rig, from_client);
         let close = first.close(1000, "");
         first.send(&close).await;
         first.half_close().await;
@@ -211,11 +211,11 @@ async fn lingering_close_sends_fin_and_discards_input_for_a_second() {
     let over = rig.elapsed();
     assert!(over < millis(2));
     // More than the pipe holds: it is read and discarded during one second.
-    let before = rig.client.dials.received.load(SeqCst);
+    let before = rig.client.wire.received.load(SeqCst);
     let stray = vec![0xFF; 300_000];
     rig.client.send(&stray).await;
     settle().await;
-    assert_eq!(rig.client.dials.received.load(SeqCst) - before, 300_000);
+    assert_eq!(rig.client.wire.received.load(SeqCst) - before, 300_000);
     let outcome = rig.outcome().await;
     assert_span(rig.elapsed(), secs(1));
     assert!(outcome.ended - rig.started < millis(2));
@@ -236,7 +236,7 @@ async fn lingering_close_ends_when_both_peers_have_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_patience_still_relays_the_close() {
+async fn close_timeout_of_zero_still_relays_the_close() {
     let mut rig = Builder::default()
         .limits(|limits| limits.close_timeout = Duration::ZERO)
         .start();

@@ -1,4 +1,4 @@
-//! Legs that end without a Close: EOF, errors, frames cut in the middle.
+//! Legs that end without a Close: EOF, errors, truncated frames.
 
 use super::rig::*;
 use crate::splice::pump::{MAX_DISCARDED, READ_BUF_LEN};
@@ -15,13 +15,13 @@ use tokio::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_says_no_more_still_hears_the_backend_out() {
+async fn half_closed_client_still_receives_backend_frames() {
     let mut rig = Rig::start();
-    let last = rig.client.say(TEXT, b"last words").await;
+    let last = rig.client.send_frame(TEXT, b"last text").await;
     rig.client.half_close().await;
     rig.backend.expect(&last).await;
     rig.backend.expect_close(1001).await;
-    let more = rig.backend.say(TEXT, b"more").await;
+    let more = rig.backend.send_frame(TEXT, b"more").await;
     rig.client.expect(&more).await;
     let answer = rig.backend.close(1001, "");
     rig.backend.send(&answer).await;
@@ -32,16 +32,16 @@ async fn a_client_that_says_no_more_still_hears_the_backend_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_says_no_more_still_hears_the_client_out() {
+async fn half_closed_backend_still_receives_client_frames() {
     for code in [1011, 1014, 4321] {
         let mut rig = Builder::default()
             .limits(|limits| limits.backend_gone_code = code)
             .start();
-        let last = rig.backend.say(TEXT, b"last words").await;
+        let last = rig.backend.send_frame(TEXT, b"last text").await;
         rig.backend.half_close().await;
         rig.client.expect(&last).await;
         rig.client.expect_close(code).await;
-        let more = rig.client.say(TEXT, b"more").await;
+        let more = rig.client.send_frame(TEXT, b"more").await;
         rig.backend.expect(&more).await;
         let answer = rig.client.close(code, "");
         rig.client.send(&answer).await;
@@ -53,12 +53,12 @@ async fn a_backend_that_says_no_more_still_hears_the_client_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gone_leg_is_waited_for_until_close_timeout() {
+async fn close_reply_after_a_lost_leg_is_awaited_until_close_timeout() {
     let mut rig = Rig::start();
     rig.backend.half_close().await;
     rig.client.expect_close(1011).await;
     sleep(secs(4)).await;
-    let more = rig.client.say(TEXT, b"no answer of mine").await;
+    let more = rig.client.send_frame(TEXT, b"not a close reply").await;
     rig.backend.expect(&more).await;
     rig.client.expect_eof().await;
     assert_span(rig.elapsed(), CLOSE_TIMEOUT);
@@ -66,14 +66,14 @@ async fn a_gone_leg_is_waited_for_until_close_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_client_ends_the_backend_with_1001() {
+async fn dropped_client_closes_the_backend_with_1001() {
     let mut rig = Rig::start();
-    let last = rig.client.say(TEXT, b"last words").await;
+    let last = rig.client.send_frame(TEXT, b"last text").await;
     rig.client.pipe = tokio::io::duplex(1).0;
     rig.backend.expect(&last).await;
     rig.backend.expect_close(1001).await;
     // Input from the backend is discarded without effect.
-    rig.backend.say(TEXT, b"discarded").await;
+    rig.backend.send_frame(TEXT, b"discarded").await;
     let answer = rig.backend.close(1001, "");
     rig.backend.send(&answer).await;
     rig.backend.expect_eof().await;
@@ -82,9 +82,9 @@ async fn a_dropped_client_ends_the_backend_with_1001() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_backend_ends_the_client_with_1011() {
+async fn dropped_backend_closes_the_client_with_1011() {
     let mut rig = Rig::start();
-    let last = rig.backend.say(TEXT, b"last words").await;
+    let last = rig.backend.send_frame(TEXT, b"last text").await;
     rig.backend.pipe = tokio::io::duplex(1).0;
     rig.client.expect(&last).await;
     rig.client.expect_close(1011).await;
@@ -96,10 +96,10 @@ async fn a_dropped_backend_ends_the_client_with_1011() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_is_an_end_like_eof() {
+async fn reset_ends_a_leg_like_eof() {
     let mut rig = Rig::start();
     settle().await;
-    rig.client.dials.fail_reads();
+    rig.client.wire.fail_reads();
     rig.backend.expect_close(1001).await;
     let answer = rig.backend.close(1001, "");
     rig.backend.send(&answer).await;
@@ -108,7 +108,7 @@ async fn a_reset_is_an_end_like_eof() {
 
     let mut rig = Rig::start();
     settle().await;
-    rig.backend.dials.fail_reads();
+    rig.backend.wire.fail_reads();
     rig.client.expect_close(1011).await;
     let answer = rig.client.close(1011, "");
     rig.client.send(&answer).await;
@@ -117,11 +117,11 @@ async fn a_reset_is_an_end_like_eof() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leg_that_cannot_be_written_to_is_gone() {
+async fn leg_whose_writes_fail_is_gone() {
     let mut rig = Rig::start();
     settle().await;
-    rig.backend.dials.fail_writes();
-    rig.client.say(TEXT, b"discarded text").await;
+    rig.backend.wire.fail_writes();
+    rig.client.send_frame(TEXT, b"discarded text").await;
     rig.client.expect_close(1011).await;
     let answer = rig.client.close(1011, "");
     rig.client.send(&answer).await;
@@ -131,8 +131,8 @@ async fn a_leg_that_cannot_be_written_to_is_gone() {
 
     let mut rig = Rig::start();
     settle().await;
-    rig.client.dials.fail_writes();
-    rig.backend.say(TEXT, b"discarded text").await;
+    rig.client.wire.fail_writes();
+    rig.backend.send_frame(TEXT, b"discarded text").await;
     rig.backend.expect_close(1001).await;
     let answer = rig.backend.close(1001, "");
     rig.backend.send(&answer).await;
@@ -142,21 +142,21 @@ async fn a_leg_that_cannot_be_written_to_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn last_words_of_a_leg_that_cannot_be_written_to_are_relayed() {
+async fn input_of_a_leg_whose_writes_fail_is_still_relayed() {
     // Regardless of which direction is polled first.
-    for warm_up in [0, 1] {
+    for earlier_frames in [0, 1] {
         let mut rig = Rig::start();
-        for _ in 0..warm_up {
-            let text = rig.client.say(TEXT, b"x").await;
+        for _ in 0..earlier_frames {
+            let text = rig.client.send_frame(TEXT, b"x").await;
             rig.backend.expect(&text).await;
         }
-        // The backend stops accepting input and sends the reason, then its Close.
+        // The backend stops accepting input and sends a text, then its Close.
         let why = rig.backend.frame(TEXT, b"why");
         let close = rig.backend.close(1008, "enough");
         let down = [why.clone(), close.clone()].concat();
         let up = rig.client.frame(TEXT, b"too much");
         settle().await;
-        rig.backend.dials.fail_writes();
+        rig.backend.wire.fail_writes();
         tokio::join!(rig.client.send(&up), rig.backend.send(&down));
         rig.client.expect(&why).await;
         rig.client.expect(&close).await;
@@ -168,15 +168,15 @@ async fn last_words_of_a_leg_that_cannot_be_written_to_are_relayed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leg_that_cannot_be_written_to_does_not_hide_behind_a_stuck_one() {
+async fn failed_write_ends_the_session_although_the_other_leg_is_blocked() {
     let mut rig = Builder {
         backend_pipe: 16,
         ..Builder::default()
     }
     .start();
-    rig.client.say(BINARY, &[1; 1000]).await;
+    rig.client.send_frame(BINARY, &[1; 1000]).await;
     settle().await;
-    rig.client.dials.fail_writes();
+    rig.client.wire.fail_writes();
     let down = rig.backend.frame(TEXT, b"x");
     rig.backend.send(&down).await;
     rig.backend
@@ -187,33 +187,33 @@ async fn a_leg_that_cannot_be_written_to_does_not_hide_behind_a_stuck_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_cannot_push_without_end_for_a_client_that_is_gone() {
-    // Whether or not it reads the Close.
+async fn backend_input_for_a_lost_client_is_limited() {
+    // With and without reading the Close.
     for backend_pipe in [64 * 1024, 512] {
         let mut rig = Builder {
             backend_pipe,
             ..Builder::default()
         }
         .start();
-        rig.client.say(BINARY, &[1; 1000]).await;
+        rig.client.send_frame(BINARY, &[1; 1000]).await;
         settle().await;
-        rig.client.dials.fail_writes();
+        rig.client.wire.fail_writes();
         let message = rig.backend.frame(BINARY, &[2; 60_000]);
         while rig.backend.pipe.write_all(&message).await.is_ok() {}
         assert!(rig.elapsed() < millis(10), "{:?}", rig.elapsed());
         assert_eq!(rig.end().await, ("client", "gone", Some(1001)));
-        let received = rig.backend.dials.received.load(SeqCst) as usize;
-        // As much again while leave is taken.
+        let received = rig.backend.wire.received.load(SeqCst) as usize;
+        // The lingering close discards as much again.
         assert!((MAX_DISCARDED..=2 * MAX_DISCARDED + READ_BUF_LEN).contains(&received));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_header_cut_short_leaves_no_trace() {
+async fn truncated_header_is_not_relayed() {
     let long = head(BINARY, 70_000, true);
     for cut in 1..long.len() {
         let mut rig = Rig::start();
-        let good = rig.client.say(TEXT, b"good").await;
+        let good = rig.client.send_frame(TEXT, b"good").await;
         rig.client.send(&long[..cut]).await;
         rig.client.half_close().await;
         rig.backend.expect(&good).await;
@@ -227,7 +227,7 @@ async fn a_header_cut_short_leaves_no_trace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_control_frame_cut_short_leaves_no_trace() {
+async fn truncated_control_frame_is_not_relayed() {
     let ping = frame(PING_FRAME, b"half a ping", false);
     for cut in 1..ping.len() {
         let mut rig = Rig::start();
@@ -238,7 +238,7 @@ async fn a_control_frame_cut_short_leaves_no_trace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_cut_short_is_a_tcp_close() {
+async fn truncated_frame_closes_tcp_without_a_close_frame() {
     for cut in [6, 7, 50, 105] {
         let mut rig = Rig::start();
         let whole = rig.client.frame(BINARY, &[1; 100]);
@@ -263,8 +263,8 @@ async fn a_frame_cut_short_is_a_tcp_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_cut_short_during_the_close_is_a_tcp_close_at_once() {
-    // The backend has asked for the end; the client is in the middle of a frame.
+async fn frame_truncated_during_the_closing_handshake_closes_tcp_at_once() {
+    // The backend sends a Close; the client is in the middle of a frame.
     let mut rig = Rig::start();
     let whole = rig.client.frame(BINARY, &[1; 100]);
     rig.client.send(&whole[..50]).await;
@@ -277,7 +277,7 @@ async fn a_frame_cut_short_during_the_close_is_a_tcp_close_at_once() {
     assert!(rig.elapsed() < millis(2));
     assert_eq!(rig.end().await, ("backend", "closed", Some(1000)));
 
-    // So did an order.
+    // The same with a close order.
     let mut rig = Rig::start();
     rig.client.send(&whole[..50]).await;
     rig.backend.expect(&whole[..50]).await;
@@ -296,7 +296,7 @@ async fn bytes_read_before_eof_are_delivered() {
         ..Builder::default()
     }
     .start();
-    let whole = rig.backend.say(BINARY, &[1; 40_000]).await;
+    let whole = rig.backend.send_frame(BINARY, &[1; 40_000]).await;
     rig.backend.half_close().await;
     sleep(secs(60)).await;
     rig.client.expect(&whole).await;
@@ -305,11 +305,11 @@ async fn bytes_read_before_eof_are_delivered() {
     rig.client.send(&answer).await;
     rig.backend.expect(&answer).await;
     assert_eq!(rig.end().await, ("backend", "gone", Some(1011)));
-    assert!(!rig.client.dials.was_reset());
+    assert!(!rig.client.wire.was_reset());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_truncated_frame_is_delivered_up_to_its_last_byte() {
+async fn truncated_frame_is_delivered_up_to_its_last_byte() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
@@ -325,7 +325,7 @@ async fn a_truncated_frame_is_delivered_up_to_its_last_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_may_vanish_at_once() {
+async fn simultaneous_drop_of_both_peers_ends_the_session() {
     let mut rig = Rig::start();
     rig.client.pipe = tokio::io::duplex(1).0;
     rig.backend.pipe = tokio::io::duplex(1).0;
@@ -334,9 +334,9 @@ async fn both_may_vanish_at_once() {
 }
 
 /// A client that never stops sending, over a stream that is always ready.
-struct Torrent(Vec<u8>, Wire);
+struct EndlessSender(Vec<u8>, Wire);
 
-impl AsyncRead for Torrent {
+impl AsyncRead for EndlessSender {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -348,7 +348,7 @@ impl AsyncRead for Torrent {
     }
 }
 
-impl AsyncWrite for Torrent {
+impl AsyncWrite for EndlessSender {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -366,9 +366,9 @@ impl AsyncWrite for Torrent {
     }
 }
 
-impl crate::splice::Transport for Torrent {
-    fn taken(&self) -> u64 {
-        self.1.taken()
+impl crate::splice::Transport for EndlessSender {
+    fn bytes_accepted(&self) -> u64 {
+        self.1.bytes_accepted()
     }
 
     fn reset(&self) {
@@ -376,7 +376,7 @@ impl crate::splice::Transport for Torrent {
     }
 }
 
-/// A backend that takes everything at once.
+/// A backend that accepts all bytes immediately.
 struct Sink(Wire);
 
 impl AsyncRead for Sink {
@@ -409,7 +409,7 @@ impl AsyncWrite for Sink {
 }
 
 impl crate::splice::Transport for Sink {
-    fn taken(&self) -> u64 {
+    fn bytes_accepted(&self) -> u64 {
         0
     }
 
@@ -417,20 +417,20 @@ impl crate::splice::Transport for Sink {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_torrent_in_one_direction_does_not_starve_the_other() {
-    let (client, client_wire) = Far::new(1024, true);
-    let (backend, backend_wire) = Far::new(1024, false);
-    let torrent = Torrent(frame(BINARY, &[1; 1000], true), client_wire);
-    let mut rig = Builder::default().start_over(client, torrent, backend, Sink(backend_wire));
-    let down = rig.backend.say(TEXT, b"stop it").await;
-    // The torrent keeps the clock from moving: turns are counted instead.
-    let mut turns = 0;
+async fn endless_traffic_in_one_direction_does_not_starve_the_other() {
+    let (client, client_wire) = TestPeer::new(1024, true);
+    let (backend, backend_wire) = TestPeer::new(1024, false);
+    let endless = EndlessSender(frame(BINARY, &[1; 1000], true), client_wire);
+    let mut rig = Builder::default().start_over(client, endless, backend, Sink(backend_wire));
+    let down = rig.backend.send_frame(TEXT, b"stop it").await;
+    // Paused time does not advance while a task is busy: yields are counted instead.
+    let mut yields = 0;
     let got = rig.client.expect(&down);
     tokio::pin!(got);
     tokio::select! {
         biased;
         () = &mut got => {}
-        () = async { while turns < 1000 { tokio::task::yield_now().await; turns += 1; } } => {
+        () = async { while yields < 1000 { tokio::task::yield_now().await; yields += 1; } } => {
             panic!("starved");
         }
     }

@@ -3,11 +3,11 @@
 use super::rig::*;
 use crate::proto::track::RsvBits;
 
-/// What a peer does, and what it is called.
+/// A violation and its word.
 struct Case {
     word: &'static str,
     reserved: RsvBits,
-    /// Fragments and controls that may pass.
+    /// Valid frames before it.
     before: Vec<u8>,
     bad: Vec<u8>,
 }
@@ -166,16 +166,16 @@ fn cases(masked: bool) -> Vec<Case> {
     cases
 }
 
-/// How the bytes come, and what the other peer does.
+/// How the bytes are sent, and whether the other peer replies to its Close.
 #[derive(Debug, Clone, Copy)]
-struct Manner {
+struct Variant {
     from_client: bool,
     bytewise: bool,
-    answered: bool,
+    replied: bool,
 }
 
-async fn offend(case: &Case, manner: Manner) {
-    let what = format!("{} {:02x?}, {manner:?}", case.word, case.bad);
+async fn offend(case: &Case, variant: Variant) {
+    let case_name = format!("{} {:02x?}, {variant:?}", case.word, case.bad);
     let mut rig = Builder {
         reserved: case.reserved,
         ..Builder::default()
@@ -189,7 +189,7 @@ async fn offend(case: &Case, manner: Manner) {
         "frame-too-big" | "message-too-big" => 1009,
         _ => 1002,
     };
-    let (mut offender, mut other, other_code, by) = if manner.from_client {
+    let (mut offender, mut other, other_code, by) = if variant.from_client {
         (&mut rig.client, &mut rig.backend, 1001, "client")
     } else {
         (&mut rig.backend, &mut rig.client, 1011, "backend")
@@ -198,23 +198,23 @@ async fn offend(case: &Case, manner: Manner) {
     // Input after a bad frame is discarded.
     let behind = offender.frame(TEXT, b"behind");
     let all = [good.clone(), case.bad.clone(), behind].concat();
-    if manner.bytewise {
-        offender.trickle(&all).await;
+    if variant.bytewise {
+        offender.send_bytewise(&all).await;
     } else {
         offender.send(&all).await;
     }
     other.expect(&good).await;
     other.expect_close(other_code).await;
-    if !manner.bytewise {
-        assert!(rig.started.elapsed() < millis(2), "{what}");
+    if !variant.bytewise {
+        assert!(rig.started.elapsed() < millis(2), "{case_name}");
     }
-    if manner.answered {
+    if variant.replied {
         let answer = other.close(other_code, "");
         other.send(&answer).await;
     }
     offender.expect_close(code).await;
-    if !manner.bytewise {
-        let wait = if manner.answered {
+    if !variant.bytewise {
+        let wait = if variant.replied {
             millis(0)
         } else {
             millis(50)
@@ -224,22 +224,22 @@ async fn offend(case: &Case, manner: Manner) {
     offender.expect_eof().await;
     other.expect_eof().await;
     std::mem::swap(&mut offender, &mut other);
-    assert_eq!(rig.end().await, (by, case.word, Some(code)), "{what}");
+    assert_eq!(rig.end().await, (by, case.word, Some(code)), "{case_name}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn bad_frames_end_the_session_by_the_rules() {
+async fn violation_closes_both_legs_with_the_right_codes() {
     assert!(cases(true).len() >= 30);
     for from_client in [true, false] {
         for case in cases(from_client) {
             for bytewise in [false, true] {
-                for answered in [false, true] {
-                    let manner = Manner {
+                for replied in [false, true] {
+                    let variant = Variant {
                         from_client,
                         bytewise,
-                        answered,
+                        replied,
                     };
-                    offend(&case, manner).await;
+                    offend(&case, variant).await;
                 }
             }
         }
@@ -247,7 +247,7 @@ async fn bad_frames_end_the_session_by_the_rules() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_early_frame_is_refused_too() {
+async fn violation_in_early_data_closes_the_session() {
     for from_client in [true, false] {
         let bad = [
             frame(TEXT, b"good", from_client),
@@ -280,15 +280,15 @@ async fn a_bad_early_frame_is_refused_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_offender_still_gets_what_the_other_sent_before_its_close() {
+async fn offender_receives_frames_sent_before_the_close_of_the_other_leg() {
     let mut rig = Rig::start();
-    rig.client.say(0x83, b"bad").await;
+    rig.client.send_frame(0x83, b"bad").await;
     rig.backend.expect_close(1001).await;
-    let last = rig.backend.say(TEXT, b"last words").await;
+    let last = rig.backend.send_frame(TEXT, b"last text").await;
     let answer = rig.backend.close(1001, "");
     rig.backend.send(&answer).await;
     rig.client.expect(&last).await;
-    // Its own code, not the backend's answer to ours.
+    // The code of the violation, not the backend's reply to our Close.
     rig.client.expect_close(1002).await;
     rig.client.expect_eof().await;
     assert!(rig.elapsed() < millis(50));
@@ -296,19 +296,19 @@ async fn the_offender_still_gets_what_the_other_sent_before_its_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_offenders_close_waits_for_the_end_of_a_frame() {
+async fn close_for_the_offender_waits_for_a_frame_boundary() {
     let mut rig = Rig::start();
     let long = rig.backend.frame(BINARY, &[1; 1000]);
     rig.backend.send(&long[..10]).await;
     rig.client.expect(&long[..10]).await;
-    rig.client.say(0x83, b"bad").await;
+    rig.client.send_frame(0x83, b"bad").await;
     rig.backend.expect_close(1001).await;
     rig.client.expect_nothing(secs(1)).await;
     rig.backend.send(&long[10..]).await;
     rig.client.expect(&long[10..]).await;
     rig.client.expect_close(1002).await;
-    // What comes behind our Close is dropped.
-    rig.backend.say(TEXT, b"too late").await;
+    // Input after our Close is discarded.
+    rig.backend.send_frame(TEXT, b"too late").await;
     settle().await;
     rig.client.expect_nothing(millis(1)).await;
     let answer = rig.backend.close(1001, "");
@@ -317,7 +317,7 @@ async fn the_offenders_close_waits_for_the_end_of_a_frame() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_offenders_own_close_does_not_come_in_its_way() {
+async fn close_sent_after_a_violation_is_ignored() {
     let mut rig = Rig::start();
     let close = rig.client.close(1000, "");
     let bad = rig.client.frame(0x83, b"bad");
@@ -328,7 +328,7 @@ async fn the_offenders_own_close_does_not_come_in_its_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_may_offend_at_once() {
+async fn violations_on_both_legs_close_both() {
     let mut rig = Rig::start();
     let (up, down) = (rig.client.frame(0x83, b""), rig.backend.frame(0x84, b""));
     rig.client.send(&up).await;
@@ -343,13 +343,13 @@ async fn both_may_offend_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_offender_behind_a_full_pipe_is_reset() {
+async fn offender_that_does_not_read_is_reset() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
     }
     .start();
-    rig.backend.say(BINARY, &[1; 1000]).await;
+    rig.backend.send_frame(BINARY, &[1; 1000]).await;
     settle().await;
     let bad = rig.client.frame(0x83, b"");
     rig.client.send(&bad).await;
@@ -357,19 +357,19 @@ async fn an_offender_behind_a_full_pipe_is_reset() {
     rig.backend.expect_eof().await;
     assert_span(rig.elapsed(), CLOSE_TIMEOUT + millis(1));
     assert_eq!(rig.end().await, ("client", "reserved-opcode", Some(1002)));
-    assert!(rig.client.dials.was_reset() && !rig.backend.dials.was_reset());
+    assert!(rig.client.wire.was_reset() && !rig.backend.wire.was_reset());
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_patience_still_tells_the_offender() {
-    for patience in [0, 20] {
+async fn short_close_timeout_still_sends_the_close_to_the_offender() {
+    for timeout in [0, 20] {
         let mut rig = Builder::default()
-            .limits(|limits| limits.close_timeout = millis(patience))
+            .limits(|limits| limits.close_timeout = millis(timeout))
             .start();
-        rig.client.say(0x83, b"bad").await;
+        rig.client.send_frame(0x83, b"bad").await;
         rig.backend.expect_close(1001).await;
         rig.client.expect_close(1002).await;
-        assert_span(rig.elapsed(), millis(patience));
+        assert_span(rig.elapsed(), millis(timeout));
         rig.client.expect_eof().await;
     }
 }

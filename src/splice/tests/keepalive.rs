@@ -1,4 +1,4 @@
-//! How long our Pings take, and a backend's Pings that are answered in its client's stead.
+//! Round-trip times of our Pings, and backend Pings that Lockgate answers on behalf of the client.
 
 use super::rig::*;
 use tokio::time::sleep;
@@ -10,7 +10,7 @@ fn answering() -> Builder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_round_trip_is_measured_per_leg() {
+async fn round_trip_time_is_measured_per_leg() {
     let mut rig = Builder::default()
         .ping_client()
         .limits(|limits| limits.backend_ping = Some(PING))
@@ -22,13 +22,13 @@ async fn a_round_trip_is_measured_per_leg() {
         rig.backend.expect_ping().await,
     );
     sleep(millis(80)).await;
-    rig.backend.say(PONG, &backend).await;
+    rig.backend.send_frame(PONG, &backend).await;
     sleep(millis(40)).await;
-    rig.client.say(PONG, &client).await;
+    rig.client.send_frame(PONG, &client).await;
     settle().await;
-    let trips = entry.round_trips();
-    assert_span(trips.backend.last().unwrap(), millis(80));
-    assert_span(trips.client.last().unwrap(), millis(120));
+    let rtts = entry.round_trips();
+    assert_span(rtts.backend.last().unwrap(), millis(80));
+    assert_span(rtts.client.last().unwrap(), millis(120));
     for leg in ["client", "backend"] {
         let count = format!("lockgate_ping_rtt_seconds_count{{leg=\"{leg}\"}}");
         assert_eq!(rig.metric(&count), "1");
@@ -40,40 +40,40 @@ async fn only_the_answer_to_the_latest_ping_is_measured() {
     let mut rig = Builder::default().ping_client().start();
     let first = rig.client.expect_ping().await;
     // Input that is not the Pong proves liveness: the next Ping is sent 30 s later.
-    let text = rig.client.say(TEXT, b"x").await;
+    let text = rig.client.send_frame(TEXT, b"x").await;
     rig.backend.expect(&text).await;
     let second = rig.client.expect_ping().await;
-    rig.client.say(PONG, &first).await;
+    rig.client.send_frame(PONG, &first).await;
     settle().await;
     let entry = rig.entry();
     assert_eq!(entry.round_trips().client.last(), None);
-    rig.client.say(PONG, &second).await;
+    rig.client.send_frame(PONG, &second).await;
     settle().await;
     assert!(entry.round_trips().client.last().unwrap() < millis(5));
     // A repeated Pong counts once.
-    rig.client.say(PONG, &second).await;
+    rig.client.send_frame(PONG, &second).await;
     settle().await;
     let count = "lockgate_ping_rtt_seconds_count{leg=\"client\"}";
     assert_eq!(rig.metric(count), "1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backends_ping_is_relayed_by_default() {
+async fn backends_ping_is_relayed_by_default() {
     let mut rig = Builder::default().ping_client().start();
-    let ping = rig.backend.say(PING_FRAME, b"you?").await;
+    let ping = rig.backend.send_frame(PING_FRAME, b"ping").await;
     rig.client.expect(&ping).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_clients_pings_are_answered_in_its_stead() {
+async fn backend_pings_to_a_live_client_are_answered_by_lockgate() {
     let mut rig = answering().start();
-    for payload in [b"".as_slice(), b"you?", &[9; 125]] {
-        rig.backend.say(PING_FRAME, payload).await;
+    for payload in [b"".as_slice(), b"ping", &[9; 125]] {
+        rig.backend.send_frame(PING_FRAME, payload).await;
         let pong = rig.backend.next().await;
         assert_eq!((pong.first, pong.masked), (PONG, true));
         assert_eq!(pong.payload, payload);
     }
-    // Between data frames, which stay what they were.
+    // Between data frames, which are relayed unchanged.
     let text = rig.backend.frame(TEXT, b"x");
     let ping = rig.backend.frame(PING_FRAME, b"and now?");
     rig.backend
@@ -82,39 +82,39 @@ async fn a_live_clients_pings_are_answered_in_its_stead() {
     rig.client.expect(&text.repeat(2)).await;
     assert_eq!(rig.backend.next().await.payload, b"and now?");
     rig.client.expect_nothing(secs(1)).await;
-    // No relayed Ping is open, so that ours comes in its time.
+    // No relayed Ping is unanswered, so ours is sent on time.
     rig.client.expect_ping().await;
     assert_span(rig.elapsed(), secs(30));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_may_be_gone_gets_the_ping_itself() {
+async fn backend_ping_is_relayed_to_a_silent_client() {
     // No other Ping is sent to the client, so Lockgate must send one if the client is silent.
     let mut rig = answering()
         .limits(|limits| limits.client_ping = None)
         .start();
     sleep(secs(49)).await;
-    rig.backend.say(PING_FRAME, b"you?").await;
+    rig.backend.send_frame(PING_FRAME, b"ping").await;
     assert_eq!(rig.backend.next().await.first, PONG);
     sleep(secs(2)).await;
-    let ping = rig.backend.say(PING_FRAME, b"you?").await;
+    let ping = rig.backend.send_frame(PING_FRAME, b"ping").await;
     rig.client.expect(&ping).await;
-    let pong = rig.client.say(PONG, b"you?").await;
+    let pong = rig.client.send_frame(PONG, b"ping").await;
     rig.backend.expect(&pong).await;
-    // That proved liveness.
-    rig.backend.say(PING_FRAME, b"again?").await;
+    // The Pong proved liveness.
+    rig.backend.send_frame(PING_FRAME, b"again?").await;
     assert_eq!(rig.backend.next().await.payload, b"again?");
     rig.client.expect_nothing(secs(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn our_answer_waits_for_the_end_of_a_frame_and_is_the_latest() {
+async fn our_pong_waits_for_a_frame_boundary_and_answers_the_latest_ping() {
     let mut rig = answering().start();
     let long = rig.client.frame(BINARY, &[1; 300]);
     rig.client.send(&long[..100]).await;
     rig.backend.expect(&long[..100]).await;
     for payload in [b"1", b"2", b"3"] {
-        rig.backend.say(PING_FRAME, payload).await;
+        rig.backend.send_frame(PING_FRAME, payload).await;
         rig.backend.expect_nothing(secs(1)).await;
     }
     let text = rig.client.frame(TEXT, b"x");
@@ -126,24 +126,24 @@ async fn our_answer_waits_for_the_end_of_a_frame_and_is_the_latest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_not_read_proves_nothing() {
+async fn backend_ping_is_relayed_to_a_client_under_back_pressure() {
     let mut builder = answering();
     builder.backend_pipe = 16;
     let mut rig = builder.start();
-    let long = rig.client.say(BINARY, &[1; 1000]).await;
+    let long = rig.client.send_frame(BINARY, &[1; 1000]).await;
     settle().await;
-    let ping = rig.backend.say(PING_FRAME, b"you?").await;
+    let ping = rig.backend.send_frame(PING_FRAME, b"ping").await;
     rig.client.expect(&ping).await;
     rig.backend.expect(&long).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ping_behind_the_clients_close_is_not_answered() {
+async fn backend_ping_after_the_client_close_is_not_answered() {
     let mut rig = answering().start();
     let close = rig.client.close(1000, "");
     rig.client.send(&close).await;
     rig.backend.expect(&close).await;
-    rig.backend.say(PING_FRAME, b"you?").await;
+    rig.backend.send_frame(PING_FRAME, b"ping").await;
     rig.backend.expect_nothing(secs(1)).await;
     let answer = rig.backend.close(1000, "");
     rig.backend.send(&answer).await;
@@ -152,7 +152,7 @@ async fn a_ping_behind_the_clients_close_is_not_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_client_proves_nothing_either() {
+async fn backend_ping_is_relayed_to_a_rate_paused_client() {
     use crate::splice::{OverRateAction, RateLimit};
     let mut rig = answering()
         .limits(|limits| {
@@ -166,7 +166,7 @@ async fn a_paused_client_proves_nothing_either() {
     let text = rig.client.frame(TEXT, b"x");
     rig.client.send(&text.repeat(10)).await;
     rig.backend.expect(&text).await;
-    // It is not read, so that nothing of it is known: the Ping goes to it.
-    let ping = rig.backend.say(PING_FRAME, b"you?").await;
+    // A client that is not read is not known to be alive: the Ping is relayed.
+    let ping = rig.backend.send_frame(PING_FRAME, b"ping").await;
     rig.client.expect(&ping).await;
 }

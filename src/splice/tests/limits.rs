@@ -15,46 +15,46 @@ fn rate(messages: u32, bytes: u64, over: OverRateAction) -> Builder {
     })
 }
 
-/// The answer that ends a session from the backend's side.
-async fn answer(rig: &mut Rig, code: u16) {
+/// Reads the Close at the backend and replies to it.
+async fn reply_to_close(rig: &mut Rig, code: u16) {
     rig.backend.expect_close(code).await;
     let close = rig.backend.close(code, "");
     rig.backend.send(&close).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fragment_too_many_is_closed_with_1008() {
+async fn too_many_client_fragments_close_with_1008() {
     let mut rig = Builder::default()
         .limits(|limits| limits.bounds.max_fragments = 2)
         .start();
     for first in [0x01, 0x80, 0x01] {
-        let frame = rig.client.say(first, b"x").await;
+        let frame = rig.client.send_frame(first, b"x").await;
         rig.backend.expect(&frame).await;
     }
-    let frame = rig.client.say(0x00, b"x").await;
+    let frame = rig.client.send_frame(0x00, b"x").await;
     rig.backend.expect(&frame).await;
-    rig.client.say(0x80, b"x").await;
-    answer(&mut rig, 1001).await;
+    rig.client.send_frame(0x80, b"x").await;
+    reply_to_close(&mut rig, 1001).await;
     rig.client.expect_close(1008).await;
     let end = ("client", "too-many-fragments", Some(1008));
     assert_eq!(rig.end().await, end);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_may_not_send_more_fragments_either() {
+async fn too_many_backend_fragments_close_with_1008() {
     let mut rig = Builder::default()
         .limits(|limits| limits.bounds.max_fragments = 1)
         .start();
-    let frame = rig.backend.say(0x01, b"x").await;
+    let frame = rig.backend.send_frame(0x01, b"x").await;
     rig.client.expect(&frame).await;
-    rig.backend.say(0x80, b"x").await;
+    rig.backend.send_frame(0x80, b"x").await;
     rig.client.expect_close(1011).await;
     rig.backend.expect_close(1008).await;
     assert_eq!(rig.end().await.1, "too-many-fragments");
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_beyond_the_burst_wait_for_their_turn() {
+async fn messages_beyond_the_burst_are_delayed() {
     let mut rig = rate(10, 0, OverRateAction::Pause).start();
     let frame = rig.client.frame(TEXT, b"x");
     rig.client.send(&frame.repeat(35)).await;
@@ -63,17 +63,17 @@ async fn messages_beyond_the_burst_wait_for_their_turn() {
         // Ten at once, then one every 100 ms.
         assert_span(rig.elapsed(), millis(100 * i.saturating_sub(9)));
     }
-    // A second of silence, and as many may come at once.
+    // One second of silence restores the burst.
     sleep(secs(1)).await;
-    let quiet = Instant::now();
+    let silent_since = Instant::now();
     rig.client.send(&frame.repeat(10)).await;
     rig.backend.expect(&frame.repeat(10)).await;
-    assert_span(quiet.elapsed(), millis(0));
+    assert_span(silent_since.elapsed(), millis(0));
     assert!(rig.polls.load(SeqCst) < 100);
 }
 
 #[tokio::test(start_paused = true)]
-async fn fragments_and_our_pongs_are_no_messages_but_pings_are() {
+async fn pings_count_as_messages_but_fragments_and_our_pongs_do_not() {
     let mut rig = rate(2, 0, OverRateAction::Close).ping_client().start();
     let payload = rig.client.expect_ping().await;
     let pong = rig.client.frame(PONG, &payload);
@@ -86,14 +86,14 @@ async fn fragments_and_our_pongs_are_no_messages_but_pings_are() {
     rig.client.send(&pong.repeat(20)).await;
     rig.client.send(&whole.repeat(2)).await;
     rig.backend.expect(&whole.repeat(2)).await;
-    rig.client.say(PING_FRAME, b"one too many").await;
-    answer(&mut rig, 1001).await;
+    rig.client.send_frame(PING_FRAME, b"one too many").await;
+    reply_to_close(&mut rig, 1001).await;
     rig.client.expect_close(1008).await;
     assert_eq!(rig.end().await, ("client", "over-rate", Some(1008)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_need_not_wait_for_a_place() {
+async fn close_is_exempt_from_the_message_rate() {
     for over in [OverRateAction::Pause, OverRateAction::Close] {
         let mut rig = rate(3, 0, over).start();
         let frames = rig.client.frame(TEXT, b"x").repeat(3);
@@ -106,18 +106,18 @@ async fn a_close_need_not_wait_for_a_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_too_many_closes_and_those_before_it_are_relayed() {
+async fn message_over_the_rate_closes_after_relaying_earlier_ones() {
     let mut rig = rate(5, 0, OverRateAction::Close).start();
     let frame = rig.client.frame(BINARY, &[7; 300]);
     rig.client.send(&frame.repeat(9)).await;
     rig.backend.expect(&frame.repeat(5)).await;
-    answer(&mut rig, 1001).await;
+    reply_to_close(&mut rig, 1001).await;
     rig.client.expect_close(1008).await;
     assert_eq!(rig.end().await, ("client", "over-rate", Some(1008)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_pass_at_their_rate_and_a_frame_may_be_larger_than_a_second() {
+async fn byte_rate_delays_a_frame_larger_than_the_burst() {
     let mut rig = rate(0, 10_000, OverRateAction::Pause).start();
     let frame = rig.client.frame(BINARY, &[7; 50_000 - 8]);
     let (client, backend) = (&mut rig.client, &mut rig.backend);
@@ -132,12 +132,12 @@ async fn bytes_pass_at_their_rate_and_a_frame_may_be_larger_than_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_clients_input_is_read_only_in_small_parts() {
+async fn paused_clients_input_is_read_only_in_small_parts() {
     let mut rig = rate(0, 1_000, OverRateAction::Pause).start();
     let frame = rig.client.frame(BINARY, &[7; 40_000]);
     rig.client.send(&frame).await;
     settle().await;
-    assert!(rig.client.dials.received.load(SeqCst) <= 1_000);
+    assert!(rig.client.wire.received.load(SeqCst) <= 1_000);
     assert_eq!(rig.metric("lockgate_rate_paused_sessions"), "1");
     rig.backend.expect(&frame).await;
     sleep(secs(1)).await;
@@ -145,10 +145,10 @@ async fn a_paused_clients_input_is_read_only_in_small_parts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_smallest_rates_let_every_frame_pass_in_the_end() {
+async fn minimum_rates_relay_every_frame_eventually() {
     let mut rig = rate(1, 1, OverRateAction::Pause).start();
-    let ping = rig.client.say(PING_FRAME, &[1; 125]).await;
-    let text = rig.client.say(TEXT, &[1; 200]).await;
+    let ping = rig.client.send_frame(PING_FRAME, &[1; 125]).await;
+    let text = rig.client.send_frame(TEXT, &[1; 200]).await;
     rig.backend.expect(&ping).await;
     rig.backend.expect(&text).await;
     let bytes = (ping.len() + text.len()) as u64;
@@ -156,7 +156,7 @@ async fn the_smallest_rates_let_every_frame_pass_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_bytes_close_even_inside_a_frame() {
+async fn byte_rate_closes_even_inside_a_frame() {
     let mut rig = rate(0, 1_000, OverRateAction::Close).start();
     let frame = rig.client.frame(BINARY, &[7; 40_000]);
     rig.client.send(&frame[..900]).await;
@@ -179,13 +179,13 @@ async fn backend_input_is_not_rate_limited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_client_receives_no_keepalive_ping() {
+async fn paused_client_receives_no_keepalive_ping() {
     let mut rig = rate(0, 100, OverRateAction::Pause).ping_client().start();
     let frame = rig.client.frame(BINARY, &[7; 20_000]);
     rig.client.send(&frame).await;
     let (client, backend) = (&mut rig.client, &mut rig.backend);
     tokio::join!(client.expect_nothing(secs(190)), backend.expect(&frame));
-    // Its clock went on only when it was read again.
+    // The keepalive clock resumes when the client is read again.
     rig.client.expect_ping().await;
     assert!(rig.elapsed() >= secs(225), "{:?}", rig.elapsed());
 }
@@ -209,20 +209,20 @@ async fn input_of_a_paused_client_precedes_the_close_of_a_drain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_clients_end_is_seen_when_its_backend_is_gone() {
+async fn end_of_a_paused_client_is_detected_after_its_backend_is_gone() {
     let mut rig = rate(1, 0, OverRateAction::Pause).start();
     let frame = rig.client.frame(TEXT, b"x");
     let close = rig.client.close(1000, "");
     rig.client.send(&[frame.repeat(600), close].concat()).await;
     rig.backend.expect(&frame).await;
-    rig.backend.dials.fail_reads();
+    rig.backend.wire.fail_reads();
     rig.client.expect_close(1011).await;
     assert_eq!(rig.end().await.1, "gone");
     assert!(rig.elapsed() <= CLOSE_TIMEOUT + millis(3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn early_bytes_are_counted_too() {
+async fn early_data_counts_for_the_rate() {
     let mut builder = rate(5, 0, OverRateAction::Pause);
     let frame = frame(TEXT, b"x", true);
     builder.client_early = frame.repeat(8);
@@ -233,14 +233,14 @@ async fn early_bytes_are_counted_too() {
     assert_span(rig.elapsed(), millis(600));
 }
 
-/// What a reload does: the watch has new limits, and the session is stirred.
+/// Applies changed limits to the session, as a reload does.
 fn reload(rig: &Rig, change: impl FnOnce(&mut SessionLimits)) {
     rig.limits.send_modify(change);
     rig.sessions.wake_all();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_changes_the_rate_in_place() {
+async fn reload_changes_the_rate_of_a_live_session() {
     let mut rig = rate(0, 1, OverRateAction::Pause).start();
     let frame = rig.client.frame(BINARY, &[7; 10_000]);
     rig.client.send(&frame).await;
@@ -264,7 +264,7 @@ fn idle() -> Builder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_session_is_closed_with_1001_on_both_sides() {
+async fn idle_session_is_closed_with_1001_on_both_sides() {
     let mut rig = idle().start();
     rig.client.expect_close(1001).await;
     rig.backend.expect_close(1001).await;
@@ -276,13 +276,13 @@ async fn an_idle_session_is_closed_with_1001_on_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn control_frames_are_no_activity() {
+async fn control_frames_do_not_reset_the_idle_timeout() {
     let mut rig = idle().ping_client().start();
     for _ in 0..5 {
         sleep(secs(10)).await;
-        let ping = rig.client.say(PING_FRAME, b"hello").await;
+        let ping = rig.client.send_frame(PING_FRAME, b"hello").await;
         rig.backend.expect(&ping).await;
-        let pong = rig.backend.say(PONG, b"hello").await;
+        let pong = rig.backend.send_frame(PONG, b"hello").await;
         rig.client.expect(&pong).await;
     }
     rig.client.expect_close(1001).await;
@@ -290,7 +290,7 @@ async fn control_frames_are_no_activity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn data_in_either_direction_is_activity_and_so_is_part_of_a_frame() {
+async fn data_in_either_direction_resets_the_idle_timeout() {
     let mut rig = idle().start();
     for i in 0..10 {
         sleep(secs(59)).await;
@@ -298,7 +298,7 @@ async fn data_in_either_direction_is_activity_and_so_is_part_of_a_frame() {
             0 => (&mut rig.client, &mut rig.backend),
             _ => (&mut rig.backend, &mut rig.client),
         };
-        let text = from.say(TEXT, b"x").await;
+        let text = from.send_frame(TEXT, b"x").await;
         to.expect(&text).await;
     }
     let long = rig.client.frame(BINARY, &[1; 20]);
@@ -308,26 +308,26 @@ async fn data_in_either_direction_is_activity_and_so_is_part_of_a_frame() {
         rig.client.send(&[*byte]).await;
     }
     rig.backend.expect(&long).await;
-    let quiet = Instant::now();
+    let silent_since = Instant::now();
     rig.client.expect_close(1001).await;
-    assert_span(quiet.elapsed() + millis(1), secs(60));
+    assert_span(silent_since.elapsed() + millis(1), secs(60));
 }
 
 #[tokio::test(start_paused = true)]
-async fn data_that_waits_for_its_reader_is_no_idleness() {
+async fn pending_output_resets_the_idle_timeout() {
     let mut builder = idle();
     builder.client_pipe = 16;
     let mut rig = builder.start();
-    let long = rig.backend.say(BINARY, &[1; 100]).await;
+    let long = rig.backend.send_frame(BINARY, &[1; 100]).await;
     sleep(secs(1000)).await;
     rig.client.expect(&long).await;
-    let quiet = Instant::now();
+    let silent_since = Instant::now();
     rig.client.expect_close(1001).await;
-    assert_span(quiet.elapsed(), secs(60));
+    assert_span(silent_since.elapsed(), secs(60));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_reaches_an_idle_session() {
+async fn reload_reaches_an_idle_session() {
     let mut rig = Builder::default().start();
     sleep(secs(1000)).await;
     reload(&rig, |limits| limits.max_idle = Some(secs(1001)));

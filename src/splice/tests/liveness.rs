@@ -10,41 +10,41 @@ fn ping_backend() -> Builder {
 }
 
 /// Silence until a peer is considered dead.
-const PATIENCE: Duration = secs(50);
+const DEAD_AFTER: Duration = secs(50);
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_client_is_given_up_at_interval_and_timeout() {
+async fn silent_client_is_dead_after_interval_and_timeout() {
     let mut rig = Builder::default().ping_client().start();
     rig.client.expect_ping().await;
     assert_span(rig.elapsed(), secs(30));
     rig.backend.expect_close(1001).await;
-    assert_span(rig.elapsed(), PATIENCE);
+    assert_span(rig.elapsed(), DEAD_AFTER);
     let answer = rig.backend.close(1001, "");
     rig.backend.send(&answer).await;
     rig.client.expect_eof().await;
     rig.backend.expect_eof().await;
-    assert_span(rig.elapsed(), PATIENCE);
+    assert_span(rig.elapsed(), DEAD_AFTER);
     assert_eq!(rig.end().await, ("client", "ping-timeout", Some(1001)));
-    assert!(rig.client.dials.was_reset() && !rig.backend.dials.was_reset());
+    assert!(rig.client.wire.was_reset() && !rig.backend.wire.was_reset());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_backend_is_given_up_at_interval_and_timeout() {
+async fn silent_backend_is_dead_after_interval_and_timeout() {
     let mut rig = ping_backend().start();
-    // Masked, as every frame towards a backend: expect_ping looks.
+    // expect_ping checks the mask.
     rig.backend.expect_ping().await;
     assert_span(rig.elapsed(), secs(30));
     rig.client.expect_close(1011).await;
-    assert_span(rig.elapsed(), PATIENCE);
+    assert_span(rig.elapsed(), DEAD_AFTER);
     assert_eq!(rig.end().await, ("backend", "ping-timeout", Some(1011)));
-    assert!(!rig.client.dials.was_reset() && rig.backend.dials.was_reset());
+    assert!(!rig.client.wire.was_reset() && rig.backend.wire.was_reset());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_receives_no_ping_by_default() {
+async fn backend_receives_no_ping_by_default() {
     let mut rig = Builder::default().ping_client().start();
     for _ in 0..100 {
-        let text = rig.client.say(TEXT, b"x").await;
+        let text = rig.client.send_frame(TEXT, b"x").await;
         rig.backend.expect(&text).await;
         rig.backend.expect_nothing(secs(20)).await;
     }
@@ -52,7 +52,7 @@ async fn a_backend_receives_no_ping_by_default() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_byte_proves_life() {
+async fn any_received_byte_proves_liveness() {
     let mut rig = Builder::default().ping_client().start();
     let text = rig.client.frame(TEXT, b"slow");
     for (i, byte) in text.iter().enumerate() {
@@ -64,15 +64,15 @@ async fn any_byte_proves_life() {
     }
     rig.backend.expect(&text).await;
     // The clock restarts with the last byte.
-    let heard = Instant::now();
+    let last_byte = Instant::now();
     rig.client.expect_ping().await;
-    assert_span(heard.elapsed() + millis(1), secs(30));
+    assert_span(last_byte.elapsed() + millis(1), secs(30));
     rig.backend.expect_close(1001).await;
-    assert_span(heard.elapsed() + millis(1), PATIENCE);
+    assert_span(last_byte.elapsed() + millis(1), DEAD_AFTER);
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_to_our_pings_are_swallowed() {
+async fn pongs_for_our_pings_are_not_relayed() {
     for bytewise in [false, true] {
         let mut rig = Builder::default().ping_client().start();
         let mut seen = Vec::new();
@@ -81,7 +81,7 @@ async fn answers_to_our_pings_are_swallowed() {
             assert!(!seen.contains(&payload));
             let pong = rig.client.frame(PONG, &payload);
             if bytewise {
-                rig.client.trickle(&pong).await;
+                rig.client.send_bytewise(&pong).await;
             } else {
                 rig.client.send(&pong).await;
             }
@@ -102,42 +102,42 @@ async fn answers_to_our_pings_are_swallowed() {
 async fn foreign_pongs_are_relayed() {
     let mut rig = Builder::default().ping_client().start();
     let own = rig.client.expect_ping().await;
-    let mut near_miss = own.clone();
-    near_miss[0] ^= 1;
+    let mut similar = own.clone();
+    similar[0] ^= 1;
     for payload in [
         b"".as_slice(),
         b"unsolicited",
-        &near_miss,
+        &similar,
         &own[..11],
         &[own.as_slice(), b"+"].concat(),
     ] {
-        let pong = rig.client.say(PONG, payload).await;
+        let pong = rig.client.send_frame(PONG, payload).await;
         rig.backend.expect(&pong).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backends_pong_to_our_ping_is_swallowed() {
+async fn backend_pong_for_our_ping_is_not_relayed() {
     let mut rig = ping_backend().start();
     for _ in 0..5 {
         let payload = rig.backend.expect_ping().await;
-        rig.backend.say(PONG, &payload).await;
+        rig.backend.send_frame(PONG, &payload).await;
         rig.client.expect_nothing(secs(1)).await;
     }
-    // The client may not use it: it was not asked.
-    let pong = rig.client.say(PONG, b"mine").await;
+    // The client may send an unsolicited Pong.
+    let pong = rig.client.send_frame(PONG, b"mine").await;
     rig.backend.expect(&pong).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pong_to_the_latest_ping_reaches_its_sender() {
+async fn pong_for_a_relayed_ping_is_relayed() {
     let mut rig = Builder::default().ping_client().start();
     sleep(secs(29)).await;
-    let ping = rig.backend.say(PING_FRAME, b"are you there").await;
+    let ping = rig.backend.send_frame(PING_FRAME, b"are you there").await;
     rig.client.expect(&ping).await;
-    // A Ping of ours would suppress the answer to this one.
+    // A Ping of ours could suppress the answer to this one.
     rig.client.expect_nothing(secs(18)).await;
-    let pong = rig.client.say(PONG, b"are you there").await;
+    let pong = rig.client.send_frame(PONG, b"are you there").await;
     rig.backend.expect(&pong).await;
     // The Pong has arrived: Lockgate may send a Ping again.
     rig.client.expect_ping().await;
@@ -145,35 +145,35 @@ async fn a_pong_to_the_latest_ping_reaches_its_sender() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unanswered_relayed_ping_is_question_enough() {
+async fn unanswered_relayed_ping_replaces_our_ping() {
     let mut rig = Builder::default().ping_client().start();
-    let ping = rig.backend.say(PING_FRAME, b"are you there").await;
+    let ping = rig.backend.send_frame(PING_FRAME, b"are you there").await;
     rig.client.expect(&ping).await;
     rig.backend.expect_close(1001).await;
-    assert_span(rig.elapsed(), PATIENCE);
+    assert_span(rig.elapsed(), DEAD_AFTER);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_relayed_ping_that_waited_in_a_full_pipe_is_not_overtaken() {
+async fn relayed_ping_delayed_by_back_pressure_suppresses_our_ping() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
     }
     .ping_client()
     .start();
-    let long = rig.backend.say(BINARY, &[1; 1000]).await;
-    // The pipe is full when our Ping is due; when it is read, the backend's Ping comes through first.
+    let long = rig.backend.send_frame(BINARY, &[1; 1000]).await;
+    // The pipe is full when our Ping is due; once it is read, the backend's Ping is relayed first.
     sleep(secs(35)).await;
-    let ping = rig.backend.say(PING_FRAME, b"are you there").await;
+    let ping = rig.backend.send_frame(PING_FRAME, b"are you there").await;
     rig.client.expect(&long).await;
     rig.client.expect(&ping).await;
     rig.client.expect_nothing(secs(10)).await;
-    let pong = rig.client.say(PONG, b"are you there").await;
+    let pong = rig.client.send_frame(PONG, b"are you there").await;
     rig.backend.expect(&pong).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_inside_a_long_frame_that_it_sends_lives() {
+async fn client_that_sends_a_long_frame_slowly_is_alive() {
     let mut rig = Builder::default().ping_client().start();
     let long = rig.client.frame(BINARY, &[1; 60]);
     for byte in &long {
@@ -185,14 +185,14 @@ async fn a_client_inside_a_long_frame_that_it_sends_lives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_inside_a_long_frame_that_it_receives_lives() {
+async fn client_that_receives_a_long_frame_slowly_is_alive() {
     let mut rig = Builder::default().ping_client().start();
     let long = rig.backend.frame(BINARY, &[1; 60]);
     for byte in &long {
         rig.backend.send(&[*byte]).await;
         sleep(secs(10)).await;
     }
-    // Our Ping has waited for the end of the frame, where it then stands.
+    // Our Ping was delayed until the end of the frame.
     rig.client.expect(&long).await;
     let payload = rig.client.expect_ping().await;
     assert!(rig.elapsed() > secs(600));
@@ -203,7 +203,7 @@ async fn a_client_inside_a_long_frame_that_it_receives_lives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn our_ping_stands_between_frames_that_come_in_one_piece() {
+async fn our_ping_is_inserted_between_frames_of_one_read() {
     let mut rig = Builder::default().ping_client().start();
     let first = rig.backend.frame(0x02, &[1; 100]);
     let second = rig.backend.frame(0x80, &[2; 100]);
@@ -216,7 +216,7 @@ async fn our_ping_stands_between_frames_that_come_in_one_piece() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn our_ping_stands_before_half_a_header_that_is_held() {
+async fn our_ping_is_inserted_before_a_partial_header() {
     let mut rig = Builder::default().ping_client().start();
     let text = rig.backend.frame(TEXT, &[1; 1000]);
     rig.backend.send(&text[..3]).await;
@@ -227,26 +227,26 @@ async fn our_ping_stands_before_half_a_header_that_is_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_under_back_pressure_lives() {
+async fn client_under_back_pressure_is_not_dead() {
     let mut rig = Builder {
         backend_pipe: 16,
         ..Builder::default()
     }
     .ping_client()
     .start();
-    let long = rig.client.say(BINARY, &[1; 1000]).await;
+    let long = rig.client.send_frame(BINARY, &[1; 1000]).await;
     rig.client.expect_nothing(secs(36_000)).await;
     // Back-pressure has ended: the clock resumes where it stopped, at zero.
     rig.backend.expect(&long).await;
-    let flowing = Instant::now();
+    let resumed = Instant::now();
     rig.client.expect_ping().await;
-    assert_span(flowing.elapsed(), secs(30));
+    assert_span(resumed.elapsed(), secs(30));
     rig.backend.expect_close(1001).await;
-    assert_span(flowing.elapsed(), PATIENCE);
+    assert_span(resumed.elapsed(), DEAD_AFTER);
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_under_back_pressure_is_not_given_back_twice() {
+async fn time_under_back_pressure_is_deducted_once() {
     let mut rig = Builder {
         backend_pipe: 16,
         ..Builder::default()
@@ -256,38 +256,38 @@ async fn time_under_back_pressure_is_not_given_back_twice() {
     let long = rig.client.frame(BINARY, &[1; 1000]);
     rig.client.send(&long).await;
     sleep(secs(36_000)).await;
-    // More is there to be read when the pressure is off.
+    // More input is available when back-pressure ends.
     rig.client.send(&long).await;
     rig.backend.expect(&long).await;
     rig.backend.expect(&long).await;
-    let flowing = Instant::now();
+    let resumed = Instant::now();
     rig.client.expect_ping().await;
-    assert_span(flowing.elapsed(), secs(30));
+    assert_span(resumed.elapsed(), secs(30));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_that_reads_nothing_is_closed() {
+async fn silent_peer_that_reads_nothing_is_closed() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
     }
     .ping_client()
     .start();
-    rig.backend.say(BINARY, &[1; 1000]).await;
+    rig.backend.send_frame(BINARY, &[1; 1000]).await;
     rig.backend.expect_close(1001).await;
-    assert_span(rig.elapsed(), PATIENCE);
+    assert_span(rig.elapsed(), DEAD_AFTER);
     assert_eq!(rig.end().await.1, "ping-timeout");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_that_reads_slowly_stays_open() {
+async fn silent_peer_that_reads_slowly_stays_open() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
     }
     .ping_client()
     .start();
-    let long = rig.backend.say(BINARY, &[1; 1000]).await;
+    let long = rig.backend.send_frame(BINARY, &[1; 1000]).await;
     for chunk in long.chunks(16) {
         sleep(secs(19)).await;
         rig.client.expect(chunk).await;
@@ -298,14 +298,14 @@ async fn a_silent_peer_that_reads_slowly_stays_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_client_inside_a_frame_is_called_dead() {
+async fn dead_client_inside_a_frame_ends_with_ping_timeout() {
     let mut rig = Builder::default().ping_client().start();
     let long = rig.client.frame(BINARY, &[1; 1000]);
     rig.client.send(&long[..100]).await;
     rig.backend.expect(&long[..100]).await;
     // Nothing may follow a truncated frame.
     rig.backend.expect_eof().await;
-    assert_span(rig.elapsed(), PATIENCE);
+    assert_span(rig.elapsed(), DEAD_AFTER);
     assert_eq!(rig.end().await, ("client", "ping-timeout", None));
 }
 
@@ -322,22 +322,22 @@ async fn both_legs_may_receive_pings() {
         .start();
     for _ in 0..4 {
         let payload = rig.backend.expect_ping().await;
-        rig.backend.say(PONG, &payload).await;
+        rig.backend.send_frame(PONG, &payload).await;
     }
     assert_span(rig.elapsed(), secs(28));
     let payload = rig.client.expect_ping().await;
-    rig.client.say(PONG, &payload).await;
+    rig.client.send_frame(PONG, &payload).await;
     rig.client.expect_close(1011).await;
     assert_span(rig.elapsed(), secs(38));
     assert_eq!(rig.end().await, ("backend", "ping-timeout", Some(1011)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn liveness_costs_a_few_polls_an_interval() {
+async fn liveness_needs_few_polls_per_interval() {
     let mut rig = Builder::default().ping_client().start();
     for _ in 0..100 {
         let payload = rig.client.expect_ping().await;
-        rig.client.say(PONG, &payload).await;
+        rig.client.send_frame(PONG, &payload).await;
     }
     let polls = rig.polls.load(SeqCst);
     assert!(polls <= 500, "{polls} polls for 100 pings");
@@ -356,7 +356,7 @@ async fn extreme_policies_neither_spin_nor_overflow() {
     let mut rig = Builder::default()
         .limits(|limits| limits.client_ping = Some(never))
         .start();
-    let text = rig.client.say(TEXT, b"x").await;
+    let text = rig.client.send_frame(TEXT, b"x").await;
     rig.backend.expect(&text).await;
     let mut rig = Builder::default()
         .limits(|limits| limits.client_ping = Some(at_once))

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// One direction alone, with what it leads from and to.
+/// A single pump with its two legs.
 struct Direction {
     pump: Pump,
     client: Leg<Wire>,
@@ -29,9 +29,9 @@ struct Direction {
 
 impl Direction {
     /// From a client to a backend whose pipe holds `pipe` bytes.
-    fn new(pipe: usize) -> (Direction, Far, Far) {
-        let (client, client_wire) = Far::new(1024 * 1024, true);
-        let (backend, backend_wire) = Far::new(pipe, false);
+    fn new(pipe: usize) -> (Direction, TestPeer, TestPeer) {
+        let (client, client_wire) = TestPeer::new(1024 * 1024, true);
+        let (backend, backend_wire) = TestPeer::new(pipe, false);
         let direction = Direction {
             pump: Pump::new(Role::Client, RsvBits::None),
             client: Leg::new(client_wire, Instant::now()),
@@ -41,9 +41,9 @@ impl Direction {
         (direction, client, backend)
     }
 
-    /// Does all that can be done now; returns the room that is held then.
-    async fn room(&mut self) -> usize {
-        // With a fresh budget: nothing may wait because of what was done before.
+    /// Polls the pump once; returns the capacity of its buffers afterwards.
+    async fn poll_capacity(&mut self) -> usize {
+        // The yield restores the task's budget.
         yield_now().await;
         poll_fn(|cx| {
             let now = Instant::now();
@@ -53,42 +53,42 @@ impl Direction {
             Poll::Ready(())
         })
         .await;
-        self.pump.room()
+        self.pump.buffered_capacity()
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_a_frame_holds_no_more_than_it_is_long() {
+async fn partial_frame_holds_only_its_own_bytes() {
     let (mut direction, mut client, mut backend) = Direction::new(1024);
-    assert_eq!(direction.room().await, 0);
+    assert_eq!(direction.poll_capacity().await, 0);
     let ping = client.frame(PING_FRAME, &[1; 125]);
     for (i, byte) in ping.iter().enumerate() {
         client.send(&[*byte]).await;
         let held = if i + 1 < ping.len() { i + 1 } else { 0 };
-        assert_eq!(direction.room().await, held);
+        assert_eq!(direction.poll_capacity().await, held);
     }
     backend.expect(&ping).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stuck_direction_holds_one_read_and_gives_it_back() {
+async fn blocked_direction_holds_one_read_and_releases_it() {
     let (mut direction, mut client, mut backend) = Direction::new(1024);
     let frames = client.frame(BINARY, &[1; 1000]).repeat(500);
     client.send(&frames).await;
     let mut got = 0;
     while got < frames.len() {
-        assert!(direction.room().await <= READ_BUF_LEN);
+        assert!(direction.poll_capacity().await <= READ_BUF_LEN);
         let next = frames.len().min(got + 1024);
         backend.expect(&frames[got..next]).await;
         got = next;
     }
-    assert_eq!(direction.room().await, 0);
+    assert_eq!(direction.poll_capacity().await, 0);
     sleep(secs(1)).await;
-    assert_eq!(direction.room().await, 0);
+    assert_eq!(direction.poll_capacity().await, 0);
 }
 
 #[test]
-fn the_future_of_an_idle_session_is_small() {
+fn session_future_is_small() {
     fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }

@@ -3,14 +3,14 @@
 use super::rig::*;
 
 #[tokio::test(start_paused = true)]
-async fn an_order_closes_both_legs() {
+async fn close_order_closes_both_legs() {
     let mut rig = Rig::start();
     settle().await;
     rig.sessions.close_all(1012);
     rig.client.expect_close(1012).await;
     rig.backend.expect_close(1001).await;
     assert!(rig.elapsed() < millis(3));
-    // Neither answer is relayed: both have their Close.
+    // Neither reply is relayed: each leg has received its Close.
     let (up, down) = (rig.client.close(1012, ""), rig.backend.close(1001, ""));
     rig.client.send(&up).await;
     rig.backend.send(&down).await;
@@ -21,7 +21,7 @@ async fn an_order_closes_both_legs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_without_answers_ends_at_close_timeout() {
+async fn close_order_without_replies_ends_at_close_timeout() {
     let mut rig = Rig::start();
     rig.sessions.close_all(1001);
     rig.client.expect_close(1001).await;
@@ -33,13 +33,13 @@ async fn an_order_without_answers_ends_at_close_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_stands_behind_what_was_read() {
+async fn close_order_follows_bytes_that_were_read() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
     }
     .start();
-    let down = rig.backend.say(BINARY, &[1; 30_000]).await;
+    let down = rig.backend.send_frame(BINARY, &[1; 30_000]).await;
     settle().await;
     rig.sessions.close_all(1012);
     rig.backend.expect_close(1001).await;
@@ -49,7 +49,7 @@ async fn an_order_stands_behind_what_was_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_waits_for_the_end_of_a_frame() {
+async fn close_order_waits_for_a_frame_boundary() {
     let mut rig = Rig::start();
     let long = rig.backend.frame(0x01, &[1; 1000]);
     rig.backend.send(&long[..100]).await;
@@ -73,7 +73,7 @@ async fn an_order_waits_for_the_end_of_a_frame() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_cuts_a_frame_that_never_ends() {
+async fn close_order_truncates_a_frame_that_never_ends() {
     let mut rig = Rig::start();
     let long = rig.backend.frame(BINARY, &[1; 1000]);
     rig.backend.send(&long[..100]).await;
@@ -86,7 +86,7 @@ async fn an_order_cuts_a_frame_that_never_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_drops_half_a_header_that_was_held() {
+async fn close_order_drops_a_partial_header() {
     let mut rig = Rig::start();
     let text = rig.backend.frame(BINARY, &[1; 1000]);
     rig.backend.send(&text[..2]).await;
@@ -98,18 +98,18 @@ async fn an_order_drops_half_a_header_that_was_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frames_behind_an_order_are_dropped_until_the_answer() {
+async fn frames_after_a_close_order_are_discarded_until_the_reply() {
     let mut rig = Rig::start();
     settle().await;
     rig.sessions.close_all(1012);
     rig.client.expect_close(1012).await;
     rig.backend.expect_close(1001).await;
-    rig.client.say(TEXT, b"crossed").await;
-    rig.backend.say(TEXT, b"crossed").await;
+    rig.client.send_frame(TEXT, b"crossed").await;
+    rig.backend.send_frame(TEXT, b"crossed").await;
     rig.client.expect_nothing(secs(1)).await;
     rig.backend.expect_nothing(secs(1)).await;
     // A violation at this point only ends the wait for that leg.
-    rig.client.say(0x83, b"bad").await;
+    rig.client.send_frame(0x83, b"bad").await;
     let down = rig.backend.close(1001, "");
     rig.backend.send(&down).await;
     rig.client.expect_eof().await;
@@ -118,7 +118,7 @@ async fn frames_behind_an_order_are_dropped_until_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_reaches_who_was_still_on_the_way_in() {
+async fn close_order_before_the_start_closes_the_session() {
     let builder = Builder {
         client_early: frame(TEXT, b"hello", true),
         ..Builder::default()
@@ -132,7 +132,7 @@ async fn an_order_reaches_who_was_still_on_the_way_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_that_meets_an_early_close_does_not_hang() {
+async fn close_order_with_a_close_in_early_data_does_not_hang() {
     let close = frame(CLOSE, &close_payload(1000, ""), true);
     let builder = Builder {
         client_early: close.clone(),
@@ -150,7 +150,7 @@ async fn an_order_that_meets_an_early_close_does_not_hang() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_comes_too_late_for_a_session_that_ends() {
+async fn close_order_is_ignored_during_the_closing_handshake() {
     let mut rig = Rig::start();
     let close = rig.client.close(4000, "");
     rig.client.send(&close).await;
@@ -165,7 +165,7 @@ async fn an_order_comes_too_late_for_a_session_that_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ordered_leg_that_drops_tcp_ends_its_side() {
+async fn tcp_drop_after_a_close_order_ends_the_leg() {
     let mut rig = Rig::start();
     settle().await;
     rig.sessions.close_all(1012);
@@ -180,17 +180,17 @@ async fn an_ordered_leg_that_drops_tcp_ends_its_side() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_waits_for_the_rest_of_a_message_but_not_for_long() {
+async fn close_order_waits_up_to_a_second_for_the_rest_of_a_message() {
     for rest in [true, false] {
         let mut rig = Rig::start();
-        let first = rig.backend.frame(0x01, b"half of it");
+        let first = rig.backend.frame(0x01, b"first half");
         rig.backend.send(&first).await;
         rig.client.expect(&first).await;
         rig.sessions.close_all(1012);
         rig.backend.expect_close(1001).await;
         rig.client.expect_nothing(millis(500)).await;
         if rest {
-            let last = rig.backend.frame(0x80, b"the other half");
+            let last = rig.backend.frame(0x80, b"second half");
             rig.backend.send(&last).await;
             rig.client.expect(&last).await;
         }
@@ -201,7 +201,7 @@ async fn an_order_waits_for_the_rest_of_a_message_but_not_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_has_lasted_long_enough_is_closed() {
+async fn session_is_closed_at_max_age() {
     let mut builder = Builder::default();
     builder.limits.max_age = Some((secs(100), 1012));
     builder.limits.client_ping = None;

@@ -9,11 +9,11 @@ use tokio::{
 };
 
 const PIPE: usize = 4096;
-/// What one direction of a session may hold.
-const HELD: u64 = READ_BUF_LEN as u64;
+/// Maximum number of bytes that one direction of a session may hold.
+const MAX_HELD: u64 = READ_BUF_LEN as u64;
 
-/// Writes as long as bytes are accepted; returns how many were.
-async fn flood(far: &mut Far, bytes: &[u8]) -> usize {
+/// Writes until a write is pending; returns how many bytes were accepted.
+async fn flood(far: &mut TestPeer, bytes: &[u8]) -> usize {
     let mut sent = 0;
     while let Ok(n) = timeout(secs(10), far.pipe.write(&bytes[sent..])).await {
         sent += n.unwrap();
@@ -22,7 +22,7 @@ async fn flood(far: &mut Far, bytes: &[u8]) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_reads_stops_the_sender() {
+async fn peer_that_never_reads_blocks_the_sender() {
     for from_client in [true, false] {
         for payload in [100, 5_000, 1_000_000] {
             let mut rig = Builder::default().pipes(PIPE).start();
@@ -35,40 +35,40 @@ async fn a_peer_that_never_reads_stops_the_sender() {
                 .frame(BINARY, &vec![1; payload])
                 .repeat(1_000_000 / payload);
             let sent = flood(sender, &frames).await;
-            let taken = sender.dials.received.load(SeqCst);
-            assert!(taken <= HELD + PIPE as u64, "{taken} taken");
-            assert_eq!(sent as u64, taken + PIPE as u64);
-            // Stopped, not spinning.
+            let received = sender.wire.received.load(SeqCst);
+            assert!(received <= MAX_HELD + PIPE as u64, "{received} bytes read");
+            assert_eq!(sent as u64, received + PIPE as u64);
+            // Blocked, without polling.
             let polls = rig.polls.load(SeqCst);
             sleep(secs(3600)).await;
             assert_eq!(rig.polls.load(SeqCst), polls);
-            // It reads again, and all is there.
+            // Once the peer reads, all bytes are delivered.
             tokio::join!(sender.send(&frames[sent..]), reader.expect(&frames));
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_direction_stuck_the_other_flows() {
-    for stuck_up in [true, false] {
+async fn blocked_direction_does_not_block_the_other() {
+    for blocked_is_client in [true, false] {
         let mut rig = Builder::default().pipes(PIPE).start();
-        let (stuck, reader) = if stuck_up {
+        let (blocked, reader) = if blocked_is_client {
             (&mut rig.client, &mut rig.backend)
         } else {
             (&mut rig.backend, &mut rig.client)
         };
-        let frames = stuck.frame(BINARY, &[1; 5_000]).repeat(100);
-        let sent = flood(stuck, &frames).await;
+        let frames = blocked.frame(BINARY, &[1; 5_000]).repeat(100);
+        let sent = flood(blocked, &frames).await;
         for _ in 0..100 {
-            let back = reader.say(BINARY, &[2; 1_000]).await;
-            stuck.expect(&back).await;
+            let back = reader.send_frame(BINARY, &[2; 1_000]).await;
+            blocked.expect(&back).await;
         }
-        tokio::join!(stuck.send(&frames[sent..]), reader.expect(&frames));
+        tokio::join!(blocked.send(&frames[sent..]), reader.expect(&frames));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_cannot_pass_a_full_pipe() {
+async fn close_to_a_blocked_peer_ends_with_a_reset_at_close_timeout() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
@@ -81,14 +81,14 @@ async fn a_close_cannot_pass_a_full_pipe() {
     rig.backend.expect_eof().await;
     assert_span(rig.elapsed(), CLOSE_TIMEOUT);
     assert_eq!(rig.end().await, ("backend", "closed", Some(1000)));
-    assert!(rig.client.dials.was_reset() && !rig.backend.dials.was_reset());
-    // Nothing was put where it does not belong.
+    assert!(rig.client.wire.was_reset() && !rig.backend.wire.was_reset());
+    // No Close was inserted into the frame.
     rig.client.expect(&whole[..16]).await;
     rig.client.expect_eof().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_behind_a_full_pipe_passes_when_the_peer_reads_in_time() {
+async fn close_to_a_blocked_peer_is_delivered_if_it_reads_in_time() {
     let mut rig = Builder {
         client_pipe: 16,
         ..Builder::default()
@@ -106,23 +106,23 @@ async fn a_close_behind_a_full_pipe_passes_when_the_peer_reads_in_time() {
     rig.client.send(&answer).await;
     rig.backend.expect(&answer).await;
     assert_eq!(rig.end().await, ("backend", "closed", Some(1000)));
-    assert!(!rig.client.dials.was_reset());
+    assert!(!rig.client.wire.was_reset());
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_cannot_pass_a_full_pipe() {
+async fn close_order_to_blocked_peers_ends_with_resets_at_close_timeout() {
     let mut rig = Builder::default().pipes(16).start();
-    rig.backend.say(BINARY, &[1; 40]).await;
-    rig.client.say(BINARY, &[1; 40]).await;
+    rig.backend.send_frame(BINARY, &[1; 40]).await;
+    rig.client.send_frame(BINARY, &[1; 40]).await;
     settle().await;
     rig.sessions.close_all(1012);
     assert_eq!(rig.end().await, ("lockgate", "ordered", Some(1012)));
     assert_span(rig.elapsed(), CLOSE_TIMEOUT + millis(1));
-    assert!(rig.client.dials.was_reset() && rig.backend.dials.was_reset());
+    assert!(rig.client.wire.was_reset() && rig.backend.wire.was_reset());
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_stuck_recover_when_both_read() {
+async fn both_directions_recover_from_back_pressure() {
     let mut rig = Builder::default().pipes(PIPE).start();
     let up = rig.client.frame(BINARY, &[1; 5_000]).repeat(100);
     let down = rig.backend.frame(BINARY, &[2; 5_000]).repeat(100);
@@ -130,7 +130,7 @@ async fn both_stuck_recover_when_both_read() {
     let down_sent = flood(&mut rig.backend, &down).await;
     assert!(up_sent < up.len() && down_sent < down.len());
     let (client_in, client_out) = (&mut rig.client, &mut rig.backend);
-    // Each end reads all that is there, then sends its rest.
+    // Each peer reads all available bytes, then sends its rest.
     let mut got = vec![0; PIPE];
     let mut up_rest = &up[up_sent..];
     let mut down_rest = &down[down_sent..];

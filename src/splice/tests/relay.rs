@@ -1,4 +1,4 @@
-//! Frames pass verbatim, in their order, whatever the pipes and the chunks are.
+//! Frames are relayed verbatim and in order, with any pipe capacity and any chunking.
 
 use super::rig::*;
 use crate::{proto::track::RsvBits, splice::SessionLimits};
@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::{io::AsyncWriteExt, runtime};
 
-/// Every form a frame may have.
+/// Returns frames of every valid form.
 fn all_forms(masked: bool) -> Vec<u8> {
     [
         frame(TEXT, b"hello", masked),
@@ -27,7 +27,7 @@ fn all_forms(masked: bool) -> Vec<u8> {
     .concat()
 }
 
-/// Sends and reads at both ends at once, then closes with 1000 from the client.
+/// Sends and reads at both ends concurrently, then closes with 1000 from the client.
 async fn both_ways(mut rig: Rig, up: &[u8], down: &[u8], up_rest: &[u8], down_rest: &[u8]) {
     let client_close = rig.client.close(1000, "finished");
     let backend_close = rig.backend.close(1000, "");
@@ -36,7 +36,7 @@ async fn both_ways(mut rig: Rig, up: &[u8], down: &[u8], up_rest: &[u8], down_re
     client_writes.extend_from_slice(up_rest);
     client_writes.extend_from_slice(&client_close);
     backend_writes.extend_from_slice(down_rest);
-    // Both must go on at once: with a pipe of one byte nothing fits in between.
+    // Concurrently, because a pipe of one byte buffers nothing.
     let client = async {
         duplex_exchange(
             &mut client_reads,
@@ -73,11 +73,11 @@ async fn both_ways(mut rig: Rig, up: &[u8], down: &[u8], up_rest: &[u8], down_re
         outcome.from_backend.bytes,
         (down.len() + backend_close.len()) as u64
     );
-    assert!(!rig.client.dials.was_reset() && !rig.backend.dials.was_reset());
+    assert!(!rig.client.wire.was_reset() && !rig.backend.wire.was_reset());
 }
 
 /// Writes `out` and reads `expected` at the same time.
-async fn duplex_exchange(far: &mut Far, out: &[u8], expected: &[u8]) {
+async fn duplex_exchange(far: &mut TestPeer, out: &[u8], expected: &[u8]) {
     let (mut written, mut got) = (0, Vec::new());
     let (mut read_half, mut write_half) = tokio::io::split(&mut far.pipe);
     while written < out.len() || got.len() < expected.len() {
@@ -93,7 +93,7 @@ async fn duplex_exchange(far: &mut Far, out: &[u8], expected: &[u8]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn relays_verbatim_through_pipes_of_any_size() {
+async fn frames_are_relayed_verbatim_through_pipes_of_any_size() {
     for pipe in [1, 8, 64 * 1024] {
         let (up, down) = (all_forms(true), all_forms(false));
         both_ways(
@@ -108,9 +108,9 @@ async fn relays_verbatim_through_pipes_of_any_size() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn early_bytes_go_first_wherever_they_end() {
+async fn early_data_is_relayed_first_wherever_it_ends() {
     let (up, down) = (all_forms(true), all_forms(false));
-    // In a header, in a payload, in a control frame, between frames, and far above what a read takes.
+    // In a header, in a payload, in a control frame, between frames, and beyond one read.
     for cut in [1, 2, 5, 8, 13, 30, 31, 40, 5000, up.len() - 1, up.len()] {
         let down_cut = cut.min(down.len());
         let builder = Builder {
@@ -123,7 +123,7 @@ async fn early_bytes_go_first_wherever_they_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn early_bytes_are_relayed_before_anybody_says_more() {
+async fn early_data_is_relayed_before_further_input() {
     let (hello, welcome) = (frame(TEXT, b"hello", true), frame(TEXT, b"welcome", false));
     let builder = Builder {
         client_early: hello.clone(),
@@ -137,7 +137,7 @@ async fn early_bytes_are_relayed_before_anybody_says_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_early_close_ends_the_session() {
+async fn early_close_ends_the_session() {
     let close = frame(CLOSE, &close_payload(1013, "full"), false);
     let mut rig = Builder {
         backend_early: [frame(TEXT, b"sorry", false), close.clone()].concat(),
@@ -153,7 +153,7 @@ async fn an_early_close_ends_the_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reserved_bits_pass_where_they_were_negotiated() {
+async fn negotiated_reserved_bits_are_relayed() {
     for (reserved, first) in [
         (RsvBits::Deflate, 0xC1),
         (RsvBits::Deflate, 0xC2),
@@ -165,15 +165,15 @@ async fn reserved_bits_pass_where_they_were_negotiated() {
             ..Builder::default()
         }
         .start();
-        let up = rig.client.say(first, b"compressed").await;
+        let up = rig.client.send_frame(first, b"compressed").await;
         rig.backend.expect(&up).await;
-        let down = rig.backend.say(first, b"compressed").await;
+        let down = rig.backend.send_frame(first, b"compressed").await;
         rig.client.expect(&down).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frames_beginning_passes_before_its_end_is_there() {
+async fn beginning_of_a_frame_is_relayed_before_its_end_arrives() {
     let mut rig = Rig::start();
     let whole = rig.client.frame(BINARY, &[5; 1000]);
     rig.client.send(&whole[..100]).await;
@@ -192,12 +192,12 @@ async fn limits_apply_from_the_next_frame_on() {
         limits.bounds.max_frame = 100;
         limits.bounds.max_message = 100;
     });
-    // The frame that was begun under the old limit is carried to its end.
+    // The frame that began under the old limit is relayed to its end.
     rig.client.send(&begun[500..]).await;
     rig.backend.expect(&begun[500..]).await;
-    let small = rig.client.say(BINARY, &[1; 100]).await;
+    let small = rig.client.send_frame(BINARY, &[1; 100]).await;
     rig.backend.expect(&small).await;
-    rig.client.say(BINARY, &[1; 101]).await;
+    rig.client.send_frame(BINARY, &[1; 101]).await;
     rig.backend.expect_close(1001).await;
     rig.client.expect_close(1009).await;
     assert_eq!(rig.end().await, ("client", "frame-too-big", Some(1009)));
@@ -209,16 +209,16 @@ async fn new_timers_apply_from_the_next_frame_on() {
     settle().await;
     rig.limits
         .send_modify(|limits| limits.client_ping = Some(PING));
-    let text = rig.client.say(TEXT, b"x").await;
+    let text = rig.client.send_frame(TEXT, b"x").await;
     rig.backend.expect(&text).await;
     rig.client.expect_ping().await;
     assert_span(rig.elapsed(), secs(30) + millis(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_session_is_not_polled() {
+async fn idle_session_is_not_polled() {
     let mut rig = Rig::start();
-    let text = rig.client.say(TEXT, b"x").await;
+    let text = rig.client.send_frame(TEXT, b"x").await;
     rig.backend.expect(&text).await;
     settle().await;
     let before = rig.polls.load(SeqCst);
@@ -231,7 +231,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_chunking_of_any_frames_arrives_as_it_was(
+    fn any_chunking_of_any_frames_is_relayed_verbatim(
         up in stream(true),
         down in stream(false),
         up_chunks in vec(1usize..200, 1..20),

@@ -1,4 +1,4 @@
-//! A session between two pipes, of which the test holds the far ends.
+//! Test harness: a session between two pipes, whose far ends are held by the test.
 
 use crate::{
     observe::{Metrics, SessionRef, SessionRegistry, SessionTarget},
@@ -30,20 +30,20 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// A session and all that can be done to it.
+/// A running session and the handles to control it.
 pub(super) struct Rig {
-    pub(super) client: Far,
-    pub(super) backend: Far,
+    pub(super) client: TestPeer,
+    pub(super) backend: TestPeer,
     pub(super) limits: watch::Sender<SessionLimits>,
     pub(super) sessions: Arc<SessionRegistry>,
     metrics: Arc<Metrics>,
     pub(super) started: Instant,
-    /// How often the session was polled: what spins shows here.
+    /// Number of polls of the session, to detect busy loops.
     pub(super) polls: Arc<AtomicU64>,
     session: JoinSet<Outcome>,
 }
 
-/// What a session is built from; the defaults never ping and bound nothing.
+/// The parameters of a session; by default without Pings and limits.
 pub(super) struct Builder {
     pub(super) client_pipe: usize,
     pub(super) backend_pipe: usize,
@@ -55,14 +55,14 @@ pub(super) struct Builder {
 }
 
 /// The far end of a leg: a client or a backend.
-pub(super) struct Far {
+pub(super) struct TestPeer {
     pub(super) pipe: DuplexStream,
-    pub(super) dials: Arc<Dials>,
+    pub(super) wire: Arc<WireState>,
     masks: bool,
     got: Vec<u8>,
 }
 
-/// A frame as it came, its payload unmasked.
+/// A received frame with its payload unmasked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) first: u8,
@@ -74,14 +74,14 @@ pub(super) struct Frame {
 /// The near end of a leg, given to the session.
 pub(super) struct Wire {
     pipe: DuplexStream,
-    taken: u64,
-    dials: Arc<Dials>,
+    bytes_accepted: u64,
+    state: Arc<WireState>,
 }
 
-/// What a test reads off a wire, and the faults that it sets.
+/// Observations of a wire, and faults injected by the test.
 #[derive(Default)]
-pub(super) struct Dials {
-    /// Bytes that the session took from this leg.
+pub(super) struct WireState {
+    /// Number of bytes that the session has read from this leg.
     pub(super) received: AtomicU64,
     was_reset: AtomicBool,
     reads_fail: AtomicBool,
@@ -126,7 +126,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Both pipes hold `bytes` each way.
+    /// Sets the capacity of both pipes in each direction.
     pub(super) fn pipes(mut self, bytes: usize) -> Self {
         (self.client_pipe, self.backend_pipe) = (bytes, bytes);
         self
@@ -143,13 +143,13 @@ impl Builder {
     }
 
     pub(super) fn start(self) -> Rig {
-        let (client, client_wire) = Far::new(self.client_pipe, true);
-        let (backend, backend_wire) = Far::new(self.backend_pipe, false);
+        let (client, client_wire) = TestPeer::new(self.client_pipe, true);
+        let (backend, backend_wire) = TestPeer::new(self.backend_pipe, false);
         self.start_over(client, client_wire, backend, backend_wire)
     }
 
-    /// Over wires of another making.
-    pub(super) fn start_over<C, B>(self, client: Far, c: C, backend: Far, b: B) -> Rig
+    /// Starts the session over the given streams.
+    pub(super) fn start_over<C, B>(self, client: TestPeer, c: C, backend: TestPeer, b: B) -> Rig
     where
         C: Transport + Send + 'static,
         B: Transport + Send + 'static,
@@ -163,7 +163,7 @@ impl Builder {
         };
         let (limits, limits_source) = watch::channel(self.limits);
         let metrics = Arc::new(Metrics::new());
-        let (handle, flow) = (self.sessions.open(nowhere()), metrics.flow().clone());
+        let (handle, flow) = (self.sessions.open(session_target()), metrics.flow().clone());
         let mut future = Box::pin(run(legs, limits_source, handle, flow));
         let polls = Arc::new(AtomicU64::new(0));
         let count = polls.clone();
@@ -188,17 +188,17 @@ impl Builder {
 // === impl Rig ===
 
 impl Rig {
-    /// A session with the defaults.
+    /// Starts a session with the default parameters.
     pub(super) fn start() -> Rig {
         Builder::default().start()
     }
 
-    /// Since the session began.
+    /// Returns the time since the session began.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// A sample of the metrics page, as it is written behind its name and labels.
+    /// Returns the value of the sample with this name and labels on the metrics page.
     pub(super) fn metric(&self, sample: &str) -> String {
         let page = self.metrics.encode();
         let line = page
@@ -208,53 +208,53 @@ impl Rig {
             .to_owned()
     }
 
-    /// The session's entry among the live ones.
+    /// Returns the session's entry in the registry.
     pub(super) fn entry(&self) -> SessionRef {
         self.sessions.matching(|_| true).remove(0)
     }
 
-    /// How the session ended; the task is through then.
+    /// Waits for the session task to finish and returns the outcome.
     pub(super) async fn outcome(&mut self) -> Outcome {
         timeout(STALLED, self.session.join_next())
             .await
             .expect("the session never ends")
-            .expect("asked twice")
+            .expect("the outcome was requested twice")
             .expect("the session panicked")
     }
 
-    /// The outcome, in words: who, why, which code.
+    /// Returns the outcome as words: initiator, reason, close code.
     pub(super) async fn end(&mut self) -> (&'static str, &'static str, Option<u16>) {
         let outcome = self.outcome().await;
         (outcome.by.as_str(), outcome.why.as_str(), outcome.code)
     }
 
-    /// Whether the session's task still runs.
+    /// Returns whether the session task is still running.
     pub(super) fn is_running(&mut self) -> bool {
         self.session.try_join_next().is_none()
     }
 }
 
-// === impl Far ===
+// === impl TestPeer ===
 
-impl Far {
-    pub(super) fn new(pipe: usize, masks: bool) -> (Far, Wire) {
+impl TestPeer {
+    pub(super) fn new(pipe: usize, masks: bool) -> (TestPeer, Wire) {
         let (far, near) = duplex(pipe);
-        let dials = Arc::new(Dials::default());
+        let state = Arc::new(WireState::default());
         let wire = Wire {
             pipe: near,
-            taken: 0,
-            dials: dials.clone(),
+            bytes_accepted: 0,
+            state: state.clone(),
         };
-        let far = Far {
+        let far = TestPeer {
             pipe: far,
-            dials,
+            wire: state,
             masks,
             got: Vec::new(),
         };
         (far, wire)
     }
 
-    /// A frame as this side must write it.
+    /// Returns a frame, masked as this side must.
     pub(super) fn frame(&self, first: u8, payload: &[u8]) -> Vec<u8> {
         frame(first, payload, self.masks)
     }
@@ -271,24 +271,24 @@ impl Far {
     }
 
     /// Sends a frame and returns its bytes.
-    pub(super) async fn say(&mut self, first: u8, payload: &[u8]) -> Vec<u8> {
+    pub(super) async fn send_frame(&mut self, first: u8, payload: &[u8]) -> Vec<u8> {
         let frame = self.frame(first, payload);
         self.send(&frame).await;
         frame
     }
 
-    /// Byte by byte, each one read before the next is sent.
-    pub(super) async fn trickle(&mut self, bytes: &[u8]) {
+    /// Sends byte by byte; each byte is read before the next is sent.
+    pub(super) async fn send_bytewise(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.send(&[*byte]).await;
             settle().await;
         }
     }
 
-    /// These bytes come next.
+    /// Reads exactly these bytes.
     pub(super) async fn expect(&mut self, bytes: &[u8]) {
         while self.got.len() < bytes.len() {
-            assert!(self.fill().await, "EOF behind {:02x?}", self.got);
+            assert!(self.fill().await, "EOF after {:02x?}", self.got);
         }
         let rest = self.got.split_off(bytes.len());
         assert!(
@@ -300,7 +300,7 @@ impl Far {
         self.got = rest;
     }
 
-    /// The next frame.
+    /// Reads the next frame.
     pub(super) async fn next(&mut self) -> Frame {
         loop {
             let parsed = FrameHeader::parse(&self.got).expect("a frame of RFC 6455");
@@ -321,11 +321,11 @@ impl Far {
                     raw,
                 };
             }
-            assert!(self.fill().await, "EOF behind {:02x?}", self.got);
+            assert!(self.fill().await, "EOF after {:02x?}", self.got);
         }
     }
 
-    /// A Close comes next, with this code and no reason, masked as its sender must.
+    /// Reads a Close with this code and no reason, masked as its sender must.
     pub(super) async fn expect_close(&mut self, code: u16) {
         let frame = self.next().await;
         assert_eq!(
@@ -334,20 +334,20 @@ impl Far {
         );
     }
 
-    /// A Ping comes next; its payload.
+    /// Reads a Ping and returns its payload.
     pub(super) async fn expect_ping(&mut self) -> Vec<u8> {
         let frame = self.next().await;
         assert_eq!((frame.first, frame.masked), (PING_FRAME, !self.masks));
         frame.payload
     }
 
-    /// EOF comes next, and not a byte before it.
+    /// Reads EOF, with no byte before it.
     pub(super) async fn expect_eof(&mut self) {
         let more = self.fill().await;
         assert!(!more && self.got.is_empty(), "got {:02x?}", self.got);
     }
 
-    /// For so long nothing comes, not even EOF.
+    /// Checks that nothing arrives within `span`, not even EOF.
     pub(super) async fn expect_nothing(&mut self, span: Duration) {
         assert!(self.got.is_empty(), "got {:02x?}", self.got);
         let read = timeout(span, self.pipe.read_buf(&mut self.got)).await;
@@ -359,11 +359,11 @@ impl Far {
         self.pipe.shutdown().await.expect("a pipe can be shut");
     }
 
-    /// False at EOF.
+    /// Reads once into the buffer. Returns false at EOF.
     async fn fill(&mut self) -> bool {
         timeout(STALLED, self.pipe.read_buf(&mut self.got))
             .await
-            .unwrap_or_else(|_| panic!("stalled behind {:02x?}", self.got))
+            .unwrap_or_else(|_| panic!("stalled after {:02x?}", self.got))
             .expect("a pipe does not fail")
             > 0
     }
@@ -371,18 +371,18 @@ impl Far {
 
 // === impl Dials ===
 
-impl Dials {
+impl WireState {
     pub(super) fn was_reset(&self) -> bool {
         self.was_reset.load(SeqCst)
     }
 
-    /// From now on the session's reads fail, as after a reset.
+    /// Makes the session's reads fail, as after a reset.
     pub(super) fn fail_reads(&self) {
         self.reads_fail.store(true, SeqCst);
         self.reader.wake();
     }
 
-    /// From now on the session's writes fail, while its reads find nothing.
+    /// Makes the session's writes fail; its reads stay pending.
     pub(super) fn fail_writes(&self) {
         self.writes_fail.store(true, SeqCst);
         self.writer.wake();
@@ -397,14 +397,14 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.dials.reader.register(cx.waker());
-        if self.dials.reads_fail.load(SeqCst) {
+        self.state.reader.register(cx.waker());
+        if self.state.reads_fail.load(SeqCst) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.pipe).poll_read(cx, buf);
         let more = buf.filled().len() - before;
-        self.dials.received.fetch_add(more as u64, SeqCst);
+        self.state.received.fetch_add(more as u64, SeqCst);
         read
     }
 }
@@ -415,13 +415,13 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.dials.writer.register(cx.waker());
-        if self.dials.writes_fail.load(SeqCst) {
+        self.state.writer.register(cx.waker());
+        if self.state.writes_fail.load(SeqCst) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let written = Pin::new(&mut self.pipe).poll_write(cx, buf);
         if let Poll::Ready(Ok(n)) = written {
-            self.taken += n as u64;
+            self.bytes_accepted += n as u64;
         }
         written
     }
@@ -436,16 +436,16 @@ impl AsyncWrite for Wire {
 }
 
 impl Transport for Wire {
-    fn taken(&self) -> u64 {
-        self.taken
+    fn bytes_accepted(&self) -> u64 {
+        self.bytes_accepted
     }
 
     fn reset(&self) {
-        self.dials.was_reset.store(true, SeqCst);
+        self.state.was_reset.store(true, SeqCst);
     }
 }
 
-/// A frame in its shortest form.
+/// Returns a frame with the shortest encoding of its length.
 pub(super) fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     let mut bytes = head(first, payload.len() as u64, masked);
     let start = bytes.len();
@@ -481,12 +481,12 @@ pub(super) fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()
 }
 
-/// Lets the session do all that it can do now: paused time moves on only when every task waits.
+/// Lets the session do all pending work: paused time advances only when every task is idle.
 pub(super) async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
 
-/// `span`, and at most a tick or two of the timer more.
+/// Checks that `span` is `expected`, up to a few ticks of the timer more.
 #[track_caller]
 pub(super) fn assert_span(span: Duration, expected: Duration) {
     assert!(
@@ -514,11 +514,11 @@ pub(super) const PING: PingPolicy = PingPolicy {
     interval: secs(30),
     timeout: secs(20),
 };
-/// What takes a day in paused time will never come.
+/// Deadline in paused time, after which a test fails.
 const STALLED: Duration = secs(86_400);
 
-/// What no order asks for.
-fn nowhere() -> SessionTarget {
+/// Target of the session in the registry.
+fn session_target() -> SessionTarget {
     SessionTarget {
         route: "chat".into(),
         backend: "ws://127.0.0.1:1".into(),

@@ -34,13 +34,13 @@ async fn start(client_pipe: usize) -> (Rig, client::TlsStream<DuplexStream>) {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let (mut far, wire) = Far::new(client_pipe, true);
+    let (mut far, wire) = TestPeer::new(client_pipe, true);
     let pipe = std::mem::replace(&mut far.pipe, duplex(1).0);
     let (accepted, connected) = tokio::join!(
         crate::wire::accept(wire, Vec::new(), Arc::new(server)),
         TlsConnector::from(Arc::new(client)).connect("localhost".try_into().unwrap(), pipe),
     );
-    let (backend, backend_wire) = Far::new(4096, false);
+    let (backend, backend_wire) = TestPeer::new(4096, false);
     let rig = Builder::default().start_over(far, accepted.unwrap(), backend, backend_wire);
     (rig, connected.unwrap())
 }
@@ -55,7 +55,7 @@ async fn frames_and_the_lingering_close_pass_through_tls() {
     let (mut client_in, mut client_out) = tokio::io::split(client);
     let mut got = Vec::new();
     let peer = async {
-        // close_notify comes before EOF: anything else would be an error here.
+        // Without close_notify before EOF, reading to the end would be an error.
         tokio::join!(
             async {
                 client_out.write_all(&up).await.unwrap();
@@ -96,9 +96,9 @@ async fn frames_and_the_lingering_close_pass_through_tls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_drops_without_close_notify_is_gone_and_no_more() {
+async fn client_drop_without_close_notify_is_gone() {
     let (mut rig, mut client) = start(64 * 1024).await;
-    let text = rig.client.frame(TEXT, b"last words");
+    let text = rig.client.frame(TEXT, b"last text");
     client.write_all(&text).await.unwrap();
     client.flush().await.unwrap();
     rig.backend.expect(&text).await;
@@ -110,20 +110,23 @@ async fn a_client_that_drops_without_close_notify_is_gone_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tls_client_that_never_reads_stops_the_backend_and_is_reset() {
+async fn tls_client_that_never_reads_blocks_the_backend_and_is_reset() {
     let (mut rig, mut client) = start(4096).await;
     let frames = rig.backend.frame(BINARY, &[1; 5_000]).repeat(200);
     let mut sent = 0;
     while let Ok(n) = timeout(secs(10), rig.backend.pipe.write(&frames[sent..])).await {
         sent += n.unwrap();
     }
-    // One read of ours, and what rustls keeps.
-    let taken = rig.backend.dials.received.load(SeqCst);
-    assert!(taken <= 2 * READ_BUF_LEN as u64 + 4096, "{taken} taken");
+    // One read of the pump, and the output buffered by TLS.
+    let received = rig.backend.wire.received.load(SeqCst);
+    assert!(
+        received <= 2 * READ_BUF_LEN as u64 + 4096,
+        "{received} bytes read"
+    );
     let polls = rig.polls.load(SeqCst);
     sleep(secs(3600)).await;
     assert_eq!(rig.polls.load(SeqCst), polls);
-    // The other direction flows.
+    // The other direction is not blocked.
     let text = rig.client.frame(TEXT, b"still here");
     client.write_all(&text).await.unwrap();
     client.flush().await.unwrap();
@@ -131,8 +134,8 @@ async fn a_tls_client_that_never_reads_stops_the_backend_and_is_reset() {
     rig.sessions.close_all(1012);
     rig.backend.expect_close(1001).await;
     assert_eq!(rig.end().await, ("lockgate", "ordered", Some(1012)));
-    assert!(rig.client.dials.was_reset());
-    // A FIN would have pretended that this is all: it is cut.
+    assert!(rig.client.wire.was_reset());
+    // A reset, not a FIN: the client detects the truncation.
     let mut got = Vec::new();
     let end = client.read_to_end(&mut got).await.unwrap_err();
     assert_eq!(end.kind(), ErrorKind::UnexpectedEof);

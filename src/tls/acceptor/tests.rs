@@ -100,7 +100,7 @@ async fn versions_groups_and_protocol() {
         let (accepted, connected) = shake(&server, &Arc::new(config).into(), "a.test").await;
         let accepted = accepted.unwrap();
         assert_eq!(accepted.version, version);
-        let connection = accepted.stream.agreed();
+        let connection = accepted.stream.tls_state();
         assert_eq!(
             connection.negotiated_key_exchange_group().unwrap().name(),
             group

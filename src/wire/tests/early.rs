@@ -5,17 +5,16 @@ use rustls::{ClientConfig, ClientConnection, crypto::aws_lc_rs, server::ServerSe
 use std::{io::Write, sync::Arc};
 use tokio::io::DuplexStream;
 
-/// RFC 8446 §4.2.10: a client with a ticket of an earlier server sends early data, and sends it again after the
-/// handshake.
+/// RFC 8446 §4.2.10: a client with a ticket of an earlier server sends early data and repeats it after the handshake.
 ///
 /// Larger early data cannot be split into as many pieces: with each read rustls processes the skipped bytes again and
 /// counts them again; 16 KiB exceed its limit.
 #[tokio::test]
-async fn early_data_is_passed_over() {
+async fn rejected_early_data_is_skipped() {
     for (size, piece) in [(100, 100), (1_000, 1_000), (5_000, usize::MAX)] {
         let (near, mut far) = duplex(64 * 1024);
         let client = async {
-            let config = with_a_ticket_of_another().await;
+            let config = client_config_with_foreign_ticket().await;
             let name = "localhost".try_into().unwrap();
             let mut client = ClientConnection::new(config, name).unwrap();
             let mut early = client.early_data().unwrap();
@@ -26,16 +25,16 @@ async fn early_data_is_passed_over() {
             send(&mut client, &mut far).await;
         };
         let server = async {
-            let cut = Pieces::new(near, piece);
-            let mut server = accept(cut, Vec::new(), server_config()).await.unwrap();
-            assert!(hear(&mut server, size).await.unwrap() == pattern(size));
+            let pieces = Pieces::new(near, piece);
+            let mut server = accept(pieces, Vec::new(), server_config()).await.unwrap();
+            assert!(read_exact(&mut server, size).await.unwrap() == pattern(size));
             assert_eq!(server.engine.incoming.len(), 0);
         };
         tokio::join!(server, client);
     }
 }
 
-async fn with_a_ticket_of_another() -> Arc<ClientConfig> {
+async fn client_config_with_foreign_ticket() -> Arc<ClientConfig> {
     let mut other = (*server_config()).clone();
     other.max_early_data_size = 16_384;
     other.session_storage = ServerSessionMemoryCache::new(16);
@@ -75,7 +74,7 @@ async fn send(client: &mut ClientConnection, io: &mut DuplexStream) {
 async fn receive(client: &mut ClientConnection, io: &mut DuplexStream) {
     let mut bytes = [0; 4096];
     let n = io.read(&mut bytes).await.unwrap();
-    assert_ne!(n, 0, "the server has left");
+    assert_ne!(n, 0, "the server has closed");
     client.read_tls(&mut &bytes[..n]).unwrap();
     client.process_new_packets().unwrap();
 }

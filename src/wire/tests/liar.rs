@@ -1,4 +1,4 @@
-//! A client that violates TLS: it sends records of any type, with any content.
+//! A TLS client that can send records of any type with any content.
 
 use super::rig::{connect_with, server_config};
 use super::*;
@@ -21,8 +21,8 @@ pub(super) const ALERT: u8 = 21;
 pub(super) const HANDSHAKE: u8 = 22;
 pub(super) const DATA: u8 = 23;
 
-/// A server whose writes are counted, and a liar.
-pub(super) async fn with_liar(
+/// Connects a server whose writes are counted to a client that can send any record.
+pub(super) async fn with_malformed_peer(
     version: &'static SupportedProtocolVersion,
 ) -> (
     ServerStream<rig::Pieces<DuplexStream>>,
@@ -37,14 +37,18 @@ pub(super) async fn with_liar(
     (*accepted.unwrap(), connected.unwrap())
 }
 
-/// Sends one record.
-pub(super) async fn lie(client: &mut client::TlsStream<DuplexStream>, kind: u8, content: &[u8]) {
+/// Sends one record of the given type.
+pub(super) async fn send_record(
+    client: &mut client::TlsStream<DuplexStream>,
+    kind: u8,
+    content: &[u8],
+) {
     let marked = [&MARK[..], &[kind], content].concat();
-    rig::say(client, &marked).await.unwrap();
+    rig::write_flushed(client, &marked).await.unwrap();
 }
 
 /// A record whose plaintext begins with this mark is replaced by another: its type and content follow the mark.
-const MARK: [u8; 8] = *b"liarliar";
+const MARK: [u8; 8] = *b"replace:";
 
 fn provider() -> rustls::crypto::CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
@@ -52,7 +56,7 @@ fn provider() -> rustls::crypto::CryptoProvider {
         *suite = match (suite.suite(), *suite) {
             (CipherSuite::TLS13_AES_128_GCM_SHA256, SupportedCipherSuite::Tls13(it)) => {
                 SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
-                    aead_alg: Box::leak(Box::new(Lying(it.aead_alg))),
+                    aead_alg: Box::leak(Box::new(RecordReplacer(it.aead_alg))),
                     common: rustls::crypto::CipherSuiteCommon { ..it.common },
                     ..*it
                 })))
@@ -61,7 +65,7 @@ fn provider() -> rustls::crypto::CryptoProvider {
                 CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
                 SupportedCipherSuite::Tls12(it),
             ) => SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
-                aead_alg: Box::leak(Box::new(Lying(it.aead_alg))),
+                aead_alg: Box::leak(Box::new(RecordReplacer(it.aead_alg))),
                 common: rustls::crypto::CipherSuiteCommon { ..it.common },
                 ..*it
             }))),
@@ -78,24 +82,24 @@ fn provider() -> rustls::crypto::CryptoProvider {
     provider
 }
 
-struct Lying<A>(A);
+struct RecordReplacer<A>(A);
 
-impl MessageEncrypter for Lying<Box<dyn MessageEncrypter>> {
+impl MessageEncrypter for RecordReplacer<Box<dyn MessageEncrypter>> {
     fn encrypt(
         &mut self,
-        said: OutboundPlainMessage<'_>,
+        message: OutboundPlainMessage<'_>,
         seq: u64,
     ) -> Result<OutboundOpaqueMessage, Error> {
-        let bytes = said.payload.to_vec();
+        let bytes = message.payload.to_vec();
         let Some([kind, content @ ..]) = bytes.strip_prefix(&MARK) else {
-            return self.0.encrypt(said, seq);
+            return self.0.encrypt(message, seq);
         };
-        let lie = OutboundPlainMessage {
+        let replaced = OutboundPlainMessage {
             typ: ContentType::from(*kind),
-            version: said.version,
+            version: message.version,
             payload: OutboundChunks::Single(content),
         };
-        self.0.encrypt(lie, seq)
+        self.0.encrypt(replaced, seq)
     }
 
     fn encrypted_payload_len(&self, len: usize) -> usize {
@@ -103,9 +107,9 @@ impl MessageEncrypter for Lying<Box<dyn MessageEncrypter>> {
     }
 }
 
-impl Tls13AeadAlgorithm for Lying<&'static dyn Tls13AeadAlgorithm> {
+impl Tls13AeadAlgorithm for RecordReplacer<&'static dyn Tls13AeadAlgorithm> {
     fn encrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageEncrypter> {
-        Box::new(Lying(self.0.encrypter(key, iv)))
+        Box::new(RecordReplacer(self.0.encrypter(key, iv)))
     }
 
     fn decrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageDecrypter> {
@@ -125,9 +129,9 @@ impl Tls13AeadAlgorithm for Lying<&'static dyn Tls13AeadAlgorithm> {
     }
 }
 
-impl Tls12AeadAlgorithm for Lying<&'static dyn Tls12AeadAlgorithm> {
+impl Tls12AeadAlgorithm for RecordReplacer<&'static dyn Tls12AeadAlgorithm> {
     fn encrypter(&self, key: AeadKey, iv: &[u8], extra: &[u8]) -> Box<dyn MessageEncrypter> {
-        Box::new(Lying(self.0.encrypter(key, iv, extra)))
+        Box::new(RecordReplacer(self.0.encrypter(key, iv, extra)))
     }
 
     fn decrypter(&self, key: AeadKey, iv: &[u8]) -> Box<dyn MessageDecrypter> {

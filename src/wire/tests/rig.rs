@@ -1,4 +1,4 @@
-//! Both ends, and pipes that cut and join what passes.
+//! Both ends of a connection, and pipes that split reads.
 
 use super::*;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -21,16 +21,16 @@ static PAIR: LazyLock<CertifiedKey<rcgen::KeyPair>> =
     LazyLock::new(|| generate_simple_self_signed(["localhost".to_owned()]).unwrap());
 
 pub(super) fn server_config() -> Arc<ServerConfig> {
-    configured(aws_lc_rs::default_provider())
+    config_with(aws_lc_rs::default_provider())
 }
 
-/// Of one suite, whose keys are good for a few records.
+/// Returns a configuration with one cipher suite, whose keys must be updated after a few records.
 pub(super) fn with_short_lived_keys() -> Arc<ServerConfig> {
     let mut provider = aws_lc_rs::default_provider();
     let Some(SupportedCipherSuite::Tls13(suite)) = (provider.cipher_suites.iter())
         .find(|it| it.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256)
     else {
-        unreachable!("every provider has it");
+        unreachable!("every provider has this suite");
     };
     let short = Tls13CipherSuite {
         common: rustls::crypto::CipherSuiteCommon {
@@ -40,10 +40,10 @@ pub(super) fn with_short_lived_keys() -> Arc<ServerConfig> {
         ..**suite
     };
     provider.cipher_suites = vec![SupportedCipherSuite::Tls13(Box::leak(Box::new(short)))];
-    configured(provider)
+    config_with(provider)
 }
 
-fn configured(provider: CryptoProvider) -> Arc<ServerConfig> {
+fn config_with(provider: CryptoProvider) -> Arc<ServerConfig> {
     let has_12 = provider.cipher_suites.iter().any(|it| it.tls13().is_none());
     let versions = if has_12 { &BOTH[..] } else { &BOTH[1..] };
     let key = PrivateKeyDer::try_from(PAIR.signing_key.serialize_der()).unwrap();
@@ -98,12 +98,18 @@ pub(super) async fn both(
     (*accepted.unwrap(), connected.unwrap())
 }
 
-pub(super) async fn say(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn write_flushed(
+    to: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+) -> io::Result<()> {
     to.write_all(bytes).await?;
     to.flush().await
 }
 
-pub(super) async fn hear(from: &mut (impl AsyncRead + Unpin), n: usize) -> io::Result<Vec<u8>> {
+pub(super) async fn read_exact(
+    from: &mut (impl AsyncRead + Unpin),
+    n: usize,
+) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; n];
     from.read_exact(&mut bytes).await?;
     Ok(bytes)

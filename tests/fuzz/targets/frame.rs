@@ -1,7 +1,7 @@
 #![no_main]
 use lockgate_fuzz::{close_reads_back, proto::frame::FrameHeader};
 
-// A header is the same read alone and with bytes behind it; our own Close frames read back as they were meant.
+// A header parses the same with and without bytes after it; our own Close frames parse to their code and reason.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Ok(Some(header)) = FrameHeader::parse(data) {
         assert_eq!(FrameHeader::parse(&data[..header.len]), Ok(Some(header)));

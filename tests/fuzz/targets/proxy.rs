@@ -1,12 +1,12 @@
 #![no_main]
 use lockgate_fuzz::proto::proxy::{MAX_LEN, parse};
-// A verdict, once given, stands whatever follows; before it, everything waits, for a limited time.
+// A result does not depend on the bytes that follow, and is given within MAX_LEN bytes.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let verdict = parse(data);
+    let result = parse(data);
     let first = (0..=data.len().min(600)).find(|n| parse(&data[..*n]) != Ok(None));
-    assert_eq!(first.map_or(Ok(None), |n| parse(&data[..n])), verdict);
+    assert_eq!(first.map_or(Ok(None), |n| parse(&data[..n])), result);
     assert!(first.is_some() || data.len() < MAX_LEN);
-    if let Ok(Some(header)) = verdict {
+    if let Ok(Some(header)) = result {
         assert_eq!(Some(header.len), first);
     }
 });

@@ -1,3 +1,3 @@
 #![no_main]
-// A client's TLS in pieces, late or spoilt: what arrives is what was said, and memory is bounded.
+// TLS records that are split, delayed or corrupted: received data equals sent data, and memory is bounded.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| lockgate_fuzz::tls::play(data));
