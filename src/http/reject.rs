@@ -98,8 +98,10 @@ impl From<Unavailable> for Refusal {
             Unavailable::Full | Unavailable::QueueFull | Unavailable::QueueWait => {
                 "all backends are full, try again later"
             }
-            Unavailable::QueueShare => "too many requests of this address wait, try again later",
-            Unavailable::Draining => "this is being taken out of service, try again later",
+            Unavailable::QueueShare => {
+                "too many queued requests from this address, try again later"
+            }
+            Unavailable::Draining => "all backends are draining, try again later",
         };
         Refusal::unavailable(unavailable.as_str(), text)
     }

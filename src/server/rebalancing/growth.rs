@@ -18,7 +18,9 @@ pub(super) struct GrowthDetector {
 impl GrowthDetector {
     /// To the first look all is new: a pool that begins to want it may be uneven.
     pub(super) fn observe(&mut self, standings: &[LoadShare], now: Instant) {
-        let names = standings.iter().map(|it| (it.backend.clone(), it.came));
+        let names = standings
+            .iter()
+            .map(|it| (it.backend.clone(), it.generation));
         let before = std::mem::replace(&mut self.seen, names.collect());
         let has_grown = !self.seen.is_subset(&before);
         // A cold one does not get all that it has room for: they would come back to where they were.
@@ -55,7 +57,7 @@ mod tests {
     fn standings(names: &str, warming: bool) -> Vec<LoadShare> {
         let standing = |name: char| LoadShare {
             backend: name.to_string().into(),
-            came: 0,
+            generation: 0,
             leases: 0,
             share: 0,
             warming,
@@ -98,7 +100,7 @@ mod tests {
         let mut both = standings("ab", false);
         growth.observe(&both, at(0));
         assert!(growth.is_settled(at(2)));
-        both[1].came = 1;
+        both[1].generation = 1;
         growth.observe(&both, at(3));
         assert!(!growth.is_settled(at(4)) && growth.is_settled(at(5)));
     }
