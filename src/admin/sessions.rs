@@ -227,10 +227,10 @@ pub(super) async fn for_each_matching(
 ) {
     let mut after = None;
     loop {
-        let some = sessions.page(after);
-        let Some(last) = some.last() else { return };
+        let page = sessions.page(after);
+        let Some(last) = page.last() else { return };
         after = Some(last.id());
-        let matching = some.into_iter().filter(|session| filter.matches(session));
+        let matching = page.into_iter().filter(|session| filter.matches(session));
         matching.for_each(&mut visit);
         yield_now().await;
     }
@@ -241,5 +241,5 @@ fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// The maximum number of sessions on one page: some 500 KiB.
+/// The maximum number of sessions on one page: about 500 KiB.
 const PAGE_LEN: usize = 1000;

@@ -428,7 +428,10 @@ async fn stale_socket_is_replaced_and_live_one_is_kept() {
         error.to_string().contains("another process answers"),
         "{error}"
     );
-    assert!(is_socket(&path), "the live one's file stands");
+    assert!(
+        is_socket(&path),
+        "the socket file of the live listener was removed"
+    );
     drop(first);
     assert!(!path.exists());
 

@@ -114,8 +114,8 @@ pub(super) fn warn_backend_failure(
     error: &(dyn Error + 'static),
     what: &str,
 ) {
-    static FAILED: LogThrottle = LogThrottle::new();
-    if let Some(suppressed) = FAILED.allow() {
+    static THROTTLE: LogThrottle = LogThrottle::new();
+    if let Some(suppressed) = THROTTLE.allow() {
         let error = ErrorChain(error);
         warn!(route = %route.name, backend = %lease.backend().name(), %error, suppressed, "{what}");
     }

@@ -109,7 +109,7 @@ impl PendingSession {
         }
         drop(gateway);
         let opened = Instant::now();
-        let held = (context.metrics.session(), self.lease, self.permit, guard);
+        let guards = (context.metrics.session(), self.lease, self.permit, guard);
         let record = handle.record().clone();
         context.access.opened(&record);
         let flow = context.metrics.flow().clone();
@@ -122,12 +122,12 @@ impl PendingSession {
             reserved: self.reserved,
         };
         // Boxed because the future would otherwise hold it twice: as captured, and as awaited.
-        let spliced = Box::pin(splice::run(legs, self.limits, handle, flow));
+        let relay = Box::pin(splice::run(legs, self.limits, handle, flow));
         async move {
-            let end = end(&spliced.await, opened);
+            let end = end(&relay.await, opened);
             context.metrics.session_closed(&end);
             context.access.closed(&record, &end);
-            drop(held);
+            drop(guards);
         }
     }
 }

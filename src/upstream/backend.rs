@@ -164,7 +164,7 @@ impl Backend {
         self.load.has_capacity(limits)
     }
 
-    /// Counts one more lease, unless `limits` is reached.
+    /// Counts one more lease, unless one of `limits` is reached.
     pub(super) fn try_acquire(&self, limits: LoadLimits) -> bool {
         self.load.try_acquire(limits)
     }

@@ -130,9 +130,9 @@ impl PoolMembers {
         let new = next.current.iter();
         let new = new.filter(|member| !has(&self.current, &member.backend));
         change.added = new.map(|member| member.backend.clone()).collect();
-        let gone = self.current.iter();
-        let gone = gone.filter(|member| !has(&next.current, &member.backend));
-        change.vanished = gone.map(|member| member.backend.clone()).collect();
+        let removed = self.current.iter();
+        let removed = removed.filter(|member| !has(&next.current, &member.backend));
+        change.vanished = removed.map(|member| member.backend.clone()).collect();
         (next, change)
     }
 

@@ -38,7 +38,7 @@ pub struct Pool {
     retry: config::Retry,
     slow_start: Duration,
     rebalance: config::Rebalance,
-    /// Whether a member in slow start is skipped at random.
+    /// The source of randomness for skipping members in slow start.
     rng: Rng,
 }
 

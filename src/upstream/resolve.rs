@@ -92,10 +92,10 @@ impl Resolver {
     /// Creates a resolver that reads the system's files, again whenever they have changed, for example after a change
     /// of networks.
     pub fn system() -> Self {
-        Resolver::reading("/etc/hosts", "/etc/resolv.conf")
+        Resolver::with_files("/etc/hosts", "/etc/resolv.conf")
     }
 
-    fn reading(hosts: impl Into<PathBuf>, servers: impl Into<PathBuf>) -> Self {
+    fn with_files(hosts: impl Into<PathBuf>, servers: impl Into<PathBuf>) -> Self {
         Resolver(Arc::new(ResolverInner {
             hosts: hosts.into(),
             servers: servers.into(),
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     fn resolver(folder: &Path) -> Resolver {
-        Resolver::reading(folder.join("hosts"), folder.join("resolv.conf"))
+        Resolver::with_files(folder.join("hosts"), folder.join("resolv.conf"))
     }
 
     #[tokio::test]
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hosts_alone_are_enough_and_are_read_again_when_they_change() {
+    async fn hosts_file_needs_no_dns_server_and_is_reloaded_on_change() {
         let folder = tempfile::tempdir().unwrap();
         let resolver = resolver(folder.path());
         let write = |text: &str| fs::write(folder.path().join("hosts"), text).unwrap();

@@ -83,11 +83,11 @@ impl FrameRow {
 
 /// Converts the payload to text, without a truncated character at the end.
 fn text(head: &[u8]) -> String {
-    let whole = match std::str::from_utf8(head) {
+    let valid_len = match std::str::from_utf8(head) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),
         _ => head.len(),
     };
-    String::from_utf8_lossy(head.get(..whole).unwrap_or(head)).into_owned()
+    String::from_utf8_lossy(head.get(..valid_len).unwrap_or(head)).into_owned()
 }
 
 fn hex(head: &[u8]) -> String {

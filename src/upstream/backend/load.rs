@@ -8,7 +8,7 @@ pub(super) struct LoadCounters {
     counts: AtomicU64,
 }
 
-/// The limits of both, in the same halves.
+/// The limits of both counts, in the same halves.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::upstream) struct LoadLimits(u64);
 
@@ -16,7 +16,7 @@ pub(in crate::upstream) struct LoadLimits(u64);
 
 impl LoadCounters {
     pub(super) fn leases(&self) -> u64 {
-        self.counts.load(Ordering::Relaxed) & LOW
+        self.counts.load(Ordering::Relaxed) & LEASE_MASK
     }
 
     pub(super) fn handshakes(&self) -> u64 {
@@ -41,8 +41,8 @@ impl LoadCounters {
     }
 
     pub(super) fn release(&self, handshaking: bool) {
-        let both = if handshaking { ONE_OF_BOTH } else { ONE_LEASE };
-        self.counts.fetch_sub(both, Ordering::SeqCst);
+        let released = if handshaking { ONE_OF_BOTH } else { ONE_LEASE };
+        self.counts.fetch_sub(released, Ordering::SeqCst);
     }
 }
 
@@ -58,16 +58,17 @@ impl LoadLimits {
 
     /// Returns the maximum number of leases.
     pub(in crate::upstream) fn leases(self) -> u64 {
-        self.0 & LOW
+        self.0 & LEASE_MASK
     }
 }
 
 fn fits(counts: u64, limits: u64) -> bool {
-    counts & LOW < limits & LOW && counts >> HANDSHAKE_SHIFT < limits >> HANDSHAKE_SHIFT
+    counts & LEASE_MASK < limits & LEASE_MASK
+        && counts >> HANDSHAKE_SHIFT < limits >> HANDSHAKE_SHIFT
 }
 
 const HANDSHAKE_SHIFT: u32 = 32;
-const LOW: u64 = (1 << HANDSHAKE_SHIFT) - 1;
+const LEASE_MASK: u64 = (1 << HANDSHAKE_SHIFT) - 1;
 const ONE_LEASE: u64 = 1;
 const ONE_HANDSHAKE: u64 = 1 << HANDSHAKE_SHIFT;
 const ONE_OF_BOTH: u64 = ONE_LEASE + ONE_HANDSHAKE;

@@ -55,10 +55,10 @@ impl Rng {
 
     /// Returns a number below `end`; 0 for 0.
     pub(in crate::upstream) fn below(&self, end: u64) -> u64 {
-        let number = mix(self.0.fetch_add(GOLDEN, Ordering::Relaxed));
+        let number = mix(self.0.fetch_add(GOLDEN_GAMMA, Ordering::Relaxed));
         ((u128::from(number) * u128::from(end)) >> 64) as u64
     }
 }
 
 /// 2⁶⁴ divided by the golden ratio: the increment of SplitMix64 (Steele, Lea, Flood 2014), which reaches every state.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -32,7 +32,7 @@ pub(in crate::upstream) struct MemberLoad {
 impl LoadShare {
     /// Returns its excess above the share; 0 for a small excess, so that no session is closed for a minor imbalance.
     pub fn surplus(&self) -> u64 {
-        let tolerated = self.share + self.share.div_ceil(TOLERANCE);
+        let tolerated = self.share + self.share.div_ceil(TOLERANCE_DIVISOR);
         match self.leases > tolerated {
             true => self.leases - self.share,
             false => 0,
@@ -66,7 +66,7 @@ pub(in crate::upstream) fn shares(loads: &[MemberLoad]) -> Vec<u64> {
 }
 
 /// A tenth of the share.
-const TOLERANCE: u64 = 10;
+const TOLERANCE_DIVISOR: u64 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shares_hold_all_and_no_more_than_rounding_adds(
+        fn shares_cover_all_sessions_up_to_rounding(
             loads in prop::collection::vec((0..100_000_u64, 1..=1000_u64, 1..50_000_u64), 1..40)
         ) {
             let total: u64 = loads.iter().map(|load| load.0).sum();

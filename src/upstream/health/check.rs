@@ -93,7 +93,9 @@ async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let url = format!("ws://{host}{path}");
     let mut request = url.into_client_request().map_err(failed)?;
-    request.headers_mut().insert(header::USER_AGENT, AGENT);
+    request
+        .headers_mut()
+        .insert(header::USER_AGENT, HEALTH_USER_AGENT);
     let bounds = WebSocketConfig::default()
         .read_buffer_size(4096)
         .max_message_size(Some(MAX_RESPONSE_LEN))
@@ -123,7 +125,7 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Result<StatusCode, CheckError>, tokio::time::error::Elapsed> {
     let request = Request::get(path)
         .header(header::HOST, host)
-        .header(header::USER_AGENT, AGENT)
+        .header(header::USER_AGENT, HEALTH_USER_AGENT)
         .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -153,7 +155,7 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// The User-Agent that backends log for health checks.
-const AGENT: HeaderValue =
+const HEALTH_USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
 /// The maximum number of bytes that are read of a greeting or a page.
 const MAX_RESPONSE_LEN: usize = 64 * 1024;

@@ -163,8 +163,8 @@ impl Resolver {
                 Ok(found) => {
                     let records = found.answers();
                     ips.extend(records.iter().filter_map(|record| record.data.ip_addr()));
-                    let good = min_ttl(records.iter().map(|record| record.ttl));
-                    ttl = [ttl, good].into_iter().flatten().min();
+                    let record_ttl = min_ttl(records.iter().map(|record| record.ttl));
+                    ttl = [ttl, record_ttl].into_iter().flatten().min();
                 }
                 Err(error) => {
                     let none = is_negative(&error);

@@ -53,8 +53,10 @@ impl Generations {
 /// Parses the `sid` of an open packet: `0{"sid":"…"`; before version 4 its length precedes it.
 pub(super) fn parse_sid(first: &[u8]) -> Option<&str> {
     let first = &first[..first.len().min(SCAN_LEN)];
-    let key = first.windows(KEY.len()).position(|window| window == KEY)?;
-    let rest = &first[key + KEY.len()..];
+    let key = first
+        .windows(SID_KEY.len())
+        .position(|window| window == SID_KEY)?;
+    let rest = &first[key + SID_KEY.len()..];
     let end = rest.iter().position(|byte| *byte == b'"')?;
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let sid = &rest[..end];
@@ -62,7 +64,7 @@ pub(super) fn parse_sid(first: &[u8]) -> Option<&str> {
     fits.then(|| std::str::from_utf8(sid).ok())?
 }
 
-const KEY: &[u8] = b"\"sid\":\"";
+const SID_KEY: &[u8] = b"\"sid\":\"";
 /// Twenty letters in practice.
 const MAX_SID_LEN: usize = 64;
 /// The `sid` is at the beginning.
