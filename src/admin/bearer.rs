@@ -17,14 +17,14 @@ pub(super) fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
         return true;
     }
     let mut all = headers.get_all(AUTHORIZATION).into_iter();
-    let (Some(shown), None) = (all.next().and_then(bearer), all.next()) else {
+    let (Some(presented), None) = (all.next().and_then(bearer), all.next()) else {
         return false;
     };
-    let (shown, wanted) = (
-        digest(&SHA256, shown),
+    let (presented, expected) = (
+        digest(&SHA256, presented),
         digest(&SHA256, token.expose().as_bytes()),
     );
-    verify_slices_are_equal(shown.as_ref(), wanted.as_ref()).is_ok()
+    verify_slices_are_equal(presented.as_ref(), expected.as_ref()).is_ok()
 }
 
 /// Extracts the token; the scheme is case-insensitive (RFC 9110 §11.1).

@@ -25,13 +25,13 @@ pub enum AdminListener {
     Unix(UnixListener, SocketFile),
 }
 
-/// The file of a Unix socket: removed on drop, unless another file has replaced it.
+/// The file of a Unix socket; removed on drop, unless it is disowned or another file has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
-    /// Another process removes the file.
-    left: AtomicBool,
+    /// Set if another process is responsible for the file.
+    disowned: AtomicBool,
 }
 
 /// Binds `address`; `None` for "off". Called inside a runtime. A socket file without a listening process is replaced.
@@ -53,8 +53,8 @@ pub fn bind(address: &AdminAddress) -> io::Result<Option<AdminListener>> {
     }
 }
 
-/// Wraps a listener on `address` that another process has opened; its file stays when this is dropped ([`AdminListener::own`]).
-/// Called inside a runtime.
+/// Wraps a listener on `address` that another process has opened; its file stays on drop, unless [`AdminListener::own`]
+/// is called. Called inside a runtime.
 pub fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result<AdminListener> {
     match address {
         AdminAddress::Unix(path) => {
@@ -62,7 +62,7 @@ pub fn inherit(descriptor: OwnedFd, address: &AdminAddress) -> io::Result<AdminL
             listener.set_nonblocking(true)?;
             if fs::metadata(path)?.mode() & 0o077 != 0 {
                 return Err(io::Error::other(
-                    "others than its owner may open it: write SocketMode=0600 into the .socket unit",
+                    "users other than its owner can open it: set SocketMode=0600 in the .socket unit",
                 ));
             }
             let file = SocketFile::new(path, true)?;
@@ -86,7 +86,7 @@ pub fn address(bound: &AdminListener) -> String {
     }
 }
 
-/// The parsed form of a configured address.
+/// Returns a configured address as text.
 pub fn describe(address: &AdminAddress) -> String {
     match address {
         AdminAddress::Off => "off".to_owned(),
@@ -98,19 +98,19 @@ pub fn describe(address: &AdminAddress) -> String {
 // === impl AdminListener ===
 
 impl AdminListener {
-    /// Hands the listener over to another process: nothing is removed when this is dropped.
+    /// Hands the socket file over to another process: it is not removed on drop.
     pub fn disown(&self) {
-        self.set_left(true);
+        self.set_disowned(true);
     }
 
-    /// Takes the listener back when no other process listens on it: the socket file is removed on drop.
+    /// Takes the socket file back: it is removed on drop.
     pub fn own(&self) {
-        self.set_left(false);
+        self.set_disowned(false);
     }
 
-    fn set_left(&self, left: bool) {
+    fn set_disowned(&self, disowned: bool) {
         if let AdminListener::Unix(_, file) = self {
-            file.left.store(left, Ordering::Relaxed);
+            file.disowned.store(disowned, Ordering::Relaxed);
         }
     }
 }
@@ -127,20 +127,20 @@ impl AsFd for AdminListener {
 // === impl SocketFile ===
 
 impl SocketFile {
-    fn new(path: &Path, left: bool) -> io::Result<SocketFile> {
+    fn new(path: &Path, disowned: bool) -> io::Result<SocketFile> {
         Ok(SocketFile {
             path: path.to_owned(),
             identity: identity(path)?,
-            left: AtomicBool::new(left),
+            disowned: AtomicBool::new(disowned),
         })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = !self.left.load(Ordering::Relaxed);
-        if ours && identity(&self.path).is_ok_and(|now| now == self.identity) {
-            // The file may stay: the next start finds that no process answers on it, and replaces it.
+        let is_owned = !self.disowned.load(Ordering::Relaxed);
+        if is_owned && identity(&self.path).is_ok_and(|now| now == self.identity) {
+            // If this fails, the next start replaces the file, because no process is listening on it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -148,14 +148,14 @@ impl Drop for SocketFile {
 
 fn bind_unix(path: &Path) -> io::Result<(unix::net::UnixListener, SocketFile)> {
     let address = SockAddr::unix(path)?;
-    clear(path, &address)?;
+    remove_stale(path, &address)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&address).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => io::Error::new(error.kind(), "its folder does not exist"),
+        io::ErrorKind::NotFound => io::Error::new(error.kind(), "its directory does not exist"),
         _ => error,
     })?;
     let file = SocketFile::new(path, false)?;
-    // Before `listen` no client can connect, so other users never get a chance to.
+    // Set before `listen`, so that other users cannot connect at any time.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -163,14 +163,14 @@ fn bind_unix(path: &Path) -> io::Result<(unix::net::UnixListener, SocketFile)> {
 }
 
 /// Removes the socket that an earlier process left at `path`; fails if a process still answers, or if it is no socket.
-fn clear(path: &Path, address: &SockAddr) -> io::Result<()> {
+fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(file) if !file.file_type().is_socket() => {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
-                "a file that is not a socket is there; it is left alone",
+                "the path exists and is not a socket; remove that file or choose another path",
             ));
         }
         Ok(_) => {}
@@ -184,7 +184,7 @@ fn clear(path: &Path, address: &SockAddr) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
         Ok(()) | Err(_) => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
-            "another process answers on it",
+            "another process is listening on it",
         )),
     }
 }

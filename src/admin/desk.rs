@@ -23,15 +23,15 @@ use std::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-/// The admin API as one connection may use it.
+/// The admin API for one connection.
 #[derive(Debug, Clone)]
 pub(super) struct AdminApi {
     pub(super) admin: Arc<Admin>,
     pub(super) surface: Surface,
-    pub(super) names: HostCheck,
+    pub(super) host_check: HostCheck,
     /// The deadline for the server's reply to a command.
     pub(super) reply: Duration,
-    /// The time that an answer takes beyond the usual deadline, once it is known.
+    /// The time that the response takes in addition to the usual deadline; set by requests that need it.
     pub(super) response_deadline: OnceLock<Duration>,
 }
 
@@ -42,18 +42,18 @@ impl AdminApi {
         &self,
         request: Request<B>,
     ) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
-        let page = self.page(&request).await;
-        let mut response = Response::new(page.body);
-        *response.status_mut() = page.status;
+        let admin_response = self.respond(&request).await;
+        let mut response = Response::new(admin_response.body);
+        *response.status_mut() = admin_response.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(admin_response.kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if page.status == StatusCode::UNAUTHORIZED {
+        if admin_response.status == StatusCode::UNAUTHORIZED {
             // RFC 9110 §15.5.2
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if page.status == StatusCode::METHOD_NOT_ALLOWED {
+        if admin_response.status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110 §15.5.6
             let allowed = match request.uri().path() {
                 path if requires_post(path) => "POST",
@@ -64,17 +64,17 @@ impl AdminApi {
         response
     }
 
-    async fn page<B: Body>(&self, request: &Request<B>) -> AdminResponse {
+    async fn respond<B: Body>(&self, request: &Request<B>) -> AdminResponse {
         if let Err((status, text)) =
-            browser::check_origin(request.uri(), request.headers(), self.names)
+            browser::check_origin(request.uri(), request.headers(), self.host_check)
         {
             return AdminResponse::line(status, text);
         }
         let path = request.uri().path();
-        // A kubelet has no token; the answer reveals only that the process is alive.
+        // A kubelet has no token, and the answer reveals nothing but the state of the process.
         let is_open = matches!(path, "/healthz" | "/readyz") || self.surface == Surface::Metrics;
         if !is_open && !bearer::has_token(request.headers(), &self.admin.token) {
-            return AdminResponse::line(StatusCode::UNAUTHORIZED, WANTS_TOKEN);
+            return AdminResponse::line(StatusCode::UNAUTHORIZED, TOKEN_REQUIRED);
         }
         let known = match path {
             "/healthz" | "/readyz" | "/metrics" => true,
@@ -84,18 +84,18 @@ impl AdminApi {
         if !known {
             return AdminResponse::line(
                 StatusCode::NOT_FOUND,
-                "no such page: /healthz, /readyz and /metrics are here, on server.admin also /status, /sessions, /tap and /certificates",
+                "no such path: this listener serves /healthz, /readyz and /metrics; server.admin also serves /status, /sessions, /tap and /certificates",
             );
         }
         // hyper sends no body for HEAD (RFC 9110 §9.3.2).
         let (fits, allowed) = match path {
             path if requires_post(path) => (
                 request.method() == Method::POST,
-                "only POST is answered here",
+                "this path accepts POST only",
             ),
             _ => (
                 matches!(*request.method(), Method::GET | Method::HEAD),
-                "only GET and HEAD are answered",
+                "this path accepts GET and HEAD only",
             ),
         };
         if !fits {
@@ -104,7 +104,7 @@ impl AdminApi {
         if !request.body().is_end_stream() {
             return AdminResponse::line(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "no request has a body here",
+                "requests to the admin API must not have a body",
             );
         }
         let query = request.uri().query().unwrap_or_default();
@@ -119,33 +119,33 @@ impl AdminApi {
             "/certificates" => self
                 .command_json(Command::Certificates)
                 .await
-                .unwrap_or_else(|page| page),
-            RELOAD => match self.command_within(RELOADING, Command::Reload).await {
+                .unwrap_or_else(|response| response),
+            RELOAD => match self.command_within(RELOAD_TIMEOUT, Command::Reload).await {
                 Ok(Ok(done)) => AdminResponse::line(StatusCode::OK, &done),
                 Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
-                Err(page) => page,
+                Err(response) => response,
             },
             HAND_OVER => match self.command(Command::HandOver).await {
                 Ok(Ok(name)) => AdminResponse::line(StatusCode::OK, &name),
                 Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
-                Err(page) => page,
+                Err(response) => response,
             },
             DRAIN => self.drain(query).await,
             RENEW => self.renew(query).await,
             SESSIONS => sessions::list(&self.admin.sessions, query).await,
             TAP => {
-                let (page, lasting) = tap::tap(&self.admin, query).await;
-                if let Some(lasting) = lasting {
+                let (response, duration) = tap::tap(&self.admin, query).await;
+                if let Some(duration) = duration {
                     // A connection carries one request, so this is set once.
-                    let _ = self.response_deadline.set(lasting);
+                    let _ = self.response_deadline.set(duration);
                 }
-                page
+                response
             }
             CLOSE => sessions::close(&self.admin.sessions, query).await,
             _ => self
                 .command_json(Command::Status)
                 .await
-                .unwrap_or_else(|page| page),
+                .unwrap_or_else(|response| response),
         }
     }
 
@@ -170,7 +170,7 @@ impl AdminApi {
         Ok(AdminResponse::json(&reply))
     }
 
-    /// Returns the server's reply to a command, or an error page with the reason why there is none.
+    /// Returns the server's reply to a command, or an error response if there is none.
     pub(super) async fn command<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
@@ -183,13 +183,13 @@ impl AdminApi {
         reply: Duration,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, AdminResponse> {
-        let asked = async {
+        let exchange = async {
             let (reply, answer) = oneshot::channel();
             self.admin.commands.send(command(reply)).await.ok()?;
             answer.await.ok()
         };
         let unavailable = |text| AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, text);
-        match timeout(reply, asked).await {
+        match timeout(reply, exchange).await {
             Ok(Some(reply)) => Ok(reply),
             Ok(None) => Err(unavailable("the server has stopped")),
             Err(_) => Err(unavailable(
@@ -200,14 +200,14 @@ impl AdminApi {
 }
 
 /// The deadline for reading certificates: ten thousand of them take seconds.
-const RELOADING: Duration = Duration::from_secs(60);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns whether `path` names a request that changes state and therefore requires POST.
 fn requires_post(path: &str) -> bool {
     matches!(path, RENEW | RELOAD | DRAIN | HAND_OVER | CLOSE)
 }
 
-const WANTS_TOKEN: &str = "server.admin_token is set: show it as Authorization: Bearer TOKEN (only /healthz and /readyz are open)";
+const TOKEN_REQUIRED: &str = "server.admin_token is set: send it as Authorization: Bearer TOKEN (only /healthz and /readyz need none)";
 
 const CLOSE: &str = "/sessions/close";
 const DRAIN: &str = "/drain";

@@ -21,19 +21,20 @@ impl AdminApi {
             _ => None,
         };
         let Some(target) = target else {
-            let text = "name what: ?route=NAME or ?backend=ADDRESS";
+            let text = "a target is missing: ?route=NAME or ?backend=ADDRESS";
             return AdminResponse::line(StatusCode::BAD_REQUEST, text);
         };
-        let ordered = self
-            .command(|reply| Command::Drain(target, draining, reply))
+        let reply = self
+            .command(|sender| Command::Drain(target, draining, sender))
             .await;
-        match ordered {
-            Ok(Ok(_)) if !draining => {
-                AdminResponse::line(StatusCode::OK, "it takes new sessions again")
-            }
+        match reply {
+            Ok(Ok(_)) if !draining => AdminResponse::line(
+                StatusCode::OK,
+                "the drain has ended; new sessions are accepted again",
+            ),
             Ok(Ok(draining)) => AdminResponse::line(StatusCode::OK, &describe_drain(&draining)),
             Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
-            Err(page) => page,
+            Err(response) => response,
         }
     }
 
@@ -43,21 +44,21 @@ impl AdminApi {
         let Some(host) = host.and_then(|host| host.decode_utf8().ok()) else {
             return AdminResponse::line(
                 StatusCode::BAD_REQUEST,
-                "name the host: ?host=chat.example.com",
+                "a host is missing: ?host=chat.example.com",
             );
         };
         match self
-            .command(|reply| Command::Renew((*host).into(), reply))
+            .command(|sender| Command::Renew((*host).into(), sender))
             .await
         {
             Ok(Ok(())) => AdminResponse::line(
                 StatusCode::ACCEPTED,
                 &format!(
-                    "a certificate for {host} is ordered; `lockgate cert list` shows what comes of it"
+                    "a certificate for {host} is ordered; `lockgate cert list` shows the result"
                 ),
             ),
             Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
-            Err(page) => page,
+            Err(response) => response,
         }
     }
 }
@@ -73,11 +74,12 @@ fn describe_drain(
         1 => "1 is closed".to_owned(),
         n => format!("{n} are closed"),
     };
-    let mut text =
-        format!("it takes no new sessions; {closed}, and `lockgate status` shows how that goes");
+    let mut text = format!(
+        "draining: no new sessions are accepted; {closed}; `lockgate status` shows the progress"
+    );
     for pool in exhausted {
         text += &format!(
-            "\nwarning: the pool {pool} has no backend left that takes new sessions: its clients get 503; `--undo` ends that"
+            "\nwarning: the pool {pool} has no backend left that accepts new sessions: its clients receive 503; `--undo` ends the drain"
         );
     }
     text

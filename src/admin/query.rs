@@ -20,7 +20,7 @@ impl Query {
                 return Err(format!("`{name}` is not UTF-8"));
             };
             if all.insert(name.to_owned(), value.into_owned()).is_some() {
-                return Err(format!("`{name}` stands there twice"));
+                return Err(format!("`{name}` is given twice"));
             }
         }
         Ok(Query(all))
@@ -43,14 +43,14 @@ impl Query {
         parsed.transpose().map_err(|bad: BadValue| bad.to_string())
     }
 
-    /// Removes a number from 1 to `most`.
-    pub(super) fn number(&mut self, name: &str, most: usize) -> Result<Option<usize>, String> {
+    /// Removes a number from 1 to `max`.
+    pub(super) fn number(&mut self, name: &str, max: usize) -> Result<Option<usize>, String> {
         let Some(text) = self.take(name) else {
             return Ok(None);
         };
         match text.parse() {
-            Ok(number) if (1..=most).contains(&number) => Ok(Some(number)),
-            _ => Err(format!("`{name}` is a number from 1 to {most}")),
+            Ok(number) if (1..=max).contains(&number) => Ok(Some(number)),
+            _ => Err(format!("`{name}` must be a number from 1 to {max}")),
         }
     }
 
@@ -62,12 +62,12 @@ impl Query {
         // from_str_radix also accepts a sign.
         let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let id = u64::from_str_radix(&text, 16).ok().filter(|_| is_id);
-        let id = id.ok_or_else(|| format!("`{text}` is no session's id: those are 16 hex digits"));
+        let id = id.ok_or_else(|| format!("`{text}` is not a session id (16 hex digits)"));
         id.map(Some)
     }
 
     /// Removes the parameters that select sessions.
-    pub(super) fn wanted(&mut self) -> Result<SessionFilter, String> {
+    pub(super) fn session_filter(&mut self) -> Result<SessionFilter, String> {
         let age = self.value::<crate::config::DurationValue>("longer_than")?;
         Ok(SessionFilter {
             id: self.id("id")?,
@@ -81,7 +81,7 @@ impl Query {
     /// Fails if a parameter is left: an unknown one must not be ignored silently.
     pub(super) fn finish(self) -> Result<(), String> {
         match self.0.keys().next() {
-            Some(name) => Err(format!("`{name}` is not known here")),
+            Some(name) => Err(format!("unknown parameter `{name}`")),
             None => Ok(()),
         }
     }
@@ -92,11 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stand_once_and_are_known() {
+    fn repeated_and_unknown_names_are_refused() {
         let mut query = Query::parse("route=a%20b&all&limit=7").unwrap();
         assert!(query.has("all") && !query.has("none"));
         assert_eq!(query.number("limit", 10), Ok(Some(7)));
-        assert_eq!(query.wanted().unwrap().route.as_deref(), Some("a b"));
+        assert_eq!(
+            query.session_filter().unwrap().route.as_deref(),
+            Some("a b")
+        );
         assert_eq!(query.finish(), Ok(()));
         assert!(Query::parse("a=1&a=2").is_err());
         assert!(Query::parse("a=%FF").is_err());
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_what_they_say_or_are_refused() {
+    fn invalid_values_are_refused() {
         for bad in [
             "id=12",
             "id=00000000000000zz",
@@ -112,16 +115,19 @@ mod tests {
             "client=10.0.0.0/33",
             "longer_than=soon",
         ] {
-            assert!(Query::parse(bad).unwrap().wanted().is_err(), "{bad}");
+            assert!(
+                Query::parse(bad).unwrap().session_filter().is_err(),
+                "{bad}"
+            );
         }
         for bad in ["limit=0", "limit=11", "limit=", "limit=x"] {
             let mut query = Query::parse(bad).unwrap();
             assert!(query.number("limit", 10).is_err(), "{bad}");
         }
         let good = "id=00000000000000ff&client=10.0.0.1&longer_than=10m&backend=ws%3A%2F%2Fa%3A1";
-        let wanted = Query::parse(good).unwrap().wanted().unwrap();
-        assert_eq!(wanted.id, Some(255));
-        assert_eq!(wanted.longer_than.map(|age| age.as_secs()), Some(600));
-        assert_eq!(wanted.backend.as_deref(), Some("ws://a:1"));
+        let filter = Query::parse(good).unwrap().session_filter().unwrap();
+        assert_eq!(filter.id, Some(255));
+        assert_eq!(filter.longer_than.map(|age| age.as_secs()), Some(600));
+        assert_eq!(filter.backend.as_deref(), Some("ws://a:1"));
     }
 }

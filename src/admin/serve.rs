@@ -1,4 +1,4 @@
-//! Serves a bound listener: few connections, each with one request and one deadline.
+//! Serves a bound listener: a limited number of connections, each with one request and one deadline.
 
 use super::{Admin, AdminListener, Surface, browser::HostCheck, desk::AdminApi};
 use crate::{lifecycle::Tasks, observe::LogThrottle};
@@ -20,19 +20,19 @@ use tracing::{debug, warn};
 
 /// Accepts connections until `tasks` stop, and serves each in a task of its own.
 pub async fn serve(bound: Arc<AdminListener>, admin: Arc<Admin>, surface: Surface, tasks: Tasks) {
-    serve_with(bound, admin, surface, tasks, PATIENCE).await;
+    serve_with(bound, admin, surface, tasks, DEFAULT_TIMEOUTS).await;
 }
 
 /// The timeouts of an admin listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServeTimeouts {
-    /// The time to read a whole request head.
+    /// The time to read the whole request head.
     pub(super) head: Duration,
     /// The time to wait for the server's reply to a command.
     pub(super) reply: Duration,
     /// The lifetime of a connection: the two above, and the time for the client to read the answer.
-    pub(super) whole: Duration,
-    /// The time that answers in progress get when the tasks stop.
+    pub(super) connection: Duration,
+    /// The time to complete responses in progress on shutdown.
     pub(super) shutdown: Duration,
 }
 
@@ -41,85 +41,85 @@ pub(super) async fn serve_with(
     admin: Arc<Admin>,
     surface: Surface,
     tasks: Tasks,
-    patience: ServeTimeouts,
+    timeouts: ServeTimeouts,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let next = async {
-            let place = places.clone().acquire_owned().await;
-            (place, bound.accept().await)
+            let permit = permits.clone().acquire_owned().await;
+            (permit, bound.accept().await)
         };
-        let (place, accepted) = tokio::select! {
+        let (permit, accepted) = tokio::select! {
             next = next => next,
             () = tasks.stopping() => return,
         };
-        let (stream, names) = match accepted {
+        let (stream, host_check) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                if let Some(suppressed) = FAULTS.allow() {
-                    warn!(%error, suppressed, "the admin listener cannot accept");
+                if let Some(suppressed) = ACCEPT_ERRORS.allow() {
+                    warn!(%error, suppressed, "admin listener cannot accept connections");
                 }
                 // Most likely out of descriptors: an immediate retry would only use up CPU time.
-                sleep(PAUSE).await;
+                sleep(ACCEPT_BACKOFF).await;
                 continue;
             }
         };
-        let desk = AdminApi {
+        let api = AdminApi {
             admin: admin.clone(),
             surface,
-            names: match surface {
-                Surface::Full => names,
+            host_check: match surface {
+                Surface::Full => host_check,
                 Surface::Metrics => HostCheck::Any,
             },
-            reply: patience.reply,
+            reply: timeouts.reply,
             response_deadline: OnceLock::new(),
         };
         let until = tasks.clone();
         tasks.spawn(async move {
-            serve_connection(stream, desk, until, patience).await;
-            drop(place);
+            serve_connection(stream, api, until, timeouts).await;
+            drop(permit);
         });
     }
 }
 
 async fn serve_connection(
     stream: Box<dyn AdminStream>,
-    desk: AdminApi,
+    api: AdminApi,
     tasks: Tasks,
-    patience: ServeTimeouts,
+    timeouts: ServeTimeouts,
 ) {
-    let desk = &desk;
+    let api = &api;
     let service = service_fn(move |request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(desk.answer(request).await)
+        Ok::<_, Infallible>(api.answer(request).await)
     });
     // One request per connection: an idle client cannot hold a permit.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience.head)
-        .max_buf_size(HEAD)
+        .header_read_timeout(timeouts.head)
+        .max_buf_size(MAX_HEAD_LEN)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let patience_ends = async {
-        sleep(patience.whole).await;
+    let deadline = async {
+        sleep(timeouts.connection).await;
         // A tap request sets its own duration.
-        if let Some(lasting) = desk.response_deadline.get() {
-            sleep(*lasting).await;
+        if let Some(duration) = api.response_deadline.get() {
+            sleep(*duration).await;
         }
     };
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
-        () = patience_ends => None,
-        () = tasks.stopping() => timeout(patience.shutdown, connection).await.ok(),
+        () = deadline => None,
+        () = tasks.stopping() => timeout(timeouts.shutdown, connection).await.ok(),
     };
     match ended {
         Some(Ok(())) => {}
-        Some(Err(error)) => debug!(%error, "an admin connection broke"),
-        None => debug!("an admin connection was cut: its time was up"),
+        Some(Err(error)) => debug!(%error, "admin connection failed"),
+        None => debug!("admin connection timed out"),
     }
 }
 
-/// TCP or Unix.
+/// A TCP or Unix stream.
 trait AdminStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> AdminStream for S {}
@@ -142,21 +142,21 @@ impl AdminListener {
     }
 }
 
-const PATIENCE: ServeTimeouts = ServeTimeouts {
+const DEFAULT_TIMEOUTS: ServeTimeouts = ServeTimeouts {
     // Admin clients send their request at once: a connection that stays silent is closed.
     head: Duration::from_secs(1),
     reply: Duration::from_secs(2),
-    whole: Duration::from_secs(10),
+    connection: Duration::from_secs(10),
     shutdown: Duration::from_millis(100),
 };
 
 /// The maximum number of concurrent connections; more wait in the listen backlog.
-pub(super) const CONNECTIONS: usize = 128;
+pub(super) const MAX_CONNECTIONS: usize = 128;
 
 /// The maximum size of a request head, in bytes.
-const HEAD: usize = 16 * 1024;
+const MAX_HEAD_LEN: usize = 16 * 1024;
 
 /// The delay after a failed accept.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-static FAULTS: LogThrottle = LogThrottle::new();
+static ACCEPT_ERRORS: LogThrottle = LogThrottle::new();

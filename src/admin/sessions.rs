@@ -13,9 +13,9 @@ use tracing::info;
 
 /// Answers `GET /sessions`.
 pub(super) async fn list(sessions: &SessionRegistry, query: &str) -> AdminResponse {
-    match asked(query) {
-        Ok((wanted, after, limit)) => {
-            AdminResponse::json(&listing(sessions, &wanted, after, limit).await)
+    match parse_list_query(query) {
+        Ok((filter, after, limit)) => {
+            AdminResponse::json(&listing(sessions, &filter, after, limit).await)
         }
         Err(why) => AdminResponse::bad(&why),
     }
@@ -23,29 +23,29 @@ pub(super) async fn list(sessions: &SessionRegistry, query: &str) -> AdminRespon
 
 /// Answers `POST /sessions/close`.
 pub(super) async fn close(sessions: &SessionRegistry, query: &str) -> AdminResponse {
-    let (wanted, order) = match ordered(query) {
-        Ok(ordered) => ordered,
+    let (filter, order) = match parse_close_query(query) {
+        Ok(parsed) => parsed,
         Err(why) => return AdminResponse::bad(&why),
     };
     let mut closing = 0;
     let mut orders = |session: &SessionRef| closing += usize::from(session.order(order.clone()));
-    match wanted.id {
-        Some(id) => match sessions.find(id).filter(|session| wanted.matches(session)) {
+    match filter.id {
+        Some(id) => match sessions.find(id).filter(|session| filter.matches(session)) {
             Some(session) => orders(&session),
             None => {
                 let text = format!("there is no such session {id:016x}: it may have ended");
                 return AdminResponse::line(StatusCode::NOT_FOUND, &text);
             }
         },
-        None => for_each_matching(sessions, &wanted, |session| orders(&session)).await,
+        None => for_each_matching(sessions, &filter, |session| orders(&session)).await,
     }
     let CloseOrder { code, reason, .. } = &order;
     info!(
-        %wanted,
+        %filter,
         code,
         ?reason,
         closing,
-        "sessions are closed by order of an operator"
+        "closing sessions by order of the operator"
     );
     AdminResponse::json(&CloseReport { closing })
 }
@@ -131,8 +131,8 @@ impl SessionRow {
             from_client: TrafficRow::of(from_client, age),
             from_backend: TrafficRow::of(from_backend, age),
             round_trip: RttRow {
-                client: trips.client.last().map(|took| took.as_secs_f64()),
-                backend: trips.backend.last().map(|took| took.as_secs_f64()),
+                client: trips.client.last().map(|rtt| rtt.as_secs_f64()),
+                backend: trips.backend.last().map(|rtt| rtt.as_secs_f64()),
             },
         }
     }
@@ -153,41 +153,41 @@ impl TrafficRow {
     }
 }
 
-fn asked(query: &str) -> Result<(SessionFilter, Option<u64>, usize), String> {
+fn parse_list_query(query: &str) -> Result<(SessionFilter, Option<u64>, usize), String> {
     let mut query = Query::parse(query)?;
-    let wanted = query.wanted()?;
+    let filter = query.session_filter()?;
     let after = query.id("after")?;
-    let limit = query.number("limit", PAGE)?.unwrap_or(PAGE);
+    let limit = query.number("limit", PAGE_LEN)?.unwrap_or(PAGE_LEN);
     query.finish()?;
-    Ok((wanted, after, limit))
+    Ok((filter, after, limit))
 }
 
-fn ordered(query: &str) -> Result<(SessionFilter, CloseOrder), String> {
+fn parse_close_query(query: &str) -> Result<(SessionFilter, CloseOrder), String> {
     let mut query = Query::parse(query)?;
-    let wanted = query.wanted()?;
+    let filter = query.session_filter()?;
     let all = query.has("all");
     let code = query.take("code").unwrap_or_else(|| "1008".to_owned());
     let code = code
         .parse()
-        .map_err(|_| format!("`{code}` is no close code"))?;
+        .map_err(|_| format!("`{code}` is not a close code"))?;
     let reason = query.take("reason").unwrap_or_default();
     query.finish()?;
-    if wanted.is_empty() != all {
+    if filter.is_empty() != all {
         return Err(match all {
-            true => "either `all` or conditions, not both",
+            true => "use either `all` or selectors, not both",
             false => {
-                "say which sessions: id, route, backend, client or longer_than; or `all`, for every one"
+                "select sessions by id, route, backend, client or longer_than, or use `all` for all of them"
             }
         }
         .to_owned());
     }
     let order = CloseOrder::from_operator(code, &reason).map_err(|bad| bad.to_string())?;
-    Ok((wanted, order))
+    Ok((filter, order))
 }
 
 async fn listing(
     sessions: &SessionRegistry,
-    wanted: &SessionFilter,
+    filter: &SessionFilter,
     after: Option<u64>,
     limit: usize,
 ) -> SessionPage {
@@ -206,12 +206,12 @@ async fn listing(
             }
         }
     };
-    match wanted.id {
+    match filter.id {
         Some(id) => {
-            let found = sessions.find(id).filter(|session| wanted.matches(session));
+            let found = sessions.find(id).filter(|session| filter.matches(session));
             found.into_iter().for_each(&mut row);
         }
-        None => for_each_matching(sessions, wanted, &mut row).await,
+        None => for_each_matching(sessions, filter, &mut row).await,
     }
     if is_full {
         list.next = list.sessions.last().map(|row| row.id.clone());
@@ -222,16 +222,16 @@ async fn listing(
 /// Visits every matching session in the order of the ids, and yields to other tasks between two steps.
 pub(super) async fn for_each_matching(
     sessions: &SessionRegistry,
-    wanted: &SessionFilter,
-    mut meet: impl FnMut(SessionRef),
+    filter: &SessionFilter,
+    mut visit: impl FnMut(SessionRef),
 ) {
     let mut after = None;
     loop {
-        let some = sessions.page(after);
-        let Some(last) = some.last() else { return };
+        let page = sessions.page(after);
+        let Some(last) = page.last() else { return };
         after = Some(last.id());
-        let fit = some.into_iter().filter(|session| wanted.matches(session));
-        fit.for_each(&mut meet);
+        let matching = page.into_iter().filter(|session| filter.matches(session));
+        matching.for_each(&mut visit);
         yield_now().await;
     }
 }
@@ -241,5 +241,5 @@ fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// The maximum number of sessions on one page: some 500 KiB.
-const PAGE: usize = 1000;
+/// The maximum number of sessions on one page: about 500 KiB.
+const PAGE_LEN: usize = 1000;

@@ -19,20 +19,20 @@ use tracing::info;
 
 /// Returns the answer and its maximum duration.
 pub(super) async fn tap(admin: &Admin, query: &str) -> (AdminResponse, Option<Duration>) {
-    let asked = match asked(query) {
-        Ok(asked) => asked,
+    let tap_query = match parse_query(query) {
+        Ok(tap_query) => tap_query,
         Err(why) => return (AdminResponse::bad(&why), None),
     };
     let sessions = &admin.sessions;
-    let only = asked.wanted.id;
+    let only = tap_query.filter.id;
     if let Some(id) = only
         && sessions.find(id).is_none()
     {
         let text = format!("there is no such session {id:016x}: it may have ended");
         return (AdminResponse::line(StatusCode::NOT_FOUND, &text), None);
     }
-    let looking = match sessions.subscribe(asked.wanted.clone(), asked.bytes) {
-        Ok(looking) => looking,
+    let subscription = match sessions.subscribe(tap_query.filter.clone(), tap_query.bytes) {
+        Ok(subscription) => subscription,
         Err(why) => {
             return (
                 AdminResponse::line(StatusCode::FORBIDDEN, &why.to_string()),
@@ -40,15 +40,15 @@ pub(super) async fn tap(admin: &Admin, query: &str) -> (AdminResponse, Option<Du
             );
         }
     };
-    let mut there = 0;
+    let mut attached = 0;
     // Offers every session to the tap, which applies its own filter.
     for_each_matching(sessions, &SessionFilter::default(), |session| {
-        there += usize::from(looking.attach(&session));
+        attached += usize::from(subscription.attach(&session));
     })
     .await;
-    info!(wanted = %asked.wanted, sessions = there, lasting = %asked.lasting, "somebody looks at frames");
-    let lasting = asked.lasting.0;
-    let lines = TapLines::new(looking, asked, there);
+    info!(filter = %tap_query.filter, sessions = attached, duration = %tap_query.duration, "frame tap attached");
+    let duration = tap_query.duration.0;
+    let lines = TapLines::new(subscription, tap_query, attached);
     let lines = stream::unfold(lines, async |mut lines| {
         let line = lines.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(line.into())), lines))
@@ -58,52 +58,52 @@ pub(super) async fn tap(admin: &Admin, query: &str) -> (AdminResponse, Option<Du
         kind: "application/jsonl",
         body: StreamBody::new(lines).boxed_unsync(),
     };
-    (page, Some(lasting))
+    (page, Some(duration))
 }
 
 struct TapQuery {
-    wanted: SessionFilter,
+    filter: SessionFilter,
     /// The number of payload bytes to include of each frame.
     bytes: usize,
     /// The maximum number of frames per second.
     rate: u32,
-    lasting: DurationValue,
+    duration: DurationValue,
 }
 
-/// The rest of the response body.
+/// The lines of the response body.
 struct TapLines {
-    looking: TapSubscription,
+    subscription: TapSubscription,
     rate: u32,
-    second: Interval,
-    until: Instant,
-    /// The first line.
+    refill_timer: Interval,
+    deadline: Instant,
+    /// The first line, until it is sent.
     first: Option<String>,
-    ended: bool,
-    shown: u64,
+    is_done: bool,
+    sent: u64,
     lost: u64,
 }
 
 // === impl TapLines ===
 
 impl TapLines {
-    fn new(looking: TapSubscription, asked: TapQuery, sessions: usize) -> TapLines {
-        let mut second = interval(Duration::from_secs(1));
-        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        looking.refill(asked.rate);
+    fn new(subscription: TapSubscription, tap_query: TapQuery, sessions: usize) -> TapLines {
+        let mut refill_timer = interval(Duration::from_secs(1));
+        refill_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        subscription.refill(tap_query.rate);
         TapLines {
-            looking,
-            rate: asked.rate,
-            second,
-            until: Instant::now() + asked.lasting.0,
+            subscription,
+            rate: tap_query.rate,
+            refill_timer,
+            deadline: Instant::now() + tap_query.duration.0,
             first: Some(line(&json!({ "sessions": sessions }))),
-            ended: false,
-            shown: 0,
+            is_done: false,
+            sent: 0,
             lost: 0,
         }
     }
 
     async fn next(&mut self) -> Option<String> {
-        if self.ended {
+        if self.is_done {
             return None;
         }
         if let Some(first) = self.first.take() {
@@ -111,29 +111,29 @@ impl TapLines {
         }
         loop {
             tokio::select! {
-                Some(seen) = self.looking.next() => {
-                    self.shown += 1;
-                    return Some(line(&FrameRow::of(&seen)));
+                Some(frame) = self.subscription.next() => {
+                    self.sent += 1;
+                    return Some(line(&FrameRow::of(&frame)));
                 }
-                _ = self.second.tick() => {
-                    self.looking.refill(self.rate);
-                    if self.looking.is_over() {
-                        return Some(self.end("these routes have no tap = true any more"));
+                _ = self.refill_timer.tick() => {
+                    self.subscription.refill(self.rate);
+                    if self.subscription.is_over() {
+                        return Some(self.end("tap = true was removed from these routes"));
                     }
-                    let lost = self.looking.lost();
+                    let lost = self.subscription.lost();
                     if lost > 0 {
                         self.lost += lost;
                         return Some(line(&json!({ "lost": lost })));
                     }
                 }
-                () = sleep_until(self.until) => return Some(self.end("the time is up")),
+                () = sleep_until(self.deadline) => return Some(self.end("the duration has elapsed")),
             }
         }
     }
 
     fn end(&mut self, why: &str) -> String {
-        self.ended = true;
-        let lost = self.looking.lost();
+        self.is_done = true;
+        let lost = self.subscription.lost();
         self.lost += lost;
         line(&json!({ "ended": why, "lost": lost }))
     }
@@ -141,30 +141,27 @@ impl TapLines {
 
 impl Drop for TapLines {
     fn drop(&mut self) {
-        let lost = self.lost + self.looking.lost();
-        info!(
-            shown = self.shown,
-            lost, "nobody looks at these frames any more"
-        );
+        let lost = self.lost + self.subscription.lost();
+        info!(sent = self.sent, lost, "frame tap detached");
     }
 }
 
-fn asked(query: &str) -> Result<TapQuery, String> {
+fn parse_query(query: &str) -> Result<TapQuery, String> {
     let mut query = Query::parse(query)?;
-    let wanted = query.wanted()?;
+    let filter = query.session_filter()?;
     let bytes = query.number("bytes", 4096)?.unwrap_or(128);
     let rate = query.number("rate", 1000)?.unwrap_or(100);
-    let lasting: Option<DurationValue> = query.value("lasting")?;
+    let duration: Option<DurationValue> = query.value("lasting")?;
     query.finish()?;
-    let lasting = lasting.unwrap_or(DurationValue(Duration::from_secs(60)));
-    if lasting.0.is_zero() || lasting.0 > MAX_TAP_DURATION {
-        return Err("`lasting` is more than nothing and at most an hour".to_owned());
+    let duration = duration.unwrap_or(DurationValue(Duration::from_secs(60)));
+    if duration.0.is_zero() || duration.0 > MAX_TAP_DURATION {
+        return Err("`lasting` must be more than 0s and at most 1h".to_owned());
     }
     Ok(TapQuery {
-        wanted,
+        filter,
         bytes,
         rate: u32::try_from(rate).unwrap_or(u32::MAX),
-        lasting,
+        duration,
     })
 }
 
@@ -182,8 +179,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_are_kept() {
-        assert!(asked("bytes=4096&rate=1000&lasting=1h&route=a").is_ok());
+    fn values_out_of_bounds_are_refused() {
+        assert!(parse_query("bytes=4096&rate=1000&lasting=1h&route=a").is_ok());
         for bad in [
             "bytes=4097",
             "bytes=0",
@@ -192,7 +189,7 @@ mod tests {
             "lasting=0s",
             "x=1",
         ] {
-            assert!(asked(bad).is_err(), "{bad}");
+            assert!(parse_query(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::{
-    serve::{CONNECTIONS, ServeTimeouts, serve_with},
+    serve::{MAX_CONNECTIONS, ServeTimeouts, serve_with},
     *,
 };
 use crate::{
@@ -24,21 +24,26 @@ struct Served {
     address: String,
     tasks: Tasks,
     state: watch::Sender<ServerState>,
-    asked: mpsc::Receiver<Command>,
+    commands_rx: mpsc::Receiver<Command>,
 }
 
 impl Served {
-    fn on(address: AdminAddress, surface: Surface, patience: ServeTimeouts) -> Self {
-        Self::made(address, surface, patience, "")
+    fn on(address: AdminAddress, surface: Surface, timeouts: ServeTimeouts) -> Self {
+        Self::start(address, surface, timeouts, "")
     }
 
     fn with_token(surface: Surface, token: &str) -> Self {
-        Self::made(loopback(), surface, PATIENT, token)
+        Self::start(loopback(), surface, LONG_TIMEOUTS, token)
     }
 
-    fn made(address: AdminAddress, surface: Surface, patience: ServeTimeouts, token: &str) -> Self {
+    fn start(
+        address: AdminAddress,
+        surface: Surface,
+        timeouts: ServeTimeouts,
+        token: &str,
+    ) -> Self {
         let (state, seen) = watch::channel(ServerState::Ready);
-        let (commands, asked) = mpsc::channel(1);
+        let (commands, commands_rx) = mpsc::channel(1);
         let admin = Arc::new(Admin {
             metrics: Arc::new(Metrics::new()),
             sessions: Arc::default(),
@@ -54,30 +59,30 @@ impl Served {
             admin,
             surface,
             tasks.clone(),
-            patience,
+            timeouts,
         ));
         Served {
             address,
             tasks,
             state,
-            asked,
+            commands_rx,
         }
     }
 
     fn tcp(surface: Surface) -> Self {
-        Self::on(loopback(), surface, PATIENT)
+        Self::on(loopback(), surface, LONG_TIMEOUTS)
     }
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(&self.address).await.unwrap()
     }
 
-    async fn ask(&self, request: &str) -> Answer {
+    async fn request(&self, request: &str) -> Answer {
         exchange(self.connect().await, request).await
     }
 
     async fn get(&self, path: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        self.request(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
             .await
     }
 }
@@ -93,7 +98,7 @@ struct Answer {
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Answer {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    let read = timeout(LONG, stream.read_to_string(&mut answer)).await;
+    let read = timeout(LONG_TIMEOUT, stream.read_to_string(&mut answer)).await;
     read.expect("the server closes").unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
     Answer {
@@ -108,19 +113,19 @@ fn loopback() -> AdminAddress {
 }
 
 /// A timeout longer than any test needs.
-const LONG: Duration = Duration::from_secs(20);
+const LONG_TIMEOUT: Duration = Duration::from_secs(20);
 
-const PATIENT: ServeTimeouts = ServeTimeouts {
-    head: LONG,
-    reply: LONG,
-    whole: LONG,
-    shutdown: LONG,
+const LONG_TIMEOUTS: ServeTimeouts = ServeTimeouts {
+    head: LONG_TIMEOUT,
+    reply: LONG_TIMEOUT,
+    connection: LONG_TIMEOUT,
+    shutdown: LONG_TIMEOUT,
 };
 
-const SHORT: Duration = Duration::from_millis(50);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(50);
 
 #[tokio::test]
-async fn pages_by_surface_and_method() {
+async fn paths_by_surface_and_method() {
     let full = Served::tcp(Surface::Full);
     let metrics = Served::tcp(Surface::Metrics);
     for (method, path, on_full, on_metrics) in [
@@ -139,7 +144,7 @@ async fn pages_by_surface_and_method() {
     ] {
         for (served, status) in [(&full, on_full), (&metrics, on_metrics)] {
             let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            let answer = served.ask(&request).await;
+            let answer = served.request(&request).await;
             assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
             assert!(
                 answer.head.contains("cache-control: no-store"),
@@ -155,7 +160,7 @@ async fn pages_by_surface_and_method() {
 }
 
 #[tokio::test]
-async fn web_pages_are_kept_away() {
+async fn requests_of_web_pages_are_refused() {
     let full = Served::tcp(Surface::Full);
     let metrics = Served::tcp(Surface::Metrics);
     for (headers, on_full, on_metrics, named) in [
@@ -203,29 +208,29 @@ async fn web_pages_are_kept_away() {
     ] {
         let request = format!("GET /metrics HTTP/1.1\r\n{headers}\r\n\r\n");
         for (served, status) in [(&full, on_full), (&metrics, on_metrics)] {
-            let answer = served.ask(&request).await;
+            let answer = served.request(&request).await;
             assert_eq!(answer.status, status, "{headers}: {answer:?}");
             assert!(status == 200 || answer.body.contains(named), "{answer:?}");
         }
     }
     // RFC 9112 §3.2.2: the target's authority takes precedence.
     let absolute = "GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    assert_eq!(full.ask(absolute).await.status, 403);
+    assert_eq!(full.request(absolute).await.status, 403);
     let absolute = "GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    assert_eq!(full.ask(absolute).await.status, 200);
+    assert_eq!(full.request(absolute).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_refusal_comes_before_every_page() {
+async fn host_and_origin_are_checked_before_the_path() {
     let full = Served::tcp(Surface::Full);
     for path in ["/healthz", "/readyz", "/status", "/nothing"] {
         let request = format!("POST {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n");
-        assert_eq!(full.ask(&request).await.status, 403, "{path}");
+        assert_eq!(full.request(&request).await.status, 403, "{path}");
     }
 }
 
 #[tokio::test]
-async fn only_a_ready_process_is_ready_but_every_process_is_alive() {
+async fn readyz_follows_the_server_state_and_healthz_is_always_ok() {
     let served = Served::tcp(Surface::Metrics);
     for (state, status, text) in [
         (ServerState::Starting, 503, "starting\n"),
@@ -241,7 +246,7 @@ async fn only_a_ready_process_is_ready_but_every_process_is_alive() {
 }
 
 #[tokio::test]
-async fn metrics_are_openmetrics() {
+async fn metrics_are_served_as_openmetrics() {
     let served = Served::tcp(Surface::Full);
     let answer = served.get("/metrics").await;
     let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -250,11 +255,11 @@ async fn metrics_are_openmetrics() {
 }
 
 #[tokio::test]
-async fn status_is_the_servers_reply() {
+async fn status_returns_the_servers_reply() {
     let mut served = Served::tcp(Surface::Full);
-    let mut asked = std::mem::replace(&mut served.asked, mpsc::channel(1).1);
+    let mut commands_rx = std::mem::replace(&mut served.commands_rx, mpsc::channel(1).1);
     let server = async {
-        let Some(Command::Status(reply)) = asked.recv().await else {
+        let Some(Command::Status(reply)) = commands_rx.recv().await else {
             panic!("a command");
         };
         reply.send(status()).unwrap();
@@ -268,20 +273,20 @@ async fn status_is_the_servers_reply() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_reply_is_not_waited_for() {
-    let patience = ServeTimeouts {
-        reply: SHORT,
-        ..PATIENT
+async fn command_without_reply_times_out_with_503() {
+    let timeouts = ServeTimeouts {
+        reply: SHORT_TIMEOUT,
+        ..LONG_TIMEOUTS
     };
     // The commands are never received: the first waits for its reply, the second for space in the channel.
-    let served = Served::on(loopback(), Surface::Full, patience);
+    let served = Served::on(loopback(), Surface::Full, timeouts);
     for _ in 0..2 {
         let answer = served.get("/status").await;
         assert_eq!(answer.status, 503);
         assert!(answer.body.contains("in time"), "{answer:?}");
     }
     let mut stopped = Served::tcp(Surface::Full);
-    stopped.asked.close();
+    stopped.commands_rx.close();
     let answer = stopped.get("/status").await;
     assert_eq!(
         (answer.status, answer.body.contains("stopped")),
@@ -290,96 +295,109 @@ async fn a_server_that_does_not_reply_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn bodies_and_heads_beyond_the_bound_are_refused() {
+async fn body_or_oversized_head_is_refused() {
     let served = Served::tcp(Surface::Full);
     let head = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n";
     let answer = served
-        .ask(&format!("{head}Content-Length: 4\r\n\r\nbody"))
+        .request(&format!("{head}Content-Length: 4\r\n\r\nbody"))
         .await;
     assert_eq!(answer.status, 413);
     let long = "x".repeat(15 * 1024);
     assert_eq!(
-        served.ask(&format!("{head}X: {long}\r\n\r\n")).await.status,
+        served
+            .request(&format!("{head}X: {long}\r\n\r\n"))
+            .await
+            .status,
         200
     );
     // Just over the limit, so that no unread bytes turn the answer into a reset.
     let long = "x".repeat(16 * 1024 - head.len() - "X: ".len());
-    assert_eq!(served.ask(&format!("{head}X: {long}")).await.status, 431);
+    assert_eq!(
+        served.request(&format!("{head}X: {long}")).await.status,
+        431
+    );
 }
 
 #[tokio::test]
-async fn a_connection_carries_one_request() {
+async fn connection_serves_one_request() {
     let served = Served::tcp(Surface::Full);
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let answer = served.ask(request).await;
+    let answer = served.request(request).await;
     assert!(answer.head.contains("connection: close"), "{answer:?}");
 }
 
 #[tokio::test]
-async fn a_slow_head_and_a_silent_client_are_cut() {
-    for patience in [
+async fn slow_head_or_silent_client_is_disconnected() {
+    for timeouts in [
         ServeTimeouts {
-            head: SHORT,
-            ..PATIENT
+            head: SHORT_TIMEOUT,
+            ..LONG_TIMEOUTS
         },
         ServeTimeouts {
-            whole: SHORT,
-            ..PATIENT
+            connection: SHORT_TIMEOUT,
+            ..LONG_TIMEOUTS
         },
     ] {
-        let served = Served::on(loopback(), Surface::Full, patience);
+        let served = Served::on(loopback(), Surface::Full, timeouts);
         for begun in ["", "GET /healthz HTTP/1.1\r\nHost: loc"] {
             let mut stream = served.connect().await;
             stream.write_all(begun.as_bytes()).await.unwrap();
             let mut answer = Vec::new();
-            let read = timeout(LONG / 2, stream.read_to_end(&mut answer)).await;
+            let read = timeout(LONG_TIMEOUT / 2, stream.read_to_end(&mut answer)).await;
             read.expect("cut long before").unwrap();
         }
     }
 }
 
 #[tokio::test]
-async fn more_than_the_bound_wait_for_a_place() {
+async fn connections_above_the_limit_wait_for_a_permit() {
     let served = Served::tcp(Surface::Full);
     let mut holders = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..MAX_CONNECTIONS {
         let mut stream = served.connect().await;
         stream.write_all(b"GET ").await.unwrap();
         holders.push(stream);
     }
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let mut late = Box::pin(served.ask(request));
-    assert!(timeout(SHORT, &mut late).await.is_err(), "it has no place");
+    let mut late = Box::pin(served.request(request));
+    assert!(
+        timeout(SHORT_TIMEOUT, &mut late).await.is_err(),
+        "it has no place"
+    );
     holders.pop();
-    let answer = timeout(LONG, late).await.expect("a place was left");
+    let answer = timeout(LONG_TIMEOUT, late).await.expect("a place was left");
     assert_eq!(answer.status, 200);
 }
 
 #[tokio::test]
-async fn a_stop_ends_the_listener_and_its_idle_connections() {
-    let patience = ServeTimeouts {
-        shutdown: SHORT,
-        ..PATIENT
+async fn shutdown_closes_the_listener_and_idle_connections() {
+    let timeouts = ServeTimeouts {
+        shutdown: SHORT_TIMEOUT,
+        ..LONG_TIMEOUTS
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
-    let served = Served::on(AdminAddress::Unix(path.clone()), Surface::Full, patience);
+    let served = Served::on(AdminAddress::Unix(path.clone()), Surface::Full, timeouts);
     let mut idle = UnixStream::connect(&path).await.unwrap();
     idle.write_all(b"GET ").await.unwrap();
     // Answered only after the idle one was accepted.
     let next = UnixStream::connect(&path).await.unwrap();
     exchange(next, "GET /healthz HTTP/1.1\r\n\r\n").await;
     served.tasks.stop();
-    assert!(served.tasks.finish(LONG / 2).await);
+    assert!(served.tasks.finish(LONG_TIMEOUT / 2).await);
     assert!(!path.exists(), "the socket's file is removed");
     assert_eq!(idle.read(&mut [0; 64]).await.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_for_its_owner_and_needs_no_host() {
+async fn unix_socket_has_mode_0600_and_needs_no_host() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
-    let served = Served::on(AdminAddress::Unix(path.clone()), Surface::Full, PATIENT);
+    let served = Served::on(
+        AdminAddress::Unix(path.clone()),
+        Surface::Full,
+        LONG_TIMEOUTS,
+    );
     assert_eq!(served.address, format!("unix:{}", path.display()));
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -396,7 +414,7 @@ async fn a_unix_socket_is_for_its_owner_and_needs_no_host() {
 }
 
 #[tokio::test]
-async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+async fn stale_socket_is_replaced_and_live_one_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
     let unix = AdminAddress::Unix(path.clone());
@@ -410,7 +428,10 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         error.to_string().contains("another process answers"),
         "{error}"
     );
-    assert!(is_socket(&path), "the live one's file stands");
+    assert!(
+        is_socket(&path),
+        "the socket file of the live listener was removed"
+    );
     drop(first);
     assert!(!path.exists());
 
@@ -421,13 +442,13 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
 
     let error = bind(&AdminAddress::Unix(folder.path().join("none/admin.sock"))).unwrap_err();
     assert!(
-        error.to_string().contains("folder does not exist"),
+        error.to_string().contains("directory does not exist"),
         "{error}"
     );
 }
 
 #[tokio::test]
-async fn a_dropped_socket_leaves_its_successors_file_alone() {
+async fn dropped_listener_keeps_the_socket_file_of_a_successor() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
     let first = bind(&AdminAddress::Unix(path.clone())).unwrap();
@@ -439,7 +460,7 @@ async fn a_dropped_socket_leaves_its_successors_file_alone() {
 }
 
 #[tokio::test]
-async fn addresses_are_told_as_they_are_written() {
+async fn address_and_describe_use_the_configured_syntax() {
     assert!(bind(&AdminAddress::Off).unwrap().is_none());
     assert_eq!(describe(&AdminAddress::Off), "off");
     assert_eq!(describe(&loopback()), "127.0.0.1:0");
@@ -488,11 +509,15 @@ fn status() -> Status {
 
 /// Host × Origin × method × transport: only programs on this machine are accepted.
 #[tokio::test]
-async fn every_way_that_a_web_page_could_ask_is_refused() {
+async fn every_host_and_origin_of_a_web_page_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
     let tcp = Served::tcp(Surface::Full);
-    let unix = Served::on(AdminAddress::Unix(path.clone()), Surface::Full, PATIENT);
+    let unix = Served::on(
+        AdminAddress::Unix(path.clone()),
+        Surface::Full,
+        LONG_TIMEOUTS,
+    );
     let origins = [
         None,
         Some("null"),
@@ -509,7 +534,7 @@ async fn every_way_that_a_web_page_could_ask_is_refused() {
                     "{method} {target} HTTP/1.1\r\nHost: {host}\r\n{}\r\n",
                     origin_line.unwrap_or_default()
                 );
-                let over_tcp = tcp.ask(&request).await.status;
+                let over_tcp = tcp.request(&request).await.status;
                 let over_unix = UnixStream::connect(&path).await.unwrap();
                 let over_unix = exchange(over_unix, &request).await.status;
                 // A Unix socket has no host name to check, and no web page can open one.
@@ -529,7 +554,7 @@ async fn every_way_that_a_web_page_could_ask_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_is_wanted_of_everybody_but_a_kubelet() {
+async fn token_is_required_except_for_health_and_metrics() {
     let token = "c2VjcmV0.~+/-_=";
     let full = Served::with_token(Surface::Full, token);
     let metrics = Served::with_token(Surface::Metrics, token);
@@ -561,7 +586,7 @@ async fn a_token_is_wanted_of_everybody_but_a_kubelet() {
     ] {
         let request =
             format!("GET /sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: {line}\r\n\r\n");
-        let answer = full.ask(&request).await;
+        let answer = full.request(&request).await;
         assert_eq!(answer.status, status, "{line}: {answer:?}");
         assert!(!answer.body.contains(token) && !answer.head.contains(token));
     }

@@ -13,10 +13,10 @@ pub(super) struct RequestContext {
     pub(super) started: Instant,
     pub(super) version: Version,
     /// Held until the response body is complete.
-    pub(super) busy: InFlight,
+    pub(super) in_flight: InFlight,
 }
 
-/// The backend to which a request was sent, for the access record.
+/// The route and the backend of a request, as its access record names them.
 #[derive(Default)]
 pub(super) struct RouteInfo {
     pub(super) route: Option<Arc<str>>,

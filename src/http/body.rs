@@ -18,9 +18,10 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// Forwards a request body, and ends it with an error when no byte has arrived for `idle`; `seen` records both.
-pub(super) fn request_body(body: Incoming, idle: Duration, seen: Arc<BodyStatus>) -> Body {
-    with_idle_timeout(body, idle, seen, ())
+/// Forwards a request body, and ends it with an error when no byte has arrived for `idle`. `status` records progress
+/// and errors.
+pub(super) fn request_body(body: Incoming, idle: Duration, status: Arc<BodyStatus>) -> Body {
+    with_idle_timeout(body, idle, status, ())
 }
 
 /// Forwards a response body, and aborts it when no byte has arrived for `idle`. `guard` is dropped when the body is
@@ -34,8 +35,8 @@ pub(super) struct ReplayableBody(Arc<SharedBody>);
 
 struct SharedBody {
     body: Mutex<Body>,
-    /// Set when the body is to be read: its backend was reached.
-    wanted: Notify,
+    /// Notified when an attempt reads the body, which means that its backend was reached.
+    read_started: Notify,
 }
 
 // === impl ReplayableBody ===
@@ -44,13 +45,13 @@ impl ReplayableBody {
     pub(super) fn new(body: Body) -> Self {
         ReplayableBody(Arc::new(SharedBody {
             body: Mutex::new(body),
-            wanted: Notify::new(),
+            read_started: Notify::new(),
         }))
     }
 
-    /// Completes when the body is to be read; never completes for an empty body.
-    pub(super) async fn wanted(&self) {
-        self.0.wanted.notified().await;
+    /// Completes when an attempt reads the body; never for an empty body.
+    pub(super) async fn read_started(&self) {
+        self.0.read_started.notified().await;
     }
 
     /// Returns a handle for the next attempt; the previous one has ended.
@@ -74,7 +75,7 @@ impl HttpBody for ReplayableBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.wanted.notify_one();
+        self.0.read_started.notify_one();
         Pin::new(&mut *self.body()).poll_frame(cx)
     }
 
@@ -90,7 +91,7 @@ impl HttpBody for ReplayableBody {
 fn with_idle_timeout<G: Send + 'static>(
     body: Incoming,
     idle: Duration,
-    seen: Arc<BodyStatus>,
+    status: Arc<BodyStatus>,
     guard: G,
 ) -> Body {
     if body.is_end_stream() {
@@ -99,9 +100,9 @@ fn with_idle_timeout<G: Send + 'static>(
     IdleTimeoutBody {
         body,
         idle,
-        seen,
+        status,
         timer: Box::pin(sleep(idle)),
-        waiting: true,
+        timer_running: true,
         _guard: guard,
     }
     .boxed_unsync()
@@ -110,7 +111,7 @@ fn with_idle_timeout<G: Send + 'static>(
 /// The progress of a body so far.
 #[derive(Debug, Default)]
 pub(super) struct BodyStatus {
-    /// A part of the body has passed; the reader of this flag clears it.
+    /// A part of the body was forwarded; the reader of this flag clears it.
     pub(super) moved: AtomicBool,
     /// The body was ended because nothing arrived within the idle deadline.
     pub(super) timed_out: AtomicBool,
@@ -121,16 +122,16 @@ pub(super) struct BodyStatus {
 struct IdleTimeoutBody<G> {
     body: Incoming,
     idle: Duration,
-    seen: Arc<BodyStatus>,
+    status: Arc<BodyStatus>,
     timer: Pin<Box<Sleep>>,
-    /// Set while the timer runs: a read is pending. Between reads, the delay is the reader's.
-    waiting: bool,
+    /// Set while a read is pending and the timer runs. Between reads the delay is caused by the reader.
+    timer_running: bool,
     _guard: G,
 }
 
 /// The error of a body that exceeded its idle deadline.
 #[derive(Debug, thiserror::Error)]
-#[error("no byte of the body came in time (limits.body_idle, limits.answer_idle)")]
+#[error("no byte of the body was received in time (limits.body_idle, limits.answer_idle)")]
 struct BodyTimeout;
 
 // === impl IdleTimeoutBody ===
@@ -146,20 +147,20 @@ impl<G: Send> HttpBody for IdleTimeoutBody<G> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.waiting = false;
-            self.seen.moved.store(true, Ordering::Relaxed);
+            self.timer_running = false;
+            self.status.moved.store(true, Ordering::Relaxed);
             if let Some(Err(_)) = &frame {
-                self.seen.broken.store(true, Ordering::Relaxed);
+                self.status.broken.store(true, Ordering::Relaxed);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        if !self.waiting {
-            self.waiting = true;
+        if !self.timer_running {
+            self.timer_running = true;
             let deadline = Instant::now() + self.idle;
             self.timer.as_mut().reset(deadline);
         }
         ready!(self.timer.as_mut().poll(cx));
-        self.seen.timed_out.store(true, Ordering::Relaxed);
+        self.status.timed_out.store(true, Ordering::Relaxed);
         Poll::Ready(Some(Err(BodyTimeout.into())))
     }
 

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub(super) struct HeaderCaseWriter<S> {
     io: S,
-    head_is_out: bool,
+    head_written: bool,
 }
 
 // === impl HeaderCaseWriter ===
@@ -24,7 +24,7 @@ impl<S> HeaderCaseWriter<S> {
     pub(super) fn new(io: S) -> Self {
         HeaderCaseWriter {
             io,
-            head_is_out: false,
+            head_written: false,
         }
     }
 
@@ -44,21 +44,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeaderCaseWriter<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderCaseWriter<S> {
-    /// hyper passes the whole head at once, and this stream supports no vectored writes: one write, because old servers
-    /// read a head with one `recv`.
+    /// Rewrites the head in the first write. hyper passes the whole head at once because this stream supports no
+    /// vectored writes, and it is sent in one write because old servers read a head with one `recv`.
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.head_is_out {
+        if self.head_written {
             return Pin::new(&mut self.io).poll_write(cx, buf);
         }
         let mut head = buf.to_vec();
         canonicalise(&mut head);
         let written = Pin::new(&mut self.io).poll_write(cx, &head);
         if matches!(written, Poll::Ready(Ok(n)) if n == buf.len()) {
-            self.head_is_out = true;
+            self.head_written = true;
         }
         written
     }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn managed_names_get_their_case_and_nothing_else_changes() {
+    fn managed_names_get_canonical_case_and_other_bytes_stay() {
         let mut head = *b"GET /host: HTTP/1.1\r\nhOST: A.test\r\nsec-websocket-key: x-real-ip: y\r\nx-MINE: Host: z\r\n\r\n";
         canonicalise(&mut head);
         let expected = b"GET /host: HTTP/1.1\r\nHost: A.test\r\nSec-WebSocket-Key: x-real-ip: y\r\nx-MINE: Host: z\r\n\r\n";

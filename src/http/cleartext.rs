@@ -1,5 +1,4 @@
-//! Port 80: answers ACME HTTP-01 challenges and redirects every other request to https, whatever its host: the
-//! certificate there decides.
+//! Port 80: answers ACME HTTP-01 challenges and redirects every other request to https, whatever its host.
 
 use super::{
     Body, Context, gate,
@@ -31,25 +30,25 @@ pub async fn serve_redirect(
         StreamParts { io: stream, guard },
         client,
         |request, _busy| {
-            let telling = AccessRecord::of(context.clone(), &request, client);
+            let record = AccessRecord::of(context.clone(), &request, client);
             let version = request.version();
             let answer = match http01_response(&context, request.uri().path()) {
-                Some(proof) => Ok(proof),
+                Some(response) => Ok(response),
                 None => redirect(request, ports),
             };
-            telling.end(&answer);
+            record.end(&answer);
             async move { answer.unwrap_or_else(|refusal| refusal.response(version)) }
         },
     )
     .await;
 }
 
-/// Returns the response to HTTP-01 (RFC 8555 §8.3) if a challenge is pending. Other paths may be another service's.
+/// Returns the response to an HTTP-01 challenge (RFC 8555 §8.3) if one with this token is pending.
 fn http01_response(context: &Context, path: &str) -> Option<Response<Body>> {
     let token = path.strip_prefix("/.well-known/acme-challenge/")?;
-    let proof = context.live.snapshot().tls.shelf.key_authorization(token)?;
+    let key_authorization = context.live.snapshot().tls.shelf.key_authorization(token)?;
     context.metrics.challenge_answered();
-    let mut response = Response::new(text(proof));
+    let mut response = Response::new(text(key_authorization));
     let kind = HeaderValue::from_static("application/octet-stream");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Some(response)
@@ -62,17 +61,17 @@ struct Ports {
     https: u16,
 }
 
-/// 308: the method and the body stay the same (RFC 9110 §15.4.9).
+/// Redirects with 308, so that the method and the body stay the same (RFC 9110 §15.4.9).
 fn redirect(request: Request<Incoming>, ports: Ports) -> Result<Response<Body>, Refusal> {
     let (parts, _) = request.into_parts();
-    let vetted = gate::validate(&parts)?;
-    let host = match &*vetted.authority.host {
+    let validated = gate::validate(&parts)?;
+    let host = match &*validated.authority.host {
         v6 if v6.contains(':') => format!("[{v6}]"),
         name => name.to_owned(),
     };
     // A client that reached a port other than 80 without naming one came through a port mapping (containers); then
     // https is mapped as well.
-    let mapped = vetted.authority.port.is_none() && ports.own != 80;
+    let mapped = validated.authority.port.is_none() && ports.own != 80;
     let port = match ports.https {
         443 => String::new(),
         _ if mapped => String::new(),
@@ -83,7 +82,7 @@ fn redirect(request: Request<Incoming>, ports: Ports) -> Result<Response<Body>, 
         .query()
         .map(|query| format!("?{query}"))
         .unwrap_or_default();
-    let location = format!("https://{host}{port}{}{query}", vetted.path);
+    let location = format!("https://{host}{port}{}{query}", validated.path);
     let location = HeaderValue::try_from(location)
         .map_err(|_| Refusal::bad("target", "bad request target"))?;
     let mut response = Response::new(text(String::new()));

@@ -6,10 +6,11 @@ use crate::{
 };
 use ::http::{HeaderMap, header};
 
-/// Removes the extensions from the backend's request unless they pass; returns what is negotiated with the client.
+/// Removes the extensions from the handshake with the backend unless `compression` is "pass". Returns the parameters
+/// that Lockgate negotiates with the client itself.
 pub(super) fn negotiate_compression(
     compression: Compression,
-    asked: &HeaderMap,
+    request_headers: &HeaderMap,
     offer: &mut Offer,
     outbound: &mut HeaderMap,
 ) -> Option<DeflateParams> {
@@ -20,7 +21,7 @@ pub(super) fn negotiate_compression(
     // A backend that accepts an extension which was not offered violates RFC 6455.
     offer.extensions = Vec::new();
     match compression {
-        Compression::Offload => DeflateParams::negotiate(asked),
+        Compression::Offload => DeflateParams::negotiate(request_headers),
         Compression::Pass | Compression::Strip => None,
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Peer,
     asked::RouteInfo,
     gate::{self, ValidatedRequest},
-    service::{Decided, resolve},
+    service::{ResolvedRequest, resolve},
 };
 use crate::gateway::Gateway;
 use ::http::{HeaderValue, request::Parts};
@@ -24,7 +24,7 @@ pub struct Explanation {
 pub struct WouldForward {
     /// The route's name.
     pub route: String,
-    /// The backends that are candidates for the request, in configuration order.
+    /// The backends of the pool, in configuration order.
     pub backends: Vec<String>,
     /// The request line that the backend would receive.
     pub line: String,
@@ -32,7 +32,7 @@ pub struct WouldForward {
     pub headers: Vec<(String, String)>,
     /// How the token was handled, without the token itself; "" if the route moves none.
     pub token: String,
-    /// What the route's `framework` has to be configured with; "" if nothing.
+    /// How the route's `framework` must be configured; "" if no setting is needed.
     pub advice: &'static str,
 }
 
@@ -51,36 +51,37 @@ pub struct WouldRefuse {
 pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanation {
     let routes = gate::validate(request).map_or_else(
         |_| Vec::new(),
-        |vetted| {
-            let subprotocols = vetted.subprotocols();
-            let wanted = vetted.wanted(&request.headers, &subprotocols);
-            let told = gateway.router.explain(&wanted).into_iter();
-            told.map(|(rule, route, verdict)| {
-                (
-                    route.name.to_string(),
-                    rule.to_string(),
-                    verdict.to_string(),
-                )
-            })
-            .collect()
+        |validated| {
+            let subprotocols = validated.subprotocols();
+            let query = validated.route_query(&request.headers, &subprotocols);
+            let verdicts = gateway.router.explain(&query).into_iter();
+            verdicts
+                .map(|(rule, route, verdict)| {
+                    (
+                        route.name.to_string(),
+                        rule.to_string(),
+                        verdict.to_string(),
+                    )
+                })
+                .collect()
         },
     );
-    // The connection is assumed to match the host, and there is no client certificate to present.
-    let asks = |vetted: ValidatedRequest<'_>| {
+    // Assumes a connection that matches the host, and a client without a certificate.
+    let requires_cert = |validated: ValidatedRequest<'_>| {
         gateway
             .tls
-            .requires_client_auth(Some(&vetted.authority.host))
+            .requires_client_auth(Some(&validated.authority.host))
     };
     let peer = Peer {
         address: client,
         port: 0,
-        reached: ([0; 4], 0).into(),
-        asked: gate::validate(request).is_ok_and(asks),
-        identity: None,
+        local: ([0; 4], 0).into(),
+        client_auth_requested: gate::validate(request).is_ok_and(requires_cert),
+        client_cert: None,
     };
     let outcome = resolve(gateway, request, &peer, client, &mut RouteInfo::default());
     let outcome = outcome
-        .map(|decided| passed(request, &decided))
+        .map(|resolved| would_forward(request, &resolved))
         .map_err(|refusal| WouldRefuse {
             status: refusal.status.as_u16(),
             why: refusal.why,
@@ -89,8 +90,8 @@ pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanatio
     Explanation { routes, outcome }
 }
 
-fn passed(request: &Parts, decided: &Decided<'_>) -> WouldForward {
-    let (route, outbound) = (decided.route, &decided.outbound);
+fn would_forward(request: &Parts, resolved: &ResolvedRequest<'_>) -> WouldForward {
+    let (route, outbound) = (resolved.route, &resolved.outbound);
     WouldForward {
         route: route.name.to_string(),
         backends: route.pool.shown(),
@@ -98,15 +99,15 @@ fn passed(request: &Parts, decided: &Decided<'_>) -> WouldForward {
         headers: outbound
             .headers
             .iter()
-            .map(|(name, value)| (name.to_string(), shown(value)))
+            .map(|(name, value)| (name.to_string(), redacted(value)))
             .collect(),
-        token: token(decided),
+        token: token(resolved),
         advice: route.expectations.advice,
     }
 }
 
-/// Returns the scheme of a secret, such as a token, at most.
-fn shown(value: &HeaderValue) -> String {
+/// Returns a header value as text; of a secret, such as a token, only the scheme.
+fn redacted(value: &HeaderValue) -> String {
     let text = String::from_utf8_lossy(value.as_bytes());
     match text.split_once(' ') {
         _ if !value.is_sensitive() => text.into_owned(),
@@ -115,21 +116,21 @@ fn shown(value: &HeaderValue) -> String {
     }
 }
 
-fn token(decided: &Decided<'_>) -> String {
-    let Some(rule) = &decided.route.token else {
+fn token(resolved: &ResolvedRequest<'_>) -> String {
+    let Some(rule) = &resolved.route.token else {
         return String::new();
     };
-    let mut told = match &decided.carried.from {
-        Some(place) => format!("moved from {place} to {}", rule.to),
+    let mut text = match &resolved.token.from {
+        Some(source) => format!("moved from {source} to {}", rule.to),
         None => {
-            let places: Vec<String> = rule.from.iter().map(ToString::to_string).collect();
-            format!("none in {}", places.join(", "))
+            let sources: Vec<String> = rule.from.iter().map(ToString::to_string).collect();
+            format!("none in {}", sources.join(", "))
         }
     };
-    if let Some(subprotocol) = decided.carried.subprotocol() {
-        let answer =
-            format!("; where the backend chooses no subprotocol, the answer is {subprotocol}");
-        told.push_str(&answer);
+    if let Some(subprotocol) = resolved.token.subprotocol() {
+        let echo =
+            format!("; if the backend selects no subprotocol, Lockgate selects {subprotocol}");
+        text.push_str(&echo);
     }
-    told
+    text
 }

@@ -30,7 +30,7 @@ use tokio::time::{error::Elapsed, timeout};
 struct ResponseTimeout(Duration);
 
 /// A plain request that passed validation and the guards.
-pub(super) struct Plea {
+pub(super) struct PlainRequest {
     pub(super) method: Method,
     pub(super) outbound: Outbound,
     pub(super) extensions: Extensions,
@@ -39,44 +39,49 @@ pub(super) struct Plea {
     pub(super) answer_idle: Duration,
 }
 
-/// Sends the request to one backend after another until one responds or no attempt is left, and returns that
-/// response, complete.
+/// Sends the request to one backend after another until one responds or no attempt is left, and returns the response
+/// for the client.
 pub(super) async fn forward(
-    mut tries: Attempts<'_>,
-    asked: RequestContext,
-    plea: Plea,
-    trail: &mut RouteInfo,
+    mut attempts: Attempts<'_>,
+    request_context: RequestContext,
+    plain_request: PlainRequest,
+    route_info: &mut RouteInfo,
 ) -> Result<Response<Body>, Refusal> {
-    let (context, route, answer_idle) = (tries.context, tries.route, plea.answer_idle);
-    let mut lease = tries.first(trail).await?;
-    let seen = Arc::new(BodyStatus::default());
+    let (context, route, answer_idle) =
+        (attempts.context, attempts.route, plain_request.answer_idle);
+    let mut lease = attempts.first(route_info).await?;
+    let body_status = Arc::new(BodyStatus::default());
     // RFC 9110 §9.2.2: only an idempotent request may be sent twice.
-    let is_repeatable = plea.method.is_idempotent() && plea.body.is_end_stream();
-    let body = ReplayableBody::new(body::request_body(plea.body, plea.body_idle, seen.clone()));
+    let is_repeatable = plain_request.method.is_idempotent() && plain_request.body.is_end_stream();
+    let body = ReplayableBody::new(body::request_body(
+        plain_request.body,
+        plain_request.body_idle,
+        body_status.clone(),
+    ));
     let (lease, answer) = loop {
         let mut request = Request::new(body.lend());
-        *request.method_mut() = plea.method.clone();
-        *request.uri_mut() = plea.outbound.target.clone().into();
-        *request.headers_mut() = plea.outbound.headers.clone();
-        *request.extensions_mut() = plea.extensions.clone();
-        // This belongs to the client's connection, and a plain request never becomes a session.
+        *request.method_mut() = plain_request.method.clone();
+        *request.uri_mut() = plain_request.outbound.target.clone().into();
+        *request.headers_mut() = plain_request.outbound.headers.clone();
+        *request.extensions_mut() = plain_request.extensions.clone();
+        // The extension belongs to the client's connection, and a plain request is never upgraded.
         request.extensions_mut().remove::<OnUpgrade>();
         let answer = {
-            let mut answering = pin!(ask(
+            let mut response = pin!(await_response(
                 context,
                 &lease,
-                &asked.peer,
+                &request_context.peer,
                 request,
                 answer_idle,
-                &seen
+                &body_status
             ));
             tokio::select! {
-                answer = &mut answering => answer,
-                // A lease is for a backend at work, and not for a slow client, nor for one whose response is delayed
-                // on purpose, as in long polling: a few of those would exclude all others.
-                _ = timeout(SETTLE_AFTER, body.wanted()) => {
+                answer = &mut response => answer,
+                // A slow client or a response that is delayed on purpose, as in long polling, does not count as a
+                // handshake: a few of them would use up the limit.
+                _ = timeout(SETTLE_AFTER, body.read_started()) => {
                     lease.settle();
-                    answering.await
+                    response.await
                 }
             }
         };
@@ -85,27 +90,27 @@ pub(super) async fn forward(
             break (lease, answer);
         };
         let failure = match error.is_connect() {
-            true => FailureKind::Dial,
-            false if is_repeatable => FailureKind::Answer,
+            true => FailureKind::Connect,
+            false if is_repeatable => FailureKind::Response,
             false => break (lease, answer),
         };
-        if !tries.can_retry() {
+        if !attempts.can_retry() {
             break (lease, answer);
         }
         if error.is_connect() {
             lease.failed(error);
         }
-        warn_backend_failure(route, &lease, error, FAILED);
+        warn_backend_failure(route, &lease, error, LOG_MESSAGE);
         let backend = lease.backend().clone();
         // Releases the lease for other requests while this one selects another backend.
         drop(lease);
-        lease = match tries.next(backend, failure, trail).await {
+        lease = match attempts.next(backend, failure, route_info).await {
             Some(next) => next,
             None => return Err(failed(error)),
         };
     };
     let Ok(answer) = answer else {
-        warn_backend_failure(route, &lease, &ResponseTimeout(answer_idle), FAILED);
+        warn_backend_failure(route, &lease, &ResponseTimeout(answer_idle), LOG_MESSAGE);
         return Err(Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
             "answer-idle",
@@ -118,25 +123,25 @@ pub(super) async fn forward(
             return Err(Refusal::new(
                 StatusCode::BAD_GATEWAY,
                 "status",
-                "the backend switched protocols unasked",
+                "the backend switched protocols, which was not requested",
             ));
         }
-        Err(_) if seen.timed_out.load(Ordering::Relaxed) => {
+        Err(_) if body_status.timed_out.load(Ordering::Relaxed) => {
             return Err(Refusal::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "body-idle",
-                "the request's body did not come in time",
+                "the request body was not received in time",
             ));
         }
         // RFC 9112 §7.1: the client's own chunks are malformed; the backend is not at fault.
-        Err(_) if seen.broken.load(Ordering::Relaxed) => {
-            return Err(Refusal::bad("body", "the request's body is malformed"));
+        Err(_) if body_status.broken.load(Ordering::Relaxed) => {
+            return Err(Refusal::bad("body", "the request body is malformed"));
         }
         Err(error) => {
             if error.is_connect() {
                 lease.failed(&error);
             }
-            warn_backend_failure(route, &lease, &error, FAILED);
+            warn_backend_failure(route, &lease, &error, LOG_MESSAGE);
             return Err(failed(&error));
         }
     };
@@ -146,33 +151,35 @@ pub(super) async fn forward(
         return Err(Refusal::new(
             StatusCode::BAD_GATEWAY,
             "transfer-coding",
-            "the backend's answer has a transfer coding that was not asked for",
+            "the backend's answer has a transfer coding that was not requested",
         ));
     }
-    outbound::rewrite_response(&mut parts, asked.version);
-    sticky::set_cookie(&route.pool, tries.key, &lease, &mut parts.headers);
-    let learner = route.pool.sid_capture(plea.outbound.target.query(), &lease);
-    let body = body::response_body(incoming, answer_idle, (asked.busy, lease));
+    outbound::rewrite_response(&mut parts, request_context.version);
+    sticky::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
+    let sid_capture = route
+        .pool
+        .sid_capture(plain_request.outbound.target.query(), &lease);
+    let body = body::response_body(incoming, answer_idle, (request_context.in_flight, lease));
     Ok(Response::from_parts(
         parts,
-        sticky::capture_sid(body, learner),
+        sticky::capture_sid(body, sid_capture),
     ))
 }
 
-/// Awaits the response of one backend.
-async fn ask(
+/// Sends the request to one backend and awaits the response.
+async fn await_response(
     context: &Context,
     lease: &Lease,
     peer: &Peer,
     request: Request<Body>,
     idle: Duration,
-    seen: &BodyStatus,
+    body_status: &BodyStatus,
 ) -> Result<Result<Response<Incoming>, SendError>, Elapsed> {
     let mut answer = pin!(send(context, lease, peer, request));
     loop {
         let answer = timeout(idle, answer.as_mut()).await;
         // While the request body is still arriving, the backend's deadline does not run.
-        if answer.is_ok() || !seen.moved.swap(false, Ordering::Relaxed) {
+        if answer.is_ok() || !body_status.moved.swap(false, Ordering::Relaxed) {
             return answer;
         }
     }
@@ -180,7 +187,7 @@ async fn ask(
 
 fn failed(error: &SendError) -> Refusal {
     let (why, text) = match error {
-        SendError::Dial(DialError::Tls { .. }) => {
+        SendError::Connect(DialError::Tls { .. }) => {
             ("backend-tls", "the backend cannot be reached over TLS")
         }
         error if error.is_connect() => ("dial", "the backend cannot be reached"),
@@ -191,4 +198,4 @@ fn failed(error: &SendError) -> Refusal {
 
 /// Longer than most responses take to begin, far shorter than a long poll (Socket.IO: 25 s).
 const SETTLE_AFTER: Duration = Duration::from_secs(1);
-const FAILED: &str = "request to a backend failed";
+const LOG_MESSAGE: &str = "request to a backend failed";

@@ -17,7 +17,7 @@ pub(super) struct ValidatedRequest<'a> {
     pub(super) host: &'a str,
     /// The parsed `Host` field.
     pub(super) authority: Authority<'a>,
-    /// The path that is matched and forwarded.
+    /// The normalised path, which is matched and forwarded.
     pub(super) path: NormalPath<'a>,
     /// Set if the request is a WebSocket handshake.
     pub(super) offer: Option<Offer>,
@@ -33,7 +33,7 @@ impl ValidatedRequest<'_> {
     }
 
     /// Returns the request in the form that routes match.
-    pub(super) fn wanted<'a>(
+    pub(super) fn route_query<'a>(
         &'a self,
         headers: &'a HeaderMap,
         subprotocols: &'a [&'a str],
@@ -55,10 +55,10 @@ pub(super) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
         return Err(Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "trace",
-            "TRACE is not answered here",
+            "the method TRACE is not supported",
         ));
     }
-    let tunnel = is_extended_connect(request)?;
+    let extended_connect = is_extended_connect(request)?;
     let host = match request.uri.authority() {
         // RFC 9113 §8.3.1: `:authority` replaces Host, which may be missing then.
         Some(authority)
@@ -76,7 +76,7 @@ pub(super) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
         .map_err(|error| Refusal::bad("path", format!("bad request target: {error}")))?;
     validate_framing(&request.headers)?;
     reject_underscore_twins(&request.headers)?;
-    let offer = match tunnel {
+    let offer = match extended_connect {
         true => Offer::read_connect(&request.headers, fresh_key()).map(Some),
         false => Offer::read(request),
     };
@@ -105,7 +105,7 @@ fn is_extended_connect(request: &Parts) -> Result<bool, Refusal> {
         Some(_) => Err(Refusal::new(
             StatusCode::NOT_IMPLEMENTED,
             "protocol",
-            "of the protocols behind CONNECT only `websocket` is served here",
+            "the only supported :protocol of an extended CONNECT is `websocket`",
         )),
         None => Err(Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -136,10 +136,10 @@ fn single_host(headers: &HeaderMap) -> Result<&str, Refusal> {
 
 /// Requires an absolute-form target to name the same authority as `Host`; other forms are for proxies and `OPTIONS *`.
 fn match_target(request: &Parts, authority: &Authority<'_>) -> Result<(), Refusal> {
-    let Some(written) = request.uri.authority() else {
+    let Some(target_authority) = request.uri.authority() else {
         return Ok(());
     };
-    let named = Authority::parse(written.as_str())
+    let named = Authority::parse(target_authority.as_str())
         .map_err(|error| Refusal::bad("target", format!("bad request target: {error}")))?;
     match request.uri.scheme_str() {
         None => Err(Refusal::bad("target", "the request target must be a path")),
@@ -150,7 +150,7 @@ fn match_target(request: &Parts, authority: &Authority<'_>) -> Result<(), Refusa
         )),
         Some(_) => Err(Refusal::bad(
             "target",
-            "the request target has a scheme that is not served here",
+            "the scheme of the request target is not supported",
         )),
     }
 }
@@ -166,7 +166,8 @@ fn validate_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// `X_Forwarded_For` becomes the same variable as `X-Forwarded-For` in every WSGI and CGI server.
+/// Refuses headers with an underscore that backends could confuse with managed ones: `X_Forwarded_For` becomes the same
+/// variable as `X-Forwarded-For` in every WSGI and CGI server.
 fn reject_underscore_twins(headers: &HeaderMap) -> Result<(), Refusal> {
     for name in headers
         .keys()
@@ -177,14 +178,14 @@ fn reject_underscore_twins(headers: &HeaderMap) -> Result<(), Refusal> {
         if is_managed(&twin) {
             return Err(Refusal::bad(
                 "header-twin",
-                format!("the header {name} could be taken for {twin}"),
+                format!("the header {name} could be interpreted as {twin}"),
             ));
         }
     }
     Ok(())
 }
 
-/// Headers that Lockgate sets, or that determine how the request is parsed.
+/// Returns whether Lockgate sets this header, or it determines how the request is parsed.
 pub(super) fn is_managed(name: &str) -> bool {
     MANAGED.contains(&name)
         || TRUSTED_BY_BACKENDS.contains(&name)

@@ -1,5 +1,5 @@
-//! Client certificates: whether one was requested on the connection as the request's host requires, the refusal of
-//! clients without one, and the header that passes the certificate to a backend (RFC 9440).
+//! Client certificates: refuses misdirected requests and clients without a required certificate, and sets the
+//! `Client-Cert` header for the backend (RFC 9440).
 
 use super::{Peer, gate::ValidatedRequest, reject::Refusal};
 use crate::{
@@ -17,7 +17,7 @@ pub struct ClientCertHeader(Arc<HeaderValue>);
 // === impl ClientCertHeader ===
 
 impl ClientCertHeader {
-    /// Encodes a certificate in DER.
+    /// Encodes a DER certificate.
     pub fn of(certificate: &[u8]) -> Self {
         // RFC 9440 §2.1: a byte sequence of structured fields (RFC 8941 §3.3.5).
         let value = format!(":{}:", STANDARD.encode(certificate));
@@ -25,26 +25,26 @@ impl ClientCertHeader {
     }
 }
 
-/// Refuses a request whose host differs from the connection's server name in whether a client certificate is requested:
-/// the connection is misdirected (RFC 9110 §15.5.20), either coalesced or an attempt at a bypass.
+/// Refuses a request as misdirected (RFC 9110 §15.5.20) if its host requires client authentication and the connection
+/// was opened without it, or the other way round: the client has coalesced connections, or attempts a bypass.
 pub(super) fn check_misdirected(
     gateway: &Gateway,
     peer: &Peer,
-    vetted: &ValidatedRequest<'_>,
+    validated: &ValidatedRequest<'_>,
 ) -> Result<(), Refusal> {
     let text = match (
         gateway
             .tls
-            .requires_client_auth(Some(&vetted.authority.host)),
-        peer.asked,
+            .requires_client_auth(Some(&validated.authority.host)),
+        peer.client_auth_requested,
     ) {
         (true, false) => {
-            "this host asks clients for a certificate (client_cert), and this connection was not asked: it was opened \
-             with another server name, or with none"
+            "this host requests client certificates (client_cert), but this connection was opened without such a \
+             request: with another server name, or with none"
         }
         (false, true) => {
-            "this host asks for no certificate (client_cert), and this connection was asked: it was opened with \
-             another server name, or with none"
+            "this host requests no client certificates (client_cert), but one was requested on this connection: it was \
+             opened with another server name, or with none"
         }
         _ => return Ok(()),
     };
@@ -52,26 +52,27 @@ pub(super) fn check_misdirected(
     Err(Refusal::new(status, "misdirected", text))
 }
 
-/// Checks whether the route accepts this client.
+/// Refuses a client without a certificate if the route requires one.
 pub(super) fn check(route: &Route, peer: &Peer) -> Result<(), Refusal> {
-    match (route.client_cert, &peer.identity) {
+    match (route.client_cert, &peer.client_cert) {
         (ClientCert::Require, None) => Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "client-cert",
-            "the client shows no certificate, and nobody passes here without one (client_cert = \"require\")",
+            "this route requires a client certificate, and the client has presented none (client_cert = \"require\")",
         )),
         _ => Ok(()),
     }
 }
 
-/// Passes the client's identity to the route's backend; where certificates are requested, the client's header is removed.
+/// Sets `Client-Cert` to the certificate that the client has presented, and removes such headers that the client sent.
+/// Does nothing if the route does not use client certificates.
 pub(super) fn set_client_cert_header(headers: &mut HeaderMap, route: &Route, peer: &Peer) {
     if route.client_cert == ClientCert::Off {
         return;
     }
     headers.remove(CLIENT_CERT);
     headers.remove(CLIENT_CERT_CHAIN);
-    if let Some(ClientCertHeader(value)) = &peer.identity {
+    if let Some(ClientCertHeader(value)) = &peer.client_cert {
         headers.insert(CLIENT_CERT, HeaderValue::clone(value));
     }
 }
@@ -83,9 +84,9 @@ const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain
 mod tests {
     use super::*;
 
-    /// The certificate of RFC 9440's appendix A begins and ends like this.
+    /// The first four bytes of a certificate.
     #[test]
-    fn a_certificate_is_a_byte_sequence() {
+    fn certificate_is_encoded_as_byte_sequence() {
         let ClientCertHeader(value) = ClientCertHeader::of(&[0x30, 0x82, 0x01, 0xa8]);
         assert_eq!(*value, ":MIIBqA==:");
     }

@@ -50,7 +50,7 @@ pub use explain::{Explanation, WouldForward, WouldRefuse, explain};
 pub use identity::ClientCertHeader;
 pub use serve::serve;
 
-/// What every request needs, created once by the server.
+/// The shared state of all requests, created once by the server.
 #[derive(Debug)]
 pub struct Context {
     /// The current gateway.
@@ -67,7 +67,7 @@ pub struct Context {
     pub tasks: Tasks,
     /// The resolver for backend names.
     pub resolver: Resolver,
-    plain: HttpClient,
+    http_client: HttpClient,
 }
 
 /// The other end of a connection.
@@ -78,11 +78,11 @@ pub struct Peer {
     /// The port at that address.
     pub port: u16,
     /// The local address of the connection.
-    pub reached: SocketAddr,
+    pub local: SocketAddr,
     /// Whether a client certificate was requested.
-    pub asked: bool,
+    pub client_auth_requested: bool,
     /// The certificate that the client presented.
-    pub identity: Option<ClientCertHeader>,
+    pub client_cert: Option<ClientCertHeader>,
 }
 
 // === impl Context ===
@@ -91,7 +91,7 @@ impl Context {
     /// Creates the context from the server's parts.
     pub fn new(
         live: Live,
-        places: usize,
+        max_sessions: usize,
         metrics: Arc<Metrics>,
         access: AccessLog,
         sessions: Arc<SessionRegistry>,
@@ -101,11 +101,11 @@ impl Context {
         Context {
             live,
             sessions,
-            session_permits: Arc::new(Semaphore::new(places)),
+            session_permits: Arc::new(Semaphore::new(max_sessions)),
             metrics,
             access,
             tasks,
-            plain: HttpClient::new(resolver.clone()),
+            http_client: HttpClient::new(resolver.clone()),
             resolver,
         }
     }

@@ -23,17 +23,17 @@ pub(super) struct Outbound {
 /// Builds the head for a backend of `route`. `client` is the client's address; `peer` is the end of the connection.
 pub(super) fn rebuild(
     request: &Parts,
-    vetted: &ValidatedRequest<'_>,
+    validated: &ValidatedRequest<'_>,
     gateway: &Gateway,
     route: &Route,
     peer: &Peer,
     client: IpAddr,
 ) -> Result<Outbound, ::http::Error> {
     let stripped = route.strip_prefix.as_deref().and_then(|prefix| {
-        let rest = router::strip_prefix(&vetted.path, prefix)?;
+        let rest = router::strip_prefix(&validated.path, prefix)?;
         Some((prefix, rest))
     });
-    let path = stripped.map_or(vetted.path.as_str(), |(_, rest)| rest);
+    let path = stripped.map_or(validated.path.as_str(), |(_, rest)| rest);
     let target = match request.uri.query() {
         Some(query) => PathAndQuery::try_from(format!("{path}?{query}"))?,
         None => PathAndQuery::try_from(path)?,
@@ -43,14 +43,14 @@ pub(super) fn rebuild(
     let incoming = &request.headers;
     let mut headers = end_to_end(incoming);
     if request.version == Version::HTTP_2 {
-        headers = as_http1(headers, vetted.host)?;
+        headers = as_http1(headers, validated.host)?;
     }
     for name in TRUSTED_BY_BACKENDS.iter().filter(|_| !trusted) {
         headers.remove(*name);
     }
     identity::set_client_cert_header(&mut headers, route, peer);
     headers.remove(header::EXPECT);
-    if let Some(offer) = &vetted.offer {
+    if let Some(offer) = &validated.offer {
         headers.remove(header::CONTENT_LENGTH);
         // Forwarded as the client sent them; over HTTP/2 a client need not send them.
         headers.insert(header::SEC_WEBSOCKET_KEY, (*offer.key).try_into()?);
@@ -62,7 +62,7 @@ pub(super) fn rebuild(
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
 
-    let proto = match vetted.offer {
+    let proto = match validated.offer {
         Some(_) => route.expectations.websocket_proto,
         None => "https",
     };
@@ -74,11 +74,11 @@ pub(super) fn rebuild(
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     headers.insert(
         X_FORWARDED_HOST,
-        host.map_or_else(|| vetted.host.try_into(), Ok)?,
+        host.map_or_else(|| validated.host.try_into(), Ok)?,
     );
     headers.insert(
         header::FORWARDED,
-        forwarded::forwarded_element(client, vetted.host, "https").try_into()?,
+        forwarded::forwarded_element(client, validated.host, "https").try_into()?,
     );
     headers.insert(X_REAL_IP, client.to_string().try_into()?);
     if let (Some((prefix, _)), Some(name)) = (stripped, route.expectations.prefix_header) {
@@ -90,22 +90,22 @@ pub(super) fn rebuild(
 /// Returns the headers that are not for this hop only (RFC 9110 §7.6.1).
 pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let named: Vec<&[u8]> = handshake::tokens(headers, &header::CONNECTION).collect();
-    let mut kept = HeaderMap::with_capacity(headers.len() + 8);
+    let mut forwarded = HeaderMap::with_capacity(headers.len() + 8);
     for (name, value) in headers {
         let named = named
             .iter()
             .any(|token| token.eq_ignore_ascii_case(name.as_str().as_bytes()));
         // Over HTTP/2 the same length may occur twice (RFC 9110 §8.6); it is forwarded once.
-        let again = name == header::CONTENT_LENGTH && kept.contains_key(name);
-        if !HOP_BY_HOP.contains(&name.as_str()) && (!named || is_end_to_end(name)) && !again {
-            kept.append(name, value.clone());
+        let is_repeated = name == header::CONTENT_LENGTH && forwarded.contains_key(name);
+        if !HOP_BY_HOP.contains(&name.as_str()) && (!named || is_end_to_end(name)) && !is_repeated {
+            forwarded.append(name, value.clone());
         }
     }
     if headers.contains_key(header::TRANSFER_ENCODING) {
         // RFC 9112 §6.3: Transfer-Encoding overrides the length, and a proxy removes the length before forwarding.
-        kept.remove(header::CONTENT_LENGTH);
+        forwarded.remove(header::CONTENT_LENGTH);
     }
-    kept
+    forwarded
 }
 
 /// Converts what HTTP/2 expresses differently: `:authority`, and a split cookie (RFC 9113 §8.3.1, §8.2.3).
@@ -118,8 +118,8 @@ fn as_http1(headers: HeaderMap, host: &str) -> Result<HeaderMap, ::http::Error> 
         .map(|piece| piece.as_bytes())
         .collect();
     if !pieces.is_empty() {
-        let whole = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))?;
-        translated.insert(header::COOKIE, whole);
+        let cookie = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))?;
+        translated.insert(header::COOKIE, cookie);
     }
     for (name, value) in &headers {
         if name != header::HOST && name != header::COOKIE {
@@ -134,9 +134,9 @@ pub(super) fn rewrite_response(answer: &mut response::Parts, version: Version) {
     let upgrade = answer.headers.remove(header::UPGRADE);
     answer.headers = end_to_end(&answer.headers);
     answer.version = version;
-    let wanted = answer.status == StatusCode::UPGRADE_REQUIRED && version != Version::HTTP_2;
+    let keep_upgrade = answer.status == StatusCode::UPGRADE_REQUIRED && version != Version::HTTP_2;
     // RFC 9110 §15.5.22: a 426 names the protocol, and §7.8: in a header that Connection lists. HTTP/2 has neither.
-    if let Some(upgrade) = upgrade.filter(|_| wanted) {
+    if let Some(upgrade) = upgrade.filter(|_| keep_upgrade) {
         answer.headers.insert(header::UPGRADE, upgrade);
         let named = HeaderValue::from_static("upgrade");
         answer.headers.insert(header::CONNECTION, named);

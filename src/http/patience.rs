@@ -1,8 +1,8 @@
 //! Client deadlines: a stream below hyper that ends when its deadline passes.
 //!
-//! hyper has one timer for a request head, and it also cuts an idle keep-alive connection. Here the two are
-//! separate: `idle` until the first byte of a request, `request_head` from there to the end of its head, and `body_idle`
-//! for a client that does not read its response. An HTTP/2 connection is idle while it has no stream.
+//! hyper has one timer for a request head, and it also cuts an idle keep-alive connection. Here the two are separate:
+//! `idle` until the first byte of a request, `request_head` from there to the end of its head, and `body_idle` for a
+//! client that does not read its response. An HTTP/2 connection is idle while it has no stream.
 
 use crate::{
     splice::{Socket, Transport},
@@ -29,13 +29,13 @@ use tokio::{
 pub(super) struct TimeoutStream<S> {
     /// The part that outlives HTTP.
     pub(super) parts: StreamParts<S>,
-    phase: ConnState,
-    limits: ConnTimeouts,
+    state: ConnState,
+    timeouts: ConnTimeouts,
     deadline: Pin<Box<Sleep>>,
-    /// The state for which `deadline` was set.
-    armed: Option<Awaiting>,
+    /// The state for which `deadline` is armed.
+    deadline_for: Option<Awaiting>,
     /// Set while the client accepts no bytes: the count of bytes accepted before that.
-    stalled: Option<u64>,
+    blocked_at: Option<u64>,
 }
 
 /// A stream and the permits that are held as long as it exists.
@@ -54,7 +54,7 @@ pub(super) struct ConnState(Arc<ConnShared>);
 #[derive(Debug)]
 struct ConnShared {
     /// The number of requests being answered.
-    busy: AtomicU32,
+    in_flight: AtomicU32,
     /// Set while a request head is awaited or has begun.
     head: AtomicBool,
     /// Set if several requests can be active at a time, as in HTTP/2.
@@ -73,7 +73,7 @@ pub(super) struct InFlight(ConnState);
 pub(super) struct ConnTimeouts {
     pub(super) request_head: Duration,
     pub(super) idle: Duration,
-    pub(super) stalled: Duration,
+    pub(super) write_stall: Duration,
 }
 
 /// What the connection is waiting for.
@@ -83,7 +83,7 @@ enum Awaiting {
     Idle,
     /// The rest of a request's head.
     Head,
-    /// Our response: the client has no deadline.
+    /// Our own response: the client has no deadline.
     Answer,
 }
 
@@ -93,7 +93,7 @@ impl ConnState {
     /// Creates the state of a connection on which the first request is awaited.
     pub(super) fn new(multiplexed: bool) -> Self {
         ConnState(Arc::new(ConnShared {
-            busy: AtomicU32::new(0),
+            in_flight: AtomicU32::new(0),
             head: AtomicBool::new(true),
             multiplexed,
             notify: Notify::new(),
@@ -102,9 +102,9 @@ impl ConnState {
     }
 
     /// Records that a head is complete and its request is being answered.
-    pub(super) fn busy(&self) -> InFlight {
+    pub(super) fn begin_request(&self) -> InFlight {
         self.0.head.store(false, Ordering::Relaxed);
-        self.0.busy.fetch_add(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(self.clone())
     }
 
@@ -116,7 +116,7 @@ impl ConnState {
 
     /// Returns whether several requests are being answered.
     pub(super) fn is_shared(&self) -> bool {
-        self.0.busy.load(Ordering::Relaxed) > 1
+        self.0.in_flight.load(Ordering::Relaxed) > 1
     }
 
     /// Returns whether a request head is awaited or has begun.
@@ -125,7 +125,7 @@ impl ConnState {
     }
 
     fn awaiting(&self) -> Awaiting {
-        match self.0.busy.load(Ordering::Relaxed) {
+        match self.0.in_flight.load(Ordering::Relaxed) {
             0 if self.0.head.load(Ordering::Relaxed) => Awaiting::Head,
             0 => Awaiting::Idle,
             _ => Awaiting::Answer,
@@ -143,13 +143,11 @@ impl ConnState {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let ConnShared {
-            busy,
-            notify: nudge,
-            ..
+            in_flight, notify, ..
         } = &*self.0.0;
-        if busy.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // Its connection owes something else now, and nothing may ever come that would make it look.
-            nudge.notify_one();
+        if in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // The connection must arm its next deadline, and no I/O event may ever wake it.
+            notify.notify_one();
         }
     }
 }
@@ -158,39 +156,40 @@ impl Drop for InFlight {
 
 impl<S> TimeoutStream<S> {
     /// Creates a stream on which the first request is awaited, for at most `request_head`.
-    pub(super) fn new(parts: StreamParts<S>, phase: ConnState, limits: ConnTimeouts) -> Self {
-        let deadline = Box::pin(sleep_until(Instant::now() + limits.request_head));
+    pub(super) fn new(parts: StreamParts<S>, state: ConnState, timeouts: ConnTimeouts) -> Self {
+        let deadline = Box::pin(sleep_until(Instant::now() + timeouts.request_head));
         TimeoutStream {
             parts,
-            phase,
-            limits,
+            state,
+            timeouts,
             deadline,
-            armed: Some(Awaiting::Head),
-            stalled: None,
+            deadline_for: Some(Awaiting::Head),
+            blocked_at: None,
         }
     }
 
     /// Returns an error when the client has exceeded its deadline.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let owed = self.phase.awaiting();
-        if self.armed != Some(owed) {
-            self.armed = Some(owed);
-            let wait = match owed {
-                Awaiting::Idle => self.limits.idle,
-                Awaiting::Head | Awaiting::Answer => self.limits.request_head,
+        let awaiting = self.state.awaiting();
+        if self.deadline_for != Some(awaiting) {
+            self.deadline_for = Some(awaiting);
+            let wait = match awaiting {
+                Awaiting::Idle => self.timeouts.idle,
+                Awaiting::Head | Awaiting::Answer => self.timeouts.request_head,
             };
-            self.phase.0.overdue.store(false, Ordering::Relaxed);
+            self.state.0.overdue.store(false, Ordering::Relaxed);
             self.deadline.as_mut().reset(Instant::now() + wait);
         }
-        if owed == Awaiting::Answer {
+        if awaiting == Awaiting::Answer {
             return Poll::Pending;
         }
         ready!(self.deadline.as_mut().poll(cx));
-        let first = owed == Awaiting::Idle && !self.phase.0.overdue.swap(true, Ordering::Relaxed);
-        if first && self.phase.0.multiplexed {
+        let first =
+            awaiting == Awaiting::Idle && !self.state.0.overdue.swap(true, Ordering::Relaxed);
+        if first && self.state.0.multiplexed {
             // RFC 9113 §9.1: the connection ends with GOAWAY, and the client has a short time to read it.
-            self.phase.0.notify.notify_one();
-            let last = Instant::now() + self.limits.request_head;
+            self.state.0.notify.notify_one();
+            let last = Instant::now() + self.timeouts.request_head;
             self.deadline.as_mut().reset(last);
             ready!(self.deadline.as_mut().poll(cx));
         }
@@ -199,27 +198,27 @@ impl<S> TimeoutStream<S> {
 }
 
 impl<S: Transport> TimeoutStream<S> {
-    /// Runs the timer of a client that does not read its response. Only bytes accepted by the kernel count: TLS has a buffer
-    /// of its own, and `written` may include bytes in it.
+    /// Runs the timer of a client that does not read its response. Only bytes accepted by the kernel count: TLS has a
+    /// buffer of its own, and `written` may include bytes in it.
     fn watch_write<T>(
         &mut self,
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let accepted = self.parts.io.bytes_accepted();
-        let moved = self.stalled != Some(accepted);
+        let moved = self.blocked_at != Some(accepted);
         if written.is_ready() {
-            if self.stalled.is_some() && moved {
-                self.stalled = None;
-                self.armed = None;
+            if self.blocked_at.is_some() && moved {
+                self.blocked_at = None;
+                self.deadline_for = None;
             }
             return written;
         }
         if moved {
-            self.stalled = Some(accepted);
+            self.blocked_at = Some(accepted);
             self.deadline
                 .as_mut()
-                .reset(Instant::now() + self.limits.stalled);
+                .reset(Instant::now() + self.timeouts.write_stall);
         }
         self.deadline
             .as_mut()
@@ -238,11 +237,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
         let read = Pin::new(&mut self.parts.io).poll_read(cx, buf);
         if read.is_ready() {
             if buf.filled().len() > before {
-                self.phase.on_bytes();
+                self.state.on_bytes();
             }
             return read;
         }
-        match self.stalled {
+        match self.blocked_at {
             Some(_) => Poll::Pending,
             None => self.poll_deadline(cx).map(Err),
         }

@@ -12,17 +12,17 @@ pub(super) async fn connect_backend(
     lease: &Lease,
     peer: &Peer,
 ) -> Result<BackendStream, DialError> {
-    let ends = ConnAddrs {
+    let addrs = ConnAddrs {
         client: (peer.address, peer.port).into(),
-        local: peer.reached,
+        local: peer.local,
     };
-    Ok(match (lease.dial(resolver, ends).await?, lease.tls()) {
+    Ok(match (lease.dial(resolver, addrs).await?, lease.tls()) {
         (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::new(unix)),
         (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::new(tcp)),
         (DialedStream::Tcp(tcp), Some(tls)) => {
-            // Boxed: the handshake's state is large, and most backends have none.
-            let shaken = Box::pin(tls.connect_tls(Socket::new(tcp))).await?;
-            BackendStream::Tls(Box::new(shaken))
+            // Boxed: the state of the TLS handshake is large, and most backends do not use TLS.
+            let stream = Box::pin(tls.connect_tls(Socket::new(tcp))).await?;
+            BackendStream::Tls(Box::new(stream))
         }
     })
 }

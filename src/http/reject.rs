@@ -98,8 +98,10 @@ impl From<Unavailable> for Refusal {
             Unavailable::Full | Unavailable::QueueFull | Unavailable::QueueWait => {
                 "all backends are full, try again later"
             }
-            Unavailable::QueueShare => "too many requests of this address wait, try again later",
-            Unavailable::Draining => "this is being taken out of service, try again later",
+            Unavailable::QueueShare => {
+                "too many queued requests from this address, try again later"
+            }
+            Unavailable::Draining => "all backends are draining, try again later",
         };
         Refusal::unavailable(unavailable.as_str(), text)
     }
@@ -112,8 +114,8 @@ pub(super) fn warn_backend_failure(
     error: &(dyn Error + 'static),
     what: &str,
 ) {
-    static FAILED: LogThrottle = LogThrottle::new();
-    if let Some(suppressed) = FAILED.allow() {
+    static THROTTLE: LogThrottle = LogThrottle::new();
+    if let Some(suppressed) = THROTTLE.allow() {
         let error = ErrorChain(error);
         warn!(route = %route.name, backend = %lease.backend().name(), %error, suppressed, "{what}");
     }

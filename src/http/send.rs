@@ -22,15 +22,15 @@ use tokio::time::timeout;
 #[derive(Debug)]
 pub(super) struct HttpClient(Client<HttpConnector<DnsConnectorResolver>, Body>);
 
-/// The reason for a missing response.
+/// Why a request received no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
     #[error(transparent)]
     Pooled(legacy::Error),
     #[error("no connection")]
-    Dial(#[from] DialError),
+    Connect(#[from] DialError),
     #[error("no connection within {CONNECT_TIMEOUT:?}")]
-    Late,
+    Timeout,
     #[error("no HTTP answer")]
     Broken(#[from] hyper::Error),
 }
@@ -46,15 +46,15 @@ pub(super) async fn send(
         let mut target = mem::take(request.uri_mut()).into_parts();
         target.scheme = Some(Scheme::HTTP);
         target.authority = Some(authority(host, port));
-        *request.uri_mut() = Uri::from_parts(target).expect("it has all its parts");
-        let answer = context.plain.0.request(request).await;
+        *request.uri_mut() = Uri::from_parts(target).expect("scheme, authority and path are set");
+        let answer = context.http_client.0.request(request).await;
         return answer.map_err(SendError::Pooled);
     }
     let stream = timeout(
         CONNECT_TIMEOUT,
         connect_backend(&context.resolver, lease, peer),
     );
-    let stream = stream.await.map_err(|_| SendError::Late)??;
+    let stream = stream.await.map_err(|_| SendError::Timeout)??;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
@@ -80,8 +80,8 @@ impl HttpClient {
         connector.set_keepalive(Some(KEEPALIVE));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_SIZE)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .http1_preserve_header_case(true)
             .http1_title_case_headers(true)
             .http1_max_headers(MAX_HEADERS)
@@ -98,7 +98,7 @@ impl SendError {
     pub(super) fn is_connect(&self) -> bool {
         match self {
             SendError::Pooled(error) => error.is_connect(),
-            SendError::Dial(_) | SendError::Late => true,
+            SendError::Connect(_) | SendError::Timeout => true,
             SendError::Broken(_) => false,
         }
     }
@@ -110,7 +110,7 @@ fn authority(host: &str, port: u16) -> Authority {
         false => format!("{host}:{port}"),
     };
     let authority = authority.parse();
-    authority.expect("a backend's host is one that a request could have")
+    authority.expect("the host of a backend is a valid authority")
 }
 
 /// The time from the first SYN to the established connection.
@@ -119,6 +119,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Less than the idle limits of Python servers (gunicorn's threads 2 s, uvicorn 5 s): a pooled connection that is just
 /// being closed costs a retry, which a request with a body cannot have.
-const POOL_IDLE: Duration = Duration::from_millis(1500);
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Idle connections kept for each backend.
-const POOL_SIZE: usize = 32;
+const MAX_IDLE_PER_HOST: usize = 32;

@@ -38,11 +38,12 @@ pub async fn serve(
         return Box::pin(h2::drive(context, parts, peer)).await;
     }
     let client = peer.address;
-    let answer = |request, busy| service::answer(context.clone(), peer.clone(), busy, request);
+    let answer =
+        |request, in_flight| service::answer(context.clone(), peer.clone(), in_flight, request);
     drive(&context, parts, client, answer).await;
 }
 
-/// Runs hyper's HTTP/1.1 over a stream. A head beyond its bounds is answered with 431 or 400 by hyper itself.
+/// Runs hyper's HTTP/1.1 over a stream. hyper itself answers a head above the limits with 431 or 400.
 pub(super) async fn drive<S, F>(
     context: &Context,
     parts: StreamParts<S>,
@@ -52,15 +53,15 @@ pub(super) async fn drive<S, F>(
     S: Transport + Send + 'static,
     F: Future<Output = Response<Body>>,
 {
-    let phase = ConnState::new(false);
+    let state = ConnState::new(false);
     let connection = {
         let limits = &context.live.snapshot().limits;
-        let patient = TimeoutStream::new(parts, phase.clone(), timeouts(limits));
+        let stream = TimeoutStream::new(parts, state.clone(), timeouts(limits));
         let head = usize::try_from(limits.head_size.0).unwrap_or(usize::MAX);
-        let phase = phase.clone();
+        let state = state.clone();
         let service = service_fn(move |request| {
-            // Boxed: hyper reserves space for it before there is a request, and the block would hold it twice.
-            let answered = Box::pin(answer(request, phase.busy()));
+            // Boxed: hyper reserves space for the future before there is a request, and this block would hold it twice.
+            let answered = Box::pin(answer(request, state.begin_request()));
             async { Ok::<_, Infallible>(answered.await) }
         });
         http1::Builder::new()
@@ -69,34 +70,34 @@ pub(super) async fn drive<S, F>(
             .header_read_timeout(None)
             .max_headers(MAX_HEADERS)
             .max_header_size(head)
-            .max_buf_size(head.max(MIN_BUFFER))
-            .serve_connection(TokioIo::new(patient), service)
+            .max_buf_size(head.max(MIN_READ_BUF_LEN))
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     };
     let mut connection = pin!(connection);
-    let mut going = false;
+    let mut shutting_down = false;
     let ended = loop {
         tokio::select! {
             // The connection is polled first: what it reads determines whether it may close.
             biased;
             ended = connection.as_mut() => break ended,
             // When polled again, the connection checks its deadline.
-            _ = phase.notified() => {}
-            () = connection_stop(context, &phase), if !going => {
-                going = true;
+            _ = state.notified() => {}
+            () = connection_stop(context, &state), if !shutting_down => {
+                shutting_down = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
     };
-    tell(client, ended);
+    log_end(client, ended);
 }
 
-/// Completes when the connection is to accept no further requests. After a takeover there is time: a client
-/// that has just connected still gets its first response here.
-async fn connection_stop(context: &Context, phase: &ConnState) {
+/// Completes when the connection must accept no further requests: on shutdown, but not while a request head is
+/// awaited. After a takeover, a client that has just connected still receives its first response from this process.
+async fn connection_stop(context: &Context, state: &ConnState) {
     context.tasks.stopping().await;
-    // Checked again whenever the connection was polled.
-    let answered = poll_fn(|_| match phase.is_awaited() {
+    // Evaluated again whenever the connection has been polled.
+    let answered = poll_fn(|_| match state.is_awaited() {
         true => Poll::Pending,
         false => Poll::Ready(()),
     });
@@ -110,11 +111,11 @@ fn timeouts(limits: &config::Limits) -> ConnTimeouts {
     ConnTimeouts {
         request_head: limits.request_head.0,
         idle: limits.idle.0,
-        stalled: limits.body_idle.0,
+        write_stall: limits.body_idle.0,
     }
 }
 
-fn tell(client: IpAddr, ended: Result<(), hyper::Error>) {
+fn log_end(client: IpAddr, ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
         debug!(%client, error = %ErrorChain(&error), "connection ended");
     }
@@ -123,4 +124,4 @@ fn tell(client: IpAddr, ended: Result<(), hyper::Error>) {
 /// The limit of `websockets` and of most Python servers.
 const MAX_HEADERS: usize = 128;
 /// hyper's own lower bound.
-const MIN_BUFFER: usize = 8192;
+const MIN_READ_BUF_LEN: usize = 8192;

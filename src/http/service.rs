@@ -4,7 +4,7 @@ use super::{
     Body, Context, Peer,
     asked::{RequestContext, RouteInfo},
     compression,
-    forward::{Plea, forward},
+    forward::{PlainRequest, forward},
     gate::{self, ValidatedRequest},
     identity,
     outbound::{self, Outbound},
@@ -33,7 +33,7 @@ use tokio::time::Instant;
 pub(super) async fn answer(
     context: Arc<Context>,
     peer: Peer,
-    busy: InFlight,
+    in_flight: InFlight,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let gateway = context.live.snapshot();
@@ -41,16 +41,23 @@ pub(super) async fn answer(
         gateway.trusts(address)
     });
     let version = request.version();
-    let asked = RequestContext {
+    let request_context = RequestContext {
         peer,
         client,
         started: Instant::now(),
         version,
-        busy,
+        in_flight,
     };
-    let mut telling = AccessRecord::of(context.clone(), &request, client);
-    let answer = dispatch(&context, &gateway, asked, request, &mut telling.trail).await;
-    telling.end(&answer);
+    let mut record = AccessRecord::of(context.clone(), &request, client);
+    let answer = dispatch(
+        &context,
+        &gateway,
+        request_context,
+        request,
+        &mut record.route_info,
+    )
+    .await;
+    record.end(&answer);
     answer.unwrap_or_else(|refusal| refusal.response(version))
 }
 
@@ -58,38 +65,52 @@ pub(super) async fn answer(
 async fn dispatch(
     context: &Arc<Context>,
     gateway: &Gateway,
-    asked: RequestContext,
+    request_context: RequestContext,
     request: Request<Incoming>,
-    trail: &mut RouteInfo,
+    route_info: &mut RouteInfo,
 ) -> Result<Response<Body>, Refusal> {
     let (parts, body) = request.into_parts();
-    let Decided {
+    let ResolvedRequest {
         route,
         offer,
         agreement,
         host,
         path,
         outbound,
-        carried,
+        token,
         key,
-    } = resolve(gateway, &parts, &asked.peer, asked.client, trail)?;
+    } = resolve(
+        gateway,
+        &parts,
+        &request_context.peer,
+        request_context.client,
+        route_info,
+    )?;
     let answer_idle = gateway.limits.answer_idle.0;
     match offer {
         Some(offer) => {
-            let wish = upgrade::Wish {
+            let upgrade_request = upgrade::UpgradeRequest {
                 offer,
                 agreement,
                 key,
                 host,
                 path,
                 outbound,
-                carried,
+                token,
                 answer_idle,
             };
-            upgrade::open(context, route, asked, wish, parts.extensions, trail).await
+            upgrade::open(
+                context,
+                route,
+                request_context,
+                upgrade_request,
+                parts.extensions,
+                route_info,
+            )
+            .await
         }
         None => {
-            let plea = Plea {
+            let plain_request = PlainRequest {
                 method: parts.method,
                 outbound,
                 extensions: parts.extensions,
@@ -97,15 +118,27 @@ async fn dispatch(
                 body_idle: gateway.limits.body_idle.0,
                 answer_idle,
             };
-            let tries = Attempts::new(context, route, key, asked.client, asked.started);
-            // Boxed: a WebSocket would reserve the space for it.
-            Box::pin(forward(tries, asked, plea, trail)).await
+            let attempts = Attempts::new(
+                context,
+                route,
+                key,
+                request_context.client,
+                request_context.started,
+            );
+            // Boxed: otherwise the future of a WebSocket request would reserve space for it.
+            Box::pin(forward(
+                attempts,
+                request_context,
+                plain_request,
+                route_info,
+            ))
+            .await
         }
     }
 }
 
-/// An accepted request: its route, and its kind.
-pub(super) struct Decided<'a> {
+/// A request that the guards have admitted: its route, and what its backend receives.
+pub(super) struct ResolvedRequest<'a> {
     pub(super) route: &'a Route,
     /// Set if it is a WebSocket handshake.
     pub(super) offer: Option<Offer>,
@@ -114,47 +147,48 @@ pub(super) struct Decided<'a> {
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
-    /// How its token was handled.
-    pub(super) carried: ExtractedToken,
+    /// Where its token was found.
+    pub(super) token: ExtractedToken,
     /// The key by which its backend is selected.
     pub(super) key: BalanceKey,
 }
 
-/// Applies validation, routing and guards to its arguments only; `trail` records the route even if the request is refused.
+/// Validates and routes a request, and applies the guards; it sends nothing. `route_info` names the route even if a
+/// guard refuses the request.
 pub(super) fn resolve<'a>(
     gateway: &'a Gateway,
     parts: &Parts,
     peer: &Peer,
     client: IpAddr,
-    trail: &mut RouteInfo,
-) -> Result<Decided<'a>, Refusal> {
-    let mut vetted = gate::validate(parts)?;
-    identity::check_misdirected(gateway, peer, &vetted)?;
-    let route = find(gateway, parts, &vetted)?;
-    trail.route = Some(route.name.clone());
+    route_info: &mut RouteInfo,
+) -> Result<ResolvedRequest<'a>, Refusal> {
+    let mut validated = gate::validate(parts)?;
+    identity::check_misdirected(gateway, peer, &validated)?;
+    let route = find(gateway, parts, &validated)?;
+    route_info.route = Some(route.name.clone());
     identity::check(route, peer)?;
     if route.draining.load(Ordering::Relaxed) {
         return Err(Refusal::unavailable(
             "draining",
-            "this is being taken out of service, try again later",
+            "this route is draining, try again later",
         ));
     }
     route.addresses.check(client).map_err(forbidden)?;
-    if vetted.offer.is_some() {
+    if validated.offer.is_some() {
         route
             .origins
-            .check(&parts.headers, &vetted.authority.host)
+            .check(&parts.headers, &validated.authority.host)
             .map_err(forbidden)?;
     }
     let mut outbound =
-        outbound::rebuild(parts, &vetted, gateway, route, peer, client).map_err(|error| {
+        outbound::rebuild(parts, &validated, gateway, route, peer, client).map_err(|error| {
             Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "rebuild",
-                format!("the request cannot be passed on: {error}"),
+                format!("the request cannot be forwarded: {error}"),
             )
         })?;
-    let agreement = vetted.offer.as_mut().and_then(|offer| {
+    let agreement = validated.offer.as_mut().and_then(|offer| {
         compression::negotiate_compression(
             route.compression,
             &parts.headers,
@@ -162,59 +196,60 @@ pub(super) fn resolve<'a>(
             &mut outbound.headers,
         )
     });
-    let carried = match &route.token {
-        Some(rule) => token::relocate_token(rule, &mut outbound, vetted.offer.as_mut())?,
+    let token = match &route.token {
+        Some(rule) => token::relocate_token(rule, &mut outbound, validated.offer.as_mut())?,
         None => ExtractedToken::default(),
     };
-    if carried.is_ambient() && vetted.offer.is_none() {
-        // A backend takes a bearer token as the page's own action; a cookie is sent with requests from any page.
+    if token.is_ambient() && validated.offer.is_none() {
+        // Backends trust that a page has set the token header itself, but browsers send cookies with requests of any
+        // page.
         route
             .origins
-            .check(&parts.headers, &vetted.authority.host)
+            .check(&parts.headers, &validated.authority.host)
             .map_err(forbidden)?;
     }
     let key = route.pool.key(
         &parts.headers,
-        vetted.path.as_str(),
+        validated.path.as_str(),
         parts.uri.query(),
         client,
     );
-    Ok(Decided {
+    Ok(ResolvedRequest {
         route,
         key,
-        host: vetted.host.into(),
-        path: vetted.path.as_str().into(),
-        offer: vetted.offer,
+        host: validated.host.into(),
+        path: validated.path.as_str().into(),
+        offer: validated.offer,
         agreement,
         outbound,
-        carried,
+        token,
     })
 }
 
 fn find<'a>(
     gateway: &'a Gateway,
     request: &Parts,
-    vetted: &ValidatedRequest<'_>,
+    validated: &ValidatedRequest<'_>,
 ) -> Result<&'a Route, Refusal> {
-    let subprotocols = vetted.subprotocols();
+    let subprotocols = validated.subprotocols();
     match gateway
         .router
-        .find(&vetted.wanted(&request.headers, &subprotocols))
+        .find(&validated.route_query(&request.headers, &subprotocols))
     {
         Some(found) if found.fits => Ok(found.route),
         Some(found) if found.rule.only == Only::Websocket => Err(Refusal::upgrade_required(
             "only-websocket",
-            "this address takes WebSockets only",
+            "this route accepts WebSockets only",
         )),
         Some(_) => Err(Refusal::new(
             StatusCode::NOT_FOUND,
             "only-http",
-            "this address takes no WebSockets",
+            "this route accepts no WebSockets",
         )),
         None => Err(Refusal::new(
             StatusCode::NOT_FOUND,
             "no-route",
-            format!("no route leads there (Host: {})", vetted.host),
+            format!("no route matches (Host: {})", validated.host),
         )),
     }
 }

@@ -25,7 +25,7 @@ use tokio::{
 pub(super) struct PendingSession {
     pub(super) record: SessionRecord,
     pub(super) lease: Lease,
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) permit: OwnedSemaphorePermit,
     pub(super) limits: watch::Receiver<splice::SessionLimits>,
     /// The backend's leg, and the bytes received directly after its 101.
     pub(super) backend: (BackendStream, Bytes),
@@ -34,13 +34,13 @@ pub(super) struct PendingSession {
     pub(super) agreement: Option<DeflateParams>,
 }
 
-/// The client's leg of a session, once it has received the response.
+/// The client's leg of a session, after the response has been sent.
 enum ClientLeg {
-    /// All of its connection, what that holds, and what was read beyond the request.
+    /// The whole connection: its stream, its permits, and the bytes read after the request.
     Connection(Box<ServerStream<Socket>>, Guard, Bytes),
     /// A stream of an HTTP/2 connection.
     Stream(H2Stream),
-    /// The client disconnected before.
+    /// The client has disconnected, or has not accepted the response in time.
     Gone,
 }
 
@@ -50,13 +50,13 @@ type Guard = Box<dyn Any + Send + Sync>;
 // === impl PendingSession ===
 
 impl PendingSession {
-    /// Waits until the client has received the response. This is a short-lived task; the session gets a separate one, as
-    /// small as possible.
+    /// Waits until the response has been sent, then spawns the session as a separate task, so that the future of that
+    /// long-lived task stays small.
     pub(super) async fn start(
         self,
         context: Arc<Context>,
         client: Option<OnUpgrade>,
-        busy: InFlight,
+        in_flight: InFlight,
     ) {
         let tasks = context.tasks.clone();
         match client_leg(client).await {
@@ -71,7 +71,7 @@ impl PendingSession {
             }
             ClientLeg::Stream(client) => {
                 // While the session lasts, its connection is not idle.
-                let guard = Box::new(busy);
+                let guard = Box::new(in_flight);
                 match self.agreement {
                     None => tasks.spawn(self.session(context, client, Bytes::new(), guard)),
                     Some(agreement) => {
@@ -81,14 +81,14 @@ impl PendingSession {
                 };
             }
             ClientLeg::Gone => {
-                // For the backend, this is a session whose client has disconnected.
+                // The backend sees a session whose client has disconnected.
                 let client = tokio::io::empty();
                 tasks.spawn(self.session(context, client, Bytes::new(), Box::new(())));
             }
         }
     }
 
-    /// Runs the session from its first record to its last.
+    /// Registers and logs the session. The returned future relays it and logs its end.
     fn session<C: Transport + Send>(
         self,
         context: Arc<Context>,
@@ -96,20 +96,20 @@ impl PendingSession {
         client_early: Bytes,
         guard: Guard,
     ) -> impl Future<Output = ()> + Send {
-        let belonging = SessionTarget {
+        let target = SessionTarget {
             route: self.record.route.clone(),
             backend: self.record.backend.clone(),
-            pool_entry: self.lease.written().clone(),
+            pool_entry: self.lease.pool_entry().clone(),
         };
-        let handle = context.sessions.register(belonging.clone(), self.record);
-        // The configuration may have changed during the handshake; a reload sees every session registered from here on.
+        let handle = context.sessions.register(target.clone(), self.record);
+        // The configuration may have changed during the handshake; later reloads find this session in the registry.
         let gateway = context.live.snapshot();
-        if !gateway.may_keep(&belonging) {
+        if !gateway.may_keep(&target) {
             handle.close(gateway.drain.code);
         }
         drop(gateway);
         let opened = Instant::now();
-        let held = (context.metrics.session(), self.lease, self.place, guard);
+        let guards = (context.metrics.session(), self.lease, self.permit, guard);
         let record = handle.record().clone();
         context.access.opened(&record);
         let flow = context.metrics.flow().clone();
@@ -122,12 +122,12 @@ impl PendingSession {
             reserved: self.reserved,
         };
         // Boxed because the future would otherwise hold it twice: as captured, and as awaited.
-        let spliced = Box::pin(splice::run(legs, self.limits, handle, flow));
+        let relay = Box::pin(splice::run(legs, self.limits, handle, flow));
         async move {
-            let end = end(&spliced.await, opened);
+            let end = end(&relay.await, opened);
             context.metrics.session_closed(&end);
             context.access.closed(&record, &end);
-            drop(held);
+            drop(guards);
         }
     }
 }
@@ -159,5 +159,5 @@ fn end(outcome: &Outcome, opened: Instant) -> SessionEnd {
     }
 }
 
-/// A client that has not accepted some two hundred bytes within this time will not accept more.
+/// The time in which a client must accept the response, some 200 bytes.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);

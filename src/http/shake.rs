@@ -34,7 +34,7 @@ pub(super) enum HandshakeOutcome {
         backend: (BackendStream, Bytes),
         headers: HeaderMap,
     },
-    /// Another response, to be forwarded whole.
+    /// Any other response, with its body still to be read.
     Rejected(Response<Incoming>),
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn backend_handshake(
             return Err(HandshakeError::Status(parts.status));
         }
         if let Some(connection) = connection {
-            // The body follows.
+            // Drives the connection until the body has been read.
             context.tasks.spawn(async { drop(connection.await) });
         }
         return Ok(HandshakeOutcome::Rejected(Response::from_parts(
@@ -83,7 +83,7 @@ pub(super) async fn backend_handshake(
         .map_err(HandshakeError::Broken)?
         .downcast::<TokioIo<HeaderCaseWriter<BackendStream>>>();
     let raw = raw.map_err(|_| HandshakeError::UnexpectedStream)?;
-    // RFC 6455 §4.2.2: what a 101 must have; the rest, Sec-WebSocket-* too, is up to the backend.
+    // All other headers of the 101 are forwarded, Sec-WebSocket-* too; Connection and Upgrade are set for each client.
     let mut headers = outbound::end_to_end(&parts.headers);
     headers.remove(header::CONTENT_LENGTH);
     Ok(HandshakeOutcome::Upgraded {
@@ -117,29 +117,30 @@ pub(super) enum HandshakeError {
     Broken(#[source] hyper::Error),
     #[error("no answer within {0:?} (session.handshake_timeout)")]
     Timeout(Duration),
-    #[error("no answer within {0:?}, when the client left")]
+    #[error("no answer within {0:?}; then the client disconnected")]
     Abandoned(Duration),
     #[error("the answer to a WebSocket handshake was {0}")]
     Status(StatusCode),
-    #[error("the 101 is wrong")]
+    #[error("invalid 101 response")]
     Bad101(#[from] Bad101),
-    #[error("the upgraded stream is not the one that was dialled")]
+    #[error("internal error: the upgraded stream has an unexpected type")]
     UnexpectedStream,
 }
 
 impl HandshakeError {
-    /// Returns whether the backend did not respond, which counts as a failure. An invalid response does not, because a client
-    /// may cause it by the path that it requests.
+    /// Returns whether the backend did not respond, which counts as a failure. An invalid response does not, because a
+    /// client may cause it by the path that it requests.
     pub(super) fn is_no_response(&self) -> bool {
         use HandshakeError::{Abandoned, Broken, Connect, Timeout};
         matches!(self, Connect(_) | Broken(_) | Timeout(_) | Abandoned(_))
     }
 
-    /// Returns `None` if the backend's response is final, or no time is left for another attempt.
+    /// Returns the kind of failure if another backend may be tried; `None` if the backend's response is final, the time
+    /// is over, or the error is internal.
     pub(super) fn failure(&self) -> Option<FailureKind> {
         match self {
-            HandshakeError::Connect(_) => Some(FailureKind::Dial),
-            HandshakeError::Broken(_) | HandshakeError::Bad101(_) => Some(FailureKind::Answer),
+            HandshakeError::Connect(_) => Some(FailureKind::Connect),
+            HandshakeError::Broken(_) | HandshakeError::Bad101(_) => Some(FailureKind::Response),
             HandshakeError::Status(_)
             | HandshakeError::Timeout(_)
             | HandshakeError::Abandoned(_)
@@ -161,9 +162,10 @@ impl HandshakeError {
             HandshakeError::Status(_) => {
                 bad_gateway("status", "the backend did not accept the WebSocket")
             }
-            HandshakeError::Bad101(error) => {
-                bad_gateway(error.as_str(), "the backend's WebSocket handshake is wrong")
-            }
+            HandshakeError::Bad101(error) => bad_gateway(
+                error.as_str(),
+                "the backend's WebSocket handshake is invalid",
+            ),
             HandshakeError::Timeout(_) | HandshakeError::Abandoned(_) => Refusal::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "handshake-timeout",
@@ -180,43 +182,43 @@ impl HandshakeError {
 
 // === impl AbandonGuard ===
 
-/// A client that waits for a lease's backend. If it is dropped while waiting, the client has disconnected: a backend that
-/// delayed it for half of the handshake's time counts as unresponsive, like one that lets all of it pass. Clients have
-/// their own deadlines, and those that are as long as ours end before it.
+/// Records a failure of the lease's backend if the wait for its response is cancelled after at least half of the
+/// handshake timeout, usually because the client has disconnected. Clients have deadlines of their own, which often
+/// expire before ours.
 pub(super) struct AbandonGuard<'a> {
-    waits_for: Option<&'a Lease>,
+    lease: Option<&'a Lease>,
     client: IpAddr,
     since: Instant,
-    enough: Duration,
+    threshold: Duration,
 }
 
 impl<'a> AbandonGuard<'a> {
-    /// Starts now; a handshake may last `most`.
-    pub(super) fn waiting(lease: &'a Lease, client: IpAddr, most: Duration) -> Self {
+    /// Starts the wait for a backend that has `timeout` to respond.
+    pub(super) fn start(lease: &'a Lease, client: IpAddr, timeout: Duration) -> Self {
         AbandonGuard {
-            waits_for: Some(lease),
+            lease: Some(lease),
             client,
             since: Instant::now(),
-            enough: most / 2,
+            threshold: timeout / 2,
         }
     }
 
-    /// Records that there is a response, or that the time is over.
-    pub(super) fn over(mut self) {
-        self.waits_for = None;
+    /// Ends the wait without a failure: there is a response, or the timeout is handled by the caller.
+    pub(super) fn disarm(mut self) {
+        self.lease = None;
     }
 }
 
 impl Drop for AbandonGuard<'_> {
     fn drop(&mut self) {
         let waited = self.since.elapsed();
-        if let Some(lease) = self.waits_for
-            && waited >= self.enough
+        if let Some(lease) = self.lease
+            && waited >= self.threshold
         {
             lease.abandoned(&HandshakeError::Abandoned(waited), self.client);
         }
     }
 }
 
-/// The limit for a response: far more than servers send.
+/// Maximum number of header fields of a backend's response; servers send far fewer.
 pub(super) const MAX_HEADERS: usize = 256;

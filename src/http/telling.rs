@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// The fields of a request's access record. Dropped early, it records that the client has disconnected.
 pub(super) struct AccessRecord {
     /// Filled in as the request proceeds.
-    pub(super) trail: RouteInfo,
+    pub(super) route_info: RouteInfo,
     context: Arc<Context>,
     client: IpAddr,
     started: Instant,
@@ -28,7 +28,7 @@ pub(super) struct AccessRecord {
 // === impl AccessRecord ===
 
 impl AccessRecord {
-    /// Stores the request line, because the request itself is moved on.
+    /// Copies the request line, because the request is consumed.
     pub(super) fn of(context: Arc<Context>, request: &Request<Incoming>, client: IpAddr) -> Self {
         let host = request
             .headers()
@@ -36,7 +36,7 @@ impl AccessRecord {
             .map(|host| host.as_bytes());
         let authority = request.uri().authority().map(|it| it.as_str().as_bytes());
         AccessRecord {
-            trail: RouteInfo::default(),
+            route_info: RouteInfo::default(),
             context,
             client,
             started: Instant::now(),
@@ -54,7 +54,7 @@ impl AccessRecord {
     /// Records how the request was answered.
     pub(super) fn end(mut self, answer: &Result<Response<Body>, Refusal>) {
         match answer {
-            Ok(_) if self.trail.session => self.written = true,
+            Ok(_) if self.route_info.session => self.written = true,
             Ok(response) => self.write(response.status().as_u16(), None),
             Err(refusal) => self.write(refusal.status.as_u16(), Some(refusal.why)),
         }
@@ -73,8 +73,8 @@ impl AccessRecord {
             method: &self.method,
             host: &self.host,
             path: &self.path,
-            route: self.trail.route.as_deref(),
-            backend: self.trail.backend.as_deref(),
+            route: self.route_info.route.as_deref(),
+            backend: self.route_info.backend.as_deref(),
             status,
             duration: self.started.elapsed(),
             why,
@@ -90,5 +90,5 @@ impl Drop for AccessRecord {
     }
 }
 
-/// No client received the response: nginx's status for a client that disconnected before its response.
+/// nginx's status for a client that disconnected before it received the response.
 const CLIENT_CLOSED_REQUEST: u16 = 499;

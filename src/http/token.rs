@@ -1,7 +1,8 @@
-//! Tokens where browsers can put them: removed from every place that a route lists, and moved into a header.
+//! Moves tokens from the places where browsers can put them into a header, and removes them from every place that a
+//! route lists.
 //!
 //! A page cannot set a header on a WebSocket, so its token travels as a subprotocol, in the query or as a cookie. The
-//! backend receives it in one place; whatever could make two parsers see different tokens is refused.
+//! backend receives it in one header; whatever could make two parsers see different tokens is refused.
 
 mod places;
 
@@ -24,7 +25,7 @@ use places::{from_cookie, from_query, from_subprotocol, rewrite_offer};
 /// How a request's token was handled.
 #[derive(Debug, Default)]
 pub(super) struct ExtractedToken {
-    /// The place where it was found, if any.
+    /// Where it was found, if anywhere.
     pub(super) from: Option<TokenSource>,
     /// The offered subprotocol that carried the token.
     echo: Option<SubprotocolEcho>,
@@ -51,9 +52,9 @@ impl ExtractedToken {
         self.echo.as_ref().map(|echo| &*echo.name)
     }
 
-    /// RFC 6455 §4.1 allows a server to select none; browsers fail such a handshake (WHATWG WebSockets, "establish a WebSocket
-    /// connection"). Lockgate may select the one that carried the token.
-    pub(super) fn answer(self, agreed: &mut Negotiated, headers: &mut HeaderMap) {
+    /// Selects the subprotocol that carried the token if the backend selects none. RFC 6455 §4.1 allows a server to
+    /// select none, but browsers fail such a handshake (WHATWG WebSockets, "establish a WebSocket connection").
+    pub(super) fn select_echo(self, agreed: &mut Negotiated, headers: &mut HeaderMap) {
         let Some(echo) = self.echo.filter(|_| agreed.subprotocol.is_none()) else {
             return;
         };
@@ -65,23 +66,23 @@ impl ExtractedToken {
     }
 }
 
-/// Moves the token of a request, and of `offer` if it is a handshake. The first place that has one counts; the token is
-/// removed from every place, whether it counts or not.
+/// Moves the token of a request, and of `offer` if it is a handshake. The first source that has one counts; the token
+/// is removed from every source, whether it counts or not.
 pub(super) fn relocate_token(
     rule: &Token,
     outbound: &mut Outbound,
     mut offer: Option<&mut Offer>,
 ) -> Result<ExtractedToken, Refusal> {
-    let mut carried = ExtractedToken::default();
+    let mut extracted = ExtractedToken::default();
     let mut token = Vec::new();
-    for place in &rule.from {
-        let found = match place {
+    for source in &rule.from {
+        let found = match source {
             TokenSource::Subprotocol(name) => {
                 let found = offer
                     .as_deref_mut()
                     .map(|offer| from_subprotocol(name, offer));
                 let (found, echo) = found.unwrap_or_default();
-                carried.echo = carried.echo.or(echo);
+                extracted.echo = extracted.echo.or(echo);
                 rewrite_offer(offer.as_deref(), &mut outbound.headers)?;
                 found
             }
@@ -89,27 +90,30 @@ pub(super) fn relocate_token(
             TokenSource::Cookie(name) => from_cookie(name, &mut outbound.headers)?,
         };
         let mut found = found.into_iter().filter(|found| !found.is_empty());
-        if let Some(first) = found.next().filter(|_| carried.from.is_none()) {
+        if let Some(first) = found.next().filter(|_| extracted.from.is_none()) {
             if found.any(|other| other != first) {
-                return Err(bad(format!("two different tokens in {place}")));
+                return Err(bad(format!("two different tokens in {source}")));
             }
-            token = plain(place, first)
-                .ok_or_else(|| bad(format!("the token in {place} cannot stand in a header")))?;
-            carried.from = Some(place.clone());
+            token = decode(source, first).ok_or_else(|| {
+                bad(format!(
+                    "the token in {source} has characters that are not allowed in a header"
+                ))
+            })?;
+            extracted.from = Some(source.clone());
         }
     }
     let to = &rule.to.0;
-    match &carried.from {
-        Some(place) => put(to, &token, place, &mut outbound.headers)?,
+    match &extracted.from {
+        Some(source) => put(to, &token, source, &mut outbound.headers)?,
         None => mark_sensitive(to, &mut outbound.headers),
     }
-    Ok(carried)
+    Ok(extracted)
 }
 
 /// Decodes the token. A subprotocol allows fewer characters than a header: `base64url.` before the name marks it
 /// as encoded, as with Kubernetes and Phoenix.
-fn plain(place: &TokenSource, token: Vec<u8>) -> Option<Vec<u8>> {
-    let token = match place {
+fn decode(source: &TokenSource, token: Vec<u8>) -> Option<Vec<u8>> {
+    let token = match source {
         TokenSource::Subprotocol(name) if name.starts_with("base64url.") => {
             BASE64URL.decode(token).ok()?
         }
@@ -120,12 +124,12 @@ fn plain(place: &TokenSource, token: Vec<u8>) -> Option<Vec<u8>> {
     (!token.is_empty() && token.iter().all(fits)).then_some(token)
 }
 
-/// The client's own header may have the same value, but no other: otherwise one of the two could have been verified
-/// and the other one used.
+/// Sets the header. A header of the client must have the same value: otherwise one of the two could be verified and the
+/// other one used.
 fn put(
     to: &HeaderName,
     token: &[u8],
-    place: &TokenSource,
+    source: &TokenSource,
     headers: &mut HeaderMap,
 ) -> Result<(), Refusal> {
     let scheme: &[u8] = if to == header::AUTHORIZATION {
@@ -138,14 +142,14 @@ fn put(
     // `X_Auth_Token` becomes the same variable as `X-Auth-Token` in every WSGI and CGI server.
     let is_twin = |name: &HeaderName| name != to && name.as_str().replace('_', "-") == to.as_str();
     if headers.get_all(to).iter().any(|own| *own != value) || headers.keys().any(is_twin) {
-        let text = format!("a token in {place}, and a different {to}");
+        let text = format!("a token in {source}, and a different {to}");
         return Err(Refusal::bad("token-conflict", text));
     }
     headers.insert(to.clone(), value);
     Ok(())
 }
 
-/// The client's own header, which is forwarded, is a secret as well.
+/// Marks a header that the client has set itself as a secret, too.
 fn mark_sensitive(to: &HeaderName, headers: &mut HeaderMap) {
     if let Entry::Occupied(mut own) = headers.entry(to) {
         own.iter_mut().for_each(|value| value.set_sensitive(true));
@@ -156,10 +160,10 @@ fn bad(text: String) -> Refusal {
     Refusal::bad("token", text)
 }
 
-/// Less of what was right before is right.
+/// Returns the refusal for a head that became invalid by removing a token; this should not be possible.
 fn broken() -> Refusal {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
-    Refusal::new(status, "rebuild", "the request cannot be passed on")
+    Refusal::new(status, "rebuild", "the request cannot be forwarded")
 }
 
 /// Accepts base64url with or without padding.

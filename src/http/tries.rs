@@ -1,4 +1,5 @@
-//! Selects the backend for a request, and the next one if it fails before any byte of a response has reached the client.
+//! Selects the backend for a request, and the next one if it fails before any byte of a response has reached the
+//! client.
 
 use super::{Context, asked::RouteInfo, reject::Refusal};
 use crate::{
@@ -14,29 +15,29 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// The backends that a request has tried, and how many it may still try.
+/// The backends that a request has tried, and the number of attempts left.
 pub(super) struct Attempts<'a> {
     pub(super) context: &'a Context,
     pub(super) route: &'a Route,
     pub(super) key: BalanceKey,
     client: IpAddr,
-    /// The end of the wait for a lease.
+    /// The end of the wait for the first lease.
     deadline: Instant,
     tried: Vec<Arc<Backend>>,
     /// Whether a part of the time was spent in the admission queue.
     pub(super) waited: bool,
-    left: u32,
-    /// The deadline for trying the last backend.
-    end: Instant,
+    attempts_left: u32,
+    /// The time after which no further backend is tried.
+    retry_deadline: Instant,
 }
 
-/// How a backend failed, for the failures after which another one may be tried.
+/// The kind of a failure after which another backend may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureKind {
-    /// It was not reached: it cannot have processed anything.
-    Dial,
-    /// It was reached.
-    Answer,
+    /// The backend was not reached, so it cannot have processed anything.
+    Connect,
+    /// The backend was reached, but has not responded properly.
+    Response,
 }
 
 // === impl Attempts ===
@@ -59,18 +60,18 @@ impl<'a> Attempts<'a> {
             deadline,
             tried: Vec::new(),
             waited: false,
-            left: route.pool.retry().times,
-            end: deadline,
+            attempts_left: route.pool.retry().times,
+            retry_deadline: deadline,
         }
     }
 
     /// Returns whether another attempt may follow this one.
     pub(super) fn can_retry(&self) -> bool {
-        self.left > 0
+        self.attempts_left > 0
     }
 
     /// Leases the first backend.
-    pub(super) async fn first(&mut self, trail: &mut RouteInfo) -> Result<Lease, Refusal> {
+    pub(super) async fn first(&mut self, route_info: &mut RouteInfo) -> Result<Lease, Refusal> {
         let admitted = self.admit(self.deadline).await;
         let lease = admitted.inspect_err(|why| {
             if why.is_full() {
@@ -78,38 +79,38 @@ impl<'a> Attempts<'a> {
                 metrics.admission_refused(pool, why.as_str());
             }
         })?;
-        // Time in the queue is not the backend's.
-        self.end = self
+        // The time in the queue does not count towards the time for retries.
+        self.retry_deadline = self
             .deadline
             .min(Instant::now() + self.route.pool.retry().within.0);
-        trail.backend = Some(lease.backend().name().clone());
+        route_info.backend = Some(lease.backend().name().clone());
         Ok(lease)
     }
 
-    /// Leases another backend after `failed`; `None` if that failure is what the client receives.
+    /// Leases another backend after `failed`; `None` if the client receives that failure.
     pub(super) async fn next(
         &mut self,
         failed: Arc<Backend>,
         failure: FailureKind,
-        trail: &mut RouteInfo,
+        route_info: &mut RouteInfo,
     ) -> Option<Lease> {
-        if self.left == 0 || Instant::now() >= self.end {
+        if self.attempts_left == 0 || Instant::now() >= self.retry_deadline {
             return None;
         }
-        self.left -= 1;
+        self.attempts_left -= 1;
         if self.route.pool.has_several() {
             self.tried.push(failed);
-        } else if failure == FailureKind::Dial {
-            // A server that is being restarted does not listen for a moment. One that responds has given its final
-            // response, and a failure has to be reported soon: so only once. Jitter keeps simultaneous failures apart.
-            self.left = 0;
+        } else if failure == FailureKind::Connect {
+            // The only backend is tried once more, because a server that restarts does not listen for a moment. A
+            // response would be the same again. Jitter spreads the retries of simultaneous failures.
+            self.attempts_left = 0;
             sleep(RETRY_BACKOFF + jitter()).await;
         } else {
             return None;
         }
-        let lease = self.admit(self.end).await.ok()?;
+        let lease = self.admit(self.retry_deadline).await.ok()?;
         self.context.metrics.retried(self.route.pool.name());
-        trail.backend = Some(lease.backend().name().clone());
+        route_info.backend = Some(lease.backend().name().clone());
         Some(lease)
     }
 
@@ -127,11 +128,11 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// Adds up to the same time again, from the unpredictable part of the clock.
+/// Returns a random delay below `RETRY_BACKOFF`, from the low digits of the clock.
 fn jitter() -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     RETRY_BACKOFF.mul_f64(f64::from(now.map_or(0, |now| now.subsec_nanos()) % 1000) / 1000.0)
 }
 
-/// Enough for a server that restarts, and not noticeable to a user.
+/// Long enough for many restarts of a server, and not noticeable to a user.
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);

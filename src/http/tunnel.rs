@@ -16,7 +16,7 @@ pub(super) struct H2Stream {
     io: TokioIo<Upgraded>,
     bytes_accepted: u64,
     /// The read error, reported after the bytes that were read.
-    failed: Option<io::Error>,
+    read_error: Option<io::Error>,
 }
 
 // === impl H2Stream ===
@@ -26,7 +26,7 @@ impl H2Stream {
         H2Stream {
             io: TokioIo::new(upgraded),
             bytes_accepted: 0,
-            failed: None,
+            read_error: None,
         }
     }
 }
@@ -37,18 +37,19 @@ impl Transport for H2Stream {
         self.bytes_accepted
     }
 
-    /// Dropping it ends the stream; bytes that its client did not read are lost with the connection.
+    /// Does nothing: a drop ends the stream.
     fn reset(&self) {}
 }
 
 impl AsyncRead for H2Stream {
-    /// Reads all available bytes: hyper returns one DATA frame at a time, and one read becomes one write to the backend.
+    /// Reads all available bytes: hyper returns one DATA frame at a time, and one read becomes one write to the
+    /// backend.
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(error) = self.failed.take() {
+        if let Some(error) = self.read_error.take() {
             return Poll::Ready(Err(error));
         }
         let before = buf.filled().len();
@@ -60,7 +61,7 @@ impl AsyncRead for H2Stream {
                 Poll::Ready(Ok(())) if is_more => {}
                 read if had == before => return read,
                 Poll::Ready(Err(error)) => {
-                    self.failed = Some(error);
+                    self.read_error = Some(error);
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Ok(())) | Poll::Pending => return Poll::Ready(Ok(())),
@@ -76,8 +77,8 @@ impl AsyncWrite for H2Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let piece = &buf[..buf.len().min(PIECE)];
-        let written = Pin::new(&mut self.io).poll_write(cx, piece);
+        let chunk = &buf[..buf.len().min(CHUNK_LEN)];
+        let written = Pin::new(&mut self.io).poll_write(cx, chunk);
         if let Poll::Ready(Ok(n)) = written {
             self.bytes_accepted += n as u64;
         }
@@ -94,4 +95,4 @@ impl AsyncWrite for H2Stream {
 }
 
 /// Two DATA frames of the usual size (RFC 9113 §4.2).
-const PIECE: usize = 32 * 1024;
+const CHUNK_LEN: usize = 32 * 1024;

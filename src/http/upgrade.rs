@@ -1,4 +1,5 @@
-//! Upgrades a request: the handshake with the backend first, its 101 verified, then ours with the client; then a session.
+//! Upgrades a request: performs the handshake with the backend, verifies its 101, completes the handshake with the
+//! client, and starts the session.
 //!
 //! Until the backend's 101 has been verified, no byte that the client sent after its request is forwarded.
 
@@ -27,7 +28,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 /// A handshake that passed validation and the guards.
-pub(super) struct Wish {
+pub(super) struct UpgradeRequest {
     pub(super) offer: Offer,
     /// Compression between the client and Lockgate.
     pub(super) agreement: Option<DeflateParams>,
@@ -35,7 +36,7 @@ pub(super) struct Wish {
     pub(super) host: Box<str>,
     pub(super) path: Box<str>,
     pub(super) outbound: Outbound,
-    pub(super) carried: ExtractedToken,
+    pub(super) token: ExtractedToken,
     pub(super) answer_idle: Duration,
 }
 
@@ -43,29 +44,42 @@ pub(super) struct Wish {
 pub(super) async fn open(
     context: &Arc<Context>,
     route: &Route,
-    asked: RequestContext,
-    wish: Wish,
+    request_context: RequestContext,
+    request: UpgradeRequest,
     mut extensions: Extensions,
-    trail: &mut RouteInfo,
+    route_info: &mut RouteInfo,
 ) -> Result<Response<Body>, Refusal> {
-    let place = context.session_permits.clone().try_acquire_owned();
-    let place = place.map_err(|_| {
+    let permit = context.session_permits.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| {
         Refusal::unavailable(
             "sessions-full",
-            "no place for another session, try again later",
+            "the limit on sessions is reached, try again later",
         )
     })?;
     let client = extensions.remove::<OnUpgrade>();
-    let tries = Attempts::new(context, route, wish.key, asked.client, asked.started);
-    let deadline = asked.started + route.handshake_timeout;
-    let met = tokio::select! {
-        met = connect_with_retry(tries, deadline, &asked.peer, &wish, &extensions, trail) => met?,
-        // A session that opened now would be closed at once: a refusal lets the client choose another server.
+    let attempts = Attempts::new(
+        context,
+        route,
+        request.key,
+        request_context.client,
+        request_context.started,
+    );
+    let deadline = request_context.started + route.handshake_timeout;
+    let connected = tokio::select! {
+        connected = connect_with_retry(
+            attempts,
+            deadline,
+            &request_context.peer,
+            &request,
+            &extensions,
+            route_info,
+        ) => connected?,
+        // A session that opens now would be closed at once; after a refusal the client can connect to another server.
         () = context.sessions.closing() => {
             return Err(Refusal::unavailable("stopping", "this server is stopping, try again"));
         }
     };
-    let (lease, mut agreed, backend, mut headers) = match met {
+    let (lease, mut agreed, backend, mut headers) = match connected {
         (
             lease,
             HandshakeOutcome::Upgraded {
@@ -76,86 +90,91 @@ pub(super) async fn open(
         ) => (lease, agreed, backend, headers),
         (lease, HandshakeOutcome::Rejected(response)) => {
             let (mut parts, body) = response.into_parts();
-            outbound::rewrite_response(&mut parts, asked.version);
-            sticky::set_cookie(&route.pool, wish.key, &lease, &mut parts.headers);
-            let body = body::response_body(body, wish.answer_idle, (asked.busy, lease));
+            outbound::rewrite_response(&mut parts, request_context.version);
+            sticky::set_cookie(&route.pool, request.key, &lease, &mut parts.headers);
+            let body = body::response_body(
+                body,
+                request.answer_idle,
+                (request_context.in_flight, lease),
+            );
             return Ok(Response::from_parts(parts, body));
         }
     };
-    context.metrics.handshake(asked.started.elapsed());
-    trail.session = true;
-    wish.carried.answer(&mut agreed, &mut headers);
-    sticky::set_cookie(&route.pool, wish.key, &lease, &mut headers);
-    if let Some(agreement) = wish.agreement {
+    context.metrics.handshake(request_context.started.elapsed());
+    route_info.session = true;
+    request.token.select_echo(&mut agreed, &mut headers);
+    sticky::set_cookie(&route.pool, request.key, &lease, &mut headers);
+    if let Some(agreement) = request.agreement {
         let answer = agreement.to_string();
         if let Ok(answer) = HeaderValue::try_from(&answer) {
             headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
         }
         agreed.extensions = Some(answer.into());
     }
-    let opening = PendingSession {
+    let pending = PendingSession {
         record: SessionRecord {
             id: 0,
-            client: asked.client,
-            http: version_str(asked.version),
-            host: wish.host,
-            path: wish.path,
+            client: request_context.client,
+            http: version_str(request_context.version),
+            host: request.host,
+            path: request.path,
             route: route.name.clone(),
             backend: lease.backend().name().clone(),
             subprotocol: agreed.subprotocol,
             extensions: agreed.extensions,
         },
         lease,
-        place,
+        permit,
         limits: route.limits.subscribe(),
         backend,
         reserved: agreed.reserved,
-        agreement: wish.agreement,
+        agreement: request.agreement,
     };
-    let waiting = opening.start(context.clone(), client, asked.busy);
-    context.tasks.spawn(waiting);
-    Ok(switching_protocols(asked.version, headers))
+    let starting = pending.start(context.clone(), client, request_context.in_flight);
+    context.tasks.spawn(starting);
+    Ok(switching_protocols(request_context.version, headers))
 }
 
-/// Tries one backend after another, until a response is final or no backend is left.
+/// Performs the handshake with one backend after another, until a response is final or no attempt is left.
 async fn connect_with_retry(
-    mut tries: Attempts<'_>,
+    mut attempts: Attempts<'_>,
     deadline: Instant,
     peer: &Peer,
-    wish: &Wish,
+    request: &UpgradeRequest,
     extensions: &Extensions,
-    trail: &mut RouteInfo,
+    route_info: &mut RouteInfo,
 ) -> Result<(Lease, HandshakeOutcome), Refusal> {
-    let (context, route) = (tries.context, tries.route);
-    let mut lease = tries.first(trail).await?;
+    let (context, route) = (attempts.context, attempts.route);
+    let mut lease = attempts.first(route_info).await?;
     loop {
-        let hands = backend_handshake(
+        let outcome = backend_handshake(
             context,
             &lease,
             peer,
-            &wish.outbound,
+            &request.outbound,
             extensions,
-            &wish.offer,
+            &request.offer,
         );
-        let kept = AbandonGuard::waiting(&lease, subnet_key(peer.address), route.handshake_timeout);
-        let hands = match timeout_at(deadline, hands).await {
-            Ok(hands) => hands,
+        let abandon_guard =
+            AbandonGuard::start(&lease, subnet_key(peer.address), route.handshake_timeout);
+        let outcome = match timeout_at(deadline, outcome).await {
+            Ok(outcome) => outcome,
             Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),
         };
-        kept.over();
+        abandon_guard.disarm();
         lease.settle();
-        match &hands {
-            // Time in the admission queue does not count against the backend.
-            Err(HandshakeError::Timeout(_)) if tries.waited => {}
+        match &outcome {
+            // The wait in the admission queue used up a part of the time, so the backend is not at fault.
+            Err(HandshakeError::Timeout(_)) if attempts.waited => {}
             Err(error) if error.is_no_response() => lease.failed(error),
             _ => lease.answered(),
         }
-        let (failure, told) = match hands {
+        let (failure, result) = match outcome {
             Ok(HandshakeOutcome::Rejected(response)) if is_retryable_status(response.status()) => (
-                FailureKind::Answer,
+                FailureKind::Response,
                 Ok((lease, HandshakeOutcome::Rejected(response))),
             ),
-            Ok(hands) => return Ok((lease, hands)),
+            Ok(outcome) => return Ok((lease, outcome)),
             Err(error) => {
                 warn_backend_failure(route, &lease, &error, "handshake with a backend failed");
                 let Some(failure) = error.failure() else {
@@ -167,18 +186,19 @@ async fn connect_with_retry(
                 (failure, Err((backend, error.refusal())))
             }
         };
-        let failed = match &told {
+        let failed = match &result {
             Ok((lease, _)) => lease.backend(),
             Err((backend, _)) => backend,
         };
-        lease = match tries.next(failed.clone(), failure, trail).await {
+        lease = match attempts.next(failed.clone(), failure, route_info).await {
             Some(next) => next,
-            None => return told.map_err(|(_, refusal)| refusal),
+            None => return result.map_err(|(_, refusal)| refusal),
         };
     }
 }
 
-/// Statuses of a backend, or of a proxy in front of it, that another one may not return (RFC 9110 §15.6.3 to §15.6.5).
+/// Returns whether another backend may respond differently: with this status a backend, or a proxy in front of it,
+/// reports that it is unavailable (RFC 9110 §15.6.3 to §15.6.5).
 fn is_retryable_status(status: StatusCode) -> bool {
     matches!(
         status,

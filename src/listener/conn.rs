@@ -84,9 +84,9 @@ impl ConnectionHandler {
                 let peer = Peer {
                     address: client.ip(),
                     port: client.port(),
-                    reached: local,
-                    asked: accepted.client_auth_requested,
-                    identity: accepted.certificate.as_deref().map(ClientCertHeader::of),
+                    local,
+                    client_auth_requested: accepted.client_auth_requested,
+                    client_cert: accepted.certificate.as_deref().map(ClientCertHeader::of),
                 };
                 Box::pin(http::serve(self.http.clone(), accepted.stream, peer, guard)).await;
             }

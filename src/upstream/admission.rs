@@ -86,29 +86,29 @@ impl AdmissionQueue {
         if !self.is_idle() {
             let mut inner = self.lock();
             let mut members = inner.members.iter();
-            let entry = members.find(|entry| Arc::ptr_eq(&entry.backend, backend));
-            let handed = match entry.cloned() {
-                Some(entry) => inner.offer(&entry),
+            let member = members.find(|member| Arc::ptr_eq(&member.backend, backend));
+            let grants = match member.cloned() {
+                Some(member) => inner.offer(&member),
                 None => Grants(Vec::new()),
             };
             self.unlock(inner);
-            handed.deliver();
+            grants.deliver();
         }
     }
 
     /// Rejects all queued requests because no backend is left that is worth waiting for.
     pub(super) fn reject_all(&self) {
         let mut inner = self.lock();
-        let gone = inner.queue.clear();
+        let rejected = inner.queue.clear();
         self.unlock(inner);
         // Dropping the senders notifies the queued requests.
-        drop(gone);
+        drop(rejected);
     }
 
     /// Sets the members, each with the limits that it has in this pool.
     pub(super) fn set_members(self: &Arc<Self>, members: &[Arc<Member>], try_down: bool) {
-        for entry in members {
-            entry.backend.mark_active();
+        for member in members {
+            member.backend.mark_active();
         }
         let mut inner = self.lock();
         self.unsubscribe(&mut inner);
@@ -117,43 +117,43 @@ impl AdmissionQueue {
         if inner.queue.len() > 0 {
             self.subscribe(&mut inner);
         }
-        let handed = inner.offer_all();
+        let grants = inner.offer_all();
         self.unlock(inner);
-        handed.deliver();
+        grants.deliver();
     }
 
     /// Returns the lease that `pick` finds if no queued request can use it; otherwise queues the request.
     pub(super) fn enter(
         self: &Arc<Self>,
-        wish: QueueRequest<'_>,
+        request: QueueRequest<'_>,
         pick: impl FnOnce() -> Result<Lease, Unavailable>,
     ) -> Result<Admitted, Unavailable> {
         let mut inner = self.lock();
-        if wish.queue > 0 {
+        if request.queue > 0 {
             // Counted before the check for capacity, so that no release is missed: a release does the two steps in
             // reverse order.
             self.waiting.store(inner.queue.len() + 1, Ordering::SeqCst);
             self.subscribe(&mut inner);
         }
-        let handed = inner.offer_all();
-        let entered = match pick() {
+        let grants = inner.offer_all();
+        let result = match pick() {
             Ok(lease) => Ok(Admitted::Lease(lease)),
-            Err(Unavailable::Full) if wish.queue > 0 => {
-                let (hand, waiting) = oneshot::channel();
+            Err(Unavailable::Full) if request.queue > 0 => {
+                let (grant_tx, grant_rx) = oneshot::channel();
                 let waiter = Waiter {
-                    tried: wish.tried.into(),
-                    only: wish.only,
-                    grant_tx: hand,
+                    tried: request.tried.into(),
+                    only: request.only,
+                    grant_tx,
                 };
-                let ticket = inner.queue.push(wish.client, wish.queue, waiter);
+                let ticket = inner.queue.push(request.client, request.queue, waiter);
                 let waiting = |ticket| {
                     Admitted::Queued(QueueTicket {
                         admission: self.clone(),
                         ticket,
-                        hand: waiting,
+                        grant_rx,
                     })
                 };
-                ticket.map(waiting).map_err(|surplus| match surplus {
+                ticket.map(waiting).map_err(|limit| match limit {
                     QueueLimit::Full => Unavailable::QueueFull,
                     QueueLimit::Share => Unavailable::QueueShare,
                 })
@@ -161,8 +161,8 @@ impl AdmissionQueue {
             Err(why) => Err(why),
         };
         self.unlock(inner);
-        handed.deliver();
-        entered
+        grants.deliver();
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -180,8 +180,8 @@ impl AdmissionQueue {
     fn subscribe(self: &Arc<Self>, inner: &mut Inner) {
         if !inner.subscribed {
             inner.subscribed = true;
-            for entry in &inner.members {
-                entry.backend.subscribe(self);
+            for member in &inner.members {
+                member.backend.subscribe(self);
             }
         }
         fence(Ordering::SeqCst);
@@ -189,8 +189,8 @@ impl AdmissionQueue {
 
     fn unsubscribe(&self, inner: &mut Inner) {
         if std::mem::take(&mut inner.subscribed) {
-            for entry in &inner.members {
-                entry.backend.unsubscribe(self);
+            for member in &inner.members {
+                member.backend.unsubscribe(self);
             }
         }
     }
@@ -200,35 +200,35 @@ impl AdmissionQueue {
 
 impl Inner {
     fn offer_all(&mut self) -> Grants {
-        let mut handed = Grants(Vec::new());
+        let mut grants = Grants(Vec::new());
         if self.queue.len() > 0 {
-            for entry in self.members.clone() {
-                handed.0.extend(self.offer(&entry).0);
+            for member in self.members.clone() {
+                grants.0.extend(self.offer(&member).0);
             }
         }
-        handed
+        grants
     }
 
-    fn offer(&mut self, entry: &Arc<Member>) -> Grants {
-        let mut handed = Grants(Vec::new());
-        let is_open = entry.is_open(self.allow_unhealthy());
-        let seeds: Vec<u64> = self.members.iter().map(|one| one.id_hash).collect();
-        while entry.has_capacity()
+    fn offer(&mut self, member: &Arc<Member>) -> Grants {
+        let mut grants = Grants(Vec::new());
+        let is_open = member.is_open(self.allow_unhealthy());
+        let id_hashes: Vec<u64> = self.members.iter().map(|one| one.id_hash).collect();
+        while member.has_capacity()
             && let Some(first) = self
                 .queue
-                .first(|waiter| waiter.accepts(entry, is_open, &seeds))
-            && let Some(lease) = Lease::take(entry)
+                .first(|waiter| waiter.accepts(member, is_open, &id_hashes))
+            && let Some(lease) = Lease::acquire(member)
         {
             let waiter = self.queue.remove(first);
-            handed.0.extend(waiter.map(|waiter| (waiter, lease)));
+            grants.0.extend(waiter.map(|waiter| (waiter, lease)));
         }
-        handed
+        grants
     }
 
     /// Returns whether members that are down must be used.
     fn allow_unhealthy(&self) -> bool {
         let mut members = self.members.iter();
-        self.try_down && !members.any(|entry| entry.is_open(false))
+        self.try_down && !members.any(|member| member.is_open(false))
     }
 }
 

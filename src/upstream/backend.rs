@@ -21,16 +21,16 @@ use std::{
 use tokio::time::Instant;
 use warmth::SlowStart;
 
-/// One address of a pool, which identifies the backend. What a configuration says about it is in the pool's `Member`.
+/// One address of a pool; the address identifies the backend. Its settings are in the pool's `Member`.
 #[derive(Debug)]
 pub struct Backend {
     address: BackendAddress,
     name: Arc<str>,
     load: LoadCounters,
-    /// Finishes its sessions and accepts no new ones, as ordered by the operator.
+    /// Whether the operator has ordered a drain: sessions finish, new ones are not accepted.
     draining: AtomicBool,
     health: BackendHealth,
-    warmth: SlowStart,
+    slow_start: SlowStart,
     /// Whether it is or was in an active configuration.
     was_active: AtomicBool,
     /// The queues whose requests may get a lease on this backend.
@@ -54,14 +54,14 @@ impl Backends {
             // Backends without references are removed before the table grows.
             self.0.retain(|_, backend| backend.strong_count() > 0);
         }
-        let fresh = Arc::new(Backend::new(address.clone()));
-        self.0.insert(address.clone(), Arc::downgrade(&fresh));
-        fresh
+        let backend = Arc::new(Backend::new(address.clone()));
+        self.0.insert(address.clone(), Arc::downgrade(&backend));
+        backend
     }
 
     /// Adds existing backends.
     #[cfg(test)]
-    pub(super) fn known(backends: impl IntoIterator<Item = Arc<Backend>>) -> Self {
+    pub(super) fn containing(backends: impl IntoIterator<Item = Arc<Backend>>) -> Self {
         let backends = backends.into_iter();
         let by_address =
             |backend: Arc<Backend>| (backend.address.clone(), Arc::downgrade(&backend));
@@ -81,7 +81,7 @@ impl Backend {
             load: LoadCounters::default(),
             draining: AtomicBool::new(false),
             health: BackendHealth::new(),
-            warmth: SlowStart::default(),
+            slow_start: SlowStart::default(),
             was_active: AtomicBool::new(false),
             queues: QueueSubscribers::default(),
         }
@@ -110,7 +110,7 @@ impl Backend {
             self.start_slow(Instant::now());
         } else {
             self.health.notify();
-            self.offer();
+            self.offer_capacity();
         }
     }
 
@@ -128,26 +128,26 @@ impl Backend {
     /// sessions and requests for its pool's `slow_start`. Must be called after the backend has become eligible, because
     /// queued requests are granted leases at once.
     pub fn start_slow(self: &Arc<Self>, now: Instant) {
-        self.warmth.begin(now);
+        self.slow_start.begin(now);
         self.health.notify();
-        self.offer();
+        self.offer_capacity();
     }
 
     /// Returns the probability, from 0 to 1, that it is considered for new work during a slow start of length
     /// `slow_start`; `None`: it always is.
-    pub(super) fn warmth(&self, now: Instant, slow_start: Duration) -> Option<f64> {
-        self.warmth.at(now, slow_start)
+    pub(super) fn slow_start_factor(&self, now: Instant, slow_start: Duration) -> Option<f64> {
+        self.slow_start.factor(now, slow_start)
     }
 
     /// Returns when it receives its full share; `None` if it does already.
-    pub(super) fn warm_at(&self, slow_start: Duration) -> Option<Instant> {
-        let ends = self.warmth.ends(slow_start)?;
+    pub(super) fn slow_start_ends(&self, slow_start: Duration) -> Option<Instant> {
+        let ends = self.slow_start.ends(slow_start)?;
         (ends > Instant::now()).then_some(ends)
     }
 
     /// Returns a number that changes with every slow start ([`Backend::start_slow`]).
     pub(super) fn generation(&self) -> u64 {
-        self.warmth.begun()
+        self.slow_start.generation()
     }
 
     /// Returns the number of leases held.
@@ -160,24 +160,24 @@ impl Backend {
         self.load.handshakes()
     }
 
-    pub(super) fn has_capacity(&self, most: LoadLimits) -> bool {
-        self.load.has_capacity(most)
+    pub(super) fn has_capacity(&self, limits: LoadLimits) -> bool {
+        self.load.has_capacity(limits)
     }
 
-    /// Counts one more lease, unless `most` is reached.
-    pub(super) fn take(&self, most: LoadLimits) -> bool {
-        self.load.take(most)
+    /// Counts one more lease, unless one of `limits` is reached.
+    pub(super) fn try_acquire(&self, limits: LoadLimits) -> bool {
+        self.load.try_acquire(limits)
     }
 
     /// Ends the handshake phase of one lease: the backend has answered.
     pub(super) fn settle(self: &Arc<Self>) {
         self.load.settle();
-        self.offer();
+        self.offer_capacity();
     }
 
-    pub(super) fn release(self: &Arc<Self>, shaking: bool) {
-        self.load.give_back(shaking);
-        self.offer();
+    pub(super) fn release(self: &Arc<Self>, handshaking: bool) {
+        self.load.release(handshaking);
+        self.offer_capacity();
     }
 
     /// Marks it as part of an active configuration.
@@ -199,12 +199,12 @@ impl Backend {
     /// Returns the number of queues that are notified of free capacity.
     #[cfg(test)]
     pub(super) fn subscriber_count(&self) -> usize {
-        self.queues.now().len()
+        self.queues.snapshot().len()
     }
 
     /// Offers capacity that may be free to the subscribed queues.
-    fn offer(self: &Arc<Self>) {
-        for queue in self.queues.now() {
+    fn offer_capacity(self: &Arc<Self>) {
+        for queue in self.queues.snapshot() {
             queue.offer(self);
         }
     }

@@ -30,25 +30,25 @@ pub(super) enum Balancer {
     Hash(RendezvousHash),
 }
 
-/// The members that are eligible.
+/// The members of a pool, and the criteria by which they are eligible for a request.
 #[derive(Clone, Copy)]
 pub(super) struct Eligible<'a> {
-    pub(super) entries: &'a [Arc<Member>],
+    pub(super) members: &'a [Arc<Member>],
     /// The backends that have failed for this request.
     pub(super) tried: &'a [Arc<Backend>],
     /// Whether members that are down or ejected are eligible too.
-    pub(super) unwell: bool,
+    pub(super) include_unhealthy: bool,
 }
 
 // === impl Balancer ===
 
 impl Balancer {
-    pub(super) fn new(written: &config::Pool) -> Self {
-        match written.balance {
+    pub(super) fn new(pool: &config::Pool) -> Self {
+        match pool.balance {
             config::Balance::LeastSessions => Balancer::LeastSessions(StrideScheduler::default()),
             config::Balance::RoundRobin => Balancer::RoundRobin(StrideScheduler::default()),
             config::Balance::RandomTwo => Balancer::RandomTwo(Rng::new()),
-            config::Balance::Hash => Balancer::Hash(RendezvousHash::new(written.hash.clone())),
+            config::Balance::Hash => Balancer::Hash(RendezvousHash::new(pool.hash.clone())),
         }
     }
 
@@ -62,26 +62,30 @@ impl Balancer {
             return Some(own);
         }
         match self {
-            Balancer::LeastSessions(turns) => {
-                let loaded = candidates.iter().map(|entry| (entry.leases(), entry));
+            Balancer::LeastSessions(scheduler) => {
+                let loaded = candidates.iter().map(|member| (member.leases(), member));
                 let least = loaded.min_by(|(its, one), (others, other)| {
                     // its / one.weight against others / other.weight.
                     (its * other.weight)
                         .cmp(&(others * one.weight))
-                        .then_with(|| turns.of(one).cmp(&turns.of(other)))
+                        .then_with(|| scheduler.next_slot(one).cmp(&scheduler.next_slot(other)))
                 });
-                least.map(|(_, entry)| entry)
+                least.map(|(_, member)| member)
             }
-            Balancer::RoundRobin(turns) => candidates.iter().min_by_key(|entry| turns.of(entry)),
-            Balancer::RandomTwo(dice) => random::choose(candidates, dice),
+            Balancer::RoundRobin(scheduler) => candidates
+                .iter()
+                .min_by_key(|member| scheduler.next_slot(member)),
+            Balancer::RandomTwo(rng) => random::choose(candidates, rng),
             Balancer::Hash(hash) => hash.choose(candidates, key),
         }
     }
 
-    /// Records that `entry` was selected and had capacity.
-    pub(super) fn chosen(&self, entry: &Member) {
+    /// Records that `member` was selected and had capacity.
+    pub(super) fn chosen(&self, member: &Member) {
         match self {
-            Balancer::LeastSessions(turns) | Balancer::RoundRobin(turns) => turns.take(entry),
+            Balancer::LeastSessions(scheduler) | Balancer::RoundRobin(scheduler) => {
+                scheduler.advance(member)
+            }
             Balancer::RandomTwo(_) | Balancer::Hash(_) => {}
         }
     }
@@ -99,26 +103,28 @@ impl Balancer {
 
 impl<'a> Eligible<'a> {
     pub(super) fn iter(self) -> impl Iterator<Item = &'a Arc<Member>> + Clone {
-        let is_one = move |entry: &&Arc<Member>| {
-            entry.is_open(self.unwell) && entry.has_capacity() && !self.was_tried(entry)
+        let is_eligible = move |member: &&Arc<Member>| {
+            member.is_open(self.include_unhealthy)
+                && member.has_capacity()
+                && !self.was_tried(member)
         };
-        self.entries.iter().filter(is_one)
+        self.members.iter().filter(is_eligible)
     }
 
     /// Returns the member that the request is bound to, if it is eligible.
     fn bound(self, bound: Affinity) -> Option<&'a Arc<Member>> {
-        let is_it = |entry: &&Arc<Member>| entry.id_hash == bound.seed;
+        let is_it = |member: &&Arc<Member>| member.id_hash == bound.id_hash;
         match bound.only {
             true => self
-                .entries
+                .members
                 .iter()
-                .find(|entry| is_it(entry) && !self.was_tried(entry)),
+                .find(|member| is_it(member) && !self.was_tried(member)),
             false => self.iter().find(is_it),
         }
     }
 
-    pub(super) fn was_tried(self, entry: &Member) -> bool {
+    pub(super) fn was_tried(self, member: &Member) -> bool {
         let mut tried = self.tried.iter();
-        tried.any(|backend| Arc::ptr_eq(backend, &entry.backend))
+        tried.any(|backend| Arc::ptr_eq(backend, &member.backend))
     }
 }

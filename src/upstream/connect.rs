@@ -147,7 +147,7 @@ async fn tcp(
     }
     let (address, source) = last.expect("there is at least one candidate");
     Err(match source {
-        SourceError::NotOurs { from, source } => DialError::SourceNotLocal { from, source },
+        SourceError::NotLocal { from, source } => DialError::SourceNotLocal { from, source },
         // The kernel picks any port that is free towards this address, and there is none.
         SourceError::Io(source) if source.kind() == io::ErrorKind::AddrNotAvailable => {
             DialError::NoPort { address, source }
@@ -167,21 +167,21 @@ async fn unix(path: &Path) -> Result<UnixStream, DialError> {
 // === impl DialedStream ===
 
 impl DialedStream {
-    /// Writes the PROXY header: with the client's addresses, or as `LOCAL` without `ends`. It precedes all other bytes,
-    /// also TLS.
+    /// Writes the PROXY header: with the client's addresses, or as `LOCAL` without `addrs`. It precedes all other
+    /// bytes, also TLS.
     pub(super) async fn write_proxy_header(
         &mut self,
         version: proxy::ProxyVersion,
-        ends: Option<ConnAddrs>,
+        addrs: Option<ConnAddrs>,
     ) -> Result<(), DialError> {
-        let header = match ends {
-            Some(ends) => proxy::header(version, ends.client, ends.local),
+        let header = match addrs {
+            Some(addrs) => proxy::header(version, addrs.client, addrs.local),
             None => proxy::own_header(version).to_vec(),
         };
-        let told = match self {
+        let written = match self {
             DialedStream::Tcp(tcp) => tcp.write_all(&header).await,
             DialedStream::Unix(unix) => unix.write_all(&header).await,
         };
-        told.map_err(DialError::ProxyHeader)
+        written.map_err(DialError::ProxyHeader)
     }
 }

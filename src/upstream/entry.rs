@@ -19,21 +19,21 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A member of a pool: the parts of a backend that a reload may change while its leases stay.
+/// A member of a pool: a backend with the settings that a reload may change while its leases stay.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) backend: Arc<Backend>,
     /// Its weight; never 0.
     pub(super) weight: u64,
-    /// The part of its weight that comes from DNS.
+    /// The factor of its weight that comes from DNS (SRV).
     pub(super) share: u16,
     /// Its limits; copied from the configuration because every pick reads them.
     limits: LoadLimits,
     /// The number that a key's hash is combined with; derived from the address, so that all processes and
     /// configurations agree.
     pub(super) id_hash: u64,
-    pub(super) terms: Arc<MemberConfig>,
-    /// The time of its next slot, in the virtual time of `balance::turns`.
+    pub(super) config: Arc<MemberConfig>,
+    /// The time of its next slot, in the virtual time of `StrideScheduler`.
     pub(super) next_slot: AtomicU64,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Member {
 /// Until [`Lease::settle`] it also counts as a handshake.
 #[derive(Debug)]
 pub struct Lease {
-    entry: Arc<Member>,
+    member: Arc<Member>,
     handshaking: AtomicBool,
 }
 
@@ -52,15 +52,15 @@ impl Member {
         backend: Arc<Backend>,
         weight: u64,
         share: u16,
-        terms: &Arc<MemberConfig>,
+        config: &Arc<MemberConfig>,
     ) -> Self {
         Member {
             id_hash: stable_hash(backend.name().bytes()),
             backend,
             weight,
             share,
-            limits: terms.most,
-            terms: terms.clone(),
+            limits: config.limits,
+            config: config.clone(),
             next_slot: AtomicU64::new(0),
         }
     }
@@ -79,9 +79,9 @@ impl Member {
         self.backend.health().is_up()
     }
 
-    /// Returns whether it is eligible, apart from its capacity; `unwell`: even if it is down or ejected.
-    pub(super) fn is_open(&self, unwell: bool) -> bool {
-        !self.backend.is_draining() && (unwell || self.is_up())
+    /// Returns whether it is eligible, apart from its capacity; `include_unhealthy`: also if it is down or ejected.
+    pub(super) fn is_open(&self, include_unhealthy: bool) -> bool {
+        !self.backend.is_draining() && (include_unhealthy || self.is_up())
     }
 
     /// Returns its share of the pool's leases and its limit.
@@ -89,7 +89,7 @@ impl Member {
         MemberLoad {
             leases: self.leases(),
             weight: self.weight,
-            most: self.limits.leases(),
+            max_leases: self.limits.leases(),
         }
     }
 
@@ -99,22 +99,22 @@ impl Member {
     }
 
     /// Connects to the backend and sends a PROXY header if it is configured: with the client's addresses, or `LOCAL`
-    /// without `ends`. The caller sets the deadline.
+    /// without `addrs`. The caller sets the deadline.
     pub(super) async fn dial(
         &self,
         resolver: &Resolver,
-        ends: Option<ConnAddrs>,
+        addrs: Option<ConnAddrs>,
     ) -> Result<DialedStream, DialError> {
-        let mut connection = dial(resolver, self.backend.address(), &self.terms.sources).await?;
-        if let Some(version) = self.terms.proxy_header {
-            connection.write_proxy_header(version, ends).await?;
+        let mut connection = dial(resolver, self.backend.address(), &self.config.sources).await?;
+        if let Some(version) = self.config.proxy_header {
+            connection.write_proxy_header(version, addrs).await?;
         }
         Ok(connection)
     }
 
     /// Returns the TLS settings for the connection, if TLS is used.
     pub(super) fn tls(&self) -> Option<&TlsClient> {
-        self.terms.tls.as_ref()
+        self.config.tls.as_ref()
     }
 }
 
@@ -122,52 +122,52 @@ impl Member {
 
 impl Lease {
     /// Acquires a lease; `None` if no capacity is left.
-    pub(super) fn take(entry: &Arc<Member>) -> Option<Self> {
-        let taken = entry.backend.take(entry.limits);
-        taken.then(|| Lease {
-            entry: entry.clone(),
+    pub(super) fn acquire(member: &Arc<Member>) -> Option<Self> {
+        let acquired = member.backend.try_acquire(member.limits);
+        acquired.then(|| Lease {
+            member: member.clone(),
             handshaking: AtomicBool::new(true),
         })
     }
 
-    pub(super) fn seed(&self) -> u64 {
-        self.entry.id_hash
+    pub(super) fn id_hash(&self) -> u64 {
+        self.member.id_hash
     }
 
     /// Returns the backend.
     pub fn backend(&self) -> &Arc<Backend> {
-        &self.entry.backend
+        &self.member.backend
     }
 
     /// Returns the pool entry of the backend, as configured.
-    pub fn written(&self) -> &Arc<str> {
-        &self.entry.terms.written
+    pub fn pool_entry(&self) -> &Arc<str> {
+        &self.member.config.pool_entry
     }
 
     /// Connects to the backend and sends a PROXY header if it is configured. The caller sets the deadline.
     pub async fn dial(
         &self,
         resolver: &Resolver,
-        ends: ConnAddrs,
+        addrs: ConnAddrs,
     ) -> Result<DialedStream, DialError> {
-        self.entry.dial(resolver, Some(ends)).await
+        self.member.dial(resolver, Some(addrs)).await
     }
 
     /// Returns the TLS settings for the connection, if TLS is used.
     pub fn tls(&self) -> Option<&TlsClient> {
-        self.entry.tls()
+        self.member.tls()
     }
 
     /// Ends the handshake phase: the backend has answered, or no immediate answer is expected.
     pub fn settle(&self) {
         if self.handshaking.swap(false, Ordering::Relaxed) {
-            self.entry.backend.settle();
+            self.member.backend.settle();
         }
     }
 
     /// Records that the backend has answered, whatever the answer was.
     pub fn answered(&self) {
-        self.entry.backend.health().answered();
+        self.member.backend.health().answered();
     }
 
     /// Records that the backend was not reached or has not answered.
@@ -175,15 +175,15 @@ impl Lease {
         self.record_failure(error, None);
     }
 
-    /// Records that `client` has disconnected after a long wait. However often one client does that, it counts once.
+    /// Records that `client` has disconnected after a long wait. Repeated disconnects of one client count once.
     pub fn abandoned(&self, error: &(dyn Error + 'static), client: IpAddr) {
         self.record_failure(error, Some(client));
     }
 
-    fn record_failure(&self, error: &(dyn Error + 'static), left: Option<IpAddr>) {
+    fn record_failure(&self, error: &(dyn Error + 'static), client: Option<IpAddr>) {
         let why = ErrorChain(error).to_string();
-        let health = self.entry.backend.health();
-        health.failed(Instant::now(), &self.entry.terms.passive, why, left);
+        let health = self.member.backend.health();
+        health.failed(Instant::now(), &self.member.config.passive, why, client);
     }
 
     /// Returns the host and port of a backend whose connections can be pooled for plain HTTP: over TCP, without TLS and
@@ -191,7 +191,8 @@ impl Lease {
     pub fn poolable_addr(&self) -> Option<(&str, u16)> {
         match self.backend().address() {
             BackendAddress::Tcp { host, port, .. }
-                if self.entry.terms.tls.is_none() && self.entry.terms.proxy_header.is_none() =>
+                if self.member.config.tls.is_none()
+                    && self.member.config.proxy_header.is_none() =>
             {
                 Some((host, *port))
             }
@@ -202,6 +203,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.entry.backend.release(*self.handshaking.get_mut());
+        self.member.backend.release(*self.handshaking.get_mut());
     }
 }

@@ -30,16 +30,16 @@ pub struct BackendHealth {
     up: AtomicBool,
     /// Whether something has failed since the last success; only then does a success take the lock.
     has_failures: AtomicBool,
-    book: Mutex<HealthRecord>,
-    /// Notifies of a change to log or an end to wait for; also of changes to the backend's other states.
+    record: Mutex<HealthRecord>,
+    /// Wakes the watch task: a change must be logged, or an ejection has begun; also for changes of the other states.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct HealthRecord {
-    machine: HealthState,
+    state: HealthState,
     /// Changes that have not been logged yet.
-    untold: Vec<HealthChange>,
+    pending: Vec<HealthChange>,
 }
 
 /// A change of a backend's condition.
@@ -58,7 +58,7 @@ impl BackendHealth {
         BackendHealth {
             up: AtomicBool::new(true),
             has_failures: AtomicBool::new(false),
-            book: Mutex::default(),
+            record: Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -70,15 +70,15 @@ impl BackendHealth {
 
     /// Returns its condition, and the last failure unless there was a success since.
     pub fn condition(&self) -> (Condition, Option<String>) {
-        let book = self.lock();
-        (book.machine.condition(), book.machine.why().cloned())
+        let record = self.lock();
+        (record.state.condition(), record.state.why().cloned())
     }
 
     /// Returns for how much longer it is ejected; `None` if it is not, or health checks have marked it down.
     pub fn ejected_for(&self, now: Instant) -> Option<Duration> {
-        let book = self.lock();
-        let ejected = book.machine.condition() == Condition::Ejected;
-        let until = book.machine.ejected_until().filter(|_| ejected)?;
+        let record = self.lock();
+        let ejected = record.state.condition() == Condition::Ejected;
+        let until = record.state.ejected_until().filter(|_| ejected)?;
         Some(until.saturating_duration_since(now))
     }
 
@@ -89,20 +89,20 @@ impl BackendHealth {
         }
     }
 
-    /// Records that a session or request has not reached it, or that this client has `left` before the answer.
+    /// Records that a session or request has not reached it, or that `client` has disconnected before the answer.
     pub(super) fn failed(
         &self,
         now: Instant,
         settings: &config::Passive,
         why: String,
-        left: Option<IpAddr>,
+        client: Option<IpAddr>,
     ) {
-        self.change(|machine| machine.failed(now, settings, why, left));
+        self.change(|state| state.failed(now, settings, why, client));
     }
 
     /// Records the result of a health check.
     fn checked(&self, found: Result<(), String>, settings: &config::Health) {
-        self.change(|machine| machine.checked(found, settings.rise, settings.fall));
+        self.change(|state| state.checked(found, settings.rise, settings.fall));
     }
 
     /// Records that it is not health-checked any longer.
@@ -111,13 +111,13 @@ impl BackendHealth {
     }
 
     /// Ends an ejection whose time has passed.
-    fn pass(&self, now: Instant) {
-        self.change(|machine| machine.expire_ejection(now));
+    fn expire_ejection(&self, now: Instant) {
+        self.change(|state| state.expire_ejection(now));
     }
 
-    /// Returns when [`BackendHealth::pass`] will change the condition.
-    fn ends(&self) -> Option<Instant> {
-        self.lock().machine.ejected_until()
+    /// Returns when [`BackendHealth::expire_ejection`] will change the condition.
+    fn ejection_ends(&self) -> Option<Instant> {
+        self.lock().state.ejected_until()
     }
 
     /// Notifies the watch task that another state it logs has changed.
@@ -126,32 +126,32 @@ impl BackendHealth {
     }
 
     fn take_changes(&self) -> Vec<HealthChange> {
-        std::mem::take(&mut self.lock().untold)
+        std::mem::take(&mut self.lock().pending)
     }
 
     fn change(&self, act: impl FnOnce(&mut HealthState)) {
-        let mut book = self.lock();
-        let before = book.machine.condition();
-        act(&mut book.machine);
-        let to = book.machine.condition();
+        let mut record = self.lock();
+        let before = record.state.condition();
+        act(&mut record.state);
+        let to = record.state.condition();
         self.up.store(to == Condition::Up, Ordering::Relaxed);
-        let troubled = book.machine.why().is_some();
-        self.has_failures.store(troubled, Ordering::Relaxed);
+        let has_failures = record.state.why().is_some();
+        self.has_failures.store(has_failures, Ordering::Relaxed);
         if to == before {
             return;
         }
-        let why = book.machine.why().cloned();
+        let why = record.state.why().cloned();
         // Bounded, because in a gateway that is not active no task takes them.
-        if book.untold.len() == MAX_PENDING_CHANGES {
-            book.untold.remove(0);
+        if record.pending.len() == MAX_PENDING_CHANGES {
+            record.pending.remove(0);
         }
-        book.untold.push(HealthChange { to, why });
+        record.pending.push(HealthChange { to, why });
         self.changed.notify_one();
     }
 
-    // A panic elsewhere cannot leave it half written.
+    // No panic can occur while the record is only partly updated.
     fn lock(&self) -> MutexGuard<'_, HealthRecord> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

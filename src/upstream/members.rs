@@ -1,15 +1,17 @@
 //! The members of a pool: configured addresses, and the backends that DNS returns for configured names.
 
-use super::{Backend, Backends, DnsAnswer, entry::Member, resolve::MOST, terms::MemberConfig};
+use super::{
+    Backend, Backends, DnsAnswer, entry::Member, resolve::MAX_ENDPOINTS, terms::MemberConfig,
+};
 use crate::config::DnsName;
 use std::sync::Arc;
 
-/// The members of a pool between two DNS answers.
+/// The members of a pool. Immutable: a DNS answer leads to a new value.
 #[derive(Debug)]
 pub(super) struct PoolMembers {
     groups: Vec<MemberGroup>,
-    /// All members that are eligible, without duplicates.
-    entries: Vec<Arc<Member>>,
+    /// The members that are configured or in DNS, without duplicates.
+    current: Vec<Arc<Member>>,
     /// Backends that are no longer in DNS, while leases on them are held or a drain is ordered.
     removed: Vec<Arc<Member>>,
 }
@@ -17,170 +19,171 @@ pub(super) struct PoolMembers {
 /// One configured entry and its members.
 #[derive(Debug, Clone)]
 struct MemberGroup {
-    terms: Arc<MemberConfig>,
-    known: Discovery,
+    config: Arc<MemberConfig>,
+    discovery: Discovery,
 }
 
 #[derive(Debug, Clone)]
 enum Discovery {
     /// DNS has not answered yet.
     Pending,
-    /// DNS has answered, but without an address so far.
+    /// DNS has answered, but has returned no address so far.
     Empty,
-    Entries(Vec<Arc<Member>>),
+    Members(Vec<Arc<Member>>),
 }
 
 /// What a DNS answer has changed.
 #[derive(Debug, Default)]
 pub struct MembershipChange {
-    /// Members that are eligible from now on.
+    /// Backends that accept sessions and requests from now on.
     pub added: Vec<Arc<Backend>>,
-    /// Members that are not eligible any longer.
+    /// Backends that no longer accept sessions and requests.
     pub vanished: Vec<Arc<Backend>>,
-    /// Whether it is the first answer for this pool: until now sessions of a previous configuration were kept, and some
-    /// may have to close now.
+    /// Whether this is the first answer for a name of the pool. Until then the sessions of a previous configuration are
+    /// kept; some may have to close now.
     pub first: bool,
 }
 
 // === impl PoolMembers ===
 
 impl PoolMembers {
-    pub(super) fn new(terms: Vec<Arc<MemberConfig>>, backends: &mut Backends) -> Self {
-        let group = |terms: Arc<MemberConfig>| MemberGroup {
-            known: match terms.only(backends) {
-                Some(entry) => Discovery::Entries(vec![entry]),
+    pub(super) fn new(configs: Vec<Arc<MemberConfig>>, backends: &mut Backends) -> Self {
+        let group = |config: Arc<MemberConfig>| MemberGroup {
+            discovery: match config.static_member(backends) {
+                Some(member) => Discovery::Members(vec![member]),
                 None => Discovery::Pending,
             },
-            terms,
+            config,
         };
-        PoolMembers::of(terms.into_iter().map(group).collect(), Vec::new())
+        PoolMembers::of(configs.into_iter().map(group).collect(), Vec::new())
     }
 
     fn of(groups: Vec<MemberGroup>, mut removed: Vec<Arc<Member>>) -> Self {
-        let mut entries: Vec<Arc<Member>> = Vec::new();
-        for entry in groups.iter().flat_map(MemberGroup::entries) {
+        let mut members: Vec<Arc<Member>> = Vec::new();
+        for member in groups.iter().flat_map(MemberGroup::members) {
             // DNS may return an address under two names, or one that is configured too.
-            if !has(&entries, &entry.backend) {
-                entries.push(entry.clone());
+            if !has(&members, &member.backend) {
+                members.push(member.clone());
             }
         }
-        removed.retain(|entry| entry.is_in_use() && !has(&entries, &entry.backend));
+        removed.retain(|member| member.is_in_use() && !has(&members, &member.backend));
         PoolMembers {
             groups,
-            entries,
+            current: members,
             removed,
         }
     }
 
-    /// Returns the members with the DNS answers of `before` for names that both have.
+    /// Takes over the DNS answers of `before` for names that both have.
     pub(super) fn after(self, before: &PoolMembers, backends: &mut Backends) -> Self {
         let group = |group: MemberGroup| {
             let was = before.groups.iter().find(|was| was.name() == group.name());
-            let known = match (group.name(), was.map(|was| &was.known)) {
-                (Some(_), Some(Discovery::Entries(entries))) => {
-                    let again = |entry: &Arc<Member>| {
-                        let address = entry.backend.address();
-                        group.terms.entry(address, entry.share, backends)
+            let discovery = match (group.name(), was.map(|was| &was.discovery)) {
+                (Some(_), Some(Discovery::Members(members))) => {
+                    let again = |member: &Arc<Member>| {
+                        let address = member.backend.address();
+                        group.config.member(address, member.share, backends)
                     };
-                    Discovery::Entries(entries.iter().map(again).collect())
+                    Discovery::Members(members.iter().map(again).collect())
                 }
-                (Some(_), Some(known)) => known.clone(),
-                _ => group.known,
+                (Some(_), Some(discovery)) => discovery.clone(),
+                _ => group.discovery,
             };
-            MemberGroup { known, ..group }
+            MemberGroup { discovery, ..group }
         };
         let groups: Vec<_> = self.groups.into_iter().map(group).collect();
-        let may_return = |entry: &&Arc<Member>| {
+        let may_return = |member: &&Arc<Member>| {
             let mut named = groups.iter().filter(|group| group.name().is_some());
-            named.any(|group| group.terms.written == entry.terms.written)
+            named.any(|group| group.config.pool_entry == member.config.pool_entry)
         };
-        let all = before.removed.iter().chain(&before.entries);
+        let all = before.removed.iter().chain(&before.current);
         let vanished = all.filter(may_return).cloned().collect();
         PoolMembers::of(groups, vanished)
     }
 
-    /// Returns the members with the DNS answer for `name`; `None`: DNS has no answer, and only that is new.
+    /// Returns the members after the DNS answer for `name`, and what has changed. `None`: DNS has no answer.
     pub(super) fn apply_answer(
         &self,
         name: &DnsName,
         found: Option<&DnsAnswer>,
         backends: &mut Backends,
     ) -> (PoolMembers, MembershipChange) {
-        let mut followed = MembershipChange::default();
+        let mut change = MembershipChange::default();
         let group = |group: &MemberGroup| {
             if group.name() != Some(name) {
                 return group.clone();
             }
-            let known = match (found, &group.known) {
-                (Some(found), _) => Discovery::Entries(group.members_from(found, backends)),
+            let discovery = match (found, &group.discovery) {
+                (Some(found), _) => Discovery::Members(group.members_from(found, backends)),
                 (None, Discovery::Pending) => Discovery::Empty,
-                (None, known) => known.clone(),
+                (None, discovery) => discovery.clone(),
             };
-            followed.first |= matches!(group.known, Discovery::Pending);
+            change.first |= matches!(group.discovery, Discovery::Pending);
             MemberGroup {
-                terms: group.terms.clone(),
-                known,
+                config: group.config.clone(),
+                discovery,
             }
         };
         let groups: Vec<_> = self.groups.iter().map(group).collect();
-        let vanished = self.removed.iter().chain(&self.entries).cloned().collect();
+        let vanished = self.removed.iter().chain(&self.current).cloned().collect();
         let next = PoolMembers::of(groups, vanished);
-        let new = next.entries.iter();
-        let new = new.filter(|entry| !has(&self.entries, &entry.backend));
-        followed.added = new.map(|entry| entry.backend.clone()).collect();
-        let gone = self.entries.iter();
-        let gone = gone.filter(|entry| !has(&next.entries, &entry.backend));
-        followed.vanished = gone.map(|entry| entry.backend.clone()).collect();
-        (next, followed)
+        let new = next.current.iter();
+        let new = new.filter(|member| !has(&self.current, &member.backend));
+        change.added = new.map(|member| member.backend.clone()).collect();
+        let removed = self.current.iter();
+        let removed = removed.filter(|member| !has(&next.current, &member.backend));
+        change.vanished = removed.map(|member| member.backend.clone()).collect();
+        (next, change)
     }
 
-    /// Returns the members that are eligible.
-    pub(super) fn entries(&self) -> &[Arc<Member>] {
-        &self.entries
+    /// Returns the members that are configured or in DNS.
+    pub(super) fn current(&self) -> &[Arc<Member>] {
+        &self.current
     }
 
     /// Returns the backends that are no longer in DNS but still in use.
     pub(super) fn vanished(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        let left = self.removed.iter().filter(|entry| entry.is_in_use());
-        left.map(|entry| &entry.backend)
+        let left = self.removed.iter().filter(|member| member.is_in_use());
+        left.map(|member| &member.backend)
     }
 
     /// Returns the names to resolve and their configurations.
     pub(super) fn named(&self) -> impl Iterator<Item = &MemberConfig> {
         let named = self.groups.iter().filter(|group| group.name().is_some());
-        named.map(|group| &*group.terms)
+        named.map(|group| &*group.config)
     }
 
     /// Returns the configured addresses, and the names without a DNS answer.
     pub(super) fn shown(&self) -> impl Iterator<Item = String> {
-        let unknown = self.groups.iter().filter(|group| group.is_unsure());
-        let unknown = unknown.map(|group| group.terms.written.to_string());
+        let unknown = self.groups.iter().filter(|group| group.is_unresolved());
+        let unknown = unknown.map(|group| group.config.pool_entry.to_string());
         let known = self
-            .entries
+            .current
             .iter()
-            .map(|entry| entry.backend.name().to_string());
+            .map(|member| member.backend.name().to_string());
         known.chain(unknown)
     }
 
     /// Returns whether the pool is empty because DNS has not answered yet.
     pub(super) fn is_waiting(&self) -> bool {
-        let mut known = self.groups.iter().map(|group| &group.known);
-        known.any(|known| matches!(known, Discovery::Pending))
+        let mut discoveries = self.groups.iter().map(|group| &group.discovery);
+        discoveries.any(|discovery| matches!(discovery, Discovery::Pending))
     }
 
     /// Returns whether there is a name without a DNS answer so far.
-    pub(super) fn is_unsure(&self) -> bool {
-        self.groups.iter().any(MemberGroup::is_unsure)
+    pub(super) fn is_unresolved(&self) -> bool {
+        self.groups.iter().any(MemberGroup::is_unresolved)
     }
 
-    /// Returns whether a session may stay on that backend, which was a member by this entry when the session began.
-    pub(super) fn keep(&self, backend: &str, written: &str) -> bool {
-        let mut entries = self.entries.iter();
+    /// Returns whether a session may stay on that backend, which was a member by this pool entry when the session
+    /// began.
+    pub(super) fn keep(&self, backend: &str, pool_entry: &str) -> bool {
+        let mut members = self.current.iter();
         let mut named = self.named();
-        entries.any(|entry| **entry.backend.name() == *backend)
+        members.any(|member| **member.backend.name() == *backend)
             // The backend may be in a DNS answer that is still outstanding.
             || self.is_waiting()
-            || named.any(|terms| *terms.written == *written && terms.keeps_vanished_sessions())
+            || named.any(|config| *config.pool_entry == *pool_entry && config.keeps_vanished_sessions())
     }
 }
 
@@ -188,48 +191,50 @@ impl PoolMembers {
 
 impl MemberGroup {
     fn name(&self) -> Option<&DnsName> {
-        self.terms.dns().map(|(name, _)| name)
+        self.config.dns().map(|(name, _)| name)
     }
 
     /// Returns whether it is a name without a DNS answer so far.
-    fn is_unsure(&self) -> bool {
-        !matches!(self.known, Discovery::Entries(_))
+    fn is_unresolved(&self) -> bool {
+        !matches!(self.discovery, Discovery::Members(_))
     }
 
-    fn entries(&self) -> &[Arc<Member>] {
-        match &self.known {
-            Discovery::Entries(entries) => entries,
+    fn members(&self) -> &[Arc<Member>] {
+        match &self.discovery {
+            Discovery::Members(members) => members,
             Discovery::Pending | Discovery::Empty => &[],
         }
     }
 
     /// Returns the members after this answer. Members that are kept stay the same objects, with their slots.
     fn members_from(&self, found: &DnsAnswer, backends: &mut Backends) -> Vec<Arc<Member>> {
-        let before = self.entries();
-        let mut entries: Vec<Arc<Member>> = Vec::new();
-        for place in &found.places {
+        let before = self.members();
+        let mut members: Vec<Arc<Member>> = Vec::new();
+        for endpoint in &found.endpoints {
             let mut same = before.iter();
-            let same = same.find(|entry| {
-                *entry.backend.address() == place.address && entry.share == place.share
+            let same = same.find(|member| {
+                *member.backend.address() == endpoint.address && member.share == endpoint.share
             });
-            entries.push(match same {
-                Some(entry) => entry.clone(),
-                None => self.terms.entry(&place.address, place.share, backends),
+            members.push(match same {
+                Some(member) => member.clone(),
+                None => self
+                    .config
+                    .member(&endpoint.address, endpoint.share, backends),
             });
         }
         if !found.complete {
             // An incomplete answer removes no member.
             let left = before.iter();
-            let left = left.filter(|entry| !has(&entries, &entry.backend));
+            let left = left.filter(|member| !has(&members, &member.backend));
             let left: Vec<_> = left.cloned().collect();
-            entries.extend(left);
-            entries.truncate(MOST);
+            members.extend(left);
+            members.truncate(MAX_ENDPOINTS);
         }
-        entries
+        members
     }
 }
 
-fn has(entries: &[Arc<Member>], backend: &Arc<Backend>) -> bool {
-    let mut entries = entries.iter();
-    entries.any(|entry| Arc::ptr_eq(&entry.backend, backend))
+fn has(members: &[Arc<Member>], backend: &Arc<Backend>) -> bool {
+    let mut members = members.iter();
+    members.any(|member| Arc::ptr_eq(&member.backend, backend))
 }

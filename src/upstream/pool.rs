@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// A named set of members; empty only while DNS returns none.
+/// A named set of members; it has none only while DNS returns none.
 #[derive(Debug)]
 pub struct Pool {
     name: Arc<str>,
@@ -31,13 +31,14 @@ pub struct Pool {
     all_down: config::AllDown,
     /// Shared by all configurations that have a pool of this name.
     admission: Arc<AdmissionQueue>,
-    /// The limits on the length of the queue and on the wait.
+    /// The maximum length of the queue.
     queue: usize,
+    /// The maximum time in the queue.
     wait: Duration,
     retry: config::Retry,
     slow_start: Duration,
     rebalance: config::Rebalance,
-    /// Whether a member in slow start is skipped at random.
+    /// The source of randomness for skipping members in slow start.
     rng: Rng,
 }
 
@@ -57,7 +58,7 @@ pub enum Unavailable {
     #[error("all backends are down")]
     Down,
     /// All members are draining.
-    #[error("all backends are being taken out of service")]
+    #[error("all backends are draining")]
     Draining,
     /// The members are full, and the queue is too (`admission.queue`).
     #[error("all backends are full, and the admission queue is too")]
@@ -73,49 +74,49 @@ pub enum Unavailable {
 // === impl Pool ===
 
 impl Pool {
-    /// Creates a pool as configured, with existing ones of `backends` where possible. Errors in files are added to
-    /// `problems`.
+    /// Creates a pool as configured, with the existing backends of `backends` where possible. Errors in files are added
+    /// to `diagnostics`.
     pub fn new(
         name: &str,
-        written: &config::Pool,
+        config: &config::Pool,
         backends: &mut Backends,
-        problems: &mut Vec<config::Diagnostic>,
+        diagnostics: &mut Vec<config::Diagnostic>,
     ) -> Self {
-        let terms = written.backends.iter();
-        let terms = terms.map(|one| Arc::new(MemberConfig::new(one, written, problems)));
-        let members = PoolMembers::new(terms.collect(), backends);
+        let member_configs = config.backends.iter();
+        let member_configs =
+            member_configs.map(|one| Arc::new(MemberConfig::new(one, config, diagnostics)));
+        let members = PoolMembers::new(member_configs.collect(), backends);
         Pool {
             name: name.into(),
             members: ArcSwap::from_pointee(members),
-            balance: Balancer::new(written),
-            sticky: StickyStrategy::new(written.sticky, name),
-            health: written.health.value.clone(),
-            all_down: written.all_down,
+            balance: Balancer::new(config),
+            sticky: StickyStrategy::new(config.sticky, name),
+            health: config.health.value.clone(),
+            all_down: config.all_down,
             admission: Arc::new(AdmissionQueue::new()),
-            queue: written.admission.queue as usize,
-            wait: written.admission.wait.0,
-            retry: written.retry,
-            slow_start: written.slow_start.0,
-            rebalance: written.rebalance,
+            queue: config.admission.queue as usize,
+            wait: config.admission.wait.0,
+            retry: config.retry,
+            slow_start: config.slow_start.0,
+            rebalance: config.rebalance,
             rng: Rng::new(),
         }
     }
 
-    /// Creates the pool that replaces `before`: it takes over the queue, which is not notified of anything new until
-    /// [`Pool::commit`], the DNS answers, and the affinity state if both are sticky in the same way. Backends that are
-    /// new begin with slow start.
+    /// Creates the pool that replaces `before`. It takes over the queue, whose members change with [`Pool::commit`];
+    /// the DNS answers; and the affinity state if both have the same `sticky`. New backends begin with slow start.
     pub fn succeed(self, before: Option<&Pool>, backends: &mut Backends) -> Self {
         let Some(before) = before else {
-            // If all backends are new, no other can take the load in the meantime, and the queue is empty.
+            // No slow start: if all backends are new, no other can take the load in the meantime.
             self.commit();
             return self;
         };
         let members = Arc::into_inner(self.members.into_inner())
             .expect("the new pool holds the only reference");
         let members = members.after(&before.members.load(), backends);
-        for entry in members.entries() {
-            if entry.backend.is_new() {
-                entry.backend.start_slow(Instant::now());
+        for member in members.current() {
+            if member.backend.is_new() {
+                member.backend.start_slow(Instant::now());
             }
         }
         Pool {
@@ -131,33 +132,33 @@ impl Pool {
         &self.name
     }
 
-    /// Returns the members that are eligible, in the configured order.
+    /// Returns the backends of the members that are configured or in DNS, in the configured order.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
         let members = self.members.load();
-        let entries = members.entries().iter();
-        entries.map(|entry| entry.backend.clone()).collect()
+        let current = members.current().iter();
+        current.map(|member| member.backend.clone()).collect()
     }
 
     /// Returns whether `backend` is one of [`Pool::backends`], without a list of them.
     pub fn has_backend(&self, backend: &Arc<Backend>) -> bool {
         let members = self.members.load();
-        let mut entries = members.entries().iter();
-        entries.any(|entry| Arc::ptr_eq(&entry.backend, backend))
+        let mut current = members.current().iter();
+        current.any(|member| Arc::ptr_eq(&member.backend, backend))
     }
 
     /// Returns whether one of its members accepts new sessions and requests, capacity permitting.
     pub fn takes_sessions(&self) -> bool {
         let try_down = self.all_down == config::AllDown::Try;
         let members = self.members.load();
-        let mut entries = members.entries().iter();
-        entries.any(|entry| {
-            !entry.backend.is_draining() && (try_down || entry.backend.health().is_up())
+        let mut current = members.current().iter();
+        current.any(|member| {
+            !member.backend.is_draining() && (try_down || member.backend.health().is_up())
         })
     }
 
     /// Returns whether it has more than one member.
     pub fn has_several(&self) -> bool {
-        self.members.load().entries().len() > 1
+        self.members.load().current().len() > 1
     }
 
     /// Returns the settings of its health checks.
@@ -165,11 +166,11 @@ impl Pool {
         &self.health
     }
 
-    /// Returns what the watch task of each member needs.
+    /// Returns the health check of each member.
     pub fn probes(&self) -> Vec<HealthCheck> {
         let members = self.members.load();
-        let probe = |entry| HealthCheck::new(&self.name, entry, &self.health, self.slow_start);
-        members.entries().iter().map(probe).collect()
+        let check = |member| HealthCheck::new(&self.name, member, &self.health, self.slow_start);
+        members.current().iter().map(check).collect()
     }
 
     /// Returns the key of a request for [`Pool::acquire`]; empty unless this pool balances by hash or is sticky.
@@ -189,21 +190,21 @@ impl Pool {
 
     /// Returns the `Set-Cookie` that binds the client to its backend, unless the request had it already.
     pub fn cookie(&self, key: BalanceKey, lease: &Lease) -> Option<HeaderValue> {
-        let seed = lease.seed();
+        let id_hash = lease.id_hash();
         match key.bound() {
-            Some(bound) if bound.seed == seed => None,
-            _ => self.sticky.cookie(seed),
+            Some(bound) if bound.id_hash == id_hash => None,
+            _ => self.sticky.cookie(id_hash),
         }
     }
 
     /// Returns the capture for the first bytes of the response to a request with this query, if there is a `sid` to
     /// capture.
     pub fn sid_capture(&self, query: Option<&str>, lease: &Lease) -> Option<SidCapture> {
-        self.sticky.learner(query, lease.seed())
+        self.sticky.sid_capture(query, lease.id_hash())
     }
 
-    /// Acquires a lease on the member that the balancer selects, without those in `tried`: at once, or in the order of
-    /// the queue until `deadline` or the pool's limit on the wait.
+    /// Acquires a lease on the member that the balancer selects, except those in `tried`. If all are full, waits in the
+    /// admission queue until `deadline`, at most for `admission.wait`.
     pub async fn acquire(
         &self,
         key: BalanceKey,
@@ -216,13 +217,13 @@ impl Pool {
         {
             return Ok(lease);
         }
-        let wish = QueueRequest {
+        let request = QueueRequest {
             client,
             tried,
             only: self.only(key, tried),
             queue: self.queue,
         };
-        match self.admission.enter(wish, || self.pick(key, tried))? {
+        match self.admission.enter(request, || self.pick(key, tried))? {
             Admitted::Lease(lease) => Ok(lease),
             Admitted::Queued(waiting) => {
                 let until = deadline.min(Instant::now() + self.wait);
@@ -249,14 +250,14 @@ impl Pool {
 
     /// Returns whether this backend is in slow start.
     pub fn is_warming(&self, backend: &Backend, now: Instant) -> bool {
-        backend.warmth(now, self.slow_start).is_some()
+        backend.slow_start_factor(now, self.slow_start).is_some()
     }
 
-    /// Applies the members and their limits to queued requests, too.
+    /// Puts the members and their limits into effect for queued requests.
     pub fn commit(&self) {
         let try_down = self.all_down == config::AllDown::Try;
         self.admission
-            .set_members(self.members.load().entries(), try_down);
+            .set_members(self.members.load().current(), try_down);
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod discover;
 
-pub(super) use discover::MOST;
+pub(super) use discover::MAX_ENDPOINTS;
 pub use discover::{DnsAnswer, Endpoint};
 
 use hickory_resolver::{
@@ -92,10 +92,10 @@ impl Resolver {
     /// Creates a resolver that reads the system's files, again whenever they have changed, for example after a change
     /// of networks.
     pub fn system() -> Self {
-        Resolver::reading("/etc/hosts", "/etc/resolv.conf")
+        Resolver::with_files("/etc/hosts", "/etc/resolv.conf")
     }
 
-    fn reading(hosts: impl Into<PathBuf>, servers: impl Into<PathBuf>) -> Self {
+    fn with_files(hosts: impl Into<PathBuf>, servers: impl Into<PathBuf>) -> Self {
         Resolver(Arc::new(ResolverInner {
             hosts: hosts.into(),
             servers: servers.into(),
@@ -172,13 +172,13 @@ impl ResolverFiles {
         if let Err(error) = read {
             warn!(%error, "cannot read {}; names are resolved by DNS only", hosts.display());
         }
-        let asked = build_servers(servers);
-        if let Err(error) = &asked {
+        let dns_servers = build_servers(servers);
+        if let Err(error) = &dns_servers {
             warn!(%error, "no DNS server in {}; names are resolved from {} only", servers.display(), hosts.display());
         }
         ResolverFiles {
             hosts: listed,
-            servers: asked,
+            servers: dns_servers,
         }
     }
 
@@ -221,7 +221,7 @@ fn describe(reason: &NetError) -> String {
 
 fn build_servers(servers: &Path) -> Result<DnsServers, NetError> {
     let (config, mut options) = parse_resolv_conf(fs::read(servers)?)?;
-    // The hosts file has been read before.
+    // The hosts file is read separately.
     options.use_hosts_file = ResolveHosts::Never;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     let build = |options| {
@@ -229,13 +229,13 @@ fn build_servers(servers: &Path) -> Result<DnsServers, NetError> {
             .with_options(options)
             .build()
     };
-    let mut fresh = options.clone();
-    fresh.cache_size = 0;
-    options.positive_max_ttl = Some(REMEMBERED);
-    options.negative_max_ttl = Some(REMEMBERED);
+    let mut uncached = options.clone();
+    uncached.cache_size = 0;
+    options.positive_max_ttl = Some(MAX_CACHE_TTL);
+    options.negative_max_ttl = Some(MAX_CACHE_TTL);
     Ok(DnsServers {
         dials: build(options)?,
-        pools: build(fresh)?,
+        pools: build(uncached)?,
     })
 }
 
@@ -251,15 +251,15 @@ fn is_localhost(name: &str) -> bool {
     last.eq_ignore_ascii_case("localhost")
 }
 
-/// Upper limit on the lifetime of an answer: Docker sends ten minutes for addresses that change with each restart.
-const REMEMBERED: Duration = Duration::from_secs(2);
+/// Maximum time in the cache: Docker sends ten minutes for addresses that change with each restart.
+const MAX_CACHE_TTL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn resolver(folder: &Path) -> Resolver {
-        Resolver::reading(folder.join("hosts"), folder.join("resolv.conf"))
+        Resolver::with_files(folder.join("hosts"), folder.join("resolv.conf"))
     }
 
     #[tokio::test]
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hosts_alone_are_enough_and_are_read_again_when_they_change() {
+    async fn hosts_file_needs_no_dns_server_and_is_reloaded_on_change() {
         let folder = tempfile::tempdir().unwrap();
         let resolver = resolver(folder.path());
         let write = |text: &str| fs::write(folder.path().join("hosts"), text).unwrap();

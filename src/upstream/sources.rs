@@ -20,7 +20,7 @@ pub struct SourceAddrs {
 #[derive(Debug)]
 pub(super) enum SourceError {
     /// The source address cannot be used.
-    NotOurs {
+    NotLocal {
         from: IpAddr,
         source: io::Error,
     },
@@ -51,10 +51,10 @@ impl SourceAddrs {
         if fitting.is_empty() {
             return Ok(TcpStream::connect(to).await?);
         }
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % fitting.len();
-        let (late, early) = fitting.split_at(turn);
+        let start = self.next.fetch_add(1, Ordering::Relaxed) % fitting.len();
+        let (wrapped, remaining) = fitting.split_at(start);
         let mut last = SourceError::Io(io::ErrorKind::AddrNotAvailable.into());
-        for from in early.iter().chain(late) {
+        for from in remaining.iter().chain(wrapped) {
             match connect_from(*from, to).await {
                 Err(error) if error.is_unavailable() => last = error,
                 done => return done,
@@ -70,7 +70,7 @@ impl SourceError {
     /// Returns whether another source address may succeed.
     fn is_unavailable(&self) -> bool {
         match self {
-            SourceError::NotOurs { .. } => true,
+            SourceError::NotLocal { .. } => true,
             SourceError::Io(error) => error.kind() == io::ErrorKind::AddrNotAvailable,
         }
     }
@@ -86,7 +86,7 @@ async fn connect_from(from: IpAddr, to: SocketAddr) -> Result<TcpStream, SourceE
     // A bind without a port cannot fail for lack of ports.
     let bound = socket.bind((from, 0).into());
     bound.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrNotAvailable => SourceError::NotOurs { from, source },
+        io::ErrorKind::AddrNotAvailable => SourceError::NotLocal { from, source },
         _ => SourceError::Io(source),
     })?;
     Ok(socket.connect(to).await?)
@@ -98,7 +98,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     #[tokio::test]
-    async fn they_take_turns_and_share_ports() {
+    async fn sources_rotate_and_share_ports() {
         let listeners = [
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -115,9 +115,11 @@ mod tests {
             }
         }
         assert_eq!(seen, ["127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3"]);
-        let nobody = SourceAddrs::new(&["192.0.2.1".parse().unwrap()]);
+        let foreign = SourceAddrs::new(&["192.0.2.1".parse().unwrap()]);
         let to = listeners[0].local_addr().unwrap();
-        let error = nobody.connect(to).await.unwrap_err();
-        assert!(matches!(error, SourceError::NotOurs { from, .. } if from == nobody.addresses[0]));
+        let error = foreign.connect(to).await.unwrap_err();
+        assert!(
+            matches!(error, SourceError::NotLocal { from, .. } if from == foreign.addresses[0])
+        );
     }
 }

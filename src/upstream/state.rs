@@ -55,7 +55,9 @@ impl Backend {
     pub(super) fn state(&self, now: Instant, slow_start: Duration) -> BackendState {
         match self.health().condition().0 {
             _ if self.is_draining() => BackendState::Draining,
-            Condition::Up if self.warmth(now, slow_start).is_some() => BackendState::Warming,
+            Condition::Up if self.slow_start_factor(now, slow_start).is_some() => {
+                BackendState::Warming
+            }
             Condition::Up => BackendState::Up,
             Condition::Down => BackendState::Down,
             Condition::Ejected => BackendState::Ejected,

@@ -21,7 +21,7 @@ pub(super) enum StickyStrategy {
 /// The affinity of a request: a backend, by the `id_hash` of its member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Affinity {
-    pub(super) seed: u64,
+    pub(super) id_hash: u64,
     /// Whether no other backend can answer the request: it goes to this one even if that is draining.
     pub(super) only: bool,
 }
@@ -30,14 +30,14 @@ pub(super) struct Affinity {
 #[derive(Debug)]
 pub struct SidCapture {
     sids: Arc<SidTable>,
-    seed: u64,
+    id_hash: u64,
 }
 
 // === impl StickyStrategy ===
 
 impl StickyStrategy {
-    pub(super) fn new(written: config::Sticky, pool: &str) -> Self {
-        match written {
+    pub(super) fn new(config: config::Sticky, pool: &str) -> Self {
+        match config {
             config::Sticky::Off => StickyStrategy::Off,
             config::Sticky::Cookie => StickyStrategy::Cookie(Arc::new(CookieSigner::new(pool))),
             config::Sticky::Socketio => StickyStrategy::Socketio(Arc::default()),
@@ -47,8 +47,8 @@ impl StickyStrategy {
     /// Takes over the state of `before` if it is of the same kind.
     pub(super) fn after(self, before: &StickyStrategy) -> Self {
         match (self, before) {
-            (StickyStrategy::Cookie(_), StickyStrategy::Cookie(seal)) => {
-                StickyStrategy::Cookie(seal.clone())
+            (StickyStrategy::Cookie(_), StickyStrategy::Cookie(signer)) => {
+                StickyStrategy::Cookie(signer.clone())
             }
             (StickyStrategy::Socketio(_), StickyStrategy::Socketio(sids)) => {
                 StickyStrategy::Socketio(sids.clone())
@@ -61,27 +61,31 @@ impl StickyStrategy {
     pub(super) fn bound(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Affinity> {
         match self {
             StickyStrategy::Off => None,
-            StickyStrategy::Cookie(seal) => seal
-                .read(headers)
-                .map(|seed| Affinity { seed, only: false }),
+            StickyStrategy::Cookie(signer) => signer.read(headers).map(|id_hash| Affinity {
+                id_hash,
+                only: false,
+            }),
             StickyStrategy::Socketio(sids) => {
                 let sid = parameter(query?, "sid")?;
-                sids.backend(sid).map(|seed| Affinity { seed, only: true })
+                sids.backend(sid).map(|id_hash| Affinity {
+                    id_hash,
+                    only: true,
+                })
             }
         }
     }
 
     /// Returns the `Set-Cookie` that binds a client to the backend with this `id_hash`.
-    pub(super) fn cookie(&self, seed: u64) -> Option<HeaderValue> {
+    pub(super) fn cookie(&self, id_hash: u64) -> Option<HeaderValue> {
         match self {
-            StickyStrategy::Cookie(seal) => Some(seal.write(seed)),
+            StickyStrategy::Cookie(signer) => Some(signer.write(id_hash)),
             StickyStrategy::Off | StickyStrategy::Socketio(_) => None,
         }
     }
 
     /// Returns a capture if the response to a request with this query, from the backend with this `id_hash`, contains a
     /// `sid`.
-    pub(super) fn learner(&self, query: Option<&str>, seed: u64) -> Option<SidCapture> {
+    pub(super) fn sid_capture(&self, query: Option<&str>, id_hash: u64) -> Option<SidCapture> {
         let StickyStrategy::Socketio(sids) = self else {
             return None;
         };
@@ -90,7 +94,7 @@ impl StickyStrategy {
             parameter(query, "transport") == Some("polling") && parameter(query, "sid").is_none();
         is_first.then(|| SidCapture {
             sids: sids.clone(),
-            seed,
+            id_hash,
         })
     }
 }
@@ -101,7 +105,7 @@ impl SidCapture {
     /// Takes the first bytes of the response.
     pub fn capture(self, first: &[u8]) {
         if let Some(sid) = sids::parse_sid(first) {
-            self.sids.bind(sid, self.seed);
+            self.sids.bind(sid, self.id_hash);
         }
     }
 }

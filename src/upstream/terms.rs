@@ -9,15 +9,15 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// One entry of a pool as configured; all members that come from it share it.
+/// One entry of a pool as configured, shared by all members that come from it.
 #[derive(Debug)]
 pub(super) struct MemberConfig {
-    /// The entry as written; its sessions belong to it, also after their address has left DNS.
-    pub(super) written: Arc<str>,
+    /// The entry as written. Its sessions belong to it, also after their address has left DNS.
+    pub(super) pool_entry: Arc<str>,
     source: BackendSource,
     weight: u64,
     /// The limits of each backend.
-    pub(super) most: LoadLimits,
+    pub(super) limits: LoadLimits,
     /// When failures eject a backend.
     pub(super) passive: config::Passive,
     pub(super) tls: Option<TlsClient>,
@@ -32,38 +32,38 @@ pub(super) struct MemberConfig {
 
 impl MemberConfig {
     pub(super) fn new(
-        written: &config::Located<config::Backend>,
+        backend: &config::Located<config::Backend>,
         pool: &config::Pool,
-        problems: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
         MemberConfig {
-            written: written.address.to_string().into(),
-            source: written.address.clone(),
-            weight: u64::from(written.weight.max(1)),
-            most: LoadLimits::new(written.max_sessions, pool.admission.handshakes),
+            pool_entry: backend.address.to_string().into(),
+            source: backend.address.clone(),
+            weight: u64::from(backend.weight.max(1)),
+            limits: LoadLimits::new(backend.max_sessions, pool.admission.handshakes),
             passive: pool.passive,
-            tls: TlsClient::build(written, problems),
-            proxy_header: match written.proxy_protocol {
+            tls: TlsClient::build(backend, diagnostics),
+            proxy_header: match backend.proxy_protocol {
                 BackendProxyProtocol::Off => None,
                 BackendProxyProtocol::V1 => Some(proxy::ProxyVersion::V1),
                 BackendProxyProtocol::V2 => Some(proxy::ProxyVersion::V2),
             },
-            sources: SourceAddrs::new(&written.sources),
-            resolve: written.resolve.0,
-            on_vanish: written.on_vanish,
+            sources: SourceAddrs::new(&backend.sources),
+            resolve: backend.resolve.0,
+            on_vanish: backend.on_vanish,
         }
     }
 
-    /// Returns the address, if the entry has one.
-    pub(super) fn only(self: &Arc<Self>, backends: &mut Backends) -> Option<Arc<Member>> {
+    /// Creates the member of an entry that is an address; `None` for a DNS name.
+    pub(super) fn static_member(self: &Arc<Self>, backends: &mut Backends) -> Option<Arc<Member>> {
         match &self.source {
-            BackendSource::One(address) => Some(self.entry(address, 1, backends)),
+            BackendSource::One(address) => Some(self.member(address, 1, backends)),
             BackendSource::Dns(_) => None,
         }
     }
 
-    /// Creates a member with this configuration; `share`: the part of the weight that comes from DNS.
-    pub(super) fn entry(
+    /// Creates a member with this configuration; `share`: the factor of the weight that comes from DNS.
+    pub(super) fn member(
         self: &Arc<Self>,
         address: &BackendAddress,
         share: u16,

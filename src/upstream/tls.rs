@@ -52,26 +52,27 @@ enum BadTlsClient {
 // === impl TlsClient ===
 
 impl TlsClient {
-    /// Reads the files that `written` names; `None` without TLS, or after an error.
+    /// Reads the files that `backend` names; `None` without TLS, or after an error.
     pub(super) fn build(
-        written: &Located<config::Backend>,
-        problems: &mut Vec<Diagnostic>,
+        backend: &Located<config::Backend>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<Self> {
-        let BackendSource::One(BackendAddress::Tcp { host, .. }) = &written.address else {
+        let BackendSource::One(BackendAddress::Tcp { host, .. }) = &backend.address else {
             return None;
         };
-        if !written.address.has_tls() {
+        if !backend.address.has_tls() {
             return None;
         }
-        let made = tls(&written.tls, host);
-        made.map_err(|error| {
-            problems.push(Diagnostic {
-                at: written.at,
-                message: ErrorChain(&error).to_string(),
-                hint: Some(HINT.into()),
-            });
-        })
-        .ok()
+        let client = tls(&backend.tls, host);
+        client
+            .map_err(|error| {
+                diagnostics.push(Diagnostic {
+                    at: backend.at,
+                    message: ErrorChain(&error).to_string(),
+                    hint: Some(HINT.into()),
+                });
+            })
+            .ok()
     }
 
     /// Performs the TLS handshake on a connection. The caller sets the deadline.
@@ -79,8 +80,8 @@ impl TlsClient {
         &self,
         stream: S,
     ) -> Result<TlsStream<S>, DialError> {
-        let shaken = self.connector.connect(self.name.clone(), stream).await;
-        shaken.map_err(|source| DialError::Tls {
+        let stream = self.connector.connect(self.name.clone(), stream).await;
+        stream.map_err(|source| DialError::Tls {
             name: self.name.to_str().into_owned(),
             source,
         })
@@ -89,24 +90,24 @@ impl TlsClient {
 
 impl fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tls").field(&self.name).finish()
+        f.debug_tuple("TlsClient").field(&self.name).finish()
     }
 }
 
-fn tls(written: &config::BackendTls, host: &str) -> Result<TlsClient, BadTlsClient> {
-    let name = written.server_name.as_deref().unwrap_or(host);
+fn tls(backend: &config::BackendTls, host: &str) -> Result<TlsClient, BadTlsClient> {
+    let name = backend.server_name.as_deref().unwrap_or(host);
     let name =
         ServerName::try_from(name.to_owned()).map_err(|_| BadTlsClient::Name(name.to_owned()))?;
-    let roots = match &written.ca {
+    let roots = match &backend.ca {
         Some(file) => roots(file)?,
-        None => PUBLIC.clone(),
+        None => PUBLIC_ROOTS.clone(),
     };
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider has cipher suites and groups for 1.2 and 1.3")
         .with_root_certificates(roots);
-    let mut config = match (&written.cert, &written.key) {
+    let mut config = match (&backend.cert, &backend.key) {
         (Some(cert), Some(key)) => {
             let chain = certificates("tls.cert", cert)?;
             let read = |source| BadTlsClient::Read {
@@ -163,11 +164,11 @@ fn certificates(
     }
 }
 
-/// Shared, because there are about 150 system roots.
-static PUBLIC: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+/// The public roots, about 150; shared by all backends.
+static PUBLIC_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
     let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
     Arc::new(RootCertStore::from_iter(roots))
 });
 
 const HINT: &str = "the files are PEM: ca with the certificates of CAs, cert with a certificate and its chain, key with \
-    its private key, without a password; a relative path begins at the folder of the configuration file";
+    its private key, without a password; a relative path is relative to the directory of the configuration file";

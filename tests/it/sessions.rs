@@ -171,7 +171,7 @@ async fn many_are_closed_by_what_they_have_in_common() {
     assert_eq!(two.text().await, "still here");
 
     for (flags, expected) in [
-        (&[][..], "say which sessions"),
+        (&[][..], "select sessions by"),
         (&["--all", "--route", "two"], "not both"),
         (&["--all", "--code", "1006"], "RFC 6455 §7.4"),
         (&["--all", "--code", "5000"], "RFC 6455 §7.4"),

@@ -105,10 +105,7 @@ async fn frames_are_shown_plain_whole_or_in_parts_and_in_no_log() {
     // The client disconnects, and no tap is attached.
     drop(look);
     within("the end of the tap", async {
-        while !lockgate
-            .stderr()
-            .contains("nobody looks at these frames any more")
-        {
+        while !lockgate.stderr().contains("frame tap detached") {
             lockgate.status().await;
         }
     })
@@ -116,7 +113,7 @@ async fn frames_are_shown_plain_whole_or_in_parts_and_in_no_log() {
     client.send_frame(Frame::text("unseen")).await;
     let said = format!("{}{:?}", lockgate.stderr(), lockgate.records());
     assert!(
-        said.contains("somebody looks at frames") && !said.contains("hush-hush"),
+        said.contains("frame tap attached") && !said.contains("hush-hush"),
         "{said}"
     );
 }
@@ -196,7 +193,7 @@ async fn tap_requires_a_route_that_allows_it() {
 
     let (well, said) = lockgate.tell(&["tap", "--for", "50ms"]).await;
     assert!(well && said.starts_with("looking at 1 session"), "{said}");
-    assert!(said.contains("the time is up"), "{said}");
+    assert!(said.contains("the duration has elapsed"), "{said}");
 
     // A reload takes it back.
     let config = std::fs::read_to_string(lockgate.folder().join("config.toml")).unwrap();

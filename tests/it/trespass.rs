@@ -203,7 +203,7 @@ async fn a_page_can_neither_read_nor_change_anything() {
     assert_eq!(lockgate.reloads().await, 1);
     let (well, shown) = lockgate.tell(&["tap", "--for", "1s"]).await;
     assert!(well, "{shown}");
-    let told = said(&mut lockgate.log, "looks at frames").await;
+    let told = said(&mut lockgate.log, "frame tap attached").await;
     assert_eq!(told.len(), 1, "nothing was worth a line before: {told:?}");
     let (well, kicked) = lockgate.tell(&["kick", &id]).await;
     assert!(well, "{kicked}");

@@ -30,36 +30,36 @@ pub(super) struct FrameRow {
     /// The beginning of the payload if it is text; otherwise it is in `hex`.
     text: Option<String>,
     hex: Option<String>,
-    /// The payload is longer than the part shown.
+    /// The payload is longer than its part in this line.
     cut: bool,
 }
 
 // === impl FrameRow ===
 
 impl FrameRow {
-    pub(super) fn of(seen: &TappedFrame) -> FrameRow {
-        let (code, head) = match (seen.kind, seen.head.as_slice()) {
+    pub(super) fn of(frame: &TappedFrame) -> FrameRow {
+        let (code, head) = match (frame.kind, frame.head.as_slice()) {
             (Opcode::Close, [high, low, reason @ ..]) => {
                 (Some(u16::from_be_bytes([*high, *low])), reason)
             }
             (_, head) => (None, head),
         };
-        let is_text = matches!(seen.kind, Opcode::Text | Opcode::Close);
-        let is_text = is_text && seen.deflate != InflateStatus::Left;
-        let (inflated, gaps) = match seen.deflate {
+        let is_text = matches!(frame.kind, Opcode::Text | Opcode::Close);
+        let is_text = is_text && frame.deflate != InflateStatus::Left;
+        let (inflated, gaps) = match frame.deflate {
             InflateStatus::Inflated { size, whole } => (Some(size), !whole),
             InflateStatus::None | InflateStatus::Left => (None, false),
         };
         FrameRow {
-            at: humantime::format_rfc3339_millis(seen.at).to_string(),
-            id: format!("{:016x}", seen.session.id),
-            client: seen.session.client.to_string(),
-            route: seen.session.route.to_string(),
-            from: match seen.from {
+            at: humantime::format_rfc3339_millis(frame.at).to_string(),
+            id: format!("{:016x}", frame.session.id),
+            client: frame.session.client.to_string(),
+            route: frame.session.route.to_string(),
+            from: match frame.from {
                 Role::Client => "client",
                 Role::Server => "backend",
             },
-            kind: match seen.kind {
+            kind: match frame.kind {
                 Opcode::Continuation => "continuation",
                 Opcode::Text => "text",
                 Opcode::Binary => "binary",
@@ -67,32 +67,32 @@ impl FrameRow {
                 Opcode::Ping => "ping",
                 Opcode::Pong => "pong",
             },
-            continues: seen.continues,
-            fin: seen.fin,
-            size: seen.size,
-            compressed: seen.deflate != InflateStatus::None,
+            continues: frame.continues,
+            fin: frame.fin,
+            size: frame.size,
+            compressed: frame.deflate != InflateStatus::None,
             inflated,
             gaps,
             code,
             text: is_text.then(|| text(head)),
             hex: (!is_text).then(|| hex(head)),
-            cut: seen.cut,
+            cut: frame.cut,
         }
     }
 }
 
-/// Drops a character that is cut off at the end.
+/// Converts the payload to text, without a truncated character at the end.
 fn text(head: &[u8]) -> String {
-    let whole = match std::str::from_utf8(head) {
+    let valid_len = match std::str::from_utf8(head) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),
         _ => head.len(),
     };
-    String::from_utf8_lossy(head.get(..whole).unwrap_or(head)).into_owned()
+    String::from_utf8_lossy(head.get(..valid_len).unwrap_or(head)).into_owned()
 }
 
 fn hex(head: &[u8]) -> String {
     head.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes all that is written");
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
         text
     })
 }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_character_is_left_away_and_what_is_no_text_is_shown_as_far_as_it_goes() {
+    fn truncated_character_is_dropped_and_invalid_bytes_are_replaced() {
         assert_eq!(text("aé".as_bytes()), "aé");
         assert_eq!(text(&"aé".as_bytes()[..2]), "a");
         assert_eq!(text(b"a\xFFb"), "a\u{FFFD}b");

@@ -201,7 +201,7 @@ async fn reach_all(
             )];
         }
     };
-    let reached = found.places.iter().map(async |place| {
+    let reached = found.endpoints.iter().map(async |place| {
         let backend = format!("{}, of {written}", place.address);
         reach(resolver, &backend, &place.address, sources).await
     });

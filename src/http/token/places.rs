@@ -1,4 +1,4 @@
-//! The places of tokens: the token is removed, and everything else stays byte for byte in its order.
+//! The places of tokens: the token is removed, and all other bytes stay as they are, in their order.
 
 use super::{super::reject::Refusal, SubprotocolEcho, broken};
 use crate::proto::handshake::Offer;
@@ -10,18 +10,18 @@ pub(super) fn from_subprotocol(
     name: &str,
     offer: &mut Offer,
 ) -> (Vec<Vec<u8>>, Option<SubprotocolEcho>) {
-    let behind = |one: &str| Some(one.strip_prefix(name)?.strip_prefix('.')?.to_owned());
+    let token_in = |one: &str| Some(one.strip_prefix(name)?.strip_prefix('.')?.to_owned());
     let (mut tokens, mut echo, mut others) = (Vec::new(), None, Vec::new());
     let mut all = std::mem::take(&mut offer.subprotocols)
         .into_iter()
         .peekable();
     while let Some(one) = all.next() {
         if *one == *name {
-            let token = all.next_if(|next| behind(next).is_none());
+            let token = all.next_if(|next| token_in(next).is_none());
             tokens.extend(token.map(|token| token.into_string().into_bytes()));
             // Preferred to the one that contains the token.
             echo = Some(one);
-        } else if let Some(token) = behind(&one) {
+        } else if let Some(token) = token_in(&one) {
             tokens.push(token.into_bytes());
             echo = echo.or(Some(one));
         } else {
@@ -53,14 +53,14 @@ pub(super) fn from_query(name: &str, target: &mut PathAndQuery) -> Result<Vec<Ve
         .query()
         .into_iter()
         .flat_map(|query| query.split('&'));
-    let (its, others): (Vec<&str>, Vec<&str>) = pairs.partition(|pair| {
+    let (matching, others): (Vec<&str>, Vec<&str>) = pairs.partition(|pair| {
         let written = pair.split('=').next().unwrap_or_default();
         percent_decode(written.as_bytes()).eq(name.bytes())
     });
-    if its.is_empty() {
+    if matching.is_empty() {
         return Ok(Vec::new());
     }
-    let values = its.iter().filter_map(|pair| pair.split_once('='));
+    let values = matching.iter().filter_map(|pair| pair.split_once('='));
     let values = values.map(|(_, value)| percent_decode(value.as_bytes()).collect());
     let values = values.collect();
     let rest = match &*others {
@@ -100,7 +100,7 @@ pub(super) fn from_cookie(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec
     Ok(values)
 }
 
-/// RFC 6265 §4.1.1: `NAME=VALUE`, where the value may be quoted.
+/// Returns the value of a `NAME=VALUE` pair of that name, without quotes (RFC 6265 §4.1.1).
 fn value_of<'a>(name: &str, pair: &'a [u8]) -> Option<&'a [u8]> {
     let equals = pair.iter().position(|byte| *byte == b'=')?;
     let (written, value) = pair.split_at_checked(equals)?;

@@ -5,7 +5,7 @@ struct Sent {
     target: String,
     headers: HeaderMap,
     offered: Vec<Box<str>>,
-    carried: ExtractedToken,
+    extracted: ExtractedToken,
 }
 
 impl Sent {
@@ -43,19 +43,19 @@ fn sent(
             .collect(),
         extensions: vec![],
     });
-    let carried = relocate_token(&rule, &mut outbound, offer.as_mut())?;
+    let extracted = relocate_token(&rule, &mut outbound, offer.as_mut())?;
     Ok(Sent {
         target: outbound.target.to_string(),
         headers: outbound.headers,
         offered: offer.map_or_else(Vec::new, |offer| offer.subprotocols),
-        carried,
+        extracted,
     })
 }
 
 const ALL: &str = r#"from = ["subprotocol:bearer", "query:token", "cookie:session"]"#;
 
 #[test]
-fn subprotocols() {
+fn tokens_in_subprotocols() {
     // offered, what the backend is offered, the token, what the client is answered
     for (offered, left, token, echo) in [
         ("bearer, T", "", Some("T"), Some("bearer")),
@@ -85,7 +85,7 @@ fn subprotocols() {
             "{offered}"
         );
         let (mut agreed, mut headers) = (agreed(None), HeaderMap::new());
-        sent.carried.answer(&mut agreed, &mut headers);
+        sent.extracted.select_echo(&mut agreed, &mut headers);
         let answered = headers.get("sec-websocket-protocol");
         assert_eq!(
             answered.map(|value| value.to_str().unwrap()),
@@ -101,16 +101,16 @@ fn subprotocols() {
 }
 
 #[test]
-fn what_the_backend_chooses_stays() {
+fn subprotocol_selected_by_backend_is_kept() {
     let sent = sent(ALL, "/", &[], Some("v1, bearer, T")).unwrap();
     let (mut agreed, mut headers) = (agreed(Some("v1")), HeaderMap::new());
-    sent.carried.answer(&mut agreed, &mut headers);
+    sent.extracted.select_echo(&mut agreed, &mut headers);
     assert_eq!(agreed.subprotocol.as_deref(), Some("v1"));
     assert!(headers.is_empty());
 }
 
 #[test]
-fn an_encoded_subprotocol_is_decoded() {
+fn base64url_subprotocol_is_decoded() {
     const K8S: &str = "base64url.bearer.authorization.k8s.io";
     let rule = format!("from = [\"subprotocol:{K8S}\"]");
     for (offered, token) in [
@@ -132,7 +132,7 @@ fn an_encoded_subprotocol_is_decoded() {
 }
 
 #[test]
-fn queries() {
+fn tokens_in_queries() {
     for (target, left, token) in [
         ("/ws?token=T", "/ws", Some("T")),
         ("/?a=%20+&token=T&b=%2f", "/?a=%20+&b=%2f", Some("T")),
@@ -156,7 +156,7 @@ fn queries() {
 }
 
 #[test]
-fn cookies() {
+fn tokens_in_cookies() {
     for (lines, left, token) in [
         (&["session=T"][..], &[][..], Some("T")),
         (&["a=1; session=T;  b=\"2\""], &["a=1;  b=\"2\""], Some("T")),
@@ -177,12 +177,12 @@ fn cookies() {
             Vec::from_iter(token.as_deref()),
             "{lines:?}"
         );
-        assert_eq!(sent.carried.is_ambient(), token.is_some());
+        assert_eq!(sent.extracted.is_ambient(), token.is_some());
     }
 }
 
 #[test]
-fn the_first_place_counts_and_all_are_cleaned() {
+fn first_source_wins_and_every_source_is_cleaned() {
     let headers = [("cookie", "session=C"), ("x-key", "own")];
     let sent = sent(ALL, "/?token=Q", &headers, Some("bearer, S")).unwrap();
     assert_eq!(sent.header("authorization"), ["Bearer S"]);
@@ -207,7 +207,7 @@ fn the_first_place_counts_and_all_are_cleaned() {
 }
 
 #[test]
-fn the_clients_own_header() {
+fn header_of_the_client_must_match_the_token() {
     let own = |own| [("authorization", own)];
     // Without a token it is forwarded unchanged, and is a secret.
     let sent = sent(ALL, "/", &own("Basic eDp5"), None).unwrap();
@@ -231,7 +231,7 @@ fn the_clients_own_header() {
 }
 
 #[test]
-fn what_is_ambiguous_or_no_token_is_refused_without_telling_it() {
+fn ambiguous_or_invalid_token_is_refused_and_not_quoted() {
     for (target, cookie, subprotocols) in [
         ("/?token=LEAK&token=b", "x", None),
         ("/?token=LEAK%20b", "x", None),
@@ -255,7 +255,7 @@ fn what_is_ambiguous_or_no_token_is_refused_without_telling_it() {
 
 /// Headers that we set, that frame a request or that are for one hop cannot be overwritten by a client's token.
 #[test]
-fn no_header_of_ours_takes_a_token() {
+fn managed_headers_are_no_token_target() {
     use super::super::{gate, outbound};
     let ours = gate::MANAGED
         .iter()

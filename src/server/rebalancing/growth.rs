@@ -19,7 +19,7 @@ impl GrowthDetector {
     /// Records the backends of the pool and schedules rebalancing if one is new. On the first observation every backend is
     /// new, because the pool may already be uneven.
     pub(super) fn observe(&mut self, shares: &[LoadShare], now: Instant) {
-        let names = shares.iter().map(|it| (it.backend.clone(), it.came));
+        let names = shares.iter().map(|it| (it.backend.clone(), it.generation));
         let before = std::mem::replace(&mut self.seen, names.collect());
         let has_grown = !self.seen.is_subset(&before);
         // A backend in slow start does not get its full share: closed sessions would return to the backends they came from.
@@ -58,7 +58,7 @@ mod tests {
     fn shares(names: &str, warming: bool) -> Vec<LoadShare> {
         let share = |name: char| LoadShare {
             backend: name.to_string().into(),
-            came: 0,
+            generation: 0,
             leases: 0,
             share: 0,
             warming,
@@ -102,7 +102,7 @@ mod tests {
         let mut both = shares("ab", false);
         growth.observe(&both, at(0));
         assert!(growth.take_settled(at(2)));
-        both[1].came = 1;
+        both[1].generation = 1;
         growth.observe(&both, at(3));
         assert!(!growth.take_settled(at(4)) && growth.take_settled(at(5)));
     }

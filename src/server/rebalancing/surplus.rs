@@ -75,7 +75,7 @@ mod tests {
     fn share(backend: &str, leases: u64, share: u64) -> LoadShare {
         LoadShare {
             backend: backend.into(),
-            came: 0,
+            generation: 0,
             leases,
             share,
             warming: false,

@@ -8,9 +8,9 @@ use std::{
 /// Queued requests in the order of arrival.
 #[derive(Debug)]
 pub(super) struct Queue<W> {
-    waiting: BTreeMap<Ticket, (SubnetKey, W)>,
+    waiters: BTreeMap<Ticket, (SubnetKey, W)>,
     /// Number of queued requests per client.
-    shares: HashMap<SubnetKey, usize>,
+    per_client: HashMap<SubnetKey, usize>,
     next: u64,
 }
 
@@ -36,45 +36,45 @@ struct SubnetKey(u64);
 impl<W> Queue<W> {
     pub(super) fn new() -> Self {
         Queue {
-            waiting: BTreeMap::new(),
-            shares: HashMap::new(),
+            waiters: BTreeMap::new(),
+            per_client: HashMap::new(),
             next: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiters.len()
     }
 
-    /// Appends a request if the queue is shorter than `most`, and the client has fewer than a tenth of that.
+    /// Appends a request if the queue is shorter than `max_len`, and the client has fewer than a tenth of that.
     pub(super) fn push(
         &mut self,
         client: IpAddr,
-        most: usize,
+        max_len: usize,
         waiter: W,
     ) -> Result<Ticket, QueueLimit> {
-        if self.len() >= most {
+        if self.len() >= max_len {
             return Err(QueueLimit::Full);
         }
         let client = SubnetKey::of(client);
-        let share = self.shares.entry(client).or_default();
-        if *share >= (most / CLIENT_SHARE).max(1) {
+        let count = self.per_client.entry(client).or_default();
+        if *count >= (max_len / CLIENT_SHARE).max(1) {
             return Err(QueueLimit::Share);
         }
-        *share += 1;
+        *count += 1;
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.waiting.insert(ticket, (client, waiter));
+        self.waiters.insert(ticket, (client, waiter));
         Ok(ticket)
     }
 
     /// Removes a request at any position; `None` if it is not queued any longer.
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<W> {
-        let (client, waiter) = self.waiting.remove(&ticket)?;
-        if let Some(share) = self.shares.get_mut(&client) {
-            *share -= 1;
-            if *share == 0 {
-                self.shares.remove(&client);
+        let (client, waiter) = self.waiters.remove(&ticket)?;
+        if let Some(count) = self.per_client.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_client.remove(&client);
             }
         }
         Some(waiter)
@@ -82,15 +82,15 @@ impl<W> Queue<W> {
 
     /// Removes all requests.
     pub(super) fn clear(&mut self) -> Vec<W> {
-        self.shares.clear();
-        let all = std::mem::take(&mut self.waiting);
+        self.per_client.clear();
+        let all = std::mem::take(&mut self.waiters);
         all.into_values().map(|(_, waiter)| waiter).collect()
     }
 
     /// Returns the first request that `fits`.
     pub(super) fn first(&self, fits: impl Fn(&W) -> bool) -> Option<Ticket> {
-        let mut waiting = self.waiting.iter();
-        let (ticket, _) = waiting.find(|(_, (_, waiter))| fits(waiter))?;
+        let mut waiters = self.waiters.iter();
+        let (ticket, _) = waiters.find(|(_, (_, waiter))| fits(waiter))?;
         Some(*ticket)
     }
 }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_a_tenth_and_at_least_one() {
+    fn client_may_use_a_tenth_of_the_queue_and_at_least_one_position() {
         let mut queue = Queue::new();
         let first = queue.push(client(1), 20, 'a').unwrap();
         queue.push(client(1), 20, 'b').unwrap();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_an_address_or_a_64() {
+    fn client_key_is_an_ipv4_address_or_an_ipv6_64() {
         let of = |address: &str| SubnetKey::of(address.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:ffff:ffff:ffff"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
@@ -147,10 +147,10 @@ mod tests {
     }
 
     proptest! {
-        /// Compares with a plain list that does the same.
+        /// Compares with a list that has the same limits.
         #[test]
-        fn it_is_a_list_with_bounds(
-            most in 0_usize..40,
+        fn queue_behaves_like_a_bounded_list(
+            max_len in 0_usize..40,
             moves in proptest::collection::vec(
                 prop_oneof![
                     3 => (0_u8..6).prop_map(|client| (0, client)),
@@ -162,30 +162,30 @@ mod tests {
         ) {
             let mut queue = Queue::new();
             let mut list: Vec<(u8, usize, Ticket)> = vec![];
-            for (number, (what, with)) in moves.into_iter().enumerate() {
-                match what {
+            for (number, (action, arg)) in moves.into_iter().enumerate() {
+                match action {
                     0 => {
-                        let of_his = list.iter().filter(|(client, ..)| *client == with).count();
-                        let surplus = match () {
-                            () if list.len() >= most => Some(QueueLimit::Full),
-                            () if of_his >= (most / 10).max(1) => Some(QueueLimit::Share),
+                        let of_client = list.iter().filter(|(client, ..)| *client == arg).count();
+                        let expected = match () {
+                            () if list.len() >= max_len => Some(QueueLimit::Full),
+                            () if of_client >= (max_len / 10).max(1) => Some(QueueLimit::Share),
                             () => None,
                         };
-                        match queue.push(client(with), most, number) {
+                        match queue.push(client(arg), max_len, number) {
                             Ok(ticket) => {
-                                prop_assert_eq!(surplus, None);
-                                list.push((with, number, ticket));
+                                prop_assert_eq!(expected, None);
+                                list.push((arg, number, ticket));
                             }
-                            Err(why) => prop_assert_eq!(surplus, Some(why)),
+                            Err(why) => prop_assert_eq!(expected, Some(why)),
                         }
                     }
-                    1 if usize::from(with) < list.len() => {
-                        let (_, number, ticket) = list.remove(with.into());
+                    1 if usize::from(arg) < list.len() => {
+                        let (_, number, ticket) = list.remove(arg.into());
                         prop_assert_eq!(queue.remove(ticket), Some(number));
                     }
                     1 => {}
                     _ => {
-                        let fits = |number: usize| number.is_multiple_of(with.into());
+                        let fits = |number: usize| number.is_multiple_of(arg.into());
                         let first = list.iter().position(|(_, number, _)| fits(*number));
                         let first = first.map(|at| list.remove(at).1);
                         let found = queue.first(|number| fits(*number));
@@ -195,7 +195,7 @@ mod tests {
                 prop_assert_eq!(queue.len(), list.len());
             }
             let clients: std::collections::HashSet<u8> = list.iter().map(|one| one.0).collect();
-            prop_assert_eq!(queue.shares.len(), clients.len());
+            prop_assert_eq!(queue.per_client.len(), clients.len());
         }
     }
 }

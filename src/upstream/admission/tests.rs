@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 type Acquiring<'a> = Pin<Box<dyn Future<Output = Result<Lease, Unavailable>> + 'a>>;
 
-fn written(backends: usize, handshakes: u32, queue: u32) -> config::Pool {
+fn pool_config(backends: usize, handshakes: u32, queue: u32) -> config::Pool {
     let backend = |n| {
         let address = format!("ws://127.0.0.1:{}", 9000 + n).parse().unwrap();
         config::Located::nowhere(config::Backend::at(address))
@@ -31,12 +31,13 @@ fn written(backends: usize, handshakes: u32, queue: u32) -> config::Pool {
 }
 
 fn pool(backends: usize, handshakes: u32, queue: u32) -> Pool {
-    built(&written(backends, handshakes, queue), None)
+    built(&pool_config(backends, handshakes, queue), None)
 }
 
-fn built(written: &config::Pool, before: Option<&Pool>) -> Pool {
-    let mut known = Backends::known(before.iter().flat_map(|pool| pool.backends()));
-    Pool::new("test", written, &mut known, &mut vec![]).succeed(before, &mut known)
+fn built(pool_config: &config::Pool, before: Option<&Pool>) -> Pool {
+    let mut known_backends = Backends::containing(before.iter().flat_map(|pool| pool.backends()));
+    Pool::new("test", pool_config, &mut known_backends, &mut vec![])
+        .succeed(before, &mut known_backends)
 }
 
 fn acquire<'a>(pool: &'a Pool, client: u8, tried: &'a [Arc<Backend>]) -> Acquiring<'a> {
@@ -45,7 +46,7 @@ fn acquire<'a>(pool: &'a Pool, client: u8, tried: &'a [Arc<Backend>]) -> Acquiri
     Box::pin(pool.acquire(BalanceKey::default(), client, tried, deadline))
 }
 
-async fn at_once(pool: &Pool) -> Lease {
+async fn acquire_now(pool: &Pool) -> Lease {
     let lease = poll_immediate(acquire(pool, 0, &[])).await;
     lease.expect("it need not wait").unwrap()
 }
@@ -59,35 +60,35 @@ async fn queued<'a>(pool: &'a Pool, client: u8, tried: &'a [Arc<Backend>]) -> Ac
     waiting
 }
 
-async fn has_place(waiting: &mut Acquiring<'_>) -> bool {
+async fn is_admitted(waiting: &mut Acquiring<'_>) -> bool {
     poll_immediate(waiting).await.is_some()
 }
 
 #[tokio::test(start_paused = true)]
 async fn lease_goes_to_the_first_queued_request() {
     let pool = pool(1, 1, 100);
-    let held = at_once(&pool).await;
+    let held = acquire_now(&pool).await;
     let mut first = queued(&pool, 1, &[]).await;
     let mut second = queued(&pool, 2, &[]).await;
     held.settle();
     // The lease is granted already, although the first request has not noticed yet.
-    let mut newcomer = queued(&pool, 3, &[]).await;
-    assert!(!has_place(&mut second).await);
+    let mut late = queued(&pool, 3, &[]).await;
+    assert!(!is_admitted(&mut second).await);
     let lease = poll_immediate(&mut first).await.unwrap().unwrap();
     assert_eq!(
         (lease.backend().leases(), lease.backend().handshakes()),
         (2, 1)
     );
     drop(lease);
-    assert!(!has_place(&mut newcomer).await);
-    assert!(has_place(&mut second).await);
+    assert!(!is_admitted(&mut late).await);
+    assert!(is_admitted(&mut second).await);
     assert_eq!(pool.waiting(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn cancelled_waiter_releases_its_lease() {
     let pool = pool(1, 1, 100);
-    let held = at_once(&pool).await;
+    let held = acquire_now(&pool).await;
     let leaves = queued(&pool, 1, &[]).await;
     let given = queued(&pool, 2, &[]).await;
     let mut last = queued(&pool, 3, &[]).await;
@@ -95,7 +96,7 @@ async fn cancelled_waiter_releases_its_lease() {
     assert_eq!(pool.waiting(), 2);
     drop(held);
     drop(given);
-    assert!(has_place(&mut last).await);
+    assert!(is_admitted(&mut last).await);
     let backend = &pool.backends()[0];
     assert_eq!((backend.leases(), backend.handshakes()), (0, 0));
 }
@@ -104,8 +105,8 @@ async fn cancelled_waiter_releases_its_lease() {
 async fn waiter_that_cannot_use_a_backend_is_skipped() {
     let pool = pool(2, 1, 100);
     let both: Vec<_> = pool.backends();
-    let held = [at_once(&pool).await, at_once(&pool).await];
-    let mut picky = queued(&pool, 1, &both[..1]).await;
+    let held = [acquire_now(&pool).await, acquire_now(&pool).await];
+    let mut restricted = queued(&pool, 1, &both[..1]).await;
     let mut other = queued(&pool, 2, &[]).await;
     let [free, _kept] = match Arc::ptr_eq(held[0].backend(), &both[0]) {
         true => held,
@@ -115,19 +116,19 @@ async fn waiter_that_cannot_use_a_backend_is_skipped() {
         }
     };
     drop(free);
-    assert!(!has_place(&mut picky).await);
+    assert!(!is_admitted(&mut restricted).await);
     let lease = poll_immediate(&mut other).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(lease.backend(), &both[0]));
     // A new request may take a lease that no queued request can use.
     drop(lease);
-    assert!(Arc::ptr_eq(at_once(&pool).await.backend(), &both[0]));
+    assert!(Arc::ptr_eq(acquire_now(&pool).await.backend(), &both[0]));
     assert_eq!(pool.waiting(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn queue_is_bounded_and_each_waiter_has_a_deadline() {
     let pool = pool(1, 1, 20);
-    let held = at_once(&pool).await;
+    let held = acquire_now(&pool).await;
     let mut waiting = vec![];
     for client in 0..20 {
         waiting.push(queued(&pool, client / 2, &[]).await);
@@ -138,25 +139,27 @@ async fn queue_is_bounded_and_each_waiter_has_a_deadline() {
     let refused = acquire(&pool, 0, &[]).await.unwrap_err();
     assert_eq!(refused, Unavailable::QueueShare);
     // Paused time advances by itself, because no task is runnable.
-    let came = Instant::now();
+    let start = Instant::now();
     for one in waiting {
         assert_eq!(one.await.unwrap_err(), Unavailable::QueueWait);
     }
-    assert_eq!(came.elapsed().as_secs(), 10);
+    assert_eq!(start.elapsed().as_secs(), 10);
     assert_eq!(pool.waiting(), 0);
-    let soon = Instant::now() + Duration::from_secs(1);
+    let deadline = Instant::now() + Duration::from_secs(1);
     let client = [192, 0, 2, 1].into();
-    let late = pool.acquire(BalanceKey::default(), client, &[], soon).await;
+    let late = pool
+        .acquire(BalanceKey::default(), client, &[], deadline)
+        .await;
     assert_eq!(late.unwrap_err(), Unavailable::QueueWait);
-    assert_eq!(came.elapsed().as_secs(), 11);
+    assert_eq!(start.elapsed().as_secs(), 11);
     drop(held);
-    drop(at_once(&pool).await);
+    drop(acquire_now(&pool).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_queue_requests_are_rejected_at_once() {
     let pool = pool(1, 1, 0);
-    let _held = at_once(&pool).await;
+    let _held = acquire_now(&pool).await;
     let refused = acquire(&pool, 1, &[]).await.unwrap_err();
     assert_eq!(refused, Unavailable::Full);
 }
@@ -164,20 +167,20 @@ async fn without_a_queue_requests_are_rejected_at_once() {
 #[tokio::test(start_paused = true)]
 async fn reload_keeps_waiters_in_the_queue() {
     let old = pool(1, 1, 100);
-    let held = at_once(&old).await;
+    let held = acquire_now(&old).await;
     let mut first = queued(&old, 1, &[]).await;
     let mut second = queued(&old, 2, &[]).await;
     // The old backend is removed, another is added.
-    let mut config = written(2, 1, 100);
+    let mut config = pool_config(2, 1, 100);
     config.backends.remove(0);
     let new = built(&config, Some(&old));
-    assert!(!has_place(&mut first).await);
+    assert!(!is_admitted(&mut first).await);
     new.commit();
     let lease = poll_immediate(&mut first).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(lease.backend(), &new.backends()[0]));
     // No lease on a removed backend.
     drop(held);
-    assert!(!has_place(&mut second).await);
+    assert!(!is_admitted(&mut second).await);
     let mut third = queued(&new, 3, &[]).await;
     // Higher limits.
     let config = config::Pool {
@@ -189,7 +192,7 @@ async fn reload_keeps_waiters_in_the_queue() {
     };
     let newer = built(&config, Some(&new));
     newer.commit();
-    assert!(has_place(&mut second).await && has_place(&mut third).await);
+    assert!(is_admitted(&mut second).await && is_admitted(&mut third).await);
     drop(lease);
 }
 
@@ -198,10 +201,10 @@ async fn undrained_backend_serves_queued_requests() {
     let pool = pool(2, 1, 100);
     let both: Vec<_> = pool.backends();
     both[1].drain(true);
-    let _held = at_once(&pool).await;
+    let _held = acquire_now(&pool).await;
     let mut waiting = queued(&pool, 1, &[]).await;
     both[1].drain(false);
-    assert!(has_place(&mut waiting).await);
+    assert!(is_admitted(&mut waiting).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,12 +218,12 @@ async fn down_backend_serves_no_waiter_until_it_recovers() {
         let health = backend.health();
         health.failed(Instant::now(), &passive, "gone".to_owned(), None);
     };
-    let [one, other] = [at_once(&pool).await, at_once(&pool).await];
+    let [one, other] = [acquire_now(&pool).await, acquire_now(&pool).await];
     let mut first = queued(&pool, 1, &[]).await;
     let gone = one.backend().clone();
     eject(&gone);
     drop(one);
-    assert!(!has_place(&mut first).await);
+    assert!(!is_admitted(&mut first).await);
     gone.health().answered();
     gone.start_slow(Instant::now());
     let lease = poll_immediate(&mut first).await.unwrap().unwrap();
@@ -230,45 +233,46 @@ async fn down_backend_serves_no_waiter_until_it_recovers() {
     eject(&gone);
     eject(other.backend());
     lease.settle();
-    assert!(has_place(&mut second).await);
+    assert!(is_admitted(&mut second).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn pools_that_share_a_backend_have_ceilings_and_queues_of_their_own() {
-    let mut known = Backends::default();
-    let mut pool = |name, most| {
-        let written = written(1, most, 100);
-        Pool::new(name, &written, &mut known, &mut vec![]).succeed(None, &mut known)
+async fn pools_that_share_a_backend_have_separate_limits_and_queues() {
+    let mut known_backends = Backends::default();
+    let mut pool = |name, handshakes| {
+        let pool_config = pool_config(1, handshakes, 100);
+        Pool::new(name, &pool_config, &mut known_backends, &mut vec![])
+            .succeed(None, &mut known_backends)
     };
     let (narrow, wide) = (pool("narrow", 1), pool("wide", 2));
-    let [one, other] = [at_once(&narrow).await, at_once(&wide).await];
+    let [one, other] = [acquire_now(&narrow).await, acquire_now(&wide).await];
     let mut in_narrow = queued(&narrow, 1, &[]).await;
     let mut in_wide = queued(&wide, 1, &[]).await;
     one.settle();
-    assert!(!has_place(&mut in_narrow).await);
-    assert!(has_place(&mut in_wide).await);
-    assert!(!has_place(&mut in_narrow).await);
+    assert!(!is_admitted(&mut in_narrow).await);
+    assert!(is_admitted(&mut in_wide).await);
+    assert!(!is_admitted(&mut in_narrow).await);
     drop(other);
-    assert!(has_place(&mut in_narrow).await);
+    assert!(is_admitted(&mut in_narrow).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn request_with_affinity_waits_for_its_backend() {
     let pool = pool(2, 1, 100);
-    let [own, other] = [at_once(&pool).await, at_once(&pool).await];
+    let [own, other] = [acquire_now(&pool).await, acquire_now(&pool).await];
     let bound = Affinity {
-        seed: own.seed(),
+        id_hash: own.id_hash(),
         only: true,
     };
     let key = BalanceKey::default().bound_to(Some(bound));
     let deadline = Instant::now() + Duration::from_secs(60);
     let client = [192, 0, 2, 1].into();
     let mut waiting: Acquiring<'_> = Box::pin(pool.acquire(key, client, &[], deadline));
-    assert!(!has_place(&mut waiting).await);
+    assert!(!is_admitted(&mut waiting).await);
     drop(other);
-    assert!(!has_place(&mut waiting).await);
+    assert!(!is_admitted(&mut waiting).await);
     own.settle();
-    assert!(has_place(&mut waiting).await);
+    assert!(is_admitted(&mut waiting).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -279,9 +283,10 @@ async fn concurrent_requests_lose_no_capacity_and_respect_limits() {
         let pool = pool.clone();
         tasks.spawn(async move {
             for round in 0..200 {
-                let soon = Instant::now() + Duration::from_secs(30);
+                let deadline = Instant::now() + Duration::from_secs(30);
                 let client = [10, 0, n, 1].into();
-                let mut acquiring = pin!(pool.acquire(BalanceKey::default(), client, &[], soon));
+                let mut acquiring =
+                    pin!(pool.acquire(BalanceKey::default(), client, &[], deadline));
                 if round % 7 == 0 && poll_immediate(&mut acquiring).await.is_none() {
                     tokio::task::yield_now().await;
                     // The request is cancelled, possibly with a granted lease.
@@ -310,12 +315,17 @@ async fn concurrent_requests_lose_no_capacity_and_respect_limits() {
 /// each of these pools has one client, so its queue is subscribed and unsubscribed with every request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pools_that_share_a_backend_lose_no_capacity() {
-    let mut known = Backends::default();
+    let mut known_backends = Backends::default();
     let pools: Vec<_> = (0..16)
         .map(|n| {
             let name = format!("pool-{n}");
-            let pool = Pool::new(&name, &written(1, 1, 100), &mut known, &mut vec![]);
-            Arc::new(pool.succeed(None, &mut known))
+            let pool = Pool::new(
+                &name,
+                &pool_config(1, 1, 100),
+                &mut known_backends,
+                &mut vec![],
+            );
+            Arc::new(pool.succeed(None, &mut known_backends))
         })
         .collect();
     let mut tasks = tokio::task::JoinSet::new();
@@ -323,9 +333,9 @@ async fn pools_that_share_a_backend_lose_no_capacity() {
         let pool = pool.clone();
         tasks.spawn(async move {
             for round in 0..1000 {
-                let soon = Instant::now() + Duration::from_secs(30);
+                let deadline = Instant::now() + Duration::from_secs(30);
                 let client = [10, 0, 0, 1].into();
-                let acquiring = pool.acquire(BalanceKey::default(), client, &[], soon);
+                let acquiring = pool.acquire(BalanceKey::default(), client, &[], deadline);
                 let lease = acquiring.await.expect("there is time enough");
                 assert_eq!(lease.backend().handshakes(), 1);
                 if round % 3 == 0 {
@@ -343,54 +353,55 @@ async fn pools_that_share_a_backend_lose_no_capacity() {
 
 #[tokio::test(start_paused = true)]
 async fn backend_notifies_only_pools_with_queued_requests() {
-    let mut known = Backends::default();
+    let mut known_backends = Backends::default();
     let mut pool = |name, backends| {
-        let written = written(backends, 1, 100);
-        Pool::new(name, &written, &mut known, &mut vec![]).succeed(None, &mut known)
+        let pool_config = pool_config(backends, 1, 100);
+        Pool::new(name, &pool_config, &mut known_backends, &mut vec![])
+            .succeed(None, &mut known_backends)
     };
     let (one, both) = (pool("one", 1), pool("both", 2));
     let [first, second] = &both.backends()[..] else {
-        panic!("two are written");
+        panic!("two are pool_config");
     };
-    let listeners = || (first.subscriber_count(), second.subscriber_count());
-    let held = [at_once(&both).await, at_once(&both).await];
-    assert_eq!(listeners(), (0, 0));
+    let subscribers = || (first.subscriber_count(), second.subscriber_count());
+    let held = [acquire_now(&both).await, acquire_now(&both).await];
+    assert_eq!(subscribers(), (0, 0));
     let in_both = queued(&both, 1, &[]).await;
     let mut in_one = queued(&one, 1, &[]).await;
-    assert_eq!(listeners(), (2, 1));
+    assert_eq!(subscribers(), (2, 1));
     drop(in_both);
-    assert_eq!(listeners(), (1, 0));
+    assert_eq!(subscribers(), (1, 0));
     drop(held);
-    assert!(has_place(&mut in_one).await);
-    assert_eq!(listeners(), (0, 0));
+    assert!(is_admitted(&mut in_one).await);
+    assert_eq!(subscribers(), (0, 0));
     // Pools that a reload has removed are not notified either.
-    let held = [at_once(&both).await, at_once(&both).await];
+    let held = [acquire_now(&both).await, acquire_now(&both).await];
     let mut waits = queued(&both, 1, &[]).await;
-    let mut config = written(2, 1, 100);
+    let mut config = pool_config(2, 1, 100);
     config.backends.remove(0);
     built(&config, Some(&both)).commit();
-    assert_eq!(listeners(), (0, 1));
+    assert_eq!(subscribers(), (0, 1));
     drop(held);
-    assert!(has_place(&mut waits).await);
-    assert_eq!(listeners(), (0, 0));
+    assert!(is_admitted(&mut waits).await);
+    assert_eq!(subscribers(), (0, 0));
 }
 
 /// The events of a test, in sequence.
 #[derive(Debug, Clone)]
-enum Move {
-    Comes(u8),
-    Leaves(prop::sample::Index),
-    Settles(prop::sample::Index),
-    Ends(prop::sample::Index),
+enum Event {
+    Arrive(u8),
+    Cancel(prop::sample::Index),
+    Settle(prop::sample::Index),
+    Release(prop::sample::Index),
 }
 
-fn moves() -> impl Strategy<Value = Vec<Move>> {
+fn events() -> impl Strategy<Value = Vec<Event>> {
     let index = any::<prop::sample::Index>;
     let one = prop_oneof![
-        4 => (0_u8..40).prop_map(Move::Comes),
-        1 => index().prop_map(Move::Leaves),
-        2 => index().prop_map(Move::Settles),
-        2 => index().prop_map(Move::Ends),
+        4 => (0_u8..40).prop_map(Event::Arrive),
+        1 => index().prop_map(Event::Cancel),
+        2 => index().prop_map(Event::Settle),
+        2 => index().prop_map(Event::Release),
     ];
     proptest::collection::vec(one, 0..150)
 }
@@ -399,35 +410,35 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_happens_the_first_has_the_place(backends in 1_usize..4, most in 1_u32..3, moves in moves()) {
+    fn leases_are_granted_in_order_of_arrival(backends in 1_usize..4, handshakes in 1_u32..3, events in events()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let pool = pool(backends, most, 200);
+            let pool = pool(backends, handshakes, 200);
             let mut waiting: Vec<(u64, Acquiring<'_>)> = vec![];
             let mut held: Vec<Lease> = vec![];
-            let mut came = 0;
-            for one in moves {
+            let mut arrivals = 0;
+            for one in events {
                 match one {
-                    Move::Comes(client) => {
+                    Event::Arrive(client) => {
                         let mut acquiring = acquire(&pool, client, &[]);
                         match poll_immediate(&mut acquiring).await {
                             Some(Ok(lease)) => {
-                                assert!(waiting.is_empty(), "it overtook");
+                                assert!(waiting.is_empty(), "it overtook queued requests");
                                 held.push(lease);
                             }
                             Some(Err(why)) => assert_eq!(why, Unavailable::QueueShare),
-                            None => waiting.push((came, acquiring)),
+                            None => waiting.push((arrivals, acquiring)),
                         }
-                        came += 1;
+                        arrivals += 1;
                     }
-                    Move::Leaves(which) if !waiting.is_empty() => {
+                    Event::Cancel(which) if !waiting.is_empty() => {
                         drop(waiting.remove(which.index(waiting.len())));
                     }
-                    Move::Settles(which) if !held.is_empty() => {
+                    Event::Settle(which) if !held.is_empty() => {
                         let at = which.index(held.len());
                         held[at].settle();
                     }
-                    Move::Ends(which) if !held.is_empty() => {
+                    Event::Release(which) if !held.is_empty() => {
                         drop(held.swap_remove(which.index(held.len())));
                     }
                     _ => {}
@@ -444,9 +455,9 @@ proptest! {
                 assert!(served.iter().all(|one| still.iter().all(|(other, _)| one < other)));
                 waiting = still;
                 assert_eq!(pool.waiting(), waiting.len());
-                let shaking: u64 = pool.backends().iter().map(|backend| backend.handshakes()).sum();
-                let room = backends as u64 * u64::from(most);
-                assert!(shaking <= room && (waiting.is_empty() || shaking == room));
+                let handshaking: u64 = pool.backends().iter().map(|backend| backend.handshakes()).sum();
+                let capacity = backends as u64 * u64::from(handshakes);
+                assert!(handshaking <= capacity && (waiting.is_empty() || handshaking == capacity));
             }
         });
     }

@@ -24,7 +24,7 @@ pub(in crate::upstream) struct QueueTicket {
     pub(super) admission: Arc<AdmissionQueue>,
     pub(super) ticket: Ticket,
     /// Dropped after `ticket` has left the queue.
-    pub(super) hand: oneshot::Receiver<Lease>,
+    pub(super) grant_rx: oneshot::Receiver<Lease>,
 }
 
 /// Leases granted while the queue was locked. They are delivered after it is unlocked, because delivery may drop a
@@ -37,14 +37,14 @@ pub(super) struct Grants(pub(super) Vec<(Waiter, Lease)>);
 impl Waiter {
     /// Returns whether the request can use capacity on this member. A request that only one member can serve ignores
     /// the member's state.
-    pub(super) fn accepts(&self, entry: &Member, is_open: bool, seeds: &[u64]) -> bool {
-        let was_tried = |one: &Arc<Backend>| Arc::ptr_eq(one, &entry.backend);
-        let suits = match self.only {
+    pub(super) fn accepts(&self, member: &Member, is_open: bool, id_hashes: &[u64]) -> bool {
+        let was_tried = |one: &Arc<Backend>| Arc::ptr_eq(one, &member.backend);
+        let is_usable = match self.only {
             // A member that has left the pool cannot serve its request either.
-            Some(seed) if seeds.contains(&seed) => entry.id_hash == seed,
+            Some(id_hash) if id_hashes.contains(&id_hash) => member.id_hash == id_hash,
             _ => is_open,
         };
-        suits && !self.tried.iter().any(was_tried)
+        is_usable && !self.tried.iter().any(was_tried)
     }
 }
 
@@ -53,13 +53,13 @@ impl Waiter {
 impl QueueTicket {
     /// Waits for the lease and returns it.
     pub(in crate::upstream) async fn wait(mut self, until: Instant) -> Result<Lease, Unavailable> {
-        match timeout_at(until, &mut self.hand).await {
+        match timeout_at(until, &mut self.grant_rx).await {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(_)) => Err(Unavailable::Unresolved),
             Err(_) => {
                 self.leave();
                 // The lease may have arrived just now.
-                self.hand.try_recv().map_err(|_| Unavailable::QueueWait)
+                self.grant_rx.try_recv().map_err(|_| Unavailable::QueueWait)
             }
         }
     }

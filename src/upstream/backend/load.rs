@@ -8,7 +8,7 @@ pub(super) struct LoadCounters {
     counts: AtomicU64,
 }
 
-/// The limits of both, in the same halves.
+/// The limits of both counts, in the same halves.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::upstream) struct LoadLimits(u64);
 
@@ -16,20 +16,20 @@ pub(in crate::upstream) struct LoadLimits(u64);
 
 impl LoadCounters {
     pub(super) fn leases(&self) -> u64 {
-        self.counts.load(Ordering::Relaxed) & LOW
+        self.counts.load(Ordering::Relaxed) & LEASE_MASK
     }
 
     pub(super) fn handshakes(&self) -> u64 {
         self.counts.load(Ordering::Relaxed) >> HANDSHAKE_SHIFT
     }
 
-    pub(super) fn has_capacity(&self, most: LoadLimits) -> bool {
-        fits(self.counts.load(Ordering::Relaxed), most.0)
+    pub(super) fn has_capacity(&self, limits: LoadLimits) -> bool {
+        fits(self.counts.load(Ordering::Relaxed), limits.0)
     }
 
     /// Increments both counts unless a limit is reached; each pool has its own limits.
-    pub(super) fn take(&self, most: LoadLimits) -> bool {
-        let more = |counts| fits(counts, most.0).then_some(counts + ONE_OF_BOTH);
+    pub(super) fn try_acquire(&self, limits: LoadLimits) -> bool {
+        let more = |counts| fits(counts, limits.0).then_some(counts + ONE_OF_BOTH);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         self.counts.fetch_update(set, fetch, more).is_ok()
     }
@@ -40,9 +40,9 @@ impl LoadCounters {
         self.counts.fetch_sub(ONE_HANDSHAKE, Ordering::SeqCst);
     }
 
-    pub(super) fn give_back(&self, shaking: bool) {
-        let both = if shaking { ONE_OF_BOTH } else { ONE_LEASE };
-        self.counts.fetch_sub(both, Ordering::SeqCst);
+    pub(super) fn release(&self, handshaking: bool) {
+        let released = if handshaking { ONE_OF_BOTH } else { ONE_LEASE };
+        self.counts.fetch_sub(released, Ordering::SeqCst);
     }
 }
 
@@ -52,22 +52,23 @@ impl LoadLimits {
     /// Creates the limits; 0 means no limit.
     pub(in crate::upstream) fn new(leases: u32, handshakes: u32) -> Self {
         // One less than the half can hold, so that no count overflows into the other half.
-        let most = |written: u32| u64::from(written.wrapping_sub(1).min(u32::MAX - 2) + 1);
-        LoadLimits(most(handshakes) << HANDSHAKE_SHIFT | most(leases))
+        let max = |configured: u32| u64::from(configured.wrapping_sub(1).min(u32::MAX - 2) + 1);
+        LoadLimits(max(handshakes) << HANDSHAKE_SHIFT | max(leases))
     }
 
     /// Returns the maximum number of leases.
     pub(in crate::upstream) fn leases(self) -> u64 {
-        self.0 & LOW
+        self.0 & LEASE_MASK
     }
 }
 
-fn fits(counts: u64, ceilings: u64) -> bool {
-    counts & LOW < ceilings & LOW && counts >> HANDSHAKE_SHIFT < ceilings >> HANDSHAKE_SHIFT
+fn fits(counts: u64, limits: u64) -> bool {
+    counts & LEASE_MASK < limits & LEASE_MASK
+        && counts >> HANDSHAKE_SHIFT < limits >> HANDSHAKE_SHIFT
 }
 
 const HANDSHAKE_SHIFT: u32 = 32;
-const LOW: u64 = (1 << HANDSHAKE_SHIFT) - 1;
+const LEASE_MASK: u64 = (1 << HANDSHAKE_SHIFT) - 1;
 const ONE_LEASE: u64 = 1;
 const ONE_HANDSHAKE: u64 = 1 << HANDSHAKE_SHIFT;
 const ONE_OF_BOTH: u64 = ONE_LEASE + ONE_HANDSHAKE;
@@ -77,20 +78,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ceilings_hold_and_zero_is_none() {
+    fn both_limits_hold_and_zero_means_no_limit() {
         let load = LoadCounters::default();
-        let most = LoadLimits::new(3, 2);
-        assert!(load.take(most) && load.take(most) && !load.take(most));
+        let limits = LoadLimits::new(3, 2);
+        assert!(load.try_acquire(limits) && load.try_acquire(limits) && !load.try_acquire(limits));
         load.settle();
-        assert!(load.take(most) && !load.has_capacity(most));
+        assert!(load.try_acquire(limits) && !load.has_capacity(limits));
         assert_eq!((load.leases(), load.handshakes()), (3, 2));
-        load.give_back(true);
-        assert!(load.has_capacity(most));
-        load.give_back(false);
-        load.give_back(true);
+        load.release(true);
+        assert!(load.has_capacity(limits));
+        load.release(false);
+        load.release(true);
         assert_eq!((load.leases(), load.handshakes()), (0, 0));
         let all = LoadLimits::new(0, 0);
-        assert!((0..1000).all(|_| load.take(all)));
-        assert!(load.take(LoadLimits::new(u32::MAX, u32::MAX)) && !load.take(most));
+        assert!((0..1000).all(|_| load.try_acquire(all)));
+        assert!(load.try_acquire(LoadLimits::new(u32::MAX, u32::MAX)) && !load.try_acquire(limits));
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct QueueSubscribers {
     /// Number of subscribed queues; usually 0, and then a release reads nothing else.
     count: AtomicUsize,
     /// In the order of subscription. Weak, because queues hold references to the backend.
-    waiting: Mutex<Vec<Weak<AdmissionQueue>>>,
+    queues: Mutex<Vec<Weak<AdmissionQueue>>>,
 }
 
 // === impl QueueSubscribers ===
@@ -26,20 +26,20 @@ pub(super) struct QueueSubscribers {
 impl QueueSubscribers {
     /// Adds a queue. Must be followed by a sequentially consistent fence, and then by a check for capacity.
     pub(super) fn add(&self, queue: &Arc<AdmissionQueue>) {
-        let mut waiting = self.lock();
-        waiting.push(Arc::downgrade(queue));
-        self.count.store(waiting.len(), Ordering::SeqCst);
+        let mut queues = self.lock();
+        queues.push(Arc::downgrade(queue));
+        self.count.store(queues.len(), Ordering::SeqCst);
     }
 
     pub(super) fn remove(&self, queue: &AdmissionQueue) {
-        let mut waiting = self.lock();
-        waiting.retain(|one| !std::ptr::eq(one.as_ptr(), queue));
-        self.count.store(waiting.len(), Ordering::SeqCst);
+        let mut queues = self.lock();
+        queues.retain(|one| !std::ptr::eq(one.as_ptr(), queue));
+        self.count.store(queues.len(), Ordering::SeqCst);
     }
 
     /// Returns a snapshot of all queues, so that the lock is not held: a request may release its new lease at once, and
     /// that reads the list again.
-    pub(super) fn now(&self) -> Vec<Arc<AdmissionQueue>> {
+    pub(super) fn snapshot(&self) -> Vec<Arc<AdmissionQueue>> {
         if self.count.load(Ordering::SeqCst) == 0 {
             return Vec::new();
         }
@@ -47,6 +47,6 @@ impl QueueSubscribers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<AdmissionQueue>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

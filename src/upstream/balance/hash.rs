@@ -31,46 +31,46 @@ impl RendezvousHash {
         candidates: Eligible<'a>,
         key: BalanceKey,
     ) -> Option<&'a Arc<Member>> {
-        let (leases, weights) = candidates.iter().fold((0, 0), |(leases, weights), entry| {
-            (leases + entry.leases(), weights + entry.weight)
+        let (leases, weights) = candidates.iter().fold((0, 0), |(leases, weights), member| {
+            (leases + member.leases(), weights + member.weight)
         });
-        let mut all = candidates.entries.iter().map(|entry| entry.weight);
+        let mut all = candidates.members.iter().map(|member| member.weight);
         let first = all.next();
         // With equal weights the scores are compared without conversion.
-        let even = all.all(|weight| Some(weight) == first);
-        let below = |entry: &&Arc<Member>| {
+        let equal_weights = all.all(|weight| Some(weight) == first);
+        let below = |member: &&Arc<Member>| {
             // Below 5/4 of its share of all leases, including the new one.
-            let its = entry.leases();
-            its < MIN_BOUND || 4 * its * weights < 5 * (leases + 1) * entry.weight
+            let leases_held = member.leases();
+            leases_held < MIN_BOUND || 4 * leases_held * weights < 5 * (leases + 1) * member.weight
         };
         // All members are at their bounds only if counts have changed in the meantime.
-        highest(candidates.iter().filter(below), key, even)
-            .or_else(|| highest(candidates.iter(), key, even))
+        highest(candidates.iter().filter(below), key, equal_weights)
+            .or_else(|| highest(candidates.iter(), key, equal_weights))
     }
 }
 
 fn highest<'a>(
-    entries: impl Iterator<Item = &'a Arc<Member>>,
+    members: impl Iterator<Item = &'a Arc<Member>>,
     key: BalanceKey,
-    even: bool,
+    equal_weights: bool,
 ) -> Option<&'a Arc<Member>> {
-    let drawn = entries.map(|entry| (mix(key.number() ^ entry.id_hash), entry));
-    let highest = match even {
-        true => drawn.max_by_key(|(number, _)| *number),
-        false => drawn
-            .map(|(number, entry)| (number, entry, weighed(number, entry.weight)))
+    let scored = members.map(|member| (mix(key.number() ^ member.id_hash), member));
+    let highest = match equal_weights {
+        true => scored.max_by_key(|(number, _)| *number),
+        false => scored
+            .map(|(number, member)| (number, member, weighted_score(number, member.weight)))
             .max_by(|(_, _, one), (_, _, other)| one.total_cmp(other))
-            .map(|(number, entry, _)| (number, entry)),
+            .map(|(number, member, _)| (number, member)),
     };
-    highest.map(|(_, entry)| entry)
+    highest.map(|(_, member)| member)
 }
 
 /// Returns ln(u) / weight, for u uniform in (0, 1]: a member of weight w has the highest score with probability w / ∑ w
 /// (Schindelhauer and Schomaker 2005).
-fn weighed(number: u64, weight: u64) -> f64 {
+fn weighted_score(number: u64, weight: u64) -> f64 {
     // The 53 bits that an `f64` holds.
-    let even = ((number >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-    even.ln() / weight as f64
+    let uniform = ((number >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+    uniform.ln() / weight as f64
 }
 
 /// Up to this number of leases is never over the bound, so that the few clients of one key stay together at low load.

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_the_part_that_was_named() {
+    fn key_is_derived_from_the_named_part() {
         let of = |headers: &[_], target| key("cookie:sid", headers, target, "192.0.2.1");
         let a = of(&[("cookie", "x=1; sid=a")], "/");
         assert_eq!(a, of(&[("cookie", "sid=a;y=2")], "/x"));

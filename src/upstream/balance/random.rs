@@ -16,11 +16,11 @@ use std::{
 pub(in crate::upstream) struct Rng(AtomicU64);
 
 /// Returns one of two candidates, each drawn by weight.
-pub(super) fn choose<'a>(candidates: Eligible<'a>, dice: &Rng) -> Option<&'a Arc<Member>> {
-    let weights: u64 = candidates.iter().map(|entry| entry.weight).sum();
-    let one = drawn(candidates.iter(), dice.below(weights))?;
+pub(super) fn choose<'a>(candidates: Eligible<'a>, rng: &Rng) -> Option<&'a Arc<Member>> {
+    let weights: u64 = candidates.iter().map(|member| member.weight).sum();
+    let one = draw(candidates.iter(), rng.below(weights))?;
     let others = candidates.iter().filter(|other| !Arc::ptr_eq(one, other));
-    let Some(other) = drawn(others, dice.below(weights.saturating_sub(one.weight))) else {
+    let Some(other) = draw(others, rng.below(weights.saturating_sub(one.weight))) else {
         return Some(one);
     };
     match one.leases() * other.weight <= other.leases() * one.weight {
@@ -30,17 +30,17 @@ pub(super) fn choose<'a>(candidates: Eligible<'a>, dice: &Rng) -> Option<&'a Arc
 }
 
 /// Returns the candidate whose range of the summed weights contains `at`; the last one if the sum has shrunk.
-fn drawn<'a>(
-    entries: impl Iterator<Item = &'a Arc<Member>>,
+fn draw<'a>(
+    members: impl Iterator<Item = &'a Arc<Member>>,
     mut at: u64,
 ) -> Option<&'a Arc<Member>> {
     let mut last = None;
-    for entry in entries {
-        if at < entry.weight {
-            return Some(entry);
+    for member in members {
+        if at < member.weight {
+            return Some(member);
         }
-        at -= entry.weight;
-        last = Some(entry);
+        at -= member.weight;
+        last = Some(member);
     }
     last
 }
@@ -55,10 +55,10 @@ impl Rng {
 
     /// Returns a number below `end`; 0 for 0.
     pub(in crate::upstream) fn below(&self, end: u64) -> u64 {
-        let number = mix(self.0.fetch_add(GOLDEN, Ordering::Relaxed));
+        let number = mix(self.0.fetch_add(GOLDEN_GAMMA, Ordering::Relaxed));
         ((u128::from(number) * u128::from(end)) >> 64) as u64
     }
 }
 
 /// 2⁶⁴ divided by the golden ratio: the increment of SplitMix64 (Steele, Lea, Flood 2014), which reaches every state.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;

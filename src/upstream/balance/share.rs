@@ -8,7 +8,7 @@ pub struct LoadShare {
     /// Its address.
     pub backend: Arc<str>,
     /// A number that changes with every slow start.
-    pub came: u64,
+    pub generation: u64,
     /// Its number of sessions.
     pub leases: u64,
     /// Its number of sessions if all members had the same per weight.
@@ -24,7 +24,7 @@ pub(in crate::upstream) struct MemberLoad {
     /// Never 0.
     pub(in crate::upstream) weight: u64,
     /// Its session limit.
-    pub(in crate::upstream) most: u64,
+    pub(in crate::upstream) max_leases: u64,
 }
 
 // === impl LoadShare ===
@@ -32,7 +32,7 @@ pub(in crate::upstream) struct MemberLoad {
 impl LoadShare {
     /// Returns its excess above the share; 0 for a small excess, so that no session is closed for a minor imbalance.
     pub fn surplus(&self) -> u64 {
-        let tolerated = self.share + self.share.div_ceil(TOLERANCE);
+        let tolerated = self.share + self.share.div_ceil(TOLERANCE_DIVISOR);
         match self.leases > tolerated {
             true => self.leases - self.share,
             false => 0,
@@ -42,30 +42,31 @@ impl LoadShare {
 
 /// Computes the share of each member in all sessions, by weight and rounded up. What exceeds a member's limit goes to
 /// the others.
-pub(in crate::upstream) fn shares(parts: &[MemberLoad]) -> Vec<u64> {
-    let mut left: u64 = parts.iter().map(|part| part.leases).sum();
-    let mut weight: u64 = parts.iter().map(|part| part.weight).sum();
-    let mut full = vec![false; parts.len()];
+pub(in crate::upstream) fn shares(loads: &[MemberLoad]) -> Vec<u64> {
+    let mut left: u64 = loads.iter().map(|load| load.leases).sum();
+    let mut weight: u64 = loads.iter().map(|load| load.weight).sum();
+    let mut full = vec![false; loads.len()];
     loop {
-        let share = |part: &MemberLoad| (left * part.weight).div_ceil(weight.max(1));
-        let mut each = parts.iter().zip(&full);
-        let Some(next) = each.position(|(part, full)| !full && share(part) > part.most) else {
-            let share = |(part, full): (&MemberLoad, &bool)| match full {
+        let share = |load: &MemberLoad| (left * load.weight).div_ceil(weight.max(1));
+        let mut each = loads.iter().zip(&full);
+        let Some(next) = each.position(|(load, full)| !full && share(load) > load.max_leases)
+        else {
+            let share = |(load, full): (&MemberLoad, &bool)| match full {
                 // If all members are full, a closed session could not connect again.
-                true if weight == 0 => part.most.max(part.leases),
-                true => part.most,
-                false => share(part),
+                true if weight == 0 => load.max_leases.max(load.leases),
+                true => load.max_leases,
+                false => share(load),
             };
-            return parts.iter().zip(&full).map(share).collect();
+            return loads.iter().zip(&full).map(share).collect();
         };
         full[next] = true;
-        left = left.saturating_sub(parts[next].most);
-        weight -= parts[next].weight;
+        left = left.saturating_sub(loads[next].max_leases);
+        weight -= loads[next].weight;
     }
 }
 
 /// A tenth of the share.
-const TOLERANCE: u64 = 10;
+const TOLERANCE_DIVISOR: u64 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -74,31 +75,31 @@ mod tests {
 
     const NO_LIMIT: u64 = u32::MAX as u64;
 
-    fn shares_of(parts: &[(u64, u64, u64)]) -> Vec<u64> {
-        let part = |(leases, weight, most): &(u64, u64, u64)| MemberLoad {
+    fn shares_of(loads: &[(u64, u64, u64)]) -> Vec<u64> {
+        let load = |(leases, weight, max_leases): &(u64, u64, u64)| MemberLoad {
             leases: *leases,
             weight: *weight,
-            most: *most,
+            max_leases: *max_leases,
         };
-        shares(&parts.iter().map(part).collect::<Vec<_>>())
+        shares(&loads.iter().map(load).collect::<Vec<_>>())
     }
 
-    fn surplus(parts: &[(u64, u64)]) -> Vec<u64> {
-        let unlimited: Vec<_> = parts.iter().map(|(a, b)| (*a, *b, NO_LIMIT)).collect();
-        let standing = |(part, share): (&(u64, u64), u64)| LoadShare {
+    fn surplus(loads: &[(u64, u64)]) -> Vec<u64> {
+        let unlimited: Vec<_> = loads.iter().map(|(a, b)| (*a, *b, NO_LIMIT)).collect();
+        let load_share = |(load, share): (&(u64, u64), u64)| LoadShare {
             backend: "b".into(),
-            came: 0,
-            leases: part.0,
+            generation: 0,
+            leases: load.0,
             share,
             warming: false,
         };
-        let each = parts.iter().zip(shares_of(&unlimited));
-        each.map(|it| standing(it).surplus()).collect()
+        let each = loads.iter().zip(shares_of(&unlimited));
+        each.map(|it| load_share(it).surplus()).collect()
     }
 
     #[test]
     fn sessions_above_a_share_are_excess() {
-        for (parts, wanted) in [
+        for (loads, expected) in [
             (vec![], vec![]),
             (vec![(100, 1)], vec![0]),
             (vec![(0, 1), (0, 1)], vec![0, 0]),
@@ -114,7 +115,7 @@ mod tests {
             (vec![(3, 1), (0, 1)], vec![0, 0]),
             (vec![(4, 1), (0, 1)], vec![2, 0]),
         ] {
-            assert_eq!(surplus(&parts), wanted, "{parts:?}");
+            assert_eq!(surplus(&loads), expected, "{loads:?}");
         }
     }
 
@@ -130,24 +131,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shares_hold_all_and_no_more_than_rounding_adds(
-            parts in prop::collection::vec((0..100_000_u64, 1..=1000_u64, 1..50_000_u64), 1..40)
+        fn shares_cover_all_sessions_up_to_rounding(
+            loads in prop::collection::vec((0..100_000_u64, 1..=1000_u64, 1..50_000_u64), 1..40)
         ) {
-            let total: u64 = parts.iter().map(|part| part.0).sum();
-            let sum: u64 = shares_of(&parts).iter().sum();
+            let total: u64 = loads.iter().map(|load| load.0).sum();
+            let sum: u64 = shares_of(&loads).iter().sum();
             prop_assert!(sum >= total, "{sum} of {total}");
-            let room: u64 = parts.iter().map(|part| part.2).sum();
-            prop_assert!(room < total || sum <= total + parts.len() as u64, "{sum} of {total}");
+            let capacity: u64 = loads.iter().map(|load| load.2).sum();
+            prop_assert!(capacity < total || sum <= total + loads.len() as u64, "{sum} of {total}");
         }
 
         #[test]
         fn closed_sessions_have_capacity_below_other_shares(
-            parts in prop::collection::vec((0..100_000_u64, 1..=1000_u64), 1..40)
+            loads in prop::collection::vec((0..100_000_u64, 1..=1000_u64), 1..40)
         ) {
-            let unlimited: Vec<_> = parts.iter().map(|(a, b)| (*a, *b, NO_LIMIT)).collect();
-            let each = parts.iter().zip(shares_of(&unlimited));
-            let room: u64 = each.map(|(part, share)| share.saturating_sub(part.0)).sum();
-            prop_assert!(surplus(&parts).iter().sum::<u64>() <= room);
+            let unlimited: Vec<_> = loads.iter().map(|(a, b)| (*a, *b, NO_LIMIT)).collect();
+            let each = loads.iter().zip(shares_of(&unlimited));
+            let capacity: u64 = each.map(|(load, share)| share.saturating_sub(load.0)).sum();
+            prop_assert!(surplus(&loads).iter().sum::<u64>() <= capacity);
         }
     }
 }

@@ -15,17 +15,17 @@ pub(in crate::upstream) struct StrideScheduler(AtomicU64);
 impl StrideScheduler {
     /// Returns the time of the member's next slot. A member that was draining or full does not make up for missed
     /// slots.
-    pub(super) fn of(&self, entry: &Member) -> u64 {
-        let turn = entry.next_slot.load(Ordering::Relaxed);
-        turn.max(self.0.load(Ordering::Relaxed))
+    pub(super) fn next_slot(&self, member: &Member) -> u64 {
+        let slot = member.next_slot.load(Ordering::Relaxed);
+        slot.max(self.0.load(Ordering::Relaxed))
     }
 
     /// Records that the member has used its slot. If two callers see the same slot free, both count.
-    pub(super) fn take(&self, entry: &Member) {
+    pub(super) fn advance(&self, member: &Member) {
         let now = self.0.load(Ordering::Relaxed);
-        let before = entry.next_slot.fetch_max(now, Ordering::Relaxed);
-        let stride = (STRIDE_UNIT / entry.weight).max(1);
-        entry.next_slot.fetch_add(stride, Ordering::Relaxed);
+        let before = member.next_slot.fetch_max(now, Ordering::Relaxed);
+        let stride = (STRIDE_UNIT / member.weight).max(1);
+        member.next_slot.fetch_add(stride, Ordering::Relaxed);
         self.0.fetch_max(before, Ordering::Relaxed);
     }
 }

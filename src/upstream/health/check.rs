@@ -1,5 +1,5 @@
-//! One health check of a backend: a client's request with a clean close, because Python servers log connections that
-//! break off.
+//! One health check of a backend: a request like a client's, with a clean close, because Python servers log aborted
+//! connections.
 
 use super::HealthCheck;
 use crate::{
@@ -44,31 +44,36 @@ pub(super) enum CheckError {
 }
 
 /// Runs the health check; it takes at most `health.timeout`.
-pub(super) async fn check(probe: &HealthCheck, resolver: &Resolver) -> Result<(), CheckError> {
-    let how = &probe.how;
-    let deadline = Instant::now() + how.timeout.0;
-    let late = |_| CheckError::Timeout(how.timeout.0);
-    let dialled = timeout_at(deadline, probe.dial(resolver));
-    let connection = dialled.await.map_err(late)??;
-    if matches!(how.check, Check::Off | Check::Tcp) {
+pub(super) async fn run_check(
+    health_check: &HealthCheck,
+    resolver: &Resolver,
+) -> Result<(), CheckError> {
+    let settings = &health_check.settings;
+    let deadline = Instant::now() + settings.timeout.0;
+    let timed_out = |_| CheckError::Timeout(settings.timeout.0);
+    let dialled = timeout_at(deadline, health_check.dial(resolver));
+    let connection = dialled.await.map_err(timed_out)??;
+    if matches!(settings.check, Check::Off | Check::Tcp) {
         return Ok(());
     }
-    let secured = timeout_at(deadline, probe.secure(connection));
-    let stream = secured.await.map_err(late)??;
-    let host = probe.host();
+    let secured = timeout_at(deadline, health_check.secure(connection));
+    let stream = secured.await.map_err(timed_out)??;
+    let host = health_check.host();
     let host = host.as_str();
-    let path = how.path.to_string();
-    match how.check {
+    let path = settings.path.to_string();
+    match settings.check {
         Check::Off | Check::Tcp => Ok(()),
         Check::Websocket => {
             let opened = timeout_at(deadline, open(stream, host, &path));
-            let socket = opened.await.map_err(late)??;
+            let socket = opened.await.map_err(timed_out)??;
             // The backend is healthy, even if the closing handshake exceeds the deadline.
-            let _ = timeout_at(deadline, leave(socket)).await;
+            let _ = timeout_at(deadline, close(socket)).await;
             Ok(())
         }
         Check::Http => {
-            let status = get(stream, host, &path, deadline).await.map_err(late)??;
+            let status = get(stream, host, &path, deadline)
+                .await
+                .map_err(timed_out)??;
             match status.is_success() || status.is_redirection() {
                 true => Ok(()),
                 false => Err(CheckError::Status(path.into(), status)),
@@ -82,24 +87,26 @@ async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     host: &str,
     path: &str,
 ) -> Result<WebSocketStream<S>, CheckError> {
-    let wrong = |error| match error {
+    let failed = |error| match error {
         tungstenite::Error::Http(answer) => CheckError::Refused(answer.status()),
         other => CheckError::Handshake(Box::new(other)),
     };
     let url = format!("ws://{host}{path}");
-    let mut request = url.into_client_request().map_err(wrong)?;
-    request.headers_mut().insert(header::USER_AGENT, AGENT);
+    let mut request = url.into_client_request().map_err(failed)?;
+    request
+        .headers_mut()
+        .insert(header::USER_AGENT, HEALTH_USER_AGENT);
     let bounds = WebSocketConfig::default()
         .read_buffer_size(4096)
-        .max_message_size(Some(MOST))
-        .max_frame_size(Some(MOST));
-    let shaken = client_async_with_config(request, stream, Some(bounds)).await;
-    shaken.map(|(socket, _)| socket).map_err(wrong)
+        .max_message_size(Some(MAX_RESPONSE_LEN))
+        .max_frame_size(Some(MAX_RESPONSE_LEN));
+    let opened = client_async_with_config(request, stream, Some(bounds)).await;
+    opened.map(|(socket, _)| socket).map_err(failed)
 }
 
 /// Performs the closing handshake (RFC 6455 §7.1.2): discards what the server sends before its Close, then waits for
 /// its FIN.
-async fn leave<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>) {
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>) {
     let normal = CloseFrame {
         code: CloseCode::Normal,
         reason: "".into(),
@@ -109,7 +116,7 @@ async fn leave<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>
     }
 }
 
-/// `Err` is returned by the outer deadline.
+/// Sends a GET request and returns the status. The outer error means that the deadline has passed.
 async fn get<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     host: &str,
@@ -118,7 +125,7 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Result<StatusCode, CheckError>, tokio::time::error::Elapsed> {
     let request = Request::get(path)
         .header(header::HOST, host)
-        .header(header::USER_AGENT, AGENT)
+        .header(header::USER_AGENT, HEALTH_USER_AGENT)
         .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -134,7 +141,7 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(
         };
         let status = answer.status();
         // Only the status counts; the body is read so that the server logs no error.
-        let rest = Limited::new(answer.into_body(), MOST).collect();
+        let rest = Limited::new(answer.into_body(), MAX_RESPONSE_LEN).collect();
         let _ = timeout_at(deadline, rest).await;
         Ok(Ok(status))
     };
@@ -142,13 +149,13 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(
     tokio::select! {
         biased;
         answer = &mut answer => answer,
-        // The connection has ended; the response that it read last may still be on its way to `answer`.
+        // The connection has ended, but `answer` may not have received its last response yet.
         _ = connection => answer.await,
     }
 }
 
 /// The User-Agent that backends log for health checks.
-const AGENT: HeaderValue =
+const HEALTH_USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
 /// The maximum number of bytes that are read of a greeting or a page.
-const MOST: usize = 64 * 1024;
+const MAX_RESPONSE_LEN: usize = 64 * 1024;

@@ -88,7 +88,7 @@ impl HealthState {
         if self.against < enough {
             return;
         }
-        // The recovered backend restarts without recorded failures.
+        // The new condition starts without recorded failures.
         *self = HealthState {
             down: !self.down,
             known: true,
@@ -105,14 +105,15 @@ impl HealthState {
         (self.down, self.known, self.against) = (false, false, 0);
     }
 
-    /// Records that a session or request did not reach the backend or was not answered, or that a client has `left`
-    /// before the answer. The latter counts once per client, because a single client may be impatient or hostile.
+    /// Records that a session or request did not reach the backend or was not answered, or that `client` has
+    /// disconnected before the answer. Disconnects count once per client, because a client may have a short deadline of
+    /// its own, or be hostile.
     pub(super) fn failed(
         &mut self,
         now: Instant,
         settings: &config::Passive,
         why: String,
-        left: Option<IpAddr>,
+        client: Option<IpAddr>,
     ) {
         self.why = Some(why);
         if self.condition() != Condition::Up || settings.fails == 0 {
@@ -120,10 +121,10 @@ impl HealthState {
         }
         self.failures
             .retain(|(then, _)| now.saturating_duration_since(*then) <= settings.within.0);
-        if left.is_some() && self.failures.iter().any(|(_, who)| *who == left) {
+        if client.is_some() && self.failures.iter().any(|(_, other)| *other == client) {
             return;
         }
-        self.failures.push_back((now, left));
+        self.failures.push_back((now, client));
         if self.failures.len() as u64 >= u64::from(settings.fails) {
             self.failures.clear();
             self.ejected = Some(now + settings.eject.0);

@@ -14,8 +14,8 @@ use tokio::{
 #[derive(Debug, Clone)]
 pub struct HealthCheck {
     pool: Arc<str>,
-    entry: Arc<Member>,
-    pub(super) how: Health,
+    member: Arc<Member>,
+    pub(super) settings: Health,
     pub(super) slow_start: Duration,
 }
 
@@ -29,14 +29,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> HealthStream for S {}
 impl HealthCheck {
     pub(in crate::upstream) fn new(
         pool: &Arc<str>,
-        entry: &Arc<Member>,
-        how: &Health,
+        member: &Arc<Member>,
+        settings: &Health,
         slow_start: Duration,
     ) -> Self {
         HealthCheck {
             pool: pool.clone(),
-            entry: entry.clone(),
-            how: how.clone(),
+            member: member.clone(),
+            settings: settings.clone(),
             slow_start,
         }
     }
@@ -48,7 +48,7 @@ impl HealthCheck {
 
     /// Returns the checked backend.
     pub fn backend(&self) -> &Arc<Backend> {
-        &self.entry.backend
+        &self.member.backend
     }
 
     /// Returns its state in that pool.
@@ -57,18 +57,18 @@ impl HealthCheck {
     }
 
     /// Returns when its slow start ends, if it is in slow start.
-    pub(super) fn warm_at(&self) -> Option<Instant> {
-        self.backend().warm_at(self.slow_start)
+    pub(super) fn slow_start_ends(&self) -> Option<Instant> {
+        self.backend().slow_start_ends(self.slow_start)
     }
 
     /// Returns whether the pool has health checks turned off.
     pub fn is_off(&self) -> bool {
-        self.how.check == Check::Off
+        self.settings.check == Check::Off
     }
 
     /// Returns the value of `Host`: the backend's authority, or its DNS name, because many servers accept no other.
     pub(super) fn host(&self) -> String {
-        match (self.entry.terms.dns(), self.backend().address()) {
+        match (self.member.config.dns(), self.backend().address()) {
             (Some((name, _)), BackendAddress::Tcp { port, .. }) => {
                 format!("{}:{port}", name.host())
             }
@@ -84,7 +84,7 @@ impl HealthCheck {
 
     /// Connects, without TLS. The caller sets the deadline.
     pub(super) async fn dial(&self, resolver: &Resolver) -> Result<DialedStream, DialError> {
-        self.entry.dial(resolver, None).await
+        self.member.dial(resolver, None).await
     }
 
     /// Performs the TLS handshake on `connection` if TLS is used.
@@ -92,7 +92,7 @@ impl HealthCheck {
         &self,
         connection: DialedStream,
     ) -> Result<Box<dyn HealthStream>, DialError> {
-        Ok(match (connection, self.entry.tls()) {
+        Ok(match (connection, self.member.tls()) {
             (DialedStream::Unix(unix), _) => Box::new(unix),
             (DialedStream::Tcp(tcp), None) => Box::new(tcp),
             (DialedStream::Tcp(tcp), Some(tls)) => Box::new(tls.connect_tls(tcp).await?),

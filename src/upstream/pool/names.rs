@@ -14,8 +14,10 @@ impl Pool {
     /// Returns the names to resolve, and the maximum interval between queries.
     pub fn names(&self) -> Vec<(DnsName, Duration)> {
         let members = self.members.load();
-        let names = members.named().filter_map(|terms| terms.dns());
-        names.map(|(name, often)| (name.clone(), often)).collect()
+        let names = members.named().filter_map(|config| config.dns());
+        names
+            .map(|(name, interval)| (name.clone(), interval))
+            .collect()
     }
 
     /// Applies the DNS answer for `name`: added members become eligible, removed ones do not stay eligible. `None`: DNS
@@ -29,22 +31,22 @@ impl Pool {
         backends: &mut Backends,
     ) -> MembershipChange {
         let before = self.members.load();
-        let (next, followed) = before.apply_answer(name, found, backends);
+        let (next, change) = before.apply_answer(name, found, backends);
         // If all backends are new, no other can take the load in the meantime.
-        if !before.entries().is_empty() {
+        if !before.current().is_empty() {
             let returns = |new: &Arc<Backend>| before.vanished().any(|it| Arc::ptr_eq(it, new));
-            let cold = followed.added.iter();
-            let cold = cold.filter(|new| new.is_new() || returns(new));
+            let recovering = change.added.iter();
+            let recovering = recovering.filter(|new| new.is_new() || returns(new));
             let now = Instant::now();
-            cold.for_each(|new| new.start_slow(now));
+            recovering.for_each(|new| new.start_slow(now));
         }
-        let is_hopeless = next.entries().is_empty() && !next.is_waiting();
+        let must_reject = next.current().is_empty() && !next.is_waiting();
         self.members.store(Arc::new(next));
         self.commit();
-        if is_hopeless {
+        if must_reject {
             self.admission.reject_all();
         }
-        followed
+        change
     }
 
     /// Returns the backends that are no longer in DNS, but have leases or are draining by an order.
@@ -52,13 +54,13 @@ impl Pool {
         self.members.load().vanished().cloned().collect()
     }
 
-    /// Returns whether a session may stay: its backend is a member, or may leave DNS without closing it. `written`: the
-    /// pool entry of the session.
-    pub fn may_keep(&self, backend: &str, written: &str) -> bool {
-        self.members.load().keep(backend, written)
+    /// Returns whether a session may stay: its backend is a member, or may leave DNS without closing it. `pool_entry`:
+    /// the pool entry of the session.
+    pub fn may_keep(&self, backend: &str, pool_entry: &str) -> bool {
+        self.members.load().keep(backend, pool_entry)
     }
 
-    /// Returns all configured entries in their current form: addresses, and names without a DNS answer.
+    /// Returns the addresses of all members, and the configured names without a DNS answer.
     pub fn shown(&self) -> Vec<String> {
         let members = self.members.load();
         members.shown().collect()

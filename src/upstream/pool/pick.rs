@@ -16,15 +16,15 @@ use tokio::time::Instant;
 // === impl Pool ===
 
 impl Pool {
-    /// Returns a lease on free capacity, regardless of the queue.
+    /// Returns a lease if a member has free capacity, regardless of the queue.
     pub(super) fn pick(
         &self,
         key: BalanceKey,
         tried: &[Arc<Backend>],
     ) -> Result<Lease, Unavailable> {
         let members = self.members.load();
-        if let Some(cold) = self.excluded(&members, key, tried)
-            && let Ok(lease) = self.pick_among(&members, key, &cold)
+        if let Some(excluded) = self.excluded(&members, key, tried)
+            && let Ok(lease) = self.pick_among(&members, key, &excluded)
         {
             return Ok(lease);
         }
@@ -42,28 +42,30 @@ impl Pool {
             return None;
         }
         let now = Instant::now();
-        let is_cold = |entry: &&Arc<Member>| {
+        let is_excluded = |member: &&Arc<Member>| {
             // A request with an affinity is not new work.
-            let is_own = key.bound().is_some_and(|bound| bound.seed == entry.id_hash);
-            let warmth = entry.backend.warmth(now, self.slow_start);
-            let is_left = |warmth| {
-                self.rng.below(PROBABILITY_SCALE) as f64 >= warmth * PROBABILITY_SCALE as f64
+            let is_bound = key
+                .bound()
+                .is_some_and(|bound| bound.id_hash == member.id_hash);
+            let factor = member.backend.slow_start_factor(now, self.slow_start);
+            let is_skipped = |factor| {
+                self.rng.below(PROBABILITY_SCALE) as f64 >= factor * PROBABILITY_SCALE as f64
             };
-            !is_own && warmth.is_some_and(is_left)
+            !is_bound && factor.is_some_and(is_skipped)
         };
-        let cold = members.entries().iter().filter(is_cold);
-        let cold: Vec<_> = cold.map(|entry| entry.backend.clone()).collect();
-        (!cold.is_empty()).then(|| [tried, &cold].concat())
+        let excluded = members.current().iter().filter(is_excluded);
+        let excluded: Vec<_> = excluded.map(|member| member.backend.clone()).collect();
+        (!excluded.is_empty()).then(|| [tried, &excluded].concat())
     }
 
     /// Returns the `id_hash` of the only member that can serve this request, unless that was tried.
     pub(super) fn only(&self, key: BalanceKey, tried: &[Arc<Backend>]) -> Option<u64> {
         let bound = key.bound().filter(|bound| bound.only)?;
         let members = self.members.load();
-        let mut entries = members.entries().iter();
-        let own = entries.find(|entry| entry.id_hash == bound.seed)?;
+        let mut current = members.current().iter();
+        let own = current.find(|member| member.id_hash == bound.id_hash)?;
         let was_tried = tried.iter().any(|one| Arc::ptr_eq(one, &own.backend));
-        (!was_tried).then_some(bound.seed)
+        (!was_tried).then_some(bound.id_hash)
     }
 
     fn pick_among(
@@ -72,19 +74,20 @@ impl Pool {
         key: BalanceKey,
         tried: &[Arc<Backend>],
     ) -> Result<Lease, Unavailable> {
-        let entries = members.entries();
+        let current = members.current();
         let candidates = Eligible {
-            entries,
+            members: current,
             tried,
-            unwell: self.all_down == config::AllDown::Try && !serving(entries).any(Member::is_up),
+            include_unhealthy: self.all_down == config::AllDown::Try
+                && !serving(current).any(Member::is_up),
         };
-        // A selected member without capacity has filled up in the meantime: each costs at most one round.
-        for _ in entries {
-            let Some(entry) = self.balance.choose(candidates, key) else {
+        // A selected member may have become full in the meantime, hence several attempts.
+        for _ in current {
+            let Some(member) = self.balance.choose(candidates, key) else {
                 break;
             };
-            if let Some(lease) = Lease::take(entry) {
-                self.balance.chosen(entry);
+            if let Some(lease) = Lease::acquire(member) {
+                self.balance.chosen(member);
                 return Ok(lease);
             }
         }
@@ -93,26 +96,27 @@ impl Pool {
 }
 
 fn why(members: &PoolMembers, candidates: Eligible<'_>, may_wait: bool) -> Unavailable {
-    let mut serving = serving(candidates.entries);
-    let is_wanted = |entry: &&Member| candidates.unwell || entry.is_up();
-    let mut wanted = serving.clone().filter(is_wanted);
-    // A member that DNS is yet to return may have capacity.
-    if may_wait && members.is_waiting() || wanted.clone().any(|entry| !candidates.was_tried(entry))
+    let mut serving = serving(candidates.members);
+    let is_usable = |member: &&Member| candidates.include_unhealthy || member.is_up();
+    let mut usable = serving.clone().filter(is_usable);
+    // A member from an outstanding DNS answer may have capacity.
+    if may_wait && members.is_waiting()
+        || usable.clone().any(|member| !candidates.was_tried(member))
     {
         return Unavailable::Full;
     }
-    match (wanted.next(), serving.next()) {
+    match (usable.next(), serving.next()) {
         (None, Some(_)) => Unavailable::Down,
-        (None, None) if !candidates.entries.is_empty() => Unavailable::Draining,
-        (None, None) if members.is_unsure() => Unavailable::Unresolved,
+        (None, None) if !candidates.members.is_empty() => Unavailable::Draining,
+        (None, None) if members.is_unresolved() => Unavailable::Unresolved,
         _ => Unavailable::None,
     }
 }
 
-pub(super) fn serving(entries: &[Arc<Member>]) -> impl Iterator<Item = &Member> + Clone {
-    let entries = entries.iter().map(|entry| &**entry);
-    entries.filter(|entry| !entry.backend.is_draining())
+pub(super) fn serving(members: &[Arc<Member>]) -> impl Iterator<Item = &Member> + Clone {
+    let members = members.iter().map(|member| &**member);
+    members.filter(|member| !member.backend.is_draining())
 }
 
-/// The scale of probabilities.
+/// The number of steps between the probabilities 0 and 1.
 const PROBABILITY_SCALE: u64 = 1 << 20;

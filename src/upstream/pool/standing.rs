@@ -23,17 +23,17 @@ impl Pool {
     /// Returns the load shares of the members that can accept sessions.
     pub fn load_shares(&self, now: Instant) -> Vec<LoadShare> {
         let members = self.members.load();
-        let open = serving(members.entries());
-        let open: Vec<&Member> = open.filter(|entry| entry.is_up()).collect();
-        let parts: Vec<MemberLoad> = open.iter().map(|entry| entry.load()).collect();
-        let standing = |((entry, part), share): ((&Member, &MemberLoad), u64)| LoadShare {
-            backend: entry.backend.name().clone(),
-            came: entry.backend.generation(),
-            leases: part.leases,
+        let available = serving(members.current());
+        let available: Vec<&Member> = available.filter(|member| member.is_up()).collect();
+        let loads: Vec<MemberLoad> = available.iter().map(|member| member.load()).collect();
+        let load_share = |((member, load), share): ((&Member, &MemberLoad), u64)| LoadShare {
+            backend: member.backend.name().clone(),
+            generation: member.backend.generation(),
+            leases: load.leases,
             share,
-            warming: self.is_warming(&entry.backend, now),
+            warming: self.is_warming(&member.backend, now),
         };
-        let each = open.into_iter().zip(&parts).zip(shares(&parts));
-        each.map(standing).collect()
+        let each = available.into_iter().zip(&loads).zip(shares(&loads));
+        each.map(load_share).collect()
     }
 }

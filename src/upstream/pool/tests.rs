@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 
 /// A pool whose backends have these weights; their ports are 9000, 9001 …
-fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
+fn pool_config(balance: config::Balance, weights: &[u16]) -> config::Pool {
     let backend = |(n, weight): (usize, &u16)| {
         let address = format!("ws://127.0.0.1:{}", 9000 + n).parse().unwrap();
         config::Located::nowhere(config::Backend {
@@ -30,20 +30,20 @@ fn written(balance: config::Balance, weights: &[u16]) -> config::Pool {
     }
 }
 
-fn built(written: &config::Pool, previous: Option<&Pool>) -> Pool {
-    let mut known = Backends::known(previous.iter().flat_map(|pool| pool.backends()));
-    Pool::new("test", written, &mut known, &mut vec![]).succeed(previous, &mut known)
+fn built(pool_config: &config::Pool, previous: Option<&Pool>) -> Pool {
+    let mut backends = Backends::containing(previous.iter().flat_map(|pool| pool.backends()));
+    Pool::new("test", pool_config, &mut backends, &mut vec![]).succeed(previous, &mut backends)
 }
 
 fn pool(balance: config::Balance, weights: &[u16]) -> Pool {
-    built(&written(balance, weights), None)
+    built(&pool_config(balance, weights), None)
 }
 
 fn key(pool: &Pool, path: &str) -> BalanceKey {
     pool.key(&HeaderMap::new(), path, None, [192, 0, 2, 1].into())
 }
 
-fn place(pool: &Pool) -> Lease {
+fn pick_lease(pool: &Pool) -> Lease {
     pool.pick(BalanceKey::default(), &[]).unwrap()
 }
 
@@ -55,11 +55,11 @@ fn leases(pool: &Pool) -> Vec<u64> {
 }
 
 /// Returns how often each member is selected if every lease is released at once.
-fn turns(pool: &Pool, times: usize) -> Vec<u64> {
+fn picks(pool: &Pool, times: usize) -> Vec<u64> {
     let mut chosen: HashMap<Arc<str>, u64> = HashMap::new();
     for _ in 0..times {
         *chosen
-            .entry(place(pool).backend().name().clone())
+            .entry(pick_lease(pool).backend().name().clone())
             .or_default() += 1;
     }
     let times = |backend: &Arc<Backend>| chosen.get(backend.name()).copied().unwrap_or(0);
@@ -80,16 +80,16 @@ fn assert_shares(counts: &[u64], weights: &[u16], tolerance: f64) {
 }
 
 #[test]
-fn ten_thousand_connects_are_shared_by_weight() {
+fn leases_are_distributed_by_weight() {
     let weights = [1, 2, 4];
     for balance in [LeastSessions, RoundRobin] {
         let held = pool(balance, &weights);
-        let _held: Vec<_> = (0..10_000).map(|_| place(&held)).collect();
+        let _held: Vec<_> = (0..10_000).map(|_| pick_lease(&held)).collect();
         assert_shares(&leases(&held), &weights, 0.02);
-        assert_shares(&turns(&pool(balance, &weights), 10_000), &weights, 0.02);
+        assert_shares(&picks(&pool(balance, &weights), 10_000), &weights, 0.02);
     }
     let held = pool(RandomTwo, &weights);
-    let _held: Vec<_> = (0..10_000).map(|_| place(&held)).collect();
+    let _held: Vec<_> = (0..10_000).map(|_| pick_lease(&held)).collect();
     assert_shares(&leases(&held), &weights, 0.02);
     let held = pool(Hash, &weights);
     let _held: Vec<_> = (0..10_000)
@@ -99,50 +99,50 @@ fn ten_thousand_connects_are_shared_by_weight() {
 }
 
 #[test]
-fn turns_are_smooth() {
+fn round_robin_interleaves_members_by_weight() {
     let pool = pool(RoundRobin, &[1, 2, 4]);
     for _ in 0..10 {
-        assert_eq!(turns(&pool, 7), [1, 2, 4]);
+        assert_eq!(picks(&pool, 7), [1, 2, 4]);
     }
 }
 
 #[test]
 fn absent_member_does_not_catch_up() {
     let pool = pool(RoundRobin, &[1, 1]);
-    pool.members.load().entries()[0].backend.drain(true);
-    assert_eq!(turns(&pool, 100), [0, 100]);
-    pool.members.load().entries()[0].backend.drain(false);
+    pool.members.load().current()[0].backend.drain(true);
+    assert_eq!(picks(&pool, 100), [0, 100]);
+    pool.members.load().current()[0].backend.drain(false);
     // To within one slot.
-    assert_eq!(turns(&pool, 10), [6, 4]);
+    assert_eq!(picks(&pool, 10), [6, 4]);
 }
 
 #[test]
-fn the_fewest_leases_win_and_a_drop_gives_back() {
+fn member_with_fewest_leases_wins_and_drop_releases() {
     let pool = pool(LeastSessions, &[1, 1]);
-    let first = place(&pool);
-    let second = place(&pool);
+    let first = pick_lease(&pool);
+    let second = pick_lease(&pool);
     assert_ne!(first.backend().name(), second.backend().name());
     let freed = first.backend().name().clone();
     drop(first);
     for _ in 0..4 {
-        assert_eq!(place(&pool).backend().name(), &freed);
+        assert_eq!(pick_lease(&pool).backend().name(), &freed);
     }
 }
 
 #[test]
-fn random_two_takes_the_emptier_and_never_the_same_twice() {
+fn random_two_selects_the_less_loaded_of_two_different_members() {
     let pool = pool(RandomTwo, &[1, 1]);
-    let held: Vec<_> = (0..1000).map(|_| place(&pool)).collect();
+    let held: Vec<_> = (0..1000).map(|_| pick_lease(&pool)).collect();
     assert_eq!(leases(&pool), [500, 500]);
     drop(held);
     assert_eq!(leases(&pool), [0, 0]);
 }
 
 #[test]
-fn a_reload_keeps_leases_and_applies_what_it_changes_at_once() {
-    let mut config = written(LeastSessions, &[1, 1]);
+fn reload_keeps_leases_and_applies_new_limits() {
+    let mut config = pool_config(LeastSessions, &[1, 1]);
     let old = built(&config, None);
-    let held: Vec<_> = (0..20).map(|_| place(&old)).collect();
+    let held: Vec<_> = (0..20).map(|_| pick_lease(&old)).collect();
     config.backends.remove(0);
     config.backends[0].value.weight = 3;
     config.backends[0].value.max_sessions = 12;
@@ -151,7 +151,7 @@ fn a_reload_keeps_leases_and_applies_what_it_changes_at_once() {
     let new = built(&config, Some(&old));
     new.commit();
     assert_eq!(leases(&new), [10, 0]);
-    let more: Vec<_> = (0..6).map(|_| place(&new)).collect();
+    let more: Vec<_> = (0..6).map(|_| pick_lease(&new)).collect();
     // At most 12, though its weight would allow 12 of 16.
     assert_eq!(leases(&new), [12, 4]);
     drop(held);
@@ -161,24 +161,24 @@ fn a_reload_keeps_leases_and_applies_what_it_changes_at_once() {
 }
 
 #[test]
-fn pools_that_have_the_same_backend_count_together() {
+fn pools_share_the_counters_of_a_backend() {
     let mut backends = Backends::default();
-    let config = written(LeastSessions, &[1, 1]);
+    let config = pool_config(LeastSessions, &[1, 1]);
     let [one, other] =
         ["one", "other"].map(|name| Pool::new(name, &config, &mut backends, &mut vec![]));
-    let _first = place(&one);
-    let second = place(&other);
+    let _first = pick_lease(&one);
+    let second = pick_lease(&other);
     assert_eq!((leases(&one), leases(&other)), (vec![1, 1], vec![1, 1]));
     // It is still there under another name.
-    let mut known = Backends::known(other.backends());
-    let renamed = Pool::new("renamed", &config, &mut known, &mut vec![]);
+    let mut backends = Backends::containing(other.backends());
+    let renamed = Pool::new("renamed", &config, &mut backends, &mut vec![]);
     drop(second);
     assert_eq!(leases(&renamed), leases(&one));
 }
 
 #[test]
-fn why_there_is_no_place() {
-    let mut config = written(LeastSessions, &[1, 1]);
+fn unavailable_names_the_reason() {
+    let mut config = pool_config(LeastSessions, &[1, 1]);
     for backend in &mut config.backends {
         backend.value.max_sessions = 1;
     }
@@ -199,7 +199,7 @@ fn why_there_is_no_place() {
         assert_eq!(acquire(&both[1..]).unwrap_err(), Unavailable::None);
         both[1].drain(true);
         assert_eq!(acquire(&[]).unwrap_err(), Unavailable::Draining);
-        let empty = built(&written(balance, &[]), None);
+        let empty = built(&pool_config(balance, &[]), None);
         let none = empty.pick(BalanceKey::default(), &[]);
         assert_eq!(none.unwrap_err(), Unavailable::None);
     }
@@ -221,14 +221,14 @@ fn eject(backend: &Backend) {
 
 #[test]
 fn unhealthy_members_get_work_only_if_all_are_unhealthy() {
-    let mut config = written(LeastSessions, &[1, 1, 1]);
+    let mut config = pool_config(LeastSessions, &[1, 1, 1]);
     for balance in [LeastSessions, RoundRobin, RandomTwo, Hash] {
         config.balance = balance;
         config.all_down = config::AllDown::Try;
         let pool = built(&config, None);
         let all: Vec<_> = pool.backends();
         eject(&all[0]);
-        let held: Vec<_> = (0..20).map(|_| place(&pool)).collect();
+        let held: Vec<_> = (0..20).map(|_| pick_lease(&pool)).collect();
         assert_eq!(leases(&pool)[0], 0, "{balance:?}");
         drop(held);
         // A backend that has failed for this request is not retried, and an unhealthy one is not used while others are
@@ -237,7 +237,7 @@ fn unhealthy_members_get_work_only_if_all_are_unhealthy() {
         assert_eq!(others.unwrap_err(), Unavailable::None);
         all[1].drain(true);
         eject(&all[2]);
-        let held: Vec<_> = (0..20).map(|_| place(&pool)).collect();
+        let held: Vec<_> = (0..20).map(|_| pick_lease(&pool)).collect();
         assert_eq!(leases(&pool)[1], 0, "{balance:?}");
         drop(held);
         config.all_down = config::AllDown::Refuse;
@@ -245,7 +245,7 @@ fn unhealthy_members_get_work_only_if_all_are_unhealthy() {
         let none = pool.pick(BalanceKey::default(), &[]);
         assert_eq!(none.unwrap_err(), Unavailable::Down);
         all[2].health().answered();
-        assert!(Arc::ptr_eq(place(&pool).backend(), &all[2]));
+        assert!(Arc::ptr_eq(pick_lease(&pool).backend(), &all[2]));
         all[2].drain(true);
         all[0].drain(true);
         let none = pool.pick(BalanceKey::default(), &[]);
@@ -256,10 +256,10 @@ fn unhealthy_members_get_work_only_if_all_are_unhealthy() {
 #[test]
 fn sid_selects_an_unhealthy_backend_but_a_cookie_does_not() {
     let pool = pool(LeastSessions, &[1, 1]);
-    let [own, other] = [0, 1].map(|n| pool.members.load().entries()[n].clone());
+    let [own, other] = [0, 1].map(|n| pool.members.load().current()[n].clone());
     let bound = |only| {
-        let seed = own.id_hash;
-        let key = BalanceKey::default().bound_to(Some(Affinity { seed, only }));
+        let id_hash = own.id_hash;
+        let key = BalanceKey::default().bound_to(Some(Affinity { id_hash, only }));
         pool.pick(key, &[]).unwrap().backend().clone()
     };
     assert!(Arc::ptr_eq(&bound(false), &own.backend));
@@ -269,26 +269,26 @@ fn sid_selects_an_unhealthy_backend_but_a_cookie_does_not() {
 }
 
 #[test]
-fn the_same_key_leads_to_the_same_backend_until_that_has_too_much() {
+fn hash_selects_the_same_backend_up_to_its_load_bound() {
     let pool = pool(Hash, &[1; 4]);
-    let room = key(&pool, "/room");
+    let room_key = key(&pool, "/room");
     let mut held = vec![];
     for _ in 0..400 {
-        held.push(pool.pick(room, &[]).unwrap());
+        held.push(pool.pick(room_key, &[]).unwrap());
     }
     let mut counts = leases(&pool);
     counts.sort_unstable();
     // 5/4 of a hundred; the second and third member take the rest.
     assert_eq!(counts, [25, 125, 125, 125]);
     held.clear();
-    let few: Vec<_> = (0..8).map(|_| pool.pick(room, &[]).unwrap()).collect();
+    let few: Vec<_> = (0..8).map(|_| pool.pick(room_key, &[]).unwrap()).collect();
     let first = few[0].backend();
     assert!(few.iter().all(|lease| Arc::ptr_eq(lease.backend(), first)));
 }
 
 #[test]
-fn many_at_once_never_overfill() {
-    let mut config = written(LeastSessions, &[1, 2, 3]);
+fn concurrent_picks_respect_session_limits() {
+    let mut config = pool_config(LeastSessions, &[1, 2, 3]);
     for backend in &mut config.backends {
         backend.value.max_sessions = 100;
     }
@@ -311,12 +311,12 @@ fn many_at_once_never_overfill() {
 }
 
 /// Returns the backend that each key selects while no lease is held.
-fn places(pool: &Pool, keys: usize) -> Vec<Arc<str>> {
-    let place = |n| {
+fn backends_by_key(pool: &Pool, keys: usize) -> Vec<Arc<str>> {
+    let backend = |n| {
         let lease = pool.pick(key(pool, &format!("/{n}")), &[]).unwrap();
         lease.backend().name().clone()
     };
-    (0..keys).map(place).collect()
+    (0..keys).map(backend).collect()
 }
 
 proptest! {
@@ -327,11 +327,11 @@ proptest! {
         weights in proptest::collection::vec(1_u16..=8, 2..12),
         gone in any::<prop::sample::Index>(),
     ) {
-        let mut config = written(Hash, &weights);
+        let mut config = pool_config(Hash, &weights);
         let whole = built(&config, None);
         let gone = config.backends.remove(gone.index(weights.len())).value;
         let rest = built(&config, Some(&whole));
-        let (before, after) = (places(&whole, 2000), places(&rest, 2000));
+        let (before, after) = (backends_by_key(&whole, 2000), backends_by_key(&rest, 2000));
         let mut moved = 0;
         for (before, after) in before.iter().zip(&after) {
             if **before == *gone.address.to_string() {
@@ -347,7 +347,7 @@ proptest! {
     }
 
     #[test]
-    fn no_member_gets_more_than_five_quarters_of_its_share(
+    fn hash_gives_no_member_more_than_five_quarters_of_its_share(
         weights in proptest::collection::vec(1_u16..=8, 1..12),
         keys in proptest::collection::vec(0_usize..5, 1..600),
     ) {
@@ -365,7 +365,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_comes_and_goes_leases_are_counted_and_shares_kept(
+    fn leases_are_counted_and_shares_kept_under_churn(
         balance in prop::sample::select(vec![LeastSessions, RoundRobin, RandomTwo, Hash]),
         weights in proptest::collection::vec(1_u16..=8, 1..8),
         moves in proptest::collection::vec(any::<(bool, prop::sample::Index)>(), 1..200),
@@ -374,7 +374,7 @@ proptest! {
         let mut held: Vec<Lease> = vec![];
         for (comes, which) in moves {
             match comes || held.is_empty() {
-                true => held.push(place_of(&pool, which.index(7))),
+                true => held.push(lease_of(&pool, which.index(7))),
                 false => drop(held.swap_remove(which.index(held.len()))),
             }
             prop_assert_eq!(leases(&pool).iter().sum::<u64>(), held.len() as u64);
@@ -384,13 +384,13 @@ proptest! {
     }
 }
 
-fn place_of(pool: &Pool, n: usize) -> Lease {
+fn lease_of(pool: &Pool, n: usize) -> Lease {
     pool.pick(key(pool, &format!("/{n}")), &[]).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
-    let mut config = written(LeastSessions, &[1; 3]);
+async fn slow_start_limits_a_new_backend_unless_it_is_alone() {
+    let mut config = pool_config(LeastSessions, &[1; 3]);
     config.slow_start = config::DurationValue(Duration::from_secs(100));
     let added = config.backends.pop().unwrap();
     let old = built(&config, None);
@@ -400,20 +400,20 @@ async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
             .iter()
             .all(|backend| !old.is_warming(backend, now))
     );
-    let _held: Vec<_> = (0..20_000).map(|_| place(&old)).collect();
+    let _held: Vec<_> = (0..20_000).map(|_| pick_lease(&old)).collect();
     config.backends.push(added);
     let new = built(&config, Some(&old));
     new.commit();
-    let [known @ .., cold] = &new.backends()[..] else {
+    let [backends @ .., cold] = &new.backends()[..] else {
         unreachable!("there are three");
     };
-    assert!(known.iter().all(|backend| !new.is_warming(backend, now)));
+    assert!(backends.iter().all(|backend| !new.is_warming(backend, now)));
     assert!(new.is_warming(cold, now));
     // It has by far the fewest leases: it is selected whenever it is considered.
     let mut held = vec![];
     for expected in [0.1, 0.55] {
         let before = cold.leases();
-        held.extend((0..2000).map(|_| place(&new)));
+        held.extend((0..2000).map(|_| pick_lease(&new)));
         let share = (cold.leases() - before) as f64 / 2000.0;
         // Four standard deviations.
         assert!((share - expected).abs() < 0.05, "{share}");
@@ -421,12 +421,12 @@ async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
     }
     assert!(!new.is_warming(cold, Instant::now()));
     let before = cold.leases();
-    held.extend((0..2000).map(|_| place(&new)));
+    held.extend((0..2000).map(|_| pick_lease(&new)));
     assert_eq!(cold.leases() - before, 2000);
     // Recovered again, and alone.
     cold.start_slow(Instant::now());
     assert!(new.is_warming(cold, Instant::now()));
-    let tried: Vec<_> = known.to_vec();
+    let tried: Vec<_> = backends.to_vec();
     for _ in 0..50 {
         let lease = new.pick(BalanceKey::default(), &tried).unwrap();
         assert!(Arc::ptr_eq(lease.backend(), cold));
@@ -435,13 +435,13 @@ async fn a_new_backend_gets_a_growing_part_and_one_alone_all() {
 
 /// The sessions of ten backends, the last of which is new, after the excess of the others was closed and has
 /// reconnected.
-fn evened_out(balance: config::Balance) -> Vec<u64> {
+fn rebalanced_loads(balance: config::Balance) -> Vec<u64> {
     let nine = pool(balance, &[1; 9]);
-    let mut held: Vec<Lease> = (0..900).map(|_| place(&nine)).collect();
-    let ten = built(&written(balance, &[1; 10]), Some(&nine));
+    let mut held: Vec<Lease> = (0..900).map(|_| pick_lease(&nine)).collect();
+    let ten = built(&pool_config(balance, &[1; 10]), Some(&nine));
     ten.commit();
-    let standings = ten.load_shares(Instant::now());
-    let mut surplus: HashMap<_, _> = standings
+    let load_shares = ten.load_shares(Instant::now());
+    let mut surplus: HashMap<_, _> = load_shares
         .iter()
         .map(|it| (it.backend.clone(), it.surplus()))
         .collect();
@@ -452,29 +452,33 @@ fn evened_out(balance: config::Balance) -> Vec<u64> {
         }
         _ => true,
     });
-    held.extend((held.len()..900).map(|_| place(&ten)).collect::<Vec<_>>());
+    held.extend(
+        (held.len()..900)
+            .map(|_| pick_lease(&ten))
+            .collect::<Vec<_>>(),
+    );
     leases(&ten)
 }
 
 #[test]
 fn rebalanced_sessions_move_to_the_new_backend() {
-    assert_eq!(evened_out(LeastSessions), [90; 10]);
+    assert_eq!(rebalanced_loads(LeastSessions), [90; 10]);
     eprintln!(
         "FIG {:?} {:?}",
-        evened_out(RoundRobin),
-        evened_out(RandomTwo)
+        rebalanced_loads(RoundRobin),
+        rebalanced_loads(RandomTwo)
     );
 }
 
 #[test]
 fn unavailable_member_has_no_load_share() {
-    let mut written = written(LeastSessions, &[1, 1, 2, 1]);
-    written.backends[1].value.max_sessions = 5;
-    let pool = built(&written, None);
-    let _held: Vec<_> = (0..40).map(|_| place(&pool)).collect();
+    let mut pool_config = pool_config(LeastSessions, &[1, 1, 2, 1]);
+    pool_config.backends[1].value.max_sessions = 5;
+    let pool = built(&pool_config, None);
+    let _held: Vec<_> = (0..40).map(|_| pick_lease(&pool)).collect();
     let shares = || -> Vec<u64> {
-        let standings = pool.load_shares(Instant::now());
-        standings.iter().map(|it| it.share).collect()
+        let load_shares = pool.load_shares(Instant::now());
+        load_shares.iter().map(|it| it.share).collect()
     };
     assert_eq!(shares(), [9, 5, 18, 9]);
     let all = pool.backends();

@@ -20,7 +20,7 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsAnswer {
     /// The backends.
-    pub places: Vec<Endpoint>,
+    pub endpoints: Vec<Endpoint>,
     /// Whether every query was answered, so that a backend that is missing here does not exist.
     pub complete: bool,
     /// Number of backends beyond the limit, which are left out.
@@ -41,7 +41,7 @@ pub struct Endpoint {
 /// The addresses of one host.
 struct Addresses {
     ips: Vec<IpAddr>,
-    whole: bool,
+    complete: bool,
     ttl: Option<Duration>,
 }
 
@@ -54,8 +54,12 @@ impl Resolver {
         match name {
             DnsName::Addresses { name, port } => {
                 let found = self.addresses(name).await?;
-                let places = found.ips.iter().map(|ip| Endpoint::new(*ip, *port, 1));
-                Ok(DnsAnswer::new(places.collect(), found.whole, found.ttl))
+                let endpoints = found.ips.iter().map(|ip| Endpoint::new(*ip, *port, 1));
+                Ok(DnsAnswer::new(
+                    endpoints.collect(),
+                    found.complete,
+                    found.ttl,
+                ))
             }
             DnsName::Services { name } => self.services(name).await,
         }
@@ -68,7 +72,7 @@ impl Resolver {
         let servers = self.servers(&files)?;
         let found = servers.pools.lookup(name, RecordType::SRV).await;
         let found = found.map_err(unknown)?;
-        let mut ttl = least(found.answers().iter().map(|record| record.ttl));
+        let mut ttl = min_ttl(found.answers().iter().map(|record| record.ttl));
         let services = found
             .answers()
             .iter()
@@ -82,36 +86,36 @@ impl Resolver {
         let first = services.clone().map(|service| service.priority).min();
         let services = services.filter(|service| Some(service.priority) == first);
         let mut services: Vec<_> = services.collect();
-        // Above the limit, the selection would differ from answer to answer.
+        // Sorted, so that truncation keeps the same services in every answer.
         services.sort_unstable_by_key(|service| (&service.target, service.port));
-        let left_out = services.len().saturating_sub(MOST);
-        services.truncate(MOST);
-        let heaviest = services.iter().map(|service| service.weight).max();
+        let truncated = services.len().saturating_sub(MAX_ENDPOINTS);
+        services.truncate(MAX_ENDPOINTS);
+        let max_weight = services.iter().map(|service| service.weight).max();
         // Several services may share a host; all queries at once would be too many for a server to answer in time.
         let hosts: BTreeSet<_> = services.iter().map(|service| &service.target).collect();
         let hosts: Vec<_> = hosts.into_iter().collect();
-        let (mut known, mut whole, mut why) = (BTreeMap::new(), true, None);
-        for some in hosts.chunks(AT_A_TIME) {
-            let asked = some
+        let (mut known, mut complete, mut why) = (BTreeMap::new(), true, None);
+        for some in hosts.chunks(MAX_CONCURRENT_LOOKUPS) {
+            let lookups = some
                 .iter()
                 .map(async |host| (*host, self.addresses(&host.to_utf8()).await));
-            for (host, found) in join_all(asked).await {
+            for (host, found) in join_all(lookups).await {
                 match found {
                     Ok(found) => {
-                        whole &= found.whole;
+                        complete &= found.complete;
                         ttl = [ttl, found.ttl].into_iter().flatten().min();
                         known.insert(host, found.ips);
                     }
                     // A host may still exist unless a server reports that it does not.
                     Err(error) => {
-                        whole &= matches!(&error, ResolveError::Unknown { reason, .. } if is_negative(reason));
+                        complete &= matches!(&error, ResolveError::Unknown { reason, .. } if is_negative(reason));
                         why = Some(error);
                     }
                 }
             }
         }
         let all = services.iter().flat_map(|service| {
-            let share = share(service.weight, heaviest);
+            let share = share(service.weight, max_weight);
             let ips = known.get(&service.target).into_iter().flatten();
             ips.map(move |ip| Endpoint::new(*ip, service.port, share))
         });
@@ -120,8 +124,8 @@ impl Resolver {
             (true, Some(error)) => Err(error),
             (true, None) => Err(unknown(NetError::Message("the answer has no service"))),
             (false, _) => {
-                let mut found = DnsAnswer::new(all, whole, ttl);
-                found.truncated += left_out;
+                let mut found = DnsAnswer::new(all, complete, ttl);
+                found.truncated += truncated;
                 Ok(found)
             }
         }
@@ -131,7 +135,7 @@ impl Resolver {
     async fn addresses(&self, name: &str) -> Result<Addresses, ResolveError> {
         let listed = |ips| Addresses {
             ips,
-            whole: true,
+            complete: true,
             ttl: None,
         };
         if is_localhost(name) {
@@ -153,22 +157,22 @@ impl Resolver {
             servers.lookup(name, RecordType::AAAA),
         )
         .await;
-        let (mut ips, mut ttl, mut whole, mut why) = (Vec::new(), None, true, None);
+        let (mut ips, mut ttl, mut complete, mut why) = (Vec::new(), None, true, None);
         for answer in [v4, v6] {
             match answer {
                 Ok(found) => {
                     let records = found.answers();
                     ips.extend(records.iter().filter_map(|record| record.data.ip_addr()));
-                    let good = least(records.iter().map(|record| record.ttl));
-                    ttl = [ttl, good].into_iter().flatten().min();
+                    let record_ttl = min_ttl(records.iter().map(|record| record.ttl));
+                    ttl = [ttl, record_ttl].into_iter().flatten().min();
                 }
                 Err(error) => {
                     let none = is_negative(&error);
                     // A server failure is reported rather than a negative answer.
-                    if whole || !none {
+                    if complete || !none {
                         why = Some(error);
                     }
-                    whole &= none;
+                    complete &= none;
                 }
             }
         }
@@ -176,7 +180,7 @@ impl Resolver {
             (true, why) => Err(unknown(
                 why.unwrap_or(NetError::Message("the answer was empty")),
             )),
-            (false, _) => Ok(Addresses { ips, whole, ttl }),
+            (false, _) => Ok(Addresses { ips, complete, ttl }),
         }
     }
 }
@@ -184,13 +188,13 @@ impl Resolver {
 // === impl DnsAnswer ===
 
 impl DnsAnswer {
-    fn new(mut places: Vec<Endpoint>, complete: bool, ttl: Option<Duration>) -> Self {
-        places.sort_unstable();
-        places.dedup_by(|one, other| one.address == other.address);
-        let truncated = places.len().saturating_sub(MOST);
-        places.truncate(MOST);
+    fn new(mut endpoints: Vec<Endpoint>, complete: bool, ttl: Option<Duration>) -> Self {
+        endpoints.sort_unstable();
+        endpoints.dedup_by(|one, other| one.address == other.address);
+        let truncated = endpoints.len().saturating_sub(MAX_ENDPOINTS);
+        endpoints.truncate(MAX_ENDPOINTS);
         DnsAnswer {
-            places,
+            endpoints,
             complete,
             truncated,
             ttl,
@@ -221,21 +225,21 @@ fn is_negative(error: &NetError) -> bool {
 
 /// Limits weights to 100, because the stride scheduler divides by them. A weight of 0 is "a very small proportion" (RFC
 /// 2782).
-fn share(weight: u16, heaviest: Option<u16>) -> u16 {
-    match heaviest {
-        Some(heaviest) if heaviest > 100 => {
-            (u32::from(weight) * 100 / u32::from(heaviest)).max(1) as u16
+fn share(weight: u16, max_weight: Option<u16>) -> u16 {
+    match max_weight {
+        Some(max_weight) if max_weight > 100 => {
+            (u32::from(weight) * 100 / u32::from(max_weight)).max(1) as u16
         }
         _ => weight.max(1),
     }
 }
 
-fn least(ttls: impl Iterator<Item = u32>) -> Option<Duration> {
+fn min_ttl(ttls: impl Iterator<Item = u32>) -> Option<Duration> {
     ttls.min().map(|ttl| Duration::from_secs(ttl.into()))
 }
 
-/// Maximum number of hosts that are resolved per answer.
-const AT_A_TIME: usize = 16;
+/// Maximum number of hosts that are resolved at a time.
+const MAX_CONCURRENT_LOOKUPS: usize = 16;
 
-/// More backends than a pool makes use of; the rest of an answer is left out.
-pub(in crate::upstream) const MOST: usize = 256;
+/// Maximum number of backends per DNS answer; the others are left out.
+pub(in crate::upstream) const MAX_ENDPOINTS: usize = 256;

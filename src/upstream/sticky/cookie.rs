@@ -27,13 +27,13 @@ impl CookieSigner {
         }
     }
 
-    pub(super) fn write(&self, seed: u64) -> HeaderValue {
-        let seed = seed.to_be_bytes();
-        let tag = hmac::sign(&self.key, &seed);
-        let value = URL_SAFE_NO_PAD.encode([&seed, tag.as_ref()].concat());
+    pub(super) fn write(&self, id_hash: u64) -> HeaderValue {
+        let id_hash = id_hash.to_be_bytes();
+        let tag = hmac::sign(&self.key, &id_hash);
+        let value = URL_SAFE_NO_PAD.encode([&id_hash, tag.as_ref()].concat());
         let name = &self.name;
         let cookie = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax");
-        HeaderValue::try_from(cookie).expect("letters, digits and what stands between them")
+        HeaderValue::try_from(cookie).expect("the cookie is visible ASCII")
     }
 
     /// Returns the value of a cookie that this process has signed; `None` if the signature does not match.
@@ -50,9 +50,9 @@ impl CookieSigner {
     fn open(&self, value: &[u8]) -> Option<u64> {
         let mut bytes = [0; 40];
         let length = URL_SAFE_NO_PAD.decode_slice(value, &mut bytes).ok()?;
-        let (seed, tag) = bytes[..length].split_first_chunk::<8>()?;
-        hmac::verify(&self.key, seed, tag).ok()?;
-        Some(u64::from_be_bytes(*seed))
+        let (id_hash, tag) = bytes[..length].split_first_chunk::<8>()?;
+        hmac::verify(&self.key, id_hash, tag).ok()?;
+        Some(u64::from_be_bytes(*id_hash))
     }
 }
 
@@ -67,8 +67,8 @@ mod tests {
         lines.collect()
     }
 
-    fn written(seal: &CookieSigner, seed: u64) -> String {
-        let line = seal.write(seed);
+    fn written(signer: &CookieSigner, id_hash: u64) -> String {
+        let line = signer.write(id_hash);
         let (pair, attributes) = line.to_str().unwrap().split_once("; ").unwrap();
         assert_eq!(attributes, "Path=/; Secure; HttpOnly; SameSite=Lax");
         pair.to_owned()
@@ -76,14 +76,14 @@ mod tests {
 
     #[test]
     fn signed_cookie_is_read_alone_and_among_others() {
-        let seal = CookieSigner::new("chat");
-        let pair = written(&seal, 7);
+        let signer = CookieSigner::new("chat");
+        let pair = written(&signer, 7);
         for lines in [
             vec![&*pair],
             vec!["a=1", &pair],
             vec![&*format!("a=1; {pair};b=2")],
         ] {
-            assert_eq!(seal.read(&cookies(&lines)), Some(7), "{lines:?}");
+            assert_eq!(signer.read(&cookies(&lines)), Some(7), "{lines:?}");
         }
         assert_ne!(
             written(&CookieSigner::new("other"), 7).split_once('='),
@@ -93,21 +93,21 @@ mod tests {
 
     #[test]
     fn modified_cookie_is_ignored() {
-        let seal = CookieSigner::new("chat");
-        let pair = written(&seal, 7);
+        let signer = CookieSigner::new("chat");
+        let pair = written(&signer, 7);
         let (name, value) = pair.split_once('=').unwrap();
         for index in 0..value.len() {
             let mut other = value.as_bytes().to_vec();
             other[index] = if other[index] == b'A' { b'Q' } else { b'A' };
             let other = String::from_utf8(other).unwrap();
             assert_eq!(
-                seal.read(&cookies(&[&format!("{name}={other}")])),
+                signer.read(&cookies(&[&format!("{name}={other}")])),
                 None,
                 "{index}"
             );
         }
         for other in ["", "=", "====", &"A".repeat(54), &"A".repeat(9999), "ä"] {
-            assert_eq!(seal.open(other.as_bytes()), None, "{other}");
+            assert_eq!(signer.open(other.as_bytes()), None, "{other}");
         }
         assert_eq!(CookieSigner::new("chat").read(&cookies(&[&pair])), None);
     }

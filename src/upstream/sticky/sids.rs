@@ -20,21 +20,21 @@ struct Generations {
 // === impl SidTable ===
 
 impl SidTable {
-    pub(super) fn bind(&self, sid: &str, seed: u64) {
-        self.halves().put(sid.into(), seed);
+    pub(super) fn bind(&self, sid: &str, id_hash: u64) {
+        self.lock().insert(sid.into(), id_hash);
     }
 
     pub(super) fn backend(&self, sid: &str) -> Option<u64> {
-        let mut halves = self.halves();
-        if let Some(seed) = halves.young.get(sid) {
-            return Some(*seed);
+        let mut generations = self.lock();
+        if let Some(id_hash) = generations.young.get(sid) {
+            return Some(*id_hash);
         }
-        let (sid, seed) = halves.old.remove_entry(sid)?;
-        halves.put(sid, seed);
-        Some(seed)
+        let (sid, id_hash) = generations.old.remove_entry(sid)?;
+        generations.insert(sid, id_hash);
+        Some(id_hash)
     }
 
-    fn halves(&self) -> MutexGuard<'_, Generations> {
+    fn lock(&self) -> MutexGuard<'_, Generations> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -42,19 +42,21 @@ impl SidTable {
 // === impl Generations ===
 
 impl Generations {
-    fn put(&mut self, sid: Box<str>, seed: u64) {
+    fn insert(&mut self, sid: Box<str>, id_hash: u64) {
         if self.young.len() >= GENERATION_LEN {
             self.old = mem::take(&mut self.young);
         }
-        self.young.insert(sid, seed);
+        self.young.insert(sid, id_hash);
     }
 }
 
 /// Parses the `sid` of an open packet: `0{"sid":"…"`; before version 4 its length precedes it.
 pub(super) fn parse_sid(first: &[u8]) -> Option<&str> {
-    let first = &first[..first.len().min(LOOKED_AT)];
-    let key = first.windows(KEY.len()).position(|window| window == KEY)?;
-    let rest = &first[key + KEY.len()..];
+    let first = &first[..first.len().min(SCAN_LEN)];
+    let key = first
+        .windows(SID_KEY.len())
+        .position(|window| window == SID_KEY)?;
+    let rest = &first[key + SID_KEY.len()..];
     let end = rest.iter().position(|byte| *byte == b'"')?;
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let sid = &rest[..end];
@@ -62,11 +64,11 @@ pub(super) fn parse_sid(first: &[u8]) -> Option<&str> {
     fits.then(|| std::str::from_utf8(sid).ok())?
 }
 
-const KEY: &[u8] = b"\"sid\":\"";
+const SID_KEY: &[u8] = b"\"sid\":\"";
 /// Twenty letters in practice.
 const MAX_SID_LEN: usize = 64;
 /// The `sid` is at the beginning.
-const LOOKED_AT: usize = 256;
+const SCAN_LEN: usize = 256;
 /// Some 8 MiB for both generations.
 const GENERATION_LEN: usize = 32 * 1024;
 
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sid_is_found_in_both_versions_and_nowhere_else() {
+    fn sid_is_parsed_from_open_packets_of_both_versions_only() {
         for (first, sid) in [
             (
                 r#"0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"]}"#,
@@ -97,16 +99,16 @@ mod tests {
     #[test]
     fn table_is_bounded_and_discards_unused_sids() {
         let sids = SidTable::default();
-        sids.bind("asked", 1);
-        sids.bind("not-asked", 2);
+        sids.bind("used", 1);
+        sids.bind("unused", 2);
         for n in 0..4 * GENERATION_LEN {
             sids.bind(&n.to_string(), 3);
             if n % 1000 == 0 {
-                assert_eq!(sids.backend("asked"), Some(1));
+                assert_eq!(sids.backend("used"), Some(1));
             }
         }
-        assert_eq!(sids.backend("not-asked"), None);
-        let halves = sids.halves();
-        assert!(halves.young.len() + halves.old.len() <= 2 * GENERATION_LEN);
+        assert_eq!(sids.backend("unused"), None);
+        let generations = sids.lock();
+        assert!(generations.young.len() + generations.old.len() <= 2 * GENERATION_LEN);
     }
 }

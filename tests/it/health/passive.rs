@@ -86,5 +86,5 @@ async fn backend_whose_clients_give_up_waiting_is_ejected_too() {
     until(&lockgate, &transitions("a", address, "ejected"), 1.0).await;
     let (state, why) = state(&lockgate, "a").await;
     assert_eq!(state, "ejected");
-    assert!(why.is_some_and(|why| why.contains("when the client left")));
+    assert!(why.is_some_and(|why| why.contains("then the client disconnected")));
 }

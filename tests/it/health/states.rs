@@ -44,10 +44,10 @@ async fn up_down_warming_and_draining_are_told_everywhere() {
     seen("up").await;
     let log = lockgate.stderr();
     for (line, times) in [
-        ("a backend is down", 1),
-        ("a backend is up again", 1),
-        ("a backend is warming", 2),
-        ("a backend is warm:", 2),
+        ("backend is down", 1),
+        ("backend is up", 1),
+        ("slow start began", 2),
+        ("slow start ended", 2),
         ("drained by order", 1),
         ("drain undone by order", 1),
     ] {

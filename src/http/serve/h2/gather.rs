@@ -9,20 +9,20 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection's stream, which buffers writes until [`WriteCoalescer::poll_with`] sends them. Clones share the same stream:
-/// one belongs to the connection, one to the caller that polls it.
+/// A connection's stream, which buffers writes until [`WriteCoalescer::poll_with`] sends them. Clones share the same
+/// stream: one belongs to the connection, one to the caller that polls it.
 pub(super) struct WriteCoalescer<S>(Arc<Mutex<CoalescerInner<S>>>);
 
 struct CoalescerInner<S> {
     io: S,
     /// Buffered bytes, from `sent` on; never more than [`MAX_PENDING`].
-    written: Vec<u8>,
+    pending: Vec<u8>,
     sent: usize,
-    /// Set while the kernel lacks written bytes: TLS keeps some of them until its socket accepts them.
-    unflushed: bool,
+    /// Set until all written bytes have reached the kernel: TLS keeps some of them until its socket accepts them.
+    is_unflushed: bool,
     /// Set when the other tasks have run since the first of these bytes was written.
-    waited: bool,
-    /// The result of sending, for the connection to read.
+    yielded: bool,
+    /// The error of a failed write, which the connection receives by its next call.
     failed: Option<io::Error>,
 }
 
@@ -38,15 +38,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
     pub(super) fn new(io: S) -> Self {
         WriteCoalescer(Arc::new(Mutex::new(CoalescerInner {
             io,
-            written: Vec::new(),
+            pending: Vec::new(),
             sent: 0,
-            unflushed: false,
-            waited: false,
+            is_unflushed: false,
+            yielded: false,
             failed: None,
         })))
     }
 
-    /// Polls the connection, and sends what it has written. In `company`, all ready tasks run first, because
+    /// Polls the connection, and sends what it has written. If `coalesce` is set, all ready tasks run first, because
     /// their output can be sent in the same write.
     pub(super) fn poll_with<F: Future>(
         &self,
@@ -57,11 +57,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
         loop {
             let polled = connection.as_mut().poll(cx);
             let mut it = self.lock();
-            if !it.unflushed {
+            if !it.is_unflushed {
                 return polled;
             }
-            if polled.is_pending() && coalesce && !it.waited {
-                it.waited = true;
+            if polled.is_pending() && coalesce && !it.yielded {
+                it.yielded = true;
                 // A task that is woken while it runs goes to the end of the queue.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -74,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
         }
     }
 
-    /// Locks the state, which is never held longer than a call.
+    /// Locks the state. The lock is never held longer than one call.
     fn lock(&self) -> MutexGuard<'_, CoalescerInner<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,28 +88,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CoalescerInner<S> {
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.written.len() {
-            let rest = &self.written[self.sent..];
+        while self.sent < self.pending.len() {
+            let rest = &self.pending[self.sent..];
             match ready!(Pin::new(&mut self.io).poll_write(cx, rest)) {
                 Ok(n) if n > 0 => self.sent += n,
                 failed => {
-                    self.forget();
-                    self.unflushed = false;
+                    self.release_buffer();
+                    self.is_unflushed = false;
                     return Poll::Ready(failed.and(Err(io::ErrorKind::WriteZero.into())));
                 }
             }
         }
-        self.forget();
+        self.release_buffer();
         let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
-        self.unflushed = false;
+        self.is_unflushed = false;
         Poll::Ready(flushed)
     }
 
-    /// The buffer is released, not cleared: an idle connection holds no buffer.
-    fn forget(&mut self) {
-        self.written = Vec::new();
+    /// Frees the buffer instead of clearing it, so that an idle connection holds none.
+    fn release_buffer(&mut self) {
+        self.pending = Vec::new();
         self.sent = 0;
-        self.waited = false;
+        self.yielded = false;
     }
 }
 
@@ -141,18 +141,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
     ) -> Poll<io::Result<usize>> {
         let mut it = self.lock();
         it.failed()?;
-        if it.written.len() >= MAX_PENDING {
+        if it.pending.len() >= MAX_PENDING {
             ready!(it.poll_drain(cx))?;
         }
-        let mut room = MAX_PENDING - it.written.len();
+        let mut free = MAX_PENDING - it.pending.len();
         let mut taken = 0;
         for buf in bufs {
-            let fits = &buf[..buf.len().min(room)];
-            it.written.extend_from_slice(fits);
-            room -= fits.len();
+            let fits = &buf[..buf.len().min(free)];
+            it.pending.extend_from_slice(fits);
+            free -= fits.len();
             taken += fits.len();
         }
-        it.unflushed |= taken > 0;
+        it.is_unflushed |= taken > 0;
         Poll::Ready(Ok(taken))
     }
 
@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
         true
     }
 
-    /// The caller that polls the connection flushes.
+    /// Does not flush: `poll_with` does that.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.lock().failed())
     }
@@ -173,7 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
     }
 }
 
-/// Sent by one write, in four full TLS records.
+/// Four full TLS records, sent by one write.
 const MAX_PENDING: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use config::DurationValue;
 use proptest::prelude::*;
 use std::time::Duration;
 
-const WELL: Result<(), String> = Ok(());
+const PASSED_CHECK: Result<(), String> = Ok(());
 
-fn ill() -> Result<(), String> {
+fn failed_check() -> Result<(), String> {
     Err("no answer".to_owned())
 }
 
@@ -20,114 +20,121 @@ fn passive(fails: u32) -> config::Passive {
 
 #[test]
 fn first_failure_marks_an_unknown_backend_down() {
-    let mut machine = HealthState::default();
-    assert_eq!(machine.condition(), Up);
-    machine.checked(ill(), 2, 3);
-    assert_eq!(machine.condition(), Down);
-    assert_eq!(machine.why().unwrap(), "no answer");
-    machine.checked(WELL, 2, 3);
-    assert_eq!(machine.condition(), Down);
-    machine.checked(WELL, 2, 3);
-    assert_eq!((machine.condition(), machine.why()), (Up, None));
+    let mut state = HealthState::default();
+    assert_eq!(state.condition(), Up);
+    state.checked(failed_check(), 2, 3);
+    assert_eq!(state.condition(), Down);
+    assert_eq!(state.why().unwrap(), "no answer");
+    state.checked(PASSED_CHECK, 2, 3);
+    assert_eq!(state.condition(), Down);
+    state.checked(PASSED_CHECK, 2, 3);
+    assert_eq!((state.condition(), state.why()), (Up, None));
 }
 
 #[test]
 fn healthy_backend_goes_down_after_fall_failures() {
-    let mut machine = HealthState::default();
-    for found in [WELL, ill(), ill(), WELL, ill(), ill()] {
-        machine.checked(found, 2, 3);
-        assert_eq!(machine.condition(), Up);
+    let mut state = HealthState::default();
+    for found in [
+        PASSED_CHECK,
+        failed_check(),
+        failed_check(),
+        PASSED_CHECK,
+        failed_check(),
+        failed_check(),
+    ] {
+        state.checked(found, 2, 3);
+        assert_eq!(state.condition(), Up);
     }
-    machine.checked(ill(), 2, 3);
-    assert_eq!(machine.condition(), Down);
+    state.checked(failed_check(), 2, 3);
+    assert_eq!(state.condition(), Down);
 }
 
 #[test]
 fn without_checks_no_backend_is_down() {
-    let mut machine = HealthState::default();
-    machine.checked(ill(), 2, 3);
-    machine.unchecked();
-    assert_eq!((machine.condition(), machine.why()), (Up, None));
+    let mut state = HealthState::default();
+    state.checked(failed_check(), 2, 3);
+    state.unchecked();
+    assert_eq!((state.condition(), state.why()), (Up, None));
 }
 
 #[test]
-fn one_client_that_leaves_again_and_again_counts_once() {
-    let (mut machine, now) = (HealthState::default(), Instant::now());
+fn repeated_disconnects_of_one_client_count_once() {
+    let (mut state, now) = (HealthState::default(), Instant::now());
     let client = |n: u8| Some([192, 0, 2, n].into());
-    let mut left = |n| machine.failed(now, &passive(3), "silent".to_owned(), client(n));
+    let mut left = |n| state.failed(now, &passive(3), "silent".to_owned(), client(n));
     (0..9).for_each(|_| left(1));
     left(2);
-    assert_eq!(machine.condition(), Up);
-    machine.failed(now, &passive(3), "refused".to_owned(), None);
-    assert_eq!(machine.condition(), Ejected);
+    assert_eq!(state.condition(), Up);
+    state.failed(now, &passive(3), "refused".to_owned(), None);
+    assert_eq!(state.condition(), Ejected);
 }
 
 #[test]
-fn failures_close_together_eject_for_a_while() {
-    let (mut machine, start) = (HealthState::default(), Instant::now());
+fn failures_within_the_interval_eject_for_a_limited_time() {
+    let (mut state, start) = (HealthState::default(), Instant::now());
     let second = |n: u64| start + Duration::from_secs(n);
     for n in 0..4 {
-        machine.failed(second(n), &passive(5), "refused".to_owned(), None);
+        state.failed(second(n), &passive(5), "refused".to_owned(), None);
     }
     // The first failure is too old, and a success clears the rest.
-    machine.failed(second(11), &passive(5), "refused".to_owned(), None);
-    assert_eq!(machine.condition(), Up);
-    machine.answered();
-    assert_eq!(machine.why(), None);
+    state.failed(second(11), &passive(5), "refused".to_owned(), None);
+    assert_eq!(state.condition(), Up);
+    state.answered();
+    assert_eq!(state.why(), None);
     for n in 12..17 {
-        assert_eq!(machine.condition(), Up);
-        machine.failed(second(n), &passive(5), "refused".to_owned(), None);
+        assert_eq!(state.condition(), Up);
+        state.failed(second(n), &passive(5), "refused".to_owned(), None);
     }
-    assert_eq!(machine.condition(), Ejected);
+    assert_eq!(state.condition(), Ejected);
     // Failures during an ejection do not extend it.
-    machine.failed(second(20), &passive(1), "refused".to_owned(), None);
-    assert_eq!(machine.ejected_until(), Some(second(46)));
-    machine.expire_ejection(second(45));
-    assert_eq!(machine.condition(), Ejected);
-    machine.expire_ejection(second(46));
-    assert_eq!(machine.condition(), Up);
-    assert_eq!(machine.why().unwrap(), "refused");
+    state.failed(second(20), &passive(1), "refused".to_owned(), None);
+    assert_eq!(state.ejected_until(), Some(second(46)));
+    state.expire_ejection(second(45));
+    assert_eq!(state.condition(), Ejected);
+    state.expire_ejection(second(46));
+    assert_eq!(state.condition(), Up);
+    assert_eq!(state.why().unwrap(), "refused");
 }
 
 #[test]
 fn zero_fails_never_ejects_and_a_response_ends_an_ejection() {
-    let mut machine = HealthState::default();
+    let mut state = HealthState::default();
     for _ in 0..2000 {
-        machine.failed(Instant::now(), &passive(0), String::new(), None);
+        state.failed(Instant::now(), &passive(0), String::new(), None);
     }
-    assert_eq!(machine.condition(), Up);
-    machine.failed(Instant::now(), &passive(1), String::new(), None);
-    assert_eq!(machine.condition(), Ejected);
-    machine.answered();
-    assert_eq!(machine.condition(), Up);
+    assert_eq!(state.condition(), Up);
+    state.failed(Instant::now(), &passive(1), String::new(), None);
+    assert_eq!(state.condition(), Ejected);
+    state.answered();
+    assert_eq!(state.condition(), Up);
 }
 
 #[test]
-fn down_is_down_whatever_sessions_say_and_coming_back_is_a_fresh_start() {
-    let mut machine = HealthState::default();
-    machine.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
-    machine.checked(ill(), 1, 1);
-    assert_eq!(machine.condition(), Down);
-    machine.answered();
-    assert_eq!(machine.condition(), Down);
-    assert_eq!(machine.why().unwrap(), "no answer");
-    machine.checked(WELL, 1, 1);
-    assert_eq!(machine.condition(), Up);
+fn sessions_do_not_end_down_and_recovery_clears_failures() {
+    let mut state = HealthState::default();
+    state.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
+    state.checked(failed_check(), 1, 1);
+    assert_eq!(state.condition(), Down);
+    state.answered();
+    assert_eq!(state.condition(), Down);
+    assert_eq!(state.why().unwrap(), "no answer");
+    state.checked(PASSED_CHECK, 1, 1);
+    assert_eq!(state.condition(), Up);
 }
 
 #[test]
-fn a_check_that_is_well_ends_no_ejection() {
-    let mut machine = HealthState::default();
-    machine.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
-    machine.checked(WELL, 1, 1);
-    assert_eq!(machine.condition(), Ejected);
-    assert_eq!(machine.why().unwrap(), "refused");
+fn successful_check_does_not_end_an_ejection() {
+    let mut state = HealthState::default();
+    state.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
+    state.checked(PASSED_CHECK, 1, 1);
+    assert_eq!(state.condition(), Ejected);
+    assert_eq!(state.why().unwrap(), "refused");
 }
 
-/// Returns how many of the last results are `wanted`.
-fn trailing(results: &[bool], wanted: bool) -> usize {
+/// Returns how many of the last results are `expected`.
+fn trailing(results: &[bool], expected: bool) -> usize {
     let last = results.iter().rev();
-    last.take_while(|result| **result == wanted).count()
+    last.take_while(|result| **result == expected).count()
 }
 
 #[derive(Debug, Clone)]
@@ -149,44 +156,44 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn the_last_results_decide_and_nothing_else(
+    fn condition_follows_rise_and_fall(
         results in proptest::collection::vec(any::<bool>(), 1..60),
         rise in 1_u32..5,
         fall in 1_u32..5,
     ) {
-        let mut machine = HealthState::default();
+        let mut state = HealthState::default();
         let mut expected = Up;
         for n in 1..=results.len() {
             let seen = &results[..n];
-            let found = if seen[n - 1] { WELL } else { ill() };
-            machine.checked(found, rise, fall);
+            let found = if seen[n - 1] { PASSED_CHECK } else { failed_check() };
+            state.checked(found, rise, fall);
             if trailing(seen, false) >= fall as usize || seen == [false] {
                 expected = Down;
             } else if trailing(seen, true) >= rise as usize {
                 expected = Up;
             }
-            prop_assert_eq!(machine.condition(), expected, "{:?}", seen);
+            prop_assert_eq!(state.condition(), expected, "{:?}", seen);
         }
     }
 
     #[test]
-    fn failures_eject_exactly_when_enough_are_close_together(
+    fn backend_is_ejected_exactly_after_fails_failures_within_the_interval(
         events in proptest::collection::vec((0_u64..6, prop::bool::weighted(0.9)), 1..80),
         fails in 1_u32..6,
     ) {
-        let (mut machine, start) = (HealthState::default(), Instant::now());
+        let (mut state, start) = (HealthState::default(), Instant::now());
         let (mut now, mut failures, mut until) = (0, Vec::new(), None);
         for (wait, fails_now) in events {
             now += wait;
             let moment = start + Duration::from_secs(now);
-            machine.expire_ejection(moment);
+            state.expire_ejection(moment);
             until = until.filter(|until| now < *until);
             if !fails_now {
-                machine.answered();
+                state.answered();
                 failures.clear();
                 until = None;
             } else {
-                machine.failed(moment, &passive(fails), "refused".to_owned(), None);
+                state.failed(moment, &passive(fails), "refused".to_owned(), None);
                 if until.is_none() {
                     failures.push(now);
                     if failures.iter().filter(|then| now - **then <= 10).count() >= fails as usize {
@@ -196,7 +203,7 @@ proptest! {
                 }
             }
             let expected = if until.is_some() { Ejected } else { Up };
-            prop_assert_eq!(machine.condition(), expected);
+            prop_assert_eq!(state.condition(), expected);
         }
     }
 
@@ -204,21 +211,21 @@ proptest! {
     fn state_stays_bounded_and_every_unhealthy_condition_has_a_cause(
         events in proptest::collection::vec((0_u64..20, event(), 1_u32..6), 1..200),
     ) {
-        let (mut machine, mut now) = (HealthState::default(), Instant::now());
+        let (mut state, mut now) = (HealthState::default(), Instant::now());
         for (wait, event, count) in events {
             now += Duration::from_secs(wait);
-            machine.expire_ejection(now);
+            state.expire_ejection(now);
             match event {
-                Event::Failed => machine.failed(now, &passive(count), "refused".to_owned(), None),
-                Event::Answered => machine.answered(),
-                Event::Checked(true) => machine.checked(WELL, count, count),
-                Event::Checked(false) => machine.checked(ill(), count, count),
-                Event::Unchecked => machine.unchecked(),
+                Event::Failed => state.failed(now, &passive(count), "refused".to_owned(), None),
+                Event::Answered => state.answered(),
+                Event::Checked(true) => state.checked(PASSED_CHECK, count, count),
+                Event::Checked(false) => state.checked(failed_check(), count, count),
+                Event::Unchecked => state.unchecked(),
             }
-            prop_assert!(machine.failures.len() < 6);
-            match machine.condition() {
-                Down => prop_assert!(machine.why().is_some()),
-                Ejected => prop_assert!(machine.ejected_until().is_some_and(|until| until > now)),
+            prop_assert!(state.failures.len() < 6);
+            match state.condition() {
+                Down => prop_assert!(state.why().is_some()),
+                Ejected => prop_assert!(state.ejected_until().is_some_and(|until| until > now)),
                 Up => {}
             }
         }
