@@ -114,7 +114,7 @@ async fn close(
         if !session.is_over() {
             sleep_until(next + slot.mul_f64(jitter())).await;
             next += slot;
-            if must_go(session.belonging()) {
+            if must_go(session.target()) {
                 session.close(spread.code);
             }
         }

@@ -197,7 +197,7 @@ impl FrameTap {
                         whole: inflated.whole,
                     }
                 }
-                None => InflateStatus::Left,
+                None => InflateStatus::NotInflated,
             };
         }
         if fin && !opcode.is_control() {

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_or_a_size_a_second() {
+    fn byte_rate_is_a_number_or_a_size() {
         let read = |value: serde_json::Value| serde_json::from_value::<ByteRate>(value);
         for (written, bytes) in [
             (serde_json::json!(0), 0),

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_as_requests_have_them() {
+    fn check_path_is_origin_form() {
         for good in ["/", "/health", "/ws?check=1", "/a%20b"] {
             assert_eq!(good.parse::<CheckPath>().unwrap().to_string(), good);
         }

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_a_request() {
+    fn hash_keys_parse_and_print() {
         for good in ["ip", "path", "header:x-user", "cookie:sid", "query:room id"] {
             assert_eq!(good.parse::<HashKey>().unwrap().to_string(), good);
         }

@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts() {
+    fn host_patterns_parse_and_print() {
         for (text, shown) in [
             ("Chat.Example.com.", "chat.example.com"),
             ("*.example.com", "*.example.com"),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn paths() {
+    fn path_patterns_parse_and_print() {
         for text in ["/", "/ws", "/ws/*", "/*", "/a/b%20c", "~ ^/room/[0-9]+$"] {
             assert_eq!(text.parse::<PathPattern>().unwrap().to_string(), text);
         }
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn origins() {
+    fn origin_patterns_parse_and_print() {
         for (text, shown) in [
             ("same-host", "same-host"),
             ("*", "*"),

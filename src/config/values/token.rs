@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_of_a_token() {
+    fn token_sources_parse_and_print() {
         for good in [
             "subprotocol:bearer",
             "subprotocol:base64url.bearer.authorization.k8s.io",
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_may_hold_it() {
+    fn token_header_rejects_reserved_headers() {
         for good in ["authorization", "x-auth-token", "X-Api-Key"] {
             let header: TokenHeader = good.parse().unwrap();
             assert_eq!(header.to_string(), good.to_ascii_lowercase());

@@ -27,15 +27,13 @@ impl ExcessSessions {
     pub(super) fn taken_from(&self, mut sessions: Vec<SessionRef>) -> Vec<SessionRef> {
         let mut left: HashMap<&str, u64> =
             self.0.iter().map(|(k, it)| (&**k, it.surplus())).collect();
-        sessions.retain(
-            |session| match left.get_mut(&*session.belonging().backend) {
-                Some(left @ 1..) => {
-                    *left -= 1;
-                    true
-                }
-                _ => false,
-            },
-        );
+        sessions.retain(|session| match left.get_mut(&*session.target().backend) {
+            Some(left @ 1..) => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        });
         sessions
     }
 
@@ -59,7 +57,7 @@ impl ExcessSessions {
 pub(super) fn in_words(sessions: &[SessionRef]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for session in sessions {
-        *counts.entry(&session.belonging().backend).or_default() += 1;
+        *counts.entry(&session.target().backend).or_default() += 1;
     }
     let words = counts
         .iter()

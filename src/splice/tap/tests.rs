@@ -172,7 +172,7 @@ async fn a_bomb_is_left_where_it_is() {
     let bomb = deflated(&mut compress, &vec![0; 4 << 20]);
     assert!(bomb.len() < 16 * 1024);
     for (extensions, after) in [
-        ("permessage-deflate", InflateStatus::Left),
+        ("permessage-deflate", InflateStatus::NotInflated),
         (
             "permessage-deflate; client_no_context_takeover",
             InflateStatus::Inflated {
@@ -183,14 +183,14 @@ async fn a_bomb_is_left_where_it_is() {
     ] {
         let mut stage = Stage::new(extensions, 16, 100);
         stage.tap.observe(&frame(0xC2, &bomb));
-        assert_eq!(stage.next().await.deflate, InflateStatus::Left);
+        assert_eq!(stage.next().await.deflate, InflateStatus::NotInflated);
         let fine = deflated(&mut Compress::new(Compression::best(), false), b"ok");
         stage.tap.observe(&frame(0xC1, &fine));
         assert_eq!(stage.next().await.deflate, after);
         // What is no deflate at all neither.
         let mut stage = Stage::new(extensions, 16, 100);
         stage.tap.observe(&frame(0xC2, &[0xFF; 100]));
-        assert_eq!(stage.next().await.deflate, InflateStatus::Left);
+        assert_eq!(stage.next().await.deflate, InflateStatus::NotInflated);
     }
 }
 
