@@ -79,7 +79,10 @@ impl<'a> ShapeChecker<'a> {
                     ValueShape::List(_) => self.list(path, value),
                     _ => self.keys(path, value, property, schema),
                 };
-                let message = format!("{} cannot stand here", self.describe(written, value.span()));
+                let message = format!(
+                    "{} is not allowed here",
+                    self.describe(written, value.span())
+                );
                 self.found
                     .push((value.span(), BadValue::new(message, hint)));
             }

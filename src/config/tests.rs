@@ -128,7 +128,7 @@ fn dangling_references_are_reported_with_all_other_errors() {
                 (2, "3"),
                 (3, "without a name"),
                 (5, "unknown key `url`"),
-                (6, "the route `b` leads nowhere"),
+                (6, "the route `b` has no target"),
                 (8, "no hosts"),
                 (9, "no CA"),
             ],

@@ -18,7 +18,7 @@ pub(super) fn acme(acme: &Acme, context: &mut CheckContext<'_>) {
         Challenge::Http01 if server.http.is_empty() => context.add(
             context.in_section("acme", "challenge"),
             "challenge = \"http-01\", but there is no clear-text listener that could answer it",
-            "give server.http the address \"[::]:80\"; the CA always asks port 80",
+            "give server.http the address \"[::]:80\"; the CA always connects to port 80",
         ),
         Challenge::Dns01 if acme.dns.is_none() => context.add(
             context.in_section("acme", "challenge"),
@@ -31,7 +31,7 @@ pub(super) fn acme(acme: &Acme, context: &mut CheckContext<'_>) {
     if acme.retry.0 < Duration::from_secs(1) {
         context.add(
             context.in_section("acme", "retry"),
-            format!("acme.retry = \"{}\" would be a storm", acme.retry),
+            format!("acme.retry = \"{}\" is too short", acme.retry),
             "write at least \"1s\"",
         );
     }
@@ -59,7 +59,7 @@ fn eab(acme: &Acme, context: &mut CheckContext<'_>) {
         (false, false) => {}
         _ => context.add(
             at,
-            "acme.eab wants both `kid` and `hmac`",
+            "acme.eab requires both `kid` and `hmac`",
             "the CA gives both; an environment variable that is not set counts as empty",
         ),
     }

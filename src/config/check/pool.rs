@@ -24,8 +24,8 @@ pub(super) fn pool(name: &str, pool: &Located<Pool>, context: &mut CheckContext<
         if !taken.insert(&one.address) {
             context.add(
                 one.at,
-                format!("`{}` stands in the pool `{name}` twice", one.address),
-                "write it once; with weight = 2 it gets twice as much as one without",
+                format!("`{}` is listed twice in the pool `{name}`", one.address),
+                "list it once; write weight = 2 to give it twice the share",
             );
         }
         backend(one, context);
@@ -110,14 +110,14 @@ fn rebalance(name: &str, pool: &Located<Pool>, context: &mut CheckContext<'_>) {
         if conflicts {
             context.add(
                 context.in_table(pool.at, "rebalance"),
-                format!("pools.{name}.rebalance would close sessions for nothing: {why}"),
+                format!("pools.{name}.rebalance would close sessions without effect: {why}"),
                 format!("leave it out, or write {key} = \"{value}\""),
             );
         }
     };
     let (elsewhere, back) = (
-        "such a `balance` does not send them where there are fewest",
-        "with `sticky` they come back to where they were",
+        "this `balance` does not prefer backends with fewer sessions",
+        "with `sticky`, clients return to the same backend",
     );
     let ignores_counts = pool.balance != Balance::LeastSessions;
     report_if(ignores_counts, "balance", elsewhere, "least-sessions");
@@ -138,14 +138,14 @@ fn backend(backend: &Located<Backend>, context: &mut CheckContext<'_>) {
     if *tls != BackendTls::default() && !backend.address.has_tls() {
         context.add(
             at,
-            format!("tls, but none is spoken with `{}`", backend.address),
+            format!("tls, but `{}` does not use TLS", backend.address),
             "write the address with wss://, or leave tls out",
         );
     }
     if tls.cert.is_some() != tls.key.is_some() {
         context.add(
             at,
-            "of tls.cert and tls.key there is only one",
+            "only one of tls.cert and tls.key is set",
             "name both files, or none",
         );
     }
@@ -166,7 +166,7 @@ fn sources(backend: &Located<Backend>, context: &mut CheckContext<'_>) {
     if let Some(any) = backend.sources.iter().find(|from| from.is_unspecified()) {
         context.add(
             at,
-            format!("sources: {any} is no address to come from"),
+            format!("sources: {any} is not a specific address"),
             "name addresses of this machine, such as \"10.0.0.5\", or leave sources out",
         );
     }
@@ -179,7 +179,7 @@ fn sources(backend: &Located<Backend>, context: &mut CheckContext<'_>) {
     {
         context.add(
             at,
-            format!("sources: nothing can come from {other} to {to}"),
+            format!("sources: a connection from {other} to {to} is impossible"),
             "name addresses of the backend's family, IPv4 or IPv6",
         );
     }

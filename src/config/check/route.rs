@@ -23,7 +23,7 @@ pub(super) fn names(context: &mut CheckContext<'_>) {
             context.add(
                 route.at,
                 "a route without a name, where there are several",
-                "add name = \"…\": logs and reloads know a route by it",
+                "add name = \"…\": it identifies the route in logs and reloads",
             );
         } else if !is_name {
             context.add(
@@ -117,7 +117,7 @@ pub(super) fn route(route: &Route, at: Option<Location>, context: &mut CheckCont
     {
         context.add(
             context.in_table(at, "client_cert"),
-            "client_cert, but no CA whose certificates would count",
+            "client_cert, but no CA is trusted for client certificates",
             "name it: client_ca = \"clients.pem\" in [tls]",
         );
     }
@@ -125,7 +125,7 @@ pub(super) fn route(route: &Route, at: Option<Location>, context: &mut CheckCont
         let hint = "leave it out for \"same-host\", or list origins, or \"*\"";
         context.add(
             context.in_table(at, "origins"),
-            "origins = [] lets no page pass",
+            "origins = [] allows no page",
             hint,
         );
     }
@@ -197,10 +197,7 @@ fn token(token: &Token, at: Option<Location>, context: &mut CheckContext<'_>) {
     if token.from.is_empty() && token.to != Token::default().to {
         context.add(
             at,
-            format!(
-                "token.to = \"{}\", but no place to take a token from",
-                token.to
-            ),
+            format!("token.to = \"{}\", but no source of a token", token.to),
             "add from = [\"subprotocol:bearer\"], or leave token out",
         );
     }
@@ -213,7 +210,7 @@ fn target(route: &Route, at: Option<Location>, context: &mut CheckContext<'_>) {
         (Some(_), Some(to)) => context.add(to.at, "both `pool` and `to`", "keep one of them"),
         (None, None) if !context.source_map.may_contain(at, &["pool", "to"]) => context.add(
             at,
-            format!("the route `{}` leads nowhere", route.name.value),
+            format!("the route `{}` has no target", route.name.value),
             "add to = \"ws://127.0.0.1:8765\", or pool = \"…\" with the name of one of [pools]",
         ),
         (Some(pool), None)

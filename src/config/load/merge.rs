@@ -97,7 +97,7 @@ impl Loader<'_> {
             Some(format!("{}:{line}", source.path.display()))
         });
         let place = place.unwrap_or_else(|| "another file".to_owned());
-        let message = format!("[{name}] stands in {place} already");
+        let message = format!("[{name}] is already in {place}");
         self.source_map.record_removed(None, name, false);
         self.diagnostics.push(Diagnostic {
             at,

@@ -44,7 +44,7 @@ impl FromStr for Rebalance {
         match text.parse::<Rate>() {
             Ok(rate) if rate.count > 0 => Ok(Rebalance::At(rate)),
             Ok(_) => Err(BadValue::new(
-                format!("`{text}` would close nothing, ever"),
+                format!("`{text}` would never close a session"),
                 "write \"off\", or a rate such as \"50/s\"",
             )),
             Err(_) => Err(BadValue::new(
