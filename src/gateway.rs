@@ -150,7 +150,7 @@ impl Gateway {
                 )),
                 None => diagnostics.push(Diagnostic {
                     at: route.at,
-                    message: format!("route `{}` leads nowhere", route.name.value),
+                    message: format!("route `{}` has no target", route.name.value),
                     hint: Some(
                         "give it `pool`, the name of one of [pools], or `to`, an address".into(),
                     ),

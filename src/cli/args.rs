@@ -8,7 +8,7 @@ mod starting;
 
 pub(super) use inspecting::{CheckArgs, DoctorArgs, ExplainArgs, ProbeArgs};
 pub(super) use running::{AdminArgs, DrainArgs};
-pub(super) use sessions::{KickArgs, SessionsArgs, TapArgs, Wanted};
+pub(super) use sessions::{FilterArgs, KickArgs, SessionsArgs, TapArgs};
 pub(super) use starting::{DemoArgs, Overrides, RunArgs};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
@@ -16,12 +16,12 @@ use std::{env, path::PathBuf};
 
 /// A TLS-terminating reverse proxy made for WebSockets.
 ///
-/// It stands in front of a plain ws:// server, most often a Python one, and gives it wss://.
+/// It runs in front of a plain ws:// server, for example a Python one, and makes it available as wss://.
 #[derive(Debug, Parser)]
 #[command(
     version,
     arg_required_else_help = true,
-    after_help = "To see it:             lockgate demo\nIn front of a server:  lockgate run --to ws://127.0.0.1:8765"
+    after_help = "To try it out:         lockgate demo\nIn front of a server:  lockgate run --to ws://127.0.0.1:8765"
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -30,65 +30,65 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CliCommand {
-    /// Try it: a chat on https://localhost:8443 in which two tabs talk over wss. Needs nothing else.
+    /// Run a demo: a chat between two browser tabs at https://localhost:8443. Needs no server and no configuration.
     Demo(Box<DemoArgs>),
-    /// Run the proxy, from flags or from a file.
+    /// Run the proxy, configured by flags or by a file.
     Run(Box<RunArgs>),
-    /// Say what is wrong with a configuration file: all at once, with line and column. Starts nothing.
+    /// Check a configuration file, and print all its errors with line and column. Starts nothing.
     Check(CheckArgs),
-    /// Say which route takes a request, why the others do not, and what its backend will get. Sends nothing.
+    /// Explain which route matches a request, why the others do not, and what the backend would receive. Sends nothing.
     Explain(ExplainArgs),
-    /// Open a WebSocket step by step, and say how each step went and how long it took.
+    /// Open a WebSocket step by step, and print the result and the duration of each step.
     Probe(ProbeArgs),
-    /// Say what on this machine, or in a configuration, will be in the way.
+    /// Find problems of this machine and of a configuration: limits, clock, ports, names, backends, certificates.
     Doctor(DoctorArgs),
     /// Print the JSON schema of the configuration file, for editors.
     Schema {
-        /// Print the reference for people instead.
+        /// Print the configuration reference as Markdown instead.
         #[arg(long)]
         markdown: bool,
     },
-    /// Check that a running lockgate is alive, for a container's HEALTHCHECK. Exits with 0 and no output if it is, with 1 and
-    /// the reason if not. Does not check backends.
+    /// Check that a running lockgate is alive, as the HEALTHCHECK of a container. Exits with 0 and no output if it is,
+    /// otherwise with 1 and the reason. Does not check backends.
     Health(AdminArgs),
     /// Show listeners, routes, backends and sessions of a running lockgate.
     Status {
         #[command(flatten)]
         admin: AdminArgs,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Make a running lockgate read its configuration again, and print the result. Files are watched: a change is
-    /// reloaded without this command.
+    /// Reload the configuration of a running lockgate, and print the result. Lockgate also watches its files, and reloads them
+    /// without this command.
     Reload(AdminArgs),
-    /// Drain a route or a backend of a running lockgate: its sessions are closed one by one, and it accepts no new ones.
+    /// Drain a route or a backend of a running lockgate: it receives no new sessions, and its sessions are closed one by one.
     Drain(DrainArgs),
-    /// List the live sessions of a running lockgate: who, where to, since when, and how much has passed.
+    /// List the live sessions of a running lockgate: client, route, backend, age and traffic.
     Sessions(SessionsArgs),
-    /// Close sessions of a running lockgate now, with a code and a reason: one by its id, or all of a kind.
+    /// Close sessions of a running lockgate now, with a close code and a reason: one by its id, or all that match a filter.
     Kick(KickArgs),
-    /// Show frames of a running lockgate as they pass, of routes that have `tap = true`: who sent what, of which kind and size.
+    /// Show the frames that a running lockgate relays: sender, kind, size and content. Works for routes with `tap = true`.
     Tap(TapArgs),
-    /// Certificates: those of a running lockgate, and the development CA's.
+    /// Manage the certificates of a running lockgate, and the development CA.
     #[command(subcommand)]
     Cert(CertCommand),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct DataArgs {
-    /// The folder of the development CA, and of what `--acme` gets; by default in the user's data folder.
+    /// The folder for the development CA and for certificates obtained with `--acme`. Default: in the user's data folder.
     #[arg(long, value_name = "FOLDER", env = "LOCKGATE_DATA")]
     pub(super) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CertCommand {
-    /// What every host is served with, until when, and what a CA said last.
+    /// List the certificate of every host: its expiry, the next attempt to renew it, and the last error.
     List {
         #[command(flatten)]
         admin: AdminArgs,
-        /// As JSON, for machines.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
@@ -99,10 +99,10 @@ pub(super) enum CertCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Print the path of the CA's certificate; it is created if there is none yet.
+    /// Print the path of the development CA's certificate. Creates the CA if there is none yet.
     Ca(DataArgs),
-    /// Make this machine trust the CA where that can be done from here (as root on Debian, Fedora and their kin, at once
-    /// and for everybody); elsewhere say how. It tells how to undo it.
+    /// Make this machine trust the development CA for all users, and print how to undo it. Needs root. On an unknown system,
+    /// print the steps instead.
     Trust(DataArgs),
 }
 

@@ -1,6 +1,5 @@
 //! The commands that query or control a running lockgate on its admin address: `lockgate health`, `status`,
-//! `reload`, `drain`,
-//! `sessions`, `kick`, `tap`, `cert list`, `cert renew`, `run --takeover`.
+//! `reload`, `drain`, `sessions`, `kick`, `tap`, `cert list`, `cert renew`, `run --takeover`.
 
 mod exchange;
 mod names;
@@ -31,7 +30,7 @@ use serde_json::Value;
 use std::{process::ExitCode, time::Duration};
 use tokio::runtime::{self, Runtime};
 
-/// Runs `lockgate health`: checks that the process serves. Prints nothing if it does.
+/// Runs `lockgate health`: checks that the process is alive. Prints nothing if it is.
 pub(super) fn health(admin: &AdminArgs) -> anyhow::Result<ExitCode> {
     send_request(admin, Method::GET, "/healthz")?;
     Ok(ExitCode::SUCCESS)
@@ -60,26 +59,26 @@ pub(super) async fn take_over(
     inherited: &mut Inherited,
 ) -> anyhow::Result<()> {
     let token = Some(token.expose()).filter(|token| !token.is_empty());
-    let question = AdminRequest {
+    let request = AdminRequest {
         address,
         token,
         method: Method::POST,
         path: "/handover",
     };
-    let asked = question.ask(DEADLINE).await;
-    let (status, text) = asked.context("there is nothing to take over")?;
-    let (place, text) = (describe(address), text.trim());
+    let answer = request.send(DEADLINE).await;
+    let (status, text) = answer.context("there is nothing to take over")?;
+    let (endpoint, text) = (describe(address), text.trim());
     match StatusCode::from_u16(status) {
         Ok(StatusCode::OK) => {}
         Ok(StatusCode::NOT_FOUND) => bail!(
-            "{place} cannot hand over: is it server.admin of a lockgate of this version? A restart is the other way"
+            "{endpoint} does not support a takeover: is it server.admin of a lockgate of this version? Otherwise restart it"
         ),
-        _ => bail!("{place} does not hand over: {text}"),
+        _ => bail!("{endpoint} refused the takeover: {text}"),
     }
     inherited
         .take_over(text)
         .await
-        .with_context(|| format!("the lockgate that answers on {place} goes on"))
+        .with_context(|| format!("takeover failed; the lockgate on {endpoint} continues to serve"))
 }
 
 /// Runs `lockgate drain`.
@@ -121,7 +120,7 @@ fn show(
     let text = send_request(admin, Method::GET, path)?;
     let page: Value = serde_json::from_str(&text).with_context(|| {
         format!(
-            "{} answers, but not as lockgate does",
+            "{} does not answer with JSON: is it lockgate that listens there?",
             describe(&place::address_or_default(admin))
         )
     })?;
@@ -132,65 +131,65 @@ fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fetches a page: returns its status and text, within `deadline` from connect to last byte.
+/// Fetches a page without a token: returns its status and text. `deadline` covers everything from connect to last byte.
 pub(super) async fn get(
     address: &AdminAddress,
     path: &str,
     deadline: Duration,
 ) -> anyhow::Result<(u16, String)> {
-    let question = AdminRequest {
+    let request = AdminRequest {
         address,
         token: None,
         method: Method::GET,
         path,
     };
-    question.ask(deadline).await
+    request.send(deadline).await
 }
 
 fn send_request(admin: &AdminArgs, method: Method, path: &str) -> anyhow::Result<String> {
-    // Paths that are open to everyone are requested without the token.
+    // `/healthz` needs no token, and must also work if the configuration file is invalid.
     let (address, token) = match path {
         "/healthz" => (place::address_or_default(admin), None),
         _ => (place::address(admin)?, place::token(admin)),
     };
     let address = &address;
-    let question = AdminRequest {
+    let request = AdminRequest {
         address,
         token: token.as_deref(),
         method,
         path,
     };
     let deadline = match path {
-        "/reload" => RELOADING,
+        "/reload" => RELOAD_DEADLINE,
         _ => DEADLINE,
     };
-    let (status, text) = build_runtime()?.block_on(question.ask(deadline))?;
-    print_response(address, path, token.is_some(), status, text)
+    let (status, text) = build_runtime()?.block_on(request.send(deadline))?;
+    check_response(address, path, token.is_some(), status, text)
 }
 
-/// Returns the text of a successful answer; fails with the reason otherwise.
-fn print_response(
+/// Returns the text of a successful answer; fails with the reason otherwise. `has_token`: the request carried a token.
+fn check_response(
     address: &AdminAddress,
     path: &str,
-    shown: bool,
+    has_token: bool,
     status: u16,
     text: String,
 ) -> anyhow::Result<String> {
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() => Ok(text),
-        Ok(StatusCode::UNAUTHORIZED) => bail!("{}: {}", describe(address), place::hint(shown)),
+        Ok(StatusCode::UNAUTHORIZED) => bail!("{}: {}", describe(address), place::hint(has_token)),
         // The answer contains the reason.
         Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
             bail!("{}", text.trim())
         }
         _ => {
-            let place = describe(address);
-            bail!("{place} answered {status} to {path}: {}", text.trim());
+            let endpoint = describe(address);
+            bail!("{endpoint} answered {status} to {path}: {}", text.trim());
         }
     }
 }
 
-/// The parameters of an admin request.
+/// Builds the runtime for one request.
 fn build_runtime() -> anyhow::Result<Runtime> {
     runtime::Builder::new_current_thread()
         .enable_all()
@@ -198,11 +197,11 @@ fn build_runtime() -> anyhow::Result<Runtime> {
         .context("cannot start the runtime")
 }
 
-/// The request timeout: longer than the server's reply deadline, shorter than a container's health-check timeout.
+/// The request deadline: longer than the server's reply deadline, shorter than a container's health-check timeout.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The request timeout where the server reads many files first.
-const RELOADING: Duration = Duration::from_secs(65);
+/// The deadline of a reload: the server may have to read many files.
+const RELOAD_DEADLINE: Duration = Duration::from_secs(65);
 
 #[cfg(test)]
 mod tests;

@@ -7,11 +7,13 @@ use std::{
     process::ExitCode,
 };
 
-/// Prints the path of the CA's certificate.
+/// Prints the path of the CA's certificate; creates the CA if there is none yet.
 pub(super) fn ca(data: &DataArgs) -> anyhow::Result<ExitCode> {
     let data = data.data.as_deref();
     if !peek(data)?.certificate_path().exists() {
-        eprintln!("there was none: it is made now, and nobody trusts it yet");
+        eprintln!(
+            "there is no development CA yet: creating one; run `lockgate cert trust` to make this machine trust it"
+        );
     }
     print(open(data)?.certificate_path().display());
     Ok(ExitCode::SUCCESS)
@@ -23,7 +25,7 @@ pub(super) fn trust(data: &DataArgs) -> anyhow::Result<ExitCode> {
     match tls::trust(dev.certificate_path()) {
         // Not possible here: print the manual steps.
         Err(TrustError::Unknown) => print(tls::trust_commands(dev.certificate_path())),
-        done => print(done?),
+        result => print(result?),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -38,7 +40,7 @@ pub(super) fn open(data: Option<&Path>) -> anyhow::Result<DevCa> {
     Ok(DevCa::open(&folder(data)?)?)
 }
 
-/// For a gateway that is built and not run: ACME has laid out nothing.
+/// Returns the issuers for a gateway that is built only to be checked: the development CA, and no ACME.
 pub(super) fn issuers(dev: Option<&DevCa>) -> CertIssuers<'_> {
     CertIssuers {
         dev,

@@ -4,7 +4,7 @@ use super::{EX_USAGE, args::CheckArgs, cert, print};
 use crate::{config::Config, gateway::Gateway};
 use std::process::ExitCode;
 
-/// Loads and builds as `run` does, and reports every problem at once.
+/// Loads and builds the configuration as `run` does, and prints all diagnostics.
 pub(super) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let checked = match Config::load(&arguments.config) {
         Ok(config) => {
@@ -15,21 +15,21 @@ pub(super) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
                 .transpose()?;
             Gateway::build(&config, None, &cert::issuers(dev.as_ref()))
         }
-        Err(problems) => Err(problems),
+        Err(diagnostics) => Err(diagnostics),
     };
     match checked {
         Ok(_) if arguments.json => print("[]"),
         Ok(gateway) => {
             let file = arguments.config.display();
             match gateway.router.rules().count() {
-                1 => print(format_args!("{file} is fine: 1 route")),
-                n => print(format_args!("{file} is fine: {n} routes")),
+                1 => print(format_args!("{file} is valid: 1 route")),
+                n => print(format_args!("{file} is valid: {n} routes")),
             }
         }
-        Err(problems) => {
+        Err(diagnostics) => {
             match arguments.json {
-                true => print(problems.json()),
-                false => eprintln!("{problems}"),
+                true => print(diagnostics.json()),
+                false => eprintln!("{diagnostics}"),
             }
             return Ok(ExitCode::from(EX_USAGE));
         }

@@ -17,8 +17,10 @@ use std::{
 pub(super) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
     let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .context("cannot listen on 127.0.0.1 for the demo's own chat")?;
-    let address = backend.local_addr().context("the chat has no address")?;
+        .context("cannot listen on 127.0.0.1 for the backend of the demo")?;
+    let address = backend
+        .local_addr()
+        .context("the backend of the demo has no address")?;
     let to = format!("ws://{address}").parse();
     let mut config = Config::for_target(RunTarget {
         acme: None,
@@ -43,7 +45,7 @@ pub(super) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
             tasks.spawn(chat::serve(backend, tasks.clone()));
             let port = run::https_port(server);
             eprint(format_args!(
-                "  https://localhost:{port} is a chat: open it in two tabs"
+                "  the demo is a chat: open https://localhost:{port} in two browser tabs"
             ));
             Ok(())
         },

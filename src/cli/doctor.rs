@@ -1,4 +1,4 @@
-//! `lockgate doctor`: reports what on this machine, or in a configuration, will cause problems.
+//! `lockgate doctor`: finds problems of this machine and of a configuration.
 
 mod machine;
 mod network;
@@ -28,9 +28,9 @@ struct Finding {
 #[serde(rename_all = "lowercase")]
 enum FindingStatus {
     Ok,
-    /// Possibly intended.
+    /// A possible problem.
     Warn,
-    /// It will not work.
+    /// A problem that prevents operation.
     Fail,
 }
 
@@ -44,9 +44,9 @@ impl Finding {
     }
 }
 
-/// Runs every check: returns 0 if nothing fails, 1 if something does, 64 if the configuration is wrong.
+/// Runs every check: returns 0 if no check fails, 1 if one fails, 64 if the configuration is invalid.
 pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let mut findings = machine::look();
+    let mut findings = machine::check();
     if let Some(file) = &arguments.config {
         let checked = Config::load(file).and_then(|config| {
             let dev = match config.tls.dev_ca {
@@ -57,9 +57,9 @@ pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
         });
         let mut config = match checked {
             Ok(config) => config,
-            Err(problems) => {
+            Err(diagnostics) => {
                 print_findings(&findings, arguments.json)?;
-                eprintln!("{problems}");
+                eprintln!("{diagnostics}");
                 return Ok(ExitCode::from(EX_USAGE));
             }
         };
@@ -70,14 +70,14 @@ pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
         findings.push(Finding::new(
             FindingStatus::Ok,
             shown,
-            "is a right configuration",
+            "is a valid configuration",
         ));
         findings.extend(machine::certificates(&config));
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        findings.extend(runtime.block_on(network::look(&config)));
+        findings.extend(runtime.block_on(network::check(&config)));
     }
     print_findings(&findings, arguments.json)?;
     let failed = findings

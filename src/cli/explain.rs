@@ -11,12 +11,12 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Explains one request: 0 if it would pass, 1 if it would be refused.
+/// Explains one request: returns 0 if it would be forwarded, 1 if it would be refused, 64 if the configuration is invalid.
 pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request = request(arguments)?;
     let built = Config::load(&arguments.config).and_then(|config| {
         let dev = match config.tls.dev_ca {
-            // Without it the names would have no certificate, an error unrelated to the request.
+            // Without the CA the hosts would have no certificate, which is an error unrelated to the request.
             true => cert::peek(arguments.data.data.as_deref()).ok(),
             false => None,
         };
@@ -24,15 +24,15 @@ pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     });
     let gateway = match built {
         Ok(gateway) => gateway,
-        Err(problems) => {
-            eprintln!("{problems}");
+        Err(diagnostics) => {
+            eprintln!("{diagnostics}");
             return Ok(ExitCode::from(EX_USAGE));
         }
     };
     let explanation = explain_request(&gateway, &request, arguments.from);
     match arguments.json {
-        true => print(machine(&explanation)),
-        false => print(people(&explanation)),
+        true => print(as_json(&explanation)),
+        false => print(as_text(&explanation)),
     }
     Ok(match explanation.outcome {
         Ok(_) => ExitCode::SUCCESS,
@@ -43,14 +43,16 @@ pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
 /// Builds the request as a client would send it over HTTP/1.1.
 fn request(arguments: &ExplainArgs) -> anyhow::Result<Parts> {
     let url = &arguments.url;
-    let uri: Uri = url.parse().with_context(|| format!("`{url}` is no URL"))?;
+    let uri: Uri = url
+        .parse()
+        .with_context(|| format!("`{url}` is not a URL"))?;
     let websocket = match uri.scheme_str() {
         Some("wss" | "ws") => true,
         Some("https" | "http") => false,
         _ => bail!("`{url}` does not begin with wss:// or https://"),
     };
     let (Some(authority), Some(target)) = (uri.authority(), uri.path_and_query()) else {
-        bail!("`{url}` names no host");
+        bail!("`{url}` has no host");
     };
     let mut request = Request::builder()
         .method(Method::GET)
@@ -73,11 +75,11 @@ fn request(arguments: &ExplainArgs) -> anyhow::Result<Parts> {
     }
     let request = request
         .body(())
-        .with_context(|| format!("`{url}` cannot be asked for"))?;
+        .with_context(|| format!("`{url}` cannot be requested"))?;
     Ok(request.into_parts().0)
 }
 
-fn people(explanation: &Explanation) -> String {
+fn as_text(explanation: &Explanation) -> String {
     let mut lines = Vec::new();
     for (name, rule, verdict) in &explanation.routes {
         let mark = if verdict == "wins" { "→" } else { " " };
@@ -93,7 +95,7 @@ fn people(explanation: &Explanation) -> String {
             advice,
         }) => {
             lines.push(format!(
-                "\nroute {route} sends it to {}:\n",
+                "\nroute {route} forwards it to {}:\n",
                 backends.join(" or ")
             ));
             lines.push(format!("  {line}"));
@@ -104,7 +106,7 @@ fn people(explanation: &Explanation) -> String {
                 lines.push(format!("\ntoken: {token}"));
             }
             if !advice.is_empty() {
-                lines.push(format!("\nfor that server: {advice}"));
+                lines.push(format!("\nsetting for that server: {advice}"));
             }
         }
         Err(WouldRefuse { status, why, text }) => {
@@ -114,21 +116,21 @@ fn people(explanation: &Explanation) -> String {
     lines.join("\n")
 }
 
-fn machine(explanation: &Explanation) -> serde_json::Value {
+fn as_json(explanation: &Explanation) -> serde_json::Value {
     let routes: Vec<_> = explanation
         .routes
         .iter()
         .map(|(name, rule, verdict)| json!({ "name": name, "rule": rule, "verdict": verdict }))
         .collect();
     match &explanation.outcome {
-        Ok(passed) => json!({
+        Ok(forwarded) => json!({
             "routes": routes,
-            "route": passed.route,
-            "backends": passed.backends,
-            "line": passed.line,
-            "headers": passed.headers,
-            "token": passed.token,
-            "advice": passed.advice,
+            "route": forwarded.route,
+            "backends": forwarded.backends,
+            "line": forwarded.line,
+            "headers": forwarded.headers,
+            "token": forwarded.token,
+            "advice": forwarded.advice,
         }),
         Err(refused) => json!({
             "routes": routes,

@@ -18,13 +18,13 @@ use std::{
     process::ExitCode,
 };
 
-/// Parses the arguments, runs the command, and returns the exit code: 0 clean, 1 nothing was started, 64 a wrong
+/// Parses the arguments, runs the command, and returns the exit code: 0 for success, 1 for failure, 64 for an invalid
 /// configuration or command line (`EX_USAGE` of sysexits.h).
 pub fn main() -> ExitCode {
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // clap returns help and version as errors; they are none for the user.
+            // clap returns help and version as errors that print to stdout.
             let _ = error.print();
             return if error.use_stderr() {
                 ExitCode::from(EX_USAGE)
@@ -34,7 +34,7 @@ pub fn main() -> ExitCode {
         }
     };
     crate::tls::install_provider();
-    let done = match arguments.command {
+    let result = match arguments.command {
         CliCommand::Demo(demo) => demo::demo(*demo),
         CliCommand::Run(run) => run::run(*run),
         CliCommand::Check(check) => check::check(&check),
@@ -61,13 +61,13 @@ pub fn main() -> ExitCode {
         CliCommand::Cert(CertCommand::Ca(data)) => cert::ca(&data),
         CliCommand::Cert(CertCommand::Trust(data)) => cert::trust(&data),
     };
-    done.unwrap_or_else(|error| {
+    result.unwrap_or_else(|error| {
         eprintln!("lockgate: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-/// Prints to stdout. A closed pipe, as in `lockgate schema | head`, is no error.
+/// Prints to stdout. A closed pipe, as in `lockgate schema | head`, is not an error.
 fn print(text: impl Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
@@ -77,5 +77,5 @@ fn eprint(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// The exit code for a wrong command line or configuration.
+/// The exit code for an invalid command line or configuration.
 const EX_USAGE: u8 = 64;

@@ -29,9 +29,9 @@ pub(super) fn probe(arguments: &ProbeArgs) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     let mut report = Report::new(&arguments.url);
-    let done = runtime.block_on(run(arguments, &mut report));
-    let failed = done.is_err();
-    report.failed = done.err().map(|error| format!("{error:#}"));
+    let result = runtime.block_on(run(arguments, &mut report));
+    let failed = result.is_err();
+    report.failed = result.err().map(|error| format!("{error:#}"));
     match arguments.json {
         true => print(serde_json::to_string_pretty(&report)?),
         false => print(report),
@@ -61,7 +61,7 @@ async fn run(arguments: &ProbeArgs, report: &mut Report) -> anyhow::Result<()> {
     let tcp = within("TCP", limit, TcpStream::connect(&*addresses)).await?;
     let tcp = tcp.with_context(|| {
         format!(
-            "TCP: nobody answers at {host}:{}; is it running, is the port open?",
+            "TCP: cannot connect to {host}:{}; is the server running, and is the port open?",
             target.port
         )
     })?;
@@ -74,24 +74,24 @@ async fn run(arguments: &ProbeArgs, report: &mut Report) -> anyhow::Result<()> {
         true => {
             let connector = tls::connector(arguments)?;
             let started = Instant::now();
-            let shaken = within("TLS", limit, tls::shake(&connector, &host, tcp)).await?;
-            let (stream, mut seen) = shaken?;
-            seen.ms = millis(started);
-            report.tls = Some(seen);
+            let connect = tls::connect(&connector, &host, tcp);
+            let (stream, mut tls) = within("TLS", limit, connect).await??;
+            tls.ms = millis(started);
+            report.tls = Some(tls);
             Box::new(stream)
         }
     };
 
     let started = Instant::now();
-    let shaking = shake::open_websocket(arguments, stream, target.tls);
-    let shaken = within("handshake", limit, shaking).await??;
+    let handshake = shake::open_websocket(arguments, stream, target.tls);
+    let outcome = within("handshake", limit, handshake).await??;
     report.handshake_ms = Some(millis(started));
-    let (mut socket, answer) = match shaken {
+    let (mut socket, answer) = match outcome {
         ProbeOutcome::Open(socket, answer) => (socket, answer),
         ProbeOutcome::Refused(answer) => {
-            let told = format!("handshake: refused with {}", answer.status);
+            let message = format!("handshake: refused with {}", answer.status);
             report.answer = Some(answer);
-            bail!(told);
+            bail!(message);
         }
     };
     report.answer = Some(answer);
@@ -105,7 +105,9 @@ async fn run(arguments: &ProbeArgs, report: &mut Report) -> anyhow::Result<()> {
                 return Ok(());
             }
         }
-        Err(anyhow!("it closed instead of answering"))
+        Err(anyhow!(
+            "the server closed the session instead of answering"
+        ))
     };
     within("ping", limit, pong).await?.context("ping")?;
     report.ping_ms = Some(millis(started));
@@ -139,15 +141,15 @@ struct ProbeTarget {
 
 impl ProbeTarget {
     fn read(url: &str) -> anyhow::Result<ProbeTarget> {
-        let uri: ::http::Uri = url.parse().with_context(|| format!("`{url}` is no URL"))?;
+        let uri: ::http::Uri = url
+            .parse()
+            .with_context(|| format!("`{url}` is not a URL"))?;
         let tls = match uri.scheme_str() {
             Some("wss") => true,
             Some("ws") => false,
             _ => bail!("`{url}` does not begin with wss:// or ws://"),
         };
-        let host = uri
-            .host()
-            .with_context(|| format!("`{url}` names no host"))?;
+        let host = uri.host().with_context(|| format!("`{url}` has no host"))?;
         Ok(ProbeTarget {
             tls,
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -159,9 +161,9 @@ impl ProbeTarget {
 async fn within<T>(
     step: &str,
     limit: Duration,
-    done: impl future::Future<Output = T>,
+    operation: impl future::Future<Output = T>,
 ) -> anyhow::Result<T> {
-    timeout(limit, done)
+    timeout(limit, operation)
         .await
         .map_err(|_| anyhow!("{step}: no answer within {limit:?}"))
 }

@@ -17,27 +17,27 @@ use std::{collections::BTreeSet, env, io, path::Path, process::ExitCode, thread,
 use tokio::runtime::{self, Runtime};
 use tracing::warn;
 
-/// Serves the configuration of the flags or the file.
+/// Serves the configuration given by flags or by a file.
 pub(super) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
     let data = arguments.data.data.clone();
     let (load, takeover) = (reloader(&arguments), arguments.takeover);
     match configure(arguments)? {
         Ok(config) => serve(config, load, data.as_deref(), takeover, |_| Ok(())),
-        Err(problems) => {
-            eprintln!("{problems}");
+        Err(diagnostics) => {
+            eprintln!("{diagnostics}");
             Ok(ExitCode::from(EX_USAGE))
         }
     }
 }
 
 /// Serves until a stop signal; with `takeover`, replaces the running process.
-/// `beside` is called inside the runtime once everything is bound.
+/// `on_bound` is called inside the runtime once all listeners are bound.
 pub(super) fn serve(
     config: Config,
     load: Option<Load>,
     data: Option<&Path>,
     takeover: bool,
-    beside: impl FnOnce(&Server) -> io::Result<()>,
+    on_bound: impl FnOnce(&Server) -> io::Result<()>,
 ) -> anyhow::Result<ExitCode> {
     // This comes first: it changes the environment, which is safe only while there is a single thread.
     let mut inherited = Inherited::from_systemd().context("LISTEN_FDS")?;
@@ -45,8 +45,8 @@ pub(super) fn serve(
     let dev = config.tls.dev_ca.then(|| cert::open(data)).transpose()?;
     let gateway = match Gateway::build(&config, None, &cert::issuers(dev.as_ref())) {
         Ok(gateway) => gateway,
-        Err(problems) => {
-            eprintln!("{problems}");
+        Err(diagnostics) => {
+            eprintln!("{diagnostics}");
             return Ok(ExitCode::from(EX_USAGE));
         }
     };
@@ -62,20 +62,20 @@ pub(super) fn serve(
             }
             let routes = config.routes.clone();
             let ca = dev.as_ref().map(|dev| dev.certificate_path().to_owned());
-            let blueprint = ConfigSource { load, dev };
-            let server = Server::bind(config, gateway, access, blueprint, &mut inherited)?;
+            let source = ConfigSource { load, dev };
+            let server = Server::bind(config, gateway, access, source, &mut inherited)?;
             announce(&routes, &server, ca.as_deref());
-            beside(&server)?;
+            on_bound(&server)?;
             // Nothing after this can fail.
             let predecessor = inherited
                 .ready()
                 .await
-                .context("this one has not taken over")?;
+                .context("the takeover was not completed")?;
             anyhow::Ok((server, predecessor))
         };
         let (server, predecessor) = tokio::select! {
             biased;
-            () = stopped(&mut signals) => bail!("stopped before it served"),
+            () = stopped(&mut signals) => bail!("stopped by a signal before serving began"),
             prepared = prepared => prepared?,
         };
         anyhow::Ok(server.run(predecessor, async || signals.next().await).await)
@@ -85,7 +85,7 @@ pub(super) fn serve(
     if !drained?.clean {
         warn!(
             process = std::process::id(),
-            "stopped before every session had ended: the rest was cut"
+            "shutdown deadline reached; remaining sessions were cut"
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -96,8 +96,8 @@ pub(super) fn serve(
 /// unless ACME is used, because its store blocks on disk I/O.
 fn runtime(config: &Config) -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let told = env::var_os("TOKIO_WORKER_THREADS").is_some();
-    let mut runtime = match cores == 1 && config.acme.is_none() && !told {
+    let has_setting = env::var_os("TOKIO_WORKER_THREADS").is_some();
+    let mut runtime = match cores == 1 && config.acme.is_none() && !has_setting {
         true => runtime::Builder::new_current_thread(),
         false => runtime::Builder::new_multi_thread(),
     };
@@ -126,10 +126,10 @@ fn configure(arguments: RunArgs) -> anyhow::Result<Result<Config, Diagnostics>> 
     let mut config = match (arguments.config, arguments.to) {
         (Some(file), _) => match Config::load(&file) {
             Ok(config) => config,
-            Err(problems) => return Ok(Err(problems)),
+            Err(diagnostics) => return Ok(Err(diagnostics)),
         },
         (None, to) => Config::for_target(RunTarget {
-            to: to.expect("clap wants --config or --to"),
+            to: to.expect("clap requires --config or --to"),
             hosts: arguments.host,
             listen: arguments.listen,
             origins: arguments.origin,
@@ -165,7 +165,7 @@ impl Overrides {
     }
 }
 
-/// Prints the next steps for a new user: the URL, the CA's file, and how to trust it.
+/// Prints the URLs, and how to trust the development CA. Prints nothing without a development CA.
 fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path>) {
     let Some(ca) = ca else { return };
     let port = https_port(server);
@@ -188,12 +188,12 @@ fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path
     }
     let ca = ca.display();
     eprint(format_args!(
-        "  signed by a development CA that no machine trusts by itself: {ca}\n  \
+        "  the certificates are signed by a development CA that no machine trusts by default: {ca}\n  \
          to trust it: `lockgate cert trust`, or in Python: ssl.create_default_context(cafile=\"{ca}\")"
     ));
 }
 
-/// Returns the port that clients use.
+/// Returns the port of the first `https` listener.
 pub(super) fn https_port(server: &Server) -> String {
     let mut listeners = server.listeners().into_iter();
     let https = listeners.find(|listener| listener.kind == "https");

@@ -15,51 +15,51 @@ use found::CheckContext;
 use std::net::{IpAddr, SocketAddr};
 
 /// Returns every contradiction in the whole configuration.
-pub(super) fn check(config: &Config, written: &SourceMap) -> Vec<Diagnostic> {
-    let mut found = CheckContext {
+pub(super) fn check(config: &Config, source_map: &SourceMap) -> Vec<Diagnostic> {
+    let mut context = CheckContext {
         config,
-        written,
-        problems: Vec::new(),
+        source_map,
+        diagnostics: Vec::new(),
     };
-    listeners(&mut found);
-    admin::token(&mut found);
-    limits(&mut found);
-    drain(&mut found);
+    listeners(&mut context);
+    admin::token(&mut context);
+    limits(&mut context);
+    drain(&mut context);
     if let Some(acme) = &config.acme {
-        acme::acme(acme, &mut found);
+        acme::acme(acme, &mut context);
     }
     session(
         "session",
         &config.session,
-        &|found, key| found.in_section("session", key),
-        &mut found,
+        &|context, key| context.in_section("session", key),
+        &mut context,
     );
     for (name, pool) in &config.pools {
-        pool::pool(name, pool, &mut found);
+        pool::pool(name, pool, &mut context);
     }
-    if config.routes.is_empty() && !written.may_contain(None, &["routes"]) {
-        found.add(
+    if config.routes.is_empty() && !source_map.may_contain(None, &["routes"]) {
+        context.add(
             None,
             "no routes: nothing would be served",
             "add [[routes]] with `hosts`, and `to` or `pool`",
         );
     }
-    route::names(&mut found);
+    route::names(&mut context);
     for route in &config.routes {
-        route::route(&route.value, route.at, &mut found);
+        route::route(&route.value, route.at, &mut context);
     }
-    found.problems
+    context.diagnostics
 }
 
-fn listeners(found: &mut CheckContext<'_>) {
-    let server = &found.config.server;
-    let section = found.config.sections.get("server").copied();
+fn listeners(context: &mut CheckContext<'_>) {
+    let server = &context.config.server;
+    let section = context.config.sections.get("server").copied();
     if server.https.is_empty()
         && server.http.is_empty()
-        && !found.written.may_contain(section, &["https", "http"])
+        && !context.source_map.may_contain(section, &["https", "http"])
     {
-        found.add(
-            found.in_section("server", "https"),
+        context.add(
+            context.in_section("server", "https"),
             "no listeners: no client could connect",
             "give server.https an address, such as \"[::]:443\"",
         );
@@ -87,13 +87,13 @@ fn listeners(found: &mut CheckContext<'_>) {
                 true => format!("{address} is taken by {other} already"),
                 false => format!("{address} is taken by {other}, {its}, already"),
             };
-            found.add(at, taken, "give each listener an address of its own");
+            context.add(at, taken, "give each listener an address of its own");
         }
         taken.push((key, address));
     }
     if server.proxy_protocol == ProxyProtocol::Require && server.trusted_proxies.is_empty() {
-        found.add(
-            found.in_section("server", "proxy_protocol"),
+        context.add(
+            context.in_section("server", "proxy_protocol"),
             "proxy_protocol = \"require\", but no proxy is trusted to send the header",
             "name the load balancer's addresses in server.trusted_proxies",
         );
@@ -110,8 +110,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && (covers(one.ip(), other.ip()) || covers(other.ip(), one.ip()))
 }
 
-fn limits(found: &mut CheckContext<'_>) {
-    let limits = &found.config.limits;
+fn limits(context: &mut CheckContext<'_>) {
+    let limits = &context.config.limits;
     for (key, period) in [
         ("tls_handshake", limits.tls_handshake),
         ("request_head", limits.request_head),
@@ -122,13 +122,13 @@ fn limits(found: &mut CheckContext<'_>) {
         positive(
             &format!("limits.{key}"),
             period,
-            found.in_section("limits", key),
-            found,
+            context.in_section("limits", key),
+            context,
         );
     }
     if !(1024..=1 << 20).contains(&limits.head_size.0) {
-        found.add(
-            found.in_section("limits", "head_size"),
+        context.add(
+            context.in_section("limits", "head_size"),
             format!(
                 "limits.head_size = \"{}\" is out of range",
                 limits.head_size
@@ -137,24 +137,24 @@ fn limits(found: &mut CheckContext<'_>) {
         );
     }
     if !(1..=10_000).contains(&limits.h2_streams) {
-        found.add(
-            found.in_section("limits", "h2_streams"),
+        context.add(
+            context.in_section("limits", "h2_streams"),
             format!("limits.h2_streams = {} is out of range", limits.h2_streams),
             "write something between 1 and 10000",
         );
     }
 }
 
-fn drain(found: &mut CheckContext<'_>) {
-    let drain = &found.config.drain;
-    let place = found.in_section("drain", "window");
-    positive("drain.window", drain.window, place, found);
+fn drain(context: &mut CheckContext<'_>) {
+    let drain = &context.config.drain;
+    let place = context.in_section("drain", "window");
+    positive("drain.window", drain.window, place, context);
     close_code(
         "drain.code",
         drain.code,
-        found.in_section("drain", "code"),
+        context.in_section("drain", "code"),
         1012,
-        found,
+        context,
     );
 }
 
@@ -164,10 +164,10 @@ fn close_code(
     code: u16,
     at: Option<super::Location>,
     default: u16,
-    found: &mut CheckContext<'_>,
+    context: &mut CheckContext<'_>,
 ) {
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        found.add(
+        context.add(
             at,
             format!("{key} = {code} must not be sent in a Close (RFC 6455 section 7.4)"),
             format!("leave it out for {default}; 1000 to 1003, 1007 to 1014 and 3000 to 4999 may be sent"),
@@ -179,7 +179,7 @@ fn close_code(
 type Place<'a> = &'a dyn Fn(&CheckContext<'_>, &str) -> Option<super::Location>;
 
 /// Checks one `session` table; `name` is `session` for the defaults, or names the route.
-fn session(name: &str, session: &Session, place: Place<'_>, found: &mut CheckContext<'_>) {
+fn session(name: &str, session: &Session, place: Place<'_>, context: &mut CheckContext<'_>) {
     let pings = session.ping.legs != PingLegs::Off;
     for (key, period, line) in [
         (
@@ -192,7 +192,12 @@ fn session(name: &str, session: &Session, place: Place<'_>, found: &mut CheckCon
         ("ping.timeout", session.ping.timeout, "ping"),
     ] {
         if line != "ping" || pings {
-            positive(&format!("{name}.{key}"), period, place(found, line), found);
+            positive(
+                &format!("{name}.{key}"),
+                period,
+                place(context, line),
+                context,
+            );
         }
     }
     for (key, size) in [
@@ -201,8 +206,8 @@ fn session(name: &str, session: &Session, place: Place<'_>, found: &mut CheckCon
     ] {
         if size.0 == 0 {
             let message = format!("{name}.{key} = \"0B\" would let no message pass");
-            found.add(
-                place(found, key),
+            context.add(
+                place(context, key),
                 message,
                 "leave it out for the default, \"64MiB\"",
             );
@@ -211,9 +216,9 @@ fn session(name: &str, session: &Session, place: Place<'_>, found: &mut CheckCon
     close_code(
         &format!("{name}.backend_gone_code"),
         session.backend_gone_code,
-        place(found, "backend_gone_code"),
+        place(context, "backend_gone_code"),
         1011,
-        found,
+        context,
     );
 }
 
@@ -221,10 +226,10 @@ fn positive(
     key: &str,
     period: DurationValue,
     at: Option<super::Location>,
-    found: &mut CheckContext<'_>,
+    context: &mut CheckContext<'_>,
 ) {
     if period.0.is_zero() {
-        found.add(
+        context.add(
             at,
             format!("{key} = \"0s\" leaves no time at all"),
             "write how long it may take, such as \"10s\"",

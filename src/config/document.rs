@@ -31,7 +31,7 @@ pub(super) fn deserialize(
         end: span.end,
     };
     if !errors.is_empty() {
-        let problem = |error: &toml::de::Error| Diagnostic {
+        let diagnostic = |error: &toml::de::Error| Diagnostic {
             at: Some(place(error.span().unwrap_or(0..0))),
             message: error.message().to_owned(),
             hint: Some(words::SYNTAX.to_owned()),
@@ -39,59 +39,59 @@ pub(super) fn deserialize(
         return (
             File::default(),
             SourceMap::unread(),
-            errors.iter().take(MAX_PASSES).map(problem).collect(),
+            errors.iter().take(MAX_PASSES).map(diagnostic).collect(),
         );
     }
     let whole = document.span();
-    let mut written = SourceMap::of(&document, &place);
-    let mut problems: Vec<Diagnostic> = Vec::new();
+    let mut source_map = SourceMap::of(&document, &place);
+    let mut diagnostics: Vec<Diagnostic> = Vec::new();
     // Removed keys with their tables: these keys must not be reported as missing.
     let mut removed = Vec::new();
     expand_env(document.get_mut(), environment, &mut |span, bad| {
-        problems.push(Diagnostic {
+        diagnostics.push(Diagnostic {
             at: Some(place(span)),
             message: bad.message,
             hint: Some(bad.hint),
         });
     });
-    let misfits = shape_errors(&document, text, &of_the_file());
-    for (span, bad) in misfits.into_iter().take(MAX_PASSES) {
+    let errors = shape_errors(&document, text, &of_the_file());
+    for (span, bad) in errors.into_iter().take(MAX_PASSES) {
         if remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
             && let Some((table, key)) = removed.last()
         {
             let table = (*table != whole).then(|| place(table.clone()));
-            written.lose(table, key, false);
+            source_map.record_removed(table, key, false);
         }
-        problems.push(Diagnostic {
+        diagnostics.push(Diagnostic {
             at: Some(place(span)),
             message: bad.message,
             hint: Some(bad.hint),
         });
     }
-    while problems.len() < MAX_PASSES {
+    while diagnostics.len() < MAX_PASSES {
         let read = in_source(source, || {
             File::deserialize(Deserializer::from(document.clone()))
         });
         let error = match read {
-            Ok(file) => return (file, written, problems),
+            Ok(file) => return (file, source_map, diagnostics),
             Err(error) => error,
         };
         let Some(span) = error.span() else {
-            problems.push(problem(None, error.message()));
+            diagnostics.push(diagnostic(None, error.message()));
             break;
         };
         let at = Some(place(span.clone()));
-        let is_told = problems.iter().any(|problem| problem.at == at)
+        let is_reported = diagnostics.iter().any(|diagnostic| diagnostic.at == at)
             || words::missing(error.message()).is_some_and(|key| {
                 removed
                     .iter()
                     .any(|(table, removed)| *table == span && removed == key)
             });
-        if !is_told {
-            problems.push(problem(at, error.message()));
+        if !is_reported {
+            diagnostics.push(diagnostic(at, error.message()));
         }
         let missing = words::missing(error.message()).filter(|key| LISTS.contains(key));
-        let is_out = missing
+        let is_removed = missing
             .is_some_and(|key| add_list(&whole, document.get_mut(), &span, key, &mut removed))
             || remove(&whole, document.get_mut(), &|at| *at == span, &mut removed)
             || remove(
@@ -100,17 +100,17 @@ pub(super) fn deserialize(
                 &|at| at.start <= span.start && span.end <= at.end,
                 &mut removed,
             );
-        let Some((table, key)) = removed.last().filter(|_| is_out) else {
+        let Some((table, key)) = removed.last().filter(|_| is_removed) else {
             break;
         };
         let table = (*table != whole).then(|| place(table.clone()));
-        written.lose(table, key, error.message().starts_with("unknown field"));
+        source_map.record_removed(table, key, error.message().starts_with("unknown field"));
     }
-    written.unread = true;
-    (File::default(), written, problems)
+    source_map.unread = true;
+    (File::default(), source_map, diagnostics)
 }
 
-fn problem(at: Option<Location>, error: &str) -> Diagnostic {
+fn diagnostic(at: Option<Location>, error: &str) -> Diagnostic {
     let (message, hint) = words::explain(error);
     Diagnostic {
         at,
@@ -126,11 +126,11 @@ fn expand_env(
     bad: &mut dyn FnMut(Range<usize>, super::BadValue),
 ) {
     for (_, value) in table.iter_mut() {
-        fill_in_value(value, environment, bad);
+        expand_value(value, environment, bad);
     }
 }
 
-fn fill_in_value(
+fn expand_value(
     value: &mut Spanned<DeValue<'_>>,
     environment: EnvLookup<'_>,
     bad: &mut dyn FnMut(Range<usize>, super::BadValue),
@@ -138,13 +138,13 @@ fn fill_in_value(
     let span = value.span();
     match value.get_mut() {
         DeValue::String(text) => match expand(text, environment) {
-            Ok(Some(filled)) => *text = filled.into(),
+            Ok(Some(expanded)) => *text = expanded.into(),
             Ok(None) => {}
             Err(why) => bad(span, why),
         },
         DeValue::Array(values) => values
             .iter_mut()
-            .for_each(|value| fill_in_value(value, environment, bad)),
+            .for_each(|value| expand_value(value, environment, bad)),
         DeValue::Table(table) => expand_env(table, environment, bad),
         _ => {}
     }
@@ -159,9 +159,9 @@ fn remove(
     removed: &mut Vec<(Range<usize>, String)>,
 ) -> bool {
     for (key, value) in table.iter_mut() {
-        let noted = removed.len();
+        let count = removed.len();
         if remove_inside(value, is_it, removed) {
-            if removed.len() == noted {
+            if removed.len() == count {
                 removed.push((span.clone(), key.get_ref().to_string()));
             }
             return true;
@@ -233,5 +233,5 @@ fn remove_inside(
 
 /// The required lists: without them the rest of the table can still be checked.
 const LISTS: [&str; 2] = ["hosts", "backends"];
-/// 100 diagnostics are more than a reader works through.
+/// The limit of diagnostics per file: more than a reader works through.
 const MAX_PASSES: usize = 100;

@@ -10,12 +10,12 @@ pub(super) fn expand(text: &str, environment: EnvLookup<'_>) -> Result<Option<St
     if !text.contains('$') {
         return Ok(None);
     }
-    let mut filled = String::with_capacity(text.len());
+    let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once('$') {
-        filled.push_str(before);
+        expanded.push_str(before);
         if let Some(literal) = behind.strip_prefix('$') {
-            filled.push('$');
+            expanded.push('$');
             rest = literal;
         } else if let Some(open) = behind.strip_prefix('{') {
             let (inside, after) = open.split_once('}').ok_or_else(|| {
@@ -24,19 +24,19 @@ pub(super) fn expand(text: &str, environment: EnvLookup<'_>) -> Result<Option<St
                     "write ${NAME}, ${NAME:-default}, or $$ for a dollar sign",
                 )
             })?;
-            filled.push_str(&look_up(inside, environment)?);
+            expanded.push_str(&lookup(inside, environment)?);
             rest = after;
         } else {
             // A single dollar sign, as at the end of a regular expression.
-            filled.push('$');
+            expanded.push('$');
             rest = behind;
         }
     }
-    filled.push_str(rest);
-    Ok(Some(filled))
+    expanded.push_str(rest);
+    Ok(Some(expanded))
 }
 
-fn look_up(inside: &str, environment: EnvLookup<'_>) -> Result<String, BadValue> {
+fn lookup(inside: &str, environment: EnvLookup<'_>) -> Result<String, BadValue> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
@@ -72,12 +72,12 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        expand(text, &environment).map(|filled| filled.unwrap_or_else(|| text.to_owned()))
+        expand(text, &environment).map(|expanded| expanded.unwrap_or_else(|| text.to_owned()))
     }
 
     #[test]
-    fn variables_are_filled_in() {
-        for (text, filled) in [
+    fn variables_are_expanded() {
+        for (text, expected) in [
             ("plain", "plain"),
             ("${HOST}", "a.test"),
             ("x.${HOST}:${PORT:-80}", "x.a.test:80"),
@@ -87,7 +87,7 @@ mod tests {
             ("~ ^/room/[0-9]+$", "~ ^/room/[0-9]+$"),
             ("$HOST", "$HOST"),
         ] {
-            assert_eq!(expanded(text).unwrap(), filled, "{text}");
+            assert_eq!(expanded(text).unwrap(), expected, "{text}");
         }
     }
 

@@ -19,17 +19,17 @@ pub(super) fn shape_errors(
     text: &str,
     schema: &Value,
 ) -> Vec<(Range<usize>, BadValue)> {
-    let mut search = ShapeChecker {
-        book: &SchemaIndex::of(schema),
+    let mut checker = ShapeChecker {
+        index: &SchemaIndex::of(schema),
         text,
         found: Vec::new(),
     };
-    search.table(&mut Vec::new(), document.get_ref(), schema);
-    search.found
+    checker.table(&mut Vec::new(), document.get_ref(), schema);
+    checker.found
 }
 
 struct ShapeChecker<'a> {
-    book: &'a SchemaIndex<'a>,
+    index: &'a SchemaIndex<'a>,
     text: &'a str,
     found: Vec<(Range<usize>, BadValue)>,
 }
@@ -61,11 +61,11 @@ impl<'a> ShapeChecker<'a> {
     }
 
     fn value(&mut self, path: &mut Vec<String>, value: &Spanned<DeValue<'_>>, property: &'a Value) {
-        let mut schema = self.book.resolve(property);
+        let mut schema = self.index.resolve(property);
         if matches!(value.get_ref(), DeValue::Table(_)) {
-            schema = self.book.text_or_table(property).unwrap_or(schema);
+            schema = self.index.text_or_table(property).unwrap_or(schema);
         }
-        match (value.get_ref(), form(schema)) {
+        match (value.get_ref(), shape(schema)) {
             (_, ValueShape::Plain) | (DeValue::String(_), ValueShape::Words(_)) => {}
             (DeValue::Table(table), ValueShape::Table) => self.table(path, table, schema),
             (DeValue::Array(values), ValueShape::List(each)) => {
@@ -73,13 +73,16 @@ impl<'a> ShapeChecker<'a> {
                     self.value(path, value, each);
                 }
             }
-            (written, form) => {
-                let hint = match form {
+            (written, shape) => {
+                let hint = match shape {
                     ValueShape::Words(words) => self.word(path, value, &words),
                     ValueShape::List(_) => self.list(path, value),
                     _ => self.keys(path, value, property, schema),
                 };
-                let message = format!("{} cannot stand here", self.called(written, value.span()));
+                let message = format!(
+                    "{} is not allowed here",
+                    self.describe(written, value.span())
+                );
                 self.found
                     .push((value.span(), BadValue::new(message, hint)));
             }
@@ -127,7 +130,7 @@ impl<'a> ShapeChecker<'a> {
         if path.len() == 1 || self.has_header(value) {
             return format!("write a section: [{}], and its keys below", path.join("."));
         }
-        if let Some(inner) = self.belongs(value, schema) {
+        if let Some(inner) = self.key_for(value, schema) {
             return format!("write {key} = {{ {inner} }}");
         }
         match property.get("default").and_then(Value::as_object) {
@@ -151,12 +154,12 @@ impl<'a> ShapeChecker<'a> {
     }
 
     /// Returns the only key of a table that could accept `value`, as an assignment.
-    fn belongs(&self, value: &Spanned<DeValue<'_>>, table: &Value) -> Option<String> {
+    fn key_for(&self, value: &Spanned<DeValue<'_>>, table: &Value) -> Option<String> {
         let keys = table.get("properties")?.as_object()?;
         let mut keys = keys.iter().filter_map(|(key, property)| {
-            let schema = self.book.resolve(property);
+            let schema = self.index.resolve(property);
             let written = self.written(value.span());
-            let value = match (value.get_ref(), form(schema)) {
+            let value = match (value.get_ref(), shape(schema)) {
                 (DeValue::Boolean(on), ValueShape::Words(words)) if words.contains(&"off") => {
                     let word = words.iter().find(|word| *on != (**word == "off"))?;
                     format!("\"{word}\"")
@@ -178,7 +181,7 @@ impl<'a> ShapeChecker<'a> {
         keys.next().filter(|_| keys.next().is_none())
     }
 
-    fn called(&self, value: &DeValue<'_>, span: Range<usize>) -> String {
+    fn describe(&self, value: &DeValue<'_>, span: Range<usize>) -> String {
         let kind = match value {
             DeValue::Table(_) => return "a table".to_owned(),
             DeValue::Array(_) => return "a list".to_owned(),
@@ -202,7 +205,7 @@ impl<'a> ShapeChecker<'a> {
     }
 }
 
-fn form(schema: &Value) -> ValueShape<'_> {
+fn shape(schema: &Value) -> ValueShape<'_> {
     if let Some(words) = words(schema) {
         return ValueShape::Words(words);
     }

@@ -28,10 +28,10 @@ impl Config {
             environment,
             sources: Vec::new(),
             files: Vec::new(),
-            written: SourceMap::default(),
+            source_map: SourceMap::default(),
             seen: HashSet::new(),
             folders: Vec::new(),
-            problems: Vec::new(),
+            diagnostics: Vec::new(),
         };
         loader.read(path, None);
         loader.finish()
@@ -43,12 +43,12 @@ struct Loader<'a> {
     sources: Vec<Source>,
     /// The parsed content of each source, in the order in which the files were named.
     files: Vec<(usize, File)>,
-    written: SourceMap,
+    source_map: SourceMap,
     /// The canonical paths that were read: a file that includes itself, directly or indirectly, would never end.
     seen: HashSet<PathBuf>,
     /// The directories in which patterns are matched: a file added there may match.
     folders: Vec<PathBuf>,
-    problems: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 // === impl Loader ===
@@ -56,9 +56,9 @@ struct Loader<'a> {
 impl Loader<'_> {
     /// Reads a file and those that it includes. `named` is the location of the `include` that names it.
     fn read(&mut self, path: &Path, named: Option<Location>) {
-        let mut complain = |message: String, hint: &str| {
-            self.written.unread = true;
-            self.problems.push(Diagnostic {
+        let mut report = |message: String, hint: &str| {
+            self.source_map.unread = true;
+            self.diagnostics.push(Diagnostic {
                 at: named,
                 message,
                 hint: Some(hint.to_owned()),
@@ -67,19 +67,19 @@ impl Loader<'_> {
         let shown = path.display();
         match fs::metadata(path) {
             Err(error) => {
-                return complain(
+                return report(
                     format!("cannot read {shown}: {error}"),
                     "is the path right, and may this user read it?",
                 );
             }
             Ok(meta) if !meta.is_file() => {
-                return complain(
+                return report(
                     format!("{shown} is not a file"),
                     "name a file, or a pattern such as \"conf.d/*.toml\"",
                 );
             }
             Ok(meta) if meta.len() > MAX_FILE_LEN => {
-                return complain(
+                return report(
                     format!("{shown} has more than 16 MiB"),
                     "is it a configuration file?",
                 );
@@ -90,13 +90,13 @@ impl Loader<'_> {
             .seen
             .insert(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
         {
-            return complain(
+            return report(
                 format!("{shown} is included already"),
                 "include each file once, and none from itself",
             );
         }
         if self.sources.len() >= MAX_FILES {
-            return complain(
+            return report(
                 format!("more than {MAX_FILES} files"),
                 "include fewer, larger files",
             );
@@ -104,7 +104,7 @@ impl Loader<'_> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                return complain(
+                return report(
                     format!("cannot read {shown}: {error}"),
                     "may this user read it?",
                 );
@@ -125,17 +125,17 @@ impl Loader<'_> {
                 end: start + '\u{fffd}'.len_utf8(),
             });
             let hint = Some("save the file as UTF-8".to_owned());
-            self.written.unread = true;
-            return self.problems.push(Diagnostic {
+            self.source_map.unread = true;
+            return self.diagnostics.push(Diagnostic {
                 at,
                 message: "this is not UTF-8".to_owned(),
                 hint,
             });
         }
-        let (mut file, written, problems) =
+        let (mut file, source_map, diagnostics) =
             deserialize(source, &self.sources[source].text, self.environment);
-        self.written.extend(written);
-        self.problems.extend(problems);
+        self.source_map.extend(source_map);
+        self.diagnostics.extend(diagnostics);
         let includes = std::mem::take(&mut file.include);
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         for certificate in file
@@ -185,9 +185,8 @@ impl Loader<'_> {
         if !include.contains(['*', '?', '[']) {
             return self.read(&folder.join(&include.value), include.at);
         }
-        let looked_into = folder.join(&include.value);
-        self.folders
-            .extend(looked_into.parent().map(Path::to_owned));
+        let joined = folder.join(&include.value);
+        self.folders.extend(joined.parent().map(Path::to_owned));
         // The directory part is a path, not a pattern.
         let pattern =
             Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(&include.value);
@@ -202,8 +201,8 @@ impl Loader<'_> {
                 }
             }
             Err(error) => {
-                self.written.unread = true;
-                self.problems.push(Diagnostic {
+                self.source_map.unread = true;
+                self.diagnostics.push(Diagnostic {
                     at: include.at,
                     message: format!("`{}` is not a pattern: {error}", include.value),
                     hint: Some("write it as \"conf.d/*.toml\"".to_owned()),

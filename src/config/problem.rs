@@ -166,10 +166,10 @@ impl Diagnostics {
             start: 0,
             end: 0,
         });
-        for problem in &mut list {
-            problem.at = problem.at.or(whole);
+        for diagnostic in &mut list {
+            diagnostic.at = diagnostic.at.or(whole);
         }
-        list.sort_by_key(|problem| problem.at.map(|at| (at.source, at.start)));
+        list.sort_by_key(|diagnostic| diagnostic.at.map(|at| (at.source, at.start)));
         if list.len() > MAX_DIAGNOSTICS {
             let more = list.len() - MAX_DIAGNOSTICS;
             list.truncate(MAX_DIAGNOSTICS);
@@ -182,12 +182,12 @@ impl Diagnostics {
                 hint: Some("fix these first".to_owned()),
             });
         }
-        for problem in &mut list {
-            problem.message = one_line(&problem.message);
-            problem.hint = problem.hint.as_deref().map(one_line);
+        for diagnostic in &mut list {
+            diagnostic.message = one_line(&diagnostic.message);
+            diagnostic.hint = diagnostic.hint.as_deref().map(one_line);
         }
-        for problem in &mut list {
-            problem.redact(&sources);
+        for diagnostic in &mut list {
+            diagnostic.redact(&sources);
         }
         Diagnostics { sources, list }
     }
@@ -195,8 +195,8 @@ impl Diagnostics {
     /// Returns a JSON array of `{file, line, column, message, hint, severity}`; file, line and column are `null`
     /// without a location. Lines and columns (in characters) begin with 1.
     pub fn json(&self) -> String {
-        let problem = |problem: &Diagnostic| {
-            let place = problem.at.and_then(|at| self.place(at));
+        let diagnostic = |diagnostic: &Diagnostic| {
+            let place = diagnostic.at.and_then(|at| self.place(at));
             let (file, line, column) = match place {
                 Some((source, line, column)) => (
                     Some(source.path.display().to_string()),
@@ -205,9 +205,9 @@ impl Diagnostics {
                 ),
                 None => (None, None, None),
             };
-            json!({ "file": file, "line": line, "column": column, "message": problem.message, "hint": problem.hint, "severity": "error" })
+            json!({ "file": file, "line": line, "column": column, "message": diagnostic.message, "hint": diagnostic.hint, "severity": "error" })
         };
-        let list: Vec<_> = self.list.iter().map(problem).collect();
+        let list: Vec<_> = self.list.iter().map(diagnostic).collect();
         format!("{:#}", serde_json::Value::Array(list))
     }
 
@@ -229,13 +229,16 @@ impl Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.list.iter().enumerate() {
+        for (index, diagnostic) in self.list.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            let title = Level::ERROR.primary_title(&problem.message);
-            let hint = problem.hint.as_ref().map(|hint| Level::HELP.message(hint));
-            let place = problem.at.and_then(|at| Some((at, self.place(at)?.0)));
+            let title = Level::ERROR.primary_title(&diagnostic.message);
+            let hint = diagnostic
+                .hint
+                .as_ref()
+                .map(|hint| Level::HELP.message(hint));
+            let place = diagnostic.at.and_then(|at| Some((at, self.place(at)?.0)));
             let mut group = match place {
                 Some((at, source)) => {
                     let path = source.path.display().to_string();

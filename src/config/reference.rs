@@ -16,13 +16,13 @@ pub(super) fn of_the_file() -> Value {
 /// Returns every key with its type, its default and its description, in Markdown.
 pub fn reference() -> String {
     let schema = of_the_file();
-    let book = SchemaIndex::of(&schema);
+    let index = SchemaIndex::of(&schema);
     let mut text = String::from(
         "# Configuration reference\n\nGenerated from the types by `lockgate schema --markdown`. Durations are written \
          \"30s\", sizes \"16MiB\", rates \"10/s\"; `${NAME}` and `${NAME:-default}` in a string read the environment, \
          `$$` is a dollar sign. Unknown keys are errors.\n",
     );
-    book.section(&mut text, "", &schema);
+    index.section(&mut text, "", &schema);
     text
 }
 

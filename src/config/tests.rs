@@ -4,34 +4,34 @@ use super::{Config, Diagnostics};
 use proptest::prelude::*;
 use std::fs;
 
-const WHOLE: &str = include_str!("../../config/lockgate.toml");
+const ANNOTATED_FILE: &str = include_str!("../../config/lockgate.toml");
 
 fn load(bytes: &[u8]) -> Result<Config, Diagnostics> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lockgate.toml");
     fs::write(&file, bytes).unwrap();
     let loaded = Config::load_in(&file, &|_| None);
-    if let Err(problems) = &loaded {
-        assert!(!problems.list.is_empty());
-        assert!(problems.to_string().contains("error: "));
-        serde_json::from_str::<Vec<serde_json::Value>>(&problems.json()).unwrap();
-        for problem in &problems.list {
-            assert!(problem.hint.is_some(), "{problem:?}");
+    if let Err(diagnostics) = &loaded {
+        assert!(!diagnostics.list.is_empty());
+        assert!(diagnostics.to_string().contains("error: "));
+        serde_json::from_str::<Vec<serde_json::Value>>(&diagnostics.json()).unwrap();
+        for diagnostic in &diagnostics.list {
+            assert!(diagnostic.hint.is_some(), "{diagnostic:?}");
         }
     }
     loaded
 }
 
 #[test]
-fn the_annotated_file_is_right_as_it_is() {
-    let config = load(WHOLE.as_bytes()).unwrap();
+fn annotated_file_is_valid_and_has_the_defaults() {
+    let config = load(ANNOTATED_FILE.as_bytes()).unwrap();
     assert_eq!(config.routes.len(), 2);
     assert_eq!(config.session, super::Session::default());
 }
 
 #[test]
-fn windows_line_ends_and_a_byte_order_mark_are_read() {
-    let text = format!("\u{feff}{}", WHOLE.replace('\n', "\r\n"));
+fn crlf_and_byte_order_mark_are_accepted() {
+    let text = format!("\u{feff}{}", ANNOTATED_FILE.replace('\n', "\r\n"));
     assert_eq!(load(text.as_bytes()).unwrap().routes.len(), 2);
 }
 
@@ -44,7 +44,6 @@ fn columns_are_counted_in_characters() {
     }
 }
 
-/// Each error is reported once, at its location.
 #[test]
 fn each_error_is_reported_once_at_its_location() {
     for (text, place) in [
@@ -80,10 +79,10 @@ fn each_error_is_reported_once_at_its_location() {
         ),
     ] {
         let json = load(text.as_bytes()).unwrap_err().json();
-        let problems: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
-        let places: Vec<_> = problems
+        let diagnostics: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+        let places: Vec<_> = diagnostics
             .iter()
-            .map(|problem| (problem["line"].as_u64(), problem["column"].as_u64()))
+            .map(|diagnostic| (diagnostic["line"].as_u64(), diagnostic["column"].as_u64()))
             .collect();
         assert_eq!(places, [(Some(place.0), Some(place.1))], "{text}\n{json}");
     }
@@ -93,7 +92,7 @@ fn each_error_is_reported_once_at_its_location() {
 /// missing too.
 #[test]
 fn dangling_references_are_reported_with_all_other_errors() {
-    for (text, told) in [
+    for (text, expected) in [
         (
             "[server]\nhtps = []\n[pools.chat]\nbackends = [\"ws:/a\"]\n[[routes]]\nhosts = [\"a\"]\npool = \"chatt\"\n",
             &[(2, "htps"), (4, "ws:/a"), (7, "no pool `chatt`")][..],
@@ -129,7 +128,7 @@ fn dangling_references_are_reported_with_all_other_errors() {
                 (2, "3"),
                 (3, "without a name"),
                 (5, "unknown key `url`"),
-                (6, "the route `b` leads nowhere"),
+                (6, "the route `b` has no target"),
                 (8, "no hosts"),
                 (9, "no CA"),
             ],
@@ -140,28 +139,28 @@ fn dangling_references_are_reported_with_all_other_errors() {
             &[(2, "x"), (4, "unknown key `route`")],
         ),
     ] {
-        let problems = load(text.as_bytes()).unwrap_err();
-        let shown: Vec<_> = problems
+        let diagnostics = load(text.as_bytes()).unwrap_err();
+        let shown: Vec<_> = diagnostics
             .list
             .iter()
-            .map(|problem| {
-                let start = problem.at.map_or(0, |at| at.start);
+            .map(|diagnostic| {
+                let start = diagnostic.at.map_or(0, |at| at.start);
                 let line = text[..start].matches('\n').count() + 1;
-                (line, &*problem.message)
+                (line, &*diagnostic.message)
             })
             .collect();
-        let as_told = shown.len() == told.len()
+        let matches = shown.len() == expected.len()
             && shown
                 .iter()
-                .zip(told)
-                .all(|(shown, told)| shown.0 == told.0 && shown.1.contains(told.1));
-        assert!(as_told, "{text}\n{shown:#?}");
+                .zip(expected)
+                .all(|(shown, expected)| shown.0 == expected.0 && shown.1.contains(expected.1));
+        assert!(matches, "{text}\n{shown:#?}");
     }
 }
 
 /// The result of another pool's health check counts in every pool with that backend.
 #[test]
-fn settings_that_have_an_effect_after_all() {
+fn settings_without_effect_by_default_are_accepted() {
     for pools in [
         "[pools.a]\nbackends = [\"ws://a\"]\nhealth = { check = \"tcp\" }\n[pools.b]\nbackends = [\"ws://a\", \"ws://b\"]\nhealth = { on_down = \"drain\" }\n",
         "[pools.a]\nbackends = [\"ws://a\"]\nhealth = { check = \"off\", path = \"/well\" }\n",
@@ -178,13 +177,13 @@ fn ten_thousand_errors_are_summarised() {
             format!("[[routes]]\nname = \"r{n}\"\nhosts = [\"a\"]\nto = \"ws://a\"\nallow = []\n")
         })
         .collect();
-    let problems = load(text.as_bytes()).unwrap_err();
-    assert_eq!(problems.list.len(), 101);
-    assert_eq!(problems.list[100].message, "and 9900 more problems");
+    let diagnostics = load(text.as_bytes()).unwrap_err();
+    assert_eq!(diagnostics.list.len(), 101);
+    assert_eq!(diagnostics.list[100].message, "and 9900 more problems");
 }
 
 #[test]
-fn a_quoted_value_cannot_fill_the_screen() {
+fn quoted_value_is_truncated_and_escaped() {
     let text = format!("[server]\nhttps = [\"\\u001b{}\"]\n", "x".repeat(1 << 20));
     let shown = load(text.as_bytes()).unwrap_err().to_string();
     assert!(
@@ -204,8 +203,8 @@ fn secret_is_redacted_in_diagnostics() {
         "[acme]\neab = \"kid:geheim\"\n",
         "[acme]\neab = { kid = \"a\", hmac = 4711 }\n",
     ] {
-        let problems = load(text.as_bytes()).unwrap_err();
-        let shown = format!("{problems}{}", problems.json());
+        let diagnostics = load(text.as_bytes()).unwrap_err();
+        let shown = format!("{diagnostics}{}", diagnostics.json());
         assert!(shown.contains("**"), "{shown}");
         assert!(
             !shown.contains("geheim") && !shown.contains("4711"),
@@ -215,31 +214,31 @@ fn secret_is_redacted_in_diagnostics() {
 }
 
 #[test]
-fn the_access_file_is_relative_to_the_file_that_names_it() {
+fn access_log_path_is_relative_to_the_file_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lockgate.toml");
     let text = "server.access = \"a.log\"\n[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\n";
     fs::write(&file, text).unwrap();
     let config = Config::load_in(&file, &|_| None).unwrap();
-    let beside = folder.path().join("a.log");
-    assert_eq!(config.server.access, super::Access::File(beside));
+    let expected = folder.path().join("a.log");
+    assert_eq!(config.server.access, super::Access::File(expected));
 }
 
 proptest! {
     #[test]
-    fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = load(&bytes);
     }
 
     #[test]
-    fn any_text(text in "[\\[\\]{}=\"',.#a-zü0-9 \n$]{0,200}") {
+    fn arbitrary_text_does_not_panic(text in "[\\[\\]{}=\"',.#a-zü0-9 \n$]{0,200}") {
         let _ = load(text.as_bytes());
     }
 
     #[test]
-    fn a_right_file_with_something_wrong(at in 0..WHOLE.len(), cut in 0..40_usize, put in "[\\[\\]{}=\"',.#a-zü0-9 \n$]{0,8}") {
-        let mut bytes = WHOLE.as_bytes().to_vec();
-        bytes.splice(at..(at + cut).min(WHOLE.len()), put.into_bytes());
+    fn damaged_file_does_not_panic(at in 0..ANNOTATED_FILE.len(), cut in 0..40_usize, put in "[\\[\\]{}=\"',.#a-zü0-9 \n$]{0,8}") {
+        let mut bytes = ANNOTATED_FILE.as_bytes().to_vec();
+        bytes.splice(at..(at + cut).min(ANNOTATED_FILE.len()), put.into_bytes());
         let _ = load(&bytes);
     }
 }

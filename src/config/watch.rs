@@ -1,9 +1,8 @@
 //! Reports when the content of files changes, however they are replaced: in place, by rename, or by changing a symbolic
 //! link, as Kubernetes does with secrets and certbot with certificates.
 //!
-//! The kernel reports events in the directories (`folders`) on the path to a file (`trail`), but only a difference in the
-//! content counts (`content`). Where the kernel sends no events (a bind mount, a network file system, no watch left) the
-//! content is compared at intervals.
+//! The kernel reports events in the directories on the path to a file, but only a difference in the content counts. Where the
+//! kernel sends no events (a bind mount, a network file system, no inotify watch left), the content is compared at intervals.
 
 mod content;
 mod folders;
@@ -28,7 +27,7 @@ pub struct Watch {
     contents: Arc<Mutex<ContentCache>>,
     /// The content of each path at the last report.
     reported: Vec<PathContent>,
-    folders: WatchedDirs,
+    watched_dirs: WatchedDirs,
     /// Kernel events, in a channel for one: only the fact that something happened is transmitted.
     events: mpsc::Receiver<()>,
     /// An event arrived and the content was not compared yet.
@@ -36,7 +35,7 @@ pub struct Watch {
     /// When to compare the content even without an event.
     due: Instant,
     /// The number of comparisons since the directories were last determined.
-    silences: u32,
+    comparisons: u32,
 }
 
 // === impl Watch ===
@@ -48,20 +47,20 @@ impl Watch {
             .into_iter()
             .map(|path| std::path::absolute(&path).unwrap_or(path))
             .collect();
-        let (stir, events) = mpsc::channel(1);
-        let mut folders = WatchedDirs::new(stir);
+        let (event_sender, events) = mpsc::channel(1);
+        let mut watched_dirs = WatchedDirs::new(event_sender);
         // The watches come first, so that a change before the first read is noticed.
-        folders.follow(trail::dirs_on_path(&paths));
+        watched_dirs.follow(trail::dirs_on_path(&paths));
         let mut contents = ContentCache::new(paths.len());
         Watch {
-            reported: contents.look(&paths, Instant::now),
+            reported: contents.read_all(&paths, Instant::now),
             contents: Arc::new(Mutex::new(contents)),
             paths,
-            folders,
+            watched_dirs,
             events,
             event_pending: false,
-            due: Instant::now() + INTERVAL,
-            silences: 0,
+            due: Instant::now() + COMPARE_INTERVAL,
+            comparisons: 0,
         }
     }
 
@@ -70,25 +69,25 @@ impl Watch {
     pub async fn changed(&mut self) -> Vec<usize> {
         loop {
             if !self.event_pending {
-                let stir = timeout_at(self.due, self.events.recv()).await;
-                self.event_pending = stir.is_ok();
+                let event = timeout_at(self.due, self.events.recv()).await;
+                self.event_pending = event.is_ok();
             }
             if self.event_pending {
-                self.settle().await;
+                self.debounce().await;
             }
-            if self.event_pending || self.silences >= RESCAN_EVERY {
-                self.find_folders().await;
+            if self.event_pending || self.comparisons >= RESCAN_EVERY {
+                self.update_watched_dirs().await;
             }
-            let now = self.look().await;
-            self.due = Instant::now() + INTERVAL;
-            if now == self.reported {
+            let current = self.read_contents().await;
+            self.due = Instant::now() + COMPARE_INTERVAL;
+            if current == self.reported {
                 self.event_pending = false;
             } else if self.event_pending {
                 self.event_pending = false;
-                let told = std::mem::replace(&mut self.reported, now);
-                let both = told.iter().zip(&self.reported).enumerate();
-                let other = both.filter(|(_, (told, now))| told != now);
-                return other.map(|(at, _)| at).collect();
+                let previous = std::mem::replace(&mut self.reported, current);
+                let pairs = previous.iter().zip(&self.reported).enumerate();
+                let changed = pairs.filter(|(_, (previous, current))| previous != current);
+                return changed.map(|(index, _)| index).collect();
             } else {
                 // A change without an event is handled like one with an event.
                 self.event_pending = true;
@@ -96,8 +95,8 @@ impl Watch {
         }
     }
 
-    /// Waits until events stop: a program that writes a certificate also writes its key.
-    async fn settle(&mut self) {
+    /// Waits until events stop, because a program that writes a certificate also writes its key.
+    async fn debounce(&mut self) {
         let latest = Instant::now() + MAX_DEBOUNCE;
         while Instant::now() < latest {
             let quiet = latest.min(Instant::now() + DEBOUNCE);
@@ -107,23 +106,23 @@ impl Watch {
         }
     }
 
-    async fn find_folders(&mut self) {
-        self.silences = 0;
-        // A new directory may have got a subdirectory before it was watched.
-        for _ in 0..DEPTH {
-            let trail = self.read(trail::dirs_on_path).await;
-            if !self.folders.follow(trail) {
+    async fn update_watched_dirs(&mut self) {
+        self.comparisons = 0;
+        // A subdirectory may have been created in a new directory before that was watched.
+        for _ in 0..MAX_NEW_DEPTH {
+            let dirs = self.read(trail::dirs_on_path).await;
+            if !self.watched_dirs.follow(dirs) {
                 break;
             }
         }
     }
 
-    async fn look(&mut self) -> Vec<PathContent> {
-        self.silences += 1;
+    async fn read_contents(&mut self) -> Vec<PathContent> {
+        self.comparisons += 1;
         let contents = self.contents.clone();
         self.read(move |paths| {
             let mut contents = contents.lock().unwrap_or_else(PoisonError::into_inner);
-            contents.look(paths, Instant::now)
+            contents.read_all(paths, Instant::now)
         })
         .await
     }
@@ -135,7 +134,7 @@ impl Watch {
     ) -> T {
         let paths = self.paths.clone();
         match tokio::task::spawn_blocking(move || read(&paths)).await {
-            Ok(what) => what,
+            Ok(value) => value,
             // The runtime is shutting down, and this task with it.
             Err(_) => std::future::pending().await,
         }
@@ -147,12 +146,12 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 /// The limit for a directory in which events never stop.
 const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
 /// The maximum delay of a change for which the kernel sends no event.
-const INTERVAL: Duration = Duration::from_secs(10);
+const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
 /// The number of intervals without an event after which the directories are determined again and failed kernel watches are
 /// retried: once a minute. The kernel mostly reports such changes, and for many files this costs more than a comparison.
 const RESCAN_EVERY: u32 = 6;
 /// The maximum depth of directories created at once; deeper ones are found with later events.
-const DEPTH: usize = 16;
+const MAX_NEW_DEPTH: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ pub(super) fn explain(error: &str) -> (String, String) {
             (format!("unknown key `{key}`"), suggest(key, known, "keys"))
         }
         (_, [word, known @ ..]) if error.starts_with("unknown variant") => (
-            format!("`{word}` is none of the words that can stand here"),
+            format!("`{word}` is not one of the allowed words"),
             suggest(word, known, "words"),
         ),
         (_, [key, ..]) if error.starts_with("missing field") => (
@@ -34,13 +34,13 @@ pub(super) fn explain(error: &str) -> (String, String) {
                 found => found,
             };
             (
-                format!("{found} cannot stand here"),
+                format!("{found} is not allowed here"),
                 format!("write {}", kind(expected)),
             )
         }
         _ => (
             error.to_owned(),
-            "`lockgate schema --markdown` shows every key and what it takes".to_owned(),
+            "`lockgate schema --markdown` lists every key and its values".to_owned(),
         ),
     }
 }
@@ -60,7 +60,7 @@ pub(super) fn suggest(word: &str, known: &[&str], what: &str) -> String {
         Some((distance, known)) if distance <= (word.len() / 3).max(1) => {
             format!("did you mean `{known}`?")
         }
-        _ if known.is_empty() => "take it out".to_owned(),
+        _ if known.is_empty() => "remove it".to_owned(),
         _ => format!(
             "the {what} here are {}",
             known
@@ -79,7 +79,7 @@ fn example(key: &str) -> &'static str {
         "backends" => "backends = [\"ws://127.0.0.1:8765\"]",
         "cert" => "cert = \"chat.pem\", the file with the certificate chain",
         "key" => "key = \"chat.key\", the file with the private key",
-        _ => "`lockgate schema --markdown` shows what it takes",
+        _ => "`lockgate schema --markdown` shows its values",
     }
 }
 

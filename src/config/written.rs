@@ -21,7 +21,7 @@ pub(super) struct SourceMap {
     /// A file could not be read or is not TOML: its content is unknown.
     pub(super) unread: bool,
     /// The removed keys.
-    lost: Vec<RemovedKey>,
+    removed: Vec<RemovedKey>,
 }
 
 /// A key that is present and invalid.
@@ -42,13 +42,13 @@ impl SourceMap {
         document: &Spanned<DeTable<'_>>,
         place: &impl Fn(Range<usize>) -> Location,
     ) -> Self {
-        let mut written = SourceMap::default();
-        note_keys(document.span(), document.get_ref(), place, &mut written);
+        let mut source_map = SourceMap::default();
+        record_keys(document.span(), document.get_ref(), place, &mut source_map);
         if let Some(DeValue::Table(pools)) = document.get_ref().get("pools").map(Spanned::get_ref) {
             let names = pools.keys().map(|name| name.get_ref().to_string());
-            written.pools.extend(names);
+            source_map.pools.extend(names);
         }
-        written
+        source_map
     }
 
     /// Creates the source map of a file whose content is unknown.
@@ -60,10 +60,10 @@ impl SourceMap {
     }
 
     /// Records a removed key.
-    pub(super) fn lose(&mut self, table: Option<Location>, key: &str, is_unknown: bool) {
+    pub(super) fn record_removed(&mut self, table: Option<Location>, key: &str, is_unknown: bool) {
         // The files that it names are unknown.
         self.unread |= table.is_none() && key == "include";
-        self.lost.push(RemovedKey {
+        self.removed.push(RemovedKey {
             table,
             key: key.to_owned(),
             is_unknown,
@@ -74,7 +74,7 @@ impl SourceMap {
     pub(super) fn extend(&mut self, other: SourceMap) {
         self.keys.extend(other.keys);
         self.pools.extend(other.pools);
-        self.lost.extend(other.lost);
+        self.removed.extend(other.removed);
         self.unread |= other.unread;
     }
 
@@ -82,36 +82,37 @@ impl SourceMap {
     /// or, with `None`, at the top level of a file.
     pub(super) fn may_contain(&self, table: Option<Location>, keys: &[&str]) -> bool {
         self.unread
-            || self.lost.iter().any(|lost| {
-                lost.table == table && (lost.is_unknown || keys.contains(&lost.key.as_str()))
+            || self.removed.iter().any(|removed| {
+                removed.table == table
+                    && (removed.is_unknown || keys.contains(&removed.key.as_str()))
             })
     }
 }
 
 /// Records the locations of all keys in `table`, which is at `span`, and in the tables inside it.
-fn note_keys(
+fn record_keys(
     span: Range<usize>,
     table: &DeTable<'_>,
     place: &impl Fn(Range<usize>) -> Location,
-    written: &mut SourceMap,
+    source_map: &mut SourceMap,
 ) {
     for (key, value) in table {
         let at = (place(span.clone()), key.get_ref().to_string());
-        written.keys.insert(at, place(key.span()));
-        note_keys_of(value, place, written);
+        source_map.keys.insert(at, place(key.span()));
+        record_value_keys(value, place, source_map);
     }
 }
 
-fn note_keys_of(
+fn record_value_keys(
     value: &Spanned<DeValue<'_>>,
     place: &impl Fn(Range<usize>) -> Location,
-    written: &mut SourceMap,
+    source_map: &mut SourceMap,
 ) {
     match value.get_ref() {
-        DeValue::Table(table) => note_keys(value.span(), table, place, written),
+        DeValue::Table(table) => record_keys(value.span(), table, place, source_map),
         DeValue::Array(values) => {
             for value in values.iter() {
-                note_keys_of(value, place, written);
+                record_value_keys(value, place, source_map);
             }
         }
         _ => {}

@@ -112,7 +112,7 @@ impl PendingSession {
         let guards = (context.metrics.session(), self.lease, self.permit, guard);
         let record = handle.record().clone();
         context.access.opened(&record);
-        let flow = context.metrics.flow().clone();
+        let flow = context.metrics.live_sessions().clone();
         let (backend, backend_early) = self.backend;
         let legs = SpliceLegs {
             client,

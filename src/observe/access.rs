@@ -1,5 +1,5 @@
-//! One record per request, two per session: as it opens and as it closes. The query never gets into a record: it may
-//! carry secrets. How a line looks is in `access/text.rs` and `access/json.rs`.
+//! The access log: one record per request, two per session (open and close). Records never contain the query, which may
+//! carry secrets. The line formats are in `access/text.rs` and `access/json.rs`.
 
 mod json;
 mod text;
@@ -19,79 +19,79 @@ use std::{
 };
 use tracing_appender::non_blocking::NonBlocking;
 
-/// Writes access lines without ever blocking; clones share one writer.
+/// The access log. Writing never blocks; clones share one writer.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
     out: Option<NonBlocking>,
     format: LogFormat,
 }
 
-/// A session, as it opens. Lives as long as it: kept small.
+/// The facts known when a session opens. Kept as long as the session, so it is small.
 #[derive(Debug, Clone)]
 pub struct SessionRecord {
-    /// Unique in this process and, most likely, beyond it; written as 16 hex digits.
+    /// The session's id: unique in this process, and almost certainly across processes. Written as 16 hex digits.
     pub id: u64,
-    /// Unmapped.
+    /// The client's address; an IPv4-mapped IPv6 address is written as IPv4.
     pub client: IpAddr,
-    /// "1.1" or "2".
+    /// The HTTP version: "1.1" or "2".
     pub http: &'static str,
-    /// As the client wrote it.
+    /// The host as the client sent it.
     pub host: Box<str>,
-    /// Without the query.
+    /// The path without the query.
     pub path: Box<str>,
     /// The route's name.
     pub route: Arc<str>,
     /// The backend's address.
     pub backend: Arc<str>,
-    /// The one agreed on.
+    /// The negotiated subprotocol.
     pub subprotocol: Option<Box<str>>,
-    /// Those agreed on.
+    /// The negotiated extensions.
     pub extensions: Option<Box<str>>,
 }
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionEnd {
-    /// Since it opened.
+    /// The time since the session opened.
     pub duration: Duration,
-    /// What passed towards the backend.
+    /// Frames relayed from the client to the backend.
     pub from_client: FrameCounts,
-    /// What passed towards the client.
+    /// Frames relayed from the backend to the client.
     pub from_backend: FrameCounts,
-    /// The close code that ended it, if there was one.
+    /// The close code that ended the session, if there was one.
     pub code: Option<u16>,
-    /// "client", "backend", "lockgate" or "operator".
+    /// The initiator: "client", "backend", "lockgate" or "operator".
     pub by: &'static str,
-    /// A word of a closed set.
+    /// The reason, from a closed set of words.
     pub why: &'static str,
 }
 
 /// A request that did not become a session.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestRecord<'a> {
-    /// Unmapped.
+    /// The client's address; an IPv4-mapped IPv6 address is written as IPv4.
     pub client: IpAddr,
-    /// "1.1" or "2".
+    /// The HTTP version: "1.1" or "2".
     pub http: &'static str,
-    /// The method.
+    /// The request method.
     pub method: &'a str,
-    /// As the client wrote it, or "" if there was none.
+    /// The host as the client sent it; "" if there was none.
     pub host: &'a str,
-    /// Without the query.
+    /// The path without the query.
     pub path: &'a str,
     /// The route's name, if one matched.
     pub route: Option<&'a str>,
     /// The backend's address, if one was chosen.
     pub backend: Option<&'a str>,
-    /// The answer's status.
+    /// The response status.
     pub status: u16,
-    /// Until the answer's head.
+    /// The time until the head of the response.
     pub duration: Duration,
-    /// For refusals: a word of a closed set.
+    /// The reason of a refusal, from a closed set of words.
     pub why: Option<&'static str>,
 }
 
-/// What there is to tell.
+/// An event that has a line in the access log.
 #[derive(Clone, Copy)]
 enum AccessEvent<'a> {
     Open(&'a SessionRecord),
@@ -102,8 +102,8 @@ enum AccessEvent<'a> {
 // === impl AccessLog ===
 
 impl AccessLog {
-    /// Opens what `access` names. A file is appended to and kept open: rotate it with logrotate's `copytruncate`.
-    /// Lines that find the queue full are lost, which a WARN tells.
+    /// Opens the destination named by `access`. A file is appended to and kept open, so logrotate needs `copytruncate`.
+    /// Lines that find the queue full are lost and reported with a warning.
     pub fn open(access: &Access, format: LogFormat) -> io::Result<(AccessLog, LogGuard)> {
         Ok(match access {
             Access::Off => (AccessLog { out: None, format }, LogGuard::idle()),
@@ -111,8 +111,9 @@ impl AccessLog {
             Access::File(path) => {
                 let file = OpenOptions::new().append(true).create(true).open(path);
                 let file = file.map_err(|error| {
-                    let told = format!("server.access = {:?}: {error}", path.display().to_string());
-                    io::Error::new(error.kind(), told)
+                    let message =
+                        format!("server.access = {:?}: {error}", path.display().to_string());
+                    io::Error::new(error.kind(), message)
                 })?;
                 AccessLog::to(file, format)
             }
@@ -130,17 +131,17 @@ impl AccessLog {
         )
     }
 
-    /// A session opened.
+    /// Writes the line of a session that has opened.
     pub fn opened(&self, session: &SessionRecord) {
         self.write(AccessEvent::Open(session));
     }
 
-    /// A session closed.
+    /// Writes the line of a session that has closed.
     pub fn closed(&self, session: &SessionRecord, end: &SessionEnd) {
         self.write(AccessEvent::Close(session, end));
     }
 
-    /// A request was answered.
+    /// Writes the line of a request that has been answered.
     pub fn request(&self, request: &RequestRecord<'_>) {
         self.write(AccessEvent::Request(request));
     }
@@ -148,7 +149,7 @@ impl AccessLog {
     fn write(&self, event: AccessEvent<'_>) {
         let Some(out) = &self.out else { return };
         let line = event.line(self.format, SystemTime::now());
-        // The head of the queue takes every line or counts it as lost.
+        // The queue accepts every line, or counts it as lost.
         let _ = out.clone().write_all(line.as_bytes());
     }
 }
@@ -172,8 +173,8 @@ impl AccessEvent<'_> {
     }
 }
 
-/// What stands in a line of a string from the wire: all of it, or its beginning and "…".
-fn cut(value: &str) -> Cow<'_, str> {
+/// Truncates a string from the wire to [`MAX_FIELD_CHARS`], with "…" appended.
+fn truncate(value: &str) -> Cow<'_, str> {
     if value.len() <= MAX_FIELD_CHARS {
         return Cow::Borrowed(value);
     }
@@ -183,7 +184,7 @@ fn cut(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// A head may have 16 KiB, a queued line should not.
+/// In characters. A request head may have 16 KiB, which is too long for a queued line.
 const MAX_FIELD_CHARS: usize = 1024;
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
-//! An error with everything that led to it, in one line.
+//! An error with its chain of sources, in one line.
 
 use std::{error::Error, fmt};
 
-/// Shows the whole chain: JSON lines would otherwise hold its first link only.
+/// An error whose `Display` also prints its sources, separated by ": ".
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
+        let mut source = self.0.source();
+        while let Some(error) = source {
             write!(f, ": {error}")?;
-            cause = error.source();
+            source = error.source();
         }
         Ok(())
     }
@@ -24,7 +24,7 @@ mod tests {
     use std::io;
 
     #[test]
-    fn every_link_is_shown() {
+    fn display_includes_all_sources() {
         #[derive(Debug, thiserror::Error)]
         #[error("no connection")]
         struct Outer(#[source] io::Error);

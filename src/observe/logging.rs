@@ -1,4 +1,4 @@
-//! The log: to stderr, through a queue, so that a terminal that was paused never stops a connection.
+//! The log: written to stderr through a queue, so that a paused terminal never blocks a connection.
 
 use super::queue::{self, LogGuard};
 use crate::config::{Log, LogFormat, LogLevel};
@@ -10,20 +10,20 @@ use tracing::Subscriber;
 use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::{EnvFilter, filter::ParseError, util::SubscriberInitExt};
 
-/// Why there is no log.
+/// An error that prevents the log from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The environment variable holds something else than directives.
+    /// The environment variable is not a list of `tracing` directives.
     #[error(
-        "RUST_LOG={0:?} cannot be understood; \"lockgate=debug\" would be right, or unset it for server.log.level"
+        "RUST_LOG={0:?} is not a valid filter: write for example \"lockgate=debug\", or unset it to use server.log.level"
     )]
     Directives(String, #[source] ParseError),
-    /// The process has one already.
-    #[error("a log was set up before")]
-    Twice(#[source] tracing_subscriber::util::TryInitError),
+    /// The process already has a log.
+    #[error("the log has already been started")]
+    AlreadyStarted(#[source] tracing_subscriber::util::TryInitError),
 }
 
-/// Starts the log of the process. `RUST_LOG`, if set, decides instead of the level.
+/// Starts the log of the process. `RUST_LOG`, if set, overrides `server.log.level`.
 pub fn init(log: &Log) -> Result<LogGuard, InitError> {
     let filter = filter(log.level, env::var("RUST_LOG").ok())?;
     let (out, guard) = queue::spawn_writer(io::stderr(), "log", queue::QUEUE_CAPACITY);
@@ -32,14 +32,14 @@ pub fn init(log: &Log) -> Result<LogGuard, InitError> {
         io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     subscriber(log.format, filter, out, colours)
         .try_init()
-        .map_err(InitError::Twice)?;
+        .map_err(InitError::AlreadyStarted)?;
     Ok(guard)
 }
 
 fn filter(level: LogLevel, directives: Option<String>) -> Result<EnvFilter, InitError> {
     let directives = match directives {
         Some(directives) if !directives.trim().is_empty() => directives,
-        // Others' crates warn of what clients do (rustls of their alerts): such lines must not be had for the asking.
+        // Dependencies warn about client behaviour (rustls about alerts): clients must not be able to fill the log.
         _ => format!("error,lockgate={}", level_str(level)),
     };
     EnvFilter::try_new(&directives).map_err(|source| InitError::Directives(directives, source))
@@ -83,7 +83,7 @@ mod tests {
         subscriber::with_default(super::subscriber(log.format, filter, out, false), || {
             debug!("a detail");
             info!(client = "203.0.113.7", lost = 3, "a fact");
-            warn!(target: "rustls::common_state", "what a client did");
+            warn!(target: "rustls::common_state", "a client alert");
         });
         drop(guard);
         memory.text()
@@ -95,7 +95,7 @@ mod tests {
     };
 
     #[test]
-    fn the_level_is_for_our_own_lines() {
+    fn level_applies_to_lockgate_lines_only() {
         let text = written(TEXT, None);
         assert!(
             text.ends_with("a fact client=\"203.0.113.7\" lost=3\n"),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn rust_log_beats_the_level_unless_it_is_empty() {
+    fn rust_log_overrides_the_level_unless_empty() {
         assert_eq!(
             written(TEXT, Some("lockgate=debug,rustls=warn"))
                 .lines()
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_object_a_line_with_numbers_as_numbers() {
+    fn json_line_is_one_object_with_numeric_fields() {
         let json = Log {
             format: LogFormat::Json,
             ..TEXT

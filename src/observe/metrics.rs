@@ -1,5 +1,5 @@
-//! Counters, gauges and histograms, all with closed label sets: nobody outside can make a new series. What a session
-//! carried is added when it closes, so that the frames themselves cost nothing here.
+//! Counters, gauges and histograms. All label sets are closed, so that no client or backend can create a series. The traffic
+//! of a session is added when it closes, so that relaying a frame updates no metric.
 
 mod backends;
 mod flow;
@@ -31,14 +31,14 @@ pub struct Metrics {
     connections: Gauge,
     connections_accepted: Counter,
     connection_failures: Family<WhyLabels, Counter>,
-    challenges: Counter,
-    orders: Family<OutcomeLabels, Counter>,
-    reloads: Family<OutcomeLabels, Counter>,
-    dns: Family<OutcomeLabels, Counter>,
+    acme_challenges: Counter,
+    acme_orders: Family<OutcomeLabels, Counter>,
+    config_reloads: Family<OutcomeLabels, Counter>,
+    dns_answers: Family<OutcomeLabels, Counter>,
     certificates: Family<HostLabels, Gauge>,
-    backends: Family<BackendLabels, Gauge>,
-    transitions: Family<TransitionLabels, Counter>,
-    states: Family<BackendStateLabels, Gauge>,
+    backend_up: Family<BackendLabels, Gauge>,
+    backend_transitions: Family<TransitionLabels, Counter>,
+    backend_states: Family<BackendStateLabels, Gauge>,
     sessions: Gauge,
     sessions_opened: Counter,
     session_closes: Family<CloseLabels, Counter>,
@@ -48,40 +48,40 @@ pub struct Metrics {
     frames: Family<LegLabels, Counter>,
     messages: Family<LegLabels, Counter>,
     bytes: Family<LegLabels, Counter>,
-    handshake: Histogram,
-    session: Histogram,
-    flow: Arc<SessionMetrics>,
+    handshake_seconds: Histogram,
+    session_seconds: Histogram,
+    live_sessions: Arc<SessionMetrics>,
 }
 
-/// An open connection: counted until dropped.
+/// A guard that counts an open connection until it is dropped.
 #[derive(Debug)]
 pub struct ConnectionGauge(Arc<Metrics>);
 
-/// A live session: counted until dropped.
+/// A guard that counts a live session until it is dropped.
 #[derive(Debug)]
 pub struct SessionGauge(Arc<Metrics>);
 
 // === impl Metrics ===
 
 impl Metrics {
-    /// Nothing has happened yet; the process starts now.
-    #[allow(clippy::new_without_default)] // its time of birth is part of it
+    /// Creates the metrics with all counters at zero; the current time becomes the start time of the process.
+    #[allow(clippy::new_without_default)] // the result depends on the time
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let flow = Arc::new(SessionMetrics::new(&mut registry));
+        let live_sessions = Arc::new(SessionMetrics::new(&mut registry));
         let mut metrics = Metrics {
             registry,
             connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connection_failures: Family::default(),
-            challenges: Counter::default(),
-            orders: Family::default(),
-            reloads: Family::default(),
-            dns: Family::default(),
+            acme_challenges: Counter::default(),
+            acme_orders: Family::default(),
+            config_reloads: Family::default(),
+            dns_answers: Family::default(),
             certificates: Family::default(),
-            backends: Family::default(),
-            transitions: Family::default(),
-            states: Family::default(),
+            backend_up: Family::default(),
+            backend_transitions: Family::default(),
+            backend_states: Family::default(),
             sessions: Gauge::default(),
             sessions_opened: Counter::default(),
             session_closes: Family::default(),
@@ -91,48 +91,48 @@ impl Metrics {
             frames: Family::default(),
             messages: Family::default(),
             bytes: Family::default(),
-            handshake: Histogram::new(HANDSHAKE_SECONDS),
-            session: Histogram::new(SESSION_SECONDS),
-            flow,
+            handshake_seconds: Histogram::new(HANDSHAKE_SECONDS),
+            session_seconds: Histogram::new(SESSION_SECONDS),
+            live_sessions,
         };
         metrics.register();
         metrics
     }
 
-    /// A connection was accepted.
+    /// Counts an accepted connection.
     pub fn connection(self: &Arc<Self>) -> ConnectionGauge {
         self.connections_accepted.inc();
         self.connections.inc();
         ConnectionGauge(self.clone())
     }
 
-    /// A session opened.
+    /// Counts a session that has opened.
     pub fn session(self: &Arc<Self>) -> SessionGauge {
         self.sessions_opened.inc();
         self.sessions.inc();
         SessionGauge(self.clone())
     }
 
-    /// What live sessions tell.
-    pub fn flow(&self) -> &Arc<SessionMetrics> {
-        &self.flow
+    /// Returns the metrics that sessions update while they are live.
+    pub fn live_sessions(&self) -> &Arc<SessionMetrics> {
+        &self.live_sessions
     }
 
-    /// Live connections.
+    /// Returns the number of open connections.
     pub fn connections(&self) -> u64 {
         self.connections.get().max(0).unsigned_abs()
     }
 
-    /// Live sessions.
+    /// Returns the number of live sessions.
     pub fn sessions(&self) -> u64 {
         self.sessions.get().max(0).unsigned_abs()
     }
 
-    /// A session ended.
+    /// Records the close reason, duration and traffic of a session that has ended.
     pub fn session_closed(&self, end: &SessionEnd) {
         let close = CloseLabels::new(end.code, end.by);
         self.session_closes.get_or_create(&close).inc();
-        self.session.observe(end.duration.as_secs_f64());
+        self.session_seconds.observe(end.duration.as_secs_f64());
         for (from, counts) in [(CLIENT, end.from_client), (BACKEND, end.from_backend)] {
             self.frames.get_or_create(&from).inc_by(counts.frames);
             self.messages.get_or_create(&from).inc_by(counts.messages);
@@ -140,71 +140,78 @@ impl Metrics {
         }
     }
 
-    /// From a request's head to the 101.
+    /// Records the time from a handshake's request head until the backend has accepted it.
     pub fn handshake(&self, elapsed: Duration) {
-        self.handshake.observe(elapsed.as_secs_f64());
+        self.handshake_seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// A plain HTTP request was answered.
+    /// Counts an answered plain HTTP request.
     pub fn request(&self, status: u16) {
         self.requests
             .get_or_create(&StatusClassLabels::class(status))
             .inc();
     }
 
-    /// A request was refused by us; `why` is of a closed set.
+    /// Counts a request that Lockgate refused; `why` comes from a closed set of words.
     pub fn refused(&self, status: u16, why: &'static str) {
         self.refusals
             .get_or_create(&RefusalLabels { status, why })
             .inc();
     }
 
-    /// A connection ended before its first request; `why` is of a closed set ("tls", "proxy-header", "deadline", "limit", …).
+    /// Counts a connection that ended before its first request; `why` comes from a closed set of words ("tls", "proxy-header",
+    /// "deadline", "limit", …).
     pub fn connection_failed(&self, why: &'static str) {
         self.connection_failures
             .get_or_create(&WhyLabels { why })
             .inc();
     }
 
-    /// A CA that asked whether a host is ours has its answer.
+    /// Counts an ACME challenge answered for a CA.
     pub fn challenge_answered(&self) {
-        self.challenges.inc();
+        self.acme_challenges.inc();
     }
 
-    /// An order of a certificate came to an end: "issued" or "failed".
+    /// Counts a finished certificate order: "issued" or "failed".
     pub fn order(&self, outcome: &'static str) {
-        self.orders.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.acme_orders
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
-    /// The configuration was read again: "applied", "unchanged" or "refused".
+    /// Counts a configuration reload: "applied", "unchanged" or "refused".
     pub fn reload(&self, outcome: &'static str) {
-        self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.config_reloads
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
-    /// DNS was asked for a name of a pool: "answered" or "failed".
+    /// Counts a DNS lookup of a pool's name: "answered" or "failed".
     pub fn dns(&self, outcome: &'static str) {
-        self.dns.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.dns_answers
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
-    /// A host of the config is served with a certificate whose last moment is `not_after`, in seconds since 1970.
+    /// Sets the expiry of the certificate that a configured host is served with, in Unix time.
     pub fn certificate(&self, host: &str, not_after: i64) {
         let host = HostLabels { host: host.into() };
         self.certificates.get_or_create(&host).set(not_after);
     }
 
-    /// The config names that host no more.
+    /// Removes the series of a host that is no longer configured.
     pub fn remove_certificate(&self, host: &str) {
         self.certificates.remove(&HostLabels { host: host.into() });
     }
 
-    /// All of it, in the OpenMetrics text format.
+    /// Returns all metrics in the OpenMetrics text format.
     pub fn encode(&self) -> String {
         let mut page = String::new();
-        text::encode(&mut page, &self.registry).expect("a String takes all that is written");
+        text::encode(&mut page, &self.registry).expect("writing to a String cannot fail");
         page
     }
 
-    // The counters are not called `lockgate_connections_total`: in OpenMetrics that would be the same family as the gauge.
+    // No counter is called `lockgate_connections_total`: in OpenMetrics it would belong to the family of the gauge.
     #[rustfmt::skip] // a table
     fn register(&mut self) {
         for from in [CLIENT, BACKEND] {
@@ -212,31 +219,31 @@ impl Metrics {
                 drop(family.get_or_create(&from));
             }
         }
-        let all = &mut self.registry;
-        all.register("lockgate_build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        all.register("lockgate_connections", "Open connections, those of sessions included", self.connections.clone());
-        all.register("lockgate_connections_accepted", "Connections accepted", self.connections_accepted.clone());
-        all.register("lockgate_connection_failures", "Connections that ended before their first request", self.connection_failures.clone());
-        all.register("lockgate_acme_challenges", "Answers to CAs that asked whether a host is ours (ACME)", self.challenges.clone());
-        all.register("lockgate_acme_orders", "Orders of certificates that came to an end, by outcome", self.orders.clone());
-        all.register("lockgate_certificate_not_after_timestamp_seconds", "The last moment of a host's certificate, since 1970", self.certificates.clone());
-        all.register("lockgate_config_reloads", "How often the configuration was read again, by outcome", self.reloads.clone());
-        all.register("lockgate_dns_answers", "How often DNS was asked for a name of a pool, by outcome", self.dns.clone());
-        all.register("lockgate_backend_up", "Whether a backend is neither down nor ejected", self.backends.clone());
-        all.register("lockgate_backend_transitions", "How often a backend has become up, down or ejected", self.transitions.clone());
-        all.register("lockgate_backend_state", "1 for the state that a backend is in, 0 for the others: up, warming, draining, down, ejected", self.states.clone());
-        all.register("lockgate_sessions", "Live sessions", self.sessions.clone());
-        all.register("lockgate_sessions_opened", "Sessions opened", self.sessions_opened.clone());
-        all.register("lockgate_session_closes", "Sessions closed, by close code and by who closed", self.session_closes.clone());
-        all.register("lockgate_requests", "Plain HTTP requests that were answered, by class of status", self.requests.clone());
-        all.register("lockgate_refusals", "Requests that lockgate refused itself", self.refusals.clone());
-        self.pools.register(all);
-        all.register("lockgate_frames", "Frames relayed, by the leg they came from; added when a session closes", self.frames.clone());
-        all.register("lockgate_messages", "Messages relayed, by the leg they came from; added when a session closes", self.messages.clone());
-        all.register("lockgate_bytes", "Bytes of frames relayed, by the leg they came from; added when a session closes", self.bytes.clone());
-        all.register_with_unit("lockgate_handshake", "From a request's head to the 101", Unit::Seconds, self.handshake.clone());
-        all.register_with_unit("lockgate_session", "Length of sessions, when they close", Unit::Seconds, self.session.clone());
-        all.register_collector(Box::new(ProcessCollector::starting()));
+        let registry = &mut self.registry;
+        registry.register("lockgate_build", "Version of lockgate", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("lockgate_connections", "Open connections, including those of sessions", self.connections.clone());
+        registry.register("lockgate_connections_accepted", "Connections accepted", self.connections_accepted.clone());
+        registry.register("lockgate_connection_failures", "Connections that ended before their first request", self.connection_failures.clone());
+        registry.register("lockgate_acme_challenges", "ACME challenges answered", self.acme_challenges.clone());
+        registry.register("lockgate_acme_orders", "Finished certificate orders (ACME), by outcome", self.acme_orders.clone());
+        registry.register("lockgate_certificate_not_after_timestamp_seconds", "Expiry of a host's certificate, in Unix time", self.certificates.clone());
+        registry.register("lockgate_config_reloads", "Configuration reloads, by outcome", self.config_reloads.clone());
+        registry.register("lockgate_dns_answers", "DNS lookups of names in pools, by outcome", self.dns_answers.clone());
+        registry.register("lockgate_backend_up", "1 if a backend is neither down nor ejected, otherwise 0", self.backend_up.clone());
+        registry.register("lockgate_backend_transitions", "Changes of a backend to up, down or ejected", self.backend_transitions.clone());
+        registry.register("lockgate_backend_state", "1 for the current state of a backend, 0 for the others: up, warming, draining, down, ejected", self.backend_states.clone());
+        registry.register("lockgate_sessions", "Live sessions", self.sessions.clone());
+        registry.register("lockgate_sessions_opened", "Sessions opened", self.sessions_opened.clone());
+        registry.register("lockgate_session_closes", "Sessions closed, by close code and initiator", self.session_closes.clone());
+        registry.register("lockgate_requests", "Plain HTTP requests answered, by status class", self.requests.clone());
+        registry.register("lockgate_refusals", "Requests refused by lockgate, by status and reason", self.refusals.clone());
+        self.pools.register(registry);
+        registry.register("lockgate_frames", "Frames relayed, by sending leg; added when a session closes", self.frames.clone());
+        registry.register("lockgate_messages", "Messages relayed, by sending leg; added when a session closes", self.messages.clone());
+        registry.register("lockgate_bytes", "Bytes of frames relayed, by sending leg; added when a session closes", self.bytes.clone());
+        registry.register_with_unit("lockgate_handshake", "Time from the head of a WebSocket handshake until the backend has accepted it", Unit::Seconds, self.handshake_seconds.clone());
+        registry.register_with_unit("lockgate_session", "Duration of closed sessions", Unit::Seconds, self.session_seconds.clone());
+        registry.register_collector(Box::new(ProcessCollector::new()));
     }
 }
 
@@ -259,12 +266,12 @@ impl Drop for SessionGauge {
 const CLIENT: LegLabels = LegLabels { from: "client" };
 const BACKEND: LegLabels = LegLabels { from: "backend" };
 
-/// From a loopback's millisecond to `session.handshake_timeout`.
+/// From the millisecond of a local backend to the default of `session.handshake_timeout`.
 const HANDSHAKE_SECONDS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// A second, ten, a minute, five, half an hour, an hour, six, twelve, a day, three, a week.
+/// 1 s, 10 s, 1 min, 5 min, 30 min, 1 h, 6 h, 12 h, 1 d, 3 d, 7 d.
 const SESSION_SECONDS: [f64; 11] = [
     1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0,
 ];

@@ -1,4 +1,4 @@
-//! What an operator sees: the log, one access record per request or session, metrics, and the live sessions.
+//! Observability: the log, the access log, metrics, and the registry of live sessions.
 
 mod access;
 mod causes;

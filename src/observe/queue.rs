@@ -1,5 +1,5 @@
-//! A bounded queue in front of a slow writer: whoever writes a line never waits, and lines that find the queue full
-//! are counted and told of.
+//! A bounded queue in front of a slow writer. Writing a line never blocks; lines that find the queue full are dropped,
+//! counted and reported.
 
 use super::seldom::LogThrottle;
 use std::{
@@ -11,55 +11,56 @@ use std::{
 use tracing::warn;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-/// Writes out what is still queued when it is dropped (in at most two seconds): keep it until the end of `main`.
+/// Flushes the queue on drop, within [`FLUSH_TIMEOUT`]. Must be kept until the end of `main`.
 #[derive(Debug)]
-#[must_use = "dropped at once, it ends the log"]
+#[must_use = "dropping it ends the log"]
 pub struct LogGuard {
     worker: Option<WorkerGuard>,
 }
 
-/// The worker's end of the queue.
+/// The writer in the worker thread, at the consuming end of the queue.
 struct WriterWorker<W: Write> {
     out: BufWriter<W>,
     name: &'static str,
     lost: Arc<OnceLock<ErrorCounter>>,
-    told: usize,
-    losses: LogThrottle,
-    faults: LogThrottle,
+    reported: usize,
+    loss_throttle: LogThrottle,
+    error_throttle: LogThrottle,
 }
 
-/// Puts a queue of `lines` lines in front of `writer`; `name` stands in the warnings about it.
+/// Starts a worker thread that writes to `writer`, behind a queue of `capacity` lines. `name` is the name of the thread, and
+/// of the log in warnings.
 pub(super) fn spawn_writer(
     writer: impl Write + Send + 'static,
     name: &'static str,
-    lines: usize,
+    capacity: usize,
 ) -> (NonBlocking, LogGuard) {
     let lost = Arc::new(OnceLock::new());
-    let tail = WriterWorker {
+    let writer_worker = WriterWorker {
         out: BufWriter::new(writer),
         name,
         lost: lost.clone(),
-        told: 0,
-        losses: LogThrottle::new(),
-        faults: LogThrottle::new(),
+        reported: 0,
+        loss_throttle: LogThrottle::new(),
+        error_throttle: LogThrottle::new(),
     };
-    let (head, worker) = NonBlockingBuilder::default()
+    let (sender, worker) = NonBlockingBuilder::default()
         .lossy(true)
-        .buffered_lines_limit(lines)
+        .buffered_lines_limit(capacity)
         .thread_name(name)
-        .finish(tail);
-    // The counter exists only once the worker does; nobody else sets the cell.
-    let _ = lost.set(head.error_counter());
+        .finish(writer_worker);
+    // The counter exists only once the worker does. The cell is set only here.
+    let _ = lost.set(sender.error_counter());
     let guard = LogGuard {
         worker: Some(worker),
     };
-    (head, guard)
+    (sender, guard)
 }
 
 // === impl LogGuard ===
 
 impl LogGuard {
-    /// For a log that writes nothing.
+    /// Returns the guard of a log that writes nothing.
     pub(super) fn idle() -> Self {
         LogGuard { worker: None }
     }
@@ -70,15 +71,15 @@ impl Drop for LogGuard {
         let Some(worker) = self.worker.take() else {
             return;
         };
-        let (end, ended) = mpsc::channel::<()>();
-        // The worker's own guard waits with deadlines, but when it gives up it says so on stdout: if that is what is
-        // stuck, for ever. Such a thread ends with the process.
+        let (done, flushed) = mpsc::channel::<()>();
+        // The worker's own guard has deadlines, but on a timeout it prints to stdout, which blocks without limit if stdout
+        // is stuck. A thread blocked there ends with the process.
         let flush = move || {
             drop(worker);
-            drop(end);
+            drop(done);
         };
         if thread::Builder::new().spawn(flush).is_ok() {
-            let _ = ended.recv_timeout(FLUSH);
+            let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
@@ -86,29 +87,30 @@ impl Drop for LogGuard {
 // === impl WriterWorker ===
 
 impl<W: Write> WriterWorker<W> {
-    /// Also about the log itself: the line that made room has just been written.
+    /// Warns about lines lost since the last report. Also works for the log itself: a line has just left the queue, so the
+    /// warning fits into it.
     fn report_lost_lines(&mut self) {
         let Some(lost) = self.lost.get().map(ErrorCounter::dropped_lines) else {
             return;
         };
-        if lost > self.told && self.losses.allow().is_some() {
-            let (log, newly) = (self.name, lost - self.told);
+        if lost > self.reported && self.loss_throttle.allow().is_some() {
+            let (log, newly_lost) = (self.name, lost - self.reported);
             warn!(
                 log,
-                lost = newly,
-                "lines were lost: the disk, or whoever reads this output, is too slow"
+                lost = newly_lost,
+                "log lines lost; the disk or the reader of this output is too slow"
             );
-            self.told = lost;
+            self.reported = lost;
         }
     }
 
-    fn report_error(&self, done: io::Result<()>) -> io::Result<()> {
-        if let Err(error) = &done
-            && let Some(suppressed) = self.faults.allow()
+    fn report_error(&self, result: io::Result<()>) -> io::Result<()> {
+        if let Err(error) = &result
+            && let Some(suppressed) = self.error_throttle.allow()
         {
-            warn!(log = self.name, %error, suppressed, "lines cannot be written");
+            warn!(log = self.name, %error, suppressed, "log lines cannot be written");
         }
-        done
+        result
     }
 }
 
@@ -119,38 +121,38 @@ impl<W: Write> Write for WriterWorker<W> {
 
     // The worker calls this once per line.
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        let done = self.out.write_all(line);
+        let result = self.out.write_all(line);
         self.report_lost_lines();
-        self.report_error(done)
+        self.report_error(result)
     }
 
-    // The worker calls this when the queue is empty. What comes in the next moment waits for that moment to pass: to wake a
-    // thread for each of a thousand lines a second costs more than all else about them.
+    // The worker calls this when the queue is empty. The pause collects further lines into a batch: at a thousand lines per
+    // second, waking the thread for each line would cost more than formatting and writing it.
     fn flush(&mut self) -> io::Result<()> {
-        let done = self.out.flush();
-        thread::sleep(PAUSE);
-        self.report_error(done)
+        let result = self.out.flush();
+        thread::sleep(BATCH_INTERVAL);
+        self.report_error(result)
     }
 }
 
-/// A second's worth for a busy proxy, and at a few hundred bytes a line a few MiB at most.
+/// In lines: one second of a busy proxy, and at some hundred bytes per line a few MiB.
 pub(super) const QUEUE_CAPACITY: usize = 8192;
 
-/// Between two batches of lines; the first after a silence is written at once.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The time between two batches of lines; the first line after a pause is written at once.
+const BATCH_INTERVAL: Duration = Duration::from_millis(10);
 
-/// More than the worker's guard takes (0.1 s and 1 s) when nothing is stuck.
-const FLUSH: Duration = Duration::from_secs(2);
+/// Longer than the deadlines of the worker's own guard (0.1 s and 1 s).
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
     use super::{super::testing::Memory, *};
     use std::{env, process, time::Instant};
 
-    /// Holds every write until the gate's sender is gone.
-    struct Gated(std::sync::mpsc::Receiver<()>, Memory);
+    /// Blocks every write until the sender of the channel is dropped.
+    struct BlockedWriter(std::sync::mpsc::Receiver<()>, Memory);
 
-    impl Write for Gated {
+    impl Write for BlockedWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let _ = self.0.recv();
             self.1.write(bytes)
@@ -162,41 +164,39 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_writer_loses_lines_but_never_blocks_and_the_loss_is_counted() {
-        let (gate, closed) = std::sync::mpsc::channel();
+    fn stuck_writer_drops_and_counts_lines_without_blocking() {
+        let (block, unblocked) = std::sync::mpsc::channel();
         let memory = Memory::default();
-        let (mut head, guard) = spawn_writer(Gated(closed, memory.clone()), "test", 4);
+        let (mut sender, guard) = spawn_writer(BlockedWriter(unblocked, memory.clone()), "test", 4);
         for _ in 0..100 {
-            head.write_all(b"line\n").unwrap();
+            sender.write_all(b"line\n").unwrap();
         }
-        let lost = head.error_counter().dropped_lines();
+        let lost = sender.error_counter().dropped_lines();
         assert!(lost > 0, "a queue of four held a hundred lines");
-        drop(gate);
+        drop(block);
         drop(guard);
         assert_eq!(memory.text().lines().count(), 100 - lost);
     }
 
     #[test]
-    fn a_stuck_stdout_does_not_hold_the_exit() {
+    fn stuck_stdout_does_not_delay_exit() {
         const CHILD: &str = "LOCKGATE_TEST_STUCK_STDOUT";
         if env::var_os(CHILD).is_some() {
-            let (mut head, guard) = spawn_writer(io::stdout(), "test", 4);
-            // More than a pipe holds: the worker is stuck in the first. Then the queue is kept full.
+            let (mut sender, guard) = spawn_writer(io::stdout(), "test", 4);
+            // One line exceeds a pipe's buffer, so the worker blocks in the first one. The loop then keeps the queue full.
             let line = vec![b'x'; 1 << 20];
             let started = Instant::now();
             while started.elapsed() < Duration::from_millis(200) {
-                head.write_all(&line).unwrap();
+                sender.write_all(&line).unwrap();
             }
-            assert!(head.error_counter().dropped_lines() > 0);
+            assert!(sender.error_counter().dropped_lines() > 0);
             drop(guard);
             process::exit(7);
         }
+        let (_, module) = module_path!().split_once("::").expect("a crate name");
+        let test = format!("{module}::stuck_stdout_does_not_delay_exit");
         let mut child = process::Command::new(env::current_exe().unwrap())
-            .args([
-                "observe::queue::tests::a_stuck_stdout_does_not_hold_the_exit",
-                "--exact",
-                "--nocapture",
-            ])
+            .args([&test, "--exact", "--nocapture"])
             .env(CHILD, "1")
             .stdout(process::Stdio::piped())
             .spawn()
@@ -206,24 +206,24 @@ mod tests {
         let status = loop {
             match child.try_wait().unwrap() {
                 Some(status) => break Some(status),
-                None if started.elapsed() > 5 * FLUSH => break None,
+                None if started.elapsed() > 5 * FLUSH_TIMEOUT => break None,
                 None => thread::sleep(Duration::from_millis(10)),
             }
         };
         child.kill().unwrap();
-        let status = status.expect("the child ends although nobody reads what it writes");
+        let status = status.expect("the child exits although its stdout is not read");
         assert_eq!(status.code(), Some(7));
     }
 
     #[test]
-    fn losses_are_told_once_with_their_number() {
+    fn lost_lines_are_reported_once_with_their_count() {
         let log = Memory::default();
         let (own, own_guard) = spawn_writer(log.clone(), "log", QUEUE_CAPACITY);
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .with_writer(own)
             .finish();
-        // No place, and nobody who takes anything out any more: every line is lost.
+        // Capacity 0 and no worker: every line is lost.
         let (full, worker) = NonBlockingBuilder::default()
             .buffered_lines_limit(0)
             .finish(io::sink());
@@ -231,17 +231,17 @@ mod tests {
         for _ in 0..3 {
             full.clone().write_all(b"line\n").unwrap();
         }
-        let mut tail = WriterWorker {
+        let mut writer = WriterWorker {
             out: BufWriter::new(io::sink()),
             name: "access",
             lost: Arc::new(OnceLock::from(full.error_counter())),
-            told: 0,
-            losses: LogThrottle::new(),
-            faults: LogThrottle::new(),
+            reported: 0,
+            loss_throttle: LogThrottle::new(),
+            error_throttle: LogThrottle::new(),
         };
         tracing::subscriber::with_default(subscriber, || {
-            tail.write_all(b"line\n").unwrap();
-            tail.write_all(b"line\n").unwrap();
+            writer.write_all(b"line\n").unwrap();
+            writer.write_all(b"line\n").unwrap();
         });
         drop(own_guard);
         let text = log.text();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_fails_is_told_of() {
+    fn write_error_is_reported() {
         struct Full;
         impl Write for Full {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -267,17 +267,17 @@ mod tests {
             .with_ansi(false)
             .with_writer(own)
             .finish();
-        let mut tail = WriterWorker {
+        let mut writer = WriterWorker {
             out: BufWriter::new(Full),
             name: "access",
             lost: Arc::default(),
-            told: 0,
-            losses: LogThrottle::new(),
-            faults: LogThrottle::new(),
+            reported: 0,
+            loss_throttle: LogThrottle::new(),
+            error_throttle: LogThrottle::new(),
         };
         tracing::subscriber::with_default(subscriber, || {
-            tail.write_all(b"line\n").unwrap();
-            tail.flush().unwrap_err();
+            writer.write_all(b"line\n").unwrap();
+            writer.flush().unwrap_err();
         });
         drop(own_guard);
         let text = log.text();

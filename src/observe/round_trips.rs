@@ -1,33 +1,33 @@
-//! How long a session's peers took to answer the last Ping of ours.
+//! Round-trip times of Lockgate's own Pings.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 
-/// The last round trip of each leg. Written by the session, read by whoever shows it.
+/// The last round-trip time of each leg. Written by the session task, read by the admin API.
 #[derive(Debug, Default)]
 pub struct LegRtts {
-    /// To the client.
+    /// Client leg.
     pub client: AtomicRtt,
-    /// To the backend.
+    /// Backend leg.
     pub backend: AtomicRtt,
 }
 
-/// In microseconds; 0: none yet. More than 71 minutes are that.
+/// A round-trip time in microseconds, capped at `u32::MAX` (71 minutes); 0 means none yet.
 #[derive(Debug, Default)]
 pub struct AtomicRtt(AtomicU32);
 
 // === impl AtomicRtt ===
 
 impl AtomicRtt {
-    /// It took so long.
-    pub fn set(&self, took: Duration) {
-        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+    /// Stores a measured round-trip time.
+    pub fn set(&self, rtt: Duration) {
+        let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
         self.0.store(micros.max(1), Relaxed);
     }
 
-    /// How long the last one took, if there was one.
+    /// Returns the last round-trip time, if one was measured.
     pub fn last(&self) -> Option<Duration> {
         match self.0.load(Relaxed) {
             0 => None,

@@ -1,4 +1,4 @@
-//! Fewer lines for what others can make happen as often as they like.
+//! Throttling of log lines whose frequency a client or backend controls.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -6,7 +6,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Lets one line a second pass; one `static` per kind of line.
+/// A limit of one log line per second; one `static` per kind of line.
 ///
 /// ```
 /// # use lockgate::observe::LogThrottle;
@@ -17,43 +17,43 @@ use tokio::time::Instant;
 /// ```
 #[derive(Debug)]
 pub struct LogThrottle {
-    since: Mutex<ThrottleState>,
+    state: Mutex<ThrottleState>,
 }
 
 #[derive(Debug)]
 struct ThrottleState {
-    passed: Option<Instant>,
+    last_allowed: Option<Instant>,
     suppressed: u64,
 }
 
 // === impl LogThrottle ===
 
 impl LogThrottle {
-    /// The first line will pass.
+    /// Creates a throttle that allows the first line.
     pub const fn new() -> Self {
-        let since = ThrottleState {
-            passed: None,
+        let state = ThrottleState {
+            last_allowed: None,
             suppressed: 0,
         };
         LogThrottle {
-            since: Mutex::new(since),
+            state: Mutex::new(state),
         }
     }
 
-    /// `Some` if a line may be written now, with the number of those that were not since the last one.
+    /// Returns the number of lines suppressed since the last one if a line may be written now, otherwise `None`.
     pub fn allow(&self) -> Option<u64> {
         let now = Instant::now();
-        // Two plain fields: a panic elsewhere cannot leave them half written.
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since
-            .passed
-            .is_some_and(|passed| now - passed < MIN_INTERVAL)
+        // The lock is held for plain assignments only, so a poisoned state is consistent.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state
+            .last_allowed
+            .is_some_and(|last| now - last < MIN_INTERVAL)
         {
-            since.suppressed += 1;
+            state.suppressed += 1;
             return None;
         }
-        since.passed = Some(now);
-        Some(std::mem::take(&mut since.suppressed))
+        state.last_allowed = Some(now);
+        Some(std::mem::take(&mut state.suppressed))
     }
 }
 
@@ -63,7 +63,7 @@ impl Default for LogThrottle {
     }
 }
 
-/// Slow enough to read, quick enough to notice.
+/// Long enough to keep the log readable, short enough to show a problem at once.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -71,18 +71,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_line_a_second_and_the_number_of_the_others() {
-        let seldom = LogThrottle::new();
-        assert_eq!(seldom.allow(), Some(0));
+    async fn one_line_per_second_reports_the_suppressed_count() {
+        let throttle = LogThrottle::new();
+        assert_eq!(throttle.allow(), Some(0));
         for _ in 0..5 {
-            assert_eq!(seldom.allow(), None);
+            assert_eq!(throttle.allow(), None);
         }
         tokio::time::advance(MIN_INTERVAL - Duration::from_millis(1)).await;
-        assert_eq!(seldom.allow(), None);
+        assert_eq!(throttle.allow(), None);
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(seldom.allow(), Some(6));
-        assert_eq!(seldom.allow(), None);
+        assert_eq!(throttle.allow(), Some(6));
+        assert_eq!(throttle.allow(), None);
         tokio::time::advance(MIN_INTERVAL).await;
-        assert_eq!(seldom.allow(), Some(1));
+        assert_eq!(throttle.allow(), Some(1));
     }
 }

@@ -1,4 +1,4 @@
-//! The live sessions of the process, and how an order reaches one of them.
+//! The registry of live sessions: handles, close orders, filters and taps.
 
 mod handle;
 mod look;
@@ -32,46 +32,46 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 /// All live sessions, by id.
 #[derive(Debug, Default)]
 pub struct SessionRegistry {
-    book: Mutex<SessionTable>,
-    /// Cancelled once new sessions are closed at once.
+    table: Mutex<SessionTable>,
+    /// Cancelled once new sessions are closed immediately.
     closing: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 struct SessionTable {
-    /// In order, so that a reader can go through it in parts.
+    /// Ordered by id, so that a reader can page through it.
     live: BTreeMap<u64, Arc<LiveSession>>,
-    /// The close code that all were ordered to use; it also meets who is still on the way in.
-    order: u16,
-    looks: TapRegistry,
-    /// The key that turns numbers into ids: the next id cannot be derived from earlier ones.
+    /// The close code for every session that registers from now on; 0 means that sessions stay open.
+    close_code: u16,
+    taps: TapRegistry,
+    /// The key that turns serial numbers into ids, so that the next id cannot be derived from earlier ones.
     seed: RandomState,
     registered: u64,
 }
 
-/// What a session belongs to.
+/// The route and backend of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionTarget {
-    /// Its route's name.
+    /// The route's name.
     pub route: Arc<str>,
-    /// Its backend's address.
+    /// The backend's address.
     pub backend: Arc<str>,
-    /// The entry of the pool that it came by: that address, or a name of which DNS had it.
+    /// The pool entry of the backend: its address, or the DNS name that resolved to it.
     pub pool_entry: Arc<str>,
 }
 
-/// What the giver of orders and the session both hold.
+/// The state shared by the session task and the registry.
 #[derive(Debug)]
 struct LiveSession {
-    /// The first one given is the one that counts.
+    /// The close order; only the first one counts.
     order: OnceLock<CloseOrder>,
     waker: AtomicWaker,
-    meter: TrafficCounters,
-    lookers: SessionTaps,
+    traffic: TrafficCounters,
+    taps: SessionTaps,
     opened: Instant,
-    belonging: SessionTarget,
+    target: SessionTarget,
     record: Arc<SessionRecord>,
-    round_trips: LegRtts,
+    rtts: LegRtts,
 }
 
 // === impl SessionTable ===
@@ -86,58 +86,59 @@ impl SessionTable {
 // === impl SessionRegistry ===
 
 impl SessionRegistry {
-    /// Enters a session under a fresh id, which no other process is likely to use, and writes it into the record.
+    /// Registers a session under a new random id, which is written into the record. Ids of different processes are unlikely to
+    /// collide.
     pub fn register(
         self: &Arc<Self>,
-        belonging: SessionTarget,
+        target: SessionTarget,
         mut record: SessionRecord,
     ) -> SessionHandle {
-        let mut book = self.lock();
+        let mut table = self.lock();
         record.id = loop {
-            let id = book.next_id();
-            if !book.live.contains_key(&id) {
+            let id = table.next_id();
+            if !table.live.contains_key(&id) {
                 break id;
             }
         };
         let shared = Arc::new(LiveSession {
             order: OnceLock::new(),
             waker: AtomicWaker::new(),
-            meter: TrafficCounters::default(),
-            lookers: SessionTaps::default(),
+            traffic: TrafficCounters::default(),
+            taps: SessionTaps::default(),
             opened: Instant::now(),
-            belonging,
+            target,
             record: Arc::new(record),
-            round_trips: LegRtts::default(),
+            rtts: LegRtts::default(),
         });
-        if book.order != 0 {
-            SessionRef(shared.clone()).close(book.order);
+        if table.close_code != 0 {
+            SessionRef(shared.clone()).close(table.close_code);
         }
-        book.looks.attach_all(&shared);
-        book.live.insert(shared.record.id, shared.clone());
+        table.taps.attach_all(&shared);
+        table.live.insert(shared.record.id, shared.clone());
         SessionHandle {
             shared,
-            sessions: self.clone(),
+            registry: self.clone(),
         }
     }
 
-    /// Enters a session of which only that counts.
+    /// Registers a session with this target and a placeholder record.
     #[cfg(test)]
-    pub(crate) fn open(self: &Arc<Self>, belonging: SessionTarget) -> SessionHandle {
+    pub(crate) fn open(self: &Arc<Self>, target: SessionTarget) -> SessionHandle {
         let record = SessionRecord {
             id: 0,
             client: [127, 0, 0, 1].into(),
             http: "1.1",
             host: "a.test".into(),
             path: "/".into(),
-            route: belonging.route.clone(),
-            backend: belonging.backend.clone(),
+            route: target.route.clone(),
+            backend: target.backend.clone(),
             subprotocol: None,
             extensions: None,
         };
-        self.register(belonging, record)
+        self.register(target, record)
     }
 
-    /// What a stop does, all at once: those who are there and those on their way in.
+    /// Orders existing and new sessions to close with `code`.
     #[cfg(test)]
     pub(crate) fn close_all(&self, code: u16) {
         self.close_new_sessions(code);
@@ -148,58 +149,59 @@ impl SessionRegistry {
 
     /// Orders every session that opens from now on to close with `code`; existing sessions are not affected.
     pub fn close_new_sessions(&self, code: u16) {
-        self.lock().order = code;
+        self.lock().close_code = code;
         self.closing.cancel();
     }
 
-    /// Completes when new sessions are closed at once ([`SessionRegistry::close_new_sessions`]).
+    /// Completes when new sessions are closed immediately ([`SessionRegistry::close_new_sessions`]).
     pub fn closing(&self) -> WaitForCancellationFuture<'_> {
         self.closing.cancelled()
     }
 
-    /// Returns the live sessions whose target fulfils `condition`, in no order. The condition is evaluated after the lock of
-    /// the table has been released, so it may take locks of its own and costs no session that opens or ends a wait.
+    /// Returns the live sessions whose target fulfils `condition`, ordered by id. The condition is evaluated after the table
+    /// has been unlocked, so it may take locks of its own and delays no session that opens or ends.
     pub fn matching(&self, condition: impl Fn(&SessionTarget) -> bool) -> Vec<SessionRef> {
         let mut sessions: Vec<_> = self.lock().live.values().cloned().map(SessionRef).collect();
-        sessions.retain(|session| condition(session.belonging()));
+        sessions.retain(|session| condition(session.target()));
         sessions
     }
 
-    /// Some of the live sessions, in the order of their ids, from behind `after`; none behind the last one. Whoever goes
-    /// through all of them in such steps keeps nobody waiting who comes or goes meanwhile.
+    /// Returns up to [`PAGE_LEN`] live sessions with an id greater than `after`, ordered by id; an empty page ends the list.
+    /// Paging delays sessions that open or end only for the length of one page.
     pub fn page(&self, after: Option<u64>) -> Vec<SessionRef> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let book = self.lock();
-        let rest = book.live.range((from, Bound::Unbounded));
+        let table = self.lock();
+        let rest = table.live.range((from, Bound::Unbounded));
         rest.take(PAGE_LEN)
             .map(|(_, shared)| SessionRef(shared.clone()))
             .collect()
     }
 
-    /// How many there are.
+    /// Returns the number of live sessions.
     pub fn count(&self) -> usize {
         self.lock().live.len()
     }
 
-    /// The live session of this id.
+    /// Returns the live session with this id.
     pub fn find(&self, id: u64) -> Option<SessionRef> {
         self.lock().live.get(&id).cloned().map(SessionRef)
     }
 
-    /// Has every session look at its limits: an idle one would otherwise keep its old timer.
+    /// Wakes every session task so that it applies changed limits. An idle session would otherwise notice them at its next
+    /// timer.
     pub fn wake_all(&self) {
         for shared in self.lock().live.values() {
             shared.waker.wake();
         }
     }
 
-    // A panic elsewhere cannot leave the book half written: it is used all the same.
+    // The table is consistent after every statement, so a poisoned lock is used anyway.
     fn lock(&self) -> MutexGuard<'_, SessionTable> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The number of sessions visited per lock hold: some microseconds, in which no session can open or end.
+/// Sessions per page. The table is locked while a page is copied, for some microseconds.
 const PAGE_LEN: usize = 1024;
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! For the tests of this module.
+//! Test helper of this module.
 
 use std::{
     io::{self, Write},
     sync::{Arc, Mutex},
 };
 
-/// What was written, for every clone.
+/// A writer into memory; all clones share one buffer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory(Arc<Mutex<Vec<u8>>>);
 
@@ -20,8 +20,8 @@ impl Memory {
 
 impl Write for Memory {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut all = self.0.lock().expect("no test panics while it writes");
-        all.write(bytes)
+        let mut buffer = self.0.lock().expect("no test panics while it writes");
+        buffer.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -114,7 +114,7 @@ async fn close(
         if !session.is_over() {
             sleep_until(next + slot.mul_f64(jitter())).await;
             next += slot;
-            if must_close(session.belonging()) {
+            if must_close(session.target()) {
                 session.close(pacing.code);
             }
         }

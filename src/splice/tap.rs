@@ -199,7 +199,7 @@ impl FrameTap {
                         whole: inflated.complete,
                     }
                 }
-                None => InflateStatus::Left,
+                None => InflateStatus::NotInflated,
             };
         }
         if fin && !opcode.is_control() {

@@ -132,7 +132,7 @@ fn session(
         reserved: RsvBits::None,
     };
     let handle = Arc::<SessionRegistry>::default().register(belonging, record);
-    let flow = Metrics::new().flow().clone();
+    let flow = Metrics::new().live_sessions().clone();
     let spliced = Box::pin(splice::run(legs, route.limits.subscribe(), handle, flow));
     async move {
         let outcome = spliced.await;

@@ -350,7 +350,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[acme]\neab = { kid = \"a\" }\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\n",
         "2:1",
-        "wants both `kid` and `hmac`",
+        "requires both `kid` and `hmac`",
         "not set counts as empty",
     ),
     (
@@ -374,7 +374,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[acme]\nretry = \"0s\"\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\n",
         "2:1",
-        "would be a storm",
+        "is too short",
         "at least",
     ),
     (
@@ -459,123 +459,123 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[server]\nhttps = \"[::]:443\"\n",
         "2:9",
-        "cannot stand here",
+        "is not allowed here",
         "write https = [\"[::]:443\"]",
     ),
     (
         "[server]\nlog = \"info\"\n",
         "2:7",
-        "cannot stand here",
+        "is not allowed here",
         "log = { level = \"info\" }",
     ),
     // Right, but in another form.
     (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a:1\"\ntoken = [\"query:token\"]\n",
         "4:9",
-        "a list cannot stand here",
+        "a list is not allowed here",
         "write token = { from = [\"query:token\"] }",
     ),
     (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a:1\"\ntoken = \"query:token\"\n",
         "4:9",
-        "string \"query:token\" cannot stand here",
+        "string \"query:token\" is not allowed here",
         "write token = { from = [\"query:token\"] }",
     ),
     (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a:1\"\ntoken = { from = \"query:token\" }\n",
         "4:18",
-        "cannot stand here",
+        "is not allowed here",
         "write from = [\"query:token\"]",
     ),
     (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a:1\"\nheaders = \"x-version: 2\"\n",
         "4:11",
-        "cannot stand here",
+        "is not allowed here",
         "headers = { name = \"value\" }",
     ),
     (
         "[pools.a]\nbackends = [\"ws://a:1\"]\nsticky = true\n",
         "3:10",
-        "boolean `true` cannot stand here",
+        "boolean `true` is not allowed here",
         "write sticky = \"cookie\", or \"socketio\"",
     ),
     (
         "[pools.a]\nbackends = [\"ws://a:1\"]\nsticky = false\n",
         "3:10",
-        "boolean `false` cannot stand here",
+        "boolean `false` is not allowed here",
         "write sticky = \"off\"",
     ),
     (
         "[pools.a]\nbackends = [\"ws://a:1\"]\nhealth = true\n",
         "3:10",
-        "cannot stand here",
+        "is not allowed here",
         "write health = { check = \"websocket\" }",
     ),
     (
         "[pools.a]\nbackends = [\"ws://a:1\"]\nretry = 3\n",
         "3:9",
-        "integer `3` cannot stand here",
+        "integer `3` is not allowed here",
         "write retry = { times = 3 }",
     ),
     (
         "[pools]\na = \"ws://a:1\"\n",
         "2:5",
-        "cannot stand here",
+        "is not allowed here",
         "write a = { backends = [\"ws://a:1\"] }",
     ),
     (
         "[[pools.a]]\nbackends = [\"ws://a:1\"]\n",
         "1:1",
-        "a list cannot stand here",
+        "a list is not allowed here",
         "write a section: [pools.a]",
     ),
     (
         "[session]\nping = \"off\"\n",
         "2:8",
-        "string \"off\" cannot stand here",
+        "string \"off\" is not allowed here",
         "write ping = { legs = \"off\" }",
     ),
     (
         "[session]\nping = false\n",
         "2:8",
-        "boolean `false` cannot stand here",
+        "boolean `false` is not allowed here",
         "write ping = { legs = \"off\" }",
     ),
     (
         "[session]\nping = \"30s\"\n",
         "2:8",
-        "cannot stand here",
+        "is not allowed here",
         "such as ping = { interval = \"30s\", ",
     ),
     (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a:1\"\nsession = { ping = \"off\" }\n",
         "4:20",
-        "cannot stand here",
+        "is not allowed here",
         "write ping = { legs = \"off\" }",
     ),
     // The values of a table, without their keys.
     (
         "[server]\nlog = [\"debug\", \"json\"]\n",
         "2:7",
-        "a list cannot stand here",
+        "a list is not allowed here",
         "log = { format = \"text\", level = \"info\" }",
     ),
     (
         "[routes]\nhosts = [\"a\"]\nto = \"ws://a:1\"\n",
         "1:1",
-        "a table cannot stand here",
+        "a table is not allowed here",
         "write [[routes]], in double brackets",
     ),
     (
         "[[session]]\nmax_age = \"1h\"\n",
         "1:1",
-        "a list cannot stand here",
+        "a list is not allowed here",
         "write a section: [session]",
     ),
     (
         "[tls]\nmin_version = 1.3\n",
         "2:15",
-        "float `1.3` cannot stand here",
+        "float `1.3` is not allowed here",
         "write min_version = \"1.3\"",
     ),
     (
@@ -593,31 +593,31 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[limits]\nconnections = \"1\"\n",
         "2:15",
-        "cannot stand here",
+        "is not allowed here",
         "whole number",
     ),
     (
         "[limits]\nconnections = -1\n",
         "2:15",
-        "cannot stand here",
+        "is not allowed here",
         "whole number",
     ),
     (
         "[limits]\nconnections = 1.5\n",
         "2:15",
-        "cannot stand here",
+        "is not allowed here",
         "whole number",
     ),
     (
         "[limits]\nsessions = 99999999999\n",
         "2:12",
-        "cannot stand here",
+        "is not allowed here",
         "whole number",
     ),
     (
         "[limits]\nidle = 30\n",
         "2:8",
-        "integer `30` cannot stand here",
+        "integer `30` is not allowed here",
         "such as \"30s\"",
     ),
     (
@@ -661,7 +661,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[tls]\ndev_ca = \"yes\"\n",
         "2:10",
-        "cannot stand here",
+        "is not allowed here",
         "true or false",
     ),
     (
@@ -697,7 +697,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[session]\nbackend_gone_code = 70000\n",
         "2:21",
-        "cannot stand here",
+        "is not allowed here",
         "65535",
     ),
     (
@@ -806,7 +806,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[pools.a]\nbackends = [\"ws://a\"]\nhash = \"header:\"\n",
         "3:8",
-        "no header's name",
+        "not a header name",
         "header:x-user",
     ),
     (
@@ -890,7 +890,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[pools.a]\nbackends = [\"ws://a\", { address = \"http://A:80\", weight = 2 }]\n",
         "2:23",
-        "`ws://a:80` stands in the pool `a` twice",
+        "`ws://a:80` is listed twice in the pool `a`",
         "weight = 2",
     ),
     (
@@ -926,13 +926,13 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[pools.a]\nbackends = [{ address = \"ws://a\", sources = [\"0.0.0.0\"] }]\n",
         "2:35",
-        "0.0.0.0 is no address to come from",
+        "0.0.0.0 is not a specific address",
         "10.0.0.5",
     ),
     (
         "[pools.a]\nbackends = [{ address = \"ws://10.0.0.1\", sources = [\"10.0.0.2\", \"::1\"] }]\n",
         "2:42",
-        "nothing can come from ::1 to 10.0.0.1",
+        "a connection from ::1 to 10.0.0.1 is impossible",
         "the backend's family",
     ),
     (
@@ -1047,25 +1047,25 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[pools.a]\nbackends = [\"ws://a\"]\nrebalance = \"0/s\"\n",
         "3:13",
-        "`0/s` would close nothing",
+        "`0/s` would never close a session",
         "write \"off\"",
     ),
     (
         "[pools.a]\nbackends = [\"ws://a\"]\nbalance = \"hash\"\nrebalance = \"50/s\"\n",
         "4:1",
-        "pools.a.rebalance would close sessions for nothing",
+        "pools.a.rebalance would close sessions without effect",
         "balance = \"least-sessions\"",
     ),
     (
         "[pools.a]\nbackends = [\"ws://a\"]\nbalance = \"round-robin\"\nrebalance = \"50/s\"\n",
         "4:1",
-        "does not send them where there are fewest",
+        "does not prefer backends with fewer sessions",
         "balance = \"least-sessions\"",
     ),
     (
         "[pools.a]\nrebalance = \"50/s\"\nbackends = [\"ws://a\"]\nsticky = \"cookie\"\n",
         "2:1",
-        "with `sticky` they come back to where they were",
+        "with `sticky`, clients return to the same backend",
         "sticky = \"off\"",
     ),
     // Routes.
@@ -1115,7 +1115,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[[routes]]\nhosts = [\"a\"]\n",
         "1:1",
-        "leads nowhere",
+        "has no target",
         "add to =",
     ),
     (
@@ -1193,7 +1193,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\norigins = []\n",
         "4:1",
-        "lets no page pass",
+        "allows no page",
         "same-host",
     ),
     (
@@ -1217,7 +1217,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\ntoken = { from = [\"query:a\", \"header:b\"] }\n",
         "4:30",
-        "`header:b` is no place of a token",
+        "`header:b` is not a place for a token",
         "query:token",
     ),
     (
@@ -1235,7 +1235,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[[routes]]\nhosts = [\"a\"]\nto = \"ws://a\"\ntoken = { to = \"x-token\" }\n",
         "4:1",
-        "no place to take a token from",
+        "no source of a token",
         "from = ",
     ),
     (
@@ -1277,13 +1277,13 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[pools.a]\nbackends = [{ address = \"ws://a\", tls = { ca = \"ca.pem\" } }]\n",
         "2:35",
-        "none is spoken with `ws://a:80`",
+        "`ws://a:80` does not use TLS",
         "wss://",
     ),
     (
         "[pools.a]\nbackends = [{ address = \"wss://a\", tls = { cert = \"a.pem\" } }]\n",
         "2:36",
-        "there is only one",
+        "only one of tls.cert and tls.key",
         "both files",
     ),
     (
@@ -1357,13 +1357,13 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     (
         "[tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\nclient_cert = \"require\"\n",
         "6:1",
-        "no CA whose certificates would count",
+        "no CA is trusted for client certificates",
         "client_ca = ",
     ),
     (
         "[tls]\ndev_ca = true\nclient_ca = \"\"\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\nclient_cert = \"optional\"\n",
         "7:1",
-        "no CA whose certificates would count",
+        "no CA is trusted for client certificates",
         "client_ca = ",
     ),
     (

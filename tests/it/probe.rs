@@ -67,7 +67,7 @@ async fn failure_is_reported_with_its_step() {
             format!("wss://localhost:{nobody}/"),
             Some(&ca),
             "TCP",
-            "nobody answers",
+            "cannot connect",
         ),
         (
             "wss://nobody.invalid/".to_owned(),

@@ -185,15 +185,15 @@ async fn many_are_closed_by_what_they_have_in_common() {
     for (command, expected) in [
         (
             &["kick", "--route", "three"][..],
-            "there is no route three; there is one, two".to_owned(),
+            "there is no route three; the routes are: one, two".to_owned(),
         ),
         (
             &["sessions", "--route", "three"],
-            "there is no route three; there is one, two".to_owned(),
+            "there is no route three; the routes are: one, two".to_owned(),
         ),
         (
             &["tap", "--route", "three"],
-            "there is no route three; there is one, two".to_owned(),
+            "there is no route three; the routes are: one, two".to_owned(),
         ),
         (
             &["sessions", "--backend", "WS://LocalHost:1"],
@@ -219,7 +219,10 @@ async fn many_are_closed_by_what_they_have_in_common() {
     let (well, said) = lockgate
         .tell(&["kick", "--route", "one", "--longer-than", "1h"])
         .await;
-    assert_eq!((well, &*said), (true, "no session is closed: none fits\n"));
+    assert_eq!(
+        (well, &*said),
+        (true, "no session is closed: none matches\n")
+    );
     // Where it answers, and how it wants to be asked, stands in its configuration.
     let asked = ["status", "--config", "config.toml"];
     let told = Lockgate::run(lockgate.folder(), &asked).await;

@@ -192,7 +192,7 @@ async fn tap_requires_a_route_that_allows_it() {
     assert_eq!(look.frame().await, is("backend", "text", 5, "shown"));
 
     let (well, said) = lockgate.tell(&["tap", "--for", "50ms"]).await;
-    assert!(well && said.starts_with("looking at 1 session"), "{said}");
+    assert!(well && said.starts_with("tapping 1 session"), "{said}");
     assert!(said.contains("the duration has elapsed"), "{said}");
 
     // A reload takes it back.

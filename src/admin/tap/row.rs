@@ -45,10 +45,10 @@ impl FrameRow {
             (_, head) => (None, head),
         };
         let is_text = matches!(frame.kind, Opcode::Text | Opcode::Close);
-        let is_text = is_text && frame.deflate != InflateStatus::Left;
+        let is_text = is_text && frame.deflate != InflateStatus::NotInflated;
         let (inflated, gaps) = match frame.deflate {
             InflateStatus::Inflated { size, whole } => (Some(size), !whole),
-            InflateStatus::None | InflateStatus::Left => (None, false),
+            InflateStatus::None | InflateStatus::NotInflated => (None, false),
         };
         FrameRow {
             at: humantime::format_rfc3339_millis(frame.at).to_string(),

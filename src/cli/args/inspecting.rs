@@ -10,7 +10,7 @@ pub(in crate::cli) struct CheckArgs {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(in crate::cli) config: PathBuf,
-    /// As JSON, for machines.
+    /// Print JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
@@ -19,7 +19,7 @@ pub(in crate::cli) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExplainArgs {
-    /// The URL that a client would request, such as wss://chat.example.com/ws/room, or https:// for plain HTTP.
+    /// The URL that a client would request, such as wss://chat.example.com/ws/room; https:// for plain HTTP.
     pub(in crate::cli) url: String,
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
@@ -33,7 +33,7 @@ pub(in crate::cli) struct ExplainArgs {
     /// The client's address.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(in crate::cli) from: IpAddr,
-    /// As JSON, for machines.
+    /// Print JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub(in crate::cli) struct ExplainArgs {
 pub(in crate::cli) struct ProbeArgs {
     /// The URL to open, such as wss://chat.example.com/ws.
     pub(in crate::cli) url: String,
-    /// Trust only the certificates of this PEM file; otherwise the public ones and the development CA of this user.
+    /// Trust only the CA certificates in this PEM file. Default: the public CAs and this user's development CA.
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) ca: Option<PathBuf>,
     /// A subprotocol to offer. May be repeated.
@@ -59,7 +59,7 @@ pub(in crate::cli) struct ProbeArgs {
     /// The timeout of each step.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(in crate::cli) timeout: DurationValue,
-    /// As JSON, for machines.
+    /// Print JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
@@ -71,10 +71,10 @@ pub(in crate::cli) struct DoctorArgs {
     /// The configuration file; without it only the machine is checked.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(in crate::cli) config: Option<PathBuf>,
-    /// The admin address, if `run` is given one. Overrides the file.
+    /// The admin address, if `run` is started with one. Overrides the file.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
     pub(in crate::cli) admin: Option<AdminAddress>,
-    /// As JSON, for machines.
+    /// Print JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]

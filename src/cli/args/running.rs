@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DrainArgs {
-    /// The backend, as `lockgate status` shows it, such as ws://10.0.0.1:8765; in all pools.
+    /// The backend's address as shown by `lockgate status`, such as ws://10.0.0.1:8765. Applies to all pools.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -26,11 +26,11 @@ pub(in crate::cli) struct DrainArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AdminArgs {
-    /// The admin address of the running lockgate; without it that of --config, or 127.0.0.1:9180.
+    /// The admin address of the running lockgate. Default: that of --config, otherwise 127.0.0.1:9180.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
     pub(in crate::cli) admin: Option<AdminAddress>,
     /// The configuration file of the running lockgate, from which `server.admin` and `server.admin_token` are read.
-    /// If LOCKGATE_ADMIN_TOKEN is set, that is the token.
+    /// LOCKGATE_ADMIN_TOKEN overrides the token.
     #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
     pub(in crate::cli) config: Option<PathBuf>,
 }

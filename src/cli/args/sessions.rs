@@ -4,19 +4,19 @@ use super::AdminArgs;
 use crate::config::{Cidr, DurationValue};
 use clap::Args;
 
-/// Selects sessions: those that match every given criterion.
+/// A filter for sessions: all given conditions must hold.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Wanted {
-    /// Those of this route.
+pub(in crate::cli) struct FilterArgs {
+    /// Only sessions of this route.
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) route: Option<String>,
-    /// Those on this backend, as `lockgate status` shows it, such as ws://10.0.0.1:8765.
+    /// Only sessions on this backend, as shown by `lockgate status`, such as ws://10.0.0.1:8765.
     #[arg(long, value_name = "ADDRESS")]
     pub(in crate::cli) backend: Option<String>,
-    /// Only sessions of this client, or of this network, such as 10.0.0.0/8.
+    /// Only sessions of this client address or network, such as 10.0.0.0/8.
     #[arg(long, value_name = "ADDRESS")]
     pub(in crate::cli) client: Option<Cidr>,
-    /// Those that have lasted longer, such as 10m.
+    /// Only sessions older than this, such as 10m.
     #[arg(long, value_name = "DURATION")]
     pub(in crate::cli) longer_than: Option<DurationValue>,
 }
@@ -24,11 +24,11 @@ pub(in crate::cli) struct Wanted {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SessionsArgs {
     #[command(flatten)]
-    pub(in crate::cli) wanted: Wanted,
-    /// Show at most this many sessions; 0: all.
+    pub(in crate::cli) filter: FilterArgs,
+    /// Show at most this many sessions; 0 means all.
     #[arg(long, value_name = "NUMBER", default_value = "1000")]
     pub(in crate::cli) limit: usize,
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
@@ -37,20 +37,20 @@ pub(in crate::cli) struct SessionsArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TapArgs {
-    /// One session, by its id as `lockgate sessions` and the access log show it.
+    /// The id of one session, as shown by `lockgate sessions` and in the access log.
     pub(in crate::cli) id: Option<String>,
     #[command(flatten)]
-    pub(in crate::cli) wanted: Wanted,
+    pub(in crate::cli) filter: FilterArgs,
     /// Show this many bytes of each frame, at most 4096.
     #[arg(long, value_name = "NUMBER", default_value = "128")]
     pub(in crate::cli) bytes: u16,
-    /// Show at most this many frames per second, up to 1000; the rest is counted.
+    /// Show at most this many frames per second, up to 1000; further frames are only counted.
     #[arg(long, value_name = "NUMBER", default_value = "100")]
     pub(in crate::cli) rate: u16,
     /// How long to show frames, at most 1h.
     #[arg(long = "for", value_name = "DURATION", default_value = "60s")]
     pub(in crate::cli) lasting: DurationValue,
-    /// As lines of JSON.
+    /// Print one JSON object per line.
     #[arg(long)]
     pub(in crate::cli) json: bool,
     #[command(flatten)]
@@ -59,11 +59,11 @@ pub(in crate::cli) struct TapArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct KickArgs {
-    /// One session, by its id as `lockgate sessions` and the access log show it.
+    /// The id of one session, as shown by `lockgate sessions` and in the access log.
     pub(in crate::cli) id: Option<String>,
     #[command(flatten)]
-    pub(in crate::cli) wanted: Wanted,
-    /// Every live session.
+    pub(in crate::cli) filter: FilterArgs,
+    /// Close every live session.
     #[arg(long)]
     pub(in crate::cli) all: bool,
     /// The close code sent to clients (RFC 6455 §7.4); backends receive 1001.

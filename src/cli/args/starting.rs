@@ -21,7 +21,7 @@ pub(in crate::cli) struct RunArgs {
         required_unless_present = "config"
     )]
     pub(in crate::cli) to: Option<BackendSource>,
-    /// The name that clients use; any, if none is given. May be repeated.
+    /// The host name that clients use. Default: any. May be repeated.
     #[arg(
         long,
         value_name = "NAME",
@@ -29,7 +29,7 @@ pub(in crate::cli) struct RunArgs {
         value_delimiter = ','
     )]
     pub(in crate::cli) host: Vec<HostPattern>,
-    /// Where to listen for TLS; `[::]:8443` if nothing is given. May be repeated.
+    /// The address to listen on for TLS. Default: `[::]:8443`. May be repeated.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -37,7 +37,7 @@ pub(in crate::cli) struct RunArgs {
         value_delimiter = ','
     )]
     pub(in crate::cli) listen: Vec<ListenAddress>,
-    /// Obtain certificates by ACME from Let's Encrypt, with this contact mail address. Lockgate then listens on 443 and 80.
+    /// Obtain certificates by ACME from Let's Encrypt, with this contact mail address. Changes the default ports to 443 and 80.
     #[arg(
         long,
         value_name = "MAIL",
@@ -54,7 +54,7 @@ pub(in crate::cli) struct RunArgs {
         requires = "acme"
     )]
     pub(in crate::cli) acme_directory: Option<AcmeDirectory>,
-    /// A PEM file with the root of a private CA, for the directory's own TLS.
+    /// A PEM file with the root certificate that verifies the HTTPS server of a private CA.
     #[arg(
         long,
         value_name = "FILE",
@@ -62,7 +62,7 @@ pub(in crate::cli) struct RunArgs {
         requires = "acme"
     )]
     pub(in crate::cli) acme_ca_file: Option<PathBuf>,
-    /// Origins of pages that may open WebSockets; by default those of the same host. May be repeated.
+    /// An origin whose pages may open WebSockets. Default: the same host. May be repeated.
     #[arg(
         long,
         value_name = "ORIGIN",
@@ -70,9 +70,9 @@ pub(in crate::cli) struct RunArgs {
         value_delimiter = ','
     )]
     pub(in crate::cli) origin: Vec<OriginPattern>,
-    /// Replace the lockgate that answers on the admin address: its listening sockets move to the new process, no connection
-    /// is refused, and its sessions are closed one by one. Give the same other arguments as to the running process; if the
-    /// new process cannot start, the running one continues. SIGUSR2 makes a running lockgate restart itself this way.
+    /// Replace the lockgate that runs on the admin address. The new process takes over its listening sockets, so no connection
+    /// is refused; the sessions of the old process are closed one by one. All other arguments must be those of the running
+    /// process. If the new process cannot start, the old one continues. On SIGUSR2, lockgate restarts itself this way.
     #[arg(long, env = "LOCKGATE_TAKEOVER")]
     pub(in crate::cli) takeover: bool,
     #[command(flatten)]
@@ -84,10 +84,10 @@ pub(in crate::cli) struct RunArgs {
 /// Arguments that override the configuration.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct Overrides {
-    /// The admin address: an address on loopback, unix:/path, or off. Overrides the file.
+    /// The admin address: a loopback address, unix:/path, or off. Overrides the file.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
     pub(in crate::cli) admin: Option<AdminAddress>,
-    /// The access log: stdout, off, or a file. Overrides the file's key.
+    /// The access log: stdout, off, or a path. Overrides the file.
     #[arg(long, value_name = "WHERE", env = "LOCKGATE_ACCESS")]
     pub(in crate::cli) access: Option<Access>,
     /// The format of log and access lines: text or json. Overrides the file.
@@ -100,7 +100,7 @@ pub(in crate::cli) struct Overrides {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DemoArgs {
-    /// Where to listen for TLS; `127.0.0.1:8443` if nothing is given.
+    /// The address to listen on for TLS. Default: `127.0.0.1:8443`.
     #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_LISTEN")]
     pub(in crate::cli) listen: Option<ListenAddress>,
     #[command(flatten)]

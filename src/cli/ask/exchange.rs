@@ -29,33 +29,36 @@ pub(super) struct AdminRequest<'a> {
 // === impl AdminRequest ===
 
 impl AdminRequest<'_> {
-    /// Returns the answer's status and text, within `deadline` from connect to last byte.
-    pub(super) async fn ask(self, deadline: Duration) -> anyhow::Result<(u16, String)> {
-        let place = describe(self.address);
-        match timeout(deadline, self.read(whole)).await {
+    /// Sends the request, and returns the answer's status and text. `deadline` covers everything from connect to last byte.
+    pub(super) async fn send(self, deadline: Duration) -> anyhow::Result<(u16, String)> {
+        let endpoint = describe(self.address);
+        match timeout(deadline, self.exchange(read_body)).await {
             Ok(answer) => answer,
             Err(_) => bail!(
-                "{place} did not answer within {deadline:?}: the process hangs, or something else than lockgate listens there"
+                "{endpoint} did not answer within {deadline:?}: the process hangs, or another program listens there"
             ),
         }
     }
 
-    /// Passes on every line of a 200 answer as it arrives; returns the status and text of any other answer.
-    pub(super) async fn follow(self, tell: impl FnMut(&str)) -> anyhow::Result<(u16, String)> {
-        self.read(async |answer| match answer.status().as_u16() {
-            200 => lines(answer, tell).await.map(|()| (200, String::new())),
-            _ => whole(answer).await,
+    /// Sends the request, and calls `on_line` with every line of a 200 answer as it arrives. Returns the status, and the text
+    /// of any other answer.
+    pub(super) async fn follow(self, on_line: impl FnMut(&str)) -> anyhow::Result<(u16, String)> {
+        self.exchange(async |answer| match answer.status().as_u16() {
+            200 => read_lines(answer, on_line)
+                .await
+                .map(|()| (200, String::new())),
+            _ => read_body(answer).await,
         })
         .await
     }
 
-    async fn read<T>(
+    async fn exchange<T>(
         self,
         read: impl AsyncFnOnce(Response<Incoming>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let stream = dial(self.address).await?;
+        let stream = connect(self.address).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // The admin listener requires a Host that no web page can have; it may differ from the address connected to.
+        // The admin listener requires a Host that no web page can have. It need not match the address.
         let mut request = Request::builder()
             .method(self.method)
             .uri(self.path)
@@ -66,7 +69,7 @@ impl AdminRequest<'_> {
             request.headers_mut().insert(AUTHORIZATION, value);
         }
         let answer = async move { read(sender.send_request(request).await?).await };
-        // Once the connection ends, with or without an error, the answer is complete.
+        // Drives the connection and never completes: how the connection ends is visible in the answer.
         let driver = async {
             let _ = connection.await;
             future::pending().await
@@ -75,18 +78,23 @@ impl AdminRequest<'_> {
             answered = answer => answered,
             never = driver => never,
         };
-        answered.context("an answer that cannot be read: is it lockgate that listens there?")
+        answered.context("cannot read the answer: is it lockgate that listens there?")
     }
 }
 
-async fn whole(answer: Response<Incoming>) -> anyhow::Result<(u16, String)> {
+async fn read_body(answer: Response<Incoming>) -> anyhow::Result<(u16, String)> {
     let status = answer.status().as_u16();
-    let body = Limited::new(answer.into_body(), BODY).collect().await;
+    let body = Limited::new(answer.into_body(), MAX_BODY_LEN)
+        .collect()
+        .await;
     let bytes: Bytes = body.map_err(|error| anyhow!(error))?.to_bytes();
     Ok((status, String::from_utf8(bytes.into())?))
 }
 
-async fn lines(answer: Response<Incoming>, mut tell: impl FnMut(&str)) -> anyhow::Result<()> {
+async fn read_lines(
+    answer: Response<Incoming>,
+    mut on_line: impl FnMut(&str),
+) -> anyhow::Result<()> {
     let mut body = answer.into_body();
     let mut rest = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -96,18 +104,18 @@ async fn lines(answer: Response<Incoming>, mut tell: impl FnMut(&str)) -> anyhow
         rest.extend_from_slice(&data);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
-            tell(String::from_utf8_lossy(&line).trim_end());
+            on_line(String::from_utf8_lossy(&line).trim_end());
         }
-        if rest.len() > BODY {
-            bail!("a line without an end");
+        if rest.len() > MAX_BODY_LEN {
+            bail!("a line is longer than {MAX_BODY_LEN} bytes");
         }
     }
     Ok(())
 }
 
-async fn dial(address: &AdminAddress) -> anyhow::Result<Box<dyn ClientStreamIo>> {
+async fn connect(address: &AdminAddress) -> anyhow::Result<Box<dyn ClientStreamIo>> {
     let stream = match address {
-        AdminAddress::Off => bail!("server.admin is \"off\": there is nothing to ask"),
+        AdminAddress::Off => bail!("server.admin is \"off\": this lockgate has no admin API"),
         AdminAddress::Tcp(tcp) => TcpStream::connect(tcp)
             .await
             .map(|stream| Box::new(stream) as Box<dyn ClientStreamIo>),
@@ -118,22 +126,22 @@ async fn dial(address: &AdminAddress) -> anyhow::Result<Box<dyn ClientStreamIo>>
     stream.map_err(|error| not_running(error, &describe(address)))
 }
 
-fn not_running(error: io::Error, place: &str) -> anyhow::Error {
+fn not_running(error: io::Error, endpoint: &str) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => anyhow!(
-            "nothing listens on {place}: is lockgate running, and is server.admin the same?"
+            "nothing listens on {endpoint}: is lockgate running, and is server.admin the same?"
         ),
         io::ErrorKind::PermissionDenied => anyhow!(
-            "{place} may be opened only by the user that lockgate runs as: run this as that user, or as root"
+            "only the user that lockgate runs as may connect to {endpoint}: run this as that user, or as root"
         ),
-        _ => anyhow!(error).context(format!("cannot connect to {place}")),
+        _ => anyhow!(error).context(format!("cannot connect to {endpoint}")),
     }
 }
 
-/// TCP or Unix.
+/// A TCP or Unix stream.
 trait ClientStreamIo: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> ClientStreamIo for S {}
 
 /// The maximum size of an answer in bytes: enough for some ten thousand routes and backends.
-const BODY: usize = 16 * 1024 * 1024;
+const MAX_BODY_LEN: usize = 16 * 1024 * 1024;

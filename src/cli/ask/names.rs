@@ -1,4 +1,4 @@
-//! Resolves names of routes and backends of a running lockgate as users write them.
+//! Checks names of routes and backends against a running lockgate.
 
 use super::send_request;
 use crate::{cli::args::AdminArgs, config::BackendAddress};
@@ -9,20 +9,20 @@ use serde_json::Value;
 /// Returns a backend address in the spelling of `lockgate status`.
 ///
 /// # Errors
-/// If it is a `dns://` or `srv://` name: that stands for several backends.
+/// If it is a `dns://` or `srv://` name, which stands for several backends.
 pub(super) fn backend(written: &str) -> anyhow::Result<String> {
     if written.starts_with("dns://") || written.starts_with("srv://") {
         bail!(
-            "{written} is a name in DNS, and not one backend: give an address of it, as `lockgate status` shows them"
+            "{written} is a name in DNS, and not one backend: use one of its addresses, as shown by `lockgate status`"
         );
     }
-    // Text that is no address is passed on: the server, which knows all backends, reports it.
+    // Text that is not an address is passed on: the server knows all backends, and reports an unknown one.
     let address = written.parse::<BackendAddress>();
     Ok(address.map_or_else(|_| written.to_owned(), |it| it.to_string()))
 }
 
-/// Fails if there is no such route or backend. Called only if no session matches: sessions of a route that a reload has
-/// removed may still be live.
+/// Fails if there is no such route or backend. Called only after no session has matched, because sessions of a removed
+/// route may still be live.
 pub(super) fn known(
     admin: &AdminArgs,
     route: &Option<String>,
@@ -32,12 +32,12 @@ pub(super) fn known(
         return Ok(());
     }
     let text = send_request(admin, Method::GET, "/status")?;
-    let status: Value = serde_json::from_str(&text).context("an answer that is no JSON")?;
+    let status: Value = serde_json::from_str(&text).context("the answer is not JSON")?;
     if let Some(route) = route {
-        found("route", route, &status["routes"], "name")?;
+        require("route", route, &status["routes"], "name")?;
     }
     if let Some(address) = address {
-        found(
+        require(
             "backend",
             &backend(address)?,
             &status["backends"],
@@ -47,23 +47,26 @@ pub(super) fn known(
     Ok(())
 }
 
-fn found(what: &str, wanted: &str, list: &Value, key: &str) -> anyhow::Result<()> {
+fn require(what: &str, name: &str, list: &Value, key: &str) -> anyhow::Result<()> {
     let rows = list.as_array().into_iter().flatten();
     let mut names: Vec<&str> = rows.filter_map(|row| row[key].as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    if names.contains(&wanted) {
+    if names.contains(&name) {
         return Ok(());
     }
     match names.len() {
-        0 => bail!("there is no {what} {wanted}: there is none at all"),
-        1..=SHOWN => bail!("there is no {what} {wanted}; there is {}", names.join(", ")),
-        _ => bail!("there is no {what} {wanted}: `lockgate status` shows them"),
+        0 => bail!("there is no {what} {name}: there are no {what}s"),
+        1..=MAX_LISTED => bail!(
+            "there is no {what} {name}; the {what}s are: {}",
+            names.join(", ")
+        ),
+        _ => bail!("there is no {what} {name}: `lockgate status` lists the {what}s"),
     }
 }
 
-/// The maximum number of names listed; a longer list would not be read.
-const SHOWN: usize = 8;
+/// The maximum number of names listed in an error.
+const MAX_LISTED: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -71,7 +74,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_backend_is_written_as_it_is_shown() {
+    fn backend_address_is_normalised() {
         assert_eq!(
             backend("WS://LocalHost:8765").unwrap(),
             "ws://localhost:8765"
@@ -81,11 +84,13 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_is_told_who_is() {
+    fn unknown_name_error_lists_known_names() {
         let list = json!([{ "name": "b" }, { "name": "a" }, { "name": "b" }]);
-        assert!(found("route", "a", &list, "name").is_ok());
-        let error = found("route", "c", &list, "name").unwrap_err().to_string();
-        assert_eq!(error, "there is no route c; there is a, b");
-        assert!(found("route", "c", &json!([]), "name").is_err());
+        assert!(require("route", "a", &list, "name").is_ok());
+        let error = require("route", "c", &list, "name")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "there is no route c; the routes are: a, b");
+        assert!(require("route", "c", &json!([]), "name").is_err());
     }
 }

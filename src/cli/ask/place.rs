@@ -1,5 +1,5 @@
-//! Finds the admin address of a running lockgate, and the token to present. The token has no flag: the process list would
-//! show it to every user.
+//! Finds the admin address and the token of a running lockgate. The token has no flag, because the process list is visible to
+//! every user.
 
 use crate::{
     cli::args::AdminArgs,
@@ -12,34 +12,36 @@ use std::env;
 /// Returns the address as given, otherwise that of the configuration file, otherwise the default admin address.
 ///
 /// # Errors
-/// If the configuration file is invalid: a command must not reach a different lockgate than the one intended.
+/// If the configuration file is invalid. The default address would be a guess, and could be that of another lockgate.
 pub(super) fn address(admin: &AdminArgs) -> anyhow::Result<AdminAddress> {
     match (&admin.admin, &admin.config) {
         (Some(given), _) => Ok(given.clone()),
-        (None, None) => Ok(by_default()),
+        (None, None) => Ok(default_address()),
         (None, Some(file)) => match Config::load(file) {
             Ok(config) => Ok(config.server.admin.value),
-            Err(problems) => bail!(
-                "{problems}\nso it is not known where its lockgate answers: name server.admin with --admin"
-            ),
+            Err(diagnostics) => {
+                bail!("{diagnostics}\nso the admin address is unknown: give it with --admin")
+            }
         },
     }
 }
 
-/// Returns the address without reporting file errors: whether a process is healthy does not depend on the current file.
+/// Returns the address, or the default if the file is invalid: the health of a process does not depend on its current file.
 pub(super) fn address_or_default(admin: &AdminArgs) -> AdminAddress {
-    address(admin).unwrap_or_else(|_| by_default())
+    address(admin).unwrap_or_else(|_| default_address())
 }
 
-fn by_default() -> AdminAddress {
+fn default_address() -> AdminAddress {
     Server::default().admin.value
 }
 
 /// Returns the token from the environment, otherwise from the configuration file; `None` if neither has one, or if
 /// the file cannot be read.
 pub(super) fn token(admin: &AdminArgs) -> Option<String> {
-    let set = env::var(VARIABLE).ok().filter(|token| !token.is_empty());
-    set.or_else(|| {
+    let from_env = env::var(TOKEN_VARIABLE)
+        .ok()
+        .filter(|token| !token.is_empty());
+    from_env.or_else(|| {
         let config = Config::load(admin.config.as_ref()?).ok()?;
         let token = config.server.admin_token.expose();
         (!token.is_empty()).then(|| token.to_owned())
@@ -49,22 +51,22 @@ pub(super) fn token(admin: &AdminArgs) -> Option<String> {
 /// Returns the token as an Authorization header value.
 pub(super) fn header(token: &str) -> anyhow::Result<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {token}"))
-        .with_context(|| format!("{VARIABLE} cannot stand in a header"))?;
+        .with_context(|| format!("{TOKEN_VARIABLE} is not a valid header value"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// The advice if a token is required, or if the presented one is wrong.
-pub(super) fn hint(shown: bool) -> &'static str {
-    match shown {
+/// Returns the advice after a 401: the token is wrong, or, without one (`has_token`), required.
+pub(super) fn hint(has_token: bool) -> &'static str {
+    match has_token {
         true => {
-            "that is not its server.admin_token: look at LOCKGATE_ADMIN_TOKEN, or at the file that --config names"
+            "the token is wrong: compare LOCKGATE_ADMIN_TOKEN, or the file given with --config, with server.admin_token"
         }
         false => {
-            "it wants server.admin_token: set LOCKGATE_ADMIN_TOKEN to it, or name its configuration file with --config (which \
-             must be right, with all variables that it takes from the environment)"
+            "a token is required: set LOCKGATE_ADMIN_TOKEN to server.admin_token, or give the configuration file with --config (it \
+             must be valid, and the environment variables that it uses must be set)"
         }
     }
 }
 
-const VARIABLE: &str = "LOCKGATE_ADMIN_TOKEN";
+const TOKEN_VARIABLE: &str = "LOCKGATE_ADMIN_TOKEN";

@@ -1,4 +1,4 @@
-//! Renders a status and a list of certificates as text.
+//! Renders the status and the list of certificates as text.
 
 use serde_json::Value;
 use std::{fmt::Write, time::Duration};
@@ -15,7 +15,7 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
         word(&status["state"]),
         word(&status["process"])
     );
-    for (name, open, most) in [
+    for (name, open, max) in [
         (
             "connections",
             &status["connections"],
@@ -25,15 +25,15 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
     ] {
         line(
             &mut page,
-            &format!("{name:<11}  {} of {}", word(open), word(most)),
+            &format!("{name:<11}  {} of {}", word(open), word(max)),
         );
     }
     match status["closing"].as_u64() {
         None | Some(0) => {}
-        Some(1) => line(&mut page, "closing      1 session is still to be told"),
+        Some(1) => line(&mut page, "closing      1 session still to be closed"),
         Some(n) => line(
             &mut page,
-            &format!("closing      {n} sessions are still to be told"),
+            &format!("closing      {n} sessions still to be closed"),
         ),
     }
     for pool in status["pools"].as_array().into_iter().flatten() {
@@ -41,7 +41,7 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
             let pool = word(&pool["name"]);
             line(
                 &mut page,
-                &format!("waiting      {waiting} for a place in pool {pool}"),
+                &format!("waiting      {waiting} in the queue of pool {pool}"),
             );
         }
     }
@@ -56,7 +56,7 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
         ("listeners", &status["listeners"], ["kind", "address", ""]),
         ("routes", &status["routes"], ["name", "rule", "pool"]),
         (
-            "backends (leases: sessions, requests and handshakes under way)",
+            "backends (leases: sessions, requests and pending handshakes)",
             &status["backends"],
             ["pool", "address", "leases"],
         ),
@@ -70,13 +70,10 @@ pub(in crate::cli) fn render_status(status: &Value) -> String {
 fn configuration(page: &mut String, config: &Value) {
     if let Some(file) = config["file"].as_str() {
         let since = word(&config["loaded"]);
-        line(
-            page,
-            &format!("config       {file}, in force since {since}"),
-        );
+        line(page, &format!("config       {file}, active since {since}"));
     }
     if let Some(error) = config["error"].as_str() {
-        line(page, "             what was read last is not in force:");
+        line(page, "             the last reload was rejected:");
         for text in error.lines() {
             line(page, &format!("  {text}"));
         }
@@ -86,12 +83,12 @@ fn configuration(page: &mut String, config: &Value) {
     if !keys.is_empty() {
         line(
             page,
-            &format!("restart      to put in force: {}", keys.join(", ")),
+            &format!("restart      required for: {}", keys.join(", ")),
         );
     }
 }
 
-/// Renders one paragraph per certificate, because the CA's last error may be long.
+/// Renders one paragraph per host. A table would be too wide, because the CA's last error may be long.
 pub(in crate::cli) fn render_certificates(list: &Value) -> String {
     let mut page = String::new();
     let rows = list.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -124,7 +121,7 @@ pub(in crate::cli) fn render_certificates(list: &Value) -> String {
     page
 }
 
-/// Renders a row per element of `list`, the columns as wide as their widest cell; "" is no column.
+/// Renders a row per element of `list`, with columns as wide as their widest cell; "" is an empty column.
 fn section(page: &mut String, title: &str, list: &Value, columns: [&str; 3]) {
     let rows: Vec<[String; 3]> = list
         .as_array()
@@ -144,7 +141,7 @@ fn section(page: &mut String, title: &str, list: &Value, columns: [&str; 3]) {
     }
 }
 
-/// Pads columns to the width of their widest cell.
+/// Renders a table with columns as wide as their widest cell.
 pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
@@ -167,7 +164,7 @@ fn cell(row: &Value, column: &str) -> String {
     match (column, &row[column]) {
         ("", _) => String::new(),
         ("pool", pool) if !row["rule"].is_null() => {
-            format!("pool {}{}", word(pool), drained(row))
+            format!("pool {}{}", word(pool), draining(row))
         }
         ("leases", leases) if leases.as_u64() == Some(1) => format!("1 lease{}", state(row)),
         ("leases", leases) => format!("{} leases{}", word(leases), state(row)),
@@ -175,14 +172,14 @@ fn cell(row: &Value, column: &str) -> String {
     }
 }
 
-/// Returns the state of a backend, unless it is up without failures. Another version may report only whether it is drained.
+/// Returns the state of a backend; "" if it is up without failures. Another version may report only whether it is draining.
 fn state(row: &Value) -> String {
     let state = match (row["state"].as_str(), row["ejected_seconds"].as_u64()) {
         (Some("ejected"), Some(seconds)) => Some(format!("ejected for {} s", seconds + 1)),
         (state, _) => state.map(str::to_owned),
     };
     match (state.as_deref(), row["why"].as_str()) {
-        (None, _) => drained(row).to_owned(),
+        (None, _) => draining(row).to_owned(),
         (Some("up"), None) => String::new(),
         (Some(state), None) => format!(", {state}"),
         (Some(state), Some(why)) if row["state"] == "down" || row["state"] == "ejected" => {
@@ -192,7 +189,7 @@ fn state(row: &Value) -> String {
     }
 }
 
-fn drained(row: &Value) -> &'static str {
+fn draining(row: &Value) -> &'static str {
     match row["draining"] {
         Value::Bool(true) => ", draining",
         _ => "",
@@ -208,7 +205,7 @@ fn word(value: &Value) -> String {
 }
 
 fn line(page: &mut String, text: &str) {
-    writeln!(page, "{}", text.trim_end()).expect("a String takes all that is written");
+    writeln!(page, "{}", text.trim_end()).expect("writing to a String cannot fail");
 }
 
 const UNKNOWN: &str = "?";

@@ -1,7 +1,7 @@
 //! `lockgate sessions`, `lockgate kick`.
 
 use super::{names, print, render::table, send_request};
-use crate::cli::args::{AdminArgs, KickArgs, SessionsArgs, Wanted};
+use crate::cli::args::{AdminArgs, FilterArgs, KickArgs, SessionsArgs};
 use anyhow::{Context, anyhow};
 use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -16,19 +16,23 @@ pub(in crate::cli) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitC
     };
     let (mut total, mut rows, mut after) = (Value::Null, Vec::new(), None);
     loop {
-        let mut query = conditions(&arguments.wanted)?;
-        push(&mut query, "limit", (limit - rows.len()).clamp(1, PAGE));
+        let mut query = conditions(&arguments.filter)?;
+        push(
+            &mut query,
+            "limit",
+            (limit - rows.len()).clamp(1, PAGE_LIMIT),
+        );
         if let Some(after) = &after {
             push(&mut query, "after", after);
         }
         let text = send_request(&arguments.admin, Method::GET, &format!("/sessions?{query}"))?;
-        let mut page: Value = serde_json::from_str(&text).context("an answer that is no JSON")?;
+        let mut page: Value = serde_json::from_str(&text).context("the answer is not JSON")?;
         total = match total {
             Value::Null => page["total"].take(),
             total => total,
         };
-        if let Value::Array(some) = page["sessions"].take() {
-            rows.extend(some);
+        if let Value::Array(sessions) = page["sessions"].take() {
+            rows.extend(sessions);
         }
         match page["next"].take() {
             Value::String(next) if rows.len() < limit => after = Some(next),
@@ -36,7 +40,7 @@ pub(in crate::cli) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitC
         }
     }
     if total == 0 {
-        known(&arguments.admin, &arguments.wanted)?;
+        require_known(&arguments.admin, &arguments.filter)?;
     }
     match arguments.json {
         true => print(json!({ "total": total, "sessions": rows })),
@@ -45,8 +49,9 @@ pub(in crate::cli) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
+/// Closes sessions, and prints their number.
 pub(in crate::cli) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
-    let mut query = conditions(&arguments.wanted)?;
+    let mut query = conditions(&arguments.filter)?;
     if let Some(id) = &arguments.id {
         push(&mut query, "id", id);
     }
@@ -60,12 +65,12 @@ pub(in crate::cli) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
         Method::POST,
         &format!("/sessions/close?{query}"),
     )?;
-    let answer: Value = serde_json::from_str(&text).context("an answer that is no JSON")?;
+    let answer: Value = serde_json::from_str(&text).context("the answer is not JSON")?;
     let closing = answer["closing"].as_u64();
-    match closing.ok_or_else(|| anyhow!("an answer without a number: {text}"))? {
+    match closing.ok_or_else(|| anyhow!("the answer has no number of sessions: {text}"))? {
         0 => {
-            known(&arguments.admin, &arguments.wanted)?;
-            print("no session is closed: none fits");
+            require_known(&arguments.admin, &arguments.filter)?;
+            print("no session is closed: none matches");
         }
         1 => print("1 session is closed"),
         n => print(format!("{n} sessions are closed")),
@@ -73,18 +78,18 @@ pub(in crate::cli) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn known(admin: &AdminArgs, wanted: &Wanted) -> anyhow::Result<()> {
-    names::known(admin, &wanted.route, &wanted.backend)
+fn require_known(admin: &AdminArgs, filter: &FilterArgs) -> anyhow::Result<()> {
+    names::known(admin, &filter.route, &filter.backend)
 }
 
-pub(super) fn conditions(wanted: &Wanted) -> anyhow::Result<String> {
+pub(super) fn conditions(filter: &FilterArgs) -> anyhow::Result<String> {
     let mut query = String::new();
-    let Wanted {
+    let FilterArgs {
         route,
         backend,
         client,
         longer_than,
-    } = wanted;
+    } = filter;
     let backend = backend.as_deref().map(names::backend).transpose()?;
     for (name, value) in [
         ("route", route.clone()),
@@ -102,7 +107,7 @@ pub(super) fn conditions(wanted: &Wanted) -> anyhow::Result<String> {
 fn push(query: &mut String, name: &str, value: impl ToString) {
     let value = value.to_string();
     let value = utf8_percent_encode(&value, NON_ALPHANUMERIC);
-    write!(query, "&{name}={value}").expect("a String takes all that is written");
+    write!(query, "&{name}={value}").expect("writing to a String cannot fail");
 }
 
 /// Renders a table with the traffic from and to the client.
@@ -140,15 +145,15 @@ fn cells_of(row: &Value) -> [String; 9] {
         plain(&row["route"]),
         plain(&row["backend"]),
         humantime::format_duration(Duration::from_secs(age)).to_string(),
-        flow(&row["from_client"]),
-        flow(&row["from_backend"]),
+        traffic(&row["from_client"]),
+        traffic(&row["from_backend"]),
         format!("{}/{}", round_trip("client"), round_trip("backend")),
         visible(&with.join(" ")),
     ]
 }
 
-/// "12m 3.4KiB (0.2m/s 51B/s)"
-fn flow(value: &Value) -> String {
+/// Renders traffic as "12m 3.4KiB (0.2m/s 51B/s)"; "m" stands for messages.
+fn traffic(value: &Value) -> String {
     let number = |key: &str| value[key].as_f64().unwrap_or_default();
     format!(
         "{}m {} ({:.1}m/s {}/s)",
@@ -190,14 +195,14 @@ fn visible(text: &str) -> String {
 }
 
 /// The maximum number of sessions in one answer.
-const PAGE: usize = 1000;
+const PAGE_LIMIT: usize = 1000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_a_table() {
+    fn sessions_are_rendered_as_a_table() {
         let rows = [json!({
             "id": "00000000000000ff", "client": "192.0.2.1", "route": "chat", "backend": "ws://10.0.0.1:1",
             "subprotocol": "chat\u{1b}[2J", "extensions": null, "age_seconds": 61.5,

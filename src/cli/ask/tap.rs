@@ -1,10 +1,10 @@
-//! `lockgate tap`.
+//! `lockgate tap`: prints relayed frames.
 
 use super::{
-    DEADLINE, build_runtime, exchange::AdminRequest, names, place, print, print_response,
+    DEADLINE, build_runtime, check_response, exchange::AdminRequest, names, place, print,
     sessions::conditions,
 };
-use crate::cli::args::{TapArgs, Wanted};
+use crate::cli::args::{FilterArgs, TapArgs};
 use anyhow::Context;
 use hyper::Method;
 use serde_json::Value;
@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 /// Prints frames line by line until the duration ends.
 pub(in crate::cli) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
-    let Wanted { route, backend, .. } = &arguments.wanted;
+    let FilterArgs { route, backend, .. } = &arguments.filter;
     names::known(&arguments.admin, route, backend)?;
-    let mut query = conditions(&arguments.wanted)?;
+    let mut query = conditions(&arguments.filter)?;
     if let Some(id) = &arguments.id {
         write!(query, "&id={id}")?;
     }
@@ -29,7 +29,7 @@ pub(in crate::cli) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
     let token = place::token(&arguments.admin);
     let address = &place::address(&arguments.admin)?;
     let path = format!("/tap?{query}");
-    let question = AdminRequest {
+    let request = AdminRequest {
         address,
         token: token.as_deref(),
         method: Method::GET,
@@ -40,29 +40,29 @@ pub(in crate::cli) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
         _ => print(line),
     };
     let deadline = lasting.0 + DEADLINE;
-    let followed = async { timeout(deadline, question.follow(print)).await };
+    let followed = async { timeout(deadline, request.follow(print)).await };
     let followed = build_runtime()?.block_on(followed);
-    let (status, text) = followed.context("the answer does not end")??;
-    print_response(address, &path, token.is_some(), status, text)?;
+    let (status, text) = followed.context("the answer did not end in time")??;
+    check_response(address, &path, token.is_some(), status, text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn render(line: &Value) -> String {
     if let Some(sessions) = line["sessions"].as_u64() {
         return match sessions {
-            1 => "looking at 1 session, and at those that open".to_owned(),
-            n => format!("looking at {n} sessions, and at those that open"),
+            1 => "tapping 1 session, and new ones".to_owned(),
+            n => format!("tapping {n} sessions, and new ones"),
         };
     }
     let lost = line["lost"].as_u64().unwrap_or_default();
     if let Some(why) = line["ended"].as_str() {
         return match lost {
             0 => format!("ended: {why}"),
-            n => format!("{n} more frames were not shown; ended: {why}"),
+            n => format!("{n} frames not shown; ended: {why}"),
         };
     }
     if lost > 0 {
-        return format!("{lost} more frames were not shown");
+        return format!("{lost} frames not shown");
     }
     let word = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
     let is = |key: &str| line[key].as_bool().unwrap_or_default();
@@ -71,14 +71,16 @@ fn render(line: &Value) -> String {
     let at = at.split_once('T').map_or(&*at, |(_, time)| time);
     let mut text = format!("{at} {} {:<7} {}", word("id"), word("from"), word("kind"));
     if is("continues") {
-        text.push_str(" goes on");
+        text.push_str(" continuation");
     }
     if !is("fin") {
         text.push_str(" …");
     }
-    write!(text, " {}B", line["size"]).expect("a String");
+    write!(text, " {}B", line["size"]).expect("writing to a String cannot fail");
     match (line["inflated"].as_u64(), is("compressed")) {
-        (Some(size), _) => write!(text, " inflated to {size}B").expect("a String"),
+        (Some(size), _) => {
+            write!(text, " inflated to {size}B").expect("writing to a String cannot fail")
+        }
         (None, true) => text.push_str(" compressed"),
         (None, false) => {}
     }
@@ -86,12 +88,16 @@ fn render(line: &Value) -> String {
         text.push_str(" with gaps");
     }
     if let Some(code) = line["code"].as_u64() {
-        write!(text, " {code}").expect("a String");
+        write!(text, " {code}").expect("writing to a String cannot fail");
     }
     match (line["text"].as_str(), line["hex"].as_str()) {
-        // Debug escapes all characters that could control a terminal.
-        (Some(shown), _) if !shown.is_empty() => write!(text, " {shown:?}").expect("a String"),
-        (None, Some(shown)) if !shown.is_empty() => write!(text, " 0x{shown}").expect("a String"),
+        // Debug escapes the characters that could control a terminal.
+        (Some(shown), _) if !shown.is_empty() => {
+            write!(text, " {shown:?}").expect("writing to a String cannot fail")
+        }
+        (None, Some(shown)) if !shown.is_empty() => {
+            write!(text, " 0x{shown}").expect("writing to a String cannot fail")
+        }
         _ => {}
     }
     if is("cut") {
@@ -106,7 +112,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_frame_is_a_line() {
+    fn frame_is_rendered_as_one_line() {
         let frame = json!({
             "at": "2026-11-21T12:00:00.123Z", "id": "00000000000000ff", "from": "client", "kind": "text",
             "continues": false, "fin": true, "size": 7, "compressed": true, "inflated": 12, "gaps": false,
@@ -120,9 +126,6 @@ mod tests {
             "at": "?", "id": "1", "from": "backend", "kind": "close", "fin": true, "size": 2, "code": 1000, "text": "",
         });
         assert_eq!(render(&close), "? 1 backend close 2B 1000");
-        assert_eq!(
-            render(&json!({ "lost": 7 })),
-            "7 more frames were not shown"
-        );
+        assert_eq!(render(&json!({ "lost": 7 })), "7 frames not shown");
     }
 }

@@ -94,13 +94,13 @@ fn status() -> Status {
 }
 
 #[test]
-fn a_status_is_a_table() {
+fn status_is_rendered_as_tables() {
     let status = serde_json::to_value(status()).unwrap();
     let expected = "\
 lockgate 0.1.0, ready, process 4711, up 1day 2h 3m 4s
 connections  1234 of 9900
 sessions     1200 of 9000
-waiting      3 for a place in pool chat
+waiting      3 in the queue of pool chat
 
 listeners
   https  [::]:443
@@ -109,7 +109,7 @@ listeners
 routes
   chat  chat.example.com /ws/*  pool chat
 
-backends (leases: sessions, requests and handshakes under way)
+backends (leases: sessions, requests and pending handshakes)
   chat  ws://10.0.0.1:8765  1199 leases
   chat  ws://app:80         1 lease, down: no HTTP answer
   chat  ws://new:80         0 leases, ejected for 12 s: no connection
@@ -118,7 +118,7 @@ backends (leases: sessions, requests and handshakes under way)
 }
 
 #[test]
-fn a_status_of_another_version_is_shown_as_far_as_it_goes() {
+fn unknown_status_fields_are_rendered_as_question_marks() {
     let text = render_status(&json!({ "version": "9.0.0", "listeners": [{}], "routes": 7 }));
     assert!(
         text.starts_with("lockgate 9.0.0, ?, process ?, up ?\nconnections  ? of ?\n"),
@@ -128,20 +128,20 @@ fn a_status_of_another_version_is_shown_as_far_as_it_goes() {
 }
 
 #[tokio::test]
-async fn a_running_lockgate_answers_on_tcp_and_on_a_unix_socket() {
+async fn admin_requests_work_over_tcp_and_unix_sockets() {
     let folder = tempfile::tempdir().unwrap();
     let unix = AdminAddress::Unix(folder.path().join("admin.sock"));
-    for wanted in [loopback(), unix.clone()] {
-        let (commands, mut asked) = mpsc::channel(1);
-        let (_state, seen) = watch::channel(ServerState::Ready);
+    for configured in [loopback(), unix.clone()] {
+        let (commands, mut received) = mpsc::channel(1);
+        let (_state, state) = watch::channel(ServerState::Ready);
         let admin = Arc::new(Admin {
             metrics: Arc::new(Metrics::new()),
             sessions: Arc::default(),
             token: Default::default(),
             commands,
-            state: seen,
+            state,
         });
-        let bound = bind(&wanted).unwrap().expect("not off");
+        let bound = bind(&configured).unwrap().expect("not off");
         let real = match address(&bound).parse() {
             Ok(tcp) => AdminAddress::Tcp(tcp),
             Err(_) => unix.clone(),
@@ -149,7 +149,7 @@ async fn a_running_lockgate_answers_on_tcp_and_on_a_unix_socket() {
         let tasks = Tasks::default();
         tasks.spawn(serve(Arc::new(bound), admin, Surface::Full, tasks.clone()));
         tasks.spawn(async move {
-            while let Some(Command::Status(reply)) = asked.recv().await {
+            while let Some(Command::Status(reply)) = received.recv().await {
                 let _ = reply.send(status());
             }
         });
@@ -157,29 +157,30 @@ async fn a_running_lockgate_answers_on_tcp_and_on_a_unix_socket() {
         assert_eq!(health, (200, "ok\n".to_owned()));
         let (code, text) = get(&real, "/status", LONG).await.unwrap();
         assert_eq!(code, 200);
-        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(told, serde_json::to_value(status()).unwrap());
+        let received: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(received, serde_json::to_value(status()).unwrap());
         assert_eq!(get(&real, "/nothing", LONG).await.unwrap().0, 404);
     }
 }
 
 #[tokio::test]
-async fn errors_say_what_to_look_at() {
+async fn connection_errors_name_the_address_and_the_key() {
     let folder = tempfile::tempdir().unwrap();
     // Bound, so that no other process gets the port, but without `listen`.
-    let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+    let unused = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    unused
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .unwrap();
-    let tcp = AdminAddress::Tcp(deaf.local_addr().unwrap().as_socket().unwrap());
+    let tcp = AdminAddress::Tcp(unused.local_addr().unwrap().as_socket().unwrap());
     let unix = AdminAddress::Unix(folder.path().join("admin.sock"));
-    for nobody in [tcp, unix] {
-        let error = get(&nobody, "/healthz", LONG)
+    for address in [tcp, unix] {
+        let error = get(&address, "/healthz", LONG)
             .await
             .unwrap_err()
             .to_string();
-        let place = describe(&nobody);
+        let endpoint = describe(&address);
         let expected = format!(
-            "nothing listens on {place}: is lockgate running, and is server.admin the same?"
+            "nothing listens on {endpoint}: is lockgate running, and is server.admin the same?"
         );
         assert_eq!(error, expected);
     }
@@ -188,11 +189,11 @@ async fn errors_say_what_to_look_at() {
 }
 
 #[tokio::test]
-async fn something_else_that_listens_is_not_waited_for() {
+async fn other_listening_program_is_reported() {
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let place = AdminAddress::Tcp(other.local_addr().unwrap());
+    let address = AdminAddress::Tcp(other.local_addr().unwrap());
     // The listener never calls accept; the kernel completes the TCP handshake.
-    let error = get(&place, "/healthz", Duration::from_millis(50))
+    let error = get(&address, "/healthz", Duration::from_millis(50))
         .await
         .unwrap_err();
     assert!(
@@ -202,7 +203,7 @@ async fn something_else_that_listens_is_not_waited_for() {
     drop(other);
 
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let place = AdminAddress::Tcp(other.local_addr().unwrap());
+    let address = AdminAddress::Tcp(other.local_addr().unwrap());
     let talk = async {
         let (mut stream, _) = other.accept().await.unwrap();
         assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
@@ -211,7 +212,7 @@ async fn something_else_that_listens_is_not_waited_for() {
             .await
             .unwrap();
     };
-    let (answer, ()) = tokio::join!(get(&place, "/healthz", LONG), talk);
+    let (answer, ()) = tokio::join!(get(&address, "/healthz", LONG), talk);
     let error = answer.unwrap_err().to_string();
     assert!(
         error.contains("is it lockgate that listens there?"),

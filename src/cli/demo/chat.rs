@@ -22,24 +22,24 @@ use tokio_tungstenite::{
 /// The channel that broadcasts lines to all tabs.
 type ChatRoom = broadcast::Sender<Utf8Bytes>;
 
-/// Serves until the process ends.
+/// Accepts connections until the process ends.
 pub(super) async fn serve(listener: TcpListener, tasks: Tasks) {
-    let room: ChatRoom = broadcast::channel(LINES).0;
+    let room: ChatRoom = broadcast::channel(CHANNEL_CAPACITY).0;
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            sleep(PAUSE).await;
+            sleep(ACCEPT_BACKOFF).await;
             continue;
         };
         let (room, sessions) = (room.clone(), tasks.clone());
         tasks.spawn(async move {
             let service = service_fn(|request| {
-                let answer = answer(request, &room, &sessions);
-                async { Ok::<_, Infallible>(answer) }
+                let response = respond(request, &room, &sessions);
+                async { Ok::<_, Infallible>(response) }
             });
-            // A connection fails only if Lockgate closed it.
+            // A connection fails only if Lockgate closes it.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
+                .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades()
                 .await;
@@ -48,7 +48,7 @@ pub(super) async fn serve(listener: TcpListener, tasks: Tasks) {
 }
 
 /// Serves the page, and the chat at `/ws`.
-fn answer(request: Request<Incoming>, room: &ChatRoom, tasks: &Tasks) -> Response<Full<Bytes>> {
+fn respond(request: Request<Incoming>, room: &ChatRoom, tasks: &Tasks) -> Response<Full<Bytes>> {
     let (mut parts, _) = request.into_parts();
     let mut response = Response::new(Full::default());
     let headers = response.headers_mut();
@@ -61,7 +61,7 @@ fn answer(request: Request<Incoming>, room: &ChatRoom, tasks: &Tasks) -> Respons
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() {
-                tasks.spawn(talk(upgrade, room.clone()));
+                tasks.spawn(serve_tab(upgrade, room.clone()));
             }
         }
         ("/", Ok(None)) => {
@@ -75,26 +75,26 @@ fn answer(request: Request<Incoming>, room: &ChatRoom, tasks: &Tasks) -> Respons
 }
 
 /// Serves one tab until it disconnects.
-async fn talk(upgrade: OnUpgrade, room: ChatRoom) {
+async fn serve_tab(upgrade: OnUpgrade, room: ChatRoom) {
     let Ok(upgraded) = upgrade.await else { return };
     let config = WebSocketConfig::default()
-        .read_buffer_size(MESSAGE)
-        .max_message_size(Some(MESSAGE));
+        .read_buffer_size(MAX_MESSAGE_LEN)
+        .max_message_size(Some(MAX_MESSAGE_LEN));
     let io = TokioIo::new(upgraded);
     let mut tab = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-    let mut heard = room.subscribe();
+    let mut lines = room.subscribe();
     loop {
         tokio::select! {
-            said = tab.next() => match said {
-                Some(Ok(Message::Text(words))) => {
-                    // No tab is connected: the line is discarded.
-                    let _ = room.send(words);
+            message = tab.next() => match message {
+                Some(Ok(Message::Text(line))) => {
+                    // This tab is subscribed too, so sending cannot fail.
+                    let _ = room.send(line);
                 }
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return,
             },
-            words = heard.recv() => match words {
-                Ok(words) => if tab.send(Message::Text(words)).await.is_err() { return },
+            line = lines.recv() => match line {
+                Ok(line) => if tab.send(Message::Text(line)).await.is_err() { return },
                 // The tab was too slow: it misses some lines and continues with the next ones.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
@@ -105,10 +105,10 @@ async fn talk(upgrade: OnUpgrade, room: ChatRoom) {
 
 const PAGE: &str = include_str!("index.html");
 /// The number of lines buffered for the slowest tab.
-const LINES: usize = 64;
+const CHANNEL_CAPACITY: usize = 64;
 /// The maximum length of a line in bytes.
-const MESSAGE: usize = 4096;
+const MAX_MESSAGE_LEN: usize = 4096;
 /// The time to read a request head.
-const HEAD: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The delay before the next accept when the process is out of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);

@@ -7,18 +7,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Checks the machine, independent of the configuration.
-pub(super) fn look() -> Vec<Finding> {
+pub(super) fn check() -> Vec<Finding> {
     vec![file_descriptors(), clock()]
 }
 
 fn file_descriptors() -> Finding {
     let descriptors = descriptors::raise_nofile_limit();
     let seen = format!(
-        "{descriptors} at most, so {} sessions",
-        descriptors.saturating_sub(RESERVED) / 2
+        "the limit is {descriptors}, enough for {} sessions",
+        descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2
     );
     match descriptors {
-        0..FEW => Finding::new(
+        0..RECOMMENDED_DESCRIPTORS => Finding::new(
             FindingStatus::Warn,
             "file descriptors",
             format!("{seen}; raise LimitNOFILE (systemd) or ulimit -n for more"),
@@ -32,12 +32,12 @@ fn clock() -> Finding {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let shown = humantime::format_rfc3339_seconds(UNIX_EPOCH + now);
-    match now < RELEASED {
+    match now < RELEASE_DATE {
         true => Finding::new(
             FindingStatus::Fail,
             "clock",
             format!(
-                "{shown} is before this program was made; certificates will not hold: set it, or start NTP"
+                "{shown} is before the release of this program, so certificates are not valid yet: set the clock, or start NTP"
             ),
         ),
         false => Finding::new(FindingStatus::Ok, "clock", shown.to_string()),
@@ -56,20 +56,20 @@ pub(super) fn certificates(config: &Config) -> Vec<Finding> {
             let until = certificate.validity().not_after;
             let state = match days {
                 ..=0 => FindingStatus::Fail,
-                1..SOON => FindingStatus::Warn,
+                1..RENEWAL_DAYS => FindingStatus::Warn,
                 _ => FindingStatus::Ok,
             };
-            let seen = format!("holds until {until}; days left: {days}");
+            let seen = format!("valid until {until}; days left: {days}");
             Some(Finding::new(state, file.display().to_string(), seen))
         })
         .collect()
 }
 
-/// The number of descriptors that Lockgate reserves for itself.
-const RESERVED: usize = 48;
-/// The recommended minimum: the default limit of a shell is lower and too small for production.
-const FEW: usize = 4096;
-/// The number of days before expiry in which a certificate should already have been renewed.
-const SOON: i64 = 14;
-/// 2026-01-01.
-const RELEASED: Duration = Duration::from_secs(1_767_225_600);
+/// The approximate number of descriptors that are not available for sessions.
+const RESERVED_DESCRIPTORS: usize = 48;
+/// The recommended minimum: the usual default of 1024 is too small for production.
+const RECOMMENDED_DESCRIPTORS: usize = 4096;
+/// The number of days before expiry by which a certificate should have been renewed.
+const RENEWAL_DAYS: i64 = 14;
+/// 2026-01-01, in Unix time: no release is older.
+const RELEASE_DATE: Duration = Duration::from_secs(1_767_225_600);

@@ -1,4 +1,4 @@
-//! Checks that use the network: ports, names, backends. Each has a deadline.
+//! Checks that use the network: ports, names, backends. Each request has a timeout.
 
 use super::{super::ask, Finding, FindingStatus};
 use crate::{
@@ -16,10 +16,10 @@ use std::{
 use tokio::time::timeout;
 
 /// Checks every port, name and backend of the configuration.
-pub(super) async fn look(config: &Config) -> Vec<Finding> {
+pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let server = &config.server;
-    let running = ask::get(&server.admin.value, "/healthz", PATIENCE)
+    let running = ask::get(&server.admin.value, "/healthz", CHECK_TIMEOUT)
         .await
         .is_ok();
     let listeners = server.https.iter().chain(&server.http);
@@ -48,7 +48,7 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     let pools = pools.map(|backend| (&backend.address, &backend.sources[..], backend.at));
     let direct = config.routes.iter().filter_map(|route| route.to.as_ref());
     let direct = direct.map(|to| (&to.value, &[][..], to.at));
-    // Once from each source address.
+    // A map, so that each combination of address and source addresses is checked once.
     let backends: BTreeMap<(String, Vec<IpAddr>), &BackendSource> = pools
         .chain(direct)
         .map(|(to, from, at)| ((as_written(config, to, at), from.to_vec()), to))
@@ -66,7 +66,8 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Shows the address with http:// if it was written so: it means the same as ws://, but the user searches for that text.
+/// Returns the address as text, with http:// or https:// if the configuration has that instead of ws:// or wss://, so that
+/// the user finds it.
 fn as_written(config: &Config, address: &BackendSource, at: Option<Location>) -> String {
     let text = at.and_then(|at| {
         let source = config.sources.get(at.source)?;
@@ -81,7 +82,8 @@ fn as_written(config: &Config, address: &BackendSource, at: Option<Location>) ->
     }
 }
 
-/// Checks that the address can be bound; `running`: a lockgate with this admin address answers.
+/// Checks that the address can be bound. If it is in use, that is no problem while a lockgate answers on the admin address
+/// (`running`).
 fn port(address: SocketAddr, running: bool) -> Finding {
     let what = format!("port {address}");
     match TcpListener::bind(address) {
@@ -89,7 +91,7 @@ fn port(address: SocketAddr, running: bool) -> Finding {
         Err(error) if error.kind() == ErrorKind::AddrInUse && running => Finding::new(
             FindingStatus::Ok,
             what,
-            "is taken, and a lockgate is running",
+            "is in use, and a lockgate is running",
         ),
         Err(error) => {
             let advice = match error.kind() {
@@ -98,7 +100,7 @@ fn port(address: SocketAddr, running: bool) -> Finding {
                     "ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE"
                 }
                 ErrorKind::AddrNotAvailable => "this machine has no such address",
-                _ => "the system refuses it",
+                _ => "the system refuses to bind it",
             };
             Finding::new(FindingStatus::Fail, what, format!("{error}: {advice}"))
         }
@@ -108,8 +110,8 @@ fn port(address: SocketAddr, running: bool) -> Finding {
 /// Checks that the name resolves to this machine.
 async fn name(resolver: &Resolver, host: &str) -> Finding {
     let what = format!("name {host}");
-    let found = match timeout(PATIENCE, resolver.lookup(host)).await {
-        Ok(Ok(found)) => found,
+    let addresses = match timeout(CHECK_TIMEOUT, resolver.lookup(host)).await {
+        Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => {
             let seen =
                 format!("cannot be resolved here ({error}); clients need an A or AAAA record");
@@ -123,16 +125,23 @@ async fn name(resolver: &Resolver, host: &str) -> Finding {
             );
         }
     };
-    let shown: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
+    let shown: BTreeSet<String> = addresses.iter().map(ToString::to_string).collect();
     let shown = shown.into_iter().collect::<Vec<_>>().join(", ");
-    // Only an address of this machine can be bound.
-    match found.iter().any(|at| TcpListener::bind((*at, 0)).is_ok()) {
-        true => Finding::new(FindingStatus::Ok, what, format!("is {shown}, this machine")),
+    // An address that can be bound belongs to this machine.
+    match addresses
+        .iter()
+        .any(|address| TcpListener::bind((*address, 0)).is_ok())
+    {
+        true => Finding::new(
+            FindingStatus::Ok,
+            what,
+            format!("resolves to {shown}, this machine"),
+        ),
         false => Finding::new(
             FindingStatus::Warn,
             what,
             format!(
-                "is {shown}, which is not this machine; right only behind a load balancer or NAT"
+                "resolves to {shown}, which is not this machine; correct only behind a load balancer or NAT"
             ),
         ),
     }
@@ -163,14 +172,14 @@ async fn reach_from(
     from: &[IpAddr],
 ) -> Finding {
     let sources = SourceAddrs::new(from);
-    let dialled = timeout(PATIENCE, upstream::dial(resolver, address, &sources));
+    let dialled = timeout(CHECK_TIMEOUT, upstream::dial(resolver, address, &sources));
     match dialled.await {
-        Ok(Ok(_)) => Finding::new(FindingStatus::Ok, what, "takes connections"),
+        Ok(Ok(_)) => Finding::new(FindingStatus::Ok, what, "accepts connections"),
         Ok(Err(error)) => Finding::new(FindingStatus::Warn, what, error.to_string()),
         Err(_) => Finding::new(
             FindingStatus::Warn,
             what,
-            format!("no answer within {PATIENCE:?}"),
+            format!("no answer within {CHECK_TIMEOUT:?}"),
         ),
     }
 }
@@ -182,7 +191,7 @@ async fn reach_all(
     name: &DnsName,
     sources: &[IpAddr],
 ) -> Vec<Finding> {
-    let found = match timeout(PATIENCE, resolver.discover(name)).await {
+    let found = match timeout(CHECK_TIMEOUT, resolver.discover(name)).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let what = format!("backends {written}");
@@ -208,5 +217,5 @@ async fn reach_all(
     join_all(reached).await.into_iter().flatten().collect()
 }
 
-/// The deadline of each check.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The timeout of each request of a check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);

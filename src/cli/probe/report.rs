@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
-/// The results of all steps, up to the one that failed. Times are in milliseconds.
+/// The results of all steps up to a failed one. Times are in milliseconds.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     url: String,
@@ -34,7 +34,7 @@ pub(super) struct TlsReport {
     pub(super) certificate: Certificate,
 }
 
-/// The server's own certificate.
+/// The server's leaf certificate.
 #[derive(Debug, Serialize)]
 pub(super) struct Certificate {
     pub(super) names: Vec<String>,
@@ -103,7 +103,7 @@ impl Display for Report {
         }
         match &self.failed {
             Some(failed) => write!(f, "\nfailed at {failed}"),
-            None => write!(f, "\nall well"),
+            None => write!(f, "\nall steps succeeded"),
         }
     }
 }

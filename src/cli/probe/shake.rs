@@ -39,7 +39,7 @@ pub(super) async fn open_websocket(
 ) -> anyhow::Result<ProbeOutcome> {
     match arguments.h2 {
         true if tls => over_http2(arguments, stream).await,
-        true => Err(anyhow!("handshake: --h2 needs wss://")),
+        true => Err(anyhow!("handshake: --h2 requires wss://")),
         false => over_http1(arguments, stream).await,
     }
 }
@@ -53,13 +53,13 @@ async fn over_http1(arguments: &ProbeArgs, stream: Stream) -> anyhow::Result<Pro
             let (parts, _) = response.into_parts();
             Ok(ProbeOutcome::Open(
                 Box::new(socket),
-                opened(parts.status.as_u16(), "1.1", &parts.headers),
+                http_answer(parts.status.as_u16(), "1.1", &parts.headers),
             ))
         }
         Err(Error::Http(response)) => {
             let (parts, body) = response.into_parts();
             let body = body.unwrap_or_default();
-            Ok(ProbeOutcome::Refused(refused(
+            Ok(ProbeOutcome::Refused(refusal(
                 parts.status.as_u16(),
                 "1.1",
                 &parts.headers,
@@ -86,17 +86,17 @@ async fn over_http2(arguments: &ProbeArgs, stream: Stream) -> anyhow::Result<Pro
         .header(field::SEC_WEBSOCKET_VERSION, "13")
         .extension(Protocol::from_static("websocket"))
         .body(Empty::<Bytes>::new())
-        .context("handshake: that URL cannot be asked for")?;
+        .context("handshake: the URL cannot be requested over HTTP/2")?;
     add_headers(arguments, request.headers_mut())?;
     sender.ready().await.context("handshake: no HTTP/2")?;
     let mut response = sender.send_request(request).await.context(
-        "handshake: no answer over HTTP/2; does the server take WebSockets there (RFC 8441)?",
+        "handshake: no answer over HTTP/2; does the server support WebSockets over HTTP/2 (RFC 8441)?",
     )?;
     if !response.status().is_success() {
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, BODY).collect().await;
+        let body = Limited::new(body, MAX_BODY_LEN).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-        return Ok(ProbeOutcome::Refused(refused(
+        return Ok(ProbeOutcome::Refused(refusal(
             parts.status.as_u16(),
             "2",
             &parts.headers,
@@ -111,7 +111,7 @@ async fn over_http2(arguments: &ProbeArgs, stream: Stream) -> anyhow::Result<Pro
     let parts: Response<()> = response.map(|_| ());
     Ok(ProbeOutcome::Open(
         Box::new(socket),
-        opened(parts.status().as_u16(), "2", parts.headers()),
+        http_answer(parts.status().as_u16(), "2", parts.headers()),
     ))
 }
 
@@ -128,7 +128,7 @@ fn add_headers(arguments: &ProbeArgs, headers: &mut HeaderMap) -> anyhow::Result
     Ok(())
 }
 
-fn opened(status: u16, http: &'static str, headers: &HeaderMap) -> HttpAnswer {
+fn http_answer(status: u16, http: &'static str, headers: &HeaderMap) -> HttpAnswer {
     let text = |name| {
         let value: &::http::HeaderValue = headers.get(name)?;
         Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -143,7 +143,7 @@ fn opened(status: u16, http: &'static str, headers: &HeaderMap) -> HttpAnswer {
     }
 }
 
-fn refused(status: u16, http: &'static str, headers: &HeaderMap, body: &[u8]) -> HttpAnswer {
+fn refusal(status: u16, http: &'static str, headers: &HeaderMap, body: &[u8]) -> HttpAnswer {
     let text = String::from_utf8_lossy(body);
     HttpAnswer {
         headers: headers
@@ -158,12 +158,12 @@ fn refused(status: u16, http: &'static str, headers: &HeaderMap, body: &[u8]) ->
         body: text
             .lines()
             .next()
-            .map(|line| line.chars().take(LINE).collect()),
-        ..opened(status, http, headers)
+            .map(|line| line.chars().take(MAX_SHOWN_CHARS).collect()),
+        ..http_answer(status, http, headers)
     }
 }
 
 /// The maximum number of bytes read from a refusal's body.
-const BODY: usize = 64 * 1024;
-/// The maximum length of the body shown.
-const LINE: usize = 200;
+const MAX_BODY_LEN: usize = 64 * 1024;
+/// The maximum number of characters shown of a refusal's body.
+const MAX_SHOWN_CHARS: usize = 200;

@@ -14,8 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-/// Builds a client configuration that trusts the certificates of `--ca`, otherwise
-/// the public CAs and this user's development CA.
+/// Builds a connector that trusts the certificates of `--ca`, otherwise the public CAs and this user's development CA.
 pub(super) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     let mut add = |file: &std::path::Path| {
@@ -29,7 +28,7 @@ pub(super) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
             add(file).with_context(|| format!("cannot trust {}", file.display()))?;
         }
         None => {
-            // A missing development CA is not created, and not trusted.
+            // A missing development CA is ignored, and not created.
             if let Ok(dev) = cert::peek(arguments.data.data.as_deref()) {
                 let _ = add(dev.certificate_path());
             }
@@ -47,25 +46,25 @@ pub(super) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
 }
 
 /// Performs the TLS handshake, and returns the stream with the negotiated parameters.
-pub(super) async fn shake(
+pub(super) async fn connect(
     connector: &TlsConnector,
     host: &str,
     tcp: TcpStream,
 ) -> anyhow::Result<(TlsStream<TcpStream>, TlsReport)> {
     let name = ServerName::try_from(host.to_owned())
-        .with_context(|| format!("TLS: `{host}` is no name that a certificate can be for"))?;
+        .with_context(|| format!("TLS: `{host}` is not a name that a certificate can have"))?;
     let stream = connector
         .connect(name, tcp)
         .await
         .map_err(|error| anyhow!("TLS: {}", explain(error)))?;
-    let agreed = agreed(stream.get_ref().1)?;
-    Ok((stream, agreed))
+    let report = tls_report(stream.get_ref().1)?;
+    Ok((stream, report))
 }
 
-fn agreed(connection: &ClientConnection) -> anyhow::Result<TlsReport> {
+fn tls_report(connection: &ClientConnection) -> anyhow::Result<TlsReport> {
     let shown = |value: Option<String>| value.unwrap_or_default();
     let leaf = connection.peer_certificates().and_then(<[_]>::first);
-    let leaf = leaf.context("TLS: the server showed no certificate")?;
+    let leaf = leaf.context("TLS: the server presented no certificate")?;
     Ok(TlsReport {
         ms: 0.0,
         version: shown(connection.protocol_version().map(|it| format!("{it:?}"))),
@@ -82,14 +81,19 @@ fn agreed(connection: &ClientConnection) -> anyhow::Result<TlsReport> {
         alpn: connection
             .alpn_protocol()
             .map(|it| String::from_utf8_lossy(it).into_owned()),
-        certificate: read(leaf)?,
+        certificate: parse_certificate(leaf)?,
     })
 }
 
-fn read(leaf: &CertificateDer<'_>) -> anyhow::Result<Certificate> {
+fn parse_certificate(leaf: &CertificateDer<'_>) -> anyhow::Result<Certificate> {
     let (_, leaf) = X509Certificate::from_der(leaf).context("TLS: the certificate is malformed")?;
     let names = match leaf.subject_alternative_name() {
-        Ok(Some(names)) => names.value.general_names.iter().filter_map(name).collect(),
+        Ok(Some(names)) => names
+            .value
+            .general_names
+            .iter()
+            .filter_map(name_text)
+            .collect(),
         _ => Vec::new(),
     };
     let validity = leaf.validity();
@@ -104,7 +108,7 @@ fn read(leaf: &CertificateDer<'_>) -> anyhow::Result<Certificate> {
     })
 }
 
-fn name(name: &GeneralName<'_>) -> Option<String> {
+fn name_text(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress([a, b, c, d]) => Some(format!("{a}.{b}.{c}.{d}")),
@@ -116,33 +120,33 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// Explains a TLS error and its remedy.
+/// Returns the message for a TLS error, with a remedy where there is one.
 fn explain(error: std::io::Error) -> String {
-    let told = error.to_string();
+    let message = error.to_string();
     let Ok(error) = error.downcast::<Error>() else {
-        return format!("{told}; does that port speak TLS?");
+        return format!("{message}; is that port a TLS port?");
     };
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "the certificate is signed by nobody who is trusted here; name its CA with --ca FILE \
-             (`lockgate cert ca` says where the development CA is)"
+            "the certificate is not signed by a trusted CA; name its CA with --ca FILE \
+             (`lockgate cert ca` prints the path of the development CA)"
                 .to_owned()
         }
         Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        ) => format!("the certificate has expired ({told}); is the clock right?"),
+        ) => format!("the certificate has expired ({message}); is the clock right?"),
         Error::InvalidCertificate(
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => format!("the certificate is not valid yet ({told}); is the clock right?"),
+        ) => format!("the certificate is not valid yet ({message}); is the clock right?"),
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => format!("the certificate is for another name ({told})"),
+        ) => format!("the certificate is not valid for this name ({message})"),
         Error::NoApplicationProtocol => {
-            "the server does not speak the version that was asked for".to_owned()
+            "the server does not support the requested HTTP version".to_owned()
         }
         Error::AlertReceived(rustls::AlertDescription::UnrecognisedName) => {
             "the server has no certificate for that name".to_owned()
         }
-        _ => told,
+        _ => message,
     }
 }

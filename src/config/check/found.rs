@@ -5,8 +5,8 @@ use super::super::{Config, Diagnostic, Location, written::SourceMap};
 /// The diagnostics found, and the configuration that is checked.
 pub(super) struct CheckContext<'a> {
     pub(super) config: &'a Config,
-    pub(super) written: &'a SourceMap,
-    pub(super) problems: Vec<Diagnostic>,
+    pub(super) source_map: &'a SourceMap,
+    pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 // === impl CheckContext ===
@@ -18,7 +18,7 @@ impl CheckContext<'_> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.problems.push(Diagnostic {
+        self.diagnostics.push(Diagnostic {
             at,
             message: message.into(),
             hint: Some(hint.into()),
@@ -37,6 +37,6 @@ impl CheckContext<'_> {
 
     /// Returns the location of `key` in the table at `table`, if it is written there.
     pub(super) fn written_in(&self, table: Option<Location>, key: &str) -> Option<Location> {
-        self.written.keys.get(&(table?, key.to_owned())).copied()
+        self.source_map.keys.get(&(table?, key.to_owned())).copied()
     }
 }

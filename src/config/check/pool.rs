@@ -11,10 +11,10 @@ use super::{
 };
 use std::{collections::HashSet, net::IpAddr, time::Duration};
 
-pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
-    if pool.backends.is_empty() && !found.written.may_contain(pool.at, &["backends"]) {
-        found.add(
-            found.in_table(pool.at, "backends"),
+pub(super) fn pool(name: &str, pool: &Located<Pool>, context: &mut CheckContext<'_>) {
+    if pool.backends.is_empty() && !context.source_map.may_contain(pool.at, &["backends"]) {
+        context.add(
+            context.in_table(pool.at, "backends"),
             format!("the pool `{name}` has no backends"),
             "name at least one: backends = [\"ws://127.0.0.1:8765\"]",
         );
@@ -22,35 +22,35 @@ pub(super) fn pool(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_
     let mut taken = HashSet::new();
     for one in &pool.backends {
         if !taken.insert(&one.address) {
-            found.add(
+            context.add(
                 one.at,
-                format!("`{}` stands in the pool `{name}` twice", one.address),
-                "write it once; with weight = 2 it gets twice as much as one without",
+                format!("`{}` is listed twice in the pool `{name}`", one.address),
+                "list it once; write weight = 2 to give it twice the share",
             );
         }
-        backend(one, found);
+        backend(one, context);
     }
-    hash(name, pool, found);
-    health(name, pool, found);
-    passive(pool, found);
-    admission(name, pool, found);
-    rebalance(name, pool, found);
+    hash(name, pool, context);
+    health(name, pool, context);
+    passive(pool, context);
+    admission(name, pool, context);
+    rebalance(name, pool, context);
 }
 
-fn admission(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
-    let place = |found: &CheckContext<'_>, key| found.in_table(pool.at, key);
+fn admission(name: &str, pool: &Located<Pool>, context: &mut CheckContext<'_>) {
+    let place = |context: &CheckContext<'_>, key| context.in_table(pool.at, key);
     if pool.retry.times > 0 {
-        let at = place(found, "retry");
+        let at = place(context, "retry");
         positive(
             &format!("pools.{name}.retry.within"),
             pool.retry.within,
             at,
-            found,
+            context,
         );
     }
     if pool.retry.times > 100 {
-        found.add(
-            place(found, "retry"),
+        context.add(
+            place(context, "retry"),
             format!(
                 "pools.{name}.retry.times = {} is out of range",
                 pool.retry.times
@@ -59,15 +59,15 @@ fn admission(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
         );
     }
     if pool.admission.queue > 0 && pool.admission.wait.0.is_zero() {
-        found.add(
-            place(found, "admission"),
+        context.add(
+            place(context, "admission"),
             format!("pools.{name}.admission.wait = \"0s\" leaves no time at all"),
             "write how long one may wait, such as \"10s\"; queue = 0 disables the queue",
         );
     }
     if pool.admission.queue > 1_000_000 {
-        found.add(
-            place(found, "admission"),
+        context.add(
+            place(context, "admission"),
             format!(
                 "pools.{name}.admission.queue = {} is out of range",
                 pool.admission.queue
@@ -78,17 +78,19 @@ fn admission(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
 }
 
 /// Checks `hash`. The default next to another `balance` is accepted: it may be written out for documentation.
-fn hash(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
-    let balance = found.written_in(pool.at, "balance");
+fn hash(name: &str, pool: &Located<Pool>, context: &mut CheckContext<'_>) {
+    let balance = context.written_in(pool.at, "balance");
     let is_shown = balance.is_some() && pool.hash == HashKey::Ip;
     if pool.balance == Balance::Hash
         || is_shown
-        || found.written.may_contain(pool.at, &["balance", "hash"])
+        || context
+            .source_map
+            .may_contain(pool.at, &["balance", "hash"])
     {
         return;
     }
-    if let Some(at) = found.written_in(pool.at, "hash") {
-        found.add(
+    if let Some(at) = context.written_in(pool.at, "hash") {
+        context.add(
             Some(at),
             format!(
                 "pools.{name}.hash = \"{}\" has no effect with this balance",
@@ -100,50 +102,50 @@ fn hash(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
 }
 
 /// Checks `rebalance`: a client whose session is closed must reconnect to a backend with fewer sessions.
-fn rebalance(name: &str, pool: &Located<Pool>, found: &mut CheckContext<'_>) {
+fn rebalance(name: &str, pool: &Located<Pool>, context: &mut CheckContext<'_>) {
     if pool.rebalance == Rebalance::Off {
         return;
     }
-    let mut beside = |wrong, key, why: &str, value| {
-        if wrong {
-            found.add(
-                found.in_table(pool.at, "rebalance"),
-                format!("pools.{name}.rebalance would close sessions for nothing: {why}"),
+    let mut report_if = |conflicts, key, why: &str, value| {
+        if conflicts {
+            context.add(
+                context.in_table(pool.at, "rebalance"),
+                format!("pools.{name}.rebalance would close sessions without effect: {why}"),
                 format!("leave it out, or write {key} = \"{value}\""),
             );
         }
     };
     let (elsewhere, back) = (
-        "such a `balance` does not send them where there are fewest",
-        "with `sticky` they come back to where they were",
+        "this `balance` does not prefer backends with fewer sessions",
+        "with `sticky`, clients return to the same backend",
     );
-    let is_blind = pool.balance != Balance::LeastSessions;
-    beside(is_blind, "balance", elsewhere, "least-sessions");
-    beside(pool.sticky != Sticky::Off, "sticky", back, "off");
+    let ignores_counts = pool.balance != Balance::LeastSessions;
+    report_if(ignores_counts, "balance", elsewhere, "least-sessions");
+    report_if(pool.sticky != Sticky::Off, "sticky", back, "off");
 }
 
-fn backend(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
+fn backend(backend: &Located<Backend>, context: &mut CheckContext<'_>) {
     if !(1..=1000).contains(&backend.weight) {
-        found.add(
-            found.in_table(backend.at, "weight"),
+        context.add(
+            context.in_table(backend.at, "weight"),
             format!("weight = {} is out of range", backend.weight),
             "write something between 1 and 1000; `lockgate drain --backend` stops new sessions and requests to a backend",
         );
     }
-    names(backend, found);
-    sources(backend, found);
-    let (tls, at) = (&backend.tls, found.in_table(backend.at, "tls"));
+    names(backend, context);
+    sources(backend, context);
+    let (tls, at) = (&backend.tls, context.in_table(backend.at, "tls"));
     if *tls != BackendTls::default() && !backend.address.has_tls() {
-        found.add(
+        context.add(
             at,
-            format!("tls, but none is spoken with `{}`", backend.address),
+            format!("tls, but `{}` does not use TLS", backend.address),
             "write the address with wss://, or leave tls out",
         );
     }
     if tls.cert.is_some() != tls.key.is_some() {
-        found.add(
+        context.add(
             at,
-            "of tls.cert and tls.key there is only one",
+            "only one of tls.cert and tls.key is set",
             "name both files, or none",
         );
     }
@@ -151,7 +153,7 @@ fn backend(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
         && !matches!(name.parse(), Ok(HostPattern::Exact(_)))
         && name.parse::<IpAddr>().is_err()
     {
-        found.add(
+        context.add(
             at,
             format!("`{name}` is not a name that a certificate could have"),
             "write it as server_name = \"chat.internal\"",
@@ -159,12 +161,12 @@ fn backend(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
     }
 }
 
-fn sources(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
-    let at = found.in_table(backend.at, "sources");
+fn sources(backend: &Located<Backend>, context: &mut CheckContext<'_>) {
+    let at = context.in_table(backend.at, "sources");
     if let Some(any) = backend.sources.iter().find(|from| from.is_unspecified()) {
-        found.add(
+        context.add(
             at,
-            format!("sources: {any} is no address to come from"),
+            format!("sources: {any} is not a specific address"),
             "name addresses of this machine, such as \"10.0.0.5\", or leave sources out",
         );
     }
@@ -175,15 +177,15 @@ fn sources(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
             .iter()
             .find(|from| from.is_ipv4() != to.is_ipv4())
     {
-        found.add(
+        context.add(
             at,
-            format!("sources: nothing can come from {other} to {to}"),
+            format!("sources: a connection from {other} to {to} is impossible"),
             "name addresses of the backend's family, IPv4 or IPv6",
         );
     }
     let is_socket = matches!(backend.address, BackendSource::One(BackendAddress::Unix(_)));
     if is_socket && !backend.sources.is_empty() {
-        found.add(
+        context.add(
             at,
             format!("sources, but `{}` is a socket", backend.address),
             "leave sources out",
@@ -192,12 +194,12 @@ fn sources(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
 }
 
 /// Checks the keys that apply only to DNS names.
-fn names(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
-    let place = |found: &CheckContext<'_>, key| found.in_table(backend.at, key);
+fn names(backend: &Located<Backend>, context: &mut CheckContext<'_>) {
+    let place = |context: &CheckContext<'_>, key| context.in_table(backend.at, key);
     if backend.address.dns().is_some() {
         if backend.resolve.0 < Duration::from_secs(1) {
-            found.add(
-                place(found, "resolve"),
+            context.add(
+                place(context, "resolve"),
                 format!("resolve = \"{}\" is too short", backend.resolve),
                 "write at least \"1s\"; a DNS answer with a shorter TTL than resolve is renewed when it expires",
             );
@@ -205,9 +207,9 @@ fn names(backend: &Located<Backend>, found: &mut CheckContext<'_>) {
         return;
     }
     for key in ["resolve", "on_vanish"] {
-        let at = place(found, key);
+        let at = place(context, key);
         if at != backend.at {
-            found.add(
+            context.add(
                 at,
                 format!("{key}, but DNS is not asked for `{}`", backend.address),
                 format!("leave {key} out, or write the address with dns:// or srv://"),

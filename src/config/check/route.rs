@@ -10,9 +10,9 @@ use super::{
 use std::collections::HashSet;
 
 /// Checks the names: a name identifies a route, so it is unique.
-pub(super) fn names(found: &mut CheckContext<'_>) {
+pub(super) fn names(context: &mut CheckContext<'_>) {
     let mut taken = HashSet::new();
-    let routes = &found.config.routes;
+    let routes = &context.config.routes;
     for route in routes {
         let name = &route.name;
         let is_name = !name.is_empty()
@@ -20,19 +20,19 @@ pub(super) fn names(found: &mut CheckContext<'_>) {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         if name.at.is_none() && name.value == UNNAMED && routes.len() > 1 {
-            found.add(
+            context.add(
                 route.at,
                 "a route without a name, where there are several",
-                "add name = \"…\": logs and reloads know a route by it",
+                "add name = \"…\": it identifies the route in logs and reloads",
             );
         } else if !is_name {
-            found.add(
+            context.add(
                 name.at,
                 format!("`{}` is not a route's name", name.value),
                 "use letters, digits, `-`, `_` and `.`",
             );
         } else if !taken.insert(name.as_str()) {
-            found.add(
+            context.add(
                 name.at,
                 format!("two routes are named `{}`", name.value),
                 "give each a name of its own",
@@ -42,30 +42,30 @@ pub(super) fn names(found: &mut CheckContext<'_>) {
 }
 
 /// Checks the route at `at`.
-pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContext<'_>) {
+pub(super) fn route(route: &Route, at: Option<Location>, context: &mut CheckContext<'_>) {
     let name = &route.name.value;
-    if route.hosts.is_empty() && !found.written.may_contain(at, &["hosts"]) {
-        found.add(
-            found.in_table(at, "hosts"),
+    if route.hosts.is_empty() && !context.source_map.may_contain(at, &["hosts"]) {
+        context.add(
+            context.in_table(at, "hosts"),
             format!("the route `{name}` has no hosts"),
             "hosts = [\"chat.example.com\"], or [\"*\"] for any",
         );
     }
     if route.hosts.len() > 1 && route.hosts.contains(&HostPattern::Any) {
-        found.add(
-            found.in_table(at, "hosts"),
+        context.add(
+            context.in_table(at, "hosts"),
             "hosts has \"*\" and others",
             "\"*\" alone takes every host",
         );
     }
-    target(route, at, found);
+    target(route, at, context);
     for subprotocol in route
         .subprotocols
         .iter()
         .filter(|subprotocol| !is_token(subprotocol))
     {
-        found.add(
-            found.in_table(at, "subprotocols"),
+        context.add(
+            context.in_table(at, "subprotocols"),
             format!("`{subprotocol}` is not a subprotocol"),
             "a subprotocol is a token such as \"graphql-transport-ws\" (RFC 6455 section 4.1)",
         );
@@ -75,8 +75,8 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContex
             || value.parse::<http::HeaderValue>().is_err()
         {
             let message = format!("`{header} = {value:?}` is not a header");
-            found.add(
-                found.in_table(at, "headers"),
+            context.add(
+                context.in_table(at, "headers"),
                 message,
                 "write it as headers = { x-version = \"2\" }",
             );
@@ -85,8 +85,8 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContex
     let mut names = HashSet::new();
     for header in route.headers.keys() {
         if !names.insert(header.to_ascii_lowercase()) {
-            found.add(
-                found.in_table(at, "headers"),
+            context.add(
+                context.in_table(at, "headers"),
                 format!("`{header}` is named twice: headers are alike in any case"),
                 "keep one of them",
             );
@@ -96,40 +96,40 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContex
         strip_prefix(
             prefix,
             &route.path,
-            found.in_table(at, "strip_prefix"),
-            found,
+            context.in_table(at, "strip_prefix"),
+            context,
         );
     }
-    token(&route.token, found.in_table(at, "token"), found);
+    token(&route.token, context.in_table(at, "token"), context);
     if route.allow.is_empty() {
         let hint = "leave it out, or name networks such as \"10.0.0.0/8\"";
-        found.add(
-            found.in_table(at, "allow"),
+        context.add(
+            context.in_table(at, "allow"),
             "allow = [] allows no client",
             hint,
         );
     }
-    let tls = found.config.sections.get("tls").copied();
+    let tls = context.config.sections.get("tls").copied();
     if route.client_cert != ClientCert::Off
-        && found.config.tls.client_ca.is_none()
-        && !found.written.may_contain(tls, &["client_ca"])
-        && !found.written.may_contain(None, &["tls"])
+        && context.config.tls.client_ca.is_none()
+        && !context.source_map.may_contain(tls, &["client_ca"])
+        && !context.source_map.may_contain(None, &["tls"])
     {
-        found.add(
-            found.in_table(at, "client_cert"),
-            "client_cert, but no CA whose certificates would count",
+        context.add(
+            context.in_table(at, "client_cert"),
+            "client_cert, but no CA is trusted for client certificates",
             "name it: client_ca = \"clients.pem\" in [tls]",
         );
     }
     if route.origins.is_empty() {
         let hint = "leave it out for \"same-host\", or list origins, or \"*\"";
-        found.add(
-            found.in_table(at, "origins"),
-            "origins = [] lets no page pass",
+        context.add(
+            context.in_table(at, "origins"),
+            "origins = [] allows no page",
             hint,
         );
     }
-    let defaults = &found.config.session;
+    let defaults = &context.config.session;
     let own = defaults.with(&route.session);
     if own != *defaults {
         // An inherited value is reported where it is written; whether Pings are sent follows only from both tables.
@@ -140,8 +140,8 @@ pub(super) fn route(route: &Route, at: Option<Location>, found: &mut CheckContex
         session(
             &format!("routes.{name}.session"),
             &changed,
-            &|found, _| found.in_table(at, "session"),
-            found,
+            &|context, _| context.in_table(at, "session"),
+            context,
         );
     }
 }
@@ -151,14 +151,14 @@ fn strip_prefix(
     prefix: &str,
     path: &PathPattern,
     at: Option<Location>,
-    found: &mut CheckContext<'_>,
+    context: &mut CheckContext<'_>,
 ) {
     let is_plain = prefix
         .chars()
         .all(|c| c.is_ascii_graphic() && !"?#*\\".contains(c));
     let bare = prefix.trim_end_matches('/');
     if !prefix.starts_with('/') || bare.is_empty() || !is_plain {
-        return found.add(
+        return context.add(
             at,
             format!("`{prefix}` is not the beginning of a path"),
             "write it as strip_prefix = \"/ws\"",
@@ -170,7 +170,7 @@ fn strip_prefix(
         PathPattern::Regex(_) => true,
     };
     if !fits {
-        found.add(
+        context.add(
             at,
             format!("no path that `{path}` matches begins with `{prefix}`"),
             format!("write path = \"{bare}/*\", or leave strip_prefix out"),
@@ -184,40 +184,38 @@ fn begins(path: &str, prefix: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn token(token: &Token, at: Option<Location>, found: &mut CheckContext<'_>) {
+fn token(token: &Token, at: Option<Location>, context: &mut CheckContext<'_>) {
     let mut places = HashSet::new();
     for place in token.from.iter().filter(|place| !places.insert(*place)) {
         let message = format!("`{place}` is named twice in token.from");
-        found.add(
+        context.add(
             at,
             message,
             "keep one of them: the first that has a token counts",
         );
     }
     if token.from.is_empty() && token.to != Token::default().to {
-        found.add(
+        context.add(
             at,
-            format!(
-                "token.to = \"{}\", but no place to take a token from",
-                token.to
-            ),
+            format!("token.to = \"{}\", but no source of a token", token.to),
             "add from = [\"subprotocol:bearer\"], or leave token out",
         );
     }
 }
 
 /// Checks that exactly one of `pool` and `to` is set and that the pool exists. A pool with errors counts as existing.
-fn target(route: &Route, at: Option<Location>, found: &mut CheckContext<'_>) {
-    let pools = &found.written.pools;
+fn target(route: &Route, at: Option<Location>, context: &mut CheckContext<'_>) {
+    let pools = &context.source_map.pools;
     match (&route.pool, &route.to) {
-        (Some(_), Some(to)) => found.add(to.at, "both `pool` and `to`", "keep one of them"),
-        (None, None) if !found.written.may_contain(at, &["pool", "to"]) => found.add(
+        (Some(_), Some(to)) => context.add(to.at, "both `pool` and `to`", "keep one of them"),
+        (None, None) if !context.source_map.may_contain(at, &["pool", "to"]) => context.add(
             at,
-            format!("the route `{}` leads nowhere", route.name.value),
+            format!("the route `{}` has no target", route.name.value),
             "add to = \"ws://127.0.0.1:8765\", or pool = \"…\" with the name of one of [pools]",
         ),
         (Some(pool), None)
-            if !pools.contains(&pool.value) && !found.written.may_contain(None, &["pools"]) =>
+            if !pools.contains(&pool.value)
+                && !context.source_map.may_contain(None, &["pools"]) =>
         {
             let mut known: Vec<&str> = pools.iter().map(String::as_str).collect();
             known.sort_unstable();
@@ -225,7 +223,7 @@ fn target(route: &Route, at: Option<Location>, found: &mut CheckContext<'_>) {
                 true => format!("add [pools.{}] with its backends", pool.value),
                 false => suggest(pool, &known, "pools"),
             };
-            found.add(pool.at, format!("there is no pool `{}`", pool.value), hint);
+            context.add(pool.at, format!("there is no pool `{}`", pool.value), hint);
         }
         _ => {}
     }

@@ -71,16 +71,17 @@ impl Loader<'_> {
             },
             sources: self.sources.clone().into(),
         };
-        let mut misfits = check(&config, &self.written);
-        // A value that could not be read is already reported.
-        misfits.retain(|misfit| !self.problems.iter().any(|told| told.at == misfit.at));
-        self.problems.extend(misfits);
-        match self.problems.is_empty() {
+        let mut contradictions = check(&config, &self.source_map);
+        // A value that could not be read has already been reported.
+        contradictions.retain(|new| !self.diagnostics.iter().any(|old| old.at == new.at));
+        self.diagnostics.extend(contradictions);
+        match self.diagnostics.is_empty() {
             true => Ok(config),
-            false => Err(Diagnostics::new(self.sources.into(), self.problems)),
+            false => Err(Diagnostics::new(self.sources.into(), self.diagnostics)),
         }
     }
 
+    /// Takes a section from one file; reports it if an earlier file has it too.
     fn once<T>(&mut self, name: &str, first: &mut Option<Located<T>>, more: Option<Located<T>>) {
         match (&first, more) {
             (None, more) => *first = more,
@@ -96,9 +97,9 @@ impl Loader<'_> {
             Some(format!("{}:{line}", source.path.display()))
         });
         let place = place.unwrap_or_else(|| "another file".to_owned());
-        let message = format!("[{name}] stands in {place} already");
-        self.written.lose(None, name, false);
-        self.problems.push(Diagnostic {
+        let message = format!("[{name}] is already in {place}");
+        self.source_map.record_removed(None, name, false);
+        self.diagnostics.push(Diagnostic {
             at,
             message,
             hint: Some("keep it in one file".to_owned()),

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_a_name_or_an_https_url() {
+    fn directory_is_a_name_or_an_https_url() {
         for name in ["letsencrypt", "letsencrypt-staging", "zerossl", "google"] {
             let directory: AcmeDirectory = name.parse().unwrap();
             assert_eq!(directory.to_string(), name);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contact_is_one_mail_address() {
+    fn contact_is_one_mail_address() {
         for good in ["ops@example.com", "mailto:ops@example.com"] {
             let mail: MailAddress = good.parse().unwrap();
             assert_eq!(mail.mailto(), "mailto:ops@example.com");

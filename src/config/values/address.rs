@@ -139,7 +139,7 @@ impl FromStr for BackendAddress {
             rest.parse()
                 .map_err(|_| match rest.contains(['/', '?', '#']) {
                     true => bad("it has a path, a query or a fragment; paths are for routes"),
-                    false => bad("the host or the port is wrong"),
+                    false => bad("the host or the port is invalid"),
                 })?;
         if authority.as_str().contains('@') {
             return Err(bad("it has a user name"));
@@ -221,7 +221,7 @@ impl FromStr for AdminAddress {
         if !address.ip().to_canonical().is_loopback() {
             return Err(BadValue::new(
                 format!(
-                    "`{text}` can be reached from other machines, and the admin surface has no password"
+                    "`{text}` can be reached from other machines, and the admin API has no password"
                 ),
                 "use 127.0.0.1 or a Unix socket; for Prometheus and the kubelet there is server.metrics",
             ));
@@ -250,7 +250,7 @@ impl FromStr for Access {
             "off" => Ok(Access::Off),
             "stdout" => Ok(Access::Stdout),
             "" => Err(BadValue::new(
-                "an empty name is no file",
+                "the path is empty",
                 "write \"stdout\", \"off\" or a file's path",
             )),
             file => Ok(Access::File(file.into())),

@@ -55,7 +55,7 @@ impl FromStr for DurationValue {
         };
         let millis = number
             .checked_mul(millis)
-            .filter(|millis| *millis <= LONGEST);
+            .filter(|millis| *millis <= MAX_MILLIS);
         let millis = millis
             .ok_or_else(|| BadValue::new(format!("`{text}` is too long"), "at most \"365d\""))?;
         Ok(DurationValue(Duration::from_millis(millis)))
@@ -100,7 +100,7 @@ impl FromStr for Size {
             .find(|(name, _)| *name == unit)
             .ok_or_else(bad)?
             .1;
-        let bytes = number.checked_mul(unit).filter(|bytes| *bytes <= LARGEST);
+        let bytes = number.checked_mul(unit).filter(|bytes| *bytes <= MAX_BYTES);
         bytes
             .map(Size)
             .ok_or_else(|| BadValue::new(format!("`{text}` is too large"), "at most \"1TiB\""))
@@ -184,9 +184,9 @@ const UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 /// 365 days in milliseconds: sums of such durations cannot overflow the clock.
-const LONGEST: u64 = 365 * 24 * 60 * 60 * 1000;
+const MAX_MILLIS: u64 = 365 * 24 * 60 * 60 * 1000;
 /// 1 TiB.
-const LARGEST: u64 = 1 << 40;
+const MAX_BYTES: u64 = 1 << 40;
 
 #[cfg(test)]
 mod tests {
@@ -194,7 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn times() {
+    fn durations_parse_and_print() {
         for (text, millis) in [
             ("500ms", 500),
             ("30s", 30_000),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn sizes_parse_and_print() {
         for (text, bytes) in [
             ("100B", 100),
             ("64KiB", 65536),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn rates() {
+    fn rates_parse_and_print() {
         assert_eq!(
             "10/s".parse::<Rate>().unwrap(),
             Rate {
@@ -281,7 +281,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn displayed_values_parse_to_the_same_value(millis in 0..=LONGEST, bytes in 0..=LARGEST) {
+        fn displayed_values_parse_to_the_same_value(millis in 0..=MAX_MILLIS, bytes in 0..=MAX_BYTES) {
             let period = DurationValue(Duration::from_millis(millis));
             prop_assert_eq!(period.to_string().parse::<DurationValue>().unwrap(), period);
             let size = Size(bytes);

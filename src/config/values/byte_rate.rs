@@ -19,7 +19,7 @@ impl FromStr for ByteRate {
         let size = text.strip_suffix("/s").unwrap_or(text).parse();
         size.map(|Size(bytes)| ByteRate(bytes)).map_err(|_| {
             BadValue::new(
-                format!("`{text}` is not a number of bytes a second"),
+                format!("`{text}` is not a number of bytes per second"),
                 "write it as \"64KiB/s\", \"1MiB/s\" or \"1GiB/s\", at most \"1TiB/s\", or as a number without quotes",
             )
         })
@@ -83,14 +83,14 @@ impl Serialize for ByteRate {
     }
 }
 
-const EXPECTED: &str = "bytes a second, such as \"1MiB/s\", or a number of them";
+const EXPECTED: &str = "bytes per second, such as \"1MiB/s\", or a plain number";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_number_or_a_size_a_second() {
+    fn byte_rate_is_a_number_or_a_size() {
         let read = |value: serde_json::Value| serde_json::from_value::<ByteRate>(value);
         for (written, bytes) in [
             (serde_json::json!(0), 0),

@@ -20,7 +20,10 @@ impl FromStr for CheckPath {
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let bad = |why: &str, hint: String| {
-            Err(BadValue::new(format!("`{text}` is no path: {why}"), hint))
+            Err(BadValue::new(
+                format!("`{text}` is not a path: {why}"),
+                hint,
+            ))
         };
         if !text.starts_with('/') {
             let path = text.split_once("://").map_or(text, |(_, rest)| {
@@ -34,7 +37,7 @@ impl FromStr for CheckPath {
         match text.parse::<http::uri::PathAndQuery>() {
             Ok(path) if path.as_str() == text => Ok(CheckPath(path)),
             _ => bad(
-                "some of its characters must not stand there",
+                "it has characters that are invalid in a path",
                 "write it as a request would, such as \"/health\"; others stand as %20 and the like".into(),
             ),
         }
@@ -52,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_as_requests_have_them() {
+    fn check_path_is_origin_form() {
         for good in ["/", "/health", "/ws?check=1", "/a%20b"] {
             assert_eq!(good.parse::<CheckPath>().unwrap().to_string(), good);
         }

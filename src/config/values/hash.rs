@@ -32,7 +32,7 @@ impl FromStr for HashKey {
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let bad = |why: &str| {
             BadValue::new(
-                format!("`{text}` is no part of a request: {why}"),
+                format!("`{text}` is not a part of a request: {why}"),
                 "write \"ip\", \"path\", \"header:x-user\", \"cookie:sid\" or \"query:room\"",
             )
         };
@@ -45,12 +45,12 @@ impl FromStr for HashKey {
             ("path", None) => Ok(HashKey::Path),
             ("header", Some(name)) => match name.parse() {
                 Ok(name) => Ok(HashKey::Header(name)),
-                Err(_) => Err(bad("that is no header's name")),
+                Err(_) => Err(bad("that is not a header name")),
             },
             ("cookie", Some(name)) if is_cookie(name) => Ok(HashKey::Cookie(name.into())),
-            ("cookie", Some(_)) => Err(bad("that is no cookie's name")),
+            ("cookie", Some(_)) => Err(bad("that is not a cookie name")),
             ("query", Some(name)) if !name.is_empty() => Ok(HashKey::Query(name.into())),
-            ("header" | "cookie" | "query", _) => Err(bad("it lacks a name")),
+            ("header" | "cookie" | "query", _) => Err(bad("the name is missing")),
             _ => Err(bad("there is no such part")),
         }
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_a_request() {
+    fn hash_keys_parse_and_print() {
         for good in ["ip", "path", "header:x-user", "cookie:sid", "query:room id"] {
             assert_eq!(good.parse::<HashKey>().unwrap().to_string(), good);
         }

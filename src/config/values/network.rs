@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listeners() {
+    fn listen_addresses_parse_and_print() {
         for (text, shown) in [
             (":443", "[::]:443"),
             ("127.0.0.1:0", "127.0.0.1:0"),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn networks() {
+    fn network_contains_its_addresses() {
         for (text, inside, outside) in [
             ("10.0.0.0/8", "10.1.2.3", "11.0.0.1"),
             ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),

@@ -79,7 +79,7 @@ impl FromStr for HostPattern {
                     Ok(HostPattern::Exact(address.to_string().into()))
                 }
                 _ => bad(
-                    "what stands in brackets is no IPv6 address",
+                    "the text in brackets is not an IPv6 address",
                     "write it as \"[::1]\", without a port",
                 ),
             };
@@ -128,7 +128,7 @@ impl FromStr for HostPattern {
         };
         if labels.len() > 253 || !labels.split('.').all(label_is_good) {
             return bad(
-                "it is no name that DNS could hold",
+                "it is not a valid DNS name",
                 "write it as \"chat.example.com\"",
             );
         }
@@ -186,7 +186,7 @@ impl FromStr for PathPattern {
         if path.contains(odd) {
             return Err(BadValue::new(
                 format!(
-                    "`{text}` has a character that no path has, or a `*` that does not end it as \"/*\""
+                    "`{text}` has a character that is invalid in a path, or a `*` that is not part of a final \"/*\""
                 ),
                 "write it as \"/ws\", \"/ws/*\" or \"~ ^/room/[0-9]+$\"; escape others as %XX",
             ));
@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts() {
+    fn host_patterns_parse_and_print() {
         for (text, shown) in [
             ("Chat.Example.com.", "chat.example.com"),
             ("*.example.com", "*.example.com"),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn paths() {
+    fn path_patterns_parse_and_print() {
         for text in ["/", "/ws", "/ws/*", "/*", "/a/b%20c", "~ ^/room/[0-9]+$"] {
             assert_eq!(text.parse::<PathPattern>().unwrap().to_string(), text);
         }
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn origins() {
+    fn origin_patterns_parse_and_print() {
         for (text, shown) in [
             ("same-host", "same-host"),
             ("*", "*"),

@@ -44,7 +44,7 @@ impl FromStr for Rebalance {
         match text.parse::<Rate>() {
             Ok(rate) if rate.count > 0 => Ok(Rebalance::At(rate)),
             Ok(_) => Err(BadValue::new(
-                format!("`{text}` would close nothing, ever"),
+                format!("`{text}` would never close a session"),
                 "write \"off\", or a rate such as \"50/s\"",
             )),
             Err(_) => Err(BadValue::new(
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn off_or_a_rate() {
+    fn rebalance_is_off_or_a_rate() {
         for (text, gap) in [("off", None), ("50/s", Some(20)), ("6/m", Some(10_000))] {
             let value: Rebalance = text.parse().unwrap();
             assert_eq!(value.gap(), gap.map(Duration::from_millis), "{text}");

@@ -39,7 +39,7 @@ impl FromStr for TokenSource {
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let bad = |why: &str| {
             BadValue::new(
-                format!("`{text}` is no place of a token: {why}"),
+                format!("`{text}` is not a place for a token: {why}"),
                 "write \"subprotocol:bearer\", \"query:token\" or \"cookie:session\"",
             )
         };
@@ -55,7 +55,7 @@ impl FromStr for TokenSource {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&b));
         match name {
-            "" => Err(bad("it lacks a name")),
+            "" => Err(bad("the name is missing")),
             _ if !is_name || kind == "query" && name.contains(['&', '+', '#']) => {
                 Err(bad("the name has a character that it cannot have there"))
             }
@@ -86,17 +86,17 @@ impl FromStr for TokenHeader {
                 "leave it out for \"authorization\", or write a name such as \"x-auth-token\"",
             )
         };
-        let name: HeaderName = text.parse().map_err(|_| bad("that is no header's name"))?;
+        let name: HeaderName = text.parse().map_err(|_| bad("that is not a header name"))?;
         let is_taken = TAKEN.contains(&name.as_str())
             || TAKEN_PREFIXES
                 .iter()
                 .any(|prefix| name.as_str().starts_with(prefix));
         if is_taken {
-            return Err(bad("that header means something else"));
+            return Err(bad("that header has another meaning"));
         }
         if text.contains('_') {
             // WSGI and CGI map both to the same variable.
-            return Err(bad("servers take `_` for `-`"));
+            return Err(bad("servers treat `_` like `-`"));
         }
         Ok(TokenHeader(name))
     }
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_of_a_token() {
+    fn token_sources_parse_and_print() {
         for good in [
             "subprotocol:bearer",
             "subprotocol:base64url.bearer.authorization.k8s.io",
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_may_hold_it() {
+    fn token_header_rejects_reserved_headers() {
         for good in ["authorization", "x-auth-token", "X-Api-Key"] {
             let header: TokenHeader = good.parse().unwrap();
             assert_eq!(header.to_string(), good.to_ascii_lowercase());

@@ -29,7 +29,7 @@ pub(super) enum PathContent {
 #[derive(Debug)]
 pub(super) struct ContentCache {
     /// Entries for files on local file systems only.
-    seen: Vec<Option<CachedContent>>,
+    entries: Vec<Option<CachedContent>>,
     /// The number of reads so far.
     #[cfg(test)]
     reads: usize,
@@ -60,39 +60,39 @@ struct FileStamp {
 impl ContentCache {
     pub(super) fn new(paths: usize) -> Self {
         ContentCache {
-            seen: vec![None; paths],
+            entries: vec![None; paths],
             #[cfg(test)]
             reads: 0,
         }
     }
 
     /// Returns the current content of `paths`; `clock` returns the time.
-    pub(super) fn look(
+    pub(super) fn read_all(
         &mut self,
         paths: &[PathBuf],
         clock: impl Fn() -> Instant,
     ) -> Vec<PathContent> {
         let mut devices = HashMap::new();
-        let mut of = |(path, at): (&PathBuf, usize)| {
-            let seen = self.see(at, path, &clock, &mut devices);
-            seen.unwrap_or_else(|error| PathContent::Unreadable(error.kind()))
+        let mut read = |(path, at): (&PathBuf, usize)| {
+            let content = self.read_cached(at, path, &clock, &mut devices);
+            content.unwrap_or_else(|error| PathContent::Unreadable(error.kind()))
         };
-        paths.iter().zip(0..).map(&mut of).collect()
+        paths.iter().zip(0..).map(&mut read).collect()
     }
 
-    fn see(
+    fn read_cached(
         &mut self,
         at: usize,
         path: &Path,
         clock: impl Fn() -> Instant,
         devices: &mut HashMap<u64, bool>,
     ) -> io::Result<PathContent> {
-        let last = self.seen[at].take();
+        let last = self.entries[at].take();
         let metadata = fs::metadata(path)?;
         let stamp = FileStamp::of(&metadata);
-        let last = last.filter(|seen| seen.stamp == stamp);
-        if let Some(last) = last.filter(|seen| seen.settled) {
-            self.seen[at] = Some(last);
+        let last = last.filter(|entry| entry.stamp == stamp);
+        if let Some(last) = last.filter(|entry| entry.settled) {
+            self.entries[at] = Some(last);
             return Ok(last.content);
         }
         let now = clock();
@@ -102,12 +102,12 @@ impl ContentCache {
             self.reads += 1;
         }
         let device = devices.entry(metadata.dev());
-        if metadata.is_file() && *device.or_insert_with(|| is_of_this_machine(path)) {
+        if metadata.is_file() && *device.or_insert_with(|| is_local(path)) {
             let since = last.map_or_else(&clock, |last| last.since);
-            self.seen[at] = Some(CachedContent {
+            self.entries[at] = Some(CachedContent {
                 stamp,
                 since,
-                settled: now.saturating_duration_since(since) >= TICK,
+                settled: now.saturating_duration_since(since) >= SETTLE_TIME,
                 content,
             });
         }
@@ -130,8 +130,8 @@ impl FileStamp {
 
 /// Returns whether every write shows in the next `stat`. On a network file system that may take a minute, so the file
 /// must be read.
-fn is_of_this_machine(path: &Path) -> bool {
-    statfs(path).is_ok_and(|found| OF_THIS_MACHINE.contains(&(found.f_type as u32)))
+fn is_local(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| LOCAL_FILE_SYSTEMS.contains(&(found.f_type as u32)))
 }
 
 fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
@@ -160,10 +160,10 @@ fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
 
 /// 16 MiB: far more than any configuration or certificate; a path given by mistake may be endless.
 const MAX_FILE_LEN: u64 = 16 * 1024 * 1024;
-/// Two writes at this distance have different times: kernels round times to hundredths of a second at most.
-const TICK: Duration = Duration::from_secs(2);
+/// Two writes with this time between them have different timestamps: kernels round times to hundredths of a second at most.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// Magic numbers of ext2 to ext4, XFS, Btrfs, F2FS, ZFS, tmpfs, and overlayfs, which containers use (`statfs(2)`).
-const OF_THIS_MACHINE: [u32; 7] = [
+const LOCAL_FILE_SYSTEMS: [u32; 7] = [
     0xEF53,
     0x5846_5342,
     0x9123_683E,
@@ -206,7 +206,7 @@ mod tests {
         fn look(&mut self) -> (Vec<PathContent>, usize) {
             let before = self.contents.reads;
             let now = self.now;
-            let found = self.contents.look(&self.paths, || now);
+            let found = self.contents.read_all(&self.paths, || now);
             (found, self.contents.reads - before)
         }
 
@@ -215,7 +215,7 @@ mod tests {
             let mut scene = Scene::new(files);
             for reads in [files, files, 0] {
                 assert_eq!(scene.look().1, reads);
-                scene.now += TICK;
+                scene.now += SETTLE_TIME;
             }
             scene
         }
@@ -255,7 +255,7 @@ mod tests {
         let mut scene = Scene::new(1);
         for _ in 0..5 {
             assert_eq!(scene.look().1, 1);
-            scene.now += TICK / 5;
+            scene.now += SETTLE_TIME / 5;
         }
         assert_eq!(scene.look().1, 1);
         assert_eq!(scene.look().1, 0);
@@ -265,8 +265,8 @@ mod tests {
     fn removed_file_and_directory_are_never_cached() {
         let mut scene = Scene::settled(1);
         fs::remove_file(&scene.paths[0]).unwrap();
-        let gone = vec![PathContent::Unreadable(ErrorKind::NotFound)];
-        assert_eq!(scene.look(), (gone, 0));
+        let missing = vec![PathContent::Unreadable(ErrorKind::NotFound)];
+        assert_eq!(scene.look(), (missing, 0));
         fs::create_dir(&scene.paths[0]).unwrap();
         let (empty, _) = scene.look();
         fs::write(scene.paths[0].join("a"), "").unwrap();

@@ -8,7 +8,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::INTERVAL;
+use super::COMPARE_INTERVAL;
 use super::trail::InodeId;
 
 /// The kernel watches (inotify).
@@ -17,52 +17,53 @@ pub(super) struct WatchedDirs {
     /// `None` if the kernel has no inotify instance left.
     pub(super) watcher: Option<RecommendedWatcher>,
     watched: BTreeMap<PathBuf, InodeId>,
-    /// A sender that keeps the channel open for the receiver.
-    _stir: mpsc::Sender<()>,
+    /// Keeps the channel open, also without a watcher.
+    _event_sender: mpsc::Sender<()>,
     warned: bool,
 }
 
 // === impl WatchedDirs ===
 
 impl WatchedDirs {
-    pub(super) fn new(stir: mpsc::Sender<()>) -> WatchedDirs {
-        let told = stir.clone();
+    pub(super) fn new(event_sender: mpsc::Sender<()>) -> WatchedDirs {
+        let sender = event_sender.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // A full channel means that an event is already pending.
-            if event.as_ref().map_or_else(|_| true, is_a_change) {
-                let _ = told.try_send(());
+            if event.as_ref().map_or_else(|_| true, is_change) {
+                let _ = sender.try_send(());
             }
         });
-        let mut folders = WatchedDirs {
+        let mut watched_dirs = WatchedDirs {
             watcher: None,
             watched: BTreeMap::new(),
-            _stir: stir,
+            _event_sender: event_sender,
             warned: false,
         };
         match watcher {
-            Ok(watcher) => folders.watcher = Some(watcher),
-            Err(error) => folders.warn(None, &error),
+            Ok(watcher) => watched_dirs.watcher = Some(watcher),
+            Err(error) => watched_dirs.warn(None, &error),
         }
-        folders
+        watched_dirs
     }
 
     /// Watches exactly these directories; returns whether one of them was not watched before.
-    pub(super) fn follow(&mut self, trail: BTreeMap<PathBuf, InodeId>) -> bool {
+    pub(super) fn follow(&mut self, dirs: BTreeMap<PathBuf, InodeId>) -> bool {
         let Some(mut watcher) = self.watcher.take() else {
             return false;
         };
         for (folder, identity) in std::mem::take(&mut self.watched) {
-            match trail.get(&folder) == Some(&identity) {
+            match dirs.get(&folder) == Some(&identity) {
                 true => drop(self.watched.insert(folder, identity)),
                 // The kernel removes the watch of a deleted directory itself.
                 false => drop(watcher.unwatch(&folder)),
             }
         }
-        let mut new = false;
-        for (folder, identity) in trail {
-            // Directories that are already watched too: one that was deleted and created again may have the same inode number.
+        let mut has_new = false;
+        for (folder, identity) in dirs {
+            // Directories that are already watched are watched again: one that was deleted and created again may have the same
+            // inode number.
             match watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => new |= self.watched.insert(folder, identity).is_none(),
+                Ok(()) => has_new |= self.watched.insert(folder, identity).is_none(),
                 Err(error) => {
                     self.watched.remove(&folder);
                     if !is_removed(&error) {
@@ -72,7 +73,7 @@ impl WatchedDirs {
             }
         }
         self.watcher = Some(watcher);
-        new
+        has_new
     }
 
     fn warn(&mut self, folder: Option<&Path>, error: &notify::Error) {
@@ -82,14 +83,14 @@ impl WatchedDirs {
                 folder, %error,
                 "no kernel events for changed files; they are compared every {} s instead \
                  (fs.inotify.max_user_watches and max_user_instances may be too low)",
-                INTERVAL.as_secs()
+                COMPARE_INTERVAL.as_secs()
             );
         }
     }
 }
 
 /// Returns whether an event is a change. Read accesses are not, because Lockgate reads the files itself.
-fn is_a_change(event: &Event) -> bool {
+fn is_change(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
         EventKind::Access(_) => false,

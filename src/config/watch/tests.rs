@@ -6,10 +6,10 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Well below [`INTERVAL`]: such a change was reported by a kernel event.
-const SOON: Duration = Duration::from_secs(8);
+/// Well below [`COMPARE_INTERVAL`]: such a change was reported by a kernel event.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(8);
 /// The maximum delay of a change with a kernel event.
-const SILENCE: Duration = Duration::from_millis(2_700);
+const NO_CHANGE_WAIT: Duration = Duration::from_millis(2_700);
 
 struct Scene {
     folder: TempDir,
@@ -40,17 +40,17 @@ impl Scene {
     }
 
     #[track_caller]
-    fn told(&mut self) -> impl Future<Output = ()> {
+    fn expect_change(&mut self) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
-            let told = tokio::time::timeout(SOON, self.watch.changed()).await;
-            assert!(told.is_ok(), "no change reported, awaited at {caller}");
+            let change = tokio::time::timeout(EVENT_TIMEOUT, self.watch.changed()).await;
+            assert!(change.is_ok(), "no change reported, awaited at {caller}");
         }
     }
 
-    async fn silent(&mut self) {
-        let told = tokio::time::timeout(SILENCE, self.watch.changed()).await;
-        assert!(told.is_err(), "report without a change");
+    async fn expect_no_change(&mut self) {
+        let change = tokio::time::timeout(NO_CHANGE_WAIT, self.watch.changed()).await;
+        assert!(change.is_err(), "report without a change");
     }
 }
 
@@ -58,13 +58,13 @@ impl Scene {
 async fn write_in_place_is_reported_and_equal_content_is_not() {
     let mut scene = Scene::new(&["a", "b"], |at| fs::write(at.join("a"), "1").unwrap());
     scene.write("a", "2");
-    scene.told().await;
+    scene.expect_change().await;
     scene.write("a", "2");
     scene.write("neighbour", "3");
-    scene.silent().await;
+    scene.expect_no_change().await;
     scene.write("b", "1");
-    scene.told().await;
-    scene.silent().await;
+    scene.expect_change().await;
+    scene.expect_no_change().await;
 }
 
 #[tokio::test]
@@ -72,8 +72,8 @@ async fn changed_returns_the_indices_of_changed_paths() {
     let mut scene = Scene::new(&["a", "b", "c"], |at| fs::write(at.join("a"), "1").unwrap());
     scene.write("c", "1");
     fs::remove_file(scene.path("a")).unwrap();
-    let told = tokio::time::timeout(SOON, scene.watch.changed()).await;
-    assert_eq!(told.unwrap(), [0, 2]);
+    let changed = tokio::time::timeout(EVENT_TIMEOUT, scene.watch.changed()).await;
+    assert_eq!(changed.unwrap(), [0, 2]);
 }
 
 #[tokio::test]
@@ -82,8 +82,8 @@ async fn changes_before_the_first_wait_are_reported_once() {
     for text in ["1", "2", "3"] {
         scene.write("a", text);
     }
-    scene.told().await;
-    scene.silent().await;
+    scene.expect_change().await;
+    scene.expect_no_change().await;
 }
 
 #[tokio::test]
@@ -92,24 +92,24 @@ async fn every_rename_over_the_file_is_reported() {
     for text in ["1", "2", "3"] {
         scene.write("a.tmp", text);
         fs::rename(scene.path("a.tmp"), scene.path("a")).unwrap();
-        scene.told().await;
+        scene.expect_change().await;
     }
     scene.write("a.tmp", "3");
     fs::rename(scene.path("a.tmp"), scene.path("a")).unwrap();
-    scene.silent().await;
+    scene.expect_no_change().await;
 }
 
 #[tokio::test]
 async fn removal_and_return_of_a_file_are_reported() {
     let mut scene = Scene::new(&["a"], |at| fs::write(at.join("a"), "1").unwrap());
     fs::remove_file(scene.path("a")).unwrap();
-    scene.told().await;
+    scene.expect_change().await;
     scene.write("a", "1");
-    scene.told().await;
+    scene.expect_change().await;
 }
 
 #[tokio::test]
-async fn a_secret_of_kubernetes_is_swapped() {
+async fn swap_of_a_kubernetes_secret_is_reported() {
     let mut scene = Scene::new(&["tls.crt"], |at| {
         fs::create_dir(at.join("..2026_11_20")).unwrap();
         fs::write(at.join("..2026_11_20/tls.crt"), "1").unwrap();
@@ -122,16 +122,16 @@ async fn a_secret_of_kubernetes_is_swapped() {
         scene.write(&format!("{day}/tls.crt"), text);
         scene.swap(day, "..data");
         fs::remove_dir_all(scene.path(before)).unwrap();
-        scene.told().await;
+        scene.expect_change().await;
         before = day;
     }
     // The directory that the link now points to is watched as well.
     scene.write("..2026_11_22/tls.crt", "4");
-    scene.told().await;
+    scene.expect_change().await;
 }
 
 #[tokio::test]
-async fn a_certificate_of_certbot_is_renewed() {
+async fn certbot_renewal_is_reported() {
     let mut scene = Scene::new(&["live/x/fullchain.pem"], |at| {
         fs::create_dir_all(at.join("live/x")).unwrap();
         fs::create_dir_all(at.join("archive/x")).unwrap();
@@ -141,51 +141,51 @@ async fn a_certificate_of_certbot_is_renewed() {
     });
     scene.write("archive/x/fullchain2.pem", "2");
     scene.swap("../../archive/x/fullchain2.pem", "live/x/fullchain.pem");
-    scene.told().await;
+    scene.expect_change().await;
     // certbot itself removes the link before it creates the new one.
     scene.write("archive/x/fullchain3.pem", "3");
     fs::remove_file(scene.path("live/x/fullchain.pem")).unwrap();
     let target = "../../archive/x/fullchain3.pem";
     symlink(target, scene.path("live/x/fullchain.pem")).unwrap();
-    scene.told().await;
+    scene.expect_change().await;
     scene.write("archive/x/fullchain3.pem", "in place");
-    scene.told().await;
+    scene.expect_change().await;
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_there_yet_is_awaited() {
+async fn creation_of_a_missing_directory_is_reported() {
     let mut scene = Scene::new(&["deep/er/a"], |_| {});
     fs::create_dir_all(scene.path("deep/er")).unwrap();
     scene.write("deep/er/a", "1");
-    scene.told().await;
+    scene.expect_change().await;
     // A directory that is created again is a different directory of the same name.
     fs::remove_dir_all(scene.path("deep")).unwrap();
-    scene.told().await;
+    scene.expect_change().await;
     fs::create_dir_all(scene.path("deep/er")).unwrap();
     scene.write("deep/er/a", "1");
-    scene.told().await;
+    scene.expect_change().await;
     fs::rename(scene.path("deep/er"), scene.path("deep/old")).unwrap();
     fs::create_dir(scene.path("deep/er")).unwrap();
     scene.write("deep/er/a", "2");
     scene.write("deep/old/a", "not this");
-    scene.told().await;
+    scene.expect_change().await;
     scene.write("deep/er/a", "3");
-    scene.told().await;
+    scene.expect_change().await;
 }
 
 #[tokio::test]
 async fn entry_names_are_the_content_of_a_directory() {
     let mut scene = Scene::new(&["conf.d"], |at| fs::create_dir(at.join("conf.d")).unwrap());
     scene.write("conf.d/a.toml", "1");
-    scene.told().await;
+    scene.expect_change().await;
     scene.write("conf.d/a.toml", "2");
-    scene.silent().await;
+    scene.expect_no_change().await;
     fs::rename(scene.path("conf.d/a.toml"), scene.path("conf.d/b.toml")).unwrap();
-    scene.told().await;
+    scene.expect_change().await;
 }
 
 #[tokio::test]
-async fn links_in_a_circle_and_pipes_hang_nothing() {
+async fn circular_links_and_pipes_do_not_block() {
     let mut scene = Scene::new(&["circle", "pipe"], |at| {
         symlink("circle", at.join("circle")).unwrap();
         rustix::fs::mknodat(
@@ -199,7 +199,7 @@ async fn links_in_a_circle_and_pipes_hang_nothing() {
     });
     scene.swap("neighbour", "circle");
     scene.write("neighbour", "1");
-    scene.told().await;
+    scene.expect_change().await;
 }
 
 /// A cancelled wait loses no change.
@@ -216,15 +216,15 @@ async fn cancelled_wait_loses_no_change() {
             return;
         }
     }
-    scene.told().await;
+    scene.expect_change().await;
 }
 
 /// Without kernel events a change is found by comparison.
 #[tokio::test]
 async fn change_without_kernel_event_is_found_by_comparison() {
     let mut scene = Scene::new(&["a"], |_| {});
-    scene.watch.folders.watcher = None;
+    scene.watch.watched_dirs.watcher = None;
     scene.watch.due = Instant::now();
     scene.write("a", "1");
-    scene.told().await;
+    scene.expect_change().await;
 }

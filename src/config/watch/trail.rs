@@ -22,9 +22,9 @@ pub(super) fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
 /// the file, or of the first missing component.
 fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
     let mut at = PathBuf::from("/");
-    let mut ahead = steps(path);
+    let mut rest = steps(path);
     let mut links = 0;
-    while let Some(step) = ahead.pop_front() {
+    while let Some(step) = rest.pop_front() {
         if step == ".." {
             at.pop();
             continue;
@@ -32,7 +32,7 @@ fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
         let next = at.join(&step);
         match fs::symlink_metadata(&next) {
             Ok(entry) if entry.is_symlink() => {
-                note(&at, folders);
+                record(&at, folders);
                 links += 1;
                 let Ok(target) = fs::read_link(&next) else {
                     return;
@@ -44,19 +44,19 @@ fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
                     at = PathBuf::from("/");
                 }
                 let mut target = steps(&target);
-                target.append(&mut ahead);
-                ahead = target;
+                target.append(&mut rest);
+                rest = target;
             }
             Ok(entry) if entry.is_dir() => {
-                if ahead.is_empty() {
-                    note(&at, folders);
+                if rest.is_empty() {
+                    record(&at, folders);
                 }
                 at = next;
             }
             _ => break,
         }
     }
-    note(&at, folders);
+    record(&at, folders);
 }
 
 fn steps(path: &Path) -> VecDeque<OsString> {
@@ -69,7 +69,7 @@ fn steps(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-fn note(folder: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
+fn record(folder: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
     if !folders.contains_key(folder)
         && let Ok(metadata) = fs::metadata(folder)
     {

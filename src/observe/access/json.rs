@@ -1,7 +1,7 @@
-//! Access lines for machines: one JSON object a line. Every field of a kind of event is always there, `null` if it has
-//! no value; durations are seconds. The lines are pure ASCII, so that no terminal can be moved by showing them.
+//! Access lines as JSON: one object per line. All fields of an event are always present, `null` if there is no value.
+//! Durations are in seconds. Lines are pure ASCII, so that their contents cannot control a terminal.
 
-use super::{AccessEvent, SessionRecord, cut};
+use super::{AccessEvent, SessionRecord, truncate};
 use crate::proto::track::FrameCounts;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The whole line, with its end.
+/// Returns the line, including the newline.
 pub(super) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
     let head = LineHead {
         timestamp: humantime::format_rfc3339_millis(at).to_string(),
@@ -35,9 +35,9 @@ pub(super) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
             head,
             client: request.client.to_string(),
             http: request.http,
-            method: &cut(request.method),
-            host: &cut(request.host),
-            path: &cut(request.path),
+            method: &truncate(request.method),
+            host: &truncate(request.host),
+            path: &truncate(request.path),
             route: request.route,
             backend: request.backend,
             status: request.status,
@@ -87,7 +87,7 @@ struct RequestLine<'a> {
     why: Option<&'static str>,
 }
 
-/// `timestamp` is also its name in the lines of the log.
+/// The fields common to all lines. The log uses the name `timestamp` too.
 #[derive(Serialize)]
 struct LineHead {
     timestamp: String,
@@ -109,13 +109,14 @@ struct SessionFields {
 
 impl From<&SessionRecord> for SessionFields {
     fn from(session: &SessionRecord) -> Self {
-        let optional = |value: &Option<Box<str>>| value.as_deref().map(|v| cut(v).into_owned());
+        let optional =
+            |value: &Option<Box<str>>| value.as_deref().map(|v| truncate(v).into_owned());
         SessionFields {
             id: format!("{:016x}", session.id),
             client: session.client.to_string(),
             http: session.http,
-            host: cut(&session.host).into_owned(),
-            path: cut(&session.path).into_owned(),
+            host: truncate(&session.host).into_owned(),
+            path: truncate(&session.path).into_owned(),
             route: session.route.to_string(),
             backend: session.backend.to_string(),
             subprotocol: optional(&session.subprotocol),
@@ -141,23 +142,25 @@ impl From<FrameCounts> for CountsJson {
     }
 }
 
-/// To the microsecond: what is finer is noise.
+/// Returns the duration in seconds, rounded down to the microsecond.
 fn seconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e6
 }
 
+/// Serialises `value` as JSON in pure ASCII.
 fn ascii(value: &impl Serialize) -> String {
     let mut line = Vec::with_capacity(512);
     value
-        .serialize(&mut Serializer::with_formatter(&mut line, Ascii))
-        .expect("strings and numbers always serialize, and a Vec takes all");
+        .serialize(&mut Serializer::with_formatter(&mut line, AsciiFormatter))
+        .expect("strings and numbers always serialize, and writing to a Vec cannot fail");
     String::from_utf8(line).expect("ASCII")
 }
 
-/// serde_json escapes what is below U+0020; this also DEL and all above ASCII (C1 controls, changes of direction).
-struct Ascii;
+/// A formatter that escapes DEL and all non-ASCII characters (C1 and bidirectional controls among them). serde_json itself
+/// escapes only those below U+0020.
+struct AsciiFormatter;
 
-impl Formatter for Ascii {
+impl Formatter for AsciiFormatter {
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         writer: &mut W,
@@ -168,7 +171,7 @@ impl Formatter for Ascii {
                 writer.write_all(&[character as u8])?;
                 continue;
             }
-            // RFC 8259 §7: beyond the basic plane, a surrogate pair.
+            // RFC 8259 §7: a surrogate pair outside the Basic Multilingual Plane.
             for unit in character.encode_utf16(&mut [0; 2]) {
                 write!(writer, "\\u{unit:04x}")?;
             }

@@ -51,22 +51,22 @@ fn request() -> RequestRecord<'static> {
 }
 
 /// 2026-11-21T05:00:00.123Z
-fn moment() -> SystemTime {
+fn timestamp() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_795_237_200_123)
 }
 
 fn text(event: AccessEvent<'_>) -> String {
-    event.line(LogFormat::Text, moment())
+    event.line(LogFormat::Text, timestamp())
 }
 
 fn json(event: AccessEvent<'_>) -> Value {
-    let line = event.line(LogFormat::Json, moment());
+    let line = event.line(LogFormat::Json, timestamp());
     assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
     serde_json::from_str(&line).unwrap()
 }
 
 #[test]
-fn text_for_people() {
+fn text_lines_have_the_documented_layout() {
     let (session, end) = (session(), end());
     let opened = "a1b2c3d4e5f60718 203.0.113.7 chat.example.com/ws route=chat backend=ws://10.0.0.1:8765 h=1.1 \
         subprotocol=chat.v2 extensions=\"permessage-deflate; client_max_window_bits=15\"";
@@ -87,7 +87,7 @@ fn text_for_people() {
 }
 
 #[test]
-fn json_for_machines() {
+fn json_lines_have_all_fields() {
     let (session, end) = (session(), end());
     let mut expected = json!({
         "timestamp": "2026-11-21T05:00:00.123Z",
@@ -135,7 +135,7 @@ fn json_for_machines() {
 }
 
 #[test]
-fn nothing_from_the_wire_ends_a_line_or_reaches_a_terminal() {
+fn hostile_values_neither_end_a_line_nor_control_a_terminal() {
     let hostile = [
         "a\nb",
         "a\r\nb",
@@ -159,7 +159,7 @@ fn nothing_from_the_wire_ends_a_line_or_reaches_a_terminal() {
         (request.method, request.host, request.path) = (hostile, hostile, hostile);
         for event in [AccessEvent::Open(&session), AccessEvent::Request(&request)] {
             for format in [LogFormat::Text, LogFormat::Json] {
-                let line = event.line(format, moment());
+                let line = event.line(format, timestamp());
                 let inner = line.strip_suffix('\n').expect("a whole line");
                 assert!(
                     inner.bytes().all(|b| b == b' ' || b.is_ascii_graphic()),
@@ -178,28 +178,28 @@ fn nothing_from_the_wire_ends_a_line_or_reaches_a_terminal() {
 }
 
 #[test]
-fn json_keeps_what_is_beyond_ascii() {
+fn json_keeps_non_ascii_characters() {
     let mut session = session();
     session.path = "/żółw/🐢".into();
     assert_eq!(json(AccessEvent::Open(&session))["path"], "/żółw/🐢");
 }
 
 #[test]
-fn long_values_are_cut() {
+fn long_values_are_truncated() {
     let mut session = session();
     session.path = "ż".repeat(MAX_FIELD_CHARS).into();
     assert_eq!(json(AccessEvent::Open(&session))["path"], *session.path);
     session.path = "ż".repeat(20_000).into();
-    let cut = format!("{}…", "ż".repeat(MAX_FIELD_CHARS));
-    assert_eq!(json(AccessEvent::Open(&session))["path"], cut);
+    let truncated = format!("{}…", "ż".repeat(MAX_FIELD_CHARS));
+    assert_eq!(json(AccessEvent::Open(&session))["path"], truncated);
     assert!(text(AccessEvent::Open(&session)).len() < 4 * MAX_FIELD_CHARS);
 }
 
 #[test]
-fn an_absent_host_and_an_absent_code_are_shown() {
-    let mut asked = request();
-    (asked.host, asked.path) = ("", "");
-    assert!(text(AccessEvent::Request(&asked)).contains(" GET \"\" 403 "));
+fn missing_host_and_close_code_have_placeholders() {
+    let mut request = request();
+    (request.host, request.path) = ("", "");
+    assert!(text(AccessEvent::Request(&request)).contains(" GET \"\" 403 "));
     let end = SessionEnd {
         code: None,
         ..end()
@@ -213,7 +213,7 @@ fn an_absent_host_and_an_absent_code_are_shown() {
 }
 
 #[test]
-fn durations_and_sizes_are_short() {
+fn durations_and_sizes_use_short_units() {
     for (duration, bytes, shown) in [
         (Duration::from_micros(7), 0, "7us in=0f/0m/0B"),
         (Duration::from_millis(999), 1023, "999ms in=0f/0m/1023B"),
@@ -242,7 +242,7 @@ fn durations_and_sizes_are_short() {
 }
 
 #[test]
-fn clones_write_into_one_log_and_the_guard_flushes_it() {
+fn clones_share_one_log_and_the_guard_flushes_it() {
     let memory = Memory::default();
     let (log, guard) = AccessLog::to(memory.clone(), LogFormat::Text);
     log.clone().opened(&session());
@@ -258,7 +258,7 @@ fn clones_write_into_one_log_and_the_guard_flushes_it() {
 }
 
 #[test]
-fn a_file_is_appended_to() {
+fn access_file_is_appended_to() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     std::fs::write(&path, "before\n").unwrap();
@@ -275,7 +275,7 @@ fn a_file_is_appended_to() {
 }
 
 #[test]
-fn off_writes_nothing() {
+fn access_off_writes_nothing() {
     let (log, _guard) = AccessLog::open(&Access::Off, LogFormat::Text).unwrap();
     log.opened(&session());
     assert!(log.out.is_none());

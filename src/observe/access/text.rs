@@ -1,19 +1,18 @@
-//! Access lines for people: columns first, then `key=value`; a value with anything but visible ASCII is quoted.
+//! Access lines as text: columns first, then `key=value`. A value with characters other than visible ASCII is quoted.
 
-use super::{AccessEvent, RequestRecord, SessionEnd, SessionRecord, cut};
+use super::{AccessEvent, RequestRecord, SessionEnd, SessionRecord, truncate};
 use crate::proto::track::FrameCounts;
 use std::{
     fmt::{self, Display, Formatter, Write},
     time::{Duration, SystemTime},
 };
 
-/// The whole line, with its end.
+/// Returns the line, including the newline.
 pub(super) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
     let at = humantime::format_rfc3339_millis(at);
     // As wide as the longest name, "request".
     let name = format_args!("{:<7}", event.name());
-    // One line, one allocation, as a rule.
-    let mut line = String::with_capacity(USUAL);
+    let mut line = String::with_capacity(TYPICAL_LINE_LEN);
     let written = match event {
         AccessEvent::Open(session) => writeln!(line, "{at} {name} {}", OpenText(session)),
         AccessEvent::Close(session, end) => {
@@ -21,12 +20,12 @@ pub(super) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
         }
         AccessEvent::Request(request) => writeln!(line, "{at} {name} {}", RequestText(request)),
     };
-    debug_assert!(written.is_ok(), "a String takes everything");
+    debug_assert!(written.is_ok(), "writing to a String cannot fail");
     line
 }
 
-/// As long are most lines.
-const USUAL: usize = 256;
+/// In bytes: most lines fit, and need one allocation.
+const TYPICAL_LINE_LEN: usize = 256;
 
 struct OpenText<'a>(&'a SessionRecord);
 
@@ -95,23 +94,23 @@ fn pair(f: &mut Formatter<'_>, key: &str, value: Option<&str>) -> fmt::Result {
     }
 }
 
-/// Strings from the wire as one word of the line: nothing in them can end it, or reach a terminal.
+/// Strings from the wire, joined into one field without line breaks or control characters; spaces occur only inside quotes.
 struct QuotedText<'a>(&'a [&'a str]);
 
 impl Display for QuotedText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-        let mut parts = self.0.iter().map(|part| cut(part));
+        let mut parts = self.0.iter().map(|part| truncate(part));
         let empty = self.0.iter().all(|part| part.is_empty());
         if !empty && parts.clone().all(|part| part.bytes().all(plain)) {
             return parts.try_for_each(|part| f.write_str(&part));
         }
-        // Debug escapes quotes, control characters, and what Unicode calls not printable (directions too).
+        // Debug escapes quotes, control characters and unprintable code points, including bidirectional controls.
         write!(f, "{:?}", parts.collect::<String>())
     }
 }
 
-/// "850us", "12ms", "12.3s", "2m05s", "3h07m", "2d04h".
+/// A duration as "850us", "12ms", "12.3s", "2m05s", "3h07m" or "2d04h".
 struct DurationText(Duration);
 
 impl Display for DurationText {

@@ -1,4 +1,4 @@
-//! Series of the config's backends, which come and go with it.
+//! Series of configured backends, created and removed with the configuration.
 
 use super::{
     Metrics,
@@ -8,61 +8,62 @@ use super::{
 // === impl Metrics ===
 
 impl Metrics {
-    /// The config names this backend, and nothing has happened to it.
+    /// Creates the series of a configured backend, with no transition counted.
     pub fn backend(&self, pool: &str, backend: &str, up: bool, state: &'static str) {
         self.set_up(pool, backend, up);
         self.backend_state(pool, backend, state);
-        for to in CONDITIONS {
+        for to in TRANSITIONS {
             drop(
-                self.transitions
-                    .get_or_create(&transition(pool, backend, to)),
+                self.backend_transitions
+                    .get_or_create(&transition_labels(pool, backend, to)),
             );
         }
     }
 
-    /// It has become "up", "down" or "ejected".
+    /// Counts a change of a backend to "up", "down" or "ejected".
     pub fn backend_changed(&self, pool: &str, backend: &str, to: &'static str) {
         self.set_up(pool, backend, to == UP);
-        self.transitions
-            .get_or_create(&transition(pool, backend, to))
+        self.backend_transitions
+            .get_or_create(&transition_labels(pool, backend, to))
             .inc();
     }
 
-    /// It is in this state, and in no other: one of `STATES`.
+    /// Sets the state of a backend, one of [`STATES`], and clears the others.
     pub fn backend_state(&self, pool: &str, backend: &str, state: &'static str) {
         for each in STATES {
-            let is = i64::from(each == state);
-            let stand = backend_state_labels(pool, backend, each);
-            self.states.get_or_create(&stand).set(is);
+            let labels = backend_state_labels(pool, backend, each);
+            let value = i64::from(each == state);
+            self.backend_states.get_or_create(&labels).set(value);
         }
     }
 
-    /// The config names it no more.
+    /// Removes the series of a backend that is no longer configured.
     pub fn remove_backend(&self, pool: &str, backend: &str) {
-        self.backends.remove(&label(pool, backend));
-        for to in CONDITIONS {
-            self.transitions.remove(&transition(pool, backend, to));
+        self.backend_up.remove(&backend_labels(pool, backend));
+        for to in TRANSITIONS {
+            self.backend_transitions
+                .remove(&transition_labels(pool, backend, to));
         }
         for state in STATES {
-            self.states
+            self.backend_states
                 .remove(&backend_state_labels(pool, backend, state));
         }
     }
 
     fn set_up(&self, pool: &str, backend: &str, up: bool) {
-        let up = i64::from(up);
-        self.backends.get_or_create(&label(pool, backend)).set(up);
+        let labels = backend_labels(pool, backend);
+        self.backend_up.get_or_create(&labels).set(i64::from(up));
     }
 }
 
-fn label(pool: &str, backend: &str) -> BackendLabels {
+fn backend_labels(pool: &str, backend: &str) -> BackendLabels {
     BackendLabels {
         pool: pool.into(),
         backend: backend.into(),
     }
 }
 
-fn transition(pool: &str, backend: &str, to: &'static str) -> TransitionLabels {
+fn transition_labels(pool: &str, backend: &str, to: &'static str) -> TransitionLabels {
     TransitionLabels {
         pool: pool.into(),
         backend: backend.into(),
@@ -79,6 +80,6 @@ fn backend_state_labels(pool: &str, backend: &str, state: &'static str) -> Backe
 }
 
 const UP: &str = "up";
-/// Those of a backend that the config names; who has vanished from DNS has no series.
+/// The states of a configured backend. One that has vanished from DNS has no series.
 const STATES: [&str; 5] = [UP, "warming", "draining", "down", "ejected"];
-const CONDITIONS: [&str; 3] = [UP, "down", "ejected"];
+const TRANSITIONS: [&str; 3] = [UP, "down", "ejected"];

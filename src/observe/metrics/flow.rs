@@ -1,4 +1,4 @@
-//! What sessions tell while they live: who does not read, who is kept waiting, how long a Ping takes.
+//! Metrics of live sessions: back-pressure, slow readers, rate limiting and round-trip times.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -7,22 +7,22 @@ use prometheus_client::{
 };
 use std::time::Duration;
 
-/// All sessions together.
+/// The metrics that sessions update while they are live.
 #[derive(Debug)]
 pub struct SessionMetrics {
-    /// The clients' legs.
+    /// Metrics of client legs.
     pub client: LegMetrics,
-    /// The backends' legs.
+    /// Metrics of backend legs.
     pub backend: LegMetrics,
     paused: Gauge,
 }
 
-/// One side of all sessions.
+/// The metrics of one leg, summed over all sessions.
 #[derive(Debug)]
 pub struct LegMetrics {
-    stuck: Gauge,
-    slow: Gauge,
-    round_trip: Histogram,
+    stuck_bytes: Gauge,
+    slow_readers: Gauge,
+    rtt: Histogram,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,33 +34,33 @@ struct TowardsLabels {
 
 impl SessionMetrics {
     #[rustfmt::skip] // a table
-    pub(super) fn new(all: &mut Registry) -> Self {
-        let stuck = Family::<TowardsLabels, Gauge>::default();
-        let slow = Family::<TowardsLabels, Gauge>::default();
-        let round_trip = Family::<TowardsLabels, Histogram>::new_with_constructor(|| Histogram::new(RTT_SECONDS));
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let stuck_bytes = Family::<TowardsLabels, Gauge>::default();
+        let slow_readers = Family::<TowardsLabels, Gauge>::default();
+        let rtt = Family::<TowardsLabels, Histogram>::new_with_constructor(|| Histogram::new(RTT_SECONDS));
         let paused = Gauge::default();
-        all.register("lockgate_stuck_bytes", "Bytes that wait in lockgate for a leg that does not take them", stuck.clone());
-        all.register("lockgate_slow_readers", "Legs that have taken nothing for slow_reader.after though bytes wait for them", slow.clone());
-        all.register("lockgate_rate_paused_sessions", "Sessions whose client is not read because it sent more than it may", paused.clone());
-        all.register_with_unit("lockgate_ping_rtt", "From a Ping of lockgate's own to its Pong", Unit::Seconds, round_trip.clone());
+        registry.register("lockgate_stuck_bytes", "Bytes pending in lockgate because a leg does not accept them", stuck_bytes.clone());
+        registry.register("lockgate_slow_readers", "Legs that have accepted no byte for slow_reader.after although bytes are pending", slow_readers.clone());
+        registry.register("lockgate_rate_paused_sessions", "Sessions whose client is paused because it exceeded its rate limit", paused.clone());
+        registry.register_with_unit("lockgate_ping_rtt", "Time from a Ping sent by lockgate to its Pong", Unit::Seconds, rtt.clone());
         let leg = |leg| {
-            let towards = TowardsLabels { leg };
+            let labels = TowardsLabels { leg };
             LegMetrics {
-                stuck: stuck.get_or_create_owned(&towards),
-                slow: slow.get_or_create_owned(&towards),
-                round_trip: round_trip.get_or_create_owned(&towards),
+                stuck_bytes: stuck_bytes.get_or_create_owned(&labels),
+                slow_readers: slow_readers.get_or_create_owned(&labels),
+                rtt: rtt.get_or_create_owned(&labels),
             }
         };
         SessionMetrics { client: leg("client"), backend: leg("backend"), paused }
     }
 
-    /// A client is kept waiting, or no longer.
+    /// Adds a session whose client is paused by its rate limit, or removes it.
     pub fn paused(&self, paused: bool) {
-        count(&self.paused, paused);
+        add_or_remove(&self.paused, paused);
     }
 }
 
-/// For sessions that nobody watches.
+/// Metrics that no registry exports, for tests.
 impl Default for SessionMetrics {
     fn default() -> Self {
         SessionMetrics::new(&mut Registry::default())
@@ -70,27 +70,27 @@ impl Default for SessionMetrics {
 // === impl LegMetrics ===
 
 impl LegMetrics {
-    /// So many bytes more wait, or less.
+    /// Changes the number of pending bytes.
     pub fn stuck(&self, change: i64) {
-        self.stuck.inc_by(change);
+        self.stuck_bytes.inc_by(change);
     }
 
-    /// A peer has become a slow reader, or is none any more.
+    /// Adds a slow reader, or removes it.
     pub fn slow(&self, slow: bool) {
-        count(&self.slow, slow);
+        add_or_remove(&self.slow_readers, slow);
     }
 
-    /// A Ping of ours was answered.
-    pub fn round_trip(&self, took: Duration) {
-        self.round_trip.observe(took.as_secs_f64());
+    /// Records the round-trip time of a Ping.
+    pub fn round_trip(&self, rtt: Duration) {
+        self.rtt.observe(rtt.as_secs_f64());
     }
 }
 
-fn count(gauge: &Gauge, more: bool) {
-    gauge.inc_by(if more { 1 } else { -1 });
+fn add_or_remove(gauge: &Gauge, add: bool) {
+    gauge.inc_by(if add { 1 } else { -1 });
 }
 
-/// From a loopback's tenth of a millisecond to a mobile link's seconds, and what only `ping.timeout` ends.
+/// From the fraction of a millisecond of a local peer to the seconds of a slow mobile link.
 const RTT_SECONDS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
 ];

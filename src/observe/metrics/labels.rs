@@ -1,27 +1,27 @@
-//! The labels. Each value is of a set that the program closes, whatever comes from the wire.
+//! Label sets. Every value comes from a closed set, whatever arrives from the wire.
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// Why a connection failed.
+/// The reason of a failed connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct WhyLabels {
     pub(super) why: &'static str,
 }
 
-/// A host of the config, never one that a client made up.
+/// A configured host, never one that a client has chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct HostLabels {
     pub(super) host: String,
 }
 
-/// A backend of the config.
+/// A configured backend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct BackendLabels {
     pub(super) pool: String,
     pub(super) backend: String,
 }
 
-/// A backend that has become up, down or ejected.
+/// A configured backend and the state that it has changed to: up, down or ejected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct TransitionLabels {
     pub(super) pool: String,
@@ -29,7 +29,7 @@ pub(super) struct TransitionLabels {
     pub(super) to: &'static str,
 }
 
-/// A backend of the config and a state that it may be in.
+/// A configured backend and one of its possible states.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct BackendStateLabels {
     pub(super) pool: String,
@@ -37,45 +37,45 @@ pub(super) struct BackendStateLabels {
     pub(super) state: &'static str,
 }
 
-/// What came of an order.
+/// The outcome of a certificate order, a reload or a DNS lookup.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OutcomeLabels {
     pub(super) outcome: &'static str,
 }
 
-/// Which leg it came from.
+/// The leg that sent the traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct LegLabels {
     pub(super) from: &'static str,
 }
 
-/// A status of ours, so of a closed set.
+/// The status and reason of a refusal. Lockgate chooses both, so the set is closed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RefusalLabels {
     pub(super) status: u16,
     pub(super) why: &'static str,
 }
 
-/// A pool of the config.
+/// A configured pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct PoolLabels {
     pool: String,
 }
 
-/// Why a pool's backends had no place.
+/// A configured pool and the reason why its admission queue refused a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct QueueRefusalLabels {
     pub(super) pool: String,
     pub(super) reason: &'static str,
 }
 
-/// A backend's status: only its class, or else it could make a thousand series.
+/// The class of a backend's status. With the status itself, a backend could create a thousand series.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct StatusClassLabels {
     status: &'static str,
 }
 
-/// How a session closed.
+/// The close code and the initiator of a session's end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CloseLabels {
     code: &'static str,
@@ -85,7 +85,7 @@ pub(super) struct CloseLabels {
 // === impl PoolLabels ===
 
 impl PoolLabels {
-    pub(super) fn of(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         PoolLabels { pool: name.into() }
     }
 }
@@ -109,23 +109,24 @@ impl StatusClassLabels {
 // === impl CloseLabels ===
 
 impl CloseLabels {
-    /// Peers may choose among 2,000 codes (RFC 6455 §7.4.2): those two ranges count as one each.
+    /// Creates the labels. Peers may choose among 2,000 codes from 3000 to 4999 (RFC 6455 §7.4.2), so each thousand counts as
+    /// one value.
     pub(super) fn new(code: Option<u16>, by: &'static str) -> Self {
         let code = match code {
             None => "none",
             Some(3000..4000) => "3xxx",
             Some(4000..5000) => "4xxx",
-            Some(code) => DEFINED
+            Some(code) => REGISTERED_CODES
                 .into_iter()
-                .find(|(defined, _)| *defined == code)
+                .find(|(registered, _)| *registered == code)
                 .map_or("other", |(_, word)| word),
         };
         CloseLabels { code, by }
     }
 }
 
-/// The codes that have a meaning of their own (RFC 6455 §7.4.1 and the IANA registry).
-const DEFINED: [(u16, &str); 16] = [
+/// The registered close codes (RFC 6455 §7.4.1 and the IANA registry).
+const REGISTERED_CODES: [(u16, &str); 16] = [
     (1000, "1000"),
     (1001, "1001"),
     (1002, "1002"),

@@ -1,4 +1,4 @@
-//! What is counted for each pool: who waits, who got no place, who was tried again.
+//! Metrics per pool: queued requests, refusals of the admission queue, retries.
 
 use super::{
     Metrics,
@@ -16,7 +16,7 @@ pub(super) struct PoolMetrics {
     retries: Family<PoolLabels, Counter>,
 }
 
-/// A request that waits for a place on a backend: counted until dropped.
+/// A guard that counts a request in the admission queue until it is dropped.
 #[derive(Debug)]
 pub struct WaitingGauge(Gauge);
 
@@ -24,39 +24,39 @@ pub struct WaitingGauge(Gauge);
 
 impl PoolMetrics {
     #[rustfmt::skip] // a table
-    pub(super) fn register(&self, all: &mut Registry) {
-        all.register("lockgate_admission_waiting", "Requests that wait for a place on a backend", self.waiting.clone());
-        all.register("lockgate_admission_refused", "Requests that got no place, by reason", self.refused.clone());
-        all.register("lockgate_retries", "How often a backend was tried after another had failed", self.retries.clone());
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("lockgate_admission_waiting", "Requests waiting in the admission queue", self.waiting.clone());
+        registry.register("lockgate_admission_refused", "Requests refused by the admission queue, by reason", self.refused.clone());
+        registry.register("lockgate_retries", "Attempts on a backend after an earlier attempt had failed", self.retries.clone());
     }
 }
 
 // === impl Metrics ===
 
 impl Metrics {
-    /// A request waits for a place on a backend of a pool.
+    /// Counts a request that waits in the admission queue of a pool.
     pub fn waiting(&self, pool: &str) -> WaitingGauge {
         let gauge = self
             .pools
             .waiting
-            .get_or_create(&PoolLabels::of(pool))
+            .get_or_create(&PoolLabels::new(pool))
             .clone();
         gauge.inc();
         WaitingGauge(gauge)
     }
 
-    /// It got none; `reason` is of a closed set.
+    /// Counts a request that the admission queue refused; `reason` comes from a closed set of words.
     pub fn admission_refused(&self, pool: &str, reason: &'static str) {
         let pool = pool.into();
-        let surplus = QueueRefusalLabels { pool, reason };
-        self.pools.refused.get_or_create(&surplus).inc();
+        let labels = QueueRefusalLabels { pool, reason };
+        self.pools.refused.get_or_create(&labels).inc();
     }
 
-    /// A backend of the pool is tried after another, or itself, has failed.
+    /// Counts a retry: an attempt on a backend of the pool after an earlier one, on the same or another backend, has failed.
     pub fn retried(&self, pool: &str) {
         self.pools
             .retries
-            .get_or_create(&PoolLabels::of(pool))
+            .get_or_create(&PoolLabels::new(pool))
             .inc();
     }
 }

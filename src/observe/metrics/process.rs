@@ -1,4 +1,4 @@
-//! What `/proc/self` says of the process, read at each scrape, under the names that all exporters use.
+//! Process metrics from `/proc/self`, read at each scrape, under the names common to Prometheus client libraries.
 
 use prometheus_client::{
     collector::Collector,
@@ -12,18 +12,21 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+/// A collector of the process metrics.
 #[derive(Debug)]
 pub(super) struct ProcessCollector {
+    /// In Unix time.
     started: f64,
 }
 
 // === impl ProcessCollector ===
 
 impl ProcessCollector {
-    pub(super) fn starting() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    /// Creates the collector; the current time counts as the start of the process.
+    pub(super) fn new() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         ProcessCollector {
-            started: since.unwrap_or_default().as_secs_f64(),
+            started: since_epoch.unwrap_or_default().as_secs_f64(),
         }
     }
 }
@@ -33,7 +36,7 @@ impl Collector for ProcessCollector {
         let started = ConstGauge::new(self.started);
         let descriptor = encoder.encode_descriptor(
             "process_start_time",
-            "When the process started, in Unix time.",
+            "Start time of the process, in Unix time.",
             Some(&Unit::Seconds),
             started.metric_type(),
         )?;
@@ -53,13 +56,13 @@ impl Collector for ProcessCollector {
             ),
             (
                 "process_max_fds",
-                "The limit on open file descriptors.",
+                "Limit on open file descriptors.",
                 None,
                 getrlimit(Resource::Nofile).current,
             ),
         ];
         for (name, help, unit, value) in numbers {
-            // What the system does not tell is left out.
+            // A value that the system does not provide is omitted.
             let Some(value) = value else { continue };
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             let descriptor = encoder.encode_descriptor(name, help, unit, gauge.metric_type())?;
@@ -79,9 +82,9 @@ fn resident_bytes() -> Option<u64> {
 }
 
 fn open_descriptors() -> Option<u64> {
-    // Since Linux 6.2 the folder's size is their number; to list ten thousand takes milliseconds.
+    // Since Linux 6.2 the size of the directory is the number of descriptors. Listing ten thousand takes milliseconds.
     match fs::metadata("/proc/self/fd").ok()?.len() {
-        // Less the one that the listing itself needs.
+        // Minus the descriptor that the listing itself uses.
         0 => Some((fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1)),
         count => Some(count),
     }

@@ -16,9 +16,9 @@ fn end(code: Option<u16>) -> SessionEnd {
     }
 }
 
-/// Every one of `lines` stands in the page as a whole line.
+/// Asserts that the encoded metrics contain each of `lines` as a whole line.
 #[track_caller]
-fn holds(metrics: &Metrics, lines: &[&str]) {
+fn assert_lines(metrics: &Metrics, lines: &[&str]) {
     let page = metrics.encode();
     for line in lines {
         assert!(page.lines().any(|one| one == *line), "{line}\n{page}");
@@ -26,14 +26,14 @@ fn holds(metrics: &Metrics, lines: &[&str]) {
 }
 
 #[test]
-fn gauges_count_what_lives_and_counters_what_ever_lived() {
+fn gauges_fall_on_drop_and_counters_do_not() {
     let metrics = Arc::new(Metrics::new());
     let first = (metrics.connection(), metrics.session());
     let second = metrics.connection();
     assert_eq!((metrics.connections(), metrics.sessions()), (2, 1));
     drop((first, second));
     assert_eq!((metrics.connections(), metrics.sessions()), (0, 0));
-    holds(
+    assert_lines(
         &metrics,
         &[
             "lockgate_connections 0",
@@ -45,12 +45,12 @@ fn gauges_count_what_lives_and_counters_what_ever_lived() {
 }
 
 #[test]
-fn a_session_is_counted_when_it_closes() {
+fn session_traffic_is_added_on_close() {
     let metrics = Metrics::new();
-    holds(&metrics, &["lockgate_frames_total{from=\"backend\"} 0"]);
+    assert_lines(&metrics, &["lockgate_frames_total{from=\"backend\"} 0"]);
     metrics.handshake(Duration::from_millis(3));
     metrics.session_closed(&end(Some(1000)));
-    holds(
+    assert_lines(
         &metrics,
         &[
             "lockgate_session_closes_total{code=\"1000\",by=\"client\"} 1",
@@ -68,7 +68,7 @@ fn a_session_is_counted_when_it_closes() {
 }
 
 #[test]
-fn peers_cannot_make_series() {
+fn peers_cannot_create_series() {
     let metrics = Metrics::new();
     for code in 0..=u16::MAX {
         metrics.session_closed(&end(Some(code)));
@@ -82,7 +82,7 @@ fn peers_cannot_make_series() {
     // 1000 to 1015, 3xxx, 4xxx, other, none.
     assert_eq!(series("lockgate_session_closes_total{"), 20, "{page}");
     assert_eq!(series("lockgate_requests_total{"), 6, "{page}");
-    holds(
+    assert_lines(
         &metrics,
         &[
             "lockgate_session_closes_total{code=\"1006\",by=\"client\"} 1",
@@ -95,11 +95,11 @@ fn peers_cannot_make_series() {
 }
 
 #[test]
-fn refusals_and_failures_tell_why() {
+fn refusals_and_failures_have_a_why_label() {
     let metrics = Metrics::new();
     metrics.refused(403, "origin");
     metrics.connection_failed("tls");
-    holds(
+    assert_lines(
         &metrics,
         &[
             "lockgate_refusals_total{status=\"403\",why=\"origin\"} 1",
@@ -109,7 +109,7 @@ fn refusals_and_failures_tell_why() {
 }
 
 #[test]
-fn the_process_tells_of_itself() {
+fn process_metrics_are_present_and_plausible() {
     let page = Metrics::new().encode();
     let value = |name: &str| -> f64 {
         let line = page
@@ -128,8 +128,8 @@ fn the_process_tells_of_itself() {
 }
 
 #[test]
-fn every_family_is_told_of_once() {
-    // OpenMetrics: a name belongs to one family, and the last line is the end.
+fn metric_families_are_unique() {
+    // OpenMetrics: a name belongs to one family, and "# EOF" is the last line.
     let page = Metrics::new().encode();
     let mut families: Vec<_> = page
         .lines()
@@ -143,10 +143,10 @@ fn every_family_is_told_of_once() {
 }
 
 #[test]
-fn a_backend_has_its_series_as_long_as_the_config_names_it() {
+fn backend_series_exist_while_the_backend_is_configured() {
     let metrics = Metrics::new();
     metrics.backend("chat", "ws://a:1", true, "warming");
-    holds(
+    assert_lines(
         &metrics,
         &[
             "lockgate_backend_up{pool=\"chat\",backend=\"ws://a:1\"} 1",
@@ -156,7 +156,7 @@ fn a_backend_has_its_series_as_long_as_the_config_names_it() {
         ],
     );
     metrics.backend_changed("chat", "ws://a:1", "down");
-    holds(
+    assert_lines(
         &metrics,
         &[
             "lockgate_backend_up{pool=\"chat\",backend=\"ws://a:1\"} 0",
@@ -165,7 +165,7 @@ fn a_backend_has_its_series_as_long_as_the_config_names_it() {
         ],
     );
     metrics.backend_state("chat", "ws://a:1", "draining");
-    holds(
+    assert_lines(
         &metrics,
         &[
             "lockgate_backend_state{pool=\"chat\",backend=\"ws://a:1\",state=\"draining\"} 1",

@@ -1,4 +1,4 @@
-//! A live session, as it has itself.
+//! The handle that a session task holds on its registry entry.
 
 use super::{CloseOrder, LiveSession, SessionRef, SessionRegistry, TapSink};
 use crate::{
@@ -7,11 +7,11 @@ use crate::{
 };
 use std::{sync::Arc, task::Waker};
 
-/// A session's place among the live ones, given back on drop.
+/// A session's own entry in the registry; removed on drop.
 #[derive(Debug)]
 pub struct SessionHandle {
     pub(super) shared: Arc<LiveSession>,
-    pub(super) sessions: Arc<SessionRegistry>,
+    pub(super) registry: Arc<SessionRegistry>,
 }
 
 // === impl SessionHandle ===
@@ -22,40 +22,40 @@ impl SessionHandle {
         SessionRef(self.shared.clone()).close(code);
     }
 
-    /// The session as it opened.
+    /// Returns the facts known when the session opened.
     pub fn record(&self) -> &Arc<SessionRecord> {
         &self.shared.record
     }
 
-    /// Where the session notes how long its peers take to answer.
+    /// Returns the cells in which the session stores its round-trip times.
     pub fn round_trips(&self) -> &LegRtts {
-        &self.shared.round_trips
+        &self.shared.rtts
     }
 
-    /// What was ordered, if anything was; `waker` is woken when that changes.
+    /// Returns the close order, if one was sent. Registers `waker` for close orders and [`SessionRegistry::wake_all`].
     pub fn order(&self, waker: &Waker) -> Option<&CloseOrder> {
         self.shared.waker.register(waker);
         self.shared.order.get()
     }
 
-    /// Whether others look at its frames than those of [`SessionHandle::taps`] last time. One plain load.
+    /// Returns true if the taps have changed since the last call of [`SessionHandle::taps`]. Costs one relaxed load.
     pub fn taps_changed(&self) -> bool {
-        self.shared.lookers.have_changed()
+        self.shared.taps.have_changed()
     }
 
-    /// Who looks at its frames now.
+    /// Returns the taps that are attached to the session now.
     pub fn taps(&self) -> Vec<Arc<TapSink>> {
-        self.shared.lookers.now()
+        self.shared.taps.snapshot()
     }
 
-    /// Shows whoever looks what has passed so far. For a session that is about to wait: it costs a few plain stores.
+    /// Publishes the traffic counts for [`SessionRef::traffic`]. Called before the session waits; costs four relaxed stores.
     pub fn publish(&self, from_client: FrameCounts, from_backend: FrameCounts) {
-        self.shared.meter.publish(from_client, from_backend);
+        self.shared.traffic.publish(from_client, from_backend);
     }
 }
 
 impl Drop for SessionHandle {
     fn drop(&mut self) {
-        self.sessions.lock().live.remove(&self.shared.record.id);
+        self.registry.lock().live.remove(&self.shared.record.id);
     }
 }

@@ -1,5 +1,5 @@
-//! Somebody who looks at frames as they pass. A session hands him what it sees and never waits for him: what he does not
-//! take in time, or has not asked for, is counted and gone.
+//! Frame taps: subscriptions to the relayed frames of live sessions. A session never waits for a tap. Frames beyond the
+//! rate of the tap, or that its queue has no space for, are counted and dropped.
 
 use super::{super::access::SessionRecord, SessionFilter, SessionRef, SessionRegistry};
 use crate::proto::{frame::Opcode, track::Role};
@@ -12,92 +12,95 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// A frame as it passed.
+/// A relayed frame.
 #[derive(Debug)]
 pub struct TappedFrame {
-    /// The session that it passed in.
+    /// The session that relayed the frame.
     pub session: Arc<SessionRecord>,
-    /// Its last byte was read then.
+    /// The time at which its last byte was read.
     pub at: SystemTime,
-    /// Who sent it.
+    /// The sender.
     pub from: Role,
-    /// What kind it is; that of its message, where it goes on with one.
+    /// The opcode; for a continuation frame, that of its message if known.
     pub kind: Opcode,
-    /// Whether it goes on with a message.
+    /// True for a continuation frame.
     pub continues: bool,
-    /// The last one of its message.
+    /// True for the last frame of a message.
     pub fin: bool,
-    /// Bytes of payload on the wire.
+    /// The payload length on the wire, in bytes.
     pub size: u64,
-    /// How its message is compressed.
+    /// The compression of its message.
     pub deflate: InflateStatus,
-    /// The beginning of the payload, unmasked, and inflated where that could be done.
+    /// The beginning of the payload, unmasked, and inflated if possible.
     pub head: Vec<u8>,
-    /// There is more of it.
+    /// True if the payload is longer than `head`.
     pub cut: bool,
 }
 
-/// What became of a frame's compression (RFC 7692).
+/// The compression of a frame (RFC 7692), and whether the tap could inflate it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InflateStatus {
-    /// It has none.
+    /// Not compressed.
     None,
-    /// Inflated to so many bytes. Where something was sent before somebody looked, what refers to that is not known.
+    /// Inflated. References to data relayed before the tap was attached cannot be resolved.
     Inflated {
-        /// Bytes of this frame.
+        /// The inflated length of this frame, in bytes.
         size: u64,
-        /// Nothing was missed.
+        /// True if all references could be resolved.
         whole: bool,
     },
-    /// Not inflated: it was broken, or there was too much to inflate.
-    Left,
+    /// Compressed, but not inflated: the data is invalid, or there is too much of it.
+    NotInflated,
 }
 
-/// What sessions have of somebody who looks.
+/// The sending half of a tap, held by sessions.
 #[derive(Debug)]
 pub struct TapSink {
-    pub(super) wanted: SessionFilter,
-    /// Bytes of each frame.
+    pub(super) filter: SessionFilter,
+    /// Payload bytes to send of each frame.
     bytes: usize,
-    /// Frames that are still shown until the next [`TapSubscription::refill`].
+    /// Frames that may still be sent before the next [`TapSubscription::refill`].
     budget: AtomicU32,
     dropped: AtomicU64,
     over: AtomicBool,
     out: mpsc::Sender<TappedFrame>,
 }
 
-/// What he has himself; on drop he looks no more.
+/// The receiving half of a tap; ends the tap on drop.
 #[derive(Debug)]
 pub struct TapSubscription {
-    look: Arc<TapSink>,
-    seen: mpsc::Receiver<TappedFrame>,
-    sessions: Arc<SessionRegistry>,
+    sink: Arc<TapSink>,
+    frames: mpsc::Receiver<TappedFrame>,
+    registry: Arc<SessionRegistry>,
 }
 
 // === impl TapSink ===
 
 impl TapSink {
-    /// Bytes of each frame that he wants.
+    /// Returns the number of payload bytes to send of each frame.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether he takes another frame now; if not, it is counted.
+    /// Takes one frame from the budget. Returns false, and counts the frame as dropped, if the budget is used up.
     pub fn try_admit(&self) -> bool {
-        let less = |left: u32| left.checked_sub(1);
-        let admits = self.budget.fetch_update(Relaxed, Relaxed, less).is_ok();
-        self.dropped.fetch_add(u64::from(!admits), Relaxed);
-        admits
+        let decrement = |left: u32| left.checked_sub(1);
+        let is_admitted = self
+            .budget
+            .fetch_update(Relaxed, Relaxed, decrement)
+            .is_ok();
+        self.dropped.fetch_add(u64::from(!is_admitted), Relaxed);
+        is_admitted
     }
 
-    /// Hands him a frame, unless he is slow.
-    pub fn send(&self, seen: TappedFrame) {
-        if self.out.try_send(seen).is_err() {
+    /// Queues a frame; if the queue is full, counts it as dropped.
+    pub fn send(&self, frame: TappedFrame) {
+        if self.out.try_send(frame).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
     }
 
-    /// Whether he has gone, or must not look any more.
+    /// Returns true if the tap was closed, or is no longer allowed.
     pub fn is_over(&self) -> bool {
         self.over.load(Relaxed)
     }
@@ -111,13 +114,13 @@ impl TapSink {
 
 impl TapSubscription {
     pub(super) fn new(
-        sessions: Arc<SessionRegistry>,
-        wanted: SessionFilter,
+        registry: Arc<SessionRegistry>,
+        filter: SessionFilter,
         bytes: usize,
     ) -> TapSubscription {
-        let (out, seen) = mpsc::channel(TAP_QUEUE_LEN);
-        let look = TapSink {
-            wanted,
+        let (out, frames) = mpsc::channel(TAP_QUEUE_LEN);
+        let sink = TapSink {
+            filter,
             bytes,
             budget: AtomicU32::new(0),
             dropped: AtomicU64::new(0),
@@ -125,49 +128,48 @@ impl TapSubscription {
             out,
         };
         TapSubscription {
-            look: Arc::new(look),
-            seen,
-            sessions,
+            sink: Arc::new(sink),
+            frames,
+            registry,
         }
     }
 
-    /// What sessions have of it.
-    pub(super) fn look(&self) -> &Arc<TapSink> {
-        &self.look
+    /// Returns the sending half.
+    pub(super) fn sink(&self) -> &Arc<TapSink> {
+        &self.sink
     }
 
-    /// Looks at one that was there already, if he wants it and may.
+    /// Attaches the tap to an existing session. Returns false if the filter does not match, or the route may not be tapped.
     pub fn attach(&self, session: &SessionRef) -> bool {
-        let wants = self.look.wanted.matches(session);
-        wants && self.sessions.show(&session.0, &self.look)
+        self.sink.filter.matches(session) && self.registry.attach_tap(&session.0, &self.sink)
     }
 
-    /// So many frames are shown from now on until the next time.
+    /// Sets the number of frames that may be sent before the next refill.
     pub fn refill(&self, frames: u32) {
-        self.look.budget.store(frames, Relaxed);
+        self.sink.budget.store(frames, Relaxed);
     }
 
-    /// The next frame.
+    /// Waits for the next frame.
     pub async fn next(&mut self) -> Option<TappedFrame> {
-        self.seen.recv().await
+        self.frames.recv().await
     }
 
-    /// How many he did not get since he last asked.
+    /// Returns the number of frames dropped since the last call.
     pub fn lost(&self) -> u64 {
-        self.look.dropped.swap(0, Relaxed)
+        self.sink.dropped.swap(0, Relaxed)
     }
 
-    /// Whether he must not look any more.
+    /// Returns true if the tap is no longer allowed.
     pub fn is_over(&self) -> bool {
-        self.look.is_over()
+        self.sink.is_over()
     }
 }
 
 impl Drop for TapSubscription {
     fn drop(&mut self) {
-        self.sessions.unsubscribe(&self.look);
+        self.registry.unsubscribe(&self.sink);
     }
 }
 
-/// Frames that wait to be taken: with some KiB each, less than a MiB.
+/// Queued frames per tap: with up to 4 KiB each, about 1 MiB.
 const TAP_QUEUE_LEN: usize = 256;

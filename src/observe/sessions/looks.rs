@@ -1,4 +1,4 @@
-//! Who looks at which sessions. Nobody may, but at those of routes that say so.
+//! Registry of frame taps. Only sessions of routes with `tap = true` can be tapped.
 
 use super::{
     LiveSession, SessionFilter, SessionRef, SessionRegistry, SessionTarget,
@@ -13,97 +13,97 @@ use std::{
 };
 use thiserror::Error;
 
-/// All who look, and at what they may.
+/// All taps, and the routes that may be tapped.
 #[derive(Debug, Default)]
 pub(super) struct TapRegistry {
-    allowed: BTreeSet<Arc<str>>,
-    all: Vec<Arc<TapSink>>,
+    allowed_routes: BTreeSet<Arc<str>>,
+    sinks: Vec<Arc<TapSink>>,
 }
 
-/// Who looks at one session.
+/// The taps attached to one session.
 #[derive(Debug, Default)]
 pub(super) struct SessionTaps {
-    /// They are others than when the session last asked. Read at every turn of every session, where nobody looks too.
+    /// True if the taps have changed since the last snapshot. Read on every poll of every session, also without taps.
     changed: AtomicBool,
-    all: Mutex<Vec<Arc<TapSink>>>,
+    sinks: Mutex<Vec<Arc<TapSink>>>,
 }
 
-/// Why nobody may look.
+/// An error that prevents a tap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TapError {
-    /// Not at these.
-    #[error("frames are shown only of routes that have tap = true in the configuration")]
+    /// The route may not be tapped.
+    #[error("only routes with tap = true in the configuration can be tapped")]
     Forbidden,
-    /// Enough do.
-    #[error("four look at frames already: somebody has to stop first")]
+    /// The limit is reached.
+    #[error("too many frame taps (limit {limit}): stop one with Ctrl-C, then try again", limit = MAX_TAPS)]
     TooMany,
 }
 
 // === impl SessionRegistry ===
 
 impl SessionRegistry {
-    /// Of which routes frames may be shown, from now on. Whoever looks at others has to begin anew.
+    /// Sets the routes that may be tapped. If a route is no longer allowed, all existing taps end.
     pub fn set_tappable_routes(&self, routes: impl Iterator<Item = Arc<str>>) {
         let routes = routes.collect();
-        let mut book = self.lock();
-        let looks = &mut book.looks;
-        if !looks.allowed.is_subset(&routes) {
-            looks.all.drain(..).for_each(|look| look.end());
+        let mut table = self.lock();
+        let taps = &mut table.taps;
+        if !taps.allowed_routes.is_subset(&routes) {
+            taps.sinks.drain(..).for_each(|sink| sink.end());
         }
-        looks.allowed = routes;
+        taps.allowed_routes = routes;
     }
 
-    /// Somebody looks at `bytes` of each frame of the sessions that come and that he wants; at those that are there with
-    /// [`TapSubscription::attach`].
+    /// Creates a tap that sends `bytes` payload bytes of each frame of new sessions that match `filter`. Existing sessions
+    /// are added with [`TapSubscription::attach`].
     ///
     /// # Errors
-    /// If nobody may, or too many do.
+    /// If the route may not be tapped, or if there are too many taps.
     pub fn subscribe(
         self: &Arc<Self>,
-        wanted: SessionFilter,
+        filter: SessionFilter,
         bytes: usize,
     ) -> Result<TapSubscription, TapError> {
-        let mut book = self.lock();
-        let route = match wanted.id.map(|id| book.live.get(&id)) {
-            Some(Some(session)) => Some(&*session.belonging.route),
-            // It is for others to say that there is no such session.
-            _ => wanted.route.as_deref(),
+        let mut table = self.lock();
+        let route = match filter.id.map(|id| table.live.get(&id)) {
+            Some(Some(session)) => Some(&*session.target.route),
+            // The caller reports an unknown id.
+            _ => filter.route.as_deref(),
         };
-        let allowed = &book.looks.allowed;
+        let allowed = &table.taps.allowed_routes;
         if allowed.is_empty() || route.is_some_and(|route| !allowed.contains(route)) {
             return Err(TapError::Forbidden);
         }
-        if book.looks.all.len() >= MAX_TAPS {
+        if table.taps.sinks.len() >= MAX_TAPS {
             return Err(TapError::TooMany);
         }
-        let looking = TapSubscription::new(self.clone(), wanted, bytes);
-        book.looks.all.push(looking.look().clone());
-        Ok(looking)
+        let subscription = TapSubscription::new(self.clone(), filter, bytes);
+        table.taps.sinks.push(subscription.sink().clone());
+        Ok(subscription)
     }
 
-    /// Shows `session` to somebody; whether he may look at it.
-    pub(super) fn show(&self, session: &LiveSession, look: &Arc<TapSink>) -> bool {
-        let may = self.lock().looks.allows(&session.belonging) && !look.is_over();
-        if may {
-            session.lookers.add(look);
+    /// Attaches a tap to `session`. Returns false if the route may not be tapped, or if the tap has ended.
+    pub(super) fn attach_tap(&self, session: &LiveSession, sink: &Arc<TapSink>) -> bool {
+        let is_allowed = self.lock().taps.allows(&session.target) && !sink.is_over();
+        if is_allowed {
+            session.taps.add(sink);
         }
-        may
+        is_allowed
     }
 
-    /// He looks no more.
-    pub(super) fn unsubscribe(&self, gone: &Arc<TapSink>) {
-        gone.end();
+    /// Ends a tap and detaches it from all sessions.
+    pub(super) fn unsubscribe(&self, removed: &Arc<TapSink>) {
+        removed.end();
         self.lock()
-            .looks
-            .all
-            .retain(|look| !Arc::ptr_eq(look, gone));
+            .taps
+            .sinks
+            .retain(|sink| !Arc::ptr_eq(sink, removed));
         let mut after = None;
         loop {
-            let some = self.page(after);
-            let Some(last) = some.last() else { return };
+            let page = self.page(after);
+            let Some(last) = page.last() else { return };
             after = Some(last.id());
-            for SessionRef(session) in &some {
-                session.lookers.remove(gone);
+            for SessionRef(session) in &page {
+                session.taps.remove(removed);
             }
         }
     }
@@ -112,16 +112,20 @@ impl SessionRegistry {
 // === impl TapRegistry ===
 
 impl TapRegistry {
-    fn allows(&self, session: &SessionTarget) -> bool {
-        self.allowed.contains(&session.route)
+    fn allows(&self, target: &SessionTarget) -> bool {
+        self.allowed_routes.contains(&target.route)
     }
 
-    /// Shows a session that comes.
+    /// Attaches all matching taps to a new session.
     pub(super) fn attach_all(&self, session: &Arc<LiveSession>) {
-        if self.allows(&session.belonging) {
+        if self.allows(&session.target) {
             let session = SessionRef(session.clone());
-            for look in self.all.iter().filter(|look| look.wanted.matches(&session)) {
-                session.0.lookers.add(look);
+            for sink in self
+                .sinks
+                .iter()
+                .filter(|sink| sink.filter.matches(&session))
+            {
+                session.0.taps.add(sink);
             }
         }
     }
@@ -130,37 +134,37 @@ impl TapRegistry {
 // === impl SessionTaps ===
 
 impl SessionTaps {
-    /// Whether to ask again who looks.
+    /// Returns true if the taps have changed since the last [`SessionTaps::snapshot`].
     pub(super) fn have_changed(&self) -> bool {
         self.changed.load(Relaxed)
     }
 
-    /// Who looks.
-    pub(super) fn now(&self) -> Vec<Arc<TapSink>> {
-        // Under the lock, so that no change is between the two.
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns the attached taps.
+    pub(super) fn snapshot(&self) -> Vec<Arc<TapSink>> {
+        // The flag is cleared under the lock, so that no change falls between the two.
+        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         self.changed.store(false, Relaxed);
-        all.clone()
+        sinks.clone()
     }
 
-    fn add(&self, look: &Arc<TapSink>) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if !all.iter().any(|one| Arc::ptr_eq(one, look)) {
-            all.push(look.clone());
+    fn add(&self, sink: &Arc<TapSink>) {
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sinks.iter().any(|other| Arc::ptr_eq(other, sink)) {
+            sinks.push(sink.clone());
             self.changed.store(true, Relaxed);
         }
     }
 
-    fn remove(&self, gone: &Arc<TapSink>) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = all.len();
-        all.retain(|look| !Arc::ptr_eq(look, gone));
-        if all.len() < before {
+    fn remove(&self, removed: &Arc<TapSink>) {
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = sinks.len();
+        sinks.retain(|sink| !Arc::ptr_eq(sink, removed));
+        if sinks.len() < before {
             self.changed.store(true, Relaxed);
-            all.shrink_to_fit();
+            sinks.shrink_to_fit();
         }
     }
 }
 
-/// At a time. One is what anybody needs; some more, so that one who was forgotten is in nobody's way.
+/// Simultaneous taps. One is enough for an operator; the others allow for taps that were left running.
 const MAX_TAPS: usize = 4;

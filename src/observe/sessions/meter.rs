@@ -1,26 +1,26 @@
-//! What has passed in a live session, for those who look. The session counts for itself, in plain integers, and copies
-//! them here when it has nothing more to do for the moment: never frame by frame.
+//! Traffic counters of live sessions. A session counts in plain integers, and publishes them here before it waits, not per
+//! frame.
 
 use crate::proto::track::FrameCounts;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What has passed from one leg to the other.
+/// The traffic relayed in one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Data messages begun.
+    /// Data messages, counted at their first frame.
     pub messages: u64,
-    /// Bytes, headers included.
+    /// Bytes of frames, including headers.
     pub bytes: u64,
 }
 
-/// Both directions.
+/// The counters of both directions.
 #[derive(Debug, Default)]
 pub(super) struct TrafficCounters {
     from_client: DirectionCounters,
     from_backend: DirectionCounters,
 }
 
-/// One writer; a reader may see one of the two a moment before the other.
+/// The counters of one direction. There is one writer; a reader may see one value before the other is updated.
 #[derive(Debug, Default)]
 struct DirectionCounters {
     messages: AtomicU64,

@@ -1,36 +1,36 @@
-//! What a session can be ordered: to close.
+//! Orders to a live session: to close.
 
 use crate::proto::frame::close_code_allowed;
 use thiserror::Error;
 
-/// How a session is to close. The backend is told 1001 in any case.
+/// An order to close a session. The backend always gets 1001.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseOrder {
-    /// The code that the client is told.
+    /// The close code for the client.
     pub code: u16,
-    /// The reason beside it; "" for none.
+    /// The reason for the client; may be empty.
     pub reason: Box<str>,
-    /// An operator picked this session; otherwise a drain or a stop did.
+    /// True for an order of an operator, false for one of Lockgate (drain, shutdown, limits).
     pub by_operator: bool,
 }
 
-/// Why a Close cannot say that.
+/// An invalid code or reason of a close order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BadCloseOrder {
-    /// RFC 6455 §7.4.
+    /// A code that a server must not send (RFC 6455 §7.4).
     #[error(
-        "{0} is no code that a server's Close may carry (RFC 6455 §7.4): use 1000, 1001, 1008, 1011 to 1013, or one of 3000 to 4999"
+        "{0} is not a close code that a server may send (RFC 6455 §7.4): use 1000, 1001, 1008, 1011 to 1013, or one of 3000 to 4999"
     )]
     Code(u16),
-    /// RFC 6455 §5.5: two of a control frame's 125 bytes are the code.
-    #[error("the reason has {0} bytes: 123 fit into a Close")]
+    /// A reason longer than 123 bytes: a control frame has 125, and the code takes two (RFC 6455 §5.5).
+    #[error("the reason is {0} bytes long; a Close frame has room for 123")]
     Reason(usize),
 }
 
 // === impl CloseOrder ===
 
 impl CloseOrder {
-    /// A drain's or a stop's, whose code the configuration has checked.
+    /// Creates an order of Lockgate itself. The code comes from the configuration, which has validated it, or is a constant.
     pub fn internal(code: u16) -> CloseOrder {
         CloseOrder {
             code,
@@ -39,12 +39,12 @@ impl CloseOrder {
         }
     }
 
-    /// An operator's order.
+    /// Creates an order of an operator.
     ///
     /// # Errors
-    /// If no Close of a server may say that.
+    /// If a server must not send the code, or if the reason is too long.
     pub fn from_operator(code: u16, reason: &str) -> Result<CloseOrder, BadCloseOrder> {
-        // RFC 6455 §7.4.1: 1010 is a client's, who has missed an extension.
+        // RFC 6455 §7.4.1: only a client sends 1010, to report a missing extension.
         if !close_code_allowed(code) || code == 1010 {
             return Err(BadCloseOrder::Code(code));
         }
@@ -59,4 +59,5 @@ impl CloseOrder {
     }
 }
 
+/// In bytes (RFC 6455 §5.5).
 const MAX_REASON_LEN: usize = 123;

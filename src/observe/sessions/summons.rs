@@ -1,22 +1,22 @@
-//! A live session, as others have it.
+//! References to live sessions, for code outside the session task.
 
 use super::{CloseOrder, LiveSession, SessionTarget, Traffic};
 use crate::observe::{LegRtts, SessionRecord};
 use std::{sync::Arc, time::Duration};
 
-/// A live session, to look at and to order to close.
+/// A reference to a live session: reads its state and sends close orders.
 #[derive(Debug, Clone)]
 pub struct SessionRef(pub(super) Arc<LiveSession>);
 
 // === impl SessionRef ===
 
 impl SessionRef {
-    /// Orders the session to close: the client with `code`, the backend with 1001. A second order changes nothing.
+    /// Sends a close order: the client gets `code`, the backend 1001. Only the first order has an effect.
     pub fn close(&self, code: u16) {
         self.order(CloseOrder::internal(code));
     }
 
-    /// Gives an order; whether it is the first one.
+    /// Sends a close order. Returns true if it is the first one, and so has an effect.
     pub fn order(&self, order: CloseOrder) -> bool {
         let is_first = self.0.order.set(order).is_ok();
         if is_first {
@@ -25,39 +25,39 @@ impl SessionRef {
         is_first
     }
 
-    /// Its id.
+    /// Returns the session's id.
     pub fn id(&self) -> u64 {
         self.0.record.id
     }
 
-    /// As it opened.
+    /// Returns the facts known when the session opened.
     pub fn record(&self) -> &SessionRecord {
         &self.0.record
     }
 
-    /// Since it opened.
+    /// Returns the time since the session opened.
     pub fn age(&self) -> Duration {
         self.0.opened.elapsed()
     }
 
-    /// What had passed when it last waited for more: from the client, and from the backend.
+    /// Returns the traffic from the client and from the backend, as last published by the session.
     pub fn traffic(&self) -> (Traffic, Traffic) {
-        self.0.meter.read()
+        self.0.traffic.read()
     }
 
-    /// How long its peers took to answer the last Ping of ours.
+    /// Returns the last round-trip time of each leg.
     pub fn round_trips(&self) -> &LegRtts {
-        &self.0.round_trips
+        &self.0.rtts
     }
 
-    /// Where it belongs.
-    pub fn belonging(&self) -> &SessionTarget {
-        &self.0.belonging
+    /// Returns the route and backend of the session.
+    pub fn target(&self) -> &SessionTarget {
+        &self.0.target
     }
 
-    /// Whether the session has ended.
+    /// Returns true if the session has ended and no other reference to it exists.
     pub fn is_over(&self) -> bool {
-        // The other one is held by the session and the book.
+        // A live session is also referenced by its handle and by the registry.
         Arc::strong_count(&self.0) == 1
     }
 }

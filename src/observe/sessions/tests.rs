@@ -2,7 +2,7 @@ use super::*;
 use crate::proto::track::FrameCounts;
 use std::{task::Waker, time::Duration};
 
-fn belonging(route: &str) -> SessionTarget {
+fn target(route: &str) -> SessionTarget {
     SessionTarget {
         route: route.into(),
         backend: "ws://10.0.0.1:1".into(),
@@ -11,21 +11,21 @@ fn belonging(route: &str) -> SessionTarget {
 }
 
 #[test]
-fn all_are_met_once_in_steps_while_others_come_and_go() {
+fn paging_visits_every_staying_session_once() {
     let sessions = Arc::new(SessionRegistry::default());
-    let mut handles: Vec<_> = (0..3000).map(|_| sessions.open(belonging("r"))).collect();
+    let mut handles: Vec<_> = (0..3000).map(|_| sessions.open(target("r"))).collect();
     assert_eq!(sessions.count(), 3000);
-    let (mut seen, mut after) = (Vec::new(), None);
+    let (mut ids, mut after) = (Vec::new(), None);
     loop {
-        let some = sessions.page(after);
-        let Some(last) = some.last() else { break };
+        let page = sessions.page(after);
+        let Some(last) = page.last() else { break };
         after = Some(last.id());
-        seen.extend(some.iter().map(SessionRef::id));
+        ids.extend(page.iter().map(SessionRef::id));
         handles.truncate(2990);
     }
-    assert!(seen.is_sorted_by(|a, b| a < b));
+    assert!(ids.is_sorted_by(|a, b| a < b));
     let stayed = handles.iter().map(|handle| handle.record().id);
-    assert!(stayed.clone().all(|id| seen.binary_search(&id).is_ok()));
+    assert!(stayed.clone().all(|id| ids.binary_search(&id).is_ok()));
     assert!(stayed.clone().all(|id| sessions.find(id).is_some()));
     drop(handles);
     assert_eq!(sessions.count(), 0);
@@ -34,8 +34,8 @@ fn all_are_met_once_in_steps_while_others_come_and_go() {
 #[test]
 fn condition_of_matching_runs_without_the_lock_of_the_table() {
     let sessions = Arc::new(SessionRegistry::default());
-    let _handle = sessions.open(belonging("r"));
-    // With the lock held, `count` would wait for it without end.
+    let _handle = sessions.open(target("r"));
+    // If the lock were held, `count` would deadlock.
     let (done, finished) = std::sync::mpsc::channel();
     let registry = sessions.clone();
     std::thread::spawn(move || done.send(registry.matching(|_| registry.count() == 1).len()));
@@ -43,9 +43,9 @@ fn condition_of_matching_runs_without_the_lock_of_the_table() {
 }
 
 #[test]
-fn the_first_order_counts_with_its_own_words() {
+fn only_the_first_close_order_has_an_effect() {
     let sessions = Arc::new(SessionRegistry::default());
-    let handle = sessions.open(belonging("r"));
+    let handle = sessions.open(target("r"));
     let session = sessions.find(handle.record().id).unwrap();
     assert!(handle.order(Waker::noop()).is_none());
     let order = CloseOrder::from_operator(4001, "go home").unwrap();
@@ -55,13 +55,13 @@ fn the_first_order_counts_with_its_own_words() {
     assert_eq!(handle.order(Waker::noop()), Some(&order));
 
     sessions.close_new_sessions(1001);
-    let late = sessions.open(belonging("r"));
-    let told = late.order(Waker::noop()).unwrap();
-    assert_eq!((told.code, told.by_operator), (1001, false));
+    let late = sessions.open(target("r"));
+    let order = late.order(Waker::noop()).unwrap();
+    assert_eq!((order.code, order.by_operator), (1001, false));
 }
 
 #[test]
-fn an_operator_can_say_only_what_a_close_can() {
+fn operator_order_rejects_invalid_codes_and_long_reasons() {
     for code in [1000, 1001, 1008, 1011, 1012, 3000, 4999] {
         assert!(CloseOrder::from_operator(code, "").is_ok(), "{code}");
     }
@@ -69,61 +69,61 @@ fn an_operator_can_say_only_what_a_close_can() {
         assert_eq!(
             CloseOrder::from_operator(code, "").unwrap_err().to_string(),
             format!(
-                "{code} is no code that a server's Close may carry (RFC 6455 §7.4): use 1000, 1001, 1008, 1011 to 1013, or one of 3000 to 4999"
+                "{code} is not a close code that a server may send (RFC 6455 §7.4): use 1000, 1001, 1008, 1011 to 1013, or one of 3000 to 4999"
             )
         );
     }
     assert!(CloseOrder::from_operator(1008, &"x".repeat(123)).is_ok());
-    // Bytes, not characters.
+    // The limit is in bytes, not in characters.
     assert!(CloseOrder::from_operator(1008, &"é".repeat(62)).is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_conditions_must_hold() {
+async fn filter_requires_all_conditions() {
     let sessions = Arc::new(SessionRegistry::default());
-    let handle = sessions.open(belonging("chat"));
+    let handle = sessions.open(target("chat"));
     tokio::time::advance(Duration::from_secs(60)).await;
     let session = sessions.find(handle.record().id).unwrap();
-    let everybody = SessionFilter::default();
-    assert!(everybody.is_empty() && everybody.matches(&session));
-    let right = SessionFilter {
+    let empty = SessionFilter::default();
+    assert!(empty.is_empty() && empty.matches(&session));
+    let matching = SessionFilter {
         id: Some(session.id()),
         route: Some("chat".into()),
         backend: Some("ws://10.0.0.1:1".into()),
         client: Some("127.0.0.0/8".parse().unwrap()),
         longer_than: Some(Duration::from_secs(59)),
     };
-    assert!(right.matches(&session) && !right.is_empty());
-    for wrong in [
+    assert!(matching.matches(&session) && !matching.is_empty());
+    for other in [
         SessionFilter {
             id: Some(session.id() ^ 1),
-            ..right.clone()
+            ..matching.clone()
         },
         SessionFilter {
             route: Some("cha".into()),
-            ..right.clone()
+            ..matching.clone()
         },
         SessionFilter {
             backend: Some("ws://10.0.0.1:10".into()),
-            ..right.clone()
+            ..matching.clone()
         },
         SessionFilter {
             client: Some("10.0.0.0/8".parse().unwrap()),
-            ..right.clone()
+            ..matching.clone()
         },
         SessionFilter {
             longer_than: Some(Duration::from_secs(61)),
-            ..right.clone()
+            ..matching.clone()
         },
     ] {
-        assert!(!wrong.matches(&session), "{wrong:?}");
+        assert!(!other.matches(&session), "{other:?}");
     }
 }
 
 #[test]
-fn what_is_published_is_what_is_read() {
+fn traffic_returns_the_published_counts() {
     let sessions = Arc::new(SessionRegistry::default());
-    let handle = sessions.open(belonging("r"));
+    let handle = sessions.open(target("r"));
     let counts = |bytes| FrameCounts {
         frames: 3,
         messages: 2,

@@ -1,45 +1,48 @@
-//! Which live sessions somebody means.
+//! Filters that select live sessions.
 
 use super::{super::access::SessionRecord, SessionRef};
 use crate::config::Cidr;
 use std::{fmt, time::Duration};
 
-/// All conditions must hold; without any, every session is meant.
+/// A filter for sessions. All conditions must hold; without conditions it matches every session.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SessionFilter {
-    /// This one.
+    /// The session's id.
     pub id: Option<u64>,
-    /// Those of this route.
+    /// The route's name.
     pub route: Option<Box<str>>,
-    /// Those on this backend.
+    /// The backend's address.
     pub backend: Option<Box<str>>,
-    /// Those of these clients.
+    /// The network of the client.
     pub client: Option<Cidr>,
-    /// Those that have lasted longer.
+    /// The age that a session must exceed.
     pub longer_than: Option<Duration>,
 }
 
 // === impl SessionFilter ===
 
 impl SessionFilter {
-    /// Whether there is no condition.
+    /// Returns true if the filter has no condition.
     pub fn is_empty(&self) -> bool {
         *self == SessionFilter::default()
     }
 
-    /// Whether all conditions hold for it now.
+    /// Returns true if all conditions hold now.
     pub fn matches(&self, session: &SessionRef) -> bool {
         self.longer_than.is_none_or(|age| session.age() > age)
             && self.matches_record(session.record())
     }
 
-    /// Whether all conditions hold that do not change while a session lasts.
+    /// Returns true if all conditions hold that cannot change during a session: all but the age.
     pub fn matches_record(&self, session: &SessionRecord) -> bool {
-        let same =
-            |wanted: &Option<Box<str>>, is: &str| wanted.as_deref().is_none_or(|it| it == is);
+        let equals = |expected: &Option<Box<str>>, actual: &str| {
+            expected
+                .as_deref()
+                .is_none_or(|expected| expected == actual)
+        };
         self.id.is_none_or(|id| id == session.id)
-            && same(&self.route, &session.route)
-            && same(&self.backend, &session.backend)
+            && equals(&self.route, &session.route)
+            && equals(&self.backend, &session.backend)
             && self
                 .client
                 .is_none_or(|network| network.contains(session.client))
@@ -47,7 +50,7 @@ impl SessionFilter {
 }
 
 impl fmt::Display for SessionFilter {
-    /// As the command line has it, in one line whatever the names are.
+    /// Writes the filter in the syntax of the command line, in one line: names are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.id.map(|id| format!("{id:016x}"));
         let route = self.route.as_ref().map(|name| format!("--route {name:?}"));
@@ -56,13 +59,13 @@ impl fmt::Display for SessionFilter {
         let client = self.client.as_ref();
         let client = client.map(|network| format!("--client {network}"));
         let age = self.longer_than.map(|age| format!("--longer-than {age:?}"));
-        let said: Vec<String> = [id, route, backend, client, age]
+        let flags: Vec<String> = [id, route, backend, client, age]
             .into_iter()
             .flatten()
             .collect();
-        match &said[..] {
+        match &flags[..] {
             [] => f.write_str("--all"),
-            said => f.write_str(&said.join(" ")),
+            flags => f.write_str(&flags.join(" ")),
         }
     }
 }

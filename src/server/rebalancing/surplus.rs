@@ -28,7 +28,7 @@ impl ExcessSessions {
         let mut remaining: HashMap<&str, u64> =
             self.0.iter().map(|(k, it)| (&**k, it.surplus())).collect();
         sessions.retain(
-            |session| match remaining.get_mut(&*session.belonging().backend) {
+            |session| match remaining.get_mut(&*session.target().backend) {
                 Some(remaining @ 1..) => {
                     *remaining -= 1;
                     true
@@ -59,7 +59,7 @@ impl ExcessSessions {
 pub(super) fn counts_by_backend(sessions: &[SessionRef]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for session in sessions {
-        *counts.entry(&session.belonging().backend).or_default() += 1;
+        *counts.entry(&session.target().backend).or_default() += 1;
     }
     let entries = counts
         .iter()

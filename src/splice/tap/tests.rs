@@ -176,7 +176,7 @@ async fn deflate_bomb_is_not_inflated() {
     let bomb = deflated(&mut compress, &vec![0; 4 << 20]);
     assert!(bomb.len() < 16 * 1024);
     for (extensions, after) in [
-        ("permessage-deflate", InflateStatus::Left),
+        ("permessage-deflate", InflateStatus::NotInflated),
         (
             "permessage-deflate; client_no_context_takeover",
             InflateStatus::Inflated {
@@ -187,14 +187,14 @@ async fn deflate_bomb_is_not_inflated() {
     ] {
         let mut harness = TapHarness::new(extensions, 16, 100);
         harness.tap.observe(&frame(0xC2, &bomb));
-        assert_eq!(harness.next().await.deflate, InflateStatus::Left);
+        assert_eq!(harness.next().await.deflate, InflateStatus::NotInflated);
         let fine = deflated(&mut Compress::new(Compression::best(), false), b"ok");
         harness.tap.observe(&frame(0xC1, &fine));
         assert_eq!(harness.next().await.deflate, after);
         // Invalid deflate data.
         let mut harness = TapHarness::new(extensions, 16, 100);
         harness.tap.observe(&frame(0xC2, &[0xFF; 100]));
-        assert_eq!(harness.next().await.deflate, InflateStatus::Left);
+        assert_eq!(harness.next().await.deflate, InflateStatus::NotInflated);
     }
 }
 
