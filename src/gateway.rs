@@ -87,7 +87,7 @@ impl Gateway {
             &config.tls,
             asking,
             certificates.clone(),
-            issuers.shelf.clone(),
+            issuers.issued.clone(),
             previous.map(|previous| &previous.tls),
             &mut problems,
         );

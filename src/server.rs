@@ -114,10 +114,10 @@ impl Server {
         let tasks = Tasks::default();
         let acme = match &config.acme {
             Some(section) => {
-                let shelf = gateway.tls.shelf.clone();
+                let issued = gateway.tls.issued.clone();
                 Some(Acme::open(
                     section,
-                    shelf,
+                    issued,
                     metrics.clone(),
                     tasks.clone(),
                     inherited,

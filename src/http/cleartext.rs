@@ -47,7 +47,12 @@ pub async fn serve_redirect(
 /// Returns the response to HTTP-01 (RFC 8555 §8.3) if a challenge is pending. Other paths may be another service's.
 fn http01_response(context: &Context, path: &str) -> Option<Response<Body>> {
     let token = path.strip_prefix("/.well-known/acme-challenge/")?;
-    let proof = context.live.snapshot().tls.shelf.key_authorization(token)?;
+    let proof = context
+        .live
+        .snapshot()
+        .tls
+        .issued
+        .key_authorization(token)?;
     context.metrics.challenge_answered();
     let mut response = Response::new(text(proof));
     let kind = HeaderValue::from_static("application/octet-stream");

@@ -85,7 +85,7 @@ impl ActiveConfig {
     }
 
     /// Reads and builds; changes nothing.
-    pub(super) fn read(&self, previous: &Gateway, shelf: Arc<IssuedCerts>) -> BuildOutcome {
+    pub(super) fn read(&self, previous: &Gateway, issued: Arc<IssuedCerts>) -> BuildOutcome {
         let Some(load) = &self.blueprint.load else {
             let why = "there is no configuration file: lockgate was started by flags alone";
             return BuildOutcome::Failed(why.into(), Vec::new());
@@ -101,7 +101,7 @@ impl ActiveConfig {
         // What is to be had by ACME is had as it was at the start: hosts that would want more are told as problems.
         let acme = std::mem::replace(&mut config.acme, self.startup.acme.clone());
         let dev = self.blueprint.dev.as_ref().filter(|_| config.tls.dev_ca);
-        match Gateway::build(&config, Some(previous), &CertIssuers { dev, shelf }) {
+        match Gateway::build(&config, Some(previous), &CertIssuers { dev, issued }) {
             Ok(gateway) => {
                 config.acme = acme;
                 BuildOutcome::Changed(Box::new(config), Box::new(gateway))

@@ -44,7 +44,7 @@ impl Server {
     /// On a thread of its own: much takes long, a disk may hang, and sessions go on.
     async fn read(&self, before: Arc<Gateway>) -> BuildOutcome {
         let plan = self.plan.clone();
-        let read = spawn_blocking(move || plan.read(&before, before.tls.shelf.clone()));
+        let read = spawn_blocking(move || plan.read(&before, before.tls.issued.clone()));
         read.await.unwrap_or_else(|error| {
             BuildOutcome::Failed(
                 format!("the files were not read to their end: {error}"),
