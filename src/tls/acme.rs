@@ -95,7 +95,7 @@ impl Acme {
             directory,
         };
         let store = WriteBehindStore::new(Box::new(DirStore::at(folder)));
-        let lock = inherited.take(Acme::LOCK, &absolute_path(&store.place()));
+        let lock = inherited.take(Acme::LOCK, &absolute_path(&store.location()));
         let client = Arc::new(AcmeClient::new(
             ca,
             store,
@@ -183,7 +183,7 @@ impl Acme {
     /// lock.
     pub fn lock(&self) -> Option<io::Result<(String, OwnedFd)>> {
         let lock = self.client.lock()?;
-        Some(lock.map(|lock| (absolute_path(&self.client.store.place()), lock)))
+        Some(lock.map(|lock| (absolute_path(&self.client.store.location()), lock)))
     }
 
     /// Serves a self-signed certificate, so that the port completes handshakes. No client trusts it.
@@ -227,9 +227,9 @@ fn self_signed(name: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
 }
 
 /// Returns an absolute path, which does not depend on the working directory.
-fn absolute_path(place: &str) -> String {
-    let absolute = std::path::absolute(place);
-    absolute.map_or_else(|_| place.to_owned(), |path| path.display().to_string())
+fn absolute_path(location: &str) -> String {
+    let absolute = std::path::absolute(location);
+    absolute.map_or_else(|_| location.to_owned(), |path| path.display().to_string())
 }
 
 /// Returns the folder name of an ACME directory. Each has its own, so that certificates of a staging CA are never

@@ -32,7 +32,7 @@ struct HostState {
     /// True if an operator has requested a renewal.
     renewal_requested: bool,
     ordering: bool,
-    /// The number of consecutive failures to read the store.
+    /// The number of consecutive failures to read the certificate from the store.
     read_failures: u32,
 }
 

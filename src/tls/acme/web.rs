@@ -92,8 +92,8 @@ impl HttpsClient {
         Some(Duration::from_secs(left.as_secs_f64().ceil() as u64))
     }
 
-    /// Sends a request on a new connection. A renewal takes about twelve requests in sixty days, so connections are not
-    /// reused.
+    /// Sends a request on a new connection. A certificate takes about twelve requests in sixty days, too few to reuse
+    /// connections.
     async fn exchange(
         &self,
         mut request: Request<Bytes>,
@@ -117,8 +117,8 @@ impl HttpsClient {
             host: host(),
             source,
         })?;
-        let shaken = http1::handshake(TokioIo::new(tls)).await;
-        let (mut sender, connection) = shaken.map_err(|error| http(error.into()))?;
+        let connection_parts = http1::handshake(TokioIo::new(tls)).await;
+        let (mut sender, connection) = connection_parts.map_err(|error| http(error.into()))?;
 
         // In origin-form, with a Host (RFC 9112 §3.2.1).
         let authority = uri.authority().map_or("", |authority| authority.as_str());

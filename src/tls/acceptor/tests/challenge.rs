@@ -31,7 +31,7 @@ fn server_with_pending_challenge(pki: &Pki) -> (TlsServer, Arc<CertifiedKey>, im
     let tls_server = crate::tls::testing::tls_server(&server);
     let proof =
         crate::tls::testing::build_certificates(&tls(vec![pki.pair("proof", &["a.test"])], ""));
-    let proof = proof.of("a.test");
+    let proof = proof.for_name("a.test");
     let guard = tls_server
         .issued
         .register_challenge("a.test", Arc::new(FixedResponder(proof.clone())));
