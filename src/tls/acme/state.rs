@@ -24,7 +24,7 @@ use crate::tls::shelf::ChallengeResponder;
 
 /// Orders a certificate. Returns the key and the chain in PEM.
 pub(super) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
-    let certificate = Arc::default();
+    let certificate = Arc::new(Mutex::new(None));
     let config = AcmeConfig::new_with_client_config([&request.name], request.ca.tls.clone())
         .directory(request.ca.directory.as_str())
         .contact(&request.ca.contact)
