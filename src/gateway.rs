@@ -92,7 +92,7 @@ impl Gateway {
             &config.tls,
             client_auth_hosts,
             certificates.clone(),
-            issuers.shelf.clone(),
+            issuers.issued.clone(),
             previous.map(|previous| &previous.tls),
             &mut diagnostics,
         );

@@ -114,7 +114,7 @@ impl Server {
         let tasks = Tasks::default();
         let acme = match &config.acme {
             Some(section) => {
-                let issued = gateway.tls.shelf.clone();
+                let issued = gateway.tls.issued.clone();
                 Some(Acme::open(
                     section,
                     issued,

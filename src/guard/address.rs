@@ -15,9 +15,9 @@ pub struct AddressGuard {
 
 #[derive(Debug, Clone)]
 enum Allow {
-    /// The default: both address families are allowed as a whole, so no comparison is needed.
-    Everybody,
-    These(Box<[Cidr]>),
+    /// Every address: `allow` contains the whole of IPv4 and of IPv6, as by default, so no comparison is needed.
+    All,
+    Networks(Box<[Cidr]>),
 }
 
 // === impl AddressGuard ===
@@ -25,15 +25,16 @@ enum Allow {
 impl AddressGuard {
     /// Creates the guard from `routes.allow` and `routes.deny`.
     pub fn new(allow: &[Cidr], deny: &[Cidr]) -> AddressGuard {
-        let whole = |v4: bool| {
+        let all_of_family = |v4: bool| {
             allow
                 .iter()
                 .any(|Cidr(net)| net.prefix_len() == 0 && net.addr().is_ipv4() == v4)
         };
         AddressGuard {
-            allow: match whole(true) && whole(false) {
-                true => Allow::Everybody,
-                false => Allow::These(allow.into()),
+            allow: if all_of_family(true) && all_of_family(false) {
+                Allow::All
+            } else {
+                Allow::Networks(allow.into())
             },
             deny: deny.into(),
         }
@@ -44,8 +45,8 @@ impl AddressGuard {
         let client = client.to_canonical();
         let within = |networks: &[Cidr]| networks.iter().any(|net| net.contains(client));
         let allowed = match &self.allow {
-            Allow::Everybody => true,
-            Allow::These(networks) => within(networks),
+            Allow::All => true,
+            Allow::Networks(networks) => within(networks),
         };
         let text = if within(&self.deny) {
             format!("Address {client} is denied by this route: it lies within its `deny`.")
@@ -61,7 +62,8 @@ impl AddressGuard {
     }
 }
 
-/// Returns the network that stands for one subscriber: an IPv6 address by its /64, which is what one subscriber gets.
+/// Returns the key of a limit per client address: an IPv4 address itself, an IPv6 address by its /64, because one
+/// subscriber receives a whole /64.
 pub fn subnet_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
@@ -118,22 +120,22 @@ mod tests {
 
     #[test]
     fn deny_beats_allow_and_mapped_addresses_are_unmapped() {
-        for (allow, deny, client, passes) in TABLE {
+        for (allow, deny, client, admitted) in TABLE {
             let guard = AddressGuard::new(&networks(allow), &networks(deny));
             let found = guard.check(client.parse().unwrap());
-            assert_eq!(found.is_ok(), *passes, "{allow:?} {deny:?} {client}");
+            assert_eq!(found.is_ok(), *admitted, "{allow:?} {deny:?} {client}");
         }
     }
 
     #[test]
-    fn a_refusal_names_the_address_and_the_key() {
+    fn denial_names_the_address_and_the_key() {
         let guard = AddressGuard::new(&networks("10.0.0.0/8"), &networks("10.6.6.6/32"));
         let refused = |client: &str| guard.check(client.parse().unwrap()).unwrap_err();
 
-        let stranger = refused("::ffff:192.0.2.1");
-        assert_eq!(stranger.why, "address");
-        assert!(stranger.text.contains("192.0.2.1") && stranger.text.contains("`allow`"));
-        assert!(!stranger.text.contains("ffff"), "{}", stranger.text);
+        let unlisted = refused("::ffff:192.0.2.1");
+        assert_eq!(unlisted.why, "address");
+        assert!(unlisted.text.contains("192.0.2.1") && unlisted.text.contains("`allow`"));
+        assert!(!unlisted.text.contains("ffff"), "{}", unlisted.text);
 
         let denied = refused("10.6.6.6");
         assert!(denied.text.contains("10.6.6.6") && denied.text.contains("`deny`"));

@@ -13,7 +13,7 @@ pub use origin::OriginGuard;
 pub struct Denial {
     /// The guard that refused: `origin` or `address`. A closed set, for metrics and the access log.
     pub why: &'static str,
-    /// The body of the response: what was refused, and the key that decides it. Plain text; it repeats what the client
-    /// sent.
+    /// The body of the response: what was refused, and the key that decides it. Plain text; it contains values that the
+    /// client sent.
     pub text: String,
 }

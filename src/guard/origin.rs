@@ -43,24 +43,24 @@ impl OriginGuard {
             return Ok(());
         };
         if values.next().is_some() {
-            return Err(refused(
-                "More than one Origin came with this request, where a browser sends one. A proxy or client on the \
-                 way adds it; only a route with \"*\" in its `origins` takes such requests."
+            return Err(denial(
+                "This request has more than one Origin, but a browser sends one. A client, or a proxy in front of this \
+                 server, adds it; only a route with \"*\" in its `origins` accepts such requests."
                     .to_owned(),
             ));
         }
         if value == "null" {
-            return Err(refused(
+            return Err(denial(
                 "Origin null is not allowed by this route. It comes from a sandboxed frame or a local file; serve \
                  the page from a host and add that to `origins`, or add \"*\"."
                     .to_owned(),
             ));
         }
         let Some(origin) = Origin::parse(value) else {
-            return Err(refused(format!(
+            return Err(denial(format!(
                 "Origin {} is not an origin such as https://chat.example.com, so none of this route's `origins` \
                  can allow it.",
-                shown(value)
+                printable(value)
             )));
         };
         if self
@@ -70,10 +70,10 @@ impl OriginGuard {
         {
             return Ok(());
         }
-        Err(refused(format!(
+        Err(denial(format!(
             "Origin {0} is not allowed by this route: add it to `origins`, as in origins = [\"same-host\", \
              \"{1}://{2}\"].",
-            shown(value),
+            printable(value),
             origin.scheme,
             bracketed(&origin.host)
         )))
@@ -99,7 +99,7 @@ impl Origin {
             return None;
         }
         let host = comparable_host(authority.host());
-        (1..=MAX_HOST).contains(&host.len()).then(|| Origin {
+        (1..=MAX_HOST_LEN).contains(&host.len()).then(|| Origin {
             scheme: scheme.as_str().to_ascii_lowercase(),
             host,
         })
@@ -124,7 +124,7 @@ impl Origin {
     }
 }
 
-fn refused(text: String) -> Denial {
+fn denial(text: String) -> Denial {
     Denial {
         why: "origin",
         text,
@@ -144,7 +144,7 @@ fn comparable(pattern: &OriginPattern) -> OriginPattern {
     }
 }
 
-/// Normalises a host as the request's is: lower case, no final dot, IPv6 in its shortest form without brackets.
+/// Normalises a host like that of the request: lower case, no final dot, IPv6 in its shortest form without brackets.
 fn comparable_host(host: &str) -> String {
     let bare = host
         .strip_prefix('[')
@@ -156,27 +156,28 @@ fn comparable_host(host: &str) -> String {
 }
 
 fn bracketed(host: &str) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]"),
-        false => host.to_owned(),
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
     }
 }
 
 /// Formats a client's value for our own text: printable and limited in length.
-fn shown(value: &HeaderValue) -> String {
+fn printable(value: &HeaderValue) -> String {
     value
         .as_bytes()
         .escape_ascii()
-        .take(MAX_SHOWN)
+        .take(MAX_PRINTED_LEN)
         .map(char::from)
         .collect()
 }
 
-/// The longest possible name (RFC 1035 §2.3.4); a longer one is no origin, and our text repeats it.
-const MAX_HOST: usize = 253;
+/// The longest possible name (RFC 1035 §2.3.4); a longer one is no origin.
+const MAX_HOST_LEN: usize = 253;
 
 /// Twice the length of a browser extension's origin, the longest known in practice.
-const MAX_SHOWN: usize = 120;
+const MAX_PRINTED_LEN: usize = 120;
 
 #[cfg(test)]
 mod tests;

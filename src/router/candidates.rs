@@ -8,7 +8,7 @@ use std::{collections::HashMap, iter};
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     all: Vec<usize>,
-    /// The only index for most hosts, which have a route or two: a linear scan is as fast.
+    /// `None` with at most [`LINEAR_SCAN_MAX`] routes, where a linear scan is as fast.
     by_path: Option<Box<ByPath>>,
 }
 
@@ -17,7 +17,7 @@ struct ByPath {
     exact: HashMap<Box<str>, Vec<usize>>,
     regex: Vec<usize>,
     prefix: HashMap<Box<str>, Vec<usize>>,
-    /// Length of the longest prefix; the rest of a longer path costs no lookups.
+    /// The length of the longest prefix. Longer parts of a path are not looked up.
     max_prefix_len: usize,
 }
 
@@ -30,23 +30,23 @@ impl Candidates {
     }
 
     /// Builds the index. Must be called after the last route has been added.
-    pub(super) fn sort<'a>(&mut self, rule: impl Fn(usize) -> &'a Rule) {
+    pub(super) fn build_index<'a>(&mut self, rule: impl Fn(usize) -> &'a Rule) {
         if self.all.len() <= LINEAR_SCAN_MAX {
             return;
         }
-        let mut sorted = ByPath::default();
+        let mut by_path = ByPath::default();
         for &index in &self.all {
             match rule(index).path() {
-                PathPattern::Exact(path) => sorted.exact.entry(path.clone()).or_default(),
-                PathPattern::Regex(_) => &mut sorted.regex,
+                PathPattern::Exact(path) => by_path.exact.entry(path.clone()).or_default(),
+                PathPattern::Regex(_) => &mut by_path.regex,
                 PathPattern::Prefix(prefix) => {
-                    sorted.max_prefix_len = sorted.max_prefix_len.max(prefix.len());
-                    sorted.prefix.entry(prefix.clone()).or_default()
+                    by_path.max_prefix_len = by_path.max_prefix_len.max(prefix.len());
+                    by_path.prefix.entry(prefix.clone()).or_default()
                 }
             }
             .push(index);
         }
-        self.by_path = Some(Box::new(sorted));
+        self.by_path = Some(Box::new(by_path));
     }
 
     /// Returns all routes.
@@ -56,18 +56,21 @@ impl Candidates {
 
     /// Returns the routes that a path may match, in parts: routes in a later part match the path less specifically, or
     /// not at all.
-    pub(super) fn of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [usize]> {
-        let few = self.by_path.is_none().then_some(&self.all);
-        let sorted = self.by_path.iter().flat_map(|sorted| sorted.of(path));
-        few.into_iter().chain(sorted).map(Vec::as_slice)
+    pub(super) fn for_path<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [usize]> {
+        let unindexed = self.by_path.is_none().then_some(&self.all);
+        let by_path = self
+            .by_path
+            .iter()
+            .flat_map(|by_path| by_path.for_path(path));
+        unindexed.into_iter().chain(by_path).map(Vec::as_slice)
     }
 }
 
 // === impl ByPath ===
 
 impl ByPath {
-    fn of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Vec<usize>> {
-        // A prefix ends where a segment does. Each one is looked up, up to the length of the longest configured prefix.
+    fn for_path<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Vec<usize>> {
+        // A prefix ends where a segment ends, so each such part of the path is looked up, the longest first.
         let ends = path.rmatch_indices('/').map(|(at, _)| at);
         let prefixes = iter::once(path.len())
             .chain(ends)
@@ -78,5 +81,5 @@ impl ByPath {
     }
 }
 
-/// Up to this number of routes is scanned one by one.
+/// The maximum number of routes that are scanned one by one.
 const LINEAR_SCAN_MAX: usize = 8;

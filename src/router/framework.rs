@@ -3,26 +3,26 @@
 
 use crate::config::Framework;
 
-/// The expectations of a backend.
+/// What a framework expects of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameworkPreset {
     /// `X-Forwarded-Proto` of a WebSocket; for plain HTTP every server expects `https`.
     pub websocket_proto: &'static str,
-    /// The header in which the server, or the application in it, looks for the prefix that `strip_prefix` has removed;
-    /// `None`: it reads none, and the request head stays smaller.
+    /// The header in which the server, or its application, reads the prefix that `strip_prefix` has removed; `None` if
+    /// it reads none.
     pub prefix_header: Option<&'static str>,
-    /// The settings without which the server ignores or misreads Lockgate's headers.
+    /// The settings that the server needs to interpret Lockgate's headers.
     pub advice: &'static str,
 }
 
 /// Headers besides `Forwarded`, `X-Real-IP` and `X-Forwarded-For/-Proto/-Host` that some of these servers trust from
 /// any peer. No client may set them: those of an untrusted client are removed.
 ///
-/// `x-scheme` beats `X-Forwarded-Proto` in Tornado (6.6.1, `httpserver.py`, `_apply_xheaders`); `x-forwarded-port` is
-/// read by Daphne (4.2.3, `utils.py`) and Werkzeug, `x-forwarded-prefix` by Werkzeug (3.1.9,
-/// `middleware/proxy_fix.py`); `daphne-root-path` moves the application of Daphne (`ws_protocol.py`,
-/// `http_protocol.py`) even without `--proxy-headers`; `x-script-name` is what many Flask applications read in a
-/// middleware of their own. `client-cert` and `client-cert-chain` name the client (RFC 9440 §4).
+/// `x-scheme` overrides `X-Forwarded-Proto` in Tornado (6.6.1, `httpserver.py`, `_apply_xheaders`); `x-forwarded-port`
+/// is read by Daphne (4.2.3, `utils.py`) and Werkzeug, `x-forwarded-prefix` by Werkzeug (3.1.9,
+/// `middleware/proxy_fix.py`); `daphne-root-path` sets the root path of a Daphne application (`ws_protocol.py`,
+/// `http_protocol.py`) even without `--proxy-headers`; `x-script-name` is read by the middleware of many Flask
+/// applications. `client-cert` and `client-cert-chain` identify the client (RFC 9440 §4).
 pub const TRUSTED_BY_BACKENDS: [&str; 19] = [
     "client-cert",
     "client-cert-chain",
@@ -45,43 +45,43 @@ pub const TRUSTED_BY_BACKENDS: [&str; 19] = [
     "x-wsgi-scheme",
 ];
 
-/// Returns the expectations of a framework.
+/// Returns the preset of a framework.
 pub fn preset(framework: Framework) -> FrameworkPreset {
     match framework {
-        // No preset: what most servers read, and `https`, because software that reads `X-Forwarded-Proto` more often
-        // knows two values than four.
+        // No framework: the header that most servers read, and `https`, because most software that reads
+        // `X-Forwarded-Proto` knows only `http` and `https`.
         Framework::None => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
             advice: "",
         },
         // websockets 17.4 reads no forwarded header at all; `origins=` (server.py, process_origin) compares the whole
-        // Origin, which passes untouched.
+        // Origin, which is forwarded unchanged.
         Framework::Websockets => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: None,
             advice: "connection.remote_address is Lockgate's; the client's is in request.headers[\"X-Real-IP\"]",
         },
-        // uvicorn, middleware/proxy_headers.py: 0.54 makes `wss` of both `https` and `wss`; 0.27 makes `wss` of
-        // `https` and `ws` of anything else, `wss` too; 0.22 and older take the word as it is. The prefix is read
-        // by no version: applications do (root_path is put before the path since 0.26).
+        // uvicorn, middleware/proxy_headers.py: 0.54 converts both `https` and `wss` to `wss`; 0.27 converts `https` to
+        // `wss` and any other value, including `wss`, to `ws`; 0.22 and older use the value unchanged. No version reads
+        // the prefix, but applications do (root_path precedes the path since 0.26).
         Framework::Uvicorn => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
             advice: "start uvicorn with --forwarded-allow-ips=ADDRESS-OF-LOCKGATE (not needed on the same machine), \
                      and with --root-path=PREFIX if the route has a strip_prefix",
         },
-        // hypercorn 0.18, middleware/proxy_fix.py takes the word as it is, and an ASGI WebSocket's scheme is `ws` or
-        // `wss`: with `https` Werkzeug's routing, in Quart, finds HTTP rules only and answers 403.
+        // hypercorn 0.18, middleware/proxy_fix.py uses the value unchanged, and an ASGI WebSocket's scheme is `ws` or
+        // `wss`: with `https` the routing of Werkzeug, which Quart uses, matches only HTTP rules and answers 403.
         Framework::Hypercorn => FrameworkPreset {
             websocket_proto: "wss",
             prefix_header: PREFIX,
             advice: "wrap the application in hypercorn.middleware.ProxyFixMiddleware(app, mode=\"legacy\", \
                      trusted_hops=1), and set root_path if the route has a strip_prefix",
         },
-        // daphne 4.2.3, utils.py, parse_x_forwarded_for: the word goes as it is into the scheme of HTTP requests, and
-        // nowhere on a WebSocket; Django compares it with SECURE_PROXY_SSL_HEADER. `Daphne-Root-Path` would be its
-        // prefix header, but channels 4.3.2 (routing.py, URLRouter) then refuses a path from which it was taken off.
+        // daphne 4.2.3, utils.py, parse_x_forwarded_for: the value becomes the scheme of an HTTP request unchanged, and
+        // is not used for a WebSocket; Django compares it with SECURE_PROXY_SSL_HEADER. `Daphne-Root-Path` would be its
+        // prefix header, but with it channels 4.3.2 (routing.py, URLRouter) refuses a path without the prefix.
         Framework::Daphne => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
@@ -95,22 +95,22 @@ pub fn preset(framework: Framework) -> FrameworkPreset {
             advice: "create the server with xheaders=True, as in app.listen(port, xheaders=True)",
         },
         // aiohttp 3.14.5, web_request.py: scheme, host and remote are the connection's, and the scheme is `http` or
-        // `https`; aiohttp-remotes 1.4.0, x_forwarded.py, puts the word in its place as it is.
+        // `https`; aiohttp-remotes 1.4.0, x_forwarded.py, replaces the scheme with the value unchanged.
         Framework::Aiohttp => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
             advice: "aiohttp reads no forwarded header by itself: set up XForwardedRelaxed(1) of aiohttp-remotes",
         },
         // autobahn 26.10.2, websocket/protocol.py: only `X-Forwarded-For` is read, and the port of Host is compared
-        // with externalPort if that was set.
+        // with externalPort if it is set.
         Framework::Autobahn => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: None,
             advice: "set factory.setProtocolOptions(trustXForwardedFor=1); if the factory has an externalPort, it is \
                      the port that clients connect to, not the backend's",
         },
-        // werkzeug 3.1.9, middleware/proxy_fix.py takes the word as it is; routing/map.py, bind_to_environ, then makes
-        // `wss` of `https` and `ws` of anything else, `wss` too.
+        // werkzeug 3.1.9, middleware/proxy_fix.py uses the value unchanged; routing/map.py, bind_to_environ, then
+        // converts `https` to `wss` and any other value, including `wss`, to `ws`.
         Framework::Flask => FrameworkPreset {
             websocket_proto: "https",
             prefix_header: PREFIX,
@@ -127,7 +127,7 @@ pub fn preset(framework: Framework) -> FrameworkPreset {
     }
 }
 
-/// Werkzeug's ProxyFix reads it, and other proxies send it.
+/// The header that Werkzeug's ProxyFix reads and that other proxies send.
 const PREFIX: Option<&str> = Some("X-Forwarded-Prefix");
 
 #[cfg(test)]

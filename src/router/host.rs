@@ -21,7 +21,7 @@ pub enum BadAuthority {
     /// Longer than a DNS name can be.
     #[error("the host is longer than 253 characters")]
     TooLong,
-    /// `user@host`: it can make a reader take one host for another (RFC 9110 §4.2.4).
+    /// `user@host`: the part before `@` can be mistaken for the host (RFC 9110 §4.2.4).
     #[error("the host carries user information")]
     Userinfo,
     /// Two dots in a row, or one at the beginning.
@@ -41,8 +41,8 @@ pub enum BadAuthority {
 // === impl Authority ===
 
 impl<'a> Authority<'a> {
-    /// Parses `host`, `host:port` or `[ipv6]:port`. Stricter than RFC 3986 §3.2.2: a host that DNS could not hold is
-    /// refused, except for `_`, which names of containers do have.
+    /// Parses `host`, `host:port` or `[ipv6]:port`. Stricter than RFC 3986 §3.2.2: a host that DNS does not allow is
+    /// refused, except for `_`, which names of containers may have.
     pub fn parse(written: &'a str) -> Result<Authority<'a>, BadAuthority> {
         if written.contains('@') {
             return Err(BadAuthority::Userinfo);
@@ -77,20 +77,21 @@ fn parse_name(written: &str) -> Result<Cow<'_, str>, BadAuthority> {
     if name.is_empty() {
         return Err(BadAuthority::Empty);
     }
-    if name.len() > MAX_NAME {
+    if name.len() > MAX_NAME_LEN {
         return Err(BadAuthority::TooLong);
     }
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if !name.bytes().all(known) {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !name.bytes().all(is_allowed) {
         return Err(BadAuthority::Character);
     }
     if name.split('.').any(str::is_empty) {
         return Err(BadAuthority::EmptyLabel);
     }
     // Hosts are case-insensitive (RFC 9110 §4.2.3).
-    Ok(match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        true => Cow::Owned(name.to_ascii_lowercase()),
-        false => Cow::Borrowed(name),
+    Ok(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
     })
 }
 
@@ -106,7 +107,7 @@ fn parse_port(written: &str) -> Result<u16, BadAuthority> {
 }
 
 /// 255 octets on the wire, minus the first length octet and the root (RFC 1035 §2.3.4).
-const MAX_NAME: usize = 253;
+const MAX_NAME_LEN: usize = 253;
 
 #[cfg(test)]
 mod tests;

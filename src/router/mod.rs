@@ -1,15 +1,15 @@
 //! Selects the route of a request: a pure function of host, path and handshake headers, with an ordered summary and no
 //! hidden precedence. `find` reads only its arguments, allocates nothing and logs nothing.
 //!
-//! This module also has the forms in which hosts (`host`) and paths (`path`) are compared, the change of a path on the
-//! way to the backend (`rewrite`), what each Python server expects of a proxy (`framework`), and the reasons why a
+//! This module also has the forms in which hosts (`host`) and paths (`path`) are compared, the removal of a prefix from
+//! the forwarded path (`rewrite`), what each Python server expects of a proxy (`framework`), and the reasons why a
 //! route did not win (`verdict`). Access checks are in `guard`.
 //!
 //! # Which route wins
 //!
 //! 1. Candidates are the routes whose hosts, path, headers and subprotocols all match.
-//! 2. A candidate that takes this kind of request (`only`) beats one that does not. One that does not is still a
-//!    match if no other is: that is why `only = "websocket"` answers a plain request with 426 instead of 404.
+//! 2. A candidate that accepts this kind of request (`only`) beats one that does not. One that does not is still a
+//!    match if there is no other: that is why `only = "websocket"` answers a plain request with 426 instead of 404.
 //! 3. Then the greatest [`Summary`] wins: host, then path, then the number of conditions.
 //! 4. Then the one written first.
 
@@ -35,8 +35,8 @@ pub use verdict::Verdict;
 use crate::config::HostPattern;
 use candidates::Candidates;
 
-/// All routes of a gateway, indexed by host and then by path, so that ten thousand routes cost as much as one. Regular
-/// expressions cannot be indexed and are tried one after the other.
+/// All routes of a gateway, indexed by host and then by path, so that the cost of a lookup does not depend on
+/// the number of routes. Regular expressions cannot be indexed and are tried one after the other.
 ///
 /// `T` is what the gateway attaches to a route (pool, limits, guards); the router does not depend on it.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub struct Match<'a, T> {
     pub rule: &'a Rule,
     /// The summary by which it won against the others.
     pub summary: Summary,
-    /// Whether the route takes this kind of request. `false`: its `only` names the other kind and no other route
+    /// Whether the route accepts this kind of request. `false`: its `only` names the other kind and no other route
     /// matched; a plain request is then answered with 426, and a WebSocket handshake with 404.
     pub fits: bool,
 }
@@ -81,7 +81,7 @@ pub struct Match<'a, T> {
 // === impl Router ===
 
 impl<T> Router<T> {
-    /// Indexes the routes by host; their order decides ties.
+    /// Indexes the routes by host. Their order decides ties.
     pub fn new(routes: impl IntoIterator<Item = (Rule, T)>) -> Router<T> {
         let mut router = Router {
             routes: routes.into_iter().collect(),
@@ -106,22 +106,22 @@ impl<T> Router<T> {
             any,
         } = &mut router;
         for candidates in exact.values_mut().chain(under.values_mut()).chain([any]) {
-            candidates.sort(|index| &routes[index].0);
+            candidates.build_index(|index| &routes[index].0);
         }
         router
     }
 
     /// Returns the route for a request; `None` if no rule matches (404).
-    pub fn find(&self, wanted: &RouteQuery<'_>) -> Option<Match<'_, T>> {
+    pub fn find(&self, query: &RouteQuery<'_>) -> Option<Match<'_, T>> {
         let mut best: Option<Match<'_, T>> = None;
-        for (host, candidates) in self.by_host(wanted.host) {
-            for part in candidates.of(wanted.path.as_str()) {
+        for (host, candidates) in self.by_host(query.host) {
+            for part in candidates.for_path(query.path.as_str()) {
                 for (rule, route) in part.iter().map(|&index| &self.routes[index]) {
-                    let Some(summary) = rule.matches(host, wanted) else {
+                    let Some(summary) = rule.matches(host, query) else {
                         continue;
                     };
-                    let fits = rule.accepts_kind(wanted.websocket);
-                    // Strictly greater, because an equal one comes later in the file.
+                    let fits = rule.accepts_kind(query.websocket);
+                    // Strictly greater: of two equal routes the one written first wins.
                     if best
                         .as_ref()
                         .is_none_or(|best| (fits, summary) > (best.fits, best.summary))

@@ -45,9 +45,10 @@ impl<'a> NormalPath<'a> {
         while let Some(segment) = rest.next() {
             normal &= is_normal(segment)? && (!segment.is_empty() || rest.peek().is_none());
         }
-        Ok(NormalPath(match normal {
-            true => Cow::Borrowed(path),
-            false => Cow::Owned(normalise(segments)?),
+        Ok(NormalPath(if normal {
+            Cow::Borrowed(path)
+        } else {
+            Cow::Owned(normalise(segments)?)
         }))
     }
 

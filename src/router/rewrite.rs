@@ -1,9 +1,10 @@
-//! The change of a path on its way to the backend.
+//! Removes a route's `strip_prefix` from the forwarded path.
 
 use super::NormalPath;
 
-/// Removes a route's `strip_prefix` from a path on a segment border; the result is never empty. `None` if the path does
-/// not lie below the prefix: it is then forwarded unchanged, and no prefix is sent to the backend.
+/// Removes `prefix` from a path at a segment boundary; the result is never empty. Returns `None` if the path does not
+/// begin with the prefix, or the prefix is empty: the path is then forwarded unchanged, and no prefix is sent to the
+/// backend.
 pub fn strip_prefix<'p>(path: &'p NormalPath<'_>, prefix: &str) -> Option<&'p str> {
     let prefix = prefix.trim_end_matches('/');
     if prefix.is_empty() {
@@ -20,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_comes_off_on_a_segment_border_only() {
+    fn prefix_is_removed_only_at_a_segment_boundary() {
         for (path, prefix, expected) in [
             ("/ws", "/ws", Some("/")),
             ("/ws/", "/ws", Some("/")),
@@ -44,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn dot_segments_cannot_climb_out_of_the_prefix() {
+    fn dot_segments_cannot_leave_the_prefix() {
         let normal = NormalPath::parse("/ws/%2e%2e/admin").unwrap();
         assert_eq!(strip_prefix(&normal, "/ws"), None);
     }

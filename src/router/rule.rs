@@ -26,8 +26,8 @@ pub struct Summary {
     pub host: HostRank,
     /// The pattern that matched the path.
     pub path: PathRank,
-    /// Number of header conditions, plus one for a condition on subprotocols: more alternatives make a rule wider, not
-    /// narrower.
+    /// Number of header conditions, plus one for a condition on subprotocols: further alternatives make a rule
+    /// less specific.
     pub conditions: usize,
 }
 
@@ -88,9 +88,9 @@ impl Rule {
     }
 
     /// Returns the summary of the match if all conditions besides the host, which the caller has matched, are met.
-    pub(super) fn matches(&self, host: HostRank, wanted: &RouteQuery<'_>) -> Option<Summary> {
-        let path = self.match_path(wanted.path.as_str())?;
-        let met = self.offers(wanted.subprotocols) && self.missing_header(wanted.headers).is_none();
+    pub(super) fn matches(&self, host: HostRank, query: &RouteQuery<'_>) -> Option<Summary> {
+        let path = self.match_path(query.path.as_str())?;
+        let met = self.offers(query.subprotocols) && self.missing_header(query.headers).is_none();
         met.then(|| Summary {
             host,
             path,
@@ -120,13 +120,14 @@ impl Rule {
         Some(name)
     }
 
-    /// Subprotocols are case-sensitive, as the registered names are (RFC 6455 §11.5).
+    /// Returns whether `offered` has one of the subprotocols of the rule, or the rule has none. Names are
+    /// case-sensitive, as the registered ones are (RFC 6455 §11.5).
     pub(super) fn offers(&self, offered: &[&str]) -> bool {
         self.subprotocols.is_empty()
             || self
                 .subprotocols
                 .iter()
-                .any(|wanted| offered.contains(&wanted.as_str()))
+                .any(|protocol| offered.contains(&protocol.as_str()))
     }
 }
 

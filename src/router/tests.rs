@@ -116,12 +116,12 @@ fn router(rules: &[&str]) -> Router<usize> {
     Router::new(rules.iter().enumerate().map(|(i, text)| (rule(text), i)))
 }
 
-/// Asserts, for each set of rules, which of them each WebSocket handshake finds.
+/// Checks which rule each WebSocket handshake matches.
 #[test]
-fn the_greatest_summary_wins() {
+fn greatest_summary_wins() {
     type Finds = &'static [(&'static str, Option<usize>)];
     let table: &[(&[&str], Finds)] = &[
-        // Hosts: exact, then the longer wildcard, then any; the order written does not count
+        // Hosts: exact, then the longer wildcard, then any, in whatever order they are written
         (
             &["* /*", "*.test /*", "*.b.test /*", "a.b.test /*"],
             &[
@@ -137,7 +137,7 @@ fn the_greatest_summary_wins() {
                 ("10.0.0.1 /", Some(0)),
             ],
         ),
-        // A wildcard is one label or more, and whole ones
+        // A wildcard matches one or more whole labels
         (
             &["*.b.test /*"],
             &[
@@ -147,7 +147,7 @@ fn the_greatest_summary_wins() {
                 ("b.test.evil /", None),
             ],
         ),
-        // An IPv6 host is found however it was written
+        // An IPv6 host matches in every notation
         (
             &["[0:0::1] /*", "2001:db8::1 /*", "Upper.test. /*"],
             &[
@@ -181,7 +181,7 @@ fn the_greatest_summary_wins() {
                 ("h //ws//room/1", Some(4)),
             ],
         ),
-        // An exact path is exact; case counts; nothing else is there
+        // An exact path matches only itself, with its case; without another route there is no match
         (
             &["* /ws", "* /caf%c3%a9/*", "* /%7euser"],
             &[
@@ -193,7 +193,7 @@ fn the_greatest_summary_wins() {
                 ("h /~user", Some(2)),
             ],
         ),
-        // A host beats any path, a path any number of conditions
+        // The host precedes the path, and the path precedes the conditions
         (
             &["* /ws x-a=1 x-b=2", "*.test /ws", "a.test /*"],
             &[
@@ -216,7 +216,7 @@ fn the_greatest_summary_wins() {
                 ("h /ws/x x-a=1 x-b=2", Some(0)),
             ],
         ),
-        // More conditions win; alternatives of a subprotocol are one
+        // More conditions win; alternatives of a subprotocol are one condition
         (
             &[
                 "h /*",
@@ -233,7 +233,7 @@ fn the_greatest_summary_wins() {
                 ("h / subprotocol=z|a x-v=1", Some(3)),
             ],
         ),
-        // Ties: the first written
+        // Ties: the first written wins
         (&["h /*", "h /*"], &[("h /", Some(0))]),
         (
             &["h /ws/* x-a=1", "h /ws/* x-b=1", "h /ws/* subprotocol=c"],
@@ -252,7 +252,7 @@ fn the_greatest_summary_wins() {
             &["*.test,a.test /ws/*", "a.test,*.test /ws/*"],
             &[("a.test /ws", Some(0)), ("b.test /ws", Some(0))],
         ),
-        // A route counts with the pattern that matched, not with its best one
+        // The rank of a route is that of the pattern that matched, not of its most specific one
         (
             &["a.test,* /*", "*.test /*"],
             &[
@@ -266,7 +266,7 @@ fn the_greatest_summary_wins() {
             &["* /*", "a.test /ws/*"],
             &[("a.test /other", Some(0)), ("a.test /ws", Some(1))],
         ),
-        // Subprotocols are whole tokens and keep their case
+        // Subprotocols are compared as whole tokens and with their case
         (
             &["h /* subprotocol=chat|v2.chat"],
             &[
@@ -278,7 +278,7 @@ fn the_greatest_summary_wins() {
                 ("h /", None),
             ],
         ),
-        // Headers: all of them, any of the values that came, bytes as they are
+        // Headers: all conditions must match; any of several values may match; bytes are compared unchanged
         (
             &["h /* x-v=2 x-w=a"],
             &[
@@ -303,9 +303,9 @@ fn the_greatest_summary_wins() {
 }
 
 #[test]
-fn only_yields_to_a_route_that_takes_the_request_and_answers_otherwise() {
+fn route_that_accepts_the_request_beats_one_excluded_by_only() {
     type Finds = Option<(usize, bool)>;
-    // The rules, the request, what a handshake and what a plain request find, and whether it fits
+    // The rules, the request, and the match of a handshake and of a plain request, with `fits`
     let table: &[(&[&str], &str, Finds, Finds)] = &[
         (
             &["h /ws/* only=websocket"],
@@ -320,7 +320,7 @@ fn only_yields_to_a_route_that_takes_the_request_and_answers_otherwise() {
             Some((0, true)),
         ),
         (&["h /ws/* only=websocket"], "h /other", None, None),
-        // The other route wins, however wide it is and wherever it stands
+        // The other route wins, however unspecific it is and wherever it is written
         (
             &["h /ws only=websocket", "* /*"],
             "h /ws",
@@ -345,14 +345,14 @@ fn only_yields_to_a_route_that_takes_the_request_and_answers_otherwise() {
             Some((0, true)),
             Some((1, true)),
         ),
-        // A tie between the two kinds of "any" is still the first written
+        // A tie between a route with and one without `only`: the first written wins
         (
             &["h /ws/*", "h /ws/* only=websocket"],
             "h /ws",
             Some((0, true)),
             Some((0, true)),
         ),
-        // If none takes it, the greatest of those that matched answers
+        // If no route accepts the kind, the match with the greatest summary is returned
         (
             &[
                 "* /* only=websocket",
@@ -363,7 +363,7 @@ fn only_yields_to_a_route_that_takes_the_request_and_answers_otherwise() {
             Some((2, true)),
             Some((2, false)),
         ),
-        // A route that takes the kind but whose conditions fail is no candidate
+        // A route that accepts the kind but whose conditions fail is no candidate
         (
             &["h /ws only=websocket", "h /* x-v=1"],
             "h /ws",
@@ -388,7 +388,7 @@ fn only_yields_to_a_route_that_takes_the_request_and_answers_otherwise() {
 }
 
 #[test]
-fn a_rule_displays_as_one_line() {
+fn rule_displays_as_one_line() {
     for text in [
         "chat.example.com /ws/* subprotocol=chat",
         "* /*",
@@ -402,7 +402,7 @@ fn a_rule_displays_as_one_line() {
 }
 
 #[test]
-fn rules_come_in_the_order_written() {
+fn rules_are_returned_in_the_order_written() {
     let written = ["b /*", "* /*", "a /ws", "*.a /*"];
     let router = router(&written);
     let listed: Vec<_> = router
@@ -431,8 +431,8 @@ fn host_index_limits_ten_thousand_hosts_to_the_candidates() {
         let found = Request::new(request, true).find(&router);
         assert_eq!(found.map(|(i, ..)| i), expected, "{request}");
         let host = request.split_once(' ').unwrap().0;
-        let looked_at: usize = router.by_host(host).map(|(_, list)| list.all().len()).sum();
-        assert_eq!(looked_at, usize::from(expected.is_some()), "{request}");
+        let scanned: usize = router.by_host(host).map(|(_, list)| list.all().len()).sum();
+        assert_eq!(scanned, usize::from(expected.is_some()), "{request}");
     }
 }
 
@@ -459,16 +459,16 @@ fn path_index_limits_ten_thousand_paths_to_the_candidates() {
         let request_line = Request::new(request, true);
         let found = request_line.find(&router).map(|(index, ..)| index);
         assert_eq!(found, Some(expected), "{request}");
-        let of_path = |(_, candidates): (_, &'_ Candidates)| {
-            let parts = candidates.of(request_line.path.as_str());
+        let candidate_count = |(_, candidates): (_, &'_ Candidates)| {
+            let parts = candidates.for_path(request_line.path.as_str());
             parts.map(<[_]>::len).sum::<usize>()
         };
-        let looked_at: usize = router.by_host("h").map(of_path).sum();
-        assert!(looked_at <= 4, "{request}: {looked_at}");
+        let scanned: usize = router.by_host("h").map(candidate_count).sum();
+        assert!(scanned <= 4, "{request}: {scanned}");
     }
 }
 
-// A reference implementation: one scan over all rules, every pattern tried, plain numbers compared.
+// A reference implementation: one scan over all rules that tries every pattern and compares plain numbers.
 
 #[derive(Debug, Clone)]
 struct Naive {
@@ -571,14 +571,14 @@ fn request() -> impl Strategy<Value = (String, bool)> {
         any::<bool>(),
     )
         .prop_map(|(host, path, subprotocols, headers, websocket)| {
-            let asked = Naive {
+            let sample = Naive {
                 hosts: vec![host],
                 path,
                 subprotocols,
                 headers,
                 only: "",
             };
-            (asked.text(), websocket)
+            (sample.text(), websocket)
         })
 }
 

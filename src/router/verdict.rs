@@ -16,7 +16,7 @@ pub enum Verdict {
     Subprotocol,
     /// This header is missing or has another value.
     Header(String),
-    /// It takes only the other kind of request.
+    /// It accepts only the other kind of request.
     Only,
     /// It matches, but a more specific route does too.
     LessSpecific,
@@ -28,13 +28,13 @@ pub enum Verdict {
 
 impl<T> Router<T> {
     /// Returns every route in the order written, with its result.
-    pub fn explain(&self, wanted: &RouteQuery<'_>) -> Vec<(&Rule, &T, Verdict)> {
-        let winner = self.find(wanted);
+    pub fn explain(&self, query: &RouteQuery<'_>) -> Vec<(&Rule, &T, Verdict)> {
+        let winner = self.find(query);
         self.routes
             .iter()
             .enumerate()
             .map(|(index, (rule, route))| {
-                (rule, route, self.verdict(index, wanted, winner.as_ref()))
+                (rule, route, self.verdict(index, query, winner.as_ref()))
             })
             .collect()
     }
@@ -42,28 +42,29 @@ impl<T> Router<T> {
     fn verdict(
         &self,
         index: usize,
-        wanted: &RouteQuery<'_>,
+        query: &RouteQuery<'_>,
         winner: Option<&Match<'_, T>>,
     ) -> Verdict {
         let rule = &self.routes[index].0;
         if let Some(winner) = winner.filter(|winner| std::ptr::eq(winner.rule, rule)) {
-            return match winner.fits {
-                true => Verdict::Wins,
-                false => Verdict::Only,
+            return if winner.fits {
+                Verdict::Wins
+            } else {
+                Verdict::Only
             };
         }
         let rank = self
-            .by_host(wanted.host)
+            .by_host(query.host)
             .find(|(_, candidates)| candidates.all().contains(&index));
         let Some((host, _)) = rank else {
             return Verdict::Host;
         };
-        if let Some(verdict) = rule.unmet_condition(wanted) {
+        if let Some(verdict) = rule.unmet_condition(query) {
             return verdict;
         }
         match winner {
-            _ if !rule.accepts_kind(wanted.websocket) => Verdict::Only,
-            Some(winner) if Some(winner.summary) == rule.matches(host, wanted) => Verdict::Later,
+            _ if !rule.accepts_kind(query.websocket) => Verdict::Only,
+            Some(winner) if Some(winner.summary) == rule.matches(host, query) => Verdict::Later,
             _ => Verdict::LessSpecific,
         }
     }
@@ -73,15 +74,15 @@ impl<T> Router<T> {
 
 impl Rule {
     /// Returns the first condition besides the host that the request does not meet.
-    fn unmet_condition(&self, wanted: &RouteQuery<'_>) -> Option<Verdict> {
-        if self.match_path(wanted.path.as_str()).is_none() {
+    fn unmet_condition(&self, query: &RouteQuery<'_>) -> Option<Verdict> {
+        if self.match_path(query.path.as_str()).is_none() {
             return Some(Verdict::Path);
         }
-        if !self.offers(wanted.subprotocols) {
+        if !self.offers(query.subprotocols) {
             return Some(Verdict::Subprotocol);
         }
-        let lacking = self.missing_header(wanted.headers)?;
-        Some(Verdict::Header(lacking.to_owned()))
+        let missing = self.missing_header(query.headers)?;
+        Some(Verdict::Header(missing.to_owned()))
     }
 }
 
@@ -139,15 +140,15 @@ mod tests {
         let router = Router::new(rules);
         let path = NormalPath::parse("/ws").unwrap();
         let headers = HeaderMap::new();
-        let wanted = RouteQuery {
+        let query = RouteQuery {
             host: "a.test",
             path: &path,
             headers: &headers,
             websocket: true,
             subprotocols: &[],
         };
-        let told: Vec<_> = router
-            .explain(&wanted)
+        let verdicts: Vec<_> = router
+            .explain(&query)
             .into_iter()
             .map(|(_, name, verdict)| (name.as_str(), verdict))
             .collect();
@@ -161,6 +162,6 @@ mod tests {
             ("wins", Verdict::Wins),
             ("late", Verdict::Later),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(verdicts, expected);
     }
 }

@@ -101,7 +101,7 @@ impl ActiveConfig {
         // The ACME settings of the startup are in use until a restart: the build reports hosts that they do not cover.
         let acme = std::mem::replace(&mut config.acme, self.startup.acme.clone());
         let dev = self.source.dev.as_ref().filter(|_| config.tls.dev_ca);
-        match Gateway::build(&config, Some(previous), &CertIssuers { dev, shelf: issued }) {
+        match Gateway::build(&config, Some(previous), &CertIssuers { dev, issued }) {
             Ok(gateway) => {
                 config.acme = acme;
                 BuildOutcome::Changed(Box::new(config), Box::new(gateway))

@@ -43,21 +43,21 @@ pub enum AcceptOutcome<S> {
     AcmeValidated,
 }
 
-/// Performs the TLS handshake on a stream. It has no time limit of its own, because the caller owns the deadline; only
-/// the handshake of an ACME challenge must finish within 2 s of its ClientHello.
+/// Performs the TLS handshake on a stream. The caller sets the deadline; only the handshake of an ACME challenge has a
+/// time limit here, of 2 s from its ClientHello.
 ///
 /// # Errors
 /// Returns a [`TlsError`] by cause. A client that uses TLS has been sent an alert.
-pub async fn accept<S>(termination: &TlsServer, stream: S) -> Result<AcceptOutcome<S>, TlsError>
+pub async fn accept<S>(tls_server: &TlsServer, stream: S) -> Result<AcceptOutcome<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // Boxed and freed after the handshake: otherwise the connection's task would hold the space of this future
-    // for its whole life.
-    Box::pin(handshake(termination, stream)).await
+    // Boxed, so that its memory is freed after the handshake and not held for the whole life of the connection's
+    // task.
+    Box::pin(handshake(tls_server, stream)).await
 }
 
-async fn handshake<S>(termination: &TlsServer, mut stream: S) -> Result<AcceptOutcome<S>, TlsError>
+async fn handshake<S>(tls_server: &TlsServer, mut stream: S) -> Result<AcceptOutcome<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -74,12 +74,12 @@ where
 
     if is_challenge(&hello.client_hello()) {
         // Boxed, so that the future of every other handshake stays small.
-        return Box::pin(answer_acme_challenge(hello, stream, sni, termination)).await;
+        return Box::pin(answer_acme_challenge(hello, stream, sni, tls_server)).await;
     }
-    let asking = termination.client_auth(sni.as_deref());
-    let config = asking.map_or(&termination.config, |asking| &asking.config);
+    let client_auth = tls_server.client_auth(sni.as_deref());
+    let config = client_auth.map_or(&tls_server.config, |client_auth| &client_auth.config);
     let config = config.clone();
-    // rustls would make the same check later and send `access_denied`; the RFCs define more precise alerts.
+    // rustls would make the same check later and send `access_denied`, but the RFCs define more precise alerts.
     if config.cert_resolver.resolve(hello.client_hello()).is_none() {
         let (description, error) = match sni {
             Some(name) => (UNRECOGNIZED_NAME, TlsError::NoCertificate(name)),
@@ -98,7 +98,7 @@ where
     let chain = tls_state.peer_certificates().unwrap_or_default();
     Ok(AcceptOutcome::Client(AcceptedTls {
         version: version.ok_or(rustls::Error::HandshakeNotComplete)?,
-        client_auth_requested: asking.is_some(),
+        client_auth_requested: client_auth.is_some(),
         certificate: chain.first().cloned(),
         stream,
         sni,
@@ -111,31 +111,31 @@ fn is_challenge(hello: &ClientHello<'_>) -> bool {
     protocols.next() == Some(ACME_TLS) && protocols.next().is_none()
 }
 
-/// Presents the challenge certificate to a CA and closes the connection, which carries no HTTP.
+/// Presents the challenge certificate to a CA and closes the connection.
 async fn answer_acme_challenge<S>(
     hello: server::Accepted,
     io: S,
     sni: Option<Box<str>>,
-    termination: &TlsServer,
+    tls_server: &TlsServer,
 ) -> Result<AcceptOutcome<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let name = sni.unwrap_or_default();
-    let Some(key) = termination.shelf.challenge(&name, hello.client_hello()) else {
+    let Some(key) = tls_server.issued.challenge(&name, hello.client_hello()) else {
         // A write error is ignored: the cause to report is the name.
         let _ = send_alert(io, UNRECOGNIZED_NAME).await;
         return Err(TlsError::NoChallenge(name));
     };
-    let shown = async {
+    let outcome = async {
         let start = StartHandshake::from_parts(hello, io);
         let mut stream = start.into_stream(challenge_config(key)).await?;
         // The CA has received the certificate; an error during shutdown does not matter.
         let _ = stream.shutdown().await;
         Ok(AcceptOutcome::AcmeValidated)
     };
-    let shown = timeout(CHALLENGE_TIMEOUT, shown).await;
-    shown.unwrap_or(Err(TlsError::SlowChallenge))
+    let outcome = timeout(CHALLENGE_TIMEOUT, outcome).await;
+    outcome.unwrap_or(Err(TlsError::SlowChallenge))
 }
 
 fn challenge_config(key: Arc<CertifiedKey>) -> Arc<ServerConfig> {
@@ -149,7 +149,7 @@ fn challenge_config(key: Arc<CertifiedKey>) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// Sends a fatal alert unencrypted, as every alert before the ServerHello is (RFC 8446 §6).
+/// Sends a fatal alert in plaintext, as every alert before the ServerHello (RFC 8446 §6).
 async fn send_alert(mut io: impl AsyncWrite + Unpin, description: u8) -> io::Result<()> {
     io.write_all(&[21, 3, 3, 0, 2, 2, description]).await?;
     io.flush().await?;
@@ -162,7 +162,7 @@ async fn reject_plain_http(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::R
     io.write_all(PLAIN_HTTP_RESPONSE).await?;
     io.shutdown().await?;
     // Unread request bytes would cause a reset that destroys the response.
-    let mut rest = io.take(REST_OF_REQUEST);
+    let mut rest = io.take(MAX_DISCARDED_REQUEST_LEN);
     tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
     Ok(())
 }
@@ -182,12 +182,12 @@ const ACME_TLS: &[u8] = b"acme-tls/1";
 /// The time from a CA's ClientHello to the end of its connection.
 const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The response to a plain HTTP request.
+/// The response to a plain HTTP request on a TLS port.
 const PLAIN_HTTP_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
-    This port speaks TLS: the URL must begin with https:// or wss://\n";
+    This port requires TLS: the URL must begin with https:// or wss://\n";
 
 /// The maximum number of bytes read and discarded of a plain HTTP request.
-const REST_OF_REQUEST: u64 = 64 * 1024;
+const MAX_DISCARDED_REQUEST_LEN: u64 = 64 * 1024;
 
 /// The alert for an unknown server name (RFC 6066 §3).
 const UNRECOGNIZED_NAME: u8 = 112;

@@ -52,7 +52,7 @@ pub use self::roots::{BadRoots, check as check_acme};
 
 /// The ACME client: obtains certificates and renews them.
 pub struct Acme {
-    agency: Arc<AcmeClient>,
+    client: Arc<AcmeClient>,
     tasks: Tasks,
     challenge: Challenge,
     hosts: Mutex<BTreeMap<Box<str>, Arc<AcmeHost>>>,
@@ -64,13 +64,14 @@ impl Acme {
     /// The name of the store lock in a handover.
     pub const LOCK: &str = "acme";
 
-    /// Starts only the maintenance loop of the store, whose lock may be `inherited`. Must be called inside a runtime.
+    /// Opens the store, whose lock may be `inherited`, and starts the maintenance loop. Manages no name yet. Must be
+    /// called inside a runtime.
     ///
     /// # Errors
     /// Fails if `acme.ca_file` cannot be used.
     pub fn open(
         config: &config::Acme,
-        shelf: Arc<IssuedCerts>,
+        issued: Arc<IssuedCerts>,
         metrics: Arc<Metrics>,
         tasks: Tasks,
         inherited: &mut Inherited,
@@ -87,70 +88,71 @@ impl Acme {
                 .collect(),
             eab,
             dns: config.dns.clone(),
-            web: HttpsClient::new(tls.clone()),
+            https: HttpsClient::new(tls.clone()),
             tls,
             clock: CaClock::default(),
-            records: Mutex::default(),
+            txt_record_locks: Mutex::default(),
             directory,
         };
         let store = WriteBehindStore::new(Box::new(DirStore::at(folder)));
-        let lock = inherited.take(Acme::LOCK, &absolute_path(&store.place()));
-        let agency = Arc::new(AcmeClient::new(
+        let lock = inherited.take(Acme::LOCK, &absolute_path(&store.location()));
+        let client = Arc::new(AcmeClient::new(
             ca,
             store,
-            shelf,
+            issued,
             metrics,
             config.until_issued,
             config.retry.0,
             lock,
         ));
         let acme = Acme {
-            agency,
+            client,
             tasks,
             challenge: config.challenge,
             hosts: Mutex::default(),
         };
-        acme.spawn(steward::maintenance_loop(acme.agency.clone()));
+        acme.spawn(steward::maintenance_loop(acme.client.clone()));
         Ok(acme)
     }
 
     /// Sets the managed names. Names that are already managed are unchanged; a certificate in the store is served when
     /// this function returns.
-    pub fn apply(&self, wanted: &BTreeSet<Box<str>>) {
+    pub fn apply(&self, names: &BTreeSet<Box<str>>) {
         let mut hosts = self.hosts();
         hosts.retain(|name, host| {
-            let stays = wanted.contains(name);
-            if !stays {
+            let is_kept = names.contains(name);
+            if !is_kept {
                 host.removed.cancel();
-                // Here rather than at the end of its task: by that time the name may be configured again.
-                self.agency.shelf.clear(name);
-                self.agency.metrics.remove_certificate(name);
+                // Here rather than at the end of the host's task: by that time the name may be configured again.
+                self.client.issued.clear(name);
+                self.client.metrics.remove_certificate(name);
             }
-            stays
+            is_kept
         });
-        for name in wanted {
+        for name in names {
             if hosts.contains_key(name) {
                 continue;
             }
-            let challenge = match name.starts_with("*.") {
-                true => Challenge::Dns01,
-                false => self.challenge,
+            let challenge = if name.starts_with("*.") {
+                Challenge::Dns01
+            } else {
+                self.challenge
             };
-            let host = Arc::new(AcmeHost::open(&self.agency, name, challenge));
-            if !host.is_served() && self.agency.until_issued == UntilIssued::SelfSigned {
+            let host = Arc::new(AcmeHost::open(&self.client, name, challenge));
+            if !host.is_served() && self.client.until_issued == UntilIssued::SelfSigned {
                 self.serve_self_signed(name);
             }
-            self.spawn(keeper::renewal_loop(self.agency.clone(), host.clone()));
+            self.spawn(keeper::renewal_loop(self.client.clone(), host.clone()));
             hosts.insert(name.clone(), host);
         }
     }
 
-    /// Returns one row per name, sorted.
+    /// Returns the status of each name, sorted by name.
     pub fn status(&self) -> Vec<CertificateStatus> {
         let hosts = self.hosts();
         hosts
             .values()
-            .map(|host| host.status(&self.agency))
+            .map(|host| host.status(&self.client))
             .collect()
     }
 
@@ -161,32 +163,34 @@ impl Acme {
     pub fn renew(&self, name: &str) -> Result<(), String> {
         let hosts = self.hosts();
         let Some(host) = hosts.get(name) else {
-            let known: Vec<&str> = hosts.keys().map(|name| &**name).collect();
-            let known = match known.is_empty() {
-                true => "none is".to_owned(),
-                false => format!("these are: {}", known.join(", ")),
+            let managed: Vec<&str> = hosts.keys().map(|name| &**name).collect();
+            let managed = if managed.is_empty() {
+                "no name has one".to_owned()
+            } else {
+                format!("these are: {}", managed.join(", "))
             };
-            return Err(format!("{name} has no certificate by ACME here; {known}"));
+            return Err(format!("{name} has no certificate by ACME here; {managed}"));
         };
-        if !self.agency.try_become_leader() {
+        if !self.client.try_become_leader() {
             return Err(
-                "another process orders the certificates in this folder: ask that one".into(),
+                "another process orders the certificates in this folder: send the command to that process".into(),
             );
         }
-        host.request_renewal(self.agency.now())
+        host.request_renewal(self.client.now())
     }
 
-    /// Returns the location whose lock this process holds and another descriptor of the lock; `None` if it holds none.
+    /// Returns the location of the store and another descriptor of its lock; `None` if this process does not hold the
+    /// lock.
     pub fn lock(&self) -> Option<io::Result<(String, OwnedFd)>> {
-        let lock = self.agency.lock()?;
-        Some(lock.map(|lock| (absolute_path(&self.agency.store.place()), lock)))
+        let lock = self.client.lock()?;
+        Some(lock.map(|lock| (absolute_path(&self.client.store.location()), lock)))
     }
 
     /// Serves a self-signed certificate, so that the port completes handshakes. No client trusts it.
     fn serve_self_signed(&self, name: &str) {
         match self_signed(name) {
-            Ok(key) => self.agency.shelf.insert(name, Arc::new(key)),
-            Err(error) => error!(%name, %error, "cannot make a self-signed certificate"),
+            Ok(key) => self.client.issued.insert(name, Arc::new(key)),
+            Err(error) => error!(%name, %error, "cannot create a self-signed certificate"),
         }
     }
 
@@ -222,14 +226,14 @@ fn self_signed(name: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
     )?)
 }
 
-/// Returns an absolute path, so that the same directory has one name whatever the working directory is.
-fn absolute_path(place: &str) -> String {
-    let absolute = std::path::absolute(place);
-    absolute.map_or_else(|_| place.to_owned(), |path| path.display().to_string())
+/// Returns an absolute path, which does not depend on the working directory.
+fn absolute_path(location: &str) -> String {
+    let absolute = std::path::absolute(location);
+    absolute.map_or_else(|_| location.to_owned(), |path| path.display().to_string())
 }
 
-/// Returns the folder name of an ACME directory. Each has its own, so that certificates of a staging CA are never served
-/// in production.
+/// Returns the folder name of an ACME directory. Each has its own, so that certificates of a staging CA are never
+/// served in production.
 fn folder(directory: &str) -> String {
     let url = directory
         .trim_start_matches("https://")

@@ -25,13 +25,13 @@ impl ClientAuthHosts {
     }
 
     /// Returns true if `name`, in lower case and without a trailing dot, is in the set. A client that connects to an IP
-    /// address sends no name (RFC 6066 §3), so every address and a missing name are treated alike.
+    /// address sends no name (RFC 6066 §3), so every address counts as a missing name.
     pub(super) fn contains(&self, name: Option<&str>) -> bool {
         match name.filter(|name| name.parse::<IpAddr>().is_err()) {
             None => self.any || self.address,
             Some(name) => {
-                let mut above = iter::successors(parent(name), |name| parent(name));
-                self.any || self.exact.contains(name) || above.any(|it| self.under.contains(it))
+                let mut parents = iter::successors(parent(name), |name| parent(name));
+                self.any || self.exact.contains(name) || parents.any(|it| self.under.contains(it))
             }
         }
     }
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn client_auth_hosts_match_as_routes_do() {
-        for (patterns, asked, others) in [
+        for (patterns, included, excluded) in [
             (
                 &["a.test"][..],
                 &[Some("a.test")][..],
@@ -91,10 +91,10 @@ mod tests {
             let parsed: Vec<HostPattern> = patterns.iter().map(|it| it.parse().unwrap()).collect();
             let hosts: ClientAuthHosts = parsed.iter().collect();
             assert_eq!(hosts.is_empty(), patterns.is_empty());
-            for name in asked {
+            for name in included {
                 assert!(hosts.contains(*name), "{patterns:?} {name:?}");
             }
-            for name in others {
+            for name in excluded {
                 assert!(!hosts.contains(*name), "{patterns:?} {name:?}");
             }
         }

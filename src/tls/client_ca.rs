@@ -20,20 +20,21 @@ pub(super) fn verifier(
     file: &Located<PathBuf>,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
-    let made = roots(file).and_then(|roots| {
+    let verifier = roots(file).and_then(|roots| {
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .allow_unauthenticated()
             .build()
             .map_err(|error| files::file_error(format!("it cannot be used: {error}"), HINT))
     });
-    made.map_err(|fault| {
-        problems.push(Diagnostic {
-            at: file.at,
-            message: format!("tls.client_ca: {}", fault.message),
-            hint: Some(fault.hint),
-        });
-    })
-    .ok()
+    verifier
+        .map_err(|error| {
+            problems.push(Diagnostic {
+                at: file.at,
+                message: format!("tls.client_ca: {}", error.message),
+                hint: Some(error.hint),
+            });
+        })
+        .ok()
 }
 
 fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, files::FileError> {
@@ -42,18 +43,19 @@ fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, files::FileError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate = certificate.map_err(|error| files::bad_pem(file, &error))?;
-        // webpki does not check the purpose of a trust anchor, so a client's own certificate would pass as one.
+        // webpki does not check that a trust anchor is a CA certificate, so a client's own certificate would be
+        // accepted.
         if !x509::is_authority(&certificate) || roots.add(certificate).is_err() {
-            warn!(file = %shown, "tls.client_ca: a certificate that is no CA's, or cannot be used as one, is left out");
+            warn!(file = %shown, "tls.client_ca: skipped a certificate that is not a usable CA certificate");
         }
     }
-    match roots.is_empty() {
-        true => Err(files::file_error(
-            format!("no certificate of a CA in {shown}"),
+    if roots.is_empty() {
+        return Err(files::file_error(
+            format!("no usable CA certificate in {shown}"),
             HINT,
-        )),
-        false => Ok(roots),
+        ));
     }
+    Ok(roots)
 }
 
 const HINT: &str = "it must hold, in PEM, the certificate of the CA that signs those of your clients: \
@@ -62,7 +64,7 @@ const HINT: &str = "it must hold, in PEM, the certificate of the CA that signs t
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::testing::{PLACE, Pki};
+    use crate::tls::testing::{LOCATION, Pki};
 
     #[test]
     fn file_without_a_ca_is_reported() {
@@ -72,12 +74,12 @@ mod tests {
         let (leaf, key) = (pem(&leaf.cert), pem(&leaf.key));
         let both = format!("{leaf}{}", pki.ca_pem());
         let cut = &pki.ca_pem()[..100];
-        for (text, said) in [
+        for (text, expected) in [
             (Some(pki.ca_pem().as_str()), None),
             (Some(&both), None),
-            (Some(&leaf), Some("no certificate of a CA in ")),
-            (Some(&key), Some("no certificate of a CA in ")),
-            (Some(""), Some("no certificate of a CA in ")),
+            (Some(&leaf), Some("no usable CA certificate in ")),
+            (Some(&key), Some("no usable CA certificate in ")),
+            (Some(""), Some("no usable CA certificate in ")),
             (Some(cut), Some("is damaged")),
             (None, Some("there is no file ")),
         ] {
@@ -86,13 +88,21 @@ mod tests {
                 Some(text) => pki.write("clients.pem", text),
                 None => pki.path("none.pem"),
             };
-            let verifier = verifier(&Located { value, at: PLACE }, &mut problems);
-            assert_eq!(verifier.is_some(), said.is_none(), "{problems:?}");
-            let told: Vec<_> = problems.iter().map(|it| (it.at, &*it.message)).collect();
-            match (said, &told[..]) {
+            let verifier = verifier(
+                &Located {
+                    value,
+                    at: LOCATION,
+                },
+                &mut problems,
+            );
+            assert_eq!(verifier.is_some(), expected.is_none(), "{problems:?}");
+            let found: Vec<_> = problems.iter().map(|it| (it.at, &*it.message)).collect();
+            match (expected, &found[..]) {
                 (None, []) => {}
-                (Some(said), [(PLACE, told)]) => assert!(told.contains(said), "{told}"),
-                _ => panic!("{told:?}, not {said:?}"),
+                (Some(expected), [(LOCATION, found)]) => {
+                    assert!(found.contains(expected), "{found}")
+                }
+                _ => panic!("{found:?}, not {expected:?}"),
             }
             assert!(problems.iter().all(|problem| problem.hint.is_some()));
         }

@@ -29,10 +29,10 @@ pub struct DevCa {
 #[derive(Debug, thiserror::Error)]
 pub enum DevCaError {
     /// No environment variable names a data folder.
-    #[error("there is no folder to keep the development CA in: set LOCKGATE_DATA to one")]
+    #[error("there is no folder for the development CA: set LOCKGATE_DATA to one")]
     NoFolder,
     /// The files could not be written.
-    #[error("cannot make the development CA in {path}")]
+    #[error("cannot create the development CA in {path}")]
     Write {
         /// The path of the file or folder.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum DevCaError {
     },
     /// The files exist but are unusable. They are never overwritten, because clients may trust them.
     #[error(
-        "{path} of the development CA {what}: restore it from a copy, or remove the folder {} so that a new CA is made, \
+        "{path} of the development CA {what}: restore it from a copy, or remove the folder {} so that a new CA is created, \
          which every client must then trust", path.parent().unwrap_or(path).display()
     )]
     Unusable {
@@ -62,10 +62,10 @@ pub enum DevCaError {
     },
     /// A key or certificate could not be created: the name is not allowed in a certificate, or the system returns no
     /// random bytes.
-    #[error("cannot make a certificate")]
+    #[error("cannot create a certificate")]
     Issue(#[source] rcgen::Error),
     /// The created certificate could not be used, which is an internal error.
-    #[error("cannot use the certificate that was made")]
+    #[error("cannot use the created certificate")]
     Use(#[source] rustls::Error),
 }
 
@@ -85,7 +85,7 @@ impl DevCa {
     /// # Errors
     /// Fails if the CA exists but cannot be read.
     pub fn open_existing(folder: &Path) -> Result<DevCa, DevCaError> {
-        folder::peek(&folder.join(FOLDER))
+        folder::open_existing(&folder.join(FOLDER))
     }
 
     /// Returns the data folder: `$LOCKGATE_DATA`, otherwise `$XDG_DATA_HOME/lockgate`, otherwise
@@ -118,7 +118,7 @@ impl DevCa {
 
 /// Returns the parameters of the CA's own certificate.
 fn authority() -> Result<CertificateParams, rcgen::Error> {
-    let mut params = dated(CertificateParams::new([])?, AUTHORITY_LIFE);
+    let mut params = dated(CertificateParams::new([])?, CA_LIFETIME);
     params
         .distinguished_name
         .push(DnType::CommonName, common_name(&host_name()));
@@ -131,7 +131,7 @@ fn authority() -> Result<CertificateParams, rcgen::Error> {
 
 fn leaf(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
     // The subject stays empty: clients check only the subjectAltName (RFC 9525 §2).
-    let mut params = dated(CertificateParams::new(names)?, LEAF_LIFE);
+    let mut params = dated(CertificateParams::new(names)?, LEAF_LIFETIME);
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -140,14 +140,14 @@ fn leaf(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
 }
 
 /// Returns parameters that are valid from one day ago, to tolerate clock differences, with an empty subject.
-fn dated(mut params: CertificateParams, life: Duration) -> CertificateParams {
-    // With a clock before 1970 no date would help.
+fn dated(mut params: CertificateParams, lifetime: Duration) -> CertificateParams {
+    // With a clock before 1970 no date is right.
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + now - DAY;
-    params.not_after = epoch + now + life;
+    params.not_after = epoch + now + lifetime;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params
 }
@@ -157,11 +157,12 @@ fn common_name(host: &str) -> String {
     let host: String = host
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
-        .take(COMMON_NAME - TITLE.len() - " ()".len())
+        .take(MAX_COMMON_NAME_LEN - TITLE.len() - " ()".len())
         .collect();
-    match host.is_empty() {
-        true => TITLE.to_owned(),
-        false => format!("{TITLE} ({host})"),
+    if host.is_empty() {
+        TITLE.to_owned()
+    } else {
+        format!("{TITLE} ({host})")
     }
 }
 
@@ -186,15 +187,15 @@ const FOLDER: &str = "dev-ca";
 const TITLE: &str = "Lockgate development CA";
 
 /// The maximum length of a Common Name (RFC 5280, appendix A: ub-common-name).
-const COMMON_NAME: usize = 64;
+const MAX_COMMON_NAME_LEN: usize = 64;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Ten years, because every client must be configured again for a new CA.
-const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
+const CA_LIFETIME: Duration = Duration::from_secs(3650 * DAY.as_secs());
 
 /// Together with the day before now, one day less than the 398 days that Apple's clients accept.
-const LEAF_LIFE: Duration = Duration::from_secs(396 * DAY.as_secs());
+const LEAF_LIFETIME: Duration = Duration::from_secs(396 * DAY.as_secs());
 
 #[cfg(test)]
 mod tests;

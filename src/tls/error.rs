@@ -8,13 +8,11 @@ use rustls::{AlertDescription, Error};
 /// at debug level.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The peer closed the connection: a port scan, a probe, or a user who cancelled.
+    /// The peer closed the connection, as port scans and TCP health checks do.
     #[error("the client closed the connection during the TLS handshake")]
     Gone,
     /// The peer sent a plain HTTP request. It receives a plain HTTP 400, because it does not expect TLS.
-    #[error(
-        "the client spoke plain HTTP to a TLS port: its URL must begin with https:// or wss://"
-    )]
+    #[error("the client sent plain HTTP to a TLS port: its URL must begin with https:// or wss://")]
     PlainHttp,
     /// The peer uses another protocol, or SSL 2.
     #[error("the client's first bytes are not a TLS handshake")]
@@ -22,11 +20,12 @@ pub enum TlsError {
     /// The name has no certificate, and there is no `tls.default`.
     #[error("no certificate for the server name {0:?}, and tls.default is not set")]
     NoCertificate(Box<str>),
-    /// The client sent no server name, and there is no `tls.default`. Typical of a client that connects to an IP address.
+    /// The client sent no server name, and there is no `tls.default`. Typical of a client that connects to an IP
+    /// address.
     #[error("the client sent no server name, and tls.default is not set")]
     NoServerName,
-    /// The peer, a CA or an impostor, validates a name for which no challenge is pending.
-    #[error("the client validates {0:?} by TLS-ALPN-01, but no challenge for it is under way here")]
+    /// The peer validates a name by TLS-ALPN-01 for which no challenge is pending.
+    #[error("the client validates {0:?} by TLS-ALPN-01, but no challenge for it is pending here")]
     NoChallenge(Box<str>),
     /// The handshake of a challenge was not finished in time.
     #[error("the client began to validate a name by TLS-ALPN-01 and did not finish within 2 s")]
@@ -34,23 +33,23 @@ pub enum TlsError {
     /// The client and Lockgate have no version, cipher suite, group, signature scheme or ALPN protocol in common.
     #[error("the client and this server have no TLS parameters in common")]
     Incompatible(#[source] Error),
-    /// The client does not trust our certificate.
-    #[error("the client refused our certificate with the alert {0:?}")]
+    /// The client does not accept the certificate of this server.
+    #[error("the client rejected the certificate with the alert {0:?}")]
     CertificateRefused(AlertDescription),
     /// The client's certificate does not verify: not signed by `tls.client_ca`, expired, or for another use.
     #[error("the client's certificate is not valid here (tls.client_ca)")]
     ClientCertificate(#[source] Error),
-    /// The client sent any other alert.
-    #[error("the client ended the TLS handshake with the alert {0:?}")]
+    /// The client sent an alert other than those of [`TlsError::CertificateRefused`].
+    #[error("the client aborted the TLS handshake with the alert {0:?}")]
     Alert(AlertDescription),
     /// The client violated the TLS protocol.
-    #[error("the client broke the TLS protocol")]
+    #[error("the client violated the TLS protocol")]
     Protocol(#[source] Error),
     /// The network failed.
     #[error("the connection failed during the TLS handshake")]
     Io(#[source] io::Error),
     /// An internal error of Lockgate.
-    #[error("the TLS handshake failed on our side")]
+    #[error("the TLS handshake failed because of an internal error")]
     Internal(#[source] Error),
 }
 

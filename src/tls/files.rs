@@ -35,34 +35,34 @@ pub(super) fn read(
     entry: &Located<CertificateFiles>,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<CertKeyPair> {
-    let mut told = |fault: FileError| {
+    let mut report = |error: FileError| {
         problems.push(Diagnostic {
             at: entry.at,
-            message: fault.message,
-            hint: Some(fault.hint),
+            message: error.message,
+            hint: Some(error.hint),
         });
     };
-    let chain = chain(&entry.cert).map_err(&mut told);
-    let key = key(&entry.key).map_err(&mut told);
-    pair(entry, chain.ok()?, key.ok()?).map_err(told).ok()
+    let chain = chain(&entry.cert).map_err(&mut report);
+    let key = key(&entry.key).map_err(&mut report);
+    pair(entry, chain.ok()?, key.ok()?).map_err(report).ok()
 }
 
 /// Logs a warning for a pair that can be served but is unusual.
-pub(super) fn warn_about_cert(entry: &CertificateFiles, loaded: &CertKeyPair) {
+pub(super) fn warn_about_cert(entry: &CertificateFiles, pair: &CertKeyPair) {
     let (cert, key) = (entry.cert.display(), entry.key.display());
     // Group access may be intended (Debian's ssl-cert); access for every user is not.
     if fs::metadata(&entry.key).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
-        warn!(file = %key, "every user may read this private key: chmod 640 or 600 it");
+        warn!(file = %key, "every user can read this private key; set its mode to 640 or 600");
     }
-    let leaf = loaded.key.cert.first();
+    let leaf = pair.key.cert.first();
     match leaf.map(|leaf| validity(leaf, UnixTime::now())) {
         Some(Ok(Validity::Expired)) => {
-            warn!(file = %cert, "this certificate has expired: clients will refuse it")
+            warn!(file = %cert, "this certificate has expired; clients reject it")
         }
         Some(Ok(Validity::NotYet)) => {
-            warn!(file = %cert, "this certificate is not valid yet: is the clock right?")
+            warn!(file = %cert, "this certificate is not valid yet; is the clock right?")
         }
-        // A self-signed certificate is often marked as a CA by accident; most clients that trust it accept that.
+        // No warning for a CA: self-signed certificates are often marked as one, and most clients accept that.
         _ => {}
     }
 }
@@ -94,11 +94,11 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     let bytes = bytes(path)?;
     let shown = path.display();
-    // Checked first: otherwise an old encrypted key is reported as a base64 error.
+    // Checked first, because the parser reports an encrypted key in the old format as a base64 error.
     if let PemContent::Encrypted = PemContent::of(&bytes) {
         return Err(file_error(
             format!("the key in {shown} is encrypted"),
-            "lockgate cannot ask for its password; decrypt it: openssl pkey -in FILE -out key.pem, then chmod 600 key.pem",
+            "lockgate does not prompt for its password; decrypt it: openssl pkey -in FILE -out key.pem, then chmod 600 key.pem",
         ));
     }
     match PrivateKeyDer::from_pem_slice(&bytes) {
@@ -133,7 +133,7 @@ fn pair(
     let cert = entry.cert.display();
     let leaf = chain
         .first()
-        .expect("a chain without a certificate is a fault");
+        .expect("chain() returns at least one certificate");
     let broken = |error| {
         file_error(
             format!("the certificate in {cert} cannot be used: {error}"),
@@ -150,22 +150,21 @@ fn pair(
                 "use ECDSA (P-256, P-384), Ed25519, or RSA of at least 2048 bits",
             )
         })?;
-    let belongs = |certificate: &CertificateDer<'static>| {
+    let matches_key = |certificate: &CertificateDer<'static>| {
         CertifiedKey::new(vec![certificate.clone()], key.clone())
             .keys_match()
             .is_ok()
     };
-    if !belongs(leaf) {
+    if !matches_key(leaf) {
         return Err(file_error(
             format!(
                 "the key in {} does not belong to the certificate in {cert}",
                 entry.key.display()
             ),
-            match chain.iter().any(belongs) {
-                true => {
-                    "it belongs to a later one in that file: the server's own certificate must stand first"
-                }
-                false => "renewed only one of them? The two must come from the same request",
+            if chain.iter().any(matches_key) {
+                "it belongs to a later one in that file: the server's own certificate must be first"
+            } else {
+                "renewed only one of them? The two must come from the same request"
             },
         ));
     }

@@ -23,15 +23,16 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Builds a server configuration: versions from `tls.min_version`, client authentication by `clients`, no early data.
+/// Builds a server configuration with the versions from `tls.min_version`, client authentication by `verifier`, and no
+/// early data.
 ///
 /// `ticketer` is a parameter so that it survives a reload: tickets issued before the reload still resume after it. The
-/// ticketer for handshakes with client authentication must not outlive its `tls.client_ca`, because its tickets stand
-/// for certificates that this CA verified.
+/// ticketer for handshakes with client authentication must not outlive its `tls.client_ca`, because a resumed
+/// session keeps the client certificate, which is not verified again.
 pub(super) fn server_config(
     tls: &Tls,
     certificates: Arc<Certificates>,
-    clients: Arc<dyn ClientCertVerifier>,
+    verifier: Arc<dyn ClientCertVerifier>,
     ticketer: Arc<dyn ProducesTickets>,
 ) -> Arc<ServerConfig> {
     let versions: &[_] = match tls.min_version {
@@ -41,11 +42,11 @@ pub(super) fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .expect("the provider has cipher suites and groups for 1.2 and 1.3")
-        .with_client_cert_verifier(clients)
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
     config.ticketer = ticketer;
-    // One is enough: a client that resumes receives another one. Each ticket costs 2 % of a handshake.
+    // One is enough, because a client that resumes receives another one. Each ticket costs 2 % of a handshake.
     config.send_tls13_tickets = 1;
     // Early data can be replayed (RFC 8446 §8), and a WebSocket handshake is not idempotent.
     config.max_early_data_size = 0;
@@ -55,8 +56,8 @@ pub(super) fn server_config(
 /// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.1).
 pub const H2: &[u8] = b"h2";
 
-/// Creates a ticketer, which encrypts and decrypts session tickets. Its keys are in memory, are replaced every six hours
-/// and are valid for twelve.
+/// Creates a ticketer, which encrypts and decrypts session tickets. Its keys are in memory, are replaced every six
+/// hours and are valid for twelve.
 ///
 /// # Errors
 /// Fails if the system returns no random bytes.
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_provider_is_installed_once_and_prefers_the_hybrid_group() {
+    fn installed_provider_prefers_the_hybrid_group() {
         install_provider();
         install_provider();
         let installed = CryptoProvider::get_default().unwrap();

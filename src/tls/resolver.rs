@@ -37,8 +37,8 @@ pub struct Certificates {
     /// The value of `tls.default`.
     default: Option<Box<str>>,
     /// Lower-case names that are not in the table and receive their certificate by ACME.
-    issued: BTreeSet<Box<str>>,
-    shelf: Arc<IssuedCerts>,
+    acme_names: BTreeSet<Box<str>>,
+    issued: Arc<IssuedCerts>,
     /// Serialises reloads: files are read between loading one table and storing the next.
     reload_lock: Mutex<()>,
 }
@@ -49,15 +49,15 @@ pub struct CertIssuers<'a> {
     /// The development CA, if `tls.dev_ca` is set; it signs for hosts without a certificate.
     pub dev: Option<&'a DevCa>,
     /// The certificates issued by ACME.
-    pub shelf: Arc<IssuedCerts>,
+    pub issued: Arc<IssuedCerts>,
 }
 
 // === impl Certificates ===
 
 impl Certificates {
-    /// Reads all files and reports every error together. `hosts` are those that a TLS listener must serve. A host without
-    /// a certificate receives it by ACME if it is in `acme`, otherwise from the development CA if there is one; otherwise
-    /// it is an error. `acme` is `None` if ACME is not configured.
+    /// Reads all files and reports every error together. `hosts` are those that a TLS listener must serve. A host
+    /// without a certificate receives it by ACME if it is in `acme`, otherwise from the development CA if there is one;
+    /// otherwise it is an error. `acme` is `None` if ACME is not configured.
     pub fn build(
         tls: &Tls,
         hosts: &[Located<HostPattern>],
@@ -70,35 +70,35 @@ impl Certificates {
         for entry in &tls.certificates {
             if let Some(loaded) = files::read(entry, problems) {
                 files::warn_about_cert(entry, &loaded);
-                let held =
+                let cert =
                     LoadedCert::new(CertSource::File(entry.clone()), loaded.names, loaded.key);
-                table.insert(held.clone());
-                table.warn_shadowed_names(&held);
+                table.insert(cert.clone());
+                table.warn_shadowed_names(&cert);
             }
         }
-        // The names of a broken file are unknown, and any missing name may be in it.
+        // The names in an unreadable file are unknown, so a missing name cannot be reported.
         let all_read = problems.len() == before;
 
-        let acme_names = acme.into_iter().flatten();
-        let issued: BTreeSet<Box<str>> = acme_names
+        let requested = acme.into_iter().flatten();
+        let acme_names: BTreeSet<Box<str>> = requested
             .filter(|name| table.find(name).is_none())
             .cloned()
             .collect();
         if let Some(ca) = issuers.dev {
-            issue_dev_certs(&mut table, ca, hosts, &issued, problems);
+            issue_dev_certs(&mut table, ca, hosts, &acme_names, problems);
         }
         if let Some(name) = &tls.default
-            && !table.serve_by_default(name)
+            && !table.set_default(name)
             && all_read
         {
-            let gaps = Coverage {
+            let coverage = Coverage {
                 table: &table,
-                issued: &issued,
+                acme_names: &acme_names,
             };
             problems.push(Diagnostic {
                 at: name.at,
                 message: format!("no certificate has the name {:?}", name.value),
-                hint: Some(gaps.known_names(name)),
+                hint: Some(coverage.known_names(name)),
             });
         }
         if all_read && issuers.dev.is_none() {
@@ -106,27 +106,31 @@ impl Certificates {
                 Some(_) => NO_ACME,
                 None => NO_CERTIFICATE,
             };
-            let gaps = Coverage {
+            let coverage = Coverage {
                 table: &table,
-                issued: &issued,
+                acme_names: &acme_names,
             };
-            problems.extend(hosts.iter().filter_map(|host| gaps.unserved(host, hint)));
+            problems.extend(
+                hosts
+                    .iter()
+                    .filter_map(|host| coverage.unserved(host, hint)),
+            );
         }
         Certificates {
             table: ArcSwap::from_pointee(table),
             default: tls.default.as_ref().map(|name| normalize_sni(name)),
-            issued,
-            shelf: issuers.shelf.clone(),
+            acme_names,
+            issued: issuers.issued.clone(),
             reload_lock: Mutex::default(),
         }
     }
 
     /// Returns the names that receive their certificate by ACME, sorted.
     pub fn acme_names(&self) -> &BTreeSet<Box<str>> {
-        &self.issued
+        &self.acme_names
     }
 
-    /// Returns one row per certificate from files and the development CA.
+    /// Returns the status of each certificate from files and the development CA.
     pub fn status(&self) -> Vec<CertificateStatus> {
         self.table
             .load()
@@ -144,7 +148,7 @@ impl Certificates {
     /// Returns the files of `tls.certificates`.
     pub fn files(&self) -> Vec<PathBuf> {
         let table = self.table.load();
-        let pair = |held: &LoadedCert| match &held.origin {
+        let pair = |cert: &LoadedCert| match &cert.source {
             CertSource::File(entry) => vec![entry.cert.clone(), entry.key.clone()],
             CertSource::Dev(_) => Vec::new(),
         };
@@ -152,20 +156,20 @@ impl Certificates {
     }
 
     #[cfg(test)]
-    pub(super) fn of(&self, name: &str) -> Arc<CertifiedKey> {
+    pub(super) fn for_name(&self, name: &str) -> Arc<CertifiedKey> {
         let table = self.table.load();
-        table.find(name).cloned().expect("it is in the table")
+        table.find(name).cloned().expect("the table has the name")
     }
 
-    /// Returns the ACME certificate for `name`. ACME may manage more names than this gateway has.
+    /// Returns the ACME certificate for `name`, if this gateway has the name. ACME may manage others too.
     fn issued_cert(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        if self.issued.contains(name) {
-            return self.shelf.certificate(name);
+        if self.acme_names.contains(name) {
+            return self.issued.certificate(name);
         }
         let (label, parent) = name.split_once('.')?;
         let wildcard = format!("*.{parent}");
-        let is_served = !label.is_empty() && self.issued.contains(wildcard.as_str());
-        is_served.then(|| self.shelf.certificate(&wildcard))?
+        let is_served = !label.is_empty() && self.acme_names.contains(wildcard.as_str());
+        is_served.then(|| self.issued.certificate(&wildcard))?
     }
 }
 
@@ -175,9 +179,10 @@ impl ResolvesServerCert for Certificates {
         match hello.server_name() {
             Some(name) => {
                 let name = normalize_sni(name);
-                let own = table.find(&name).cloned();
-                own.or_else(|| self.issued_cert(&name))
-                    .or_else(|| table.unknown.clone())
+                let certificate = table.find(&name).cloned();
+                certificate
+                    .or_else(|| self.issued_cert(&name))
+                    .or_else(|| table.default_cert.clone())
             }
             None => table.without_sni().cloned(),
         }

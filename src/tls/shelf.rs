@@ -23,18 +23,17 @@ pub struct IssuedCerts {
 impl IssuedCerts {
     /// Returns the certificate of exactly this name.
     pub(super) fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        read(&self.certificates, name)
+        get(&self.certificates, name)
     }
 
     /// Sets the certificate that is served for `name` from the next TLS handshake on.
     pub(super) fn insert(&self, name: &str, key: Arc<CertifiedKey>) {
-        write(&self.certificates, name, key);
+        insert(&self.certificates, name, key);
     }
 
-    /// Removes the certificate of `name`, which is no longer configured or must not be served without its own
-    /// certificate.
+    /// Removes the certificate of `name`, which is no longer configured.
     pub(super) fn clear(&self, name: &str) {
-        erase(&self.certificates, name);
+        remove(&self.certificates, name);
     }
 
     /// Returns the certificate that proves control of `name` (RFC 8737 §3), while its challenge is pending.
@@ -43,27 +42,29 @@ impl IssuedCerts {
         name: &str,
         hello: ClientHello<'_>,
     ) -> Option<Arc<CertifiedKey>> {
-        read(&self.responders, name)?.hello(hello)
+        get(&self.responders, name)?.hello(hello)
     }
 
     /// Returns the key authorization for an HTTP-01 token (RFC 8555 §8.3), while its challenge is pending.
     pub fn key_authorization(&self, token: &str) -> Option<String> {
-        let examined = self.responders.read();
-        let examined = examined.unwrap_or_else(PoisonError::into_inner);
-        examined.values().find_map(|examinee| examinee.token(token))
+        let responders = self.responders.read();
+        let responders = responders.unwrap_or_else(PoisonError::into_inner);
+        responders
+            .values()
+            .find_map(|responder| responder.token(token))
     }
 
-    /// Registers `examinee` for the challenges of `name` until the returned guard is dropped.
+    /// Registers `responder` for the challenges of `name` until the returned guard is dropped.
     pub(super) fn register_challenge(
         self: &Arc<Self>,
         name: &str,
-        examinee: Arc<dyn ChallengeResponder>,
+        responder: Arc<dyn ChallengeResponder>,
     ) -> ChallengeGuard {
-        write(&self.responders, name, examinee.clone());
+        insert(&self.responders, name, responder.clone());
         ChallengeGuard {
-            shelf: self.clone(),
+            issued: self.clone(),
             name: name.into(),
-            examinee,
+            responder,
         }
     }
 }
@@ -88,9 +89,9 @@ impl fmt::Debug for IssuedCerts {
 /// A guard that removes the responder of a name on drop.
 #[must_use]
 pub(super) struct ChallengeGuard {
-    shelf: Arc<IssuedCerts>,
+    issued: Arc<IssuedCerts>,
     name: Box<str>,
-    examinee: Arc<dyn ChallengeResponder>,
+    responder: Arc<dyn ChallengeResponder>,
 }
 
 // === impl ChallengeGuard ===
@@ -98,26 +99,24 @@ pub(super) struct ChallengeGuard {
 impl Drop for ChallengeGuard {
     fn drop(&mut self) {
         // A later responder for the same name may have replaced this one.
-        let mine = read(&self.shelf.responders, &self.name);
-        if mine.is_some_and(|mine| Arc::ptr_eq(&mine, &self.examinee)) {
-            erase(&self.shelf.responders, &self.name);
+        let current = get(&self.issued.responders, &self.name);
+        if current.is_some_and(|current| Arc::ptr_eq(&current, &self.responder)) {
+            remove(&self.issued.responders, &self.name);
         }
     }
 }
 
-type Drawer<T> = RwLock<BTreeMap<Box<str>, T>>;
-
-fn read<T: Clone>(drawer: &Drawer<T>, name: &str) -> Option<T> {
-    let drawer = drawer.read().unwrap_or_else(PoisonError::into_inner);
-    drawer.get(name).cloned()
+fn get<T: Clone>(map: &RwLock<BTreeMap<Box<str>, T>>, name: &str) -> Option<T> {
+    let map = map.read().unwrap_or_else(PoisonError::into_inner);
+    map.get(name).cloned()
 }
 
-fn write<T>(drawer: &Drawer<T>, name: &str, value: T) {
-    let mut drawer = drawer.write().unwrap_or_else(PoisonError::into_inner);
-    drawer.insert(name.into(), value);
+fn insert<T>(map: &RwLock<BTreeMap<Box<str>, T>>, name: &str, value: T) {
+    let mut map = map.write().unwrap_or_else(PoisonError::into_inner);
+    map.insert(name.into(), value);
 }
 
-fn erase<T>(drawer: &Drawer<T>, name: &str) {
-    let mut drawer = drawer.write().unwrap_or_else(PoisonError::into_inner);
-    drawer.remove(name);
+fn remove<T>(map: &RwLock<BTreeMap<Box<str>, T>>, name: &str) {
+    let mut map = map.write().unwrap_or_else(PoisonError::into_inner);
+    map.remove(name);
 }

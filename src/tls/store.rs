@@ -1,4 +1,4 @@
-//! Persistent storage of keys and certificates: the trait, so far with one implementation, a directory.
+//! Persistent storage of keys and certificates: the `Store` trait and its only implementation, a directory.
 
 mod folder;
 mod kept;
@@ -18,10 +18,11 @@ pub(super) trait Store: fmt::Debug + Send + Sync {
     /// Replaces the content atomically: after a crash the store has either the old or the new content.
     fn save(&self, name: &str, content: &[u8]) -> io::Result<()>;
 
-    /// Moves an unusable file aside and keeps it. Returns the new location.
+    /// Renames an unusable file, which is kept. Returns the new location.
     fn quarantine(&self, name: &str) -> io::Result<String>;
 
-    /// Takes the write lock, which is held until it is dropped or the process ends; `None` while another process has it.
+    /// Takes the write lock, which is held until it is dropped or the process ends; `None` while another process has
+    /// it.
     fn lock(&self) -> io::Result<Option<Lock>>;
 
     /// Returns the location for messages.

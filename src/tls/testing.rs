@@ -1,4 +1,4 @@
-//! Fixtures for the tests of this module: a folder with a CA and its pairs, configs, and a client.
+//! Fixtures for the tests of this module: a folder with a CA and its pairs, configurations, and a client.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,12 +58,12 @@ impl Pki {
         &self,
         file: &str,
         names: &[&str],
-        change: impl FnOnce(&mut CertificateParams),
+        configure: impl FnOnce(&mut CertificateParams),
     ) -> Located<CertificateFiles> {
         let names: Vec<_> = names.iter().map(|name| name.to_string()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        change(&mut params);
+        configure(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.ca).unwrap();
         self.write(&format!("{file}.key"), key.serialize_pem());
@@ -78,7 +78,7 @@ impl Pki {
                 cert: self.path(cert),
                 key: self.path(key),
             },
-            at: PLACE,
+            at: LOCATION,
         }
     }
 
@@ -91,7 +91,7 @@ impl Pki {
     }
 }
 
-pub(super) const PLACE: Option<Location> = Some(Location {
+pub(super) const LOCATION: Option<Location> = Some(Location {
     source: 3,
     start: 14,
     end: 15,
@@ -103,15 +103,15 @@ pub(super) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -
         certificates,
         default: (!default.is_empty()).then(|| Located {
             value: default.to_owned(),
-            at: PLACE,
+            at: LOCATION,
         }),
         client_ca: None,
         dev_ca: false,
     }
 }
 
-/// Returns the certificates of a valid config.
-pub(super) fn built(tls: &Tls) -> Certificates {
+/// Builds the certificates of a valid configuration.
+pub(super) fn build_certificates(tls: &Tls) -> Certificates {
     let mut problems: Vec<Diagnostic> = Vec::new();
     let certificates = Certificates::build(tls, &[], None, &CertIssuers::default(), &mut problems);
     assert!(problems.is_empty(), "{problems:?}");
@@ -119,17 +119,17 @@ pub(super) fn built(tls: &Tls) -> Certificates {
 }
 
 pub(super) fn server(tls: &Tls) -> Arc<rustls::ServerConfig> {
-    serving(tls, built(tls), ticketer().unwrap())
+    server_config_for(tls, build_certificates(tls), ticketer().unwrap())
 }
 
-/// Returns the configuration without client authentication.
-pub(super) fn serving(
+/// Returns the server configuration without client authentication.
+pub(super) fn server_config_for(
     tls: &Tls,
     certificates: Certificates,
     ticketer: Arc<dyn ProducesTickets>,
 ) -> Arc<rustls::ServerConfig> {
-    let nobody = WebPkiClientVerifier::no_client_auth();
-    server_config(tls, Arc::new(certificates), nobody, ticketer)
+    let verifier = WebPkiClientVerifier::no_client_auth();
+    server_config(tls, Arc::new(certificates), verifier, ticketer)
 }
 
 pub(super) fn root(path: &Path) -> CertificateDer<'static> {
@@ -152,7 +152,7 @@ pub(super) fn client(
 }
 
 /// Runs one TLS handshake over a pipe and returns both ends.
-pub(super) async fn shake(
+pub(super) async fn tls_handshake(
     server: &Arc<rustls::ServerConfig>,
     client: &TlsConnector,
     name: &str,
@@ -162,39 +162,39 @@ pub(super) async fn shake(
 ) {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let both = async { tokio::join!(enter(server, near), client.connect(name, far)) };
-    tokio::time::timeout(PATIENCE, both)
+    let both = async { tokio::join!(accept_client(server, near), client.connect(name, far)) };
+    tokio::time::timeout(TEST_TIMEOUT, both)
         .await
         .expect("the handshake hangs")
 }
 
-/// Returns the outcome of a client's handshake.
-pub(super) async fn enter<S>(
+/// Accepts a client.
+pub(super) async fn accept_client<S>(
     server: &Arc<rustls::ServerConfig>,
     stream: S,
 ) -> Result<AcceptedTls<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin + std::fmt::Debug,
 {
-    match accept(&ending(server), stream).await? {
+    match accept(&tls_server(server), stream).await? {
         AcceptOutcome::Client(accepted) => Ok(accepted),
-        AcceptOutcome::AcmeValidated => panic!("no challenge is under way"),
+        AcceptOutcome::AcmeValidated => panic!("no challenge is pending"),
     }
 }
 
-pub(super) fn ending(server: &Arc<rustls::ServerConfig>) -> TlsServer {
+pub(super) fn tls_server(server: &Arc<rustls::ServerConfig>) -> TlsServer {
     TlsServer {
         config: server.clone(),
-        asking: None,
-        shelf: Arc::default(),
+        client_auth: None,
+        issued: Arc::default(),
     }
 }
 
 /// A timeout far longer than any handshake.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Returns the names of the certificate that was presented to a client.
-pub(super) fn shown(stream: &client::TlsStream<DuplexStream>) -> Vec<Box<str>> {
+pub(super) fn presented_names(stream: &client::TlsStream<DuplexStream>) -> Vec<Box<str>> {
     let chain = stream.get_ref().1.peer_certificates().unwrap();
     super::x509::names(&chain[0]).unwrap()
 }

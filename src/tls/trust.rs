@@ -8,13 +8,13 @@ use std::process::Command;
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The user is not root.
-    #[error("only root may change the system's trust store; run:\n  {commands}")]
+    #[error("only root can change the system's trust store; run:\n  {commands}")]
     NotRoot {
         /// The commands to run, with sudo.
         commands: String,
     },
     /// The system's trust store is unknown.
-    #[error("this system's trust store is not one of those known here: trust the file by hand")]
+    #[error("the trust store of this system is unknown: add the certificate to it by hand")]
     Unknown,
     /// The CA's file could not be copied.
     #[error("cannot copy the CA's certificate to {to}")]
@@ -96,7 +96,7 @@ pub fn trust(ca: &Path) -> Result<String, TrustError> {
 struct TrustStore {
     copy_to: Option<PathBuf>,
     command: &'static [&'static str],
-    /// True if the command's last argument is the CA's file.
+    /// True if the CA's file is the last argument of the command.
     takes_file: bool,
 }
 
@@ -158,19 +158,20 @@ impl TrustStore {
             source,
         })?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
+            let stderr = String::from_utf8_lossy(&output.stderr);
             return Err(TrustError::Refused {
                 command: shown,
-                output: said.trim().lines().last().unwrap_or_default().to_owned(),
+                output: stderr.trim().lines().last().unwrap_or_default().to_owned(),
             });
         }
         Ok(match &self.copy_to {
             Some(file) => format!(
                 "copied the CA to {file} and ran {shown}; to undo it: rm {file} && {shown}{fresh}",
                 file = file.display(),
-                fresh = match shown.contains("certificates") {
-                    true => " --fresh",
-                    false => "",
+                fresh = if shown.contains("certificates") {
+                    " --fresh"
+                } else {
+                    ""
                 }
             ),
             None => format!("ran {shown}; to undo it: Keychain Access, System, delete the CA"),
@@ -182,9 +183,10 @@ impl TrustStore {
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-    match path.chars().all(plain) && !path.is_empty() {
-        true => path,
-        false => format!("'{}'", path.replace('\'', r"'\''")),
+    if path.chars().all(plain) && !path.is_empty() {
+        path
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
     }
 }
 

@@ -57,9 +57,9 @@ pub(super) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<Box<str>>, E
 /// Returns the IP addresses of a certificate. webpki lists them only in the error for a name that does not match, as
 /// `IpAddress(127.0.0.1)`; each is then verified by its own query.
 fn addresses(certificate: &EndEntityCert<'_>) -> Vec<IpAddr> {
-    let nobody = ServerName::from(IpAddr::from([0; 16]));
+    let unspecified = ServerName::from(IpAddr::from([0; 16]));
     let Err(Error::CertNotValidForName(context)) =
-        certificate.verify_is_valid_for_subject_name(&nobody)
+        certificate.verify_is_valid_for_subject_name(&unspecified)
     else {
         return Vec::new();
     };
@@ -76,7 +76,7 @@ fn addresses(certificate: &EndEntityCert<'_>) -> Vec<IpAddr> {
         .collect()
 }
 
-/// The facts of a certificate that are logged and displayed. Times are seconds since 1970.
+/// The fields of a certificate that are logged and displayed. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CertInfo {
     /// The DNS names and IP addresses, in lower case.

@@ -34,7 +34,7 @@ fn check(patterns: &str, host: &str, origins: &[&[u8]]) -> Result<(), Denial> {
 #[test]
 fn origins_are_compared_with_the_patterns() {
     // The patterns, the request's host, the Origin, whether it is admitted
-    for (patterns, host, origin, passes) in [
+    for (patterns, host, origin, admitted) in [
         (
             "same-host",
             "chat.example.com",
@@ -162,19 +162,19 @@ fn origins_are_compared_with_the_patterns() {
         ("same-host", "h", "Null", false),
     ] {
         let found = check(patterns, host, &[origin.as_bytes()]);
-        assert_eq!(found.is_ok(), passes, "{patterns:?} {host} {origin:?}");
+        assert_eq!(found.is_ok(), admitted, "{patterns:?} {host} {origin:?}");
     }
 }
 
 #[test]
-fn an_absent_origin_passes() {
+fn missing_origin_is_admitted() {
     for patterns in ["same-host", "https://app.example", "", "*"] {
         assert_eq!(check(patterns, "h", &[]), Ok(()), "{patterns:?}");
     }
 }
 
 #[test]
-fn several_origins_pass_only_where_any_does() {
+fn several_origins_are_admitted_only_by_the_any_pattern() {
     let both: &[&[u8]] = &[b"https://h", b"https://h"];
     let refused = check("same-host", "h", both).unwrap_err();
     assert_eq!(refused.why, "origin");
@@ -183,7 +183,7 @@ fn several_origins_pass_only_where_any_does() {
 }
 
 #[test]
-fn a_refusal_names_the_origin_and_what_to_add() {
+fn denial_names_the_origin_and_the_pattern_to_add() {
     let refused = |origin: &[u8]| {
         let refused = check("same-host", "h", &[origin]).unwrap_err();
         assert_eq!(refused.why, "origin");

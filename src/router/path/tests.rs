@@ -164,7 +164,7 @@ fn ambiguous_paths_are_rejected() {
 
 /// Paths made of significant parts: dots, slashes, their escapes, and some other characters.
 fn paths() -> impl Strategy<Value = String> {
-    let piece = prop_oneof![
+    let part = prop_oneof![
         4 => Just("/".to_owned()),
         2 => Just(".".to_owned()),
         2 => Just("..".to_owned()),
@@ -174,17 +174,17 @@ fn paths() -> impl Strategy<Value = String> {
         3 => "[a-zA-Z0-9~_;=|-]{1,3}",
         1 => "[ -~]",
     ];
-    prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    prop::collection::vec(part, 0..12).prop_map(|parts| format!("/{}", parts.concat()))
 }
 
-/// Decodes all escapes, as a careless backend would.
+/// Decodes all escapes, as some backends do.
 fn unescaped(path: &str) -> Vec<u8> {
     percent_encoding::percent_decode_str(path).collect()
 }
 
 proptest! {
     #[test]
-    fn normal_is_idempotent(path in paths()) {
+    fn normalising_is_idempotent(path in paths()) {
         if let Ok(once) = NormalPath::parse(&path) {
             let twice = NormalPath::parse(once.as_str());
             prop_assert_eq!(twice.as_ref(), Ok(&once));
@@ -193,7 +193,7 @@ proptest! {
     }
 
     #[test]
-    fn a_normal_path_holds_no_trick(path in paths()) {
+    fn normal_path_decodes_to_no_dot_segment_backslash_or_control(path in paths()) {
         if let Ok(normal) = NormalPath::parse(&path) {
             prop_assert!(normal.as_str().starts_with('/'));
             let bytes = unescaped(normal.as_str());
@@ -205,7 +205,7 @@ proptest! {
     }
 
     #[test]
-    fn without_dot_segments_a_path_means_what_it_meant(path in "(/([a-z~|]|%[2-7][0-9A-Fa-f]){1,4}){1,4}") {
+    fn normalising_keeps_the_decoded_path(path in "(/([a-z~|]|%[2-7][0-9A-Fa-f]){1,4}){1,4}") {
         if let Ok(normal) = NormalPath::parse(&path)
             && !unescaped(&path).split(|byte| *byte == b'/').any(|s| s == b"." || s == b"..")
         {
@@ -215,7 +215,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(path in "\\PC{0,40}|/.{0,40}") {
+    fn parse_never_panics(path in "\\PC{0,40}|/.{0,40}") {
         let _ = NormalPath::parse(&path);
     }
 }

@@ -5,7 +5,9 @@ use rustls::{AlertDescription, HandshakeKind, NamedGroup};
 
 use super::*;
 use crate::config::TlsVersion;
-use crate::tls::testing::{PATIENCE, Pki, ending, enter, server, shake, shown, tls};
+use crate::tls::testing::{
+    Pki, TEST_TIMEOUT, accept_client, presented_names, server, tls, tls_handshake, tls_server,
+};
 
 mod challenge;
 
@@ -13,7 +15,7 @@ const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
 fn alert(result: io::Result<impl Sized>) -> AlertDescription {
     let Err(error) = result else {
-        panic!("the client was let in");
+        panic!("the handshake succeeded");
     };
     match error.downcast::<rustls::Error>() {
         Ok(rustls::Error::AlertReceived(alert)) => alert,
@@ -22,7 +24,7 @@ fn alert(result: io::Result<impl Sized>) -> AlertDescription {
 }
 
 #[tokio::test]
-async fn the_name_decides_the_certificate() {
+async fn server_name_selects_the_certificate() {
     let pki = Pki::new();
     let tls = tls(
         vec![
@@ -34,7 +36,7 @@ async fn the_name_decides_the_certificate() {
     );
     let server = server(&tls);
     let client = pki.client(BOTH);
-    for (asked, expected) in [
+    for (name, expected) in [
         ("a.example.com", "a.example.com"),
         ("A.Example.COM", "a.example.com"),
         ("b.example.com", "*.example.com"),
@@ -43,22 +45,22 @@ async fn the_name_decides_the_certificate() {
         // A client sends no name when it connects to an address.
         ("127.0.0.1", "fallback.test"),
     ] {
-        let (accepted, connected) = shake(&server, &client, asked).await;
-        let connected = connected.unwrap_or_else(|error| panic!("{asked}: {error}"));
-        assert_eq!(&*shown(&connected)[0], expected, "{asked}");
-        let sni = (asked != "127.0.0.1").then(|| asked.to_lowercase());
+        let (accepted, connected) = tls_handshake(&server, &client, name).await;
+        let connected = connected.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(&*presented_names(&connected)[0], expected, "{name}");
+        let sni = (name != "127.0.0.1").then(|| name.to_lowercase());
         assert_eq!(accepted.unwrap().sni.as_deref(), sni.as_deref());
     }
 }
 
 #[tokio::test]
-async fn an_unknown_name_gets_the_default_certificate() {
+async fn unknown_name_gets_the_default_certificate() {
     let pki = Pki::new();
     let server = server(&tls(
         vec![pki.pair("a", &["a.test"]), pki.pair("b", &["b.test"])],
         "B.test",
     ));
-    let (accepted, connected) = shake(&server, &pki.client(BOTH), "c.test").await;
+    let (accepted, connected) = tls_handshake(&server, &pki.client(BOTH), "c.test").await;
     // The client must refuse the default certificate, because the names differ.
     let error = connected.unwrap_err().to_string();
     assert!(error.contains("b.test"), "{error}");
@@ -66,7 +68,7 @@ async fn an_unknown_name_gets_the_default_certificate() {
 }
 
 #[tokio::test]
-async fn an_unknown_name_without_a_default_gets_an_alert() {
+async fn unknown_name_without_a_default_gets_an_alert() {
     let pki = Pki::new();
     let server = server(&tls(
         vec![pki.pair("a", &["a.example.com", "*.example.com"])],
@@ -75,20 +77,20 @@ async fn an_unknown_name_without_a_default_gets_an_alert() {
     for version in BOTH {
         let client = pki.client(&[version]);
         for name in ["b.test", "deep.b.example.com", "com"] {
-            let (accepted, connected) = shake(&server, &client, name).await;
+            let (accepted, connected) = tls_handshake(&server, &client, name).await;
             assert_eq!(alert(connected), AlertDescription::UnrecognisedName);
             let error = accepted.unwrap_err();
             assert!(matches!(&error, TlsError::NoCertificate(sni) if &**sni == name));
             assert_eq!(error.as_str(), "no_certificate");
         }
-        let (accepted, connected) = shake(&server, &client, "10.0.0.1").await;
+        let (accepted, connected) = tls_handshake(&server, &client, "10.0.0.1").await;
         assert_eq!(alert(connected), AlertDescription::MissingExtension);
         assert_eq!(accepted.unwrap_err().as_str(), "no_server_name");
     }
 }
 
 #[tokio::test]
-async fn versions_groups_and_protocol() {
+async fn version_group_and_protocol_are_negotiated() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     for (versions, version, group) in [
@@ -97,7 +99,8 @@ async fn versions_groups_and_protocol() {
     ] {
         let mut config = (**pki.client(versions).config()).clone();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let (accepted, connected) = shake(&server, &Arc::new(config).into(), "a.test").await;
+        let (accepted, connected) =
+            tls_handshake(&server, &Arc::new(config).into(), "a.test").await;
         let accepted = accepted.unwrap();
         assert_eq!(accepted.version, version);
         let connection = accepted.stream.tls_state();
@@ -111,19 +114,19 @@ async fn versions_groups_and_protocol() {
 }
 
 #[tokio::test]
-async fn tickets_resume_also_after_a_rebuild() {
+async fn tickets_resume_after_a_rebuild() {
     let pki = Pki::new();
     let tls = tls(vec![pki.pair("a", &["a.test"])], "");
     let ticketer = crate::tls::policy::ticketer().unwrap();
     let build = || {
-        let certificates = crate::tls::testing::built(&tls);
-        crate::tls::testing::serving(&tls, certificates, ticketer.clone())
+        let certificates = crate::tls::testing::build_certificates(&tls);
+        crate::tls::testing::server_config_for(&tls, certificates, ticketer.clone())
     };
     for version in BOTH {
         let client = pki.client(&[version]);
         let mut kinds = Vec::new();
         for _ in 0..2 {
-            let (accepted, connected) = shake(&build(), &client, "a.test").await;
+            let (accepted, connected) = tls_handshake(&build(), &client, "a.test").await;
             let (mut accepted, mut connected) = (accepted.unwrap(), connected.unwrap());
             kinds.push(connected.get_ref().1.handshake_kind().unwrap());
             // TLS 1.3 sends the tickets after the handshake, so read them.
@@ -136,58 +139,59 @@ async fn tickets_resume_also_after_a_rebuild() {
 }
 
 #[tokio::test]
-async fn min_version_1_3_refuses_1_2() {
+async fn min_version_1_3_rejects_tls_1_2() {
     let pki = Pki::new();
     let mut tls = tls(vec![pki.pair("a", &["a.test"])], "");
     tls.min_version = TlsVersion::V1_3;
     let server = server(&tls);
-    let (accepted, connected) = shake(&server, &pki.client(&[&TLS12]), "a.test").await;
+    let (accepted, connected) = tls_handshake(&server, &pki.client(&[&TLS12]), "a.test").await;
     assert_eq!(alert(connected), AlertDescription::ProtocolVersion);
     let error = accepted.unwrap_err();
     assert_eq!(error.as_str(), "incompatible");
     assert!(error.source().is_some());
-    let (accepted, _connected) = shake(&server, &pki.client(BOTH), "a.test").await;
+    let (accepted, _connected) = tls_handshake(&server, &pki.client(BOTH), "a.test").await;
     assert_eq!(accepted.unwrap().version, ProtocolVersion::TLSv1_3);
 }
 
 #[tokio::test]
-async fn no_protocol_in_common() {
+async fn alpn_without_a_common_protocol_gets_an_alert() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     let mut config = (**pki.client(BOTH).config()).clone();
     config.alpn_protocols = vec![b"h3".to_vec()];
-    let (accepted, connected) = shake(&server, &Arc::new(config).into(), "a.test").await;
+    let (accepted, connected) = tls_handshake(&server, &Arc::new(config).into(), "a.test").await;
     assert_eq!(alert(connected), AlertDescription::NoApplicationProtocol);
     assert_eq!(accepted.unwrap_err().as_str(), "incompatible");
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_trust_us() {
+async fn untrusting_client_is_classified_as_certificate_refused() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     for version in BOTH {
-        let (accepted, connected) = shake(&server, &Pki::new().client(&[version]), "a.test").await;
+        let (accepted, connected) =
+            tls_handshake(&server, &Pki::new().client(&[version]), "a.test").await;
         assert!(connected.is_err());
         assert_eq!(accepted.unwrap_err().as_str(), "certificate_refused");
     }
 }
 
 /// Sends bytes, closes, and returns the server's error and response.
-async fn first_words(server: &Arc<ServerConfig>, words: &[u8]) -> (TlsError, Vec<u8>) {
+async fn send_first_bytes(server: &Arc<ServerConfig>, input: &[u8]) -> (TlsError, Vec<u8>) {
     let (near, mut far) = tokio::io::duplex(1024);
-    far.write_all(words).await.unwrap();
+    far.write_all(input).await.unwrap();
     far.shutdown().await.unwrap();
-    let error = enter(server, near).await.unwrap_err();
-    let mut answer = Vec::new();
-    far.read_to_end(&mut answer).await.unwrap();
-    (error, answer)
+    let error = accept_client(server, near).await.unwrap_err();
+    let mut response = Vec::new();
+    far.read_to_end(&mut response).await.unwrap();
+    (error, response)
 }
 
 #[tokio::test]
 async fn input_that_is_not_tls_is_classified() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
-    for (words, word) in [
+    for (input, cause) in [
         (&b""[..], "gone"),
         (b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "plain_http"),
         (b"POST / HTTP/1.1\r\n", "plain_http"),
@@ -201,37 +205,37 @@ async fn input_that_is_not_tls_is_classified() {
         // The beginning of a record without the rest.
         (&[22, 3, 1, 1, 0, 1], "gone"),
     ] {
-        let (error, answer) = first_words(&server, words).await;
-        assert_eq!(error.as_str(), word, "{words:?}");
+        let (error, response) = send_first_bytes(&server, input).await;
+        assert_eq!(error.as_str(), cause, "{input:?}");
         // Only an HTTP client can read a response.
         assert_eq!(
-            answer.starts_with(b"HTTP/1.1 400 "),
-            word == "plain_http",
-            "{words:?} was answered {answer:?}"
+            response.starts_with(b"HTTP/1.1 400 "),
+            cause == "plain_http",
+            "{input:?}: {response:?}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_broken_client_hello_gets_an_alert() {
+async fn malformed_client_hello_gets_an_alert() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
-    for words in [
+    for input in [
         &[22, 3, 1, 0, 4, 1, 0, 0, 0][..],
         // A record above the maximum length.
         &[22, 3, 1, 0xff, 0xff, 1, 0, 0, 0],
         // A handshake message that is not a ClientHello.
         &[22, 3, 1, 0, 4, 2, 0, 0, 0],
     ] {
-        let (error, answer) = first_words(&server, words).await;
-        assert_eq!(error.as_str(), "protocol", "{words:?}: {error:?}");
-        assert_eq!(answer.first(), Some(&21), "{words:?}");
+        let (error, response) = send_first_bytes(&server, input).await;
+        assert_eq!(error.as_str(), "protocol", "{input:?}: {error:?}");
+        assert_eq!(response.first(), Some(&21), "{input:?}");
     }
 }
 
 /// No byte may be lost between the sniffing of the first bytes, rustls' reader, and the stream.
 #[tokio::test]
-async fn a_client_hello_in_single_bytes() {
+async fn client_hello_in_single_bytes_is_accepted() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     let (near, server_side) = tokio::io::duplex(64 * 1024);
@@ -246,10 +250,10 @@ async fn a_client_hello_in_single_bytes() {
         }
     };
     let served = async {
-        let mut accepted = enter(&server, near).await.unwrap();
+        let mut accepted = accept_client(&server, near).await.unwrap();
         accepted.stream.read_u8().await.unwrap()
     };
-    let asked = async {
+    let connected = async {
         let name = rustls::pki_types::ServerName::try_from("a.test").unwrap();
         let mut stream = pki.client(BOTH).connect(name, far).await.unwrap();
         stream.write_all(b"y").await.unwrap();
@@ -259,17 +263,17 @@ async fn a_client_hello_in_single_bytes() {
     let back = tokio::io::copy(&mut from_server, &mut to_client);
     tokio::select! {
         byte = served => assert_eq!(byte, b'y'),
-        () = asked => unreachable!(),
-        () = drip => panic!("the client hung up"),
-        copied = back => panic!("the server hung up: {copied:?}"),
-        () = tokio::time::sleep(PATIENCE) => panic!("the handshake hangs"),
+        () = connected => unreachable!(),
+        () = drip => panic!("the client closed the connection"),
+        copied = back => panic!("the server closed the connection: {copied:?}"),
+        () = tokio::time::sleep(TEST_TIMEOUT) => panic!("the handshake hangs"),
     }
 }
 
 #[test]
-fn a_waiting_handshake_is_small_in_its_task() {
+fn accept_future_is_at_most_128_bytes() {
     let pki = Pki::new();
     let server = server(&tls(vec![pki.pair("a", &["a.test"])], ""));
     let (near, _far) = tokio::io::duplex(1);
-    assert!(size_of_val(&accept(&ending(&server), near)) <= 128);
+    assert!(size_of_val(&accept(&tls_server(&server), near)) <= 128);
 }

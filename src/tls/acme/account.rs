@@ -1,4 +1,4 @@
-//! The account at the CA: creates its key once, and logs in with it.
+//! The account at the CA: creates its key once, and authenticates with it.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::tls::store::WriteBehindStore;
 /// Returns the account key in PKCS #8: the stored one, or a new one, which is saved before it is used.
 pub(super) async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[u8]>, AcmeError> {
     let unreadable =
-        |error| AcmeError::Unusable(format!("{} cannot be read: {error}", store.place()));
+        |error| AcmeError::Unusable(format!("{} cannot be read: {error}", store.location()));
     if let Some(pem) = store.load(FILE).map_err(unreadable)? {
         match PrivatePkcs8KeyDer::from_pem_slice(&pem) {
             Ok(key) if Key::from_pkcs8_der(key.clone_key()).is_ok() => {
                 return Ok(key.secret_pkcs8_der().into());
             }
-            _ => store.set_aside(FILE, "it is no account key: a new account is made"),
+            _ => store.quarantine(FILE, "it is not an account key; a new account is created"),
         }
     }
     let der = match &ca.eab {
@@ -33,13 +33,13 @@ pub(super) async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[
         Some(_) => bind(ca).await?,
     };
     store.save(FILE, der.serialize_pem().as_bytes());
-    info!(folder = %store.place(), "a new ACME account key was made");
+    info!(folder = %store.location(), "created an ACME account key");
     Ok(der.serialize_der().into())
 }
 
 /// Creates an account that is bound to an existing account at the CA (external account binding, RFC 8555 §7.3.4).
 async fn bind(ca: &CaConfig) -> Result<KeyPair, AcmeError> {
-    let unreachable = |error: Error| match error {
+    let failed = |error: Error| match error {
         Error::Api(problem) => AcmeError::from_problem(
             problem.r#type.as_deref(),
             problem.detail.as_deref(),
@@ -52,15 +52,15 @@ async fn bind(ca: &CaConfig) -> Result<KeyPair, AcmeError> {
         ExternalAccountKey::new(eab.kid.clone(), &hmac.unwrap_or_default())
     });
     let contact: Vec<&str> = ca.contact.iter().map(String::as_str).collect();
-    let wanted = NewAccount {
+    let new_account = NewAccount {
         contact: &contact,
         terms_of_service_agreed: true,
         only_return_existing: false,
     };
-    let made = Account::builder_with_http(Box::new(ca.web.clone()))
-        .create(&wanted, ca.directory.clone(), eab.as_ref())
+    let created = Account::builder_with_http(Box::new(ca.https.clone()))
+        .create(&new_account, ca.directory.clone(), eab.as_ref())
         .await;
-    let (_, credentials) = made.map_err(unreachable)?;
+    let (_, credentials) = created.map_err(failed)?;
     let key = KeyPair::try_from(credentials.private_key().secret_pkcs8_der());
     key.map_err(|error| AcmeError::Unusable(error.to_string()))
 }
@@ -70,7 +70,7 @@ pub(super) async fn log_in(ca: &CaConfig, key: &[u8]) -> Result<Account, Error> 
     let der = PrivatePkcs8KeyDer::from(key.to_vec());
     let key = Key::from_pkcs8_der(der.clone_key())?;
     let key = (key, PrivateKeyDer::Pkcs8(der));
-    let builder = Account::builder_with_http(Box::new(ca.web.clone()));
+    let builder = Account::builder_with_http(Box::new(ca.https.clone()));
     let directory = ca.directory.clone();
     let found = match &ca.eab {
         None => builder.create_from_key(key, directory).await,

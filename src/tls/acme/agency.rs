@@ -19,13 +19,13 @@ use crate::tls::store::{Lock, WriteBehindStore};
 pub(super) struct AcmeClient {
     pub(super) ca: Arc<CaConfig>,
     pub(super) store: WriteBehindStore,
-    pub(super) shelf: Arc<IssuedCerts>,
+    pub(super) issued: Arc<IssuedCerts>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) until_issued: UntilIssued,
     /// The delay after a first failure.
     pub(super) retry: Duration,
     lock: Mutex<LockState>,
-    turns: Semaphore,
+    order_slots: Semaphore,
     account: tokio::sync::Mutex<Option<Arc<[u8]>>>,
 }
 
@@ -37,7 +37,7 @@ enum LockState {
     Held(Lock),
     /// Another process holds the lock; this one serves what the other writes.
     HeldElsewhere,
-    /// The lock cannot be created, as on a read-only disk; no other process can write either.
+    /// The lock cannot be created, as on a read-only disk. This process orders certificates nevertheless.
     Impossible,
 }
 
@@ -47,7 +47,7 @@ impl AcmeClient {
     pub(super) fn new(
         ca: CaConfig,
         store: WriteBehindStore,
-        shelf: Arc<IssuedCerts>,
+        issued: Arc<IssuedCerts>,
         metrics: Arc<Metrics>,
         until_issued: UntilIssued,
         retry: Duration,
@@ -56,12 +56,12 @@ impl AcmeClient {
         AcmeClient {
             ca: Arc::new(ca),
             store,
-            shelf,
+            issued,
             metrics,
             until_issued,
             retry,
             lock: Mutex::new(lock.map_or(LockState::Unknown, LockState::Held)),
-            turns: Semaphore::new(MAX_CONCURRENT_ORDERS),
+            order_slots: Semaphore::new(MAX_CONCURRENT_ORDERS),
             account: tokio::sync::Mutex::default(),
         }
     }
@@ -70,24 +70,25 @@ impl AcmeClient {
         self.ca.clock.now()
     }
 
-    /// Waits for a permit: the number of concurrent orders is limited, whatever the number of hosts.
+    /// Waits for one of [`MAX_CONCURRENT_ORDERS`] permits.
     pub(super) async fn order_slot(&self) -> SemaphorePermit<'_> {
-        let turn = self.turns.acquire().await;
-        turn.expect("it is never closed")
+        let slot = self.order_slots.acquire().await;
+        slot.expect("the semaphore is never closed")
     }
 
     /// Tries to take the lock. Returns true if this process orders certificates.
     pub(super) fn try_become_leader(&self) -> bool {
-        let mut holding = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*holding, LockState::Held(_)) {
+        let mut state = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, LockState::Held(_)) {
             return true;
         }
-        let locked = self.store.lock();
-        *holding = self.take(&holding, locked);
-        !matches!(*holding, LockState::HeldElsewhere)
+        let result = self.store.lock();
+        *state = self.next_state(&state, result);
+        !matches!(*state, LockState::HeldElsewhere)
     }
 
-    /// Returns another descriptor of the lock, if this process holds it. The lock is held as long as a descriptor is open.
+    /// Returns another descriptor of the lock, if this process holds it. The lock is held as long as a descriptor is
+    /// open.
     pub(super) fn lock(&self) -> Option<io::Result<OwnedFd>> {
         match &*self.lock.lock().unwrap_or_else(PoisonError::into_inner) {
             LockState::Held(lock) => Some(lock.try_clone()),
@@ -95,30 +96,26 @@ impl AcmeClient {
         }
     }
 
-    fn take(&self, before: &LockState, locked: io::Result<Option<Lock>>) -> LockState {
-        let place = self.store.place();
-        match (locked, before) {
+    fn next_state(&self, before: &LockState, result: io::Result<Option<Lock>>) -> LockState {
+        let location = self.store.location();
+        match (result, before) {
             (Ok(Some(lock)), before) => {
                 if let LockState::HeldElsewhere = before {
-                    info!(
-                        "the other process has released {place}: this process now orders certificates"
-                    );
+                    info!(%location, "the other process has released the store; this process now orders certificates");
                 }
                 LockState::Held(lock)
             }
             (Ok(None), before) => {
                 if !matches!(before, LockState::HeldElsewhere) {
-                    warn!(
-                        "another process manages the certificates in {place}: this process only serves them"
-                    );
+                    warn!(%location, "another process manages the certificates; this process only serves them");
                 }
                 LockState::HeldElsewhere
             }
-            // The other process is assumed to hold the lock still.
+            // The other process is assumed to still hold the lock.
             (Err(_), LockState::HeldElsewhere) => LockState::HeldElsewhere,
             (Err(error), before) => {
                 if !matches!(before, LockState::Impossible) {
-                    error!(%error, "cannot write into {place}: certificates are kept in memory only, and lost if lockgate ends");
+                    error!(%location, %error, "cannot write to the certificate store; certificates are kept in memory only and lost when lockgate ends");
                 }
                 LockState::Impossible
             }
@@ -138,12 +135,12 @@ impl AcmeClient {
 
     /// Returns the current errors of the store and the clock, if there are any.
     pub(super) fn last_error(&self) -> Option<String> {
-        let trouble = self
+        let errors = self
             .store
             .last_error()
             .into_iter()
             .chain(self.ca.clock.warning());
-        trouble.reduce(|one, other| format!("{one}; {other}"))
+        errors.reduce(|one, other| format!("{one}; {other}"))
     }
 }
 

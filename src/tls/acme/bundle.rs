@@ -13,7 +13,7 @@ use crate::tls::x509::{self, CertInfo};
 #[derive(Debug)]
 pub(super) struct CertChain {
     pub(super) key: Arc<CertifiedKey>,
-    pub(super) facts: CertInfo,
+    pub(super) cert_info: CertInfo,
 }
 
 /// An error in a stored PEM file.
@@ -21,11 +21,11 @@ pub(super) struct CertChain {
 pub(super) enum BadCertChain {
     #[error("it is empty")]
     Empty,
-    #[error("it holds no private key that can be used")]
+    #[error("it has no usable private key")]
     Key,
-    #[error("it holds no certificate that can be used")]
+    #[error("it has no usable certificate")]
     Certificate,
-    #[error("its key and its certificate do not belong together")]
+    #[error("its key does not belong to its certificate")]
     KeyMismatch,
     #[error("its certificate is for {0}")]
     OtherName(String),
@@ -43,17 +43,17 @@ impl CertChain {
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| BadCertChain::Key)?;
         let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(|_| BadCertChain::Certificate)?;
-        let facts = chain.first().and_then(x509::cert_info);
-        let facts = facts.ok_or(BadCertChain::Certificate)?;
+        let cert_info = chain.first().and_then(x509::cert_info);
+        let cert_info = cert_info.ok_or(BadCertChain::Certificate)?;
         let key = provider().key_provider.load_private_key(key);
         let key = CertifiedKey::new(chain, key.map_err(|_| BadCertChain::Key)?);
         key.keys_match().map_err(|_| BadCertChain::KeyMismatch)?;
-        if !facts.names.iter().any(|named| &**named == name) {
-            return Err(BadCertChain::OtherName(facts.names.join(", ")));
+        if !cert_info.names.iter().any(|covered| &**covered == name) {
+            return Err(BadCertChain::OtherName(cert_info.names.join(", ")));
         }
         Ok(CertChain {
             key: Arc::new(key),
-            facts,
+            cert_info,
         })
     }
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
     use rcgen::{CertificateParams, KeyPair};
 
-    fn made(names: &[&str]) -> (String, String) {
+    fn self_signed_pair(names: &[&str]) -> (String, String) {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(names).unwrap().self_signed(&key);
@@ -72,12 +72,12 @@ mod tests {
 
     #[test]
     fn only_a_complete_chain_for_the_right_name_is_accepted() {
-        let (key, certificate) = made(&["a.test", "*.b.test"]);
-        let (other, _) = made(&["a.test"]);
+        let (key, certificate) = self_signed_pair(&["a.test", "*.b.test"]);
+        let (other, _) = self_signed_pair(&["a.test"]);
         let whole = format!("{key}\n{certificate}");
         for name in ["a.test", "*.b.test"] {
-            let bundle = CertChain::parse(whole.as_bytes(), name).unwrap();
-            assert_eq!(bundle.facts.names.len(), 2);
+            let chain = CertChain::parse(whole.as_bytes(), name).unwrap();
+            assert_eq!(chain.cert_info.names.len(), 2);
         }
         let bad = |pem: &str| CertChain::parse(pem.as_bytes(), "a.test").unwrap_err();
         assert!(matches!(bad(""), BadCertChain::Empty));

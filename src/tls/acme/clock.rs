@@ -1,5 +1,5 @@
-//! The time, as the machine's clock corrected by the CA's. Otherwise a clock that is months off would renew a valid
-//! certificate in a loop, or let it expire.
+//! The time of the machine's clock, corrected by the CA's. Otherwise a clock that is months off would cause renewals in
+//! a loop, or let a certificate expire.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,33 +31,37 @@ impl CaClock {
         time - self.offset_seconds.load(Ordering::Relaxed)
     }
 
-    /// Returns a description of the error of this machine's clock, if it is wrong.
+    /// Returns a description of the difference between the clocks; `None` while they agree.
     pub(super) fn warning(&self) -> Option<String> {
-        let ahead = self.offset_seconds.load(Ordering::Relaxed);
-        let direction = if ahead > 0 { "behind" } else { "ahead of" };
+        let offset = self.offset_seconds.load(Ordering::Relaxed);
+        let direction = if offset > 0 { "behind" } else { "ahead of" };
         let text = || {
             format!(
                 "this machine's clock is {} {direction} the CA's",
-                span(ahead)
+                format_span(offset)
             )
         };
-        (ahead != 0).then(text)
+        (offset != 0).then(text)
     }
 
     /// Requests the time from the CA, which also checks that the CA can be reached.
-    pub(super) async fn ask(&self, web: &HttpsClient, directory: &str) -> Result<(), AcmeError> {
+    pub(super) async fn query(
+        &self,
+        https: &HttpsClient,
+        directory: &str,
+    ) -> Result<(), AcmeError> {
         let request = Request::get(directory).body(Bytes::new());
         let request = request.map_err(|error| AcmeError::Unreachable(error.to_string()))?;
-        let answer = web.send(request).await;
-        let answer =
-            answer.map_err(|error| AcmeError::Unreachable(ErrorChain(&error).to_string()))?;
-        if !answer.status().is_success() {
-            let body = String::from_utf8_lossy(answer.body());
-            let failure = AcmeError::from_answer(answer.status().as_u16(), &body, self.now());
-            return Err(failure.not_before(web.retry_after(), self.now()));
+        let response = https.send(request).await;
+        let response =
+            response.map_err(|error| AcmeError::Unreachable(ErrorChain(&error).to_string()))?;
+        if !response.status().is_success() {
+            let body = String::from_utf8_lossy(response.body());
+            let failure = AcmeError::from_response(response.status().as_u16(), &body, self.now());
+            return Err(failure.not_before(https.retry_after(), self.now()));
         }
-        // A CA that sends no Date is assumed to agree.
-        let date = answer.headers().get(header::DATE);
+        // Without a Date the last known offset stays.
+        let date = response.headers().get(header::DATE);
         let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
         if let Some(date) = date {
             self.compare(seconds(date), seconds(SystemTime::now()));
@@ -65,19 +69,17 @@ impl CaClock {
         Ok(())
     }
 
-    fn compare(&self, theirs: i64, ours: i64) {
-        let ahead = match theirs - ours {
+    fn compare(&self, ca_time: i64, local_time: i64) {
+        let offset = match ca_time - local_time {
             small if small.abs() <= MAX_SKEW => 0,
             large => large,
         };
-        let before = self.offset_seconds.swap(ahead, Ordering::Relaxed);
+        let before = self.offset_seconds.swap(offset, Ordering::Relaxed);
         match self.warning() {
-            Some(trouble) if before == 0 => {
-                error!(
-                    "{trouble}: certificates are renewed by the CA's; set it right (`timedatectl`), for clients and tickets go by it too"
-                );
+            Some(warning) if before == 0 => {
+                error!(%warning, "the clock of this machine is wrong; certificates are renewed by the CA's clock; set the clock (timedatectl)");
             }
-            None if before != 0 => info!("this machine's clock agrees with the CA's again"),
+            None if before != 0 => info!("the clock of this machine agrees with the CA's again"),
             _ => {}
         }
     }
@@ -85,14 +87,14 @@ impl CaClock {
 
 /// Returns seconds since 1970; negative before.
 pub(super) fn seconds(time: SystemTime) -> i64 {
-    let whole = |duration: std::time::Duration| i64::try_from(duration.as_secs());
+    let whole_seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs());
     match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => whole(since).unwrap_or(i64::MAX),
-        Err(before) => -whole(before.duration()).unwrap_or(i64::MAX),
+        Ok(since) => whole_seconds(since).unwrap_or(i64::MAX),
+        Err(before) => -whole_seconds(before.duration()).unwrap_or(i64::MAX),
     }
 }
 
-fn span(seconds: i64) -> String {
+fn format_span(seconds: i64) -> String {
     match seconds.unsigned_abs() {
         s if s >= 2 * 86_400 => format!("{} days", s / 86_400),
         s if s >= 2 * 3600 => format!("{} hours", s / 3600),
@@ -116,8 +118,8 @@ mod tests {
         clock.compare(now - 80 * 86_400, now);
         assert!((clock.now() - (now - 80 * 86_400)).abs() <= 5);
         assert_eq!(clock.to_local(now - 80 * 86_400), now);
-        let told = clock.warning().unwrap();
-        assert_eq!(told, "this machine's clock is 80 days ahead of the CA's");
+        let warning = clock.warning().unwrap();
+        assert_eq!(warning, "this machine's clock is 80 days ahead of the CA's");
         clock.compare(now + 3 * 3600, now);
         assert!(clock.warning().unwrap().contains("3 hours behind"));
         clock.compare(now, now);

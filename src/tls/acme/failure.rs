@@ -9,7 +9,7 @@ pub(super) enum AcmeError {
     /// The CA cannot be reached, or does not implement ACME.
     #[error("the CA cannot be reached: {0}")]
     Unreachable(String),
-    /// The CA queried the challenge response and did not find it.
+    /// The CA could not validate the name: its query failed, or the response was wrong.
     #[error("the CA could not validate the name: {0}")]
     Invalid(String),
     /// The CA's rate limit is exceeded.
@@ -60,7 +60,7 @@ impl AcmeError {
     }
 
     /// Creates the error from a response with an error status.
-    pub(super) fn from_answer(status: u16, body: &str, now: i64) -> AcmeError {
+    pub(super) fn from_response(status: u16, body: &str, now: i64) -> AcmeError {
         let problem: Option<ProblemDocument> = serde_json::from_str(body).ok();
         let failure = match &problem {
             Some(problem) => {
@@ -101,7 +101,7 @@ impl AcmeError {
     }
 
     pub(super) fn to_history(&self) -> FailureRecord {
-        let (invalid, hold) = match self {
+        let (invalid, held_until) = match self {
             AcmeError::Invalid(_) => (true, None),
             AcmeError::RateLimited { retry_after, .. } => (false, *retry_after),
             _ => (false, None),
@@ -109,7 +109,7 @@ impl AcmeError {
         FailureRecord {
             text: self.to_string(),
             invalid,
-            hold,
+            held_until,
         }
     }
 }
@@ -124,13 +124,13 @@ struct ProblemDocument {
 /// Parses the time in a text such as "…, retry after 2026-12-24 18:30:00 UTC: see https://…".
 fn parse_retry_after_text(text: &str) -> Option<i64> {
     let (_, rest) = text.split_once("retry after ")?;
-    let written = rest.get(..TIME.len())?;
+    let written = rest.get(..TIME_EXAMPLE.len())?;
     let time = humantime::parse_rfc3339(&format!("{}Z", written.replace(' ', "T"))).ok()?;
     let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
     i64::try_from(since.as_secs()).ok()
 }
 
-const TIME: &str = "2026-12-24 18:30:00";
+const TIME_EXAMPLE: &str = "2026-12-24 18:30:00";
 
 #[cfg(test)]
 mod tests {
@@ -139,30 +139,33 @@ mod tests {
     #[test]
     fn problem_detail_of_the_ca_is_kept() {
         let body = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many certificates, retry after 2026-12-24 18:30:00 UTC: see https://letsencrypt.org/docs/rate-limits/"}"#;
-        let told = AcmeError::from_answer(429, body, 0).to_history();
-        assert!(told.text.contains("too many certificates"), "{told:?}");
-        assert_eq!(told.hold, Some(1_798_137_000));
-        assert!(!told.invalid);
+        let record = AcmeError::from_response(429, body, 0).to_history();
+        assert!(record.text.contains("too many certificates"), "{record:?}");
+        assert_eq!(record.held_until, Some(1_798_137_000));
+        assert!(!record.invalid);
 
         let body = r#"{"type":"urn:ietf:params:acme:error:unauthorized","detail":"no answer"}"#;
-        let told = AcmeError::from_answer(403, body, 0).to_history();
-        assert!(told.text.ends_with("no answer (unauthorized)"), "{told:?}");
-        assert!(told.invalid);
+        let record = AcmeError::from_response(403, body, 0).to_history();
+        assert!(
+            record.text.ends_with("no answer (unauthorized)"),
+            "{record:?}"
+        );
+        assert!(record.invalid);
     }
 
     #[test]
     fn response_without_problem_document_reports_its_status() {
         assert_eq!(
-            AcmeError::from_answer(429, "slow down", 100)
+            AcmeError::from_response(429, "slow down", 100)
                 .to_history()
-                .hold,
+                .held_until,
             Some(3700)
         );
-        let told = AcmeError::from_answer(500, "<html>", 0).to_history();
-        assert!(told.text.contains("500"), "{told:?}");
+        let record = AcmeError::from_response(500, "<html>", 0).to_history();
+        assert!(record.text.contains("500"), "{record:?}");
         let nonce = r#"{"type":"urn:ietf:params:acme:error:badNonce"}"#;
         assert!(matches!(
-            AcmeError::from_answer(400, nonce, 0),
+            AcmeError::from_response(400, nonce, 0),
             AcmeError::BadNonce(_)
         ));
     }

@@ -12,16 +12,16 @@ use tracing::warn;
 use super::failure::AcmeError;
 use crate::config::DnsHook;
 
-/// Sets the TXT record of `name`. Returns when the program exits, which means that the record is published.
+/// Sets the TXT record of `name`. Returns when the program exits, by which time the record must be published.
 pub(super) async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), AcmeError> {
     let done = call(&hook.present, name, value).await;
-    done.map_err(|why| AcmeError::Hook(format!("{} failed: {why}", hook.present.display())))
+    done.map_err(|error| AcmeError::Hook(format!("{} failed: {error}", hook.present.display())))
 }
 
 /// Removes the TXT record. A record that remains does no harm.
 pub(super) async fn cleanup(hook: &DnsHook, name: &str, value: &str) {
-    if let Err(why) = call(&hook.cleanup, name, value).await {
-        warn!(program = %hook.cleanup.display(), %name, %why, "a TXT record may be left behind");
+    if let Err(error) = call(&hook.cleanup, name, value).await {
+        warn!(program = %hook.cleanup.display(), %name, %error, "the cleanup program failed; the TXT record may remain");
     }
 }
 
@@ -36,29 +36,32 @@ async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("it cannot be started: {error}"))?;
-    let stderr = child.stderr.take().expect("it was asked for");
+    let stderr = child.stderr.take().expect("stderr is piped");
     let run = async {
-        let mut words = Vec::new();
+        let mut output = Vec::new();
         // The message is limited; further output is read and discarded, otherwise the program would block.
-        let mut all = stderr;
-        let mut head = (&mut all).take(MAX_OUTPUT_LEN);
-        let _ = head.read_to_end(&mut words).await;
-        let _ = tokio::io::copy(&mut all, &mut tokio::io::sink()).await;
-        (child.wait().await, words)
+        let mut stderr = stderr;
+        let mut head = (&mut stderr).take(MAX_OUTPUT_LEN);
+        let _ = head.read_to_end(&mut output).await;
+        let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+        (child.wait().await, output)
     };
-    let Ok((status, words)) = timeout(DEADLINE, run).await else {
-        return Err(format!("it did not end within {} s", DEADLINE.as_secs()));
+    let Ok((status, output)) = timeout(HOOK_TIMEOUT, run).await else {
+        return Err(format!(
+            "it did not finish within {} s",
+            HOOK_TIMEOUT.as_secs()
+        ));
     };
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!(
             "{status}: {}",
-            String::from_utf8_lossy(&words).trim()
+            String::from_utf8_lossy(&output).trim()
         )),
         Err(error) => Err(error.to_string()),
     }
 }
 
 /// DNS providers may need minutes to publish a record on all servers.
-const DEADLINE: Duration = Duration::from_secs(180);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(180);
 const MAX_OUTPUT_LEN: u64 = 2048;

@@ -21,227 +21,250 @@ pub(super) struct AcmeHost {
     pub(super) wake: Notify,
     /// Cancelled once no route names the host.
     pub(super) removed: CancellationToken,
-    standing: Mutex<HostState>,
+    state: Mutex<HostState>,
 }
 
 #[derive(Default)]
 struct HostState {
-    /// The facts of the served certificate; `None` while a self-signed one is served.
-    facts: Option<CertInfo>,
+    /// Describes the served ACME certificate; `None` while there is none.
+    cert_info: Option<CertInfo>,
     history: OrderHistory,
     /// True if an operator has requested a renewal.
-    asked: bool,
+    renewal_requested: bool,
     ordering: bool,
-    /// The number of consecutive failures to read the store.
-    unread: u32,
+    /// The number of consecutive failures to read the certificate from the store.
+    read_failures: u32,
 }
 
 // === impl AcmeHost ===
 
 impl AcmeHost {
     /// Creates the host and serves its certificate from the store, if there is one.
-    pub(super) fn open(agency: &AcmeClient, name: &str, challenge: Challenge) -> AcmeHost {
+    pub(super) fn open(client: &AcmeClient, name: &str, challenge: Challenge) -> AcmeHost {
         let host = AcmeHost {
             name: name.into(),
             challenge,
             wake: Notify::new(),
             removed: CancellationToken::new(),
-            standing: Mutex::default(),
+            state: Mutex::default(),
         };
-        host.read(agency);
+        host.read(client);
         host
     }
 
-    /// Reads the certificate and the order history. Returns true if the certificate was read or does not exist.
-    pub(super) fn read(&self, agency: &AcmeClient) -> bool {
-        match agency.store.load(&self.ledger_file()) {
+    /// Reads the order history and the certificate, and serves the certificate.
+    pub(super) fn read(&self, client: &AcmeClient) {
+        match client.store.load(&self.history_file()) {
             Ok(Some(text)) => match serde_json::from_slice::<OrderHistory>(&text) {
-                Ok(mut ledger) => {
-                    // The first attempt after a restart is not delayed: the cause of the failure may be fixed.
-                    ledger.next_attempt = ledger.held_until;
-                    self.standing().history = ledger;
+                Ok(mut history) => {
+                    // The backoff is not restored, because the cause of the failure may be fixed; the CA's delay is.
+                    history.next_attempt = history.held_until;
+                    self.state().history = history;
                 }
-                Err(error) => agency
+                Err(error) => client
                     .store
-                    .set_aside(&self.ledger_file(), &error.to_string()),
+                    .quarantine(&self.history_file(), &error.to_string()),
             },
             Ok(None) => {}
             Err(error) => {
-                warn!(host = %self.name, %error, "the order history of this host cannot be read")
+                warn!(host = %self.name, %error, "cannot read the order history of a host")
             }
         }
-        match agency.store.load(&self.file()) {
+        match client.store.load(&self.cert_file()) {
             Ok(Some(pem)) => match CertChain::parse(&pem, &self.name) {
-                Ok(bundle) => self.serve(agency, bundle),
-                Err(error) => agency.store.set_aside(&self.file(), &error.to_string()),
+                Ok(chain) => self.serve(client, chain),
+                Err(error) => client
+                    .store
+                    .quarantine(&self.cert_file(), &error.to_string()),
             },
             Ok(None) => {}
             Err(error) => {
-                let place = agency.store.place();
-                error!(host = %self.name, %error, "its certificate in {place} cannot be read");
-                self.standing().unread += 1;
-                return false;
+                let location = client.store.location();
+                error!(host = %self.name, %location, %error, "cannot read the certificate of a host");
+                self.state().read_failures += 1;
+                return;
             }
         }
-        self.standing().unread = 0;
-        true
+        self.state().read_failures = 0;
     }
 
     /// Serves this certificate from the next TLS handshake on.
-    pub(super) fn serve(&self, agency: &AcmeClient, bundle: CertChain) {
-        agency.shelf.insert(&self.name, bundle.key);
-        agency
+    pub(super) fn serve(&self, client: &AcmeClient, chain: CertChain) {
+        client.issued.insert(&self.name, chain.key);
+        client
             .metrics
-            .certificate(&self.name, bundle.facts.not_after);
-        self.standing().facts = Some(bundle.facts);
+            .certificate(&self.name, chain.cert_info.not_after);
+        self.state().cert_info = Some(chain.cert_info);
     }
 
-    /// Returns true if the host is served with a certificate of its own.
+    /// Returns true if an ACME certificate of the host is served.
     pub(super) fn is_served(&self) -> bool {
-        self.standing().facts.is_some()
+        self.state().cert_info.is_some()
     }
 
     /// Returns the time of the next order in seconds since 1970; a time in the past means that the order is due.
     pub(super) fn due(&self, now: i64) -> i64 {
-        let standing = self.standing();
-        if standing.asked {
-            return standing.history.budget_exhausted_until(now).unwrap_or(now);
+        let state = self.state();
+        if state.renewal_requested {
+            return state.history.budget_exhausted_until(now).unwrap_or(now);
         }
-        let due = standing.facts.as_ref().map(|facts| self.renewal(facts));
-        due.max(standing.history.blocked_until(now)).unwrap_or(now)
+        let due = state
+            .cert_info
+            .as_ref()
+            .map(|cert_info| self.renewal(cert_info));
+        due.max(state.history.blocked_until(now)).unwrap_or(now)
     }
 
-    fn renewal(&self, facts: &CertInfo) -> i64 {
-        renewal(facts.not_before, facts.not_after, &self.name)
+    fn renewal(&self, cert_info: &CertInfo) -> i64 {
+        renewal(cert_info.not_before, cert_info.not_after, &self.name)
     }
 
     /// Returns true if the store could not be read, but too few times to treat it as empty.
-    pub(super) fn is_unread(&self) -> bool {
-        (1..MAX_STORE_READS).contains(&self.standing().unread)
+    pub(super) fn must_retry_read(&self) -> bool {
+        (1..MAX_STORE_READS).contains(&self.state().read_failures)
     }
 
-    /// Requests a renewal for an operator. Refused if the renewal is not due and a certificate was issued within a day.
+    /// Requests a renewal for an operator.
+    ///
+    /// # Errors
+    /// Returns a message if the renewal is not due and a certificate was issued within a day.
     pub(super) fn request_renewal(&self, now: i64) -> Result<(), String> {
-        let mut standing = self.standing();
-        let is_due = match &standing.facts {
-            Some(facts) => self.renewal(facts) <= now,
+        let mut state = self.state();
+        let is_due = match &state.cert_info {
+            Some(cert_info) => self.renewal(cert_info) <= now,
             None => true,
         };
-        if !is_due && standing.history.issued_lately(now) {
+        if !is_due && state.history.issued_within_a_day(now) {
             return Err(format!(
                 "{} received a certificate within the last day; CAs limit certificates for the same name",
                 self.name
             ));
         }
-        standing.asked = true;
-        drop(standing);
+        state.renewal_requested = true;
+        drop(state);
         self.wake.notify_one();
         Ok(())
     }
 
     /// Marks the host as ordering until the returned guard is dropped.
     pub(super) fn ordering(self: &Arc<Self>) -> OrderGuard {
-        self.standing().ordering = true;
+        self.state().ordering = true;
         OrderGuard(self.clone())
     }
 
-    pub(super) fn succeed(&self, agency: &AcmeClient, pem: &[u8]) -> Result<(), AcmeError> {
-        let bundle = CertChain::parse(pem, &self.name);
-        let bundle = bundle.map_err(|error| AcmeError::Unusable(error.to_string()))?;
-        let (now, not_after) = (agency.now(), bundle.facts.not_after);
-        let held = self.standing().facts.as_ref().map(|facts| facts.not_after);
+    pub(super) fn succeed(&self, client: &AcmeClient, pem: &[u8]) -> Result<(), AcmeError> {
+        let chain = CertChain::parse(pem, &self.name);
+        let chain = chain.map_err(|error| AcmeError::Unusable(error.to_string()))?;
+        let (now, not_after) = (client.now(), chain.cert_info.not_after);
+        let current_not_after = self
+            .state()
+            .cert_info
+            .as_ref()
+            .map(|cert_info| cert_info.not_after);
         // Only a certificate that is valid for longer replaces the current one.
-        if not_after <= now.max(held.unwrap_or(i64::MIN)) {
+        if not_after <= now.max(current_not_after.unwrap_or(i64::MIN)) {
             let text = format!("it is valid only until {}", date(not_after));
             return Err(AcmeError::Unusable(text));
         }
         let shown = date(not_after);
         // Saved before it is served: a process that takes over looks for the served certificate in the store.
-        agency.store.save(&self.file(), pem);
-        self.note(agency, |ledger| {
-            ledger.succeed(now, not_after, agency.retry)
+        client.store.save(&self.cert_file(), pem);
+        self.update_history(client, |history| {
+            history.succeed(now, not_after, client.retry)
         });
-        info!(host = %self.name, issuer = %bundle.facts.issuer, not_after = %shown, "a new certificate is served");
-        self.serve(agency, bundle);
-        agency.metrics.order("issued");
+        info!(host = %self.name, issuer = %chain.cert_info.issuer, not_after = %shown, "a new certificate is served");
+        self.serve(client, chain);
+        client.metrics.order("issued");
         Ok(())
     }
 
-    pub(super) fn fail(&self, agency: &AcmeClient, failure: AcmeError) {
-        let now = agency.now();
-        let mut chance = [0; 1];
+    pub(super) fn fail(&self, client: &AcmeClient, failure: AcmeError) {
+        let now = client.now();
+        let mut jitter = [0; 1];
         // Without jitter hosts would retry at the same time, which is no reason to fail.
-        let _ = getrandom::fill(&mut chance);
-        let chance = f64::from(chance[0]) / 255.0;
-        let told = failure.to_history();
-        self.note(agency, |ledger| {
-            ledger.fail(now, told, agency.retry, chance)
+        let _ = getrandom::fill(&mut jitter);
+        let jitter = f64::from(jitter[0]) / 255.0;
+        let record = failure.to_history();
+        self.update_history(client, |history| {
+            history.fail(now, record, client.retry, jitter)
         });
-        agency.metrics.order("failed");
-        let standing = self.standing();
-        let left = standing.facts.as_ref().map(|facts| facts.not_after - now);
-        let next_attempt = standing.history.blocked_until(now).unwrap_or(now);
-        let next_attempt = date(agency.ca.clock.to_local(next_attempt));
+        client.metrics.order("failed");
+        let state = self.state();
+        let left = state
+            .cert_info
+            .as_ref()
+            .map(|cert_info| cert_info.not_after - now);
+        let next_attempt = state.history.blocked_until(now).unwrap_or(now);
+        let next_attempt = date(client.ca.clock.to_local(next_attempt));
         match left {
             Some(left) if left > DAY => {
                 let expires_in_days = left / DAY;
-                warn!(host = %self.name, reason = %failure, %next_attempt, expires_in_days, "no new certificate; the one in use is still valid");
+                warn!(host = %self.name, reason = %failure, %next_attempt, expires_in_days, "certificate renewal failed; the current certificate is still valid");
             }
             Some(left) => {
-                error!(host = %self.name, reason = %failure, %next_attempt, expires_in_hours = left / 3600, "no new certificate, and the one in use is about to expire");
+                error!(host = %self.name, reason = %failure, %next_attempt, expires_in_hours = left / 3600, "certificate renewal failed; the current certificate has expired or is about to expire");
             }
-            None => error!(host = %self.name, reason = %failure, %next_attempt, "no certificate"),
+            None => {
+                error!(host = %self.name, reason = %failure, %next_attempt, "certificate order failed; the host has no certificate")
+            }
         }
     }
 
     /// Updates and saves the order history, and clears a requested renewal.
-    fn note(&self, agency: &AcmeClient, happened: impl FnOnce(&mut OrderHistory)) {
+    fn update_history(&self, client: &AcmeClient, update: impl FnOnce(&mut OrderHistory)) {
         let text = {
-            let mut standing = self.standing();
-            happened(&mut standing.history);
-            standing.asked = false;
-            serde_json::to_vec(&standing.history).expect("a ledger is numbers and strings")
+            let mut state = self.state();
+            update(&mut state.history);
+            state.renewal_requested = false;
+            serde_json::to_vec(&state.history).expect("the history has only numbers and strings")
         };
-        agency.store.save(&self.ledger_file(), &text);
+        client.store.save(&self.history_file(), &text);
     }
 
     /// Returns the status as `lockgate cert list` displays it.
-    pub(super) fn status(&self, agency: &AcmeClient) -> CertificateStatus {
-        let standing = self.standing();
-        let now = agency.now();
-        let due = standing.facts.as_ref().map(|facts| self.renewal(facts));
-        let next = due.max(standing.history.blocked_until(now)).unwrap_or(now);
-        let next = (!standing.ordering).then_some(next);
-        let facts = standing.facts.as_ref();
+    pub(super) fn status(&self, client: &AcmeClient) -> CertificateStatus {
+        let state = self.state();
+        let now = client.now();
+        let due = state
+            .cert_info
+            .as_ref()
+            .map(|cert_info| self.renewal(cert_info));
+        let next = due.max(state.history.blocked_until(now)).unwrap_or(now);
+        let next = (!state.ordering).then_some(next);
+        let cert_info = state.cert_info.as_ref();
         CertificateStatus {
             host: self.name.to_string(),
             source: "acme",
-            from: agency.ca.directory.clone(),
-            issuer: facts.map(|facts| facts.issuer.clone()),
-            names: facts.map_or_else(Vec::new, |facts| {
-                facts.names.iter().map(|name| name.to_string()).collect()
+            from: client.ca.directory.clone(),
+            issuer: cert_info.map(|cert_info| cert_info.issuer.clone()),
+            names: cert_info.map_or_else(Vec::new, |cert_info| {
+                cert_info
+                    .names
+                    .iter()
+                    .map(|name| name.to_string())
+                    .collect()
             }),
-            not_after: facts.map(|facts| date(facts.not_after)),
-            ordering: standing.ordering,
-            next_attempt: next.map(|next| date(agency.ca.clock.to_local(next))),
-            error: standing
+            not_after: cert_info.map(|cert_info| date(cert_info.not_after)),
+            ordering: state.ordering,
+            next_attempt: next.map(|next| date(client.ca.clock.to_local(next))),
+            error: state
                 .history
                 .last_error
                 .clone()
-                .or_else(|| agency.last_error()),
+                .or_else(|| client.last_error()),
         }
     }
 
-    fn file(&self) -> String {
+    fn cert_file(&self) -> String {
         format!("{}.pem", self.name.replace('*', "_wildcard"))
     }
 
-    fn ledger_file(&self) -> String {
+    fn history_file(&self) -> String {
         format!("{}.json", self.name.replace('*', "_wildcard"))
     }
 
-    fn standing(&self) -> MutexGuard<'_, HostState> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, HostState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -252,7 +275,7 @@ pub(super) struct OrderGuard(Arc<AcmeHost>);
 
 impl Drop for OrderGuard {
     fn drop(&mut self) {
-        self.0.standing().ordering = false;
+        self.0.state().ordering = false;
     }
 }
 

@@ -1,4 +1,4 @@
-//! The renewal loop of one host: waits until an order is due, orders, saves and serves the certificate.
+//! The renewal loop of one host: waits until an order is due, then orders, saves and serves the certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,65 +12,65 @@ use super::host::AcmeHost;
 use super::wish::OrderRequest;
 
 /// Runs until the host is removed.
-pub(super) async fn renewal_loop(agency: Arc<AcmeClient>, host: Arc<AcmeHost>) {
+pub(super) async fn renewal_loop(client: Arc<AcmeClient>, host: Arc<AcmeHost>) {
     tokio::select! {
         () = host.removed.cancelled() => {}
-        () = renew(&agency, &host) => {}
+        () = renew(&client, &host) => {}
     }
 }
 
-async fn renew(agency: &AcmeClient, host: &Arc<AcmeHost>) {
+async fn renew(client: &AcmeClient, host: &Arc<AcmeHost>) {
     loop {
-        let now = agency.now();
+        let now = client.now();
         match u64::try_from(host.due(now).saturating_sub(now)) {
             Ok(wait @ 1..) => {
                 // Sleeps in short steps, because the clock may be set and the machine may be suspended.
-                let step = Duration::from_secs(wait).min(STEP);
+                let step = Duration::from_secs(wait).min(MAX_SLEEP);
                 tokio::select! {
                     () = sleep(step) => {}
                     () = host.wake.notified() => {}
                 }
             }
-            _ => attempt(agency, host).await,
+            _ => attempt(client, host).await,
         }
     }
 }
 
-async fn attempt(agency: &AcmeClient, host: &Arc<AcmeHost>) {
-    if !agency.try_become_leader() || host.is_unread() {
-        // Reads what the other process obtained, or what has become readable.
-        sleep(agency.retry).await;
-        host.read(agency);
+async fn attempt(client: &AcmeClient, host: &Arc<AcmeHost>) {
+    if !client.try_become_leader() || host.must_retry_read() {
+        // Another process may have obtained a certificate, or the store may have become readable.
+        sleep(client.retry).await;
+        host.read(client);
         return;
     }
-    let _turn = agency.order_slot().await;
+    let _slot = client.order_slot().await;
     let _ordering = host.ordering();
-    if let Err(failure) = order(agency, host).await {
-        host.fail(agency, failure);
+    if let Err(failure) = order(client, host).await {
+        host.fail(client, failure);
     }
 }
 
-async fn order(agency: &AcmeClient, host: &AcmeHost) -> Result<(), AcmeError> {
-    let ca = &agency.ca;
-    ca.clock.ask(&ca.web, &ca.directory).await?;
-    let now = agency.now();
+async fn order(client: &AcmeClient, host: &AcmeHost) -> Result<(), AcmeError> {
+    let ca = &client.ca;
+    ca.clock.query(&ca.https, &ca.directory).await?;
+    let now = client.now();
     if host.due(now) > now {
         debug!(host = %host.name, "not due by the CA's clock");
         return Ok(());
     }
-    let wish = OrderRequest {
+    let request = OrderRequest {
         name: host.name.clone(),
         challenge: host.challenge,
-        account: agency.account().await?,
+        account: client.account().await?,
         ca: ca.clone(),
-        shelf: agency.shelf.clone(),
+        issued: client.issued.clone(),
     };
-    let pem = wish.issue().await?;
-    match host.removed.is_cancelled() {
-        // The host was removed; its name may have been configured again, with another task.
-        true => Ok(()),
-        false => host.succeed(agency, &pem),
+    let pem = request.issue().await?;
+    // If the host was removed during the order, its name may be configured again, with another task.
+    if host.removed.is_cancelled() {
+        return Ok(());
     }
+    host.succeed(client, &pem)
 }
 
-const STEP: Duration = Duration::from_secs(60 * 60);
+const MAX_SLEEP: Duration = Duration::from_secs(60 * 60);

@@ -20,27 +20,28 @@ use crate::tls::policy::provider;
 use crate::tls::shelf::{ChallengeGuard, ChallengeResponder};
 
 /// Orders a certificate. Returns the key and the chain in PEM.
-pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
-    let failed = |error| explain(error, wish);
-    let account = account::log_in(&wish.ca, &wish.account)
+pub(super) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
+    let failed = |error| acme_error(error, request);
+    let account = account::log_in(&request.ca, &request.account)
         .await
         .map_err(failed)?;
-    let (key, request) =
-        request(&wish.name).map_err(|error| AcmeError::Unusable(error.to_string()))?;
+    let (key, csr) =
+        signing_request(&request.name).map_err(|error| AcmeError::Unusable(error.to_string()))?;
 
     let mut proofs = Vec::new();
     // A wildcard and its parent use the same TXT record, so they are validated one after the other.
-    let _record = match wish.challenge {
+    let _record = match request.challenge {
         Challenge::Dns01 => Some(
-            wish.ca
-                .lock_txt_record(wish.name.trim_start_matches("*."))
+            request
+                .ca
+                .lock_txt_record(request.name.trim_start_matches("*."))
                 .await,
         ),
         Challenge::TlsAlpn01 | Challenge::Http01 => None,
     };
-    let issued = run_order(wish, &account, &request, &mut proofs).await;
+    let issued = run_order(request, &account, &csr, &mut proofs).await;
     for proof in proofs {
-        proof.withdraw(wish).await;
+        proof.withdraw(request).await;
     }
     let chain = issued?;
     Ok(format!("{}\n{chain}", key.serialize_pem()).into_bytes())
@@ -48,18 +49,18 @@ pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
 
 /// Runs the order and returns the chain. Adds to `proofs` the responses that the caller must withdraw in any case.
 async fn run_order(
-    wish: &OrderRequest,
+    request: &OrderRequest,
     account: &Account,
-    request: &[u8],
+    csr: &[u8],
     proofs: &mut Vec<Proof>,
 ) -> Result<String, AcmeError> {
-    let failed = |error| explain(error, wish);
-    let names = [Identifier::Dns(wish.name.to_string())];
+    let failed = |error| acme_error(error, request);
+    let names = [Identifier::Dns(request.name.to_string())];
     let order = account.new_order(&NewOrder::new(&names)).await;
     let mut order = order.map_err(failed)?;
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
-        complete_challenge(wish, authorization.map_err(failed)?, proofs).await?;
+        complete_challenge(request, authorization.map_err(failed)?, proofs).await?;
     }
     match order.poll_ready(&RETRY_POLICY).await {
         Ok(OrderStatus::Ready) => {}
@@ -69,13 +70,13 @@ async fn run_order(
         }
         Err(error) => return Err(failed(error)),
     }
-    order.finalize_csr(request).await.map_err(failed)?;
+    order.finalize_csr(csr).await.map_err(failed)?;
     order.poll_certificate(&RETRY_POLICY).await.map_err(failed)
 }
 
 /// Presents the challenge response and marks the challenge as ready.
 async fn complete_challenge(
-    wish: &OrderRequest,
+    request: &OrderRequest,
     mut authorization: AuthorizationHandle<'_>,
     proofs: &mut Vec<Proof>,
 ) -> Result<(), AcmeError> {
@@ -88,31 +89,31 @@ async fn complete_challenge(
             )));
         }
     }
-    let (kind, word) = match wish.challenge {
+    let (kind, name) = match request.challenge {
         Challenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
         Challenge::Http01 => (ChallengeType::Http01, "http-01"),
         Challenge::Dns01 => (ChallengeType::Dns01, "dns-01"),
     };
     let mut challenge = authorization.challenge(kind).ok_or_else(|| {
         AcmeError::Refused(format!(
-            "it does not offer the challenge {word} for {}",
-            wish.name
+            "it does not offer the challenge {name} for {}",
+            request.name
         ))
     })?;
-    proofs.push(Proof::present(wish, &challenge).await?);
+    proofs.push(Proof::present(request, &challenge).await?);
     challenge
         .set_ready()
         .await
-        .map_err(|error| explain(error, wish))
+        .map_err(|error| acme_error(error, request))
 }
 
-/// A presented challenge response.
+/// A challenge response that the CA can query.
 enum Proof {
-    /// The response in this process; withdrawn on drop.
-    Shown {
-        _answer: ChallengeGuard,
+    /// The response of this process; withdrawn on drop.
+    InProcess {
+        _guard: ChallengeGuard,
     },
-    Record {
+    TxtRecord {
         name: String,
         value: String,
     },
@@ -122,42 +123,44 @@ enum Proof {
 
 impl Proof {
     async fn present(
-        wish: &OrderRequest,
+        request: &OrderRequest,
         challenge: &ChallengeHandle<'_>,
     ) -> Result<Proof, AcmeError> {
         let authorization = challenge.key_authorization();
-        let mut shown = PresentedChallenge {
+        let mut responder = PresentedChallenge {
             certificate: None,
             token: challenge.token.clone(),
             authorization: String::new(),
         };
-        match wish.challenge {
+        match request.challenge {
             Challenge::TlsAlpn01 => {
-                let certificate = challenge_cert(&wish.name, authorization.digest().as_ref());
-                shown.certificate = Some(certificate?);
+                let certificate = challenge_cert(&request.name, authorization.digest().as_ref());
+                responder.certificate = Some(certificate?);
             }
-            Challenge::Http01 => shown.authorization = authorization.as_str().to_owned(),
+            Challenge::Http01 => responder.authorization = authorization.as_str().to_owned(),
             Challenge::Dns01 => {
-                let Some(hook) = &wish.ca.dns else {
+                let Some(hook) = &request.ca.dns else {
                     return Err(AcmeError::Hook("acme.dns is not set".into()));
                 };
                 // RFC 8555 §8.4; a wildcard is validated at its parent.
-                let parent = wish.name.trim_start_matches("*.");
+                let parent = request.name.trim_start_matches("*.");
                 let (name, value) = (
                     format!("_acme-challenge.{parent}"),
                     authorization.dns_value(),
                 );
                 hook::present(hook, &name, &value).await?;
-                return Ok(Proof::Record { name, value });
+                return Ok(Proof::TxtRecord { name, value });
             }
         }
-        Ok(Proof::Shown {
-            _answer: wish.shelf.register_challenge(&wish.name, Arc::new(shown)),
+        Ok(Proof::InProcess {
+            _guard: request
+                .issued
+                .register_challenge(&request.name, Arc::new(responder)),
         })
     }
 
-    async fn withdraw(self, wish: &OrderRequest) {
-        if let (Proof::Record { name, value }, Some(hook)) = (self, &wish.ca.dns) {
+    async fn withdraw(self, request: &OrderRequest) {
+        if let (Proof::TxtRecord { name, value }, Some(hook)) = (self, &request.ca.dns) {
             hook::cleanup(hook, &name, &value).await;
         }
     }
@@ -195,12 +198,12 @@ fn challenge_cert(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, AcmeEr
 }
 
 /// Generates a key and a certificate signing request for it (RFC 2986).
-fn request(name: &str) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
+fn signing_request(name: &str) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new([name.to_owned()])?;
     params.distinguished_name = DistinguishedName::new();
-    let request = params.serialize_request(&key)?.der().to_vec();
-    Ok((key, request))
+    let csr = params.serialize_request(&key)?.der().to_vec();
+    Ok((key, csr))
 }
 
 /// Returns the reason for an invalid order, which the CA reports in the challenge object.
@@ -218,16 +221,16 @@ async fn rejection(order: &mut instant_acme::Order) -> String {
     "the order became invalid; the CA gave no reason".to_owned()
 }
 
-fn explain(error: Error, wish: &OrderRequest) -> AcmeError {
-    let retry_after = wish.ca.web.retry_after();
+fn acme_error(error: Error, request: &OrderRequest) -> AcmeError {
+    let retry_after = request.ca.https.retry_after();
     match error {
         Error::Api(problem) => {
             let failure = AcmeError::from_problem(
                 problem.r#type.as_deref(),
                 problem.detail.as_deref(),
-                wish.now(),
+                request.now(),
             );
-            failure.not_before(retry_after, wish.now())
+            failure.not_before(retry_after, request.now())
         }
         Error::Timeout(_) => AcmeError::Unreachable("it did not finish the order in time".into()),
         other => AcmeError::Unreachable(ErrorChain(&other).to_string()),

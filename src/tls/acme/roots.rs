@@ -26,7 +26,7 @@ pub enum BadRoots {
         source: pem::Error,
     },
     /// The file contains no CA certificate.
-    #[error("{} holds no certificate of a CA", .path.display())]
+    #[error("{} has no CA certificate", .path.display())]
     None {
         /// The file.
         path: PathBuf,
@@ -82,7 +82,7 @@ pub fn check(acme: &config::Acme, at: Option<Location>, problems: &mut Vec<Diagn
             problems.push(Diagnostic {
                 at,
                 message: format!("{key}: {} {why}", program.display()),
-                hint: Some("name an executable file; a script wants a first line such as #!/bin/sh and chmod +x".into()),
+                hint: Some("name an executable file; a script needs a first line such as #!/bin/sh, and chmod +x".into()),
             });
         }
     }
@@ -92,7 +92,7 @@ fn executable(program: &Path) -> Result<(), String> {
     match std::fs::metadata(program) {
         Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => Ok(()),
         Ok(_) => Err("is not an executable file".into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err("is not there".into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err("does not exist".into()),
         Err(error) => Err(format!("cannot be checked: {error}")),
     }
 }

@@ -23,32 +23,38 @@ use crate::config::Challenge;
 use crate::tls::shelf::ChallengeResponder;
 
 /// Orders a certificate. Returns the key and the chain in PEM.
-pub(super) async fn issue(wish: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
-    let slip = Slip::default();
-    let config = AcmeConfig::new_with_client_config([&wish.name], wish.ca.tls.clone())
-        .directory(wish.ca.directory.as_str())
-        .contact(&wish.ca.contact)
-        .challenge_type(match wish.challenge {
+pub(super) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
+    let certificate = Arc::new(Mutex::new(None));
+    let config = AcmeConfig::new_with_client_config([&request.name], request.ca.tls.clone())
+        .directory(request.ca.directory.as_str())
+        .contact(&request.ca.contact)
+        .challenge_type(match request.challenge {
             Challenge::Http01 => UseChallenge::Http01,
             Challenge::TlsAlpn01 | Challenge::Dns01 => UseChallenge::TlsAlpn01,
         })
         .cache(OneShotCache {
-            account: wish.account.clone(),
-            slip: slip.clone(),
+            account: request.account.clone(),
+            certificate: certificate.clone(),
         });
     let mut state = config.state();
-    let _answer = wish.shelf.register_challenge(&wish.name, state.resolver());
+    let _guard = request
+        .issued
+        .register_challenge(&request.name, state.resolver());
     loop {
         match state.next().await {
-            // The cache has received the certificate as a file.
+            // The cache has the key and the certificate now.
             Some(Ok(EventOk::CertCacheStore)) => {}
             Some(Ok(_)) => continue,
-            Some(Err(EventError::Order(error))) => return Err(explain(error, wish.now())),
+            Some(Err(EventError::Order(error))) => return Err(acme_error(error, request.now())),
             Some(Err(error)) => return Err(AcmeError::Unusable(error.to_string())),
             None => return Err(AcmeError::Unusable("rustls-acme has ended".into())),
         }
-        let pem = slip.lock().unwrap_or_else(PoisonError::into_inner).take();
-        return pem.ok_or_else(|| AcmeError::Unusable("it was not handed over".into()));
+        let pem = certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        return pem
+            .ok_or_else(|| AcmeError::Unusable("rustls-acme returned no certificate".into()));
     }
 }
 
@@ -62,13 +68,11 @@ impl ChallengeResponder for ResolvesServerCertAcme {
     }
 }
 
-/// The cell that receives the certificate.
-type Slip = Arc<Mutex<Option<Vec<u8>>>>;
-
 /// A cache without a certificate, which makes the library order one; it returns the account key.
 struct OneShotCache {
     account: Arc<[u8]>,
-    slip: Slip,
+    /// Receives the key and the chain in PEM.
+    certificate: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 #[async_trait]
@@ -80,8 +84,11 @@ impl CertCache for OneShotCache {
     }
 
     async fn store_cert(&self, _: &[String], _: &str, pem: &[u8]) -> Result<(), Infallible> {
-        let mut slip = self.slip.lock().unwrap_or_else(PoisonError::into_inner);
-        *slip = Some(pem.to_owned());
+        let mut certificate = self
+            .certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *certificate = Some(pem.to_owned());
         Ok(())
     }
 }
@@ -100,9 +107,9 @@ impl AccountCache for OneShotCache {
 }
 
 /// Converts an order error. Only a failed authorization counts as a failed validation.
-fn explain(error: OrderError, now: i64) -> AcmeError {
+fn acme_error(error: OrderError, now: i64) -> AcmeError {
     match error {
-        OrderError::BadAuth(auth) => AcmeError::Invalid(words(&auth)),
+        OrderError::BadAuth(auth) => AcmeError::Invalid(failure_detail(&auth)),
         OrderError::TooManyAttemptsAuth(name) => {
             AcmeError::Invalid(format!("the authorization of {name} stayed pending"))
         }
@@ -119,7 +126,7 @@ fn explain(error: OrderError, now: i64) -> AcmeError {
         OrderError::Acme(acme::AcmeError::HttpRequest(error)) => {
             let text = error.to_string();
             match parse_error_response(&text) {
-                Some((status, body)) => AcmeError::from_answer(status, &body, now),
+                Some((status, body)) => AcmeError::from_response(status, &body, now),
                 None => AcmeError::Unreachable(text),
             }
         }
@@ -136,7 +143,7 @@ fn parse_error_response(text: &str) -> Option<(u16, String)> {
     Some((status.parse().ok()?, body))
 }
 
-fn words(auth: &Auth) -> String {
+fn failure_detail(auth: &Auth) -> String {
     let mut problems = auth
         .challenges
         .iter()
@@ -159,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_out_of_the_librarys_words() {
+    fn status_and_body_are_parsed_from_the_error_text() {
         let body = "{\"type\": \"a\"}\n";
         let text = format!("non 2xx http status: {} {body:?}", 400);
         assert_eq!(parse_error_response(&text), Some((400, body.to_owned())));

@@ -8,23 +8,24 @@ use tracing::debug;
 
 use super::agency::AcmeClient;
 
-/// Every minute, or at the retry interval of orders, retries failed writes, and the lock if another process holds it.
-/// Twice a day requests the time from the CA: otherwise a clock in the past would let certificates expire unnoticed.
-pub(super) async fn maintenance_loop(agency: Arc<AcmeClient>) {
-    let mut asked: Option<Instant> = None;
+/// Retries failed writes, and the lock if another process holds it: every minute, or at the retry interval of orders if
+/// it is shorter. Queries the CA for the time twice a day: otherwise a clock in the past would let certificates expire
+/// unnoticed.
+pub(super) async fn maintenance_loop(client: Arc<AcmeClient>) {
+    let mut last_check: Option<Instant> = None;
     loop {
-        if asked.is_none_or(|asked| asked.elapsed() >= CLOCK_CHECK_INTERVAL)
-            && agency.try_become_leader()
+        if last_check.is_none_or(|last_check| last_check.elapsed() >= CLOCK_CHECK_INTERVAL)
+            && client.try_become_leader()
         {
-            let ca = &agency.ca;
-            match ca.clock.ask(&ca.web, &ca.directory).await {
-                Ok(()) => asked = Some(Instant::now()),
+            let ca = &client.ca;
+            match ca.clock.query(&ca.https, &ca.directory).await {
+                Ok(()) => last_check = Some(Instant::now()),
                 Err(failure) => debug!(reason = %failure, "cannot get the time from the CA"),
             }
         }
-        sleep(agency.retry.min(MINUTE)).await;
-        if agency.try_become_leader() {
-            agency.store.flush();
+        sleep(client.retry.min(MINUTE)).await;
+        if client.try_become_leader() {
+            client.store.flush();
         }
     }
 }

@@ -30,15 +30,15 @@ pub(super) struct HttpsClient {
 pub(super) enum HttpsError {
     #[error("{0} is no https:// URL with a host")]
     Url(Uri),
-    #[error("no answer from {host} within {} s", DEADLINE.as_secs())]
-    Deadline { host: String },
+    #[error("no answer from {host} within {} s", REQUEST_TIMEOUT.as_secs())]
+    Timeout { host: String },
     #[error("cannot connect to {host}")]
     Connect {
         host: String,
         #[source]
         source: std::io::Error,
     },
-    #[error("no TLS with {host}")]
+    #[error("the TLS handshake with {host} failed")]
     Tls {
         host: String,
         #[source]
@@ -71,27 +71,29 @@ impl HttpsClient {
             return Err(HttpsError::Url(uri));
         };
         let host = host.trim_matches(['[', ']']).to_owned();
-        let answer = timeout(DEADLINE, self.exchange(request, &host)).await;
-        let answer = answer.unwrap_or(Err(HttpsError::Deadline { host }))?;
-        if let StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE = answer.status() {
-            let mut held = self
+        let response = timeout(REQUEST_TIMEOUT, self.exchange(request, &host)).await;
+        let response = response.unwrap_or(Err(HttpsError::Timeout { host }))?;
+        if let StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE = response.status() {
+            let mut retry_not_before = self
                 .retry_not_before
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            *held = retry_after(&answer).and_then(|wait| Instant::now().checked_add(wait));
+            *retry_not_before =
+                retry_after(&response).and_then(|wait| Instant::now().checked_add(wait));
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    /// Returns the rest of the `Retry-After` of the last 429 or 503, in whole seconds. Any number of callers may read it.
+    /// Returns the remaining time of the `Retry-After` of the last 429 or 503, rounded up to whole seconds.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        let held = self.retry_not_before.lock();
-        let until = (*held.unwrap_or_else(PoisonError::into_inner))?;
+        let retry_not_before = self.retry_not_before.lock();
+        let until = (*retry_not_before.unwrap_or_else(PoisonError::into_inner))?;
         let left = until.checked_duration_since(Instant::now())?;
         Some(Duration::from_secs(left.as_secs_f64().ceil() as u64))
     }
 
-    /// Sends a request on its own connection: there are about twelve in sixty days.
+    /// Sends a request on a new connection. A certificate takes about twelve requests in sixty days, too few to reuse
+    /// connections.
     async fn exchange(
         &self,
         mut request: Request<Bytes>,
@@ -115,8 +117,8 @@ impl HttpsClient {
             host: host(),
             source,
         })?;
-        let shaken = http1::handshake(TokioIo::new(tls)).await;
-        let (mut sender, connection) = shaken.map_err(|error| http(error.into()))?;
+        let connection_parts = http1::handshake(TokioIo::new(tls)).await;
+        let (mut sender, connection) = connection_parts.map_err(|error| http(error.into()))?;
 
         // In origin-form, with a Host (RFC 9112 §3.2.1).
         let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -134,8 +136,8 @@ impl HttpsClient {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         *request.uri_mut() = path.parse().map_err(|_| HttpsError::Url(uri.clone()))?;
         let exchange = async {
-            let answer = sender.send_request(request.map(Full::new)).await;
-            let (parts, body) = answer.map_err(|error| http(error.into()))?.into_parts();
+            let response = sender.send_request(request.map(Full::new)).await;
+            let (parts, body) = response.map_err(|error| http(error.into()))?.into_parts();
             let body = Limited::new(body, MAX_RESPONSE_LEN).collect().await;
             Ok(Response::from_parts(parts, body.map_err(http)?.to_bytes()))
         };
@@ -145,7 +147,7 @@ impl HttpsClient {
             std::future::pending().await
         };
         tokio::select! {
-            answer = exchange => answer,
+            response = exchange => response,
             never = driver => never,
         }
     }
@@ -156,22 +158,22 @@ impl HttpClient for HttpsClient {
         &self,
         request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
-        let web = self.clone();
+        let client = self.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let Ok(body) = body.collect().await;
             let request = Request::from_parts(parts, body.to_bytes());
-            let answer = web.send(request).await;
-            let answer = answer.map_err(|error| instant_acme::Error::Other(Box::new(error)))?;
-            Ok(answer.map(Full::new).into())
+            let response = client.send(request).await;
+            let response = response.map_err(|error| instant_acme::Error::Other(Box::new(error)))?;
+            Ok(response.map(Full::new).into())
         })
     }
 }
 
-/// Parses `Retry-After`: seconds, or a date (RFC 9110 §10.2.3). A date is relative to the `Date` of the response, because
-/// this machine's clock may be wrong.
-fn retry_after(answer: &Response<Bytes>) -> Option<Duration> {
-    let text = |name| answer.headers().get(name)?.to_str().ok();
+/// Parses `Retry-After`: seconds, or a date (RFC 9110 §10.2.3). A date is relative to the `Date` of the response,
+/// because this machine's clock may be wrong.
+fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
+    let text = |name| response.headers().get(name)?.to_str().ok();
     let written = text(header::RETRY_AFTER)?.trim();
     if let Ok(wait) = written.parse::<u32>() {
         return Some(Duration::from_secs(wait.into()));
@@ -183,8 +185,8 @@ fn retry_after(answer: &Response<Bytes>) -> Option<Duration> {
         .ok()
 }
 
-/// The deadline for a connection, a request and its response. Let's Encrypt takes up to 10 s to finalize.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// The timeout for a connection, a request and its response. Let's Encrypt takes up to 10 s to finalize.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// A chain of four is 8 KiB.
 const MAX_RESPONSE_LEN: usize = 1024 * 1024;
 /// RFC 8555 §6.1.

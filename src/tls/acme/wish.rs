@@ -26,22 +26,25 @@ pub(super) struct CaConfig {
     pub(super) dns: Option<DnsHook>,
     /// The roots that the CA's HTTPS certificate is verified against.
     pub(super) tls: Arc<ClientConfig>,
-    pub(super) web: HttpsClient,
+    pub(super) https: HttpsClient,
     pub(super) clock: CaClock,
     /// The locks of TXT records, by host.
-    pub(super) records: Mutex<BTreeMap<Box<str>, Arc<tokio::sync::Mutex<()>>>>,
+    pub(super) txt_record_locks: Mutex<BTreeMap<Box<str>, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 // === impl CaConfig ===
 
 impl CaConfig {
-    /// Waits until no other order uses the TXT record of `host`. There are at most as many locks as hosts in the config.
+    /// Waits until no other order uses the TXT record of `host`.
     pub(super) async fn lock_txt_record(&self, host: &str) -> OwnedMutexGuard<()> {
-        let record = {
-            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            records.entry(host.into()).or_default().clone()
+        let lock = {
+            let mut txt_record_locks = self
+                .txt_record_locks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            txt_record_locks.entry(host.into()).or_default().clone()
         };
-        record.lock_owned().await
+        lock.lock_owned().await
     }
 }
 
@@ -53,18 +56,18 @@ pub(super) struct OrderRequest {
     /// The account key in PKCS #8.
     pub(super) account: Arc<[u8]>,
     pub(super) ca: Arc<CaConfig>,
-    pub(super) shelf: Arc<IssuedCerts>,
+    pub(super) issued: Arc<IssuedCerts>,
 }
 
 // === impl OrderRequest ===
 
 impl OrderRequest {
-    /// Orders the certificate and returns key and chain in PEM, within minutes. Uses `rustls-acme` where possible, and
-    /// `instant-acme` for DNS-01, for bound accounts and after a rejected nonce, because it repeats the single request
-    /// where `rustls-acme` restarts the order.
+    /// Orders the certificate and returns the key and the chain in PEM. Uses `rustls-acme`, except for DNS-01, for
+    /// bound accounts and after a rejected nonce: these need `instant-acme`, which repeats only the rejected request
+    /// whereas `rustls-acme` restarts the order.
     pub(super) async fn issue(&self) -> Result<Vec<u8>, AcmeError> {
         let limit = match self.challenge {
-            Challenge::Dns01 => WATCHDOG_DNS,
+            Challenge::Dns01 => DNS_ORDER_TIMEOUT,
             Challenge::TlsAlpn01 | Challenge::Http01 => ORDER_TIMEOUT,
         };
         let issued = timeout(limit, self.order()).await;
@@ -76,8 +79,8 @@ impl OrderRequest {
             return order::issue(self).await;
         }
         match state::issue(self).await {
-            Err(AcmeError::BadNonce(why)) => {
-                debug!(host = %self.name, %why, "a nonce was rejected: ordering again by instant-acme");
+            Err(AcmeError::BadNonce(error)) => {
+                debug!(host = %self.name, %error, "nonce rejected; ordering again by instant-acme");
                 order::issue(self).await
             }
             issued => issued,
@@ -91,5 +94,5 @@ impl OrderRequest {
 
 /// Five validation attempts of a CA take half a minute, and `rustls-acme` has no deadline.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(300);
-/// The DNS hooks have their own deadline.
-const WATCHDOG_DNS: Duration = Duration::from_secs(900);
+/// Includes two runs of a DNS hook, which have their own timeout.
+const DNS_ORDER_TIMEOUT: Duration = Duration::from_secs(900);

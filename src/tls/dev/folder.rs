@@ -18,13 +18,13 @@ use crate::tls::x509::{Validity, validity};
 /// Reads the CA in `folder`. Creates it first if the folder is absent or empty.
 pub(super) fn open(folder: &Path) -> Result<DevCa, DevCaError> {
     if is_empty(folder)? {
-        make(folder)?;
+        create(folder)?;
     }
     read(folder)
 }
 
 /// Reads the CA in `folder`. Creates one only in memory if the folder is absent or empty.
-pub(super) fn peek(folder: &Path) -> Result<DevCa, DevCaError> {
+pub(super) fn open_existing(folder: &Path) -> Result<DevCa, DevCaError> {
     if !is_empty(folder)? {
         return read(folder);
     }
@@ -54,7 +54,7 @@ fn read(folder: &Path) -> Result<DevCa, DevCaError> {
     let certificate_pem = text(&certificate)?;
     let key_pem = text(&key)?;
     if fs::metadata(&key).is_ok_and(|file| file.permissions().mode() & 0o077 != 0) {
-        warn!(file = %key.display(), "others may read the development CA's key: chmod 600 it");
+        warn!(file = %key.display(), "other users can read the key of the development CA; set its mode to 600");
     }
 
     let unusable = |path: &Path, what: String| DevCaError::Unusable {
@@ -116,9 +116,9 @@ fn text(path: &Path) -> Result<String, DevCaError> {
     })
 }
 
-/// Writes a private folder next to the final one and renames it. The two files appear together and complete, and the
-/// first of several processes wins, because a folder that is not empty cannot be replaced by a rename.
-fn make(folder: &Path) -> Result<(), DevCaError> {
+/// Creates a new CA in a private folder next to the final one, which is then renamed. The two files appear together and
+/// complete, and the first of several processes wins, because a rename cannot replace a folder that is not empty.
+fn create(folder: &Path) -> Result<(), DevCaError> {
     let key = KeyPair::generate().map_err(DevCaError::Issue)?;
     let certificate = authority()
         .and_then(|authority| authority.self_signed(&key))
@@ -134,11 +134,11 @@ fn make(folder: &Path) -> Result<(), DevCaError> {
         .mode(0o700)
         .create(parent)
         .map_err(failed)?;
-    let own = PrivateDir::create(parent).map_err(failed)?;
-    write(&own.0.join(KEY), 0o600, &key.serialize_pem()).map_err(failed)?;
-    write(&own.0.join(CERTIFICATE), 0o644, &certificate.pem()).map_err(failed)?;
-    sync(&own.0).map_err(failed)?;
-    match fs::rename(&own.0, folder) {
+    let private = PrivateDir::create(parent).map_err(failed)?;
+    write(&private.0.join(KEY), 0o600, &key.serialize_pem()).map_err(failed)?;
+    write(&private.0.join(CERTIFICATE), 0o644, &certificate.pem()).map_err(failed)?;
+    sync(&private.0).map_err(failed)?;
+    match fs::rename(&private.0, folder) {
         Ok(()) => sync(parent).map_err(failed),
         Err(error)
             if matches!(

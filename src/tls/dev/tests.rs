@@ -10,7 +10,7 @@ use crate::config::HostPattern;
 use crate::config::Located;
 use crate::tls::Certificates;
 use crate::tls::policy::ticketer;
-use crate::tls::testing::{client, root, serving, shake, shown, tls};
+use crate::tls::testing::{client, presented_names, root, server_config_for, tls, tls_handshake};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -22,7 +22,7 @@ fn subject_line(path: &Path) -> String {
 }
 
 #[test]
-fn made_once_and_for_its_owner_only() {
+fn ca_is_created_once_and_readable_only_by_its_owner() {
     let data = TempDir::new().unwrap();
     let below = data.path().join("a/b");
     let first = DevCa::open(&below).unwrap();
@@ -36,11 +36,11 @@ fn made_once_and_for_its_owner_only() {
 
     let again = DevCa::open(&below).unwrap();
     assert_eq!(fs::read(again.certificate_path()).unwrap(), pem);
-    assert_eq!(fs::read_dir(&below).unwrap().count(), 1, "litter");
+    assert_eq!(fs::read_dir(&below).unwrap().count(), 1, "files left over");
 }
 
 #[test]
-fn openers_at_once_end_with_one_ca() {
+fn concurrent_opens_create_one_ca() {
     let data = TempDir::new().unwrap();
     // An existing empty folder is treated like an absent one.
     fs::create_dir(data.path().join(FOLDER)).unwrap();
@@ -58,7 +58,11 @@ fn openers_at_once_end_with_one_ca() {
     let mut seen: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
     seen.dedup();
     assert_eq!(seen.len(), 1);
-    assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1, "litter");
+    assert_eq!(
+        fs::read_dir(data.path()).unwrap().count(),
+        1,
+        "files left over"
+    );
 }
 
 #[test]
@@ -122,7 +126,7 @@ fn damaged_files_are_reported_and_not_overwritten() {
 }
 
 #[test]
-fn a_file_in_the_way() {
+fn file_in_place_of_the_folder_is_an_error() {
     let data = TempDir::new().unwrap();
     fs::write(data.path().join(FOLDER), "x").unwrap();
     let error = DevCa::open(data.path()).unwrap_err();
@@ -135,7 +139,7 @@ fn a_file_in_the_way() {
 }
 
 #[test]
-fn a_leaf_is_for_servers_and_for_no_more_than_398_days() {
+fn leaf_is_valid_for_servers_and_at_most_398_days() {
     let data = TempDir::new().unwrap();
     let ca = DevCa::open(data.path()).unwrap();
     let names = ["a.test", "*.b.test", "10.0.0.1"].map(String::from);
@@ -164,10 +168,10 @@ fn a_leaf_is_for_servers_and_for_no_more_than_398_days() {
 }
 
 #[tokio::test]
-async fn handshakes_with_issued_certificates() {
+async fn client_that_trusts_the_ca_completes_the_tls_handshake() {
     let data = TempDir::new().unwrap();
     let ca = DevCa::open(data.path()).unwrap();
-    // Opened again: a CA that is read from its files must also sign.
+    // Opened a second time, because a CA that is read from its files must also sign.
     let ca = DevCa::open(ca.certificate_path().parent().unwrap().parent().unwrap()).unwrap();
     let hosts = [
         HostPattern::Any,
@@ -205,9 +209,9 @@ async fn handshakes_with_issued_certificates() {
             "localhost"
         ]
     );
-    let server = serving(&tls, certificates, ticketer().unwrap());
+    let server = server_config_for(&tls, certificates, ticketer().unwrap());
     let client = client(root(ca.certificate_path()), &[&TLS13, &TLS12]);
-    for (asked, expected) in [
+    for (name, expected) in [
         ("chat.test", "chat.test"),
         ("blue.rooms.test", "*.rooms.test"),
         ("localhost", "localhost"),
@@ -215,16 +219,20 @@ async fn handshakes_with_issued_certificates() {
         ("10.1.2.3", "localhost"),
         ("::1", "localhost"),
     ] {
-        let (accepted, connected) = shake(&server, &client, asked).await;
+        let (accepted, connected) = tls_handshake(&server, &client, name).await;
         accepted.unwrap();
-        assert_eq!(&*shown(&connected.unwrap())[0], expected, "{asked}");
+        assert_eq!(
+            &*presented_names(&connected.unwrap())[0],
+            expected,
+            "{name}"
+        );
     }
-    let (accepted, _) = shake(&server, &client, "elsewhere.test").await;
+    let (accepted, _) = tls_handshake(&server, &client, "elsewhere.test").await;
     assert_eq!(accepted.unwrap_err().as_str(), "no_certificate");
 }
 
 #[test]
-fn the_data_folder_comes_from_the_environment() {
+fn data_folder_is_read_from_the_environment() {
     for (variables, expected) in [
         (
             &[
@@ -259,8 +267,8 @@ fn the_data_folder_comes_from_the_environment() {
 }
 
 #[test]
-fn a_common_name_fits_and_is_plain() {
+fn common_name_is_truncated_and_printable() {
     assert_eq!(common_name("box\n"), "Lockgate development CA (box)");
     assert_eq!(common_name(""), "Lockgate development CA");
-    assert_eq!(common_name(&"x".repeat(300)).len(), COMMON_NAME);
+    assert_eq!(common_name(&"x".repeat(300)).len(), MAX_COMMON_NAME_LEN);
 }

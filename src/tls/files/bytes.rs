@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustls::pki_types::pem;
 
-/// An error with a hint.
+/// An error of a file, with a hint.
 pub(in crate::tls) struct FileError {
     pub(in crate::tls) message: String,
     pub(in crate::tls) hint: String,
@@ -70,7 +70,7 @@ impl PemContent {
         } else if contains(bytes, "BEGIN OPENSSH PRIVATE KEY") {
             PemContent::OpenSsh
         } else if bytes.starts_with(&[0x30]) && std::str::from_utf8(bytes).is_err() {
-            // The tag of a DER SEQUENCE; in text it is the digit zero.
+            // The tag of a DER SEQUENCE, which is the digit zero in text.
             PemContent::Der
         } else {
             PemContent::Other

@@ -1,10 +1,10 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::tls::testing::{PLACE, Pki};
+use crate::tls::testing::{LOCATION, Pki};
 
 #[test]
-fn good_pairs() {
+fn valid_pairs_are_read_with_their_names() {
     let pki = Pki::new();
     let pair = pki.pair("a", &["A.test", "*.b.test", "192.0.2.1", "2001:db8::1"]);
     // The chain follows the leaf, with comments and Windows line ends; through a link, as Kubernetes mounts secrets.
@@ -22,7 +22,7 @@ fn good_pairs() {
 
 /// An expired certificate is served and clients decide: an outage of all names because of one would be worse.
 #[test]
-fn certificates_out_of_their_dates_still_load() {
+fn expired_and_future_certificates_are_read() {
     let pki = Pki::new();
     let mut problems = Vec::new();
     for (from, to) in [(2019, 2020), (4000, 4001)] {
@@ -36,7 +36,7 @@ fn certificates_out_of_their_dates_still_load() {
 }
 
 #[test]
-fn bad_files() {
+fn invalid_files_are_reported_with_a_hint() {
     let pki = Pki::new();
     pki.pair("a", &["a.test"]);
     pki.pair("b", &["b.test"]);
@@ -87,7 +87,7 @@ fn bad_files() {
         ("a.pem", "base64.key", "is damaged", "copy it again"),
         ("a.pem", "junk.key", "cannot be used", "ECDSA"),
         ("a.pem", "b.key", "does not belong", "same request"),
-        ("order.pem", "a.key", "does not belong", "must stand first"),
+        ("order.pem", "a.key", "does not belong", "must be first"),
         (
             "nameless.pem",
             "nameless.key",
@@ -110,12 +110,12 @@ fn bad_files() {
             || problem.message.contains(&*pki.path(key).to_string_lossy());
         assert!(named, "{problem:?} names no file");
         assert!(problem.hint.as_ref().unwrap().contains(hint), "{problem:?}");
-        assert_eq!(problem.at, PLACE);
+        assert_eq!(problem.at, LOCATION);
     }
 }
 
 #[test]
-fn both_files_are_looked_at() {
+fn errors_of_both_files_are_reported() {
     let pki = Pki::new();
     pki.write("empty", "");
     let mut problems = Vec::new();

@@ -11,34 +11,34 @@ use crate::tls::Certificates;
 /// Reloads `certificates` whenever the content of their files changes, and publishes the expiry of each name in
 /// `metrics`. Returns only if there are no files.
 pub async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
-    let mut measured = BTreeSet::new();
-    publish_expiries(&certificates, &metrics, &mut measured);
+    let mut published = BTreeSet::new();
+    publish_expiries(&certificates, &metrics, &mut published);
     let files = certificates.files();
     if files.is_empty() {
         return;
     }
     let mut watch = Watch::new(files.clone());
-    // Reloads all files once at first, because they may have changed since the start.
+    // All files are reloaded once at first, because they may have changed since they were read.
     let mut changed: BTreeSet<PathBuf> = files.iter().cloned().collect();
     loop {
-        let reader = certificates.clone();
-        let read = tokio::task::spawn_blocking(move || reader.reread(&changed));
-        for news in read.await.unwrap_or_default() {
-            news.log();
+        let reloaded = certificates.clone();
+        let read = tokio::task::spawn_blocking(move || reloaded.reload(&changed));
+        for change in read.await.unwrap_or_default() {
+            change.log();
         }
-        publish_expiries(&certificates, &metrics, &mut measured);
-        let places = watch.changed().await;
-        changed = places.into_iter().map(|at| files[at].clone()).collect();
+        publish_expiries(&certificates, &metrics, &mut published);
+        let indices = watch.changed().await;
+        changed = indices.into_iter().map(|at| files[at].clone()).collect();
     }
 }
 
 fn publish_expiries(
     certificates: &Certificates,
     metrics: &Metrics,
-    measured: &mut BTreeSet<Box<str>>,
+    published: &mut BTreeSet<Box<str>>,
 ) {
     let expiries = certificates.expiries();
-    for name in measured.iter() {
+    for name in published.iter() {
         // The expiry of ACME certificates is published by `acme`.
         if !expiries.contains_key(name) && !certificates.acme_names().contains(name) {
             metrics.remove_certificate(name);
@@ -47,7 +47,7 @@ fn publish_expiries(
     for (name, not_after) in &expiries {
         metrics.certificate(name, *not_after);
     }
-    *measured = expiries.into_keys().collect();
+    *published = expiries.into_keys().collect();
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub(super) fn issue_dev_certs(
     table: &mut CertTable,
     ca: &DevCa,
     hosts: &[Located<HostPattern>],
-    issued: &BTreeSet<Box<str>>,
+    acme_names: &BTreeSet<Box<str>>,
     problems: &mut Vec<Diagnostic>,
 ) {
     // A client that connects to an address sends no name, so one certificate must cover all addresses.
@@ -35,15 +35,15 @@ pub(super) fn issue_dev_certs(
                 None => name.to_string(),
             },
         };
-        // Localhost names are in the certificate for addresses.
+        // Localhost is in the certificate for addresses.
         if local.contains(&name) {
             continue;
         }
-        if table.find(&name).is_none() && !issued.contains(name.as_str()) {
+        if table.find(&name).is_none() && !acme_names.contains(name.as_str()) {
             issue(table, ca, vec![name], problems);
         }
     }
-    table.local = issue(table, ca, local, problems);
+    table.local_cert = issue(table, ca, local, problems);
 }
 
 fn issue(
@@ -56,8 +56,8 @@ fn issue(
         Ok(key) => {
             let key = Arc::new(key);
             let names = names.into_iter().map(Into::into).collect();
-            let origin = CertSource::Dev(ca.certificate_path().to_owned());
-            table.insert(LoadedCert::new(origin, names, key.clone()));
+            let source = CertSource::Dev(ca.certificate_path().to_owned());
+            table.insert(LoadedCert::new(source, names, key.clone()));
             Some(key)
         }
         Err(error) => {

@@ -12,19 +12,19 @@ use crate::config::{Diagnostic, HostPattern, Located, Location};
 pub(super) struct Coverage<'a> {
     pub(super) table: &'a CertTable,
     /// Names that receive their certificate by ACME.
-    pub(super) issued: &'a BTreeSet<Box<str>>,
+    pub(super) acme_names: &'a BTreeSet<Box<str>>,
 }
 
 // === impl Coverage ===
 
 impl Coverage<'_> {
-    /// Returns the diagnostic for a host that no client could reach. With a default certificate it is only a warning: the
-    /// certificate has another name, but some clients accept it (a load balancer that does not verify).
+    /// Returns the diagnostic for a host without a certificate. With a default certificate it only logs a warning: the
+    /// certificate has another name, but some clients accept it, such as load balancers that do not verify it.
     pub(super) fn unserved(&self, host: &Located<HostPattern>, hint: &str) -> Option<Diagnostic> {
         let mut names = self
             .table
             .names()
-            .chain(self.issued.iter().map(|name| &**name));
+            .chain(self.acme_names.iter().map(|name| &**name));
         let shown = match &host.value {
             HostPattern::Any if names.next().is_none() => "*".to_owned(),
             HostPattern::Under(parent) if !names.any(|name| under(name, parent)) => {
@@ -32,15 +32,15 @@ impl Coverage<'_> {
             }
             HostPattern::Exact(name) => match address(name) {
                 Some(address) => return self.unserved_address(address, host.at),
-                None if self.table.find(name).is_none() && !self.issued.contains(name) => {
+                None if self.table.find(name).is_none() && !self.acme_names.contains(name) => {
                     name.to_string()
                 }
                 None => return None,
             },
             _ => return None,
         };
-        if self.table.unknown.is_some() {
-            warn!(host = %shown, "this host has no certificate of its own: clients get that of tls.default");
+        if self.table.default_cert.is_some() {
+            warn!(host = %shown, "no certificate names this host; clients receive that of tls.default");
             return None;
         }
         Some(Diagnostic {
@@ -72,8 +72,8 @@ impl Coverage<'_> {
     }
 
     /// Returns a "did you mean" hint, or the list of available names.
-    pub(super) fn known_names(&self, wanted: &str) -> String {
-        let likeness = |name: &&str| (strsim::jaro_winkler(name, wanted) * 1000.0) as u32;
+    pub(super) fn known_names(&self, requested: &str) -> String {
+        let likeness = |name: &&str| (strsim::jaro_winkler(name, requested) * 1000.0) as u32;
         match self.table.names().max_by_key(likeness) {
             None => "no certificate is configured: see tls.certificates".into(),
             Some(name) if likeness(&name) >= 850 => format!("did you mean {name:?}?"),
@@ -92,8 +92,8 @@ impl Coverage<'_> {
 
 pub(super) const NO_CERTIFICATE: &str = "add a certificate that names it to tls.certificates, or an [acme] section, or for \
     development set tls.dev_ca = true";
-pub(super) const NO_ACME: &str = "ACME gives certificates to names with a dot, to wildcards only with acme.dns, and not where a route \
-    has acme = false: add a certificate that names it to tls.certificates";
+pub(super) const NO_ACME: &str = "ACME issues certificates only for names with a dot, for wildcards only with acme.dns, and not for routes \
+    with acme = false: add a certificate that names it to tls.certificates";
 
 /// Returns true if a certificate's name, which may be a wildcard, covers any host under `parent`.
 fn under(name: &str, parent: &str) -> bool {

@@ -50,52 +50,52 @@ pub enum CertReload {
 // === impl Certificates ===
 
 impl Certificates {
-    /// Reloads the pairs of `tls.certificates` that have a file in `changed`, and serves the usable ones. A change is
-    /// returned once and not again until the files change.
-    pub fn reread(&self, changed: &BTreeSet<PathBuf>) -> Vec<CertReload> {
-        let _alone = self
+    /// Reloads the pairs of `tls.certificates` that have a file in `changed`, and serves the usable ones. Returns each
+    /// change once; an error that was returned is not returned again until it changes.
+    pub fn reload(&self, changed: &BTreeSet<PathBuf>) -> Vec<CertReload> {
+        let _guard = self
             .reload_lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let before = self.table.load_full();
-        let mut news = Vec::new();
-        let mut held = before.certs.clone();
+        let mut changes = Vec::new();
+        let mut certs = before.certs.clone();
         let mut replaced = Vec::new();
-        for (index, held) in held.iter_mut().enumerate() {
-            let told = reread(held, changed);
-            if let Some(CertReload::Replaced { .. }) = told {
+        for (index, cert) in certs.iter_mut().enumerate() {
+            let change = reload_pair(cert, changed);
+            if let Some(CertReload::Replaced { .. }) = change {
                 replaced.push(index);
             }
-            news.extend(told);
+            changes.extend(change);
         }
-        if news.is_empty() {
-            return news;
+        if changes.is_empty() {
+            return changes;
         }
-        let mut table = before.with(held);
+        let mut table = before.with_certs(certs);
         if let Some(name) = &self.default
-            && !table.serve_by_default(name)
+            && !table.set_default(name)
         {
-            table.unknown = before.unknown.clone();
+            table.default_cert = before.default_cert.clone();
             if before.find(name).is_some() {
-                news.push(CertReload::DefaultLost { name: name.clone() });
+                changes.push(CertReload::DefaultLost { name: name.clone() });
             }
         }
-        for told in &mut news {
-            if let CertReload::Replaced { lost, .. } = told {
-                lost.retain(|name| table.find(name).is_none() && !self.issued.contains(name));
+        for change in &mut changes {
+            if let CertReload::Replaced { lost, .. } = change {
+                lost.retain(|name| table.find(name).is_none() && !self.acme_names.contains(name));
             }
         }
         for index in replaced {
             table.warn_shadowed_names(&table.certs[index]);
         }
         self.table.store(Arc::new(table));
-        news
+        changes
     }
 }
 
-/// Returns the change of one pair; `held` is the certificate to serve.
-fn reread(held: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<CertReload> {
-    let CertSource::File(entry) = &held.origin else {
+/// Reloads one pair into `cert`, and returns the change. An unusable pair leaves the certificate as it was.
+fn reload_pair(cert: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<CertReload> {
+    let CertSource::File(entry) = &cert.source else {
         return None;
     };
     if !changed.contains(&entry.cert) && !changed.contains(&entry.key) {
@@ -104,28 +104,28 @@ fn reread(held: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<CertRelo
     let file = entry.cert.clone();
     let mut problems = Vec::new();
     let Some(loaded) = files::read(entry, &mut problems) else {
-        if held.problems == problems {
+        if cert.problems == problems {
             return None;
         }
-        held.problems = problems.clone();
+        cert.problems = problems.clone();
         return Some(CertReload::Failed {
             file,
             problems,
-            not_after: held.not_after(),
+            not_after: cert.not_after(),
         });
     };
-    let was_broken = !std::mem::take(&mut held.problems).is_empty();
-    if loaded.key.cert == held.key.cert {
+    let was_broken = !std::mem::take(&mut cert.problems).is_empty();
+    if loaded.key.cert == cert.key.cert {
         return was_broken.then_some(CertReload::Recovered { file });
     }
     files::warn_about_cert(entry, &loaded);
-    held.key = loaded.key;
-    let lost = std::mem::replace(&mut held.names, loaded.names);
+    cert.key = loaded.key;
+    let lost = std::mem::replace(&mut cert.names, loaded.names);
     Some(CertReload::Replaced {
         file,
-        names: held.names.clone(),
+        names: cert.names.clone(),
         lost,
-        not_after: held.not_after(),
+        not_after: cert.not_after(),
     })
 }
 
@@ -141,7 +141,8 @@ impl CertReload {
                 lost,
                 not_after,
             } => {
-                let (file, names, not_after) = (file.display(), names.join(", "), until(not_after));
+                let (file, names, not_after) =
+                    (file.display(), names.join(", "), format_expiry(not_after));
                 info!(%file, %names, %not_after, "a new certificate is served");
                 if !lost.is_empty() {
                     let lost = lost.join(", ");
@@ -153,7 +154,7 @@ impl CertReload {
                 problems,
                 not_after,
             } => {
-                let (file, served_until) = (file.display(), until(not_after));
+                let (file, served_until) = (file.display(), format_expiry(not_after));
                 for problem in problems {
                     let reason = &problem.message;
                     let hint = problem.hint.as_deref().unwrap_or_default();
@@ -171,7 +172,7 @@ impl CertReload {
     }
 }
 
-fn until(not_after: &Option<i64>) -> String {
+fn format_expiry(not_after: &Option<i64>) -> String {
     not_after.map_or_else(|| "unknown".to_owned(), date)
 }
 

@@ -19,10 +19,10 @@ pub(super) struct CertTable {
     /// Certificates by DNS name, `*.name` or IP address, in lower case. An SNI never contains an address (RFC 6066 §3),
     /// but `tls.default` may.
     by_name: BTreeMap<Box<str>, Arc<CertifiedKey>>,
-    /// The certificate for unknown names.
-    pub(super) unknown: Option<Arc<CertifiedKey>>,
+    /// The certificate of `tls.default`, for unknown names.
+    pub(super) default_cert: Option<Arc<CertifiedKey>>,
     /// The development CA's certificate for clients that send no name.
-    pub(super) local: Option<Arc<CertifiedKey>>,
+    pub(super) local_cert: Option<Arc<CertifiedKey>>,
     /// The certificates behind `by_name` with their sources; the first of two with the same name is served.
     pub(super) certs: Vec<LoadedCert>,
 }
@@ -30,10 +30,10 @@ pub(super) struct CertTable {
 /// A certificate and its source.
 #[derive(Clone)]
 pub(super) struct LoadedCert {
-    pub(super) origin: CertSource,
+    pub(super) source: CertSource,
     pub(super) names: Vec<Box<str>>,
     pub(super) key: Arc<CertifiedKey>,
-    /// The error of the last reload of its files, after which this certificate is still served.
+    /// The errors of the last reload of its files, after which this certificate is still served.
     pub(super) problems: Vec<Diagnostic>,
 }
 
@@ -47,31 +47,31 @@ pub(super) enum CertSource {
 // === impl CertTable ===
 
 impl CertTable {
-    /// Creates a table with these certificates and without a default.
-    pub(super) fn with(&self, held: Vec<LoadedCert>) -> CertTable {
+    /// Creates a table with `certs`, the same development certificate for clients without a name, and no default.
+    pub(super) fn with_certs(&self, certs: Vec<LoadedCert>) -> CertTable {
         let mut table = CertTable {
-            local: self.local.clone(),
+            local_cert: self.local_cert.clone(),
             ..CertTable::default()
         };
-        for held in held {
-            table.insert(held);
+        for cert in certs {
+            table.insert(cert);
         }
         table
     }
 
     /// Adds a certificate for those of its names that have none.
-    pub(super) fn insert(&mut self, held: LoadedCert) {
-        for name in &held.names {
+    pub(super) fn insert(&mut self, cert: LoadedCert) {
+        for name in &cert.names {
             let entry = self.by_name.entry(name.clone());
-            entry.or_insert_with(|| held.key.clone());
+            entry.or_insert_with(|| cert.key.clone());
         }
-        self.certs.push(held);
+        self.certs.push(cert);
     }
 
     /// Sets the certificate of `name` as the default. Returns true if there is one.
-    pub(super) fn serve_by_default(&mut self, name: &str) -> bool {
-        self.unknown = self.find(&normalize_sni(name)).cloned();
-        self.unknown.is_some()
+    pub(super) fn set_default(&mut self, name: &str) -> bool {
+        self.default_cert = self.find(&normalize_sni(name)).cloned();
+        self.default_cert.is_some()
     }
 
     /// Returns the certificate for `name`, in lower case. A wildcard matches exactly one label (RFC 9525 §6.3).
@@ -87,7 +87,7 @@ impl CertTable {
 
     /// Returns the certificate for clients that send no name.
     pub(super) fn without_sni(&self) -> Option<&Arc<CertifiedKey>> {
-        self.unknown.as_ref().or(self.local.as_ref())
+        self.default_cert.as_ref().or(self.local_cert.as_ref())
     }
 
     /// Returns the names, sorted; wildcards as `*.example.com`.
@@ -99,16 +99,16 @@ impl CertTable {
     pub(super) fn expiries(&self) -> BTreeMap<Box<str>, i64> {
         let expiries = self.by_name.iter();
         expiries
-            .filter_map(|(name, key)| Some((name.clone(), facts(key)?.not_after)))
+            .filter_map(|(name, key)| Some((name.clone(), cert_info(key)?.not_after)))
             .collect()
     }
 
     /// Logs the names of a pair for which an earlier pair is served.
-    pub(super) fn warn_shadowed_names(&self, held: &LoadedCert) {
-        for name in &held.names {
+    pub(super) fn warn_shadowed_names(&self, cert: &LoadedCert) {
+        for name in &cert.names {
             let served = self.by_name.get(name);
-            if served.is_some_and(|key| !Arc::ptr_eq(key, &held.key)) {
-                warn!(%name, file = %held.from(), "an earlier certificate has this name and is served");
+            if served.is_some_and(|key| !Arc::ptr_eq(key, &cert.key)) {
+                warn!(%name, file = %cert.from(), "an earlier certificate has this name and is served");
             }
         }
     }
@@ -118,12 +118,12 @@ impl CertTable {
 
 impl LoadedCert {
     pub(super) fn new(
-        origin: CertSource,
+        source: CertSource,
         names: Vec<Box<str>>,
         key: Arc<CertifiedKey>,
     ) -> LoadedCert {
         LoadedCert {
-            origin,
+            source,
             names,
             key,
             problems: Vec::new(),
@@ -132,30 +132,30 @@ impl LoadedCert {
 
     /// Returns the expiry in seconds since 1970.
     pub(super) fn not_after(&self) -> Option<i64> {
-        facts(&self.key).map(|facts| facts.not_after)
+        cert_info(&self.key).map(|info| info.not_after)
     }
 
     pub(super) fn status(&self) -> CertificateStatus {
-        let facts = facts(&self.key);
+        let info = cert_info(&self.key);
         let names: Vec<String> = self.names.iter().map(|name| name.to_string()).collect();
         CertificateStatus {
             host: names.first().cloned().unwrap_or_default(),
-            source: match self.origin {
+            source: match self.source {
                 CertSource::File(_) => "file",
                 CertSource::Dev(_) => "dev",
             },
             from: self.from(),
             names,
-            issuer: facts.as_ref().map(|facts| facts.issuer.clone()),
-            not_after: facts.as_ref().map(|facts| date(facts.not_after)),
+            issuer: info.as_ref().map(|info| info.issuer.clone()),
+            not_after: info.as_ref().map(|info| date(info.not_after)),
             ordering: false,
             next_attempt: None,
-            error: (!self.problems.is_empty()).then(|| in_words(&self.problems)),
+            error: (!self.problems.is_empty()).then(|| join_diagnostics(&self.problems)),
         }
     }
 
     fn from(&self) -> String {
-        let file = match &self.origin {
+        let file = match &self.source {
             CertSource::File(entry) => &entry.cert,
             CertSource::Dev(file) => file,
         };
@@ -164,15 +164,15 @@ impl LoadedCert {
 }
 
 /// Joins the diagnostics and their hints into one text.
-fn in_words(problems: &[Diagnostic]) -> String {
-    let words = |problem: &Diagnostic| match &problem.hint {
+fn join_diagnostics(problems: &[Diagnostic]) -> String {
+    let text = |problem: &Diagnostic| match &problem.hint {
         Some(hint) => format!("{} ({hint})", problem.message),
         None => problem.message.clone(),
     };
-    problems.iter().map(words).collect::<Vec<_>>().join("; ")
+    problems.iter().map(text).collect::<Vec<_>>().join("; ")
 }
 
-fn facts(key: &CertifiedKey) -> Option<CertInfo> {
+fn cert_info(key: &CertifiedKey) -> Option<CertInfo> {
     key.cert.first().and_then(x509::cert_info)
 }
 

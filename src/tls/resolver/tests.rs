@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Located;
-use crate::tls::testing::{PLACE, Pki, built, tls};
+use crate::tls::testing::{LOCATION, Pki, build_certificates, tls};
 
 fn exact(name: &str) -> Located<HostPattern> {
     Located::nowhere(HostPattern::Exact(name.into()))
@@ -14,7 +14,7 @@ fn under(name: &str) -> Located<HostPattern> {
     Located::nowhere(HostPattern::Under(name.into()))
 }
 
-/// Returns the diagnostics of a config as "message | hint".
+/// Returns the diagnostics of a configuration.
 fn problems(tls: &Tls, hosts: &[Located<HostPattern>]) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     Certificates::build(tls, hosts, None, &CertIssuers::default(), &mut problems);
@@ -24,7 +24,7 @@ fn problems(tls: &Tls, hosts: &[Located<HostPattern>]) -> Vec<Diagnostic> {
 #[test]
 fn names_are_listed_once_in_lower_case_and_sorted() {
     let pki = Pki::new();
-    let certificates = built(&tls(
+    let certificates = build_certificates(&tls(
         vec![
             pki.pair("b", &["B.test", "10.0.0.1", "::1", "*.b.test"]),
             pki.pair("a", &["a.test", "b.test"]),
@@ -41,8 +41,8 @@ fn names_are_listed_once_in_lower_case_and_sorted() {
 fn first_of_two_certificates_for_a_name_wins() {
     let pki = Pki::new();
     let (first, second) = (pki.pair("1", &["a.test"]), pki.pair("2", &["a.test"]));
-    let expected = built(&tls(vec![first.clone()], ""));
-    let both = built(&tls(vec![first, second], ""));
+    let expected = build_certificates(&tls(vec![first.clone()], ""));
+    let both = build_certificates(&tls(vec![first, second], ""));
     let served = |certificates: &Certificates| {
         let table = certificates.table.load();
         table.find("a.test").unwrap().cert.clone()
@@ -51,9 +51,9 @@ fn first_of_two_certificates_for_a_name_wins() {
 }
 
 #[test]
-fn a_wildcard_stands_for_one_label() {
+fn wildcard_matches_exactly_one_label() {
     let pki = Pki::new();
-    let certificates = built(&tls(vec![pki.pair("w", &["*.example.com"])], ""));
+    let certificates = build_certificates(&tls(vec![pki.pair("w", &["*.example.com"])], ""));
     for (name, found) in [
         ("a.example.com", true),
         ("*.example.com", true),
@@ -73,7 +73,7 @@ fn a_wildcard_stands_for_one_label() {
 }
 
 #[test]
-fn a_default_must_have_a_certificate() {
+fn default_without_a_certificate_is_reported() {
     let pki = Pki::new();
     let pair = pki.pair("a", &["chat.example.com", "*.rooms.test", "10.0.0.1"]);
     for good in [
@@ -83,9 +83,9 @@ fn a_default_must_have_a_certificate() {
         "x.rooms.test",
         "10.0.0.1",
     ] {
-        let certificates = built(&tls(vec![pair.clone()], good));
+        let certificates = build_certificates(&tls(vec![pair.clone()], good));
         let table = certificates.table.load();
-        assert!(table.unknown.is_some() && table.without_sni().is_some());
+        assert!(table.default_cert.is_some() && table.without_sni().is_some());
     }
     for (bad, hint) in [
         ("chat.exmaple.com", "did you mean \"chat.example.com\"?"),
@@ -101,14 +101,14 @@ fn a_default_must_have_a_certificate() {
             format!("no certificate has the name {bad:?}")
         );
         assert_eq!(found[0].hint.as_deref(), Some(hint));
-        assert_eq!(found[0].at, PLACE);
+        assert_eq!(found[0].at, LOCATION);
     }
     let found = problems(&tls(vec![], "a.test"), &[]);
     assert!(found[0].hint.as_ref().unwrap().contains("tls.certificates"));
 }
 
 #[test]
-fn a_routed_host_must_have_a_certificate() {
+fn routed_host_without_a_certificate_is_reported() {
     let pki = Pki::new();
     let pair = pki.pair("a", &["a.test", "*.w.test", "x.deep.test", "10.0.0.1"]);
     let plain = tls(vec![pair.clone()], "");
@@ -162,7 +162,7 @@ fn broken_file_is_the_only_error() {
 }
 
 #[test]
-fn the_development_ca_fills_gaps_only_and_may_serve_the_default() {
+fn development_ca_issues_only_missing_certificates_and_may_serve_the_default() {
     let pki = Pki::new();
     let ca = DevCa::open(pki.folder.path()).unwrap();
     let mut tls = tls(vec![pki.pair("a", &["a.test", "localhost"])], "");
@@ -179,7 +179,7 @@ fn the_development_ca_fills_gaps_only_and_may_serve_the_default() {
     let from_file = table.find("a.test").unwrap();
     assert!(Arc::ptr_eq(from_file, table.find("localhost").unwrap()));
     let issued = table.find("b.test").unwrap();
-    assert!(Arc::ptr_eq(issued, table.unknown.as_ref().unwrap()));
+    assert!(Arc::ptr_eq(issued, table.default_cert.as_ref().unwrap()));
     assert!(Arc::ptr_eq(issued, table.without_sni().unwrap()));
 
     let bad = [exact("ä.test")];

@@ -21,16 +21,16 @@ impl DirStore {
         DirStore { path }
     }
 
-    fn make(&self) -> io::Result<()> {
-        if let Some(above) = self.path.parent() {
+    fn create_dirs(&self) -> io::Result<()> {
+        if let Some(parent) = self.path.parent() {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
-                .create(above)?;
+                .create(parent)?;
         }
         match DirBuilder::new().mode(0o700).create(&self.path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            // The directory may be a copy with other permissions.
+            // A directory that another program created may have other permissions.
             _ if fs::metadata(&self.path)?.permissions().mode() & 0o077 != 0 => {
                 fs::set_permissions(&self.path, Permissions::from_mode(0o700))
             }
@@ -40,21 +40,22 @@ impl DirStore {
 
     /// Renames the file only after all of it is on disk, and syncs the directory before it returns.
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        // The name is always the same, so a leftover of a crash is overwritten. The lock excludes other processes.
-        let unfinished = self.path.join(format!(".{name}.new"));
+        // The name is always the same, so the file of a crashed process is overwritten. The lock excludes other
+        // processes.
+        let temporary = self.path.join(format!(".{name}.new"));
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&unfinished)?;
+            .open(&temporary)?;
         let written = file.write_all(content).and_then(|()| file.sync_all());
         if let Err(error) = written {
-            // On a full disk it may contain half a key.
-            let _ = fs::remove_file(&unfinished);
+            // The file may contain a part of a key.
+            let _ = fs::remove_file(&temporary);
             return Err(error);
         }
-        fs::rename(&unfinished, self.path.join(name))?;
+        fs::rename(&temporary, self.path.join(name))?;
         File::open(&self.path)?.sync_all()
     }
 }
@@ -64,7 +65,7 @@ impl Store for DirStore {
         let mut content = Vec::new();
         match File::open(self.path.join(name)) {
             Ok(file) => {
-                // A larger file was not written by Lockgate; it does not parse and is set aside.
+                // A larger file was not written by Lockgate. Its truncated content does not parse and is quarantined.
                 file.take(MAX_FILE_LEN).read_to_end(&mut content)?;
                 Ok(Some(content))
             }
@@ -74,20 +75,20 @@ impl Store for DirStore {
     }
 
     fn save(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        self.make()?;
+        self.create_dirs()?;
         self.replace(name, content)
     }
 
     fn quarantine(&self, name: &str) -> io::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let moved = format!("{name}.unusable-{}", now.unwrap_or_default().as_secs());
-        let to = self.path.join(moved);
+        let new_name = format!("{name}.unusable-{}", now.unwrap_or_default().as_secs());
+        let to = self.path.join(new_name);
         fs::rename(self.path.join(name), &to)?;
         Ok(to.display().to_string())
     }
 
     fn lock(&self) -> io::Result<Option<Lock>> {
-        self.make()?;
+        self.create_dirs()?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)

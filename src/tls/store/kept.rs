@@ -32,72 +32,77 @@ impl WriteBehindStore {
         let unsaved = self.unsaved().get(name).cloned();
         match unsaved {
             Some(content) => Ok(Some(content)),
-            None => apart(|| self.store.load(name)),
+            None => blocking(|| self.store.load(name)),
         }
     }
 
-    /// Saves the content. Never fails: a certificate that cannot be written is still served.
+    /// Saves the content, on error in memory. It does not fail, because a certificate that cannot be written is still
+    /// served.
     pub(in crate::tls) fn save(&self, name: &str, content: &[u8]) {
-        match apart(|| self.store.save(name, content)) {
+        match blocking(|| self.store.save(name, content)) {
             Ok(()) => {
                 self.unsaved().remove(name);
             }
             Err(error) => {
-                let place = self.store.location();
-                error!(%name, %error, "cannot write into {place}: kept in memory only, and lost if lockgate ends; tried again soon");
+                let location = self.store.location();
+                error!(%name, %location, %error, "cannot write to the certificate store; content is kept in memory only, and retried every minute");
                 self.unsaved().insert(name.into(), content.into());
-                *self.why() = Some(format!("cannot write into {place}: {error}"));
+                *self.lock_last_error() = Some(format!("cannot write into {location}: {error}"));
             }
         }
     }
 
     /// Retries the writes of content that is only in memory.
     pub(in crate::tls) fn flush(&self) {
-        let waiting = self.unsaved().clone();
-        for (name, content) in &waiting {
-            if apart(|| self.store.save(name, content)).is_ok() {
+        let pending = self.unsaved().clone();
+        for (name, content) in &pending {
+            if blocking(|| self.store.save(name, content)).is_ok() {
                 let mut unsaved = self.unsaved();
-                // Unless newer content was saved in the meantime.
+                // Newer content may have been saved in the meantime; it is not removed.
                 if unsaved.get(name) == Some(content) {
                     unsaved.remove(name);
                 }
             }
         }
         if self.unsaved().is_empty() {
-            *self.why() = None;
-            if !waiting.is_empty() {
+            *self.lock_last_error() = None;
+            if !pending.is_empty() {
                 info!(
-                    files = waiting.len(),
-                    "{} is writable again",
-                    self.store.location()
+                    location = %self.store.location(),
+                    files = pending.len(),
+                    "the certificate store is writable again"
                 );
             }
         }
     }
 
-    /// Returns the last error of the store, if it is not resolved.
+    /// Returns the last write error; `None` once everything is written.
     pub(in crate::tls) fn last_error(&self) -> Option<String> {
-        self.why().clone()
+        self.lock_last_error().clone()
     }
 
-    /// Moves an unusable file aside and logs it. The content in memory is dropped in any case.
-    pub(in crate::tls) fn set_aside(&self, name: &str, why: &str) {
+    /// Quarantines an unusable file and logs it. Content in memory is dropped in any case.
+    pub(in crate::tls) fn quarantine(&self, name: &str, reason: &str) {
         self.unsaved().remove(name);
         match self.store.quarantine(name) {
-            Ok(to) => error!(%name, %why, "cannot be used, and was moved to {to}"),
-            Err(error) => error!(%name, %why, %error, "cannot be used and cannot be moved"),
+            Ok(to) => {
+                error!(%name, %reason, moved_to = %to, "stored file is unusable and was renamed")
+            }
+            Err(error) => {
+                error!(%name, %reason, %error, "stored file is unusable and cannot be renamed")
+            }
         }
     }
 
     pub(in crate::tls) fn lock(&self) -> io::Result<Option<Lock>> {
-        apart(|| self.store.lock())
+        blocking(|| self.store.lock())
     }
 
-    pub(in crate::tls) fn place(&self) -> String {
+    pub(in crate::tls) fn location(&self) -> String {
         self.store.location()
     }
 
-    fn why(&self) -> MutexGuard<'_, Option<String>> {
+    fn lock_last_error(&self) -> MutexGuard<'_, Option<String>> {
         self.last_error
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -109,7 +114,7 @@ impl WriteBehindStore {
 }
 
 /// Runs a blocking call, so that a hanging disk does not block the other tasks of this thread.
-fn apart<T>(work: impl FnOnce() -> T) -> T {
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
 
@@ -122,20 +127,20 @@ mod tests {
 
     #[test]
     fn unwritable_content_is_kept_until_it_can_be_written() {
-        let above = TempDir::new().unwrap();
+        let parent = TempDir::new().unwrap();
         // A file in place of the directory makes writes fail even for root.
-        let path = above.path().join("acme");
+        let path = parent.path().join("acme");
         fs::write(&path, "").unwrap();
-        let kept = WriteBehindStore::new(Box::new(DirStore::at(path.clone())));
-        kept.save("a.test.pem", b"whole");
-        assert_eq!(kept.load("a.test.pem").unwrap().unwrap(), b"whole");
-        assert!(kept.last_error().unwrap().contains("cannot write into"));
-        kept.flush();
-        assert!(kept.last_error().is_some());
+        let store = WriteBehindStore::new(Box::new(DirStore::at(path.clone())));
+        store.save("a.test.pem", b"whole");
+        assert_eq!(store.load("a.test.pem").unwrap().unwrap(), b"whole");
+        assert!(store.last_error().unwrap().contains("cannot write into"));
+        store.flush();
+        assert!(store.last_error().is_some());
 
         fs::remove_file(&path).unwrap();
-        kept.flush();
-        assert_eq!(kept.last_error(), None);
+        store.flush();
+        assert_eq!(store.last_error(), None);
         assert_eq!(fs::read(path.join("a.test.pem")).unwrap(), b"whole");
     }
 }

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use super::*;
 
 #[test]
-fn the_commands_name_the_file_and_survive_a_space() {
+fn commands_contain_the_file_in_shell_quotes() {
     let text = trust_commands(Path::new("/home/it's me/ca.pem"));
     for part in [
         "update-ca-certificates",
@@ -22,7 +22,7 @@ fn the_commands_name_the_file_and_survive_a_space() {
 }
 
 #[test]
-fn the_store_is_known_by_its_folder() {
+fn trust_store_is_found_by_its_folder() {
     let ca = Path::new("/d/ca.pem");
     for (folder, expected) in [
         (
@@ -67,7 +67,7 @@ fn the_store_is_known_by_its_folder() {
 }
 
 #[test]
-fn adding_copies_runs_and_tells_what_failed() {
+fn add_copies_the_file_runs_the_command_and_reports_failures() {
     let folder = TempDir::new().unwrap();
     let ca = folder.path().join("ca.pem");
     fs::write(&ca, "pem").unwrap();

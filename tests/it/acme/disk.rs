@@ -117,7 +117,7 @@ async fn damaged(damage: impl FnOnce(Vec<u8>) -> Vec<u8>, words: &str) {
     assert_eq!(rig.leaf_of("b.test"), other);
     let stderr = lockgate.stderr();
     assert!(
-        stderr.contains("cannot be used, and was moved to") && stderr.contains(words),
+        stderr.contains("stored file is unusable and was renamed") && stderr.contains(words),
         "{stderr}"
     );
     let mut files = fs::read_dir(folder)
@@ -132,7 +132,7 @@ async fn a_certificate_that_is_cut_off() {
         file.truncate(file.len() / 3);
         file
     };
-    damaged(half, "no certificate that can be used").await;
+    damaged(half, "no usable certificate").await;
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_certificate_that_is_empty() {
 async fn a_certificate_that_is_garbage() {
     damaged(
         |file| file.iter().map(|byte| byte ^ 0x55).collect(),
-        "no private key",
+        "no usable private key",
     )
     .await;
 }

@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::config::{HostPattern, Located};
-use crate::tls::testing::{Pki, built, tls};
+use crate::tls::testing::{Pki, build_certificates, tls};
 use crate::tls::{CertIssuers, DevCa};
 
 /// Returns the leaf that is served for `name`.
@@ -12,8 +12,8 @@ fn served(certificates: &Certificates, name: &str) -> Option<Vec<u8>> {
 }
 
 /// Reloads all files and returns the changes.
-fn all(certificates: &Certificates) -> Vec<CertReload> {
-    certificates.reread(&certificates.files().into_iter().collect())
+fn reload_all(certificates: &Certificates) -> Vec<CertReload> {
+    certificates.reload(&certificates.files().into_iter().collect())
 }
 
 fn error(certificates: &Certificates) -> Option<String> {
@@ -21,14 +21,15 @@ fn error(certificates: &Certificates) -> Option<String> {
 }
 
 #[test]
-fn a_good_pair_replaces_the_last_one() {
+fn valid_pair_replaces_the_previous_one() {
     let pki = Pki::new();
-    let certificates = built(&tls(vec![pki.pair("a", &["a.test", "old.test"])], "a.test"));
-    assert_eq!(all(&certificates), []);
+    let certificates =
+        build_certificates(&tls(vec![pki.pair("a", &["a.test", "old.test"])], "a.test"));
+    assert_eq!(reload_all(&certificates), []);
     let first = served(&certificates, "a.test");
 
     pki.pair("a", &["a.test", "new.test"]);
-    let news = all(&certificates);
+    let changes = reload_all(&certificates);
     let [
         CertReload::Replaced {
             file,
@@ -36,9 +37,9 @@ fn a_good_pair_replaces_the_last_one() {
             lost,
             not_after,
         },
-    ] = &news[..]
+    ] = &changes[..]
     else {
-        panic!("{news:?}");
+        panic!("{changes:?}");
     };
     assert_eq!(*file, pki.path("a.pem"));
     assert_eq!(names[..], ["a.test".into(), "new.test".into()]);
@@ -48,28 +49,28 @@ fn a_good_pair_replaces_the_last_one() {
     assert_ne!(second, first);
     assert_eq!(served(&certificates, "new.test"), second);
     assert_eq!(served(&certificates, "old.test"), None);
-    let default = certificates.table.load().unknown.clone();
+    let default = certificates.table.load().default_cert.clone();
     assert_eq!(default.map(|key| key.cert[0].to_vec()), second);
     assert!(certificates.expiries().contains_key("new.test"));
     assert_eq!(certificates.status()[0].names, ["a.test", "new.test"]);
-    assert_eq!(all(&certificates), []);
+    assert_eq!(reload_all(&certificates), []);
 }
 
 #[test]
-fn only_what_has_changed_is_read() {
+fn only_changed_pairs_are_read() {
     let pki = Pki::new();
     let [a, b] = ["a.test", "b.test"].map(|name| pki.pair(name, &[name]));
-    let certificates = built(&tls(vec![a.clone(), b.clone()], ""));
+    let certificates = build_certificates(&tls(vec![a.clone(), b.clone()], ""));
     let before = [
         served(&certificates, "a.test"),
         served(&certificates, "b.test"),
     ];
     let [a, b] = ["a.test", "b.test"].map(|name| pki.pair(name, &[name]));
-    assert_eq!(certificates.reread(&BTreeSet::new()), []);
+    assert_eq!(certificates.reload(&BTreeSet::new()), []);
     // If both files of a pair changed, one of them is enough.
     for (changed, renewed) in [(&b.key, [false, true]), (&a.cert, [true, true])] {
         let changed = BTreeSet::from([changed.clone()]);
-        assert_eq!(certificates.reread(&changed).len(), 1);
+        assert_eq!(certificates.reload(&changed).len(), 1);
         let now = [
             served(&certificates, "a.test"),
             served(&certificates, "b.test"),
@@ -82,16 +83,16 @@ fn only_what_has_changed_is_read() {
 fn broken_pair_keeps_the_previous_one_and_is_reported_once() {
     let pki = Pki::new();
     let pair = pki.pair("a", &["a.test"]);
-    let certificates = built(&tls(vec![pair.clone()], ""));
+    let certificates = build_certificates(&tls(vec![pair.clone()], ""));
     let first = served(&certificates, "a.test");
     let old = fs::read(&pair.cert).unwrap();
     pki.pair("b", &["a.test", "b.test"]);
     let new = fs::read(pki.path("b.pem")).unwrap();
 
-    let half: &[u8] = &new[..new.len() / 2];
+    let truncated: &[u8] = &new[..new.len() / 2];
     for (content, reason) in [
         (Some(&new[..]), "does not belong to"),
-        (Some(half), "is damaged"),
+        (Some(truncated), "is damaged"),
         (Some(b""), "no certificate in"),
         (None, "there is no file"),
     ] {
@@ -99,21 +100,21 @@ fn broken_pair_keeps_the_previous_one_and_is_reported_once() {
             Some(content) => fs::write(&pair.cert, content).unwrap(),
             None => fs::remove_file(&pair.cert).unwrap(),
         }
-        let news = all(&certificates);
+        let changes = reload_all(&certificates);
         let [
             CertReload::Failed {
                 file,
                 problems,
                 not_after: Some(_),
             },
-        ] = &news[..]
+        ] = &changes[..]
         else {
-            panic!("{reason}: {news:?}");
+            panic!("{reason}: {changes:?}");
         };
         assert_eq!(*file, pair.cert);
         assert!(problems[0].message.contains(reason), "{problems:?}");
         assert!(problems[0].hint.is_some(), "{problems:?}");
-        assert_eq!(all(&certificates), [], "{reason}: reported twice");
+        assert_eq!(reload_all(&certificates), [], "{reason}: reported twice");
         assert_eq!(served(&certificates, "a.test"), first);
         assert!(error(&certificates).unwrap().contains(reason));
     }
@@ -121,42 +122,42 @@ fn broken_pair_keeps_the_previous_one_and_is_reported_once() {
     // The previous files are restored: nothing is replaced, and the error is resolved.
     fs::write(&pair.cert, &old).unwrap();
     let file = pair.cert.clone();
-    assert_eq!(all(&certificates), [CertReload::Recovered { file }]);
+    assert_eq!(reload_all(&certificates), [CertReload::Recovered { file }]);
     assert_eq!(error(&certificates), None);
 
     fs::write(&pair.cert, &new).unwrap();
     assert!(matches!(
-        all(&certificates)[..],
+        reload_all(&certificates)[..],
         [CertReload::Failed { .. }]
     ));
     fs::copy(pki.path("b.key"), &pair.key).unwrap();
-    let news = all(&certificates);
+    let changes = reload_all(&certificates);
     assert!(
-        matches!(news[..], [CertReload::Replaced { .. }]),
-        "{news:?}"
+        matches!(changes[..], [CertReload::Replaced { .. }]),
+        "{changes:?}"
     );
     assert_eq!(error(&certificates), None);
     assert!(served(&certificates, "b.test").is_some());
 }
 
 #[test]
-fn one_broken_pair_does_not_hold_up_the_others() {
+fn broken_pair_does_not_block_the_others() {
     let pki = Pki::new();
     let pairs = vec![pki.pair("a", &["a.test"]), pki.pair("b", &["b.test"])];
-    let certificates = built(&tls(pairs, ""));
+    let certificates = build_certificates(&tls(pairs, ""));
     let (a, b) = (
         served(&certificates, "a.test"),
         served(&certificates, "b.test"),
     );
     pki.write("a.key", "");
     pki.pair("b", &["b.test"]);
-    let news = all(&certificates);
+    let changes = reload_all(&certificates);
     assert!(
         matches!(
-            news[..],
+            changes[..],
             [CertReload::Failed { .. }, CertReload::Replaced { .. }]
         ),
-        "{news:?}"
+        "{changes:?}"
     );
     assert_eq!(served(&certificates, "a.test"), a);
     assert_ne!(served(&certificates, "b.test"), b);
@@ -164,41 +165,45 @@ fn one_broken_pair_does_not_hold_up_the_others() {
 
 /// If two pairs have the same name, the first one in the configuration is served, whichever is newer.
 #[test]
-fn the_order_of_the_pairs_stays() {
+fn reload_keeps_the_order_of_the_pairs() {
     let pki = Pki::new();
     let pairs = vec![pki.pair("a", &["a.test"]), pki.pair("b", &["b.test"])];
-    let certificates = built(&tls(pairs, ""));
+    let certificates = build_certificates(&tls(pairs, ""));
     let first = served(&certificates, "a.test");
     pki.pair("b", &["a.test", "b.test"]);
-    all(&certificates);
+    reload_all(&certificates);
     assert_eq!(served(&certificates, "a.test"), first);
     pki.pair("a", &["c.test"]);
-    let news = all(&certificates);
-    let [CertReload::Replaced { lost, .. }] = &news[..] else {
-        panic!("{news:?}");
+    let changes = reload_all(&certificates);
+    let [CertReload::Replaced { lost, .. }] = &changes[..] else {
+        panic!("{changes:?}");
     };
     assert!(lost.is_empty(), "the other pair has the name: {lost:?}");
     assert_ne!(served(&certificates, "a.test"), first);
 }
 
 #[test]
-fn a_default_that_no_certificate_names_any_more_stays_what_it_was() {
+fn default_certificate_stays_when_no_certificate_has_its_name() {
     let pki = Pki::new();
-    let certificates = built(&tls(vec![pki.pair("a", &["a.test"])], "A.test"));
+    let certificates = build_certificates(&tls(vec![pki.pair("a", &["a.test"])], "A.test"));
     let first = served(&certificates, "a.test");
     pki.pair("a", &["b.test"]);
-    let news = all(&certificates);
+    let changes = reload_all(&certificates);
     let name = "a.test".into();
-    assert_eq!(news[1..], [CertReload::DefaultLost { name }], "{news:?}");
+    assert_eq!(
+        changes[1..],
+        [CertReload::DefaultLost { name }],
+        "{changes:?}"
+    );
     let default = |certificates: &Certificates| {
         let table = certificates.table.load();
-        table.unknown.as_ref().map(|key| key.cert[0].to_vec())
+        table.default_cert.as_ref().map(|key| key.cert[0].to_vec())
     };
     assert_eq!(default(&certificates), first);
     pki.pair("a", &["c.test"]);
-    assert_eq!(all(&certificates).len(), 1, "reported once");
+    assert_eq!(reload_all(&certificates).len(), 1, "reported once");
     pki.pair("a", &["a.test"]);
-    assert_eq!(all(&certificates).len(), 1);
+    assert_eq!(reload_all(&certificates).len(), 1);
     assert_eq!(default(&certificates), served(&certificates, "a.test"));
 }
 
@@ -219,11 +224,11 @@ fn reload_keeps_certificates_of_the_development_ca() {
     );
     assert_eq!(certificates.files().len(), 2);
     pki.pair("a", &["a.test", "localhost"]);
-    assert_eq!(all(&certificates).len(), 1);
+    assert_eq!(reload_all(&certificates).len(), 1);
     assert_eq!(served(&certificates, "b.test"), b);
     // A file has precedence, but not for clients that send no name.
     assert_ne!(served(&certificates, "localhost"), localhost);
     let table = certificates.table.load();
-    let nameless = table.without_sni().map(|key| key.cert[0].to_vec());
-    assert_eq!(nameless, localhost);
+    let without_sni = table.without_sni().map(|key| key.cert[0].to_vec());
+    assert_eq!(without_sni, localhost);
 }

@@ -10,8 +10,8 @@ fn mode(path: PathBuf) -> u32 {
 
 #[test]
 fn saved_files_are_private() {
-    let above = TempDir::new().unwrap();
-    let path = above.path().join("acme/ca.test");
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("acme/ca.test");
     let folder = DirStore::at(path.clone());
     assert_eq!(folder.load("a.test.pem").unwrap(), None);
     for content in [&b"one"[..], b"", b"three"] {
@@ -24,20 +24,20 @@ fn saved_files_are_private() {
 }
 
 #[test]
-fn a_folder_that_others_may_enter_is_closed() {
-    let above = TempDir::new().unwrap();
-    fs::set_permissions(above.path(), Permissions::from_mode(0o755)).unwrap();
-    let folder = DirStore::at(above.path().to_owned());
+fn permissions_of_an_existing_directory_are_restricted() {
+    let parent = TempDir::new().unwrap();
+    fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).unwrap();
+    let folder = DirStore::at(parent.path().to_owned());
     folder.save("account.pem", b"key").unwrap();
-    assert_eq!(mode(above.path().to_owned()), 0o700);
+    assert_eq!(mode(parent.path().to_owned()), 0o700);
 }
 
 #[test]
 fn leftover_of_a_crash_does_not_block_a_save() {
-    let above = TempDir::new().unwrap();
-    let folder = DirStore::at(above.path().to_owned());
+    let parent = TempDir::new().unwrap();
+    let folder = DirStore::at(parent.path().to_owned());
     fs::write(
-        above.path().join(".a.test.pem.new"),
+        parent.path().join(".a.test.pem.new"),
         "half of something long",
     )
     .unwrap();
@@ -47,9 +47,9 @@ fn leftover_of_a_crash_does_not_block_a_save() {
 }
 
 #[test]
-fn files_set_aside_are_kept() {
-    let above = TempDir::new().unwrap();
-    let folder = DirStore::at(above.path().to_owned());
+fn quarantined_file_is_kept() {
+    let parent = TempDir::new().unwrap();
+    let folder = DirStore::at(parent.path().to_owned());
     folder.save("a.test.pem", b"garbage").unwrap();
     let moved = folder.quarantine("a.test.pem").unwrap();
     assert_eq!(folder.load("a.test.pem").unwrap(), None);
@@ -57,11 +57,11 @@ fn files_set_aside_are_kept() {
 }
 
 #[test]
-fn one_has_the_lock_at_a_time() {
-    let above = TempDir::new().unwrap();
+fn lock_is_exclusive() {
+    let parent = TempDir::new().unwrap();
     let (one, other) = (
-        DirStore::at(above.path().to_owned()),
-        DirStore::at(above.path().to_owned()),
+        DirStore::at(parent.path().to_owned()),
+        DirStore::at(parent.path().to_owned()),
     );
     let lock = one.lock().unwrap();
     assert!(lock.is_some());
@@ -111,12 +111,12 @@ fn killed(folder: &Path, syscall: &str, nth: u32) -> bool {
 }
 
 #[test]
-fn a_crash_at_any_step_leaves_the_old_or_the_new() {
+fn crash_at_any_step_leaves_the_old_or_the_new_content() {
     let mut kills = Vec::new();
     for syscall in ["openat", "write", "fsync", "rename"] {
         for nth in 1.. {
-            let above = TempDir::new().unwrap();
-            let path = above.path().join("acme");
+            let parent = TempDir::new().unwrap();
+            let path = parent.path().join("acme");
             let folder = DirStore::at(path.clone());
             folder.save("a.test.pem", OLD).unwrap();
             let was_killed = killed(&path, syscall, nth);
