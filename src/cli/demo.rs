@@ -9,13 +9,14 @@ use crate::{
 };
 use anyhow::Context;
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{self, Ipv4Addr},
     process::ExitCode,
 };
+use tokio::net::TcpListener;
 
 /// Serves `https://localhost:8443` until it receives a stop signal.
 pub(super) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
-    let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+    let backend = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .context("cannot listen on 127.0.0.1 for the backend of the demo")?;
     let address = backend
@@ -40,7 +41,7 @@ pub(super) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
         arguments.data.data.as_deref(),
         false,
         |server| {
-            let backend = tokio::net::TcpListener::from_std(backend)?;
+            let backend = TcpListener::from_std(backend)?;
             let tasks = Tasks::default();
             tasks.spawn(chat::serve(backend, tasks.clone()));
             let port = run::https_port(server);

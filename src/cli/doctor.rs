@@ -46,7 +46,7 @@ impl Finding {
 
 /// Runs every check: returns 0 if no check fails, 1 if one fails, 64 if the configuration is invalid.
 pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let mut findings = machine::check();
+    let mut findings = machine::check_machine();
     if let Some(file) = &arguments.config {
         let checked = Config::load(file).and_then(|config| {
             let dev = match config.tls.dev_ca {
@@ -77,7 +77,7 @@ pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        findings.extend(runtime.block_on(network::check(&config)));
+        findings.extend(runtime.block_on(network::check_network(&config)));
     }
     print_findings(&findings, arguments.json)?;
     let failed = findings

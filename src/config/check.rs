@@ -26,7 +26,7 @@ pub(super) fn check(config: &Config, source_map: &SourceMap) -> Vec<Diagnostic> 
     limits(&mut context);
     drain(&mut context);
     if let Some(acme) = &config.acme {
-        acme::acme(acme, &mut context);
+        acme::check_acme(acme, &mut context);
     }
     session(
         "session",

@@ -46,7 +46,12 @@ pub async fn serve_redirect(
 /// Returns the response to an HTTP-01 challenge (RFC 8555 §8.3) if one with this token is pending.
 fn http01_response(context: &Context, path: &str) -> Option<Response<Body>> {
     let token = path.strip_prefix("/.well-known/acme-challenge/")?;
-    let key_authorization = context.live.snapshot().tls.issued.key_authorization(token)?;
+    let key_authorization = context
+        .live
+        .snapshot()
+        .tls
+        .issued
+        .key_authorization(token)?;
     context.metrics.challenge_answered();
     let mut response = Response::new(text(key_authorization));
     let kind = HeaderValue::from_static("application/octet-stream");

@@ -5,7 +5,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    task::{Context, Poll},
+    task::{self, Poll},
     vec,
 };
 use tower_service::Service;
@@ -24,7 +24,7 @@ impl Service<Name> for DnsConnectorResolver {
     type Error = ResolveError;
     type Future = Pin<Box<dyn Future<Output = Result<ResolvedAddrs, ResolveError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), ResolveError>> {
         Poll::Ready(Ok(()))
     }
 

@@ -6,7 +6,7 @@ use hyper_util::rt::TokioIo;
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{self, Poll},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -46,7 +46,7 @@ impl AsyncRead for H2Stream {
     /// backend.
     fn poll_read(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if let Some(error) = self.read_error.take() {
@@ -74,7 +74,7 @@ impl AsyncWrite for H2Stream {
     /// Writes chunk by chunk: hyper copies its input, and queues up to three chunks.
     fn poll_write(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let chunk = &buf[..buf.len().min(CHUNK_LEN)];
@@ -85,11 +85,11 @@ impl AsyncWrite for H2Stream {
         written
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -44,7 +44,8 @@ impl Server {
     /// Reads and builds on a blocking thread, because a large configuration takes long and a disk may hang.
     async fn read(&self, before: Arc<Gateway>) -> BuildOutcome {
         let active_config = self.active_config.clone();
-        let outcome = spawn_blocking(move || active_config.read(&before, before.tls.issued.clone()));
+        let outcome =
+            spawn_blocking(move || active_config.read(&before, before.tls.issued.clone()));
         outcome.await.unwrap_or_else(|error| {
             BuildOutcome::Failed(
                 format!("the configuration could not be read: {error}"),

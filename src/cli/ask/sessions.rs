@@ -44,7 +44,7 @@ pub(in crate::cli) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitC
     }
     match arguments.json {
         true => print(json!({ "total": total, "sessions": rows })),
-        false => print(render(&total, &rows).trim_end()),
+        false => print(render_table(&total, &rows).trim_end()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -111,7 +111,7 @@ fn push(query: &mut String, name: &str, value: impl ToString) {
 }
 
 /// Renders a table with the traffic from and to the client.
-fn render(total: &Value, rows: &[Value]) -> String {
+fn render_table(total: &Value, rows: &[Value]) -> String {
     let head = [
         "id", "client", "route", "backend", "age", "in", "out", "rtt", "with",
     ];
@@ -214,8 +214,8 @@ mod tests {
 id                client     route  backend          age    in                        out                   rtt     with
 00000000000000ff  192.0.2.1  chat   ws://10.0.0.1:1  1m 1s  3m 2.0KiB (0.1m/s 33B/s)  1m 10B (0.0m/s 0B/s)  12ms/-  chat\\u{1b}[2J
 1 session";
-        assert_eq!(render(&json!(1), &rows), expected);
-        assert_eq!(render(&json!(0), &[]), "no sessions");
-        assert!(render(&json!(7), &rows).ends_with("1 of 7 sessions; --limit 0 shows all"));
+        assert_eq!(render_table(&json!(1), &rows), expected);
+        assert_eq!(render_table(&json!(0), &[]), "no sessions");
+        assert!(render_table(&json!(7), &rows).ends_with("1 of 7 sessions; --limit 0 shows all"));
     }
 }

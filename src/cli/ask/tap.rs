@@ -36,7 +36,7 @@ pub(in crate::cli) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
         path: &path,
     };
     let print = |line: &str| match serde_json::from_str(line) {
-        Ok(value) if !arguments.json => print(render(&value)),
+        Ok(value) if !arguments.json => print(render_line(&value)),
         _ => print(line),
     };
     let deadline = lasting.0 + DEADLINE;
@@ -47,7 +47,7 @@ pub(in crate::cli) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn render(line: &Value) -> String {
+fn render_line(line: &Value) -> String {
     if let Some(sessions) = line["sessions"].as_u64() {
         return match sessions {
             1 => "tapping 1 session, and new ones".to_owned(),
@@ -119,13 +119,13 @@ mod tests {
             "code": null, "text": "hello \u{1b}[2J", "hex": null, "cut": true,
         });
         assert_eq!(
-            render(&frame),
+            render_line(&frame),
             "12:00:00.123Z 00000000000000ff client  text 7B inflated to 12B \"hello \\u{1b}[2J\"…"
         );
         let close = json!({
             "at": "?", "id": "1", "from": "backend", "kind": "close", "fin": true, "size": 2, "code": 1000, "text": "",
         });
-        assert_eq!(render(&close), "? 1 backend close 2B 1000");
-        assert_eq!(render(&json!({ "lost": 7 })), "7 frames not shown");
+        assert_eq!(render_line(&close), "? 1 backend close 2B 1000");
+        assert_eq!(render_line(&json!({ "lost": 7 })), "7 frames not shown");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Checks the machine, independent of the configuration.
-pub(super) fn check() -> Vec<Finding> {
+pub(super) fn check_machine() -> Vec<Finding> {
     vec![file_descriptors(), clock()]
 }
 

@@ -16,7 +16,7 @@ use std::{
 use tokio::time::timeout;
 
 /// Checks every port, name and backend of the configuration.
-pub(super) async fn check(config: &Config) -> Vec<Finding> {
+pub(super) async fn check_network(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let server = &config.server;
     let running = ask::get(&server.admin.value, "/healthz", CHECK_TIMEOUT)

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{Error, client::IntoClientRequest, protocol::Role},
+    tungstenite::{self, client::IntoClientRequest, protocol::Role},
 };
 
 /// A connection, encrypted or not.
@@ -56,7 +56,7 @@ async fn over_http1(arguments: &ProbeArgs, stream: Stream) -> anyhow::Result<Pro
                 http_answer(parts.status.as_u16(), "1.1", &parts.headers),
             ))
         }
-        Err(Error::Http(response)) => {
+        Err(tungstenite::Error::Http(response)) => {
             let (parts, body) = response.into_parts();
             let body = body.unwrap_or_default();
             Ok(ProbeOutcome::Refused(refusal(

@@ -7,7 +7,7 @@ use super::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::time::Duration;
 
-pub(super) fn acme(acme: &Acme, context: &mut CheckContext<'_>) {
+pub(super) fn check_acme(acme: &Acme, context: &mut CheckContext<'_>) {
     let server = &context.config.server;
     match acme.challenge {
         Challenge::TlsAlpn01 if server.https.is_empty() => context.add(

@@ -26,7 +26,7 @@ pub struct Acme {
     /// External account binding, which ZeroSSL and Google require.
     pub eab: Eab,
     /// A PEM file with the root certificate of a private CA, to verify the directory's HTTPS server; "": the public roots.
-    #[serde(deserialize_with = "file")]
+    #[serde(deserialize_with = "path")]
     #[schemars(with = "String", extend("default" = ""))]
     pub ca_file: Option<PathBuf>,
     /// The first wait after a failure. It doubles up to "6h", with a jitter of ± 20 %.
@@ -102,7 +102,7 @@ fn contact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MailAddr
     parsed.map_err(super::super::BadValue::into_error)
 }
 
-fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     let path = PathBuf::deserialize(deserializer)?;
     Ok((!path.as_os_str().is_empty()).then_some(path))
 }

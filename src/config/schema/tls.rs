@@ -19,7 +19,7 @@ pub struct Tls {
     #[schemars(with = "String", extend("default" = ""))]
     pub default: Option<Located<String>>,
     /// A PEM file with the CAs that are trusted for client certificates, for routes with `client_cert`; "": none.
-    #[serde(deserialize_with = "file")]
+    #[serde(deserialize_with = "located_path")]
     #[schemars(with = "String", extend("default" = ""))]
     pub client_ca: Option<Located<PathBuf>>,
     /// `true`: routed hosts without a certificate get one from a development CA on this machine (`lockgate cert trust`).
@@ -59,7 +59,9 @@ impl Default for Tls {
     }
 }
 
-fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Located<PathBuf>>, D::Error> {
+fn located_path<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Located<PathBuf>>, D::Error> {
     let file = Located::<PathBuf>::deserialize(deserializer)?;
     Ok((!file.value.as_os_str().is_empty()).then_some(file))
 }

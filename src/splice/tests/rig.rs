@@ -163,7 +163,10 @@ impl Builder {
         };
         let (limits, limits_source) = watch::channel(self.limits);
         let metrics = Arc::new(Metrics::new());
-        let (handle, flow) = (self.sessions.open(session_target()), metrics.live_sessions().clone());
+        let (handle, flow) = (
+            self.sessions.open(session_target()),
+            metrics.live_sessions().clone(),
+        );
         let mut future = Box::pin(run(legs, limits_source, handle, flow));
         let polls = Arc::new(AtomicU64::new(0));
         let count = polls.clone();

@@ -23,7 +23,7 @@ pub(super) struct CaClock {
 impl CaClock {
     /// Returns the corrected time in seconds since 1970.
     pub(super) fn now(&self) -> i64 {
-        seconds(SystemTime::now()) + self.offset_seconds.load(Ordering::Relaxed)
+        unix_seconds(SystemTime::now()) + self.offset_seconds.load(Ordering::Relaxed)
     }
 
     /// Converts a time by the CA's clock to the time on this machine's clock.
@@ -64,7 +64,7 @@ impl CaClock {
         let date = response.headers().get(header::DATE);
         let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
         if let Some(date) = date {
-            self.compare(seconds(date), seconds(SystemTime::now()));
+            self.compare(unix_seconds(date), unix_seconds(SystemTime::now()));
         }
         Ok(())
     }
@@ -86,7 +86,7 @@ impl CaClock {
 }
 
 /// Returns seconds since 1970; negative before.
-pub(super) fn seconds(time: SystemTime) -> i64 {
+pub(super) fn unix_seconds(time: SystemTime) -> i64 {
     let whole_seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs());
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => whole_seconds(since).unwrap_or(i64::MAX),
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn wrong_clock_is_corrected_and_reported() {
         let clock = CaClock::default();
-        let now = seconds(SystemTime::now());
+        let now = unix_seconds(SystemTime::now());
         clock.compare(now + 60, now);
         assert_eq!(clock.warning(), None);
         clock.compare(now - 80 * 86_400, now);

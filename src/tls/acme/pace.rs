@@ -33,7 +33,7 @@ impl OrderHistory {
         // Independent of the renewal time: certificates that are due at once must not cause orders in a loop.
         let wait = ((not_after - now) / 3)
             .min(DAY)
-            .max(seconds(initial_backoff));
+            .max(whole_seconds(initial_backoff));
         self.next_attempt = Some(now + wait);
         self.held_until = None;
         self.last_error = None;
@@ -51,7 +51,7 @@ impl OrderHistory {
         if failure.invalid {
             self.invalid.push(now);
         }
-        let wait = seconds(backoff(initial_backoff, self.failures, jitter));
+        let wait = whole_seconds(backoff(initial_backoff, self.failures, jitter));
         self.failures = self.failures.saturating_add(1);
         self.held_until = failure
             .held_until
@@ -117,7 +117,7 @@ fn backoff(initial_backoff: Duration, failures: u32, jitter: f64) -> Duration {
     doubled.min(MAX_BACKOFF).mul_f64(0.8 + 0.4 * jitter)
 }
 
-fn seconds(duration: Duration) -> i64 {
+fn whole_seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs().max(1)).unwrap_or(i64::MAX / 4)
 }
 

@@ -5,7 +5,7 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{self, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -50,7 +50,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
     /// their output can be sent in the same write.
     pub(super) fn poll_with<F: Future>(
         &self,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         mut connection: Pin<&mut F>,
         coalesce: bool,
     ) -> Poll<F::Output> {
@@ -87,7 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CoalescerInner<S> {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_drain(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.pending.len() {
             let rest = &self.pending[self.sent..];
             match ready!(Pin::new(&mut self.io).poll_write(cx, rest)) {
@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CoalescerInner<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WriteCoalescer<S> {
     fn poll_read(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut it = self.lock();
@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WriteCoalescer<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
     fn poll_write(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
@@ -136,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
 
     fn poll_write_vectored(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut it = self.lock();
@@ -161,11 +161,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
     }
 
     /// Does not flush: `poll_with` does that.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.lock().failed())
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let mut it = self.lock();
         it.failed()?;
         ready!(it.poll_drain(cx))?;
