@@ -32,28 +32,21 @@
 //!
 //! A module imports only modules with a lower number; `tests/it/layering.rs` enforces it.
 
-// 0
-pub mod lifecycle;
-pub mod proto;
-pub mod wire;
-// 1
+pub mod admin;
+pub mod cli;
 pub mod config;
-// 2
-pub mod observe;
-// 3
+pub mod gateway;
 pub mod guard;
+pub mod http;
+pub mod lifecycle;
+pub mod listener;
+pub mod net;
+pub mod observe;
+pub mod proto;
+pub mod registry;
 pub mod router;
+pub mod server;
 pub mod splice;
+pub mod store;
 pub mod tls;
 pub mod upstream;
-// 4
-pub mod gateway;
-// 5
-pub mod http;
-// 6
-pub mod admin;
-pub mod listener;
-// 7
-pub mod server;
-// 8
-pub mod cli;

@@ -2,24 +2,19 @@
 //! sessions itself; everything else it requests from `server` by commands.
 //! `server.metrics` serves the same API without the status.
 
-mod bearer;
-mod bind;
-mod browser;
-mod desk;
-mod orders;
-mod page;
-mod query;
-mod serve;
-mod sessions;
-mod tap;
-
-pub use bind::{AdminListener, SocketFile, address, bind, describe, inherit};
-pub use serve::serve;
+pub(crate) mod api;
+pub(crate) mod auth;
+pub(crate) mod listener;
+pub(crate) mod query;
+pub(crate) mod serve;
+pub(crate) mod sessions;
+pub(crate) mod tap;
 
 use crate::{
     config::Secret,
-    lifecycle::{Command, ServerState},
-    observe::{Metrics, SessionRegistry},
+    lifecycle::command::{Command, ServerState},
+    observe::metrics::Metrics,
+    registry::SessionRegistry,
 };
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};

@@ -1,17 +1,18 @@
 //! Parses the query component: `name=value`, percent-encoded, each name at most once, unknown names refused.
 
-use crate::{config::BadValue, observe::SessionFilter};
+use crate::config;
+use crate::{config::BadValue, registry::filter::SessionFilter};
 use percent_encoding::percent_decode_str;
 use std::{collections::BTreeMap, str::FromStr};
 
 /// The parameters of a query that have not been read; reading one removes it.
 #[derive(Debug)]
-pub(super) struct Query(BTreeMap<String, String>);
+pub(crate) struct Query(BTreeMap<String, String>);
 
 // === impl Query ===
 
 impl Query {
-    pub(super) fn parse(text: &str) -> Result<Query, String> {
+    pub(crate) fn parse(text: &str) -> Result<Query, String> {
         let mut all = BTreeMap::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -26,16 +27,16 @@ impl Query {
         Ok(Query(all))
     }
 
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
     }
 
     /// Removes a parameter that needs no value.
-    pub(super) fn has(&mut self, name: &str) -> bool {
+    pub(crate) fn has(&mut self, name: &str) -> bool {
         self.take(name).is_some()
     }
 
-    pub(super) fn value<T: FromStr<Err = BadValue>>(
+    pub(crate) fn value<T: FromStr<Err = BadValue>>(
         &mut self,
         name: &str,
     ) -> Result<Option<T>, String> {
@@ -44,7 +45,7 @@ impl Query {
     }
 
     /// Removes a number from 1 to `max`.
-    pub(super) fn number(&mut self, name: &str, max: usize) -> Result<Option<usize>, String> {
+    pub(crate) fn number(&mut self, name: &str, max: usize) -> Result<Option<usize>, String> {
         let Some(text) = self.take(name) else {
             return Ok(None);
         };
@@ -55,7 +56,7 @@ impl Query {
     }
 
     /// Removes a session id in its displayed form.
-    pub(super) fn id(&mut self, name: &str) -> Result<Option<u64>, String> {
+    pub(crate) fn id(&mut self, name: &str) -> Result<Option<u64>, String> {
         let Some(text) = self.take(name) else {
             return Ok(None);
         };
@@ -67,8 +68,8 @@ impl Query {
     }
 
     /// Removes the parameters that select sessions.
-    pub(super) fn session_filter(&mut self) -> Result<SessionFilter, String> {
-        let age = self.value::<crate::config::DurationValue>("longer_than")?;
+    pub(crate) fn session_filter(&mut self) -> Result<SessionFilter, String> {
+        let age = self.value::<config::DurationValue>("longer_than")?;
         Ok(SessionFilter {
             id: self.id("id")?,
             route: self.take("route").map(Into::into),
@@ -79,7 +80,7 @@ impl Query {
     }
 
     /// Fails if a parameter is left: an unknown one must not be ignored silently.
-    pub(super) fn finish(self) -> Result<(), String> {
+    pub(crate) fn finish(self) -> Result<(), String> {
         match self.0.keys().next() {
             Some(name) => Err(format!("unknown parameter `{name}`")),
             None => Ok(()),

@@ -1,7 +1,10 @@
 //! Serves a bound listener: a limited number of connections, each with one request and one deadline.
 
-use super::{Admin, AdminListener, Surface, browser::HostCheck, desk::AdminApi};
-use crate::{lifecycle::Tasks, observe::LogThrottle};
+use crate::{
+    admin::{Admin, Surface, api::AdminApi, auth::HostCheck, listener::AdminListener},
+    lifecycle::tasks::Tasks,
+    observe::logging::LogThrottle,
+};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
@@ -19,24 +22,29 @@ use tokio::{
 use tracing::{debug, warn};
 
 /// Accepts connections until `tasks` stop, and serves each in a task of its own.
-pub async fn serve(bound: Arc<AdminListener>, admin: Arc<Admin>, surface: Surface, tasks: Tasks) {
+pub(crate) async fn serve(
+    bound: Arc<AdminListener>,
+    admin: Arc<Admin>,
+    surface: Surface,
+    tasks: Tasks,
+) {
     serve_with(bound, admin, surface, tasks, DEFAULT_TIMEOUTS).await;
 }
 
 /// The timeouts of an admin listener.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ServeTimeouts {
+pub(crate) struct ServeTimeouts {
     /// The time to read the whole request head.
-    pub(super) head: Duration,
+    pub(crate) head: Duration,
     /// The time to wait for the server's reply to a command.
-    pub(super) reply: Duration,
+    pub(crate) reply: Duration,
     /// The lifetime of a connection: the two above, and the time for the client to read the answer.
-    pub(super) connection: Duration,
+    pub(crate) connection: Duration,
     /// The time to complete responses in progress on shutdown.
-    pub(super) shutdown: Duration,
+    pub(crate) shutdown: Duration,
 }
 
-pub(super) async fn serve_with(
+pub(crate) async fn serve_with(
     bound: Arc<AdminListener>,
     admin: Arc<Admin>,
     surface: Surface,
@@ -151,7 +159,7 @@ const DEFAULT_TIMEOUTS: ServeTimeouts = ServeTimeouts {
 };
 
 /// The maximum number of concurrent connections; more wait in the listen backlog.
-pub(super) const MAX_CONNECTIONS: usize = 128;
+pub(crate) const MAX_CONNECTIONS: usize = 128;
 
 /// The maximum size of a request head, in bytes.
 const MAX_HEAD_LEN: usize = 16 * 1024;

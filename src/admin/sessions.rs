@@ -1,9 +1,10 @@
 //! Lists and closes live sessions. Both iterate over the session registry in steps and format outside of its lock, so
 //! that no session is blocked.
 
-use super::{page::AdminResponse, query::Query};
-use crate::observe::{
-    CloseOrder, SessionFilter, SessionRecord, SessionRef, SessionRegistry, Traffic,
+use crate::{
+    admin::{api::AdminResponse, query::Query},
+    observe::access::SessionRecord,
+    registry::{CloseOrder, SessionRef, SessionRegistry, filter::SessionFilter, traffic::Traffic},
 };
 use hyper::StatusCode;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use tokio::task::yield_now;
 use tracing::info;
 
 /// Answers `GET /sessions`.
-pub(super) async fn list(sessions: &SessionRegistry, query: &str) -> AdminResponse {
+pub(crate) async fn list(sessions: &SessionRegistry, query: &str) -> AdminResponse {
     match parse_list_query(query) {
         Ok((filter, after, limit)) => {
             AdminResponse::json(&listing(sessions, &filter, after, limit).await)
@@ -22,7 +23,7 @@ pub(super) async fn list(sessions: &SessionRegistry, query: &str) -> AdminRespon
 }
 
 /// Answers `POST /sessions/close`.
-pub(super) async fn close(sessions: &SessionRegistry, query: &str) -> AdminResponse {
+pub(crate) async fn close(sessions: &SessionRegistry, query: &str) -> AdminResponse {
     let (filter, order) = match parse_close_query(query) {
         Ok(parsed) => parsed,
         Err(why) => return AdminResponse::bad(&why),
@@ -220,7 +221,7 @@ async fn listing(
 }
 
 /// Visits every matching session in the order of the ids, and yields to other tasks between two steps.
-pub(super) async fn for_each_matching(
+pub(crate) async fn for_each_matching(
     sessions: &SessionRegistry,
     filter: &SessionFilter,
     mut visit: impl FnMut(SessionRef),

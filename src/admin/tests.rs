@@ -1,10 +1,14 @@
-use super::{
-    serve::{MAX_CONNECTIONS, ServeTimeouts, serve_with},
-    *,
-};
 use crate::{
+    admin::{
+        listener::{self, describe},
+        serve::{MAX_CONNECTIONS, ServeTimeouts, serve_with},
+        *,
+    },
     config::AdminAddress,
-    lifecycle::{Status, Tasks},
+    lifecycle::{
+        command::{self, Status},
+        tasks::Tasks,
+    },
 };
 use std::{
     io::ErrorKind,
@@ -51,8 +55,8 @@ impl Served {
             commands,
             state: seen,
         });
-        let bound = bind(&address).unwrap().expect("not off");
-        let address = super::address(&bound);
+        let bound = listener::bind(&address).unwrap().expect("not off");
+        let address = listener::address(&bound);
         let tasks = Tasks::default();
         tasks.spawn(serve_with(
             Arc::new(bound),
@@ -421,8 +425,8 @@ async fn stale_socket_is_replaced_and_live_one_is_kept() {
     // std's listener does not remove its file on drop.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(is_socket(&path));
-    let first = bind(&unix).unwrap();
-    let error = bind(&unix).unwrap_err();
+    let first = listener::bind(&unix).unwrap();
+    let error = listener::bind(&unix).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(
         error.to_string().contains("another process answers"),
@@ -436,11 +440,12 @@ async fn stale_socket_is_replaced_and_live_one_is_kept() {
     assert!(!path.exists());
 
     std::fs::write(&path, "precious").unwrap();
-    let error = bind(&unix).unwrap_err();
+    let error = listener::bind(&unix).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 
-    let error = bind(&AdminAddress::Unix(folder.path().join("none/admin.sock"))).unwrap_err();
+    let error =
+        listener::bind(&AdminAddress::Unix(folder.path().join("none/admin.sock"))).unwrap_err();
     assert!(
         error.to_string().contains("directory does not exist"),
         "{error}"
@@ -451,28 +456,28 @@ async fn stale_socket_is_replaced_and_live_one_is_kept() {
 async fn dropped_listener_keeps_the_socket_file_of_a_successor() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
-    let first = bind(&AdminAddress::Unix(path.clone())).unwrap();
+    let first = listener::bind(&AdminAddress::Unix(path.clone())).unwrap();
     // Kept under another name, so that its inode number is not reused.
     std::fs::rename(&path, folder.path().join("old.sock")).unwrap();
-    let _second = bind(&AdminAddress::Unix(path.clone())).unwrap();
+    let _second = listener::bind(&AdminAddress::Unix(path.clone())).unwrap();
     drop(first);
     assert!(is_socket(&path));
 }
 
 #[tokio::test]
 async fn address_and_describe_use_the_configured_syntax() {
-    assert!(bind(&AdminAddress::Off).unwrap().is_none());
+    assert!(listener::bind(&AdminAddress::Off).unwrap().is_none());
     assert_eq!(describe(&AdminAddress::Off), "off");
     assert_eq!(describe(&loopback()), "127.0.0.1:0");
     assert_eq!(
         describe(&AdminAddress::Unix("/run/a.sock".into())),
         "unix:/run/a.sock"
     );
-    let bound = bind(&loopback()).unwrap().unwrap();
-    let real: SocketAddr = super::address(&bound).parse().unwrap();
+    let bound = listener::bind(&loopback()).unwrap().unwrap();
+    let real: SocketAddr = listener::address(&bound).parse().unwrap();
     assert_ne!(real.port(), 0);
     assert_eq!(
-        bind(&AdminAddress::Tcp(real)).unwrap_err().kind(),
+        listener::bind(&AdminAddress::Tcp(real)).unwrap_err().kind(),
         ErrorKind::AddrInUse
     );
 }
@@ -493,7 +498,7 @@ fn status() -> Status {
         sessions: 1,
         sessions_max: 9000,
         closing: 0,
-        config: crate::lifecycle::ConfigStatus {
+        config: command::ConfigStatus {
             file: None,
             loaded: "2026-11-21T12:00:00Z".to_owned(),
             error: None,

@@ -1,18 +1,12 @@
 //! The command line. Every flag of `run` also reads an environment variable, for use as a sidecar. An empty variable
 //! counts as unset, because compose files and manifests cannot omit one conditionally.
 
-mod inspecting;
-mod running;
-mod sessions;
-mod starting;
-
-pub(super) use inspecting::{CheckArgs, DoctorArgs, ExplainArgs, ProbeArgs};
-pub(super) use running::{AdminArgs, DrainArgs};
-pub(super) use sessions::{FilterArgs, KickArgs, SessionsArgs, TapArgs};
-pub(super) use starting::{DemoArgs, Overrides, RunArgs};
-
+use crate::config::{
+    Access, AcmeDirectory, AdminAddress, BackendSource, Cidr, DurationValue, HostPattern,
+    ListenAddress, LogFormat, LogLevel, MailAddress, OriginPattern,
+};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use std::{env, path::PathBuf};
+use std::{env, net::IpAddr, path::PathBuf};
 
 /// A TLS-terminating reverse proxy made for WebSockets.
 ///
@@ -23,13 +17,13 @@ use std::{env, path::PathBuf};
     arg_required_else_help = true,
     after_help = "To try it out:         lockgate demo\nIn front of a server:  lockgate run --to ws://127.0.0.1:8765"
 )]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub(super) command: CliCommand,
+    pub(crate) command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum CliCommand {
+pub(crate) enum CliCommand {
     /// Run a demo: a chat between two browser tabs at https://localhost:8443. Needs no server and no configuration.
     Demo(Box<DemoArgs>),
     /// Run the proxy, configured by flags or by a file.
@@ -76,14 +70,14 @@ pub(super) enum CliCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct DataArgs {
+pub(crate) struct DataArgs {
     /// The folder for the development CA and for certificates obtained with `--acme`. Default: in the user's data folder.
     #[arg(long, value_name = "FOLDER", env = "LOCKGATE_DATA")]
-    pub(super) data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum CertCommand {
+pub(crate) enum CertCommand {
     /// List the certificate of every host: its expiry, the next attempt to renew it, and the last error.
     List {
         #[command(flatten)]
@@ -110,7 +104,7 @@ pub(super) enum CertCommand {
 
 impl Arguments {
     /// Reads the command line and the environment.
-    pub(super) fn read() -> Result<Arguments, clap::Error> {
+    pub(crate) fn read() -> Result<Arguments, clap::Error> {
         let command = without_empty_variables(Arguments::command());
         let matches = command.try_get_matches();
         let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
@@ -144,4 +138,292 @@ fn set_variables() -> impl Iterator<Item = String> {
         (name.starts_with("LOCKGATE_") && !value.is_empty()).then_some(name)
     };
     env::vars_os().filter_map(ours)
+}
+
+// Arguments of the commands that start no proxy: `check`, `explain`, `probe` and `doctor`.
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The URL that a client would request, such as wss://chat.example.com/ws/room; https:// for plain HTTP.
+    pub(crate) url: String,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(crate) config: PathBuf,
+    /// A header that the client sends, such as `Origin: https://example.com`. May be repeated.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+    /// A subprotocol that the client offers. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) protocol: Vec<String>,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) from: IpAddr,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// The URL to open, such as wss://chat.example.com/ws.
+    pub(crate) url: String,
+    /// Trust only the CA certificates in this PEM file. Default: the public CAs and this user's development CA.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// A subprotocol to offer. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) protocol: Vec<String>,
+    /// A header to send, such as `Origin: https://example.com`. May be repeated.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+    /// Use HTTP/2 (RFC 8441).
+    #[arg(long)]
+    pub(crate) h2: bool,
+    /// The timeout of each step.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(crate) timeout: DurationValue,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The configuration file; without it only the machine is checked.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// The admin address, if `run` is started with one. Overrides the file.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
+    pub(crate) admin: Option<AdminAddress>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+// Arguments of the commands that query or control a running lockgate.
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// The backend's address as shown by `lockgate status`, such as ws://10.0.0.1:8765. Applies to all pools.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        required_unless_present = "route",
+        conflicts_with = "route"
+    )]
+    pub(crate) backend: Option<String>,
+    /// The route's name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
+    /// End the drain: accept new sessions again.
+    #[arg(long)]
+    pub(crate) undo: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    /// The admin address of the running lockgate. Default: that of --config, otherwise 127.0.0.1:9180.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
+    pub(crate) admin: Option<AdminAddress>,
+    /// The configuration file of the running lockgate, from which `server.admin` and `server.admin_token` are read.
+    /// LOCKGATE_ADMIN_TOKEN overrides the token.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+// Arguments of the commands that list, tap and close sessions of a running lockgate.
+
+/// A filter for sessions: all given conditions must hold.
+#[derive(Debug, Args)]
+pub(crate) struct FilterArgs {
+    /// Only sessions of this route.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
+    /// Only sessions on this backend, as shown by `lockgate status`, such as ws://10.0.0.1:8765.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) backend: Option<String>,
+    /// Only sessions of this client address or network, such as 10.0.0.0/8.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) client: Option<Cidr>,
+    /// Only sessions older than this, such as 10m.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) longer_than: Option<DurationValue>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SessionsArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Show at most this many sessions; 0 means all.
+    #[arg(long, value_name = "NUMBER", default_value = "1000")]
+    pub(crate) limit: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TapArgs {
+    /// The id of one session, as shown by `lockgate sessions` and in the access log.
+    pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Show this many bytes of each frame, at most 4096.
+    #[arg(long, value_name = "NUMBER", default_value = "128")]
+    pub(crate) bytes: u16,
+    /// Show at most this many frames per second, up to 1000; further frames are only counted.
+    #[arg(long, value_name = "NUMBER", default_value = "100")]
+    pub(crate) rate: u16,
+    /// How long to show frames, at most 1h.
+    #[arg(long = "for", value_name = "DURATION", default_value = "60s")]
+    pub(crate) lasting: DurationValue,
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KickArgs {
+    /// The id of one session, as shown by `lockgate sessions` and in the access log.
+    pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Close every live session.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The close code sent to clients (RFC 6455 §7.4); backends receive 1001.
+    #[arg(long, value_name = "CODE", default_value = "1008")]
+    pub(crate) code: u16,
+    /// The close reason, at most 123 bytes.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+// Arguments of the commands that start a proxy: `run` and `demo`.
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG", conflicts_with_all = ["to", "host", "listen", "origin"])]
+    pub(crate) config: Option<PathBuf>,
+    /// Without a file: the backend to proxy to, such as ws://127.0.0.1:8765.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKGATE_TO",
+        required_unless_present = "config"
+    )]
+    pub(crate) to: Option<BackendSource>,
+    /// The host name that clients use. Default: any. May be repeated.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LOCKGATE_HOST",
+        value_delimiter = ','
+    )]
+    pub(crate) host: Vec<HostPattern>,
+    /// The address to listen on for TLS. Default: `[::]:8443`. May be repeated.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKGATE_LISTEN",
+        value_delimiter = ','
+    )]
+    pub(crate) listen: Vec<ListenAddress>,
+    /// Obtain certificates by ACME from Let's Encrypt, with this contact mail address. Changes the default ports to 443 and 80.
+    #[arg(
+        long,
+        value_name = "MAIL",
+        env = "LOCKGATE_ACME",
+        requires = "host",
+        conflicts_with = "config"
+    )]
+    pub(crate) acme: Option<MailAddress>,
+    /// A CA other than Let's Encrypt: "letsencrypt-staging", or the URL of its directory.
+    #[arg(
+        long,
+        value_name = "CA",
+        env = "LOCKGATE_ACME_DIRECTORY",
+        requires = "acme"
+    )]
+    pub(crate) acme_directory: Option<AcmeDirectory>,
+    /// A PEM file with the root certificate that verifies the HTTPS server of a private CA.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKGATE_ACME_CA_FILE",
+        requires = "acme"
+    )]
+    pub(crate) acme_ca_file: Option<PathBuf>,
+    /// An origin whose pages may open WebSockets. Default: the same host. May be repeated.
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "LOCKGATE_ORIGIN",
+        value_delimiter = ','
+    )]
+    pub(crate) origin: Vec<OriginPattern>,
+    /// Replace the lockgate that runs on the admin address. The new process takes over its listening sockets, so no connection
+    /// is refused; the sessions of the old process are closed one by one. All other arguments must be those of the running
+    /// process. If the new process cannot start, the old one continues. On SIGUSR2, lockgate restarts itself this way.
+    #[arg(long, env = "LOCKGATE_TAKEOVER")]
+    pub(crate) takeover: bool,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// Arguments that override the configuration.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Overrides {
+    /// The admin address: a loopback address, unix:/path, or off. Overrides the file.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
+    pub(crate) admin: Option<AdminAddress>,
+    /// The access log: stdout, off, or a path. Overrides the file.
+    #[arg(long, value_name = "WHERE", env = "LOCKGATE_ACCESS")]
+    pub(crate) access: Option<Access>,
+    /// The format of log and access lines: text or json. Overrides the file.
+    #[arg(long, value_name = "FORMAT", env = "LOCKGATE_LOG_FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// The minimum log level: error, warn, info, debug, trace. Overrides the file.
+    #[arg(long, value_name = "LEVEL", env = "LOCKGATE_LOG_LEVEL")]
+    pub(crate) log_level: Option<LogLevel>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The address to listen on for TLS. Default: `127.0.0.1:8443`.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_LISTEN")]
+    pub(crate) listen: Option<ListenAddress>,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
 }

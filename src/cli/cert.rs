@@ -1,14 +1,20 @@
 //! `lockgate cert`: the development CA.
 
-use super::{args::DataArgs, print};
-use crate::tls::{self, CertIssuers, DevCa, DevCaError, TrustError};
+use crate::{
+    cli::{args::DataArgs, print},
+    tls::{
+        certs::CertIssuers,
+        dev::{DevCa, DevCaError},
+        trust::{self, TrustError},
+    },
+};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 /// Prints the path of the CA's certificate; creates the CA if there is none yet.
-pub(super) fn ca(data: &DataArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn ca(data: &DataArgs) -> anyhow::Result<ExitCode> {
     let data = data.data.as_deref();
     if !peek(data)?.certificate_path().exists() {
         eprintln!(
@@ -20,28 +26,28 @@ pub(super) fn ca(data: &DataArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Makes the machine trust the CA where Lockgate can do so; elsewhere prints the steps.
-pub(super) fn trust(data: &DataArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn trust(data: &DataArgs) -> anyhow::Result<ExitCode> {
     let dev = open(data.data.as_deref())?;
-    match tls::trust(dev.certificate_path()) {
+    match trust::trust(dev.certificate_path()) {
         // Not possible here: print the manual steps.
-        Err(TrustError::Unknown) => print(tls::trust_commands(dev.certificate_path())),
+        Err(TrustError::Unknown) => print(trust::trust_commands(dev.certificate_path())),
         result => print(result?),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Opens the CA as [`open`] does, but writes nothing.
-pub(super) fn peek(data: Option<&Path>) -> anyhow::Result<DevCa> {
+pub(crate) fn peek(data: Option<&Path>) -> anyhow::Result<DevCa> {
     Ok(DevCa::open_existing(&folder(data)?)?)
 }
 
 /// Opens the CA in `data`, or in the user's data folder; creates it if there is none yet.
-pub(super) fn open(data: Option<&Path>) -> anyhow::Result<DevCa> {
+pub(crate) fn open(data: Option<&Path>) -> anyhow::Result<DevCa> {
     Ok(DevCa::open(&folder(data)?)?)
 }
 
 /// Returns the issuers for a gateway that is built only to be checked: the development CA, and no ACME.
-pub(super) fn issuers(dev: Option<&DevCa>) -> CertIssuers<'_> {
+pub(crate) fn issuers(dev: Option<&DevCa>) -> CertIssuers<'_> {
     CertIssuers {
         dev,
         ..CertIssuers::default()
@@ -49,6 +55,6 @@ pub(super) fn issuers(dev: Option<&DevCa>) -> CertIssuers<'_> {
 }
 
 /// Returns the user's data folder.
-pub(super) fn folder(data: Option<&Path>) -> Result<PathBuf, DevCaError> {
+pub(crate) fn folder(data: Option<&Path>) -> Result<PathBuf, DevCaError> {
     data.map_or_else(DevCa::default_folder, |folder| Ok(folder.to_owned()))
 }

@@ -1,11 +1,14 @@
 //! `lockgate check`: reports the errors that `run` would report, without running.
 
-use super::{EX_USAGE, args::CheckArgs, cert, print};
-use crate::{config::Config, gateway::Gateway};
+use crate::{
+    cli::{EX_USAGE, args::CheckArgs, cert, print},
+    config::Config,
+    gateway::Gateway,
+};
 use std::process::ExitCode;
 
 /// Loads and builds the configuration as `run` does, and prints all diagnostics.
-pub(super) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn check(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let checked = match Config::load(&arguments.config) {
         Ok(config) => {
             let dev = config

@@ -1,17 +1,32 @@
 //! `lockgate doctor`: finds problems of this machine and of a configuration.
 
-mod machine;
-mod network;
-
-use super::{EX_USAGE, args::DoctorArgs, cert, print};
 use crate::{
-    config::{Config, Located},
+    cli::{EX_USAGE, args::DoctorArgs, cert, client, print},
+    config::{
+        AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern, Located,
+        Location,
+    },
     gateway::Gateway,
+    lifecycle::process,
+    net::{
+        dial::{self, SourceAddrs},
+        resolver::Resolver,
+    },
+    observe::logging::ErrorChain,
 };
 use anyhow::Context;
+use futures_util::future::join_all;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::Serialize;
-use std::process::ExitCode;
-use tokio::runtime;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, TcpListener},
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{runtime, time::timeout};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The result of one check.
 #[derive(Debug, Serialize)]
@@ -45,8 +60,8 @@ impl Finding {
 }
 
 /// Runs every check: returns 0 if no check fails, 1 if one fails, 64 if the configuration is invalid.
-pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let mut findings = machine::check_machine();
+pub(crate) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let mut findings = check_machine();
     if let Some(file) = &arguments.config {
         let checked = Config::load(file).and_then(|config| {
             let dev = match config.tls.dev_ca {
@@ -72,12 +87,12 @@ pub(super) fn doctor(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
             shown,
             "is a valid configuration",
         ));
-        findings.extend(machine::certificates(&config));
+        findings.extend(certificates(&config));
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        findings.extend(runtime.block_on(network::check_network(&config)));
+        findings.extend(runtime.block_on(check_network(&config)));
     }
     print_findings(&findings, arguments.json)?;
     let failed = findings
@@ -104,3 +119,283 @@ fn print_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+// Checks that need no network: descriptors, the clock, certificates.
+
+/// Checks the machine, independent of the configuration.
+pub(crate) fn check_machine() -> Vec<Finding> {
+    vec![file_descriptors(), clock()]
+}
+
+fn file_descriptors() -> Finding {
+    let descriptors = process::raise_nofile_limit();
+    let seen = format!(
+        "the limit is {descriptors}, enough for {} sessions",
+        descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2
+    );
+    match descriptors {
+        0..RECOMMENDED_DESCRIPTORS => Finding::new(
+            FindingStatus::Warn,
+            "file descriptors",
+            format!("{seen}; raise LimitNOFILE (systemd) or ulimit -n for more"),
+        ),
+        _ => Finding::new(FindingStatus::Ok, "file descriptors", seen),
+    }
+}
+
+fn clock() -> Finding {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let shown = humantime::format_rfc3339_seconds(UNIX_EPOCH + now);
+    match now < RELEASE_DATE {
+        true => Finding::new(
+            FindingStatus::Fail,
+            "clock",
+            format!(
+                "{shown} is before the release of this program, so certificates are not valid yet: set the clock, or start NTP"
+            ),
+        ),
+        false => Finding::new(FindingStatus::Ok, "clock", shown.to_string()),
+    }
+}
+
+/// Checks how long each certificate in a file is still valid. Other errors are reported by `check`.
+pub(crate) fn certificates(config: &Config) -> Vec<Finding> {
+    let files = config.tls.certificates.iter().map(|pair| &pair.value.cert);
+    files
+        .filter_map(|file| {
+            let der = CertificateDer::from_pem_file(file).ok()?;
+            let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+            let left = certificate.validity().time_to_expiration();
+            let days = left.map_or(0, |left| left.whole_days());
+            let until = certificate.validity().not_after;
+            let state = match days {
+                ..=0 => FindingStatus::Fail,
+                1..RENEWAL_DAYS => FindingStatus::Warn,
+                _ => FindingStatus::Ok,
+            };
+            let seen = format!("valid until {until}; days left: {days}");
+            Some(Finding::new(state, file.display().to_string(), seen))
+        })
+        .collect()
+}
+
+/// The approximate number of descriptors that are not available for sessions.
+const RESERVED_DESCRIPTORS: usize = 48;
+
+/// The recommended minimum: the usual default of 1024 is too small for production.
+const RECOMMENDED_DESCRIPTORS: usize = 4096;
+
+/// The number of days before expiry by which a certificate should have been renewed.
+const RENEWAL_DAYS: i64 = 14;
+
+/// 2026-01-01, in Unix time: no release is older.
+const RELEASE_DATE: Duration = Duration::from_secs(1_767_225_600);
+
+// Checks that use the network: ports, names, backends. Each request has a timeout.
+
+/// Checks every port, name and backend of the configuration.
+pub(crate) async fn check_network(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let server = &config.server;
+    let running = client::get(&server.admin.value, "/healthz", CHECK_TIMEOUT)
+        .await
+        .is_ok();
+    let listeners = server.https.iter().chain(&server.http);
+    let mut ports: Vec<SocketAddr> = listeners.map(|listen| listen.value.0).collect();
+    ports.extend(server.metrics.as_ref().map(|metrics| metrics.value));
+    if let AdminAddress::Tcp(address) = server.admin.value {
+        ports.push(address);
+    }
+    findings.extend(ports.into_iter().map(|address| port(address, running)));
+
+    let hosts: BTreeSet<&str> = config
+        .routes
+        .iter()
+        .flat_map(|route| &route.hosts)
+        .filter_map(|host| match host {
+            HostPattern::Exact(host) => Some(&**host),
+            HostPattern::Under(_) | HostPattern::Any => None,
+        })
+        .collect();
+    let resolver = Resolver::system();
+    for host in hosts {
+        findings.push(name(&resolver, host).await);
+    }
+
+    let pools = config.pools.values().flat_map(|pool| &pool.backends);
+    let pools = pools.map(|backend| (&backend.address, &backend.sources[..], backend.at));
+    let direct = config.routes.iter().filter_map(|route| route.to.as_ref());
+    let direct = direct.map(|to| (&to.value, &[][..], to.at));
+    // A map, so that each combination of address and source addresses is checked once.
+    let backends: BTreeMap<(String, Vec<IpAddr>), &BackendSource> = pools
+        .chain(direct)
+        .map(|(to, from, at)| ((as_written(config, to, at), from.to_vec()), to))
+        .collect();
+    for ((written, from), source) in backends {
+        match source {
+            BackendSource::One(address) => {
+                findings.extend(reach(&resolver, &written, address, &from).await);
+            }
+            BackendSource::Dns(name) => {
+                findings.extend(reach_all(&resolver, &written, name, &from).await);
+            }
+        }
+    }
+    findings
+}
+
+/// Returns the address as text, with http:// or https:// if the configuration has that instead of ws:// or wss://, so that
+/// the user finds it.
+fn as_written(config: &Config, address: &BackendSource, at: Option<Location>) -> String {
+    let text = at.and_then(|at| {
+        let source = config.sources.get(at.source)?;
+        source.text.get(at.start..at.end)
+    });
+    let shown = address.to_string();
+    match (text, shown.strip_prefix("ws")) {
+        (Some(text), Some(rest)) if text.contains("http://") || text.contains("https://") => {
+            format!("http{rest}")
+        }
+        _ => shown,
+    }
+}
+
+/// Checks that the address can be bound. If it is in use, that is no problem while a lockgate answers on the admin address
+/// (`running`).
+fn port(address: SocketAddr, running: bool) -> Finding {
+    let what = format!("port {address}");
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::new(FindingStatus::Ok, what, "is free"),
+        Err(error) if error.kind() == ErrorKind::AddrInUse && running => Finding::new(
+            FindingStatus::Ok,
+            what,
+            "is in use, and a lockgate is running",
+        ),
+        Err(error) => {
+            let advice = match error.kind() {
+                ErrorKind::AddrInUse => "another program listens there; `ss -ltnp` shows which",
+                ErrorKind::PermissionDenied => {
+                    "ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE"
+                }
+                ErrorKind::AddrNotAvailable => "this machine has no such address",
+                _ => "the system refuses to bind it",
+            };
+            Finding::new(FindingStatus::Fail, what, format!("{error}: {advice}"))
+        }
+    }
+}
+
+/// Checks that the name resolves to this machine.
+async fn name(resolver: &Resolver, host: &str) -> Finding {
+    let what = format!("name {host}");
+    let addresses = match timeout(CHECK_TIMEOUT, resolver.lookup(host)).await {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(error)) => {
+            let seen =
+                format!("cannot be resolved here ({error}); clients need an A or AAAA record");
+            return Finding::new(FindingStatus::Warn, what, seen);
+        }
+        Err(_) => {
+            return Finding::new(
+                FindingStatus::Warn,
+                what,
+                "the resolver did not answer in time",
+            );
+        }
+    };
+    let shown: BTreeSet<String> = addresses.iter().map(ToString::to_string).collect();
+    let shown = shown.into_iter().collect::<Vec<_>>().join(", ");
+    // An address that can be bound belongs to this machine.
+    match addresses
+        .iter()
+        .any(|address| TcpListener::bind((*address, 0)).is_ok())
+    {
+        true => Finding::new(
+            FindingStatus::Ok,
+            what,
+            format!("resolves to {shown}, this machine"),
+        ),
+        false => Finding::new(
+            FindingStatus::Warn,
+            what,
+            format!(
+                "resolves to {shown}, which is not this machine; correct only behind a load balancer or NAT"
+            ),
+        ),
+    }
+}
+
+/// Checks that the backend accepts connections from each of `sources`.
+async fn reach(
+    resolver: &Resolver,
+    backend: &str,
+    address: &BackendAddress,
+    sources: &[IpAddr],
+) -> Vec<Finding> {
+    let what = format!("backend {backend}");
+    if sources.is_empty() {
+        return vec![reach_from(resolver, what, address, &[]).await];
+    }
+    let each = sources.iter().map(async |from| {
+        let what = format!("{what} from {from}");
+        reach_from(resolver, what, address, &[*from]).await
+    });
+    join_all(each).await
+}
+
+async fn reach_from(
+    resolver: &Resolver,
+    what: String,
+    address: &BackendAddress,
+    from: &[IpAddr],
+) -> Finding {
+    let sources = SourceAddrs::new(from);
+    let dialled = timeout(CHECK_TIMEOUT, dial::dial(resolver, address, &sources));
+    match dialled.await {
+        Ok(Ok(_)) => Finding::new(FindingStatus::Ok, what, "accepts connections"),
+        Ok(Err(error)) => Finding::new(FindingStatus::Warn, what, error.to_string()),
+        Err(_) => Finding::new(
+            FindingStatus::Warn,
+            what,
+            format!("no answer within {CHECK_TIMEOUT:?}"),
+        ),
+    }
+}
+
+/// Checks that the name has addresses in DNS, and that they accept connections.
+async fn reach_all(
+    resolver: &Resolver,
+    written: &str,
+    name: &DnsName,
+    sources: &[IpAddr],
+) -> Vec<Finding> {
+    let found = match timeout(CHECK_TIMEOUT, resolver.discover(name)).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            let what = format!("backends {written}");
+            return vec![Finding::new(
+                FindingStatus::Warn,
+                what,
+                ErrorChain(&error).to_string(),
+            )];
+        }
+        Err(_) => {
+            let seen = "the resolver did not answer in time";
+            return vec![Finding::new(
+                FindingStatus::Warn,
+                format!("backends {written}"),
+                seen,
+            )];
+        }
+    };
+    let reached = found.endpoints.iter().map(async |place| {
+        let backend = format!("{}, of {written}", place.address);
+        reach(resolver, &backend, &place.address, sources).await
+    });
+    join_all(reached).await.into_iter().flatten().collect()
+}
+
+/// The timeout of each request of a check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,18 +1,18 @@
 //! `lockgate explain`: reports which route matches a request, why the others do not, and what its backend receives.
 
-use super::{EX_USAGE, args::ExplainArgs, cert, header, print};
 use crate::{
+    cli::{EX_USAGE, args::ExplainArgs, cert, print},
     config::Config,
     gateway::Gateway,
-    http::{Explanation, WouldForward, WouldRefuse, explain as explain_request},
+    http::explain::{Explanation, WouldForward, WouldRefuse, explain as explain_request},
 };
-use ::http::{Method, Request, Uri, header as field, request::Parts};
+use ::http::{HeaderName, HeaderValue, Method, Request, Uri, header as field, request::Parts};
 use anyhow::{Context, bail};
 use serde_json::json;
 use std::process::ExitCode;
 
 /// Explains one request: returns 0 if it would be forwarded, 1 if it would be refused, 64 if the configuration is invalid.
-pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request = request(arguments)?;
     let built = Config::load(&arguments.config).and_then(|config| {
         let dev = match config.tls.dev_ca {
@@ -70,7 +70,7 @@ fn request(arguments: &ExplainArgs) -> anyhow::Result<Parts> {
         }
     }
     for line in &arguments.header {
-        let (name, value) = header::read(line)?;
+        let (name, value) = read(line)?;
         request = request.header(name, value);
     }
     let request = request
@@ -143,3 +143,17 @@ fn as_json(explanation: &Explanation) -> serde_json::Value {
 
 /// The key of the example in RFC 6455 §1.3: no request is sent.
 const EXAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+// Parses headers given on the command line.
+
+/// Parses "Name: value".
+pub(crate) fn read(line: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
+    let (name, value) = line
+        .split_once(':')
+        .with_context(|| format!("`{line}` is not a header: write it as \"Name: value\""))?;
+    let parsed = name.trim().parse();
+    let name: HeaderName = parsed.with_context(|| format!("`{name}` is not a header name"))?;
+    let value = HeaderValue::from_str(value.trim())
+        .with_context(|| format!("`{value}` is not a valid header value"))?;
+    Ok((name, value))
+}

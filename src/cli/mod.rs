@@ -1,17 +1,22 @@
 //! The commands; the only module that uses `anyhow` and prints.
 
-mod args;
-mod ask;
-mod cert;
-mod check;
-mod demo;
-mod doctor;
-mod explain;
-mod header;
-mod probe;
-mod run;
+pub(crate) mod args;
+pub(crate) mod cert;
+pub(crate) mod check;
+pub(crate) mod client;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod explain;
+pub(crate) mod probe;
+pub(crate) mod run;
 
-use args::{Arguments, CertCommand, CliCommand};
+use crate::{
+    cli::{
+        args::{Arguments, CertCommand, CliCommand},
+        client::sessions,
+    },
+    tls::server_config,
+};
 use std::{
     fmt::Display,
     io::{self, Write},
@@ -33,7 +38,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    crate::tls::install_provider();
+    server_config::install_provider();
     let result = match arguments.command {
         CliCommand::Demo(demo) => demo::demo(*demo),
         CliCommand::Run(run) => run::run(*run),
@@ -49,15 +54,15 @@ pub fn main() -> ExitCode {
             print(text.trim_end());
             Ok(ExitCode::SUCCESS)
         }
-        CliCommand::Health(admin) => ask::health(&admin),
-        CliCommand::Status { admin, json } => ask::status(&admin, json),
-        CliCommand::Drain(drain) => ask::drain(&drain),
-        CliCommand::Sessions(sessions) => ask::sessions(&sessions),
-        CliCommand::Kick(kick) => ask::kick(&kick),
-        CliCommand::Tap(tap) => ask::tap(&tap),
-        CliCommand::Reload(admin) => ask::reload(&admin),
-        CliCommand::Cert(CertCommand::List { admin, json }) => ask::certificates(&admin, json),
-        CliCommand::Cert(CertCommand::Renew { host, admin }) => ask::renew(&admin, &host),
+        CliCommand::Health(admin) => client::health(&admin),
+        CliCommand::Status { admin, json } => client::status(&admin, json),
+        CliCommand::Drain(drain) => client::drain(&drain),
+        CliCommand::Sessions(sessions) => sessions::sessions(&sessions),
+        CliCommand::Kick(kick) => sessions::kick(&kick),
+        CliCommand::Tap(tap) => sessions::tap(&tap),
+        CliCommand::Reload(admin) => client::reload(&admin),
+        CliCommand::Cert(CertCommand::List { admin, json }) => client::certificates(&admin, json),
+        CliCommand::Cert(CertCommand::Renew { host, admin }) => client::renew(&admin, &host),
         CliCommand::Cert(CertCommand::Ca(data)) => cert::ca(&data),
         CliCommand::Cert(CertCommand::Trust(data)) => cert::trust(&data),
     };

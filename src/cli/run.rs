@@ -1,16 +1,19 @@
 //! `lockgate run`.
 
-use super::{
-    EX_USAGE,
-    args::{Overrides, RunArgs},
-    ask, cert, eprint,
-};
 use crate::{
+    cli::{
+        EX_USAGE,
+        args::{Overrides, RunArgs},
+        cert, client, eprint,
+    },
     config::{self, Acme, Config, Diagnostics, Located, RunTarget},
     gateway::Gateway,
-    lifecycle::{Inherited, Signal, Signals},
-    observe::{self, AccessLog},
-    server::{ConfigSource, Server},
+    lifecycle::{
+        inherited::Inherited,
+        process::{Signal, Signals},
+    },
+    observe::{access::AccessLog, logging},
+    server::{Server, active_config::ConfigSource},
 };
 use anyhow::{Context, bail};
 use std::{collections::BTreeSet, env, io, path::Path, process::ExitCode, thread, time::Duration};
@@ -18,7 +21,7 @@ use tokio::runtime::{self, Runtime};
 use tracing::warn;
 
 /// Serves the configuration given by flags or by a file.
-pub(super) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
     let data = arguments.data.data.clone();
     let (load, takeover) = (reloader(&arguments), arguments.takeover);
     match configure(arguments)? {
@@ -32,7 +35,7 @@ pub(super) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
 
 /// Serves until a stop signal; with `takeover`, replaces the running process.
 /// `on_bound` is called inside the runtime once all listeners are bound.
-pub(super) fn serve(
+pub(crate) fn serve(
     config: Config,
     load: Option<Load>,
     data: Option<&Path>,
@@ -41,7 +44,7 @@ pub(super) fn serve(
 ) -> anyhow::Result<ExitCode> {
     // This comes first: it changes the environment, which is safe only while there is a single thread.
     let mut inherited = Inherited::from_systemd().context("LISTEN_FDS")?;
-    let _log = observe::init(&config.server.log).context("cannot start the log")?;
+    let _log = logging::init(&config.server.log).context("cannot start the log")?;
     let dev = config.tls.dev_ca.then(|| cert::open(data)).transpose()?;
     let gateway = match Gateway::build(&config, None, &cert::issuers(dev.as_ref())) {
         Ok(gateway) => gateway,
@@ -58,7 +61,7 @@ pub(super) fn serve(
         let prepared = async {
             if takeover {
                 let server = &config.server;
-                ask::take_over(&server.admin, &server.admin_token, &mut inherited).await?;
+                client::take_over(&server.admin, &server.admin_token, &mut inherited).await?;
             }
             let routes = config.routes.clone();
             let ca = dev.as_ref().map(|dev| dev.certificate_path().to_owned());
@@ -153,7 +156,7 @@ fn configure(arguments: RunArgs) -> anyhow::Result<Result<Config, Diagnostics>> 
 
 impl Overrides {
     /// Overrides configured values with those given as flags.
-    pub(super) fn apply(self, server: &mut config::Server) {
+    pub(crate) fn apply(self, server: &mut config::Server) {
         if let Some(admin) = self.admin {
             server.admin = Located::nowhere(admin);
         }
@@ -173,12 +176,12 @@ fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path
     for route in routes {
         for host in &route.hosts {
             let name = match host {
-                crate::config::HostPattern::Exact(name) if name.contains(':') => {
+                config::HostPattern::Exact(name) if name.contains(':') => {
                     format!("[{name}]")
                 }
-                crate::config::HostPattern::Exact(name) => name.to_string(),
-                crate::config::HostPattern::Under(suffix) => format!("any-name.{suffix}"),
-                crate::config::HostPattern::Any => "localhost".to_owned(),
+                config::HostPattern::Exact(name) => name.to_string(),
+                config::HostPattern::Under(suffix) => format!("any-name.{suffix}"),
+                config::HostPattern::Any => "localhost".to_owned(),
             };
             urls.insert(format!("wss://{name}:{port}"));
         }
@@ -194,7 +197,7 @@ fn announce(routes: &[Located<config::Route>], server: &Server, ca: Option<&Path
 }
 
 /// Returns the port of the first `https` listener.
-pub(super) fn https_port(server: &Server) -> String {
+pub(crate) fn https_port(server: &Server) -> String {
     let mut listeners = server.listeners().into_iter();
     let https = listeners.find(|listener| listener.kind == "https");
     let port = https.and_then(|https| Some(https.address.rsplit_once(':')?.1.to_owned()));

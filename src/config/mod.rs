@@ -1,34 +1,43 @@
 //! The configuration: the types of the file, and how a file is parsed into them. No run-time state lives here.
 
-mod check;
-mod document;
-mod environment;
-mod form;
-mod load;
-mod problem;
-mod reference;
-mod schema;
-mod target;
-#[cfg(test)]
-mod tests;
-mod values;
-mod watch;
-mod words;
-mod written;
+pub(crate) mod check;
+pub(crate) mod diagnostic;
+pub(crate) mod load;
+pub(crate) mod messages;
+pub(crate) mod parse;
+pub(crate) mod reference;
+pub(crate) mod run_target;
+pub(crate) mod schema;
+pub(crate) mod values;
+pub(crate) mod watch;
 
-pub use problem::{Diagnostic, Diagnostics, Located, Location, Source};
+pub use diagnostic::{Diagnostic, Diagnostics, Located, Location, Source};
 pub use reference::{reference, schema};
+pub use run_target::RunTarget;
 pub use schema::{
-    Acme, Admission, AllDown, AnswerBackendPing, Backend, BackendProxyProtocol, BackendTls,
-    Balance, CertificateFiles, Challenge, Check, ClientCert, Compression, Config, DnsHook, Drain,
-    Eab, Framework, Health, Limits, Log, LogFormat, LogLevel, OnDown, OnVanish, Only, OverRate,
-    Passive, Ping, PingLegs, PingOverrides, Pool, ProxyProtocol, Retry, Route, Server, Session,
-    SessionOverrides, SlowReader, SlowReaderOverrides, Sticky, Tls, TlsVersion, Token, UntilIssued,
+    Config, Drain,
+    pool::{
+        Admission, AllDown, Backend, BackendProxyProtocol, BackendTls, Balance, Check, Health,
+        OnDown, OnVanish, Passive, Pool, Retry, Sticky,
+    },
+    route::{ClientCert, Framework, Only, Route, Token},
+    server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server},
+    session::{
+        AnswerBackendPing, Compression, OverRate, Ping, PingLegs, PingOverrides, Session,
+        SessionOverrides, SlowReader, SlowReaderOverrides,
+    },
+    tls::{Acme, CertificateFiles, Challenge, DnsHook, Eab, Tls, TlsVersion, UntilIssued},
 };
-pub use target::RunTarget;
 pub use values::{
-    Access, AcmeDirectory, AdminAddress, BackendAddress, BackendSource, BadValue, ByteRate,
-    CheckPath, Cidr, DnsName, DurationValue, HashKey, HostPattern, ListenAddress, MailAddress,
-    OriginPattern, PathPattern, Rate, Rebalance, Scheme, Secret, Size, TokenHeader, TokenSource,
+    BadValue,
+    acme::{AcmeDirectory, MailAddress, Secret},
+    address::{Access, AdminAddress, BackendAddress, BackendSource, DnsName, Scheme},
+    network::{Cidr, ListenAddress},
+    pattern::{HostPattern, OriginPattern, PathPattern},
+    selector::{CheckPath, HashKey, TokenHeader, TokenSource},
+    units::{ByteRate, DurationValue, Rate, Rebalance, Size},
 };
 pub use watch::Watch;
+
+#[cfg(test)]
+mod tests;

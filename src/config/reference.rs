@@ -1,6 +1,6 @@
 //! The JSON schema for editors and the Markdown reference for people, both generated from the types of the schema.
 
-use super::schema::File;
+use crate::config::schema::File;
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ pub fn schema() -> String {
     format!("{:#}\n", of_the_file())
 }
 
-pub(super) fn of_the_file() -> Value {
+pub(crate) fn of_the_file() -> Value {
     schemars::schema_for!(File).into()
 }
 
@@ -27,14 +27,14 @@ pub fn reference() -> String {
 }
 
 /// The index of the schema: it resolves references to `$defs`.
-pub(super) struct SchemaIndex<'a> {
+pub(crate) struct SchemaIndex<'a> {
     definitions: Option<&'a Value>,
 }
 
 // === impl SchemaIndex ===
 
 impl<'a> SchemaIndex<'a> {
-    pub(super) fn of(schema: &'a Value) -> Self {
+    pub(crate) fn of(schema: &'a Value) -> Self {
         SchemaIndex {
             definitions: schema.get("$defs"),
         }
@@ -102,7 +102,7 @@ impl<'a> SchemaIndex<'a> {
     }
 
     /// Returns the table schema of a value that is either text or a table.
-    pub(super) fn text_or_table<'v>(&'v self, schema: &'v Value) -> Option<&'v Value> {
+    pub(crate) fn text_or_table<'v>(&'v self, schema: &'v Value) -> Option<&'v Value> {
         let alternatives = schema.get("anyOf")?.as_array()?;
         let text = alternatives.first()?;
         let mut tables = alternatives.iter().map(|one| self.resolve(one));
@@ -111,7 +111,7 @@ impl<'a> SchemaIndex<'a> {
     }
 
     /// Follows `$ref`, and the alternative of an optional value that is not `null`.
-    pub(super) fn resolve<'v>(&'v self, schema: &'v Value) -> &'v Value {
+    pub(crate) fn resolve<'v>(&'v self, schema: &'v Value) -> &'v Value {
         if let Some(name) = schema
             .get("$ref")
             .and_then(Value::as_str)
@@ -173,7 +173,7 @@ impl<'a> SchemaIndex<'a> {
 }
 
 /// Returns the words of an enumeration.
-pub(super) fn words(schema: &Value) -> Option<Vec<&str>> {
+pub(crate) fn words(schema: &Value) -> Option<Vec<&str>> {
     if let Some(all) = schema.get("enum").and_then(Value::as_array) {
         return Some(all.iter().filter_map(Value::as_str).collect());
     }
@@ -194,7 +194,7 @@ fn default(property: &Value) -> String {
 }
 
 /// Formats a value as TOML on one line.
-pub(super) fn inline(table: &Map<String, Value>) -> String {
+pub(crate) fn inline(table: &Map<String, Value>) -> String {
     let pairs: Vec<_> = table
         .iter()
         .filter(|(_, value)| !value.is_null())

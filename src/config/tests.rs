@@ -1,6 +1,10 @@
 //! Tests that no input makes the loader panic and that every diagnostic can be rendered.
 
-use super::{Config, Diagnostics};
+use crate::config::{
+    diagnostic::Diagnostics,
+    schema::{Config, session},
+    values::address,
+};
 use proptest::prelude::*;
 use std::fs;
 
@@ -26,7 +30,7 @@ fn load(bytes: &[u8]) -> Result<Config, Diagnostics> {
 fn annotated_file_is_valid_and_has_the_defaults() {
     let config = load(ANNOTATED_FILE.as_bytes()).unwrap();
     assert_eq!(config.routes.len(), 2);
-    assert_eq!(config.session, super::Session::default());
+    assert_eq!(config.session, session::Session::default());
 }
 
 #[test]
@@ -221,7 +225,7 @@ fn access_log_path_is_relative_to_the_file_that_names_it() {
     fs::write(&file, text).unwrap();
     let config = Config::load_in(&file, &|_| None).unwrap();
     let expected = folder.path().join("a.log");
-    assert_eq!(config.server.access, super::Access::File(expected));
+    assert_eq!(config.server.access, address::Access::File(expected));
 }
 
 proptest! {

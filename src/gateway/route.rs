@@ -4,11 +4,14 @@ use crate::{
     config::{
         self, AnswerBackendPing, ClientCert, Compression, Config, DurationValue, PingLegs, Token,
     },
-    guard::{AddressGuard, OriginGuard},
-    proto::track::Bounds,
-    router::{FrameworkPreset, preset},
-    splice::{OverRateAction, PingPolicy, RateLimit, SessionLimits, SlowReaderPolicy},
-    upstream::Pool,
+    guard::{address::AddressGuard, origin::OriginGuard},
+    proto::frame_tracker::Bounds,
+    router::framework::{FrameworkPreset, preset},
+    splice::{
+        PingPolicy, SessionLimits, SlowReaderPolicy,
+        rate_limit::{OverRateAction, RateLimit},
+    },
+    upstream::pool::Pool,
 };
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -25,8 +28,8 @@ pub struct Route {
     pub pool: Arc<Pool>,
     /// The limits of its sessions; shared by all gateways that have a route of this name.
     pub limits: watch::Sender<SessionLimits>,
-    /// The limits that apply from [`super::Gateway::commit`] on.
-    pub(super) pending_limits: SessionLimits,
+    /// The limits that apply from [`crate::gateway::Gateway::commit`] on.
+    pub(crate) pending_limits: SessionLimits,
     /// Whether it accepts no new sessions and requests, by an operator's order; shared like `limits`.
     pub draining: Arc<AtomicBool>,
     /// The timeout for connecting to a backend, the handshake request and the 101 response.
@@ -53,7 +56,7 @@ pub struct Route {
 
 impl Route {
     /// Creates the route. `before` is the route of this name in the previous gateway.
-    pub(super) fn new(
+    pub(crate) fn new(
         route: &config::Route,
         config: &Config,
         pool: Arc<Pool>,

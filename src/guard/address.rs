@@ -1,9 +1,7 @@
 //! A route's `allow` and `deny`.
 
+use crate::{config::Cidr, guard::Denial};
 use std::net::{IpAddr, Ipv6Addr};
-
-use super::Denial;
-use crate::config::Cidr;
 
 /// The networks whose clients may use a route. `deny` takes precedence over `allow`; an empty `allow` denies every
 /// client.
@@ -64,7 +62,7 @@ impl AddressGuard {
 
 /// Returns the key of a limit per client address: an IPv4 address itself, an IPv6 address by its /64, because one
 /// subscriber receives a whole /64.
-pub fn subnet_key(address: IpAddr) -> IpAddr {
+pub(crate) fn subnet_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

@@ -1,11 +1,8 @@
 //! Guards: checks that run after routing. A guard admits a request or refuses it. Guards are pure; the status line and
 //! the log of a refusal are in `http`.
 
-mod address;
-mod origin;
-
-pub use address::{AddressGuard, subnet_key};
-pub use origin::OriginGuard;
+pub(crate) mod address;
+pub(crate) mod origin;
 
 /// A refusal by a guard: 403, the client's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,12 +1,12 @@
 //! A route's `origins`: the web pages that may open a WebSocket (RFC 6455 §10.2). A browser sends cookies with a
 //! handshake from any page, and the same-origin policy does not apply to it, so only this check excludes foreign pages.
 
-use std::net::Ipv6Addr;
-
+use crate::{
+    config::{HostPattern, OriginPattern},
+    guard::Denial,
+};
 use ::http::{HeaderMap, HeaderValue, header::ORIGIN, uri};
-
-use super::Denial;
-use crate::config::{HostPattern, OriginPattern};
+use std::net::Ipv6Addr;
 
 /// The origins that may open a WebSocket. Ports are ignored.
 #[derive(Debug, Clone)]

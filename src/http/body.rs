@@ -1,6 +1,6 @@
 //! Streaming bodies with idle deadlines, and guards that are held until a body is complete.
 
-use super::Body;
+use crate::http::{Body, refusal};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -20,18 +20,18 @@ use tokio::{
 
 /// Forwards a request body, and ends it with an error when no byte has arrived for `idle`. `status` records progress
 /// and errors.
-pub(super) fn request_body(body: Incoming, idle: Duration, status: Arc<BodyStatus>) -> Body {
+pub(crate) fn request_body(body: Incoming, idle: Duration, status: Arc<BodyStatus>) -> Body {
     with_idle_timeout(body, idle, status, ())
 }
 
 /// Forwards a response body, and aborts it when no byte has arrived for `idle`. `guard` is dropped when the body is
 /// complete or abandoned.
-pub(super) fn response_body<G: Send + 'static>(body: Incoming, idle: Duration, guard: G) -> Body {
+pub(crate) fn response_body<G: Send + 'static>(body: Incoming, idle: Duration, guard: G) -> Body {
     with_idle_timeout(body, idle, Arc::default(), guard)
 }
 
 /// A request body that is lent to one attempt after another: attempts that did not reach their backend read none of it.
-pub(super) struct ReplayableBody(Arc<SharedBody>);
+pub(crate) struct ReplayableBody(Arc<SharedBody>);
 
 struct SharedBody {
     body: Mutex<Body>,
@@ -42,7 +42,7 @@ struct SharedBody {
 // === impl ReplayableBody ===
 
 impl ReplayableBody {
-    pub(super) fn new(body: Body) -> Self {
+    pub(crate) fn new(body: Body) -> Self {
         ReplayableBody(Arc::new(SharedBody {
             body: Mutex::new(body),
             read_started: Notify::new(),
@@ -50,14 +50,14 @@ impl ReplayableBody {
     }
 
     /// Completes when an attempt reads the body; never for an empty body.
-    pub(super) async fn read_started(&self) {
+    pub(crate) async fn read_started(&self) {
         self.0.read_started.notified().await;
     }
 
     /// Returns a handle for the next attempt; the previous one has ended.
-    pub(super) fn lend(&self) -> Body {
+    pub(crate) fn lend(&self) -> Body {
         match self.body().is_end_stream() {
-            true => super::reject::empty(),
+            true => refusal::empty(),
             false => ReplayableBody(self.0.clone()).boxed_unsync(),
         }
     }
@@ -110,13 +110,13 @@ fn with_idle_timeout<G: Send + 'static>(
 
 /// The progress of a body so far.
 #[derive(Debug, Default)]
-pub(super) struct BodyStatus {
+pub(crate) struct BodyStatus {
     /// A part of the body was forwarded; the reader of this flag clears it.
-    pub(super) moved: AtomicBool,
+    pub(crate) moved: AtomicBool,
     /// The body was ended because nothing arrived within the idle deadline.
-    pub(super) timed_out: AtomicBool,
+    pub(crate) timed_out: AtomicBool,
     /// The body could not be read: its framing is wrong, or its sender has disconnected.
-    pub(super) broken: AtomicBool,
+    pub(crate) broken: AtomicBool,
 }
 
 struct IdleTimeoutBody<G> {

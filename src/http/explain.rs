@@ -1,18 +1,20 @@
 //! Evaluates a request with the same validation, routes, guards and headers as the server, without sending anything.
 
-use super::{
-    Peer,
-    asked::RouteInfo,
-    gate::{self, ValidatedRequest},
-    service::{ResolvedRequest, resolve},
+use crate::{
+    gateway::Gateway,
+    http::{
+        Peer,
+        request::RouteInfo,
+        service::{ResolvedRequest, resolve},
+        validate::{self, ValidatedRequest},
+    },
 };
-use crate::gateway::Gateway;
 use ::http::{HeaderValue, request::Parts};
 use std::net::IpAddr;
 
 /// The result of evaluating a request.
 #[derive(Debug)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// Every route in configuration order: name, rule and result. Empty if validation refuses the request.
     pub routes: Vec<(String, String, String)>,
     /// What would be sent, or the status and reason of the refusal.
@@ -21,7 +23,7 @@ pub struct Explanation {
 
 /// A request that would be accepted.
 #[derive(Debug)]
-pub struct WouldForward {
+pub(crate) struct WouldForward {
     /// The route's name.
     pub route: String,
     /// The backends of the pool, in configuration order.
@@ -38,7 +40,7 @@ pub struct WouldForward {
 
 /// A request that would be refused.
 #[derive(Debug)]
-pub struct WouldRefuse {
+pub(crate) struct WouldRefuse {
     /// The status of the response.
     pub status: u16,
     /// A word of a closed set, as in the access log.
@@ -48,8 +50,8 @@ pub struct WouldRefuse {
 }
 
 /// Evaluates `request` as if it came from `client`.
-pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanation {
-    let routes = gate::validate(request).map_or_else(
+pub(crate) fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanation {
+    let routes = validate::validate(request).map_or_else(
         |_| Vec::new(),
         |validated| {
             let subprotocols = validated.subprotocols();
@@ -76,7 +78,7 @@ pub fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Explanatio
         address: client,
         port: 0,
         local: ([0; 4], 0).into(),
-        client_auth_requested: gate::validate(request).is_ok_and(requires_cert),
+        client_auth_requested: validate::validate(request).is_ok_and(requires_cert),
         client_cert: None,
     };
     let outcome = resolve(gateway, request, &peer, client, &mut RouteInfo::default());

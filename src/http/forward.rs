@@ -1,17 +1,19 @@
 //! Plain HTTP on a route: to the same backends, streamed both ways without buffering.
 
-use super::{
-    Body, Context, Peer,
-    asked::{RequestContext, RouteInfo},
-    body::{self, BodyStatus, ReplayableBody},
-    framing::has_single_transfer_coding,
-    outbound::{self, Outbound},
-    reject::{Refusal, warn_backend_failure},
-    send::{SendError, send},
-    sticky,
-    tries::{Attempts, FailureKind},
+use crate::{
+    http::{
+        Body, Context, Peer,
+        body::{self, BodyStatus, ReplayableBody},
+        client::{SendError, send},
+        refusal::{Refusal, warn_backend_failure},
+        request::{RequestContext, RouteInfo},
+        retry::{Attempts, FailureKind},
+        rewrite::{self, Outbound},
+        validate::has_single_transfer_coding,
+    },
+    net::dial::DialError,
+    upstream::member::Lease,
 };
-use crate::upstream::{DialError, Lease};
 use ::http::{Extensions, Method, Request, Response, StatusCode};
 use hyper::{
     body::{Body as _, Incoming},
@@ -30,18 +32,18 @@ use tokio::time::{error::Elapsed, timeout};
 struct ResponseTimeout(Duration);
 
 /// A plain request that passed validation and the guards.
-pub(super) struct PlainRequest {
-    pub(super) method: Method,
-    pub(super) outbound: Outbound,
-    pub(super) extensions: Extensions,
-    pub(super) body: Incoming,
-    pub(super) body_idle: Duration,
-    pub(super) answer_idle: Duration,
+pub(crate) struct PlainRequest {
+    pub(crate) method: Method,
+    pub(crate) outbound: Outbound,
+    pub(crate) extensions: Extensions,
+    pub(crate) body: Incoming,
+    pub(crate) body_idle: Duration,
+    pub(crate) answer_idle: Duration,
 }
 
 /// Sends the request to one backend after another until one responds or no attempt is left, and returns the response
 /// for the client.
-pub(super) async fn forward(
+pub(crate) async fn forward(
     mut attempts: Attempts<'_>,
     request_context: RequestContext,
     plain_request: PlainRequest,
@@ -154,15 +156,15 @@ pub(super) async fn forward(
             "the backend's answer has a transfer coding that was not requested",
         ));
     }
-    outbound::rewrite_response(&mut parts, request_context.version);
-    sticky::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
+    rewrite::rewrite_response(&mut parts, request_context.version);
+    rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
     let sid_capture = route
         .pool
         .sid_capture(plain_request.outbound.target.query(), &lease);
     let body = body::response_body(incoming, answer_idle, (request_context.in_flight, lease));
     Ok(Response::from_parts(
         parts,
-        sticky::capture_sid(body, sid_capture),
+        rewrite::capture_sid(body, sid_capture),
     ))
 }
 
@@ -198,4 +200,5 @@ fn failed(error: &SendError) -> Refusal {
 
 /// Longer than most responses take to begin, far shorter than a long poll (Socket.IO: 25 s).
 const SETTLE_AFTER: Duration = Duration::from_secs(1);
+
 const LOG_MESSAGE: &str = "request to a backend failed";

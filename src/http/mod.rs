@@ -3,52 +3,41 @@
 //! In scope: everything between a decrypted stream and a session. Not in scope: route selection (`router`),
 //! access checks (`guard`), backend addresses (`upstream`), and everything after the 101 (`splice`).
 
-mod asked;
-mod body;
-mod canonical;
-mod cleartext;
-mod compression;
-mod explain;
-mod forward;
-mod framing;
-mod gate;
-mod identity;
-mod names;
-mod outbound;
-mod patience;
-mod reach;
-mod reject;
-mod send;
-mod serve;
-mod service;
-mod session;
-mod shake;
-mod sticky;
-mod telling;
-mod token;
-mod tries;
-mod tunnel;
-mod upgrade;
+pub(crate) mod backend_handshake;
+pub(crate) mod body;
+pub(crate) mod client;
+pub(crate) mod client_cert;
+pub(crate) mod explain;
+pub(crate) mod forward;
+pub(crate) mod h2;
+pub(crate) mod redirect;
+pub(crate) mod refusal;
+pub(crate) mod request;
+pub(crate) mod retry;
+pub(crate) mod rewrite;
+pub(crate) mod server;
+pub(crate) mod service;
+pub(crate) mod session;
+pub(crate) mod timeouts;
+pub(crate) mod token;
+pub(crate) mod validate;
+pub(crate) mod websocket;
 
 use crate::{
     gateway::Live,
-    lifecycle::Tasks,
-    observe::{AccessLog, Metrics, SessionRegistry},
-    upstream::Resolver,
+    http::{client::HttpClient, client_cert::ClientCertHeader},
+    lifecycle::tasks::Tasks,
+    net::resolver::Resolver,
+    observe::{access::AccessLog, metrics::Metrics},
+    registry::SessionRegistry,
 };
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use send::HttpClient;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 use tokio::sync::Semaphore;
-
-pub use cleartext::serve_redirect;
-pub use explain::{Explanation, WouldForward, WouldRefuse, explain};
-pub use identity::ClientCertHeader;
-pub use serve::serve;
 
 /// The shared state of all requests, created once by the server.
 #[derive(Debug)]

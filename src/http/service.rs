@@ -1,25 +1,23 @@
 //! The request pipeline: snapshot, validation, guards, and then a session, a plain response, or a refusal.
 
-use super::{
-    Body, Context, Peer,
-    asked::{RequestContext, RouteInfo},
-    compression,
-    forward::{PlainRequest, forward},
-    gate::{self, ValidatedRequest},
-    identity,
-    outbound::{self, Outbound},
-    patience::InFlight,
-    reject::Refusal,
-    telling::AccessRecord,
-    token::{self, ExtractedToken},
-    tries::Attempts,
-    upgrade,
-};
 use crate::{
     config::Only,
-    gateway::{Gateway, Route},
+    gateway::{Gateway, route::Route},
+    guard,
+    http::{
+        Body, Context, Peer, client_cert,
+        forward::{PlainRequest, forward},
+        refusal::Refusal,
+        request::{AccessRecord, RequestContext, RouteInfo},
+        retry::Attempts,
+        rewrite::{self, Outbound},
+        timeouts::InFlight,
+        token::{self, ExtractedToken},
+        validate::{self, ValidatedRequest},
+        websocket,
+    },
     proto::{deflate::DeflateParams, forwarded, handshake::Offer},
-    upstream::BalanceKey,
+    upstream::balance_key::BalanceKey,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
@@ -30,7 +28,7 @@ use std::{
 use tokio::time::Instant;
 
 /// Answers a request; never fails, because a refusal is a response too.
-pub(super) async fn answer(
+pub(crate) async fn answer(
     context: Arc<Context>,
     peer: Peer,
     in_flight: InFlight,
@@ -89,7 +87,7 @@ async fn dispatch(
     let answer_idle = gateway.limits.answer_idle.0;
     match offer {
         Some(offer) => {
-            let upgrade_request = upgrade::UpgradeRequest {
+            let upgrade_request = websocket::UpgradeRequest {
                 offer,
                 agreement,
                 key,
@@ -99,7 +97,7 @@ async fn dispatch(
                 token,
                 answer_idle,
             };
-            upgrade::open(
+            websocket::open(
                 context,
                 route,
                 request_context,
@@ -138,35 +136,35 @@ async fn dispatch(
 }
 
 /// A request that the guards have admitted: its route, and what its backend receives.
-pub(super) struct ResolvedRequest<'a> {
-    pub(super) route: &'a Route,
+pub(crate) struct ResolvedRequest<'a> {
+    pub(crate) route: &'a Route,
     /// Set if it is a WebSocket handshake.
-    pub(super) offer: Option<Offer>,
+    pub(crate) offer: Option<Offer>,
     /// The compression negotiated with the client, if not by the backend.
-    pub(super) agreement: Option<DeflateParams>,
-    pub(super) host: Box<str>,
-    pub(super) path: Box<str>,
-    pub(super) outbound: Outbound,
+    pub(crate) agreement: Option<DeflateParams>,
+    pub(crate) host: Box<str>,
+    pub(crate) path: Box<str>,
+    pub(crate) outbound: Outbound,
     /// Where its token was found.
-    pub(super) token: ExtractedToken,
+    pub(crate) token: ExtractedToken,
     /// The key by which its backend is selected.
-    pub(super) key: BalanceKey,
+    pub(crate) key: BalanceKey,
 }
 
 /// Validates and routes a request, and applies the guards; it sends nothing. `route_info` names the route even if a
 /// guard refuses the request.
-pub(super) fn resolve<'a>(
+pub(crate) fn resolve<'a>(
     gateway: &'a Gateway,
     parts: &Parts,
     peer: &Peer,
     client: IpAddr,
     route_info: &mut RouteInfo,
 ) -> Result<ResolvedRequest<'a>, Refusal> {
-    let mut validated = gate::validate(parts)?;
-    identity::check_misdirected(gateway, peer, &validated)?;
+    let mut validated = validate::validate(parts)?;
+    client_cert::check_misdirected(gateway, peer, &validated)?;
     let route = find(gateway, parts, &validated)?;
     route_info.route = Some(route.name.clone());
-    identity::check(route, peer)?;
+    client_cert::check(route, peer)?;
     if route.draining.load(Ordering::Relaxed) {
         return Err(Refusal::unavailable(
             "draining",
@@ -181,7 +179,7 @@ pub(super) fn resolve<'a>(
             .map_err(forbidden)?;
     }
     let mut outbound =
-        outbound::rebuild(parts, &validated, gateway, route, peer, client).map_err(|error| {
+        rewrite::rebuild(parts, &validated, gateway, route, peer, client).map_err(|error| {
             Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "rebuild",
@@ -189,7 +187,7 @@ pub(super) fn resolve<'a>(
             )
         })?;
     let agreement = validated.offer.as_mut().and_then(|offer| {
-        compression::negotiate_compression(
+        rewrite::negotiate_compression(
             route.compression,
             &parts.headers,
             offer,
@@ -254,6 +252,6 @@ fn find<'a>(
     }
 }
 
-fn forbidden(refused: crate::guard::Denial) -> Refusal {
+fn forbidden(refused: guard::Denial) -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, refused.why, refused.text)
 }

@@ -1,16 +1,25 @@
 //! From a handshake that the backend has accepted to the session's last record.
 
-use super::{
-    Context,
-    patience::{ClientStream, InFlight, StreamParts},
-    tunnel::H2Stream,
-};
 use crate::{
-    observe::{SessionEnd, SessionRecord, SessionTarget},
-    proto::{deflate::DeflateParams, track::RsvBits},
-    splice::{self, BackendStream, DeflateStream, Outcome, Socket, SpliceLegs, Transport},
-    upstream::Lease,
-    wire::ServerStream,
+    http::{
+        Context,
+        h2::H2Stream,
+        timeouts::{ClientStream, InFlight, StreamParts},
+    },
+    net::{
+        socket::{BackendStream, Socket, Transport},
+        tls_stream::ServerStream,
+    },
+    observe::access::{SessionEnd, SessionRecord},
+    proto::{deflate::DeflateParams, frame_tracker::RsvBits},
+    registry::SessionTarget,
+    splice::{
+        self,
+        deflate::DeflateStream,
+        outcome::Outcome,
+        session::{self, SpliceLegs},
+    },
+    upstream::member::Lease,
 };
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
@@ -22,16 +31,16 @@ use tokio::{
 };
 
 /// A session whose client has not received the response yet.
-pub(super) struct PendingSession {
-    pub(super) record: SessionRecord,
-    pub(super) lease: Lease,
-    pub(super) permit: OwnedSemaphorePermit,
-    pub(super) limits: watch::Receiver<splice::SessionLimits>,
+pub(crate) struct PendingSession {
+    pub(crate) record: SessionRecord,
+    pub(crate) lease: Lease,
+    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) limits: watch::Receiver<splice::SessionLimits>,
     /// The backend's leg, and the bytes received directly after its 101.
-    pub(super) backend: (BackendStream, Bytes),
-    pub(super) reserved: RsvBits,
+    pub(crate) backend: (BackendStream, Bytes),
+    pub(crate) reserved: RsvBits,
     /// Compression between the client and Lockgate.
-    pub(super) agreement: Option<DeflateParams>,
+    pub(crate) agreement: Option<DeflateParams>,
 }
 
 /// The client's leg of a session, after the response has been sent.
@@ -52,7 +61,7 @@ type Guard = Box<dyn Any + Send + Sync>;
 impl PendingSession {
     /// Waits until the response has been sent, then spawns the session as a separate task, so that the future of that
     /// long-lived task stays small.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         self,
         context: Arc<Context>,
         client: Option<OnUpgrade>,
@@ -122,7 +131,7 @@ impl PendingSession {
             reserved: self.reserved,
         };
         // Boxed because the future would otherwise hold it twice: as captured, and as awaited.
-        let relay = Box::pin(splice::run(legs, self.limits, handle, flow));
+        let relay = Box::pin(session::run(legs, self.limits, handle, flow));
         async move {
             let end = end(&relay.await, opened);
             context.metrics.session_closed(&end);

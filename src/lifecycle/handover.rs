@@ -6,24 +6,37 @@
 //! running one stop. If either process ends before, the other one serves. Both processes must belong to the same user. Each
 //! message is one packet of JSON with at most one descriptor.
 
-mod channel;
-
-use channel::{Channel, HandoverListener};
+use rustix::{
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+        SocketType, bind, connect, listen, recvmsg, sendmsg, socket_with,
+    },
+    process::geteuid,
+};
 use serde::{Deserialize, Serialize};
 use std::{
-    io,
-    os::fd::{AsFd, OwnedFd},
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net,
+    },
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{
+    io::Interest,
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
 
 /// The purpose of a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FdLabel {
+pub(crate) struct FdLabel {
     /// The kind of listener, as in `lockgate status`; "acme" for the lock of a certificate store.
     pub kind: String,
     /// The address as configured.
@@ -32,7 +45,7 @@ pub struct FdLabel {
 
 /// A descriptor that passes to another process.
 #[derive(Debug)]
-pub struct PassedFd {
+pub(crate) struct PassedFd {
     /// Its purpose.
     pub label: FdLabel,
     /// A duplicate: this process continues to use the original.
@@ -62,18 +75,18 @@ pub enum HandoverError {
 
 /// An offer to take over, under a socket name that is visible only in this network namespace.
 #[derive(Debug)]
-pub struct HandoverOffer {
+pub(crate) struct HandoverOffer {
     listener: HandoverListener,
     claim: HandoverClaim,
 }
 
 /// The claim on an offer; only the first [`HandoverClaim::take`] succeeds.
 #[derive(Debug, Clone, Default)]
-pub struct HandoverClaim(Arc<AtomicBool>);
+pub(crate) struct HandoverClaim(Arc<AtomicBool>);
 
 /// The process that is ready to take over.
 #[derive(Debug)]
-pub struct Successor {
+pub(crate) struct Successor {
     channel: Channel,
     /// Its process id.
     pub id: u32,
@@ -109,7 +122,7 @@ enum Message {
 
 impl HandoverOffer {
     /// Opens the socket of the offer. Must be called inside a runtime.
-    pub fn open() -> io::Result<HandoverOffer> {
+    pub(crate) fn open() -> io::Result<HandoverOffer> {
         Ok(HandoverOffer {
             listener: HandoverListener::open()?,
             claim: HandoverClaim::default(),
@@ -117,17 +130,17 @@ impl HandoverOffer {
     }
 
     /// Taking this claim before a process has connected withdraws the offer.
-    pub fn claim(&self) -> HandoverClaim {
+    pub(crate) fn claim(&self) -> HandoverClaim {
         self.claim.clone()
     }
 
     /// Returns the name for [`take_over`].
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.listener.name()
     }
 
     /// Waits for a process to connect, sends it `descriptors`, and waits until it is ready to serve.
-    pub async fn send_to_successor(
+    pub(crate) async fn send_to_successor(
         self,
         descriptors: Vec<PassedFd>,
     ) -> Result<Successor, HandoverError> {
@@ -163,7 +176,7 @@ impl HandoverOffer {
 
 impl HandoverClaim {
     /// Takes the claim; returns whether it was still free.
-    pub fn take(&self) -> bool {
+    pub(crate) fn take(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
     }
 }
@@ -172,7 +185,7 @@ impl HandoverClaim {
 
 impl Successor {
     /// Permits the successor to serve and waits until it does. On an error it does not serve.
-    pub async fn permit_serving(&self) -> Result<(), HandoverError> {
+    pub(crate) async fn permit_serving(&self) -> Result<(), HandoverError> {
         let serving = async {
             send(&self.channel, &Message::Yes, None).await?;
             match recv(&self.channel).await? {
@@ -186,12 +199,12 @@ impl Successor {
 
     /// Notifies the successor that this process no longer serves. If the message is lost, the end of the connection has the
     /// same effect.
-    pub async fn release(self) {
+    pub(crate) async fn release(self) {
         let _ = timeout(REPLY_TIMEOUT, send(&self.channel, &Message::Done, None)).await;
     }
 
     /// Notifies the successor that this process continues to serve.
-    pub async fn refuse(self) {
+    pub(crate) async fn refuse(self) {
         let _ = timeout(REPLY_TIMEOUT, send(&self.channel, &Message::No, None)).await;
     }
 }
@@ -228,7 +241,7 @@ impl Predecessor {
 }
 
 /// Connects to the offer of this name and receives the descriptors of the running process.
-pub async fn take_over(name: &str) -> Result<(Vec<PassedFd>, Predecessor), HandoverError> {
+pub(crate) async fn take_over(name: &str) -> Result<(Vec<PassedFd>, Predecessor), HandoverError> {
     let received = async {
         let channel = Channel::to(name)?;
         match recv(&channel).await? {
@@ -273,13 +286,163 @@ async fn recv(channel: &Channel) -> Result<(Message, Option<OwnedFd>), HandoverE
 
 /// The protocol version; it increases whenever the messages change.
 const VERSION: u32 = 1;
+
 /// The timeout of each exchange, on either side. Slow work is done before an exchange.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The time in which the new process must start to serve: it may read the certificates of thousands of hosts. If it takes
 /// longer, both processes serve.
 const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The maximum number of descriptors, more than any configuration needs.
 const MAX_DESCRIPTORS: usize = 1024;
+
+// A Unix socket that carries packets and descriptors between two processes of one user.
+
+/// A listening socket with a random name.
+#[derive(Debug)]
+pub(crate) struct HandoverListener {
+    socket: UnixListener,
+    name: String,
+}
+
+/// One end of a connection. The socket is of type `SOCK_SEQPACKET`, although it is held as a `UnixStream`.
+#[derive(Debug)]
+pub(crate) struct Channel(UnixStream);
+
+// === impl HandoverListener ===
+
+impl HandoverListener {
+    pub(crate) fn open() -> io::Result<HandoverListener> {
+        let name = format!("lockgate-{:016x}", getrandom::u64()?);
+        let socket = socket()?;
+        bind(&socket, &address(&name)?)?;
+        listen(&socket, BACKLOG)?;
+        let socket = net::UnixListener::from(socket);
+        Ok(HandoverListener {
+            socket: UnixListener::from_std(socket)?,
+            name,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Accepts the first connection from a process of the same user; closes connections of other users.
+    pub(crate) async fn accept(&self) -> io::Result<Channel> {
+        loop {
+            let (stream, _) = self.socket.accept().await?;
+            if is_same_user(&stream)? {
+                return Ok(Channel(stream));
+            }
+        }
+    }
+}
+
+// === impl Channel ===
+
+impl Channel {
+    pub(crate) fn to(name: &str) -> io::Result<Channel> {
+        let socket = socket()?;
+        connect(&socket, &address(name)?)?;
+        let socket = UnixStream::from_std(net::UnixStream::from(socket))?;
+        if !is_same_user(&socket)? {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the running lockgate belongs to another user: run this command as that user",
+            ));
+        }
+        Ok(Channel(socket))
+    }
+
+    /// Returns the process id of the other process.
+    pub(crate) fn peer(&self) -> io::Result<u32> {
+        let id = self.0.peer_cred()?.pid().unwrap_or_default();
+        // The kernel reports no id for a process of another PID namespace.
+        let id = u32::try_from(id).ok().filter(|id| *id > 0);
+        id.ok_or_else(|| {
+            io::Error::other("the processes run in different containers: only a process in the same container can take over")
+        })
+    }
+
+    pub(crate) async fn send(
+        &self,
+        payload: &[u8],
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let send = || {
+            let mut space = [MaybeUninit::uninit(); CONTROL_LEN];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if let Some(descriptor) = &descriptor {
+                control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(
+                    descriptor,
+                )));
+            }
+            let payload = [IoSlice::new(payload)];
+            // A closed peer causes an error, not SIGPIPE.
+            sendmsg(&self.0, &payload, &mut control, SendFlags::NOSIGNAL)?;
+            Ok(())
+        };
+        self.0.async_io(Interest::WRITABLE, send).await
+    }
+
+    pub(crate) async fn receive(&self) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+        let receive = || {
+            let mut space = [MaybeUninit::uninit(); CONTROL_LEN];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut payload = vec![0; MAX_MESSAGE_LEN];
+            let mut slices = [IoSliceMut::new(&mut payload)];
+            let received = recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+            let descriptor = control.drain().find_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+                _ => None,
+            });
+            if received.bytes == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            for (flag, message) in [
+                (ReturnFlags::TRUNC, "a message is too long"),
+                (
+                    ReturnFlags::CTRUNC,
+                    "no file descriptor is left: raise LimitNOFILE (systemd) or ulimit -n",
+                ),
+            ] {
+                if received.flags.contains(flag) {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
+            }
+            payload.truncate(received.bytes);
+            Ok((payload, descriptor))
+        };
+        self.0.async_io(Interest::READABLE, receive).await
+    }
+}
+
+/// Returns whether the process at the other end belongs to the same user.
+fn is_same_user(socket: &UnixStream) -> io::Result<bool> {
+    Ok(socket.peer_cred()?.uid() == geteuid().as_raw())
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None)?;
+    Ok(socket)
+}
+
+/// Returns an address in the abstract namespace, which leaves no file behind (unix(7)).
+fn address(name: &str) -> io::Result<SocketAddrUnix> {
+    Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
+}
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+const BACKLOG: i32 = 8;
+
+/// The maximum length of a message in bytes.
+const MAX_MESSAGE_LEN: usize = 8192;
+
+/// The length of the control data for one descriptor.
+const CONTROL_LEN: usize = rustix::cmsg_space!(ScmRights(1));
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Inherited sockets: from the process that this one takes over from, or from systemd (`LISTEN_FDS`, sd_listen_fds(3)).
 
-use super::handover::{self, FdLabel, HandoverError, Predecessor};
+use crate::lifecycle::handover::{self, FdLabel, HandoverError, Predecessor};
 use listenfd::ListenFd;
 use rustix::net::sockopt;
 use std::{

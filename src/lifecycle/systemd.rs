@@ -4,12 +4,12 @@ use sd_notify::NotifyState;
 use tracing::warn;
 
 /// Reports that every listener accepts connections; `systemctl status` shows `status`.
-pub fn ready(status: &str) {
+pub(crate) fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// Reports the start of a reload (`Type=notify-reload`); [`ready`] reports its end.
-pub fn reloading() {
+pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => {
@@ -19,12 +19,12 @@ pub fn reloading() {
 }
 
 /// Reports that another process is the service from now on (`MAINPID=`).
-pub fn main_process(id: u32) {
+pub(crate) fn main_process(id: u32) {
     notify(&[NotifyState::MainPid(id)]);
 }
 
 /// Reports the start of shutdown.
-pub fn stopping(status: &str) {
+pub(crate) fn stopping(status: &str) {
     notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 

@@ -1,9 +1,9 @@
 //! The accept loop. It ends only when the process stops accepting.
 
-use super::{ConnectionLimiter, ConnectionPermit};
 use crate::{
-    lifecycle::Tasks,
-    observe::{LogThrottle, Metrics},
+    lifecycle::tasks::Tasks,
+    listener::limits::{ConnectionLimiter, ConnectionPermit},
+    observe::{logging::LogThrottle, metrics::Metrics},
 };
 use socket2::{SockRef, TcpKeepalive};
 use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -19,7 +19,7 @@ use tracing::{error, warn};
 /// Without a free permit a connection is accepted and closed at once, so that the client notices. When no descriptor is
 /// left, a spare one is released for that time: without it, `accept` would fail immediately and repeatedly, and leave
 /// the client waiting in the backlog.
-pub async fn accept<F>(
+pub(crate) async fn accept<F>(
     listener: Arc<TcpListener>,
     limiter: Arc<ConnectionLimiter>,
     metrics: Arc<Metrics>,
@@ -93,7 +93,7 @@ fn set_socket_options(listener: &TcpListener) {
 
 /// Returns whether the client gave up before it was accepted: Linux passes its network error on (accept(2)).
 fn is_peer_error(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
+    use std::io::ErrorKind::*;
     matches!(
         error.kind(),
         ConnectionAborted
@@ -121,6 +121,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// The idle time before the kernel probes; sessions send Pings much earlier.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// The interval between probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 

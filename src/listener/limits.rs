@@ -2,8 +2,8 @@
 
 use crate::{
     config,
-    guard::subnet_key,
-    observe::{ConnectionGauge, Metrics},
+    guard::address::subnet_key,
+    observe::metrics::{ConnectionGauge, Metrics},
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::{
@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Issues permits to connections.
 #[derive(Debug)]
-pub struct ConnectionLimiter {
+pub(crate) struct ConnectionLimiter {
     permits: Arc<Semaphore>,
     per_address: u32,
     open: Mutex<HashMap<IpAddr, u32>>,
@@ -30,20 +30,24 @@ pub struct ConnectionLimiter {
 
 /// A connection permit; it moves with the connection into its session, and is released on drop.
 #[derive(Debug)]
-pub struct ConnectionPermit {
+pub(crate) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
     _gauge: ConnectionGauge,
 }
 
 /// A permit per IP, taken once the address is verified (behind a PROXY header); released on drop.
 #[derive(Debug)]
-pub struct PerIpPermit(Option<(Arc<ConnectionLimiter>, IpAddr)>);
+pub(crate) struct PerIpPermit(Option<(Arc<ConnectionLimiter>, IpAddr)>);
 
 // === impl ConnectionLimiter ===
 
 impl ConnectionLimiter {
     /// Creates a limiter for `max_connections` in total, with the limits per address of `[limits]`.
-    pub fn new(max_connections: usize, limits: &config::Limits, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        max_connections: usize,
+        limits: &config::Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let rate = limits.accepts_per_ip.and_then(|rate| {
             let count = NonZeroU32::new(rate.count)?;
             Some(RateLimiter::keyed(
@@ -61,7 +65,7 @@ impl ConnectionLimiter {
     }
 
     /// Returns a permit, if one is free.
-    pub fn try_acquire(&self) -> Option<ConnectionPermit> {
+    pub(crate) fn try_acquire(&self) -> Option<ConnectionPermit> {
         let permit = self.permits.clone().try_acquire_owned().ok()?;
         Some(ConnectionPermit {
             _permit: permit,
@@ -70,7 +74,7 @@ impl ConnectionLimiter {
     }
 
     /// Returns a permit for `address`, if it is below its limit. IPv6 is counted by /64, which is what one subscriber gets.
-    pub fn per_ip_permit(self: &Arc<Self>, address: IpAddr) -> Option<PerIpPermit> {
+    pub(crate) fn per_ip_permit(self: &Arc<Self>, address: IpAddr) -> Option<PerIpPermit> {
         let key = subnet_key(address);
         if let Some(rate) = &self.rate {
             if self.accepts.fetch_add(1, Ordering::Relaxed) % SWEEP_INTERVAL == SWEEP_INTERVAL - 1 {

@@ -1,12 +1,6 @@
 //! Bound sockets: how they are created, the accept loop, and the steps of a connection before its
 //! first request.
 
-mod accept;
-mod bind;
-mod conn;
-mod limits;
-
-pub use accept::accept;
-pub use bind::bind;
-pub use conn::ConnectionHandler;
-pub use limits::{ConnectionLimiter, ConnectionPermit};
+pub(crate) mod accept;
+pub(crate) mod connection;
+pub(crate) mod limits;

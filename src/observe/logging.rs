@@ -1,18 +1,25 @@
 //! The log: written to stderr through a queue, so that a paused terminal never blocks a connection.
 
-use super::queue::{self, LogGuard};
-use crate::config::{Log, LogFormat, LogLevel};
+use crate::{
+    config::{Log, LogFormat, LogLevel},
+    observe::async_writer::{self, LogGuard},
+};
 use std::{
     env,
+    error::Error,
+    fmt,
     io::{self, IsTerminal},
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
+use tokio::time::Instant;
 use tracing::Subscriber;
 use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::{EnvFilter, filter::ParseError, util::SubscriberInitExt};
 
 /// An error that prevents the log from starting.
 #[derive(Debug, thiserror::Error)]
-pub enum InitError {
+pub(crate) enum InitError {
     /// The environment variable is not a list of `tracing` directives.
     #[error(
         "RUST_LOG={0:?} is not a valid filter: write for example \"lockgate=debug\", or unset it to use server.log.level"
@@ -24,9 +31,10 @@ pub enum InitError {
 }
 
 /// Starts the log of the process. `RUST_LOG`, if set, overrides `server.log.level`.
-pub fn init(log: &Log) -> Result<LogGuard, InitError> {
+pub(crate) fn init(log: &Log) -> Result<LogGuard, InitError> {
     let filter = filter(log.level, env::var("RUST_LOG").ok())?;
-    let (out, guard) = queue::spawn_writer(io::stderr(), "log", queue::QUEUE_CAPACITY);
+    let (out, guard) =
+        async_writer::spawn_writer(io::stderr(), "log", async_writer::QUEUE_CAPACITY);
     // https://no-color.org
     let colours =
         io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -71,16 +79,100 @@ fn level_str(level: LogLevel) -> &'static str {
     }
 }
 
+// An error with its chain of sources, in one line.
+
+/// An error whose `Display` also prints its sources, separated by ": ".
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for ErrorChain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+// Throttling of log lines whose frequency a client or backend controls.
+
+/// A limit of one log line per second; one `static` per kind of line.
+///
+/// ```
+/// # use lockgate::observe::LogThrottle;
+/// static REFUSED_DIALS: LogThrottle = LogThrottle::new();
+/// if let Some(suppressed) = REFUSED_DIALS.allow() {
+///     tracing::warn!(suppressed, "a backend refused the connection");
+/// }
+/// ```
+#[derive(Debug)]
+pub(crate) struct LogThrottle {
+    state: Mutex<ThrottleState>,
+}
+
+#[derive(Debug)]
+struct ThrottleState {
+    last_allowed: Option<Instant>,
+    suppressed: u64,
+}
+
+// === impl LogThrottle ===
+
+impl LogThrottle {
+    /// Creates a throttle that allows the first line.
+    pub(crate) const fn new() -> Self {
+        let state = ThrottleState {
+            last_allowed: None,
+            suppressed: 0,
+        };
+        LogThrottle {
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Returns the number of lines suppressed since the last one if a line may be written now, otherwise `None`.
+    pub(crate) fn allow(&self) -> Option<u64> {
+        let now = Instant::now();
+        // The lock is held for plain assignments only, so a poisoned state is consistent.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state
+            .last_allowed
+            .is_some_and(|last| now - last < MIN_INTERVAL)
+        {
+            state.suppressed += 1;
+            return None;
+        }
+        state.last_allowed = Some(now);
+        Some(std::mem::take(&mut state.suppressed))
+    }
+}
+
+impl Default for LogThrottle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Long enough to keep the log readable, short enough to show a problem at once.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
-mod tests {
-    use super::{super::testing::Memory, *};
+mod logging_tests {
+    use crate::observe::{async_writer, logging};
+
+    use super::*;
+    use crate::observe::testing::Memory;
     use tracing::{debug, info, subscriber, warn};
 
     fn written(log: Log, directives: Option<&str>) -> String {
         let memory = Memory::default();
-        let (out, guard) = queue::spawn_writer(memory.clone(), "log", queue::QUEUE_CAPACITY);
+        let (out, guard) =
+            async_writer::spawn_writer(memory.clone(), "log", async_writer::QUEUE_CAPACITY);
         let filter = filter(log.level, directives.map(str::to_owned)).unwrap();
-        subscriber::with_default(super::subscriber(log.format, filter, out, false), || {
+        subscriber::with_default(logging::subscriber(log.format, filter, out, false), || {
             debug!("a detail");
             info!(client = "203.0.113.7", lost = 3, "a fact");
             warn!(target: "rustls::common_state", "a client alert");
@@ -146,5 +238,41 @@ mod tests {
         assert_eq!(line["level"], "INFO");
         assert_eq!(line["message"], "a fact");
         assert_eq!(line["lost"], 3);
+    }
+}
+
+#[cfg(test)]
+mod causes_tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn display_includes_all_sources() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("no connection")]
+        struct Outer(#[source] io::Error);
+        let error = Outer(io::Error::other("refused"));
+        assert_eq!(ErrorChain(&error).to_string(), "no connection: refused");
+    }
+}
+
+#[cfg(test)]
+mod seldom_tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_line_per_second_reports_the_suppressed_count() {
+        let throttle = LogThrottle::new();
+        assert_eq!(throttle.allow(), Some(0));
+        for _ in 0..5 {
+            assert_eq!(throttle.allow(), None);
+        }
+        tokio::time::advance(MIN_INTERVAL - Duration::from_millis(1)).await;
+        assert_eq!(throttle.allow(), None);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(throttle.allow(), Some(6));
+        assert_eq!(throttle.allow(), None);
+        tokio::time::advance(MIN_INTERVAL).await;
+        assert_eq!(throttle.allow(), Some(1));
     }
 }

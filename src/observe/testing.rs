@@ -7,12 +7,12 @@ use std::{
 
 /// A writer into memory; all clones share one buffer.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Memory(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
 
 // === impl Memory ===
 
 impl Memory {
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let bytes = self.0.lock().expect("no test panics while it writes");
         String::from_utf8(bytes.clone()).expect("logs are UTF-8")
     }

@@ -4,24 +4,29 @@
 //! the chain is read from the right and ends at the first untrusted address. Backends receive only that part of the
 //! chain, so that even a backend that trusts the leftmost address cannot be deceived.
 
-use std::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
-
-use http::HeaderMap;
-use http::header::{FORWARDED, HeaderName};
-
-use super::handshake::as_token;
-use super::list;
+use crate::proto::{handshake::as_token, header_list};
+use http::{
+    HeaderMap,
+    header::{FORWARDED, HeaderName},
+};
+use std::{
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
 
 /// Returns the client's address: `peer`, or the address that the trusted proxies in front of Lockgate report.
 /// IPv4-mapped addresses are unmapped; an element that is not an address ends the chain.
-pub fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+pub(crate) fn client(
+    headers: &HeaderMap,
+    peer: IpAddr,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> IpAddr {
     let chain = chain(headers, peer, trusted);
     chain.last().copied().unwrap_or(peer)
 }
 
 /// Returns the value of `X-Forwarded-For` for the backend: the client, the trusted proxies after it, and `peer` last.
-pub fn x_forwarded_for(
+pub(crate) fn x_forwarded_for(
     headers: &HeaderMap,
     peer: IpAddr,
     trusted: impl Fn(IpAddr) -> bool,
@@ -37,7 +42,7 @@ pub fn x_forwarded_for(
 
 /// Returns one element of `Forwarded` (RFC 7239 §4) for `client`, which requested `host` over `proto`. A host that no
 /// header can carry is omitted.
-pub fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> String {
+pub(crate) fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> String {
     let mut element = String::with_capacity(4 * IPV4_HOP_LEN + host.len());
     let _ = match client.to_canonical() {
         // RFC 7239 §6: an IPv6 address is enclosed in brackets, and therefore quoted.
@@ -57,7 +62,7 @@ pub fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> String {
 
 /// Returns the scheme that the client used, as reported by the adjacent proxy if it is `trusted`: the last value of
 /// `X-Forwarded-Proto`, or of `proto=` in `Forwarded`. One of `http`, `https`, `ws`, `wss`.
-pub fn proto(headers: &HeaderMap, trusted: bool) -> Option<&'static str> {
+pub(crate) fn proto(headers: &HeaderMap, trusted: bool) -> Option<&'static str> {
     if !trusted {
         return None;
     }
@@ -102,19 +107,19 @@ fn plain_from_right(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item
 fn forwarded_from_right(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(FORWARDED).iter().rev();
     lines
-        .flat_map(|line| list::split_from_right(line.as_bytes(), b','))
+        .flat_map(|line| header_list::split_from_right(line.as_bytes(), b','))
         .filter(|element| !element.is_empty())
 }
 
 /// Returns the value of `name` in an element of `Forwarded` (RFC 7239 §4); `None` if it is absent or repeated.
 fn parameter(element: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    let mut values = list::split(element, b';').filter_map(|pair| {
+    let mut values = header_list::split(element, b';').filter_map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=')?;
         let (key, value) = pair.split_at_checked(at)?;
         key.eq_ignore_ascii_case(name).then(|| value.get(1..))?
     });
     match (values.next(), values.next()) {
-        (Some(value), None) => list::unquote(value),
+        (Some(value), None) => header_list::unquote(value),
         _ => None,
     }
 }

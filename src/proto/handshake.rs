@@ -2,26 +2,23 @@
 //!
 //! No message is written here; the gate in `http` rebuilds the request from the validated parts.
 
-use std::collections::HashSet;
-
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Version, request, response};
+use crate::proto::{frame_tracker::RsvBits, header_list};
+use base64::{
+    Engine, alphabet,
+    engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD},
+};
+use http::{
+    Method, StatusCode, Version,
+    header::{self, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS},
+    request, response,
+};
 use sha1::{Digest, Sha1};
-
-use super::track::RsvBits;
-
-pub(super) mod extensions;
-mod refusal;
-
-use extensions::Extension;
-pub use refusal::{Bad101, BadHandshake};
+use std::collections::HashSet;
+use thiserror::Error;
 
 /// What a client offers in a valid opening handshake (RFC 6455 §4.2.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// `Sec-WebSocket-Key` as sent; for HTTP/2, which has none, a generated one.
     pub key: Box<str>,
     /// `Sec-WebSocket-Protocol`: the subprotocols in the client's order of preference, each once.
@@ -32,7 +29,7 @@ pub struct Offer {
 
 /// What the backend's 101 chose from an [`Offer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Negotiated {
+pub(crate) struct Negotiated {
     /// The subprotocol, which is one of those offered.
     pub subprotocol: Option<Box<str>>,
     /// The extensions with their parameters as the backend wrote them; several lines are joined by a comma.
@@ -46,7 +43,7 @@ pub struct Negotiated {
 impl Offer {
     /// Parses the offer of a request. `Ok(None)` if the request requests no upgrade to a WebSocket: `Upgrade` does not
     /// contain `websocket`, `Connection` does not contain `upgrade`, or it is HTTP/2, where both are meaningless.
-    pub fn read(request: &request::Parts) -> Result<Option<Offer>, BadHandshake> {
+    pub(crate) fn read(request: &request::Parts) -> Result<Option<Offer>, BadHandshake> {
         let headers = &request.headers;
         if !has_token(headers, &header::UPGRADE, "websocket")
             || !has_token(headers, &header::CONNECTION, "upgrade")
@@ -71,7 +68,7 @@ impl Offer {
 
     /// Parses the offer of an extended CONNECT whose `:protocol` is `websocket` (RFC 8441 §5): its headers are those of
     /// RFC 6455 except for the key, which is meaningless there. The version may be missing.
-    pub fn read_connect(headers: &HeaderMap, key: Box<str>) -> Result<Offer, BadHandshake> {
+    pub(crate) fn read_connect(headers: &HeaderMap, key: Box<str>) -> Result<Offer, BadHandshake> {
         if headers.contains_key(header::SEC_WEBSOCKET_VERSION) {
             check_version(headers)?;
         }
@@ -83,7 +80,7 @@ impl Offer {
     }
 
     /// Validates the backend's response (RFC 6455 §4.1, the six steps of the client).
-    pub fn check(&self, response: &response::Parts) -> Result<Negotiated, Bad101> {
+    pub(crate) fn check(&self, response: &response::Parts) -> Result<Negotiated, Bad101> {
         let headers = &response.headers;
         if response.status != StatusCode::SWITCHING_PROTOCOLS {
             return Err(Bad101::Status);
@@ -130,7 +127,7 @@ impl Offer {
     fn check_extensions(&self, headers: &HeaderMap) -> Result<(Option<Box<str>>, RsvBits), Bad101> {
         let mut seen = HashSet::new();
         let mut reserved = RsvBits::None;
-        for accepted in extensions::read(headers) {
+        for accepted in read(headers) {
             let accepted = accepted.ok_or(Bad101::BadExtensions)?;
             if !self.extensions.iter().any(|e| **e == *accepted.name) {
                 return Err(Bad101::UnofferedExtension);
@@ -157,7 +154,7 @@ impl Offer {
 }
 
 /// Returns the value of `Sec-WebSocket-Accept` for `key` (RFC 6455 §4.2.2, step 5.4).
-pub fn accept_key(key: &str) -> String {
+pub(crate) fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
     hash.update(key.as_bytes());
     hash.update(GUID);
@@ -166,7 +163,7 @@ pub fn accept_key(key: &str) -> String {
 
 /// Returns the elements of a comma-separated list of tokens over all lines of `name`, trimmed and without empty ones
 /// (RFC 9110 §5.6.1). Not for headers whose elements may contain a quoted comma.
-pub fn tokens<'a>(
+pub(crate) fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
@@ -179,12 +176,12 @@ pub fn tokens<'a>(
 }
 
 /// Returns whether the list `name` contains `token`, ignoring case.
-pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Returns `bytes` as a token (RFC 9110 §5.6.2), or `None` if they are not one.
-pub fn as_token(bytes: &[u8]) -> Option<&str> {
+pub(crate) fn as_token(bytes: &[u8]) -> Option<&str> {
     let is_token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     if bytes.is_empty() || !bytes.iter().all(is_token_byte) {
         return None;
@@ -201,7 +198,7 @@ fn check_version(headers: &HeaderMap) -> Result<(), BadHandshake> {
 }
 
 /// Returns the value of `Sec-WebSocket-Key` for `nonce`, which must be random (RFC 6455 §4.1).
-pub fn key(nonce: [u8; 16]) -> Box<str> {
+pub(crate) fn key(nonce: [u8; 16]) -> Box<str> {
     STANDARD.encode(nonce).into()
 }
 
@@ -238,7 +235,7 @@ fn read_subprotocols(headers: &HeaderMap) -> Result<Vec<Box<str>>, BadHandshake>
 fn read_extension_names(headers: &HeaderMap) -> Result<Vec<Box<str>>, BadHandshake> {
     let mut seen = HashSet::new();
     let mut offered = Vec::new();
-    for extension in extensions::read(headers) {
+    for extension in read(headers) {
         let Extension { name, .. } = extension.ok_or(BadHandshake::BadExtensions)?;
         // RFC 7692 §5: a repeated name is an alternative set of parameters.
         if seen.insert(name) {
@@ -271,6 +268,211 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
+
+// The grammar of `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and the response to permessage-deflate (RFC 7692 §7.1).
+
+/// One element of `Sec-WebSocket-Extensions`.
+pub(crate) struct Extension<'a> {
+    pub(crate) name: &'a str,
+    parameters: Vec<Parameter<'a>>,
+}
+
+struct Parameter<'a> {
+    name: &'a str,
+    value: Option<String>,
+}
+
+/// Returns the extensions over all header lines, in order, with `None` for a malformed one. An empty line is malformed,
+/// too: the list has at least one element.
+pub(crate) fn read(headers: &HeaderMap) -> impl Iterator<Item = Option<Extension<'_>>> {
+    let lines = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+    lines.flat_map(|line| {
+        let elements = header_list::split(line.as_bytes(), b',').filter(|e| !e.is_empty());
+        let mut elements = elements.map(Extension::parse).peekable();
+        let is_empty = elements.peek().is_none();
+        elements.chain(is_empty.then_some(None))
+    })
+}
+
+// === impl Extension ===
+
+impl<'a> Extension<'a> {
+    /// Parses `extension-token *( ";" extension-param )`.
+    fn parse(element: &'a [u8]) -> Option<Self> {
+        let mut parts = header_list::split(element, b';');
+        Some(Extension {
+            name: as_token(parts.next()?)?,
+            parameters: parts.map(Parameter::parse).collect::<Option<_>>()?,
+        })
+    }
+
+    /// Returns names and values, in order.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let parameters = self.parameters.iter();
+        parameters.map(|parameter| (parameter.name, parameter.value.as_deref()))
+    }
+
+    /// Returns whether a server may accept an offer of permessage-deflate with these parameters (RFC 7692 §7.1).
+    pub(crate) fn is_valid_deflate_response(&self) -> bool {
+        let repeated = |at: usize, name| self.parameters.iter().take(at).any(|p| p.name == name);
+        self.parameters.iter().enumerate().all(|(at, parameter)| {
+            let value = parameter.value.as_deref();
+            let allowed = match parameter.name {
+                "server_no_context_takeover" | "client_no_context_takeover" => value.is_none(),
+                // A response must contain the value: 8 to 15, without a leading zero.
+                "server_max_window_bits" | "client_max_window_bits" => {
+                    value.is_some_and(|value| bits(value).is_some())
+                }
+                _ => false,
+            };
+            allowed && !repeated(at, parameter.name)
+        })
+    }
+}
+
+// === impl Parameter ===
+
+impl<'a> Parameter<'a> {
+    /// Parses `token [ "=" ( token | quoted-string ) ]`; the quoted content must be a token, too (RFC 6455 §9.1).
+    fn parse(part: &'a [u8]) -> Option<Self> {
+        let Some(at) = part.iter().position(|byte| *byte == b'=') else {
+            return Some(Parameter {
+                name: as_token(part)?,
+                value: None,
+            });
+        };
+        let (name, value) = part.split_at_checked(at)?;
+        let value = header_list::unquote(value.get(1..)?.trim_ascii())?;
+        as_token(&value)?;
+        Some(Parameter {
+            name: as_token(name.trim_ascii())?,
+            value: String::from_utf8(value).ok(),
+        })
+    }
+}
+
+/// Parses the size of a window, as its base-2 logarithm (RFC 7692 §7.1.2): 8 to 15, without a leading zero.
+pub(crate) fn bits(value: &str) -> Option<u8> {
+    let is_valid = matches!(value, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15");
+    is_valid.then(|| value.parse().ok())?
+}
+
+// Errors of a handshake with the client or with a backend, and their words.
+
+/// Why a client's opening handshake is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum BadHandshake {
+    /// An upgrade with a method other than GET.
+    #[error("a WebSocket handshake must use GET")]
+    WrongMethod,
+    /// An upgrade in HTTP/1.0, which does not support it.
+    #[error("a WebSocket handshake needs HTTP/1.1")]
+    Http10,
+    /// `Sec-WebSocket-Version` is absent, repeated or not 13.
+    #[error("Sec-WebSocket-Version must be 13, once")]
+    WrongVersion,
+    /// No `Sec-WebSocket-Key`.
+    #[error("Sec-WebSocket-Key is missing")]
+    MissingKey,
+    /// `Sec-WebSocket-Key` is repeated, or not 16 bytes in base64.
+    #[error("Sec-WebSocket-Key must be 16 bytes in base64, once")]
+    BadKey,
+    /// `Sec-WebSocket-Protocol` is not a list of different tokens.
+    #[error("Sec-WebSocket-Protocol must list different tokens")]
+    BadSubprotocols,
+    /// `Sec-WebSocket-Extensions` does not follow RFC 6455 §9.1.
+    #[error("Sec-WebSocket-Extensions is malformed")]
+    BadExtensions,
+}
+
+/// Why a backend's response does not complete the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum Bad101 {
+    /// The status is not 101.
+    #[error("the backend's answer is not a 101")]
+    Status,
+    /// The status line is not HTTP/1.1.
+    #[error("the backend's 101 is not HTTP/1.1")]
+    WrongVersion,
+    /// `Upgrade` is not exactly `websocket`.
+    #[error("the backend's 101 has no Upgrade: websocket")]
+    Upgrade,
+    /// `Connection` does not contain `upgrade`.
+    #[error("the backend's 101 has no Connection: upgrade")]
+    Connection,
+    /// No `Sec-WebSocket-Accept`.
+    #[error("the backend's 101 has no Sec-WebSocket-Accept")]
+    MissingAccept,
+    /// `Sec-WebSocket-Accept` is repeated or does not match the key.
+    #[error("the backend's Sec-WebSocket-Accept does not answer the key")]
+    WrongAccept,
+    /// More than one `Sec-WebSocket-Protocol`.
+    #[error("the backend's 101 has several Sec-WebSocket-Protocol headers")]
+    RepeatedSubprotocol,
+    /// A subprotocol that the client did not offer.
+    #[error("the backend chose a subprotocol that the client did not offer")]
+    UnofferedSubprotocol,
+    /// `Sec-WebSocket-Extensions` does not follow RFC 6455 §9.1.
+    #[error("the backend's Sec-WebSocket-Extensions is malformed")]
+    BadExtensions,
+    /// An extension that the client did not offer.
+    #[error("the backend chose an extension that the client did not offer")]
+    UnofferedExtension,
+    /// The same extension twice.
+    #[error("the backend chose an extension twice")]
+    RepeatedExtension,
+    /// Parameters that RFC 7692 §7.1 does not allow in a response.
+    #[error("the backend's permessage-deflate parameters are wrong")]
+    DeflateParameters,
+}
+
+// === impl BadHandshake ===
+
+impl BadHandshake {
+    /// Returns the status of the refusal.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            BadHandshake::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            BadHandshake::WrongVersion => StatusCode::UPGRADE_REQUIRED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// Returns a word of a closed set for logs and metric labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            BadHandshake::WrongMethod => "wrong-method",
+            BadHandshake::Http10 => "http-1.0",
+            BadHandshake::WrongVersion => "wrong-version",
+            BadHandshake::MissingKey => "missing-key",
+            BadHandshake::BadKey => "bad-key",
+            BadHandshake::BadSubprotocols => "bad-subprotocols",
+            BadHandshake::BadExtensions => "bad-extensions",
+        }
+    }
+}
+
+// === impl Bad101 ===
+
+impl Bad101 {
+    /// Returns a word of a closed set for logs and metric labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Bad101::Status => "not-101",
+            Bad101::WrongVersion => "wrong-version",
+            Bad101::Upgrade => "bad-upgrade",
+            Bad101::Connection => "bad-connection",
+            Bad101::MissingAccept => "missing-accept",
+            Bad101::WrongAccept => "wrong-accept",
+            Bad101::RepeatedSubprotocol => "repeated-subprotocol",
+            Bad101::UnofferedSubprotocol => "unoffered-subprotocol",
+            Bad101::BadExtensions => "bad-extensions",
+            Bad101::UnofferedExtension => "unoffered-extension",
+            Bad101::RepeatedExtension => "repeated-extension",
+            Bad101::DeflateParameters => "bad-deflate-parameters",
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ pub struct FrameworkPreset {
 /// `middleware/proxy_fix.py`); `daphne-root-path` sets the root path of a Daphne application (`ws_protocol.py`,
 /// `http_protocol.py`) even without `--proxy-headers`; `x-script-name` is read by the middleware of many Flask
 /// applications. `client-cert` and `client-cert-chain` identify the client (RFC 9440 §4).
-pub const TRUSTED_BY_BACKENDS: [&str; 19] = [
+pub(crate) const TRUSTED_BY_BACKENDS: [&str; 19] = [
     "client-cert",
     "client-cert-chain",
     "daphne-root-path",
@@ -46,7 +46,7 @@ pub const TRUSTED_BY_BACKENDS: [&str; 19] = [
 ];
 
 /// Returns the preset of a framework.
-pub fn preset(framework: Framework) -> FrameworkPreset {
+pub(crate) fn preset(framework: Framework) -> FrameworkPreset {
     match framework {
         // No framework: the header that most servers read, and `https`, because most software that reads
         // `X-Forwarded-Proto` knows only `http` and `https`.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::Ipv6Addr};
 
 /// The host and port that a request is addressed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authority<'a> {
+pub(crate) struct Authority<'a> {
     /// In lower case, without the final dot; an IPv6 address without brackets, in its shortest form (RFC 5952).
     pub host: Cow<'a, str>,
     /// The port as written; `None` means the scheme's default.
@@ -14,7 +14,7 @@ pub struct Authority<'a> {
 
 /// Why an authority is invalid. The client's fault: 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadAuthority {
+pub(crate) enum BadAuthority {
     /// Empty, or only a dot or a port.
     #[error("the host is empty")]
     Empty,
@@ -43,7 +43,7 @@ pub enum BadAuthority {
 impl<'a> Authority<'a> {
     /// Parses `host`, `host:port` or `[ipv6]:port`. Stricter than RFC 3986 §3.2.2: a host that DNS does not allow is
     /// refused, except for `_`, which names of containers may have.
-    pub fn parse(written: &'a str) -> Result<Authority<'a>, BadAuthority> {
+    pub(crate) fn parse(written: &'a str) -> Result<Authority<'a>, BadAuthority> {
         if written.contains('@') {
             return Err(BadAuthority::Userinfo);
         }

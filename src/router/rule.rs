@@ -1,10 +1,11 @@
 //! The rule of one route: whether it matches, and how specific the match is.
 
+use crate::{
+    config::{HostPattern, Only, PathPattern, Route},
+    router::{RouteQuery, host::Authority, path::NormalPath},
+};
 use ::http::HeaderMap;
 use std::fmt;
-
-use super::{Authority, NormalPath, RouteQuery};
-use crate::config::{HostPattern, Only, PathPattern, Route};
 
 /// The conditions of one route. `Display` is its one-line summary, as in `chat.example.com /ws/* subprotocol=chat`.
 #[derive(Debug, Clone)]
@@ -70,16 +71,16 @@ impl From<&Route> for Rule {
 }
 
 impl Rule {
-    pub(super) fn hosts(&self) -> &[HostPattern] {
+    pub(crate) fn hosts(&self) -> &[HostPattern] {
         &self.hosts
     }
 
-    pub(super) fn path(&self) -> &PathPattern {
+    pub(crate) fn path(&self) -> &PathPattern {
         &self.path
     }
 
     /// Returns whether the route accepts this kind of request.
-    pub(super) fn accepts_kind(&self, websocket: bool) -> bool {
+    pub(crate) fn accepts_kind(&self, websocket: bool) -> bool {
         match self.only {
             Only::Any => true,
             Only::Websocket => websocket,
@@ -88,7 +89,7 @@ impl Rule {
     }
 
     /// Returns the summary of the match if all conditions besides the host, which the caller has matched, are met.
-    pub(super) fn matches(&self, host: HostRank, query: &RouteQuery<'_>) -> Option<Summary> {
+    pub(crate) fn matches(&self, host: HostRank, query: &RouteQuery<'_>) -> Option<Summary> {
         let path = self.match_path(query.path.as_str())?;
         let met = self.offers(query.subprotocols) && self.missing_header(query.headers).is_none();
         met.then(|| Summary {
@@ -98,7 +99,7 @@ impl Rule {
         })
     }
 
-    pub(super) fn match_path(&self, path: &str) -> Option<PathRank> {
+    pub(crate) fn match_path(&self, path: &str) -> Option<PathRank> {
         match &self.path {
             PathPattern::Exact(exact) => (path == &**exact).then_some(PathRank::Exact),
             PathPattern::Regex(regex) => regex.is_match(path).then_some(PathRank::Regex),
@@ -111,7 +112,7 @@ impl Rule {
     }
 
     /// Returns the first header condition that is not met.
-    pub(super) fn missing_header(&self, headers: &HeaderMap) -> Option<&str> {
+    pub(crate) fn missing_header(&self, headers: &HeaderMap) -> Option<&str> {
         let is_missing = |(name, value): &&(String, String)| {
             let mut values = headers.get_all(name.as_str()).iter();
             !values.any(|found| found.as_bytes() == value.as_bytes())
@@ -122,7 +123,7 @@ impl Rule {
 
     /// Returns whether `offered` has one of the subprotocols of the rule, or the rule has none. Names are
     /// case-sensitive, as the registered ones are (RFC 6455 §11.5).
-    pub(super) fn offers(&self, offered: &[&str]) -> bool {
+    pub(crate) fn offers(&self, offered: &[&str]) -> bool {
         self.subprotocols.is_empty()
             || self
                 .subprotocols

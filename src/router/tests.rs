@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
-
+use crate::config;
+use crate::{
+    config::{Only, PathPattern},
+    router::{host::Authority, *},
+};
 use ::http::{HeaderName, HeaderValue};
 use proptest::{prelude::*, sample::subsequence};
-
-use super::*;
-use crate::config::{Only, PathPattern};
+use std::collections::BTreeMap;
 
 /// `hosts path [subprotocol=a|b] [name=value …] [only=websocket]`, as `Display` writes it.
 fn rule(text: &str) -> Rule {
@@ -39,9 +40,9 @@ fn host_pattern(text: &str) -> HostPattern {
     }
 }
 
-fn route(hosts: Vec<HostPattern>, path: PathPattern) -> crate::config::Route {
-    crate::config::Route {
-        name: crate::config::Located::nowhere("r".to_owned()),
+fn route(hosts: Vec<HostPattern>, path: PathPattern) -> config::Route {
+    config::Route {
+        name: config::Located::nowhere("r".to_owned()),
         hosts,
         path,
         subprotocols: Vec::new(),
@@ -50,11 +51,11 @@ fn route(hosts: Vec<HostPattern>, path: PathPattern) -> crate::config::Route {
         pool: None,
         to: None,
         strip_prefix: None,
-        framework: crate::config::Framework::None,
+        framework: config::Framework::None,
         origins: Vec::new(),
         allow: Vec::new(),
         deny: Vec::new(),
-        client_cert: crate::config::ClientCert::Off,
+        client_cert: config::ClientCert::Off,
         tap: false,
         acme: true,
         token: Default::default(),
@@ -537,10 +538,13 @@ impl Naive {
 }
 
 const HOSTS: [&str; 6] = ["a.b.test", "c.b.test", "b.test", "*.b.test", "*.test", "*"];
+
 const PATHS: [&str; 8] = [
     "/*", "/ws/*", "/ws/a/*", "/ws", "/ws/a", "/", "~ ^/ws", "~ a$",
 ];
+
 const HEADERS: [(&str, &str); 4] = [("x-v", "1"), ("x-v", "2"), ("x-w", "1"), ("x-u", "1")];
+
 const PROTOCOLS: [&str; 3] = ["a", "b", "c"];
 
 fn naive() -> impl Strategy<Value = Naive> {

@@ -1,20 +1,24 @@
 //! Reload: reads and builds the new configuration, binds added listeners, and only then applies it.
 
-use super::{Server, drains::DrainPacing, listening::BoundListener, plan::BuildOutcome};
 use crate::{
+    config::Watch,
     gateway::Gateway,
-    lifecycle::{Inherited, systemd},
-    observe::{ErrorChain, SessionTarget},
+    lifecycle::{inherited::Inherited, systemd},
+    observe::logging::ErrorChain,
+    registry::SessionTarget,
+    server::{Server, active_config::BuildOutcome, drain::DrainPacing, listeners::BoundListener},
+    tls::certs::reload,
 };
 use std::{path::PathBuf, sync::Arc};
-use tokio::task::spawn_blocking;
+use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 // === impl Server ===
 
 impl Server {
     /// Reads the configuration again and applies it. `Err` contains the errors; then nothing has changed.
-    pub(super) async fn reload(&mut self) -> Result<String, String> {
+    pub(crate) async fn reload(&mut self) -> Result<String, String> {
         systemd::reloading();
         let (outcome, result) = match self.apply().await {
             Ok(Some(message)) => ("applied", Ok(message)),
@@ -31,7 +35,7 @@ impl Server {
     }
 
     /// Reloads if the files have changed between startup and the start of the watch.
-    pub(super) async fn catch_up(&mut self) {
+    pub(crate) async fn catch_up(&mut self) {
         if !self.active_config.has_file() {
             return;
         }
@@ -131,5 +135,47 @@ impl Server {
             message = format!("{message}; these changed keys require a restart: {restart_keys}");
         }
         Ok(Some(message))
+    }
+}
+
+// Watches files for changes: those of the configuration, and those of the current certificates.
+
+// === impl Server ===
+
+impl Server {
+    /// Spawns a task that reports changes of these files. A separate task, because the receiver's `select!` cancels its wait
+    /// often.
+    pub(crate) fn watch_config(&self, files: &[PathBuf]) -> mpsc::Receiver<()> {
+        let (sender, changes) = mpsc::channel(1);
+        let mut watch = Watch::new(files.to_vec());
+        let tasks = self.context.tasks.clone();
+        self.context.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = watch.changed() => {}
+                    () = sender.closed() => return,
+                    () = tasks.stopping() => return,
+                }
+                // If the queue is full, a notification is already pending.
+                let _ = sender.try_send(());
+            }
+        });
+        changes
+    }
+
+    /// Spawns a task that reads the files of the current certificates again when they change. It replaces the previous task.
+    pub(crate) fn watch_certificates(&mut self) {
+        self.certificate_watch.cancel();
+        self.certificate_watch = CancellationToken::new();
+        let certificates = self.context.live.snapshot().certificates.clone();
+        let watch = reload::watch_files(certificates, self.context.metrics.clone());
+        let (cancelled, tasks) = (self.certificate_watch.clone(), self.context.tasks.clone());
+        self.context.tasks.spawn(async move {
+            tokio::select! {
+                () = watch => {}
+                () = cancelled.cancelled() => {}
+                () = tasks.stopping() => {}
+            }
+        });
     }
 }

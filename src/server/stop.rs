@@ -1,8 +1,14 @@
 //! Shutdown: the server reports that it is not ready, closes the listeners after a grace period, then closes every session
 //! with 1001, spread over the window.
 
-use super::{Server, drains::DrainPacing, handover::PendingHandover};
-use crate::lifecycle::{Command, ServerState, Signal, systemd};
+use crate::{
+    lifecycle::{
+        command::{Command, ServerState},
+        process::Signal,
+        systemd,
+    },
+    server::{Server, drain::DrainPacing, takeover::PendingHandover},
+};
 use std::{pin::pin, process::id, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
@@ -15,7 +21,7 @@ use tracing::info;
 impl Server {
     /// Shuts down and returns whether every session ended within the window. `notify_systemd`: the service ends with this
     /// process, because no other process has taken over.
-    pub(super) async fn stop(
+    pub(crate) async fn stop(
         &mut self,
         notify_systemd: bool,
         state: &watch::Sender<ServerState>,
@@ -79,7 +85,9 @@ impl Server {
 
 /// "Going away" (RFC 6455 §7.4.1).
 const GOING_AWAY: u16 = 1001;
+
 /// Time after the closing handshake for close_notify, FIN and the lingering close.
-pub(super) const CLOSE_MARGIN: Duration = Duration::from_millis(1500);
+pub(crate) const CLOSE_MARGIN: Duration = Duration::from_millis(1500);
+
 /// Time for the admin API to complete its last responses.
-pub(super) const ADMIN_GRACE: Duration = Duration::from_millis(200);
+pub(crate) const ADMIN_GRACE: Duration = Duration::from_millis(200);

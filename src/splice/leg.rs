@@ -1,86 +1,26 @@
-//! One side of a session: its stream, and the properties of the socket below it that the relay needs.
+//! One side of a session.
 
-use super::pulse::Keepalive;
 use crate::{
-    proto::track::{Bounds, ControlPayload, Violation},
-    wire::ServerStream,
+    net::socket::Transport, proto::frame_tracker::ControlPayload, splice::keepalive::Keepalive,
 };
-use socket2::SockRef;
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, Empty, ReadBuf},
-    net::{TcpStream, UnixStream},
-    time::Instant,
-};
-use tokio_rustls::client;
-
-/// A stream that can be a leg of a session.
-pub trait Transport: AsyncRead + AsyncWrite + Unpin {
-    /// Returns the number of bytes that the kernel has accepted, which is the only evidence that a peer that sends
-    /// nothing still reads.
-    fn bytes_accepted(&self) -> u64;
-
-    /// Makes the drop send a reset (RST). If the peer's receive window is full, a FIN would wait without limit.
-    fn reset(&self);
-
-    /// Returns `Pending` if a read would return nothing and this is known at lower cost than a read. The waker is
-    /// registered as by a read.
-    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
-    }
-
-    /// Announces the last writes: they may be held back (TCP_CORK) until the FIN that follows and share its packet.
-    fn cork(&self) {}
-
-    /// Writes the last bytes; a protocol with its own end mark (close_notify of TLS) may send it together with them.
-    fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(self).poll_write(cx, bytes)
-    }
-
-    /// Returns the violation that made reading fail, if the stream detected it before the relay did.
-    fn violation(&self) -> Option<Violation> {
-        None
-    }
-
-    /// Applies bounds to the frames that the peer sends. Returns true if this stream checks them because it delivers
-    /// converted frames.
-    fn set_frame_bounds(&mut self, _: &Bounds) -> bool {
-        false
-    }
-
-    /// Returns how many bytes the peer has sent since the last call that no read returned.
-    fn take_discarded(&mut self) -> usize {
-        0
-    }
-}
-
-/// A socket that counts the bytes that the kernel accepts.
-#[derive(Debug)]
-pub struct Socket<S = TcpStream> {
-    stream: S,
-    bytes_accepted: u64,
-}
+use tokio::time::Instant;
 
 /// One side of a session.
-pub(super) struct Leg<S> {
-    pub(super) io: S,
-    pub(super) keepalive: Keepalive,
+pub(crate) struct Leg<S> {
+    pub(crate) io: S,
+    pub(crate) keepalive: Keepalive,
     /// Whether a write failed or the peer is considered dead: further output for it is dropped.
-    pub(super) broken: bool,
+    pub(crate) broken: bool,
     /// Whether the peer has sent its Close: the next Close is the last frame it receives.
-    pub(super) close_received: bool,
+    pub(crate) close_received: bool,
     /// The latest Ping that Lockgate must answer itself (RFC 6455 §5.5.3: the latest is enough). Boxed: it is rare.
-    pub(super) pending_pong: Option<Box<ControlPayload>>,
+    pub(crate) pending_pong: Option<Box<ControlPayload>>,
 }
 
 // === impl Leg ===
 
 impl<S: Transport> Leg<S> {
-    pub(super) fn new(io: S, now: Instant) -> Self {
+    pub(crate) fn new(io: S, now: Instant) -> Self {
         let keepalive = Keepalive::new(now, io.bytes_accepted());
         Leg {
             io,
@@ -89,213 +29,5 @@ impl<S: Transport> Leg<S> {
             close_received: false,
             pending_pong: None,
         }
-    }
-}
-
-// === impl Socket ===
-
-impl<S> Socket<S> {
-    /// Creates a socket whose count of written bytes is zero.
-    pub fn new(stream: S) -> Self {
-        Socket {
-            stream,
-            bytes_accepted: 0,
-        }
-    }
-
-    fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(n)) = written {
-            self.bytes_accepted += n as u64;
-        }
-        written
-    }
-}
-
-impl Socket {
-    /// Returns the TCP stream; its addresses and options are read through it.
-    pub fn tcp(&self) -> &TcpStream {
-        &self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.count(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.count(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl Transport for Socket {
-    fn bytes_accepted(&self) -> u64 {
-        self.bytes_accepted
-    }
-
-    fn reset(&self) {
-        // This fails only on a socket that is already closed.
-        let _ = self.stream.set_zero_linger();
-    }
-
-    fn cork(&self) {
-        // Without TCP_CORK two packets are sent. The kernel waits for at most 200 ms.
-        let _ = SockRef::from(&self.stream).set_tcp_cork(true);
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // The read that follows returns an error of the socket.
-        self.stream.poll_read_ready(cx).map(drop)
-    }
-}
-
-impl Transport for Socket<UnixStream> {
-    fn bytes_accepted(&self) -> u64 {
-        self.bytes_accepted
-    }
-
-    /// Does nothing: written bytes are already in the peer's buffer, so a close does not wait.
-    fn reset(&self) {}
-}
-
-/// A peer that disconnected before the session began.
-impl Transport for Empty {
-    fn bytes_accepted(&self) -> u64 {
-        0
-    }
-
-    fn reset(&self) {}
-}
-
-impl<S: Transport> Transport for Box<ServerStream<S>> {
-    fn bytes_accepted(&self) -> u64 {
-        self.io().bytes_accepted()
-    }
-
-    fn reset(&self) {
-        self.io().reset();
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        poll_readable(self.io(), self.wants_io_read(), cx)
-    }
-
-    fn cork(&self) {
-        if !self.is_close_notify_queued() {
-            self.io().cork();
-        }
-    }
-
-    fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.cork();
-        self.as_mut().poll_write_and_close(cx, bytes)
-    }
-}
-
-impl<S: Transport> Transport for Box<client::TlsStream<S>> {
-    fn bytes_accepted(&self) -> u64 {
-        self.get_ref().0.bytes_accepted()
-    }
-
-    fn reset(&self) {
-        self.get_ref().0.reset();
-    }
-
-    fn cork(&self) {
-        self.get_ref().0.cork();
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let (io, tls) = self.get_ref();
-        poll_readable(io, tls.wants_read(), cx)
-    }
-}
-
-/// Polls the socket below TLS: a read through rustls that returns nothing costs ten times as much.
-fn poll_readable(io: &impl Transport, wants_read: bool, cx: &mut Context<'_>) -> Poll<()> {
-    if wants_read {
-        io.poll_readable(cx)
-    } else {
-        // Plaintext is buffered already, or nothing more will ever be read.
-        Poll::Ready(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::{future::poll_fn, time::Duration};
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-        time::timeout,
-        try_join,
-    };
-
-    #[tokio::test]
-    async fn poll_readable_registers_the_waker_like_a_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (near, (mut far, _)) =
-            try_join!(TcpStream::connect(address), listener.accept()).unwrap();
-        let near = Socket::new(near);
-        let polled = poll_fn(|cx| Poll::Ready(near.poll_readable(cx))).await;
-        assert!(polled.is_pending());
-        let (readable, written) = tokio::join!(
-            timeout(
-                Duration::from_secs(10),
-                poll_fn(|cx| near.poll_readable(cx))
-            ),
-            far.write_all(b"x")
-        );
-        assert!(readable.is_ok() && written.is_ok());
-    }
-
-    #[tokio::test]
-    async fn last_write_is_sent_in_one_packet_with_the_fin() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (near, (mut far, _)) =
-            try_join!(TcpStream::connect(address), listener.accept()).unwrap();
-        let mut near = Socket::new(near);
-        near.cork();
-        assert!(SockRef::from(near.tcp()).tcp_cork().unwrap());
-        near.write_all(b"last").await.unwrap();
-        near.shutdown().await.unwrap();
-        let mut got = Vec::new();
-        far.read_to_end(&mut got).await.unwrap();
-        assert_eq!(got, b"last");
     }
 }

@@ -3,29 +3,20 @@
 //! This module contains the relay and the session rules of RFC 6455 that it needs: which leg receives which Close,
 //! liveness, back-pressure. The handshake that creates the legs is in `http`, and frame parsing is in `proto`.
 
-mod farewell;
-mod leg;
-mod meter;
-mod offload;
-mod outcome;
-mod pulse;
-mod pump;
-mod random;
-mod session;
-mod strain;
-mod stream;
-mod tap;
-#[cfg(test)]
-mod tests;
+pub(crate) mod backpressure;
+pub(crate) mod close;
+pub(crate) mod deflate;
+pub(crate) mod keepalive;
+pub(crate) mod leg;
+pub(crate) mod outcome;
+pub(crate) mod pump;
+pub(crate) mod rate_limit;
+pub(crate) mod session;
+pub(crate) mod tap;
+pub(crate) mod timer;
 
-use crate::proto::track::Bounds;
-pub use leg::{Socket, Transport};
-pub use meter::{OverRateAction, RateLimit};
-pub use offload::DeflateStream;
-pub use outcome::{EndReason, Initiator, Outcome};
-pub use session::{SpliceLegs, run};
+use crate::{proto::frame_tracker::Bounds, splice::rate_limit::RateLimit};
 use std::time::Duration;
-pub use stream::BackendStream;
 
 /// The limits of a route's sessions. They are sent over a `watch` channel, so that a reload reaches open sessions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,3 +60,6 @@ pub struct PingPolicy {
     /// Further silence after which the peer is considered dead.
     pub timeout: Duration,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 //! The outcome of a session. It is not an error type, because every session ends.
 
-use crate::proto::track::{FrameCounts, Violation};
+use crate::proto::frame_tracker::{FrameCounts, Violation};
 use tokio::time::Instant;
 
 /// The end of a session, as the access log and the metrics report it.
 #[derive(Debug, Clone, Copy)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The party that ended the session.
     pub by: Initiator,
     /// The reason.
@@ -22,7 +22,7 @@ pub struct Outcome {
 
 /// The party that ended a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Initiator {
+pub(crate) enum Initiator {
     /// The client leg.
     Client,
     /// The backend leg.
@@ -35,7 +35,7 @@ pub enum Initiator {
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndReason {
+pub(crate) enum EndReason {
     /// A Close was relayed.
     Closed,
     /// The stream ended without a Close.
@@ -62,7 +62,7 @@ pub enum EndReason {
 
 impl Initiator {
     /// Returns a word of a closed set for logs and metric labels.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Initiator::Client => "client",
             Initiator::Backend => "backend",
@@ -76,7 +76,7 @@ impl Initiator {
 
 impl EndReason {
     /// Returns a word of a closed set for logs and metric labels.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             EndReason::Closed => "closed",
             EndReason::Gone => "gone",

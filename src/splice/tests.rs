@@ -1,17 +1,17 @@
 //! Tests of the splice over in-memory pipes with paused time.
 
-mod alarm;
+mod backpressure;
 mod chaos;
+mod close_orders;
 mod closes;
-mod ends;
-mod hostile;
+mod harness;
 mod keepalive;
+mod leg_ends;
 mod limits;
 mod liveness;
 mod memory;
-mod orders;
-mod pressure;
-mod readers;
 mod relay;
-mod rig;
+mod slow_readers;
+mod timer;
 mod tls;
+mod violations;

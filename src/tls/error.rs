@@ -1,13 +1,12 @@
 //! Errors of the TLS handshake, by cause.
 
-use std::io;
-
 use rustls::{AlertDescription, Error};
+use std::io;
 
 /// An error of the TLS handshake. All but [`TlsError::Internal`] are caused by the client or the network and are logged
 /// at debug level.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(crate) enum TlsError {
     /// The peer closed the connection, as port scans and TCP health checks do.
     #[error("the client closed the connection during the TLS handshake")]
     Gone,
@@ -55,7 +54,7 @@ pub enum TlsError {
 
 impl TlsError {
     /// Returns the metric label of the cause.
-    pub fn as_str(&self) -> &'static str {
+    pub(crate) fn as_str(&self) -> &'static str {
         match self {
             TlsError::Gone => "gone",
             TlsError::PlainHttp => "plain_http",
@@ -77,7 +76,7 @@ impl TlsError {
 
 impl From<Error> for TlsError {
     fn from(error: Error) -> Self {
-        use AlertDescription as Alert;
+        use rustls::AlertDescription as Alert;
         match error {
             Error::AlertReceived(
                 alert @ (Alert::BadCertificate
@@ -108,7 +107,7 @@ impl From<Error> for TlsError {
 /// Unwraps rustls errors, which tokio-rustls returns inside `io::Error`.
 impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> Self {
-        use io::ErrorKind as Kind;
+        use std::io::ErrorKind as Kind;
         match error.kind() {
             Kind::UnexpectedEof
             | Kind::ConnectionReset

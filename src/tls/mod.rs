@@ -7,31 +7,16 @@
 //! verifies client certificates. Deadlines are not part of this module: one deadline spans accept to first request, and
 //! the caller owns it.
 
-mod acceptor;
-mod acme;
-mod asking;
-mod client_ca;
-mod dev;
-mod error;
-mod files;
-mod policy;
-mod resolver;
-mod shelf;
-mod store;
-mod termination;
-mod trust;
-mod x509;
-
-pub use acceptor::{AcceptOutcome, AcceptedTls, accept};
-pub use acme::{Acme, BadRoots, acme_names, check_acme};
-pub use dev::{DevCa, DevCaError};
-pub use error::TlsError;
-pub use files::watch_files;
-pub use policy::{H2, install_provider};
-pub use resolver::{CertIssuers, CertReload, Certificates};
-pub use shelf::IssuedCerts;
-pub use termination::TlsServer;
-pub use trust::{TrustError, trust, trust_commands};
-
+pub(crate) mod accept;
+pub(crate) mod acme;
+pub(crate) mod cert_files;
+pub(crate) mod certs;
+pub(crate) mod client_auth;
+pub(crate) mod dev;
+pub(crate) mod error;
+pub(crate) mod issued;
+pub(crate) mod server_config;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
+pub(crate) mod trust;
+pub(crate) mod x509;

@@ -1,31 +1,39 @@
 //! Fixtures for the tests of this module: a folder with a CA and its pairs, configurations, and a client.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-
+use crate::{
+    config::{CertificateFiles, Diagnostic, Located, Location, Tls, TlsVersion},
+    tls::{
+        accept::{AcceptOutcome, AcceptedTls, accept},
+        certs::{CertIssuers, Certificates},
+        error::TlsError,
+        server_config::{TlsServer, provider, server_config, ticketer},
+        x509,
+    },
+};
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::{ProducesTickets, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, RootCertStore, SupportedProtocolVersion,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    server::{ProducesTickets, WebPkiClientVerifier},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio_rustls::{TlsConnector, client};
 
-use super::policy::{provider, server_config, ticketer};
-use super::{AcceptOutcome, AcceptedTls, CertIssuers, Certificates, TlsError, TlsServer, accept};
-use crate::config::{CertificateFiles, Diagnostic, Located, Location, Tls, TlsVersion};
-
 /// A folder with PEM files, and the CA that signed them.
-pub(super) struct Pki {
-    pub(super) folder: TempDir,
+pub(crate) struct Pki {
+    pub(crate) folder: TempDir,
     ca: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Pki {
-    pub(super) fn new() -> Pki {
+    pub(crate) fn new() -> Pki {
         let folder = TempDir::new().unwrap();
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
@@ -40,21 +48,21 @@ impl Pki {
         }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         fs::write(self.path(name), content).unwrap();
         self.path(name)
     }
 
     /// Creates a pair for these names: `file.pem`, `file.key`.
-    pub(super) fn pair(&self, file: &str, names: &[&str]) -> Located<CertificateFiles> {
+    pub(crate) fn pair(&self, file: &str, names: &[&str]) -> Located<CertificateFiles> {
         self.pair_with(file, names, |_| {})
     }
 
-    pub(super) fn pair_with(
+    pub(crate) fn pair_with(
         &self,
         file: &str,
         names: &[&str],
@@ -72,7 +80,7 @@ impl Pki {
     }
 
     /// Creates an entry with its own position, so that a test can check that a diagnostic points at it.
-    pub(super) fn entry(&self, cert: &str, key: &str) -> Located<CertificateFiles> {
+    pub(crate) fn entry(&self, cert: &str, key: &str) -> Located<CertificateFiles> {
         Located {
             value: CertificateFiles {
                 cert: self.path(cert),
@@ -82,22 +90,22 @@ impl Pki {
         }
     }
 
-    pub(super) fn ca_pem(&self) -> String {
+    pub(crate) fn ca_pem(&self) -> String {
         self.ca.pem()
     }
 
-    pub(super) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> TlsConnector {
+    pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> TlsConnector {
         client(self.ca.der().clone(), versions)
     }
 }
 
-pub(super) const LOCATION: Option<Location> = Some(Location {
+pub(crate) const LOCATION: Option<Location> = Some(Location {
     source: 3,
     start: 14,
     end: 15,
 });
 
-pub(super) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -> Tls {
+pub(crate) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -> Tls {
     Tls {
         min_version: TlsVersion::V1_2,
         certificates,
@@ -111,19 +119,19 @@ pub(super) fn tls(certificates: Vec<Located<CertificateFiles>>, default: &str) -
 }
 
 /// Builds the certificates of a valid configuration.
-pub(super) fn build_certificates(tls: &Tls) -> Certificates {
+pub(crate) fn build_certificates(tls: &Tls) -> Certificates {
     let mut problems: Vec<Diagnostic> = Vec::new();
     let certificates = Certificates::build(tls, &[], None, &CertIssuers::default(), &mut problems);
     assert!(problems.is_empty(), "{problems:?}");
     certificates
 }
 
-pub(super) fn server(tls: &Tls) -> Arc<rustls::ServerConfig> {
+pub(crate) fn server(tls: &Tls) -> Arc<rustls::ServerConfig> {
     server_config_for(tls, build_certificates(tls), ticketer().unwrap())
 }
 
 /// Returns the server configuration without client authentication.
-pub(super) fn server_config_for(
+pub(crate) fn server_config_for(
     tls: &Tls,
     certificates: Certificates,
     ticketer: Arc<dyn ProducesTickets>,
@@ -132,12 +140,12 @@ pub(super) fn server_config_for(
     server_config(tls, Arc::new(certificates), verifier, ticketer)
 }
 
-pub(super) fn root(path: &Path) -> CertificateDer<'static> {
+pub(crate) fn root(path: &Path) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(path).unwrap()
 }
 
 /// Returns a client that trusts `root` and stores tickets.
-pub(super) fn client(
+pub(crate) fn client(
     root: CertificateDer<'static>,
     versions: &[&'static SupportedProtocolVersion],
 ) -> TlsConnector {
@@ -152,7 +160,7 @@ pub(super) fn client(
 }
 
 /// Runs one TLS handshake over a pipe and returns both ends.
-pub(super) async fn tls_handshake(
+pub(crate) async fn tls_handshake(
     server: &Arc<rustls::ServerConfig>,
     client: &TlsConnector,
     name: &str,
@@ -169,7 +177,7 @@ pub(super) async fn tls_handshake(
 }
 
 /// Accepts a client.
-pub(super) async fn accept_client<S>(
+pub(crate) async fn accept_client<S>(
     server: &Arc<rustls::ServerConfig>,
     stream: S,
 ) -> Result<AcceptedTls<S>, TlsError>
@@ -182,7 +190,7 @@ where
     }
 }
 
-pub(super) fn tls_server(server: &Arc<rustls::ServerConfig>) -> TlsServer {
+pub(crate) fn tls_server(server: &Arc<rustls::ServerConfig>) -> TlsServer {
     TlsServer {
         config: server.clone(),
         client_auth: None,
@@ -191,10 +199,10 @@ pub(super) fn tls_server(server: &Arc<rustls::ServerConfig>) -> TlsServer {
 }
 
 /// A timeout far longer than any handshake.
-pub(super) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Returns the names of the certificate that was presented to a client.
-pub(super) fn presented_names(stream: &client::TlsStream<DuplexStream>) -> Vec<Box<str>> {
+pub(crate) fn presented_names(stream: &client::TlsStream<DuplexStream>) -> Vec<Box<str>> {
     let chain = stream.get_ref().1.peer_certificates().unwrap();
-    super::x509::names(&chain[0]).unwrap()
+    x509::names(&chain[0]).unwrap()
 }

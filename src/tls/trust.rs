@@ -1,12 +1,14 @@
 //! Trust in the development CA: adds it to the system's trust store, and lists the commands for other stores.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// An error that prevented adding the CA to the system's trust store.
 #[derive(Debug, thiserror::Error)]
-pub enum TrustError {
+pub(crate) enum TrustError {
     /// The user is not root.
     #[error("only root can change the system's trust store; run:\n  {commands}")]
     NotRoot {
@@ -45,7 +47,7 @@ pub enum TrustError {
 }
 
 /// Returns instructions for trusting the CA in `ca` on every known system and client, as text for a terminal.
-pub fn trust_commands(ca: &Path) -> String {
+pub(crate) fn trust_commands(ca: &Path) -> String {
     let ca = quoted(ca);
     format!(
         "\
@@ -81,7 +83,7 @@ curl
 ///
 /// # Errors
 /// Fails if the user is not root (the error lists the commands to run), if the store is unknown, or if a step fails.
-pub fn trust(ca: &Path) -> Result<String, TrustError> {
+pub(crate) fn trust(ca: &Path) -> Result<String, TrustError> {
     let store = TrustStore::find(Path::new("/")).ok_or(TrustError::Unknown)?;
     if !rustix::process::geteuid().is_root() {
         return Err(TrustError::NotRoot {

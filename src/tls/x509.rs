@@ -1,15 +1,13 @@
 //! Names, validity and issuer of a certificate. Names and dates are checked by webpki, the verifier of rustls clients.
 
-use std::net::IpAddr;
-
+use crate::tls::accept::normalize_sni;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use std::net::IpAddr;
 use webpki::{EndEntityCert, Error, KeyUsage};
-
-use super::acceptor::normalize_sni;
 
 /// The validity and kind of a certificate at one point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Validity {
+pub(crate) enum Validity {
     /// Within its dates, and not a CA.
     Leaf,
     /// Within its dates, and a CA.
@@ -21,7 +19,7 @@ pub(super) enum Validity {
 }
 
 /// Returns the validity of the certificate at `now`.
-pub(super) fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<Validity, Error> {
+pub(crate) fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<Validity, Error> {
     // webpki checks the dates and the CA flag before any issuer, so no issuer is passed.
     let usage = KeyUsage::server_auth();
     match EndEntityCert::try_from(certificate)?
@@ -36,14 +34,14 @@ pub(super) fn validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Resul
 }
 
 /// Returns true if the certificate may sign others (RFC 5280 §4.2.1.9).
-pub(super) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+pub(crate) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, parsed)| parsed.is_ca())
 }
 
 /// Returns the DNS names and then the IP addresses of a certificate, in lower case and in the certificate's order.
 ///
 /// The Common Name is ignored, as it is by clients (RFC 9525 §2).
-pub(super) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<Box<str>>, Error> {
+pub(crate) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<Box<str>>, Error> {
     let certificate = EndEntityCert::try_from(certificate)?;
     let mut names: Vec<_> = certificate.valid_dns_names().map(normalize_sni).collect();
     names.extend(
@@ -78,17 +76,17 @@ fn addresses(certificate: &EndEntityCert<'_>) -> Vec<IpAddr> {
 
 /// The fields of a certificate that are logged and displayed. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CertInfo {
+pub(crate) struct CertInfo {
     /// The DNS names and IP addresses, in lower case.
-    pub(super) names: Vec<Box<str>>,
+    pub(crate) names: Vec<Box<str>>,
     /// The Common Name of the issuer, or the whole distinguished name if it has none.
-    pub(super) issuer: String,
-    pub(super) not_before: i64,
-    pub(super) not_after: i64,
+    pub(crate) issuer: String,
+    pub(crate) not_before: i64,
+    pub(crate) not_after: i64,
 }
 
 /// Parses a certificate. Returns `None` if the bytes are not a certificate.
-pub(super) fn cert_info(certificate: &CertificateDer<'_>) -> Option<CertInfo> {
+pub(crate) fn cert_info(certificate: &CertificateDer<'_>) -> Option<CertInfo> {
     let names = names(certificate).ok()?;
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let common_name = parsed.issuer().iter_common_name().next();

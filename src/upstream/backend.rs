@@ -1,25 +1,21 @@
 //! Backends: state that survives reloads and is shared by all configurations that use the same address.
 
-mod load;
-mod queues;
-mod warmth;
-
-pub(super) use load::LoadLimits;
-
-use super::{admission::AdmissionQueue, health::BackendHealth};
-use crate::config::BackendAddress;
-use load::LoadCounters;
-use queues::QueueSubscribers;
+use crate::{
+    config::BackendAddress,
+    upstream::{
+        health::{BackendHealth, state::Condition},
+        queue::{AdmissionQueue, QueueSubscribers},
+    },
+};
 use std::{
     collections::HashMap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 use tokio::time::Instant;
-use warmth::SlowStart;
 
 /// One address of a pool; the address identifies the backend. Its settings are in the pool's `Member`.
 #[derive(Debug)]
@@ -46,7 +42,7 @@ pub struct Backends(HashMap<BackendAddress, Weak<Backend>>);
 
 impl Backends {
     /// Returns the backend at this address, or creates one that is not in use yet.
-    pub(super) fn get_or_create(&mut self, address: &BackendAddress) -> Arc<Backend> {
+    pub(crate) fn get_or_create(&mut self, address: &BackendAddress) -> Arc<Backend> {
         if let Some(known) = self.0.get(address).and_then(Weak::upgrade) {
             return known;
         }
@@ -61,7 +57,7 @@ impl Backends {
 
     /// Adds existing backends.
     #[cfg(test)]
-    pub(super) fn containing(backends: impl IntoIterator<Item = Arc<Backend>>) -> Self {
+    pub(crate) fn containing(backends: impl IntoIterator<Item = Arc<Backend>>) -> Self {
         let backends = backends.into_iter();
         let by_address =
             |backend: Arc<Backend>| (backend.address.clone(), Arc::downgrade(&backend));
@@ -120,7 +116,7 @@ impl Backend {
     }
 
     /// Returns whether it has not been in an active configuration yet.
-    pub(super) fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         !self.was_active.load(Ordering::Relaxed)
     }
 
@@ -135,18 +131,18 @@ impl Backend {
 
     /// Returns the probability, from 0 to 1, that it is considered for new work during a slow start of length
     /// `slow_start`; `None`: it always is.
-    pub(super) fn slow_start_factor(&self, now: Instant, slow_start: Duration) -> Option<f64> {
+    pub(crate) fn slow_start_factor(&self, now: Instant, slow_start: Duration) -> Option<f64> {
         self.slow_start.factor(now, slow_start)
     }
 
     /// Returns when it receives its full share; `None` if it does already.
-    pub(super) fn slow_start_ends(&self, slow_start: Duration) -> Option<Instant> {
+    pub(crate) fn slow_start_ends(&self, slow_start: Duration) -> Option<Instant> {
         let ends = self.slow_start.ends(slow_start)?;
         (ends > Instant::now()).then_some(ends)
     }
 
     /// Returns a number that changes with every slow start ([`Backend::start_slow`]).
-    pub(super) fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.slow_start.generation()
     }
 
@@ -160,45 +156,45 @@ impl Backend {
         self.load.handshakes()
     }
 
-    pub(super) fn has_capacity(&self, limits: LoadLimits) -> bool {
+    pub(crate) fn has_capacity(&self, limits: LoadLimits) -> bool {
         self.load.has_capacity(limits)
     }
 
     /// Counts one more lease, unless one of `limits` is reached.
-    pub(super) fn try_acquire(&self, limits: LoadLimits) -> bool {
+    pub(crate) fn try_acquire(&self, limits: LoadLimits) -> bool {
         self.load.try_acquire(limits)
     }
 
     /// Ends the handshake phase of one lease: the backend has answered.
-    pub(super) fn settle(self: &Arc<Self>) {
+    pub(crate) fn settle(self: &Arc<Self>) {
         self.load.settle();
         self.offer_capacity();
     }
 
-    pub(super) fn release(self: &Arc<Self>, handshaking: bool) {
+    pub(crate) fn release(self: &Arc<Self>, handshaking: bool) {
         self.load.release(handshaking);
         self.offer_capacity();
     }
 
     /// Marks it as part of an active configuration.
-    pub(super) fn mark_active(&self) {
+    pub(crate) fn mark_active(&self) {
         self.was_active.store(true, Ordering::Relaxed);
     }
 
     /// Notifies this queue of free capacity from now on. The caller checks for capacity afterwards, as
     /// [`QueueSubscribers::add`] explains.
-    pub(super) fn subscribe(&self, queue: &Arc<AdmissionQueue>) {
+    pub(crate) fn subscribe(&self, queue: &Arc<AdmissionQueue>) {
         self.queues.add(queue);
     }
 
     /// Stops notifying this queue.
-    pub(super) fn unsubscribe(&self, queue: &AdmissionQueue) {
+    pub(crate) fn unsubscribe(&self, queue: &AdmissionQueue) {
         self.queues.remove(queue);
     }
 
     /// Returns the number of queues that are notified of free capacity.
     #[cfg(test)]
-    pub(super) fn subscriber_count(&self) -> usize {
+    pub(crate) fn subscriber_count(&self) -> usize {
         self.queues.snapshot().len()
     }
 
@@ -207,5 +203,253 @@ impl Backend {
         for queue in self.queues.snapshot() {
             queue.offer(self);
         }
+    }
+}
+
+// Load of a backend and its limits per pool: leases, and those of them in the handshake phase.
+
+/// Both counts in one number, so that one exchange acquires both: leases in the low half, handshakes in the high half.
+#[derive(Debug, Default)]
+pub(crate) struct LoadCounters {
+    counts: AtomicU64,
+}
+
+/// The limits of both counts, in the same halves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoadLimits(u64);
+
+// === impl LoadCounters ===
+
+impl LoadCounters {
+    pub(crate) fn leases(&self) -> u64 {
+        self.counts.load(Ordering::Relaxed) & LEASE_MASK
+    }
+
+    pub(crate) fn handshakes(&self) -> u64 {
+        self.counts.load(Ordering::Relaxed) >> HANDSHAKE_SHIFT
+    }
+
+    pub(crate) fn has_capacity(&self, limits: LoadLimits) -> bool {
+        fits(self.counts.load(Ordering::Relaxed), limits.0)
+    }
+
+    /// Increments both counts unless a limit is reached; each pool has its own limits.
+    pub(crate) fn try_acquire(&self, limits: LoadLimits) -> bool {
+        let more = |counts| fits(counts, limits.0).then_some(counts + ONE_OF_BOTH);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.counts.fetch_update(set, fetch, more).is_ok()
+    }
+
+    // Sequentially consistent, because a release reads the queue afterwards: see `AdmissionQueue::enter`.
+
+    pub(crate) fn settle(&self) {
+        self.counts.fetch_sub(ONE_HANDSHAKE, Ordering::SeqCst);
+    }
+
+    pub(crate) fn release(&self, handshaking: bool) {
+        let released = if handshaking { ONE_OF_BOTH } else { ONE_LEASE };
+        self.counts.fetch_sub(released, Ordering::SeqCst);
+    }
+}
+
+// === impl LoadLimits ===
+
+impl LoadLimits {
+    /// Creates the limits; 0 means no limit.
+    pub(crate) fn new(leases: u32, handshakes: u32) -> Self {
+        // One less than the half can hold, so that no count overflows into the other half.
+        let max = |configured: u32| u64::from(configured.wrapping_sub(1).min(u32::MAX - 2) + 1);
+        LoadLimits(max(handshakes) << HANDSHAKE_SHIFT | max(leases))
+    }
+
+    /// Returns the maximum number of leases.
+    pub(crate) fn leases(self) -> u64 {
+        self.0 & LEASE_MASK
+    }
+}
+
+fn fits(counts: u64, limits: u64) -> bool {
+    counts & LEASE_MASK < limits & LEASE_MASK
+        && counts >> HANDSHAKE_SHIFT < limits >> HANDSHAKE_SHIFT
+}
+
+const HANDSHAKE_SHIFT: u32 = 32;
+
+const LEASE_MASK: u64 = (1 << HANDSHAKE_SHIFT) - 1;
+
+const ONE_LEASE: u64 = 1;
+
+const ONE_HANDSHAKE: u64 = 1 << HANDSHAKE_SHIFT;
+
+const ONE_OF_BOTH: u64 = ONE_LEASE + ONE_HANDSHAKE;
+
+// The state of a backend as one word, derived from its health, its drain and its slow start.
+
+/// The state of a backend in a pool, as reported by status, log and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendState {
+    /// Accepts new sessions and requests.
+    Up,
+    /// New or recovered: receives a growing share of new sessions and requests for the pool's `slow_start`.
+    Warming,
+    /// Accepts no new sessions or requests, as ordered by the operator.
+    Draining,
+    /// Health checks fail.
+    Down,
+    /// Sessions or requests failed; the backend is not used for a limited time.
+    Ejected,
+    /// Not in DNS any longer: accepts no new sessions or requests.
+    Vanished,
+}
+
+// === impl BackendState ===
+
+impl BackendState {
+    /// All states.
+    pub const ALL: [BackendState; 6] = [
+        BackendState::Up,
+        BackendState::Warming,
+        BackendState::Draining,
+        BackendState::Down,
+        BackendState::Ejected,
+        BackendState::Vanished,
+    ];
+
+    /// Returns the word of a closed set.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackendState::Up => Condition::Up.as_str(),
+            BackendState::Warming => "warming",
+            BackendState::Draining => "draining",
+            BackendState::Down => Condition::Down.as_str(),
+            BackendState::Ejected => Condition::Ejected.as_str(),
+            BackendState::Vanished => "vanished",
+        }
+    }
+}
+
+// === impl Backend ===
+
+impl Backend {
+    /// Returns the state of a backend that is configured or in DNS. A drain takes precedence over health: it applies in
+    /// both conditions.
+    pub(crate) fn state(&self, now: Instant, slow_start: Duration) -> BackendState {
+        match self.health().condition().0 {
+            _ if self.is_draining() => BackendState::Draining,
+            Condition::Up if self.slow_start_factor(now, slow_start).is_some() => {
+                BackendState::Warming
+            }
+            Condition::Up => BackendState::Up,
+            Condition::Down => BackendState::Down,
+            Condition::Ejected => BackendState::Ejected,
+        }
+    }
+}
+
+// Slow start: without it, a new backend would receive all new sessions because it has the fewest.
+
+/// The start of a backend's slow start. Its length is set by each pool.
+#[derive(Debug)]
+pub(crate) struct SlowStart {
+    /// The zero of `started_ms`.
+    created: Instant,
+    /// Milliseconds from `created` to the start, plus 1; 0: there was no slow start.
+    started_ms: AtomicU64,
+}
+
+// === impl SlowStart ===
+
+impl Default for SlowStart {
+    fn default() -> Self {
+        SlowStart {
+            created: Instant::now(),
+            started_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+impl SlowStart {
+    pub(crate) fn begin(&self, now: Instant) {
+        let started_ms = millis(now.saturating_duration_since(self.created)) + 1;
+        self.started_ms.store(started_ms, Ordering::Relaxed);
+    }
+
+    /// Returns a number that changes with every slow start.
+    pub(crate) fn generation(&self) -> u64 {
+        self.started_ms.load(Ordering::Relaxed)
+    }
+
+    /// Returns when a slow start of length `length` ends, which may be in the past; `None` if there was none.
+    pub(crate) fn ends(&self, length: Duration) -> Option<Instant> {
+        let started_ms = self.generation().checked_sub(1)?;
+        self.created
+            .checked_add(Duration::from_millis(started_ms) + length)
+    }
+
+    /// Returns the factor, which grows linearly from 0.1 to 1; `None` outside a slow start.
+    pub(crate) fn factor(&self, now: Instant, length: Duration) -> Option<f64> {
+        let started_ms = self.generation().checked_sub(1)?;
+        let (now, length) = (
+            millis(now.saturating_duration_since(self.created)),
+            millis(length),
+        );
+        let passed = now.saturating_sub(started_ms);
+        (passed < length)
+            .then(|| INITIAL_FACTOR + (1.0 - INITIAL_FACTOR) * passed as f64 / length as f64)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_millis().try_into().unwrap_or(u64::MAX - 1)
+}
+
+const INITIAL_FACTOR: f64 = 0.1;
+
+#[cfg(test)]
+mod load_tests {
+    use super::*;
+
+    #[test]
+    fn both_limits_hold_and_zero_means_no_limit() {
+        let load = LoadCounters::default();
+        let limits = LoadLimits::new(3, 2);
+        assert!(load.try_acquire(limits) && load.try_acquire(limits) && !load.try_acquire(limits));
+        load.settle();
+        assert!(load.try_acquire(limits) && !load.has_capacity(limits));
+        assert_eq!((load.leases(), load.handshakes()), (3, 2));
+        load.release(true);
+        assert!(load.has_capacity(limits));
+        load.release(false);
+        load.release(true);
+        assert_eq!((load.leases(), load.handshakes()), (0, 0));
+        let all = LoadLimits::new(0, 0);
+        assert!((0..1000).all(|_| load.try_acquire(all)));
+        assert!(load.try_acquire(LoadLimits::new(u32::MAX, u32::MAX)) && !load.try_acquire(limits));
+    }
+}
+
+#[cfg(test)]
+mod warmth_tests {
+    use super::*;
+
+    #[test]
+    fn factor_grows_from_a_tenth_to_one() {
+        let slow_start = SlowStart::default();
+        let length = Duration::from_secs(10);
+        let factor =
+            |millis| slow_start.factor(slow_start.created + Duration::from_millis(millis), length);
+        assert_eq!(factor(0), None);
+        slow_start.begin(slow_start.created + Duration::from_secs(1));
+        assert_eq!(
+            (factor(0), factor(1000), factor(6000)),
+            (Some(0.1), Some(0.1), Some(0.55))
+        );
+        assert_eq!(factor(11_000), None);
+        assert_eq!(
+            slow_start.ends(length),
+            Some(slow_start.created + Duration::from_secs(11))
+        );
+        slow_start.begin(slow_start.created);
+        assert_eq!(slow_start.factor(slow_start.created, Duration::ZERO), None);
     }
 }

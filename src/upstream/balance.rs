@@ -3,27 +3,24 @@
 //! A selection reads every candidate once or twice, takes no lock and allocates nothing. Counters may change in the
 //! meantime: the selected member may not be the best one, but it is always eligible.
 
-mod hash;
-mod key;
-mod random;
-mod share;
-mod turns;
-
-pub use key::BalanceKey;
-pub(super) use key::stable_hash;
-pub(super) use random::Rng;
-pub use share::LoadShare;
-pub(super) use share::{MemberLoad, shares};
-
-use super::{Backend, entry::Member, sticky::Affinity};
-use crate::config;
-use hash::RendezvousHash;
-use std::sync::Arc;
-use turns::StrideScheduler;
+use crate::{
+    config::{self, HashKey},
+    net::random::{self, Rng},
+    upstream::{
+        backend::Backend,
+        balance_key::{BalanceKey, mix},
+        member::Member,
+        sticky::Affinity,
+    },
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// The balancing algorithm of a pool.
 #[derive(Debug)]
-pub(super) enum Balancer {
+pub(crate) enum Balancer {
     LeastSessions(StrideScheduler),
     RoundRobin(StrideScheduler),
     RandomTwo(Rng),
@@ -32,18 +29,18 @@ pub(super) enum Balancer {
 
 /// The members of a pool, and the criteria by which they are eligible for a request.
 #[derive(Clone, Copy)]
-pub(super) struct Eligible<'a> {
-    pub(super) members: &'a [Arc<Member>],
+pub(crate) struct Eligible<'a> {
+    pub(crate) members: &'a [Arc<Member>],
     /// The backends that have failed for this request.
-    pub(super) tried: &'a [Arc<Backend>],
+    pub(crate) tried: &'a [Arc<Backend>],
     /// Whether members that are down or ejected are eligible too.
-    pub(super) include_unhealthy: bool,
+    pub(crate) include_unhealthy: bool,
 }
 
 // === impl Balancer ===
 
 impl Balancer {
-    pub(super) fn new(pool: &config::Pool) -> Self {
+    pub(crate) fn new(pool: &config::Pool) -> Self {
         match pool.balance {
             config::Balance::LeastSessions => Balancer::LeastSessions(StrideScheduler::default()),
             config::Balance::RoundRobin => Balancer::RoundRobin(StrideScheduler::default()),
@@ -53,7 +50,7 @@ impl Balancer {
     }
 
     /// Selects a member; `None` if none is eligible.
-    pub(super) fn choose<'a>(
+    pub(crate) fn choose<'a>(
         &self,
         candidates: Eligible<'a>,
         key: BalanceKey,
@@ -81,7 +78,7 @@ impl Balancer {
     }
 
     /// Records that `member` was selected and had capacity.
-    pub(super) fn chosen(&self, member: &Member) {
+    pub(crate) fn chosen(&self, member: &Member) {
         match self {
             Balancer::LeastSessions(scheduler) | Balancer::RoundRobin(scheduler) => {
                 scheduler.advance(member)
@@ -91,7 +88,7 @@ impl Balancer {
     }
 
     /// Returns the part of the request that is hashed.
-    pub(super) fn hash_key(&self) -> Option<&config::HashKey> {
+    pub(crate) fn hash_key(&self) -> Option<&config::HashKey> {
         match self {
             Balancer::Hash(hash) => Some(hash.by()),
             _ => None,
@@ -102,7 +99,7 @@ impl Balancer {
 // === impl Eligible ===
 
 impl<'a> Eligible<'a> {
-    pub(super) fn iter(self) -> impl Iterator<Item = &'a Arc<Member>> + Clone {
+    pub(crate) fn iter(self) -> impl Iterator<Item = &'a Arc<Member>> + Clone {
         let is_eligible = move |member: &&Arc<Member>| {
             member.is_open(self.include_unhealthy)
                 && member.has_capacity()
@@ -123,8 +120,115 @@ impl<'a> Eligible<'a> {
         }
     }
 
-    pub(super) fn was_tried(self, member: &Member) -> bool {
+    pub(crate) fn was_tried(self, member: &Member) -> bool {
         let mut tried = self.tried.iter();
         tried.any(|backend| Arc::ptr_eq(backend, &member.backend))
     }
 }
+
+// Weighted round robin by stride scheduling.
+//
+// Every member has the virtual time of its next slot, and a slot takes longer for a smaller weight. Over any interval
+// the numbers of slots are proportional to the weights, to within one.
+
+/// The current virtual time: the latest start of a slot.
+#[derive(Debug, Default)]
+pub(crate) struct StrideScheduler(AtomicU64);
+
+// === impl StrideScheduler ===
+
+impl StrideScheduler {
+    /// Returns the time of the member's next slot. A member that was draining or full does not make up for missed
+    /// slots.
+    pub(crate) fn next_slot(&self, member: &Member) -> u64 {
+        let slot = member.next_slot.load(Ordering::Relaxed);
+        slot.max(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Records that the member has used its slot. If two callers see the same slot free, both count.
+    pub(crate) fn advance(&self, member: &Member) {
+        let now = self.0.load(Ordering::Relaxed);
+        let before = member.next_slot.fetch_max(now, Ordering::Relaxed);
+        let stride = (STRIDE_UNIT / member.weight).max(1);
+        member.next_slot.fetch_add(stride, Ordering::Relaxed);
+        self.0.fetch_max(before, Ordering::Relaxed);
+    }
+}
+
+/// Length of a slot of weight 1: divisible by every weight up to 16, and by larger ones to within 0.2 %. At a million
+/// slots per second the time lasts for more than half a year.
+const STRIDE_UNIT: u64 = 720_720;
+
+// The same backend for the same key: highest random weight (Thaler and Ravishankar 1998), with bounded load (Mirrokni,
+// Thorup and Zadimoghaddam 2016).
+//
+// Every member gets a score from its address and the key, and the highest score wins. If a member is added or removed,
+// only the keys that it wins or has won move. A member with far more than its share is skipped, and the next highest
+// score wins.
+
+/// The balancing algorithm `hash`.
+#[derive(Debug)]
+pub(crate) struct RendezvousHash {
+    by: HashKey,
+}
+
+// === impl RendezvousHash ===
+
+impl RendezvousHash {
+    pub(crate) fn new(by: HashKey) -> Self {
+        RendezvousHash { by }
+    }
+
+    pub(crate) fn by(&self) -> &HashKey {
+        &self.by
+    }
+
+    pub(crate) fn choose<'a>(
+        &self,
+        candidates: Eligible<'a>,
+        key: BalanceKey,
+    ) -> Option<&'a Arc<Member>> {
+        let (leases, weights) = candidates.iter().fold((0, 0), |(leases, weights), member| {
+            (leases + member.leases(), weights + member.weight)
+        });
+        let mut all = candidates.members.iter().map(|member| member.weight);
+        let first = all.next();
+        // With equal weights the scores are compared without conversion.
+        let equal_weights = all.all(|weight| Some(weight) == first);
+        let below = |member: &&Arc<Member>| {
+            // Below 5/4 of its share of all leases, including the new one.
+            let leases_held = member.leases();
+            leases_held < MIN_BOUND || 4 * leases_held * weights < 5 * (leases + 1) * member.weight
+        };
+        // All members are at their bounds only if counts have changed in the meantime.
+        highest(candidates.iter().filter(below), key, equal_weights)
+            .or_else(|| highest(candidates.iter(), key, equal_weights))
+    }
+}
+
+fn highest<'a>(
+    members: impl Iterator<Item = &'a Arc<Member>>,
+    key: BalanceKey,
+    equal_weights: bool,
+) -> Option<&'a Arc<Member>> {
+    let scored = members.map(|member| (mix(key.number() ^ member.id_hash), member));
+    let highest = match equal_weights {
+        true => scored.max_by_key(|(number, _)| *number),
+        false => scored
+            .map(|(number, member)| (number, member, weighted_score(number, member.weight)))
+            .max_by(|(_, _, one), (_, _, other)| one.total_cmp(other))
+            .map(|(number, member, _)| (number, member)),
+    };
+    highest.map(|(_, member)| member)
+}
+
+/// Returns ln(u) / weight, for u uniform in (0, 1]: a member of weight w has the highest score with probability w / ∑ w
+/// (Schindelhauer and Schomaker 2005).
+fn weighted_score(number: u64, weight: u64) -> f64 {
+    // The 53 bits that an `f64` holds.
+    let uniform = ((number >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+    uniform.ln() / weight as f64
+}
+
+/// Up to this number of leases is never over the bound, so that the few clients of one key stay together at low load.
+const MIN_BOUND: u64 = 8;

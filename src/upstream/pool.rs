@@ -1,19 +1,20 @@
 //! A named set of members, and the selection among them.
 
-mod names;
-mod pick;
-mod standing;
-
-use super::{
-    Backend, BackendState, Backends, Lease,
-    admission::{AdmissionQueue, Admitted, QueueRequest},
-    balance::{BalanceKey, Balancer, Rng},
-    health::HealthCheck,
-    members::PoolMembers,
-    sticky::{SidCapture, StickyStrategy},
-    terms::MemberConfig,
+use crate::{
+    config::{self, DnsName},
+    net::{dns::DnsAnswer, random::Rng},
+    upstream::{
+        backend::{Backend, BackendState, Backends},
+        balance::{Balancer, Eligible},
+        balance_key::BalanceKey,
+        fair_share::{LoadShare, MemberLoad, shares},
+        health::HealthCheck,
+        member::{Lease, Member, MemberConfig},
+        membership::{MembershipChange, PoolMembers},
+        queue::{AdmissionQueue, Admitted, QueueRequest},
+        sticky::{SidCapture, StickyStrategy},
+    },
 };
-use crate::config;
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue};
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -284,6 +285,205 @@ impl Unavailable {
         !matches!(self, None | Unresolved | Down | Draining)
     }
 }
+
+// The DNS names of a pool, and how their answers change its members.
+
+// === impl Pool ===
+
+impl Pool {
+    /// Returns the names to resolve, and the maximum interval between queries.
+    pub fn names(&self) -> Vec<(DnsName, Duration)> {
+        let members = self.members.load();
+        let names = members.named().filter_map(|config| config.dns());
+        names
+            .map(|(name, interval)| (name.clone(), interval))
+            .collect()
+    }
+
+    /// Applies the DNS answer for `name`: added members become eligible, removed ones do not stay eligible. `None`: DNS
+    /// has no answer, and the pool does not wait for it any longer.
+    ///
+    /// Must not be called concurrently.
+    pub fn follow(
+        &self,
+        name: &DnsName,
+        found: Option<&DnsAnswer>,
+        backends: &mut Backends,
+    ) -> MembershipChange {
+        let before = self.members.load();
+        let (next, change) = before.apply_answer(name, found, backends);
+        // If all backends are new, no other can take the load in the meantime.
+        if !before.current().is_empty() {
+            let returns = |new: &Arc<Backend>| before.vanished().any(|it| Arc::ptr_eq(it, new));
+            let recovering = change.added.iter();
+            let recovering = recovering.filter(|new| new.is_new() || returns(new));
+            let now = Instant::now();
+            recovering.for_each(|new| new.start_slow(now));
+        }
+        let must_reject = next.current().is_empty() && !next.is_waiting();
+        self.members.store(Arc::new(next));
+        self.commit();
+        if must_reject {
+            self.admission.reject_all();
+        }
+        change
+    }
+
+    /// Returns the backends that are no longer in DNS, but have leases or are draining by an order.
+    pub fn vanished(&self) -> Vec<Arc<Backend>> {
+        self.members.load().vanished().cloned().collect()
+    }
+
+    /// Returns whether a session may stay: its backend is a member, or may leave DNS without closing it. `pool_entry`:
+    /// the pool entry of the session.
+    pub fn may_keep(&self, backend: &str, pool_entry: &str) -> bool {
+        self.members.load().keep(backend, pool_entry)
+    }
+
+    /// Returns the addresses of all members, and the configured names without a DNS answer.
+    pub fn shown(&self) -> Vec<String> {
+        let members = self.members.load();
+        members.shown().collect()
+    }
+}
+
+// The rebalancing settings of a pool, and the load shares of its members.
+
+// === impl Pool ===
+
+impl Pool {
+    /// Returns the interval between two closes for rebalancing; `None`: rebalancing is off.
+    pub fn rebalance(&self) -> Option<Duration> {
+        self.rebalance.gap()
+    }
+
+    /// Returns the load shares of the members that can accept sessions.
+    pub fn load_shares(&self, now: Instant) -> Vec<LoadShare> {
+        let members = self.members.load();
+        let available = serving(members.current());
+        let available: Vec<&Member> = available.filter(|member| member.is_up()).collect();
+        let loads: Vec<MemberLoad> = available.iter().map(|member| member.load()).collect();
+        let load_share = |((member, load), share): ((&Member, &MemberLoad), u64)| LoadShare {
+            backend: member.backend.name().clone(),
+            generation: member.backend.generation(),
+            leases: load.leases,
+            share,
+            warming: self.is_warming(&member.backend, now),
+        };
+        let each = available.into_iter().zip(&loads).zip(shares(&loads));
+        each.map(load_share).collect()
+    }
+}
+
+// Selection of the next member of a pool.
+
+// === impl Pool ===
+
+impl Pool {
+    /// Returns a lease if a member has free capacity, regardless of the queue.
+    pub(crate) fn pick(
+        &self,
+        key: BalanceKey,
+        tried: &[Arc<Backend>],
+    ) -> Result<Lease, Unavailable> {
+        let members = self.members.load();
+        if let Some(excluded) = self.excluded(&members, key, tried)
+            && let Ok(lease) = self.pick_among(&members, key, &excluded)
+        {
+            return Ok(lease);
+        }
+        self.pick_among(&members, key, tried)
+    }
+
+    /// Returns `tried` and the members in slow start that are skipped this time; `None` if none is skipped.
+    fn excluded(
+        &self,
+        members: &PoolMembers,
+        key: BalanceKey,
+        tried: &[Arc<Backend>],
+    ) -> Option<Vec<Arc<Backend>>> {
+        if self.slow_start.is_zero() {
+            return None;
+        }
+        let now = Instant::now();
+        let is_excluded = |member: &&Arc<Member>| {
+            // A request with an affinity is not new work.
+            let is_bound = key
+                .bound()
+                .is_some_and(|bound| bound.id_hash == member.id_hash);
+            let factor = member.backend.slow_start_factor(now, self.slow_start);
+            let is_skipped = |factor| {
+                self.rng.below(PROBABILITY_SCALE) as f64 >= factor * PROBABILITY_SCALE as f64
+            };
+            !is_bound && factor.is_some_and(is_skipped)
+        };
+        let excluded = members.current().iter().filter(is_excluded);
+        let excluded: Vec<_> = excluded.map(|member| member.backend.clone()).collect();
+        (!excluded.is_empty()).then(|| [tried, &excluded].concat())
+    }
+
+    /// Returns the `id_hash` of the only member that can serve this request, unless that was tried.
+    pub(crate) fn only(&self, key: BalanceKey, tried: &[Arc<Backend>]) -> Option<u64> {
+        let bound = key.bound().filter(|bound| bound.only)?;
+        let members = self.members.load();
+        let mut current = members.current().iter();
+        let own = current.find(|member| member.id_hash == bound.id_hash)?;
+        let was_tried = tried.iter().any(|one| Arc::ptr_eq(one, &own.backend));
+        (!was_tried).then_some(bound.id_hash)
+    }
+
+    fn pick_among(
+        &self,
+        members: &PoolMembers,
+        key: BalanceKey,
+        tried: &[Arc<Backend>],
+    ) -> Result<Lease, Unavailable> {
+        let current = members.current();
+        let candidates = Eligible {
+            members: current,
+            tried,
+            include_unhealthy: self.all_down == config::AllDown::Try
+                && !serving(current).any(Member::is_up),
+        };
+        // A selected member may have become full in the meantime, hence several attempts.
+        for _ in current {
+            let Some(member) = self.balance.choose(candidates, key) else {
+                break;
+            };
+            if let Some(lease) = Lease::acquire(member) {
+                self.balance.chosen(member);
+                return Ok(lease);
+            }
+        }
+        Err(why(members, candidates, self.queue > 0))
+    }
+}
+
+fn why(members: &PoolMembers, candidates: Eligible<'_>, may_wait: bool) -> Unavailable {
+    let mut serving = serving(candidates.members);
+    let is_usable = |member: &&Member| candidates.include_unhealthy || member.is_up();
+    let mut usable = serving.clone().filter(is_usable);
+    // A member from an outstanding DNS answer may have capacity.
+    if may_wait && members.is_waiting()
+        || usable.clone().any(|member| !candidates.was_tried(member))
+    {
+        return Unavailable::Full;
+    }
+    match (usable.next(), serving.next()) {
+        (None, Some(_)) => Unavailable::Down,
+        (None, None) if !candidates.members.is_empty() => Unavailable::Draining,
+        (None, None) if members.is_unresolved() => Unavailable::Unresolved,
+        _ => Unavailable::None,
+    }
+}
+
+pub(crate) fn serving(members: &[Arc<Member>]) -> impl Iterator<Item = &Member> + Clone {
+    let members = members.iter().map(|member| &**member);
+    members.filter(|member| !member.backend.is_draining())
+}
+
+/// The number of steps between the probabilities 0 and 1.
+const PROBABILITY_SCALE: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,19 @@
 //! Affinity: the same backend for the same client as long as it exists, by Lockgate's cookie or by the `sid` that
 //! Socket.IO assigns in its first response and expects in every request.
 
-mod cookie;
-mod sids;
-
-use crate::config;
-use cookie::CookieSigner;
-use http::{HeaderMap, HeaderValue};
-use sids::SidTable;
-use std::sync::Arc;
+use crate::{config, upstream::balance_key::stable_hash};
+use aws_lc_rs::{hmac, rand::SystemRandom};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderValue, header};
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 /// How a pool recognises a client's backend.
 #[derive(Debug)]
-pub(super) enum StickyStrategy {
+pub(crate) enum StickyStrategy {
     Off,
     Cookie(Arc<CookieSigner>),
     Socketio(Arc<SidTable>),
@@ -20,10 +21,10 @@ pub(super) enum StickyStrategy {
 
 /// The affinity of a request: a backend, by the `id_hash` of its member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Affinity {
-    pub(super) id_hash: u64,
+pub(crate) struct Affinity {
+    pub(crate) id_hash: u64,
     /// Whether no other backend can answer the request: it goes to this one even if that is draining.
-    pub(super) only: bool,
+    pub(crate) only: bool,
 }
 
 /// Reads the `sid` from the first bytes of a response to Socket.IO's first request.
@@ -36,7 +37,7 @@ pub struct SidCapture {
 // === impl StickyStrategy ===
 
 impl StickyStrategy {
-    pub(super) fn new(config: config::Sticky, pool: &str) -> Self {
+    pub(crate) fn new(config: config::Sticky, pool: &str) -> Self {
         match config {
             config::Sticky::Off => StickyStrategy::Off,
             config::Sticky::Cookie => StickyStrategy::Cookie(Arc::new(CookieSigner::new(pool))),
@@ -45,7 +46,7 @@ impl StickyStrategy {
     }
 
     /// Takes over the state of `before` if it is of the same kind.
-    pub(super) fn after(self, before: &StickyStrategy) -> Self {
+    pub(crate) fn after(self, before: &StickyStrategy) -> Self {
         match (self, before) {
             (StickyStrategy::Cookie(_), StickyStrategy::Cookie(signer)) => {
                 StickyStrategy::Cookie(signer.clone())
@@ -58,7 +59,7 @@ impl StickyStrategy {
     }
 
     /// Returns the backend that a request is bound to.
-    pub(super) fn bound(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Affinity> {
+    pub(crate) fn bound(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Affinity> {
         match self {
             StickyStrategy::Off => None,
             StickyStrategy::Cookie(signer) => signer.read(headers).map(|id_hash| Affinity {
@@ -76,7 +77,7 @@ impl StickyStrategy {
     }
 
     /// Returns the `Set-Cookie` that binds a client to the backend with this `id_hash`.
-    pub(super) fn cookie(&self, id_hash: u64) -> Option<HeaderValue> {
+    pub(crate) fn cookie(&self, id_hash: u64) -> Option<HeaderValue> {
         match self {
             StickyStrategy::Cookie(signer) => Some(signer.write(id_hash)),
             StickyStrategy::Off | StickyStrategy::Socketio(_) => None,
@@ -85,7 +86,7 @@ impl StickyStrategy {
 
     /// Returns a capture if the response to a request with this query, from the backend with this `id_hash`, contains a
     /// `sid`.
-    pub(super) fn sid_capture(&self, query: Option<&str>, id_hash: u64) -> Option<SidCapture> {
+    pub(crate) fn sid_capture(&self, query: Option<&str>, id_hash: u64) -> Option<SidCapture> {
         let StickyStrategy::Socketio(sids) = self else {
             return None;
         };
@@ -104,7 +105,7 @@ impl StickyStrategy {
 impl SidCapture {
     /// Takes the first bytes of the response.
     pub fn capture(self, first: &[u8]) {
-        if let Some(sid) = sids::parse_sid(first) {
+        if let Some(sid) = parse_sid(first) {
             self.sids.bind(sid, self.id_hash);
         }
     }
@@ -114,4 +115,225 @@ impl SidCapture {
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find_map(|(key, value)| (key == name).then_some(value))
+}
+
+// A signed cookie that names a backend.
+
+/// Signs cookies so that clients cannot forge them. The key lasts as long as the process: after a restart clients get
+/// new cookies, and possibly another backend.
+#[derive(Debug)]
+pub(crate) struct CookieSigner {
+    name: String,
+    key: hmac::Key,
+}
+
+// === impl CookieSigner ===
+
+impl CookieSigner {
+    pub(crate) fn new(pool: &str) -> Self {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        CookieSigner {
+            // One name per pool, because several pools may share a host. The prefix keeps other hosts of the domain
+            // from setting the cookie (RFC 6265bis §4.1.3.2).
+            name: format!("__Host-lockgate-{:016x}", stable_hash(pool.bytes())),
+            key: key.expect("the kernel's random source answers once the system is up"),
+        }
+    }
+
+    pub(crate) fn write(&self, id_hash: u64) -> HeaderValue {
+        let id_hash = id_hash.to_be_bytes();
+        let tag = hmac::sign(&self.key, &id_hash);
+        let value = URL_SAFE_NO_PAD.encode([&id_hash, tag.as_ref()].concat());
+        let name = &self.name;
+        let cookie = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax");
+        HeaderValue::try_from(cookie).expect("the cookie is visible ASCII")
+    }
+
+    /// Returns the value of a cookie that this process has signed; `None` if the signature does not match.
+    pub(crate) fn read(&self, headers: &HeaderMap) -> Option<u64> {
+        // HTTP/2 may send cookies one by one (RFC 9113 §8.2.3).
+        let lines = headers.get_all(header::COOKIE).into_iter();
+        let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+        pairs.find_map(|pair| {
+            let value = pair.trim_ascii().strip_prefix(self.name.as_bytes())?;
+            self.open(value.strip_prefix(b"=")?)
+        })
+    }
+
+    fn open(&self, value: &[u8]) -> Option<u64> {
+        let mut bytes = [0; 40];
+        let length = URL_SAFE_NO_PAD.decode_slice(value, &mut bytes).ok()?;
+        let (id_hash, tag) = bytes[..length].split_first_chunk::<8>()?;
+        hmac::verify(&self.key, id_hash, tag).ok()?;
+        Some(u64::from_be_bytes(*id_hash))
+    }
+}
+
+// The backend of each `sid` (the Engine.IO protocol, "Handshake").
+
+/// A bounded table in two generations: when one is full, the older one is discarded, with all entries not used
+/// recently.
+#[derive(Debug, Default)]
+pub(crate) struct SidTable(Mutex<Generations>);
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<Box<str>, u64>,
+    old: HashMap<Box<str>, u64>,
+}
+
+// === impl SidTable ===
+
+impl SidTable {
+    pub(crate) fn bind(&self, sid: &str, id_hash: u64) {
+        self.lock().insert(sid.into(), id_hash);
+    }
+
+    pub(crate) fn backend(&self, sid: &str) -> Option<u64> {
+        let mut generations = self.lock();
+        if let Some(id_hash) = generations.young.get(sid) {
+            return Some(*id_hash);
+        }
+        let (sid, id_hash) = generations.old.remove_entry(sid)?;
+        generations.insert(sid, id_hash);
+        Some(id_hash)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Generations> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Generations ===
+
+impl Generations {
+    fn insert(&mut self, sid: Box<str>, id_hash: u64) {
+        if self.young.len() >= GENERATION_LEN {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(sid, id_hash);
+    }
+}
+
+/// Parses the `sid` of an open packet: `0{"sid":"…"`; before version 4 its length precedes it.
+pub(crate) fn parse_sid(first: &[u8]) -> Option<&str> {
+    let first = &first[..first.len().min(SCAN_LEN)];
+    let key = first
+        .windows(SID_KEY.len())
+        .position(|window| window == SID_KEY)?;
+    let rest = &first[key + SID_KEY.len()..];
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let sid = &rest[..end];
+    let fits = (1..=MAX_SID_LEN).contains(&sid.len()) && sid.iter().all(is_plain);
+    fits.then(|| std::str::from_utf8(sid).ok())?
+}
+
+const SID_KEY: &[u8] = b"\"sid\":\"";
+
+/// Twenty letters in practice.
+const MAX_SID_LEN: usize = 64;
+
+/// The `sid` is at the beginning.
+const SCAN_LEN: usize = 256;
+
+/// Some 8 MiB for both generations.
+const GENERATION_LEN: usize = 32 * 1024;
+
+#[cfg(test)]
+mod cookie_tests {
+    use super::*;
+
+    fn cookies(lines: &[&str]) -> HeaderMap {
+        let lines = lines
+            .iter()
+            .map(|line| (header::COOKIE, line.parse().unwrap()));
+        lines.collect()
+    }
+
+    fn written(signer: &CookieSigner, id_hash: u64) -> String {
+        let line = signer.write(id_hash);
+        let (pair, attributes) = line.to_str().unwrap().split_once("; ").unwrap();
+        assert_eq!(attributes, "Path=/; Secure; HttpOnly; SameSite=Lax");
+        pair.to_owned()
+    }
+
+    #[test]
+    fn signed_cookie_is_read_alone_and_among_others() {
+        let signer = CookieSigner::new("chat");
+        let pair = written(&signer, 7);
+        for lines in [
+            vec![&*pair],
+            vec!["a=1", &pair],
+            vec![&*format!("a=1; {pair};b=2")],
+        ] {
+            assert_eq!(signer.read(&cookies(&lines)), Some(7), "{lines:?}");
+        }
+        assert_ne!(
+            written(&CookieSigner::new("other"), 7).split_once('='),
+            pair.split_once('=')
+        );
+    }
+
+    #[test]
+    fn modified_cookie_is_ignored() {
+        let signer = CookieSigner::new("chat");
+        let pair = written(&signer, 7);
+        let (name, value) = pair.split_once('=').unwrap();
+        for index in 0..value.len() {
+            let mut other = value.as_bytes().to_vec();
+            other[index] = if other[index] == b'A' { b'Q' } else { b'A' };
+            let other = String::from_utf8(other).unwrap();
+            assert_eq!(
+                signer.read(&cookies(&[&format!("{name}={other}")])),
+                None,
+                "{index}"
+            );
+        }
+        for other in ["", "=", "====", &"A".repeat(54), &"A".repeat(9999), "ä"] {
+            assert_eq!(signer.open(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(CookieSigner::new("chat").read(&cookies(&[&pair])), None);
+    }
+}
+
+#[cfg(test)]
+mod sids_tests {
+    use super::*;
+
+    #[test]
+    fn sid_is_parsed_from_open_packets_of_both_versions_only() {
+        for (first, sid) in [
+            (
+                r#"0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"]}"#,
+                Some("lv_VI97HAXpY6yYWAAAC"),
+            ),
+            (r#"97:0{"sid":"a-1","pingInterval":25000}2:40"#, Some("a-1")),
+            (r#"0{"sid":""}"#, None),
+            (r#"0{"sid":"a b"}"#, None),
+            (r#"0{"sid":"cut"#, None),
+            ("4hello", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_sid(first.as_bytes()), sid, "{first}");
+        }
+        let long = format!(r#"0{{"sid":"{}"}}"#, "a".repeat(65));
+        assert_eq!(parse_sid(long.as_bytes()), None);
+    }
+
+    #[test]
+    fn table_is_bounded_and_discards_unused_sids() {
+        let sids = SidTable::default();
+        sids.bind("used", 1);
+        sids.bind("unused", 2);
+        for n in 0..4 * GENERATION_LEN {
+            sids.bind(&n.to_string(), 3);
+            if n % 1000 == 0 {
+                assert_eq!(sids.backend("used"), Some(1));
+            }
+        }
+        assert_eq!(sids.backend("unused"), None);
+        let generations = sids.lock();
+        assert!(generations.young.len() + generations.old.len() <= 2 * GENERATION_LEN);
+    }
 }

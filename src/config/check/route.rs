@@ -1,16 +1,19 @@
 //! Contradictions within routes: names, targets, conditions.
 
-use super::{
-    super::{
-        ClientCert, HostPattern, Location, PathPattern, Route, Session, Token, schema::UNNAMED,
-        words::suggest,
+use crate::config::{
+    check::{CheckContext, session},
+    diagnostic::Location,
+    messages::suggest,
+    schema::{
+        route::{ClientCert, Route, Token, UNNAMED},
+        session::Session,
     },
-    CheckContext, session,
+    values::pattern::{HostPattern, PathPattern},
 };
 use std::collections::HashSet;
 
 /// Checks the names: a name identifies a route, so it is unique.
-pub(super) fn names(context: &mut CheckContext<'_>) {
+pub(crate) fn names(context: &mut CheckContext<'_>) {
     let mut taken = HashSet::new();
     let routes = &context.config.routes;
     for route in routes {
@@ -42,7 +45,7 @@ pub(super) fn names(context: &mut CheckContext<'_>) {
 }
 
 /// Checks the route at `at`.
-pub(super) fn route(route: &Route, at: Option<Location>, context: &mut CheckContext<'_>) {
+pub(crate) fn route(route: &Route, at: Option<Location>, context: &mut CheckContext<'_>) {
     let name = &route.name.value;
     if route.hosts.is_empty() && !context.source_map.may_contain(at, &["hosts"]) {
         context.add(

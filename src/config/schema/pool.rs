@@ -1,20 +1,25 @@
 //! `[pools.NAME]`.
 
-mod admission;
-mod backend;
-
-pub use admission::{Admission, Retry};
-pub use backend::{Backend, BackendProxyProtocol, BackendTls, OnVanish};
-
-use backend::{AddressOrTable, backends};
-
-use super::{
-    super::{BackendSource, DurationValue, HashKey, Located, Rebalance},
-    health::{AllDown, Health, Passive},
-    server::default,
+use crate::config::{
+    diagnostic::Located,
+    schema::server::default,
+    values::{
+        BadValue,
+        address::BackendSource,
+        selector::{CheckPath, HashKey},
+        units::{DurationValue, Rebalance},
+    },
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use std::{
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 /// `[pools.NAME]`
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -115,4 +120,342 @@ fn at_once() -> DurationValue {
 
 fn ip() -> HashKey {
     default("ip")
+}
+
+// `admission` and `retry` of `[pools.NAME]`: concurrent handshakes, the admission queue and retries.
+
+/// `pools.NAME.retry`
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// How many further backends are tried; 0: none.
+    pub times: u32,
+    /// The time after the first choice of a backend in which retries may start.
+    pub within: DurationValue,
+}
+
+/// `pools.NAME.admission`
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admission {
+    /// Concurrent handshakes per backend; a plain request counts until its body or its response begins, and at most for one second. 0: no limit.
+    pub handshakes: u32,
+    /// How many handshakes and requests may wait, those of one client address (IPv6: one /64) at most a tenth of it; 0: no queue.
+    pub queue: u32,
+    /// The longest wait in the queue; `session.handshake_timeout` runs at the same time.
+    pub wait: DurationValue,
+}
+
+// === impl Retry ===
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry {
+            times: 2,
+            within: default("5s"),
+        }
+    }
+}
+
+// === impl Admission ===
+
+impl Default for Admission {
+    fn default() -> Self {
+        Admission {
+            handshakes: 64,
+            queue: 1000,
+            wait: default("10s"),
+        }
+    }
+}
+
+// `backends` of `[pools.NAME]`: addresses, or tables with an address and further settings.
+
+/// One of `pools.NAME.backends`
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// The address; it identifies the backend across reloads. A name with dns:// or srv:// stands for every backend that DNS returns for it.
+    pub address: BackendSource,
+    /// How often a name with dns:// or srv:// is resolved, unless the TTL of the DNS answer is shorter.
+    #[serde(default = "ten_seconds")]
+    pub resolve: DurationValue,
+    /// What happens to the sessions of an address that DNS no longer returns: "keep" them until they end, or "drain" them.
+    #[serde(default)]
+    pub on_vanish: OnVanish,
+    /// The share of this backend in relation to the weights of the others; up to 1000.
+    #[serde(default = "one")]
+    pub weight: u16,
+    /// Concurrent sessions and requests; 0: no limit.
+    #[serde(default)]
+    pub max_sessions: u32,
+    /// TLS settings for an address that begins with wss:// or https://.
+    #[serde(default)]
+    pub tls: BackendTls,
+    /// Local addresses from which connections to the backend are opened, in turn; each allows about 28,000 connections. []: the system chooses.
+    #[serde(default)]
+    pub sources: Vec<IpAddr>,
+    /// "v1" or "v2": a PROXY header, sent before TLS, names the client's address; "off": no header.
+    #[serde(default)]
+    pub proxy_protocol: BackendProxyProtocol,
+}
+
+/// `pools.NAME.backends.tls`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackendTls {
+    /// A PEM file with the only CAs that are trusted for this backend; "": the public CAs.
+    #[serde(deserialize_with = "file", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub ca: Option<PathBuf>,
+    /// The name that the backend's certificate must have; "": the host of its address.
+    #[serde(deserialize_with = "text", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub server_name: Option<String>,
+    /// A PEM file with the client certificate that is presented if the backend requests one; "": none.
+    #[serde(deserialize_with = "file", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub cert: Option<PathBuf>,
+    /// The private key of `cert`.
+    #[serde(deserialize_with = "file", serialize_with = "or_empty")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub key: Option<PathBuf>,
+}
+
+/// `pools.NAME.backends.proxy_protocol`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendProxyProtocol {
+    /// No header is sent.
+    #[default]
+    Off,
+    /// Version 1: one line of text.
+    V1,
+    /// Version 2: binary.
+    V2,
+}
+
+/// `pools.NAME.backends.on_vanish`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnVanish {
+    /// Sessions stay open until they end.
+    #[default]
+    Keep,
+    /// Sessions are closed one by one as configured in `[drain]`, unless the address returns in the meantime.
+    Drain,
+}
+
+// === impl Backend ===
+
+impl Backend {
+    /// Returns the backend at `address` with default settings.
+    pub fn at(address: BackendSource) -> Self {
+        Backend {
+            address,
+            resolve: ten_seconds(),
+            on_vanish: OnVanish::default(),
+            weight: one(),
+            max_sessions: 0,
+            tls: BackendTls::default(),
+            sources: Vec::new(),
+            proxy_protocol: BackendProxyProtocol::Off,
+        }
+    }
+}
+
+// === impl BackendTls ===
+
+impl BackendTls {
+    /// Resolves the file names relative to the directory of the file that names them.
+    pub(crate) fn place_in(&mut self, folder: &Path) {
+        let files = [&mut self.ca, &mut self.cert, &mut self.key];
+        for file in files.into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
+    }
+}
+
+/// The two forms in which a backend may be written.
+pub(crate) struct AddressOrTable(Backend);
+
+// === impl AddressOrTable ===
+
+impl<'de> Deserialize<'de> for AddressOrTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BackendVisitor;
+
+        impl<'de> Visitor<'de> for BackendVisitor {
+            type Value = Backend;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "an address, such as \"ws://127.0.0.1:8765\", or a table with `address`",
+                )
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Backend, E> {
+                let address = text.parse().map_err(BadValue::into_error)?;
+                Ok(Backend::at(address))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Backend, A::Error> {
+                Backend::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer
+            .deserialize_any(BackendVisitor)
+            .map(AddressOrTable)
+    }
+}
+
+impl JsonSchema for AddressOrTable {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AddressOrTable".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let address = generator.subschema_for::<BackendSource>();
+        let table = generator.subschema_for::<Backend>();
+        json_schema!({ "anyOf": [address, table] })
+    }
+}
+
+pub(crate) fn backends<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Located<Backend>>, D::Error> {
+    let written = Vec::<Located<AddressOrTable>>::deserialize(deserializer)?;
+    let backend = |one: Located<AddressOrTable>| Located {
+        value: one.value.0,
+        at: one.at,
+    };
+    Ok(written.into_iter().map(backend).collect())
+}
+
+fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    Ok(text(deserializer)?.map(PathBuf::from))
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok((!text.is_empty()).then_some(text))
+}
+
+/// Serializes an absent value as "".
+fn or_empty<T: Serialize, S: Serializer>(
+    written: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match written {
+        Some(written) => written.serialize(serializer),
+        None => serializer.serialize_str(""),
+    }
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn ten_seconds() -> DurationValue {
+    default("10s")
+}
+
+// `health`, `passive` and `all_down` of `[pools.NAME]`.
+
+/// `pools.NAME.health`
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Health {
+    /// How backends are health-checked: "websocket", "http", "tcp", or "off". Without a check the other keys have no effect.
+    pub check: Check,
+    /// The path that "websocket" and "http" request.
+    pub path: CheckPath,
+    /// The time from one check to the next, with a jitter of ± 10 %.
+    pub interval: DurationValue,
+    /// The time limit of one check, from the dial to the response.
+    pub timeout: DurationValue,
+    /// After this many successful checks in a row a backend that is down counts as up again.
+    pub rise: u32,
+    /// After this many failed checks in a row a backend is marked down; a failure of its very first check is enough alone.
+    pub fall: u32,
+    /// What happens to the sessions of a backend that is marked down: "keep", or "drain", which closes them as configured in `[drain]`.
+    pub on_down: OnDown,
+}
+
+/// `pools.NAME.health.check`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Check {
+    /// No check is sent.
+    #[default]
+    Off,
+    /// A handshake that must be answered with a valid 101, then a Close. The server sees a client that connects and disconnects.
+    Websocket,
+    /// A GET that must be answered with 2xx or 3xx.
+    Http,
+    /// Only a TCP connection: it shows that a process listens.
+    Tcp,
+}
+
+/// `pools.NAME.health.on_down`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDown {
+    /// Sessions stay open until they end.
+    #[default]
+    Keep,
+    /// Sessions are closed one by one.
+    Drain,
+}
+
+/// `pools.NAME.passive`
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Passive {
+    /// After this many failed dials and handshakes, without a successful one between them, a backend is ejected; up to 1000. 0: never.
+    pub fails: u32,
+    /// The time within which the failures must occur.
+    pub within: DurationValue,
+    /// How long the backend stays ejected.
+    pub eject: DurationValue,
+}
+
+/// `pools.NAME.all_down`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AllDown {
+    /// All backends are tried all the same.
+    #[default]
+    Try,
+    /// Clients get 503 at once.
+    Refuse,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health {
+            check: Check::default(),
+            path: default("/"),
+            interval: default("5s"),
+            timeout: default("2s"),
+            rise: 2,
+            fall: 3,
+            on_down: OnDown::default(),
+        }
+    }
+}
+
+impl Default for Passive {
+    fn default() -> Self {
+        Passive {
+            fails: 5,
+            within: default("10s"),
+            eject: default("30s"),
+        }
+    }
 }

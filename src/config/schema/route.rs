@@ -1,12 +1,14 @@
 //! `[[routes]]`.
 
-use super::{
-    super::{
-        BackendSource, Cidr, HostPattern, Located, OriginPattern, PathPattern, TokenHeader,
-        TokenSource,
+use crate::config::{
+    diagnostic::Located,
+    schema::{server::default, session::SessionOverrides},
+    values::{
+        address::BackendSource,
+        network::Cidr,
+        pattern::{HostPattern, OriginPattern, PathPattern},
+        selector::{TokenHeader, TokenSource},
     },
-    server::default,
-    session::SessionOverrides,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -147,21 +149,21 @@ pub enum Framework {
 }
 
 /// The name of a route that is written without one. Several routes must all be named.
-pub(in crate::config) const UNNAMED: &str = "default";
+pub(crate) const UNNAMED: &str = "default";
 
 fn default_name() -> Located<String> {
     Located::nowhere(UNNAMED.to_owned())
 }
 
-pub(in crate::config) fn every_path() -> PathPattern {
+pub(crate) fn every_path() -> PathPattern {
     default("/*")
 }
 
-pub(in crate::config) fn same_host() -> Vec<OriginPattern> {
+pub(crate) fn same_host() -> Vec<OriginPattern> {
     vec![OriginPattern::SameHost]
 }
 
-pub(in crate::config) fn all_networks() -> Vec<Cidr> {
+pub(crate) fn all_networks() -> Vec<Cidr> {
     vec![default("0.0.0.0/0"), default("::/0")]
 }
 

@@ -1,7 +1,14 @@
 //! `[server]` and `[limits]`.
 
-use super::super::{
-    Access, AdminAddress, BadValue, Cidr, DurationValue, ListenAddress, Located, Rate, Secret, Size,
+use crate::config::{
+    diagnostic::Located,
+    values::{
+        BadValue,
+        acme::Secret,
+        address::{Access, AdminAddress},
+        network::{Cidr, ListenAddress},
+        units::{DurationValue, Rate, Size},
+    },
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -212,7 +219,7 @@ fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rate>, D::E
 }
 
 /// A default, written as users would.
-pub(super) fn default<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+pub(crate) fn default<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse()
         .expect("the defaults are right, which the tests show")
 }

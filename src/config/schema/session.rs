@@ -1,8 +1,8 @@
 //! `[session]`, and the overrides of a route.
 
-use super::{
-    super::{ByteRate, DurationValue, Size},
-    server::default,
+use crate::config::{
+    schema::server::default,
+    values::units::{ByteRate, DurationValue, Size},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,16 @@
 //! `[tls]`.
 
-use super::super::Located;
+use crate::config::{
+    diagnostic::Located,
+    values::{
+        self,
+        acme::{AcmeDirectory, MailAddress, Secret},
+        units::DurationValue,
+    },
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// `[tls]`
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -69,4 +76,108 @@ fn located_path<'de, D: Deserializer<'de>>(
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Located<String>>, D::Error> {
     let name = Located::<String>::deserialize(deserializer)?;
     Ok((!name.value.is_empty()).then_some(name))
+}
+
+// `[acme]`.
+
+/// `[acme]`
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Acme {
+    /// The mail address for notices of the CA, such as "ops@example.com"; "" for none.
+    #[serde(deserialize_with = "contact")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub contact: Option<MailAddress>,
+    /// The CA: "letsencrypt", "letsencrypt-staging", "zerossl", "google", or the URL of its ACME directory.
+    pub directory: AcmeDirectory,
+    /// How control over a host is proven to the CA. Wildcards always use "dns-01", which needs `dns`.
+    pub challenge: Challenge,
+    /// The programs that change DNS records, for "dns-01".
+    pub dns: Option<DnsHook>,
+    /// A directory that only Lockgate uses, for keys and certificates; relative to the file that names it.
+    pub storage: PathBuf,
+    /// What a client gets while the host has no certificate yet: a "self-signed" one, or a TLS alert ("refuse").
+    pub until_issued: UntilIssued,
+    /// External account binding, which ZeroSSL and Google require.
+    pub eab: Eab,
+    /// A PEM file with the root certificate of a private CA, to verify the directory's HTTPS server; "": the public roots.
+    #[serde(deserialize_with = "path")]
+    #[schemars(with = "String", extend("default" = ""))]
+    pub ca_file: Option<PathBuf>,
+    /// The first wait after a failure. It doubles up to "6h", with a jitter of ± 20 %.
+    pub retry: DurationValue,
+}
+
+/// `acme.challenge`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Challenge {
+    /// The CA connects to port 443 (RFC 8737).
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    /// The CA sends a request to port 80 (RFC 8555 §8.3).
+    #[serde(rename = "http-01")]
+    Http01,
+    /// The CA queries DNS for a TXT record (RFC 8555 §8.4).
+    #[serde(rename = "dns-01")]
+    Dns01,
+}
+
+/// `acme.dns`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DnsHook {
+    /// An executable that is called with a name and a value, creates that TXT record, and returns once it is visible in public DNS.
+    pub present: PathBuf,
+    /// An executable that is called with the same arguments and removes the record.
+    pub cleanup: PathBuf,
+}
+
+/// `acme.until_issued`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UntilIssued {
+    /// A certificate that no client trusts, but that shows that the port answers.
+    SelfSigned,
+    /// A TLS alert.
+    Refuse,
+}
+
+/// `acme.eab`: what the CA gave you for your account (RFC 8555 §7.3.4).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Eab {
+    /// The key's name.
+    pub kid: String,
+    /// The key, in base64url. Better read from the environment: "${EAB_HMAC}".
+    pub hmac: Secret,
+}
+
+impl Default for Acme {
+    fn default() -> Self {
+        Acme {
+            contact: None,
+            directory: AcmeDirectory::LetsEncrypt,
+            challenge: Challenge::TlsAlpn01,
+            dns: None,
+            storage: PathBuf::from("/var/lib/lockgate"),
+            until_issued: UntilIssued::SelfSigned,
+            eab: Eab::default(),
+            ca_file: None,
+            retry: DurationValue(Duration::from_secs(60)),
+        }
+    }
+}
+
+fn contact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MailAddress>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = text.parse().map(Some);
+    parsed.map_err(values::BadValue::into_error)
+}
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    Ok((!path.as_os_str().is_empty()).then_some(path))
 }

@@ -1,6 +1,6 @@
 //! The ACME directory, the contact address and the EAB secret.
 
-use super::text::{BadValue, text_value};
+use crate::config::values::{BadValue, text_value};
 use std::{fmt, str::FromStr};
 
 /// An ACME directory: the name of a CA, or a URL (RFC 8555 §7.1.1).
@@ -31,11 +31,13 @@ text_value!(
     "\"letsencrypt\", \"letsencrypt-staging\", \"zerossl\", \"google\", or the https:// URL of an ACME directory",
     ["letsencrypt", "https://ca.internal/acme/acme/directory"]
 );
+
 text_value!(
     MailAddress,
     "a mail address, such as \"ops@example.com\"",
     ["ops@example.com"]
 );
+
 text_value!(Secret, "text in quotes", ["${EAB_HMAC}"]);
 
 // === impl AcmeDirectory ===

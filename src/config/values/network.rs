@@ -1,6 +1,6 @@
 //! Listen addresses, and networks in CIDR notation.
 
-use super::text::{BadValue, text_value};
+use crate::config::values::{BadValue, text_value};
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -20,11 +20,13 @@ text_value!(
     "an address and a port, such as \"[::]:443\"",
     ["[::]:443", "127.0.0.1:8443"]
 );
+
 text_value!(
     Cidr,
     "a network, such as \"10.0.0.0/8\"",
     ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"]
 );
+
 // === impl ListenAddress ===
 
 impl FromStr for ListenAddress {

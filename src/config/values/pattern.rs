@@ -1,6 +1,6 @@
 //! Patterns of hosts, paths and origins.
 
-use super::text::{BadValue, text_value};
+use crate::config::values::{BadValue, text_value};
 use regex::{Regex, RegexBuilder};
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -47,11 +47,13 @@ text_value!(
     "a host, such as \"chat.example.com\", \"*.example.com\" or \"*\"",
     ["chat.example.com", "*.example.com", "*"]
 );
+
 text_value!(
     PathPattern,
     "a path, such as \"/ws\", \"/ws/*\" or \"~ ^/room/[0-9]+$\"",
     ["/ws", "/ws/*", "~ ^/room/[0-9]+$"]
 );
+
 text_value!(
     OriginPattern,
     "an origin, such as \"same-host\", \"https://example.com\" or \"*\"",

@@ -1,20 +1,20 @@
 //! Content fingerprints of paths, and the rules by which an unchanged file need not be read again.
 
-use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::fs::{self, File, Metadata};
-use std::hash::{Hash, Hasher};
-use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
 use rustix::fs::statfs;
+use std::{
+    collections::{HashMap, hash_map::DefaultHasher},
+    fs::{self, File, Metadata},
+    hash::{Hash, Hasher},
+    io::{self, ErrorKind, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// The content at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PathContent {
+pub(crate) enum PathContent {
     /// A file: length and hash of the bytes read.
     File(usize, u64),
     /// A directory: the number of entries and a hash of their names.
@@ -27,7 +27,7 @@ pub(super) enum PathContent {
 
 /// The cached content of a list of paths, in their order.
 #[derive(Debug)]
-pub(super) struct ContentCache {
+pub(crate) struct ContentCache {
     /// Entries for files on local file systems only.
     entries: Vec<Option<CachedContent>>,
     /// The number of reads so far.
@@ -58,7 +58,7 @@ struct FileStamp {
 // === impl ContentCache ===
 
 impl ContentCache {
-    pub(super) fn new(paths: usize) -> Self {
+    pub(crate) fn new(paths: usize) -> Self {
         ContentCache {
             entries: vec![None; paths],
             #[cfg(test)]
@@ -67,7 +67,7 @@ impl ContentCache {
     }
 
     /// Returns the current content of `paths`; `clock` returns the time.
-    pub(super) fn read_all(
+    pub(crate) fn read_all(
         &mut self,
         paths: &[PathBuf],
         clock: impl Fn() -> Instant,
@@ -160,8 +160,10 @@ fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
 
 /// 16 MiB: far more than any configuration or certificate; a path given by mistake may be endless.
 const MAX_FILE_LEN: u64 = 16 * 1024 * 1024;
+
 /// Two writes with this time between them have different timestamps: kernels round times to hundredths of a second at most.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
+
 /// Magic numbers of ext2 to ext4, XFS, Btrfs, F2FS, ZFS, tmpfs, and overlayfs, which containers use (`statfs(2)`).
 const LOCAL_FILE_SYSTEMS: [u32; 7] = [
     0xEF53,

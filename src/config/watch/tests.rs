@@ -1,13 +1,10 @@
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-
+use crate::config::watch::*;
+use std::{fs, os::unix::fs::symlink, path::Path};
 use tempfile::TempDir;
-
-use super::*;
 
 /// Well below [`COMPARE_INTERVAL`]: such a change was reported by a kernel event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// The maximum delay of a change with a kernel event.
 const NO_CHANGE_WAIT: Duration = Duration::from_millis(2_700);
 

@@ -1,4 +1,4 @@
-use super::*;
+use crate::guard::origin::*;
 
 fn pattern(text: &str) -> OriginPattern {
     let host = |text: &str| match text.strip_prefix("*.") {

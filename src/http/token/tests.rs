@@ -1,4 +1,5 @@
-use super::*;
+use crate::config;
+use crate::{http::token::*, proto::frame_tracker, router::framework};
 
 /// The result of moving a request's token.
 struct Sent {
@@ -15,7 +16,7 @@ impl Sent {
     }
 }
 
-fn sent(
+fn extract(
     rule: &str,
     target: &str,
     headers: &[(&str, &str)],
@@ -74,7 +75,7 @@ fn tokens_in_subprotocols() {
         ("v1, bearers, Bearer", "v1, bearers, Bearer", None, None),
         ("", "", None, None),
     ] {
-        let sent = sent(ALL, "/", &[], Some(offered)).unwrap();
+        let sent = extract(ALL, "/", &[], Some(offered)).unwrap();
         assert_eq!(sent.offered.join(", "), left, "{offered}");
         let line = sent.header("sec-websocket-protocol").concat();
         assert_eq!(line, left, "{offered}");
@@ -102,7 +103,7 @@ fn tokens_in_subprotocols() {
 
 #[test]
 fn subprotocol_selected_by_backend_is_kept() {
-    let sent = sent(ALL, "/", &[], Some("v1, bearer, T")).unwrap();
+    let sent = extract(ALL, "/", &[], Some("v1, bearer, T")).unwrap();
     let (mut agreed, mut headers) = (agreed(Some("v1")), HeaderMap::new());
     sent.extracted.select_echo(&mut agreed, &mut headers);
     assert_eq!(agreed.subprotocol.as_deref(), Some("v1"));
@@ -123,7 +124,7 @@ fn base64url_subprotocol_is_decoded() {
         (format!("{K8S}.YQ0KYg"), None),
         (format!("{K8S}.!"), None),
     ] {
-        let sent = sent(&rule, "/", &[], Some(&offered));
+        let sent = extract(&rule, "/", &[], Some(&offered));
         assert_eq!(sent.is_ok(), token.is_some(), "{offered}");
         if let (Ok(sent), Some(token)) = (sent, token) {
             assert_eq!(sent.header("authorization"), [token]);
@@ -144,7 +145,7 @@ fn tokens_in_queries() {
         ("/?", "/?", None),
         ("/?x=token=T", "/?x=token=T", None),
     ] {
-        let sent = sent(ALL, target, &[], None).unwrap();
+        let sent = extract(ALL, target, &[], None).unwrap();
         assert_eq!(sent.target, left, "{target}");
         let token = token.map(|token| format!("Bearer {token}"));
         assert_eq!(
@@ -169,7 +170,7 @@ fn tokens_in_cookies() {
         ),
     ] {
         let headers: Vec<_> = lines.iter().map(|line| ("cookie", *line)).collect();
-        let sent = sent(ALL, "/", &headers, None).unwrap();
+        let sent = extract(ALL, "/", &headers, None).unwrap();
         assert_eq!(sent.header("cookie"), left, "{lines:?}");
         let token = token.map(|token| format!("Bearer {token}"));
         assert_eq!(
@@ -184,7 +185,7 @@ fn tokens_in_cookies() {
 #[test]
 fn first_source_wins_and_every_source_is_cleaned() {
     let headers = [("cookie", "session=C"), ("x-key", "own")];
-    let sent = sent(ALL, "/?token=Q", &headers, Some("bearer, S")).unwrap();
+    let sent = extract(ALL, "/?token=Q", &headers, Some("bearer, S")).unwrap();
     assert_eq!(sent.header("authorization"), ["Bearer S"]);
     assert_eq!(
         (&*sent.target, sent.headers.len()),
@@ -196,12 +197,12 @@ fn first_source_wins_and_every_source_is_cleaned() {
     assert!(sent.headers["authorization"].is_sensitive());
     // Without a handshake there are no subprotocols, and no list of them is forwarded.
     let list = [("sec-websocket-protocol", "bearer, S")];
-    let sent = self::sent(ALL, "/?token=Q", &list, None).unwrap();
+    let sent = extract(ALL, "/?token=Q", &list, None).unwrap();
     assert_eq!(sent.header("authorization"), ["Bearer Q"]);
     assert_eq!(sent.headers.len(), 1);
     let rule = r#"from = ["cookie:session", "query:token"]
         to = "x-key""#;
-    let sent = self::sent(rule, "/?token=Q", &[("cookie", "session=C")], None).unwrap();
+    let sent = extract(rule, "/?token=Q", &[("cookie", "session=C")], None).unwrap();
     assert_eq!(sent.header("x-key"), ["C"]);
     assert_eq!(sent.headers.len(), 1);
 }
@@ -210,21 +211,19 @@ fn first_source_wins_and_every_source_is_cleaned() {
 fn header_of_the_client_must_match_the_token() {
     let own = |own| [("authorization", own)];
     // Without a token it is forwarded unchanged, and is a secret.
-    let sent = sent(ALL, "/", &own("Basic eDp5"), None).unwrap();
+    let sent = extract(ALL, "/", &own("Basic eDp5"), None).unwrap();
     assert_eq!(sent.header("authorization"), ["Basic eDp5"]);
     assert!(sent.headers["authorization"].is_sensitive());
-    assert!(self::sent(ALL, "/?token=T", &own("Bearer T"), None).is_ok());
+    assert!(extract(ALL, "/?token=T", &own("Bearer T"), None).is_ok());
     for other in ["Basic eDp5", "Bearer U", "T"] {
-        let refusal = self::sent(ALL, "/?token=T", &own(other), None)
-            .err()
-            .unwrap();
+        let refusal = extract(ALL, "/?token=T", &own(other), None).err().unwrap();
         assert_eq!(refusal.why, "token-conflict");
     }
     let rule = r#"from = ["query:token"]
         to = "x-key""#;
     for name in ["x_key", "x-key"] {
         assert!(
-            self::sent(rule, "/?token=T", &[(name, "U")], None).is_err(),
+            extract(rule, "/?token=T", &[(name, "U")], None).is_err(),
             "{name}"
         );
     }
@@ -243,7 +242,7 @@ fn ambiguous_or_invalid_token_is_refused_and_not_quoted() {
         ("/", "session=LEAK b", None),
         ("/", "x", Some("bearer, LEAK, bearer.b")),
     ] {
-        let refusal = sent(ALL, target, &[("cookie", cookie)], subprotocols).err();
+        let refusal = extract(ALL, target, &[("cookie", cookie)], subprotocols).err();
         let refusal = refusal.expect(target);
         assert_eq!(
             (refusal.status, refusal.why),
@@ -256,13 +255,13 @@ fn ambiguous_or_invalid_token_is_refused_and_not_quoted() {
 /// Headers that we set, that frame a request or that are for one hop cannot be overwritten by a client's token.
 #[test]
 fn managed_headers_are_no_token_target() {
-    use super::super::{gate, outbound};
-    let ours = gate::MANAGED
+    use crate::http::{rewrite, validate};
+    let ours = validate::MANAGED
         .iter()
-        .chain(&outbound::HOP_BY_HOP)
-        .chain(&outbound::PROTECTED);
-    for name in ours.chain(&crate::router::TRUSTED_BY_BACKENDS) {
-        let taken = name.parse::<crate::config::TokenHeader>().is_err();
+        .chain(&rewrite::HOP_BY_HOP)
+        .chain(&rewrite::PROTECTED);
+    for name in ours.chain(&framework::TRUSTED_BY_BACKENDS) {
+        let taken = name.parse::<config::TokenHeader>().is_err();
         assert_eq!(taken, *name != "authorization", "{name}");
     }
 }
@@ -271,6 +270,6 @@ fn agreed(subprotocol: Option<&str>) -> Negotiated {
     Negotiated {
         subprotocol: subprotocol.map(Into::into),
         extensions: None,
-        reserved: crate::proto::track::RsvBits::None,
+        reserved: frame_tracker::RsvBits::None,
     }
 }

@@ -1,4 +1,4 @@
-use super::*;
+use crate::lifecycle::handover::*;
 use std::net::{TcpListener, TcpStream};
 
 fn listener() -> (TcpListener, PassedFd) {

@@ -1,8 +1,10 @@
 //! Access lines as JSON: one object per line. All fields of an event are always present, `null` if there is no value.
 //! Durations are in seconds. Lines are pure ASCII, so that their contents cannot control a terminal.
 
-use super::{AccessEvent, SessionRecord, truncate};
-use crate::proto::track::FrameCounts;
+use crate::{
+    observe::access::{AccessEvent, SessionRecord, truncate},
+    proto::frame_tracker::FrameCounts,
+};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use std::{
@@ -11,7 +13,7 @@ use std::{
 };
 
 /// Returns the line, including the newline.
-pub(super) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
+pub(crate) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
     let head = LineHead {
         timestamp: humantime::format_rfc3339_millis(at).to_string(),
         event: event.name(),

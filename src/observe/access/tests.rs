@@ -1,4 +1,4 @@
-use super::{super::testing::Memory, *};
+use crate::observe::{access::*, testing::Memory};
 use serde_json::{Value, json};
 use std::time::UNIX_EPOCH;
 

@@ -1,14 +1,16 @@
 //! Access lines as text: columns first, then `key=value`. A value with characters other than visible ASCII is quoted.
 
-use super::{AccessEvent, RequestRecord, SessionEnd, SessionRecord, truncate};
-use crate::proto::track::FrameCounts;
+use crate::{
+    observe::access::{AccessEvent, RequestRecord, SessionEnd, SessionRecord, truncate},
+    proto::frame_tracker::FrameCounts,
+};
 use std::{
     fmt::{self, Display, Formatter, Write},
     time::{Duration, SystemTime},
 };
 
 /// Returns the line, including the newline.
-pub(super) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
+pub(crate) fn line(event: AccessEvent<'_>, at: SystemTime) -> String {
     let at = humantime::format_rfc3339_millis(at);
     // As wide as the longest name, "request".
     let name = format_args!("{:<7}", event.name());

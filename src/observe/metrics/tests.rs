@@ -1,5 +1,4 @@
-use super::*;
-use crate::proto::track::FrameCounts;
+use crate::{observe::metrics::*, proto::frame_tracker::FrameCounts};
 
 fn end(code: Option<u16>) -> SessionEnd {
     SessionEnd {

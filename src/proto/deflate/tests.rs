@@ -1,7 +1,7 @@
-use super::*;
 use crate::proto::{
+    deflate::{compress::FrameDeflater, inflate::FrameInflater, *},
     frame::{RSV1, apply_mask},
-    track::{Bounds, Violation},
+    frame_tracker::{Bounds, Violation},
 };
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use http::{HeaderMap, HeaderValue};

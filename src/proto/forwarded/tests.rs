@@ -1,6 +1,6 @@
 //! Tables of proxy chains. `10.0.0.0/8` and `fd00::/8` are trusted.
 
-use super::*;
+use crate::proto::forwarded::*;
 
 fn trusted(address: IpAddr) -> bool {
     match address {

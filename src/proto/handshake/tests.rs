@@ -1,11 +1,11 @@
 //! Requests and answers in tables: each row changes one thing in a valid handshake.
 
+use crate::proto::handshake::*;
 use http::{Request, Response};
-
-use super::*;
 
 /// RFC 6455 §1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A valid request whose headers are replaced (`name: value`), removed (`-name`) or added (`+name: value`).

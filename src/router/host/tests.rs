@@ -1,4 +1,4 @@
-use super::*;
+use crate::router::host::*;
 
 #[test]
 fn hosts_have_one_form() {

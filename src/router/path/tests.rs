@@ -1,6 +1,5 @@
+use crate::router::path::*;
 use proptest::prelude::*;
-
-use super::*;
 
 #[test]
 fn paths_have_one_form() {

@@ -1,7 +1,9 @@
-use super::*;
 use crate::{
-    observe::{SessionFilter, SessionHandle, SessionRegistry, SessionTarget, TapSubscription},
-    proto::track::RsvBits,
+    proto::frame_tracker::RsvBits,
+    registry::{
+        SessionHandle, SessionRegistry, SessionTarget, filter::SessionFilter, tap::TapSubscription,
+    },
+    splice::tap::*,
 };
 use flate2::{Compress, Compression, FlushCompress};
 

@@ -1,9 +1,13 @@
 //! Two peers with random behaviour: every session ends, and output is a prefix of the input.
 
-use super::rig::*;
 use crate::{
     proto::frame::FrameHeader,
-    splice::{EndReason, Initiator, OverRateAction, RateLimit, SlowReaderPolicy},
+    splice::{
+        SlowReaderPolicy,
+        outcome::{EndReason, Initiator},
+        rate_limit::{OverRateAction, RateLimit},
+        tests::harness::*,
+    },
 };
 use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::Ordering::SeqCst;

@@ -1,7 +1,7 @@
 //! The closing handshake: codes and reasons are relayed, replies are awaited, and a missing reply is bounded by
 //! `close_timeout`.
 
-use super::rig::*;
+use crate::splice::tests::harness::*;
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use tokio::time::sleep;
 

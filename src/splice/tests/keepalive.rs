@@ -1,6 +1,6 @@
 //! Round-trip times of our Pings, and backend Pings that Lockgate answers on behalf of the client.
 
-use super::rig::*;
+use crate::splice::tests::harness::*;
 use tokio::time::sleep;
 
 fn answering() -> Builder {
@@ -153,7 +153,7 @@ async fn backend_ping_after_the_client_close_is_not_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn backend_ping_is_relayed_to_a_rate_paused_client() {
-    use crate::splice::{OverRateAction, RateLimit};
+    use crate::splice::rate_limit::{OverRateAction, RateLimit};
     let mut rig = answering()
         .limits(|limits| {
             limits.rate = RateLimit {

@@ -1,7 +1,10 @@
 //! Limits on a client: fragments, messages and bytes per second; and the maximum idle time of a session.
 
-use super::rig::*;
-use crate::splice::{OverRateAction, RateLimit, SessionLimits};
+use crate::splice::{
+    SessionLimits,
+    rate_limit::{OverRateAction, RateLimit},
+    tests::harness::*,
+};
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::time::{Instant, sleep};
 

@@ -1,16 +1,17 @@
 //! Memory held by a session: little, and none while it is idle.
 
-use super::rig::*;
 use crate::{
-    observe::{SessionHandle, SessionMetrics},
-    proto::track::{Role, RsvBits},
+    net::{socket::Socket, tls_stream::ServerStream},
+    observe::metrics::families::SessionMetrics,
+    proto::frame_tracker::{Role, RsvBits},
+    registry::SessionHandle,
     splice::{
-        SessionLimits, Socket, SpliceLegs,
+        SessionLimits,
         leg::Leg,
         pump::{Pump, READ_BUF_LEN},
-        run,
+        session::{SpliceLegs, run},
+        tests::harness::*,
     },
-    wire::ServerStream,
 };
 use std::{future::poll_fn, mem::size_of, sync::Arc, task::Poll};
 use tokio::{

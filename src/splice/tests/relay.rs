@@ -1,7 +1,9 @@
 //! Frames are relayed verbatim and in order, with any pipe capacity and any chunking.
 
-use super::rig::*;
-use crate::{proto::track::RsvBits, splice::SessionLimits};
+use crate::{
+    proto::frame_tracker::RsvBits,
+    splice::{SessionLimits, tests::harness::*},
+};
 use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::{io::AsyncWriteExt, runtime};

@@ -1,12 +1,17 @@
 //! The client leg over real TLS, which has its own buffers and its own closing sequence.
 
-use super::rig::*;
-use crate::splice::pump::READ_BUF_LEN;
+use crate::{
+    net::tls_stream,
+    splice::{pump::READ_BUF_LEN, tests::harness::*},
+};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer,
 };
-use std::{io::ErrorKind, sync::Arc, sync::atomic::Ordering::SeqCst};
+use std::{
+    io::ErrorKind,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::{sleep, timeout},
@@ -37,7 +42,7 @@ async fn start(client_pipe: usize) -> (Rig, client::TlsStream<DuplexStream>) {
     let (mut far, wire) = TestPeer::new(client_pipe, true);
     let pipe = std::mem::replace(&mut far.pipe, duplex(1).0);
     let (accepted, connected) = tokio::join!(
-        crate::wire::accept(wire, Vec::new(), Arc::new(server)),
+        tls_stream::accept(wire, Vec::new(), Arc::new(server)),
         TlsConnector::from(Arc::new(client)).connect("localhost".try_into().unwrap(), pipe),
     );
     let (backend, backend_wire) = TestPeer::new(4096, false);

@@ -1,26 +1,30 @@
 //! The state of one host: its certificate and its order history.
 
+use crate::{
+    config::Challenge,
+    lifecycle::command::CertificateStatus,
+    tls::{
+        acme::{
+            cert_chain::CertChain,
+            client::AcmeClient,
+            error::AcmeError,
+            schedule::{OrderHistory, renewal},
+        },
+        x509::CertInfo,
+    },
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::agency::AcmeClient;
-use super::bundle::CertChain;
-use super::failure::AcmeError;
-use super::pace::{OrderHistory, renewal};
-use crate::config::Challenge;
-use crate::lifecycle::CertificateStatus;
-use crate::tls::x509::CertInfo;
-
-pub(super) struct AcmeHost {
-    pub(super) name: Box<str>,
-    pub(super) challenge: Challenge,
+pub(crate) struct AcmeHost {
+    pub(crate) name: Box<str>,
+    pub(crate) challenge: Challenge,
     /// Wakes the renewal loop before its next scheduled check.
-    pub(super) wake: Notify,
+    pub(crate) wake: Notify,
     /// Cancelled once no route names the host.
-    pub(super) removed: CancellationToken,
+    pub(crate) removed: CancellationToken,
     state: Mutex<HostState>,
 }
 
@@ -40,7 +44,7 @@ struct HostState {
 
 impl AcmeHost {
     /// Creates the host and serves its certificate from the store, if there is one.
-    pub(super) fn open(client: &AcmeClient, name: &str, challenge: Challenge) -> AcmeHost {
+    pub(crate) fn open(client: &AcmeClient, name: &str, challenge: Challenge) -> AcmeHost {
         let host = AcmeHost {
             name: name.into(),
             challenge,
@@ -53,7 +57,7 @@ impl AcmeHost {
     }
 
     /// Reads the order history and the certificate, and serves the certificate.
-    pub(super) fn read(&self, client: &AcmeClient) {
+    pub(crate) fn read(&self, client: &AcmeClient) {
         match client.store.load(&self.history_file()) {
             Ok(Some(text)) => match serde_json::from_slice::<OrderHistory>(&text) {
                 Ok(mut history) => {
@@ -89,7 +93,7 @@ impl AcmeHost {
     }
 
     /// Serves this certificate from the next TLS handshake on.
-    pub(super) fn serve(&self, client: &AcmeClient, chain: CertChain) {
+    pub(crate) fn serve(&self, client: &AcmeClient, chain: CertChain) {
         client.issued.insert(&self.name, chain.key);
         client
             .metrics
@@ -98,12 +102,12 @@ impl AcmeHost {
     }
 
     /// Returns true if an ACME certificate of the host is served.
-    pub(super) fn is_served(&self) -> bool {
+    pub(crate) fn is_served(&self) -> bool {
         self.state().cert_info.is_some()
     }
 
     /// Returns the time of the next order in seconds since 1970; a time in the past means that the order is due.
-    pub(super) fn due(&self, now: i64) -> i64 {
+    pub(crate) fn due(&self, now: i64) -> i64 {
         let state = self.state();
         if state.renewal_requested {
             return state.history.budget_exhausted_until(now).unwrap_or(now);
@@ -120,7 +124,7 @@ impl AcmeHost {
     }
 
     /// Returns true if the store could not be read, but too few times to treat it as empty.
-    pub(super) fn must_retry_read(&self) -> bool {
+    pub(crate) fn must_retry_read(&self) -> bool {
         (1..MAX_STORE_READS).contains(&self.state().read_failures)
     }
 
@@ -128,7 +132,7 @@ impl AcmeHost {
     ///
     /// # Errors
     /// Returns a message if the renewal is not due and a certificate was issued within a day.
-    pub(super) fn request_renewal(&self, now: i64) -> Result<(), String> {
+    pub(crate) fn request_renewal(&self, now: i64) -> Result<(), String> {
         let mut state = self.state();
         let is_due = match &state.cert_info {
             Some(cert_info) => self.renewal(cert_info) <= now,
@@ -147,12 +151,12 @@ impl AcmeHost {
     }
 
     /// Marks the host as ordering until the returned guard is dropped.
-    pub(super) fn ordering(self: &Arc<Self>) -> OrderGuard {
+    pub(crate) fn ordering(self: &Arc<Self>) -> OrderGuard {
         self.state().ordering = true;
         OrderGuard(self.clone())
     }
 
-    pub(super) fn succeed(&self, client: &AcmeClient, pem: &[u8]) -> Result<(), AcmeError> {
+    pub(crate) fn succeed(&self, client: &AcmeClient, pem: &[u8]) -> Result<(), AcmeError> {
         let chain = CertChain::parse(pem, &self.name);
         let chain = chain.map_err(|error| AcmeError::Unusable(error.to_string()))?;
         let (now, not_after) = (client.now(), chain.cert_info.not_after);
@@ -178,7 +182,7 @@ impl AcmeHost {
         Ok(())
     }
 
-    pub(super) fn fail(&self, client: &AcmeClient, failure: AcmeError) {
+    pub(crate) fn fail(&self, client: &AcmeClient, failure: AcmeError) {
         let now = client.now();
         let mut jitter = [0; 1];
         // Without jitter hosts would retry at the same time, which is no reason to fail.
@@ -222,7 +226,7 @@ impl AcmeHost {
     }
 
     /// Returns the status as `lockgate cert list` displays it.
-    pub(super) fn status(&self, client: &AcmeClient) -> CertificateStatus {
+    pub(crate) fn status(&self, client: &AcmeClient) -> CertificateStatus {
         let state = self.state();
         let now = client.now();
         let due = state
@@ -269,7 +273,7 @@ impl AcmeHost {
 }
 
 /// A guard for an order in progress.
-pub(super) struct OrderGuard(Arc<AcmeHost>);
+pub(crate) struct OrderGuard(Arc<AcmeHost>);
 
 // === impl OrderGuard ===
 
@@ -280,14 +284,16 @@ impl Drop for OrderGuard {
 }
 
 /// Formats seconds since 1970 as RFC 3339.
-pub(in crate::tls) fn date(seconds: i64) -> String {
+pub(crate) fn date(seconds: i64) -> String {
     let seconds = u64::try_from(seconds).unwrap_or(0).min(LAST_DATE);
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
 const DAY: i64 = 24 * 60 * 60;
+
 /// The last second of the year 9999.
 const LAST_DATE: u64 = 253_402_300_799;
+
 /// The number of failed reads of the store after which a new certificate is ordered.
 const MAX_STORE_READS: u32 = 4;

@@ -1,242 +1,100 @@
-//! Orders by `instant-acme`: supports every challenge and account type.
+//! The request for one certificate, and the choice of the library that orders it.
 
-use std::sync::Arc;
-
-use instant_acme::{
-    Account, AuthorizationHandle, AuthorizationStatus, ChallengeHandle, ChallengeType, Error,
-    Identifier, NewOrder, OrderStatus, RetryPolicy,
+use crate::{
+    config::{Challenge, DnsHook, Eab},
+    net::web_client::HttpsClient,
+    tls::{
+        acme::{error::AcmeError, instant_acme, rustls_acme, schedule::CaClock},
+        issued::IssuedCerts,
+    },
 };
-use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::ClientHello;
-use rustls::sign::CertifiedKey;
+use rustls::ClientConfig;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::OwnedMutexGuard, time::timeout};
+use tracing::debug;
 
-use super::failure::AcmeError;
-use super::wish::OrderRequest;
-use super::{account, hook};
-use crate::config::Challenge;
-use crate::observe::ErrorChain;
-use crate::tls::policy::provider;
-use crate::tls::shelf::{ChallengeGuard, ChallengeResponder};
-
-/// Orders a certificate. Returns the key and the chain in PEM.
-pub(super) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
-    let failed = |error| acme_error(error, request);
-    let account = account::log_in(&request.ca, &request.account)
-        .await
-        .map_err(failed)?;
-    let (key, csr) =
-        signing_request(&request.name).map_err(|error| AcmeError::Unusable(error.to_string()))?;
-
-    let mut proofs = Vec::new();
-    // A wildcard and its parent use the same TXT record, so they are validated one after the other.
-    let _record = match request.challenge {
-        Challenge::Dns01 => Some(
-            request
-                .ca
-                .lock_txt_record(request.name.trim_start_matches("*."))
-                .await,
-        ),
-        Challenge::TlsAlpn01 | Challenge::Http01 => None,
-    };
-    let issued = run_order(request, &account, &csr, &mut proofs).await;
-    for proof in proofs {
-        proof.withdraw(request).await;
-    }
-    let chain = issued?;
-    Ok(format!("{}\n{chain}", key.serialize_pem()).into_bytes())
+/// The CA, as configured.
+pub(crate) struct CaConfig {
+    /// The URL of the ACME directory.
+    pub(crate) directory: String,
+    /// The contacts, as "mailto:" URLs.
+    pub(crate) contact: Vec<String>,
+    pub(crate) eab: Option<Eab>,
+    pub(crate) dns: Option<DnsHook>,
+    /// The roots that the CA's HTTPS certificate is verified against.
+    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) https: HttpsClient,
+    pub(crate) clock: CaClock,
+    /// The locks of TXT records, by host.
+    pub(crate) txt_record_locks: Mutex<BTreeMap<Box<str>, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// Runs the order and returns the chain. Adds to `proofs` the responses that the caller must withdraw in any case.
-async fn run_order(
-    request: &OrderRequest,
-    account: &Account,
-    csr: &[u8],
-    proofs: &mut Vec<Proof>,
-) -> Result<String, AcmeError> {
-    let failed = |error| acme_error(error, request);
-    let names = [Identifier::Dns(request.name.to_string())];
-    let order = account.new_order(&NewOrder::new(&names)).await;
-    let mut order = order.map_err(failed)?;
-    let mut authorizations = order.authorizations();
-    while let Some(authorization) = authorizations.next().await {
-        complete_challenge(request, authorization.map_err(failed)?, proofs).await?;
-    }
-    match order.poll_ready(&RETRY_POLICY).await {
-        Ok(OrderStatus::Ready) => {}
-        // The CA's validation failed or did not complete.
-        Ok(_) | Err(Error::Timeout(_)) => {
-            return Err(AcmeError::Invalid(rejection(&mut order).await));
-        }
-        Err(error) => return Err(failed(error)),
-    }
-    order.finalize_csr(csr).await.map_err(failed)?;
-    order.poll_certificate(&RETRY_POLICY).await.map_err(failed)
-}
+// === impl CaConfig ===
 
-/// Presents the challenge response and marks the challenge as ready.
-async fn complete_challenge(
-    request: &OrderRequest,
-    mut authorization: AuthorizationHandle<'_>,
-    proofs: &mut Vec<Proof>,
-) -> Result<(), AcmeError> {
-    match authorization.status {
-        AuthorizationStatus::Pending => {}
-        AuthorizationStatus::Valid => return Ok(()),
-        other => {
-            return Err(AcmeError::Refused(format!(
-                "the authorization is {other:?}"
-            )));
-        }
-    }
-    let (kind, name) = match request.challenge {
-        Challenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
-        Challenge::Http01 => (ChallengeType::Http01, "http-01"),
-        Challenge::Dns01 => (ChallengeType::Dns01, "dns-01"),
-    };
-    let mut challenge = authorization.challenge(kind).ok_or_else(|| {
-        AcmeError::Refused(format!(
-            "it does not offer the challenge {name} for {}",
-            request.name
-        ))
-    })?;
-    proofs.push(Proof::present(request, &challenge).await?);
-    challenge
-        .set_ready()
-        .await
-        .map_err(|error| acme_error(error, request))
-}
-
-/// A challenge response that the CA can query.
-enum Proof {
-    /// The response of this process; withdrawn on drop.
-    InProcess {
-        _guard: ChallengeGuard,
-    },
-    TxtRecord {
-        name: String,
-        value: String,
-    },
-}
-
-// === impl Proof ===
-
-impl Proof {
-    async fn present(
-        request: &OrderRequest,
-        challenge: &ChallengeHandle<'_>,
-    ) -> Result<Proof, AcmeError> {
-        let authorization = challenge.key_authorization();
-        let mut responder = PresentedChallenge {
-            certificate: None,
-            token: challenge.token.clone(),
-            authorization: String::new(),
+impl CaConfig {
+    /// Waits until no other order uses the TXT record of `host`.
+    pub(crate) async fn lock_txt_record(&self, host: &str) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut txt_record_locks = self
+                .txt_record_locks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            txt_record_locks.entry(host.into()).or_default().clone()
         };
-        match request.challenge {
-            Challenge::TlsAlpn01 => {
-                let certificate = challenge_cert(&request.name, authorization.digest().as_ref());
-                responder.certificate = Some(certificate?);
-            }
-            Challenge::Http01 => responder.authorization = authorization.as_str().to_owned(),
-            Challenge::Dns01 => {
-                let Some(hook) = &request.ca.dns else {
-                    return Err(AcmeError::Hook("acme.dns is not set".into()));
-                };
-                // RFC 8555 §8.4; a wildcard is validated at its parent.
-                let parent = request.name.trim_start_matches("*.");
-                let (name, value) = (
-                    format!("_acme-challenge.{parent}"),
-                    authorization.dns_value(),
-                );
-                hook::present(hook, &name, &value).await?;
-                return Ok(Proof::TxtRecord { name, value });
-            }
-        }
-        Ok(Proof::InProcess {
-            _guard: request
-                .issued
-                .register_challenge(&request.name, Arc::new(responder)),
-        })
-    }
-
-    async fn withdraw(self, request: &OrderRequest) {
-        if let (Proof::TxtRecord { name, value }, Some(hook)) = (self, &request.ca.dns) {
-            hook::cleanup(hook, &name, &value).await;
-        }
+        lock.lock_owned().await
     }
 }
 
-struct PresentedChallenge {
-    certificate: Option<Arc<CertifiedKey>>,
-    token: String,
-    authorization: String,
+/// The request for one certificate.
+pub(crate) struct OrderRequest {
+    /// The name in lower case; may be a wildcard such as `*.example.com`.
+    pub(crate) name: Box<str>,
+    pub(crate) challenge: Challenge,
+    /// The account key in PKCS #8.
+    pub(crate) account: Arc<[u8]>,
+    pub(crate) ca: Arc<CaConfig>,
+    pub(crate) issued: Arc<IssuedCerts>,
 }
 
-impl ChallengeResponder for PresentedChallenge {
-    fn hello(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.certificate.clone()
-    }
+// === impl OrderRequest ===
 
-    fn token(&self, token: &str) -> Option<String> {
-        let is_ours = !self.authorization.is_empty() && self.token == token;
-        is_ours.then(|| self.authorization.clone())
-    }
-}
-
-/// Creates the challenge certificate of RFC 8737 §3.
-fn challenge_cert(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, AcmeError> {
-    let unusable = |error: rcgen::Error| AcmeError::Unusable(error.to_string());
-    let key = KeyPair::generate().map_err(unusable)?;
-    let mut params = CertificateParams::new([name.to_owned()]).map_err(unusable)?;
-    params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
-    let certificate = params.self_signed(&key).map_err(unusable)?;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let key = provider().key_provider.load_private_key(key);
-    let key = key.map_err(|error| AcmeError::Unusable(error.to_string()))?;
-    // rustls does not know its critical extension and would reject the certificate if it parsed it.
-    Ok(Arc::new(CertifiedKey::new(vec![certificate.into()], key)))
-}
-
-/// Generates a key and a certificate signing request for it (RFC 2986).
-fn signing_request(name: &str) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new([name.to_owned()])?;
-    params.distinguished_name = DistinguishedName::new();
-    let csr = params.serialize_request(&key)?.der().to_vec();
-    Ok((key, csr))
-}
-
-/// Returns the reason for an invalid order, which the CA reports in the challenge object.
-async fn rejection(order: &mut instant_acme::Order) -> String {
-    let mut authorizations = order.authorizations();
-    while let Some(Ok(mut authorization)) = authorizations.next().await {
-        let Ok(state) = authorization.refresh().await else {
-            continue;
+impl OrderRequest {
+    /// Orders the certificate and returns the key and the chain in PEM. Uses `rustls-acme`, except for DNS-01, for
+    /// bound accounts and after a rejected nonce: these need `instant-acme`, which repeats only the rejected request
+    /// whereas `rustls-acme` restarts the order.
+    pub(crate) async fn issue(&self) -> Result<Vec<u8>, AcmeError> {
+        let limit = match self.challenge {
+            Challenge::Dns01 => DNS_ORDER_TIMEOUT,
+            Challenge::TlsAlpn01 | Challenge::Http01 => ORDER_TIMEOUT,
         };
-        let mut problems = state.challenges.iter().filter_map(|c| c.error.as_ref());
-        if let Some(problem) = problems.next() {
-            return problem.to_string();
+        let issued = timeout(limit, self.order()).await;
+        issued.unwrap_or(Err(AcmeError::Timeout(limit.as_secs())))
+    }
+
+    async fn order(&self) -> Result<Vec<u8>, AcmeError> {
+        if self.challenge == Challenge::Dns01 || self.ca.eab.is_some() {
+            return instant_acme::issue(self).await;
+        }
+        match rustls_acme::issue(self).await {
+            Err(AcmeError::BadNonce(error)) => {
+                debug!(host = %self.name, %error, "nonce rejected; ordering again by instant-acme");
+                instant_acme::issue(self).await
+            }
+            issued => issued,
         }
     }
-    "the order became invalid; the CA gave no reason".to_owned()
-}
 
-fn acme_error(error: Error, request: &OrderRequest) -> AcmeError {
-    let retry_after = request.ca.https.retry_after();
-    match error {
-        Error::Api(problem) => {
-            let failure = AcmeError::from_problem(
-                problem.r#type.as_deref(),
-                problem.detail.as_deref(),
-                request.now(),
-            );
-            failure.not_before(retry_after, request.now())
-        }
-        Error::Timeout(_) => AcmeError::Unreachable("it did not finish the order in time".into()),
-        other => AcmeError::Unreachable(ErrorChain(&other).to_string()),
+    pub(crate) fn now(&self) -> i64 {
+        self.ca.clock.now()
     }
 }
 
-const RETRY_POLICY: RetryPolicy = RetryPolicy::new()
-    .timeout(std::time::Duration::from_secs(90))
-    .backoff(1.5);
+/// Five validation attempts of a CA take half a minute, and `rustls-acme` has no deadline.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Includes two runs of a DNS hook, which have their own timeout.
+const DNS_ORDER_TIMEOUT: Duration = Duration::from_secs(900);

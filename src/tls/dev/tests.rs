@@ -1,16 +1,20 @@
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Barrier};
-
+use crate::{
+    config::{HostPattern, Located},
+    tls::{
+        certs::{self, Certificates},
+        dev::*,
+        server_config::ticketer,
+        testing::{client, presented_names, root, server_config_for, tls, tls_handshake},
+        x509,
+    },
+};
 use rustls::version::{TLS12, TLS13};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    sync::{Arc, Barrier},
+};
 use tempfile::TempDir;
-
-use super::*;
-use crate::config::HostPattern;
-use crate::config::Located;
-use crate::tls::Certificates;
-use crate::tls::policy::ticketer;
-use crate::tls::testing::{client, presented_names, root, server_config_for, tls, tls_handshake};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -145,13 +149,13 @@ fn leaf_is_valid_for_servers_and_at_most_398_days() {
     let names = ["a.test", "*.b.test", "10.0.0.1"].map(String::from);
     let key = ca.issue(&names).unwrap();
     assert_eq!(
-        crate::tls::x509::names(&key.cert[0]).unwrap(),
+        x509::names(&key.cert[0]).unwrap(),
         names.map(String::into_boxed_str)
     );
     let now = rustls::pki_types::UnixTime::now().as_secs();
     let at = |days: u64| {
         let time = Duration::from_secs(now + days * DAY.as_secs());
-        crate::tls::x509::validity(
+        x509::validity(
             &key.cert[0],
             rustls::pki_types::UnixTime::since_unix_epoch(time),
         )
@@ -182,7 +186,7 @@ async fn client_that_trusts_the_ca_completes_the_tls_handshake() {
     ];
     let mut problems = Vec::new();
     let tls = tls(vec![], "");
-    let issuers = crate::tls::CertIssuers {
+    let issuers = certs::CertIssuers {
         dev: Some(&ca),
         ..Default::default()
     };

@@ -1,8 +1,6 @@
+use crate::tls::trust::*;
 use std::fs;
-
 use tempfile::TempDir;
-
-use super::*;
 
 #[test]
 fn commands_contain_the_file_in_shell_quotes() {

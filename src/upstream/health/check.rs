@@ -1,10 +1,10 @@
 //! One health check of a backend: a request like a client's, with a clean close, because Python servers log aborted
 //! connections.
 
-use super::HealthCheck;
 use crate::{
     config::Check,
-    upstream::{DialError, Resolver},
+    net::{dial::DialError, resolver::Resolver},
+    upstream::health::HealthCheck,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -28,7 +28,7 @@ use tokio_tungstenite::{
 
 /// Why a health check failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CheckError {
+pub(crate) enum CheckError {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error("no answer within {0:?} (health.timeout)")]
@@ -44,7 +44,7 @@ pub(super) enum CheckError {
 }
 
 /// Runs the health check; it takes at most `health.timeout`.
-pub(super) async fn run_check(
+pub(crate) async fn run_check(
     health_check: &HealthCheck,
     resolver: &Resolver,
 ) -> Result<(), CheckError> {
@@ -157,5 +157,6 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(
 /// The User-Agent that backends log for health checks.
 const HEALTH_USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("lockgate/", env!("CARGO_PKG_VERSION")));
+
 /// The maximum number of bytes that are read of a greeting or a page.
 const MAX_RESPONSE_LEN: usize = 64 * 1024;

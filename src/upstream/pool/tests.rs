@@ -1,4 +1,5 @@
-use super::{super::sticky::Affinity, *};
+use crate::config;
+use crate::upstream::{pool::*, sticky::Affinity};
 use config::Balance::{Hash, LeastSessions, RandomTwo, RoundRobin};
 use proptest::prelude::*;
 use std::collections::HashMap;

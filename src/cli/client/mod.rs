@@ -1,0 +1,204 @@
+//! The commands that query or control a running lockgate on its admin address: `lockgate health`, `status`,
+//! `reload`, `drain`, `sessions`, `kick`, `tap`, `cert list`, `cert renew`, `run --takeover`.
+
+pub(crate) mod render;
+pub(crate) mod request;
+pub(crate) mod sessions;
+
+use crate::{
+    admin::listener::describe,
+    cli::{
+        args::{AdminArgs, DrainArgs},
+        client::{
+            render::{render_certificates, render_status},
+            request::AdminRequest,
+        },
+        print,
+    },
+    config::{AdminAddress, Secret},
+    lifecycle::inherited::Inherited,
+};
+use anyhow::{Context, bail};
+use hyper::{Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use std::{process::ExitCode, time::Duration};
+use tokio::runtime::{self, Runtime};
+
+/// Runs `lockgate health`: checks that the process is alive. Prints nothing if it is.
+pub(crate) fn health(admin: &AdminArgs) -> anyhow::Result<ExitCode> {
+    send_request(admin, Method::GET, "/healthz")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `lockgate status`.
+pub(crate) fn status(admin: &AdminArgs, json: bool) -> anyhow::Result<ExitCode> {
+    show(admin, "/status", json, render_status)
+}
+
+/// Runs `lockgate cert list`.
+pub(crate) fn certificates(admin: &AdminArgs, json: bool) -> anyhow::Result<ExitCode> {
+    show(admin, "/certificates", json, render_certificates)
+}
+
+/// Runs `lockgate reload`.
+pub(crate) fn reload(admin: &AdminArgs) -> anyhow::Result<ExitCode> {
+    print(send_request(admin, Method::POST, "/reload")?.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the client side of `lockgate run --takeover`: obtains the listening sockets of the running process.
+pub(crate) async fn take_over(
+    address: &AdminAddress,
+    token: &Secret,
+    inherited: &mut Inherited,
+) -> anyhow::Result<()> {
+    let token = Some(token.expose()).filter(|token| !token.is_empty());
+    let request = AdminRequest {
+        address,
+        token,
+        method: Method::POST,
+        path: "/handover",
+    };
+    let answer = request.send(DEADLINE).await;
+    let (status, text) = answer.context("there is nothing to take over")?;
+    let (endpoint, text) = (describe(address), text.trim());
+    match StatusCode::from_u16(status) {
+        Ok(StatusCode::OK) => {}
+        Ok(StatusCode::NOT_FOUND) => bail!(
+            "{endpoint} does not support a takeover: is it server.admin of a lockgate of this version? Otherwise restart it"
+        ),
+        _ => bail!("{endpoint} refused the takeover: {text}"),
+    }
+    inherited
+        .take_over(text)
+        .await
+        .with_context(|| format!("takeover failed; the lockgate on {endpoint} continues to serve"))
+}
+
+/// Runs `lockgate drain`.
+pub(crate) fn drain(arguments: &DrainArgs) -> anyhow::Result<ExitCode> {
+    let (what, name) = match (&arguments.route, &arguments.backend) {
+        (Some(route), _) => ("route", route.clone()),
+        (None, backend) => {
+            let backend = backend.as_deref().unwrap_or_default();
+            ("backend", sessions::backend_address(backend)?)
+        }
+    };
+    sessions::known(&arguments.admin, &arguments.route, &arguments.backend)?;
+    let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
+    let undo = if arguments.undo { "&undo" } else { "" };
+    let path = format!("/drain?{what}={name}{undo}");
+    print(send_request(&arguments.admin, Method::POST, &path)?.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `lockgate cert renew`.
+pub(crate) fn renew(admin: &AdminArgs, host: &str) -> anyhow::Result<ExitCode> {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let name = utf8_percent_encode(&host, NON_ALPHANUMERIC);
+    let text = send_request(
+        admin,
+        Method::POST,
+        &format!("/certificates/renew?host={name}"),
+    )?;
+    print(text.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(
+    admin: &AdminArgs,
+    path: &str,
+    json: bool,
+    render: impl Fn(&Value) -> String,
+) -> anyhow::Result<ExitCode> {
+    let text = send_request(admin, Method::GET, path)?;
+    let page: Value = serde_json::from_str(&text).with_context(|| {
+        format!(
+            "{} does not answer with JSON: is it lockgate that listens there?",
+            describe(&request::address_or_default(admin))
+        )
+    })?;
+    match json {
+        true => print(text.trim_end()),
+        false => print(render(&page).trim_end()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches a page without a token: returns its status and text. `deadline` covers everything from connect to last byte.
+pub(crate) async fn get(
+    address: &AdminAddress,
+    path: &str,
+    deadline: Duration,
+) -> anyhow::Result<(u16, String)> {
+    let request = AdminRequest {
+        address,
+        token: None,
+        method: Method::GET,
+        path,
+    };
+    request.send(deadline).await
+}
+
+fn send_request(admin: &AdminArgs, method: Method, path: &str) -> anyhow::Result<String> {
+    // `/healthz` needs no token, and must also work if the configuration file is invalid.
+    let (address, token) = match path {
+        "/healthz" => (request::address_or_default(admin), None),
+        _ => (request::address(admin)?, request::token(admin)),
+    };
+    let address = &address;
+    let request = AdminRequest {
+        address,
+        token: token.as_deref(),
+        method,
+        path,
+    };
+    let deadline = match path {
+        "/reload" => RELOAD_DEADLINE,
+        _ => DEADLINE,
+    };
+    let (status, text) = build_runtime()?.block_on(request.send(deadline))?;
+    check_response(address, path, token.is_some(), status, text)
+}
+
+/// Returns the text of a successful answer; fails with the reason otherwise. `has_token`: the request carried a token.
+fn check_response(
+    address: &AdminAddress,
+    path: &str,
+    has_token: bool,
+    status: u16,
+    text: String,
+) -> anyhow::Result<String> {
+    match StatusCode::from_u16(status) {
+        Ok(status) if status.is_success() => Ok(text),
+        Ok(StatusCode::UNAUTHORIZED) => {
+            bail!("{}: {}", describe(address), request::hint(has_token))
+        }
+        // The answer contains the reason.
+        Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
+            bail!("{}", text.trim())
+        }
+        _ => {
+            let endpoint = describe(address);
+            bail!("{endpoint} answered {status} to {path}: {}", text.trim());
+        }
+    }
+}
+
+/// Builds the runtime for one request.
+fn build_runtime() -> anyhow::Result<Runtime> {
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// The request deadline: longer than the server's reply deadline, shorter than a container's health-check timeout.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The deadline of a reload: the server may have to read many files.
+const RELOAD_DEADLINE: Duration = Duration::from_secs(65);
+
+#[cfg(test)]
+mod tests;

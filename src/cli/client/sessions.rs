@@ -1,0 +1,445 @@
+//! `lockgate sessions`, `lockgate kick`.
+
+use crate::{
+    cli::{
+        args::{AdminArgs, FilterArgs, KickArgs, SessionsArgs, TapArgs},
+        client::{
+            DEADLINE, build_runtime, check_response,
+            render::table,
+            request::{self, AdminRequest},
+            send_request,
+        },
+        print,
+    },
+    config::BackendAddress,
+};
+use anyhow::{Context, anyhow, bail};
+use hyper::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+use std::{fmt::Write, process::ExitCode, time::Duration};
+use tokio::time::timeout;
+
+/// Fetches sessions page by page, up to the requested number.
+pub(crate) fn sessions(arguments: &SessionsArgs) -> anyhow::Result<ExitCode> {
+    let limit = match arguments.limit {
+        0 => usize::MAX,
+        limit => limit,
+    };
+    let (mut total, mut rows, mut after) = (Value::Null, Vec::new(), None);
+    loop {
+        let mut query = conditions(&arguments.filter)?;
+        push(
+            &mut query,
+            "limit",
+            (limit - rows.len()).clamp(1, PAGE_LIMIT),
+        );
+        if let Some(after) = &after {
+            push(&mut query, "after", after);
+        }
+        let text = send_request(&arguments.admin, Method::GET, &format!("/sessions?{query}"))?;
+        let mut page: Value = serde_json::from_str(&text).context("the answer is not JSON")?;
+        total = match total {
+            Value::Null => page["total"].take(),
+            total => total,
+        };
+        if let Value::Array(sessions) = page["sessions"].take() {
+            rows.extend(sessions);
+        }
+        match page["next"].take() {
+            Value::String(next) if rows.len() < limit => after = Some(next),
+            _ => break,
+        }
+    }
+    if total == 0 {
+        require_known(&arguments.admin, &arguments.filter)?;
+    }
+    match arguments.json {
+        true => print(json!({ "total": total, "sessions": rows })),
+        false => print(render_table(&total, &rows).trim_end()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Closes sessions, and prints their number.
+pub(crate) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
+    let mut query = conditions(&arguments.filter)?;
+    if let Some(id) = &arguments.id {
+        push(&mut query, "id", id);
+    }
+    if arguments.all {
+        query.push_str("&all");
+    }
+    push(&mut query, "code", arguments.code);
+    push(&mut query, "reason", &arguments.reason);
+    let text = send_request(
+        &arguments.admin,
+        Method::POST,
+        &format!("/sessions/close?{query}"),
+    )?;
+    let answer: Value = serde_json::from_str(&text).context("the answer is not JSON")?;
+    let closing = answer["closing"].as_u64();
+    match closing.ok_or_else(|| anyhow!("the answer has no number of sessions: {text}"))? {
+        0 => {
+            require_known(&arguments.admin, &arguments.filter)?;
+            print("no session is closed: none matches");
+        }
+        1 => print("1 session is closed"),
+        n => print(format!("{n} sessions are closed")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn require_known(admin: &AdminArgs, filter: &FilterArgs) -> anyhow::Result<()> {
+    known(admin, &filter.route, &filter.backend)
+}
+
+pub(crate) fn conditions(filter: &FilterArgs) -> anyhow::Result<String> {
+    let mut query = String::new();
+    let FilterArgs {
+        route,
+        backend,
+        client,
+        longer_than,
+    } = filter;
+    let backend = backend.as_deref().map(backend_address).transpose()?;
+    for (name, value) in [
+        ("route", route.clone()),
+        ("backend", backend),
+        ("client", client.map(|it| it.to_string())),
+        ("longer_than", longer_than.map(|it| it.to_string())),
+    ] {
+        if let Some(value) = value {
+            push(&mut query, name, value);
+        }
+    }
+    Ok(query)
+}
+
+fn push(query: &mut String, name: &str, value: impl ToString) {
+    let value = value.to_string();
+    let value = utf8_percent_encode(&value, NON_ALPHANUMERIC);
+    write!(query, "&{name}={value}").expect("writing to a String cannot fail");
+}
+
+/// Renders a table with the traffic from and to the client.
+fn render_table(total: &Value, rows: &[Value]) -> String {
+    let head = [
+        "id", "client", "route", "backend", "age", "in", "out", "rtt", "with",
+    ];
+    let mut cells = vec![head.map(str::to_owned)];
+    cells.extend(rows.iter().map(cells_of));
+    let mut page = table(&cells);
+    let shown = rows.len();
+    let total = total.as_u64().unwrap_or(shown as u64);
+    match (total, shown as u64 == total) {
+        (0, _) => page = "no sessions".to_owned(),
+        (1, true) => page.push_str("1 session"),
+        (_, true) => write!(page, "{total} sessions").expect("a String"),
+        (_, false) => {
+            write!(page, "{shown} of {total} sessions; --limit 0 shows all").expect("a String")
+        }
+    }
+    page
+}
+
+fn cells_of(row: &Value) -> [String; 9] {
+    let age = row["age_seconds"].as_f64().unwrap_or_default() as u64;
+    let with = [&row["subprotocol"], &row["extensions"]];
+    let with: Vec<&str> = with.into_iter().filter_map(Value::as_str).collect();
+    let round_trip = |leg: &str| {
+        let seconds = row["round_trip"][leg].as_f64();
+        seconds.map_or("-".to_owned(), |it| format!("{:.0}ms", it * 1e3))
+    };
+    [
+        plain(&row["id"]),
+        plain(&row["client"]),
+        plain(&row["route"]),
+        plain(&row["backend"]),
+        humantime::format_duration(Duration::from_secs(age)).to_string(),
+        traffic(&row["from_client"]),
+        traffic(&row["from_backend"]),
+        format!("{}/{}", round_trip("client"), round_trip("backend")),
+        visible(&with.join(" ")),
+    ]
+}
+
+/// Renders traffic as "12m 3.4KiB (0.2m/s 51B/s)"; "m" stands for messages.
+fn traffic(value: &Value) -> String {
+    let number = |key: &str| value[key].as_f64().unwrap_or_default();
+    format!(
+        "{}m {} ({:.1}m/s {}/s)",
+        number("messages"),
+        size(number("bytes")),
+        number("messages_per_second"),
+        size(number("bytes_per_second"))
+    )
+}
+
+fn size(bytes: f64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut size = bytes;
+    let mut unit = "B";
+    for next in units {
+        if size < 1024.0 {
+            break;
+        }
+        (size, unit) = (size / 1024.0, next);
+    }
+    match unit {
+        "B" => format!("{size:.0}B"),
+        unit => format!("{size:.1}{unit}"),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    visible(value.as_str().unwrap_or("?"))
+}
+
+/// Escapes client-supplied text, so that it cannot control the terminal.
+fn visible(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| match c.is_ascii_graphic() || c == ' ' {
+            true => vec![c],
+            false => c.escape_default().collect(),
+        })
+        .collect()
+}
+
+/// The maximum number of sessions in one answer.
+const PAGE_LIMIT: usize = 1000;
+
+// Checks names of routes and backends against a running lockgate.
+
+/// Returns a backend address in the spelling of `lockgate status`.
+///
+/// # Errors
+/// If it is a `dns://` or `srv://` name, which stands for several backends.
+pub(crate) fn backend_address(written: &str) -> anyhow::Result<String> {
+    if written.starts_with("dns://") || written.starts_with("srv://") {
+        bail!(
+            "{written} is a name in DNS, and not one backend: use one of its addresses, as shown by `lockgate status`"
+        );
+    }
+    // Text that is not an address is passed on: the server knows all backends, and reports an unknown one.
+    let address = written.parse::<BackendAddress>();
+    Ok(address.map_or_else(|_| written.to_owned(), |it| it.to_string()))
+}
+
+/// Fails if there is no such route or backend. Called only after no session has matched, because sessions of a removed
+/// route may still be live.
+pub(crate) fn known(
+    admin: &AdminArgs,
+    route: &Option<String>,
+    address: &Option<String>,
+) -> anyhow::Result<()> {
+    if route.is_none() && address.is_none() {
+        return Ok(());
+    }
+    let text = send_request(admin, Method::GET, "/status")?;
+    let status: Value = serde_json::from_str(&text).context("the answer is not JSON")?;
+    if let Some(route) = route {
+        require("route", route, &status["routes"], "name")?;
+    }
+    if let Some(address) = address {
+        require(
+            "backend",
+            &backend_address(address)?,
+            &status["backends"],
+            "address",
+        )?;
+    }
+    Ok(())
+}
+
+fn require(what: &str, name: &str, list: &Value, key: &str) -> anyhow::Result<()> {
+    let rows = list.as_array().into_iter().flatten();
+    let mut names: Vec<&str> = rows.filter_map(|row| row[key].as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    match names.len() {
+        0 => bail!("there is no {what} {name}: there are no {what}s"),
+        1..=MAX_LISTED => bail!(
+            "there is no {what} {name}; the {what}s are: {}",
+            names.join(", ")
+        ),
+        _ => bail!("there is no {what} {name}: `lockgate status` lists the {what}s"),
+    }
+}
+
+/// The maximum number of names listed in an error.
+const MAX_LISTED: usize = 8;
+
+// `lockgate tap`: prints relayed frames.
+
+/// Prints frames line by line until the duration ends.
+pub(crate) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
+    let FilterArgs { route, backend, .. } = &arguments.filter;
+    known(&arguments.admin, route, backend)?;
+    let mut query = conditions(&arguments.filter)?;
+    if let Some(id) = &arguments.id {
+        write!(query, "&id={id}")?;
+    }
+    let TapArgs {
+        bytes,
+        rate,
+        lasting,
+        ..
+    } = arguments;
+    write!(query, "&bytes={bytes}&rate={rate}&lasting={lasting}")?;
+    let token = request::token(&arguments.admin);
+    let address = &request::address(&arguments.admin)?;
+    let path = format!("/tap?{query}");
+    let request = AdminRequest {
+        address,
+        token: token.as_deref(),
+        method: Method::GET,
+        path: &path,
+    };
+    let print = |line: &str| match serde_json::from_str(line) {
+        Ok(value) if !arguments.json => print(render_line(&value)),
+        _ => print(line),
+    };
+    let deadline = lasting.0 + DEADLINE;
+    let followed = async { timeout(deadline, request.follow(print)).await };
+    let followed = build_runtime()?.block_on(followed);
+    let (status, text) = followed.context("the answer did not end in time")??;
+    check_response(address, &path, token.is_some(), status, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render_line(line: &Value) -> String {
+    if let Some(sessions) = line["sessions"].as_u64() {
+        return match sessions {
+            1 => "tapping 1 session, and new ones".to_owned(),
+            n => format!("tapping {n} sessions, and new ones"),
+        };
+    }
+    let lost = line["lost"].as_u64().unwrap_or_default();
+    if let Some(why) = line["ended"].as_str() {
+        return match lost {
+            0 => format!("ended: {why}"),
+            n => format!("{n} frames not shown; ended: {why}"),
+        };
+    }
+    if lost > 0 {
+        return format!("{lost} frames not shown");
+    }
+    let word = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
+    let is = |key: &str| line[key].as_bool().unwrap_or_default();
+    // The date is left out: it is usually today's.
+    let at = word("at");
+    let at = at.split_once('T').map_or(&*at, |(_, time)| time);
+    let mut text = format!("{at} {} {:<7} {}", word("id"), word("from"), word("kind"));
+    if is("continues") {
+        text.push_str(" continuation");
+    }
+    if !is("fin") {
+        text.push_str(" …");
+    }
+    write!(text, " {}B", line["size"]).expect("writing to a String cannot fail");
+    match (line["inflated"].as_u64(), is("compressed")) {
+        (Some(size), _) => {
+            write!(text, " inflated to {size}B").expect("writing to a String cannot fail")
+        }
+        (None, true) => text.push_str(" compressed"),
+        (None, false) => {}
+    }
+    if is("gaps") {
+        text.push_str(" with gaps");
+    }
+    if let Some(code) = line["code"].as_u64() {
+        write!(text, " {code}").expect("writing to a String cannot fail");
+    }
+    match (line["text"].as_str(), line["hex"].as_str()) {
+        // Debug escapes the characters that could control a terminal.
+        (Some(shown), _) if !shown.is_empty() => {
+            write!(text, " {shown:?}").expect("writing to a String cannot fail")
+        }
+        (None, Some(shown)) if !shown.is_empty() => {
+            write!(text, " 0x{shown}").expect("writing to a String cannot fail")
+        }
+        _ => {}
+    }
+    if is("cut") {
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod sessions_tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_rendered_as_a_table() {
+        let rows = [json!({
+            "id": "00000000000000ff", "client": "192.0.2.1", "route": "chat", "backend": "ws://10.0.0.1:1",
+            "subprotocol": "chat\u{1b}[2J", "extensions": null, "age_seconds": 61.5,
+            "from_client": { "messages": 3, "bytes": 2048, "messages_per_second": 0.05, "bytes_per_second": 33.3 },
+            "from_backend": { "messages": 1, "bytes": 10, "messages_per_second": 0.0, "bytes_per_second": 0.2 },
+            "round_trip": { "client": 0.0123, "backend": null },
+        })];
+        let expected = "\
+id                client     route  backend          age    in                        out                   rtt     with
+00000000000000ff  192.0.2.1  chat   ws://10.0.0.1:1  1m 1s  3m 2.0KiB (0.1m/s 33B/s)  1m 10B (0.0m/s 0B/s)  12ms/-  chat\\u{1b}[2J
+1 session";
+        assert_eq!(render_table(&json!(1), &rows), expected);
+        assert_eq!(render_table(&json!(0), &[]), "no sessions");
+        assert!(render_table(&json!(7), &rows).ends_with("1 of 7 sessions; --limit 0 shows all"));
+    }
+}
+
+#[cfg(test)]
+mod names_tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn backend_address_is_normalised() {
+        assert_eq!(
+            backend_address("WS://LocalHost:8765").unwrap(),
+            "ws://localhost:8765"
+        );
+        assert_eq!(backend_address("chat").unwrap(), "chat");
+        assert!(backend_address("dns://chat:8765").is_err());
+    }
+
+    #[test]
+    fn unknown_name_error_lists_known_names() {
+        let list = json!([{ "name": "b" }, { "name": "a" }, { "name": "b" }]);
+        assert!(require("route", "a", &list, "name").is_ok());
+        let error = require("route", "c", &list, "name")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "there is no route c; the routes are: a, b");
+        assert!(require("route", "c", &json!([]), "name").is_err());
+    }
+}
+
+#[cfg(test)]
+mod tap_tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn frame_is_rendered_as_one_line() {
+        let frame = json!({
+            "at": "2026-11-21T12:00:00.123Z", "id": "00000000000000ff", "from": "client", "kind": "text",
+            "continues": false, "fin": true, "size": 7, "compressed": true, "inflated": 12, "gaps": false,
+            "code": null, "text": "hello \u{1b}[2J", "hex": null, "cut": true,
+        });
+        assert_eq!(
+            render_line(&frame),
+            "12:00:00.123Z 00000000000000ff client  text 7B inflated to 12B \"hello \\u{1b}[2J\"…"
+        );
+        let close = json!({
+            "at": "?", "id": "1", "from": "backend", "kind": "close", "fin": true, "size": 2, "code": 1000, "text": "",
+        });
+        assert_eq!(render_line(&close), "? 1 backend close 2B 1000");
+        assert_eq!(render_line(&json!({ "lost": 7 })), "7 frames not shown");
+    }
+}

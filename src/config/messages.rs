@@ -1,0 +1,330 @@
+//! Finds values of the wrong shape: `ping = "off"`, `sticky = true`, `origins = "*"`. The schema defines the shape of a
+//! key; the hint is derived from the value that was written.
+
+use crate::config::{
+    reference::{SchemaIndex, inline, words},
+    values::{self, BadValue},
+};
+use serde_json::Value;
+use std::ops::Range;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// Returns an error with its span for each value of the wrong shape. serde alone would accept a list for a table and
+/// assign its values to the keys in order.
+pub(crate) fn shape_errors(
+    document: &Spanned<DeTable<'_>>,
+    text: &str,
+    schema: &Value,
+) -> Vec<(Range<usize>, BadValue)> {
+    let mut checker = ShapeChecker {
+        index: &SchemaIndex::of(schema),
+        text,
+        found: Vec::new(),
+    };
+    checker.table(&mut Vec::new(), document.get_ref(), schema);
+    checker.found
+}
+
+struct ShapeChecker<'a> {
+    index: &'a SchemaIndex<'a>,
+    text: &'a str,
+    found: Vec<(Range<usize>, BadValue)>,
+}
+
+/// The shape of value that a key accepts.
+enum ValueShape<'a> {
+    Table,
+    List(&'a Value),
+    Words(Vec<&'a str>),
+    /// Text, a number or a boolean: the value's own parser reports errors.
+    Plain,
+}
+
+// === impl ShapeChecker ===
+
+impl<'a> ShapeChecker<'a> {
+    /// Checks the table at `path`. Its keys are those of `schema`, or arbitrary names with values of one schema.
+    fn table(&mut self, path: &mut Vec<String>, table: &DeTable<'_>, schema: &'a Value) {
+        for (key, value) in table {
+            let key = key.get_ref();
+            let known = schema.get("properties").and_then(|keys| keys.get(&**key));
+            let Some(property) = known.or_else(|| schema.get("additionalProperties")) else {
+                continue;
+            };
+            path.push(key.to_string());
+            self.value(path, value, property);
+            path.pop();
+        }
+    }
+
+    fn value(&mut self, path: &mut Vec<String>, value: &Spanned<DeValue<'_>>, property: &'a Value) {
+        let mut schema = self.index.resolve(property);
+        if matches!(value.get_ref(), DeValue::Table(_)) {
+            schema = self.index.text_or_table(property).unwrap_or(schema);
+        }
+        match (value.get_ref(), shape(schema)) {
+            (_, ValueShape::Plain) | (DeValue::String(_), ValueShape::Words(_)) => {}
+            (DeValue::Table(table), ValueShape::Table) => self.table(path, table, schema),
+            (DeValue::Array(values), ValueShape::List(each)) => {
+                for value in values {
+                    self.value(path, value, each);
+                }
+            }
+            (written, shape) => {
+                let hint = match shape {
+                    ValueShape::Words(words) => self.word(path, value, &words),
+                    ValueShape::List(_) => self.list(path, value),
+                    _ => self.keys(path, value, property, schema),
+                };
+                let message = format!(
+                    "{} is not allowed here",
+                    self.describe(written, value.span())
+                );
+                self.found
+                    .push((value.span(), BadValue::new(message, hint)));
+            }
+        }
+    }
+
+    /// Returns the hint for a choice of words: the word that was probably meant, or all of them.
+    fn word(&self, path: &[String], value: &Spanned<DeValue<'_>>, words: &[&str]) -> String {
+        let written = self.written(value.span());
+        let is_meant = |word: &str| match value.get_ref() {
+            DeValue::Boolean(on) => *on != (word == "off"),
+            _ => word == written,
+        };
+        let is_any_meant = words.iter().any(|word| is_meant(word));
+        let words = words.iter().filter(|word| !is_any_meant || is_meant(word));
+        let words: Vec<_> = words.map(|word| format!("\"{word}\"")).collect();
+        format!("write {} = {}", last(path), words.join(", or "))
+    }
+
+    fn list(&self, path: &[String], value: &Spanned<DeValue<'_>>) -> String {
+        match self.has_header(value) {
+            true => format!("write [[{}]], in double brackets", path.join(".")),
+            false => format!("write {} = [{}]", last(path), self.written(value.span())),
+        }
+    }
+
+    /// Returns whether the value is written as `[a.b]` or `[[a.b]]` and not after `b =`.
+    fn has_header(&self, value: &Spanned<DeValue<'_>>) -> bool {
+        match value.get_ref() {
+            DeValue::Table(_) => !self.written(value.span()).starts_with('{'),
+            DeValue::Array(values) => values.first().is_some_and(|value| self.has_header(value)),
+            _ => false,
+        }
+    }
+
+    /// Returns the hint for a table: with the key to which the value belongs, or with its default content.
+    fn keys(
+        &self,
+        path: &[String],
+        value: &Spanned<DeValue<'_>>,
+        property: &Value,
+        schema: &Value,
+    ) -> String {
+        let key = last(path);
+        if path.len() == 1 || self.has_header(value) {
+            return format!("write a section: [{}], and its keys below", path.join("."));
+        }
+        if let Some(inner) = self.key_for(value, schema) {
+            return format!("write {key} = {{ {inner} }}");
+        }
+        match property.get("default").and_then(Value::as_object) {
+            Some(default)
+                if default
+                    .values()
+                    .any(|value| !value.is_null() && !value.is_object()) =>
+            {
+                format!("write a table, such as {key} = {}", inline(default))
+            }
+            _ => {
+                let keys = schema.get("properties").and_then(Value::as_object);
+                let keys = keys.into_iter().flat_map(|keys| keys.keys());
+                let keys: Vec<_> = keys.map(|key| format!("`{key}`")).collect();
+                match keys.is_empty() {
+                    true => format!("write a table, such as {key} = {{ name = \"value\" }}"),
+                    false => format!("write a table with some of {}", keys.join(", ")),
+                }
+            }
+        }
+    }
+
+    /// Returns the only key of a table that could accept `value`, as an assignment.
+    fn key_for(&self, value: &Spanned<DeValue<'_>>, table: &Value) -> Option<String> {
+        let keys = table.get("properties")?.as_object()?;
+        let mut keys = keys.iter().filter_map(|(key, property)| {
+            let schema = self.index.resolve(property);
+            let written = self.written(value.span());
+            let value = match (value.get_ref(), shape(schema)) {
+                (DeValue::Boolean(on), ValueShape::Words(words)) if words.contains(&"off") => {
+                    let word = words.iter().find(|word| *on != (**word == "off"))?;
+                    format!("\"{word}\"")
+                }
+                (DeValue::String(word), ValueShape::Words(words)) if words.contains(&&**word) => {
+                    written
+                }
+                (DeValue::String(_), ValueShape::List(_)) => format!("[{written}]"),
+                (DeValue::Array(all), ValueShape::List(_))
+                    if all.iter().all(|one| one.get_ref().is_str()) =>
+                {
+                    written
+                }
+                (DeValue::Integer(_), ValueShape::Plain) if is_number(schema) => written,
+                _ => return None,
+            };
+            Some(format!("{key} = {value}"))
+        });
+        keys.next().filter(|_| keys.next().is_none())
+    }
+
+    fn describe(&self, value: &DeValue<'_>, span: Range<usize>) -> String {
+        let kind = match value {
+            DeValue::Table(_) => return "a table".to_owned(),
+            DeValue::Array(_) => return "a list".to_owned(),
+            DeValue::String(_) => return format!("string {}", self.written(span)),
+            DeValue::Integer(_) => "integer",
+            DeValue::Float(_) => "float",
+            DeValue::Boolean(_) => "boolean",
+            DeValue::Datetime(_) => "date",
+        };
+        format!("{kind} `{}`", self.written(span))
+    }
+
+    /// Returns the value as it is written in the file, so that the expansion of `${NAME}` stays secret. A value of several
+    /// lines is left out.
+    fn written(&self, span: Range<usize>) -> String {
+        let written = self.text.get(span).unwrap_or_default();
+        match written.contains(['\n', '\r']) {
+            true => "…".to_owned(),
+            false => written.to_owned(),
+        }
+    }
+}
+
+fn shape(schema: &Value) -> ValueShape<'_> {
+    if let Some(words) = words(schema) {
+        return ValueShape::Words(words);
+    }
+    match (schema.get("items"), schema.get("properties")) {
+        (Some(each), _) => ValueShape::List(each),
+        (None, Some(_)) => ValueShape::Table,
+        _ if schema.get("additionalProperties").is_some() => ValueShape::Table,
+        _ => ValueShape::Plain,
+    }
+}
+
+/// An optional value has a list of two types in the schema, one of them `null`.
+fn is_number(schema: &Value) -> bool {
+    match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "integer"),
+        kind => kind.is_some_and(|kind| kind == "integer"),
+    }
+}
+
+fn last(path: &[String]) -> &str {
+    path.last().map_or("", String::as_str)
+}
+
+// Rewrites error messages of serde and toml into messages and hints for the author of the file.
+
+/// The hint for a TOML syntax error.
+pub(crate) const SYNTAX: &str =
+    "the file is TOML: strings in quotes, lists in [ ], tables under a [name]; see https://toml.io";
+
+/// Returns a message and a hint for an error of the deserializer.
+pub(crate) fn explain(error: &str) -> (String, String) {
+    // The message of a `BadValue`.
+    if let Some((message, hint)) = error.split_once(values::SEPARATOR) {
+        return (message.to_owned(), hint.to_owned());
+    }
+    let named: Vec<&str> = error.split('`').skip(1).step_by(2).collect();
+    match (error, named.as_slice()) {
+        (_, [key, known @ ..]) if error.starts_with("unknown field") => {
+            (format!("unknown key `{key}`"), suggest(key, known, "keys"))
+        }
+        (_, [word, known @ ..]) if error.starts_with("unknown variant") => (
+            format!("`{word}` is not one of the allowed words"),
+            suggest(word, known, "words"),
+        ),
+        (_, [key, ..]) if error.starts_with("missing field") => (
+            format!("`{key}` is missing"),
+            format!("add it: {}", example(key)),
+        ),
+        _ if error.starts_with("invalid type") || error.starts_with("invalid value") => {
+            let (found, expected) = error
+                .split_once(", expected ")
+                .unwrap_or((error, "something else"));
+            let found = match found.split_once(": ").map_or(found, |(_, found)| found) {
+                // toml passes a date as a map.
+                "map" => "a table or a date",
+                "sequence" => "a list",
+                found => found,
+            };
+            (
+                format!("{found} is not allowed here"),
+                format!("write {}", kind(expected)),
+            )
+        }
+        _ => (
+            error.to_owned(),
+            "`lockgate schema --markdown` lists every key and its values".to_owned(),
+        ),
+    }
+}
+
+/// Returns the missing key if `error` reports one.
+pub(crate) fn missing(error: &str) -> Option<&str> {
+    error.strip_prefix("missing field `")?.strip_suffix('`')
+}
+
+/// Returns "did you mean …", or a list of all known words.
+pub(crate) fn suggest(word: &str, known: &[&str], what: &str) -> String {
+    let close = known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(word, known), known))
+        .min();
+    match close {
+        Some((distance, known)) if distance <= (word.len() / 3).max(1) => {
+            format!("did you mean `{known}`?")
+        }
+        _ if known.is_empty() => "remove it".to_owned(),
+        _ => format!(
+            "the {what} here are {}",
+            known
+                .iter()
+                .map(|known| format!("`{known}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    }
+}
+
+fn example(key: &str) -> &'static str {
+    match key {
+        "hosts" => "hosts = [\"chat.example.com\"], or [\"*\"] for any",
+        "address" => "address = \"ws://127.0.0.1:8765\"",
+        "backends" => "backends = [\"ws://127.0.0.1:8765\"]",
+        "cert" => "cert = \"chat.pem\", the file with the certificate chain",
+        "key" => "key = \"chat.key\", the file with the private key",
+        _ => "`lockgate schema --markdown` shows its values",
+    }
+}
+
+/// Returns the name of a Rust type for users of TOML.
+fn kind(expected: &str) -> String {
+    match expected {
+        "u16" => "a whole number from 0 to 65535".to_owned(),
+        "u32" => "a whole number from 0 to 4294967295".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a string" | "path string" => "text in quotes".to_owned(),
+        "a sequence" => "a list in [ ]".to_owned(),
+        "a map" => "a table".to_owned(),
+        // A struct, by its Rust name.
+        name if name.starts_with("struct ") => "a table".to_owned(),
+        other => other.to_owned(),
+    }
+}

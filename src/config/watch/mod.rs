@@ -1,0 +1,342 @@
+//! Reports when the content of files changes, however they are replaced: in place, by rename, or by changing a symbolic
+//! link, as Kubernetes does with secrets and certbot with certificates.
+//!
+//! The kernel reports events in the directories on the path to a file, but only a difference in the content counts. Where the
+//! kernel sends no events (a bind mount, a network file system, no inotify watch left), the content is compared at intervals.
+
+pub(crate) mod content;
+
+use crate::config::watch::content::{ContentCache, PathContent};
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ffi::OsString,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use tracing::warn;
+
+/// A set of paths whose content is compared with its previous state: of a file the bytes, of a directory the names of its
+/// entries.
+#[derive(Debug)]
+pub struct Watch {
+    paths: Arc<[PathBuf]>,
+    /// The content read so far; shared with blocking tasks, one of which may outlive a cancelled caller.
+    contents: Arc<Mutex<ContentCache>>,
+    /// The content of each path at the last report.
+    reported: Vec<PathContent>,
+    watched_dirs: WatchedDirs,
+    /// Kernel events, in a channel for one: only the fact that something happened is transmitted.
+    events: mpsc::Receiver<()>,
+    /// An event arrived and the content was not compared yet.
+    event_pending: bool,
+    /// When to compare the content even without an event.
+    due: Instant,
+    /// The number of comparisons since the directories were last determined.
+    comparisons: u32,
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// Creates a watch that reports changes relative to the current content. A path need not exist.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Watch {
+        let paths: Arc<[PathBuf]> = paths
+            .into_iter()
+            .map(|path| std::path::absolute(&path).unwrap_or(path))
+            .collect();
+        let (event_sender, events) = mpsc::channel(1);
+        let mut watched_dirs = WatchedDirs::new(event_sender);
+        // The watches come first, so that a change before the first read is noticed.
+        watched_dirs.follow(dirs_on_path(&paths));
+        let mut contents = ContentCache::new(paths.len());
+        Watch {
+            reported: contents.read_all(&paths, Instant::now),
+            contents: Arc::new(Mutex::new(contents)),
+            paths,
+            watched_dirs,
+            events,
+            event_pending: false,
+            due: Instant::now() + COMPARE_INTERVAL,
+            comparisons: 0,
+        }
+    }
+
+    /// Waits until the content of a path differs from that at the last return. Returns the indices of such paths in the list
+    /// given to [`Watch::new`]. A removed file has changed too. Cancel-safe: a dropped call loses no change.
+    pub async fn changed(&mut self) -> Vec<usize> {
+        loop {
+            if !self.event_pending {
+                let event = timeout_at(self.due, self.events.recv()).await;
+                self.event_pending = event.is_ok();
+            }
+            if self.event_pending {
+                self.debounce().await;
+            }
+            if self.event_pending || self.comparisons >= RESCAN_EVERY {
+                self.update_watched_dirs().await;
+            }
+            let current = self.read_contents().await;
+            self.due = Instant::now() + COMPARE_INTERVAL;
+            if current == self.reported {
+                self.event_pending = false;
+            } else if self.event_pending {
+                self.event_pending = false;
+                let previous = std::mem::replace(&mut self.reported, current);
+                let pairs = previous.iter().zip(&self.reported).enumerate();
+                let changed = pairs.filter(|(_, (previous, current))| previous != current);
+                return changed.map(|(index, _)| index).collect();
+            } else {
+                // A change without an event is handled like one with an event.
+                self.event_pending = true;
+            }
+        }
+    }
+
+    /// Waits until events stop, because a program that writes a certificate also writes its key.
+    async fn debounce(&mut self) {
+        let latest = Instant::now() + MAX_DEBOUNCE;
+        while Instant::now() < latest {
+            let quiet = latest.min(Instant::now() + DEBOUNCE);
+            if timeout_at(quiet, self.events.recv()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn update_watched_dirs(&mut self) {
+        self.comparisons = 0;
+        // A subdirectory may have been created in a new directory before that was watched.
+        for _ in 0..MAX_NEW_DEPTH {
+            let dirs = self.read(dirs_on_path).await;
+            if !self.watched_dirs.follow(dirs) {
+                break;
+            }
+        }
+    }
+
+    async fn read_contents(&mut self) -> Vec<PathContent> {
+        self.comparisons += 1;
+        let contents = self.contents.clone();
+        self.read(move |paths| {
+            let mut contents = contents.lock().unwrap_or_else(PoisonError::into_inner);
+            contents.read_all(paths, Instant::now)
+        })
+        .await
+    }
+
+    /// Runs `read` on a blocking thread, because a network mount may be slow.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&[PathBuf]) -> T + Send + 'static,
+    ) -> T {
+        let paths = self.paths.clone();
+        match tokio::task::spawn_blocking(move || read(&paths)).await {
+            Ok(value) => value,
+            // The runtime is shutting down, and this task with it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// The time without events after which the write is assumed complete.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// The limit for a directory in which events never stop.
+const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
+
+/// The maximum delay of a change for which the kernel sends no event.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The number of intervals without an event after which the directories are determined again and failed kernel watches are
+/// retried: once a minute. The kernel mostly reports such changes, and for many files this costs more than a comparison.
+const RESCAN_EVERY: u32 = 6;
+
+/// The maximum depth of directories created at once; deeper ones are found with later events.
+const MAX_NEW_DEPTH: usize = 16;
+
+// The directories for which the kernel sends events.
+
+/// The kernel watches (inotify).
+#[derive(Debug)]
+pub(crate) struct WatchedDirs {
+    /// `None` if the kernel has no inotify instance left.
+    pub(crate) watcher: Option<RecommendedWatcher>,
+    watched: BTreeMap<PathBuf, InodeId>,
+    /// Keeps the channel open, also without a watcher.
+    _event_sender: mpsc::Sender<()>,
+    warned: bool,
+}
+
+// === impl WatchedDirs ===
+
+impl WatchedDirs {
+    pub(crate) fn new(event_sender: mpsc::Sender<()>) -> WatchedDirs {
+        let sender = event_sender.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // A full channel means that an event is already pending.
+            if event.as_ref().map_or_else(|_| true, is_change) {
+                let _ = sender.try_send(());
+            }
+        });
+        let mut watched_dirs = WatchedDirs {
+            watcher: None,
+            watched: BTreeMap::new(),
+            _event_sender: event_sender,
+            warned: false,
+        };
+        match watcher {
+            Ok(watcher) => watched_dirs.watcher = Some(watcher),
+            Err(error) => watched_dirs.warn(None, &error),
+        }
+        watched_dirs
+    }
+
+    /// Watches exactly these directories; returns whether one of them was not watched before.
+    pub(crate) fn follow(&mut self, dirs: BTreeMap<PathBuf, InodeId>) -> bool {
+        let Some(mut watcher) = self.watcher.take() else {
+            return false;
+        };
+        for (folder, identity) in std::mem::take(&mut self.watched) {
+            match dirs.get(&folder) == Some(&identity) {
+                true => drop(self.watched.insert(folder, identity)),
+                // The kernel removes the watch of a deleted directory itself.
+                false => drop(watcher.unwatch(&folder)),
+            }
+        }
+        let mut has_new = false;
+        for (folder, identity) in dirs {
+            // Directories that are already watched are watched again: one that was deleted and created again may have the same
+            // inode number.
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => has_new |= self.watched.insert(folder, identity).is_none(),
+                Err(error) => {
+                    self.watched.remove(&folder);
+                    if !is_removed(&error) {
+                        self.warn(Some(&folder), &error);
+                    }
+                }
+            }
+        }
+        self.watcher = Some(watcher);
+        has_new
+    }
+
+    fn warn(&mut self, folder: Option<&Path>, error: &notify::Error) {
+        if !std::mem::replace(&mut self.warned, true) {
+            let folder = folder.map(|folder| tracing::field::display(folder.display()));
+            warn!(
+                folder, %error,
+                "no kernel events for changed files; they are compared every {} s instead \
+                 (fs.inotify.max_user_watches and max_user_instances may be too low)",
+                COMPARE_INTERVAL.as_secs()
+            );
+        }
+    }
+}
+
+/// Returns whether an event is a change. Read accesses are not, because Lockgate reads the files itself.
+fn is_change(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
+    }
+}
+
+fn is_removed(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::PathNotFound => true,
+        notify::ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+// The directories on the path to a file in which an event can change the file that the path resolves to.
+
+/// Device and inode number: a directory that was created again has another one.
+pub(crate) type InodeId = (u64, u64);
+
+/// Returns the directories on these paths whose entries matter, without those that are only traversed.
+pub(crate) fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
+    let mut folders = BTreeMap::new();
+    for path in paths {
+        follow(path, &mut folders);
+    }
+    folders
+}
+
+/// Resolves a path component by component, as the kernel does. The directory of each symbolic link matters, and that of
+/// the file, or of the first missing component.
+fn follow(path: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
+    let mut at = PathBuf::from("/");
+    let mut rest = steps(path);
+    let mut links = 0;
+    while let Some(step) = rest.pop_front() {
+        if step == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&step);
+        match fs::symlink_metadata(&next) {
+            Ok(entry) if entry.is_symlink() => {
+                record(&at, folders);
+                links += 1;
+                let Ok(target) = fs::read_link(&next) else {
+                    return;
+                };
+                if links > MAX_SYMLINKS {
+                    return;
+                }
+                if target.is_absolute() {
+                    at = PathBuf::from("/");
+                }
+                let mut target = steps(&target);
+                target.append(&mut rest);
+                rest = target;
+            }
+            Ok(entry) if entry.is_dir() => {
+                if rest.is_empty() {
+                    record(&at, folders);
+                }
+                at = next;
+            }
+            _ => break,
+        }
+    }
+    record(&at, folders);
+}
+
+fn steps(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn record(folder: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
+    if !folders.contains_key(folder)
+        && let Ok(metadata) = fs::metadata(folder)
+    {
+        folders.insert(folder.to_owned(), (metadata.dev(), metadata.ino()));
+    }
+}
+
+/// The number of symbolic links that Linux follows.
+const MAX_SYMLINKS: usize = 40;
+
+#[cfg(test)]
+mod tests;

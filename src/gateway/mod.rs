@@ -1,0 +1,308 @@
+//! The gateway: the immutable runtime form of a configuration. Each request uses one snapshot of it.
+
+pub(crate) mod route;
+pub(crate) mod status;
+
+use crate::{
+    config::{self, ClientCert, Config, Diagnostic, Diagnostics, DnsName, HostPattern, Located},
+    gateway::route::Route,
+    net::{dns::DnsAnswer, pem},
+    registry::SessionTarget,
+    router::{Router, rule::Rule},
+    tls::{
+        acme,
+        certs::{CertIssuers, Certificates},
+        server_config::TlsServer,
+    },
+    upstream::{
+        backend::{Backend, Backends},
+        health::state::Condition,
+        membership::MembershipChange,
+        pool::Pool,
+    },
+};
+use arc_swap::ArcSwap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// The settings and objects that connections and requests use, built from one [`Config`].
+#[derive(Debug)]
+pub struct Gateway {
+    /// Limits and deadlines of connections.
+    pub limits: config::Limits,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: config::ProxyProtocol,
+    /// Whether HTTP/2 connections may carry WebSockets.
+    pub h2_websocket: bool,
+    /// The TLS settings.
+    pub tls: TlsServer,
+    /// The certificates that are presented to clients.
+    pub certificates: Arc<Certificates>,
+    /// The routes.
+    pub router: Router<Route>,
+    /// How sessions are closed that must close.
+    pub drain: config::Drain,
+    trusted: Vec<config::Cidr>,
+    /// The backends of this configuration and of previous ones.
+    backends: Arc<Mutex<Backends>>,
+    pools: Vec<Arc<Pool>>,
+    /// The pool of each route, by the name of the route.
+    pools_by_route: HashMap<Arc<str>, Arc<Pool>>,
+}
+
+/// The current gateway.
+#[derive(Debug)]
+pub struct Live(ArcSwap<Gateway>);
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Reads the files that the configuration names, and starts nothing: `check`, `run` and reload share it. Takes over from
+    /// `previous` what both have: backends with their leases, the channels of session limits, ticket keys. Nothing of
+    /// `previous` changes before [`Gateway::commit`].
+    pub fn build(
+        config: &Config,
+        previous: Option<&Gateway>,
+        issuers: &CertIssuers<'_>,
+    ) -> Result<Gateway, Diagnostics> {
+        let mut diagnostics = Vec::new();
+        let located = |at, host: &HostPattern| Located {
+            value: host.clone(),
+            at,
+        };
+        let hosts: Vec<Located<HostPattern>> = config
+            .routes
+            .iter()
+            .flat_map(|route| route.hosts.iter().map(|host| located(route.at, host)))
+            .collect();
+        let acme = acme::acme_names(config);
+        if let Some(section) = &config.acme {
+            pem::check(section, config.place("acme"), &mut diagnostics);
+        }
+        let certificates = Certificates::build(
+            &config.tls,
+            &hosts,
+            acme.as_ref(),
+            issuers,
+            &mut diagnostics,
+        );
+        let certificates = Arc::new(certificates);
+        let client_auth_hosts = config
+            .routes
+            .iter()
+            .filter(|route| route.client_cert != ClientCert::Off)
+            .flat_map(|route| &route.hosts);
+        let tls = TlsServer::build(
+            &config.tls,
+            client_auth_hosts,
+            certificates.clone(),
+            issuers.issued.clone(),
+            previous.map(|previous| &previous.tls),
+            &mut diagnostics,
+        );
+        let shared_backends = previous.map(|previous| previous.backends.clone());
+        let shared_backends: Arc<Mutex<Backends>> = shared_backends.unwrap_or_default();
+        let mut backends = shared_backends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let pool_before = |name: &str| {
+            let mut pools = previous?.pools.iter();
+            pools
+                .find(|pool| **pool.name() == *name)
+                .map(|pool| &**pool)
+        };
+        let rules_before = previous
+            .into_iter()
+            .flat_map(|previous| previous.router.rules());
+        let routes_before: HashMap<&str, &Route> = rules_before
+            .map(|(_, route)| (&*route.name, route))
+            .collect();
+        let mut named_pools: BTreeMap<&str, Arc<Pool>> = BTreeMap::new();
+        for (name, pool) in &config.pools {
+            let pool = Pool::new(name, pool, &mut backends, &mut diagnostics);
+            named_pools.insert(
+                name,
+                Arc::new(pool.succeed(pool_before(name), &mut backends)),
+            );
+        }
+        let mut pools: Vec<Arc<Pool>> = named_pools.values().cloned().collect();
+        let mut routes = Vec::new();
+        for route in &config.routes {
+            let pool = match (&route.pool, &route.to) {
+                (Some(name), _) => named_pools.get(name.as_str()).cloned(),
+                (None, Some(to)) => {
+                    let single = config::Pool::of(to);
+                    // A named pool of the same name has the queue of the previous pool: two pools cannot share one.
+                    let is_taken = config.pools.contains_key(&*route.name.value);
+                    let before = pool_before(&route.name).filter(|_| !is_taken);
+                    let pool = Pool::new(&route.name, &single, &mut backends, &mut diagnostics);
+                    let pool = Arc::new(pool.succeed(before, &mut backends));
+                    pools.push(pool.clone());
+                    Some(pool)
+                }
+                (None, None) => None,
+            };
+            match pool {
+                Some(pool) => routes.push((
+                    Rule::from(&route.value),
+                    Route::new(
+                        route,
+                        config,
+                        pool,
+                        routes_before.get(&*route.name.value).copied(),
+                    ),
+                )),
+                None => diagnostics.push(Diagnostic {
+                    at: route.at,
+                    message: format!("route `{}` has no target", route.name.value),
+                    hint: Some(
+                        "give it `pool`, the name of one of [pools], or `to`, an address".into(),
+                    ),
+                }),
+            }
+        }
+        let pools_by_route = routes
+            .iter()
+            .map(|(_, route): &(Rule, Route)| (route.name.clone(), route.pool.clone()))
+            .collect();
+        drop(backends);
+        match tls {
+            Some(tls) if diagnostics.is_empty() => Ok(Gateway {
+                limits: config.limits.clone(),
+                proxy_protocol: config.server.proxy_protocol,
+                h2_websocket: config.server.h2_websocket,
+                tls,
+                certificates,
+                router: Router::new(routes),
+                drain: config.drain.clone(),
+                trusted: config.server.trusted_proxies.clone(),
+                backends: shared_backends,
+                pools,
+                pools_by_route,
+            }),
+            _ => Err(Diagnostics::new(config.sources.clone(), diagnostics)),
+        }
+    }
+
+    /// Applies the limits of its pools to queued requests, and those of its routes to live sessions, which use them from the
+    /// next frame on.
+    pub fn commit(&self) {
+        for pool in &self.pools {
+            pool.commit();
+        }
+        for (_, route) in self.router.rules() {
+            route.limits.send_if_modified(|limits| {
+                let has_changed = *limits != route.pending_limits;
+                *limits = route.pending_limits;
+                has_changed
+            });
+        }
+    }
+
+    /// Returns its pools, including those of routes with `to`.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.pools.iter()
+    }
+
+    /// Returns whether a session must close because `backend` is its backend, is down, and its pool has `on_down = "drain"`.
+    pub fn must_drain(&self, session: &SessionTarget, backend: &Arc<Backend>) -> bool {
+        let pool = self.pools_by_route.get(&session.route);
+        session.backend == *backend.name()
+            && pool.is_some_and(|pool| {
+                pool.health().on_down == config::OnDown::Drain
+                    && backend.health().condition().0 == Condition::Down
+                    && pool.has_backend(backend)
+            })
+    }
+
+    /// Returns whether `address` is a trusted proxy.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+}
+
+// === impl Live ===
+
+impl Live {
+    /// Creates the cell with the first gateway.
+    pub fn new(gateway: Gateway) -> Self {
+        Live(ArcSwap::from_pointee(gateway))
+    }
+
+    /// Returns the current gateway. Called once per connection and once per request.
+    pub fn snapshot(&self) -> Arc<Gateway> {
+        self.0.load_full()
+    }
+
+    /// Replaces the gateway. Requests that begin from now on use the new one.
+    pub fn replace(&self, gateway: Arc<Gateway>) {
+        self.0.store(gateway);
+    }
+}
+
+// The DNS names in pools, and the effect of DNS answers on pools and sessions.
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Returns every name to query, with the maximum interval between two queries.
+    pub fn dns_names(&self) -> BTreeMap<DnsName, Duration> {
+        let mut names = BTreeMap::new();
+        for (name, interval) in self.pools.iter().flat_map(|pool| pool.names()) {
+            let shortest = names.entry(name).or_insert(interval);
+            *shortest = interval.min(*shortest);
+        }
+        names
+    }
+
+    /// Applies the DNS answer for `name` to all pools that contain it; `None`: DNS has no answer. Must not be called
+    /// concurrently.
+    pub fn apply_dns_answer(&self, name: &DnsName, answer: Option<&DnsAnswer>) -> MembershipChange {
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let has = |names: Vec<(DnsName, _)>| names.iter().any(|(own, _)| own == name);
+        let mut all = MembershipChange::default();
+        for pool in self.pools.iter().filter(|pool| has(pool.names())) {
+            let change = pool.follow(name, answer, &mut backends);
+            all.added.extend(change.added);
+            all.vanished.extend(change.vanished);
+            all.first |= change.first;
+        }
+        all
+    }
+
+    /// Returns whether a session may stay: its route exists, and the pool of the route has its backend, or has its pool entry
+    /// and keeps sessions of backends that are removed from DNS.
+    pub fn may_keep(&self, session: &SessionTarget) -> bool {
+        let pool = self.pools_by_route.get(&session.route);
+        pool.is_some_and(|pool| pool.may_keep(&session.backend, &session.pool_entry))
+    }
+
+    /// Returns every backend that may have leases, once for each of its pools.
+    pub(crate) fn all_backends(&self) -> Vec<Arc<Backend>> {
+        let of_pool = |pool: &Arc<Pool>| [pool.backends(), pool.vanished()].concat();
+        self.pools.iter().flat_map(of_pool).collect()
+    }
+}
+
+// Rebalancing: the pools that use it, and their sessions.
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Returns the pool of this name if its sessions are rebalanced.
+    pub fn rebalancing_pool(&self, name: &str) -> Option<&Arc<Pool>> {
+        let mut pools = self.pools.iter();
+        // The pool of a route with `to` may have the same name; it has no rebalancing.
+        pools.find(|pool| **pool.name() == *name && pool.rebalance().is_some())
+    }
+
+    /// Returns whether a session was routed to this pool.
+    pub fn uses_pool(&self, pool: &Arc<Pool>, session: &SessionTarget) -> bool {
+        let own = self.pools_by_route.get(&session.route);
+        own.is_some_and(|own| Arc::ptr_eq(own, pool))
+    }
+}

@@ -1,0 +1,368 @@
+//! The handshake with a backend: dial, request, and verification of the response.
+
+use crate::{
+    http::{
+        Context, Peer,
+        refusal::Refusal,
+        retry::FailureKind,
+        rewrite::{self, Outbound},
+    },
+    net::{
+        dial::{ConnAddrs, DialError, DialedStream},
+        resolver::Resolver,
+        socket::{BackendStream, Socket},
+    },
+    proto::handshake::{Bad101, Negotiated, Offer},
+    upstream::member::Lease,
+};
+use ::http::{Extensions, HeaderMap, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use std::{
+    future::poll_fn,
+    io,
+    net::IpAddr,
+    pin::{Pin, pin},
+    task::{self, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+/// A backend's response to a handshake.
+pub(crate) enum HandshakeOutcome {
+    /// A valid 101; `headers` are the ones that the client receives.
+    Upgraded {
+        agreed: Negotiated,
+        backend: (BackendStream, Bytes),
+        headers: HeaderMap,
+    },
+    /// Any other response, with its body still to be read.
+    Rejected(Response<Incoming>),
+}
+
+/// Dials, sends the handshake in one write, and verifies the response.
+pub(crate) async fn backend_handshake(
+    context: &Context,
+    lease: &Lease,
+    peer: &Peer,
+    outbound: &Outbound,
+    extensions: &Extensions,
+    offer: &Offer,
+) -> Result<HandshakeOutcome, HandshakeError> {
+    let stream = connect_backend(&context.resolver, lease, peer).await?;
+    let (mut sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(HeaderCaseWriter::new(stream)))
+        .await
+        .map_err(HandshakeError::Broken)?;
+    let mut connection = Some(Box::pin(connection.with_upgrades()));
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = outbound.target.clone().into();
+    *request.headers_mut() = outbound.headers.clone();
+    *request.extensions_mut() = extensions.clone();
+    let mut response = drive(&mut connection, sender.send_request(request))
+        .await
+        .map_err(HandshakeError::Broken)?;
+    let upgraded = hyper::upgrade::on(&mut response);
+    let (parts, body) = response.into_parts();
+    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        if parts.status.is_success() || parts.status.is_informational() {
+            return Err(HandshakeError::Status(parts.status));
+        }
+        if let Some(connection) = connection {
+            // Drives the connection until the body has been read.
+            context.tasks.spawn(async { drop(connection.await) });
+        }
+        return Ok(HandshakeOutcome::Rejected(Response::from_parts(
+            parts, body,
+        )));
+    }
+    let agreed = offer.check(&parts)?;
+    let raw = drive(&mut connection, upgraded)
+        .await
+        .map_err(HandshakeError::Broken)?
+        .downcast::<TokioIo<HeaderCaseWriter<BackendStream>>>();
+    let raw = raw.map_err(|_| HandshakeError::UnexpectedStream)?;
+    // All other headers of the 101 are forwarded, Sec-WebSocket-* too; Connection and Upgrade are set for each client.
+    let mut headers = rewrite::end_to_end(&parts.headers);
+    headers.remove(header::CONTENT_LENGTH);
+    Ok(HandshakeOutcome::Upgraded {
+        agreed,
+        backend: (raw.io.into_inner().into_inner(), raw.read_buf),
+        headers,
+    })
+}
+
+/// Awaits `future` and drives the connection that it needs; errors of the connection reach the future.
+async fn drive<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if driven
+            .as_mut()
+            .is_some_and(|driven| Pin::new(driven).poll(cx).is_ready())
+        {
+            *driven = None;
+        }
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// The reason why a backend gave no valid response to a handshake.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error("no connection")]
+    Connect(#[from] DialError),
+    #[error("no HTTP answer")]
+    Broken(#[source] hyper::Error),
+    #[error("no answer within {0:?} (session.handshake_timeout)")]
+    Timeout(Duration),
+    #[error("no answer within {0:?}; then the client disconnected")]
+    Abandoned(Duration),
+    #[error("the answer to a WebSocket handshake was {0}")]
+    Status(StatusCode),
+    #[error("invalid 101 response")]
+    Bad101(#[from] Bad101),
+    #[error("internal error: the upgraded stream has an unexpected type")]
+    UnexpectedStream,
+}
+
+impl HandshakeError {
+    /// Returns whether the backend did not respond, which counts as a failure. An invalid response does not, because a
+    /// client may cause it by the path that it requests.
+    pub(crate) fn is_no_response(&self) -> bool {
+        use HandshakeError::{Abandoned, Broken, Connect, Timeout};
+        matches!(self, Connect(_) | Broken(_) | Timeout(_) | Abandoned(_))
+    }
+
+    /// Returns the kind of failure if another backend may be tried; `None` if the backend's response is final, the time
+    /// is over, or the error is internal.
+    pub(crate) fn failure(&self) -> Option<FailureKind> {
+        match self {
+            HandshakeError::Connect(_) => Some(FailureKind::Connect),
+            HandshakeError::Broken(_) | HandshakeError::Bad101(_) => Some(FailureKind::Response),
+            HandshakeError::Status(_)
+            | HandshakeError::Timeout(_)
+            | HandshakeError::Abandoned(_)
+            | HandshakeError::UnexpectedStream => None,
+        }
+    }
+
+    /// Returns the refusal for the client: which side failed, and nothing about the internal network.
+    pub(crate) fn refusal(&self) -> Refusal {
+        let bad_gateway = |why, text| Refusal::new(StatusCode::BAD_GATEWAY, why, text);
+        match self {
+            HandshakeError::Connect(DialError::Tls { .. }) => {
+                bad_gateway("backend-tls", "the backend cannot be reached over TLS")
+            }
+            HandshakeError::Connect(_) => bad_gateway("dial", "the backend cannot be reached"),
+            HandshakeError::Broken(_) => {
+                bad_gateway("broken", "the backend did not answer in HTTP")
+            }
+            HandshakeError::Status(_) => {
+                bad_gateway("status", "the backend did not accept the WebSocket")
+            }
+            HandshakeError::Bad101(error) => bad_gateway(
+                error.as_str(),
+                "the backend's WebSocket handshake is invalid",
+            ),
+            HandshakeError::Timeout(_) | HandshakeError::Abandoned(_) => Refusal::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "handshake-timeout",
+                "the backend did not answer in time",
+            ),
+            HandshakeError::UnexpectedStream => Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "foreign-stream",
+                "internal error",
+            ),
+        }
+    }
+}
+
+// === impl AbandonGuard ===
+
+/// Records a failure of the lease's backend if the wait for its response is cancelled after at least half of the
+/// handshake timeout, usually because the client has disconnected. Clients have deadlines of their own, which often
+/// expire before ours.
+pub(crate) struct AbandonGuard<'a> {
+    lease: Option<&'a Lease>,
+    client: IpAddr,
+    since: Instant,
+    threshold: Duration,
+}
+
+impl<'a> AbandonGuard<'a> {
+    /// Starts the wait for a backend that has `timeout` to respond.
+    pub(crate) fn start(lease: &'a Lease, client: IpAddr, timeout: Duration) -> Self {
+        AbandonGuard {
+            lease: Some(lease),
+            client,
+            since: Instant::now(),
+            threshold: timeout / 2,
+        }
+    }
+
+    /// Ends the wait without a failure: there is a response, or the timeout is handled by the caller.
+    pub(crate) fn disarm(mut self) {
+        self.lease = None;
+    }
+}
+
+impl Drop for AbandonGuard<'_> {
+    fn drop(&mut self) {
+        let waited = self.since.elapsed();
+        if let Some(lease) = self.lease
+            && waited >= self.threshold
+        {
+            lease.abandoned(&HandshakeError::Abandoned(waited), self.client);
+        }
+    }
+}
+
+/// Maximum number of header fields of a backend's response; servers send far fewer.
+pub(crate) const MAX_HEADERS: usize = 256;
+
+// Connects to a backend, up to the point where HTTP begins.
+
+/// Dials the lease's backend, on behalf of `peer`. The caller sets the deadline.
+pub(crate) async fn connect_backend(
+    resolver: &Resolver,
+    lease: &Lease,
+    peer: &Peer,
+) -> Result<BackendStream, DialError> {
+    let addrs = ConnAddrs {
+        client: (peer.address, peer.port).into(),
+        local: peer.local,
+    };
+    Ok(match (lease.dial(resolver, addrs).await?, lease.tls()) {
+        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::new(unix)),
+        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::new(tcp)),
+        (DialedStream::Tcp(tcp), Some(tls)) => {
+            // Boxed: the state of the TLS handshake is large, and most backends do not use TLS.
+            let stream = Box::pin(tls.connect_tls(Socket::new(tcp))).await?;
+            BackendStream::Tls(Box::new(stream))
+        }
+    })
+}
+
+// The case of the handshake's header names on the connection to a backend.
+//
+// hyper writes a name as the client wrote it, or in title case: `sec-websocket-key`, `Sec-Websocket-Key`. Some old
+// Python servers compare case-sensitively with RFC 6455's `Sec-WebSocket-Key`, and hyper has no setting for that
+// spelling, so the bytes of the head are rewritten. Only the case of letters changes, so lengths stay the same.
+
+/// A stream whose first write is the head of a handshake.
+#[derive(Debug)]
+pub(crate) struct HeaderCaseWriter<S> {
+    io: S,
+    head_written: bool,
+}
+
+// === impl HeaderCaseWriter ===
+
+impl<S> HeaderCaseWriter<S> {
+    pub(crate) fn new(io: S) -> Self {
+        HeaderCaseWriter {
+            io,
+            head_written: false,
+        }
+    }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.io
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HeaderCaseWriter<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderCaseWriter<S> {
+    /// Rewrites the head in the first write. hyper passes the whole head at once because this stream supports no
+    /// vectored writes, and it is sent in one write because old servers read a head with one `recv`.
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.head_written {
+            return Pin::new(&mut self.io).poll_write(cx, buf);
+        }
+        let mut head = buf.to_vec();
+        canonicalise(&mut head);
+        let written = Pin::new(&mut self.io).poll_write(cx, &head);
+        if matches!(written, Poll::Ready(Ok(n)) if n == buf.len()) {
+            self.head_written = true;
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Rewrites the managed header names of a head in the case of their RFCs.
+fn canonicalise(head: &mut [u8]) {
+    for line in head.split_mut(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
+        let name = &mut line[..colon];
+        if let Some(canonical) = CANONICAL
+            .iter()
+            .find(|canonical| canonical.as_bytes().eq_ignore_ascii_case(name))
+        {
+            name.copy_from_slice(canonical.as_bytes());
+        }
+    }
+}
+
+/// RFC 6455 §11.3, RFC 9110, RFC 7239, RFC 9440, and common practice.
+const CANONICAL: [&str; 14] = [
+    "Client-Cert",
+    "Connection",
+    "Forwarded",
+    "Host",
+    "Origin",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Version",
+    "Upgrade",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Real-IP",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managed_names_get_canonical_case_and_other_bytes_stay() {
+        let mut head = *b"GET /host: HTTP/1.1\r\nhOST: A.test\r\nsec-websocket-key: x-real-ip: y\r\nx-MINE: Host: z\r\n\r\n";
+        canonicalise(&mut head);
+        let expected = b"GET /host: HTTP/1.1\r\nHost: A.test\r\nSec-WebSocket-Key: x-real-ip: y\r\nx-MINE: Host: z\r\n\r\n";
+        assert_eq!(head, *expected);
+    }
+}

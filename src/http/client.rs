@@ -1,0 +1,185 @@
+//! Sends a plain request to its backend: over a pooled connection, or over a separate one.
+//!
+//! Only connections that are the same for every client are pooled: TCP, without TLS and without a PROXY header.
+
+use crate::{
+    http::{
+        Body, Context, Peer,
+        backend_handshake::{MAX_HEADERS, connect_backend},
+    },
+    net::{
+        dial::DialError,
+        resolver::{ResolveError, Resolver},
+    },
+    upstream::member::Lease,
+};
+use ::http::{
+    HeaderValue, Request, Response, Uri, header,
+    uri::{Authority, Scheme},
+};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::{
+    client::legacy::{
+        self, Client,
+        connect::{HttpConnector, dns::Name},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use std::{
+    mem,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    task::{self, Poll},
+    time::Duration,
+    vec,
+};
+use tokio::time::timeout;
+use tower_service::Service;
+
+/// The pool of idle connections.
+#[derive(Debug)]
+pub(crate) struct HttpClient(Client<HttpConnector<DnsConnectorResolver>, Body>);
+
+/// Why a request received no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error(transparent)]
+    Pooled(legacy::Error),
+    #[error("no connection")]
+    Connect(#[from] DialError),
+    #[error("no connection within {CONNECT_TIMEOUT:?}")]
+    Timeout,
+    #[error("no HTTP answer")]
+    Broken(#[from] hyper::Error),
+}
+
+/// Sends a request whose target is a path. The caller sets the deadline of the response.
+pub(crate) async fn send(
+    context: &Context,
+    lease: &Lease,
+    peer: &Peer,
+    mut request: Request<Body>,
+) -> Result<Response<Incoming>, SendError> {
+    if let Some((host, port)) = lease.poolable_addr() {
+        let mut target = mem::take(request.uri_mut()).into_parts();
+        target.scheme = Some(Scheme::HTTP);
+        target.authority = Some(authority(host, port));
+        *request.uri_mut() = Uri::from_parts(target).expect("scheme, authority and path are set");
+        let answer = context.http_client.0.request(request).await;
+        return answer.map_err(SendError::Pooled);
+    }
+    let stream = timeout(
+        CONNECT_TIMEOUT,
+        connect_backend(&context.resolver, lease, peer),
+    );
+    let stream = stream.await.map_err(|_| SendError::Timeout)??;
+    let (mut sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    context.tasks.spawn(async {
+        // Errors of the connection reach the future that awaits the response.
+        let _ = connection.await;
+    });
+    let close = HeaderValue::from_static("close");
+    request.headers_mut().insert(header::CONNECTION, close);
+    Ok(sender.send_request(request).await?)
+}
+
+// === impl HttpClient ===
+
+impl HttpClient {
+    pub(crate) fn new(resolver: Resolver) -> Self {
+        let mut connector = HttpConnector::new_with_resolver(DnsConnectorResolver(resolver));
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_keepalive(Some(KEEPALIVE));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .http1_preserve_header_case(true)
+            .http1_title_case_headers(true)
+            .http1_max_headers(MAX_HEADERS)
+            .set_host(false)
+            .build(connector);
+        HttpClient(client)
+    }
+}
+
+// === impl SendError ===
+
+impl SendError {
+    /// Returns whether the backend never received the request.
+    pub(crate) fn is_connect(&self) -> bool {
+        match self {
+            SendError::Pooled(error) => error.is_connect(),
+            SendError::Connect(_) | SendError::Timeout => true,
+            SendError::Broken(_) => false,
+        }
+    }
+}
+
+fn authority(host: &str, port: u16) -> Authority {
+    let authority = match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    let authority = authority.parse();
+    authority.expect("the host of a backend is a valid authority")
+}
+
+/// The time from the first SYN to the established connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// TCP keepalive, by which the kernel detects a backend that vanished.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Less than the idle limits of Python servers (gunicorn's threads 2 s, uvicorn 5 s): a pooled connection that is just
+/// being closed costs a retry, which a request with a body cannot have.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Idle connections kept for each backend.
+const MAX_IDLE_PER_HOST: usize = 32;
+
+// Name resolution of backends for the plain HTTP client.
+
+/// Resolves names in the same way as the dial of a handshake.
+#[derive(Debug, Clone)]
+pub(crate) struct DnsConnectorResolver(pub(crate) Resolver);
+
+/// Addresses in the form that the client requires; the client sets the port itself.
+pub(crate) struct ResolvedAddrs(vec::IntoIter<IpAddr>);
+
+// === impl DnsConnectorResolver ===
+
+impl Service<Name> for DnsConnectorResolver {
+    type Response = ResolvedAddrs;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<ResolvedAddrs, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.0.clone();
+        Box::pin(async move {
+            Ok(ResolvedAddrs(
+                resolver.lookup(name.as_str()).await?.into_iter(),
+            ))
+        })
+    }
+}
+
+// === impl ResolvedAddrs ===
+
+impl Iterator for ResolvedAddrs {
+    type Item = SocketAddr;
+
+    fn next(&mut self) -> Option<SocketAddr> {
+        self.0.next().map(|address| SocketAddr::new(address, 0))
+    }
+}

@@ -1,0 +1,100 @@
+//! Port 80: answers ACME HTTP-01 challenges and redirects every other request to https, whatever its host.
+
+use crate::{
+    http::{
+        Body, Context,
+        refusal::{Refusal, text},
+        request::AccessRecord,
+        server::drive,
+        timeouts::StreamParts,
+        validate,
+    },
+    net::socket::Socket,
+};
+use ::http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use std::{any::Any, net::IpAddr, sync::Arc};
+
+/// Answers the requests of one clear-text connection with a redirect to `https_port`.
+pub(crate) async fn serve_redirect(
+    context: Arc<Context>,
+    stream: Socket,
+    client: IpAddr,
+    https_port: u16,
+    guard: Box<dyn Any + Send + Sync>,
+) {
+    let own = stream.tcp().local_addr().map_or(80, |at| at.port());
+    let ports = Ports {
+        own,
+        https: https_port,
+    };
+    drive(
+        &context,
+        StreamParts { io: stream, guard },
+        client,
+        |request, _busy| {
+            let record = AccessRecord::of(context.clone(), &request, client);
+            let version = request.version();
+            let answer = match http01_response(&context, request.uri().path()) {
+                Some(response) => Ok(response),
+                None => redirect(request, ports),
+            };
+            record.end(&answer);
+            async move { answer.unwrap_or_else(|refusal| refusal.response(version)) }
+        },
+    )
+    .await;
+}
+
+/// Returns the response to an HTTP-01 challenge (RFC 8555 §8.3) if one with this token is pending.
+fn http01_response(context: &Context, path: &str) -> Option<Response<Body>> {
+    let token = path.strip_prefix("/.well-known/acme-challenge/")?;
+    let key_authorization = context
+        .live
+        .snapshot()
+        .tls
+        .issued
+        .key_authorization(token)?;
+    context.metrics.challenge_answered();
+    let mut response = Response::new(text(key_authorization));
+    let kind = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Some(response)
+}
+
+/// The local address of the clear-text connection, and the https port.
+#[derive(Clone, Copy)]
+struct Ports {
+    own: u16,
+    https: u16,
+}
+
+/// Redirects with 308, so that the method and the body stay the same (RFC 9110 §15.4.9).
+fn redirect(request: Request<Incoming>, ports: Ports) -> Result<Response<Body>, Refusal> {
+    let (parts, _) = request.into_parts();
+    let validated = validate::validate(&parts)?;
+    let host = match &*validated.authority.host {
+        v6 if v6.contains(':') => format!("[{v6}]"),
+        name => name.to_owned(),
+    };
+    // A client that reached a port other than 80 without naming one came through a port mapping (containers); then
+    // https is mapped as well.
+    let mapped = validated.authority.port.is_none() && ports.own != 80;
+    let port = match ports.https {
+        443 => String::new(),
+        _ if mapped => String::new(),
+        port => format!(":{port}"),
+    };
+    let query = parts
+        .uri
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    let location = format!("https://{host}{port}{}{query}", validated.path);
+    let location = HeaderValue::try_from(location)
+        .map_err(|_| Refusal::bad("target", "bad request target"))?;
+    let mut response = Response::new(text(String::new()));
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}

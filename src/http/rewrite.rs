@@ -1,0 +1,239 @@
+//! Rebuilds message heads: the request line and managed headers are new, every other end-to-end header is forwarded,
+//! repeated headers in their order.
+
+use crate::{
+    config::Compression,
+    gateway::{Gateway, route::Route},
+    http::{
+        Body, Peer, client_cert,
+        validate::{self, ValidatedRequest},
+    },
+    proto::{
+        deflate::DeflateParams,
+        forwarded,
+        handshake::{self, Offer},
+    },
+    router::{framework::TRUSTED_BY_BACKENDS, path},
+    upstream::{balance_key::BalanceKey, member::Lease, pool::Pool, sticky::SidCapture},
+};
+use ::http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request::Parts, response,
+    uri::PathAndQuery,
+};
+use http_body_util::BodyExt;
+use std::net::IpAddr;
+
+/// The head that a backend receives in place of the client's.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    pub(crate) target: PathAndQuery,
+    pub(crate) headers: HeaderMap,
+}
+
+/// Builds the head for a backend of `route`. `client` is the client's address; `peer` is the end of the connection.
+pub(crate) fn rebuild(
+    request: &Parts,
+    validated: &ValidatedRequest<'_>,
+    gateway: &Gateway,
+    route: &Route,
+    peer: &Peer,
+    client: IpAddr,
+) -> Result<Outbound, ::http::Error> {
+    let stripped = route.strip_prefix.as_deref().and_then(|prefix| {
+        let rest = path::strip_prefix(&validated.path, prefix)?;
+        Some((prefix, rest))
+    });
+    let path = stripped.map_or(validated.path.as_str(), |(_, rest)| rest);
+    let target = match request.uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}"))?,
+        None => PathAndQuery::try_from(path)?,
+    };
+
+    let trusted = gateway.trusts(peer.address);
+    let incoming = &request.headers;
+    let mut headers = end_to_end(incoming);
+    if request.version == Version::HTTP_2 {
+        headers = as_http1(headers, validated.host)?;
+    }
+    for name in TRUSTED_BY_BACKENDS.iter().filter(|_| !trusted) {
+        headers.remove(*name);
+    }
+    client_cert::set_client_cert_header(&mut headers, route, peer);
+    headers.remove(header::EXPECT);
+    if let Some(offer) = &validated.offer {
+        headers.remove(header::CONTENT_LENGTH);
+        // Forwarded as the client sent them; over HTTP/2 a client need not send them.
+        headers.insert(header::SEC_WEBSOCKET_KEY, (*offer.key).try_into()?);
+        headers.insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+
+    let proto = match validated.offer {
+        Some(_) => route.expectations.websocket_proto,
+        None => "https",
+    };
+    let proto = forwarded::proto(incoming, trusted).unwrap_or(proto);
+    let chain =
+        forwarded::x_forwarded_for(incoming, peer.address, |address| gateway.trusts(address));
+    let host = incoming.get(X_FORWARDED_HOST).filter(|_| trusted).cloned();
+    headers.insert(X_FORWARDED_FOR, chain.try_into()?);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    headers.insert(
+        X_FORWARDED_HOST,
+        host.map_or_else(|| validated.host.try_into(), Ok)?,
+    );
+    headers.insert(
+        header::FORWARDED,
+        forwarded::forwarded_element(client, validated.host, "https").try_into()?,
+    );
+    headers.insert(X_REAL_IP, client.to_string().try_into()?);
+    if let (Some((prefix, _)), Some(name)) = (stripped, route.expectations.prefix_header) {
+        headers.insert(HeaderName::try_from(name)?, prefix.try_into()?);
+    }
+    Ok(Outbound { target, headers })
+}
+
+/// Returns the headers that are not for this hop only (RFC 9110 §7.6.1).
+pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let named: Vec<&[u8]> = handshake::tokens(headers, &header::CONNECTION).collect();
+    let mut forwarded = HeaderMap::with_capacity(headers.len() + 8);
+    for (name, value) in headers {
+        let named = named
+            .iter()
+            .any(|token| token.eq_ignore_ascii_case(name.as_str().as_bytes()));
+        // Over HTTP/2 the same length may occur twice (RFC 9110 §8.6); it is forwarded once.
+        let is_repeated = name == header::CONTENT_LENGTH && forwarded.contains_key(name);
+        if !HOP_BY_HOP.contains(&name.as_str()) && (!named || is_end_to_end(name)) && !is_repeated {
+            forwarded.append(name, value.clone());
+        }
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // RFC 9112 §6.3: Transfer-Encoding overrides the length, and a proxy removes the length before forwarding.
+        forwarded.remove(header::CONTENT_LENGTH);
+    }
+    forwarded
+}
+
+/// Converts what HTTP/2 expresses differently: `:authority`, and a split cookie (RFC 9113 §8.3.1, §8.2.3).
+fn as_http1(headers: HeaderMap, host: &str) -> Result<HeaderMap, ::http::Error> {
+    let mut translated = HeaderMap::with_capacity(headers.len() + 1);
+    translated.insert(header::HOST, host.try_into()?);
+    let pieces: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(|piece| piece.as_bytes())
+        .collect();
+    if !pieces.is_empty() {
+        let cookie = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))?;
+        translated.insert(header::COOKIE, cookie);
+    }
+    for (name, value) in &headers {
+        if name != header::HOST && name != header::COOKIE {
+            translated.append(name, value.clone());
+        }
+    }
+    Ok(translated)
+}
+
+/// Rewrites a backend's response for this hop, to a client that speaks `version`.
+pub(crate) fn rewrite_response(answer: &mut response::Parts, version: Version) {
+    let upgrade = answer.headers.remove(header::UPGRADE);
+    answer.headers = end_to_end(&answer.headers);
+    answer.version = version;
+    let keep_upgrade = answer.status == StatusCode::UPGRADE_REQUIRED && version != Version::HTTP_2;
+    // RFC 9110 §15.5.22: a 426 names the protocol, and §7.8: in a header that Connection lists. HTTP/2 has neither.
+    if let Some(upgrade) = upgrade.filter(|_| keep_upgrade) {
+        answer.headers.insert(header::UPGRADE, upgrade);
+        let named = HeaderValue::from_static("upgrade");
+        answer.headers.insert(header::CONNECTION, named);
+    }
+}
+
+/// Headers that `Connection` cannot remove: by listing them, a client could make us drop headers on which a backend, or
+/// a proxy in front of Lockgate, relies.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    validate::is_managed(name.as_str()) || PROTECTED.contains(&name.as_str())
+}
+
+pub(crate) const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+pub(crate) const PROTECTED: [&str; 9] = [
+    "accept",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "cookie",
+    "origin",
+    "range",
+    "set-cookie",
+];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+// Which side negotiates compression with the client: the backend, Lockgate or neither (`session.compression`).
+
+/// Removes the extensions from the handshake with the backend unless `compression` is "pass". Returns the parameters
+/// that Lockgate negotiates with the client itself.
+pub(crate) fn negotiate_compression(
+    compression: Compression,
+    request_headers: &HeaderMap,
+    offer: &mut Offer,
+    outbound: &mut HeaderMap,
+) -> Option<DeflateParams> {
+    if compression == Compression::Pass {
+        return None;
+    }
+    outbound.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    // A backend that accepts an extension which was not offered violates RFC 6455.
+    offer.extensions = Vec::new();
+    match compression {
+        Compression::Offload => DeflateParams::negotiate(request_headers),
+        Compression::Pass | Compression::Strip => None,
+    }
+}
+
+// Affinity in responses: the cookie that binds a client to a backend, and the capture of a Socket.IO `sid`.
+
+/// Adds the affinity cookie to a response, if the pool uses one and the request has none for this backend.
+pub(crate) fn set_cookie(pool: &Pool, key: BalanceKey, lease: &Lease, headers: &mut HeaderMap) {
+    if let Some(cookie) = pool.cookie(key, lease) {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+}
+
+/// Passes the first data frame of a body to `sid_capture`.
+pub(crate) fn capture_sid(body: Body, sid_capture: Option<SidCapture>) -> Body {
+    let Some(sid_capture) = sid_capture else {
+        return body;
+    };
+    let mut sid_capture = Some(sid_capture);
+    body.map_frame(move |frame| {
+        if let Some(sid_capture) = sid_capture.take_if(|_| frame.is_data()) {
+            sid_capture.capture(frame.data_ref().map_or(&[], |data| data));
+        }
+        frame
+    })
+    .boxed_unsync()
+}

@@ -1,0 +1,283 @@
+//! Client deadlines: a stream below hyper that ends when its deadline passes.
+//!
+//! hyper has one timer for a request head, and it also cuts an idle keep-alive connection. Here the two are separate:
+//! `idle` until the first byte of a request, `request_head` from there to the end of its head, and `body_idle` for a
+//! client that does not read its response. An HTTP/2 connection is idle while it has no stream.
+
+use crate::net::{
+    socket::{Socket, Transport},
+    tls_stream::ServerStream,
+};
+use std::{
+    any::Any,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// A client's stream while it carries HTTP; a session takes its parts.
+pub(crate) struct TimeoutStream<S> {
+    /// The part that outlives HTTP.
+    pub(crate) parts: StreamParts<S>,
+    state: ConnState,
+    timeouts: ConnTimeouts,
+    deadline: Pin<Box<Sleep>>,
+    /// The state for which `deadline` is armed.
+    deadline_for: Option<Awaiting>,
+    /// Set while the client accepts no bytes: the count of bytes accepted before that.
+    blocked_at: Option<u64>,
+}
+
+/// A stream and the permits that are held as long as it exists.
+pub(crate) struct StreamParts<S> {
+    pub(crate) io: S,
+    pub(crate) guard: Box<dyn Any + Send + Sync>,
+}
+
+/// The TLS stream of a client, boxed because an idle session holds it.
+pub(crate) type ClientStream = TimeoutStream<Box<ServerStream<Socket>>>;
+
+/// The state of a connection, shared with the service that answers its requests.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnState(Arc<ConnShared>);
+
+#[derive(Debug)]
+struct ConnShared {
+    /// The number of requests being answered.
+    in_flight: AtomicU32,
+    /// Set while a request head is awaited or has begun.
+    head: AtomicBool,
+    /// Set if several requests can be active at a time, as in HTTP/2.
+    multiplexed: bool,
+    /// Wakes the connection to check its deadline or `overdue` again.
+    notify: Notify,
+    overdue: AtomicBool,
+}
+
+/// A request being answered; dropped when its response is complete.
+#[derive(Debug)]
+pub(crate) struct InFlight(ConnState);
+
+/// The deadlines of one connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnTimeouts {
+    pub(crate) request_head: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) write_stall: Duration,
+}
+
+/// What the connection is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaiting {
+    /// No request: the client may send another one, or disconnect.
+    Idle,
+    /// The rest of a request's head.
+    Head,
+    /// Our own response: the client has no deadline.
+    Answer,
+}
+
+// === impl ConnState ===
+
+impl ConnState {
+    /// Creates the state of a connection on which the first request is awaited.
+    pub(crate) fn new(multiplexed: bool) -> Self {
+        ConnState(Arc::new(ConnShared {
+            in_flight: AtomicU32::new(0),
+            head: AtomicBool::new(true),
+            multiplexed,
+            notify: Notify::new(),
+            overdue: AtomicBool::new(false),
+        }))
+    }
+
+    /// Records that a head is complete and its request is being answered.
+    pub(crate) fn begin_request(&self) -> InFlight {
+        self.0.head.store(false, Ordering::Relaxed);
+        self.0.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.clone())
+    }
+
+    /// Completes when the connection's future has to be polled again; returns whether it has been idle for too long.
+    pub(crate) async fn notified(&self) -> bool {
+        self.0.notify.notified().await;
+        self.0.overdue.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether several requests are being answered.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.0.in_flight.load(Ordering::Relaxed) > 1
+    }
+
+    /// Returns whether a request head is awaited or has begun.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaiting() == Awaiting::Head
+    }
+
+    fn awaiting(&self) -> Awaiting {
+        match self.0.in_flight.load(Ordering::Relaxed) {
+            0 if self.0.head.load(Ordering::Relaxed) => Awaiting::Head,
+            0 => Awaiting::Idle,
+            _ => Awaiting::Answer,
+        }
+    }
+
+    /// Records received bytes. In HTTP/1.1 they begin the next request; in HTTP/2 they can be anything.
+    fn on_bytes(&self) {
+        if !self.0.multiplexed && self.awaiting() == Awaiting::Idle {
+            self.0.head.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let ConnShared {
+            in_flight, notify, ..
+        } = &*self.0.0;
+        if in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // The connection must arm its next deadline, and no I/O event may ever wake it.
+            notify.notify_one();
+        }
+    }
+}
+
+// === impl TimeoutStream ===
+
+impl<S> TimeoutStream<S> {
+    /// Creates a stream on which the first request is awaited, for at most `request_head`.
+    pub(crate) fn new(parts: StreamParts<S>, state: ConnState, timeouts: ConnTimeouts) -> Self {
+        let deadline = Box::pin(sleep_until(Instant::now() + timeouts.request_head));
+        TimeoutStream {
+            parts,
+            state,
+            timeouts,
+            deadline,
+            deadline_for: Some(Awaiting::Head),
+            blocked_at: None,
+        }
+    }
+
+    /// Returns an error when the client has exceeded its deadline.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let awaiting = self.state.awaiting();
+        if self.deadline_for != Some(awaiting) {
+            self.deadline_for = Some(awaiting);
+            let wait = match awaiting {
+                Awaiting::Idle => self.timeouts.idle,
+                Awaiting::Head | Awaiting::Answer => self.timeouts.request_head,
+            };
+            self.state.0.overdue.store(false, Ordering::Relaxed);
+            self.deadline.as_mut().reset(Instant::now() + wait);
+        }
+        if awaiting == Awaiting::Answer {
+            return Poll::Pending;
+        }
+        ready!(self.deadline.as_mut().poll(cx));
+        let first =
+            awaiting == Awaiting::Idle && !self.state.0.overdue.swap(true, Ordering::Relaxed);
+        if first && self.state.0.multiplexed {
+            // RFC 9113 §9.1: the connection ends with GOAWAY, and the client has a short time to read it.
+            self.state.0.notify.notify_one();
+            let last = Instant::now() + self.timeouts.request_head;
+            self.deadline.as_mut().reset(last);
+            ready!(self.deadline.as_mut().poll(cx));
+        }
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl<S: Transport> TimeoutStream<S> {
+    /// Runs the timer of a client that does not read its response. Only bytes accepted by the kernel count: TLS has a
+    /// buffer of its own, and `written` may include bytes in it.
+    fn watch_write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let accepted = self.parts.io.bytes_accepted();
+        let moved = self.blocked_at != Some(accepted);
+        if written.is_ready() {
+            if self.blocked_at.is_some() && moved {
+                self.blocked_at = None;
+                self.deadline_for = None;
+            }
+            return written;
+        }
+        if moved {
+            self.blocked_at = Some(accepted);
+            self.deadline
+                .as_mut()
+                .reset(Instant::now() + self.timeouts.write_stall);
+        }
+        self.deadline
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.parts.io).poll_read(cx, buf);
+        if read.is_ready() {
+            if buf.filled().len() > before {
+                self.state.on_bytes();
+            }
+            return read;
+        }
+        match self.blocked_at {
+            Some(_) => Poll::Pending,
+            None => self.poll_deadline(cx).map(Err),
+        }
+    }
+}
+
+impl<S: Transport> AsyncWrite for TimeoutStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.parts.io).poll_write(cx, buf);
+        self.watch_write(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.parts.io).poll_write_vectored(cx, bufs);
+        self.watch_write(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.parts.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.parts.io).poll_flush(cx);
+        self.watch_write(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.parts.io).poll_shutdown(cx);
+        self.watch_write(cx, shut)
+    }
+}

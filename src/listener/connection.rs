@@ -1,0 +1,209 @@
+//! One accepted connection, up to its first request: PROXY header, permit per IP, TLS, all under one deadline.
+
+use crate::{
+    config::ProxyProtocol,
+    gateway::Gateway,
+    http::{Context, Peer, client_cert::ClientCertHeader, redirect, server},
+    listener::limits::{ConnectionLimiter, ConnectionPermit},
+    net::socket::Socket,
+    observe::logging::ErrorChain,
+    proto::proxy_header::{self, BadProxyHeader},
+    tls::{
+        accept::{self, AcceptOutcome},
+        error,
+    },
+};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, Interest},
+    net::TcpStream,
+    time::timeout,
+};
+use tracing::debug;
+
+/// Serves the connections of all https and http listeners.
+#[derive(Debug)]
+pub(crate) struct ConnectionHandler {
+    /// The context of requests.
+    pub http: Arc<Context>,
+    /// The limits that count connections per IP.
+    pub limiter: Arc<ConnectionLimiter>,
+}
+
+/// The reason why a connection ended before its first request.
+#[derive(Debug, thiserror::Error)]
+enum AcceptError {
+    #[error("TLS handshake not completed in time (limits.tls_handshake)")]
+    Deadline,
+    #[error(
+        "connection limit for this address reached (limits.connections_per_ip, limits.accepts_per_ip)"
+    )]
+    PerIpLimit,
+    #[error("a PROXY header from {0}, which is not among server.trusted_proxies")]
+    UntrustedProxy(IpAddr),
+    #[error("bad PROXY header")]
+    Proxy(#[from] BadProxyHeader),
+    #[error("connection failed")]
+    Io(#[from] io::Error),
+    #[error("TLS handshake failed")]
+    Tls(#[from] error::TlsError),
+}
+
+// === impl ConnectionHandler ===
+
+impl ConnectionHandler {
+    /// Serves one connection of an https listener.
+    pub(crate) async fn serve_tls(
+        self: Arc<Self>,
+        mut tcp: TcpStream,
+        from: SocketAddr,
+        permit: ConnectionPermit,
+    ) {
+        let gateway = self.http.live.snapshot();
+        let deadline = gateway.limits.tls_handshake.0;
+        let result = timeout(deadline, async {
+            let client = self.client_addr(&gateway, &mut tcp, from).await?;
+            let per_ip = self
+                .limiter
+                .per_ip_permit(client.ip())
+                .ok_or(AcceptError::PerIpLimit)?;
+            let addresses = (client, tcp.local_addr()?);
+            let outcome = accept::accept(&gateway.tls, Socket::new(tcp)).await?;
+            Ok((outcome, addresses, per_ip))
+        })
+        .await
+        .unwrap_or(Err(AcceptError::Deadline));
+        drop(gateway);
+        match result {
+            Ok((AcceptOutcome::AcmeValidated, ..)) => self.http.metrics.challenge_answered(),
+            Ok((AcceptOutcome::Client(accepted), (client, local), per_ip)) => {
+                // Boxed, so that an idle connection does not keep the memory of the handshake's state.
+                let guard = Box::new((permit, per_ip));
+                let peer = Peer {
+                    address: client.ip(),
+                    port: client.port(),
+                    local,
+                    client_auth_requested: accepted.client_auth_requested,
+                    client_cert: accepted.certificate.as_deref().map(ClientCertHeader::of),
+                };
+                Box::pin(server::serve(
+                    self.http.clone(),
+                    accepted.stream,
+                    peer,
+                    guard,
+                ))
+                .await;
+            }
+            Err(error) => self.reject(from, &error),
+        }
+    }
+
+    /// Serves one connection of a clear-text listener.
+    pub(crate) async fn serve_plain(
+        self: Arc<Self>,
+        mut tcp: TcpStream,
+        from: SocketAddr,
+        permit: ConnectionPermit,
+        https_port: u16,
+    ) {
+        let gateway = self.http.live.snapshot();
+        let result = timeout(
+            gateway.limits.tls_handshake.0,
+            self.client_addr(&gateway, &mut tcp, from),
+        )
+        .await;
+        let result = result.unwrap_or(Err(AcceptError::Deadline));
+        let result = result.map(|client| client.ip()).and_then(|address| {
+            Ok((
+                address,
+                self.limiter
+                    .per_ip_permit(address)
+                    .ok_or(AcceptError::PerIpLimit)?,
+            ))
+        });
+        drop(gateway);
+        match result {
+            Ok((address, per_ip)) => {
+                let guard = Box::new((permit, per_ip));
+                redirect::serve_redirect(
+                    self.http.clone(),
+                    Socket::new(tcp),
+                    address,
+                    https_port,
+                    guard,
+                )
+                .await;
+            }
+            Err(error) => self.reject(from, &error),
+        }
+    }
+
+    /// Returns the client's address: the peer's, or the one in a trusted peer's PROXY header.
+    async fn client_addr(
+        &self,
+        gateway: &Gateway,
+        tcp: &mut TcpStream,
+        peer: SocketAddr,
+    ) -> Result<SocketAddr, AcceptError> {
+        let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+        let peer = canonical(peer);
+        if gateway.proxy_protocol == ProxyProtocol::Off {
+            return Ok(peer);
+        }
+        if !gateway.trusts(peer.ip()) {
+            return Err(AcceptError::UntrustedProxy(peer.ip()));
+        }
+        let source = read_proxy_header(tcp).await?;
+        Ok(source.map_or(peer, canonical))
+    }
+
+    fn reject(&self, from: SocketAddr, error: &AcceptError) {
+        self.http.metrics.connection_failed(error.as_str());
+        debug!(client = %from.ip().to_canonical(), error = %ErrorChain(error), "connection rejected");
+    }
+}
+
+// === impl AcceptError ===
+
+impl AcceptError {
+    fn as_str(&self) -> &'static str {
+        match self {
+            AcceptError::Deadline => "deadline",
+            AcceptError::PerIpLimit => "share",
+            AcceptError::UntrustedProxy(_) => "untrusted-proxy",
+            AcceptError::Proxy(_) => "proxy-header",
+            AcceptError::Io(_) => "io",
+            AcceptError::Tls(error) => error.as_str(),
+        }
+    }
+}
+
+/// Reads the header and not one byte more: the bytes that follow belong to TLS.
+async fn read_proxy_header(tcp: &mut TcpStream) -> Result<Option<SocketAddr>, AcceptError> {
+    let mut seen = 0;
+    let mut head = [0; proxy_header::MAX_LEN];
+    loop {
+        tcp.readable().await?;
+        let peeked = tcp.peek(&mut head).await?;
+        match proxy_header::parse(&head[..peeked])? {
+            Some(header) => {
+                tcp.read_exact(&mut head[..header.len]).await?;
+                return Ok(header.source);
+            }
+            None if tcp.ready(Interest::READABLE).await?.is_read_closed() => {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            // Peeking does not clear readiness: wait for more in steps, under the caller's deadline.
+            None if peeked == seen => tokio::time::sleep(PEEK_INTERVAL).await,
+            None => seen = peeked,
+        }
+    }
+}
+
+/// A header normally arrives in one segment; this is for the rare case that it does not.
+const PEEK_INTERVAL: Duration = Duration::from_millis(5);

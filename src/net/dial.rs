@@ -1,0 +1,310 @@
+//! Connecting to a backend: resolves the name, connects to one of its addresses, and sends what precedes HTTP.
+
+use crate::{
+    config::BackendAddress,
+    net::resolver::{ResolveError, Resolver},
+    proto::proxy_header,
+};
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream, UnixStream},
+};
+
+/// A connection to a backend, before TLS.
+#[derive(Debug)]
+pub enum DialedStream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// The two addresses of a client's connection, as a PROXY header carries them.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnAddrs {
+    /// The client's address.
+    pub client: SocketAddr,
+    /// The local address.
+    pub local: SocketAddr,
+}
+
+/// Why a connection to a backend could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name has no address.
+    #[error(
+        "cannot find an address for `{name}`: is the name right, and does this machine know it?"
+    )]
+    Resolve {
+        /// The name.
+        name: String,
+        /// The resolver's error.
+        #[source]
+        source: ResolveError,
+    },
+    /// No address accepted the connection; the error is that of the last one.
+    #[error(
+        "cannot connect to {address}: is the backend running, and listening on that address and port?"
+    )]
+    Connect {
+        /// The last address tried.
+        address: SocketAddr,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// All local ports are in use for connections to this address.
+    #[error(
+        "no local port is left for another connection to {address}: name more addresses of this machine in `sources`, or widen \
+         net.ipv4.ip_local_port_range"
+    )]
+    NoPort {
+        /// The last address tried.
+        address: SocketAddr,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// An address in `sources` does not belong to this machine.
+    #[error(
+        "cannot connect from {from}: is that address in `sources` one of this machine? `ip address` shows them"
+    )]
+    SourceNotLocal {
+        /// The address.
+        from: IpAddr,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The Unix socket did not accept the connection.
+    #[error(
+        "cannot connect to {}: is the backend running, and may this user write to its socket?",
+        .path.display()
+    )]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The backend closed the connection while the PROXY header was sent.
+    #[error("the backend closed the connection while the PROXY header was being sent")]
+    ProxyHeader(#[source] io::Error),
+    /// The TLS handshake failed; most often the backend's certificate is not trusted.
+    #[error(
+        "TLS with the backend, as `{name}`, failed: is its certificate for that name, and of a CA in tls.ca?"
+    )]
+    Tls {
+        /// The name in SNI.
+        name: String,
+        /// The TLS error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Connects to the first address that accepts, in the resolver's order, from one of `sources`. The caller sets the
+/// deadline.
+pub(crate) async fn dial(
+    resolver: &Resolver,
+    address: &BackendAddress,
+    sources: &SourceAddrs,
+) -> Result<DialedStream, DialError> {
+    match address {
+        BackendAddress::Tcp { host, port, .. } => {
+            let dialled = tcp(resolver, host, *port, sources).await;
+            dialled.map(DialedStream::Tcp)
+        }
+        BackendAddress::Unix(path) => unix(path).await.map(DialedStream::Unix),
+    }
+}
+
+async fn tcp(
+    resolver: &Resolver,
+    host: &str,
+    port: u16,
+    sources: &SourceAddrs,
+) -> Result<TcpStream, DialError> {
+    let unresolved = |source| DialError::Resolve {
+        name: host.to_owned(),
+        source,
+    };
+    let candidates = resolver.lookup(host).await.map_err(unresolved)?;
+    let mut last = None;
+    for candidate in candidates {
+        let candidate = SocketAddr::new(candidate, port);
+        match sources.connect(candidate).await {
+            Ok(stream) => {
+                // Frames are small and answered one by one: Nagle's algorithm would delay every second one.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(source) => last = Some((candidate, source)),
+        }
+    }
+    let (address, source) = last.expect("there is at least one candidate");
+    Err(match source {
+        SourceError::NotLocal { from, source } => DialError::SourceNotLocal { from, source },
+        // The kernel picks any port that is free towards this address, and there is none.
+        SourceError::Io(source) if source.kind() == io::ErrorKind::AddrNotAvailable => {
+            DialError::NoPort { address, source }
+        }
+        SourceError::Io(source) => DialError::Connect { address, source },
+    })
+}
+
+async fn unix(path: &Path) -> Result<UnixStream, DialError> {
+    let failed = |source| DialError::Socket {
+        path: path.to_owned(),
+        source,
+    };
+    UnixStream::connect(path).await.map_err(failed)
+}
+
+// === impl DialedStream ===
+
+impl DialedStream {
+    /// Writes the PROXY header: with the client's addresses, or as `LOCAL` without `addrs`. It precedes all other
+    /// bytes, also TLS.
+    pub(crate) async fn write_proxy_header(
+        &mut self,
+        version: proxy_header::ProxyVersion,
+        addrs: Option<ConnAddrs>,
+    ) -> Result<(), DialError> {
+        let header = match addrs {
+            Some(addrs) => proxy_header::header(version, addrs.client, addrs.local),
+            None => proxy_header::own_header(version).to_vec(),
+        };
+        let written = match self {
+            DialedStream::Tcp(tcp) => tcp.write_all(&header).await,
+            DialedStream::Unix(unix) => unix.write_all(&header).await,
+        };
+        written.map_err(DialError::ProxyHeader)
+    }
+}
+
+// Source addresses of connections to a backend: one address provides some 28,000 ports towards one backend, so more
+// connections need more addresses.
+
+/// Addresses of this machine, used in rotation; empty: the operating system chooses.
+#[derive(Debug, Default)]
+pub(crate) struct SourceAddrs {
+    addresses: Vec<IpAddr>,
+    next: AtomicUsize,
+}
+
+/// Why a connection could not be made.
+#[derive(Debug)]
+pub(crate) enum SourceError {
+    /// The source address cannot be used.
+    NotLocal {
+        from: IpAddr,
+        source: io::Error,
+    },
+    Io(io::Error),
+}
+
+impl From<io::Error> for SourceError {
+    fn from(error: io::Error) -> Self {
+        SourceError::Io(error)
+    }
+}
+
+// === impl SourceAddrs ===
+
+impl SourceAddrs {
+    /// Creates the list, in this order.
+    pub(crate) fn new(addresses: &[IpAddr]) -> Self {
+        SourceAddrs {
+            addresses: addresses.to_vec(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// Connects from the next address, or from another of the same family if that has no port left.
+    pub(crate) async fn connect(&self, to: SocketAddr) -> Result<TcpStream, SourceError> {
+        let fits = |from: &&IpAddr| from.is_ipv4() == to.is_ipv4();
+        let fitting: Vec<IpAddr> = self.addresses.iter().filter(fits).copied().collect();
+        if fitting.is_empty() {
+            return Ok(TcpStream::connect(to).await?);
+        }
+        let start = self.next.fetch_add(1, Ordering::Relaxed) % fitting.len();
+        let (wrapped, remaining) = fitting.split_at(start);
+        let mut last = SourceError::Io(io::ErrorKind::AddrNotAvailable.into());
+        for from in remaining.iter().chain(wrapped) {
+            match connect_from(*from, to).await {
+                Err(error) if error.is_unavailable() => last = error,
+                done => return done,
+            }
+        }
+        Err(last)
+    }
+}
+
+// === impl SourceError ===
+
+impl SourceError {
+    /// Returns whether another source address may succeed.
+    fn is_unavailable(&self) -> bool {
+        match self {
+            SourceError::NotLocal { .. } => true,
+            SourceError::Io(error) => error.kind() == io::ErrorKind::AddrNotAvailable,
+        }
+    }
+}
+
+async fn connect_from(from: IpAddr, to: SocketAddr) -> Result<TcpStream, SourceError> {
+    let socket = match to {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // The port is chosen at connect, so ports can be shared by connections to different backends: see ip(7).
+    setsockopt(&socket, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
+    // A bind without a port cannot fail for lack of ports.
+    let bound = socket.bind((from, 0).into());
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrNotAvailable => SourceError::NotLocal { from, source },
+        _ => SourceError::Io(source),
+    })?;
+    Ok(socket.connect(to).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn sources_rotate_and_share_ports() {
+        let listeners = [
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        ];
+        let from = ["127.0.0.2", "::1", "127.0.0.3"].map(|from| from.parse().unwrap());
+        let sources = SourceAddrs::new(&from);
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            for listener in &listeners {
+                let to = listener.local_addr().unwrap();
+                let _from = sources.connect(to).await.unwrap();
+                let (_, from) = listener.accept().await.unwrap();
+                seen.push(from.ip().to_string());
+            }
+        }
+        assert_eq!(seen, ["127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3"]);
+        let foreign = SourceAddrs::new(&["192.0.2.1".parse().unwrap()]);
+        let to = listeners[0].local_addr().unwrap();
+        let error = foreign.connect(to).await.unwrap_err();
+        assert!(
+            matches!(error, SourceError::NotLocal { from, .. } if from == foreign.addresses[0])
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! An HTTPS client for the CA, with a deadline and a size limit. `rustls-acme` has its own client without either.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use rustls::{ClientConfig, pki_types::ServerName};
+use std::{
+    error::Error as StdError,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+/// The client. Clones share the last `Retry-After`.
+#[derive(Clone)]
+pub(crate) struct HttpsClient {
+    tls: Arc<ClientConfig>,
+    /// The end of the last `Retry-After`.
+    retry_not_before: Arc<Mutex<Option<Instant>>>,
+}
+
+/// An error of a request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HttpsError {
+    #[error("{0} is no https:// URL with a host")]
+    Url(Uri),
+    #[error("no answer from {host} within {} s", REQUEST_TIMEOUT.as_secs())]
+    Timeout { host: String },
+    #[error("cannot connect to {host}")]
+    Connect {
+        host: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the TLS handshake with {host} failed")]
+    Tls {
+        host: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{host} sent an invalid HTTP response")]
+    Http {
+        host: String,
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+// === impl HttpsClient ===
+
+impl HttpsClient {
+    pub(crate) fn new(tls: Arc<ClientConfig>) -> Self {
+        HttpsClient {
+            tls,
+            retry_not_before: Arc::default(),
+        }
+    }
+
+    pub(crate) async fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, HttpsError> {
+        let uri = request.uri().clone();
+        let Some(host) = uri.host().filter(|_| uri.scheme_str() == Some("https")) else {
+            return Err(HttpsError::Url(uri));
+        };
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let response = timeout(REQUEST_TIMEOUT, self.exchange(request, &host)).await;
+        let response = response.unwrap_or(Err(HttpsError::Timeout { host }))?;
+        if let StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE = response.status() {
+            let mut retry_not_before = self
+                .retry_not_before
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *retry_not_before =
+                retry_after(&response).and_then(|wait| Instant::now().checked_add(wait));
+        }
+        Ok(response)
+    }
+
+    /// Returns the remaining time of the `Retry-After` of the last 429 or 503, rounded up to whole seconds.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let retry_not_before = self.retry_not_before.lock();
+        let until = (*retry_not_before.unwrap_or_else(PoisonError::into_inner))?;
+        let left = until.checked_duration_since(Instant::now())?;
+        Some(Duration::from_secs(left.as_secs_f64().ceil() as u64))
+    }
+
+    /// Sends a request on a new connection. A certificate takes about twelve requests in sixty days, too few to reuse
+    /// connections.
+    async fn exchange(
+        &self,
+        mut request: Request<Bytes>,
+        host: &str,
+    ) -> Result<Response<Bytes>, HttpsError> {
+        let host = || host.to_owned();
+        let http = |source: Box<dyn StdError + Send + Sync>| HttpsError::Http {
+            host: host(),
+            source,
+        };
+        let uri = request.uri().clone();
+        let name = ServerName::try_from(host()).map_err(|_| HttpsError::Url(uri.clone()))?;
+        let connect = |source| HttpsError::Connect {
+            host: host(),
+            source,
+        };
+        let tcp = TcpStream::connect((host(), uri.port_u16().unwrap_or(443)));
+        let tcp = tcp.await.map_err(connect)?;
+        let tls = TlsConnector::from(self.tls.clone()).connect(name, tcp);
+        let tls = tls.await.map_err(|source| HttpsError::Tls {
+            host: host(),
+            source,
+        })?;
+        let connection_parts = http1::handshake(TokioIo::new(tls)).await;
+        let (mut sender, connection) = connection_parts.map_err(|error| http(error.into()))?;
+
+        // In origin-form, with a Host (RFC 9112 §3.2.1).
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let headers = request.headers_mut();
+        headers.insert(
+            header::HOST,
+            authority
+                .try_into()
+                .map_err(|_| HttpsError::Url(uri.clone()))?,
+        );
+        headers.insert(
+            header::USER_AGENT,
+            header::HeaderValue::from_static(USER_AGENT),
+        );
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() = path.parse().map_err(|_| HttpsError::Url(uri.clone()))?;
+        let exchange = async {
+            let response = sender.send_request(request.map(Full::new)).await;
+            let (parts, body) = response.map_err(|error| http(error.into()))?.into_parts();
+            let body = Limited::new(body, MAX_RESPONSE_LEN).collect().await;
+            Ok(Response::from_parts(parts, body.map_err(http)?.to_bytes()))
+        };
+        let driver = async {
+            // Errors of the connection also surface in the response.
+            let _ = connection.await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            response = exchange => response,
+            never = driver => never,
+        }
+    }
+}
+
+impl HttpClient for HttpsClient {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
+        let client = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let Ok(body) = body.collect().await;
+            let request = Request::from_parts(parts, body.to_bytes());
+            let response = client.send(request).await;
+            let response = response.map_err(|error| instant_acme::Error::Other(Box::new(error)))?;
+            Ok(response.map(Full::new).into())
+        })
+    }
+}
+
+/// Parses `Retry-After`: seconds, or a date (RFC 9110 §10.2.3). A date is relative to the `Date` of the response,
+/// because this machine's clock may be wrong.
+fn retry_after(response: &Response<Bytes>) -> Option<Duration> {
+    let text = |name| response.headers().get(name)?.to_str().ok();
+    let written = text(header::RETRY_AFTER)?.trim();
+    if let Ok(wait) = written.parse::<u32>() {
+        return Some(Duration::from_secs(wait.into()));
+    }
+    let until = httpdate::parse_http_date(written).ok()?;
+    let now = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+    until
+        .duration_since(now.unwrap_or_else(SystemTime::now))
+        .ok()
+}
+
+/// The timeout for a connection, a request and its response. Let's Encrypt takes up to 10 s to finalize.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A chain of four is 8 KiB.
+const MAX_RESPONSE_LEN: usize = 1024 * 1024;
+
+/// RFC 8555 §6.1.
+const USER_AGENT: &str = concat!("lockgate/", env!("CARGO_PKG_VERSION"));

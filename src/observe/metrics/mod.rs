@@ -1,0 +1,366 @@
+//! Counters, gauges and histograms. All label sets are closed, so that no client or backend can create a series. The traffic
+//! of a session is added when it closes, so that relaying a frame updates no metric.
+
+pub(crate) mod families;
+
+use crate::observe::{
+    access::SessionEnd,
+    metrics::families::{
+        BackendLabels, BackendStateLabels, CloseLabels, HostLabels, LegLabels, OutcomeLabels,
+        PoolMetrics, RefusalLabels, SessionMetrics, StatusClassLabels, TransitionLabels, WhyLabels,
+    },
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+use rustix::process::{Resource, getrlimit};
+use std::{
+    fmt, fs,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    connections: Gauge,
+    connections_accepted: Counter,
+    connection_failures: Family<WhyLabels, Counter>,
+    acme_challenges: Counter,
+    acme_orders: Family<OutcomeLabels, Counter>,
+    config_reloads: Family<OutcomeLabels, Counter>,
+    dns_answers: Family<OutcomeLabels, Counter>,
+    certificates: Family<HostLabels, Gauge>,
+    backend_up: Family<BackendLabels, Gauge>,
+    backend_transitions: Family<TransitionLabels, Counter>,
+    backend_states: Family<BackendStateLabels, Gauge>,
+    sessions: Gauge,
+    sessions_opened: Counter,
+    session_closes: Family<CloseLabels, Counter>,
+    requests: Family<StatusClassLabels, Counter>,
+    refusals: Family<RefusalLabels, Counter>,
+    pools: PoolMetrics,
+    frames: Family<LegLabels, Counter>,
+    messages: Family<LegLabels, Counter>,
+    bytes: Family<LegLabels, Counter>,
+    handshake_seconds: Histogram,
+    session_seconds: Histogram,
+    live_sessions: Arc<SessionMetrics>,
+}
+
+/// A guard that counts an open connection until it is dropped.
+#[derive(Debug)]
+pub struct ConnectionGauge(Arc<Metrics>);
+
+/// A guard that counts a live session until it is dropped.
+#[derive(Debug)]
+pub struct SessionGauge(Arc<Metrics>);
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Creates the metrics with all counters at zero; the current time becomes the start time of the process.
+    #[allow(clippy::new_without_default)] // the result depends on the time
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let live_sessions = Arc::new(SessionMetrics::new(&mut registry));
+        let mut metrics = Metrics {
+            registry,
+            connections: Gauge::default(),
+            connections_accepted: Counter::default(),
+            connection_failures: Family::default(),
+            acme_challenges: Counter::default(),
+            acme_orders: Family::default(),
+            config_reloads: Family::default(),
+            dns_answers: Family::default(),
+            certificates: Family::default(),
+            backend_up: Family::default(),
+            backend_transitions: Family::default(),
+            backend_states: Family::default(),
+            sessions: Gauge::default(),
+            sessions_opened: Counter::default(),
+            session_closes: Family::default(),
+            requests: Family::default(),
+            refusals: Family::default(),
+            pools: PoolMetrics::default(),
+            frames: Family::default(),
+            messages: Family::default(),
+            bytes: Family::default(),
+            handshake_seconds: Histogram::new(HANDSHAKE_SECONDS),
+            session_seconds: Histogram::new(SESSION_SECONDS),
+            live_sessions,
+        };
+        metrics.register();
+        metrics
+    }
+
+    /// Counts an accepted connection.
+    pub fn connection(self: &Arc<Self>) -> ConnectionGauge {
+        self.connections_accepted.inc();
+        self.connections.inc();
+        ConnectionGauge(self.clone())
+    }
+
+    /// Counts a session that has opened.
+    pub fn session(self: &Arc<Self>) -> SessionGauge {
+        self.sessions_opened.inc();
+        self.sessions.inc();
+        SessionGauge(self.clone())
+    }
+
+    /// Returns the metrics that sessions update while they are live.
+    pub fn live_sessions(&self) -> &Arc<SessionMetrics> {
+        &self.live_sessions
+    }
+
+    /// Returns the number of open connections.
+    pub fn connections(&self) -> u64 {
+        self.connections.get().max(0).unsigned_abs()
+    }
+
+    /// Returns the number of live sessions.
+    pub fn sessions(&self) -> u64 {
+        self.sessions.get().max(0).unsigned_abs()
+    }
+
+    /// Records the close reason, duration and traffic of a session that has ended.
+    pub fn session_closed(&self, end: &SessionEnd) {
+        let close = CloseLabels::new(end.code, end.by);
+        self.session_closes.get_or_create(&close).inc();
+        self.session_seconds.observe(end.duration.as_secs_f64());
+        for (from, counts) in [(CLIENT, end.from_client), (BACKEND, end.from_backend)] {
+            self.frames.get_or_create(&from).inc_by(counts.frames);
+            self.messages.get_or_create(&from).inc_by(counts.messages);
+            self.bytes.get_or_create(&from).inc_by(counts.bytes);
+        }
+    }
+
+    /// Records the time from a handshake's request head until the backend has accepted it.
+    pub fn handshake(&self, elapsed: Duration) {
+        self.handshake_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts an answered plain HTTP request.
+    pub fn request(&self, status: u16) {
+        self.requests
+            .get_or_create(&StatusClassLabels::class(status))
+            .inc();
+    }
+
+    /// Counts a request that Lockgate refused; `why` comes from a closed set of words.
+    pub fn refused(&self, status: u16, why: &'static str) {
+        self.refusals
+            .get_or_create(&RefusalLabels { status, why })
+            .inc();
+    }
+
+    /// Counts a connection that ended before its first request; `why` comes from a closed set of words ("tls", "proxy-header",
+    /// "deadline", "limit", …).
+    pub fn connection_failed(&self, why: &'static str) {
+        self.connection_failures
+            .get_or_create(&WhyLabels { why })
+            .inc();
+    }
+
+    /// Counts an ACME challenge answered for a CA.
+    pub fn challenge_answered(&self) {
+        self.acme_challenges.inc();
+    }
+
+    /// Counts a finished certificate order: "issued" or "failed".
+    pub fn order(&self, outcome: &'static str) {
+        self.acme_orders
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
+    }
+
+    /// Counts a configuration reload: "applied", "unchanged" or "refused".
+    pub fn reload(&self, outcome: &'static str) {
+        self.config_reloads
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
+    }
+
+    /// Counts a DNS lookup of a pool's name: "answered" or "failed".
+    pub fn dns(&self, outcome: &'static str) {
+        self.dns_answers
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
+    }
+
+    /// Sets the expiry of the certificate that a configured host is served with, in Unix time.
+    pub fn certificate(&self, host: &str, not_after: i64) {
+        let host = HostLabels { host: host.into() };
+        self.certificates.get_or_create(&host).set(not_after);
+    }
+
+    /// Removes the series of a host that is no longer configured.
+    pub fn remove_certificate(&self, host: &str) {
+        self.certificates.remove(&HostLabels { host: host.into() });
+    }
+
+    /// Returns all metrics in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut page = String::new();
+        text::encode(&mut page, &self.registry).expect("writing to a String cannot fail");
+        page
+    }
+
+    // No counter is called `lockgate_connections_total`: in OpenMetrics it would belong to the family of the gauge.
+    #[rustfmt::skip] // a table
+    fn register(&mut self) {
+        for from in [CLIENT, BACKEND] {
+            for family in [&self.frames, &self.messages, &self.bytes] {
+                drop(family.get_or_create(&from));
+            }
+        }
+        let registry = &mut self.registry;
+        registry.register("lockgate_build", "Version of lockgate", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("lockgate_connections", "Open connections, including those of sessions", self.connections.clone());
+        registry.register("lockgate_connections_accepted", "Connections accepted", self.connections_accepted.clone());
+        registry.register("lockgate_connection_failures", "Connections that ended before their first request", self.connection_failures.clone());
+        registry.register("lockgate_acme_challenges", "ACME challenges answered", self.acme_challenges.clone());
+        registry.register("lockgate_acme_orders", "Finished certificate orders (ACME), by outcome", self.acme_orders.clone());
+        registry.register("lockgate_certificate_not_after_timestamp_seconds", "Expiry of a host's certificate, in Unix time", self.certificates.clone());
+        registry.register("lockgate_config_reloads", "Configuration reloads, by outcome", self.config_reloads.clone());
+        registry.register("lockgate_dns_answers", "DNS lookups of names in pools, by outcome", self.dns_answers.clone());
+        registry.register("lockgate_backend_up", "1 if a backend is neither down nor ejected, otherwise 0", self.backend_up.clone());
+        registry.register("lockgate_backend_transitions", "Changes of a backend to up, down or ejected", self.backend_transitions.clone());
+        registry.register("lockgate_backend_state", "1 for the current state of a backend, 0 for the others: up, warming, draining, down, ejected", self.backend_states.clone());
+        registry.register("lockgate_sessions", "Live sessions", self.sessions.clone());
+        registry.register("lockgate_sessions_opened", "Sessions opened", self.sessions_opened.clone());
+        registry.register("lockgate_session_closes", "Sessions closed, by close code and initiator", self.session_closes.clone());
+        registry.register("lockgate_requests", "Plain HTTP requests answered, by status class", self.requests.clone());
+        registry.register("lockgate_refusals", "Requests refused by lockgate, by status and reason", self.refusals.clone());
+        self.pools.register(registry);
+        registry.register("lockgate_frames", "Frames relayed, by sending leg; added when a session closes", self.frames.clone());
+        registry.register("lockgate_messages", "Messages relayed, by sending leg; added when a session closes", self.messages.clone());
+        registry.register("lockgate_bytes", "Bytes of frames relayed, by sending leg; added when a session closes", self.bytes.clone());
+        registry.register_with_unit("lockgate_handshake", "Time from the head of a WebSocket handshake until the backend has accepted it", Unit::Seconds, self.handshake_seconds.clone());
+        registry.register_with_unit("lockgate_session", "Duration of closed sessions", Unit::Seconds, self.session_seconds.clone());
+        registry.register_collector(Box::new(ProcessCollector::new()));
+    }
+}
+
+// === impl ConnectionGauge ===
+
+impl Drop for ConnectionGauge {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}
+
+// === impl SessionGauge ===
+
+impl Drop for SessionGauge {
+    fn drop(&mut self) {
+        self.0.sessions.dec();
+    }
+}
+
+const CLIENT: LegLabels = LegLabels { from: "client" };
+
+const BACKEND: LegLabels = LegLabels { from: "backend" };
+
+/// From the millisecond of a local backend to the default of `session.handshake_timeout`.
+const HANDSHAKE_SECONDS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// 1 s, 10 s, 1 min, 5 min, 30 min, 1 h, 6 h, 12 h, 1 d, 3 d, 7 d.
+const SESSION_SECONDS: [f64; 11] = [
+    1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0,
+];
+
+// Process metrics from `/proc/self`, read at each scrape, under the names common to Prometheus client libraries.
+
+/// A collector of the process metrics.
+#[derive(Debug)]
+pub(crate) struct ProcessCollector {
+    /// In Unix time.
+    started: f64,
+}
+
+// === impl ProcessCollector ===
+
+impl ProcessCollector {
+    /// Creates the collector; the current time counts as the start of the process.
+    pub(crate) fn new() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        ProcessCollector {
+            started: since_epoch.unwrap_or_default().as_secs_f64(),
+        }
+    }
+}
+
+impl Collector for ProcessCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let started = ConstGauge::new(self.started);
+        let descriptor = encoder.encode_descriptor(
+            "process_start_time",
+            "Start time of the process, in Unix time.",
+            Some(&Unit::Seconds),
+            started.metric_type(),
+        )?;
+        started.encode(descriptor)?;
+        let numbers = [
+            (
+                "process_resident_memory",
+                "Resident memory.",
+                Some(&Unit::Bytes),
+                resident_bytes(),
+            ),
+            (
+                "process_open_fds",
+                "Open file descriptors.",
+                None,
+                open_descriptors(),
+            ),
+            (
+                "process_max_fds",
+                "Limit on open file descriptors.",
+                None,
+                getrlimit(Resource::Nofile).current,
+            ),
+        ];
+        for (name, help, unit, value) in numbers {
+            // A value that the system does not provide is omitted.
+            let Some(value) = value else { continue };
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            let descriptor = encoder.encode_descriptor(name, help, unit, gauge.metric_type())?;
+            gauge.encode(descriptor)?;
+        }
+        Ok(())
+    }
+}
+
+fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+fn open_descriptors() -> Option<u64> {
+    // Since Linux 6.2 the size of the directory is the number of descriptors. Listing ten thousand takes milliseconds.
+    match fs::metadata("/proc/self/fd").ok()?.len() {
+        // Minus the descriptor that the listing itself uses.
+        0 => Some((fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1)),
+        count => Some(count),
+    }
+}
+
+#[cfg(test)]
+mod tests;

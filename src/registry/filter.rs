@@ -1,0 +1,70 @@
+//! Filters that select live sessions.
+
+use crate::{config::Cidr, observe::access::SessionRecord, registry::SessionRef};
+use std::{fmt, time::Duration};
+
+/// A filter for sessions. All conditions must hold; without conditions it matches every session.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SessionFilter {
+    /// The session's id.
+    pub id: Option<u64>,
+    /// The route's name.
+    pub route: Option<Box<str>>,
+    /// The backend's address.
+    pub backend: Option<Box<str>>,
+    /// The network of the client.
+    pub client: Option<Cidr>,
+    /// The age that a session must exceed.
+    pub longer_than: Option<Duration>,
+}
+
+// === impl SessionFilter ===
+
+impl SessionFilter {
+    /// Returns true if the filter has no condition.
+    pub fn is_empty(&self) -> bool {
+        *self == SessionFilter::default()
+    }
+
+    /// Returns true if all conditions hold now.
+    pub fn matches(&self, session: &SessionRef) -> bool {
+        self.longer_than.is_none_or(|age| session.age() > age)
+            && self.matches_record(session.record())
+    }
+
+    /// Returns true if all conditions hold that cannot change during a session: all but the age.
+    pub fn matches_record(&self, session: &SessionRecord) -> bool {
+        let equals = |expected: &Option<Box<str>>, actual: &str| {
+            expected
+                .as_deref()
+                .is_none_or(|expected| expected == actual)
+        };
+        self.id.is_none_or(|id| id == session.id)
+            && equals(&self.route, &session.route)
+            && equals(&self.backend, &session.backend)
+            && self
+                .client
+                .is_none_or(|network| network.contains(session.client))
+    }
+}
+
+impl fmt::Display for SessionFilter {
+    /// Writes the filter in the syntax of the command line, in one line: names are escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.id.map(|id| format!("{id:016x}"));
+        let route = self.route.as_ref().map(|name| format!("--route {name:?}"));
+        let backend = self.backend.as_ref();
+        let backend = backend.map(|address| format!("--backend {address:?}"));
+        let client = self.client.as_ref();
+        let client = client.map(|network| format!("--client {network}"));
+        let age = self.longer_than.map(|age| format!("--longer-than {age:?}"));
+        let flags: Vec<String> = [id, route, backend, client, age]
+            .into_iter()
+            .flatten()
+            .collect();
+        match &flags[..] {
+            [] => f.write_str("--all"),
+            flags => f.write_str(&flags.join(" ")),
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! The registry of live sessions: handles, close orders, filters and taps.
+
+pub(crate) mod filter;
+pub(crate) mod tap;
+pub(crate) mod traffic;
+
+use crate::{
+    observe::access::SessionRecord,
+    proto::{frame::close_code_allowed, frame_tracker::FrameCounts},
+    registry::{
+        tap::{SessionTaps, TapRegistry, TapSink},
+        traffic::{LegRtts, Traffic, TrafficCounters},
+    },
+};
+use atomic_waker::AtomicWaker;
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher as _, RandomState},
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::Waker,
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+/// All live sessions, by id.
+#[derive(Debug, Default)]
+pub struct SessionRegistry {
+    table: Mutex<SessionTable>,
+    /// Cancelled once new sessions are closed immediately.
+    closing: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct SessionTable {
+    /// Ordered by id, so that a reader can page through it.
+    live: BTreeMap<u64, Arc<LiveSession>>,
+    /// The close code for every session that registers from now on; 0 means that sessions stay open.
+    close_code: u16,
+    taps: TapRegistry,
+    /// The key that turns serial numbers into ids, so that the next id cannot be derived from earlier ones.
+    seed: RandomState,
+    registered: u64,
+}
+
+/// The route and backend of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionTarget {
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The backend's address.
+    pub backend: Arc<str>,
+    /// The pool entry of the backend: its address, or the DNS name that resolved to it.
+    pub pool_entry: Arc<str>,
+}
+
+/// The state shared by the session task and the registry.
+#[derive(Debug)]
+struct LiveSession {
+    /// The close order; only the first one counts.
+    order: OnceLock<CloseOrder>,
+    waker: AtomicWaker,
+    traffic: TrafficCounters,
+    taps: SessionTaps,
+    opened: Instant,
+    target: SessionTarget,
+    record: Arc<SessionRecord>,
+    rtts: LegRtts,
+}
+
+// === impl SessionTable ===
+
+impl SessionTable {
+    fn next_id(&mut self) -> u64 {
+        self.registered += 1;
+        self.seed.hash_one(self.registered)
+    }
+}
+
+// === impl SessionRegistry ===
+
+impl SessionRegistry {
+    /// Registers a session under a new random id, which is written into the record. Ids of different processes are unlikely to
+    /// collide.
+    pub fn register(
+        self: &Arc<Self>,
+        target: SessionTarget,
+        mut record: SessionRecord,
+    ) -> SessionHandle {
+        let mut table = self.lock();
+        record.id = loop {
+            let id = table.next_id();
+            if !table.live.contains_key(&id) {
+                break id;
+            }
+        };
+        let shared = Arc::new(LiveSession {
+            order: OnceLock::new(),
+            waker: AtomicWaker::new(),
+            traffic: TrafficCounters::default(),
+            taps: SessionTaps::default(),
+            opened: Instant::now(),
+            target,
+            record: Arc::new(record),
+            rtts: LegRtts::default(),
+        });
+        if table.close_code != 0 {
+            SessionRef(shared.clone()).close(table.close_code);
+        }
+        table.taps.attach_all(&shared);
+        table.live.insert(shared.record.id, shared.clone());
+        SessionHandle {
+            shared,
+            registry: self.clone(),
+        }
+    }
+
+    /// Registers a session with this target and a placeholder record.
+    #[cfg(test)]
+    pub(crate) fn open(self: &Arc<Self>, target: SessionTarget) -> SessionHandle {
+        let record = SessionRecord {
+            id: 0,
+            client: [127, 0, 0, 1].into(),
+            http: "1.1",
+            host: "a.test".into(),
+            path: "/".into(),
+            route: target.route.clone(),
+            backend: target.backend.clone(),
+            subprotocol: None,
+            extensions: None,
+        };
+        self.register(target, record)
+    }
+
+    /// Orders existing and new sessions to close with `code`.
+    #[cfg(test)]
+    pub(crate) fn close_all(&self, code: u16) {
+        self.close_new_sessions(code);
+        for session in self.matching(|_| true) {
+            session.close(code);
+        }
+    }
+
+    /// Orders every session that opens from now on to close with `code`; existing sessions are not affected.
+    pub fn close_new_sessions(&self, code: u16) {
+        self.lock().close_code = code;
+        self.closing.cancel();
+    }
+
+    /// Completes when new sessions are closed immediately ([`SessionRegistry::close_new_sessions`]).
+    pub fn closing(&self) -> WaitForCancellationFuture<'_> {
+        self.closing.cancelled()
+    }
+
+    /// Returns the live sessions whose target fulfils `condition`, ordered by id. The condition is evaluated after the table
+    /// has been unlocked, so it may take locks of its own and delays no session that opens or ends.
+    pub fn matching(&self, condition: impl Fn(&SessionTarget) -> bool) -> Vec<SessionRef> {
+        let mut sessions: Vec<_> = self.lock().live.values().cloned().map(SessionRef).collect();
+        sessions.retain(|session| condition(session.target()));
+        sessions
+    }
+
+    /// Returns up to [`PAGE_LEN`] live sessions with an id greater than `after`, ordered by id; an empty page ends the list.
+    /// Paging delays sessions that open or end only for the length of one page.
+    pub fn page(&self, after: Option<u64>) -> Vec<SessionRef> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let table = self.lock();
+        let rest = table.live.range((from, Bound::Unbounded));
+        rest.take(PAGE_LEN)
+            .map(|(_, shared)| SessionRef(shared.clone()))
+            .collect()
+    }
+
+    /// Returns the number of live sessions.
+    pub fn count(&self) -> usize {
+        self.lock().live.len()
+    }
+
+    /// Returns the live session with this id.
+    pub fn find(&self, id: u64) -> Option<SessionRef> {
+        self.lock().live.get(&id).cloned().map(SessionRef)
+    }
+
+    /// Wakes every session task so that it applies changed limits. An idle session would otherwise notice them at its next
+    /// timer.
+    pub fn wake_all(&self) {
+        for shared in self.lock().live.values() {
+            shared.waker.wake();
+        }
+    }
+
+    // The table is consistent after every statement, so a poisoned lock is used anyway.
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sessions per page. The table is locked while a page is copied, for some microseconds.
+const PAGE_LEN: usize = 1024;
+
+// The handle that a session task holds on its registry entry.
+
+/// A session's own entry in the registry; removed on drop.
+#[derive(Debug)]
+pub struct SessionHandle {
+    pub(crate) shared: Arc<LiveSession>,
+    pub(crate) registry: Arc<SessionRegistry>,
+}
+
+// === impl SessionHandle ===
+
+impl SessionHandle {
+    /// Orders this session to close, as [`SessionRef::close`] does.
+    pub fn close(&self, code: u16) {
+        SessionRef(self.shared.clone()).close(code);
+    }
+
+    /// Returns the facts known when the session opened.
+    pub fn record(&self) -> &Arc<SessionRecord> {
+        &self.shared.record
+    }
+
+    /// Returns the cells in which the session stores its round-trip times.
+    pub fn round_trips(&self) -> &LegRtts {
+        &self.shared.rtts
+    }
+
+    /// Returns the close order, if one was sent. Registers `waker` for close orders and [`SessionRegistry::wake_all`].
+    pub fn order(&self, waker: &Waker) -> Option<&CloseOrder> {
+        self.shared.waker.register(waker);
+        self.shared.order.get()
+    }
+
+    /// Returns true if the taps have changed since the last call of [`SessionHandle::taps`]. Costs one relaxed load.
+    pub fn taps_changed(&self) -> bool {
+        self.shared.taps.have_changed()
+    }
+
+    /// Returns the taps that are attached to the session now.
+    pub fn taps(&self) -> Vec<Arc<TapSink>> {
+        self.shared.taps.snapshot()
+    }
+
+    /// Publishes the traffic counts for [`SessionRef::traffic`]. Called before the session waits; costs four relaxed stores.
+    pub fn publish(&self, from_client: FrameCounts, from_backend: FrameCounts) {
+        self.shared.traffic.publish(from_client, from_backend);
+    }
+}
+
+impl Drop for SessionHandle {
+    fn drop(&mut self) {
+        self.registry.lock().live.remove(&self.shared.record.id);
+    }
+}
+
+// References to live sessions, for code outside the session task.
+
+/// A reference to a live session: reads its state and sends close orders.
+#[derive(Debug, Clone)]
+pub struct SessionRef(pub(crate) Arc<LiveSession>);
+
+// === impl SessionRef ===
+
+impl SessionRef {
+    /// Sends a close order: the client gets `code`, the backend 1001. Only the first order has an effect.
+    pub fn close(&self, code: u16) {
+        self.order(CloseOrder::internal(code));
+    }
+
+    /// Sends a close order. Returns true if it is the first one, and so has an effect.
+    pub fn order(&self, order: CloseOrder) -> bool {
+        let is_first = self.0.order.set(order).is_ok();
+        if is_first {
+            self.0.waker.wake();
+        }
+        is_first
+    }
+
+    /// Returns the session's id.
+    pub fn id(&self) -> u64 {
+        self.0.record.id
+    }
+
+    /// Returns the facts known when the session opened.
+    pub fn record(&self) -> &SessionRecord {
+        &self.0.record
+    }
+
+    /// Returns the time since the session opened.
+    pub fn age(&self) -> Duration {
+        self.0.opened.elapsed()
+    }
+
+    /// Returns the traffic from the client and from the backend, as last published by the session.
+    pub fn traffic(&self) -> (Traffic, Traffic) {
+        self.0.traffic.read()
+    }
+
+    /// Returns the last round-trip time of each leg.
+    pub fn round_trips(&self) -> &LegRtts {
+        &self.0.rtts
+    }
+
+    /// Returns the route and backend of the session.
+    pub fn target(&self) -> &SessionTarget {
+        &self.0.target
+    }
+
+    /// Returns true if the session has ended and no other reference to it exists.
+    pub fn is_over(&self) -> bool {
+        // A live session is also referenced by its handle and by the registry.
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+// Orders to a live session: to close.
+
+/// An order to close a session. The backend always gets 1001.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseOrder {
+    /// The close code for the client.
+    pub code: u16,
+    /// The reason for the client; may be empty.
+    pub reason: Box<str>,
+    /// True for an order of an operator, false for one of Lockgate (drain, shutdown, limits).
+    pub by_operator: bool,
+}
+
+/// An invalid code or reason of a close order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BadCloseOrder {
+    /// A code that a server must not send (RFC 6455 §7.4).
+    #[error(
+        "{0} is not a close code that a server may send (RFC 6455 §7.4): use 1000, 1001, 1008, 1011 to 1013, or one of 3000 to 4999"
+    )]
+    Code(u16),
+    /// A reason longer than 123 bytes: a control frame has 125, and the code takes two (RFC 6455 §5.5).
+    #[error("the reason is {0} bytes long; a Close frame has room for 123")]
+    Reason(usize),
+}
+
+// === impl CloseOrder ===
+
+impl CloseOrder {
+    /// Creates an order of Lockgate itself. The code comes from the configuration, which has validated it, or is a constant.
+    pub fn internal(code: u16) -> CloseOrder {
+        CloseOrder {
+            code,
+            reason: "".into(),
+            by_operator: false,
+        }
+    }
+
+    /// Creates an order of an operator.
+    ///
+    /// # Errors
+    /// If a server must not send the code, or if the reason is too long.
+    pub fn from_operator(code: u16, reason: &str) -> Result<CloseOrder, BadCloseOrder> {
+        // RFC 6455 §7.4.1: only a client sends 1010, to report a missing extension.
+        if !close_code_allowed(code) || code == 1010 {
+            return Err(BadCloseOrder::Code(code));
+        }
+        if reason.len() > MAX_REASON_LEN {
+            return Err(BadCloseOrder::Reason(reason.len()));
+        }
+        Ok(CloseOrder {
+            code,
+            reason: reason.into(),
+            by_operator: true,
+        })
+    }
+}
+
+/// In bytes (RFC 6455 §5.5).
+const MAX_REASON_LEN: usize = 123;
+
+#[cfg(test)]
+mod tests;

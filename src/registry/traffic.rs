@@ -1,0 +1,93 @@
+//! Traffic counters of live sessions. A session counts in plain integers, and publishes them here before it waits, not per
+//! frame.
+
+use crate::proto::frame_tracker::FrameCounts;
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// The traffic relayed in one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Data messages, counted at their first frame.
+    pub messages: u64,
+    /// Bytes of frames, including headers.
+    pub bytes: u64,
+}
+
+/// The counters of both directions.
+#[derive(Debug, Default)]
+pub(crate) struct TrafficCounters {
+    from_client: DirectionCounters,
+    from_backend: DirectionCounters,
+}
+
+/// The counters of one direction. There is one writer; a reader may see one value before the other is updated.
+#[derive(Debug, Default)]
+struct DirectionCounters {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+// === impl TrafficCounters ===
+
+impl TrafficCounters {
+    pub(crate) fn publish(&self, from_client: FrameCounts, from_backend: FrameCounts) {
+        self.from_client.publish(from_client);
+        self.from_backend.publish(from_backend);
+    }
+
+    pub(crate) fn read(&self) -> (Traffic, Traffic) {
+        (self.from_client.read(), self.from_backend.read())
+    }
+}
+
+// === impl DirectionCounters ===
+
+impl DirectionCounters {
+    fn publish(&self, counts: FrameCounts) {
+        self.messages.store(counts.messages, Relaxed);
+        self.bytes.store(counts.bytes, Relaxed);
+    }
+
+    fn read(&self) -> Traffic {
+        Traffic {
+            messages: self.messages.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+        }
+    }
+}
+
+// Round-trip times of Lockgate's own Pings.
+
+/// The last round-trip time of each leg. Written by the session task, read by the admin API.
+#[derive(Debug, Default)]
+pub struct LegRtts {
+    /// Client leg.
+    pub client: AtomicRtt,
+    /// Backend leg.
+    pub backend: AtomicRtt,
+}
+
+/// A round-trip time in microseconds, capped at `u32::MAX` (71 minutes); 0 means none yet.
+#[derive(Debug, Default)]
+pub struct AtomicRtt(AtomicU32);
+
+// === impl AtomicRtt ===
+
+impl AtomicRtt {
+    /// Stores a measured round-trip time.
+    pub fn set(&self, rtt: Duration) {
+        let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
+        self.0.store(micros.max(1), Relaxed);
+    }
+
+    /// Returns the last round-trip time, if one was measured.
+    pub fn last(&self) -> Option<Duration> {
+        match self.0.load(Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros.into())),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The current configuration, how it is read again, and which changed keys require a restart.
+
+use crate::{
+    config::{Config, Diagnostics},
+    gateway::Gateway,
+    lifecycle::command::ConfigStatus,
+    tls::{certs::CertIssuers, dev::DevCa, issued::IssuedCerts},
+};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+/// The source from which a configuration is read again.
+#[derive(Default)]
+pub struct ConfigSource {
+    /// Reads the configuration; `None` if there is no file.
+    pub load: Option<Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>>,
+    /// The development CA, if the configuration at startup has `tls.dev_ca`.
+    pub dev: Option<DevCa>,
+}
+
+/// The current configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct ActiveConfig {
+    pub(crate) config: Config,
+    source: Arc<ConfigSource>,
+    loaded: SystemTime,
+    /// Why the last configuration that was read was rejected.
+    error: Option<String>,
+    /// Keys that differ from the startup configuration and require a restart.
+    restart_keys: Vec<&'static str>,
+    /// The configuration at startup.
+    pub(crate) startup: Config,
+    /// The contents of the files that the configuration names (`named_files`); `None`: unreadable.
+    contents: Vec<Option<Vec<u8>>>,
+    /// Files of the rejected configuration.
+    rejected_files: Vec<PathBuf>,
+}
+
+/// The result of reading the configuration again.
+pub(crate) enum BuildOutcome {
+    /// The files have not changed.
+    Unchanged,
+    /// A gateway that can replace the current one.
+    Changed(Box<Config>, Box<Gateway>),
+    /// The errors, and the files that contain them.
+    Failed(String, Vec<PathBuf>),
+}
+
+// === impl ActiveConfig ===
+
+impl ActiveConfig {
+    pub(crate) fn new(config: Config, source: ConfigSource) -> Self {
+        ActiveConfig {
+            startup: config.clone(),
+            contents: contents(&config),
+            rejected_files: Vec::new(),
+            config,
+            source: Arc::new(source),
+            loaded: SystemTime::now(),
+            error: None,
+            restart_keys: Vec::new(),
+        }
+    }
+
+    /// Returns whether there is a file to read again.
+    pub(crate) fn has_file(&self) -> bool {
+        self.source.load.is_some()
+    }
+
+    /// Returns the files to watch.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        match self.source.load {
+            Some(_) => {
+                let files = self.config.watched.iter().chain(&self.rejected_files);
+                let files: BTreeSet<&PathBuf> = files.chain(named_files(&self.config)).collect();
+                files.into_iter().cloned().collect()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Reads the configuration and builds its gateway, without applying either.
+    pub(crate) fn read(&self, previous: &Gateway, issued: Arc<IssuedCerts>) -> BuildOutcome {
+        let Some(load) = &self.source.load else {
+            let why = "there is no configuration file: lockgate was started by flags alone";
+            return BuildOutcome::Failed(why.into(), Vec::new());
+        };
+        let mut config = match load() {
+            Ok(config) => config,
+            Err(diagnostics) => return build_failed(&diagnostics),
+        };
+        let unchanged = config.sources == self.config.sources && contents(&config) == self.contents;
+        if unchanged && self.error.is_none() {
+            return BuildOutcome::Unchanged;
+        }
+        // The ACME settings of the startup are in use until a restart: the build reports hosts that they do not cover.
+        let acme = std::mem::replace(&mut config.acme, self.startup.acme.clone());
+        let dev = self.source.dev.as_ref().filter(|_| config.tls.dev_ca);
+        match Gateway::build(&config, Some(previous), &CertIssuers { dev, issued }) {
+            Ok(gateway) => {
+                config.acme = acme;
+                BuildOutcome::Changed(Box::new(config), Box::new(gateway))
+            }
+            Err(diagnostics) => build_failed(&diagnostics),
+        }
+    }
+
+    /// Makes `config` the current configuration. Returns its changed keys that require a restart.
+    pub(crate) fn replace(&mut self, config: Config) -> &[&'static str] {
+        self.restart_keys = restart_required(&self.startup, &config, self.source.dev.is_some());
+        self.contents = contents(&config);
+        self.rejected_files.clear();
+        self.config = config;
+        self.loaded = SystemTime::now();
+        self.error = None;
+        &self.restart_keys
+    }
+
+    /// Records that the last configuration that was read was rejected.
+    pub(crate) fn reject(&mut self, why: &str, files: Vec<PathBuf>) {
+        self.error = Some(why.to_owned());
+        self.rejected_files = files;
+    }
+
+    pub(crate) fn status(&self) -> ConfigStatus {
+        let file = self.config.sources.first();
+        ConfigStatus {
+            file: file.map(|source| source.path.display().to_string()),
+            loaded: humantime::format_rfc3339_seconds(self.loaded).to_string(),
+            error: self.error.clone(),
+            needs_restart: self.restart_keys.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for ConfigSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.load.is_some();
+        f.debug_struct("ConfigSource")
+            .field("file", &file)
+            .finish_non_exhaustive()
+    }
+}
+
+fn build_failed(diagnostics: &Diagnostics) -> BuildOutcome {
+    let files = diagnostics.files().map(Path::to_owned).collect();
+    BuildOutcome::Failed(diagnostics.to_string(), files)
+}
+
+/// Returns the files that only the build of a gateway reads: the CAs of client certificates, and the TLS files of backends.
+fn named_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
+    let client_ca = config.tls.client_ca.iter().map(|file| &file.value);
+    let backends = config.pools.values().flat_map(|pool| &pool.backends);
+    let tls = backends.flat_map(|it| [&it.tls.ca, &it.tls.cert, &it.tls.key]);
+    client_ca.chain(tls.flatten())
+}
+
+fn contents(config: &Config) -> Vec<Option<Vec<u8>>> {
+    named_files(config)
+        .map(|file| std::fs::read(file).ok())
+        .collect()
+}
+
+/// Returns the changed keys that require a restart, because they are used at startup only.
+fn restart_required(old: &Config, new: &Config, dev: bool) -> Vec<&'static str> {
+    let (old_server, new_server) = (&old.server, &new.server);
+    let (old_limits, new_limits) = (&old.limits, &new.limits);
+    let keys = [
+        (
+            "server.admin",
+            old_server.admin.value != new_server.admin.value,
+        ),
+        (
+            "server.admin_token",
+            old_server.admin_token != new_server.admin_token,
+        ),
+        (
+            "server.metrics",
+            old_server.metrics.as_ref().map(|it| it.value)
+                != new_server.metrics.as_ref().map(|it| it.value),
+        ),
+        ("server.access", old_server.access != new_server.access),
+        ("server.log", old_server.log != new_server.log),
+        (
+            "limits.connections",
+            old_limits.connections != new_limits.connections,
+        ),
+        (
+            "limits.sessions",
+            old_limits.sessions != new_limits.sessions,
+        ),
+        (
+            "limits.connections_per_ip",
+            old_limits.connections_per_ip != new_limits.connections_per_ip,
+        ),
+        (
+            "limits.accepts_per_ip",
+            old_limits.accepts_per_ip != new_limits.accepts_per_ip,
+        ),
+        ("acme", old.acme != new.acme),
+        ("tls.dev_ca", new.tls.dev_ca && !old.tls.dev_ca && !dev),
+    ];
+    let changed = keys.into_iter().filter(|(_, changed)| *changed);
+    changed.map(|(key, _)| key).collect()
+}

@@ -1,0 +1,318 @@
+//! The https and http listeners: a reload binds added ones before it changes anything else.
+
+use crate::{
+    config::{self, AdminAddress, ListenAddress, Located, Server},
+    lifecycle::{command::ListenerStatus, inherited::Inherited, process, tasks::Tasks},
+    listener::{accept, connection::ConnectionHandler, limits::ConnectionPermit},
+    net::{listen, pem::BadRoots},
+    observe::metrics::Metrics,
+};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// The protocol of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListenerKind {
+    Https,
+    Http,
+}
+
+/// A bound socket, identified by its kind and configured address.
+#[derive(Debug)]
+pub(crate) struct BoundListener {
+    kind: ListenerKind,
+    configured: SocketAddr,
+    /// The address with the actual port.
+    address: SocketAddr,
+    socket: Arc<TcpListener>,
+    started: bool,
+    closed: CancellationToken,
+}
+
+// === impl BoundListener ===
+
+impl BoundListener {
+    /// Binds every configured address that is neither in `existing` nor inherited. Returns the first error; then nothing has
+    /// changed.
+    pub(crate) fn bind_missing(
+        server: &Server,
+        existing: &[BoundListener],
+        inherited: &mut Inherited,
+    ) -> Result<Vec<BoundListener>, StartError> {
+        let addresses = addresses(server);
+        let missing =
+            addresses.filter(|(kind, address)| !existing.iter().any(|it| it.is(*kind, address)));
+        let bound = missing.map(|(kind, address)| {
+            let socket = bind_one(kind.as_str(), address, inherited)?;
+            let configured = address.value.0;
+            Ok(BoundListener {
+                kind,
+                configured,
+                address: socket.local_addr().unwrap_or(configured),
+                socket: Arc::new(socket),
+                started: false,
+                closed: CancellationToken::new(),
+            })
+        });
+        bound.collect()
+    }
+
+    /// Returns whether `server` has its address.
+    pub(crate) fn is_configured(&self, server: &Server) -> bool {
+        addresses(server).any(|(kind, address)| self.is(kind, address))
+    }
+
+    pub(crate) fn is_https(&self) -> bool {
+        self.kind == ListenerKind::Https
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the kind and the configured address.
+    pub(crate) fn configured(&self) -> (&'static str, String) {
+        (self.kind.as_str(), self.configured.to_string())
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Starts the accept loop, which runs until [`BoundListener::close`] or shutdown. Does nothing if it is already started.
+    pub(crate) fn start(
+        &mut self,
+        handler: &Arc<ConnectionHandler>,
+        metrics: &Arc<Metrics>,
+        tasks: &Tasks,
+        https_port: &Arc<AtomicU16>,
+    ) {
+        if std::mem::replace(&mut self.started, true) {
+            return;
+        }
+        let socket = self.socket.clone();
+        let limiter = handler.limiter.clone();
+        let (handler, metrics, closed) = (handler.clone(), metrics.clone(), self.closed.clone());
+        let connection_tasks = tasks.clone();
+        match self.kind {
+            ListenerKind::Https => {
+                let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
+                    handler.clone().serve_tls(tcp, from, permit)
+                };
+                tasks.spawn(accept::accept(
+                    socket,
+                    limiter,
+                    metrics,
+                    connection_tasks,
+                    closed,
+                    serve,
+                ));
+            }
+            ListenerKind::Http => {
+                let https_port = https_port.clone();
+                let serve = move |tcp: TcpStream, from: SocketAddr, permit: ConnectionPermit| {
+                    let https_port = https_port.load(Ordering::Relaxed);
+                    handler.clone().serve_plain(tcp, from, permit, https_port)
+                };
+                tasks.spawn(accept::accept(
+                    socket,
+                    limiter,
+                    metrics,
+                    connection_tasks,
+                    closed,
+                    serve,
+                ));
+            }
+        }
+    }
+
+    /// Stops accepting; accepted connections continue.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+    }
+
+    pub(crate) fn status(&self) -> ListenerStatus {
+        ListenerStatus {
+            kind: self.kind.as_str(),
+            address: self.address.to_string(),
+        }
+    }
+
+    fn is(&self, kind: ListenerKind, address: &Located<ListenAddress>) -> bool {
+        self.kind == kind && self.configured == address.value.0
+    }
+}
+
+// === impl ListenerKind ===
+
+impl ListenerKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            ListenerKind::Https => "https",
+            ListenerKind::Http => "http",
+        }
+    }
+}
+
+fn addresses(server: &Server) -> impl Iterator<Item = (ListenerKind, &Located<ListenAddress>)> {
+    let https = server
+        .https
+        .iter()
+        .map(|address| (ListenerKind::Https, address));
+    let http = server
+        .http
+        .iter()
+        .map(|address| (ListenerKind::Http, address));
+    https.chain(http)
+}
+
+// Binds the addresses of configuration keys, and reports why one cannot be bound.
+
+/// The reason why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be bound.
+    #[error("cannot listen on {address} ({key}, or {flag}): {hint}")]
+    Bind {
+        /// The configuration key of the address.
+        key: &'static str,
+        /// The command-line flag of the address.
+        flag: &'static str,
+        /// The address.
+        address: String,
+        /// The likely cause or remedy.
+        hint: &'static str,
+        /// The error of the system call.
+        #[source]
+        source: io::Error,
+    },
+    /// A socket of systemd is not configured: connections to it would never be accepted.
+    #[error(
+        "systemd listens on {0} for this service, but no key has this address: add it in this form to server.https, \
+         server.http, server.admin or server.metrics, or remove it from the .socket unit"
+    )]
+    Unclaimed(String),
+    /// The trust roots for the ACME CA cannot be read.
+    #[error("acme.ca_file")]
+    Acme(#[from] BadRoots),
+}
+
+/// Returns the inherited listener for an address of `server.KIND`, or binds the address.
+pub(crate) fn bind_one(
+    kind: &'static str,
+    address: &Located<ListenAddress>,
+    inherited: &mut Inherited,
+) -> Result<TcpListener, StartError> {
+    let configured = address.value.0.to_string();
+    let bound = match inherited.take_tcp(kind, &configured) {
+        Some(listener) => listener
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(listener)),
+        None => listen::bind(address.value.0),
+    };
+    bound.map_err(|source| bind_error(kind, configured, source, inherited.is_takeover()))
+}
+
+/// Does the same as [`bind_one`] for `server.admin` and `server.metrics`; `None` for "off".
+pub(crate) fn bind_admin(
+    kind: &'static str,
+    address: &AdminAddress,
+    inherited: &mut Inherited,
+) -> Result<Option<Arc<crate::admin::listener::AdminListener>>, StartError> {
+    let configured = crate::admin::listener::describe(address);
+    let bound = match inherited.take(kind, &configured) {
+        Some(descriptor) => crate::admin::listener::inherit(descriptor, address).map(Some),
+        None => crate::admin::listener::bind(address),
+    };
+    let bound =
+        bound.map_err(|source| bind_error(kind, configured, source, inherited.is_takeover()))?;
+    Ok(bound.map(Arc::new))
+}
+
+fn bind_error(
+    kind: &'static str,
+    address: String,
+    source: io::Error,
+    takeover: bool,
+) -> StartError {
+    let hint = match source.kind() {
+        io::ErrorKind::AddrInUse if takeover => {
+            "if the running lockgate listens there, configure the address under the same key and in the same form as it \
+             does; otherwise `ss -ltnp` shows which program listens"
+        }
+        io::ErrorKind::AddrInUse => "another program listens there; `ss -ltnp` shows which",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 require root or the capability CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        _ => "the operating system reports an error",
+    };
+    let (key, flag) = match kind {
+        "admin" => ("server.admin", "--admin"),
+        "https" => ("server.https", "--listen"),
+        "http" => ("server.http", "--config"),
+        _ => ("server.metrics", "--config"),
+    };
+    StartError::Bind {
+        key,
+        flag,
+        address,
+        hint,
+        source,
+    }
+}
+
+// The maximum numbers of connections and sessions.
+
+/// The limits of connections and sessions: as configured, but within the file descriptor limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Capacity {
+    pub(crate) connections: usize,
+    pub(crate) sessions: usize,
+}
+
+// === impl Capacity ===
+
+impl Capacity {
+    /// Raises the descriptor limit and computes the capacity. A session needs two descriptors, one for each leg;
+    /// [`RESERVED_DESCRIPTORS`] are for everything else.
+    pub(crate) fn from_descriptors(limits: &config::Limits) -> Self {
+        let descriptors = process::raise_nofile_limit();
+        let available =
+            (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MAX_PERMITS);
+        let clamp = |key: &'static str, configured: u32| match configured as usize {
+            0 => available,
+            configured if configured <= available => configured,
+            configured => {
+                warn!(
+                    key,
+                    configured,
+                    available,
+                    descriptors,
+                    "limit exceeds the file descriptors; raise LimitNOFILE (systemd) or ulimit -n"
+                );
+                available
+            }
+        };
+        Capacity {
+            connections: clamp("limits.connections", limits.connections),
+            sessions: clamp("limits.sessions", limits.sessions),
+        }
+    }
+}
+
+/// Descriptors for listeners, the admin API and its clients, logs, the runtime and pooled connections to backends.
+const RESERVED_DESCRIPTORS: usize = 48;
+
+/// The maximum number of permits of one kind, below the limit of tokio's semaphore.
+const MAX_PERMITS: usize = 1 << 28;

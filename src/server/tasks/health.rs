@@ -1,0 +1,119 @@
+//! The health check tasks, one for each backend of the current gateway.
+
+use crate::{
+    gateway::Gateway,
+    observe::metrics::Metrics,
+    registry::SessionTarget,
+    server::{Server, drain::DrainPacing},
+    upstream::{
+        backend::Backend,
+        health::{HealthCheck, checker, state::Condition},
+    },
+};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+use tokio::{sync::watch, time::Instant};
+use tracing::info;
+
+/// The checker tasks, keyed by the backend's location in memory: an address that was removed and added again is a
+/// different backend. A task ends when its sender is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct HealthTasks(HashMap<usize, watch::Sender<HealthCheck>>);
+
+// === impl Server ===
+
+impl Server {
+    /// Starts and ends checker tasks so that each backend of the current gateway has one. A task that stays receives the
+    /// settings of the current gateway.
+    pub(crate) fn watch_backends(&mut self) {
+        let metrics = &self.context.metrics;
+        let mut checks = checks_by_backend(&self.context.live.snapshot());
+        self.health_tasks.0.retain(|key, sender| {
+            let Some(check) = checks.remove(key) else {
+                let before = sender.borrow();
+                metrics.remove_backend(before.pool(), before.backend().name());
+                return false;
+            };
+            sender.send_modify(|before| {
+                if before.pool() != check.pool() {
+                    metrics.remove_backend(before.pool(), before.backend().name());
+                    register_metrics(&check, metrics);
+                }
+                *before = check;
+            });
+            true
+        });
+        for (key, check) in checks {
+            let sender = self.watch_backend(check);
+            self.health_tasks.0.insert(key, sender);
+        }
+    }
+
+    /// Spawns the checker task of one backend. The task ends when the returned sender is dropped.
+    fn watch_backend(&self, check: HealthCheck) -> watch::Sender<HealthCheck> {
+        let (context, drains) = (self.context.clone(), self.drains.clone());
+        register_metrics(&check, &context.metrics);
+        let (sender, receiver) = watch::channel(check);
+        self.context.tasks.spawn(async move {
+            let on_down = |check: &HealthCheck| {
+                let gateway = context.live.snapshot();
+                let backend = check.backend();
+                let leaving = context
+                    .sessions
+                    .matching(|session| gateway.must_drain(session, backend));
+                if leaving.is_empty() {
+                    return;
+                }
+                info!(pool = %check.pool(), backend = %backend.name(), closing = leaving.len(), "closing the sessions of a backend that is down");
+                // A backend that recovers in the meantime keeps its remaining sessions.
+                let must_close = {
+                    let (context, backend) = (context.clone(), backend.clone());
+                    move |session: &SessionTarget| {
+                        context.live.snapshot().must_drain(session, &backend)
+                    }
+                };
+                drains.close(leaving, DrainPacing::of(&gateway.drain), must_close, &context.tasks);
+            };
+            let checker =
+                checker::run_checker(receiver, &context.resolver, &context.metrics, on_down);
+            tokio::select! {
+                () = checker => {}
+                () = context.tasks.stopping() => {}
+            }
+        });
+        sender
+    }
+}
+
+/// Returns one check for each backend: that of the first pool with health checks for it, otherwise that of the first
+/// pool that has it.
+fn checks_by_backend(gateway: &Gateway) -> HashMap<usize, HealthCheck> {
+    let mut checks: HashMap<usize, HealthCheck> = HashMap::new();
+    for check in gateway.pools().flat_map(|pool| pool.probes()) {
+        match checks.entry(backend_key(check.backend())) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(check);
+            }
+            Entry::Occupied(mut first) if first.get().is_off() => {
+                if !check.is_off() {
+                    first.insert(check);
+                }
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    checks
+}
+
+/// Creates the metric series of a backend. The backend may be down already if an earlier gateway checked it.
+fn register_metrics(check: &HealthCheck, metrics: &Metrics) {
+    let (backend, state) = (check.backend(), check.state(Instant::now()));
+    let up = backend.health().condition().0 == Condition::Up;
+    metrics.backend(check.pool(), backend.name(), up, state.as_str());
+}
+
+fn backend_key(backend: &Arc<Backend>) -> usize {
+    Arc::as_ptr(backend).addr()
+}

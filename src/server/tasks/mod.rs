@@ -1,0 +1,5 @@
+//! Background tasks of the server.
+
+pub(crate) mod dns;
+pub(crate) mod health;
+pub(crate) mod rebalance;

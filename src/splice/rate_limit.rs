@@ -1,0 +1,174 @@
+//! Rate limit on a client by GCRA, a leaky bucket that needs no refilling: one second of silence restores the full
+//! burst. The time is that of the poll, and no code here runs unless a rate is set. Times are whole nanoseconds since
+//! the limiter's creation, because every message is checked and arithmetic with `Instant` is expensive.
+
+use crate::{proto::frame::Opcode, splice::pump::READ_BUF_LEN};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a client may send per second; after one second of silence the same amount may arrive in one burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Messages, Pings and unsolicited Pongs per second; 0: no limit.
+    pub messages: u32,
+    /// Bytes of frames per second, headers included; 0: no limit.
+    pub bytes: u64,
+    /// Handling of a client that exceeds the rate.
+    pub over: OverRateAction,
+}
+
+/// Handling of a client that exceeds its rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverRateAction {
+    /// Reading is paused until the rate allows more: TCP flow control slows the client down.
+    Pause,
+    /// The session is closed.
+    Close,
+}
+
+/// State of the rate limiter of one client for its [`RateLimit`].
+#[derive(Debug)]
+pub(crate) struct Gcra {
+    rate: RateLimit,
+    start: Instant,
+    now: u64,
+    /// Cost of one message, in nanoseconds; 0 if messages are not limited.
+    message_cost: u64,
+    /// Cost of one full read.
+    full_read_cost: u64,
+    /// The time up to which each limit is used up. Bytes wait while it is more than [`BURST`] ahead of `now`.
+    messages: u64,
+    bytes: u64,
+    resumes: Option<u64>,
+}
+
+/// Decision about the next bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RateDecision {
+    Pass,
+    /// The bytes must wait.
+    Wait,
+    /// The bytes exceed the rate, and the session must close.
+    Over,
+}
+
+// === impl Gcra ===
+
+impl Gcra {
+    /// Creates a limiter with a full burst available. `None` if there is no limit, so that no memory is held for it.
+    pub(crate) fn new(rate: RateLimit, now: Instant) -> Option<Box<Self>> {
+        (rate.messages > 0 || rate.bytes > 0).then(|| {
+            let cost_of_bytes = |bytes: u64| nanos(bytes).checked_div(rate.bytes);
+            let cost_of_messages =
+                |messages: u64| nanos(messages).checked_div(rate.messages.into());
+            Box::new(Gcra {
+                rate,
+                start: now,
+                now: 0,
+                message_cost: cost_of_messages(1).unwrap_or_default(),
+                full_read_cost: cost_of_bytes(READ_BUF_LEN as u64).unwrap_or_default() + 1,
+                messages: 0,
+                bytes: 0,
+                resumes: None,
+            })
+        })
+    }
+
+    /// Sets the current time.
+    pub(crate) fn set_clock(&mut self, now: Instant) {
+        // Enough for 584 years.
+        self.now = now.saturating_duration_since(self.start).as_nanos() as u64;
+    }
+
+    /// Returns how many bytes may be read now; `None` before [`Gcra::resumes`].
+    pub(crate) fn available(&mut self) -> Option<usize> {
+        if self.resumes.is_some_and(|at| self.now < at) {
+            return None;
+        }
+        self.resumes = None;
+        let left = BURST.saturating_sub(self.bytes.saturating_sub(self.now));
+        // The usual case, which saves a 128-bit division.
+        if left >= self.full_read_cost || self.rate.over == OverRateAction::Close {
+            return Some(usize::MAX);
+        }
+        let available = u128::from(left) * u128::from(self.rate.bytes) / u128::from(SECOND);
+        if available < u128::from(self.chunk()) {
+            self.pause();
+            return None;
+        }
+        Some(usize::try_from(available).unwrap_or(usize::MAX))
+    }
+
+    /// Returns the time until which the client is not read.
+    pub(crate) fn resumes(&self) -> Option<Instant> {
+        let resumes = self.resumes?;
+        Some(self.start + Duration::from_nanos(resumes))
+    }
+
+    /// Decides about the next bytes; `first` is the first byte of a frame, if they begin with one.
+    pub(crate) fn decide(&mut self, first: Option<u8>) -> RateDecision {
+        // No charge exceeds a full burst.
+        if self.messages <= self.now && self.bytes <= self.now {
+            return RateDecision::Pass;
+        }
+        let cost = match first.map(Opcode::from_first_byte) {
+            Some(Ok(Opcode::Text | Opcode::Binary | Opcode::Ping)) => self.message_cost,
+            _ => 0,
+        };
+        let limit = self.now + BURST;
+        if self.messages.max(self.now) + cost <= limit && self.bytes <= limit {
+            return RateDecision::Pass;
+        }
+        match self.rate.over {
+            OverRateAction::Close => RateDecision::Over,
+            OverRateAction::Pause => {
+                self.pause();
+                RateDecision::Wait
+            }
+        }
+    }
+
+    /// Charges for relayed bytes and messages.
+    pub(crate) fn charge(&mut self, bytes: usize, messages: u64) {
+        if let Some(cost) = nanos(bytes as u64).checked_div(self.rate.bytes) {
+            self.bytes = self.bytes.max(self.now).saturating_add(cost);
+        }
+        let cost = self.message_cost.saturating_mul(messages);
+        self.messages = self.messages.max(self.now).saturating_add(cost);
+    }
+
+    /// Pauses reading until at least one [`STEP`] is available: a client far over its rate would otherwise be checked
+    /// for every message.
+    fn pause(&mut self) {
+        let mut resumes = self.bytes;
+        if self.rate.bytes > 0 {
+            // Rounded up, so that the amount is available after the pause.
+            let chunk = nanos(self.chunk()).div_ceil(self.rate.bytes);
+            resumes = resumes.saturating_add(chunk);
+        }
+        if self.rate.messages > 0 {
+            resumes = resumes.max(self.messages + self.message_cost.max(STEP));
+        }
+        self.resumes = Some(resumes.saturating_sub(BURST));
+    }
+
+    /// Returns the minimum number of bytes that is worth a read.
+    fn chunk(&self) -> u64 {
+        (self.rate.bytes / STEPS).max(1)
+    }
+}
+
+/// Returns the cost of `amount` at a rate of one per second. A read is at most [`READ_BUF_LEN`], so it cannot overflow.
+fn nanos(amount: u64) -> u64 {
+    amount.saturating_mul(SECOND)
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Maximum burst, in nanoseconds.
+const BURST: u64 = SECOND;
+
+/// A paused client is checked at most [`STEPS`] times per second.
+const STEP: u64 = SECOND / STEPS;
+
+const STEPS: u64 = 50;

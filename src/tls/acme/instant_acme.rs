@@ -1,0 +1,303 @@
+//! Orders by `instant-acme`: supports every challenge and account type.
+
+use crate::{
+    config::{Challenge, DnsHook},
+    observe::logging::ErrorChain,
+    tls::{
+        acme::{client, error::AcmeError, order::OrderRequest},
+        issued::{ChallengeGuard, ChallengeResponder},
+        server_config::provider,
+    },
+};
+use instant_acme::{
+    Account, AuthorizationHandle, AuthorizationStatus, ChallengeHandle, ChallengeType, Error,
+    Identifier, NewOrder, OrderStatus, RetryPolicy,
+};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
+use rustls::{
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::ClientHello,
+    sign::CertifiedKey,
+};
+use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
+use tokio::{io::AsyncReadExt, process::Command, time::timeout};
+use tracing::warn;
+
+/// Orders a certificate. Returns the key and the chain in PEM.
+pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
+    let failed = |error| acme_error(error, request);
+    let account = client::log_in(&request.ca, &request.account)
+        .await
+        .map_err(failed)?;
+    let (key, csr) =
+        signing_request(&request.name).map_err(|error| AcmeError::Unusable(error.to_string()))?;
+
+    let mut proofs = Vec::new();
+    // A wildcard and its parent use the same TXT record, so they are validated one after the other.
+    let _record = match request.challenge {
+        Challenge::Dns01 => Some(
+            request
+                .ca
+                .lock_txt_record(request.name.trim_start_matches("*."))
+                .await,
+        ),
+        Challenge::TlsAlpn01 | Challenge::Http01 => None,
+    };
+    let issued = run_order(request, &account, &csr, &mut proofs).await;
+    for proof in proofs {
+        proof.withdraw(request).await;
+    }
+    let chain = issued?;
+    Ok(format!("{}\n{chain}", key.serialize_pem()).into_bytes())
+}
+
+/// Runs the order and returns the chain. Adds to `proofs` the responses that the caller must withdraw in any case.
+async fn run_order(
+    request: &OrderRequest,
+    account: &Account,
+    csr: &[u8],
+    proofs: &mut Vec<Proof>,
+) -> Result<String, AcmeError> {
+    let failed = |error| acme_error(error, request);
+    let names = [Identifier::Dns(request.name.to_string())];
+    let order = account.new_order(&NewOrder::new(&names)).await;
+    let mut order = order.map_err(failed)?;
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        complete_challenge(request, authorization.map_err(failed)?, proofs).await?;
+    }
+    match order.poll_ready(&RETRY_POLICY).await {
+        Ok(OrderStatus::Ready) => {}
+        // The CA's validation failed or did not complete.
+        Ok(_) | Err(Error::Timeout(_)) => {
+            return Err(AcmeError::Invalid(rejection(&mut order).await));
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    order.finalize_csr(csr).await.map_err(failed)?;
+    order.poll_certificate(&RETRY_POLICY).await.map_err(failed)
+}
+
+/// Presents the challenge response and marks the challenge as ready.
+async fn complete_challenge(
+    request: &OrderRequest,
+    mut authorization: AuthorizationHandle<'_>,
+    proofs: &mut Vec<Proof>,
+) -> Result<(), AcmeError> {
+    match authorization.status {
+        AuthorizationStatus::Pending => {}
+        AuthorizationStatus::Valid => return Ok(()),
+        other => {
+            return Err(AcmeError::Refused(format!(
+                "the authorization is {other:?}"
+            )));
+        }
+    }
+    let (kind, name) = match request.challenge {
+        Challenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+        Challenge::Http01 => (ChallengeType::Http01, "http-01"),
+        Challenge::Dns01 => (ChallengeType::Dns01, "dns-01"),
+    };
+    let mut challenge = authorization.challenge(kind).ok_or_else(|| {
+        AcmeError::Refused(format!(
+            "it does not offer the challenge {name} for {}",
+            request.name
+        ))
+    })?;
+    proofs.push(Proof::present(request, &challenge).await?);
+    challenge
+        .set_ready()
+        .await
+        .map_err(|error| acme_error(error, request))
+}
+
+/// A challenge response that the CA can query.
+enum Proof {
+    /// The response of this process; withdrawn on drop.
+    InProcess {
+        _guard: ChallengeGuard,
+    },
+    TxtRecord {
+        name: String,
+        value: String,
+    },
+}
+
+// === impl Proof ===
+
+impl Proof {
+    async fn present(
+        request: &OrderRequest,
+        challenge: &ChallengeHandle<'_>,
+    ) -> Result<Proof, AcmeError> {
+        let authorization = challenge.key_authorization();
+        let mut responder = PresentedChallenge {
+            certificate: None,
+            token: challenge.token.clone(),
+            authorization: String::new(),
+        };
+        match request.challenge {
+            Challenge::TlsAlpn01 => {
+                let certificate = challenge_cert(&request.name, authorization.digest().as_ref());
+                responder.certificate = Some(certificate?);
+            }
+            Challenge::Http01 => responder.authorization = authorization.as_str().to_owned(),
+            Challenge::Dns01 => {
+                let Some(hook) = &request.ca.dns else {
+                    return Err(AcmeError::Hook("acme.dns is not set".into()));
+                };
+                // RFC 8555 §8.4; a wildcard is validated at its parent.
+                let parent = request.name.trim_start_matches("*.");
+                let (name, value) = (
+                    format!("_acme-challenge.{parent}"),
+                    authorization.dns_value(),
+                );
+                present(hook, &name, &value).await?;
+                return Ok(Proof::TxtRecord { name, value });
+            }
+        }
+        Ok(Proof::InProcess {
+            _guard: request
+                .issued
+                .register_challenge(&request.name, Arc::new(responder)),
+        })
+    }
+
+    async fn withdraw(self, request: &OrderRequest) {
+        if let (Proof::TxtRecord { name, value }, Some(hook)) = (self, &request.ca.dns) {
+            cleanup(hook, &name, &value).await;
+        }
+    }
+}
+
+struct PresentedChallenge {
+    certificate: Option<Arc<CertifiedKey>>,
+    token: String,
+    authorization: String,
+}
+
+impl ChallengeResponder for PresentedChallenge {
+    fn hello(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.certificate.clone()
+    }
+
+    fn token(&self, token: &str) -> Option<String> {
+        let is_ours = !self.authorization.is_empty() && self.token == token;
+        is_ours.then(|| self.authorization.clone())
+    }
+}
+
+/// Creates the challenge certificate of RFC 8737 §3.
+fn challenge_cert(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, AcmeError> {
+    let unusable = |error: rcgen::Error| AcmeError::Unusable(error.to_string());
+    let key = KeyPair::generate().map_err(unusable)?;
+    let mut params = CertificateParams::new([name.to_owned()]).map_err(unusable)?;
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
+    let certificate = params.self_signed(&key).map_err(unusable)?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = provider().key_provider.load_private_key(key);
+    let key = key.map_err(|error| AcmeError::Unusable(error.to_string()))?;
+    // rustls does not know its critical extension and would reject the certificate if it parsed it.
+    Ok(Arc::new(CertifiedKey::new(vec![certificate.into()], key)))
+}
+
+/// Generates a key and a certificate signing request for it (RFC 2986).
+fn signing_request(name: &str) -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new([name.to_owned()])?;
+    params.distinguished_name = DistinguishedName::new();
+    let csr = params.serialize_request(&key)?.der().to_vec();
+    Ok((key, csr))
+}
+
+/// Returns the reason for an invalid order, which the CA reports in the challenge object.
+async fn rejection(order: &mut instant_acme::Order) -> String {
+    let mut authorizations = order.authorizations();
+    while let Some(Ok(mut authorization)) = authorizations.next().await {
+        let Ok(state) = authorization.refresh().await else {
+            continue;
+        };
+        let mut problems = state.challenges.iter().filter_map(|c| c.error.as_ref());
+        if let Some(problem) = problems.next() {
+            return problem.to_string();
+        }
+    }
+    "the order became invalid; the CA gave no reason".to_owned()
+}
+
+fn acme_error(error: Error, request: &OrderRequest) -> AcmeError {
+    let retry_after = request.ca.https.retry_after();
+    match error {
+        Error::Api(problem) => {
+            let failure = AcmeError::from_problem(
+                problem.r#type.as_deref(),
+                problem.detail.as_deref(),
+                request.now(),
+            );
+            failure.not_before(retry_after, request.now())
+        }
+        Error::Timeout(_) => AcmeError::Unreachable("it did not finish the order in time".into()),
+        other => AcmeError::Unreachable(ErrorChain(&other).to_string()),
+    }
+}
+
+const RETRY_POLICY: RetryPolicy = RetryPolicy::new()
+    .timeout(std::time::Duration::from_secs(90))
+    .backoff(1.5);
+
+// Runs the programs that change DNS for DNS-01 (RFC 8555 §8.4).
+
+/// Sets the TXT record of `name`. Returns when the program exits, by which time the record must be published.
+pub(crate) async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), AcmeError> {
+    let done = call(&hook.present, name, value).await;
+    done.map_err(|error| AcmeError::Hook(format!("{} failed: {error}", hook.present.display())))
+}
+
+/// Removes the TXT record. A record that remains does no harm.
+pub(crate) async fn cleanup(hook: &DnsHook, name: &str, value: &str) {
+    if let Err(error) = call(&hook.cleanup, name, value).await {
+        warn!(program = %hook.cleanup.display(), %name, %error, "the cleanup program failed; the TXT record may remain");
+    }
+}
+
+async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
+    // A bare name is a file in the directory of the configuration, not a command in PATH.
+    let program = std::path::absolute(program).map_err(|error| error.to_string())?;
+    let mut child = Command::new(program)
+        .args([name, value])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("it cannot be started: {error}"))?;
+    let stderr = child.stderr.take().expect("stderr is piped");
+    let run = async {
+        let mut output = Vec::new();
+        // The message is limited; further output is read and discarded, otherwise the program would block.
+        let mut stderr = stderr;
+        let mut head = (&mut stderr).take(MAX_OUTPUT_LEN);
+        let _ = head.read_to_end(&mut output).await;
+        let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+        (child.wait().await, output)
+    };
+    let Ok((status, output)) = timeout(HOOK_TIMEOUT, run).await else {
+        return Err(format!(
+            "it did not finish within {} s",
+            HOOK_TIMEOUT.as_secs()
+        ));
+    };
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!(
+            "{status}: {}",
+            String::from_utf8_lossy(&output).trim()
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// DNS providers may need minutes to publish a record on all servers.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(180);
+
+const MAX_OUTPUT_LEN: u64 = 2048;

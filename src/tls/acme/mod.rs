@@ -1,0 +1,267 @@
+//! Certificates by ACME (RFC 8555): one per host, obtained and renewed automatically.
+//!
+//! `keeper` runs the renewal loop of one host and `host` holds its state; `pace` computes when to order, `wish` orders
+//! a certificate by `state` (rustls-acme) or `order` (instant-acme), and `failure` has the errors. `agency` holds what
+//! all hosts share: the store, the `account`, and the CA with its `clock`, reached through `web`.
+//!
+//! A host that has a certificate keeps it despite any error here: only a newer certificate replaces it.
+
+pub(crate) mod cert_chain;
+pub(crate) mod client;
+pub(crate) mod error;
+pub(crate) mod host;
+pub(crate) mod instant_acme;
+pub(crate) mod order;
+pub(crate) mod renewal;
+pub(crate) mod rustls_acme;
+pub(crate) mod schedule;
+
+use crate::{
+    config::{self, Challenge, Config, HostPattern, UntilIssued},
+    lifecycle::{command::CertificateStatus, inherited::Inherited, tasks::Tasks},
+    net::{
+        pem::{self, BadRoots},
+        web_client::HttpsClient,
+    },
+    observe::metrics::Metrics,
+    store::{WriteBehindStore, dir::DirStore},
+    tls::{
+        acme::{client::AcmeClient, host::AcmeHost, order::CaConfig, schedule::CaClock},
+        issued::IssuedCerts,
+        server_config::provider,
+    },
+};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    sign::CertifiedKey,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    net::IpAddr,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tracing::error;
+
+/// The ACME client: obtains certificates and renews them.
+pub(crate) struct Acme {
+    client: Arc<AcmeClient>,
+    tasks: Tasks,
+    challenge: Challenge,
+    hosts: Mutex<BTreeMap<Box<str>, Arc<AcmeHost>>>,
+}
+
+// === impl Acme ===
+
+impl Acme {
+    /// The name of the store lock in a handover.
+    pub(crate) const LOCK: &str = "acme";
+
+    /// Opens the store, whose lock may be `inherited`, and starts the maintenance loop. Manages no name yet. Must be
+    /// called inside a runtime.
+    ///
+    /// # Errors
+    /// Fails if `acme.ca_file` cannot be used.
+    pub(crate) fn open(
+        config: &config::Acme,
+        issued: Arc<IssuedCerts>,
+        metrics: Arc<Metrics>,
+        tasks: Tasks,
+        inherited: &mut Inherited,
+    ) -> Result<Acme, BadRoots> {
+        let tls = pem::client_config(config.ca_file.as_deref())?;
+        let directory = config.directory.url().to_owned();
+        let eab = (!config.eab.kid.is_empty()).then(|| config.eab.clone());
+        let folder = config.storage.join("acme").join(folder(&directory));
+        let ca = CaConfig {
+            contact: config
+                .contact
+                .iter()
+                .map(|contact| contact.mailto())
+                .collect(),
+            eab,
+            dns: config.dns.clone(),
+            https: HttpsClient::new(tls.clone()),
+            tls,
+            clock: CaClock::default(),
+            txt_record_locks: Mutex::default(),
+            directory,
+        };
+        let store = WriteBehindStore::new(Box::new(DirStore::at(folder)));
+        let lock = inherited.take(Acme::LOCK, &absolute_path(&store.location()));
+        let client = Arc::new(AcmeClient::new(
+            ca,
+            store,
+            issued,
+            metrics,
+            config.until_issued,
+            config.retry.0,
+            lock,
+        ));
+        let acme = Acme {
+            client,
+            tasks,
+            challenge: config.challenge,
+            hosts: Mutex::default(),
+        };
+        acme.spawn(renewal::maintenance_loop(acme.client.clone()));
+        Ok(acme)
+    }
+
+    /// Sets the managed names. Names that are already managed are unchanged; a certificate in the store is served when
+    /// this function returns.
+    pub(crate) fn apply(&self, names: &BTreeSet<Box<str>>) {
+        let mut hosts = self.hosts();
+        hosts.retain(|name, host| {
+            let is_kept = names.contains(name);
+            if !is_kept {
+                host.removed.cancel();
+                // Here rather than at the end of the host's task: by that time the name may be configured again.
+                self.client.issued.clear(name);
+                self.client.metrics.remove_certificate(name);
+            }
+            is_kept
+        });
+        for name in names {
+            if hosts.contains_key(name) {
+                continue;
+            }
+            let challenge = if name.starts_with("*.") {
+                Challenge::Dns01
+            } else {
+                self.challenge
+            };
+            let host = Arc::new(AcmeHost::open(&self.client, name, challenge));
+            if !host.is_served() && self.client.until_issued == UntilIssued::SelfSigned {
+                self.serve_self_signed(name);
+            }
+            self.spawn(renewal::renewal_loop(self.client.clone(), host.clone()));
+            hosts.insert(name.clone(), host);
+        }
+    }
+
+    /// Returns the status of each name, sorted by name.
+    pub(crate) fn status(&self) -> Vec<CertificateStatus> {
+        let hosts = self.hosts();
+        hosts
+            .values()
+            .map(|host| host.status(&self.client))
+            .collect()
+    }
+
+    /// Orders a certificate now.
+    ///
+    /// # Errors
+    /// Returns a message if the name is not managed here, or if a certificate was issued within a day.
+    pub(crate) fn renew(&self, name: &str) -> Result<(), String> {
+        let hosts = self.hosts();
+        let Some(host) = hosts.get(name) else {
+            let managed: Vec<&str> = hosts.keys().map(|name| &**name).collect();
+            let managed = if managed.is_empty() {
+                "no name has one".to_owned()
+            } else {
+                format!("these are: {}", managed.join(", "))
+            };
+            return Err(format!("{name} has no certificate by ACME here; {managed}"));
+        };
+        if !self.client.try_become_leader() {
+            return Err(
+                "another process orders the certificates in this folder: send the command to that process".into(),
+            );
+        }
+        host.request_renewal(self.client.now())
+    }
+
+    /// Returns the location of the store and another descriptor of its lock; `None` if this process does not hold the
+    /// lock.
+    pub(crate) fn lock(&self) -> Option<io::Result<(String, OwnedFd)>> {
+        let lock = self.client.lock()?;
+        Some(lock.map(|lock| (absolute_path(&self.client.store.location()), lock)))
+    }
+
+    /// Serves a self-signed certificate, so that the port completes handshakes. No client trusts it.
+    fn serve_self_signed(&self, name: &str) {
+        match self_signed(name) {
+            Ok(key) => self.client.issued.insert(name, Arc::new(key)),
+            Err(error) => error!(%name, %error, "cannot create a self-signed certificate"),
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.tasks.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = tasks.stopping() => {}
+            }
+        });
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<AcmeHost>>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Acme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.hosts().keys()).finish()
+    }
+}
+
+fn self_signed(name: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new([name.to_owned()])?.self_signed(&key)?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    Ok(CertifiedKey::from_der(
+        vec![certificate.into()],
+        key,
+        &provider(),
+    )?)
+}
+
+/// Returns an absolute path, which does not depend on the working directory.
+fn absolute_path(location: &str) -> String {
+    let absolute = std::path::absolute(location);
+    absolute.map_or_else(|_| location.to_owned(), |path| path.display().to_string())
+}
+
+/// Returns the folder name of an ACME directory. Each has its own, so that certificates of a staging CA are never
+/// served in production.
+fn folder(directory: &str) -> String {
+    let url = directory
+        .trim_start_matches("https://")
+        .trim_end_matches('/');
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            c
+        } else {
+            '-'
+        }
+    };
+    url.chars().map(plain).collect()
+}
+
+// The hosts of a configuration that can have a certificate by ACME.
+
+/// Returns the names that can be ordered, wildcards as `*.example.com`; `None` without an `[acme]` section.
+///
+/// Excluded are addresses and names without a dot, which no public CA certifies, wildcards without `acme.dns`, and the
+/// hosts of routes with `acme = false`, unless another route names them too.
+pub(crate) fn acme_names(config: &Config) -> Option<BTreeSet<Box<str>>> {
+    let acme = config.acme.as_ref()?;
+    let routes = config.routes.iter().filter(|route| route.acme);
+    let name = |host: &HostPattern| match host {
+        HostPattern::Any => None,
+        HostPattern::Under(parent) => acme.dns.as_ref().map(|_| format!("*.{parent}").into()),
+        HostPattern::Exact(name) => {
+            (name.contains('.') && name.parse::<IpAddr>().is_err()).then(|| name.clone())
+        }
+    };
+    Some(
+        routes
+            .flat_map(|route| route.hosts.iter().filter_map(name))
+            .collect(),
+    )
+}

@@ -1,0 +1,98 @@
+//! The renewal loop of one host: waits until an order is due, then orders, saves and serves the certificate.
+
+use crate::tls::acme::{client::AcmeClient, error::AcmeError, host::AcmeHost, order::OrderRequest};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+/// Runs until the host is removed.
+pub(crate) async fn renewal_loop(client: Arc<AcmeClient>, host: Arc<AcmeHost>) {
+    tokio::select! {
+        () = host.removed.cancelled() => {}
+        () = renew(&client, &host) => {}
+    }
+}
+
+async fn renew(client: &AcmeClient, host: &Arc<AcmeHost>) {
+    loop {
+        let now = client.now();
+        match u64::try_from(host.due(now).saturating_sub(now)) {
+            Ok(wait @ 1..) => {
+                // Sleeps in short steps, because the clock may be set and the machine may be suspended.
+                let step = Duration::from_secs(wait).min(MAX_SLEEP);
+                tokio::select! {
+                    () = sleep(step) => {}
+                    () = host.wake.notified() => {}
+                }
+            }
+            _ => attempt(client, host).await,
+        }
+    }
+}
+
+async fn attempt(client: &AcmeClient, host: &Arc<AcmeHost>) {
+    if !client.try_become_leader() || host.must_retry_read() {
+        // Another process may have obtained a certificate, or the store may have become readable.
+        sleep(client.retry).await;
+        host.read(client);
+        return;
+    }
+    let _slot = client.order_slot().await;
+    let _ordering = host.ordering();
+    if let Err(failure) = order(client, host).await {
+        host.fail(client, failure);
+    }
+}
+
+async fn order(client: &AcmeClient, host: &AcmeHost) -> Result<(), AcmeError> {
+    let ca = &client.ca;
+    ca.clock.query(&ca.https, &ca.directory).await?;
+    let now = client.now();
+    if host.due(now) > now {
+        debug!(host = %host.name, "not due by the CA's clock");
+        return Ok(());
+    }
+    let request = OrderRequest {
+        name: host.name.clone(),
+        challenge: host.challenge,
+        account: client.account().await?,
+        ca: ca.clone(),
+        issued: client.issued.clone(),
+    };
+    let pem = request.issue().await?;
+    // If the host was removed during the order, its name may be configured again, with another task.
+    if host.removed.is_cancelled() {
+        return Ok(());
+    }
+    host.succeed(client, &pem)
+}
+
+const MAX_SLEEP: Duration = Duration::from_secs(60 * 60);
+
+// Periodic maintenance for all hosts together.
+
+/// Retries failed writes, and the lock if another process holds it: every minute, or at the retry interval of orders if
+/// it is shorter. Queries the CA for the time twice a day: otherwise a clock in the past would let certificates expire
+/// unnoticed.
+pub(crate) async fn maintenance_loop(client: Arc<AcmeClient>) {
+    let mut last_check: Option<Instant> = None;
+    loop {
+        if last_check.is_none_or(|last_check| last_check.elapsed() >= CLOCK_CHECK_INTERVAL)
+            && client.try_become_leader()
+        {
+            let ca = &client.ca;
+            match ca.clock.query(&ca.https, &ca.directory).await {
+                Ok(()) => last_check = Some(Instant::now()),
+                Err(failure) => debug!(reason = %failure, "cannot get the time from the CA"),
+            }
+        }
+        sleep(client.retry.min(MINUTE)).await;
+        if client.try_become_leader() {
+            client.store.flush();
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);

@@ -1,0 +1,367 @@
+//! Selects the certificate for a server name.
+//!
+//! The order is: the exact name; a wildcard for its first label; `tls.default`; an alert. For each of the first two,
+//! files and the development CA precede certificates issued by ACME. Without a server name: `tls.default`, the
+//! development CA's certificate for localhost, an alert. If two files name the same host, the first one in the
+//! configuration wins, with a warning.
+//!
+//! `table` is an immutable snapshot, which `reread` replaces when files change. `gaps` finds hosts that have no
+//! certificate, and `develop` issues one for them with the development CA.
+
+pub(crate) mod reload;
+pub(crate) mod table;
+
+use crate::{
+    config::{Diagnostic, HostPattern, Located, Location, Tls},
+    lifecycle::command::CertificateStatus,
+    observe::logging::ErrorChain,
+    tls::{
+        accept::normalize_sni,
+        cert_files,
+        certs::table::{CertSource, CertTable, LoadedCert, address},
+        dev::DevCa,
+        issued::IssuedCerts,
+    },
+};
+use arc_swap::ArcSwap;
+use rustls::{
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+use tracing::warn;
+
+/// The certificates of a gateway, by name.
+pub struct Certificates {
+    table: ArcSwap<CertTable>,
+    /// The value of `tls.default`.
+    default: Option<Box<str>>,
+    /// Lower-case names that are not in the table and receive their certificate by ACME.
+    acme_names: BTreeSet<Box<str>>,
+    issued: Arc<IssuedCerts>,
+    /// Serialises reloads: files are read between loading one table and storing the next.
+    reload_lock: Mutex<()>,
+}
+
+/// The sources of certificates other than files.
+#[derive(Debug, Default)]
+pub struct CertIssuers<'a> {
+    /// The development CA, if `tls.dev_ca` is set; it signs for hosts without a certificate.
+    pub dev: Option<&'a DevCa>,
+    /// The certificates issued by ACME.
+    pub issued: Arc<IssuedCerts>,
+}
+
+// === impl Certificates ===
+
+impl Certificates {
+    /// Reads all files and reports every error together. `hosts` are those that a TLS listener must serve. A host
+    /// without a certificate receives it by ACME if it is in `acme`, otherwise from the development CA if there is one;
+    /// otherwise it is an error. `acme` is `None` if ACME is not configured.
+    pub fn build(
+        tls: &Tls,
+        hosts: &[Located<HostPattern>],
+        acme: Option<&BTreeSet<Box<str>>>,
+        issuers: &CertIssuers<'_>,
+        problems: &mut Vec<Diagnostic>,
+    ) -> Certificates {
+        let mut table = CertTable::default();
+        let before = problems.len();
+        for entry in &tls.certificates {
+            if let Some(loaded) = cert_files::read(entry, problems) {
+                cert_files::warn_about_cert(entry, &loaded);
+                let cert =
+                    LoadedCert::new(CertSource::File(entry.clone()), loaded.names, loaded.key);
+                table.insert(cert.clone());
+                table.warn_shadowed_names(&cert);
+            }
+        }
+        // The names in an unreadable file are unknown, so a missing name cannot be reported.
+        let all_read = problems.len() == before;
+
+        let requested = acme.into_iter().flatten();
+        let acme_names: BTreeSet<Box<str>> = requested
+            .filter(|name| table.find(name).is_none())
+            .cloned()
+            .collect();
+        if let Some(ca) = issuers.dev {
+            issue_dev_certs(&mut table, ca, hosts, &acme_names, problems);
+        }
+        if let Some(name) = &tls.default
+            && !table.set_default(name)
+            && all_read
+        {
+            let coverage = Coverage {
+                table: &table,
+                acme_names: &acme_names,
+            };
+            problems.push(Diagnostic {
+                at: name.at,
+                message: format!("no certificate has the name {:?}", name.value),
+                hint: Some(coverage.known_names(name)),
+            });
+        }
+        if all_read && issuers.dev.is_none() {
+            let hint = match acme {
+                Some(_) => NO_ACME,
+                None => NO_CERTIFICATE,
+            };
+            let coverage = Coverage {
+                table: &table,
+                acme_names: &acme_names,
+            };
+            problems.extend(
+                hosts
+                    .iter()
+                    .filter_map(|host| coverage.unserved(host, hint)),
+            );
+        }
+        Certificates {
+            table: ArcSwap::from_pointee(table),
+            default: tls.default.as_ref().map(|name| normalize_sni(name)),
+            acme_names,
+            issued: issuers.issued.clone(),
+            reload_lock: Mutex::default(),
+        }
+    }
+
+    /// Returns the names that receive their certificate by ACME, sorted.
+    pub fn acme_names(&self) -> &BTreeSet<Box<str>> {
+        &self.acme_names
+    }
+
+    /// Returns the status of each certificate from files and the development CA.
+    pub fn status(&self) -> Vec<CertificateStatus> {
+        self.table
+            .load()
+            .certs
+            .iter()
+            .map(LoadedCert::status)
+            .collect()
+    }
+
+    /// Returns every name served from files and the development CA, with its expiry in seconds since 1970.
+    pub fn expiries(&self) -> BTreeMap<Box<str>, i64> {
+        self.table.load().expiries()
+    }
+
+    /// Returns the files of `tls.certificates`.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let table = self.table.load();
+        let pair = |cert: &LoadedCert| match &cert.source {
+            CertSource::File(entry) => vec![entry.cert.clone(), entry.key.clone()],
+            CertSource::Dev(_) => Vec::new(),
+        };
+        table.certs.iter().flat_map(pair).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_name(&self, name: &str) -> Arc<CertifiedKey> {
+        let table = self.table.load();
+        table.find(name).cloned().expect("the table has the name")
+    }
+
+    /// Returns the ACME certificate for `name`, if this gateway has the name. ACME may manage others too.
+    fn issued_cert(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        if self.acme_names.contains(name) {
+            return self.issued.certificate(name);
+        }
+        let (label, parent) = name.split_once('.')?;
+        let wildcard = format!("*.{parent}");
+        let is_served = !label.is_empty() && self.acme_names.contains(wildcard.as_str());
+        is_served.then(|| self.issued.certificate(&wildcard))?
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let table = self.table.load();
+        match hello.server_name() {
+            Some(name) => {
+                let name = normalize_sni(name);
+                let certificate = table.find(&name).cloned();
+                certificate
+                    .or_else(|| self.issued_cert(&name))
+                    .or_else(|| table.default_cert.clone())
+            }
+            None => table.without_sni().cloned(),
+        }
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.table.load().names()).finish()
+    }
+}
+
+// Issues certificates of the development CA for hosts that have none from files or by ACME.
+
+/// Issues certificates for all hosts without one.
+pub(crate) fn issue_dev_certs(
+    table: &mut CertTable,
+    ca: &DevCa,
+    hosts: &[Located<HostPattern>],
+    acme_names: &BTreeSet<Box<str>>,
+    problems: &mut Vec<Diagnostic>,
+) {
+    // A client that connects to an address sends no name, so one certificate must cover all addresses.
+    let mut local: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
+    for host in hosts {
+        let name = match &host.value {
+            HostPattern::Any => continue,
+            HostPattern::Under(parent) => format!("*.{parent}"),
+            HostPattern::Exact(name) => match address(name) {
+                Some(address) => {
+                    let address = address.to_string();
+                    if !local.contains(&address) {
+                        local.push(address);
+                    }
+                    continue;
+                }
+                None => name.to_string(),
+            },
+        };
+        // Localhost is in the certificate for addresses.
+        if local.contains(&name) {
+            continue;
+        }
+        if table.find(&name).is_none() && !acme_names.contains(name.as_str()) {
+            issue(table, ca, vec![name], problems);
+        }
+    }
+    table.local_cert = issue(table, ca, local, problems);
+}
+
+fn issue(
+    table: &mut CertTable,
+    ca: &DevCa,
+    names: Vec<String>,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Arc<CertifiedKey>> {
+    match ca.issue(&names) {
+        Ok(key) => {
+            let key = Arc::new(key);
+            let names = names.into_iter().map(Into::into).collect();
+            let source = CertSource::Dev(ca.certificate_path().to_owned());
+            table.insert(LoadedCert::new(source, names, key.clone()));
+            Some(key)
+        }
+        Err(error) => {
+            problems.push(Diagnostic {
+                at: None,
+                message: format!(
+                    "the development CA cannot issue a certificate for {}",
+                    names.join(", ")
+                ),
+                hint: Some(ErrorChain(&error).to_string()),
+            });
+            None
+        }
+    }
+}
+
+// Finds routed hosts that no certificate covers.
+
+/// The available certificates, for finding hosts without one.
+pub(crate) struct Coverage<'a> {
+    pub(crate) table: &'a CertTable,
+    /// Names that receive their certificate by ACME.
+    pub(crate) acme_names: &'a BTreeSet<Box<str>>,
+}
+
+// === impl Coverage ===
+
+impl Coverage<'_> {
+    /// Returns the diagnostic for a host without a certificate. With a default certificate it only logs a warning: the
+    /// certificate has another name, but some clients accept it, such as load balancers that do not verify it.
+    pub(crate) fn unserved(&self, host: &Located<HostPattern>, hint: &str) -> Option<Diagnostic> {
+        let mut names = self
+            .table
+            .names()
+            .chain(self.acme_names.iter().map(|name| &**name));
+        let shown = match &host.value {
+            HostPattern::Any if names.next().is_none() => "*".to_owned(),
+            HostPattern::Under(parent) if !names.any(|name| under(name, parent)) => {
+                format!("*.{parent}")
+            }
+            HostPattern::Exact(name) => match address(name) {
+                Some(address) => return self.unserved_address(address, host.at),
+                None if self.table.find(name).is_none() && !self.acme_names.contains(name) => {
+                    name.to_string()
+                }
+                None => return None,
+            },
+            _ => return None,
+        };
+        if self.table.default_cert.is_some() {
+            warn!(host = %shown, "no certificate names this host; clients receive that of tls.default");
+            return None;
+        }
+        Some(Diagnostic {
+            at: host.at,
+            message: format!("the host {shown:?} is routed, but has no certificate"),
+            hint: Some(hint.into()),
+        })
+    }
+
+    fn unserved_address(&self, address: IpAddr, at: Option<Location>) -> Option<Diagnostic> {
+        if self.table.without_sni().is_some() {
+            return None;
+        }
+        let hint = match self.table.find(&address.to_string()) {
+            Some(_) => format!("set tls.default = \"{address}\""),
+            None => format!(
+                "add a certificate that names it to tls.certificates and set tls.default = \"{address}\", or for \
+                 development set tls.dev_ca = true"
+            ),
+        };
+        Some(Diagnostic {
+            at,
+            message: format!(
+                "the address {address} is routed, but clients that connect to an address send no server name, and tls.default \
+                 is not set"
+            ),
+            hint: Some(hint),
+        })
+    }
+
+    /// Returns a "did you mean" hint, or the list of available names.
+    pub(crate) fn known_names(&self, requested: &str) -> String {
+        let likeness = |name: &&str| (strsim::jaro_winkler(name, requested) * 1000.0) as u32;
+        match self.table.names().max_by_key(likeness) {
+            None => "no certificate is configured: see tls.certificates".into(),
+            Some(name) if likeness(&name) >= 850 => format!("did you mean {name:?}?"),
+            Some(_) => {
+                let some: Vec<_> = self.table.names().take(10).collect();
+                let more = if self.table.names().len() > some.len() {
+                    " …"
+                } else {
+                    ""
+                };
+                format!("the certificates have: {}{more}", some.join(", "))
+            }
+        }
+    }
+}
+
+pub(crate) const NO_CERTIFICATE: &str = "add a certificate that names it to tls.certificates, or an [acme] section, or for \
+    development set tls.dev_ca = true";
+
+pub(crate) const NO_ACME: &str = "ACME issues certificates only for names with a dot, for wildcards only with acme.dns, and not for routes \
+    with acme = false: add a certificate that names it to tls.certificates";
+
+/// Returns true if a certificate's name, which may be a wildcard, covers any host under `parent`.
+fn under(name: &str, parent: &str) -> bool {
+    name.strip_suffix(parent)
+        .is_some_and(|rest| rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests;

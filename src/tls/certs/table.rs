@@ -1,0 +1,180 @@
+//! An immutable table of certificates by name, which is only replaced as a whole.
+
+use crate::{
+    config::{CertificateFiles, Diagnostic, Located},
+    lifecycle::command::CertificateStatus,
+    tls::{
+        accept::normalize_sni,
+        acme::host::date,
+        x509::{self, CertInfo},
+    },
+};
+use rustls::sign::CertifiedKey;
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use tracing::warn;
+
+#[derive(Default)]
+pub(crate) struct CertTable {
+    /// Certificates by DNS name, `*.name` or IP address, in lower case. An SNI never contains an address (RFC 6066 §3),
+    /// but `tls.default` may.
+    by_name: BTreeMap<Box<str>, Arc<CertifiedKey>>,
+    /// The certificate of `tls.default`, for unknown names.
+    pub(crate) default_cert: Option<Arc<CertifiedKey>>,
+    /// The development CA's certificate for clients that send no name.
+    pub(crate) local_cert: Option<Arc<CertifiedKey>>,
+    /// The certificates behind `by_name` with their sources; the first of two with the same name is served.
+    pub(crate) certs: Vec<LoadedCert>,
+}
+
+/// A certificate and its source.
+#[derive(Clone)]
+pub(crate) struct LoadedCert {
+    pub(crate) source: CertSource,
+    pub(crate) names: Vec<Box<str>>,
+    pub(crate) key: Arc<CertifiedKey>,
+    /// The errors of the last reload of its files, after which this certificate is still served.
+    pub(crate) problems: Vec<Diagnostic>,
+}
+
+#[derive(Clone)]
+pub(crate) enum CertSource {
+    File(Located<CertificateFiles>),
+    /// A certificate of the development CA.
+    Dev(PathBuf),
+}
+
+// === impl CertTable ===
+
+impl CertTable {
+    /// Creates a table with `certs`, the same development certificate for clients without a name, and no default.
+    pub(crate) fn with_certs(&self, certs: Vec<LoadedCert>) -> CertTable {
+        let mut table = CertTable {
+            local_cert: self.local_cert.clone(),
+            ..CertTable::default()
+        };
+        for cert in certs {
+            table.insert(cert);
+        }
+        table
+    }
+
+    /// Adds a certificate for those of its names that have none.
+    pub(crate) fn insert(&mut self, cert: LoadedCert) {
+        for name in &cert.names {
+            let entry = self.by_name.entry(name.clone());
+            entry.or_insert_with(|| cert.key.clone());
+        }
+        self.certs.push(cert);
+    }
+
+    /// Sets the certificate of `name` as the default. Returns true if there is one.
+    pub(crate) fn set_default(&mut self, name: &str) -> bool {
+        self.default_cert = self.find(&normalize_sni(name)).cloned();
+        self.default_cert.is_some()
+    }
+
+    /// Returns the certificate for `name`, in lower case. A wildcard matches exactly one label (RFC 9525 §6.3).
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        self.by_name.get(name).or_else(|| {
+            let (label, parent) = name.split_once('.')?;
+            if label.is_empty() || address(name).is_some() {
+                return None;
+            }
+            self.by_name.get(format!("*.{parent}").as_str())
+        })
+    }
+
+    /// Returns the certificate for clients that send no name.
+    pub(crate) fn without_sni(&self) -> Option<&Arc<CertifiedKey>> {
+        self.default_cert.as_ref().or(self.local_cert.as_ref())
+    }
+
+    /// Returns the names, sorted; wildcards as `*.example.com`.
+    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.by_name.keys().map(|name| &**name)
+    }
+
+    /// Returns the expiry of each name's certificate, in seconds since 1970.
+    pub(crate) fn expiries(&self) -> BTreeMap<Box<str>, i64> {
+        let expiries = self.by_name.iter();
+        expiries
+            .filter_map(|(name, key)| Some((name.clone(), cert_info(key)?.not_after)))
+            .collect()
+    }
+
+    /// Logs the names of a pair for which an earlier pair is served.
+    pub(crate) fn warn_shadowed_names(&self, cert: &LoadedCert) {
+        for name in &cert.names {
+            let served = self.by_name.get(name);
+            if served.is_some_and(|key| !Arc::ptr_eq(key, &cert.key)) {
+                warn!(%name, file = %cert.from(), "an earlier certificate has this name and is served");
+            }
+        }
+    }
+}
+
+// === impl LoadedCert ===
+
+impl LoadedCert {
+    pub(crate) fn new(
+        source: CertSource,
+        names: Vec<Box<str>>,
+        key: Arc<CertifiedKey>,
+    ) -> LoadedCert {
+        LoadedCert {
+            source,
+            names,
+            key,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Returns the expiry in seconds since 1970.
+    pub(crate) fn not_after(&self) -> Option<i64> {
+        cert_info(&self.key).map(|info| info.not_after)
+    }
+
+    pub(crate) fn status(&self) -> CertificateStatus {
+        let info = cert_info(&self.key);
+        let names: Vec<String> = self.names.iter().map(|name| name.to_string()).collect();
+        CertificateStatus {
+            host: names.first().cloned().unwrap_or_default(),
+            source: match self.source {
+                CertSource::File(_) => "file",
+                CertSource::Dev(_) => "dev",
+            },
+            from: self.from(),
+            names,
+            issuer: info.as_ref().map(|info| info.issuer.clone()),
+            not_after: info.as_ref().map(|info| date(info.not_after)),
+            ordering: false,
+            next_attempt: None,
+            error: (!self.problems.is_empty()).then(|| join_diagnostics(&self.problems)),
+        }
+    }
+
+    fn from(&self) -> String {
+        let file = match &self.source {
+            CertSource::File(entry) => &entry.cert,
+            CertSource::Dev(file) => file,
+        };
+        file.display().to_string()
+    }
+}
+
+/// Joins the diagnostics and their hints into one text.
+fn join_diagnostics(problems: &[Diagnostic]) -> String {
+    let text = |problem: &Diagnostic| match &problem.hint {
+        Some(hint) => format!("{} ({hint})", problem.message),
+        None => problem.message.clone(),
+    };
+    problems.iter().map(text).collect::<Vec<_>>().join("; ")
+}
+
+fn cert_info(key: &CertifiedKey) -> Option<CertInfo> {
+    key.cert.first().and_then(x509::cert_info)
+}
+
+pub(crate) fn address(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
+}

@@ -1,0 +1,206 @@
+//! The set of hosts for which client authentication is requested.
+
+use crate::{
+    config::{Diagnostic, HostPattern, Located},
+    net::pem,
+    tls::{server_config::provider, x509},
+};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use std::{collections::HashSet, iter, net::IpAddr, path::PathBuf, sync::Arc};
+use tracing::warn;
+
+/// The hosts of all routes that use client certificates.
+#[derive(Debug, Default)]
+pub(crate) struct ClientAuthHosts {
+    any: bool,
+    /// True if at least one host is an IP address.
+    address: bool,
+    exact: HashSet<Box<str>>,
+    /// The parents of wildcard patterns; every name below one of them is included.
+    under: HashSet<Box<str>>,
+}
+
+// === impl ClientAuthHosts ===
+
+impl ClientAuthHosts {
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.any && !self.address && self.exact.is_empty() && self.under.is_empty()
+    }
+
+    /// Returns true if `name`, in lower case and without a trailing dot, is in the set. A client that connects to an IP
+    /// address sends no name (RFC 6066 §3), so every address counts as a missing name.
+    pub(crate) fn contains(&self, name: Option<&str>) -> bool {
+        match name.filter(|name| name.parse::<IpAddr>().is_err()) {
+            None => self.any || self.address,
+            Some(name) => {
+                let mut parents = iter::successors(parent(name), |name| parent(name));
+                self.any || self.exact.contains(name) || parents.any(|it| self.under.contains(it))
+            }
+        }
+    }
+}
+
+impl<'a> FromIterator<&'a HostPattern> for ClientAuthHosts {
+    fn from_iter<I: IntoIterator<Item = &'a HostPattern>>(patterns: I) -> ClientAuthHosts {
+        let mut hosts = ClientAuthHosts::default();
+        for pattern in patterns {
+            match pattern {
+                HostPattern::Any => hosts.any = true,
+                HostPattern::Under(suffix) => {
+                    hosts.under.insert(suffix.clone());
+                }
+                HostPattern::Exact(host) if host.parse::<IpAddr>().is_ok() => hosts.address = true,
+                HostPattern::Exact(host) => {
+                    hosts.exact.insert(host.clone());
+                }
+            }
+        }
+        hosts
+    }
+}
+
+/// Returns the host without its first label.
+fn parent(host: &str) -> Option<&str> {
+    host.split_once('.').map(|(_, parent)| parent)
+}
+
+// `tls.client_ca`: the CAs that client certificates are verified against.
+
+/// Returns a verifier that trusts client certificates signed by one of the CAs in `file`. It requests a certificate but
+/// does not require one: a client without one is refused later, by an HTTP response that states the reason.
+pub(crate) fn verifier(
+    file: &Located<PathBuf>,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Arc<dyn ClientCertVerifier>> {
+    let verifier = roots(file).and_then(|roots| {
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| pem::file_error(format!("it cannot be used: {error}"), HINT))
+    });
+    verifier
+        .map_err(|error| {
+            problems.push(Diagnostic {
+                at: file.at,
+                message: format!("tls.client_ca: {}", error.message),
+                hint: Some(error.hint),
+            });
+        })
+        .ok()
+}
+
+fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, pem::FileError> {
+    let bytes = pem::bytes(file)?;
+    let shown = file.display();
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
+        let certificate = certificate.map_err(|error| pem::bad_pem(file, &error))?;
+        // webpki does not check that a trust anchor is a CA certificate, so a client's own certificate would be
+        // accepted.
+        if !x509::is_authority(&certificate) || roots.add(certificate).is_err() {
+            warn!(file = %shown, "tls.client_ca: skipped a certificate that is not a usable CA certificate");
+        }
+    }
+    if roots.is_empty() {
+        return Err(pem::file_error(
+            format!("no usable CA certificate in {shown}"),
+            HINT,
+        ));
+    }
+    Ok(roots)
+}
+
+const HINT: &str = "it must hold, in PEM, the certificate of the CA that signs those of your clients: \
+    \"-----BEGIN CERTIFICATE-----\", with basicConstraints CA:TRUE";
+
+#[cfg(test)]
+mod asking_tests {
+    use super::*;
+
+    #[test]
+    fn client_auth_hosts_match_as_routes_do() {
+        for (patterns, included, excluded) in [
+            (
+                &["a.test"][..],
+                &[Some("a.test")][..],
+                &[Some("b.a.test"), Some("test"), Some("a.test2"), None][..],
+            ),
+            (
+                &["*.a.test"],
+                &[Some("b.a.test"), Some("c.b.a.test")],
+                &[Some("a.test"), Some("ba.test"), None],
+            ),
+            (&["*"], &[Some("a.test"), Some("10.0.0.1"), None], &[]),
+            // A client that connects to an address sends no name, so every address counts.
+            (
+                &["10.0.0.1"],
+                &[Some("10.0.0.1"), Some("10.0.0.2"), Some("::1"), None],
+                &[Some("a.test")],
+            ),
+            (&["[::1]"], &[Some("::1"), None], &[Some("a.test")]),
+            (&[], &[], &[Some("a.test"), Some("::1"), None]),
+        ] {
+            let parsed: Vec<HostPattern> = patterns.iter().map(|it| it.parse().unwrap()).collect();
+            let hosts: ClientAuthHosts = parsed.iter().collect();
+            assert_eq!(hosts.is_empty(), patterns.is_empty());
+            for name in included {
+                assert!(hosts.contains(*name), "{patterns:?} {name:?}");
+            }
+            for name in excluded {
+                assert!(!hosts.contains(*name), "{patterns:?} {name:?}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod client_ca_tests {
+    use super::*;
+    use crate::tls::testing::{LOCATION, Pki};
+
+    #[test]
+    fn file_without_a_ca_is_reported() {
+        let pki = Pki::new();
+        let leaf = pki.pair("leaf", &["a.test"]);
+        let pem = |path| std::fs::read_to_string(path).unwrap();
+        let (leaf, key) = (pem(&leaf.cert), pem(&leaf.key));
+        let both = format!("{leaf}{}", pki.ca_pem());
+        let cut = &pki.ca_pem()[..100];
+        for (text, expected) in [
+            (Some(pki.ca_pem().as_str()), None),
+            (Some(&both), None),
+            (Some(&leaf), Some("no usable CA certificate in ")),
+            (Some(&key), Some("no usable CA certificate in ")),
+            (Some(""), Some("no usable CA certificate in ")),
+            (Some(cut), Some("is damaged")),
+            (None, Some("there is no file ")),
+        ] {
+            let mut problems = vec![];
+            let value = match text {
+                Some(text) => pki.write("clients.pem", text),
+                None => pki.path("none.pem"),
+            };
+            let verifier = verifier(
+                &Located {
+                    value,
+                    at: LOCATION,
+                },
+                &mut problems,
+            );
+            assert_eq!(verifier.is_some(), expected.is_none(), "{problems:?}");
+            let found: Vec<_> = problems.iter().map(|it| (it.at, &*it.message)).collect();
+            match (expected, &found[..]) {
+                (None, []) => {}
+                (Some(expected), [(LOCATION, found)]) => {
+                    assert!(found.contains(expected), "{found}")
+                }
+                _ => panic!("{found:?}, not {expected:?}"),
+            }
+            assert!(problems.iter().all(|problem| problem.hint.is_some()));
+        }
+    }
+}

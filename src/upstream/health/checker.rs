@@ -1,0 +1,152 @@
+//! The watch task of one backend: runs health checks periodically and logs changes.
+
+use crate::{
+    config::Check,
+    net::resolver::Resolver,
+    observe::{logging::ErrorChain, metrics::Metrics},
+    upstream::{
+        backend::BackendState,
+        health::{HealthChange, HealthCheck, check::run_check, state::Condition},
+    },
+};
+use std::{future::pending, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tracing::{info, warn};
+
+/// Checks a backend as configured by `health_check`, which a reload may replace, until its sender is dropped. Logs
+/// every change of the backend's condition and state, and calls `down` when health checks mark it down. The backend is
+/// always the same one.
+pub(crate) async fn run_checker(
+    health_check: watch::Receiver<HealthCheck>,
+    resolver: &Resolver,
+    metrics: &Metrics,
+    down: impl Fn(&HealthCheck),
+) {
+    tokio::select! {
+        () = check_loop(health_check.clone(), resolver) => {}
+        () = log_changes(health_check, metrics, down) => {}
+    }
+}
+
+/// Runs one check after the other. A reload may change the time of the next one, but never cancels a running check.
+async fn check_loop(mut check_rx: watch::Receiver<HealthCheck>, resolver: &Resolver) {
+    let backend = check_rx.borrow().backend().clone();
+    let health = backend.health();
+    let (mut first, mut last) = (None, None);
+    loop {
+        let health_check = check_rx.borrow_and_update().clone();
+        let settings = &health_check.settings;
+        if settings.check == Check::Off {
+            health.unchecked();
+            (first, last) = (None, None);
+        }
+        // The first checks start at once, with jitter so that those of many backends do not coincide.
+        let soon = settings.interval.0.min(Duration::from_secs(1));
+        let first = first.get_or_insert_with(|| Instant::now() + soon.mul_f64(jitter()));
+        let due = match (settings.check, last) {
+            (Check::Off, _) => None,
+            (_, None) => Some(*first),
+            (_, Some(last)) => Some(last + settings.interval.0.mul_f64(0.9 + 0.2 * jitter())),
+        };
+        tokio::select! {
+            () = sleep_until_some(due) => {}
+            changed = check_rx.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            }
+        }
+        last = Some(Instant::now());
+        // Completed despite a reload, because a server may log an error for an aborted connection.
+        let found = run_check(&health_check, resolver).await;
+        if check_rx.has_changed().is_err() {
+            return;
+        }
+        // A check that has been turned off has no result.
+        if !check_rx.borrow().is_off() {
+            let found = found.map_err(|error| ErrorChain(&error).to_string());
+            health.checked(found, settings);
+        }
+    }
+}
+
+async fn log_changes(
+    mut check_rx: watch::Receiver<HealthCheck>,
+    metrics: &Metrics,
+    down: impl Fn(&HealthCheck),
+) {
+    let backend = check_rx.borrow().backend().clone();
+    let (health, name) = (backend.health(), backend.name());
+    let mut logged = BackendState::Up;
+    loop {
+        if check_rx.has_changed().is_err() {
+            // The backend is no longer configured: nothing more is logged, and a running check completes.
+            return pending().await;
+        }
+        for HealthChange { to, why } in health.take_changes() {
+            // Held while the change is logged: a reload that assigns another pool waits for that.
+            let health_check = check_rx.borrow();
+            let pool = health_check.pool();
+            metrics.backend_changed(pool, name, to.as_str());
+            let why = why.unwrap_or_default();
+            match to {
+                Condition::Up => {
+                    info!(%pool, backend = %name, "backend is up");
+                    backend.start_slow(Instant::now());
+                }
+                Condition::Down => {
+                    warn!(%pool, backend = %name, %why, "backend is down; health checks fail");
+                    down(&health_check);
+                }
+                Condition::Ejected => {
+                    warn!(%pool, backend = %name, %why, "backend is ejected; handshakes fail");
+                }
+            }
+        }
+        let slow_start_ends = {
+            let health_check = check_rx.borrow_and_update();
+            log_state(&health_check, &mut logged, metrics);
+            health_check.slow_start_ends()
+        };
+        tokio::select! {
+            () = health.changed.notified() => {}
+            () = sleep_until_some(health.ejection_ends()) => health.expire_ejection(Instant::now()),
+            () = sleep_until_some(slow_start_ends) => {}
+            // Another pool or another `slow_start`. A dropped sender is noticed above.
+            _ = check_rx.changed() => {}
+        }
+    }
+}
+
+/// Logs changes of the state since `logged`, apart from the condition. A drain is logged where it is ordered.
+fn log_state(health_check: &HealthCheck, logged: &mut BackendState, metrics: &Metrics) {
+    let (pool, name) = (health_check.pool(), health_check.backend().name());
+    let state = health_check.state(Instant::now());
+    metrics.backend_state(pool, name, state.as_str());
+    match (*logged, state) {
+        (before, BackendState::Warming) if before != BackendState::Warming => {
+            let slow_start = health_check.slow_start;
+            info!(%pool, backend = %name, ?slow_start, "slow start began");
+        }
+        (BackendState::Warming, BackendState::Up) => {
+            info!(%pool, backend = %name, "slow start ended");
+        }
+        _ => {}
+    }
+    *logged = state;
+}
+
+async fn sleep_until_some(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => pending().await,
+    }
+}
+
+/// Returns a number from 0 to 1.
+fn jitter() -> f64 {
+    // Without a random number the interval between checks is constant.
+    f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
+}

@@ -1,0 +1,234 @@
+use crate::config;
+use crate::upstream::health::state::*;
+use Condition::{Down, Ejected, Up};
+use config::DurationValue;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const PASSED_CHECK: Result<(), String> = Ok(());
+
+fn failed_check() -> Result<(), String> {
+    Err("no answer".to_owned())
+}
+
+fn passive(fails: u32) -> config::Passive {
+    config::Passive {
+        fails,
+        within: DurationValue(Duration::from_secs(10)),
+        eject: DurationValue(Duration::from_secs(30)),
+    }
+}
+
+#[test]
+fn first_failure_marks_an_unknown_backend_down() {
+    let mut state = HealthState::default();
+    assert_eq!(state.condition(), Up);
+    state.checked(failed_check(), 2, 3);
+    assert_eq!(state.condition(), Down);
+    assert_eq!(state.why().unwrap(), "no answer");
+    state.checked(PASSED_CHECK, 2, 3);
+    assert_eq!(state.condition(), Down);
+    state.checked(PASSED_CHECK, 2, 3);
+    assert_eq!((state.condition(), state.why()), (Up, None));
+}
+
+#[test]
+fn healthy_backend_goes_down_after_fall_failures() {
+    let mut state = HealthState::default();
+    for found in [
+        PASSED_CHECK,
+        failed_check(),
+        failed_check(),
+        PASSED_CHECK,
+        failed_check(),
+        failed_check(),
+    ] {
+        state.checked(found, 2, 3);
+        assert_eq!(state.condition(), Up);
+    }
+    state.checked(failed_check(), 2, 3);
+    assert_eq!(state.condition(), Down);
+}
+
+#[test]
+fn without_checks_no_backend_is_down() {
+    let mut state = HealthState::default();
+    state.checked(failed_check(), 2, 3);
+    state.unchecked();
+    assert_eq!((state.condition(), state.why()), (Up, None));
+}
+
+#[test]
+fn repeated_disconnects_of_one_client_count_once() {
+    let (mut state, now) = (HealthState::default(), Instant::now());
+    let client = |n: u8| Some([192, 0, 2, n].into());
+    let mut left = |n| state.failed(now, &passive(3), "silent".to_owned(), client(n));
+    (0..9).for_each(|_| left(1));
+    left(2);
+    assert_eq!(state.condition(), Up);
+    state.failed(now, &passive(3), "refused".to_owned(), None);
+    assert_eq!(state.condition(), Ejected);
+}
+
+#[test]
+fn failures_within_the_interval_eject_for_a_limited_time() {
+    let (mut state, start) = (HealthState::default(), Instant::now());
+    let second = |n: u64| start + Duration::from_secs(n);
+    for n in 0..4 {
+        state.failed(second(n), &passive(5), "refused".to_owned(), None);
+    }
+    // The first failure is too old, and a success clears the rest.
+    state.failed(second(11), &passive(5), "refused".to_owned(), None);
+    assert_eq!(state.condition(), Up);
+    state.answered();
+    assert_eq!(state.why(), None);
+    for n in 12..17 {
+        assert_eq!(state.condition(), Up);
+        state.failed(second(n), &passive(5), "refused".to_owned(), None);
+    }
+    assert_eq!(state.condition(), Ejected);
+    // Failures during an ejection do not extend it.
+    state.failed(second(20), &passive(1), "refused".to_owned(), None);
+    assert_eq!(state.ejected_until(), Some(second(46)));
+    state.expire_ejection(second(45));
+    assert_eq!(state.condition(), Ejected);
+    state.expire_ejection(second(46));
+    assert_eq!(state.condition(), Up);
+    assert_eq!(state.why().unwrap(), "refused");
+}
+
+#[test]
+fn zero_fails_never_ejects_and_a_response_ends_an_ejection() {
+    let mut state = HealthState::default();
+    for _ in 0..2000 {
+        state.failed(Instant::now(), &passive(0), String::new(), None);
+    }
+    assert_eq!(state.condition(), Up);
+    state.failed(Instant::now(), &passive(1), String::new(), None);
+    assert_eq!(state.condition(), Ejected);
+    state.answered();
+    assert_eq!(state.condition(), Up);
+}
+
+#[test]
+fn sessions_do_not_end_down_and_recovery_clears_failures() {
+    let mut state = HealthState::default();
+    state.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
+    state.checked(failed_check(), 1, 1);
+    assert_eq!(state.condition(), Down);
+    state.answered();
+    assert_eq!(state.condition(), Down);
+    assert_eq!(state.why().unwrap(), "no answer");
+    state.checked(PASSED_CHECK, 1, 1);
+    assert_eq!(state.condition(), Up);
+}
+
+#[test]
+fn successful_check_does_not_end_an_ejection() {
+    let mut state = HealthState::default();
+    state.failed(Instant::now(), &passive(1), "refused".to_owned(), None);
+    state.checked(PASSED_CHECK, 1, 1);
+    assert_eq!(state.condition(), Ejected);
+    assert_eq!(state.why().unwrap(), "refused");
+}
+
+/// Returns how many of the last results are `expected`.
+fn trailing(results: &[bool], expected: bool) -> usize {
+    let last = results.iter().rev();
+    last.take_while(|result| **result == expected).count()
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Failed,
+    Answered,
+    Checked(bool),
+    Unchecked,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => Just(Event::Failed),
+        1 => Just(Event::Answered),
+        3 => any::<bool>().prop_map(Event::Checked),
+        1 => Just(Event::Unchecked),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn condition_follows_rise_and_fall(
+        results in proptest::collection::vec(any::<bool>(), 1..60),
+        rise in 1_u32..5,
+        fall in 1_u32..5,
+    ) {
+        let mut state = HealthState::default();
+        let mut expected = Up;
+        for n in 1..=results.len() {
+            let seen = &results[..n];
+            let found = if seen[n - 1] { PASSED_CHECK } else { failed_check() };
+            state.checked(found, rise, fall);
+            if trailing(seen, false) >= fall as usize || seen == [false] {
+                expected = Down;
+            } else if trailing(seen, true) >= rise as usize {
+                expected = Up;
+            }
+            prop_assert_eq!(state.condition(), expected, "{:?}", seen);
+        }
+    }
+
+    #[test]
+    fn backend_is_ejected_exactly_after_fails_failures_within_the_interval(
+        events in proptest::collection::vec((0_u64..6, prop::bool::weighted(0.9)), 1..80),
+        fails in 1_u32..6,
+    ) {
+        let (mut state, start) = (HealthState::default(), Instant::now());
+        let (mut now, mut failures, mut until) = (0, Vec::new(), None);
+        for (wait, fails_now) in events {
+            now += wait;
+            let moment = start + Duration::from_secs(now);
+            state.expire_ejection(moment);
+            until = until.filter(|until| now < *until);
+            if !fails_now {
+                state.answered();
+                failures.clear();
+                until = None;
+            } else {
+                state.failed(moment, &passive(fails), "refused".to_owned(), None);
+                if until.is_none() {
+                    failures.push(now);
+                    if failures.iter().filter(|then| now - **then <= 10).count() >= fails as usize {
+                        failures.clear();
+                        until = Some(now + 30);
+                    }
+                }
+            }
+            let expected = if until.is_some() { Ejected } else { Up };
+            prop_assert_eq!(state.condition(), expected);
+        }
+    }
+
+    #[test]
+    fn state_stays_bounded_and_every_unhealthy_condition_has_a_cause(
+        events in proptest::collection::vec((0_u64..20, event(), 1_u32..6), 1..200),
+    ) {
+        let (mut state, mut now) = (HealthState::default(), Instant::now());
+        for (wait, event, count) in events {
+            now += Duration::from_secs(wait);
+            state.expire_ejection(now);
+            match event {
+                Event::Failed => state.failed(now, &passive(count), "refused".to_owned(), None),
+                Event::Answered => state.answered(),
+                Event::Checked(true) => state.checked(PASSED_CHECK, count, count),
+                Event::Checked(false) => state.checked(failed_check(), count, count),
+                Event::Unchecked => state.unchecked(),
+            }
+            prop_assert!(state.failures.len() < 6);
+            match state.condition() {
+                Down => prop_assert!(state.why().is_some()),
+                Ejected => prop_assert!(state.ejected_until().is_some_and(|until| until > now)),
+                Up => {}
+            }
+        }
+    }
+}

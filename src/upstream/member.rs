@@ -1,0 +1,299 @@
+//! A backend as one configuration describes it, and the leases on it.
+
+use crate::{
+    config::{
+        self, BackendAddress, BackendProxyProtocol, BackendSource, Diagnostic, DnsName, OnVanish,
+    },
+    net::{
+        dial::{ConnAddrs, DialError, DialedStream, SourceAddrs, dial},
+        resolver::Resolver,
+        tls_client::TlsClient,
+    },
+    observe::logging::ErrorChain,
+    proto::proxy_header,
+    upstream::{
+        backend::{Backend, Backends, LoadLimits},
+        balance_key::stable_hash,
+        fair_share::MemberLoad,
+    },
+};
+use std::{
+    error::Error,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// A member of a pool: a backend with the settings that a reload may change while its leases stay.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) backend: Arc<Backend>,
+    /// Its weight; never 0.
+    pub(crate) weight: u64,
+    /// The factor of its weight that comes from DNS (SRV).
+    pub(crate) share: u16,
+    /// Its limits; copied from the configuration because every pick reads them.
+    limits: LoadLimits,
+    /// The number that a key's hash is combined with; derived from the address, so that all processes and
+    /// configurations agree.
+    pub(crate) id_hash: u64,
+    pub(crate) config: Arc<MemberConfig>,
+    /// The time of its next slot, in the virtual time of `StrideScheduler`.
+    pub(crate) next_slot: AtomicU64,
+}
+
+/// One unit of a backend's capacity. Held from before the dial until the request or session ends; released on drop.
+/// Until [`Lease::settle`] it also counts as a handshake.
+#[derive(Debug)]
+pub struct Lease {
+    member: Arc<Member>,
+    handshaking: AtomicBool,
+}
+
+// === impl Member ===
+
+impl Member {
+    pub(crate) fn new(
+        backend: Arc<Backend>,
+        weight: u64,
+        share: u16,
+        config: &Arc<MemberConfig>,
+    ) -> Self {
+        Member {
+            id_hash: stable_hash(backend.name().bytes()),
+            backend,
+            weight,
+            share,
+            limits: config.limits,
+            config: config.clone(),
+            next_slot: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn leases(&self) -> u64 {
+        self.backend.leases()
+    }
+
+    /// Returns whether leases are held on the backend, or the operator has ordered a drain.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.leases() > 0 || self.backend.is_draining()
+    }
+
+    /// Returns whether the backend is healthy, as far as is known.
+    pub(crate) fn is_up(&self) -> bool {
+        self.backend.health().is_up()
+    }
+
+    /// Returns whether it is eligible, apart from its capacity; `include_unhealthy`: also if it is down or ejected.
+    pub(crate) fn is_open(&self, include_unhealthy: bool) -> bool {
+        !self.backend.is_draining() && (include_unhealthy || self.is_up())
+    }
+
+    /// Returns its share of the pool's leases and its limit.
+    pub(crate) fn load(&self) -> MemberLoad {
+        MemberLoad {
+            leases: self.leases(),
+            weight: self.weight,
+            max_leases: self.limits.leases(),
+        }
+    }
+
+    /// Returns whether it has capacity for another lease and another handshake.
+    pub(crate) fn has_capacity(&self) -> bool {
+        self.backend.has_capacity(self.limits)
+    }
+
+    /// Connects to the backend and sends a PROXY header if it is configured: with the client's addresses, or `LOCAL`
+    /// without `addrs`. The caller sets the deadline.
+    pub(crate) async fn dial(
+        &self,
+        resolver: &Resolver,
+        addrs: Option<ConnAddrs>,
+    ) -> Result<DialedStream, DialError> {
+        let mut connection = dial(resolver, self.backend.address(), &self.config.sources).await?;
+        if let Some(version) = self.config.proxy_header {
+            connection.write_proxy_header(version, addrs).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Returns the TLS settings for the connection, if TLS is used.
+    pub(crate) fn tls(&self) -> Option<&TlsClient> {
+        self.config.tls.as_ref()
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// Acquires a lease; `None` if no capacity is left.
+    pub(crate) fn acquire(member: &Arc<Member>) -> Option<Self> {
+        let acquired = member.backend.try_acquire(member.limits);
+        acquired.then(|| Lease {
+            member: member.clone(),
+            handshaking: AtomicBool::new(true),
+        })
+    }
+
+    pub(crate) fn id_hash(&self) -> u64 {
+        self.member.id_hash
+    }
+
+    /// Returns the backend.
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.member.backend
+    }
+
+    /// Returns the pool entry of the backend, as configured.
+    pub fn pool_entry(&self) -> &Arc<str> {
+        &self.member.config.pool_entry
+    }
+
+    /// Connects to the backend and sends a PROXY header if it is configured. The caller sets the deadline.
+    pub async fn dial(
+        &self,
+        resolver: &Resolver,
+        addrs: ConnAddrs,
+    ) -> Result<DialedStream, DialError> {
+        self.member.dial(resolver, Some(addrs)).await
+    }
+
+    /// Returns the TLS settings for the connection, if TLS is used.
+    pub fn tls(&self) -> Option<&TlsClient> {
+        self.member.tls()
+    }
+
+    /// Ends the handshake phase: the backend has answered, or no immediate answer is expected.
+    pub fn settle(&self) {
+        if self.handshaking.swap(false, Ordering::Relaxed) {
+            self.member.backend.settle();
+        }
+    }
+
+    /// Records that the backend has answered, whatever the answer was.
+    pub fn answered(&self) {
+        self.member.backend.health().answered();
+    }
+
+    /// Records that the backend was not reached or has not answered.
+    pub fn failed(&self, error: &(dyn Error + 'static)) {
+        self.record_failure(error, None);
+    }
+
+    /// Records that `client` has disconnected after a long wait. Repeated disconnects of one client count once.
+    pub fn abandoned(&self, error: &(dyn Error + 'static), client: IpAddr) {
+        self.record_failure(error, Some(client));
+    }
+
+    fn record_failure(&self, error: &(dyn Error + 'static), client: Option<IpAddr>) {
+        let why = ErrorChain(error).to_string();
+        let health = self.member.backend.health();
+        health.failed(Instant::now(), &self.member.config.passive, why, client);
+    }
+
+    /// Returns the host and port of a backend whose connections can be pooled for plain HTTP: over TCP, without TLS and
+    /// without a PROXY header.
+    pub fn poolable_addr(&self) -> Option<(&str, u16)> {
+        match self.backend().address() {
+            BackendAddress::Tcp { host, port, .. }
+                if self.member.config.tls.is_none()
+                    && self.member.config.proxy_header.is_none() =>
+            {
+                Some((host, *port))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.member.backend.release(*self.handshaking.get_mut());
+    }
+}
+
+// The configuration of a backend, or of all backends under a DNS name.
+
+/// One entry of a pool as configured, shared by all members that come from it.
+#[derive(Debug)]
+pub(crate) struct MemberConfig {
+    /// The entry as written. Its sessions belong to it, also after their address has left DNS.
+    pub(crate) pool_entry: Arc<str>,
+    source: BackendSource,
+    weight: u64,
+    /// The limits of each backend.
+    pub(crate) limits: LoadLimits,
+    /// When failures eject a backend.
+    pub(crate) passive: config::Passive,
+    pub(crate) tls: Option<TlsClient>,
+    /// Whether a PROXY header is sent, and in which version.
+    pub(crate) proxy_header: Option<proxy_header::ProxyVersion>,
+    pub(crate) sources: SourceAddrs,
+    resolve: Duration,
+    on_vanish: OnVanish,
+}
+
+// === impl MemberConfig ===
+
+impl MemberConfig {
+    pub(crate) fn new(
+        backend: &config::Located<config::Backend>,
+        pool: &config::Pool,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Self {
+        MemberConfig {
+            pool_entry: backend.address.to_string().into(),
+            source: backend.address.clone(),
+            weight: u64::from(backend.weight.max(1)),
+            limits: LoadLimits::new(backend.max_sessions, pool.admission.handshakes),
+            passive: pool.passive,
+            tls: TlsClient::build(backend, diagnostics),
+            proxy_header: match backend.proxy_protocol {
+                BackendProxyProtocol::Off => None,
+                BackendProxyProtocol::V1 => Some(proxy_header::ProxyVersion::V1),
+                BackendProxyProtocol::V2 => Some(proxy_header::ProxyVersion::V2),
+            },
+            sources: SourceAddrs::new(&backend.sources),
+            resolve: backend.resolve.0,
+            on_vanish: backend.on_vanish,
+        }
+    }
+
+    /// Creates the member of an entry that is an address; `None` for a DNS name.
+    pub(crate) fn static_member(self: &Arc<Self>, backends: &mut Backends) -> Option<Arc<Member>> {
+        match &self.source {
+            BackendSource::One(address) => Some(self.member(address, 1, backends)),
+            BackendSource::Dns(_) => None,
+        }
+    }
+
+    /// Creates a member with this configuration; `share`: the factor of the weight that comes from DNS.
+    pub(crate) fn member(
+        self: &Arc<Self>,
+        address: &BackendAddress,
+        share: u16,
+        backends: &mut Backends,
+    ) -> Arc<Member> {
+        let weight = self.weight * u64::from(share.max(1));
+        Arc::new(Member::new(
+            backends.get_or_create(address),
+            weight,
+            share,
+            self,
+        ))
+    }
+
+    /// Returns the name to resolve, and how often.
+    pub(crate) fn dns(&self) -> Option<(&DnsName, Duration)> {
+        self.source.dns().map(|name| (name, self.resolve))
+    }
+
+    /// Returns whether a session may stay after its address has left DNS.
+    pub(crate) fn keeps_vanished_sessions(&self) -> bool {
+        self.source.dns().is_some() && self.on_vanish == OnVanish::Keep
+    }
+}

@@ -1,0 +1,370 @@
+//! The admission queue of a pool: requests wait in it for a lease, and a released unit of capacity goes to one of them.
+//!
+//! A lease is granted to the first queued request that can use it. That request does not have to retry: no other
+//! request overtakes it, and no other task wakes. One queue serves all configurations that have a pool of this name, so
+//! a reload keeps every request at its position.
+
+pub(crate) mod fifo;
+
+use crate::upstream::{
+    backend::Backend,
+    member::{Lease, Member},
+    pool::Unavailable,
+    queue::fifo::{Queue, QueueLimit, Ticket},
+};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering, fence},
+    },
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+/// The queue of a pool.
+#[derive(Debug)]
+pub(crate) struct AdmissionQueue {
+    /// Number of queued requests, plus one for each request that is checking for capacity or for the queue limit. A new
+    /// request reads this first, and usually nothing else.
+    waiting: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// The members of the active configuration; no lease is granted on any other backend.
+    members: Vec<Arc<Member>>,
+    /// Whether members that are down may be used if all of them are down.
+    try_down: bool,
+    queue: Queue<Waiter>,
+    /// Whether `members` notify this queue of free capacity; not needed while the queue is empty.
+    subscribed: bool,
+}
+
+/// A request for a lease.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueueRequest<'a> {
+    pub(crate) client: IpAddr,
+    pub(crate) tried: &'a [Arc<Backend>],
+    /// The `id_hash` of the only member that can serve the request.
+    pub(crate) only: Option<u64>,
+    /// Maximum length of the queue.
+    pub(crate) queue: usize,
+}
+
+/// A lease, or a position in the queue.
+pub(crate) enum Admitted {
+    Lease(Lease),
+    Queued(QueueTicket),
+}
+
+// === impl AdmissionQueue ===
+
+impl AdmissionQueue {
+    pub(crate) fn new() -> Self {
+        AdmissionQueue {
+            waiting: AtomicUsize::new(0),
+            inner: Mutex::new(Inner {
+                members: Vec::new(),
+                try_down: false,
+                queue: Queue::new(),
+                subscribed: false,
+            }),
+        }
+    }
+
+    /// Returns whether the queue is empty, so that a new request may take free capacity at once.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting() == 0
+    }
+
+    /// Returns the number of queued requests.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Grants capacity that may be free on `backend` to the first queued request that can use it.
+    pub(crate) fn offer(&self, backend: &Arc<Backend>) {
+        if !self.is_idle() {
+            let mut inner = self.lock();
+            let mut members = inner.members.iter();
+            let member = members.find(|member| Arc::ptr_eq(&member.backend, backend));
+            let grants = match member.cloned() {
+                Some(member) => inner.offer(&member),
+                None => Grants(Vec::new()),
+            };
+            self.unlock(inner);
+            grants.deliver();
+        }
+    }
+
+    /// Rejects all queued requests because no backend is left that is worth waiting for.
+    pub(crate) fn reject_all(&self) {
+        let mut inner = self.lock();
+        let rejected = inner.queue.clear();
+        self.unlock(inner);
+        // Dropping the senders notifies the queued requests.
+        drop(rejected);
+    }
+
+    /// Sets the members, each with the limits that it has in this pool.
+    pub(crate) fn set_members(self: &Arc<Self>, members: &[Arc<Member>], try_down: bool) {
+        for member in members {
+            member.backend.mark_active();
+        }
+        let mut inner = self.lock();
+        self.unsubscribe(&mut inner);
+        inner.members = members.to_vec();
+        inner.try_down = try_down;
+        if inner.queue.len() > 0 {
+            self.subscribe(&mut inner);
+        }
+        let grants = inner.offer_all();
+        self.unlock(inner);
+        grants.deliver();
+    }
+
+    /// Returns the lease that `pick` finds if no queued request can use it; otherwise queues the request.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        request: QueueRequest<'_>,
+        pick: impl FnOnce() -> Result<Lease, Unavailable>,
+    ) -> Result<Admitted, Unavailable> {
+        let mut inner = self.lock();
+        if request.queue > 0 {
+            // Counted before the check for capacity, so that no release is missed: a release does the two steps in
+            // reverse order.
+            self.waiting.store(inner.queue.len() + 1, Ordering::SeqCst);
+            self.subscribe(&mut inner);
+        }
+        let grants = inner.offer_all();
+        let result = match pick() {
+            Ok(lease) => Ok(Admitted::Lease(lease)),
+            Err(Unavailable::Full) if request.queue > 0 => {
+                let (grant_tx, grant_rx) = oneshot::channel();
+                let waiter = Waiter {
+                    tried: request.tried.into(),
+                    only: request.only,
+                    grant_tx,
+                };
+                let ticket = inner.queue.push(request.client, request.queue, waiter);
+                let waiting = |ticket| {
+                    Admitted::Queued(QueueTicket {
+                        admission: self.clone(),
+                        ticket,
+                        grant_rx,
+                    })
+                };
+                ticket.map(waiting).map_err(|limit| match limit {
+                    QueueLimit::Full => Unavailable::QueueFull,
+                    QueueLimit::Share => Unavailable::QueueShare,
+                })
+            }
+            Err(why) => Err(why),
+        };
+        self.unlock(inner);
+        grants.deliver();
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unlock(&self, mut inner: MutexGuard<'_, Inner>) {
+        self.waiting.store(inner.queue.len(), Ordering::SeqCst);
+        if inner.queue.len() == 0 {
+            self.unsubscribe(&mut inner);
+        }
+    }
+
+    /// Subscribes to the members' releases. Capacity that is free already must be checked for afterwards.
+    fn subscribe(self: &Arc<Self>, inner: &mut Inner) {
+        if !inner.subscribed {
+            inner.subscribed = true;
+            for member in &inner.members {
+                member.backend.subscribe(self);
+            }
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    fn unsubscribe(&self, inner: &mut Inner) {
+        if std::mem::take(&mut inner.subscribed) {
+            for member in &inner.members {
+                member.backend.unsubscribe(self);
+            }
+        }
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn offer_all(&mut self) -> Grants {
+        let mut grants = Grants(Vec::new());
+        if self.queue.len() > 0 {
+            for member in self.members.clone() {
+                grants.0.extend(self.offer(&member).0);
+            }
+        }
+        grants
+    }
+
+    fn offer(&mut self, member: &Arc<Member>) -> Grants {
+        let mut grants = Grants(Vec::new());
+        let is_open = member.is_open(self.allow_unhealthy());
+        let id_hashes: Vec<u64> = self.members.iter().map(|one| one.id_hash).collect();
+        while member.has_capacity()
+            && let Some(first) = self
+                .queue
+                .first(|waiter| waiter.accepts(member, is_open, &id_hashes))
+            && let Some(lease) = Lease::acquire(member)
+        {
+            let waiter = self.queue.remove(first);
+            grants.0.extend(waiter.map(|waiter| (waiter, lease)));
+        }
+        grants
+    }
+
+    /// Returns whether members that are down must be used.
+    fn allow_unhealthy(&self) -> bool {
+        let mut members = self.members.iter();
+        self.try_down && !members.any(|member| member.is_open(false))
+    }
+}
+
+// Queued requests, and how leases are delivered to them.
+
+/// A queued request, as stored in the queue.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    /// The backends that have failed for this request.
+    pub(crate) tried: Box<[Arc<Backend>]>,
+    /// The `id_hash` of the only member that can serve the request.
+    pub(crate) only: Option<u64>,
+    pub(crate) grant_tx: oneshot::Sender<Lease>,
+}
+
+/// A queued request. On drop it leaves the queue, and a lease that was just granted to it goes to the next request.
+#[derive(Debug)]
+pub(crate) struct QueueTicket {
+    pub(crate) admission: Arc<AdmissionQueue>,
+    pub(crate) ticket: Ticket,
+    /// Dropped after `ticket` has left the queue.
+    pub(crate) grant_rx: oneshot::Receiver<Lease>,
+}
+
+/// Leases granted while the queue was locked. They are delivered after it is unlocked, because delivery may drop a
+/// lease, and that locks the queue.
+#[must_use]
+pub(crate) struct Grants(pub(crate) Vec<(Waiter, Lease)>);
+
+// === impl Waiter ===
+
+impl Waiter {
+    /// Returns whether the request can use capacity on this member. A request that only one member can serve ignores
+    /// the member's state.
+    pub(crate) fn accepts(&self, member: &Member, is_open: bool, id_hashes: &[u64]) -> bool {
+        let was_tried = |one: &Arc<Backend>| Arc::ptr_eq(one, &member.backend);
+        let is_usable = match self.only {
+            // A member that has left the pool cannot serve its request either.
+            Some(id_hash) if id_hashes.contains(&id_hash) => member.id_hash == id_hash,
+            _ => is_open,
+        };
+        is_usable && !self.tried.iter().any(was_tried)
+    }
+}
+
+// === impl QueueTicket ===
+
+impl QueueTicket {
+    /// Waits for the lease and returns it.
+    pub(crate) async fn wait(mut self, until: Instant) -> Result<Lease, Unavailable> {
+        match timeout_at(until, &mut self.grant_rx).await {
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(_)) => Err(Unavailable::Unresolved),
+            Err(_) => {
+                self.leave();
+                // The lease may have arrived just now.
+                self.grant_rx.try_recv().map_err(|_| Unavailable::QueueWait)
+            }
+        }
+    }
+
+    fn leave(&self) {
+        let mut inner = self.admission.lock();
+        inner.queue.remove(self.ticket);
+        self.admission.unlock(inner);
+    }
+}
+
+impl Drop for QueueTicket {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+// === impl Grants ===
+
+impl Grants {
+    pub(crate) fn deliver(self) {
+        for (waiter, lease) in self.0 {
+            // If the request was cancelled, the lease is dropped here, and its drop finds the next request.
+            drop(waiter.grant_tx.send(lease));
+        }
+    }
+}
+
+// The queues that are notified of free capacity on a backend.
+
+/// Subscribed queues: of all pools that use the backend, those with requests that are queued or about to be.
+///
+/// No release is missed. A request that is about to wait subscribes its queue here and checks for capacity afterwards;
+/// a release returns the capacity first and reads this list afterwards. If the release reads a count of 0, the count
+/// was raised later, and the request sees the capacity, because these operations are sequentially consistent or
+/// separated by a fence that is. If the release reads a higher count, it takes the lock: then it either finds the
+/// queue, or the queue is added after the unlock, and the request that adds it sees the capacity.
+#[derive(Debug, Default)]
+pub(crate) struct QueueSubscribers {
+    /// Number of subscribed queues; usually 0, and then a release reads nothing else.
+    count: AtomicUsize,
+    /// In the order of subscription. Weak, because queues hold references to the backend.
+    queues: Mutex<Vec<Weak<AdmissionQueue>>>,
+}
+
+// === impl QueueSubscribers ===
+
+impl QueueSubscribers {
+    /// Adds a queue. Must be followed by a sequentially consistent fence, and then by a check for capacity.
+    pub(crate) fn add(&self, queue: &Arc<AdmissionQueue>) {
+        let mut queues = self.lock();
+        queues.push(Arc::downgrade(queue));
+        self.count.store(queues.len(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn remove(&self, queue: &AdmissionQueue) {
+        let mut queues = self.lock();
+        queues.retain(|one| !std::ptr::eq(one.as_ptr(), queue));
+        self.count.store(queues.len(), Ordering::SeqCst);
+    }
+
+    /// Returns a snapshot of all queues, so that the lock is not held: a request may release its new lease at once, and
+    /// that reads the list again.
+    pub(crate) fn snapshot(&self) -> Vec<Arc<AdmissionQueue>> {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return Vec::new();
+        }
+        self.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<AdmissionQueue>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;
