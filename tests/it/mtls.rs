@@ -3,17 +3,17 @@
 //!
 //! A cell of the table is one connection and one request. It holds the result, and the backend must have received nothing.
 
-mod ask;
-mod cells;
 mod client;
 mod connections;
-mod lax;
-mod site;
+mod fixture;
+mod matrix;
+mod optional_cert;
+mod request;
 
-use ask::{End, Spelling, ask, knock};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use client::{Client, Shows};
-use site::Site;
+use fixture::Site;
+use request::{End, Spelling, ask, knock};
 
 /// HTTP/1.1 and HTTP/2, plain requests and WebSocket handshakes.
 fn every_kind() -> impl Iterator<Item = (bool, bool)> {
@@ -31,7 +31,7 @@ fn passed(h2: bool, websocket: bool) -> End {
 async fn required_client_certificate_cannot_be_bypassed() {
     let site = Site::new("", "").await;
     let mut wrong = vec![];
-    let cells = cells::all();
+    let cells = matrix::all();
     for cell in &cells {
         let (client, before) = (cell.client, site.seen());
         let config = site.config(client);

@@ -1,7 +1,7 @@
 //! Pools: who of several backends gets a session, and the ways to a backend.
 
-mod checked;
-mod killed;
+mod backend_death;
+mod health_checks;
 mod shares;
 mod sources;
 mod tls;

@@ -1,7 +1,7 @@
 //! The README, followed to the letter: its files are written, its commands run, in order, in one shell.
 
 use crate::{
-    acme::rig::Rig,
+    acme::fixture::Rig,
     harness::{Lockgate, program},
 };
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Stdio};

@@ -1,6 +1,6 @@
 //! Another configuration while sessions are open: what must close is closed, and nothing else notices.
 
-mod leaving;
+mod drain;
 mod many;
 
 use crate::harness::{Backend, Frame, Lockgate, Wire, within};

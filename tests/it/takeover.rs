@@ -4,7 +4,7 @@
 mod storm;
 
 use crate::{
-    acme::rig::{Rig, issued},
+    acme::fixture::{Rig, issued},
     harness::{Backend, Frame, Lockgate, Program, Wire, handshake, within},
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};

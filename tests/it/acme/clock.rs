@@ -1,6 +1,6 @@
 //! A clock that is months off, and is set right while Lockgate runs.
 
-use super::rig::{Rig, issued, until};
+use super::fixture::{Rig, issued, until};
 use crate::harness::Lockgate;
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! A disk on its bad days.
 
-use super::rig::{Rig, failed, issued, stop, until};
+use super::fixture::{Rig, failed, issued, stop, until};
 use std::{fs, path::PathBuf, process::Command};
 
 /// A tmpfs of its own, unmounted on drop.

@@ -1,7 +1,7 @@
 //! A CA on its bad days. What is held is served throughout, the CA is not stormed, and when it is well again the rest
 //! comes without a restart.
 
-use super::rig::{Rig, failed, issued, until};
+use super::fixture::{Rig, failed, issued, until};
 use crate::harness::{Answer, Fault, Front, Lockgate};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ impl Bad {
         let acme = format!("directory = {:?}", front.directory());
         let mut before = rig.start(&["a.test"], &acme).await;
         issued(&before, "a.test").await;
-        super::rig::stop(&mut before).await;
+        super::fixture::stop(&mut before).await;
         assert_eq!(rig.pebble.orders(), 1);
         front.set(fault);
         let lockgate = rig.start(&["a.test", "b.test"], &acme).await;
@@ -164,7 +164,7 @@ async fn it_never_finds_a_host_and_is_asked_four_times_an_hour() {
     // Neither a wish nor a restart changes that.
     let (well, said) = lockgate.tell(&["cert", "renew", "a.test"]).await;
     assert!(well, "{said}");
-    super::rig::stop(&mut lockgate).await;
+    super::fixture::stop(&mut lockgate).await;
     let lockgate = rig.start(&["a.test"], "").await;
     until(&lockgate, "a.test", in_an_hour).await;
     assert_eq!(rig.pebble.orders(), 4);

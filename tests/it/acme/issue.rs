@@ -1,6 +1,6 @@
 //! Certificates come, by every challenge, and stay.
 
-use super::rig::{Believing, Rig, failed, issued, leaf, stop, until};
+use super::fixture::{Believing, Rig, failed, issued, leaf, stop, until};
 use crate::harness::{Lockgate, Program};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};

@@ -2,7 +2,7 @@
 //!
 //! `LOCKGATE_RENEWALS` sets how often (2, to be quick), `LOCKGATE_VALIDITY` how many seconds each lives (12).
 
-use super::rig::{Rig, issued, until};
+use super::fixture::{Rig, issued, until};
 use crate::harness::{Frame, Wire, handshake, web::trusting};
 use rustls::pki_types::ServerName;
 use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, time::Duration};

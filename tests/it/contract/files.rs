@@ -2,7 +2,7 @@
 
 use super::{Lines, key_paths, metrics::families, snapshot};
 use crate::{
-    acme::rig::{Rig, issued},
+    acme::fixture::{Rig, issued},
     harness::{Backend, Lockgate},
 };
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};

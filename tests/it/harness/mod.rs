@@ -10,8 +10,8 @@ mod pebble;
 mod process;
 pub(crate) mod program;
 pub(crate) mod raw_h2;
+mod raw_http1;
 pub(crate) mod web;
-mod wire;
 
 pub(crate) use backend::{Backend, switching_protocols};
 pub(crate) use frame::Frame;
@@ -21,7 +21,7 @@ pub(crate) use pebble::{Pebble, PebbleSetup};
 pub(crate) use process::{Lockgate, Setup, handshake, listener, raise_descriptor_limit};
 pub(crate) use program::Program;
 pub(crate) use raw_h2::RawH2;
-pub(crate) use wire::{End, Head, How, Wire};
+pub(crate) use raw_http1::{End, Head, How, Wire};
 
 use std::{panic::Location, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Clients with every kind of certificate, and the CAs that have signed them.
 
-use super::lax::{Always, AnyName, OneDrawer};
+use super::optional_cert::{Always, AnyName, OneDrawer};
 use crate::harness::within;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,

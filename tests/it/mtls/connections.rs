@@ -1,9 +1,9 @@
 //! What one connection is good for after another, and after a refusal.
 
 use super::{
-    ask::{End, Spelling, ask},
     client::{Client, Shows},
-    site::Site,
+    fixture::Site,
+    request::{End, Spelling, ask},
 };
 use crate::harness::{H2, Wire, request};
 use rustls::HandshakeKind;

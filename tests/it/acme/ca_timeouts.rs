@@ -2,7 +2,7 @@
 //!
 //! `LOCKGATE_ATTACKERS` sets how many there are (200, to be quick). The figures are printed.
 
-use super::rig::{Believing, Rig, leaf};
+use super::fixture::{Believing, Rig, leaf};
 use crate::harness::{raise_descriptor_limit, web::credulous};
 use rustls::{ClientConnection, pki_types::ServerName};
 use std::{

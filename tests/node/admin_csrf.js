@@ -1,4 +1,4 @@
-// Pages that their user should not have visited try to read from an admin address and to command it: trespass.js PORT ID
+// Pages that their user should not have visited try to read from an admin address and to command it: admin_csrf.js PORT ID
 // First the same against a server without any care: what succeeds there is what a browser lets a page do. It prints JSON, an
 // object for each page and target: what it could read, how much of it was answered with 2xx, and what was done there.
 

@@ -1,9 +1,9 @@
 //! The table: every way that we know to come to `secret.test` or `a.wild.test` without a certificate.
 
 use super::{
-    ask::{End, Spelling},
     client::{Client, Shows},
     every_kind,
+    request::{End, Spelling},
 };
 use rustls::AlertDescription as Alert;
 use std::fmt;

@@ -1,5 +1,5 @@
 //! The admin address against the pages that its machine's user visits, in a real Chromium: they learn nothing and change
-//! nothing, also under a name of theirs that suddenly is this machine (DNS rebinding). `tests/node/trespass.js` has the ways.
+//! nothing, also under a name of theirs that suddenly is this machine (DNS rebinding). `tests/node/admin_csrf.js` has the ways.
 
 use crate::harness::{
     Backend, Frame, Lockgate, Program, Wire, handshake,
@@ -143,7 +143,7 @@ async fn a_page_can_neither_read_nor_change_anything() {
 
     let port = lockgate.admin.rsplit(':').next().expect("a port");
     let arguments = [port, &id];
-    let run = Program::run("../node/trespass.js", &arguments);
+    let run = Program::run("../node/admin_csrf.js", &arguments);
     let output = tokio::time::timeout(DEADLINE, run).await.expect("its end");
     let tried: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));

@@ -5,13 +5,13 @@
 
 mod aftermath;
 mod client;
-mod crowd;
+mod many_clients;
 
 use super::{file, leases};
 use crate::harness::{Lockgate, Program, raise_descriptor_limit, within};
 use aftermath::Aftermath;
 use client::{News, large};
-use crowd::Crowd;
+use many_clients::Crowd;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,

@@ -1,6 +1,6 @@
 //! What became of all visits.
 
-use super::{client::Ending, crowd::Visit};
+use super::{client::Ending, many_clients::Visit};
 use std::time::Duration;
 use tokio::time::Instant;
 

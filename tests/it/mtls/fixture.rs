@@ -1,12 +1,12 @@
 //! What the tests of clients' certificates stand before.
 
 use super::{
-    ask::{End, Spelling, ask},
     client::{Client, Pki},
+    request::{End, Spelling, ask},
 };
 use crate::{
-    gate::recorder::{Record, Seen, recorder},
     harness::Lockgate,
+    request_validation::recorder::{Record, Seen, recorder},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::ClientConfig;
