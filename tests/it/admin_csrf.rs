@@ -1,9 +1,9 @@
-//! The admin address against the pages that its machine's user visits, in a real Chromium: they learn nothing and change
-//! nothing, also under a name of theirs that suddenly is this machine (DNS rebinding). `tests/node/admin_csrf.js` has the ways.
+//! The admin API against web pages in a real Chromium on the same machine: pages can neither read nor change anything, also
+//! with DNS rebinding. `tests/node/admin_csrf.js` has the attacks.
 
 use crate::harness::{
     Backend, Frame, Lockgate, Program, Wire, handshake,
-    web::{ask, trusting},
+    web::{fetch, trusting},
     within,
 };
 use http::Request;
@@ -17,11 +17,11 @@ use tokio::{
     process::{Child, ChildStderr, Command},
 };
 
-/// It takes 25 s.
+/// The script takes 25 s.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A Lockgate whose admin address is one that a browser reaches.
-struct Reachable {
+/// A Lockgate with its admin API on a TCP port, which a browser can reach.
+struct TcpAdmin {
     _child: Child,
     folder: TempDir,
     log: Lines<BufReader<ChildStderr>>,
@@ -29,8 +29,8 @@ struct Reachable {
     admin: String,
 }
 
-impl Reachable {
-    async fn start(backend: std::net::SocketAddr) -> Reachable {
+impl TcpAdmin {
+    async fn start(backend: std::net::SocketAddr) -> TcpAdmin {
         let folder = TempDir::new().expect("a temporary folder");
         let config = format!(
             "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\naccess = \"off\"\n\
@@ -50,7 +50,7 @@ impl Reachable {
             .spawn()
             .expect("the binary starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let ready = said(&mut log, "\"ready\"").await;
+        let ready = read_until(&mut log, "\"ready\"").await;
         let ready: Value = serde_json::from_str(ready.last().expect("a line")).expect("JSON");
         let words = ready.to_string();
         let address = |kind: &str| {
@@ -59,7 +59,7 @@ impl Reachable {
             address.unwrap_or_else(|| panic!("{words}")).to_owned()
         };
         let (https, admin) = (address("https"), address("admin"));
-        Reachable {
+        TcpAdmin {
             _child: child,
             folder,
             log,
@@ -68,21 +68,21 @@ impl Reachable {
         }
     }
 
-    async fn tell(&self, command: &[&str]) -> (bool, String) {
+    async fn command(&self, command: &[&str]) -> (bool, String) {
         let arguments = [command, &["--admin", &self.admin]].concat();
         let output = Lockgate::run(self.folder.path(), &arguments).await;
-        let said = [output.stdout, output.stderr].concat();
+        let text = [output.stdout, output.stderr].concat();
         (
             output.status.success(),
-            String::from_utf8(said).expect("UTF-8"),
+            String::from_utf8(text).expect("UTF-8"),
         )
     }
 
-    /// How often its configuration was read again.
+    /// Number of reloads.
     async fn reloads(&self) -> usize {
         let url = format!("http://{}/metrics", self.admin);
         let request = Request::get(url).body(String::new()).expect("a request");
-        let page = ask(request, Path::new("")).await.expect("an answer");
+        let page = fetch(request, Path::new("")).await.expect("an answer");
         let page = String::from_utf8(page.into_body().to_vec()).expect("text");
         assert!(page.contains("lockgate_sessions 2"), "{page}");
         let reloads = page
@@ -107,8 +107,8 @@ impl Reachable {
     }
 }
 
-/// The lines up to the first one with these words.
-async fn said(log: &mut Lines<BufReader<ChildStderr>>, words: &str) -> Vec<String> {
+/// Reads lines up to the first one that contains `words`.
+async fn read_until(log: &mut Lines<BufReader<ChildStderr>>, words: &str) -> Vec<String> {
     let mut lines = Vec::new();
     within(words, async {
         while !lines
@@ -129,17 +129,17 @@ async fn echoes(client: &mut Wire) {
 }
 
 #[tokio::test]
-async fn a_page_can_neither_read_nor_change_anything() {
-    let mut lockgate = Reachable::start(Backend::echo().await).await;
+async fn web_page_can_neither_read_nor_change_anything() {
+    let mut lockgate = TcpAdmin::start(Backend::echo().await).await;
     let (mut first, mut second) = (lockgate.session().await, lockgate.session().await);
-    let (well, sessions) = lockgate.tell(&["sessions", "--json"]).await;
-    assert!(well, "{sessions}");
+    let (ok, sessions) = lockgate.command(&["sessions", "--json"]).await;
+    assert!(ok, "{sessions}");
     let sessions: Value = serde_json::from_str(&sessions).expect("JSON");
     let id = sessions["sessions"][0]["id"]
         .as_str()
         .expect("an id")
         .to_owned();
-    let (_, before) = lockgate.tell(&["status", "--json"]).await;
+    let (_, before) = lockgate.command(&["status", "--json"]).await;
 
     let port = lockgate.admin.rsplit(':').next().expect("a port");
     let arguments = [port, &id];
@@ -159,7 +159,7 @@ async fn a_page_can_neither_read_nor_change_anything() {
         };
         let read: Vec<&Value> = learned.iter().filter(read).collect();
         if page["target"] == "naive" {
-            // What has no care tells every page everything, and does what it is told.
+            // The control server has no protection: every page can read and change everything.
             assert_eq!(page["done"].as_array().map(Vec::len), Some(12), "{page}");
             for way in [
                 "fetch GET simple",
@@ -172,7 +172,7 @@ async fn a_page_can_neither_read_nor_change_anything() {
             }
         } else {
             assert!(read.is_empty(), "{} read {read:?}", page["from"]);
-            // Under its own name a page sees how it is refused, and nothing else.
+            // With DNS rebinding a page can read the refusal, and nothing else.
             let rebound = page["from"] == page["to"];
             assert_eq!(learned.len() > 100, rebound, "{page}");
             let refused = |it: &Value| it[2].as_str().expect("text").starts_with("403 ");
@@ -183,7 +183,7 @@ async fn a_page_can_neither_read_nor_change_anything() {
 
     echoes(&mut first).await;
     echoes(&mut second).await;
-    let (_, after) = lockgate.tell(&["status", "--json"]).await;
+    let (_, after) = lockgate.command(&["status", "--json"]).await;
     for (key, was) in serde_json::from_str::<Value>(&before)
         .expect("JSON")
         .as_object()
@@ -196,19 +196,19 @@ async fn a_page_can_neither_read_nor_change_anything() {
         );
     }
 
-    // From the shell the same is shown and done, so it would have been seen.
+    // The same requests work from the command line, and are visible in the log and the metrics.
     assert_eq!(lockgate.reloads().await, 0);
-    let (well, reloaded) = lockgate.tell(&["reload"]).await;
-    assert!(well, "{reloaded}");
+    let (ok, reloaded) = lockgate.command(&["reload"]).await;
+    assert!(ok, "{reloaded}");
     assert_eq!(lockgate.reloads().await, 1);
-    let (well, shown) = lockgate.tell(&["tap", "--for", "1s"]).await;
-    assert!(well, "{shown}");
-    let told = said(&mut lockgate.log, "looks at frames").await;
-    assert_eq!(told.len(), 1, "nothing was worth a line before: {told:?}");
-    let (well, kicked) = lockgate.tell(&["kick", &id]).await;
-    assert!(well, "{kicked}");
-    let (well, drained) = lockgate.tell(&["drain", "--route", "a"]).await;
-    assert!(well, "{drained}");
+    let (ok, shown) = lockgate.command(&["tap", "--for", "1s"]).await;
+    assert!(ok, "{shown}");
+    let logged = read_until(&mut lockgate.log, "looks at frames").await;
+    assert_eq!(logged.len(), 1, "earlier lines were logged: {logged:?}");
+    let (ok, kicked) = lockgate.command(&["kick", &id]).await;
+    assert!(ok, "{kicked}");
+    let (ok, drained) = lockgate.command(&["drain", "--route", "a"]).await;
+    assert!(ok, "{drained}");
     let mut codes = [first.frame().await, second.frame().await].map(|it| it.closes_with().0);
     codes.sort_unstable();
     assert_eq!(codes, [1008, 1012]);

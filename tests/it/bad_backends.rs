@@ -1,6 +1,6 @@
-//! Backends that lie in plain HTTP: the client gets a correct response or none, and Lockgate keeps running.
+//! Backends with invalid HTTP responses: the client gets a valid response or none, and Lockgate keeps running.
 
-use crate::harness::{Backend, How, Lockgate};
+use crate::harness::{Backend, EndKind, Lockgate};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
@@ -9,7 +9,7 @@ async fn invalid_response_is_a_502() {
     let endless = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(20_000);
     let bomb = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(2_000_000));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(50_000));
-    for lie in [
+    for response in [
         "",
         "hello\r\n\r\n",
         "HTTP/1.1 abc OK\r\n\r\n",
@@ -28,14 +28,14 @@ async fn invalid_response_is_a_502() {
         let mut client = lockgate.request(GET).await;
         let mut server = backend.accept().await;
         server.head().await;
-        // It may hang up in the middle of a long one.
+        // Lockgate may close the connection in the middle of a long response.
         let mut sent = 0;
-        while let Some(n) = server.try_send(&lie.as_bytes()[sent..]).await {
+        while let Some(n) = server.try_send(&response.as_bytes()[sent..]).await {
             sent += n;
         }
         drop(server);
-        assert_eq!(client.head().await.status(), 502, "{:.60}", lie);
-        // The connection, and the process, are as good as before.
+        assert_eq!(client.head().await.status(), 502, "{:.60}", response);
+        // The process keeps running.
         assert!(lockgate.status().await["state"] == "ready");
         assert!(
             !lockgate.stderr().contains("panicked"),
@@ -46,8 +46,8 @@ async fn invalid_response_is_a_502() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_too_early_is_not_passed_off_as_whole() {
-    for lie in [
+async fn truncated_body_is_not_completed() {
+    for response in [
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhalf\r\n",
@@ -57,14 +57,14 @@ async fn a_body_that_ends_too_early_is_not_passed_off_as_whole() {
         let mut client = lockgate.request(GET).await;
         let mut server = backend.accept().await;
         server.head().await;
-        server.send(lie).await;
+        server.send(response).await;
         drop(server);
-        // With or without a head: the stream is torn, or ends before the body does.
+        // With or without a head, the stream ends before the body does.
         let rest = String::from_utf8(client.end().await.bytes).expect("text");
         let body = rest.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         assert!(
             !body.ends_with("0\r\n\r\n") && body.len() < 10,
-            "{lie:?}: {rest:?}"
+            "{response:?}: {rest:?}"
         );
     }
 }
@@ -92,7 +92,7 @@ async fn bytes_after_a_response_are_discarded() {
     server.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged").await;
     let head = client.head().await;
     assert_eq!(client.body(&head).await, b"ok");
-    // The next request is answered by what is sent for it.
+    // The next request gets its own response.
     client.send(GET).await;
     let mut next = backend.accept().await;
     next.head().await;
@@ -103,7 +103,7 @@ async fn bytes_after_a_response_are_discarded() {
 }
 
 #[tokio::test]
-async fn a_refusal_with_a_lying_length_ends_the_connection() {
+async fn refusal_with_wrong_content_length_closes_the_connection() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.upgrade("/", "").await;
@@ -116,5 +116,5 @@ async fn a_refusal_with_a_lying_length_ends_the_connection() {
     assert_eq!(client.head().await.status(), 403);
     let end = client.end().await;
     assert_eq!(end.bytes, b"no");
-    assert_ne!(end.how, How::Reset);
+    assert_ne!(end.kind, EndKind::Reset);
 }

@@ -1,26 +1,29 @@
-//! The close and end matrix: {client, backend} × {Close with a code, FIN without Close, RST, kill -9, cut in mid-frame}
-//! × what each side then sees.
+//! The matrix of closes: {client, backend} × {Close with a code, FIN without Close, RST, kill -9, truncation in mid-frame}
+//! × what each side then receives.
 
-use crate::harness::{Backend, End, Frame, How, Lockgate, Program, Wire};
+use crate::harness::{Backend, End, EndKind, Frame, Lockgate, Program, Wire};
 
-/// A session both ends of which the test plays.
+/// Opens a session; the test controls both ends.
 async fn session() -> (Lockgate, Wire, Wire) {
     let backend = Backend::listen().await;
-    // Some peers here never answer a Close: that wait need not be long.
+    // Some peers here never answer a Close; the wait for them is short.
     let setup = Lockgate::to(backend.address).with("session = { close_timeout = \"1s\" }");
     let lockgate = setup.start().await;
     let (client, server, _) = lockgate.session(&backend).await;
     (lockgate, client, server)
 }
 
-fn nothing_more(how: How) -> End {
-    End { bytes: vec![], how }
+fn nothing_more(kind: EndKind) -> End {
+    End {
+        bytes: vec![],
+        kind,
+    }
 }
 
 // --- Close with a code ---
 
 #[tokio::test]
-async fn a_clients_close_is_relayed_and_answered_by_the_backend() {
+async fn client_close_is_relayed_and_answered_by_the_backend() {
     for (code, reason) in [
         (1000, ""),
         (1001, "going away"),
@@ -38,8 +41,8 @@ async fn a_clients_close_is_relayed_and_answered_by_the_backend() {
         server.send_frame(Frame::close(code, "seen")).await;
         server.finish().await;
         assert_eq!(client.frame().await.closes_with(), (code, "seen"));
-        assert_eq!(client.end().await, nothing_more(How::Fin));
-        assert_eq!(server.end().await, nothing_more(How::Fin));
+        assert_eq!(client.end().await, nothing_more(EndKind::Fin));
+        assert_eq!(server.end().await, nothing_more(EndKind::Fin));
         let record = lockgate.closed().await;
         assert_eq!(
             (&record["code"], &record["by"]),
@@ -50,7 +53,7 @@ async fn a_clients_close_is_relayed_and_answered_by_the_backend() {
 }
 
 #[tokio::test]
-async fn a_backends_close_is_relayed_and_answered_by_the_client() {
+async fn backend_close_is_relayed_and_answered_by_the_client() {
     for (code, reason) in [
         (1000, ""),
         (1012, "restarting"),
@@ -64,8 +67,8 @@ async fn a_backends_close_is_relayed_and_answered_by_the_client() {
         client.send_frame(Frame::close(code, "seen")).await;
         assert_eq!(server.frame().await.closes_with(), (code, "seen"));
         server.finish().await;
-        assert_eq!(client.end().await, nothing_more(How::Fin));
-        assert_eq!(server.end().await, nothing_more(How::Fin));
+        assert_eq!(client.end().await, nothing_more(EndKind::Fin));
+        assert_eq!(server.end().await, nothing_more(EndKind::Fin));
         let record = lockgate.closed().await;
         assert_eq!(
             (&record["code"], &record["by"]),
@@ -76,7 +79,7 @@ async fn a_backends_close_is_relayed_and_answered_by_the_client() {
 }
 
 #[tokio::test]
-async fn a_close_without_a_code_stays_without_one() {
+async fn close_without_a_code_is_relayed_without_one() {
     let (_lockgate, mut client, mut server) = session().await;
     let empty = Frame::new(0x8, b"");
     client.send_frame(empty.clone()).await;
@@ -86,7 +89,7 @@ async fn a_close_without_a_code_stays_without_one() {
 }
 
 #[tokio::test]
-async fn backend_messages_after_the_clients_close_arrive() {
+async fn backend_messages_after_the_client_close_are_relayed() {
     let (_lockgate, mut client, mut server) = session().await;
     client.send_frame(Frame::close(1000, "")).await;
     assert!(server.frame().await.is_close());
@@ -97,14 +100,14 @@ async fn backend_messages_after_the_clients_close_arrive() {
 }
 
 #[tokio::test]
-async fn a_close_that_nobody_answers_ends_after_close_timeout() {
+async fn unanswered_close_ends_after_close_timeout() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address).with("session = { close_timeout = \"300ms\" }");
     let lockgate = setup.start().await;
     let (mut client, mut server, _) = lockgate.session(&backend).await;
     client.send_frame(Frame::close(1000, "")).await;
     assert!(server.frame().await.is_close());
-    // Neither end does anything more.
+    // Neither end answers.
     client.end().await;
     server.end().await;
     lockgate.closed().await;
@@ -113,13 +116,13 @@ async fn a_close_that_nobody_answers_ends_after_close_timeout() {
 // --- FIN without Close ---
 
 #[tokio::test]
-async fn a_clients_fin_tells_the_backend_1001_and_lets_it_finish() {
+async fn client_fin_sends_1001_to_the_backend_and_relays_its_rest() {
     for with_close_notify in [true, false] {
         let (lockgate, mut client, mut server) = session().await;
         client.send_frame(Frame::text("before")).await;
         match with_close_notify {
             true => client.finish().await,
-            false => client.tear(),
+            false => client.fin_without_close_notify(),
         }
         assert_eq!(server.frame().await, Frame::text("before").masked());
         let close = server.frame().await;
@@ -129,14 +132,14 @@ async fn a_clients_fin_tells_the_backend_1001_and_lets_it_finish() {
         assert_eq!(client.frame().await, Frame::text("too late?"));
         server.send_frame(Frame::close(1001, "")).await;
         server.finish().await;
-        assert_eq!(server.end().await, nothing_more(How::Fin));
-        assert_eq!(client.end().await.how, How::Fin);
+        assert_eq!(server.end().await, nothing_more(EndKind::Fin));
+        assert_eq!(client.end().await.kind, EndKind::Fin);
         assert_eq!(lockgate.closed().await["by"], "client");
     }
 }
 
 #[tokio::test]
-async fn a_backends_fin_tells_the_client_1011_and_lets_it_finish() {
+async fn backend_fin_sends_1011_to_the_client_and_relays_its_rest() {
     let (lockgate, mut client, mut server) = session().await;
     server.send_frame(Frame::text("before")).await;
     server.finish().await;
@@ -145,14 +148,14 @@ async fn a_backends_fin_tells_the_client_1011_and_lets_it_finish() {
     client.send_frame(Frame::text("too late?")).await;
     assert_eq!(server.frame().await, Frame::text("too late?").masked());
     client.send_frame(Frame::close(1011, "")).await;
-    assert_eq!(client.end().await, nothing_more(How::Fin));
+    assert_eq!(client.end().await, nothing_more(EndKind::Fin));
     server.end().await;
     let record = lockgate.closed().await;
     assert_eq!(record["by"], "backend", "{record}");
 }
 
 #[tokio::test]
-async fn the_code_for_a_dead_backend_can_be_chosen() {
+async fn backend_gone_code_is_configurable() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address).with("session = { backend_gone_code = 4999 }");
     let lockgate = setup.start().await;
@@ -164,33 +167,33 @@ async fn the_code_for_a_dead_backend_can_be_chosen() {
 // --- RST ---
 
 #[tokio::test]
-async fn a_clients_reset_tells_the_backend_1001() {
+async fn client_reset_sends_1001_to_the_backend() {
     let (lockgate, mut client, mut server) = session().await;
     client.send_frame(Frame::text("before")).await;
     assert_eq!(server.frame().await, Frame::text("before").masked());
     client.reset();
     assert_eq!(server.frame().await.closes_with().0, 1001);
     server.send_frame(Frame::close(1001, "")).await;
-    assert_eq!(server.end().await, nothing_more(How::Fin));
+    assert_eq!(server.end().await, nothing_more(EndKind::Fin));
     assert_eq!(lockgate.closed().await["by"], "client");
 }
 
 #[tokio::test]
-async fn a_backends_reset_tells_the_client_1011() {
+async fn backend_reset_sends_1011_to_the_client() {
     let (lockgate, mut client, mut server) = session().await;
     server.send_frame(Frame::text("before")).await;
     assert_eq!(client.frame().await, Frame::text("before"));
     server.reset();
     assert_eq!(client.frame().await.closes_with().0, 1011);
     client.send_frame(Frame::close(1011, "")).await;
-    assert_eq!(client.end().await, nothing_more(How::Fin));
+    assert_eq!(client.end().await, nothing_more(EndKind::Fin));
     assert_eq!(lockgate.closed().await["by"], "backend");
 }
 
 // --- kill -9 ---
 
 #[tokio::test]
-async fn a_killed_client_tells_the_backend_1001() {
+async fn killed_client_sends_1001_to_the_backend() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let url = format!("wss://localhost:{}/", lockgate.https.port());
@@ -200,12 +203,12 @@ async fn a_killed_client_tells_the_backend_1001() {
     client.kill().await;
     assert_eq!(server.frame().await.closes_with().0, 1001);
     server.send_frame(Frame::close(1001, "")).await;
-    assert_eq!(server.end().await, nothing_more(How::Fin));
+    assert_eq!(server.end().await, nothing_more(EndKind::Fin));
     assert_eq!(lockgate.closed().await["by"], "client");
 }
 
 #[tokio::test]
-async fn a_killed_backend_tells_the_client_1011() {
+async fn killed_backend_sends_1011_to_the_client() {
     let (server, address) = Program::server("websockets_echo.py").await;
     let lockgate = Lockgate::to(address).start().await;
     let mut client = lockgate.upgrade("/", "").await;
@@ -215,17 +218,17 @@ async fn a_killed_backend_tells_the_client_1011() {
     server.kill().await;
     assert_eq!(client.frame().await.closes_with().0, 1011);
     client.send_frame(Frame::close(1011, "")).await;
-    assert_eq!(client.end().await, nothing_more(How::Fin));
+    assert_eq!(client.end().await, nothing_more(EndKind::Fin));
     assert_eq!(lockgate.closed().await["by"], "backend");
 }
 
-// --- Cut in mid-frame ---
+// --- Truncation in mid-frame ---
 
-/// Behind the header, in the payload, and one byte short.
+/// After the header, in the payload, and one byte before the end.
 const CUTS: [usize; 3] = [6, 40, 105];
 
 #[tokio::test]
-async fn a_client_cut_in_mid_frame_ends_the_backends_tcp_with_no_byte_appended() {
+async fn truncated_client_frame_closes_backend_tcp_without_extra_bytes() {
     let whole = Frame::binary(&[7; 100]).masked().encode();
     for cut in CUTS {
         for reset in [false, true] {
@@ -255,7 +258,7 @@ async fn a_client_cut_in_mid_frame_ends_the_backends_tcp_with_no_byte_appended()
 }
 
 #[tokio::test]
-async fn a_backend_cut_in_mid_frame_ends_the_clients_tcp_with_no_byte_appended() {
+async fn truncated_backend_frame_closes_client_tcp_without_extra_bytes() {
     let whole = Frame::binary(&[7; 104]).encode();
     for cut in CUTS {
         for reset in [false, true] {
@@ -284,7 +287,7 @@ async fn a_backend_cut_in_mid_frame_ends_the_clients_tcp_with_no_byte_appended()
     }
 }
 
-/// A reset destroys what was not read yet: then there was no beginning of a frame, and a Close is right.
+/// A reset discards unread bytes: if no byte of the frame was read, the peer receives a Close.
 fn is_a_close(bytes: &[u8]) -> bool {
     Frame::decode(bytes).is_some_and(|(frame, length)| {
         length == bytes.len() && matches!(frame.closes_with().0, 1001 | 1011)
@@ -297,7 +300,7 @@ fn partly_relayed(relayed: &[u8], cut: usize) -> bool {
 }
 
 #[tokio::test]
-async fn a_cut_inside_a_header_leaves_no_trace_of_the_frame() {
+async fn truncated_header_is_not_relayed() {
     let (lockgate, mut client, mut server) = session().await;
     client.send([0x82]).await;
     client.finish().await;

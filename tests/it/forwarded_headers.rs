@@ -1,4 +1,4 @@
-//! Behind another proxy: whose word about the client counts, and how a route changes what its backend sees.
+//! Lockgate behind another proxy: PROXY headers, X-Forwarded-*, trusted proxies, and the prefix of a route.
 
 use crate::harness::{Backend, Lockgate, Wire, handshake};
 
@@ -6,11 +6,11 @@ const PROXY_V1: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 51000 443\r\n";
 /// The same in version 2: signature, PROXY over TCP4, twelve bytes of addresses.
 const PROXY_V2: &[u8] =
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\xc0\x00\x02\x01\xc7\x38\x01\xbb";
-/// A health check of the load balancer's own.
+/// The LOCAL command: a health check by the load balancer.
 const LOCAL_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
 
 #[tokio::test]
-async fn a_proxy_header_of_a_trusted_peer_names_the_client() {
+async fn proxy_header_of_a_trusted_peer_sets_the_client_address() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address)
         .server("proxy_protocol = \"require\"\ntrusted_proxies = [\"127.0.0.0/8\"]");
@@ -29,18 +29,18 @@ async fn a_proxy_header_of_a_trusted_peer_names_the_client() {
             .connect_behind(&pieces)
             .await
             .expect("it is trusted");
-        let seen = asked(wire, &backend, "").await;
+        let seen = forwarded_request(wire, &backend, "").await;
         assert_eq!(seen.all("x-forwarded-for"), [client], "{pieces:?}");
         assert_eq!(seen.all("x-real-ip"), [client]);
     }
 }
 
 #[tokio::test]
-async fn a_connection_without_a_right_proxy_header_comes_to_nothing() {
+async fn connection_without_valid_proxy_header_is_closed() {
     let backend = Backend::listen().await;
     let require = "proxy_protocol = \"require\"\ntrusted_proxies = [\"127.0.0.0/8\"]";
     let lockgate = Lockgate::to(backend.address).server(require).start().await;
-    for wrong in [
+    for header in [
         &b""[..],
         b"GET / HTTP/1.1\r\n\r\n",
         b"PROXY TCP9 a b 1 2\r\n",
@@ -48,8 +48,8 @@ async fn a_connection_without_a_right_proxy_header_comes_to_nothing() {
         &[0x16, 3, 1],
     ] {
         assert!(
-            lockgate.connect_behind(&[wrong]).await.is_err(),
-            "{wrong:?}"
+            lockgate.connect_behind(&[header]).await.is_err(),
+            "{header:?}"
         );
     }
     let elsewhere = "proxy_protocol = \"require\"\ntrusted_proxies = [\"10.0.0.0/8\"]";
@@ -71,8 +71,8 @@ async fn forwarded_headers_count_only_from_a_trusted_proxy() {
         .server("trusted_proxies = [\"127.0.0.1\"]")
         .start()
         .await;
-    let seen = asked(trusting.connect().await, &backend, forged).await;
-    // The chain up to the first untrusted address; that client may have invented everything left of it.
+    let seen = forwarded_request(trusting.connect().await, &backend, forged).await;
+    // The chain from the first untrusted address on; that client may have forged everything left of it.
     assert_eq!(seen.all("x-forwarded-for"), ["203.0.113.7, 127.0.0.1"]);
     assert_eq!(seen.all("x-real-ip"), ["203.0.113.7"]);
     assert_eq!(
@@ -81,7 +81,7 @@ async fn forwarded_headers_count_only_from_a_trusted_proxy() {
     );
 
     let plain = Lockgate::to(backend.address).start().await;
-    let seen = asked(plain.connect().await, &backend, forged).await;
+    let seen = forwarded_request(plain.connect().await, &backend, forged).await;
     assert_eq!(seen.all("x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(
         (seen.all("x-forwarded-proto"), seen.all("x-forwarded-host")),
@@ -90,7 +90,7 @@ async fn forwarded_headers_count_only_from_a_trusted_proxy() {
 }
 
 #[tokio::test]
-async fn allow_and_deny_look_at_the_client_that_was_named() {
+async fn allow_and_deny_use_the_forwarded_client_address() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address).with("deny = [\"203.0.113.0/24\"]");
     let lockgate = setup
@@ -101,7 +101,7 @@ async fn allow_and_deny_look_at_the_client_that_was_named() {
         .upgrade("/", "X-Forwarded-For: 203.0.113.7\r\n")
         .await;
     assert_eq!(denied.head().await.status(), 403);
-    let seen = asked(
+    let seen = forwarded_request(
         lockgate.connect().await,
         &backend,
         "X-Forwarded-For: 198.51.100.9\r\n",
@@ -111,7 +111,7 @@ async fn allow_and_deny_look_at_the_client_that_was_named() {
 }
 
 #[tokio::test]
-async fn a_prefix_is_taken_off_and_told_and_a_framework_hears_its_scheme() {
+async fn strip_prefix_and_framework_change_the_forwarded_request() {
     let backend = Backend::listen().await;
     let setup =
         Lockgate::to(backend.address).with("strip_prefix = \"/live\"\nframework = \"hypercorn\"");
@@ -130,7 +130,11 @@ async fn a_prefix_is_taken_off_and_told_and_a_framework_hears_its_scheme() {
 }
 
 /// Returns the request that the backend receives from the handshake of this client.
-async fn asked(mut client: Wire, backend: &Backend, more: &str) -> crate::harness::Head {
+async fn forwarded_request(
+    mut client: Wire,
+    backend: &Backend,
+    more: &str,
+) -> crate::harness::Head {
     client.send(handshake("/", more)).await;
     let (_server, head) = backend.accept_session().await;
     assert_eq!(client.head().await.status(), 101);

@@ -1,7 +1,7 @@
-//! Floods of HTTP/2 frames (CVE-2023-44487, CVE-2024-27316, CVE-2019-9512 to 9518): the connection goes, or the process
+//! Floods of HTTP/2 frames (CVE-2023-44487, CVE-2024-27316, CVE-2019-9512 to 9518): the connection is closed, or the process
 //! does not grow, and clients on other connections are hardly slowed down.
 //!
-//! `LOCKGATE_FLOOD` sets for how many seconds each one lasts (1, to be quick). The figures are printed.
+//! `LOCKGATE_FLOOD` sets the duration of each flood in seconds (1). The figures are printed.
 
 use crate::harness::{
     Backend, Frame, Head, Lockgate, RawH2, Wire,
@@ -24,48 +24,49 @@ use tokio::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn floods_end_or_cost_nothing_and_nobody_else_notices() {
+async fn h2_floods_neither_grow_memory_nor_delay_other_clients() {
     let seconds = std::env::var("LOCKGATE_FLOOD").ok();
     let seconds = seconds.map_or(1, |it| it.parse().expect("a number of seconds"));
     let echo = Backend::echo().await;
-    let deaf = deaf().await;
+    let silent_backend = silent_backend().await;
     let config = format!(
         "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\naccess = \"off\"\n[tls]\ndev_ca = true\n\
          [session]\nclose_timeout = \"100ms\"\n\
-         [[routes]]\nname = \"deaf\"\nhosts = [\"a.test\"]\npath = \"/deaf\"\nto = \"ws://{deaf}\"\n\
+         [[routes]]\nname = \"silent\"\nhosts = [\"a.test\"]\npath = \"/silent\"\nto = \"ws://{silent_backend}\"\n\
          [[routes]]\nname = \"echo\"\nhosts = [\"a.test\"]\nto = \"ws://{echo}\"\n"
     );
     let lockgate = Lockgate::with_file(&config).start().await;
-    let mut healthy = lockgate.upgrade("/", "").await;
-    assert_eq!(healthy.head().await.status(), 101);
+    let mut client = lockgate.upgrade("/", "").await;
+    assert_eq!(client.head().await.status(), 101);
     let mut wrong = vec![];
     for flood in floods() {
-        // Once for what stays: scratch buffers, the allocator's arenas.
-        let lasts = Duration::from_millis(300);
-        flood.run(&lockgate, Instant::now() + lasts).await;
-        let mut before = trips(&mut healthy, Instant::now() + lasts).await;
+        // A first run allocates memory that is kept: scratch buffers, the allocator's arenas.
+        let warm_up = Duration::from_millis(300);
+        flood.run(&lockgate, Instant::now() + warm_up).await;
+        let mut before = round_trips(&mut client, Instant::now() + warm_up).await;
         let memory = private_dirty(&lockgate);
         let until = Instant::now() + Duration::from_secs(seconds);
         let (outcome, mut during, grown) = tokio::join!(
             flood.run(&lockgate, until),
-            trips(&mut healthy, until),
+            round_trips(&mut client, until),
             growth(&lockgate, memory, until)
         );
         let p99 = [p99(&mut before), p99(&mut during)];
         println!(
-            "{:<42} {outcome}, {grown:+} KiB; another's p99 {:.2} ms before, {:.2} ms during it ({} round trips)",
+            "{:<42} {outcome}, {grown:+} KiB; p99 of another client {:.2} ms before, {:.2} ms during it ({} round trips)",
             flood.name,
             p99[0].as_secs_f64() * 1e3,
             p99[1].as_secs_f64() * 1e3,
             during.len(),
         );
-        // The last connection is cut off by the clock.
-        let goes = outcome.gone > 0 && outcome.gone + 1 >= outcome.connections;
-        // A MiB or so is what the allocator has not given back yet; a byte kept of each frame would be more.
-        if grown > if goes { 8 * 1024 } else { 2 * 1024 } {
+        // The end of the run interrupts the last connection.
+        let closed =
+            outcome.closed_connections > 0 && outcome.closed_connections + 1 >= outcome.connections;
+        // The allocator may retain about one MiB; one byte kept per frame would exceed the limit.
+        if grown > if closed { 8 * 1024 } else { 2 * 1024 } {
             wrong.push(format!("{}: {grown} KiB more", flood.name));
         }
-        // Two cores for the flood, for Lockgate and for this clock: no benchmark, only far from an outage.
+        // Flood, Lockgate and this client share two cores: the limit only rules out an outage.
         if p99[1] > Duration::from_millis(500) {
             wrong.push(format!("{}: a p99 of {:?}", flood.name, p99[1]));
         }
@@ -76,15 +77,15 @@ async fn floods_end_or_cost_nothing_and_nobody_else_notices() {
 }
 
 #[tokio::test]
-async fn headers_without_an_end_are_let_go() {
+async fn unfinished_header_block_is_closed_at_its_deadline() {
     let backend = Backend::listen().await;
     let limits = "[limits]\nidle = \"600ms\"\nrequest_head = \"600ms\"";
     let lockgate = Lockgate::to(backend.address).server(limits).start().await;
     let list = |path| [(":method", "GET"), (":scheme", "https"), (":path", path)];
     let begun = |stream| frame(HEADERS, END_STREAM, stream, &hpack(&list("/")));
     let refused = frame(HEADERS, END_HEADERS | END_STREAM, 1, &hpack(&list("/")));
-    // The first one has `request_head`. Later ones are not known to have begun: the connection is idle, receives a GOAWAY,
-    // and then has `request_head`.
+    // The first request is limited by `request_head`. A later one is not yet known to have begun: the connection counts as
+    // idle, receives a GOAWAY, and is then limited by `request_head`.
     for (name, bytes, due) in [
         ("the first", begun(1), 600),
         ("a later one", [refused, begun(3)].concat(), 1200),
@@ -96,9 +97,9 @@ async fn headers_without_an_end_are_let_go() {
             let (mut reader, mut writer) = tokio::io::split(raw.into_inner());
             let stream = if due == 600 { 1 } else { 3 };
             let drip = async {
-                let mut pulse = tokio::time::interval(Duration::from_millis(100));
+                let mut ticker = tokio::time::interval(Duration::from_millis(100));
                 loop {
-                    pulse.tick().await;
+                    ticker.tick().await;
                     let more = frame(CONTINUATION, 0, stream, b"");
                     if !drips
                         || writer.write_all(&more).await.is_err()
@@ -108,20 +109,20 @@ async fn headers_without_an_end_are_let_go() {
                     }
                 }
             };
-            let over = async { while read_frame(&mut reader).await.is_some() {} };
-            within("its end", async {
+            let closed = async { while read_frame(&mut reader).await.is_some() {} };
+            within("the close of the connection", async {
                 tokio::select! {
                     () = drip => {}
-                    () = over => {}
+                    () = closed => {}
                 }
             })
             .await;
             let took = started.elapsed().as_millis();
             println!("{name}, drips: {drips}: over after {took} ms");
-            // A client that drips is disconnected earlier: a legitimate client does not send that many pieces.
-            let least = if drips { 0 } else { due - 100 };
+            // A client that drips may be disconnected earlier because it sends too many CONTINUATION frames.
+            let min = if drips { 0 } else { due - 100 };
             assert!(
-                (least..due + 1000).contains(&took),
+                (min..due + 1000).contains(&took),
                 "{name}, {drips}: {took} ms"
             );
         }
@@ -129,18 +130,18 @@ async fn headers_without_an_end_are_let_go() {
     assert!(backend.untouched());
 }
 
-/// What is sent again and again, in one connection until that goes, and then in the next one.
+/// Frames that are repeated on one connection until it is closed, and then on the next one.
 struct Flood {
     name: &'static str,
-    /// What comes once, behind the preface.
+    /// Bytes sent once, after the preface.
     first: Vec<u8>,
-    /// What comes then, for the numbers from 0.
+    /// The repeated bytes, by number from 0.
     next: Box<dyn Fn(u32) -> Vec<u8> + Send + Sync>,
-    /// How many of it in one connection at most.
-    most: u32,
-    /// The number of frames after which it waits until all of them were read.
+    /// Maximum number of repetitions per connection.
+    max: u32,
+    /// Number of repetitions after which the client waits until all of them have been read.
     step: u32,
-    /// Whether it takes what it is answered.
+    /// Whether the client reads responses.
     reads: bool,
 }
 
@@ -149,7 +150,7 @@ struct Outcome {
     connections: u32,
     sent: u32,
     /// Connections that ended, by GOAWAY or without it.
-    gone: u32,
+    closed_connections: u32,
     /// Connections from which Lockgate stopped reading.
     stuck: u32,
 }
@@ -160,7 +161,7 @@ fn floods() -> Vec<Flood> {
             (":method", "GET"),
             (":scheme", "https"),
             (":authority", authority),
-            (":path", "/deaf"),
+            (":path", "/silent"),
         ])
     };
     let (known, unknown) = (get("a.test"), get("b.test"));
@@ -170,15 +171,15 @@ fn floods() -> Vec<Flood> {
         (":protocol", "websocket"),
         (":scheme", "https"),
         (":authority", "a.test"),
-        (":path", "/deaf"),
+        (":path", "/silent"),
     ]);
-    let ask =
+    let request =
         |block: Vec<u8>| move |n: u32| frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &block);
     let reset = |block: Vec<u8>| {
         let cancel = 8_u32.to_be_bytes();
         move |n: u32| {
-            let ask = frame(HEADERS, END_HEADERS, 2 * n + 1, &block);
-            [ask, frame(RST_STREAM, 0, 2 * n + 1, &cancel)].concat()
+            let request = frame(HEADERS, END_HEADERS, 2 * n + 1, &block);
+            [request, frame(RST_STREAM, 0, 2 * n + 1, &cancel)].concat()
         }
     };
     let same = |bytes: Vec<u8>| move |_| bytes.clone();
@@ -190,7 +191,7 @@ fn floods() -> Vec<Flood> {
         flood("rapid reset, 10 at a time", reset(known.clone())).step(10),
         flood("rapid reset of WebSockets, 10 at a time", reset(upgrade))
             .step(10)
-            .most(1000),
+            .max(1000),
         flood("malformed requests", |n| {
             frame(
                 HEADERS,
@@ -199,16 +200,16 @@ fn floods() -> Vec<Flood> {
                 &hpack(&[("connection", "x")]),
             )
         }),
-        flood("requests beyond the limit of streams", ask(known)),
-        flood("refused requests, answers unread", ask(unknown)).unread(),
+        flood("requests beyond the limit of streams", request(known)),
+        flood("refused requests, answers unread", request(unknown)).unread(),
         flood("CONTINUATION, empty", more(b"")).behind(&begun),
         flood("CONTINUATION, a field each", more(&hpack(&[("x-a", "1")]))).behind(&begun),
         flood(
-            "CONTINUATION, of the greatest size",
+            "CONTINUATION, of the maximum size",
             more(&hpack(&[("x-a", "x".repeat(16_000))])),
         )
         .behind(&begun)
-        .most(1000),
+        .max(1000),
         flood("DATA, empty", same(frame(DATA, 0, 1, b""))).behind(&open),
         flood("DATA, padding alone", same(frame(DATA, 8, 1, &[0]))).behind(&open),
         flood("PING", same(frame(PING, 0, 0, &[7; 8]))),
@@ -237,7 +238,7 @@ fn flood(name: &'static str, next: impl Fn(u32) -> Vec<u8> + Send + Sync + 'stat
         name,
         first: vec![],
         next: Box::new(next),
-        most: 20_000,
+        max: 20_000,
         step: u32::MAX,
         reads: true,
     }
@@ -251,8 +252,8 @@ impl Flood {
         self
     }
 
-    fn most(mut self, most: u32) -> Flood {
-        self.most = most;
+    fn max(mut self, max: u32) -> Flood {
+        self.max = max;
         self
     }
 
@@ -263,27 +264,27 @@ impl Flood {
 
     /// Reads no response, and sends until the connection accepts no further bytes.
     fn unread(mut self) -> Flood {
-        (self.reads, self.most) = (false, 1 << 30);
+        (self.reads, self.max) = (false, 1 << 30);
         self
     }
 
-    /// One connection after the other.
+    /// Floods one connection after the other until `until`.
     async fn run(&self, lockgate: &Lockgate, until: Instant) -> Outcome {
         let mut outcome = Outcome::default();
         while Instant::now() < until {
             outcome.connections += 1;
-            self.pour(lockgate, until, &mut outcome).await;
+            self.run_connection(lockgate, until, &mut outcome).await;
         }
         outcome
     }
 
-    async fn pour(&self, lockgate: &Lockgate, until: Instant, outcome: &mut Outcome) {
+    async fn run_connection(&self, lockgate: &Lockgate, until: Instant, outcome: &mut Outcome) {
         let stream = lockgate.tls_for_h2().await;
         let hello = [HELLO, &self.first].concat();
         let raw = RawH2::over(stream, &hello).await;
         let (reader, mut writer) = tokio::io::split(raw.into_inner());
-        let (marks, mut marked) = watch::channel(0);
-        // Dropped with its handle, and `marks` is when the connection is over.
+        let (marks, mut marks_rx) = watch::channel(0);
+        // The task owns `marks`, which is dropped when the connection is closed.
         let mut reading = JoinSet::new();
         if self.reads {
             reading.spawn(read(reader, marks));
@@ -293,26 +294,26 @@ impl Flood {
                 std::future::pending().await
             });
         }
-        let (mut sent, mut asked) = (0, 0);
-        while sent < self.most && Instant::now() < until {
-            let to = sent.saturating_add(self.step.min(100)).min(self.most);
+        let (mut sent, mut pings) = (0, 0);
+        while sent < self.max && Instant::now() < until {
+            let to = sent.saturating_add(self.step.min(100)).min(self.max);
             let mut bytes: Vec<u8> = (sent..to).flat_map(&self.next).collect();
             // The answer to a PING shows that everything before it was read.
-            let asks = self.reads && (self.step < 100 || to == self.most);
-            if asks {
-                asked += 1;
+            let marks_end = self.reads && (self.step < 100 || to == self.max);
+            if marks_end {
+                pings += 1;
                 bytes.extend(frame(PING, 0, 0, MARK));
             }
             let step = async {
                 writer.write_all(&bytes).await.ok()?;
                 writer.flush().await.ok()?;
-                let wanted = if asks { asked } else { 0 };
-                marked.wait_for(|marks| *marks >= wanted).await.ok()?;
-                marked.has_changed().ok()
+                let expected = if marks_end { pings } else { 0 };
+                marks_rx.wait_for(|marks| *marks >= expected).await.ok()?;
+                marks_rx.has_changed().ok()
             };
-            match timeout(PATIENCE, step).await {
+            match timeout(STUCK_AFTER, step).await {
                 Ok(Some(_)) => outcome.sent += to - sent,
-                Ok(None) => return outcome.gone += 1,
+                Ok(None) => return outcome.closed_connections += 1,
                 Err(_) => return outcome.stuck += 1,
             }
             sent = to;
@@ -320,7 +321,7 @@ impl Flood {
     }
 }
 
-/// Takes what is answered and counts the marks, until the connection is over.
+/// Reads responses and counts the marks until the connection is closed.
 async fn read(mut reader: impl AsyncRead + Unpin, marks: watch::Sender<u32>) {
     while let Some(frame) = read_frame(&mut reader).await {
         match frame.kind {
@@ -336,29 +337,29 @@ impl std::fmt::Display for Outcome {
         let Outcome {
             connections,
             sent,
-            gone,
+            closed_connections,
             stuck,
         } = self;
         write!(
             f,
-            "{sent} sent in {connections} connections, {gone} gone, {stuck} stuck"
+            "{sent} sent in {connections} connections, {closed_connections} gone, {stuck} stuck"
         )
     }
 }
 
-/// A backend that answers handshakes and nothing else, and reads until the end: what is asked there stays on its way.
-async fn deaf() -> SocketAddr {
+/// Starts a backend that answers handshakes only and reads until the end, so that other requests stay open.
+async fn silent_backend() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(listen(stream));
+            tokio::spawn(answer_handshake(stream));
         }
     });
     address
 }
 
-async fn listen(mut stream: TcpStream) {
+async fn answer_handshake(mut stream: TcpStream) {
     let mut head = Vec::with_capacity(1024);
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_buf(&mut head).await {
@@ -376,38 +377,38 @@ async fn listen(mut stream: TcpStream) {
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
 
-/// Round trips, one after the other.
-async fn trips(healthy: &mut Wire, until: Instant) -> Vec<Duration> {
-    let mut trips = vec![];
-    while Instant::now() < until || trips.len() < 20 {
+/// Durations of consecutive echoes.
+async fn round_trips(client: &mut Wire, until: Instant) -> Vec<Duration> {
+    let mut round_trips = vec![];
+    while Instant::now() < until || round_trips.len() < 20 {
         let started = Instant::now();
         let message = Frame::text("still here?");
-        healthy.send_frame(message.clone()).await;
-        assert_eq!(healthy.frame().await, message);
-        trips.push(started.elapsed());
-        // A client that thinks for a moment, not one more flood.
+        client.send_frame(message.clone()).await;
+        assert_eq!(client.frame().await, message);
+        round_trips.push(started.elapsed());
+        // A pause, so that this client is not a flood itself.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    trips
+    round_trips
 }
 
-fn p99(trips: &mut [Duration]) -> Duration {
-    trips.sort();
-    trips[trips.len() * 99 / 100]
+fn p99(round_trips: &mut [Duration]) -> Duration {
+    round_trips.sort();
+    round_trips[round_trips.len() * 99 / 100]
 }
 
-/// The most that the process has grown, in KiB, looked at again and again.
+/// The maximum growth of the process until `until`, in KiB.
 async fn growth(lockgate: &Lockgate, before: i64, until: Instant) -> i64 {
-    let mut most = i64::MIN;
-    let mut pulse = tokio::time::interval(Duration::from_millis(50));
+    let mut max = i64::MIN;
+    let mut ticker = tokio::time::interval(Duration::from_millis(50));
     while Instant::now() < until {
-        pulse.tick().await;
-        most = most.max(private_dirty(lockgate) - before);
+        ticker.tick().await;
+        max = max.max(private_dirty(lockgate) - before);
     }
-    most
+    max
 }
 
-/// What the process has to itself, in KiB.
+/// The private dirty memory of the process, in KiB.
 fn private_dirty(lockgate: &Lockgate) -> i64 {
     let rollup = format!("/proc/{}/smaps_rollup", lockgate.id());
     let rollup = std::fs::read_to_string(rollup).expect("Linux");
@@ -419,5 +420,5 @@ fn private_dirty(lockgate: &Lockgate) -> i64 {
 }
 
 const MARK: &[u8; 8] = b"the last";
-/// How long nothing may move before a connection counts as stuck.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Time without progress after which a connection counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_millis(500);

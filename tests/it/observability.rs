@@ -1,4 +1,4 @@
-//! What an operator sees: metrics, readiness, health, and nothing that should stay inside.
+//! Metrics, readiness, health and access records.
 
 use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, listener};
 use rustix::process::Signal;
@@ -9,7 +9,7 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn the_metrics_listener_counts_sessions_and_knows_no_commands() {
+async fn metrics_listener_serves_metrics_but_no_commands() {
     let lockgate = Lockgate::to(Backend::echo().await)
         .server("metrics = \"127.0.0.1:0\"")
         .start()
@@ -49,19 +49,22 @@ async fn the_metrics_listener_counts_sessions_and_knows_no_commands() {
     ] {
         assert_eq!(get(metrics, path).await.0, status, "{path}");
     }
-    let said = format!("{}{:?}", lockgate.stderr(), lockgate.records());
-    assert!(!said.contains("secret"), "the query is in a log: {said}");
+    let logged = format!("{}{:?}", lockgate.stderr(), lockgate.records());
+    assert!(
+        !logged.contains("secret"),
+        "the query is in a log: {logged}"
+    );
 }
 
 #[tokio::test]
-async fn a_process_that_drains_is_alive_but_not_ready() {
+async fn draining_process_is_healthy_but_not_ready() {
     let backend = Backend::listen().await;
     let mut lockgate = Lockgate::to(backend.address)
         .server("metrics = \"127.0.0.1:0\"")
         .start()
         .await;
     let metrics = listener(&lockgate.status().await, "metrics");
-    // Its Close is not answered: the drain lasts until close_timeout.
+    // The Close is not answered, so that the process drains until close_timeout.
     let (mut client, mut server, _) = lockgate.session(&backend).await;
     lockgate.terminate();
     assert_eq!(client.frame().await.closes_with().0, 1001);
@@ -98,7 +101,7 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_before_its_answer_is_told_of() {
+async fn client_that_leaves_before_the_response_is_logged_as_499() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let plain = "GET /plain HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -121,19 +124,19 @@ async fn a_client_that_leaves_before_its_answer_is_told_of() {
 }
 
 #[tokio::test]
-async fn port_80_sends_to_https_and_tells_of_it() {
+async fn http_listener_redirects_to_https_and_logs_it() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address).server("http = [\"127.0.0.1:0\"]");
     let lockgate = setup.start().await;
     let status = lockgate.status().await;
     let http = listener(&status, "http");
     for (host, location) in [
-        // The port that the client wrote is ours: so is the other one.
+        // The client used Lockgate's own HTTP port: the redirect has the HTTPS port.
         (
             format!("a.test:{}", http.port()),
             format!("https://a.test:{}/x?q=1", lockgate.https.port()),
         ),
-        // It wrote none and still came here: ports are mapped, and https to the usual one.
+        // The client used no port, so that ports are mapped: the redirect has the default port.
         ("a.test".to_owned(), "https://a.test/x?q=1".to_owned()),
     ] {
         let stream = TcpStream::connect(http).await.expect("it listens");
@@ -146,14 +149,15 @@ async fn port_80_sends_to_https_and_tells_of_it() {
             (head.status(), head.get("location")),
             (308, Some(&*location))
         );
-        let told = |record: &serde_json::Value| record["status"] == 308 && record["host"] == *host;
-        assert_eq!(lockgate.record(told).await["path"], "/x");
+        let redirected =
+            |record: &serde_json::Value| record["status"] == 308 && record["host"] == *host;
+        assert_eq!(lockgate.record(redirected).await["path"], "/x");
     }
     assert!(backend.untouched());
 }
 
 #[tokio::test]
-async fn http_in_clear_on_the_tls_port_is_corrected() {
+async fn plain_http_on_the_tls_port_gets_400() {
     let lockgate = Lockgate::to(Backend::echo().await).start().await;
     let stream = TcpStream::connect(lockgate.https)
         .await

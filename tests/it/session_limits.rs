@@ -1,4 +1,4 @@
-//! Sessions that are understood: limits inside them, peers that do not read, Pings answered in a client's stead.
+//! Limits of sessions, peers that do not read, Pings, and Pings answered on behalf of a client.
 
 mod keepalive;
 mod limits;

@@ -1,11 +1,11 @@
 //! Many slow attackers at a time: each is disconnected at its deadline, and other clients are served in the meantime.
 //!
-//! `LOCKGATE_ATTACKERS` sets how many there are of each kind (100, to be quick). The figures are printed.
+//! `LOCKGATE_ATTACKERS` sets the number of each kind (100). The figures are printed.
 
 mod backend;
 
 use crate::harness::{DEADLINE, Lockgate, handshake, raise_descriptor_limit, within};
-use backend::Slow;
+use backend::SlowBackend;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -21,26 +21,26 @@ use tokio::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_ones_are_let_go_in_time_and_nobody_waits_for_them() {
+async fn slow_clients_are_closed_in_time_and_do_not_delay_others() {
     let each = std::env::var("LOCKGATE_ATTACKERS").ok();
     let each = each.map_or(100, |it| it.parse().expect("a number"));
     raise_descriptor_limit();
     for kind in KINDS {
         attack(&[kind], each).await;
     }
-    // As many connections as 20000 descriptors allow, and some for the others.
+    // At most as many connections as 20,000 descriptors permit, with a reserve for other clients.
     attack(&KINDS, each.min(1800)).await;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// TCP, and not a word.
+    /// A TCP connection without a byte.
     Silent,
-    /// Some of a ClientHello.
+    /// The beginning of a ClientHello.
     HalfHello,
-    /// A head that comes byte by byte.
+    /// A request head sent byte by byte.
     SlowHead,
-    /// A body that stands still.
+    /// A request body that stalls.
     SlowBody,
     /// A response that the client does not read.
     SlowReader,
@@ -54,54 +54,54 @@ const KINDS: [Kind; 5] = [
     Kind::SlowReader,
 ];
 
-/// What all attackers know.
+/// The state that all attackers share.
 #[derive(Clone)]
-struct Camp {
+struct Shared {
     lockgate: Arc<Lockgate>,
-    /// As many as may be on their way in at a time.
-    few: Arc<Semaphore>,
-    /// How many have arrived.
+    /// Permits for concurrent handshakes.
+    handshakes: Arc<Semaphore>,
+    /// Number of attackers that are connected.
     ready: Arc<watch::Sender<usize>>,
 }
 
 /// Starts `each` attackers of every kind at once: all must be connected before the first is disconnected.
 async fn attack(kinds: &[Kind], each: usize) {
     let due = Duration::from_millis(1000 + each as u64 * 2 * kinds.len() as u64);
-    let mut slow = Slow::listen().await;
+    let mut backend = SlowBackend::listen().await;
     let ms = due.as_millis();
     let limits = format!(
         "access = \"off\"\n[limits]\ntls_handshake = \"{ms}ms\"\nrequest_head = \"{ms}ms\"\nbody_idle = \"{ms}ms\""
     );
-    let setup = Lockgate::to(slow.address).with("session = { close_timeout = \"100ms\" }");
+    let setup = Lockgate::to(backend.address).with("session = { close_timeout = \"100ms\" }");
     let lockgate = Arc::new(setup.server(&limits).start().await);
-    let mut before = arrivals(&lockgate, async || {
+    let mut before = handshake_times(&lockgate, async || {
         tokio::time::sleep(Duration::from_secs(1)).await
     })
     .await;
 
-    let (ready, mut arrived) = watch::channel(0);
-    let camp = Camp {
+    let (ready, mut connected) = watch::channel(0);
+    let shared = Shared {
         lockgate: lockgate.clone(),
-        few: Arc::new(Semaphore::new(32)),
+        handshakes: Arc::new(Semaphore::new(32)),
         ready: Arc::new(ready),
     };
     let mut attackers = JoinSet::new();
     for kind in kinds {
         for n in 0..each {
-            attackers.spawn(attacker(camp.clone(), *kind, n, due));
+            attackers.spawn(attacker(shared.clone(), *kind, n, due));
         }
     }
     let all = kinds.len() * each;
     let started = Instant::now();
-    let mut coming = arrivals(&lockgate, async || {
-        arrived
-            .wait_for(|arrived| *arrived == all)
+    let mut during = handshake_times(&lockgate, async || {
+        connected
+            .wait_for(|connected| *connected == all)
             .await
             .expect("we have the sender");
     })
     .await;
     let took = started.elapsed();
-    let mut there = arrivals(&lockgate, async || {
+    let mut stalled = handshake_times(&lockgate, async || {
         tokio::time::sleep((due / 2).min(Duration::from_secs(3))).await
     })
     .await;
@@ -109,8 +109,8 @@ async fn attack(kinds: &[Kind], each: usize) {
     let mut late = vec![];
     let past = |time: Duration| time.as_secs_f64() - due.as_secs_f64();
     let mut readers = vec![];
-    let patience = due + DEADLINE * 2;
-    while let Some(end) = timeout(patience, attackers.join_next())
+    let end_timeout = due + DEADLINE * 2;
+    while let Some(end) = timeout(end_timeout, attackers.join_next())
         .await
         .expect("each has an end")
     {
@@ -119,56 +119,53 @@ async fn attack(kinds: &[Kind], each: usize) {
             End::Holds(stream) => readers.push(stream),
         }
     }
-    // A client that reads nothing cannot see its own end: the backend sees it, because its response cannot be delivered.
+    // A client that does not read cannot detect the close; the backend detects it, because its response is aborted.
     for _ in 0..readers.len() {
-        let time = timeout(patience, slow.given_up.recv()).await;
+        let time = timeout(end_timeout, backend.aborted.recv()).await;
         let time = time.expect("each answer has an end");
         late.push(past(time.expect("the backend lives")));
     }
     for mut stream in readers {
-        timeout(DEADLINE, over(&mut stream))
+        timeout(DEADLINE, read_to_end(&mut stream))
             .await
             .expect("its connection has ended, too");
     }
     late.sort_by(f64::total_cmp);
     let (first, last) = (late[0], late[late.len() - 1]);
-    let punctual = late.iter().filter(|late| **late <= 1.0).count();
+    let in_time = late.iter().filter(|late| **late <= 1.0).count();
     let name = match kinds {
         [kind] => format!("{kind:?}"),
         _ => "all kinds".to_owned(),
     };
-    let [p, q, r] = [p99(&mut before), p99(&mut coming), p99(&mut there)];
+    let [p, q, r] = [p99(&mut before), p99(&mut during), p99(&mut stalled)];
     println!(
         "{all:>5} × {name:<10} in {:.1} s, due after {:.1} s, closed {first:+.2} to {last:+.2} s from then \
-         ({punctual} within 1 s); another's \
-         handshake: p99 {p:.1} ms before, {q:.1} ms while they come ({:.1} ×), {r:.1} ms while they stay ({:.1} ×); \
+         ({in_time} within 1 s); handshakes \
+         of other clients: p99 {p:.1} ms before, {q:.1} ms while attackers connect ({:.1} ×), {r:.1} ms while they stall ({:.1} ×); \
          {} + {} + {} of them",
         took.as_secs_f64(),
         due.as_secs_f64(),
         q / p,
         r / p,
         before.len(),
-        coming.len(),
-        there.len(),
+        during.len(),
+        stalled.len(),
     );
     assert_eq!(late.len(), all);
     assert!(
         first > -0.1,
         "{name}: closed {first:+.2} s from its deadline"
     );
-    // The kernel accepts some more bytes even where no one reads: its window grows with the answers to its probes,
-    // which come seconds apart. Each time the deadline restarts.
-    let most = match kinds.contains(&Kind::SlowReader) {
+    // The kernel accepts some further bytes although the client does not read, because window probes are answered seconds
+    // apart. Each time the deadline restarts.
+    let max = match kinds.contains(&Kind::SlowReader) {
         true => due.as_secs_f64() + 1.0,
         false => 1.0,
     };
-    assert!(
-        last <= most,
-        "{name}: closed {last:+.2} s from its deadline"
-    );
-    // Two cores are shared by all processes: this is no benchmark, the limit only detects an outage.
+    assert!(last <= max, "{name}: closed {last:+.2} s from its deadline");
+    // All processes share two cores: the limit only rules out an outage.
     assert!(r < 1000.0, "{name}: {r:.1} ms");
-    within("the backend to be left alone", async {
+    within("the release of all leases", async {
         while lockgate.status().await["backends"][0]["leases"] != 0 {}
     })
     .await;
@@ -176,18 +173,18 @@ async fn attack(kinds: &[Kind], each: usize) {
 
 enum End {
     After(Duration),
-    /// It takes nothing, so it has no end of its own.
+    /// It does not read, so that it cannot detect the close.
     Holds(Box<dyn AsyncRead + Send + Unpin>),
 }
 
-async fn attacker(camp: Camp, kind: Kind, n: usize, due: Duration) -> End {
-    let turn = camp
-        .few
+async fn attacker(shared: Shared, kind: Kind, n: usize, due: Duration) -> End {
+    let permit = shared
+        .handshakes
         .clone()
         .acquire_owned()
         .await
         .expect("never closed");
-    let mut tcp = timeout(DEADLINE, connect(camp.lockgate.https, n, kind))
+    let mut tcp = timeout(DEADLINE, connect(shared.lockgate.https, n, kind))
         .await
         .expect("a connection")
         .expect("it listens");
@@ -198,15 +195,15 @@ async fn attacker(camp: Camp, kind: Kind, n: usize, due: Duration) -> End {
                 .await
                 .expect("it reads");
         }
-        drop(turn);
-        camp.ready.send_modify(|ready| *ready += 1);
-        over(&mut tcp).await;
+        drop(permit);
+        shared.ready.send_modify(|ready| *ready += 1);
+        read_to_end(&mut tcp).await;
         return End::After(started.elapsed());
     }
-    let mut stream = timeout(DEADLINE, camp.lockgate.tls_over(tcp))
+    let mut stream = timeout(DEADLINE, shared.lockgate.tls_over(tcp))
         .await
         .expect("a TLS handshake")
-        .expect("it lets us in");
+        .expect("the connection is accepted");
     let begin: &[u8] = match kind {
         Kind::SlowHead => b"GET / HTTP/1.1\r\nHost: a.test\r\nX: ",
         Kind::SlowBody => b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\nx",
@@ -215,17 +212,17 @@ async fn attacker(camp: Camp, kind: Kind, n: usize, due: Duration) -> End {
     stream.write_all(begin).await.expect("it reads");
     stream.flush().await.expect("it reads");
     let started = Instant::now();
-    drop(turn);
-    camp.ready.send_modify(|ready| *ready += 1);
+    drop(permit);
+    shared.ready.send_modify(|ready| *ready += 1);
     if kind == Kind::SlowReader {
         return End::Holds(Box::new(stream));
     }
     let (mut reader, mut writer) = tokio::io::split(stream);
     let drip = async {
-        let mut pulse = tokio::time::interval(due / 4);
+        let mut ticker = tokio::time::interval(due / 4);
         if kind == Kind::SlowHead {
             loop {
-                pulse.tick().await;
+                ticker.tick().await;
                 if writer.write_all(b"x").await.is_err() || writer.flush().await.is_err() {
                     break;
                 }
@@ -235,16 +232,16 @@ async fn attacker(camp: Camp, kind: Kind, n: usize, due: Duration) -> End {
     };
     tokio::select! {
         () = drip => {}
-        () = over(&mut reader) => {}
+        () = read_to_end(&mut reader) => {}
     }
     End::After(started.elapsed())
 }
 
-/// From one of several addresses, for an address has only so many ports.
+/// Connects from one of eight addresses, because the ports of one address are not enough.
 async fn connect(to: SocketAddr, n: usize, kind: Kind) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if kind == Kind::SlowReader {
-        // Not the kernel's memory is to be filled: small segments keep the buffers of both ends small.
+        // Small segments keep the kernel buffers of both ends small.
         socket.set_recv_buffer_size(4096)?;
         socket2::SockRef::from(&socket).set_tcp_mss(536)?;
     }
@@ -253,14 +250,14 @@ async fn connect(to: SocketAddr, n: usize, kind: Kind) -> io::Result<TcpStream> 
     socket.connect(to).await
 }
 
-/// Takes what there is, until the end of whatever kind.
-async fn over(stream: &mut (impl AsyncRead + Unpin)) {
+/// Reads until the end or an error.
+async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) {
     let mut scratch = [0; 4096];
     while let Ok(1..) = stream.read(&mut scratch).await {}
 }
 
-/// How long honest handshakes take, TCP to 101, one after the other until something has come to pass; in milliseconds.
-async fn arrivals(lockgate: &Lockgate, done: impl AsyncFnOnce()) -> Vec<f64> {
+/// Durations of consecutive handshakes, from TCP to 101, until `done`; in milliseconds.
+async fn handshake_times(lockgate: &Lockgate, done: impl AsyncFnOnce()) -> Vec<f64> {
     let mut times = vec![];
     let measure = async {
         loop {
@@ -269,7 +266,7 @@ async fn arrivals(lockgate: &Lockgate, done: impl AsyncFnOnce()) -> Vec<f64> {
             assert_eq!(wire.head().await.status(), 101);
             times.push(started.elapsed().as_secs_f64() * 1e3);
             drop(wire);
-            // One who comes now and then, not one more attack.
+            // A pause, so that this client is not an attack itself.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -277,7 +274,7 @@ async fn arrivals(lockgate: &Lockgate, done: impl AsyncFnOnce()) -> Vec<f64> {
         () = measure => {}
         () = done() => {}
     }
-    // Some in any case.
+    // At least 20.
     while times.len() < 20 {
         let started = Instant::now();
         let mut wire = within("a handshake", lockgate.request(handshake("/", ""))).await;

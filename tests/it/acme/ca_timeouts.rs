@@ -2,8 +2,8 @@
 //!
 //! `LOCKGATE_ATTACKERS` sets how many there are (200, to be quick). The figures are printed.
 
-use super::fixture::{Believing, Rig, leaf};
-use crate::harness::{raise_descriptor_limit, web::credulous};
+use super::fixture::{AcmeFixture, Trust, leaf};
+use crate::harness::{raise_descriptor_limit, web::unverified};
 use rustls::{ClientConnection, pki_types::ServerName};
 use std::{
     net::Ipv4Addr,
@@ -19,7 +19,7 @@ use tokio::{
 
 /// A ClientHello of a CA that validates `a.test`.
 fn hello() -> Vec<u8> {
-    let mut config = (**credulous().config()).clone();
+    let mut config = (**unverified().config()).clone();
     config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
     let name = ServerName::try_from("a.test").expect("a name");
     let mut connection = ClientConnection::new(Arc::new(config), name).expect("a client");
@@ -28,7 +28,7 @@ fn hello() -> Vec<u8> {
     bytes
 }
 
-/// From the first byte of the answer to the end.
+/// Time from the first bytes of the answer until the connection is closed.
 async fn stall(port: u16, hello: Arc<[u8]>) -> Duration {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
         .await
@@ -46,16 +46,16 @@ async fn stall(port: u16, hello: Arc<[u8]>) -> Duration {
     started.elapsed()
 }
 
-/// Handshakes of a client one after the other, in milliseconds, until `done`.
-async fn arrivals(port: u16, done: impl Future<Output = ()>) -> Vec<f64> {
+/// Durations of consecutive TLS handshakes of a client, in milliseconds, until `done`; sorted.
+async fn handshake_times(port: u16, done: impl Future<Output = ()>) -> Vec<f64> {
     let mut times = vec![];
     tokio::pin!(done);
     loop {
         let started = Instant::now();
         tokio::select! {
             () = &mut done => break,
-            shaken = leaf(&Believing::Everything, "a.test", port) => {
-                shaken.expect("let in");
+            handshake = leaf(&Trust::Everything, "a.test", port) => {
+                handshake.expect("accepted");
                 times.push(started.elapsed().as_secs_f64() * 1000.0);
             }
         }
@@ -69,7 +69,7 @@ fn p99(times: &[f64]) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_stall_are_let_go_and_nobody_waits_for_them() {
+async fn stalled_validations_are_closed_and_do_not_delay_clients() {
     let attackers = std::env::var("LOCKGATE_ATTACKERS").ok();
     let attackers = attackers.map_or(200, |it| it.parse().expect("a number"));
     raise_descriptor_limit();
@@ -78,21 +78,21 @@ async fn those_who_stall_are_let_go_and_nobody_waits_for_them() {
         .await
         .expect("a port is free");
     let nowhere = silent.local_addr().expect("bound").port();
-    let rig = Rig::with(|pebble| pebble.ports(nowhere, nowhere)).await;
-    let _lockgate = rig.start(&["a.test"], "").await;
+    let fixture = AcmeFixture::with(|pebble| pebble.ports(nowhere, nowhere)).await;
+    let _lockgate = fixture.start(&["a.test"], "").await;
     let _ca = timeout(Duration::from_secs(20), silent.accept())
         .await
         .expect("the CA comes");
 
     let second = async || tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = arrivals(rig.https, second()).await;
+    let before = handshake_times(fixture.https, second()).await;
     let hello: Arc<[u8]> = hello().into();
     let mut stalling = JoinSet::new();
     for _ in 0..attackers {
-        stalling.spawn(stall(rig.https, hello.clone()));
+        stalling.spawn(stall(fixture.https, hello.clone()));
     }
     let mut ends = vec![];
-    let during = arrivals(rig.https, async {
+    let during = handshake_times(fixture.https, async {
         while let Some(end) = stalling.join_next().await {
             ends.push(end.expect("no panic").as_secs_f64());
         }

@@ -1,8 +1,8 @@
-//! Pebble, a backend and a Lockgate between them, on ports that Pebble knows.
+//! Pebble, an echo backend, and the configuration of a Lockgate that obtains certificates from Pebble.
 
 use crate::harness::{
     Backend, Lockgate, Pebble, PebbleSetup,
-    web::{credulous, trusting},
+    web::{trusting, unverified},
 };
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::Value;
@@ -19,10 +19,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Longer than any order takes that is not meant to fail: an issue takes 3 s, and machines are loaded.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// Longer than any successful order: an issuance takes 3 s, more on a loaded machine.
+const TIMEOUT: Duration = Duration::from_secs(45);
 
-pub(crate) struct Rig {
+pub(crate) struct AcmeFixture {
     pub(crate) pebble: Pebble,
     pub(crate) backend: SocketAddr,
     pub(crate) https: u16,
@@ -33,19 +33,19 @@ pub(crate) struct Rig {
 
 // === impl Rig ===
 
-impl Rig {
-    pub(crate) async fn new() -> Rig {
-        Rig::with(|pebble| pebble).await
+impl AcmeFixture {
+    pub(crate) async fn new() -> AcmeFixture {
+        AcmeFixture::with(|pebble| pebble).await
     }
 
-    /// With a Pebble that is not as usual.
-    pub(crate) async fn with(change: impl FnOnce(PebbleSetup) -> PebbleSetup) -> Rig {
+    /// Creates a fixture whose Pebble has a changed setup.
+    pub(crate) async fn with(change: impl FnOnce(PebbleSetup) -> PebbleSetup) -> AcmeFixture {
         let held = [0, 0].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
         let [http, https] = held.map(|held| {
             let address = held.and_then(|held| held.local_addr());
             address.expect("a port is free").port()
         });
-        Rig {
+        AcmeFixture {
             pebble: change(Pebble::setup().ports(http, https)).start().await,
             backend: Backend::echo().await,
             https,
@@ -58,8 +58,8 @@ impl Rig {
         self.folder.path().join("storage")
     }
 
-    /// Where Lockgate puts the files of Pebble's certificates.
-    pub(crate) fn kept(&self, directory: &str) -> PathBuf {
+    /// Directory of the certificates from the CA with this directory URL.
+    pub(crate) fn store_of(&self, directory: &str) -> PathBuf {
         let port = directory
             .trim_start_matches("https://localhost:")
             .trim_end_matches("/dir");
@@ -68,7 +68,7 @@ impl Rig {
             .join(format!("localhost-{port}-dir"))
     }
 
-    /// A configuration for these hosts, with more lines for `[acme]`, which may name another directory.
+    /// Returns a configuration for these hosts with further lines for `[acme]`, which may set another directory URL.
     pub(crate) fn config(&self, hosts: &[&str], acme: &str) -> String {
         let mut config = format!(
             "[server]\nhttps = [\"127.0.0.1:{}\"]\nhttp = [\"127.0.0.1:{}\"]\naccess = \"off\"\n[acme]\nca_file = {:?}\nretry = \"1s\"\n{acme}\n",
@@ -97,7 +97,7 @@ impl Rig {
         Lockgate::with_file(&self.config(hosts, acme)).start().await
     }
 
-    /// Gets certificates for these hosts, and stops again.
+    /// Obtains certificates for these hosts with a Lockgate that exits afterwards.
     pub(crate) async fn prepare(&self, hosts: &[&str]) {
         let mut lockgate = self.start(hosts, "").await;
         for host in hosts {
@@ -106,37 +106,37 @@ impl Rig {
         stop(&mut lockgate).await;
     }
 
-    /// The file that is kept for a host.
+    /// The stored leaf certificate of a host, DER-encoded.
     pub(crate) fn leaf_of(&self, host: &str) -> Vec<u8> {
         let file = self
-            .kept(&self.pebble.directory())
+            .store_of(&self.pebble.directory())
             .join(format!("{host}.pem"));
         let chain = CertificateDer::pem_file_iter(file).expect("it is kept");
         let leaf = chain.into_iter().next().expect("a certificate");
         leaf.expect("PEM").to_vec()
     }
 
-    /// The certificate that a client is shown which believes Pebble alone, in DER.
+    /// The leaf certificate presented to a client that trusts only Pebble's root, DER-encoded.
     pub(crate) async fn leaf(&self, host: &str) -> io::Result<Vec<u8>> {
         let root = self.pebble.root().await;
-        leaf(&Believing::Root(root), host, self.https).await
+        leaf(&Trust::Root(root), host, self.https).await
     }
 }
 
-/// What a client takes for good.
+/// Certificates that a client accepts.
 #[derive(Debug)]
-pub(crate) enum Believing {
-    /// What this CA has issued.
+pub(crate) enum Trust {
+    /// Those issued by this root.
     Root(PathBuf),
-    /// Anything that is signed with the key that it shows.
+    /// Any certificate; only the handshake signature is verified.
     Everything,
 }
 
-/// The certificate that this client is shown, in DER.
-pub(crate) async fn leaf(believing: &Believing, host: &str, port: u16) -> io::Result<Vec<u8>> {
-    let connector = match believing {
-        Believing::Root(root) => trusting(root),
-        Believing::Everything => credulous(),
+/// The leaf certificate presented to a client, DER-encoded.
+pub(crate) async fn leaf(trust: &Trust, host: &str, port: u16) -> io::Result<Vec<u8>> {
+    let connector = match trust {
+        Trust::Root(root) => trusting(root),
+        Trust::Everything => unverified(),
     };
     let name = ServerName::try_from(host.to_owned()).expect("a name");
     let connected = async {
@@ -145,24 +145,24 @@ pub(crate) async fn leaf(believing: &Believing, host: &str, port: u16) -> io::Re
         let chain = stream.get_ref().1.peer_certificates().expect("TLS has one");
         Ok(chain[0].to_vec())
     };
-    timeout(PATIENCE, connected).await.expect("a handshake")
+    timeout(TIMEOUT, connected).await.expect("a handshake")
 }
 
-/// Waits until `cert list` shows of this host what is wanted, and gives that row.
+/// Waits until the host's row of `cert list` meets the condition. Returns the row.
 pub(crate) async fn until(
     lockgate: &Lockgate,
     host: &str,
-    wanted: impl Fn(&Value) -> bool,
+    condition: impl Fn(&Value) -> bool,
 ) -> Value {
     let started = Instant::now();
     loop {
         let rows = lockgate.certificates().await;
         let row = rows.into_iter().find(|row| row["host"] == host);
         let row = row.unwrap_or_else(|| panic!("{host} is not listed"));
-        if wanted(&row) {
+        if condition(&row) {
             return row;
         }
-        assert!(started.elapsed() < PATIENCE, "{host} stays at {row:#}");
+        assert!(started.elapsed() < TIMEOUT, "{host} stays at {row:#}");
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -172,14 +172,14 @@ pub(crate) async fn issued(lockgate: &Lockgate, host: &str) -> Value {
     until(lockgate, host, |row| row["not_after"].is_string()).await
 }
 
-/// Waits until an order for the host has failed with these words.
-pub(crate) async fn failed(lockgate: &Lockgate, host: &str, words: &str) -> Value {
-    let said = |row: &Value| {
+/// Waits until an order for the host has failed with an error that contains `error`.
+pub(crate) async fn failed(lockgate: &Lockgate, host: &str, error: &str) -> Value {
+    let has_error = |row: &Value| {
         row["error"]
             .as_str()
-            .is_some_and(|error| error.contains(words))
+            .is_some_and(|text| text.contains(error))
     };
-    until(lockgate, host, said).await
+    until(lockgate, host, has_error).await
 }
 
 pub(crate) async fn stop(lockgate: &mut Lockgate) {

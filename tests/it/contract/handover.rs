@@ -92,7 +92,7 @@ async fn offered(lockgate: &Lockgate) -> Packets {
         loop {
             let mut admin = admin_request(lockgate, "POST /handover").await;
             let head = admin.head().await;
-            // It is a 409 while an earlier offer is open.
+            // The response is 409 while an earlier offer is open.
             if head.status() == 200 {
                 break (admin, head);
             }
@@ -122,7 +122,7 @@ async fn messages_of_the_old_process_are_unchanged() {
         lines.insert(format!("{step} {}", message.replace(&folder, "FOLDER")));
         message.contains("\"all\"")
     };
-    // What the old process does not understand, it refuses.
+    // The old process refuses an unknown message.
     let refused = offered(&lockgate).await;
     let mut number = 1..;
     let mut next = || format!("1.{}", number.next().expect("endless"));
@@ -157,8 +157,8 @@ async fn messages_of_the_new_process_are_unchanged() {
     let (stream, _) = within("a connection to admin", listener.accept())
         .await
         .expect("the listener is open");
-    let mut asking = Wire::backend(stream);
-    let head = asking.head().await;
+    let mut connection = Wire::backend(stream);
+    let head = connection.head().await;
     let mut lines = Lines::from([format!("1 admin: {}", head.start)]);
     let name = format!("lockgate-contract-{}", std::process::id());
     let offer = socket();
@@ -170,7 +170,7 @@ async fn messages_of_the_new_process_are_unchanged() {
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    asking.send(answer).await;
+    connection.send(answer).await;
 
     let (stream, _) = within("the new process", offer.accept())
         .await

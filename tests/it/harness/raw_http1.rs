@@ -1,4 +1,4 @@
-//! One connection, seen byte by byte.
+//! One connection, read byte by byte.
 
 use super::{Frame, within};
 use socket2::{SockRef, Socket};
@@ -12,11 +12,11 @@ use tokio_rustls::client::TlsStream;
 /// A connection of a test, towards Lockgate or from it.
 pub(crate) struct Wire {
     io: Box<dyn Io>,
-    /// A second handle on the socket, for what TLS would hide: a reset, a FIN without close_notify.
+    /// A second handle on the socket, which can send a reset or a FIN without close_notify.
     socket: Option<Socket>,
-    /// Read, but not yet asked for.
+    /// Bytes that have been read, but not returned.
     buffer: Vec<u8>,
-    /// Whether this end plays a client, which masks its frames (RFC 6455 §5.1).
+    /// Whether this end is a client, which masks its frames (RFC 6455 §5.1).
     masks: bool,
 }
 
@@ -27,26 +27,26 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) how: How,
+    pub(crate) kind: EndKind,
 }
 
 /// How a stream ended.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub(crate) enum How {
-    /// In order: FIN, with close_notify before it under TLS.
+pub(crate) enum EndKind {
+    /// FIN, preceded by close_notify under TLS.
     Fin,
     /// FIN without close_notify.
-    Torn,
+    WithoutCloseNotify,
     /// RST.
     Reset,
 }
 
-/// The head of a request or a response, as it was on the wire.
+/// The head of a request or a response, as received.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     /// The first line.
     pub(crate) start: String,
-    /// In order and in their case.
+    /// The fields in order, with unchanged case.
     pub(crate) fields: Vec<(String, String)>,
 }
 
@@ -66,7 +66,7 @@ impl Wire {
         }
     }
 
-    /// The backend's end with one descriptor only, for thousands of them: it cannot tear nor reset.
+    /// The backend's end with a single descriptor, for thousands of connections; it supports no reset.
     pub(crate) fn thin(stream: TcpStream) -> Wire {
         Wire {
             io: Box::new(stream),
@@ -76,7 +76,7 @@ impl Wire {
         }
     }
 
-    /// The backend's end of what is no TCP.
+    /// The backend's end of a stream other than TCP.
     pub(crate) fn backend(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Wire {
         Wire {
             masks: false,
@@ -97,7 +97,7 @@ impl Wire {
         }
     }
 
-    /// The client's end of a stream in a connection that is not its own.
+    /// The client's end of a stream within another connection.
     pub(crate) fn stream(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Wire {
         Wire {
             io: Box::new(io),
@@ -152,7 +152,7 @@ impl Wire {
         })
     }
 
-    /// The next frame, whenever it comes; `None` once the stream has ended.
+    /// The next frame, without a deadline; `None` once the stream has ended.
     pub(crate) async fn next_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some((frame, length)) = Frame::decode(&self.buffer) {
@@ -177,7 +177,7 @@ impl Wire {
         }
     }
 
-    /// The first text that contains `part`, whatever comes before it.
+    /// The first text message that contains `part`; earlier ones are skipped.
     #[track_caller]
     pub(crate) fn until(&mut self, part: &str) -> impl Future<Output = String> {
         within("a certain text", async move {
@@ -242,31 +242,35 @@ impl Wire {
         })
     }
 
-    /// Whatever comes until the end, and the way it ends.
+    /// Reads to the end; returns all bytes and the kind of the end.
     #[track_caller]
     pub(crate) fn end(&mut self) -> impl Future<Output = End> {
         within("the end of the stream", async move {
-            let how = loop {
+            let kind = loop {
                 match self.io.read_buf(&mut self.buffer).await {
-                    Ok(0) => break How::Fin,
+                    Ok(0) => break EndKind::Fin,
                     Ok(_) => {}
-                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => break How::Torn,
-                    Err(error) if error.kind() == ErrorKind::ConnectionReset => break How::Reset,
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                        break EndKind::WithoutCloseNotify;
+                    }
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                        break EndKind::Reset;
+                    }
                     Err(error) => panic!("neither an end nor a reset: {error}"),
                 }
             };
             End {
                 bytes: std::mem::take(&mut self.buffer),
-                how,
+                kind,
             }
         })
     }
 
-    /// Writes `bytes` until the peer accepts none for `quiet`; returns the number of bytes written.
-    pub(crate) async fn fill(&mut self, bytes: &[u8], quiet: Duration) -> usize {
+    /// Writes `bytes` until the peer accepts none for `timeout`; returns the number of bytes written.
+    pub(crate) async fn fill(&mut self, bytes: &[u8], timeout: Duration) -> usize {
         let mut sent = 0;
         while sent < bytes.len() {
-            match tokio::time::timeout(quiet, self.io.write(&bytes[sent..])).await {
+            match tokio::time::timeout(timeout, self.io.write(&bytes[sent..])).await {
                 Ok(written) => sent += written.expect("the peer is there"),
                 Err(_) => break,
             }
@@ -284,11 +288,11 @@ impl Wire {
         let _ = within("sending", self.io.flush()).await;
     }
 
-    pub(crate) fn plays_client(&self) -> bool {
+    pub(crate) fn is_client(&self) -> bool {
         self.masks
     }
 
-    /// Ends what this side sends, in order; it can still read.
+    /// Closes the sending direction in order; this end can still read.
     pub(crate) async fn finish(&mut self) {
         within("finishing", self.io.shutdown())
             .await
@@ -296,13 +300,13 @@ impl Wire {
     }
 
     /// A bare FIN: under TLS without close_notify.
-    pub(crate) fn tear(&self) {
+    pub(crate) fn fin_without_close_notify(&self) {
         self.socket()
             .shutdown(Shutdown::Write)
             .expect("still connected");
     }
 
-    /// Ends at once with RST.
+    /// Closes the connection with RST.
     pub(crate) fn reset(self) {
         self.socket()
             .set_linger(Some(Duration::ZERO))
@@ -313,13 +317,17 @@ impl Wire {
         self.socket.as_ref().expect("not a thin one")
     }
 
-    async fn more(&mut self, what: &str) {
+    async fn more(&mut self, expected: &str) {
         let read = self.io.read_buf(&mut self.buffer).await;
-        let seen = String::from_utf8_lossy(&self.buffer);
+        let received = String::from_utf8_lossy(&self.buffer);
         match read {
-            Ok(0) => panic!("the stream ended where {what} was expected; before that: {seen:?}"),
+            Ok(0) => {
+                panic!("the stream ended where {expected} was expected; before that: {received:?}")
+            }
             Ok(_) => {}
-            Err(error) => panic!("{error} where {what} was expected; before that: {seen:?}"),
+            Err(error) => {
+                panic!("{error} where {expected} was expected; before that: {received:?}")
+            }
         }
     }
 }

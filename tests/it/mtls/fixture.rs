@@ -1,32 +1,32 @@
-//! What the tests of clients' certificates stand before.
+//! The Lockgate and the recording backend of the client certificate tests.
 
 use super::{
     client::{Client, Pki},
-    request::{End, Spelling, ask},
+    request::{End, Spelling, send},
 };
 use crate::{
     harness::Lockgate,
-    request_validation::recorder::{Record, Seen, recorder},
+    request_validation::recorder::{RecordedRequest, Recording, recorder},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::ClientConfig;
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// A Lockgate with open and closed hosts in front of a recorder.
-pub(super) struct Site {
+/// A Lockgate with hosts that require, permit and ignore client certificates, in front of a recorder.
+pub(super) struct MtlsFixture {
     pub(super) lockgate: Lockgate,
-    record: Record,
+    recording: Recording,
     pub(super) pki: Pki,
-    /// Of what is named in the configuration.
+    /// The files named in the configuration.
     _folder: TempDir,
 }
 
 // === impl Site ===
 
-impl Site {
-    pub(super) async fn new(server: &str, more: &str) -> Site {
-        let (backend, record) = recorder().await;
+impl MtlsFixture {
+    pub(super) async fn new(server: &str, more: &str) -> MtlsFixture {
+        let (backend, recording) = recorder().await;
         let folder = TempDir::new().expect("a temporary folder");
         let pki = Pki::new(folder.path());
         let mut config = format!(
@@ -55,9 +55,9 @@ impl Site {
         if !more.is_empty() {
             config.push_str(&route("more", more, backend));
         }
-        Site {
+        MtlsFixture {
             lockgate: Lockgate::with_file(&config).start().await,
-            record,
+            recording,
             pki,
             _folder: folder,
         }
@@ -67,28 +67,32 @@ impl Site {
         Arc::new(self.pki.config(client))
     }
 
-    pub(super) async fn ask(&self, client: Client, spelling: &Spelling, websocket: bool) -> End {
+    pub(super) async fn send(&self, client: Client, spelling: &Spelling, websocket: bool) -> End {
         let config = self.config(client);
-        let (end, _) = ask(client, &config, self.lockgate.https, spelling, websocket).await;
+        let (end, _) = send(client, &config, self.lockgate.https, spelling, websocket).await;
         end
     }
 
-    /// What the backend saw since there were `before`.
-    pub(super) fn since(&self, before: usize) -> Vec<Seen> {
-        self.record.borrow()[before..].to_vec()
+    /// The requests that the backend received after the first `before`.
+    pub(super) fn since(&self, before: usize) -> Vec<RecordedRequest> {
+        self.recording.borrow()[before..].to_vec()
     }
 
-    pub(super) fn seen(&self) -> usize {
-        self.record.borrow().len()
+    pub(super) fn received(&self) -> usize {
+        self.recording.borrow().len()
     }
 
-    /// The one request that the backend saw since then; it has this certificate and no other.
-    pub(super) fn told(&self, before: usize, certificate: Option<&[u8]>) -> Result<(), String> {
-        let seen = self.since(before);
-        let [one] = &seen[..] else {
-            return Err(format!("the backend saw {seen:?}"));
+    /// Checks that the backend received exactly one request after the first `before`, with this certificate and no other.
+    pub(super) fn check_forwarded(
+        &self,
+        before: usize,
+        certificate: Option<&[u8]>,
+    ) -> Result<(), String> {
+        let received = self.since(before);
+        let [one] = &received[..] else {
+            return Err(format!("the backend saw {received:?}"));
         };
-        let wanted: Vec<String> = certificate
+        let expected: Vec<String> = certificate
             .map(|it| format!(":{}:", STANDARD.encode(it)))
             .into_iter()
             .collect();
@@ -96,7 +100,7 @@ impl Site {
             one.head.all("client-cert"),
             one.head.all("client-cert-chain"),
         );
-        match found == wanted && chain.is_empty() {
+        match found == expected && chain.is_empty() {
             true => Ok(()),
             false => Err(format!("Client-Cert {found:?}, chain {chain:?}")),
         }

@@ -1,14 +1,14 @@
-//! The table: every way that we know to come to `secret.test` or `a.wild.test` without a certificate.
+//! The matrix of attempts to reach `secret.test` or `a.wild.test` without a valid certificate.
 
 use super::{
-    client::{Client, Shows},
+    client::{Client, Presents},
     every_kind,
     request::{End, Spelling},
 };
 use rustls::AlertDescription as Alert;
 use std::fmt;
 
-/// One connection and one request; none where the handshake already fails.
+/// One connection and one request; no request if the TLS handshake must fail.
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) client: Client,
@@ -34,12 +34,12 @@ impl fmt::Display for Cell {
 // === impl Client ===
 
 impl Client {
-    pub(super) fn of(sni: &'static str, shows: Shows, h2: bool) -> Client {
+    pub(super) fn of(sni: &'static str, presents: Presents, h2: bool) -> Client {
         Client {
             sni,
-            shows,
+            presents,
             h2,
-            old: false,
+            tls12: false,
         }
     }
 }
@@ -49,27 +49,27 @@ pub(super) fn all() -> Vec<Cell> {
     for (h2, websocket) in every_kind() {
         for (sni, spelling, status) in requests(h2) {
             cells.push(Cell {
-                client: Client::of(sni, Shows::Nothing, h2),
+                client: Client::of(sni, Presents::Nothing, h2),
                 spelling: Some(spelling),
                 websocket,
                 end: End::Status(status),
             });
         }
     }
-    for (h2, old) in [(false, false), (true, false), (false, true), (true, true)] {
-        for (shows, alert) in [
-            (Shows::Foreign, Alert::UnknownCA),
-            (Shows::SelfSigned, Alert::UnknownCA),
-            (Shows::Forged, Alert::DecryptError),
-            (Shows::Expired, Alert::CertificateExpired),
-            (Shows::Early, Alert::CertificateExpired),
-            (Shows::ForServers, Alert::UnsupportedCertificate),
+    for (h2, tls12) in [(false, false), (true, false), (false, true), (true, true)] {
+        for (presents, alert) in [
+            (Presents::Foreign, Alert::UnknownCA),
+            (Presents::SelfSigned, Alert::UnknownCA),
+            (Presents::Forged, Alert::DecryptError),
+            (Presents::Expired, Alert::CertificateExpired),
+            (Presents::Early, Alert::CertificateExpired),
+            (Presents::ForServers, Alert::UnsupportedCertificate),
         ] {
             for sni in ["secret.test", "maybe.test", "a.wild.test"] {
                 cells.push(Cell {
                     client: Client {
-                        old,
-                        ..Client::of(sni, shows, h2)
+                        tls12,
+                        ..Client::of(sni, presents, h2)
                     },
                     spelling: None,
                     websocket: false,
@@ -85,16 +85,16 @@ pub(super) fn all() -> Vec<Cell> {
 fn requests(h2: bool) -> Vec<(&'static str, Spelling, u16)> {
     let to = |host| Spelling::of(host, h2);
     let mut cells = vec![];
-    // How a connection may have come about, and what a request for `secret.test` is answered there: 403 where a
-    // certificate was asked for, 421 where it was not.
+    // The SNI of a connection, and the status of a request for `secret.test` on it: 403 if the handshake requested a
+    // certificate, 421 if not.
     for (sni, status) in [
         ("secret.test", 403),
         ("maybe.test", 403),
         ("a.wild.test", 403),
         ("open.wild.test", 403),
-        // Coalesced: the certificate that it was opened with is for both hosts.
+        // Coalesced: the server certificate is valid for both hosts.
         ("open.test", 421),
-        // Below it every name is asked, it is not.
+        // `*.wild.test` requires a certificate, `wild.test` does not.
         ("wild.test", 421),
         // tls.default.
         ("unknown.test", 421),
@@ -113,7 +113,7 @@ fn requests(h2: bool) -> Vec<(&'static str, Spelling, u16)> {
             cells.push((sni, to(host), status));
         }
         for target in ["/public/../", "/public/%2e%2e/x", "//", "/public", "/./"] {
-            // "/public" belongs to the open route, on a host that asks all the same.
+            // "/public" matches the open route of a host that requests certificates.
             if (target, status) != ("/public", 403) {
                 cells.push((sni, to("secret.test").target(target), status));
             }
@@ -137,13 +137,13 @@ fn requests(h2: bool) -> Vec<(&'static str, Spelling, u16)> {
         ] {
             cells.push((sni, to(host), 400));
         }
-        // Over HTTP/2 that is no authority at all: the stream is reset.
+        // Over HTTP/2 this is no valid authority: the stream is reset.
         if !h2 {
             cells.push((sni, to("secret.test:443:443"), 400));
         }
         cells.extend(two_names(h2, status).map(|(spelling, status)| (sni, spelling, status)));
     }
-    // What was asked for elsewhere is not for hosts that ask for nothing.
+    // A connection with a requested certificate must not serve hosts without client authentication.
     for sni in ["secret.test", "maybe.test", "a.wild.test"] {
         cells.push((sni, to("open.test"), 421));
         cells.push((sni, to("nowhere.test"), 421));
@@ -201,7 +201,7 @@ fn two_names(h2: bool, status: u16) -> impl Iterator<Item = (Spelling, u16)> {
             (spelling("https://secret.test/", None, &[]), 400),
         ]);
     }
-    // A path that begins with two slashes is a path, of a host that asks for nothing.
+    // A target that begins with two slashes is a path, here of a host without client authentication.
     if !h2 && status == 403 {
         cells.push((spelling("//secret.test/", None, &["open.test"]), 421));
     }

@@ -1,4 +1,4 @@
-//! A misbehaving client: it presents its certificate to every server, ignores names, and mixes up its tickets.
+//! Parts of a misbehaving client: it presents its certificate to every server, ignores names and mixes up tickets.
 
 use super::client::provider;
 use rustls::{
@@ -27,16 +27,16 @@ impl ResolvesClientCert for Always {
     }
 }
 
-/// Tickets of all servers in one: it offers one's to the other, as no honest client does.
+/// One ticket cache for all servers: the client offers a ticket of one server to another.
 #[derive(Debug)]
-pub(super) struct OneDrawer(pub(super) ClientSessionMemoryCache);
+pub(super) struct SharedTickets(pub(super) ClientSessionMemoryCache);
 
-/// Whatever the server is called.
+/// One name for all servers.
 fn label() -> ServerName<'static> {
     ServerName::try_from("one.test").expect("a name")
 }
 
-impl ClientSessionStore for OneDrawer {
+impl ClientSessionStore for SharedTickets {
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
         self.0.set_kx_hint(label(), group);
     }
@@ -66,7 +66,7 @@ impl ClientSessionStore for OneDrawer {
     }
 }
 
-/// Believes the CA and does not look at the name: attackers do not mind what a certificate is for.
+/// Verifies the certificate chain, but ignores the server name.
 #[derive(Debug)]
 pub(super) struct AnyName(Arc<WebPkiServerVerifier>);
 

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// How it ends.
+/// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Status(u16),
@@ -22,11 +22,11 @@ pub(super) enum End {
     Reset,
     /// The handshake failed.
     Alert(AlertDescription),
-    /// Neither an answer nor an alert.
+    /// The connection ended without a response or an alert.
     Over,
 }
 
-/// A request's parts, as they are spelled.
+/// The parts of a request, with unusual spellings.
 #[derive(Debug, Clone)]
 pub(super) struct Spelling {
     pub(super) name: String,
@@ -39,7 +39,7 @@ pub(super) struct Spelling {
 }
 
 impl Spelling {
-    /// To this host, in the usual way of the version.
+    /// A request for this host in the usual form of the HTTP version.
     pub(super) fn of(host: &'static str, h2: bool) -> Spelling {
         Spelling {
             name: host.to_owned(),
@@ -77,7 +77,7 @@ impl Spelling {
         let mut text = format!("GET {} HTTP/1.1\r\n", self.target);
         let hosts = self.hosts.iter().map(|host| ("Host", *host));
         let more = self.more.iter().map(|(name, value)| (*name, &**value));
-        let shake: &[_] = match websocket {
+        let upgrade: &[_] = match websocket {
             true => &[
                 ("Upgrade", "websocket"),
                 ("Connection", "Upgrade"),
@@ -86,7 +86,7 @@ impl Spelling {
             ],
             false => &[],
         };
-        for (name, value) in hosts.chain(more).chain(shake.iter().copied()) {
+        for (name, value) in hosts.chain(more).chain(upgrade.iter().copied()) {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         text + "\r\n"
@@ -108,8 +108,8 @@ impl Spelling {
     }
 }
 
-/// Opens a connection and asks; also says how the connection came about.
-pub(super) async fn ask(
+/// Opens a connection and sends a request; also returns the kind of the TLS handshake.
+pub(super) async fn send(
     client: Client,
     config: &Arc<ClientConfig>,
     to: SocketAddr,
@@ -129,9 +129,13 @@ pub(super) async fn ask(
     (end, kind)
 }
 
-/// Under TLS 1.3 a client hears only after its handshake that its certificate was refused: it asks for nothing, and
-/// waits for the alert.
-pub(super) async fn knock(client: Client, config: &Arc<ClientConfig>, to: SocketAddr) -> End {
+/// Opens a connection and waits for an alert. Under TLS 1.3 a client learns only after its handshake that its certificate
+/// was refused.
+pub(super) async fn connect_and_wait(
+    client: Client,
+    config: &Arc<ClientConfig>,
+    to: SocketAddr,
+) -> End {
     match client.connect(config, to).await {
         Err(error) => failed(&error),
         Ok(mut stream) => match within("an alert", stream.read_u8()).await {

@@ -1,28 +1,28 @@
-//! One of four processes is killed under many sessions, and started again: who notices, when, and how it is filled.
+//! One of four backend processes is killed under many sessions, and started again: detection, closes, retries and slow start.
 //!
-//! `LOCKGATE_SESSIONS` sets how many sessions there are (400, to be quick), and a twentieth of that is how many more come
-//! every second. The figures are printed.
+//! `LOCKGATE_SESSIONS` sets the number of sessions (400 by default); a twentieth of that connects additionally per second.
+//! The figures are printed.
 
-mod aftermath;
 mod client;
 mod many_clients;
+mod summary;
 
 use super::{file, leases};
 use crate::harness::{Lockgate, Program, raise_descriptor_limit, within};
-use aftermath::Aftermath;
-use client::{News, large};
-use many_clients::Crowd;
+use client::{Signals, large_frame};
+use many_clients::Clients;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
+use summary::Summary;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
 
-/// Of them, so many take a stream: four of each process, for the first come to all in turn.
+/// Number of sessions that read a stream: four per process, because the first sessions are spread evenly.
 const STREAMS: usize = 16;
 const SLOW_START: Duration = Duration::from_secs(4);
 
@@ -47,14 +47,14 @@ fn until_up(lockgate: &Lockgate, address: SocketAddr, up: f64) -> impl Future<Ou
     })
 }
 
-/// Waits until it has as much as the others, to within a twentieth.
+/// Waits until the backend has at least 95 % of the sessions of the fullest one.
 async fn until_filled(lockgate: &Lockgate, address: SocketAddr) -> String {
     let name = format!("ws://{address}");
     timeout(Duration::from_secs(60), async {
         loop {
             let leases = leases(lockgate).await;
-            let most = leases.values().max().copied().unwrap_or_default();
-            if leases[&name] * 20 >= most * 19 {
+            let max = leases.values().max().copied().unwrap_or_default();
+            if leases[&name] * 20 >= max * 19 {
                 let mut counts: Vec<_> = leases.into_values().collect();
                 counts.sort_unstable();
                 return format!("{counts:?}");
@@ -74,10 +74,10 @@ async fn server(address: Ipv4Addr, port: u16) -> (Program, SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_four_is_killed_and_comes_back() {
+async fn killed_backend_is_detected_retried_and_refilled() {
     let set = std::env::var("LOCKGATE_SESSIONS").ok();
     let sessions: usize = set.as_ref().map_or(400, |it| it.parse().expect("a number"));
-    // A machine that runs other tests meanwhile gets more time.
+    // The default limit allows for a machine that runs other tests at the same time.
     let limit = Duration::from_millis(if set.is_some() { 250 } else { 1000 });
     let rate = sessions / 20;
     raise_descriptor_limit();
@@ -97,7 +97,7 @@ async fn one_of_four_is_killed_and_comes_back() {
          passive = {{ fails = 5, within = \"10s\", eject = \"2s\" }}",
         SLOW_START.as_secs()
     );
-    // What streams are compared with has no Pings in it.
+    // The expected bytes of a stream contain no Pings.
     let config = file(&pool).replace(
         "[tls]",
         "access = \"off\"\n[session]\nping = { legs = \"off\" }\n[tls]",
@@ -105,89 +105,93 @@ async fn one_of_four_is_killed_and_comes_back() {
     let lockgate = Arc::new(Lockgate::with_file(&config).start().await);
 
     let (stop, stopped) = watch::channel(false);
-    let (killed, of_killed) = watch::channel(None);
-    let news = News {
+    let (killed, killed_rx) = watch::channel(None);
+    let signals = Signals {
         stop: stopped,
-        killed: of_killed,
+        killed: killed_rx,
     };
-    // As many messages a second, however many there are.
+    // The message rate of all sessions together is constant.
     let pause = Duration::from_millis(sessions as u64);
-    let mut crowd = Crowd::new(lockgate.clone(), pause, news);
-    let large = large();
+    let mut clients = Clients::new(lockgate.clone(), pause, signals);
+    let stream_frame = large_frame();
     for _ in 0..STREAMS {
-        crowd.comes(Some(large.clone()));
-        crowd.are_in().await;
+        clients.spawn(Some(stream_frame.clone()));
+        clients.wait_until_settled().await;
     }
     for _ in STREAMS..sessions {
-        crowd.comes(None);
+        clients.spawn(None);
     }
-    crowd.are_in().await;
-    let mut come = crowd.settled();
-    let (tell_enough, enough) = watch::channel(false);
-    let coming = tokio::spawn(crowd.keep_coming(rate as u32, enough));
+    clients.wait_until_settled().await;
+    let mut settled = clients.settled();
+    let (stop_spawning, enough) = watch::channel(false);
+    let spawning = tokio::spawn(clients.spawn_at_rate(rate as u32, enough));
     let mut until = async |count: usize| {
-        let there = come.wait_for(|come| *come >= count);
-        let there = timeout(Duration::from_secs(60), there).await;
-        there.expect("they keep coming").expect("they keep coming");
+        let reached = settled.wait_for(|settled| *settled >= count);
+        let reached = timeout(Duration::from_secs(60), reached).await;
+        reached
+            .expect("clients are still being spawned")
+            .expect("clients are still being spawned");
     };
     until(sessions + rate).await;
 
-    let (victim, of_victim) = (servers.swap_remove(1), addresses[1]);
+    let (victim, victim_address) = (servers.swap_remove(1), addresses[1]);
     let old = victim.id();
     let kill = Instant::now();
     victim.kill().await;
     killed.send_replace(Some(old));
-    until_up(&lockgate, of_victim, 0.0).await;
-    let noticed = kill.elapsed();
+    until_up(&lockgate, victim_address, 0.0).await;
+    let detected = kill.elapsed();
     until(sessions + 4 * rate).await;
-    assert_eq!(state(&lockgate, of_victim).await, "down");
+    assert_eq!(state(&lockgate, victim_address).await, "down");
 
-    let (new, _) = server(own, of_victim.port()).await;
+    let (new, _) = server(own, victim_address.port()).await;
     let started = Instant::now();
-    until_up(&lockgate, of_victim, 1.0).await;
-    let back = Instant::now();
-    assert_eq!(state(&lockgate, of_victim).await, "warming");
+    until_up(&lockgate, victim_address, 1.0).await;
+    let recovered = Instant::now();
+    assert_eq!(state(&lockgate, victim_address).await, "warming");
     let retried = "lockgate_retries_total{pool=\"chat\"}";
     let retried = lockgate.metric(retried).await;
-    let leases = until_filled(&lockgate, of_victim).await;
-    let filled = back.elapsed();
+    let leases = until_filled(&lockgate, victim_address).await;
+    let filled = recovered.elapsed();
     until(sessions + sessions / 2).await;
-    assert_eq!(state(&lockgate, of_victim).await, "up");
-    tell_enough.send_replace(true);
+    assert_eq!(state(&lockgate, victim_address).await, "up");
+    stop_spawning.send_replace(true);
     stop.send_replace(true);
-    let visits = timeout(Duration::from_secs(60), coming).await;
-    let visits = visits.expect("all leave").expect("none was dropped");
+    let attempts = timeout(Duration::from_secs(60), spawning).await;
+    let attempts = attempts
+        .expect("all sessions end")
+        .expect("none was dropped");
 
-    let after = Aftermath::of(visits, old, kill);
-    let (connects, refused) = (after.visits() - sessions, after.refused());
-    let (told, cut) = (&after.told, &after.cut);
-    let [half, most, all] = [50, 99, 100].map(|percent| after.told_within(percent));
+    let after = Summary::new(attempts, old, kill);
+    let (connects, refused) = (after.attempts() - sessions, after.failures());
+    let (closed, truncated) = (&after.closed, &after.truncated);
+    let [median, p99, all] = [50, 99, 100].map(|percent| after.closed_within(percent));
     println!(
-        "{sessions} sessions over four processes, one killed: {} were told 1011, half of them within {half:.0?}, \
-         99 % within {most:.0?}, all within {all:.0?}; {} were cut in mid-frame, no byte appended, at an end within {:.0?}; \
+        "{sessions} sessions over four processes, one killed: {} received 1011, half of them within {median:.0?}, \
+         99 % within {p99:.0?}, all within {all:.0?}; {} were truncated in mid-frame, no byte appended, closed within {:.0?}; \
          {} others: 0 dropped, {} messages echoed",
-        told.len(),
-        cut.len(),
-        cut.last().expect("streams"),
-        after.stayed,
+        closed.len(),
+        truncated.len(),
+        truncated.last().expect("streams"),
+        after.unaffected,
         after.echoes,
     );
     println!(
-        "{connects} connects meanwhile, {rate} a second: {} failed, {retried} were tried elsewhere; \
-         the dead one was left alone after {noticed:.0?}",
+        "{connects} further connects, {rate} per second: {} failed, {retried} were retried on another backend; \
+         the dead backend was marked down after {detected:.0?}",
         refused.len()
     );
-    let quarters = after.shares(back, SLOW_START, new.id());
+    let quarters = after.shares(recovered, SLOW_START, new.id());
     println!(
-        "started again, it was up after {:.1?}; of what was new it got {} in the quarters of {SLOW_START:?}; \
+        "started again, it was up after {:.1?}; its share of new sessions was {} in the quarters of {SLOW_START:?}; \
          filled after {filled:.1?}: {leases}",
-        back - started,
+        recovered - started,
         quarters.map(|it| format!("{:.0} %", 100.0 * it)).join(", "),
     );
     assert!(refused.len() * 1000 <= connects, "{refused:?}");
-    assert!(connects >= sessions / 2 && cut.len() == STREAMS / 4 && retried >= 1.0);
-    assert!(most <= limit, "{told:?}");
-    // Without a slow start it would get all of it at once, for it has the fewest.
+    assert!(connects >= sessions / 2 && truncated.len() == STREAMS / 4 && retried >= 1.0);
+    assert!(p99 <= limit, "{closed:?}");
+    // Without slow start it would receive all new sessions at once, because it has the fewest.
     let [one, two, three, four] = quarters;
     assert!(one + two < 1.3 && three + four > one + two, "{quarters:?}");
 }

@@ -1,6 +1,6 @@
-//! The rows of HTTP/1.1, as bytes.
+//! HTTP/1.1 requests, as bytes.
 
-use super::{Table, Wanted};
+use super::{ExpectedRequest, Table};
 use crate::harness::{Head, Lockgate, handshake};
 
 mod framing;
@@ -9,64 +9,65 @@ mod targets;
 mod upgrades;
 
 #[tokio::test]
-async fn http1_heads_are_refused_or_clean() {
+async fn invalid_http1_heads_are_refused_or_normalized() {
     run(heads::rows(), "HTTP/1.1 heads").await;
 }
 
 #[tokio::test]
-async fn http1_targets_are_refused_or_clean() {
+async fn invalid_http1_targets_are_refused_or_normalized() {
     run(targets::rows(), "HTTP/1.1 targets").await;
 }
 
 #[tokio::test]
-async fn http1_framing_is_refused_or_clean() {
+async fn invalid_http1_framing_is_refused_or_normalized() {
     run(framing::rows(), "HTTP/1.1 framing").await;
 }
 
 #[tokio::test]
-async fn http1_upgrades_are_refused_or_clean() {
+async fn invalid_http1_upgrades_are_refused_or_normalized() {
     run(upgrades::rows(), "HTTP/1.1 upgrades").await;
 }
 
-/// One connection: what is sent, every answer until its end, every request that the backend sees.
+/// One connection: the bytes sent, the status of every response, and every request that the backend receives.
 struct Row {
     name: &'static str,
     bytes: Vec<u8>,
-    answers: Vec<u16>,
-    wanted: Vec<Wanted>,
-    /// The backend may see the beginning of it.
-    torn: bool,
+    statuses: Vec<u16>,
+    expected: Vec<ExpectedRequest>,
+    /// The backend may receive the beginning of the request.
+    partial: bool,
 }
 
-/// The backend receives nothing.
+/// A refused request: the backend receives nothing.
 fn refused(status: u16, name: &'static str, bytes: impl AsRef<[u8]>) -> Row {
     Row {
         name,
         bytes: bytes.as_ref().to_vec(),
-        answers: vec![status],
-        wanted: vec![],
-        torn: false,
+        statuses: vec![status],
+        expected: vec![],
+        partial: false,
     }
 }
 
-/// One clean request that starts with this line.
-fn passes(start: &str, name: &'static str, bytes: impl AsRef<[u8]>) -> Row {
+/// A forwarded request with this request line.
+fn forwarded(start: &str, name: &'static str, bytes: impl AsRef<[u8]>) -> Row {
     Row {
-        answers: vec![200],
-        wanted: vec![Wanted::request(start)],
+        statuses: vec![200],
+        expected: vec![ExpectedRequest::request(start)],
         ..refused(200, name, bytes)
     }
 }
 
-/// Refused in the middle of its body, when the head may be on its way: the backend must not take what it has for all.
-fn torn(status: u16, name: &'static str, bytes: impl AsRef<[u8]>) -> Row {
+/// A request refused in the middle of its body, after its head may have been forwarded: the backend must not receive a
+/// complete request.
+fn partial(status: u16, name: &'static str, bytes: impl AsRef<[u8]>) -> Row {
     Row {
-        torn: true,
+        partial: true,
         ..refused(status, name, bytes)
     }
 }
 
-/// A head without its end, for a route that exists.
+/// A GET for an existing route, with further header lines.
 fn get(more: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: a.test\r\n{more}\r\n")
 }
@@ -79,42 +80,43 @@ fn post(more: &str, body: &str) -> String {
 
 impl Row {
     fn body(mut self, body: &str) -> Row {
-        self.wanted[0].body = body.to_owned();
+        self.expected[0].body = body.to_owned();
         self
     }
 
     fn field(mut self, name: &'static str, value: Option<&'static str>) -> Row {
-        self.wanted[0].fields.push((name, value));
+        self.expected[0].fields.push((name, value));
         self
     }
 
-    fn answers(mut self, answers: &[u16]) -> Row {
-        self.answers = answers.to_vec();
+    fn statuses(mut self, statuses: &[u16]) -> Row {
+        self.statuses = statuses.to_vec();
         self
     }
 
-    /// A further request in the same connection.
+    /// Expects a further request from the same connection.
     fn then(mut self, start: &str) -> Row {
-        self.wanted.push(Wanted::request(start));
+        self.expected.push(ExpectedRequest::request(start));
         self
     }
 }
 
 async fn run(rows: Vec<Row>, of: &str) {
     let mut table = Table::new().await;
-    let torn = rows.iter().filter(|row| row.torn).count();
+    let partial = rows.iter().filter(|row| row.partial).count();
     for row in rows {
-        let ask = async |lockgate: &Lockgate| {
-            let answers = answers(lockgate, &row.bytes).await;
-            (answers != row.answers).then(|| format!("answered {answers:?}, not {:?}", row.answers))
+        let send = async |lockgate: &Lockgate| {
+            let statuses = statuses(lockgate, &row.bytes).await;
+            (statuses != row.statuses)
+                .then(|| format!("answered {statuses:?}, not {:?}", row.statuses))
         };
-        table.row(row.name, &row.wanted, ask).await;
+        table.row(row.name, &row.expected, send).await;
     }
-    table.end(of, torn).await;
+    table.end(of, partial).await;
 }
 
-/// Every status that comes until the connection ends, which is no later than a deadline of Lockgate.
-async fn answers(lockgate: &Lockgate, mut bytes: &[u8]) -> Vec<u16> {
+/// Sends `bytes` on a new connection; returns the status of every response until Lockgate closes the connection.
+async fn statuses(lockgate: &Lockgate, mut bytes: &[u8]) -> Vec<u16> {
     let mut wire = lockgate.connect().await;
     while let Some(sent) = wire.try_send(bytes).await {
         bytes = &bytes[sent..];
@@ -122,13 +124,13 @@ async fn answers(lockgate: &Lockgate, mut bytes: &[u8]) -> Vec<u16> {
     wire.flush().await;
     let end = wire.end().await;
     let mut rest = &end.bytes[..];
-    let mut answers = vec![];
+    let mut statuses = vec![];
     while let Some(at) = rest.windows(4).position(|it| it == b"\r\n\r\n") {
         let head = Head::parse(&rest[..at + 4]);
         let length = head
             .get("content-length")
             .map_or(0, |it| it.parse().expect("a number"));
-        answers.push(head.status());
+        statuses.push(head.status());
         rest = match head.status() {
             // Frames follow.
             101 => &[],
@@ -140,5 +142,5 @@ async fn answers(lockgate: &Lockgate, mut bytes: &[u8]) -> Vec<u16> {
         "half an answer: {:?}",
         String::from_utf8_lossy(rest)
     );
-    answers
+    statuses
 }

@@ -1,6 +1,6 @@
-//! The rows of HTTP/2, as header lists and frames that no library lets a client send (RFC 9113 §8, RFC 8441 §4).
+//! HTTP/2 requests, as header lists and frames that client libraries do not send (RFC 9113 §8, RFC 8441 §4).
 
-use super::{Table, Wanted};
+use super::{ExpectedRequest, Table};
 use crate::harness::{
     Lockgate, RawH2,
     raw_h2::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, HELLO, RST_STREAM, frame, hpack},
@@ -11,28 +11,28 @@ mod requests;
 mod tunnels;
 
 #[tokio::test]
-async fn http2_requests_are_refused_or_clean() {
+async fn invalid_http2_requests_are_refused_or_normalized() {
     run(requests::rows(), "HTTP/2 requests").await;
 }
 
 #[tokio::test]
-async fn http2_tunnels_are_refused_or_clean() {
+async fn invalid_http2_tunnels_are_refused_or_normalized() {
     run(tunnels::rows(), "HTTP/2 tunnels").await;
 }
 
 #[tokio::test]
-async fn http2_frames_are_refused_or_clean() {
+async fn invalid_http2_frames_are_refused_or_normalized() {
     run(frames::rows(), "HTTP/2 frames").await;
 }
 
-/// One connection: what is sent behind the preface, and how its last stream, or itself, ends.
+/// One connection: the bytes sent after the preface, and how its last stream or the connection ends.
 struct Row {
     name: &'static str,
     bytes: Vec<u8>,
     end: End,
-    wanted: Vec<Wanted>,
-    /// The backend may see the beginning of it.
-    torn: bool,
+    expected: Vec<ExpectedRequest>,
+    /// The backend may receive the beginning of the request.
+    partial: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +40,9 @@ enum End {
     Status(u16),
     /// RST_STREAM with this error.
     Reset(u32),
-    /// GOAWAY with an error: h2 calls most of them PROTOCOL_ERROR.
+    /// GOAWAY with an error; h2 sends PROTOCOL_ERROR for most of them.
     Away,
-    /// The connection is over without a word.
+    /// The connection was closed without RST_STREAM or GOAWAY.
     Over,
 }
 
@@ -51,36 +51,36 @@ type List<'a> = Vec<(&'a str, &'a str)>;
 /// RFC 9113 §7.
 const PROTOCOL_ERROR: u32 = 1;
 
-/// The backend receives nothing.
+/// A refused request: the backend receives nothing.
 fn refused(end: End, name: &'static str, bytes: Vec<u8>) -> Row {
     Row {
         name,
         bytes,
         end,
-        wanted: vec![],
-        torn: false,
+        expected: vec![],
+        partial: false,
     }
 }
 
-/// A malformed request is an error of its stream (§8.1.1), or of the connection if one likes (§5.4.1).
+/// A malformed request is a stream error (§8.1.1), which an endpoint may treat as a connection error (§5.4.1).
 fn malformed(name: &'static str, bytes: Vec<u8>) -> Row {
     refused(End::Reset(PROTOCOL_ERROR), name, bytes)
 }
 
-/// One clean request that starts with this line.
-fn passes(start: &str, name: &'static str, bytes: Vec<u8>) -> Row {
+/// A forwarded request with this request line.
+fn forwarded(start: &str, name: &'static str, bytes: Vec<u8>) -> Row {
     Row {
-        wanted: vec![Wanted::request(start)],
+        expected: vec![ExpectedRequest::request(start)],
         ..refused(End::Status(200), name, bytes)
     }
 }
 
-/// A GET for a route that exists.
+/// A GET for an existing route, with further fields.
 fn get(more: &[(&'static str, &'static str)]) -> List<'static> {
     with(more, &[])
 }
 
-/// The same, with other pseudo-headers: an empty one is left out.
+/// A GET whose pseudo-headers are replaced; `None` omits one.
 fn with(
     more: &[(&'static str, &'static str)],
     other: &[(&'static str, Option<&'static str>)],
@@ -104,12 +104,12 @@ fn with(
     list
 }
 
-/// A whole request without a body, in stream 1.
-fn ask(list: &[(&str, &str)]) -> Vec<u8> {
+/// A complete request without a body, in stream 1.
+fn request(list: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, 1, &hpack(list))
 }
 
-/// A request whose body is to come.
+/// A request whose body follows.
 fn open(list: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, 1, &hpack(list))
 }
@@ -123,33 +123,33 @@ fn body(body: &str) -> Vec<u8> {
 
 impl Row {
     fn body(mut self, body: &str) -> Row {
-        self.wanted[0].body = body.to_owned();
+        self.expected[0].body = body.to_owned();
         self
     }
 
     fn field(mut self, name: &'static str, value: Option<&'static str>) -> Row {
-        self.wanted[0].fields.push((name, value));
+        self.expected[0].fields.push((name, value));
         self
     }
 
-    fn torn(mut self) -> Row {
-        self.torn = true;
+    fn partial(mut self) -> Row {
+        self.partial = true;
         self
     }
 }
 
 async fn run(rows: Vec<Row>, of: &str) {
     let mut table = Table::new().await;
-    let torn = rows.iter().filter(|row| row.torn).count();
+    let partial = rows.iter().filter(|row| row.partial).count();
     for row in rows {
-        let ask = async |lockgate: &Lockgate| {
+        let send = async |lockgate: &Lockgate| {
             let end = end(lockgate, &row.bytes).await;
             let malformed = row.end == End::Reset(PROTOCOL_ERROR) && end == End::Away;
             (end != row.end && !malformed).then(|| format!("{end:?}, not {:?}", row.end))
         };
-        table.row(row.name, &row.wanted, ask).await;
+        table.row(row.name, &row.expected, send).await;
     }
-    table.end(of, torn).await;
+    table.end(of, partial).await;
 }
 
 /// Sends `bytes`, and reads until a stream or the connection ends. A stream that is reset after its response, because
@@ -162,7 +162,7 @@ async fn end(lockgate: &Lockgate, bytes: &[u8]) -> End {
         match frame.kind {
             HEADERS => status = status.or(Some(End::Status(frame.status()))),
             RST_STREAM => return status.unwrap_or(End::Reset(frame.error())),
-            // Without an error it only says that the connection has been idle.
+            // GOAWAY without an error closes an idle connection.
             GOAWAY if frame.error() != 0 => return End::Away,
             _ => {}
         }

@@ -8,49 +8,49 @@ use tokio::{
     sync::watch,
 };
 
-/// What a backend was asked.
+/// A request as the backend received it.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct RecordedRequest {
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
-    /// It came to its end, or is not even a request.
-    pub(crate) whole: bool,
+    /// Whether it was received completely; also true for a head that breaks off.
+    pub(crate) complete: bool,
 }
 
-/// Everything that was asked so far, in the order in which it was through.
-pub(crate) type Record = watch::Receiver<Vec<Seen>>;
+/// All requests so far, in the order in which their reception ended.
+pub(crate) type Recording = watch::Receiver<Vec<RecordedRequest>>;
 
 /// A backend that answers everything: a handshake with a 101 and a Close, the rest with an empty 200.
-pub(crate) async fn recorder() -> (SocketAddr, Record) {
+pub(crate) async fn recorder() -> (SocketAddr, Recording) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let (sender, record) = watch::channel(vec![]);
     let sender = Arc::new(sender);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let asked = Asked {
+            let connection = Connection {
                 stream,
                 buffer: vec![],
             };
-            tokio::spawn(asked.answer(sender.clone()));
+            tokio::spawn(connection.answer(sender.clone()));
         }
     });
     (address, record)
 }
 
 /// A connection to the backend.
-struct Asked {
+struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 // === impl Asked ===
 
-impl Asked {
-    async fn answer(mut self, record: Arc<watch::Sender<Vec<Seen>>>) {
-        // hyper gives a pooled connection up without a word, so an end before the first byte is none to tell of.
+impl Connection {
+    async fn answer(mut self, record: Arc<watch::Sender<Vec<RecordedRequest>>>) {
+        // hyper closes idle pooled connections, so that an end before the first byte is not recorded.
         while let Some(seen) = self.request().await {
-            let answer = match (seen.whole, seen.head.get("upgrade")) {
+            let answer = match (seen.complete, seen.head.get("upgrade")) {
                 (true, None) => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".into(),
                 (true, Some(_)) => switching_protocols(&seen.head, ""),
                 (false, _) => String::new(),
@@ -66,7 +66,7 @@ impl Asked {
                 return;
             }
             if session {
-                // What comes now are frames.
+                // Frames follow.
                 while let Ok(1..) = self.stream.read_buf(&mut self.buffer).await {}
                 return;
             }
@@ -74,25 +74,29 @@ impl Asked {
     }
 
     /// The next request; `None` at an end without one.
-    async fn request(&mut self) -> Option<Seen> {
+    async fn request(&mut self) -> Option<RecordedRequest> {
         let Some(head) = self.until(b"\r\n\r\n").await else {
-            let half = String::from_utf8_lossy(&self.buffer);
-            return (!half.is_empty()).then(|| Seen {
+            let partial = String::from_utf8_lossy(&self.buffer);
+            return (!partial.is_empty()).then(|| RecordedRequest {
                 head: Head {
-                    start: format!("half a head: {half:?}"),
+                    start: format!("half a head: {partial:?}"),
                     fields: vec![],
                 },
                 body: vec![],
-                whole: true,
+                complete: true,
             });
         };
         let head = Head::parse(&head);
         let mut body = vec![];
-        let whole = self.body(&head, &mut body).await.is_some();
-        Some(Seen { head, body, whole })
+        let complete = self.body(&head, &mut body).await.is_some();
+        Some(RecordedRequest {
+            head,
+            body,
+            complete,
+        })
     }
 
-    /// `None` when it has no end, or none that one reader would see like another.
+    /// Returns `None` if the body breaks off or its framing is invalid.
     async fn body(&mut self, head: &Head, body: &mut Vec<u8>) -> Option<()> {
         if head.get("transfer-encoding").is_none() {
             let length = head
@@ -143,8 +147,8 @@ impl Asked {
 
 // === impl Seen ===
 
-impl Seen {
-    /// What no backend should ever see, whatever a client sends.
+impl RecordedRequest {
+    /// Defects that a forwarded request must never have, whatever the client sent.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = vec![];
         let mut check = |fine: bool, what: &str| {
@@ -199,7 +203,7 @@ impl Seen {
                 |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&byte);
             let named = !name.is_empty() && name.bytes().all(token);
             check(named, &format!("{name:?} is no name"));
-            // As the value was on the wire: `\r` and `\n` alone would end it for some readers.
+            // The value is as received: some parsers take a bare `\r` or `\n` for the end of a line.
             let control = |it: char| it.is_ascii_control() && it != '\t';
             check(
                 !value.contains(control),

@@ -1,11 +1,11 @@
-//! A real Python server that asks every second, and a client whose link needs longer than that.
+//! A Python server that sends a Ping every second, and a client with a longer round-trip time.
 
 use crate::harness::{Frame, Lockgate, Program, Wire, within};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// What the link takes, there and back: more than the server's `ping_interval` and `ping_timeout` of a second each.
-const LINK: Duration = Duration::from_millis(2500);
+/// Round-trip time of the client: more than the server's `ping_interval` and `ping_timeout` of a second each.
+const ROUND_TRIP: Duration = Duration::from_millis(2500);
 
 async fn session(answer: &str) -> (Program, Lockgate, Wire) {
     let (server, address) = Program::server("impatient_echo.py").await;
@@ -20,12 +20,12 @@ async fn session(answer: &str) -> (Program, Lockgate, Wire) {
     (server, lockgate, client)
 }
 
-/// The next frame, and if it is a Ping the answer to it, as late as the link makes it.
-async fn late(client: &mut Wire) -> Frame {
+/// Returns the next frame; a Ping is answered after the round-trip time.
+async fn frame_with_late_pong(client: &mut Wire) -> Frame {
     let frame = client.frame().await;
     if frame.opcode == 9 {
-        sleep(LINK).await;
-        // It may be closed meanwhile.
+        sleep(ROUND_TRIP).await;
+        // The connection may already be closed.
         let pong = Frame::pong(&frame.payload).masked().encode();
         let _ = client.try_send(&pong).await;
     }
@@ -33,11 +33,11 @@ async fn late(client: &mut Wire) -> Frame {
 }
 
 #[tokio::test]
-async fn a_relayed_ping_that_is_answered_late_costs_the_session() {
+async fn late_pong_to_a_relayed_ping_ends_the_session() {
     let (_server, _lockgate, mut client) = session("never").await;
-    let close = within("the server's patience", async {
+    let close = within("the server's Close", async {
         loop {
-            let frame = late(&mut client).await;
+            let frame = frame_with_late_pong(&mut client).await;
             if frame.is_close() {
                 return frame;
             }
@@ -47,21 +47,21 @@ async fn a_relayed_ping_that_is_answered_late_costs_the_session() {
 }
 
 #[tokio::test]
-async fn a_ping_that_is_answered_for_a_live_client_costs_nothing() {
+async fn backend_ping_is_answered_on_behalf_of_a_live_client() {
     let (_server, lockgate, mut client) = session("when-client-live").await;
     for _ in 0..3 {
-        let frame = late(&mut client).await;
+        let frame = frame_with_late_pong(&mut client).await;
         assert_eq!(
             (frame.opcode, frame.payload.len()),
             (9, 12),
-            "a Ping of ours"
+            "a Ping of Lockgate"
         );
     }
     client.send_frame(Frame::text("still here")).await;
     assert_eq!(client.text().await, "still here");
-    let of = |what| lockgate.metric(what);
-    let count = of("lockgate_ping_rtt_seconds_count{leg=\"client\"}").await;
-    let sum = of("lockgate_ping_rtt_seconds_sum{leg=\"client\"}").await;
+    let metric = |series| lockgate.metric(series);
+    let count = metric("lockgate_ping_rtt_seconds_count{leg=\"client\"}").await;
+    let sum = metric("lockgate_ping_rtt_seconds_sum{leg=\"client\"}").await;
     assert_eq!(count, 3.0);
-    assert!(sum >= 3.0 * LINK.as_secs_f64(), "{sum} s");
+    assert!(sum >= 3.0 * ROUND_TRIP.as_secs_f64(), "{sum} s");
 }

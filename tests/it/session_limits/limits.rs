@@ -1,9 +1,9 @@
-//! The limits of `[session]`, one by one, between real sockets.
+//! The limits of `[session]`, one per test.
 
-use crate::harness::{Backend, End, Frame, How, Lockgate, Wire};
+use crate::harness::{Backend, End, EndKind, Frame, Lockgate, Wire};
 use std::time::{Duration, Instant};
 
-/// A session both ends of which the test plays, with these limits.
+/// Opens a session with these limits; the test controls both ends.
 async fn session(limits: &str) -> (Lockgate, Wire, Wire) {
     let backend = Backend::listen().await;
     let session = format!("session = {{ {limits}, close_timeout = \"1s\" }}");
@@ -22,7 +22,7 @@ async fn closed_as(lockgate: &Lockgate, why: &str, by: &str, code: u16) {
 }
 
 #[tokio::test]
-async fn a_fragment_too_many() {
+async fn too_many_fragments_close_the_session() {
     let (lockgate, mut client, mut server) = session("max_fragments = 2").await;
     for opcode in [1, 0, 0] {
         let fragment = Frame {
@@ -40,7 +40,7 @@ async fn a_fragment_too_many() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_too_fast_waits() {
+async fn client_over_its_message_rate_is_paused() {
     let (lockgate, mut client, mut server) = session("messages_per_second = 20").await;
     let started = Instant::now();
     for i in 0..60 {
@@ -52,25 +52,25 @@ async fn a_client_that_is_too_fast_waits() {
             assert_eq!(lockgate.metric("lockgate_rate_paused_sessions").await, 1.0);
         }
     }
-    // Twenty at once, forty in two seconds.
+    // A burst of 20, then 40 in two seconds.
     let took = started.elapsed();
     assert!(took >= Duration::from_millis(1950), "{took:?}");
 }
 
 #[tokio::test]
-async fn bytes_have_their_rate_too() {
+async fn client_over_its_byte_rate_is_paused() {
     let (_lockgate, mut client, mut server) = session("bytes_per_second = 200_000").await;
     let started = Instant::now();
     let frame = Frame::binary(&vec![7; 500_000]).masked();
     let bytes = frame.encode();
-    let (_, got) = tokio::join!(client.send(&bytes), server.exactly(bytes.len()));
-    assert!(got == bytes, "it arrives as it was sent");
+    let (_, received) = tokio::join!(client.send(&bytes), server.exactly(bytes.len()));
+    assert!(received == bytes, "it arrives as it was sent");
     let took = started.elapsed();
     assert!(took >= Duration::from_millis(1450), "{took:?}");
 }
 
 #[tokio::test]
-async fn or_it_is_closed() {
+async fn over_rate_close_closes_the_session() {
     let limits = "messages_per_second = 3, over_rate = \"close\"";
     let (lockgate, mut client, mut server) = session(limits).await;
     let frame = Frame::text("x").masked().encode();
@@ -84,7 +84,7 @@ async fn or_it_is_closed() {
 }
 
 #[tokio::test]
-async fn an_idle_session_is_closed_whatever_its_pings() {
+async fn max_idle_ignores_pings() {
     let limits = "max_idle = \"1s\", ping = { interval = \"100ms\", timeout = \"5s\" }";
     let (lockgate, mut client, mut server) = session(limits).await;
     let mut pings = 0;
@@ -105,13 +105,13 @@ async fn an_idle_session_is_closed_whatever_its_pings() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_counted_then_closed_by_a_reload() {
+async fn slow_reader_is_counted_and_closed_after_a_reload() {
     let backend = Backend::listen().await;
-    let config = |then: &str| {
+    let config = |action: &str| {
         format!(
             "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[session]\nclose_timeout = \"1s\"\n\
              slow_reader = {{ after = \"200ms\" }}\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://{}\"\norigins = [\"*\"]\n\
-             session = {{ slow_reader = {{ do = \"{then}\" }} }}\n",
+             session = {{ slow_reader = {{ do = \"{action}\" }} }}\n",
             backend.address
         )
     };
@@ -129,14 +129,14 @@ async fn a_client_that_does_not_read_is_counted_then_closed_by_a_reload() {
     assert!((1.0..=65536.0).contains(&bytes), "{bytes}");
     lockgate.write_config(&config("close"));
     closed_as(&lockgate, "slow-reader", "client", 1008).await;
-    // Half a frame of the server is pending and will not be delivered: the Close has a buffer of its own.
+    // Part of a frame to the client is still pending; the Close to the backend is sent nevertheless.
     assert_eq!(server.frame().await.closes_with(), (1001, ""));
     assert_eq!(lockgate.metric(slow).await, 0.0);
     assert_eq!(lockgate.metric(stuck).await, 0.0);
 }
 
 #[tokio::test]
-async fn a_reload_changes_limits_of_open_sessions() {
+async fn reload_changes_limits_of_open_sessions() {
     let backend = Backend::listen().await;
     let config = |limits: &str| {
         format!(
@@ -152,13 +152,19 @@ async fn a_reload_changes_limits_of_open_sessions() {
     client.send_frame(Frame::binary(&[7; 1000])).await;
     server.exactly(2).await;
     lockgate.write_config(&config("max_idle = \"500ms\""));
-    // Its rest needs no quarter of an hour.
+    // The rest is no longer limited to one byte per second.
     server.exactly(1000 + 8 - 2).await;
     assert_eq!(client.frame().await.closes_with(), (1001, ""));
     client.send_frame(Frame::close(1001, "")).await;
     assert_eq!(server.frame().await.closes_with(), (1001, ""));
     server.send_frame(Frame::close(1001, "")).await;
-    let how = How::Fin;
-    assert_eq!(client.end().await, End { bytes: vec![], how });
+    let kind = EndKind::Fin;
+    assert_eq!(
+        client.end().await,
+        End {
+            bytes: vec![],
+            kind
+        }
+    );
     closed_as(&lockgate, "max-idle", "lockgate", 1001).await;
 }

@@ -1,32 +1,32 @@
-//! Our Pings among the frames of others: messages in fragments and frames of 16 MiB, in both directions at once; not a byte
-//! is changed, every Pong to a Ping of ours is swallowed, every other one relayed.
+//! Lockgate's Pings between relayed frames, among them fragments and frames of 16 MiB: no byte is changed, Pongs to
+//! Lockgate's Pings are consumed, all others are relayed.
 //!
-//! `LOCKGATE_SESSIONS` and `LOCKGATE_SECONDS` set how many sessions there are and how long each lasts (20 and 3, to be
-//! quick; 500 and 20 are the 10,000 session-seconds of the figure). The figures are printed.
+//! `LOCKGATE_SESSIONS` and `LOCKGATE_SECONDS` set the number and the duration of the sessions (20 and 3; 500 and 20 are the
+//! 10,000 session-seconds of the figure). The figures are printed.
 
 use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, raise_descriptor_limit};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// One side sends frames that its seed decides, and asks; the other one is silent but for its Pongs. So it is asked by
-/// Lockgate, too: between the frames.
+/// A pseudo-random sequence of frames, among them Pings. One side sends it; the other side sends only Pongs, so that
+/// Lockgate pings it between the frames.
 struct Stream {
     seed: u64,
     huge: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Seen {
+struct Counters {
     frames: u64,
     bytes: u64,
-    ours: u64,
-    foreign: u64,
+    lockgate_pings: u64,
+    peer_pings: u64,
 }
 
 // === impl Stream ===
 
 impl Stream {
-    /// As good as by chance, and the same for both sides (xorshift64).
+    /// The next pseudo-random number (xorshift64), equal on both sides.
     fn next(&mut self, below: u64) -> u64 {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
@@ -34,7 +34,7 @@ impl Stream {
         self.seed % below
     }
 
-    /// The frames of the next message: one or several, at times with a Ping in between, at times one of 16 MiB.
+    /// The frames of the next message: one or several, sometimes with a Ping in between, sometimes one of 16 MiB.
     fn message(&mut self) -> Vec<Frame> {
         if self.huge && self.next(40) == 0 {
             return vec![Frame::binary(&self.payload(16 << 20))];
@@ -65,16 +65,16 @@ impl Stream {
     }
 }
 
-/// Sends messages until `until`, then a text; sees that only the answers to its own Pings come back.
-async fn send(mut wire: Wire, mut stream: Stream, until: Instant) -> Seen {
-    let mut seen = Seen::default();
-    let mut asked = Vec::new();
+/// Sends messages until `until`, then a text; checks that only the Pongs to its own Pings return.
+async fn send(mut wire: Wire, mut stream: Stream, until: Instant) -> Counters {
+    let mut counters = Counters::default();
+    let mut pings = Vec::new();
     while Instant::now() < until {
         for frame in stream.message() {
             if frame.opcode == 9 {
-                asked.push(frame.payload.clone());
+                pings.push(frame.payload.clone());
             }
-            let frame = if wire.plays_client() {
+            let frame = if wire.is_client() {
                 frame.masked()
             } else {
                 frame
@@ -89,29 +89,29 @@ async fn send(mut wire: Wire, mut stream: Stream, until: Instant) -> Seen {
             }
             wire.flush().await;
         }
-        // Not all that the machine can carry: others want to be seen, too.
+        // A pause, so that Lockgate's Pings and the other sessions get a turn.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     wire.send_frame(Frame::text("the end")).await;
-    for payload in &asked {
-        let pong = said(&mut wire).await;
+    for payload in &pings {
+        let pong = next_frame_but_ping(&mut wire).await;
         assert_eq!(
             (pong.opcode, &pong.payload),
             (10, payload),
-            "a Pong that it asked for"
+            "a Pong to its own Ping"
         );
-        seen.foreign += 1;
+        counters.peer_pings += 1;
     }
-    let end = said(&mut wire).await;
+    let end = next_frame_but_ping(&mut wire).await;
     assert_eq!(
         end.payload, b"the end too",
         "no Pong to a Ping of Lockgate's"
     );
-    seen
+    counters
 }
 
-/// The next frame of the other side: a slow machine lets it be asked by Lockgate as well.
-async fn said(wire: &mut Wire) -> Frame {
+/// The next frame other than a Ping; on a slow machine Lockgate pings this side too.
+async fn next_frame_but_ping(wire: &mut Wire) -> Frame {
     loop {
         let frame = wire.next_frame().await.expect("the session lives");
         if frame.opcode != 9 {
@@ -121,42 +121,41 @@ async fn said(wire: &mut Wire) -> Frame {
     }
 }
 
-/// Reads what the same seed says, and answers every Ping.
-async fn receive(mut wire: Wire, mut stream: Stream) -> Seen {
-    let mut seen = Seen::default();
+/// Checks the frames of the same sequence, and answers every Ping.
+async fn receive(mut wire: Wire, mut stream: Stream) -> Counters {
+    let mut counters = Counters::default();
     let mut expected = std::collections::VecDeque::new();
     loop {
         let frame = wire.next_frame().await.expect("the session lives");
-        seen.frames += 1;
-        seen.bytes += frame.payload.len() as u64;
+        counters.frames += 1;
+        counters.bytes += frame.payload.len() as u64;
         if frame.opcode == 9 {
             wire.send_frame(Frame::pong(&frame.payload)).await;
             if frame.payload.len() == 12 && !frame.payload.starts_with(b"foreign") {
-                seen.ours += 1;
+                counters.lockgate_pings += 1;
                 continue;
             }
         }
         if frame.opcode == 1 {
             assert_eq!(frame.payload, b"the end");
-            assert!(expected.is_empty(), "a message is cut");
+            assert!(expected.is_empty(), "a message is incomplete");
             wire.send_frame(Frame::text("the end too")).await;
-            return seen;
+            return counters;
         }
         if expected.is_empty() {
             expected.extend(stream.message());
         }
-        let wanted = expected.pop_front().expect("a message has frames");
+        let sent = expected.pop_front().expect("a message has frames");
         assert!(
-            (frame.fin, frame.opcode) == (wanted.fin, wanted.opcode)
-                && frame.payload == wanted.payload,
+            (frame.fin, frame.opcode) == (sent.fin, sent.opcode) && frame.payload == sent.payload,
             "frame {} is not the one that was sent",
-            seen.frames
+            counters.frames
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn our_pings_corrupt_nothing_and_their_answers_are_swallowed() {
+async fn pings_of_lockgate_are_transparent_to_both_peers() {
     let number = |name: &str, default: u64| {
         let set = std::env::var(name).ok();
         set.map_or(default, |it| it.parse().expect("a number"))
@@ -178,7 +177,7 @@ async fn our_pings_corrupt_nothing_and_their_answers_are_swallowed() {
         pairs.push((client, server));
     }
     let until = Instant::now() + span;
-    let mut playing = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for (i, (client, server)) in (1_u64..).zip(pairs) {
         let seed = i.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let huge = i.is_multiple_of(10);
@@ -188,25 +187,28 @@ async fn our_pings_corrupt_nothing_and_their_answers_are_swallowed() {
         } else {
             (server, client)
         };
-        playing.spawn(send(from, stream(), until));
-        playing.spawn(receive(to, stream()));
+        tasks.spawn(send(from, stream(), until));
+        tasks.spawn(receive(to, stream()));
     }
     let started = Instant::now();
-    let mut all = Seen::default();
-    while let Some(seen) = playing.join_next().await {
-        let seen = seen.expect("no frame is corrupted");
-        all.frames += seen.frames;
-        all.bytes += seen.bytes;
-        all.ours += seen.ours;
-        all.foreign += seen.foreign;
+    let mut all = Counters::default();
+    while let Some(counters) = tasks.join_next().await {
+        let counters = counters.expect("no frame is corrupted");
+        all.frames += counters.frames;
+        all.bytes += counters.bytes;
+        all.lockgate_pings += counters.lockgate_pings;
+        all.peer_pings += counters.peer_pings;
     }
     println!(
-        "{sessions} sessions of {span:?} ({:?} in all): {} frames, {} MiB, {} Pings of ours among them, {} of others answered",
+        "{sessions} sessions of {span:?} ({:?} in all): {} frames, {} MiB, {} Pings of Lockgate among them, {} Pings of peers answered",
         started.elapsed(),
         all.frames,
         all.bytes >> 20,
-        all.ours,
-        all.foreign
+        all.lockgate_pings,
+        all.peer_pings
     );
-    assert!(all.ours > sessions && all.foreign > 0, "{all:?}");
+    assert!(
+        all.lockgate_pings > sessions && all.peer_pings > 0,
+        "{all:?}"
+    );
 }

@@ -1,7 +1,7 @@
-//! Peers that vanish without a word: a network that swallows everything, and processes that stand still. Each is found
-//! within `ping.interval` + `ping.timeout`, and its backend told.
+//! Peers that vanish: a network that drops all packets, and stopped processes. Each is detected within `ping.interval` +
+//! `ping.timeout`, and its backend gets a Close.
 //!
-//! `LOCKGATE_PEERS` sets how many there are of both kinds together (20, to be quick). The figures are printed.
+//! `LOCKGATE_PEERS` sets the number of peers of both kinds together (20). The figures are printed.
 
 use crate::harness::{Backend, Frame, Lockgate, Program, listener, raise_descriptor_limit};
 use std::{
@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A network of its own, whose only cable can be cut. Gone on drop.
+/// A network namespace whose only link can be disconnected. Removed on drop.
 struct Network {
     name: String,
     near: String,
-    /// Lockgate's end: of the range for measurements (RFC 2544), and of this process alone.
+    /// Lockgate's address, from the benchmarking range (RFC 2544) and used by this process only.
     address: String,
 }
 
@@ -50,15 +50,15 @@ impl Network {
         network
     }
 
-    /// From now on everything is swallowed, in both directions.
-    fn cut(&self) {
+    /// Drops all packets from now on, in both directions.
+    fn disconnect(&self) {
         ip(&["-n", &self.name, "link", "set", "far", "down"]);
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // The cable goes with its end.
+        // Deleting one end of the link deletes both.
         let _ = Command::new("ip")
             .args(["link", "del", &self.near])
             .status();
@@ -93,18 +93,18 @@ async fn vanished_clients_are_detected_in_time_and_their_backends_notified() {
         .to_string();
     let ca = lockgate.ca().display().to_string();
     let half = (peers / 2).to_string();
-    let crowd = |host: &str| ["crowd.py", host, &port, &ca, &half].map(str::to_owned);
-    let [script, rest @ ..] = &crowd(&network.address);
+    let arguments = |host: &str| ["crowd.py", host, &port, &ca, &half].map(str::to_owned);
+    let [script, rest @ ..] = &arguments(&network.address);
     let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
     let mut far = Program::start_under(&["ip", "netns", "exec", &network.name], script, &rest);
-    let [script, rest @ ..] = &crowd("127.0.0.1");
+    let [script, rest @ ..] = &arguments("127.0.0.1");
     let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let mut still = Program::start(script, &rest);
+    let mut stopped = Program::start(script, &rest);
 
-    let mut told = JoinSet::new();
+    let mut closes = JoinSet::new();
     for _ in 0..peers / 2 * 2 {
         let (mut wire, _) = backend.accept_session().await;
-        told.spawn(async move {
+        closes.spawn(async move {
             let close = wire.next_frame().await.expect("its Close");
             let at = Instant::now();
             let code = close.closes_with().0;
@@ -113,27 +113,27 @@ async fn vanished_clients_are_detected_in_time_and_their_backends_notified() {
         });
     }
     assert_eq!(
-        (far.line().await, still.line().await),
+        (far.line().await, stopped.line().await),
         ("open".into(), "open".into())
     );
-    // While they live, no peer counts as vanished: every peer answers its Pings.
+    // Peers that answer their Pings do not count as vanished.
     let answered = "lockgate_ping_rtt_seconds_count{leg=\"client\"}";
     let deadline = Instant::now() + 2 * (INTERVAL + TIMEOUT);
     while lockgate.metric(answered).await < peers as f64 {
         assert!(Instant::now() < deadline, "Pings are not answered");
     }
-    assert!(told.try_join_next().is_none(), "no peer has vanished yet");
+    assert!(closes.try_join_next().is_none(), "no peer has vanished yet");
 
-    network.cut();
-    still.stop();
+    network.disconnect();
+    stopped.stop();
     let vanished = Instant::now();
     let mut latest = Duration::ZERO;
-    while let Some(end) = told.join_next().await {
+    while let Some(end) = closes.join_next().await {
         let (code, at) = end.expect("no panic");
         assert_eq!(code, 1001);
         latest = latest.max(at - vanished);
     }
-    println!("{peers} peers vanished; the last was found after {latest:?}");
+    println!("{peers} peers vanished; the last was detected after {latest:?}");
     assert!(
         latest <= INTERVAL + TIMEOUT + Duration::from_secs(1),
         "{latest:?}"

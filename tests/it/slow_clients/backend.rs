@@ -1,4 +1,4 @@
-//! What is behind Lockgate while it is attacked: it answers a handshake, waits for a body, or sends without end.
+//! The backend of the attacked Lockgate: it answers a handshake, waits for a body, or sends without end.
 
 use crate::harness::{Head, switching_protocols};
 use std::{
@@ -11,18 +11,18 @@ use tokio::{
     sync::mpsc,
 };
 
-pub(super) struct Slow {
+pub(super) struct SlowBackend {
     pub(super) address: SocketAddr,
-    /// For every answer that was given up: how long after its beginning.
-    pub(super) given_up: mpsc::UnboundedReceiver<Duration>,
+    /// For each aborted response, the time since its beginning.
+    pub(super) aborted: mpsc::UnboundedReceiver<Duration>,
 }
 
 // === impl Slow ===
 
-impl Slow {
-    pub(super) async fn listen() -> Slow {
+impl SlowBackend {
+    pub(super) async fn listen() -> SlowBackend {
         let socket = TcpSocket::new_v4().expect("a descriptor is left");
-        // As in the attackers: what is on its way is not what is tested. Accepted sockets inherit it.
+        // Small kernel buffers, as in the attackers. Accepted sockets inherit them.
         socket.set_send_buffer_size(16 * 1024).expect("a socket");
         socket.set_recv_buffer_size(16 * 1024).expect("a socket");
         socket
@@ -30,7 +30,7 @@ impl Slow {
             .expect("a free port");
         let listener = socket.listen(4096).expect("bound");
         let address = listener.local_addr().expect("bound");
-        let (sender, given_up) = mpsc::unbounded_channel();
+        let (sender, aborted) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let sender = sender.clone();
@@ -41,7 +41,7 @@ impl Slow {
                 });
             }
         });
-        Slow { address, given_up }
+        SlowBackend { address, aborted }
     }
 }
 
@@ -64,7 +64,7 @@ async fn answer(mut stream: TcpStream) -> Option<Duration> {
     None
 }
 
-/// Sends for as long as anything is taken, and then until it is hung up on.
+/// Sends without end until Lockgate closes the connection; returns the time since the beginning.
 async fn flood(stream: TcpStream) -> Option<Duration> {
     let (mut reader, mut writer) = stream.into_split();
     writer

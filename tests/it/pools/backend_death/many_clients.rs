@@ -1,6 +1,6 @@
-//! All clients of the test, those that are there and those that keep coming.
+//! All clients of the test.
 
-use super::client::{Ending, News, Session};
+use super::client::{Ending, Session, Signals};
 use crate::harness::Lockgate;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -9,106 +9,106 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-/// One connect and what became of it.
-pub(super) struct Visit {
+/// One connection attempt and its result.
+pub(super) struct Attempt {
     pub(super) began: Instant,
-    /// The process, and how it ended; or why there was no session.
+    /// The process and the end of the session, or the error of the attempt.
     pub(super) session: Result<(u32, Result<Ending, String>), String>,
 }
 
-/// All that come, and what they share.
-pub(super) struct Crowd {
+/// The clients and what they share.
+pub(super) struct Clients {
     lockgate: Arc<Lockgate>,
-    /// Between two messages of one.
+    /// Pause between two messages of a client.
     pause: Duration,
-    news: News,
+    signals: Signals,
     /// Permits for concurrent handshakes.
-    turns: Arc<Semaphore>,
-    /// How many have come, and how many of them have got a session or were refused.
-    come: usize,
+    handshakes: Arc<Semaphore>,
+    /// Number of clients started, and of those whose attempt has succeeded or failed.
+    spawned: usize,
     settled: watch::Sender<usize>,
-    visits: JoinSet<Visit>,
+    attempts: JoinSet<Attempt>,
 }
 
 // === impl Crowd ===
 
-impl Crowd {
-    /// Creates a crowd without clients.
-    pub(super) fn new(lockgate: Arc<Lockgate>, pause: Duration, news: News) -> Crowd {
-        Crowd {
+impl Clients {
+    /// Creates an empty set of clients.
+    pub(super) fn new(lockgate: Arc<Lockgate>, pause: Duration, signals: Signals) -> Clients {
+        Clients {
             lockgate,
             pause,
-            news,
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            come: 0,
+            signals,
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            spawned: 0,
             settled: watch::Sender::new(0),
-            visits: JoinSet::new(),
+            attempts: JoinSet::new(),
         }
     }
 
-    /// How many have got a session or were refused.
+    /// Number of clients whose attempt has succeeded or failed.
     pub(super) fn settled(&self) -> watch::Receiver<usize> {
         self.settled.subscribe()
     }
 
-    /// Another client: one that takes a stream, or one that echoes.
-    pub(super) fn comes(&mut self, stream: Option<Arc<[u8]>>) {
-        self.come += 1;
-        let (lockgate, news, pause) = (self.lockgate.clone(), self.news.clone(), self.pause);
-        let (turns, settled) = (self.turns.clone(), self.settled.clone());
-        self.visits.spawn(async move {
-            let turn = turns.acquire_owned().await.expect("never closed");
+    /// Starts a client that reads a stream, or one that echoes.
+    pub(super) fn spawn(&mut self, stream: Option<Arc<[u8]>>) {
+        self.spawned += 1;
+        let (lockgate, signals, pause) = (self.lockgate.clone(), self.signals.clone(), self.pause);
+        let (handshakes, settled) = (self.handshakes.clone(), self.settled.clone());
+        self.attempts.spawn(async move {
+            let permit = handshakes.acquire_owned().await.expect("never closed");
             let began = Instant::now();
             let path = if stream.is_some() { "/stream" } else { "/" };
-            // A task of its own: what panics here has got no session, what panics later has lost one.
+            // A separate task, so that a panic during the handshake counts as a failed attempt.
             let open = tokio::spawn(async move { Session::open(&lockgate, path).await }).await;
-            drop(turn);
+            drop(permit);
             settled.send_modify(|count| *count += 1);
             let session = match open {
                 Ok(Ok(session)) => {
                     let process = session.process;
                     let ending = match stream {
-                        Some(large) => session.take(large, news).await,
-                        None => session.echo(pause, news).await,
+                        Some(frame) => session.read_stream(frame, signals).await,
+                        None => session.echo(pause, signals).await,
                     };
                     Ok((process, ending))
                 }
                 Ok(Err(why)) => Err(why),
                 Err(panicked) => Err(panicked.to_string()),
             };
-            Visit { began, session }
+            Attempt { began, session }
         });
     }
 
-    /// All that have come so far have what they came for.
-    pub(super) async fn are_in(&self) {
+    /// Waits until every client's attempt has succeeded or failed.
+    pub(super) async fn wait_until_settled(&self) {
         let mut settled = self.settled.subscribe();
-        let all = settled.wait_for(|count| *count == self.come);
+        let all = settled.wait_for(|count| *count == self.spawned);
         timeout(Duration::from_secs(120), all)
             .await
             .expect("thousands of handshakes in two minutes")
             .expect("we have the sender");
     }
 
-    /// From now on so many come every second, until `enough`. All of these visits, to their end.
-    pub(super) async fn keep_coming(
+    /// Starts `rate` clients per second until `enough`. Returns all attempts once their sessions have ended.
+    pub(super) async fn spawn_at_rate(
         mut self,
         rate: u32,
         mut enough: watch::Receiver<bool>,
-    ) -> Vec<Visit> {
+    ) -> Vec<Attempt> {
         let mut tick = interval(Duration::from_secs(1) / rate);
         tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
         while !*enough.borrow_and_update() {
             tick.tick().await;
-            self.comes(None);
+            self.spawn(None);
         }
-        let mut visits = vec![];
-        while let Some(visit) = self.visits.join_next().await {
-            visits.push(visit.expect("nothing dropped, nothing changed on its way"));
+        let mut attempts = vec![];
+        while let Some(attempt) = self.attempts.join_next().await {
+            attempts.push(attempt.expect("nothing dropped, nothing changed on its way"));
         }
-        visits
+        attempts
     }
 }
 
 /// The maximum number of concurrent handshakes.
-const AT_ONCE: usize = 50;
+const MAX_HANDSHAKES: usize = 50;

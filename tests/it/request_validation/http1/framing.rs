@@ -1,8 +1,8 @@
-//! Where a message ends (RFC 9112 §6, §7): `Content-Length`, `Transfer-Encoding` and chunks.
+//! Message framing (RFC 9112 §6, §7): `Content-Length`, `Transfer-Encoding` and chunks.
 
-use super::{Row, passes, post, refused, torn};
+use super::{Row, forwarded, partial, post, refused};
 
-const CLEAN: &str = "POST / HTTP/1.1";
+const REQUEST_LINE: &str = "POST / HTTP/1.1";
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 const HELLO: &str = "5\r\nhello\r\n0\r\n\r\n";
 const SECOND: &str = "GET /second HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -12,15 +12,15 @@ pub(super) fn rows() -> Vec<Row> {
     let coding = |value: &str| post(&format!("Transfer-Encoding: {value}\r\n"), HELLO);
     let chunks = |chunks: &str| post(CHUNKED, chunks);
     vec![
-        passes(CLEAN, "a length", length("5"))
+        forwarded(REQUEST_LINE, "a length", length("5"))
             .body("hello")
             .field("content-length", Some("5")),
-        passes(CLEAN, "a length and a request", length("5") + SECOND)
+        forwarded(REQUEST_LINE, "a length and a request", length("5") + SECOND)
             .body("hello")
-            .answers(&[200, 200])
+            .statuses(&[200, 200])
             .then("GET /second HTTP/1.1"),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "the same length twice",
             post("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"),
         )
@@ -44,25 +44,25 @@ pub(super) fn rows() -> Vec<Row> {
             length("18446744073709551621"),
         ),
         refused(400, "a length in other digits", length("５")),
-        torn(408, "less than the length", length("6")),
-        // §6.1: both at once may be refused, or the length is ignored and the connection ends behind the answer, so that
-        // what follows is no request.
-        passes(
-            CLEAN,
+        partial(408, "less than the length", length("6")),
+        // §6.1: both at once may be refused, or the length is ignored and the connection is closed after the response, so that
+        // the following bytes are no request.
+        forwarded(
+            REQUEST_LINE,
             "a length and chunks",
             post(&format!("Content-Length: 6\r\n{CHUNKED}"), HELLO) + SECOND,
         )
         .body("hello")
         .field("content-length", None),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "chunks and a length",
             post(&format!("{CHUNKED}Content-Length: 6\r\n"), HELLO) + SECOND,
         )
         .body("hello")
         .field("content-length", None),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "a length of all and chunks of nothing",
             post(&format!("Content-Length: 44\r\n{CHUNKED}"), "0\r\n\r\n") + SECOND,
         )
@@ -102,10 +102,15 @@ pub(super) fn rows() -> Vec<Row> {
                 "hello",
             ),
         ),
-        passes(CLEAN, "Chunked", coding("Chunked")).body("hello"),
-        passes(CLEAN, "white space around chunked", coding(" \tchunked\t ")).body("hello"),
-        passes(
-            CLEAN,
+        forwarded(REQUEST_LINE, "Chunked", coding("Chunked")).body("hello"),
+        forwarded(
+            REQUEST_LINE,
+            "white space around chunked",
+            coding(" \tchunked\t "),
+        )
+        .body("hello"),
+        forwarded(
+            REQUEST_LINE,
             "Connection names Transfer-Encoding",
             post(
                 &format!("Connection: Transfer-Encoding\r\n{CHUNKED}"),
@@ -113,8 +118,8 @@ pub(super) fn rows() -> Vec<Row> {
             ),
         )
         .body("hello"),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "Connection names Content-Length",
             post(
                 "Connection: Content-Length\r\nContent-Length: 5\r\n",
@@ -123,20 +128,20 @@ pub(super) fn rows() -> Vec<Row> {
         )
         .body("hello"),
         // Chunks are re-encoded: chunk extensions and trailers are not forwarded.
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "an extension",
             chunks("5;a=\"b\"\r\nhello\r\n0;c\r\n\r\n"),
         )
         .body("hello"),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "trailers",
             chunks("5\r\nhello\r\n0\r\nX-T: 1\r\nHost: b.test\r\nContent-Length: 7\r\n\r\n"),
         )
         .body("hello"),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "announced trailers",
             post(
                 &format!("Trailer: X-T, Host\r\n{CHUNKED}"),
@@ -144,89 +149,85 @@ pub(super) fn rows() -> Vec<Row> {
             ),
         )
         .body("hello"),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "zeros before a size",
             chunks("0005\r\nhello\r\n000\r\n\r\n"),
         )
         .body("hello"),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "a size in either case",
             chunks("a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n"),
         )
         .body("01234567890123456789"),
-        passes(CLEAN, "chunks and a request", chunks(HELLO) + SECOND)
+        forwarded(REQUEST_LINE, "chunks and a request", chunks(HELLO) + SECOND)
             .body("hello")
-            .answers(&[200, 200])
+            .statuses(&[200, 200])
             .then("GET /second HTTP/1.1"),
-        torn(400, "no size", chunks("\r\nhello\r\n0\r\n\r\n")),
-        torn(
-            400,
-            "a size that is none",
-            chunks("g\r\nhello\r\n0\r\n\r\n"),
-        ),
-        torn(400, "a signed size", chunks("+5\r\nhello\r\n0\r\n\r\n")),
-        torn(400, "a negative size", chunks("-5\r\nhello\r\n0\r\n\r\n")),
-        torn(400, "0x", chunks("0x5\r\nhello\r\n0\r\n\r\n")),
-        torn(
+        partial(400, "no size", chunks("\r\nhello\r\n0\r\n\r\n")),
+        partial(400, "an invalid size", chunks("g\r\nhello\r\n0\r\n\r\n")),
+        partial(400, "a signed size", chunks("+5\r\nhello\r\n0\r\n\r\n")),
+        partial(400, "a negative size", chunks("-5\r\nhello\r\n0\r\n\r\n")),
+        partial(400, "0x", chunks("0x5\r\nhello\r\n0\r\n\r\n")),
+        partial(
             400,
             "a size beyond 64 bits",
             chunks("10000000000000005\r\nhello\r\n0\r\n\r\n"),
         ),
-        torn(
+        partial(
             400,
             "a size with an underscore",
             chunks("0_5\r\nhello\r\n0\r\n\r\n"),
         ),
-        torn(400, "two sizes", chunks("5 5\r\nhello\r\n0\r\n\r\n")),
-        torn(
+        partial(400, "two sizes", chunks("5 5\r\nhello\r\n0\r\n\r\n")),
+        partial(
             400,
             "a chunk longer than its size",
             chunks("5\r\nhello!\r\n0\r\n\r\n"),
         ),
-        torn(
+        partial(
             400,
             "a chunk that ends with LF",
             chunks("5\r\nhello\n0\r\n\r\n"),
         ),
-        torn(
+        partial(
             400,
             "a size that ends with LF",
             chunks("5\nhello\r\n0\r\n\r\n"),
         ),
-        torn(
+        partial(
             400,
             "a size that ends with CR",
             chunks("5\rhello\r\n0\r\n\r\n"),
         ),
-        torn(400, "LF in an extension", chunks("5;a\nhello\r\n0\r\n\r\n")),
-        torn(
+        partial(400, "LF in an extension", chunks("5;a\nhello\r\n0\r\n\r\n")),
+        partial(
             400,
             "CR in an extension",
             chunks("5;a\rb\r\nhello\r\n0\r\n\r\n"),
         ),
-        // It never becomes a number, and no byte of a body: `body_idle` ends it.
-        torn(408, "a size without an end", chunks(&"0".repeat(40_000))),
-        torn(
+        // The size is never complete, so that no body byte arrives: `body_idle` applies.
+        partial(408, "a size without an end", chunks(&"0".repeat(40_000))),
+        partial(
             400,
             "an extension without an end",
             chunks(&format!("5;{}", "a".repeat(40_000))),
         ),
-        torn(
+        partial(
             400,
             "trailers without an end",
             chunks(&format!("0\r\n{}", "X-T: 1\r\n".repeat(10_000))),
         ),
-        torn(400, "a trailer that is none", chunks("0\r\nX-T\0\r\n\r\n")),
-        torn(408, "no last chunk", chunks("5\r\nhello\r\n")),
-        // Expect is ours to answer (RFC 9110 §10.1.1).
-        passes(
-            CLEAN,
+        partial(400, "an invalid trailer", chunks("0\r\nX-T\0\r\n\r\n")),
+        partial(408, "no last chunk", chunks("5\r\nhello\r\n")),
+        // Lockgate answers Expect itself (RFC 9110 §10.1.1).
+        forwarded(
+            REQUEST_LINE,
             "Expect",
             post("Expect: 100-continue\r\nContent-Length: 5\r\n", "hello"),
         )
         .body("hello")
-        .answers(&[100, 200]),
+        .statuses(&[100, 200]),
     ]
 }

@@ -1,8 +1,8 @@
 //! Request lines, `Host` and header fields.
 
-use super::{Row, get, passes, refused};
+use super::{Row, forwarded, get, refused};
 
-const CLEAN: &str = "GET / HTTP/1.1";
+const REQUEST_LINE: &str = "GET / HTTP/1.1";
 
 pub(super) fn rows() -> Vec<Row> {
     let host = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -36,27 +36,33 @@ pub(super) fn rows() -> Vec<Row> {
         refused(400, "a port that is a name", host("a.test:https")),
         refused(400, "a colon and no port", host("a.test:")),
         refused(400, "two ports", host("a.test:1:2")),
-        refused(400, "nothing but a port", host(":443")),
+        refused(400, "only a port", host(":443")),
         refused(400, "half a pair of brackets", host("[::1")),
         refused(400, "something behind the brackets", host("[::1]a.test")),
         refused(400, "a zone", host("[fe80::1%25eth0]")),
         refused(
             400,
-            "a Host that no DNS name is as long as",
+            "a Host longer than any DNS name",
             host(&"a".repeat(254)),
         ),
-        passes(CLEAN, "a Host in upper case", host("A.TEST")).field("host", Some("A.TEST")),
-        passes(CLEAN, "a Host with its final dot", host("a.test.")).field("host", Some("a.test.")),
-        passes(CLEAN, "white space around Host", host(" \t a.test \t "))
-            .field("host", Some("a.test")),
+        forwarded(REQUEST_LINE, "a Host in upper case", host("A.TEST"))
+            .field("host", Some("A.TEST")),
+        forwarded(REQUEST_LINE, "a Host with its final dot", host("a.test."))
+            .field("host", Some("a.test.")),
+        forwarded(
+            REQUEST_LINE,
+            "white space around Host",
+            host(" \t a.test \t "),
+        )
+        .field("host", Some("a.test")),
         // Request lines.
-        passes(CLEAN, "HTTP/1.0", line("GET / HTTP/1.0")),
-        passes(
-            CLEAN,
+        forwarded(REQUEST_LINE, "HTTP/1.0", line("GET / HTTP/1.0")),
+        forwarded(
+            REQUEST_LINE,
             "empty lines before the request (§2.2)",
             format!("\r\n\r\n{}", get("")),
         ),
-        passes(
+        forwarded(
             "get / HTTP/1.1",
             "a method in lower case is another one",
             line("get / HTTP/1.1"),
@@ -79,7 +85,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         refused(400, "no method", line("/ HTTP/1.1")),
         // The preface of HTTP/2 where ALPN selected HTTP/1.1: hyper closes the connection.
-        refused(0, "PRI", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").answers(&[]),
+        refused(0, "PRI", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").statuses(&[]),
         // Fields (§5).
         refused(400, "a space before the colon", get("X-A : 1\r\n")),
         refused(400, "a tab before the colon", get("X-A\t: 1\r\n")),
@@ -107,9 +113,13 @@ pub(super) fn rows() -> Vec<Row> {
         refused(400, "a bare CR in a value", get("X-A: 1\rHost: b.test\r\n")),
         refused(400, "a bare CR at the end of a value", get("X-A: 1\r\r\n")),
         // §2.2 lets a line end with LF alone; the forwarded head has CRLF.
-        passes(CLEAN, "bare LF", "GET / HTTP/1.1\nHost: a.test\nX-A: 1\n\n")
-            .field("x-a", Some("1")),
-        passes(CLEAN, "an empty value", get("X-A:\r\n")).field("x-a", Some("")),
+        forwarded(
+            REQUEST_LINE,
+            "bare LF",
+            "GET / HTTP/1.1\nHost: a.test\nX-A: 1\n\n",
+        )
+        .field("x-a", Some("1")),
+        forwarded(REQUEST_LINE, "an empty value", get("X-A:\r\n")).field("x-a", Some("")),
         refused(
             431,
             "more fields than any client sends",
@@ -134,83 +144,87 @@ pub(super) fn rows() -> Vec<Row> {
             "Transfer_Encoding",
             get("Transfer_Encoding: chunked\r\n"),
         ),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "another name with an underscore",
             get("X_Custom: 1\r\n"),
         )
         .field("x_custom", Some("1")),
         // The address headers of a client are not trusted here.
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "X-Forwarded-For",
             get("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 7.7.7.7\r\n"),
         )
         .field("x-forwarded-for", Some("127.0.0.1")),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "Forwarded, X-Real-IP, X-Forwarded-Host",
             get("Forwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Host: b.test\r\n"),
         )
         .field("x-real-ip", Some("127.0.0.1"))
         .field("x-forwarded-host", Some("a.test")),
-        // RFC 9110 §7.6.1: what Connection names is for one hop, but nothing else can be taken away by it.
-        passes(
-            CLEAN,
+        // RFC 9110 §7.6.1: fields named by Connection are hop-by-hop, but it cannot remove end-to-end fields that matter.
+        forwarded(
+            REQUEST_LINE,
             "Connection names a field",
             get("Connection: X-Drop\r\nX-Drop: 1\r\n"),
         )
         .field("x-drop", None),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "Connection names several, in several lines",
             get("Connection: X-Drop,,\t x-two\r\nConnection: close\r\nX-Drop: 1\r\nX-Two: 2\r\n"),
         )
         .field("x-drop", None)
         .field("x-two", None),
-        passes(CLEAN, "Connection names Host", get("Connection: Host\r\n"))
-            .field("host", Some("a.test")),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
+            "Connection names Host",
+            get("Connection: Host\r\n"),
+        )
+        .field("host", Some("a.test")),
+        forwarded(
+            REQUEST_LINE,
             "Connection names Cookie and Authorization",
             get("Connection: Cookie, Authorization\r\nCookie: a\r\nAuthorization: b\r\n"),
         )
         .field("cookie", Some("a"))
         .field("authorization", Some("b")),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "Connection names X-Forwarded-For",
             get("Connection: close, X-Forwarded-For, X-Real-IP\r\n"),
         )
         .field("x-forwarded-for", Some("127.0.0.1")),
-        passes(
-            CLEAN,
+        forwarded(
+            REQUEST_LINE,
             "every field for one hop",
             get(
                 "Keep-Alive: 5\r\nProxy-Connection: close\r\nTE: trailers, gzip\r\nTrailer: Host\r\nProxy-Authorization: x\r\nProxy-Authenticate: x\r\nHTTP2-Settings: x\r\n",
             ),
         ),
-        // Pipelining: in order, and nothing behind what is no request.
-        passes(
+        // Pipelining: requests are answered in order, and none after an invalid one.
+        forwarded(
             "GET / HTTP/1.1",
             "two requests at once",
             get("") + &line("GET /second HTTP/1.1"),
         )
-        .answers(&[200, 200])
+        .statuses(&[200, 200])
         .then("GET /second HTTP/1.1"),
-        passes(
+        forwarded(
             "GET / HTTP/1.1",
             "a request and a bad one",
             get("") + &line("GET /second HTTP/1.1 ") + &line("GET /third HTTP/1.1"),
         )
-        .answers(&[200, 400]),
-        passes(
+        .statuses(&[200, 400]),
+        forwarded(
             "GET / HTTP/1.1",
             "a request and one for another Host",
             get("") + "GET /second HTTP/1.1\r\nHost: b.test\r\n\r\n",
         )
-        .answers(&[200, 404]),
-        passes(
+        .statuses(&[200, 404]),
+        forwarded(
             "GET / HTTP/1.1",
             "a request behind the last one",
             get("Connection: close\r\n") + &get(""),

@@ -1,12 +1,12 @@
 //! Request targets: their form (RFC 9112 §3.2) and their path (RFC 3986 §6.2.2).
 
-use super::{Row, passes, refused};
+use super::{Row, forwarded, refused};
 
 pub(super) fn rows() -> Vec<Row> {
     let target = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n");
     let bad = |name, it: &str| refused(400, name, target(it));
     let good =
-        |name, it: &str, path: &str| passes(&format!("GET {path} HTTP/1.1"), name, target(it));
+        |name, it: &str, path: &str| forwarded(&format!("GET {path} HTTP/1.1"), name, target(it));
     vec![
         bad("another authority than Host", "http://b.test/"),
         bad("another port than Host", "https://a.test:81/"),
@@ -52,7 +52,7 @@ pub(super) fn rows() -> Vec<Row> {
             "/http://b.test/",
             "/http:/b.test/",
         ),
-        // Merged: some backends take them for one. A path that begins so is not an authority in origin-form.
+        // Slashes are merged, as some backends do. In origin-form a target with two leading slashes is a path, not an authority.
         good("two slashes", "//b.test/x", "/b.test/x"),
         good("two slashes in the middle", "/a//b", "/a/b"),
         good("dot segments", "/a/./b/../c", "/a/c"),
@@ -80,7 +80,7 @@ pub(super) fn rows() -> Vec<Row> {
         bad("an escaped line end", "/a%0d%0aX:%20y"),
         bad("an escaped DEL", "/a%7f"),
         bad("half an escape", "/a%2"),
-        bad("an escape that is none", "/a%zz"),
+        bad("an invalid escape", "/a%zz"),
         bad("% alone", "/%"),
         bad("a space", "/a b"),
         bad("a tab", "/a\tb"),
@@ -95,7 +95,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         bad("NUL in the query", "/?\0"),
         bad("a control character in the query", "/?\x01"),
-        // §3.2: a target has no fragment. hyper takes it off before the path is matched; the forwarded target has none.
+        // §3.2: a target has no fragment. hyper removes it before routing; the forwarded target has none.
         good("a fragment", "/a#b", "/a"),
         good("a fragment with dots", "/a#/../b", "/a"),
         refused(
@@ -103,6 +103,6 @@ pub(super) fn rows() -> Vec<Row> {
             "a target longer than any",
             target(&format!("/{}", "a".repeat(70_000))),
         )
-        .answers(&[431]),
+        .statuses(&[431]),
     ]
 }

@@ -1,13 +1,13 @@
 //! CONNECT, plain and extended (RFC 9113 §8.5, RFC 8441 §4).
 
-use super::{End, Row, ask, body, get, malformed, open, passes, refused, with};
+use super::{End, Row, body, forwarded, get, malformed, open, refused, request, with};
 
 pub(super) fn rows() -> Vec<Row> {
     let connect = |more: &[(&'static str, &'static str)]| {
         let list = with(more, &[(":method", Some("CONNECT"))]);
         [vec![(":protocol", "websocket")], list].concat()
     };
-    let but = |name, value| {
+    let replaced = |name, value| {
         let list = with(&[], &[(":method", Some("CONNECT")), (name, value)]);
         [vec![(":protocol", "websocket")], list].concat()
     };
@@ -16,7 +16,7 @@ pub(super) fn rows() -> Vec<Row> {
         open(&[vec![(":protocol", protocol)], list].concat())
     };
     let bad = |name, bytes| refused(End::Status(400), name, bytes);
-    let opens = |name, bytes| passes("GET / HTTP/1.1", name, bytes);
+    let opens = |name, bytes| forwarded("GET / HTTP/1.1", name, bytes);
     vec![
         opens("a WebSocket", open(&connect(&[]))).field("upgrade", Some("websocket")),
         opens(
@@ -29,10 +29,10 @@ pub(super) fn rows() -> Vec<Row> {
         .field("sec-websocket-version", Some("13")),
         opens("a length of 0", open(&connect(&[("content-length", "0")]))),
         opens("te: trailers", open(&connect(&[("te", "trailers")]))),
-        opens("dot segments", open(&but(":path", Some("/a/../")))),
+        opens("dot segments", open(&replaced(":path", Some("/a/../")))),
         opens(
             "Host and no :authority",
-            open(&[but(":authority", None), vec![("host", "a.test")]].concat()),
+            open(&[replaced(":authority", None), vec![("host", "a.test")]].concat()),
         ),
         refused(
             End::Status(405),
@@ -57,7 +57,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         malformed(
             ":protocol and GET",
-            ask(&[vec![(":protocol", "websocket")], get(&[])].concat()),
+            request(&[vec![(":protocol", "websocket")], get(&[])].concat()),
         ),
         malformed(
             "two :protocol",
@@ -73,17 +73,17 @@ pub(super) fn rows() -> Vec<Row> {
                 .concat(),
             ),
         ),
-        malformed("no :path", open(&but(":path", None))),
-        malformed("an empty :path", open(&but(":path", Some("")))),
-        malformed("no :scheme", open(&but(":scheme", None))),
-        bad("no :authority", open(&but(":authority", None))),
+        malformed("no :path", open(&replaced(":path", None))),
+        malformed("an empty :path", open(&replaced(":path", Some("")))),
+        malformed("no :scheme", open(&replaced(":scheme", None))),
+        bad("no :authority", open(&replaced(":authority", None))),
         bad("another Host", open(&connect(&[("host", "b.test")]))),
         bad(
             "a :scheme that is not served",
-            open(&but(":scheme", Some("ftp"))),
+            open(&replaced(":scheme", Some("ftp"))),
         ),
-        bad("above the root", open(&but(":path", Some("/../x")))),
-        bad("asterisk-form", open(&but(":path", Some("*")))),
+        bad("above the root", open(&replaced(":path", Some("/../x")))),
+        bad("asterisk-form", open(&replaced(":path", Some("*")))),
         refused(
             End::Status(501),
             "another protocol",
@@ -91,7 +91,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         refused(
             End::Status(501),
-            "WebSocket in another case (it is compared as it is)",
+            "WebSocket in another case (the comparison is case-sensitive)",
             protocol("WebSocket"),
         ),
         refused(End::Status(501), "an empty protocol", protocol("")),
@@ -100,14 +100,14 @@ pub(super) fn rows() -> Vec<Row> {
             "a list of protocols",
             protocol("websocket, h2c"),
         ),
-        // hyper means to reset the stream, and ends the whole connection with it.
+        // hyper intends to reset the stream, but closes the whole connection.
         refused(
             End::Over,
             "a length",
             [open(&connect(&[("content-length", "5")])), body("hello")].concat(),
         ),
         malformed(
-            "a length that is none",
+            "an invalid length",
             open(&connect(&[("content-length", "x")])),
         ),
         malformed(
@@ -143,7 +143,7 @@ pub(super) fn rows() -> Vec<Row> {
             open(&connect(&[("sec-websocket-protocol", "a, a")])),
         ),
         bad(
-            "an extension that is none",
+            "an invalid extension",
             open(&connect(&[("sec-websocket-extensions", ";a")])),
         ),
     ]
