@@ -1,4 +1,4 @@
-//! The comparison with other proxies takes minutes and is run by hand. These tests check that it works, with Lockgate alone.
+//! The comparisons with other proxies take minutes and are run by hand. These tests run them with Lockgate only.
 
 use crate::harness::Program;
 use serde_json::Value;

@@ -17,7 +17,8 @@ async fn lockgate(backend: &Backend, session: &str) -> Lockgate {
         .await
 }
 
-/// Opens a session whose client offers compression and whose backend must not see the offer; also returns the extensions sent to the client.
+/// Opens a session whose client offers compression; the backend must not receive the offer. Also returns the extensions
+/// sent to the client.
 async fn session(lockgate: &Lockgate, backend: &Backend) -> (Wire, Wire, Option<String>) {
     let mut client = lockgate.request(handshake("/", OFFER)).await;
     let (server, request) = backend.accept_session().await;

@@ -342,7 +342,7 @@ impl std::fmt::Display for Outcome {
         } = self;
         write!(
             f,
-            "{sent} sent in {connections} connections, {closed_connections} gone, {stuck} stuck"
+            "{sent} sent in {connections} connections, {closed_connections} closed, {stuck} stuck"
         )
     }
 }

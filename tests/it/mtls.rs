@@ -99,12 +99,12 @@ async fn client_certificate_is_accepted_and_forwarded_to_the_backend() {
                 let before = fixture.received();
                 let client = Client::of(sni, presents, h2);
                 let end = fixture.send(client, &spelling, websocket).await;
-                let of =
+                let case =
                     format!("{sni} {host} {presents:?} h2 {h2} websocket {websocket} {forged}");
-                assert_eq!(end, accepted(h2, websocket), "{of}");
+                assert_eq!(end, accepted(h2, websocket), "{case}");
                 fixture
                     .check_forwarded(before, certificate)
-                    .unwrap_or_else(|faults| panic!("{of}: {faults}"));
+                    .unwrap_or_else(|faults| panic!("{case}: {faults}"));
             }
         }
         // A route without client authentication on a host that requests certificates.

@@ -22,7 +22,7 @@ lockgate() {
 cargo() {
     [ "$1 $2" = "run --" ] || { echo "not a way to start it: cargo $*" >&2; exit 1; }
     shift 2
-    # It runs until it is stopped, like by a reader.
+    # It runs until it is stopped.
     "$LOCKGATE" "$@" &
     local started=$!
     wait_for "$LOCKGATE" health

@@ -78,7 +78,7 @@ async fn signal_while_draining_after_takeover_is_a_shutdown() {
         open.push(session(&old).await);
     }
     let new = old.successor(&[]).await;
-    // The takeover closes 20 sessions per second at most, so that some are left when the signal arrives.
+    // A small drain closes 20 sessions per second instead of spreading them over the window; some are left at the signal.
     old.terminate();
     let mut codes = vec![];
     for mut wire in open {

@@ -14,7 +14,7 @@ const ORDERS = [
 const PAGE = "<!doctype html><title>a page</title><body>"
 
 /** Runs in the page: every way to `base` that a page has. What it learned, as [way, path, text]. */
-async function trespass(base, reads, orders) {
+async function attack(base, reads, orders) {
   const learned = []
   const learn = (way, path, text) => learned.push([way, path, String(text).slice(0, 300)])
   const timed = promise => Promise.race([promise, new Promise(resolve => setTimeout(resolve, 3000))]).catch(() => {})
@@ -112,7 +112,7 @@ async function main() {
         [`evil.example:${port}`, `evil.example:${port}`, PAGE],
       ]) {
         done.clear()
-        const learned = await inPage(chromium, `http://${from}/`, trespass, [`http://${to}`, READS, ORDERS], html)
+        const learned = await inPage(chromium, `http://${from}/`, attack, [`http://${to}`, READS, ORDERS], html)
         found.push({ target: name, from, to, learned, done: [...done] })
       }
     }

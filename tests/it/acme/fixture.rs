@@ -38,7 +38,7 @@ impl AcmeFixture {
         AcmeFixture::with(|pebble| pebble).await
     }
 
-    /// Creates a fixture whose Pebble has a changed setup.
+    /// Creates a fixture with a changed setup of Pebble.
     pub(crate) async fn with(change: impl FnOnce(PebbleSetup) -> PebbleSetup) -> AcmeFixture {
         let held = [0, 0].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
         let [http, https] = held.map(|held| {

@@ -35,7 +35,7 @@ async fn pebble_issues_through_the_front() {
     let seconds = validity.not_after.timestamp() - validity.not_before.timestamp();
     assert!((3599..=3600).contains(&seconds), "{seconds}");
 
-    // A fault that never takes effect: the front proxies requests instead of bytes.
+    // With a fault for a path that is never requested, the front forwards requests instead of bytes.
     let passed = front.connections();
     front.set(Fault::Late("/revoke-cert", Answer::new(500, "")));
     issue(&pebble, &account).await;

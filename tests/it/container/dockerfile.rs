@@ -49,14 +49,14 @@ impl Dockerfile {
         Dockerfile { build, image }
     }
 
-    /// ENTRYPOINT and CMD: what runs.
+    /// The command of the container: ENTRYPOINT and CMD.
     pub(super) fn start(&self) -> Vec<String> {
         let mut start = words(self.one("ENTRYPOINT"));
         start.extend(words(self.one("CMD")));
         start
     }
 
-    /// What HEALTHCHECK runs.
+    /// The command of HEALTHCHECK.
     pub(super) fn health(&self) -> Vec<String> {
         let check = self.one("HEALTHCHECK");
         words(check.split_once("CMD ").expect("it runs a command").1)

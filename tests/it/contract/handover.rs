@@ -150,7 +150,7 @@ async fn messages_of_the_new_process_are_unchanged() {
     https.set_nonblocking(true).expect("a socket");
     let admin = folder.path().join("admin.sock");
     let listener = UnixListener::bind(&admin).expect("the folder is writable");
-    // Lockgate takes no admin socket that other users can open.
+    // Lockgate accepts no admin socket that other users can open.
     fs::set_permissions(&admin, Permissions::from_mode(0o600)).expect("ours");
     let mut child = successor(folder.path(), &admin);
 
@@ -198,7 +198,7 @@ async fn messages_of_the_new_process_are_unchanged() {
     snapshot("handover_new", &lines);
 }
 
-/// A process that takes over from what listens on `admin`.
+/// Starts a process that takes over from the listener on `admin`.
 fn successor(folder: &Path, admin: &Path) -> tokio::process::Child {
     let config =
         format!("[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n{ROUTE}");

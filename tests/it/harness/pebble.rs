@@ -23,7 +23,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::{process::Child, sync::watch, time::timeout};
 
-/// A running Pebble with its `pebble-challtestsrv`; both are killed on drop. What they printed is shown if the test fails.
+/// A running Pebble with its `pebble-challtestsrv`; both are killed on drop. Their output is printed if the test fails.
 pub(crate) struct Pebble {
     /// `ca.pem`, `api.pem`, `api.key`, `pebble.json`, `root.pem`.
     folder: TempDir,

@@ -10,7 +10,7 @@ mod summary;
 use super::{file, leases};
 use crate::harness::{Lockgate, Program, raise_descriptor_limit, within};
 use client::{Signals, large_frame};
-use many_clients::Clients;
+use many_clients::ClientSet;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -112,7 +112,7 @@ async fn killed_backend_is_detected_retried_and_refilled() {
     };
     // The message rate of all sessions together is constant.
     let pause = Duration::from_millis(sessions as u64);
-    let mut clients = Clients::new(lockgate.clone(), pause, signals);
+    let mut clients = ClientSet::new(lockgate.clone(), pause, signals);
     let stream_frame = large_frame();
     for _ in 0..STREAMS {
         clients.spawn(Some(stream_frame.clone()));

@@ -66,7 +66,7 @@ impl Files {
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
-    // Without a name it would equal the empty name of a server certificate, which would be treated as self-signed.
+    // With rcgen's default name, CA and certificates would have equal names, and be treated as self-signed.
     params.distinguished_name.push(DnType::CommonName, "a CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -27,7 +27,7 @@ const DRAIN_WINDOW: Duration = Duration::from_secs(4);
 
 /// Numbers of connections and their results.
 #[derive(Debug, Default)]
-struct Summary {
+struct ConnectSummary {
     connects: usize,
     failed: Vec<String>,
     closed_1012: usize,
@@ -74,10 +74,10 @@ async fn storm(
     ca: PathBuf,
     made: watch::Sender<usize>,
     mut stop: watch::Receiver<bool>,
-) -> Summary {
+) -> ConnectSummary {
     let connector = trusting(&ca);
     let mut sessions = JoinSet::new();
-    let mut summary = Summary::default();
+    let mut summary = ConnectSummary::default();
     let mut tick = interval(Duration::from_secs(1) / CONNECT_RATE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     while !*stop.borrow_and_update() {

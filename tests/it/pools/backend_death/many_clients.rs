@@ -17,7 +17,7 @@ pub(super) struct Attempt {
 }
 
 /// The clients and what they share.
-pub(super) struct Clients {
+pub(super) struct ClientSet {
     lockgate: Arc<Lockgate>,
     /// Pause between two messages of a client.
     pause: Duration,
@@ -32,10 +32,10 @@ pub(super) struct Clients {
 
 // === impl Crowd ===
 
-impl Clients {
+impl ClientSet {
     /// Creates an empty set of clients.
-    pub(super) fn new(lockgate: Arc<Lockgate>, pause: Duration, signals: Signals) -> Clients {
-        Clients {
+    pub(super) fn new(lockgate: Arc<Lockgate>, pause: Duration, signals: Signals) -> ClientSet {
+        ClientSet {
             lockgate,
             pause,
             signals,
