@@ -1,4 +1,4 @@
-//! Backends that go and come back, and who notices: checks, failed handshakes, the sessions that are there.
+//! Backend health: checks, ejection after failed handshakes, and the effect on sessions.
 
 mod checks;
 mod flapping;
@@ -49,8 +49,8 @@ fn until(lockgate: &Lockgate, series: &str, value: f64) -> impl Future<Output = 
     })
 }
 
-/// The answer to a handshake: its wire, and its status.
-async fn knock(lockgate: &Lockgate, host: &'static str) -> (Wire, u16) {
+/// Sends a handshake; returns the connection and the status of the response.
+async fn try_session(lockgate: &Lockgate, host: &'static str) -> (Wire, u16) {
     let mut wire = lockgate.connect_as(host).await;
     let request = handshake("/", "").replace("Host: a.test", &format!("Host: {host}"));
     wire.send(request).await;
@@ -59,7 +59,7 @@ async fn knock(lockgate: &Lockgate, host: &'static str) -> (Wire, u16) {
 }
 
 async fn session(lockgate: &Lockgate, host: &'static str) -> Wire {
-    let (wire, status) = knock(lockgate, host).await;
+    let (wire, status) = try_session(lockgate, host).await;
     assert_eq!(status, 101);
     wire
 }

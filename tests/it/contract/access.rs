@@ -67,7 +67,7 @@ async fn access_layout_in_text_is_unchanged() {
     })
     .await;
     let mut lines: Lines = text.lines().map(layout).collect();
-    // The same without a subprotocol: what it has no value for is left out.
+    // Lines of sessions without a subprotocol differ, because fields without a value are omitted.
     assert_eq!(lines.len(), 6, "{text}");
     lines.insert(String::from("# id, duration and every number are replaced"));
     snapshot("access_text", &lines);

@@ -50,7 +50,7 @@ async fn metric_names_types_and_labels_are_unchanged() {
     clear.send(handshake("/", "")).await;
     clear.end().await;
     drop(clear);
-    assert!(lockgate.tell(&["reload"]).await.0);
+    assert!(lockgate.command(&["reload"]).await.0);
 
     let expected = "lockgate_connection_failures_total{why=\"plain_http\"} 1";
     let page = within("a counted connection failure", async {
@@ -66,7 +66,7 @@ async fn metric_names_types_and_labels_are_unchanged() {
 }
 
 /// One line for each name of a sample: its type and its labels.
-pub(super) fn families(page: &str, wanted: impl Fn(&str) -> bool) -> Lines {
+pub(super) fn families(page: &str, is_included: impl Fn(&str) -> bool) -> Lines {
     let label = Regex::new(r#"([a-z_]+)="(?:[^"\\]|\\.)*""#).expect("valid");
     let (mut kind, mut lines) = ("", Lines::new());
     for line in page.lines() {
@@ -77,7 +77,7 @@ pub(super) fn families(page: &str, wanted: impl Fn(&str) -> bool) -> Lines {
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
             let labels = label.captures_iter(labels).map(|found| found[1].to_owned());
             let labels = labels.collect::<Vec<_>>().join(",");
-            if wanted(name) {
+            if is_included(name) {
                 lines.insert(format!("{name} {kind} {{{labels}}}"));
             }
         }

@@ -1,6 +1,6 @@
-//! How a test speaks: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
-//! side, `Frame` what travels on it, `H2` a client of HTTP/2 and `RawH2` one without manners, `Program` the real programs
-//! in Python and Node, `Pebble` a real ACME server and `Front` its bad days.
+//! The test harness: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
+//! side, `Frame` a WebSocket frame, `H2` an HTTP/2 client and `RawH2` one that can send invalid frames, `Program` a program
+//! in Python or Node, `Pebble` a real ACME server and `Front` a proxy that simulates its faults.
 
 mod backend;
 mod frame;
@@ -10,8 +10,8 @@ mod pebble;
 mod process;
 pub(crate) mod program;
 pub(crate) mod raw_h2;
+mod raw_http1;
 pub(crate) mod web;
-mod wire;
 
 pub(crate) use backend::{Backend, switching_protocols};
 pub(crate) use frame::Frame;
@@ -21,7 +21,7 @@ pub(crate) use pebble::{Pebble, PebbleSetup};
 pub(crate) use process::{Lockgate, Setup, handshake, listener, raise_descriptor_limit};
 pub(crate) use program::Program;
 pub(crate) use raw_h2::RawH2;
-pub(crate) use wire::{End, Head, How, Wire};
+pub(crate) use raw_http1::{End, EndKind, Head, Wire};
 
 use std::{panic::Location, time::Duration};
 

@@ -1,20 +1,20 @@
-//! Ejected by failed handshakes, and back by itself.
+//! Ejection after failed handshakes.
 
 use super::*;
 
 #[tokio::test]
 async fn repeated_failures_eject_a_backend_for_a_while() {
-    let (mut goes, stays) = (Switch::off().await, Switch::on().await);
+    let (mut failing, other) = (Switch::off().await, Switch::on().await);
     let passive = "passive = { fails = 3, within = \"60s\", eject = \"3s\" }\nbalance = \"round-robin\"\nretry = { times = 0 }";
-    let lockgate = start(&pool("a", &[&goes.address, &stays.address], passive)).await;
+    let lockgate = start(&pool("a", &[&failing.address, &other.address], passive)).await;
     let (ejected, up) = (
-        transitions("a", goes.address, "ejected"),
-        up("a", goes.address),
+        transitions("a", failing.address, "ejected"),
+        up("a", failing.address),
     );
     let mut open = vec![];
     within("an ejection", async {
         while lockgate.metric(&ejected).await == 0.0 {
-            open.push(knock(&lockgate, "a.test").await);
+            open.push(try_session(&lockgate, "a.test").await);
         }
     })
     .await;
@@ -24,36 +24,36 @@ async fn repeated_failures_eject_a_backend_for_a_while() {
     if state == "ejected" {
         assert!(why.is_some_and(|why| why.contains("cannot connect")));
     }
-    let mut asked = 0;
-    while asked < 10 {
-        let (wire, status) = knock(&lockgate, "a.test").await;
-        // On a slow machine it is back by now.
+    let mut handshakes = 0;
+    while handshakes < 10 {
+        let (wire, status) = try_session(&lockgate, "a.test").await;
+        // On a slow machine the ejection may have ended already.
         if lockgate.metric(&up).await == 1.0 {
             break;
         }
         assert_eq!(status, 101);
         open.push((wire, status));
-        asked += 1;
+        handshakes += 1;
     }
-    goes.turn_on().await;
+    failing.turn_on().await;
     until(&lockgate, &up, 1.0).await;
-    let there = format!("ws://{}", goes.address);
+    let there = format!("ws://{}", failing.address);
     within("a session there", async {
         while !lockgate
             .records()
             .iter()
             .any(|it| it["event"] == "open" && it["backend"] == *there)
         {
-            open.push(knock(&lockgate, "a.test").await);
+            open.push(try_session(&lockgate, "a.test").await);
         }
     })
     .await;
-    println!("{asked} handshakes while it was ejected, none failed");
+    println!("{handshakes} handshakes while it was ejected, none failed");
 }
 
 #[tokio::test]
 async fn backend_whose_clients_give_up_waiting_is_ejected_too() {
-    // The kernel accepts its connections, and there is never an answer.
+    // The kernel accepts connections, but no response is ever sent.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = silent.local_addr().expect("bound");
     let passive = "passive = { fails = 1, within = \"60s\", eject = \"60s\" }";
@@ -69,7 +69,7 @@ async fn backend_whose_clients_give_up_waiting_is_ejected_too() {
     for _ in 0..4 {
         leave_after(Duration::from_millis(50)).await;
     }
-    within("four that have left", async {
+    within("four records of clients that left", async {
         while lockgate
             .records()
             .iter()
