@@ -1,15 +1,15 @@
 #![no_main]
-use lockgate_fuzz::{halves, headers, proto::forwarded::*, trusted};
+use lockgate_fuzz::{headers, proto::forwarded::*, split_at_nul, trusted};
 
-// The next proxy, which trusts the same ones and us, finds the same client in what we send, in either header.
+// The next proxy, which trusts the same proxies and Lockgate, finds the same client in either outgoing header.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let (lines, host) = halves(data);
+    let (lines, host) = split_at_nul(data);
     let (incoming, us) = (headers(lines), "10.0.0.9".parse().unwrap());
     let chain = x_forwarded_for(&incoming, us, trusted);
-    let told = headers(format!("x-forwarded-for: {chain}").as_bytes());
-    let (here, there) = (client(&incoming, us, trusted), client(&told, us, trusted));
-    assert!(here == there || chain.split(',').count() > 100);
+    let outgoing = headers(format!("x-forwarded-for: {chain}").as_bytes());
+    let (here, next) = (client(&incoming, us, trusted), client(&outgoing, us, trusted));
+    assert!(here == next || chain.split(',').count() > 100);
     let element = forwarded_element(here, &String::from_utf8_lossy(host), "https");
-    let told = headers(format!("forwarded: {element}").as_bytes());
-    assert!(client(&told, us, trusted) == here && proto(&told, true) == Some("https"));
+    let outgoing = headers(format!("forwarded: {element}").as_bytes());
+    assert!(client(&outgoing, us, trusted) == here && proto(&outgoing, true) == Some("https"));
 });

@@ -1,6 +1,6 @@
 #![no_main]
 use lockgate_fuzz::proto::proxy::{MAX_LEN, parse};
-// A verdict, once given, stands whatever follows; before it, everything waits, for a limited time.
+// A verdict does not depend on the bytes after it. Before a verdict the parser needs more bytes, up to a limit.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let verdict = parse(data);
     let first = (0..=data.len().min(600)).find(|n| parse(&data[..*n]) != Ok(None));

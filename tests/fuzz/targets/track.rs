@@ -1,6 +1,6 @@
 #![no_main]
 use lockgate_fuzz::relay;
-// Any chunking of any stream tells the same.
+// The result does not depend on how the stream is split.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let [terms, size, stream @ ..] = data else {
         return;
