@@ -63,7 +63,11 @@ async fn the_comparison_of_who_compresses_runs() {
     assert_eq!(rows.len(), 4, "{said}");
     for (row, runs) in rows {
         let run = &runs[0];
-        let compressed = if row.starts_with("no compression") { 0 } else { 40 };
+        let compressed = if row.starts_with("no compression") {
+            0
+        } else {
+            40
+        };
         assert_eq!(run["compressed"], compressed, "{said}");
         assert!(run["echoed"].as_u64() > Some(100), "{said}");
         // Compressed, 1 KiB is half of that.
