@@ -1,6 +1,6 @@
-// Pages that their user should not have visited try to read from an admin address and to command it: admin_csrf.js PORT ID
-// First the same against a server without any care: what succeeds there is what a browser lets a page do. It prints JSON, an
-// object for each page and target: what it could read, how much of it was answered with 2xx, and what was done there.
+// Malicious pages try to read from an admin address and to send commands to it: admin_csrf.js PORT ID
+// A server without any protection is tried first: it shows what a browser permits a page to do. Prints JSON, an object for
+// each page and target: what the page could read, and which commands the unprotected server received.
 
 const http = require("node:http")
 const WebSocket = require("ws")
@@ -13,8 +13,8 @@ const ORDERS = [
 ]
 const PAGE = "<!doctype html><title>a page</title><body>"
 
-/** Runs in the page: every way to `base` that a page has. What it learned, as [way, path, text]. */
-async function attack(base, reads, orders) {
+/** Runs in the page and tries every way to reach `base`. Returns what it could read, as [way, path, text]. */
+async function trespass(base, reads, orders) {
   const learned = []
   const learn = (way, path, text) => learned.push([way, path, String(text).slice(0, 300)])
   const timed = promise => Promise.race([promise, new Promise(resolve => setTimeout(resolve, 3000))]).catch(() => {})
@@ -79,7 +79,7 @@ async function attack(base, reads, orders) {
   return learned
 }
 
-/** What comes and goes: the page's own server, and one that permits every request. */
+/** Starts an HTTP server on a free port. */
 async function serve(answer) {
   const server = http.createServer(answer)
   await new Promise(resolve => server.listen(0, "127.0.0.1", resolve))
@@ -100,7 +100,7 @@ async function main() {
   })
   new WebSocket.Server({ server: naive.server })
   const found = []
-  // Chromium's own care, which older ones and other browsers have not, is switched off: it shall not hide a hole of ours.
+  // Chromium's own protection is disabled, because older versions and other browsers lack it and it would hide a defect here.
   const flags = ["--host-resolver-rules=MAP *.example 127.0.0.1", "--disable-features=LocalNetworkAccessChecks"]
   await withChromium(flags, async chromium => {
     for (const [name, port] of [["naive", naive.port], ["admin", admin]]) {
@@ -108,7 +108,7 @@ async function main() {
         [`127.0.0.1:${page.port}`, `127.0.0.1:${port}`],
         [`evil.example:${page.port}`, `127.0.0.1:${port}`],
         [`evil.example:${page.port}`, `localhost:${port}`],
-        // Its name was that of another machine when the page came, and is this machine's now (DNS rebinding).
+        // DNS rebinding: the name resolved to another machine when the page was loaded, and resolves to this one now.
         [`evil.example:${port}`, `evil.example:${port}`, PAGE],
       ]) {
         done.clear()
