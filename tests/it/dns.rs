@@ -5,7 +5,15 @@ mod answers;
 use crate::harness::{Backend, Frame, Lockgate, Program, Wire, handshake, within};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::Ipv4Addr,
+    path::Path,
+    process,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 use tempfile::TempDir;
 use tokio::{
     net::TcpListener,
@@ -64,9 +72,17 @@ fn write(zone: &Path, records: &[Record], failing: &[&str]) {
     fs::rename(new, zone).expect("writable");
 }
 
-/// A loopback address that only this process uses.
+thread_local! {
+    /// The number of this test: each test has its own thread, in a process of its own or in one with all others.
+    static TEST: u32 = {
+        static TESTS: AtomicU32 = AtomicU32::new(0);
+        process::id().wrapping_add(TESTS.fetch_add(1, Relaxed))
+    };
+}
+
+/// A loopback address that only this test uses.
 fn at(last: u8) -> Ipv4Addr {
-    let [.., high, low] = std::process::id().to_be_bytes();
+    let [.., high, low] = TEST.with(|test| test.to_be_bytes());
     Ipv4Addr::new(127, high | 0x80, low, last)
 }
 

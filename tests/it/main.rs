@@ -48,5 +48,6 @@ mod sticky;
 mod systemd;
 mod takeover;
 mod tap;
+mod tiers;
 mod timeouts;
 mod tokens;
