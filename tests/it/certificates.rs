@@ -1,6 +1,6 @@
 //! Certificate files that are replaced under open sessions, by the methods of common tools.
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, within};
+use crate::harness::{Backend, Frame, Lockgate, Wire, eventually, handshake, observe, within};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -255,15 +255,8 @@ impl Fixture {
 
     /// Waits until the log contains `text`; returns the whole log.
     async fn until_logged(&self, text: &str) -> String {
-        within("a line of the log", async {
-            let mut ticker = interval(POLL_INTERVAL);
-            loop {
-                let stderr = self.lockgate.stderr();
-                if stderr.contains(text) {
-                    break stderr;
-                }
-                ticker.tick().await;
-            }
+        eventually(format!("{text:?} in the log"), async || {
+            observe(self.lockgate.stderr(), |stderr| stderr.contains(text))
         })
         .await
     }

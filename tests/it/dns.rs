@@ -2,7 +2,7 @@
 
 mod answers;
 
-use crate::harness::{Backend, Frame, Lockgate, Program, Wire, handshake, within};
+use crate::harness::{Backend, Frame, Lockgate, Program, Wire, eventually, handshake, observe};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use std::{
@@ -15,10 +15,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::{
-    net::TcpListener,
-    time::{Instant, sleep},
-};
+use tokio::{net::TcpListener, time::Instant};
 
 const HEAD: &str = "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[drain]\nwindow = \"1s\"\n";
 
@@ -144,14 +141,10 @@ fn shown(port: u16, last: u8, state: &str) -> (String, String) {
 
 /// Waits until the pool has exactly these backends.
 async fn until(lockgate: &Lockgate, pool: &str, expected: &[(String, String)]) -> Value {
-    within("the backends", async {
-        loop {
-            let status = lockgate.status().await;
-            if backends(&status, pool).keys().eq(expected.iter()) {
-                return status;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually(format!("the backends {expected:?}"), async || {
+        observe(lockgate.status().await, |status| {
+            backends(status, pool).keys().eq(expected.iter())
+        })
     })
     .await
 }
@@ -159,10 +152,10 @@ async fn until(lockgate: &Lockgate, pool: &str, expected: &[(String, String)]) -
 async fn until_failed(lockgate: &Lockgate, more: f64) {
     let series = "lockgate_dns_answers_total{outcome=\"failed\"}";
     let before = lockgate.metric_or_zero(series).await;
-    within("failures", async {
-        while lockgate.metric_or_zero(series).await < before + more {
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("failed DNS answers", async || {
+        observe(lockgate.metric_or_zero(series).await, |&failed| {
+            failed >= before + more
+        })
     })
     .await;
 }
@@ -236,14 +229,11 @@ async fn changed_dns_answers_add_and_drain_backends() {
         keeping.push(session(&lockgate, "a.test").await);
     }
     let both = [3, 4].map(|last| shown(port, last, "vanished"));
-    within("the ends of the closed sessions", async {
-        loop {
-            let of_a = backends(&lockgate.status().await, "a");
-            if both.iter().all(|one| of_a[one] == 2) {
-                return;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("the ends of the closed sessions", async || {
+        observe(lockgate.status().await, |status| {
+            let of_a = backends(status, "a");
+            both.iter().all(|one| of_a[one] == 2)
+        })
     })
     .await;
     drop(keeping);
@@ -295,10 +285,10 @@ async fn failed_dns_queries_keep_backends() {
     let error = status["names"][0]["error"].as_str().expect("text");
     assert!(error.contains("a part of the answer failed"), "{error}");
     dns.set(&addresses([1, 3]));
-    within("the removal of the backend", async {
-        while backends(&lockgate.status().await, "a").contains_key(&shown(port, 2, "up")) {
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("the removal of the second backend", async || {
+        observe(lockgate.status().await, |status| {
+            !backends(status, "a").contains_key(&shown(port, 2, "up"))
+        })
     })
     .await;
     echoes(&mut open).await;

@@ -3,21 +3,15 @@
 mod drain;
 mod many;
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, within};
+use crate::harness::{Backend, Frame, Lockgate, Wire, eventually, observe};
 use serde_json::Value;
 use std::{fs, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// Waits until `lockgate status` meets the condition.
 async fn until(lockgate: &Lockgate, condition: impl Fn(&Value) -> bool) -> Value {
-    within("the status", async {
-        loop {
-            let status = lockgate.status().await;
-            if condition(&status) {
-                return status;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("another status", async || {
+        observe(lockgate.status().await, &condition)
     })
     .await
 }
@@ -115,14 +109,9 @@ async fn sighup_and_reload_command_reread_the_file() {
     };
     let lockgate = Lockgate::with_file(&text("10s")).start().await;
     lockgate.signal(rustix::process::Signal::HUP);
-    within("the reload", async {
-        while lockgate
-            .metric_or_zero("lockgate_config_reloads_total{outcome=\"unchanged\"}")
-            .await
-            < 1.0
-        {
-            sleep(Duration::from_millis(20)).await;
-        }
+    let unchanged = "lockgate_config_reloads_total{outcome=\"unchanged\"}";
+    eventually("an unchanged configuration", async || {
+        lockgate.metric_or_zero(unchanged).await >= 1.0
     })
     .await;
     lockgate.write_config(&text("11s"));
@@ -242,10 +231,10 @@ async fn changed_listeners_keep_accepted_connections() {
     })
     .await;
     echoes(&mut open).await;
-    within("the close of the old listener", async {
-        while tokio::net::TcpStream::connect(lockgate.https).await.is_ok() {
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("the end of the old listener", async || {
+        tokio::net::TcpStream::connect(lockgate.https)
+            .await
+            .is_err()
     })
     .await;
     tokio::net::TcpStream::connect(&new)

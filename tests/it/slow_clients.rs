@@ -4,7 +4,9 @@
 
 mod backend;
 
-use crate::harness::{DEADLINE, Lockgate, handshake, raise_descriptor_limit, within};
+use crate::harness::{
+    DEADLINE, Lockgate, eventually, handshake, observe, raise_descriptor_limit, within,
+};
 use backend::SlowBackend;
 use std::{
     io,
@@ -165,8 +167,10 @@ async fn attack(kinds: &[Kind], each: usize) {
     assert!(last <= max, "{name}: closed {last:+.2} s from its deadline");
     // All processes share two cores: the limit only rules out an outage.
     assert!(r < 1000.0, "{name}: {r:.1} ms");
-    within("the release of all leases", async {
-        while lockgate.status().await["backends"][0]["leases"] != 0 {}
+    eventually("no lease of the backend", async || {
+        observe(lockgate.status().await, |status| {
+            status["backends"][0]["leases"] == 0
+        })
     })
     .await;
 }

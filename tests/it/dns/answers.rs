@@ -27,10 +27,8 @@ async fn stable_256_of_300_srv_targets_are_used() {
     dns.set(&records);
     let answered = "lockgate_dns_answers_total{outcome=\"answered\"}";
     let before = lockgate.metric(answered).await;
-    within("two more answers", async {
-        while lockgate.metric(answered).await < before + 2.0 {
-            sleep(Duration::from_millis(50)).await;
-        }
+    eventually("two more answers", async || {
+        lockgate.metric(answered).await >= before + 2.0
     })
     .await;
     let status = lockgate.status().await;
@@ -124,10 +122,8 @@ async fn backend_that_dns_returns_while_down_is_reported_as_down() {
     assert_eq!(lockgate.metric(&up).await, 0.0);
     assert!(lockgate.command(&["drain", "--backend", &backend]).await.0);
     dns.set(&addresses([2]));
-    within("the removal of the series", async {
-        while lockgate.metrics().await.contains(&up) {
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("the removal of its series", async || {
+        !lockgate.metrics().await.contains(&up)
     })
     .await;
     dns.set(&addresses(1..=2));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::harness::Backend;
+use crate::harness::within;
 
 /// Answers the next health check with this status.
 async fn answer(backend: &Backend, status: &str) {
