@@ -242,6 +242,7 @@ async fn slow_backend() -> (SocketAddr, Arc<AtomicUsize>) {
             tokio::spawn(async move {
                 let mut wire = Wire::thin(stream);
                 let request = wire.head().await;
+                // How long this backend needs for a handshake.
                 sleep(Duration::from_millis(50)).await;
                 now.fetch_sub(1, SeqCst);
                 wire.send(switching_protocols(&request, "")).await;

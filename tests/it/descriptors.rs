@@ -46,6 +46,7 @@ async fn descriptor_exhaustion_keeps_sessions_and_refuses_connections() {
         echo(session).await;
     }
     let observed = Duration::from_secs(2).saturating_sub(started.elapsed());
+    // The span of the measurement.
     tokio::time::sleep(observed).await;
     let share = (cpu_ticks(&lockgate) - cpu) as f64 / 100.0 / started.elapsed().as_secs_f64();
     assert!(session(&lockgate).await.is_none(), "no descriptor is left");

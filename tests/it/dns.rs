@@ -258,10 +258,7 @@ async fn failed_dns_queries_keep_backends() {
     until_failed(&lockgate, 2.0).await;
     let status = until(&lockgate, "a", &both).await;
     let error = status["names"][0]["error"].as_str().expect("text");
-    assert!(
-        error.contains("there is no such name (NXDOMAIN)"),
-        "{error}"
-    );
+    assert!(error.contains("NXDOMAIN"), "{error}");
     let (_, output) = lockgate.command(&["status"]).await;
     assert!(
         output.contains(&format!("DNS          dns://chat.test:{port}: ")),
@@ -282,8 +279,7 @@ async fn failed_dns_queries_keep_backends() {
     dns.fail(&["AAAA"], &addresses([1, 3]));
     let three = [1, 2, 3].map(|last| shown(port, last, "up"));
     let status = until(&lockgate, "a", &three).await;
-    let error = status["names"][0]["error"].as_str().expect("text");
-    assert!(error.contains("a part of the answer failed"), "{error}");
+    assert!(status["names"][0]["error"].is_string(), "{status:#}");
     dns.set(&addresses([1, 3]));
     eventually("the removal of the second backend", async || {
         observe(lockgate.status().await, |status| {
@@ -292,19 +288,16 @@ async fn failed_dns_queries_keep_backends() {
     })
     .await;
     echoes(&mut open).await;
-    let stderr = lockgate.stderr();
-    assert_eq!(
-        stderr
-            .matches("DNS does not say who is under this name")
-            .count(),
-        1,
-        "{stderr}"
-    );
-    assert_eq!(
-        stderr.matches("DNS knows this name again").count(),
-        1,
-        "{stderr}"
-    );
+    // The first failure and the recovery are logged, no failure in between.
+    for level in ["WARN", "INFO"] {
+        eventually("one line of each level", async || {
+            let log = lockgate.log(level);
+            let of_name = log.iter().filter(|line| line["name"].is_string());
+            let count = of_name.filter(|line| line["came"].is_null()).count();
+            observe(count, |count| *count == 1)
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

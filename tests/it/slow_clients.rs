@@ -77,6 +77,7 @@ async fn attack(kinds: &[Kind], each: usize) {
     let setup = Lockgate::to(backend.address).with("session = { close_timeout = \"100ms\" }");
     let lockgate = Arc::new(setup.server(&limits).start().await);
     let mut before = handshake_times(&lockgate, async || {
+        // The span of the measurement.
         tokio::time::sleep(Duration::from_secs(1)).await
     })
     .await;
@@ -104,6 +105,7 @@ async fn attack(kinds: &[Kind], each: usize) {
     .await;
     let took = started.elapsed();
     let mut stalled = handshake_times(&lockgate, async || {
+        // The span of the measurement.
         tokio::time::sleep((due / 2).min(Duration::from_secs(3))).await
     })
     .await;

@@ -115,11 +115,10 @@ async fn damaged(damage: impl FnOnce(Vec<u8>) -> Vec<u8>, error: &str) {
     fixture.leaf("a.test").await.expect("served again");
     assert_eq!(fixture.pebble.orders(), 3);
     assert_eq!(fixture.leaf_of("b.test"), other);
-    let stderr = lockgate.stderr();
-    assert!(
-        stderr.contains("cannot be used, and was moved to") && stderr.contains(error),
-        "{stderr}"
-    );
+    let log = lockgate.log("ERROR");
+    let moved = log.iter().find(|line| line["name"] == "a.test.pem");
+    let why = moved.and_then(|line| line["why"].as_str());
+    assert!(why.is_some_and(|why| why.contains(error)), "{log:?}");
     let mut files = fs::read_dir(folder)
         .expect("there")
         .map(|file| file.expect("read").file_name());

@@ -20,8 +20,8 @@ async fn stable_256_of_300_srv_targets_are_used() {
     let lockgate = dns.lockgate(&config).await;
     let taken: Vec<_> = (20_000..20_256).map(|port| shown(port, 1, "up")).collect();
     let status = until(&lockgate, "a", &taken).await;
-    let error = status["names"][0]["error"].as_str();
-    assert_eq!(error, Some("44 more than are taken are left out"));
+    let error = status["names"][0]["error"].as_str().expect("text");
+    assert!(error.contains("44"), "{error}");
     // DNS servers rotate the records of their answers.
     records[..300].rotate_left(150);
     dns.set(&records);

@@ -53,7 +53,7 @@ pub(crate) fn eventually<C: Check>(
     eventually_within(DEADLINE, expected, check)
 }
 
-/// Does the same with another deadline, for what takes longer by design.
+/// Does the same with another deadline: some events take longer by design.
 #[track_caller]
 pub(crate) fn eventually_within<C: Check>(
     deadline: Duration,

@@ -64,6 +64,7 @@ async fn backend_whose_clients_give_up_waiting_is_ejected_too() {
     let leave_after = async |stay: Duration| {
         let mut wire = lockgate.connect_as("a.test").await;
         wire.send(handshake("/", "")).await;
+        // How long this client waits for an answer, which is what the test is about.
         sleep(stay).await;
     };
     // A client that leaves early is no evidence about the backend.
