@@ -85,7 +85,7 @@ pub fn play(script: &[u8]) {
             }
         }
         assert!(received[0] <= sent[0] && received[1] <= sent[1]);
-        let held = server.held();
+        let held = server.buffered();
         assert!(held <= 256 * 1024, "{held} bytes are held");
     }
 }

@@ -3,7 +3,8 @@
 //! `LOCKGATE_CLIENTS` sets the number of clients in the load test (200). The figures are printed.
 
 use crate::harness::{
-    Backend, Lockgate, Wire, handshake, raise_descriptor_limit, switching_protocols, within,
+    Backend, Lockgate, Wire, eventually, handshake, observe, raise_descriptor_limit,
+    switching_protocols,
 };
 use std::{
     fmt::Display,
@@ -34,9 +35,11 @@ pub(crate) fn pool(backends: &[impl Display], more: &str) -> String {
 }
 
 async fn until_waiting(lockgate: &Lockgate, expected: usize) {
-    within("the queue's length", async {
-        let series = "lockgate_admission_waiting{pool=\"p\"}";
-        while lockgate.metric_or_zero(series).await != expected as f64 {}
+    let series = "lockgate_admission_waiting{pool=\"p\"}";
+    eventually(format!("{expected} waiting requests"), async || {
+        observe(lockgate.metric_or_zero(series).await, |it| {
+            *it == expected as f64
+        })
     })
     .await;
 }
@@ -71,8 +74,8 @@ async fn request_without_free_capacity_waits_in_fifo_order() {
     for n in 0..5 {
         clients.push(open(&lockgate, &format!("/{n}"), n).await);
         // The first request is admitted at once; each of the others is counted as waiting.
-        within("the first handshake", async {
-            while lockgate.status().await["backends"][0]["handshakes"] != 1 {}
+        eventually("the first handshake", async || {
+            lockgate.status().await["backends"][0]["handshakes"] == 1
         })
         .await;
         until_waiting(&lockgate, n).await;
@@ -204,8 +207,8 @@ async fn added_backend_is_in_slow_start() {
         sessions.push(wire);
     }
     lockgate.write_config(&pool(&[old, new], more));
-    within("the reload", async {
-        while lockgate.status().await["backends"][1]["state"] != "warming" {}
+    eventually("the reload", async || {
+        lockgate.status().await["backends"][1]["state"] == "warming"
     })
     .await;
     for _ in 0..40 {
@@ -239,6 +242,7 @@ async fn slow_backend() -> (SocketAddr, Arc<AtomicUsize>) {
             tokio::spawn(async move {
                 let mut wire = Wire::thin(stream);
                 let request = wire.head().await;
+                // How long this backend needs for a handshake.
                 sleep(Duration::from_millis(50)).await;
                 now.fetch_sub(1, SeqCst);
                 wire.send(switching_protocols(&request, "")).await;

@@ -1,12 +1,13 @@
 //! Certificate files that are replaced under open sessions, by the methods of common tools.
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, within};
+use crate::harness::{Backend, Frame, Lockgate, Wire, eventually, handshake, within};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
     pki_types::{CertificateDer, ServerName},
 };
+use serde_json::Value;
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -127,14 +128,10 @@ async fn invalid_pair_is_reported_and_the_last_valid_one_served() {
         .await;
     assert!(error.contains("same request"), "no hint: {error}");
     assert_eq!(fixture.served().await, first);
-    let kept = "the previous one is still served";
-    let stderr = fixture.until_logged(kept).await;
-    for part in [
-        "does not belong to the certificate",
-        "same request",
-        "served_until",
-    ] {
-        assert!(stderr.contains(part), "{part:?} is not in\n{stderr}");
+    eventually("an error in the log", async || fixture.kept().len() == 1).await;
+    let kept = &fixture.kept()[0];
+    for field in ["file", "reason", "hint"] {
+        assert!(kept[field].is_string(), "{field}: {kept}");
     }
 
     fs::remove_file(fixture.dir().join("key.pem")).unwrap();
@@ -144,8 +141,12 @@ async fn invalid_pair_is_reported_and_the_last_valid_one_served() {
     fs::write(fixture.dir().join("key.pem"), &pair.key).unwrap();
     fixture.until_served(&pair).await;
     assert!(fixture.error().await.is_none());
-    let stderr = fixture.until_logged("a new certificate is served").await;
-    assert_eq!(stderr.matches(kept).count(), 2, "each state once");
+    eventually("the new certificate in the log", async || {
+        let log = fixture.lockgate.log("INFO");
+        log.iter().any(|line| line["not_after"].is_string())
+    })
+    .await;
+    assert_eq!(fixture.kept().len(), 2, "each state once");
 }
 
 /// A Lockgate with certificate files, and sessions through it.
@@ -253,19 +254,11 @@ impl Fixture {
         .await
     }
 
-    /// Waits until the log contains `text`; returns the whole log.
-    async fn until_logged(&self, text: &str) -> String {
-        within("a line of the log", async {
-            let mut ticker = interval(POLL_INTERVAL);
-            loop {
-                let stderr = self.lockgate.stderr();
-                if stderr.contains(text) {
-                    break stderr;
-                }
-                ticker.tick().await;
-            }
-        })
-        .await
+    /// The logged errors of new certificates, each with the end of the previous one, which is kept.
+    fn kept(&self) -> Vec<Value> {
+        let mut log = self.lockgate.log("ERROR");
+        log.retain(|line| line["served_until"].is_string());
+        log
     }
 
     async fn error(&self) -> Option<String> {

@@ -1,6 +1,6 @@
 //! A process without free descriptors: open sessions continue, new connections are refused, and the CPU stays idle.
 
-use crate::harness::{Backend, Lockgate, handshake, within};
+use crate::harness::{Backend, Lockgate, eventually, handshake, within};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -46,19 +46,13 @@ async fn descriptor_exhaustion_keeps_sessions_and_refuses_connections() {
         echo(session).await;
     }
     let observed = Duration::from_secs(2).saturating_sub(started.elapsed());
+    // The span of the measurement.
     tokio::time::sleep(observed).await;
     let share = (cpu_ticks(&lockgate) - cpu) as f64 / 100.0 / started.elapsed().as_secs_f64();
     assert!(session(&lockgate).await.is_none(), "no descriptor is left");
     drop(surplus);
     let freed = Instant::now();
-    let mut late = within("recovery", async {
-        loop {
-            if let Some(session) = session(&lockgate).await {
-                break session;
-            }
-        }
-    })
-    .await;
+    let mut late = eventually("recovery", async || session(&lockgate).await).await;
     let recovery = freed.elapsed();
     echo(&mut late).await;
     println!(

@@ -2,15 +2,20 @@
 
 mod answers;
 
-use crate::harness::{Backend, Frame, Lockgate, Program, Wire, handshake, within};
+use crate::harness::{Backend, Frame, Lockgate, Program, Wire, eventually, handshake, observe};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, time::Duration};
-use tempfile::TempDir;
-use tokio::{
-    net::TcpListener,
-    time::{Instant, sleep},
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::Ipv4Addr,
+    path::Path,
+    process,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
 };
+use tempfile::TempDir;
+use tokio::{net::TcpListener, time::Instant};
 
 const HEAD: &str = "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[drain]\nwindow = \"1s\"\n";
 
@@ -64,9 +69,17 @@ fn write(zone: &Path, records: &[Record], failing: &[&str]) {
     fs::rename(new, zone).expect("writable");
 }
 
-/// A loopback address that only this process uses.
+thread_local! {
+    /// The number of this test: each test has its own thread, in a process of its own or in one with all others.
+    static TEST: u32 = {
+        static TESTS: AtomicU32 = AtomicU32::new(0);
+        process::id().wrapping_add(TESTS.fetch_add(1, Relaxed))
+    };
+}
+
+/// A loopback address that only this test uses.
 fn at(last: u8) -> Ipv4Addr {
-    let [.., high, low] = std::process::id().to_be_bytes();
+    let [.., high, low] = TEST.with(|test| test.to_be_bytes());
     Ipv4Addr::new(127, high | 0x80, low, last)
 }
 
@@ -128,14 +141,10 @@ fn shown(port: u16, last: u8, state: &str) -> (String, String) {
 
 /// Waits until the pool has exactly these backends.
 async fn until(lockgate: &Lockgate, pool: &str, expected: &[(String, String)]) -> Value {
-    within("the backends", async {
-        loop {
-            let status = lockgate.status().await;
-            if backends(&status, pool).keys().eq(expected.iter()) {
-                return status;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually(format!("the backends {expected:?}"), async || {
+        observe(lockgate.status().await, |status| {
+            backends(status, pool).keys().eq(expected.iter())
+        })
     })
     .await
 }
@@ -143,10 +152,10 @@ async fn until(lockgate: &Lockgate, pool: &str, expected: &[(String, String)]) -
 async fn until_failed(lockgate: &Lockgate, more: f64) {
     let series = "lockgate_dns_answers_total{outcome=\"failed\"}";
     let before = lockgate.metric_or_zero(series).await;
-    within("failures", async {
-        while lockgate.metric_or_zero(series).await < before + more {
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("failed DNS answers", async || {
+        observe(lockgate.metric_or_zero(series).await, |&failed| {
+            failed >= before + more
+        })
     })
     .await;
 }
@@ -220,14 +229,11 @@ async fn changed_dns_answers_add_and_drain_backends() {
         keeping.push(session(&lockgate, "a.test").await);
     }
     let both = [3, 4].map(|last| shown(port, last, "vanished"));
-    within("the ends of the closed sessions", async {
-        loop {
-            let of_a = backends(&lockgate.status().await, "a");
-            if both.iter().all(|one| of_a[one] == 2) {
-                return;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("the ends of the closed sessions", async || {
+        observe(lockgate.status().await, |status| {
+            let of_a = backends(status, "a");
+            both.iter().all(|one| of_a[one] == 2)
+        })
     })
     .await;
     drop(keeping);
@@ -252,10 +258,7 @@ async fn failed_dns_queries_keep_backends() {
     until_failed(&lockgate, 2.0).await;
     let status = until(&lockgate, "a", &both).await;
     let error = status["names"][0]["error"].as_str().expect("text");
-    assert!(
-        error.contains("there is no such name (NXDOMAIN)"),
-        "{error}"
-    );
+    assert!(error.contains("NXDOMAIN"), "{error}");
     let (_, output) = lockgate.command(&["status"]).await;
     assert!(
         output.contains(&format!("DNS          dns://chat.test:{port}: ")),
@@ -276,27 +279,25 @@ async fn failed_dns_queries_keep_backends() {
     dns.fail(&["AAAA"], &addresses([1, 3]));
     let three = [1, 2, 3].map(|last| shown(port, last, "up"));
     let status = until(&lockgate, "a", &three).await;
-    let error = status["names"][0]["error"].as_str().expect("text");
-    assert!(error.contains("a part of the answer failed"), "{error}");
+    assert!(status["names"][0]["error"].is_string(), "{status:#}");
     dns.set(&addresses([1, 3]));
-    within("the removal of the backend", async {
-        while backends(&lockgate.status().await, "a").contains_key(&shown(port, 2, "up")) {
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("the removal of the second backend", async || {
+        observe(lockgate.status().await, |status| {
+            !backends(status, "a").contains_key(&shown(port, 2, "up"))
+        })
     })
     .await;
     echoes(&mut open).await;
-    let stderr = lockgate.stderr();
-    assert_eq!(
-        stderr.matches("DNS lookup failed or incomplete").count(),
-        1,
-        "{stderr}"
-    );
-    assert_eq!(
-        stderr.matches("DNS lookup has recovered").count(),
-        1,
-        "{stderr}"
-    );
+    // Only the first failure is logged.
+    eventually("the recovery of the name", async || {
+        observe(lockgate.status().await, |status| {
+            status["names"][0]["error"].is_null()
+        })
+    })
+    .await;
+    let log = lockgate.log("WARN");
+    let warnings = log.iter().filter(|line| line["name"].is_string());
+    assert_eq!(warnings.count(), 1, "{log:?}");
 }
 
 #[tokio::test]

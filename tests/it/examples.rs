@@ -1,7 +1,7 @@
 //! Every directory of `examples/`: its server is started, its configuration is used with other ports, its page is fetched,
 //! and clients use its WebSocket like the page.
 
-use crate::harness::{Frame, Lockgate, Program, Wire, handshake, within};
+use crate::harness::{Frame, Lockgate, Program, Wire, eventually, handshake};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -239,8 +239,8 @@ impl Example {
         let free = two_free_ports();
         let server = Program::example(name, free);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free));
-        within("the server of the example", async {
-            while TcpStream::connect(address).await.is_err() {}
+        eventually("the server of the example", async || {
+            TcpStream::connect(address).await
         })
         .await;
         let folder = Path::new("examples").join(name);

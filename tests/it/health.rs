@@ -8,7 +8,7 @@ mod reloads;
 mod states;
 mod switch;
 
-use crate::harness::{Frame, Lockgate, Wire, handshake, within};
+use crate::harness::{Frame, Lockgate, Wire, eventually, handshake, observe};
 use std::{fmt::Display, time::Duration};
 use switch::Switch;
 use tokio::time::sleep;
@@ -42,10 +42,8 @@ fn transitions(pool: &str, backend: impl Display, to: &str) -> String {
 /// Waits until the series has this value.
 #[track_caller]
 fn until(lockgate: &Lockgate, series: &str, value: f64) -> impl Future<Output = ()> {
-    within("a metric", async move {
-        while lockgate.metric_or_zero(series).await != value {
-            sleep(Duration::from_millis(10)).await;
-        }
+    eventually(format!("{series} {value}"), async move || {
+        observe(lockgate.metric_or_zero(series).await, |it| *it == value).map(drop)
     })
 }
 

@@ -1,4 +1,5 @@
-//! The real binary, on port 0, between real sockets; no test sleeps, every wait has a deadline.
+//! The real binary, on port 0, between real sockets. Every wait has a deadline. A test sleeps only to pace a client or a
+//! backend, and for a span that it measures.
 
 mod harness;
 
@@ -48,5 +49,6 @@ mod sticky;
 mod systemd;
 mod takeover;
 mod tap;
+mod tiers;
 mod timeouts;
 mod tokens;

@@ -2,7 +2,7 @@
 //!
 //! `LOCKGATE_SESSIONS` sets the number of idle sessions (1000). The figures are printed.
 
-use crate::harness::{Backend, Lockgate, handshake, raise_descriptor_limit, within};
+use crate::harness::{Backend, Lockgate, eventually, handshake, observe, raise_descriptor_limit};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -153,8 +153,8 @@ async fn open(lockgate: &Arc<Lockgate>, sessions: usize) -> Vec<TlsStream<TcpStr
 }
 
 async fn until_sessions(lockgate: &Lockgate, expected: usize) {
-    within("the sessions' number", async {
-        while lockgate.status().await["sessions"] != expected {}
+    eventually(format!("{expected} sessions"), async || {
+        observe(lockgate.status().await, |it| it["sessions"] == expected)
     })
     .await;
 }

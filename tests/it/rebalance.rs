@@ -2,14 +2,16 @@
 //!
 //! `LOCKGATE_SESSIONS` sets the number of sessions (200). The figures are printed.
 
-use crate::harness::{Backend, Lockgate, Wire, handshake, raise_descriptor_limit, within};
+use crate::harness::{
+    Backend, Lockgate, Wire, eventually, handshake, observe, raise_descriptor_limit, within,
+};
 use serde_json::Value;
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::{Instant, sleep, timeout},
+    time::Instant,
 };
 
 /// Two pools; "a.test" is routed to the first, "b.test" to the second.
@@ -94,17 +96,10 @@ impl Clients {
 }
 
 async fn until(lockgate: &Lockgate, description: &str, condition: impl Fn(&Value) -> bool) {
-    let poll = async {
-        while !condition(&lockgate.status().await) {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let reached = timeout(Duration::from_secs(10), poll).await;
-    assert!(
-        reached.is_ok(),
-        "{description}: {}",
-        lockgate.status().await
-    );
+    eventually(description, async || {
+        observe(lockgate.status().await, &condition)
+    })
+    .await;
 }
 
 /// Waits until the backends of pool "a" have these numbers of sessions.

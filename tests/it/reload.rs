@@ -3,21 +3,15 @@
 mod drain;
 mod many;
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, within};
+use crate::harness::{Backend, Frame, Lockgate, Wire, eventually, observe};
 use serde_json::Value;
 use std::{fs, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// Waits until `lockgate status` meets the condition.
 async fn until(lockgate: &Lockgate, condition: impl Fn(&Value) -> bool) -> Value {
-    within("the status", async {
-        loop {
-            let status = lockgate.status().await;
-            if condition(&status) {
-                return status;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("another status", async || {
+        observe(lockgate.status().await, &condition)
     })
     .await
 }
@@ -115,14 +109,9 @@ async fn sighup_and_reload_command_reread_the_file() {
     };
     let lockgate = Lockgate::with_file(&text("10s")).start().await;
     lockgate.signal(rustix::process::Signal::HUP);
-    within("the reload", async {
-        while lockgate
-            .metric_or_zero("lockgate_config_reloads_total{outcome=\"unchanged\"}")
-            .await
-            < 1.0
-        {
-            sleep(Duration::from_millis(20)).await;
-        }
+    let unchanged = "lockgate_config_reloads_total{outcome=\"unchanged\"}";
+    eventually("an unchanged configuration", async || {
+        lockgate.metric_or_zero(unchanged).await >= 1.0
     })
     .await;
     lockgate.write_config(&text("11s"));
@@ -242,10 +231,10 @@ async fn changed_listeners_keep_accepted_connections() {
     })
     .await;
     echoes(&mut open).await;
-    within("the close of the old listener", async {
-        while tokio::net::TcpStream::connect(lockgate.https).await.is_ok() {
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("the end of the old listener", async || {
+        tokio::net::TcpStream::connect(lockgate.https)
+            .await
+            .is_err()
     })
     .await;
     tokio::net::TcpStream::connect(&new)
@@ -398,11 +387,12 @@ async fn draining_the_last_backend_of_a_pool_warns() {
     assert!(ok && output.contains(&without("both")), "{output}");
     assert!(!output.contains(&without("one")), "{output}");
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 503);
-    let log = lockgate.stderr();
-    let warned = log
-        .lines()
-        .filter(|line| line.contains("WARN") && line.contains("no backend left"));
-    assert_eq!(warned.count(), 2, "{log}");
+    eventually("a warning for each pool", async || {
+        let log = lockgate.log("WARN");
+        let pools = log.iter().filter_map(|line| line["pool"].as_str());
+        pools.eq(["one", "both"])
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -516,6 +506,7 @@ async fn shutdown_spreads_closes_over_the_drain_window() {
                     break;
                 }
                 assert_eq!(frame, Frame::text("busy"));
+                // The pace of the session, not a wait.
                 sleep(Duration::from_millis(20)).await;
             }
             let at = started.elapsed();
@@ -523,9 +514,12 @@ async fn shutdown_spreads_closes_over_the_drain_window() {
             at
         });
     }
-    while tokio::net::TcpStream::connect(lockgate.https).await.is_ok() {
-        sleep(Duration::from_millis(1)).await;
-    }
+    eventually("the end of the listener", async || {
+        tokio::net::TcpStream::connect(lockgate.https)
+            .await
+            .is_err()
+    })
+    .await;
     let refused = started.elapsed();
     let mut times = vec![];
     while let Some(at) = closing.join_next().await {

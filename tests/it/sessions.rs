@@ -1,6 +1,8 @@
 //! `lockgate sessions` and `lockgate kick`: listing, filtering and closing live sessions.
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, raise_descriptor_limit, within};
+use crate::harness::{
+    Backend, Frame, Lockgate, Wire, eventually, handshake, observe, raise_descriptor_limit, within,
+};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
 use tokio::{
@@ -58,13 +60,10 @@ async fn session_list_has_counters_and_filters() {
     let _second = open(&lockgate, "/two").await;
     first.send_frame(Frame::text("hello")).await;
     assert_eq!(first.text().await, "hello");
-    let list = within("the counters of the session", async {
-        loop {
-            let list = sessions(&lockgate, &["--route", "one"]).await;
-            if list["sessions"][0]["from_backend"]["messages"] == 1 {
-                break list;
-            }
-        }
+    let list = eventually("one message from the backend", async || {
+        observe(sessions(&lockgate, &["--route", "one"]).await, |list| {
+            list["sessions"][0]["from_backend"]["messages"] == 1
+        })
     })
     .await;
     let row = &list["sessions"][0];
@@ -222,7 +221,10 @@ async fn kick_by_route_closes_only_matching_sessions() {
     let (ok, output) = lockgate
         .command(&["kick", "--route", "one", "--longer-than", "1h"])
         .await;
-    assert_eq!((ok, &*output), (true, "no session is closed: none matches\n"));
+    assert_eq!(
+        (ok, &*output),
+        (true, "no session is closed: none matches\n")
+    );
     // `--config` names the file that has the admin address.
     let arguments = ["status", "--config", "config.toml"];
     let status = Lockgate::run(lockgate.folder(), &arguments).await;
@@ -257,13 +259,9 @@ async fn listing_1001_sessions_is_paged_and_does_not_delay_them() {
     }
     let _clients = opening.join_all().await;
     // A client receives its 101 before its session is registered.
-    let first = within("all of them", async {
-        loop {
-            let first = page(&lockgate, "/sessions").await;
-            if first["total"] == 1001 {
-                return first;
-            }
-        }
+    let first = eventually("a page of 1,001 sessions", async || {
+        let first = page(&lockgate, "/sessions").await;
+        (first["total"] == 1001).then_some(first)
     })
     .await;
     let began = Instant::now();

@@ -4,7 +4,9 @@
 
 mod backend;
 
-use crate::harness::{DEADLINE, Lockgate, handshake, raise_descriptor_limit, within};
+use crate::harness::{
+    DEADLINE, Lockgate, eventually, handshake, observe, raise_descriptor_limit, within,
+};
 use backend::SlowBackend;
 use std::{
     io,
@@ -75,6 +77,7 @@ async fn attack(kinds: &[Kind], each: usize) {
     let setup = Lockgate::to(backend.address).with("session = { close_timeout = \"100ms\" }");
     let lockgate = Arc::new(setup.server(&limits).start().await);
     let mut before = handshake_times(&lockgate, async || {
+        // The span of the measurement.
         tokio::time::sleep(Duration::from_secs(1)).await
     })
     .await;
@@ -102,6 +105,7 @@ async fn attack(kinds: &[Kind], each: usize) {
     .await;
     let took = started.elapsed();
     let mut stalled = handshake_times(&lockgate, async || {
+        // The span of the measurement.
         tokio::time::sleep((due / 2).min(Duration::from_secs(3))).await
     })
     .await;
@@ -165,8 +169,10 @@ async fn attack(kinds: &[Kind], each: usize) {
     assert!(last <= max, "{name}: closed {last:+.2} s from its deadline");
     // All processes share two cores: the limit only rules out an outage.
     assert!(r < 1000.0, "{name}: {r:.1} ms");
-    within("the release of all leases", async {
-        while lockgate.status().await["backends"][0]["leases"] != 0 {}
+    eventually("no lease of the backend", async || {
+        observe(lockgate.status().await, |status| {
+            status["backends"][0]["leases"] == 0
+        })
     })
     .await;
 }

@@ -14,7 +14,7 @@ const ORDERS = [
 const PAGE = "<!doctype html><title>a page</title><body>"
 
 /** Runs in the page and tries every way to reach `base`. Returns what it could read, as [way, path, text]. */
-async function trespass(base, reads, orders) {
+async function attack(base, reads, orders) {
   const learned = []
   const learn = (way, path, text) => learned.push([way, path, String(text).slice(0, 300)])
   const timed = promise => Promise.race([promise, new Promise(resolve => setTimeout(resolve, 3000))]).catch(() => {})

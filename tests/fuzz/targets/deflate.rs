@@ -3,7 +3,7 @@ use lockgate_fuzz::{deflate_round_trip, headers, inflate, proto::deflate::Deflat
 // Any chunking of a stream inflates to the same bytes, within the bounds; compression preserves the message.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let (offers, data) = split_at_nul(data);
-    let (Some(agreement), [size, stream @ ..]) = (DeflateParams::of(&headers(offers)), data) else {
+    let (Some(agreement), [size, stream @ ..]) = (DeflateParams::negotiate(&headers(offers)), data) else {
         return;
     };
     let (whole, end) = inflate(agreement, stream, stream.len().max(1), 1 << 16);

@@ -84,6 +84,7 @@ async fn stalled_validations_are_closed_and_do_not_delay_clients() {
         .await
         .expect("the CA comes");
 
+    // The span of the measurement.
     let second = async || tokio::time::sleep(Duration::from_secs(1)).await;
     let before = handshake_times(fixture.https, second()).await;
     let hello: Arc<[u8]> = hello().into();

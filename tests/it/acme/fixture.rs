@@ -1,7 +1,7 @@
 //! Pebble, an echo backend, and the configuration of a Lockgate that obtains certificates from Pebble.
 
 use crate::harness::{
-    Backend, Lockgate, Pebble, PebbleSetup,
+    Backend, Lockgate, Pebble, PebbleSetup, eventually_within, observe,
     web::{trusting, unverified},
 };
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
@@ -14,10 +14,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{net::TcpStream, time::timeout};
 
 /// Longer than any successful order: an issuance takes 3 s, more on a loaded machine.
 const TIMEOUT: Duration = Duration::from_secs(45);
@@ -154,17 +151,12 @@ pub(crate) async fn until(
     host: &str,
     condition: impl Fn(&Value) -> bool,
 ) -> Value {
-    let started = Instant::now();
-    loop {
+    eventually_within(TIMEOUT, &format!("the row of {host}"), async || {
         let rows = lockgate.certificates().await;
         let row = rows.into_iter().find(|row| row["host"] == host);
-        let row = row.unwrap_or_else(|| panic!("{host} is not listed"));
-        if condition(&row) {
-            return row;
-        }
-        assert!(started.elapsed() < TIMEOUT, "{host} stays at {row:#}");
-        sleep(Duration::from_millis(50)).await;
-    }
+        observe(row.expect("the host is listed"), &condition)
+    })
+    .await
 }
 
 /// Waits until the host has a certificate.

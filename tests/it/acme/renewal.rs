@@ -39,6 +39,7 @@ async fn echo(root: PathBuf, port: u16, mut stop: watch::Receiver<bool>) -> u64 
         let message = Frame::text(&format!("message {n}"));
         session.send_frame(message.clone()).await;
         assert_eq!(session.frame().await, message);
+        // The pace of the session, not a wait.
         sleep(Duration::from_millis(20)).await;
     }
     unreachable!("the stop signal arrives first")

@@ -1,7 +1,7 @@
 //! Access lines: the fields of JSON and the layout of text.
 
 use super::{Lines, key_paths, snapshot};
-use crate::harness::{Backend, Frame, Lockgate, Setup, within};
+use crate::harness::{Backend, Frame, Lockgate, Setup, eventually, observe};
 use regex::Regex;
 use std::fs;
 
@@ -56,14 +56,9 @@ async fn access_layout_in_text_is_unchanged() {
     let lockgate = traffic(setup.env("LOCKGATE_LOG_FORMAT", "text")).await;
     let file = lockgate.folder().join("access.log");
     // Two lines of each of two sessions, and two requests.
-    let text = within("the access lines", async {
-        loop {
-            lockgate.status().await;
-            let text = fs::read_to_string(&file).unwrap_or_default();
-            if text.lines().count() == 6 {
-                break text;
-            }
-        }
+    let text = eventually("six access lines", async || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        observe(text, |text| text.lines().count() == 6)
     })
     .await;
     let mut lines: Lines = text.lines().map(layout).collect();

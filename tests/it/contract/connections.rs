@@ -3,7 +3,7 @@
 //! internal.
 
 use super::{Lines, snapshot};
-use crate::harness::{Backend, Lockgate, Setup, web::trusting, within};
+use crate::harness::{Backend, Lockgate, Setup, eventually, observe, web::trusting, within};
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -76,15 +76,12 @@ async fn send(lockgate: &Lockgate, bytes: &[u8]) {
 
 /// Adds every word once this many connections have failed.
 async fn reasons(lockgate: &Lockgate, expected: u64, lines: &mut Lines) {
-    let page = within("the failures", async {
-        loop {
-            let page = lockgate.metrics().await;
-            let failures = page.lines().filter(|line| line.starts_with(FAMILY));
-            let counts = failures.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-            if counts.sum::<u64>() >= expected {
-                break page;
-            }
-        }
+    let page = eventually(format!("{expected} connection failures"), async || {
+        let page = lockgate.metrics().await;
+        let failures = page.lines().filter(|line| line.starts_with(FAMILY));
+        let counts = failures.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        let count: u64 = counts.sum();
+        observe(page, |_| count >= expected)
     })
     .await;
     let words = page.lines().filter_map(|line| line.strip_prefix(FAMILY));

@@ -1,7 +1,7 @@
 //! The messages of a takeover: each side is played once by the test, packet by packet.
 
 use super::{Lines, admin_request, snapshot};
-use crate::harness::{Lockgate, Wire, within};
+use crate::harness::{Lockgate, Wire, eventually, within};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
@@ -88,15 +88,12 @@ fn address(name: &str) -> SocketAddrUnix {
 
 /// Orders a running process to offer its sockets, and connects to the offer.
 async fn offered(lockgate: &Lockgate) -> Packets {
-    let (mut admin, head) = within("an offer", async {
-        loop {
-            let mut admin = admin_request(lockgate, "POST /handover").await;
-            let head = admin.head().await;
-            // The response is 409 while an earlier offer is open.
-            if head.status() == 200 {
-                break (admin, head);
-            }
-        }
+    let (mut admin, head) = eventually("an offer", async || {
+        let mut admin = admin_request(lockgate, "POST /handover").await;
+        let head = admin.head().await;
+        // The response is 409 while an earlier offer is open.
+        let status = head.status();
+        (status == 200).then_some((admin, head)).ok_or(status)
     })
     .await;
     let name = String::from_utf8(admin.body(&head).await).expect("a name");

@@ -4,7 +4,7 @@
 
 use super::{Lines, snapshot};
 use crate::harness::{
-    Backend, Frame, Head, Lockgate, Wire, handshake, switching_protocols, within,
+    Backend, Frame, Head, Lockgate, Wire, eventually, handshake, observe, switching_protocols,
 };
 use serde_json::Value;
 use std::{future::pending, net::SocketAddr};
@@ -188,8 +188,8 @@ async fn statuses_and_reasons_of_refusals_are_unchanged() {
     let (accepted, output) = lockgate.command(&["drain", "--route", "draining"]).await;
     assert!(accepted, "{output}");
     let down = "lockgate_backend_up{pool=\"down\",backend=\"ws://127.0.0.1:2\"}";
-    within("the health check", async {
-        while lockgate.metric(down).await > 0.0 {}
+    eventually("a failed health check", async || {
+        lockgate.metric(down).await == 0.0
     })
     .await;
 
@@ -219,18 +219,18 @@ async fn statuses_and_reasons_of_refusals_are_unchanged() {
 async fn queue_refusals(lockgate: &Lockgate, lines: &mut Lines) {
     // The backend does not answer, so that the first request keeps its lease.
     let _first = lockgate.upgrade("/queue/first", "").await;
-    within("a handshake", async {
+    eventually("a handshake in progress", async || {
         let held = |it: &Value| it["pool"] == "queue" && it["handshakes"] == 1;
-        while !lockgate.status().await["backends"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(held))
-        {}
+        observe(lockgate.status().await, |status| {
+            let all = status["backends"].as_array();
+            all.is_some_and(|all| all.iter().any(held))
+        })
     })
     .await;
     let _second = lockgate.upgrade("/queue/queue-wait", "").await;
     let waiting = "lockgate_admission_waiting{pool=\"queue\"}";
-    within("a waiting request", async {
-        while lockgate.metric_or_zero(waiting).await < 1.0 {}
+    eventually("a waiting request", async || {
+        lockgate.metric_or_zero(waiting).await >= 1.0
     })
     .await;
     let _third = lockgate.upgrade("/queue/queue-full", "").await;

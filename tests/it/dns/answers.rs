@@ -20,17 +20,15 @@ async fn stable_256_of_300_srv_targets_are_used() {
     let lockgate = dns.lockgate(&config).await;
     let taken: Vec<_> = (20_000..20_256).map(|port| shown(port, 1, "up")).collect();
     let status = until(&lockgate, "a", &taken).await;
-    let error = status["names"][0]["error"].as_str();
-    assert_eq!(error, Some("44 backends beyond the limit are left out"));
+    let error = status["names"][0]["error"].as_str().expect("text");
+    assert!(error.contains("44"), "{error}");
     // DNS servers rotate the records of their answers.
     records[..300].rotate_left(150);
     dns.set(&records);
     let answered = "lockgate_dns_answers_total{outcome=\"answered\"}";
     let before = lockgate.metric(answered).await;
-    within("two more answers", async {
-        while lockgate.metric(answered).await < before + 2.0 {
-            sleep(Duration::from_millis(50)).await;
-        }
+    eventually("two more answers", async || {
+        lockgate.metric(answered).await >= before + 2.0
     })
     .await;
     let status = lockgate.status().await;
@@ -124,10 +122,8 @@ async fn backend_that_dns_returns_while_down_is_reported_as_down() {
     assert_eq!(lockgate.metric(&up).await, 0.0);
     assert!(lockgate.command(&["drain", "--backend", &backend]).await.0);
     dns.set(&addresses([2]));
-    within("the removal of the series", async {
-        while lockgate.metrics().await.contains(&up) {
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("the removal of its series", async || {
+        !lockgate.metrics().await.contains(&up)
     })
     .await;
     dns.set(&addresses(1..=2));

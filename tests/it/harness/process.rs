@@ -388,6 +388,17 @@ impl Lockgate {
         std::fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
+    /// The log lines of this level, with their fields.
+    pub(crate) fn log(&self, level: &str) -> Vec<Record> {
+        let stderr = self.stderr();
+        let lines = stderr
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines
+            .filter(|line: &Record| line["level"] == level)
+            .collect()
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(self.id() as i32).expect("a process id is positive")
     }

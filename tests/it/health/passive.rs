@@ -1,6 +1,7 @@
 //! Ejection after failed handshakes.
 
 use super::*;
+use crate::harness::within;
 
 #[tokio::test]
 async fn repeated_failures_eject_a_backend_for_a_while() {
@@ -63,22 +64,17 @@ async fn backend_whose_clients_give_up_waiting_is_ejected_too() {
     let leave_after = async |stay: Duration| {
         let mut wire = lockgate.connect_as("a.test").await;
         wire.send(handshake("/", "")).await;
+        // How long this client waits for an answer, which is what the test is about.
         sleep(stay).await;
     };
     // A client that leaves early is no evidence about the backend.
     for _ in 0..4 {
         leave_after(Duration::from_millis(50)).await;
     }
-    within("four records of clients that left", async {
-        while lockgate
-            .records()
-            .iter()
-            .filter(|it| it["status"] == 499)
-            .count()
-            < 4
-        {
-            sleep(Duration::from_millis(10)).await;
-        }
+    eventually("four records of clients that left", async || {
+        let records = lockgate.records();
+        let left = records.iter().filter(|it| it["status"] == 499).count();
+        observe(left, |left| *left >= 4)
     })
     .await;
     assert_eq!(state(&lockgate, "a").await.0, "up");

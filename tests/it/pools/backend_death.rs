@@ -8,7 +8,9 @@ mod many_clients;
 mod summary;
 
 use super::{file, leases};
-use crate::harness::{Lockgate, Program, raise_descriptor_limit, within};
+use crate::harness::{
+    Lockgate, Program, eventually, eventually_within, observe, raise_descriptor_limit,
+};
 use client::{Signals, large_frame};
 use many_clients::ClientSet;
 use std::{
@@ -19,7 +21,7 @@ use std::{
 use summary::Summary;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
 /// Number of sessions that read a stream: four per process, because the first sessions are spread evenly.
@@ -40,30 +42,24 @@ async fn state(lockgate: &Lockgate, address: SocketAddr) -> String {
 #[track_caller]
 fn until_up(lockgate: &Lockgate, address: SocketAddr, up: f64) -> impl Future<Output = ()> {
     let series = format!("lockgate_backend_up{{pool=\"chat\",backend=\"ws://{address}\"}}");
-    within("a metric", async move {
-        while lockgate.metric(&series).await != up {
-            sleep(Duration::from_millis(10)).await;
-        }
+    eventually(format!("{series} {up}"), async move || {
+        lockgate.metric(&series).await == up
     })
 }
 
 /// Waits until the backend has at least 95 % of the sessions of the fullest one.
 async fn until_filled(lockgate: &Lockgate, address: SocketAddr) -> String {
     let name = format!("ws://{address}");
-    timeout(Duration::from_secs(60), async {
-        loop {
-            let leases = leases(lockgate).await;
-            let max = leases.values().max().copied().unwrap_or_default();
-            if leases[&name] * 20 >= max * 19 {
-                let mut counts: Vec<_> = leases.into_values().collect();
-                counts.sort_unstable();
-                return format!("{counts:?}");
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
+    let expected = format!("an equal share for {name}");
+    eventually_within(Duration::from_secs(60), expected, async || {
+        let leases = leases(lockgate).await;
+        let max = leases.values().max().copied().unwrap_or_default();
+        let filled = leases[&name] * 20 >= max * 19;
+        let mut counts: Vec<_> = leases.into_values().collect();
+        counts.sort_unstable();
+        observe(format!("{counts:?}"), |_| filled)
     })
     .await
-    .expect("it is filled")
 }
 
 async fn server(address: Ipv4Addr, port: u16) -> (Program, SocketAddr) {

@@ -1,17 +1,14 @@
 //! Health checks use the same transport as sessions.
 
 use super::{file, tls::Files};
-use crate::harness::{Lockgate, Wire, switching_protocols, within};
-use std::time::Duration;
-use tokio::{net::UnixListener, time::sleep};
+use crate::harness::{Lockgate, Wire, eventually, switching_protocols, within};
+use tokio::net::UnixListener;
 
 #[track_caller]
 fn until_up(lockgate: &Lockgate, backend: &str, up: f64) -> impl Future<Output = ()> {
     let series = format!("lockgate_backend_up{{pool=\"chat\",backend=\"{backend}\"}}");
-    within("a metric", async move {
-        while lockgate.metric(&series).await != up {
-            sleep(Duration::from_millis(10)).await;
-        }
+    eventually(format!("{series} {up}"), async move || {
+        lockgate.metric(&series).await == up
     })
 }
 

@@ -5,7 +5,8 @@
 
 use super::file;
 use crate::harness::{
-    Frame, H2, Lockgate, Wire, handshake, raise_descriptor_limit, switching_protocols, within,
+    Frame, H2, Lockgate, Wire, eventually, handshake, observe, raise_descriptor_limit,
+    switching_protocols,
 };
 use std::{
     net::SocketAddr,
@@ -13,9 +14,8 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
 };
-use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tokio::{net::TcpListener, task::JoinSet};
 
 /// An echo server that counts its live sessions.
 struct Counting {
@@ -127,10 +127,8 @@ impl Worker {
 async fn deviation(backends: &[Counting], workers: &[Worker]) -> (f64, Vec<usize>) {
     let held: usize = workers.iter().map(|worker| worker.held.len()).sum();
     let counts = || -> Vec<usize> { backends.iter().map(|it| it.live.load(SeqCst)).collect() };
-    within("the end of the closed sessions", async {
-        while counts().iter().sum::<usize>() != held {
-            sleep(Duration::from_millis(10)).await;
-        }
+    eventually("the end of the closed sessions", async || {
+        observe(counts().iter().sum(), |open: &usize| *open == held)
     })
     .await;
     let (counts, weights) = (counts(), backends.iter().map(|it| it.weight).sum::<usize>());
@@ -151,12 +149,10 @@ async fn open_sessions(
     let open = |worker: Worker| worker.open(lockgate.clone(), next.clone(), end);
     let opening: JoinSet<_> = workers.into_iter().map(open).collect();
     let first = next.load(SeqCst);
-    let begun = async {
-        while next.load(SeqCst) < first + (end - first) / 4 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    within("a quarter of them", begun).await;
+    eventually("a quarter of the connects", async || {
+        observe(next.load(SeqCst), |it| *it >= first + (end - first) / 4)
+    })
+    .await;
     action.await;
     let workers = opening.join_all().await;
     // Workers that stopped have taken numbers too.

@@ -24,6 +24,7 @@ async fn session(answer: &str) -> (Program, Lockgate, Wire) {
 async fn frame_with_late_pong(client: &mut Wire) -> Frame {
     let frame = client.frame().await;
     if frame.opcode == 9 {
+        // The latency that the test is about.
         sleep(ROUND_TRIP).await;
         // The connection may already be closed.
         let pong = Frame::pong(&frame.payload).masked().encode();

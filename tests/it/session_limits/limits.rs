@@ -1,6 +1,6 @@
 //! The limits of `[session]`, one per test.
 
-use crate::harness::{Backend, End, EndKind, Frame, Lockgate, Wire};
+use crate::harness::{Backend, End, EndKind, Frame, Lockgate, Wire, eventually};
 use std::time::{Duration, Instant};
 
 /// Opens a session with these limits; the test controls both ends.
@@ -121,12 +121,13 @@ async fn slow_reader_is_counted_and_closed_after_a_reload() {
     server.fill(&frame, Duration::from_millis(300)).await;
     let slow = "lockgate_slow_readers{leg=\"client\"}";
     let stuck = "lockgate_stuck_bytes{leg=\"client\"}";
-    let deadline = Instant::now() + crate::harness::DEADLINE;
-    while lockgate.metric(slow).await != 1.0 {
-        assert!(Instant::now() < deadline, "it never counts as slow");
-    }
+    eventually("one slow reader", async || {
+        lockgate.metric(slow).await == 1.0
+    })
+    .await;
     let bytes = lockgate.metric(stuck).await;
-    assert!((1.0..=65536.0).contains(&bytes), "{bytes}");
+    // The buffer of 64 KiB, and one TLS record that is not flushed.
+    assert!((1.0..=81920.0).contains(&bytes), "{bytes}");
     lockgate.write_config(&config("close"));
     closed_as(&lockgate, "slow-reader", "client", 1008).await;
     // Part of a frame to the client is still pending; the Close to the backend is sent nevertheless.

@@ -63,6 +63,7 @@ async fn session(address: SocketAddr, connector: TlsConnector) -> Result<bool, S
         if frame != message {
             return Err("another message".into());
         }
+        // The pace of the session: it lasts a second.
         sleep(Duration::from_millis(250)).await;
     }
     wire.send_frame(Frame::close(1000, "")).await;

@@ -75,6 +75,7 @@ impl Session {
             tokio::select! {
                 received = self.wire.next_frame() => return self.expect_1011(received).await,
                 _ = signals.stop.changed() => {}
+                // The pace of the session, not a wait.
                 () = sleep(pause) => {}
             }
         }
