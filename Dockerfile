@@ -1,12 +1,12 @@
 # One static binary in an empty image: `docker build -t lockgate .`
 FROM rust:1-bookworm AS builder
 WORKDIR /lockgate
-# With --target these flags are for the program alone: procedural macros have to stay dynamic. A static program cannot look
-# for getrandom(2) while it runs, and would read /dev/urandom instead: it is told that this kernel has the call.
+# With --target these flags apply to the program alone: procedural macros must stay dynamic. A static program cannot detect
+# getrandom(2) at run time and would read /dev/urandom instead, so the call is selected at build time.
 ENV RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
     CARGO_PROFILE_RELEASE_STRIP=debuginfo
 
-# Dependencies in a layer of their own, which only a change of the manifest or the lock file makes anew.
+# Dependencies in a separate layer, which is rebuilt only if the manifest or the lock file changes.
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 RUN mkdir src \
@@ -14,7 +14,7 @@ RUN mkdir src \
     && touch src/lib.rs \
     && cargo build --release --locked --bin lockgate --target "$(rustc --print host-tuple)"
 
-# The copies keep their times, which are older than the build above: touched, or cargo would call them built.
+# The copies keep their timestamps, which are older than the build above: without touch, cargo would skip them.
 COPY src ./src
 RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked --bin lockgate --target "$(rustc --print host-tuple)" \

@@ -1,4 +1,4 @@
-"""A field, a dot for every player: whoever moves, everybody sees it."""
+"""A field with a dot for every player; every page shows all moves."""
 
 import asyncio
 import itertools
@@ -15,34 +15,34 @@ STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 names = itertools.count(1)
 sockets = {}  # name: WebSocket
-places = {}  # name: (x, y)
+positions = {}  # name: (x, y)
 
 
-async def tell():
-    state = json.dumps(places)
-    # One who is just leaving must not stop the news for the others.
+async def publish():
+    state = json.dumps(positions)
+    # A player that is disconnecting must not stop the update for the others.
     await asyncio.gather(*(socket.send_str(state) for socket in sockets.values()), return_exceptions=True)
 
 
 async def play(request):
-    # Nobody has more to say than "right".
+    # The longest message is "right".
     socket = web.WebSocketResponse(max_msg_size=16)
     await socket.prepare(request)
     name = next(names)
     await socket.send_json({"you": name, "size": SIZE})
     sockets[name] = socket
-    places[name] = random.randrange(SIZE), random.randrange(SIZE)
+    positions[name] = random.randrange(SIZE), random.randrange(SIZE)
     try:
-        await tell()
+        await publish()
         async for message in socket:
             if message.type is WSMsgType.TEXT and message.data in STEPS:
-                x, y = places[name]
+                x, y = positions[name]
                 dx, dy = STEPS[message.data]
-                places[name] = (x + dx) % SIZE, (y + dy) % SIZE
-                await tell()
+                positions[name] = (x + dx) % SIZE, (y + dy) % SIZE
+                await publish()
     finally:
-        del sockets[name], places[name]
-        await tell()
+        del sockets[name], positions[name]
+        await publish()
     return socket
 
 

@@ -1,4 +1,4 @@
-"""A stock ticker over WAMP: a broker as small as its page needs, on Autobahn. The page is served by the same port."""
+"""A stock ticker over WAMP: a minimal broker on Autobahn. The page is served on the same port."""
 
 import asyncio
 import enum
@@ -12,7 +12,7 @@ from autobahn.websocket.types import ConnectionDeny
 
 PAGE = (pathlib.Path(__file__).parent / "index.html").read_text()
 WAMP = "wamp.2.json"
-BEHIND = 64 * 1024  # bytes
+MAX_BUFFERED = 64 * 1024  # bytes
 
 prices = {"ticker.ACME": 100.0, "ticker.GLOBEX": 42.0, "ticker.INITECH": 7.0}
 subscriptions = {topic: number for number, topic in enumerate(prices, 1)}
@@ -32,12 +32,12 @@ class Session(WebSocketServerProtocol):
         self.sendHtml(PAGE)
 
     def sendRedirect(self, url):
-        """The page too: Autobahn would send `/?redirect=` anywhere."""
+        """Also gets the page: Autobahn would redirect `/?redirect=` to any address."""
         self.sendHtml(PAGE)
 
     def onConnect(self, request):
         if WAMP not in request.protocols:
-            raise ConnectionDeny(400, f"only {WAMP} is spoken here")
+            raise ConnectionDeny(400, f"the subprotocol {WAMP} is required")
         return WAMP
 
     def onMessage(self, payload, isBinary):
@@ -48,23 +48,23 @@ class Session(WebSocketServerProtocol):
         match message:
             case [Kind.HELLO, str(), dict()] if not self.welcomed:
                 self.welcomed = True
-                self.tell(Kind.WELCOME, identifier(), {"roles": {"broker": {}}})
+                self.send_wamp(Kind.WELCOME, identifier(), {"roles": {"broker": {}}})
             case [Kind.SUBSCRIBE, int(request), dict(), str(topic)] if self.welcomed and topic in prices:
-                self.tell(Kind.SUBSCRIBED, request, subscriptions[topic])
+                self.send_wamp(Kind.SUBSCRIBED, request, subscriptions[topic])
                 subscribers[topic].add(self)
                 self.quote(topic)
             case [Kind.SUBSCRIBE, int(request), dict(), str()] if self.welcomed:
-                self.tell(Kind.ERROR, Kind.SUBSCRIBE, request, {}, "wamp.error.not_authorized")
+                self.send_wamp(Kind.ERROR, Kind.SUBSCRIBE, request, {}, "wamp.error.not_authorized")
             case [Kind.UNSUBSCRIBE, int(request), int(number)] if self.welcomed:
                 for topic in prices:
                     if subscriptions[topic] == number:
                         subscribers[topic].discard(self)
-                self.tell(Kind.UNSUBSCRIBED, request)
+                self.send_wamp(Kind.UNSUBSCRIBED, request)
             case [Kind.GOODBYE, dict(), str()] if self.welcomed:
-                self.tell(Kind.GOODBYE, {}, "wamp.close.goodbye_and_out")
+                self.send_wamp(Kind.GOODBYE, {}, "wamp.close.goodbye_and_out")
                 self.sendClose(1000)
             case _:
-                self.tell(Kind.ABORT, {}, "wamp.error.protocol_violation")
+                self.send_wamp(Kind.ABORT, {}, "wamp.error.protocol_violation")
                 self.sendClose(1000)
 
     def onClose(self, wasClean, code, reason):
@@ -72,11 +72,11 @@ class Session(WebSocketServerProtocol):
             sessions.discard(self)
 
     def quote(self, topic):
-        # Lockgate slows us down with a slow reader; a price is soon stale, so that reader misses some.
-        if self.transport.get_write_buffer_size() < BEHIND:
-            self.tell(Kind.EVENT, subscriptions[topic], identifier(), {}, [round(prices[topic], 2)])
+        # Back-pressure of a slow reader fills this buffer. Prices become stale quickly, so such a reader misses some.
+        if self.transport.get_write_buffer_size() < MAX_BUFFERED:
+            self.send_wamp(Kind.EVENT, subscriptions[topic], identifier(), {}, [round(prices[topic], 2)])
 
-    def tell(self, *message):
+    def send_wamp(self, *message):
         self.sendMessage(json.dumps(message).encode())
 
 
@@ -87,7 +87,7 @@ def identifier():
 async def main(port):
     factory = WebSocketServerFactory()
     factory.protocol = Session
-    # `self.peer` is then the client, as told by the one proxy in front, and not Lockgate.
+    # With this, `self.peer` is the client's address from X-Forwarded-For instead of Lockgate's.
     factory.setProtocolOptions(trustXForwardedFor=1)
     await asyncio.get_running_loop().create_server(factory, "127.0.0.1", port)
     print(f"listening on ws://127.0.0.1:{port}", flush=True)

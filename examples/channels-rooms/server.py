@@ -1,4 +1,4 @@
-"""Chat rooms: the name of the room is in the path. Django and Channels in one file, served by Daphne."""
+"""Chat rooms, named by the path. Django and Channels in one file, served by Daphne."""
 
 import pathlib
 import secrets
@@ -21,9 +21,9 @@ settings.configure(
     SECRET_KEY=secrets.token_hex(),
     ALLOWED_HOSTS=["localhost"],
     ROOT_URLCONF=__name__,
-    # Rooms live in this process. With several, "channels_redis.core.RedisChannelLayer" joins them.
+    # Rooms exist in this process only. For several processes use "channels_redis.core.RedisChannelLayer".
     CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
-    # Lockgate says how the client came: `request.is_secure()` is true.
+    # Lockgate sends the client's scheme in this header, so `request.is_secure()` is true.
     SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https"),
 )
 
@@ -59,7 +59,7 @@ application = ProtocolTypeRouter({
 
 if __name__ == "__main__":
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8001
-    # As `daphne --proxy-headers --bind 127.0.0.1 --port 8001 server:application` does.
+    # Equivalent to `daphne --proxy-headers --bind 127.0.0.1 --port 8001 server:application`.
     Server(
         application,
         build_endpoint_description_strings(host="127.0.0.1", port=port),

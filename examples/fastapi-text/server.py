@@ -1,4 +1,4 @@
-"""One text that everybody edits: the last one to type is right."""
+"""A text that all clients edit; the last change wins."""
 
 import pathlib
 import sys

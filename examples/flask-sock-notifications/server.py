@@ -1,4 +1,4 @@
-"""A bell: whatever is posted to /notify, every open page hears."""
+"""Notifications: whatever is posted to /notify is sent to every open page."""
 
 import pathlib
 import queue
@@ -10,7 +10,7 @@ from flask_sock import Sock
 PAGE = pathlib.Path(__file__).parent / "index.html"
 app = Flask(__name__)
 sock = Sock(app)
-bells = set()  # One queue for each open page: a slow one does not delay the others.
+queues = set()  # One queue for each open page: a slow page does not delay the others.
 
 
 @app.get("/")
@@ -20,24 +20,24 @@ def page():
 
 @app.post("/notify")
 def notify():
-    for bell in list(bells):
-        bell.put(request.get_data(as_text=True))
+    for notices in list(queues):
+        notices.put(request.get_data(as_text=True))
     return "", 204
 
 
 @sock.route("/ws")
-def ring(socket):
-    bell = queue.SimpleQueue()
-    bells.add(bell)
+def notifications(socket):
+    notices = queue.SimpleQueue()
+    queues.add(notices)
     try:
-        # Flask-Sock tells of a page that has left only to who asks, so ask now and then.
+        # Flask-Sock reports a closed page only through `connected`, so check it every second.
         while socket.connected:
             try:
-                socket.send(bell.get(timeout=1))
+                socket.send(notices.get(timeout=1))
             except queue.Empty:
                 pass
     finally:
-        bells.discard(bell)
+        queues.discard(notices)
 
 
 app.run("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 5000, threaded=True)

@@ -1,4 +1,4 @@
-"""A sheet of paper that everybody draws on. Whoever comes later gets what was drawn before."""
+"""A shared drawing. A new client receives all existing lines."""
 
 from gevent import monkey
 
@@ -34,7 +34,7 @@ def draw(socket):
     for line in sheet:
         outbox.put(line)
     outboxes.add(outbox)
-    # Two greenlets that send on one socket would mix their frames, so one sends all.
+    # Two greenlets that send on one socket would mix their frames, so one greenlet sends everything.
     sender = gevent.spawn(send_all, socket, outbox)
     try:
         while (line := socket.receive()) is not None:
@@ -42,7 +42,7 @@ def draw(socket):
             for other in outboxes - {outbox}:
                 other.put(line)
     except WebSocketError:
-        pass  # It left without a word.
+        pass  # The client vanished without a Close.
     finally:
         outboxes.discard(outbox)
         sender.kill()
@@ -53,7 +53,7 @@ def send_all(socket, outbox):
         for line in outbox:
             socket.send(line)
     except WebSocketError:
-        pass  # The receiving end hears of it too.
+        pass  # `receive` fails too.
 
 
 port = int(sys.argv[1]) if len(sys.argv) > 1 else 5001

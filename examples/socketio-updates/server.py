@@ -1,4 +1,4 @@
-"""A vote: whoever votes, every page is updated. python-socketio on uvicorn, by polling first and then by WebSocket."""
+"""A poll: every vote updates every page. python-socketio on uvicorn, by HTTP polling first and then by WebSocket."""
 
 import pathlib
 import sys
@@ -9,7 +9,7 @@ import uvicorn
 PAGE = pathlib.Path(__file__).parent / "index.html"
 
 votes = {"tea": 0, "coffee": 0}
-# `cors_allowed_origins` stays unset: the page's own origin, which Lockgate tells, is the only one allowed.
+# `cors_allowed_origins` is unset: only the page's own origin is allowed, which Lockgate sends in its headers.
 sio = socketio.AsyncServer(async_mode="asgi")
 app = socketio.ASGIApp(sio, static_files={"/": {"filename": str(PAGE), "content_type": "text/html; charset=utf-8"}})
 

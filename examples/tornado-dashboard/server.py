@@ -1,4 +1,4 @@
-"""Pushes the machine's load to every page, once a second."""
+"""Pushes the load of the machine to every page once per second."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Everybody hears everybody, by callbacks. The page comes from a second server, on the next port."""
+"""A simple chat with callbacks. The page comes from a second server, on the next port."""
 
 import http.server
 import pathlib
@@ -8,7 +8,7 @@ import threading
 from websocket_server import WebsocketServer
 
 PAGE = (pathlib.Path(__file__).parent / "index.html").read_bytes()
-saying = threading.Lock()  # Every client has a thread of its own.
+send_lock = threading.Lock()  # Every client has a thread of its own.
 
 
 class Page(http.server.BaseHTTPRequestHandler):
@@ -20,29 +20,29 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.wfile.write(PAGE)
 
 
-def say(server, text):
-    with saying:
+def broadcast(server, text):
+    with send_lock:
         for client in list(server.clients):
             try:
                 server.send_message(client, text)
             except OSError:
-                pass  # It is just leaving.
+                pass  # The client is disconnecting.
 
 
 def joined(client, server):
-    say(server, f"{client['id']} has come")
+    broadcast(server, f"{client['id']} has come")
 
 
 def left(client, server):
-    # Called for those who hang up before the handshake, too: they are nobody yet.
+    # Also called, without a client, if a connection closes before the handshake.
     if client:
         server.clients.remove(client)
-        say(server, f"{client['id']} has left")
+        broadcast(server, f"{client['id']} has left")
 
 
-def heard(client, server, text):
-    # 0.4 makes a character of every byte; here they become UTF-8 again.
-    say(server, f"{client['id']}: {text.encode('latin-1').decode(errors='replace')}")
+def received(client, server, text):
+    # Version 0.4 decodes every byte as one character; this restores the UTF-8.
+    broadcast(server, f"{client['id']}: {text.encode('latin-1').decode(errors='replace')}")
 
 
 port = int(sys.argv[1]) if len(sys.argv) > 1 else 9001
@@ -51,5 +51,5 @@ threading.Thread(target=pages.serve_forever, daemon=True).start()
 server = WebsocketServer(port, "127.0.0.1")
 server.set_fn_new_client(joined)
 server.set_fn_client_left(left)
-server.set_fn_message_received(heard)
+server.set_fn_message_received(received)
 server.run_forever()

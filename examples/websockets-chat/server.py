@@ -1,4 +1,4 @@
-"""A chat: whatever one writes, everybody reads. The page is served by the same port."""
+"""A chat: every line is sent to every client. The page is served on the same port."""
 
 import asyncio
 import pathlib
@@ -13,7 +13,7 @@ people = set()
 
 
 def page(connection, request):
-    """Plain HTTP gets the page, a WebSocket handshake goes on."""
+    """Answers plain HTTP with the page; a WebSocket handshake continues."""
     if "Upgrade" in request.headers:
         return None
     headers = Headers([
@@ -25,8 +25,8 @@ def page(connection, request):
 
 
 async def chat(connection):
-    # Behind Lockgate the peer is Lockgate; who it really is stands in X-Real-IP.
-    address = connection.request.headers.get("X-Real-IP", "somebody")
+    # The peer is Lockgate; the client's address is in X-Real-IP.
+    address = connection.request.headers.get("X-Real-IP", "unknown")
     people.add(connection)
     try:
         async for line in connection:

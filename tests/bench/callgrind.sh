@@ -1,20 +1,21 @@
-# To be sourced: what `handshake.sh`, `lookup.sh`, `pick.sh` and `relay.sh` have in common.
+# Shared functions of `handshake.sh`, `lookup.sh`, `pick.sh`, `relay.sh` and `track.sh`, which source this file.
 
 fail() {
     echo "$(basename "$0"): $*" >&2
     exit 1
 }
 
-command -v valgrind >/dev/null || fail "valgrind is missing, which counts instructions: apt-get install valgrind"
+command -v valgrind >/dev/null || fail "valgrind is missing; it counts the instructions: apt-get install valgrind"
 
-# The bench $2 in profile $1, which is `binary` from then on.
+# Builds the benchmark $2 in profile $1 and sets `binary`.
 build() {
-    local said
-    said=$(cargo bench --profile "$1" --no-run --bench "$2" 2>&1) || fail "$said"
-    binary=$(sed -n "s/.*(\\(.*$2-[0-9a-f]*\\)).*/\\1/p" <<<"$said")
+    local output
+    output=$(cargo bench --profile "$1" --no-run --bench "$2" 2>&1) || fail "$output"
+    binary=$(sed -n "s/.*(\\(.*$2-[0-9a-f]*\\)).*/\\1/p" <<<"$output")
 }
 
-# The bench $1, as the rest, the script's own arguments, has it: with `--bound` it is `bounded`, in the profile of the tests.
+# Builds the benchmark $1. The other arguments are those of the script: with `--bound` it sets `bounded` and uses the profile of
+# the tests.
 bounded=""
 prepare() {
     local bench=$1
@@ -29,13 +30,13 @@ prepare() {
     esac
 }
 
-# Once everything is counted: fails where something is `over` the bound, and $1 says what that means.
+# Fails with the message $1 if a cost is `over` the bound.
 over=""
 judge() {
     [ -z "$bounded" ] || [ -z "$over" ] || fail "$1: ${over#, }"
 }
 
-# The instructions that `binary` takes with these arguments: all of them, or those in the function `counted`.
+# Prints the instructions of `binary` with these arguments: all of them, or those in the function `counted`.
 counted=""
 count() {
     local only=()

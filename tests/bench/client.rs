@@ -1,4 +1,4 @@
-//! A TLS client for benches, in a process of its own that is not counted.
+//! A TLS client for benchmarks. It runs in a separate process, whose instructions are not counted.
 
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -11,7 +11,7 @@ use std::{net::TcpStream, path::Path, sync::Arc};
 /// A connection under TLS.
 pub(crate) type Secure = StreamOwned<ClientConnection, TcpStream>;
 
-/// TLS 1.3 with X25519 and AES-128-GCM, trusting `ca`; clients of one configuration share their tickets.
+/// Returns a configuration with TLS 1.3, X25519 and AES-128-GCM that trusts `ca`. Its clients share tickets.
 pub(crate) fn config(ca: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(ca).expect("a certificate");
@@ -29,11 +29,11 @@ pub(crate) fn config(ca: &Path) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// Nothing is sent yet: the handshake comes with the first bytes.
+/// Wraps the connection in TLS. The handshake starts with the first bytes that are sent.
 pub(crate) fn secure(config: &Arc<ClientConfig>, tcp: TcpStream) -> Secure {
     let name = NAME.try_into().expect("a name");
     let mut connection = ClientConnection::new(config.clone(), name).expect("a client");
-    // A message is written at once, not in parts as its reader takes them.
+    // Without a limit, a message is one write.
     connection.set_buffer_limit(None);
     StreamOwned::new(connection, tcp)
 }
@@ -47,5 +47,5 @@ pub(crate) fn connect(port: u16) -> TcpStream {
 /// The server name that the client requests.
 pub(crate) const NAME: &str = "localhost";
 
-/// The CA's file in a bench's folder.
+/// The file name of the CA in the directory of a benchmark.
 pub(crate) const CA: &str = "bench-ca.pem";

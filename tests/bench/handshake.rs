@@ -1,8 +1,8 @@
-//! `handshake HOW TIMES`: so many sessions of one message, one after the other, for `handshake.sh` to count the instructions
-//! of; `full`, or `resumed` with the tickets of those before.
+//! `handshake HOW TIMES`: runs sessions of one message each, one after another; `handshake.sh` counts their instructions. HOW is
+//! `full`, or `resumed` with tickets of earlier sessions.
 //!
-//! This process is the server as `lockgate run` starts it, with its defaults, its access log on, and a runtime of one
-//! thread. Client and backend are a child.
+//! This process is the server as `lockgate run` starts it, with its defaults, the access log, and a single-threaded runtime.
+//! Client and backend run in a child process.
 
 mod client;
 
@@ -25,7 +25,7 @@ use std::{
 use tokio::runtime::{self, Runtime};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket, client::IntoClientRequest as _};
 
-/// As in the program.
+/// The same allocator as in the program.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -36,37 +36,37 @@ fn main() {
         ["peers", ca, port, backend, how, times] => {
             let backend = TcpListener::bind(("127.0.0.1", number(backend))).expect("the port");
             thread::spawn(move || echo(&backend));
-            visit(Path::new(ca), number(port), how == "resumed", number(times));
+            run_sessions(Path::new(ca), number(port), how == "resumed", number(times));
         }
         [how, times] => {
             let mut runtime = runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().build().expect("a runtime");
             serve(&runtime, how, times);
         }
-        // `cargo bench` itself passes flags, and nothing to count.
+        // `cargo bench` passes flags only: inherited to measure.
         _ => {}
     }
 }
 
-fn number(written: &str) -> u16 {
-    written.parse().expect("a number")
+fn number(text: &str) -> u16 {
+    text.parse().expect("a number")
 }
 
-/// Until the child has ended.
+/// Serves until the child process has ended.
 fn serve(runtime: &Runtime, how: &str, times: &str) {
     tls::install_provider();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let folder = folder.path();
-    // Taken and given back: the backend is the child's.
+    let dir = tempfile::tempdir().expect("a temporary dir");
+    let dir = dir.path();
+    // Finds a free port and releases it, because the child process runs the backend.
     let backend = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
     let backend = backend.expect("a port").port().to_string();
-    let file = folder.join("lockgate.toml");
-    let access = folder.join("access.log");
-    let written = WRITTEN.replace("ACCESS", &access.display().to_string());
-    fs::write(&file, written.replace("PORT", &backend)).expect("a file");
+    let file = dir.join("lockgate.toml");
+    let access = dir.join("access.log");
+    let config = CONFIG.replace("ACCESS", &access.display().to_string());
+    fs::write(&file, config.replace("PORT", &backend)).expect("a file");
     let config = Config::load(&file).expect("a config");
-    let dev = DevCa::open(folder).expect("a CA");
-    fs::copy(dev.certificate_path(), folder.join(CA)).expect("a certificate");
+    let dev = DevCa::open(dir).expect("a CA");
+    fs::copy(dev.certificate_path(), dir.join(CA)).expect("a certificate");
     let issuers = CertIssuers {
         dev: Some(&dev),
         ..CertIssuers::default()
@@ -75,19 +75,19 @@ fn serve(runtime: &Runtime, how: &str, times: &str) {
     let log = &config.server;
     let (access, _access) = AccessLog::open(&log.access, log.log.format).expect("a log");
     counted(runtime, async {
-        let blueprint = ConfigSource {
+        let source = ConfigSource {
             load: None,
             dev: Some(dev),
         };
-        let nothing = &mut Inherited::default();
-        let server = Server::bind(config, gateway, access, blueprint, nothing).expect("ports");
+        let inherited = &mut Inherited::default();
+        let server = Server::bind(config, gateway, access, source, inherited).expect("ports");
         let https = server.listeners().remove(0).address;
         let port = https.rsplit_once(':').expect("a port").1;
         let peers = tokio::process::Command::new(std::env::current_exe().expect("a program"))
-            .args(["peers".as_ref(), folder.join(CA).as_os_str()])
+            .args(["peers".as_ref(), dir.join(CA).as_os_str()])
             .args([port, &backend, how, times])
             .spawn();
-        let mut peers = Some(peers.expect("it runs once more"));
+        let mut peers = Some(peers.expect("a child process"));
         let drained = server.run(None, async || {
             let Some(mut peers) = peers.take() else {
                 return pending().await;
@@ -100,14 +100,14 @@ fn serve(runtime: &Runtime, how: &str, times: &str) {
     });
 }
 
-/// What `handshake.sh` has counted, by its name.
+/// The function whose instructions `handshake.sh` counts, by name.
 #[inline(never)]
 fn counted(runtime: &Runtime, serving: impl Future<Output = ()>) {
     runtime.block_on(serving);
 }
 
-/// Sessions, each with one message of 64 bytes there and back and a Close.
-fn visit(ca: &Path, port: u16, resumed: bool, times: u16) {
+/// Opens sessions, each with one message of 64 bytes, its echo and a Close.
+fn run_sessions(ca: &Path, port: u16, resumed: bool, times: u16) {
     let shared = client::config(ca);
     for n in 0..times {
         let config = if resumed {
@@ -120,15 +120,16 @@ fn visit(ca: &Path, port: u16, resumed: bool, times: u16) {
         let (mut session, _) =
             tungstenite::client(request.expect("a URL"), stream).expect("a session");
         let kind = session.get_ref().conn.handshake_kind();
-        let expected = match resumed && n > 0 {
-            true => rustls::HandshakeKind::Resumed,
-            false => rustls::HandshakeKind::Full,
+        let expected = if resumed && n > 0 {
+            rustls::HandshakeKind::Resumed
+        } else {
+            rustls::HandshakeKind::Full
         };
         assert_eq!(kind, Some(expected));
         let message = Message::binary(vec![n as u8; 64]);
-        session.send(message.clone()).expect("it is taken");
+        session.send(message.clone()).expect("sent");
         assert_eq!(session.read().expect("its echo"), message);
-        session.close(None).expect("it is taken");
+        session.close(None).expect("sent");
         while session.read().is_ok() {}
     }
 }
@@ -139,11 +140,11 @@ fn echo(listener: &TcpListener) {
         let Ok(session) = tungstenite::accept(stream) else {
             continue;
         };
-        return_all(session);
+        echo_messages(session);
     }
 }
 
-fn return_all(mut session: WebSocket<TcpStream>) {
+fn echo_messages(mut session: WebSocket<TcpStream>) {
     while let Ok(message) = session.read() {
         if message.is_binary() && session.send(message).is_err() {
             break;
@@ -151,7 +152,7 @@ fn return_all(mut session: WebSocket<TcpStream>) {
     }
 }
 
-const WRITTEN: &str = r#"
+const CONFIG: &str = r#"
 [server]
 https = ["127.0.0.1:0"]
 http = []

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Instructions that the whole server spends on one session of one message: TLS, the upgrade, the backend's connection, an echo
-# of 64 bytes, the Close and all that is written down. What some and more of them cost, less what some cost.
-# `handshake.sh --bound` counts in the profile of the tests, and fails above BOUND thousands.
+# Instructions of the server for one session of one message: TLS, the upgrade, the connection to the backend, an echo of 64 bytes,
+# the Close and the logs. The result is the difference between two runs with different numbers of sessions.
+# `handshake.sh --bound` uses the profile of the tests and fails above BOUND thousand instructions.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/bench/callgrind.sh
@@ -10,10 +10,10 @@ counted='handshake::counted*'
 
 prepare handshake "$@"
 
-# Thousands of one handshake: full or resumed.
+# Prints the thousands of instructions for one session, full or resumed.
 one() {
-    local some=20 more=100
-    echo $((($(count "$1" $((some + more))) - $(count "$1" $some)) / more / 1000))
+    local base=20 more=100
+    echo $((($(count "$1" $((base + more))) - $(count "$1" $base)) / more / 1000))
 }
 
 for how in full resumed; do

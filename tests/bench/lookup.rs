@@ -1,5 +1,5 @@
-//! `lookup CASE ROUTES TIMES`: finds the route of one request so many times among so many, for `lookup.sh` to count the
-//! instructions of.
+//! `lookup CASE ROUTES TIMES`: finds the route of one request TIMES times among ROUTES routes; `lookup.sh` counts the
+//! instructions.
 
 use lockgate::{
     config::Route,
@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo bench` itself passes flags, and nothing to count.
+    // `cargo bench` passes flags only: nothing to measure.
     let [case, routes, times] = &arguments[..] else {
         return;
     };
@@ -26,7 +26,7 @@ fn main() {
         "paths" => ("one", below(last), true),
         "no-host" => ("each", below(routes), false),
         "no-path" => ("one", below(routes), false),
-        other => panic!("{other} is no case"),
+        other => panic!("unknown case: {other}"),
     };
     let number = &path[7..12];
     let host = match hosts {
@@ -47,15 +47,15 @@ fn main() {
     let router = Router::new(rules);
     let path = NormalPath::parse(&path).expect("a path");
     let headers = http::HeaderMap::new();
-    let wanted = RouteQuery {
+    let query = RouteQuery {
         host: &host,
         path: &path,
         headers: &headers,
         websocket: true,
         subprotocols: &[],
     };
-    assert_eq!(router.find(&wanted).is_some(), found);
+    assert_eq!(router.find(&query).is_some(), found);
     for _ in 0..times {
-        black_box(router.find(black_box(&wanted)));
+        black_box(router.find(black_box(&query)));
     }
 }

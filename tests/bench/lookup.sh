@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Instructions of one look for a route: those of 1,100 less those of 100. `lookup.sh --bound` looks at two cases in the
-# profile of the tests, and fails where one among 10 or 10,000 costs more than BOUND.
+# Instructions of one route lookup: those of 1,100 lookups less those of 100. `lookup.sh --bound` measures two cases in the
+# profile of the tests, and fails if a lookup among 10 or 10,000 routes costs more than BOUND.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/bench/callgrind.sh
-# The dearer of the two, in the profile of the tests: what it is today, give or take its tenth, and a tenth more.
+# The cost of the more expensive case in the profile of the tests, which varies by a tenth, plus a tenth.
 BOUND=3400
 
 one() {
@@ -16,11 +16,11 @@ if [ -n "$bounded" ]; then
     for case in wildcard no-path; do
         for routes in 10 10000; do
             cost=$(one $case $routes)
-            echo "a look for a route among $routes, $case: $cost instructions, at most $BOUND"
+            echo "a route lookup among $routes, $case: $cost instructions, at most $BOUND"
             [ "$cost" -le $BOUND ] || over="$over, $case among $routes $cost"
         done
     done
-    judge "a look for a route costs more than $BOUND instructions"
+    judge "a route lookup costs more than $BOUND instructions"
     exit
 fi
 printf '%-16s %9s %9s %9s\n' "instructions" "10" "1000" "10000"

@@ -1,4 +1,4 @@
-//! Client and backend, in a process of their own that is not counted.
+//! Client and backend. They run in a separate process, whose instructions are not counted.
 
 use crate::client;
 use std::{
@@ -6,24 +6,24 @@ use std::{
     path::Path,
 };
 
-/// Sends a message from the client, and once the backend has it whole, one of the same size back.
+/// Sends a message from the client, and one of the same size back when the backend has received it completely.
 pub(crate) fn play(ca: &Path, (client, backend): (u16, u16), size: usize, times: usize) {
-    let (asks, answers) = (frame(size, true), frame(size, false));
+    let (request, response) = (frame(size, true), frame(size, false));
     let mut client = client::secure(&client::config(ca), client::connect(client));
     let mut backend = client::connect(backend);
-    let mut room = vec![0; asks.len().max(answers.len())];
+    let mut buf = vec![0; request.len().max(response.len())];
     for _ in 0..times {
-        relayed(&mut client, &mut backend, &asks, &mut room);
-        relayed(&mut backend, &mut client, &answers, &mut room);
+        relay(&mut client, &mut backend, &request, &mut buf);
+        relay(&mut backend, &mut client, &response, &mut buf);
     }
 }
 
-fn relayed(from: &mut impl Write, to: &mut impl Read, frame: &[u8], room: &mut [u8]) {
-    from.write_all(frame).expect("it is taken");
-    from.flush().expect("it is taken");
-    let came = &mut room[..frame.len()];
-    to.read_exact(came).expect("it is relayed");
-    assert!(came == frame, "not as it was sent");
+fn relay(from: &mut impl Write, to: &mut impl Read, frame: &[u8], buf: &mut [u8]) {
+    from.write_all(frame).expect("sent");
+    from.flush().expect("sent");
+    let received = &mut buf[..frame.len()];
+    to.read_exact(received).expect("relayed");
+    assert!(received == frame, "the frame has changed");
 }
 
 /// A binary message in one frame (RFC 6455 §5.2); its content is not inspected here.

@@ -1,11 +1,11 @@
-//! `pick BALANCE BACKENDS TIMES`: takes a place in a pool so many times and gives it back, for `pick.sh` to count
-//! the instructions of. `pick shared POOLS TIMES`: all these have one and the same backend.
+//! `pick BALANCE BACKENDS TIMES`: acquires a lease of a pool TIMES times and releases it; `pick.sh` counts the instructions.
+//! `pick shared POOLS TIMES`: POOLS pools with one common backend.
 
 use futures_util::FutureExt as _;
 use lockgate::{
     config::{
         Admission, AllDown, Backend, Balance, DurationValue, HashKey, Located, Passive,
-        Pool as Written, Rebalance, Retry, Sticky,
+        Pool as PoolConfig, Rebalance, Retry, Sticky,
     },
     upstream::{Backends, Pool},
 };
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo bench` itself passes flags, and nothing to count.
+    // `cargo bench` passes flags only: nothing to measure.
     let [name, backends, times] = &arguments[..] else {
         return;
     };
@@ -28,7 +28,7 @@ fn main() {
         "random-two" => (Balance::RandomTwo, true),
         "hash" => (Balance::Hash, false),
         "hash-weighted" => (Balance::Hash, true),
-        other => panic!("{other} is no balance"),
+        other => panic!("unknown balance: {other}"),
     };
     let (backends, pools) = match &**name {
         "shared" => (1, backends),
@@ -42,7 +42,7 @@ fn main() {
             ..Backend::at(address.parse().expect("an address"))
         })
     };
-    let written = Written {
+    let config = PoolConfig {
         backends: (0..backends).map(backend).collect(),
         balance,
         hash: HashKey::Ip,
@@ -60,16 +60,16 @@ fn main() {
     };
     let mut known = Backends::default();
     let pools = (0..pools).map(|_| {
-        let pool = Pool::new("bench", &written, &mut known, &mut vec![]);
+        let pool = Pool::new("bench", &config, &mut known, &mut vec![]);
         pool.succeed(None, &mut known)
     });
     let pools: Vec<_> = pools.collect();
     let pool = &pools[0];
     let headers = http::HeaderMap::new();
-    // Some are busy, as in life.
+    // Some backends have leases, as in production.
     let key = |n: u64| pool.key(&headers, "/", None, (n as u32).to_be_bytes().into());
     let (client, now) = ([192, 0, 2, 1].into(), Instant::now());
-    // Who need not wait has it at the first look.
+    // Without a queue the first poll returns the lease.
     let acquire = |n| pool.acquire(key(n), client, &[], now).now_or_never();
     let held = (0..u64::from(backends) * 3).map(acquire);
     let held: Vec<_> = held.collect();

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Instructions of one pick of a backend, its key and its release included: those of 11,000 picks less those of 1,000.
-# "shared" is the only backend of so many pools, of which one is picked from. `pick.sh --bound` looks at two of them in the
-# profile of the tests, and fails where one is more than BOUND.
+# Instructions of one pick of a backend, with its key and its release: those of 11,000 picks less those of 1,000. "shared" is
+# one backend in many pools. `pick.sh --bound` measures two cases in the profile of the tests, and fails if one costs more than
+# BOUND.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/bench/callgrind.sh
-# Least-sessions among 10, in the profile of the tests: what it is today, and a tenth more.
+# The cost of least-sessions among 10 backends in the profile of the tests, plus a tenth.
 BOUND=1250
 
 one() {

@@ -1,8 +1,8 @@
-//! `relay HOW SIZE TIMES`: so many messages of so many bytes there and back, one at a time, for `relay.sh` to count the
-//! instructions of.
+//! `relay HOW SIZE TIMES`: relays TIMES messages of SIZE bytes in each direction, one at a time; `relay.sh` counts the
+//! instructions.
 //!
-//! This process is the proxy and nothing else, with the two streams that a session has; client and backend are a child.
-//! `bare` copies their bytes; `defaults` and `limits` splice them as the gateway does, under those limits.
+//! This process is only the proxy, with the two streams of a session. Client and backend run in a child process. `bare` copies
+//! bytes; `defaults` and `limits` relay frames as the gateway does, with those limits.
 
 mod client;
 mod peers;
@@ -36,37 +36,37 @@ fn main() {
             let runtime = runtime.enable_all().build().expect("a runtime");
             relay(&runtime, how, size, times);
         }
-        // `cargo bench` itself passes flags, and nothing to count.
+        // `cargo bench` passes flags only: nothing to measure.
         _ => {}
     }
 }
 
-fn number(written: &str) -> usize {
-    written.parse().expect("a number")
+fn number(text: &str) -> usize {
+    text.parse().expect("a number")
 }
 
 fn relay(runtime: &Runtime, how: &str, size: &str, times: &str) {
     tls::install_provider();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let gateway = gateway(folder.path(), how);
+    let dir = tempfile::tempdir().expect("a temporary dir");
+    let gateway = gateway(dir.path(), how);
     let listener = || TcpListener::bind("127.0.0.1:0").expect("a port");
     let (clients, backends) = (listener(), listener());
     let port = |of: &TcpListener| of.local_addr().expect("it is bound").port().to_string();
     let mut peers = std::process::Command::new(std::env::current_exe().expect("a program"))
-        .args(["peers".as_ref(), folder.path().join(CA).as_os_str()])
+        .args(["peers".as_ref(), dir.path().join(CA).as_os_str()])
         .args([&port(&clients), &port(&backends), size, times])
         .spawn()
-        .expect("it runs once more");
-    let entered = runtime.block_on(async {
+        .expect("a child process");
+    let accepted = runtime.block_on(async {
         let (client, backend) = (accept(&clients), Socket::new(accept(&backends)));
-        let entered = tls::accept(&gateway.tls, Socket::new(client)).await;
-        (entered, BackendStream::Tcp(backend))
+        let accepted = tls::accept(&gateway.tls, Socket::new(client)).await;
+        (accepted, BackendStream::Tcp(backend))
     });
-    let (Ok(AcceptOutcome::Client(client)), backend) = entered else {
-        panic!("no handshake: {entered:?}")
+    let (Ok(AcceptOutcome::Client(client)), backend) = accepted else {
+        panic!("no handshake: {accepted:?}")
     };
     let messages = counted(runtime, async {
-        // As in production: another task in the process waits for a timer, and each session is a task of its own.
+        // As in production, another task waits for a timer, and each session is a separate task.
         tokio::spawn(tokio::time::sleep(Duration::from_secs(3600)));
         let relayed = match how {
             "bare" => tokio::spawn(bare(client.stream, backend)),
@@ -74,11 +74,11 @@ fn relay(runtime: &Runtime, how: &str, size: &str, times: &str) {
         };
         relayed.await.expect("no panic")
     });
-    assert!(messages.is_none_or(|both| both == [number(times) as u64; 2]));
+    assert!(messages.is_none_or(|counts| counts == [number(times) as u64; 2]));
     assert!(peers.wait().expect("a child").success(), "the peers failed");
 }
 
-/// What `relay.sh` has counted, by its name. A handshake takes now more and now less.
+/// The function whose instructions `relay.sh` counts, by name. The TLS handshake is outside, because its cost varies.
 #[inline(never)]
 fn counted<T>(runtime: &Runtime, relayed: impl Future<Output = T>) -> T {
     runtime.block_on(relayed)
@@ -91,24 +91,25 @@ fn accept(listener: &TcpListener) -> TcpStream {
     TcpStream::from_std(stream).expect("a socket")
 }
 
-/// Until the peers leave; nothing is counted.
+/// Copies until the peers disconnect. Counts no messages.
 async fn bare(
     mut client: Box<ServerStream<Socket>>,
     mut backend: BackendStream,
 ) -> Option<[u64; 2]> {
-    // It fails at the end, for a client that leaves without a word.
-    let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, ROOM, ROOM).await;
+    // Fails at the end, because the client disconnects without close_notify.
+    let _ =
+        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, BUF_LEN, BUF_LEN).await;
     None
 }
 
-/// As `http/session.rs` runs it. How many messages came from each side.
+/// Runs a session as `http/session.rs` does. Returns the number of messages from each leg.
 fn session(
     gateway: &Gateway,
     client: Box<ServerStream<Socket>>,
     backend: BackendStream,
 ) -> impl Future<Output = Option<[u64; 2]>> + use<> {
     let (_, route) = gateway.router.rules().next().expect("a route");
-    let belonging = SessionTarget {
+    let target = SessionTarget {
         route: route.name.clone(),
         backend: "ws://127.0.0.1:9".into(),
         pool_entry: "ws://127.0.0.1:9".into(),
@@ -120,7 +121,7 @@ fn session(
         host: NAME.into(),
         path: "/".into(),
         route: route.name.clone(),
-        backend: belonging.backend.clone(),
+        backend: target.backend.clone(),
         subprotocol: None,
         extensions: None,
     };
@@ -131,7 +132,7 @@ fn session(
         backend_early: bytes::Bytes::new(),
         reserved: RsvBits::None,
     };
-    let handle = Arc::<SessionRegistry>::default().register(belonging, record);
+    let handle = Arc::<SessionRegistry>::default().register(target, record);
     let flow = Metrics::new().live_sessions().clone();
     let spliced = Box::pin(splice::run(legs, route.limits.subscribe(), handle, flow));
     async move {
@@ -140,15 +141,15 @@ fn session(
     }
 }
 
-/// What a file makes that says no more than it must; under `limits`, one with every limit that a session can have.
-fn gateway(folder: &Path, how: &str) -> Gateway {
+/// Builds a gateway from a minimal configuration; for `limits`, with every limit that a session can have.
+fn gateway(dir: &Path, how: &str) -> Gateway {
     let session = if how == "limits" { LIMITS } else { "" };
-    let file = folder.join("lockgate.toml");
-    fs::write(&file, format!("{WRITTEN}{session}")).expect("a file");
+    let file = dir.join("lockgate.toml");
+    fs::write(&file, format!("{CONFIG}{session}")).expect("a file");
     let config = Config::load(&file).expect("a config");
-    let dev = DevCa::open(folder).expect("a CA");
+    let dev = DevCa::open(dir).expect("a CA");
     let ca = dev.certificate_path();
-    fs::copy(ca, folder.join(CA)).expect("a certificate");
+    fs::copy(ca, dir.join(CA)).expect("a certificate");
     let issuers = CertIssuers {
         dev: Some(&dev),
         ..CertIssuers::default()
@@ -156,10 +157,10 @@ fn gateway(folder: &Path, how: &str) -> Gateway {
     Gateway::build(&config, None, &issuers).expect("a gateway")
 }
 
-/// As much as a session reads at a time.
-const ROOM: usize = 64 * 1024;
+/// The length of a session's read buffer.
+const BUF_LEN: usize = 64 * 1024;
 
-const WRITTEN: &str = r#"
+const CONFIG: &str = r#"
 [tls]
 dev_ca = true
 [[routes]]
@@ -167,7 +168,7 @@ hosts = ["localhost"]
 to = "ws://127.0.0.1:9"
 "#;
 
-/// None of them is ever reached.
+/// Limits that are never reached.
 const LIMITS: &str = r#"
 [session]
 max_frame = "16MiB"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Instructions that the proxy spends on one message there and back through TLS: what some and more messages cost, less
-# what some cost. `relay.sh --bound` counts fewer, in the profile of the tests, and fails where the splice is above BOUND.
+# Instructions of the proxy for one message in each direction through TLS: the difference between two runs with different numbers
+# of messages. `relay.sh --bound` measures fewer sizes, in the profile of the tests, and fails if the relay costs more than BOUND.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/bench/callgrind.sh
-# Percent of a bare copy under all limits, in the profile of the tests: what it is today, and 4 more.
+# The cost with all limits in percent of a bare copy, in the profile of the tests, plus 4.
 BOUND=113
 counted='relay::counted*'
 
@@ -12,11 +12,11 @@ prepare relay "$@"
 sizes="64 1024 65536" hows="defaults limits"
 [ -z "$bounded" ] || sizes="64 1024" hows="limits"
 
-# Of one message: how it is relayed, its size.
+# Prints the instructions for one message; arguments: how it is relayed, its size.
 one() {
-    local some=100 more=200
+    local base=100 more=200
     [ "$2" -gt 4096 ] || more=1000
-    echo $((($(count "$1" "$2" $((some + more))) - $(count "$1" "$2" $some)) / more))
+    echo $((($(count "$1" "$2" $((base + more))) - $(count "$1" "$2" $base)) / more))
 }
 
 printf '%-14s %9s' "instructions" "bare"

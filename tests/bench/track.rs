@@ -1,12 +1,12 @@
-//! `track CASE SIZE TIMES`: follows a hundred frames with payloads of this size so many times, for `track.sh` to count the
-//! instructions of.
+//! `track CASE SIZE TIMES`: tracks a hundred frames with payloads of SIZE bytes, TIMES times; `track.sh` counts the
+//! instructions.
 
 use lockgate::proto::track::{Bounds, FrameTracker, Role, RsvBits};
 use std::hint::black_box;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo bench` itself passes flags, and nothing to count.
+    // `cargo bench` passes flags only: nothing to measure.
     let [case, size, times] = &arguments[..] else {
         return;
     };
@@ -18,7 +18,7 @@ fn main() {
         "client" => (Role::Client, BINARY),
         "server" => (Role::Server, BINARY),
         "pings" => (Role::Client, PING),
-        other => panic!("{other} is no case"),
+        other => panic!("unknown case: {other}"),
     };
     let stream = frame(first, size, sender).repeat(FRAMES);
     let bounds = Bounds {
@@ -31,7 +31,7 @@ fn main() {
         let mut rest = black_box(&stream[..]);
         while !rest.is_empty() {
             let progress = tracker.advance(rest, &bounds, false);
-            let progress = progress.expect("nothing is wrong with it");
+            let progress = progress.expect("valid frames");
             let control = progress.control.map_or(0, |control| control.len);
             rest = &rest[progress.pass + control..];
         }
@@ -39,7 +39,7 @@ fn main() {
     assert_eq!(tracker.counts().frames, times * FRAMES as u64);
 }
 
-/// A whole frame (RFC 6455 §5.2); a client's is masked.
+/// Returns a complete frame (RFC 6455 §5.2), masked if the client sends it.
 fn frame(first: u8, size: usize, sender: Role) -> Vec<u8> {
     let (mask, key): (u8, &[u8]) = match sender {
         Role::Client => (0x80, &[1, 2, 3, 4]),

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Instructions of following one frame: those of 1,100 frames less those of 100. `track.sh --bound` looks at three cases in
-# the profile of the tests, and fails where a frame costs more than its BOUND.
+# Instructions of tracking one frame: those of 1,100 frames less those of 100. `track.sh --bound` measures three cases in the
+# profile of the tests, and fails if a frame costs more than its BOUND.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/bench/callgrind.sh
-# Of a data frame and of a Ping, in the profile of the tests: what it is today, and a tenth more.
+# The cost of a data frame and of a Ping in the profile of the tests, plus a tenth.
 declare -A BOUND=([client]=205 [server]=200 [pings]=2140)
 
 one() {
@@ -15,10 +15,10 @@ prepare track "$@"
 if [ -n "$bounded" ]; then
     for case in client server pings; do
         cost=$(one $case 64)
-        echo "following a frame, $case: $cost instructions, at most ${BOUND[$case]}"
+        echo "tracking a frame, $case: $cost instructions, at most ${BOUND[$case]}"
         [ "$cost" -le "${BOUND[$case]}" ] || over="$over, $case $cost"
     done
-    judge "following a frame costs more than its bound"
+    judge "tracking a frame costs more than its bound"
     exit
 fi
 printf '%-16s %9s %9s %9s\n' "instructions" "64" "1024" "65536"

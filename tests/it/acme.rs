@@ -1,11 +1,11 @@
 //! Certificates from a CA: Lockgate and Pebble, between real sockets.
 
+mod ca_timeouts;
 mod client;
 mod clock;
 mod disk;
 mod faults;
+pub(crate) mod fixture;
 mod harness;
 mod issue;
 mod renewal;
-pub(crate) mod rig;
-mod stalled;

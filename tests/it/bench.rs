@@ -1,15 +1,15 @@
-//! The comparison with other proxies takes minutes and is run by hand. These tests check that it works, with Lockgate alone.
+//! The comparisons with other proxies take minutes and are run by hand. These tests run them with Lockgate only.
 
 use crate::harness::Program;
 use serde_json::Value;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// It takes 12 s, and ends itself after 50 s.
+/// A comparison takes 12 s and aborts itself after 50 s.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn the_comparison_of_reloads_runs() {
+async fn comparison_of_reloads_runs_with_lockgate() {
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("figures.json");
     let json = file.to_str().expect("UTF-8");
@@ -19,32 +19,32 @@ async fn the_comparison_of_reloads_runs() {
     let output = tokio::time::timeout(DEADLINE, compare)
         .await
         .expect("it ends itself");
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(output.status.success(), "{said}");
+    let log = [output.stdout, output.stderr].concat();
+    let log = String::from_utf8_lossy(&log);
+    assert!(output.status.success(), "{log}");
 
     let figures = std::fs::read(&file).expect("it was written");
     let figures: Value = serde_json::from_slice(&figures).expect("JSON");
     let figures = figures["results"].as_object().expect("by proxy");
     let (_, lockgate) = figures.iter().next().expect("Lockgate's");
     let all = figures.len() == 1 && lockgate["reloads"]["sessions"] == 40;
-    assert!(all, "{said}");
+    assert!(all, "{log}");
     let reloads = &lockgate["reloads"];
     assert_eq!(
         (&reloads["ended"], &reloads["in_force"]),
         (&0.into(), &true.into()),
-        "{said}"
+        "{log}"
     );
-    assert_eq!(lockgate["removal"]["codes"]["1012"], 40, "{said}");
-    assert_eq!(lockgate["stop"]["codes"]["1001"], 40, "{said}");
-    assert!(lockgate["stop"]["left_after"].is_number(), "{said}");
+    assert_eq!(lockgate["removal"]["codes"]["1012"], 40, "{log}");
+    assert_eq!(lockgate["stop"]["codes"]["1001"], 40, "{log}");
+    assert!(lockgate["stop"]["left_after"].is_number(), "{log}");
     let replaced = &lockgate["replacement"];
-    assert_eq!(replaced["knocks_failed"], 0, "{said}");
-    assert_eq!(replaced["codes"]["1012"], 40, "{said}");
+    assert_eq!(replaced["knocks_failed"], 0, "{log}");
+    assert_eq!(replaced["codes"]["1012"], 40, "{log}");
 }
 
 #[tokio::test]
-async fn the_comparison_of_who_compresses_runs() {
+async fn comparison_of_compression_runs() {
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("figures.json");
     let json = file.to_str().expect("UTF-8");
@@ -53,21 +53,25 @@ async fn the_comparison_of_who_compresses_runs() {
     let output = tokio::time::timeout(DEADLINE, compare)
         .await
         .expect("it ends itself");
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(output.status.success(), "{said}");
+    let log = [output.stdout, output.stderr].concat();
+    let log = String::from_utf8_lossy(&log);
+    assert!(output.status.success(), "{log}");
 
     let figures = std::fs::read(&file).expect("it was written");
     let figures: Value = serde_json::from_slice(&figures).expect("JSON");
     let rows = figures["results"].as_object().expect("by row");
-    assert_eq!(rows.len(), 4, "{said}");
+    assert_eq!(rows.len(), 4, "{log}");
     for (row, runs) in rows {
         let run = &runs[0];
-        let compressed = if row.starts_with("nobody") { 0 } else { 40 };
-        assert_eq!(run["compressed"], compressed, "{said}");
-        assert!(run["echoed"].as_u64() > Some(100), "{said}");
+        let compressed = if row.starts_with("no compression") {
+            0
+        } else {
+            40
+        };
+        assert_eq!(run["compressed"], compressed, "{log}");
+        assert!(run["echoed"].as_u64() > Some(100), "{log}");
         // Compressed, 1 KiB is half of that.
         let bytes = run["received"].as_f64().expect("a number");
-        assert_eq!(bytes < 700.0, compressed > 0, "{said}");
+        assert_eq!(bytes < 700.0, compressed > 0, "{log}");
     }
 }

@@ -1,12 +1,13 @@
-//! Certificates that are replaced under open sessions, in every way in which people replace them.
+//! Certificate files that are replaced under open sessions, by the methods of common tools.
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, within};
+use crate::harness::{Backend, Frame, Lockgate, Wire, eventually, handshake, within};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
     pki_types::{CertificateDer, ServerName},
 };
+use serde_json::Value;
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -19,136 +20,142 @@ use tokio::{net::TcpStream, time::interval};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 #[tokio::test]
-async fn written_in_place() {
-    let mut scene = Scene::new(|at, pair| {
-        pair.write(at, "cert.pem", "key.pem");
+async fn certificate_written_in_place_is_reloaded() {
+    let mut fixture = Fixture::new(|dir, pair| {
+        pair.write(dir, "cert.pem", "key.pem");
         ("cert.pem", "key.pem")
     })
     .await;
     for _ in 0..2 {
-        let pair = scene.pair();
-        pair.write(scene.at(), "cert.pem", "key.pem");
-        scene.renewed(&pair).await;
+        let pair = fixture.pair();
+        pair.write(fixture.dir(), "cert.pem", "key.pem");
+        fixture.until_served(&pair).await;
     }
 }
 
 #[tokio::test]
-async fn renamed_into_its_place() {
-    let mut scene = Scene::new(|at, pair| {
-        pair.write(at, "cert.pem", "key.pem");
+async fn certificate_replaced_by_rename_is_reloaded() {
+    let mut fixture = Fixture::new(|dir, pair| {
+        pair.write(dir, "cert.pem", "key.pem");
         ("cert.pem", "key.pem")
     })
     .await;
     for _ in 0..2 {
-        let pair = scene.pair();
-        pair.write(scene.at(), "cert.tmp", "key.tmp");
+        let pair = fixture.pair();
+        pair.write(fixture.dir(), "cert.tmp", "key.tmp");
         for (from, to) in [("cert.tmp", "cert.pem"), ("key.tmp", "key.pem")] {
-            fs::rename(scene.at().join(from), scene.at().join(to)).unwrap();
+            fs::rename(fixture.dir().join(from), fixture.dir().join(to)).unwrap();
         }
-        scene.renewed(&pair).await;
+        fixture.until_served(&pair).await;
     }
 }
 
 #[tokio::test]
-async fn a_secret_of_kubernetes() {
-    let mut scene = Scene::new(|at, pair| {
-        pair.write(at, "..2026_11_20/tls.crt", "..2026_11_20/tls.key");
-        symlink("..2026_11_20", at.join("..data")).unwrap();
+async fn certificate_of_a_kubernetes_secret_is_reloaded() {
+    let mut fixture = Fixture::new(|dir, pair| {
+        pair.write(dir, "..2026_11_20/tls.crt", "..2026_11_20/tls.key");
+        symlink("..2026_11_20", dir.join("..data")).unwrap();
         for file in ["tls.crt", "tls.key"] {
-            symlink(format!("..data/{file}"), at.join(file)).unwrap();
+            symlink(format!("..data/{file}"), dir.join(file)).unwrap();
         }
         ("tls.crt", "tls.key")
     })
     .await;
     let mut before = "..2026_11_20";
     for day in ["..2026_11_21", "..2026_11_22"] {
-        let pair = scene.pair();
+        let pair = fixture.pair();
         pair.write(
-            scene.at(),
+            fixture.dir(),
             &format!("{day}/tls.crt"),
             &format!("{day}/tls.key"),
         );
-        symlink(day, scene.at().join("..data_tmp")).unwrap();
-        fs::rename(scene.at().join("..data_tmp"), scene.at().join("..data")).unwrap();
-        fs::remove_dir_all(scene.at().join(before)).unwrap();
-        scene.renewed(&pair).await;
+        symlink(day, fixture.dir().join("..data_tmp")).unwrap();
+        fs::rename(
+            fixture.dir().join("..data_tmp"),
+            fixture.dir().join("..data"),
+        )
+        .unwrap();
+        fs::remove_dir_all(fixture.dir().join(before)).unwrap();
+        fixture.until_served(&pair).await;
         before = day;
     }
 }
 
 #[tokio::test]
-async fn a_renewal_of_certbot() {
+async fn certificate_renewed_by_certbot_is_reloaded() {
     let names = ["fullchain", "privkey"];
-    let link = |at: &Path, number: usize| {
+    let link = |dir: &Path, number: usize| {
         for name in names {
-            let link = at.join(format!("live/a.test/{name}.pem"));
+            let link = dir.join(format!("live/a.test/{name}.pem"));
             let _ = fs::remove_file(&link);
             symlink(format!("../../archive/a.test/{name}{number}.pem"), link).unwrap();
         }
     };
-    let archive = |at: &Path, pair: &Pair, number: usize| {
+    let write_archive = |dir: &Path, pair: &Pair, number: usize| {
         let [cert, key] = names.map(|name| format!("archive/a.test/{name}{number}.pem"));
-        pair.write(at, &cert, &key);
+        pair.write(dir, &cert, &key);
     };
-    let mut scene = Scene::new(|at, pair| {
-        archive(at, pair, 1);
-        fs::create_dir_all(at.join("live/a.test")).unwrap();
-        link(at, 1);
+    let mut fixture = Fixture::new(|dir, pair| {
+        write_archive(dir, pair, 1);
+        fs::create_dir_all(dir.join("live/a.test")).unwrap();
+        link(dir, 1);
         ("live/a.test/fullchain.pem", "live/a.test/privkey.pem")
     })
     .await;
     for number in [2, 3] {
-        let pair = scene.pair();
-        archive(scene.at(), &pair, number);
-        link(scene.at(), number);
-        scene.renewed(&pair).await;
+        let pair = fixture.pair();
+        write_archive(fixture.dir(), &pair, number);
+        link(fixture.dir(), number);
+        fixture.until_served(&pair).await;
     }
 }
 
 #[tokio::test]
-async fn a_broken_pair_is_told_and_the_last_good_one_served() {
-    let mut scene = Scene::new(|at, pair| {
-        pair.write(at, "cert.pem", "key.pem");
+async fn invalid_pair_is_reported_and_the_last_valid_one_served() {
+    let mut fixture = Fixture::new(|dir, pair| {
+        pair.write(dir, "cert.pem", "key.pem");
         ("cert.pem", "key.pem")
     })
     .await;
-    let first = scene.shown().await;
-    assert!(scene.error().await.is_none());
+    let first = fixture.served().await;
+    assert!(fixture.error().await.is_none());
 
-    // The certificate is new, the key is not.
-    let pair = scene.pair();
-    fs::write(scene.at().join("cert.pem"), &pair.cert).unwrap();
-    let told = scene.told("does not belong to the certificate").await;
-    assert!(told.contains("same request"), "no hint: {told}");
-    assert_eq!(scene.shown().await, first);
-    let kept = "the previous one is still served";
-    let stderr = scene.logged(kept).await;
-    for part in [
-        "does not belong to the certificate",
-        "same request",
-        "served_until",
-    ] {
-        assert!(stderr.contains(part), "{part:?} is not in\n{stderr}");
+    // Only the certificate is replaced, not the key.
+    let pair = fixture.pair();
+    fs::write(fixture.dir().join("cert.pem"), &pair.cert).unwrap();
+    let error = fixture
+        .until_error("does not belong to the certificate")
+        .await;
+    assert!(error.contains("same request"), "no hint: {error}");
+    assert_eq!(fixture.served().await, first);
+    eventually("an error in the log", async || fixture.kept().len() == 1).await;
+    let kept = &fixture.kept()[0];
+    for field in ["file", "reason", "hint"] {
+        assert!(kept[field].is_string(), "{field}: {kept}");
     }
 
-    fs::remove_file(scene.at().join("key.pem")).unwrap();
-    scene.told("there is no file").await;
-    assert_eq!(scene.shown().await, first);
+    fs::remove_file(fixture.dir().join("key.pem")).unwrap();
+    fixture.until_error("there is no file").await;
+    assert_eq!(fixture.served().await, first);
 
-    fs::write(scene.at().join("key.pem"), &pair.key).unwrap();
-    scene.renewed(&pair).await;
-    assert!(scene.error().await.is_none());
-    let stderr = scene.logged("a new certificate is served").await;
-    assert_eq!(stderr.matches(kept).count(), 2, "each state once");
+    fs::write(fixture.dir().join("key.pem"), &pair.key).unwrap();
+    fixture.until_served(&pair).await;
+    assert!(fixture.error().await.is_none());
+    eventually("the new certificate in the log", async || {
+        let log = fixture.lockgate.log("INFO");
+        log.iter().any(|line| line["not_after"].is_string())
+    })
+    .await;
+    assert_eq!(fixture.kept().len(), 2, "each state once");
 }
 
-/// A Lockgate with a pair of ours, and sessions through it.
-struct Scene {
+/// A Lockgate with certificate files, and sessions through it.
+struct Fixture {
     files: TempDir,
     ca: CertifiedIssuer<'static, KeyPair>,
     lockgate: Lockgate,
     sessions: Vec<Wire>,
-    /// How many messages each session has had back.
+    /// Number of messages that each session has echoed.
     echoed: usize,
 }
 
@@ -160,16 +167,18 @@ struct Pair {
 
 // === impl Scene ===
 
-impl Scene {
-    /// `lay_out` puts the first pair into a folder and returns the names by which it is read.
-    async fn new(lay_out: impl FnOnce(&Path, &Pair) -> (&'static str, &'static str)) -> Scene {
+impl Fixture {
+    /// `write_first` writes the first pair into a directory and returns the names of its files.
+    async fn new(
+        write_first: impl FnOnce(&Path, &Pair) -> (&'static str, &'static str),
+    ) -> Fixture {
         let mut params = CertificateParams::new([]).expect("no names are good names");
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("random bytes");
         let ca = CertifiedIssuer::self_signed(params, key).expect("a CA");
         let files = TempDir::new().expect("a temporary folder");
         let first = Pair::new(&ca);
-        let (cert, key) = lay_out(files.path(), &first);
+        let (cert, key) = write_first(files.path(), &first);
         let path = |name: &str| files.path().join(name).display().to_string();
         let lockgate = Lockgate::with_file(&format!(
             "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n\n[tls]\ncertificates = [{{ cert = {:?}, key = {:?} }}]\n\n\
@@ -178,7 +187,7 @@ impl Scene {
             path(key),
             Backend::echo().await
         ));
-        let mut scene = Scene {
+        let mut fixture = Fixture {
             lockgate: lockgate.start().await,
             files,
             ca,
@@ -186,16 +195,16 @@ impl Scene {
             echoed: 0,
         };
         for _ in 0..SESSIONS {
-            let mut client = Wire::tls(scene.shake().await);
+            let mut client = Wire::tls(fixture.connect().await);
             client.send(handshake("/", "")).await;
             assert_eq!(client.head().await.status(), 101);
-            scene.sessions.push(client);
+            fixture.sessions.push(client);
         }
-        assert_eq!(scene.shown().await, first.der);
-        scene
+        assert_eq!(fixture.served().await, first.der);
+        fixture
     }
 
-    fn at(&self) -> &Path {
+    fn dir(&self) -> &Path {
         self.files.path()
     }
 
@@ -203,13 +212,13 @@ impl Scene {
         Pair::new(&self.ca)
     }
 
-    /// Waits until new clients are shown this pair, while the sessions go on.
-    async fn renewed(&mut self, pair: &Pair) {
+    /// Waits until new clients are presented this certificate, while the sessions keep echoing.
+    async fn until_served(&mut self, pair: &Pair) {
         within("the new certificate", async {
-            let mut beat = interval(PAUSE);
-            while self.shown().await != pair.der {
+            let mut ticker = interval(POLL_INTERVAL);
+            while self.served().await != pair.der {
                 self.echo().await;
-                beat.tick().await;
+                ticker.tick().await;
             }
         })
         .await;
@@ -218,7 +227,7 @@ impl Scene {
         assert_eq!(listed[0]["names"][0], "a.test", "{listed:?}");
     }
 
-    /// Every session has its next message back, and nothing else.
+    /// Checks that every session echoes its next message.
     async fn echo(&mut self) {
         self.echoed += 1;
         let text = format!("message {}", self.echoed);
@@ -230,34 +239,26 @@ impl Scene {
         }
     }
 
-    /// Waits until `lockgate cert list` prints `what`.
-    async fn told(&mut self, what: &str) -> String {
+    /// Waits until `lockgate cert list` prints `text`.
+    async fn until_error(&mut self, text: &str) -> String {
         within("a reason in `cert list`", async {
-            let mut beat = interval(PAUSE);
+            let mut ticker = interval(POLL_INTERVAL);
             loop {
                 match self.error().await {
-                    Some(error) if error.contains(what) => break error,
+                    Some(error) if error.contains(text) => break error,
                     _ => self.echo().await,
                 }
-                beat.tick().await;
+                ticker.tick().await;
             }
         })
         .await
     }
 
-    /// Waits until the log contains `what`; returns the whole log.
-    async fn logged(&self, what: &str) -> String {
-        within("a line of the log", async {
-            let mut beat = interval(PAUSE);
-            loop {
-                let stderr = self.lockgate.stderr();
-                if stderr.contains(what) {
-                    break stderr;
-                }
-                beat.tick().await;
-            }
-        })
-        .await
+    /// The logged errors of new certificates, each with the end of the previous one, which is kept.
+    fn kept(&self) -> Vec<Value> {
+        let mut log = self.lockgate.log("ERROR");
+        log.retain(|line| line["served_until"].is_string());
+        log
     }
 
     async fn error(&self) -> Option<String> {
@@ -265,15 +266,15 @@ impl Scene {
         listed[0]["error"].as_str().map(ToOwned::to_owned)
     }
 
-    /// What a new client is shown.
-    async fn shown(&self) -> CertificateDer<'static> {
-        let stream = self.shake().await;
+    /// The certificate presented to a new client.
+    async fn served(&self) -> CertificateDer<'static> {
+        let stream = self.connect().await;
         let chain = stream.get_ref().1.peer_certificates();
         chain.expect("every server has one")[0].clone().into_owned()
     }
 
-    /// A client that trusts our CA and has never been here.
-    async fn shake(&self) -> TlsStream<TcpStream> {
+    /// Connects a client that trusts the CA and has no ticket.
+    async fn connect(&self) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.der().clone()).expect("a CA");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -288,8 +289,8 @@ impl Scene {
             let stream = TcpStream::connect(self.lockgate.https)
                 .await
                 .expect("it listens");
-            let shaken = TlsConnector::from(Arc::new(config)).connect(name, stream);
-            shaken.await.expect("it is served a good certificate")
+            let connected = TlsConnector::from(Arc::new(config)).connect(name, stream);
+            connected.await.expect("it is served a good certificate")
         })
         .await
     }
@@ -309,9 +310,9 @@ impl Pair {
         }
     }
 
-    fn write(&self, at: &Path, cert: &str, key: &str) {
+    fn write(&self, dir: &Path, cert: &str, key: &str) {
         for (name, content) in [(cert, &self.cert), (key, &self.key)] {
-            let path: PathBuf = at.join(name);
+            let path: PathBuf = dir.join(name);
             let folder = path.parent().expect("it is in a folder");
             fs::create_dir_all(folder).expect("ours");
             fs::write(path, content).expect("ours");
@@ -320,5 +321,5 @@ impl Pair {
 }
 
 const SESSIONS: usize = 20;
-/// Between two looks at what cannot be waited for.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Interval between two polls.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,5 +1,5 @@
-//! permessage-deflate (RFC 7692) that passes, is never agreed on, or is spoken by Lockgate. Real servers and clients with it
-//! are in `interop`.
+//! permessage-deflate (RFC 7692): relayed, stripped, or offloaded by Lockgate. `interop` has the tests with real servers and
+//! clients.
 
 use crate::harness::{Backend, Frame, Lockgate, Wire, handshake};
 use flate2::{Decompress, FlushDecompress};
@@ -17,15 +17,16 @@ async fn lockgate(backend: &Backend, session: &str) -> Lockgate {
         .await
 }
 
-/// Opens a session whose client offers compression and whose backend must not see the offer; also returns the extensions sent to the client.
+/// Opens a session whose client offers compression; the backend must not receive the offer. Also returns the extensions
+/// sent to the client.
 async fn session(lockgate: &Lockgate, backend: &Backend) -> (Wire, Wire, Option<String>) {
     let mut client = lockgate.request(handshake("/", OFFER)).await;
-    let (server, asked) = backend.accept_session().await;
-    assert_eq!(asked.get("sec-websocket-extensions"), None);
+    let (server, request) = backend.accept_session().await;
+    assert_eq!(request.get("sec-websocket-extensions"), None);
     let answer = client.head().await;
     assert_eq!(answer.status(), 101);
-    let told = answer.get("sec-websocket-extensions").map(str::to_owned);
-    (client, server, told)
+    let extensions = answer.get("sec-websocket-extensions").map(str::to_owned);
+    (client, server, extensions)
 }
 
 /// A compressed message of a client.
@@ -47,16 +48,16 @@ fn inflated(frame: &Frame) -> Vec<u8> {
     text
 }
 
-/// "Hello" (RFC 7692 §7.2.3.1), and again, with what the window has.
+/// "Hello" (RFC 7692 §7.2.3.1), and "Hello" again as a reference into the window (§7.2.3.2).
 const HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
 const AGAIN: [u8; 5] = [0xf2, 0x00, 0x11, 0x00, 0x00];
 
 #[tokio::test]
-async fn stripped_it_is_never_agreed_on() {
+async fn strip_never_negotiates_compression() {
     let backend = Backend::listen().await;
     let lockgate = lockgate(&backend, "compression = \"strip\"").await;
-    let (mut client, mut server, told) = session(&lockgate, &backend).await;
-    assert_eq!(told, None);
+    let (mut client, mut server, extensions) = session(&lockgate, &backend).await;
+    assert_eq!(extensions, None);
     client.send_frame(Frame::text("plain")).await;
     assert_eq!(server.frame().await.payload, b"plain");
     // The extension was not negotiated.
@@ -65,35 +66,35 @@ async fn stripped_it_is_never_agreed_on() {
 }
 
 #[tokio::test]
-async fn offloaded_the_backend_has_plain_messages() {
+async fn offload_relays_plain_messages_to_the_backend() {
     let backend = Backend::listen().await;
     let lockgate = lockgate(&backend, "compression = \"offload\"").await;
-    let (mut client, mut server, told) = session(&lockgate, &backend).await;
-    assert_eq!(told.as_deref(), Some(ANSWER));
+    let (mut client, mut server, extensions) = session(&lockgate, &backend).await;
+    assert_eq!(extensions.as_deref(), Some(ANSWER));
     let opened = lockgate.record(|record| record["event"] == "open").await;
     assert_eq!(opened["extensions"], ANSWER);
 
     for payload in [&HELLO[..], &AGAIN] {
         client.send_frame(deflated(payload)).await;
-        let came = server.frame().await;
-        assert_eq!((came.masked, came.reserved), (true, 0));
-        assert_eq!((came.opcode, &came.payload[..]), (1, &b"Hello"[..]));
+        let received = server.frame().await;
+        assert_eq!((received.masked, received.reserved), (true, 0));
+        assert_eq!((received.opcode, &received.payload[..]), (1, &b"Hello"[..]));
     }
     client.send_frame(Frame::text("not compressed")).await;
     assert_eq!(server.frame().await.payload, b"not compressed");
 
     let long = "a".repeat(100_000);
     server.send_frame(Frame::text(&long)).await;
-    // In as many frames as are convenient, of which the first is marked as compressed (RFC 7692 §6).
-    let mut came = client.frame().await;
-    assert_eq!(came.reserved, 4);
-    while !came.fin {
+    // One or more frames, of which the first has RSV1 set (RFC 7692 §6).
+    let mut received = client.frame().await;
+    assert_eq!(received.reserved, 4);
+    while !received.fin {
         let more = client.frame().await;
         assert_eq!((more.opcode, more.reserved), (0, 0));
-        came.payload = [came.payload, more.payload].concat();
-        came.fin = more.fin;
+        received.payload = [received.payload, more.payload].concat();
+        received.fin = more.fin;
     }
-    assert!(came.payload.len() < 1000 && inflated(&came) == long.as_bytes());
+    assert!(received.payload.len() < 1000 && inflated(&received) == long.as_bytes());
     server.send_frame(Frame::text("short")).await;
     assert_eq!(client.frame().await, Frame::text("short"));
 
@@ -123,7 +124,7 @@ async fn offloaded_the_backend_has_plain_messages() {
 }
 
 #[tokio::test]
-async fn without_an_offer_nothing_is_compressed() {
+async fn offload_without_an_offer_compresses_nothing() {
     let backend = Backend::listen().await;
     let lockgate = lockgate(&backend, "compression = \"offload\"").await;
     let (mut client, mut server, _) = lockgate.session(&backend).await;
@@ -133,12 +134,12 @@ async fn without_an_offer_nothing_is_compressed() {
 }
 
 #[tokio::test]
-async fn a_bomb_ends_at_max_message() {
+async fn decompression_bomb_is_closed_with_1009() {
     let backend = Backend::listen().await;
     let session_keys = "compression = \"offload\", max_message = \"1MiB\"";
     let lockgate = lockgate(&backend, session_keys).await;
     let (mut client, mut server, _) = session(&lockgate, &backend).await;
-    // One block that repeats a zero: 258 of them for every two bits, and 64 MiB of them in all.
+    // 64 MiB of zeros: each match of two bits repeats 258 of them.
     let mut bomb = flate2::Compress::new(flate2::Compression::best(), false);
     let mut payload = Vec::with_capacity(1 << 20);
     let zeros = vec![0; 64 << 20];
@@ -151,7 +152,7 @@ async fn a_bomb_ends_at_max_message() {
     assert_eq!(client.frame().await.closes_with().0, 1009);
 }
 
-/// How many bytes of payload came before the Close.
+/// Number of payload bytes before the Close.
 async fn payload_until_close(server: &mut Wire) -> usize {
     let mut bytes = 0;
     loop {
@@ -177,7 +178,7 @@ async fn invalid_compressed_data_closes_the_session_with_1007() {
 }
 
 #[tokio::test]
-async fn over_http_2_too() {
+async fn offload_works_over_http2() {
     let address = Backend::echo().await;
     let setup = Lockgate::to(address).with("session = { compression = \"offload\" }");
     let lockgate = setup.start().await;
@@ -186,8 +187,11 @@ async fn over_http_2_too() {
         "permessage-deflate; client_max_window_bits",
     )];
     let (answer, client) = lockgate.h2().await.websocket("/", &offer).await;
-    let told = answer.headers().get("sec-websocket-extensions");
-    assert_eq!(told.map(|value| value.as_bytes()), Some(ANSWER.as_bytes()));
+    let extensions = answer.headers().get("sec-websocket-extensions");
+    assert_eq!(
+        extensions.map(|value| value.as_bytes()),
+        Some(ANSWER.as_bytes())
+    );
     let mut client = client.expect("a 200");
     client.send_frame(deflated(&HELLO)).await;
     assert_eq!(client.frame().await, Frame::text("Hello"));
@@ -196,45 +200,49 @@ async fn over_http_2_too() {
     assert_eq!(inflated(&client.frame().await), long.as_bytes());
 }
 
-/// What the backend has to bear is what counts.
+/// The inflated length counts, because the backend receives it.
 #[tokio::test]
-async fn a_rate_counts_what_comes_out_of_the_compression() {
+async fn byte_rate_counts_the_inflated_length() {
     let backend = Backend::listen().await;
     let session_keys = "compression = \"offload\", bytes_per_second = \"100KB/s\"";
     let lockgate = lockgate(&backend, session_keys).await;
     let (mut client, mut server, _) = session(&lockgate, &backend).await;
-    let mut packed = Vec::with_capacity(1 << 16);
+    let mut compressed = Vec::with_capacity(1 << 16);
     flate2::Compress::new(flate2::Compression::best(), false)
-        .compress_vec(&[b'a'; 300_000], &mut packed, flate2::FlushCompress::Sync)
+        .compress_vec(
+            &[b'a'; 300_000],
+            &mut compressed,
+            flate2::FlushCompress::Sync,
+        )
         .expect("it has room");
-    assert!(packed.len() < 1000);
+    assert!(compressed.len() < 1000);
     let started = Instant::now();
-    client.send_frame(deflated(&packed)).await;
-    let mut came = 0;
-    while came < 300_000 {
-        came += server.frame().await.payload.len();
+    client.send_frame(deflated(&compressed)).await;
+    let mut received = 0;
+    while received < 300_000 {
+        received += server.frame().await.payload.len();
     }
     let took = started.elapsed();
     assert!(took >= Duration::from_millis(1950), "{took:?}");
 }
 
-/// As long as it is, it inflates to nothing.
-fn void() -> Frame {
+/// A long fragment that inflates to no bytes.
+fn empty_deflated() -> Frame {
     Frame {
         fin: false,
         ..deflated(&[0x00, 0x00, 0x00, 0xff, 0xff].repeat(60_000))
     }
 }
 
-/// The compressed length counts where it is larger, so that no data is free of charge.
+/// The compressed length counts if it is larger than the inflated length.
 #[tokio::test]
-async fn a_rate_counts_what_inflates_to_nothing() {
+async fn byte_rate_counts_the_compressed_length_if_larger() {
     let backend = Backend::listen().await;
     let session_keys = "compression = \"offload\", bytes_per_second = \"100KB/s\"";
     let lockgate = lockgate(&backend, session_keys).await;
     let (mut client, mut server, _) = session(&lockgate, &backend).await;
     let started = Instant::now();
-    client.send_frame(void()).await;
+    client.send_frame(empty_deflated()).await;
     client.send_frame(Frame::new(0, &HELLO)).await;
     while server.frame().await.payload != b"Hello" {}
     let took = started.elapsed();
@@ -242,13 +250,13 @@ async fn a_rate_counts_what_inflates_to_nothing() {
 }
 
 #[tokio::test]
-async fn and_closes_who_sends_too_much_of_it() {
+async fn byte_rate_closes_a_session_over_its_compressed_length() {
     let backend = Backend::listen().await;
     let session_keys =
         "compression = \"offload\", bytes_per_second = \"100KB\", over_rate = \"close\"";
     let lockgate = lockgate(&backend, session_keys).await;
     let (mut client, _server, _) = session(&lockgate, &backend).await;
-    client.send_frame(void()).await;
+    client.send_frame(empty_deflated()).await;
     assert_eq!(client.frame().await.closes_with().0, 1008);
     assert_eq!(lockgate.closed().await["why"], "over-rate");
 }

@@ -1,4 +1,4 @@
-//! Configurations, right and wrong, as the binary takes them.
+//! Valid and invalid configurations, as the binary reports them.
 
 use crate::harness::Lockgate;
 use serde_json::Value;
@@ -6,35 +6,35 @@ use std::{fs, path::Path};
 use tempfile::TempDir;
 
 #[tokio::test]
-async fn every_wrong_configuration_is_told_with_its_place_and_a_hint() {
-    assert!(WRONG.len() >= 60, "{} cases", WRONG.len());
+async fn invalid_configuration_is_reported_with_position_and_hint() {
+    assert!(INVALID.len() >= 60, "{} cases", INVALID.len());
     let mut faults = vec![];
-    for (text, place, message, hint) in WRONG {
+    for (text, place, message, hint) in INVALID {
         let folder = TempDir::new().expect("a temporary folder");
         let file = folder.path().join("lockgate.toml");
         fs::write(&file, text).expect("writable");
         let path = file.to_str().expect("UTF-8");
 
-        // As `run` reports it: nothing is started.
+        // `run` reports the error and starts nothing.
         let run = Lockgate::run(folder.path(), &["run", "--config", path]).await;
-        let said = String::from_utf8_lossy(&run.stderr);
-        let placed = said.contains(&format!("{path}:{place}\n"));
+        let stderr = String::from_utf8_lossy(&run.stderr);
+        let has_place = stderr.contains(&format!("{path}:{place}\n"));
         if run.status.code() != Some(64)
-            || !placed
-            || said.contains("panicked")
-            || said.contains(" ready ")
+            || !has_place
+            || stderr.contains("panicked")
+            || stderr.contains(" ready ")
         {
             faults.push(format!(
-                "{text}\nrun: {:?}, no {place} in\n{said}",
+                "{text}\nrun: {:?}, no {place} in\n{stderr}",
                 run.status
             ));
         }
 
-        // As `check --json` reports it.
+        // `check --json` reports the same.
         let check = Lockgate::run(folder.path(), &["check", "--json", "--config", path]).await;
         let problems: Vec<Value> = serde_json::from_slice(&check.stdout).unwrap_or_default();
         let place_of = |problem: &Value| format!("{}:{}", problem["line"], problem["column"]);
-        let told = problems.iter().any(|problem| {
+        let reported = problems.iter().any(|problem| {
             place_of(problem) == *place
                 && problem["message"]
                     .as_str()
@@ -44,7 +44,7 @@ async fn every_wrong_configuration_is_told_with_its_place_and_a_hint() {
                     .is_some_and(|text| text.contains(hint))
         });
         let hinted = problems.iter().all(|problem| problem["hint"].is_string());
-        if check.status.code() != Some(64) || !told || !hinted {
+        if check.status.code() != Some(64) || !reported || !hinted {
             faults.push(format!(
                 "{text}\ncheck: no {place} {message:?} {hint:?} in {problems:#?}"
             ));
@@ -54,7 +54,7 @@ async fn every_wrong_configuration_is_told_with_its_place_and_a_hint() {
 }
 
 #[tokio::test]
-async fn a_secret_is_not_shown_with_its_line() {
+async fn secret_is_redacted_in_a_reported_line() {
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("lockgate.toml");
     for line in [
@@ -65,13 +65,16 @@ async fn a_secret_is_not_shown_with_its_line() {
         fs::write(&file, format!("[acme]\n{line}\n")).expect("writable");
         let path = file.to_str().expect("UTF-8");
         let check = Lockgate::run(folder.path(), &["check", "--config", path]).await;
-        let said = String::from_utf8_lossy(&check.stderr);
-        assert!(!said.contains("c2Vjc") && said.contains("***"), "{said}");
+        let stderr = String::from_utf8_lossy(&check.stderr);
+        assert!(
+            !stderr.contains("c2Vjc") && stderr.contains("***"),
+            "{stderr}"
+        );
     }
 }
 
 #[tokio::test]
-async fn all_problems_are_told_at_once() {
+async fn all_errors_are_reported_at_once() {
     let folder = TempDir::new().expect("a temporary folder");
     let file = folder.path().join("lockgate.toml");
     fs::write(&file, "[server]\nhtps = []\n[limits]\nidle = 3\n[[routes]]\nhosts = [\"a:1\", \"b\", \"c/d\"]\nto = \"b\"\n").expect("writable");
@@ -112,7 +115,7 @@ async fn unreadable_files_are_reported() {
         "include = [\"nowhere.toml\"]\n",
     )
     .expect("writable");
-    for (file, said) in [
+    for (file, text) in [
         ("nowhere.toml", "cannot read nowhere.toml"),
         ("folder", "folder is not a file"),
         ("latin1.toml", "latin1.toml:1:6"),
@@ -124,14 +127,14 @@ async fn unreadable_files_are_reported() {
         let stderr = String::from_utf8_lossy(&check.stderr);
         assert_eq!(check.status.code(), Some(64), "{file}: {stderr}");
         assert!(
-            stderr.contains(said) && stderr.contains("help: "),
+            stderr.contains(text) && stderr.contains("help: "),
             "{file}: {stderr}"
         );
     }
 }
 
 #[tokio::test]
-async fn includes_are_read_in_order_and_sections_stand_once() {
+async fn includes_are_read_in_order_and_reject_duplicate_sections() {
     let folder = TempDir::new().expect("a temporary folder");
     fs::create_dir(folder.path().join("conf.d")).expect("writable");
     let write =
@@ -169,23 +172,23 @@ async fn includes_are_read_in_order_and_sections_stand_once() {
 }
 
 #[tokio::test]
-async fn the_schema_and_the_reference_are_fresh() {
+async fn schema_and_reference_are_up_to_date() {
     for (arguments, file) in [
         (&["schema"][..], "config/schema.json"),
         (&["schema", "--markdown"][..], "config/reference.md"),
     ] {
-        let made = Lockgate::run(Path::new("."), arguments).await;
-        let kept = fs::read_to_string(file).unwrap_or_default();
+        let generated = Lockgate::run(Path::new("."), arguments).await;
+        let current = fs::read_to_string(file).unwrap_or_default();
         let command = format!("lockgate {} > {file}", arguments.join(" "));
         assert!(
-            String::from_utf8_lossy(&made.stdout) == kept,
+            String::from_utf8_lossy(&generated.stdout) == current,
             "{file} is stale: {command}"
         );
     }
 }
 
 #[tokio::test]
-async fn check_starts_nothing_and_writes_nothing() {
+async fn check_writes_no_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let config =
         "[tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://127.0.0.1:1\"\n";
@@ -193,16 +196,16 @@ async fn check_starts_nothing_and_writes_nothing() {
     let check = ["check", "--config", "lockgate.toml"];
     let check = Lockgate::run(folder.path(), &check).await;
     assert!(check.status.success(), "{check:?}");
-    let left: Vec<_> = std::fs::read_dir(folder.path())
+    let entries: Vec<_> = std::fs::read_dir(folder.path())
         .expect("readable")
         .flatten()
         .map(|entry| entry.file_name())
         .collect();
-    assert_eq!(left, ["lockgate.toml"]);
+    assert_eq!(entries, ["lockgate.toml"]);
 }
 
 #[tokio::test]
-async fn every_configuration_that_is_shipped_is_right() {
+async fn shipped_configurations_are_valid() {
     let folder = TempDir::new().expect("a temporary folder");
     let mut seen = 0;
     for file in fs::read_dir("config").expect("it is there").flatten() {
@@ -211,10 +214,10 @@ async fn every_configuration_that_is_shipped_is_right() {
             .extension()
             .is_some_and(|extension| extension == "toml")
         {
-            let whole = fs::canonicalize(&path).expect("it is there");
+            let absolute = fs::canonicalize(&path).expect("it is there");
             let check = Lockgate::run(
                 folder.path(),
-                &["check", "--config", whole.to_str().expect("UTF-8")],
+                &["check", "--config", absolute.to_str().expect("UTF-8")],
             )
             .await;
             assert!(
@@ -229,9 +232,9 @@ async fn every_configuration_that_is_shipped_is_right() {
     assert!(seen >= 2);
 }
 
-/// `config/lockgate.toml` names every key; what it shows without saying "example" is the default.
+/// `config/lockgate.toml` has every key; values without the comment "example" are the defaults.
 #[test]
-fn the_annotated_configuration_shows_every_key_and_its_default() {
+fn annotated_configuration_has_every_key_and_default() {
     let schema: Value =
         serde_json::from_str(&fs::read_to_string("config/schema.json").expect("there"))
             .expect("JSON");
@@ -243,7 +246,7 @@ fn the_annotated_configuration_shows_every_key_and_its_default() {
         .filter(|line| line.contains("# example"))
         .filter_map(|line| line.split([' ', '=']).next())
         .collect();
-    // No backend has a use for all of them.
+    // The keys of all backends together; no single backend uses all of them.
     let backends = shown["pools"]["chat"]["backends"]
         .as_array()
         .expect("a list");
@@ -271,7 +274,7 @@ fn the_annotated_configuration_shows_every_key_and_its_default() {
             .as_object()
             .expect("keys")
         {
-            // The second route shows it.
+            // The second route has it.
             if key == "to" {
                 continue;
             }
@@ -293,7 +296,7 @@ fn the_annotated_configuration_shows_every_key_and_its_default() {
     assert!(keys > 40, "{keys}");
 }
 
-/// What is absent or `null` in a table is its default.
+/// Compares two values; keys that are absent or `null` in a table have their default.
 fn same(shown: &Value, default: &Value) -> bool {
     match (shown, default) {
         (Value::Object(shown), Value::Object(default)) => shown
@@ -304,7 +307,7 @@ fn same(shown: &Value, default: &Value) -> bool {
 }
 
 /// The text, line:column, a part of the message, a part of the hint.
-const WRONG: &[(&str, &str, &str, &str)] = &[
+const INVALID: &[(&str, &str, &str, &str)] = &[
     // Not TOML.
     ("[server\n", "1:8", "", "TOML"),
     ("a = \n", "1:5", "", "TOML"),
@@ -1353,7 +1356,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "a.test",
         "dev_ca",
     ),
-    // Clients' certificates.
+    // Client certificates.
     (
         "[tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\nclient_cert = \"require\"\n",
         "6:1",
@@ -1379,7 +1382,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "folder of the configuration file",
     ),
     (
-        // A file that is there, and no PEM: this one.
+        // The configuration itself: a file that exists, but is not PEM.
         "[tls]\ndev_ca = true\nclient_ca = \"lockgate.toml\"\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\nclient_cert = \"require\"\n",
         "3:13",
         "no certificate of a CA in ",

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 #[tokio::test]
-async fn alone_in_an_empty_root_it_serves_a_backend_found_by_name() {
+async fn container_with_only_the_binary_serves_a_backend_from_etc_hosts() {
     let backend = Backend::echo().await;
     let container = Container::new("127.0.0.1 backend.test\n", "");
     let to = format!("ws://backend.test:{}", backend.port());
@@ -33,7 +33,7 @@ async fn alone_in_an_empty_root_it_serves_a_backend_found_by_name() {
     client.send_frame(Frame::text("hello")).await;
     assert_eq!(client.frame().await, Frame::text("hello"));
 
-    let healthy = health.ask().await;
+    let healthy = health.check().await;
     assert!(healthy.status.success(), "{healthy:?}");
     assert_eq!(
         health.files(),
@@ -44,12 +44,12 @@ async fn alone_in_an_empty_root_it_serves_a_backend_found_by_name() {
     assert_eq!(client.frame().await.closes_with().0, 1001);
     client.send_frame(Frame::close(1001, "")).await;
     assert_eq!(lockgate.exit().await, Some(0));
-    let ended = health.ask().await;
+    let ended = health.check().await;
     assert!(!ended.status.success(), "{ended:?}");
 }
 
 #[tokio::test]
-async fn names_come_from_dns_for_sessions_and_for_plain_requests() {
+async fn container_resolves_names_by_dns() {
     let backend = Backend::listen().await;
     let dns = Dns::serve("app.test", backend.address.ip()).await;
     let container = Container::new("", &format!("nameserver {}\n", dns.ip()));
@@ -75,14 +75,14 @@ async fn names_come_from_dns_for_sessions_and_for_plain_requests() {
     assert_eq!(client.head().await.status(), 204);
 
     let container = Container::new("", &format!("nameserver {}\n", dns.ip()));
-    let unknown = to("nobody.test");
+    let unknown = to("unknown.test");
     let (lockgate, _) = container
         .start(&[&environment[..], &[("LOCKGATE_TO", &unknown)]].concat())
         .await;
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 502);
     within("the reason", async {
         while !lockgate.stderr().contains(
-            "cannot find an address for `nobody.test`: is the name right, and does this machine know it?: it is not in \
+            "cannot find an address for `unknown.test`: is the name right, and does this machine know it?: it is not in \
              /etc/hosts; DNS: ",
         ) {
             tokio::task::yield_now().await;
@@ -92,7 +92,7 @@ async fn names_come_from_dns_for_sessions_and_for_plain_requests() {
 }
 
 #[test]
-fn the_binary_needs_no_loader_and_no_library() {
+fn static_binary_needs_no_loader() {
     let binary = fs::read(binary()).expect("readable");
     // ELF-64: the table of segments, of which one would name the loader.
     let at = |offset: usize, size: usize| {
@@ -107,7 +107,7 @@ fn the_binary_needs_no_loader_and_no_library() {
 }
 
 #[tokio::test]
-async fn the_dockerfile_names_only_what_is_there() {
+async fn dockerfile_names_only_existing_files_and_variables() {
     let dockerfile = Dockerfile::read();
     dockerfile.check_copies();
     let folder = TempDir::new().expect("a temporary folder");
@@ -133,10 +133,10 @@ async fn the_dockerfile_names_only_what_is_there() {
         tests.contains(&flags),
         "tests/run builds the binary in another way: {flags}"
     );
-    let value = |wanted: &str| {
+    let value = |variable: &str| {
         environment
             .iter()
-            .find(|(name, _)| name == wanted)
+            .find(|(name, _)| name == variable)
             .map(|(_, value)| &**value)
     };
     assert_eq!(value("LOCKGATE_DATA"), Some("/data"));
@@ -157,7 +157,7 @@ struct Container {
     folder: TempDir,
 }
 
-/// The HEALTHCHECK, to be asked while the container runs.
+/// The HEALTHCHECK of the running container.
 struct Health {
     command: Vec<String>,
     root: PathBuf,
@@ -213,7 +213,7 @@ impl Container {
             ("LOCKGATE_ADMIN", "unix:/data/admin.sock"),
             ("LOCKGATE_LOG_FORMAT", "json"),
         ];
-        // The last word counts.
+        // Later variables override earlier ones.
         let added = ours.iter().chain(environment);
         all.extend(added.map(|(name, value)| (name.to_string(), value.to_string())));
         let jail = Jail {
@@ -234,10 +234,10 @@ impl Container {
 // === impl Health ===
 
 impl Health {
-    async fn ask(&self) -> Output {
+    async fn check(&self) -> Output {
         let mut command = self.jail.command(&self.command);
         command.stdin(Stdio::null()).kill_on_drop(true);
-        within("its health", command.output())
+        within("the health check", command.output())
             .await
             .expect("it starts")
     }
@@ -264,8 +264,8 @@ impl Health {
 // === impl Jail ===
 
 impl Jail {
-    /// What an engine does: mounts of its own, the root read-only, the volume in it writable, the user's rights. Each
-    /// program ends in the next, so that the last has the process id and gets the signals.
+    /// Builds the command that an engine would run: private mounts, a read-only root, a writable volume, the user's rights.
+    /// Each program executes the next one, so that the last keeps the process id and receives the signals.
     fn command(&self, program: &[String]) -> Command {
         let mut command = Command::new("unshare");
         command
@@ -295,7 +295,7 @@ impl Jail {
     }
 }
 
-/// What `tests/run` built.
+/// The static binary, which `tests/run` builds.
 fn binary() -> PathBuf {
     let binary = Path::new(env!("CARGO_BIN_EXE_lockgate"));
     let target = binary.ancestors().nth(2).expect("target/debug/lockgate");
@@ -318,7 +318,7 @@ fn binary() -> PathBuf {
     found
 }
 
-/// When a file, or the youngest in a folder, was written.
+/// Modification time of a file, or of the newest file in a directory.
 fn modified(path: &Path) -> std::time::SystemTime {
     if !path.is_dir() {
         return fs::metadata(path)

@@ -1,9 +1,9 @@
-//! `lockgate demo`: the page, and two tabs that talk.
+//! `lockgate demo`: the page and its chat.
 
 use crate::harness::{Frame, Lockgate, handshake};
 
 #[tokio::test]
-async fn two_tabs_talk() {
+async fn messages_are_sent_to_all_tabs() {
     let demo = Lockgate::demo().start().await;
     let mut tab = demo.connect_as("localhost").await;
     tab.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
@@ -39,7 +39,7 @@ async fn two_tabs_talk() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_too_long_ends_its_tab_only() {
+async fn overlong_message_closes_its_session() {
     let demo = Lockgate::demo().start().await;
     let mut tab = demo.connect_as("localhost").await;
     tab.send(handshake("/ws", "").replace("Host: a.test", "Host: localhost"))

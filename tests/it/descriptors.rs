@@ -1,6 +1,6 @@
 //! A process without free descriptors: open sessions continue, new connections are refused, and the CPU stays idle.
 
-use crate::harness::{Backend, Lockgate, handshake, within};
+use crate::harness::{Backend, Lockgate, eventually, handshake, within};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// As in `ulimit -n 256`.
+/// The limit of `ulimit -n`.
 const DESCRIPTORS: u64 = 256;
 const SESSIONS: usize = 100;
 const SURPLUS: usize = 200;
@@ -19,7 +19,7 @@ const MASKED_HI: [u8; 8] = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
 const HI: [u8; 4] = [0x81, 0x02, b'h', b'i'];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_descriptors_sessions_go_on_and_the_surplus_is_refused() {
+async fn descriptor_exhaustion_keeps_sessions_and_refuses_connections() {
     let backend = Backend::echo().await;
     let lockgate = Lockgate::to(backend).descriptors(DESCRIPTORS).start().await;
     let lockgate = Arc::new(lockgate);
@@ -28,7 +28,7 @@ async fn without_descriptors_sessions_go_on_and_the_surplus_is_refused() {
         sessions.push(
             session(&lockgate)
                 .await
-                .expect("there is room for a hundred"),
+                .expect("a hundred sessions fit into the limit"),
         );
     }
     // Silent connections use the remaining descriptors too; after that every other connection must be refused.
@@ -46,19 +46,13 @@ async fn without_descriptors_sessions_go_on_and_the_surplus_is_refused() {
         echo(session).await;
     }
     let observed = Duration::from_secs(2).saturating_sub(started.elapsed());
+    // The span of the measurement.
     tokio::time::sleep(observed).await;
     let share = (cpu_ticks(&lockgate) - cpu) as f64 / 100.0 / started.elapsed().as_secs_f64();
-    assert!(session(&lockgate).await.is_none(), "there is no place left");
+    assert!(session(&lockgate).await.is_none(), "no descriptor is left");
     drop(surplus);
     let freed = Instant::now();
-    let mut late = within("recovery", async {
-        loop {
-            if let Some(session) = session(&lockgate).await {
-                break session;
-            }
-        }
-    })
-    .await;
+    let mut late = eventually("recovery", async || session(&lockgate).await).await;
     let recovery = freed.elapsed();
     echo(&mut late).await;
     println!(
@@ -72,7 +66,7 @@ async fn without_descriptors_sessions_go_on_and_the_surplus_is_refused() {
     assert!(recovery <= Duration::from_secs(1), "{recovery:?}");
 }
 
-/// How many of these were closed at once; those that were let in are left open.
+/// Returns the number of connections closed within 100 ms; the others stay in `surplus`.
 async fn refused(surplus: &mut Vec<TcpStream>) -> usize {
     let mut refused = 0;
     for stream in std::mem::take(surplus) {

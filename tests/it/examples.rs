@@ -1,7 +1,7 @@
-//! Every folder of `examples/`: its server is started, its configuration runs as it is but for the ports, its page is
-//! fetched, and clients use it as the page would.
+//! Every directory of `examples/`: its server is started, its configuration is used with other ports, its page is fetched,
+//! and clients use its WebSocket like the page.
 
-use crate::harness::{Frame, Lockgate, Program, Wire, handshake, within};
+use crate::harness::{Frame, Lockgate, Program, Wire, eventually, handshake};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -11,7 +11,7 @@ use std::{
 use tokio::net::TcpStream;
 
 #[tokio::test]
-async fn a_chat_line_reaches_everybody() {
+async fn websockets_chat_sends_lines_to_all() {
     let example = Example::start("websockets-chat", 8765).await;
     let (mut one, mut other) = (example.socket().await, example.socket().await);
     one.send_frame(Frame::text("hello")).await;
@@ -20,7 +20,7 @@ async fn a_chat_line_reaches_everybody() {
 }
 
 #[tokio::test]
-async fn a_text_is_shared() {
+async fn fastapi_text_is_shared() {
     let example = Example::start("fastapi-text", 8000).await;
     let (mut one, mut other) = (example.socket().await, example.socket().await);
     assert_eq!((&*one.text().await, &*other.text().await), ("", ""));
@@ -29,7 +29,7 @@ async fn a_text_is_shared() {
 }
 
 #[tokio::test]
-async fn a_dashboard_is_pushed() {
+async fn tornado_dashboard_is_pushed() {
     let example = Example::start("tornado-dashboard", 8888).await;
     let mut viewer = example.socket().await;
     for _ in 0..2 {
@@ -39,7 +39,7 @@ async fn a_dashboard_is_pushed() {
 }
 
 #[tokio::test]
-async fn a_player_is_seen_moving() {
+async fn aiohttp_game_sends_movements_to_others() {
     let example = Example::start("aiohttp-game", 8080).await;
     let (mut one, mut other) = (example.socket().await, example.socket().await);
     assert!(one.text().await.contains("\"you\": 1"));
@@ -50,28 +50,28 @@ async fn a_player_is_seen_moving() {
 }
 
 #[tokio::test]
-async fn posted_notice_is_delivered() {
+async fn flask_sock_notice_is_delivered() {
     let example = Example::start("flask-sock-notifications", 5000).await;
-    let mut bell = example.socket().await;
+    let mut subscriber = example.socket().await;
     let mut poster = example.lockgate.connect_as("localhost").await;
     let post = "POST /notify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nready";
-    // Flask-Sock answers the handshake before the bell is hung up: the first notices may come too early for it.
-    let mut pulse = tokio::time::interval(Duration::from_millis(100));
+    // Flask-Sock answers the handshake before the example subscribes the client, so that the first notices may be lost.
+    let mut ticker = tokio::time::interval(Duration::from_millis(100));
     let posting = async {
         loop {
-            pulse.tick().await;
+            ticker.tick().await;
             poster.send(post).await;
             assert_eq!(poster.head().await.status(), 204);
         }
     };
     tokio::select! {
-        rung = bell.text() => assert_eq!(rung, "ready"),
+        notice = subscriber.text() => assert_eq!(notice, "ready"),
         () = posting => {}
     }
 }
 
 #[tokio::test]
-async fn a_line_is_drawn_for_all() {
+async fn gevent_line_is_drawn_for_all() {
     let example = Example::start("gevent-legacy", 5001).await;
     let (mut one, mut other) = (example.socket().await, example.socket().await);
     one.send_frame(Frame::text("[0,0,1,1]")).await;
@@ -81,8 +81,8 @@ async fn a_line_is_drawn_for_all() {
 }
 
 #[tokio::test]
-async fn everybody_hears_everybody() {
-    // The page is on the port behind that of the WebSockets.
+async fn websocket_server_messages_reach_all() {
+    // The page has the port after that of the WebSockets.
     let example = Example::start("websocket-server-legacy", 9001).await;
     let mut one = example.socket().await;
     one.until("has come").await;
@@ -93,7 +93,7 @@ async fn everybody_hears_everybody() {
 }
 
 #[tokio::test]
-async fn a_price_is_an_event_of_wamp() {
+async fn autobahn_prices_are_wamp_events() {
     let example = Example::start("autobahn-ticker", 9000).await;
     let offer = "Sec-WebSocket-Protocol: wamp.2.json\r\n";
     let mut ticker = example.socket_at("/ws", offer).await;
@@ -115,21 +115,21 @@ async fn a_price_is_an_event_of_wamp() {
 }
 
 #[tokio::test]
-async fn rooms_stay_apart() {
+async fn channels_rooms_are_separate() {
     let example = Example::start("channels-rooms", 8001).await;
     let mut one = example.socket_at("/ws/kitchen", "").await;
     let mut other = example.socket_at("/ws/kitchen", "").await;
-    let mut apart = example.socket_at("/ws/attic", "").await;
+    let mut outsider = example.socket_at("/ws/attic", "").await;
     one.send_frame(Frame::text("tea is ready")).await;
     for socket in [&mut one, &mut other] {
         assert_eq!(socket.text().await, "127.0.0.1: tea is ready");
     }
-    apart.send_frame(Frame::text("dust")).await;
-    assert_eq!(apart.text().await, "127.0.0.1: dust");
+    outsider.send_frame(Frame::text("dust")).await;
+    assert_eq!(outsider.text().await, "127.0.0.1: dust");
 }
 
 #[tokio::test]
-async fn a_vote_counts_by_polling_and_by_websocket() {
+async fn socketio_vote_counts_by_polling_and_by_websocket() {
     let example = Example::start("socketio-updates", 5000).await;
     let mut poller = example.lockgate.connect_as("localhost").await;
     poller
@@ -150,10 +150,10 @@ async fn a_vote_counts_by_polling_and_by_websocket() {
 }
 
 #[tokio::test]
-async fn a_task_is_added_over_ddp() {
+async fn node_ddp_task_is_added() {
     let example = Example::start("node-ddp", 3000).await;
     let mut client = example.socket_at("/websocket", "").await;
-    for (says, hears) in [
+    for (sent, expected) in [
         (
             r#"{"msg":"connect","version":"1","support":["1"]}"#,
             r#""msg":"connected""#,
@@ -168,14 +168,14 @@ async fn a_task_is_added_over_ddp() {
         ),
         (r#"{"msg":"ping","id":"c"}"#, r#"{"msg":"pong","id":"c"}"#),
     ] {
-        client.send_frame(Frame::text(says)).await;
-        client.until(hears).await;
+        client.send_frame(Frame::text(sent)).await;
+        client.until(expected).await;
     }
 }
 
-/// They have no server of their own, and there is no engine here: their parts are looked at one by one.
+/// The deployment examples have no server and need a container engine: only their variables and configuration are checked.
 #[tokio::test]
-async fn manifests_say_what_lockgate_understands() {
+async fn manifests_use_known_variables_and_a_valid_configuration() {
     let folder = tempfile::tempdir().expect("a folder");
     let help = Lockgate::run(folder.path(), &["run", "--help"]).await;
     let help = String::from_utf8(help.stdout).expect("UTF-8");
@@ -234,13 +234,13 @@ struct Example {
 }
 
 impl Example {
-    /// `port` is the one that its server and its configuration agree on. One that needs another takes the next.
+    /// Starts an example. `port` is the port of its server in its configuration; an example may also use the next one.
     async fn start(name: &str, port: u16) -> Example {
         let free = two_free_ports();
         let server = Program::example(name, free);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free));
-        within("its server", async {
-            while TcpStream::connect(address).await.is_err() {}
+        eventually("the server of the example", async || {
+            TcpStream::connect(address).await
         })
         .await;
         let folder = Path::new("examples").join(name);
@@ -274,7 +274,7 @@ impl Example {
         assert!(body.contains("new WebSocket(`wss://${"), "{body}");
     }
 
-    /// A WebSocket, opened as the page opens it.
+    /// Opens a WebSocket like the page.
     async fn socket(&self) -> Wire {
         self.socket_at("/ws", "").await
     }
@@ -285,7 +285,7 @@ impl Example {
         client
     }
 
-    /// The same, the answer unread.
+    /// Sends the handshake; the response is unread.
     async fn try_socket(&self, path: &str, more: &str) -> Wire {
         let mut client = self.lockgate.connect_as("localhost").await;
         let request = handshake(path, &format!("Origin: https://localhost\r\n{more}"))
@@ -295,7 +295,7 @@ impl Example {
     }
 }
 
-/// The first of two neighbours that are free now.
+/// The first of two consecutive free ports.
 fn two_free_ports() -> u16 {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     loop {

@@ -33,26 +33,29 @@ to = "http://127.0.0.1:8000"
 "#;
 
 #[tokio::test]
-async fn the_winner_the_losers_and_what_the_backend_gets() {
-    let (code, told) = explain(&["wss://a.test/ws/x?y=1", "--protocol", "v2"]).await;
+async fn explanation_has_verdicts_and_the_forwarded_request() {
+    let (code, report) = explain(&["wss://a.test/ws/x?y=1", "--protocol", "v2"]).await;
     assert_eq!(code, Some(0));
-    assert_eq!(told["route"], "chat");
-    assert_eq!(told["backends"], serde_json::json!(["ws://127.0.0.1:8765"]));
-    assert_eq!(told["line"], "GET /ws/x?y=1 HTTP/1.1");
-    assert_eq!(told["routes"][0]["verdict"], "wins");
-    let why = told["routes"][1]["verdict"].as_str().expect("a text");
+    assert_eq!(report["route"], "chat");
+    assert_eq!(
+        report["backends"],
+        serde_json::json!(["ws://127.0.0.1:8765"])
+    );
+    assert_eq!(report["line"], "GET /ws/x?y=1 HTTP/1.1");
+    assert_eq!(report["routes"][0]["verdict"], "wins");
+    let why = report["routes"][1]["verdict"].as_str().expect("a text");
     assert!(why.contains("`only`"), "{why}");
-    let headers = told["headers"].to_string();
+    let headers = report["headers"].to_string();
     assert!(
         headers.contains(r#"["sec-websocket-protocol","v2"]"#),
         "{headers}"
     );
-    let advice = told["advice"].as_str().expect("a text");
+    let advice = report["advice"].as_str().expect("a text");
     assert!(advice.contains("xheaders=True"), "{advice}");
 }
 
 #[tokio::test]
-async fn a_refusal_says_its_status_and_why() {
+async fn explanation_of_a_refusal_has_status_and_why() {
     for (arguments, status, why) in [
         (&["wss://a.test/"][..], 404, "only-http"),
         (&["wss://b.test/ws"], 404, "no-route"),
@@ -65,23 +68,23 @@ async fn a_refusal_says_its_status_and_why() {
         (&["https://a.test/a/..%2fb"], 400, "path"),
         (&["https://c.test/"], 403, "client-cert"),
     ] {
-        let (code, told) = explain(arguments).await;
+        let (code, report) = explain(arguments).await;
         assert_eq!(code, Some(1), "{arguments:?}");
         assert_eq!(
-            (&told["status"], &told["why"]),
+            (&report["status"], &report["why"]),
             (&status.into(), &why.into()),
-            "{told}"
+            "{report}"
         );
     }
 }
 
-/// It has no certificate to show, and needs none here.
+/// The client presents no certificate, which `optional` permits.
 #[tokio::test]
-async fn a_certificate_is_made_up_by_nobody() {
+async fn forged_client_cert_header_is_removed() {
     let forged = ["https://d.test/", "--header", "Client-Cert: :AAAA:"];
-    let (code, told) = explain(&forged).await;
-    assert_eq!(code, Some(0), "{told}");
-    let headers = told["headers"].to_string();
+    let (code, report) = explain(&forged).await;
+    assert_eq!(code, Some(0), "{report}");
+    let headers = report["headers"].to_string();
     assert!(!headers.contains("client-cert"), "{headers}");
 }
 
@@ -96,6 +99,6 @@ async fn explain(arguments: &[&str]) -> (Option<i32>, Value) {
     let mut all = vec!["explain", "--json", "--config", "lockgate.toml"];
     all.extend(arguments);
     let output = Lockgate::run(folder.path(), &all).await;
-    let told = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
-    (output.status.code(), told)
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    (output.status.code(), report)
 }

@@ -1,78 +1,78 @@
-//! No tunnel before a valid 101: forged, late or missing ones. Whatever the client sent early stays with us.
+//! No tunnel is opened before a valid 101; early data of the client is not relayed before.
 
 use crate::harness::{Backend, Frame, Head, Lockgate, handshake, switching_protocols};
 use std::net::SocketAddr;
 
-/// What the backend does instead of a right answer.
+/// The backend's behaviour instead of a valid response.
 enum Answer {
-    /// Sends this and waits.
-    Says(String),
-    /// Sends this, then FIN.
-    SaysAndEnds(String),
+    /// Sends this text and waits.
+    Send(String),
+    /// Sends this text, then FIN.
+    SendAndFin(String),
     /// RST.
-    Resets,
+    Reset,
 }
 
 #[tokio::test]
-async fn a_forged_101_opens_nothing() {
-    use Answer::{Resets, Says, SaysAndEnds};
+async fn invalid_101_opens_no_tunnel() {
+    use Answer::{Reset, Send, SendAndFin};
     type Case = (&'static str, fn(&str) -> Answer);
-    // Each is given the right answer and spoils it.
+    // Each case changes a valid response.
     let cases: [Case; 17] = [
-        ("status 200", |right| {
-            Says(right.replace("101 Switching Protocols", "200 OK"))
+        ("status 200", |valid| {
+            Send(valid.replace("101 Switching Protocols", "200 OK"))
         }),
-        ("status 102", |right| {
-            SaysAndEnds(right.replace("101 Switching Protocols", "102 Processing"))
+        ("status 102", |valid| {
+            SendAndFin(valid.replace("101 Switching Protocols", "102 Processing"))
         }),
-        ("HTTP/1.0", |right| {
-            Says(right.replace("HTTP/1.1", "HTTP/1.0"))
+        ("HTTP/1.0", |valid| {
+            Send(valid.replace("HTTP/1.1", "HTTP/1.0"))
         }),
-        ("another accept", |right| {
-            Says(right.replace("Accept: ", "Accept: AAAA"))
+        ("another accept", |valid| {
+            Send(valid.replace("Accept: ", "Accept: AAAA"))
         }),
-        ("accept in another case", |right| {
-            Says(flip_case_of_accept(right))
+        ("accept in another case", |valid| {
+            Send(flip_case_of_accept(valid))
         }),
-        ("no accept", |right| {
-            Says(right.replace("Sec-WebSocket-Accept", "X-Accept"))
+        ("no accept", |valid| {
+            Send(valid.replace("Sec-WebSocket-Accept", "X-Accept"))
         }),
-        ("two accepts", |right| {
-            Says(add(right, "Sec-WebSocket-Accept: AAAA"))
+        ("two accepts", |valid| {
+            Send(add(valid, "Sec-WebSocket-Accept: AAAA"))
         }),
-        ("no Upgrade", |right| {
-            Says(right.replace("Upgrade: websocket\r\n", ""))
+        ("no Upgrade", |valid| {
+            Send(valid.replace("Upgrade: websocket\r\n", ""))
         }),
-        ("Upgrade: h2c", |right| {
-            Says(right.replace("websocket", "h2c"))
+        ("Upgrade: h2c", |valid| {
+            Send(valid.replace("websocket", "h2c"))
         }),
-        ("no Connection", |right| {
-            Says(right.replace("Connection: Upgrade\r\n", ""))
+        ("no Connection", |valid| {
+            Send(valid.replace("Connection: Upgrade\r\n", ""))
         }),
-        ("Connection: close", |right| {
-            Says(right.replace("Connection: Upgrade", "Connection: close"))
+        ("Connection: close", |valid| {
+            Send(valid.replace("Connection: Upgrade", "Connection: close"))
         }),
-        ("a subprotocol that was not offered", |right| {
-            Says(add(right, "Sec-WebSocket-Protocol: mine"))
+        ("a subprotocol that was not offered", |valid| {
+            Send(add(valid, "Sec-WebSocket-Protocol: mine"))
         }),
-        ("an extension that was not offered", |right| {
-            Says(add(right, "Sec-WebSocket-Extensions: permessage-deflate"))
+        ("an extension that was not offered", |valid| {
+            Send(add(valid, "Sec-WebSocket-Extensions: permessage-deflate"))
         }),
         ("no HTTP at all", |_| {
-            Says("SSH-2.0-OpenSSH_9.2\r\n\r\n".into())
+            Send("SSH-2.0-OpenSSH_9.2\r\n\r\n".into())
         }),
-        ("half a head, then FIN", |right| {
-            SaysAndEnds(right[..right.len() / 2].into())
+        ("half a head, then FIN", |valid| {
+            SendAndFin(valid[..valid.len() / 2].into())
         }),
-        ("FIN", |_| SaysAndEnds(String::new())),
-        ("RST", |_| Resets),
+        ("FIN", |_| SendAndFin(String::new())),
+        ("RST", |_| Reset),
     ];
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
-    for (name, spoil) in cases {
+    for (name, corrupt) in cases {
         println!("{name}");
         let (status, early) = attempt(&lockgate, &backend, |request| {
-            spoil(&switching_protocols(request, ""))
+            corrupt(&switching_protocols(request, ""))
         })
         .await;
         assert_eq!(status, 502, "{name}");
@@ -81,23 +81,23 @@ async fn a_forged_101_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_late_101_opens_nothing() {
+async fn late_101_opens_no_tunnel() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address).with("session = { handshake_timeout = \"500ms\" }");
     let lockgate = setup.start().await;
     type Case = (&'static str, fn(&str) -> String);
     let cases: [Case; 3] = [
         ("silence", |_| String::new()),
-        ("half a head, then silence", |right| {
-            right[..right.len() / 2].into()
+        ("half a head, then silence", |valid| {
+            valid[..valid.len() / 2].into()
         }),
-        ("all but the last byte", |right| {
-            right[..right.len() - 1].into()
+        ("all but the last byte", |valid| {
+            valid[..valid.len() - 1].into()
         }),
     ];
-    for (name, cut) in cases {
+    for (name, truncate) in cases {
         println!("{name}");
-        let answer = |request: &Head| Answer::Says(cut(&switching_protocols(request, "")));
+        let answer = |request: &Head| Answer::Send(truncate(&switching_protocols(request, "")));
         let (status, early) = attempt(&lockgate, &backend, answer).await;
         assert_eq!(status, 504, "{name}");
         assert!(early.is_empty(), "{name}: {early:?} reached the backend");
@@ -105,12 +105,12 @@ async fn a_late_101_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_not_there_is_a_502() {
-    let nobody: SocketAddr = {
+async fn unreachable_backend_is_a_502() {
+    let closed_port: SocketAddr = {
         let backend = Backend::listen().await;
         backend.address
     };
-    let lockgate = Lockgate::to(nobody).start().await;
+    let lockgate = Lockgate::to(closed_port).start().await;
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 502);
     assert_eq!(
         lockgate
@@ -150,7 +150,7 @@ async fn early_data_is_relayed_first_after_the_101() {
 }
 
 #[tokio::test]
-async fn a_426_of_the_backend_keeps_saying_to_what() {
+async fn upgrade_header_of_a_426_is_forwarded() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     for request in [
@@ -173,14 +173,14 @@ async fn a_426_of_the_backend_keeps_saying_to_what() {
         );
         assert!(
             head.get("connection")
-                .is_some_and(|named| named.contains("upgrade")),
+                .is_some_and(|value| value.contains("upgrade")),
             "{head:?}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_handshake_that_a_stop_meets_is_a_503() {
+async fn pending_handshake_gets_503_on_shutdown() {
     let backend = Backend::listen().await;
     let mut lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.upgrade("/", "").await;
@@ -194,7 +194,7 @@ async fn a_handshake_that_a_stop_meets_is_a_503() {
 }
 
 #[tokio::test]
-async fn an_answer_may_have_many_headers() {
+async fn response_with_200_headers_is_forwarded() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     for request in [
@@ -216,7 +216,7 @@ async fn an_answer_may_have_many_headers() {
 }
 
 #[tokio::test]
-async fn interim_answers_do_not_open_a_tunnel_nor_end_the_wait() {
+async fn interim_responses_do_not_open_a_tunnel() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.request(with_early_frame()).await;
@@ -230,7 +230,8 @@ async fn interim_answers_do_not_open_a_tunnel_nor_end_the_wait() {
     assert_eq!(server.frame().await, Frame::text("too early").masked());
 }
 
-/// One handshake with a frame on its heels; returns what the client was told and what the backend got beyond the head.
+/// Sends a handshake followed by a frame; returns the status that the client receives and the bytes that the backend
+/// receives after the head.
 async fn attempt(
     lockgate: &Lockgate,
     backend: &Backend,
@@ -240,18 +241,18 @@ async fn attempt(
     let mut server = backend.accept().await;
     let request = server.head().await;
     match answer(&request) {
-        Answer::Says(answer) => server.send(answer).await,
-        Answer::SaysAndEnds(answer) => {
+        Answer::Send(answer) => server.send(answer).await,
+        Answer::SendAndFin(answer) => {
             server.send(answer).await;
             server.finish().await;
         }
-        Answer::Resets => {
+        Answer::Reset => {
             server.reset();
             return (client.head().await.status(), vec![]);
         }
     }
     let status = client.head().await.status();
-    // Only its end proves that nothing came.
+    // Reading to the end proves that nothing was relayed.
     (status, server.end().await.bytes)
 }
 
@@ -270,7 +271,7 @@ fn add(answer: &str, field: &str) -> String {
 fn flip_case_of_accept(answer: &str) -> String {
     let (before, rest) = answer
         .split_once("Accept: ")
-        .expect("the right answer has it");
+        .expect("a valid response has it");
     let flipped = rest.chars().map(|c| {
         if c.is_ascii_lowercase() {
             c.to_ascii_uppercase()

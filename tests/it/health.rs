@@ -1,4 +1,4 @@
-//! Backends that go and come back, and who notices: checks, failed handshakes, the sessions that are there.
+//! Backend health: checks, ejection after failed handshakes, and the effect on sessions.
 
 mod checks;
 mod flapping;
@@ -8,7 +8,7 @@ mod reloads;
 mod states;
 mod switch;
 
-use crate::harness::{Frame, Lockgate, Wire, handshake, within};
+use crate::harness::{Frame, Lockgate, Wire, eventually, handshake, observe};
 use std::{fmt::Display, time::Duration};
 use switch::Switch;
 use tokio::time::sleep;
@@ -42,15 +42,13 @@ fn transitions(pool: &str, backend: impl Display, to: &str) -> String {
 /// Waits until the series has this value.
 #[track_caller]
 fn until(lockgate: &Lockgate, series: &str, value: f64) -> impl Future<Output = ()> {
-    within("a metric", async move {
-        while lockgate.metric_or_zero(series).await != value {
-            sleep(Duration::from_millis(10)).await;
-        }
+    eventually(format!("{series} {value}"), async move || {
+        observe(lockgate.metric_or_zero(series).await, |it| *it == value).map(drop)
     })
 }
 
-/// The answer to a handshake: its wire, and its status.
-async fn knock(lockgate: &Lockgate, host: &'static str) -> (Wire, u16) {
+/// Sends a handshake; returns the connection and the status of the response.
+async fn try_session(lockgate: &Lockgate, host: &'static str) -> (Wire, u16) {
     let mut wire = lockgate.connect_as(host).await;
     let request = handshake("/", "").replace("Host: a.test", &format!("Host: {host}"));
     wire.send(request).await;
@@ -59,7 +57,7 @@ async fn knock(lockgate: &Lockgate, host: &'static str) -> (Wire, u16) {
 }
 
 async fn session(lockgate: &Lockgate, host: &'static str) -> Wire {
-    let (wire, status) = knock(lockgate, host).await;
+    let (wire, status) = try_session(lockgate, host).await;
     assert_eq!(status, 101);
     wire
 }

@@ -1,4 +1,4 @@
-//! HTTP/2: WebSockets by extended CONNECT (RFC 8441), plain requests, and what one stream may do to the others.
+//! HTTP/2: WebSockets by extended CONNECT (RFC 8441), plain requests, and isolation of streams from each other.
 
 use crate::harness::{Backend, Frame, Lockgate, request, switching_protocols, within};
 use bytes::Bytes;
@@ -6,11 +6,11 @@ use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
-async fn a_websocket_is_translated_for_the_backend() {
+async fn extended_connect_becomes_an_http1_upgrade() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.h2().await;
-    let asked = tokio::spawn(async move {
+    let pending = tokio::spawn(async move {
         let offer = [
             ("sec-websocket-protocol", "chat.v2, chat.v1"),
             ("origin", "https://a.test"),
@@ -42,7 +42,7 @@ async fn a_websocket_is_translated_for_the_backend() {
     let early = Frame::text("with the 101").encode();
     server.send([answer.as_bytes(), &early].concat()).await;
 
-    let (answer, session) = asked.await.expect("no panic");
+    let (answer, session) = pending.await.expect("no panic");
     let header = |name| answer.headers().get(name).map(|value| value.as_bytes());
     assert_eq!(header("sec-websocket-protocol"), Some(&b"chat.v1"[..]));
     assert_eq!(header("x-more"), Some(&b"1"[..]));
@@ -66,25 +66,25 @@ async fn a_websocket_is_translated_for_the_backend() {
 }
 
 #[tokio::test]
-async fn frames_of_every_size_come_back() {
+async fn frames_of_every_size_are_echoed() {
     let lockgate = Lockgate::to(Backend::echo().await).start().await;
     let mut client = lockgate.h2().await;
     let mut session = client.session("/").await;
     for length in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
         let frame = Frame::binary(&vec![7; length]);
         let sent = frame.clone();
-        // Both at once: neither direction has room for all of it.
+        // Larger than the flow-control windows of both directions.
         session.send_frame(sent).await;
         assert_eq!(session.frame().await, frame, "{length}");
     }
 }
 
 #[tokio::test]
-async fn plain_requests_and_answers_go_through() {
+async fn plain_request_and_response_are_forwarded() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.h2().await;
-    let asked = tokio::spawn(async move {
+    let pending = tokio::spawn(async move {
         let mut post = request("POST", "/up?x=1");
         *post.body_mut() = Full::new(Bytes::from_static(b"body"));
         let answer = client.send(post).await;
@@ -104,7 +104,7 @@ async fn plain_requests_and_answers_go_through() {
     server
         .send("HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nno")
         .await;
-    let (parts, body, _client) = asked.await.expect("no panic");
+    let (parts, body, _client) = pending.await.expect("no panic");
     assert_eq!((parts.status.as_u16(), &body[..]), (426, &b"no"[..]));
     assert!(!parts.headers.contains_key("upgrade"), "{parts:?}");
     let record = lockgate.record(|record| record["status"] == 426).await;
@@ -115,11 +115,11 @@ async fn plain_requests_and_answers_go_through() {
 }
 
 #[tokio::test]
-async fn a_refusal_reaches_the_client_whole() {
+async fn refusal_of_the_backend_is_forwarded_with_its_body() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.h2().await;
-    let asked = tokio::spawn(async move {
+    let pending = tokio::spawn(async move {
         let mut connect = request("CONNECT", "/");
         let protocol = hyper::ext::Protocol::from_static("websocket");
         connect.extensions_mut().insert(protocol);
@@ -131,14 +131,14 @@ async fn a_refusal_reaches_the_client_whole() {
     server
         .send("HTTP/1.1 403 Forbidden\r\nX-Why: you\r\nContent-Length: 6\r\n\r\nnot so")
         .await;
-    let (parts, body) = asked.await.expect("no panic");
+    let (parts, body) = pending.await.expect("no panic");
     assert_eq!((parts.status.as_u16(), &body[..]), (403, &b"not so"[..]));
     assert_eq!(parts.headers["x-why"], "you");
 }
 
 #[tokio::test]
-async fn one_stuck_websocket_stalls_none_of_the_ninety_nine_others() {
-    // The first backend connection floods, all others echo: told apart by the path.
+async fn stuck_stream_does_not_delay_99_others() {
+    // The backend of `/flood` sends without pause, the other one echoes.
     let echo = Backend::echo().await;
     let (flood, progress) = Backend::flooding().await;
     let config = format!(
@@ -153,7 +153,7 @@ async fn one_stuck_websocket_stalls_none_of_the_ninety_nine_others() {
     for _ in 0..99 {
         others.push(client.session("/").await);
     }
-    // The stuck one is stuck: what its backend could send no longer grows.
+    // The session is stuck once its backend can send no further bytes.
     let mut progress = progress;
     within("the flood to be stopped", async {
         loop {
@@ -178,7 +178,7 @@ async fn one_stuck_websocket_stalls_none_of_the_ninety_nine_others() {
 }
 
 #[tokio::test]
-async fn small_messages_of_one_that_is_paused_end_no_other() {
+async fn small_messages_of_a_paused_stream_do_not_end_another() {
     let echo = Backend::echo().await;
     let config = format!(
         "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n[limits]\nh2_streams = 10\n\
@@ -189,7 +189,7 @@ async fn small_messages_of_one_that_is_paused_end_no_other() {
     let lockgate = Lockgate::with_file(&config).start().await;
     let mut client = lockgate.h2().await;
     let (mut paused, mut other) = (client.session("/slow").await, client.session("/").await);
-    // Each in a DATA frame of its own, of which h2 lets only so many wait.
+    // Each message has its own DATA frame; h2 limits how many are queued.
     for _ in 0..4000 {
         paused.send_frame(Frame::text("x")).await;
     }
@@ -203,7 +203,7 @@ async fn small_messages_of_one_that_is_paused_end_no_other() {
 }
 
 #[tokio::test]
-async fn the_switch_takes_websockets_out_of_http2() {
+async fn h2_websocket_false_disables_extended_connect() {
     for (lines, allowed) in [("", true), ("h2_websocket = false", false)] {
         let setup = Lockgate::to(Backend::echo().await).server(lines);
         let lockgate = setup.start().await;
@@ -215,7 +215,7 @@ async fn the_switch_takes_websockets_out_of_http2() {
         let settings = within("SETTINGS", async {
             let mut head = [0; 9];
             stream.read_exact(&mut head).await.expect("a frame");
-            assert_eq!(head[3], 4, "a server speaks first of its SETTINGS");
+            assert_eq!(head[3], 4, "the first frame of a server is SETTINGS");
             let mut settings = vec![0; usize::from(head[2])];
             stream.read_exact(&mut settings).await.expect("the rest");
             settings
@@ -227,15 +227,15 @@ async fn the_switch_takes_websockets_out_of_http2() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_told_to_go() {
+async fn idle_connection_gets_goaway() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address);
     let lockgate = setup.server("[limits]\nidle = \"600ms\"\n").start().await;
     let mut client = lockgate.h2().await;
-    let asked = tokio::spawn(async move { (client.session("/").await, client) });
+    let pending = tokio::spawn(async move { (client.session("/").await, client) });
     let (mut server, _) = backend.accept_session().await;
-    let (mut session, client) = asked.await.expect("no panic");
-    // A session keeps its connection, however quiet it is: longer than the limit.
+    let (mut session, client) = pending.await.expect("no panic");
+    // An idle session keeps its connection open beyond `limits.idle`.
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     session.send_frame(Frame::text("still here")).await;
     assert_eq!(server.frame().await, Frame::text("still here").masked());
@@ -250,13 +250,13 @@ async fn an_idle_connection_is_told_to_go() {
 }
 
 #[tokio::test]
-async fn a_stop_closes_sessions_and_then_the_connection() {
+async fn shutdown_closes_sessions_and_then_the_connection() {
     let backend = Backend::listen().await;
     let mut lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.h2().await;
-    let asked = tokio::spawn(async move { (client.session("/").await, client) });
+    let pending = tokio::spawn(async move { (client.session("/").await, client) });
     let (mut server, _) = backend.accept_session().await;
-    let (mut session, client) = asked.await.expect("no panic");
+    let (mut session, client) = pending.await.expect("no panic");
     lockgate.terminate();
     assert_eq!(session.frame().await.closes_with().0, 1001);
     assert_eq!(server.frame().await.closes_with().0, 1001);
@@ -270,13 +270,13 @@ async fn a_stop_closes_sessions_and_then_the_connection() {
 }
 
 #[tokio::test]
-async fn a_stream_that_its_client_gives_up_is_a_client_that_left() {
+async fn reset_stream_ends_its_session_as_gone() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let mut client = lockgate.h2().await;
-    let asked = tokio::spawn(async move { (client.session("/").await, client) });
+    let pending = tokio::spawn(async move { (client.session("/").await, client) });
     let (mut server, _) = backend.accept_session().await;
-    let (session, mut client) = asked.await.expect("no panic");
+    let (session, mut client) = pending.await.expect("no panic");
     drop(session);
     assert_eq!(server.frame().await.closes_with().0, 1001);
     server.send_frame(Frame::close(1001, "")).await;
@@ -286,9 +286,9 @@ async fn a_stream_that_its_client_gives_up_is_a_client_that_left() {
         (&"client".into(), &"gone".into())
     );
     // Its connection stays open.
-    let asked = tokio::spawn(async move { (client.session("/").await, client) });
+    let pending = tokio::spawn(async move { (client.session("/").await, client) });
     let (mut server, _) = backend.accept_session().await;
-    let (mut session, _client) = asked.await.expect("no panic");
+    let (mut session, _client) = pending.await.expect("no panic");
     server.send_frame(Frame::text("down")).await;
     assert_eq!(session.frame().await, Frame::text("down"));
 }

@@ -4,7 +4,7 @@
 use crate::harness::{Lockgate, Program, Setup};
 use std::{net::SocketAddr, process::Output, time::Duration};
 
-/// A server of `tests/python/servers`, and what it cannot do: its own first lines say why.
+/// A server of `tests/python/servers`, and the checks that it does not support; the first lines of the script give the reasons.
 struct Server(&'static str, &'static [&'static str]);
 
 const SERVERS: [Server; 10] = [
@@ -47,7 +47,7 @@ const SERVERS: [Server; 10] = [
     ),
 ];
 
-/// Three that would compress themselves.
+/// Three servers that support compression themselves.
 const OFFLOADED: [&str; 3] = ["websockets_echo.py", "fastapi_echo.py", "tornado_echo.py"];
 
 const OFFLOAD: &str = "session = { compression = \"offload\" }";
@@ -61,9 +61,9 @@ const CLIENTS: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn libraries_in_python() {
+async fn python_libraries_pass_all_checks() {
     for server in &SERVERS {
-        let (_server, lockgate, url) = server.behind_lockgate().await;
+        let (_server, lockgate, url) = server.started().await;
         let ca = lockgate.ca().display().to_string();
         for client in CLIENTS {
             let arguments = [&[client, &*url, &*ca], server.1].concat();
@@ -76,18 +76,18 @@ async fn libraries_in_python() {
     }
 }
 
-/// The servers see no extension (`tests/it/compression.rs` looks), and clients have it all the same.
+/// Clients negotiate compression although the servers receive no offer (checked in `tests/it/compression.rs`).
 #[tokio::test]
-async fn libraries_in_python_while_compression_is_offloaded() {
+async fn python_libraries_pass_all_checks_with_offload() {
     for name in OFFLOADED {
         let server = SERVERS.iter().find(|server| server.0 == name);
         let server = server.expect("one of them");
         let (_server, lockgate, url) = server.offloaded().await;
         let ca = lockgate.ca().display().to_string();
-        let lacking = server.1.iter().filter(|check| **check != "compression");
-        let lacking: Vec<&str> = lacking.copied().collect();
+        let unsupported = server.1.iter().filter(|check| **check != "compression");
+        let unsupported: Vec<&str> = unsupported.copied().collect();
         for client in CLIENTS {
-            let arguments = [&[client, &*url, &*ca], &lacking[..]].concat();
+            let arguments = [&[client, &*url, &*ca], &unsupported[..]].concat();
             let output = run("interop.py", &arguments).await;
             assert_all_ok(&output, &format!("{client} against {name}, offloaded"));
         }
@@ -96,9 +96,9 @@ async fn libraries_in_python_while_compression_is_offloaded() {
 }
 
 #[tokio::test]
-async fn ws_on_node() {
+async fn node_ws_passes_all_checks() {
     for server in &SERVERS {
-        let (_server, lockgate, url) = server.behind_lockgate().await;
+        let (_server, lockgate, url) = server.started().await;
         let ca = lockgate.ca().display().to_string();
         let arguments = [&[&*url, &*ca], server.1].concat();
         let output = run("../node/client.js", &arguments).await;
@@ -107,40 +107,40 @@ async fn ws_on_node() {
 }
 
 #[tokio::test]
-async fn a_page_in_chromium_over_http_1() {
-    a_page_in_chromium("1.1").await;
+async fn chromium_passes_all_checks_over_http1() {
+    run_in_chromium("1.1").await;
 }
 
 #[tokio::test]
-async fn a_page_in_chromium_over_http_2() {
-    a_page_in_chromium("2").await;
+async fn chromium_passes_all_checks_over_http2() {
+    run_in_chromium("2").await;
 }
 
 #[tokio::test]
-async fn a_page_in_chromium_while_compression_is_offloaded() {
+async fn chromium_passes_all_checks_with_offload() {
     for version in ["1.1", "2"] {
-        let wanted = SERVERS
+        let servers = SERVERS
             .iter()
             .filter(|server| OFFLOADED.contains(&server.0));
         let mut running = Vec::new();
-        for server in wanted {
+        for server in servers {
             running.push((server, server.offloaded().await));
         }
         in_chromium(version, running).await;
     }
 }
 
-async fn a_page_in_chromium(version: &str) {
-    let mut behind = Vec::new();
+async fn run_in_chromium(version: &str) {
+    let mut setups = Vec::new();
     for server in &SERVERS {
-        behind.push((server, server.behind_lockgate().await));
+        setups.push((server, server.started().await));
     }
-    in_chromium(version, behind).await;
+    in_chromium(version, setups).await;
 }
 
-async fn in_chromium(version: &str, behind: Vec<(&Server, (Program, Lockgate, String))>) {
+async fn in_chromium(version: &str, setups: Vec<(&Server, (Program, Lockgate, String))>) {
     let (mut running, mut targets) = (Vec::new(), vec![version.to_owned()]);
-    for (server, (program, lockgate, url)) in behind {
+    for (server, (program, lockgate, url)) in setups {
         let target = [&[&*url], server.1].concat().join(",");
         targets.push(target);
         running.push((program, lockgate));
@@ -161,27 +161,27 @@ async fn in_chromium(version: &str, behind: Vec<(&Server, (Program, Lockgate, St
     }
 }
 
-/// Socket.IO has a protocol of its own above the WebSocket, and so checks of its own.
+/// Socket.IO has its own protocol above the WebSocket, and therefore its own checks.
 #[tokio::test]
-async fn python_socketio_by_polling_and_by_websocket() {
+async fn python_socketio_passes_by_polling_and_by_websocket() {
     let server = Server("socketio_echo.py", &[]);
-    let (_server, lockgate, url) = server.behind_lockgate().await;
+    let (_server, lockgate, url) = server.started().await;
     let ca = lockgate.ca().display().to_string();
     let output = run("socketio_client.py", &[&url.replace("wss", "https"), &ca]).await;
     assert_all_ok(&output, "python-socketio");
 }
 
 impl Server {
-    async fn behind_lockgate(&self) -> (Program, Lockgate, String) {
-        self.behind(|lockgate| lockgate).await
+    async fn started(&self) -> (Program, Lockgate, String) {
+        self.start(|lockgate| lockgate).await
     }
 
-    /// Behind one that speaks of compression itself.
+    /// Starts the server behind a Lockgate that offloads compression.
     async fn offloaded(&self) -> (Program, Lockgate, String) {
-        self.behind(|lockgate| lockgate.with(OFFLOAD)).await
+        self.start(|lockgate| lockgate.with(OFFLOAD)).await
     }
 
-    async fn behind(&self, set_up: impl FnOnce(Setup) -> Setup) -> (Program, Lockgate, String) {
+    async fn start(&self, set_up: impl FnOnce(Setup) -> Setup) -> (Program, Lockgate, String) {
         let (program, address) = Program::server(self.0).await;
         let tokens = "token = { from = [\"subprotocol:bearer\", \"query:token\"] }";
         let setup = Lockgate::to(address).with(tokens);
@@ -191,27 +191,30 @@ impl Server {
     }
 }
 
-/// Each check has a deadline of its own; this one is for the interpreter.
+/// Runs a script. Each check has its own deadline; this one is for the interpreter.
 async fn run(script: &str, arguments: &[&str]) -> Output {
     tokio::time::timeout(Duration::from_secs(240), Program::run(script, arguments))
         .await
         .unwrap_or_else(|_| panic!("{script} {arguments:?} hangs"))
 }
 
-fn assert_all_ok(output: &Output, what: &str) {
-    let (said, failed) = (
+fn assert_all_ok(output: &Output, context: &str) {
+    let (stdout, stderr) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
-    let ok = said.lines().filter(|line| line.starts_with("ok ")).count();
+    let ok = stdout
+        .lines()
+        .filter(|line| line.starts_with("ok "))
+        .count();
     assert!(
         output.status.success() && ok > 0,
-        "{what}:\n{said}\n{failed}"
+        "{context}:\n{stdout}\n{stderr}"
     );
-    println!("{said}");
+    println!("{stdout}");
 }
 
-/// The checks cannot tell whether compression was end to end or ended here; the record can.
+/// Returns whether a session negotiated compression, which the checks cannot observe.
 fn is_compressed(record: &serde_json::Value) -> bool {
     let extensions = record["extensions"].as_str();
     record["event"] == "open" && extensions.is_some_and(|list| list.contains("permessage-deflate"))
@@ -219,19 +222,19 @@ fn is_compressed(record: &serde_json::Value) -> bool {
 
 /// `LOCKGATE_AUTOBAHN="*"` runs all of them, which takes some minutes.
 #[tokio::test]
-async fn the_cases_of_autobahn_say_no_worse_through_lockgate() {
+async fn autobahn_results_are_no_worse_than_direct() {
     let (_server, address) = Program::server("plain_echo.py").await;
-    no_worse(address, Lockgate::to(address)).await;
+    run_autobahn_cases(address, Lockgate::to(address)).await;
 }
 
-/// Those of compression, where Lockgate is who compresses.
+/// The same cases with compression by Lockgate.
 #[tokio::test]
-async fn the_cases_of_autobahn_say_no_worse_while_compression_is_offloaded() {
+async fn autobahn_results_are_no_worse_with_offload() {
     let (_server, address) = Program::server("plain_echo.py").await;
-    no_worse(address, Lockgate::to(address).with(OFFLOAD)).await;
+    run_autobahn_cases(address, Lockgate::to(address).with(OFFLOAD)).await;
 }
 
-async fn no_worse(address: SocketAddr, setup: Setup) {
+async fn run_autobahn_cases(address: SocketAddr, setup: Setup) {
     let lockgate = setup.start().await;
     let direct = format!("ws://{address}/");
     let through = format!("wss://localhost:{}/", lockgate.https.port());
@@ -240,7 +243,7 @@ async fn no_worse(address: SocketAddr, setup: Setup) {
     let cases = std::env::var("LOCKGATE_AUTOBAHN").unwrap_or_default();
     arguments.extend(cases.split_whitespace());
     let output = run("autobahn_cases.py", &arguments).await;
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{output:?}");
-    println!("{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}\n{output:?}");
+    println!("{stdout}");
 }

@@ -1,52 +1,54 @@
-//! The real binary, on port 0, between real sockets; no test sleeps, every wait has a deadline.
+//! The real binary, on port 0, between real sockets. Every wait has a deadline. A test sleeps only to pace a client or a
+//! backend, and for a span that it measures.
 
 mod harness;
 
 mod acme;
+mod admin_csrf;
 mod admission;
-mod back_pressure;
+mod backpressure;
+mod bad_backends;
 mod bench;
 mod certificates;
+mod close_matrix;
 mod compression;
 mod config;
 mod container;
 mod contract;
-mod deadlines;
 mod demo;
 mod descriptors;
 mod dns;
-mod ends;
 mod examples;
 mod explain;
-mod floods;
-mod gate;
+mod forwarded_headers;
+mod h2_floods;
 mod handshake;
 mod health;
 mod http2;
 mod interop;
 mod language;
 mod layering;
-mod liars;
 mod memory;
 mod mtls;
+mod observability;
 mod plain_http;
 mod pools;
 mod probe;
-mod proxied;
 mod readme;
 mod rebalance;
 mod refusals;
 mod reload;
+mod request_validation;
 mod retry;
-mod seeing;
+mod session_limits;
 mod sessions;
 mod shutdown;
-mod slow;
+mod slow_clients;
 mod smoke;
 mod sticky;
 mod systemd;
 mod takeover;
 mod tap;
+mod tiers;
+mod timeouts;
 mod tokens;
-mod trespass;
-mod understood;

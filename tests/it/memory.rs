@@ -1,8 +1,8 @@
-//! What sessions cost in memory: idle ones, a second wave of them, and ones whose peer never reads.
+//! Memory per session: idle sessions, a second set of them, and sessions whose peer never reads.
 //!
-//! `LOCKGATE_SESSIONS` sets how many idle sessions there are (1000, to be quick). The figures are printed.
+//! `LOCKGATE_SESSIONS` sets the number of idle sessions (1000). The figures are printed.
 
-use crate::harness::{Backend, Lockgate, handshake, raise_descriptor_limit, within};
+use crate::harness::{Backend, Lockgate, eventually, handshake, observe, raise_descriptor_limit};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,7 +13,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_idle_session_costs_little_and_a_second_wave_no_more() {
+async fn idle_session_uses_at_most_12_kib_and_memory_is_reused() {
     let sessions = std::env::var("LOCKGATE_SESSIONS")
         .ok()
         .and_then(|n| n.parse().ok())
@@ -27,39 +27,39 @@ async fn an_idle_session_costs_little_and_a_second_wave_no_more() {
             .await,
     );
 
-    // The first ones warm up what stays: the runtime, the scratch buffers, the allocator's arenas.
+    // The first sessions allocate memory that is kept: runtime, scratch buffers, the allocator's arenas.
     drop(open(&lockgate, 20).await);
-    sessions_are(&lockgate, 0).await;
+    until_sessions(&lockgate, 0).await;
     let before = pss(&lockgate);
     let first = open(&lockgate, sessions).await;
-    sessions_are(&lockgate, sessions).await;
+    until_sessions(&lockgate, sessions).await;
     let with_first = pss(&lockgate);
     drop(first);
-    sessions_are(&lockgate, 0).await;
+    until_sessions(&lockgate, 0).await;
     let left = pss(&lockgate);
     let second = open(&lockgate, sessions).await;
-    sessions_are(&lockgate, sessions).await;
+    until_sessions(&lockgate, sessions).await;
     let with_second = pss(&lockgate);
     drop(second);
 
     let each = (with_first - before) as f64 / sessions as f64;
     println!(
         "idle: {sessions} sessions, {before} KiB before, {with_first} with them: {each:.1} KiB each; {left} after; \
-         {with_second} in the second wave ({:+.1} %)",
+         {with_second} with the second set ({:+.1} %)",
         (with_second as f64 / with_first as f64 - 1.0) * 100.0
     );
     assert!(each <= 12.0, "{each:.1} KiB for an idle session");
     assert!(
         with_second as f64 <= with_first as f64 * 1.05 + ARENA,
-        "the second wave took {with_second} KiB after {with_first}"
+        "the second set took {with_second} KiB after {with_first}"
     );
 }
 
-/// KiB that the allocator takes once, whatever the number of sessions: it counts only where there are few.
+/// KiB that the allocator may reserve once, independent of the number of sessions.
 const ARENA: f64 = 1024.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_never_read_cost_a_buffer_each_and_stop_the_backend() {
+async fn clients_that_never_read_use_bounded_memory() {
     let (backend, taken) = Backend::flooding().await;
     stuck(backend, taken, 200, |client| async move {
         let _held = client;
@@ -69,7 +69,7 @@ async fn clients_that_never_read_cost_a_buffer_each_and_stop_the_backend() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn backends_that_never_read_cost_a_buffer_each_and_stop_the_client() {
+async fn backends_that_never_read_use_bounded_memory() {
     let backend = Backend::quiet().await;
     let (count, taken) = watch::channel(0_u64);
     let count = Arc::new(count);
@@ -92,7 +92,7 @@ async fn stuck<F: Future<Output = ()> + Send + 'static>(
     backend: std::net::SocketAddr,
     mut taken: watch::Receiver<u64>,
     sessions: usize,
-    play: impl Fn(TlsStream<TcpStream>) -> F,
+    run_client: impl Fn(TlsStream<TcpStream>) -> F,
 ) {
     raise_descriptor_limit();
     let lockgate = Arc::new(
@@ -102,20 +102,20 @@ async fn stuck<F: Future<Output = ()> + Send + 'static>(
             .await,
     );
     drop(open(&lockgate, 5).await);
-    sessions_are(&lockgate, 0).await;
+    until_sessions(&lockgate, 0).await;
     let before = pss(&lockgate);
-    // What the first ones sent while they were being closed.
-    let already = *taken.borrow();
-    let mut playing = JoinSet::new();
+    // Bytes that the first sessions sent while they were closed.
+    let sent_before = *taken.borrow();
+    let mut clients = JoinSet::new();
     for client in open(&lockgate, sessions).await {
-        playing.spawn(play(client));
+        clients.spawn(run_client(client));
     }
-    sessions_are(&lockgate, sessions).await;
+    until_sessions(&lockgate, sessions).await;
     // Blocked: the sender's count has stood still for a second.
     while let Ok(changed) = tokio::time::timeout(Duration::from_secs(1), taken.changed()).await {
         changed.expect("the sender lives");
     }
-    let sent = *taken.borrow() - already;
+    let sent = *taken.borrow() - sent_before;
     let each = (pss(&lockgate).saturating_sub(before)) as f64 / sessions as f64;
     println!(
         "stuck: {sessions} sessions, {} MiB sent before all stood still, {each:.1} KiB each",
@@ -126,12 +126,12 @@ async fn stuck<F: Future<Output = ()> + Send + 'static>(
 
 /// Opens `sessions` sessions, a few at a time.
 async fn open(lockgate: &Arc<Lockgate>, sessions: usize) -> Vec<TlsStream<TcpStream>> {
-    let few = Arc::new(Semaphore::new(32));
+    let handshakes = Arc::new(Semaphore::new(32));
     let mut opening = JoinSet::new();
     for _ in 0..sessions {
-        let (lockgate, few) = (lockgate.clone(), few.clone());
+        let (lockgate, handshakes) = (lockgate.clone(), handshakes.clone());
         opening.spawn(async move {
-            let _turn = few.acquire_owned().await.expect("never closed");
+            let _permit = handshakes.acquire_owned().await.expect("never closed");
             let mut client = lockgate.tls("a.test").await;
             client
                 .write_all(handshake("/", "").as_bytes())
@@ -152,21 +152,21 @@ async fn open(lockgate: &Arc<Lockgate>, sessions: usize) -> Vec<TlsStream<TcpStr
     opening.join_all().await
 }
 
-async fn sessions_are(lockgate: &Lockgate, wanted: usize) {
-    within("the sessions' number", async {
-        while lockgate.status().await["sessions"] != wanted {}
+async fn until_sessions(lockgate: &Lockgate, expected: usize) {
+    eventually(format!("{expected} sessions"), async || {
+        observe(lockgate.status().await, |it| it["sessions"] == expected)
     })
     .await;
 }
 
-/// A client's frame of 1 MiB, as long as what is written at once.
+/// A client's frame of 1 MiB, the size of one write.
 fn flood_frame() -> Vec<u8> {
     crate::harness::Frame::binary(&vec![0x55; 1 << 20])
         .masked()
         .encode()
 }
 
-/// Anonymous memory in KiB (proportional): what the process holds, without the program, which other processes share.
+/// Proportional anonymous memory of the process in KiB, without the mapped binary.
 fn pss(lockgate: &Lockgate) -> u64 {
     let rollup =
         std::fs::read_to_string(format!("/proc/{}/smaps_rollup", lockgate.id())).expect("Linux");

@@ -1,19 +1,19 @@
 //! Client certificates: a route with `client_cert = "require"` is unreachable without one, with any spelling of its
 //! host, over any connection; and the backend receives the certificate unchanged.
 //!
-//! A cell of the table is one connection and one request. It holds the result, and the backend must have received nothing.
+//! A cell of the matrix is one connection and one request with its expected result; the backend must receive nothing.
 
-mod ask;
-mod cells;
 mod client;
 mod connections;
-mod lax;
-mod site;
+mod fixture;
+mod matrix;
+mod optional_cert;
+mod request;
 
-use ask::{End, Spelling, ask, knock};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use client::{Client, Shows};
-use site::Site;
+use client::{Client, Presents};
+use fixture::MtlsFixture;
+use request::{End, Spelling, connect_and_wait, send};
 
 /// HTTP/1.1 and HTTP/2, plain requests and WebSocket handshakes.
 fn every_kind() -> impl Iterator<Item = (bool, bool)> {
@@ -22,68 +22,68 @@ fn every_kind() -> impl Iterator<Item = (bool, bool)> {
         .flat_map(|h2| [(h2, false), (h2, true)])
 }
 
-/// What a request of this kind is answered if it passes.
-fn passed(h2: bool, websocket: bool) -> End {
+/// The status of an accepted request of this kind.
+fn accepted(h2: bool, websocket: bool) -> End {
     End::Status(if websocket && !h2 { 101 } else { 200 })
 }
 
 #[tokio::test]
 async fn required_client_certificate_cannot_be_bypassed() {
-    let site = Site::new("", "").await;
-    let mut wrong = vec![];
-    let cells = cells::all();
+    let fixture = MtlsFixture::new("", "").await;
+    let mut faults = vec![];
+    let cells = matrix::all();
     for cell in &cells {
-        let (client, before) = (cell.client, site.seen());
-        let config = site.config(client);
-        let to = site.lockgate.https;
+        let (client, before) = (cell.client, fixture.received());
+        let config = fixture.config(client);
+        let to = fixture.lockgate.https;
         let end = match &cell.spelling {
-            Some(spelling) => ask(client, &config, to, spelling, cell.websocket).await.0,
-            None => knock(client, &config, to).await,
+            Some(spelling) => send(client, &config, to, spelling, cell.websocket).await.0,
+            None => connect_and_wait(client, &config, to).await,
         };
         if end != cell.end {
-            wrong.push(format!("{cell}: {end:?}"));
+            faults.push(format!("{cell}: {end:?}"));
         }
-        // What is refused is never on its way, and what passes is written down before it is answered.
-        for seen in site.since(before) {
-            wrong.push(format!("{cell}: the backend saw {}", seen.head.start));
+        // A refused request is never forwarded, and the backend records a request before it answers.
+        for seen in fixture.since(before) {
+            faults.push(format!("{cell}: the backend saw {}", seen.head.start));
         }
     }
-    println!("clients' certificates: {} cells", cells.len());
+    println!("client certificates: {} cells", cells.len());
     assert!(cells.len() >= 40);
     assert!(
-        wrong.is_empty(),
-        "{} wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
+        faults.is_empty(),
+        "{} faults:\n{}",
+        faults.len(),
+        faults.join("\n")
     );
-    // The same backend does see who may pass.
-    let client = Client::of("secret.test", Shows::Own, false);
-    let end = site
-        .ask(client, &Spelling::of("secret.test", false), false)
+    // The same backend receives an authorized request.
+    let client = Client::of("secret.test", Presents::Own, false);
+    let end = fixture
+        .send(client, &Spelling::of("secret.test", false), false)
         .await;
     assert_eq!(end, End::Status(200));
-    assert_eq!(site.seen(), 1, "{:?}", site.since(0));
-    let stderr = site.lockgate.stderr();
+    assert_eq!(fixture.received(), 1, "{:?}", fixture.since(0));
+    let stderr = fixture.lockgate.stderr();
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
 #[tokio::test]
 async fn client_certificate_is_accepted_and_forwarded_to_the_backend() {
-    let site = Site::new("", "").await;
-    let own = site.pki.own();
+    let fixture = MtlsFixture::new("", "").await;
+    let own = fixture.pki.own();
     for (h2, websocket) in every_kind() {
-        for (sni, host, shows, certificate) in [
-            ("secret.test", "secret.test", Shows::Own, Some(own)),
-            ("secret.test", "SECRET.test.:8443", Shows::Own, Some(own)),
-            ("a.wild.test", "a.wild.test", Shows::Own, Some(own)),
-            // One CA for all: who has shown a certificate to one host has shown it to all that ask.
-            ("a.wild.test", "secret.test", Shows::Own, Some(own)),
-            ("maybe.test", "maybe.test", Shows::Own, Some(own)),
-            ("maybe.test", "maybe.test", Shows::Nothing, None),
-            // Where no certificate counts none is told.
-            ("open.test", "open.test", Shows::Own, None),
-            ("open.wild.test", "open.wild.test", Shows::Own, None),
-            ("open.wild.test", "open.wild.test", Shows::Nothing, None),
+        for (sni, host, presents, certificate) in [
+            ("secret.test", "secret.test", Presents::Own, Some(own)),
+            ("secret.test", "SECRET.test.:8443", Presents::Own, Some(own)),
+            ("a.wild.test", "a.wild.test", Presents::Own, Some(own)),
+            // All hosts use the same CA: a certificate presented to one of them counts for the others.
+            ("a.wild.test", "secret.test", Presents::Own, Some(own)),
+            ("maybe.test", "maybe.test", Presents::Own, Some(own)),
+            ("maybe.test", "maybe.test", Presents::Nothing, None),
+            // Hosts without client authentication forward no certificate.
+            ("open.test", "open.test", Presents::Own, None),
+            ("open.wild.test", "open.wild.test", Presents::Own, None),
+            ("open.wild.test", "open.wild.test", Presents::Nothing, None),
         ] {
             for forged in [false, true] {
                 let mut spelling = Spelling::of(host, h2);
@@ -96,89 +96,103 @@ async fn client_certificate_is_accepted_and_forwarded_to_the_backend() {
                         spelling = spelling.with("connection", "client-cert");
                     }
                 }
-                let before = site.seen();
-                let client = Client::of(sni, shows, h2);
-                let end = site.ask(client, &spelling, websocket).await;
-                let of = format!("{sni} {host} {shows:?} h2 {h2} websocket {websocket} {forged}");
-                assert_eq!(end, passed(h2, websocket), "{of}");
-                site.told(before, certificate)
-                    .unwrap_or_else(|wrong| panic!("{of}: {wrong}"));
+                let before = fixture.received();
+                let client = Client::of(sni, presents, h2);
+                let end = fixture.send(client, &spelling, websocket).await;
+                let case =
+                    format!("{sni} {host} {presents:?} h2 {h2} websocket {websocket} {forged}");
+                assert_eq!(end, accepted(h2, websocket), "{case}");
+                fixture
+                    .check_forwarded(before, certificate)
+                    .unwrap_or_else(|faults| panic!("{case}: {faults}"));
             }
         }
-        // A path of its own, without a certificate, on a host that asks.
-        let before = site.seen();
-        let client = Client::of("secret.test", Shows::Nothing, h2);
+        // A route without client authentication on a host that requests certificates.
+        let before = fixture.received();
+        let client = Client::of("secret.test", Presents::Nothing, h2);
         let spelling = Spelling::of("secret.test", h2).target("/public/x");
-        let end = site.ask(client, &spelling, websocket).await;
-        assert_eq!(end, passed(h2, websocket));
-        site.told(before, None).expect("no certificate");
+        let end = fixture.send(client, &spelling, websocket).await;
+        assert_eq!(end, accepted(h2, websocket));
+        fixture
+            .check_forwarded(before, None)
+            .expect("no certificate");
     }
 }
 
-/// Who dials an address sends no name: if one of the routes for addresses asks, all are asked.
+/// A client of an address sends no SNI: if one route of an address requires a certificate, it is requested from all.
 #[tokio::test]
-async fn an_address_asks_who_sends_no_name() {
-    let site = Site::new("", "hosts = [\"127.0.0.1\"]\nclient_cert = \"require\"").await;
-    let own = site.pki.own();
+async fn client_without_sni_is_authenticated_by_the_route_of_the_address() {
+    let fixture = MtlsFixture::new("", "hosts = [\"127.0.0.1\"]\nclient_cert = \"require\"").await;
+    let own = fixture.pki.own();
     for (h2, websocket) in every_kind() {
-        for (shows, host, end, certificate) in [
-            (Shows::Nothing, "127.0.0.1", End::Status(403), None),
-            (Shows::Own, "127.0.0.1", passed(h2, websocket), Some(own)),
-            (Shows::Nothing, "secret.test", End::Status(403), None),
-            (Shows::Nothing, "open.test", End::Status(421), None),
+        for (presents, host, end, certificate) in [
+            (Presents::Nothing, "127.0.0.1", End::Status(403), None),
+            (
+                Presents::Own,
+                "127.0.0.1",
+                accepted(h2, websocket),
+                Some(own),
+            ),
+            (Presents::Nothing, "secret.test", End::Status(403), None),
+            (Presents::Nothing, "open.test", End::Status(421), None),
         ] {
-            let before = site.seen();
-            let client = Client::of("127.0.0.1", shows, h2);
-            let found = site.ask(client, &Spelling::of(host, h2), websocket).await;
-            assert_eq!(found, end, "{shows:?} {host}");
+            let before = fixture.received();
+            let client = Client::of("127.0.0.1", presents, h2);
+            let found = fixture
+                .send(client, &Spelling::of(host, h2), websocket)
+                .await;
+            assert_eq!(found, end, "{presents:?} {host}");
             match certificate {
-                Some(_) => site.told(before, certificate).expect("its certificate"),
-                None => assert_eq!(site.seen(), before, "{shows:?} {host}"),
+                Some(_) => fixture
+                    .check_forwarded(before, certificate)
+                    .expect("its certificate"),
+                None => assert_eq!(fixture.received(), before, "{presents:?} {host}"),
             }
         }
     }
 }
 
-/// What a proxy before us says of a client counts where we ask for nothing ourselves.
+/// The Client-Cert header of a trusted proxy counts only on hosts without client authentication.
 #[tokio::test]
-async fn a_trusted_proxy_speaks_only_where_nobody_asks() {
-    let site = Site::new("trusted_proxies = [\"127.0.0.0/8\"]", "").await;
+async fn client_cert_of_a_trusted_proxy_counts_only_without_client_auth() {
+    let fixture = MtlsFixture::new("trusted_proxies = [\"127.0.0.0/8\"]", "").await;
     for (h2, websocket) in every_kind() {
         for (host, certificate, chain) in [
             ("open.test", Some(&[0; 3][..]), &[":AAAB:"][..]),
-            ("secret.test", Some(site.pki.own()), &[]),
+            ("secret.test", Some(fixture.pki.own()), &[]),
             ("maybe.test", None, &[]),
         ] {
-            let shows = match host {
-                "secret.test" => Shows::Own,
-                _ => Shows::Nothing,
+            let presents = match host {
+                "secret.test" => Presents::Own,
+                _ => Presents::Nothing,
             };
             let spelling = Spelling::of(host, h2)
                 .with("client-cert", ":AAAA:")
                 .with("client-cert-chain", ":AAAB:");
-            let before = site.seen();
-            let end = site
-                .ask(Client::of(host, shows, h2), &spelling, websocket)
+            let before = fixture.received();
+            let end = fixture
+                .send(Client::of(host, presents, h2), &spelling, websocket)
                 .await;
-            assert_eq!(end, passed(h2, websocket), "{host}");
-            let seen = site.since(before);
-            let wanted: Vec<String> = certificate
+            assert_eq!(end, accepted(h2, websocket), "{host}");
+            let seen = fixture.since(before);
+            let expected: Vec<String> = certificate
                 .map(|it| format!(":{}:", STANDARD.encode(it)))
                 .into_iter()
                 .collect();
-            assert_eq!(seen[0].head.all("client-cert"), wanted, "{host}");
+            assert_eq!(seen[0].head.all("client-cert"), expected, "{host}");
             assert_eq!(seen[0].head.all("client-cert-chain"), chain, "{host}");
         }
     }
 }
 
 #[tokio::test]
-async fn refusals_say_which_key_it_was() {
-    let site = Site::new("", "").await;
+async fn client_cert_refusals_are_logged_with_their_why() {
+    let fixture = MtlsFixture::new("", "").await;
     for (sni, why) in [("secret.test", "client-cert"), ("open.test", "misdirected")] {
-        let client = Client::of(sni, Shows::Nothing, false);
-        site.ask(client, &Spelling::of("secret.test", false), true)
+        let client = Client::of(sni, Presents::Nothing, false);
+        fixture
+            .send(client, &Spelling::of("secret.test", false), true)
             .await;
-        site.lockgate.record(|record| record["why"] == why).await;
+        fixture.lockgate.record(|record| record["why"] == why).await;
     }
 }

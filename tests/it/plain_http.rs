@@ -1,10 +1,10 @@
-//! Plain HTTP on the route of a WebSocket: streamed both ways, never gathered.
+//! Plain HTTP on the route of a WebSocket: requests and responses are streamed.
 
-use crate::harness::{Backend, How, Lockgate, Wire};
+use crate::harness::{Backend, EndKind, Lockgate, Wire};
 
 #[tokio::test]
-async fn a_connection_serves_one_request_after_the_other() {
-    let (lockgate, backend) = proxied().await;
+async fn connection_serves_several_requests() {
+    let (lockgate, backend) = start().await;
     let mut client = lockgate.connect().await;
     for path in ["/one", "/two?x=1", "/three"] {
         client.send(get(path)).await;
@@ -13,7 +13,7 @@ async fn a_connection_serves_one_request_after_the_other() {
         assert_eq!(seen.start, format!("GET {path} HTTP/1.1"));
         assert_eq!(seen.get("host"), Some("a.test"));
         assert_eq!(seen.get("x-forwarded-proto"), Some("https"));
-        // Closed by the backend each time: the client must not notice.
+        // The backend closes its connection each time; the client's stays open.
         let answer = format!(
             "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{path}",
             path.len()
@@ -25,19 +25,19 @@ async fn a_connection_serves_one_request_after_the_other() {
         assert_ne!(
             head.get("connection"),
             Some("close"),
-            "that was between the backend and us"
+            "connection: close of the backend is not forwarded"
         );
     }
 }
 
 #[tokio::test]
-async fn backend_connections_are_used_again() {
-    let (lockgate, backend) = proxied().await;
+async fn backend_connections_are_reused() {
+    let (lockgate, backend) = start().await;
     let mut client = lockgate.request(get("/")).await;
     let mut server = backend.accept().await;
     let (requests, mut connections) = (20, 1);
     for _ in 0..requests {
-        // A request that comes before the last connection is back in the pool opens another.
+        // A request that arrives before the last connection has returned to the pool opens another one.
         tokio::select! {
             _ = server.head() => {}
             mut another = backend.accept() => {
@@ -56,8 +56,8 @@ async fn backend_connections_are_used_again() {
 }
 
 #[tokio::test]
-async fn an_upload_is_not_held_back() {
-    let (lockgate, backend) = proxied().await;
+async fn chunked_upload_is_streamed() {
+    let (lockgate, backend) = start().await;
     let mut client = lockgate
         .request("POST /up HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n")
         .await;
@@ -68,7 +68,7 @@ async fn an_upload_is_not_held_back() {
         Some("chunked")
     );
     assert_eq!(server.chunk().await, b"first");
-    // Only now is the rest written.
+    // The rest is sent only after the first chunk has arrived.
     client.send("6\r\nsecond\r\n0\r\n\r\n").await;
     assert_eq!(server.chunk().await, b"second");
     assert_eq!(server.chunk().await, b"");
@@ -79,8 +79,8 @@ async fn an_upload_is_not_held_back() {
 }
 
 #[tokio::test]
-async fn a_counted_upload_stays_counted() {
-    let (lockgate, backend) = proxied().await;
+async fn upload_with_content_length_keeps_it() {
+    let (lockgate, backend) = start().await;
     let mut client = lockgate
         .request("PUT /up HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n01234")
         .await;
@@ -102,7 +102,7 @@ async fn a_counted_upload_stays_counted() {
 
 #[tokio::test]
 async fn server_sent_events_arrive_one_by_one() {
-    let (lockgate, backend) = proxied().await;
+    let (lockgate, backend) = start().await;
     let mut client = lockgate.request(get("/events")).await;
     let mut server = backend.accept().await;
     server.head().await;
@@ -121,8 +121,8 @@ async fn server_sent_events_arrive_one_by_one() {
 }
 
 #[tokio::test]
-async fn a_malformed_chunk_is_the_clients_fault() {
-    let (lockgate, backend) = proxied().await;
+async fn malformed_chunk_is_a_400() {
+    let (lockgate, backend) = start().await;
     for chunk in [
         "0x5\r\nfirst\r\n",
         "5\nfirst\n",
@@ -133,15 +133,15 @@ async fn a_malformed_chunk_is_the_clients_fault() {
         let mut client = lockgate.request(format!("{head}{chunk}")).await;
         let mut server = backend.accept().await;
         assert_eq!(client.head().await.status(), 400, "{chunk:?}");
-        // What the backend has seen of it, it cannot take for whole.
+        // The backend must not receive a complete request.
         let end = server.end().await;
         assert!(!end.bytes.ends_with(b"0\r\n\r\n"), "{end:?}");
     }
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_a_long_poll_frees_the_backend() {
-    let (lockgate, backend) = proxied().await;
+async fn client_that_leaves_a_long_poll_closes_the_backend_connection() {
+    let (lockgate, backend) = start().await;
     let client = lockgate.request(get("/poll")).await;
     let mut server = backend.accept().await;
     server.head().await;
@@ -150,8 +150,8 @@ async fn a_client_that_leaves_a_long_poll_frees_the_backend() {
 }
 
 #[tokio::test]
-async fn a_backend_that_dies_in_its_answer_is_not_made_whole() {
-    let (lockgate, backend) = proxied().await;
+async fn reset_response_is_not_completed() {
+    let (lockgate, backend) = start().await;
     let mut client = lockgate.request(get("/big")).await;
     let mut server = backend.accept().await;
     server.head().await;
@@ -166,8 +166,8 @@ async fn a_backend_that_dies_in_its_answer_is_not_made_whole() {
 }
 
 #[tokio::test]
-async fn a_head_request_and_a_304_have_lengths_but_no_bodies() {
-    let (lockgate, backend) = proxied().await;
+async fn head_and_304_responses_have_no_body() {
+    let (lockgate, backend) = start().await;
     let mut client = lockgate.connect().await;
     for (request, answer) in [
         (
@@ -193,15 +193,15 @@ async fn a_head_request_and_a_304_have_lengths_but_no_bodies() {
             "{head:?}"
         );
     }
-    // Had one of them a body, this would be read as a part of it.
+    // If one of the responses had a body, this response would be read as part of it.
     client.send(get("/after")).await;
     answer_ok(&mut backend.accept().await).await;
     assert_eq!(client.head().await.status(), 200);
 }
 
 #[tokio::test]
-async fn a_client_that_expects_100_is_told_to_continue() {
-    let (lockgate, backend) = proxied().await;
+async fn expect_100_continue_is_answered() {
+    let (lockgate, backend) = start().await;
     let mut client = lockgate
         .request(
             "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
@@ -222,7 +222,7 @@ async fn a_client_that_expects_100_is_told_to_continue() {
 }
 
 #[tokio::test]
-async fn a_clear_text_request_is_sent_to_https() {
+async fn http_request_is_redirected_to_https() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address).server("http = [\"127.0.0.1:0\"]");
     let lockgate = setup.start().await;
@@ -242,8 +242,8 @@ async fn a_clear_text_request_is_sent_to_https() {
 }
 
 #[tokio::test]
-async fn close_is_obeyed() {
-    let (lockgate, backend) = proxied().await;
+async fn connection_close_of_the_client_closes_the_connection() {
+    let (lockgate, backend) = start().await;
     let mut client = lockgate
         .request("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
         .await;
@@ -251,10 +251,10 @@ async fn close_is_obeyed() {
     let head = client.head().await;
     assert_eq!(head.status(), 200);
     assert_eq!(client.body(&head).await, b"ok");
-    assert_eq!(client.end().await.how, How::Fin);
+    assert_eq!(client.end().await.kind, EndKind::Fin);
 }
 
-async fn proxied() -> (Lockgate, Backend) {
+async fn start() -> (Lockgate, Backend) {
     let backend = Backend::listen().await;
     (Lockgate::to(backend.address).start().await, backend)
 }

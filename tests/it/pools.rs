@@ -1,12 +1,14 @@
-//! Pools: who of several backends gets a session, and the ways to a backend.
+//! Pools: the choice of a backend, and the transports to a backend.
 
-mod checked;
-mod killed;
+mod backend_death;
+mod health_checks;
 mod shares;
 mod sources;
 mod tls;
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, switching_protocols, within};
+use crate::harness::{
+    Backend, Frame, Lockgate, Wire, eventually, handshake, switching_protocols, within,
+};
 use std::{collections::HashMap, net::SocketAddr};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -29,7 +31,7 @@ async fn open(lockgate: &Lockgate, more: &str) -> Wire {
     client
 }
 
-/// How many leases each backend has, by its address.
+/// The number of leases of each backend, by address.
 async fn leases(lockgate: &Lockgate) -> HashMap<String, u64> {
     let status = lockgate.status().await;
     let backends = status["backends"].as_array().expect("a list");
@@ -41,7 +43,7 @@ async fn leases(lockgate: &Lockgate) -> HashMap<String, u64> {
 }
 
 #[tokio::test]
-async fn sessions_are_shared_by_weight_and_stop_at_the_ceiling() {
+async fn sessions_are_balanced_by_weight_up_to_max_sessions() {
     let [one, two] = [Backend::echo().await, Backend::echo().await];
     let pool = format!(
         "backends = [\"ws://{one}\", {{ address = \"ws://{two}\", weight = 2, max_sessions = 4 }}]"
@@ -65,8 +67,8 @@ async fn sessions_are_shared_by_weight_and_stop_at_the_ceiling() {
         "backends = [{{ address = \"{one}\", max_sessions = 4 }}, {{ address = \"{two}\", max_sessions = 1 }}]\nadmission = {{ queue = 0 }}"
     );
     lockgate.write_config(&file(&smaller));
-    let (well, said) = lockgate.tell(&["reload"]).await;
-    assert!(well, "{said}");
+    let (ok, output) = lockgate.command(&["reload"]).await;
+    assert!(ok, "{output}");
     let mut client = lockgate.upgrade("/", "").await;
     let refused = client.head().await;
     assert_eq!(
@@ -80,7 +82,7 @@ async fn sessions_are_shared_by_weight_and_stop_at_the_ceiling() {
 }
 
 #[tokio::test]
-async fn a_hash_leads_to_the_same_backend() {
+async fn equal_hash_keys_get_the_same_backend() {
     let backends = [
         Backend::echo().await,
         Backend::echo().await,
@@ -89,30 +91,30 @@ async fn a_hash_leads_to_the_same_backend() {
     let list = backends.map(|at| format!("\"ws://{at}\"")).join(", ");
     let pool = format!("backends = [{list}]\nbalance = \"hash\"\nhash = \"cookie:sid\"");
     let lockgate = lockgate(&pool).await;
-    let mut places = HashMap::new();
+    let mut assigned = HashMap::new();
     for user in 0..12 {
         for _ in 0..2 {
             let before = leases(&lockgate).await;
             let cookie = format!("Cookie: a=b; sid={user}\r\n");
             let client = open(&lockgate, &cookie).await;
             let after = leases(&lockgate).await;
-            let place = after.into_iter().find(|(at, count)| before[at] < *count);
-            let place = place.expect("one has more").0;
-            let first = places.entry(user).or_insert_with(|| place.clone());
-            assert_eq!(*first, place);
+            let backend = after.into_iter().find(|(at, count)| before[at] < *count);
+            let backend = backend.expect("one has more").0;
+            let first = assigned.entry(user).or_insert_with(|| backend.clone());
+            assert_eq!(*first, backend);
             drop(client);
-            within("its end", async {
-                while leases(&lockgate).await != before {}
+            eventually("the end of the session", async || {
+                leases(&lockgate).await == before
             })
             .await;
         }
     }
-    let used: std::collections::HashSet<_> = places.values().collect();
-    assert!(used.len() > 1, "{places:?}");
+    let used: std::collections::HashSet<_> = assigned.values().collect();
+    assert!(used.len() > 1, "{assigned:?}");
 }
 
 #[tokio::test]
-async fn a_unix_socket_takes_sessions_and_requests() {
+async fn unix_socket_backend_gets_sessions_and_requests() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("chat.sock");
     let listener = UnixListener::bind(&path).expect("a fresh folder");
@@ -127,10 +129,10 @@ async fn a_unix_socket_takes_sessions_and_requests() {
 
     let mut client = lockgate.upgrade("/room", "").await;
     let mut server = accept().await;
-    let asked = server.head().await;
-    assert_eq!(asked.start, "GET /room HTTP/1.1");
-    assert_eq!(asked.get("host"), Some("a.test"));
-    server.send(switching_protocols(&asked, "")).await;
+    let request = server.head().await;
+    assert_eq!(request.start, "GET /room HTTP/1.1");
+    assert_eq!(request.get("host"), Some("a.test"));
+    server.send(switching_protocols(&request, "")).await;
     assert_eq!(client.head().await.status(), 101);
     client.send_frame(Frame::text("up")).await;
     assert_eq!(server.text().await, "up");
@@ -153,14 +155,14 @@ async fn a_unix_socket_takes_sessions_and_requests() {
     let head = client.head().await;
     assert_eq!(client.body(&head).await, b"ok");
 
-    // Nothing listens there now.
+    // The socket no longer has a listener.
     drop(listener);
     let mut client = lockgate.upgrade("/", "").await;
     assert_eq!(client.head().await.status(), 502);
 }
 
 #[tokio::test]
-async fn a_proxy_header_tells_whose_connection_it_is() {
+async fn proxy_header_has_the_client_address() {
     let backend = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = backend.local_addr().expect("bound");
     for (version, websocket) in [("v1", true), ("v2", true), ("v1", false), ("v2", false)] {
@@ -168,10 +170,10 @@ async fn a_proxy_header_tells_whose_connection_it_is() {
             "backends = [{{ address = \"ws://{address}\", proxy_protocol = \"{version}\" }}]"
         );
         let lockgate = lockgate(&pool).await;
-        // Two clients share nothing.
+        // Two clients must not share a backend connection.
         for _ in 0..2 {
             let tls = lockgate.tls("a.test").await;
-            let client_at = tls.get_ref().0.local_addr().expect("connected");
+            let client_address = tls.get_ref().0.local_addr().expect("connected");
             let mut client = Wire::tls(tls);
             client
                 .send(match websocket {
@@ -183,13 +185,13 @@ async fn a_proxy_header_tells_whose_connection_it_is() {
                 .await
                 .expect("lives");
             let mut server = Wire::plain(stream);
-            let header = expected(version, client_at, lockgate.https);
+            let header = proxy_header(version, client_address, lockgate.https);
             assert_eq!(server.exactly(header.len()).await, header, "{version}");
-            let asked = server.head().await;
-            assert_eq!(asked.get("host"), Some("a.test"));
+            let request = server.head().await;
+            assert_eq!(request.get("host"), Some("a.test"));
             match websocket {
                 true => {
-                    server.send(switching_protocols(&asked, "")).await;
+                    server.send(switching_protocols(&request, "")).await;
                     assert_eq!(client.head().await.status(), 101);
                 }
                 false => {
@@ -201,7 +203,7 @@ async fn a_proxy_header_tells_whose_connection_it_is() {
     }
 }
 
-fn expected(version: &str, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+fn proxy_header(version: &str, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let (ip, port) = (from.ip(), from.port());
     if version == "v1" {
         let line = format!("PROXY TCP4 {ip} {} {port} {}\r\n", to.ip(), to.port());

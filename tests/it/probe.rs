@@ -6,7 +6,7 @@ use std::process::Output;
 use tempfile::TempDir;
 
 #[tokio::test]
-async fn a_session_is_opened_step_by_step_over_both_versions() {
+async fn probe_reports_each_step_over_http1_and_http2() {
     let lockgate = Lockgate::to(Backend::echo().await).start().await;
     for (flags, http, status) in [(&[][..], "1.1", 101), (&["--h2"], "2", 200)] {
         let (code, seen) = probe(&lockgate, "/ws", flags).await;
@@ -28,19 +28,19 @@ async fn a_session_is_opened_step_by_step_over_both_versions() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_shown_with_its_body() {
+async fn probe_reports_a_refusal_with_its_body() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     for flags in [&[][..], &["--h2"]] {
-        let probing = probe(&lockgate, "/", flags);
-        let refusing = async {
+        let probed = probe(&lockgate, "/", flags);
+        let backend_response = async {
             let mut server = backend.accept().await;
             server.head().await;
             server
                 .send("HTTP/1.1 403 Forbidden\r\nX-Why: moon\r\nContent-Length: 9\r\n\r\nnot today")
                 .await;
         };
-        let ((code, seen), ()) = tokio::join!(probing, refusing);
+        let ((code, seen), ()) = tokio::join!(probed, backend_response);
         assert_eq!(code, Some(1));
         assert_eq!(seen["answer"]["status"], 403, "{seen}");
         assert_eq!(seen["answer"]["body"], "not today");
@@ -56,21 +56,21 @@ async fn failure_is_reported_with_its_step() {
     let port = lockgate.https.port();
     let folder = TempDir::new().expect("a folder");
     let ca = lockgate.ca().display().to_string();
-    let nobody = {
+    let closed_port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.local_addr().expect("it has one").port()
     };
-    for (url, ca, step, words) in [
+    for (url, ca, step, text) in [
         (format!("wss://localhost:{port}/"), None, "TLS", "--ca FILE"),
         (format!("ws://localhost:{port}/"), None, "handshake", "400"),
         (
-            format!("wss://localhost:{nobody}/"),
+            format!("wss://localhost:{closed_port}/"),
             Some(&ca),
             "TCP",
             "cannot connect",
         ),
         (
-            "wss://nobody.invalid/".to_owned(),
+            "wss://unknown.invalid/".to_owned(),
             Some(&ca),
             "DNS",
             "no address",
@@ -86,24 +86,21 @@ async fn failure_is_reported_with_its_step() {
         if let Some(ca) = ca {
             arguments.extend(["--ca", ca]);
         }
-        let (code, seen) = told(&Lockgate::run(folder.path(), &arguments).await);
+        let (code, seen) = parse_output(&Lockgate::run(folder.path(), &arguments).await);
         assert_eq!(code, Some(1));
         let failed = seen["failed"].as_str().expect("a text");
         assert!(
-            failed.starts_with(step) && failed.contains(words),
+            failed.starts_with(step) && failed.contains(text),
             "{failed}"
         );
     }
 }
 
 #[tokio::test]
-async fn the_doctor_looks_at_ports_names_backends_and_certificates() {
+async fn doctor_checks_ports_names_backends_and_certificates() {
     let folder = TempDir::new().expect("a folder");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let taken = taken
-        .local_addr()
-        .map(|at| (at, taken))
-        .expect("it has one");
+    let used = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let used = used.local_addr().map(|at| (at, used)).expect("it has one");
     let echo = Backend::echo().await;
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     for (file, text) in [
@@ -117,18 +114,18 @@ async fn the_doctor_looks_at_ports_names_backends_and_certificates() {
                  [pools.a]\nbackends = [{{ address = \"ws://{echo}\" }}, \"http://127.0.0.1:1\"]\n\
                  [pools.b]\nbackends = [{{ address = \"ws://{echo}\", sources = [\"127.0.0.9\", \"192.0.2.9\"] }}]\n\
                  [[routes]]\nhosts = [\"localhost\"]\npool = \"a\"\n",
-                taken.0
+                used.0
             ),
         ),
     ] {
         std::fs::write(folder.path().join(file), text).expect("writable");
     }
-    // As `run` would be given it.
+    // The admin address is passed like to `run`.
     let admin = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let admin = (admin.local_addr().expect("bound").to_string(), admin);
     let config = ["doctor", "--json", "--config", "lockgate.toml"];
     let arguments = [&config[..], &["--admin", &admin.0]].concat();
-    let (code, findings) = told(&Lockgate::run(folder.path(), &arguments).await);
+    let (code, findings) = parse_output(&Lockgate::run(folder.path(), &arguments).await);
     assert_eq!(code, Some(1), "{findings}");
     let state = |what: &str| {
         let mut all = findings.as_array().expect("a list").iter();
@@ -137,7 +134,7 @@ async fn the_doctor_looks_at_ports_names_backends_and_certificates() {
         found.unwrap_or_else(|| panic!("{what} in {findings}"))["state"].clone()
     };
     assert_eq!(state("clock"), "ok");
-    assert_eq!(state(&format!("port {}", taken.0)), "fail");
+    assert_eq!(state(&format!("port {}", used.0)), "fail");
     assert_eq!(state(&format!("port {}", admin.0)), "fail");
     assert_eq!(state("name localhost"), "ok");
     assert_eq!(state(&format!("backend ws://{echo}")), "ok");
@@ -152,10 +149,10 @@ async fn probe(lockgate: &Lockgate, path: &str, flags: &[&str]) -> (Option<i32>,
     let url = format!("wss://localhost:{}{path}", lockgate.https.port());
     let ca = lockgate.ca().display().to_string();
     let arguments = [&["probe", "--json", "--ca", &ca, &url], flags].concat();
-    told(&Lockgate::run(folder.path(), &arguments).await)
+    parse_output(&Lockgate::run(folder.path(), &arguments).await)
 }
 
-fn told(output: &Output) -> (Option<i32>, Value) {
+fn parse_output(output: &Output) -> (Option<i32>, Value) {
     let value = serde_json::from_slice(&output.stdout);
     (
         output.status.code(),

@@ -1,28 +1,28 @@
-//! The README, followed to the letter: its files are written, its commands run, in order, in one shell.
+//! The README as a test: its files are written, and its commands run in order in one shell.
 
 use crate::{
-    acme::rig::Rig,
+    acme::fixture::AcmeFixture,
     harness::{Lockgate, program},
 };
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// What stands in for a reader: the program is already built, a server in the background is waited for, and whatever was
-/// started is ended. An unknown way to call cargo or Python is an error, so that the README cannot outgrow this.
-const READER: &str = r#"
+/// Shell functions that replace the commands of a reader: the program is already built, servers in the background are
+/// waited for, and all processes are ended. Unknown calls of cargo or Python are errors.
+const PRELUDE: &str = r#"
 set -euo pipefail
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 lockgate() {
     if [ "$1" = run ]; then exec "$LOCKGATE" "$@"; fi
-    # What asks a running one waits until there is one.
+    # Commands to a running process wait until it runs.
     if [ "$1" = status ] || [ "$1" = health ]; then wait_for "$LOCKGATE" health; fi
     "$LOCKGATE" "$@"
 }
 cargo() {
     [ "$1 $2" = "run --" ] || { echo "not a way to start it: cargo $*" >&2; exit 1; }
     shift 2
-    # It runs until it is stopped, as the README's reader would.
+    # It runs until it is stopped.
     "$LOCKGATE" "$@" &
     local started=$!
     wait_for "$LOCKGATE" health
@@ -38,8 +38,8 @@ python3() {
 wait_for() { until "$@" >/dev/null 2>&1; do :; done; }
 "#;
 
-/// What its `who.py` makes of its `alice.pem`.
-const READS_ITS_HEADER: &str = r#"
+/// Checks the name that the README's `who.py` reads from its `alice.pem`.
+const CHECK_CLIENT_CERT: &str = r#"
 "$PYTHON" - <<'END'
 import base64, ssl, sys
 sys.path.insert(0, ".")
@@ -50,18 +50,18 @@ assert name == "CN=alice", name
 END
 "#;
 
-/// The last program that it starts has taken over from the first.
-const HAS_TAKEN_OVER: &str = "until lockgate status | grep -q \"process $!\"; do :; done\n";
+/// Waits until the last process has taken over from the first.
+const WAIT_FOR_TAKEOVER: &str = "until lockgate status | grep -q \"process $!\"; do :; done\n";
 
 #[tokio::test]
-async fn its_commands_do_what_it_says() {
+async fn readme_commands_work() {
     let folder = TempDir::new().expect("a temporary folder");
     let (backend_port, https_port) = (free_port(), free_port());
     let readme = readme()
         .replace("8765", &backend_port)
         .replace("8443", &https_port);
 
-    let mut script = READER.to_owned();
+    let mut script = PRELUDE.to_owned();
     for block in blocks(&readme) {
         if block.section == CERTIFICATES && block.language == "sh" {
             continue;
@@ -72,11 +72,11 @@ async fn its_commands_do_what_it_says() {
                 fs::write(folder.path().join(block.file_name()), &block.text).expect("writable")
             }
             "text" => {}
-            other => panic!("who runs a block of {other:?}?"),
+            other => panic!("a block in an unknown language: {other:?}"),
         }
     }
-    script.push_str(HAS_TAKEN_OVER);
-    script.push_str(READS_ITS_HEADER);
+    script.push_str(WAIT_FOR_TAKEOVER);
+    script.push_str(CHECK_CLIENT_CERT);
     stand_in_for_tests_run(folder.path());
 
     // `timeout` ends the whole group: the servers in the background too.
@@ -99,24 +99,24 @@ async fn its_commands_do_what_it_says() {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = command.output().await.expect("timeout and bash are there");
-    let (said, failed) = (
+    let (stdout, stderr) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
     assert!(
         output.status.success(),
-        "{script}\n--- stdout ---\n{said}\n--- stderr ---\n{failed}"
+        "{script}\n--- stdout ---\n{stdout}\n--- stderr ---\n{stderr}"
     );
     assert!(
-        said.lines().any(|line| line == "you said hello"),
-        "{said}\n{failed}"
+        stdout.lines().any(|line| line == "you said hello"),
+        "{stdout}\n{stderr}"
     );
 }
 
-/// The same for the section about certificates: its CA is Pebble, for which every name is on this machine.
+/// The commands of the section about certificates, with Pebble as the CA, which resolves every name to this machine.
 #[tokio::test]
-async fn its_certificates_come() {
-    let rig = Rig::new().await;
+async fn readme_commands_obtain_a_certificate() {
+    let fixture = AcmeFixture::new().await;
     let mut script = String::from(
         r#"
 set -euo pipefail
@@ -125,7 +125,7 @@ lockgate() {
     case "$1 $2" in
     "run --to") "$LOCKGATE" "$@" & ;;
     "cert list") until "$LOCKGATE" "$@" | grep "by Pebble"; do :; done ;;
-    *) echo "who runs lockgate $*?" >&2; exit 1 ;;
+    *) echo "unknown command: lockgate $*" >&2; exit 1 ;;
     esac
 }
 "#,
@@ -139,26 +139,26 @@ lockgate() {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("LOCKGATE", env!("CARGO_BIN_EXE_lockgate"))
-        .env("LOCKGATE_DATA", rig.storage())
-        .env("LOCKGATE_LISTEN", format!("127.0.0.1:{}", rig.https))
+        .env("LOCKGATE_DATA", fixture.storage())
+        .env("LOCKGATE_LISTEN", format!("127.0.0.1:{}", fixture.https))
         .env(
             "LOCKGATE_ADMIN",
-            format!("unix:{}/admin.sock", rig.folder.path().display()),
+            format!("unix:{}/admin.sock", fixture.folder.path().display()),
         )
-        .env("LOCKGATE_ACME_DIRECTORY", rig.pebble.directory())
-        .env("LOCKGATE_ACME_CA_FILE", rig.pebble.ca())
+        .env("LOCKGATE_ACME_DIRECTORY", fixture.pebble.directory())
+        .env("LOCKGATE_ACME_CA_FILE", fixture.pebble.ca())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
         .await
         .expect("timeout and bash are there");
     assert!(output.status.success(), "{script}\n{output:?}");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("until 20"), "{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("until 20"), "{stdout}");
 }
 
 #[tokio::test]
-async fn its_configurations_are_valid() {
+async fn readme_configurations_are_valid() {
     let folder = TempDir::new().expect("a temporary folder");
     let readme = readme();
     let mut configs = blocks(&readme)
@@ -166,7 +166,7 @@ async fn its_configurations_are_valid() {
         .filter(|block| block.language == "toml")
         .peekable();
     assert!(configs.peek().is_some(), "it shows one");
-    // Its commands make one.
+    // The README's commands create this file.
     let mut ca = rcgen::CertificateParams::new([]).expect("no names");
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
     let ca = ca.self_signed(&rcgen::KeyPair::generate().expect("random"));
@@ -192,7 +192,7 @@ async fn its_configurations_are_valid() {
 }
 
 #[test]
-fn the_first_two_commands_run_it_and_test_it() {
+fn readme_begins_with_demo_and_tests() {
     let readme = readme();
     let commands: Vec<_> = blocks(&readme)
         .into_iter()
@@ -203,7 +203,7 @@ fn the_first_two_commands_run_it_and_test_it() {
     assert_eq!(commands[1].text, "tests/run\n");
 }
 
-/// What its commands need is a CA.
+/// The section whose commands need a CA.
 const CERTIFICATES: &str = "Certificates";
 
 /// A fenced block.
@@ -215,7 +215,7 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// Files say their name in their first line: `# server.py`.
+    /// The name of the file, which is in its first line: `# server.py`.
     fn file_name(&self) -> &str {
         let first = self
             .text
@@ -252,7 +252,7 @@ fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md")
 }
 
-/// This test is a part of `tests/run`: here that only has to be there.
+/// Writes an empty `tests/run`, because this test is part of the real one.
 fn stand_in_for_tests_run(folder: &Path) {
     let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run");
     let mode = fs::metadata(&real)
@@ -265,7 +265,7 @@ fn stand_in_for_tests_run(folder: &Path) {
     fs::set_permissions(&stand_in, mode).expect("writable");
 }
 
-/// Free a moment ago: the README names ports, so they cannot be 0.
+/// A free port; the README's ports cannot be replaced by 0.
 fn free_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port().to_string()

@@ -1,9 +1,10 @@
-//! What a backend refuses, what of a request it sees, and what routes and guards refuse. The gate has a table of its own.
+//! Refusals of backends, routes and guards, and the request that a backend receives. `request_validation` has the tables of
+//! hostile requests.
 
 use crate::harness::{Backend, Lockgate, handshake, switching_protocols};
 
 #[tokio::test]
-async fn a_backends_refusal_reaches_the_client_whole() {
+async fn refusal_of_the_backend_is_forwarded_with_its_body() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let counted = |status: &str, fields: &str, body: &str| {
@@ -53,7 +54,7 @@ async fn a_backends_refusal_reaches_the_client_whole() {
 }
 
 #[tokio::test]
-async fn a_backend_sees_the_clients_handshake_rebuilt() {
+async fn handshake_is_rebuilt_for_the_backend() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let request = "GET /room%20one?a=%2F&b HTTP/1.1\r\nhOST: A.Test:8443\r\nX-dUP: 1\r\nx-dup: 2\r\nX-Bytes: \u{fc}\r\n\
@@ -74,7 +75,7 @@ async fn a_backend_sees_the_clients_handshake_rebuilt() {
             .map(|(_, value)| value.as_str())
             .collect()
     };
-    // Canonical case for what we rebuild, the client's for what passes.
+    // Lockgate's own fields have canonical case, forwarded fields keep the client's.
     assert_eq!(exactly("Host"), ["A.Test:8443"], "{seen:?}");
     assert_eq!(seen.all("host").len(), 1);
     assert_eq!(
@@ -85,7 +86,7 @@ async fn a_backend_sees_the_clients_handshake_rebuilt() {
     assert_eq!(
         seen.get("x-bytes"),
         Some("\u{c3}\u{bc}"),
-        "UTF-8 as it was, seen here as Latin-1"
+        "unchanged UTF-8, decoded here as Latin-1"
     );
     assert_eq!(
         (seen.all("upgrade"), seen.all("connection")),
@@ -104,8 +105,8 @@ async fn a_backend_sees_the_clients_handshake_rebuilt() {
         ["permessage-deflate; client_max_window_bits, x-other"]
     );
     assert_eq!(seen.all("cookie").join("; "), "a=1; b=2", "{seen:?}");
-    for gone in ["x-drop", "keep-alive", "proxy-connection", "te"] {
-        assert_eq!(seen.get(gone), None, "{seen:?}");
+    for removed in ["x-drop", "keep-alive", "proxy-connection", "te"] {
+        assert_eq!(seen.get(removed), None, "{seen:?}");
     }
     assert_eq!(seen.all("x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(seen.all("x-forwarded-proto"), ["https"]);
@@ -128,7 +129,7 @@ async fn a_backend_sees_the_clients_handshake_rebuilt() {
 }
 
 #[tokio::test]
-async fn another_version_is_told_which_one_is_spoken() {
+async fn unsupported_version_gets_426_with_version_13() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let request = handshake("/", "").replace("Version: 13", "Version: 8");
@@ -140,7 +141,7 @@ async fn another_version_is_told_which_one_is_spoken() {
 }
 
 #[tokio::test]
-async fn another_sites_page_gets_a_403_that_names_the_key() {
+async fn foreign_origin_gets_403_that_names_the_key() {
     let backend = Backend::listen().await;
     let to = format!("ws://{}", backend.address);
     let lockgate = Lockgate::with_flags(&["--to", &to, "--host", "a.test"])
@@ -155,7 +156,7 @@ async fn another_sites_page_gets_a_403_that_names_the_key() {
 }
 
 #[tokio::test]
-async fn the_same_host_passes_whatever_the_port() {
+async fn origin_with_the_same_host_is_allowed_on_any_port() {
     let backend = Backend::echo().await;
     let to = format!("ws://{backend}");
     let lockgate = Lockgate::with_flags(&["--to", &to, "--host", "a.test"])
@@ -170,7 +171,7 @@ async fn the_same_host_passes_whatever_the_port() {
 }
 
 #[tokio::test]
-async fn no_route_is_a_404_and_a_websocket_only_route_a_426() {
+async fn missing_route_is_a_404_and_websocket_only_route_a_426() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address).with("path = \"/ws/*\"\nonly = \"websocket\"");
     let lockgate = setup.start().await;
@@ -191,7 +192,7 @@ async fn no_route_is_a_404_and_a_websocket_only_route_a_426() {
 }
 
 #[tokio::test]
-async fn no_rule_is_passed_by_with_another_form_of_its_path() {
+async fn deny_rule_applies_to_every_form_of_its_path() {
     let backend = Backend::listen().await;
     let config = format!(
         "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n\

@@ -1,23 +1,17 @@
-//! Another configuration while sessions are open: what must close is closed, and nothing else notices.
+//! Reloads while sessions are open: only sessions whose route or backend has gone are closed.
 
-mod leaving;
+mod drain;
 mod many;
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, within};
+use crate::harness::{Backend, Frame, Lockgate, Wire, eventually, observe};
 use serde_json::Value;
 use std::{fs, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// Waits until `status` shows what is wanted.
-async fn until(lockgate: &Lockgate, wanted: impl Fn(&Value) -> bool) -> Value {
-    within("the status", async {
-        loop {
-            let status = lockgate.status().await;
-            if wanted(&status) {
-                return status;
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+/// Waits until `lockgate status` meets the condition.
+async fn until(lockgate: &Lockgate, condition: impl Fn(&Value) -> bool) -> Value {
+    eventually("another status", async || {
+        observe(lockgate.status().await, &condition)
     })
     .await
 }
@@ -45,7 +39,7 @@ async fn echoes(wire: &mut Wire) {
 }
 
 #[tokio::test]
-async fn a_file_that_changes_is_in_force_without_a_word() {
+async fn changed_file_is_applied_without_a_command() {
     let backend = Backend::echo().await;
     let lockgate = Lockgate::with_file(&format!("{HEAD}{}", route("a", "a.test", backend, "")))
         .start()
@@ -66,7 +60,7 @@ async fn a_file_that_changes_is_in_force_without_a_word() {
             .await,
         1.0
     );
-    // The backend is the same one, for both routes: counts go on.
+    // Both routes share one backend, which keeps its counters.
     let status = lockgate.status().await;
     let leases: Vec<_> = status["backends"]
         .as_array()
@@ -92,20 +86,20 @@ async fn invalid_reload_keeps_config_and_logs_error() {
     );
     echoes(&mut open).await;
     echoes(&mut session(&lockgate, "a.test").await).await;
-    let (well, said) = lockgate.tell(&["reload"]).await;
-    assert!(!well && said.contains("did you mean `hosts`?"), "{said}");
-    let (_, said) = lockgate.tell(&["status"]).await;
-    assert!(said.contains("not in force"), "{said}");
+    let (ok, output) = lockgate.command(&["reload"]).await;
+    assert!(!ok && output.contains("did you mean `hosts`?"), "{output}");
+    let (_, output) = lockgate.command(&["status"]).await;
+    assert!(output.contains("not in force"), "{output}");
 
     lockgate.write_config(&right);
     until(&lockgate, |status| status["config"]["error"].is_null()).await;
-    let (well, said) = lockgate.tell(&["reload"]).await;
-    assert!(well && said.contains("nothing has changed"), "{said}");
+    let (ok, output) = lockgate.command(&["reload"]).await;
+    assert!(ok && output.contains("nothing has changed"), "{output}");
     echoes(&mut open).await;
 }
 
 #[tokio::test]
-async fn sighup_and_a_command_read_it_too() {
+async fn sighup_and_reload_command_reread_the_file() {
     let backend = Backend::echo().await;
     let text = |limit: &str| {
         format!(
@@ -115,24 +109,19 @@ async fn sighup_and_a_command_read_it_too() {
     };
     let lockgate = Lockgate::with_file(&text("10s")).start().await;
     lockgate.signal(rustix::process::Signal::HUP);
-    within("a word about it", async {
-        while lockgate
-            .metric_or_zero("lockgate_config_reloads_total{outcome=\"unchanged\"}")
-            .await
-            < 1.0
-        {
-            sleep(Duration::from_millis(20)).await;
-        }
+    let unchanged = "lockgate_config_reloads_total{outcome=\"unchanged\"}";
+    eventually("an unchanged configuration", async || {
+        lockgate.metric_or_zero(unchanged).await >= 1.0
     })
     .await;
     lockgate.write_config(&text("11s"));
-    let (well, said) = lockgate.tell(&["reload"]).await;
-    assert!(well, "{said}");
+    let (ok, output) = lockgate.command(&["reload"]).await;
+    assert!(ok, "{output}");
     until(&lockgate, |_| true).await;
 }
 
 #[tokio::test]
-async fn a_route_that_is_gone_takes_its_sessions_along_with_1012() {
+async fn removed_route_closes_its_sessions_with_1012() {
     let backend = Backend::echo().await;
     let both = route("a", "a.test", backend, "") + &route("b", "b.test", backend, "");
     let lockgate = Lockgate::with_file(&format!("{HEAD}{both}")).start().await;
@@ -144,7 +133,7 @@ async fn a_route_that_is_gone_takes_its_sessions_along_with_1012() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_gone_takes_its_sessions_along() {
+async fn removed_backend_closes_its_sessions_with_1012() {
     let (one, other) = (Backend::echo().await, Backend::echo().await);
     let lockgate = Lockgate::with_file(&format!("{HEAD}{}", route("a", "a.test", one, "")))
         .start()
@@ -156,7 +145,7 @@ async fn a_backend_that_is_gone_takes_its_sessions_along() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_taken_away_and_brought_back_is_the_same() {
+async fn backend_readded_while_sessions_close_keeps_its_leases() {
     let (one, other) = (Backend::echo().await, Backend::echo().await);
     let to = |backend| format!("{HEAD}{}", route("a", "a.test", backend, ""));
     let lockgate = Lockgate::with_file(&to(one)).start().await;
@@ -164,7 +153,7 @@ async fn a_backend_that_is_taken_away_and_brought_back_is_the_same() {
     lockgate.write_config(&to(other));
     let close = goes.frame().await;
     assert_eq!(close.closes_with().0, 1012);
-    // It is not over before its client has answered.
+    // The session ends only after its client has answered the Close.
     lockgate.write_config(&to(one));
     let back = format!("ws://{one}");
     let status = until(&lockgate, |it| it["backends"][0]["address"] == *back).await;
@@ -174,7 +163,7 @@ async fn a_backend_that_is_taken_away_and_brought_back_is_the_same() {
 }
 
 #[tokio::test]
-async fn limits_apply_to_open_sessions_from_their_next_frame_on() {
+async fn changed_limit_applies_to_the_next_frame_of_an_open_session() {
     let backend = Backend::echo().await;
     let with = |limit: &str| {
         format!(
@@ -194,14 +183,14 @@ async fn limits_apply_to_open_sessions_from_their_next_frame_on() {
         status["config"]["loaded"].is_string() && status["closing"] == 0
     })
     .await;
-    let (well, said) = lockgate.tell(&["reload"]).await;
-    assert!(well, "{said}");
+    let (ok, output) = lockgate.command(&["reload"]).await;
+    assert!(ok, "{output}");
     open.send_frame(large).await;
     assert_eq!(open.frame().await.closes_with().0, 1009);
 }
 
 #[tokio::test]
-async fn a_timer_of_a_session_that_sleeps_is_changed_too() {
+async fn changed_ping_interval_applies_to_an_idle_session() {
     let backend = Backend::quiet().await;
     let with = |interval: &str| {
         let ping = format!(
@@ -216,7 +205,7 @@ async fn a_timer_of_a_session_that_sleeps_is_changed_too() {
 }
 
 #[tokio::test]
-async fn listeners_come_and_go_and_what_they_accepted_stays() {
+async fn changed_listeners_keep_accepted_connections() {
     let backend = Backend::echo().await;
     let listening = |addresses: &str| {
         format!("{HEAD}{}", route("a", "a.test", backend, "")).replace(
@@ -242,17 +231,17 @@ async fn listeners_come_and_go_and_what_they_accepted_stays() {
     })
     .await;
     echoes(&mut open).await;
-    within("the old one's end", async {
-        while tokio::net::TcpStream::connect(lockgate.https).await.is_ok() {
-            sleep(Duration::from_millis(20)).await;
-        }
+    eventually("the end of the old listener", async || {
+        tokio::net::TcpStream::connect(lockgate.https)
+            .await
+            .is_err()
     })
     .await;
     tokio::net::TcpStream::connect(&new)
         .await
         .expect("the new one listens");
 
-    // An address that cannot be had changes nothing.
+    // A reload with an address that cannot be bound is rejected.
     lockgate.write_config(&listening("\"192.0.2.1:443\""));
     let status = until(&lockgate, |status| status["config"]["error"].is_string()).await;
     assert!(
@@ -268,7 +257,7 @@ async fn listeners_come_and_go_and_what_they_accepted_stays() {
 }
 
 #[tokio::test]
-async fn a_key_that_takes_a_restart_is_told() {
+async fn key_that_requires_a_restart_is_reported() {
     let backend = Backend::echo().await;
     let text = format!("{HEAD}{}", route("a", "a.test", backend, ""));
     let lockgate = Lockgate::with_file(&text).start().await;
@@ -284,7 +273,7 @@ async fn a_key_that_takes_a_restart_is_told() {
 }
 
 #[tokio::test]
-async fn an_included_folder_is_watched_through_every_way_of_writing() {
+async fn included_directory_is_watched_for_writes_renames_and_removals() {
     let backend = Backend::echo().await;
     let lockgate = Lockgate::with_file(&format!(
         "include = [\"conf.d/*.toml\"]\n{HEAD}{}",
@@ -299,7 +288,7 @@ async fn an_included_folder_is_watched_through_every_way_of_writing() {
     fs::create_dir(&folder).expect("writable");
     fs::write(folder.join("b.toml"), route("b", "b.test", backend, "")).expect("writable");
     until(&lockgate, routes(2)).await;
-    // As editors and configuration tools do it.
+    // Editors and configuration tools replace a file by a rename.
     fs::write(folder.join("c.new"), route("c", "c.test", backend, "")).expect("writable");
     fs::rename(folder.join("c.new"), folder.join("c.toml")).expect("ours");
     until(&lockgate, routes(3)).await;
@@ -308,7 +297,7 @@ async fn an_included_folder_is_watched_through_every_way_of_writing() {
 }
 
 #[tokio::test]
-async fn a_drained_backend_and_a_drained_route_finish_and_come_back() {
+async fn drained_backend_gets_sessions_again_after_undo() {
     let (one, other) = (Backend::echo().await, Backend::echo().await);
     let pool = format!("[pools.both]\nbackends = [\"ws://{one}\", \"ws://{other}\"]\n");
     let routes =
@@ -321,12 +310,12 @@ async fn a_drained_backend_and_a_drained_route_finish_and_come_back() {
         session(&lockgate, "a.test").await,
     ];
     let address = format!("ws://{one}");
-    let (well, said) = lockgate.tell(&["drain", "--backend", &address]).await;
-    assert!(well && said.contains("1 is closed"), "{said}");
-    assert!(!said.contains("warning"), "{said}");
-    let (_, said) = lockgate.tell(&["status"]).await;
-    assert!(said.contains(", draining"), "{said}");
-    // One of them is connected already; a new client gets the other.
+    let (ok, output) = lockgate.command(&["drain", "--backend", &address]).await;
+    assert!(ok && output.contains("1 is closed"), "{output}");
+    assert!(!output.contains("warning"), "{output}");
+    let (_, output) = lockgate.command(&["status"]).await;
+    assert!(output.contains(", draining"), "{output}");
+    // At most one session was on the drained backend; new clients get the other backend.
     let mut closed = 0;
     for mut wire in std::mem::take(&mut open) {
         let answer = async {
@@ -352,21 +341,21 @@ async fn a_drained_backend_and_a_drained_route_finish_and_come_back() {
             .any(|it| it["address"] == address.as_str() && it["leases"] == n)
     };
     until(&lockgate, |status| busy(status, 0)).await;
-    let (well, _) = lockgate
-        .tell(&["drain", "--backend", &address, "--undo"])
+    let (ok, _) = lockgate
+        .command(&["drain", "--backend", &address, "--undo"])
         .await;
-    assert!(well);
+    assert!(ok);
     open.push(session(&lockgate, "a.test").await);
     assert!(busy(&lockgate.status().await, 1));
 
-    let (well, _) = lockgate.tell(&["drain", "--route", "a"]).await;
-    assert!(well);
+    let (ok, _) = lockgate.command(&["drain", "--route", "a"]).await;
+    assert!(ok);
     let refused = lockgate.upgrade("/", "").await.head().await;
     assert_eq!(refused.status(), 503);
-    let (well, said) = lockgate.tell(&["drain", "--route", "b"]).await;
+    let (ok, output) = lockgate.command(&["drain", "--route", "b"]).await;
     assert!(
-        !well && said.contains("there is no route b; there is a"),
-        "{said}"
+        !ok && output.contains("there is no route b; there is a"),
+        "{output}"
     );
 }
 
@@ -382,31 +371,32 @@ async fn draining_the_last_backend_of_a_pool_warns() {
     .start()
     .await;
     let without = |pool: &str| format!("the pool {pool} has no backend left");
-    let (well, said) = lockgate
-        .tell(&["drain", "--backend", &format!("ws://{one}")])
+    let (ok, output) = lockgate
+        .command(&["drain", "--backend", &format!("ws://{one}")])
         .await;
-    assert!(well && said.contains(&without("one")), "{said}");
-    assert!(!said.contains(&without("both")), "{said}");
+    assert!(ok && output.contains(&without("one")), "{output}");
+    assert!(!output.contains(&without("both")), "{output}");
     assert_eq!(
         lockgate.upgrade("/", "").await.head().await.status(),
         101,
         "the other one is there"
     );
-    let (well, said) = lockgate
-        .tell(&["drain", "--backend", &format!("ws://{other}")])
+    let (ok, output) = lockgate
+        .command(&["drain", "--backend", &format!("ws://{other}")])
         .await;
-    assert!(well && said.contains(&without("both")), "{said}");
-    assert!(!said.contains(&without("one")), "{said}");
+    assert!(ok && output.contains(&without("both")), "{output}");
+    assert!(!output.contains(&without("one")), "{output}");
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 503);
-    let log = lockgate.stderr();
-    let warned = log
-        .lines()
-        .filter(|line| line.contains("WARN") && line.contains("no backend left"));
-    assert_eq!(warned.count(), 2, "{log}");
+    eventually("a warning for each pool", async || {
+        let log = lockgate.log("WARN");
+        let pools = log.iter().filter_map(|line| line["pool"].as_str());
+        pools.eq(["one", "both"])
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_wrong_new_file_is_read_again_when_it_is_mended() {
+async fn invalid_new_file_is_reread_once_it_is_corrected() {
     let backend = Backend::echo().await;
     let text = format!(
         "include = [\"conf.d/*.toml\"]\n{HEAD}{}",
@@ -424,7 +414,7 @@ async fn a_wrong_new_file_is_read_again_when_it_is_mended() {
 }
 
 #[tokio::test]
-async fn a_mistake_that_is_put_right_costs_no_more_than_it_has() {
+async fn restored_route_keeps_its_remaining_sessions() {
     let backend = Backend::echo().await;
     let head = HEAD
         .replace("2s", "1h")
@@ -455,12 +445,12 @@ async fn a_mistake_that_is_put_right_costs_no_more_than_it_has() {
         wire.send_frame(Frame::text("?")).await;
         left += usize::from(!wire.frame().await.is_close());
     }
-    // One a second was closed until then.
+    // Until the second reload, one session per second was closed.
     assert!(left >= 5, "{left} of 10");
 }
 
 #[tokio::test]
-async fn acme_that_is_added_takes_no_certificate_away() {
+async fn reload_that_leaves_a_host_without_certificate_is_rejected() {
     let backend = Backend::echo().await;
     let text = format!("{HEAD}{}", route("a", "a.test", backend, ""));
     let lockgate = Lockgate::with_file(&text).start().await;
@@ -479,7 +469,7 @@ async fn acme_that_is_added_takes_no_certificate_away() {
     echoes(&mut session(&lockgate, "a.test").await).await;
 }
 
-/// How long the last of them waited, and the most in one second, of closes at these times.
+/// The time of the last close, and the maximum number of closes within one second.
 fn spread(mut times: Vec<Duration>) -> (Duration, usize) {
     times.sort_unstable();
     let second = Duration::from_secs(1);
@@ -493,7 +483,7 @@ fn spread(mut times: Vec<Duration>) -> (Duration, usize) {
 }
 
 #[tokio::test]
-async fn a_stop_spreads_its_closes_over_the_window_and_ends_within_it() {
+async fn shutdown_spreads_closes_over_the_drain_window() {
     let backend = Backend::echo().await;
     let text = format!("{HEAD}{}", route("a", "a.test", backend, "")).replace("2s", "6s");
     let text = text.replace("[drain]", "[session]\nclose_timeout = \"1s\"\n[drain]");
@@ -507,15 +497,16 @@ async fn a_stop_spreads_its_closes_over_the_window_and_ends_within_it() {
     let mut closing = tokio::task::JoinSet::new();
     for mut wire in open {
         closing.spawn(async move {
-            // Busy until the end: every message comes back, and then the Close.
+            // Every message is echoed until the Close.
             loop {
                 wire.send_frame(Frame::text("busy")).await;
-                let came = wire.frame().await;
-                if came.is_close() {
-                    assert_eq!(came.closes_with().0, 1001);
+                let frame = wire.frame().await;
+                if frame.is_close() {
+                    assert_eq!(frame.closes_with().0, 1001);
                     break;
                 }
-                assert_eq!(came, Frame::text("busy"));
+                assert_eq!(frame, Frame::text("busy"));
+                // The pace of the session, not a wait.
                 sleep(Duration::from_millis(20)).await;
             }
             let at = started.elapsed();
@@ -523,9 +514,12 @@ async fn a_stop_spreads_its_closes_over_the_window_and_ends_within_it() {
             at
         });
     }
-    while tokio::net::TcpStream::connect(lockgate.https).await.is_ok() {
-        sleep(Duration::from_millis(1)).await;
-    }
+    eventually("the end of the listener", async || {
+        tokio::net::TcpStream::connect(lockgate.https)
+            .await
+            .is_err()
+    })
+    .await;
     let refused = started.elapsed();
     let mut times = vec![];
     while let Some(at) = closing.join_next().await {

@@ -1,4 +1,4 @@
-//! Another backend where one fails before anything of an answer has reached the client; and what is never tried again.
+//! Retries on another backend when one fails before the response has begun, and requests that are never retried.
 
 use crate::{
     admission::pool,
@@ -13,8 +13,8 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpSocket};
 
-/// A backend that does what the path says, and how many requests it has got.
-async fn obeying(good: bool) -> (SocketAddr, Arc<AtomicUsize>) {
+/// Starts a backend that answers as the path requests; also returns its request counter.
+async fn scripted_backend(healthy: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let count = Arc::new(AtomicUsize::new(0));
@@ -27,7 +27,7 @@ async fn obeying(good: bool) -> (SocketAddr, Arc<AtomicUsize>) {
                 let request = wire.head().await;
                 count.fetch_add(1, SeqCst);
                 let path = request.start.split(' ').nth(1).expect("a request line");
-                match (path, good) {
+                match (path, healthy) {
                     ("/401" | "/503-all" | "/reset-all", _)
                     | ("/502" | "/503" | "/504" | "/reset" | "/bad", false) => match &path[1..4] {
                         "res" => return wire.reset(),
@@ -79,10 +79,10 @@ async fn retries(lockgate: &Lockgate) -> f64 {
 }
 
 #[tokio::test]
-async fn one_dead_backend_of_three_fails_nobody() {
+async fn dead_backend_of_three_fails_no_handshake() {
     let (dead, _held) = dead();
-    let (one, _) = obeying(true).await;
-    let (other, _) = obeying(true).await;
+    let (one, _) = scripted_backend(true).await;
+    let (other, _) = scripted_backend(true).await;
     let config = pool(&[dead, one, other], "balance = \"round-robin\"");
     let lockgate = Lockgate::with_file(&config).start().await;
     let mut failed = 0;
@@ -91,10 +91,10 @@ async fn one_dead_backend_of_three_fails_nobody() {
         failed += usize::from(wire.head().await.status() != 101);
     }
     let retried = retries(&lockgate).await;
-    println!("one of three is dead: {failed} of 60 failed, {retried} were tried again");
+    println!("one of three is dead: {failed} of 60 failed, {retried} were retried");
     assert_eq!(failed, 0);
     assert!(retried >= 1.0);
-    // The record names the last one.
+    // The access record names the backend of the last attempt.
     let dead = format!("ws://{dead}");
     assert!(
         lockgate
@@ -106,31 +106,31 @@ async fn one_dead_backend_of_three_fails_nobody() {
 
 #[tokio::test]
 async fn failure_before_a_response_is_retried_on_another_backend() {
-    let (bad, of_bad) = obeying(false).await;
-    let (good, _) = obeying(true).await;
-    let config = pool(&[bad, good], "balance = \"round-robin\"");
+    let (bad, bad_requests) = scripted_backend(false).await;
+    let (healthy, _) = scripted_backend(true).await;
+    let config = pool(&[bad, healthy], "balance = \"round-robin\"");
     let lockgate = Lockgate::with_file(&config).start().await;
     for path in ["/502", "/503", "/504", "/reset", "/bad"] {
-        // Every other one comes to the bad one first.
+        // With round-robin, every other handshake tries the bad backend first.
         for _ in 0..2 {
             let mut wire = lockgate.upgrade(path, "").await;
             assert_eq!(wire.head().await.status(), 101, "{path}");
         }
     }
-    assert_eq!(retries(&lockgate).await, of_bad.load(SeqCst) as f64);
-    assert!(of_bad.load(SeqCst) >= 5);
+    assert_eq!(retries(&lockgate).await, bad_requests.load(SeqCst) as f64);
+    assert!(bad_requests.load(SeqCst) >= 5);
 }
 
 #[tokio::test]
 async fn affinity_follows_a_retry_to_the_other_backend() {
-    let (bad, of_bad) = obeying(false).await;
-    let (good, _) = obeying(true).await;
+    let (bad, bad_requests) = scripted_backend(false).await;
+    let (healthy, _) = scripted_backend(true).await;
     let config = pool(
-        &[bad, good],
+        &[bad, healthy],
         "balance = \"round-robin\"\nsticky = \"cookie\"",
     );
     let lockgate = Lockgate::with_file(&config).start().await;
-    let ask = async |path: &str, cookie: Option<&str>| {
+    let open = async |path: &str, cookie: Option<&str>| {
         let cookie = cookie.map_or_else(String::new, |it| format!("Cookie: {it}\r\n"));
         let mut wire = lockgate.upgrade(path, &cookie).await;
         let head = wire.head().await;
@@ -138,45 +138,45 @@ async fn affinity_follows_a_retry_to_the_other_backend() {
         let set = head.get("set-cookie");
         set.map(|line| line.split(';').next().expect("a pair").to_owned())
     };
-    let mut of_the_bad = None;
+    let mut bad_cookie = None;
     for _ in 0..2 {
-        let before = of_bad.load(SeqCst);
-        let cookie = ask("/", None).await;
-        if of_bad.load(SeqCst) > before {
-            of_the_bad = cookie;
+        let before = bad_requests.load(SeqCst);
+        let cookie = open("/", None).await;
+        if bad_requests.load(SeqCst) > before {
+            bad_cookie = cookie;
         }
     }
-    let of_the_bad = of_the_bad.expect("each has its turn");
-    assert_eq!(ask("/", Some(&of_the_bad)).await, None);
-    let moved = ask("/503", Some(&of_the_bad)).await.expect("another one");
-    assert_ne!(moved, of_the_bad);
-    let before = of_bad.load(SeqCst);
-    assert_eq!(ask("/503", Some(&moved)).await, None);
-    assert_eq!(of_bad.load(SeqCst), before);
+    let bad_cookie = bad_cookie.expect("round-robin uses both backends");
+    assert_eq!(open("/", Some(&bad_cookie)).await, None);
+    let moved = open("/503", Some(&bad_cookie)).await.expect("another one");
+    assert_ne!(moved, bad_cookie);
+    let before = bad_requests.load(SeqCst);
+    assert_eq!(open("/503", Some(&moved)).await, None);
+    assert_eq!(bad_requests.load(SeqCst), before);
 }
 
 #[tokio::test]
-async fn an_answer_that_all_give_reaches_the_client_and_a_refusal_is_the_last_word() {
-    let (one, of_one) = obeying(true).await;
-    let (other, of_other) = obeying(true).await;
+async fn refusal_is_not_retried_and_the_last_503_is_forwarded() {
+    let (one, one_requests) = scripted_backend(true).await;
+    let (other, other_requests) = scripted_backend(true).await;
     let lockgate = Lockgate::with_file(&pool(&[one, other], "")).start().await;
-    let asked = || of_one.load(SeqCst) + of_other.load(SeqCst);
+    let requests = || one_requests.load(SeqCst) + other_requests.load(SeqCst);
     let mut wire = lockgate.upgrade("/401", "").await;
     assert_eq!(wire.head().await.status(), 401);
-    assert_eq!(asked(), 1);
+    assert_eq!(requests(), 1);
     let mut wire = lockgate.upgrade("/503-all", "").await;
     let head = wire.head().await;
     assert_eq!((head.status(), head.get("x-mine")), (503, Some("yes")));
     assert_eq!(wire.body(&head).await, b"mine");
-    // Each of them once, though twice would be allowed.
-    assert_eq!(asked(), 3);
+    // Each backend is tried once, although `retry.times` would allow another attempt.
+    assert_eq!(requests(), 3);
     let mut wire = lockgate.upgrade("/reset-all", "").await;
     assert_eq!(wire.head().await.status(), 502);
-    assert_eq!(asked(), 5);
+    assert_eq!(requests(), 5);
 }
 
 #[tokio::test]
-async fn a_backend_alone_is_dialled_twice_or_as_the_config_says() {
+async fn only_backend_is_dialled_as_often_as_configured() {
     let (dead, _held) = dead();
     let lockgate = Lockgate::with_file(&pool(&[dead], "")).start().await;
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 502);
@@ -185,8 +185,8 @@ async fn a_backend_alone_is_dialled_twice_or_as_the_config_says() {
     let lockgate = Lockgate::with_file(&config).start().await;
     assert_eq!(lockgate.upgrade("/", "").await.head().await.status(), 502);
     assert_eq!(retries(&lockgate).await, 0.0);
-    // One that answered has said what it has to say.
-    let (alone, asked) = obeying(true).await;
+    // A backend that has answered is not retried if it is the only one.
+    let (alone, received) = scripted_backend(true).await;
     let lockgate = Lockgate::with_file(&pool(&[alone], "")).start().await;
     for (path, status) in [("/503-all", 503), ("/reset-all", 502)] {
         assert_eq!(
@@ -194,54 +194,60 @@ async fn a_backend_alone_is_dialled_twice_or_as_the_config_says() {
             status
         );
     }
-    assert_eq!(asked.load(SeqCst), 2);
+    assert_eq!(received.load(SeqCst), 2);
 }
 
 #[tokio::test]
-async fn a_plain_request_is_sent_again_only_where_that_is_safe() {
+async fn plain_request_is_retried_only_if_idempotent_or_unsent() {
     let (dead, _held) = dead();
-    let (alive, of_alive) = obeying(true).await;
+    let (alive, alive_requests) = scripted_backend(true).await;
     let config = pool(&[dead, alive], "balance = \"round-robin\"");
     let lockgate = Lockgate::with_file(&config).start().await;
-    // Nothing of it was sent to the dead one.
+    // The dead backend has received no byte of the request.
     for _ in 0..4 {
-        let ask = "POST /plain HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello";
-        let mut wire = lockgate.request(ask).await;
+        let request = "POST /plain HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello";
+        let mut wire = lockgate.request(request).await;
         let head = wire.head().await;
         assert_eq!(head.status(), 200);
         assert_eq!(wire.body(&head).await, b"hello");
     }
     assert!(retries(&lockgate).await >= 1.0);
-    assert_eq!(of_alive.load(SeqCst), 4);
+    assert_eq!(alive_requests.load(SeqCst), 4);
 
-    let (bad, of_bad) = obeying(false).await;
-    let (good, of_good) = obeying(true).await;
-    let config = pool(&[bad, good], "balance = \"round-robin\"");
+    let (bad, bad_requests) = scripted_backend(false).await;
+    let (healthy, healthy_requests) = scripted_backend(true).await;
+    let config = pool(&[bad, healthy], "balance = \"round-robin\"");
     let lockgate = Lockgate::with_file(&config).start().await;
     for (head, body, again) in [
         ("GET /reset", "", true),
         ("POST /reset", "", false),
         ("PUT /reset", "x", false),
     ] {
-        let (asked, tried) = (
-            || of_bad.load(SeqCst) + of_good.load(SeqCst),
+        let (requests, retried) = (
+            || bad_requests.load(SeqCst) + healthy_requests.load(SeqCst),
             retries(&lockgate).await,
         );
-        let before = asked();
+        let before = requests();
         let mut answers = vec![];
         for _ in 0..2 {
             let length = body.len();
-            let ask = format!(
+            let request = format!(
                 "{head} HTTP/1.1\r\nHost: a.test\r\nContent-Length: {length}\r\n\r\n{body}"
             );
-            answers.push(lockgate.request(ask).await.head().await.status());
+            answers.push(lockgate.request(request).await.head().await.status());
         }
         answers.sort_unstable();
-        let tried = retries(&lockgate).await - tried;
-        assert_eq!((asked() - before) as f64, 2.0 + tried, "{head}");
+        let retried = retries(&lockgate).await - retried;
+        assert_eq!((requests() - before) as f64, 2.0 + retried, "{head}");
         match again {
-            true => assert!(tried >= 1.0 && answers == [200, 200], "{head}: {answers:?}"),
-            false => assert!(tried == 0.0 && answers == [200, 502], "{head}: {answers:?}"),
+            true => assert!(
+                retried >= 1.0 && answers == [200, 200],
+                "{head}: {answers:?}"
+            ),
+            false => assert!(
+                retried == 0.0 && answers == [200, 502],
+                "{head}: {answers:?}"
+            ),
         }
     }
 }

@@ -1,6 +1,8 @@
-//! The live sessions, as an operator sees them, and closing some of them.
+//! `lockgate sessions` and `lockgate kick`: listing, filtering and closing live sessions.
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, raise_descriptor_limit, within};
+use crate::harness::{
+    Backend, Frame, Lockgate, Wire, eventually, handshake, observe, raise_descriptor_limit, within,
+};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Instant};
 use tokio::{
@@ -11,16 +13,16 @@ use tokio::{
     task::JoinSet,
 };
 
-/// `lockgate sessions --json`, with flags.
+/// Output of `lockgate sessions --json` with these flags.
 async fn sessions(lockgate: &Lockgate, flags: &[&str]) -> Value {
-    let (well, said) = lockgate
-        .tell(&[&["sessions", "--json"], flags].concat())
+    let (ok, output) = lockgate
+        .command(&[&["sessions", "--json"], flags].concat())
         .await;
-    assert!(well, "{said}");
-    serde_json::from_str(&said).expect("JSON")
+    assert!(ok, "{output}");
+    serde_json::from_str(&output).expect("JSON")
 }
 
-/// How many a list with these flags has.
+/// Number of sessions in a list with these flags.
 async fn total(lockgate: &Lockgate, flags: &[&str]) -> u64 {
     let list = sessions(lockgate, flags).await;
     assert_eq!(
@@ -30,7 +32,7 @@ async fn total(lockgate: &Lockgate, flags: &[&str]) -> u64 {
     list["total"].as_u64().unwrap()
 }
 
-/// A session on `path` that has its 101.
+/// Opens a session on `path`.
 async fn open(lockgate: &Lockgate, path: &str) -> Wire {
     let mut client = lockgate
         .upgrade(path, "Sec-WebSocket-Protocol: chat\r\n")
@@ -51,20 +53,17 @@ async fn two_routes() -> Lockgate {
 }
 
 #[tokio::test]
-async fn sessions_are_listed_while_they_echo() {
+async fn session_list_has_counters_and_filters() {
     let lockgate = two_routes().await;
     assert_eq!(total(&lockgate, &[]).await, 0);
     let mut first = open(&lockgate, "/one?token=secret").await;
     let _second = open(&lockgate, "/two").await;
     first.send_frame(Frame::text("hello")).await;
     assert_eq!(first.text().await, "hello");
-    let list = within("what has passed", async {
-        loop {
-            let list = sessions(&lockgate, &["--route", "one"]).await;
-            if list["sessions"][0]["from_backend"]["messages"] == 1 {
-                break list;
-            }
-        }
+    let list = eventually("one message from the backend", async || {
+        observe(sessions(&lockgate, &["--route", "one"]).await, |list| {
+            list["sessions"][0]["from_backend"]["messages"] == 1
+        })
     })
     .await;
     let row = &list["sessions"][0];
@@ -101,22 +100,22 @@ async fn sessions_are_listed_while_they_echo() {
     ] {
         assert_eq!(total(&lockgate, flags).await, expected, "{flags:?}");
     }
-    let (well, said) = lockgate.tell(&["sessions"]).await;
+    let (ok, output) = lockgate.command(&["sessions"]).await;
     assert!(
-        well && said.contains("127.0.0.1  two") && said.contains("2 sessions"),
-        "{said}"
+        ok && output.contains("127.0.0.1  two") && output.contains("2 sessions"),
+        "{output}"
     );
 }
 
 #[tokio::test]
-async fn one_is_closed_by_its_id_with_the_code_and_the_reason_that_were_asked_for() {
+async fn kick_by_id_sends_the_given_code_and_reason() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     let (mut client, mut server, _) = lockgate.session(&backend).await;
     let (mut other, mut its_server, _) = lockgate.session(&backend).await;
     let opened = lockgate.record(|it| it["event"] == "open").await;
     let id = opened["id"].as_str().unwrap();
-    let told = [
+    let kick = [
         "kick",
         id,
         "--code",
@@ -125,7 +124,7 @@ async fn one_is_closed_by_its_id_with_the_code_and_the_reason_that_were_asked_fo
         "spam & \"more\" é",
     ];
     assert_eq!(
-        lockgate.tell(&told).await,
+        lockgate.command(&kick).await,
         (true, "1 session is closed\n".into())
     );
     assert_eq!(
@@ -150,20 +149,23 @@ async fn one_is_closed_by_its_id_with_the_code_and_the_reason_that_were_asked_fo
             &json!("ordered")
         )
     );
-    let (well, said) = lockgate.tell(&told).await;
-    assert!(!well && said.contains("there is no such session"), "{said}");
-    // The other one is as it was.
+    let (ok, output) = lockgate.command(&kick).await;
+    assert!(
+        !ok && output.contains("there is no such session"),
+        "{output}"
+    );
+    // The other session stays open.
     other.send_frame(Frame::text("still here")).await;
     assert_eq!(its_server.text().await, "still here");
 }
 
 #[tokio::test]
-async fn many_are_closed_by_what_they_have_in_common() {
+async fn kick_by_route_closes_only_matching_sessions() {
     let lockgate = two_routes().await;
     let mut ones = [open(&lockgate, "/one").await, open(&lockgate, "/one").await];
     let mut two = open(&lockgate, "/two").await;
-    let (well, said) = lockgate.tell(&["kick", "--route", "one"]).await;
-    assert_eq!((well, &*said), (true, "2 sessions are closed\n"));
+    let (ok, output) = lockgate.command(&["kick", "--route", "one"]).await;
+    assert_eq!((ok, &*output), (true, "2 sessions are closed\n"));
     for one in &mut ones {
         assert_eq!(one.frame().await.closes_with(), (1008, ""));
     }
@@ -178,8 +180,8 @@ async fn many_are_closed_by_what_they_have_in_common() {
         (&["--all", "--reason", &"x".repeat(124)], "123 fit"),
         (&["12"], "16 hex digits"),
     ] {
-        let (well, said) = lockgate.tell(&[&["kick"], flags].concat()).await;
-        assert!(!well && said.contains(expected), "{flags:?}: {said}");
+        let (ok, output) = lockgate.command(&[&["kick"], flags].concat()).await;
+        assert!(!ok && output.contains(expected), "{flags:?}: {output}");
     }
     let backend = |it: &str| format!("there is no backend {it}");
     for (command, expected) in [
@@ -213,35 +215,35 @@ async fn many_are_closed_by_what_they_have_in_common() {
             "is a name in DNS, and not one backend".to_owned(),
         ),
     ] {
-        let (well, said) = lockgate.tell(command).await;
-        assert!(!well && said.contains(&expected), "{command:?}: {said}");
+        let (ok, output) = lockgate.command(command).await;
+        assert!(!ok && output.contains(&expected), "{command:?}: {output}");
     }
-    let (well, said) = lockgate
-        .tell(&["kick", "--route", "one", "--longer-than", "1h"])
+    let (ok, output) = lockgate
+        .command(&["kick", "--route", "one", "--longer-than", "1h"])
         .await;
     assert_eq!(
-        (well, &*said),
+        (ok, &*output),
         (true, "no session is closed: none matches\n")
     );
-    // Where it answers, and how it wants to be asked, stands in its configuration.
-    let asked = ["status", "--config", "config.toml"];
-    let told = Lockgate::run(lockgate.folder(), &asked).await;
-    assert!(told.status.success(), "{told:?}");
-    let (well, said) = lockgate.tell(&["kick", "--all", "--code", "1000"]).await;
-    assert_eq!((well, &*said), (true, "1 session is closed\n"));
+    // `--config` names the file that has the admin address.
+    let arguments = ["status", "--config", "config.toml"];
+    let status = Lockgate::run(lockgate.folder(), &arguments).await;
+    assert!(status.status.success(), "{status:?}");
+    let (ok, output) = lockgate.command(&["kick", "--all", "--code", "1000"]).await;
+    assert_eq!((ok, &*output), (true, "1 session is closed\n"));
     assert_eq!(two.frame().await.closes_with(), (1000, ""));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_sessions_are_listed_page_by_page_and_none_of_them_waits() {
+async fn listing_1001_sessions_is_paged_and_does_not_delay_them() {
     raise_descriptor_limit();
     let lockgate = Arc::new(Lockgate::to(Backend::echo().await).start().await);
-    let few = Arc::new(Semaphore::new(32));
+    let handshakes = Arc::new(Semaphore::new(32));
     let mut opening = JoinSet::new();
     for _ in 0..1001 {
-        let (lockgate, few) = (lockgate.clone(), few.clone());
+        let (lockgate, handshakes) = (lockgate.clone(), handshakes.clone());
         opening.spawn(async move {
-            let _turn = few.acquire_owned().await.expect("never closed");
+            let _permit = handshakes.acquire_owned().await.expect("never closed");
             let mut client = lockgate.tls("a.test").await;
             let request = handshake("/", "");
             client
@@ -256,14 +258,10 @@ async fn a_thousand_sessions_are_listed_page_by_page_and_none_of_them_waits() {
         });
     }
     let _clients = opening.join_all().await;
-    // A client has its answer before its session is in the book.
-    let first = within("all of them", async {
-        loop {
-            let first = page(&lockgate, "/sessions").await;
-            if first["total"] == 1001 {
-                return first;
-            }
-        }
+    // A client receives its 101 before its session is registered.
+    let first = eventually("a page of 1,001 sessions", async || {
+        let first = page(&lockgate, "/sessions").await;
+        (first["total"] == 1001).then_some(first)
     })
     .await;
     let began = Instant::now();
@@ -286,8 +284,8 @@ async fn a_thousand_sessions_are_listed_page_by_page_and_none_of_them_waits() {
     assert!(first.is_sorted() && first.last() < second.first());
     assert_eq!(total(&lockgate, &["--limit", "0"]).await, 1001);
 
-    // A tap stays attached, and the echo is as fast as without it.
-    let looking = {
+    // The list is read in a loop while a session echoes.
+    let listing = {
         let lockgate = lockgate.clone();
         tokio::spawn(async move {
             loop {
@@ -300,9 +298,12 @@ async fn a_thousand_sessions_are_listed_page_by_page_and_none_of_them_waits() {
         client.send_frame(Frame::text(&turn.to_string())).await;
         assert_eq!(client.text().await, turn.to_string());
     }
-    looking.abort();
-    let (well, said) = lockgate.tell(&["kick", "--all"]).await;
-    assert!(well && said.contains("1002 sessions are closed"), "{said}");
+    listing.abort();
+    let (ok, output) = lockgate.command(&["kick", "--all"]).await;
+    assert!(
+        ok && output.contains("1002 sessions are closed"),
+        "{output}"
+    );
     assert_eq!(client.frame().await.closes_with().0, 1008);
 }
 
@@ -317,22 +318,22 @@ async fn page(lockgate: &Lockgate, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_token_is_shown_by_the_commands_and_stands_in_no_log() {
+async fn admin_token_is_required_and_not_logged() {
     let lockgate = Lockgate::to(Backend::echo().await)
         .server("admin_token = \"top-secret-1\"")
         .start()
         .await;
-    let (well, said) = lockgate.tell(&["sessions"]).await;
-    assert!(!well && said.contains("LOCKGATE_ADMIN_TOKEN"), "{said}");
-    let (well, said) = lockgate.tell(&["kick", "--all"]).await;
-    assert!(!well && said.contains("LOCKGATE_ADMIN_TOKEN"), "{said}");
-    let (well, said) = lockgate
-        .tell(&["sessions", "--config", "config.toml"])
+    let (ok, output) = lockgate.command(&["sessions"]).await;
+    assert!(!ok && output.contains("LOCKGATE_ADMIN_TOKEN"), "{output}");
+    let (ok, output) = lockgate.command(&["kick", "--all"]).await;
+    assert!(!ok && output.contains("LOCKGATE_ADMIN_TOKEN"), "{output}");
+    let (ok, output) = lockgate
+        .command(&["sessions", "--config", "config.toml"])
         .await;
-    assert!(well && said.contains("no sessions"), "{said}");
-    assert!(lockgate.tell(&["health"]).await.0);
+    assert!(ok && output.contains("no sessions"), "{output}");
+    assert!(lockgate.command(&["health"]).await.0);
     let admin = format!("unix:{}", lockgate.folder().join("admin.sock").display());
-    for (token, well) in [("top-secret-1", true), ("top-secret-2", false)] {
+    for (token, accepted) in [("top-secret-1", true), ("top-secret-2", false)] {
         let command = Command::new(env!("CARGO_BIN_EXE_lockgate"))
             .args(["sessions", "--admin", &admin])
             .env("LOCKGATE_ADMIN_TOKEN", token)
@@ -340,8 +341,8 @@ async fn a_token_is_shown_by_the_commands_and_stands_in_no_log() {
         let output = within("the command's end", command)
             .await
             .expect("it starts");
-        assert_eq!(output.status.success(), well, "{output:?}");
+        assert_eq!(output.status.success(), accepted, "{output:?}");
     }
-    let stated = lockgate.stderr() + &lockgate.status().await.to_string();
-    assert!(!stated.contains("top-secret"), "{stated}");
+    let logged = lockgate.stderr() + &lockgate.status().await.to_string();
+    assert!(!logged.contains("top-secret"), "{logged}");
 }

@@ -4,7 +4,7 @@ use crate::harness::{Backend, Frame, Lockgate};
 use rustix::process::Signal;
 
 #[tokio::test]
-async fn both_signals_close_sessions_with_1001_and_exit_with_0() {
+async fn sigterm_and_sigint_close_sessions_with_1001_and_exit_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let backend = Backend::listen().await;
         let mut lockgate = Lockgate::to(backend.address).start().await;
@@ -26,7 +26,7 @@ async fn both_signals_close_sessions_with_1001_and_exit_with_0() {
 }
 
 #[tokio::test]
-async fn a_second_signal_does_not_wait_for_peers_that_never_answer() {
+async fn second_signal_exits_without_waiting_for_peers() {
     let backend = Backend::listen().await;
     // Longer than any deadline of a test: without the second signal this would fail.
     let setup = Lockgate::to(backend.address).with("session = { close_timeout = \"10m\" }");
@@ -40,7 +40,7 @@ async fn a_second_signal_does_not_wait_for_peers_that_never_answer() {
 }
 
 #[tokio::test]
-async fn an_idle_keep_alive_connection_does_not_hold_the_exit() {
+async fn idle_keep_alive_connection_does_not_delay_the_exit() {
     let mut lockgate = Lockgate::to(Backend::echo().await).start().await;
     let mut idle = lockgate.connect().await;
     lockgate.terminate();

@@ -1,11 +1,11 @@
-//! The shortest way through everything: a client, the binary, a backend.
+//! Smoke tests: a client, the binary, a backend.
 
-use crate::harness::{Backend, Frame, How, Lockgate, within};
+use crate::harness::{Backend, EndKind, Frame, Lockgate, within};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
 #[tokio::test]
-async fn flags_alone_give_wss_to_a_server() {
+async fn flags_alone_serve_wss() {
     let backend = Backend::echo().await;
     let to = format!("ws://{backend}");
     let mut lockgate = Lockgate::with_flags(&["--to", &to, "--host", "a.test"])
@@ -24,7 +24,7 @@ async fn flags_alone_give_wss_to_a_server() {
 }
 
 #[tokio::test]
-async fn the_environment_stands_for_flags() {
+async fn environment_variables_replace_flags() {
     let backend = Backend::echo().await;
     let to = format!("ws://{backend}");
     let setup = Lockgate::with_flags(&[])
@@ -35,7 +35,7 @@ async fn the_environment_stands_for_flags() {
 }
 
 #[tokio::test]
-async fn frames_of_every_size_come_back_as_they_were() {
+async fn frames_of_every_size_are_echoed_unchanged() {
     let lockgate = Lockgate::to(Backend::echo().await).start().await;
     let mut client = lockgate.upgrade("/", "").await;
     assert_eq!(client.head().await.status(), 101);
@@ -78,7 +78,7 @@ async fn frames_of_every_size_come_back_as_they_were() {
 }
 
 #[tokio::test]
-async fn a_session_is_told_of_when_it_opens_and_when_it_closes() {
+async fn session_is_logged_when_it_opens_and_closes() {
     let lockgate = Lockgate::to(Backend::echo().await).start().await;
     let mut client = lockgate
         .upgrade(
@@ -102,7 +102,7 @@ async fn a_session_is_told_of_when_it_opens_and_when_it_closes() {
     client.frame().await;
     client.send_frame(Frame::close(4000, "done")).await;
     assert_eq!(client.frame().await.closes_with(), (4000, "done"));
-    assert_eq!(client.end().await.how, How::Fin);
+    assert_eq!(client.end().await.kind, EndKind::Fin);
 
     let closed = lockgate.closed().await;
     assert_eq!(closed["id"], opened["id"]);
@@ -117,7 +117,7 @@ async fn a_session_is_told_of_when_it_opens_and_when_it_closes() {
 }
 
 #[tokio::test]
-async fn the_status_counts_what_is_open() {
+async fn status_counts_sessions_and_leases() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).start().await;
     assert_eq!(lockgate.status().await["sessions"], 0);
@@ -128,7 +128,7 @@ async fn the_status_counts_what_is_open() {
 }
 
 #[tokio::test]
-async fn the_client_that_rust_programs_use_gets_its_echo() {
+async fn tungstenite_client_gets_its_echo() {
     let lockgate = Lockgate::to(Backend::echo().await).start().await;
     let stream = lockgate.tls("a.test").await;
     let (mut client, response) = client_async("wss://a.test/chat", stream)

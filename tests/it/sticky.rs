@@ -1,6 +1,6 @@
-//! Clients that come back to the backend that they had: by our cookie, and by Socket.IO's `sid`.
+//! Affinity of clients to their backend by Lockgate's cookie and by Socket.IO's `sid`.
 //!
-//! `LOCKGATE_SESSIONS` sets how many sessions of Socket.IO there are (40, to be quick). The figures are printed.
+//! `LOCKGATE_SESSIONS` sets the number of Socket.IO sessions (40). The figures are printed.
 
 use crate::harness::{Backend, Lockgate, Program, handshake};
 use serde_json::Value as Record;
@@ -20,10 +20,10 @@ fn config(backends: &[SocketAddr], sticky: &str) -> String {
     )
 }
 
-/// Asks for a WebSocket with these cookies: the cookie that comes with it, and the backend that it went to.
-async fn ask(lockgate: &Lockgate, cookie: Option<&str>) -> (Option<String>, String) {
-    static ASKED: AtomicUsize = AtomicUsize::new(0);
-    let path = format!("/{}", ASKED.fetch_add(1, Ordering::Relaxed));
+/// Opens a session with this cookie; returns the cookie that is set, and the backend.
+async fn open(lockgate: &Lockgate, cookie: Option<&str>) -> (Option<String>, String) {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let path = format!("/{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let cookie = cookie.map_or_else(String::new, |it| format!("Cookie: theme=dark; {it}\r\n"));
     let mut wire = lockgate.request(handshake(&path, &cookie)).await;
     let head = wire.head().await;
@@ -31,14 +31,14 @@ async fn ask(lockgate: &Lockgate, cookie: Option<&str>) -> (Option<String>, Stri
     let set = head.all("set-cookie");
     assert!(set.len() <= 1, "{set:?}");
     let pair = |line: &&str| line.split(';').next().expect("a pair").to_owned();
-    let is_it = |record: &Record| record["event"] == "open" && record["path"] == *path;
-    let record = lockgate.record(is_it).await;
+    let is_opened = |record: &Record| record["event"] == "open" && record["path"] == *path;
+    let record = lockgate.record(is_opened).await;
     let backend = record["backend"].as_str().expect("text").to_owned();
     (set.first().map(pair), backend)
 }
 
 #[tokio::test]
-async fn a_cookie_leads_back_until_its_backend_is_drained() {
+async fn cookie_selects_its_backend_until_it_is_drained() {
     let mut backends = vec![];
     for _ in 0..3 {
         backends.push(Backend::echo().await);
@@ -46,30 +46,30 @@ async fn a_cookie_leads_back_until_its_backend_is_drained() {
     let lockgate = Lockgate::with_file(&config(&backends, "cookie"))
         .start()
         .await;
-    let (cookie, first) = ask(&lockgate, None).await;
+    let (cookie, first) = open(&lockgate, None).await;
     let cookie = cookie.expect("a first answer brings one");
     for _ in 0..6 {
-        assert_eq!(ask(&lockgate, Some(&cookie)).await, (None, first.clone()));
+        assert_eq!(open(&lockgate, Some(&cookie)).await, (None, first.clone()));
     }
     // A cookie with the signature of another backend is treated as absent.
     let forged = format!("{}A", &cookie[..cookie.len() - 1]);
     if forged != cookie {
-        assert!(ask(&lockgate, Some(&forged)).await.0.is_some());
+        assert!(open(&lockgate, Some(&forged)).await.0.is_some());
     }
     // A reload keeps the key.
     lockgate.write_config(&(config(&backends, "cookie") + "# other\n"));
-    assert!(lockgate.tell(&["reload"]).await.0);
-    assert_eq!(ask(&lockgate, Some(&cookie)).await, (None, first.clone()));
-    let (well, said) = lockgate.tell(&["drain", "--backend", &first]).await;
-    assert!(well, "{said}");
-    let (other, second) = ask(&lockgate, Some(&cookie)).await;
+    assert!(lockgate.command(&["reload"]).await.0);
+    assert_eq!(open(&lockgate, Some(&cookie)).await, (None, first.clone()));
+    let (ok, output) = lockgate.command(&["drain", "--backend", &first]).await;
+    assert!(ok, "{output}");
+    let (other, second) = open(&lockgate, Some(&cookie)).await;
     assert_ne!(second, first);
     let other = other.expect("it has moved");
-    assert_eq!(ask(&lockgate, Some(&other)).await, (None, second));
+    assert_eq!(open(&lockgate, Some(&other)).await, (None, second));
 }
 
-/// How many of so many sessions came through, and why the others did not.
-async fn visits(sticky: &str, sessions: usize) -> (usize, String) {
+/// Runs Socket.IO sessions; returns how many succeeded, and the errors of the others.
+async fn run_sessions(sticky: &str, sessions: usize) -> (usize, String) {
     let (mut servers, mut addresses) = (vec![], vec![]);
     for _ in 0..4 {
         let (server, address) = Program::server("socketio_echo.py").await;
@@ -87,23 +87,23 @@ async fn visits(sticky: &str, sessions: usize) -> (usize, String) {
     let output = timeout(Duration::from_secs(400), run)
         .await
         .expect("an end");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let failed = String::from_utf8_lossy(&output.stderr);
-    let (well, why) = said
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let (succeeded, why) = stdout
         .split_once('\n')
-        .unwrap_or_else(|| panic!("{said}{failed}"));
-    (well.parse().expect("a number"), why.to_owned())
+        .unwrap_or_else(|| panic!("{stdout}{stderr}"));
+    (succeeded.parse().expect("a number"), why.to_owned())
 }
 
 #[tokio::test]
-async fn socketio_finds_its_process_again_and_without_that_it_does_not() {
+async fn socketio_sessions_need_affinity_to_their_process() {
     let sessions = std::env::var("LOCKGATE_SESSIONS").ok();
     let sessions = sessions.map_or(40, |it| it.parse().expect("a number"));
-    let (well, why) = visits("socketio", sessions).await;
-    let (without, reasons) = visits("off", 40).await;
+    let (succeeded, why) = run_sessions("socketio", sessions).await;
+    let (without, reasons) = run_sessions("off", 40).await;
     println!(
-        "four processes: {well} of {sessions} sessions with sticky = \"socketio\"; {without} of 40 without:\n{reasons}"
+        "four processes: {succeeded} of {sessions} sessions with sticky = \"socketio\"; {without} of 40 without:\n{reasons}"
     );
-    assert_eq!(well, sessions, "{why}");
+    assert_eq!(succeeded, sessions, "{why}");
     assert!(without < 40, "one process would have been enough");
 }

@@ -4,7 +4,7 @@
 mod storm;
 
 use crate::{
-    acme::rig::{Rig, issued},
+    acme::fixture::{AcmeFixture, issued},
     harness::{Backend, Frame, Lockgate, Program, Wire, handshake, within},
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -40,12 +40,12 @@ async fn echoes(wire: &mut Wire) {
 }
 
 #[tokio::test]
-async fn sessions_are_told_1012_and_the_old_process_ends() {
+async fn takeover_closes_sessions_with_1012_and_ends_the_old_process() {
     let backend = Backend::echo().await;
     let mut old = Lockgate::with_file(&config(backend)).start().await;
     let process = old.id();
     let mut open = vec![session(&old).await, session(&old).await];
-    // On its way in: it has no session yet, and gets one.
+    // A connection accepted by the old process may still open its session there.
     let mut late = old.connect().await;
     let new = old.successor(&[]).await;
     assert_eq!(new.https, old.https);
@@ -58,17 +58,24 @@ async fn sessions_are_told_1012_and_the_old_process_ends() {
         wire.send_frame(Frame::close(1012, "")).await;
     }
     assert_eq!(old.exit().await, Some(0));
-    assert!(old.stderr().contains("has taken over"), "{}", old.stderr());
-    let last = format!("the other one serves\",\"process\":{process}");
-    assert!(old.stderr().contains(&last), "{}", old.stderr());
+    let log = old.log("INFO");
+    let (taken_over, last) = (
+        log.iter().find(|line| line["successor"] == new.id()),
+        log.last(),
+    );
+    assert!(taken_over.is_some(), "{log:?}");
+    assert!(
+        last.is_some_and(|line| line["process"] == process),
+        "{log:?}"
+    );
     echoes(&mut moved).await;
-    // The socket's file is the new one's: the old one has not removed it.
+    // The admin socket belongs to the new process: the old one has not removed its file.
     assert_eq!(new.status().await["process"], new.id());
     session(&new).await;
 }
 
 #[tokio::test]
-async fn a_signal_while_it_retires_is_a_stop() {
+async fn signal_while_draining_after_takeover_is_a_shutdown() {
     let backend = Backend::echo().await;
     let mut old = Lockgate::with_file(&config(backend).replace("4s", "10m"))
         .start()
@@ -78,7 +85,7 @@ async fn a_signal_while_it_retires_is_a_stop() {
         open.push(session(&old).await);
     }
     let new = old.successor(&[]).await;
-    // Half a minute apart, were they spread over the ten minutes; twenty a second is what few get.
+    // A small drain closes 20 sessions per second instead of spreading them over the window; some are left at the signal.
     old.terminate();
     let mut codes = vec![];
     for mut wire in open {
@@ -104,13 +111,13 @@ async fn failed_successor_changes_nothing() {
         "metrics = \"{}\"\n[tls]",
         taken.local_addr().expect("bound")
     );
-    for (text, code, said) in [
+    for (text, code, message) in [
         (
             config(backend).replace("https = [\"127.0.0.1:0\"]", &two),
             1,
             "under the same key and in the same form",
         ),
-        // Found when it has the admin socket already.
+        // This error occurs after the successor has received the admin socket.
         (
             config(backend).replace("[tls]", &metrics),
             1,
@@ -119,30 +126,30 @@ async fn failed_successor_changes_nothing() {
         ("nonsense = 1\n".to_owned(), 64, "nonsense"),
     ] {
         old.write_config(&text);
-        let output = within("its end", old.takeover().output())
+        let output = within("the end of the successor", old.takeover().output())
             .await
             .expect("it starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{stderr}");
-        assert!(stderr.contains(said), "{stderr}");
+        assert!(stderr.contains(message), "{stderr}");
         old.write_config(&config(backend));
         echoes(&mut open).await;
         session(&old).await;
     }
-    let (well, said) = old.tell(&["status"]).await;
-    assert!(well && said.contains("ready"), "{said}");
-    // And another try finds it willing.
+    let (ok, output) = old.command(&["status"]).await;
+    assert!(ok && output.contains("ready"), "{output}");
+    // A later takeover succeeds.
     let new = old.successor(&[]).await;
     assert_eq!(new.status().await["process"], new.id());
     assert_eq!(open.frame().await.closes_with().0, 1012);
 }
 
 #[tokio::test]
-async fn a_signal_before_it_serves_ends_the_new_one_alone() {
+async fn signal_before_serving_ends_only_the_successor() {
     let backend = Backend::echo().await;
     let old = Lockgate::with_file(&config(backend)).start().await;
     let mut open = session(&old).await;
-    // It answers no client in the meantime.
+    // The stopped process cannot answer the successor.
     old.signal(Signal::STOP);
     let mut new = old
         .takeover()
@@ -154,7 +161,9 @@ async fn a_signal_before_it_serves_ends_the_new_one_alone() {
         .and_then(|id| Pid::from_raw(id as i32))
         .expect("it runs");
     kill_process(id, Signal::TERM).expect("ours");
-    let ended = within("its end", new.wait()).await.expect("a child");
+    let ended = within("the end of the successor", new.wait())
+        .await
+        .expect("a child");
     assert!(!ended.success(), "{ended}");
     old.signal(Signal::CONT);
     echoes(&mut open).await;
@@ -163,7 +172,7 @@ async fn a_signal_before_it_serves_ends_the_new_one_alone() {
 }
 
 #[tokio::test]
-async fn a_terminal_that_is_gone_is_no_reason_to_fail() {
+async fn takeover_succeeds_with_closed_stderr() {
     let backend = Backend::echo().await;
     let mut old = Lockgate::with_file(&config(backend)).start().await;
     let mut new = old.takeover();
@@ -179,12 +188,12 @@ async fn a_terminal_that_is_gone_is_no_reason_to_fail() {
 }
 
 #[tokio::test]
-async fn without_a_running_one_there_is_nothing_to_take_over() {
+async fn takeover_without_running_process_fails() {
     let backend = Backend::echo().await;
     let mut gone = Lockgate::with_file(&config(backend)).start().await;
     gone.terminate();
     assert_eq!(gone.exit().await, Some(0));
-    let output = within("its end", gone.takeover().output())
+    let output = within("the end of the successor", gone.takeover().output())
         .await
         .expect("it starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -196,7 +205,7 @@ async fn without_a_running_one_there_is_nothing_to_take_over() {
 }
 
 #[tokio::test]
-async fn nothing_is_given_to_another_user() {
+async fn handover_to_another_user_is_refused() {
     assert!(
         geteuid().is_root(),
         "only root can become another user: run the tests as root"
@@ -214,35 +223,32 @@ async fn nothing_is_given_to_another_user() {
     let offer = String::from_utf8(admin.body(&head).await).expect("a name");
     let mut intruder = Program::start("intruder.py", &[offer.trim()]);
     assert_eq!(intruder.line().await, "nothing");
-    // It has not kept anybody out.
+    // The offer does not block a legitimate successor.
     let new = lockgate.successor(&[]).await;
     assert_eq!(new.status().await["process"], new.id());
     assert_eq!(open.frame().await.closes_with().0, 1012);
 }
 
 #[tokio::test]
-async fn the_lock_of_the_certificates_moves_along() {
-    let rig = Rig::new().await;
-    let old = rig.start(&["a.test"], "").await;
+async fn takeover_moves_the_lock_of_the_certificate_store() {
+    let fixture = AcmeFixture::new().await;
+    let old = fixture.start(&["a.test"], "").await;
     issued(&old, "a.test").await;
-    let orders = rig.pebble.orders();
-    // In the middle of its handshake: the old process stays for it.
+    let orders = fixture.pebble.orders();
+    // An unfinished TLS handshake keeps the old process running.
     let waiting = TcpStream::connect(old.https).await.expect("it listens");
     let new = old.successor(&[]).await;
     assert_eq!(issued(&new, "a.test").await["error"], Value::Null);
-    let (well, said) = new.tell(&["cert", "renew", "a.test"]).await;
-    assert!(!well && said.contains("within the last day"), "{said}");
-    assert!(
-        !new.stderr().contains("another process manages"),
-        "{}",
-        new.stderr()
-    );
-    assert_eq!(rig.pebble.orders(), orders);
+    let (ok, output) = new.command(&["cert", "renew", "a.test"]).await;
+    assert!(!ok && output.contains("within the last day"), "{output}");
+    // The new process never found the lock held by another.
+    assert!(new.log("WARN").is_empty(), "{}", new.stderr());
+    assert_eq!(fixture.pebble.orders(), orders);
     drop(waiting);
 }
 
 #[tokio::test]
-async fn listeners_that_are_no_longer_wanted_are_closed() {
+async fn takeover_closes_listeners_that_are_no_longer_configured() {
     let backend = Backend::echo().await;
     let other = TcpListener::bind("127.0.0.1:0")
         .expect("a port")

@@ -1,14 +1,14 @@
-//! Tokens where browsers can put them: what the backend gets, what the client is answered, and where a token never appears.
+//! Tokens in a subprotocol, query or cookie: the header that the backend receives, the response, and that no log has the token.
 
 use crate::harness::{Backend, Frame, Lockgate, Program, Wire, switching_protocols};
 use serde_json::Value;
 use std::fmt::Write as _;
 
 const RULE: &str = r#"token = { from = ["subprotocol:bearer", "query:token", "cookie:session"] }"#;
-/// What must be nowhere but in one header of one request.
+/// The token; only the header of the request to the backend may contain it.
 const SECRET: &str = "s3cr3t.t0k-n";
 
-/// The request line, what the backend gets, and what the client is answered.
+/// Request target, further header lines, the request at the backend, and the subprotocol in the response.
 type Row = (
     &'static str,
     &'static str,
@@ -17,7 +17,7 @@ type Row = (
 );
 
 #[tokio::test]
-async fn a_handshake_has_its_token_in_one_place() {
+async fn token_of_a_handshake_is_moved_into_the_authorization_header() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).with(RULE).start().await;
     let rows: [Row; 7] = [
@@ -54,16 +54,16 @@ async fn a_handshake_has_its_token_in_one_place() {
             "",
         ),
     ];
-    for (target, more, expected, answered) in rows {
+    for (target, more, expected, subprotocol) in rows {
         let mut client = lockgate.upgrade(target, more).await;
-        let seen = hands(&backend).await;
-        let told = |name: &str| {
+        let seen = accept_handshake(&backend).await;
+        let lines = |name: &str| {
             seen.all(name)
                 .iter()
                 .map(|v| format!("{name}: {v}"))
                 .collect()
         };
-        let all: Vec<Vec<String>> = ["cookie", "sec-websocket-protocol"].map(told).into();
+        let all: Vec<Vec<String>> = ["cookie", "sec-websocket-protocol"].map(lines).into();
         let all = [vec![seen.start.clone()], all.concat()].concat();
         assert_eq!(all, expected, "{target} {more}");
         assert_eq!(seen.all("authorization"), ["Bearer T"], "{target} {more}");
@@ -71,11 +71,11 @@ async fn a_handshake_has_its_token_in_one_place() {
         assert_eq!(head.status(), 101);
         assert_eq!(
             head.all("sec-websocket-protocol").concat(),
-            answered,
+            subprotocol,
             "{more}"
         );
-        if !answered.is_empty() {
-            let named = answered.split('.').next();
+        if !subprotocol.is_empty() {
+            let named = subprotocol.split('.').next();
             lockgate
                 .record(|it| it["event"] == "open" && it["subprotocol"].as_str() == named)
                 .await;
@@ -84,11 +84,11 @@ async fn a_handshake_has_its_token_in_one_place() {
 }
 
 #[tokio::test]
-async fn over_http_2_as_well() {
+async fn token_is_moved_over_http2() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::to(backend.address).with(RULE).start().await;
     let mut client = lockgate.h2().await;
-    for (target, more, answered) in [
+    for (target, more, subprotocol) in [
         (
             "/?token=T&x",
             &[("cookie", "a=1"), ("cookie", "b=2")][..],
@@ -113,12 +113,12 @@ async fn over_http_2_as_well() {
         ),
     ] {
         let ((answer, _session), seen) =
-            tokio::join!(client.websocket(target, more), hands(&backend));
+            tokio::join!(client.websocket(target, more), accept_handshake(&backend));
         assert_eq!(answer.status(), 200);
         let chosen = answer.headers().get("sec-websocket-protocol");
         assert_eq!(
             chosen.map(|chosen| chosen.to_str().expect("ASCII")),
-            answered
+            subprotocol
         );
         assert_eq!(seen.start, "GET /?x HTTP/1.1");
         assert_eq!(seen.all("authorization"), ["Bearer T"]);
@@ -127,9 +127,9 @@ async fn over_http_2_as_well() {
     }
 }
 
-/// A bearer is taken for a page's own doing, and a cookie comes along from any page.
+/// Browsers attach cookies to requests of any page, so that a cookie counts only from an allowed origin.
 #[tokio::test]
-async fn plain_requests_too_but_no_cookie_of_another_origin() {
+async fn plain_request_with_cookie_of_another_origin_is_refused() {
     let backend = Backend::listen().await;
     let file = format!(
         "[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n\
@@ -149,9 +149,9 @@ async fn plain_requests_too_but_no_cookie_of_another_origin() {
         ("/p?token=T&token=U", "", 400),
         ("/p?token=a%0d%0aX-Admin:1", "", 400),
     ] {
-        let ask =
+        let request =
             format!("POST {target} HTTP/1.1\r\nHost: a.test\r\n{more}Content-Length: 0\r\n\r\n");
-        let mut client = lockgate.request(ask).await;
+        let mut client = lockgate.request(request).await;
         if status == 200 {
             let mut server = backend.accept().await;
             let seen = server.head().await;
@@ -170,14 +170,14 @@ async fn plain_requests_too_but_no_cookie_of_another_origin() {
 }
 
 #[tokio::test]
-async fn it_is_in_no_log_no_metric_and_no_explanation() {
+async fn token_appears_in_no_log_metric_or_explanation() {
     let backend = Backend::listen().await;
     let setup = Lockgate::to(backend.address).with(RULE);
     let setup = setup.env("RUST_LOG", "lockgate=trace");
     let mut lockgate = setup.start().await;
-    let mut said = String::new();
+    let mut written = String::new();
     let mut held: Vec<(Wire, Wire)> = vec![];
-    for (target, more) in places() {
+    for (target, more) in requests_with_token() {
         let mut client = lockgate.upgrade(&target, &more).await;
         let (mut server, seen) = backend.accept_session().await;
         assert_eq!(seen.all("authorization"), [format!("Bearer {SECRET}")]);
@@ -188,27 +188,27 @@ async fn it_is_in_no_log_no_metric_and_no_explanation() {
         held.push((client, server));
     }
     write!(
-        said,
+        written,
         "{}{}",
         lockgate.status().await,
         lockgate.metrics().await
     )
     .expect("a string");
-    said.push_str(&lockgate.tell(&["status"]).await.1);
-    // Refused: by us, and where the backend breaks off or is not there at all.
-    for (target, more) in places() {
+    written.push_str(&lockgate.command(&["status"]).await.1);
+    // Refusals: by Lockgate, when the backend closes the connection, and when it does not listen.
+    for (target, more) in requests_with_token() {
         let conflict = format!("{more}Authorization: Bearer other\r\n");
         let mut client = lockgate.upgrade(&target, &conflict).await;
-        said.push_str(&refused(&mut client, 400).await);
+        written.push_str(&refused(&mut client, 400).await);
         let mut client = lockgate.upgrade(&target, &more).await;
         drop(backend.accept().await);
-        said.push_str(&refused(&mut client, 502).await);
+        written.push_str(&refused(&mut client, 502).await);
     }
     let illegal = format!("/?token={SECRET}%20x");
-    said.push_str(&refused(&mut lockgate.upgrade(&illegal, "").await, 400).await);
+    written.push_str(&refused(&mut lockgate.upgrade(&illegal, "").await, 400).await);
     drop(backend);
-    let (target, more) = places().remove(0);
-    said.push_str(&refused(&mut lockgate.upgrade(&target, &more).await, 502).await);
+    let (target, more) = requests_with_token().remove(0);
+    written.push_str(&refused(&mut lockgate.upgrade(&target, &more).await, 502).await);
     drop(held);
     let opened = lockgate.records().into_iter();
     let opened = opened.filter(|record| record["event"] == "open");
@@ -217,42 +217,42 @@ async fn it_is_in_no_log_no_metric_and_no_explanation() {
             .record(|it| it["event"] == "close" && it["id"] == open["id"])
             .await;
     }
-    for (target, more) in places() {
+    for (target, more) in requests_with_token() {
         let url = format!("wss://a.test{target}");
-        let mut ask = vec!["explain", "--config", "config.toml", &url];
+        let mut arguments = vec!["explain", "--config", "config.toml", &url];
         let offered = more
             .strip_prefix("Sec-WebSocket-Protocol: ")
             .map(str::trim_end);
         match offered {
             Some(offered) => offered
                 .split(", ")
-                .for_each(|one| ask.extend(["--protocol", one])),
-            None if !more.is_empty() => ask.extend(["--header", more.trim_end()]),
+                .for_each(|one| arguments.extend(["--protocol", one])),
+            None if !more.is_empty() => arguments.extend(["--header", more.trim_end()]),
             None => {}
         }
         for json in [false, true] {
-            let mut ask = ask.clone();
-            ask.extend(json.then_some("--json"));
-            let told = Lockgate::run(lockgate.folder(), &ask).await;
-            let told = String::from_utf8_lossy(&told.stdout).into_owned();
-            assert!(told.contains("Bearer [redacted]"), "{told}");
-            assert!(told.contains("moved from "), "{told}");
-            said.push_str(&told);
+            let mut arguments = arguments.clone();
+            arguments.extend(json.then_some("--json"));
+            let explained = Lockgate::run(lockgate.folder(), &arguments).await;
+            let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+            assert!(explained.contains("Bearer [redacted]"), "{explained}");
+            assert!(explained.contains("moved from "), "{explained}");
+            written.push_str(&explained);
         }
     }
     lockgate.terminate();
     lockgate.exit().await;
-    write!(said, "{:?}{}", lockgate.records(), lockgate.stderr()).expect("a string");
+    write!(written, "{:?}{}", lockgate.records(), lockgate.stderr()).expect("a string");
     assert!(
-        said.contains("token-conflict") && said.contains("\"dial\""),
-        "{said}"
+        written.contains("token-conflict") && written.contains("\"dial\""),
+        "{written}"
     );
-    assert!(!said.contains(SECRET), "{said}");
-    assert!(!said.contains(ENCODED), "{said}");
+    assert!(!written.contains(SECRET), "{written}");
+    assert!(!written.contains(ENCODED), "{written}");
 }
 
 #[tokio::test]
-async fn a_server_in_python_finds_it_in_its_header() {
+async fn python_server_receives_the_token_in_its_header() {
     let (_server, address) = Program::server("websockets_echo.py").await;
     let lockgate = Lockgate::to(address).with(RULE).start().await;
     for (target, more, chosen) in [
@@ -282,8 +282,8 @@ async fn a_server_in_python_finds_it_in_its_header() {
     }
 }
 
-/// A request for each place.
-fn places() -> Vec<(String, String)> {
+/// Target and header lines of one request per source of the token.
+fn requests_with_token() -> Vec<(String, String)> {
     vec![
         (
             "/".into(),
@@ -298,7 +298,7 @@ fn places() -> Vec<(String, String)> {
     ]
 }
 
-/// The status of a refusal, and all that the client is told.
+/// Checks the status of a refusal; returns its head and body.
 async fn refused(client: &mut Wire, status: u16) -> String {
     let head = client.head().await;
     assert_eq!(head.status(), status, "{head:?}");
@@ -307,7 +307,7 @@ async fn refused(client: &mut Wire, status: u16) -> String {
 }
 
 /// Answers the next handshake with `v1`, if that is offered.
-async fn hands(backend: &Backend) -> crate::harness::Head {
+async fn accept_handshake(backend: &Backend) -> crate::harness::Head {
     let mut wire = backend.accept().await;
     let head = wire.head().await;
     let chosen = match head.get("sec-websocket-protocol") {
@@ -318,5 +318,5 @@ async fn hands(backend: &Backend) -> crate::harness::Head {
     head
 }
 
-/// The secret as a query may have it.
+/// The token, percent-encoded.
 const ENCODED: &str = "%733cr3t.t0k-n";

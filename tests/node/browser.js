@@ -1,5 +1,5 @@
-// A page in headless Chromium against servers, each through a Lockgate: browser.js 1.1|2 URL[,LACKING …] …
-// The page is loaded from the server first: only on a connection that is open already does Chromium try RFC 8441.
+// Checks from a page in headless Chromium, each target through Lockgate: browser.js 1.1|2 URL[,LACKING …] …
+// The page is loaded from the server first, because Chromium uses RFC 8441 only on an existing connection.
 
 const { inPage, withChromium } = require("./chromium")
 
@@ -29,7 +29,7 @@ async function checks(url, lacking) {
     if (typeof message === "string") return same(back, message)
     same(back.byteLength, message.byteLength)
     const [a, b] = [new Uint8Array(back), new Uint8Array(message.buffer ?? message)]
-    if (!a.every((byte, index) => byte === b[index])) throw new Error("other bytes")
+    if (!a.every((byte, index) => byte === b[index])) throw new Error("bytes differ")
   }
   const all = {
     async text() {
@@ -64,7 +64,7 @@ async function checks(url, lacking) {
       const other = await open(`/?id=${id}`)
       await echoes(other, "hello")
       other.socket.close(4002, "enough")
-      await other.ended // with whatever code the server answers
+      await other.ended // with any code, as the server answers
       const witness = await open(`/closes?id=${id}`)
       const [seen, why] = JSON.parse(await witness.receive())
       same(seen, 4002)
@@ -86,7 +86,7 @@ async function checks(url, lacking) {
       for (const [path, offered, chosen] of [
         ["/headers", ["bearer", "a.b-c"], ["bearer"]],
         ["/headers", ["bearer.a.b-c"], ["bearer.a.b-c"]],
-        ["/headers", ["chat.v1", "bearer", "a.b-c"], ["chat.v1", "bearer"]], // some choose none at this path
+        ["/headers", ["chat.v1", "bearer", "a.b-c"], ["chat.v1", "bearer"]], // some servers select none at this path
         ["/headers?token=a.b-c", [], [""]],
       ]) {
         const peer = await open(path, offered)

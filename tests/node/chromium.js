@@ -1,4 +1,4 @@
-// Headless Chromium with a connection to its DevTools.
+// Starts headless Chromium and connects to its DevTools.
 
 const { spawn } = require("node:child_process")
 const { mkdtempSync, rmSync } = require("node:fs")
@@ -6,9 +6,9 @@ const { tmpdir } = require("node:os")
 const { join } = require("node:path")
 const WebSocket = require("ws")
 
-const PATIENCE = 60_000
+const REMOVE_TIMEOUT = 60_000
 
-/** Calls `use` with a Chromium that has these flags besides, and ends it. */
+/** Calls `use` with a Chromium that has these additional flags, and ends it afterwards. */
 async function withChromium(flags, use) {
   const profile = mkdtempSync(join(tmpdir(), "lockgate-browser-"))
   const chromium = await start(profile, flags)
@@ -29,71 +29,71 @@ async function start(profile, flags) {
     `--user-data-dir=${profile}`, ...flags,
   ], { stdio: ["ignore", "ignore", "pipe"] })
   const address = await new Promise((resolve, reject) => {
-    let said = ""
+    let output = ""
     browser.on("error", reject)
-    browser.on("exit", () => reject(new Error(`chromium ended: ${said}`)))
+    browser.on("exit", () => reject(new Error(`chromium ended: ${output}`)))
     browser.stderr.on("data", data => {
-      said += data
-      const found = said.match(/DevTools listening on (\S+)/)
+      output += data
+      const found = output.match(/DevTools listening on (\S+)/)
       if (found) resolve(found[1])
     })
   })
   const devtools = new WebSocket(address, { maxPayload: 1 << 26 })
   const answers = new Map()
   const events = []
-  const awaited = []
+  const listeners = []
   let last = 0
   devtools.on("message", data => {
     const message = JSON.parse(data)
     if (message.id) return answers.get(message.id)(message)
     events.push(message)
-    for (const hear of awaited) hear(message)
+    for (const listener of listeners) listener(message)
   })
   await new Promise(resolve => devtools.on("open", resolve))
-  const ask = (method, params = {}, sessionId) => new Promise((resolve, reject) => {
+  const call = (method, params = {}, sessionId) => new Promise((resolve, reject) => {
     const id = ++last
     answers.set(id, ({ result, error }) => (error ? reject(new Error(`${method}: ${error.message}`)) : resolve(result)))
     devtools.send(JSON.stringify({ id, method, params, sessionId }))
   })
-  /** Also one that came before it was asked for. */
+  /** Resolves with the first matching event, also if it was received earlier. */
   const event = is => new Promise(resolve => {
-    const hear = message => { if (is(message)) resolve(message) }
-    events.forEach(hear)
-    awaited.push(hear)
+    const listener = message => { if (is(message)) resolve(message) }
+    events.forEach(listener)
+    listeners.push(listener)
   })
-  return { browser, ask, event }
+  return { browser, call, event }
 }
 
-/** What `script`, a function, returns in a page of this address. `html`: the page is this, wherever it would come from. */
-async function inPage({ ask, event }, url, script, parameters, html) {
-  const { targetId } = await ask("Target.createTarget", { url: "about:blank" })
-  const { sessionId } = await ask("Target.attachToTarget", { targetId, flatten: true })
-  await ask("Page.enable", {}, sessionId)
-  await ask("Page.setLifecycleEventsEnabled", { enabled: true }, sessionId)
+/** Returns the result of the function `script` in a page of this address. `html` replaces the page's content. */
+async function inPage({ call, event }, url, script, parameters, html) {
+  const { targetId } = await call("Target.createTarget", { url: "about:blank" })
+  const { sessionId } = await call("Target.attachToTarget", { targetId, flatten: true })
+  await call("Page.enable", {}, sessionId)
+  await call("Page.setLifecycleEventsEnabled", { enabled: true }, sessionId)
   if (html) {
-    await ask("Fetch.enable", { patterns: [{ urlPattern: url }] }, sessionId)
-    const asked = event(message => message.method === "Fetch.requestPaused" && message.sessionId === sessionId)
-    asked.then(({ params }) => ask("Fetch.fulfillRequest", {
+    await call("Fetch.enable", { patterns: [{ urlPattern: url }] }, sessionId)
+    const paused = event(message => message.method === "Fetch.requestPaused" && message.sessionId === sessionId)
+    paused.then(({ params }) => call("Fetch.fulfillRequest", {
       requestId: params.requestId, responseCode: 200, body: Buffer.from(html).toString("base64"),
       responseHeaders: [{ name: "Content-Type", value: "text/html" }],
     }, sessionId))
   }
-  const { loaderId } = await ask("Page.navigate", { url }, sessionId)
-  // Its own loader's: the blank page before it may say "load" as late as now.
+  const { loaderId } = await call("Page.navigate", { url }, sessionId)
+  // Only of this loader: the event of the previous blank page may arrive late.
   await event(({ method, params }) =>
     method === "Page.lifecycleEvent" && params.loaderId === loaderId && params.name === "load")
-  if (html) await ask("Fetch.disable", {}, sessionId)
+  if (html) await call("Fetch.disable", {}, sessionId)
   const expression = `(${script})(...${JSON.stringify(parameters)})`
-  const { result, exceptionDetails } = await ask(
+  const { result, exceptionDetails } = await call(
     "Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true }, sessionId)
-  await ask("Target.closeTarget", { targetId })
+  await call("Target.closeTarget", { targetId })
   if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text)
   return result.value
 }
 
-/** Chromium's helpers may live, and write, a moment longer than itself. */
+/** Removes the profile. Chromium's helper processes may outlive it and still write for a moment. */
 async function remove(folder) {
-  for (const until = Date.now() + PATIENCE; ;) {
+  for (const until = Date.now() + REMOVE_TIMEOUT; ;) {
     try {
       return rmSync(folder, { recursive: true, force: true })
     } catch (error) {

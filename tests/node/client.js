@@ -1,5 +1,5 @@
-// Node's ws against one server, through whatever stands between: client.js URL CA [LACKING …]
-// The checks of tests/python/interop.py, for a client that is no Python; LACKING is what the server cannot do.
+// Checks Node's ws against one server, directly or through a proxy: client.js URL CA [LACKING …]
+// The checks of tests/python/interop.py with a client in another language; LACKING is what the server does not support.
 
 const assert = require("node:assert")
 const { randomBytes } = require("node:crypto")

@@ -1,4 +1,4 @@
-"""systemd's part in socket activation (sd_listen_fds(3)): opens sockets and becomes the program that gets them.
+"""Socket activation as systemd does it (sd_listen_fds(3)): opens sockets and executes the program that receives them.
 
 activate.py ADDRESS[,ADDRESS ...] PROGRAM ARGUMENT ...  where an address is HOST:PORT, or the path of a Unix socket
 """
@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 
-FIRST = 3
+FIRST_FD = 3
 
 opened = []
 for address in sys.argv[1].split(","):
@@ -21,10 +21,10 @@ for address in sys.argv[1].split(","):
     listening.listen()
     opened.append(listening)
 
-# Out of the way first: one of them may have the number that another is to get.
-spare = [os.dup2(listening.fileno(), FIRST + 100 + index) for index, listening in enumerate(opened)]
+# Moved to high numbers first: a socket may have the number that another one must get.
+spare = [os.dup2(listening.fileno(), FIRST_FD + 100 + index) for index, listening in enumerate(opened)]
 for index, descriptor in enumerate(spare):
-    os.dup2(descriptor, FIRST + index, inheritable=True)
+    os.dup2(descriptor, FIRST_FD + index, inheritable=True)
     os.close(descriptor)
 os.environ.update(LISTEN_FDS=str(len(opened)), LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[2], sys.argv[2:])

@@ -1,10 +1,10 @@
-"""The cases of the Autobahn test suite, as kosoku runs them, against a server directly and through Lockgate.
+"""Runs the cases of the Autobahn test suite with kosoku, against a server directly and through Lockgate.
 
     autobahn_cases.py ws://127.0.0.1:PORT/ wss://localhost:PORT/ CA [CASES …]
 
-A verdict through Lockgate may not be worse than the direct one. Some cases are a race between an echo and the end of the
-connection, also directly: what seems worse is tried three times more, and counts if it was never as good as the worst of
-the direct verdicts.
+A verdict through Lockgate must not be worse than the direct one. Some cases are a race between an echo and the end of the
+connection, also without a proxy. A case that is worse is therefore repeated up to three times; it fails if its best verdict
+through Lockgate is worse than the worst direct one.
 """
 
 import asyncio
@@ -15,20 +15,20 @@ from urllib.parse import urlsplit
 
 import kosoku
 
-# Best first. A verdict on the messages, and one on the close.
+# Best first; for the verdict on the messages and for the one on the close.
 RANKS = {
     "OK": 0, "INFORMATIONAL": 0, "NON-STRICT": 1, "UNIMPLEMENTED": 2, "UNCLEAN": 2, "WRONG CODE": 3, "FAILED BY CLIENT": 3,
     "FAILED": 4, "ERROR": 5,
 }
-# All but most of the compressed ones, which take minutes.
+# All cases except most of those with compression, which take minutes.
 DEFAULT = [f"{group}.*" for group in (1, 2, 3, 4, 5, 6, 7, 9, 10)] + [f"{group}.1.{case}" for group in (12, 13) for case in range(1, 7)]
-TOGETHER = 4
+CONCURRENT_CASES = 4
 DEADLINE = 600  # seconds
 
 
 @contextlib.asynccontextmanager
 async def bridge(url, ca):
-    """kosoku speaks no TLS: a plain port that does nothing but TLS towards `url`."""
+    """Opens a plain port that forwards to `url` over TLS, because kosoku does not support TLS."""
     target = urlsplit(url)
     context = ssl.create_default_context(cafile=ca)
 
@@ -40,20 +40,20 @@ async def bridge(url, ca):
         with contextlib.suppress(OSError):
             writer.close()
 
-    async def meet(reader, writer):
+    async def forward(reader, writer):
         far_reader, far_writer = await asyncio.open_connection(
             target.hostname, target.port, ssl=context, server_hostname=target.hostname
         )
-        with contextlib.suppress(asyncio.CancelledError):  # the end of all
+        with contextlib.suppress(asyncio.CancelledError):  # at the end of the run
             await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
 
-    async with await asyncio.start_server(meet, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(forward, "127.0.0.1", 0) as server:
         yield f"ws://localhost:{server.sockets[0].getsockname()[1]}/"
 
 
 async def verdicts(url, cases):
     try:
-        results = await kosoku.run_fuzzingclient(url, cases, None, TOGETHER)
+        results = await kosoku.run_fuzzingclient(url, cases, None, CONCURRENT_CASES)
     except kosoku.FailureError as failure:
         results = failure.results
     return {result.case_id: (result.behavior.value, result.behavior_close.value) for result in results}
@@ -64,7 +64,7 @@ def rank(verdict):
 
 
 def is_worse(through, direct):
-    return any(RANKS[now] > RANKS[before] for now, before in zip(through, direct))
+    return any(RANKS[a] > RANKS[b] for a, b in zip(through, direct))
 
 
 async def main(direct_url, url, ca, cases):
@@ -76,10 +76,10 @@ async def main(direct_url, url, ca, cases):
         for _ in range(3):
             if not worse:
                 break
-            again, now = await verdicts(direct_url, worse), await verdicts(bridged, worse)
+            direct_again, through_again = await verdicts(direct_url, worse), await verdicts(bridged, worse)
             for case in worse:
-                direct[case] = max(direct[case], again[case], key=rank)
-                through[case] = min(through[case], now[case], key=rank)
+                direct[case] = max(direct[case], direct_again[case], key=rank)
+                through[case] = min(through[case], through_again[case], key=rank)
             worse = [case for case in worse if is_worse(through[case], direct[case])]
     same = sum(direct[case] == through[case] for case in direct)
     print(f"{len(direct)} cases, {same} with the same verdicts, {len(worse)} worse through Lockgate")

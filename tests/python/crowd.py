@@ -9,10 +9,10 @@ from websockets.asyncio.client import connect
 
 async def main(host, port, ca, sessions):
     context = ssl.create_default_context(cafile=ca)
-    few = asyncio.Semaphore(20)
+    dials = asyncio.Semaphore(20)
 
     async def one():
-        async with few:
+        async with dials:
             return await connect(
                 "wss://a.test/", host=host, port=int(port), ssl=context, proxy=None, ping_interval=None, open_timeout=60
             )

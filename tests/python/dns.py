@@ -1,7 +1,7 @@
-"""A DNS server (RFC 1035) over UDP and TCP for names that a test has in a file, read again for every question.
+"""A DNS server (RFC 1035) over UDP and TCP for the names in a file, which is read again for every query.
 
-dns.py ADDRESS FILE: on port 53, for resolv.conf knows no other. Prints "ready" when it answers. The file is JSON:
-{"ttl": 1, "records": [["chat.test", "A", "127.0.1.1"], …], "failing": ["AAAA", …]}; types that fail get SERVFAIL.
+dns.py ADDRESS FILE: on port 53, the only port that resolv.conf supports. Prints "ready" when it answers. The file is JSON:
+{"ttl": 1, "records": [["chat.test", "A", "127.0.1.1"], …], "failing": ["AAAA", …]}; queries for failing types get SERVFAIL.
 """
 
 import json
@@ -27,11 +27,11 @@ class Zone:
             reply.header.rcode = RCODE.SERVFAIL
         elif not known:
             reply.header.rcode = RCODE.NXDOMAIN
-        for owner, its, data in known if reply.header.rcode == RCODE.NOERROR else []:
-            if its == kind:
-                reply.add_answer(RR(owner, request.q.qtype, ttl=zone["ttl"], rdata=MADE_OF[its](data)))
+        for owner, record_type, data in known if reply.header.rcode == RCODE.NOERROR else []:
+            if record_type == kind:
+                reply.add_answer(RR(owner, request.q.qtype, ttl=zone["ttl"], rdata=RDATA[record_type](data)))
         if handler.protocol == "udp" and len(reply.pack()) > 1232:
-            # Cut short and marked so, as real servers do: the client repeats its query over TCP (RFC 7766).
+            # Truncated, with the TC bit, as real servers do: the client repeats its query over TCP (RFC 7766).
             reply = request.reply()
             reply.header.tc = 1
         return reply
@@ -42,8 +42,8 @@ def service(data):
     return SRV(int(priority), int(weight), int(port), target)
 
 
-# dnslib's own parser of zones takes a second for some hundred records.
-MADE_OF = {"A": A, "AAAA": AAAA, "SRV": service}
+# dnslib's zone parser takes a second for a few hundred records.
+RDATA = {"A": A, "AAAA": AAAA, "SRV": service}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""One client library against one server, through whatever stands between: `interop.py CLIENT URL CA-FILE [LACKING …]`.
+"""Checks a client library against a server, directly or through a proxy: `interop.py CLIENT URL CA-FILE [LACKING …]`.
 
-LACKING is what the server cannot do: checks by their names, `empty` messages, the `reasons` of a Close, the headers and body
-of a `refusal`. Prints one line per check that held; the first that does not ends it with a traceback.
+LACKING is what the server does not support: checks by name, `empty` messages, the `reasons` of a Close, the headers and body
+of a `refusal`. Prints one line per check that passes; the first failure ends the program with a traceback.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import urllib.request
 
 import peers
 
-DEADLINE = 20  # seconds, for one check
+CHECK_TIMEOUT = 20  # seconds per check
 
 
 class Context:
@@ -55,7 +55,7 @@ async def ping(context):
 
 
 async def subprotocol(context):
-    # The client's second choice, the server's first: the choice is the server's, and the order offered must not change.
+    # The client's second choice is the server's first. The server chooses, and the order of the offer must not change.
     async with context.open("/", subprotocols=["chat.v1", "chat.v2"]) as peer:
         assert peer.subprotocol == "chat.v2", peer.subprotocol
     async with context.open("/") as peer:
@@ -110,7 +110,7 @@ async def same_origin(context):
 
 
 async def refusal(context):
-    # The libraries differ in what they show of a refused handshake; the status is in all of them.
+    # The libraries differ in what they report of a refused handshake; all of them report the status.
     try:
         async with context.open("/refuse"):
             raise AssertionError("the refusal became a session")
@@ -126,7 +126,7 @@ async def refusal(context):
 
 async def plain_http(context):
     url = context.url.replace("ws", "http", 1) + "/http"
-    answer = await asyncio.to_thread(lambda: urllib.request.urlopen(url, context=context.tls, timeout=DEADLINE).read())
+    answer = await asyncio.to_thread(lambda: urllib.request.urlopen(url, context=context.tls, timeout=CHECK_TIMEOUT).read())
     assert answer == b"hello over http", answer
 
 
@@ -143,7 +143,7 @@ async def main(client, url, ca, *lacking):
         if check.__name__ in lacking and check is not refusal or check is refusal and "refused" in lacking:
             continue
         try:
-            await asyncio.wait_for(check(context), DEADLINE)
+            await asyncio.wait_for(check(context), CHECK_TIMEOUT)
         except BaseException:
             print(f"FAILED {client} {check.__name__}", flush=True)
             raise

@@ -1,7 +1,7 @@
-"""Many sessions that echo until SIGTERM: `many.py URL CA-FILE SESSIONS PAUSE`.
+"""Opens sessions that echo messages until SIGTERM: `many.py URL CA-FILE SESSIONS PAUSE`.
 
-Prints "open" when all are open, and at the end how many messages came back, each by itself and in order. Whatever else
-comes, or an unexpected end, is a traceback.
+Prints "open" when all sessions are open, and at the end the number of messages that were echoed, one at a time and in
+order. Any other message, or an unexpected end, is a traceback.
 """
 
 import asyncio
@@ -11,34 +11,34 @@ import sys
 
 from websockets.asyncio.client import connect
 
-AT_ONCE = 50
+CONCURRENT_DIALS = 50
 
 
 async def echo(connection, pause, stop):
-    turn = 0
+    count = 0
     async with connection:
         while not stop.is_set():
-            message = f"{id(connection)} {turn}"
+            message = f"{id(connection)} {count}"
             await connection.send(message)
             answer = await asyncio.wait_for(connection.recv(), 60)
             assert answer == message, f"{answer!r} for {message!r}"
-            turn += 1
+            count += 1
             try:
                 await asyncio.wait_for(stop.wait(), pause)
             except TimeoutError:
                 pass
     assert connection.close_code == 1000, connection.close_code
-    return turn
+    return count
 
 
 async def main(url, ca, sessions, pause):
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     tls = ssl.create_default_context(cafile=ca)
-    turns = asyncio.Semaphore(AT_ONCE)
+    dials = asyncio.Semaphore(CONCURRENT_DIALS)
 
     async def opened():
-        async with turns:
+        async with dials:
             options = dict(ssl=tls, proxy=None, compression=None, ping_interval=None, open_timeout=60, max_queue=4)
             return await connect(url, **options)
 

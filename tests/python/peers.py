@@ -1,4 +1,4 @@
-"""Five client libraries behind one small face: send, receive, ping, close, closed."""
+"""Five client libraries with one interface: send, receive, ping, close, closed."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ from autobahn.websocket.compress import (
 
 
 class Refused(Exception):
-    """The server answered the handshake with another status than 101; `None` for what a library does not show."""
+    """The server answered the handshake with a status other than 101; `None` for what a library does not report."""
 
     def __init__(self, status, headers=None, body=None):
         self.status, self.headers, self.body = status, headers, body

@@ -1,6 +1,6 @@
-"""Sessions through a Lockgate that has twenty ports of one address to its backend: ports.py LOCKGATE FOLDER SOURCES.
+"""Sessions through a Lockgate with twenty local ports per address to its backend: ports.py LOCKGATE FOLDER SOURCES.
 
-To be run in a network namespace of its own. Prints how many of fifty clients got one, each from an address of its own.
+Run it in a separate network namespace. Prints how many of fifty clients, each with its own address, got a session.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ async def main(lockgate, folder, sources):
     folder = pathlib.Path(folder)
     (folder / "config.toml").write_text(CONFIG.format(sources))
     tls = ssl.create_default_context()
-    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # its CA was made a moment ago
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # its CA is new
     async with serve(echo, "127.0.0.1", 8765):
         command = [lockgate, "run", "--config", folder / "config.toml"]
         environment = {"HOME": str(folder), "LOCKGATE_DATA": str(folder / "data")}

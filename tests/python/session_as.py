@@ -1,4 +1,4 @@
-"""Opens a session with a host on 127.0.0.1, sends a message and awaits its echo: `session_as.py HOST PORT CA-FILE`."""
+"""Opens a session with a host on 127.0.0.1, sends a message and waits for its echo: `session_as.py HOST PORT CA-FILE`."""
 
 import asyncio
 import ssl

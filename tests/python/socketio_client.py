@@ -1,6 +1,6 @@
-"""python-socketio against `servers/socketio_echo.py`, by each transport and by the upgrade: `socketio_client.py URL [CA-FILE]`.
+"""Checks python-socketio against `servers/socketio_echo.py`, with each transport and the upgrade: `socketio_client.py URL [CA-FILE]`.
 
-Prints one line per check that held; the first that does not ends it with a traceback.
+Prints one line per check that passes; the first failure ends the program with a traceback.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import sys
 import aiohttp
 import socketio
 
-DEADLINE = 20  # seconds, for one check
+CHECK_TIMEOUT = 20  # seconds per check
 
 
 class Context:
@@ -24,14 +24,14 @@ class Context:
 
     @contextlib.asynccontextmanager
     async def open(self, namespace="/", **options):
-        # A session that is closed takes a pending poll with it; disconnect() alone would wait for that.
+        # Closing the HTTP session cancels a pending poll; disconnect() alone would wait for it.
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self.tls)) as session:
             client = socketio.AsyncClient(http_session=session, reconnection=False)
             received = asyncio.Queue()
             client.on("message", received.put, namespace)
             client.on("connect_error", received.put, namespace)
             client.on("disconnect", lambda reason: received.put_nowait(Disconnected), namespace)
-            # The page's own origin: python-socketio compares it with what the proxy says.
+            # The page's own origin, which python-socketio compares with the headers of the proxy.
             headers = {"Origin": self.url}
             await client.connect(self.url, headers, namespaces=[namespace], transports=self.transports, **options)
             yield client, received
@@ -85,7 +85,7 @@ async def main(url, ca=None):
         for check in CHECKS:
             name = f"{'+'.join(transports)} {check.__name__}"
             try:
-                await asyncio.wait_for(check(Context(url, ca, transports)), DEADLINE)
+                await asyncio.wait_for(check(Context(url, ca, transports)), CHECK_TIMEOUT)
             except BaseException:
                 print(f"FAILED {name}", flush=True)
                 raise

@@ -1,6 +1,6 @@
-"""Sessions of python-socketio that begin by polling and are upgraded: `socketio_many.py URL CA-FILE SESSIONS`.
+"""Opens sessions of python-socketio that start with polling and are upgraded: `socketio_many.py URL CA-FILE SESSIONS`.
 
-Prints how many came so far that a message was echoed over the WebSocket, and then the reasons why others did not.
+Prints the number of sessions in which a message was echoed over the WebSocket, then the errors of the others.
 """
 
 import asyncio
@@ -11,18 +11,18 @@ import sys
 import aiohttp
 import socketio
 
-AT_ONCE = 8
-DEADLINE = 20
+CONCURRENT_SESSIONS = 8
+SESSION_TIMEOUT = 20
 
 
 async def visit(url, tls):
-    # Without cookies: what holds it together is the sid alone.
+    # Without cookies: only the sid identifies the session.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), cookie_jar=aiohttp.DummyCookieJar()) as session:
         client = socketio.AsyncClient(http_session=session, reconnection=False)
         received = asyncio.Queue()
         client.on("message", received.put)
         await client.connect(url, {"Origin": url}, transports=["polling", "websocket"])
-        assert client.transport() == "websocket", f"it stayed with {client.transport()}"
+        assert client.transport() == "websocket", f"not upgraded: {client.transport()}"
         await client.send("hello")
         assert await received.get() == "hello"
         await client.disconnect()
@@ -30,13 +30,13 @@ async def visit(url, tls):
 
 async def main(url, ca, sessions):
     tls = ssl.create_default_context(cafile=ca)
-    turns = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(CONCURRENT_SESSIONS)
     failed = collections.Counter()
 
     async def one():
-        async with turns:
+        async with slots:
             try:
-                await asyncio.wait_for(visit(url, tls), DEADLINE)
+                await asyncio.wait_for(visit(url, tls), SESSION_TIMEOUT)
             except Exception as error:
                 failed[f"{type(error).__name__}: {error}"] += 1
 

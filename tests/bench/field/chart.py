@@ -1,4 +1,4 @@
-"""The medians as a chart for the README: plain SVG, without a background of its own.
+"""Draws the medians as a chart for the README: plain SVG, without a background.
 
     tests/bench/field/chart.py figures.json chart.svg
 """
@@ -16,13 +16,13 @@ PANELS = [
     ("echo1k", "cpu_us", "echo 1 KiB, 50 sessions: µs of CPU"),
     ("echo64k", "cpu_us", "echo 64 KiB, 8 sessions: µs of CPU"),
     ("full", "cpu_us", "connection with a full handshake: µs of CPU"),
-    ("resumed", "cpu_us", "connection with a resumed one: µs of CPU"),
+    ("resumed", "cpu_us", "connection with a resumed handshake: µs of CPU"),
     ("idle", "session_kib", "an idle session: KiB"),
-    ("idle", "left_mib", "{sessions:,} sessions later: MiB"),
+    ("idle", "left_mib", "after {sessions:,} sessions: MiB"),
 ]
-# Told apart from white and from black alike, at least 4 : 1.
+# Contrast of at least 4 : 1 against white and against black.
 TEXT, BAR, OURS = "#6e7781", "#8c959f", "#1489b8"
-COLUMNS, ROOM, FIGURE, LINE, HEAD = 2, 240, 70, 18, 34
+COLUMNS, BAR_WIDTH, FIGURE, LINE, HEAD = 2, 240, 70, 18, 34
 
 
 def draw(figures, labels, sessions):
@@ -30,19 +30,19 @@ def draw(figures, labels, sessions):
     panels = [(title.format(sessions=sessions), bars(figures, row, figure)) for row, figure, title in PANELS]
     panels = [panel for panel in panels if panel[1]]
     left = 26 + 7 * max((len(labels.get(peer, peer)) for peer in figures), default=0)
-    wide, high = left + ROOM + FIGURE, HEAD + LINE * len(figures) + 16
-    whole = COLUMNS * wide, -(-len(panels) // COLUMNS) * high
+    wide, high = left + BAR_WIDTH + FIGURE, HEAD + LINE * len(figures) + 16
+    size = COLUMNS * wide, -(-len(panels) // COLUMNS) * high
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole[0]}" height="{whole[1]}" viewBox="0 0 {whole[0]} {whole[1]}"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}" viewBox="0 0 {size[0]} {size[1]}"'
         f' font-family="system-ui, sans-serif" font-size="12" fill="{TEXT}" role="img">',
         "<title>CPU and memory of Lockgate and of other proxies; less is better</title>",
     ]
-    for place, (title, values) in enumerate(panels):
-        parts.append(f'<g transform="translate({place % COLUMNS * wide}, {place // COLUMNS * high})">')
+    for index, (title, values) in enumerate(panels):
+        parts.append(f'<g transform="translate({index % COLUMNS * wide}, {index // COLUMNS * high})">')
         parts.append(f'<text x="8" y="20" font-weight="600">{escape(title)}</text>')
-        most = max(value for _, value in values)
+        maximum = max(value for _, value in values)
         for line, (peer, value) in enumerate(values):
-            parts += bar(left, HEAD + line * LINE, labels.get(peer, peer), value, value / most, peer == "lockgate")
+            parts += bar(left, HEAD + line * LINE, labels.get(peer, peer), value, value / maximum, peer == "lockgate")
         parts.append("</g>")
     return "\n".join([*parts, "</svg>", ""])
 
@@ -52,7 +52,7 @@ def bars(figures, row, figure):
 
 
 def bar(left, top, label, value, part, ours):
-    width = max(1, round(part * ROOM))
+    width = max(1, round(part * BAR_WIDTH))
     weight = ' font-weight="600"' if ours else ""
     shown = f"{value:.0f}" if value >= 100 else f"{value:.1f}"
     return [

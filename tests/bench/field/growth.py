@@ -1,4 +1,4 @@
-"""Lockgate as it gets more of something: sessions, routes, certificates."""
+"""Measures Lockgate with increasing numbers of sessions, routes and certificates."""
 
 import ssl
 import subprocess
@@ -11,7 +11,7 @@ from peer import HOST
 
 SESSIONS = [10, 100, 1_000, 9_000]
 MANY = [1, 10, 100, 1_000, 10_000]
-RATE = 5_000  # messages a second in all, however many sessions they are spread over
+RATE = 5_000  # messages per second of all sessions together
 
 
 def sessions(settings, certificates, numbers):
@@ -34,8 +34,8 @@ def names(settings, certificates, numbers):
 
 
 def many(settings, certificates, numbers, heads, switches):
-    lines = [[*heads, "start, s", "busy after it, s of CPU", "MiB", "full handshake, µs", "resumed, µs", "echo 64 B, µs",
-              "reload, s", "MiB after it"]]
+    lines = [[*heads, "start, s", "CPU after the start, s", "MiB", "full handshake, µs", "resumed, µs", "echo 64 B, µs",
+              "reload, s", "MiB after reload"]]
     for number in numbers:
         peer = Lockgate(settings, **switches(number - 1))
         began = time.monotonic()
@@ -53,7 +53,7 @@ def many(settings, certificates, numbers, heads, switches):
 
 
 def settled(it):
-    """What it does by itself once it has started would be counted as the sessions' doing."""
+    """Waits until the process is idle after its start, so that this work is not attributed to sessions. Returns its CPU time."""
     began = before = it.cpu()
     for _ in range(30):
         time.sleep(1)
@@ -65,7 +65,7 @@ def settled(it):
 
 
 def reload(it, peer):
-    """With one more route, as long as the command takes."""
+    """Adds a route and returns the duration of `lockgate reload`."""
     with open(it.folder / peer.file, "a") as file:
         file.write(f'\n[[routes]]\nname = "new"\nhosts = ["new.{HOST}"]\nto = "ws://127.0.0.1:9"\n')
     began = time.monotonic()
@@ -79,8 +79,8 @@ def reload(it, peer):
 
 
 def copies(folder, number):
-    """Certificates for other names with keys in files of their own: one that openssl made, with another name written over
-    its own. Its signature is wrong then, but nobody shows these, and ten thousand of openssl's take minutes."""
+    """Creates certificates for other names, each with a key file: copies of one certificate with the name replaced. Their
+    signatures are invalid, but they are never presented, and creating ten thousand with openssl would take minutes."""
     name = f"c00000.{HOST}"
     made = folder / "made.der"
     subprocess.run(
@@ -91,8 +91,8 @@ def copies(folder, number):
     der, key = made.read_bytes(), (folder / "key.pem").read_text()
     files = []
     for at in range(number):
-        mine = der.replace(b"c00000", f"c{at:05}".encode())
-        (folder / f"c{at}.pem").write_text(ssl.DER_cert_to_PEM_cert(mine))
+        renamed = der.replace(b"c00000", f"c{at:05}".encode())
+        (folder / f"c{at}.pem").write_text(ssl.DER_cert_to_PEM_cert(renamed))
         (folder / f"c{at}.key").write_text(key)
         files.append((f"c{at}.pem", f"c{at}.key"))
     return files
@@ -104,8 +104,8 @@ def render(lines):
     return "\n".join("| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row) + " |" for row in rows)
 
 
-def everything(settings, certificates):
-    """As Markdown, part by part."""
-    most = 100 if settings.quick else 10_000
+def measure_all(settings, certificates):
+    """Returns the tables as Markdown."""
+    maximum = 100 if settings.quick else 10_000
     parts = [(sessions, SESSIONS), (routes, MANY), (names, MANY)]
-    return "\n\n".join(render(part(settings, certificates, [one for one in numbers if one <= most])) for part, numbers in parts)
+    return "\n\n".join(render(part(settings, certificates, [number for number in numbers if number <= maximum])) for part, numbers in parts)

@@ -1,4 +1,4 @@
-"""WebSockets over HTTP/2 (RFC 8441) beside those over HTTP/1.1: one and a hundred on a connection."""
+"""Compares WebSockets over HTTP/2 (RFC 8441) with HTTP/1.1: one and a hundred on a connection."""
 
 import sys
 
@@ -21,21 +21,21 @@ def name(kind, streams):
     return f"{kind.name}/h2x{streams}" if streams else f"{kind.name}/h1"
 
 
-# One beside the other: what else the machine does meets all three.
+# Adjacent rows, so that other load on the machine affects all three.
 ROWS = [
     Row(name(kind, streams), kind.title, kind.mode, dict(kind.arguments, streams=streams)) for kind in KINDS for streams in STREAMS
 ]
 
 
-def speaking(peers):
+def supporting(peers):
     for peer in peers:
         if not peer.http2:
-            print(f"{peer.label or peer.name} takes no WebSockets over HTTP/2 and is left out", file=sys.stderr)
+            print(f"{peer.label or peer.name} does not support WebSockets over HTTP/2 and is skipped", file=sys.stderr)
     return [peer for peer in peers if peer.http2]
 
 
 def render(rounds, labels, _settings):
-    """Three rows for each proxy; behind a figure of HTTP/2 how many times that of HTTP/1.1 it is."""
+    """Renders three rows for each proxy; each figure of HTTP/2 is followed by its ratio to HTTP/1.1."""
     heads = ["CPU of the proxy, µs per operation", "WebSockets over", *(kind.title for kind in KINDS)]
     lines = [table.line(heads), table.line(["---"] * len(heads))]
     for peer, figures in table.medians(rounds).items():

@@ -1,4 +1,4 @@
-"""Lockgate itself, and the raw forwarder that it is held against."""
+"""Lockgate and the raw forwarder as proxies of the benchmark."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from peer import HOST, Peer, free_port
 class Lockgate(Peer):
     label = "Lockgate"
     http2 = True
-    missing = "cargo build --release, and give its path"
+    missing = "cargo build --release, and pass its path"
     file = "lockgate.toml"
     command = ["{program}", "run", "--config", "{folder}/lockgate.toml"]
 
     def __init__(self, settings, label=None, **switches):
-        """Switches: `server`, `limits` and `session` are lines of those sections, the other two give more of the same."""
+        """Switches: `server`, `limits` and `session` are lines for those sections; `hosts` and `certificates` add entries."""
         super().__init__(settings)
         self.label = label or self.label
         self.switches = switches

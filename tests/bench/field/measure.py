@@ -1,4 +1,4 @@
-"""One proxy between the generator and the backend: started, measured, ended. Everything is on loopback."""
+"""Starts, measures and ends one proxy between the load generator and the backend, on loopback."""
 
 import contextlib
 import json
@@ -13,14 +13,14 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "reload"))
 
 import processes  # noqa: E402
-from peer import PATIENCE, free_port, until_it_works  # noqa: E402
+from peer import START_TIMEOUT, free_port, until_it_works  # noqa: E402
 
 PROXY, OTHERS = 0, 1  # cores
-LONGEST = 60  # seconds that one row may take beyond what it was told to
+ROW_TIMEOUT = 60  # seconds for a row in addition to its configured duration
 
 
 def started(command, core, folder, environment=None, **more):
-    """In a session of its own, by which its processes are found, on one core."""
+    """Starts a command on one core and in a new session, which identifies its processes."""
     core = core if core < os.cpu_count() else 0
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LOCKGATE_DATA": str(folder / "data"), **(environment or {})}
     return subprocess.Popen(
@@ -36,7 +36,7 @@ def ended(child):
 
 @contextlib.contextmanager
 def running(peer, certificates):
-    """A fresh proxy in a fresh folder, and a fresh backend; gives how to measure them."""
+    """Runs a new proxy in a new directory, and a new backend; yields an object that measures them."""
     folder = certificates / f"{peer.name}-{time.monotonic_ns()}"
     folder.mkdir()
     for file in certificates.glob("*.pem"):
@@ -44,20 +44,20 @@ def running(peer, certificates):
     load = str(peer.settings.load)
     backend = started([load, "backend"], OTHERS, folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        behind, port = int(line(backend, PATIENCE)), free_port()
+        behind, port = int(line(backend, START_TIMEOUT)), free_port()
         command = peer.prepare(folder, port, behind)
-        # Not beside certificates and configuration: some proxies watch over those, and each line would wake them.
+        # Not in the directory of certificates and configuration: some proxies watch it, and each line would wake them.
         log_file = certificates / "logs" / folder.name
         log_file.parent.mkdir(exist_ok=True)
         with open(log_file, "ab") as log:
-            # Ours end with their input: if this program is killed, no other process ends them.
+            # Processes of this benchmark end with their input, so that they end even if this program is killed.
             proxy = started(command, PROXY, folder, peer.environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
             until_it_works(port, proxy, folder / "cert.pem")
             yield Running(proxy, port, load, folder)
         except RuntimeError as error:
-            said = log_file.read_text(errors="replace")[-1000:]
-            raise RuntimeError(f"{peer.name}: {error}\n{said}") from error
+            log = log_file.read_text(errors="replace")[-1000:]
+            raise RuntimeError(f"{peer.name}: {error}\n{log}") from error
         finally:
             ended(proxy)
     finally:
@@ -84,8 +84,8 @@ class Running:
             command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
         child = started(command, OTHERS, self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            if (said := line(child, LONGEST)) != "ready":
-                raise RuntimeError(f"{mode}: {said}")
+            if (answer := line(child, ROW_TIMEOUT)) != "ready":
+                raise RuntimeError(f"{mode}: {answer}")
             yield child
         finally:
             ended(child)
@@ -93,10 +93,10 @@ class Running:
                 pipe.close()
 
     def speed(self, mode, **arguments):
-        """CPU of all the proxy's processes per operation, while the generator's sessions are open anyway."""
+        """Measures the CPU time of all processes of the proxy per operation. The sessions are already open."""
         with self.generator(mode, **arguments) as child:
             used = self.cpu()
-            result = go(child, arguments.get("seconds", 2) + LONGEST)
+            result = go(child, arguments.get("seconds", 2) + ROW_TIMEOUT)
             used = self.cpu() - used
         if not result["operations"] or result["failures"]:
             raise RuntimeError(f"{mode} {arguments}: {result}")
@@ -105,14 +105,14 @@ class Running:
         return result
 
     def memory(self, sessions, settle, **arguments):
-        """PSS before, while so many sessions are open and quiet, and once they have left."""
+        """Measures the PSS before, while `sessions` sessions are open and idle, and after they have closed."""
         before = self.mib()
         with self.generator("idle", sessions=sessions, **arguments) as child:
             used = self.cpu()
             time.sleep(settle)
             used = self.cpu() - used
             held = self.mib()
-            result = go(child, LONGEST)
+            result = go(child, ROW_TIMEOUT)
         if result["failures"]:
             raise RuntimeError(f"idle: {result}")
         time.sleep(settle)
@@ -133,11 +133,11 @@ def go(child, seconds):
 
 
 def line(child, seconds):
-    """One line, or why there is none."""
+    """Returns one line, or raises an error with the reason."""
     ready, _, _ = select.select([child.stdout], [], [], seconds)
     text = child.stdout.readline().decode().strip() if ready else ""
     if text:
         return text
     if not ready:
-        raise RuntimeError(f"nothing said within {seconds} s")
+        raise RuntimeError(f"no output within {seconds} s")
     raise RuntimeError(child.stderr.read().decode().strip() if child.stderr else "ended")

@@ -1,4 +1,4 @@
-"""Proxies in C and in Rust, with one worker here."""
+"""Proxies in C and Rust, each with one worker."""
 
 import os
 import shutil

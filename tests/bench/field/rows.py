@@ -1,4 +1,4 @@
-"""What is measured, row by row."""
+"""The rows of the benchmark."""
 
 import contextlib
 import sys
@@ -27,23 +27,24 @@ SPEED = [
 ]
 MEMORY = Row("idle", "idle KiB (PSS) per session", "idle")
 ROWS = [*SPEED, MEMORY]
-RATE = 5_000  # messages a second that each proxy can take
+RATE = 5_000  # messages per second, which every proxy can relay
 
 
-class Late(Exception):
-    """The time for all is over."""
+class TimeLimitReached(Exception):
+    """The time limit of the run has passed."""
 
 
 def round_of(settings, peers, certificates, end, failed, of=ROWS, number=0):
-    """All peers are there, and quiet, while each takes its turn with a row: what else the machine does in that moment
-    meets all of them. In each round another is the first. For memory each is alone, and fresh, in every second round."""
+    """Measures one round. All proxies run and are idle while each one is measured for a row, so that other load on the machine
+    affects all of them. The first proxy differs in each round. Memory is measured in every second round, with one new proxy at a
+    time."""
     results = {peer.key: {} for peer in peers}
     first = number % max(1, len(peers))
     peers = peers[first:] + peers[:first]
 
     def one(peer, row, measure):
         if time.monotonic() > end:
-            raise Late
+            raise TimeLimitReached
         try:
             results[peer.key][row.name] = figures = measure()
         except (RuntimeError, OSError) as error:
@@ -53,17 +54,17 @@ def round_of(settings, peers, certificates, end, failed, of=ROWS, number=0):
 
     chosen = [row for row in of if not settings.row or row.name in settings.row]
     quick = [row for row in chosen if row.mode != "idle"]
-    with contextlib.suppress(Late):
+    with contextlib.suppress(TimeLimitReached):
         with contextlib.ExitStack() as stack:
-            there = []
+            active = []
             for peer in peers if quick else []:
                 try:
-                    there.append((peer, stack.enter_context(running(peer, certificates))))
+                    active.append((peer, stack.enter_context(running(peer, certificates))))
                 except (RuntimeError, OSError) as error:
                     failed(f"{peer.key}: {error}")
             for row in quick:
-                for peer, it in there:
-                    calm(there)
+                for peer, it in active:
+                    wait_until_idle(active)
                     one(peer, row, lambda it=it, row=row: speed(settings, it, row))
         for row in chosen:
             for peer in peers if row.mode == "idle" and number % 2 == 0 else []:
@@ -71,11 +72,11 @@ def round_of(settings, peers, certificates, end, failed, of=ROWS, number=0):
     return {key: figures for key, figures in results.items() if figures}
 
 
-def calm(there):
-    """Waits until none is busy with what the last generator left behind; for three seconds at most."""
+def wait_until_idle(active):
+    """Waits until every proxy has finished the work of the last measurement, at most three seconds."""
     used = 0
     for _ in range(15):
-        before, used = used, sum(it.cpu() for _, it in there)
+        before, used = used, sum(it.cpu() for _, it in active)
         if used - before < 0.02:
             return
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Lockgate on one runtime or another: a thread for each core that keeps its sessions, or threads that share them."""
+"""Compares runtimes of Lockgate: one thread per core with its own sessions, or threads that share all sessions."""
 
 import json
 import os
@@ -18,7 +18,7 @@ SPEED = ["echo64", "echo1k", "echo64k", "full", "resumed"]
 
 
 class OneCore(Lockgate):
-    """Pinned to a core, as in the field; `threads` as in TOKIO_WORKER_THREADS, or what Lockgate takes by itself."""
+    """Pinned to one core. `threads` is TOKIO_WORKER_THREADS; by default Lockgate decides."""
 
     def __init__(self, settings, label, threads=None):
         super().__init__(settings, label)
@@ -33,12 +33,12 @@ class Shared(Lockgate):
         return ["taskset", "-c", f"0-{os.cpu_count() - 1}", *super().prepare(folder, port, backend)]
 
     def first(self, it, accepts):
-        """It has no first: its threads share what they accept."""
+        """Connects. There is no first process: the threads share the connections."""
         return accepts()
 
 
 class PerCore(Lockgate):
-    """For each core a process of one thread, which accepts from the same socket: as runtimes of one thread would."""
+    """A single-threaded process for each core, all accepting from one socket, like a runtime per core."""
 
     def prepare(self, folder, port, backend):
         files = []
@@ -52,7 +52,7 @@ class PerCore(Lockgate):
         return [sys.executable, __file__, str(port), self.program, *map(str, files)]
 
     def first(self, it, accepts):
-        """All but the first process of a core are held while `accepts` connects."""
+        """Stops all processes except the first one while `accepts` connects."""
         others = [pid for pid in it.processes() if os.sched_getaffinity(pid) != {0}]
         for pid in others:
             os.kill(pid, signal.SIGSTOP)
@@ -63,7 +63,7 @@ class PerCore(Lockgate):
                 os.kill(pid, signal.SIGCONT)
 
 
-def everything(settings, certificates):
+def measure_all(settings, certificates):
     one = [OneCore(settings, "one thread (default)"), OneCore(settings, "multi-thread, one worker", threads=1)]
     lines = ["| one core: CPU µs per operation | " + " | ".join(row.title for row in rows.SPEED if row.name in SPEED) + " |"]
     lines.append("| --- " * (len(SPEED) + 1) + "|")
@@ -77,20 +77,20 @@ def everything(settings, certificates):
                         figures.setdefault(peer.label, {}).setdefault(row.name, []).append(seen)
     for label, seen in figures.items():
         lines.append(f"| {label} | " + " | ".join(f"{median(seen[name]):.1f}" for name in SPEED) + " |")
-    lines += ["", "| two cores, generator and backend on the same | CPU µs per light message | p50 | p99 | heavy messages a second |"]
+    lines += ["", "| two cores, generator and backend on the same | CPU µs per light message | p50 | p99 | heavy messages per second |"]
     lines.append("| --- " * 5 + "|")
     for skewed in (False, True):
-        for peer in (Shared(settings, "one process, threads share"), PerCore(settings, "a process of one thread for each core")):
-            seen = [beside(settings, peer, certificates, skewed) for _ in range(settings.rounds)]
-            load = "light ones beside heavy ones of one core" if skewed else "light ones alone"
+        for peer in (Shared(settings, "one process, shared threads"), PerCore(settings, "one single-threaded process per core")):
+            seen = [measure_light(settings, peer, certificates, skewed) for _ in range(settings.rounds)]
+            load = "light sessions, with heavy ones on one core" if skewed else "light sessions only"
             cells = [median(figure) for figure in zip(*seen)]
             cpu = "" if skewed else f"{cells[0]:.1f}"
             lines.append(f"| {peer.label}: {load} | {cpu} | {cells[1]:,.0f} | {cells[2]:,.0f} | {cells[3]:,.0f} |")
     return "\n".join(lines)
 
 
-def beside(settings, peer, certificates, skewed):
-    """Light sessions at a fixed rate; `skewed`: beside heavy ones that one core has accepted, as fast as they go."""
+def measure_light(settings, peer, certificates, skewed):
+    """Measures light sessions at a fixed rate. `skewed` adds heavy sessions on one core at full speed."""
     with running(peer, certificates) as it:
         seconds = dict(seconds=settings.seconds, warm=settings.warm)
         if not skewed:
@@ -110,7 +110,7 @@ def beside(settings, peer, certificates, skewed):
 
 
 def launch(port, program, *files):
-    """A socket, and a process for each file that accepts from it, on a core of its own."""
+    """Opens a socket and starts a process for each file, which accepts from it on its own core."""
     with socket.create_server(("127.0.0.1", int(port)), backlog=1024) as listener:
         for core, file in enumerate(files):
             if os.fork() == 0:

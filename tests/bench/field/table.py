@@ -1,4 +1,4 @@
-"""The medians as Markdown: a row for each proxy."""
+"""Renders the medians as Markdown, with a row for each proxy."""
 
 from statistics import median
 
@@ -8,20 +8,20 @@ CPU = [row for row in SPEED if row.name != "rate"]
 
 
 def medians(rounds):
-    """{peer: [{row: figures}]} to {peer: {row: {figure: median}}}."""
+    """Converts {peer: [{row: figures}]} to {peer: {row: {figure: median}}}."""
     result = {}
     for peer, turns in rounds.items():
         for row in dict.fromkeys(name for turn in turns for name in turn):
-            seen = [turn[row] for turn in turns if row in turn]
-            result.setdefault(peer, {})[row] = middle(seen)
+            samples = [turn[row] for turn in turns if row in turn]
+            result.setdefault(peer, {})[row] = median_of(samples)
     return result
 
 
-def middle(seen):
-    """The median of each number, in whatever depth."""
-    if isinstance(seen[0], dict):
-        return {key: middle([one[key] for one in seen if key in one]) for key in seen[0]}
-    return median(seen)
+def median_of(samples):
+    """Returns the median of each number, at any depth."""
+    if isinstance(samples[0], dict):
+        return {key: median_of([one[key] for one in samples if key in one]) for key in samples[0]}
+    return median(samples)
 
 
 def render(rounds, labels, settings):
@@ -29,7 +29,7 @@ def render(rounds, labels, settings):
     heads = ["CPU of the proxy, µs per operation", *(row.title for row in CPU), "idle KiB (PSS) per session",
              f"MiB left after closing {settings.sessions:,} (before)"]
     if settings.switches:
-        # With a Ping every second; without, less than the clock can tell.
+        # Measurable only with a Ping every second.
         heads.append("idle µs per session and second")
     lines = [line(heads), line(["---"] * len(heads))]
     for peer, rows in figures.items():
@@ -46,7 +46,7 @@ def render(rounds, labels, settings):
 
 
 def latencies(figures, labels):
-    heads = [f"µs from the intended send time to the echo, 1 KiB ×50, {RATE:,}/s in all", "p50", "p90", "p99", "p99.9", "max"]
+    heads = [f"µs from the intended send time to the echo, 1 KiB ×50, {RATE:,}/s in total", "p50", "p90", "p99", "p99.9", "max"]
     lines = [line(heads), line(["---"] * len(heads))]
     for peer, rows in figures.items():
         if "rate" in rows:
@@ -55,7 +55,7 @@ def latencies(figures, labels):
 
 
 def throughput(figures, labels):
-    heads = ["operations a second, generator and backend on the other core", *(row.title for row in CPU)]
+    heads = ["operations per second, generator and backend on the other core", *(row.title for row in CPU)]
     lines = [line(heads), line(["---"] * len(heads))]
     for peer, rows in figures.items():
         cells = [f"{rows[row.name]['operations'] / rows[row.name]['seconds']:,.0f}" if row.name in rows else "" for row in CPU]

@@ -1,7 +1,7 @@
-"""Sessions that send a message every so often and check its echo: `clients.py PORT HOST CA-FILE SESSIONS PAUSE`.
+"""Sessions that send a message every PAUSE seconds and check its echo: `clients.py PORT HOST CA-FILE SESSIONS PAUSE`.
 
-It prints "here", and opens them when it reads a line; it prints "open" once all are, lets them talk when it reads another, and
-prints "talking"; from then on it prints its totals as JSON for each line.
+Prints "here". Opens the sessions after it reads a line, and prints "open" when all are open. Starts to send after it reads
+another line, and prints "talking". For each further line it prints its totals as JSON.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from websockets.asyncio.client import ClientConnection, connect
 
 import messages
 
-ANSWER = 20  # seconds that a handshake, or an echo, may take on a busy machine
+RESPONSE_TIMEOUT = 20  # seconds for a handshake or an echo, on a busy machine
 TOTALS = dict(opened=0, compressed=0, echoed=0, wrong=0, ended=0, sent=0, received=0)
 
 
 class Counting(ClientConnection):
-    """Counts what is on the wire within TLS, headers of frames included."""
+    """Counts the bytes inside TLS, including frame headers."""
 
     def connection_made(self, transport):
         super().connection_made(transport)
@@ -37,29 +37,29 @@ class Counting(ClientConnection):
         super().data_received(data)
 
 
-async def session(number, address, tls, pause, few, talk):
-    async with few:
+async def session(number, address, tls, pause, dials, start):
+    async with dials:
         connection = await connect(
-            address, host="127.0.0.1", ssl=tls, proxy=None, ping_interval=None, open_timeout=ANSWER,
+            address, host="127.0.0.1", ssl=tls, proxy=None, ping_interval=None, open_timeout=RESPONSE_TIMEOUT,
             create_connection=Counting,
         )
     TOTALS["opened"] += 1
     TOTALS["compressed"] += "Sec-WebSocket-Extensions" in connection.response.headers
-    words = random.Random(number)
+    rng = random.Random(number)
     try:
-        await talk.wait()
-        await asyncio.sleep(words.uniform(0, pause))
+        await start.wait()
+        await asyncio.sleep(rng.uniform(0, pause))
         clock = asyncio.get_running_loop().time
         due = clock()
         while True:
-            message = messages.message(words)
+            message = messages.message(rng)
             await connection.send(message)
-            answer = await asyncio.wait_for(connection.recv(), ANSWER)
+            answer = await asyncio.wait_for(connection.recv(), RESPONSE_TIMEOUT)
             TOTALS["echoed"] += 1
             TOTALS["wrong"] += answer != message
             due += pause
             await asyncio.sleep(max(0, due - clock()))
-    except Exception as error:  # However it ends: none is to.
+    except Exception as error:  # No session may end, for any reason.
         TOTALS["ended"] += 1
         print(f"session {number}: {error!r}", file=sys.stderr)
 
@@ -69,14 +69,14 @@ async def main(port, host, ca, sessions, pause):
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     print("here", flush=True)
     await lines.readline()
-    tls, few, talk = ssl.create_default_context(cafile=ca), asyncio.Semaphore(8), asyncio.Event()
+    tls, dials, start = ssl.create_default_context(cafile=ca), asyncio.Semaphore(8), asyncio.Event()
     address = f"wss://{host}:{port}/"
-    tasks = [asyncio.create_task(session(n, address, tls, float(pause), few, talk)) for n in range(int(sessions))]
+    tasks = [asyncio.create_task(session(n, address, tls, float(pause), dials, start)) for n in range(int(sessions))]
     while TOTALS["opened"] + TOTALS["ended"] < len(tasks) and not any(task.done() for task in tasks):
         await asyncio.sleep(0.05)
     print("open", flush=True)
     await lines.readline()
-    talk.set()
+    start.set()
     print("talking", flush=True)
     while await lines.readline():
         print(json.dumps(TOTALS), flush=True)

@@ -1,4 +1,4 @@
-"""What compression costs a Python server and Lockgate, by who does it: see ../README.md.
+"""The cost of compression for a Python server and for Lockgate, by the side that compresses: see ../README.md.
 
     tests/.venv/bin/python tests/bench/offload/compare.py [--quick] target/release/lockgate
 """
@@ -26,14 +26,14 @@ from certificate import certificate
 
 HOST = "chat.bench.test"
 DESCRIPTORS = 20_000
-PATIENCE = 240  # seconds until all sessions are open, or figures come, on a busy machine
+STEP_TIMEOUT = 240  # seconds for opening all sessions, or for a report, on a busy machine
 
-# Who compresses: `session.compression`, and the server's own setting.
+# The side that compresses: `session.compression`, and the setting of the server.
 ROWS = {
     "the server": ("pass", "deflate"),
     "Lockgate (`offload`)": ("offload", "deflate"),
-    "nobody (`strip`)": ("strip", "deflate"),
-    "nobody (`pass`, the server has it off)": ("pass", "none"),
+    "no compression (`strip`)": ("strip", "deflate"),
+    "no compression (`pass`, disabled in the server)": ("pass", "none"),
 }
 
 
@@ -47,7 +47,7 @@ class Lockgate(proxies.Lockgate):
 
 
 class Children:
-    """What the measurement starts besides Lockgate; all of it ends with the measurement."""
+    """The processes of a measurement except Lockgate; they end with the measurement."""
 
     def __init__(self):
         self.running = []
@@ -61,17 +61,17 @@ class Children:
         return child
 
     async def end(self):
-        for child in reversed(self.running):  # The clients first, who would complain of the others' end.
+        for child in reversed(self.running):  # The clients first, because they report an error if the server ends.
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
             await child.wait()
 
 
 async def line(child):
-    said = await asyncio.wait_for(child.stdout.readline(), PATIENCE)
-    if not said:
-        raise RuntimeError("a client or the server ended: what it said stands above")
-    return said
+    text = await asyncio.wait_for(child.stdout.readline(), STEP_TIMEOUT)
+    if not text:
+        raise RuntimeError("a client or the server ended: see its output above")
+    return text
 
 
 async def totals(clients):
@@ -82,7 +82,7 @@ async def totals(clients):
 
 
 async def measure(settings, compression, server_has, certificates):
-    """One fresh server, one fresh Lockgate, and what each of them holds and does while all sessions talk."""
+    """Starts a server and Lockgate, and measures memory and CPU time of both while all sessions send."""
     children, folder = Children(), tempfile.TemporaryDirectory(prefix="bench-")
     for file in ("cert.pem", "key.pem"):
         (Path(folder.name) / file).write_bytes((certificates / file).read_bytes())
@@ -98,9 +98,9 @@ async def measure(settings, compression, server_has, certificates):
             for _ in range(settings.clients)
         ]
         for client in clients:
-            await line(client)  # They share Python with the server: only now is what it has to itself known.
+            await line(client)  # The clients share pages of Python with the server: its own memory is known only from here on.
         idle = {name: processes.pss_mib(pids) for name, pids in both.items()}
-        for _ in ("open them", "talk"):
+        for _ in ("open", "start"):
             for client in clients:
                 client.stdin.write(b"\n")
             for client in clients:
@@ -108,7 +108,7 @@ async def measure(settings, compression, server_has, certificates):
         await asyncio.sleep(settings.settle)
         before, spent = await totals(clients), {name: processes.cpu_seconds(pids) for name, pids in both.items()}
         await asyncio.sleep(settings.seconds)
-        after, spent_then = await totals(clients), {name: processes.cpu_seconds(pids) for name, pids in both.items()}
+        after, spent_after = await totals(clients), {name: processes.cpu_seconds(pids) for name, pids in both.items()}
         held = {name: processes.pss_mib(pids) for name, pids in both.items()}
     except RuntimeError as error:
         raise RuntimeError(f"{error}\n{gate and gate.log()}") from error
@@ -125,16 +125,16 @@ async def measure(settings, compression, server_has, certificates):
         raise RuntimeError(f"sessions ended or an echo was wrong: {after}")
     for name in both:
         result[f"{name}_kib"] = (held[name] - idle[name]) * 1024 / sessions
-        result[f"{name}_us"] = (spent_then[name] - spent[name]) * 1e6 / echoed
+        result[f"{name}_us"] = (spent_after[name] - spent[name]) * 1e6 / echoed
     for way in ("sent", "received"):
         result[way] = (after[way] - before[way]) / echoed
     return {name: round(value, 1) for name, value in result.items()}
 
 
-async def everything(settings, certificates):
+async def measure_all(settings, certificates):
     results = {row: [] for row in ROWS}
-    async with asyncio.timeout(settings.whole):
-        for _ in range(settings.rounds):  # Interleaved: what else the machine does meets all rows.
+    async with asyncio.timeout(settings.time_limit):
+        for _ in range(settings.rounds):  # Interleaved, so that other load on the machine affects all rows.
             for row, (compression, server_has) in ROWS.items():
                 results[row].append(await measure(settings, compression, server_has, certificates))
                 print(f"{row}: {results[row][-1]}", file=sys.stderr)
@@ -149,8 +149,8 @@ COLUMNS = {
 
 
 def render(results):
-    """The median of the runs, and in brackets how far they are apart where that can be seen."""
-    print("| who compresses | " + " | ".join(COLUMNS) + " |")
+    """Prints the median of the runs, with the range in brackets if it is not one value."""
+    print("| compression by | " + " | ".join(COLUMNS) + " |")
     print("|---|" + "---|" * len(COLUMNS))
     for row, runs in results.items():
         cells = []
@@ -164,27 +164,27 @@ def render(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lockgate", help="the binary to measure")
-    parser.add_argument("--sessions", type=int, help="how many sessions (2000)")
+    parser.add_argument("--sessions", type=int, help="number of sessions (2000)")
     parser.add_argument("--pause", type=float, default=4, help="seconds between two messages of a session (4)")
-    parser.add_argument("--rounds", type=int, help="how often each row is measured (2)")
-    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
-    parser.add_argument("--json", metavar="FILE", help="also write all figures there")
+    parser.add_argument("--rounds", type=int, help="number of measurements of each row (2)")
+    parser.add_argument("--quick", action="store_true", help="a small run that only checks that the benchmark works")
+    parser.add_argument("--json", metavar="FILE", help="also write all results to this file")
     given = parser.parse_args()
     if given.quick:
-        scale = dict(sessions=40, clients=2, rounds=1, settle=1, seconds=2, whole=50, pause=0.5)
+        scale = dict(sessions=40, clients=2, rounds=1, settle=1, seconds=2, time_limit=50, pause=0.5)
     else:
-        scale = dict(sessions=2000, clients=4, rounds=2, settle=8, seconds=20, whole=1200)
+        scale = dict(sessions=2000, clients=4, rounds=2, settle=8, seconds=20, time_limit=1200)
     for name in ("sessions", "rounds"):
         scale[name] = getattr(given, name) or scale[name]
     settings = argparse.Namespace(**vars(given) | scale)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, DESCRIPTORS), min(hard, DESCRIPTORS)))
-    # What was started is ended before this program ends.
+    # With an exception instead of a kill, every started process is ended first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     load, began = os.getloadavg()[0], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         certificate(Path(folder))
-        results = asyncio.run(everything(settings, Path(folder)))
+        results = asyncio.run(measure_all(settings, Path(folder)))
     about = {
         "date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "load_before": round(load, 2),
         "load_after": round(os.getloadavg()[0], 2), "sessions": settings.sessions, "pause": settings.pause,

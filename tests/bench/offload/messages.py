@@ -1,4 +1,4 @@
-"""What a chat would send, about 1 KiB of JSON: a few entries whose keys repeat, with names, times, ids and words that do not."""
+"""Messages of a chat, about 1 KiB of JSON: a few entries with repeated keys, and with varying names, times, ids and words."""
 
 import json
 
@@ -9,19 +9,19 @@ answer maybe really probably before after because between nothing something alwa
 NAMES = "alice bob carol dave erin frank grace heidi ivan judy mallory niaj olivia peggy rupert sybil trent victor".split()
 
 
-def message(words):
-    """Another one each time; `words` is its source of chance."""
+def message(rng):
+    """Returns a random message; `rng` is the random generator."""
     return json.dumps({
         "type": "room.history",
-        "room": f"room-{words.randrange(400)}",
+        "room": f"room-{rng.randrange(400)}",
         "entries": [
             {
-                "id": f"{words.getrandbits(64):016x}",
-                "user": {"id": words.randrange(100_000), "name": words.choice(NAMES), "online": words.random() < 0.5},
-                "sent_at": f"2026-11-21T{words.randrange(24):02}:{words.randrange(60):02}:{words.randrange(60):02}Z",
-                "text": " ".join(words.choices(WORDS, k=words.randrange(8, 18))),
+                "id": f"{rng.getrandbits(64):016x}",
+                "user": {"id": rng.randrange(100_000), "name": rng.choice(NAMES), "online": rng.random() < 0.5},
+                "sent_at": f"2026-11-21T{rng.randrange(24):02}:{rng.randrange(60):02}:{rng.randrange(60):02}Z",
+                "text": " ".join(rng.choices(WORDS, k=rng.randrange(8, 18))),
                 "edited": False,
-                "reactions": words.randrange(6),
+                "reactions": rng.randrange(6),
             }
             for _ in range(4)
         ],

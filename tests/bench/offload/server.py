@@ -1,4 +1,4 @@
-"""An echo server on `websockets`, otherwise as it comes: `server.py deflate|none`. It prints its port."""
+"""An echo server on `websockets` with default settings: `server.py deflate|none`. It prints its port."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ async def echo(connection):
 
 
 async def main(compression):
-    # No Pings of its own, so that its time is that of the messages alone.
+    # No Pings of its own, so that its CPU time is that of the messages alone.
     server = await serve(echo, "127.0.0.1", 0, compression=compression, ping_interval=None)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()

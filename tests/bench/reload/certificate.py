@@ -1,10 +1,10 @@
-"""The certificate of all measurements."""
+"""The certificate that all measurements use."""
 
 import subprocess
 
 
 def certificate(folder):
-    """Self-signed, for every host here; HAProxy wants it in one file with its key."""
+    """Creates a self-signed certificate for every host. HAProxy requires it in one file with its key."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "7",
          "-subj", "/CN=bench", "-addext", "subjectAltName=DNS:*.bench.test",

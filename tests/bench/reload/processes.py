@@ -1,4 +1,4 @@
-"""What /proc says about the processes of a proxy: all those of the sessions (setsid) that were started for it."""
+"""Reads /proc for the processes of a proxy: all processes of the sessions (setsid) that were started for it."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from pathlib import Path
 
 def of_sessions(sessions):
     if os.getsid(0) in sessions:
-        raise RuntimeError("the proxy has no session of its own: whatever else runs in ours would be counted and killed")
+        raise RuntimeError("the proxy has no session of its own: other processes of this session would be counted and killed")
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -15,14 +15,14 @@ def of_sessions(sessions):
         try:
             state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
         except OSError:
-            continue  # It has just ended.
+            continue  # The process has ended.
         if state != "Z" and int(session) in sessions:
             found.append(int(entry.name))
     return sorted(found)
 
 
 def pss_mib(pids):
-    """Proportional: what processes share is counted once."""
+    """Returns the proportional set size, which counts shared pages once."""
     total = 0
     for pid in pids:
         try:
@@ -34,7 +34,7 @@ def pss_mib(pids):
 
 
 def cpu_seconds(pids):
-    """Of all their threads, those that have ended too, and of the children that they have waited for."""
+    """Returns the CPU time of all threads, including ended ones, and of the children that were waited for."""
     ticks = 0
     for pid in pids:
         try:

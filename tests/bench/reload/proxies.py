@@ -1,7 +1,7 @@
-"""The proxies, each configured as its documentation has it for WebSockets, with one route per host to the same backend.
+"""The proxies, each configured as its documentation recommends for WebSockets, with one route per host to the same backend.
 
-Settings they have in common: TLS with the same certificate, no access log, as many workers or threads as there are cores,
-room for 8,192 connections. With a `window` each also gets the setting that bounds how long old sessions may stay.
+Common settings: TLS with the same certificate, no access log, one worker or thread per core, up to 8,192 connections. With a
+`window` each proxy also gets the setting that limits the lifetime of old sessions.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import processes
 
-PATIENCE = 10  # seconds for a start, a reload command, a new master
+COMMAND_TIMEOUT = 10  # seconds for a start, a reload command, a new master
 
 
 class Proxy:
-    """One running proxy in a folder of its own."""
+    """One running proxy in its own directory."""
 
-    setting = None  # what bounds how long old sessions stay
-    version = []  # the arguments that make it say which it is
+    setting = None  # the setting that limits the lifetime of old sessions
+    version = []  # the arguments that print the version
     replaces_by = "stopped and started"
 
     def __init__(self, program, folder, backend, window):
@@ -37,7 +37,7 @@ class Proxy:
         await until(self.listens, f"{self.program} listens")
 
     async def launch(self, *more):
-        """In the foreground; nginx does it in another way."""
+        """Starts the proxy in the foreground; nginx overrides this."""
         with open(self.folder / "log", "ab") as log:
             child = await asyncio.create_subprocess_exec(
                 *self.command(), *more, cwd=self.folder, env=self.environment(),
@@ -52,11 +52,11 @@ class Proxy:
         await self.apply()
 
     async def stop(self):
-        """The graceful stop that it documents; does not wait."""
+        """Starts the documented graceful shutdown; does not wait."""
         os.kill(self.main, signal.SIGTERM)
 
     async def replace(self):
-        """Another binary in the place of this one: where there is no way, as its users do."""
+        """Replaces the binary. The default, for proxies without another way, is to stop and start."""
         await self.stop()
         await asyncio.wait_for(self.children[-1].wait(), 60)
         await self.launch()
@@ -76,12 +76,12 @@ class Proxy:
         return {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
 
     async def run(self, *command):
-        """A command of the proxy that ends by itself, such as `caddy reload`."""
+        """Runs a command of the proxy that ends by itself, such as `caddy reload`."""
         with open(self.folder / "log", "ab") as log:
             child = await asyncio.create_subprocess_exec(
                 *command, cwd=self.folder, env=self.environment(), stdout=log, stderr=log
             )
-            if status := await asyncio.wait_for(child.wait(), PATIENCE):
+            if status := await asyncio.wait_for(child.wait(), COMMAND_TIMEOUT):
                 raise RuntimeError(f"{command}: exit {status}\n{self.log()}")
 
     def log(self):
@@ -140,9 +140,9 @@ http {{
         return [self.program, "-p", str(self.folder), "-c", str(self.file), "-e", str(self.folder / "log")]
 
     async def launch(self):
-        """As a daemon: in the foreground it refuses to replace its binary."""
+        """Starts nginx as a daemon, because in the foreground it cannot replace its binary."""
         await self.run(*self.command())
-        # Debian's writes the file before it has left our session.
+        # The nginx of Debian writes the file before it calls setsid.
         await until(lambda: (pid := self.pid()) and os.getsid(pid) == pid, "nginx's daemon")
         self.main = self.pid()
         self.sessions.add(self.main)
@@ -283,7 +283,7 @@ certificates = [{{ cert = "cert.pem", key = "key.pem" }}]
             self.program, "run", "--help", stdout=asyncio.subprocess.PIPE, env=self.environment()
         )
         text, _ = await child.communicate()
-        if b"--takeover" in text:  # This build can.
+        if b"--takeover" in text:  # This build supports it.
             self.replaces_by = "`--takeover`"
         await super().start(hosts)
 
@@ -298,7 +298,7 @@ PROXIES = {"nginx": Nginx, "haproxy": Haproxy, "caddy": Caddy, "lockgate": Lockg
 
 
 def find(name, here, lockgate):
-    """The program's path, or None."""
+    """Returns the path of the program, or None."""
     if name == "lockgate":
         return lockgate and str(Path(lockgate).resolve())
     if name == "caddy":
@@ -312,7 +312,7 @@ def free_port():
         return it.getsockname()[1]
 
 
-async def until(condition, what, seconds=PATIENCE):
+async def until(condition, what, seconds=COMMAND_TIMEOUT):
     try:
         async with asyncio.timeout(seconds):
             while True:
@@ -321,4 +321,4 @@ async def until(condition, what, seconds=PATIENCE):
                     return
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise RuntimeError(f"not within {seconds} s: {what}") from None
+        raise RuntimeError(f"timeout after {seconds} s: {what}") from None

@@ -1,4 +1,4 @@
-"""What is done to each proxy while its sessions echo. Each scenario has a fresh proxy and returns figures for the table."""
+"""The scenarios. Each runs on a new proxy with echoing sessions and returns the figures for the table."""
 
 import asyncio
 import json
@@ -13,17 +13,17 @@ OWN, OTHER = "a.bench.test", "b.bench.test"
 
 
 async def reloads(settings, proxy, crowd):
-    """Another route comes with each reload. Between two reloads a few of the oldest sessions leave and as many come."""
+    """Adds a route with each reload. Between two reloads a few of the oldest sessions close and as many open."""
     await asyncio.sleep(settings.settle)
     before = proxy.processes()
     memory = processes.pss_mib(before)
     began, hosts = time.monotonic(), [OWN, OTHER]
-    few = max(1, settings.sessions // (2 * settings.reloads))
+    churn = max(1, settings.sessions // (2 * settings.reloads))
     for turn in range(1, settings.reloads + 1):
         hosts.append(f"r{turn}.bench.test")
         await proxy.reload(hosts)
-        await crowd.leave(few)
-        await crowd.open(few, OWN)
+        await crowd.leave(churn)
+        await crowd.open(churn, OWN)
         await asyncio.sleep(max(0, began + turn - time.monotonic()))
     in_force = await crowd.works(hosts[-1])
     await asyncio.sleep(settings.left)
@@ -38,7 +38,7 @@ async def reloads(settings, proxy, crowd):
 
 
 async def removal(settings, proxy, crowd):
-    """The route of all sessions is taken out of the configuration."""
+    """Removes the route of all sessions from the configuration."""
     began = time.monotonic()
     await proxy.reload([OTHER])
     await over(settings, lambda: crowd.open_now == 0)
@@ -46,7 +46,7 @@ async def removal(settings, proxy, crowd):
 
 
 async def stop(settings, proxy, crowd):
-    """The graceful stop."""
+    """Shuts the proxy down gracefully."""
     began = time.monotonic()
     await proxy.stop()
     gone = await over(settings, lambda: not proxy.processes())
@@ -56,7 +56,7 @@ async def stop(settings, proxy, crowd):
 
 
 async def replacement(settings, proxy, crowd):
-    """Another binary takes the place of this one while clients come at a steady rate."""
+    """Replaces the binary while clients connect at a fixed rate."""
     knocking = await asyncio.create_subprocess_exec(
         sys.executable, str(Path(__file__).with_name("knock.py")), str(proxy.port), OWN, str(proxy.folder / "cert.pem"),
         str(settings.rate), str(settings.knocks), stdout=asyncio.subprocess.PIPE,
@@ -74,7 +74,7 @@ async def replacement(settings, proxy, crowd):
             knocking.kill()
         await knocking.wait()
     await until(proxy.listens, f"the new {proxy.program} listens")
-    # Where the old sessions are closed within a window, it has already ended.
+    # If old sessions are closed within a window, it has ended by that time.
     while crowd.open_now and time.monotonic() < began + settings.window + settings.settle:
         await asyncio.sleep(0.05)
     return crowd.outcome(began) | {
@@ -86,7 +86,7 @@ async def replacement(settings, proxy, crowd):
 
 
 async def over(settings, condition):
-    """Whether it came true within the limit."""
+    """Returns whether the condition became true within the limit."""
     try:
         async with asyncio.timeout(settings.limit):
             while not condition():

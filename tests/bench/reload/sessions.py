@@ -1,4 +1,4 @@
-"""The clients: sessions that echo without end, each of which remembers how it ended."""
+"""The clients: sessions that echo until they end, and record how they ended."""
 
 import asyncio
 import collections
@@ -8,7 +8,7 @@ import time
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-ANSWER = 10  # seconds that an echo, or a handshake, may take
+RESPONSE_TIMEOUT = 10  # seconds for an echo or a handshake
 
 
 class Session:
@@ -18,24 +18,24 @@ class Session:
         self.number = number
         self.connection = connection
         self.sent = self.echoed = self.wrong = 0
-        self.asked = time.monotonic()
+        self.last_sent = time.monotonic()
         self.code = None
         self.ended = None
         self.leaving = False
 
     async def echo(self, pause):
-        """Sends a message, and whatever comes next must be its echo; until the next one is due nothing may come."""
+        """Sends messages. The next message received must be the echo, and no other message is allowed until the next one is due."""
         due = random.uniform(0, pause)
         try:
             while True:
-                await self.nothing(due)
+                await self.expect_silence(due)
                 if self.leaving:
                     return
                 message = f"session {self.number}, message {self.sent}"
                 self.sent += 1
-                self.asked = time.monotonic()
+                self.last_sent = time.monotonic()
                 await self.connection.send(message)
-                answer = await asyncio.wait_for(self.connection.recv(), ANSWER)
+                answer = await asyncio.wait_for(self.connection.recv(), RESPONSE_TIMEOUT)
                 self.echoed += 1
                 self.wrong += answer != message
                 due = pause
@@ -48,11 +48,11 @@ class Session:
 
     @property
     def lost(self):
-        """Messages without an echo; one that is under way is none of them."""
-        over = self.code is not None or time.monotonic() - self.asked > 2
+        """The number of messages without an echo; a message that is in flight does not count."""
+        over = self.code is not None or time.monotonic() - self.last_sent > 2
         return self.sent - self.echoed if over else 0
 
-    async def nothing(self, seconds):
+    async def expect_silence(self, seconds):
         try:
             await asyncio.wait_for(self.connection.recv(), seconds)
             self.wrong += 1
@@ -61,7 +61,7 @@ class Session:
 
 
 class Crowd:
-    """All sessions of one measurement. Those that leave by themselves are no longer counted, except for what they lost before."""
+    """All sessions of one measurement. Sessions that close by themselves are no longer counted, except for their lost messages."""
 
     def __init__(self, address, tls, pause):
         self.address, self.tls, self.pause = address, tls, pause
@@ -78,18 +78,18 @@ class Crowd:
             proxy=None,
             compression=None,
             ping_interval=None,
-            open_timeout=ANSWER,
+            open_timeout=RESPONSE_TIMEOUT,
             close_timeout=2,
         )
 
     async def open(self, count, host):
-        few = asyncio.Semaphore(16)
+        dials = asyncio.Semaphore(16)
 
         async def one():
-            async with few:
+            async with dials:
                 try:
                     session = Session(len(self.sessions) + len(self.gone), await self.connect(host))
-                except Exception:  # However it is refused: by TCP, by TLS, by HTTP.
+                except Exception:  # Refused by TCP, TLS or HTTP.
                     self.refused += 1
                     return
             self.sessions.append(session)
@@ -100,7 +100,7 @@ class Crowd:
         await asyncio.gather(*(one() for _ in range(count)))
 
     async def leave(self, count):
-        """The oldest ones that are still open, and await no echo, close with 1000, as clients do."""
+        """Closes the oldest open sessions that wait for no echo, with 1000, as clients do."""
         idle = [session for session in self.sessions if session.code is None and session.sent == session.echoed]
         oldest = idle[:count]
         for session in oldest:
@@ -110,11 +110,11 @@ class Crowd:
         await asyncio.gather(*(session.connection.close() for session in oldest))
 
     async def works(self, host):
-        """Whether a new session for this host opens."""
+        """Returns whether a new session for this host opens."""
         try:
             await (await self.connect(host)).close()
             return True
-        except Exception:  # However it is refused: by TLS, by HTTP, by a reset.
+        except Exception:  # Refused by TLS, HTTP or a reset.
             return False
 
     @property
@@ -123,7 +123,7 @@ class Crowd:
 
     def outcome(self, since):
         ended = [session for session in self.sessions if session.code is not None]
-        everybody = self.sessions + self.gone
+        all_sessions = self.sessions + self.gone
         codes = collections.Counter(str(session.code) for session in ended)
         bare = sum(count for code, count in codes.items() if code in ("1006", "silent"))
         return {
@@ -136,9 +136,9 @@ class Crowd:
             "bare": bare,
             "peak_per_second": peak([session.ended for session in ended]),
             "over_seconds": round(max((session.ended for session in ended), default=since) - since, 1),
-            "messages": sum(session.sent for session in everybody),
-            "messages_lost": sum(session.lost for session in everybody),
-            "messages_wrong": sum(session.wrong for session in everybody),
+            "messages": sum(session.sent for session in all_sessions),
+            "messages_lost": sum(session.lost for session in all_sessions),
+            "messages_wrong": sum(session.wrong for session in all_sessions),
         }
 
     async def end(self):
@@ -150,11 +150,11 @@ class Crowd:
 
 
 def peak(moments):
-    """The most in any second, wherever that second begins."""
-    recent, most = collections.deque(), 0
+    """Returns the maximum number in any interval of one second."""
+    recent, maximum = collections.deque(), 0
     for moment in sorted(moments):
         recent.append(moment)
         while recent[0] <= moment - 1:
             recent.popleft()
-        most = max(most, len(recent))
-    return most
+        maximum = max(maximum, len(recent))
+    return maximum

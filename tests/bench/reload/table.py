@@ -42,30 +42,30 @@ def failed(result):
 
 ENDS = [
     ("closed with a Close frame (× code)", closes),
-    ("cut off without one (1006)", lambda it: it["bare"]),
-    ("most ends in one second", lambda it: it["peak_per_second"]),
-    ("time until the last of them", over_seconds),
+    ("closed without one (1006)", lambda it: it["bare"]),
+    ("maximum of ends per second", lambda it: it["peak_per_second"]),
+    ("time until the last close", over_seconds),
 ]
 
 TABLE = [
-    ("reloads", "{s.reloads} reloads, another route each", [
+    ("reloads", "{s.reloads} reloads, each adds a route", [
         ("sessions dropped", lambda it: f"{it['ended']} of {it['sessions']}"),
         ("of them with a Close frame (× code)", lambda it: closes(it) if it["ended"] else ""),
         ("messages lost", lambda it: it["messages_lost"] + it["messages_wrong"]),
         ("new sessions refused", lambda it: it["refused"]),
-        ("processes left behind", lambda it: it["processes_left"]),
-        ("memory left behind, MiB (before)", lambda it: f"{it['memory_left']:+} ({it['memory_before']})"),
+        ("additional processes", lambda it: it["processes_left"]),
+        ("additional memory, MiB (before)", lambda it: f"{it['memory_left']:+} ({it['memory_before']})"),
     ]),
     ("removal", "own route removed", ENDS + [
         ("still open after {s.limit} s", lambda it: it["still_open"]),
     ]),
-    ("stop", "graceful stop", ENDS + [
+    ("stop", "graceful shutdown", ENDS + [
         ("still open after {s.limit} s", lambda it: it["still_open"]),
-        ("gone after", left_after),
+        ("process ended after", left_after),
     ]),
-    ("replacement", "binary replaced, {s.rate} connects a second", [
+    ("replacement", "binary replaced, {s.rate} new connections per second", [
         ("how", lambda it: it["way"]),
-        ("connects refused or reset", failed),
+        ("connections refused or reset", failed),
     ] + ENDS + [
         ("still open on the old process", lambda it: it["still_open"]),
     ]),

@@ -1,7 +1,7 @@
 #![no_main]
-use lockgate_fuzz::{close_reads_back, proto::frame::FrameHeader};
+use lockgate_fuzz::{close_round_trip, proto::frame::FrameHeader};
 
-// A header parses the same with and without bytes after it; our own Close frames parse to their code and reason.
+// A header parses the same alone and with bytes after it; Close frames of Lockgate parse to their code and reason.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Ok(Some(header)) = FrameHeader::parse(data) {
         assert_eq!(FrameHeader::parse(&data[..header.len]), Ok(Some(header)));
@@ -9,6 +9,6 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
     if let Some(([a, b, key @ ..], reason)) = data.split_first_chunk::<6>() {
         let code = u16::from_be_bytes([*a, *b]);
-        close_reads_back(code, reason, (key[0] & 1 == 0).then_some(*key));
+        close_round_trip(code, reason, (key[0] & 1 == 0).then_some(*key));
     }
 });

@@ -1,3 +1,3 @@
 #![no_main]
-// TLS records that are split, delayed or corrupted: received data equals sent data, and memory is bounded.
+// A client's TLS bytes, split, delayed or corrupted: data arrives as it was sent, and memory is bounded.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| lockgate_fuzz::tls::play(data));

@@ -1,6 +1,6 @@
-//! An ACME client that is not Lockgate's.
+//! An ACME client for the tests of the harness.
 
-use crate::harness::{Pebble, web::ask};
+use crate::harness::{Pebble, web::fetch};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -23,7 +23,7 @@ impl HttpClient for Client {
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         let ca = self.0.clone();
         Box::pin(async move {
-            let answer = ask(request, &ca).await.map_err(Error::Other)?;
+            let answer = fetch(request, &ca).await.map_err(Error::Other)?;
             Ok(BytesResponse::from(answer.map(Full::new)))
         })
     }

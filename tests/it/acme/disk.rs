@@ -1,6 +1,6 @@
-//! A disk on its bad days.
+//! Faults of the disk with the certificate store.
 
-use super::rig::{Rig, failed, issued, stop, until};
+use super::fixture::{AcmeFixture, failed, issued, stop, until};
 use std::{fs, path::PathBuf, process::Command};
 
 /// A tmpfs of its own, unmounted on drop.
@@ -53,72 +53,73 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_as_good_as_memory_until_there_is_room() {
-    let rig = Rig::new().await;
-    let disk = Disk::mount(rig.storage());
-    rig.prepare(&["a.test"]).await;
-    let ballast = disk.0.join("ballast");
-    // Fails when nothing more goes in, which is what is wanted.
-    let _ = fs::write(&ballast, vec![0; 1 << 20]);
+async fn full_disk_keeps_certificates_in_memory_until_they_can_be_saved() {
+    let fixture = AcmeFixture::new().await;
+    let disk = Disk::mount(fixture.storage());
+    fixture.prepare(&["a.test"]).await;
+    let filler = disk.0.join("ballast");
+    // Fails once the disk is full.
+    let _ = fs::write(&filler, vec![0; 1 << 20]);
 
-    let mut lockgate = rig.start(&["a.test", "b.test"], "").await;
+    let mut lockgate = fixture.start(&["a.test", "b.test"], "").await;
     issued(&lockgate, "b.test").await;
     for host in ["a.test", "b.test"] {
-        rig.leaf(host).await.expect("served");
+        fixture.leaf(host).await.expect("served");
     }
     failed(&lockgate, "b.test", "No space left on device").await;
     assert!(lockgate.stderr().contains("kept in memory only"));
 
-    fs::remove_file(ballast).expect("there");
+    fs::remove_file(filler).expect("there");
     until(&lockgate, "b.test", |row| row["error"].is_null()).await;
     stop(&mut lockgate).await;
-    let _lockgate = rig.start(&["a.test", "b.test"], "").await;
-    rig.leaf("b.test").await.expect("kept after all");
-    assert_eq!(rig.pebble.orders(), 2);
+    let _lockgate = fixture.start(&["a.test", "b.test"], "").await;
+    fixture.leaf("b.test").await.expect("kept after all");
+    assert_eq!(fixture.pebble.orders(), 2);
 }
 
 #[tokio::test]
-async fn a_read_only_disk_is_as_good_as_memory_until_it_can_be_written() {
-    let rig = Rig::new().await;
-    let disk = Disk::mount(rig.storage());
-    rig.prepare(&["a.test"]).await;
+async fn read_only_disk_keeps_certificates_in_memory_until_they_can_be_saved() {
+    let fixture = AcmeFixture::new().await;
+    let disk = Disk::mount(fixture.storage());
+    fixture.prepare(&["a.test"]).await;
     disk.remount("ro");
 
-    let mut lockgate = rig.start(&["a.test", "b.test"], "").await;
+    let mut lockgate = fixture.start(&["a.test", "b.test"], "").await;
     issued(&lockgate, "b.test").await;
     for host in ["a.test", "b.test"] {
-        rig.leaf(host).await.expect("served");
+        fixture.leaf(host).await.expect("served");
     }
     failed(&lockgate, "b.test", "Read-only file system").await;
 
     disk.remount("rw");
     until(&lockgate, "b.test", |row| row["error"].is_null()).await;
     stop(&mut lockgate).await;
-    let _lockgate = rig.start(&["a.test", "b.test"], "").await;
-    rig.leaf("b.test").await.expect("kept after all");
-    assert_eq!(rig.pebble.orders(), 2);
+    let _lockgate = fixture.start(&["a.test", "b.test"], "").await;
+    fixture.leaf("b.test").await.expect("kept after all");
+    assert_eq!(fixture.pebble.orders(), 2);
 }
 
-/// What became of the files of `a.test` costs it one order, and `b.test` nothing.
-async fn damaged(damage: impl FnOnce(Vec<u8>) -> Vec<u8>, words: &str) {
-    let rig = Rig::new().await;
-    rig.prepare(&["a.test", "b.test"]).await;
-    let other = rig.leaf_of("b.test");
-    let folder = rig.kept(&rig.pebble.directory());
+/// Checks that a damaged file of `a.test` causes one order for `a.test` and none for `b.test`.
+async fn damaged(damage: impl FnOnce(Vec<u8>) -> Vec<u8>, error: &str) {
+    let fixture = AcmeFixture::new().await;
+    fixture.prepare(&["a.test", "b.test"]).await;
+    let other = fixture.leaf_of("b.test");
+    let folder = fixture.store_of(&fixture.pebble.directory());
     let file = folder.join("a.test.pem");
     let before = fs::read(&file).expect("kept");
     fs::write(&file, damage(before)).expect("ours");
 
-    let lockgate = rig.start(&["a.test", "b.test"], "").await;
-    rig.leaf("b.test").await.expect("served throughout");
+    let lockgate = fixture.start(&["a.test", "b.test"], "").await;
+    fixture.leaf("b.test").await.expect("served throughout");
     issued(&lockgate, "a.test").await;
-    rig.leaf("a.test").await.expect("served again");
-    assert_eq!(rig.pebble.orders(), 3);
-    assert_eq!(rig.leaf_of("b.test"), other);
-    let stderr = lockgate.stderr();
+    fixture.leaf("a.test").await.expect("served again");
+    assert_eq!(fixture.pebble.orders(), 3);
+    assert_eq!(fixture.leaf_of("b.test"), other);
+    let log = lockgate.log("ERROR");
+    let moved = log.iter().find(|line| line["name"] == "a.test.pem");
     assert!(
-        stderr.contains("stored file is unusable and was renamed") && stderr.contains(words),
-        "{stderr}"
+        moved.is_some_and(|line| line.to_string().contains(error)),
+        "{log:?}"
     );
     let mut files = fs::read_dir(folder)
         .expect("there")
@@ -127,21 +128,21 @@ async fn damaged(damage: impl FnOnce(Vec<u8>) -> Vec<u8>, words: &str) {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_cut_off() {
-    let half = |mut file: Vec<u8>| {
+async fn truncated_certificate_is_ordered_again() {
+    let truncate = |mut file: Vec<u8>| {
         file.truncate(file.len() / 3);
         file
     };
-    damaged(half, "no usable certificate").await;
+    damaged(truncate, "no usable certificate").await;
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_empty() {
+async fn empty_certificate_is_ordered_again() {
     damaged(|_| Vec::new(), "it is empty").await;
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_garbage() {
+async fn corrupt_certificate_is_ordered_again() {
     damaged(
         |file| file.iter().map(|byte| byte ^ 0x55).collect(),
         "no usable private key",
@@ -150,18 +151,20 @@ async fn a_certificate_that_is_garbage() {
 }
 
 #[tokio::test]
-async fn an_account_key_that_is_lost() {
+async fn lost_account_key_is_replaced() {
     for garbage in [false, true] {
-        let rig = Rig::new().await;
-        rig.prepare(&["a.test"]).await;
-        let file = rig.kept(&rig.pebble.directory()).join("account.pem");
+        let fixture = AcmeFixture::new().await;
+        fixture.prepare(&["a.test"]).await;
+        let file = fixture
+            .store_of(&fixture.pebble.directory())
+            .join("account.pem");
         match garbage {
             true => fs::write(&file, "garbage").expect("ours"),
             false => fs::remove_file(&file).expect("kept"),
         }
-        let lockgate = rig.start(&["a.test", "b.test"], "").await;
-        rig.leaf("a.test").await.expect("served throughout");
+        let lockgate = fixture.start(&["a.test", "b.test"], "").await;
+        fixture.leaf("a.test").await.expect("served throughout");
         issued(&lockgate, "b.test").await;
-        assert_eq!(rig.pebble.orders(), 2);
+        assert_eq!(fixture.pebble.orders(), 2);
     }
 }

@@ -1,157 +1,172 @@
-//! A CA on its bad days. What is held is served throughout, the CA is not stormed, and when it is well again the rest
-//! comes without a restart.
+//! Faults of the CA. Stored certificates are served throughout, orders are limited, and missing certificates are issued
+//! without a restart once the CA has recovered.
 
-use super::rig::{Rig, failed, issued, until};
+use super::fixture::{AcmeFixture, failed, issued, until};
 use crate::harness::{Answer, Fault, Front, Lockgate};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// `a.test` has its certificate, `b.test` wants one while the fault lasts.
-struct Bad {
-    rig: Rig,
+/// A Lockgate that has a certificate for `a.test` and orders one for `b.test` while the CA has a fault.
+struct FaultyCa {
+    fixture: AcmeFixture,
     front: Front,
     lockgate: Lockgate,
 }
 
-impl Bad {
-    async fn day(fault: Fault) -> Bad {
-        let rig = Rig::new().await;
-        let front = Front::before(&rig.pebble).await;
+impl FaultyCa {
+    async fn new(fault: Fault) -> FaultyCa {
+        let fixture = AcmeFixture::new().await;
+        let front = Front::before(&fixture.pebble).await;
         let acme = format!("directory = {:?}", front.directory());
-        let mut before = rig.start(&["a.test"], &acme).await;
+        let mut before = fixture.start(&["a.test"], &acme).await;
         issued(&before, "a.test").await;
-        super::rig::stop(&mut before).await;
-        assert_eq!(rig.pebble.orders(), 1);
+        super::fixture::stop(&mut before).await;
+        assert_eq!(fixture.pebble.orders(), 1);
         front.set(fault);
-        let lockgate = rig.start(&["a.test", "b.test"], &acme).await;
-        Bad {
-            rig,
+        let lockgate = fixture.start(&["a.test", "b.test"], &acme).await;
+        FaultyCa {
+            fixture,
             front,
             lockgate,
         }
     }
 
-    /// It fails with these words, and `a.test` is served as before; then all is well.
-    async fn ends(self, words: &str) {
-        failed(&self.lockgate, "b.test", words).await;
-        self.rig.leaf("a.test").await.expect("served throughout");
-        assert_eq!(self.rig.pebble.orders(), 1, "none came so far");
+    /// Checks that the order fails with this error while `a.test` is served, then removes the fault and waits for `b.test`.
+    async fn recovers_from(self, error: &str) {
+        failed(&self.lockgate, "b.test", error).await;
+        self.fixture
+            .leaf("a.test")
+            .await
+            .expect("served throughout");
+        assert_eq!(self.fixture.pebble.orders(), 1, "no order was added");
         self.front.set(Fault::Pass);
         issued(&self.lockgate, "b.test").await;
-        self.rig.leaf("a.test").await.expect("served throughout");
-        self.rig.leaf("b.test").await.expect("served now");
-        assert_eq!(self.rig.pebble.orders(), 2);
+        self.fixture
+            .leaf("a.test")
+            .await
+            .expect("served throughout");
+        self.fixture.leaf("b.test").await.expect("served now");
+        assert_eq!(self.fixture.pebble.orders(), 2);
     }
 }
 
 #[tokio::test]
-async fn it_is_down() {
-    Bad::day(Fault::Refuse)
+async fn unreachable_ca_is_retried() {
+    FaultyCa::new(Fault::Refuse)
         .await
-        .ends("the CA cannot be reached")
+        .recovers_from("the CA cannot be reached")
         .await;
 }
 
 #[tokio::test]
-async fn it_has_an_internal_error() {
+async fn ca_with_status_500_is_retried() {
     let fault = Fault::Answer(Answer::new(500, "<html>oh</html>"));
-    Bad::day(fault)
+    FaultyCa::new(fault)
         .await
-        .ends("it answered with the status 500")
+        .recovers_from("it answered with the status 500")
         .await;
 }
 
 #[tokio::test]
-async fn it_has_an_internal_error_in_the_middle_of_an_order() {
+async fn ca_with_status_500_at_new_order_is_retried() {
     let fault = Fault::Late(
         "order-plz",
         Answer::problem(500, "serverInternal", "database"),
     );
-    Bad::day(fault)
+    FaultyCa::new(fault)
         .await
-        .ends("database (serverInternal)")
+        .recovers_from("database (serverInternal)")
         .await;
 }
 
 #[tokio::test]
-async fn it_is_silent() {
-    Bad::day(Fault::Silent)
+async fn silent_ca_times_out_and_is_retried() {
+    FaultyCa::new(Fault::Silent)
         .await
-        .ends("no answer from localhost within 30 s")
+        .recovers_from("no answer from localhost within 30 s")
         .await;
 }
 
 #[tokio::test]
-async fn it_wants_to_be_asked_later() {
+async fn retry_after_header_delays_the_next_order() {
     let limited = Answer::problem(429, "rateLimited", "too many requests");
-    let bad = Bad::day(Fault::Answer(limited.retry_after("6"))).await;
+    let faulty = FaultyCa::new(Fault::Answer(limited.retry_after("6"))).await;
     let started = Instant::now();
-    failed(&bad.lockgate, "b.test", "too many requests (rateLimited)").await;
-    // The time is asked once more, at the start.
-    assert!(bad.front.answered() <= 2, "{}", bad.front.answered());
-    bad.rig.leaf("a.test").await.expect("served throughout");
-    bad.front.set(Fault::Pass);
-    issued(&bad.lockgate, "b.test").await;
+    failed(
+        &faulty.lockgate,
+        "b.test",
+        "too many requests (rateLimited)",
+    )
+    .await;
+    // The clock check at the start is the second request.
+    assert!(faulty.front.answered() <= 2, "{}", faulty.front.answered());
+    faulty
+        .fixture
+        .leaf("a.test")
+        .await
+        .expect("served throughout");
+    faulty.front.set(Fault::Pass);
+    issued(&faulty.lockgate, "b.test").await;
     assert!(
         started.elapsed() >= Duration::from_secs(5),
         "{:?}",
         started.elapsed()
     );
-    assert_eq!(bad.rig.pebble.orders(), 2);
+    assert_eq!(faulty.fixture.pebble.orders(), 2);
 }
 
 #[tokio::test]
-async fn it_wants_to_be_asked_later_and_says_when_in_its_text() {
+async fn retry_after_in_problem_detail_delays_the_next_order() {
     let detail = "too many certificates, retry after 2199-01-01 00:00:00 UTC: see https://ca.test";
     let limited = Answer::problem(429, "rateLimited", detail);
-    let bad = Bad::day(Fault::Late("order-plz", limited)).await;
-    let row = failed(&bad.lockgate, "b.test", "too many certificates").await;
-    // A week at most: what is later is a mistake.
+    let faulty = FaultyCa::new(Fault::Late("order-plz", limited)).await;
+    let row = failed(&faulty.lockgate, "b.test", "too many certificates").await;
+    // Later times are cut to a week.
     let next = row["next_attempt"].as_str().expect("a time");
     let next = humantime::parse_rfc3339(next).expect("RFC 3339");
     let wait = next
         .duration_since(std::time::SystemTime::now())
         .expect("later");
     assert!(wait > Duration::from_secs(6 * 86_400), "{wait:?}");
-    assert_eq!(bad.front.answered(), 1);
-    assert!(bad.rig.leaf("a.test").await.is_ok());
+    assert_eq!(faulty.front.answered(), 1);
+    assert!(faulty.fixture.leaf("a.test").await.is_ok());
 }
 
 #[tokio::test]
-async fn it_refuses_good_nonces() {
-    let rig = Rig::with(|pebble| pebble.nonce_reject(30)).await;
-    rig.prepare(&["a.test"]).await;
-    let lockgate = rig.start(&["a.test", "b.test", "c.test"], "").await;
+async fn rejected_nonces_do_not_prevent_issuance() {
+    let fixture = AcmeFixture::with(|pebble| pebble.nonce_reject(30)).await;
+    fixture.prepare(&["a.test"]).await;
+    let lockgate = fixture.start(&["a.test", "b.test", "c.test"], "").await;
     for host in ["b.test", "c.test"] {
-        rig.leaf("a.test").await.expect("served throughout");
+        fixture.leaf("a.test").await.expect("served throughout");
         issued(&lockgate, host).await;
-        rig.leaf(host).await.expect("served now");
+        fixture.leaf(host).await.expect("served now");
     }
-    // Orders are given up in their middle; each is one of few.
-    let orders = rig.pebble.count("Added order");
+    // A rejected nonce may abort an order; the number of orders stays limited.
+    let orders = fixture.pebble.count("Added order");
     println!("{orders} orders for 3 certificates with 30 % bad nonces");
     assert!(orders <= 30, "{orders}");
 }
 
 #[tokio::test]
-async fn it_does_not_find_a_host() {
-    let rig = Rig::new().await;
-    rig.prepare(&["a.test"]).await;
-    rig.pebble.set_ipv4("b.test", "127.0.0.99").await;
-    let lockgate = rig.start(&["a.test", "b.test"], "").await;
+async fn failed_validation_is_retried_until_dns_is_corrected() {
+    let fixture = AcmeFixture::new().await;
+    fixture.prepare(&["a.test"]).await;
+    fixture.pebble.set_ipv4("b.test", "127.0.0.99").await;
+    let lockgate = fixture.start(&["a.test", "b.test"], "").await;
     failed(&lockgate, "b.test", "could not validate").await;
-    rig.leaf("a.test").await.expect("served throughout");
-    rig.pebble.set_ipv4("b.test", "127.0.0.1").await;
+    fixture.leaf("a.test").await.expect("served throughout");
+    fixture.pebble.set_ipv4("b.test", "127.0.0.1").await;
     issued(&lockgate, "b.test").await;
-    let orders = rig.pebble.orders();
+    let orders = fixture.pebble.orders();
     assert!((3..=5).contains(&orders), "{orders}");
 }
 
 #[tokio::test]
-async fn it_never_finds_a_host_and_is_asked_four_times_an_hour() {
-    let rig = Rig::new().await;
-    rig.pebble.set_ipv4("a.test", "127.0.0.99").await;
-    let mut lockgate = rig.start(&["a.test"], "").await;
+async fn permanently_failing_host_is_ordered_four_times_an_hour() {
+    let fixture = AcmeFixture::new().await;
+    fixture.pebble.set_ipv4("a.test", "127.0.0.99").await;
+    let mut lockgate = fixture.start(&["a.test"], "").await;
     let in_an_hour = |row: &serde_json::Value| {
         let next = row["next_attempt"]
             .as_str()
@@ -160,28 +175,28 @@ async fn it_never_finds_a_host_and_is_asked_four_times_an_hour() {
         wait.is_some_and(|wait| wait > Duration::from_secs(3000))
     };
     until(&lockgate, "a.test", in_an_hour).await;
-    assert_eq!(rig.pebble.orders(), 4);
-    // Neither a wish nor a restart changes that.
-    let (well, said) = lockgate.tell(&["cert", "renew", "a.test"]).await;
-    assert!(well, "{said}");
-    super::rig::stop(&mut lockgate).await;
-    let lockgate = rig.start(&["a.test"], "").await;
+    assert_eq!(fixture.pebble.orders(), 4);
+    // Neither `cert renew` nor a restart bypasses the limit.
+    let (ok, output) = lockgate.command(&["cert", "renew", "a.test"]).await;
+    assert!(ok, "{output}");
+    super::fixture::stop(&mut lockgate).await;
+    let lockgate = fixture.start(&["a.test"], "").await;
     until(&lockgate, "a.test", in_an_hour).await;
-    assert_eq!(rig.pebble.orders(), 4);
+    assert_eq!(fixture.pebble.orders(), 4);
 }
 
 #[tokio::test]
-async fn it_does_not_find_one_host_of_five() {
-    let rig = Rig::new().await;
-    rig.prepare(&["a.test"]).await;
-    let held = rig.leaf_of("a.test");
-    rig.pebble.set_ipv4("dead.test", "127.0.0.99").await;
+async fn failing_host_does_not_delay_four_others() {
+    let fixture = AcmeFixture::new().await;
+    fixture.prepare(&["a.test"]).await;
+    let held = fixture.leaf_of("a.test");
+    fixture.pebble.set_ipv4("dead.test", "127.0.0.99").await;
     let hosts = ["a.test", "b.test", "dead.test", "d.test", "e.test"];
     let started = Instant::now();
-    let lockgate = rig.start(&hosts, "").await;
+    let lockgate = fixture.start(&hosts, "").await;
     for host in hosts.into_iter().filter(|host| *host != "dead.test") {
         issued(&lockgate, host).await;
-        rig.leaf(host).await.expect("served");
+        fixture.leaf(host).await.expect("served");
     }
     println!("the four others after {:.1?}", started.elapsed());
     assert!(
@@ -190,5 +205,8 @@ async fn it_does_not_find_one_host_of_five() {
         started.elapsed()
     );
     failed(&lockgate, "dead.test", "").await;
-    assert_eq!(rig.leaf("a.test").await.expect("served throughout"), held);
+    assert_eq!(
+        fixture.leaf("a.test").await.expect("served throughout"),
+        held
+    );
 }

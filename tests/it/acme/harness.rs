@@ -1,4 +1,4 @@
-//! Pebble and the front before it do what the tests here rely on.
+//! Tests of the harness: Pebble and the faulty front before it.
 
 use super::client::{account, issue, validate};
 use crate::harness::{Answer, Fault, Front, Pebble, PebbleSetup, Wire, web::Failure, within};
@@ -11,10 +11,10 @@ use tokio::{net::TcpListener, time::timeout};
 use x509_parser::pem::Pem;
 
 /// After this long without an answer, none is expected.
-const QUIET: Duration = Duration::from_millis(300);
+const NO_ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
 #[tokio::test]
-async fn pebble_issues_through_the_front_as_it_was_set_up() {
+async fn pebble_issues_through_the_front() {
     let key = [7; 32];
     let pebble = unvalidated(
         Pebble::setup()
@@ -35,7 +35,7 @@ async fn pebble_issues_through_the_front_as_it_was_set_up() {
     let seconds = validity.not_after.timestamp() - validity.not_before.timestamp();
     assert!((3599..=3600).contains(&seconds), "{seconds}");
 
-    // Request by request instead of byte by byte, and with a fault that never comes.
+    // With a fault for a path that is never requested, the front forwards requests instead of bytes.
     let passed = front.connections();
     front.set(Fault::Late("/revoke-cert", Answer::new(500, "")));
     issue(&pebble, &account).await;
@@ -47,7 +47,7 @@ async fn pebble_issues_through_the_front_as_it_was_set_up() {
 }
 
 #[tokio::test]
-async fn pebble_validates_where_dns_and_its_ports_say() {
+async fn pebble_validates_at_the_configured_address_and_port() {
     let ours = TcpListener::bind("127.0.0.98:0").await.expect("loopback");
     let port = ours.local_addr().expect("bound").port();
     let pebble = Pebble::setup().ports(port, 1).start().await;
@@ -59,14 +59,14 @@ async fn pebble_validates_where_dns_and_its_ports_say() {
     let (stream, _) = within("a validation", ours.accept())
         .await
         .expect("a socket");
-    let asked = Wire::plain(stream).head().await;
-    assert_eq!(asked.start, format!("GET {path} HTTP/1.1"));
+    let request = Wire::plain(stream).head().await;
+    assert_eq!(request.start, format!("GET {path} HTTP/1.1"));
     drop(ours);
     pebble.until_log("set INVALID", 1).await;
 }
 
 #[tokio::test]
-async fn pebble_can_be_down_and_silent_and_have_moods() {
+async fn pebble_can_be_stopped_frozen_and_reconfigured() {
     let mut pebble = unvalidated(Pebble::setup().nonce_reject(30)).await;
     assert_eq!(pebble.count("Configured to reject 30% of good nonces"), 1);
     let root = pebble.root_pem().await;
@@ -83,7 +83,7 @@ async fn pebble_can_be_down_and_silent_and_have_moods() {
 
     pebble.freeze();
     assert!(
-        timeout(QUIET, pebble.get(&pebble.directory()))
+        timeout(NO_ANSWER_TIMEOUT, pebble.get(&pebble.directory()))
             .await
             .is_err()
     );
@@ -110,7 +110,7 @@ async fn pebble_can_be_down_and_silent_and_have_moods() {
 }
 
 #[tokio::test]
-async fn every_fault_of_the_front_shows() {
+async fn every_fault_of_the_front_takes_effect() {
     let pebble = unvalidated(Pebble::setup()).await;
     let front = Front::before(&pebble).await;
     let get = |path: &'static str| {
@@ -129,16 +129,19 @@ async fn every_fault_of_the_front_shows() {
     assert!(get("/dir").await.is_err());
 
     front.set(Fault::Silent);
-    let mut asked = Box::pin(get("/dir"));
-    assert!(timeout(QUIET, &mut asked).await.is_err());
-    // A switch ends what is open.
+    let mut request = Box::pin(get("/dir"));
+    assert!(timeout(NO_ANSWER_TIMEOUT, &mut request).await.is_err());
+    // Changing the fault closes open connections.
     front.set(Fault::Answer(Answer::new(500, "out of order")));
-    assert!(asked.await.is_err());
-    assert_eq!(spoken(get("/dir").await), (500, "out of order".into()));
+    assert!(request.await.is_err());
+    assert_eq!(
+        status_and_body(get("/dir").await),
+        (500, "out of order".into())
+    );
 
     let limited = Answer::problem(429, "rateLimited", "too many orders").retry_after("7");
     front.set(Fault::Late("/nonce", limited));
-    assert_eq!(spoken(get("/dir").await), (200, directory.clone()));
+    assert_eq!(status_and_body(get("/dir").await), (200, directory.clone()));
     let answer = get("/nonce-plz").await.expect("an answer");
     assert_eq!(answer.headers()["retry-after"], "7");
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
@@ -147,16 +150,16 @@ async fn every_fault_of_the_front_shows() {
     assert_eq!(problem["type"], "urn:ietf:params:acme:error:rateLimited");
 
     front.set(Fault::Pass);
-    assert_eq!(spoken(get("/dir").await), (200, directory));
+    assert_eq!(status_and_body(get("/dir").await), (200, directory));
     assert_eq!((front.connections(), front.answered()), (7, 2));
 }
 
-/// One that never comes to validate over HTTP or TLS.
+/// Starts a Pebble whose HTTP and TLS validation cannot reach Lockgate.
 async fn unvalidated(setup: PebbleSetup) -> Pebble {
     setup.ports(1, 1).start().await
 }
 
-fn spoken(answer: Result<Response<Bytes>, Failure>) -> (u16, String) {
+fn status_and_body(answer: Result<Response<Bytes>, Failure>) -> (u16, String) {
     let answer = answer.expect("an answer");
     let body = String::from_utf8_lossy(answer.body()).into_owned();
     (answer.status().as_u16(), body)

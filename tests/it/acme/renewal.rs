@@ -1,8 +1,8 @@
-//! Certificates that live for seconds are renewed again and again, and no session notices.
+//! Repeated renewals of certificates with a validity of seconds, under open sessions.
 //!
-//! `LOCKGATE_RENEWALS` sets how often (2, to be quick), `LOCKGATE_VALIDITY` how many seconds each lives (12).
+//! `LOCKGATE_RENEWALS` sets the number of renewals (2), `LOCKGATE_VALIDITY` the validity in seconds (12).
 
-use super::rig::{Rig, issued, until};
+use super::fixture::{AcmeFixture, issued, until};
 use crate::harness::{Frame, Wire, handshake, web::trusting};
 use rustls::pki_types::ServerName;
 use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, time::Duration};
@@ -15,9 +15,9 @@ use tokio::{
 
 const SESSIONS: usize = 50;
 
-fn setting(name: &str, otherwise: u64) -> u64 {
+fn setting(name: &str, default: u64) -> u64 {
     let set = std::env::var(name).ok();
-    set.map_or(otherwise, |it| it.parse().expect("a number"))
+    set.map_or(default, |it| it.parse().expect("a number"))
 }
 
 /// Echoes numbered messages until `stop` is set; returns how many came back in order.
@@ -39,32 +39,33 @@ async fn echo(root: PathBuf, port: u16, mut stop: watch::Receiver<bool>) -> u64 
         let message = Frame::text(&format!("message {n}"));
         session.send_frame(message.clone()).await;
         assert_eq!(session.frame().await, message);
+        // The pace of the session, not a wait.
         sleep(Duration::from_millis(20)).await;
     }
     unreachable!("the stop signal arrives first")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_do_not_notice_renewals() {
+async fn renewals_do_not_interrupt_sessions() {
     let renewals = setting("LOCKGATE_RENEWALS", 2) as usize;
     let validity = setting("LOCKGATE_VALIDITY", 12);
-    let rig = Rig::with(|pebble| pebble.validity(validity)).await;
-    let lockgate = rig.start(&["a.test"], "").await;
+    let fixture = AcmeFixture::with(|pebble| pebble.validity(validity)).await;
+    let lockgate = fixture.start(&["a.test"], "").await;
     let mut row = issued(&lockgate, "a.test").await;
-    let root = rig.pebble.root().await;
+    let root = fixture.pebble.root().await;
     let (stop, stopped) = watch::channel(false);
     let mut sessions = JoinSet::new();
     for _ in 0..SESSIONS {
-        sessions.spawn(echo(root.clone(), rig.https, stopped.clone()));
+        sessions.spawn(echo(root.clone(), fixture.https, stopped.clone()));
     }
 
     let started = Instant::now();
-    let mut leaves = BTreeSet::from([rig.leaf("a.test").await.expect("trusted")]);
+    let mut leaves = BTreeSet::from([fixture.leaf("a.test").await.expect("trusted")]);
     for _ in 0..renewals {
         let before = row["not_after"].clone();
         row = until(&lockgate, "a.test", |row| row["not_after"] != before).await;
-        // In use from the next handshake on, and still in its dates.
-        leaves.insert(rig.leaf("a.test").await.expect("trusted"));
+        // The new certificate is used from the next handshake on.
+        leaves.insert(fixture.leaf("a.test").await.expect("trusted"));
     }
     assert_eq!(leaves.len(), renewals + 1);
     stop.send_replace(true);
@@ -76,5 +77,5 @@ async fn sessions_do_not_notice_renewals() {
         "{renewals} renewals of {validity}-second certificates in {:.0?}, {SESSIONS} sessions, {messages} messages, 0 lost",
         started.elapsed()
     );
-    assert_eq!(rig.pebble.orders(), renewals + 1);
+    assert_eq!(fixture.pebble.orders(), renewals + 1);
 }

@@ -43,16 +43,16 @@ impl Drop for Dns {
     }
 }
 
-/// The address, for a question about `name` and IPv4; nothing for IPv6; for every other name that there is none such.
+/// Answers a query: the address for `name` and type A, no records for `name` and other types, NXDOMAIN for other names.
 fn answer(query: &[u8], name: &str, address: Ipv4Addr) -> Option<Vec<u8>> {
     let encoded: Vec<u8> = name
         .split('.')
         .flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat())
         .chain([0])
         .collect();
-    let asked = query.get(HEADER..)?;
-    let end = asked.iter().position(|&byte| byte == 0)? + 1;
-    let question = asked.get(..end + 4)?;
+    let questions = query.get(HEADER..)?;
+    let end = questions.iter().position(|&byte| byte == 0)? + 1;
+    let question = questions.get(..end + 4)?;
     let known = question[..end] == encoded;
     let found = known && question[end..end + 2] == A;
     let mut answer = query[..2].to_vec();

@@ -1,8 +1,8 @@
-//! The Dockerfile, read.
+//! A parser for the Dockerfile.
 
 use std::{fs, path::Path};
 
-/// Its instructions in order, each with what follows it; those of the last stage are the image.
+/// The instructions in order; those of the last stage make the image.
 pub(super) struct Dockerfile {
     build: Vec<Instruction>,
     image: Vec<Instruction>,
@@ -13,7 +13,7 @@ struct Instruction {
     rest: String,
 }
 
-/// `COPY`, taken apart.
+/// A `COPY` instruction.
 struct Copy<'a> {
     from_a_stage: bool,
     owner: Option<&'a str>,
@@ -49,14 +49,14 @@ impl Dockerfile {
         Dockerfile { build, image }
     }
 
-    /// ENTRYPOINT and CMD: what runs.
+    /// The command of the container: ENTRYPOINT and CMD.
     pub(super) fn start(&self) -> Vec<String> {
         let mut start = words(self.one("ENTRYPOINT"));
         start.extend(words(self.one("CMD")));
         start
     }
 
-    /// What HEALTHCHECK runs.
+    /// The command of HEALTHCHECK.
     pub(super) fn health(&self) -> Vec<String> {
         let check = self.one("HEALTHCHECK");
         words(check.split_once("CMD ").expect("it runs a command").1)
@@ -90,15 +90,15 @@ impl Dockerfile {
         self.copies().any(|copy| copy.destination == path)
     }
 
-    /// Whose a path of the image is.
+    /// The owner of a path in the image.
     pub(super) fn owner(&self, path: &str) -> &str {
         let copy = self.copies().find(|copy| copy.destination == path);
         copy.and_then(|copy| copy.owner)
             .expect("copied with an owner")
     }
 
-    /// What is copied into the build is in the repository and let through by `.dockerignore`; what is copied into the image
-    /// was made by the build.
+    /// Checks that files copied into the build exist and are not excluded by `.dockerignore`, and that files copied into the
+    /// image are made by the build.
     pub(super) fn check_copies(&self) {
         let ignored = fs::read_to_string(".dockerignore").expect("it stands at the top");
         for copy in self
@@ -174,7 +174,7 @@ impl<'a> Copy<'a> {
     }
 }
 
-/// The form in brackets, which needs no shell: there is none.
+/// Parses the exec form of an instruction; the image has no shell.
 fn words(json: &str) -> Vec<String> {
     serde_json::from_str(json).unwrap_or_else(|_| panic!("not in the exec form: {json}"))
 }

@@ -1,7 +1,7 @@
 //! Access lines: the fields of JSON and the layout of text.
 
 use super::{Lines, key_paths, snapshot};
-use crate::harness::{Backend, Frame, Lockgate, Setup, within};
+use crate::harness::{Backend, Frame, Lockgate, Setup, eventually, observe};
 use regex::Regex;
 use std::fs;
 
@@ -56,18 +56,13 @@ async fn access_layout_in_text_is_unchanged() {
     let lockgate = traffic(setup.env("LOCKGATE_LOG_FORMAT", "text")).await;
     let file = lockgate.folder().join("access.log");
     // Two lines of each of two sessions, and two requests.
-    let text = within("the access lines", async {
-        loop {
-            lockgate.status().await;
-            let text = fs::read_to_string(&file).unwrap_or_default();
-            if text.lines().count() == 6 {
-                break text;
-            }
-        }
+    let text = eventually("six access lines", async || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        observe(text, |text| text.lines().count() == 6)
     })
     .await;
     let mut lines: Lines = text.lines().map(layout).collect();
-    // The same without a subprotocol: what it has no value for is left out.
+    // Lines of sessions without a subprotocol differ, because fields without a value are omitted.
     assert_eq!(lines.len(), 6, "{text}");
     lines.insert(String::from("# id, duration and every number are replaced"));
     snapshot("access_text", &lines);

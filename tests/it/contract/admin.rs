@@ -1,7 +1,7 @@
 //! The admin API: paths, status codes, content types and JSON fields; and the commands that print JSON.
 
 use super::{Lines, admin_request, json_output, key_paths, snapshot};
-use crate::harness::{Backend, Frame, Lockgate, Wire, within};
+use crate::harness::{Backend, Frame, Lockgate, Wire, eventually};
 use serde_json::Value;
 use std::fs;
 
@@ -27,9 +27,9 @@ async fn admin_paths_and_json_fields_are_unchanged() {
     let opened = lockgate.record(|record| record["event"] == "open").await;
     let id = opened["id"].as_str().expect("an id");
     let backend = opened["backend"].as_str().expect("a backend");
-    within("the health checks", async {
-        let up = "lockgate_backend_up{pool=\"chat\",backend=\"ws://127.0.0.1:1\"}";
-        while lockgate.metric(up).await > 0.0 {}
+    let up = "lockgate_backend_up{pool=\"chat\",backend=\"ws://127.0.0.1:1\"}";
+    eventually("a failed health check", async || {
+        lockgate.metric(up).await == 0.0
     })
     .await;
     let mut lines = Lines::new();

@@ -3,7 +3,7 @@
 //! internal.
 
 use super::{Lines, snapshot};
-use crate::harness::{Backend, Lockgate, Setup, web::trusting, within};
+use crate::harness::{Backend, Lockgate, Setup, eventually, observe, web::trusting, within};
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,7 +27,7 @@ async fn reasons_of_failed_connections_are_unchanged() {
         b"\0not TLS",
         b"",
     ] {
-        sends(&lockgate, bytes).await;
+        send(&lockgate, bytes).await;
     }
     drop(TcpStream::connect(lockgate.https).await);
     assert!(lockgate.try_tls("unknown.test").await.is_err());
@@ -44,7 +44,7 @@ async fn reasons_of_failed_connections_are_unchanged() {
 
     let proxied = "proxy_protocol = \"require\"\ntrusted_proxies = [\"127.0.0.1\"]";
     let lockgate = started("connections_per_ip = 1", proxied).await;
-    sends(&lockgate, b"nonsense\r\n").await;
+    send(&lockgate, b"nonsense\r\n").await;
     let header: &[&[u8]] = &[b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"];
     let _first = lockgate
         .connect_behind(header)
@@ -59,13 +59,13 @@ async fn reasons_of_failed_connections_are_unchanged() {
          [[routes]]\nhosts = [\"a.test\"]\nto = \"ws://{to}\"\n"
     ));
     let lockgate = lockgate.start().await;
-    sends(&lockgate, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n").await;
+    send(&lockgate, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n").await;
     reasons(&lockgate, 1, &mut lines).await;
     snapshot("connection_failures", &lines);
 }
 
 /// Opens a bare connection, sends this and waits for the end.
-async fn sends(lockgate: &Lockgate, bytes: &[u8]) {
+async fn send(lockgate: &Lockgate, bytes: &[u8]) {
     let stream = TcpStream::connect(lockgate.https).await;
     let mut stream = stream.expect("it listens");
     stream.write_all(bytes).await.expect("it reads");
@@ -76,15 +76,12 @@ async fn sends(lockgate: &Lockgate, bytes: &[u8]) {
 
 /// Adds every word once this many connections have failed.
 async fn reasons(lockgate: &Lockgate, expected: u64, lines: &mut Lines) {
-    let page = within("the failures", async {
-        loop {
-            let page = lockgate.metrics().await;
-            let failures = page.lines().filter(|line| line.starts_with(FAMILY));
-            let counts = failures.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-            if counts.sum::<u64>() >= expected {
-                break page;
-            }
-        }
+    let page = eventually(format!("{expected} connection failures"), async || {
+        let page = lockgate.metrics().await;
+        let failures = page.lines().filter(|line| line.starts_with(FAMILY));
+        let counts = failures.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        let count: u64 = counts.sum();
+        observe(page, |_| count >= expected)
     })
     .await;
     let words = page.lines().filter_map(|line| line.strip_prefix(FAMILY));

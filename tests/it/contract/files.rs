@@ -2,7 +2,7 @@
 
 use super::{Lines, key_paths, metrics::families, snapshot};
 use crate::{
-    acme::rig::{Rig, issued},
+    acme::fixture::{AcmeFixture, issued},
     harness::{Backend, Lockgate},
 };
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
@@ -19,20 +19,20 @@ async fn files_of_the_development_ca_are_unchanged() {
 
 #[tokio::test]
 async fn files_and_metrics_of_acme_are_unchanged() {
-    let rig = Rig::new().await;
-    let lockgate = rig.start(&["a.test"], "").await;
+    let fixture = AcmeFixture::new().await;
+    let lockgate = fixture.start(&["a.test"], "").await;
     issued(&lockgate, "a.test").await;
     let mut lines = Lines::new();
-    list(&rig.storage(), "acme.storage", &mut lines);
-    let port = rig.pebble.directory();
+    list(&fixture.storage(), "acme.storage", &mut lines);
+    let port = fixture.pebble.directory();
     let port = port.trim_start_matches("https://localhost:");
     let port = port.trim_end_matches("/dir");
     let lines = lines.iter().map(|line| line.replace(port, "PORT"));
     snapshot("files_acme", &lines.collect());
 
     let page = lockgate.metrics().await;
-    let wanted = |name: &str| name.contains("_acme_") || name.contains("_certificate_");
-    snapshot("metrics_acme", &families(&page, wanted));
+    let is_acme = |name: &str| name.contains("_acme_") || name.contains("_certificate_");
+    snapshot("metrics_acme", &families(&page, is_acme));
 }
 
 /// Adds the mode and the path of everything in a folder, the labels in PEM files and the fields of JSON files.

@@ -1,7 +1,7 @@
 //! The messages of a takeover: each side is played once by the test, packet by packet.
 
 use super::{Lines, admin_request, snapshot};
-use crate::harness::{Lockgate, Wire, within};
+use crate::harness::{Lockgate, Wire, eventually, within};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
@@ -88,15 +88,12 @@ fn address(name: &str) -> SocketAddrUnix {
 
 /// Orders a running process to offer its sockets, and connects to the offer.
 async fn offered(lockgate: &Lockgate) -> Packets {
-    let (mut admin, head) = within("an offer", async {
-        loop {
-            let mut admin = admin_request(lockgate, "POST /handover").await;
-            let head = admin.head().await;
-            // It is a 409 while an earlier offer is open.
-            if head.status() == 200 {
-                break (admin, head);
-            }
-        }
+    let (mut admin, head) = eventually("an offer", async || {
+        let mut admin = admin_request(lockgate, "POST /handover").await;
+        let head = admin.head().await;
+        // The response is 409 while an earlier offer is open.
+        let status = head.status();
+        (status == 200).then_some((admin, head)).ok_or(status)
     })
     .await;
     let name = String::from_utf8(admin.body(&head).await).expect("a name");
@@ -122,7 +119,7 @@ async fn messages_of_the_old_process_are_unchanged() {
         lines.insert(format!("{step} {}", message.replace(&folder, "FOLDER")));
         message.contains("\"all\"")
     };
-    // What the old process does not understand, it refuses.
+    // The old process refuses an unknown message.
     let refused = offered(&lockgate).await;
     let mut number = 1..;
     let mut next = || format!("1.{}", number.next().expect("endless"));
@@ -150,15 +147,15 @@ async fn messages_of_the_new_process_are_unchanged() {
     https.set_nonblocking(true).expect("a socket");
     let admin = folder.path().join("admin.sock");
     let listener = UnixListener::bind(&admin).expect("the folder is writable");
-    // Lockgate takes no admin socket that other users can open.
+    // Lockgate accepts no admin socket that other users can open.
     fs::set_permissions(&admin, Permissions::from_mode(0o600)).expect("ours");
     let mut child = successor(folder.path(), &admin);
 
     let (stream, _) = within("a connection to admin", listener.accept())
         .await
         .expect("the listener is open");
-    let mut asking = Wire::backend(stream);
-    let head = asking.head().await;
+    let mut connection = Wire::backend(stream);
+    let head = connection.head().await;
     let mut lines = Lines::from([format!("1 admin: {}", head.start)]);
     let name = format!("lockgate-contract-{}", std::process::id());
     let offer = socket();
@@ -170,7 +167,7 @@ async fn messages_of_the_new_process_are_unchanged() {
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    asking.send(answer).await;
+    connection.send(answer).await;
 
     let (stream, _) = within("the new process", offer.accept())
         .await
@@ -198,7 +195,7 @@ async fn messages_of_the_new_process_are_unchanged() {
     snapshot("handover_new", &lines);
 }
 
-/// A process that takes over from what listens on `admin`.
+/// Starts a process that takes over from the listener on `admin`.
 fn successor(folder: &Path, admin: &Path) -> tokio::process::Child {
     let config =
         format!("[server]\nhttps = [\"127.0.0.1:0\"]\nhttp = []\n[tls]\ndev_ca = true\n{ROUTE}");

@@ -1,7 +1,7 @@
 //! Metrics: names, types and labels.
 
 use super::{Lines, snapshot};
-use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, within};
+use crate::harness::{Backend, Frame, Lockgate, Wire, eventually, handshake, observe};
 use regex::Regex;
 use tokio::net::TcpStream;
 
@@ -38,9 +38,9 @@ async fn metric_names_types_and_labels_are_unchanged() {
     let _first = lockgate.upgrade("/queue", "").await;
     let _server = silent.accept().await;
     let _second = lockgate.upgrade("/queue", "").await;
-    within("a waiting request", async {
-        let waiting = "lockgate_admission_waiting{pool=\"queue\"}";
-        while lockgate.metric_or_zero(waiting).await < 1.0 {}
+    let waiting = "lockgate_admission_waiting{pool=\"queue\"}";
+    eventually("a waiting request", async || {
+        lockgate.metric_or_zero(waiting).await >= 1.0
     })
     .await;
     let mut third = lockgate.upgrade("/queue", "").await;
@@ -50,23 +50,20 @@ async fn metric_names_types_and_labels_are_unchanged() {
     clear.send(handshake("/", "")).await;
     clear.end().await;
     drop(clear);
-    assert!(lockgate.tell(&["reload"]).await.0);
+    assert!(lockgate.command(&["reload"]).await.0);
 
     let expected = "lockgate_connection_failures_total{why=\"plain_http\"} 1";
-    let page = within("a counted connection failure", async {
-        loop {
-            let page = lockgate.metrics().await;
-            if page.contains(expected) && page.contains("lockgate_dns_answers_total{") {
-                break page;
-            }
-        }
+    let page = eventually("a connection failure and a DNS answer", async || {
+        observe(lockgate.metrics().await, |page| {
+            page.contains(expected) && page.contains("lockgate_dns_answers_total{")
+        })
     })
     .await;
     snapshot("metrics", &families(&page, |_| true));
 }
 
 /// One line for each name of a sample: its type and its labels.
-pub(super) fn families(page: &str, wanted: impl Fn(&str) -> bool) -> Lines {
+pub(super) fn families(page: &str, is_included: impl Fn(&str) -> bool) -> Lines {
     let label = Regex::new(r#"([a-z_]+)="(?:[^"\\]|\\.)*""#).expect("valid");
     let (mut kind, mut lines) = ("", Lines::new());
     for line in page.lines() {
@@ -77,7 +74,7 @@ pub(super) fn families(page: &str, wanted: impl Fn(&str) -> bool) -> Lines {
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
             let labels = label.captures_iter(labels).map(|found| found[1].to_owned());
             let labels = labels.collect::<Vec<_>>().join(",");
-            if wanted(name) {
+            if is_included(name) {
                 lines.insert(format!("{name} {kind} {{{labels}}}"));
             }
         }

@@ -4,14 +4,14 @@
 
 use super::{Lines, snapshot};
 use crate::harness::{
-    Backend, Frame, Head, Lockgate, Wire, handshake, switching_protocols, within,
+    Backend, Frame, Head, Lockgate, Wire, eventually, handshake, observe, switching_protocols,
 };
 use serde_json::Value;
 use std::{future::pending, net::SocketAddr};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-/// A backend that answers with the mistake that the path names.
+/// Starts a backend that answers with the fault named by the path.
 async fn backend() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
@@ -42,7 +42,7 @@ async fn backend() -> SocketAddr {
     address
 }
 
-/// A backend that closes every connection at once.
+/// Starts a backend that closes every connection at once.
 async fn closing() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
@@ -185,11 +185,11 @@ async fn statuses_and_reasons_of_refusals_are_unchanged() {
     let ca = String::from_utf8(ca.stdout).expect("UTF-8");
     let config = config(backend().await, closing().await, ca.trim());
     let lockgate = Lockgate::with_file(&config).start().await;
-    let (accepted, output) = lockgate.tell(&["drain", "--route", "draining"]).await;
+    let (accepted, output) = lockgate.command(&["drain", "--route", "draining"]).await;
     assert!(accepted, "{output}");
     let down = "lockgate_backend_up{pool=\"down\",backend=\"ws://127.0.0.1:2\"}";
-    within("the health check", async {
-        while lockgate.metric(down).await > 0.0 {}
+    eventually("a failed health check", async || {
+        lockgate.metric(down).await == 0.0
     })
     .await;
 
@@ -211,26 +211,26 @@ async fn statuses_and_reasons_of_refusals_are_unchanged() {
         .await;
     lines.insert(format!("connect: {} {}", record["status"], record["why"]));
 
-    waits(&lockgate, &mut lines).await;
+    queue_refusals(&lockgate, &mut lines).await;
     snapshot("refusals", &lines);
 }
 
 /// Adds the refusals of requests that wait for a backend for too long, or cannot wait.
-async fn waits(lockgate: &Lockgate, lines: &mut Lines) {
-    // The backend does not answer: this one keeps its lease.
+async fn queue_refusals(lockgate: &Lockgate, lines: &mut Lines) {
+    // The backend does not answer, so that the first request keeps its lease.
     let _first = lockgate.upgrade("/queue/first", "").await;
-    within("a handshake", async {
+    eventually("a handshake in progress", async || {
         let held = |it: &Value| it["pool"] == "queue" && it["handshakes"] == 1;
-        while !lockgate.status().await["backends"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(held))
-        {}
+        observe(lockgate.status().await, |status| {
+            let all = status["backends"].as_array();
+            all.is_some_and(|all| all.iter().any(held))
+        })
     })
     .await;
     let _second = lockgate.upgrade("/queue/queue-wait", "").await;
     let waiting = "lockgate_admission_waiting{pool=\"queue\"}";
-    within("a waiting request", async {
-        while lockgate.metric_or_zero(waiting).await < 1.0 {}
+    eventually("a waiting request", async || {
+        lockgate.metric_or_zero(waiting).await >= 1.0
     })
     .await;
     let _third = lockgate.upgrade("/queue/queue-full", "").await;
@@ -239,7 +239,7 @@ async fn waits(lockgate: &Lockgate, lines: &mut Lines) {
     }
 }
 
-/// The status and the word of the request whose path is this case.
+/// The status and the `why` word of the request with this case in its path.
 async fn refusal(lockgate: &Lockgate, case: &str) -> String {
     let matches = |record: &Value| {
         let path = record["path"].as_str().unwrap_or_default();
@@ -268,7 +268,7 @@ async fn reasons_of_limits_are_unchanged() {
     assert_eq!(full.head().await.status(), 101);
     let _refused = lockgate.upgrade("/full/backends-full", "").await;
     lines.insert(refusal(&lockgate, "full/backends-full").await);
-    let (accepted, output) = lockgate.tell(&["drain", "--backend", &echo]).await;
+    let (accepted, output) = lockgate.command(&["drain", "--backend", &echo]).await;
     assert!(accepted, "{output}");
     let _refused = lockgate.upgrade("/full/backends-draining", "").await;
     lines.insert(refusal(&lockgate, "full/backends-draining").await);

@@ -6,7 +6,7 @@ use crate::harness::{Backend, Frame, Lockgate, Wire, switching_protocols};
 
 const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
-/// A backend that answers every handshake and then does what the path says.
+/// Starts a backend that answers every handshake and then acts as the path requests.
 async fn backend() -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a port is free");
@@ -144,7 +144,7 @@ async fn close_codes_initiators_and_reasons_of_sessions_are_unchanged() {
         ("/kicked", ["kick", "--route", "all"]),
     ] {
         let _client = opened(&lockgate, path, "").await;
-        let (accepted, output) = lockgate.tell(&order).await;
+        let (accepted, output) = lockgate.command(&order).await;
         assert!(accepted, "{output}");
         lines.insert(ended(&lockgate, path).await);
     }

@@ -1,4 +1,4 @@
-//! The server behind Lockgate, played by the test itself.
+//! A backend that is controlled by the test.
 
 use super::{Frame, Head, Wire, within};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -6,7 +6,7 @@ use sha1::{Digest, Sha1};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, sync::watch};
 
-/// A listening socket that records nothing by itself: a test accepts, reads every byte and writes its script.
+/// A listening socket: the test accepts connections, and reads and writes every byte itself.
 pub(crate) struct Backend {
     listener: TcpListener,
     pub(crate) address: SocketAddr,
@@ -29,29 +29,29 @@ impl Backend {
         address
     }
 
-    /// The same on a socket of the test's own; sessions live on without it.
+    /// Serves echo sessions on this listener; sessions stay open when it is dropped.
     pub(crate) async fn echo_on(listener: TcpListener) {
         while let Ok((stream, _)) = listener.accept().await {
-            // As many as there are descriptors, and as quiet as they like.
+            // One descriptor per session, and no timeout.
             tokio::spawn(echo(Wire::thin(stream)));
         }
     }
 
     /// A backend that answers every handshake, and then sends and reads nothing.
     pub(crate) async fn quiet() -> SocketAddr {
-        Self::playing(|wire| async move {
+        Self::scripted(|wire| async move {
             let _held = wire;
             std::future::pending::<()>().await;
         })
         .await
     }
 
-    /// A backend that answers every handshake and then sends without end; with the count of bytes it got rid of.
+    /// A backend that answers every handshake and then sends without end; also returns the number of bytes written.
     pub(crate) async fn flooding() -> (SocketAddr, watch::Receiver<u64>) {
         let (count, taken) = watch::channel(0_u64);
         let count = Arc::new(count);
         let frame: Arc<[u8]> = Frame::binary(&vec![0x55; 1 << 20]).encode().into();
-        let address = Self::playing(move |mut wire| {
+        let address = Self::scripted(move |mut wire| {
             let (count, frame) = (count.clone(), frame.clone());
             async move {
                 let mut sent = 0;
@@ -64,8 +64,8 @@ impl Backend {
         (address.await, taken)
     }
 
-    /// A backend that answers every handshake and then plays `script`.
-    async fn playing<F: Future<Output = ()> + Send + 'static>(
+    /// A backend that answers every handshake and then runs `script`.
+    async fn scripted<F: Future<Output = ()> + Send + 'static>(
         script: impl Fn(Wire) -> F + Clone + Send + 'static,
     ) -> SocketAddr {
         let backend = Backend::listen().await;
@@ -93,7 +93,7 @@ impl Backend {
         })
     }
 
-    /// The next connection, its handshake answered; with the head that asked for it.
+    /// Accepts the next connection and answers its handshake; also returns the request.
     pub(crate) async fn accept_session(&self) -> (Wire, Head) {
         let mut wire = self.accept().await;
         let request = wire.head().await;
@@ -108,7 +108,7 @@ impl Backend {
     }
 }
 
-/// The right 101 for a request (RFC 6455 §4.2.2); `more` is further whole lines.
+/// The valid 101 for a request (RFC 6455 §4.2.2); `more` are further header lines.
 pub(crate) fn switching_protocols(request: &Head, more: &str) -> String {
     let key = request
         .get("sec-websocket-key")

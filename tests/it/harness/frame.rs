@@ -1,4 +1,4 @@
-//! Frames as a test writes and reads them: nothing is checked, so that hostile ones can be sent too.
+//! Frames as a test writes and reads them. Nothing is checked, so that invalid frames can be sent too.
 
 /// One frame (RFC 6455 §5.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Frame {
         }
     }
 
-    /// As a client must send it, with a key that is the same in every run.
+    /// Masks the frame as a client must, with a constant key.
     pub(crate) fn masked(mut self) -> Frame {
         self.masked = true;
         self
@@ -90,7 +90,7 @@ impl Frame {
         bytes
     }
 
-    /// The frame at the start of `bytes` and its length on the wire, once it is whole.
+    /// The frame at the start of `bytes` and its encoded length, once it is complete.
     pub(crate) fn decode(bytes: &[u8]) -> Option<(Frame, usize)> {
         let (&[first, second], mut rest) = bytes.split_first_chunk::<2>()?;
         let length = match second & 0x7F {

@@ -1,10 +1,10 @@
-//! What stands before Pebble and can go wrong as the API of a CA, or the way to it, does.
+//! A proxy in front of Pebble that simulates faults of a CA's API and of the network.
 
 mod answer;
 
 use super::{
     Pebble,
-    web::{Failure, ask},
+    web::{Failure, fetch},
 };
 pub(crate) use answer::Answer;
 use bytes::Bytes;
@@ -35,7 +35,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A port before Pebble's API. Pebble makes its URLs from the request's Host: who came this way stays on it.
+/// A port in front of Pebble's API. Pebble builds its URLs from the request's Host, so that clients keep using this port.
 pub(crate) struct Front {
     port: u16,
     fault: watch::Sender<Fault>,
@@ -43,26 +43,26 @@ pub(crate) struct Front {
     accepting: JoinHandle<()>,
 }
 
-/// What happens to a connection.
+/// The fault that applies to a connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// Nothing: its bytes reach Pebble.
+    /// No fault: bytes are relayed to Pebble.
     Pass,
-    /// A reset at once.
+    /// The connection is reset at once.
     Refuse,
-    /// Neither an answer nor an end.
+    /// No response; the connection stays open.
     Silent,
-    /// The same answer to every request.
+    /// The same response to every request.
     Answer(Answer),
-    /// The answer to requests whose path contains this; the others reach Pebble.
+    /// The response to requests whose path contains this text; others are forwarded to Pebble.
     Late(&'static str, Answer),
 }
 
 struct Inner {
-    /// Pebble's.
+    /// Port of Pebble's API.
     port: u16,
     ca: PathBuf,
-    /// With the API's own certificate.
+    /// Presents the certificate of the API.
     acceptor: TlsAcceptor,
     connections: AtomicUsize,
     answered: AtomicUsize,
@@ -71,7 +71,7 @@ struct Inner {
 // === impl Front ===
 
 impl Front {
-    /// One that lets everything pass.
+    /// Starts a front without a fault.
     pub(crate) async fn before(pebble: &Pebble) -> Front {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a port is free");
@@ -93,22 +93,22 @@ impl Front {
         }
     }
 
-    /// The URL of the directory, this way.
+    /// The URL of the directory through this front.
     pub(crate) fn directory(&self) -> String {
         format!("https://localhost:{}/dir", self.port)
     }
 
-    /// Ends what is open; what comes from now on meets this.
+    /// Closes open connections and applies `fault` to new ones.
     pub(crate) fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
 
-    /// How many came so far.
+    /// Number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.inner.connections.load(SeqCst)
     }
 
-    /// How many requests got an [`Answer`] so far.
+    /// Number of requests that received an [`Answer`] so far.
     pub(crate) fn answered(&self) -> usize {
         self.inner.answered.load(SeqCst)
     }
@@ -158,11 +158,11 @@ impl Inner {
             self.answered.fetch_add(1, SeqCst);
             return answer.response();
         }
-        // Its Host stays.
+        // The Host header is unchanged.
         let api = format!("https://localhost:{}{}", self.port, request.uri().path());
         *request.uri_mut() = Uri::try_from(api)?;
-        let mut response = ask(request, &self.ca).await?.map(Full::new);
-        // It is whole now.
+        let mut response = fetch(request, &self.ca).await?.map(Full::new);
+        // The body has been read completely.
         response.headers_mut().remove(TRANSFER_ENCODING);
         Ok(response)
     }

@@ -1,4 +1,4 @@
-//! A client that speaks HTTP/2.
+//! An HTTP/2 client.
 
 use super::{Wire, within};
 use bytes::Bytes;
@@ -27,7 +27,7 @@ impl H2 {
         let (sender, connection) = within("SETTINGS", async {
             let mut builder = Builder::new(TokioExecutor::new());
             builder.initial_stream_window_size(WINDOW);
-            // As browsers have it: one stream cannot use it up.
+            // As in browsers, one stream cannot exhaust the connection window.
             builder.initial_connection_window_size(WINDOW * 200);
             builder.handshake(TokioIo::new(stream)).await.expect("h2")
         })
@@ -36,19 +36,19 @@ impl H2 {
             sender,
             connection: tokio::spawn(connection),
         };
-        // Asking for a WebSocket before the server's SETTINGS allow it would be our fault: they come before any answer.
+        // An extended CONNECT is allowed only after the server's SETTINGS, which arrive before any response.
         let elsewhere = Request::get("https://elsewhere.test/");
         let elsewhere = elsewhere.body(Full::default()).expect("a request");
         assert_eq!(client.send(elsewhere).await.status(), 404);
         client
     }
 
-    /// The answer to a request.
+    /// Sends a request and returns the response.
     pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         self.try_send(request).await.expect("an answer")
     }
 
-    /// The same, where the stream or the connection may be refused.
+    /// Sends a request; returns an error if the stream or the connection is closed.
     #[track_caller]
     pub(crate) fn try_send(
         &mut self,
@@ -60,7 +60,7 @@ impl H2 {
         })
     }
 
-    /// An extended CONNECT and its answer, with the session if there is one.
+    /// Sends an extended CONNECT; returns the response, and the session if it is a 200.
     pub(crate) async fn websocket(
         &mut self,
         path: &str,
@@ -86,7 +86,7 @@ impl H2 {
         (answer.map(|_| ()), wire)
     }
 
-    /// A session that is known to open.
+    /// Opens a session; anything but a 200 fails the test.
     pub(crate) async fn session(&mut self, path: &str) -> Wire {
         let (answer, wire) = self.websocket(path, &[]).await;
         wire.unwrap_or_else(|| panic!("{answer:?}"))

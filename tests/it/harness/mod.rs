@@ -1,6 +1,6 @@
-//! How a test speaks: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
-//! side, `Frame` what travels on it, `H2` a client of HTTP/2 and `RawH2` one without manners, `Program` the real programs
-//! in Python and Node, `Pebble` a real ACME server and `Front` its bad days.
+//! The test harness: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
+//! side, `Frame` a WebSocket frame, `H2` an HTTP/2 client and `RawH2` one that can send invalid frames, `Program` a program
+//! in Python or Node, `Pebble` a real ACME server and `Front` a proxy that simulates its faults.
 
 mod backend;
 mod frame;
@@ -10,8 +10,8 @@ mod pebble;
 mod process;
 pub(crate) mod program;
 pub(crate) mod raw_h2;
+mod raw_http1;
 pub(crate) mod web;
-mod wire;
 
 pub(crate) use backend::{Backend, switching_protocols};
 pub(crate) use frame::Frame;
@@ -21,9 +21,9 @@ pub(crate) use pebble::{Pebble, PebbleSetup};
 pub(crate) use process::{Lockgate, Setup, handshake, listener, raise_descriptor_limit};
 pub(crate) use program::Program;
 pub(crate) use raw_h2::RawH2;
-pub(crate) use wire::{End, Head, How, Wire};
+pub(crate) use raw_http1::{End, EndKind, Head, Wire};
 
-use std::{panic::Location, time::Duration};
+use std::{fmt::Display, panic::Location, time::Duration};
 
 /// Long enough for a loaded machine: an event that has not happened by this deadline will not happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -37,5 +37,88 @@ pub(crate) fn within<T>(what: &str, event: impl Future<Output = T>) -> impl Futu
             Ok(value) => value,
             Err(_) => panic!("{what}: nothing within {DEADLINE:?}, awaited at {caller}"),
         }
+    }
+}
+
+/// The pause between two checks of [`eventually`].
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Repeats a check of a state that sends no event until it holds, and returns its value. At the deadline it panics with
+/// what was expected, the last observation and the place of the call.
+#[track_caller]
+pub(crate) fn eventually<C: Check>(
+    expected: impl Display,
+    check: impl AsyncFnMut() -> C,
+) -> impl Future<Output = C::Value> {
+    eventually_within(DEADLINE, expected, check)
+}
+
+/// Does the same with another deadline: some events take longer by design.
+#[track_caller]
+pub(crate) fn eventually_within<C: Check>(
+    deadline: Duration,
+    expected: impl Display,
+    mut check: impl AsyncFnMut() -> C,
+) -> impl Future<Output = C::Value> {
+    let caller = Location::caller();
+    async move {
+        let mut last = None;
+        let polling = async {
+            loop {
+                match check().await.outcome() {
+                    Ok(value) => return value,
+                    Err(observation) => last = observation,
+                }
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        match tokio::time::timeout(deadline, polling).await {
+            Ok(value) => value,
+            Err(_) => panic!(
+                "expected within {deadline:?}: {expected}; last observation: {}; awaited at {caller}",
+                last.as_deref().unwrap_or("none")
+            ),
+        }
+    }
+}
+
+/// The result of one check: `bool`, `Option`, or a `Result` whose error is the observation.
+pub(crate) trait Check {
+    type Value;
+
+    /// Returns the value if the check holds, otherwise the observation if there is one.
+    fn outcome(self) -> Result<Self::Value, Option<String>>;
+}
+
+impl Check for bool {
+    type Value = ();
+
+    fn outcome(self) -> Result<(), Option<String>> {
+        if self { Ok(()) } else { Err(None) }
+    }
+}
+
+impl<T> Check for Option<T> {
+    type Value = T;
+
+    fn outcome(self) -> Result<T, Option<String>> {
+        self.ok_or(None)
+    }
+}
+
+impl<T, O: Display> Check for Result<T, O> {
+    type Value = T;
+
+    fn outcome(self) -> Result<T, Option<String>> {
+        self.map_err(|observation| Some(format!("{observation:#}")))
+    }
+}
+
+/// Turns an observation into a [`Check`] that holds if `accepts` does.
+pub(crate) fn observe<V>(observation: V, accepts: impl FnOnce(&V) -> bool) -> Result<V, V> {
+    if accepts(&observation) {
+        Ok(observation)
+    } else {
+        Err(observation)
     }
 }

@@ -1,4 +1,4 @@
-//! Pebble, the ACME server of those who run Let's Encrypt, and the DNS server in which it looks.
+//! Pebble, the ACME test server of Let's Encrypt, and the DNS server that it queries.
 
 mod life;
 mod names;
@@ -6,7 +6,7 @@ mod programs;
 mod setup;
 
 use super::{
-    web::{Failure, ask},
+    web::{Failure, fetch},
     within,
 };
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::{process::Child, sync::watch, time::timeout};
 
-/// A running Pebble with its `pebble-challtestsrv`; both are killed on drop. What they printed is shown if the test fails.
+/// A running Pebble with its `pebble-challtestsrv`; both are killed on drop. Their output is printed if the test fails.
 pub(crate) struct Pebble {
     /// `ca.pem`, `api.pem`, `api.key`, `pebble.json`, `root.pem`.
     folder: TempDir,
@@ -33,12 +33,12 @@ pub(crate) struct Pebble {
     acme: Option<Child>,
     _dns: Child,
     /// The sockets that keep the ports while Pebble is down: bound, but not listening.
-    kept: Vec<Socket>,
+    reserved: Vec<Socket>,
     log: watch::Sender<String>,
 }
 
-/// How long a line of the log may be in coming: an issue takes 3 s, a renewal as long as the test's certificates live.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Deadline for a line of the log: an issuance takes 3 s, a renewal as long as the test's certificates are valid.
+const LOG_TIMEOUT: Duration = Duration::from_secs(60);
 
 // === impl Pebble ===
 
@@ -57,14 +57,14 @@ impl Pebble {
         self.folder.path().join("ca.pem")
     }
 
-    /// The root under which it issues, as PEM: a new one with each start.
+    /// The root certificate, as PEM; each start creates a new one.
     pub(crate) async fn root_pem(&self) -> String {
         let url = format!("https://localhost:{}/roots/0", self.ports.management);
         let root = within("the root", self.get(&url)).await.expect("it is up");
         String::from_utf8(root.into_body().into()).expect("PEM")
     }
 
-    /// The same in a file.
+    /// Writes the root certificate into a file; returns its path.
     pub(crate) async fn root(&self) -> PathBuf {
         let file = self.folder.path().join("root.pem");
         std::fs::write(&file, self.root_pem().await).expect("the folder is writable");
@@ -73,7 +73,7 @@ impl Pebble {
 
     /// Fetches a URL of its API, or of a [`super::Front`] before it.
     pub(crate) async fn get(&self, url: &str) -> Result<Response<Bytes>, Failure> {
-        ask(
+        fetch(
             Request::get(url).body(Full::<Bytes>::default())?,
             &self.ca(),
         )
@@ -90,7 +90,7 @@ impl Pebble {
         count(&self.log.borrow(), part)
     }
 
-    /// Requests for a new order so far, those with a stale nonce too. What it took is `count("Added order")`.
+    /// Number of new-order requests so far, including those with a rejected nonce. `count("Added order")` has the accepted ones.
     pub(crate) fn orders(&self) -> usize {
         self.count("POST /order-plz")
     }
@@ -102,15 +102,15 @@ impl Pebble {
         async move {
             let mut log = self.log.subscribe();
             let printed = log.wait_for(|log| count(log, part) >= times);
-            let printed = timeout(PATIENCE, printed).await.is_ok();
+            let printed = timeout(LOG_TIMEOUT, printed).await.is_ok();
             assert!(
                 printed,
-                "not {times} lines with {part:?} within {PATIENCE:?}, awaited at {caller}"
+                "not {times} lines with {part:?} within {LOG_TIMEOUT:?}, awaited at {caller}"
             );
         }
     }
 
-    /// For a front that plays the API: `ca.pem`, `api.pem` and `api.key`.
+    /// The directory with `ca.pem`, `api.pem` and `api.key`, which a front needs.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }

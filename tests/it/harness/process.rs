@@ -1,4 +1,4 @@
-//! The binary as a child process: started with a config or with flags, asked for its ports, watched, stopped.
+//! The binary as a child process: started with a configuration or with flags, observed and stopped.
 
 use super::{Backend, H2, Head, Wire, program::interpreter, web::trusting, within};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
@@ -25,7 +25,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 /// One line of the access log.
 pub(crate) type Record = serde_json::Value;
 
-/// A running Lockgate, killed on drop. What it wrote to stderr is shown if the test fails.
+/// A running Lockgate, killed on drop. Its stderr is printed if the test fails.
 pub(crate) struct Lockgate {
     child: Child,
     /// `admin.sock`, `config.toml`, `data/`, `ca.pem`, `stderr`. A successor has the same.
@@ -38,7 +38,7 @@ pub(crate) struct Lockgate {
     connector: TlsConnector,
 }
 
-/// A Lockgate to be.
+/// Builder of a [`Lockgate`].
 pub(crate) struct Setup {
     folder: TempDir,
     command: &'static str,
@@ -46,24 +46,24 @@ pub(crate) struct Setup {
     rest: String,
     /// Flags instead of a file.
     flags: Option<Vec<String>>,
-    /// A whole file instead of lines.
+    /// A complete file instead of lines.
     file: Option<String>,
     environment: Vec<(String, String)>,
-    /// What becomes it, if it is not started itself.
+    /// A program that executes Lockgate, such as a shell; empty if none.
     launcher: Vec<String>,
 }
 
 // === impl Lockgate ===
 
 impl Lockgate {
-    /// One route, `a.test` and `localhost`, to this backend.
+    /// A configuration with one route for `a.test` and `localhost` to this backend.
     pub(crate) fn to(backend: SocketAddr) -> Setup {
         Setup::new().with("[[routes]]").with(&format!(
             "hosts = [\"a.test\", \"localhost\"]\nto = \"ws://{backend}\"\norigins = [\"*\"]"
         ))
     }
 
-    /// By flags alone, the way of a first try; `--listen` and `--admin` are added.
+    /// Flags instead of a configuration; `--listen` and `--admin` are added.
     pub(crate) fn with_flags(flags: &[&str]) -> Setup {
         let mut setup = Setup::new();
         setup.flags = Some(flags.iter().map(ToString::to_string).collect());
@@ -126,7 +126,7 @@ impl Lockgate {
         Lockgate::spawned(command, self.folder.clone(), stderr, predecessor).await
     }
 
-    /// One that tries.
+    /// The command of a successor, not yet started.
     pub(crate) fn takeover(&self) -> Command {
         let folder = self.folder.path();
         let admin = format!("unix:{}", folder.join("admin.sock").display());
@@ -162,25 +162,25 @@ impl Lockgate {
                 self.connector
                     .connect(name, stream)
                     .await
-                    .expect("its certificate is of its own CA"),
+                    .expect("the certificate is trusted"),
             )
         })
         .await
     }
 
-    /// The bare stream, which uses a single descriptor: for tests with thousands of connections.
+    /// The bare TLS stream, which uses a single descriptor, for tests with thousands of connections.
     pub(crate) async fn tls(&self, name: &'static str) -> TlsStream<TcpStream> {
         within("a TLS handshake", self.try_tls(name))
             .await
-            .expect("it lets us in")
+            .expect("the connection is accepted")
     }
 
-    /// A TLS connection that speaks HTTP/2.
+    /// A TLS connection with HTTP/2.
     pub(crate) async fn h2(&self) -> H2 {
         H2::over(self.tls_for_h2().await).await
     }
 
-    /// The same, before the first byte of HTTP/2.
+    /// A TLS stream with ALPN `h2`, before the first byte of HTTP/2.
     pub(crate) async fn tls_for_h2(&self) -> TlsStream<TcpStream> {
         let mut config = rustls::ClientConfig::clone(self.connector.config());
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -188,26 +188,29 @@ impl Lockgate {
         within("a TLS handshake", async {
             let stream = TcpStream::connect(self.https).await.expect("it listens");
             let connector = TlsConnector::from(Arc::new(config));
-            connector.connect(name, stream).await.expect("it speaks h2")
+            connector
+                .connect(name, stream)
+                .await
+                .expect("h2 is accepted")
         })
         .await
     }
 
-    /// The same, with `words` right behind the end of the handshake, before its time.
-    pub(crate) async fn tls_with(&self, words: &'static [u8]) -> TlsStream<TcpStream> {
+    /// A TLS stream with `bytes` written during the handshake, so that they arrive with its last message.
+    pub(crate) async fn tls_with(&self, bytes: &'static [u8]) -> TlsStream<TcpStream> {
         let name = ServerName::try_from("a.test").expect("a DNS name");
         within("a TLS handshake", async {
             let stream = TcpStream::connect(self.https).await.expect("it listens");
-            let speak = |tls: &mut rustls::ClientConnection| {
-                std::io::Write::write_all(&mut tls.writer(), words).expect("it has room");
+            let write = |tls: &mut rustls::ClientConnection| {
+                std::io::Write::write_all(&mut tls.writer(), bytes).expect("it is buffered");
             };
-            let shaken = self.connector.connect_with(name, stream, speak).await;
-            shaken.expect("it lets us in")
+            let connected = self.connector.connect_with(name, stream, write).await;
+            connected.expect("the connection is accepted")
         })
         .await
     }
 
-    /// The same, where it may be refused.
+    /// A TLS stream with this SNI; returns an error if the connection is refused.
     pub(crate) async fn try_tls(
         &self,
         name: &'static str,
@@ -217,7 +220,7 @@ impl Lockgate {
         self.connector.connect(name, stream).await
     }
 
-    /// A TLS connection behind these bytes, such as a PROXY header; an error if it does not come to that.
+    /// A TLS connection after these bytes, such as a PROXY header; returns an error if it is refused.
     pub(crate) async fn connect_behind(&self, header: &[&[u8]]) -> std::io::Result<Wire> {
         within("a TLS handshake, or its refusal", async {
             let mut stream = TcpStream::connect(self.https).await?;
@@ -232,7 +235,7 @@ impl Lockgate {
     }
 
     /// Sends this request's bytes together with the last ones of the TLS handshake.
-    pub(crate) async fn ask_at_once(&self, request: &str) -> Wire {
+    pub(crate) async fn request_with_handshake(&self, request: &str) -> Wire {
         let name = ServerName::try_from("a.test").expect("a DNS name");
         within("a TLS handshake", async {
             let stream = TcpStream::connect(self.https).await.expect("it listens");
@@ -241,12 +244,12 @@ impl Lockgate {
                 written.expect("it is buffered until the handshake is through");
             };
             let stream = self.connector.connect_with(name, stream, early).await;
-            Wire::tls(stream.expect("its certificate is of its own CA"))
+            Wire::tls(stream.expect("the certificate is trusted"))
         })
         .await
     }
 
-    /// TLS over a connection that is there already.
+    /// TLS over an existing connection.
     pub(crate) async fn tls_over(
         &self,
         stream: TcpStream,
@@ -267,20 +270,20 @@ impl Lockgate {
         wire
     }
 
-    /// A client's handshake; `more` is further whole lines. The answer is returned unread.
+    /// Sends a client's handshake with further header lines; the response is unread.
     pub(crate) async fn upgrade(&self, path: &str, more: &str) -> Wire {
         self.request(handshake(path, more)).await
     }
 
-    /// A session from the client through to a backend that the test plays: client, backend, and what the backend was asked.
+    /// Opens a session to a backend that the test controls; returns both ends and the request that the backend received.
     pub(crate) async fn session(&self, backend: &Backend) -> (Wire, Wire, Head) {
         let mut client = self.upgrade("/", "").await;
-        let (server, asked) = backend.accept_session().await;
+        let (server, request) = backend.accept_session().await;
         assert_eq!(client.head().await.status(), 101);
-        (client, server, asked)
+        (client, server, request)
     }
 
-    /// The first access record that `matches`, among those written and those to come.
+    /// Waits for the first access record, past or future, that `matches`.
     #[track_caller]
     pub(crate) fn record(&self, matches: impl Fn(&Record) -> bool) -> impl Future<Output = Record> {
         let mut records = self.records.clone();
@@ -294,7 +297,7 @@ impl Lockgate {
         })
     }
 
-    /// The record that a session wrote as it closed.
+    /// The record of the first closed session.
     #[track_caller]
     pub(crate) fn closed(&self) -> impl Future<Output = Record> {
         self.record(|record| record["event"] == "close")
@@ -312,7 +315,7 @@ impl Lockgate {
 
     /// `lockgate cert list --json`.
     pub(crate) async fn certificates(&self) -> Vec<Record> {
-        let list = ask(self.folder.path(), &["cert", "list", "--json"]).await;
+        let list = command_json(self.folder.path(), &["cert", "list", "--json"]).await;
         list.as_array().expect("a list").clone()
     }
 
@@ -321,12 +324,12 @@ impl Lockgate {
         self.folder.path()
     }
 
-    /// Another configuration, as an editor writes it that does not know of renames.
+    /// Writes a new configuration in place, without a rename.
     pub(crate) fn write_config(&self, text: &str) {
         std::fs::write(self.folder.path().join("config.toml"), text).expect("it is writable");
     }
 
-    /// As [`Lockgate::metric`], of a series that appears with its first event.
+    /// The value of a series, or 0 if it does not exist yet.
     pub(crate) async fn metric_or_zero(&self, series: &str) -> f64 {
         let page = self.metrics().await;
         value_of(&page, series).unwrap_or(0.0)
@@ -338,7 +341,7 @@ impl Lockgate {
         value_of(&page, series).unwrap_or_else(|| panic!("no {series} in\n{page}"))
     }
 
-    /// The whole page.
+    /// The metrics page.
     pub(crate) async fn metrics(&self) -> String {
         let socket = UnixStream::connect(self.folder.path().join("admin.sock")).await;
         let mut wire = Wire::stream(socket.expect("it listens"));
@@ -349,13 +352,13 @@ impl Lockgate {
     }
 
     /// Runs a command against the running Lockgate; returns whether it succeeded, and its output.
-    pub(crate) async fn tell(&self, command: &[&str]) -> (bool, String) {
+    pub(crate) async fn command(&self, command: &[&str]) -> (bool, String) {
         let folder = self.folder.path();
         let admin = format!("unix:{}", folder.join("admin.sock").display());
         let output = Lockgate::run(folder, &[command, &["--admin", &admin]].concat()).await;
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8(said).expect("UTF-8");
-        (output.status.success(), said)
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).expect("UTF-8");
+        (output.status.success(), text)
     }
 
     /// The certificate that clients must trust.
@@ -375,7 +378,7 @@ impl Lockgate {
     /// The exit code, `None` after a signal.
     #[track_caller]
     pub(crate) fn exit(&mut self) -> impl Future<Output = Option<i32>> {
-        within("its exit", async {
+        within("the exit", async {
             self.child.wait().await.expect("a child").code()
         })
     }
@@ -383,6 +386,17 @@ impl Lockgate {
     /// What it wrote to stderr so far.
     pub(crate) fn stderr(&self) -> String {
         std::fs::read_to_string(&self.stderr).unwrap_or_default()
+    }
+
+    /// The log lines of this level, with their fields.
+    pub(crate) fn log(&self, level: &str) -> Vec<Record> {
+        let stderr = self.stderr();
+        let lines = stderr
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines
+            .filter(|line: &Record| line["level"] == level)
+            .collect()
     }
 
     fn pid(&self) -> Pid {
@@ -427,14 +441,14 @@ impl Setup {
         self
     }
 
-    /// Lines after what is there; with [`Lockgate::to`] that is the route.
+    /// Appends lines; after [`Lockgate::to`] they belong to the route.
     pub(crate) fn with(mut self, lines: &str) -> Setup {
         self.rest.push_str(lines);
         self.rest.push('\n');
         self
     }
 
-    /// A variable of its environment, which is empty otherwise.
+    /// Sets an environment variable; the environment is empty otherwise.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Setup {
         self.environment.push((name.into(), value.into()));
         self
@@ -446,14 +460,14 @@ impl Setup {
         self.under(&["/bin/sh", "-c", script, "sh", &limit.to_string()])
     }
 
-    /// Sockets on these addresses, or on this path, are opened for it, as systemd does.
+    /// Passes listening sockets on these addresses or paths, like systemd.
     pub(crate) fn activated(self, addresses: &str) -> Setup {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/activate.py");
         let python = interpreter().display().to_string();
         self.under(&[&python, script, addresses])
     }
 
-    /// With this file as its `/etc/resolv.conf`, in a mount namespace of its own, which only root may have.
+    /// Mounts this file as `/etc/resolv.conf`, in a private mount namespace, which requires root.
     pub(crate) fn resolving_by(self, file: &Path) -> Setup {
         assert!(
             rustix::process::getuid().is_root(),
@@ -536,7 +550,7 @@ pub(crate) fn listener(status: &Record, kind: &str) -> SocketAddr {
     address.parse().expect("an address with its port")
 }
 
-/// A client's handshake (RFC 6455 §4.1), with further whole lines.
+/// A client's handshake (RFC 6455 §4.1), with further header lines.
 pub(crate) fn handshake(path: &str, more: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -544,14 +558,14 @@ pub(crate) fn handshake(path: &str, more: &str) -> String {
     )
 }
 
-/// For tests with thousands of connections.
+/// Raises the descriptor limit, for tests with thousands of connections.
 pub(crate) fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).expect("up to the hard limit is always allowed");
 }
 
-/// The binary in an environment without a trace of the developer's own.
+/// The command of the binary, with an environment independent of the developer's.
 fn command(folder: &Path, launcher: &[String]) -> Command {
     let program = env!("CARGO_BIN_EXE_lockgate");
     let mut command = match launcher {
@@ -570,9 +584,9 @@ fn command(folder: &Path, launcher: &[String]) -> Command {
     command
 }
 
-/// A process' start is the one thing that can only be asked for again and again.
+/// Polls until the process answers; no event signals its start.
 async fn ready(child: &mut Child, folder: &Path, stderr: &Path, predecessor: Option<u32>) {
-    within("its start", async {
+    within("the start", async {
         while !answers(folder, predecessor).await {
             if let Ok(exit) = tokio::time::timeout(Duration::from_millis(10), child.wait()).await {
                 let stderr = std::fs::read_to_string(stderr).unwrap_or_default();
@@ -593,21 +607,21 @@ async fn answers(folder: &Path, predecessor: Option<u32>) -> bool {
 }
 
 async fn status(folder: &Path) -> Record {
-    ask(folder, &["status", "--json"]).await
+    command_json(folder, &["status", "--json"]).await
 }
 
-async fn ask(folder: &Path, question: &[&str]) -> Record {
+async fn command_json(folder: &Path, arguments: &[&str]) -> Record {
     let admin = format!("unix:{}", folder.join("admin.sock").display());
-    // Where a token is wanted, it is there.
+    // The configuration file has the admin token.
     let config = std::fs::read_to_string(folder.join("config.toml"));
     let token: &[&str] = match config.is_ok_and(|config| config.contains("admin_token")) {
         true => &["--config", "config.toml"],
         false => &[],
     };
-    let output = Lockgate::run(folder, &[question, &["--admin", &admin], token].concat()).await;
+    let output = Lockgate::run(folder, &[arguments, &["--admin", &admin], token].concat()).await;
     assert!(
         output.status.success(),
-        "{question:?}: {}",
+        "{arguments:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     serde_json::from_slice(&output.stdout).expect("--json is JSON")

@@ -1,4 +1,4 @@
-//! The real programs that tests drive: Python's in the environments that `tests/run` made, and Node's.
+//! Programs in Python, in the environments that `tests/run` creates, and in Node.
 
 use super::within;
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,7 +26,7 @@ impl Program {
         Program::spawn(command(script, arguments))
     }
 
-    /// The same, by another program, such as `ip netns exec`.
+    /// Starts a program of `tests/python` by a launcher such as `ip netns exec`.
     pub(crate) fn start_under(launcher: &[&str], script: &str, arguments: &[&str]) -> Program {
         let inner = command(script, arguments);
         let [launcher, before @ ..] = launcher else {
@@ -39,7 +39,7 @@ impl Program {
         Program::spawn(outer)
     }
 
-    /// Starts the server of an example: in Node if that is what it is written in, in a Python of its own if it asks for one.
+    /// Starts the server of an example in Node or Python, with the example's own environment if it has one.
     pub(crate) fn example(name: &str, port: u16) -> Program {
         let folder = Path::new("examples").join(name);
         let mut command = match folder.join("server.js").exists() {
@@ -64,12 +64,12 @@ impl Program {
         Program::server_with(script, &[]).await
     }
 
-    /// The same, with arguments.
+    /// Starts a server with arguments.
     pub(crate) async fn server_with(script: &str, arguments: &[&str]) -> (Program, SocketAddr) {
         Program::listening(command(&format!("servers/{script}"), arguments)).await
     }
 
-    /// The same, with its stderr in a file.
+    /// Starts a server with its stderr in a file.
     pub(crate) async fn server_with_log(script: &str, log: &Path) -> (Program, SocketAddr) {
         let mut command = command(&format!("servers/{script}"), &[]);
         command.stderr(std::fs::File::create(log).expect("the folder is writable"));
@@ -98,7 +98,7 @@ impl Program {
         within("a line from Python", self.any_line())
     }
 
-    /// The same, however long it takes.
+    /// The next line, without a deadline.
     pub(crate) async fn any_line(&mut self) -> String {
         let line = self.lines.next_line().await.expect("UTF-8");
         line.expect("it has not ended: see its traceback above")
@@ -126,9 +126,9 @@ impl Program {
 
     /// kill -9.
     pub(crate) async fn kill(mut self) {
-        within("its death", self.child.kill())
+        within("the end of the process", self.child.kill())
             .await
-            .expect("it lived");
+            .expect("it was running");
     }
 }
 
@@ -137,7 +137,7 @@ pub(crate) fn interpreter() -> PathBuf {
     in_venv(".venv")
 }
 
-/// An example with pins of its own has an environment of its own.
+/// The interpreter for an example, which has its own environment if it pins its own packages.
 fn interpreter_for(name: &str) -> PathBuf {
     let pins = Path::new("examples").join(name).join("requirements.txt");
     match pins.exists() {
@@ -146,7 +146,7 @@ fn interpreter_for(name: &str) -> PathBuf {
     }
 }
 
-/// `gevent_legacy_echo.py` plays its part in the environment of the example `gevent-legacy`.
+/// The interpreter for a script: `gevent_legacy_echo.py` runs in the environment of the example `gevent-legacy`.
 fn interpreter_of(script: &Path) -> PathBuf {
     let stem = script.file_stem().and_then(|stem| stem.to_str());
     let name = stem.unwrap_or_default().trim_end_matches("_echo");
@@ -163,7 +163,7 @@ fn in_venv(venv: &str) -> PathBuf {
     python
 }
 
-/// A program of `tests/python` by its name: in Node, in Python, or in the Python of the example that it belongs to.
+/// The command of a program of `tests/python`, in Node or Python.
 fn command(script: &str, arguments: &[&str]) -> Command {
     let path = tests_folder().join("python").join(script);
     let mut command = match path.extension().is_some_and(|extension| extension == "js") {

@@ -1,4 +1,4 @@
-//! HTTP/2 as bytes: frames and header lists that no honest client would send, none of them checked.
+//! HTTP/2 as bytes: frames and header lists are not checked, so that invalid ones can be sent.
 
 use super::within;
 use tokio::{
@@ -7,7 +7,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// One connection, seen frame by frame.
+/// One connection, read frame by frame.
 pub(crate) struct RawH2 {
     io: TlsStream<TcpStream>,
 }
@@ -40,7 +40,7 @@ pub(crate) const HELLO: &[u8] =
 // === impl RawH2 ===
 
 impl RawH2 {
-    /// Sends these bytes and nothing else: [`HELLO`] is the caller's to send.
+    /// Sends only these bytes, which must begin with [`HELLO`].
     pub(crate) async fn over(io: TlsStream<TcpStream>, bytes: &[u8]) -> RawH2 {
         let mut raw = RawH2 { io };
         raw.try_send(bytes).await;
@@ -56,13 +56,13 @@ impl RawH2 {
         sent.await.is_ok()
     }
 
-    /// The next frame; `None` once the connection is over, in whatever way.
+    /// The next frame; `None` once the connection has ended or failed.
     #[track_caller]
     pub(crate) fn frame(&mut self) -> impl Future<Output = Option<RawFrame>> {
         within("a frame", read_frame(&mut self.io))
     }
 
-    /// Both directions apart, for one who sends without end.
+    /// The stream, so that it can be split.
     pub(crate) fn into_inner(self) -> TlsStream<TcpStream> {
         self.io
     }
@@ -101,7 +101,7 @@ impl RawFrame {
     /// The `:status` that a HEADERS frame begins with (RFC 7541 §6, appendices A and B).
     #[track_caller]
     pub(crate) fn status(&self) -> u16 {
-        // The peer may say first that it has taken our table size.
+        // The peer may first send a dynamic table size update (RFC 7541 §6.3).
         let block = match self.payload.first() {
             Some(update) if update >> 5 == 1 => &self.payload[1..],
             _ => &self.payload,
@@ -110,7 +110,7 @@ impl RawFrame {
             [indexed @ 0x88..=0x8E, ..] => {
                 [200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)]
             }
-            // `:status` by its index 8; 0x48, 0x18 and 0x08 are the three ways to say what becomes of the value.
+            // `:status` by its index 8: 0x48 is a literal with indexing, 0x18 never indexed, 0x08 without indexing.
             [0x48 | 0x18 | 0x08, 3, a, b, c, ..] => [a, b, c]
                 .iter()
                 .fold(0, |n, digit| n * 10 + u16::from(digit - b'0')),
@@ -139,14 +139,14 @@ fn digits(coded: &[u8]) -> u16 {
     })
 }
 
-/// A frame's bytes.
+/// Encodes a frame.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a frame").to_be_bytes();
     let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
     [&head, payload].concat()
 }
 
-/// A header list, each field a literal without indexing and without Huffman (RFC 7541 §6.2.2).
+/// Encodes a header list; each field is a literal without indexing and without Huffman (RFC 7541 §6.2.2).
 pub(crate) fn hpack<N: AsRef<[u8]>, V: AsRef<[u8]>>(list: &[(N, V)]) -> Vec<u8> {
     let mut block = vec![];
     for (name, value) in list {

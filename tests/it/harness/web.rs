@@ -1,4 +1,4 @@
-//! A request over HTTP/1.1 and its whole answer, for what a test fetches beside what it tests.
+//! HTTP/1.1 requests of the harness itself, and TLS client configurations.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header::HOST};
@@ -18,12 +18,12 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// Whatever kept an answer away.
+/// The reason why a request has no response.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// Asks the port of the request's URL on 127.0.0.1, on a connection of its own; over TLS, if the URL says so, with a
-/// server whose certificate is of this CA.
-pub(crate) async fn ask<B>(request: Request<B>, ca: &Path) -> Result<Response<Bytes>, Failure>
+/// Sends a request to the port of its URL on 127.0.0.1, on a new connection. For `https` URLs the server's certificate must
+/// be issued by this CA.
+pub(crate) async fn fetch<B>(request: Request<B>, ca: &Path) -> Result<Response<Bytes>, Failure>
 where
     B: Body + Send + 'static,
     B::Data: Send,
@@ -61,12 +61,12 @@ pub(crate) fn trusting(ca: &Path) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// A client that takes any certificate.
-pub(crate) fn credulous() -> TlsConnector {
+/// A client that accepts any certificate.
+pub(crate) fn unverified() -> TlsConnector {
     #[derive(Debug)]
-    struct Yes(Arc<CryptoProvider>);
+    struct AcceptAny(Arc<CryptoProvider>);
 
-    impl ServerCertVerifier for Yes {
+    impl ServerCertVerifier for AcceptAny {
         fn verify_server_cert(
             &self,
             _: &CertificateDer<'_>,
@@ -84,8 +84,8 @@ pub(crate) fn credulous() -> TlsConnector {
             certificate: &CertificateDer<'_>,
             signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            let known = &self.0.signature_verification_algorithms;
-            verify_tls12_signature(message, certificate, signature, known)
+            let algorithms = &self.0.signature_verification_algorithms;
+            verify_tls12_signature(message, certificate, signature, algorithms)
         }
 
         fn verify_tls13_signature(
@@ -94,8 +94,8 @@ pub(crate) fn credulous() -> TlsConnector {
             certificate: &CertificateDer<'_>,
             signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            let known = &self.0.signature_verification_algorithms;
-            verify_tls13_signature(message, certificate, signature, known)
+            let algorithms = &self.0.signature_verification_algorithms;
+            verify_tls13_signature(message, certificate, signature, algorithms)
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -108,7 +108,7 @@ pub(crate) fn credulous() -> TlsConnector {
         .with_safe_default_protocol_versions()
         .expect("the provider has them")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Yes(provider)))
+        .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
         .with_no_client_auth();
     TlsConnector::from(Arc::new(config))
 }
@@ -121,7 +121,7 @@ where
     B::Error: Into<Failure>,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
-    // It ends with the sender, which also meets its errors.
+    // The task ends with the sender, which also returns its errors.
     tokio::spawn(connection);
     let (parts, body) = sender.send_request(request).await?.into_parts();
     Ok(Response::from_parts(

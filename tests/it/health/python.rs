@@ -1,10 +1,10 @@
-//! What real servers think of being checked: nothing.
+//! Health checks cause no errors in real Python servers.
 
 use super::*;
 use crate::harness::Program;
 
-/// Checks by handshake as the server saw each of them close, and by GET.
-async fn is_left_in_peace(script: &str) {
+/// Checks the server by handshake and by GET; every handshake must close with 1000 and the server must log no error.
+async fn check_logs_no_error(script: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = folder.path().join("stderr");
     let (server, address) = Program::server_with_log(script, &log).await;
@@ -13,7 +13,7 @@ async fn is_left_in_peace(script: &str) {
             "health = {{ check = \"websocket\", path = \"/?id={id}\", interval = \"100ms\", timeout = \"10s\" }}"
         );
         let http = "health = { check = \"http\", path = \"/http\", interval = \"100ms\", timeout = \"10s\" }";
-        // Under another name it is another backend, with checks of its own.
+        // Another host name makes it another backend with its own checks.
         let again = format!("localhost:{}", address.port());
         pool("a", &[&address], &websocket) + &pool("b", &[&again], http)
     };
@@ -32,7 +32,7 @@ async fn is_left_in_peace(script: &str) {
             "{script}"
         );
     }
-    // Before Lockgate, which would break off a check.
+    // Stopped before Lockgate, which would abort a running check.
     server.kill().await;
     drop(lockgate);
     let log = std::fs::read_to_string(&log).expect("UTF-8");
@@ -42,36 +42,36 @@ async fn is_left_in_peace(script: &str) {
 }
 
 #[tokio::test]
-async fn websockets() {
-    is_left_in_peace("websockets_echo.py").await;
+async fn checks_cause_no_error_in_websockets() {
+    check_logs_no_error("websockets_echo.py").await;
 }
 
 #[tokio::test]
-async fn uvicorn() {
-    is_left_in_peace("fastapi_echo.py").await;
+async fn checks_cause_no_error_in_uvicorn() {
+    check_logs_no_error("fastapi_echo.py").await;
 }
 
 #[tokio::test]
-async fn tornado() {
-    is_left_in_peace("tornado_echo.py").await;
+async fn checks_cause_no_error_in_tornado() {
+    check_logs_no_error("tornado_echo.py").await;
 }
 
 #[tokio::test]
-async fn aiohttp() {
-    is_left_in_peace("aiohttp_echo.py").await;
+async fn checks_cause_no_error_in_aiohttp() {
+    check_logs_no_error("aiohttp_echo.py").await;
 }
 
 #[tokio::test]
-async fn autobahn() {
-    is_left_in_peace("autobahn_echo.py").await;
+async fn checks_cause_no_error_in_autobahn() {
+    check_logs_no_error("autobahn_echo.py").await;
 }
 
 #[tokio::test]
-async fn flask() {
-    is_left_in_peace("flask_sock_echo.py").await;
+async fn checks_cause_no_error_in_flask() {
+    check_logs_no_error("flask_sock_echo.py").await;
 }
 
 #[tokio::test]
-async fn daphne() {
-    is_left_in_peace("channels_echo.py").await;
+async fn checks_cause_no_error_in_daphne() {
+    check_logs_no_error("channels_echo.py").await;
 }

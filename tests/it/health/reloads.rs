@@ -1,4 +1,4 @@
-//! Checks and what they found, while the configuration changes.
+//! Reloads keep health checks running and their results.
 
 use super::*;
 use crate::harness::Backend;
@@ -30,36 +30,36 @@ async fn answer(mut wire: Wire, status: u16) {
 }
 
 #[tokio::test]
-async fn reloads_end_no_check_and_forget_nothing() {
+async fn reload_keeps_running_checks_and_their_results() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::with_file(&config(&backend, "/a", 0))
         .start()
         .await;
     let up = up("a", backend.address);
     answer(check(&backend, "/a").await, 200).await;
-    // Asked before the reloads, answered after them.
-    let asked = check(&backend, "/a").await;
+    // The check begins before the reloads and is answered after them.
+    let pending = check(&backend, "/a").await;
     for n in 1..=3 {
         reload(&lockgate, &config(&backend, "/a", n)).await;
     }
     assert_eq!(lockgate.metric(&up).await, 1.0);
-    answer(asked, 500).await;
+    answer(pending, 500).await;
     until(&lockgate, &up, 0.0).await;
-    // Down it stays, and one that went well before a reload counts after it.
-    let asked = check(&backend, "/a").await;
+    // The backend stays down, and successful checks from before a reload count towards `rise`.
+    let pending = check(&backend, "/a").await;
     reload(&lockgate, &config(&backend, "/a", 4)).await;
-    answer(asked, 200).await;
-    let asked = check(&backend, "/a").await;
+    answer(pending, 200).await;
+    let pending = check(&backend, "/a").await;
     reload(&lockgate, &config(&backend, "/b", 5)).await;
     assert_eq!(state(&lockgate, "a").await.0, "down");
-    answer(asked, 200).await;
+    answer(pending, 200).await;
     until(&lockgate, &up, 1.0).await;
-    // The new path is in force.
+    // The new path is used.
     answer(check(&backend, "/b").await, 200).await;
 }
 
 #[tokio::test]
-async fn a_reload_again_and_again_does_not_put_checks_off() {
+async fn repeated_reloads_do_not_delay_checks() {
     let backend = Backend::listen().await;
     let lockgate = Lockgate::with_file(&config(&backend, "/a", 0))
         .start()
@@ -83,7 +83,7 @@ async fn a_reload_again_and_again_does_not_put_checks_off() {
     }
     let took = started.elapsed();
     println!("{checks} checks in {took:.1?} with 10 reloads");
-    // Each 200 ms, with as much again for a slow machine.
+    // The interval is 200 ms; twice that allows for a slow machine.
     assert!(
         checks as f64 >= took.as_secs_f64() / 0.4 - 1.0,
         "{checks} in {took:?}"
@@ -92,38 +92,40 @@ async fn a_reload_again_and_again_does_not_put_checks_off() {
 
 #[tokio::test]
 async fn removed_backend_is_not_health_checked() {
-    let (gone, other) = (Backend::listen().await, Backend::listen().await);
-    let lockgate = Lockgate::with_file(&config(&gone, "/a", 0)).start().await;
-    let asked = check(&gone, "/a").await;
+    let (removed, other) = (Backend::listen().await, Backend::listen().await);
+    let lockgate = Lockgate::with_file(&config(&removed, "/a", 0))
+        .start()
+        .await;
+    let pending = check(&removed, "/a").await;
     reload(&lockgate, &config(&other, "/a", 1)).await;
     // Its result no longer matters, but the check is not aborted.
-    answer(asked, 200).await;
-    let series = up("a", gone.address);
+    answer(pending, 200).await;
+    let series = up("a", removed.address);
     assert_eq!(lockgate.metric_or_zero(&series).await, 0.0);
     for _ in 0..3 {
         answer(check(&other, "/a").await, 200).await;
     }
-    assert!(gone.untouched());
+    assert!(removed.untouched());
 }
 
 #[tokio::test]
 async fn down_backend_stays_down_in_another_pool() {
-    let gone = Switch::off().await;
+    let removed = Switch::off().await;
     let named = |pools: &[&str]| {
         let health = "health = { check = \"tcp\", interval = \"100ms\" }";
         let pools = pools
             .iter()
-            .map(|name| pool(name, &[&gone.address], health));
+            .map(|name| pool(name, &[&removed.address], health));
         format!("{HEAD}{}", pools.collect::<String>())
     };
     let lockgate = Lockgate::with_file(&named(&["b"])).start().await;
-    until(&lockgate, &up("b", gone.address), 0.0).await;
-    for (pools, told) in [(&["a", "b"][..], "a"), (&["c"], "c")] {
+    until(&lockgate, &up("b", removed.address), 0.0).await;
+    for (pools, name) in [(&["a", "b"][..], "a"), (&["c"], "c")] {
         reload(&lockgate, &named(pools)).await;
-        // Told of once, by the first that has it, and of no other.
-        assert_eq!(lockgate.metric(&up(told, gone.address)).await, 0.0);
+        // The metric has one series, labelled with the first pool of the backend.
+        assert_eq!(lockgate.metric(&up(name, removed.address)).await, 0.0);
         let page = lockgate.metrics().await;
         assert_eq!(page.matches("lockgate_backend_up{").count(), 1, "{page}");
-        assert_eq!(state(&lockgate, told).await.0, "down");
+        assert_eq!(state(&lockgate, name).await.0, "down");
     }
 }

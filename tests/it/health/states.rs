@@ -1,31 +1,31 @@
-//! Each state that a backend can be in, as metrics, status and the log tell it.
+//! The states of a backend in metrics, status and log.
 
 use super::*;
 
-fn is(backend: impl Display, state: &str) -> String {
+fn state_series(backend: impl Display, state: &str) -> String {
     format!("lockgate_backend_state{{pool=\"a\",backend=\"ws://{backend}\",state=\"{state}\"}}")
 }
 
 #[tokio::test]
-async fn up_down_warming_and_draining_are_told_everywhere() {
+async fn states_are_reported_in_metrics_status_and_log() {
     let (mut one, other) = (Switch::off().await, Switch::on().await);
     let address = one.address;
     let more = "slow_start = \"2s\"\nhealth = { check = \"tcp\", interval = \"100ms\", timeout = \"100ms\", rise = 1, fall = 1 }";
     let lockgate = start(&pool("a", &[&address, &other.address], more)).await;
     let seen = async |word: &str| {
-        until(&lockgate, &is(address, word), 1.0).await;
+        until(&lockgate, &state_series(address, word), 1.0).await;
         let page = [
-            is(address, "up"),
-            is(address, "warming"),
-            is(address, "draining"),
-            is(address, "down"),
-            is(address, "ejected"),
+            state_series(address, "up"),
+            state_series(address, "warming"),
+            state_series(address, "draining"),
+            state_series(address, "down"),
+            state_series(address, "ejected"),
         ];
         let mut sum = 0.0;
         for series in page {
             sum += lockgate.metric(&series).await;
         }
-        // It may have changed between the two, but never is it in none.
+        // The state may change in between, but one of the series is always 1.
         assert!(sum > 0.0, "{word}");
     };
     seen("down").await;
@@ -35,11 +35,16 @@ async fn up_down_warming_and_draining_are_told_everywhere() {
     seen("up").await;
     let backend = format!("ws://{}", address);
     let drain = ["drain", "--backend", &backend];
-    assert!(lockgate.tell(&drain).await.0);
+    assert!(lockgate.command(&drain).await.0);
     seen("draining").await;
     assert_eq!(state(&lockgate, "a").await.0, "draining");
-    // A backend that was down for an hour is as empty as a new one.
-    assert!(lockgate.tell(&[&drain[..], &["--undo"]].concat()).await.0);
+    // After the end of a drain the backend is in slow start.
+    assert!(
+        lockgate
+            .command(&[&drain[..], &["--undo"]].concat())
+            .await
+            .0
+    );
     seen("warming").await;
     seen("up").await;
     let log = lockgate.stderr();

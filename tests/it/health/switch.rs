@@ -4,7 +4,7 @@ use crate::harness::Backend;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// An echo server that stops listening while its sessions go on, and listens again on the same port.
+/// An echo server that can stop listening while its sessions stay open, and listen again on the same port.
 pub(super) struct Switch {
     pub(super) address: SocketAddr,
     accepting: Option<JoinHandle<()>>,
@@ -41,7 +41,7 @@ impl Switch {
         self.accepting = Some(tokio::spawn(Backend::echo_on(listener)));
     }
 
-    /// From here on connections are refused.
+    /// Stops listening: connections are refused.
     pub(super) async fn turn_off(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();

@@ -1,6 +1,6 @@
-//! Clients with every kind of certificate, and the CAs that have signed them.
+//! TLS clients with valid and invalid certificates, and the CAs that issued them.
 
-use super::lax::{Always, AnyName, OneDrawer};
+use super::optional_cert::{Always, AnyName, SharedTickets};
 use crate::harness::within;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -17,43 +17,43 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// What a client shows when it is asked.
+/// The certificate that a client presents when one is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shows {
+pub(super) enum Presents {
     Nothing,
-    /// Its own, of the right CA.
+    /// A valid certificate of the trusted CA.
     Own,
-    /// Of another CA.
+    /// Issued by another CA.
     Foreign,
-    /// Of the right CA, after its last day.
+    /// Issued by the trusted CA, expired.
     Expired,
-    /// Of the right CA, before its first day.
+    /// Issued by the trusted CA, not yet valid.
     Early,
-    /// Of the right CA, for servers alone.
+    /// Issued by the trusted CA for server authentication only.
     ForServers,
-    /// Its own word.
+    /// A self-signed certificate.
     SelfSigned,
-    /// Of another CA, which has the name of the right one.
+    /// Issued by another CA with the name of the trusted one.
     Forged,
 }
 
-/// A client to be.
+/// The parameters of a client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client {
-    /// An address: the client sends no name.
+    /// The server name; with an address the client sends no SNI.
     pub(super) sni: &'static str,
-    pub(super) shows: Shows,
+    pub(super) presents: Presents,
     pub(super) h2: bool,
-    /// TLS 1.2 and no other.
-    pub(super) old: bool,
+    /// Uses TLS 1.2 only.
+    pub(super) tls12: bool,
 }
 
-/// Two CAs, one of which the server believes.
+/// Three CAs, of which the server trusts the first.
 pub(super) struct Pki {
     ca: CertifiedIssuer<'static, KeyPair>,
     other: CertifiedIssuer<'static, KeyPair>,
-    /// With the name of the first.
-    double: CertifiedIssuer<'static, KeyPair>,
+    /// Has the name of the first CA.
+    same_name: CertifiedIssuer<'static, KeyPair>,
     own: (KeyPair, CertificateDer<'static>),
 }
 
@@ -80,7 +80,7 @@ impl Pki {
             ca,
             own,
             other: authority("another CA"),
-            double: authority("the CA"),
+            same_name: authority("the CA"),
         }
     }
 
@@ -89,42 +89,42 @@ impl Pki {
         &self.own.1
     }
 
-    /// With tickets of its own.
+    /// Returns a configuration with its own ticket cache.
     pub(super) fn config(&self, client: Client) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.der().clone()).expect("a CA");
-        let versions = if client.old { &[&TLS12] } else { &[&TLS13] };
+        let versions = if client.tls12 { &[&TLS12] } else { &[&TLS13] };
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .expect("the provider has them")
             .dangerous()
             .with_custom_certificate_verifier(AnyName::of(roots));
-        let (key, certificate) = match client.shows {
-            Shows::Nothing => return spoken(config.with_no_client_auth(), client),
-            Shows::Own => {
+        let (key, certificate) = match client.presents {
+            Presents::Nothing => return with_alpn(config.with_no_client_auth(), client),
+            Presents::Own => {
                 let (key, certificate) = &self.own;
                 let key = KeyPair::from_pem(&key.serialize_pem()).expect("a key");
                 (key, certificate.clone())
             }
-            Shows::Foreign => issue(&self.other, |_| {}),
-            Shows::Forged => issue(&self.double, |_| {}),
-            Shows::Expired => issue(&self.ca, |it| it.not_after = date_time_ymd(2020, 1, 1)),
-            Shows::Early => issue(&self.ca, |it| it.not_before = date_time_ymd(2100, 1, 1)),
-            Shows::ForServers => issue(&self.ca, |it| {
+            Presents::Foreign => issue(&self.other, |_| {}),
+            Presents::Forged => issue(&self.same_name, |_| {}),
+            Presents::Expired => issue(&self.ca, |it| it.not_after = date_time_ymd(2020, 1, 1)),
+            Presents::Early => issue(&self.ca, |it| it.not_before = date_time_ymd(2100, 1, 1)),
+            Presents::ForServers => issue(&self.ca, |it| {
                 it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             }),
-            Shows::SelfSigned => {
+            Presents::SelfSigned => {
                 let key = KeyPair::generate().expect("random");
                 let certificate = params().self_signed(&key).expect("it signs");
                 (key, certificate.der().clone())
             }
         };
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        // rustls' own choice would show nothing where the server's CA is another one's.
+        // rustls' default resolver presents no certificate if the server does not list its CA.
         let signer = provider().key_provider.load_private_key(key.into());
-        let shown = rustls::sign::CertifiedKey::new(vec![certificate], signer.expect("a key"));
-        spoken(
-            config.with_client_cert_resolver(Arc::new(Always(Arc::new(shown)))),
+        let presented = rustls::sign::CertifiedKey::new(vec![certificate], signer.expect("a key"));
+        with_alpn(
+            config.with_client_cert_resolver(Arc::new(Always(Arc::new(presented)))),
             client,
         )
     }
@@ -150,12 +150,12 @@ impl Client {
     }
 }
 
-fn spoken(mut config: ClientConfig, client: Client) -> ClientConfig {
+fn with_alpn(mut config: ClientConfig, client: Client) -> ClientConfig {
     config.alpn_protocols = match client.h2 {
         true => vec![b"h2".to_vec()],
         false => vec![b"http/1.1".to_vec()],
     };
-    let store = OneDrawer(ClientSessionMemoryCache::new(32));
+    let store = SharedTickets(ClientSessionMemoryCache::new(32));
     config.resumption = Resumption::store(Arc::new(store));
     config
 }

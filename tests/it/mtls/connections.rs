@@ -1,22 +1,22 @@
-//! What one connection is good for after another, and after a refusal.
+//! Session resumption, and connections after a refusal.
 
 use super::{
-    ask::{End, Spelling, ask},
-    client::{Client, Shows},
-    site::Site,
+    client::{Client, Presents},
+    fixture::MtlsFixture,
+    request::{End, Spelling, send},
 };
 use crate::harness::{H2, Wire, request};
 use rustls::HandshakeKind;
 
 #[tokio::test]
-async fn a_ticket_keeps_who_came_and_nothing_else() {
-    let site = Site::new("", "").await;
-    let own = site.pki.own();
+async fn resumed_session_keeps_its_client_certificate() {
+    let fixture = MtlsFixture::new("", "").await;
+    let own = fixture.pki.own();
     let full = HandshakeKind::Full;
-    for (h2, old) in [(false, false), (true, false), (false, true), (true, true)] {
-        for (shows, first, then, kind, status, certificate) in [
+    for (h2, tls12) in [(false, false), (true, false), (false, true), (true, true)] {
+        for (presents, first, then, kind, status, certificate) in [
             (
-                Shows::Own,
+                Presents::Own,
                 "secret.test",
                 "secret.test",
                 HandshakeKind::Resumed,
@@ -24,7 +24,7 @@ async fn a_ticket_keeps_who_came_and_nothing_else() {
                 Some(own),
             ),
             (
-                Shows::Nothing,
+                Presents::Nothing,
                 "secret.test",
                 "secret.test",
                 HandshakeKind::Resumed,
@@ -32,70 +32,88 @@ async fn a_ticket_keeps_who_came_and_nothing_else() {
                 None,
             ),
             (
-                Shows::Nothing,
+                Presents::Nothing,
                 "open.test",
                 "open.test",
                 HandshakeKind::Resumed,
                 200,
                 None,
             ),
-            // A ticket of the other kind is worth nothing: the client is asked.
-            (Shows::Nothing, "open.test", "secret.test", full, 403, None),
-            (Shows::Own, "open.test", "secret.test", full, 200, Some(own)),
-            (Shows::Own, "secret.test", "open.test", full, 200, None),
+            // A ticket of a host with another requirement is not accepted: a full handshake follows.
+            (
+                Presents::Nothing,
+                "open.test",
+                "secret.test",
+                full,
+                403,
+                None,
+            ),
+            (
+                Presents::Own,
+                "open.test",
+                "secret.test",
+                full,
+                200,
+                Some(own),
+            ),
+            (Presents::Own, "secret.test", "open.test", full, 200, None),
         ] {
             let client = |sni| Client {
-                old,
-                ..Client::of(sni, shows, h2)
+                tls12,
+                ..Client::of(sni, presents, h2)
             };
-            let of = format!("{shows:?}, {first} then {then}, h2 {h2}, TLS 1.2 {old}");
-            let config = site.config(client(first));
-            let to = site.lockgate.https;
+            let case = format!("{presents:?}, {first} then {then}, h2 {h2}, TLS 1.2 {tls12}");
+            let config = fixture.config(client(first));
+            let to = fixture.lockgate.https;
             let spelling = Spelling::of(first, h2);
-            let (_, kind_of_first) = ask(client(first), &config, to, &spelling, false).await;
-            assert_eq!(kind_of_first, Some(full), "{of}");
-            let before = site.seen();
+            let (_, first_kind) = send(client(first), &config, to, &spelling, false).await;
+            assert_eq!(first_kind, Some(full), "{case}");
+            let before = fixture.received();
             let spelling = Spelling::of(then, h2);
-            let (end, found) = ask(client(then), &config, to, &spelling, false).await;
-            assert_eq!((end, found), (End::Status(status), Some(kind)), "{of}");
+            let (end, found) = send(client(then), &config, to, &spelling, false).await;
+            assert_eq!((end, found), (End::Status(status), Some(kind)), "{case}");
             match status {
-                200 => site
-                    .told(before, certificate)
-                    .unwrap_or_else(|it| panic!("{of}: {it}")),
-                _ => assert_eq!(site.seen(), before, "{of}"),
+                200 => fixture
+                    .check_forwarded(before, certificate)
+                    .unwrap_or_else(|it| panic!("{case}: {it}")),
+                _ => assert_eq!(fixture.received(), before, "{case}"),
             }
         }
     }
 }
 
-/// RFC 9110 §15.5.20: the client may use the connection for what it was opened for.
+/// RFC 9110 §15.5.20: a 421 refuses the request, not the connection.
 #[tokio::test]
-async fn a_misdirected_request_closes_nothing() {
-    let site = Site::new("", "").await;
-    let client = |h2| Client::of("open.test", Shows::Own, h2);
-    let to = site.lockgate.https;
+async fn misdirected_request_keeps_the_connection_open() {
+    let fixture = MtlsFixture::new("", "").await;
+    let client = |h2| Client::of("open.test", Presents::Own, h2);
+    let to = fixture.lockgate.https;
     let hosts = [("open.test", 200), ("secret.test", 421), ("open.test", 200)];
 
-    let stream = client(false).connect(&site.config(client(false)), to).await;
+    let stream = client(false)
+        .connect(&fixture.config(client(false)), to)
+        .await;
     let mut wire = Wire::tls(stream.expect("it lets us in"));
     for (host, status) in hosts {
-        let asked = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-        wire.send(asked).await;
+        let get = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        wire.send(get).await;
         let head = wire.head().await;
         assert_eq!(head.status(), status, "{host}");
-        let told = wire.body(&head).await;
+        let body = wire.body(&head).await;
         assert_eq!(
-            String::from_utf8_lossy(&told).contains("client_cert"),
+            String::from_utf8_lossy(&body).contains("client_cert"),
             status == 421
         );
     }
 
-    let stream = client(true).connect(&site.config(client(true)), to).await;
+    let stream = client(true)
+        .connect(&fixture.config(client(true)), to)
+        .await;
     let mut h2 = H2::over(stream.expect("it lets us in")).await;
     for (host, status) in hosts {
-        let mut asked = request("GET", "/");
-        *asked.uri_mut() = format!("https://{host}/").parse().expect("a URL");
-        assert_eq!(h2.send(asked).await.status(), status, "{host}");
+        let mut h2_request = request("GET", "/");
+        *h2_request.uri_mut() = format!("https://{host}/").parse().expect("a URL");
+        assert_eq!(h2.send(h2_request).await.status(), status, "{host}");
     }
-    assert_eq!(site.seen(), 4, "{:?}", site.since(0));
+    assert_eq!(fixture.received(), 4, "{:?}", fixture.since(0));
 }

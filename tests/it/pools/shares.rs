@@ -1,11 +1,12 @@
-//! Live sessions by weight, of thousands: while they come, over a reload, and when another backend is added.
+//! Balancing of thousands of sessions by weight: during connects, over a reload, and when a backend is added.
 //!
-//! `LOCKGATE_SESSIONS` sets how many connects there are (2000, to be quick). Half of them are streams of HTTP/2, and one
-//! of 51 leaves again: of 20,000 descriptors Lockgate has enough for those that stay. The figures are printed.
+//! `LOCKGATE_SESSIONS` sets the number of connects (2000). Half of them are HTTP/2 streams, and one in 51 closes again, so
+//! that 20,000 descriptors are enough for the others. The figures are printed.
 
 use super::file;
 use crate::harness::{
-    Frame, H2, Lockgate, Wire, handshake, raise_descriptor_limit, switching_protocols, within,
+    Frame, H2, Lockgate, Wire, eventually, handshake, observe, raise_descriptor_limit,
+    switching_protocols,
 };
 use std::{
     net::SocketAddr,
@@ -13,9 +14,8 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
 };
-use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tokio::{net::TcpListener, task::JoinSet};
 
 /// An echo server that counts its live sessions.
 struct Counting {
@@ -24,14 +24,14 @@ struct Counting {
     weight: usize,
 }
 
-/// A client with many sessions, one of two over HTTP/2, and those of its connections that are used up.
+/// A client with many sessions, half of them over HTTP/2, and its HTTP/2 connections without free streams.
 #[derive(Default)]
-struct Lane {
+struct Worker {
     h2: Option<H2>,
     streams: usize,
-    used_up: Vec<H2>,
+    full: Vec<H2>,
     held: Vec<Wire>,
-    left: usize,
+    closed: usize,
 }
 
 // === impl Counting ===
@@ -72,17 +72,17 @@ async fn echo(mut wire: Wire, live: Arc<AtomicUsize>) {
 
 // === impl Lane ===
 
-impl Lane {
-    /// Opens sessions for as long as there are numbers below `most`.
-    async fn open(mut self, lockgate: Arc<Lockgate>, next: Arc<AtomicUsize>, most: usize) -> Lane {
+impl Worker {
+    /// Opens sessions while there are numbers below `end`.
+    async fn open(mut self, lockgate: Arc<Lockgate>, next: Arc<AtomicUsize>, end: usize) -> Worker {
         loop {
             let number = next.fetch_add(1, SeqCst);
-            if number >= most {
+            if number >= end {
                 return self;
             }
             let mut wire = match number % 2 {
                 0 => {
-                    // A single descriptor.
+                    // The bare stream uses a single descriptor.
                     let mut wire = Wire::stream(lockgate.tls("a.test").await);
                     wire.send(handshake("/", "")).await;
                     assert_eq!(wire.head().await.status(), 101);
@@ -90,20 +90,20 @@ impl Lane {
                 }
                 _ => self.stream(&lockgate).await,
             };
-            if number % LEAVES != 10 {
+            if number % CLOSE_EVERY != 10 {
                 self.held.push(wire);
                 continue;
             }
             wire.send_frame(Frame::close(1000, "")).await;
             assert_eq!(wire.frame().await, Frame::close(1000, ""));
-            self.left += 1;
+            self.closed += 1;
         }
     }
 
     async fn stream(&mut self, lockgate: &Lockgate) -> Wire {
-        // `limits.h2_streams`, and those that leave make room for none.
+        // `limits.h2_streams`; closed streams are not replaced here.
         if self.streams == 100 {
-            self.used_up.extend(self.h2.take());
+            self.full.extend(self.h2.take());
         }
         if self.h2.is_none() {
             (self.h2, self.streams) = (Some(lockgate.h2().await), 0);
@@ -112,25 +112,23 @@ impl Lane {
         self.h2.as_mut().expect("just made").session("/").await
     }
 
-    /// All that are held are alive.
+    /// Checks that every open session echoes.
     async fn echo(mut self) -> (usize, usize) {
         for (number, wire) in self.held.iter_mut().enumerate() {
             let message = Frame::text(&format!("message {number}"));
             wire.send_frame(message.clone()).await;
             assert_eq!(wire.frame().await, message);
         }
-        (self.held.len(), self.left)
+        (self.held.len(), self.closed)
     }
 }
 
 /// Counts live sessions once their number is stable: returns the largest relative deviation from a share, and the counts.
-async fn off(backends: &[Counting], lanes: &[Lane]) -> (f64, Vec<usize>) {
-    let held: usize = lanes.iter().map(|lane| lane.held.len()).sum();
+async fn deviation(backends: &[Counting], workers: &[Worker]) -> (f64, Vec<usize>) {
+    let held: usize = workers.iter().map(|worker| worker.held.len()).sum();
     let counts = || -> Vec<usize> { backends.iter().map(|it| it.live.load(SeqCst)).collect() };
-    within("the end of those that leave", async {
-        while counts().iter().sum::<usize>() != held {
-            sleep(Duration::from_millis(10)).await;
-        }
+    eventually("the end of the closed sessions", async || {
+        observe(counts().iter().sum(), |open: &usize| *open == held)
     })
     .await;
     let (counts, weights) = (counts(), backends.iter().map(|it| it.weight).sum::<usize>());
@@ -140,28 +138,26 @@ async fn off(backends: &[Counting], lanes: &[Lane]) -> (f64, Vec<usize>) {
     (parts.fold(0.0, f64::max), counts)
 }
 
-/// The lanes after so many connects in all, which go on while `meanwhile` happens.
-async fn connects(
+/// Opens sessions up to number `end`; `action` runs after a quarter of them.
+async fn open_sessions(
     lockgate: &Arc<Lockgate>,
-    lanes: Vec<Lane>,
+    workers: Vec<Worker>,
     next: &Arc<AtomicUsize>,
-    most: usize,
-    meanwhile: impl Future<Output = ()>,
-) -> Vec<Lane> {
-    let open = |lane: Lane| lane.open(lockgate.clone(), next.clone(), most);
-    let opening: JoinSet<_> = lanes.into_iter().map(open).collect();
+    end: usize,
+    action: impl Future<Output = ()>,
+) -> Vec<Worker> {
+    let open = |worker: Worker| worker.open(lockgate.clone(), next.clone(), end);
+    let opening: JoinSet<_> = workers.into_iter().map(open).collect();
     let first = next.load(SeqCst);
-    let begun = async {
-        while next.load(SeqCst) < first + (most - first) / 4 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    within("a quarter of them", begun).await;
-    meanwhile.await;
-    let lanes = opening.join_all().await;
-    // Those who found none left took numbers too.
-    next.store(most, SeqCst);
-    lanes
+    eventually("a quarter of the connects", async || {
+        observe(next.load(SeqCst), |it| *it >= first + (end - first) / 4)
+    })
+    .await;
+    action.await;
+    let workers = opening.join_all().await;
+    // Workers that stopped have taken numbers too.
+    next.store(end, SeqCst);
+    workers
 }
 
 fn config(backends: &[Counting], more: &str) -> String {
@@ -172,15 +168,15 @@ fn config(backends: &[Counting], more: &str) -> String {
         format!("{{ address = \"ws://{address}\", weight = {weight} }}")
     };
     let list: Vec<_> = backends.iter().map(one).collect();
-    // There is no reader where no message is expected.
-    let quiet = "access = \"off\"\n[session]\nping = { legs = \"off\" }\n[tls]";
-    file(&format!("backends = [{}]", list.join(", "))).replace("[tls]", quiet)
+    // Idle sessions are not read, so that Pings are disabled.
+    let no_pings = "access = \"off\"\n[session]\nping = { legs = \"off\" }\n[tls]";
+    file(&format!("backends = [{}]", list.join(", "))).replace("[tls]", no_pings)
         + "name = \"chat\"\n"
         + more
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_are_shared_by_weight_over_a_reload_and_a_scale_out() {
+async fn thousands_of_sessions_are_balanced_by_weight() {
     let sessions = std::env::var("LOCKGATE_SESSIONS").ok();
     let sessions: usize = sessions.map_or(2000, |it| it.parse().expect("a number"));
     raise_descriptor_limit();
@@ -192,47 +188,50 @@ async fn thousands_are_shared_by_weight_over_a_reload_and_a_scale_out() {
     let lockgate = Arc::new(lockgate);
     let reload = async |text: String| {
         lockgate.write_config(&text);
-        let (well, said) = lockgate.tell(&["reload"]).await;
-        assert!(well, "{said}");
+        let (ok, output) = lockgate.command(&["reload"]).await;
+        assert!(ok, "{output}");
     };
     let next = Arc::new(AtomicUsize::new(0));
-    let mut lanes: Vec<_> = (0..LANES).map(|_| Lane::default()).collect();
-    let mut worst = vec![];
+    let mut workers: Vec<_> = (0..WORKERS).map(|_| Worker::default()).collect();
+    let mut results = vec![];
 
-    lanes = connects(&lockgate, lanes, &next, sessions * 2 / 5, async {}).await;
-    worst.push(off(&backends, &lanes).await);
+    workers = open_sessions(&lockgate, workers, &next, sessions * 2 / 5, async {}).await;
+    results.push(deviation(&backends, &workers).await);
     let other = "[[routes]]\nname = \"other\"\nhosts = [\"b.test\"]\npool = \"chat\"\n";
     let reloaded = reload(config(&backends, other));
-    lanes = connects(&lockgate, lanes, &next, sessions * 3 / 5, reloaded).await;
-    worst.push(off(&backends, &lanes).await);
+    workers = open_sessions(&lockgate, workers, &next, sessions * 3 / 5, reloaded).await;
+    results.push(deviation(&backends, &workers).await);
     backends.push(Counting::new(2).await);
     let scaled_out = reload(config(&backends, ""));
-    lanes = connects(&lockgate, lanes, &next, sessions * 7 / 10, scaled_out).await;
-    // It takes all that is new until it has its share, which is less than what is to come.
-    lanes = connects(&lockgate, lanes, &next, sessions, async {}).await;
-    worst.push(off(&backends, &lanes).await);
+    workers = open_sessions(&lockgate, workers, &next, sessions * 7 / 10, scaled_out).await;
+    // The new backend gets all new sessions until it has its share, which is less than the remaining number.
+    workers = open_sessions(&lockgate, workers, &next, sessions, async {}).await;
+    results.push(deviation(&backends, &workers).await);
 
-    let (mut held, mut left) = (0, 0);
-    let all: JoinSet<_> = lanes.into_iter().map(Lane::echo).collect();
-    for lane in all.join_all().await {
-        (held, left) = (held + lane.0, left + lane.1);
+    let (mut held, mut closed) = (0, 0);
+    let all: JoinSet<_> = workers.into_iter().map(Worker::echo).collect();
+    for worker in all.join_all().await {
+        (held, closed) = (held + worker.0, closed + worker.1);
     }
-    assert_eq!(held + left, sessions);
+    assert_eq!(held + closed, sessions);
     println!(
-        "{sessions} connects, half of them over HTTP/2, {left} left again, {held} are alive at the end:"
+        "{sessions} connects, half of them over HTTP/2, {closed} closed again, {held} are alive at the end:"
     );
     let after = [
         "1:2:4",
         "the same after a reload",
         "1:2:4:2 after a scale-out",
     ];
-    for (after, (off, counts)) in after.iter().zip(&worst) {
-        println!("{after}: {counts:?}, {:.2} % off at most", 100.0 * off);
+    for (after, (deviation, counts)) in after.iter().zip(&results) {
+        println!(
+            "{after}: {counts:?}, deviation {:.2} % at most",
+            100.0 * deviation
+        );
     }
-    assert!(worst.iter().all(|(off, _)| *off <= 0.02));
+    assert!(results.iter().all(|(deviation, _)| *deviation <= 0.02));
 }
 
 /// Clients that open one session after the other.
-const LANES: usize = 20;
-/// One of so many sessions ends at once: of either kind in turn.
-const LEAVES: usize = 51;
+const WORKERS: usize = 20;
+/// One session in this number is closed at once, alternating between HTTP/1.1 and HTTP/2.
+const CLOSE_EVERY: usize = 51;

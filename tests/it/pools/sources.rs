@@ -4,8 +4,8 @@ use crate::harness::{program::interpreter, within};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// How many of fifty sessions there are, where an address has twenty ports, in a network namespace of its own.
-async fn of_fifty(sources: &str) -> usize {
+/// Opens fifty sessions in a network namespace where an address has twenty ports; returns how many succeed.
+async fn sessions_with_sources(sources: &str) -> usize {
     assert!(
         rustix::process::getuid().is_root(),
         "a network namespace is made, which only root may do: run the tests as root with CAP_SYS_ADMIN, or leave this one \
@@ -13,10 +13,10 @@ async fn of_fifty(sources: &str) -> usize {
     );
     let folder = TempDir::new().expect("a temporary folder");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/ports.py");
-    let narrow =
+    let limit_ports =
         "ip link set lo up; echo 40000 40019 >/proc/sys/net/ipv4/ip_local_port_range; exec \"$@\"";
     let output = Command::new("unshare")
-        .args(["--net", "/bin/sh", "-ec", narrow, "sh"])
+        .args(["--net", "/bin/sh", "-ec", limit_ports, "sh"])
         .arg(interpreter())
         .args([script, env!("CARGO_BIN_EXE_lockgate")])
         .arg(folder.path())
@@ -25,15 +25,16 @@ async fn of_fifty(sources: &str) -> usize {
         .output();
     let output = within("fifty sessions", output).await.expect("it starts");
     assert!(output.status.success(), "{output:?}");
-    let said = String::from_utf8_lossy(&output.stdout);
-    said.trim().parse().expect("how many")
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    stdout.trim().parse().expect("how many")
 }
 
 #[tokio::test]
-async fn one_backend_takes_more_than_one_address_has_ports() {
-    // Some of the twenty are the clients'.
-    let alone = of_fifty("[]").await;
-    let more = of_fifty(r#"["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"]"#).await;
-    println!("of an address {alone} sessions, of four {more}");
+async fn source_addresses_permit_more_connections_than_ports() {
+    // The clients use some of the twenty ports.
+    let alone = sessions_with_sources("[]").await;
+    let more =
+        sessions_with_sources(r#"["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"]"#).await;
+    println!("{alone} sessions with one source address, {more} with four");
     assert!(alone <= 20 && more > 20, "{alone}, {more}");
 }

@@ -1,4 +1,4 @@
-//! Backends that speak TLS: a real one in Python.
+//! Backends with TLS, served by a Python server.
 
 use super::lockgate;
 use crate::harness::{Frame, Lockgate, Program};
@@ -9,7 +9,7 @@ use rcgen::{
 use std::{net::SocketAddr, path::Path};
 use tempfile::TempDir;
 
-/// A CA, a server's and a client's pair of it, and another CA, as files.
+/// PEM files of a CA, a server's and a client's certificate issued by it, and another CA.
 pub(super) struct Files(TempDir);
 
 impl Files {
@@ -28,7 +28,7 @@ impl Files {
         ] {
             let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
             params.extended_key_usages = vec![usage];
-            // Python's `ssl` wants every certificate to name its CA's key (RFC 5280 §4.2.1.1).
+            // Python's `ssl` requires the authority key identifier (RFC 5280 §4.2.1.1).
             params.use_authority_key_identifier_extension = true;
             let key = KeyPair::generate().expect("random");
             let certificate = params.signed_by(&key, &ca).expect("it signs");
@@ -46,7 +46,7 @@ impl Files {
         self.0.path().join(name).display().to_string()
     }
 
-    /// A server in Python with the server's pair; it asks for certificates where it is told whose.
+    /// Starts a Python server with the server's certificate; it requires client certificates of the CA `clients`, if given.
     pub(super) async fn server(&self, clients: Option<&str>) -> (Program, SocketAddr) {
         let files = ["server.pem", "server.key"].into_iter().chain(clients);
         let files: Vec<String> = files.map(|file| self.path(file)).collect();
@@ -54,7 +54,7 @@ impl Files {
         Program::server_with("websockets_echo.py", &files).await
     }
 
-    /// A Lockgate in front of it, which speaks TLS like this.
+    /// Starts a Lockgate in front of the server, with these TLS settings.
     async fn lockgate(&self, server: SocketAddr, tls: &str) -> Lockgate {
         let tls = tls.replace("DIR", &Path::new(self.0.path()).display().to_string());
         lockgate(&format!(
@@ -66,7 +66,7 @@ impl Files {
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
-    // Otherwise it has the name of a server without one, and would be treated as self-signed.
+    // With rcgen's default name, CA and certificates would have equal names, and be treated as self-signed.
     params.distinguished_name.push(DnType::CommonName, "a CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -74,13 +74,13 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, key).expect("it signs")
 }
 
-const RIGHT: &str = "ca = \"DIR/ca.pem\", server_name = \"chat.internal\"";
+const VALID_TLS: &str = "ca = \"DIR/ca.pem\", server_name = \"chat.internal\"";
 
 #[tokio::test]
-async fn a_backend_with_tls_takes_sessions_and_requests() {
+async fn tls_backend_gets_sessions_and_requests() {
     let files = Files::new();
     let (_server, at) = files.server(None).await;
-    let lockgate = files.lockgate(at, RIGHT).await;
+    let lockgate = files.lockgate(at, VALID_TLS).await;
     let mut client = lockgate.upgrade("/", "").await;
     assert_eq!(client.head().await.status(), 101);
     // More than one record of TLS each way.
@@ -111,26 +111,26 @@ async fn a_backend_with_tls_takes_sessions_and_requests() {
 }
 
 #[tokio::test]
-async fn a_backend_that_asks_is_shown_a_certificate() {
+async fn client_certificate_is_presented_to_a_backend_that_requires_it() {
     let files = Files::new();
     let (_server, at) = files.server(Some("ca.pem")).await;
-    let shown = format!("{RIGHT}, cert = \"DIR/client.pem\", key = \"DIR/client.key\"");
-    let lockgate = files.lockgate(at, &shown).await;
+    let with_cert = format!("{VALID_TLS}, cert = \"DIR/client.pem\", key = \"DIR/client.key\"");
+    let lockgate = files.lockgate(at, &with_cert).await;
     let mut client = lockgate.upgrade("/", "").await;
     assert_eq!(client.head().await.status(), 101);
     client.send_frame(Frame::text("hello")).await;
     assert_eq!(client.text().await, "hello");
 
-    let bare = files.lockgate(at, RIGHT).await;
+    let bare = files.lockgate(at, VALID_TLS).await;
     let mut client = bare.upgrade("/", "").await;
     assert_eq!(client.head().await.status(), 502);
 }
 
 #[tokio::test]
-async fn a_backend_that_is_not_believed_gets_nothing() {
+async fn untrusted_backend_gets_no_request() {
     let files = Files::new();
     let (_server, at) = files.server(None).await;
-    for (tls, what) in [
+    for (tls, case) in [
         (
             "ca = \"DIR/other.pem\", server_name = \"chat.internal\"",
             "another CA",
@@ -148,7 +148,7 @@ async fn a_backend_that_is_not_believed_gets_nothing() {
             "GET /http HTTP/1.1\r\nHost: a.test\r\n\r\n".to_owned(),
         ] {
             let mut client = lockgate.request(request).await;
-            assert_eq!(client.head().await.status(), 502, "{what}");
+            assert_eq!(client.head().await.status(), 502, "{case}");
         }
         let record = lockgate
             .record(|record| record["why"] == "backend-tls")

@@ -1,19 +1,18 @@
-//! Reload after reload under many sessions.
+//! Repeated reloads under many sessions.
 //!
-//! `LOCKGATE_SESSIONS`, `LOCKGATE_CLIENTS` and `LOCKGATE_RELOADS` set how many there are, over how many processes of
-//! Python's `websockets` they are spread, and how often it is reloaded (1000, 2 and 100, to be quick). The figures are
-//! printed.
+//! `LOCKGATE_SESSIONS`, `LOCKGATE_CLIENTS` and `LOCKGATE_RELOADS` set the numbers of sessions, of client processes with
+//! Python's `websockets`, and of reloads (1000, 2 and 100). The figures are printed.
 
 use super::{HEAD, route};
-use crate::harness::{Backend, Lockgate, Program, raise_descriptor_limit};
+use crate::harness::{Backend, Lockgate, Program, eventually, raise_descriptor_limit};
 use rcgen::{CertificateParams, KeyPair};
 use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-fn setting(name: &str, otherwise: usize) -> usize {
+fn setting(name: &str, default: usize) -> usize {
     let set = std::env::var(name).ok();
-    set.map_or(otherwise, |it| it.parse().expect("a number"))
+    set.map_or(default, |it| it.parse().expect("a number"))
 }
 
 fn resident(process: u32) -> u64 {
@@ -28,7 +27,7 @@ fn resident(process: u32) -> u64 {
         .expect("a number")
 }
 
-/// As the three kinds of tools write a file.
+/// Writes a file by one of three methods: in place, by rename, or by replacing a symbolic link.
 fn write(file: &Path, text: &str, round: usize) {
     match round % 3 {
         0 => fs::write(file, text).expect("writable"),
@@ -38,7 +37,7 @@ fn write(file: &Path, text: &str, round: usize) {
             fs::rename(&new, file).expect("ours");
         }
         _ => {
-            // Kubernetes: the file is a link into a folder that is exchanged.
+            // Kubernetes: the file is a link into a directory that is replaced.
             let folder = file.parent().expect("a folder");
             let version = folder.join(format!("version-{round}"));
             fs::create_dir(&version).expect("new");
@@ -50,7 +49,7 @@ fn write(file: &Path, text: &str, round: usize) {
     }
 }
 
-/// Another pair for `pair.test`.
+/// Writes a new certificate and key for `pair.test`.
 fn certificate(folder: &Path) {
     let key = KeyPair::generate().expect("a key");
     let certificate = CertificateParams::new(["pair.test".to_owned()]).expect("a name");
@@ -59,14 +58,14 @@ fn certificate(folder: &Path) {
     fs::write(folder.join("pair.key"), key.serialize_pem()).expect("writable");
 }
 
-/// Thousands of handshakes take their time.
-async fn patiently(client: &mut Program) -> String {
+/// The next line of a client; thousands of handshakes may take minutes.
+async fn line_of(client: &mut Program) -> String {
     let line = timeout(Duration::from_secs(240), client.any_line()).await;
     line.expect("within four minutes")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_reloads_disturb_no_session() {
+async fn repeated_reloads_interrupt_no_session() {
     let (sessions, clients, reloads) = (
         setting("LOCKGATE_SESSIONS", 1000),
         setting("LOCKGATE_CLIENTS", 2),
@@ -74,7 +73,7 @@ async fn many_reloads_disturb_no_session() {
     );
     raise_descriptor_limit();
     let backend = Backend::echo().await;
-    let mine = route("a", "localhost", backend, "");
+    let own_route = route("a", "localhost", backend, "");
     let pair = TempDir::new().expect("a temporary folder");
     certificate(pair.path());
     let folder = pair.path().display();
@@ -82,8 +81,10 @@ async fn many_reloads_disturb_no_session() {
         "[tls]\ncertificates = [{{ cert = \"{folder}/pair.pem\", key = \"{folder}/pair.key\" }}]"
     );
     let head = HEAD.replace("[tls]", &files);
-    let lockgate = Lockgate::with_file(&format!("{head}{mine}")).start().await;
-    // As many messages a second, however many sessions there are.
+    let lockgate = Lockgate::with_file(&format!("{head}{own_route}"))
+        .start()
+        .await;
+    // The message rate of all sessions together is constant.
     let pause = sessions as f64 / 1000.0;
     let url = format!("wss://localhost:{}/", lockgate.https.port());
     let arguments = [
@@ -93,12 +94,12 @@ async fn many_reloads_disturb_no_session() {
         pause.to_string(),
     ];
     let arguments = arguments.each_ref().map(String::as_str);
-    let mut echoing = vec![];
+    let mut programs = vec![];
     for _ in 0..clients {
-        echoing.push(Program::start("many.py", &arguments));
+        programs.push(Program::start("many.py", &arguments));
     }
-    for client in &mut echoing {
-        assert_eq!(patiently(client).await, "open");
+    for client in &mut programs {
+        assert_eq!(line_of(client).await, "open");
     }
 
     let count = async |outcome: &str| {
@@ -107,7 +108,7 @@ async fn many_reloads_disturb_no_session() {
     };
     let file = lockgate.folder().join("config.toml");
     let started = Instant::now();
-    let (mut applied, mut refused, mut warm) = (0, 0, 0);
+    let (mut applied, mut refused, mut resident_after_warmup) = (0, 0, 0);
     for round in 0..reloads {
         let other = match round % 5 {
             0 => route("b", "b.test", backend, ""),
@@ -121,7 +122,11 @@ async fn many_reloads_disturb_no_session() {
             ),
             _ => "[[routes]]\nhots = [\"*\"]\n".to_owned(),
         };
-        write(&file, &format!("{head}# {round}\n{mine}{other}"), round);
+        write(
+            &file,
+            &format!("{head}# {round}\n{own_route}{other}"),
+            round,
+        );
         if round % 5 == 3 {
             certificate(pair.path());
         }
@@ -129,33 +134,33 @@ async fn many_reloads_disturb_no_session() {
             4 => refused += 1,
             _ => applied += 1,
         }
-        let patience = Instant::now();
-        while (count("applied").await, count("refused").await) != (applied, refused) {
-            assert!(
-                patience.elapsed() < Duration::from_secs(15),
-                "round {round}: not {applied} applied, {refused} refused"
-            );
-            sleep(Duration::from_millis(20)).await;
-        }
+        let expected = format!("round {round}: {applied} applied, {refused} refused");
+        eventually(expected, async || {
+            let counts = (count("applied").await, count("refused").await);
+            (counts == (applied, refused))
+                .then_some(())
+                .ok_or_else(|| format!("{counts:?}"))
+        })
+        .await;
         if round == reloads / 4 {
-            warm = resident(lockgate.id());
+            resident_after_warmup = resident(lockgate.id());
         }
     }
     let took = started.elapsed();
-    let growth = resident(lockgate.id()).saturating_sub(warm);
+    let growth = resident(lockgate.id()).saturating_sub(resident_after_warmup);
     let mut messages = 0;
-    for client in &echoing {
+    for client in &programs {
         client.terminate();
     }
-    for client in &mut echoing {
-        let echoed: u64 = patiently(client)
+    for client in &mut programs {
+        let echoed: u64 = line_of(client)
             .await
             .parse()
             .expect("nothing lost, nothing reordered");
         messages += echoed;
     }
     println!(
-        "{sessions} sessions of {clients} clients, {reloads} reloads in {took:.0?} ({refused} of them wrong, all told): 0 dropped, {messages} messages, 0 lost; {growth} KiB more after warm-up"
+        "{sessions} sessions of {clients} clients, {reloads} reloads in {took:.0?} ({refused} of them invalid, all reported): 0 dropped, {messages} messages, 0 lost; {growth} KiB more after warm-up"
     );
     assert!(growth < 16 * 1024, "{growth} KiB");
 }

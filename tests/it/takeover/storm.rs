@@ -1,6 +1,6 @@
-//! Replacement after replacement under a storm of connects: not one is refused.
+//! Repeated takeovers while clients connect at a constant rate: no connection is refused.
 //!
-//! `LOCKGATE_REPLACEMENTS` sets how many (4, to be quick). The figures are printed.
+//! `LOCKGATE_REPLACEMENTS` sets the number of takeovers (4). The figures are printed.
 
 use super::config;
 use crate::harness::{
@@ -16,25 +16,25 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// A second.
-const CONNECTS: u32 = 200;
-/// What the last one to be told may take, and some more: `session.close_timeout`, FIN.
-const GOODBYE: Duration = Duration::from_secs(4);
-/// From one replacement to the next.
-const BETWEEN: usize = 100;
-/// Of each process: `drain.window` of the configuration.
-const WINDOW: Duration = Duration::from_secs(4);
+/// Connections per second.
+const CONNECT_RATE: u32 = 200;
+/// Time for the last closed session: `session.close_timeout`, FIN, and a reserve.
+const CLOSE_MARGIN: Duration = Duration::from_secs(4);
+/// Connections between two takeovers.
+const CONNECTS_PER_TAKEOVER: usize = 100;
+/// `drain.window` of the configuration.
+const DRAIN_WINDOW: Duration = Duration::from_secs(4);
 
-/// How far one connect got, and how its session ended.
+/// Numbers of connections and their results.
 #[derive(Debug, Default)]
-struct Count {
+struct ConnectSummary {
     connects: usize,
     failed: Vec<String>,
-    told_to_move: usize,
+    closed_1012: usize,
 }
 
 /// Connects, performs the handshake, echoes for a second, and closes or is closed.
-async fn visit(address: SocketAddr, connector: TlsConnector) -> Result<bool, String> {
+async fn session(address: SocketAddr, connector: TlsConnector) -> Result<bool, String> {
     let name = ServerName::try_from("a.test").expect("a DNS name");
     let tcp = TcpStream::connect(address)
         .await
@@ -52,17 +52,18 @@ async fn visit(address: SocketAddr, connector: TlsConnector) -> Result<bool, Str
     for turn in 0..4 {
         let message = Frame::text(&format!("turn {turn}"));
         wire.send_frame(message.clone()).await;
-        let came = wire.frame().await;
-        if came.is_close() {
+        let frame = wire.frame().await;
+        if frame.is_close() {
             wire.send_frame(Frame::close(1012, "")).await;
-            return match came.closes_with().0 {
+            return match frame.closes_with().0 {
                 1012 => Ok(true),
                 code => Err(format!("Close {code}")),
             };
         }
-        if came != message {
+        if frame != message {
             return Err("another message".into());
         }
+        // The pace of the session: it lasts a second.
         sleep(Duration::from_millis(250)).await;
     }
     wire.send_frame(Frame::close(1000, "")).await;
@@ -74,26 +75,26 @@ async fn storm(
     ca: PathBuf,
     made: watch::Sender<usize>,
     mut stop: watch::Receiver<bool>,
-) -> Count {
+) -> ConnectSummary {
     let connector = trusting(&ca);
-    let mut visits = JoinSet::new();
-    let mut count = Count::default();
-    let mut tick = interval(Duration::from_secs(1) / CONNECTS);
+    let mut sessions = JoinSet::new();
+    let mut summary = ConnectSummary::default();
+    let mut tick = interval(Duration::from_secs(1) / CONNECT_RATE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     while !*stop.borrow_and_update() {
         tick.tick().await;
-        count.connects += 1;
-        made.send_replace(count.connects);
-        visits.spawn(visit(address, connector.clone()));
+        summary.connects += 1;
+        made.send_replace(summary.connects);
+        sessions.spawn(session(address, connector.clone()));
     }
-    while let Some(visit) = visits.join_next().await {
-        match visit {
-            Ok(Ok(moved)) => count.told_to_move += usize::from(moved),
-            Ok(Err(why)) => count.failed.push(why),
-            Err(panicked) => count.failed.push(panicked.to_string()),
+    while let Some(session) = sessions.join_next().await {
+        match session {
+            Ok(Ok(moved)) => summary.closed_1012 += usize::from(moved),
+            Ok(Err(why)) => summary.failed.push(why),
+            Err(panicked) => summary.failed.push(panicked.to_string()),
         }
     }
-    count
+    summary
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,20 +108,20 @@ async fn no_client_is_refused_during_repeated_takeovers() {
     let (made, mut connects) = watch::channel(0);
     let storming = tokio::spawn(storm(serving.https, serving.ca(), made, stopped));
     let started = Instant::now();
-    let mut leaving = JoinSet::new();
+    let mut draining = JoinSet::new();
     for turn in 1..=replacements {
-        let enough = connects.wait_for(|made| *made >= turn * BETWEEN);
-        enough.await.expect("the storm goes on");
+        let reached = connects.wait_for(|made| *made >= turn * CONNECTS_PER_TAKEOVER);
+        reached.await.expect("clients keep connecting");
         let new = serving.successor(&[]).await;
         let mut old = std::mem::replace(&mut serving, new);
-        leaving.spawn(async move {
+        draining.spawn(async move {
             let since = Instant::now();
-            let gone = timeout(WINDOW + GOODBYE, old.exit()).await;
+            let gone = timeout(DRAIN_WINDOW + CLOSE_MARGIN, old.exit()).await;
             (gone.map(|code| (code, since.elapsed())), old)
         });
     }
     let mut longest = Duration::ZERO;
-    while let Some(left) = leaving.join_next().await {
+    while let Some(left) = draining.join_next().await {
         let (left, old) = left.expect("waited for");
         let (code, took) = left.unwrap_or_else(|_| panic!("process {} is still there", old.id()));
         assert_eq!(code, Some(0), "{}", old.stderr());
@@ -128,13 +129,16 @@ async fn no_client_is_refused_during_repeated_takeovers() {
     }
     let took = started.elapsed();
     stop.send_replace(true);
-    let count = storming.await.expect("counted");
+    let summary = storming.await.expect("counted");
     println!(
-        "{replacements} replacements in {took:.0?}, {} connects: {} failed, {} told to move, the slowest process gone after {longest:.1?}",
-        count.connects,
-        count.failed.len(),
-        count.told_to_move
+        "{replacements} replacements in {took:.0?}, {} connects: {} failed, {} closed with 1012, the slowest process exited after {longest:.1?}",
+        summary.connects,
+        summary.failed.len(),
+        summary.closed_1012
     );
-    assert!(count.failed.is_empty(), "{:?}", count.failed);
-    assert!(count.told_to_move > 0, "no session was open to be moved");
+    assert!(summary.failed.is_empty(), "{:?}", summary.failed);
+    assert!(
+        summary.closed_1012 > 0,
+        "no session was open during a takeover"
+    );
 }

@@ -7,7 +7,7 @@ from aiohttp import WSMsgType, web
 
 
 def websocket(**options):
-    return web.WebSocketResponse(max_msg_size=echo.LARGEST, **options)
+    return web.WebSocketResponse(max_msg_size=echo.MAX_MESSAGE_LEN, **options)
 
 
 async def plain_http(request):
@@ -34,7 +34,7 @@ async def closes(request):
 
 
 async def handle(request):
-    # aiohttp takes the client's first choice; ours is the server's, as in the other servers.
+    # aiohttp selects the client's first choice; this selects the server's, as the other servers do.
     offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
     socket = websocket(protocols=[p for p in echo.SUBPROTOCOLS if p in offered][:1])
     await socket.prepare(request)

@@ -16,7 +16,7 @@ class Echo(WebSocketServerProtocol):
             self.sendHttpErrorResponse(404, "Not Found")
 
     def sendHttpErrorResponse(self, code, reason, responseHeaders=None):
-        """A refusal of `onConnect` ends here. Autobahn would send no body, nor a length."""
+        """Also called for a refusal by `onConnect`. Autobahn itself would send neither a body nor a length."""
         head = {"Connection": "close", "Content-Length": len(reason), **dict(responseHeaders or {})}
         if code == echo.REFUSAL["status"]:
             head["x-reason"] = echo.REFUSAL["reason"]
@@ -57,8 +57,8 @@ async def main():
     factory = WebSocketServerFactory()
     factory.protocol = Echo
     factory.setProtocolOptions(
-        maxMessagePayloadSize=echo.LARGEST,
-        maxFramePayloadSize=echo.LARGEST,
+        maxMessagePayloadSize=echo.MAX_MESSAGE_LEN,
+        maxFramePayloadSize=echo.MAX_MESSAGE_LEN,
         perMessageCompressionAccept=compress,
         trustXForwardedFor=1,
     )

@@ -1,7 +1,7 @@
 """The echo server on Django Channels and Daphne.
 
-What Daphne 4.2.3 cannot do: send an empty message, compress, tell the reason of a Close in either direction, and refuse a
-handshake with a body or a header of one's own (it is 403 all the same).
+Daphne 4.2.3 does not support: empty messages, compression, the reason of a Close in either direction, and refusing a
+handshake with a custom body or header (the status is 403).
 """
 
 import echo
@@ -74,6 +74,6 @@ Server(
     application,
     build_endpoint_description_strings(file_descriptor=listening.fileno()),
     proxy_forwarded_address_header="X-Forwarded-For",
-    websocket_max_message_size=echo.LARGEST,
-    websocket_max_frame_size=echo.LARGEST,
+    websocket_max_message_size=echo.MAX_MESSAGE_LEN,
+    websocket_max_frame_size=echo.MAX_MESSAGE_LEN,
 ).run()

@@ -1,10 +1,10 @@
-"""What the echo servers have in common.
+"""Shared code of the echo servers.
 
-Every server offers, as a WebSocket, as far as its library can (the servers themselves say what it cannot):
+Every server offers these WebSockets, as far as its library supports them (each server lists what it lacks):
 
-    /          echoes; the text "close CODE REASON" makes it close that way
-    /headers   sends one JSON object: the path, the query and the headers it saw
-    /closes    ?id=X sends [code, reason] of the connection that was opened with ?id=X, once that has ended
+    /          echoes; the text "close CODE REASON" closes with that code and reason
+    /headers   sends one JSON object: path, query and headers of the request
+    /closes    ?id=X sends [code, reason] of the connection that was opened with ?id=X, after it has ended
     /refuse    answers 403, "x-reason: full moon", "not today"
 
 and over plain HTTP:
@@ -19,16 +19,16 @@ from concurrent.futures import Future
 from urllib.parse import parse_qs, urlsplit
 
 SUBPROTOCOLS = ["chat.v2", "chat.v1"]
-LARGEST = 32 * 1024 * 1024
+MAX_MESSAGE_LEN = 32 * 1024 * 1024
 REFUSAL = {"status": 403, "reason": "full moon", "body": "not today"}
 HELLO = "hello over http"
 
-# Some of the servers run on threads, some on asyncio: these futures serve both.
+# Some servers use threads, others asyncio: these futures work with both.
 _closes: dict[str, Future] = {}
 
 
 def listen() -> socket.socket:
-    """A listening socket on a free port, which is printed as the first line."""
+    """Returns a listening socket on a free port; prints the port as the first line."""
     sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
     sock.setblocking(False)
     print(sock.getsockname()[1], flush=True)
@@ -40,7 +40,7 @@ def identity(query: str) -> str:
 
 
 def closed(query: str, code: int | None, reason: str | None) -> None:
-    """Notes how the connection that was opened with this query has ended."""
+    """Records how the connection that was opened with this query has ended."""
     future = _close_of(identity(query))
     if not future.done():
         future.set_result([code, reason or ""])
@@ -60,7 +60,7 @@ def request_seen(target: str, headers) -> str:
 
 
 def close_order(message) -> tuple[int, str] | None:
-    """(4001, "some reason") for "close 4001 some reason"."""
+    """Returns (4001, "some reason") for "close 4001 some reason"."""
     if not (isinstance(message, str) and message.startswith("close ")):
         return None
     _, code, reason = message.split(" ", 2)

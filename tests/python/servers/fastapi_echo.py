@@ -55,5 +55,5 @@ async def handle(websocket: WebSocket):
             await websocket.send_bytes(event["bytes"])
 
 
-config = uvicorn.Config(app, ws_max_size=echo.LARGEST, log_level="warning", lifespan="off")
+config = uvicorn.Config(app, ws_max_size=echo.MAX_MESSAGE_LEN, log_level="warning", lifespan="off")
 uvicorn.Server(config).run(sockets=[echo.listen()])

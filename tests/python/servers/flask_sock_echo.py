@@ -1,4 +1,4 @@
-"""The echo server on Flask-Sock and Flask's own threaded server. It can do all of it."""
+"""The echo server on Flask-Sock and Flask's own threaded server. It supports everything."""
 
 import echo
 import flask_sock
@@ -8,7 +8,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 
 class Server(simple_websocket.Server):
-    """With the server's first choice of subprotocols; the library takes the client's."""
+    """Selects the server's first choice of subprotocols; the library selects the client's."""
 
     def choose_subprotocol(self, handshake):
         return next((p for p in echo.SUBPROTOCOLS if p in handshake.subprotocols), None)
@@ -21,7 +21,7 @@ class Quiet(WSGIRequestHandler):
 
 flask_sock.Server = Server
 app = Flask(__name__)
-app.config["SOCK_SERVER_OPTIONS"] = {"max_message_size": echo.LARGEST}
+app.config["SOCK_SERVER_OPTIONS"] = {"max_message_size": echo.MAX_MESSAGE_LEN}
 sock = flask_sock.Sock(app)
 
 

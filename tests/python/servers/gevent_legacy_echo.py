@@ -1,11 +1,11 @@
 """The echo server on gevent-websocket and Flask-Sockets, with the pins of examples/gevent-legacy.
 
-What gevent-websocket cannot do, and so is missing here:
+gevent-websocket does not support, so this server lacks:
 
-    compression     it knows none
-    subprotocols    one for each path, so only the first of ours
-    /closes         it does not tell with which code a client has closed
-    "close …"       is taken, but its Close has no code: the first two bytes of the reason stand where the code should
+    compression     not implemented
+    subprotocols    one per path, so only the first of the list
+    /closes         it does not report the close code of a client
+    "close …"       works, but its Close has no code: the first two bytes of the reason are in its place
 """
 
 from gevent import monkey
@@ -34,7 +34,7 @@ def refuse():
 
 
 def refused(handler):
-    """It has accepted a handshake before it asks Flask; what is named here goes to Flask at once."""
+    """Selects the paths that Flask answers. Otherwise the server accepts the handshake before it calls Flask."""
     return handler.environ["PATH_INFO"] == "/refuse"
 
 
@@ -52,7 +52,7 @@ def handle(socket):
                 break
             socket.send(message)
     except WebSocketError:
-        pass  # The client left without a word.
+        pass  # The client vanished without a Close.
 
 
 WebSocketServer(echo.listen(), app, pre_start_hook=refused).serve_forever()

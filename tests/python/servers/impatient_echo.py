@@ -1,4 +1,4 @@
-"""An echo server on `websockets` that asks every second, and waits no longer than that for the answer."""
+"""An echo server on `websockets` that pings every second and waits at most one second for the Pong."""
 
 import asyncio
 

@@ -1,7 +1,6 @@
-"""An echo server that can be killed and started again in its place: `named_echo.py ADDRESS PORT`, port 0 for a free one.
+"""An echo server that can be killed and restarted on the same port: `named_echo.py ADDRESS PORT`, port 0 for a free one.
 
-Its 101 says which process it is, in `x-process`. At /stream it sends one large frame after the other, for as long as they
-are taken.
+Its 101 has its process id in `x-process`. At /stream it sends one large frame after another until the client closes.
 """
 
 import asyncio
@@ -12,11 +11,11 @@ import sys
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
-# tests/it/pools/killed/client.rs knows what it is, byte by byte.
-LARGE = bytes(range(256)) * (8 * 1024 * 1024 // 256)
+# tests/it/pools/killed/client.rs checks these bytes.
+STREAM_FRAME = bytes(range(256)) * (8 * 1024 * 1024 // 256)
 
 
-def say_who(connection, request, response):
+def add_process_id(connection, request, response):
     response.headers["x-process"] = str(os.getpid())
     return response
 
@@ -24,7 +23,7 @@ def say_who(connection, request, response):
 async def handle(connection):
     try:
         while connection.request.path == "/stream":
-            await connection.send(LARGE)
+            await connection.send(STREAM_FRAME)
         async for message in connection:
             await connection.send(message)
     except ConnectionClosed:
@@ -32,11 +31,11 @@ async def handle(connection):
 
 
 async def main(address, port):
-    # SO_REUSEADDR is set: the connections of the one before it may still be ending.
+    # create_server sets SO_REUSEADDR: connections of the previous process may still be closing.
     sock = socket.create_server((address, int(port)), backlog=1024)
     sock.setblocking(False)
     print(sock.getsockname()[1], flush=True)
-    server = await serve(handle, sock=sock, process_response=say_who, compression=None, ping_interval=None)
+    server = await serve(handle, sock=sock, process_response=add_process_id, compression=None, ping_interval=None)
     await server.serve_forever()
 
 

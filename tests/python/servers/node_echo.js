@@ -1,12 +1,12 @@
-// The echo server on Node and ws: in another language what `echo.py` says. `npm install` in this folder fetches ws.
+// The echo server on Node and ws, with the interface of `echo.py`. `npm install` in this directory fetches ws.
 
 const { createServer } = require("node:http")
 const { WebSocketServer } = require("ws")
 
 const SUBPROTOCOLS = ["chat.v2", "chat.v1"]
-const LARGEST = 32 * 1024 * 1024
+const MAX_MESSAGE_LEN = 32 * 1024 * 1024
 
-const closes = new Map() // of each id: a promise of how its connection ended, and what fulfils it
+const closes = new Map() // id: a promise of the close of its connection, and its resolve function
 function closeOf(id) {
   if (!closes.has(id)) {
     let resolve
@@ -24,7 +24,7 @@ const http = createServer((request, response) => {
 
 const sockets = new WebSocketServer({
   noServer: true,
-  maxPayload: LARGEST,
+  maxPayload: MAX_MESSAGE_LEN,
   perMessageDeflate: true,
   handleProtocols: offered => SUBPROTOCOLS.find(protocol => offered.has(protocol)) ?? false,
 })
@@ -36,9 +36,9 @@ http.on("upgrade", (request, socket, head) => {
     return socket.end(lines.join("\r\n"))
   }
   sockets.handleUpgrade(request, socket, head, connection => {
-    connection.on("error", () => {}) // its close follows
+    connection.on("error", () => {}) // "close" follows
     if (url.pathname === "/headers") headers(connection, request)
-    else if (url.pathname === "/closes") tellClose(connection, url.searchParams.get("id"))
+    else if (url.pathname === "/closes") sendClose(connection, url.searchParams.get("id"))
     else echo(connection, url.searchParams.get("id") ?? "")
   })
 })
@@ -52,7 +52,7 @@ function headers(connection, request) {
   connection.close(1000)
 }
 
-async function tellClose(connection, id) {
+async function sendClose(connection, id) {
   connection.send(JSON.stringify(await closeOf(id).promise))
   connection.close(1000)
 }

@@ -1,4 +1,4 @@
-"""Echoes every message as it is, and nothing else: what the Autobahn cases expect. On websockets, compression included."""
+"""Echoes every message unchanged, as the Autobahn cases expect. On websockets, with compression."""
 
 import asyncio
 

@@ -1,7 +1,7 @@
-"""The echo server on python-socketio and uvicorn. What elsewhere are paths are namespaces here, and `id` stands in `auth`.
+"""The echo server on python-socketio and uvicorn. It has namespaces instead of paths, and `id` is in `auth`.
 
-What Socket.IO has no words for: subprotocols, the code and reason of a Close ("close CODE REASON" disconnects, and /closes
-sends [null, REASON] with a reason of python-socketio's own), a header of a refusal.
+Socket.IO has no subprotocols, no code and reason of a Close ("close CODE REASON" disconnects, and /closes sends
+[null, REASON] with a reason of python-socketio), and no header of a refusal.
 """
 
 import echo
@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 
 app = FastAPI()
-sio = socketio.AsyncServer(async_mode="asgi", max_http_buffer_size=echo.LARGEST)
+sio = socketio.AsyncServer(async_mode="asgi", max_http_buffer_size=echo.MAX_MESSAGE_LEN)
 
 
 @app.get("/http")
@@ -54,5 +54,5 @@ async def refuse(sid, environ, auth=None):
     raise socketio.exceptions.ConnectionRefusedError(echo.REFUSAL["body"])
 
 
-config = uvicorn.Config(socketio.ASGIApp(sio, app), ws_max_size=echo.LARGEST, log_level="warning", lifespan="off")
+config = uvicorn.Config(socketio.ASGIApp(sio, app), ws_max_size=echo.MAX_MESSAGE_LEN, log_level="warning", lifespan="off")
 uvicorn.Server(config).run(sockets=[echo.listen()])

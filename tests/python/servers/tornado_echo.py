@@ -21,7 +21,7 @@ class Refuse(RequestHandler):
 
 
 class Base(WebSocketHandler):
-    # `check_origin` stays Tornado's own: it compares the Origin with the Host, port included.
+    # The default `check_origin` compares Origin and Host, including the port.
     def get_compression_options(self):
         return {}
 
@@ -54,7 +54,7 @@ class Echo(Base):
 
 async def main():
     routes = [("/", Echo), ("/headers", Headers), ("/closes", Closes), ("/refuse", Refuse), ("/http", PlainHttp)]
-    server = HTTPServer(Application(routes, websocket_max_message_size=echo.LARGEST))
+    server = HTTPServer(Application(routes, websocket_max_message_size=echo.MAX_MESSAGE_LEN))
     server.add_socket(echo.listen())
     await asyncio.Event().wait()
 

@@ -1,20 +1,20 @@
-"""The echo server on websocket-server 0.4, by callbacks: text at /, and any path is /.
+"""The echo server on websocket-server 0.4, with callbacks: text at /, which stands for any path.
 
-What the library cannot do, and so is missing here:
+The library does not support, so this server lacks:
 
-    /headers, /refuse   no callback sees the request, and every handshake is accepted
-    /http               it speaks no plain HTTP: it hangs up
-    "close …", /closes  it neither sends a Close, nor tells with which code a client has closed
-    ping                it takes a Ping for a text, and echoes that
-    binary              it takes every frame for a text
-    and no subprotocols, no compression, no messages in several frames, no head of more than 1024 bytes
+    /headers, /refuse   no callback receives the request, and every handshake is accepted
+    /http               it disconnects on plain HTTP
+    "close …", /closes  it neither sends a Close nor reports the close code of a client
+    ping                it treats a Ping as a text message and echoes it
+    binary              it treats every frame as a text message
+    and no subprotocols, no compression, no fragmented messages, no request head above 1024 bytes
 """
 
 from websocket_server import WebsocketServer
 
 
 def echo(client, server, text):
-    # The library makes a character of every byte; here they become UTF-8 again.
+    # The library decodes every byte as one character; this restores the UTF-8.
     server.send_message(client, text.encode("latin-1").decode())
 
 

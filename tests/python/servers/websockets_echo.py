@@ -1,5 +1,5 @@
-"""The echo server on `websockets`. With a certificate and its key as arguments it speaks TLS, and with a CA as the third
-one it wants to see a client's certificate of that CA."""
+"""The echo server on `websockets`. With a certificate and its key as arguments it uses TLS; with a CA as third argument it
+requires a client certificate of that CA."""
 
 import asyncio
 import http
@@ -42,7 +42,7 @@ async def handle(connection):
                 break
             await connection.send(message)
     except ConnectionClosedError:
-        pass  # Any code but 1000 and 1001; what it was is noted below.
+        pass  # Any code except 1000 and 1001; recorded below.
     await connection.wait_closed()
     echo.closed(parts.query, connection.close_code, connection.close_reason)
 
@@ -62,7 +62,7 @@ async def main():
         process_request=answer_http,
         subprotocols=echo.SUBPROTOCOLS,
         select_subprotocol=lambda _, offered: next((p for p in echo.SUBPROTOCOLS if p in offered), None),
-        max_size=echo.LARGEST,
+        max_size=echo.MAX_MESSAGE_LEN,
         ssl=tls(*sys.argv[1:]) if len(sys.argv) > 1 else None,
     )
     await server.serve_forever()

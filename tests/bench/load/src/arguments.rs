@@ -3,39 +3,39 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{env, io, net::SocketAddr, path::PathBuf, time::Duration};
 
-/// What may be said; each mode reads what it needs.
+/// The arguments of all modes; each mode reads those that it needs.
 #[derive(Clone)]
 pub(crate) struct Arguments {
-    /// Where the proxy listens, or where `forward` connects to.
+    /// The address of the proxy, or the address to which `forward` connects.
     pub(crate) to: SocketAddr,
     /// The port of `forward` and `backend`; 0: any.
     pub(crate) listen: u16,
     /// The name in SNI and in the Host header.
     pub(crate) host: String,
-    /// PEM: what the proxy must show, and nothing else.
+    /// PEM: the only certificate that is accepted from the proxy.
     pub(crate) cert: PathBuf,
     /// PEM: the key of `forward`.
     pub(crate) key: PathBuf,
-    /// How many at a time.
+    /// The number of concurrent sessions.
     pub(crate) sessions: usize,
-    /// How many of them share an HTTP/2 connection; 0: each has one of its own, with HTTP/1.1.
+    /// Sessions per HTTP/2 connection; 0: HTTP/1.1, with a connection for each session.
     pub(crate) streams: usize,
-    /// Bytes of payload of one message.
+    /// The payload length of a message, in bytes.
     pub(crate) size: usize,
-    /// How long is measured.
+    /// The duration of the measurement.
     pub(crate) seconds: Duration,
-    /// How long it runs before that.
+    /// The duration of the warm-up before it.
     pub(crate) warm: Duration,
-    /// Messages a second of all sessions together; 0: each as soon as the last was answered.
+    /// Messages per second of all sessions together; 0: each session sends the next message after the last echo.
     pub(crate) rate: u32,
-    /// With tickets of TLS 1.3.
+    /// Whether to resume with TLS 1.3 tickets.
     pub(crate) resume: bool,
 }
 
 impl Arguments {
     pub(crate) fn from_command_line() -> io::Result<(String, Self)> {
-        let mut words = env::args().skip(1);
-        let mode = words.next().unwrap_or_default();
+        let mut args = env::args().skip(1);
+        let mode = args.next().unwrap_or_default();
         let mut it = Self {
             to: SocketAddr::from(([127, 0, 0, 1], 0)),
             listen: 0,
@@ -50,12 +50,12 @@ impl Arguments {
             rate: 0,
             resume: false,
         };
-        while let Some(name) = words.next() {
+        while let Some(name) = args.next() {
             if name == "--resume" {
                 it.resume = true;
                 continue;
             }
-            let value = words.next().ok_or_else(|| wrong(&name, "no value"))?;
+            let value = args.next().ok_or_else(|| bad_argument(&name, "no value"))?;
             match name.as_str() {
                 "--to" => it.to = parse(&name, &value)?,
                 "--listen" => it.listen = parse(&name, &value)?,
@@ -68,17 +68,17 @@ impl Arguments {
                 "--seconds" => it.seconds = seconds(&name, &value)?,
                 "--warm" => it.warm = seconds(&name, &value)?,
                 "--rate" => it.rate = parse(&name, &value)?,
-                _ => return Err(wrong(&name, "unknown")),
+                _ => return Err(bad_argument(&name, "unknown")),
             }
         }
         if !it.to.ip().is_loopback() {
-            return Err(wrong("--to", "loopback only"));
+            return Err(bad_argument("--to", "loopback only"));
         }
         Ok((mode, it))
     }
 }
 
-/// Thousands of sessions need thousands of descriptors. Where it cannot be raised, opening them says so.
+/// Raises the descriptor limit, because each session needs one. If that fails, opening the sessions fails later.
 pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(
@@ -91,13 +91,13 @@ pub(crate) fn raise_descriptor_limit() {
 }
 
 fn seconds(name: &str, value: &str) -> io::Result<Duration> {
-    Duration::try_from_secs_f64(parse(name, value)?).map_err(|error| wrong(name, error))
+    Duration::try_from_secs_f64(parse(name, value)?).map_err(|error| bad_argument(name, error))
 }
 
 fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(name: &str, value: &str) -> io::Result<T> {
-    value.parse().map_err(|error| wrong(name, error))
+    value.parse().map_err(|error| bad_argument(name, error))
 }
 
-fn wrong(name: &str, why: impl std::fmt::Display) -> io::Error {
+fn bad_argument(name: &str, why: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("{name}: {why}"))
 }

@@ -1,8 +1,8 @@
-//! The WebSocket server behind the proxies, in clear text: `/` echoes, `/push/SIZE` sends without end once it is asked.
+//! The WebSocket server behind the proxies, in cleartext: `/` echoes; `/push/SIZE` sends without end after a first message.
 
 use crate::{
     arguments::Arguments,
-    control::{end_with_input, say},
+    control::{end_with_input, print_line},
     frame::{self, BINARY, CLOSE, PING, PONG},
     session::head,
 };
@@ -15,17 +15,17 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Room for what is read at a time, if no message is longer.
-const LITTLE: usize = 512;
+/// The minimum length of the read buffer; it grows for longer messages.
+const READ_BUF_LEN: usize = 512;
 
 pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", arguments.listen)).await?;
-    say(&listener.local_addr()?.port().to_string())?;
+    print_line(&listener.local_addr()?.port().to_string())?;
     end_with_input();
     loop {
         let (stream, _) = listener.accept().await?;
         tokio::spawn(async move {
-            // A client that is gone is none of its concerns.
+            // A client that disconnects is not an error of the backend.
             let _ = serve(stream).await;
         });
     }
@@ -33,7 +33,7 @@ pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
 
 async fn serve(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut received = BytesMut::with_capacity(LITTLE);
+    let mut received = BytesMut::with_capacity(READ_BUF_LEN);
     let request = head(&mut stream, &mut received).await?;
     let request = String::from_utf8_lossy(&request);
     if value(&request, "upgrade").is_none() {
@@ -41,7 +41,7 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
             .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
             .await;
     }
-    // Envoy has no key of its own where the client's HTTP/2 had none.
+    // Envoy sends no key if the client's HTTP/2 request had none.
     let accept = accept(value(&request, "sec-websocket-key").unwrap_or_default());
     let pushes = request
         .strip_prefix("GET /push/")
@@ -63,7 +63,7 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
                 }
             }
             Err(needed) => {
-                received.reserve((needed - received.len()).max(LITTLE));
+                received.reserve((needed - received.len()).max(READ_BUF_LEN));
                 if stream.read_buf(&mut received).await? == 0 {
                     return Ok(());
                 }
@@ -72,10 +72,10 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// What a key is answered with (RFC 6455, section 4.2.2).
+/// Returns the `Sec-WebSocket-Accept` for a key (RFC 6455, section 4.2.2).
 fn accept(key: &str) -> String {
-    let both = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    BASE64_STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, both.as_bytes()))
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    BASE64_STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
 }
 
 fn value<'a>(request: &'a str, header: &str) -> Option<&'a str> {
@@ -85,7 +85,8 @@ fn value<'a>(request: &'a str, header: &str) -> Option<&'a str> {
     })
 }
 
-/// The frame itself, without its mask: whose place the end of the new header takes, so that all goes out by one write.
+/// Sends the frame back without its mask. The new header is written directly before the payload, over the old header and mask,
+/// so that one write suffices.
 async fn answer_to(
     stream: &mut TcpStream,
     received: &mut BytesMut,
@@ -106,7 +107,7 @@ async fn answer_to(
     stream.write_all(&received[start..frame.end]).await
 }
 
-/// Numbered messages, one write each, until the client goes.
+/// Sends numbered messages, one write each, until the client disconnects.
 async fn push(stream: &mut TcpStream, size: usize) -> io::Result<()> {
     let size = size.clamp(8, 1 << 20);
     let (bytes, used) = frame::header(BINARY, size);

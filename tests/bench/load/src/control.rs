@@ -1,4 +1,4 @@
-//! The line that the driver gives, and the ones it gets.
+//! Lines on standard input and output, by which the driver controls the generator.
 
 use std::{
     io::{self, BufRead, Write},
@@ -6,14 +6,14 @@ use std::{
 };
 
 /// Prints a line and flushes it.
-pub(crate) fn say(line: &str) -> io::Result<()> {
+pub(crate) fn print_line(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
 }
 
-/// Waits for a line, while the sessions live on. The end of input is an error: the driver is gone.
-pub(crate) async fn told() -> io::Result<()> {
+/// Waits for a line while the sessions continue. The end of input is an error: the driver has ended.
+pub(crate) async fn wait_for_line() -> io::Result<()> {
     let read = tokio::task::spawn_blocking(|| io::stdin().lock().read_line(&mut String::new()));
     match read.await.map_err(io::Error::other)?? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -21,7 +21,7 @@ pub(crate) async fn told() -> io::Result<()> {
     }
 }
 
-/// For what runs until it is killed: nor does it outlive a driver that was.
+/// Ends the process with its input, so that a mode that runs until it is killed does not outlive the driver.
 pub(crate) fn end_with_input() {
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());

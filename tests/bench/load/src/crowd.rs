@@ -1,13 +1,13 @@
-//! Many sessions: opened a few at a time.
+//! Opens many sessions, a limited number at a time.
 
 use crate::{arguments::Arguments, http2, session::Session, tls, wire::Way};
 use std::{io, iter, sync::Arc};
 use tokio::task::JoinSet;
 
-/// Opened or closed at a time.
-pub(crate) const FEW: usize = 64;
+/// The number of sessions that are opened or closed at a time.
+pub(crate) const MAX_CONCURRENT: usize = 64;
 
-/// All of them, or the first error.
+/// Opens all sessions, or returns the first error.
 pub(crate) async fn open(arguments: &Arguments, path: &str) -> io::Result<Vec<Session>> {
     let ways = ways(arguments).await?;
     let (arguments, path): (_, Arc<str>) = (Arc::new(arguments.clone()), path.into());
@@ -15,10 +15,10 @@ pub(crate) async fn open(arguments: &Arguments, path: &str) -> io::Result<Vec<Se
         let (arguments, path) = (arguments.clone(), path.clone());
         async move { Session::open(&way, &arguments, &path).await }
     });
-    few_at_a_time(opening).await
+    run_limited(opening).await
 }
 
-/// One for each session. Over HTTP/2 the connections are already open; with tickets each has its own.
+/// Returns one `Way` for each session. Over HTTP/2 the connections are already open; with tickets each session has its own.
 pub(crate) async fn ways(arguments: &Arguments) -> io::Result<Vec<Way>> {
     let (sessions, streams) = (arguments.sessions, arguments.streams);
     if streams > 0 {
@@ -27,7 +27,7 @@ pub(crate) async fn ways(arguments: &Arguments) -> io::Result<Vec<Way>> {
             let (tls, arguments) = (tls.clone(), arguments.clone());
             async move { http2::Connection::open(tls, &arguments).await }
         });
-        let connections = few_at_a_time(connections).await?.into_iter();
+        let connections = run_limited(connections).await?.into_iter();
         let ways = connections.flat_map(|it| iter::repeat_n(Way::Stream(it), streams));
         return Ok(ways.take(sessions).collect());
     }
@@ -38,7 +38,7 @@ pub(crate) async fn ways(arguments: &Arguments) -> io::Result<Vec<Way>> {
     }
 }
 
-async fn few_at_a_time<T, F>(mut futures: impl Iterator<Item = F>) -> io::Result<Vec<T>>
+async fn run_limited<T, F>(mut futures: impl Iterator<Item = F>) -> io::Result<Vec<T>>
 where
     T: Send + 'static,
     F: Future<Output = io::Result<T>> + Send + 'static,
@@ -46,13 +46,13 @@ where
     let mut done = Vec::new();
     let mut running = JoinSet::new();
     loop {
-        while running.len() < FEW
+        while running.len() < MAX_CONCURRENT
             && let Some(next) = futures.next()
         {
             running.spawn(next);
         }
         match running.join_next().await {
-            Some(one) => done.push(one.map_err(io::Error::other)??),
+            Some(result) => done.push(result.map_err(io::Error::other)??),
             None => return Ok(done),
         }
     }

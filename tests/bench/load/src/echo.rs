@@ -1,12 +1,12 @@
-//! Sessions that send a message and wait for its echo: the next at once, or when its time has come.
+//! Sessions that send a message and wait for its echo. The next message follows at once, or on a schedule.
 
 use crate::{
     arguments::Arguments,
-    control::{say, told},
+    control::{print_line, wait_for_line},
     crowd,
     pace::pace,
     report::Report,
-    session::{PATIENCE, Session},
+    session::{SESSION_TIMEOUT, Session},
 };
 use std::{
     io,
@@ -17,16 +17,16 @@ use tokio::{task::JoinSet, time::timeout};
 pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
     let sessions = crowd::open(arguments, "/").await?;
     let (sessions, warm) = round(sessions, arguments.warm, 0).await?;
-    say("ready")?;
-    told().await?;
+    print_line("ready")?;
+    wait_for_line().await?;
     let began = Instant::now();
     let (_, mut report) = round(sessions, arguments.seconds, arguments.rate).await?;
     let seconds = began.elapsed();
     report.add_failures(warm);
-    say(&report.json(seconds))
+    print_line(&report.json(seconds))
 }
 
-/// Gives back the sessions that did not fail.
+/// Runs one round. Returns the sessions that did not fail.
 async fn round(
     sessions: Vec<Session>,
     time: Duration,
@@ -52,7 +52,7 @@ async fn round(
                 if turns.is_some() {
                     report.late(began.elapsed());
                 }
-                // A deadline for each would cost more than it tells; the round has one.
+                // The round has one deadline; one for each message would distort the measurement.
                 if let Err(error) = session.echo().await {
                     report.failed(error);
                     return (None, report);
@@ -64,16 +64,16 @@ async fn round(
     }
     let mut report = Report::default();
     let mut left = Vec::new();
-    let whole = async {
-        while let Some(one) = all.join_next().await {
-            let (session, one) = one.map_err(io::Error::other)?;
+    let joined = async {
+        while let Some(result) = all.join_next().await {
+            let (session, part) = result.map_err(io::Error::other)?;
             left.extend(session);
-            report.add(one);
+            report.add(part);
         }
         Ok(())
     };
-    match timeout(time + PATIENCE, whole).await {
+    match timeout(time + SESSION_TIMEOUT, joined).await {
         Ok(result) => result.map(|()| (left, report)),
-        Err(_) => Err(io::Error::other("an echo did not come in time")),
+        Err(_) => Err(io::Error::other("no echo in time")),
     }
 }

@@ -1,8 +1,8 @@
-//! The least that a proxy can be: TLS taken off, bytes copied both ways with no look at them.
+//! The minimal proxy: terminates TLS and copies bytes in both directions without parsing them.
 
 use crate::{
     arguments::Arguments,
-    control::{end_with_input, say},
+    control::{end_with_input, print_line},
     tls,
 };
 use std::{io, net::SocketAddr};
@@ -15,14 +15,14 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
     let acceptor = TlsAcceptor::from(tls::server(&arguments.cert, &arguments.key)?);
     let listener = TcpListener::bind(("127.0.0.1", arguments.listen)).await?;
-    say(&listener.local_addr()?.port().to_string())?;
+    print_line(&listener.local_addr()?.port().to_string())?;
     let to = arguments.to;
     end_with_input();
     loop {
         let (client, _) = listener.accept().await?;
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            // As in any proxy one connection's end is no other's.
+            // As in any proxy, the end of one connection does not affect others.
             let _ = forward(acceptor, client, to).await;
         });
     }

@@ -1,4 +1,4 @@
-//! Frames of RFC 6455, section 5.2, as the bench needs them: final ones, masked by clients, read from a buffer.
+//! The frames of RFC 6455, section 5.2, that the benchmark needs: unfragmented, masked by clients, parsed from a buffer.
 
 use bytes::BytesMut;
 use std::io;
@@ -8,17 +8,17 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// Where a whole frame lies in a buffer that begins with it.
+/// The layout of a complete frame at the start of a buffer.
 pub(crate) struct Frame {
     pub(crate) opcode: u8,
     pub(crate) mask: Option<[u8; 4]>,
-    /// Where the payload begins.
+    /// The offset of the payload.
     pub(crate) header: usize,
-    /// Where the frame ends.
+    /// The offset of the end of the frame.
     pub(crate) end: usize,
 }
 
-/// The first frame of the buffer, or how many bytes it must hold before there can be one.
+/// Returns the first frame of the buffer, or the number of bytes that the buffer must have before it can be parsed.
 pub(crate) fn first(buffer: &[u8]) -> io::Result<Result<Frame, usize>> {
     let [first, second, ..] = *buffer else {
         return Ok(Err(2));
@@ -58,7 +58,7 @@ pub(crate) fn first(buffer: &[u8]) -> io::Result<Result<Frame, usize>> {
     }))
 }
 
-/// Room for the header of a frame, and how much of it is used.
+/// Returns the header of an unmasked frame, and its length.
 pub(crate) fn header(opcode: u8, length: usize) -> ([u8; 10], usize) {
     let mut bytes = [0; 10];
     bytes[0] = 0x80 | opcode;
@@ -81,7 +81,7 @@ pub(crate) fn header(opcode: u8, length: usize) -> ([u8; 10], usize) {
     (bytes, used)
 }
 
-/// Appends a client's frame.
+/// Appends a masked frame of a client.
 pub(crate) fn masked(into: &mut BytesMut, opcode: u8, payload: &[u8], key: [u8; 4]) {
     let (mut bytes, used) = header(opcode, payload.len());
     bytes[1] |= 0x80;
@@ -92,7 +92,7 @@ pub(crate) fn masked(into: &mut BytesMut, opcode: u8, payload: &[u8], key: [u8; 
     apply(&mut into[start..], key);
 }
 
-/// Masks, or takes the mask off.
+/// Masks or unmasks the payload.
 pub(crate) fn apply(payload: &mut [u8], key: [u8; 4]) {
     let wide = u64::from_ne_bytes([
         key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3],

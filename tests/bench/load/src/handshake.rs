@@ -1,11 +1,11 @@
-//! TCP, TLS, the upgrade, one echo and the close, again and again; over HTTP/2 an extended CONNECT instead of the first three.
+//! Repeats TCP, TLS, the upgrade, one echo and the close; over HTTP/2 an extended CONNECT replaces the first three.
 
 use crate::{
     arguments::Arguments,
-    control::{say, told},
+    control::{print_line, wait_for_line},
     crowd,
     report::Report,
-    session::{PATIENCE, Session},
+    session::{SESSION_TIMEOUT, Session},
     wire::Way,
 };
 use std::{
@@ -15,14 +15,14 @@ use std::{
 use tokio::{task::JoinSet, time::timeout};
 
 pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
-    // With tickets each client gets the first ones while it warms up.
+    // Each client gets its first tickets in the warm-up.
     let clients = crowd::ways(arguments).await?;
     round(&clients, arguments, arguments.warm, false).await;
-    say("ready")?;
-    told().await?;
+    print_line("ready")?;
+    wait_for_line().await?;
     let began = Instant::now();
     let report = round(&clients, arguments, arguments.seconds, arguments.resume).await;
-    say(&report.json(began.elapsed()))
+    print_line(&report.json(began.elapsed()))
 }
 
 async fn round(clients: &[Way], arguments: &Arguments, time: Duration, resumed: bool) -> Report {
@@ -34,18 +34,18 @@ async fn round(clients: &[Way], arguments: &Arguments, time: Duration, resumed: 
             let mut report = Report::default();
             while Instant::now() < end {
                 let began = Instant::now();
-                match timeout(PATIENCE, once(&way, &arguments, resumed)).await {
+                match timeout(SESSION_TIMEOUT, once(&way, &arguments, resumed)).await {
                     Ok(Ok(())) => report.done(began.elapsed()),
                     Ok(Err(error)) => report.failed(error),
-                    Err(_) => report.failed("not in time"),
+                    Err(_) => report.failed("timeout"),
                 }
             }
             report
         });
     }
     let mut report = Report::default();
-    for one in all.join_all().await {
-        report.add(one);
+    for part in all.join_all().await {
+        report.add(part);
     }
     report
 }

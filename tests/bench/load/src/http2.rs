@@ -1,6 +1,6 @@
 //! WebSockets as streams of one HTTP/2 connection (RFC 8441).
 
-use crate::{arguments::Arguments, session::PATIENCE, wire};
+use crate::{arguments::Arguments, session::SESSION_TIMEOUT, wire};
 use bytes::{Bytes, BytesMut};
 use h2::{Ping, RecvStream, SendStream, client, client::SendRequest, ext::Protocol};
 use http::{Method, Request, StatusCode};
@@ -8,11 +8,11 @@ use std::{future::poll_fn, io, sync::Arc};
 use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 
-/// What Chrome lets be on its way to it: in one stream, and in all of a connection.
+/// The flow-control windows of Chrome: for one stream, and for a connection.
 const STREAM_WINDOW: u32 = 6 << 20;
-const WINDOW: u32 = 15 << 20;
+const CONNECTION_WINDOW: u32 = 15 << 20;
 
-/// An open connection. Every holder of a copy can open a stream.
+/// An open connection; every clone can open streams.
 #[derive(Clone)]
 pub(crate) struct Connection {
     requests: SendRequest<Bytes>,
@@ -24,39 +24,41 @@ pub(crate) struct Stream {
 }
 
 impl Connection {
-    /// TCP, TLS, and the server's word that it takes extended CONNECT.
+    /// Connects over TCP and TLS, and checks that the server supports extended CONNECT.
     pub(crate) async fn open(tls: Arc<ClientConfig>, arguments: &Arguments) -> io::Result<Self> {
-        timeout(PATIENCE, Self::greeted(tls, arguments))
+        timeout(SESSION_TIMEOUT, Self::connect(tls, arguments))
             .await
             .map_err(|_| io::Error::other("no HTTP/2 in time"))?
     }
 
-    async fn greeted(tls: Arc<ClientConfig>, arguments: &Arguments) -> io::Result<Self> {
+    async fn connect(tls: Arc<ClientConfig>, arguments: &Arguments) -> io::Result<Self> {
         let tls = wire::connect(tls, arguments).await?;
         if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(io::Error::other("no HTTP/2 offered"));
+            return Err(io::Error::other("the server does not offer HTTP/2"));
         }
         let (requests, mut connection) = client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .enable_push(false)
             .handshake(tls)
             .await
             .map_err(io::Error::other)?;
         let mut pings = connection
             .ping_pong()
-            .ok_or_else(|| io::Error::other("no way to ping"))?;
-        // It ends with the last stream and the last copy of `requests`; why, its streams say.
+            .ok_or_else(|| io::Error::other("no PING support"))?;
+        // The task ends with the last stream and the last clone of `requests`. The streams report its errors.
         tokio::spawn(connection);
-        // The server's settings come before anything else that it says.
+        // The server sends its SETTINGS before the answer to the PING.
         pings.ping(Ping::opaque()).await.map_err(io::Error::other)?;
         match requests.is_extended_connect_protocol_enabled() {
             true => Ok(Self { requests }),
-            false => Err(io::Error::other("no WebSockets over HTTP/2 offered")),
+            false => Err(io::Error::other(
+                "the server does not offer WebSockets over HTTP/2",
+            )),
         }
     }
 
-    /// An extended CONNECT, and a 200.
+    /// Sends an extended CONNECT and checks for a 200.
     pub(crate) async fn websocket(&self, host: &str, path: &str) -> io::Result<Stream> {
         let request = Request::builder()
             .method(Method::CONNECT)
@@ -65,7 +67,7 @@ impl Connection {
             .header("sec-websocket-version", "13")
             .body(())
             .map_err(io::Error::other)?;
-        // As many streams as the server allows: beyond that it waits for one to end.
+        // Waits for another stream to end if the server's stream limit is reached.
         let requests = self.requests.clone().ready().await;
         let (response, sending) = requests
             .and_then(|mut requests| requests.send_request(request, false))
@@ -92,15 +94,15 @@ impl Stream {
                     .ok_or(io::ErrorKind::BrokenPipe)?
                     .map_err(io::Error::other)?;
             }
-            let room = self.sending.capacity().min(left.len());
+            let len = self.sending.capacity().min(left.len());
             self.sending
-                .send_data(left.split_to(room), false)
+                .send_data(left.split_to(len), false)
                 .map_err(io::Error::other)?;
         }
         Ok(())
     }
 
-    /// What has come; 0: the end. It is ours now, and no longer part of the window.
+    /// Appends received bytes and returns them to the window. Returns 0 at the end of the stream.
     pub(crate) async fn receive(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         while let Some(data) = self.receiving.data().await {
             let data = data.map_err(io::Error::other)?;
@@ -116,7 +118,7 @@ impl Stream {
         Ok(0)
     }
 
-    /// Our half of the end, which a server that reset the stream does not need.
+    /// Sends END_STREAM. Fails silently if the server has reset the stream.
     pub(crate) fn end(&mut self) {
         let _ = self.sending.send_data(Bytes::new(), true);
     }

@@ -1,9 +1,9 @@
-//! Sessions that do nothing once each had its echo: held while the proxy's memory is read, then closed.
+//! Sessions that are idle after one echo: held while the memory of the proxy is measured, then closed.
 
 use crate::{
     arguments::Arguments,
-    control::{say, told},
-    crowd::{self, FEW},
+    control::{print_line, wait_for_line},
+    crowd::{self, MAX_CONCURRENT},
     report::Report,
 };
 use std::{
@@ -17,34 +17,34 @@ use tokio::{
 };
 
 /// The maximum time that sessions are held.
-const HELD: Duration = Duration::from_secs(600);
+const MAX_HOLD: Duration = Duration::from_secs(600);
 
 pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
     let began = Instant::now();
-    let (tell, over) = watch::channel(());
-    let few = Arc::new(Semaphore::new(FEW));
+    let (stop, stopped) = watch::channel(());
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut all = JoinSet::new();
     for mut session in crowd::open(arguments, "/").await? {
         session.echo().await?;
-        let (mut over, few) = (over.clone(), few.clone());
+        let (mut stopped, permits) = (stopped.clone(), permits.clone());
         all.spawn(async move {
             tokio::select! {
-                ended = session.rest() => return ended.err(),
-                _ = over.changed() => {}
+                ended = session.answer_pings() => return ended.err(),
+                _ = stopped.changed() => {}
             }
-            let _turn = few.acquire().await;
+            let _permit = permits.acquire().await;
             session.close().await.err()
         });
     }
-    say("ready")?;
-    tokio::time::timeout(HELD, told()).await??;
-    tell.send_replace(());
+    print_line("ready")?;
+    tokio::time::timeout(MAX_HOLD, wait_for_line()).await??;
+    stop.send_replace(());
     let mut report = Report::default();
-    while let Some(one) = all.join_next().await {
-        match one.map_err(io::Error::other)? {
+    while let Some(result) = all.join_next().await {
+        match result.map_err(io::Error::other)? {
             None => report.done(Duration::ZERO),
             Some(error) => report.failed(error),
         }
     }
-    say(&report.json(began.elapsed()))
+    print_line(&report.json(began.elapsed()))
 }

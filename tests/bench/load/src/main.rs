@@ -1,11 +1,11 @@
-//! The load generator of the field bench: WebSockets over TLS 1.3 (AES-128-GCM, X25519) through a proxy, and what stands
-//! at both of its ends.
+//! The load generator of the field benchmark: WebSockets over TLS 1.3 (AES-128-GCM, X25519) through a proxy. It has the clients,
+//! the backend and a minimal proxy.
 //!
-//! `handshake`, `echo`, `push` and `idle` are clients. They get ready, say `ready` and wait for a line, so that the process that
-//! started them can read the proxy's CPU time; then they run, print their figures as one line of JSON, and end.
-//! With `--streams N` their sessions are WebSockets over HTTP/2 (RFC 8441), N on one connection.
-//! `backend` is the WebSocket server behind the proxy, in clear text; `forward` is the least that a proxy can be:
-//! TLS taken off and bytes copied, with no look at them. Both print their port and run until they are killed.
+//! `handshake`, `echo`, `push` and `idle` are clients. They prepare, print `ready` and wait for a line, so that the parent process
+//! can read the proxy's CPU time. Then they run, print their results as one line of JSON, and end. With `--streams N` their
+//! sessions are WebSockets over HTTP/2 (RFC 8441), N on one connection.
+//! `backend` is the WebSocket server behind the proxy, in cleartext. `forward` is a minimal proxy that terminates TLS and copies
+//! bytes without parsing them. Both print their port and run until they are killed.
 
 mod arguments;
 mod backend;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 fn run() -> io::Result<()> {
     let (mode, arguments) = Arguments::from_command_line()?;
     arguments::raise_descriptor_limit();
-    // The generator's sessions are many and small: one thread is the cheapest. The forwarder is built as anybody would.
+    // One thread costs least with the many small sessions of the generator. The forwarder uses tokio's default runtime.
     let runtime = match mode.as_str() {
         "forward" => Builder::new_multi_thread().enable_all().build()?,
         _ => Builder::new_current_thread().enable_all().build()?,
@@ -57,7 +57,7 @@ fn run() -> io::Result<()> {
             _ => Err(io::Error::other(format!("no such mode: {mode}"))),
         }
     });
-    // What waits for a line on standard input would hold it up.
+    // A pending read of standard input would block a normal shutdown.
     runtime.shutdown_background();
     result
 }

@@ -1,5 +1,5 @@
-//! A fixed rate: who is to send when, whatever became of the messages before. A thread of its own keeps the time, for
-//! tokio's timers go by milliseconds, which is longer than an echo takes.
+//! A fixed rate: a schedule of sends that does not depend on earlier echoes. A separate thread keeps the time, because tokio's
+//! timers have a resolution of 1 ms, which is longer than an echo takes.
 
 use rustix::thread::set_current_timer_slack;
 use std::{
@@ -9,19 +9,19 @@ use std::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// The moments at which one session is to send. They wait in line while it waits for an answer, so that a time measured
-/// from them counts that wait too. Not more of them than the rate times the seconds until the end.
+/// The intended send times of one session. They queue while the session waits for an echo, so a latency measured from them
+/// includes that wait. The queue holds at most the rate times the duration.
 pub(crate) type Turns = UnboundedReceiver<Instant>;
 
-/// Messages a second, in turn by so many sessions, until the end.
+/// Schedules `rate` messages per second, round-robin over `sessions` sessions, until `end`.
 pub(crate) fn pace(rate: u32, sessions: usize, end: Instant) -> Vec<Turns> {
-    let (callers, turns) = (0..sessions).map(|_| unbounded_channel()).unzip();
-    thread::spawn(move || call(callers, Duration::from_secs(1) / rate, end));
+    let (senders, turns) = (0..sessions).map(|_| unbounded_channel()).unzip();
+    thread::spawn(move || run_schedule(senders, Duration::from_secs(1) / rate, end));
     turns
 }
 
-fn call(sessions: Vec<UnboundedSender<Instant>>, interval: Duration, end: Instant) {
-    // How late the kernel may be in nanoseconds: 50 µs unless it is told, which is as long as an echo takes.
+fn run_schedule(sessions: Vec<UnboundedSender<Instant>>, interval: Duration, end: Instant) {
+    // The timer slack in nanoseconds. The default of 50 µs is as long as an echo takes.
     let _ = set_current_timer_slack(NonZeroU64::new(1_000));
     let mut due = Instant::now();
     for session in sessions.iter().cycle() {
@@ -33,7 +33,7 @@ fn call(sessions: Vec<UnboundedSender<Instant>>, interval: Duration, end: Instan
         if !wait.is_zero() {
             thread::sleep(wait);
         }
-        // One that failed takes no further turns.
+        // A session that failed has dropped its receiver.
         let _ = session.send(due);
     }
 }

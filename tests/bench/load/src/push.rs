@@ -1,8 +1,8 @@
-//! One way: the backend sends as fast as it is taken, the clients check what comes.
+//! One direction: the backend sends as fast as its client reads, and the clients check the messages.
 
 use crate::{
     arguments::Arguments,
-    control::{say, told},
+    control::{print_line, wait_for_line},
     crowd,
     report::Report,
     session::Session,
@@ -15,29 +15,29 @@ use tokio::{task::JoinSet, time::timeout_at};
 
 pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
     let mut sessions = crowd::open(arguments, &format!("/push/{}", arguments.size)).await?;
-    say("ready")?;
-    told().await?;
+    print_line("ready")?;
+    wait_for_line().await?;
     let began = Instant::now();
     for session in &mut sessions {
-        session.ask().await?;
+        session.start_push().await?;
     }
     let mut all = JoinSet::new();
     for session in sessions {
         all.spawn(receive(session, began + arguments.seconds));
     }
     let mut report = Report::default();
-    for one in all.join_all().await {
-        report.add(one);
+    for part in all.join_all().await {
+        report.add(part);
     }
-    say(&report.json(began.elapsed()))
+    print_line(&report.json(began.elapsed()))
 }
 
-/// Counts messages only; how long one is under way depends on how many wait before it.
+/// Counts messages only; the latency of one depends on the messages queued before it.
 async fn receive(mut session: Session, end: Instant) -> Report {
     let mut report = Report::default();
     let received = async {
         loop {
-            if let Err(error) = session.pushed().await {
+            if let Err(error) = session.receive_pushed().await {
                 return error;
             }
             report.done(Duration::ZERO);

@@ -1,14 +1,14 @@
-//! What was counted, as one line of JSON.
+//! The results, as one line of JSON.
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
-/// One client's, or those of all together.
+/// The results of one client, or of all together.
 #[derive(Default)]
 pub(crate) struct Report {
-    /// How long each operation took, in nanoseconds.
+    /// The duration of each operation, in nanoseconds.
     took: Vec<u64>,
     failures: BTreeMap<String, u64>,
-    /// How late the operations of a fixed rate began, by the generator's own fault.
+    /// The delay between the intended and the real send time at a fixed rate, in nanoseconds.
     late: Vec<u64>,
 }
 
@@ -31,14 +31,14 @@ impl Report {
         self.add_failures(other);
     }
 
-    /// Those of a time that is not measured count all the same.
+    /// Adds only the failures, such as those of the warm-up.
     pub(crate) fn add_failures(&mut self, other: Self) {
         for (why, count) in other.failures {
             *self.failures.entry(why).or_default() += count;
         }
     }
 
-    /// With `seconds` as they really were.
+    /// Renders the report; `seconds` is the measured duration.
     pub(crate) fn json(mut self, seconds: Duration) -> String {
         let failures: u64 = self.failures.values().sum();
         let mut text = format!(
@@ -46,7 +46,7 @@ impl Report {
             self.took.len(),
             seconds.as_secs_f64()
         );
-        // Of several reasons the first says enough.
+        // The first of several reasons suffices.
         if let Some((why, _)) = self.failures.first_key_value() {
             let _ = write!(text, ", \"why\": {:?}", why.replace(['\r', '\n'], " "));
         }

@@ -13,34 +13,34 @@ use std::{
 };
 use tokio::{io::AsyncReadExt, time::timeout};
 
-/// Longer than any answer takes that still is one.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit for opening or closing a session.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The key and its answer that RFC 6455, section 1.3, has as its example.
+/// The example key of RFC 6455, section 1.3, and its accept value.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Room for what is read at a time, if no message is longer.
-pub(crate) const LITTLE: usize = 512;
+/// The minimum length of the read buffer; it grows for longer messages.
+pub(crate) const READ_BUF_LEN: usize = 512;
 
-/// Another beginning for each session's masks.
+/// A different seed for the masking keys of each session.
 static SEEDS: AtomicU64 = AtomicU64::new(0x9e37_79b9_0001);
 
 pub(crate) struct Session {
     wire: Wire,
     received: BytesMut,
     sending: BytesMut,
-    /// What messages carry, behind their number.
+    /// The payload; its first eight bytes are the number of the message.
     payload: Vec<u8>,
     number: u64,
-    /// Where the next mask comes from.
+    /// The state of the generator of masking keys.
     random: u64,
 }
 
 impl Session {
-    /// From nothing, or from the connection that is there, up to the server's consent.
+    /// Opens a session on a new or an existing connection, up to the server's 101 or 200.
     pub(crate) async fn open(way: &Way, arguments: &Arguments, path: &str) -> io::Result<Self> {
-        let (wire, received) = timeout(PATIENCE, way.open(arguments, path))
+        let (wire, received) = timeout(SESSION_TIMEOUT, way.open(arguments, path))
             .await
             .map_err(|_| io::Error::other("no session in time"))??;
         let payload = (0..arguments.size.max(8))
@@ -60,7 +60,7 @@ impl Session {
         self.wire.resumed()
     }
 
-    /// One message there and back, no byte of it changed.
+    /// Sends a message and checks that its echo is identical.
     pub(crate) async fn echo(&mut self) -> io::Result<()> {
         self.number += 1;
         self.payload[..8].copy_from_slice(&self.number.to_be_bytes());
@@ -71,60 +71,61 @@ impl Session {
         self.message().await
     }
 
-    /// The next message must be what `payload` is now, but for the number, which counts up.
-    pub(crate) async fn pushed(&mut self) -> io::Result<()> {
+    /// Receives the next pushed message and checks its number and payload.
+    pub(crate) async fn receive_pushed(&mut self) -> io::Result<()> {
         self.number += 1;
         self.payload[..8].copy_from_slice(&self.number.to_be_bytes());
         self.message().await
     }
 
-    /// Asks the backend to begin to push.
-    pub(crate) async fn ask(&mut self) -> io::Result<()> {
+    /// Requests the backend to start pushing.
+    pub(crate) async fn start_push(&mut self) -> io::Result<()> {
         self.control(BINARY, b"go").await
     }
 
     async fn message(&mut self) -> io::Result<()> {
         let frame = self.next().await?;
-        let right =
+        let matches =
             frame.opcode == BINARY && self.received[frame.header..frame.end] == self.payload[..];
         self.received.advance(frame.end);
-        match right {
-            true => Ok(()),
-            false => Err(io::Error::other(format!(
-                "not what was sent, opcode {}",
-                frame.opcode
-            ))),
+        if matches {
+            return Ok(());
         }
-    }
-
-    /// Answers Pings until the session ends.
-    pub(crate) async fn rest(&mut self) -> io::Result<()> {
-        let frame = self.next().await?;
         Err(io::Error::other(format!(
-            "unasked, opcode {}",
+            "not the expected message, opcode {}",
             frame.opcode
         )))
     }
 
-    /// Close, its answer, and the end of the connection or stream, which is the server's to begin (RFC 6455, section 7.1.1).
+    /// Answers Pings until the session ends.
+    pub(crate) async fn answer_pings(&mut self) -> io::Result<()> {
+        let frame = self.next().await?;
+        Err(io::Error::other(format!(
+            "unexpected frame, opcode {}",
+            frame.opcode
+        )))
+    }
+
+    /// Sends a Close, waits for the answer and the end of the connection or stream. The server ends first (RFC 6455,
+    /// section 7.1.1).
     pub(crate) async fn close(mut self) -> io::Result<()> {
-        timeout(PATIENCE, async {
+        timeout(SESSION_TIMEOUT, async {
             self.control(CLOSE, &1000_u16.to_be_bytes()).await?;
             let frame = self.next().await?;
             if frame.opcode != CLOSE {
                 return Err(io::Error::other("no Close in answer to Close"));
             }
             self.received.clear();
-            // Not every proxy says close_notify.
+            // Some proxies send no close_notify, which is an error here.
             let _ = self.wire.receive(&mut self.received).await;
             self.wire.end().await;
             Ok(())
         })
         .await
-        .map_err(|_| io::Error::other("no end in time"))?
+        .map_err(|_| io::Error::other("not closed in time"))?
     }
 
-    /// The next frame but for Pings, which are answered; it stays in the buffer.
+    /// Returns the next frame, which stays in the buffer. Pings are answered and skipped.
     async fn next(&mut self) -> io::Result<frame::Frame> {
         loop {
             match frame::first(&self.received)? {
@@ -135,7 +136,7 @@ impl Session {
                 Ok(frame) => return Ok(frame),
                 Err(needed) => {
                     self.received
-                        .reserve((needed - self.received.len()).max(LITTLE));
+                        .reserve((needed - self.received.len()).max(READ_BUF_LEN));
                     if self.wire.receive(&mut self.received).await? == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
@@ -151,7 +152,7 @@ impl Session {
         self.wire.send(&self.sending).await
     }
 
-    /// Another key for each frame (xorshift).
+    /// Returns a new masking key (xorshift).
     fn mask(&mut self) -> [u8; 4] {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -160,7 +161,7 @@ impl Session {
     }
 }
 
-/// A head of HTTP, up to the empty line; what follows stays in the buffer.
+/// Reads an HTTP head up to the empty line; the bytes after it stay in the buffer.
 pub(crate) async fn head<S>(stream: &mut S, buffer: &mut BytesMut) -> io::Result<BytesMut>
 where
     S: tokio::io::AsyncRead + Unpin,
@@ -170,7 +171,7 @@ where
             return Ok(buffer.split_to(at + 4));
         }
         if buffer.len() > 16_384 || stream.read_buf(buffer).await? == 0 {
-            return Err(io::Error::other("no head of HTTP"));
+            return Err(io::Error::other("no HTTP head"));
         }
     }
 }

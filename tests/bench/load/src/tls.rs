@@ -1,4 +1,4 @@
-//! One way to speak TLS for all: 1.3, AES-128-GCM, X25519, and one certificate that the client knows.
+//! The same TLS parameters for all: 1.3, AES-128-GCM, X25519, and one certificate that the client trusts.
 
 use std::{io, path::Path, sync::Arc};
 use tokio_rustls::rustls::{
@@ -13,10 +13,10 @@ use tokio_rustls::rustls::{
     version::TLS13,
 };
 
-/// A client of its own, which speaks one protocol: with tickets it keeps the tickets it received, and does not share them.
+/// Returns a client configuration with one ALPN protocol. With `resume` it stores its own tickets.
 pub(crate) fn client(cert: &Path, resume: bool, protocol: &[u8]) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(provider());
-    let known = Arc::new(Known {
+    let verifier = Arc::new(PinnedCertificate {
         certificate: CertificateDer::from_pem_file(cert).map_err(io::Error::other)?,
         provider: provider.clone(),
     });
@@ -24,7 +24,7 @@ pub(crate) fn client(cert: &Path, resume: bool, protocol: &[u8]) -> io::Result<A
         .with_protocol_versions(&[&TLS13])
         .map_err(io::Error::other)?
         .dangerous()
-        .with_custom_certificate_verifier(known)
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = match resume {
@@ -34,7 +34,7 @@ pub(crate) fn client(cert: &Path, resume: bool, protocol: &[u8]) -> io::Result<A
     Ok(Arc::new(config))
 }
 
-/// What the forwarder shows, with tickets.
+/// Returns the configuration of the forwarder, with tickets.
 pub(crate) fn server(cert: &Path, key: &Path) -> io::Result<Arc<ServerConfig>> {
     let certificate = CertificateDer::from_pem_file(cert).map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;
@@ -59,24 +59,24 @@ fn provider() -> CryptoProvider {
     provider
 }
 
-/// Trusts one certificate, by its bytes; that the peer has its key is checked as always.
+/// Trusts one certificate, by its bytes. The signature of the handshake is verified as usual.
 #[derive(Debug)]
-struct Known {
+struct PinnedCertificate {
     certificate: CertificateDer<'static>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Known {
+impl ServerCertVerifier for PinnedCertificate {
     fn verify_server_cert(
         &self,
-        shown: &CertificateDer<'_>,
+        presented: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if *shown != self.certificate {
-            return Err(Error::General("another certificate".into()));
+        if *presented != self.certificate {
+            return Err(Error::General("not the expected certificate".into()));
         }
         Ok(ServerCertVerified::assertion())
     }

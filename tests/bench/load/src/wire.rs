@@ -1,9 +1,9 @@
-//! What a session's bytes go through: a connection of its own, or one stream of many.
+//! The transport of a session: a TLS connection, or a stream of an HTTP/2 connection.
 
 use crate::{
     arguments::Arguments,
     http2,
-    session::{ACCEPT, KEY, LITTLE, head},
+    session::{ACCEPT, KEY, READ_BUF_LEN, head},
 };
 use bytes::BytesMut;
 use std::{io, sync::Arc};
@@ -17,12 +17,12 @@ use tokio_rustls::{
     rustls::{ClientConfig, HandshakeKind, pki_types::ServerName},
 };
 
-/// How a session comes to its wire.
+/// How a session gets its transport.
 #[derive(Clone)]
 pub(crate) enum Way {
-    /// A connection of its own, and the upgrade of HTTP/1.1.
+    /// A new connection with an HTTP/1.1 upgrade.
     Fresh(Arc<ClientConfig>),
-    /// A stream of a connection that is there.
+    /// A stream of an existing connection.
     Stream(http2::Connection),
 }
 
@@ -31,7 +31,7 @@ pub(crate) enum Wire {
     Stream(http2::Stream),
 }
 
-/// TCP and TLS.
+/// Connects over TCP and TLS.
 pub(crate) async fn connect(
     tls: Arc<ClientConfig>,
     arguments: &Arguments,
@@ -40,19 +40,19 @@ pub(crate) async fn connect(
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from(arguments.host.clone()).map_err(io::Error::other)?;
     let mut stream = TlsConnector::from(tls).connect(name, tcp).await?;
-    // A message goes out by one write, however long it is.
+    // Without a limit, a message of any length is one write.
     stream.get_mut().1.set_buffer_limit(None);
     Ok(stream)
 }
 
 impl Way {
-    /// With what came behind the server's answer.
+    /// Opens the transport. Also returns the bytes received after the server's response.
     pub(crate) async fn open(
         &self,
         arguments: &Arguments,
         path: &str,
     ) -> io::Result<(Wire, BytesMut)> {
-        let mut received = BytesMut::with_capacity(arguments.size + LITTLE);
+        let mut received = BytesMut::with_capacity(arguments.size + READ_BUF_LEN);
         let wire = match self {
             Self::Fresh(tls) => {
                 let mut stream = connect(tls.clone(), arguments).await?;
@@ -81,14 +81,14 @@ async fn upgrade(
     stream.flush().await?;
     let head = head(stream, received).await?;
     let head = String::from_utf8_lossy(&head);
-    match head.starts_with("HTTP/1.1 101") && head.contains(ACCEPT) {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("not upgraded: {head}"))),
+    if head.starts_with("HTTP/1.1 101") && head.contains(ACCEPT) {
+        return Ok(());
     }
+    Err(io::Error::other(format!("not upgraded: {head}")))
 }
 
 impl Wire {
-    /// Whether TLS was resumed for it.
+    /// Returns whether its TLS session was resumed.
     pub(crate) fn resumed(&self) -> bool {
         match self {
             Self::Connection(stream) => {
@@ -108,7 +108,7 @@ impl Wire {
         }
     }
 
-    /// What has come; 0: the end.
+    /// Appends received bytes. Returns 0 at the end.
     pub(crate) async fn receive(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         match self {
             Self::Connection(stream) => stream.read_buf(into).await,
@@ -116,7 +116,7 @@ impl Wire {
         }
     }
 
-    /// Its last word, once the server has said its own.
+    /// Ends the transport after the server has ended its side.
     pub(crate) async fn end(&mut self) {
         match self {
             Self::Connection(stream) => {

@@ -9,7 +9,7 @@ use http::{
 use http_body_util::Full;
 use serde_json::json;
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     status: u16,
@@ -36,7 +36,7 @@ impl Answer {
             .with(HeaderName::from_static("replay-nonce"), "b25jZQ")
     }
 
-    /// Seconds or a date.
+    /// Adds Retry-After, with seconds or a date.
     pub(crate) fn retry_after(self, value: &str) -> Answer {
         self.with(RETRY_AFTER, value)
     }

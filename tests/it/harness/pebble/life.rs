@@ -1,4 +1,4 @@
-//! Pebble's start, its death, and its sleep.
+//! Starting, stopping and freezing Pebble.
 
 use super::{Pebble, programs::acme};
 use crate::harness::within;
@@ -6,23 +6,25 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::time::Duration;
 use tokio::{process::Child, time::timeout};
 
-/// Between two questions whether it is there, and how long one may take.
-const PAUSE: Duration = Duration::from_millis(10);
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Interval between two readiness checks, and the timeout of one.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Pebble {
     /// Kills Pebble: its ports refuse connections, and its state is lost. DNS stays up.
     pub(crate) async fn stop(&mut self) {
         if let Some(mut acme) = self.acme.take() {
-            within("its death", acme.kill()).await.expect("it lived");
-            self.kept = self.ports.keep();
+            within("the end of Pebble", acme.kill())
+                .await
+                .expect("it was running");
+            self.reserved = self.ports.reserve();
         }
     }
 
-    /// A new Pebble on the same ports, which knows no account and has another root.
+    /// Starts a new Pebble on the same ports, with a new root and without accounts.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        self.kept.clear();
+        self.reserved.clear();
         self.acme = Some(
             acme(
                 self.folder.path(),
@@ -41,25 +43,25 @@ impl Pebble {
         waitid(WaitId::Pid(self.pid()), WaitIdOptions::STOPPED).expect("it is our child");
     }
 
-    /// Goes on after [`Pebble::freeze`], with what it knew.
+    /// Resumes after [`Pebble::freeze`]; the state is unchanged.
     pub(crate) fn thaw(&self) {
         kill_process(self.pid(), Signal::CONT).expect("it is ours");
     }
 
-    /// Waits until both programs answer; `false` if one cannot have its ports, or ends.
+    /// Waits until both programs answer; returns `false` if a port is in use or a program exits.
     pub(super) async fn ready(&mut self) -> bool {
         within("Pebble's start", async {
             loop {
                 if self.log.borrow().contains("address already in use") {
                     return false;
                 }
-                // Another process that has the port may be silent.
-                if let Ok(true) = timeout(PATIENCE, self.answers()).await {
+                // Another process on the port may never answer.
+                if let Ok(true) = timeout(POLL_TIMEOUT, self.answers()).await {
                     return true;
                 }
-                // There is no event to wait for, so it is asked again and again.
+                // No event signals readiness, so that it is polled.
                 let child = self.acme.as_mut().expect("just started");
-                if timeout(PAUSE, child.wait()).await.is_ok() {
+                if timeout(POLL_INTERVAL, child.wait()).await.is_ok() {
                     return false;
                 }
             }
@@ -67,9 +69,9 @@ impl Pebble {
         .await
     }
 
-    /// The API's certificate is of our CA, so it is ours.
+    /// Returns whether both programs answer. The API's certificate proves that it is this Pebble.
     async fn answers(&self) -> bool {
-        self.names_answer().await && self.get(&self.directory()).await.is_ok()
+        self.dns_answers().await && self.get(&self.directory()).await.is_ok()
     }
 
     fn pid(&self) -> Pid {

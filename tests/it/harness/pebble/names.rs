@@ -1,8 +1,8 @@
-//! The DNS in which Pebble looks, as a test or its hook changes it.
+//! The DNS records that Pebble queries, as a test or its hook changes them.
 
 use super::Pebble;
 use crate::harness::{
-    web::{Failure, ask},
+    web::{Failure, fetch},
     within,
 };
 use bytes::Bytes;
@@ -23,36 +23,36 @@ impl Pebble {
             .await;
     }
 
-    /// The one address of this host, instead of 127.0.0.1.
+    /// Sets the only address of this host, instead of 127.0.0.1.
     pub(crate) async fn set_ipv4(&self, host: &str, address: &str) {
         let host = absolute(host);
-        // What is added joins what is there.
+        // `add-a` appends to existing addresses.
         self.manage("clear-a", &json!({"host": host})).await;
         let added = json!({"host": host, "addresses": [address]});
         self.manage("add-a", &added).await;
     }
 
-    /// Where a hook can POST to `/set-txt` `{"host": "_acme-challenge.a.test.", "value": ""}` and to `/clear-txt` the same
-    /// without a value. A name without the last dot is taken, and never found.
+    /// The URL where a hook can POST `{"host": "_acme-challenge.a.test.", "value": ""}` to `/set-txt`, and the same without
+    /// a value to `/clear-txt`. A name without the final dot is accepted, but never found.
     pub(crate) fn management(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.dns_management)
     }
 
-    /// Whether the DNS server is there, and ours: our log tells of it.
-    pub(super) async fn names_answer(&self) -> bool {
-        let told = || self.count("ready.test.") > 0;
+    /// Returns whether the DNS server answers. The line in its log proves that it is this one.
+    pub(super) async fn dns_answers(&self) -> bool {
+        let logged = || self.count("ready.test.") > 0;
         let mark = json!({"host": "ready.test."});
-        told() || self.try_manage("clear-txt", &mark).await.is_ok() && told()
+        logged() || self.try_manage("clear-txt", &mark).await.is_ok() && logged()
     }
 
-    async fn manage(&self, what: &str, body: &Value) {
-        let answer = within("a change of DNS", self.try_manage(what, body)).await;
+    async fn manage(&self, path: &str, body: &Value) {
+        let answer = within("a change of DNS", self.try_manage(path, body)).await;
         assert_eq!(answer.expect("it is up").status(), StatusCode::OK, "{body}");
     }
 
-    async fn try_manage(&self, what: &str, body: &Value) -> Result<Response<Bytes>, Failure> {
-        let url = format!("{}/{what}", self.management());
-        ask(
+    async fn try_manage(&self, path: &str, body: &Value) -> Result<Response<Bytes>, Failure> {
+        let url = format!("{}/{path}", self.management());
+        fetch(
             Request::post(url).body(Full::<Bytes>::from(body.to_string()))?,
             &self.ca(),
         )
@@ -60,7 +60,7 @@ impl Pebble {
     }
 }
 
-/// As DNS writes a whole name.
+/// The name with its final dot.
 fn absolute(host: &str) -> String {
     format!("{}.", host.trim_end_matches('.'))
 }

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What two processes of a test's own listen on.
+/// The ports of the two processes of one test.
 pub(super) struct Ports {
     pub(super) api: u16,
     pub(super) management: u16,
@@ -26,7 +26,7 @@ pub(super) struct Ports {
 // === impl Ports ===
 
 impl Ports {
-    /// All at once, so that they differ.
+    /// Returns free ports; all are bound at the same time, so that they differ.
     pub(super) fn free() -> Ports {
         let tcp = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let port = |socket: &TcpListener| socket.local_addr().expect("bound").port();
@@ -47,16 +47,16 @@ impl Ports {
     }
 
     /// Binds Pebble's ports without listening, so that no other process takes them and a connection is refused.
-    pub(super) fn keep(&self) -> Vec<Socket> {
-        let keep = |port| {
+    pub(super) fn reserve(&self) -> Vec<Socket> {
+        let reserve = |port| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            // Connections of the dead one may still linger.
+            // Connections of the ended process may still be in TIME_WAIT.
             socket.set_reuse_address(true)?;
             socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
             Ok(socket)
         };
         [self.api, self.management]
-            .map(|port| keep(port).unwrap_or_else(|error: Error| panic!("port {port}: {error}")))
+            .map(|port| reserve(port).unwrap_or_else(|error: Error| panic!("port {port}: {error}")))
             .into()
     }
 }
@@ -73,14 +73,14 @@ pub(super) fn acme(
         .args(["-strict", "-config", "pebble.json", "-dnsserver"])
         .arg(format!("127.0.0.1:{}", ports.dns))
         .env("PEBBLE_VA_NOSLEEP", "1")
-        // Its "0" still is one in a hundred: an account's next order may come with a valid authorization.
+        // "0" still means one in a hundred: an account's next order may have a valid authorization.
         .env("PEBBLE_AUTHZREUSE", "0")
         .env("PEBBLE_WFE_NONCEREJECT", nonce_reject.to_string())
         .current_dir(folder);
     spawn(command, log)
 }
 
-/// Starts the DNS server, for which every host is here unless it is told otherwise.
+/// Starts the DNS server, which answers 127.0.0.1 for every host without its own records.
 pub(super) fn dns(ports: &Ports, log: &watch::Sender<String>) -> (Child, [JoinHandle<()>; 2]) {
     let mut command = Command::new("pebble-challtestsrv");
     command
@@ -94,7 +94,7 @@ pub(super) fn dns(ports: &Ports, log: &watch::Sender<String>) -> (Child, [JoinHa
     spawn(command, log)
 }
 
-/// A child whose lines go to the log.
+/// Starts a child process whose output is collected in `log`.
 fn spawn(mut command: Command, log: &watch::Sender<String>) -> (Child, [JoinHandle<()>; 2]) {
     command
         .stdin(Stdio::null())

@@ -1,4 +1,4 @@
-//! A Pebble to be: its config and the certificates of its API.
+//! The setup of a Pebble: its configuration and the certificates of its API.
 
 use super::{
     Pebble,
@@ -13,7 +13,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-/// What [`Pebble::setup`] begins.
+/// Builder of a [`Pebble`].
 pub(crate) struct PebbleSetup {
     /// Seconds.
     validity: u64,
@@ -21,7 +21,7 @@ pub(crate) struct PebbleSetup {
     external_accounts: Map<String, Value>,
     /// Percent.
     nonce_reject: u8,
-    /// Where it connects to validate: http-01, tls-alpn-01.
+    /// Ports for the validation by http-01 and tls-alpn-01.
     validation: Option<(u16, u16)>,
 }
 
@@ -37,13 +37,13 @@ impl PebbleSetup {
         }
     }
 
-    /// How long its certificates live.
+    /// Sets the validity of issued certificates.
     pub(crate) fn validity(mut self, seconds: u64) -> PebbleSetup {
         self.validity = seconds;
         self
     }
 
-    /// An account needs an external one: this, or another of these (RFC 8555 §7.3.4).
+    /// Requires an external account binding (RFC 8555 §7.3.4) with this key, or another key added before.
     pub(crate) fn eab(mut self, kid: &str, hmac_base64url: &str) -> PebbleSetup {
         self.external_accounts
             .insert(kid.into(), hmac_base64url.into());
@@ -56,7 +56,7 @@ impl PebbleSetup {
         self
     }
 
-    /// Where it connects to validate: the listeners of the test's Lockgate.
+    /// Sets the ports for validation: the listeners of the test's Lockgate.
     pub(crate) fn ports(mut self, http: u16, tls: u16) -> PebbleSetup {
         self.validation = Some((http, tls));
         self
@@ -64,15 +64,15 @@ impl PebbleSetup {
 
     /// Starts it and waits until it answers.
     pub(crate) async fn start(self) -> Pebble {
-        // Between the kernel's answer and Pebble's start another test may take a port.
-        let mut tried = String::new();
+        // Another process may take a port before Pebble binds it.
+        let mut last_log = String::new();
         for _ in 0..5 {
             match self.attempt().await {
                 Ok(pebble) => return pebble,
-                Err(log) => tried = log,
+                Err(log) => last_log = log,
             }
         }
-        panic!("Pebble does not start, the last time with:\n{tried}");
+        panic!("Pebble does not start, the last time with:\n{last_log}");
     }
 
     async fn attempt(&self) -> Result<Pebble, String> {
@@ -90,14 +90,14 @@ impl PebbleSetup {
             nonce_reject: self.nonce_reject,
             acme: Some(acme),
             _dns: dns,
-            kept: vec![],
+            reserved: vec![],
             log: log.clone(),
         };
         if pebble.ready().await {
             return Ok(pebble);
         }
         drop(pebble);
-        // Their last words.
+        // The rest of their output.
         for reader in [dns_out, dns_err, acme_out, acme_err] {
             let _ = reader.await;
         }
@@ -105,7 +105,7 @@ impl PebbleSetup {
     }
 
     fn config(&self, ports: &Ports) -> Value {
-        let (http, tls) = self.validation.expect("`ports` says where it validates");
+        let (http, tls) = self.validation.expect("`ports` sets the validation ports");
         json!({"pebble": {
             "listenAddress": format!("127.0.0.1:{}", ports.api),
             "managementListenAddress": format!("127.0.0.1:{}", ports.management),
