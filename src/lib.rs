@@ -1,22 +1,29 @@
-//! Lockgate: a TLS-terminating reverse proxy made for WebSockets.
+//! Lockgate: a TLS-terminating reverse proxy for WebSockets.
 //!
-//! # The journey of a connection
+//! # The journey of a request
 //!
 //! ```text
-//! listener/accept.rs   acquire a permit, spawn one task      ─┐ one task per connection,
-//! listener/conn.rs     PROXY header (proto/proxy.rs)          │ one deadline until the
-//! tls/acceptor.rs      ClientHello → ACME, or TLS handshake   │ first request is read
-//! wire/mod.rs          TLS with the client from here on       │
-//! http/service.rs      one request: snapshot, gate, guards   ─┘
-//! router/mod.rs        find(&Parts) → &Route
-//! upstream/pool.rs     balance.rs selects a backend, or the request queues (admission.rs) → Lease
-//! http/upgrade.rs      connect.rs dials, tls.rs performs the TLS handshake, then the WebSocket handshake; retries in tries.rs
-//! splice/session.rs    one task, two pumps, until Outcome → access log, metrics, lease released
+//! listener/accept.rs          acquire a ConnectionPermit, spawn one task           ─┐ one task per connection;
+//! listener/connection.rs      PROXY header (proto/proxy_header.rs), limits per IP   │ one deadline until the
+//! tls/accept.rs               ClientHello → ACME challenge, or TLS handshake        │ first request is read
+//! net/tls_stream/mod.rs       TLS with the client from here on                     ─┘
+//! http/server.rs, h2.rs       hyper over http/timeouts.rs
+//! http/service.rs             one request: validate → route → authorize → rewrite → acquire → websocket | forward
+//!   http/validate.rs            400, 405, 426, 501 for malformed or ambiguous requests
+//!   router/mod.rs               find(&RouteQuery) → Match
+//!   guard/                      address and origin
+//!   http/rewrite.rs             request line and managed headers rebuilt; token.rs, client_cert.rs
+//!   upstream/pool.rs            acquire → Lease: balance.rs selects, or queue/ waits in order
+//! http/retry.rs               the retry loop of websocket.rs and forward.rs
+//! http/websocket.rs           backend_handshake.rs: net/dial.rs, request, verified 101; then our 101 to the client
+//! http/session.rs             client upgrade, register in registry/mod.rs, spawn the splice
+//! splice/session.rs           one task, two pumps, until Outcome → access log, metrics, lease released
 //! ```
 //!
 //! Tasks that run as long as the process: `server/reload.rs` applies a new configuration when a file changes,
-//! `tls/acme.rs` obtains and renews certificates, `upstream/health/watch.rs` runs health checks, and
-//! `server/rebalancing.rs` spreads sessions over the backends of a pool.
+//! `tls/acme/` obtains and renews certificates, `upstream/health/checker.rs` runs health checks, and `server/tasks/`
+//! refreshes DNS names and rebalances sessions. `CONTRIBUTING.md` says how to build, test and extend Lockgate;
+//! `docs/architecture.md` has the stream wrappers and the state machines of a close, a reload and a takeover.
 //!
 //! # Lexicon
 //!
@@ -30,23 +37,79 @@
 //!
 //! # Import rules
 //!
-//! A module imports only modules with a lower number; `tests/it/layering.rs` enforces it.
+//! A module imports only modules of lower layers; `tests/it/layering.rs` enforces it.
 
-pub mod admin;
-pub mod cli;
-pub mod config;
-pub mod gateway;
-pub mod guard;
-pub mod http;
-pub mod lifecycle;
-pub mod listener;
-pub mod net;
-pub mod observe;
+// 0
+pub(crate) mod lifecycle;
+#[doc(hidden)]
 pub mod proto;
-pub mod registry;
-pub mod router;
-pub mod server;
-pub mod splice;
-pub mod store;
-pub mod tls;
-pub mod upstream;
+// 1
+pub(crate) mod net;
+// 2
+pub(crate) mod config;
+// 3
+pub(crate) mod observe;
+pub(crate) mod store;
+// 4
+pub(crate) mod registry;
+// 5
+pub(crate) mod guard;
+pub(crate) mod router;
+pub(crate) mod splice;
+pub(crate) mod tls;
+pub(crate) mod upstream;
+// 6
+pub(crate) mod gateway;
+// 7
+pub(crate) mod http;
+// 8
+pub(crate) mod admin;
+pub(crate) mod listener;
+// 9
+pub(crate) mod server;
+// 10
+pub mod cli;
+
+/// What the benchmarks and the tests of this repository use; not part of the public API.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::{
+        config::{
+            diagnostic::Located,
+            schema::{
+                Config,
+                pool::{
+                    Admission, AllDown, Backend, Balance, Passive, Pool as PoolConfig, Retry,
+                    Sticky,
+                },
+                route::Route,
+                server::Server as ServerConfig,
+            },
+            values::{
+                selector::HashKey,
+                units::{DurationValue, Rebalance},
+            },
+        },
+        gateway::Gateway,
+        lifecycle::{inherited::Inherited, process::Signal},
+        net::{
+            socket::{BackendStream, Socket},
+            tls_stream::ServerStream,
+        },
+        observe::{
+            access::{AccessLog, SessionRecord},
+            metrics::Metrics,
+        },
+        registry::{SessionRegistry, SessionTarget},
+        router::{RouteQuery, Router, path::NormalPath, rule::Rule},
+        server::{Server, active_config::ConfigSource},
+        splice::session::{SpliceLegs, run},
+        tls::{
+            accept::{AcceptOutcome, accept},
+            certs::CertIssuers,
+            dev::DevCa,
+            server_config::install_provider,
+        },
+        upstream::{backend::Backends, pool::Pool},
+    };
+}

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 /// The data sources of the admin API, and the command channel to the server.
 #[derive(Debug)]
-pub struct Admin {
+pub(crate) struct Admin {
     /// The source of `/metrics`.
     pub metrics: Arc<Metrics>,
     /// The source of `/sessions`.
@@ -36,7 +36,7 @@ pub struct Admin {
 
 /// The part of the admin API that a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Surface {
+pub(crate) enum Surface {
     /// Every path: `server.admin`.
     Full,
     /// Only `/metrics`, `/healthz` and `/readyz`: `server.metrics`.

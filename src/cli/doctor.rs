@@ -30,7 +30,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The result of one check.
 #[derive(Debug, Serialize)]
-struct Finding {
+pub(crate) struct Finding {
     state: FindingStatus,
     /// The subject of the check.
     what: String,

@@ -11,33 +11,30 @@ pub(crate) mod schema;
 pub(crate) mod values;
 pub(crate) mod watch;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Located, Location, Source};
-pub use reference::{reference, schema};
-pub use run_target::RunTarget;
-pub use schema::{
+pub(crate) use diagnostic::{Diagnostic, Diagnostics, Located, Location};
+pub(crate) use reference::{reference, schema};
+pub(crate) use run_target::RunTarget;
+pub(crate) use schema::{
     Config, Drain,
     pool::{
-        Admission, AllDown, Backend, BackendProxyProtocol, BackendTls, Balance, Check, Health,
-        OnDown, OnVanish, Passive, Pool, Retry, Sticky,
+        AllDown, Backend, BackendProxyProtocol, BackendTls, Balance, Check, Health, OnDown,
+        OnVanish, Passive, Pool, Retry, Sticky,
     },
     route::{ClientCert, Framework, Only, Route, Token},
     server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server},
-    session::{
-        AnswerBackendPing, Compression, OverRate, Ping, PingLegs, PingOverrides, Session,
-        SessionOverrides, SlowReader, SlowReaderOverrides,
-    },
+    session::{AnswerBackendPing, Compression, OverRate, PingLegs, Session},
     tls::{Acme, CertificateFiles, Challenge, DnsHook, Eab, Tls, TlsVersion, UntilIssued},
 };
-pub use values::{
+pub(crate) use values::{
     BadValue,
     acme::{AcmeDirectory, MailAddress, Secret},
     address::{Access, AdminAddress, BackendAddress, BackendSource, DnsName, Scheme},
     network::{Cidr, ListenAddress},
     pattern::{HostPattern, OriginPattern, PathPattern},
-    selector::{CheckPath, HashKey, TokenHeader, TokenSource},
-    units::{ByteRate, DurationValue, Rate, Rebalance, Size},
+    selector::{HashKey, TokenSource},
+    units::{DurationValue, Rebalance},
 };
-pub use watch::Watch;
+pub(crate) use watch::Watch;
 
 #[cfg(test)]
 mod tests;

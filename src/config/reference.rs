@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use std::fmt::Write;
 
 /// Returns the JSON schema of the configuration file.
-pub fn schema() -> String {
+pub(crate) fn schema() -> String {
     format!("{:#}\n", of_the_file())
 }
 
@@ -14,7 +14,7 @@ pub(crate) fn of_the_file() -> Value {
 }
 
 /// Returns every key with its type, its default and its description, in Markdown.
-pub fn reference() -> String {
+pub(crate) fn reference() -> String {
     let schema = of_the_file();
     let index = SchemaIndex::of(&schema);
     let mut text = String::from(

@@ -56,7 +56,7 @@ pub struct Gateway {
 
 /// The current gateway.
 #[derive(Debug)]
-pub struct Live(ArcSwap<Gateway>);
+pub(crate) struct Live(ArcSwap<Gateway>);
 
 // === impl Gateway ===
 
@@ -229,17 +229,17 @@ impl Gateway {
 
 impl Live {
     /// Creates the cell with the first gateway.
-    pub fn new(gateway: Gateway) -> Self {
+    pub(crate) fn new(gateway: Gateway) -> Self {
         Live(ArcSwap::from_pointee(gateway))
     }
 
     /// Returns the current gateway. Called once per connection and once per request.
-    pub fn snapshot(&self) -> Arc<Gateway> {
+    pub(crate) fn snapshot(&self) -> Arc<Gateway> {
         self.0.load_full()
     }
 
     /// Replaces the gateway. Requests that begin from now on use the new one.
-    pub fn replace(&self, gateway: Arc<Gateway>) {
+    pub(crate) fn replace(&self, gateway: Arc<Gateway>) {
         self.0.store(gateway);
     }
 }

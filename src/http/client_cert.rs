@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 /// A client's verified certificate in the form sent to backends. Created once per connection.
 #[derive(Debug, Clone)]
-pub struct ClientCertHeader(Arc<HeaderValue>);
+pub(crate) struct ClientCertHeader(Arc<HeaderValue>);
 
 // === impl ClientCertHeader ===
 
 impl ClientCertHeader {
     /// Encodes a DER certificate.
-    pub fn of(certificate: &[u8]) -> Self {
+    pub(crate) fn of(certificate: &[u8]) -> Self {
         // RFC 9440 §2.1: a byte sequence of structured fields (RFC 8941 §3.3.5).
         let value = format!(":{}:", STANDARD.encode(certificate));
         ClientCertHeader(Arc::new(value.try_into().expect("base64 is visible ASCII")))

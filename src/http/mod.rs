@@ -41,7 +41,7 @@ use tokio::sync::Semaphore;
 
 /// The shared state of all requests, created once by the server.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// The current gateway.
     pub live: Live,
     /// The registry of sessions.
@@ -61,7 +61,7 @@ pub struct Context {
 
 /// The other end of a connection.
 #[derive(Debug, Clone)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// The address, unmapped; behind a PROXY header, the address in that header.
     pub address: IpAddr,
     /// The port at that address.
@@ -78,7 +78,7 @@ pub struct Peer {
 
 impl Context {
     /// Creates the context from the server's parts.
-    pub fn new(
+    pub(crate) fn new(
         live: Live,
         max_sessions: usize,
         metrics: Arc<Metrics>,

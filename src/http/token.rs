@@ -31,7 +31,7 @@ pub(crate) struct ExtractedToken {
 }
 
 #[derive(Debug)]
-struct SubprotocolEcho {
+pub(crate) struct SubprotocolEcho {
     /// The name as configured, which may be logged.
     name: Box<str>,
     /// The name as the client offered it.

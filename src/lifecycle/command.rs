@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 /// A command for the server.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Requests the status.
     Status(oneshot::Sender<Status>),
     /// Reloads the configuration. Replies with a message, or with the errors.
@@ -36,7 +36,7 @@ pub enum DrainTarget {
 
 /// The effect of a drain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DrainReport {
+pub(crate) struct DrainReport {
     /// The number of sessions that will be closed.
     pub closing: usize,
     /// Pools without a backend that accepts new sessions.
@@ -46,7 +46,7 @@ pub struct DrainReport {
 /// The state of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ServerState {
+pub(crate) enum ServerState {
     /// Listeners are not bound yet.
     Starting,
     /// Accepts new work.
@@ -57,7 +57,7 @@ pub enum ServerState {
 
 /// A snapshot of the server, as `lockgate status` shows it.
 #[derive(Debug, Clone, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The program's version.
     pub version: &'static str,
     /// The state of the process.
@@ -92,7 +92,7 @@ pub struct Status {
 
 /// The current configuration.
 #[derive(Debug, Clone, Serialize)]
-pub struct ConfigStatus {
+pub(crate) struct ConfigStatus {
     /// The file; `None` if Lockgate was started with flags only.
     pub file: Option<String>,
     /// The time at which it became current, in RFC 3339 format.
@@ -136,7 +136,7 @@ pub struct PoolStatus {
 
 /// A DNS name in a pool.
 #[derive(Debug, Clone, Serialize)]
-pub struct NameStatus {
+pub(crate) struct NameStatus {
     /// The name as configured.
     pub name: String,
     /// Why the last query failed or its answer is incomplete.

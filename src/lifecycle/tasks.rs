@@ -8,7 +8,7 @@ use tokio_util::{
 
 /// The tracker of running tasks and their shutdown token; clones share both.
 #[derive(Debug, Clone, Default)]
-pub struct Tasks {
+pub(crate) struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -17,27 +17,22 @@ pub struct Tasks {
 
 impl Tasks {
     /// Spawns `task`. A panic ends that task only.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(task);
     }
 
     /// Requests shutdown: tasks accept no new work and finish existing work.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Returns whether [`Tasks::stop`] was called.
-    pub fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
-    }
-
     /// Completes when [`Tasks::stop`] is called.
-    pub fn stopping(&self) -> WaitForCancellationFuture<'_> {
+    pub(crate) fn stopping(&self) -> WaitForCancellationFuture<'_> {
         self.stop.cancelled()
     }
 
     /// Waits up to `limit` for every task to end. Returns whether all have ended; the others are dropped with the runtime.
-    pub async fn finish(&self, limit: Duration) -> bool {
+    pub(crate) async fn finish(&self, limit: Duration) -> bool {
         self.tracker.close();
         tokio::time::timeout(limit, self.tracker.wait())
             .await

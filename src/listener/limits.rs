@@ -129,7 +129,7 @@ mod tests {
     fn limiter(
         max_connections: usize,
         per_address: u32,
-        accepts: Option<config::Rate>,
+        accepts: Option<config::values::units::Rate>,
     ) -> Arc<ConnectionLimiter> {
         let limits = config::Limits {
             connections_per_ip: per_address,
@@ -192,7 +192,7 @@ mod tests {
         let limiter = limiter(
             9,
             0,
-            Some(config::Rate {
+            Some(config::values::units::Rate {
                 count: 3,
                 per: Duration::from_secs(3600),
             }),

@@ -8,5 +8,5 @@ pub(crate) mod random;
 pub(crate) mod resolver;
 pub(crate) mod socket;
 pub(crate) mod tls_client;
-pub mod tls_stream;
+pub(crate) mod tls_stream;
 pub(crate) mod web_client;

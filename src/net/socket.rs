@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::client::{self, TlsStream};
 
 /// A stream that can be a leg of a session.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin {
+pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Returns the number of bytes that the kernel has accepted, which is the only evidence that a peer that sends
     /// nothing still reads.
     fn bytes_accepted(&self) -> u64;
@@ -58,7 +58,7 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin {
 
 /// A socket that counts the bytes that the kernel accepts.
 #[derive(Debug)]
-pub(crate) struct Socket<S = TcpStream> {
+pub struct Socket<S = TcpStream> {
     stream: S,
     bytes_accepted: u64,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Socket<S = TcpStream> {
 
 impl<S> Socket<S> {
     /// Creates a socket whose count of written bytes is zero.
-    pub(crate) fn new(stream: S) -> Self {
+    pub fn new(stream: S) -> Self {
         Socket {
             stream,
             bytes_accepted: 0,
@@ -230,7 +230,7 @@ fn poll_readable(io: &impl Transport, wants_read: bool, cx: &mut Context<'_>) ->
 
 /// A stream to a backend.
 #[derive(Debug)]
-pub(crate) enum BackendStream {
+pub enum BackendStream {
     /// Without TLS.
     Tcp(Socket),
     /// A Unix socket.

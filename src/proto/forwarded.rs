@@ -16,17 +16,13 @@ use std::{
 
 /// Returns the client's address: `peer`, or the address that the trusted proxies in front of Lockgate report.
 /// IPv4-mapped addresses are unmapped; an element that is not an address ends the chain.
-pub(crate) fn client(
-    headers: &HeaderMap,
-    peer: IpAddr,
-    trusted: impl Fn(IpAddr) -> bool,
-) -> IpAddr {
+pub fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
     let chain = chain(headers, peer, trusted);
     chain.last().copied().unwrap_or(peer)
 }
 
 /// Returns the value of `X-Forwarded-For` for the backend: the client, the trusted proxies after it, and `peer` last.
-pub(crate) fn x_forwarded_for(
+pub fn x_forwarded_for(
     headers: &HeaderMap,
     peer: IpAddr,
     trusted: impl Fn(IpAddr) -> bool,
@@ -42,7 +38,7 @@ pub(crate) fn x_forwarded_for(
 
 /// Returns one element of `Forwarded` (RFC 7239 §4) for `client`, which requested `host` over `proto`. A host that no
 /// header can carry is omitted.
-pub(crate) fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> String {
+pub fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> String {
     let mut element = String::with_capacity(4 * IPV4_HOP_LEN + host.len());
     let _ = match client.to_canonical() {
         // RFC 7239 §6: an IPv6 address is enclosed in brackets, and therefore quoted.
@@ -62,7 +58,7 @@ pub(crate) fn forwarded_element(client: IpAddr, host: &str, proto: &str) -> Stri
 
 /// Returns the scheme that the client used, as reported by the adjacent proxy if it is `trusted`: the last value of
 /// `X-Forwarded-Proto`, or of `proto=` in `Forwarded`. One of `http`, `https`, `ws`, `wss`.
-pub(crate) fn proto(headers: &HeaderMap, trusted: bool) -> Option<&'static str> {
+pub fn proto(headers: &HeaderMap, trusted: bool) -> Option<&'static str> {
     if !trusted {
         return None;
     }

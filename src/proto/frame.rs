@@ -25,7 +25,7 @@ pub enum Opcode {
 
 /// The header in front of a frame's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FrameHeader {
+pub struct FrameHeader {
     /// Whether it is the last frame of its message.
     pub fin: bool,
     /// The reserved bits: [`RSV1`], 0b010 for RSV2, 0b001 for RSV3.
@@ -42,7 +42,7 @@ pub(crate) struct FrameHeader {
 
 /// A control frame of our own: at most 2 + 4 + 125 bytes, stored inline.
 #[derive(Clone, Copy)]
-pub(crate) struct ControlFrame {
+pub struct ControlFrame {
     bytes: [u8; MAX_CONTROL_FRAME_LEN],
     len: u8,
 }
@@ -113,7 +113,7 @@ impl FrameHeader {
     /// Parses the header at the front of `bytes`. `Ok(None)` means that more bytes are needed. Errors are returned early:
     /// for a bad first byte without the second, for a bad length as soon as it is complete.
     #[inline]
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<FrameHeader>, BadHeader> {
+    pub fn parse(bytes: &[u8]) -> Result<Option<FrameHeader>, BadHeader> {
         match bytes.first() {
             Some(&first) => FrameHeader::parse_after_opcode(Opcode::from_first_byte(first)?, bytes),
             None => Ok(None),
@@ -122,7 +122,7 @@ impl FrameHeader {
 
     /// Parses like [`FrameHeader::parse`] if the caller has parsed the first byte already.
     #[inline]
-    pub(crate) fn parse_after_opcode(
+    pub fn parse_after_opcode(
         opcode: Opcode,
         bytes: &[u8],
     ) -> Result<Option<FrameHeader>, BadHeader> {
@@ -159,7 +159,7 @@ impl FrameHeader {
 
 impl FrameHeader {
     /// Writes the header; [`FrameHeader::len`] is ignored.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    pub fn write(&self, out: &mut Vec<u8>) {
         let fin = if self.fin { FIN } else { 0 };
         out.push(fin | self.rsv << 4 | self.opcode.bits());
         let masked = if self.mask.is_some() { MASKED } else { 0 };
@@ -212,7 +212,7 @@ impl ControlFrame {
     ///
     /// A code that must not be sent ([`close_code_allowed`]; especially 1005, 1006 and 1015) gives a Close without a
     /// body: the receiver then reports 1005, "no status", instead of a protocol error.
-    pub(crate) fn close(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Self {
+    pub fn close(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Self {
         if !close_code_allowed(code) {
             return Self::write(Opcode::Close, &[], &[], mask);
         }
@@ -222,19 +222,19 @@ impl ControlFrame {
     }
 
     /// Builds a Ping; `payload` is truncated to 125 bytes.
-    pub(crate) fn ping(payload: &[u8], mask: Option<[u8; 4]>) -> Self {
+    pub fn ping(payload: &[u8], mask: Option<[u8; 4]>) -> Self {
         let payload = payload.get(..MAX_CONTROL_PAYLOAD_LEN).unwrap_or(payload);
         Self::write(Opcode::Ping, &[], payload, mask)
     }
 
     /// Builds the Pong for a Ping with this payload, truncated to 125 bytes.
-    pub(crate) fn pong(payload: &[u8], mask: Option<[u8; 4]>) -> Self {
+    pub fn pong(payload: &[u8], mask: Option<[u8; 4]>) -> Self {
         let payload = payload.get(..MAX_CONTROL_PAYLOAD_LEN).unwrap_or(payload);
         Self::write(Opcode::Pong, &[], payload, mask)
     }
 
     /// Returns the frame as sent on the wire.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
@@ -269,7 +269,7 @@ impl fmt::Debug for ControlFrame {
 }
 
 /// Masks or unmasks a payload in place (RFC 6455 §5.3: the operation is the same).
-pub(crate) fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
+pub fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
     for (byte, key) in payload.iter_mut().zip(key.iter().cycle()) {
         *byte ^= key;
     }
@@ -277,15 +277,15 @@ pub(crate) fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
 
 /// Returns whether a Close frame may contain `code` (RFC 6455 §7.4 and the IANA registry). 1005, 1006 and 1015 must not
 /// be sent; 1004 and 1016 to 2999 are not assigned.
-pub(crate) fn close_code_allowed(code: u16) -> bool {
+pub fn close_code_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 /// The first reserved bit, as a value of [`FrameHeader::rsv`].
-pub(crate) const RSV1: u8 = 0b100;
+pub const RSV1: u8 = 0b100;
 
 /// Maximum payload of a control frame (RFC 6455 §5.5).
-pub(crate) const MAX_CONTROL_PAYLOAD_LEN: usize = 125;
+pub const MAX_CONTROL_PAYLOAD_LEN: usize = 125;
 
 /// Two bytes of header, masking key, payload.
 const MAX_CONTROL_FRAME_LEN: usize = 2 + 4 + MAX_CONTROL_PAYLOAD_LEN;

@@ -20,7 +20,7 @@ pub enum Role {
 
 /// Which reserved bits the negotiated extensions allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum RsvBits {
+pub enum RsvBits {
     /// No extension: all must be 0 (RFC 6455 §5.2).
     #[default]
     None,
@@ -65,7 +65,7 @@ pub struct FrameCounts {
 
 /// State of one direction.
 #[derive(Debug)]
-pub(crate) struct FrameTracker {
+pub struct FrameTracker {
     /// Payload bytes of the current data frame that have not arrived yet.
     remaining: u64,
     /// Payload bytes of the current message, according to the headers of its frames so far.
@@ -82,7 +82,7 @@ pub(crate) struct FrameTracker {
 
 /// Result of one call of [`FrameTracker::advance`].
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// Number of bytes at the front that may be relayed verbatim (data frames, whole or in part).
     pub pass: usize,
     /// A whole control frame directly after them, unmasked; the tracker has consumed it. Boxed: it is large and rare,
@@ -94,7 +94,7 @@ pub(crate) struct Progress {
 
 impl FrameTracker {
     /// Creates a tracker for the start of a stream.
-    pub(crate) fn new(sender: Role, reserved: RsvBits) -> Self {
+    pub fn new(sender: Role, reserved: RsvBits) -> Self {
         FrameTracker {
             remaining: 0,
             message_len: 0,
@@ -118,7 +118,7 @@ impl FrameTracker {
     /// # Errors
     /// Returns a violation only if no valid bytes precede the bad frame: those are returned as `Ok` first. Once a
     /// violation is returned, every further call returns it.
-    pub(crate) fn advance(
+    pub fn advance(
         &mut self,
         bytes: &[u8],
         bounds: &Bounds,
@@ -158,22 +158,22 @@ impl FrameTracker {
     }
 
     /// Returns whether the bytes so far end at a frame boundary.
-    pub(crate) fn at_boundary(&self) -> bool {
+    pub fn at_boundary(&self) -> bool {
         self.remaining == 0
     }
 
     /// Returns the number of payload bytes of the current frame that have not arrived yet.
-    pub(crate) fn remaining(&self) -> u64 {
+    pub fn remaining(&self) -> u64 {
         self.remaining
     }
 
     /// Returns whether a fragmented message is open (RFC 6455 §5.4).
-    pub(crate) fn in_message(&self) -> bool {
+    pub fn in_message(&self) -> bool {
         self.in_message
     }
 
     /// Returns the counts of the frames so far.
-    pub(crate) fn counts(&self) -> FrameCounts {
+    pub fn counts(&self) -> FrameCounts {
         self.counts
     }
 
@@ -293,7 +293,7 @@ enum NextFrame {
 
 /// A complete control frame, unmasked.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ControlPayload {
+pub struct ControlPayload {
     /// Close, Ping or Pong.
     pub opcode: Opcode,
     /// Length of the frame on the wire, in bytes.
@@ -306,14 +306,14 @@ pub(crate) struct ControlPayload {
 
 impl ControlPayload {
     /// Returns the unmasked payload, at most 125 bytes.
-    pub(crate) fn payload(&self) -> &[u8] {
+    pub fn payload(&self) -> &[u8] {
         self.payload
             .get(..usize::from(self.payload_len))
             .unwrap_or_default()
     }
 
     /// Returns the status code of a Close, if there is one (RFC 6455 §7.1.5).
-    pub(crate) fn close_code(&self) -> Option<u16> {
+    pub fn close_code(&self) -> Option<u16> {
         match (self.opcode, self.payload()) {
             (Opcode::Close, [high, low, ..]) => Some(u16::from_be_bytes([*high, *low])),
             _ => None,
@@ -322,7 +322,7 @@ impl ControlPayload {
 
     /// Parses the control frame with this `header` at the front of `bytes`; `Ok(None)` if it is incomplete.
     #[cold]
-    pub(crate) fn read(
+    pub fn read(
         header: &FrameHeader,
         bytes: &[u8],
     ) -> Result<Option<Box<ControlPayload>>, Violation> {
@@ -360,7 +360,7 @@ impl ControlPayload {
 
 /// Why a frame is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum Violation {
+pub enum Violation {
     /// The header is invalid, regardless of its sender.
     #[error(transparent)]
     Header(#[from] BadHeader),
@@ -407,7 +407,7 @@ pub(crate) enum Violation {
 impl Violation {
     /// Returns the close code for the violating peer: 1009 for a size bound, 1008 for another bound, 1007 for a payload
     /// that does not match its type, otherwise 1002 (RFC 6455 §7.4.1).
-    pub(crate) fn close_code(self) -> u16 {
+    pub fn close_code(self) -> u16 {
         match self {
             Violation::FrameTooBig | Violation::MessageTooBig => 1009,
             Violation::TooManyFragments => 1008,
@@ -417,7 +417,7 @@ impl Violation {
     }
 
     /// Returns a word of a closed set for logs and metric labels.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Violation::Header(BadHeader::ReservedOpcode) => "reserved-opcode",
             Violation::Header(BadHeader::FragmentedControl) => "fragmented-control",

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 /// What a client offers in a valid opening handshake (RFC 6455 §4.2.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Offer {
+pub struct Offer {
     /// `Sec-WebSocket-Key` as sent; for HTTP/2, which has none, a generated one.
     pub key: Box<str>,
     /// `Sec-WebSocket-Protocol`: the subprotocols in the client's order of preference, each once.
@@ -29,7 +29,7 @@ pub(crate) struct Offer {
 
 /// What the backend's 101 chose from an [`Offer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Negotiated {
+pub struct Negotiated {
     /// The subprotocol, which is one of those offered.
     pub subprotocol: Option<Box<str>>,
     /// The extensions with their parameters as the backend wrote them; several lines are joined by a comma.
@@ -43,7 +43,7 @@ pub(crate) struct Negotiated {
 impl Offer {
     /// Parses the offer of a request. `Ok(None)` if the request requests no upgrade to a WebSocket: `Upgrade` does not
     /// contain `websocket`, `Connection` does not contain `upgrade`, or it is HTTP/2, where both are meaningless.
-    pub(crate) fn read(request: &request::Parts) -> Result<Option<Offer>, BadHandshake> {
+    pub fn read(request: &request::Parts) -> Result<Option<Offer>, BadHandshake> {
         let headers = &request.headers;
         if !has_token(headers, &header::UPGRADE, "websocket")
             || !has_token(headers, &header::CONNECTION, "upgrade")
@@ -68,7 +68,7 @@ impl Offer {
 
     /// Parses the offer of an extended CONNECT whose `:protocol` is `websocket` (RFC 8441 §5): its headers are those of
     /// RFC 6455 except for the key, which is meaningless there. The version may be missing.
-    pub(crate) fn read_connect(headers: &HeaderMap, key: Box<str>) -> Result<Offer, BadHandshake> {
+    pub fn read_connect(headers: &HeaderMap, key: Box<str>) -> Result<Offer, BadHandshake> {
         if headers.contains_key(header::SEC_WEBSOCKET_VERSION) {
             check_version(headers)?;
         }
@@ -80,7 +80,7 @@ impl Offer {
     }
 
     /// Validates the backend's response (RFC 6455 §4.1, the six steps of the client).
-    pub(crate) fn check(&self, response: &response::Parts) -> Result<Negotiated, Bad101> {
+    pub fn check(&self, response: &response::Parts) -> Result<Negotiated, Bad101> {
         let headers = &response.headers;
         if response.status != StatusCode::SWITCHING_PROTOCOLS {
             return Err(Bad101::Status);
@@ -154,7 +154,7 @@ impl Offer {
 }
 
 /// Returns the value of `Sec-WebSocket-Accept` for `key` (RFC 6455 §4.2.2, step 5.4).
-pub(crate) fn accept_key(key: &str) -> String {
+pub fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
     hash.update(key.as_bytes());
     hash.update(GUID);
@@ -163,7 +163,7 @@ pub(crate) fn accept_key(key: &str) -> String {
 
 /// Returns the elements of a comma-separated list of tokens over all lines of `name`, trimmed and without empty ones
 /// (RFC 9110 §5.6.1). Not for headers whose elements may contain a quoted comma.
-pub(crate) fn tokens<'a>(
+pub fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
@@ -176,12 +176,12 @@ pub(crate) fn tokens<'a>(
 }
 
 /// Returns whether the list `name` contains `token`, ignoring case.
-pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|t| t.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Returns `bytes` as a token (RFC 9110 §5.6.2), or `None` if they are not one.
-pub(crate) fn as_token(bytes: &[u8]) -> Option<&str> {
+pub fn as_token(bytes: &[u8]) -> Option<&str> {
     let is_token_byte = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     if bytes.is_empty() || !bytes.iter().all(is_token_byte) {
         return None;
@@ -198,7 +198,7 @@ fn check_version(headers: &HeaderMap) -> Result<(), BadHandshake> {
 }
 
 /// Returns the value of `Sec-WebSocket-Key` for `nonce`, which must be random (RFC 6455 §4.1).
-pub(crate) fn key(nonce: [u8; 16]) -> Box<str> {
+pub fn key(nonce: [u8; 16]) -> Box<str> {
     STANDARD.encode(nonce).into()
 }
 
@@ -272,8 +272,8 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 // The grammar of `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and the response to permessage-deflate (RFC 7692 §7.1).
 
 /// One element of `Sec-WebSocket-Extensions`.
-pub(crate) struct Extension<'a> {
-    pub(crate) name: &'a str,
+pub struct Extension<'a> {
+    pub name: &'a str,
     parameters: Vec<Parameter<'a>>,
 }
 
@@ -284,7 +284,7 @@ struct Parameter<'a> {
 
 /// Returns the extensions over all header lines, in order, with `None` for a malformed one. An empty line is malformed,
 /// too: the list has at least one element.
-pub(crate) fn read(headers: &HeaderMap) -> impl Iterator<Item = Option<Extension<'_>>> {
+pub fn read(headers: &HeaderMap) -> impl Iterator<Item = Option<Extension<'_>>> {
     let lines = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
     lines.flat_map(|line| {
         let elements = header_list::split(line.as_bytes(), b',').filter(|e| !e.is_empty());
@@ -307,13 +307,13 @@ impl<'a> Extension<'a> {
     }
 
     /// Returns names and values, in order.
-    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         let parameters = self.parameters.iter();
         parameters.map(|parameter| (parameter.name, parameter.value.as_deref()))
     }
 
     /// Returns whether a server may accept an offer of permessage-deflate with these parameters (RFC 7692 §7.1).
-    pub(crate) fn is_valid_deflate_response(&self) -> bool {
+    pub fn is_valid_deflate_response(&self) -> bool {
         let repeated = |at: usize, name| self.parameters.iter().take(at).any(|p| p.name == name);
         self.parameters.iter().enumerate().all(|(at, parameter)| {
             let value = parameter.value.as_deref();
@@ -352,7 +352,7 @@ impl<'a> Parameter<'a> {
 }
 
 /// Parses the size of a window, as its base-2 logarithm (RFC 7692 §7.1.2): 8 to 15, without a leading zero.
-pub(crate) fn bits(value: &str) -> Option<u8> {
+pub fn bits(value: &str) -> Option<u8> {
     let is_valid = matches!(value, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15");
     is_valid.then(|| value.parse().ok())?
 }
@@ -361,7 +361,7 @@ pub(crate) fn bits(value: &str) -> Option<u8> {
 
 /// Why a client's opening handshake is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum BadHandshake {
+pub enum BadHandshake {
     /// An upgrade with a method other than GET.
     #[error("a WebSocket handshake must use GET")]
     WrongMethod,
@@ -387,7 +387,7 @@ pub(crate) enum BadHandshake {
 
 /// Why a backend's response does not complete the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum Bad101 {
+pub enum Bad101 {
     /// The status is not 101.
     #[error("the backend's answer is not a 101")]
     Status,
@@ -430,7 +430,7 @@ pub(crate) enum Bad101 {
 
 impl BadHandshake {
     /// Returns the status of the refusal.
-    pub(crate) fn status(self) -> StatusCode {
+    pub fn status(self) -> StatusCode {
         match self {
             BadHandshake::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             BadHandshake::WrongVersion => StatusCode::UPGRADE_REQUIRED,
@@ -439,7 +439,7 @@ impl BadHandshake {
     }
 
     /// Returns a word of a closed set for logs and metric labels.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             BadHandshake::WrongMethod => "wrong-method",
             BadHandshake::Http10 => "http-1.0",
@@ -456,7 +456,7 @@ impl BadHandshake {
 
 impl Bad101 {
     /// Returns a word of a closed set for logs and metric labels.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Bad101::Status => "not-101",
             Bad101::WrongVersion => "wrong-version",

@@ -2,7 +2,7 @@
 
 /// Splits `bytes` at each `separator` outside quoted strings, and trims the parts. A quoted string that is not
 /// terminated extends to the end.
-pub(crate) fn split(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+pub fn split(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     let parts = bytes.split(move |byte| {
         // RFC 9110 §5.6.4: in a quoted-pair the octet after the backslash has no special meaning.
@@ -21,7 +21,7 @@ pub(crate) fn split(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> 
 
 /// Like [`split`], but parses from the end and returns the last part first. If several proxies append to one value, an
 /// earlier part, for instance one with an open quote, cannot hide the later parts.
-pub(crate) fn split_from_right(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+pub fn split_from_right(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut left = Some(bytes);
     std::iter::from_fn(move || {
         let bytes = left?;
@@ -48,7 +48,7 @@ fn is_escaped(bytes: &[u8], at: usize) -> bool {
 
 /// Returns the content of a quoted string; a value that does not begin with a quote is returned as it is. `None` if the
 /// quoted string is not terminated, or if anything follows it.
-pub(crate) fn unquote(value: &[u8]) -> Option<Vec<u8>> {
+pub fn unquote(value: &[u8]) -> Option<Vec<u8>> {
     let Some(quoted) = value.strip_prefix(b"\"") else {
         return Some(value.to_vec());
     };

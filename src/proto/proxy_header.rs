@@ -11,7 +11,7 @@ use thiserror::Error;
 
 /// A complete PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ProxyHeader {
+pub struct ProxyHeader {
     /// Length of the header in bytes; the client's data follows.
     pub len: usize,
     /// The client's address; an IPv4-mapped one is unmapped. `None` for LOCAL, UNKNOWN, UNSPEC and Unix sockets: the
@@ -21,7 +21,7 @@ pub(crate) struct ProxyHeader {
 
 /// Why the bytes are not a PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum BadProxyHeader {
+pub enum BadProxyHeader {
     /// The signature of neither version.
     #[error("the connection does not begin with a PROXY header")]
     Signature,
@@ -43,7 +43,7 @@ pub(crate) enum BadProxyHeader {
 }
 
 /// Parses the header at the front of `bytes`. `Ok(None)` means that more are needed, at most [`MAX_LEN`] in total.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
+pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     match bytes.first() {
         None => Ok(None),
         Some(b'P') => parse_v1(bytes),
@@ -55,7 +55,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader>
 
 impl BadProxyHeader {
     /// Returns a word of a closed set for logs and metric labels.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             BadProxyHeader::Signature => "no-signature",
             BadProxyHeader::Line => "bad-line",
@@ -69,7 +69,7 @@ impl BadProxyHeader {
 
 /// Version of a header to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProxyVersion {
+pub enum ProxyVersion {
     /// Version 1: a line of text.
     V1,
     /// Version 2: binary.
@@ -77,11 +77,7 @@ pub(crate) enum ProxyVersion {
 }
 
 /// Returns the header for a connection from `source` to `destination`. If the families differ, IPv4 is mapped.
-pub(crate) fn header(
-    version: ProxyVersion,
-    source: SocketAddr,
-    destination: SocketAddr,
-) -> Vec<u8> {
+pub fn header(version: ProxyVersion, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
     let mapped = |at: SocketAddr| match at.ip() {
         IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), at.port()),
@@ -104,7 +100,7 @@ pub(crate) fn header(
 }
 
 /// Returns the header of a connection of the proxy's own: UNKNOWN in version 1, LOCAL in version 2.
-pub(crate) fn own_header(version: ProxyVersion) -> &'static [u8] {
+pub fn own_header(version: ProxyVersion) -> &'static [u8] {
     match version {
         ProxyVersion::V1 => b"PROXY UNKNOWN\r\n",
         // Version 2 and LOCAL, no family, no addresses.
@@ -222,7 +218,7 @@ fn decode(bytes: &[u8], len: usize) -> Result<Option<ProxyHeader>, proxy_header:
 
 /// Maximum length of a header: the default segment size of TCP (RFC 9293 §3.7.1), which the specification requires a
 /// header to fit into. A header with the largest addresses (Unix, 232 bytes) leaves 304 bytes for extensions.
-pub(crate) const MAX_LEN: usize = 536;
+pub const MAX_LEN: usize = 536;
 
 /// Maximum length of a version 1 line according to the specification, CRLF included.
 const V1_MAX_LEN: usize = 107;

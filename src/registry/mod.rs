@@ -58,7 +58,7 @@ pub struct SessionTarget {
 
 /// The state shared by the session task and the registry.
 #[derive(Debug)]
-struct LiveSession {
+pub(crate) struct LiveSession {
     /// The close order; only the first one counts.
     order: OnceLock<CloseOrder>,
     waker: AtomicWaker,

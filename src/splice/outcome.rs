@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 /// The end of a session, as the access log and the metrics report it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// The party that ended the session.
     pub by: Initiator,
     /// The reason.
@@ -22,7 +22,7 @@ pub(crate) struct Outcome {
 
 /// The party that ended a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Initiator {
+pub enum Initiator {
     /// The client leg.
     Client,
     /// The backend leg.
@@ -35,7 +35,7 @@ pub(crate) enum Initiator {
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EndReason {
+pub enum EndReason {
     /// A Close was relayed.
     Closed,
     /// The stream ended without a Close.

@@ -25,7 +25,7 @@ use tokio::{sync::watch, time::Instant};
 
 /// The parts of a session: two streams after a completed handshake, and the early data received with it.
 #[derive(Debug)]
-pub(crate) struct SpliceLegs<C, B> {
+pub struct SpliceLegs<C, B> {
     /// The stream to the client.
     pub client: C,
     /// Bytes that the client sent directly after its request.
@@ -40,7 +40,7 @@ pub(crate) struct SpliceLegs<C, B> {
 
 /// Relays frames between the legs until both have finished, then performs a lingering close: close_notify, FIN, and
 /// a short time in which input is discarded, because a reset would destroy a Close in flight (RFC 6455 §7.1.1).
-pub(crate) fn run<C: Transport, B: Transport>(
+pub fn run<C: Transport, B: Transport>(
     legs: SpliceLegs<C, B>,
     limits: watch::Receiver<SessionLimits>,
     handle: SessionHandle,

@@ -23,7 +23,7 @@ use tokio_rustls::StartHandshake;
 
 /// A connection whose TLS handshake is done.
 #[derive(Debug)]
-pub(crate) struct AcceptedTls<S> {
+pub struct AcceptedTls<S> {
     /// The plaintext stream.
     pub stream: Box<ServerStream<S>>,
     /// The server name (SNI), in lower case and without a trailing dot; `None` if the client sent none.
@@ -38,7 +38,7 @@ pub(crate) struct AcceptedTls<S> {
 
 /// The outcome of a successful TLS handshake.
 #[derive(Debug)]
-pub(crate) enum AcceptOutcome<S> {
+pub enum AcceptOutcome<S> {
     /// A client has connected; its requests follow.
     Client(AcceptedTls<S>),
     /// A CA validated a name by TLS-ALPN-01 (RFC 8737). The challenge is answered and the connection is closed.
@@ -50,10 +50,7 @@ pub(crate) enum AcceptOutcome<S> {
 ///
 /// # Errors
 /// Returns a [`TlsError`] by cause. A client that uses TLS has been sent an alert.
-pub(crate) async fn accept<S>(
-    tls_server: &TlsServer,
-    stream: S,
-) -> Result<AcceptOutcome<S>, TlsError>
+pub async fn accept<S>(tls_server: &TlsServer, stream: S) -> Result<AcceptOutcome<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -6,7 +6,7 @@ use std::io;
 /// An error of the TLS handshake. All but [`TlsError::Internal`] are caused by the client or the network and are logged
 /// at debug level.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
+pub enum TlsError {
     /// The peer closed the connection, as port scans and TCP health checks do.
     #[error("the client closed the connection during the TLS handshake")]
     Gone,

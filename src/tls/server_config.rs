@@ -109,7 +109,7 @@ impl TlsServer {
 
 /// Installs aws-lc-rs as the provider of the process. It must be called first: a dependency that enables another
 /// provider makes the default ambiguous, and rustls then panics. Later calls have no effect.
-pub(crate) fn install_provider() {
+pub fn install_provider() {
     // An error means that a provider is already installed.
     let _ = aws_lc_rs::default_provider().install_default();
 }

@@ -7,13 +7,9 @@
 mod client;
 
 use client::CA;
-use lockgate::{
-    config::Config,
-    gateway::Gateway,
-    lifecycle::{Inherited, Signal},
-    observe::AccessLog,
-    server::{ConfigSource, Server},
-    tls::{self, CertIssuers, DevCa},
+use lockgate::internals::{
+    AccessLog, CertIssuers, Config, ConfigSource, DevCa, Gateway, Inherited, Server, Signal,
+    install_provider,
 };
 use std::{
     fs,
@@ -54,7 +50,7 @@ fn number(text: &str) -> u16 {
 
 /// Serves until the child process has ended.
 fn serve(runtime: &Runtime, how: &str, times: &str) {
-    tls::install_provider();
+    install_provider();
     let dir = tempfile::tempdir().expect("a temporary dir");
     let dir = dir.path();
     // Finds a free port and releases it, because the child process runs the backend.

@@ -1,10 +1,7 @@
 //! `lookup CASE ROUTES TIMES`: finds the route of one request TIMES times among ROUTES routes; `lookup.sh` counts the
 //! instructions.
 
-use lockgate::{
-    config::Route,
-    router::{NormalPath, RouteQuery, Router, Rule},
-};
+use lockgate::internals::{NormalPath, Route, RouteQuery, Router, Rule};
 use std::hint::black_box;
 
 fn main() {

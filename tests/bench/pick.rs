@@ -2,12 +2,9 @@
 //! `pick shared POOLS TIMES`: POOLS pools with one common backend.
 
 use futures_util::FutureExt as _;
-use lockgate::{
-    config::{
-        Admission, AllDown, Backend, Balance, DurationValue, HashKey, Located, Passive,
-        Pool as PoolConfig, Rebalance, Retry, Sticky,
-    },
-    upstream::{Backends, Pool},
+use lockgate::internals::{
+    Admission, AllDown, Backend, Backends, Balance, DurationValue, HashKey, Located, Passive, Pool,
+    PoolConfig, Rebalance, Retry, Sticky,
 };
 use std::time::Duration;
 use tokio::time::Instant;

@@ -9,13 +9,12 @@ mod peers;
 
 use client::{CA, NAME};
 use lockgate::{
-    config::Config,
-    gateway::Gateway,
-    observe::{Metrics, SessionRecord, SessionRegistry, SessionTarget},
-    proto::track::RsvBits,
-    splice::{self, BackendStream, Socket, SpliceLegs},
-    tls::{self, AcceptOutcome, CertIssuers, DevCa},
-    wire::ServerStream,
+    internals::{
+        AcceptOutcome, BackendStream, CertIssuers, Config, DevCa, Gateway, Metrics, ServerStream,
+        SessionRecord, SessionRegistry, SessionTarget, Socket, SpliceLegs, accept as accept_tls,
+        install_provider, run,
+    },
+    proto::frame_tracker::RsvBits,
 };
 use std::{fs, net::TcpListener, path::Path, sync::Arc, time::Duration};
 use tokio::{
@@ -46,7 +45,7 @@ fn number(text: &str) -> usize {
 }
 
 fn relay(runtime: &Runtime, how: &str, size: &str, times: &str) {
-    tls::install_provider();
+    install_provider();
     let dir = tempfile::tempdir().expect("a temporary dir");
     let gateway = gateway(dir.path(), how);
     let listener = || TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -59,7 +58,7 @@ fn relay(runtime: &Runtime, how: &str, size: &str, times: &str) {
         .expect("a child process");
     let accepted = runtime.block_on(async {
         let (client, backend) = (accept(&clients), Socket::new(accept(&backends)));
-        let accepted = tls::accept(&gateway.tls, Socket::new(client)).await;
+        let accepted = accept_tls(&gateway.tls, Socket::new(client)).await;
         (accepted, BackendStream::Tcp(backend))
     });
     let (Ok(AcceptOutcome::Client(client)), backend) = accepted else {
@@ -134,7 +133,7 @@ fn session(
     };
     let handle = Arc::<SessionRegistry>::default().register(target, record);
     let flow = Metrics::new().live_sessions().clone();
-    let spliced = Box::pin(splice::run(legs, route.limits.subscribe(), handle, flow));
+    let spliced = Box::pin(run(legs, route.limits.subscribe(), handle, flow));
     async move {
         let outcome = spliced.await;
         Some([outcome.from_client.messages, outcome.from_backend.messages])

@@ -1,7 +1,7 @@
 //! `track CASE SIZE TIMES`: tracks a hundred frames with payloads of SIZE bytes, TIMES times; `track.sh` counts the
 //! instructions.
 
-use lockgate::proto::track::{Bounds, FrameTracker, Role, RsvBits};
+use lockgate::proto::frame_tracker::{Bounds, FrameTracker, Role, RsvBits};
 use std::hint::black_box;
 
 fn main() {

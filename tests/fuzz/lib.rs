@@ -5,8 +5,11 @@ pub mod proto;
 
 pub mod tls;
 
-#[path = "../../src/wire/mod.rs"]
-pub mod wire;
+/// The folder of the same name below `src`, without what depends on other modules.
+pub mod net {
+    #[path = "../../../src/net/tls_stream/mod.rs"]
+    pub mod tls_stream;
+}
 
 use std::net::IpAddr;
 
@@ -15,7 +18,7 @@ use http::{Request, Response, StatusCode, response};
 use proto::deflate::{DeflateParams, FrameDeflater, FrameInflater};
 use proto::frame::{ControlFrame, FrameHeader, Opcode, apply_mask, close_code_allowed};
 use proto::handshake::Offer;
-use proto::track::{Bounds, FrameTracker, RsvBits, Role, Violation};
+use proto::frame_tracker::{Bounds, FrameTracker, RsvBits, Role, Violation};
 
 /// The result of a relayed stream: its length, the control frames with their offsets, the violation, the frame count.
 pub type RelayResult = (usize, Vec<(usize, Opcode, Vec<u8>)>, Option<Violation>, u64);

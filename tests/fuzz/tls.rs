@@ -1,6 +1,6 @@
 //! A TLS session in memory: Lockgate's stream, and a rustls client whose bytes may be split, delayed or corrupted.
 
-use crate::wire::{self, ServerStream};
+use crate::net::tls_stream::{self, ServerStream};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
@@ -101,7 +101,7 @@ fn connect(version: usize) -> (Box<ServerStream<Pipe>>, ClientConnection, Pipe) 
     let mut client = ClientConnection::new(clients[version].clone(), name).unwrap();
     let pipe = Pipe::default();
     pipe.inner().budget = [usize::MAX; 2];
-    let mut accepting = pin!(wire::accept(pipe.clone(), Vec::new(), server.clone()));
+    let mut accepting = pin!(tls_stream::accept(pipe.clone(), Vec::new(), server.clone()));
     loop {
         while client.wants_write() {
             client.write_tls(&mut pipe.clone()).unwrap();

@@ -138,7 +138,7 @@ fn socket_unit_matches_the_default_listeners() {
         .lines()
         .filter_map(|line| line.strip_prefix("ListenStream="))
         .collect();
-    let defaults = lockgate::config::Server::default();
+    let defaults = lockgate::internals::ServerConfig::default();
     let configured = defaults.https.iter().chain(&defaults.http);
     let configured: Vec<_> = configured
         .map(|address| address.value.0.to_string())

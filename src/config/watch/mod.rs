@@ -29,7 +29,7 @@ use tracing::warn;
 /// A set of paths whose content is compared with its previous state: of a file the bytes, of a directory the names of its
 /// entries.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     paths: Arc<[PathBuf]>,
     /// The content read so far; shared with blocking tasks, one of which may outlive a cancelled caller.
     contents: Arc<Mutex<ContentCache>>,
@@ -50,7 +50,7 @@ pub struct Watch {
 
 impl Watch {
     /// Creates a watch that reports changes relative to the current content. A path need not exist.
-    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Watch {
+    pub(crate) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Watch {
         let paths: Arc<[PathBuf]> = paths
             .into_iter()
             .map(|path| std::path::absolute(&path).unwrap_or(path))
@@ -74,7 +74,7 @@ impl Watch {
 
     /// Waits until the content of a path differs from that at the last return. Returns the indices of such paths in the list
     /// given to [`Watch::new`]. A removed file has changed too. Cancel-safe: a dropped call loses no change.
-    pub async fn changed(&mut self) -> Vec<usize> {
+    pub(crate) async fn changed(&mut self) -> Vec<usize> {
         loop {
             if !self.event_pending {
                 let event = timeout_at(self.due, self.events.recv()).await;

@@ -261,7 +261,9 @@ fn managed_headers_are_no_token_target() {
         .chain(&rewrite::HOP_BY_HOP)
         .chain(&rewrite::PROTECTED);
     for name in ours.chain(&framework::TRUSTED_BY_BACKENDS) {
-        let taken = name.parse::<config::TokenHeader>().is_err();
+        let taken = name
+            .parse::<config::values::selector::TokenHeader>()
+            .is_err();
         assert_eq!(taken, *name != "authorization", "{name}");
     }
 }

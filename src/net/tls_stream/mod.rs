@@ -290,7 +290,7 @@ const MAX_PLAINTEXT: usize = buffers::SCRATCH_LEN - 2 * RECORD_OVERHEAD;
 /// # Errors
 /// Returns a [`rustls::Error`] inside an error of kind `InvalidData` once the alert was sent or sending it failed;
 /// `UnexpectedEof`; or the error of `io`.
-pub async fn accept<S>(
+pub(crate) async fn accept<S>(
     io: S,
     mut hello: Vec<u8>,
     config: Arc<ServerConfig>,

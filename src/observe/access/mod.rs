@@ -93,7 +93,7 @@ pub struct RequestRecord<'a> {
 
 /// An event that has a line in the access log.
 #[derive(Clone, Copy)]
-enum AccessEvent<'a> {
+pub(crate) enum AccessEvent<'a> {
     Open(&'a SessionRecord),
     Close(&'a SessionRecord, &'a SessionEnd),
     Request(&'a RequestRecord<'a>),

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 
 /// Converts a backend's frames, which were validated before, to compressed frames for the client.
 #[derive(Debug)]
-pub(crate) struct FrameDeflater {
+pub struct FrameDeflater {
     params: DeflateParams,
     /// The beginning of an incomplete header.
     header_bytes: Vec<u8>,
@@ -47,7 +47,7 @@ struct DeflateBuffer {
 
 impl FrameDeflater {
     /// Creates the deflater for the start of a stream.
-    pub(crate) fn new(params: DeflateParams) -> Self {
+    pub fn new(params: DeflateParams) -> Self {
         FrameDeflater {
             params,
             header_bytes: Vec::new(),
@@ -57,7 +57,7 @@ impl FrameDeflater {
     }
 
     /// Consumes all of `input` and appends the output to `out`; up to 8 KiB may be kept.
-    pub(crate) fn advance(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
+    pub fn advance(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
         loop {
             match self.frame {
                 None => match self.begin_frame(input, out) {

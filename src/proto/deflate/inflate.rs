@@ -10,7 +10,7 @@ use std::cell::RefCell;
 
 /// Converts a client's frames for a backend that does not use compression.
 #[derive(Debug)]
-pub(crate) struct FrameInflater {
+pub struct FrameInflater {
     params: DeflateParams,
     /// The window of the client's compressor; kept from the first compressed message on if the client keeps its
     /// context.
@@ -48,7 +48,7 @@ enum InflateMode {
 
 impl FrameInflater {
     /// Creates the inflater for the start of a stream.
-    pub(crate) fn new(params: DeflateParams) -> Self {
+    pub fn new(params: DeflateParams) -> Self {
         FrameInflater {
             params,
             window: None,
@@ -62,7 +62,7 @@ impl FrameInflater {
     }
 
     /// Applies bounds to the client's frames from the next one on. `max_message` is checked on the plain frames.
-    pub(crate) fn set_bounds(&mut self, bounds: &Bounds) {
+    pub fn set_bounds(&mut self, bounds: &Bounds) {
         (self.max_frame, self.max_fragments) = (bounds.max_frame, bounds.max_fragments);
     }
 
@@ -73,7 +73,7 @@ impl FrameInflater {
     /// # Errors
     /// Returns the violations that must be detected before inflation; the tracker of the plain frames detects all
     /// others.
-    pub(crate) fn advance(
+    pub fn advance(
         &mut self,
         input: &[u8],
         out: &mut Vec<u8>,

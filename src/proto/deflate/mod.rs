@@ -5,8 +5,8 @@
 //! the extension. The output of one call is limited, so the bound on messages also applies to a message that inflates a
 //! thousandfold.
 
-pub(crate) mod compress;
-pub(crate) mod inflate;
+pub mod compress;
+pub mod inflate;
 
 use crate::proto::{
     frame::{self, FrameHeader, Opcode},
@@ -47,20 +47,20 @@ fn write_frame(
 /// Negotiated parameters. Lockgate's compressor keeps no context between messages, so that an idle session holds no
 /// window for it; the client's may, in a window that is small if its offer allows that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DeflateParams {
+pub struct DeflateParams {
     /// Window of our compressor, in bits; `None`: the client sets no limit, and the largest window is used.
-    pub(crate) server_window_bits: Option<u8>,
+    pub server_window_bits: Option<u8>,
     /// Window of the client's compressor, in bits; `None`: the client's offer does not allow us to limit it.
     client_window_bits: Option<u8>,
     /// Whether the client's compressor keeps its window from one message to the next (context takeover).
-    pub(crate) client_keeps_context: bool,
+    pub client_keeps_context: bool,
 }
 
 // === impl DeflateParams ===
 
 impl DeflateParams {
     /// Returns the parameters for the first acceptable offer in `Sec-WebSocket-Extensions`. Malformed ones are skipped.
-    pub(crate) fn negotiate(headers: &HeaderMap) -> Option<DeflateParams> {
+    pub fn negotiate(headers: &HeaderMap) -> Option<DeflateParams> {
         let offers = handshake::read(headers).flatten();
         let mut offers = offers.filter(|offer| offer.name == "permessage-deflate");
         offers.find_map(|offer| DeflateParams::accept(&offer))
@@ -101,7 +101,7 @@ impl DeflateParams {
 
     /// Returns the window to inflate the client's messages with, in bits. zlib has none below 9 bits; a window larger than
     /// the client's works as well.
-    pub(crate) fn inflate_window_bits(self) -> u8 {
+    pub fn inflate_window_bits(self) -> u8 {
         self.client_window_bits.unwrap_or(MAX_WINDOW_BITS).max(9)
     }
 }
@@ -128,7 +128,7 @@ impl fmt::Display for DeflateParams {
 const CLIENT_WINDOW_BITS: u8 = 12;
 
 /// Maximum window of DEFLATE: 32 KiB (RFC 7692 §7.1.2).
-pub(crate) const MAX_WINDOW_BITS: u8 = 15;
+pub const MAX_WINDOW_BITS: u8 = 15;
 
 #[cfg(test)]
 mod tests;

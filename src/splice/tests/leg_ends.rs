@@ -1,7 +1,7 @@
 //! Legs that end without a Close: EOF, errors, truncated frames.
 
 use crate::{
-    net::socket::{self, Transport},
+    net::socket,
     splice::{
         pump::{MAX_DISCARDED, READ_BUF_LEN},
         tests::harness::*,

@@ -22,9 +22,9 @@ fn pool_config(balance: config::Balance, weights: &[u16]) -> config::Pool {
         passive: config::Passive::default(),
         all_down: config::AllDown::default(),
         retry: config::Retry::default(),
-        admission: config::Admission {
+        admission: config::schema::pool::Admission {
             handshakes: 0,
-            ..config::Admission::default()
+            ..config::schema::pool::Admission::default()
         },
         slow_start: config::DurationValue(Duration::ZERO),
         rebalance: config::Rebalance::Off,

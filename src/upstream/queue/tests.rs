@@ -22,10 +22,10 @@ fn pool_config(backends: usize, handshakes: u32, queue: u32) -> config::Pool {
     let first = config::Located::nowhere("ws://127.0.0.1:9000".parse().unwrap());
     config::Pool {
         backends: (0..backends).map(backend).collect(),
-        admission: config::Admission {
+        admission: config::schema::pool::Admission {
             handshakes,
             queue,
-            ..config::Admission::default()
+            ..config::schema::pool::Admission::default()
         },
         ..config::Pool::of(&first)
     }
@@ -185,7 +185,7 @@ async fn reload_keeps_waiters_in_the_queue() {
     let mut third = queued(&new, 3, &[]).await;
     // Higher limits.
     let config = config::Pool {
-        admission: config::Admission {
+        admission: config::schema::pool::Admission {
             handshakes: 3,
             ..config.admission
         },

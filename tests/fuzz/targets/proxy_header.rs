@@ -1,5 +1,5 @@
 #![no_main]
-use lockgate_fuzz::proto::proxy::{MAX_LEN, parse};
+use lockgate_fuzz::proto::proxy_header::{MAX_LEN, parse};
 // A verdict does not depend on the bytes after it. Before a verdict the parser needs more bytes, up to a limit.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let verdict = parse(data);
