@@ -429,7 +429,7 @@ async fn stale_socket_is_replaced_and_live_one_is_kept() {
     let error = listener::bind(&unix).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(
-        error.to_string().contains("another process answers"),
+        error.to_string().contains("another process is listening"),
         "{error}"
     );
     assert!(

@@ -1385,7 +1385,7 @@ const INVALID: &[(&str, &str, &str, &str)] = &[
         // The configuration itself: a file that exists, but is not PEM.
         "[tls]\ndev_ca = true\nclient_ca = \"lockgate.toml\"\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://a\"\nclient_cert = \"require\"\n",
         "3:13",
-        "no certificate of a CA in ",
+        "no usable CA certificate in ",
         "CA:TRUE",
     ),
 ];

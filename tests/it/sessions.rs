@@ -177,7 +177,7 @@ async fn kick_by_route_closes_only_matching_sessions() {
         (&["--all", "--route", "two"], "not both"),
         (&["--all", "--code", "1006"], "RFC 6455 §7.4"),
         (&["--all", "--code", "5000"], "RFC 6455 §7.4"),
-        (&["--all", "--reason", &"x".repeat(124)], "123 fit"),
+        (&["--all", "--reason", &"x".repeat(124)], "room for 123"),
         (&["12"], "16 hex digits"),
     ] {
         let (ok, output) = lockgate.command(&[&["kick"], flags].concat()).await;

@@ -102,7 +102,7 @@ fn killed(folder: &Path, syscall: &str, nth: u32) -> bool {
         .arg(env::current_exe().unwrap())
         .args([
             "--exact",
-            "tls::store::folder::tests::saves_once_as_a_child",
+            "store::dir::tests::saves_once_as_a_child",
         ])
         .env(CHILD, folder)
         .stdout(Stdio::null())
