@@ -1,16 +1,18 @@
 //! Layering rules: permitted imports between modules, the module of each dependency, file lengths and forbidden names.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
-/// The modules from the ground up. One may import those of lower layers, never its siblings.
-const LAYERS: [&[&str]; 10] = [
-    &["proto", "lifecycle", "wire"],
+/// The modules by layer. A module may import modules of lower layers, and none of its own layer.
+const LAYERS: [&[&str]; 12] = [
+    &["proto", "lifecycle"],
+    &["net"],
     &["config"],
-    &["observe"],
+    &["observe", "store"],
+    &["registry"],
     &["router", "guard", "tls", "upstream", "splice"],
     &["gateway"],
     &["http"],
@@ -20,41 +22,39 @@ const LAYERS: [&[&str]; 10] = [
     &["main"],
 ];
 
-/// What the table allows by height and forbids all the same.
-const FORBIDDEN: [(&str, &str, &str); 2] = [
-    ("config", "lifecycle", "a config is data"),
+/// Imports that the layers would permit but that are forbidden, each with its reason.
+const FORBIDDEN: [(&str, &str, &str); 3] = [
+    ("config", "lifecycle", "a configuration is data"),
+    ("config", "net", "a configuration is data"),
     (
         "splice",
         "config",
-        "the hot loop takes its limits as plain values",
+        "a session takes its limits as plain values",
     ),
 ];
 
-/// A crate, a macro or a call, and the only places that may name it.
+/// Crates, macros and functions, each with the only files or folders that may name it.
 const FENCES: [(&str, &[&str]); 16] = [
     ("clap", &["cli/"]),
     ("anyhow", &["cli/"]),
     ("println!", &["cli/"]),
     ("eprintln!", &["cli/"]),
-    ("rustls_acme", &["tls/acme"]),
-    ("instant_acme", &["tls/acme"]),
+    ("rustls_acme", &["tls/acme/"]),
+    ("instant_acme", &["tls/acme/"]),
     ("notify", &["config/watch"]),
     ("tokio_tungstenite", &["cli/", "upstream/health"]),
-    ("hickory_resolver", &["upstream/resolve"]),
-    // The C library's way to names, which a static program in an empty root does not have.
-    ("lookup_host", &["upstream/resolve.rs"]),
+    ("hickory_resolver", &["net/resolver.rs", "net/dns.rs"]),
+    // The name lookup of the C library, which a static program without a root file system does not have.
+    ("lookup_host", &["net/resolver.rs", "net/dns.rs"]),
     ("flate2", &["proto/deflate", "splice/tap"]),
     ("listenfd", &["lifecycle/inherited.rs"]),
-    ("nix", &["upstream/sources.rs"]),
+    ("nix", &["net/dial.rs"]),
     ("sd_notify", &["lifecycle/systemd.rs"]),
     ("tokio::spawn", &["lifecycle/"]),
-    (
-        "arc_swap",
-        &["gateway.rs", "tls/resolver.rs", "upstream/pool.rs"],
-    ),
+    ("arc_swap", &["gateway/", "tls/certs", "upstream/pool.rs"]),
 ];
 
-/// What attackers' bytes are parsed with knows no runtime, no clock and no log.
+/// What `proto` must not name: it is pure, without runtime, clock or log.
 const NOT_IN_PROTO: [&str; 5] = [
     "tokio",
     "tracing",
@@ -63,10 +63,10 @@ const NOT_IN_PROTO: [&str; 5] = [
     "std::net::TcpStream",
 ];
 
-/// Names that say nothing, as a part of a file's or a type's name.
+/// Parts of file and type names that name no concept.
 const EMPTY_NAMES: [&str; 4] = ["manager", "util", "common", "helper"];
 
-/// Lines of a file without its unit tests. A longer file has a second concept that deserves a file of its own.
+/// The maximum number of lines of a file without its unit tests.
 const CEILING: usize = 600;
 
 #[test]
@@ -77,6 +77,48 @@ fn every_file_keeps_to_its_layer_its_fences_and_its_size() {
         .flat_map(|(path, text)| check(path, text))
         .collect();
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+#[test]
+fn no_file_imports_itself_through_others() {
+    let files: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, _)| !is_test(path))
+        .collect();
+    let cycles = cycles(&files);
+    assert!(cycles.is_empty(), "\n{}\n", cycles.join("\n"));
+}
+
+#[test]
+fn cycle_of_two_and_of_three_files_is_found() {
+    let file = |path: &str, text: &str| (PathBuf::from(path), text.to_owned());
+    let pair = [
+        file("tls/mod.rs", "mod a;\nuse crate::tls::a::A;"),
+        file("tls/a.rs", "use super::B;"),
+    ];
+    assert_eq!(cycles(&pair), ["tls/a.rs, tls/mod.rs"]);
+    let three = [
+        file("http/a.rs", "use crate::http::{b::B, x::X};"),
+        file("http/b.rs", "fn f(c: crate::http::c::C) {}"),
+        file("http/c.rs", "use crate::{http::a::A, proto};"),
+        file(
+            "http/x.rs",
+            "use crate::proto::frame;\n// use crate::http::a;",
+        ),
+        file("proto/frame.rs", ""),
+    ];
+    assert_eq!(cycles(&three), ["http/a.rs, http/b.rs, http/c.rs"]);
+}
+
+#[test]
+fn rustls_acme_is_used() {
+    let users = sources().into_iter().filter(|(path, text)| {
+        path.starts_with("tls/acme") && names_crate(&code_of(text), "rustls_acme")
+    });
+    assert!(
+        users.count() > 0,
+        "nothing in tls/acme/ imports rustls_acme"
+    );
 }
 
 #[test]
@@ -110,9 +152,9 @@ fn each_rule_catches_what_it_is_for() {
             "use super::super::gateway::Live;",
             "gateway",
         ),
-        ("gateway.rs", "use super::http::Service;", "http"),
+        ("gateway/mod.rs", "use super::http::Service;", "http"),
         (
-            "tls/files/pem.rs",
+            "tls/certs/table.rs",
             "use super::super::super::server::Server;",
             "server",
         ),
@@ -122,46 +164,54 @@ fn each_rule_catches_what_it_is_for() {
             "plain values",
         ),
         ("config/load.rs", "use crate::lifecycle::Tasks;", "data"),
-        ("server.rs", "use anyhow::Context;", "anyhow"),
+        ("server/mod.rs", "use anyhow::Context;", "anyhow"),
         (
-            "splice/pump.rs",
+            "splice/pump/mod.rs",
             "use tokio_tungstenite::WebSocketStream;",
             "tokio_tungstenite",
         ),
         (
-            "http/serve.rs",
+            "http/server.rs",
             "    tokio::spawn(serve());",
             "tokio::spawn",
         ),
         (
-            "http/serve.rs",
+            "http/server.rs",
             "use tokio::{net::TcpStream, spawn};",
             "tokio::spawn",
         ),
         (
-            "http/serve.rs",
+            "http/server.rs",
             "    tokio::task::spawn(serve());",
             "tokio::spawn",
         ),
         ("router/mod.rs", "use arc_swap::ArcSwapOption;", "arc_swap"),
         (
-            "upstream/connect.rs",
+            "net/dial.rs",
             "use tokio::net::{TcpStream, lookup_host};",
             "lookup_host",
         ),
         (
-            "upstream/connect.rs",
+            "net/dial.rs",
             "use hickory_resolver::TokioResolver;",
             "hickory_resolver",
         ),
-        ("server.rs", "    sd_notify::notify(&[]);", "sd_notify"),
-        ("proto/proxy.rs", "use tokio::io::AsyncRead;", "tokio"),
-        ("proto/track.rs", "tracing::debug!(\"seen\");", "tracing"),
+        ("server/mod.rs", "    sd_notify::notify(&[]);", "sd_notify"),
+        (
+            "proto/proxy_header.rs",
+            "use tokio::io::AsyncRead;",
+            "tokio",
+        ),
+        (
+            "proto/frame_tracker.rs",
+            "tracing::debug!(\"seen\");",
+            "tracing",
+        ),
         ("http/mod.rs", "println!(\"{x}\");", "println!"),
         ("http/util.rs", "", "util"),
         ("tls/mod.rs", "mod helpers;", "helper"),
         ("tls/mod.rs", "pub struct KeyManager;", "manager"),
-        ("http/gate.rs", long.as_str(), "lines"),
+        ("http/validate.rs", long.as_str(), "lines"),
         // The declaration of a test module in the middle of a file hides nothing that follows it.
         (
             "router/mod.rs",
@@ -183,11 +233,17 @@ fn each_rule_catches_what_it_is_for() {
     }
     let innocent = [
         (
-            "http/gate.rs",
-            "use crate::{config::Host, proto::handshake};\nuse super::reject::Reject;",
+            "http/validate.rs",
+            "use crate::{config::Host, proto::handshake};\nuse super::refusal::Refusal;",
         ),
-        ("observe/access.rs", "use crate::proto::track::Counts;"),
-        ("proto/frame/mask.rs", "use super::super::track::Sender;"),
+        (
+            "observe/access.rs",
+            "use crate::proto::frame_tracker::Counts;",
+        ),
+        (
+            "proto/frame/mask.rs",
+            "use super::super::frame_tracker::Role;",
+        ),
         (
             "router/mod.rs",
             "// unlike crate::guard, tokio::spawn has no place here\n/// See [`crate::http`].",
@@ -214,7 +270,7 @@ fn each_rule_catches_what_it_is_for() {
 
 /// Everything that is wrong with one file; `path` is relative to `src`.
 fn check(path: &Path, text: &str) -> Vec<String> {
-    if path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests") {
+    if is_test(path) {
         return vec![];
     }
     let code = code_of(text);
@@ -235,6 +291,64 @@ fn check(path: &Path, text: &str) -> Vec<String> {
     problems
         .into_iter()
         .map(|problem| format!("src/{}: {problem}", path.display()))
+        .collect()
+}
+
+/// Returns the groups of files that import each other, directly or through others, as sorted lists of paths.
+fn cycles(files: &[(PathBuf, String)]) -> Vec<String> {
+    let modules: BTreeMap<Vec<String>, usize> = files
+        .iter()
+        .enumerate()
+        .map(|(index, (path, _))| (module_path(path), index))
+        .collect();
+    let imported = |(path, text): &(PathBuf, String)| -> BTreeSet<usize> {
+        mentions(path, &code_of(text))
+            .iter()
+            .filter_map(|mention| {
+                let prefixes = (1..=mention.len()).rev();
+                prefixes
+                    .filter_map(|len| modules.get(&mention[..len]))
+                    .next()
+            })
+            .copied()
+            .collect()
+    };
+    // `reached[a]`: what `a` imports, directly or through others.
+    let mut reached: Vec<_> = files.iter().map(imported).collect();
+    loop {
+        let mut changed = false;
+        for index in 0..reached.len() {
+            let further: BTreeSet<_> = reached[index]
+                .iter()
+                .flat_map(|&next| &reached[next])
+                .copied()
+                .collect();
+            let before = reached[index].len();
+            reached[index].extend(further);
+            changed |= reached[index].len() > before;
+        }
+        if !changed {
+            break;
+        }
+    }
+    let group = |index: usize| -> Vec<String> {
+        let members = (0..files.len()).filter(|&other| {
+            other == index || reached[index].contains(&other) && reached[other].contains(&index)
+        });
+        members
+            .map(|member| files[member].0.display().to_string())
+            .collect()
+    };
+    let groups: BTreeSet<_> = (0..files.len())
+        .map(group)
+        .filter(|group| group.len() > 1)
+        .collect();
+    groups
+        .into_iter()
+        .map(|mut group| {
+            group.sort();
+            group.join(", ")
+        })
         .collect()
 }
 
@@ -321,20 +435,33 @@ fn name_problems(path: &Path, code: &str) -> Vec<String> {
         .collect()
 }
 
-/// The modules of ours that a file names, whether by `crate::` or by climbing with `super::`.
+/// Returns the top modules that a file names, by `crate::` or by `super::`.
 fn imports(path: &Path, code: &str) -> BTreeSet<String> {
-    // `src/a/b.rs` is `a::b`, `src/a/mod.rs` is `a`.
-    let mut own: Vec<_> = path
+    let mentions = mentions(path, code).into_iter();
+    mentions
+        .filter_map(|mention| mention.into_iter().next())
+        .collect()
+}
+
+/// Returns the module path of a file: `a::b` for `a/b.rs`, `a` for `a/mod.rs`.
+fn module_path(path: &Path) -> Vec<String> {
+    let mut parts: Vec<_> = path
         .with_extension("")
         .iter()
         .map(|part| part.to_string_lossy().into_owned())
         .collect();
-    if own
+    if parts
         .last()
-        .is_some_and(|last| last == "mod" || last == "lib" || last == "main")
+        .is_some_and(|last| ["mod", "lib", "main"].contains(&&**last))
     {
-        own.pop();
+        parts.pop();
     }
+    parts
+}
+
+/// Returns the paths below the crate root that a file names, by `crate::` or by `super::`.
+fn mentions(path: &Path, code: &str) -> BTreeSet<Vec<String>> {
+    let own = module_path(path);
     let mut found = BTreeSet::new();
     for mention in use_paths(code).into_iter().chain(inline_paths(code)) {
         let mut parts = mention.split("::").peekable();
@@ -351,8 +478,8 @@ fn imports(path: &Path, code: &str) -> BTreeSet<String> {
             }
             _ => continue,
         }
-        at.extend(parts.map(str::to_owned));
-        found.extend(at.into_iter().next());
+        at.extend(parts.filter(|part| *part != "self").map(str::to_owned));
+        found.insert(at);
     }
     found
 }
@@ -483,4 +610,12 @@ fn sources() -> Vec<(PathBuf, String)> {
     assert!(files.len() > LAYERS.len(), "src was found");
     files.sort();
     files
+}
+
+fn is_test(path: &Path) -> bool {
+    path.iter().any(|part| {
+        ["tests", "tests.rs", "testing.rs"]
+            .map(AsRef::as_ref)
+            .contains(&part)
+    })
 }
