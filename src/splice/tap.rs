@@ -3,6 +3,7 @@
 use crate::{
     observe::access::SessionRecord,
     proto::{
+        deflate::TAIL,
         frame::{FrameHeader, Opcode, RSV1},
         frame_tracker::{FrameTracker, Role},
     },
@@ -306,7 +307,7 @@ impl TapInflater {
     /// Ends a frame; returns `None` if its content is unknown.
     fn end_frame(&mut self, fin: bool, head_len: usize) -> Option<InflatedFrame> {
         if fin {
-            self.inflate(TAIL, head_len);
+            self.inflate(&TAIL, head_len);
         }
         let inflated = InflatedFrame {
             size: std::mem::take(&mut self.size),
@@ -328,9 +329,6 @@ impl TapInflater {
         TapInflateState::Working(decompress, permit)
     }
 }
-
-/// RFC 7692 §7.2.2: the bytes that a compressor removes at the end of a message.
-const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
 
 /// RFC 1951 §2: the maximum distance of a back-reference. Unknown bytes are displayed as question marks.
 const WINDOW: usize = 32 * 1024;
