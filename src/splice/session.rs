@@ -37,6 +37,7 @@ pub struct SpliceLegs<C, B> {
     pub reserved: RsvBits,
 }
 
+/// A running session.
 pub(crate) struct Splice<C, B> {
     pub(crate) client: Leg<C>,
     pub(crate) backend: Leg<B>,
@@ -44,25 +45,25 @@ pub(crate) struct Splice<C, B> {
     pub(crate) to_backend: Pump,
     /// From the backend to the client.
     pub(crate) to_client: Pump,
-    pub(crate) early: Option<(Bytes, Bytes)>,
+    early: Option<(Bytes, Bytes)>,
     pub(crate) limits: SessionLimits,
-    pub(crate) limits_source: watch::Receiver<SessionLimits>,
-    pub(crate) handle: SessionHandle,
-    pub(crate) opened: Instant,
+    limits_source: watch::Receiver<SessionLimits>,
+    handle: SessionHandle,
+    opened: Instant,
     /// When data was last relayed in either direction.
-    pub(crate) last_active: Instant,
-    pub(crate) backpressure: Backpressure,
+    last_active: Instant,
+    backpressure: Backpressure,
     /// This session's jitter for `max_age`.
-    pub(crate) jitter: u8,
+    jitter: u8,
     pub(crate) closing: Option<ClosingState>,
     /// Whether the end of the client leg has been handled.
     pub(crate) client_end_handled: bool,
     pub(crate) backend_end_handled: bool,
     /// Whether `to_backend` is polled before `to_client`; this alternates.
-    pub(crate) to_backend_first: bool,
+    to_backend_first: bool,
     /// One timer for all deadlines. While it is armed, the session is quiescent ([`Splice::is_quiescent`]) and its
     /// limits are unchanged.
-    pub(crate) timer: LazyTimer,
+    timer: LazyTimer,
 }
 
 /// The first reason to end, and the deadline of the closing handshake.
@@ -76,6 +77,7 @@ pub(crate) struct ClosingState {
 // === impl Splice ===
 
 impl<C: LegIo, B: LegIo> Splice<C, B> {
+    /// Creates a session; it relays nothing until it is polled.
     pub(crate) fn new(
         mut legs: SpliceLegs<C, B>,
         mut limits: watch::Receiver<SessionLimits>,
@@ -223,7 +225,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
     }
 
     /// Checks age, idleness, slow readers and liveness. Returns true if the pumps must be polled again.
-    pub(crate) fn tick(&mut self, now: Instant) -> bool {
+    fn tick(&mut self, now: Instant) -> bool {
         if self.timer.is_early(now) && self.is_quiescent() {
             if self.to_backend.take_data_relayed() | self.to_client.take_data_relayed() {
                 self.last_active = now;
@@ -298,7 +300,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
     }
 
     /// Sets the timer to the earliest deadline; returns false if there is none.
-    pub(crate) fn arm(&mut self, now: Instant) -> bool {
+    fn arm(&mut self, now: Instant) -> bool {
         let Some(deadline) = self.deadline(now) else {
             return false;
         };
