@@ -103,7 +103,7 @@ pub mod internals {
         registry::{SessionRegistry, SessionTarget},
         router::{RouteQuery, Router, path::NormalPath, rule::Rule},
         server::{Server, active_config::ConfigSource},
-        splice::session::{SpliceLegs, run},
+        splice::{run, session::SpliceLegs},
         tls::{
             accept::{AcceptOutcome, accept},
             certs::CertIssuers,

@@ -11,6 +11,7 @@ use crate::{
         dial::{ConnAddrs, DialError, DialedStream},
         resolver::Resolver,
         socket::{BackendStream, Socket},
+        subnet::SubnetKey,
     },
     proto::handshake::{Bad101, Negotiated, Offer},
     upstream::member::Lease,
@@ -23,7 +24,6 @@ use hyper_util::rt::TokioIo;
 use std::{
     future::poll_fn,
     io,
-    net::IpAddr,
     pin::{Pin, pin},
     task::{self, Poll},
     time::Duration,
@@ -194,14 +194,14 @@ impl HandshakeError {
 /// expire before ours.
 pub(crate) struct AbandonGuard<'a> {
     lease: Option<&'a Lease>,
-    client: IpAddr,
+    client: SubnetKey,
     since: Instant,
     threshold: Duration,
 }
 
 impl<'a> AbandonGuard<'a> {
     /// Starts the wait for a backend that has `timeout` to respond.
-    pub(crate) fn start(lease: &'a Lease, client: IpAddr, timeout: Duration) -> Self {
+    pub(crate) fn start(lease: &'a Lease, client: SubnetKey, timeout: Duration) -> Self {
         AbandonGuard {
             lease: Some(lease),
             client,

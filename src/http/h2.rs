@@ -12,6 +12,7 @@ use crate::{
         socket::{Socket, Transport},
         tls_stream::ServerStream,
     },
+    splice::leg::LegIo,
 };
 use hyper::{rt::Executor, server::conn::http2, service::service_fn, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
@@ -321,6 +322,8 @@ impl Transport for H2Stream {
     /// Does nothing: a drop ends the stream.
     fn reset(&self) {}
 }
+
+impl LegIo for H2Stream {}
 
 impl AsyncRead for H2Stream {
     /// Reads all available bytes: hyper returns one DATA frame at a time, and one read becomes one write to the

@@ -4,15 +4,11 @@
 use crate::{
     gateway::route::Route,
     http::{Context, refusal::Refusal, request::RouteInfo},
+    net::random::jitter,
     upstream::{backend::Backend, balance_key::BalanceKey, member::Lease, pool::Unavailable},
 };
 use futures_util::future::poll_immediate;
-use std::{
-    net::IpAddr,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// The backends that a request has tried, and the number of attempts left.
@@ -104,7 +100,7 @@ impl<'a> Attempts<'a> {
             // The only backend is tried once more, because a server that restarts does not listen for a moment. A
             // response would be the same again. Jitter spreads the retries of simultaneous failures.
             self.attempts_left = 0;
-            sleep(RETRY_BACKOFF + jitter()).await;
+            sleep(RETRY_BACKOFF + jitter(RETRY_BACKOFF)).await;
         } else {
             return None;
         }
@@ -126,12 +122,6 @@ impl<'a> Attempts<'a> {
             }
         }
     }
-}
-
-/// Returns a random delay below `RETRY_BACKOFF`, from the low digits of the clock.
-fn jitter() -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    RETRY_BACKOFF.mul_f64(f64::from(now.map_or(0, |now| now.subsec_nanos()) % 1000) / 1000.0)
 }
 
 /// Long enough for many restarts of a server, and not noticeable to a user.

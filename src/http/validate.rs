@@ -4,6 +4,7 @@
 
 use crate::{
     http::refusal::Refusal,
+    net::random::random_bytes,
     proto::handshake::{self, BadHandshake, Offer},
     router::{RouteQuery, framework::TRUSTED_BY_BACKENDS, host::Authority, path::NormalPath},
 };
@@ -117,9 +118,7 @@ fn is_extended_connect(request: &Parts) -> Result<bool, Refusal> {
 
 /// Returns a new `Sec-WebSocket-Key` for the backend: HTTP/1.1 requires one, extended CONNECT has none.
 fn fresh_key() -> Box<str> {
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).expect("the kernel's random source answers once the system is up");
-    handshake::key(nonce)
+    handshake::key(random_bytes())
 }
 
 /// Requires exactly one `Host` (RFC 9112 §3.2).

@@ -5,7 +5,6 @@
 
 use crate::{
     gateway::route::Route,
-    guard::address::subnet_key,
     http::{
         Body, Context, Peer,
         backend_handshake::{AbandonGuard, HandshakeError, HandshakeOutcome, backend_handshake},
@@ -17,6 +16,7 @@ use crate::{
         session::PendingSession,
         token::ExtractedToken,
     },
+    net::subnet::SubnetKey,
     observe::access::SessionRecord,
     proto::{deflate::DeflateParams, handshake::Offer},
     upstream::{balance_key::BalanceKey, member::Lease},
@@ -155,7 +155,7 @@ async fn connect_with_retry(
             &request.offer,
         );
         let abandon_guard =
-            AbandonGuard::start(&lease, subnet_key(peer.address), route.handshake_timeout);
+            AbandonGuard::start(&lease, SubnetKey::of(peer.address), route.handshake_timeout);
         let outcome = match timeout_at(deadline, outcome).await {
             Ok(outcome) => outcome,
             Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),

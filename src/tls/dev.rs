@@ -3,9 +3,12 @@
 //! It has no name constraints, because it is created before its names are known. Its limits are: no intermediate CA,
 //! server certificates only, a key that only its owner can read, and no trust store that includes it by default.
 
-use crate::tls::{
-    server_config::provider,
-    x509::{Validity, validity},
+use crate::{
+    net::random::random_bytes,
+    tls::{
+        server_config::provider,
+        x509::{Validity, validity},
+    },
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -362,7 +365,7 @@ struct PrivateDir(PathBuf);
 
 impl PrivateDir {
     fn create(parent: &Path) -> io::Result<PrivateDir> {
-        let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+        let random = u64::from_ne_bytes(random_bytes());
         let path = parent.join(format!(".dev-ca.{random:016x}"));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(PrivateDir(path))

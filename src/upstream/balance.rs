@@ -5,7 +5,7 @@
 
 use crate::{
     config::{self, HashKey},
-    net::random::{self, Rng},
+    net::random,
     upstream::{
         backend::Backend,
         balance_key::{BalanceKey, mix},
@@ -23,7 +23,7 @@ use std::sync::{
 pub(crate) enum Balancer {
     LeastSessions(StrideScheduler),
     RoundRobin(StrideScheduler),
-    RandomTwo(Rng),
+    RandomTwo,
     Hash(RendezvousHash),
 }
 
@@ -44,7 +44,7 @@ impl Balancer {
         match pool.balance {
             config::Balance::LeastSessions => Balancer::LeastSessions(StrideScheduler::default()),
             config::Balance::RoundRobin => Balancer::RoundRobin(StrideScheduler::default()),
-            config::Balance::RandomTwo => Balancer::RandomTwo(Rng::new()),
+            config::Balance::RandomTwo => Balancer::RandomTwo,
             config::Balance::Hash => Balancer::Hash(RendezvousHash::new(pool.hash.clone())),
         }
     }
@@ -72,7 +72,7 @@ impl Balancer {
             Balancer::RoundRobin(scheduler) => candidates
                 .iter()
                 .min_by_key(|member| scheduler.next_slot(member)),
-            Balancer::RandomTwo(rng) => random::choose(candidates, rng),
+            Balancer::RandomTwo => random_two(candidates),
             Balancer::Hash(hash) => hash.choose(candidates, key),
         }
     }
@@ -83,7 +83,7 @@ impl Balancer {
             Balancer::LeastSessions(scheduler) | Balancer::RoundRobin(scheduler) => {
                 scheduler.advance(member)
             }
-            Balancer::RandomTwo(_) | Balancer::Hash(_) => {}
+            Balancer::RandomTwo | Balancer::Hash(_) => {}
         }
     }
 
@@ -124,6 +124,38 @@ impl<'a> Eligible<'a> {
         let mut tried = self.tried.iter();
         tried.any(|backend| Arc::ptr_eq(backend, &member.backend))
     }
+}
+
+/// Returns the less loaded of two candidates, each drawn by weight: close to the best choice, and independent processes
+/// do not all select the same backend.
+fn random_two(candidates: Eligible<'_>) -> Option<&Arc<Member>> {
+    let weights: u64 = candidates.iter().map(|member| member.weight).sum();
+    let one = draw(candidates.iter(), random::below(weights))?;
+    let others = candidates.iter().filter(|other| !Arc::ptr_eq(one, other));
+    let Some(other) = draw(others, random::below(weights.saturating_sub(one.weight))) else {
+        return Some(one);
+    };
+    if one.leases() * other.weight <= other.leases() * one.weight {
+        Some(one)
+    } else {
+        Some(other)
+    }
+}
+
+/// Returns the candidate whose range of the summed weights contains `at`; the last one if the sum has shrunk.
+fn draw<'a>(
+    members: impl Iterator<Item = &'a Arc<Member>>,
+    mut at: u64,
+) -> Option<&'a Arc<Member>> {
+    let mut last = None;
+    for member in members {
+        if at < member.weight {
+            return Some(member);
+        }
+        at -= member.weight;
+        last = Some(member);
+    }
+    last
 }
 
 // Weighted round robin by stride scheduling.

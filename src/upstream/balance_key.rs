@@ -1,6 +1,6 @@
 //! The part of a request that selects its backend, as a number.
 
-use crate::{config::HashKey, upstream::sticky::Affinity};
+use crate::{config::HashKey, net::subnet::SubnetKey, upstream::sticky::Affinity};
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode;
 use std::net::IpAddr;
@@ -34,7 +34,10 @@ impl BalanceKey {
             HashKey::Query(name) => query.and_then(|query| parameter(query, name)),
         };
         BalanceKey {
-            number: found.unwrap_or_else(|| address(client)),
+            number: found.unwrap_or_else(|| {
+                let subnet = SubnetKey::of(client);
+                stable_hash(subnet.octets().iter().copied())
+            }),
             bound: None,
         }
     }
@@ -79,14 +82,6 @@ fn plain(text: &str) -> impl Iterator<Item = u8> {
         let blank = (index > 0).then_some(b' ');
         blank.into_iter().chain(percent_decode(piece.as_bytes()))
     })
-}
-
-/// Returns the address to hash; for IPv6 its /64, because one machine can use any address within it.
-fn address(client: IpAddr) -> u64 {
-    match client.to_canonical() {
-        IpAddr::V4(address) => stable_hash(address.octets().into_iter()),
-        IpAddr::V6(address) => stable_hash(address.octets().into_iter().take(8)),
-    }
 }
 
 /// FNV-1a, followed by a mixing step, because the last bytes hardly affect its high bits.

@@ -7,6 +7,7 @@ use crate::{
     net::{
         dial::{ConnAddrs, DialError, DialedStream, SourceAddrs, dial},
         resolver::Resolver,
+        subnet::SubnetKey,
         tls_client::TlsClient,
     },
     observe::logging::ErrorChain,
@@ -19,7 +20,6 @@ use crate::{
 };
 use std::{
     error::Error,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -185,11 +185,11 @@ impl Lease {
     }
 
     /// Records that `client` has disconnected after a long wait. Repeated disconnects of one client count once.
-    pub fn abandoned(&self, error: &(dyn Error + 'static), client: IpAddr) {
+    pub(crate) fn abandoned(&self, error: &(dyn Error + 'static), client: SubnetKey) {
         self.record_failure(error, Some(client));
     }
 
-    fn record_failure(&self, error: &(dyn Error + 'static), client: Option<IpAddr>) {
+    fn record_failure(&self, error: &(dyn Error + 'static), client: Option<SubnetKey>) {
         let why = ErrorChain(error).to_string();
         let health = self.member.backend.health();
         health.failed(Instant::now(), &self.member.config.passive, why, client);

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{self, DnsName},
-    net::{dns::DnsAnswer, random::Rng},
+    net::{dns::DnsAnswer, random},
     upstream::{
         backend::{Backend, BackendState, Backends},
         balance::{Balancer, Eligible},
@@ -39,8 +39,6 @@ pub struct Pool {
     retry: config::Retry,
     slow_start: Duration,
     rebalance: config::Rebalance,
-    /// The source of randomness for skipping members in slow start.
-    rng: Rng,
 }
 
 /// Why no lease is available.
@@ -100,7 +98,6 @@ impl Pool {
             retry: config.retry,
             slow_start: config.slow_start.0,
             rebalance: config.rebalance,
-            rng: Rng::new(),
         }
     }
 
@@ -412,10 +409,7 @@ impl Pool {
                 .bound()
                 .is_some_and(|bound| bound.id_hash == member.id_hash);
             let factor = member.backend.slow_start_factor(now, self.slow_start);
-            let is_skipped = |factor| {
-                self.rng.below(PROBABILITY_SCALE) as f64 >= factor * PROBABILITY_SCALE as f64
-            };
-            !is_bound && factor.is_some_and(is_skipped)
+            !is_bound && factor.is_some_and(|factor| random::fraction() >= factor)
         };
         let excluded = members.current().iter().filter(is_excluded);
         let excluded: Vec<_> = excluded.map(|member| member.backend.clone()).collect();
@@ -481,9 +475,6 @@ pub(crate) fn serving(members: &[Arc<Member>]) -> impl Iterator<Item = &Member> 
     let members = members.iter().map(|member| &**member);
     members.filter(|member| !member.backend.is_draining())
 }
-
-/// The number of steps between the probabilities 0 and 1.
-const PROBABILITY_SCALE: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use crate::{
     config::Challenge,
     lifecycle::command::CertificateStatus,
+    net::random::fraction,
     tls::{
         acme::{
             cert_chain::CertChain,
@@ -184,13 +185,9 @@ impl AcmeHost {
 
     pub(crate) fn fail(&self, client: &AcmeClient, failure: AcmeError) {
         let now = client.now();
-        let mut jitter = [0; 1];
-        // Without jitter hosts would retry at the same time, which is no reason to fail.
-        let _ = getrandom::fill(&mut jitter);
-        let jitter = f64::from(jitter[0]) / 255.0;
         let record = failure.to_history();
         self.update_history(client, |history| {
-            history.fail(now, record, client.retry, jitter)
+            history.fail(now, record, client.retry, fraction())
         });
         client.metrics.order("failed");
         let state = self.state();

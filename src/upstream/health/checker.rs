@@ -2,7 +2,10 @@
 
 use crate::{
     config::Check,
-    net::resolver::Resolver,
+    net::{
+        random::{fraction, jitter},
+        resolver::Resolver,
+    },
     observe::{logging::ErrorChain, metrics::Metrics},
     upstream::{
         backend::BackendState,
@@ -45,11 +48,11 @@ async fn check_loop(mut check_rx: watch::Receiver<HealthCheck>, resolver: &Resol
         }
         // The first checks start at once, with jitter so that those of many backends do not coincide.
         let soon = settings.interval.0.min(Duration::from_secs(1));
-        let first = first.get_or_insert_with(|| Instant::now() + soon.mul_f64(jitter()));
+        let first = first.get_or_insert_with(|| Instant::now() + jitter(soon));
         let due = match (settings.check, last) {
             (Check::Off, _) => None,
             (_, None) => Some(*first),
-            (_, Some(last)) => Some(last + settings.interval.0.mul_f64(0.9 + 0.2 * jitter())),
+            (_, Some(last)) => Some(last + settings.interval.0.mul_f64(0.9 + 0.2 * fraction())),
         };
         tokio::select! {
             () = sleep_until_some(due) => {}
@@ -143,10 +146,4 @@ async fn sleep_until_some(when: Option<Instant>) {
         Some(when) => sleep_until(when).await,
         None => pending().await,
     }
-}
-
-/// Returns a number from 0 to 1.
-fn jitter() -> f64 {
-    // Without a random number the interval between checks is constant.
-    f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
 }

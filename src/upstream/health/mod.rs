@@ -12,6 +12,7 @@ use crate::{
     net::{
         dial::{DialError, DialedStream},
         resolver::Resolver,
+        subnet::SubnetKey,
     },
     upstream::{
         backend::{Backend, BackendState},
@@ -20,7 +21,6 @@ use crate::{
     },
 };
 use std::{
-    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -105,7 +105,7 @@ impl BackendHealth {
         now: Instant,
         settings: &config::Passive,
         why: String,
-        client: Option<IpAddr>,
+        client: Option<SubnetKey>,
     ) {
         self.change(|state| state.failed(now, settings, why, client));
     }
