@@ -97,11 +97,15 @@ pub mod internals {
             tls_stream::ServerStream,
         },
         observe::{
-            access::{AccessLog, SessionRecord},
+            access::{AccessLog, record::SessionRecord},
             metrics::Metrics,
         },
         registry::{SessionRegistry, SessionTarget},
-        router::{RouteQuery, Router, path::NormalPath, rule::Rule},
+        router::{
+            Router,
+            path::NormalPath,
+            rule::{RouteQuery, Rule},
+        },
         server::{Server, active_config::ConfigSource},
         splice::session::{SpliceLegs, run},
         tls::{

@@ -3,7 +3,7 @@
 use crate::{
     gateway::route::Route,
     http::Body,
-    observe::logging::{ErrorChain, LogThrottle},
+    observe::{log_throttle::LogThrottle, logging::ErrorChain},
     upstream::{member::Lease, pool::Unavailable},
 };
 use ::http::{HeaderValue, Response, StatusCode, Version, header};

@@ -5,7 +5,6 @@
 
 use crate::{
     gateway::route::Route,
-    guard::address::subnet_key,
     http::{
         Body, Context, Peer,
         backend_handshake::{AbandonGuard, HandshakeError, HandshakeOutcome, backend_handshake},
@@ -17,7 +16,8 @@ use crate::{
         session::PendingSession,
         token::ExtractedToken,
     },
-    observe::access::SessionRecord,
+    net::subnet::subnet_key,
+    observe::access::record::SessionRecord,
     proto::{deflate::DeflateParams, handshake::Offer},
     upstream::{balance_key::BalanceKey, member::Lease},
 };

@@ -2,7 +2,7 @@
 
 use crate::{
     config,
-    guard::address::subnet_key,
+    net::subnet::subnet_key,
     observe::metrics::{ConnectionGauge, Metrics},
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};

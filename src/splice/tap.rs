@@ -2,12 +2,12 @@
 
 use crate::{
     net::socket::Transport,
-    observe::access::SessionRecord,
+    observe::access::record::SessionRecord,
     proto::{
         frame::{FrameHeader, Opcode, RSV1},
         frame_tracker::{FrameTracker, Role},
     },
-    registry::tap::{InflateStatus, TapSink, TappedFrame},
+    registry::tap_sink::{InflateStatus, TapSink, TappedFrame},
     splice::{SessionLimits, leg::Leg, pump::Pump},
 };
 use flate2::{Decompress, FlushDecompress, Status};
