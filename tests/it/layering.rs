@@ -63,7 +63,7 @@ const NOT_IN_PROTO: [&str; 5] = [
     "std::net::TcpStream",
 ];
 
-/// Names that say nothing, as a part of a file's or a type's name.
+/// Names without a meaning of their own, as a part of a file's or a type's name.
 const EMPTY_NAMES: [&str; 4] = ["manager", "util", "common", "helper"];
 
 /// Lines of a file without its unit tests. A longer file has a second concept that deserves a file of its own.
@@ -308,7 +308,7 @@ fn name_problems(path: &Path, code: &str) -> Vec<String> {
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned());
     let names = declared.map(str::to_owned).chain(file);
-    let says_nothing = |name: &String| {
+    let empty_part = |name: &String| {
         EMPTY_NAMES
             .iter()
             .find(|empty| name.to_lowercase().contains(*empty))
@@ -316,7 +316,7 @@ fn name_problems(path: &Path, code: &str) -> Vec<String> {
     };
     names
         .filter_map(|name| {
-            says_nothing(&name).map(|empty| format!("`{name}`: a \"{empty}\" says nothing"))
+            empty_part(&name).map(|empty| format!("`{name}`: a \"{empty}\" is not a concept"))
         })
         .collect()
 }
