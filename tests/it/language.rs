@@ -203,7 +203,7 @@ src/a.rs ¦ // Used, for example, for routes, and for one, besides. ¦
 src/a.rs ¦ let hello = there_is(mostly, HALF_OPEN, 'a', 0x1say, '\n'); ¦
 src/a.rs ¦ fn what_is() {}⏎#[cfg(test)]⏎mod tests { fn of_two() {} } ¦
 src/a.rs ¦ #[test]⏎fn a() {}⏎fn what_is() {} ¦
-src/cli/args/running.rs ¦ /// The operator must say which. ¦
+src/cli/args.rs ¦ /// The operator must say which. ¦
 README.md ¦ You can tell it so, and the operator says when. ¦
 Cargo.toml ¦ match_bool = "warn" ¦
 "##;
