@@ -22,7 +22,7 @@
 //!
 //! Tasks that run as long as the process: `server/reload.rs` applies a new configuration when a file changes,
 //! `tls/acme/` obtains and renews certificates, `upstream/health/checker.rs` runs health checks, and `server/tasks/`
-//! refreshes DNS names and rebalances sessions. `CONTRIBUTING.md` says how to build, test and extend Lockgate;
+//! refreshes DNS names and rebalances sessions. `CONTRIBUTING.md` describes how to build, test and extend Lockgate;
 //! `docs/architecture.md` has the stream wrappers and the state machines of a close, a reload and a takeover.
 //!
 //! # Lexicon
@@ -97,11 +97,15 @@ pub mod internals {
             tls_stream::ServerStream,
         },
         observe::{
-            access::{AccessLog, SessionRecord},
+            access::{AccessLog, record::SessionRecord},
             metrics::Metrics,
         },
         registry::{SessionRegistry, SessionTarget},
-        router::{RouteQuery, Router, path::NormalPath, rule::Rule},
+        router::{
+            Router,
+            path::NormalPath,
+            rule::{RouteQuery, Rule},
+        },
         server::{Server, active_config::ConfigSource},
         splice::{run, session::SpliceLegs},
         tls::{

@@ -3,7 +3,7 @@
 use crate::{
     admin::{Admin, Surface, api::AdminApi, auth::HostCheck, listener::AdminListener},
     lifecycle::tasks::Tasks,
-    observe::logging::LogThrottle,
+    observe::log_throttle::LogThrottle,
 };
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};

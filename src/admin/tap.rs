@@ -6,7 +6,8 @@ use crate::{
     proto::{frame::Opcode, frame_tracker::Role},
     registry::{
         filter::SessionFilter,
-        tap::{InflateStatus, TapSubscription, TappedFrame},
+        tap::TapSubscription,
+        tap_sink::{InflateStatus, TappedFrame},
     },
 };
 use futures_util::stream;

@@ -3,7 +3,7 @@
 use crate::{
     gateway::route::Route,
     http::Body,
-    observe::logging::{ErrorChain, LogThrottle},
+    observe::{log_throttle::LogThrottle, logging::ErrorChain},
     upstream::{member::Lease, pool::Unavailable},
 };
 use ::http::{HeaderValue, Response, StatusCode, Version, header};
@@ -17,7 +17,7 @@ use tracing::warn;
 pub(crate) struct Refusal {
     /// Below 500: caused by the client. 502 to 504: by the backend. 500: by Lockgate.
     pub(crate) status: StatusCode,
-    /// A word of a closed set, for the access log and the metrics.
+    /// A word of a closed set: the reason in the access log and the metrics.
     pub(crate) why: &'static str,
     /// The message for the client, one line.
     pub(crate) text: Cow<'static, str>,

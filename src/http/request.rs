@@ -2,7 +2,7 @@
 
 use crate::{
     http::{Body, Context, Peer, refusal::Refusal, timeouts::InFlight},
-    observe::access::RequestRecord,
+    observe::access::record::RequestRecord,
 };
 use ::http::{Request, Response, Version, header};
 use hyper::body::Incoming;

@@ -10,7 +10,7 @@ use crate::{
         socket::{BackendStream, Socket},
         tls_stream::ServerStream,
     },
-    observe::access::{SessionEnd, SessionRecord},
+    observe::access::record::{SessionEnd, SessionRecord},
     proto::{deflate::DeflateParams, frame_tracker::RsvBits},
     registry::SessionTarget,
     splice::{

@@ -6,7 +6,7 @@ use crate::{
     http::refusal::Refusal,
     net::random::random_bytes,
     proto::handshake::{self, BadHandshake, Offer},
-    router::{RouteQuery, framework::TRUSTED_BY_BACKENDS, host::Authority, path::NormalPath},
+    router::{framework::TRUSTED_BY_BACKENDS, host::Authority, path::NormalPath, rule::RouteQuery},
 };
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use hyper::ext::Protocol;

@@ -17,7 +17,7 @@ use crate::{
         token::ExtractedToken,
     },
     net::subnet::SubnetKey,
-    observe::access::SessionRecord,
+    observe::access::record::SessionRecord,
     proto::{deflate::DeflateParams, handshake::Offer},
     upstream::{balance_key::BalanceKey, member::Lease},
 };

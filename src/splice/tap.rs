@@ -1,13 +1,13 @@
 //! Frames of one direction for tap subscribers. Without a subscriber no state is held.
 
 use crate::{
-    observe::access::SessionRecord,
+    observe::access::record::SessionRecord,
     proto::{
         deflate::TAIL,
         frame::{FrameHeader, Opcode, RSV1},
         frame_tracker::{FrameTracker, Role},
     },
-    registry::tap::{InflateStatus, TapSink, TappedFrame},
+    registry::tap_sink::{InflateStatus, TapSink, TappedFrame},
 };
 use flate2::{Decompress, FlushDecompress, Status};
 use std::{sync::Arc, time::SystemTime};
