@@ -2,11 +2,11 @@
 //! certificate, and completes the handshake.
 
 use crate::{
-    net::tls_stream::{self, ServerStream},
-    tls::{
-        error::TlsError,
-        server_config::{TlsServer, provider},
+    net::{
+        crypto::provider,
+        tls_stream::{self, ServerStream},
     },
+    tls::{error::TlsError, server_config::TlsServer, x509::normalize_sni},
 };
 use rustls::{
     ProtocolVersion, ServerConfig,
@@ -167,15 +167,6 @@ async fn reject_plain_http(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::R
     let mut rest = io.take(MAX_DISCARDED_REQUEST_LEN);
     tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
     Ok(())
-}
-
-/// Returns a server name in the form used for certificate lookup: lower case and without a trailing dot, because DNS
-/// ignores both (RFC 6066 §3).
-pub(crate) fn normalize_sni(name: &str) -> Box<str> {
-    name.strip_suffix('.')
-        .unwrap_or(name)
-        .to_ascii_lowercase()
-        .into()
 }
 
 /// The ALPN name of TLS-ALPN-01 (RFC 8737 §6.2).

@@ -3,16 +3,16 @@
 //! It has no name constraints, because it is created before its names are known. Its limits are: no intermediate CA,
 //! server certificates only, a key that only its owner can read, and no trust store that includes it by default.
 
-use crate::tls::{
-    server_config::provider,
-    x509::{Validity, validity},
+use crate::{
+    net::{crypto::provider, pem},
+    tls::x509::{Validity, validity},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
 use rustls::{
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime, pem::PemObject},
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime},
     sign::CertifiedKey,
 };
 use std::{
@@ -251,9 +251,9 @@ fn read(folder: &Path) -> Result<DevCa, DevCaError> {
         path: path.to_owned(),
         what,
     };
-    let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+    let der = pem::parse_certificate(certificate_pem.as_bytes())
         .map_err(|error| unusable(&certificate, format!("holds no certificate ({error})")))?;
-    let key_der = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+    let key_der = pem::parse_key(key_pem.as_bytes())
         .map_err(|error| unusable(&key, format!("holds no key ({error})")))?;
     let signer = KeyPair::try_from(&key_der)
         .map_err(|error| unusable(&key, format!("holds no usable key ({error})")))?;

@@ -16,11 +16,11 @@ use crate::{
     lifecycle::command::CertificateStatus,
     observe::logging::ErrorChain,
     tls::{
-        accept::normalize_sni,
         cert_files,
         certs::table::{CertSource, CertTable, LoadedCert, address},
         dev::DevCa,
         issued::IssuedCerts,
+        x509::normalize_sni,
     },
 };
 use arc_swap::ArcSwap;

@@ -4,12 +4,12 @@ use crate::{
     config::{Diagnostic, Watch},
     observe::metrics::Metrics,
     tls::{
-        acme::host::date,
         cert_files,
         certs::{
             Certificates,
             table::{CertSource, LoadedCert},
         },
+        x509::date,
     },
 };
 use std::{
