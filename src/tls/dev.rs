@@ -2,6 +2,8 @@
 //!
 //! It has no name constraints, because it is created before its names are known. Its limits are: no intermediate CA,
 //! server certificates only, a key that only its owner can read, and no trust store that includes it by default.
+//!
+//! Its two files, the certificate and the key, are created together or not at all, and never overwritten.
 
 use crate::{
     net::{crypto::provider, pem},
@@ -122,91 +124,8 @@ impl DevCa {
     }
 }
 
-/// Returns the parameters of the CA's own certificate.
-fn authority() -> Result<CertificateParams, rcgen::Error> {
-    let mut params = dated(CertificateParams::new([])?, CA_LIFETIME);
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name(&host_name()));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    // With a stolen key an attacker can impersonate servers, but cannot sign mail or programs.
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    Ok(params)
-}
-
-fn leaf(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
-    // The subject stays empty: clients check only the subjectAltName (RFC 9525 §2).
-    let mut params = dated(CertificateParams::new(names)?, LEAF_LIFETIME);
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    Ok(params)
-}
-
-/// Returns parameters that are valid from one day ago, to tolerate clock differences, with an empty subject.
-fn dated(mut params: CertificateParams, lifetime: Duration) -> CertificateParams {
-    // With a clock before 1970 no date is right.
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + now - DAY;
-    params.not_after = epoch + now + lifetime;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-}
-
-/// Returns the Common Name. It includes the host name, so that the CAs of several machines differ in one trust store.
-fn common_name(host: &str) -> String {
-    let host: String = host
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
-        .take(MAX_COMMON_NAME_LEN - TITLE.len() - " ()".len())
-        .collect();
-    if host.is_empty() {
-        TITLE.to_owned()
-    } else {
-        format!("{TITLE} ({host})")
-    }
-}
-
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .or_else(|_| std::env::var("HOSTNAME"))
-        .unwrap_or_default()
-}
-
-fn data_folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
-    // The XDG base directory specification requires relative paths to be ignored.
-    let absolute = |name| set(name).filter(|path| path.is_absolute());
-    set("LOCKGATE_DATA")
-        .or_else(|| Some(absolute("XDG_DATA_HOME")?.join("lockgate")))
-        .or_else(|| Some(absolute("HOME")?.join(".local/share/lockgate")))
-}
-
-/// The folder of the CA below the data folder.
-const FOLDER: &str = "dev-ca";
-
-const TITLE: &str = "Lockgate development CA";
-
-/// The maximum length of a Common Name (RFC 5280, appendix A: ub-common-name).
-const MAX_COMMON_NAME_LEN: usize = 64;
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Ten years, because every client must be configured again for a new CA.
-const CA_LIFETIME: Duration = Duration::from_secs(3650 * DAY.as_secs());
-
-/// Together with the day before now, one day less than the 398 days that Apple's clients accept.
-const LEAF_LIFETIME: Duration = Duration::from_secs(396 * DAY.as_secs());
-
-// The two files of the development CA: created together or not at all, and never overwritten.
-
 /// Reads the CA in `folder`. Creates it first if the folder is absent or empty.
-pub(crate) fn open(folder: &Path) -> Result<DevCa, DevCaError> {
+fn open(folder: &Path) -> Result<DevCa, DevCaError> {
     if is_empty(folder)? {
         create(folder)?;
     }
@@ -214,7 +133,7 @@ pub(crate) fn open(folder: &Path) -> Result<DevCa, DevCaError> {
 }
 
 /// Reads the CA in `folder`. Creates one only in memory if the folder is absent or empty.
-pub(crate) fn open_existing(folder: &Path) -> Result<DevCa, DevCaError> {
+fn open_existing(folder: &Path) -> Result<DevCa, DevCaError> {
     if !is_empty(folder)? {
         return read(folder);
     }
@@ -360,6 +279,8 @@ fn sync(folder: &Path) -> io::Result<()> {
 /// A folder that no other process uses; removed on drop unless it was renamed.
 struct PrivateDir(PathBuf);
 
+// === impl PrivateDir ===
+
 impl PrivateDir {
     fn create(parent: &Path) -> io::Result<PrivateDir> {
         let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
@@ -374,6 +295,87 @@ impl Drop for PrivateDir {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+/// Returns the parameters of the CA's own certificate.
+fn authority() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = dated(CertificateParams::new([])?, CA_LIFETIME);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name(&host_name()));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    // With a stolen key an attacker can impersonate servers, but cannot sign mail or programs.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
+}
+
+fn leaf(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
+    // The subject stays empty: clients check only the subjectAltName (RFC 9525 §2).
+    let mut params = dated(CertificateParams::new(names)?, LEAF_LIFETIME);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
+}
+
+/// Returns parameters that are valid from one day ago, to tolerate clock differences, with an empty subject.
+fn dated(mut params: CertificateParams, lifetime: Duration) -> CertificateParams {
+    // With a clock before 1970 no date is right.
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + now - DAY;
+    params.not_after = epoch + now + lifetime;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+}
+
+/// Returns the Common Name. It includes the host name, so that the CAs of several machines differ in one trust store.
+fn common_name(host: &str) -> String {
+    let host: String = host
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
+        .take(MAX_COMMON_NAME_LEN - TITLE.len() - " ()".len())
+        .collect();
+    if host.is_empty() {
+        TITLE.to_owned()
+    } else {
+        format!("{TITLE} ({host})")
+    }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_default()
+}
+
+fn data_folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
+    // The XDG base directory specification requires relative paths to be ignored.
+    let absolute = |name| set(name).filter(|path| path.is_absolute());
+    set("LOCKGATE_DATA")
+        .or_else(|| Some(absolute("XDG_DATA_HOME")?.join("lockgate")))
+        .or_else(|| Some(absolute("HOME")?.join(".local/share/lockgate")))
+}
+
+/// The folder of the CA below the data folder.
+const FOLDER: &str = "dev-ca";
+
+const TITLE: &str = "Lockgate development CA";
+
+/// The maximum length of a Common Name (RFC 5280, appendix A: ub-common-name).
+const MAX_COMMON_NAME_LEN: usize = 64;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Ten years, because every client must be configured again for a new CA.
+const CA_LIFETIME: Duration = Duration::from_secs(3650 * DAY.as_secs());
+
+/// Together with the day before now, one day less than the 398 days that Apple's clients accept.
+const LEAF_LIFETIME: Duration = Duration::from_secs(396 * DAY.as_secs());
 
 const CERTIFICATE: &str = "ca.pem";
 
