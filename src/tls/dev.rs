@@ -85,7 +85,11 @@ impl DevCa {
     /// # Errors
     /// Fails if the CA can be neither read nor created.
     pub fn open(folder: &Path) -> Result<DevCa, DevCaError> {
-        open(&folder.join(FOLDER))
+        let folder = folder.join(FOLDER);
+        if is_empty(&folder)? {
+            create(&folder)?;
+        }
+        read(&folder)
     }
 
     /// Opens the CA below `folder`, or creates one in memory if it does not exist, to check a configuration.
@@ -93,7 +97,18 @@ impl DevCa {
     /// # Errors
     /// Fails if the CA exists but cannot be read.
     pub fn open_existing(folder: &Path) -> Result<DevCa, DevCaError> {
-        open_existing(&folder.join(FOLDER))
+        let folder = folder.join(FOLDER);
+        if !is_empty(&folder)? {
+            return read(&folder);
+        }
+        let (key, params) = (KeyPair::generate(), authority());
+        Ok(DevCa {
+            certificate: folder.join(CERTIFICATE),
+            issuer: Issuer::new(
+                params.map_err(DevCaError::Issue)?,
+                key.map_err(DevCaError::Issue)?,
+            ),
+        })
     }
 
     /// Returns the data folder: `$LOCKGATE_DATA`, otherwise `$XDG_DATA_HOME/lockgate`, otherwise
@@ -124,29 +139,7 @@ impl DevCa {
     }
 }
 
-/// Reads the CA in `folder`. Creates it first if the folder is absent or empty.
-fn open(folder: &Path) -> Result<DevCa, DevCaError> {
-    if is_empty(folder)? {
-        create(folder)?;
-    }
-    read(folder)
-}
-
-/// Reads the CA in `folder`. Creates one only in memory if the folder is absent or empty.
-fn open_existing(folder: &Path) -> Result<DevCa, DevCaError> {
-    if !is_empty(folder)? {
-        return read(folder);
-    }
-    let (key, params) = (KeyPair::generate(), authority());
-    Ok(DevCa {
-        certificate: folder.join(CERTIFICATE),
-        issuer: Issuer::new(
-            params.map_err(DevCaError::Issue)?,
-            key.map_err(DevCaError::Issue)?,
-        ),
-    })
-}
-
+/// Returns true if the folder is absent or empty.
 fn is_empty(folder: &Path) -> Result<bool, DevCaError> {
     match fs::read_dir(folder) {
         Ok(mut entries) => Ok(entries.next().is_none()),

@@ -5,7 +5,7 @@
 //! development CA's certificate for localhost, an alert. If two files name the same host, the first one in the
 //! configuration wins, with a warning.
 //!
-//! `table` is an immutable snapshot, which `reload` computes anew when files change. Hosts that have no certificate are
+//! `table` is an immutable snapshot, which `reload` replaces when files change. Hosts that have no certificate are
 //! a diagnostic, or receive one from the development CA.
 
 pub(crate) mod reload;
