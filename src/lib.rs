@@ -93,6 +93,7 @@ pub mod internals {
         gateway::Gateway,
         lifecycle::{inherited::Inherited, process::Signal},
         net::{
+            crypto::install_provider,
             socket::{BackendStream, Socket},
             tls_stream::ServerStream,
         },
@@ -112,7 +113,6 @@ pub mod internals {
             accept::{AcceptOutcome, accept},
             certs::CertIssuers,
             dev::DevCa,
-            server_config::install_provider,
         },
         upstream::{backend::Backends, pool::Pool},
     };

@@ -10,13 +10,13 @@ use crate::{
     lifecycle::process,
     net::{
         dial::{self, SourceAddrs},
+        pem,
         resolver::Resolver,
     },
     observe::logging::ErrorChain,
 };
 use anyhow::Context;
 use futures_util::future::join_all;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -165,7 +165,7 @@ pub(crate) fn certificates(config: &Config) -> Vec<Finding> {
     let files = config.tls.certificates.iter().map(|pair| &pair.value.cert);
     files
         .filter_map(|file| {
-            let der = CertificateDer::from_pem_file(file).ok()?;
+            let der = pem::read_certificate(file).ok()?;
             let (_, certificate) = X509Certificate::from_der(&der).ok()?;
             let left = certificate.validity().time_to_expiration();
             let days = left.map_or(0, |left| left.whole_days());
@@ -352,7 +352,10 @@ async fn reach_from(
     from: &[IpAddr],
 ) -> Finding {
     let sources = SourceAddrs::new(from);
-    let dialled = timeout(CHECK_TIMEOUT, dial::dial(resolver, address, &sources));
+    let dialled = timeout(
+        CHECK_TIMEOUT,
+        dial::dial(resolver, address.into(), &sources),
+    );
     match dialled.await {
         Ok(Ok(_)) => Finding::new(FindingStatus::Ok, what, "accepts connections"),
         Ok(Err(error)) => Finding::new(FindingStatus::Warn, what, error.to_string()),
@@ -371,7 +374,7 @@ async fn reach_all(
     name: &DnsName,
     sources: &[IpAddr],
 ) -> Vec<Finding> {
-    let found = match timeout(CHECK_TIMEOUT, resolver.discover(name)).await {
+    let found = match timeout(CHECK_TIMEOUT, resolver.discover(name.into())).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let what = format!("backends {written}");
@@ -391,8 +394,9 @@ async fn reach_all(
         }
     };
     let reached = found.endpoints.iter().map(async |place| {
-        let backend = format!("{}, of {written}", place.address);
-        reach(resolver, &backend, &place.address, sources).await
+        let address = BackendAddress::from(place);
+        let backend = format!("{address}, of {written}");
+        reach(resolver, &backend, &address, sources).await
     });
     join_all(reached).await.into_iter().flatten().collect()
 }

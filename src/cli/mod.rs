@@ -15,7 +15,7 @@ use crate::{
         args::{Arguments, CertCommand, CliCommand},
         client::sessions,
     },
-    tls::server_config,
+    net::crypto,
 };
 use std::{
     fmt::Display,
@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    server_config::install_provider();
+    crypto::install_provider();
     let result = match arguments.command {
         CliCommand::Demo(demo) => demo::demo(*demo),
         CliCommand::Run(run) => run::run(*run),

@@ -6,7 +6,7 @@ pub(crate) mod status;
 use crate::{
     config::{self, ClientCert, Config, Diagnostic, Diagnostics, DnsName, HostPattern, Located},
     gateway::route::Route,
-    net::{dns::DnsAnswer, pem},
+    net::dns::DnsAnswer,
     registry::SessionTarget,
     router::{Router, rule::Rule},
     tls::{
@@ -81,7 +81,7 @@ impl Gateway {
             .collect();
         let acme = acme::acme_names(config);
         if let Some(section) = &config.acme {
-            pem::check(section, config.place("acme"), &mut diagnostics);
+            acme::files::check(section, config.place("acme"), &mut diagnostics);
         }
         let certificates = Certificates::build(
             &config.tls,

@@ -4,8 +4,9 @@ use crate::{
     config::{self, AdminAddress, ListenAddress, Located, Server},
     lifecycle::{command::ListenerStatus, inherited::Inherited, process, tasks::Tasks},
     listener::{accept, connection::ConnectionHandler, limits::ConnectionPermit},
-    net::{listen, pem::BadRoots},
+    net::listen,
     observe::metrics::Metrics,
+    tls::acme::files::BadRoots,
 };
 use std::{
     io,

@@ -7,7 +7,7 @@ use crate::{
     observe::logging::ErrorChain,
     registry::SessionTarget,
     server::{Server, active_config::BuildOutcome, drain::DrainPacing, listeners::BoundListener},
-    tls::certs::reload,
+    tls::certs,
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio::{sync::mpsc, task::spawn_blocking};
@@ -168,7 +168,7 @@ impl Server {
         self.certificate_watch.cancel();
         self.certificate_watch = CancellationToken::new();
         let certificates = self.context.live.snapshot().certificates.clone();
-        let watch = reload::watch_files(certificates, self.context.metrics.clone());
+        let watch = certs::watch_files(certificates, self.context.metrics.clone());
         let (cancelled, tasks) = (self.certificate_watch.clone(), self.context.tasks.clone());
         self.context.tasks.spawn(async move {
             tokio::select! {

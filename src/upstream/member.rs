@@ -5,10 +5,10 @@ use crate::{
         self, BackendAddress, BackendProxyProtocol, BackendSource, Diagnostic, DnsName, OnVanish,
     },
     net::{
-        dial::{ConnAddrs, DialError, DialedStream, SourceAddrs, dial},
+        dial::{ConnAddrs, DialAddress, DialError, DialedStream, SourceAddrs, dial},
         resolver::Resolver,
         subnet::SubnetKey,
-        tls_client::TlsClient,
+        tls_client::{TlsClient, TlsClientFiles},
     },
     observe::logging::ErrorChain,
     proto::proxy_header,
@@ -114,7 +114,8 @@ impl Member {
         resolver: &Resolver,
         addrs: Option<ConnAddrs>,
     ) -> Result<DialedStream, DialError> {
-        let mut connection = dial(resolver, self.backend.address(), &self.config.sources).await?;
+        let address = DialAddress::from(self.backend.address());
+        let mut connection = dial(resolver, address, &self.config.sources).await?;
         if let Some(version) = self.config.proxy_header {
             connection.write_proxy_header(version, addrs).await?;
         }
@@ -251,7 +252,7 @@ impl MemberConfig {
             weight: u64::from(backend.weight.max(1)),
             limits: LoadLimits::new(backend.max_sessions, pool.admission.handshakes),
             passive: pool.passive,
-            tls: TlsClient::build(backend, diagnostics),
+            tls: tls_client(backend, diagnostics),
             proxy_header: match backend.proxy_protocol {
                 BackendProxyProtocol::Off => None,
                 BackendProxyProtocol::V1 => Some(proxy_header::ProxyVersion::V1),
@@ -297,3 +298,43 @@ impl MemberConfig {
         self.source.dns().is_some() && self.on_vanish == OnVanish::Keep
     }
 }
+
+/// Reads the files that `backend` names; `None` without TLS, or after an error.
+fn tls_client(
+    backend: &config::Located<config::Backend>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<TlsClient> {
+    let BackendSource::One(BackendAddress::Tcp { host, .. }) = &backend.address else {
+        return None;
+    };
+    if !backend.address.has_tls() {
+        return None;
+    }
+    let tls = &backend.tls;
+    let client = TlsClient::build(TlsClientFiles {
+        server_name: tls.server_name.as_deref().unwrap_or(host),
+        ca: tls.ca.as_deref(),
+        client_cert: tls.cert.as_deref().zip(tls.key.as_deref()),
+    });
+    client
+        .map_err(|error| {
+            diagnostics.push(Diagnostic {
+                at: backend.at,
+                message: ErrorChain(&error).to_string(),
+                hint: Some(TLS_HINT.into()),
+            });
+        })
+        .ok()
+}
+
+impl<'a> From<&'a BackendAddress> for DialAddress<'a> {
+    fn from(address: &'a BackendAddress) -> Self {
+        match address {
+            BackendAddress::Tcp { host, port, .. } => DialAddress::Tcp { host, port: *port },
+            BackendAddress::Unix(path) => DialAddress::Unix(path),
+        }
+    }
+}
+
+const TLS_HINT: &str = "the files are PEM: ca with the certificates of CAs, cert with a certificate and its chain, key with \
+    its private key, without a password; a relative path is relative to the directory of the configuration file";

@@ -7,6 +7,7 @@ use crate::{
         probe::{Certificate, HttpAnswer, TlsReport},
     },
     lifecycle::tasks,
+    net::pem,
 };
 use ::http::{HeaderMap, Method, Request, Response, header as field};
 use anyhow::{Context, anyhow};
@@ -16,7 +17,7 @@ use hyper::{client::conn::http2, ext::Protocol};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, Error, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, ServerName},
 };
 use std::sync::Arc;
 use tokio::{
@@ -190,8 +191,8 @@ const MAX_SHOWN_CHARS: usize = 200;
 pub(crate) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     let mut add = |file: &std::path::Path| {
-        for certificate in CertificateDer::pem_file_iter(file)? {
-            roots.add(certificate?)?;
+        for certificate in pem::read_certificates(file)? {
+            roots.add(certificate)?;
         }
         anyhow::Ok(())
     };
@@ -204,7 +205,7 @@ pub(crate) fn connector(arguments: &ProbeArgs) -> anyhow::Result<TlsConnector> {
             if let Ok(dev) = cert::peek(arguments.data.data.as_deref()) {
                 let _ = add(dev.certificate_path());
             }
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            roots.extend(pem::public_roots().roots.iter().cloned());
         }
     }
     let mut config = ClientConfig::builder()

@@ -168,7 +168,7 @@ async fn query_periodically(
 ) {
     let mut failures = 0;
     loop {
-        let result = match timeout(QUERY_TIMEOUT, resolver.discover(&name)).await {
+        let result = match timeout(QUERY_TIMEOUT, resolver.discover((&name).into())).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(ErrorChain(&error).to_string()),
             Err(_) => Err(format!("no answer within {QUERY_TIMEOUT:?}")),
