@@ -1,4 +1,5 @@
-//! `lockgate sessions`, `lockgate kick`, `lockgate tap`. Names of routes and backends are checked against the running lockgate.
+//! `lockgate sessions`, `lockgate kick`, `lockgate tap`. Names of routes and backends are checked against the running
+//! lockgate.
 
 use crate::{
     cli::{

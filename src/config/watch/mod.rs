@@ -247,7 +247,8 @@ fn is_removed(error: &notify::Error) -> bool {
     }
 }
 
-/// Returns the directories on these paths in which an event can change the file that a path resolves to, without those that are only traversed.
+/// Returns the directories on these paths in which an event can change the file that a path resolves to, without those
+/// that are only traversed.
 pub(crate) fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
     let mut folders = BTreeMap::new();
     for path in paths {
