@@ -2,7 +2,7 @@
 //! that no session is blocked.
 
 use crate::{
-    admin::{api::AdminResponse, query::Query},
+    admin::{query::Query, response::AdminResponse},
     observe::access::record::SessionRecord,
     registry::{CloseOrder, SessionRef, SessionRegistry, filter::SessionFilter, traffic::Traffic},
 };

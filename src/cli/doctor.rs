@@ -1,7 +1,12 @@
-//! `lockgate doctor`: finds problems of this machine and of a configuration.
+//! `lockgate doctor`: finds problems of this machine and of a configuration. Checks of descriptors, the clock and
+//! certificates need no network; ports, names and backends do, and each of their requests has a timeout.
 
 use crate::{
-    cli::{EX_USAGE, args::DoctorArgs, cert, client, print},
+    cli::{
+        args::DoctorArgs,
+        cert, client,
+        output::{EX_USAGE, print},
+    },
     config::{
         AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern, Located,
         Location,
@@ -30,7 +35,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The result of one check.
 #[derive(Debug, Serialize)]
-pub(crate) struct Finding {
+struct Finding {
     state: FindingStatus,
     /// The subject of the check.
     what: String,
@@ -48,6 +53,8 @@ enum FindingStatus {
     /// A problem that prevents operation.
     Fail,
 }
+
+// === impl Finding ===
 
 impl Finding {
     fn new(state: FindingStatus, what: impl Into<String>, seen: impl Into<String>) -> Finding {
@@ -120,10 +127,8 @@ fn print_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-// Checks that need no network: descriptors, the clock, certificates.
-
 /// Checks the machine, independent of the configuration.
-pub(crate) fn check_machine() -> Vec<Finding> {
+fn check_machine() -> Vec<Finding> {
     vec![file_descriptors(), clock()]
 }
 
@@ -161,7 +166,7 @@ fn clock() -> Finding {
 }
 
 /// Checks how long each certificate in a file is still valid. Other errors are reported by `check`.
-pub(crate) fn certificates(config: &Config) -> Vec<Finding> {
+fn certificates(config: &Config) -> Vec<Finding> {
     let files = config.tls.certificates.iter().map(|pair| &pair.value.cert);
     files
         .filter_map(|file| {
@@ -181,22 +186,8 @@ pub(crate) fn certificates(config: &Config) -> Vec<Finding> {
         .collect()
 }
 
-/// The approximate number of descriptors that are not available for sessions.
-const RESERVED_DESCRIPTORS: usize = 48;
-
-/// The recommended minimum: the usual default of 1024 is too small for production.
-const RECOMMENDED_DESCRIPTORS: usize = 4096;
-
-/// The number of days before expiry by which a certificate should have been renewed.
-const RENEWAL_DAYS: i64 = 14;
-
-/// 2026-01-01, in Unix time: no release is older.
-const RELEASE_DATE: Duration = Duration::from_secs(1_767_225_600);
-
-// Checks that use the network: ports, names, backends. Each request has a timeout.
-
 /// Checks every port, name and backend of the configuration.
-pub(crate) async fn check_network(config: &Config) -> Vec<Finding> {
+async fn check_network(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let server = &config.server;
     let running = client::get(&server.admin.value, "/healthz", CHECK_TIMEOUT)
@@ -403,3 +394,15 @@ async fn reach_all(
 
 /// The timeout of each request of a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The approximate number of descriptors that are not available for sessions.
+const RESERVED_DESCRIPTORS: usize = 48;
+
+/// The recommended minimum: the usual default of 1024 is too small for production.
+const RECOMMENDED_DESCRIPTORS: usize = 4096;
+
+/// The number of days before expiry by which a certificate should have been renewed.
+const RENEWAL_DAYS: i64 = 14;
+
+/// 2026-01-01, in Unix time: no release is older.
+const RELEASE_DATE: Duration = Duration::from_secs(1_767_225_600);

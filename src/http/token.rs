@@ -7,7 +7,11 @@
 use crate::{
     config::{Token, TokenSource},
     http::{refusal::Refusal, rewrite::Outbound},
-    proto::handshake::{Negotiated, Offer},
+    proto::{
+        cookie,
+        handshake::{Negotiated, Offer},
+        query::{self, QueryPair},
+    },
 };
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -219,20 +223,16 @@ pub(crate) fn rewrite_offer(offer: Option<&Offer>, headers: &mut HeaderMap) -> R
 
 /// Takes the parameters of that name from the query. A plus stays one: no token has a space (RFC 6750 §2.1).
 pub(crate) fn from_query(name: &str, target: &mut PathAndQuery) -> Result<Vec<Vec<u8>>, Refusal> {
-    let pairs = target
-        .query()
-        .into_iter()
-        .flat_map(|query| query.split('&'));
-    let (matching, others): (Vec<&str>, Vec<&str>) = pairs.partition(|pair| {
-        let written = pair.split('=').next().unwrap_or_default();
-        percent_decode(written.as_bytes()).eq(name.bytes())
-    });
+    let pairs = target.query().into_iter().flat_map(query::pairs);
+    let (matching, others): (Vec<QueryPair<'_>>, Vec<QueryPair<'_>>) =
+        pairs.partition(|pair| percent_decode(pair.name.as_bytes()).eq(name.bytes()));
     if matching.is_empty() {
         return Ok(Vec::new());
     }
-    let values = matching.iter().filter_map(|pair| pair.split_once('='));
-    let values = values.map(|(_, value)| percent_decode(value.as_bytes()).collect());
+    let values = matching.iter().filter_map(|pair| pair.value);
+    let values = values.map(|value| percent_decode(value.as_bytes()).collect());
     let values = values.collect();
+    let others: Vec<&str> = others.iter().map(|pair| pair.raw).collect();
     let rest = match &*others {
         [] => target.path().to_owned(),
         others => format!("{}?{}", target.path(), others.join("&")),
@@ -247,10 +247,13 @@ pub(crate) fn from_cookie(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec
     for line in headers.get_all(header::COOKIE) {
         let before = values.len();
         let mut others = Vec::new();
-        for pair in line.as_bytes().split(|byte| *byte == b';') {
-            match value_of(name, pair) {
-                Some(value) => values.push(value.to_vec()),
-                None => others.push(pair),
+        for pair in cookie::pairs(line.as_bytes()) {
+            // Servers ignore white space around `=`, and most remove quotes.
+            match pair.value {
+                Some(value) if pair.name.trim_ascii() == name.as_bytes() => {
+                    values.push(cookie::unquote(value.trim_ascii()).to_vec());
+                }
+                _ => others.push(pair.raw),
             }
         }
         if values.len() == before {
@@ -268,17 +271,6 @@ pub(crate) fn from_cookie(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec
         headers.append(header::COOKIE, line);
     }
     Ok(values)
-}
-
-/// Returns the value of a `NAME=VALUE` pair of that name, without quotes (RFC 6265 §4.1.1).
-fn value_of<'a>(name: &str, pair: &'a [u8]) -> Option<&'a [u8]> {
-    let equals = pair.iter().position(|byte| *byte == b'=')?;
-    let (written, value) = pair.split_at_checked(equals)?;
-    let value = value.strip_prefix(b"=")?.trim_ascii();
-    let bare = value
-        .strip_prefix(b"\"")
-        .and_then(|value| value.strip_suffix(b"\""));
-    (written.trim_ascii() == name.as_bytes()).then_some(bare.unwrap_or(value))
 }
 
 #[cfg(test)]

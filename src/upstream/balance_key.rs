@@ -1,7 +1,12 @@
 //! The part of a request that selects its backend, as a number.
 
-use crate::{config::HashKey, net::subnet::SubnetKey, upstream::sticky::Affinity};
-use http::{HeaderMap, header};
+use crate::{
+    config::HashKey,
+    net::subnet::SubnetKey,
+    proto::{cookie, query},
+    upstream::sticky::Affinity,
+};
+use http::HeaderMap;
 use percent_encoding::percent_decode;
 use std::net::IpAddr;
 
@@ -30,7 +35,12 @@ impl BalanceKey {
             HashKey::Header(name) => headers
                 .get(name)
                 .map(|value| stable_hash(value.as_bytes().iter().copied())),
-            HashKey::Cookie(name) => cookie(headers, name),
+            HashKey::Cookie(name) => {
+                let mut values = cookie::values(headers, name);
+                values
+                    .next()
+                    .map(|value| stable_hash(value.iter().copied()))
+            }
             HashKey::Query(name) => query.and_then(|query| parameter(query, name)),
         };
         BalanceKey {
@@ -55,24 +65,11 @@ impl BalanceKey {
     }
 }
 
-/// HTTP/2 may send cookies one by one (RFC 9113 §8.2.3).
-fn cookie(headers: &HeaderMap, name: &str) -> Option<u64> {
-    let lines = headers.get_all(header::COOKIE).into_iter();
-    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    pairs.find_map(|pair| {
-        let pair = pair.trim_ascii();
-        let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        Some(stable_hash(value.iter().copied()))
-    })
-}
-
-/// Returns a query parameter, decoded as forms encode it: `room=a%20b` equals `room=a+b`.
+/// Returns the hash of a query parameter, decoded as forms encode it: `room=a%20b` equals `room=a+b`.
 fn parameter(query: &str, name: &str) -> Option<u64> {
-    query.split('&').find_map(|pair| {
-        let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let is_it = plain(written).eq(name.bytes());
-        is_it.then(|| stable_hash(plain(value)))
-    })
+    let mut pairs = query::pairs(query);
+    let pair = pairs.find(|pair| plain(pair.name).eq(name.bytes()))?;
+    Some(stable_hash(plain(pair.value.unwrap_or_default())))
 }
 
 /// Decodes form encoding: a plus is a space, an escaped plus stays a plus.

@@ -1,10 +1,14 @@
 //! Affinity: the same backend for the same client as long as it exists, by Lockgate's cookie or by the `sid` that
 //! Socket.IO assigns in its first response and expects in every request.
 
-use crate::{config, upstream::balance_key::stable_hash};
+use crate::{
+    config,
+    proto::{cookie, query},
+    upstream::balance_key::stable_hash,
+};
 use aws_lc_rs::{hmac, rand::SystemRandom};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue};
 use std::{
     collections::HashMap,
     mem,
@@ -67,7 +71,8 @@ impl StickyStrategy {
                 only: false,
             }),
             StickyStrategy::Socketio(sids) => {
-                let sid = parameter(query?, "sid")?;
+                // No parameter of Engine.IO needs an escape.
+                let sid = query::value(query?, "sid")?;
                 sids.backend(sid).map(|id_hash| Affinity {
                     id_hash,
                     only: true,
@@ -91,8 +96,8 @@ impl StickyStrategy {
             return None;
         };
         let query = query?;
-        let is_first =
-            parameter(query, "transport") == Some("polling") && parameter(query, "sid").is_none();
+        let is_first = query::value(query, "transport") == Some("polling")
+            && query::value(query, "sid").is_none();
         is_first.then(|| SidCapture {
             sids: sids.clone(),
             id_hash,
@@ -109,12 +114,6 @@ impl SidCapture {
             self.sids.bind(sid, self.id_hash);
         }
     }
-}
-
-/// Returns a query parameter without decoding: no parameter of Engine.IO needs an escape.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.find_map(|(key, value)| (key == name).then_some(value))
 }
 
 // A signed cookie that names a backend.
@@ -151,13 +150,7 @@ impl CookieSigner {
 
     /// Returns the value of a cookie that this process has signed; `None` if the signature does not match.
     pub(crate) fn read(&self, headers: &HeaderMap) -> Option<u64> {
-        // HTTP/2 may send cookies one by one (RFC 9113 §8.2.3).
-        let lines = headers.get_all(header::COOKIE).into_iter();
-        let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-        pairs.find_map(|pair| {
-            let value = pair.trim_ascii().strip_prefix(self.name.as_bytes())?;
-            self.open(value.strip_prefix(b"=")?)
-        })
+        cookie::values(headers, &self.name).find_map(|value| self.open(value))
     }
 
     fn open(&self, value: &[u8]) -> Option<u64> {
@@ -243,6 +236,7 @@ const GENERATION_LEN: usize = 32 * 1024;
 #[cfg(test)]
 mod cookie_tests {
     use super::*;
+    use http::header;
 
     fn cookies(lines: &[&str]) -> HeaderMap {
         let lines = lines
