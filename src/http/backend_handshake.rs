@@ -13,7 +13,7 @@ use crate::{
         socket::{BackendStream, Socket},
     },
     proto::handshake::{Bad101, Negotiated, Offer},
-    upstream::member::Lease,
+    upstream::lease::Lease,
 };
 use ::http::{Extensions, HeaderMap, Request, Response, StatusCode, header};
 use bytes::Bytes;

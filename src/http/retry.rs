@@ -4,7 +4,7 @@
 use crate::{
     gateway::route::Route,
     http::{Context, refusal::Refusal, request::RouteInfo},
-    upstream::{backend::Backend, balance_key::BalanceKey, member::Lease, pool::Unavailable},
+    upstream::{backend::Backend, balance_key::BalanceKey, lease::Lease, unavailable::Unavailable},
 };
 use futures_util::future::poll_immediate;
 use std::{

@@ -19,7 +19,7 @@ use crate::{
         outcome::Outcome,
         session::{self, SpliceLegs},
     },
-    upstream::member::Lease,
+    upstream::lease::Lease,
 };
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;

@@ -1,6 +1,6 @@
 //! The part of a request that selects its backend, as a number.
 
-use crate::{config::HashKey, upstream::sticky::Affinity};
+use crate::config::HashKey;
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode;
 use std::net::IpAddr;
@@ -11,6 +11,14 @@ use std::net::IpAddr;
 pub struct BalanceKey {
     number: u64,
     bound: Option<Affinity>,
+}
+
+/// The affinity of a request: a backend, by the `id_hash` of its member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Affinity {
+    pub(crate) id_hash: u64,
+    /// Whether no other backend can answer the request: it goes to this one even if that is draining.
+    pub(crate) only: bool,
 }
 
 // === impl BalanceKey ===

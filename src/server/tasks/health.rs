@@ -7,7 +7,7 @@ use crate::{
     server::{Server, drain::DrainPacing},
     upstream::{
         backend::Backend,
-        health::{HealthCheck, checker, state::Condition},
+        health::{check::HealthCheck, checker, state::Condition},
     },
 };
 use std::{
