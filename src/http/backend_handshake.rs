@@ -14,7 +14,7 @@ use crate::{
         subnet::SubnetKey,
     },
     proto::handshake::{Bad101, Negotiated, Offer},
-    upstream::member::Lease,
+    upstream::lease::Lease,
 };
 use ::http::{Extensions, HeaderMap, Request, Response, StatusCode, header};
 use bytes::Bytes;

@@ -11,7 +11,7 @@ use crate::{
         dial::DialError,
         resolver::{ResolveError, Resolver},
     },
-    upstream::member::Lease,
+    upstream::lease::Lease,
 };
 use ::http::{
     HeaderValue, Request, Response, Uri, header,

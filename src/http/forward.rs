@@ -12,7 +12,7 @@ use crate::{
         validate::has_single_transfer_coding,
     },
     net::dial::DialError,
-    upstream::member::Lease,
+    upstream::lease::Lease,
 };
 use ::http::{Extensions, Method, Request, Response, StatusCode};
 use hyper::{

@@ -4,7 +4,7 @@ use crate::{
     gateway::route::Route,
     http::Body,
     observe::{log_throttle::LogThrottle, logging::ErrorChain},
-    upstream::{member::Lease, pool::Unavailable},
+    upstream::{lease::Lease, unavailable::Unavailable},
 };
 use ::http::{HeaderValue, Response, StatusCode, Version, header};
 use bytes::Bytes;

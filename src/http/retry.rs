@@ -5,7 +5,7 @@ use crate::{
     gateway::route::Route,
     http::{Context, refusal::Refusal, request::RouteInfo},
     net::random::jitter,
-    upstream::{backend::Backend, balance_key::BalanceKey, member::Lease, pool::Unavailable},
+    upstream::{backend::Backend, balance_key::BalanceKey, lease::Lease, unavailable::Unavailable},
 };
 use futures_util::future::poll_immediate;
 use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};

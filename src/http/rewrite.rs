@@ -14,7 +14,7 @@ use crate::{
         handshake::{self, Offer},
     },
     router::{framework::TRUSTED_BY_BACKENDS, path},
-    upstream::{balance_key::BalanceKey, member::Lease, pool::Pool, sticky::SidCapture},
+    upstream::{balance_key::BalanceKey, lease::Lease, pool::Pool, sticky::SidCapture},
 };
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request::Parts, response,

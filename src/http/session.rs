@@ -17,7 +17,7 @@ use crate::{
         self, deflate::DeflateStream, leg::LegIo, limits::SessionLimits, outcome::Outcome,
         session::SpliceLegs,
     },
-    upstream::member::Lease,
+    upstream::lease::Lease,
 };
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;

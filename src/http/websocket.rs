@@ -19,7 +19,7 @@ use crate::{
     net::subnet::SubnetKey,
     observe::access::record::SessionRecord,
     proto::{deflate::DeflateParams, handshake::Offer},
-    upstream::{balance_key::BalanceKey, member::Lease},
+    upstream::{balance_key::BalanceKey, lease::Lease},
 };
 use ::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;

@@ -8,9 +8,8 @@ use crate::{
     net::random,
     upstream::{
         backend::Backend,
-        balance_key::{BalanceKey, mix},
+        balance_key::{Affinity, BalanceKey, mix},
         member::Member,
-        sticky::Affinity,
     },
 };
 use std::sync::{
@@ -191,14 +190,12 @@ impl StrideScheduler {
 /// slots per second the time lasts for more than half a year.
 const STRIDE_UNIT: u64 = 720_720;
 
-// The same backend for the same key: highest random weight (Thaler and Ravishankar 1998), with bounded load (Mirrokni,
-// Thorup and Zadimoghaddam 2016).
-//
-// Every member gets a score from its address and the key, and the highest score wins. If a member is added or removed,
-// only the keys that it wins or has won move. A member with far more than its share is skipped, and the next highest
-// score wins.
-
-/// The balancing algorithm `hash`.
+/// The balancing algorithm `hash`, the same backend for the same key: highest random weight (Thaler and Ravishankar
+/// 1998), with bounded load (Mirrokni, Thorup and Zadimoghaddam 2016).
+///
+/// Every member gets a score from its address and the key, and the highest score wins. If a member is added or removed,
+/// only the keys that it wins or has won move. A member with far more than its share is skipped, and the next highest
+/// score wins.
 #[derive(Debug)]
 pub(crate) struct RendezvousHash {
     by: HashKey,
@@ -207,19 +204,15 @@ pub(crate) struct RendezvousHash {
 // === impl RendezvousHash ===
 
 impl RendezvousHash {
-    pub(crate) fn new(by: HashKey) -> Self {
+    fn new(by: HashKey) -> Self {
         RendezvousHash { by }
     }
 
-    pub(crate) fn by(&self) -> &HashKey {
+    fn by(&self) -> &HashKey {
         &self.by
     }
 
-    pub(crate) fn choose<'a>(
-        &self,
-        candidates: Eligible<'a>,
-        key: BalanceKey,
-    ) -> Option<&'a Arc<Member>> {
+    fn choose<'a>(&self, candidates: Eligible<'a>, key: BalanceKey) -> Option<&'a Arc<Member>> {
         let (leases, weights) = candidates.iter().fold((0, 0), |(leases, weights), member| {
             (leases + member.leases(), weights + member.weight)
         });

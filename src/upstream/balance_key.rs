@@ -4,7 +4,6 @@ use crate::{
     config::HashKey,
     net::subnet::SubnetKey,
     proto::{cookie, query},
-    upstream::sticky::Affinity,
 };
 use http::HeaderMap;
 use percent_encoding::percent_decode;
@@ -16,6 +15,14 @@ use std::net::IpAddr;
 pub struct BalanceKey {
     number: u64,
     bound: Option<Affinity>,
+}
+
+/// The affinity of a request: a backend, by the `id_hash` of its member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Affinity {
+    pub(crate) id_hash: u64,
+    /// Whether no other backend can answer the request: it goes to this one even if that is draining.
+    pub(crate) only: bool,
 }
 
 // === impl BalanceKey ===

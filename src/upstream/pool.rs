@@ -1,4 +1,4 @@
-//! A named set of members, and the selection among them.
+//! A named set of members: [`Pool::acquire`] selects one of them for a request.
 
 use crate::{
     config::{self, DnsName},
@@ -8,11 +8,13 @@ use crate::{
         balance::{Balancer, Eligible},
         balance_key::BalanceKey,
         fair_share::{LoadShare, MemberLoad, shares},
-        health::HealthCheck,
-        member::{Lease, Member, MemberConfig},
+        health::check::HealthCheck,
+        lease::Lease,
+        member::{Member, MemberConfig},
         membership::{MembershipChange, PoolMembers},
         queue::{AdmissionQueue, Admitted, QueueRequest},
         sticky::{SidCapture, StickyStrategy},
+        unavailable::Unavailable,
     },
 };
 use arc_swap::ArcSwap;
@@ -39,35 +41,6 @@ pub struct Pool {
     retry: config::Retry,
     slow_start: Duration,
     rebalance: config::Rebalance,
-}
-
-/// Why no lease is available.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// All members have been tried.
-    #[error("no backend is available")]
-    None,
-    /// Every member has reached a limit on sessions, requests or handshakes (`max_sessions`, `admission.handshakes`).
-    #[error("all backends are full")]
-    Full,
-    /// DNS returns no backend.
-    #[error("DNS returns no backend")]
-    Unresolved,
-    /// All members are down or ejected (`all_down = "refuse"`).
-    #[error("all backends are down")]
-    Down,
-    /// All members are draining.
-    #[error("all backends are draining")]
-    Draining,
-    /// The members are full, and the queue is too (`admission.queue`).
-    #[error("all backends are full, and the admission queue is too")]
-    QueueFull,
-    /// The members are full, and this client is at its limit in the queue.
-    #[error("all backends are full, and this client has too many queued requests")]
-    QueueShare,
-    /// No capacity became free in time (`admission.wait`).
-    #[error("all backends were full until the wait ended")]
-    QueueWait,
 }
 
 // === impl Pool ===
@@ -257,37 +230,7 @@ impl Pool {
         self.admission
             .set_members(self.members.load().current(), try_down);
     }
-}
 
-// === impl Unavailable ===
-
-impl Unavailable {
-    /// Returns the word of a closed set, for logs and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Unavailable::None => "no-backend",
-            Unavailable::Full => "backends-full",
-            Unavailable::Unresolved => "backends-unresolved",
-            Unavailable::Down => "backends-down",
-            Unavailable::Draining => "backends-draining",
-            Unavailable::QueueFull => "queue-full",
-            Unavailable::QueueShare => "queue-share",
-            Unavailable::QueueWait => "queue-wait",
-        }
-    }
-
-    /// Returns whether there were eligible members, but none with free capacity.
-    pub fn is_full(self) -> bool {
-        use Unavailable::{Down, Draining, None, Unresolved};
-        !matches!(self, None | Unresolved | Down | Draining)
-    }
-}
-
-// The DNS names of a pool, and how their answers change its members.
-
-// === impl Pool ===
-
-impl Pool {
     /// Returns the names to resolve, and the maximum interval between queries.
     pub fn names(&self) -> Vec<(DnsName, Duration)> {
         let members = self.members.load();
@@ -342,13 +285,7 @@ impl Pool {
         let members = self.members.load();
         members.shown().collect()
     }
-}
 
-// The rebalancing settings of a pool, and the load shares of its members.
-
-// === impl Pool ===
-
-impl Pool {
     /// Returns the interval between two closes for rebalancing; `None`: rebalancing is off.
     pub fn rebalance(&self) -> Option<Duration> {
         self.rebalance.gap()
@@ -370,13 +307,7 @@ impl Pool {
         let each = available.into_iter().zip(&loads).zip(shares(&loads));
         each.map(load_share).collect()
     }
-}
 
-// Selection of the next member of a pool.
-
-// === impl Pool ===
-
-impl Pool {
     /// Returns a lease if a member has free capacity, regardless of the queue.
     pub(crate) fn pick(
         &self,

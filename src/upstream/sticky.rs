@@ -4,7 +4,7 @@
 use crate::{
     config,
     proto::{cookie, query},
-    upstream::balance_key::stable_hash,
+    upstream::balance_key::{Affinity, stable_hash},
 };
 use aws_lc_rs::{hmac, rand::SystemRandom};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -23,12 +23,23 @@ pub(crate) enum StickyStrategy {
     Socketio(Arc<SidTable>),
 }
 
-/// The affinity of a request: a backend, by the `id_hash` of its member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Affinity {
-    pub(crate) id_hash: u64,
-    /// Whether no other backend can answer the request: it goes to this one even if that is draining.
-    pub(crate) only: bool,
+/// Signs cookies that name a backend, so that clients cannot forge them. The key lasts as long as the process: after a
+/// restart clients get new cookies, and possibly another backend.
+#[derive(Debug)]
+pub(crate) struct CookieSigner {
+    name: String,
+    key: hmac::Key,
+}
+
+/// The backend of each `sid` (the Engine.IO protocol, "Handshake"). A bounded table in two generations: when one is full,
+/// the older one is discarded, with all entries not used recently.
+#[derive(Debug, Default)]
+pub(crate) struct SidTable(Mutex<Generations>);
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<Box<str>, u64>,
+    old: HashMap<Box<str>, u64>,
 }
 
 /// Reads the `sid` from the first bytes of a response to Socket.IO's first request.
@@ -116,16 +127,6 @@ impl SidCapture {
     }
 }
 
-// A signed cookie that names a backend.
-
-/// Signs cookies so that clients cannot forge them. The key lasts as long as the process: after a restart clients get
-/// new cookies, and possibly another backend.
-#[derive(Debug)]
-pub(crate) struct CookieSigner {
-    name: String,
-    key: hmac::Key,
-}
-
 // === impl CookieSigner ===
 
 impl CookieSigner {
@@ -162,19 +163,6 @@ impl CookieSigner {
     }
 }
 
-// The backend of each `sid` (the Engine.IO protocol, "Handshake").
-
-/// A bounded table in two generations: when one is full, the older one is discarded, with all entries not used
-/// recently.
-#[derive(Debug, Default)]
-pub(crate) struct SidTable(Mutex<Generations>);
-
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<Box<str>, u64>,
-    old: HashMap<Box<str>, u64>,
-}
-
 // === impl SidTable ===
 
 impl SidTable {
@@ -208,8 +196,14 @@ impl Generations {
     }
 }
 
+/// Returns a query parameter without decoding: no parameter of Engine.IO needs an escape.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find_map(|(key, value)| (key == name).then_some(value))
+}
+
 /// Parses the `sid` of an open packet: `0{"sid":"…"`; before version 4 its length precedes it.
-pub(crate) fn parse_sid(first: &[u8]) -> Option<&str> {
+fn parse_sid(first: &[u8]) -> Option<&str> {
     let first = &first[..first.len().min(SCAN_LEN)];
     let key = first
         .windows(SID_KEY.len())
@@ -234,7 +228,7 @@ const SCAN_LEN: usize = 256;
 const GENERATION_LEN: usize = 32 * 1024;
 
 #[cfg(test)]
-mod cookie_tests {
+mod tests {
     use super::*;
     use http::header;
 
@@ -289,11 +283,6 @@ mod cookie_tests {
         }
         assert_eq!(CookieSigner::new("chat").read(&cookies(&[&pair])), None);
     }
-}
-
-#[cfg(test)]
-mod sids_tests {
-    use super::*;
 
     #[test]
     fn sid_is_parsed_from_open_packets_of_both_versions_only() {

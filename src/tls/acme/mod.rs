@@ -192,13 +192,7 @@ impl Acme {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let tasks = self.tasks.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = task => {}
-                () = tasks.stopping() => {}
-            }
-        });
+        self.tasks.spawn_until(self.tasks.stop_token(), task);
     }
 
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<AcmeHost>>> {

@@ -1,4 +1,4 @@
-//! The watch task of one backend: runs health checks periodically and logs changes.
+//! The checker task of one backend: runs health checks periodically and logs changes.
 
 use crate::{
     config::Check,
@@ -9,7 +9,10 @@ use crate::{
     observe::{logging::ErrorChain, metrics::Metrics},
     upstream::{
         backend::BackendState,
-        health::{HealthChange, HealthCheck, check::run_check, state::Condition},
+        health::{
+            check::{HealthCheck, run_check},
+            state::Condition,
+        },
     },
 };
 use std::{future::pending, time::Duration};
@@ -88,13 +91,13 @@ async fn log_changes(
             // The backend is no longer configured: nothing more is logged, and a running check completes.
             return pending().await;
         }
-        for HealthChange { to, why } in health.take_changes() {
+        for change in health.take_changes() {
             // Held while the change is logged: a reload that assigns another pool waits for that.
             let health_check = check_rx.borrow();
             let pool = health_check.pool();
-            metrics.backend_changed(pool, name, to.as_str());
-            let why = why.unwrap_or_default();
-            match to {
+            metrics.backend_changed(pool, name, change.to.as_str());
+            let why = change.why.unwrap_or_default();
+            match change.to {
                 Condition::Up => {
                     info!(%pool, backend = %name, "backend is up");
                     backend.start_slow(Instant::now());
