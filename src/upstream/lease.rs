@@ -5,6 +5,7 @@ use crate::{
     net::{
         dial::{ConnAddrs, DialError, DialedStream},
         resolver::Resolver,
+        subnet::SubnetKey,
         tls_client::TlsClient,
     },
     observe::logging::ErrorChain,
@@ -12,7 +13,6 @@ use crate::{
 };
 use std::{
     error::Error,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -85,11 +85,11 @@ impl Lease {
     }
 
     /// Records that `client` has disconnected after a long wait. Repeated disconnects of one client count once.
-    pub fn abandoned(&self, error: &(dyn Error + 'static), client: IpAddr) {
+    pub(crate) fn abandoned(&self, error: &(dyn Error + 'static), client: SubnetKey) {
         self.record_failure(error, Some(client));
     }
 
-    fn record_failure(&self, error: &(dyn Error + 'static), client: Option<IpAddr>) {
+    fn record_failure(&self, error: &(dyn Error + 'static), client: Option<SubnetKey>) {
         let why = ErrorChain(error).to_string();
         let health = self.member.backend.health();
         health.failed(Instant::now(), &self.member.config.passive, why, client);

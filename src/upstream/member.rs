@@ -7,9 +7,9 @@ use crate::{
     net::{
         dial::{ConnAddrs, DialAddress, DialError, DialedStream, SourceAddrs, dial},
         resolver::Resolver,
-        subnet::SubnetKey,
         tls_client::{TlsClient, TlsClientFiles},
     },
+    observe::logging::ErrorChain,
     proto::proxy_header,
     upstream::{
         backend::{Backend, Backends, LoadLimits},

@@ -196,12 +196,6 @@ impl Generations {
     }
 }
 
-/// Returns a query parameter without decoding: no parameter of Engine.IO needs an escape.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.find_map(|(key, value)| (key == name).then_some(value))
-}
-
 /// Parses the `sid` of an open packet: `0{"sid":"…"`; before version 4 its length precedes it.
 fn parse_sid(first: &[u8]) -> Option<&str> {
     let first = &first[..first.len().min(SCAN_LEN)];

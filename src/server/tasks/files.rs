@@ -1,6 +1,6 @@
 //! Watches files for changes: those of the configuration, and those of the current certificates.
 
-use crate::{config::Watch, http::Context, lifecycle::tasks::Tasks, tls::certs::reload};
+use crate::{config::Watch, http::Context, lifecycle::tasks::Tasks, tls::certs};
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
@@ -27,7 +27,7 @@ impl CertificateWatch {
     pub(crate) fn refresh(&mut self) {
         self.running = None;
         let certificates = self.context.live.snapshot().certificates.clone();
-        let watch = reload::watch_files(certificates, self.context.metrics.clone());
+        let watch = certs::watch_files(certificates, self.context.metrics.clone());
         let stop = self.context.tasks.stop_token();
         self.context.tasks.spawn_until(stop.clone(), watch);
         self.running = Some(stop.drop_guard());

@@ -9,12 +9,12 @@
 mod output;
 
 use crate::{
-    observe::access::SessionRecord,
+    observe::access::record::SessionRecord,
     proto::{
         frame::Opcode,
         frame_tracker::{FrameCounts, FrameTracker, Progress, Role, RsvBits, Violation},
     },
-    registry::tap::TapSink,
+    registry::tap_sink::TapSink,
     splice::{
         leg::{Leg, LegIo},
         limits::SessionLimits,
