@@ -13,7 +13,7 @@ use crate::{
     admin::{Admin, Surface, listener, serve},
     config::{AdminAddress, Config},
     gateway::{Gateway, Live},
-    http::Context,
+    http::context::Context,
     lifecycle::{
         command::{ListenerStatus, ServerState},
         handover::Predecessor,
