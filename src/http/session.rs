@@ -2,7 +2,7 @@
 
 use crate::{
     http::{
-        Context,
+        context::Context,
         h2::H2Stream,
         timeouts::{ClientStream, InFlight, StreamParts},
     },
@@ -63,7 +63,7 @@ impl PendingSession {
         self,
         context: Arc<Context>,
         client: Option<OnUpgrade>,
-        in_flight: InFlight,
+        in_flight: Option<InFlight>,
     ) {
         let tasks = context.tasks.clone();
         match client_leg(client).await {

@@ -3,10 +3,11 @@
 //!
 //! A page cannot set a header on a WebSocket, so its token travels as a subprotocol, in the query or as a cookie. The
 //! backend receives it in one header; whatever could make two parsers see different tokens is refused.
+//! Where a token is removed, all other bytes stay as they are, in their order.
 
 use crate::{
     config::{Token, TokenSource},
-    http::{refusal::Refusal, rewrite::Outbound},
+    http::refusal::{Refusal, RefusalReason},
     proto::{
         cookie,
         handshake::{Negotiated, Offer},
@@ -73,7 +74,8 @@ impl ExtractedToken {
 /// is removed from every source, whether it counts or not.
 pub(crate) fn relocate_token(
     rule: &Token,
-    outbound: &mut Outbound,
+    target: &mut PathAndQuery,
+    headers: &mut HeaderMap,
     mut offer: Option<&mut Offer>,
 ) -> Result<ExtractedToken, Refusal> {
     let mut extracted = ExtractedToken::default();
@@ -86,11 +88,11 @@ pub(crate) fn relocate_token(
                     .map(|offer| from_subprotocol(name, offer));
                 let (found, echo) = found.unwrap_or_default();
                 extracted.echo = extracted.echo.or(echo);
-                rewrite_offer(offer.as_deref(), &mut outbound.headers)?;
+                rewrite_offer(offer.as_deref(), headers)?;
                 found
             }
-            TokenSource::Query(name) => from_query(name, &mut outbound.target)?,
-            TokenSource::Cookie(name) => from_cookie(name, &mut outbound.headers)?,
+            TokenSource::Query(name) => from_query(name, target)?,
+            TokenSource::Cookie(name) => from_cookie(name, headers)?,
         };
         let mut found = found.into_iter().filter(|found| !found.is_empty());
         if let Some(first) = found.next().filter(|_| extracted.from.is_none()) {
@@ -107,8 +109,8 @@ pub(crate) fn relocate_token(
     }
     let to = &rule.to.0;
     match &extracted.from {
-        Some(source) => put(to, &token, source, &mut outbound.headers)?,
-        None => mark_sensitive(to, &mut outbound.headers),
+        Some(source) => put(to, &token, source, headers)?,
+        None => mark_sensitive(to, headers),
     }
     Ok(extracted)
 }
@@ -146,7 +148,7 @@ fn put(
     let is_twin = |name: &HeaderName| name != to && name.as_str().replace('_', "-") == to.as_str();
     if headers.get_all(to).iter().any(|own| *own != value) || headers.keys().any(is_twin) {
         let text = format!("a token in {source}, and a different {to}");
-        return Err(Refusal::bad("token-conflict", text));
+        return Err(Refusal::bad(RefusalReason::TokenConflict, text));
     }
     headers.insert(to.clone(), value);
     Ok(())
@@ -160,13 +162,17 @@ fn mark_sensitive(to: &HeaderName, headers: &mut HeaderMap) {
 }
 
 fn bad(text: String) -> Refusal {
-    Refusal::bad("token", text)
+    Refusal::bad(RefusalReason::Token, text)
 }
 
 /// Returns the refusal for a head that became invalid by removing a token; this should not be possible.
 fn broken() -> Refusal {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
-    Refusal::new(status, "rebuild", "the request cannot be forwarded")
+    Refusal::new(
+        status,
+        RefusalReason::Rebuild,
+        "the request cannot be forwarded",
+    )
 }
 
 /// Accepts base64url with or without padding.
@@ -176,8 +182,6 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true)
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-
-// The places of tokens: the token is removed, and all other bytes stay as they are, in their order.
 
 /// Takes `NAME, TOKEN`, `NAME.TOKEN`, or `NAME, NAME.TOKEN` from the offered subprotocols.
 pub(crate) fn from_subprotocol(

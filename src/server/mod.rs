@@ -16,7 +16,7 @@ use crate::{
     admin::{Admin, Surface, serve},
     config::Config,
     gateway::{Gateway, Live},
-    http::Context,
+    http::context::Context,
     lifecycle::{
         command::{CertificateStatus, Command, ListenerStatus, ServerState, Status},
         handover::{FdLabel, PassedFd, Predecessor},

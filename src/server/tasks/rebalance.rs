@@ -5,7 +5,7 @@
 //! growth: clients that were closed and have not reconnected yet would otherwise make every share look smaller than it is.
 
 use crate::{
-    http::Context,
+    http::context::Context,
     registry::{SessionRef, SessionTarget},
     server::drain::{DrainPacing, Drains},
     upstream::{fair_share::LoadShare, pool::Pool},
