@@ -11,12 +11,7 @@ use crate::{
         retry::FailureKind,
         rewrite::{self, Outbound},
     },
-    net::{
-        dial::{ConnAddrs, DialError, DialedStream},
-        resolver::Resolver,
-        socket::{BackendStream, Socket},
-        subnet::SubnetKey,
-    },
+    net::{dial::DialError, socket::BackendStream, subnet::SubnetKey},
     proto::handshake::{Bad101, Negotiated, Offer},
     upstream::lease::Lease,
 };
@@ -73,7 +68,7 @@ pub(crate) enum HandshakeError {
 /// expire before ours.
 pub(crate) struct AbandonGuard<'a> {
     lease: Option<&'a Lease>,
-    client: IpAddr,
+    client: SubnetKey,
     since: Instant,
     threshold: Duration,
 }

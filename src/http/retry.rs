@@ -4,8 +4,8 @@
 use crate::{
     gateway::route::Route,
     http::{context::Context, refusal::Refusal, request::RequestContext},
-    router::path::NormalPath,
     net::random::jitter,
+    router::path::NormalPath,
     upstream::{backend::Backend, balance_key::BalanceKey, lease::Lease, unavailable::Unavailable},
 };
 use ::http::request::Parts;

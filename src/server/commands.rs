@@ -1,7 +1,7 @@
 //! The drain of a route or backend, as the admin API orders it.
 
 use crate::{
-    http::Context,
+    http::context::Context,
     lifecycle::command::{DrainReport, DrainTarget},
     registry::SessionTarget,
     server::drain::{DrainPacing, Drains},

@@ -1,7 +1,7 @@
 //! Takeover, in the running process: offers the listening sockets to the successor, and lets it serve.
 
 use crate::{
-    http::Context,
+    http::context::Context,
     lifecycle::{
         handover::{HandoverClaim, HandoverError, HandoverOffer, PassedFd, Successor},
         process::reexec,

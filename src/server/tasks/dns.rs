@@ -2,7 +2,7 @@
 
 use crate::{
     config::DnsName,
-    http::Context,
+    http::context::Context,
     lifecycle::command::NameStatus,
     net::{dns::DnsAnswer, resolver::Resolver},
     observe::logging::ErrorChain,

@@ -1,6 +1,6 @@
 //! Watches files for changes: those of the configuration, and those of the current certificates.
 
-use crate::{config::Watch, http::Context, lifecycle::tasks::Tasks, tls::certs};
+use crate::{config::Watch, http::context::Context, lifecycle::tasks::Tasks, tls::certs};
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;

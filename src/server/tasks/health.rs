@@ -2,7 +2,7 @@
 
 use crate::{
     gateway::Gateway,
-    http::Context,
+    http::context::Context,
     observe::metrics::Metrics,
     registry::SessionTarget,
     server::drain::{DrainPacing, Drains},
