@@ -16,11 +16,12 @@ use tracing::warn;
 pub(crate) struct Refusal {
     /// Below 500: caused by the client. 502 to 504: by the backend. 500: by Lockgate.
     pub(crate) status: StatusCode,
-    /// The reason, for the access log and the metrics.
+    /// The reason in the access log and in the metrics.
     pub(crate) why: RefusalReason,
     /// The message for the client, one line.
     pub(crate) text: Cow<'static, str>,
-    header: Option<(header::HeaderName, HeaderValue)>,
+    /// Boxed, so that a `Result` with a refusal stays small.
+    header: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
 /// Why a request was refused. The words are a closed set.
@@ -134,7 +135,7 @@ impl Refusal {
     }
 
     pub(crate) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.header = Some(Box::new((name, value)));
         self
     }
 
@@ -156,7 +157,7 @@ impl Refusal {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        if let Some((name, value)) = &self.header {
+        if let Some((name, value)) = self.header.as_deref() {
             headers.insert(name.clone(), value.clone());
         }
         response

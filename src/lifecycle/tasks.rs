@@ -21,7 +21,7 @@ impl Tasks {
         self.tracker.spawn(task);
     }
 
-    /// Spawns `task`, which ends at the latest when `stop` is cancelled. Every background loop is started this way, with a
+    /// Spawns `task`, which is dropped when `stop` is cancelled. Every background loop is started this way, with a
     /// token from [`Tasks::stop_token`].
     pub(crate) fn spawn_until(
         &self,
