@@ -197,7 +197,7 @@ impl SessionRegistry {
         sessions
     }
 
-    /// Returns up to [`PAGE_LEN`] live sessions with an id greater than `after`, ordered by id; an empty page ends the list.
+    /// Returns up to `PAGE_LEN` live sessions with an id greater than `after`, ordered by id; an empty page ends the list.
     /// Paging delays sessions that open or end only for the length of one page.
     pub fn page(&self, after: Option<u64>) -> Vec<SessionRef> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);

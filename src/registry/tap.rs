@@ -61,7 +61,7 @@ impl SessionRegistry {
     }
 
     /// Creates a tap that sends `bytes` payload bytes of each frame of new sessions that match `filter`. Existing sessions
-    /// are added with [`TapSubscription::attach`].
+    /// are added with `TapSubscription::attach`.
     ///
     /// # Errors
     /// If the route may not be tapped, or if there are too many taps.

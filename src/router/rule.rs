@@ -23,7 +23,7 @@ pub struct Rule {
 /// The parts of a request that rules are compared with, in normal form.
 #[derive(Debug, Clone, Copy)]
 pub struct RouteQuery<'a> {
-    /// [`Authority::host`]: lower case, without port, final dot and brackets.
+    /// The host as `Authority::parse` returns it: lower case, without port, final dot and brackets.
     pub host: &'a str,
     /// The path that will also be forwarded.
     pub path: &'a NormalPath<'a>,

@@ -49,7 +49,7 @@ pub enum AcceptOutcome<S> {
 /// time limit here, of 2 s from its ClientHello.
 ///
 /// # Errors
-/// Returns a [`TlsError`] by cause. A client that uses TLS has been sent an alert.
+/// Returns a `TlsError` by cause. A client that uses TLS has been sent an alert.
 pub async fn accept<S>(tls_server: &TlsServer, stream: S) -> Result<AcceptOutcome<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,

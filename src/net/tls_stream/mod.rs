@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// TLS over `S` as a server; [`accept`] creates it.
+/// TLS over `S` as a server; `accept` creates it.
 pub struct ServerStream<S> {
     io: S,
     engine: TlsEngine,

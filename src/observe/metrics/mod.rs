@@ -239,7 +239,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Sets the state of a backend, one of [`STATES`], and clears the others.
+    /// Sets the state of a backend, one of `STATES`, and clears the others.
     pub fn backend_state(&self, pool: &str, backend: &str, state: &'static str) {
         for each in STATES {
             let labels = BackendStateLabels::new(pool, backend, each);
