@@ -1,6 +1,9 @@
 //! A route's `allow` and `deny`.
 
-use crate::{config::Cidr, guard::Denial};
+use crate::{
+    config::Cidr,
+    guard::{Denial, DenialReason},
+};
 use std::net::IpAddr;
 
 /// The networks whose clients may use a route. `deny` takes precedence over `allow`; an empty `allow` denies every
@@ -54,7 +57,7 @@ impl AddressGuard {
             return Ok(());
         };
         Err(Denial {
-            why: "address",
+            why: DenialReason::Address,
             text,
         })
     }
@@ -119,7 +122,7 @@ mod tests {
         let refused = |client: &str| guard.check(client.parse().unwrap()).unwrap_err();
 
         let unlisted = refused("::ffff:192.0.2.1");
-        assert_eq!(unlisted.why, "address");
+        assert_eq!(unlisted.why, DenialReason::Address);
         assert!(unlisted.text.contains("192.0.2.1") && unlisted.text.contains("`allow`"));
         assert!(!unlisted.text.contains("ffff"), "{}", unlisted.text);
 

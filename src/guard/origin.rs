@@ -3,7 +3,7 @@
 
 use crate::{
     config::{HostPattern, OriginPattern},
-    guard::Denial,
+    guard::{Denial, DenialReason},
 };
 use ::http::{HeaderMap, HeaderValue, header::ORIGIN, uri};
 use std::net::Ipv6Addr;
@@ -126,7 +126,7 @@ impl Origin {
 
 fn denial(text: String) -> Denial {
     Denial {
-        why: "origin",
+        why: DenialReason::Origin,
         text,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     gateway::route::Route,
+    guard::DenialReason,
     http::body::{Body, text},
     observe::{log_throttle::LogThrottle, logging::ErrorChain},
     proto::handshake::{Bad101, BadHandshake},
@@ -93,8 +94,8 @@ pub(crate) enum RefusalReason {
     Handshake(BadHandshake),
     /// The backend's 101 is invalid.
     Bad101(Bad101),
-    /// A guard denied the request; its word.
-    Guard(&'static str),
+    /// A guard denied the request.
+    Guard(DenialReason),
     /// The pool has no lease.
     Unavailable(Unavailable),
 }
@@ -221,7 +222,7 @@ impl RefusalReason {
             RefusalReason::UpgradeBody => "upgrade-body",
             RefusalReason::Handshake(error) => error.as_str(),
             RefusalReason::Bad101(error) => error.as_str(),
-            RefusalReason::Guard(word) => word,
+            RefusalReason::Guard(reason) => reason.as_str(),
             RefusalReason::Unavailable(unavailable) => unavailable.as_str(),
         }
     }

@@ -14,6 +14,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+/// The resource without which a new connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exhausted {
+    /// No free permit (`limits.connections`).
+    Permits,
+    /// No descriptor or memory is left.
+    Descriptors,
+}
+
 /// Accepts until shutdown, or until `closed` is cancelled, and runs `serve` for every connection in a separate task.
 ///
 /// Without a free permit a connection is accepted and closed at once, so that the client notices. When no descriptor is
@@ -43,7 +52,7 @@ pub(crate) async fn accept<F>(
             Ok((stream, peer)) => match limiter.try_acquire() {
                 Some(permit) => tasks.spawn(serve(stream, peer, permit)),
                 None => {
-                    metrics.connection_failed("limit");
+                    metrics.connection_failed(Exhausted::Permits.as_str());
                     if let Some(suppressed) = full.allow() {
                         warn!(
                             suppressed,
@@ -61,7 +70,7 @@ pub(crate) async fn accept<F>(
                          LimitNOFILE (systemd) or ulimit -n"
                     );
                 }
-                metrics.connection_failed("descriptors");
+                metrics.connection_failed(Exhausted::Descriptors.as_str());
                 drop(spare.take());
                 let refused = timeout(ACCEPT_BACKOFF, listener.accept()).await;
                 drop(refused);
@@ -76,6 +85,18 @@ pub(crate) async fn accept<F>(
                 error!(%error, "accept failed; retrying");
                 sleep(ACCEPT_BACKOFF).await;
             }
+        }
+    }
+}
+
+// === impl Exhausted ===
+
+impl Exhausted {
+    /// Returns a word of a closed set for metric labels.
+    fn as_str(self) -> &'static str {
+        match self {
+            Exhausted::Permits => "limit",
+            Exhausted::Descriptors => "descriptors",
         }
     }
 }

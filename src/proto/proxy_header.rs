@@ -51,22 +51,6 @@ pub fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, BadProxyHeader> {
     }
 }
 
-// === impl BadProxyHeader ===
-
-impl BadProxyHeader {
-    /// Returns a word of a closed set for logs and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            BadProxyHeader::Signature => "no-signature",
-            BadProxyHeader::Line => "bad-line",
-            BadProxyHeader::Command => "bad-command",
-            BadProxyHeader::Family => "bad-family",
-            BadProxyHeader::TooShort => "too-short",
-            BadProxyHeader::TooLong => "too-long",
-        }
-    }
-}
-
 /// Version of a header to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyVersion {

@@ -177,7 +177,7 @@ fn missing_origin_is_admitted() {
 fn several_origins_are_admitted_only_by_the_any_pattern() {
     let both: &[&[u8]] = &[b"https://h", b"https://h"];
     let refused = check("same-host", "h", both).unwrap_err();
-    assert_eq!(refused.why, "origin");
+    assert_eq!(refused.why, DenialReason::Origin);
     assert!(refused.text.contains("`origins`"), "{}", refused.text);
     assert_eq!(check("*", "h", both), Ok(()));
 }
@@ -186,7 +186,7 @@ fn several_origins_are_admitted_only_by_the_any_pattern() {
 fn denial_names_the_origin_and_the_pattern_to_add() {
     let refused = |origin: &[u8]| {
         let refused = check("same-host", "h", &[origin]).unwrap_err();
-        assert_eq!(refused.why, "origin");
+        assert_eq!(refused.why, DenialReason::Origin);
         assert!(refused.text.contains("`origins`"), "{}", refused.text);
         refused.text
     };
