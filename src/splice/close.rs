@@ -22,6 +22,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+/// The peer of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Backend,
+}
+
 // === impl Splice ===
 
 impl<C: LegIo, B: LegIo> Splice<C, B> {
@@ -57,12 +64,12 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         let mut handled = false;
         if let (Some(end), false) = (self.to_backend.ended, self.client_end_handled) {
             self.client_end_handled = true;
-            self.leg_ended(Initiator::Client, end, now);
+            self.leg_ended(Side::Client, end, now);
             handled = true;
         }
         if let (Some(end), false) = (self.to_client.ended, self.backend_end_handled) {
             self.backend_end_handled = true;
-            self.leg_ended(Initiator::Backend, end, now);
+            self.leg_ended(Side::Backend, end, now);
             handled = true;
         }
         // A leg cannot be written to, and its end is not detected while the other leg is blocked: the wait is bounded.
@@ -83,16 +90,16 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
         handled
     }
 
-    /// Decides which leg receives which Close when `initiator` has ended.
-    fn leg_ended(&mut self, initiator: Initiator, end: LegEnd, now: Instant) {
+    /// Decides which leg receives which Close when the leg of `side` has ended.
+    fn leg_ended(&mut self, side: Side, end: LegEnd, now: Instant) {
         // `onward` leads from this leg to the other one, `back` from the other one to it.
-        let (onward, back, code) = match initiator {
-            Initiator::Backend => (
+        let (onward, back, code) = match side {
+            Side::Backend => (
                 &mut self.to_client,
                 &mut self.to_backend,
                 self.limits.backend_gone_code,
             ),
-            _ => (&mut self.to_backend, &mut self.to_client, GOING_AWAY),
+            Side::Client => (&mut self.to_backend, &mut self.to_client, GOING_AWAY),
         };
         let (why, code) = match end {
             LegEnd::Closed(code) => (EndReason::Closed, code),
@@ -161,12 +168,12 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             }
         };
         if end == LegEnd::PingTimeout {
-            match initiator {
-                Initiator::Backend => self.backend.broken = true,
-                _ => self.client.broken = true,
+            match side {
+                Side::Client => self.client.broken = true,
+                Side::Backend => self.backend.broken = true,
             }
         }
-        self.begin_closing(initiator, why, code, now);
+        self.begin_closing(side.into(), why, code, now);
     }
 
     fn begin_closing(&mut self, by: Initiator, why: EndReason, code: Option<u16>, now: Instant) {
@@ -226,6 +233,17 @@ fn poll_discard<S: LegIo>(io: &mut S, limit: &mut usize, cx: &mut Context<'_>) -
         *limit = limit.saturating_sub(buf.filled().len());
     }
     Poll::Ready(())
+}
+
+// === impl Side ===
+
+impl From<Side> for Initiator {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Client => Initiator::Client,
+            Side::Backend => Initiator::Backend,
+        }
+    }
 }
 
 /// RFC 6455 §7.4.1: never sent on the wire; passing it as the code produces a Close without a code.
