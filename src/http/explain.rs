@@ -85,7 +85,7 @@ pub(crate) fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Exp
     let record = AccessRecord::new(None, request, client);
     let mut rc = RequestContext::new(gateway, peer, client, request.version, record);
     let outcome = service::admit(&mut rc, request)
-        .map(|(_, outbound)| would_forward(request, rc.route(), &outbound))
+        .map(|(_, route, outbound)| would_forward(request, route, &outbound))
         .map_err(|refusal| WouldRefuse {
             status: refusal.status.as_u16(),
             why: refusal.why.as_str(),

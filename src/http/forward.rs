@@ -1,9 +1,11 @@
 //! Plain HTTP on a route: to the same backends, streamed both ways without buffering.
 
 use crate::{
+    gateway::route::Route,
     http::{
         body::{self, Body, BodyStatus, ReplayableBody},
         client::{HttpClient, SendError},
+        context::Context,
         peer::Peer,
         refusal::{Refusal, RefusalReason, warn_backend_failure},
         request::RequestContext,
@@ -12,6 +14,7 @@ use crate::{
         validate::has_single_transfer_coding,
     },
     net::dial::DialError,
+    router::path::NormalPath,
     upstream::lease::Lease,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
@@ -26,6 +29,7 @@ use tokio::time::{error::Elapsed, timeout};
 /// A plain request to one backend.
 struct ForwardAttempt<'a> {
     client: &'a HttpClient,
+    route: &'a Route,
     parts: &'a Parts,
     outbound: &'a Outbound,
     body: ReplayableBody,
@@ -43,18 +47,22 @@ struct ResponseTimeout(Duration);
 /// Sends the request to one backend after another until one responds or no attempt is left, and returns the response
 /// for the client.
 pub(crate) async fn forward(
+    context: &Arc<Context>,
     rc: &mut RequestContext<'_>,
-    mut attempts: Attempts<'_>,
+    route: &Route,
     parts: &Parts,
+    path: &NormalPath<'_>,
     body: Incoming,
     outbound: Outbound,
 ) -> Result<Response<Body>, Refusal> {
+    let mut attempts = Attempts::new(context, rc, route, parts, path);
     let limits = &rc.gateway.limits;
     let answer_idle = limits.answer_idle.0;
     let lease = attempts.acquire(rc).await?;
     let body_status = Arc::new(BodyStatus::default());
     let mut attempt = ForwardAttempt {
-        client: &attempts.context.http_client,
+        client: &context.http_client,
+        route,
         parts,
         outbound: &outbound,
         // RFC 9110 §9.2.2: only an idempotent request may be sent twice.
@@ -77,10 +85,9 @@ pub(crate) async fn forward(
             "the backend's answer has a transfer coding that was not requested",
         ));
     }
-    let pool = &rc.route().pool;
     rewrite::rewrite_response(&mut parts, rc.version);
-    rewrite::set_cookie(pool, attempts.key, &lease, &mut parts.headers);
-    let sid_capture = pool.sid_capture(outbound.target.query(), &lease);
+    rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
+    let sid_capture = route.pool.sid_capture(outbound.target.query(), &lease);
     let body = body::response_body(incoming, answer_idle, (rc.in_flight.take(), lease));
     Ok(Response::from_parts(
         parts,
@@ -124,7 +131,7 @@ impl Attempt for ForwardAttempt<'_> {
             Ok(Err(error)) => error,
             Err(_) => {
                 let error = ResponseTimeout(self.answer_idle);
-                warn_backend_failure(rc.route(), &lease, &error, LOG_MESSAGE);
+                warn_backend_failure(self.route, &lease, &error, LOG_MESSAGE);
                 return AttemptOutcome::Final(Err(Refusal::new(
                     StatusCode::GATEWAY_TIMEOUT,
                     RefusalReason::AnswerIdle,
@@ -138,7 +145,7 @@ impl Attempt for ForwardAttempt<'_> {
         if error.is_connect() {
             lease.failed(&error);
         }
-        warn_backend_failure(rc.route(), &lease, &error, LOG_MESSAGE);
+        warn_backend_failure(self.route, &lease, &error, LOG_MESSAGE);
         // The lease is released for other requests while this one selects another backend.
         let result = Err(backend_refusal(&error));
         match error.is_connect() {

@@ -32,19 +32,19 @@ pub(crate) struct RequestContext<'g> {
     pub(crate) upgrade: Option<OnUpgrade>,
     /// Writes the access record.
     pub(crate) record: AccessRecord,
-    route: Option<&'g Route>,
 }
 
 /// The fields of a request's access record, which is written exactly once, on every path. Dropped early, it records
 /// that the client has disconnected.
 pub(crate) struct AccessRecord {
+    /// The name of the route, also of a request that a later step refuses.
+    pub(crate) route: Option<Arc<str>>,
     /// The name of the backend that was tried last.
     pub(crate) backend: Option<Arc<str>>,
     /// Set when the request became a session, which has records of its own.
     pub(crate) is_session: bool,
     /// Where the record is written; `None` once it has been written, and if none is wanted.
     context: Option<Arc<Context>>,
-    route: Option<Arc<str>>,
     client: IpAddr,
     started: Instant,
     version: &'static str,
@@ -73,25 +73,12 @@ impl<'g> RequestContext<'g> {
             in_flight: None,
             upgrade: None,
             record,
-            route: None,
         }
     }
 
-    /// Returns the route. It is set before any step that depends on it.
-    pub(crate) fn route(&self) -> &'g Route {
-        self.route
-            .expect("routing precedes every step that depends on the route")
-    }
-
-    /// Records the route, also for a request that a later step refuses.
-    pub(crate) fn set_route(&mut self, route: &'g Route) {
-        self.route = Some(route);
-        self.record.route = Some(route.name.clone());
-    }
-
-    /// Returns the end of the handshake with a backend.
-    pub(crate) fn handshake_deadline(&self) -> Instant {
-        self.started + self.route().handshake_timeout
+    /// Returns the end of the handshake with a backend of `route`.
+    pub(crate) fn handshake_deadline(&self, route: &Route) -> Instant {
+        self.started + route.handshake_timeout
     }
 }
 
@@ -106,10 +93,10 @@ impl AccessRecord {
             .map(|host| host.as_bytes());
         let authority = request.uri.authority().map(|it| it.as_str().as_bytes());
         AccessRecord {
+            route: None,
             backend: None,
             is_session: false,
             context,
-            route: None,
             client,
             started: Instant::now(),
             version: version_str(request.version),

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 /// The backends that a request has tried, and the number of attempts left.
 pub(crate) struct Attempts<'a> {
-    pub(crate) context: &'a Arc<Context>,
+    context: &'a Arc<Context>,
     pub(crate) key: BalanceKey,
     route: &'a Route,
     client: IpAddr,
@@ -70,13 +70,13 @@ impl<'a> Attempts<'a> {
     /// Creates the state before the first attempt. `path` is the normalised path.
     pub(crate) fn new(
         context: &'a Arc<Context>,
-        rc: &RequestContext<'a>,
+        rc: &RequestContext<'_>,
+        route: &'a Route,
         parts: &Parts,
         path: &NormalPath<'_>,
     ) -> Self {
-        let (route, client) = (rc.route(), rc.client);
-        let query = parts.uri.query();
-        let deadline = rc.handshake_deadline();
+        let (query, client) = (parts.uri.query(), rc.client);
+        let deadline = rc.handshake_deadline(route);
         Attempts {
             context,
             key: route.pool.key(&parts.headers, path.as_str(), query, client),

@@ -3,6 +3,7 @@
 
 use crate::{
     config::Compression,
+    gateway::route::Route,
     http::{
         body::Body,
         client_cert,
@@ -39,12 +40,12 @@ pub(crate) struct Outbound {
 /// Builds the head for a backend of the request's route. Extensions that the backend must not receive, and a
 /// subprotocol that is a token, are removed from the offer.
 pub(crate) fn rewrite(
-    rc: &mut RequestContext<'_>,
+    rc: &RequestContext<'_>,
+    route: &Route,
     request: &Parts,
     validated: &mut ValidatedRequest<'_>,
 ) -> Result<Outbound, Refusal> {
-    let route = rc.route();
-    let (mut target, mut headers) = rebuild(rc, request, validated).map_err(|error| {
+    let (mut target, mut headers) = rebuild(rc, route, request, validated).map_err(|error| {
         Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             RefusalReason::Rebuild,
@@ -71,10 +72,11 @@ pub(crate) fn rewrite(
 
 fn rebuild(
     rc: &RequestContext<'_>,
+    route: &Route,
     request: &Parts,
     validated: &ValidatedRequest<'_>,
 ) -> Result<(PathAndQuery, HeaderMap), ::http::Error> {
-    let (gateway, route, peer) = (rc.gateway, rc.route(), rc.peer.address);
+    let (gateway, peer) = (rc.gateway, rc.peer.address);
     let stripped = route.strip_prefix.as_deref().and_then(|prefix| {
         let rest = path::strip_prefix(&validated.path, prefix)?;
         Some((prefix, rest))
@@ -94,7 +96,7 @@ fn rebuild(
     for name in TRUSTED_BY_BACKENDS.iter().filter(|_| !trusted) {
         headers.remove(*name);
     }
-    client_cert::set_client_cert_header(&mut headers, rc);
+    client_cert::set_client_cert_header(&mut headers, rc, route);
     headers.remove(header::EXPECT);
     if let Some(offer) = &validated.offer {
         headers.remove(header::CONTENT_LENGTH);

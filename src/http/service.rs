@@ -4,17 +4,16 @@
 //! one; `lockgate explain` takes the same steps up to `rewrite`.
 
 use crate::{
-    config::Only,
+    config::{ClientCert, Only},
+    gateway::route::Route,
     guard::Denial,
     http::{
         body::Body,
-        client_cert,
         context::Context,
         forward::forward,
         peer::Peer,
         refusal::{Refusal, RefusalReason},
         request::{AccessRecord, RequestContext},
-        retry::Attempts,
         rewrite::{self, Outbound},
         timeouts::InFlight,
         validate::{self, ValidatedRequest},
@@ -53,50 +52,41 @@ async fn respond(
     parts: &Parts,
     body: Incoming,
 ) -> Result<Response<Body>, Refusal> {
-    let (validated, outbound) = admit(rc, parts)?;
-    let attempts = Attempts::new(context, rc, parts, &validated.path);
+    let (validated, route, outbound) = admit(rc, parts)?;
+    let path = &validated.path;
     match &validated.offer {
-        Some(offer) => websocket::open(rc, attempts, parts, &validated.path, offer, outbound).await,
+        Some(offer) => websocket::open(context, rc, route, parts, path, offer, outbound).await,
         // Boxed: otherwise the future of a WebSocket request would reserve space for it.
-        None => Box::pin(forward(rc, attempts, parts, body, outbound)).await,
+        None => Box::pin(forward(context, rc, route, parts, path, body, outbound)).await,
     }
 }
 
 /// Decides whether a request is forwarded, and what its backend receives; it sends nothing.
-pub(crate) fn admit<'p>(
-    rc: &mut RequestContext<'_>,
+pub(crate) fn admit<'g, 'p>(
+    rc: &mut RequestContext<'g>,
     parts: &'p Parts,
-) -> Result<(ValidatedRequest<'p>, Outbound), Refusal> {
-    let mut validated = validate(rc, parts)?;
-    route(rc, parts, &validated)?;
-    authorize(rc, parts, &validated)?;
-    let outbound = rewrite::rewrite(rc, parts, &mut validated)?;
-    authorize_token(rc, parts, &validated, &outbound)?;
-    Ok((validated, outbound))
-}
-
-/// Refuses a malformed or ambiguous request, and one that its connection may not carry.
-fn validate<'p>(
-    rc: &mut RequestContext<'_>,
-    parts: &'p Parts,
-) -> Result<ValidatedRequest<'p>, Refusal> {
-    let validated = validate::validate(parts)?;
-    client_cert::check_misdirected(rc, &validated)?;
-    Ok(validated)
+) -> Result<(ValidatedRequest<'p>, &'g Route, Outbound), Refusal> {
+    let mut validated = validate::validate(parts)?;
+    validate::check_misdirected(rc, &validated)?;
+    let route = select_route(rc, parts, &validated)?;
+    authorize(rc, route, parts, &validated)?;
+    let outbound = rewrite::rewrite(rc, route, parts, &mut validated)?;
+    authorize_token(route, parts, &validated, &outbound)?;
+    Ok((validated, route, outbound))
 }
 
 /// Selects the route.
-fn route(
-    rc: &mut RequestContext<'_>,
+fn select_route<'g>(
+    rc: &mut RequestContext<'g>,
     parts: &Parts,
     validated: &ValidatedRequest<'_>,
-) -> Result<(), Refusal> {
+) -> Result<&'g Route, Refusal> {
     let subprotocols = validated.subprotocols();
     let query = validated.route_query(&parts.headers, &subprotocols);
     match rc.gateway.router.find(&query) {
         Some(found) if found.fits => {
-            rc.set_route(found.route);
-            Ok(())
+            rc.record.route = Some(found.route.name.clone());
+            Ok(found.route)
         }
         Some(found) if found.rule.only == Only::Websocket => Err(Refusal::upgrade_required(
             RefusalReason::OnlyWebsocket,
@@ -117,12 +107,18 @@ fn route(
 
 /// Applies the guards of the route.
 fn authorize(
-    rc: &mut RequestContext<'_>,
+    rc: &RequestContext<'_>,
+    route: &Route,
     parts: &Parts,
     validated: &ValidatedRequest<'_>,
 ) -> Result<(), Refusal> {
-    let route = rc.route();
-    client_cert::check(rc)?;
+    if route.client_cert == ClientCert::Require && rc.peer.client_cert.is_none() {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            RefusalReason::ClientCert,
+            "this route requires a client certificate, and the client has presented none (client_cert = \"require\")",
+        ));
+    }
     if route.draining.load(Ordering::Relaxed) {
         return Err(Refusal::unavailable(
             RefusalReason::Draining,
@@ -142,13 +138,13 @@ fn authorize(
 /// Checks the origin of a plain request whose token browsers send automatically. Backends trust that a page has set the
 /// token header itself, but browsers send cookies with requests of any page.
 fn authorize_token(
-    rc: &mut RequestContext<'_>,
+    route: &Route,
     parts: &Parts,
     validated: &ValidatedRequest<'_>,
     outbound: &Outbound,
 ) -> Result<(), Refusal> {
     if outbound.token.is_ambient() && validated.offer.is_none() {
-        rc.route()
+        route
             .origins
             .check(&parts.headers, &validated.authority.host)
             .map_err(forbidden)?;

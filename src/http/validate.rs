@@ -1,9 +1,12 @@
 //! Refuses requests that different HTTP parsers could interpret differently (RFC 9110, RFC 9112).
 //!
-//! Only the request itself is checked; routing and guards follow later.
+//! Only the request itself is checked, and whether its connection may carry it; routing and guards follow later.
 
 use crate::{
-    http::refusal::{Refusal, RefusalReason},
+    http::{
+        refusal::{Refusal, RefusalReason},
+        request::RequestContext,
+    },
     net::random::random_bytes,
     proto::handshake::{self, BadHandshake, Offer},
     router::{framework::TRUSTED_BY_BACKENDS, host::Authority, path::NormalPath, rule::RouteQuery},
@@ -95,6 +98,32 @@ pub(crate) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
         path,
         offer,
     })
+}
+
+/// Refuses a request as misdirected (RFC 9110 §15.5.20) if its host requires client authentication and the connection
+/// was opened without it, or the other way round: the client has coalesced connections, or attempts a bypass.
+pub(crate) fn check_misdirected(
+    rc: &RequestContext<'_>,
+    validated: &ValidatedRequest<'_>,
+) -> Result<(), Refusal> {
+    let text = match (
+        rc.gateway
+            .tls
+            .requires_client_auth(Some(&validated.authority.host)),
+        rc.peer.client_auth_requested,
+    ) {
+        (true, false) => {
+            "this host requests client certificates (client_cert), but this connection was opened without such a \
+             request: with another server name, or with none"
+        }
+        (false, true) => {
+            "this host requests no client certificates (client_cert), but one was requested on this connection: it was \
+             opened with another server name, or with none"
+        }
+        _ => return Ok(()),
+    };
+    let status = StatusCode::MISDIRECTED_REQUEST;
+    Err(Refusal::new(status, RefusalReason::Misdirected, text))
 }
 
 /// Returns whether this is the extended CONNECT of a WebSocket (RFC 8441 §4); any other CONNECT is refused.

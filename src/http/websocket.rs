@@ -4,6 +4,7 @@
 //! Until the backend's 101 has been verified, no byte that the client sent after its request is forwarded.
 
 use crate::{
+    gateway::route::Route,
     http::{
         backend_handshake::{AbandonGuard, HandshakeError, HandshakeOutcome, backend_handshake},
         body::{self, Body},
@@ -23,11 +24,13 @@ use crate::{
 use ::http::{
     Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header, request::Parts,
 };
+use std::sync::Arc;
 use tokio::time::timeout_at;
 
 /// A handshake with one backend.
 struct HandshakeAttempt<'a> {
     context: &'a Context,
+    route: &'a Route,
     extensions: &'a Extensions,
     offer: &'a Offer,
     outbound: &'a Outbound,
@@ -35,14 +38,15 @@ struct HandshakeAttempt<'a> {
 
 /// Opens a session on a backend of the route, or returns the backend's own response or a refusal.
 pub(crate) async fn open(
+    context: &Arc<Context>,
     rc: &mut RequestContext<'_>,
-    mut attempts: Attempts<'_>,
+    route: &Route,
     parts: &Parts,
     path: &NormalPath<'_>,
     offer: &Offer,
     outbound: Outbound,
 ) -> Result<Response<Body>, Refusal> {
-    let context = attempts.context;
+    let mut attempts = Attempts::new(context, rc, route, parts, path);
     let permit = context.session_permits.clone().try_acquire_owned();
     let permit = permit.map_err(|_| {
         Refusal::unavailable(
@@ -52,6 +56,7 @@ pub(crate) async fn open(
     })?;
     let mut attempt = HandshakeAttempt {
         context,
+        route,
         extensions: &parts.extensions,
         offer,
         outbound: &outbound,
@@ -67,7 +72,6 @@ pub(crate) async fn open(
             return Err(Refusal::unavailable(RefusalReason::Stopping, "this server is stopping, try again"));
         }
     };
-    let route = rc.route();
     let (mut agreed, backend, mut headers) = match outcome {
         HandshakeOutcome::Upgraded {
             agreed,
@@ -129,7 +133,7 @@ impl Attempt for HandshakeAttempt<'_> {
         lease: Lease,
         queued: bool,
     ) -> AttemptOutcome<Self::Response> {
-        let timeout = rc.route().handshake_timeout;
+        let timeout = self.route.handshake_timeout;
         let abandon_guard = AbandonGuard::start(&lease, SubnetKey::of(rc.peer.address), timeout);
         let handshake = backend_handshake(
             self.context,
@@ -139,7 +143,7 @@ impl Attempt for HandshakeAttempt<'_> {
             self.extensions,
             self.offer,
         );
-        let outcome = match timeout_at(rc.handshake_deadline(), handshake).await {
+        let outcome = match timeout_at(rc.handshake_deadline(self.route), handshake).await {
             Ok(outcome) => outcome,
             Err(_) => Err(HandshakeError::Timeout(timeout)),
         };
@@ -161,7 +165,7 @@ impl Attempt for HandshakeAttempt<'_> {
             Ok(outcome) => AttemptOutcome::Final(Ok((lease, outcome))),
             Err(error) => {
                 warn_backend_failure(
-                    rc.route(),
+                    self.route,
                     &lease,
                     &error,
                     "handshake with a backend failed",
