@@ -127,7 +127,7 @@ impl Gateway {
             let pool = Pool::new(name, pool, &mut backends, &mut diagnostics);
             named_pools.insert(
                 name,
-                Arc::new(pool.succeed(pool_before(name), &mut backends)),
+                Arc::new(pool.carry_over(pool_before(name), &mut backends)),
             );
         }
         let mut pools: Vec<Arc<Pool>> = named_pools.values().cloned().collect();
@@ -141,7 +141,7 @@ impl Gateway {
                     let is_taken = config.pools.contains_key(&*route.name.value);
                     let before = pool_before(&route.name).filter(|_| !is_taken);
                     let pool = Pool::new(&route.name, &single, &mut backends, &mut diagnostics);
-                    let pool = Arc::new(pool.succeed(before, &mut backends));
+                    let pool = Arc::new(pool.carry_over(before, &mut backends));
                     pools.push(pool.clone());
                     Some(pool)
                 }
@@ -242,7 +242,7 @@ impl Gateway {
         let has = |names: Vec<(DnsName, _)>| names.iter().any(|(own, _)| own == name);
         let mut all = MembershipChange::default();
         for pool in self.pools.iter().filter(|pool| has(pool.names())) {
-            let change = pool.follow(name, answer, &mut backends);
+            let change = pool.apply_answer(name, answer, &mut backends);
             all.added.extend(change.added);
             all.vanished.extend(change.vanished);
             all.first |= change.first;

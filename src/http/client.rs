@@ -101,8 +101,8 @@ impl HttpClient {
             target.authority = Some(authority(host, port));
             *request.uri_mut() =
                 Uri::from_parts(target).expect("scheme, authority and path are set");
-            let answer = self.pooled.request(request).await;
-            return answer.map_err(SendError::Pooled);
+            let response = self.pooled.request(request).await;
+            return response.map_err(SendError::Pooled);
         }
         let stream = timeout(
             CONNECT_TIMEOUT,

@@ -106,20 +106,20 @@ impl Attempt for ForwardAttempt<'_> {
         lease: Lease,
         _queued: bool,
     ) -> AttemptOutcome<Self::Response> {
-        let answer = {
-            let mut response = pin!(self.await_response(&lease, &rc.peer));
+        let response = {
+            let mut pending = pin!(self.await_response(&lease, &rc.peer));
             tokio::select! {
-                answer = &mut response => answer,
+                response = &mut pending => response,
                 // A slow client or a response that is delayed on purpose, as in long polling, does not count as a
                 // handshake: a few of them would use up the limit.
                 _ = timeout(SETTLE_AFTER, self.body.read_started()) => {
                     lease.settle();
-                    response.await
+                    pending.await
                 }
             }
         };
         lease.settle();
-        let error = match answer {
+        let error = match response {
             Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 return AttemptOutcome::Final(Err(Refusal::new(
                     StatusCode::BAD_GATEWAY,
@@ -174,12 +174,12 @@ impl ForwardAttempt<'_> {
         *request.uri_mut() = self.outbound.target.clone().into();
         *request.headers_mut() = self.outbound.headers.clone();
         *request.extensions_mut() = self.parts.extensions.clone();
-        let mut answer = pin!(self.client.send(lease, peer, request));
+        let mut pending = pin!(self.client.send(lease, peer, request));
         loop {
-            let answer = timeout(self.answer_idle, answer.as_mut()).await;
+            let response = timeout(self.answer_idle, pending.as_mut()).await;
             // While the request body is still arriving, the backend's deadline does not run.
-            if answer.is_ok() || !self.body_status.moved.swap(false, Ordering::Relaxed) {
-                return answer;
+            if response.is_ok() || !self.body_status.moved.swap(false, Ordering::Relaxed) {
+                return response;
             }
         }
     }

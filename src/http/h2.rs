@@ -119,7 +119,7 @@ where
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            () = state.stop(context), if !shutting_down => {
+            () = state.stopped(context), if !shutting_down => {
                 shutting_down = true;
                 connection.as_mut().graceful_shutdown();
             }

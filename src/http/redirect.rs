@@ -35,12 +35,12 @@ pub(crate) async fn serve_redirect(
         |request, _busy| {
             let (parts, _) = request.into_parts();
             let mut record = AccessRecord::new(Some(context.clone()), &parts, client);
-            let answer = match http01_response(&context, parts.uri.path()) {
+            let response = match http01_response(&context, parts.uri.path()) {
                 Some(response) => Ok(response),
                 None => redirect(&parts, ports),
             };
-            record.end(&answer);
-            async move { answer.unwrap_or_else(|refusal| refusal.response(parts.version)) }
+            record.end(&response);
+            async move { response.unwrap_or_else(|refusal| refusal.response(parts.version)) }
         },
     )
     .await;

@@ -115,8 +115,8 @@ impl AccessRecord {
     }
 
     /// Records how the request was answered.
-    pub(crate) fn end<B>(&mut self, answer: &Result<Response<B>, Refusal>) {
-        match answer {
+    pub(crate) fn end<B>(&mut self, result: &Result<Response<B>, Refusal>) {
+        match result {
             Ok(_) if self.is_session => self.context = None,
             Ok(response) => self.write(response.status().as_u16(), None),
             Err(refusal) => self.write(refusal.status.as_u16(), Some(refusal.why)),

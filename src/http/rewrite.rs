@@ -197,16 +197,17 @@ fn as_http1(headers: HeaderMap, host: &str) -> Result<HeaderMap, ::http::Error> 
 }
 
 /// Rewrites a backend's response for this hop, to a client that speaks `version`.
-pub(crate) fn rewrite_response(answer: &mut response::Parts, version: Version) {
-    let upgrade = answer.headers.remove(header::UPGRADE);
-    answer.headers = end_to_end(&answer.headers);
-    answer.version = version;
-    let keep_upgrade = answer.status == StatusCode::UPGRADE_REQUIRED && version != Version::HTTP_2;
+pub(crate) fn rewrite_response(response: &mut response::Parts, version: Version) {
+    let upgrade = response.headers.remove(header::UPGRADE);
+    response.headers = end_to_end(&response.headers);
+    response.version = version;
+    let keep_upgrade =
+        response.status == StatusCode::UPGRADE_REQUIRED && version != Version::HTTP_2;
     // RFC 9110 §15.5.22: a 426 names the protocol, and §7.8: in a header that Connection lists. HTTP/2 has neither.
     if let Some(upgrade) = upgrade.filter(|_| keep_upgrade) {
-        answer.headers.insert(header::UPGRADE, upgrade);
+        response.headers.insert(header::UPGRADE, upgrade);
         let named = HeaderValue::from_static("upgrade");
-        answer.headers.insert(header::CONNECTION, named);
+        response.headers.insert(header::CONNECTION, named);
     }
 }
 

@@ -86,7 +86,7 @@ pub(crate) async fn drive<S, F>(
             ended = connection.as_mut() => break ended,
             // When polled again, the connection checks its deadline.
             _ = state.notified() => {}
-            () = state.stop(context), if !shutting_down => {
+            () = state.stopped(context), if !shutting_down => {
                 shutting_down = true;
                 connection.as_mut().graceful_shutdown();
             }

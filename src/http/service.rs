@@ -41,9 +41,9 @@ pub(crate) async fn answer(
     let mut rc = RequestContext::new(&gateway, peer, client, parts.version, record);
     rc.in_flight = Some(in_flight);
     rc.upgrade = parts.extensions.remove::<OnUpgrade>();
-    let answer = respond(&context, &mut rc, &parts, body).await;
-    rc.record.end(&answer);
-    answer.unwrap_or_else(|refusal| refusal.response(rc.version))
+    let response = respond(&context, &mut rc, &parts, body).await;
+    rc.record.end(&response);
+    response.unwrap_or_else(|refusal| refusal.response(rc.version))
 }
 
 async fn respond(

@@ -131,7 +131,7 @@ impl PendingSession {
         // Boxed because the future would otherwise hold it twice: as captured, and as awaited.
         let relay = Box::pin(splice::run(legs, self.limits, handle, flow));
         async move {
-            let end = end(&relay.await, opened);
+            let end = session_end(&relay.await, opened);
             context.metrics.session_closed(&end);
             context.access.closed(&record, &end);
             drop(guards);
@@ -155,7 +155,7 @@ async fn client_leg(client: Option<OnUpgrade>) -> ClientLeg {
     }
 }
 
-fn end(outcome: &Outcome, opened: Instant) -> SessionEnd {
+fn session_end(outcome: &Outcome, opened: Instant) -> SessionEnd {
     SessionEnd {
         duration: outcome.ended - opened,
         from_client: outcome.from_client,

@@ -131,7 +131,7 @@ impl ConnState {
 
     /// Completes when the connection must accept no further requests: on shutdown, but not while a request head is
     /// awaited. After a takeover, a client that has just connected still receives its first response from this process.
-    pub(crate) async fn stop(&self, context: &Context) {
+    pub(crate) async fn stopped(&self, context: &Context) {
         context.tasks.stopping().await;
         // Evaluated again whenever the connection has been polled.
         let answered = poll_fn(|_| match self.is_awaited() {

@@ -92,11 +92,11 @@ pub(crate) async fn open(
     outbound.token.select_echo(&mut agreed, &mut headers);
     rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut headers);
     if let Some(agreement) = outbound.agreement {
-        let answer = agreement.to_string();
-        if let Ok(answer) = HeaderValue::try_from(&answer) {
-            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
+        let extensions = agreement.to_string();
+        if let Ok(value) = HeaderValue::try_from(&extensions) {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, value);
         }
-        agreed.extensions = Some(answer.into());
+        agreed.extensions = Some(extensions.into());
     }
     let pending = PendingSession {
         record: SessionRecord {

@@ -269,7 +269,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             return true;
         }
         let client = self.limits.client_ping.is_some_and(|policy| {
-            tick(
+            check_liveness(
                 &mut self.client,
                 &mut self.to_backend,
                 &self.to_client,
@@ -278,7 +278,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
             )
         });
         let backend = self.limits.backend_ping.is_some_and(|policy| {
-            tick(
+            check_liveness(
                 &mut self.backend,
                 &mut self.to_client,
                 &self.to_backend,
@@ -399,7 +399,7 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
 
 /// Checks the liveness of one leg, whose input is read by `from` and whose output is written by `to`. Returns true if a
 /// Ping became due or the peer is dead.
-fn tick<S: LegIo>(
+fn check_liveness<S: LegIo>(
     leg: &mut Leg<S>,
     from: &mut Pump,
     to: &Pump,

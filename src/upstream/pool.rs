@@ -76,7 +76,7 @@ impl Pool {
 
     /// Creates the pool that replaces `before`. It takes over the queue, whose members change with [`Pool::commit`];
     /// the DNS answers; and the affinity state if both have the same `sticky`. New backends begin with slow start.
-    pub fn succeed(self, before: Option<&Pool>, backends: &mut Backends) -> Self {
+    pub fn carry_over(self, before: Option<&Pool>, backends: &mut Backends) -> Self {
         let Some(before) = before else {
             // No slow start: if all backends are new, no other can take the load in the meantime.
             self.commit();
@@ -138,7 +138,7 @@ impl Pool {
     }
 
     /// Returns the health check of each member.
-    pub fn probes(&self) -> Vec<HealthCheck> {
+    pub fn health_checks(&self) -> Vec<HealthCheck> {
         let members = self.members.load();
         let check = |member| HealthCheck::new(&self.name, member, &self.health, self.slow_start);
         members.current().iter().map(check).collect()
@@ -244,7 +244,7 @@ impl Pool {
     /// has no answer, and the pool does not wait for it any longer.
     ///
     /// Must not be called concurrently.
-    pub fn follow(
+    pub fn apply_answer(
         &self,
         name: &DnsName,
         found: Option<&DnsAnswer>,

@@ -58,7 +58,7 @@ fn main() {
     let mut known = Backends::default();
     let pools = (0..pools).map(|_| {
         let pool = Pool::new("bench", &config, &mut known, &mut vec![]);
-        pool.succeed(None, &mut known)
+        pool.carry_over(None, &mut known)
     });
     let pools: Vec<_> = pools.collect();
     let pool = &pools[0];

@@ -101,7 +101,7 @@ impl HealthTasks {
 /// pool that has it.
 fn checks_by_backend(gateway: &Gateway) -> HashMap<usize, HealthCheck> {
     let mut checks: HashMap<usize, HealthCheck> = HashMap::new();
-    for check in gateway.pools().flat_map(|pool| pool.probes()) {
+    for check in gateway.pools().flat_map(|pool| pool.health_checks()) {
         match checks.entry(backend_key(check.backend())) {
             Entry::Vacant(vacant) => {
                 vacant.insert(check);

@@ -33,7 +33,7 @@ fn pool_config(balance: config::Balance, weights: &[u16]) -> config::Pool {
 
 fn built(pool_config: &config::Pool, previous: Option<&Pool>) -> Pool {
     let mut backends = Backends::containing(previous.iter().flat_map(|pool| pool.backends()));
-    Pool::new("test", pool_config, &mut backends, &mut vec![]).succeed(previous, &mut backends)
+    Pool::new("test", pool_config, &mut backends, &mut vec![]).carry_over(previous, &mut backends)
 }
 
 fn pool(balance: config::Balance, weights: &[u16]) -> Pool {
