@@ -126,12 +126,12 @@ impl AdminApi {
                 .unwrap_or_else(|response| response),
             RELOAD => match self.command_within(RELOAD_TIMEOUT, Command::Reload).await {
                 Ok(Ok(done)) => AdminResponse::line(StatusCode::OK, &done),
-                Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
+                Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
                 Err(response) => response,
             },
             HAND_OVER => match self.command(Command::HandOver).await {
                 Ok(Ok(name)) => AdminResponse::line(StatusCode::OK, &name),
-                Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
+                Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
                 Err(response) => response,
             },
             DRAIN => self.drain(query).await,
@@ -190,7 +190,7 @@ impl AdminApi {
                 "the drain has ended; new sessions are accepted again",
             ),
             Ok(Ok(draining)) => AdminResponse::line(StatusCode::OK, &describe_drain(&draining)),
-            Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
+            Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
             Err(response) => response,
         }
     }
@@ -214,7 +214,7 @@ impl AdminApi {
                     "a certificate for {host} is ordered; `lockgate cert list` shows the result"
                 ),
             ),
-            Ok(Err(why)) => AdminResponse::line(StatusCode::CONFLICT, &why),
+            Ok(Err(error)) => AdminResponse::line(StatusCode::CONFLICT, &error.to_string()),
             Err(response) => response,
         }
     }

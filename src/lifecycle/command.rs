@@ -1,7 +1,7 @@
 //! The commands that `admin` sends to `server`, and their replies. Every command carries its reply channel.
 
 use serde::Serialize;
-use std::{fmt, sync::Arc};
+use std::{fmt, io, sync::Arc};
 use tokio::sync::oneshot;
 
 /// A command for the server.
@@ -10,19 +10,19 @@ pub(crate) enum Command {
     /// Requests the status.
     Status(oneshot::Sender<Status>),
     /// Reloads the configuration. Replies with a message, or with the errors.
-    Reload(oneshot::Sender<Result<String, String>>),
+    Reload(oneshot::Sender<Result<String, ReloadError>>),
     /// Offers a takeover. Replies with the name of the socket to which the successor must connect, or with the error.
-    HandOver(oneshot::Sender<Result<String, String>>),
+    HandOver(oneshot::Sender<Result<String, OfferError>>),
     /// Starts (`true`) or ends (`false`) the drain of a route or backend. Replies with the effect, or with the error.
     Drain(
         DrainTarget,
         bool,
-        oneshot::Sender<Result<DrainReport, String>>,
+        oneshot::Sender<Result<DrainReport, DrainError>>,
     ),
     /// Requests the status of the certificates.
     Certificates(oneshot::Sender<Vec<CertificateStatus>>),
     /// Orders a new certificate for this host now. Replies with the error, if any.
-    Renew(Box<str>, oneshot::Sender<Result<(), String>>),
+    Renew(Box<str>, oneshot::Sender<Result<(), RenewalError>>),
 }
 
 /// The route or backend that a drain affects.
@@ -41,6 +41,59 @@ pub(crate) struct DrainReport {
     pub closing: usize,
     /// Pools without a backend that accepts new sessions.
     pub pools_without_backend: Vec<Arc<str>>,
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReloadError {
+    #[error("lockgate is stopping")]
+    Stopping,
+    /// The errors of the configuration.
+    #[error("{0}")]
+    Rejected(String),
+}
+
+/// Why a takeover is not offered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OfferError {
+    #[error("lockgate is stopping")]
+    Stopping,
+    #[error("another process is taking over; try again in ten seconds")]
+    Pending,
+    #[error("cannot pass on the listening sockets: {0}")]
+    Sockets(io::Error),
+}
+
+/// Why a drain neither started nor ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DrainError {
+    #[error("there is no route `{0}`; `lockgate status` shows them")]
+    UnknownRoute(Box<str>),
+    #[error("there is no backend {0}; write it as `lockgate status` shows it")]
+    UnknownBackend(Box<str>),
+}
+
+/// Why no certificate is ordered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RenewalError {
+    #[error(
+        "there is no [acme] section: certificates from files are renewed by replacing the files"
+    )]
+    NoAcme,
+    #[error("{name} has no certificate by ACME here; {}", managed_names(.managed))]
+    NotManaged {
+        name: Box<str>,
+        /// The hosts whose certificates are obtained by ACME.
+        managed: Vec<Box<str>>,
+    },
+    #[error(
+        "another process orders the certificates in this folder: send the command to that process"
+    )]
+    OtherProcess,
+    #[error(
+        "{0} received a certificate within the last day; CAs limit certificates for the same name"
+    )]
+    IssuedRecently(Box<str>),
 }
 
 /// The state of the process.
@@ -197,5 +250,12 @@ impl fmt::Display for DrainTarget {
             DrainTarget::Route(name) => write!(f, "route {name:?}"),
             DrainTarget::Backend(address) => write!(f, "backend {address:?}"),
         }
+    }
+}
+
+fn managed_names(names: &[Box<str>]) -> String {
+    match names {
+        [] => "no name has one".to_owned(),
+        names => format!("these are: {}", names.join(", ")),
     }
 }

@@ -47,8 +47,18 @@ pub(crate) enum BuildOutcome {
     Unchanged,
     /// A gateway that can replace the current one.
     Changed(Box<Config>, Box<Gateway>),
-    /// The errors, and the files that contain them.
-    Failed(String, Vec<PathBuf>),
+    /// The current gateway stays.
+    Rejected(RejectedConfig),
+}
+
+/// A configuration that cannot be applied.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub(crate) struct RejectedConfig {
+    /// The errors.
+    pub(crate) why: String,
+    /// The files that contain them.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 // === impl ActiveConfig ===
@@ -88,7 +98,10 @@ impl ActiveConfig {
     pub(crate) fn read(&self, previous: &Gateway, issued: Arc<IssuedCerts>) -> BuildOutcome {
         let Some(load) = &self.source.load else {
             let why = "there is no configuration file: lockgate was started by flags alone";
-            return BuildOutcome::Failed(why.into(), Vec::new());
+            return BuildOutcome::Rejected(RejectedConfig {
+                why: why.into(),
+                files: Vec::new(),
+            });
         };
         let mut config = match load() {
             Ok(config) => config,
@@ -122,9 +135,9 @@ impl ActiveConfig {
     }
 
     /// Records that the last configuration that was read was rejected.
-    pub(crate) fn reject(&mut self, why: &str, files: Vec<PathBuf>) {
-        self.error = Some(why.to_owned());
-        self.rejected_files = files;
+    pub(crate) fn reject(&mut self, rejected: RejectedConfig) {
+        self.error = Some(rejected.why);
+        self.rejected_files = rejected.files;
     }
 
     pub(crate) fn status(&self) -> ConfigStatus {
@@ -148,8 +161,10 @@ impl fmt::Debug for ConfigSource {
 }
 
 fn build_failed(diagnostics: &Diagnostics) -> BuildOutcome {
-    let files = diagnostics.files().map(Path::to_owned).collect();
-    BuildOutcome::Failed(diagnostics.to_string(), files)
+    BuildOutcome::Rejected(RejectedConfig {
+        why: diagnostics.to_string(),
+        files: diagnostics.files().map(Path::to_owned).collect(),
+    })
 }
 
 /// Returns the files that only the build of a gateway reads: the CAs of client certificates, and the TLS files of backends.

@@ -2,7 +2,7 @@
 
 use crate::{
     http::context::Context,
-    lifecycle::command::{DrainReport, DrainTarget},
+    lifecycle::command::{DrainError, DrainReport, DrainTarget},
     registry::SessionTarget,
     server::drain::{DrainPacing, Drains},
 };
@@ -15,16 +15,12 @@ pub(crate) fn drain_target(
     drains: &Drains,
     target: &DrainTarget,
     draining: bool,
-) -> Result<DrainReport, String> {
+) -> Result<DrainReport, DrainError> {
     let gateway = context.live.snapshot();
     if !gateway.drain(target, draining) {
         return Err(match target {
-            DrainTarget::Route(name) => {
-                format!("there is no route `{name}`; `lockgate status` shows them")
-            }
-            DrainTarget::Backend(address) => {
-                format!("there is no backend {address}; write it as `lockgate status` shows it")
-            }
+            DrainTarget::Route(name) => DrainError::UnknownRoute(name.clone()),
+            DrainTarget::Backend(address) => DrainError::UnknownBackend(address.clone()),
         });
     }
     if !draining {

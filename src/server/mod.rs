@@ -18,7 +18,10 @@ use crate::{
     gateway::{Gateway, Live},
     http::context::Context,
     lifecycle::{
-        command::{CertificateStatus, Command, ListenerStatus, ServerState, Status},
+        command::{
+            CertificateStatus, Command, ListenerStatus, OfferError, ReloadError, RenewalError,
+            ServerState, Status,
+        },
         handover::{FdLabel, PassedFd, Predecessor},
         inherited::Inherited,
         process::Signal,
@@ -261,11 +264,11 @@ impl Server {
         match command {
             Command::Status(reply) => drop(reply.send(self.status(state))),
             Command::Reload(reply) if state == ServerState::Draining => {
-                drop(reply.send(Err("lockgate is stopping".into())));
+                drop(reply.send(Err(ReloadError::Stopping)));
             }
             Command::Reload(reply) => drop(reply.send(self.reload().await)),
             Command::HandOver(reply) if state == ServerState::Draining => {
-                drop(reply.send(Err("lockgate is stopping".into())));
+                drop(reply.send(Err(OfferError::Stopping)));
             }
             Command::HandOver(reply) => drop(reply.send(self.offer())),
             Command::Drain(target, draining, reply) => {
@@ -278,7 +281,7 @@ impl Server {
 
     /// Offers the listening sockets and the lock of the certificate store to another process. Returns the name of the
     /// socket to which that process must connect.
-    fn offer(&mut self) -> Result<String, String> {
+    fn offer(&mut self) -> Result<String, OfferError> {
         let (listeners, acme) = (&self.listeners, self.acme.as_ref());
         let server = &self.active_config.startup.server;
         let descriptors = || -> io::Result<Vec<PassedFd>> {
@@ -323,10 +326,10 @@ impl Server {
         list
     }
 
-    fn renew(&self, host: &str) -> Result<(), String> {
+    fn renew(&self, host: &str) -> Result<(), RenewalError> {
         match &self.acme {
             Some(acme) => acme.renew(host),
-            None => Err("there is no [acme] section: certificates from files are renewed by replacing the files".into()),
+            None => Err(RenewalError::NoAcme),
         }
     }
 }

@@ -2,12 +2,16 @@
 
 use crate::{
     gateway::Gateway,
-    lifecycle::systemd,
+    lifecycle::{command::ReloadError, systemd},
     observe::logging::ErrorChain,
     registry::SessionTarget,
-    server::{Server, active_config::BuildOutcome, drain::DrainPacing},
+    server::{
+        Server,
+        active_config::{BuildOutcome, RejectedConfig},
+        drain::DrainPacing,
+    },
 };
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
@@ -15,15 +19,16 @@ use tracing::{error, info, warn};
 
 impl Server {
     /// Reads the configuration again and applies it. `Err` contains the errors; then nothing has changed.
-    pub(crate) async fn reload(&mut self) -> Result<String, String> {
+    pub(crate) async fn reload(&mut self) -> Result<String, ReloadError> {
         systemd::reloading();
         let (outcome, result) = match self.apply().await {
             Ok(Some(message)) => ("applied", Ok(message)),
             Ok(None) => ("unchanged", Ok("nothing has changed".to_owned())),
-            Err((why, files)) => {
-                error!("configuration reload rejected; keeping the current one:\n{why}");
-                Arc::make_mut(&mut self.active_config).reject(&why, files);
-                ("refused", Err(why))
+            Err(rejected) => {
+                error!("configuration reload rejected; keeping the current one:\n{rejected}");
+                let error = ReloadError::Rejected(rejected.why.clone());
+                Arc::make_mut(&mut self.active_config).reject(rejected);
+                ("refused", Err(error))
             }
         };
         self.context.metrics.reload(outcome);
@@ -48,24 +53,26 @@ impl Server {
         let outcome =
             spawn_blocking(move || active_config.read(&before, before.tls.issued.clone()));
         outcome.await.unwrap_or_else(|error| {
-            BuildOutcome::Failed(
-                format!("the configuration could not be read: {error}"),
-                Vec::new(),
-            )
+            BuildOutcome::Rejected(RejectedConfig {
+                why: format!("the configuration could not be read: {error}"),
+                files: Vec::new(),
+            })
         })
     }
 
     /// Reads and applies the configuration. Returns a message; `None`: the files have not changed.
-    async fn apply(&mut self) -> Result<Option<String>, (String, Vec<PathBuf>)> {
+    async fn apply(&mut self) -> Result<Option<String>, RejectedConfig> {
         let before = self.context.live.snapshot();
         let (config, gateway) = match self.read(before.clone()).await {
             BuildOutcome::Unchanged => return Ok(None),
             BuildOutcome::Changed(config, gateway) => (config, Arc::new(*gateway)),
-            BuildOutcome::Failed(why, files) => return Err((why, files)),
+            BuildOutcome::Rejected(rejected) => return Err(rejected),
         };
         let added = self.listeners.bind_added(&config.server);
-        let added =
-            added.map_err(|error| (ErrorChain(&error).to_string(), config.watched.clone()))?;
+        let added = added.map_err(|error| RejectedConfig {
+            why: ErrorChain(&error).to_string(),
+            files: config.watched.clone(),
+        })?;
 
         // From here on nothing can fail. ACME manages the names of both configurations until the new one is current.
         let acme_names = gateway.certificates.acme_names();

@@ -3,6 +3,7 @@
 use crate::{
     http::context::Context,
     lifecycle::{
+        command::OfferError,
         handover::{HandoverClaim, HandoverError, HandoverOffer, PassedFd, Successor},
         process::reexec,
         systemd,
@@ -45,14 +46,13 @@ impl PendingHandover {
         &mut self,
         descriptors: impl FnOnce() -> io::Result<Vec<PassedFd>>,
         tasks: &Tasks,
-    ) -> Result<String, String> {
+    ) -> Result<String, OfferError> {
         // An offer to which no process has connected is withdrawn: the client that requested it may have exited.
         if self.0.as_ref().is_some_and(|open| !open.claim.take()) {
-            return Err("another process is taking over; try again in ten seconds".into());
+            return Err(OfferError::Pending);
         }
         let opened = HandoverOffer::open().and_then(|offer| Ok((offer, descriptors()?)));
-        let (offer, descriptors) =
-            opened.map_err(|error| format!("cannot pass on the listening sockets: {error}"))?;
+        let (offer, descriptors) = opened.map_err(OfferError::Sockets)?;
         let name = offer.name().to_owned();
         let (sender, accepted) = oneshot::channel();
         let closed = CancellationToken::new();

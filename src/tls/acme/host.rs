@@ -2,7 +2,7 @@
 
 use crate::{
     config::Challenge,
-    lifecycle::command::CertificateStatus,
+    lifecycle::command::{CertificateStatus, RenewalError},
     net::random::fraction,
     tls::{
         acme::{
@@ -132,18 +132,15 @@ impl AcmeHost {
     /// Requests a renewal for an operator.
     ///
     /// # Errors
-    /// Returns a message if the renewal is not due and a certificate was issued within a day.
-    pub(crate) fn request_renewal(&self, now: i64) -> Result<(), String> {
+    /// Returns an error if the renewal is not due and a certificate was issued within a day.
+    pub(crate) fn request_renewal(&self, now: i64) -> Result<(), RenewalError> {
         let mut state = self.state();
         let is_due = match &state.cert_info {
             Some(cert_info) => self.renewal(cert_info) <= now,
             None => true,
         };
         if !is_due && state.history.issued_within_a_day(now) {
-            return Err(format!(
-                "{} received a certificate within the last day; CAs limit certificates for the same name",
-                self.name
-            ));
+            return Err(RenewalError::IssuedRecently(self.name.clone()));
         }
         state.renewal_requested = true;
         drop(state);

@@ -22,7 +22,11 @@ pub(crate) mod schedule;
 
 use crate::{
     config::{self, Challenge, Config, HostPattern, UntilIssued},
-    lifecycle::{command::CertificateStatus, inherited::Inherited, tasks::Tasks},
+    lifecycle::{
+        command::{CertificateStatus, RenewalError},
+        inherited::Inherited,
+        tasks::Tasks,
+    },
     net::{crypto::provider, web_client::HttpsClient},
     observe::metrics::Metrics,
     store::{WriteBehindStore, dir::DirStore},
@@ -156,22 +160,17 @@ impl Acme {
     /// Orders a certificate now.
     ///
     /// # Errors
-    /// Returns a message if the name is not managed here, or if a certificate was issued within a day.
-    pub(crate) fn renew(&self, name: &str) -> Result<(), String> {
+    /// Returns the reason why nothing is ordered, for example that a certificate was issued within a day.
+    pub(crate) fn renew(&self, name: &str) -> Result<(), RenewalError> {
         let hosts = self.hosts();
         let Some(host) = hosts.get(name) else {
-            let managed: Vec<&str> = hosts.keys().map(|name| &**name).collect();
-            let managed = if managed.is_empty() {
-                "no name has one".to_owned()
-            } else {
-                format!("these are: {}", managed.join(", "))
-            };
-            return Err(format!("{name} has no certificate by ACME here; {managed}"));
+            return Err(RenewalError::NotManaged {
+                name: name.into(),
+                managed: hosts.keys().cloned().collect(),
+            });
         };
         if !self.client.try_become_leader() {
-            return Err(
-                "another process orders the certificates in this folder: send the command to that process".into(),
-            );
+            return Err(RenewalError::OtherProcess);
         }
         host.request_renewal(self.client.now())
     }
