@@ -7,7 +7,7 @@ use crate::{
         client::{MAX_HEADERS, connect_backend},
         context::Context,
         peer::Peer,
-        refusal::{Refusal, RefusalReason},
+        refusal::{NoResponse, Refusal, RefusalReason},
         retry::FailureKind,
         rewrite::{self, Outbound},
     },
@@ -182,16 +182,8 @@ impl HandshakeError {
     pub(crate) fn refusal(&self) -> Refusal {
         let bad_gateway = |why, text| Refusal::new(StatusCode::BAD_GATEWAY, why, text);
         match self {
-            HandshakeError::Connect(DialError::Tls { .. }) => bad_gateway(
-                RefusalReason::BackendTls,
-                "the backend cannot be reached over TLS",
-            ),
-            HandshakeError::Connect(_) => {
-                bad_gateway(RefusalReason::Dial, "the backend cannot be reached")
-            }
-            HandshakeError::Broken(_) => {
-                bad_gateway(RefusalReason::Broken, "the backend did not answer in HTTP")
-            }
+            HandshakeError::Connect(error) => Refusal::no_response(error.into()),
+            HandshakeError::Broken(_) => Refusal::no_response(NoResponse::Broken),
             HandshakeError::Status(_) => bad_gateway(
                 RefusalReason::Status,
                 "the backend did not accept the WebSocket",

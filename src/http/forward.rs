@@ -7,13 +7,12 @@ use crate::{
         client::{HttpClient, SendError},
         context::Context,
         peer::Peer,
-        refusal::{Refusal, RefusalReason, warn_backend_failure},
+        refusal::{NoResponse, Refusal, RefusalReason, warn_backend_failure},
         request::RequestContext,
         retry::{Attempt, AttemptOutcome, Attempts, FailureKind},
         rewrite::{self, Outbound},
         validate::has_single_transfer_coding,
     },
-    net::dial::DialError,
     router::path::NormalPath,
     upstream::lease::Lease,
 };
@@ -200,15 +199,11 @@ impl ForwardAttempt<'_> {
 }
 
 fn backend_refusal(error: &SendError) -> Refusal {
-    let (why, text) = match error {
-        SendError::Connect(DialError::Tls { .. }) => (
-            RefusalReason::BackendTls,
-            "the backend cannot be reached over TLS",
-        ),
-        error if error.is_connect() => (RefusalReason::Dial, "the backend cannot be reached"),
-        _ => (RefusalReason::Broken, "the backend did not answer in HTTP"),
-    };
-    Refusal::new(StatusCode::BAD_GATEWAY, why, text)
+    Refusal::no_response(match error {
+        SendError::Connect(error) => error.into(),
+        error if error.is_connect() => NoResponse::Dial,
+        _ => NoResponse::Broken,
+    })
 }
 
 /// Longer than most responses take to begin, far shorter than a long poll (Socket.IO: 25 s).

@@ -4,6 +4,7 @@ use crate::{
     gateway::route::Route,
     guard::DenialReason,
     http::body::{Body, text},
+    net::dial::DialError,
     observe::{log_throttle::LogThrottle, logging::ErrorChain},
     proto::handshake::{Bad101, BadHandshake},
     upstream::{lease::Lease, unavailable::Unavailable},
@@ -100,6 +101,17 @@ pub(crate) enum RefusalReason {
     Unavailable(Unavailable),
 }
 
+/// Why a backend gave no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoResponse {
+    /// The TLS handshake failed.
+    Tls,
+    /// There was no connection.
+    Dial,
+    /// The connection ended, or carried something other than HTTP.
+    Broken,
+}
+
 // === impl Refusal ===
 
 impl Refusal {
@@ -133,6 +145,19 @@ impl Refusal {
     pub(crate) fn unavailable(why: RefusalReason, text: &'static str) -> Self {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why, text)
             .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// 502 for a backend that gave no response. The text contains nothing about the internal network.
+    pub(crate) fn no_response(cause: NoResponse) -> Self {
+        let (why, text) = match cause {
+            NoResponse::Tls => (
+                RefusalReason::BackendTls,
+                "the backend cannot be reached over TLS",
+            ),
+            NoResponse::Dial => (RefusalReason::Dial, "the backend cannot be reached"),
+            NoResponse::Broken => (RefusalReason::Broken, "the backend did not answer in HTTP"),
+        };
+        Refusal::new(StatusCode::BAD_GATEWAY, why, text)
     }
 
     pub(crate) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
@@ -180,6 +205,17 @@ impl From<Unavailable> for Refusal {
             Unavailable::Draining => "all backends are draining, try again later",
         };
         Refusal::unavailable(RefusalReason::Unavailable(unavailable), text)
+    }
+}
+
+// === impl NoResponse ===
+
+impl From<&DialError> for NoResponse {
+    fn from(error: &DialError) -> Self {
+        match error {
+            DialError::Tls { .. } => NoResponse::Tls,
+            _ => NoResponse::Dial,
+        }
     }
 }
 

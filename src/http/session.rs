@@ -65,32 +65,36 @@ impl PendingSession {
         client: Option<OnUpgrade>,
         in_flight: Option<InFlight>,
     ) {
-        let tasks = context.tasks.clone();
         match client_leg(client).await {
             ClientLeg::Connection(client, guard, early) => {
-                match self.agreement {
-                    None => tasks.spawn(self.session(context, client, early, guard)),
-                    Some(agreement) => {
-                        let client = DeflateStream::new(client, agreement, &early);
-                        tasks.spawn(self.session(context, client, Bytes::new(), guard))
-                    }
-                };
+                self.spawn(context, client, early, guard);
             }
             ClientLeg::Stream(client) => {
                 // While the session lasts, its connection is not idle.
-                let guard = Box::new(in_flight);
-                match self.agreement {
-                    None => tasks.spawn(self.session(context, client, Bytes::new(), guard)),
-                    Some(agreement) => {
-                        let client = DeflateStream::new(client, agreement, &Bytes::new());
-                        tasks.spawn(self.session(context, client, Bytes::new(), guard))
-                    }
-                };
+                self.spawn(context, client, Bytes::new(), Box::new(in_flight));
             }
             ClientLeg::Gone => {
                 // The backend sees a session whose client has disconnected.
-                let client = tokio::io::empty();
+                let (tasks, client) = (context.tasks.clone(), tokio::io::empty());
                 tasks.spawn(self.session(context, client, Bytes::new(), Box::new(())));
+            }
+        }
+    }
+
+    /// Spawns the session with a connected client, with compression if it was agreed.
+    fn spawn<C: LegIo + Send + 'static>(
+        self,
+        context: Arc<Context>,
+        client: C,
+        early: Bytes,
+        guard: Guard,
+    ) {
+        let tasks = context.tasks.clone();
+        match self.agreement {
+            None => tasks.spawn(self.session(context, client, early, guard)),
+            Some(agreement) => {
+                let client = DeflateStream::new(client, agreement, &early);
+                tasks.spawn(self.session(context, client, Bytes::new(), guard));
             }
         }
     }
