@@ -1,4 +1,4 @@
-//! The `Client-Cert` header, which tells the backend the client's certificate (RFC 9440).
+//! The `Client-Cert` header, which contains the client's certificate for the backend (RFC 9440).
 
 use crate::{config::ClientCert, gateway::route::Route, http::request::RequestContext};
 use ::http::{HeaderMap, HeaderName};

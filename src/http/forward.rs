@@ -54,7 +54,7 @@ pub(crate) async fn forward(
     body: Incoming,
     outbound: Outbound,
 ) -> Result<Response<Body>, Refusal> {
-    let mut attempts = Attempts::new(context, rc, route, parts, path);
+    let mut attempts = Attempts::new(&context.metrics, rc, route, parts, path);
     let limits = &rc.gateway.limits;
     let answer_idle = limits.answer_idle.0;
     let lease = attempts.acquire(rc).await?;

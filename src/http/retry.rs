@@ -3,8 +3,9 @@
 
 use crate::{
     gateway::route::Route,
-    http::{context::Context, refusal::Refusal, request::RequestContext},
+    http::{refusal::Refusal, request::RequestContext},
     net::random::jitter,
+    observe::metrics::Metrics,
     router::path::NormalPath,
     upstream::{backend::Backend, balance_key::BalanceKey, lease::Lease, unavailable::Unavailable},
 };
@@ -15,8 +16,8 @@ use tokio::time::{Instant, sleep};
 
 /// The backends that a request has tried, and the number of attempts left.
 pub(crate) struct Attempts<'a> {
-    context: &'a Arc<Context>,
     pub(crate) key: BalanceKey,
+    metrics: &'a Metrics,
     route: &'a Route,
     client: IpAddr,
     /// The end of the wait for the first lease.
@@ -69,7 +70,7 @@ pub(crate) enum FailureKind {
 impl<'a> Attempts<'a> {
     /// Creates the state before the first attempt. `path` is the normalised path.
     pub(crate) fn new(
-        context: &'a Arc<Context>,
+        metrics: &'a Metrics,
         rc: &RequestContext<'_>,
         route: &'a Route,
         parts: &Parts,
@@ -78,7 +79,7 @@ impl<'a> Attempts<'a> {
         let (query, client) = (parts.uri.query(), rc.client);
         let deadline = rc.handshake_deadline(route);
         Attempts {
-            context,
+            metrics,
             key: route.pool.key(&parts.headers, path.as_str(), query, client),
             route,
             client,
@@ -95,8 +96,8 @@ impl<'a> Attempts<'a> {
         let acquired = self.acquire_until(self.deadline).await;
         let lease = acquired.inspect_err(|why| {
             if why.is_full() {
-                let (metrics, pool) = (&self.context.metrics, self.route.pool.name());
-                metrics.admission_refused(pool, why.as_str());
+                self.metrics
+                    .admission_refused(self.route.pool.name(), why.as_str());
             }
         })?;
         // The time in the queue does not count towards the time for retries.
@@ -145,7 +146,7 @@ impl<'a> Attempts<'a> {
             return None;
         }
         let lease = self.acquire_until(self.retry_deadline).await.ok()?;
-        self.context.metrics.retried(self.route.pool.name());
+        self.metrics.retried(self.route.pool.name());
         Some(lease)
     }
 
@@ -156,7 +157,7 @@ impl<'a> Attempts<'a> {
             Some(lease) => lease,
             None => {
                 self.queued = true;
-                let _waiting = self.context.metrics.waiting(pool.name());
+                let _waiting = self.metrics.waiting(pool.name());
                 acquired.await
             }
         }
@@ -165,3 +166,144 @@ impl<'a> Attempts<'a> {
 
 /// Long enough for many restarts of a server, and not noticeable to a user.
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        gateway::Gateway,
+        http::{
+            peer::Peer,
+            refusal::{NoResponse, RefusalReason},
+            request::AccessRecord,
+        },
+        tls::{certs::CertIssuers, testing::Pki},
+    };
+
+    /// Fails on the first `failures` backends.
+    struct FailingAttempt {
+        failures: usize,
+        kind: FailureKind,
+        /// The time that each backend takes.
+        delay: Duration,
+        /// The names of the tried backends.
+        tried: Vec<Arc<str>>,
+    }
+
+    impl Attempt for FailingAttempt {
+        type Response = Arc<str>;
+
+        async fn send(
+            &mut self,
+            _: &RequestContext<'_>,
+            lease: Lease,
+            _queued: bool,
+        ) -> AttemptOutcome<Arc<str>> {
+            sleep(self.delay).await;
+            let name = lease.backend().name().clone();
+            self.tried.push(name.clone());
+            if self.tried.len() > self.failures {
+                return AttemptOutcome::Final(Ok(name));
+            }
+            AttemptOutcome::Failed {
+                kind: self.kind,
+                result: Err(Refusal::no_response(NoResponse::Broken)),
+            }
+        }
+    }
+
+    fn attempt(failures: usize, kind: FailureKind) -> FailingAttempt {
+        FailingAttempt {
+            failures,
+            kind,
+            delay: Duration::ZERO,
+            tried: Vec::new(),
+        }
+    }
+
+    /// Runs `attempt` on a pool of `backends` members.
+    async fn run(backends: usize, attempt: &mut FailingAttempt) -> Result<Arc<str>, RefusalReason> {
+        let backends: Vec<String> = (1..=backends)
+            .map(|n| format!("\"ws://192.0.2.{n}:80\""))
+            .collect();
+        let pki = Pki::new();
+        pki.pair("a", &["a.test"]);
+        let file = pki.write(
+            "lockgate.toml",
+            format!(
+                "tls.certificates = [{{ cert = \"a.pem\", key = \"a.key\" }}]\n\
+                 [pools.p]\nbackends = [{}]\nretry = {{ times = 2, within = \"5s\" }}\n\
+                 [[routes]]\nhosts = [\"a.test\"]\npool = \"p\"\n",
+                backends.join(", ")
+            ),
+        );
+        let config = Config::load(&file).unwrap();
+        let gateway = Gateway::build(&config, None, &CertIssuers::default()).unwrap();
+        gateway.commit();
+        let (_, route) = gateway.router.rules().next().unwrap();
+        let (parts, ()) = ::http::Request::new(()).into_parts();
+        let client = IpAddr::from([198, 51, 100, 1]);
+        let peer = Peer {
+            address: client,
+            port: 0,
+            local: ([0; 4], 0).into(),
+            client_auth_requested: false,
+            client_cert: None,
+        };
+        let record = AccessRecord::new(None, &parts, client);
+        let mut rc = RequestContext::new(&gateway, peer, client, parts.version, record);
+        let metrics = Metrics::new();
+        let path = NormalPath::parse("/").unwrap();
+        let mut attempts = Attempts::new(&metrics, &rc, route, &parts, &path);
+        let lease = attempts.acquire(&mut rc).await.unwrap();
+        let result = attempts.run(&mut rc, lease, attempt).await;
+        assert_eq!(rc.record.backend.as_ref(), attempt.tried.last());
+        result.map_err(|refusal| refusal.why)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failure_is_followed_by_attempt_on_other_backend() {
+        for kind in [FailureKind::Connect, FailureKind::Response] {
+            let mut attempt = attempt(1, kind);
+            let answered = run(2, &mut attempt).await;
+            assert_eq!(attempt.tried.len(), 2);
+            assert_ne!(attempt.tried[0], attempt.tried[1]);
+            assert_eq!(answered.as_ref(), Ok(&attempt.tried[1]));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn last_failure_is_final_after_configured_number_of_retries() {
+        let mut attempt = attempt(9, FailureKind::Response);
+        assert_eq!(run(5, &mut attempt).await, Err(RefusalReason::Broken));
+        assert_eq!(attempt.tried.len(), 3);
+        attempt.tried.sort();
+        attempt.tried.dedup();
+        assert_eq!(attempt.tried.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_backend_is_dialled_once_more_after_a_pause() {
+        let mut attempt = attempt(9, FailureKind::Connect);
+        let started = Instant::now();
+        assert_eq!(run(1, &mut attempt).await, Err(RefusalReason::Broken));
+        assert_eq!(attempt.tried.len(), 2);
+        assert!(started.elapsed() >= RETRY_BACKOFF);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn response_of_only_backend_is_final() {
+        let mut attempt = attempt(9, FailureKind::Response);
+        assert_eq!(run(1, &mut attempt).await, Err(RefusalReason::Broken));
+        assert_eq!(attempt.tried.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_retry_starts_after_the_time_for_retries() {
+        let mut attempt = attempt(9, FailureKind::Response);
+        attempt.delay = Duration::from_secs(6);
+        assert_eq!(run(5, &mut attempt).await, Err(RefusalReason::Broken));
+        assert_eq!(attempt.tried.len(), 1);
+    }
+}

@@ -278,3 +278,132 @@ pub(crate) const MANAGED: [&str; 11] = [
     "x-forwarded-proto",
     "x-real-ip",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::http::Request;
+
+    /// Parses a request line and headers, separated by `|`. `:protocol` is that of an extended CONNECT.
+    fn parts(head: &str) -> Parts {
+        let mut lines = head.split('|');
+        let line: Vec<&str> = lines.next().unwrap().split(' ').collect();
+        let mut request = Request::builder()
+            .method(line[0])
+            .uri(line[1])
+            .version(match line[2] {
+                "HTTP/1.0" => Version::HTTP_10,
+                "HTTP/1.1" => Version::HTTP_11,
+                "HTTP/2" => Version::HTTP_2,
+                other => panic!("{other}"),
+            });
+        for header in lines {
+            request = match header.split_once(": ").unwrap() {
+                (":protocol", protocol) => request.extension(Protocol::from(protocol)),
+                (name, value) => request.header(name, value),
+            };
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    /// Requests, and the status and word of their refusal.
+    const REFUSED: &[(&str, u16, &str)] = &[
+        ("TRACE / HTTP/1.1|Host: a.test", 405, "trace"),
+        (
+            "CONNECT a.test:443 HTTP/1.1|Host: a.test:443",
+            405,
+            "connect",
+        ),
+        (
+            "CONNECT https://a.test/ HTTP/2|:protocol: connect-udp",
+            501,
+            "protocol",
+        ),
+        ("GET / HTTP/1.1", 400, "host"),
+        ("GET / HTTP/1.1|Host: a.test|Host: a.test", 400, "host"),
+        ("GET / HTTP/1.1|Host: a.test@b.test", 400, "host"),
+        ("GET http://b.test/ HTTP/1.1|Host: a.test", 400, "target"),
+        ("GET ftp://a.test/ HTTP/1.1|Host: a.test", 400, "target"),
+        ("GET /../x HTTP/1.1|Host: a.test", 400, "path"),
+        ("OPTIONS * HTTP/1.1|Host: a.test", 400, "path"),
+        (
+            "POST / HTTP/1.1|Host: a.test|Transfer-Encoding: gzip, chunked",
+            400,
+            "transfer-encoding",
+        ),
+        (
+            "GET / HTTP/1.1|Host: a.test|X_Forwarded_For: 192.0.2.1",
+            400,
+            "header-twin",
+        ),
+        (
+            "POST / HTTP/1.1|Host: a.test|Connection: upgrade|Upgrade: websocket",
+            405,
+            "wrong-method",
+        ),
+        (
+            "GET / HTTP/1.0|Host: a.test|Connection: upgrade|Upgrade: websocket",
+            400,
+            "http-1.0",
+        ),
+        (
+            "GET / HTTP/1.1|Host: a.test|Connection: upgrade|Upgrade: websocket",
+            426,
+            "wrong-version",
+        ),
+        (
+            "GET / HTTP/1.1|Host: a.test|Connection: upgrade|Upgrade: websocket|Sec-WebSocket-Version: 13",
+            400,
+            "missing-key",
+        ),
+        (
+            "GET / HTTP/1.1|Host: a.test|Connection: upgrade|Upgrade: websocket|Sec-WebSocket-Version: 13\
+             |Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==|Content-Length: 1",
+            400,
+            "upgrade-body",
+        ),
+    ];
+
+    /// Valid requests, their host, and whether they are WebSocket handshakes.
+    const ACCEPTED: &[(&str, &str, bool)] = &[
+        ("GET /a HTTP/1.0|Host: a.test", "a.test", false),
+        ("GET http://A.test/a HTTP/1.1|Host: a.test", "a.test", false),
+        (
+            "POST / HTTP/1.1|Host: a.test|Transfer-Encoding: Chunked",
+            "a.test",
+            false,
+        ),
+        ("GET https://a.test/ HTTP/2", "a.test", false),
+        (
+            "CONNECT https://a.test/ws HTTP/2|:protocol: websocket",
+            "a.test",
+            true,
+        ),
+        (
+            "GET / HTTP/1.1|Host: a.test:8443|Connection: keep-alive, Upgrade|Upgrade: WebSocket\
+             |Sec-WebSocket-Version: 13|Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==|Content-Length: 0",
+            "a.test:8443",
+            true,
+        ),
+    ];
+
+    #[test]
+    fn invalid_requests_are_refused_with_status_and_word() {
+        for (head, status, why) in REFUSED {
+            let request = parts(head);
+            let refusal = validate(&request).expect_err(head);
+            let refused = (refusal.status.as_u16(), refusal.why.as_str());
+            assert_eq!(refused, (*status, *why), "{head}");
+        }
+    }
+
+    #[test]
+    fn valid_requests_are_accepted() {
+        for (head, host, is_websocket) in ACCEPTED {
+            let request = parts(head);
+            let validated = validate(&request).expect(head);
+            let accepted = (validated.host, validated.offer.is_some());
+            assert_eq!(accepted, (*host, *is_websocket), "{head}");
+        }
+    }
+}

@@ -46,7 +46,7 @@ pub(crate) async fn open(
     offer: &Offer,
     outbound: Outbound,
 ) -> Result<Response<Body>, Refusal> {
-    let mut attempts = Attempts::new(context, rc, route, parts, path);
+    let mut attempts = Attempts::new(&context.metrics, rc, route, parts, path);
     let permit = context.session_permits.clone().try_acquire_owned();
     let permit = permit.map_err(|_| {
         Refusal::unavailable(
