@@ -11,6 +11,7 @@ mod connections;
 mod files;
 mod handover;
 mod metrics;
+mod reasons;
 mod requests;
 mod schema;
 mod sessions;

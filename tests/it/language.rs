@@ -67,7 +67,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[(
 
 /// Files and directories that are scanned if they exist.
 const SCOPE: &str = "src tests config examples docs python README.md CHANGELOG.md CONTRIBUTING.md \
-    Cargo.toml deny.toml";
+    SECURITY.md Cargo.toml deny.toml";
 
 /// Files without an extension are scanned if they begin with `#!`.
 const EXTENSIONS: &str = "rs py pyi js mjs ts sh toml md html yaml yml service socket";
