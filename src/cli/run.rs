@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: RunArgs) -> anyhow::Result<ExitCode> {
 /// `on_bound` is called inside the runtime once all listeners are bound.
 pub(crate) fn serve(
     config: Config,
-    load: Option<Load>,
+    load: Option<ConfigLoader>,
     data: Option<&Path>,
     takeover: bool,
     on_bound: impl FnOnce(&Server) -> io::Result<()>,
@@ -113,10 +113,10 @@ async fn stopped(signals: &mut Signals) {
 }
 
 /// A function that reads the configuration again in the same way as at startup.
-type Load = Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>;
+type ConfigLoader = Box<dyn Fn() -> Result<Config, Diagnostics> + Send + Sync>;
 
 /// Returns the function that reloads the configuration; `None` without a file, because flags do not change.
-fn reloader(arguments: &RunArgs) -> Option<Load> {
+fn reloader(arguments: &RunArgs) -> Option<ConfigLoader> {
     let (file, overrides) = (arguments.config.clone()?, arguments.overrides.clone());
     Some(Box::new(move || {
         let mut config = Config::load(&file)?;

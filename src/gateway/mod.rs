@@ -244,7 +244,7 @@ impl Gateway {
         for pool in self.pools.iter().filter(|pool| has(pool.names())) {
             let change = pool.apply_answer(name, answer, &mut backends);
             all.added.extend(change.added);
-            all.vanished.extend(change.vanished);
+            all.removed.extend(change.removed);
             all.first |= change.first;
         }
         all

@@ -1,9 +1,10 @@
 //! A store in a directory that only Lockgate uses, with mode 0700 and files with mode 0600.
 
-use crate::store::{Lock, Store};
+use crate::store::Store;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, ErrorKind, Read, Write},
+    os::fd::OwnedFd,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
@@ -88,7 +89,7 @@ impl Store for DirStore {
         Ok(to.display().to_string())
     }
 
-    fn lock(&self) -> io::Result<Option<Lock>> {
+    fn lock(&self) -> io::Result<Option<OwnedFd>> {
         self.create_dirs()?;
         let file = OpenOptions::new()
             .write(true)

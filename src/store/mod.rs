@@ -27,14 +27,12 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Takes the write lock, which is held until it is dropped or the process ends; `None` while another process has
     /// it.
-    fn lock(&self) -> io::Result<Option<Lock>>;
+    fn lock(&self) -> io::Result<Option<OwnedFd>>;
 
     /// Returns the location for messages.
     fn location(&self) -> String;
 }
 
-/// The write lock. It is held as long as a descriptor is open, and can be passed to the process that takes over.
-pub(crate) type Lock = OwnedFd;
 
 /// A wrapper of a store: content that cannot be written stays in memory, and the write is retried.
 #[derive(Debug)]
@@ -123,7 +121,7 @@ impl WriteBehindStore {
         }
     }
 
-    pub(crate) fn lock(&self) -> io::Result<Option<Lock>> {
+    pub(crate) fn lock(&self) -> io::Result<Option<OwnedFd>> {
         blocking(|| self.store.lock())
     }
 

@@ -42,7 +42,7 @@ pub struct MembershipChange {
     /// Backends that accept sessions and requests from now on.
     pub added: Vec<Arc<Backend>>,
     /// Backends that no longer accept sessions and requests.
-    pub vanished: Vec<Arc<Backend>>,
+    pub removed: Vec<Arc<Backend>>,
     /// Whether this is the first answer for a name of the pool. Until then the sessions of a previous configuration are
     /// kept; some may have to close now.
     pub first: bool,
@@ -136,7 +136,7 @@ impl PoolMembers {
         change.added = new.map(|member| member.backend.clone()).collect();
         let removed = self.current.iter();
         let removed = removed.filter(|member| !has(&next.current, &member.backend));
-        change.vanished = removed.map(|member| member.backend.clone()).collect();
+        change.removed = removed.map(|member| member.backend.clone()).collect();
         (next, change)
     }
 

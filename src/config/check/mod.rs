@@ -44,7 +44,7 @@ pub(crate) fn check(config: &Config, source_map: &SourceMap) -> Vec<Diagnostic> 
     session(
         "session",
         &config.session,
-        &|context, key| context.in_section("session", key),
+        |context: &CheckContext<'_>, key: &str| context.in_section("session", key),
         &mut context,
     );
     for (name, pool) in &config.pools {
@@ -293,11 +293,13 @@ fn close_code(
     }
 }
 
-/// Finds the place of a key.
-type Place<'a> = &'a dyn Fn(&CheckContext<'_>, &str) -> Option<Location>;
-
 /// Checks one `session` table; `name` is `session` for the defaults, or names the route.
-fn session(name: &str, session: &Session, place: Place<'_>, context: &mut CheckContext<'_>) {
+fn session(
+    name: &str,
+    session: &Session,
+    place: impl Fn(&CheckContext<'_>, &str) -> Option<Location>,
+    context: &mut CheckContext<'_>,
+) {
     let pings = session.ping.legs != PingLegs::Off;
     for (key, period, line) in [
         (

@@ -143,7 +143,7 @@ pub(crate) fn route(route: &Route, at: Option<Location>, context: &mut CheckCont
         session(
             &format!("routes.{name}.session"),
             &changed,
-            &|context, _| context.in_table(at, "session"),
+            |context: &CheckContext<'_>, _: &str| context.in_table(at, "session"),
             context,
         );
     }

@@ -135,10 +135,10 @@ impl DnsTasks {
         }
         let gateway = self.context.live.snapshot();
         let change = gateway.apply_dns_answer(&name, answer.as_ref());
-        if !change.added.is_empty() || !change.vanished.is_empty() {
+        if !change.added.is_empty() || !change.removed.is_empty() {
             let (added, removed) = (
                 backend_names(&change.added),
-                backend_names(&change.vanished),
+                backend_names(&change.removed),
             );
             info!(%name, %added, %removed, "DNS has changed the backends of a name");
             health_tasks.refresh();
@@ -146,7 +146,7 @@ impl DnsTasks {
             return;
         }
         let leaving = self.context.sessions.matching(|session| {
-            let mut removed = change.vanished.iter();
+            let mut removed = change.removed.iter();
             let is_affected =
                 change.first || removed.any(|backend| *backend.name() == session.backend);
             is_affected && !gateway.may_keep(session)

@@ -5,7 +5,7 @@ use crate::{
     config::UntilIssued,
     net::pem,
     observe::{logging::ErrorChain, metrics::Metrics},
-    store::{Lock, WriteBehindStore},
+    store::WriteBehindStore,
     tls::{
         acme::{error::AcmeError, order::CaConfig},
         issued::IssuedCerts,
@@ -42,7 +42,7 @@ enum LockState {
     /// The lock has not been tried yet.
     Unknown,
     /// This process holds the lock.
-    Held(Lock),
+    Held(OwnedFd),
     /// Another process holds the lock; this one serves what the other writes.
     HeldElsewhere,
     /// The lock cannot be created, as on a read-only disk. This process orders certificates nevertheless.
@@ -59,7 +59,7 @@ impl AcmeClient {
         metrics: Arc<Metrics>,
         until_issued: UntilIssued,
         retry: Duration,
-        lock: Option<Lock>,
+        lock: Option<OwnedFd>,
     ) -> Self {
         AcmeClient {
             ca: Arc::new(ca),
@@ -104,7 +104,7 @@ impl AcmeClient {
         }
     }
 
-    fn next_state(&self, before: &LockState, result: io::Result<Option<Lock>>) -> LockState {
+    fn next_state(&self, before: &LockState, result: io::Result<Option<OwnedFd>>) -> LockState {
         let location = self.store.location();
         match (result, before) {
             (Ok(Some(lock)), before) => {
