@@ -48,7 +48,7 @@ pub struct Router<T> {
 pub struct RouteQuery<'a> {
     /// [`Authority::host`]: lower case, without port, final dot and brackets.
     pub host: &'a str,
-    /// The path that will also be forwarded.
+    /// The path; rules are compared with its decoded form.
     pub path: &'a NormalPath<'a>,
     /// All header fields of the request.
     pub headers: &'a HeaderMap,
@@ -109,7 +109,7 @@ impl<T> Router<T> {
     pub fn find(&self, query: &RouteQuery<'_>) -> Option<Match<'_, T>> {
         let mut best: Option<Match<'_, T>> = None;
         for (host, candidates) in self.by_host(query.host) {
-            for part in candidates.for_path(query.path.as_str()) {
+            for part in candidates.for_path(query.path.decoded()) {
                 for (rule, route) in part.iter().map(|&index| &self.routes[index]) {
                     let Some(summary) = rule.matches(host, query) else {
                         continue;

@@ -5,6 +5,7 @@ use crate::{
     router::{RouteQuery, host::Authority, path::NormalPath},
 };
 use ::http::HeaderMap;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::fmt;
 
 /// The conditions of one route. `Display` is its one-line summary, as in `chat.example.com /ws/* subprotocol=chat`.
@@ -58,7 +59,7 @@ pub enum PathRank {
 
 impl From<&Route> for Rule {
     /// Creates a rule with hosts and paths in the form in which requests are compared: `[::1]` becomes `::1`,
-    /// `/%7euser` becomes `/~user`.
+    /// `/%40me` becomes `/@me`.
     fn from(route: &Route) -> Rule {
         Rule {
             hosts: route.hosts.iter().map(comparable_host).collect(),
@@ -90,7 +91,7 @@ impl Rule {
 
     /// Returns the summary of the match if all conditions besides the host, which the caller has matched, are met.
     pub(crate) fn matches(&self, host: HostRank, query: &RouteQuery<'_>) -> Option<Summary> {
-        let path = self.match_path(query.path.as_str())?;
+        let path = self.match_path(query.path.decoded())?;
         let met = self.offers(query.subprotocols) && self.missing_header(query.headers).is_none();
         met.then(|| Summary {
             host,
@@ -175,8 +176,10 @@ fn comparable_host(pattern: &HostPattern) -> HostPattern {
 }
 
 fn comparable_path(pattern: &PathPattern) -> PathPattern {
-    let comparable = |path: &str| match NormalPath::parse(path) {
-        Ok(normal) => normal.as_str().into(),
+    // A blank and characters beyond ASCII may be written unescaped in a configuration, never in a request.
+    let escaped = |path: &str| utf8_percent_encode(path, UNESCAPED).to_string();
+    let comparable = |path: &str| match NormalPath::parse(&escaped(path)) {
+        Ok(normal) => normal.decoded().into(),
         // The empty prefix of "/*"; any other value that is not a path matches no request.
         Err(_) => path.into(),
     };
@@ -186,3 +189,6 @@ fn comparable_path(pattern: &PathPattern) -> PathPattern {
         PathPattern::Regex(regex) => PathPattern::Regex(regex.clone()),
     }
 }
+
+/// Characters that a configuration may have unescaped and a request may not, besides those beyond ASCII.
+const UNESCAPED: &AsciiSet = &CONTROLS.add(b' ');

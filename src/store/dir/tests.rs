@@ -100,10 +100,7 @@ fn killed(folder: &Path, syscall: &str, nth: u32) -> bool {
             format!("inject={syscall}:signal=KILL:when={nth}"),
         ])
         .arg(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "store::dir::tests::saves_once_as_a_child",
-        ])
+        .args(["--exact", "store::dir::tests::saves_once_as_a_child"])
         .env(CHILD, folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
