@@ -22,7 +22,7 @@
 //!
 //! Tasks that run as long as the process: `server/reload.rs` applies a new configuration when a file changes,
 //! `tls/acme/` obtains and renews certificates, `upstream/health/checker.rs` runs health checks, and `server/tasks/`
-//! refreshes DNS names and rebalances sessions. `CONTRIBUTING.md` says how to build, test and extend Lockgate;
+//! refreshes DNS names and rebalances sessions. `CONTRIBUTING.md` describes how to build, test and extend Lockgate;
 //! `docs/architecture.md` has the stream wrappers and the state machines of a close, a reload and a takeover.
 //!
 //! # Lexicon
@@ -93,22 +93,26 @@ pub mod internals {
         gateway::Gateway,
         lifecycle::{inherited::Inherited, process::Signal},
         net::{
+            crypto::install_provider,
             socket::{BackendStream, Socket},
             tls_stream::ServerStream,
         },
         observe::{
-            access::{AccessLog, SessionRecord},
+            access::{AccessLog, record::SessionRecord},
             metrics::Metrics,
         },
         registry::{SessionRegistry, SessionTarget},
-        router::{RouteQuery, Router, path::NormalPath, rule::Rule},
+        router::{
+            Router,
+            path::NormalPath,
+            rule::{RouteQuery, Rule},
+        },
         server::{Server, active_config::ConfigSource},
-        splice::session::{SpliceLegs, run},
+        splice::{run, session::SpliceLegs},
         tls::{
             accept::{AcceptOutcome, accept},
             certs::CertIssuers,
             dev::DevCa,
-            server_config::install_provider,
         },
         upstream::{backend::Backends, pool::Pool},
     };

@@ -1,14 +1,16 @@
-//! The admin API: answers one request.
+//! The admin API: answers one request. `sessions.rs` and `tap.rs` have the paths that need more than a command to the
+//! server.
 
 use crate::{
     admin::{
         Admin, Surface,
         auth::{self, HostCheck},
+        response::AdminResponse,
         sessions, tap,
     },
     lifecycle::command::{Command, DrainReport, DrainTarget, ServerState},
 };
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Bytes},
@@ -163,75 +165,8 @@ impl AdminApi {
         }
     }
 
-    /// Returns the server's reply to a command as JSON.
-    async fn command_json<T: Serialize>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<AdminResponse, AdminResponse> {
-        let reply = self.command(command).await?;
-        Ok(AdminResponse::json(&reply))
-    }
-
-    /// Returns the server's reply to a command, or an error response if there is none.
-    pub(crate) async fn command<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<T, AdminResponse> {
-        self.command_within(self.reply, command).await
-    }
-
-    async fn command_within<T>(
-        &self,
-        reply: Duration,
-        command: impl FnOnce(oneshot::Sender<T>) -> Command,
-    ) -> Result<T, AdminResponse> {
-        let exchange = async {
-            let (reply, answer) = oneshot::channel();
-            self.admin.commands.send(command(reply)).await.ok()?;
-            answer.await.ok()
-        };
-        let unavailable = |text| AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, text);
-        match timeout(reply, exchange).await {
-            Ok(Some(reply)) => Ok(reply),
-            Ok(None) => Err(unavailable("the server has stopped")),
-            Err(_) => Err(unavailable(
-                "the server did not reply in time: is this machine overloaded?",
-            )),
-        }
-    }
-}
-
-/// The deadline for reading certificates: ten thousand of them take seconds.
-const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Returns whether `path` names a request that changes state and therefore requires POST.
-fn requires_post(path: &str) -> bool {
-    matches!(path, RENEW | RELOAD | DRAIN | HAND_OVER | CLOSE)
-}
-
-const TOKEN_REQUIRED: &str = "server.admin_token is set: send it as Authorization: Bearer TOKEN (only /healthz and /readyz need none)";
-
-const CLOSE: &str = "/sessions/close";
-
-const DRAIN: &str = "/drain";
-
-const HAND_OVER: &str = "/handover";
-
-const RELOAD: &str = "/reload";
-
-const RENEW: &str = "/certificates/renew";
-
-const SESSIONS: &str = "/sessions";
-
-const TAP: &str = "/tap";
-
-// Commands to the server: drains and certificate renewals.
-
-// === impl AdminApi ===
-
-impl AdminApi {
     /// Drains `route=NAME` or `backend=ADDRESS`, percent-encoded; `&undo` ends the drain.
-    pub(crate) async fn drain(&self, query: &str) -> AdminResponse {
+    async fn drain(&self, query: &str) -> AdminResponse {
         let (query, draining) = match query.strip_suffix("&undo") {
             Some(query) => (query, false),
             None => (query, true),
@@ -261,7 +196,7 @@ impl AdminApi {
     }
 
     /// Renews the certificate of `host=NAME`, percent-encoded.
-    pub(crate) async fn renew(&self, query: &str) -> AdminResponse {
+    async fn renew(&self, query: &str) -> AdminResponse {
         let host = query.strip_prefix("host=").map(percent_decode_str);
         let Some(host) = host.and_then(|host| host.decode_utf8().ok()) else {
             return AdminResponse::line(
@@ -283,13 +218,55 @@ impl AdminApi {
             Err(response) => response,
         }
     }
+
+    /// Returns the server's reply to a command as JSON.
+    async fn command_json<T: Serialize>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<AdminResponse, AdminResponse> {
+        let reply = self.command(command).await?;
+        Ok(AdminResponse::json(&reply))
+    }
+
+    /// Returns the server's reply to a command, or an error response if there is none.
+    async fn command<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, AdminResponse> {
+        self.command_within(self.reply, command).await
+    }
+
+    async fn command_within<T>(
+        &self,
+        reply: Duration,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, AdminResponse> {
+        let exchange = async {
+            let (reply, answer) = oneshot::channel();
+            self.admin.commands.send(command(reply)).await.ok()?;
+            answer.await.ok()
+        };
+        let unavailable = |text| AdminResponse::line(StatusCode::SERVICE_UNAVAILABLE, text);
+        match timeout(reply, exchange).await {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => Err(unavailable("the server has stopped")),
+            Err(_) => Err(unavailable(
+                "the server did not reply in time: is this machine overloaded?",
+            )),
+        }
+    }
+}
+
+/// Returns whether `path` names a request that changes state and therefore requires POST.
+fn requires_post(path: &str) -> bool {
+    matches!(path, RENEW | RELOAD | DRAIN | HAND_OVER | CLOSE)
 }
 
 /// Describes the result of a drain, with a line for each pool that has no backend left.
 fn describe_drain(
     DrainReport {
         closing,
-        pools_without_backend: exhausted,
+        pools_without_backend,
     }: &DrainReport,
 ) -> String {
     let closed = match closing {
@@ -299,7 +276,7 @@ fn describe_drain(
     let mut text = format!(
         "draining: no new sessions are accepted; {closed}; `lockgate status` shows the progress"
     );
-    for pool in exhausted {
+    for pool in pools_without_backend {
         text += &format!(
             "\nwarning: the pool {pool} has no backend left that accepts new sessions: its clients receive 503; `--undo` ends the drain"
         );
@@ -307,39 +284,21 @@ fn describe_drain(
     text
 }
 
-// The responses of the admin API.
+/// The deadline for reading certificates: ten thousand of them take seconds.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(crate) struct AdminResponse {
-    pub(crate) status: StatusCode,
-    pub(crate) kind: &'static str,
-    pub(crate) body: UnsyncBoxBody<Bytes, Infallible>,
-}
+const TOKEN_REQUIRED: &str = "server.admin_token is set: send it as Authorization: Bearer TOKEN (only /healthz and /readyz need none)";
 
-// === impl AdminResponse ===
+const CLOSE: &str = "/sessions/close";
 
-impl AdminResponse {
-    pub(crate) fn line(status: StatusCode, text: &str) -> Self {
-        AdminResponse {
-            status,
-            ..AdminResponse::text("text/plain; charset=utf-8", format!("{text}\n"))
-        }
-    }
+const DRAIN: &str = "/drain";
 
-    /// Returns a 400 response with `text` as its body.
-    pub(crate) fn bad(text: &str) -> Self {
-        AdminResponse::line(StatusCode::BAD_REQUEST, text)
-    }
+const HAND_OVER: &str = "/handover";
 
-    pub(crate) fn json(value: &impl Serialize) -> Self {
-        let text = serde_json::to_string(value).expect("a reply is strings and numbers");
-        AdminResponse::text("application/json", text)
-    }
+const RELOAD: &str = "/reload";
 
-    pub(crate) fn text(kind: &'static str, text: String) -> Self {
-        AdminResponse {
-            status: StatusCode::OK,
-            kind,
-            body: Full::from(text).boxed_unsync(),
-        }
-    }
-}
+const RENEW: &str = "/certificates/renew";
+
+const SESSIONS: &str = "/sessions";
+
+const TAP: &str = "/tap";

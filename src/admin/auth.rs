@@ -1,4 +1,6 @@
-//! Checks the bearer token of an admin request, if one is configured (RFC 6750 §2.1).
+//! Who may use the admin API: the bearer token of a request, if one is configured (RFC 6750 §2.1), and no web page. A page
+//! in a browser can send requests to this machine (CSRF), even under its own name if that resolves to 127.0.0.1 (DNS
+//! rebinding); only the headers reveal the origin.
 
 use crate::config::Secret;
 use aws_lc_rs::{
@@ -11,6 +13,15 @@ use hyper::{
     http::uri::Authority,
 };
 use std::net::IpAddr;
+
+/// The Host header values that are accepted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum HostCheck {
+    /// Any value: a Unix socket has no name, and a scraper may use any name.
+    Any,
+    /// A loopback name or address, or the local address of the connection.
+    Here(IpAddr),
+}
 
 /// Returns whether `headers` carry `token`; an empty `token` accepts any.
 /// The comparison's duration reveals neither the token nor its length.
@@ -35,20 +46,6 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     scheme
         .eq_ignore_ascii_case(SCHEME)
         .then(|| token.trim_ascii())
-}
-
-const SCHEME: &[u8] = b"Bearer ";
-
-// Refuses requests from web pages. A page in a browser can send requests to this machine (CSRF), even under its own
-// name if that resolves to 127.0.0.1 (DNS rebinding); only the headers reveal the origin.
-
-/// The Host header values that are accepted.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum HostCheck {
-    /// Any value: a Unix socket has no name, and a scraper may use any name.
-    Any,
-    /// A loopback name or address, or the local address of the connection.
-    Here(IpAddr),
 }
 
 /// Accepts requests that no web page can have sent; otherwise returns the status and a line that names the header.
@@ -115,3 +112,5 @@ fn is_own_host(host: &str, local: IpAddr) -> bool {
 }
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+const SCHEME: &[u8] = b"Bearer ";

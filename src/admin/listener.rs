@@ -1,6 +1,6 @@
 //! Binds the admin listener: a TCP address, or a Unix socket that only its owner can open.
 
-use crate::config::AdminAddress;
+use crate::{admin::auth::HostCheck, config::AdminAddress};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     fs, io, net,
@@ -14,7 +14,10 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+};
 
 /// A bound listener.
 #[derive(Debug)]
@@ -33,6 +36,11 @@ pub(crate) struct SocketFile {
     /// Set if another process is responsible for the file.
     disowned: AtomicBool,
 }
+
+/// A TCP or Unix stream.
+pub(crate) trait AdminStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> AdminStream for S {}
 
 /// Binds `address`; `None` for "off". Called inside a runtime. A socket file without a listening process is replaced.
 pub(crate) fn bind(address: &AdminAddress) -> io::Result<Option<AdminListener>> {
@@ -98,6 +106,21 @@ pub(crate) fn describe(address: &AdminAddress) -> String {
 // === impl AdminListener ===
 
 impl AdminListener {
+    /// Accepts the next connection, and returns which Host header values its requests may have.
+    pub(crate) async fn accept(&self) -> io::Result<(Box<dyn AdminStream>, HostCheck)> {
+        match self {
+            AdminListener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let local = stream.local_addr()?.ip().to_canonical();
+                Ok((Box::new(stream), HostCheck::Here(local)))
+            }
+            AdminListener::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Box::new(stream), HostCheck::Any))
+            }
+        }
+    }
+
     /// Hands the socket file over to another process: it is not removed on drop.
     pub(crate) fn disown(&self) {
         self.set_disowned(true);

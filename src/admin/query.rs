@@ -1,7 +1,10 @@
 //! Parses the query component: `name=value`, percent-encoded, each name at most once, unknown names refused.
 
-use crate::config;
-use crate::{config::BadValue, registry::filter::SessionFilter};
+use crate::{
+    config::{BadValue, DurationValue},
+    proto::query,
+    registry::filter::SessionFilter,
+};
 use percent_encoding::percent_decode_str;
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -14,8 +17,8 @@ pub(crate) struct Query(BTreeMap<String, String>);
 impl Query {
     pub(crate) fn parse(text: &str) -> Result<Query, String> {
         let mut all = BTreeMap::new();
-        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for pair in query::pairs(text).filter(|pair| !pair.raw.is_empty()) {
+            let (name, value) = (pair.name, pair.value.unwrap_or_default());
             let decoded = percent_decode_str(value).decode_utf8();
             let Ok(value) = decoded else {
                 return Err(format!("`{name}` is not UTF-8"));
@@ -69,7 +72,7 @@ impl Query {
 
     /// Removes the parameters that select sessions.
     pub(crate) fn session_filter(&mut self) -> Result<SessionFilter, String> {
-        let age = self.value::<config::DurationValue>("longer_than")?;
+        let age = self.value::<DurationValue>("longer_than")?;
         Ok(SessionFilter {
             id: self.id("id")?,
             route: self.take("route").map(Into::into),

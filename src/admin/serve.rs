@@ -1,35 +1,28 @@
 //! Serves a bound listener: a limited number of connections, each with one request and one deadline.
 
 use crate::{
-    admin::{Admin, Surface, api::AdminApi, auth::HostCheck, listener::AdminListener},
+    admin::{
+        Admin, Surface,
+        api::AdminApi,
+        auth::HostCheck,
+        listener::{AdminListener, AdminStream},
+    },
     lifecycle::tasks::Tasks,
-    observe::logging::LogThrottle,
+    observe::log_throttle::LogThrottle,
 };
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
-    io,
     pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
-
-/// Accepts connections until `tasks` stop, and serves each in a task of its own.
-pub(crate) async fn serve(
-    bound: Arc<AdminListener>,
-    admin: Arc<Admin>,
-    surface: Surface,
-    tasks: Tasks,
-) {
-    serve_with(bound, admin, surface, tasks, DEFAULT_TIMEOUTS).await;
-}
 
 /// The timeouts of an admin listener.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +35,16 @@ pub(crate) struct ServeTimeouts {
     pub(crate) connection: Duration,
     /// The time to complete responses in progress on shutdown.
     pub(crate) shutdown: Duration,
+}
+
+/// Accepts connections until `tasks` stop, and serves each in a task of its own.
+pub(crate) async fn serve(
+    bound: Arc<AdminListener>,
+    admin: Arc<Admin>,
+    surface: Surface,
+    tasks: Tasks,
+) {
+    serve_with(bound, admin, surface, tasks, DEFAULT_TIMEOUTS).await;
 }
 
 pub(crate) async fn serve_with(
@@ -124,29 +127,6 @@ async fn serve_connection(
         Some(Ok(())) => {}
         Some(Err(error)) => debug!(%error, "admin connection failed"),
         None => debug!("admin connection timed out"),
-    }
-}
-
-/// A TCP or Unix stream.
-trait AdminStream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> AdminStream for S {}
-
-// === impl AdminListener ===
-
-impl AdminListener {
-    async fn accept(&self) -> io::Result<(Box<dyn AdminStream>, HostCheck)> {
-        match self {
-            AdminListener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let local = stream.local_addr()?.ip().to_canonical();
-                Ok((Box::new(stream), HostCheck::Here(local)))
-            }
-            AdminListener::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Box::new(stream), HostCheck::Any))
-            }
-        }
     }
 }
 

@@ -2,8 +2,8 @@
 //! that no session is blocked.
 
 use crate::{
-    admin::{api::AdminResponse, query::Query},
-    observe::access::SessionRecord,
+    admin::{query::Query, response::AdminResponse},
+    observe::access::record::SessionRecord,
     registry::{CloseOrder, SessionRef, SessionRegistry, filter::SessionFilter, traffic::Traffic},
 };
 use hyper::StatusCode;
@@ -31,7 +31,7 @@ pub(crate) async fn close(sessions: &SessionRegistry, query: &str) -> AdminRespo
     let mut closing = 0;
     let mut orders = |session: &SessionRef| closing += usize::from(session.order(order.clone()));
     match filter.id {
-        Some(id) => match sessions.find(id).filter(|session| filter.matches(session)) {
+        Some(id) => match sessions.find(id).filter(|session| session.matches(&filter)) {
             Some(session) => orders(&session),
             None => {
                 let text = format!("there is no such session {id:016x}: it may have ended");
@@ -209,7 +209,7 @@ async fn listing(
     };
     match filter.id {
         Some(id) => {
-            let found = sessions.find(id).filter(|session| filter.matches(session));
+            let found = sessions.find(id).filter(|session| session.matches(filter));
             found.into_iter().for_each(&mut row);
         }
         None => for_each_matching(sessions, filter, &mut row).await,
@@ -231,7 +231,7 @@ pub(crate) async fn for_each_matching(
         let page = sessions.page(after);
         let Some(last) = page.last() else { return };
         after = Some(last.id());
-        let matching = page.into_iter().filter(|session| filter.matches(session));
+        let matching = page.into_iter().filter(|session| session.matches(filter));
         matching.for_each(&mut visit);
         yield_now().await;
     }

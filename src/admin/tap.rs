@@ -1,12 +1,13 @@
 //! `GET /tap`: streams relayed frames, one line of JSON each, until the duration ends or the client disconnects.
 
 use crate::{
-    admin::{Admin, api::AdminResponse, query::Query, sessions::for_each_matching},
+    admin::{Admin, query::Query, response::AdminResponse, sessions::for_each_matching},
     config::DurationValue,
     proto::{frame::Opcode, frame_tracker::Role},
     registry::{
         filter::SessionFilter,
-        tap::{InflateStatus, TapSubscription, TappedFrame},
+        tap::TapSubscription,
+        tap_sink::{InflateStatus, TappedFrame},
     },
 };
 use futures_util::stream;
@@ -84,6 +85,33 @@ struct TapLines {
     lost: u64,
 }
 
+/// A frame as a line of JSON.
+#[derive(Serialize)]
+struct FrameRow {
+    at: String,
+    id: String,
+    client: String,
+    route: String,
+    from: &'static str,
+    kind: &'static str,
+    continues: bool,
+    fin: bool,
+    /// The payload length on the wire, in bytes.
+    size: u64,
+    compressed: bool,
+    /// The inflated payload length in bytes, if the payload was inflated.
+    inflated: Option<u64>,
+    /// The payload refers to data relayed before the tap was attached; "?" replaces the missing bytes.
+    gaps: bool,
+    /// The status code of a Close frame.
+    code: Option<u16>,
+    /// The beginning of the payload if it is text; otherwise it is in `hex`.
+    text: Option<String>,
+    hex: Option<String>,
+    /// The payload is longer than its part in this line.
+    cut: bool,
+}
+
 // === impl TapLines ===
 
 impl TapLines {
@@ -147,67 +175,10 @@ impl Drop for TapLines {
     }
 }
 
-fn parse_query(query: &str) -> Result<TapQuery, String> {
-    let mut query = Query::parse(query)?;
-    let filter = query.session_filter()?;
-    let bytes = query.number("bytes", 4096)?.unwrap_or(128);
-    let rate = query.number("rate", 1000)?.unwrap_or(100);
-    let duration: Option<DurationValue> = query.value("lasting")?;
-    query.finish()?;
-    let duration = duration.unwrap_or(DurationValue(Duration::from_secs(60)));
-    if duration.0.is_zero() || duration.0 > MAX_TAP_DURATION {
-        return Err("`lasting` must be more than 0s and at most 1h".to_owned());
-    }
-    Ok(TapQuery {
-        filter,
-        bytes,
-        rate: u32::try_from(rate).unwrap_or(u32::MAX),
-        duration,
-    })
-}
-
-fn line(value: &impl Serialize) -> String {
-    let mut line = serde_json::to_string(value).expect("strings and numbers");
-    line.push('\n');
-    line
-}
-
-/// The maximum duration: a forgotten tap ends by itself.
-const MAX_TAP_DURATION: Duration = Duration::from_secs(3600);
-
-// A frame as a line of JSON.
-
-/// A frame as it appears in the output.
-#[derive(Serialize)]
-pub(crate) struct FrameRow {
-    at: String,
-    id: String,
-    client: String,
-    route: String,
-    from: &'static str,
-    kind: &'static str,
-    continues: bool,
-    fin: bool,
-    /// The payload length on the wire, in bytes.
-    size: u64,
-    compressed: bool,
-    /// The inflated payload length in bytes, if the payload was inflated.
-    inflated: Option<u64>,
-    /// The payload refers to data relayed before the tap was attached; "?" replaces the missing bytes.
-    gaps: bool,
-    /// The status code of a Close frame.
-    code: Option<u16>,
-    /// The beginning of the payload if it is text; otherwise it is in `hex`.
-    text: Option<String>,
-    hex: Option<String>,
-    /// The payload is longer than its part in this line.
-    cut: bool,
-}
-
 // === impl FrameRow ===
 
 impl FrameRow {
-    pub(crate) fn of(frame: &TappedFrame) -> FrameRow {
+    fn of(frame: &TappedFrame) -> FrameRow {
         let (code, head) = match (frame.kind, frame.head.as_slice()) {
             (Opcode::Close, [high, low, reason @ ..]) => {
                 (Some(u16::from_be_bytes([*high, *low])), reason)
@@ -251,6 +222,31 @@ impl FrameRow {
     }
 }
 
+fn parse_query(query: &str) -> Result<TapQuery, String> {
+    let mut query = Query::parse(query)?;
+    let filter = query.session_filter()?;
+    let bytes = query.number("bytes", 4096)?.unwrap_or(128);
+    let rate = query.number("rate", 1000)?.unwrap_or(100);
+    let duration: Option<DurationValue> = query.value("lasting")?;
+    query.finish()?;
+    let duration = duration.unwrap_or(DurationValue(Duration::from_secs(60)));
+    if duration.0.is_zero() || duration.0 > MAX_TAP_DURATION {
+        return Err("`lasting` must be more than 0s and at most 1h".to_owned());
+    }
+    Ok(TapQuery {
+        filter,
+        bytes,
+        rate: u32::try_from(rate).unwrap_or(u32::MAX),
+        duration,
+    })
+}
+
+fn line(value: &impl Serialize) -> String {
+    let mut line = serde_json::to_string(value).expect("strings and numbers");
+    line.push('\n');
+    line
+}
+
 /// Converts the payload to text, without a truncated character at the end.
 fn text(head: &[u8]) -> String {
     let valid_len = match std::str::from_utf8(head) {
@@ -267,8 +263,11 @@ fn hex(head: &[u8]) -> String {
     })
 }
 
+/// The maximum duration: a forgotten tap ends by itself.
+const MAX_TAP_DURATION: Duration = Duration::from_secs(3600);
+
 #[cfg(test)]
-mod tap_tests {
+mod tests {
     use super::*;
 
     #[test]
@@ -285,11 +284,6 @@ mod tap_tests {
             assert!(parse_query(bad).is_err(), "{bad}");
         }
     }
-}
-
-#[cfg(test)]
-mod row_tests {
-    use super::*;
 
     #[test]
     fn truncated_character_is_dropped_and_invalid_bytes_are_replaced() {

@@ -3,10 +3,12 @@
 
 use crate::config::{
     Access, AcmeDirectory, AdminAddress, BackendSource, Cidr, DurationValue, HostPattern,
-    ListenAddress, LogFormat, LogLevel, MailAddress, OriginPattern,
+    ListenAddress, Located, LogFormat, LogLevel, MailAddress, OriginPattern, Server,
 };
+use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use std::{env, net::IpAddr, path::PathBuf};
+use http::{HeaderName, HeaderValue};
+use std::{env, ffi::OsString, net::IpAddr, path::PathBuf};
 
 /// A TLS-terminating reverse proxy made for WebSockets.
 ///
@@ -99,233 +101,6 @@ pub(crate) enum CertCommand {
     /// print the steps instead.
     Trust(DataArgs),
 }
-
-// === impl Arguments ===
-
-impl Arguments {
-    /// Reads the command line and the environment.
-    pub(crate) fn read() -> Result<Arguments, clap::Error> {
-        let command = without_empty_variables(Arguments::command());
-        let matches = command.try_get_matches();
-        let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
-        arguments.inspect_err(|error| {
-            // clap's message names flags that the user may not have written.
-            if error.kind() == ErrorKind::ArgumentConflict {
-                for name in set_variables() {
-                    eprintln!("note: {name} is set in the environment and counts as its flag");
-                }
-            }
-        })
-    }
-}
-
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let is_empty = |arg: &clap::Arg| {
-        let value = arg.get_env().and_then(env::var_os);
-        value.is_some_and(|value| value.is_empty())
-    };
-    command
-        .mut_args(|arg| match is_empty(&arg) {
-            true => arg.env(None),
-            false => arg,
-        })
-        .mut_subcommands(without_empty_variables)
-}
-
-fn set_variables() -> impl Iterator<Item = String> {
-    let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        let name = name.into_string().ok()?;
-        (name.starts_with("LOCKGATE_") && !value.is_empty()).then_some(name)
-    };
-    env::vars_os().filter_map(ours)
-}
-
-// Arguments of the commands that start no proxy: `check`, `explain`, `probe` and `doctor`.
-
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
-    pub(crate) config: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) data: DataArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
-    /// The URL that a client would request, such as wss://chat.example.com/ws/room; https:// for plain HTTP.
-    pub(crate) url: String,
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
-    pub(crate) config: PathBuf,
-    /// A header that the client sends, such as `Origin: https://example.com`. May be repeated.
-    #[arg(long, value_name = "NAME: VALUE")]
-    pub(crate) header: Vec<String>,
-    /// A subprotocol that the client offers. May be repeated.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) protocol: Vec<String>,
-    /// The client's address.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    pub(crate) from: IpAddr,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) data: DataArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ProbeArgs {
-    /// The URL to open, such as wss://chat.example.com/ws.
-    pub(crate) url: String,
-    /// Trust only the CA certificates in this PEM file. Default: the public CAs and this user's development CA.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// A subprotocol to offer. May be repeated.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) protocol: Vec<String>,
-    /// A header to send, such as `Origin: https://example.com`. May be repeated.
-    #[arg(long, value_name = "NAME: VALUE")]
-    pub(crate) header: Vec<String>,
-    /// Use HTTP/2 (RFC 8441).
-    #[arg(long)]
-    pub(crate) h2: bool,
-    /// The timeout of each step.
-    #[arg(long, value_name = "DURATION", default_value = "10s")]
-    pub(crate) timeout: DurationValue,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) data: DataArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {
-    /// The configuration file; without it only the machine is checked.
-    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-    /// The admin address, if `run` is started with one. Overrides the file.
-    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
-    pub(crate) admin: Option<AdminAddress>,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) data: DataArgs,
-}
-
-// Arguments of the commands that query or control a running lockgate.
-
-#[derive(Debug, Args)]
-pub(crate) struct DrainArgs {
-    /// The backend's address as shown by `lockgate status`, such as ws://10.0.0.1:8765. Applies to all pools.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        required_unless_present = "route",
-        conflicts_with = "route"
-    )]
-    pub(crate) backend: Option<String>,
-    /// The route's name.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) route: Option<String>,
-    /// End the drain: accept new sessions again.
-    #[arg(long)]
-    pub(crate) undo: bool,
-    #[command(flatten)]
-    pub(crate) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AdminArgs {
-    /// The admin address of the running lockgate. Default: that of --config, otherwise 127.0.0.1:9180.
-    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
-    pub(crate) admin: Option<AdminAddress>,
-    /// The configuration file of the running lockgate, from which `server.admin` and `server.admin_token` are read.
-    /// LOCKGATE_ADMIN_TOKEN overrides the token.
-    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-}
-
-// Arguments of the commands that list, tap and close sessions of a running lockgate.
-
-/// A filter for sessions: all given conditions must hold.
-#[derive(Debug, Args)]
-pub(crate) struct FilterArgs {
-    /// Only sessions of this route.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) route: Option<String>,
-    /// Only sessions on this backend, as shown by `lockgate status`, such as ws://10.0.0.1:8765.
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) backend: Option<String>,
-    /// Only sessions of this client address or network, such as 10.0.0.0/8.
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) client: Option<Cidr>,
-    /// Only sessions older than this, such as 10m.
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) longer_than: Option<DurationValue>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SessionsArgs {
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
-    /// Show at most this many sessions; 0 means all.
-    #[arg(long, value_name = "NUMBER", default_value = "1000")]
-    pub(crate) limit: usize,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TapArgs {
-    /// The id of one session, as shown by `lockgate sessions` and in the access log.
-    pub(crate) id: Option<String>,
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
-    /// Show this many bytes of each frame, at most 4096.
-    #[arg(long, value_name = "NUMBER", default_value = "128")]
-    pub(crate) bytes: u16,
-    /// Show at most this many frames per second, up to 1000; further frames are only counted.
-    #[arg(long, value_name = "NUMBER", default_value = "100")]
-    pub(crate) rate: u16,
-    /// How long to show frames, at most 1h.
-    #[arg(long = "for", value_name = "DURATION", default_value = "60s")]
-    pub(crate) lasting: DurationValue,
-    /// Print one JSON object per line.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct KickArgs {
-    /// The id of one session, as shown by `lockgate sessions` and in the access log.
-    pub(crate) id: Option<String>,
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
-    /// Close every live session.
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// The close code sent to clients (RFC 6455 §7.4); backends receive 1001.
-    #[arg(long, value_name = "CODE", default_value = "1008")]
-    pub(crate) code: u16,
-    /// The close reason, at most 123 bytes.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(crate) reason: String,
-    #[command(flatten)]
-    pub(crate) admin: AdminArgs,
-}
-
-// Arguments of the commands that start a proxy: `run` and `demo`.
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -426,4 +201,253 @@ pub(crate) struct DemoArgs {
     pub(crate) overrides: Overrides,
     #[command(flatten)]
     pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The URL that a client would request, such as wss://chat.example.com/ws/room; https:// for plain HTTP.
+    pub(crate) url: String,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(crate) config: PathBuf,
+    /// A header that the client sends, such as `Origin: https://example.com`. May be repeated.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+    /// A subprotocol that the client offers. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) protocol: Vec<String>,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) from: IpAddr,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// The URL to open, such as wss://chat.example.com/ws.
+    pub(crate) url: String,
+    /// Trust only the CA certificates in this PEM file. Default: the public CAs and this user's development CA.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// A subprotocol to offer. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) protocol: Vec<String>,
+    /// A header to send, such as `Origin: https://example.com`. May be repeated.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+    /// Use HTTP/2 (RFC 8441).
+    #[arg(long)]
+    pub(crate) h2: bool,
+    /// The timeout of each step.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(crate) timeout: DurationValue,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The configuration file; without it only the machine is checked.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// The admin address, if `run` is started with one. Overrides the file.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
+    pub(crate) admin: Option<AdminAddress>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// The backend's address as shown by `lockgate status`, such as ws://10.0.0.1:8765. Applies to all pools.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        required_unless_present = "route",
+        conflicts_with = "route"
+    )]
+    pub(crate) backend: Option<String>,
+    /// The route's name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
+    /// End the drain: accept new sessions again.
+    #[arg(long)]
+    pub(crate) undo: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    /// The admin address of the running lockgate. Default: that of --config, otherwise 127.0.0.1:9180.
+    #[arg(long, value_name = "ADDRESS", env = "LOCKGATE_ADMIN")]
+    pub(crate) admin: Option<AdminAddress>,
+    /// The configuration file of the running lockgate, from which `server.admin` and `server.admin_token` are read.
+    /// LOCKGATE_ADMIN_TOKEN overrides the token.
+    #[arg(long, value_name = "FILE", env = "LOCKGATE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// A filter for sessions: all given conditions must hold.
+#[derive(Debug, Args)]
+pub(crate) struct FilterArgs {
+    /// Only sessions of this route.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
+    /// Only sessions on this backend, as shown by `lockgate status`, such as ws://10.0.0.1:8765.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) backend: Option<String>,
+    /// Only sessions of this client address or network, such as 10.0.0.0/8.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) client: Option<Cidr>,
+    /// Only sessions older than this, such as 10m.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) longer_than: Option<DurationValue>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SessionsArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Show at most this many sessions; 0 means all.
+    #[arg(long, value_name = "NUMBER", default_value = "1000")]
+    pub(crate) limit: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TapArgs {
+    /// The id of one session, as shown by `lockgate sessions` and in the access log.
+    pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Show this many bytes of each frame, at most 4096.
+    #[arg(long, value_name = "NUMBER", default_value = "128")]
+    pub(crate) bytes: u16,
+    /// Show at most this many frames per second, up to 1000; further frames are only counted.
+    #[arg(long, value_name = "NUMBER", default_value = "100")]
+    pub(crate) rate: u16,
+    /// How long to show frames, at most 1h.
+    #[arg(long = "for", value_name = "DURATION", default_value = "60s")]
+    pub(crate) lasting: DurationValue,
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KickArgs {
+    /// The id of one session, as shown by `lockgate sessions` and in the access log.
+    pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Close every live session.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The close code sent to clients (RFC 6455 §7.4); backends receive 1001.
+    #[arg(long, value_name = "CODE", default_value = "1008")]
+    pub(crate) code: u16,
+    /// The close reason, at most 123 bytes.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+// === impl Arguments ===
+
+impl Arguments {
+    /// Reads the command line and the environment.
+    pub(crate) fn read() -> Result<Arguments, clap::Error> {
+        let command = without_empty_variables(Arguments::command());
+        let matches = command.try_get_matches();
+        let arguments = matches.and_then(|matches| Arguments::from_arg_matches(&matches));
+        arguments.inspect_err(|error| {
+            // clap's message names flags that the user may not have written.
+            if error.kind() == ErrorKind::ArgumentConflict {
+                for name in set_variables() {
+                    eprintln!("note: {name} is set in the environment and counts as its flag");
+                }
+            }
+        })
+    }
+}
+
+// === impl Overrides ===
+
+impl Overrides {
+    /// Overrides configured values with those given as flags.
+    pub(crate) fn apply(self, server: &mut Server) {
+        if let Some(admin) = self.admin {
+            server.admin = Located::nowhere(admin);
+        }
+        if let Some(access) = self.access {
+            server.access = access;
+        }
+        server.log.format = self.log_format.unwrap_or(server.log.format);
+        server.log.level = self.log_level.unwrap_or(server.log.level);
+    }
+}
+
+/// Ignores the environment variable of each argument for which it is empty.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| {
+        let value = arg.get_env().and_then(env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| match is_empty(&arg) {
+            true => arg.env(None),
+            false => arg,
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
+/// Returns the names of the set variables of Lockgate.
+fn set_variables() -> impl Iterator<Item = String> {
+    let ours = |(name, value): (OsString, OsString)| {
+        let name = name.into_string().ok()?;
+        (name.starts_with("LOCKGATE_") && !value.is_empty()).then_some(name)
+    };
+    env::vars_os().filter_map(ours)
+}
+
+/// Parses a `--header`, such as "Name: value".
+pub(crate) fn parse_header(line: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
+    let (name, value) = line
+        .split_once(':')
+        .with_context(|| format!("`{line}` is not a header: write it as \"Name: value\""))?;
+    let parsed = name.trim().parse();
+    let name: HeaderName = parsed.with_context(|| format!("`{name}` is not a header name"))?;
+    let value = HeaderValue::from_str(value.trim())
+        .with_context(|| format!("`{value}` is not a valid header value"))?;
+    Ok((name, value))
 }

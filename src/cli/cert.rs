@@ -1,7 +1,7 @@
 //! `lockgate cert`: the development CA.
 
 use crate::{
-    cli::{args::DataArgs, print},
+    cli::{args::DataArgs, output::print},
     tls::{
         certs::CertIssuers,
         dev::{DevCa, DevCaError},

@@ -1,7 +1,11 @@
 //! `lockgate check`: reports the errors that `run` would report, without running.
 
 use crate::{
-    cli::{EX_USAGE, args::CheckArgs, cert, print},
+    cli::{
+        args::CheckArgs,
+        cert,
+        output::{EX_USAGE, print},
+    },
     config::Config,
     gateway::Gateway,
 };

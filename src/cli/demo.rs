@@ -1,7 +1,10 @@
 //! `lockgate demo`: a chat, and Lockgate in front of it, in one process.
+//!
+//! The demo's backend serves a page, and a chat that broadcasts every line to all tabs. It uses plain HTTP, as Python
+//! servers do, and only Lockgate connects to it.
 
 use crate::{
-    cli::{args::DemoArgs, eprint, run},
+    cli::{args::DemoArgs, output::eprint, run},
     config::{Config, HostPattern, ListenAddress, RunTarget},
     lifecycle::tasks::Tasks,
     proto::handshake,
@@ -31,6 +34,9 @@ use tokio_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
+
+/// The channel that broadcasts lines to all tabs.
+type ChatRoom = broadcast::Sender<Utf8Bytes>;
 
 /// Serves `https://localhost:8443` until it receives a stop signal.
 pub(crate) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
@@ -71,16 +77,8 @@ pub(crate) fn demo(arguments: DemoArgs) -> anyhow::Result<ExitCode> {
     )
 }
 
-const PORT: u16 = 8443;
-
-// The demo's backend: a page, and a chat that broadcasts every line to all tabs. It uses plain HTTP, as Python
-// servers do, and only Lockgate connects to it.
-
-/// The channel that broadcasts lines to all tabs.
-type ChatRoom = broadcast::Sender<Utf8Bytes>;
-
-/// Accepts connections until the process ends.
-pub(crate) async fn serve(listener: TcpListener, tasks: Tasks) {
+/// Serves the demo's backend: accepts connections until the process ends.
+async fn serve(listener: TcpListener, tasks: Tasks) {
     let room: ChatRoom = broadcast::channel(CHANNEL_CAPACITY).0;
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -159,6 +157,8 @@ async fn serve_tab(upgrade: OnUpgrade, room: ChatRoom) {
         }
     }
 }
+
+const PORT: u16 = 8443;
 
 const PAGE: &str = include_str!("demo/index.html");
 

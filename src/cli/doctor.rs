@@ -1,7 +1,12 @@
-//! `lockgate doctor`: finds problems of this machine and of a configuration.
+//! `lockgate doctor`: finds problems of this machine and of a configuration. Checks of descriptors, the clock and
+//! certificates need no network; ports, names and backends do, and each of their requests has a timeout.
 
 use crate::{
-    cli::{EX_USAGE, args::DoctorArgs, cert, client, print},
+    cli::{
+        args::DoctorArgs,
+        cert, client,
+        output::{EX_USAGE, print},
+    },
     config::{
         AdminAddress, BackendAddress, BackendSource, Config, DnsName, HostPattern, Located,
         Location,
@@ -10,13 +15,13 @@ use crate::{
     lifecycle::process,
     net::{
         dial::{self, SourceAddrs},
+        pem,
         resolver::Resolver,
     },
     observe::logging::ErrorChain,
 };
 use anyhow::Context;
 use futures_util::future::join_all;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +35,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The result of one check.
 #[derive(Debug, Serialize)]
-pub(crate) struct Finding {
+struct Finding {
     state: FindingStatus,
     /// The subject of the check.
     what: String,
@@ -48,6 +53,8 @@ enum FindingStatus {
     /// A problem that prevents operation.
     Fail,
 }
+
+// === impl Finding ===
 
 impl Finding {
     fn new(state: FindingStatus, what: impl Into<String>, seen: impl Into<String>) -> Finding {
@@ -120,10 +127,8 @@ fn print_findings(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-// Checks that need no network: descriptors, the clock, certificates.
-
 /// Checks the machine, independent of the configuration.
-pub(crate) fn check_machine() -> Vec<Finding> {
+fn check_machine() -> Vec<Finding> {
     vec![file_descriptors(), clock()]
 }
 
@@ -161,11 +166,11 @@ fn clock() -> Finding {
 }
 
 /// Checks how long each certificate in a file is still valid. Other errors are reported by `check`.
-pub(crate) fn certificates(config: &Config) -> Vec<Finding> {
+fn certificates(config: &Config) -> Vec<Finding> {
     let files = config.tls.certificates.iter().map(|pair| &pair.value.cert);
     files
         .filter_map(|file| {
-            let der = CertificateDer::from_pem_file(file).ok()?;
+            let der = pem::read_certificate(file).ok()?;
             let (_, certificate) = X509Certificate::from_der(&der).ok()?;
             let left = certificate.validity().time_to_expiration();
             let days = left.map_or(0, |left| left.whole_days());
@@ -181,22 +186,8 @@ pub(crate) fn certificates(config: &Config) -> Vec<Finding> {
         .collect()
 }
 
-/// The approximate number of descriptors that are not available for sessions.
-const RESERVED_DESCRIPTORS: usize = 48;
-
-/// The recommended minimum: the usual default of 1024 is too small for production.
-const RECOMMENDED_DESCRIPTORS: usize = 4096;
-
-/// The number of days before expiry by which a certificate should have been renewed.
-const RENEWAL_DAYS: i64 = 14;
-
-/// 2026-01-01, in Unix time: no release is older.
-const RELEASE_DATE: Duration = Duration::from_secs(1_767_225_600);
-
-// Checks that use the network: ports, names, backends. Each request has a timeout.
-
 /// Checks every port, name and backend of the configuration.
-pub(crate) async fn check_network(config: &Config) -> Vec<Finding> {
+async fn check_network(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let server = &config.server;
     let running = client::get(&server.admin.value, "/healthz", CHECK_TIMEOUT)
@@ -352,7 +343,10 @@ async fn reach_from(
     from: &[IpAddr],
 ) -> Finding {
     let sources = SourceAddrs::new(from);
-    let dialled = timeout(CHECK_TIMEOUT, dial::dial(resolver, address, &sources));
+    let dialled = timeout(
+        CHECK_TIMEOUT,
+        dial::dial(resolver, address.into(), &sources),
+    );
     match dialled.await {
         Ok(Ok(_)) => Finding::new(FindingStatus::Ok, what, "accepts connections"),
         Ok(Err(error)) => Finding::new(FindingStatus::Warn, what, error.to_string()),
@@ -371,7 +365,7 @@ async fn reach_all(
     name: &DnsName,
     sources: &[IpAddr],
 ) -> Vec<Finding> {
-    let found = match timeout(CHECK_TIMEOUT, resolver.discover(name)).await {
+    let found = match timeout(CHECK_TIMEOUT, resolver.discover(name.into())).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let what = format!("backends {written}");
@@ -391,11 +385,24 @@ async fn reach_all(
         }
     };
     let reached = found.endpoints.iter().map(async |place| {
-        let backend = format!("{}, of {written}", place.address);
-        reach(resolver, &backend, &place.address, sources).await
+        let address = BackendAddress::from(place);
+        let backend = format!("{address}, of {written}");
+        reach(resolver, &backend, &address, sources).await
     });
     join_all(reached).await.into_iter().flatten().collect()
 }
 
 /// The timeout of each request of a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The approximate number of descriptors that are not available for sessions.
+const RESERVED_DESCRIPTORS: usize = 48;
+
+/// The recommended minimum: the usual default of 1024 is too small for production.
+const RECOMMENDED_DESCRIPTORS: usize = 4096;
+
+/// The number of days before expiry by which a certificate should have been renewed.
+const RENEWAL_DAYS: i64 = 14;
+
+/// 2026-01-01, in Unix time: no release is older.
+const RELEASE_DATE: Duration = Duration::from_secs(1_767_225_600);

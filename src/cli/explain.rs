@@ -1,12 +1,16 @@
 //! `lockgate explain`: reports which route matches a request, why the others do not, and what its backend receives.
 
 use crate::{
-    cli::{EX_USAGE, args::ExplainArgs, cert, print},
+    cli::{
+        args::{ExplainArgs, parse_header},
+        cert,
+        output::{EX_USAGE, print},
+    },
     config::Config,
     gateway::Gateway,
     http::explain::{Explanation, WouldForward, WouldRefuse, explain as explain_request},
 };
-use ::http::{HeaderName, HeaderValue, Method, Request, Uri, header as field, request::Parts};
+use ::http::{Method, Request, Uri, header as field, request::Parts};
 use anyhow::{Context, bail};
 use serde_json::json;
 use std::process::ExitCode;
@@ -70,7 +74,7 @@ fn request(arguments: &ExplainArgs) -> anyhow::Result<Parts> {
         }
     }
     for line in &arguments.header {
-        let (name, value) = read(line)?;
+        let (name, value) = parse_header(line)?;
         request = request.header(name, value);
     }
     let request = request
@@ -143,17 +147,3 @@ fn as_json(explanation: &Explanation) -> serde_json::Value {
 
 /// The key of the example in RFC 6455 §1.3: no request is sent.
 const EXAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-
-// Parses headers given on the command line.
-
-/// Parses "Name: value".
-pub(crate) fn read(line: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
-    let (name, value) = line
-        .split_once(':')
-        .with_context(|| format!("`{line}` is not a header: write it as \"Name: value\""))?;
-    let parsed = name.trim().parse();
-    let name: HeaderName = parsed.with_context(|| format!("`{name}` is not a header name"))?;
-    let value = HeaderValue::from_str(value.trim())
-        .with_context(|| format!("`{value}` is not a valid header value"))?;
-    Ok((name, value))
-}

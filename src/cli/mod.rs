@@ -1,4 +1,4 @@
-//! The commands; the only module that uses `anyhow` and prints.
+//! The commands, one file each; the only module that uses `anyhow` and prints. `args.rs` has their arguments.
 
 pub(crate) mod args;
 pub(crate) mod cert;
@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod output;
 pub(crate) mod probe;
 pub(crate) mod run;
 
@@ -14,14 +15,12 @@ use crate::{
     cli::{
         args::{Arguments, CertCommand, CliCommand},
         client::sessions,
+        output::{EX_USAGE, print},
     },
-    tls::server_config,
+    config,
+    net::crypto,
 };
-use std::{
-    fmt::Display,
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 /// Parses the arguments, runs the command, and returns the exit code: 0 for success, 1 for failure, 64 for an invalid
 /// configuration or command line (`EX_USAGE` of sysexits.h).
@@ -38,7 +37,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    server_config::install_provider();
+    crypto::install_provider();
     let result = match arguments.command {
         CliCommand::Demo(demo) => demo::demo(*demo),
         CliCommand::Run(run) => run::run(*run),
@@ -47,9 +46,10 @@ pub fn main() -> ExitCode {
         CliCommand::Probe(probe) => probe::probe(&probe),
         CliCommand::Doctor(doctor) => doctor::doctor(&doctor),
         CliCommand::Schema { markdown } => {
-            let text = match markdown {
-                true => crate::config::reference(),
-                false => crate::config::schema(),
+            let text = if markdown {
+                config::reference()
+            } else {
+                config::schema()
             };
             print(text.trim_end());
             Ok(ExitCode::SUCCESS)
@@ -71,16 +71,3 @@ pub fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
-
-/// Prints to stdout. A closed pipe, as in `lockgate schema | head`, is not an error.
-fn print(text: impl Display) {
-    let _ = writeln!(io::stdout(), "{text}");
-}
-
-/// Prints to stderr; errors are ignored, because a server's terminal may be closed.
-fn eprint(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// The exit code for an invalid command line or configuration.
-const EX_USAGE: u8 = 64;

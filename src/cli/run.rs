@@ -2,9 +2,9 @@
 
 use crate::{
     cli::{
-        EX_USAGE,
-        args::{Overrides, RunArgs},
-        cert, client, eprint,
+        args::RunArgs,
+        cert, client,
+        output::{EX_USAGE, eprint},
     },
     config::{self, Acme, Config, Diagnostics, Located, RunTarget},
     gateway::Gateway,
@@ -152,20 +152,6 @@ fn configure(arguments: RunArgs) -> anyhow::Result<Result<Config, Diagnostics>> 
     };
     arguments.overrides.apply(&mut config.server);
     Ok(Ok(config))
-}
-
-impl Overrides {
-    /// Overrides configured values with those given as flags.
-    pub(crate) fn apply(self, server: &mut config::Server) {
-        if let Some(admin) = self.admin {
-            server.admin = Located::nowhere(admin);
-        }
-        if let Some(access) = self.access {
-            server.access = access;
-        }
-        server.log.format = self.log_format.unwrap_or(server.log.format);
-        server.log.level = self.log_level.unwrap_or(server.log.level);
-    }
 }
 
 /// Prints the URLs, and how to trust the development CA. Prints nothing without a development CA.

@@ -1,4 +1,5 @@
-//! Builds a [`Config`] from files: reads, parses, includes; then [`merge`] combines them. All errors are reported together.
+//! Builds a [`Config`] from files: reads and parses them with those that they include, and combines them. All errors are
+//! reported together.
 
 use crate::config::{
     check::check,
@@ -15,6 +16,21 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+struct Loader<'a> {
+    environment: EnvLookup<'a>,
+    sources: Vec<Source>,
+    /// The parsed content of each source, in the order in which the files were named.
+    files: Vec<(usize, File)>,
+    source_map: SourceMap,
+    /// The canonical paths that were read: a file that includes itself, directly or indirectly, would never end.
+    seen: HashSet<PathBuf>,
+    /// The directories in which patterns are matched: a file added there may match.
+    folders: Vec<PathBuf>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+// === impl Config ===
 
 impl Config {
     /// Reads a file and every file that it includes. Relative paths are relative to the file that names them.
@@ -40,19 +56,6 @@ impl Config {
         loader.read(path, None);
         loader.finish()
     }
-}
-
-struct Loader<'a> {
-    environment: EnvLookup<'a>,
-    sources: Vec<Source>,
-    /// The parsed content of each source, in the order in which the files were named.
-    files: Vec<(usize, File)>,
-    source_map: SourceMap,
-    /// The canonical paths that were read: a file that includes itself, directly or indirectly, would never end.
-    seen: HashSet<PathBuf>,
-    /// The directories in which patterns are matched: a file added there may match.
-    folders: Vec<PathBuf>,
-    diagnostics: Vec<Diagnostic>,
 }
 
 // === impl Loader ===
@@ -214,21 +217,10 @@ impl Loader<'_> {
             }
         }
     }
-}
 
-/// 16 MiB per file: far more than ten thousand routes need.
-const MAX_FILE_LEN: u64 = 16 << 20;
-
-/// The limit over all includes.
-const MAX_FILES: usize = 1000;
-
-// Combines all files into one configuration: a section may be in one file only, routes and certificates accumulate.
-
-// === impl Loader ===
-
-impl Loader<'_> {
-    /// Combines the files and checks the whole configuration.
-    pub(crate) fn finish(mut self) -> Result<Config, Diagnostics> {
+    /// Combines the files and checks the whole configuration. A section may be in one file only; routes and certificates
+    /// accumulate.
+    fn finish(mut self) -> Result<Config, Diagnostics> {
         let mut whole = File::default();
         for (_, file) in std::mem::take(&mut self.files) {
             self.once("server", &mut whole.server, file.server);
@@ -333,3 +325,9 @@ fn only_certificates(tls: &Tls) -> bool {
         && tls.client_ca.is_none()
         && tls.dev_ca == default.dev_ca
 }
+
+/// 16 MiB per file: far more than ten thousand routes need.
+const MAX_FILE_LEN: u64 = 16 << 20;
+
+/// The limit over all includes.
+const MAX_FILES: usize = 1000;

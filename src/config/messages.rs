@@ -1,4 +1,5 @@
-//! Finds values of the wrong shape: `ping = "off"`, `sticky = true`, `origins = "*"`. The schema defines the shape of a
+//! Rewrites error messages of serde and toml into messages and hints for the author of the file, and finds values of the
+//! wrong shape: `ping = "off"`, `sticky = true`, `origins = "*"`. The schema defines the shape of a
 //! key; the hint is derived from the value that was written.
 
 use crate::config::{
@@ -229,12 +230,6 @@ fn last(path: &[String]) -> &str {
     path.last().map_or("", String::as_str)
 }
 
-// Rewrites error messages of serde and toml into messages and hints for the author of the file.
-
-/// The hint for a TOML syntax error.
-pub(crate) const SYNTAX: &str =
-    "the file is TOML: strings in quotes, lists in [ ], tables under a [name]; see https://toml.io";
-
 /// Returns a message and a hint for an error of the deserializer.
 pub(crate) fn explain(error: &str) -> (String, String) {
     // The message of a `BadValue`.
@@ -328,3 +323,7 @@ fn kind(expected: &str) -> String {
         other => other.to_owned(),
     }
 }
+
+/// The hint for a TOML syntax error.
+pub(crate) const SYNTAX: &str =
+    "the file is TOML: strings in quotes, lists in [ ], tables under a [name]; see https://toml.io";

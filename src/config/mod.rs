@@ -17,8 +17,8 @@ pub(crate) use run_target::RunTarget;
 pub(crate) use schema::{
     Config, Drain,
     pool::{
-        AllDown, Backend, BackendProxyProtocol, BackendTls, Balance, Check, Health, OnDown,
-        OnVanish, Passive, Pool, Retry, Sticky,
+        AllDown, Backend, BackendProxyProtocol, Balance, Check, Health, OnDown, OnVanish, Passive,
+        Pool, Retry, Sticky,
     },
     route::{ClientCert, Framework, Only, Route, Token},
     server::{Limits, Log, LogFormat, LogLevel, ProxyProtocol, Server},

@@ -18,6 +18,33 @@ use toml::{
     de::{DeTable, DeValue, Deserializer},
 };
 
+/// The function that returns the value of an environment variable.
+pub(crate) type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The source map of all files: where keys are written, which pools are named, and which values were removed because they
+/// are invalid. It distinguishes a missing key from one that is present and invalid.
+#[derive(Debug, Default)]
+pub(crate) struct SourceMap {
+    /// The location of each key, by the location of its table and the key.
+    pub(crate) keys: HashMap<(Location, String), Location>,
+    /// The names of all pools, including those with errors.
+    pub(crate) pools: HashSet<String>,
+    /// A file could not be read or is not TOML: its content is unknown.
+    pub(crate) unread: bool,
+    /// The removed keys.
+    removed: Vec<RemovedKey>,
+}
+
+/// A key that is present and invalid.
+#[derive(Debug)]
+struct RemovedKey {
+    /// The table; `None` at the top level of a file.
+    table: Option<Location>,
+    key: String,
+    /// The key is unknown, so it may be a misspelling of any key.
+    is_unknown: bool,
+}
+
 /// Returns the values in `text`, their source map and the diagnostics. After a syntax error nothing else is read.
 pub(crate) fn deserialize(
     source: usize,
@@ -231,38 +258,6 @@ fn remove_inside(
     }
 }
 
-/// The required lists: without them the rest of the table can still be checked.
-const LISTS: [&str; 2] = ["hosts", "backends"];
-
-/// The limit of diagnostics per file: more than a reader works through.
-const MAX_PASSES: usize = 100;
-
-// The source map of the files: where keys are written, which pools are named, and which values were removed because they
-// are invalid. It distinguishes a missing key from one that is present and invalid.
-
-/// The source map of all files.
-#[derive(Debug, Default)]
-pub(crate) struct SourceMap {
-    /// The location of each key, by the location of its table and the key.
-    pub(crate) keys: HashMap<(Location, String), Location>,
-    /// The names of all pools, including those with errors.
-    pub(crate) pools: HashSet<String>,
-    /// A file could not be read or is not TOML: its content is unknown.
-    pub(crate) unread: bool,
-    /// The removed keys.
-    removed: Vec<RemovedKey>,
-}
-
-/// A key that is present and invalid.
-#[derive(Debug)]
-struct RemovedKey {
-    /// The table; `None` at the top level of a file.
-    table: Option<Location>,
-    key: String,
-    /// The key is unknown, so it may be a misspelling of any key.
-    is_unknown: bool,
-}
-
 // === impl SourceMap ===
 
 impl SourceMap {
@@ -348,13 +343,8 @@ fn record_value_keys(
     }
 }
 
-// Expands `${NAME}` and `${NAME:-default}` in strings; `$$` is a dollar sign.
-
-/// The function that returns the value of an environment variable.
-pub(crate) type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// Expands the environment references in `text`; returns `None` if it has none.
-pub(crate) fn expand(text: &str, environment: EnvLookup<'_>) -> Result<Option<String>, BadValue> {
+/// Expands `${NAME}` and `${NAME:-default}` in `text`, and `$$` to a dollar sign; returns `None` if it has none.
+fn expand(text: &str, environment: EnvLookup<'_>) -> Result<Option<String>, BadValue> {
     if !text.contains('$') {
         return Ok(None);
     }
@@ -409,6 +399,12 @@ fn lookup(inside: &str, environment: EnvLookup<'_>) -> Result<String, BadValue> 
         )
     })
 }
+
+/// The required lists: without them the rest of the table can still be checked.
+const LISTS: [&str; 2] = ["hosts", "backends"];
+
+/// The limit of diagnostics per file: more than a reader works through.
+const MAX_PASSES: usize = 100;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
-//! The gateway: the immutable runtime form of a configuration. Each request uses one snapshot of it.
+//! The gateway: the immutable runtime form of a configuration. Each request uses one snapshot of it. The runtime form of
+//! a route is in `route.rs`; status and drains by name are in `status.rs`.
 
 pub(crate) mod route;
 pub(crate) mod status;
@@ -6,7 +7,7 @@ pub(crate) mod status;
 use crate::{
     config::{self, ClientCert, Config, Diagnostic, Diagnostics, DnsName, HostPattern, Located},
     gateway::route::Route,
-    net::{dns::DnsAnswer, pem},
+    net::dns::DnsAnswer,
     registry::SessionTarget,
     router::{Router, rule::Rule},
     tls::{
@@ -81,7 +82,7 @@ impl Gateway {
             .collect();
         let acme = acme::acme_names(config);
         if let Some(section) = &config.acme {
-            pem::check(section, config.place("acme"), &mut diagnostics);
+            acme::files::check(section, config.place("acme"), &mut diagnostics);
         }
         let certificates = Certificates::build(
             &config.tls,
@@ -223,32 +224,7 @@ impl Gateway {
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
     }
-}
 
-// === impl Live ===
-
-impl Live {
-    /// Creates the cell with the first gateway.
-    pub(crate) fn new(gateway: Gateway) -> Self {
-        Live(ArcSwap::from_pointee(gateway))
-    }
-
-    /// Returns the current gateway. Called once per connection and once per request.
-    pub(crate) fn snapshot(&self) -> Arc<Gateway> {
-        self.0.load_full()
-    }
-
-    /// Replaces the gateway. Requests that begin from now on use the new one.
-    pub(crate) fn replace(&self, gateway: Arc<Gateway>) {
-        self.0.store(gateway);
-    }
-}
-
-// The DNS names in pools, and the effect of DNS answers on pools and sessions.
-
-// === impl Gateway ===
-
-impl Gateway {
     /// Returns every name to query, with the maximum interval between two queries.
     pub fn dns_names(&self) -> BTreeMap<DnsName, Duration> {
         let mut names = BTreeMap::new();
@@ -286,13 +262,7 @@ impl Gateway {
         let of_pool = |pool: &Arc<Pool>| [pool.backends(), pool.vanished()].concat();
         self.pools.iter().flat_map(of_pool).collect()
     }
-}
 
-// Rebalancing: the pools that use it, and their sessions.
-
-// === impl Gateway ===
-
-impl Gateway {
     /// Returns the pool of this name if its sessions are rebalanced.
     pub fn rebalancing_pool(&self, name: &str) -> Option<&Arc<Pool>> {
         let mut pools = self.pools.iter();
@@ -304,5 +274,24 @@ impl Gateway {
     pub fn uses_pool(&self, pool: &Arc<Pool>, session: &SessionTarget) -> bool {
         let own = self.pools_by_route.get(&session.route);
         own.is_some_and(|own| Arc::ptr_eq(own, pool))
+    }
+}
+
+// === impl Live ===
+
+impl Live {
+    /// Creates the cell with the first gateway.
+    pub(crate) fn new(gateway: Gateway) -> Self {
+        Live(ArcSwap::from_pointee(gateway))
+    }
+
+    /// Returns the current gateway. Called once per connection and once per request.
+    pub(crate) fn snapshot(&self) -> Arc<Gateway> {
+        self.0.load_full()
+    }
+
+    /// Replaces the gateway. Requests that begin from now on use the new one.
+    pub(crate) fn replace(&self, gateway: Arc<Gateway>) {
+        self.0.store(gateway);
     }
 }

@@ -8,7 +8,9 @@ use crate::{
     proto::frame_tracker::Bounds,
     router::framework::{FrameworkPreset, preset},
     splice::{
-        PingPolicy, SessionLimits, SlowReaderPolicy,
+        backpressure::SlowReaderPolicy,
+        keepalive::PingPolicy,
+        limits::SessionLimits,
         rate_limit::{OverRateAction, RateLimit},
     },
     upstream::pool::Pool,

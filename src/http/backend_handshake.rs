@@ -1,19 +1,19 @@
 //! The handshake with a backend: dial, request, and verification of the response.
+//!
+//! Open [`backend_handshake`] first. [`AbandonGuard`] attributes a client's disconnection to a backend that is slow.
 
 use crate::{
     http::{
-        Context, Peer,
-        refusal::Refusal,
+        client::{MAX_HEADERS, connect_backend},
+        context::Context,
+        peer::Peer,
+        refusal::{Refusal, RefusalReason},
         retry::FailureKind,
         rewrite::{self, Outbound},
     },
-    net::{
-        dial::{ConnAddrs, DialError, DialedStream},
-        resolver::Resolver,
-        socket::{BackendStream, Socket},
-    },
+    net::{dial::DialError, socket::BackendStream, subnet::SubnetKey},
     proto::handshake::{Bad101, Negotiated, Offer},
-    upstream::member::Lease,
+    upstream::lease::Lease,
 };
 use ::http::{Extensions, HeaderMap, Request, Response, StatusCode, header};
 use bytes::Bytes;
@@ -23,7 +23,6 @@ use hyper_util::rt::TokioIo;
 use std::{
     future::poll_fn,
     io,
-    net::IpAddr,
     pin::{Pin, pin},
     task::{self, Poll},
     time::Duration,
@@ -43,6 +42,47 @@ pub(crate) enum HandshakeOutcome {
     },
     /// Any other response, with its body still to be read.
     Rejected(Response<Incoming>),
+}
+
+/// The reason why a backend gave no valid response to a handshake.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error("no connection")]
+    Connect(#[from] DialError),
+    #[error("no HTTP answer")]
+    Broken(#[source] hyper::Error),
+    #[error("no answer within {0:?} (session.handshake_timeout)")]
+    Timeout(Duration),
+    #[error("no answer within {0:?}; then the client disconnected")]
+    Abandoned(Duration),
+    #[error("the answer to a WebSocket handshake was {0}")]
+    Status(StatusCode),
+    #[error("invalid 101 response")]
+    Bad101(#[from] Bad101),
+    #[error("internal error: the upgraded stream has an unexpected type")]
+    UnexpectedStream,
+}
+
+/// Records a failure of the lease's backend if the wait for its response is cancelled after at least half of the
+/// handshake timeout, usually because the client has disconnected. Clients have deadlines of their own, which often
+/// expire before ours.
+pub(crate) struct AbandonGuard<'a> {
+    lease: Option<&'a Lease>,
+    client: SubnetKey,
+    since: Instant,
+    threshold: Duration,
+}
+
+/// A stream whose first write is the head of a handshake, in which it writes the managed header names in the case of
+/// their RFCs.
+///
+/// hyper writes a name as the client wrote it, or in title case: `sec-websocket-key`, `Sec-Websocket-Key`. Some old
+/// Python servers compare case-sensitively with RFC 6455's `Sec-WebSocket-Key`, and hyper has no setting for that
+/// spelling, so the bytes of the head are rewritten. Only the case of letters changes, so lengths stay the same.
+#[derive(Debug)]
+struct HeaderCaseWriter<S> {
+    io: S,
+    head_written: bool,
 }
 
 /// Dials, sends the handshake in one write, and verifies the response.
@@ -115,24 +155,7 @@ async fn drive<C: Future + Unpin, F: Future>(driven: &mut Option<C>, future: F) 
     .await
 }
 
-/// The reason why a backend gave no valid response to a handshake.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum HandshakeError {
-    #[error("no connection")]
-    Connect(#[from] DialError),
-    #[error("no HTTP answer")]
-    Broken(#[source] hyper::Error),
-    #[error("no answer within {0:?} (session.handshake_timeout)")]
-    Timeout(Duration),
-    #[error("no answer within {0:?}; then the client disconnected")]
-    Abandoned(Duration),
-    #[error("the answer to a WebSocket handshake was {0}")]
-    Status(StatusCode),
-    #[error("invalid 101 response")]
-    Bad101(#[from] Bad101),
-    #[error("internal error: the upgraded stream has an unexpected type")]
-    UnexpectedStream,
-}
+// === impl HandshakeError ===
 
 impl HandshakeError {
     /// Returns whether the backend did not respond, which counts as a failure. An invalid response does not, because a
@@ -159,28 +182,32 @@ impl HandshakeError {
     pub(crate) fn refusal(&self) -> Refusal {
         let bad_gateway = |why, text| Refusal::new(StatusCode::BAD_GATEWAY, why, text);
         match self {
-            HandshakeError::Connect(DialError::Tls { .. }) => {
-                bad_gateway("backend-tls", "the backend cannot be reached over TLS")
+            HandshakeError::Connect(DialError::Tls { .. }) => bad_gateway(
+                RefusalReason::BackendTls,
+                "the backend cannot be reached over TLS",
+            ),
+            HandshakeError::Connect(_) => {
+                bad_gateway(RefusalReason::Dial, "the backend cannot be reached")
             }
-            HandshakeError::Connect(_) => bad_gateway("dial", "the backend cannot be reached"),
             HandshakeError::Broken(_) => {
-                bad_gateway("broken", "the backend did not answer in HTTP")
+                bad_gateway(RefusalReason::Broken, "the backend did not answer in HTTP")
             }
-            HandshakeError::Status(_) => {
-                bad_gateway("status", "the backend did not accept the WebSocket")
-            }
+            HandshakeError::Status(_) => bad_gateway(
+                RefusalReason::Status,
+                "the backend did not accept the WebSocket",
+            ),
             HandshakeError::Bad101(error) => bad_gateway(
-                error.as_str(),
+                RefusalReason::Bad101(*error),
                 "the backend's WebSocket handshake is invalid",
             ),
             HandshakeError::Timeout(_) | HandshakeError::Abandoned(_) => Refusal::new(
                 StatusCode::GATEWAY_TIMEOUT,
-                "handshake-timeout",
+                RefusalReason::HandshakeTimeout,
                 "the backend did not answer in time",
             ),
             HandshakeError::UnexpectedStream => Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "foreign-stream",
+                RefusalReason::UnexpectedStream,
                 "internal error",
             ),
         }
@@ -189,19 +216,9 @@ impl HandshakeError {
 
 // === impl AbandonGuard ===
 
-/// Records a failure of the lease's backend if the wait for its response is cancelled after at least half of the
-/// handshake timeout, usually because the client has disconnected. Clients have deadlines of their own, which often
-/// expire before ours.
-pub(crate) struct AbandonGuard<'a> {
-    lease: Option<&'a Lease>,
-    client: IpAddr,
-    since: Instant,
-    threshold: Duration,
-}
-
 impl<'a> AbandonGuard<'a> {
     /// Starts the wait for a backend that has `timeout` to respond.
-    pub(crate) fn start(lease: &'a Lease, client: IpAddr, timeout: Duration) -> Self {
+    pub(crate) fn start(lease: &'a Lease, client: SubnetKey, timeout: Duration) -> Self {
         AbandonGuard {
             lease: Some(lease),
             client,
@@ -227,56 +244,17 @@ impl Drop for AbandonGuard<'_> {
     }
 }
 
-/// Maximum number of header fields of a backend's response; servers send far fewer.
-pub(crate) const MAX_HEADERS: usize = 256;
-
-// Connects to a backend, up to the point where HTTP begins.
-
-/// Dials the lease's backend, on behalf of `peer`. The caller sets the deadline.
-pub(crate) async fn connect_backend(
-    resolver: &Resolver,
-    lease: &Lease,
-    peer: &Peer,
-) -> Result<BackendStream, DialError> {
-    let addrs = ConnAddrs {
-        client: (peer.address, peer.port).into(),
-        local: peer.local,
-    };
-    Ok(match (lease.dial(resolver, addrs).await?, lease.tls()) {
-        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::new(unix)),
-        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::new(tcp)),
-        (DialedStream::Tcp(tcp), Some(tls)) => {
-            // Boxed: the state of the TLS handshake is large, and most backends do not use TLS.
-            let stream = Box::pin(tls.connect_tls(Socket::new(tcp))).await?;
-            BackendStream::Tls(Box::new(stream))
-        }
-    })
-}
-
-// The case of the handshake's header names on the connection to a backend.
-//
-// hyper writes a name as the client wrote it, or in title case: `sec-websocket-key`, `Sec-Websocket-Key`. Some old
-// Python servers compare case-sensitively with RFC 6455's `Sec-WebSocket-Key`, and hyper has no setting for that
-// spelling, so the bytes of the head are rewritten. Only the case of letters changes, so lengths stay the same.
-
-/// A stream whose first write is the head of a handshake.
-#[derive(Debug)]
-pub(crate) struct HeaderCaseWriter<S> {
-    io: S,
-    head_written: bool,
-}
-
 // === impl HeaderCaseWriter ===
 
 impl<S> HeaderCaseWriter<S> {
-    pub(crate) fn new(io: S) -> Self {
+    fn new(io: S) -> Self {
         HeaderCaseWriter {
             io,
             head_written: false,
         }
     }
 
-    pub(crate) fn into_inner(self) -> S {
+    fn into_inner(self) -> S {
         self.io
     }
 }

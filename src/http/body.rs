@@ -1,8 +1,7 @@
 //! Streaming bodies with idle deadlines, and guards that are held until a body is complete.
 
-use crate::http::{Body, refusal};
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::{
     pin::Pin,
@@ -18,6 +17,56 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+/// A streaming body, never buffered whole.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A request body that is lent to one attempt after another: attempts that did not reach their backend read none of it.
+pub(crate) struct ReplayableBody(Arc<SharedBody>);
+
+struct SharedBody {
+    body: Mutex<Body>,
+    /// Notified when an attempt reads the body, which means that its backend was reached.
+    read_started: Notify,
+}
+
+/// The progress of a body so far.
+#[derive(Debug, Default)]
+pub(crate) struct BodyStatus {
+    /// A part of the body was forwarded; the reader of this flag clears it.
+    pub(crate) moved: AtomicBool,
+    /// The body was ended because nothing arrived within the idle deadline.
+    pub(crate) timed_out: AtomicBool,
+    /// The body could not be read: its framing is wrong, or its sender has disconnected.
+    pub(crate) broken: AtomicBool,
+}
+
+struct IdleTimeoutBody<G> {
+    body: Incoming,
+    idle: Duration,
+    status: Arc<BodyStatus>,
+    timer: Pin<Box<Sleep>>,
+    /// Set while a read is pending and the timer runs. Between reads the delay is caused by the reader.
+    timer_running: bool,
+    _guard: G,
+}
+
+/// The error of a body that exceeded its idle deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("no byte of the body was received in time (limits.body_idle, limits.answer_idle)")]
+struct BodyTimeout;
+
+/// Returns an empty body.
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Returns a body of one chunk.
+pub(crate) fn text(text: String) -> Body {
+    Full::new(Bytes::from(text))
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
 /// Forwards a request body, and ends it with an error when no byte has arrived for `idle`. `status` records progress
 /// and errors.
 pub(crate) fn request_body(body: Incoming, idle: Duration, status: Arc<BodyStatus>) -> Body {
@@ -30,13 +79,24 @@ pub(crate) fn response_body<G: Send + 'static>(body: Incoming, idle: Duration, g
     with_idle_timeout(body, idle, Arc::default(), guard)
 }
 
-/// A request body that is lent to one attempt after another: attempts that did not reach their backend read none of it.
-pub(crate) struct ReplayableBody(Arc<SharedBody>);
-
-struct SharedBody {
-    body: Mutex<Body>,
-    /// Notified when an attempt reads the body, which means that its backend was reached.
-    read_started: Notify,
+fn with_idle_timeout<G: Send + 'static>(
+    body: Incoming,
+    idle: Duration,
+    status: Arc<BodyStatus>,
+    guard: G,
+) -> Body {
+    if body.is_end_stream() {
+        return body.map_err(Into::into).boxed_unsync();
+    }
+    IdleTimeoutBody {
+        body,
+        idle,
+        status,
+        timer: Box::pin(sleep(idle)),
+        timer_running: true,
+        _guard: guard,
+    }
+    .boxed_unsync()
 }
 
 // === impl ReplayableBody ===
@@ -57,7 +117,7 @@ impl ReplayableBody {
     /// Returns a handle for the next attempt; the previous one has ended.
     pub(crate) fn lend(&self) -> Body {
         match self.body().is_end_stream() {
-            true => refusal::empty(),
+            true => empty(),
             false => ReplayableBody(self.0.clone()).boxed_unsync(),
         }
     }
@@ -87,52 +147,6 @@ impl HttpBody for ReplayableBody {
         self.body().size_hint()
     }
 }
-
-fn with_idle_timeout<G: Send + 'static>(
-    body: Incoming,
-    idle: Duration,
-    status: Arc<BodyStatus>,
-    guard: G,
-) -> Body {
-    if body.is_end_stream() {
-        return body.map_err(Into::into).boxed_unsync();
-    }
-    IdleTimeoutBody {
-        body,
-        idle,
-        status,
-        timer: Box::pin(sleep(idle)),
-        timer_running: true,
-        _guard: guard,
-    }
-    .boxed_unsync()
-}
-
-/// The progress of a body so far.
-#[derive(Debug, Default)]
-pub(crate) struct BodyStatus {
-    /// A part of the body was forwarded; the reader of this flag clears it.
-    pub(crate) moved: AtomicBool,
-    /// The body was ended because nothing arrived within the idle deadline.
-    pub(crate) timed_out: AtomicBool,
-    /// The body could not be read: its framing is wrong, or its sender has disconnected.
-    pub(crate) broken: AtomicBool,
-}
-
-struct IdleTimeoutBody<G> {
-    body: Incoming,
-    idle: Duration,
-    status: Arc<BodyStatus>,
-    timer: Pin<Box<Sleep>>,
-    /// Set while a read is pending and the timer runs. Between reads the delay is caused by the reader.
-    timer_running: bool,
-    _guard: G,
-}
-
-/// The error of a body that exceeded its idle deadline.
-#[derive(Debug, thiserror::Error)]
-#[error("no byte of the body was received in time (limits.body_idle, limits.answer_idle)")]
-struct BodyTimeout;
 
 // === impl IdleTimeoutBody ===
 

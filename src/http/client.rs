@@ -1,17 +1,16 @@
-//! Sends a plain request to its backend: over a pooled connection, or over a separate one.
+//! Connections to backends: for a handshake, and for a plain request, pooled or separate.
 //!
 //! Only connections that are the same for every client are pooled: TCP, without TLS and without a PROXY header.
 
 use crate::{
-    http::{
-        Body, Context, Peer,
-        backend_handshake::{MAX_HEADERS, connect_backend},
-    },
+    http::{body::Body, peer::Peer},
+    lifecycle::tasks::Tasks,
     net::{
-        dial::DialError,
+        dial::{ConnAddrs, DialError, DialedStream},
         resolver::{ResolveError, Resolver},
+        socket::{BackendStream, Socket},
     },
-    upstream::member::Lease,
+    upstream::lease::Lease,
 };
 use ::http::{
     HeaderValue, Request, Response, Uri, header,
@@ -36,9 +35,13 @@ use std::{
 use tokio::time::timeout;
 use tower_service::Service;
 
-/// The pool of idle connections.
+/// The client for plain requests, with its pool of idle connections.
 #[derive(Debug)]
-pub(crate) struct HttpClient(Client<HttpConnector<DnsConnectorResolver>, Body>);
+pub(crate) struct HttpClient {
+    pooled: Client<HttpConnector<DnsConnectorResolver>, Body>,
+    resolver: Resolver,
+    tasks: Tasks,
+}
 
 /// Why a request received no response.
 #[derive(Debug, thiserror::Error)]
@@ -53,50 +56,23 @@ pub(crate) enum SendError {
     Broken(#[from] hyper::Error),
 }
 
-/// Sends a request whose target is a path. The caller sets the deadline of the response.
-pub(crate) async fn send(
-    context: &Context,
-    lease: &Lease,
-    peer: &Peer,
-    mut request: Request<Body>,
-) -> Result<Response<Incoming>, SendError> {
-    if let Some((host, port)) = lease.poolable_addr() {
-        let mut target = mem::take(request.uri_mut()).into_parts();
-        target.scheme = Some(Scheme::HTTP);
-        target.authority = Some(authority(host, port));
-        *request.uri_mut() = Uri::from_parts(target).expect("scheme, authority and path are set");
-        let answer = context.http_client.0.request(request).await;
-        return answer.map_err(SendError::Pooled);
-    }
-    let stream = timeout(
-        CONNECT_TIMEOUT,
-        connect_backend(&context.resolver, lease, peer),
-    );
-    let stream = stream.await.map_err(|_| SendError::Timeout)??;
-    let (mut sender, connection) = http1::Builder::new()
-        .preserve_header_case(true)
-        .title_case_headers(true)
-        .max_headers(MAX_HEADERS)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    context.tasks.spawn(async {
-        // Errors of the connection reach the future that awaits the response.
-        let _ = connection.await;
-    });
-    let close = HeaderValue::from_static("close");
-    request.headers_mut().insert(header::CONNECTION, close);
-    Ok(sender.send_request(request).await?)
-}
+/// Resolves names in the same way as the dial of a handshake.
+#[derive(Debug, Clone)]
+struct DnsConnectorResolver(Resolver);
+
+/// Addresses in the form that the client requires; the client sets the port itself.
+struct ResolvedAddrs(vec::IntoIter<IpAddr>);
 
 // === impl HttpClient ===
 
 impl HttpClient {
-    pub(crate) fn new(resolver: Resolver) -> Self {
-        let mut connector = HttpConnector::new_with_resolver(DnsConnectorResolver(resolver));
+    pub(crate) fn new(resolver: Resolver, tasks: Tasks) -> Self {
+        let mut connector =
+            HttpConnector::new_with_resolver(DnsConnectorResolver(resolver.clone()));
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_keepalive(Some(KEEPALIVE));
-        let client = Client::builder(TokioExecutor::new())
+        let pooled = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
@@ -105,7 +81,47 @@ impl HttpClient {
             .http1_max_headers(MAX_HEADERS)
             .set_host(false)
             .build(connector);
-        HttpClient(client)
+        HttpClient {
+            pooled,
+            resolver,
+            tasks,
+        }
+    }
+
+    /// Sends a request whose target is a path. The caller sets the deadline of the response.
+    pub(crate) async fn send(
+        &self,
+        lease: &Lease,
+        peer: &Peer,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, SendError> {
+        if let Some((host, port)) = lease.poolable_addr() {
+            let mut target = mem::take(request.uri_mut()).into_parts();
+            target.scheme = Some(Scheme::HTTP);
+            target.authority = Some(authority(host, port));
+            *request.uri_mut() =
+                Uri::from_parts(target).expect("scheme, authority and path are set");
+            let answer = self.pooled.request(request).await;
+            return answer.map_err(SendError::Pooled);
+        }
+        let stream = timeout(
+            CONNECT_TIMEOUT,
+            connect_backend(&self.resolver, lease, peer),
+        );
+        let stream = stream.await.map_err(|_| SendError::Timeout)??;
+        let (mut sender, connection) = http1::Builder::new()
+            .preserve_header_case(true)
+            .title_case_headers(true)
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        self.tasks.spawn(async {
+            // Errors of the connection reach the future that awaits the response.
+            let _ = connection.await;
+        });
+        let close = HeaderValue::from_static("close");
+        request.headers_mut().insert(header::CONNECTION, close);
+        Ok(sender.send_request(request).await?)
     }
 }
 
@@ -121,37 +137,6 @@ impl SendError {
         }
     }
 }
-
-fn authority(host: &str, port: u16) -> Authority {
-    let authority = match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
-    };
-    let authority = authority.parse();
-    authority.expect("the host of a backend is a valid authority")
-}
-
-/// The time from the first SYN to the established connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// TCP keepalive, by which the kernel detects a backend that vanished.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// Less than the idle limits of Python servers (gunicorn's threads 2 s, uvicorn 5 s): a pooled connection that is just
-/// being closed costs a retry, which a request with a body cannot have.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
-
-/// Idle connections kept for each backend.
-const MAX_IDLE_PER_HOST: usize = 32;
-
-// Name resolution of backends for the plain HTTP client.
-
-/// Resolves names in the same way as the dial of a handshake.
-#[derive(Debug, Clone)]
-pub(crate) struct DnsConnectorResolver(pub(crate) Resolver);
-
-/// Addresses in the form that the client requires; the client sets the port itself.
-pub(crate) struct ResolvedAddrs(vec::IntoIter<IpAddr>);
 
 // === impl DnsConnectorResolver ===
 
@@ -183,3 +168,49 @@ impl Iterator for ResolvedAddrs {
         self.0.next().map(|address| SocketAddr::new(address, 0))
     }
 }
+
+/// Connects to the lease's backend on behalf of `peer`, up to the point where HTTP begins. The caller sets the deadline.
+pub(crate) async fn connect_backend(
+    resolver: &Resolver,
+    lease: &Lease,
+    peer: &Peer,
+) -> Result<BackendStream, DialError> {
+    let addrs = ConnAddrs {
+        client: (peer.address, peer.port).into(),
+        local: peer.local,
+    };
+    Ok(match (lease.dial(resolver, addrs).await?, lease.tls()) {
+        (DialedStream::Unix(unix), _) => BackendStream::Unix(Socket::new(unix)),
+        (DialedStream::Tcp(tcp), None) => BackendStream::Tcp(Socket::new(tcp)),
+        (DialedStream::Tcp(tcp), Some(tls)) => {
+            // Boxed: the state of the TLS handshake is large, and most backends do not use TLS.
+            let stream = Box::pin(tls.connect_tls(Socket::new(tcp))).await?;
+            BackendStream::Tls(Box::new(stream))
+        }
+    })
+}
+
+fn authority(host: &str, port: u16) -> Authority {
+    let authority = match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    let authority = authority.parse();
+    authority.expect("the host of a backend is a valid authority")
+}
+
+/// Maximum number of header fields of a backend's response; servers send far fewer.
+pub(crate) const MAX_HEADERS: usize = 256;
+
+/// The time from the first SYN to the established connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// TCP keepalive, by which the kernel detects a backend that vanished.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Less than the idle limits of Python servers (gunicorn's threads 2 s, uvicorn 5 s): a pooled connection that is just
+/// being closed costs a retry, which a request with a body cannot have.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Idle connections kept for each backend.
+const MAX_IDLE_PER_HOST: usize = 32;

@@ -1,11 +1,12 @@
 //! Evaluates a request with the same validation, routes, guards and headers as the server, without sending anything.
 
 use crate::{
-    gateway::Gateway,
+    gateway::{Gateway, route::Route},
     http::{
-        Peer,
-        request::RouteInfo,
-        service::{ResolvedRequest, resolve},
+        peer::Peer,
+        request::{AccessRecord, RequestContext},
+        rewrite::Outbound,
+        service,
         validate::{self, ValidatedRequest},
     },
 };
@@ -81,19 +82,19 @@ pub(crate) fn explain(gateway: &Gateway, request: &Parts, client: IpAddr) -> Exp
         client_auth_requested: validate::validate(request).is_ok_and(requires_cert),
         client_cert: None,
     };
-    let outcome = resolve(gateway, request, &peer, client, &mut RouteInfo::default());
-    let outcome = outcome
-        .map(|resolved| would_forward(request, &resolved))
+    let record = AccessRecord::new(None, request, client);
+    let mut rc = RequestContext::new(gateway, peer, client, request.version, record);
+    let outcome = service::admit(&mut rc, request)
+        .map(|(_, outbound)| would_forward(request, rc.route(), &outbound))
         .map_err(|refusal| WouldRefuse {
             status: refusal.status.as_u16(),
-            why: refusal.why,
+            why: refusal.why.as_str(),
             text: refusal.text.into_owned(),
         });
     Explanation { routes, outcome }
 }
 
-fn would_forward(request: &Parts, resolved: &ResolvedRequest<'_>) -> WouldForward {
-    let (route, outbound) = (resolved.route, &resolved.outbound);
+fn would_forward(request: &Parts, route: &Route, outbound: &Outbound) -> WouldForward {
     WouldForward {
         route: route.name.to_string(),
         backends: route.pool.shown(),
@@ -103,7 +104,7 @@ fn would_forward(request: &Parts, resolved: &ResolvedRequest<'_>) -> WouldForwar
             .iter()
             .map(|(name, value)| (name.to_string(), redacted(value)))
             .collect(),
-        token: token(resolved),
+        token: token(route, outbound),
         advice: route.expectations.advice,
     }
 }
@@ -118,18 +119,18 @@ fn redacted(value: &HeaderValue) -> String {
     }
 }
 
-fn token(resolved: &ResolvedRequest<'_>) -> String {
-    let Some(rule) = &resolved.route.token else {
+fn token(route: &Route, outbound: &Outbound) -> String {
+    let Some(rule) = &route.token else {
         return String::new();
     };
-    let mut text = match &resolved.token.from {
+    let mut text = match &outbound.token.from {
         Some(source) => format!("moved from {source} to {}", rule.to),
         None => {
             let sources: Vec<String> = rule.from.iter().map(ToString::to_string).collect();
             format!("none in {}", sources.join(", "))
         }
     };
-    if let Some(subprotocol) = resolved.token.subprotocol() {
+    if let Some(subprotocol) = outbound.token.subprotocol() {
         let echo =
             format!("; if the backend selects no subprotocol, Lockgate selects {subprotocol}");
         text.push_str(&echo);

@@ -2,18 +2,21 @@
 
 use crate::{
     http::{
-        Context, Peer,
-        server::{connection_stop, log_end, timeouts},
-        service,
-        timeouts::{ClientStream, ConnState, StreamParts, TimeoutStream},
+        body::Body,
+        context::Context,
+        timeouts::{ClientStream, ConnState, ConnTimeouts, InFlight, StreamParts, TimeoutStream},
     },
     lifecycle::tasks::Tasks,
     net::{
         socket::{Socket, Transport},
         tls_stream::ServerStream,
     },
+    splice::leg::LegIo,
 };
-use hyper::{rt::Executor, server::conn::http2, service::service_fn, upgrade::Upgraded};
+use ::http::{Request, Response};
+use hyper::{
+    body::Incoming, rt::Executor, server::conn::http2, service::service_fn, upgrade::Upgraded,
+};
 use hyper_util::rt::TokioIo;
 use std::{
     convert::Infallible,
@@ -25,22 +28,56 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// A connection's stream, which coalesces writes, because h2 flushes after each DATA frame and a hundred sessions of one
+/// connection have a frame each. It buffers writes until [`WriteCoalescer::poll_with`] sends them. Clones share the same
+/// stream: one belongs to the connection, one to the caller that polls it.
+pub(crate) struct WriteCoalescer<S>(Arc<Mutex<CoalescerInner<S>>>);
+
+struct CoalescerInner<S> {
+    io: S,
+    /// Buffered bytes, from `sent` on; never more than [`MAX_PENDING`].
+    pending: Vec<u8>,
+    sent: usize,
+    /// Set until all written bytes have reached the kernel: TLS keeps some of them until its socket accepts them.
+    is_unflushed: bool,
+    /// Set when the other tasks have run since the first of these bytes was written.
+    yielded: bool,
+    /// The error of a failed write, which the connection receives by its next call.
+    failed: Option<io::Error>,
+}
+
+/// The client's leg of an extended CONNECT (RFC 8441): one stream of many in an HTTP/2 connection.
+#[derive(Debug)]
+pub(crate) struct H2Stream {
+    io: TokioIo<Upgraded>,
+    bytes_accepted: u64,
+    /// The read error, reported after the bytes that were read.
+    read_error: Option<io::Error>,
+}
+
+/// Runs the tasks that hyper spawns for streams, so that they are tracked.
+#[derive(Clone)]
+struct TasksExecutor(Tasks);
+
 /// Runs hyper's HTTP/2 over a client's stream.
 ///
 /// Every stream may have [`STREAM_WINDOW`] unread bytes in flight to Lockgate, and the connection's window has room
 /// for that many of each: a stream whose reader is stalled uses up its own window, never the connection's. The same
 /// holds for h2's overhead for unread small frames, which is limited to half of that window: see [`CONNECTION_WINDOW`].
-pub(crate) async fn drive(
-    context: Arc<Context>,
+pub(crate) async fn drive<F>(
+    context: &Context,
     parts: StreamParts<Box<ServerStream<Socket>>>,
-    peer: Peer,
-) {
-    let client = peer.address;
+    answer: impl Fn(Request<Incoming>, InFlight) -> F,
+) -> Result<(), hyper::Error>
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     let state = ConnState::new(true);
     let (coalescer, connection) = {
         let gateway = context.live.snapshot();
         let limits = &gateway.limits;
-        let stream: ClientStream = TimeoutStream::new(parts, state.clone(), timeouts(limits));
+        let stream: ClientStream =
+            TimeoutStream::new(parts, state.clone(), ConnTimeouts::new(limits));
         let head = u32::try_from(limits.head_size.0).unwrap_or(u32::MAX);
         let coalescer = WriteCoalescer::new(stream);
         let mut builder = http2::Builder::new(TasksExecutor(context.tasks.clone()));
@@ -59,14 +96,9 @@ pub(crate) async fn drive(
         if gateway.h2_websocket {
             builder.enable_connect_protocol();
         }
-        let (context, state) = (context.clone(), state.clone());
+        let state = state.clone();
         let service = service_fn(move |request| {
-            let answered = Box::pin(service::answer(
-                context.clone(),
-                peer.clone(),
-                state.begin_request(),
-                request,
-            ));
+            let answered = Box::pin(answer(request, state.begin_request()));
             async { Ok::<_, Infallible>(answered.await) }
         });
         let io = TokioIo::new(coalescer.clone());
@@ -74,12 +106,12 @@ pub(crate) async fn drive(
     };
     let mut connection = pin!(connection);
     let mut shutting_down = false;
-    let ended = loop {
+    loop {
         tokio::select! {
             // The connection is polled first: what it reads determines whether it may close.
             biased;
             ended = poll_fn(|cx| coalescer.poll_with(cx, connection.as_mut(), state.is_shared())) => {
-                break ended
+                break ended;
             }
             overdue = state.notified() => {
                 if overdue && !shutting_down {
@@ -87,56 +119,12 @@ pub(crate) async fn drive(
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            () = connection_stop(&context, &state), if !shutting_down => {
+            () = state.stop(context), if !shutting_down => {
                 shutting_down = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
-    };
-    log_end(client, ended);
-}
-
-/// Runs the tasks that hyper spawns for streams, so that they are tracked.
-#[derive(Clone)]
-struct TasksExecutor(Tasks);
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TasksExecutor {
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
     }
-}
-
-/// The bytes in flight to Lockgate in one stream: the default of RFC 9113 §6.5.2.
-const STREAM_WINDOW: u32 = 65_535;
-
-/// The maximum of a window (RFC 9113 §6.9.1).
-const MAX_WINDOW: u32 = (1 << 31) - 1;
-
-/// h2 counts 256 bytes for each unread small frame, and ends the connection when they reach half of its
-/// window. One stream has room for 65,535 frames of a byte: several that are paused must not end the others.
-const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
-
-/// The bytes of one stream's response that are buffered while its client does not read.
-const MAX_SEND_BUF: usize = 64 * 1024;
-
-// Coalesces the writes of an HTTP/2 connection: h2 flushes after each DATA frame, and a hundred
-// sessions of one connection have a frame each.
-
-/// A connection's stream, which buffers writes until [`WriteCoalescer::poll_with`] sends them. Clones share the same
-/// stream: one belongs to the connection, one to the caller that polls it.
-pub(crate) struct WriteCoalescer<S>(Arc<Mutex<CoalescerInner<S>>>);
-
-struct CoalescerInner<S> {
-    io: S,
-    /// Buffered bytes, from `sent` on; never more than [`MAX_PENDING`].
-    pending: Vec<u8>,
-    sent: usize,
-    /// Set until all written bytes have reached the kernel: TLS keeps some of them until its socket accepts them.
-    is_unflushed: bool,
-    /// Set when the other tasks have run since the first of these bytes was written.
-    yielded: bool,
-    /// The error of a failed write, which the connection receives by its next call.
-    failed: Option<io::Error>,
 }
 
 // === impl WriteCoalescer ===
@@ -286,20 +274,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WriteCoalescer<S> {
     }
 }
 
-/// Four full TLS records, sent by one write.
-const MAX_PENDING: usize = 64 * 1024;
-
-// A WebSocket inside an HTTP/2 connection: one stream of many (RFC 8441).
-
-/// The client's leg of an extended CONNECT.
-#[derive(Debug)]
-pub(crate) struct H2Stream {
-    io: TokioIo<Upgraded>,
-    bytes_accepted: u64,
-    /// The read error, reported after the bytes that were read.
-    read_error: Option<io::Error>,
-}
-
 // === impl H2Stream ===
 
 impl H2Stream {
@@ -321,6 +295,8 @@ impl Transport for H2Stream {
     /// Does nothing: a drop ends the stream.
     fn reset(&self) {}
 }
+
+impl LegIo for H2Stream {}
 
 impl AsyncRead for H2Stream {
     /// Reads all available bytes: hyper returns one DATA frame at a time, and one read becomes one write to the
@@ -374,6 +350,30 @@ impl AsyncWrite for H2Stream {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+// === impl TasksExecutor ===
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TasksExecutor {
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// The bytes in flight to Lockgate in one stream: the default of RFC 9113 §6.5.2.
+const STREAM_WINDOW: u32 = 65_535;
+
+/// The maximum of a window (RFC 9113 §6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+
+/// h2 counts 256 bytes for each unread small frame, and ends the connection when they reach half of its
+/// window. One stream has room for 65,535 frames of a byte: several that are paused must not end the others.
+const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
+
+/// The bytes of one stream's response that are buffered while its client does not read.
+const MAX_SEND_BUF: usize = 64 * 1024;
+
+/// Four full TLS records, sent by one write.
+const MAX_PENDING: usize = 64 * 1024;
 
 /// Two DATA frames of the usual size (RFC 9113 §4.2).
 const CHUNK_LEN: usize = 32 * 1024;

@@ -2,8 +2,9 @@
 
 use crate::{
     http::{
-        Body, Context,
-        refusal::{Refusal, text},
+        body::{Body, text},
+        context::Context,
+        refusal::{Refusal, RefusalReason},
         request::AccessRecord,
         server::drive,
         timeouts::StreamParts,
@@ -11,8 +12,7 @@ use crate::{
     },
     net::socket::Socket,
 };
-use ::http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use ::http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use std::{any::Any, net::IpAddr, sync::Arc};
 
 /// Answers the requests of one clear-text connection with a redirect to `https_port`.
@@ -33,14 +33,14 @@ pub(crate) async fn serve_redirect(
         StreamParts { io: stream, guard },
         client,
         |request, _busy| {
-            let record = AccessRecord::of(context.clone(), &request, client);
-            let version = request.version();
-            let answer = match http01_response(&context, request.uri().path()) {
+            let (parts, _) = request.into_parts();
+            let mut record = AccessRecord::new(Some(context.clone()), &parts, client);
+            let answer = match http01_response(&context, parts.uri.path()) {
                 Some(response) => Ok(response),
-                None => redirect(request, ports),
+                None => redirect(&parts, ports),
             };
             record.end(&answer);
-            async move { answer.unwrap_or_else(|refusal| refusal.response(version)) }
+            async move { answer.unwrap_or_else(|refusal| refusal.response(parts.version)) }
         },
     )
     .await;
@@ -70,9 +70,8 @@ struct Ports {
 }
 
 /// Redirects with 308, so that the method and the body stay the same (RFC 9110 §15.4.9).
-fn redirect(request: Request<Incoming>, ports: Ports) -> Result<Response<Body>, Refusal> {
-    let (parts, _) = request.into_parts();
-    let validated = validate::validate(&parts)?;
+fn redirect(parts: &Parts, ports: Ports) -> Result<Response<Body>, Refusal> {
+    let validated = validate::validate(parts)?;
     let host = match &*validated.authority.host {
         v6 if v6.contains(':') => format!("[{v6}]"),
         name => name.to_owned(),
@@ -92,7 +91,7 @@ fn redirect(request: Request<Incoming>, ports: Ports) -> Result<Response<Body>, 
         .unwrap_or_default();
     let location = format!("https://{host}{port}{}{query}", validated.path);
     let location = HeaderValue::try_from(location)
-        .map_err(|_| Refusal::bad("target", "bad request target"))?;
+        .map_err(|_| Refusal::bad(RefusalReason::Target, "bad request target"))?;
     let mut response = Response::new(text(String::new()));
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     response.headers_mut().insert(header::LOCATION, location);

@@ -2,13 +2,12 @@
 
 use crate::{
     gateway::route::Route,
-    http::Body,
-    observe::logging::{ErrorChain, LogThrottle},
-    upstream::{member::Lease, pool::Unavailable},
+    http::body::{Body, text},
+    observe::{log_throttle::LogThrottle, logging::ErrorChain},
+    proto::handshake::{Bad101, BadHandshake},
+    upstream::{lease::Lease, unavailable::Unavailable},
 };
 use ::http::{HeaderValue, Response, StatusCode, Version, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Full};
 use std::{borrow::Cow, error::Error};
 use tracing::warn;
 
@@ -17,11 +16,87 @@ use tracing::warn;
 pub(crate) struct Refusal {
     /// Below 500: caused by the client. 502 to 504: by the backend. 500: by Lockgate.
     pub(crate) status: StatusCode,
-    /// A word of a closed set, for the access log and the metrics.
-    pub(crate) why: &'static str,
+    /// The reason in the access log and in the metrics.
+    pub(crate) why: RefusalReason,
     /// The message for the client, one line.
     pub(crate) text: Cow<'static, str>,
-    header: Option<(header::HeaderName, HeaderValue)>,
+    /// Boxed, so that a `Result` with a refusal stays small.
+    header: Option<Box<(header::HeaderName, HeaderValue)>>,
+}
+
+/// Why a request was refused. The words are a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RefusalReason {
+    /// The backend did not answer in time (`limits.answer_idle`).
+    AnswerIdle,
+    /// The TLS handshake with the backend failed.
+    BackendTls,
+    /// The framing of the request body is wrong.
+    Body,
+    /// The request body was not received in time (`limits.body_idle`).
+    BodyIdle,
+    /// The backend did not answer in HTTP.
+    Broken,
+    /// The route requires a client certificate.
+    ClientCert,
+    /// The client disconnected before it received the response.
+    ClientLeft,
+    /// A CONNECT other than an extended one.
+    Connect,
+    /// No connection to the backend.
+    Dial,
+    /// The route is draining.
+    Draining,
+    /// The backend did not complete the handshake in time (`session.handshake_timeout`).
+    HandshakeTimeout,
+    /// A header with an underscore that backends could confuse with a managed one.
+    HeaderTwin,
+    /// `Host` is absent, repeated or malformed.
+    Host,
+    /// The connection was opened with another policy for client certificates.
+    Misdirected,
+    /// No route matches.
+    NoRoute,
+    /// A WebSocket on a route for plain HTTP.
+    OnlyHttp,
+    /// A plain request on a route for WebSockets.
+    OnlyWebsocket,
+    /// The path is malformed.
+    Path,
+    /// An extended CONNECT with a protocol other than `websocket`.
+    Protocol,
+    /// The head for the backend could not be built.
+    Rebuild,
+    /// The limit on sessions is reached.
+    SessionsFull,
+    /// The backend answered with an unexpected status.
+    Status,
+    /// The server is stopping.
+    Stopping,
+    /// The request target is malformed, or names another authority than `Host`.
+    Target,
+    /// The token is ambiguous or malformed.
+    Token,
+    /// The client sent a token and a different header of that name.
+    TokenConflict,
+    /// The method TRACE.
+    Trace,
+    /// The backend used a transfer coding that was not requested.
+    TransferCoding,
+    /// `Transfer-Encoding` is not exactly `chunked`.
+    TransferEncoding,
+    /// An internal error: the upgraded stream has an unexpected type.
+    UnexpectedStream,
+    /// A handshake with a body.
+    UpgradeBody,
+    /// The client's handshake is malformed.
+    Handshake(BadHandshake),
+    /// The backend's 101 is invalid.
+    Bad101(Bad101),
+    /// A guard denied the request; its word.
+    Guard(&'static str),
+    /// The pool has no lease.
+    Unavailable(Unavailable),
 }
 
 // === impl Refusal ===
@@ -29,7 +104,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub(crate) fn new(
         status: StatusCode,
-        why: &'static str,
+        why: RefusalReason,
         text: impl Into<Cow<'static, str>>,
     ) -> Self {
         Refusal {
@@ -41,12 +116,12 @@ impl Refusal {
     }
 
     /// 400.
-    pub(crate) fn bad(why: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn bad(why: RefusalReason, text: impl Into<Cow<'static, str>>) -> Self {
         Refusal::new(StatusCode::BAD_REQUEST, why, text)
     }
 
     /// 426 (RFC 9110 §15.5.22): the response names the protocol that the route requires.
-    pub(crate) fn upgrade_required(why: &'static str, text: &'static str) -> Self {
+    pub(crate) fn upgrade_required(why: RefusalReason, text: &'static str) -> Self {
         Refusal::new(StatusCode::UPGRADE_REQUIRED, why, text).with(
             header::SEC_WEBSOCKET_VERSION,
             HeaderValue::from_static("13"),
@@ -54,13 +129,13 @@ impl Refusal {
     }
 
     /// 503 with the time after which a retry is useful.
-    pub(crate) fn unavailable(why: &'static str, text: &'static str) -> Self {
+    pub(crate) fn unavailable(why: RefusalReason, text: &'static str) -> Self {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why, text)
             .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
     pub(crate) fn with(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.header = Some(Box::new((name, value)));
         self
     }
 
@@ -82,7 +157,7 @@ impl Refusal {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        if let Some((name, value)) = &self.header {
+        if let Some((name, value)) = self.header.as_deref() {
             headers.insert(name.clone(), value.clone());
         }
         response
@@ -103,7 +178,52 @@ impl From<Unavailable> for Refusal {
             }
             Unavailable::Draining => "all backends are draining, try again later",
         };
-        Refusal::unavailable(unavailable.as_str(), text)
+        Refusal::unavailable(RefusalReason::Unavailable(unavailable), text)
+    }
+}
+
+// === impl RefusalReason ===
+
+impl RefusalReason {
+    /// Returns the word for the access log and the metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            RefusalReason::AnswerIdle => "answer-idle",
+            RefusalReason::BackendTls => "backend-tls",
+            RefusalReason::Body => "body",
+            RefusalReason::BodyIdle => "body-idle",
+            RefusalReason::Broken => "broken",
+            RefusalReason::ClientCert => "client-cert",
+            RefusalReason::ClientLeft => "client-left",
+            RefusalReason::Connect => "connect",
+            RefusalReason::Dial => "dial",
+            RefusalReason::Draining => "draining",
+            RefusalReason::HandshakeTimeout => "handshake-timeout",
+            RefusalReason::HeaderTwin => "header-twin",
+            RefusalReason::Host => "host",
+            RefusalReason::Misdirected => "misdirected",
+            RefusalReason::NoRoute => "no-route",
+            RefusalReason::OnlyHttp => "only-http",
+            RefusalReason::OnlyWebsocket => "only-websocket",
+            RefusalReason::Path => "path",
+            RefusalReason::Protocol => "protocol",
+            RefusalReason::Rebuild => "rebuild",
+            RefusalReason::SessionsFull => "sessions-full",
+            RefusalReason::Status => "status",
+            RefusalReason::Stopping => "stopping",
+            RefusalReason::Target => "target",
+            RefusalReason::Token => "token",
+            RefusalReason::TokenConflict => "token-conflict",
+            RefusalReason::Trace => "trace",
+            RefusalReason::TransferCoding => "transfer-coding",
+            RefusalReason::TransferEncoding => "transfer-encoding",
+            RefusalReason::UnexpectedStream => "foreign-stream",
+            RefusalReason::UpgradeBody => "upgrade-body",
+            RefusalReason::Handshake(error) => error.as_str(),
+            RefusalReason::Bad101(error) => error.as_str(),
+            RefusalReason::Guard(word) => word,
+            RefusalReason::Unavailable(unavailable) => unavailable.as_str(),
+        }
     }
 }
 
@@ -119,16 +239,4 @@ pub(crate) fn warn_backend_failure(
         let error = ErrorChain(error);
         warn!(route = %route.name, backend = %lease.backend().name(), %error, suppressed, "{what}");
     }
-}
-
-/// Returns an empty body.
-pub(crate) fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-/// Returns a body of one chunk.
-pub(crate) fn text(text: String) -> Body {
-    Full::new(Bytes::from(text))
-        .map_err(|never| match never {})
-        .boxed_unsync()
 }

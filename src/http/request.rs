@@ -1,97 +1,146 @@
-//! Data about a request in progress, and the fields of its access record.
+//! A request in progress: the context that every step of `service.rs` receives, and the guard that writes its access
+//! record.
 
 use crate::{
-    http::{Body, Context, Peer, refusal::Refusal, timeouts::InFlight},
-    observe::access::RequestRecord,
+    gateway::{Gateway, route::Route},
+    http::{
+        context::Context,
+        peer::Peer,
+        refusal::{Refusal, RefusalReason},
+        timeouts::InFlight,
+    },
+    observe::access::record::RequestRecord,
 };
-use ::http::{Request, Response, Version, header};
-use hyper::body::Incoming;
+use ::http::{Response, Version, header, request::Parts};
+use hyper::upgrade::OnUpgrade;
 use std::{net::IpAddr, sync::Arc};
 use tokio::time::Instant;
 
-/// Data about a request that its response depends on.
-pub(crate) struct RequestContext {
+/// A request in progress, from its arrival to its response or session.
+pub(crate) struct RequestContext<'g> {
+    /// The gateway that was in force when the request arrived.
+    pub(crate) gateway: &'g Gateway,
+    /// The end of the connection, with the certificate that identifies the client, if any.
     pub(crate) peer: Peer,
     /// The client's address: behind a trusted proxy, the address that the proxy names.
     pub(crate) client: IpAddr,
-    pub(crate) started: Instant,
     pub(crate) version: Version,
-    /// Held until the response body is complete.
-    pub(crate) in_flight: InFlight,
+    pub(crate) started: Instant,
+    /// Held until the response body is complete, or as long as the session; `None` in an explanation.
+    pub(crate) in_flight: Option<InFlight>,
+    /// The client's stream after a 101.
+    pub(crate) upgrade: Option<OnUpgrade>,
+    /// Writes the access record.
+    pub(crate) record: AccessRecord,
+    route: Option<&'g Route>,
 }
 
-/// The route and the backend of a request, as its access record names them.
-#[derive(Default)]
-pub(crate) struct RouteInfo {
-    pub(crate) route: Option<Arc<str>>,
+/// The fields of a request's access record, which is written exactly once, on every path. Dropped early, it records
+/// that the client has disconnected.
+pub(crate) struct AccessRecord {
+    /// The name of the backend that was tried last.
     pub(crate) backend: Option<Arc<str>>,
     /// Set when the request became a session, which has records of its own.
-    pub(crate) session: bool,
-}
-
-/// Returns the name of an HTTP version in access records.
-pub(crate) fn version_str(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_2 => "2",
-        Version::HTTP_10 => "1.0",
-        _ => "1.1",
-    }
-}
-
-// The access record of a request: written exactly once, on every path.
-
-/// The fields of a request's access record. Dropped early, it records that the client has disconnected.
-pub(crate) struct AccessRecord {
-    /// Filled in as the request proceeds.
-    pub(crate) route_info: RouteInfo,
-    context: Arc<Context>,
+    pub(crate) is_session: bool,
+    /// Where the record is written; `None` once it has been written, and if none is wanted.
+    context: Option<Arc<Context>>,
+    route: Option<Arc<str>>,
     client: IpAddr,
     started: Instant,
     version: &'static str,
     method: String,
     host: String,
     path: String,
-    written: bool,
+}
+
+// === impl RequestContext ===
+
+impl<'g> RequestContext<'g> {
+    /// Creates the context of a request that has not been validated.
+    pub(crate) fn new(
+        gateway: &'g Gateway,
+        peer: Peer,
+        client: IpAddr,
+        version: Version,
+        record: AccessRecord,
+    ) -> Self {
+        RequestContext {
+            gateway,
+            peer,
+            client,
+            version,
+            started: record.started,
+            in_flight: None,
+            upgrade: None,
+            record,
+            route: None,
+        }
+    }
+
+    /// Returns the route. It is set before any step that depends on it.
+    pub(crate) fn route(&self) -> &'g Route {
+        self.route
+            .expect("routing precedes every step that depends on the route")
+    }
+
+    /// Records the route, also for a request that a later step refuses.
+    pub(crate) fn set_route(&mut self, route: &'g Route) {
+        self.route = Some(route);
+        self.record.route = Some(route.name.clone());
+    }
+
+    /// Returns the end of the handshake with a backend.
+    pub(crate) fn handshake_deadline(&self) -> Instant {
+        self.started + self.route().handshake_timeout
+    }
 }
 
 // === impl AccessRecord ===
 
 impl AccessRecord {
-    /// Copies the request line, because the request is consumed.
-    pub(crate) fn of(context: Arc<Context>, request: &Request<Incoming>, client: IpAddr) -> Self {
+    /// Copies the request line, because the request is consumed. Without a context, nothing is written.
+    pub(crate) fn new(context: Option<Arc<Context>>, request: &Parts, client: IpAddr) -> Self {
         let host = request
-            .headers()
+            .headers
             .get(header::HOST)
             .map(|host| host.as_bytes());
-        let authority = request.uri().authority().map(|it| it.as_str().as_bytes());
+        let authority = request.uri.authority().map(|it| it.as_str().as_bytes());
         AccessRecord {
-            route_info: RouteInfo::default(),
+            backend: None,
+            is_session: false,
             context,
+            route: None,
             client,
             started: Instant::now(),
-            version: version_str(request.version()),
-            method: request.method().to_string(),
+            version: version_str(request.version),
+            method: request.method.to_string(),
             host: host
                 .or(authority)
                 .map(|host| String::from_utf8_lossy(host).into_owned())
                 .unwrap_or_default(),
-            path: request.uri().path().to_owned(),
-            written: false,
+            path: request.uri.path().to_owned(),
         }
     }
 
+    /// Returns the host as the client sent it.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Records how the request was answered.
-    pub(crate) fn end(mut self, answer: &Result<Response<Body>, Refusal>) {
+    pub(crate) fn end<B>(&mut self, answer: &Result<Response<B>, Refusal>) {
         match answer {
-            Ok(_) if self.route_info.session => self.written = true,
+            Ok(_) if self.is_session => self.context = None,
             Ok(response) => self.write(response.status().as_u16(), None),
             Err(refusal) => self.write(refusal.status.as_u16(), Some(refusal.why)),
         }
     }
 
-    fn write(&mut self, status: u16, why: Option<&'static str>) {
-        self.written = true;
-        let context = &self.context;
+    fn write(&mut self, status: u16, why: Option<RefusalReason>) {
+        let Some(context) = self.context.take() else {
+            return;
+        };
+        let why = why.map(RefusalReason::as_str);
         match why {
             Some(why) => context.metrics.refused(status, why),
             None => context.metrics.request(status),
@@ -102,8 +151,8 @@ impl AccessRecord {
             method: &self.method,
             host: &self.host,
             path: &self.path,
-            route: self.route_info.route.as_deref(),
-            backend: self.route_info.backend.as_deref(),
+            route: self.route.as_deref(),
+            backend: self.backend.as_deref(),
             status,
             duration: self.started.elapsed(),
             why,
@@ -113,9 +162,16 @@ impl AccessRecord {
 
 impl Drop for AccessRecord {
     fn drop(&mut self) {
-        if !self.written {
-            self.write(CLIENT_CLOSED_REQUEST, Some("client-left"));
-        }
+        self.write(CLIENT_CLOSED_REQUEST, Some(RefusalReason::ClientLeft));
+    }
+}
+
+/// Returns the name of an HTTP version in access records.
+pub(crate) fn version_str(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
     }
 }
 

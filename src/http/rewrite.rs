@@ -3,9 +3,12 @@
 
 use crate::{
     config::Compression,
-    gateway::{Gateway, route::Route},
     http::{
-        Body, Peer, client_cert,
+        body::Body,
+        client_cert,
+        refusal::{Refusal, RefusalReason},
+        request::RequestContext,
+        token::{self, ExtractedToken},
         validate::{self, ValidatedRequest},
     },
     proto::{
@@ -14,31 +17,64 @@ use crate::{
         handshake::{self, Offer},
     },
     router::{framework::TRUSTED_BY_BACKENDS, path},
-    upstream::{balance_key::BalanceKey, member::Lease, pool::Pool, sticky::SidCapture},
+    upstream::{balance_key::BalanceKey, lease::Lease, pool::Pool, sticky::SidCapture},
 };
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request::Parts, response,
     uri::PathAndQuery,
 };
 use http_body_util::BodyExt;
-use std::net::IpAddr;
 
-/// The head that a backend receives in place of the client's.
+/// The head that a backend receives in place of the client's, and what its response is completed with.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     pub(crate) target: PathAndQuery,
     pub(crate) headers: HeaderMap,
+    /// The compression that Lockgate negotiates with the client itself.
+    pub(crate) agreement: Option<DeflateParams>,
+    /// Where the token was found.
+    pub(crate) token: ExtractedToken,
 }
 
-/// Builds the head for a backend of `route`. `client` is the client's address; `peer` is the end of the connection.
-pub(crate) fn rebuild(
+/// Builds the head for a backend of the request's route. Extensions that the backend must not receive, and a
+/// subprotocol that is a token, are removed from the offer.
+pub(crate) fn rewrite(
+    rc: &mut RequestContext<'_>,
+    request: &Parts,
+    validated: &mut ValidatedRequest<'_>,
+) -> Result<Outbound, Refusal> {
+    let route = rc.route();
+    let (mut target, mut headers) = rebuild(rc, request, validated).map_err(|error| {
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            RefusalReason::Rebuild,
+            format!("the request cannot be forwarded: {error}"),
+        )
+    })?;
+    let agreement = validated.offer.as_mut().and_then(|offer| {
+        negotiate_compression(route.compression, &request.headers, offer, &mut headers)
+    });
+    let token = match &route.token {
+        Some(rule) => {
+            let offer = validated.offer.as_mut();
+            token::relocate_token(rule, &mut target, &mut headers, offer)?
+        }
+        None => ExtractedToken::default(),
+    };
+    Ok(Outbound {
+        target,
+        headers,
+        agreement,
+        token,
+    })
+}
+
+fn rebuild(
+    rc: &RequestContext<'_>,
     request: &Parts,
     validated: &ValidatedRequest<'_>,
-    gateway: &Gateway,
-    route: &Route,
-    peer: &Peer,
-    client: IpAddr,
-) -> Result<Outbound, ::http::Error> {
+) -> Result<(PathAndQuery, HeaderMap), ::http::Error> {
+    let (gateway, route, peer) = (rc.gateway, rc.route(), rc.peer.address);
     let stripped = route.strip_prefix.as_deref().and_then(|prefix| {
         let rest = path::strip_prefix(&validated.path, prefix)?;
         Some((prefix, rest))
@@ -49,7 +85,7 @@ pub(crate) fn rebuild(
         None => PathAndQuery::try_from(path)?,
     };
 
-    let trusted = gateway.trusts(peer.address);
+    let trusted = gateway.trusts(peer);
     let incoming = &request.headers;
     let mut headers = end_to_end(incoming);
     if request.version == Version::HTTP_2 {
@@ -58,7 +94,7 @@ pub(crate) fn rebuild(
     for name in TRUSTED_BY_BACKENDS.iter().filter(|_| !trusted) {
         headers.remove(*name);
     }
-    client_cert::set_client_cert_header(&mut headers, route, peer);
+    client_cert::set_client_cert_header(&mut headers, rc);
     headers.remove(header::EXPECT);
     if let Some(offer) = &validated.offer {
         headers.remove(header::CONTENT_LENGTH);
@@ -77,8 +113,7 @@ pub(crate) fn rebuild(
         None => "https",
     };
     let proto = forwarded::proto(incoming, trusted).unwrap_or(proto);
-    let chain =
-        forwarded::x_forwarded_for(incoming, peer.address, |address| gateway.trusts(address));
+    let chain = forwarded::x_forwarded_for(incoming, peer, |address| gateway.trusts(address));
     let host = incoming.get(X_FORWARDED_HOST).filter(|_| trusted).cloned();
     headers.insert(X_FORWARDED_FOR, chain.try_into()?);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
@@ -88,13 +123,33 @@ pub(crate) fn rebuild(
     );
     headers.insert(
         header::FORWARDED,
-        forwarded::forwarded_element(client, validated.host, "https").try_into()?,
+        forwarded::forwarded_element(rc.client, validated.host, "https").try_into()?,
     );
-    headers.insert(X_REAL_IP, client.to_string().try_into()?);
+    headers.insert(X_REAL_IP, rc.client.to_string().try_into()?);
     if let (Some((prefix, _)), Some(name)) = (stripped, route.expectations.prefix_header) {
         headers.insert(HeaderName::try_from(name)?, prefix.try_into()?);
     }
-    Ok(Outbound { target, headers })
+    Ok((target, headers))
+}
+
+/// Removes the extensions from the handshake with the backend unless `compression` is "pass". Returns the parameters
+/// that Lockgate negotiates with the client itself (`session.compression`).
+fn negotiate_compression(
+    compression: Compression,
+    request_headers: &HeaderMap,
+    offer: &mut Offer,
+    outbound: &mut HeaderMap,
+) -> Option<DeflateParams> {
+    if compression == Compression::Pass {
+        return None;
+    }
+    outbound.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    // A backend that accepts an extension which was not offered violates RFC 6455.
+    offer.extensions = Vec::new();
+    match compression {
+        Compression::Offload => DeflateParams::negotiate(request_headers),
+        Compression::Pass | Compression::Strip => None,
+    }
 }
 
 /// Returns the headers that are not for this hop only (RFC 9110 §7.6.1).
@@ -159,6 +214,28 @@ fn is_end_to_end(name: &HeaderName) -> bool {
     validate::is_managed(name.as_str()) || PROTECTED.contains(&name.as_str())
 }
 
+/// Adds the affinity cookie to a response, if the pool uses one and the request has none for this backend.
+pub(crate) fn set_cookie(pool: &Pool, key: BalanceKey, lease: &Lease, headers: &mut HeaderMap) {
+    if let Some(cookie) = pool.cookie(key, lease) {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+}
+
+/// Passes the first data frame of a body to `sid_capture`.
+pub(crate) fn capture_sid(body: Body, sid_capture: Option<SidCapture>) -> Body {
+    let Some(sid_capture) = sid_capture else {
+        return body;
+    };
+    let mut sid_capture = Some(sid_capture);
+    body.map_frame(move |frame| {
+        if let Some(sid_capture) = sid_capture.take_if(|_| frame.is_data()) {
+            sid_capture.capture(frame.data_ref().map_or(&[], |data| data));
+        }
+        frame
+    })
+    .boxed_unsync()
+}
+
 pub(crate) const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "http2-settings",
@@ -191,49 +268,3 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
-// Which side negotiates compression with the client: the backend, Lockgate or neither (`session.compression`).
-
-/// Removes the extensions from the handshake with the backend unless `compression` is "pass". Returns the parameters
-/// that Lockgate negotiates with the client itself.
-pub(crate) fn negotiate_compression(
-    compression: Compression,
-    request_headers: &HeaderMap,
-    offer: &mut Offer,
-    outbound: &mut HeaderMap,
-) -> Option<DeflateParams> {
-    if compression == Compression::Pass {
-        return None;
-    }
-    outbound.remove(header::SEC_WEBSOCKET_EXTENSIONS);
-    // A backend that accepts an extension which was not offered violates RFC 6455.
-    offer.extensions = Vec::new();
-    match compression {
-        Compression::Offload => DeflateParams::negotiate(request_headers),
-        Compression::Pass | Compression::Strip => None,
-    }
-}
-
-// Affinity in responses: the cookie that binds a client to a backend, and the capture of a Socket.IO `sid`.
-
-/// Adds the affinity cookie to a response, if the pool uses one and the request has none for this backend.
-pub(crate) fn set_cookie(pool: &Pool, key: BalanceKey, lease: &Lease, headers: &mut HeaderMap) {
-    if let Some(cookie) = pool.cookie(key, lease) {
-        headers.append(header::SET_COOKIE, cookie);
-    }
-}
-
-/// Passes the first data frame of a body to `sid_capture`.
-pub(crate) fn capture_sid(body: Body, sid_capture: Option<SidCapture>) -> Body {
-    let Some(sid_capture) = sid_capture else {
-        return body;
-    };
-    let mut sid_capture = Some(sid_capture);
-    body.map_frame(move |frame| {
-        if let Some(sid_capture) = sid_capture.take_if(|_| frame.is_data()) {
-            sid_capture.capture(frame.data_ref().map_or(&[], |data| data));
-        }
-        frame
-    })
-    .boxed_unsync()
-}

@@ -1,9 +1,12 @@
 //! Runs hyper on a client's stream, with the deadlines below it and the service above it.
 
 use crate::{
-    config,
     http::{
-        Body, Context, Peer, h2, service,
+        body::Body,
+        context::Context,
+        h2,
+        peer::Peer,
+        service,
         timeouts::{ConnState, ConnTimeouts, InFlight, StreamParts, TimeoutStream},
     },
     net::{
@@ -16,9 +19,7 @@ use crate::{
 use ::http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use std::{
-    any::Any, convert::Infallible, future::poll_fn, net::IpAddr, pin::pin, sync::Arc, task::Poll,
-};
+use std::{any::Any, convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
 use tracing::debug;
 
 /// Serves the requests of one connection, until it ends, becomes a session, or the process stops. `guard` is what the
@@ -32,14 +33,17 @@ pub(crate) async fn serve(
     // ALPN has determined the version.
     let multiplexed = stream.tls_state().alpn_protocol() == Some(server_config::H2);
     let parts = StreamParts { io: stream, guard };
+    let client = peer.address;
+    let answer = {
+        let context = context.clone();
+        move |request, in_flight| service::answer(context.clone(), peer.clone(), in_flight, request)
+    };
     if multiplexed {
         // Boxed: its state is large, and connections of the other version would reserve the space for it.
-        return Box::pin(h2::drive(context, parts, peer)).await;
+        log_end(client, Box::pin(h2::drive(&context, parts, answer)).await);
+    } else {
+        drive(&context, parts, client, answer).await;
     }
-    let client = peer.address;
-    let answer =
-        |request, in_flight| service::answer(context.clone(), peer.clone(), in_flight, request);
-    drive(&context, parts, client, answer).await;
 }
 
 /// Runs hyper's HTTP/1.1 over a stream. hyper itself answers a head above the limits with 431 or 400.
@@ -55,7 +59,7 @@ pub(crate) async fn drive<S, F>(
     let state = ConnState::new(false);
     let connection = {
         let limits = &context.live.snapshot().limits;
-        let stream = TimeoutStream::new(parts, state.clone(), timeouts(limits));
+        let stream = TimeoutStream::new(parts, state.clone(), ConnTimeouts::new(limits));
         let head = usize::try_from(limits.head_size.0).unwrap_or(usize::MAX);
         let state = state.clone();
         let service = service_fn(move |request| {
@@ -82,7 +86,7 @@ pub(crate) async fn drive<S, F>(
             ended = connection.as_mut() => break ended,
             // When polled again, the connection checks its deadline.
             _ = state.notified() => {}
-            () = connection_stop(context, &state), if !shutting_down => {
+            () = state.stop(context), if !shutting_down => {
                 shutting_down = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -91,30 +95,7 @@ pub(crate) async fn drive<S, F>(
     log_end(client, ended);
 }
 
-/// Completes when the connection must accept no further requests: on shutdown, but not while a request head is
-/// awaited. After a takeover, a client that has just connected still receives its first response from this process.
-pub(crate) async fn connection_stop(context: &Context, state: &ConnState) {
-    context.tasks.stopping().await;
-    // Evaluated again whenever the connection has been polled.
-    let answered = poll_fn(|_| match state.is_awaited() {
-        true => Poll::Pending,
-        false => Poll::Ready(()),
-    });
-    tokio::select! {
-        () = answered => {}
-        () = context.sessions.closing() => {}
-    }
-}
-
-pub(crate) fn timeouts(limits: &config::Limits) -> ConnTimeouts {
-    ConnTimeouts {
-        request_head: limits.request_head.0,
-        idle: limits.idle.0,
-        write_stall: limits.body_idle.0,
-    }
-}
-
-pub(crate) fn log_end(client: IpAddr, ended: Result<(), hyper::Error>) {
+fn log_end(client: IpAddr, ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
         debug!(%client, error = %ErrorChain(&error), "connection ended");
     }

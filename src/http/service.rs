@@ -1,31 +1,30 @@
-//! The request pipeline: snapshot, validation, guards, and then a session, a plain response, or a refusal.
+//! The journey of a request: validate → route → authorize → rewrite → acquire → open a session or forward.
+//!
+//! One [`RequestContext`] accompanies the request through every step. Each step refuses the request or prepares the next
+//! one; `lockgate explain` takes the same steps up to `rewrite`.
 
 use crate::{
     config::Only,
-    gateway::{Gateway, route::Route},
-    guard,
+    guard::Denial,
     http::{
-        Body, Context, Peer, client_cert,
-        forward::{PlainRequest, forward},
-        refusal::Refusal,
-        request::{AccessRecord, RequestContext, RouteInfo},
+        body::Body,
+        client_cert,
+        context::Context,
+        forward::forward,
+        peer::Peer,
+        refusal::{Refusal, RefusalReason},
+        request::{AccessRecord, RequestContext},
         retry::Attempts,
         rewrite::{self, Outbound},
         timeouts::InFlight,
-        token::{self, ExtractedToken},
         validate::{self, ValidatedRequest},
         websocket,
     },
-    proto::{deflate::DeflateParams, forwarded, handshake::Offer},
-    upstream::balance_key::BalanceKey,
+    proto::forwarded,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
-use hyper::body::Incoming;
-use std::{
-    net::IpAddr,
-    sync::{Arc, atomic::Ordering},
-};
-use tokio::time::Instant;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use std::sync::{Arc, atomic::Ordering};
 
 /// Answers a request; never fails, because a refusal is a response too.
 pub(crate) async fn answer(
@@ -35,223 +34,132 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let gateway = context.live.snapshot();
-    let client = forwarded::client(request.headers(), peer.address, |address| {
+    let (mut parts, body) = request.into_parts();
+    let client = forwarded::client(&parts.headers, peer.address, |address| {
         gateway.trusts(address)
     });
-    let version = request.version();
-    let request_context = RequestContext {
-        peer,
-        client,
-        started: Instant::now(),
-        version,
-        in_flight,
-    };
-    let mut record = AccessRecord::of(context.clone(), &request, client);
-    let answer = dispatch(
-        &context,
-        &gateway,
-        request_context,
-        request,
-        &mut record.route_info,
-    )
-    .await;
-    record.end(&answer);
-    answer.unwrap_or_else(|refusal| refusal.response(version))
+    let record = AccessRecord::new(Some(context.clone()), &parts, client);
+    let mut rc = RequestContext::new(&gateway, peer, client, parts.version, record);
+    rc.in_flight = Some(in_flight);
+    rc.upgrade = parts.extensions.remove::<OnUpgrade>();
+    let answer = respond(&context, &mut rc, &parts, body).await;
+    rc.record.end(&answer);
+    answer.unwrap_or_else(|refusal| refusal.response(rc.version))
 }
 
-/// Decides how the request is handled, and handles it.
-async fn dispatch(
+async fn respond(
     context: &Arc<Context>,
-    gateway: &Gateway,
-    request_context: RequestContext,
-    request: Request<Incoming>,
-    route_info: &mut RouteInfo,
+    rc: &mut RequestContext<'_>,
+    parts: &Parts,
+    body: Incoming,
 ) -> Result<Response<Body>, Refusal> {
-    let (parts, body) = request.into_parts();
-    let ResolvedRequest {
-        route,
-        offer,
-        agreement,
-        host,
-        path,
-        outbound,
-        token,
-        key,
-    } = resolve(
-        gateway,
-        &parts,
-        &request_context.peer,
-        request_context.client,
-        route_info,
-    )?;
-    let answer_idle = gateway.limits.answer_idle.0;
-    match offer {
-        Some(offer) => {
-            let upgrade_request = websocket::UpgradeRequest {
-                offer,
-                agreement,
-                key,
-                host,
-                path,
-                outbound,
-                token,
-                answer_idle,
-            };
-            websocket::open(
-                context,
-                route,
-                request_context,
-                upgrade_request,
-                parts.extensions,
-                route_info,
-            )
-            .await
-        }
-        None => {
-            let plain_request = PlainRequest {
-                method: parts.method,
-                outbound,
-                extensions: parts.extensions,
-                body,
-                body_idle: gateway.limits.body_idle.0,
-                answer_idle,
-            };
-            let attempts = Attempts::new(
-                context,
-                route,
-                key,
-                request_context.client,
-                request_context.started,
-            );
-            // Boxed: otherwise the future of a WebSocket request would reserve space for it.
-            Box::pin(forward(
-                attempts,
-                request_context,
-                plain_request,
-                route_info,
-            ))
-            .await
-        }
+    let (validated, outbound) = admit(rc, parts)?;
+    let attempts = Attempts::new(context, rc, parts, &validated.path);
+    match &validated.offer {
+        Some(offer) => websocket::open(rc, attempts, parts, &validated.path, offer, outbound).await,
+        // Boxed: otherwise the future of a WebSocket request would reserve space for it.
+        None => Box::pin(forward(rc, attempts, parts, body, outbound)).await,
     }
 }
 
-/// A request that the guards have admitted: its route, and what its backend receives.
-pub(crate) struct ResolvedRequest<'a> {
-    pub(crate) route: &'a Route,
-    /// Set if it is a WebSocket handshake.
-    pub(crate) offer: Option<Offer>,
-    /// The compression negotiated with the client, if not by the backend.
-    pub(crate) agreement: Option<DeflateParams>,
-    pub(crate) host: Box<str>,
-    pub(crate) path: Box<str>,
-    pub(crate) outbound: Outbound,
-    /// Where its token was found.
-    pub(crate) token: ExtractedToken,
-    /// The key by which its backend is selected.
-    pub(crate) key: BalanceKey,
+/// Decides whether a request is forwarded, and what its backend receives; it sends nothing.
+pub(crate) fn admit<'p>(
+    rc: &mut RequestContext<'_>,
+    parts: &'p Parts,
+) -> Result<(ValidatedRequest<'p>, Outbound), Refusal> {
+    let mut validated = validate(rc, parts)?;
+    route(rc, parts, &validated)?;
+    authorize(rc, parts, &validated)?;
+    let outbound = rewrite::rewrite(rc, parts, &mut validated)?;
+    authorize_token(rc, parts, &validated, &outbound)?;
+    Ok((validated, outbound))
 }
 
-/// Validates and routes a request, and applies the guards; it sends nothing. `route_info` names the route even if a
-/// guard refuses the request.
-pub(crate) fn resolve<'a>(
-    gateway: &'a Gateway,
+/// Refuses a malformed or ambiguous request, and one that its connection may not carry.
+fn validate<'p>(
+    rc: &mut RequestContext<'_>,
+    parts: &'p Parts,
+) -> Result<ValidatedRequest<'p>, Refusal> {
+    let validated = validate::validate(parts)?;
+    client_cert::check_misdirected(rc, &validated)?;
+    Ok(validated)
+}
+
+/// Selects the route.
+fn route(
+    rc: &mut RequestContext<'_>,
     parts: &Parts,
-    peer: &Peer,
-    client: IpAddr,
-    route_info: &mut RouteInfo,
-) -> Result<ResolvedRequest<'a>, Refusal> {
-    let mut validated = validate::validate(parts)?;
-    client_cert::check_misdirected(gateway, peer, &validated)?;
-    let route = find(gateway, parts, &validated)?;
-    route_info.route = Some(route.name.clone());
-    client_cert::check(route, peer)?;
+    validated: &ValidatedRequest<'_>,
+) -> Result<(), Refusal> {
+    let subprotocols = validated.subprotocols();
+    let query = validated.route_query(&parts.headers, &subprotocols);
+    match rc.gateway.router.find(&query) {
+        Some(found) if found.fits => {
+            rc.set_route(found.route);
+            Ok(())
+        }
+        Some(found) if found.rule.only == Only::Websocket => Err(Refusal::upgrade_required(
+            RefusalReason::OnlyWebsocket,
+            "this route accepts WebSockets only",
+        )),
+        Some(_) => Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            RefusalReason::OnlyHttp,
+            "this route accepts no WebSockets",
+        )),
+        None => Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            RefusalReason::NoRoute,
+            format!("no route matches (Host: {})", validated.host),
+        )),
+    }
+}
+
+/// Applies the guards of the route.
+fn authorize(
+    rc: &mut RequestContext<'_>,
+    parts: &Parts,
+    validated: &ValidatedRequest<'_>,
+) -> Result<(), Refusal> {
+    let route = rc.route();
+    client_cert::check(rc)?;
     if route.draining.load(Ordering::Relaxed) {
         return Err(Refusal::unavailable(
-            "draining",
+            RefusalReason::Draining,
             "this route is draining, try again later",
         ));
     }
-    route.addresses.check(client).map_err(forbidden)?;
+    route.addresses.check(rc.client).map_err(forbidden)?;
     if validated.offer.is_some() {
         route
             .origins
             .check(&parts.headers, &validated.authority.host)
             .map_err(forbidden)?;
     }
-    let mut outbound =
-        rewrite::rebuild(parts, &validated, gateway, route, peer, client).map_err(|error| {
-            Refusal::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "rebuild",
-                format!("the request cannot be forwarded: {error}"),
-            )
-        })?;
-    let agreement = validated.offer.as_mut().and_then(|offer| {
-        rewrite::negotiate_compression(
-            route.compression,
-            &parts.headers,
-            offer,
-            &mut outbound.headers,
-        )
-    });
-    let token = match &route.token {
-        Some(rule) => token::relocate_token(rule, &mut outbound, validated.offer.as_mut())?,
-        None => ExtractedToken::default(),
-    };
-    if token.is_ambient() && validated.offer.is_none() {
-        // Backends trust that a page has set the token header itself, but browsers send cookies with requests of any
-        // page.
-        route
+    Ok(())
+}
+
+/// Checks the origin of a plain request whose token browsers send automatically. Backends trust that a page has set the
+/// token header itself, but browsers send cookies with requests of any page.
+fn authorize_token(
+    rc: &mut RequestContext<'_>,
+    parts: &Parts,
+    validated: &ValidatedRequest<'_>,
+    outbound: &Outbound,
+) -> Result<(), Refusal> {
+    if outbound.token.is_ambient() && validated.offer.is_none() {
+        rc.route()
             .origins
             .check(&parts.headers, &validated.authority.host)
             .map_err(forbidden)?;
     }
-    let key = route.pool.key(
-        &parts.headers,
-        validated.path.as_str(),
-        parts.uri.query(),
-        client,
-    );
-    Ok(ResolvedRequest {
-        route,
-        key,
-        host: validated.host.into(),
-        path: validated.path.as_str().into(),
-        offer: validated.offer,
-        agreement,
-        outbound,
-        token,
-    })
+    Ok(())
 }
 
-fn find<'a>(
-    gateway: &'a Gateway,
-    request: &Parts,
-    validated: &ValidatedRequest<'_>,
-) -> Result<&'a Route, Refusal> {
-    let subprotocols = validated.subprotocols();
-    match gateway
-        .router
-        .find(&validated.route_query(&request.headers, &subprotocols))
-    {
-        Some(found) if found.fits => Ok(found.route),
-        Some(found) if found.rule.only == Only::Websocket => Err(Refusal::upgrade_required(
-            "only-websocket",
-            "this route accepts WebSockets only",
-        )),
-        Some(_) => Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            "only-http",
-            "this route accepts no WebSockets",
-        )),
-        None => Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            "no-route",
-            format!("no route matches (Host: {})", validated.host),
-        )),
-    }
-}
-
-fn forbidden(refused: guard::Denial) -> Refusal {
-    Refusal::new(StatusCode::FORBIDDEN, refused.why, refused.text)
+fn forbidden(denial: Denial) -> Refusal {
+    Refusal::new(
+        StatusCode::FORBIDDEN,
+        RefusalReason::Guard(denial.why),
+        denial.text,
+    )
 }

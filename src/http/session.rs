@@ -2,24 +2,22 @@
 
 use crate::{
     http::{
-        Context,
+        context::Context,
         h2::H2Stream,
         timeouts::{ClientStream, InFlight, StreamParts},
     },
     net::{
-        socket::{BackendStream, Socket, Transport},
+        socket::{BackendStream, Socket},
         tls_stream::ServerStream,
     },
-    observe::access::{SessionEnd, SessionRecord},
+    observe::access::record::{SessionEnd, SessionRecord},
     proto::{deflate::DeflateParams, frame_tracker::RsvBits},
     registry::SessionTarget,
     splice::{
-        self,
-        deflate::DeflateStream,
-        outcome::Outcome,
-        session::{self, SpliceLegs},
+        self, deflate::DeflateStream, leg::LegIo, limits::SessionLimits, outcome::Outcome,
+        session::SpliceLegs,
     },
-    upstream::member::Lease,
+    upstream::lease::Lease,
 };
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
@@ -35,7 +33,7 @@ pub(crate) struct PendingSession {
     pub(crate) record: SessionRecord,
     pub(crate) lease: Lease,
     pub(crate) permit: OwnedSemaphorePermit,
-    pub(crate) limits: watch::Receiver<splice::SessionLimits>,
+    pub(crate) limits: watch::Receiver<SessionLimits>,
     /// The backend's leg, and the bytes received directly after its 101.
     pub(crate) backend: (BackendStream, Bytes),
     pub(crate) reserved: RsvBits,
@@ -65,7 +63,7 @@ impl PendingSession {
         self,
         context: Arc<Context>,
         client: Option<OnUpgrade>,
-        in_flight: InFlight,
+        in_flight: Option<InFlight>,
     ) {
         let tasks = context.tasks.clone();
         match client_leg(client).await {
@@ -98,7 +96,7 @@ impl PendingSession {
     }
 
     /// Registers and logs the session. The returned future relays it and logs its end.
-    fn session<C: Transport + Send>(
+    fn session<C: LegIo + Send>(
         self,
         context: Arc<Context>,
         client: C,
@@ -131,7 +129,7 @@ impl PendingSession {
             reserved: self.reserved,
         };
         // Boxed because the future would otherwise hold it twice: as captured, and as awaited.
-        let relay = Box::pin(session::run(legs, self.limits, handle, flow));
+        let relay = Box::pin(splice::run(legs, self.limits, handle, flow));
         async move {
             let end = end(&relay.await, opened);
             context.metrics.session_closed(&end);

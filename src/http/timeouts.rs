@@ -4,19 +4,24 @@
 //! `idle` until the first byte of a request, `request_head` from there to the end of its head, and `body_idle` for a
 //! client that does not read its response. An HTTP/2 connection is idle while it has no stream.
 
-use crate::net::{
-    socket::{Socket, Transport},
-    tls_stream::ServerStream,
+use crate::{
+    config,
+    http::context::Context,
+    net::{
+        socket::{Socket, Transport},
+        tls_stream::ServerStream,
+    },
 };
 use std::{
     any::Any,
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{self, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -71,9 +76,9 @@ pub(crate) struct InFlight(ConnState);
 /// The deadlines of one connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnTimeouts {
-    pub(crate) request_head: Duration,
-    pub(crate) idle: Duration,
-    pub(crate) write_stall: Duration,
+    request_head: Duration,
+    idle: Duration,
+    write_stall: Duration,
 }
 
 /// What the connection is waiting for.
@@ -120,8 +125,23 @@ impl ConnState {
     }
 
     /// Returns whether a request head is awaited or has begun.
-    pub(crate) fn is_awaited(&self) -> bool {
+    fn is_awaited(&self) -> bool {
         self.awaiting() == Awaiting::Head
+    }
+
+    /// Completes when the connection must accept no further requests: on shutdown, but not while a request head is
+    /// awaited. After a takeover, a client that has just connected still receives its first response from this process.
+    pub(crate) async fn stop(&self, context: &Context) {
+        context.tasks.stopping().await;
+        // Evaluated again whenever the connection has been polled.
+        let answered = poll_fn(|_| match self.is_awaited() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        });
+        tokio::select! {
+            () = answered => {}
+            () = context.sessions.closing() => {}
+        }
     }
 
     fn awaiting(&self) -> Awaiting {
@@ -152,6 +172,19 @@ impl Drop for InFlight {
     }
 }
 
+// === impl ConnTimeouts ===
+
+impl ConnTimeouts {
+    /// Takes the deadlines from the configuration.
+    pub(crate) fn new(limits: &config::Limits) -> Self {
+        ConnTimeouts {
+            request_head: limits.request_head.0,
+            idle: limits.idle.0,
+            write_stall: limits.body_idle.0,
+        }
+    }
+}
+
 // === impl TimeoutStream ===
 
 impl<S> TimeoutStream<S> {
@@ -169,7 +202,7 @@ impl<S> TimeoutStream<S> {
     }
 
     /// Returns an error when the client has exceeded its deadline.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    fn poll_deadline(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Error> {
         let awaiting = self.state.awaiting();
         if self.deadline_for != Some(awaiting) {
             self.deadline_for = Some(awaiting);
@@ -202,7 +235,7 @@ impl<S: Transport> TimeoutStream<S> {
     /// buffer of its own, and `written` may include bytes in it.
     fn watch_write<T>(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let accepted = self.parts.io.bytes_accepted();
@@ -230,7 +263,7 @@ impl<S: Transport> TimeoutStream<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
@@ -251,7 +284,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
 impl<S: Transport> AsyncWrite for TimeoutStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.parts.io).poll_write(cx, buf);
@@ -260,7 +293,7 @@ impl<S: Transport> AsyncWrite for TimeoutStream<S> {
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.parts.io).poll_write_vectored(cx, bufs);
@@ -271,12 +304,12 @@ impl<S: Transport> AsyncWrite for TimeoutStream<S> {
         self.parts.io.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.parts.io).poll_flush(cx);
         self.watch_write(cx, flushed)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.parts.io).poll_shutdown(cx);
         self.watch_write(cx, shut)
     }

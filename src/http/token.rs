@@ -3,11 +3,16 @@
 //!
 //! A page cannot set a header on a WebSocket, so its token travels as a subprotocol, in the query or as a cookie. The
 //! backend receives it in one header; whatever could make two parsers see different tokens is refused.
+//! Where a token is removed, all other bytes stay as they are, in their order.
 
 use crate::{
     config::{Token, TokenSource},
-    http::{refusal::Refusal, rewrite::Outbound},
-    proto::handshake::{Negotiated, Offer},
+    http::refusal::{Refusal, RefusalReason},
+    proto::{
+        cookie,
+        handshake::{Negotiated, Offer},
+        query::{self, QueryPair},
+    },
 };
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -69,7 +74,8 @@ impl ExtractedToken {
 /// is removed from every source, whether it counts or not.
 pub(crate) fn relocate_token(
     rule: &Token,
-    outbound: &mut Outbound,
+    target: &mut PathAndQuery,
+    headers: &mut HeaderMap,
     mut offer: Option<&mut Offer>,
 ) -> Result<ExtractedToken, Refusal> {
     let mut extracted = ExtractedToken::default();
@@ -82,11 +88,11 @@ pub(crate) fn relocate_token(
                     .map(|offer| from_subprotocol(name, offer));
                 let (found, echo) = found.unwrap_or_default();
                 extracted.echo = extracted.echo.or(echo);
-                rewrite_offer(offer.as_deref(), &mut outbound.headers)?;
+                rewrite_offer(offer.as_deref(), headers)?;
                 found
             }
-            TokenSource::Query(name) => from_query(name, &mut outbound.target)?,
-            TokenSource::Cookie(name) => from_cookie(name, &mut outbound.headers)?,
+            TokenSource::Query(name) => from_query(name, target)?,
+            TokenSource::Cookie(name) => from_cookie(name, headers)?,
         };
         let mut found = found.into_iter().filter(|found| !found.is_empty());
         if let Some(first) = found.next().filter(|_| extracted.from.is_none()) {
@@ -103,8 +109,8 @@ pub(crate) fn relocate_token(
     }
     let to = &rule.to.0;
     match &extracted.from {
-        Some(source) => put(to, &token, source, &mut outbound.headers)?,
-        None => mark_sensitive(to, &mut outbound.headers),
+        Some(source) => put(to, &token, source, headers)?,
+        None => mark_sensitive(to, headers),
     }
     Ok(extracted)
 }
@@ -142,7 +148,7 @@ fn put(
     let is_twin = |name: &HeaderName| name != to && name.as_str().replace('_', "-") == to.as_str();
     if headers.get_all(to).iter().any(|own| *own != value) || headers.keys().any(is_twin) {
         let text = format!("a token in {source}, and a different {to}");
-        return Err(Refusal::bad("token-conflict", text));
+        return Err(Refusal::bad(RefusalReason::TokenConflict, text));
     }
     headers.insert(to.clone(), value);
     Ok(())
@@ -156,13 +162,17 @@ fn mark_sensitive(to: &HeaderName, headers: &mut HeaderMap) {
 }
 
 fn bad(text: String) -> Refusal {
-    Refusal::bad("token", text)
+    Refusal::bad(RefusalReason::Token, text)
 }
 
 /// Returns the refusal for a head that became invalid by removing a token; this should not be possible.
 fn broken() -> Refusal {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
-    Refusal::new(status, "rebuild", "the request cannot be forwarded")
+    Refusal::new(
+        status,
+        RefusalReason::Rebuild,
+        "the request cannot be forwarded",
+    )
 }
 
 /// Accepts base64url with or without padding.
@@ -172,8 +182,6 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true)
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-
-// The places of tokens: the token is removed, and all other bytes stay as they are, in their order.
 
 /// Takes `NAME, TOKEN`, `NAME.TOKEN`, or `NAME, NAME.TOKEN` from the offered subprotocols.
 pub(crate) fn from_subprotocol(
@@ -219,20 +227,16 @@ pub(crate) fn rewrite_offer(offer: Option<&Offer>, headers: &mut HeaderMap) -> R
 
 /// Takes the parameters of that name from the query. A plus stays one: no token has a space (RFC 6750 §2.1).
 pub(crate) fn from_query(name: &str, target: &mut PathAndQuery) -> Result<Vec<Vec<u8>>, Refusal> {
-    let pairs = target
-        .query()
-        .into_iter()
-        .flat_map(|query| query.split('&'));
-    let (matching, others): (Vec<&str>, Vec<&str>) = pairs.partition(|pair| {
-        let written = pair.split('=').next().unwrap_or_default();
-        percent_decode(written.as_bytes()).eq(name.bytes())
-    });
+    let pairs = target.query().into_iter().flat_map(query::pairs);
+    let (matching, others): (Vec<QueryPair<'_>>, Vec<QueryPair<'_>>) =
+        pairs.partition(|pair| percent_decode(pair.name.as_bytes()).eq(name.bytes()));
     if matching.is_empty() {
         return Ok(Vec::new());
     }
-    let values = matching.iter().filter_map(|pair| pair.split_once('='));
-    let values = values.map(|(_, value)| percent_decode(value.as_bytes()).collect());
+    let values = matching.iter().filter_map(|pair| pair.value);
+    let values = values.map(|value| percent_decode(value.as_bytes()).collect());
     let values = values.collect();
+    let others: Vec<&str> = others.iter().map(|pair| pair.raw).collect();
     let rest = match &*others {
         [] => target.path().to_owned(),
         others => format!("{}?{}", target.path(), others.join("&")),
@@ -247,10 +251,13 @@ pub(crate) fn from_cookie(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec
     for line in headers.get_all(header::COOKIE) {
         let before = values.len();
         let mut others = Vec::new();
-        for pair in line.as_bytes().split(|byte| *byte == b';') {
-            match value_of(name, pair) {
-                Some(value) => values.push(value.to_vec()),
-                None => others.push(pair),
+        for pair in cookie::pairs(line.as_bytes()) {
+            // Servers ignore white space around `=`, and most remove quotes.
+            match pair.value {
+                Some(value) if pair.name.trim_ascii() == name.as_bytes() => {
+                    values.push(cookie::unquote(value.trim_ascii()).to_vec());
+                }
+                _ => others.push(pair.raw),
             }
         }
         if values.len() == before {
@@ -268,17 +275,6 @@ pub(crate) fn from_cookie(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec
         headers.append(header::COOKIE, line);
     }
     Ok(values)
-}
-
-/// Returns the value of a `NAME=VALUE` pair of that name, without quotes (RFC 6265 §4.1.1).
-fn value_of<'a>(name: &str, pair: &'a [u8]) -> Option<&'a [u8]> {
-    let equals = pair.iter().position(|byte| *byte == b'=')?;
-    let (written, value) = pair.split_at_checked(equals)?;
-    let value = value.strip_prefix(b"=")?.trim_ascii();
-    let bare = value
-        .strip_prefix(b"\"")
-        .and_then(|value| value.strip_suffix(b"\""));
-    (written.trim_ascii() == name.as_bytes()).then_some(bare.unwrap_or(value))
 }
 
 #[cfg(test)]

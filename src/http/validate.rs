@@ -3,9 +3,10 @@
 //! Only the request itself is checked; routing and guards follow later.
 
 use crate::{
-    http::refusal::Refusal,
+    http::refusal::{Refusal, RefusalReason},
+    net::random::random_bytes,
     proto::handshake::{self, BadHandshake, Offer},
-    router::{RouteQuery, framework::TRUSTED_BY_BACKENDS, host::Authority, path::NormalPath},
+    router::{framework::TRUSTED_BY_BACKENDS, host::Authority, path::NormalPath, rule::RouteQuery},
 };
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use hyper::ext::Protocol;
@@ -54,7 +55,7 @@ pub(crate) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
         // TRACE would expose headers added by proxies; nginx and Apache refuse it as well.
         return Err(Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,
-            "trace",
+            RefusalReason::Trace,
             "the method TRACE is not supported",
         ));
     }
@@ -70,10 +71,11 @@ pub(crate) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
         _ => single_host(&request.headers)?,
     };
     let authority = Authority::parse(host)
-        .map_err(|error| Refusal::bad("host", format!("bad Host: {error}")))?;
+        .map_err(|error| Refusal::bad(RefusalReason::Host, format!("bad Host: {error}")))?;
     match_target(request, &authority)?;
-    let path = NormalPath::parse(request.uri.path())
-        .map_err(|error| Refusal::bad("path", format!("bad request target: {error}")))?;
+    let path = NormalPath::parse(request.uri.path()).map_err(|error| {
+        Refusal::bad(RefusalReason::Path, format!("bad request target: {error}"))
+    })?;
     validate_framing(&request.headers)?;
     reject_underscore_twins(&request.headers)?;
     let offer = match extended_connect {
@@ -83,7 +85,7 @@ pub(crate) fn validate(request: &Parts) -> Result<ValidatedRequest<'_>, Refusal>
     let offer = offer.map_err(refuse_handshake)?;
     if offer.is_some() && has_body(&request.headers) {
         return Err(Refusal::bad(
-            "upgrade-body",
+            RefusalReason::UpgradeBody,
             "a WebSocket handshake has no body (RFC 6455 section 4.1)",
         ));
     }
@@ -104,12 +106,12 @@ fn is_extended_connect(request: &Parts) -> Result<bool, Refusal> {
         Some("websocket") => Ok(true),
         Some(_) => Err(Refusal::new(
             StatusCode::NOT_IMPLEMENTED,
-            "protocol",
+            RefusalReason::Protocol,
             "the only supported :protocol of an extended CONNECT is `websocket`",
         )),
         None => Err(Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,
-            "connect",
+            RefusalReason::Connect,
             "this is not a forward proxy",
         )),
     }
@@ -117,20 +119,21 @@ fn is_extended_connect(request: &Parts) -> Result<bool, Refusal> {
 
 /// Returns a new `Sec-WebSocket-Key` for the backend: HTTP/1.1 requires one, extended CONNECT has none.
 fn fresh_key() -> Box<str> {
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).expect("the kernel's random source answers once the system is up");
-    handshake::key(nonce)
+    handshake::key(random_bytes())
 }
 
 /// Requires exactly one `Host` (RFC 9112 §3.2).
 fn single_host(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (None, _) => Err(Refusal::bad("host", "the request has no Host")),
-        (Some(_), Some(_)) => Err(Refusal::bad("host", "the request has more than one Host")),
+        (None, _) => Err(Refusal::bad(RefusalReason::Host, "the request has no Host")),
+        (Some(_), Some(_)) => Err(Refusal::bad(
+            RefusalReason::Host,
+            "the request has more than one Host",
+        )),
         (Some(host), None) => host
             .to_str()
-            .map_err(|_| Refusal::bad("host", "bad Host: it is not ASCII")),
+            .map_err(|_| Refusal::bad(RefusalReason::Host, "bad Host: it is not ASCII")),
     }
 }
 
@@ -139,17 +142,24 @@ fn match_target(request: &Parts, authority: &Authority<'_>) -> Result<(), Refusa
     let Some(target_authority) = request.uri.authority() else {
         return Ok(());
     };
-    let named = Authority::parse(target_authority.as_str())
-        .map_err(|error| Refusal::bad("target", format!("bad request target: {error}")))?;
+    let named = Authority::parse(target_authority.as_str()).map_err(|error| {
+        Refusal::bad(
+            RefusalReason::Target,
+            format!("bad request target: {error}"),
+        )
+    })?;
     match request.uri.scheme_str() {
-        None => Err(Refusal::bad("target", "the request target must be a path")),
+        None => Err(Refusal::bad(
+            RefusalReason::Target,
+            "the request target must be a path",
+        )),
         Some("http" | "https" | "ws" | "wss") if named == *authority => Ok(()),
         Some("http" | "https" | "ws" | "wss") => Err(Refusal::bad(
-            "target",
+            RefusalReason::Target,
             "the request target and Host name different authorities",
         )),
         Some(_) => Err(Refusal::bad(
-            "target",
+            RefusalReason::Target,
             "the scheme of the request target is not supported",
         )),
     }
@@ -160,7 +170,7 @@ fn validate_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     match has_single_transfer_coding(headers) {
         true => Ok(()),
         false => Err(Refusal::bad(
-            "transfer-encoding",
+            RefusalReason::TransferEncoding,
             "Transfer-Encoding must be exactly `chunked`",
         )),
     }
@@ -177,7 +187,7 @@ fn reject_underscore_twins(headers: &HeaderMap) -> Result<(), Refusal> {
         let twin = name.replace('_', "-");
         if is_managed(&twin) {
             return Err(Refusal::bad(
-                "header-twin",
+                RefusalReason::HeaderTwin,
                 format!("the header {name} could be interpreted as {twin}"),
             ));
         }
@@ -203,7 +213,7 @@ fn has_body(headers: &HeaderMap) -> bool {
 fn refuse_handshake(error: BadHandshake) -> Refusal {
     let refusal = Refusal::new(
         error.status(),
-        error.as_str(),
+        RefusalReason::Handshake(error),
         format!("bad WebSocket handshake: {error}"),
     );
     match error {
@@ -213,6 +223,16 @@ fn refuse_handshake(error: BadHandshake) -> Refusal {
             HeaderValue::from_static("13"),
         ),
         _ => refusal,
+    }
+}
+
+/// Returns whether a body is plain or chunked: another coding could only be forwarded without its name (RFC 9112 §6.1).
+pub(crate) fn has_single_transfer_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
     }
 }
 
@@ -229,15 +249,3 @@ pub(crate) const MANAGED: [&str; 11] = [
     "x-forwarded-proto",
     "x-real-ip",
 ];
-
-// The framing of a body on the wire.
-
-/// Returns whether a body is plain or chunked: another coding could only be forwarded without its name (RFC 9112 §6.1).
-pub(crate) fn has_single_transfer_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
-    }
-}

@@ -4,106 +4,90 @@
 //! Until the backend's 101 has been verified, no byte that the client sent after its request is forwarded.
 
 use crate::{
-    gateway::route::Route,
-    guard::address::subnet_key,
     http::{
-        Body, Context, Peer,
         backend_handshake::{AbandonGuard, HandshakeError, HandshakeOutcome, backend_handshake},
-        body,
-        refusal::{Refusal, empty, warn_backend_failure},
-        request::{RequestContext, RouteInfo, version_str},
-        retry::{Attempts, FailureKind},
+        body::{self, Body},
+        context::Context,
+        refusal::{Refusal, RefusalReason, warn_backend_failure},
+        request::{RequestContext, version_str},
+        retry::{Attempt, AttemptOutcome, Attempts, FailureKind},
         rewrite::{self, Outbound},
         session::PendingSession,
-        token::ExtractedToken,
     },
-    observe::access::SessionRecord,
-    proto::{deflate::DeflateParams, handshake::Offer},
-    upstream::{balance_key::BalanceKey, member::Lease},
+    net::subnet::SubnetKey,
+    observe::access::record::SessionRecord,
+    proto::handshake::Offer,
+    router::path::NormalPath,
+    upstream::lease::Lease,
 };
-use ::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header};
-use hyper::upgrade::OnUpgrade;
-use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout_at};
+use ::http::{
+    Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version, header, request::Parts,
+};
+use tokio::time::timeout_at;
 
-/// A handshake that passed validation and the guards.
-pub(crate) struct UpgradeRequest {
-    pub(crate) offer: Offer,
-    /// Compression between the client and Lockgate.
-    pub(crate) agreement: Option<DeflateParams>,
-    pub(crate) key: BalanceKey,
-    pub(crate) host: Box<str>,
-    pub(crate) path: Box<str>,
-    pub(crate) outbound: Outbound,
-    pub(crate) token: ExtractedToken,
-    pub(crate) answer_idle: Duration,
+/// A handshake with one backend.
+struct HandshakeAttempt<'a> {
+    context: &'a Context,
+    extensions: &'a Extensions,
+    offer: &'a Offer,
+    outbound: &'a Outbound,
 }
 
-/// Opens a session on a backend of `route`, or returns the backend's own response or a refusal.
+/// Opens a session on a backend of the route, or returns the backend's own response or a refusal.
 pub(crate) async fn open(
-    context: &Arc<Context>,
-    route: &Route,
-    request_context: RequestContext,
-    request: UpgradeRequest,
-    mut extensions: Extensions,
-    route_info: &mut RouteInfo,
+    rc: &mut RequestContext<'_>,
+    mut attempts: Attempts<'_>,
+    parts: &Parts,
+    path: &NormalPath<'_>,
+    offer: &Offer,
+    outbound: Outbound,
 ) -> Result<Response<Body>, Refusal> {
+    let context = attempts.context;
     let permit = context.session_permits.clone().try_acquire_owned();
     let permit = permit.map_err(|_| {
         Refusal::unavailable(
-            "sessions-full",
+            RefusalReason::SessionsFull,
             "the limit on sessions is reached, try again later",
         )
     })?;
-    let client = extensions.remove::<OnUpgrade>();
-    let attempts = Attempts::new(
+    let mut attempt = HandshakeAttempt {
         context,
-        route,
-        request.key,
-        request_context.client,
-        request_context.started,
-    );
-    let deadline = request_context.started + route.handshake_timeout;
-    let connected = tokio::select! {
-        connected = connect_with_retry(
-            attempts,
-            deadline,
-            &request_context.peer,
-            &request,
-            &extensions,
-            route_info,
-        ) => connected?,
+        extensions: &parts.extensions,
+        offer,
+        outbound: &outbound,
+    };
+    let connected = async {
+        let lease = attempts.acquire(rc).await?;
+        attempts.run(rc, lease, &mut attempt).await
+    };
+    let (lease, outcome) = tokio::select! {
+        connected = connected => connected?,
         // A session that opens now would be closed at once; after a refusal the client can connect to another server.
         () = context.sessions.closing() => {
-            return Err(Refusal::unavailable("stopping", "this server is stopping, try again"));
+            return Err(Refusal::unavailable(RefusalReason::Stopping, "this server is stopping, try again"));
         }
     };
-    let (lease, mut agreed, backend, mut headers) = match connected {
-        (
-            lease,
-            HandshakeOutcome::Upgraded {
-                agreed,
-                backend,
-                headers,
-            },
-        ) => (lease, agreed, backend, headers),
-        (lease, HandshakeOutcome::Rejected(response)) => {
+    let route = rc.route();
+    let (mut agreed, backend, mut headers) = match outcome {
+        HandshakeOutcome::Upgraded {
+            agreed,
+            backend,
+            headers,
+        } => (agreed, backend, headers),
+        HandshakeOutcome::Rejected(response) => {
             let (mut parts, body) = response.into_parts();
-            rewrite::rewrite_response(&mut parts, request_context.version);
-            rewrite::set_cookie(&route.pool, request.key, &lease, &mut parts.headers);
-            let body = body::response_body(
-                body,
-                request.answer_idle,
-                (request_context.in_flight, lease),
-            );
+            rewrite::rewrite_response(&mut parts, rc.version);
+            rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut parts.headers);
+            let idle = rc.gateway.limits.answer_idle.0;
+            let body = body::response_body(body, idle, (rc.in_flight.take(), lease));
             return Ok(Response::from_parts(parts, body));
         }
     };
-    context.metrics.handshake(request_context.started.elapsed());
-    route_info.session = true;
-    request.token.select_echo(&mut agreed, &mut headers);
-    rewrite::set_cookie(&route.pool, request.key, &lease, &mut headers);
-    if let Some(agreement) = request.agreement {
+    context.metrics.handshake(rc.started.elapsed());
+    rc.record.is_session = true;
+    outbound.token.select_echo(&mut agreed, &mut headers);
+    rewrite::set_cookie(&route.pool, attempts.key, &lease, &mut headers);
+    if let Some(agreement) = outbound.agreement {
         let answer = agreement.to_string();
         if let Ok(answer) = HeaderValue::try_from(&answer) {
             headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
@@ -113,10 +97,10 @@ pub(crate) async fn open(
     let pending = PendingSession {
         record: SessionRecord {
             id: 0,
-            client: request_context.client,
-            http: version_str(request_context.version),
-            host: request.host,
-            path: request.path,
+            client: rc.client,
+            http: version_str(rc.version),
+            host: rc.record.host().into(),
+            path: path.as_str().into(),
             route: route.name.clone(),
             backend: lease.backend().name().clone(),
             subprotocol: agreed.subprotocol,
@@ -127,72 +111,69 @@ pub(crate) async fn open(
         limits: route.limits.subscribe(),
         backend,
         reserved: agreed.reserved,
-        agreement: request.agreement,
+        agreement: outbound.agreement,
     };
-    let starting = pending.start(context.clone(), client, request_context.in_flight);
+    let starting = pending.start(context.clone(), rc.upgrade.take(), rc.in_flight.take());
     context.tasks.spawn(starting);
-    Ok(switching_protocols(request_context.version, headers))
+    Ok(switching_protocols(rc.version, headers))
 }
 
-/// Performs the handshake with one backend after another, until a response is final or no attempt is left.
-async fn connect_with_retry(
-    mut attempts: Attempts<'_>,
-    deadline: Instant,
-    peer: &Peer,
-    request: &UpgradeRequest,
-    extensions: &Extensions,
-    route_info: &mut RouteInfo,
-) -> Result<(Lease, HandshakeOutcome), Refusal> {
-    let (context, route) = (attempts.context, attempts.route);
-    let mut lease = attempts.first(route_info).await?;
-    loop {
-        let outcome = backend_handshake(
-            context,
+// === impl HandshakeAttempt ===
+
+impl Attempt for HandshakeAttempt<'_> {
+    type Response = (Lease, HandshakeOutcome);
+
+    async fn send(
+        &mut self,
+        rc: &RequestContext<'_>,
+        lease: Lease,
+        queued: bool,
+    ) -> AttemptOutcome<Self::Response> {
+        let timeout = rc.route().handshake_timeout;
+        let abandon_guard = AbandonGuard::start(&lease, SubnetKey::of(rc.peer.address), timeout);
+        let handshake = backend_handshake(
+            self.context,
             &lease,
-            peer,
-            &request.outbound,
-            extensions,
-            &request.offer,
+            &rc.peer,
+            self.outbound,
+            self.extensions,
+            self.offer,
         );
-        let abandon_guard =
-            AbandonGuard::start(&lease, subnet_key(peer.address), route.handshake_timeout);
-        let outcome = match timeout_at(deadline, outcome).await {
+        let outcome = match timeout_at(rc.handshake_deadline(), handshake).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(HandshakeError::Timeout(route.handshake_timeout)),
+            Err(_) => Err(HandshakeError::Timeout(timeout)),
         };
         abandon_guard.disarm();
         lease.settle();
         match &outcome {
             // The wait in the admission queue used up a part of the time, so the backend is not at fault.
-            Err(HandshakeError::Timeout(_)) if attempts.waited => {}
+            Err(HandshakeError::Timeout(_)) if queued => {}
             Err(error) if error.is_no_response() => lease.failed(error),
             _ => lease.answered(),
         }
-        let (failure, result) = match outcome {
-            Ok(HandshakeOutcome::Rejected(response)) if is_retryable_status(response.status()) => (
-                FailureKind::Response,
-                Ok((lease, HandshakeOutcome::Rejected(response))),
-            ),
-            Ok(outcome) => return Ok((lease, outcome)),
-            Err(error) => {
-                warn_backend_failure(route, &lease, &error, "handshake with a backend failed");
-                let Some(failure) = error.failure() else {
-                    return Err(error.refusal());
-                };
-                let backend = lease.backend().clone();
-                // Releases the lease for other requests while this one selects another backend.
-                drop(lease);
-                (failure, Err((backend, error.refusal())))
+        match outcome {
+            Ok(HandshakeOutcome::Rejected(response)) if is_retryable_status(response.status()) => {
+                AttemptOutcome::Failed {
+                    kind: FailureKind::Response,
+                    result: Ok((lease, HandshakeOutcome::Rejected(response))),
+                }
             }
-        };
-        let failed = match &result {
-            Ok((lease, _)) => lease.backend(),
-            Err((backend, _)) => backend,
-        };
-        lease = match attempts.next(failed.clone(), failure, route_info).await {
-            Some(next) => next,
-            None => return result.map_err(|(_, refusal)| refusal),
-        };
+            Ok(outcome) => AttemptOutcome::Final(Ok((lease, outcome))),
+            Err(error) => {
+                warn_backend_failure(
+                    rc.route(),
+                    &lease,
+                    &error,
+                    "handshake with a backend failed",
+                );
+                // The lease is released for other requests while this one selects another backend.
+                let result = Err(error.refusal());
+                match error.failure() {
+                    Some(kind) => AttemptOutcome::Failed { kind, result },
+                    None => AttemptOutcome::Final(result),
+                }
+            }
+        }
     }
 }
 
@@ -208,7 +189,7 @@ fn is_retryable_status(status: StatusCode) -> bool {
 /// Returns the response to the client: a 101 (RFC 6455 §4.2.2), or a 200 to an extended CONNECT (RFC 8441 §5). Other
 /// headers of the backend's 101, Sec-WebSocket-* too, are forwarded.
 fn switching_protocols(version: Version, mut headers: HeaderMap) -> Response<Body> {
-    let mut response = Response::new(empty());
+    let mut response = Response::new(body::empty());
     if version == Version::HTTP_2 {
         headers.remove(header::SEC_WEBSOCKET_ACCEPT);
     } else {

@@ -118,6 +118,18 @@ enum Message {
     Done,
 }
 
+/// A listening socket with a random name.
+#[derive(Debug)]
+struct HandoverListener {
+    socket: UnixListener,
+    name: String,
+}
+
+/// One end of a connection between two processes of one user, which carries packets and descriptors. The socket is of type
+/// `SOCK_SEQPACKET`, although it is held as a `UnixStream`.
+#[derive(Debug)]
+struct Channel(UnixStream);
+
 // === impl HandoverOffer ===
 
 impl HandoverOffer {
@@ -240,6 +252,111 @@ impl Predecessor {
     }
 }
 
+// === impl HandoverListener ===
+
+impl HandoverListener {
+    fn open() -> io::Result<HandoverListener> {
+        let name = format!("lockgate-{:016x}", getrandom::u64()?);
+        let socket = socket()?;
+        bind(&socket, &address(&name)?)?;
+        listen(&socket, BACKLOG)?;
+        let socket = net::UnixListener::from(socket);
+        Ok(HandoverListener {
+            socket: UnixListener::from_std(socket)?,
+            name,
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Accepts the first connection from a process of the same user; closes connections of other users.
+    async fn accept(&self) -> io::Result<Channel> {
+        loop {
+            let (stream, _) = self.socket.accept().await?;
+            if is_same_user(&stream)? {
+                return Ok(Channel(stream));
+            }
+        }
+    }
+}
+
+// === impl Channel ===
+
+impl Channel {
+    fn to(name: &str) -> io::Result<Channel> {
+        let socket = socket()?;
+        connect(&socket, &address(name)?)?;
+        let socket = UnixStream::from_std(net::UnixStream::from(socket))?;
+        if !is_same_user(&socket)? {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the running lockgate belongs to another user: run this command as that user",
+            ));
+        }
+        Ok(Channel(socket))
+    }
+
+    /// Returns the process id of the other process.
+    fn peer(&self) -> io::Result<u32> {
+        let id = self.0.peer_cred()?.pid().unwrap_or_default();
+        // The kernel reports no id for a process of another PID namespace.
+        let id = u32::try_from(id).ok().filter(|id| *id > 0);
+        id.ok_or_else(|| {
+            io::Error::other("the processes run in different containers: only a process in the same container can take over")
+        })
+    }
+
+    async fn send(&self, payload: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let send = || {
+            let mut space = [MaybeUninit::uninit(); CONTROL_LEN];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if let Some(descriptor) = &descriptor {
+                control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(
+                    descriptor,
+                )));
+            }
+            let payload = [IoSlice::new(payload)];
+            // A closed peer causes an error, not SIGPIPE.
+            sendmsg(&self.0, &payload, &mut control, SendFlags::NOSIGNAL)?;
+            Ok(())
+        };
+        self.0.async_io(Interest::WRITABLE, send).await
+    }
+
+    async fn receive(&self) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+        let receive = || {
+            let mut space = [MaybeUninit::uninit(); CONTROL_LEN];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut payload = vec![0; MAX_MESSAGE_LEN];
+            let mut slices = [IoSliceMut::new(&mut payload)];
+            let received = recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+            let descriptor = control.drain().find_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+                _ => None,
+            });
+            if received.bytes == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            for (flag, message) in [
+                (ReturnFlags::TRUNC, "a message is too long"),
+                (
+                    ReturnFlags::CTRUNC,
+                    "no file descriptor is left: raise LimitNOFILE (systemd) or ulimit -n",
+                ),
+            ] {
+                if received.flags.contains(flag) {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
+            }
+            payload.truncate(received.bytes);
+            Ok((payload, descriptor))
+        };
+        self.0.async_io(Interest::READABLE, receive).await
+    }
+}
+
 /// Connects to the offer of this name and receives the descriptors of the running process.
 pub(crate) async fn take_over(name: &str) -> Result<(Vec<PassedFd>, Predecessor), HandoverError> {
     let received = async {
@@ -284,141 +401,6 @@ async fn recv(channel: &Channel) -> Result<(Message, Option<OwnedFd>), HandoverE
     Ok((message, descriptor))
 }
 
-/// The protocol version; it increases whenever the messages change.
-const VERSION: u32 = 1;
-
-/// The timeout of each exchange, on either side. Slow work is done before an exchange.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The time in which the new process must start to serve: it may read the certificates of thousands of hosts. If it takes
-/// longer, both processes serve.
-const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The maximum number of descriptors, more than any configuration needs.
-const MAX_DESCRIPTORS: usize = 1024;
-
-// A Unix socket that carries packets and descriptors between two processes of one user.
-
-/// A listening socket with a random name.
-#[derive(Debug)]
-pub(crate) struct HandoverListener {
-    socket: UnixListener,
-    name: String,
-}
-
-/// One end of a connection. The socket is of type `SOCK_SEQPACKET`, although it is held as a `UnixStream`.
-#[derive(Debug)]
-pub(crate) struct Channel(UnixStream);
-
-// === impl HandoverListener ===
-
-impl HandoverListener {
-    pub(crate) fn open() -> io::Result<HandoverListener> {
-        let name = format!("lockgate-{:016x}", getrandom::u64()?);
-        let socket = socket()?;
-        bind(&socket, &address(&name)?)?;
-        listen(&socket, BACKLOG)?;
-        let socket = net::UnixListener::from(socket);
-        Ok(HandoverListener {
-            socket: UnixListener::from_std(socket)?,
-            name,
-        })
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Accepts the first connection from a process of the same user; closes connections of other users.
-    pub(crate) async fn accept(&self) -> io::Result<Channel> {
-        loop {
-            let (stream, _) = self.socket.accept().await?;
-            if is_same_user(&stream)? {
-                return Ok(Channel(stream));
-            }
-        }
-    }
-}
-
-// === impl Channel ===
-
-impl Channel {
-    pub(crate) fn to(name: &str) -> io::Result<Channel> {
-        let socket = socket()?;
-        connect(&socket, &address(name)?)?;
-        let socket = UnixStream::from_std(net::UnixStream::from(socket))?;
-        if !is_same_user(&socket)? {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "the running lockgate belongs to another user: run this command as that user",
-            ));
-        }
-        Ok(Channel(socket))
-    }
-
-    /// Returns the process id of the other process.
-    pub(crate) fn peer(&self) -> io::Result<u32> {
-        let id = self.0.peer_cred()?.pid().unwrap_or_default();
-        // The kernel reports no id for a process of another PID namespace.
-        let id = u32::try_from(id).ok().filter(|id| *id > 0);
-        id.ok_or_else(|| {
-            io::Error::other("the processes run in different containers: only a process in the same container can take over")
-        })
-    }
-
-    pub(crate) async fn send(
-        &self,
-        payload: &[u8],
-        descriptor: Option<BorrowedFd<'_>>,
-    ) -> io::Result<()> {
-        let send = || {
-            let mut space = [MaybeUninit::uninit(); CONTROL_LEN];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            if let Some(descriptor) = &descriptor {
-                control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(
-                    descriptor,
-                )));
-            }
-            let payload = [IoSlice::new(payload)];
-            // A closed peer causes an error, not SIGPIPE.
-            sendmsg(&self.0, &payload, &mut control, SendFlags::NOSIGNAL)?;
-            Ok(())
-        };
-        self.0.async_io(Interest::WRITABLE, send).await
-    }
-
-    pub(crate) async fn receive(&self) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
-        let receive = || {
-            let mut space = [MaybeUninit::uninit(); CONTROL_LEN];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut payload = vec![0; MAX_MESSAGE_LEN];
-            let mut slices = [IoSliceMut::new(&mut payload)];
-            let received = recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-            let descriptor = control.drain().find_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-                _ => None,
-            });
-            if received.bytes == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            for (flag, message) in [
-                (ReturnFlags::TRUNC, "a message is too long"),
-                (
-                    ReturnFlags::CTRUNC,
-                    "no file descriptor is left: raise LimitNOFILE (systemd) or ulimit -n",
-                ),
-            ] {
-                if received.flags.contains(flag) {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-                }
-            }
-            payload.truncate(received.bytes);
-            Ok((payload, descriptor))
-        };
-        self.0.async_io(Interest::READABLE, receive).await
-    }
-}
-
 /// Returns whether the process at the other end belongs to the same user.
 fn is_same_user(socket: &UnixStream) -> io::Result<bool> {
     Ok(socket.peer_cred()?.uid() == geteuid().as_raw())
@@ -433,6 +415,19 @@ fn socket() -> io::Result<OwnedFd> {
 fn address(name: &str) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
 }
+
+/// The protocol version; it increases whenever the messages change.
+const VERSION: u32 = 1;
+
+/// The timeout of each exchange, on either side. Slow work is done before an exchange.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time in which the new process must start to serve: it may read the certificates of thousands of hosts. If it takes
+/// longer, both processes serve.
+const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The maximum number of descriptors, more than any configuration needs.
+const MAX_DESCRIPTORS: usize = 1024;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 

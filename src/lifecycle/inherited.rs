@@ -45,7 +45,7 @@ impl Inherited {
         Ok(inherited)
     }
 
-    /// Receives the descriptors of the process with this offer (see [`handover`]).
+    /// Receives the descriptors of the process with this offer (see `handover`).
     pub async fn take_over(&mut self, name: &str) -> Result<(), HandoverError> {
         let (descriptors, predecessor) = handover::take_over(name).await?;
         self.taken_over = descriptors

@@ -1,4 +1,5 @@
-//! Starts a new process of the same program for a takeover.
+//! The process: the signals that it handles, its limit on file descriptors, and the start of a new process of the same
+//! program for a takeover.
 
 use crate::lifecycle::tasks::Tasks;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -11,62 +12,6 @@ use tokio::{
     signal::unix::{self, SignalKind, signal},
 };
 use tracing::{error, info, warn};
-
-/// Starts the program at the current program's path with the same arguments and `LOCKGATE_TAKEOVER=true`. The new process
-/// logs for itself; this one logs an error if the new process ends before a takeover or shutdown.
-///
-/// # Errors
-/// If the program cannot be started, or would be killed together with this process: if this is the first process of a
-/// container, or if systemd runs it without `Type=notify`.
-pub(crate) fn reexec(tasks: &Tasks) -> io::Result<()> {
-    if process::id() == 1 {
-        return Err(io::Error::other(
-            "the first process of a container cannot be replaced, because the container ends with it: start another container",
-        ));
-    }
-    if env::var_os("INVOCATION_ID").is_some() && env::var_os("NOTIFY_SOCKET").is_none() {
-        return Err(io::Error::other(
-            "systemd would stop the service at the end of this process: set Type=notify in the unit",
-        ));
-    }
-    let mut args = env::args_os();
-    let program = args.next().ok_or(io::ErrorKind::NotFound)?;
-    let mut child = Command::new(&program)
-        .args(args)
-        .env("LOCKGATE_TAKEOVER", "true")
-        .stdin(Stdio::null())
-        .spawn()?;
-    info!(process = child.id(), program = %program.display(), "started a new process for a takeover");
-    let stopping = tasks.clone();
-    tasks.spawn(async move {
-        tokio::select! {
-            exit = child.wait() => match exit {
-                Ok(status) => error!(%status, "the new process has ended before the takeover; continuing to serve"),
-                Err(error) => error!(%error, "cannot wait for the new process"),
-            },
-            // The takeover is complete, or this process shuts down.
-            () = stopping.stopping() => {}
-        }
-    });
-    Ok(())
-}
-
-// The file descriptor limit, which bounds the number of connections.
-
-/// Raises the soft limit to the hard one; returns the resulting soft limit.
-pub(crate) fn raise_nofile_limit() -> usize {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        warn!(%error, "cannot raise the soft limit on file descriptors to the hard one");
-    }
-    let current = getrlimit(Resource::Nofile).current;
-    current
-        .and_then(|current| usize::try_from(current).ok())
-        .unwrap_or(usize::MAX)
-}
-
-// The signals that the process handles.
 
 /// The action that a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,4 +55,53 @@ impl Signals {
             _ = self.user2.recv() => Signal::Replace,
         }
     }
+}
+
+/// Starts the program at the current program's path with the same arguments and `LOCKGATE_TAKEOVER=true`. The new process
+/// logs for itself; this one logs an error if the new process ends before a takeover or shutdown.
+///
+/// # Errors
+/// If the program cannot be started, or would be killed together with this process: if this is the first process of a
+/// container, or if systemd runs it without `Type=notify`.
+pub(crate) fn reexec(tasks: &Tasks) -> io::Result<()> {
+    if process::id() == 1 {
+        return Err(io::Error::other(
+            "the first process of a container cannot be replaced, because the container ends with it: start another container",
+        ));
+    }
+    if env::var_os("INVOCATION_ID").is_some() && env::var_os("NOTIFY_SOCKET").is_none() {
+        return Err(io::Error::other(
+            "systemd would stop the service at the end of this process: set Type=notify in the unit",
+        ));
+    }
+    let mut args = env::args_os();
+    let program = args.next().ok_or(io::ErrorKind::NotFound)?;
+    let mut child = Command::new(&program)
+        .args(args)
+        .env("LOCKGATE_TAKEOVER", "true")
+        .stdin(Stdio::null())
+        .spawn()?;
+    info!(process = child.id(), program = %program.display(), "started a new process for a takeover");
+    // Until the takeover is complete, or this process shuts down.
+    tasks.spawn_until(tasks.stop_token(), async move {
+        match child.wait().await {
+            Ok(status) => error!(%status, "the new process has ended before the takeover; continuing to serve"),
+            Err(error) => error!(%error, "cannot wait for the new process"),
+        }
+    });
+    Ok(())
+}
+
+/// Raises the soft limit on file descriptors, which bounds the number of connections, to the hard one. Returns the
+/// resulting soft limit.
+pub(crate) fn raise_nofile_limit() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "cannot raise the soft limit on file descriptors to the hard one");
+    }
+    let current = getrlimit(Resource::Nofile).current;
+    current
+        .and_then(|current| usize::try_from(current).ok())
+        .unwrap_or(usize::MAX)
 }

@@ -21,6 +21,26 @@ impl Tasks {
         self.tracker.spawn(task);
     }
 
+    /// Spawns `task`, which is dropped when `stop` is cancelled. Every background loop is started this way, with a
+    /// token from [`Tasks::stop_token`].
+    pub(crate) fn spawn_until(
+        &self,
+        stop: CancellationToken,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Returns a token that is cancelled by [`Tasks::stop`]. Cancelling it earlier stops only the tasks that have it.
+    pub(crate) fn stop_token(&self) -> CancellationToken {
+        self.stop.child_token()
+    }
+
     /// Requests shutdown: tasks accept no new work and finish existing work.
     pub(crate) fn stop(&self) {
         self.stop.cancel();

@@ -3,7 +3,7 @@
 use crate::{
     lifecycle::tasks::Tasks,
     listener::limits::{ConnectionLimiter, ConnectionPermit},
-    observe::{logging::LogThrottle, metrics::Metrics},
+    observe::{log_throttle::LogThrottle, metrics::Metrics},
 };
 use socket2::{SockRef, TcpKeepalive};
 use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};

@@ -3,7 +3,11 @@
 use crate::{
     config::ProxyProtocol,
     gateway::Gateway,
-    http::{Context, Peer, client_cert::ClientCertHeader, redirect, server},
+    http::{
+        context::Context,
+        peer::{ClientCertHeader, Peer},
+        redirect, server,
+    },
     listener::limits::{ConnectionLimiter, ConnectionPermit},
     net::socket::Socket,
     observe::logging::ErrorChain,

@@ -2,7 +2,7 @@
 
 use crate::{
     config,
-    guard::address::subnet_key,
+    net::subnet::SubnetKey,
     observe::metrics::{ConnectionGauge, Metrics},
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -22,8 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) struct ConnectionLimiter {
     permits: Arc<Semaphore>,
     per_address: u32,
-    open: Mutex<HashMap<IpAddr, u32>>,
-    rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    open: Mutex<HashMap<SubnetKey, u32>>,
+    rate: Option<DefaultKeyedRateLimiter<SubnetKey>>,
     accepts: AtomicU32,
     metrics: Arc<Metrics>,
 }
@@ -37,7 +37,7 @@ pub(crate) struct ConnectionPermit {
 
 /// A permit per IP, taken once the address is verified (behind a PROXY header); released on drop.
 #[derive(Debug)]
-pub(crate) struct PerIpPermit(Option<(Arc<ConnectionLimiter>, IpAddr)>);
+pub(crate) struct PerIpPermit(Option<(Arc<ConnectionLimiter>, SubnetKey)>);
 
 // === impl ConnectionLimiter ===
 
@@ -75,7 +75,7 @@ impl ConnectionLimiter {
 
     /// Returns a permit for `address`, if it is below its limit. IPv6 is counted by /64, which is what one subscriber gets.
     pub(crate) fn per_ip_permit(self: &Arc<Self>, address: IpAddr) -> Option<PerIpPermit> {
-        let key = subnet_key(address);
+        let key = SubnetKey::of(address);
         if let Some(rate) = &self.rate {
             if self.accepts.fetch_add(1, Ordering::Relaxed) % SWEEP_INTERVAL == SWEEP_INTERVAL - 1 {
                 rate.retain_recent();
@@ -96,7 +96,7 @@ impl ConnectionLimiter {
     }
 
     // A panic elsewhere cannot leave the counts half changed, so a poisoned lock is used.
-    fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<SubnetKey, u32>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
-//! Connecting to a backend: resolves the name, connects to one of its addresses, and sends what precedes HTTP.
+//! Connecting to a backend: resolves its name, connects to one of its addresses from one of this machine's, and sends
+//! what precedes TLS and HTTP.
 
 use crate::{
-    config::BackendAddress,
     net::resolver::{ResolveError, Resolver},
     proto::proxy_header,
 };
@@ -16,6 +16,19 @@ use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream, UnixStream},
 };
+
+/// The address of a backend.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DialAddress<'a> {
+    /// A TCP address.
+    Tcp {
+        /// The name or IP address; IPv6 without brackets.
+        host: &'a str,
+        port: u16,
+    },
+    /// The path of a Unix socket.
+    Unix(&'a Path),
+}
 
 /// A connection to a backend, before TLS.
 #[derive(Debug)]
@@ -115,15 +128,15 @@ pub enum DialError {
 /// deadline.
 pub(crate) async fn dial(
     resolver: &Resolver,
-    address: &BackendAddress,
+    address: DialAddress<'_>,
     sources: &SourceAddrs,
 ) -> Result<DialedStream, DialError> {
     match address {
-        BackendAddress::Tcp { host, port, .. } => {
-            let dialled = tcp(resolver, host, *port, sources).await;
+        DialAddress::Tcp { host, port } => {
+            let dialled = tcp(resolver, host, port, sources).await;
             dialled.map(DialedStream::Tcp)
         }
-        BackendAddress::Unix(path) => unix(path).await.map(DialedStream::Unix),
+        DialAddress::Unix(path) => unix(path).await.map(DialedStream::Unix),
     }
 }
 
@@ -191,10 +204,8 @@ impl DialedStream {
     }
 }
 
-// Source addresses of connections to a backend: one address provides some 28,000 ports towards one backend, so more
-// connections need more addresses.
-
-/// Addresses of this machine, used in rotation; empty: the operating system chooses.
+/// Addresses of this machine, used in rotation; empty: the operating system chooses. One address provides some 28,000
+/// ports towards one backend, so more connections need more addresses.
 #[derive(Debug, Default)]
 pub(crate) struct SourceAddrs {
     addresses: Vec<IpAddr>,
@@ -203,19 +214,13 @@ pub(crate) struct SourceAddrs {
 
 /// Why a connection could not be made.
 #[derive(Debug)]
-pub(crate) enum SourceError {
+enum SourceError {
     /// The source address cannot be used.
     NotLocal {
         from: IpAddr,
         source: io::Error,
     },
     Io(io::Error),
-}
-
-impl From<io::Error> for SourceError {
-    fn from(error: io::Error) -> Self {
-        SourceError::Io(error)
-    }
 }
 
 // === impl SourceAddrs ===
@@ -230,7 +235,7 @@ impl SourceAddrs {
     }
 
     /// Connects from the next address, or from another of the same family if that has no port left.
-    pub(crate) async fn connect(&self, to: SocketAddr) -> Result<TcpStream, SourceError> {
+    async fn connect(&self, to: SocketAddr) -> Result<TcpStream, SourceError> {
         let fits = |from: &&IpAddr| from.is_ipv4() == to.is_ipv4();
         let fitting: Vec<IpAddr> = self.addresses.iter().filter(fits).copied().collect();
         if fitting.is_empty() {
@@ -258,6 +263,12 @@ impl SourceError {
             SourceError::NotLocal { .. } => true,
             SourceError::Io(error) => error.kind() == io::ErrorKind::AddrNotAvailable,
         }
+    }
+}
+
+impl From<io::Error> for SourceError {
+    fn from(error: io::Error) -> Self {
+        SourceError::Io(error)
     }
 }
 

@@ -1,9 +1,6 @@
 //! DNS lookups for pools: all records under a name, without a cache, with their lifetime.
 
-use crate::{
-    config::{BackendAddress, DnsName, Scheme},
-    net::resolver::{ResolveError, Resolver, is_localhost},
-};
+use crate::net::resolver::{ResolveError, Resolver, is_localhost};
 use futures_util::future::{join, join_all};
 use hickory_resolver::{
     net::{DnsError, NetError},
@@ -17,6 +14,23 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
+
+/// The records to query.
+#[derive(Debug, Clone, Copy)]
+pub enum DnsQuery<'a> {
+    /// Each address (A, AAAA) of a name, with one port.
+    Addresses {
+        /// The name.
+        name: &'a str,
+        /// The port.
+        port: u16,
+    },
+    /// Each service (SRV, RFC 2782), with its port and its weight.
+    Services {
+        /// The name, with its service and protocol.
+        name: &'a str,
+    },
+}
 
 /// A DNS answer; sorted, because servers rotate their answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +48,10 @@ pub struct DnsAnswer {
 /// A backend in DNS.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
-    /// An address and a port.
-    pub address: BackendAddress,
+    /// The IP address; IPv6 without brackets.
+    pub host: Box<str>,
+    /// The port.
+    pub port: u16,
     /// Its weight relative to the others; 1 unless an SRV record gives one.
     pub share: u16,
 }
@@ -50,20 +66,20 @@ struct Addresses {
 // === impl Resolver ===
 
 impl Resolver {
-    /// Returns the backends under `name`, at least one. Of SRV records, only those of the first priority count (RFC
+    /// Returns the backends under a name, at least one. Of SRV records, only those of the first priority count (RFC
     /// 2782). The caller sets the deadline.
-    pub async fn discover(&self, name: &DnsName) -> Result<DnsAnswer, ResolveError> {
-        match name {
-            DnsName::Addresses { name, port } => {
+    pub async fn discover(&self, query: DnsQuery<'_>) -> Result<DnsAnswer, ResolveError> {
+        match query {
+            DnsQuery::Addresses { name, port } => {
                 let found = self.addresses(name).await?;
-                let endpoints = found.ips.iter().map(|ip| Endpoint::new(*ip, *port, 1));
+                let endpoints = found.ips.iter().map(|ip| Endpoint::new(*ip, port, 1));
                 Ok(DnsAnswer::new(
                     endpoints.collect(),
                     found.complete,
                     found.ttl,
                 ))
             }
-            DnsName::Services { name } => self.services(name).await,
+            DnsQuery::Services { name } => self.services(name).await,
         }
     }
 
@@ -192,7 +208,7 @@ impl Resolver {
 impl DnsAnswer {
     fn new(mut endpoints: Vec<Endpoint>, complete: bool, ttl: Option<Duration>) -> Self {
         endpoints.sort_unstable();
-        endpoints.dedup_by(|one, other| one.address == other.address);
+        endpoints.dedup_by(|one, other| (&one.host, one.port) == (&other.host, other.port));
         let truncated = endpoints.len().saturating_sub(MAX_ENDPOINTS);
         endpoints.truncate(MAX_ENDPOINTS);
         DnsAnswer {
@@ -209,11 +225,8 @@ impl DnsAnswer {
 impl Endpoint {
     fn new(ip: IpAddr, port: u16, share: u16) -> Self {
         Endpoint {
-            address: BackendAddress::Tcp {
-                scheme: Scheme::Plain,
-                host: ip.to_canonical().to_string().into(),
-                port,
-            },
+            host: ip.to_canonical().to_string().into(),
+            port,
             share,
         }
     }

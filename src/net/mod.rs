@@ -1,5 +1,16 @@
-//! Sockets and streams.
+//! Sockets, byte streams and name resolution, and what TLS needs on both sides of a connection.
+//!
+//! `socket` has the trait of all transports. Incoming: `listen` binds, `tls_stream` is TLS as a server. Outgoing:
+//! `resolver` and `dns` find addresses, `dial` connects to one, `tls_client` is TLS as a client, and `web_client` sends
+//! HTTPS requests of Lockgate's own. `pem` is the only loader of certificates, keys and root stores, and `crypto` has
+//! the provider of rustls. `random` draws random numbers.
+//!
+//! Nothing here knows a configuration, an HTTP route, a frame or a session. Functions take plain values (addresses,
+//! paths, names) and return errors; the caller converts its configuration into these values, and an error into a
+//! diagnostic, a log line or a response. Handshakes with clients, including their certificates, belong to `tls`, and
+//! the choice of a backend to `upstream`.
 
+pub(crate) mod crypto;
 pub(crate) mod dial;
 pub(crate) mod dns;
 pub(crate) mod listen;
@@ -7,6 +18,7 @@ pub(crate) mod pem;
 pub(crate) mod random;
 pub(crate) mod resolver;
 pub(crate) mod socket;
+pub(crate) mod subnet;
 pub(crate) mod tls_client;
 pub(crate) mod tls_stream;
 pub(crate) mod web_client;

@@ -1,60 +1,169 @@
-//! Reads certificate and key files, and reports errors with hints.
+//! The only loader of PEM: certificates, private keys and root stores.
+//!
+//! [`load_chain`], [`load_key`] and [`load_certificates`] read the files of a TLS server, of limited size, and explain
+//! an error with a hint ([`FileError`]). The `read_…` functions read the files of a TLS client and return the parser's
+//! error, and the `parse_…` functions do the same with text. Whether a certificate is valid, is that of a CA or
+//! belongs to a key is checked by the caller.
 
-use crate::{
-    config::{self, Diagnostic, Location},
-    observe::logging::ErrorChain,
-    tls::server_config::provider,
-};
 use rustls::{
-    ClientConfig, RootCertStore,
+    RootCertStore,
     pki_types::{
-        CertificateDer,
+        CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
         pem::{self, PemObject},
     },
 };
 use std::{
     fs::File,
-    io::{self, ErrorKind, Read},
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
+    io::{ErrorKind, Read},
+    path::Path,
+    sync::{Arc, LazyLock},
 };
 
 /// An error of a file, with a hint.
+#[derive(Debug)]
 pub(crate) struct FileError {
     pub(crate) message: String,
     pub(crate) hint: String,
 }
 
-pub(crate) fn file_error(message: String, hint: impl Into<String>) -> FileError {
-    FileError {
-        message,
-        hint: hint.into(),
+/// Reads a certificate chain: one certificate or more.
+pub(crate) fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let bytes = read(path)?;
+    let chain = parse_certificates(&bytes).map_err(|error| FileError::damaged(path, &error))?;
+    if !chain.is_empty() {
+        return Ok(chain);
+    }
+    let hint = match PemContent::of(&bytes) {
+        PemContent::Der => {
+            "this looks like DER or PKCS #12; convert it: openssl x509 -inform der -in FILE -out cert.pem, \
+             or openssl pkcs12 -in FILE -nokeys -out cert.pem"
+        }
+        _ if contains(&bytes, "PRIVATE KEY-----") => {
+            "it holds a private key; are cert and key exchanged?"
+        }
+        _ => {
+            "it must hold the chain in PEM, \"-----BEGIN CERTIFICATE-----\", the server's own first"
+        }
+    };
+    let shown = path.display();
+    Err(FileError::new(format!("no certificate in {shown}"), hint))
+}
+
+/// Reads a private key.
+pub(crate) fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
+    let bytes = read(path)?;
+    let shown = path.display();
+    // Checked first, because the parser reports an encrypted key in the old format as a base64 error.
+    if let PemContent::Encrypted = PemContent::of(&bytes) {
+        return Err(FileError::new(
+            format!("the key in {shown} is encrypted"),
+            "lockgate does not prompt for its password; decrypt it: openssl pkey -in FILE -out key.pem, then chmod 600 key.pem",
+        ));
+    }
+    match parse_key(&bytes) {
+        Ok(key) => Ok(key),
+        Err(pem::Error::NoItemsFound) => Err(FileError::new(
+            format!("no private key in {shown}"),
+            match PemContent::of(&bytes) {
+                PemContent::Der => {
+                    "this looks like DER or PKCS #12; convert it: openssl pkey -inform der -in FILE -out key.pem, \
+                     or openssl pkcs12 -in FILE -nocerts -nodes -out key.pem"
+                }
+                PemContent::OpenSsh => {
+                    "it is an OpenSSH key; TLS needs PEM as openssl genpkey writes it"
+                }
+                _ if contains(&bytes, "BEGIN CERTIFICATE-----") => {
+                    "it holds a certificate; are cert and key exchanged?"
+                }
+                _ => {
+                    "it must hold a key in PEM: \"-----BEGIN PRIVATE KEY-----\", or EC or RSA PRIVATE KEY"
+                }
+            },
+        )),
+        Err(error) => Err(FileError::damaged(path, &error)),
     }
 }
 
-pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+/// Reads all certificates of a file, which may have none.
+pub(crate) fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    parse_certificates(&read(path)?).map_err(|error| FileError::damaged(path, &error))
+}
+
+/// Reads all certificates of a file, which may have none.
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    CertificateDer::pem_file_iter(path)?.collect()
+}
+
+/// Reads the first certificate of a file.
+pub(crate) fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, pem::Error> {
+    CertificateDer::from_pem_file(path)
+}
+
+/// Reads a private key.
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, pem::Error> {
+    PrivateKeyDer::from_pem_file(path)
+}
+
+/// Reads trust roots. An unusable certificate is skipped, so that the store may be empty.
+pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, pem::Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        let _ = roots.add(certificate);
+    }
+    Ok(roots)
+}
+
+/// Returns the roots of the public CAs, about 150; shared by all clients.
+pub(crate) fn public_roots() -> Arc<RootCertStore> {
+    static PUBLIC_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+        Arc::new(RootCertStore::from_iter(roots))
+    });
+    PUBLIC_ROOTS.clone()
+}
+
+/// Parses all certificates of a text, which may have none.
+pub(crate) fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    CertificateDer::pem_slice_iter(pem).collect()
+}
+
+/// Parses the first certificate of a text.
+pub(crate) fn parse_certificate(pem: &[u8]) -> Result<CertificateDer<'static>, pem::Error> {
+    CertificateDer::from_pem_slice(pem)
+}
+
+/// Parses the first private key of a text, in any format.
+pub(crate) fn parse_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, pem::Error> {
+    PrivateKeyDer::from_pem_slice(pem)
+}
+
+/// Parses the first private key in PKCS #8.
+pub(crate) fn parse_pkcs8_key(pem: &[u8]) -> Result<PrivatePkcs8KeyDer<'static>, pem::Error> {
+    PrivatePkcs8KeyDer::from_pem_slice(pem)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let shown = path.display();
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)) {
-        Ok(_) if bytes.len() as u64 > MAX_FILE_LEN => Err(file_error(
+        Ok(_) if bytes.len() as u64 > MAX_FILE_LEN => Err(FileError::new(
             format!("{shown} is larger than 1 MiB"),
             "that is no certificate and no key; is it the right file?",
         )),
         Ok(_) => Ok(bytes),
         Err(error) => Err(match error.kind() {
-            ErrorKind::NotFound => file_error(
+            ErrorKind::NotFound => FileError::new(
                 format!("there is no file {shown}"),
                 "a relative path begins at the folder of the configuration file",
             ),
-            ErrorKind::PermissionDenied => file_error(
+            ErrorKind::PermissionDenied => FileError::new(
                 format!("this user may not read {shown}"),
                 "give the user that runs lockgate the right to read it, and to enter the folders above it",
             ),
             ErrorKind::IsADirectory => {
-                file_error(format!("{shown} is a folder"), "name the file in it")
+                FileError::new(format!("{shown} is a folder"), "name the file in it")
             }
-            _ => file_error(
+            _ => FileError::new(
                 format!("cannot read {shown}: {error}"),
                 "check the disk or the mount",
             ),
@@ -62,23 +171,36 @@ pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
     }
 }
 
-pub(crate) fn bad_pem(path: &Path, error: &pem::Error) -> FileError {
-    file_error(
-        format!("{} is damaged: {error}", path.display()),
-        "copy it again, whole, with its BEGIN and END lines",
-    )
+// === impl FileError ===
+
+impl FileError {
+    pub(crate) fn new(message: String, hint: impl Into<String>) -> FileError {
+        FileError {
+            message,
+            hint: hint.into(),
+        }
+    }
+
+    fn damaged(path: &Path, error: &pem::Error) -> FileError {
+        FileError::new(
+            format!("{} is damaged: {error}", path.display()),
+            "copy it again, whole, with its BEGIN and END lines",
+        )
+    }
 }
 
 /// The detected format of a file that does not contain the expected PEM.
-pub(crate) enum PemContent {
+enum PemContent {
     Encrypted,
     OpenSsh,
     Der,
     Other,
 }
 
+// === impl PemContent ===
+
 impl PemContent {
-    pub(crate) fn of(bytes: &[u8]) -> PemContent {
+    fn of(bytes: &[u8]) -> PemContent {
         if contains(bytes, "BEGIN ENCRYPTED PRIVATE KEY") || contains(bytes, "4,ENCRYPTED") {
             PemContent::Encrypted
         } else if contains(bytes, "BEGIN OPENSSH PRIVATE KEY") {
@@ -92,7 +214,7 @@ impl PemContent {
     }
 }
 
-pub(crate) fn contains(bytes: &[u8], text: &str) -> bool {
+fn contains(bytes: &[u8], text: &str) -> bool {
     bytes
         .windows(text.len())
         .any(|part| part == text.as_bytes())
@@ -100,89 +222,3 @@ pub(crate) fn contains(bytes: &[u8], text: &str) -> bool {
 
 /// The maximum file size. A chain of four with RSA keys is 8 KiB; a wrong path may be a log or an endless device.
 const MAX_FILE_LEN: u64 = 1024 * 1024;
-
-// The trust roots for the CA's HTTPS certificate, and checks of the files that `[acme]` names.
-
-/// An error of `acme.ca_file`.
-#[derive(Debug, thiserror::Error)]
-pub enum BadRoots {
-    /// The file is missing or damaged.
-    #[error("{} cannot be read as PEM", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: pem::Error,
-    },
-    /// The file contains no CA certificate.
-    #[error("{} has no CA certificate", .path.display())]
-    None {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-/// Builds the client configuration with the public roots, or only with those of `file`.
-pub(crate) fn client_config(file: Option<&Path>) -> Result<Arc<ClientConfig>, BadRoots> {
-    let mut roots = RootCertStore::empty();
-    match file {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => {
-            let read = |source| BadRoots::Read {
-                path: path.to_owned(),
-                source,
-            };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(read)? {
-                // An unusable certificate is skipped as long as another one can be used.
-                let _ = roots.add(certificate.map_err(read)?);
-            }
-            if roots.is_empty() {
-                return Err(BadRoots::None {
-                    path: path.to_owned(),
-                });
-            }
-        }
-    }
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("the provider has cipher suites and groups for 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-/// Checks the files that `[acme]` names. `at` is the position of the section.
-pub(crate) fn check(acme: &config::Acme, at: Option<Location>, problems: &mut Vec<Diagnostic>) {
-    if let Err(error) = client_config(acme.ca_file.as_deref()) {
-        problems.push(Diagnostic {
-            at,
-            message: format!("acme.ca_file: {}", ErrorChain(&error)),
-            hint: Some("name a PEM file with the root certificate of the CA, or leave it out for public CAs".into()),
-        });
-    }
-    let hooks = acme.dns.iter().flat_map(|dns| {
-        [
-            ("acme.dns.present", &dns.present),
-            ("acme.dns.cleanup", &dns.cleanup),
-        ]
-    });
-    for (key, program) in hooks {
-        if let Err(why) = executable(program) {
-            problems.push(Diagnostic {
-                at,
-                message: format!("{key}: {} {why}", program.display()),
-                hint: Some("name an executable file; a script needs a first line such as #!/bin/sh, and chmod +x".into()),
-            });
-        }
-    }
-}
-
-fn executable(program: &Path) -> Result<(), String> {
-    match std::fs::metadata(program) {
-        Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => Ok(()),
-        Ok(_) => Err("is not an executable file".into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err("does not exist".into()),
-        Err(error) => Err(format!("cannot be checked: {error}")),
-    }
-}

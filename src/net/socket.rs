@@ -1,9 +1,8 @@
-//! One side of a session: its stream, and the properties of the socket below it that the relay needs.
+//! Byte streams, and the properties of the socket below them that their users need: [`Transport`].
+//!
+//! A [`Socket`] counts what the kernel accepts. A [`BackendStream`] is the stream to a backend of any kind.
 
-use crate::{
-    net::tls_stream::ServerStream,
-    proto::frame_tracker::{Bounds, Violation},
-};
+use crate::net::tls_stream::ServerStream;
 use socket2::SockRef;
 use std::{
     io,
@@ -16,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::client::{self, TlsStream};
 
-/// A stream that can be a leg of a session.
+/// A byte stream over a socket, directly or through TLS or HTTP/2.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Returns the number of bytes that the kernel has accepted, which is the only evidence that a peer that sends
     /// nothing still reads.
@@ -35,24 +34,12 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     fn cork(&self) {}
 
     /// Writes the last bytes; a protocol with its own end mark (close_notify of TLS) may send it together with them.
-    fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write_and_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(self).poll_write(cx, bytes)
-    }
-
-    /// Returns the violation that made reading fail, if the stream detected it before the relay did.
-    fn violation(&self) -> Option<Violation> {
-        None
-    }
-
-    /// Applies bounds to the frames that the peer sends. Returns true if this stream checks them because it delivers
-    /// converted frames.
-    fn set_frame_bounds(&mut self, _: &Bounds) -> bool {
-        false
-    }
-
-    /// Returns how many bytes the peer has sent since the last call that no read returned.
-    fn take_discarded(&mut self) -> usize {
-        0
     }
 }
 
@@ -62,6 +49,20 @@ pub struct Socket<S = TcpStream> {
     stream: S,
     bytes_accepted: u64,
 }
+
+/// A stream to a backend: an enum, so that the relay is compiled once for all kinds.
+#[derive(Debug)]
+pub enum BackendStream {
+    /// Without TLS.
+    Tcp(Socket),
+    /// A Unix socket.
+    Unix(Socket<UnixStream>),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<Socket>>),
+}
+
+// For plain TCP the enum adds only its tag to the size of a session.
+const _: () = assert!(size_of::<BackendStream>() <= size_of::<Socket>() + size_of::<usize>());
 
 // === impl Socket ===
 
@@ -189,7 +190,11 @@ impl<S: Transport> Transport for Box<ServerStream<S>> {
         }
     }
 
-    fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write_and_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.cork();
         self.as_mut().poll_write_and_close(cx, bytes)
     }
@@ -224,23 +229,7 @@ fn poll_readable(io: &impl Transport, wants_read: bool, cx: &mut Context<'_>) ->
     }
 }
 
-// The stream to a backend: TCP, Unix socket or TLS.
-//
-// An enum, so that the relay is compiled once for all of them.
-
-/// A stream to a backend.
-#[derive(Debug)]
-pub enum BackendStream {
-    /// Without TLS.
-    Tcp(Socket),
-    /// A Unix socket.
-    Unix(Socket<UnixStream>),
-    /// TLS over TCP.
-    Tls(Box<TlsStream<Socket>>),
-}
-
-// For plain TCP the enum adds only its tag to the size of a session.
-const _: () = assert!(size_of::<BackendStream>() <= size_of::<Socket>() + size_of::<usize>());
+// === impl BackendStream ===
 
 /// Forwards a call to the variant.
 macro_rules! either {
@@ -252,8 +241,6 @@ macro_rules! either {
         }
     };
 }
-
-// === impl BackendStream ===
 
 impl Transport for BackendStream {
     fn bytes_accepted(&self) -> u64 {

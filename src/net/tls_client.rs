@@ -1,22 +1,15 @@
-//! TLS with a backend: trust roots and client certificate.
+//! TLS as a client: the settings towards one backend, and the configuration for HTTPS.
 
-use crate::{
-    config::{self, BackendAddress, BackendSource, Diagnostic, Located},
-    net::dial::DialError,
-    observe::logging::ErrorChain,
-};
+use crate::net::{crypto::provider, dial::DialError, pem};
 use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName,
-        pem::{self, PemObject},
-    },
+    ClientConfig, ConfigBuilder, RootCertStore,
+    client::WantsClientCert,
+    pki_types::{ServerName, pem::Error as PemError},
 };
 use std::{
     fmt,
-    path::Path,
-    sync::{Arc, LazyLock},
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -28,21 +21,29 @@ pub struct TlsClient {
     name: ServerName<'static>,
 }
 
+/// The name and the files from which a [`TlsClient`] is built.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TlsClientFiles<'a> {
+    /// The name that the backend's certificate must have.
+    pub(crate) server_name: &'a str,
+    /// The only CAs that are trusted; `None`: the public CAs.
+    pub(crate) ca: Option<&'a Path>,
+    /// The client certificate with its chain, and its key.
+    pub(crate) client_cert: Option<(&'a Path, &'a Path)>,
+}
+
 /// Why the TLS settings are invalid, with the key at fault.
 #[derive(Debug, thiserror::Error)]
-enum BadTlsClient {
+pub(crate) enum BadTlsClient {
     #[error("{key}: {} cannot be read as PEM", .file.display())]
     Read {
         key: &'static str,
-        file: std::path::PathBuf,
+        file: PathBuf,
         #[source]
-        source: pem::Error,
+        source: PemError,
     },
     #[error("{key}: {} holds no certificate", .file.display())]
-    None {
-        key: &'static str,
-        file: std::path::PathBuf,
-    },
+    None { key: &'static str, file: PathBuf },
     #[error("tls.cert, tls.key: the pair cannot be used")]
     Pair(#[source] rustls::Error),
     #[error("tls.server_name: `{0}` is not a name that a certificate could have")]
@@ -52,27 +53,36 @@ enum BadTlsClient {
 // === impl TlsClient ===
 
 impl TlsClient {
-    /// Reads the files that `backend` names; `None` without TLS, or after an error.
-    pub(crate) fn build(
-        backend: &Located<config::Backend>,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Option<Self> {
-        let BackendSource::One(BackendAddress::Tcp { host, .. }) = &backend.address else {
-            return None;
+    /// Reads the files.
+    pub(crate) fn build(files: TlsClientFiles<'_>) -> Result<TlsClient, BadTlsClient> {
+        let name = files.server_name;
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|_| BadTlsClient::Name(name.to_owned()))?;
+        let roots = match files.ca {
+            Some(file) => Arc::new(roots(file)?),
+            None => pem::public_roots(),
         };
-        if !backend.address.has_tls() {
-            return None;
-        }
-        let client = tls(&backend.tls, host);
-        client
-            .map_err(|error| {
-                diagnostics.push(Diagnostic {
-                    at: backend.at,
-                    message: ErrorChain(&error).to_string(),
-                    hint: Some(HINT.into()),
-                });
-            })
-            .ok()
+        let builder = config_builder(roots);
+        let mut config = match files.client_cert {
+            Some((cert, key)) => {
+                let chain = pem::read_certificates(cert);
+                let chain = chain.map_err(|source| BadTlsClient::read("tls.cert", cert, source))?;
+                if chain.is_empty() {
+                    return Err(BadTlsClient::none("tls.cert", cert));
+                }
+                let key = pem::read_key(key)
+                    .map_err(|source| BadTlsClient::read("tls.key", key, source))?;
+                let config = builder.with_client_auth_cert(chain, key);
+                config.map_err(BadTlsClient::Pair)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        // The WebSocket handshake is HTTP/1.1 (RFC 6455 §4.1).
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsClient {
+            connector: TlsConnector::from(Arc::new(config)),
+            name,
+        })
     }
 
     /// Performs the TLS handshake on a connection. The caller sets the deadline.
@@ -94,81 +104,42 @@ impl fmt::Debug for TlsClient {
     }
 }
 
-fn tls(backend: &config::BackendTls, host: &str) -> Result<TlsClient, BadTlsClient> {
-    let name = backend.server_name.as_deref().unwrap_or(host);
-    let name =
-        ServerName::try_from(name.to_owned()).map_err(|_| BadTlsClient::Name(name.to_owned()))?;
-    let roots = match &backend.ca {
-        Some(file) => roots(file)?,
-        None => PUBLIC_ROOTS.clone(),
-    };
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+/// Returns the configuration of a client that trusts `roots` and has no certificate.
+pub(crate) fn client_config(roots: Arc<RootCertStore>) -> Arc<ClientConfig> {
+    Arc::new(config_builder(roots).with_no_client_auth())
+}
+
+fn config_builder(roots: Arc<RootCertStore>) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider has cipher suites and groups for 1.2 and 1.3")
-        .with_root_certificates(roots);
-    let mut config = match (&backend.cert, &backend.key) {
-        (Some(cert), Some(key)) => {
-            let chain = certificates("tls.cert", cert)?;
-            let read = |source| BadTlsClient::Read {
-                key: "tls.key",
-                file: key.clone(),
-                source,
-            };
-            let key = PrivateKeyDer::from_pem_file(key).map_err(read)?;
-            let config = config.with_client_auth_cert(chain, key);
-            config.map_err(BadTlsClient::Pair)?
-        }
-        _ => config.with_no_client_auth(),
-    };
-    // The WebSocket handshake is HTTP/1.1 (RFC 6455 §4.1).
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsClient {
-        connector: TlsConnector::from(Arc::new(config)),
-        name,
-    })
+        .with_root_certificates(roots)
 }
 
-fn roots(file: &Path) -> Result<Arc<RootCertStore>, BadTlsClient> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("tls.ca", file)? {
-        // An invalid certificate is skipped as long as another one is valid.
-        let _ = roots.add(certificate);
-    }
+fn roots(file: &Path) -> Result<RootCertStore, BadTlsClient> {
+    let roots = pem::read_roots(file);
+    let roots = roots.map_err(|source| BadTlsClient::read("tls.ca", file, source))?;
     match roots.is_empty() {
-        true => Err(BadTlsClient::None {
-            key: "tls.ca",
-            file: file.to_owned(),
-        }),
-        false => Ok(Arc::new(roots)),
+        true => Err(BadTlsClient::none("tls.ca", file)),
+        false => Ok(roots),
     }
 }
 
-fn certificates(
-    key: &'static str,
-    file: &Path,
-) -> Result<Vec<CertificateDer<'static>>, BadTlsClient> {
-    let read = |source| BadTlsClient::Read {
-        key,
-        file: file.to_owned(),
-        source,
-    };
-    let certificates = CertificateDer::pem_file_iter(file).map_err(read)?;
-    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(read)?;
-    match certificates.is_empty() {
-        true => Err(BadTlsClient::None {
+// === impl BadTlsClient ===
+
+impl BadTlsClient {
+    fn read(key: &'static str, file: &Path, source: PemError) -> BadTlsClient {
+        BadTlsClient::Read {
             key,
             file: file.to_owned(),
-        }),
-        false => Ok(certificates),
+            source,
+        }
+    }
+
+    fn none(key: &'static str, file: &Path) -> BadTlsClient {
+        BadTlsClient::None {
+            key,
+            file: file.to_owned(),
+        }
     }
 }
-
-/// The public roots, about 150; shared by all backends.
-static PUBLIC_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
-    let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
-    Arc::new(RootCertStore::from_iter(roots))
-});
-
-const HINT: &str = "the files are PEM: ca with the certificates of CAs, cert with a certificate and its chain, key with \
-    its private key, without a password; a relative path is relative to the directory of the configuration file";

@@ -1,15 +1,13 @@
-//! An HTTPS client for the CA, with a deadline and a size limit. `rustls-acme` has its own client without either.
+//! A small HTTPS client with a deadline and a size limit, for requests of Lockgate's own, such as those to the ACME CA.
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
 use rustls::{ClientConfig, pki_types::ServerName};
 use std::{
     error::Error as StdError,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -152,23 +150,6 @@ impl HttpsClient {
             response = exchange => response,
             never = driver => never,
         }
-    }
-}
-
-impl HttpClient for HttpsClient {
-    fn request(
-        &self,
-        request: Request<BodyWrapper<Bytes>>,
-    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
-        let client = self.clone();
-        Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            let Ok(body) = body.collect().await;
-            let request = Request::from_parts(parts, body.to_bytes());
-            let response = client.send(request).await;
-            let response = response.map_err(|error| instant_acme::Error::Other(Box::new(error)))?;
-            Ok(response.map(Full::new).into())
-        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A bounded queue in front of a slow writer. Writing a line never blocks; lines that find the queue full are dropped,
 //! counted and reported.
 
-use crate::observe::logging::LogThrottle;
+use crate::observe::log_throttle::LogThrottle;
 use std::{
     io::{self, BufWriter, Write},
     sync::{Arc, OnceLock, mpsc},

@@ -1,4 +1,5 @@
-//! The log: written to stderr through a queue, so that a paused terminal never blocks a connection.
+//! The log: written to stderr through a queue, so that a paused terminal never blocks a connection. Also formats errors
+//! with their sources for log lines ([`ErrorChain`]).
 
 use crate::{
     config::{Log, LogFormat, LogLevel},
@@ -9,10 +10,7 @@ use std::{
     error::Error,
     fmt,
     io::{self, IsTerminal},
-    sync::{Mutex, PoisonError},
-    time::Duration,
 };
-use tokio::time::Instant;
 use tracing::Subscriber;
 use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::{EnvFilter, filter::ParseError, util::SubscriberInitExt};
@@ -79,8 +77,6 @@ fn level_str(level: LogLevel) -> &'static str {
     }
 }
 
-// An error with its chain of sources, in one line.
-
 /// An error whose `Display` also prints its sources, separated by ": ".
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
@@ -97,74 +93,10 @@ impl fmt::Display for ErrorChain<'_> {
     }
 }
 
-// Throttling of log lines whose frequency a client or backend controls.
-
-/// A limit of one log line per second; one `static` per kind of line.
-///
-/// ```
-/// # use lockgate::observe::LogThrottle;
-/// static REFUSED_DIALS: LogThrottle = LogThrottle::new();
-/// if let Some(suppressed) = REFUSED_DIALS.allow() {
-///     tracing::warn!(suppressed, "a backend refused the connection");
-/// }
-/// ```
-#[derive(Debug)]
-pub(crate) struct LogThrottle {
-    state: Mutex<ThrottleState>,
-}
-
-#[derive(Debug)]
-struct ThrottleState {
-    last_allowed: Option<Instant>,
-    suppressed: u64,
-}
-
-// === impl LogThrottle ===
-
-impl LogThrottle {
-    /// Creates a throttle that allows the first line.
-    pub(crate) const fn new() -> Self {
-        let state = ThrottleState {
-            last_allowed: None,
-            suppressed: 0,
-        };
-        LogThrottle {
-            state: Mutex::new(state),
-        }
-    }
-
-    /// Returns the number of lines suppressed since the last one if a line may be written now, otherwise `None`.
-    pub(crate) fn allow(&self) -> Option<u64> {
-        let now = Instant::now();
-        // The lock is held for plain assignments only, so a poisoned state is consistent.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state
-            .last_allowed
-            .is_some_and(|last| now - last < MIN_INTERVAL)
-        {
-            state.suppressed += 1;
-            return None;
-        }
-        state.last_allowed = Some(now);
-        Some(std::mem::take(&mut state.suppressed))
-    }
-}
-
-impl Default for LogThrottle {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Long enough to keep the log readable, short enough to show a problem at once.
-const MIN_INTERVAL: Duration = Duration::from_secs(1);
-
 #[cfg(test)]
-mod logging_tests {
-    use crate::observe::{async_writer, logging};
-
+mod tests {
     use super::*;
-    use crate::observe::testing::Memory;
+    use crate::observe::{logging, testing::Memory};
     use tracing::{debug, info, subscriber, warn};
 
     fn written(log: Log, directives: Option<&str>) -> String {
@@ -239,12 +171,6 @@ mod logging_tests {
         assert_eq!(line["message"], "a fact");
         assert_eq!(line["lost"], 3);
     }
-}
-
-#[cfg(test)]
-mod causes_tests {
-    use super::*;
-    use std::io;
 
     #[test]
     fn display_includes_all_sources() {
@@ -253,26 +179,5 @@ mod causes_tests {
         struct Outer(#[source] io::Error);
         let error = Outer(io::Error::other("refused"));
         assert_eq!(ErrorChain(&error).to_string(), "no connection: refused");
-    }
-}
-
-#[cfg(test)]
-mod seldom_tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn one_line_per_second_reports_the_suppressed_count() {
-        let throttle = LogThrottle::new();
-        assert_eq!(throttle.allow(), Some(0));
-        for _ in 0..5 {
-            assert_eq!(throttle.allow(), None);
-        }
-        tokio::time::advance(MIN_INTERVAL - Duration::from_millis(1)).await;
-        assert_eq!(throttle.allow(), None);
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(throttle.allow(), Some(6));
-        assert_eq!(throttle.allow(), None);
-        tokio::time::advance(MIN_INTERVAL).await;
-        assert_eq!(throttle.allow(), Some(1));
     }
 }

@@ -111,7 +111,7 @@ impl Opcode {
 
 impl FrameHeader {
     /// Parses the header at the front of `bytes`. `Ok(None)` means that more bytes are needed. Errors are returned early:
-    /// for a bad first byte without the second, for a bad length as soon as it is complete.
+    /// a bad first byte without the second, a bad length as soon as it is complete.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Option<FrameHeader>, BadHeader> {
         match bytes.first() {

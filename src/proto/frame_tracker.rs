@@ -41,17 +41,6 @@ pub struct Bounds {
     pub max_fragments: u32,
 }
 
-impl Bounds {
-    /// Returns the bounds without those on single frames: only the bound on messages.
-    pub fn without_frame_bounds(self) -> Self {
-        Bounds {
-            max_frame: u64::MAX,
-            max_fragments: u32::MAX,
-            ..self
-        }
-    }
-}
-
 /// Counts of relayed frames, as written to the access log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FrameCounts {
@@ -88,6 +77,80 @@ pub struct Progress {
     /// A whole control frame directly after them, unmasked; the tracker has consumed it. Boxed: it is large and rare,
     /// and the rest is returned in registers.
     pub control: Option<Box<ControlPayload>>,
+}
+
+/// A complete control frame, unmasked.
+#[derive(Debug, Clone, Copy)]
+pub struct ControlPayload {
+    /// Close, Ping or Pong.
+    pub opcode: Opcode,
+    /// Length of the frame on the wire, in bytes.
+    pub len: usize,
+    payload: [u8; MAX_CONTROL_PAYLOAD_LEN],
+    payload_len: u8,
+}
+
+/// Why a frame is invalid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// The header is invalid, regardless of its sender.
+    #[error(transparent)]
+    Header(#[from] BadHeader),
+    /// A reserved bit that no negotiated extension defines.
+    #[error("a reserved bit is set that was not negotiated")]
+    ReservedBits,
+    /// A client's frame without a mask (RFC 6455 §5.1).
+    #[error("a frame from the client is not masked")]
+    Unmasked,
+    /// A server's frame with a mask (RFC 6455 §5.1).
+    #[error("a frame from the server is masked")]
+    Masked,
+    /// A continuation without an open message (RFC 6455 §5.4).
+    #[error("a continuation frame stands outside a message")]
+    UnexpectedContinuation,
+    /// A new message before the last one has ended (RFC 6455 §5.4).
+    #[error("a message begins inside another one")]
+    InterruptedMessage,
+    /// A Close with one byte, which cannot be a code (RFC 6455 §5.5.1).
+    #[error("a close frame's payload is one byte")]
+    ShortClose,
+    /// A Close with a code that must not be sent (RFC 6455 §7.4).
+    #[error("a close frame carries a code that may not be sent")]
+    BadCloseCode,
+    /// A frame after a Close (RFC 6455 §5.5.1).
+    #[error("a frame follows the close frame")]
+    AfterClose,
+    /// A message marked as compressed that cannot be inflated (RFC 7692 §7.2.2).
+    #[error("a compressed message cannot be inflated")]
+    BadDeflate,
+    /// More than [`Bounds::max_frame`].
+    #[error("a frame is larger than max_frame")]
+    FrameTooBig,
+    /// More than [`Bounds::max_message`].
+    #[error("a message is larger than max_message")]
+    MessageTooBig,
+    /// More than [`Bounds::max_fragments`].
+    #[error("a message has more than max_fragments frames")]
+    TooManyFragments,
+}
+
+/// A valid frame: the header of a data frame, or a whole control frame.
+enum NextFrame {
+    Data(FrameHeader),
+    Control(Box<ControlPayload>),
+}
+
+// === impl Bounds ===
+
+impl Bounds {
+    /// Returns the bounds without those on single frames: only the bound on messages.
+    pub fn without_frame_bounds(self) -> Self {
+        Bounds {
+            max_frame: u64::MAX,
+            max_fragments: u32::MAX,
+            ..self
+        }
+    }
 }
 
 // === impl FrameTracker ===
@@ -283,25 +346,6 @@ impl FrameTracker {
     }
 }
 
-/// A valid frame: the header of a data frame, or a whole control frame.
-enum NextFrame {
-    Data(FrameHeader),
-    Control(Box<ControlPayload>),
-}
-
-// A complete control frame.
-
-/// A complete control frame, unmasked.
-#[derive(Debug, Clone, Copy)]
-pub struct ControlPayload {
-    /// Close, Ping or Pong.
-    pub opcode: Opcode,
-    /// Length of the frame on the wire, in bytes.
-    pub len: usize,
-    payload: [u8; MAX_CONTROL_PAYLOAD_LEN],
-    payload_len: u8,
-}
-
 // === impl ControlPayload ===
 
 impl ControlPayload {
@@ -322,10 +366,7 @@ impl ControlPayload {
 
     /// Parses the control frame with this `header` at the front of `bytes`; `Ok(None)` if it is incomplete.
     #[cold]
-    pub fn read(
-        header: &FrameHeader,
-        bytes: &[u8],
-    ) -> Result<Option<Box<ControlPayload>>, Violation> {
+    fn read(header: &FrameHeader, bytes: &[u8]) -> Result<Option<Box<ControlPayload>>, Violation> {
         // `FrameHeader::parse` refuses more than 125 bytes.
         let payload_len = header.payload_len as u8;
         let len = header.len + usize::from(payload_len);
@@ -354,52 +395,6 @@ impl ControlPayload {
         }
         Ok(Some(Box::new(control)))
     }
-}
-
-// Violations of RFC 6455 or of a limit, with their words and close codes.
-
-/// Why a frame is invalid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Violation {
-    /// The header is invalid, regardless of its sender.
-    #[error(transparent)]
-    Header(#[from] BadHeader),
-    /// A reserved bit that no negotiated extension defines.
-    #[error("a reserved bit is set that was not negotiated")]
-    ReservedBits,
-    /// A client's frame without a mask (RFC 6455 §5.1).
-    #[error("a frame from the client is not masked")]
-    Unmasked,
-    /// A server's frame with a mask (RFC 6455 §5.1).
-    #[error("a frame from the server is masked")]
-    Masked,
-    /// A continuation without an open message (RFC 6455 §5.4).
-    #[error("a continuation frame stands outside a message")]
-    UnexpectedContinuation,
-    /// A new message before the last one has ended (RFC 6455 §5.4).
-    #[error("a message begins inside another one")]
-    InterruptedMessage,
-    /// A Close with one byte, which cannot be a code (RFC 6455 §5.5.1).
-    #[error("a close frame's payload is one byte")]
-    ShortClose,
-    /// A Close with a code that must not be sent (RFC 6455 §7.4).
-    #[error("a close frame carries a code that may not be sent")]
-    BadCloseCode,
-    /// A frame after a Close (RFC 6455 §5.5.1).
-    #[error("a frame follows the close frame")]
-    AfterClose,
-    /// A message marked as compressed that cannot be inflated (RFC 7692 §7.2.2).
-    #[error("a compressed message cannot be inflated")]
-    BadDeflate,
-    /// More than [`Bounds::max_frame`](crate::proto::frame_tracker::Bounds::max_frame).
-    #[error("a frame is larger than max_frame")]
-    FrameTooBig,
-    /// More than [`Bounds::max_message`](crate::proto::frame_tracker::Bounds::max_message).
-    #[error("a message is larger than max_message")]
-    MessageTooBig,
-    /// More than [`Bounds::max_fragments`](crate::proto::frame_tracker::Bounds::max_fragments).
-    #[error("a message has more than max_fragments frames")]
-    TooManyFragments,
 }
 
 // === impl Violation ===

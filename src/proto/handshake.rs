@@ -1,6 +1,7 @@
 //! The opening handshake of RFC 6455 §4: the client's offer, and validation of the backend's 101.
 //!
-//! No message is written here; the gate in `http` rebuilds the request from the validated parts.
+//! No message is written here: `http` rebuilds the request from the validated parts. [`Offer`] is the entry; the grammar of
+//! `Sec-WebSocket-Extensions` and the errors of both handshakes are here, too.
 
 use crate::proto::{frame_tracker::RsvBits, header_list};
 use base64::{
@@ -37,6 +38,89 @@ pub struct Negotiated {
     /// The reserved bits that frames may use.
     pub reserved: RsvBits,
 }
+
+/// One element of `Sec-WebSocket-Extensions` (RFC 6455 §9.1).
+pub struct Extension<'a> {
+    /// The extension's name.
+    pub name: &'a str,
+    parameters: Vec<Parameter<'a>>,
+}
+
+/// A parameter of an extension.
+struct Parameter<'a> {
+    name: &'a str,
+    value: Option<String>,
+}
+
+/// Why a client's opening handshake is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BadHandshake {
+    /// An upgrade with a method other than GET.
+    #[error("a WebSocket handshake must use GET")]
+    WrongMethod,
+    /// An upgrade in HTTP/1.0, which does not support it.
+    #[error("a WebSocket handshake needs HTTP/1.1")]
+    Http10,
+    /// `Sec-WebSocket-Version` is absent, repeated or not 13.
+    #[error("Sec-WebSocket-Version must be 13, once")]
+    WrongVersion,
+    /// No `Sec-WebSocket-Key`.
+    #[error("Sec-WebSocket-Key is missing")]
+    MissingKey,
+    /// `Sec-WebSocket-Key` is repeated, or not 16 bytes in base64.
+    #[error("Sec-WebSocket-Key must be 16 bytes in base64, once")]
+    BadKey,
+    /// `Sec-WebSocket-Protocol` is not a list of different tokens.
+    #[error("Sec-WebSocket-Protocol must list different tokens")]
+    BadSubprotocols,
+    /// `Sec-WebSocket-Extensions` does not follow RFC 6455 §9.1.
+    #[error("Sec-WebSocket-Extensions is malformed")]
+    BadExtensions,
+}
+
+/// Why a backend's response does not complete the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Bad101 {
+    /// The status is not 101.
+    #[error("the backend's answer is not a 101")]
+    Status,
+    /// The status line is not HTTP/1.1.
+    #[error("the backend's 101 is not HTTP/1.1")]
+    WrongVersion,
+    /// `Upgrade` is not exactly `websocket`.
+    #[error("the backend's 101 has no Upgrade: websocket")]
+    Upgrade,
+    /// `Connection` does not contain `upgrade`.
+    #[error("the backend's 101 has no Connection: upgrade")]
+    Connection,
+    /// No `Sec-WebSocket-Accept`.
+    #[error("the backend's 101 has no Sec-WebSocket-Accept")]
+    MissingAccept,
+    /// `Sec-WebSocket-Accept` is repeated or does not match the key.
+    #[error("the backend's Sec-WebSocket-Accept does not answer the key")]
+    WrongAccept,
+    /// More than one `Sec-WebSocket-Protocol`.
+    #[error("the backend's 101 has several Sec-WebSocket-Protocol headers")]
+    RepeatedSubprotocol,
+    /// A subprotocol that the client did not offer.
+    #[error("the backend chose a subprotocol that the client did not offer")]
+    UnofferedSubprotocol,
+    /// `Sec-WebSocket-Extensions` does not follow RFC 6455 §9.1.
+    #[error("the backend's Sec-WebSocket-Extensions is malformed")]
+    BadExtensions,
+    /// An extension that the client did not offer.
+    #[error("the backend chose an extension that the client did not offer")]
+    UnofferedExtension,
+    /// The same extension twice.
+    #[error("the backend chose an extension twice")]
+    RepeatedExtension,
+    /// Parameters that RFC 7692 §7.1 does not allow in a response.
+    #[error("the backend's permessage-deflate parameters are wrong")]
+    DeflateParameters,
+}
+
+/// A header is repeated that may occur only once.
+struct RepeatedHeader;
 
 // === impl Offer ===
 
@@ -127,7 +211,7 @@ impl Offer {
     fn check_extensions(&self, headers: &HeaderMap) -> Result<(Option<Box<str>>, RsvBits), Bad101> {
         let mut seen = HashSet::new();
         let mut reserved = RsvBits::None;
-        for accepted in read(headers) {
+        for accepted in parse_extensions(headers) {
             let accepted = accepted.ok_or(Bad101::BadExtensions)?;
             if !self.extensions.iter().any(|e| **e == *accepted.name) {
                 return Err(Bad101::UnofferedExtension);
@@ -150,6 +234,111 @@ impl Offer {
         let lines = lines.filter_map(|line| line.to_str().ok());
         let joined = lines.collect::<Vec<_>>().join(", ");
         Ok((Some(joined.into()), reserved))
+    }
+}
+
+// === impl Extension ===
+
+impl<'a> Extension<'a> {
+    /// Parses `extension-token *( ";" extension-param )`.
+    fn parse(element: &'a [u8]) -> Option<Self> {
+        let mut parts = header_list::split(element, b';');
+        Some(Extension {
+            name: as_token(parts.next()?)?,
+            parameters: parts.map(Parameter::parse).collect::<Option<_>>()?,
+        })
+    }
+
+    /// Returns names and values, in order.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let parameters = self.parameters.iter();
+        parameters.map(|parameter| (parameter.name, parameter.value.as_deref()))
+    }
+
+    /// Returns whether a server may accept an offer of permessage-deflate with these parameters (RFC 7692 §7.1).
+    pub fn is_valid_deflate_response(&self) -> bool {
+        let repeated = |at: usize, name| self.parameters.iter().take(at).any(|p| p.name == name);
+        self.parameters.iter().enumerate().all(|(at, parameter)| {
+            let value = parameter.value.as_deref();
+            let allowed = match parameter.name {
+                "server_no_context_takeover" | "client_no_context_takeover" => value.is_none(),
+                // A response must contain the value: 8 to 15, without a leading zero.
+                "server_max_window_bits" | "client_max_window_bits" => {
+                    value.is_some_and(|value| parse_window_bits(value).is_some())
+                }
+                _ => false,
+            };
+            allowed && !repeated(at, parameter.name)
+        })
+    }
+}
+
+// === impl Parameter ===
+
+impl<'a> Parameter<'a> {
+    /// Parses `token [ "=" ( token | quoted-string ) ]`; the quoted content must be a token, too (RFC 6455 §9.1).
+    fn parse(part: &'a [u8]) -> Option<Self> {
+        let Some(at) = part.iter().position(|byte| *byte == b'=') else {
+            return Some(Parameter {
+                name: as_token(part)?,
+                value: None,
+            });
+        };
+        let (name, value) = part.split_at_checked(at)?;
+        let value = header_list::unquote(value.get(1..)?.trim_ascii())?;
+        as_token(&value)?;
+        Some(Parameter {
+            name: as_token(name.trim_ascii())?,
+            value: String::from_utf8(value).ok(),
+        })
+    }
+}
+
+// === impl BadHandshake ===
+
+impl BadHandshake {
+    /// Returns the status of the refusal.
+    pub fn status(self) -> StatusCode {
+        match self {
+            BadHandshake::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            BadHandshake::WrongVersion => StatusCode::UPGRADE_REQUIRED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// Returns a word of a closed set for logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BadHandshake::WrongMethod => "wrong-method",
+            BadHandshake::Http10 => "http-1.0",
+            BadHandshake::WrongVersion => "wrong-version",
+            BadHandshake::MissingKey => "missing-key",
+            BadHandshake::BadKey => "bad-key",
+            BadHandshake::BadSubprotocols => "bad-subprotocols",
+            BadHandshake::BadExtensions => "bad-extensions",
+        }
+    }
+}
+
+// === impl Bad101 ===
+
+impl Bad101 {
+    /// Returns a word of a closed set for logs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Bad101::Status => "not-101",
+            Bad101::WrongVersion => "wrong-version",
+            Bad101::Upgrade => "bad-upgrade",
+            Bad101::Connection => "bad-connection",
+            Bad101::MissingAccept => "missing-accept",
+            Bad101::WrongAccept => "wrong-accept",
+            Bad101::RepeatedSubprotocol => "repeated-subprotocol",
+            Bad101::UnofferedSubprotocol => "unoffered-subprotocol",
+            Bad101::BadExtensions => "bad-extensions",
+            Bad101::UnofferedExtension => "unoffered-extension",
+            Bad101::RepeatedExtension => "repeated-extension",
+            Bad101::DeflateParameters => "bad-deflate-parameters",
+        }
     }
 }
 
@@ -235,7 +424,7 @@ fn read_subprotocols(headers: &HeaderMap) -> Result<Vec<Box<str>>, BadHandshake>
 fn read_extension_names(headers: &HeaderMap) -> Result<Vec<Box<str>>, BadHandshake> {
     let mut seen = HashSet::new();
     let mut offered = Vec::new();
-    for extension in read(headers) {
+    for extension in parse_extensions(headers) {
         let Extension { name, .. } = extension.ok_or(BadHandshake::BadExtensions)?;
         // RFC 7692 §5: a repeated name is an alternative set of parameters.
         if seen.insert(name) {
@@ -243,6 +432,24 @@ fn read_extension_names(headers: &HeaderMap) -> Result<Vec<Box<str>>, BadHandsha
         }
     }
     Ok(offered)
+}
+
+/// Parses the extensions of all header lines, in order, with `None` for a malformed one. An empty line is malformed,
+/// too: the list has at least one element.
+pub fn parse_extensions(headers: &HeaderMap) -> impl Iterator<Item = Option<Extension<'_>>> {
+    let lines = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+    lines.flat_map(|line| {
+        let elements = header_list::split(line.as_bytes(), b',').filter(|e| !e.is_empty());
+        let mut elements = elements.map(Extension::parse).peekable();
+        let is_empty = elements.peek().is_none();
+        elements.chain(is_empty.then_some(None))
+    })
+}
+
+/// Parses the size of a window, as its base-2 logarithm (RFC 7692 §7.1.2): 8 to 15, without a leading zero.
+pub fn parse_window_bits(value: &str) -> Option<u8> {
+    let is_valid = matches!(value, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15");
+    is_valid.then(|| value.parse().ok())?
 }
 
 /// Returns the only line of `name`, if there is one.
@@ -257,9 +464,6 @@ fn single_line<'a>(
     }
 }
 
-/// A header is repeated that may occur only once.
-struct RepeatedHeader;
-
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -268,211 +472,6 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
-
-// The grammar of `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and the response to permessage-deflate (RFC 7692 §7.1).
-
-/// One element of `Sec-WebSocket-Extensions`.
-pub struct Extension<'a> {
-    pub name: &'a str,
-    parameters: Vec<Parameter<'a>>,
-}
-
-struct Parameter<'a> {
-    name: &'a str,
-    value: Option<String>,
-}
-
-/// Returns the extensions over all header lines, in order, with `None` for a malformed one. An empty line is malformed,
-/// too: the list has at least one element.
-pub fn read(headers: &HeaderMap) -> impl Iterator<Item = Option<Extension<'_>>> {
-    let lines = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
-    lines.flat_map(|line| {
-        let elements = header_list::split(line.as_bytes(), b',').filter(|e| !e.is_empty());
-        let mut elements = elements.map(Extension::parse).peekable();
-        let is_empty = elements.peek().is_none();
-        elements.chain(is_empty.then_some(None))
-    })
-}
-
-// === impl Extension ===
-
-impl<'a> Extension<'a> {
-    /// Parses `extension-token *( ";" extension-param )`.
-    fn parse(element: &'a [u8]) -> Option<Self> {
-        let mut parts = header_list::split(element, b';');
-        Some(Extension {
-            name: as_token(parts.next()?)?,
-            parameters: parts.map(Parameter::parse).collect::<Option<_>>()?,
-        })
-    }
-
-    /// Returns names and values, in order.
-    pub fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let parameters = self.parameters.iter();
-        parameters.map(|parameter| (parameter.name, parameter.value.as_deref()))
-    }
-
-    /// Returns whether a server may accept an offer of permessage-deflate with these parameters (RFC 7692 §7.1).
-    pub fn is_valid_deflate_response(&self) -> bool {
-        let repeated = |at: usize, name| self.parameters.iter().take(at).any(|p| p.name == name);
-        self.parameters.iter().enumerate().all(|(at, parameter)| {
-            let value = parameter.value.as_deref();
-            let allowed = match parameter.name {
-                "server_no_context_takeover" | "client_no_context_takeover" => value.is_none(),
-                // A response must contain the value: 8 to 15, without a leading zero.
-                "server_max_window_bits" | "client_max_window_bits" => {
-                    value.is_some_and(|value| bits(value).is_some())
-                }
-                _ => false,
-            };
-            allowed && !repeated(at, parameter.name)
-        })
-    }
-}
-
-// === impl Parameter ===
-
-impl<'a> Parameter<'a> {
-    /// Parses `token [ "=" ( token | quoted-string ) ]`; the quoted content must be a token, too (RFC 6455 §9.1).
-    fn parse(part: &'a [u8]) -> Option<Self> {
-        let Some(at) = part.iter().position(|byte| *byte == b'=') else {
-            return Some(Parameter {
-                name: as_token(part)?,
-                value: None,
-            });
-        };
-        let (name, value) = part.split_at_checked(at)?;
-        let value = header_list::unquote(value.get(1..)?.trim_ascii())?;
-        as_token(&value)?;
-        Some(Parameter {
-            name: as_token(name.trim_ascii())?,
-            value: String::from_utf8(value).ok(),
-        })
-    }
-}
-
-/// Parses the size of a window, as its base-2 logarithm (RFC 7692 §7.1.2): 8 to 15, without a leading zero.
-pub fn bits(value: &str) -> Option<u8> {
-    let is_valid = matches!(value, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15");
-    is_valid.then(|| value.parse().ok())?
-}
-
-// Errors of a handshake with the client or with a backend, and their words.
-
-/// Why a client's opening handshake is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum BadHandshake {
-    /// An upgrade with a method other than GET.
-    #[error("a WebSocket handshake must use GET")]
-    WrongMethod,
-    /// An upgrade in HTTP/1.0, which does not support it.
-    #[error("a WebSocket handshake needs HTTP/1.1")]
-    Http10,
-    /// `Sec-WebSocket-Version` is absent, repeated or not 13.
-    #[error("Sec-WebSocket-Version must be 13, once")]
-    WrongVersion,
-    /// No `Sec-WebSocket-Key`.
-    #[error("Sec-WebSocket-Key is missing")]
-    MissingKey,
-    /// `Sec-WebSocket-Key` is repeated, or not 16 bytes in base64.
-    #[error("Sec-WebSocket-Key must be 16 bytes in base64, once")]
-    BadKey,
-    /// `Sec-WebSocket-Protocol` is not a list of different tokens.
-    #[error("Sec-WebSocket-Protocol must list different tokens")]
-    BadSubprotocols,
-    /// `Sec-WebSocket-Extensions` does not follow RFC 6455 §9.1.
-    #[error("Sec-WebSocket-Extensions is malformed")]
-    BadExtensions,
-}
-
-/// Why a backend's response does not complete the handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Bad101 {
-    /// The status is not 101.
-    #[error("the backend's answer is not a 101")]
-    Status,
-    /// The status line is not HTTP/1.1.
-    #[error("the backend's 101 is not HTTP/1.1")]
-    WrongVersion,
-    /// `Upgrade` is not exactly `websocket`.
-    #[error("the backend's 101 has no Upgrade: websocket")]
-    Upgrade,
-    /// `Connection` does not contain `upgrade`.
-    #[error("the backend's 101 has no Connection: upgrade")]
-    Connection,
-    /// No `Sec-WebSocket-Accept`.
-    #[error("the backend's 101 has no Sec-WebSocket-Accept")]
-    MissingAccept,
-    /// `Sec-WebSocket-Accept` is repeated or does not match the key.
-    #[error("the backend's Sec-WebSocket-Accept does not answer the key")]
-    WrongAccept,
-    /// More than one `Sec-WebSocket-Protocol`.
-    #[error("the backend's 101 has several Sec-WebSocket-Protocol headers")]
-    RepeatedSubprotocol,
-    /// A subprotocol that the client did not offer.
-    #[error("the backend chose a subprotocol that the client did not offer")]
-    UnofferedSubprotocol,
-    /// `Sec-WebSocket-Extensions` does not follow RFC 6455 §9.1.
-    #[error("the backend's Sec-WebSocket-Extensions is malformed")]
-    BadExtensions,
-    /// An extension that the client did not offer.
-    #[error("the backend chose an extension that the client did not offer")]
-    UnofferedExtension,
-    /// The same extension twice.
-    #[error("the backend chose an extension twice")]
-    RepeatedExtension,
-    /// Parameters that RFC 7692 §7.1 does not allow in a response.
-    #[error("the backend's permessage-deflate parameters are wrong")]
-    DeflateParameters,
-}
-
-// === impl BadHandshake ===
-
-impl BadHandshake {
-    /// Returns the status of the refusal.
-    pub fn status(self) -> StatusCode {
-        match self {
-            BadHandshake::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            BadHandshake::WrongVersion => StatusCode::UPGRADE_REQUIRED,
-            _ => StatusCode::BAD_REQUEST,
-        }
-    }
-
-    /// Returns a word of a closed set for logs and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            BadHandshake::WrongMethod => "wrong-method",
-            BadHandshake::Http10 => "http-1.0",
-            BadHandshake::WrongVersion => "wrong-version",
-            BadHandshake::MissingKey => "missing-key",
-            BadHandshake::BadKey => "bad-key",
-            BadHandshake::BadSubprotocols => "bad-subprotocols",
-            BadHandshake::BadExtensions => "bad-extensions",
-        }
-    }
-}
-
-// === impl Bad101 ===
-
-impl Bad101 {
-    /// Returns a word of a closed set for logs and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Bad101::Status => "not-101",
-            Bad101::WrongVersion => "wrong-version",
-            Bad101::Upgrade => "bad-upgrade",
-            Bad101::Connection => "bad-connection",
-            Bad101::MissingAccept => "missing-accept",
-            Bad101::WrongAccept => "wrong-accept",
-            Bad101::RepeatedSubprotocol => "repeated-subprotocol",
-            Bad101::UnofferedSubprotocol => "unoffered-subprotocol",
-            Bad101::BadExtensions => "bad-extensions",
-            Bad101::UnofferedExtension => "unoffered-extension",
-            Bad101::RepeatedExtension => "repeated-extension",
-            Bad101::DeflateParameters => "bad-deflate-parameters",
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Filters that select live sessions.
 
-use crate::{config::Cidr, observe::access::SessionRecord, registry::SessionRef};
+use crate::{config::Cidr, observe::access::record::SessionRecord};
 use std::{fmt, time::Duration};
 
 /// A filter for sessions. All conditions must hold; without conditions it matches every session.
@@ -26,20 +26,15 @@ impl SessionFilter {
         *self == SessionFilter::default()
     }
 
-    /// Returns true if all conditions hold now.
-    pub fn matches(&self, session: &SessionRef) -> bool {
-        self.longer_than.is_none_or(|age| session.age() > age)
-            && self.matches_record(session.record())
-    }
-
-    /// Returns true if all conditions hold that cannot change during a session: all but the age.
-    pub fn matches_record(&self, session: &SessionRecord) -> bool {
+    /// Returns true if all conditions hold for a session of this age.
+    pub fn matches(&self, session: &SessionRecord, age: Duration) -> bool {
         let equals = |expected: &Option<Box<str>>, actual: &str| {
             expected
                 .as_deref()
                 .is_none_or(|expected| expected == actual)
         };
-        self.id.is_none_or(|id| id == session.id)
+        self.longer_than.is_none_or(|limit| age > limit)
+            && self.id.is_none_or(|id| id == session.id)
             && equals(&self.route, &session.route)
             && equals(&self.backend, &session.backend)
             && self

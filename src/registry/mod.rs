@@ -1,14 +1,18 @@
-//! The registry of live sessions: handles, close orders, filters and taps.
+//! Control of live sessions. This file has the table of sessions, the handle that a session task holds, the references
+//! that other code holds, and close orders. `filter` selects sessions, `traffic` has their counters, `tap` and `tap_sink`
+//! subscriptions to their frames. Read-only observation is in `observe`.
 
 pub(crate) mod filter;
 pub(crate) mod tap;
+pub(crate) mod tap_sink;
 pub(crate) mod traffic;
 
 use crate::{
-    observe::access::SessionRecord,
+    observe::access::record::SessionRecord,
     proto::{frame::close_code_allowed, frame_tracker::FrameCounts},
     registry::{
-        tap::{SessionTaps, TapRegistry, TapSink},
+        filter::SessionFilter,
+        tap_sink::{SessionTaps, TapRegistry, TapSink},
         traffic::{LegRtts, Traffic, TrafficCounters},
     },
 };
@@ -58,7 +62,7 @@ pub struct SessionTarget {
 
 /// The state shared by the session task and the registry.
 #[derive(Debug)]
-pub(crate) struct LiveSession {
+struct LiveSession {
     /// The close order; only the first one counts.
     order: OnceLock<CloseOrder>,
     waker: AtomicWaker,
@@ -70,13 +74,39 @@ pub(crate) struct LiveSession {
     rtts: LegRtts,
 }
 
-// === impl SessionTable ===
+/// A session's own entry in the registry, held by the session task; removed on drop.
+#[derive(Debug)]
+pub struct SessionHandle {
+    shared: Arc<LiveSession>,
+    registry: Arc<SessionRegistry>,
+}
 
-impl SessionTable {
-    fn next_id(&mut self) -> u64 {
-        self.registered += 1;
-        self.seed.hash_one(self.registered)
-    }
+/// A reference to a live session, for code outside the session task: reads its state and sends close orders.
+#[derive(Debug, Clone)]
+pub struct SessionRef(Arc<LiveSession>);
+
+/// An order to close a session. The backend always gets 1001.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseOrder {
+    /// The close code for the client.
+    pub code: u16,
+    /// The reason for the client; may be empty.
+    pub reason: Box<str>,
+    /// True for an order of an operator, false for one of Lockgate (drain, shutdown, limits).
+    pub by_operator: bool,
+}
+
+/// An invalid code or reason of a close order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BadCloseOrder {
+    /// A code that a server must not send (RFC 6455 §7.4).
+    #[error(
+        "{0} is not a close code that a server may send (RFC 6455 §7.4): use 1000, 1001, 1008, 1011 to 1013, or one of 3000 to 4999"
+    )]
+    Code(u16),
+    /// A reason longer than 123 bytes: a control frame has 125, and the code takes two (RFC 6455 §5.5).
+    #[error("the reason is {0} bytes long; a Close frame has room for 123")]
+    Reason(usize),
 }
 
 // === impl SessionRegistry ===
@@ -109,7 +139,12 @@ impl SessionRegistry {
         if table.close_code != 0 {
             SessionRef(shared.clone()).close(table.close_code);
         }
-        table.taps.attach_all(&shared);
+        table.taps.attach_all(
+            &shared.target.route,
+            &shared.record,
+            shared.opened.elapsed(),
+            &shared.taps,
+        );
         table.live.insert(shared.record.id, shared.clone());
         SessionHandle {
             shared,
@@ -162,7 +197,7 @@ impl SessionRegistry {
         sessions
     }
 
-    /// Returns up to [`PAGE_LEN`] live sessions with an id greater than `after`, ordered by id; an empty page ends the list.
+    /// Returns up to `PAGE_LEN` live sessions with an id greater than `after`, ordered by id; an empty page ends the list.
     /// Paging delays sessions that open or end only for the length of one page.
     pub fn page(&self, after: Option<u64>) -> Vec<SessionRef> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -197,16 +232,13 @@ impl SessionRegistry {
     }
 }
 
-/// Sessions per page. The table is locked while a page is copied, for some microseconds.
-const PAGE_LEN: usize = 1024;
+// === impl SessionTable ===
 
-// The handle that a session task holds on its registry entry.
-
-/// A session's own entry in the registry; removed on drop.
-#[derive(Debug)]
-pub struct SessionHandle {
-    pub(crate) shared: Arc<LiveSession>,
-    pub(crate) registry: Arc<SessionRegistry>,
+impl SessionTable {
+    fn next_id(&mut self) -> u64 {
+        self.registered += 1;
+        self.seed.hash_one(self.registered)
+    }
 }
 
 // === impl SessionHandle ===
@@ -255,12 +287,6 @@ impl Drop for SessionHandle {
     }
 }
 
-// References to live sessions, for code outside the session task.
-
-/// A reference to a live session: reads its state and sends close orders.
-#[derive(Debug, Clone)]
-pub struct SessionRef(pub(crate) Arc<LiveSession>);
-
 // === impl SessionRef ===
 
 impl SessionRef {
@@ -308,37 +334,16 @@ impl SessionRef {
         &self.0.target
     }
 
+    /// Returns true if all conditions of `filter` hold now.
+    pub fn matches(&self, filter: &SessionFilter) -> bool {
+        filter.matches(&self.0.record, self.age())
+    }
+
     /// Returns true if the session has ended and no other reference to it exists.
     pub fn is_over(&self) -> bool {
         // A live session is also referenced by its handle and by the registry.
         Arc::strong_count(&self.0) == 1
     }
-}
-
-// Orders to a live session: to close.
-
-/// An order to close a session. The backend always gets 1001.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CloseOrder {
-    /// The close code for the client.
-    pub code: u16,
-    /// The reason for the client; may be empty.
-    pub reason: Box<str>,
-    /// True for an order of an operator, false for one of Lockgate (drain, shutdown, limits).
-    pub by_operator: bool,
-}
-
-/// An invalid code or reason of a close order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum BadCloseOrder {
-    /// A code that a server must not send (RFC 6455 §7.4).
-    #[error(
-        "{0} is not a close code that a server may send (RFC 6455 §7.4): use 1000, 1001, 1008, 1011 to 1013, or one of 3000 to 4999"
-    )]
-    Code(u16),
-    /// A reason longer than 123 bytes: a control frame has 125, and the code takes two (RFC 6455 §5.5).
-    #[error("the reason is {0} bytes long; a Close frame has room for 123")]
-    Reason(usize),
 }
 
 // === impl CloseOrder ===
@@ -372,6 +377,9 @@ impl CloseOrder {
         })
     }
 }
+
+/// Sessions per page. The table is locked while a page is copied, for some microseconds.
+const PAGE_LEN: usize = 1024;
 
 /// In bytes (RFC 6455 §5.5).
 const MAX_REASON_LEN: usize = 123;

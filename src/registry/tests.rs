@@ -87,7 +87,7 @@ async fn filter_requires_all_conditions() {
     tokio::time::advance(Duration::from_secs(60)).await;
     let session = sessions.find(handle.record().id).unwrap();
     let empty = SessionFilter::default();
-    assert!(empty.is_empty() && empty.matches(&session));
+    assert!(empty.is_empty() && session.matches(&empty));
     let matching = SessionFilter {
         id: Some(session.id()),
         route: Some("chat".into()),
@@ -95,7 +95,7 @@ async fn filter_requires_all_conditions() {
         client: Some("127.0.0.0/8".parse().unwrap()),
         longer_than: Some(Duration::from_secs(59)),
     };
-    assert!(matching.matches(&session) && !matching.is_empty());
+    assert!(session.matches(&matching) && !matching.is_empty());
     for other in [
         SessionFilter {
             id: Some(session.id() ^ 1),
@@ -118,7 +118,7 @@ async fn filter_requires_all_conditions() {
             ..matching.clone()
         },
     ] {
-        assert!(!other.matches(&session), "{other:?}");
+        assert!(!session.matches(&other), "{other:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Traffic counters of live sessions. A session counts in plain integers, and publishes them here before it waits, not per
+//! Traffic counters and round-trip times of live sessions. A session counts in plain integers, and publishes them here before it waits, not per
 //! frame.
 
 use crate::proto::frame_tracker::FrameCounts;
@@ -30,6 +30,19 @@ struct DirectionCounters {
     bytes: AtomicU64,
 }
 
+/// The last round-trip time of each leg, measured with Lockgate's own Pings. Written by the session task, read by the admin API.
+#[derive(Debug, Default)]
+pub struct LegRtts {
+    /// Client leg.
+    pub client: AtomicRtt,
+    /// Backend leg.
+    pub backend: AtomicRtt,
+}
+
+/// A round-trip time in microseconds, capped at `u32::MAX` (71 minutes); 0 means none yet.
+#[derive(Debug, Default)]
+pub struct AtomicRtt(AtomicU32);
+
 // === impl TrafficCounters ===
 
 impl TrafficCounters {
@@ -58,21 +71,6 @@ impl DirectionCounters {
         }
     }
 }
-
-// Round-trip times of Lockgate's own Pings.
-
-/// The last round-trip time of each leg. Written by the session task, read by the admin API.
-#[derive(Debug, Default)]
-pub struct LegRtts {
-    /// Client leg.
-    pub client: AtomicRtt,
-    /// Backend leg.
-    pub backend: AtomicRtt,
-}
-
-/// A round-trip time in microseconds, capped at `u32::MAX` (71 minutes); 0 means none yet.
-#[derive(Debug, Default)]
-pub struct AtomicRtt(AtomicU32);
 
 // === impl AtomicRtt ===
 

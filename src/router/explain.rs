@@ -1,6 +1,9 @@
 //! Explains why a route won or lost: the same conditions as `find`, evaluated for every route.
 
-use crate::router::{Match, RouteQuery, Router, rule::Rule};
+use crate::router::{
+    Match, Router,
+    rule::{RouteQuery, Rule},
+};
 use std::fmt;
 
 /// The result of one route for a request.

@@ -1,9 +1,9 @@
 //! Selects the route of a request: a pure function of host, path and handshake headers, with an ordered summary and no
 //! hidden precedence. `find` reads only its arguments, allocates nothing and logs nothing.
 //!
-//! This module also has the forms in which hosts (`host`) and paths (`path`) are compared, the removal of a prefix from
-//! the forwarded path (`rewrite`), what each Python server expects of a proxy (`framework`), and the reasons why a
-//! route did not win (`verdict`). Access checks are in `guard`.
+//! This file has the lookup, `rule` the conditions of one route. The other files have the forms in which hosts (`host`)
+//! and paths (`path`, also the removal of a prefix) are compared, what each Python server expects of a proxy
+//! (`framework`), and the reasons why a route did not win (`explain`). Access checks are in `guard`.
 //!
 //! # Which route wins
 //!
@@ -21,12 +21,8 @@ pub(crate) mod rule;
 
 use crate::{
     config::{HostPattern, PathPattern},
-    router::{
-        path::NormalPath,
-        rule::{HostRank, Rule, Summary},
-    },
+    router::rule::{HostRank, RouteQuery, Rule, Summary},
 };
-use ::http::HeaderMap;
 use std::{collections::HashMap, iter};
 
 /// All routes of a gateway, indexed by host and then by path, so that the cost of a lookup does not depend on
@@ -43,21 +39,6 @@ pub struct Router<T> {
     any: Candidates,
 }
 
-/// The parts of a request that rules are compared with, in normal form.
-#[derive(Debug, Clone, Copy)]
-pub struct RouteQuery<'a> {
-    /// [`Authority::host`]: lower case, without port, final dot and brackets.
-    pub host: &'a str,
-    /// The path; rules are compared with its decoded form.
-    pub path: &'a NormalPath<'a>,
-    /// All header fields of the request.
-    pub headers: &'a HeaderMap,
-    /// Whether this is a WebSocket handshake.
-    pub websocket: bool,
-    /// The tokens of `Sec-WebSocket-Protocol`, in any order; empty for a plain request.
-    pub subprotocols: &'a [&'a str],
-}
-
 /// The route that won, and the reason.
 #[derive(Debug)]
 pub struct Match<'a, T> {
@@ -70,6 +51,23 @@ pub struct Match<'a, T> {
     /// Whether the route accepts this kind of request. `false`: its `only` names the other kind and no other route
     /// matched; a plain request is then answered with 426, and a WebSocket handshake with 404.
     pub fits: bool,
+}
+
+/// The routes of one host pattern, as indices in the order written; indexed by path if there are many.
+#[derive(Debug, Default)]
+struct Candidates {
+    all: Vec<usize>,
+    /// `None` with at most [`LINEAR_SCAN_MAX`] routes, where a linear scan is as fast.
+    by_path: Option<Box<ByPath>>,
+}
+
+#[derive(Debug, Default)]
+struct ByPath {
+    exact: HashMap<Box<str>, Vec<usize>>,
+    regex: Vec<usize>,
+    prefix: HashMap<Box<str>, Vec<usize>>,
+    /// The length of the longest prefix. Longer parts of a path are not looked up.
+    max_prefix_len: usize,
 }
 
 // === impl Router ===
@@ -162,35 +160,16 @@ fn parent(host: &str) -> Option<&str> {
     host.split_once('.').map(|(_, parent)| parent)
 }
 
-// The routes of one host pattern, indexed by path if there are many.
-
-/// Indices of routes, in the order written.
-#[derive(Debug, Default)]
-pub(crate) struct Candidates {
-    all: Vec<usize>,
-    /// `None` with at most [`LINEAR_SCAN_MAX`] routes, where a linear scan is as fast.
-    by_path: Option<Box<ByPath>>,
-}
-
-#[derive(Debug, Default)]
-struct ByPath {
-    exact: HashMap<Box<str>, Vec<usize>>,
-    regex: Vec<usize>,
-    prefix: HashMap<Box<str>, Vec<usize>>,
-    /// The length of the longest prefix. Longer parts of a path are not looked up.
-    max_prefix_len: usize,
-}
-
 // === impl Candidates ===
 
 impl Candidates {
     /// Appends a route.
-    pub(crate) fn push(&mut self, index: usize) {
+    fn push(&mut self, index: usize) {
         self.all.push(index);
     }
 
     /// Builds the index. Must be called after the last route has been added.
-    pub(crate) fn build_index<'a>(&mut self, rule: impl Fn(usize) -> &'a Rule) {
+    fn build_index<'a>(&mut self, rule: impl Fn(usize) -> &'a Rule) {
         if self.all.len() <= LINEAR_SCAN_MAX {
             return;
         }
@@ -216,7 +195,7 @@ impl Candidates {
 
     /// Returns the routes that a path may match, in parts: routes in a later part match the path less specifically, or
     /// not at all.
-    pub(crate) fn for_path<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [usize]> {
+    fn for_path<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [usize]> {
         let unindexed = self.by_path.is_none().then_some(&self.all);
         let by_path = self
             .by_path

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{HostPattern, Only, PathPattern, Route},
-    router::{RouteQuery, host::Authority, path::NormalPath},
+    router::{host::Authority, path::NormalPath},
 };
 use ::http::HeaderMap;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -19,6 +19,21 @@ pub struct Rule {
     headers: Box<[(String, String)]>,
     /// The kind of requests that the route accepts. It does not affect whether the rule matches.
     pub only: Only,
+}
+
+/// The parts of a request that rules are compared with, in normal form.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteQuery<'a> {
+    /// The host as `Authority::parse` returns it: lower case, without port, final dot and brackets.
+    pub host: &'a str,
+    /// The path; rules are compared with its decoded form.
+    pub path: &'a NormalPath<'a>,
+    /// All header fields of the request.
+    pub headers: &'a HeaderMap,
+    /// Whether this is a WebSocket handshake.
+    pub websocket: bool,
+    /// The tokens of `Sec-WebSocket-Protocol`, in any order; empty for a plain request.
+    pub subprotocols: &'a [&'a str],
 }
 
 /// How specific a match is. The derived order is the precedence: a greater summary wins.

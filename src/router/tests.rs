@@ -1,9 +1,9 @@
 use crate::config;
 use crate::{
     config::{Only, PathPattern},
-    router::{host::Authority, *},
+    router::{host::Authority, path::NormalPath, *},
 };
-use ::http::{HeaderName, HeaderValue};
+use ::http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::{prelude::*, sample::subsequence};
 use std::collections::BTreeMap;
 

@@ -3,6 +3,7 @@
 use crate::{
     config,
     lifecycle::tasks::Tasks,
+    net::random::jitter,
     registry::{SessionRef, SessionTarget},
 };
 use std::{
@@ -112,7 +113,7 @@ async fn close(
     let mut next = Instant::now();
     for session in sessions {
         if !session.is_over() {
-            sleep_until(next + slot.mul_f64(jitter())).await;
+            sleep_until(next + jitter(slot)).await;
             next += slot;
             if must_close(session.target()) {
                 session.close(pacing.code);
@@ -127,12 +128,6 @@ fn slot(sessions: usize, pacing: DrainPacing) -> Duration {
     let sessions = u32::try_from(sessions).unwrap_or(u32::MAX);
     let even = (pacing.window / sessions.max(1)).min(SMALL_DRAIN_GAP);
     even.max(pacing.gap)
-}
-
-/// Returns a random number from 0 to 1.
-fn jitter() -> f64 {
-    // Without randomness the closes are still evenly spaced.
-    f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
 }
 
 /// The remaining closes of one drain, as a part of the count of all drains; subtracts them on drop.

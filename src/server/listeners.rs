@@ -1,11 +1,20 @@
-//! The https and http listeners: a reload binds added ones before it changes anything else.
+//! The bound sockets of the server: https, http, admin and metrics. A reload binds added ones before it changes anything
+//! else.
 
 use crate::{
+    admin::listener::{self, AdminListener},
     config::{self, AdminAddress, ListenAddress, Located, Server},
-    lifecycle::{command::ListenerStatus, inherited::Inherited, process, tasks::Tasks},
+    lifecycle::{
+        command::ListenerStatus,
+        handover::{FdLabel, PassedFd},
+        inherited::Inherited,
+        process,
+        tasks::Tasks,
+    },
     listener::{accept, connection::ConnectionHandler, limits::ConnectionPermit},
-    net::{listen, pem::BadRoots},
+    net::listen,
     observe::metrics::Metrics,
+    tls::acme::files::BadRoots,
 };
 use std::{
     io,
@@ -18,11 +27,24 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
+
+/// All bound sockets.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    /// The https and http listeners.
+    bound: Vec<BoundListener>,
+    admin: Option<Arc<AdminListener>>,
+    metrics: Option<Arc<AdminListener>>,
+    /// The status of the admin and metrics listeners, which stay open until shutdown is complete.
+    admin_status: Vec<ListenerStatus>,
+    /// The port to which the clear-text listeners redirect.
+    https_port: Arc<AtomicU16>,
+}
 
 /// The protocol of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ListenerKind {
+enum ListenerKind {
     Https,
     Http,
 }
@@ -39,12 +61,196 @@ pub(crate) struct BoundListener {
     closed: CancellationToken,
 }
 
+/// The limits of connections and sessions: as configured, but within the file descriptor limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Capacity {
+    pub(crate) connections: usize,
+    pub(crate) sessions: usize,
+}
+
+/// The reason why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be bound.
+    #[error("cannot listen on {address} ({key}, or {flag}): {hint}")]
+    Bind {
+        /// The configuration key of the address.
+        key: &'static str,
+        /// The command-line flag of the address.
+        flag: &'static str,
+        /// The address.
+        address: String,
+        /// The likely cause or remedy.
+        hint: &'static str,
+        /// The error of the system call.
+        #[source]
+        source: io::Error,
+    },
+    /// A socket of systemd is not configured: connections to it would never be accepted.
+    #[error(
+        "systemd listens on {0} for this service, but no key has this address: add it in this form to server.https, \
+         server.http, server.admin or server.metrics, or remove it from the .socket unit"
+    )]
+    Unclaimed(String),
+    /// The trust roots for the ACME CA cannot be read.
+    #[error("acme.ca_file")]
+    Acme(#[from] BadRoots),
+}
+
+// === impl Listeners ===
+
+impl Listeners {
+    /// Binds every configured address that was not inherited, in the order https, http, admin, metrics. Returns the first
+    /// error.
+    pub(crate) fn bind(server: &Server, inherited: &mut Inherited) -> Result<Self, StartError> {
+        let bound = BoundListener::bind_missing(server, &[], inherited)?;
+        let admin = bind_admin("admin", &server.admin, inherited)?;
+        let metrics = match &server.metrics {
+            Some(address) => bind_admin("metrics", &AdminAddress::Tcp(address.value), inherited)?,
+            None => None,
+        };
+        let mut admin_status = Vec::new();
+        for (kind, bound) in [("admin", &admin), ("metrics", &metrics)] {
+            admin_status.extend(bound.iter().map(|bound| ListenerStatus {
+                kind,
+                address: listener::address(bound),
+            }));
+        }
+        Ok(Listeners {
+            bound,
+            admin,
+            metrics,
+            admin_status,
+            https_port: Arc::default(),
+        })
+    }
+
+    /// Binds the https and http addresses of `server` that are not bound yet. Returns the first error; then nothing has
+    /// changed.
+    pub(crate) fn bind_added(&self, server: &Server) -> Result<Vec<BoundListener>, StartError> {
+        BoundListener::bind_missing(server, &self.bound, &mut Inherited::default())
+    }
+
+    /// Adds the `added` listeners, and closes those that `server` does not configure.
+    pub(crate) fn replace(&mut self, added: Vec<BoundListener>, server: &Server) {
+        self.bound.extend(added);
+        self.bound.retain(|listener| {
+            let stays = listener.is_configured(server);
+            if !stays {
+                info!(address = %listener.address, "listener closed");
+                listener.close();
+            }
+            stays
+        });
+    }
+
+    /// Starts every https and http listener that is not started yet.
+    pub(crate) fn start(
+        &mut self,
+        handler: &Arc<ConnectionHandler>,
+        metrics: &Arc<Metrics>,
+        tasks: &Tasks,
+    ) {
+        let mut bound = self.bound.iter();
+        let https = bound.find(|it| it.kind == ListenerKind::Https);
+        let port = https.map_or(443, |it| it.address.port());
+        self.https_port.store(port, Ordering::Relaxed);
+        for listener in &mut self.bound {
+            listener.start(handler, metrics, tasks, &self.https_port);
+        }
+    }
+
+    /// Stops accepting on all https and http listeners.
+    pub(crate) fn close(&mut self) {
+        self.bound.clear();
+    }
+
+    /// Returns the admin listener, if there is one.
+    pub(crate) fn admin(&self) -> Option<&Arc<AdminListener>> {
+        self.admin.as_ref()
+    }
+
+    /// Returns the metrics listener, if there is one.
+    pub(crate) fn metrics(&self) -> Option<&Arc<AdminListener>> {
+        self.metrics.as_ref()
+    }
+
+    /// Makes this process the owner of the inherited admin and metrics sockets.
+    pub(crate) fn own_admin(&self) {
+        for bound in [&self.admin, &self.metrics].into_iter().flatten() {
+            bound.own();
+        }
+    }
+
+    /// Gives up the ownership of the admin and metrics sockets, and closes them.
+    pub(crate) fn disown_admin(&mut self) {
+        for bound in [self.admin.take(), self.metrics.take()]
+            .into_iter()
+            .flatten()
+        {
+            bound.disown();
+        }
+    }
+
+    /// Returns the status of all listeners, with their actual ports.
+    pub(crate) fn status(&self) -> Vec<ListenerStatus> {
+        let listeners = self.bound.iter().map(BoundListener::status);
+        listeners.chain(self.admin_status.iter().cloned()).collect()
+    }
+
+    /// Returns kind and address of all listeners in one line.
+    pub(crate) fn summary(&self) -> String {
+        let listeners = self.status();
+        let entries = listeners
+            .iter()
+            .map(|it| format!("{} {}", it.kind, it.address));
+        entries.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Returns duplicates of all sockets for another process. `server`: the configuration at startup, by whose addresses
+    /// the other process finds the admin and metrics sockets.
+    pub(crate) fn inheritable_fds(&self, server: &Server) -> io::Result<Vec<PassedFd>> {
+        let passed =
+            |kind: &str, address: String, socket: BorrowedFd<'_>| -> io::Result<PassedFd> {
+                let kind = kind.to_owned();
+                let descriptor = socket.try_clone_to_owned()?;
+                Ok(PassedFd {
+                    label: FdLabel { kind, address },
+                    descriptor,
+                })
+            };
+        let mut descriptors = Vec::new();
+        for listener in &self.bound {
+            let address = listener.configured.to_string();
+            descriptors.push(passed(
+                listener.kind.as_str(),
+                address,
+                listener.socket.as_fd(),
+            )?);
+        }
+        let metrics_address = server.metrics.as_ref().map(|it| it.value.to_string());
+        for (kind, bound, address) in [
+            (
+                "admin",
+                &self.admin,
+                Some(listener::describe(&server.admin)),
+            ),
+            ("metrics", &self.metrics, metrics_address),
+        ] {
+            if let (Some(bound), Some(address)) = (bound, address) {
+                descriptors.push(passed(kind, address, bound.as_fd())?);
+            }
+        }
+        Ok(descriptors)
+    }
+}
+
 // === impl BoundListener ===
 
 impl BoundListener {
     /// Binds every configured address that is neither in `existing` nor inherited. Returns the first error; then nothing has
     /// changed.
-    pub(crate) fn bind_missing(
+    fn bind_missing(
         server: &Server,
         existing: &[BoundListener],
         inherited: &mut Inherited,
@@ -68,29 +274,12 @@ impl BoundListener {
     }
 
     /// Returns whether `server` has its address.
-    pub(crate) fn is_configured(&self, server: &Server) -> bool {
+    fn is_configured(&self, server: &Server) -> bool {
         addresses(server).any(|(kind, address)| self.is(kind, address))
     }
 
-    pub(crate) fn is_https(&self) -> bool {
-        self.kind == ListenerKind::Https
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Returns the kind and the configured address.
-    pub(crate) fn configured(&self) -> (&'static str, String) {
-        (self.kind.as_str(), self.configured.to_string())
-    }
-
-    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-
     /// Starts the accept loop, which runs until [`BoundListener::close`] or shutdown. Does nothing if it is already started.
-    pub(crate) fn start(
+    fn start(
         &mut self,
         handler: &Arc<ConnectionHandler>,
         metrics: &Arc<Metrics>,
@@ -137,11 +326,11 @@ impl BoundListener {
     }
 
     /// Stops accepting; accepted connections continue.
-    pub(crate) fn close(&self) {
+    fn close(&self) {
         self.closed.cancel();
     }
 
-    pub(crate) fn status(&self) -> ListenerStatus {
+    fn status(&self) -> ListenerStatus {
         ListenerStatus {
             kind: self.kind.as_str(),
             address: self.address.to_string(),
@@ -164,6 +353,36 @@ impl ListenerKind {
     }
 }
 
+// === impl Capacity ===
+
+impl Capacity {
+    /// Raises the descriptor limit and computes the capacity. A session needs two descriptors, one for each leg;
+    /// [`RESERVED_DESCRIPTORS`] are for everything else.
+    pub(crate) fn from_descriptors(limits: &config::Limits) -> Self {
+        let descriptors = process::raise_nofile_limit();
+        let available =
+            (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MAX_PERMITS);
+        let clamp = |key: &'static str, configured: u32| match configured as usize {
+            0 => available,
+            configured if configured <= available => configured,
+            configured => {
+                warn!(
+                    key,
+                    configured,
+                    available,
+                    descriptors,
+                    "limit exceeds the file descriptors; raise LimitNOFILE (systemd) or ulimit -n"
+                );
+                available
+            }
+        };
+        Capacity {
+            connections: clamp("limits.connections", limits.connections),
+            sessions: clamp("limits.sessions", limits.sessions),
+        }
+    }
+}
+
 fn addresses(server: &Server) -> impl Iterator<Item = (ListenerKind, &Located<ListenAddress>)> {
     let https = server
         .https
@@ -176,39 +395,8 @@ fn addresses(server: &Server) -> impl Iterator<Item = (ListenerKind, &Located<Li
     https.chain(http)
 }
 
-// Binds the addresses of configuration keys, and reports why one cannot be bound.
-
-/// The reason why the server cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address cannot be bound.
-    #[error("cannot listen on {address} ({key}, or {flag}): {hint}")]
-    Bind {
-        /// The configuration key of the address.
-        key: &'static str,
-        /// The command-line flag of the address.
-        flag: &'static str,
-        /// The address.
-        address: String,
-        /// The likely cause or remedy.
-        hint: &'static str,
-        /// The error of the system call.
-        #[source]
-        source: io::Error,
-    },
-    /// A socket of systemd is not configured: connections to it would never be accepted.
-    #[error(
-        "systemd listens on {0} for this service, but no key has this address: add it in this form to server.https, \
-         server.http, server.admin or server.metrics, or remove it from the .socket unit"
-    )]
-    Unclaimed(String),
-    /// The trust roots for the ACME CA cannot be read.
-    #[error("acme.ca_file")]
-    Acme(#[from] BadRoots),
-}
-
 /// Returns the inherited listener for an address of `server.KIND`, or binds the address.
-pub(crate) fn bind_one(
+fn bind_one(
     kind: &'static str,
     address: &Located<ListenAddress>,
     inherited: &mut Inherited,
@@ -224,15 +412,15 @@ pub(crate) fn bind_one(
 }
 
 /// Does the same as [`bind_one`] for `server.admin` and `server.metrics`; `None` for "off".
-pub(crate) fn bind_admin(
+fn bind_admin(
     kind: &'static str,
     address: &AdminAddress,
     inherited: &mut Inherited,
-) -> Result<Option<Arc<crate::admin::listener::AdminListener>>, StartError> {
-    let configured = crate::admin::listener::describe(address);
+) -> Result<Option<Arc<AdminListener>>, StartError> {
+    let configured = listener::describe(address);
     let bound = match inherited.take(kind, &configured) {
-        Some(descriptor) => crate::admin::listener::inherit(descriptor, address).map(Some),
-        None => crate::admin::listener::bind(address),
+        Some(descriptor) => listener::inherit(descriptor, address).map(Some),
+        None => listener::bind(address),
     };
     let bound =
         bound.map_err(|source| bind_error(kind, configured, source, inherited.is_takeover()))?;
@@ -269,45 +457,6 @@ fn bind_error(
         address,
         hint,
         source,
-    }
-}
-
-// The maximum numbers of connections and sessions.
-
-/// The limits of connections and sessions: as configured, but within the file descriptor limit.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Capacity {
-    pub(crate) connections: usize,
-    pub(crate) sessions: usize,
-}
-
-// === impl Capacity ===
-
-impl Capacity {
-    /// Raises the descriptor limit and computes the capacity. A session needs two descriptors, one for each leg;
-    /// [`RESERVED_DESCRIPTORS`] are for everything else.
-    pub(crate) fn from_descriptors(limits: &config::Limits) -> Self {
-        let descriptors = process::raise_nofile_limit();
-        let available =
-            (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).clamp(1, MAX_PERMITS);
-        let clamp = |key: &'static str, configured: u32| match configured as usize {
-            0 => available,
-            configured if configured <= available => configured,
-            configured => {
-                warn!(
-                    key,
-                    configured,
-                    available,
-                    descriptors,
-                    "limit exceeds the file descriptors; raise LimitNOFILE (systemd) or ulimit -n"
-                );
-                available
-            }
-        };
-        Capacity {
-            connections: clamp("limits.connections", limits.connections),
-            sessions: clamp("limits.sessions", limits.sessions),
-        }
     }
 }
 

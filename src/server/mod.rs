@@ -1,4 +1,7 @@
 //! The composition root: binds the listeners, serves, reloads the configuration and shuts down.
+//!
+//! [`Server::run`] is the loop that receives signals, commands and events. `reload.rs` and `stop.rs` hold its reactions to
+//! a changed configuration and to shutdown. The other files hold the parts of the server, which do not know it.
 
 pub(crate) mod active_config;
 pub(crate) mod commands;
@@ -10,13 +13,13 @@ pub(crate) mod takeover;
 pub(crate) mod tasks;
 
 use crate::{
-    admin::{Admin, Surface, listener, serve},
-    config::{AdminAddress, Config},
+    admin::{Admin, Surface, serve},
+    config::Config,
     gateway::{Gateway, Live},
-    http::Context,
+    http::context::Context,
     lifecycle::{
-        command::{ListenerStatus, ServerState},
-        handover::Predecessor,
+        command::{CertificateStatus, Command, ListenerStatus, ServerState, Status},
+        handover::{FdLabel, PassedFd, Predecessor},
         inherited::Inherited,
         process::Signal,
         systemd,
@@ -27,25 +30,24 @@ use crate::{
     registry::SessionRegistry,
     server::{
         active_config::{ActiveConfig, ConfigSource},
+        commands::drain_target,
         drain::Drains,
-        listeners::{BoundListener, Capacity, StartError, bind_admin},
-        takeover::PendingHandover,
-        tasks::{dns::DnsTasks, health::HealthTasks, rebalance::Rebalancer},
+        listeners::{Capacity, Listeners, StartError},
+        takeover::{PendingHandover, hand_over, start_successor},
+        tasks::{
+            dns::DnsTasks,
+            files::{CertificateWatch, watch_config},
+            health::HealthTasks,
+            rebalance::Rebalancer,
+        },
     },
     tls::acme::Acme,
 };
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
-    },
-};
+use std::{io, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 /// The server with every listener bound. It accepts connections from [`Server::run`] on.
@@ -53,21 +55,14 @@ use tracing::info;
 pub struct Server {
     context: Arc<Context>,
     connections: Arc<ConnectionHandler>,
-    listeners: Vec<BoundListener>,
+    listeners: Listeners,
     acme: Option<Acme>,
-    admin: Option<Arc<listener::AdminListener>>,
-    metrics_listener: Option<Arc<listener::AdminListener>>,
-    /// The admin and metrics listeners, which stay open until shutdown is complete.
-    admin_status: Vec<ListenerStatus>,
     capacity: Capacity,
     /// Shared with the blocking thread that reads a new configuration.
     active_config: Arc<ActiveConfig>,
     drains: Drains,
     handover: PendingHandover,
-    /// The port to which the clear-text listeners redirect.
-    https_port: Arc<AtomicU16>,
-    /// Cancels the task that watches the certificate files.
-    certificate_watch: CancellationToken,
+    certificate_watch: CertificateWatch,
     health_tasks: HealthTasks,
     dns_tasks: DnsTasks,
     rebalancer: Rebalancer,
@@ -93,19 +88,7 @@ impl Server {
         source: ConfigSource,
         inherited: &mut Inherited,
     ) -> Result<Server, StartError> {
-        let listeners = BoundListener::bind_missing(&config.server, &[], inherited)?;
-        let admin = bind_admin("admin", &config.server.admin, inherited)?;
-        let metrics_listener = match &config.server.metrics {
-            Some(address) => bind_admin("metrics", &AdminAddress::Tcp(address.value), inherited)?,
-            None => None,
-        };
-        let mut admin_status = Vec::new();
-        for (kind, bound) in [("admin", &admin), ("metrics", &metrics_listener)] {
-            admin_status.extend(bound.iter().map(|bound| ListenerStatus {
-                kind,
-                address: listener::address(bound),
-            }));
-        }
+        let listeners = Listeners::bind(&config.server, inherited)?;
         let capacity = Capacity::from_descriptors(&config.limits);
         let metrics = Arc::new(Metrics::new());
         let tasks = Tasks::default();
@@ -138,31 +121,27 @@ impl Server {
             http: context.clone(),
             limiter: Arc::new(limiter),
         });
+        let drains = Drains::default();
         Ok(Server {
-            context,
             connections,
             listeners,
             acme,
-            admin,
-            metrics_listener,
-            admin_status,
             capacity,
             active_config: Arc::new(ActiveConfig::new(config, source)),
-            drains: Drains::default(),
             handover: PendingHandover::default(),
-            https_port: Arc::default(),
-            certificate_watch: CancellationToken::new(),
-            health_tasks: HealthTasks::default(),
-            dns_tasks: DnsTasks::default(),
-            rebalancer: Rebalancer::default(),
+            certificate_watch: CertificateWatch::new(context.clone()),
+            health_tasks: HealthTasks::new(context.clone(), drains.clone()),
+            dns_tasks: DnsTasks::new(context.clone(), drains.clone()),
+            rebalancer: Rebalancer::new(context.clone(), drains.clone()),
             started: Instant::now(),
+            drains,
+            context,
         })
     }
 
     /// Returns the bound listeners with their actual ports.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
-        let listeners = self.listeners.iter().map(BoundListener::status);
-        listeners.chain(self.admin_status.iter().cloned()).collect()
+        self.listeners.status()
     }
 
     /// Serves until [`Signal::Stop`], and reloads the configuration on [`Signal::Reload`] and when a watched file changes.
@@ -187,10 +166,10 @@ impl Server {
         // Separate tasks: the admin API answers until the process ends, so that the drain can be observed.
         let admin_tasks = Tasks::default();
         for (bound, surface) in [
-            (&self.admin, Surface::Full),
-            (&self.metrics_listener, Surface::Metrics),
+            (self.listeners.admin(), Surface::Full),
+            (self.listeners.metrics(), Surface::Metrics),
         ] {
-            if let Some(bound) = bound.clone() {
+            if let Some(bound) = bound.cloned() {
                 admin_tasks.spawn(serve::serve(
                     bound,
                     admin.clone(),
@@ -202,51 +181,46 @@ impl Server {
         if let Some(acme) = &self.acme {
             acme.apply(self.context.live.snapshot().certificates.acme_names());
         }
-        self.listen();
-        self.watch_certificates();
-        self.refresh_dns_tasks();
-        self.watch_backends();
-        self.rebalance_pools();
+        self.start_listeners();
+        self.refresh_tasks();
         let sessions = &self.context.sessions;
         sessions.set_tappable_routes(self.context.live.snapshot().tappable());
         state.send_replace(ServerState::Ready);
         if let Some(predecessor) = predecessor {
             // When this returns, the predecessor has sent systemd the new MAINPID.
             predecessor.serving().await;
-            for bound in [&self.admin, &self.metrics_listener].into_iter().flatten() {
-                bound.own();
-            }
+            self.listeners.own_admin();
             info!(
                 process = std::process::id(),
                 "takeover complete; this process accepts all new connections"
             );
         }
-        info!(listeners = %self.listener_summary(), "ready");
-        systemd::ready(&self.listener_summary());
+        info!(listeners = %self.listeners.summary(), "ready");
+        systemd::ready(&self.listeners.summary());
 
         let mut watched_files = self.active_config.files();
-        let mut config_changes = self.watch_config(&watched_files);
+        let mut config_changes = watch_config(&watched_files, &self.context.tasks);
         self.catch_up().await;
         let successor = loop {
             tokio::select! {
                 signal = signals() => match signal {
                     Signal::Stop => break false,
                     Signal::Reload => drop(self.reload().await),
-                    Signal::Replace => self.replace(),
+                    Signal::Replace => start_successor(&self.context.tasks),
                 },
                 Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Ready).await,
                 Some(()) = config_changes.recv() => drop(self.reload().await),
-                update = self.dns_tasks.next_update() => self.apply_dns_update(update),
-                accepted = self.handover.accepted() => if self.hand_over(accepted).await { break true },
+                update = self.dns_tasks.next_update() => self.dns_tasks.apply(update, &mut self.health_tasks),
+                accepted = self.handover.accepted() => if hand_over(&self.context, accepted).await { break true },
             }
             let files = self.active_config.files();
             if files != watched_files {
-                config_changes = self.watch_config(&files);
+                config_changes = watch_config(&files, &self.context.tasks);
                 watched_files = files;
             }
         };
         // Every session closes now, so rebalancing ends.
-        self.rebalancer = Rebalancer::default();
+        self.rebalancer.stop();
         let drained = if successor {
             admin_tasks.stop();
             state.send_replace(ServerState::Draining);
@@ -264,29 +238,101 @@ impl Server {
             }
         };
         admin_tasks.stop();
-        admin_tasks.finish(stop::ADMIN_GRACE).await;
+        admin_tasks.finish(ADMIN_GRACE).await;
         Drained { clean }
     }
 
-    /// Starts every listener that is not started yet.
-    fn listen(&mut self) {
-        let https = self.listeners.iter().find(|it| it.is_https());
-        let port = https.map_or(443, |it| SocketAddr::port(&it.address()));
-        self.https_port.store(port, Ordering::Relaxed);
+    /// Starts every https and http listener that is not started yet.
+    fn start_listeners(&mut self) {
         let Context { metrics, tasks, .. } = &*self.context;
-        for listener in &mut self.listeners {
-            listener.start(&self.connections, metrics, tasks, &self.https_port);
+        self.listeners.start(&self.connections, metrics, tasks);
+    }
+
+    /// Starts and ends the background tasks that depend on the current gateway.
+    fn refresh_tasks(&mut self) {
+        self.certificate_watch.refresh();
+        self.dns_tasks.refresh();
+        self.health_tasks.refresh();
+        self.rebalancer.refresh();
+    }
+
+    /// Handles one command and sends its reply. A reply is dropped if the client has disconnected.
+    async fn handle_command(&mut self, command: Command, state: ServerState) {
+        match command {
+            Command::Status(reply) => drop(reply.send(self.status(state))),
+            Command::Reload(reply) if state == ServerState::Draining => {
+                drop(reply.send(Err("lockgate is stopping".into())));
+            }
+            Command::Reload(reply) => drop(reply.send(self.reload().await)),
+            Command::HandOver(reply) if state == ServerState::Draining => {
+                drop(reply.send(Err("lockgate is stopping".into())));
+            }
+            Command::HandOver(reply) => drop(reply.send(self.offer())),
+            Command::Drain(target, draining, reply) => {
+                drop(reply.send(drain_target(&self.context, &self.drains, &target, draining)))
+            }
+            Command::Certificates(reply) => drop(reply.send(self.certificates())),
+            Command::Renew(host, reply) => drop(reply.send(self.renew(&host))),
         }
     }
 
-    fn listener_summary(&self) -> String {
-        let listeners = self.listeners();
-        let entries = listeners
-            .iter()
-            .map(|it| format!("{} {}", it.kind, it.address));
-        entries.collect::<Vec<_>>().join(", ")
+    /// Offers the listening sockets and the lock of the certificate store to another process. Returns the name of the
+    /// socket to which that process must connect.
+    fn offer(&mut self) -> Result<String, String> {
+        let (listeners, acme) = (&self.listeners, self.acme.as_ref());
+        let server = &self.active_config.startup.server;
+        let descriptors = || -> io::Result<Vec<PassedFd>> {
+            let mut descriptors = listeners.inheritable_fds(server)?;
+            if let Some((address, descriptor)) = acme.and_then(Acme::lock).transpose()? {
+                let kind = Acme::LOCK.to_owned();
+                descriptors.push(PassedFd {
+                    label: FdLabel { kind, address },
+                    descriptor,
+                });
+            }
+            Ok(descriptors)
+        };
+        self.handover.offer(descriptors, &self.context.tasks)
+    }
+
+    fn status(&self, state: ServerState) -> Status {
+        let metrics = &self.context.metrics;
+        let gateway = self.context.live.snapshot();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            state,
+            process: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            connections: metrics.connections(),
+            connections_max: self.capacity.connections as u64,
+            sessions: metrics.sessions(),
+            sessions_max: self.capacity.sessions as u64,
+            closing: self.drains.waiting(),
+            config: self.active_config.status(),
+            listeners: self.listeners.status(),
+            routes: gateway.route_status(),
+            pools: gateway.pool_status(),
+            names: self.dns_tasks.status(),
+            backends: gateway.backend_status(),
+        }
+    }
+
+    fn certificates(&self) -> Vec<CertificateStatus> {
+        let mut list = self.context.live.snapshot().certificates.status();
+        list.extend(self.acme.iter().flat_map(Acme::status));
+        list
+    }
+
+    fn renew(&self, host: &str) -> Result<(), String> {
+        match &self.acme {
+            Some(acme) => acme.renew(host),
+            None => Err("there is no [acme] section: certificates from files are renewed by replacing the files".into()),
+        }
     }
 }
 
 /// Commands of the admin API that are queued for the server.
 const COMMAND_QUEUE_LEN: usize = 16;
+
+/// Time for the admin API to complete its last responses.
+const ADMIN_GRACE: Duration = Duration::from_millis(200);

@@ -1,17 +1,14 @@
 //! Reload: reads and builds the new configuration, binds added listeners, and only then applies it.
 
 use crate::{
-    config::Watch,
     gateway::Gateway,
-    lifecycle::{inherited::Inherited, systemd},
+    lifecycle::systemd,
     observe::logging::ErrorChain,
     registry::SessionTarget,
-    server::{Server, active_config::BuildOutcome, drain::DrainPacing, listeners::BoundListener},
-    tls::certs::reload,
+    server::{Server, active_config::BuildOutcome, drain::DrainPacing},
 };
 use std::{path::PathBuf, sync::Arc};
-use tokio::{sync::mpsc, task::spawn_blocking};
-use tokio_util::sync::CancellationToken;
+use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 // === impl Server ===
@@ -30,7 +27,7 @@ impl Server {
             }
         };
         self.context.metrics.reload(outcome);
-        systemd::ready(&self.listener_summary());
+        systemd::ready(&self.listeners.summary());
         result
     }
 
@@ -66,8 +63,7 @@ impl Server {
             BuildOutcome::Changed(config, gateway) => (config, Arc::new(*gateway)),
             BuildOutcome::Failed(why, files) => return Err((why, files)),
         };
-        let added =
-            BoundListener::bind_missing(&config.server, &self.listeners, &mut Inherited::default());
+        let added = self.listeners.bind_added(&config.server);
         let added =
             added.map_err(|error| (ErrorChain(&error).to_string(), config.watched.clone()))?;
 
@@ -95,20 +91,9 @@ impl Server {
         if let Some(acme) = &self.acme {
             acme.apply(acme_names);
         }
-        self.watch_certificates();
-        self.refresh_dns_tasks();
-        self.watch_backends();
-        self.rebalance_pools();
-        self.listeners.extend(added);
-        self.listeners.retain(|listener| {
-            let stays = listener.is_configured(&config.server);
-            if !stays {
-                info!(address = %listener.address(), "listener closed");
-                listener.close();
-            }
-            stays
-        });
-        self.listen();
+        self.refresh_tasks();
+        self.listeners.replace(added, &config.server);
+        self.start_listeners();
         let leaving = self
             .context
             .sessions
@@ -135,47 +120,5 @@ impl Server {
             message = format!("{message}; these changed keys require a restart: {restart_keys}");
         }
         Ok(Some(message))
-    }
-}
-
-// Watches files for changes: those of the configuration, and those of the current certificates.
-
-// === impl Server ===
-
-impl Server {
-    /// Spawns a task that reports changes of these files. A separate task, because the receiver's `select!` cancels its wait
-    /// often.
-    pub(crate) fn watch_config(&self, files: &[PathBuf]) -> mpsc::Receiver<()> {
-        let (sender, changes) = mpsc::channel(1);
-        let mut watch = Watch::new(files.to_vec());
-        let tasks = self.context.tasks.clone();
-        self.context.tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    _ = watch.changed() => {}
-                    () = sender.closed() => return,
-                    () = tasks.stopping() => return,
-                }
-                // If the queue is full, a notification is already pending.
-                let _ = sender.try_send(());
-            }
-        });
-        changes
-    }
-
-    /// Spawns a task that reads the files of the current certificates again when they change. It replaces the previous task.
-    pub(crate) fn watch_certificates(&mut self) {
-        self.certificate_watch.cancel();
-        self.certificate_watch = CancellationToken::new();
-        let certificates = self.context.live.snapshot().certificates.clone();
-        let watch = reload::watch_files(certificates, self.context.metrics.clone());
-        let (cancelled, tasks) = (self.certificate_watch.clone(), self.context.tasks.clone());
-        self.context.tasks.spawn(async move {
-            tokio::select! {
-                () = watch => {}
-                () = cancelled.cancelled() => {}
-                () = tasks.stopping() => {}
-            }
-        });
     }
 }

@@ -1,5 +1,6 @@
 //! Shutdown: the server reports that it is not ready, closes the listeners after a grace period, then closes every session
-//! with 1001, spread over the window.
+//! with 1001, spread over the window. After a takeover the listeners are the successor's, and the close code is
+//! `drain.code`.
 
 use crate::{
     lifecycle::{
@@ -7,7 +8,7 @@ use crate::{
         process::Signal,
         systemd,
     },
-    server::{Server, drain::DrainPacing, takeover::PendingHandover},
+    server::{Server, drain::DrainPacing, takeover::hand_over},
 };
 use std::{pin::pin, process::id, time::Duration};
 use tokio::{
@@ -47,14 +48,13 @@ impl Server {
                 signal = signals() => if signal == Signal::Stop { return false },
                 Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining).await,
                 // A takeover can still complete: the listeners are open until the end of the grace period.
-                accepted = self.handover.accepted() => drop(self.hand_over(accepted).await),
+                accepted = self.handover.accepted() => drop(hand_over(&self.context, accepted).await),
             }
         }
         let tasks = self.context.tasks.clone();
         tasks.stop();
-        // Withdraws an open offer.
-        self.handover = PendingHandover::default();
-        self.listeners.clear();
+        self.handover.withdraw();
+        self.listeners.close();
         self.context.sessions.close_new_sessions(GOING_AWAY);
         let remaining = (drain.window.0).saturating_sub(start.elapsed());
         let pacing = DrainPacing {
@@ -81,13 +81,54 @@ impl Server {
             }
         }
     }
+
+    /// Closes all sessions with `drain.code`, spread over `drain.window`, or over more if `drain.max_rate` requires it.
+    /// Returns whether all connections and sessions ended in time; `None`: [`Signal::Stop`] was received before.
+    pub(crate) async fn drain_after_handover(
+        &mut self,
+        signals: &mut impl AsyncFnMut() -> Signal,
+        command_queue: &mut mpsc::Receiver<Command>,
+    ) -> Option<bool> {
+        let tasks = self.context.tasks.clone();
+        tasks.stop();
+        self.listeners.close();
+        self.listeners.disown_admin();
+        let drain = self.context.live.snapshot().drain.clone();
+        let close_time = self.active_config.config.session.close_timeout.0 + CLOSE_MARGIN;
+        let all_sessions = self.context.sessions.matching(|_| true);
+        let pacing = DrainPacing::of(&drain);
+        // Requests and handshakes in progress have the full window, even if there are few sessions.
+        let pacing_time = pacing.duration_for(all_sessions.len()).max(pacing.window);
+        self.drains.cancel();
+        self.drains.close(all_sessions, pacing, |_| true, &tasks);
+        let mut pacing_end = pin!(sleep(pacing_time));
+        let mut finish = pin!(tasks.finish(pacing_time + close_time));
+        let mut may_open_sessions = true;
+        loop {
+            tokio::select! {
+                clean = &mut finish => {
+                    if clean {
+                        info!(process = id(), "every session has ended; exiting after the takeover");
+                    }
+                    return Some(clean);
+                }
+                signal = signals() => if signal == Signal::Stop { return None },
+                // A client may have connected to the admin listener before it was passed on.
+                Some(command) = command_queue.recv() => self.handle_command(command, ServerState::Draining).await,
+                () = &mut pacing_end, if may_open_sessions => {
+                    may_open_sessions = false;
+                    self.context.sessions.close_new_sessions(drain.code);
+                    for session in self.context.sessions.matching(|_| true) {
+                        session.close(drain.code);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// "Going away" (RFC 6455 §7.4.1).
 const GOING_AWAY: u16 = 1001;
 
 /// Time after the closing handshake for close_notify, FIN and the lingering close.
-pub(crate) const CLOSE_MARGIN: Duration = Duration::from_millis(1500);
-
-/// Time for the admin API to complete its last responses.
-pub(crate) const ADMIN_GRACE: Duration = Duration::from_millis(200);
+const CLOSE_MARGIN: Duration = Duration::from_millis(1500);

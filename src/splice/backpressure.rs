@@ -1,9 +1,18 @@
 //! Back-pressure of the legs: how many bytes are pending for a leg, and since when it accepts none. Gauges are updated
 //! only on a change.
 
-use crate::{observe::metrics::families::SessionMetrics, splice::SlowReaderPolicy};
-use std::sync::Arc;
+use crate::observe::metrics::families::SessionMetrics;
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
+
+/// Handling of a peer that accepts no bytes although bytes are pending for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlowReaderPolicy {
+    /// Time without progress; it restarts whenever the kernel accepts bytes for the peer.
+    pub after: Duration,
+    /// Whether the session is closed; otherwise the peer is only counted.
+    pub close: bool,
+}
 
 /// Back-pressure of both legs of a session; on drop it subtracts its share from the gauges.
 pub(crate) struct Backpressure {

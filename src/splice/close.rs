@@ -1,13 +1,13 @@
-//! The end of a session: which leg receives which Close, and the time limits of the closing handshake.
+//! The end of a session: which leg receives which Close, the time limits of the closing handshake, and the lingering
+//! close of a leg.
 
 use crate::{
-    net::socket::Transport,
     registry::CloseOrder,
     splice::{
-        leg::Leg,
+        leg::{Leg, LegIo},
         outcome::{EndReason, Initiator},
         pump::{LegEnd, MAX_DISCARDED, PendingClose},
-        session::Splice,
+        session::{ClosingState, Splice},
     },
 };
 use std::{
@@ -22,17 +22,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// The first reason to end, and the deadline of the closing handshake.
-pub(crate) struct ClosingState {
-    pub(crate) by: Initiator,
-    pub(crate) why: EndReason,
-    pub(crate) code: Option<u16>,
-    pub(crate) deadline: Instant,
-}
-
 // === impl Splice ===
 
-impl<C: Transport, B: Transport> Splice<C, B> {
+impl<C: LegIo, B: LegIo> Splice<C, B> {
     /// Closes the session for a reason that neither peer caused: both legs receive a Close.
     pub(crate) fn close_on_order(&mut self, why: EndReason, order: CloseOrder, now: Instant) {
         if self.closing.is_none() {
@@ -205,30 +197,9 @@ impl<C: Transport, B: Transport> Splice<C, B> {
     }
 }
 
-/// RFC 6455 §7.4.1: never sent on the wire; passing it as the code produces a Close without a code.
-const NO_STATUS: u16 = 1005;
-
-/// RFC 6455 §7.4.1: sent to a backend whose client is gone, for any reason.
-const GOING_AWAY: u16 = 1001;
-
-/// RFC 6455 §7.4.1: policy violation, sent to a client that exceeds its rate and to a slow reader.
-const POLICY_VIOLATION: u16 = 1008;
-
-/// Time that the Close of a violating leg waits for the last frames of the other leg.
-const OFFENDER_CLOSE_DELAY: Duration = Duration::from_millis(50);
-
-/// Time that the remaining fragments of a message have after a close order.
-const MESSAGE_GRACE: Duration = Duration::from_secs(1);
-
-// Lingering close of a leg: close_notify, FIN, then discarding input, because a reset would destroy the Close.
-
-/// Sends close_notify and FIN, then discards input until EOF or [`LINGER`]. A peer that is dead or still accepts no
+/// Sends close_notify and FIN, then discards input until EOF or [`LINGER`], because a reset would destroy the Close. A peer that is dead or still accepts no
 /// bytes receives a reset, because a FIN would wait for it without limit.
-pub(crate) async fn lingering_close<S: Transport>(
-    mut leg: Leg<S>,
-    blocked: bool,
-    end: Option<LegEnd>,
-) {
+pub(crate) async fn lingering_close<S: LegIo>(mut leg: Leg<S>, blocked: bool, end: Option<LegEnd>) {
     if blocked || end == Some(LegEnd::PingTimeout) {
         return leg.io.reset();
     }
@@ -244,7 +215,7 @@ pub(crate) async fn lingering_close<S: Transport>(
 }
 
 /// Reads and discards input until EOF or an error, at most [`MAX_DISCARDED`] bytes.
-fn poll_discard<S: Transport>(io: &mut S, limit: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_discard<S: LegIo>(io: &mut S, limit: &mut usize, cx: &mut Context<'_>) -> Poll<()> {
     let mut scratch = [MaybeUninit::uninit(); 4096];
     while *limit > 0 {
         let mut buf = ReadBuf::uninit(&mut scratch);
@@ -256,6 +227,21 @@ fn poll_discard<S: Transport>(io: &mut S, limit: &mut usize, cx: &mut Context<'_
     }
     Poll::Ready(())
 }
+
+/// RFC 6455 §7.4.1: never sent on the wire; passing it as the code produces a Close without a code.
+const NO_STATUS: u16 = 1005;
+
+/// RFC 6455 §7.4.1: sent to a backend whose client is gone, for any reason.
+const GOING_AWAY: u16 = 1001;
+
+/// RFC 6455 §7.4.1: policy violation, sent to a client that exceeds its rate and to a slow reader.
+const POLICY_VIOLATION: u16 = 1008;
+
+/// Time that the Close of a violating leg waits for the last frames of the other leg.
+const OFFENDER_CLOSE_DELAY: Duration = Duration::from_millis(50);
+
+/// Time that the remaining fragments of a message have after a close order.
+const MESSAGE_GRACE: Duration = Duration::from_secs(1);
 
 /// Maximum duration of the lingering close; the socket is dropped afterwards.
 const LINGER: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ use crate::{
         deflate::{DeflateParams, compress::FrameDeflater, inflate::FrameInflater},
         frame_tracker::{Bounds, Violation},
     },
+    splice::leg::LegIo,
 };
 use bytes::Bytes;
 use std::{
@@ -187,7 +188,9 @@ impl<C: Transport> Transport for DeflateStream<C> {
     fn cork(&self) {
         self.io.cork();
     }
+}
 
+impl<C: Transport> LegIo for DeflateStream<C> {
     fn violation(&self) -> Option<Violation> {
         self.violation
     }

@@ -6,9 +6,18 @@
 //! peer is dead, unless the kernel accepted more of our bytes in between. The clock is stopped while back-pressure or
 //! the client's rate limit pauses reading from the leg.
 
-use crate::{net::random::random_bytes, proto::frame::ControlFrame, splice::PingPolicy};
+use crate::{net::random::random_bytes, proto::frame::ControlFrame};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// When a Ping is sent to a silent peer, and when the peer is considered dead.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PingPolicy {
+    /// Silence after which a Ping is sent.
+    pub interval: Duration,
+    /// Further silence after which the peer is considered dead.
+    pub timeout: Duration,
+}
 
 /// The keepalive state of one leg.
 pub(crate) struct Keepalive {

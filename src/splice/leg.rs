@@ -1,9 +1,34 @@
-//! One side of a session.
+//! One side of a session: its stream and the state that both pumps share.
 
 use crate::{
-    net::socket::Transport, proto::frame_tracker::ControlPayload, splice::keepalive::Keepalive,
+    net::{
+        socket::{BackendStream, Socket, Transport},
+        tls_stream::ServerStream,
+    },
+    proto::frame_tracker::{Bounds, ControlPayload, Violation},
+    splice::keepalive::Keepalive,
 };
-use tokio::time::Instant;
+use tokio::{io::Empty, time::Instant};
+
+/// A stream that can be a leg of a session. A stream that delivers other frames than its peer sent overrides the
+/// methods, because the relay then cannot check what the peer sent.
+pub trait LegIo: Transport {
+    /// Returns the violation that made reading fail, if the stream detected it before the relay did.
+    fn violation(&self) -> Option<Violation> {
+        None
+    }
+
+    /// Applies bounds to the frames that the peer sends. Returns true if this stream checks them because it delivers
+    /// converted frames.
+    fn set_frame_bounds(&mut self, _: &Bounds) -> bool {
+        false
+    }
+
+    /// Returns how many bytes the peer has sent since the last call that no read returned.
+    fn take_discarded(&mut self) -> usize {
+        0
+    }
+}
 
 /// One side of a session.
 pub(crate) struct Leg<S> {
@@ -17,9 +42,20 @@ pub(crate) struct Leg<S> {
     pub(crate) pending_pong: Option<Box<ControlPayload>>,
 }
 
+// === impl LegIo ===
+
+impl LegIo for Socket {}
+
+impl<S: Transport> LegIo for Box<ServerStream<S>> {}
+
+impl LegIo for BackendStream {}
+
+/// A client that disconnected before the session began.
+impl LegIo for Empty {}
+
 // === impl Leg ===
 
-impl<S: Transport> Leg<S> {
+impl<S: LegIo> Leg<S> {
     pub(crate) fn new(io: S, now: Instant) -> Self {
         let keepalive = Keepalive::new(now, io.bytes_accepted());
         Leg {

@@ -2,12 +2,15 @@
 //!
 //! This module contains the relay and the session rules of RFC 6455 that it needs: which leg receives which Close,
 //! liveness, back-pressure. The handshake that creates the legs is in `http`, and frame parsing is in `proto`.
+//!
+//! [`run`] is the entry. `session` has the task of a session; open it first, then `pump`, which relays one direction.
 
 pub(crate) mod backpressure;
 pub(crate) mod close;
 pub(crate) mod deflate;
 pub(crate) mod keepalive;
 pub(crate) mod leg;
+pub(crate) mod limits;
 pub(crate) mod outcome;
 pub(crate) mod pump;
 pub(crate) mod rate_limit;
@@ -15,50 +18,53 @@ pub(crate) mod session;
 pub(crate) mod tap;
 pub(crate) mod timer;
 
-use crate::{proto::frame_tracker::Bounds, splice::rate_limit::RateLimit};
-use std::time::Duration;
+use crate::{
+    observe::metrics::families::SessionMetrics,
+    registry::SessionHandle,
+    splice::{
+        close::lingering_close,
+        leg::LegIo,
+        limits::SessionLimits,
+        outcome::Outcome,
+        session::{Splice, SpliceLegs},
+    },
+};
+use std::{future::poll_fn, sync::Arc};
+use tokio::sync::watch;
 
-/// The limits of a route's sessions. They are sent over a `watch` channel, so that a reload reaches open sessions.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SessionLimits {
-    /// Size bounds on frames and messages, in both directions.
-    pub bounds: Bounds,
-    /// Rate limit on the client.
-    pub rate: RateLimit,
-    /// Maximum time from the first reason to close until the end of the session.
-    pub close_timeout: Duration,
-    /// Keepalive of the client leg; `None`: no Pings are sent.
-    pub client_ping: Option<PingPolicy>,
-    /// Keepalive of the backend leg; `None`: no Pings are sent.
-    pub backend_ping: Option<PingPolicy>,
-    /// Maximum age of a session, and the close code used when it is reached.
-    pub max_age: Option<(Duration, u16)>,
-    /// Maximum time without application data in either direction; `None`: no limit.
-    pub max_idle: Option<Duration>,
-    /// Handling of a peer that does not read; `None`: it is neither closed nor counted.
-    pub slow_reader: Option<SlowReaderPolicy>,
-    /// A backend's Ping is answered by Lockgate if the client was alive within this time; `None`: never.
-    pub answer_backend_ping: Option<Duration>,
-    /// Close code sent to a client whose backend connection was lost or must be closed (RFC 6455 §7.4.1).
-    pub backend_gone_code: u16,
+/// Relays frames between the legs until both have finished, then performs a lingering close: close_notify, FIN, and
+/// a short time in which input is discarded, because a reset would destroy a Close in flight (RFC 6455 §7.1.1).
+pub fn run<C: LegIo, B: LegIo>(
+    legs: SpliceLegs<C, B>,
+    limits: watch::Receiver<SessionLimits>,
+    handle: SessionHandle,
+    metrics: Arc<SessionMetrics>,
+) -> impl Future<Output = Outcome> {
+    // Created outside the future, which would otherwise hold the legs twice: as arguments and in the session.
+    let mut session = Splice::new(legs, limits, handle, metrics);
+    async move {
+        let outcome = poll_fn(|cx| session.poll(cx)).await;
+        // Boxed: the lingering close is short-lived and would otherwise be part of every idle session's memory.
+        Box::pin(linger_both(session)).await;
+        outcome
+    }
 }
 
-/// Handling of a peer that accepts no bytes although bytes are pending for it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SlowReaderPolicy {
-    /// Time without progress; it restarts whenever the kernel accepts bytes for the peer.
-    pub after: Duration,
-    /// Whether the session is closed; otherwise the peer is only counted.
-    pub close: bool,
-}
-
-/// When a Ping is sent to a silent peer, and when the peer is considered dead.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PingPolicy {
-    /// Silence after which a Ping is sent.
-    pub interval: Duration,
-    /// Further silence after which the peer is considered dead.
-    pub timeout: Duration,
+/// Performs the lingering close of both legs concurrently. Each leg is dropped as soon as it has finished; the drop
+/// sends a pending reset.
+async fn linger_both<C: LegIo, B: LegIo>(session: Splice<C, B>) {
+    tokio::join!(
+        lingering_close(
+            session.client,
+            session.to_client.is_blocked(),
+            session.to_backend.ended
+        ),
+        lingering_close(
+            session.backend,
+            session.to_backend.is_blocked(),
+            session.to_client.ended
+        ),
+    );
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! burst. The time is that of the poll, and no code here runs unless a rate is set. Times are whole nanoseconds since
 //! the limiter's creation, because every message is checked and arithmetic with `Instant` is expensive.
 
-use crate::{proto::frame::Opcode, splice::pump::READ_BUF_LEN};
+use crate::proto::frame::Opcode;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -55,8 +55,9 @@ pub(crate) enum RateDecision {
 // === impl Gcra ===
 
 impl Gcra {
-    /// Creates a limiter with a full burst available. `None` if there is no limit, so that no memory is held for it.
-    pub(crate) fn new(rate: RateLimit, now: Instant) -> Option<Box<Self>> {
+    /// Creates a limiter with a full burst available; a read returns at most `max_read` bytes. `None` if there is no
+    /// limit, so that no memory is held for it.
+    pub(crate) fn new(rate: RateLimit, max_read: usize, now: Instant) -> Option<Box<Self>> {
         (rate.messages > 0 || rate.bytes > 0).then(|| {
             let cost_of_bytes = |bytes: u64| nanos(bytes).checked_div(rate.bytes);
             let cost_of_messages =
@@ -66,7 +67,7 @@ impl Gcra {
                 start: now,
                 now: 0,
                 message_cost: cost_of_messages(1).unwrap_or_default(),
-                full_read_cost: cost_of_bytes(READ_BUF_LEN as u64).unwrap_or_default() + 1,
+                full_read_cost: cost_of_bytes(max_read as u64).unwrap_or_default() + 1,
                 messages: 0,
                 bytes: 0,
                 resumes: None,
@@ -158,7 +159,8 @@ impl Gcra {
     }
 }
 
-/// Returns the cost of `amount` at a rate of one per second. A read is at most [`READ_BUF_LEN`], so it cannot overflow.
+/// Returns the cost of `amount` at a rate of one per second. It saturates only beyond 2³⁴ bytes, more than
+/// a read returns.
 fn nanos(amount: u64) -> u64 {
     amount.saturating_mul(SECOND)
 }

@@ -1,15 +1,15 @@
-//! One session: two pumps in one task, and their timers. The rules for closing it are in `ending`.
+//! One session: two pumps in one task, and the rules that depend on time (liveness, age, idleness, slow readers), which
+//! share one timer. The rules for closing it are in `close`.
 
 use crate::{
-    net::socket::Transport,
     observe::metrics::families::SessionMetrics,
     proto::frame_tracker::{Role, RsvBits},
     registry::{CloseOrder, SessionHandle},
     splice::{
-        PingPolicy, SessionLimits,
         backpressure::{Backpressure, LegBackpressure, PendingOutput},
-        close::{ClosingState, lingering_close},
-        leg::Leg,
+        keepalive::PingPolicy,
+        leg::{Leg, LegIo},
+        limits::SessionLimits,
         outcome::{EndReason, Initiator, Outcome},
         pump::{LegEnd, Pump},
         timer::LazyTimer,
@@ -17,7 +17,6 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
-    future::poll_fn,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -38,24 +37,7 @@ pub struct SpliceLegs<C, B> {
     pub reserved: RsvBits,
 }
 
-/// Relays frames between the legs until both have finished, then performs a lingering close: close_notify, FIN, and
-/// a short time in which input is discarded, because a reset would destroy a Close in flight (RFC 6455 §7.1.1).
-pub fn run<C: Transport, B: Transport>(
-    legs: SpliceLegs<C, B>,
-    limits: watch::Receiver<SessionLimits>,
-    handle: SessionHandle,
-    metrics: Arc<SessionMetrics>,
-) -> impl Future<Output = Outcome> {
-    // Created outside the future, which would otherwise hold the legs twice: as arguments and in the session.
-    let mut session = Splice::new(legs, limits, handle, metrics);
-    async move {
-        let outcome = poll_fn(|cx| session.poll(cx)).await;
-        // Boxed: the lingering close is short-lived and would otherwise be part of every idle session's memory.
-        Box::pin(linger_both(session)).await;
-        outcome
-    }
-}
-
+/// A running session.
 pub(crate) struct Splice<C, B> {
     pub(crate) client: Leg<C>,
     pub(crate) backend: Leg<B>,
@@ -63,31 +45,40 @@ pub(crate) struct Splice<C, B> {
     pub(crate) to_backend: Pump,
     /// From the backend to the client.
     pub(crate) to_client: Pump,
-    pub(crate) early: Option<(Bytes, Bytes)>,
+    early: Option<(Bytes, Bytes)>,
     pub(crate) limits: SessionLimits,
-    pub(crate) limits_source: watch::Receiver<SessionLimits>,
-    pub(crate) handle: SessionHandle,
-    pub(crate) opened: Instant,
+    limits_source: watch::Receiver<SessionLimits>,
+    handle: SessionHandle,
+    opened: Instant,
     /// When data was last relayed in either direction.
-    pub(crate) last_active: Instant,
-    pub(crate) backpressure: Backpressure,
+    last_active: Instant,
+    backpressure: Backpressure,
     /// This session's jitter for `max_age`.
-    pub(crate) jitter: u8,
+    jitter: u8,
     pub(crate) closing: Option<ClosingState>,
     /// Whether the end of the client leg has been handled.
     pub(crate) client_end_handled: bool,
     pub(crate) backend_end_handled: bool,
     /// Whether `to_backend` is polled before `to_client`; this alternates.
-    pub(crate) to_backend_first: bool,
+    to_backend_first: bool,
     /// One timer for all deadlines. While it is armed, the session is quiescent ([`Splice::is_quiescent`]) and its
     /// limits are unchanged.
-    pub(crate) timer: LazyTimer,
+    timer: LazyTimer,
+}
+
+/// The first reason to end, and the deadline of the closing handshake.
+pub(crate) struct ClosingState {
+    pub(crate) by: Initiator,
+    pub(crate) why: EndReason,
+    pub(crate) code: Option<u16>,
+    pub(crate) deadline: Instant,
 }
 
 // === impl Splice ===
 
-impl<C: Transport, B: Transport> Splice<C, B> {
-    fn new(
+impl<C: LegIo, B: LegIo> Splice<C, B> {
+    /// Creates a session; it relays nothing until it is polled.
+    pub(crate) fn new(
         mut legs: SpliceLegs<C, B>,
         mut limits: watch::Receiver<SessionLimits>,
         handle: SessionHandle,
@@ -121,7 +112,8 @@ impl<C: Transport, B: Transport> Splice<C, B> {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+    /// Relays frames until the session has ended.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             let now = Instant::now();
             self.work(cx, now);
@@ -231,32 +223,9 @@ impl<C: Transport, B: Transport> Splice<C, B> {
             ended: now,
         }
     }
-}
 
-/// Performs the lingering close of both legs concurrently. Each leg is dropped as soon as it has finished; the drop
-/// sends a pending reset.
-async fn linger_both<C: Transport, B: Transport>(session: Splice<C, B>) {
-    tokio::join!(
-        lingering_close(
-            session.client,
-            session.to_client.is_blocked(),
-            session.to_backend.ended
-        ),
-        lingering_close(
-            session.backend,
-            session.to_backend.is_blocked(),
-            session.to_client.ended
-        ),
-    );
-}
-
-// Time-based rules of a session: liveness, age, idleness and slow readers, with one common deadline.
-
-// === impl Splice ===
-
-impl<C: Transport, B: Transport> Splice<C, B> {
     /// Checks age, idleness, slow readers and liveness. Returns true if the pumps must be polled again.
-    pub(crate) fn tick(&mut self, now: Instant) -> bool {
+    fn tick(&mut self, now: Instant) -> bool {
         if self.timer.is_early(now) && self.is_quiescent() {
             if self.to_backend.take_data_relayed() | self.to_client.take_data_relayed() {
                 self.last_active = now;
@@ -331,7 +300,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
     }
 
     /// Sets the timer to the earliest deadline; returns false if there is none.
-    pub(crate) fn arm(&mut self, now: Instant) -> bool {
+    fn arm(&mut self, now: Instant) -> bool {
         let Some(deadline) = self.deadline(now) else {
             return false;
         };
@@ -430,7 +399,7 @@ impl<C: Transport, B: Transport> Splice<C, B> {
 
 /// Checks the liveness of one leg, whose input is read by `from` and whose output is written by `to`. Returns true if a
 /// Ping became due or the peer is dead.
-fn tick<S: Transport>(
+fn tick<S: LegIo>(
     leg: &mut Leg<S>,
     from: &mut Pump,
     to: &Pump,
@@ -446,7 +415,7 @@ fn tick<S: Transport>(
 }
 
 /// Returns the pending output of `leg`, which is written by `to`.
-fn pending_output<S: Transport>(leg: &Leg<S>, to: &Pump) -> PendingOutput {
+fn pending_output<S: LegIo>(leg: &Leg<S>, to: &Pump) -> PendingOutput {
     let bytes_accepted = leg.io.bytes_accepted();
     PendingOutput {
         blocked: to.is_blocked(),

@@ -1,21 +1,17 @@
 //! Frames of one direction for tap subscribers. Without a subscriber no state is held.
 
 use crate::{
-    net::socket::Transport,
-    observe::access::SessionRecord,
+    observe::access::record::SessionRecord,
     proto::{
+        deflate::TAIL,
         frame::{FrameHeader, Opcode, RSV1},
         frame_tracker::{FrameTracker, Role},
     },
-    registry::tap::{InflateStatus, TapSink, TappedFrame},
-    splice::{SessionLimits, leg::Leg, pump::Pump},
+    registry::tap_sink::{InflateStatus, TapSink, TappedFrame},
 };
 use flate2::{Decompress, FlushDecompress, Status};
-use std::{sync::Arc, task::Context, time::SystemTime};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::Instant,
-};
+use std::{sync::Arc, time::SystemTime};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Follows the frames of one direction for tap subscribers.
 pub(crate) struct FrameTap {
@@ -41,53 +37,46 @@ struct PartialFrame {
     raw: Vec<u8>,
 }
 
-// === impl Pump ===
+/// The inflater of one direction (RFC 7692 §7.2.2), with bounds on its memory and output, and on the number of inflaters.
+struct TapInflater {
+    state: TapInflateState,
+    /// Whether each message is compressed independently of the previous ones.
+    no_context_takeover: bool,
+    /// Whether all messages so far were processed.
+    complete: bool,
+    /// Inflated bytes of the current message so far.
+    message_len: u64,
+    /// All inflated bytes that back-references may point to.
+    total: u64,
+    /// Inflated bytes of the current frame.
+    size: u64,
+    head: Vec<u8>,
+}
 
-impl Pump {
-    /// Calls [`Pump::relay_frames`] and passes the frames to the tap.
-    pub(crate) fn relay<S: Transport, D: Transport>(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        src: &mut Leg<S>,
-        dst: &mut Leg<D>,
-        limits: &SessionLimits,
-        now: Instant,
-    ) {
-        if self.tap.is_none() {
-            return self.relay_frames(cx, bytes, src, dst, limits, now);
-        }
-        let before = self.tracker.counts().bytes;
-        self.relay_frames(cx, bytes, src, dst, limits, now);
-        if let Some(tap) = &mut self.tap {
-            let valid_len = self.tracker.counts().bytes - before;
-            let valid_len = usize::try_from(valid_len).unwrap_or(usize::MAX);
-            tap.observe(bytes.get(..valid_len).unwrap_or(bytes));
-        }
-    }
+/// The inflated part of a message that one frame carries.
+struct InflatedFrame {
+    size: u64,
+    head: Vec<u8>,
+    /// Whether all data that it refers to is known.
+    complete: bool,
+}
 
-    /// Replaces the set of subscribers, which may be empty.
-    pub(crate) fn set_taps(
-        &mut self,
-        sinks: &[Arc<TapSink>],
-        from: Role,
-        session: &Arc<SessionRecord>,
-    ) {
-        self.tap = match self.tap.take() {
-            _ if sinks.is_empty() => None,
-            Some(mut tap) => {
-                tap.sinks = sinks.to_vec();
-                Some(tap)
-            }
-            None => Some(Box::new(FrameTap::new(sinks, from, session, &self.tracker))),
-        };
-    }
+enum TapInflateState {
+    /// No compressed frame has arrived.
+    Idle,
+    Working(
+        Box<Decompress>,
+        #[expect(dead_code, reason = "held")] SemaphorePermit<'static>,
+    ),
+    /// The data is invalid or exceeds a bound.
+    Broken,
 }
 
 // === impl FrameTap ===
 
 impl FrameTap {
-    fn new(
+    /// Creates a tap that begins at the current position of `tracker`.
+    pub(crate) fn new(
         sinks: &[Arc<TapSink>],
         from: Role,
         session: &Arc<SessionRecord>,
@@ -110,8 +99,13 @@ impl FrameTap {
         }
     }
 
+    /// Replaces the subscribers.
+    pub(crate) fn set_sinks(&mut self, sinks: &[Arc<TapSink>]) {
+        self.sinks = sinks.to_vec();
+    }
+
     /// Processes relayed `bytes`. They continue the previous ones, and end inside a payload or between two frames.
-    fn observe(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn observe(&mut self, mut bytes: &[u8]) {
         let skipped = self.skip.min(bytes.len() as u64);
         self.skip -= skipped;
         bytes = bytes.get(skipped as usize..).unwrap_or_default();
@@ -232,47 +226,10 @@ impl FrameTap {
     }
 }
 
-// Inflation of permessage-deflate for tap subscribers (RFC 7692 §7.2.2), with bounds on memory, output and number.
-
-/// The inflater of one direction.
-pub(crate) struct TapInflater {
-    state: TapInflateState,
-    /// Whether each message is compressed independently of the previous ones.
-    no_context_takeover: bool,
-    /// Whether all messages so far were processed.
-    complete: bool,
-    /// Inflated bytes of the current message so far.
-    message_len: u64,
-    /// All inflated bytes that back-references may point to.
-    total: u64,
-    /// Inflated bytes of the current frame.
-    size: u64,
-    head: Vec<u8>,
-}
-
-/// The inflated part of a message that one frame carries.
-pub(crate) struct InflatedFrame {
-    pub(crate) size: u64,
-    pub(crate) head: Vec<u8>,
-    /// Whether all data that it refers to is known.
-    pub(crate) complete: bool,
-}
-
-enum TapInflateState {
-    /// No compressed frame has arrived.
-    Idle,
-    Working(
-        Box<Decompress>,
-        #[expect(dead_code, reason = "held")] SemaphorePermit<'static>,
-    ),
-    /// The data is invalid or exceeds a bound.
-    Broken,
-}
-
 // === impl TapInflater ===
 
 impl TapInflater {
-    pub(crate) fn new(no_context_takeover: bool, complete: bool) -> TapInflater {
+    fn new(no_context_takeover: bool, complete: bool) -> TapInflater {
         TapInflater {
             state: TapInflateState::Idle,
             no_context_takeover,
@@ -285,12 +242,12 @@ impl TapInflater {
     }
 
     /// Returns whether further input is inflated.
-    pub(crate) fn is_working(&self) -> bool {
+    fn is_working(&self) -> bool {
         !matches!(self.state, TapInflateState::Broken)
     }
 
     /// Starts a new message.
-    pub(crate) fn begin_message(&mut self) {
+    fn begin_message(&mut self) {
         self.message_len = 0;
         self.size = 0;
         self.head.clear();
@@ -307,7 +264,7 @@ impl TapInflater {
     }
 
     /// Inflates part of a message's payload; the first `head_len` bytes of a frame's output are kept.
-    pub(crate) fn inflate(&mut self, bytes: &[u8], head_len: usize) {
+    fn inflate(&mut self, bytes: &[u8], head_len: usize) {
         if matches!(self.state, TapInflateState::Idle) {
             self.state = self.start();
         }
@@ -348,9 +305,9 @@ impl TapInflater {
     }
 
     /// Ends a frame; returns `None` if its content is unknown.
-    pub(crate) fn end_frame(&mut self, fin: bool, head_len: usize) -> Option<InflatedFrame> {
+    fn end_frame(&mut self, fin: bool, head_len: usize) -> Option<InflatedFrame> {
         if fin {
-            self.inflate(TAIL, head_len);
+            self.inflate(&TAIL, head_len);
         }
         let inflated = InflatedFrame {
             size: std::mem::take(&mut self.size),
@@ -372,9 +329,6 @@ impl TapInflater {
         TapInflateState::Working(decompress, permit)
     }
 }
-
-/// RFC 7692 §7.2.2: the bytes that a compressor removes at the end of a message.
-const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
 
 /// RFC 1951 §2: the maximum distance of a back-reference. Unknown bytes are displayed as question marks.
 const WINDOW: usize = 32 * 1024;

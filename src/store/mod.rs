@@ -1,4 +1,8 @@
-//! Persistent storage of keys and certificates: the `Store` trait and its only implementation, a directory.
+//! Persistent storage of keys and certificates.
+//!
+//! [`Store`] is the trait of all stores, and [`WriteBehindStore`] the wrapper through which `tls/acme` uses one. The only
+//! implementation is a directory, in `dir`. The content and the names of the files are chosen by the caller; what a
+//! certificate is, is not known here.
 
 pub(crate) mod dir;
 
@@ -32,8 +36,7 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 /// The write lock. It is held as long as a descriptor is open, and can be passed to the process that takes over.
 pub(crate) type Lock = OwnedFd;
 
-// A write-behind wrapper of a store: content that cannot be written stays in memory and is retried.
-
+/// A wrapper of a store: content that cannot be written stays in memory, and the write is retried.
 #[derive(Debug)]
 pub(crate) struct WriteBehindStore {
     store: Box<dyn Store>,

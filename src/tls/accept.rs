@@ -2,11 +2,11 @@
 //! certificate, and completes the handshake.
 
 use crate::{
-    net::tls_stream::{self, ServerStream},
-    tls::{
-        error::TlsError,
-        server_config::{TlsServer, provider},
+    net::{
+        crypto::provider,
+        tls_stream::{self, ServerStream},
     },
+    tls::{error::TlsError, server_config::TlsServer, x509::normalize_sni},
 };
 use rustls::{
     ProtocolVersion, ServerConfig,
@@ -49,7 +49,7 @@ pub enum AcceptOutcome<S> {
 /// time limit here, of 2 s from its ClientHello.
 ///
 /// # Errors
-/// Returns a [`TlsError`] by cause. A client that uses TLS has been sent an alert.
+/// Returns a `TlsError` by cause. A client that uses TLS has been sent an alert.
 pub async fn accept<S>(tls_server: &TlsServer, stream: S) -> Result<AcceptOutcome<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -64,7 +64,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut bytes = Vec::new();
-    let hello = match read(&mut stream, &mut bytes).await {
+    let hello = match read_client_hello(&mut stream, &mut bytes).await {
         Err(TlsError::PlainHttp) => {
             // A write error is ignored: the cause to report is the missing TLS.
             let _ = reject_plain_http(stream).await;
@@ -105,6 +105,60 @@ where
         stream,
         sni,
     }))
+}
+
+/// Reads a ClientHello and appends every byte read to `bytes`. Input that cannot be TLS is rejected first, because
+/// rustls would answer it with an alert.
+async fn read_client_hello<S>(stream: &mut S, bytes: &mut Vec<u8>) -> Result<Accepted, TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut acceptor = Acceptor::default();
+    loop {
+        let old_len = bytes.len();
+        bytes.reserve(READ_BUF_LEN);
+        if stream.read_buf(bytes).await? == 0 {
+            return Err(TlsError::Gone);
+        }
+        if old_len == 0 {
+            sniff(bytes)?;
+        }
+        let mut unparsed = &bytes[old_len..];
+        while !unparsed.is_empty() {
+            // The acceptor copies the bytes into a buffer of limited size.
+            if acceptor.read_tls(&mut unparsed)? == 0 {
+                return Err(TlsError::Io(io::ErrorKind::OutOfMemory.into()));
+            }
+        }
+        match acceptor.accept() {
+            Ok(None) => {}
+            Ok(Some(hello)) => return Ok(hello),
+            Err((error, mut alert)) => {
+                let mut alert_bytes = Vec::new();
+                // A write error is ignored: the cause to report is the ClientHello.
+                let _ = alert.write_all(&mut alert_bytes);
+                let _ = stream.write_all(&alert_bytes).await;
+                let _ = stream.flush().await;
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+/// Classifies the first bytes of a stream: TLS, plain HTTP, or neither.
+fn sniff(bytes: &[u8]) -> Result<(), TlsError> {
+    let bytes = &bytes[..bytes.len().min(METHOD_PREFIX_LEN)];
+    match bytes.first() {
+        Some(&HANDSHAKE_RECORD) => Ok(()),
+        Some(_)
+            if METHOD_PREFIXES
+                .iter()
+                .any(|method| method.starts_with(bytes)) =>
+        {
+            Err(TlsError::PlainHttp)
+        }
+        _ => Err(TlsError::NotTls),
+    }
 }
 
 /// Returns true if the ClientHello offers `acme-tls/1` as its only protocol (RFC 8737 §3).
@@ -169,14 +223,19 @@ async fn reject_plain_http(mut io: impl AsyncRead + AsyncWrite + Unpin) -> io::R
     Ok(())
 }
 
-/// Returns a server name in the form used for certificate lookup: lower case and without a trailing dot, because DNS
-/// ignores both (RFC 6066 §3).
-pub(crate) fn normalize_sni(name: &str) -> Box<str> {
-    name.strip_suffix('.')
-        .unwrap_or(name)
-        .to_ascii_lowercase()
-        .into()
-}
+/// The read size. The first flight of most clients is smaller.
+const READ_BUF_LEN: usize = 2 * 1024;
+
+/// The content type of a record that carries a ClientHello (RFC 8446 §5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// The length of the prefixes that identify plain HTTP.
+const METHOD_PREFIX_LEN: usize = 4;
+
+/// The first bytes of the HTTP methods and of the HTTP/2 preface (RFC 9113 §3.4).
+const METHOD_PREFIXES: [&[u8]; 9] = [
+    b"GET ", b"POST", b"HEAD", b"PUT ", b"PATC", b"DELE", b"OPTI", b"CONN", b"PRI ",
+];
 
 /// The ALPN name of TLS-ALPN-01 (RFC 8737 §6.2).
 const ACME_TLS: &[u8] = b"acme-tls/1";
@@ -196,76 +255,6 @@ const UNRECOGNIZED_NAME: u8 = 112;
 
 /// The alert for a missing but required server name (RFC 8446 §9.2).
 const MISSING_EXTENSION: u8 = 109;
-
-// Reads the first bytes of a connection, up to the end of the ClientHello.
-
-/// Reads a ClientHello and appends every byte read to `bytes`. Input that cannot be TLS is rejected first, because
-/// rustls would answer it with an alert.
-pub(crate) async fn read<S>(stream: &mut S, bytes: &mut Vec<u8>) -> Result<Accepted, TlsError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut acceptor = Acceptor::default();
-    loop {
-        let old_len = bytes.len();
-        bytes.reserve(READ_BUF_LEN);
-        if stream.read_buf(bytes).await? == 0 {
-            return Err(TlsError::Gone);
-        }
-        if old_len == 0 {
-            sniff(bytes)?;
-        }
-        let mut unparsed = &bytes[old_len..];
-        while !unparsed.is_empty() {
-            // The acceptor copies the bytes into a buffer of limited size.
-            if acceptor.read_tls(&mut unparsed)? == 0 {
-                return Err(TlsError::Io(io::ErrorKind::OutOfMemory.into()));
-            }
-        }
-        match acceptor.accept() {
-            Ok(None) => {}
-            Ok(Some(hello)) => return Ok(hello),
-            Err((error, mut alert)) => {
-                let mut alert_bytes = Vec::new();
-                // A write error is ignored: the cause to report is the ClientHello.
-                let _ = alert.write_all(&mut alert_bytes);
-                let _ = stream.write_all(&alert_bytes).await;
-                let _ = stream.flush().await;
-                return Err(error.into());
-            }
-        }
-    }
-}
-
-/// Classifies the first bytes of a stream: TLS, plain HTTP, or neither.
-fn sniff(bytes: &[u8]) -> Result<(), TlsError> {
-    let bytes = &bytes[..bytes.len().min(METHOD_PREFIX_LEN)];
-    match bytes.first() {
-        Some(&HANDSHAKE_RECORD) => Ok(()),
-        Some(_)
-            if METHOD_PREFIXES
-                .iter()
-                .any(|method| method.starts_with(bytes)) =>
-        {
-            Err(TlsError::PlainHttp)
-        }
-        _ => Err(TlsError::NotTls),
-    }
-}
-
-/// The read size. The first flight of most clients is smaller.
-const READ_BUF_LEN: usize = 2 * 1024;
-
-/// The content type of a record that carries a ClientHello (RFC 8446 §5.1).
-const HANDSHAKE_RECORD: u8 = 22;
-
-/// The length of the prefixes that identify plain HTTP.
-const METHOD_PREFIX_LEN: usize = 4;
-
-/// The first bytes of the HTTP methods and of the HTTP/2 preface (RFC 9113 §3.4).
-const METHOD_PREFIXES: [&[u8]; 9] = [
-    b"GET ", b"POST", b"HEAD", b"PUT ", b"PATC", b"DELE", b"OPTI", b"CONN", b"PRI ",
-];
 
 #[cfg(test)]
 mod tests;

@@ -1,23 +1,20 @@
-//! One entry of `tls.certificates`: parses two PEM files into a chain, its key and its names, or into diagnostics.
+//! One entry of `tls.certificates`: two PEM files become a chain, its key and its names, or diagnostics.
 //!
-//! `bytes` reads a file; `watch` reloads files that have changed.
+//! `net/pem.rs` reads a file; `certs/reload.rs` reads a pair again after a change.
 
 use crate::{
     config::{CertificateFiles, Diagnostic, Located},
-    net::pem::{FileError, PemContent, bad_pem, bytes, contains, file_error},
-    tls::{
-        server_config::provider,
-        x509::{Validity, names, validity},
+    net::{
+        crypto::provider,
+        pem::{self, FileError},
     },
+    tls::x509::{Validity, names, validity},
 };
 use rustls::{
-    pki_types::{
-        CertificateDer, PrivateKeyDer, UnixTime,
-        pem::{self, PemObject},
-    },
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
     sign::CertifiedKey,
 };
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 use tracing::warn;
 
 /// A certificate chain with its key, ready to serve.
@@ -40,8 +37,8 @@ pub(crate) fn read(
             hint: Some(error.hint),
         });
     };
-    let chain = chain(&entry.cert).map_err(&mut report);
-    let key = key(&entry.key).map_err(&mut report);
+    let chain = pem::load_chain(&entry.cert).map_err(&mut report);
+    let key = pem::load_key(&entry.key).map_err(&mut report);
     pair(entry, chain.ok()?, key.ok()?).map_err(report).ok()
 }
 
@@ -65,64 +62,6 @@ pub(crate) fn warn_about_cert(entry: &CertificateFiles, pair: &CertKeyPair) {
     }
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let bytes = bytes(path)?;
-    let shown = path.display();
-    let chain = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| bad_pem(path, &error))?;
-    if !chain.is_empty() {
-        return Ok(chain);
-    }
-    let hint = match PemContent::of(&bytes) {
-        PemContent::Der => {
-            "this looks like DER or PKCS #12; convert it: openssl x509 -inform der -in FILE -out cert.pem, \
-             or openssl pkcs12 -in FILE -nokeys -out cert.pem"
-        }
-        _ if contains(&bytes, "PRIVATE KEY-----") => {
-            "it holds a private key; are cert and key exchanged?"
-        }
-        _ => {
-            "it must hold the chain in PEM, \"-----BEGIN CERTIFICATE-----\", the server's own first"
-        }
-    };
-    Err(file_error(format!("no certificate in {shown}"), hint))
-}
-
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
-    let bytes = bytes(path)?;
-    let shown = path.display();
-    // Checked first, because the parser reports an encrypted key in the old format as a base64 error.
-    if let PemContent::Encrypted = PemContent::of(&bytes) {
-        return Err(file_error(
-            format!("the key in {shown} is encrypted"),
-            "lockgate does not prompt for its password; decrypt it: openssl pkey -in FILE -out key.pem, then chmod 600 key.pem",
-        ));
-    }
-    match PrivateKeyDer::from_pem_slice(&bytes) {
-        Ok(key) => Ok(key),
-        Err(pem::Error::NoItemsFound) => Err(file_error(
-            format!("no private key in {shown}"),
-            match PemContent::of(&bytes) {
-                PemContent::Der => {
-                    "this looks like DER or PKCS #12; convert it: openssl pkey -inform der -in FILE -out key.pem, \
-                     or openssl pkcs12 -in FILE -nocerts -nodes -out key.pem"
-                }
-                PemContent::OpenSsh => {
-                    "it is an OpenSSH key; TLS needs PEM as openssl genpkey writes it"
-                }
-                _ if contains(&bytes, "BEGIN CERTIFICATE-----") => {
-                    "it holds a certificate; are cert and key exchanged?"
-                }
-                _ => {
-                    "it must hold a key in PEM: \"-----BEGIN PRIVATE KEY-----\", or EC or RSA PRIVATE KEY"
-                }
-            },
-        )),
-        Err(error) => Err(bad_pem(path, &error)),
-    }
-}
-
 fn pair(
     entry: &CertificateFiles,
     chain: Vec<CertificateDer<'static>>,
@@ -131,9 +70,9 @@ fn pair(
     let cert = entry.cert.display();
     let leaf = chain
         .first()
-        .expect("chain() returns at least one certificate");
+        .expect("load_chain returns at least one certificate");
     let broken = |error| {
-        file_error(
+        FileError::new(
             format!("the certificate in {cert} cannot be used: {error}"),
             "it must be X.509 version 3, not damaged, and have a subjectAltName",
         )
@@ -143,7 +82,7 @@ fn pair(
         .key_provider
         .load_private_key(key)
         .map_err(|error| {
-            file_error(
+            FileError::new(
                 format!("the key in {} cannot be used: {error}", entry.key.display()),
                 "use ECDSA (P-256, P-384), Ed25519, or RSA of at least 2048 bits",
             )
@@ -154,7 +93,7 @@ fn pair(
             .is_ok()
     };
     if !matches_key(leaf) {
-        return Err(file_error(
+        return Err(FileError::new(
             format!(
                 "the key in {} does not belong to the certificate in {cert}",
                 entry.key.display()
@@ -167,7 +106,7 @@ fn pair(
         ));
     }
     if names.is_empty() {
-        return Err(file_error(
+        return Err(FileError::new(
             format!("the certificate in {cert} names no host"),
             "clients look only at the subjectAltName, not at the Common Name: have it issued with DNS: or IP: entries",
         ));

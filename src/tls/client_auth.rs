@@ -1,13 +1,16 @@
-//! The set of hosts for which client authentication is requested.
+//! Client authentication: the hosts that request client certificates, and the CAs in `tls.client_ca` that these are
+//! verified against.
 
 use crate::{
     config::{Diagnostic, HostPattern, Located},
-    net::pem,
-    tls::{server_config::provider, x509},
+    net::{
+        crypto::provider,
+        pem::{self, FileError},
+    },
+    tls::x509,
 };
 use rustls::{
     RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use std::{collections::HashSet, iter, net::IpAddr, path::PathBuf, sync::Arc};
@@ -68,8 +71,6 @@ fn parent(host: &str) -> Option<&str> {
     host.split_once('.').map(|(_, parent)| parent)
 }
 
-// `tls.client_ca`: the CAs that client certificates are verified against.
-
 /// Returns a verifier that trusts client certificates signed by one of the CAs in `file`. It requests a certificate but
 /// does not require one: a client without one is refused later, by an HTTP response that states the reason.
 pub(crate) fn verifier(
@@ -80,7 +81,7 @@ pub(crate) fn verifier(
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .allow_unauthenticated()
             .build()
-            .map_err(|error| pem::file_error(format!("it cannot be used: {error}"), HINT))
+            .map_err(|error| FileError::new(format!("it cannot be used: {error}"), HINT))
     });
     verifier
         .map_err(|error| {
@@ -93,12 +94,10 @@ pub(crate) fn verifier(
         .ok()
 }
 
-fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, pem::FileError> {
-    let bytes = pem::bytes(file)?;
+fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, FileError> {
     let shown = file.display();
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        let certificate = certificate.map_err(|error| pem::bad_pem(file, &error))?;
+    for certificate in pem::load_certificates(file)? {
         // webpki does not check that a trust anchor is a CA certificate, so a client's own certificate would be
         // accepted.
         if !x509::is_authority(&certificate) || roots.add(certificate).is_err() {
@@ -106,7 +105,7 @@ fn roots(file: &Located<PathBuf>) -> Result<RootCertStore, pem::FileError> {
         }
     }
     if roots.is_empty() {
-        return Err(pem::file_error(
+        return Err(FileError::new(
             format!("no usable CA certificate in {shown}"),
             HINT,
         ));
@@ -118,8 +117,9 @@ const HINT: &str = "it must hold, in PEM, the certificate of the CA that signs t
     \"-----BEGIN CERTIFICATE-----\", with basicConstraints CA:TRUE";
 
 #[cfg(test)]
-mod asking_tests {
+mod tests {
     use super::*;
+    use crate::tls::testing::{LOCATION, Pki};
 
     #[test]
     fn client_auth_hosts_match_as_routes_do() {
@@ -155,12 +155,6 @@ mod asking_tests {
             }
         }
     }
-}
-
-#[cfg(test)]
-mod client_ca_tests {
-    use super::*;
-    use crate::tls::testing::{LOCATION, Pki};
 
     #[test]
     fn file_without_a_ca_is_reported() {

@@ -2,17 +2,19 @@
 //!
 //! It has no name constraints, because it is created before its names are known. Its limits are: no intermediate CA,
 //! server certificates only, a key that only its owner can read, and no trust store that includes it by default.
+//!
+//! Its two files, the certificate and the key, are created together or not at all, and never overwritten.
 
-use crate::tls::{
-    server_config::provider,
-    x509::{Validity, validity},
+use crate::{
+    net::{crypto::provider, pem, random::random_bytes},
+    tls::x509::{Validity, validity},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
 use rustls::{
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime, pem::PemObject},
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime},
     sign::CertifiedKey,
 };
 use std::{
@@ -83,7 +85,11 @@ impl DevCa {
     /// # Errors
     /// Fails if the CA can be neither read nor created.
     pub fn open(folder: &Path) -> Result<DevCa, DevCaError> {
-        open(&folder.join(FOLDER))
+        let folder = folder.join(FOLDER);
+        if is_empty(&folder)? {
+            create(&folder)?;
+        }
+        read(&folder)
     }
 
     /// Opens the CA below `folder`, or creates one in memory if it does not exist, to check a configuration.
@@ -91,7 +97,18 @@ impl DevCa {
     /// # Errors
     /// Fails if the CA exists but cannot be read.
     pub fn open_existing(folder: &Path) -> Result<DevCa, DevCaError> {
-        open_existing(&folder.join(FOLDER))
+        let folder = folder.join(FOLDER);
+        if !is_empty(&folder)? {
+            return read(&folder);
+        }
+        let (key, params) = (KeyPair::generate(), authority());
+        Ok(DevCa {
+            certificate: folder.join(CERTIFICATE),
+            issuer: Issuer::new(
+                params.map_err(DevCaError::Issue)?,
+                key.map_err(DevCaError::Issue)?,
+            ),
+        })
     }
 
     /// Returns the data folder: `$LOCKGATE_DATA`, otherwise `$XDG_DATA_HOME/lockgate`, otherwise
@@ -122,112 +139,7 @@ impl DevCa {
     }
 }
 
-/// Returns the parameters of the CA's own certificate.
-fn authority() -> Result<CertificateParams, rcgen::Error> {
-    let mut params = dated(CertificateParams::new([])?, CA_LIFETIME);
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name(&host_name()));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    // With a stolen key an attacker can impersonate servers, but cannot sign mail or programs.
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    Ok(params)
-}
-
-fn leaf(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
-    // The subject stays empty: clients check only the subjectAltName (RFC 9525 §2).
-    let mut params = dated(CertificateParams::new(names)?, LEAF_LIFETIME);
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    Ok(params)
-}
-
-/// Returns parameters that are valid from one day ago, to tolerate clock differences, with an empty subject.
-fn dated(mut params: CertificateParams, lifetime: Duration) -> CertificateParams {
-    // With a clock before 1970 no date is right.
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + now - DAY;
-    params.not_after = epoch + now + lifetime;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-}
-
-/// Returns the Common Name. It includes the host name, so that the CAs of several machines differ in one trust store.
-fn common_name(host: &str) -> String {
-    let host: String = host
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
-        .take(MAX_COMMON_NAME_LEN - TITLE.len() - " ()".len())
-        .collect();
-    if host.is_empty() {
-        TITLE.to_owned()
-    } else {
-        format!("{TITLE} ({host})")
-    }
-}
-
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .or_else(|_| std::env::var("HOSTNAME"))
-        .unwrap_or_default()
-}
-
-fn data_folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
-    // The XDG base directory specification requires relative paths to be ignored.
-    let absolute = |name| set(name).filter(|path| path.is_absolute());
-    set("LOCKGATE_DATA")
-        .or_else(|| Some(absolute("XDG_DATA_HOME")?.join("lockgate")))
-        .or_else(|| Some(absolute("HOME")?.join(".local/share/lockgate")))
-}
-
-/// The folder of the CA below the data folder.
-const FOLDER: &str = "dev-ca";
-
-const TITLE: &str = "Lockgate development CA";
-
-/// The maximum length of a Common Name (RFC 5280, appendix A: ub-common-name).
-const MAX_COMMON_NAME_LEN: usize = 64;
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Ten years, because every client must be configured again for a new CA.
-const CA_LIFETIME: Duration = Duration::from_secs(3650 * DAY.as_secs());
-
-/// Together with the day before now, one day less than the 398 days that Apple's clients accept.
-const LEAF_LIFETIME: Duration = Duration::from_secs(396 * DAY.as_secs());
-
-// The two files of the development CA: created together or not at all, and never overwritten.
-
-/// Reads the CA in `folder`. Creates it first if the folder is absent or empty.
-pub(crate) fn open(folder: &Path) -> Result<DevCa, DevCaError> {
-    if is_empty(folder)? {
-        create(folder)?;
-    }
-    read(folder)
-}
-
-/// Reads the CA in `folder`. Creates one only in memory if the folder is absent or empty.
-pub(crate) fn open_existing(folder: &Path) -> Result<DevCa, DevCaError> {
-    if !is_empty(folder)? {
-        return read(folder);
-    }
-    let (key, params) = (KeyPair::generate(), authority());
-    Ok(DevCa {
-        certificate: folder.join(CERTIFICATE),
-        issuer: Issuer::new(
-            params.map_err(DevCaError::Issue)?,
-            key.map_err(DevCaError::Issue)?,
-        ),
-    })
-}
-
+/// Returns true if the folder is absent or empty.
 fn is_empty(folder: &Path) -> Result<bool, DevCaError> {
     match fs::read_dir(folder) {
         Ok(mut entries) => Ok(entries.next().is_none()),
@@ -251,9 +163,9 @@ fn read(folder: &Path) -> Result<DevCa, DevCaError> {
         path: path.to_owned(),
         what,
     };
-    let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+    let der = pem::parse_certificate(certificate_pem.as_bytes())
         .map_err(|error| unusable(&certificate, format!("holds no certificate ({error})")))?;
-    let key_der = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+    let key_der = pem::parse_key(key_pem.as_bytes())
         .map_err(|error| unusable(&key, format!("holds no key ({error})")))?;
     let signer = KeyPair::try_from(&key_der)
         .map_err(|error| unusable(&key, format!("holds no usable key ({error})")))?;
@@ -360,9 +272,11 @@ fn sync(folder: &Path) -> io::Result<()> {
 /// A folder that no other process uses; removed on drop unless it was renamed.
 struct PrivateDir(PathBuf);
 
+// === impl PrivateDir ===
+
 impl PrivateDir {
     fn create(parent: &Path) -> io::Result<PrivateDir> {
-        let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+        let random = u64::from_ne_bytes(random_bytes());
         let path = parent.join(format!(".dev-ca.{random:016x}"));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(PrivateDir(path))
@@ -374,6 +288,87 @@ impl Drop for PrivateDir {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+/// Returns the parameters of the CA's own certificate.
+fn authority() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = dated(CertificateParams::new([])?, CA_LIFETIME);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name(&host_name()));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    // With a stolen key an attacker can impersonate servers, but cannot sign mail or programs.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
+}
+
+fn leaf(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
+    // The subject stays empty: clients check only the subjectAltName (RFC 9525 §2).
+    let mut params = dated(CertificateParams::new(names)?, LEAF_LIFETIME);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
+}
+
+/// Returns parameters that are valid from one day ago, to tolerate clock differences, with an empty subject.
+fn dated(mut params: CertificateParams, lifetime: Duration) -> CertificateParams {
+    // With a clock before 1970 no date is right.
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + now - DAY;
+    params.not_after = epoch + now + lifetime;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+}
+
+/// Returns the Common Name. It includes the host name, so that the CAs of several machines differ in one trust store.
+fn common_name(host: &str) -> String {
+    let host: String = host
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
+        .take(MAX_COMMON_NAME_LEN - TITLE.len() - " ()".len())
+        .collect();
+    if host.is_empty() {
+        TITLE.to_owned()
+    } else {
+        format!("{TITLE} ({host})")
+    }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_default()
+}
+
+fn data_folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
+    // The XDG base directory specification requires relative paths to be ignored.
+    let absolute = |name| set(name).filter(|path| path.is_absolute());
+    set("LOCKGATE_DATA")
+        .or_else(|| Some(absolute("XDG_DATA_HOME")?.join("lockgate")))
+        .or_else(|| Some(absolute("HOME")?.join(".local/share/lockgate")))
+}
+
+/// The folder of the CA below the data folder.
+const FOLDER: &str = "dev-ca";
+
+const TITLE: &str = "Lockgate development CA";
+
+/// The maximum length of a Common Name (RFC 5280, appendix A: ub-common-name).
+const MAX_COMMON_NAME_LEN: usize = 64;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Ten years, because every client must be configured again for a new CA.
+const CA_LIFETIME: Duration = Duration::from_secs(3650 * DAY.as_secs());
+
+/// Together with the day before now, one day less than the 398 days that Apple's clients accept.
+const LEAF_LIFETIME: Duration = Duration::from_secs(396 * DAY.as_secs());
 
 const CERTIFICATE: &str = "ca.pem";
 

@@ -1,7 +1,9 @@
-//! The TLS server configurations of a gateway.
+//! The TLS server configurations of a gateway: with and without client authentication, and the settings that are the
+//! same for every name (versions, groups, tickets).
 
 use crate::{
     config::{Diagnostic, HostPattern, Tls, TlsVersion},
+    net::crypto::provider,
     tls::{
         certs::Certificates,
         client_auth::{self, ClientAuthHosts},
@@ -10,7 +12,7 @@ use crate::{
 };
 use rustls::{
     ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::aws_lc_rs,
     server::{ProducesTickets, WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
@@ -105,20 +107,6 @@ impl TlsServer {
     }
 }
 
-// TLS settings that are the same for every name: provider, versions, groups, tickets.
-
-/// Installs aws-lc-rs as the provider of the process. It must be called first: a dependency that enables another
-/// provider makes the default ambiguous, and rustls then panics. Later calls have no effect.
-pub fn install_provider() {
-    // An error means that a provider is already installed.
-    let _ = aws_lc_rs::default_provider().install_default();
-}
-
-/// Returns the provider used throughout this module. X25519MLKEM768 is the first of its groups.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
-}
-
 /// Builds a server configuration with the versions from `tls.min_version`, client authentication by `verifier`, and no
 /// early data.
 ///
@@ -149,9 +137,6 @@ pub(crate) fn server_config(
     Arc::new(config)
 }
 
-/// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.1).
-pub(crate) const H2: &[u8] = b"h2";
-
 /// Creates a ticketer, which encrypts and decrypts session tickets. Its keys are in memory, are replaced every six
 /// hours and are valid for twelve.
 ///
@@ -161,32 +146,8 @@ pub(crate) fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     aws_lc_rs::Ticketer::new()
 }
 
-#[cfg(test)]
-mod policy_tests {
-    use crate::tls::testing;
-
-    use rustls::NamedGroup;
-
-    use super::*;
-
-    #[test]
-    fn installed_provider_prefers_the_hybrid_group() {
-        install_provider();
-        install_provider();
-        let installed = CryptoProvider::get_default().unwrap();
-        assert_eq!(installed.kx_groups[0].name(), NamedGroup::X25519MLKEM768);
-        assert_eq!(provider().kx_groups[0].name(), NamedGroup::X25519MLKEM768);
-    }
-
-    #[test]
-    fn early_data_is_off() {
-        let pki = testing::Pki::new();
-        let tls = testing::tls(vec![pki.pair("a", &["a.test"])], "");
-        let config = testing::server(&tls);
-        assert_eq!(config.max_early_data_size, 0);
-        assert!(config.ticketer.enabled());
-    }
-}
+/// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.1).
+pub(crate) const H2: &[u8] = b"h2";
 
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,12 @@
 
 use crate::{
     config::{CertificateFiles, Diagnostic, Located, Location, Tls, TlsVersion},
+    net::crypto::provider,
     tls::{
         accept::{AcceptOutcome, AcceptedTls, accept},
         certs::{CertIssuers, Certificates},
         error::TlsError,
-        server_config::{TlsServer, provider, server_config, ticketer},
+        server_config::{TlsServer, server_config, ticketer},
         x509,
     },
 };

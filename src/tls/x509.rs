@@ -1,8 +1,11 @@
-//! Names, validity and issuer of a certificate. Names and dates are checked by webpki, the verifier of rustls clients.
+//! Names, validity and issuer of a certificate, and their forms for lookup and display. Names and dates are checked by
+//! webpki, the verifier of rustls clients.
 
-use crate::tls::accept::normalize_sni;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{Duration, UNIX_EPOCH},
+};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
 /// The validity and kind of a certificate at one point in time.
@@ -101,3 +104,22 @@ pub(crate) fn cert_info(certificate: &CertificateDer<'_>) -> Option<CertInfo> {
         not_after: parsed.validity().not_after.timestamp(),
     })
 }
+
+/// Returns a server name in the form used for certificate lookup: lower case and without a trailing dot, because DNS
+/// ignores both (RFC 6066 §3).
+pub(crate) fn normalize_sni(name: &str) -> Box<str> {
+    name.strip_suffix('.')
+        .unwrap_or(name)
+        .to_ascii_lowercase()
+        .into()
+}
+
+/// Formats seconds since 1970 as RFC 3339.
+pub(crate) fn date(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or(0).min(LAST_DATE);
+    let time = UNIX_EPOCH + Duration::from_secs(seconds);
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// The last second of the year 9999.
+const LAST_DATE: u64 = 253_402_300_799;

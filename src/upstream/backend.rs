@@ -1,14 +1,16 @@
-//! Backends: state that survives reloads and is shared by all configurations that use the same address.
+//! Backends: state that survives reloads and is shared by all configurations that use the same address. It consists of
+//! the load, the slow start, the health and the drain.
 
 use crate::{
     config::BackendAddress,
     upstream::{
         health::{BackendHealth, state::Condition},
-        queue::{AdmissionQueue, QueueSubscribers},
+        queue::subscribers::Subscribers,
     },
 };
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -30,7 +32,25 @@ pub struct Backend {
     /// Whether it is or was in an active configuration.
     was_active: AtomicBool,
     /// The queues whose requests may get a lease on this backend.
-    queues: QueueSubscribers,
+    queues: Subscribers<dyn CapacitySubscriber>,
+}
+
+/// The state of a backend in a pool, derived from its health, its drain and its slow start, as reported by status, log
+/// and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendState {
+    /// Accepts new sessions and requests.
+    Up,
+    /// New or recovered: receives a growing share of new sessions and requests for the pool's `slow_start`.
+    Warming,
+    /// Accepts no new sessions or requests, as ordered by the operator.
+    Draining,
+    /// Health checks fail.
+    Down,
+    /// Sessions or requests failed; the backend is not used for a limited time.
+    Ejected,
+    /// Not in DNS any longer: accepts no new sessions or requests.
+    Vanished,
 }
 
 /// All backends by address. Several pools share one backend. It is kept for as long as a lease on it is held, so a
@@ -38,31 +58,31 @@ pub struct Backend {
 #[derive(Debug, Default)]
 pub struct Backends(HashMap<BackendAddress, Weak<Backend>>);
 
-// === impl Backends ===
+/// A queue whose requests may get a lease on a backend.
+pub(crate) trait CapacitySubscriber: fmt::Debug + Send + Sync {
+    /// Called after capacity may have become free on `backend`.
+    fn offer(&self, backend: &Arc<Backend>);
+}
 
-impl Backends {
-    /// Returns the backend at this address, or creates one that is not in use yet.
-    pub(crate) fn get_or_create(&mut self, address: &BackendAddress) -> Arc<Backend> {
-        if let Some(known) = self.0.get(address).and_then(Weak::upgrade) {
-            return known;
-        }
-        if self.0.len() == self.0.capacity() {
-            // Backends without references are removed before the table grows.
-            self.0.retain(|_, backend| backend.strong_count() > 0);
-        }
-        let backend = Arc::new(Backend::new(address.clone()));
-        self.0.insert(address.clone(), Arc::downgrade(&backend));
-        backend
-    }
+/// The load of a backend: its leases, and those of them in the handshake phase. Both counts are in one number, so that
+/// one exchange acquires both: leases in the low half, handshakes in the high half.
+#[derive(Debug, Default)]
+struct LoadCounters {
+    counts: AtomicU64,
+}
 
-    /// Adds existing backends.
-    #[cfg(test)]
-    pub(crate) fn containing(backends: impl IntoIterator<Item = Arc<Backend>>) -> Self {
-        let backends = backends.into_iter();
-        let by_address =
-            |backend: Arc<Backend>| (backend.address.clone(), Arc::downgrade(&backend));
-        Backends(backends.map(by_address).collect())
-    }
+/// The limits that a pool sets for both counts, in the same halves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoadLimits(u64);
+
+/// The start of a backend's slow start; each pool sets its length. Without slow start, a new backend would receive all
+/// new sessions, because it has the fewest.
+#[derive(Debug)]
+struct SlowStart {
+    /// The zero of `started_ms`.
+    created: Instant,
+    /// Milliseconds from `created` to the start, plus 1; 0: there was no slow start.
+    started_ms: AtomicU64,
 }
 
 // === impl Backend ===
@@ -79,7 +99,7 @@ impl Backend {
             health: BackendHealth::new(),
             slow_start: SlowStart::default(),
             was_active: AtomicBool::new(false),
-            queues: QueueSubscribers::default(),
+            queues: Subscribers::default(),
         }
     }
 
@@ -141,6 +161,19 @@ impl Backend {
         (ends > Instant::now()).then_some(ends)
     }
 
+    /// Returns the state of a backend that is configured or in DNS. A drain takes precedence over health: it applies in
+    /// both conditions.
+    pub(crate) fn state(&self, now: Instant, slow_start: Duration) -> BackendState {
+        match self.health.condition().0 {
+            _ if self.is_draining() => BackendState::Draining,
+            Condition::Up if self.slow_start_factor(now, slow_start).is_some() => {
+                BackendState::Warming
+            }
+            Condition::Up => BackendState::Up,
+            Condition::Down => BackendState::Down,
+            Condition::Ejected => BackendState::Ejected,
+        }
+    }
     /// Returns a number that changes with every slow start ([`Backend::start_slow`]).
     pub(crate) fn generation(&self) -> u64 {
         self.slow_start.generation()
@@ -182,13 +215,13 @@ impl Backend {
     }
 
     /// Notifies this queue of free capacity from now on. The caller checks for capacity afterwards, as
-    /// [`QueueSubscribers::add`] explains.
-    pub(crate) fn subscribe(&self, queue: &Arc<AdmissionQueue>) {
+    /// [`Subscribers::add`] explains.
+    pub(crate) fn subscribe(&self, queue: Weak<dyn CapacitySubscriber>) {
         self.queues.add(queue);
     }
 
     /// Stops notifying this queue.
-    pub(crate) fn unsubscribe(&self, queue: &AdmissionQueue) {
+    pub(crate) fn unsubscribe(&self, queue: &(dyn CapacitySubscriber + 'static)) {
         self.queues.remove(queue);
     }
 
@@ -204,102 +237,6 @@ impl Backend {
             queue.offer(self);
         }
     }
-}
-
-// Load of a backend and its limits per pool: leases, and those of them in the handshake phase.
-
-/// Both counts in one number, so that one exchange acquires both: leases in the low half, handshakes in the high half.
-#[derive(Debug, Default)]
-pub(crate) struct LoadCounters {
-    counts: AtomicU64,
-}
-
-/// The limits of both counts, in the same halves.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LoadLimits(u64);
-
-// === impl LoadCounters ===
-
-impl LoadCounters {
-    pub(crate) fn leases(&self) -> u64 {
-        self.counts.load(Ordering::Relaxed) & LEASE_MASK
-    }
-
-    pub(crate) fn handshakes(&self) -> u64 {
-        self.counts.load(Ordering::Relaxed) >> HANDSHAKE_SHIFT
-    }
-
-    pub(crate) fn has_capacity(&self, limits: LoadLimits) -> bool {
-        fits(self.counts.load(Ordering::Relaxed), limits.0)
-    }
-
-    /// Increments both counts unless a limit is reached; each pool has its own limits.
-    pub(crate) fn try_acquire(&self, limits: LoadLimits) -> bool {
-        let more = |counts| fits(counts, limits.0).then_some(counts + ONE_OF_BOTH);
-        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        self.counts.fetch_update(set, fetch, more).is_ok()
-    }
-
-    // Sequentially consistent, because a release reads the queue afterwards: see `AdmissionQueue::enter`.
-
-    pub(crate) fn settle(&self) {
-        self.counts.fetch_sub(ONE_HANDSHAKE, Ordering::SeqCst);
-    }
-
-    pub(crate) fn release(&self, handshaking: bool) {
-        let released = if handshaking { ONE_OF_BOTH } else { ONE_LEASE };
-        self.counts.fetch_sub(released, Ordering::SeqCst);
-    }
-}
-
-// === impl LoadLimits ===
-
-impl LoadLimits {
-    /// Creates the limits; 0 means no limit.
-    pub(crate) fn new(leases: u32, handshakes: u32) -> Self {
-        // One less than the half can hold, so that no count overflows into the other half.
-        let max = |configured: u32| u64::from(configured.wrapping_sub(1).min(u32::MAX - 2) + 1);
-        LoadLimits(max(handshakes) << HANDSHAKE_SHIFT | max(leases))
-    }
-
-    /// Returns the maximum number of leases.
-    pub(crate) fn leases(self) -> u64 {
-        self.0 & LEASE_MASK
-    }
-}
-
-fn fits(counts: u64, limits: u64) -> bool {
-    counts & LEASE_MASK < limits & LEASE_MASK
-        && counts >> HANDSHAKE_SHIFT < limits >> HANDSHAKE_SHIFT
-}
-
-const HANDSHAKE_SHIFT: u32 = 32;
-
-const LEASE_MASK: u64 = (1 << HANDSHAKE_SHIFT) - 1;
-
-const ONE_LEASE: u64 = 1;
-
-const ONE_HANDSHAKE: u64 = 1 << HANDSHAKE_SHIFT;
-
-const ONE_OF_BOTH: u64 = ONE_LEASE + ONE_HANDSHAKE;
-
-// The state of a backend as one word, derived from its health, its drain and its slow start.
-
-/// The state of a backend in a pool, as reported by status, log and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendState {
-    /// Accepts new sessions and requests.
-    Up,
-    /// New or recovered: receives a growing share of new sessions and requests for the pool's `slow_start`.
-    Warming,
-    /// Accepts no new sessions or requests, as ordered by the operator.
-    Draining,
-    /// Health checks fail.
-    Down,
-    /// Sessions or requests failed; the backend is not used for a limited time.
-    Ejected,
-    /// Not in DNS any longer: accepts no new sessions or requests.
-    Vanished,
 }
 
 // === impl BackendState ===
@@ -328,33 +265,81 @@ impl BackendState {
     }
 }
 
-// === impl Backend ===
+// === impl Backends ===
 
-impl Backend {
-    /// Returns the state of a backend that is configured or in DNS. A drain takes precedence over health: it applies in
-    /// both conditions.
-    pub(crate) fn state(&self, now: Instant, slow_start: Duration) -> BackendState {
-        match self.health().condition().0 {
-            _ if self.is_draining() => BackendState::Draining,
-            Condition::Up if self.slow_start_factor(now, slow_start).is_some() => {
-                BackendState::Warming
-            }
-            Condition::Up => BackendState::Up,
-            Condition::Down => BackendState::Down,
-            Condition::Ejected => BackendState::Ejected,
+impl Backends {
+    /// Returns the backend at this address, or creates one that is not in use yet.
+    pub(crate) fn get_or_create(&mut self, address: &BackendAddress) -> Arc<Backend> {
+        if let Some(known) = self.0.get(address).and_then(Weak::upgrade) {
+            return known;
         }
+        if self.0.len() == self.0.capacity() {
+            // Backends without references are removed before the table grows.
+            self.0.retain(|_, backend| backend.strong_count() > 0);
+        }
+        let backend = Arc::new(Backend::new(address.clone()));
+        self.0.insert(address.clone(), Arc::downgrade(&backend));
+        backend
+    }
+
+    /// Adds existing backends.
+    #[cfg(test)]
+    pub(crate) fn containing(backends: impl IntoIterator<Item = Arc<Backend>>) -> Self {
+        let backends = backends.into_iter();
+        let by_address =
+            |backend: Arc<Backend>| (backend.address.clone(), Arc::downgrade(&backend));
+        Backends(backends.map(by_address).collect())
     }
 }
 
-// Slow start: without it, a new backend would receive all new sessions because it has the fewest.
+// === impl LoadCounters ===
 
-/// The start of a backend's slow start. Its length is set by each pool.
-#[derive(Debug)]
-pub(crate) struct SlowStart {
-    /// The zero of `started_ms`.
-    created: Instant,
-    /// Milliseconds from `created` to the start, plus 1; 0: there was no slow start.
-    started_ms: AtomicU64,
+impl LoadCounters {
+    fn leases(&self) -> u64 {
+        self.counts.load(Ordering::Relaxed) & LEASE_MASK
+    }
+
+    fn handshakes(&self) -> u64 {
+        self.counts.load(Ordering::Relaxed) >> HANDSHAKE_SHIFT
+    }
+
+    fn has_capacity(&self, limits: LoadLimits) -> bool {
+        fits(self.counts.load(Ordering::Relaxed), limits.0)
+    }
+
+    /// Increments both counts unless a limit is reached; each pool has its own limits.
+    fn try_acquire(&self, limits: LoadLimits) -> bool {
+        let more = |counts| fits(counts, limits.0).then_some(counts + ONE_OF_BOTH);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.counts.fetch_update(set, fetch, more).is_ok()
+    }
+
+    // Sequentially consistent, because a release reads the queue afterwards: see `Subscribers`.
+
+    fn settle(&self) {
+        self.counts.fetch_sub(ONE_HANDSHAKE, Ordering::SeqCst);
+    }
+
+    fn release(&self, handshaking: bool) {
+        let released = if handshaking { ONE_OF_BOTH } else { ONE_LEASE };
+        self.counts.fetch_sub(released, Ordering::SeqCst);
+    }
+}
+
+// === impl LoadLimits ===
+
+impl LoadLimits {
+    /// Creates the limits; 0 means no limit.
+    pub(crate) fn new(leases: u32, handshakes: u32) -> Self {
+        // One less than the half can hold, so that no count overflows into the other half.
+        let max = |configured: u32| u64::from(configured.wrapping_sub(1).min(u32::MAX - 2) + 1);
+        LoadLimits(max(handshakes) << HANDSHAKE_SHIFT | max(leases))
+    }
+
+    /// Returns the maximum number of leases.
+    pub(crate) fn leases(self) -> u64 {
+        self.0 & LEASE_MASK
+    }
 }
 
 // === impl SlowStart ===
@@ -369,25 +354,25 @@ impl Default for SlowStart {
 }
 
 impl SlowStart {
-    pub(crate) fn begin(&self, now: Instant) {
+    fn begin(&self, now: Instant) {
         let started_ms = millis(now.saturating_duration_since(self.created)) + 1;
         self.started_ms.store(started_ms, Ordering::Relaxed);
     }
 
     /// Returns a number that changes with every slow start.
-    pub(crate) fn generation(&self) -> u64 {
+    fn generation(&self) -> u64 {
         self.started_ms.load(Ordering::Relaxed)
     }
 
     /// Returns when a slow start of length `length` ends, which may be in the past; `None` if there was none.
-    pub(crate) fn ends(&self, length: Duration) -> Option<Instant> {
+    fn ends(&self, length: Duration) -> Option<Instant> {
         let started_ms = self.generation().checked_sub(1)?;
         self.created
             .checked_add(Duration::from_millis(started_ms) + length)
     }
 
     /// Returns the factor, which grows linearly from 0.1 to 1; `None` outside a slow start.
-    pub(crate) fn factor(&self, now: Instant, length: Duration) -> Option<f64> {
+    fn factor(&self, now: Instant, length: Duration) -> Option<f64> {
         let started_ms = self.generation().checked_sub(1)?;
         let (now, length) = (
             millis(now.saturating_duration_since(self.created)),
@@ -399,14 +384,30 @@ impl SlowStart {
     }
 }
 
+fn fits(counts: u64, limits: u64) -> bool {
+    counts & LEASE_MASK < limits & LEASE_MASK
+        && counts >> HANDSHAKE_SHIFT < limits >> HANDSHAKE_SHIFT
+}
+
 fn millis(time: Duration) -> u64 {
     time.as_millis().try_into().unwrap_or(u64::MAX - 1)
 }
 
+const HANDSHAKE_SHIFT: u32 = 32;
+
+const LEASE_MASK: u64 = (1 << HANDSHAKE_SHIFT) - 1;
+
+const ONE_LEASE: u64 = 1;
+
+const ONE_HANDSHAKE: u64 = 1 << HANDSHAKE_SHIFT;
+
+const ONE_OF_BOTH: u64 = ONE_LEASE + ONE_HANDSHAKE;
+
+/// The factor at the beginning of a slow start.
 const INITIAL_FACTOR: f64 = 0.1;
 
 #[cfg(test)]
-mod load_tests {
+mod tests {
     use super::*;
 
     #[test]
@@ -426,11 +427,6 @@ mod load_tests {
         assert!((0..1000).all(|_| load.try_acquire(all)));
         assert!(load.try_acquire(LoadLimits::new(u32::MAX, u32::MAX)) && !load.try_acquire(limits));
     }
-}
-
-#[cfg(test)]
-mod warmth_tests {
-    use super::*;
 
     #[test]
     fn factor_grows_from_a_tenth_to_one() {

@@ -5,12 +5,11 @@
 
 use crate::{
     config::{self, HashKey},
-    net::random::{self, Rng},
+    net::random,
     upstream::{
         backend::Backend,
-        balance_key::{BalanceKey, mix},
+        balance_key::{Affinity, BalanceKey, mix},
         member::Member,
-        sticky::Affinity,
     },
 };
 use std::sync::{
@@ -23,7 +22,7 @@ use std::sync::{
 pub(crate) enum Balancer {
     LeastSessions(StrideScheduler),
     RoundRobin(StrideScheduler),
-    RandomTwo(Rng),
+    RandomTwo,
     Hash(RendezvousHash),
 }
 
@@ -44,7 +43,7 @@ impl Balancer {
         match pool.balance {
             config::Balance::LeastSessions => Balancer::LeastSessions(StrideScheduler::default()),
             config::Balance::RoundRobin => Balancer::RoundRobin(StrideScheduler::default()),
-            config::Balance::RandomTwo => Balancer::RandomTwo(Rng::new()),
+            config::Balance::RandomTwo => Balancer::RandomTwo,
             config::Balance::Hash => Balancer::Hash(RendezvousHash::new(pool.hash.clone())),
         }
     }
@@ -72,7 +71,7 @@ impl Balancer {
             Balancer::RoundRobin(scheduler) => candidates
                 .iter()
                 .min_by_key(|member| scheduler.next_slot(member)),
-            Balancer::RandomTwo(rng) => random::choose(candidates, rng),
+            Balancer::RandomTwo => random_two(candidates),
             Balancer::Hash(hash) => hash.choose(candidates, key),
         }
     }
@@ -83,7 +82,7 @@ impl Balancer {
             Balancer::LeastSessions(scheduler) | Balancer::RoundRobin(scheduler) => {
                 scheduler.advance(member)
             }
-            Balancer::RandomTwo(_) | Balancer::Hash(_) => {}
+            Balancer::RandomTwo | Balancer::Hash(_) => {}
         }
     }
 
@@ -126,6 +125,38 @@ impl<'a> Eligible<'a> {
     }
 }
 
+/// Returns the less loaded of two candidates, each drawn by weight: close to the best choice, and independent processes
+/// do not all select the same backend.
+fn random_two(candidates: Eligible<'_>) -> Option<&Arc<Member>> {
+    let weights: u64 = candidates.iter().map(|member| member.weight).sum();
+    let one = draw(candidates.iter(), random::below(weights))?;
+    let others = candidates.iter().filter(|other| !Arc::ptr_eq(one, other));
+    let Some(other) = draw(others, random::below(weights.saturating_sub(one.weight))) else {
+        return Some(one);
+    };
+    if one.leases() * other.weight <= other.leases() * one.weight {
+        Some(one)
+    } else {
+        Some(other)
+    }
+}
+
+/// Returns the candidate whose range of the summed weights contains `at`; the last one if the sum has shrunk.
+fn draw<'a>(
+    members: impl Iterator<Item = &'a Arc<Member>>,
+    mut at: u64,
+) -> Option<&'a Arc<Member>> {
+    let mut last = None;
+    for member in members {
+        if at < member.weight {
+            return Some(member);
+        }
+        at -= member.weight;
+        last = Some(member);
+    }
+    last
+}
+
 // Weighted round robin by stride scheduling.
 //
 // Every member has the virtual time of its next slot, and a slot takes longer for a smaller weight. Over any interval
@@ -159,14 +190,12 @@ impl StrideScheduler {
 /// slots per second the time lasts for more than half a year.
 const STRIDE_UNIT: u64 = 720_720;
 
-// The same backend for the same key: highest random weight (Thaler and Ravishankar 1998), with bounded load (Mirrokni,
-// Thorup and Zadimoghaddam 2016).
-//
-// Every member gets a score from its address and the key, and the highest score wins. If a member is added or removed,
-// only the keys that it wins or has won move. A member with far more than its share is skipped, and the next highest
-// score wins.
-
-/// The balancing algorithm `hash`.
+/// The balancing algorithm `hash`, the same backend for the same key: highest random weight (Thaler and Ravishankar
+/// 1998), with bounded load (Mirrokni, Thorup and Zadimoghaddam 2016).
+///
+/// Every member gets a score from its address and the key, and the highest score wins. If a member is added or removed,
+/// only the keys that it wins or has won move. A member with far more than its share is skipped, and the next highest
+/// score wins.
 #[derive(Debug)]
 pub(crate) struct RendezvousHash {
     by: HashKey,
@@ -175,19 +204,15 @@ pub(crate) struct RendezvousHash {
 // === impl RendezvousHash ===
 
 impl RendezvousHash {
-    pub(crate) fn new(by: HashKey) -> Self {
+    fn new(by: HashKey) -> Self {
         RendezvousHash { by }
     }
 
-    pub(crate) fn by(&self) -> &HashKey {
+    fn by(&self) -> &HashKey {
         &self.by
     }
 
-    pub(crate) fn choose<'a>(
-        &self,
-        candidates: Eligible<'a>,
-        key: BalanceKey,
-    ) -> Option<&'a Arc<Member>> {
+    fn choose<'a>(&self, candidates: Eligible<'a>, key: BalanceKey) -> Option<&'a Arc<Member>> {
         let (leases, weights) = candidates.iter().fold((0, 0), |(leases, weights), member| {
             (leases + member.leases(), weights + member.weight)
         });

@@ -1,7 +1,11 @@
 //! The part of a request that selects its backend, as a number.
 
-use crate::{config::HashKey, upstream::sticky::Affinity};
-use http::{HeaderMap, header};
+use crate::{
+    config::HashKey,
+    net::subnet::SubnetKey,
+    proto::{cookie, query},
+};
+use http::HeaderMap;
 use percent_encoding::percent_decode;
 use std::net::IpAddr;
 
@@ -11,6 +15,14 @@ use std::net::IpAddr;
 pub struct BalanceKey {
     number: u64,
     bound: Option<Affinity>,
+}
+
+/// The affinity of a request: a backend, by the `id_hash` of its member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Affinity {
+    pub(crate) id_hash: u64,
+    /// Whether no other backend can answer the request: it goes to this one even if that is draining.
+    pub(crate) only: bool,
 }
 
 // === impl BalanceKey ===
@@ -30,11 +42,19 @@ impl BalanceKey {
             HashKey::Header(name) => headers
                 .get(name)
                 .map(|value| stable_hash(value.as_bytes().iter().copied())),
-            HashKey::Cookie(name) => cookie(headers, name),
+            HashKey::Cookie(name) => {
+                let mut values = cookie::values(headers, name);
+                values
+                    .next()
+                    .map(|value| stable_hash(value.iter().copied()))
+            }
             HashKey::Query(name) => query.and_then(|query| parameter(query, name)),
         };
         BalanceKey {
-            number: found.unwrap_or_else(|| address(client)),
+            number: found.unwrap_or_else(|| {
+                let subnet = SubnetKey::of(client);
+                stable_hash(subnet.octets().iter().copied())
+            }),
             bound: None,
         }
     }
@@ -52,24 +72,11 @@ impl BalanceKey {
     }
 }
 
-/// HTTP/2 may send cookies one by one (RFC 9113 §8.2.3).
-fn cookie(headers: &HeaderMap, name: &str) -> Option<u64> {
-    let lines = headers.get_all(header::COOKIE).into_iter();
-    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    pairs.find_map(|pair| {
-        let pair = pair.trim_ascii();
-        let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        Some(stable_hash(value.iter().copied()))
-    })
-}
-
-/// Returns a query parameter, decoded as forms encode it: `room=a%20b` equals `room=a+b`.
+/// Returns the hash of a query parameter, decoded as forms encode it: `room=a%20b` equals `room=a+b`.
 fn parameter(query: &str, name: &str) -> Option<u64> {
-    query.split('&').find_map(|pair| {
-        let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let is_it = plain(written).eq(name.bytes());
-        is_it.then(|| stable_hash(plain(value)))
-    })
+    let mut pairs = query::pairs(query);
+    let pair = pairs.find(|pair| plain(pair.name).eq(name.bytes()))?;
+    Some(stable_hash(plain(pair.value.unwrap_or_default())))
 }
 
 /// Decodes form encoding: a plus is a space, an escaped plus stays a plus.
@@ -79,14 +86,6 @@ fn plain(text: &str) -> impl Iterator<Item = u8> {
         let blank = (index > 0).then_some(b' ');
         blank.into_iter().chain(percent_decode(piece.as_bytes()))
     })
-}
-
-/// Returns the address to hash; for IPv6 its /64, because one machine can use any address within it.
-fn address(client: IpAddr) -> u64 {
-    match client.to_canonical() {
-        IpAddr::V4(address) => stable_hash(address.octets().into_iter()),
-        IpAddr::V6(address) => stable_hash(address.octets().into_iter().take(8)),
-    }
 }
 
 /// FNV-1a, followed by a mixing step, because the last bytes hardly affect its high bits.

@@ -1,13 +1,13 @@
-//! A backend as one configuration describes it, and the leases on it.
+//! A backend as one configuration describes it.
 
 use crate::{
     config::{
         self, BackendAddress, BackendProxyProtocol, BackendSource, Diagnostic, DnsName, OnVanish,
     },
     net::{
-        dial::{ConnAddrs, DialError, DialedStream, SourceAddrs, dial},
+        dial::{ConnAddrs, DialAddress, DialError, DialedStream, SourceAddrs, dial},
         resolver::Resolver,
-        tls_client::TlsClient,
+        tls_client::{TlsClient, TlsClientFiles},
     },
     observe::logging::ErrorChain,
     proto::proxy_header,
@@ -18,15 +18,9 @@ use crate::{
     },
 };
 use std::{
-    error::Error,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
-use tokio::time::Instant;
 
 /// A member of a pool: a backend with the settings that a reload may change while its leases stay.
 #[derive(Debug)]
@@ -46,12 +40,23 @@ pub(crate) struct Member {
     pub(crate) next_slot: AtomicU64,
 }
 
-/// One unit of a backend's capacity. Held from before the dial until the request or session ends; released on drop.
-/// Until [`Lease::settle`] it also counts as a handshake.
+/// One entry of a pool as configured, an address or a DNS name, shared by all members that come from it.
 #[derive(Debug)]
-pub struct Lease {
-    member: Arc<Member>,
-    handshaking: AtomicBool,
+pub(crate) struct MemberConfig {
+    /// The entry as written. Its sessions belong to it, also after their address has left DNS.
+    pub(crate) pool_entry: Arc<str>,
+    source: BackendSource,
+    weight: u64,
+    /// The limits of each backend.
+    pub(crate) limits: LoadLimits,
+    /// When failures eject a backend.
+    pub(crate) passive: config::Passive,
+    pub(crate) tls: Option<TlsClient>,
+    /// Whether a PROXY header is sent, and in which version.
+    pub(crate) proxy_header: Option<proxy_header::ProxyVersion>,
+    pub(crate) sources: SourceAddrs,
+    resolve: Duration,
+    on_vanish: OnVanish,
 }
 
 // === impl Member ===
@@ -107,6 +112,11 @@ impl Member {
         self.backend.has_capacity(self.limits)
     }
 
+    /// Counts one more lease on the backend, unless a limit is reached.
+    pub(crate) fn try_acquire(&self) -> bool {
+        self.backend.try_acquire(self.limits)
+    }
+
     /// Connects to the backend and sends a PROXY header if it is configured: with the client's addresses, or `LOCAL`
     /// without `addrs`. The caller sets the deadline.
     pub(crate) async fn dial(
@@ -114,7 +124,8 @@ impl Member {
         resolver: &Resolver,
         addrs: Option<ConnAddrs>,
     ) -> Result<DialedStream, DialError> {
-        let mut connection = dial(resolver, self.backend.address(), &self.config.sources).await?;
+        let address = DialAddress::from(self.backend.address());
+        let mut connection = dial(resolver, address, &self.config.sources).await?;
         if let Some(version) = self.config.proxy_header {
             connection.write_proxy_header(version, addrs).await?;
         }
@@ -125,116 +136,6 @@ impl Member {
     pub(crate) fn tls(&self) -> Option<&TlsClient> {
         self.config.tls.as_ref()
     }
-}
-
-// === impl Lease ===
-
-impl Lease {
-    /// Acquires a lease; `None` if no capacity is left.
-    pub(crate) fn acquire(member: &Arc<Member>) -> Option<Self> {
-        let acquired = member.backend.try_acquire(member.limits);
-        acquired.then(|| Lease {
-            member: member.clone(),
-            handshaking: AtomicBool::new(true),
-        })
-    }
-
-    pub(crate) fn id_hash(&self) -> u64 {
-        self.member.id_hash
-    }
-
-    /// Returns the backend.
-    pub fn backend(&self) -> &Arc<Backend> {
-        &self.member.backend
-    }
-
-    /// Returns the pool entry of the backend, as configured.
-    pub fn pool_entry(&self) -> &Arc<str> {
-        &self.member.config.pool_entry
-    }
-
-    /// Connects to the backend and sends a PROXY header if it is configured. The caller sets the deadline.
-    pub async fn dial(
-        &self,
-        resolver: &Resolver,
-        addrs: ConnAddrs,
-    ) -> Result<DialedStream, DialError> {
-        self.member.dial(resolver, Some(addrs)).await
-    }
-
-    /// Returns the TLS settings for the connection, if TLS is used.
-    pub fn tls(&self) -> Option<&TlsClient> {
-        self.member.tls()
-    }
-
-    /// Ends the handshake phase: the backend has answered, or no immediate answer is expected.
-    pub fn settle(&self) {
-        if self.handshaking.swap(false, Ordering::Relaxed) {
-            self.member.backend.settle();
-        }
-    }
-
-    /// Records that the backend has answered, whatever the answer was.
-    pub fn answered(&self) {
-        self.member.backend.health().answered();
-    }
-
-    /// Records that the backend was not reached or has not answered.
-    pub fn failed(&self, error: &(dyn Error + 'static)) {
-        self.record_failure(error, None);
-    }
-
-    /// Records that `client` has disconnected after a long wait. Repeated disconnects of one client count once.
-    pub fn abandoned(&self, error: &(dyn Error + 'static), client: IpAddr) {
-        self.record_failure(error, Some(client));
-    }
-
-    fn record_failure(&self, error: &(dyn Error + 'static), client: Option<IpAddr>) {
-        let why = ErrorChain(error).to_string();
-        let health = self.member.backend.health();
-        health.failed(Instant::now(), &self.member.config.passive, why, client);
-    }
-
-    /// Returns the host and port of a backend whose connections can be pooled for plain HTTP: over TCP, without TLS and
-    /// without a PROXY header.
-    pub fn poolable_addr(&self) -> Option<(&str, u16)> {
-        match self.backend().address() {
-            BackendAddress::Tcp { host, port, .. }
-                if self.member.config.tls.is_none()
-                    && self.member.config.proxy_header.is_none() =>
-            {
-                Some((host, *port))
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.member.backend.release(*self.handshaking.get_mut());
-    }
-}
-
-// The configuration of a backend, or of all backends under a DNS name.
-
-/// One entry of a pool as configured, shared by all members that come from it.
-#[derive(Debug)]
-pub(crate) struct MemberConfig {
-    /// The entry as written. Its sessions belong to it, also after their address has left DNS.
-    pub(crate) pool_entry: Arc<str>,
-    source: BackendSource,
-    weight: u64,
-    /// The limits of each backend.
-    pub(crate) limits: LoadLimits,
-    /// When failures eject a backend.
-    pub(crate) passive: config::Passive,
-    pub(crate) tls: Option<TlsClient>,
-    /// Whether a PROXY header is sent, and in which version.
-    pub(crate) proxy_header: Option<proxy_header::ProxyVersion>,
-    pub(crate) sources: SourceAddrs,
-    resolve: Duration,
-    on_vanish: OnVanish,
 }
 
 // === impl MemberConfig ===
@@ -251,7 +152,7 @@ impl MemberConfig {
             weight: u64::from(backend.weight.max(1)),
             limits: LoadLimits::new(backend.max_sessions, pool.admission.handshakes),
             passive: pool.passive,
-            tls: TlsClient::build(backend, diagnostics),
+            tls: tls_client(backend, diagnostics),
             proxy_header: match backend.proxy_protocol {
                 BackendProxyProtocol::Off => None,
                 BackendProxyProtocol::V1 => Some(proxy_header::ProxyVersion::V1),
@@ -297,3 +198,43 @@ impl MemberConfig {
         self.source.dns().is_some() && self.on_vanish == OnVanish::Keep
     }
 }
+
+/// Reads the files that `backend` names; `None` without TLS, or after an error.
+fn tls_client(
+    backend: &config::Located<config::Backend>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<TlsClient> {
+    let BackendSource::One(BackendAddress::Tcp { host, .. }) = &backend.address else {
+        return None;
+    };
+    if !backend.address.has_tls() {
+        return None;
+    }
+    let tls = &backend.tls;
+    let client = TlsClient::build(TlsClientFiles {
+        server_name: tls.server_name.as_deref().unwrap_or(host),
+        ca: tls.ca.as_deref(),
+        client_cert: tls.cert.as_deref().zip(tls.key.as_deref()),
+    });
+    client
+        .map_err(|error| {
+            diagnostics.push(Diagnostic {
+                at: backend.at,
+                message: ErrorChain(&error).to_string(),
+                hint: Some(TLS_HINT.into()),
+            });
+        })
+        .ok()
+}
+
+impl<'a> From<&'a BackendAddress> for DialAddress<'a> {
+    fn from(address: &'a BackendAddress) -> Self {
+        match address {
+            BackendAddress::Tcp { host, port, .. } => DialAddress::Tcp { host, port: *port },
+            BackendAddress::Unix(path) => DialAddress::Unix(path),
+        }
+    }
+}
+
+const TLS_HINT: &str = "the files are PEM: ca with the certificates of CAs, cert with a certificate and its chain, key with \
+    its private key, without a password; a relative path is relative to the directory of the configuration file";

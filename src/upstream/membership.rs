@@ -1,8 +1,8 @@
 //! The members of a pool: configured addresses, and the backends that DNS returns for configured names.
 
 use crate::{
-    config::DnsName,
-    net::dns::{DnsAnswer, MAX_ENDPOINTS},
+    config::{BackendAddress, DnsName, Scheme},
+    net::dns::{DnsAnswer, DnsQuery, Endpoint, MAX_ENDPOINTS},
     upstream::{
         backend::{Backend, Backends},
         member::{Member, MemberConfig},
@@ -215,15 +215,14 @@ impl MemberGroup {
         let before = self.members();
         let mut members: Vec<Arc<Member>> = Vec::new();
         for endpoint in &found.endpoints {
+            let address = BackendAddress::from(endpoint);
             let mut same = before.iter();
             let same = same.find(|member| {
-                *member.backend.address() == endpoint.address && member.share == endpoint.share
+                *member.backend.address() == address && member.share == endpoint.share
             });
             members.push(match same {
                 Some(member) => member.clone(),
-                None => self
-                    .config
-                    .member(&endpoint.address, endpoint.share, backends),
+                None => self.config.member(&address, endpoint.share, backends),
             });
         }
         if !found.complete {
@@ -235,6 +234,25 @@ impl MemberGroup {
             members.truncate(MAX_ENDPOINTS);
         }
         members
+    }
+}
+
+impl From<&Endpoint> for BackendAddress {
+    fn from(endpoint: &Endpoint) -> Self {
+        BackendAddress::Tcp {
+            scheme: Scheme::Plain,
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+        }
+    }
+}
+
+impl<'a> From<&'a DnsName> for DnsQuery<'a> {
+    fn from(name: &'a DnsName) -> Self {
+        match name {
+            DnsName::Addresses { name, port } => DnsQuery::Addresses { name, port: *port },
+            DnsName::Services { name } => DnsQuery::Services { name },
+        }
     }
 }
 

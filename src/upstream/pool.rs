@@ -1,18 +1,20 @@
-//! A named set of members, and the selection among them.
+//! A named set of members: [`Pool::acquire`] selects one of them for a request.
 
 use crate::{
     config::{self, DnsName},
-    net::{dns::DnsAnswer, random::Rng},
+    net::{dns::DnsAnswer, random},
     upstream::{
         backend::{Backend, BackendState, Backends},
         balance::{Balancer, Eligible},
         balance_key::BalanceKey,
         fair_share::{LoadShare, MemberLoad, shares},
-        health::HealthCheck,
-        member::{Lease, Member, MemberConfig},
+        health::check::HealthCheck,
+        lease::Lease,
+        member::{Member, MemberConfig},
         membership::{MembershipChange, PoolMembers},
         queue::{AdmissionQueue, Admitted, QueueRequest},
         sticky::{SidCapture, StickyStrategy},
+        unavailable::Unavailable,
     },
 };
 use arc_swap::ArcSwap;
@@ -39,37 +41,6 @@ pub struct Pool {
     retry: config::Retry,
     slow_start: Duration,
     rebalance: config::Rebalance,
-    /// The source of randomness for skipping members in slow start.
-    rng: Rng,
-}
-
-/// Why no lease is available.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// All members have been tried.
-    #[error("no backend is available")]
-    None,
-    /// Every member has reached a limit on sessions, requests or handshakes (`max_sessions`, `admission.handshakes`).
-    #[error("all backends are full")]
-    Full,
-    /// DNS returns no backend.
-    #[error("DNS returns no backend")]
-    Unresolved,
-    /// All members are down or ejected (`all_down = "refuse"`).
-    #[error("all backends are down")]
-    Down,
-    /// All members are draining.
-    #[error("all backends are draining")]
-    Draining,
-    /// The members are full, and the queue is too (`admission.queue`).
-    #[error("all backends are full, and the admission queue is too")]
-    QueueFull,
-    /// The members are full, and this client is at its limit in the queue.
-    #[error("all backends are full, and this client has too many queued requests")]
-    QueueShare,
-    /// No capacity became free in time (`admission.wait`).
-    #[error("all backends were full until the wait ended")]
-    QueueWait,
 }
 
 // === impl Pool ===
@@ -100,7 +71,6 @@ impl Pool {
             retry: config.retry,
             slow_start: config.slow_start.0,
             rebalance: config.rebalance,
-            rng: Rng::new(),
         }
     }
 
@@ -260,37 +230,7 @@ impl Pool {
         self.admission
             .set_members(self.members.load().current(), try_down);
     }
-}
 
-// === impl Unavailable ===
-
-impl Unavailable {
-    /// Returns the word of a closed set, for logs and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Unavailable::None => "no-backend",
-            Unavailable::Full => "backends-full",
-            Unavailable::Unresolved => "backends-unresolved",
-            Unavailable::Down => "backends-down",
-            Unavailable::Draining => "backends-draining",
-            Unavailable::QueueFull => "queue-full",
-            Unavailable::QueueShare => "queue-share",
-            Unavailable::QueueWait => "queue-wait",
-        }
-    }
-
-    /// Returns whether there were eligible members, but none with free capacity.
-    pub fn is_full(self) -> bool {
-        use Unavailable::{Down, Draining, None, Unresolved};
-        !matches!(self, None | Unresolved | Down | Draining)
-    }
-}
-
-// The DNS names of a pool, and how their answers change its members.
-
-// === impl Pool ===
-
-impl Pool {
     /// Returns the names to resolve, and the maximum interval between queries.
     pub fn names(&self) -> Vec<(DnsName, Duration)> {
         let members = self.members.load();
@@ -345,13 +285,7 @@ impl Pool {
         let members = self.members.load();
         members.shown().collect()
     }
-}
 
-// The rebalancing settings of a pool, and the load shares of its members.
-
-// === impl Pool ===
-
-impl Pool {
     /// Returns the interval between two closes for rebalancing; `None`: rebalancing is off.
     pub fn rebalance(&self) -> Option<Duration> {
         self.rebalance.gap()
@@ -373,13 +307,7 @@ impl Pool {
         let each = available.into_iter().zip(&loads).zip(shares(&loads));
         each.map(load_share).collect()
     }
-}
 
-// Selection of the next member of a pool.
-
-// === impl Pool ===
-
-impl Pool {
     /// Returns a lease if a member has free capacity, regardless of the queue.
     pub(crate) fn pick(
         &self,
@@ -412,10 +340,7 @@ impl Pool {
                 .bound()
                 .is_some_and(|bound| bound.id_hash == member.id_hash);
             let factor = member.backend.slow_start_factor(now, self.slow_start);
-            let is_skipped = |factor| {
-                self.rng.below(PROBABILITY_SCALE) as f64 >= factor * PROBABILITY_SCALE as f64
-            };
-            !is_bound && factor.is_some_and(is_skipped)
+            !is_bound && factor.is_some_and(|factor| random::fraction() >= factor)
         };
         let excluded = members.current().iter().filter(is_excluded);
         let excluded: Vec<_> = excluded.map(|member| member.backend.clone()).collect();
@@ -481,9 +406,6 @@ pub(crate) fn serving(members: &[Arc<Member>]) -> impl Iterator<Item = &Member> 
     let members = members.iter().map(|member| &**member);
     members.filter(|member| !member.backend.is_draining())
 }
-
-/// The number of steps between the probabilities 0 and 1.
-const PROBABILITY_SCALE: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,14 @@
 //! Affinity: the same backend for the same client as long as it exists, by Lockgate's cookie or by the `sid` that
 //! Socket.IO assigns in its first response and expects in every request.
 
-use crate::{config, upstream::balance_key::stable_hash};
+use crate::{
+    config,
+    proto::{cookie, query},
+    upstream::balance_key::{Affinity, stable_hash},
+};
 use aws_lc_rs::{hmac, rand::SystemRandom};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue};
 use std::{
     collections::HashMap,
     mem,
@@ -19,12 +23,23 @@ pub(crate) enum StickyStrategy {
     Socketio(Arc<SidTable>),
 }
 
-/// The affinity of a request: a backend, by the `id_hash` of its member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Affinity {
-    pub(crate) id_hash: u64,
-    /// Whether no other backend can answer the request: it goes to this one even if that is draining.
-    pub(crate) only: bool,
+/// Signs cookies that name a backend, so that clients cannot forge them. The key lasts as long as the process: after a
+/// restart clients get new cookies, and possibly another backend.
+#[derive(Debug)]
+pub(crate) struct CookieSigner {
+    name: String,
+    key: hmac::Key,
+}
+
+/// The backend of each `sid` (the Engine.IO protocol, "Handshake"). A bounded table in two generations: when one is full,
+/// the older one is discarded, with all entries not used recently.
+#[derive(Debug, Default)]
+pub(crate) struct SidTable(Mutex<Generations>);
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<Box<str>, u64>,
+    old: HashMap<Box<str>, u64>,
 }
 
 /// Reads the `sid` from the first bytes of a response to Socket.IO's first request.
@@ -67,7 +82,8 @@ impl StickyStrategy {
                 only: false,
             }),
             StickyStrategy::Socketio(sids) => {
-                let sid = parameter(query?, "sid")?;
+                // No parameter of Engine.IO needs an escape.
+                let sid = query::value(query?, "sid")?;
                 sids.backend(sid).map(|id_hash| Affinity {
                     id_hash,
                     only: true,
@@ -91,8 +107,8 @@ impl StickyStrategy {
             return None;
         };
         let query = query?;
-        let is_first =
-            parameter(query, "transport") == Some("polling") && parameter(query, "sid").is_none();
+        let is_first = query::value(query, "transport") == Some("polling")
+            && query::value(query, "sid").is_none();
         is_first.then(|| SidCapture {
             sids: sids.clone(),
             id_hash,
@@ -109,22 +125,6 @@ impl SidCapture {
             self.sids.bind(sid, self.id_hash);
         }
     }
-}
-
-/// Returns a query parameter without decoding: no parameter of Engine.IO needs an escape.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.find_map(|(key, value)| (key == name).then_some(value))
-}
-
-// A signed cookie that names a backend.
-
-/// Signs cookies so that clients cannot forge them. The key lasts as long as the process: after a restart clients get
-/// new cookies, and possibly another backend.
-#[derive(Debug)]
-pub(crate) struct CookieSigner {
-    name: String,
-    key: hmac::Key,
 }
 
 // === impl CookieSigner ===
@@ -151,13 +151,7 @@ impl CookieSigner {
 
     /// Returns the value of a cookie that this process has signed; `None` if the signature does not match.
     pub(crate) fn read(&self, headers: &HeaderMap) -> Option<u64> {
-        // HTTP/2 may send cookies one by one (RFC 9113 §8.2.3).
-        let lines = headers.get_all(header::COOKIE).into_iter();
-        let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-        pairs.find_map(|pair| {
-            let value = pair.trim_ascii().strip_prefix(self.name.as_bytes())?;
-            self.open(value.strip_prefix(b"=")?)
-        })
+        cookie::values(headers, &self.name).find_map(|value| self.open(value))
     }
 
     fn open(&self, value: &[u8]) -> Option<u64> {
@@ -167,19 +161,6 @@ impl CookieSigner {
         hmac::verify(&self.key, id_hash, tag).ok()?;
         Some(u64::from_be_bytes(*id_hash))
     }
-}
-
-// The backend of each `sid` (the Engine.IO protocol, "Handshake").
-
-/// A bounded table in two generations: when one is full, the older one is discarded, with all entries not used
-/// recently.
-#[derive(Debug, Default)]
-pub(crate) struct SidTable(Mutex<Generations>);
-
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<Box<str>, u64>,
-    old: HashMap<Box<str>, u64>,
 }
 
 // === impl SidTable ===
@@ -216,7 +197,7 @@ impl Generations {
 }
 
 /// Parses the `sid` of an open packet: `0{"sid":"…"`; before version 4 its length precedes it.
-pub(crate) fn parse_sid(first: &[u8]) -> Option<&str> {
+fn parse_sid(first: &[u8]) -> Option<&str> {
     let first = &first[..first.len().min(SCAN_LEN)];
     let key = first
         .windows(SID_KEY.len())
@@ -241,8 +222,9 @@ const SCAN_LEN: usize = 256;
 const GENERATION_LEN: usize = 32 * 1024;
 
 #[cfg(test)]
-mod cookie_tests {
+mod tests {
     use super::*;
+    use http::header;
 
     fn cookies(lines: &[&str]) -> HeaderMap {
         let lines = lines
@@ -295,11 +277,6 @@ mod cookie_tests {
         }
         assert_eq!(CookieSigner::new("chat").read(&cookies(&[&pair])), None);
     }
-}
-
-#[cfg(test)]
-mod sids_tests {
-    use super::*;
 
     #[test]
     fn sid_is_parsed_from_open_packets_of_both_versions_only() {

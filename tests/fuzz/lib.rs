@@ -6,8 +6,9 @@ pub mod proto;
 pub mod tls;
 
 /// The folder of the same name below `src`, without what depends on other modules.
+#[path = "../../src/net"]
 pub mod net {
-    #[path = "../../../src/net/tls_stream/mod.rs"]
+    #[path = "tls_stream/mod.rs"]
     pub mod tls_stream;
 }
 
@@ -15,7 +16,7 @@ use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, response};
-use proto::deflate::{DeflateParams, FrameDeflater, FrameInflater};
+use proto::deflate::{DeflateParams, compress::FrameDeflater, inflate::FrameInflater};
 use proto::frame::{ControlFrame, FrameHeader, Opcode, apply_mask, close_code_allowed};
 use proto::handshake::Offer;
 use proto::frame_tracker::{Bounds, FrameTracker, RsvBits, Role, Violation};

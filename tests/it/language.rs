@@ -17,116 +17,21 @@ use std::{
 
 /// Words of class A: forbidden in text and as a part of a name in Rust code.
 const CLASS_A_WORDS: &str = "whoever whomever whom somebody nobody everybody anew thereby \
-    thereupon he him his himself she her hers herself telling";
+    thereupon he him his himself she her hers herself \
+    anybody meanwhile beside tell tells told telling say says said hear hears heard";
 
 /// Phrases of class A, separated by `|`.
 const CLASS_A_PHRASES: &str = "would else|or else|so long as|for ever|no more|any more|by then|\
     shake hands|shakes hands|shook hands|both hands|takes leave|lets go|let go|sign of life|\
     what is new|who is new|of its own making|in the same breath|has its say|\
-    believe him|believes him|that is all";
+    believe him|believes him|that is all|, for|so many|as many as|what becomes of|what came of|\
+    at the latest|on the way|goes on|comes to";
 
 /// Words and phrases of class B in text, each with the number of hits that are tolerated.
-const CLASS_B: &[(&str, usize)] = &[
-    (", for", 38),
-    ("anybody", 3),
-    ("meanwhile", 10),
-    ("beside", 32),
-    ("tell", 42),
-    ("tells", 15),
-    ("told", 72),
-    ("say", 41),
-    ("says", 72),
-    ("said", 113),
-    ("hear", 5),
-    ("hears", 10),
-    ("heard", 5),
-    ("so many", 26),
-    ("as many as", 2),
-    ("what becomes of", 3),
-    ("what came of", 5),
-    ("at the latest", 1),
-    ("on the way", 4),
-    ("goes on", 17),
-    ("comes to", 5),
-];
+const CLASS_B: &[(&str, usize)] = &[];
 
-/// Patterns of class A that still have hits, each with their number. The list may only become shorter: a pattern that is not
-/// in it fails at its first hit.
-const CLASS_A_REMAINING: &[(&str, usize)] = &[
-    ("FEW (constant)", 6),
-    ("LARGEST (constant)", 7),
-    ("LONGEST (constant)", 7),
-    ("MOST (constant)", 16),
-    ("PATIENCE (constant)", 43),
-    ("PAUSE (constant)", 12),
-    ("ROOM (constant)", 8),
-    ("WHOLE (constant)", 6),
-    ("agency (name)", 76),
-    ("anew", 5),
-    ("anew (name)", 1),
-    ("any more", 12),
-    ("asked (name)", 230),
-    ("belonging (name)", 31),
-    ("by then", 3),
-    ("came (name)", 83),
-    ("causes (name)", 2),
-    ("desk (name)", 16),
-    ("doorway (name)", 8),
-    ("drawer (name)", 20),
-    ("everybody", 23),
-    ("everybody (name)", 14),
-    ("examinee (name)", 7),
-    ("farewell (name)", 2),
-    ("for ever", 1),
-    ("he", 14),
-    ("hear (name)", 25),
-    ("heard (name)", 46),
-    ("him", 3),
-    ("himself", 1),
-    ("his (name)", 2),
-    ("keeper (name)", 2),
-    ("lookers (name)", 7),
-    ("looks (name)", 39),
-    ("meet (name)", 2),
-    ("no more", 10),
-    ("nobody", 50),
-    ("nobody (name)", 33),
-    ("nobody_… (test)", 1),
-    ("nudge (name)", 2),
-    ("or else", 2),
-    ("plea (name)", 17),
-    ("pulse (name)", 39),
-    ("said (name)", 227),
-    ("say (name)", 170),
-    ("seldom (name)", 10),
-    ("shaking (name)", 11),
-    ("shelf (name)", 42),
-    ("slip (name)", 11),
-    ("somebody", 12),
-    ("somebody (name)", 1),
-    ("standing (name)", 61),
-    ("standings (name)", 23),
-    ("steward (name)", 2),
-    ("stir (name)", 9),
-    ("strain (name)", 18),
-    ("summons (name)", 2),
-    ("telling (name)", 9),
-    ("told (name)", 279),
-    ("unwell (name)", 6),
-    ("wanted (name)", 249),
-    ("what is new", 3),
-    ("what_… (test)", 6),
-    ("who_… (test)", 5),
-    ("whoever", 18),
-    ("whoever (name)", 1),
-    ("whoever_… (test)", 1),
-    ("whom", 1),
-    ("wish (name)", 80),
-    ("would else", 1),
-];
-
-/// A `, for` counts only before one of these words, where it most likely joins two clauses. Some of
-/// its hits are false: the comma can go there.
+/// A `, for` counts only before one of these words, where it most likely joins two clauses. In a false
+/// hit the comma can go.
 const FOR_SUBJECTS: &str = "the a an it they this that there these those what which no every each \
     one its all we he you";
 
@@ -154,7 +59,11 @@ const TEST_PREFIXES: &str = "what_ who_ whoever_ nobody_ of_";
 
 /// Hits that are right as they stand: the file, the words around the hit, the reason. An entry
 /// without a hit fails.
-const ALLOWED: &[(&str, &str, &str)] = &[];
+const ALLOWED: &[(&str, &str, &str)] = &[(
+    "tests/it/readme.rs",
+    "you said hello",
+    "the output of the example in README.md",
+)];
 
 /// Files and directories that are scanned if they exist.
 const SCOPE: &str = "src tests config examples docs python README.md CHANGELOG.md CONTRIBUTING.md \
@@ -202,7 +111,7 @@ fn text_and_identifiers_follow_the_vocabulary() {
         *totals.entry(&hit.pattern).or_default() += 1;
     }
     let mut settled = BTreeSet::new();
-    for &(pattern, tolerated) in CLASS_B.iter().chain(CLASS_A_REMAINING) {
+    for &(pattern, tolerated) in CLASS_B {
         let found = totals.get(pattern).copied().unwrap_or(0);
         if let Some(advice) = advice(found, tolerated) {
             problems.push(format!("{pattern:?}: {found} hits: {advice}"));
@@ -294,7 +203,7 @@ src/a.rs ¦ // Used, for example, for routes, and for one, besides. ¦
 src/a.rs ¦ let hello = there_is(mostly, HALF_OPEN, 'a', 0x1say, '\n'); ¦
 src/a.rs ¦ fn what_is() {}⏎#[cfg(test)]⏎mod tests { fn of_two() {} } ¦
 src/a.rs ¦ #[test]⏎fn a() {}⏎fn what_is() {} ¦
-src/cli/args/running.rs ¦ /// The operator must say which. ¦
+src/cli/args.rs ¦ /// The operator must say which. ¦
 README.md ¦ You can tell it so, and the operator says when. ¦
 Cargo.toml ¦ match_bool = "warn" ¦
 "##;

@@ -422,7 +422,7 @@ fn name_problems(path: &Path, code: &str) -> Vec<String> {
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned());
     let names = declared.map(str::to_owned).chain(file);
-    let says_nothing = |name: &String| {
+    let empty_part = |name: &String| {
         EMPTY_NAMES
             .iter()
             .find(|empty| name.to_lowercase().contains(*empty))
@@ -430,7 +430,7 @@ fn name_problems(path: &Path, code: &str) -> Vec<String> {
     };
     names
         .filter_map(|name| {
-            says_nothing(&name).map(|empty| format!("`{name}`: a \"{empty}\" says nothing"))
+            empty_part(&name).map(|empty| format!("`{name}`: a \"{empty}\" is not a concept"))
         })
         .collect()
 }

@@ -1,5 +1,5 @@
 //! The commands that query or control a running lockgate on its admin address: `lockgate health`, `status`,
-//! `reload`, `drain`, `sessions`, `kick`, `tap`, `cert list`, `cert renew`, `run --takeover`.
+//! `reload`, `drain`, `cert list`, `cert renew`, `run --takeover`; `sessions`, `kick` and `tap` are in `sessions.rs`.
 
 pub(crate) mod render;
 pub(crate) mod request;
@@ -11,9 +11,9 @@ use crate::{
         args::{AdminArgs, DrainArgs},
         client::{
             render::{render_certificates, render_status},
-            request::AdminRequest,
+            request::{AdminRequest, DEADLINE, address_or_default, send_request},
         },
-        print,
+        output::print,
     },
     config::{AdminAddress, Secret},
     lifecycle::inherited::Inherited,
@@ -23,7 +23,6 @@ use hyper::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::{process::ExitCode, time::Duration};
-use tokio::runtime::{self, Runtime};
 
 /// Runs `lockgate health`: checks that the process is alive. Prints nothing if it is.
 pub(crate) fn health(admin: &AdminArgs) -> anyhow::Result<ExitCode> {
@@ -116,7 +115,7 @@ fn show(
     let page: Value = serde_json::from_str(&text).with_context(|| {
         format!(
             "{} does not answer with JSON: is it lockgate that listens there?",
-            describe(&request::address_or_default(admin))
+            describe(&address_or_default(admin))
         )
     })?;
     match json {
@@ -140,65 +139,6 @@ pub(crate) async fn get(
     };
     request.send(deadline).await
 }
-
-fn send_request(admin: &AdminArgs, method: Method, path: &str) -> anyhow::Result<String> {
-    // `/healthz` needs no token, and must also work if the configuration file is invalid.
-    let (address, token) = match path {
-        "/healthz" => (request::address_or_default(admin), None),
-        _ => (request::address(admin)?, request::token(admin)),
-    };
-    let address = &address;
-    let request = AdminRequest {
-        address,
-        token: token.as_deref(),
-        method,
-        path,
-    };
-    let deadline = match path {
-        "/reload" => RELOAD_DEADLINE,
-        _ => DEADLINE,
-    };
-    let (status, text) = build_runtime()?.block_on(request.send(deadline))?;
-    check_response(address, path, token.is_some(), status, text)
-}
-
-/// Returns the text of a successful answer; fails with the reason otherwise. `has_token`: the request carried a token.
-fn check_response(
-    address: &AdminAddress,
-    path: &str,
-    has_token: bool,
-    status: u16,
-    text: String,
-) -> anyhow::Result<String> {
-    match StatusCode::from_u16(status) {
-        Ok(status) if status.is_success() => Ok(text),
-        Ok(StatusCode::UNAUTHORIZED) => {
-            bail!("{}: {}", describe(address), request::hint(has_token))
-        }
-        // The answer contains the reason.
-        Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
-            bail!("{}", text.trim())
-        }
-        _ => {
-            let endpoint = describe(address);
-            bail!("{endpoint} answered {status} to {path}: {}", text.trim());
-        }
-    }
-}
-
-/// Builds the runtime for one request.
-fn build_runtime() -> anyhow::Result<Runtime> {
-    runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
-}
-
-/// The request deadline: longer than the server's reply deadline, shorter than a container's health-check timeout.
-const DEADLINE: Duration = Duration::from_secs(5);
-
-/// The deadline of a reload: the server may have to read many files.
-const RELOAD_DEADLINE: Duration = Duration::from_secs(65);
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,7 @@
 //! Sends one request to an admin address, and returns the answer as a whole or line by line.
+//!
+//! The address and the token of the running lockgate come from flags, the environment or its configuration file. The token
+//! has no flag, because the process list is visible to every user.
 
 use crate::{
     admin::listener::describe,
@@ -8,7 +11,7 @@ use crate::{
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Limited};
 use hyper::{
-    Method, Request, Response,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
     header::{AUTHORIZATION, HOST, HeaderValue},
@@ -18,6 +21,7 @@ use std::{env, future, io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
+    runtime::{self, Runtime},
     time::timeout,
 };
 
@@ -28,6 +32,11 @@ pub(crate) struct AdminRequest<'a> {
     pub(crate) method: Method,
     pub(crate) path: &'a str,
 }
+
+/// A TCP or Unix stream.
+trait ClientStreamIo: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ClientStreamIo for S {}
 
 // === impl AdminRequest ===
 
@@ -83,6 +92,64 @@ impl AdminRequest<'_> {
         };
         answered.context("cannot read the answer: is it lockgate that listens there?")
     }
+}
+
+/// Sends a request to the running lockgate, and returns the text of a successful answer.
+pub(crate) fn send_request(
+    admin: &AdminArgs,
+    method: Method,
+    path: &str,
+) -> anyhow::Result<String> {
+    // `/healthz` needs no token, and must also work if the configuration file is invalid.
+    let (address, token) = match path {
+        "/healthz" => (address_or_default(admin), None),
+        _ => (address(admin)?, token(admin)),
+    };
+    let address = &address;
+    let request = AdminRequest {
+        address,
+        token: token.as_deref(),
+        method,
+        path,
+    };
+    let deadline = match path {
+        "/reload" => RELOAD_DEADLINE,
+        _ => DEADLINE,
+    };
+    let (status, text) = build_runtime()?.block_on(request.send(deadline))?;
+    check_response(address, path, token.is_some(), status, text)
+}
+
+/// Returns the text of a successful answer; fails with the reason otherwise. `has_token`: the request carried a token.
+pub(crate) fn check_response(
+    address: &AdminAddress,
+    path: &str,
+    has_token: bool,
+    status: u16,
+    text: String,
+) -> anyhow::Result<String> {
+    match StatusCode::from_u16(status) {
+        Ok(status) if status.is_success() => Ok(text),
+        Ok(StatusCode::UNAUTHORIZED) => {
+            bail!("{}: {}", describe(address), hint(has_token))
+        }
+        // The answer contains the reason.
+        Ok(StatusCode::CONFLICT | StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) => {
+            bail!("{}", text.trim())
+        }
+        _ => {
+            let endpoint = describe(address);
+            bail!("{endpoint} answered {status} to {path}: {}", text.trim());
+        }
+    }
+}
+
+/// Builds the runtime for one request.
+pub(crate) fn build_runtime() -> anyhow::Result<Runtime> {
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
 async fn read_body(answer: Response<Incoming>) -> anyhow::Result<(u16, String)> {
@@ -141,17 +208,6 @@ fn not_running(error: io::Error, endpoint: &str) -> anyhow::Error {
     }
 }
 
-/// A TCP or Unix stream.
-trait ClientStreamIo: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> ClientStreamIo for S {}
-
-/// The maximum size of an answer in bytes: enough for some ten thousand routes and backends.
-const MAX_BODY_LEN: usize = 16 * 1024 * 1024;
-
-// Finds the admin address and the token of a running lockgate. The token has no flag, because the process list is visible to
-// every user.
-
 /// Returns the address as given, otherwise that of the configuration file, otherwise the default admin address.
 ///
 /// # Errors
@@ -192,7 +248,7 @@ pub(crate) fn token(admin: &AdminArgs) -> Option<String> {
 }
 
 /// Returns the token as an Authorization header value.
-pub(crate) fn header(token: &str) -> anyhow::Result<HeaderValue> {
+fn header(token: &str) -> anyhow::Result<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {token}"))
         .with_context(|| format!("{TOKEN_VARIABLE} is not a valid header value"))?;
     value.set_sensitive(true);
@@ -200,7 +256,7 @@ pub(crate) fn header(token: &str) -> anyhow::Result<HeaderValue> {
 }
 
 /// Returns the advice after a 401: the token is wrong, or, without one (`has_token`), required.
-pub(crate) fn hint(has_token: bool) -> &'static str {
+fn hint(has_token: bool) -> &'static str {
     match has_token {
         true => {
             "the token is wrong: compare LOCKGATE_ADMIN_TOKEN, or the file given with --config, with server.admin_token"
@@ -211,5 +267,14 @@ pub(crate) fn hint(has_token: bool) -> &'static str {
         }
     }
 }
+
+/// The maximum size of an answer in bytes: enough for some ten thousand routes and backends.
+const MAX_BODY_LEN: usize = 16 * 1024 * 1024;
+
+/// The request deadline: longer than the server's reply deadline, shorter than a container's health-check timeout.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The deadline of a reload: the server may have to read many files.
+const RELOAD_DEADLINE: Duration = Duration::from_secs(65);
 
 const TOKEN_VARIABLE: &str = "LOCKGATE_ADMIN_TOKEN";

@@ -1,15 +1,14 @@
-//! `lockgate sessions`, `lockgate kick`.
+//! `lockgate sessions`, `lockgate kick`, `lockgate tap`. Names of routes and backends are checked against the running
+//! lockgate.
 
 use crate::{
     cli::{
         args::{AdminArgs, FilterArgs, KickArgs, SessionsArgs, TapArgs},
         client::{
-            DEADLINE, build_runtime, check_response,
             render::table,
-            request::{self, AdminRequest},
-            send_request,
+            request::{self, AdminRequest, DEADLINE, build_runtime, check_response, send_request},
         },
-        print,
+        output::print,
     },
     config::BackendAddress,
 };
@@ -90,11 +89,47 @@ pub(crate) fn kick(arguments: &KickArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints frames line by line until the duration ends.
+pub(crate) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
+    let FilterArgs { route, backend, .. } = &arguments.filter;
+    known(&arguments.admin, route, backend)?;
+    let mut query = conditions(&arguments.filter)?;
+    if let Some(id) = &arguments.id {
+        write!(query, "&id={id}")?;
+    }
+    let TapArgs {
+        bytes,
+        rate,
+        lasting,
+        ..
+    } = arguments;
+    write!(query, "&bytes={bytes}&rate={rate}&lasting={lasting}")?;
+    let token = request::token(&arguments.admin);
+    let address = &request::address(&arguments.admin)?;
+    let path = format!("/tap?{query}");
+    let request = AdminRequest {
+        address,
+        token: token.as_deref(),
+        method: Method::GET,
+        path: &path,
+    };
+    let print = |line: &str| match serde_json::from_str(line) {
+        Ok(value) if !arguments.json => print(render_line(&value)),
+        _ => print(line),
+    };
+    let deadline = lasting.0 + DEADLINE;
+    let followed = async { timeout(deadline, request.follow(print)).await };
+    let followed = build_runtime()?.block_on(followed);
+    let (status, text) = followed.context("the answer did not end in time")??;
+    check_response(address, &path, token.is_some(), status, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn require_known(admin: &AdminArgs, filter: &FilterArgs) -> anyhow::Result<()> {
     known(admin, &filter.route, &filter.backend)
 }
 
-pub(crate) fn conditions(filter: &FilterArgs) -> anyhow::Result<String> {
+fn conditions(filter: &FilterArgs) -> anyhow::Result<String> {
     let mut query = String::new();
     let FilterArgs {
         route,
@@ -206,11 +241,6 @@ fn visible(text: &str) -> String {
         .collect()
 }
 
-/// The maximum number of sessions in one answer.
-const PAGE_LIMIT: usize = 1000;
-
-// Checks names of routes and backends against a running lockgate.
-
 /// Returns a backend address in the spelling of `lockgate status`.
 ///
 /// # Errors
@@ -268,47 +298,6 @@ fn require(what: &str, name: &str, list: &Value, key: &str) -> anyhow::Result<()
         ),
         _ => bail!("there is no {what} {name}: `lockgate status` lists the {what}s"),
     }
-}
-
-/// The maximum number of names listed in an error.
-const MAX_LISTED: usize = 8;
-
-// `lockgate tap`: prints relayed frames.
-
-/// Prints frames line by line until the duration ends.
-pub(crate) fn tap(arguments: &TapArgs) -> anyhow::Result<ExitCode> {
-    let FilterArgs { route, backend, .. } = &arguments.filter;
-    known(&arguments.admin, route, backend)?;
-    let mut query = conditions(&arguments.filter)?;
-    if let Some(id) = &arguments.id {
-        write!(query, "&id={id}")?;
-    }
-    let TapArgs {
-        bytes,
-        rate,
-        lasting,
-        ..
-    } = arguments;
-    write!(query, "&bytes={bytes}&rate={rate}&lasting={lasting}")?;
-    let token = request::token(&arguments.admin);
-    let address = &request::address(&arguments.admin)?;
-    let path = format!("/tap?{query}");
-    let request = AdminRequest {
-        address,
-        token: token.as_deref(),
-        method: Method::GET,
-        path: &path,
-    };
-    let print = |line: &str| match serde_json::from_str(line) {
-        Ok(value) if !arguments.json => print(render_line(&value)),
-        _ => print(line),
-    };
-    let deadline = lasting.0 + DEADLINE;
-    let followed = async { timeout(deadline, request.follow(print)).await };
-    let followed = build_runtime()?.block_on(followed);
-    let (status, text) = followed.context("the answer did not end in time")??;
-    check_response(address, &path, token.is_some(), status, text)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn render_line(line: &Value) -> String {
@@ -370,8 +359,14 @@ fn render_line(line: &Value) -> String {
     text
 }
 
+/// The maximum number of sessions in one answer.
+const PAGE_LIMIT: usize = 1000;
+
+/// The maximum number of names listed in an error.
+const MAX_LISTED: usize = 8;
+
 #[cfg(test)]
-mod sessions_tests {
+mod tests {
     use super::*;
 
     #[test]
@@ -391,12 +386,6 @@ id                client     route  backend          age    in                  
         assert_eq!(render_table(&json!(0), &[]), "no sessions");
         assert!(render_table(&json!(7), &rows).ends_with("1 of 7 sessions; --limit 0 shows all"));
     }
-}
-
-#[cfg(test)]
-mod names_tests {
-    use super::*;
-    use serde_json::json;
 
     #[test]
     fn backend_address_is_normalised() {
@@ -418,12 +407,6 @@ mod names_tests {
         assert_eq!(error, "there is no route c; the routes are: a, b");
         assert!(require("route", "c", &json!([]), "name").is_err());
     }
-}
-
-#[cfg(test)]
-mod tap_tests {
-    use super::*;
-    use serde_json::json;
 
     #[test]
     fn frame_is_rendered_as_one_line() {

@@ -1,10 +1,10 @@
-//! Finds contradictions between values that are each valid.
+//! Finds contradictions between values that are each valid. Pools and routes have files of their own.
 
 pub(crate) mod pool;
 pub(crate) mod route;
 
 use crate::config::{
-    diagnostic::{self, Diagnostic, Location},
+    diagnostic::{Diagnostic, Location},
     parse::SourceMap,
     schema::{
         Config,
@@ -19,6 +19,13 @@ use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
+
+/// The diagnostics found, and the configuration that is checked.
+pub(crate) struct CheckContext<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) source_map: &'a SourceMap,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
 
 /// Returns every contradiction in the whole configuration.
 pub(crate) fn check(config: &Config, source_map: &SourceMap) -> Vec<Diagnostic> {
@@ -55,6 +62,38 @@ pub(crate) fn check(config: &Config, source_map: &SourceMap) -> Vec<Diagnostic> 
         route::route(&route.value, route.at, &mut context);
     }
     context.diagnostics
+}
+
+// === impl CheckContext ===
+
+impl CheckContext<'_> {
+    pub(crate) fn add(
+        &mut self,
+        at: Option<Location>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.diagnostics.push(Diagnostic {
+            at,
+            message: message.into(),
+            hint: Some(hint.into()),
+        });
+    }
+
+    /// Returns the location of `key` in a section such as `[limits]`.
+    pub(crate) fn in_section(&self, section: &str, key: &str) -> Option<Location> {
+        self.in_table(self.config.sections.get(section).copied(), key)
+    }
+
+    /// Returns the location of `key` in the table at `table`, or that of the table if the key is not written there.
+    pub(crate) fn in_table(&self, table: Option<Location>, key: &str) -> Option<Location> {
+        self.written_in(table, key).or(table)
+    }
+
+    /// Returns the location of `key` in the table at `table`, if it is written there.
+    pub(crate) fn written_in(&self, table: Option<Location>, key: &str) -> Option<Location> {
+        self.source_map.keys.get(&(table?, key.to_owned())).copied()
+    }
 }
 
 fn listeners(context: &mut CheckContext<'_>) {
@@ -164,129 +203,8 @@ fn drain(context: &mut CheckContext<'_>) {
     );
 }
 
-/// Checks that a close code may be sent (RFC 6455 §7.4).
-fn close_code(
-    key: &str,
-    code: u16,
-    at: Option<diagnostic::Location>,
-    default: u16,
-    context: &mut CheckContext<'_>,
-) {
-    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        context.add(
-            at,
-            format!("{key} = {code} must not be sent in a Close (RFC 6455 section 7.4)"),
-            format!("leave it out for {default}; 1000 to 1003, 1007 to 1014 and 3000 to 4999 may be sent"),
-        );
-    }
-}
-
-/// Finds the place of a key.
-type Place<'a> = &'a dyn Fn(&CheckContext<'_>, &str) -> Option<diagnostic::Location>;
-
-/// Checks one `session` table; `name` is `session` for the defaults, or names the route.
-fn session(name: &str, session: &Session, place: Place<'_>, context: &mut CheckContext<'_>) {
-    let pings = session.ping.legs != PingLegs::Off;
-    for (key, period, line) in [
-        (
-            "handshake_timeout",
-            session.handshake_timeout,
-            "handshake_timeout",
-        ),
-        ("close_timeout", session.close_timeout, "close_timeout"),
-        ("ping.interval", session.ping.interval, "ping"),
-        ("ping.timeout", session.ping.timeout, "ping"),
-    ] {
-        if line != "ping" || pings {
-            positive(
-                &format!("{name}.{key}"),
-                period,
-                place(context, line),
-                context,
-            );
-        }
-    }
-    for (key, size) in [
-        ("max_message", session.max_message),
-        ("max_frame", session.max_frame),
-    ] {
-        if size.0 == 0 {
-            let message = format!("{name}.{key} = \"0B\" would let no message pass");
-            context.add(
-                place(context, key),
-                message,
-                "leave it out for the default, \"64MiB\"",
-            );
-        }
-    }
-    close_code(
-        &format!("{name}.backend_gone_code"),
-        session.backend_gone_code,
-        place(context, "backend_gone_code"),
-        1011,
-        context,
-    );
-}
-
-fn positive(
-    key: &str,
-    period: DurationValue,
-    at: Option<diagnostic::Location>,
-    context: &mut CheckContext<'_>,
-) {
-    if period.0.is_zero() {
-        context.add(
-            at,
-            format!("{key} = \"0s\" leaves no time at all"),
-            "write how long it may take, such as \"10s\"",
-        );
-    }
-}
-
-// The diagnostics found so far, and the locations of keys.
-
-/// The diagnostics found, and the configuration that is checked.
-pub(crate) struct CheckContext<'a> {
-    pub(crate) config: &'a Config,
-    pub(crate) source_map: &'a SourceMap,
-    pub(crate) diagnostics: Vec<Diagnostic>,
-}
-
-// === impl CheckContext ===
-
-impl CheckContext<'_> {
-    pub(crate) fn add(
-        &mut self,
-        at: Option<Location>,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
-        self.diagnostics.push(Diagnostic {
-            at,
-            message: message.into(),
-            hint: Some(hint.into()),
-        });
-    }
-
-    /// Returns the location of `key` in a section such as `[limits]`.
-    pub(crate) fn in_section(&self, section: &str, key: &str) -> Option<Location> {
-        self.in_table(self.config.sections.get(section).copied(), key)
-    }
-
-    /// Returns the location of `key` in the table at `table`, or that of the table if the key is not written there.
-    pub(crate) fn in_table(&self, table: Option<Location>, key: &str) -> Option<Location> {
-        self.written_in(table, key).or(table)
-    }
-
-    /// Returns the location of `key` in the table at `table`, if it is written there.
-    pub(crate) fn written_in(&self, table: Option<Location>, key: &str) -> Option<Location> {
-        self.source_map.keys.get(&(table?, key.to_owned())).copied()
-    }
-}
-
-// Contradictions within `[acme]`: challenges need listeners, and some CAs need external account binding.
-
-pub(crate) fn check_acme(acme: &Acme, context: &mut CheckContext<'_>) {
+/// Checks `[acme]`: challenges need listeners, and some CAs need external account binding.
+fn check_acme(acme: &Acme, context: &mut CheckContext<'_>) {
     let server = &context.config.server;
     match acme.challenge {
         Challenge::TlsAlpn01 if server.https.is_empty() => context.add(
@@ -344,9 +262,8 @@ fn eab(acme: &Acme, context: &mut CheckContext<'_>) {
     }
 }
 
-// Checks `server.admin_token`: only characters that an Authorization header may contain.
-
-pub(crate) fn token(context: &mut CheckContext<'_>) {
+/// Checks `server.admin_token`: only characters that an Authorization header may contain.
+fn token(context: &mut CheckContext<'_>) {
     let token = context.config.server.admin_token.expose();
     // RFC 6750 §2.1
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
@@ -355,6 +272,85 @@ pub(crate) fn token(context: &mut CheckContext<'_>) {
             context.in_section("server", "admin_token"),
             "server.admin_token has characters that a header must not contain",
             "use letters, digits and - . _ ~ + / =, as generated by `openssl rand -hex 32`",
+        );
+    }
+}
+
+/// Checks that a close code may be sent (RFC 6455 §7.4).
+fn close_code(
+    key: &str,
+    code: u16,
+    at: Option<Location>,
+    default: u16,
+    context: &mut CheckContext<'_>,
+) {
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        context.add(
+            at,
+            format!("{key} = {code} must not be sent in a Close (RFC 6455 section 7.4)"),
+            format!("leave it out for {default}; 1000 to 1003, 1007 to 1014 and 3000 to 4999 may be sent"),
+        );
+    }
+}
+
+/// Finds the place of a key.
+type Place<'a> = &'a dyn Fn(&CheckContext<'_>, &str) -> Option<Location>;
+
+/// Checks one `session` table; `name` is `session` for the defaults, or names the route.
+fn session(name: &str, session: &Session, place: Place<'_>, context: &mut CheckContext<'_>) {
+    let pings = session.ping.legs != PingLegs::Off;
+    for (key, period, line) in [
+        (
+            "handshake_timeout",
+            session.handshake_timeout,
+            "handshake_timeout",
+        ),
+        ("close_timeout", session.close_timeout, "close_timeout"),
+        ("ping.interval", session.ping.interval, "ping"),
+        ("ping.timeout", session.ping.timeout, "ping"),
+    ] {
+        if line != "ping" || pings {
+            positive(
+                &format!("{name}.{key}"),
+                period,
+                place(context, line),
+                context,
+            );
+        }
+    }
+    for (key, size) in [
+        ("max_message", session.max_message),
+        ("max_frame", session.max_frame),
+    ] {
+        if size.0 == 0 {
+            let message = format!("{name}.{key} = \"0B\" would let no message pass");
+            context.add(
+                place(context, key),
+                message,
+                "leave it out for the default, \"64MiB\"",
+            );
+        }
+    }
+    close_code(
+        &format!("{name}.backend_gone_code"),
+        session.backend_gone_code,
+        place(context, "backend_gone_code"),
+        1011,
+        context,
+    );
+}
+
+fn positive(
+    key: &str,
+    period: DurationValue,
+    at: Option<Location>,
+    context: &mut CheckContext<'_>,
+) {
+    if period.0.is_zero() {
+        context.add(
+            at,
+            format!("{key} = \"0s\" leaves no time at all"),
+            "write how long it may take, such as \"10s\"",
         );
     }
 }

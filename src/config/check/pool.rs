@@ -1,4 +1,4 @@
-//! Contradictions within a pool: backends, addresses, weights and balancing.
+//! Contradictions within a pool: backends, addresses, weights, balancing, health and ejection.
 
 use crate::config::{
     check::{CheckContext, positive},
@@ -220,9 +220,7 @@ fn names(backend: &Located<Backend>, context: &mut CheckContext<'_>) {
     }
 }
 
-// Contradictions within `health` and `passive` of a pool.
-
-pub(crate) fn health(name: &str, pool: &Located<Pool>, context: &mut CheckContext<'_>) {
+fn health(name: &str, pool: &Located<Pool>, context: &mut CheckContext<'_>) {
     let health = &pool.health;
     let at = context.in_table(pool.at, "health");
     idle(name, pool, context);
@@ -275,7 +273,7 @@ fn is_checked(pool: &Pool, context: &CheckContext<'_>) -> bool {
     checked.any(|one| pool.backends.iter().any(|own| own.address == one.address))
 }
 
-pub(crate) fn passive(pool: &Located<Pool>, context: &mut CheckContext<'_>) {
+fn passive(pool: &Located<Pool>, context: &mut CheckContext<'_>) {
     let passive = &pool.passive;
     let at = context.in_table(pool.at, "passive");
     if passive.fails > 1000 {

@@ -48,6 +48,20 @@ pub struct Config {
     pub(crate) sections: BTreeMap<&'static str, Location>,
 }
 
+/// `[drain]`
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drain {
+    /// The time over which the closes of many sessions are spread. On shutdown all sessions end within this time.
+    pub window: DurationValue,
+    /// How long, after SIGTERM, /readyz reports not ready while connections are still accepted.
+    pub accept_grace: DurationValue,
+    /// The maximum number of closes per second. It lengthens the window, except on shutdown. 0: no limit.
+    pub max_rate: u32,
+    /// The close code for clients of a removed route or backend (RFC 6455 §7.4.1); on shutdown it is 1001.
+    pub code: u16,
+}
+
 // === impl Config ===
 
 impl Config {
@@ -81,21 +95,7 @@ pub(crate) struct File {
     pub(crate) routes: Vec<Located<Route>>,
 }
 
-// `[drain]`.
-
-/// `[drain]`
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Drain {
-    /// The time over which the closes of many sessions are spread. On shutdown all sessions end within this time.
-    pub window: DurationValue,
-    /// How long, after SIGTERM, /readyz reports not ready while connections are still accepted.
-    pub accept_grace: DurationValue,
-    /// The maximum number of closes per second. It lengthens the window, except on shutdown. 0: no limit.
-    pub max_rate: u32,
-    /// The close code for clients of a removed route or backend (RFC 6455 §7.4.1); on shutdown it is 1001.
-    pub code: u16,
-}
+// === impl Drain ===
 
 impl Default for Drain {
     fn default() -> Self {

@@ -1,4 +1,4 @@
-//! `[pools.NAME]`.
+//! `[pools.NAME]`: backends, balancing, affinity, health, retries and admission.
 
 use crate::config::{
     diagnostic::Located,
@@ -89,41 +89,6 @@ pub enum Sticky {
     Socketio,
 }
 
-// === impl Pool ===
-
-impl Pool {
-    /// Returns the pool of a route with `to`: one backend with default settings.
-    pub fn of(address: &Located<BackendSource>) -> Self {
-        let alone = Located {
-            value: Backend::at(address.value.clone()),
-            at: address.at,
-        };
-        Pool {
-            backends: vec![alone],
-            balance: Balance::default(),
-            hash: ip(),
-            sticky: Sticky::default(),
-            health: Located::default(),
-            passive: Passive::default(),
-            all_down: AllDown::default(),
-            retry: Retry::default(),
-            admission: Admission::default(),
-            slow_start: at_once(),
-            rebalance: Rebalance::default(),
-        }
-    }
-}
-
-fn at_once() -> DurationValue {
-    default("0s")
-}
-
-fn ip() -> HashKey {
-    default("ip")
-}
-
-// `admission` and `retry` of `[pools.NAME]`: concurrent handshakes, the admission queue and retries.
-
 /// `pools.NAME.retry`
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -145,31 +110,6 @@ pub struct Admission {
     /// The longest wait in the queue; `session.handshake_timeout` runs at the same time.
     pub wait: DurationValue,
 }
-
-// === impl Retry ===
-
-impl Default for Retry {
-    fn default() -> Self {
-        Retry {
-            times: 2,
-            within: default("5s"),
-        }
-    }
-}
-
-// === impl Admission ===
-
-impl Default for Admission {
-    fn default() -> Self {
-        Admission {
-            handshakes: 64,
-            queue: 1000,
-            wait: default("10s"),
-        }
-    }
-}
-
-// `backends` of `[pools.NAME]`: addresses, or tables with an address and further settings.
 
 /// One of `pools.NAME.backends`
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -246,126 +186,8 @@ pub enum OnVanish {
     Drain,
 }
 
-// === impl Backend ===
-
-impl Backend {
-    /// Returns the backend at `address` with default settings.
-    pub fn at(address: BackendSource) -> Self {
-        Backend {
-            address,
-            resolve: ten_seconds(),
-            on_vanish: OnVanish::default(),
-            weight: one(),
-            max_sessions: 0,
-            tls: BackendTls::default(),
-            sources: Vec::new(),
-            proxy_protocol: BackendProxyProtocol::Off,
-        }
-    }
-}
-
-// === impl BackendTls ===
-
-impl BackendTls {
-    /// Resolves the file names relative to the directory of the file that names them.
-    pub(crate) fn place_in(&mut self, folder: &Path) {
-        let files = [&mut self.ca, &mut self.cert, &mut self.key];
-        for file in files.into_iter().flatten() {
-            *file = folder.join(&*file);
-        }
-    }
-}
-
 /// The two forms in which a backend may be written.
 pub(crate) struct AddressOrTable(Backend);
-
-// === impl AddressOrTable ===
-
-impl<'de> Deserialize<'de> for AddressOrTable {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct BackendVisitor;
-
-        impl<'de> Visitor<'de> for BackendVisitor {
-            type Value = Backend;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    "an address, such as \"ws://127.0.0.1:8765\", or a table with `address`",
-                )
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Backend, E> {
-                let address = text.parse().map_err(BadValue::into_error)?;
-                Ok(Backend::at(address))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Backend, A::Error> {
-                Backend::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-
-        deserializer
-            .deserialize_any(BackendVisitor)
-            .map(AddressOrTable)
-    }
-}
-
-impl JsonSchema for AddressOrTable {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "AddressOrTable".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let address = generator.subschema_for::<BackendSource>();
-        let table = generator.subschema_for::<Backend>();
-        json_schema!({ "anyOf": [address, table] })
-    }
-}
-
-pub(crate) fn backends<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<Located<Backend>>, D::Error> {
-    let written = Vec::<Located<AddressOrTable>>::deserialize(deserializer)?;
-    let backend = |one: Located<AddressOrTable>| Located {
-        value: one.value.0,
-        at: one.at,
-    };
-    Ok(written.into_iter().map(backend).collect())
-}
-
-fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
-    Ok(text(deserializer)?.map(PathBuf::from))
-}
-
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Ok((!text.is_empty()).then_some(text))
-}
-
-/// Serializes an absent value as "".
-fn or_empty<T: Serialize, S: Serializer>(
-    written: &Option<T>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match written {
-        Some(written) => written.serialize(serializer),
-        None => serializer.serialize_str(""),
-    }
-}
-
-fn one() -> u16 {
-    1
-}
-
-fn ten_seconds() -> DurationValue {
-    default("10s")
-}
-
-// `health`, `passive` and `all_down` of `[pools.NAME]`.
 
 /// `pools.NAME.health`
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -436,6 +258,133 @@ pub enum AllDown {
     Refuse,
 }
 
+// === impl Pool ===
+
+impl Pool {
+    /// Returns the pool of a route with `to`: one backend with default settings.
+    pub fn of(address: &Located<BackendSource>) -> Self {
+        let alone = Located {
+            value: Backend::at(address.value.clone()),
+            at: address.at,
+        };
+        Pool {
+            backends: vec![alone],
+            balance: Balance::default(),
+            hash: ip(),
+            sticky: Sticky::default(),
+            health: Located::default(),
+            passive: Passive::default(),
+            all_down: AllDown::default(),
+            retry: Retry::default(),
+            admission: Admission::default(),
+            slow_start: at_once(),
+            rebalance: Rebalance::default(),
+        }
+    }
+}
+
+// === impl Retry ===
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry {
+            times: 2,
+            within: default("5s"),
+        }
+    }
+}
+
+// === impl Admission ===
+
+impl Default for Admission {
+    fn default() -> Self {
+        Admission {
+            handshakes: 64,
+            queue: 1000,
+            wait: default("10s"),
+        }
+    }
+}
+
+// === impl Backend ===
+
+impl Backend {
+    /// Returns the backend at `address` with default settings.
+    pub fn at(address: BackendSource) -> Self {
+        Backend {
+            address,
+            resolve: ten_seconds(),
+            on_vanish: OnVanish::default(),
+            weight: one(),
+            max_sessions: 0,
+            tls: BackendTls::default(),
+            sources: Vec::new(),
+            proxy_protocol: BackendProxyProtocol::Off,
+        }
+    }
+}
+
+// === impl BackendTls ===
+
+impl BackendTls {
+    /// Resolves the file names relative to the directory of the file that names them.
+    pub(crate) fn place_in(&mut self, folder: &Path) {
+        let files = [&mut self.ca, &mut self.cert, &mut self.key];
+        for file in files.into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
+    }
+}
+
+// === impl AddressOrTable ===
+
+impl<'de> Deserialize<'de> for AddressOrTable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BackendVisitor;
+
+        impl<'de> Visitor<'de> for BackendVisitor {
+            type Value = Backend;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "an address, such as \"ws://127.0.0.1:8765\", or a table with `address`",
+                )
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Backend, E> {
+                let address = text.parse().map_err(BadValue::into_error)?;
+                Ok(Backend::at(address))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Backend, A::Error> {
+                Backend::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer
+            .deserialize_any(BackendVisitor)
+            .map(AddressOrTable)
+    }
+}
+
+impl JsonSchema for AddressOrTable {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AddressOrTable".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let address = generator.subschema_for::<BackendSource>();
+        let table = generator.subschema_for::<Backend>();
+        json_schema!({ "anyOf": [address, table] })
+    }
+}
+
+// === impl Health ===
+
 impl Default for Health {
     fn default() -> Self {
         Health {
@@ -450,6 +399,8 @@ impl Default for Health {
     }
 }
 
+// === impl Passive ===
+
 impl Default for Passive {
     fn default() -> Self {
         Passive {
@@ -458,4 +409,50 @@ impl Default for Passive {
             eject: default("30s"),
         }
     }
+}
+
+/// Deserializes `backends`: addresses, or tables with an address and further settings.
+fn backends<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Located<Backend>>, D::Error> {
+    let written = Vec::<Located<AddressOrTable>>::deserialize(deserializer)?;
+    let backend = |one: Located<AddressOrTable>| Located {
+        value: one.value.0,
+        at: one.at,
+    };
+    Ok(written.into_iter().map(backend).collect())
+}
+
+fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    Ok(text(deserializer)?.map(PathBuf::from))
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok((!text.is_empty()).then_some(text))
+}
+
+/// Serializes an absent value as "".
+fn or_empty<T: Serialize, S: Serializer>(
+    written: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match written {
+        Some(written) => written.serialize(serializer),
+        None => serializer.serialize_str(""),
+    }
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn ten_seconds() -> DurationValue {
+    default("10s")
+}
+
+fn at_once() -> DurationValue {
+    default("0s")
+}
+
+fn ip() -> HashKey {
+    default("ip")
 }

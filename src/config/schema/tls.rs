@@ -1,4 +1,4 @@
-//! `[tls]`.
+//! `[tls]` and `[acme]`.
 
 use crate::config::{
     diagnostic::Located,
@@ -53,32 +53,6 @@ pub struct CertificateFiles {
     /// The private key of the certificate, without a password.
     pub key: PathBuf,
 }
-
-impl Default for Tls {
-    fn default() -> Self {
-        Tls {
-            min_version: TlsVersion::V1_2,
-            certificates: Vec::new(),
-            default: None,
-            client_ca: None,
-            dev_ca: false,
-        }
-    }
-}
-
-fn located_path<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Located<PathBuf>>, D::Error> {
-    let file = Located::<PathBuf>::deserialize(deserializer)?;
-    Ok((!file.value.as_os_str().is_empty()).then_some(file))
-}
-
-fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Located<String>>, D::Error> {
-    let name = Located::<String>::deserialize(deserializer)?;
-    Ok((!name.value.is_empty()).then_some(name))
-}
-
-// `[acme]`.
 
 /// `[acme]`
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -152,6 +126,22 @@ pub struct Eab {
     pub hmac: Secret,
 }
 
+// === impl Tls ===
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls {
+            min_version: TlsVersion::V1_2,
+            certificates: Vec::new(),
+            default: None,
+            client_ca: None,
+            dev_ca: false,
+        }
+    }
+}
+
+// === impl Acme ===
+
 impl Default for Acme {
     fn default() -> Self {
         Acme {
@@ -166,6 +156,18 @@ impl Default for Acme {
             retry: DurationValue(Duration::from_secs(60)),
         }
     }
+}
+
+fn located_path<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Located<PathBuf>>, D::Error> {
+    let file = Located::<PathBuf>::deserialize(deserializer)?;
+    Ok((!file.value.as_os_str().is_empty()).then_some(file))
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Located<String>>, D::Error> {
+    let name = Located::<String>::deserialize(deserializer)?;
+    Ok((!name.value.is_empty()).then_some(name))
 }
 
 fn contact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MailAddress>, D::Error> {

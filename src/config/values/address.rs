@@ -1,4 +1,4 @@
-//! Addresses of backends, of the admin listener and of the access log.
+//! Addresses of backends, one by one or as a DNS name, of the admin listener and of the access log.
 
 use crate::config::values::{BadValue, pattern::HostPattern, text_value};
 use std::{
@@ -55,6 +55,32 @@ pub enum Access {
     File(PathBuf),
 }
 
+/// The backends that a pool entry names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum BackendSource {
+    /// One backend.
+    One(BackendAddress),
+    /// All backends that DNS returns.
+    Dns(DnsName),
+}
+
+/// A DNS name whose records are backends without TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DnsName {
+    /// "dns://chat.internal:8765": each address (A, AAAA) with one port.
+    Addresses {
+        /// The name.
+        name: Box<str>,
+        /// The port; 80 if none is written.
+        port: u16,
+    },
+    /// "srv://_ws._tcp.chat.internal": each service (SRV, RFC 2782) with its port and its weight.
+    Services {
+        /// The name, with its service and protocol.
+        name: Box<str>,
+    },
+}
+
 text_value!(
     BackendAddress,
     "a backend's address, such as \"ws://127.0.0.1:8765\"",
@@ -63,6 +89,19 @@ text_value!(
         "http://app:8000",
         "wss://chat.internal",
         "unix:/run/chat.sock"
+    ]
+);
+
+text_value!(
+    BackendSource,
+    "a backend's address, such as \"ws://127.0.0.1:8765\", or a name that DNS has several for, such as \"dns://chat:8765\"",
+    [
+        "ws://127.0.0.1:8765",
+        "http://app:8000",
+        "wss://chat.internal",
+        "unix:/run/chat.sock",
+        "dns://chat.default.svc:8765",
+        "srv://_ws._tcp.chat.default.svc"
     ]
 );
 
@@ -267,50 +306,6 @@ impl fmt::Display for Access {
     }
 }
 
-/// The kernel's limit of a socket path without the final zero byte (unix(7)).
-const MAX_UNIX_PATH_LEN: usize = 107;
-
-// The source of a pool entry: one backend, or all backends that DNS returns for a name.
-
-/// The backends that a pool entry names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum BackendSource {
-    /// One backend.
-    One(BackendAddress),
-    /// All backends that DNS returns.
-    Dns(DnsName),
-}
-
-/// A DNS name whose records are backends without TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum DnsName {
-    /// "dns://chat.internal:8765": each address (A, AAAA) with one port.
-    Addresses {
-        /// The name.
-        name: Box<str>,
-        /// The port; 80 if none is written.
-        port: u16,
-    },
-    /// "srv://_ws._tcp.chat.internal": each service (SRV, RFC 2782) with its port and its weight.
-    Services {
-        /// The name, with its service and protocol.
-        name: Box<str>,
-    },
-}
-
-text_value!(
-    BackendSource,
-    "a backend's address, such as \"ws://127.0.0.1:8765\", or a name that DNS has several for, such as \"dns://chat:8765\"",
-    [
-        "ws://127.0.0.1:8765",
-        "http://app:8000",
-        "wss://chat.internal",
-        "unix:/run/chat.sock",
-        "dns://chat.default.svc:8765",
-        "srv://_ws._tcp.chat.default.svc"
-    ]
-);
-
 // === impl BackendSource ===
 
 impl BackendSource {
@@ -428,8 +423,11 @@ fn is_name(name: &str) -> bool {
     matches!(plain.parse(), Ok(HostPattern::Exact(_)))
 }
 
+/// The kernel's limit of a socket path without the final zero byte (unix(7)).
+const MAX_UNIX_PATH_LEN: usize = 107;
+
 #[cfg(test)]
-mod address_tests {
+mod tests {
     use super::*;
 
     #[test]
@@ -490,11 +488,6 @@ mod address_tests {
             assert!(bad.parse::<AdminAddress>().is_err(), "{bad}");
         }
     }
-}
-
-#[cfg(test)]
-mod source_tests {
-    use super::*;
 
     #[test]
     fn names_and_addresses() {

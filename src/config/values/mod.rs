@@ -11,8 +11,6 @@ pub(crate) mod units;
 
 use std::fmt;
 
-// Deserialization of values that are written as strings: by `FromStr`, with the error message of the value type.
-
 /// The reason why a string is not a valid value, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadValue {
@@ -49,7 +47,7 @@ impl std::error::Error for BadValue {}
 /// The separator of message and hint in a serde error.
 pub(crate) const SEPARATOR: char = '\u{1f}';
 
-/// Implements `Deserialize` by `FromStr`, and `JsonSchema` as a string.
+/// Implements `Deserialize` by `FromStr` with the error message of the value type, and `JsonSchema` as a string.
 macro_rules! text_value {
     ($name:ident, $expected:literal, [$($example:literal),+]) => {
         impl<'de> serde::Deserialize<'de> for $name {

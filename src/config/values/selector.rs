@@ -1,4 +1,5 @@
-//! The part of a request that consistent hashing uses.
+//! Parts of a request: what consistent hashing uses, where a token may be and to which header it is moved, and the path of
+//! a health check.
 
 use crate::config::values::{BadValue, text_value};
 use http::HeaderName;
@@ -10,7 +11,7 @@ pub enum HashKey {
     /// "ip": the client address, IPv6 by /64.
     Ip,
     /// "header:x-user": a header's value.
-    Header(http::HeaderName),
+    Header(HeaderName),
     /// "cookie:sid": a cookie's value.
     Cookie(Box<str>),
     /// "query:room": a parameter of the query.
@@ -19,10 +20,47 @@ pub enum HashKey {
     Path,
 }
 
+/// A part of a request that may hold a token.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum TokenSource {
+    /// "subprotocol:bearer": offered as `bearer, TOKEN` or as `bearer.TOKEN`.
+    Subprotocol(Box<str>),
+    /// "query:token": a parameter of the query.
+    Query(Box<str>),
+    /// "cookie:session": a cookie's value.
+    Cookie(Box<str>),
+}
+
+/// The header in which the backend gets the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenHeader(pub HeaderName);
+
+/// `pools.NAME.health.path`: a path, and a query if it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckPath(pub http::uri::PathAndQuery);
+
 text_value!(
     HashKey,
     "\"ip\", \"path\", or \"header:\", \"cookie:\" or \"query:\" with a name",
     ["ip", "header:x-user", "cookie:sid", "query:room", "path"]
+);
+
+text_value!(
+    TokenSource,
+    "\"subprotocol:\", \"query:\" or \"cookie:\" with a name",
+    ["subprotocol:bearer", "query:token", "cookie:session"]
+);
+
+text_value!(
+    TokenHeader,
+    "a header's name",
+    ["authorization", "x-auth-token"]
+);
+
+text_value!(
+    CheckPath,
+    "a path that begins with \"/\"",
+    ["/", "/health", "/ws?check=1"]
 );
 
 // === impl HashKey ===
@@ -68,43 +106,6 @@ impl fmt::Display for HashKey {
         }
     }
 }
-
-/// Returns whether `name` is a cookie name (RFC 6265 §4.1.1) that can be found in a Cookie header.
-fn is_cookie(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"=;,\"".contains(&byte))
-}
-
-// The places where a client's token may be, and the header that it is moved to.
-
-/// A part of a request that may hold a token.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum TokenSource {
-    /// "subprotocol:bearer": offered as `bearer, TOKEN` or as `bearer.TOKEN`.
-    Subprotocol(Box<str>),
-    /// "query:token": a parameter of the query.
-    Query(Box<str>),
-    /// "cookie:session": a cookie's value.
-    Cookie(Box<str>),
-}
-
-/// The header in which the backend gets the token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenHeader(pub HeaderName);
-
-text_value!(
-    TokenSource,
-    "\"subprotocol:\", \"query:\" or \"cookie:\" with a name",
-    ["subprotocol:bearer", "query:token", "cookie:session"]
-);
-
-text_value!(
-    TokenHeader,
-    "a header's name",
-    ["authorization", "x-auth-token"]
-);
 
 // === impl TokenSource ===
 
@@ -183,6 +184,51 @@ impl fmt::Display for TokenHeader {
     }
 }
 
+// === impl CheckPath ===
+
+impl FromStr for CheckPath {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let bad = |why: &str, hint: String| {
+            Err(BadValue::new(
+                format!("`{text}` is not a path: {why}"),
+                hint,
+            ))
+        };
+        if !text.starts_with('/') {
+            let path = text.split_once("://").map_or(text, |(_, rest)| {
+                rest.find('/').map_or("", |slash| &rest[slash + 1..])
+            });
+            return bad(
+                "it does not begin with \"/\"",
+                format!("write it as \"/{path}\""),
+            );
+        }
+        match text.parse::<http::uri::PathAndQuery>() {
+            Ok(path) if path.as_str() == text => Ok(CheckPath(path)),
+            _ => bad(
+                "it has characters that are invalid in a path",
+                "write it as a request would, such as \"/health\"; others stand as %20 and the like".into(),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for CheckPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Returns whether `name` is a cookie name (RFC 6265 §4.1.1) that can be found in a Cookie header.
+fn is_cookie(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"=;,\"".contains(&byte))
+}
+
 /// Headers that frame or route a request, that are hop-by-hop, or that Lockgate sets itself.
 const TAKEN: [&str; 31] = [
     "accept",
@@ -227,57 +273,8 @@ const TAKEN_PREFIXES: [&str; 6] = [
     "x-wsgi-",
 ];
 
-// The path that a health check requests.
-
-/// `pools.NAME.health.path`: a path, and a query if it has one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckPath(pub http::uri::PathAndQuery);
-
-text_value!(
-    CheckPath,
-    "a path that begins with \"/\"",
-    ["/", "/health", "/ws?check=1"]
-);
-
-// === impl CheckPath ===
-
-impl FromStr for CheckPath {
-    type Err = BadValue;
-
-    fn from_str(text: &str) -> Result<Self, BadValue> {
-        let bad = |why: &str, hint: String| {
-            Err(BadValue::new(
-                format!("`{text}` is not a path: {why}"),
-                hint,
-            ))
-        };
-        if !text.starts_with('/') {
-            let path = text.split_once("://").map_or(text, |(_, rest)| {
-                rest.find('/').map_or("", |slash| &rest[slash + 1..])
-            });
-            return bad(
-                "it does not begin with \"/\"",
-                format!("write it as \"/{path}\""),
-            );
-        }
-        match text.parse::<http::uri::PathAndQuery>() {
-            Ok(path) if path.as_str() == text => Ok(CheckPath(path)),
-            _ => bad(
-                "it has characters that are invalid in a path",
-                "write it as a request would, such as \"/health\"; others stand as %20 and the like".into(),
-            ),
-        }
-    }
-}
-
-impl fmt::Display for CheckPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 #[cfg(test)]
-mod hash_tests {
+mod tests {
     use super::*;
 
     #[test]
@@ -302,11 +299,6 @@ mod hash_tests {
             assert!(bad.parse::<HashKey>().is_err(), "{bad}");
         }
     }
-}
-
-#[cfg(test)]
-mod token_tests {
-    use super::*;
 
     #[test]
     fn token_sources_parse_and_print() {
@@ -355,11 +347,6 @@ mod token_tests {
             assert!(bad.parse::<TokenHeader>().is_err(), "{bad}");
         }
     }
-}
-
-#[cfg(test)]
-mod check_tests {
-    use super::*;
 
     #[test]
     fn check_path_is_origin_form() {

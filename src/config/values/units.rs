@@ -1,4 +1,4 @@
-//! Durations, sizes and rates.
+//! Durations, sizes and rates, and the `rebalance` rate.
 
 use crate::config::values::{BadValue, text_value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -22,6 +22,20 @@ pub struct Rate {
     pub per: Duration,
 }
 
+/// A number of bytes per second: 65536, "64KiB" and "64KiB/s" are equal; 0 mostly means no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRate(pub u64);
+
+/// "off", or the maximum rate of closed sessions: "50/s".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rebalance {
+    /// Sessions stay on their backends.
+    #[default]
+    Off,
+    /// The maximum rate of closes.
+    At(Rate),
+}
+
 text_value!(
     DurationValue,
     "a length of time, such as \"30s\"",
@@ -32,6 +46,12 @@ text_value!(
     Size,
     "a number of bytes, such as \"16MiB\"",
     ["16MiB", "64KiB", "100B"]
+);
+
+text_value!(
+    Rebalance,
+    "\"off\", or a rate, such as \"50/s\"",
+    ["50/s", "100/m", "off"]
 );
 
 text_value!(Rate, "a rate, such as \"10/s\"", ["10/s", "100/m"]);
@@ -159,47 +179,6 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Splits "30s" into 30 and "s".
-fn split(text: &str) -> Option<(u64, &str)> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_')?;
-    let (count, unit) = text.split_at(digits);
-    Some((number(count)?, unit))
-}
-
-/// Parses an integer as in TOML: digits with single underscores between them.
-fn number(text: &str) -> Option<u64> {
-    if text.starts_with('_') || text.ends_with('_') || text.contains("__") || text.starts_with('+')
-    {
-        return None;
-    }
-    text.replace('_', "").parse().ok()
-}
-
-/// The units, largest first, so that `Display` finds the shortest form.
-const UNITS: [(&str, u64); 9] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("TB", 1_000_000_000_000),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("KB", 1_000),
-    ("B", 1),
-];
-
-/// 365 days in milliseconds: sums of such durations cannot overflow the clock.
-const MAX_MILLIS: u64 = 365 * 24 * 60 * 60 * 1000;
-
-/// 1 TiB.
-const MAX_BYTES: u64 = 1 << 40;
-
-// Bytes per second: a number, or a size.
-
-/// A number of bytes per second: 65536, "64KiB" and "64KiB/s" are equal; 0 mostly means no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ByteRate(pub u64);
-
 // === impl ByteRate ===
 
 impl FromStr for ByteRate {
@@ -274,26 +253,6 @@ impl Serialize for ByteRate {
     }
 }
 
-const EXPECTED: &str = "bytes per second, such as \"1MiB/s\", or a plain number";
-
-// `rebalance`: whether and how fast excess sessions are closed.
-
-/// "off", or the maximum rate of closed sessions: "50/s".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Rebalance {
-    /// Sessions stay on their backends.
-    #[default]
-    Off,
-    /// The maximum rate of closes.
-    At(Rate),
-}
-
-text_value!(
-    Rebalance,
-    "\"off\", or a rate, such as \"50/s\"",
-    ["50/s", "100/m", "off"]
-);
-
 // === impl Rebalance ===
 
 impl Rebalance {
@@ -336,8 +295,45 @@ impl fmt::Display for Rebalance {
     }
 }
 
+/// Splits "30s" into 30 and "s".
+fn split(text: &str) -> Option<(u64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_')?;
+    let (count, unit) = text.split_at(digits);
+    Some((number(count)?, unit))
+}
+
+/// Parses an integer as in TOML: digits with single underscores between them.
+fn number(text: &str) -> Option<u64> {
+    if text.starts_with('_') || text.ends_with('_') || text.contains("__") || text.starts_with('+')
+    {
+        return None;
+    }
+    text.replace('_', "").parse().ok()
+}
+
+/// The units, largest first, so that `Display` finds the shortest form.
+const UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+/// 365 days in milliseconds: sums of such durations cannot overflow the clock.
+const MAX_MILLIS: u64 = 365 * 24 * 60 * 60 * 1000;
+
+/// 1 TiB.
+const MAX_BYTES: u64 = 1 << 40;
+
+const EXPECTED: &str = "bytes per second, such as \"1MiB/s\", or a plain number";
+
 #[cfg(test)]
-mod amount_tests {
+mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -427,21 +423,6 @@ mod amount_tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn displayed_values_parse_to_the_same_value(millis in 0..=MAX_MILLIS, bytes in 0..=MAX_BYTES) {
-            let period = DurationValue(Duration::from_millis(millis));
-            prop_assert_eq!(period.to_string().parse::<DurationValue>().unwrap(), period);
-            let size = Size(bytes);
-            prop_assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
-        }
-    }
-}
-
-#[cfg(test)]
-mod byte_rate_tests {
-    use super::*;
-
     #[test]
     fn byte_rate_is_a_number_or_a_size() {
         let read = |value: serde_json::Value| serde_json::from_value::<ByteRate>(value);
@@ -467,11 +448,6 @@ mod byte_rate_tests {
             assert!(read(bad.clone()).is_err(), "{bad}");
         }
     }
-}
-
-#[cfg(test)]
-mod rebalance_tests {
-    use super::*;
 
     #[test]
     fn rebalance_is_off_or_a_rate() {
@@ -482,6 +458,16 @@ mod rebalance_tests {
         }
         for bad in ["", "on", "0/s", "0/h", "50", "Off"] {
             assert!(bad.parse::<Rebalance>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn displayed_values_parse_to_the_same_value(millis in 0..=MAX_MILLIS, bytes in 0..=MAX_BYTES) {
+            let period = DurationValue(Duration::from_millis(millis));
+            prop_assert_eq!(period.to_string().parse::<DurationValue>().unwrap(), period);
+            let size = Size(bytes);
+            prop_assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
         }
     }
 }

@@ -46,6 +46,20 @@ pub(crate) struct Watch {
     comparisons: u32,
 }
 
+/// The directories for which the kernel sends events (inotify).
+#[derive(Debug)]
+pub(crate) struct WatchedDirs {
+    /// `None` if the kernel has no inotify instance left.
+    pub(crate) watcher: Option<RecommendedWatcher>,
+    watched: BTreeMap<PathBuf, InodeId>,
+    /// Keeps the channel open, also without a watcher.
+    _event_sender: mpsc::Sender<()>,
+    warned: bool,
+}
+
+/// Device and inode number: a directory that was created again has another one.
+pub(crate) type InodeId = (u64, u64);
+
 // === impl Watch ===
 
 impl Watch {
@@ -149,35 +163,6 @@ impl Watch {
     }
 }
 
-/// The time without events after which the write is assumed complete.
-const DEBOUNCE: Duration = Duration::from_millis(200);
-
-/// The limit for a directory in which events never stop.
-const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
-
-/// The maximum delay of a change for which the kernel sends no event.
-const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The number of intervals without an event after which the directories are determined again and failed kernel watches are
-/// retried: once a minute. The kernel mostly reports such changes, and for many files this costs more than a comparison.
-const RESCAN_EVERY: u32 = 6;
-
-/// The maximum depth of directories created at once; deeper ones are found with later events.
-const MAX_NEW_DEPTH: usize = 16;
-
-// The directories for which the kernel sends events.
-
-/// The kernel watches (inotify).
-#[derive(Debug)]
-pub(crate) struct WatchedDirs {
-    /// `None` if the kernel has no inotify instance left.
-    pub(crate) watcher: Option<RecommendedWatcher>,
-    watched: BTreeMap<PathBuf, InodeId>,
-    /// Keeps the channel open, also without a watcher.
-    _event_sender: mpsc::Sender<()>,
-    warned: bool,
-}
-
 // === impl WatchedDirs ===
 
 impl WatchedDirs {
@@ -262,12 +247,8 @@ fn is_removed(error: &notify::Error) -> bool {
     }
 }
 
-// The directories on the path to a file in which an event can change the file that the path resolves to.
-
-/// Device and inode number: a directory that was created again has another one.
-pub(crate) type InodeId = (u64, u64);
-
-/// Returns the directories on these paths whose entries matter, without those that are only traversed.
+/// Returns the directories on these paths in which an event can change the file that a path resolves to, without those
+/// that are only traversed.
 pub(crate) fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
     let mut folders = BTreeMap::new();
     for path in paths {
@@ -334,6 +315,22 @@ fn record(folder: &Path, folders: &mut BTreeMap<PathBuf, InodeId>) {
         folders.insert(folder.to_owned(), (metadata.dev(), metadata.ino()));
     }
 }
+
+/// The time without events after which the write is assumed complete.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// The limit for a directory in which events never stop.
+const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
+
+/// The maximum delay of a change for which the kernel sends no event.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The number of intervals without an event after which the directories are determined again and failed kernel watches are
+/// retried: once a minute. The kernel mostly reports such changes, and for many files this costs more than a comparison.
+const RESCAN_EVERY: u32 = 6;
+
+/// The maximum depth of directories created at once; deeper ones are found with later events.
+const MAX_NEW_DEPTH: usize = 16;
 
 /// The number of symbolic links that Linux follows.
 const MAX_SYMLINKS: usize = 40;

@@ -31,10 +31,7 @@ fn extract(
     if let Some(offered) = subprotocols.filter(|offered| !offered.is_empty()) {
         all.insert(header::SEC_WEBSOCKET_PROTOCOL, offered.parse().unwrap());
     }
-    let mut outbound = Outbound {
-        target: target.parse().unwrap(),
-        headers: all,
-    };
+    let mut target = target.parse().unwrap();
     let mut offer = subprotocols.map(|offered| Offer {
         key: "".into(),
         subprotocols: offered
@@ -44,10 +41,10 @@ fn extract(
             .collect(),
         extensions: vec![],
     });
-    let extracted = relocate_token(&rule, &mut outbound, offer.as_mut())?;
+    let extracted = relocate_token(&rule, &mut target, &mut all, offer.as_mut())?;
     Ok(Sent {
-        target: outbound.target.to_string(),
-        headers: outbound.headers,
+        target: target.to_string(),
+        headers: all,
         offered: offer.map_or_else(Vec::new, |offer| offer.subprotocols),
         extracted,
     })
@@ -217,7 +214,7 @@ fn header_of_the_client_must_match_the_token() {
     assert!(extract(ALL, "/?token=T", &own("Bearer T"), None).is_ok());
     for other in ["Basic eDp5", "Bearer U", "T"] {
         let refusal = extract(ALL, "/?token=T", &own(other), None).err().unwrap();
-        assert_eq!(refusal.why, "token-conflict");
+        assert_eq!(refusal.why.as_str(), "token-conflict");
     }
     let rule = r#"from = ["query:token"]
         to = "x-key""#;
@@ -245,7 +242,7 @@ fn ambiguous_or_invalid_token_is_refused_and_not_quoted() {
         let refusal = extract(ALL, target, &[("cookie", cookie)], subprotocols).err();
         let refusal = refusal.expect(target);
         assert_eq!(
-            (refusal.status, refusal.why),
+            (refusal.status, refusal.why.as_str()),
             (StatusCode::BAD_REQUEST, "token")
         );
         assert!(!format!("{refusal:?}").contains("LEAK"), "{refusal:?}");

@@ -1,4 +1,5 @@
-//! Bytes that their receiver, a reader or the socket, has not accepted yet.
+//! Pending bytes of a stream, which its reader or its socket has not accepted yet; and scratch buffers of a thread,
+//! borrowed for one call.
 
 use std::cell::RefCell;
 use tokio::io::ReadBuf;
@@ -61,11 +62,6 @@ impl PendingBytes {
     }
 }
 
-// Per-thread scratch buffers, borrowed for one call.
-
-/// Length of each buffer: a message of 64 KiB, its header and the overhead of TLS.
-pub(crate) const SCRATCH_LEN: usize = 68 * 1024;
-
 /// Runs `with` on the scratch buffer for received ciphertext.
 pub(crate) fn with_read_scratch<T>(with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     READ_SCRATCH.with(|scratch| with_scratch(scratch, with))
@@ -91,3 +87,6 @@ thread_local! {
     static READ_SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static WRITE_SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Length of each scratch buffer: a message of 64 KiB, its header and the overhead of TLS.
+pub(crate) const SCRATCH_LEN: usize = 68 * 1024;

@@ -1,6 +1,7 @@
-//! The rustls connection, and the bytes that must be kept between two calls.
+//! The rustls connection without its socket: the states of the unbuffered API, and the bytes that must be kept between
+//! two calls.
 
-use crate::net::tls_stream::{buffers::PendingBytes, protocol_error};
+use crate::net::tls_stream::buffers::PendingBytes;
 use rustls::{
     CommonState, Error, InvalidMessage,
     server::{ServerConnectionData, UnbufferedServerConnection},
@@ -39,6 +40,16 @@ pub(crate) enum ReadState {
     Truncated,
     /// The client violated the protocol. rustls processes no further input.
     Failed(Box<Error>),
+}
+
+/// Result of handling one state of rustls.
+enum StepOutcome {
+    /// Another state is ready.
+    Again,
+    /// rustls needs more input.
+    Idle,
+    /// No further input will be processed.
+    ReadEnded(ReadState),
 }
 
 // === impl TlsEngine ===
@@ -191,23 +202,8 @@ impl TlsEngine {
     }
 }
 
-/// Maximum length of the kept input; a record is far smaller.
-const MAX_INCOMING: usize = 64 * 1024;
-
-// Handling of the states of rustls' unbuffered API.
-
-/// Result of handling one state of rustls.
-pub(crate) enum StepOutcome {
-    /// Another state is ready.
-    Again,
-    /// rustls needs more input.
-    Idle,
-    /// No further input will be processed.
-    ReadEnded(ReadState),
-}
-
 /// Handles a state; returns how many further bytes must be discarded.
-pub(crate) fn step<Data>(
+fn step<Data>(
     state: Result<ConnectionState<'_, '_, Data>, Error>,
     plain: &mut PendingBytes,
     out: &mut ReadBuf<'_>,
@@ -257,7 +253,7 @@ pub(crate) fn step<Data>(
     (discard, outcome)
 }
 
-pub(crate) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut PendingBytes) {
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut PendingBytes) {
     // The first call, with an empty buffer, returns the required size.
     if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) =
         data.encode(&mut [])
@@ -268,3 +264,11 @@ pub(crate) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut Pen
         });
     }
 }
+
+/// Returns the error of the stream for an error of rustls.
+pub(crate) fn protocol_error(error: &Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.clone())
+}
+
+/// Maximum length of the kept input; a record is far smaller.
+const MAX_INCOMING: usize = 64 * 1024;

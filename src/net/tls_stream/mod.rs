@@ -3,11 +3,14 @@
 //! rustls implements the protocol: records, keys, alerts, tickets. This module moves the bytes. Ciphertext is received
 //! into a scratch buffer that all connections of a thread share and is decrypted there; output is encrypted into
 //! another such buffer. A connection keeps only a partly received record and the bytes that its socket did not accept.
+//!
+//! This file has the handshake ([`accept`]) and the stream ([`ServerStream`]). `engine` drives rustls without a socket,
+//! and `buffers` has the pending bytes and the scratch buffers.
 
-pub(crate) mod buffers;
-pub(crate) mod engine;
+mod buffers;
+mod engine;
 
-use crate::net::tls_stream::engine::{ReadState, TlsEngine};
+use crate::net::tls_stream::engine::{ReadState, TlsEngine, protocol_error};
 use rustls::{CommonState, ProtocolVersion, ServerConfig, server::UnbufferedServerConnection};
 use std::{
     fmt,
@@ -19,12 +22,59 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// TLS over `S` as a server; [`accept`] creates it.
+/// TLS over `S` as a server; `accept` creates it.
 pub struct ServerStream<S> {
     io: S,
     engine: TlsEngine,
     /// Whether written bytes, or records that must be flushed now, are still kept here.
     unsent: bool,
+}
+
+/// Performs the TLS handshake with a client whose first bytes are `hello`: all that was read from `io` so far. It waits
+/// for the client without a time limit.
+///
+/// # Errors
+/// Returns a [`rustls::Error`] inside an error of kind `InvalidData` once the alert was sent or sending it failed;
+/// `UnexpectedEof`; or the error of `io`.
+pub(crate) async fn accept<S>(
+    io: S,
+    mut hello: Vec<u8>,
+    config: Arc<ServerConfig>,
+) -> io::Result<Box<ServerStream<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+    // Boxed: every future that holds it would otherwise be as large.
+    let mut stream = Box::new(ServerStream {
+        io,
+        engine: TlsEngine::new(connection),
+        unsent: false,
+    });
+    stream
+        .engine
+        .process_records(&mut hello, &mut ReadBuf::new(&mut []));
+    drop(hello);
+    loop {
+        if stream.has_early_application_data() {
+            return Ok(stream);
+        }
+        let sent = poll_fn(|cx| {
+            ready!(stream.poll_write_outgoing(cx))?;
+            Pin::new(&mut stream.io).poll_flush(cx)
+        });
+        let sent = sent.await;
+        match &stream.engine.read_state {
+            // The cause is returned, not a failure to send the alert.
+            ReadState::Failed(error) => return Err(protocol_error(error)),
+            ReadState::Truncated => return Err(unexpected_eof()),
+            ReadState::Open | ReadState::Closed => sent?,
+        }
+        if !stream.tls_state().is_handshaking() {
+            return Ok(stream);
+        }
+        poll_fn(|cx| stream.poll_receive(cx, &mut ReadBuf::new(&mut []))).await?;
+    }
 }
 
 // === impl ServerStream ===
@@ -53,6 +103,17 @@ impl<S> ServerStream<S> {
     /// Returns whether a read will read from the stream below TLS, because nothing is buffered.
     pub fn wants_io_read(&self) -> bool {
         self.engine.plain.is_empty() && matches!(self.engine.read_state, ReadState::Open)
+    }
+
+    /// Returns whether the client has sent application data already: tickets (RFC 8446 §4.6.1) are then sent with the
+    /// response. Otherwise they are sent immediately and acknowledge its Finished: under Nagle's algorithm a client
+    /// holds back its request until then, and a kernel that has nothing to send delays the acknowledgement by 40 ms.
+    fn has_early_application_data(&self) -> bool {
+        let tls_state = self.tls_state();
+        matches!(self.engine.read_state, ReadState::Open)
+            && !self.engine.plain.is_empty()
+            && !tls_state.is_handshaking()
+            && tls_state.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 }
 
@@ -266,10 +327,6 @@ fn unexpected_eof() -> io::Error {
     )
 }
 
-fn protocol_error(error: &rustls::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error.clone())
-}
-
 /// Plaintext length of a full record (RFC 8446 §5.1).
 const MAX_RECORD_LEN: usize = 16 * 1024;
 
@@ -281,68 +338,6 @@ const COALESCE_LIMIT: usize = 2 * 1024;
 
 /// Maximum plaintext that is encrypted at once.
 const MAX_PLAINTEXT: usize = buffers::SCRATCH_LEN - 2 * RECORD_OVERHEAD;
-
-// The TLS handshake, from the ClientHello to a [`ServerStream`].
-
-/// Performs the TLS handshake with a client whose first bytes are `hello`: all that was read from `io` so far. It waits
-/// for the client without a time limit.
-///
-/// # Errors
-/// Returns a [`rustls::Error`] inside an error of kind `InvalidData` once the alert was sent or sending it failed;
-/// `UnexpectedEof`; or the error of `io`.
-pub(crate) async fn accept<S>(
-    io: S,
-    mut hello: Vec<u8>,
-    config: Arc<ServerConfig>,
-) -> io::Result<Box<ServerStream<S>>>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-    // Boxed: every future that holds it would otherwise be as large.
-    let mut stream = Box::new(ServerStream {
-        io,
-        engine: TlsEngine::new(connection),
-        unsent: false,
-    });
-    stream
-        .engine
-        .process_records(&mut hello, &mut ReadBuf::new(&mut []));
-    drop(hello);
-    loop {
-        if stream.has_early_application_data() {
-            return Ok(stream);
-        }
-        let sent = poll_fn(|cx| {
-            ready!(stream.poll_write_outgoing(cx))?;
-            Pin::new(&mut stream.io).poll_flush(cx)
-        });
-        let sent = sent.await;
-        match &stream.engine.read_state {
-            // The cause is returned, not a failure to send the alert.
-            ReadState::Failed(error) => return Err(protocol_error(error)),
-            ReadState::Truncated => return Err(unexpected_eof()),
-            ReadState::Open | ReadState::Closed => sent?,
-        }
-        if !stream.tls_state().is_handshaking() {
-            return Ok(stream);
-        }
-        poll_fn(|cx| stream.poll_receive(cx, &mut ReadBuf::new(&mut []))).await?;
-    }
-}
-
-impl<S> ServerStream<S> {
-    /// Returns whether the client has sent application data already: tickets (RFC 8446 §4.6.1) are then sent with the
-    /// response. Otherwise they are sent immediately and acknowledge its Finished: under Nagle's algorithm a client
-    /// holds back its request until then, and a kernel that has nothing to send delays the acknowledgement by 40 ms.
-    fn has_early_application_data(&self) -> bool {
-        let tls_state = self.tls_state();
-        matches!(self.engine.read_state, ReadState::Open)
-            && !self.engine.plain.is_empty()
-            && !tls_state.is_handshaking()
-            && tls_state.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //! Durations are in seconds. Lines are pure ASCII, so that their contents cannot control a terminal.
 
 use crate::{
-    observe::access::{AccessEvent, SessionRecord, truncate},
+    observe::access::record::{AccessEvent, SessionRecord, truncate},
     proto::frame_tracker::FrameCounts,
 };
 use serde::Serialize;

@@ -1,6 +1,15 @@
-use crate::observe::{access::*, testing::Memory};
+use crate::{
+    observe::{
+        access::{record::*, *},
+        testing::Memory,
+    },
+    proto::frame_tracker::FrameCounts,
+};
 use serde_json::{Value, json};
-use std::time::UNIX_EPOCH;
+use std::{
+    net::IpAddr,
+    time::{Duration, UNIX_EPOCH},
+};
 
 fn session() -> SessionRecord {
     SessionRecord {
@@ -56,11 +65,11 @@ fn timestamp() -> SystemTime {
 }
 
 fn text(event: AccessEvent<'_>) -> String {
-    event.line(LogFormat::Text, timestamp())
+    line(event, LogFormat::Text, timestamp())
 }
 
 fn json(event: AccessEvent<'_>) -> Value {
-    let line = event.line(LogFormat::Json, timestamp());
+    let line = line(event, LogFormat::Json, timestamp());
     assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
     serde_json::from_str(&line).unwrap()
 }
@@ -159,7 +168,7 @@ fn hostile_values_neither_end_a_line_nor_control_a_terminal() {
         (request.method, request.host, request.path) = (hostile, hostile, hostile);
         for event in [AccessEvent::Open(&session), AccessEvent::Request(&request)] {
             for format in [LogFormat::Text, LogFormat::Json] {
-                let line = event.line(format, timestamp());
+                let line = line(event, format, timestamp());
                 let inner = line.strip_suffix('\n').expect("a whole line");
                 assert!(
                     inner.bytes().all(|b| b == b' ' || b.is_ascii_graphic()),

@@ -1,7 +1,7 @@
 //! Access lines as text: columns first, then `key=value`. A value with characters other than visible ASCII is quoted.
 
 use crate::{
-    observe::access::{AccessEvent, RequestRecord, SessionEnd, SessionRecord, truncate},
+    observe::access::record::{AccessEvent, RequestRecord, SessionEnd, SessionRecord, truncate},
     proto::frame_tracker::FrameCounts,
 };
 use std::{

@@ -1,6 +1,6 @@
-//! Series of configured backends, created and removed with the configuration.
+//! Metrics with labels: the label sets, and the families of live sessions and of pools. Every label value comes from a
+//! closed set, whatever a client or backend sends.
 
-use crate::observe::metrics::Metrics;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -8,90 +8,7 @@ use prometheus_client::{
 };
 use std::time::Duration;
 
-// === impl Metrics ===
-
-impl Metrics {
-    /// Creates the series of a configured backend, with no transition counted.
-    pub fn backend(&self, pool: &str, backend: &str, up: bool, state: &'static str) {
-        self.set_up(pool, backend, up);
-        self.backend_state(pool, backend, state);
-        for to in TRANSITIONS {
-            drop(
-                self.backend_transitions
-                    .get_or_create(&transition_labels(pool, backend, to)),
-            );
-        }
-    }
-
-    /// Counts a change of a backend to "up", "down" or "ejected".
-    pub fn backend_changed(&self, pool: &str, backend: &str, to: &'static str) {
-        self.set_up(pool, backend, to == UP);
-        self.backend_transitions
-            .get_or_create(&transition_labels(pool, backend, to))
-            .inc();
-    }
-
-    /// Sets the state of a backend, one of [`STATES`], and clears the others.
-    pub fn backend_state(&self, pool: &str, backend: &str, state: &'static str) {
-        for each in STATES {
-            let labels = backend_state_labels(pool, backend, each);
-            let value = i64::from(each == state);
-            self.backend_states.get_or_create(&labels).set(value);
-        }
-    }
-
-    /// Removes the series of a backend that is no longer configured.
-    pub fn remove_backend(&self, pool: &str, backend: &str) {
-        self.backend_up.remove(&backend_labels(pool, backend));
-        for to in TRANSITIONS {
-            self.backend_transitions
-                .remove(&transition_labels(pool, backend, to));
-        }
-        for state in STATES {
-            self.backend_states
-                .remove(&backend_state_labels(pool, backend, state));
-        }
-    }
-
-    fn set_up(&self, pool: &str, backend: &str, up: bool) {
-        let labels = backend_labels(pool, backend);
-        self.backend_up.get_or_create(&labels).set(i64::from(up));
-    }
-}
-
-fn backend_labels(pool: &str, backend: &str) -> BackendLabels {
-    BackendLabels {
-        pool: pool.into(),
-        backend: backend.into(),
-    }
-}
-
-fn transition_labels(pool: &str, backend: &str, to: &'static str) -> TransitionLabels {
-    TransitionLabels {
-        pool: pool.into(),
-        backend: backend.into(),
-        to,
-    }
-}
-
-fn backend_state_labels(pool: &str, backend: &str, state: &'static str) -> BackendStateLabels {
-    BackendStateLabels {
-        pool: pool.into(),
-        backend: backend.into(),
-        state,
-    }
-}
-
-const UP: &str = "up";
-
-/// The states of a configured backend. One that has vanished from DNS has no series.
-const STATES: [&str; 5] = [UP, "warming", "draining", "down", "ejected"];
-
-const TRANSITIONS: [&str; 3] = [UP, "down", "ejected"];
-
-// Metrics of live sessions: back-pressure, slow readers, rate limiting and round-trip times.
-
-/// The metrics that sessions update while they are live.
+/// The metrics that sessions update while they are live: back-pressure, slow readers, rate limiting, round-trip times.
 #[derive(Debug)]
 pub struct SessionMetrics {
     /// Metrics of client legs.
@@ -112,6 +29,98 @@ pub struct LegMetrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TowardsLabels {
     leg: &'static str,
+}
+
+/// The metrics of pools: queued requests, refusals of the admission queue, retries.
+#[derive(Debug, Default)]
+pub(crate) struct PoolMetrics {
+    waiting: Family<PoolLabels, Gauge>,
+    refused: Family<QueueRefusalLabels, Counter>,
+    retries: Family<PoolLabels, Counter>,
+}
+
+/// A guard that counts a request in the admission queue until it is dropped.
+#[derive(Debug)]
+pub struct WaitingGauge(Gauge);
+
+/// The reason of a failed connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct WhyLabels {
+    pub(crate) why: &'static str,
+}
+
+/// A configured host, never one that a client has chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct HostLabels {
+    pub(crate) host: String,
+}
+
+/// A configured backend.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct BackendLabels {
+    pool: String,
+    backend: String,
+}
+
+/// A configured backend and the state that it has changed to: up, down or ejected.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TransitionLabels {
+    pool: String,
+    backend: String,
+    to: &'static str,
+}
+
+/// A configured backend and one of its possible states.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct BackendStateLabels {
+    pool: String,
+    backend: String,
+    state: &'static str,
+}
+
+/// The outcome of a certificate order, a reload or a DNS lookup.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OutcomeLabels {
+    pub(crate) outcome: &'static str,
+}
+
+/// The leg that sent the traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct LegLabels {
+    pub(crate) from: &'static str,
+}
+
+/// The status and reason of a refusal. Lockgate chooses both, so the set is closed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RefusalLabels {
+    pub(crate) status: u16,
+    pub(crate) why: &'static str,
+}
+
+/// A configured pool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabels {
+    pool: String,
+}
+
+/// A configured pool and the reason why its admission queue refused a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueRefusalLabels {
+    pool: String,
+    reason: &'static str,
+}
+
+/// The class of a backend's status. With the status itself, a backend could create a thousand series.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StatusClassLabels {
+    status: &'static str,
+}
+
+/// The close code and the initiator of a session's end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CloseLabels {
+    code: &'static str,
+    by: &'static str,
 }
 
 // === impl SessionMetrics ===
@@ -174,24 +183,6 @@ fn add_or_remove(gauge: &Gauge, add: bool) {
     gauge.inc_by(if add { 1 } else { -1 });
 }
 
-/// From the fraction of a millisecond of a local peer to the seconds of a slow mobile link.
-const RTT_SECONDS: [f64; 12] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
-];
-
-// Metrics per pool: queued requests, refusals of the admission queue, retries.
-
-#[derive(Debug, Default)]
-pub(crate) struct PoolMetrics {
-    waiting: Family<PoolLabels, Gauge>,
-    refused: Family<QueueRefusalLabels, Counter>,
-    retries: Family<PoolLabels, Counter>,
-}
-
-/// A guard that counts a request in the admission queue until it is dropped.
-#[derive(Debug)]
-pub struct WaitingGauge(Gauge);
-
 // === impl PoolMetrics ===
 
 impl PoolMetrics {
@@ -201,39 +192,32 @@ impl PoolMetrics {
         registry.register("lockgate_admission_refused", "Requests refused by the admission queue, by reason", self.refused.clone());
         registry.register("lockgate_retries", "Attempts on a backend after an earlier attempt had failed", self.retries.clone());
     }
-}
 
-// === impl Metrics ===
-
-impl Metrics {
     /// Counts a request that waits in the admission queue of a pool.
-    pub fn waiting(&self, pool: &str) -> WaitingGauge {
-        let gauge = self
-            .pools
-            .waiting
-            .get_or_create(&PoolLabels::new(pool))
-            .clone();
-        gauge.inc();
-        WaitingGauge(gauge)
+    pub(crate) fn waiting(&self, pool: &str) -> WaitingGauge {
+        let gauge = self.waiting.get_or_create(&PoolLabels::new(pool)).clone();
+        WaitingGauge::new(gauge)
     }
 
-    /// Counts a request that the admission queue refused; `reason` comes from a closed set of words.
-    pub fn admission_refused(&self, pool: &str, reason: &'static str) {
+    pub(crate) fn admission_refused(&self, pool: &str, reason: &'static str) {
         let pool = pool.into();
         let labels = QueueRefusalLabels { pool, reason };
-        self.pools.refused.get_or_create(&labels).inc();
+        self.refused.get_or_create(&labels).inc();
     }
 
-    /// Counts a retry: an attempt on a backend of the pool after an earlier one, on the same or another backend, has failed.
-    pub fn retried(&self, pool: &str) {
-        self.pools
-            .retries
-            .get_or_create(&PoolLabels::new(pool))
-            .inc();
+    pub(crate) fn retried(&self, pool: &str) {
+        self.retries.get_or_create(&PoolLabels::new(pool)).inc();
     }
 }
 
 // === impl WaitingGauge ===
+
+impl WaitingGauge {
+    fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        WaitingGauge(gauge)
+    }
+}
 
 impl Drop for WaitingGauge {
     fn drop(&mut self) {
@@ -241,92 +225,45 @@ impl Drop for WaitingGauge {
     }
 }
 
-// Label sets. Every value comes from a closed set, whatever arrives from the wire.
+// === impl BackendLabels ===
 
-/// The reason of a failed connection.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct WhyLabels {
-    pub(crate) why: &'static str,
+impl BackendLabels {
+    pub(crate) fn new(pool: &str, backend: &str) -> Self {
+        BackendLabels {
+            pool: pool.into(),
+            backend: backend.into(),
+        }
+    }
 }
 
-/// A configured host, never one that a client has chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct HostLabels {
-    pub(crate) host: String,
+// === impl TransitionLabels ===
+
+impl TransitionLabels {
+    pub(crate) fn new(pool: &str, backend: &str, to: &'static str) -> Self {
+        TransitionLabels {
+            pool: pool.into(),
+            backend: backend.into(),
+            to,
+        }
+    }
 }
 
-/// A configured backend.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct BackendLabels {
-    pub(crate) pool: String,
-    pub(crate) backend: String,
-}
+// === impl BackendStateLabels ===
 
-/// A configured backend and the state that it has changed to: up, down or ejected.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct TransitionLabels {
-    pub(crate) pool: String,
-    pub(crate) backend: String,
-    pub(crate) to: &'static str,
-}
-
-/// A configured backend and one of its possible states.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct BackendStateLabels {
-    pub(crate) pool: String,
-    pub(crate) backend: String,
-    pub(crate) state: &'static str,
-}
-
-/// The outcome of a certificate order, a reload or a DNS lookup.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct OutcomeLabels {
-    pub(crate) outcome: &'static str,
-}
-
-/// The leg that sent the traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct LegLabels {
-    pub(crate) from: &'static str,
-}
-
-/// The status and reason of a refusal. Lockgate chooses both, so the set is closed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct RefusalLabels {
-    pub(crate) status: u16,
-    pub(crate) why: &'static str,
-}
-
-/// A configured pool.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct PoolLabels {
-    pool: String,
-}
-
-/// A configured pool and the reason why its admission queue refused a request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct QueueRefusalLabels {
-    pub(crate) pool: String,
-    pub(crate) reason: &'static str,
-}
-
-/// The class of a backend's status. With the status itself, a backend could create a thousand series.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct StatusClassLabels {
-    status: &'static str,
-}
-
-/// The close code and the initiator of a session's end.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct CloseLabels {
-    code: &'static str,
-    by: &'static str,
+impl BackendStateLabels {
+    pub(crate) fn new(pool: &str, backend: &str, state: &'static str) -> Self {
+        BackendStateLabels {
+            pool: pool.into(),
+            backend: backend.into(),
+            state,
+        }
+    }
 }
 
 // === impl PoolLabels ===
 
 impl PoolLabels {
-    pub(crate) fn new(name: &str) -> Self {
+    fn new(name: &str) -> Self {
         PoolLabels { pool: name.into() }
     }
 }
@@ -384,4 +321,9 @@ const REGISTERED_CODES: [(u16, &str); 16] = [
     (1013, "1013"),
     (1014, "1014"),
     (1015, "1015"),
+];
+
+/// From the fraction of a millisecond of a local peer to the seconds of a slow mobile link.
+const RTT_SECONDS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
 ];

@@ -1,13 +1,15 @@
 //! Counters, gauges and histograms. All label sets are closed, so that no client or backend can create a series. The traffic
-//! of a session is added when it closes, so that relaying a frame updates no metric.
+//! of a session is added when it closes, so that relaying a frame updates no metric. Label sets, and the metrics of live
+//! sessions and pools, are in `families.rs`.
 
 pub(crate) mod families;
 
 use crate::observe::{
-    access::SessionEnd,
+    access::record::SessionEnd,
     metrics::families::{
         BackendLabels, BackendStateLabels, CloseLabels, HostLabels, LegLabels, OutcomeLabels,
-        PoolMetrics, RefusalLabels, SessionMetrics, StatusClassLabels, TransitionLabels, WhyLabels,
+        PoolMetrics, RefusalLabels, SessionMetrics, StatusClassLabels, TransitionLabels,
+        WaitingGauge, WhyLabels,
     },
 };
 use prometheus_client::{
@@ -65,6 +67,14 @@ pub struct ConnectionGauge(Arc<Metrics>);
 /// A guard that counts a live session until it is dropped.
 #[derive(Debug)]
 pub struct SessionGauge(Arc<Metrics>);
+
+/// A collector of process metrics from `/proc/self`, read at each scrape, under the names common to Prometheus client
+/// libraries.
+#[derive(Debug)]
+struct ProcessCollector {
+    /// In Unix time.
+    started: f64,
+}
 
 // === impl Metrics ===
 
@@ -209,11 +219,73 @@ impl Metrics {
         self.certificates.remove(&HostLabels { host: host.into() });
     }
 
+    /// Creates the series of a configured backend, with no transition counted.
+    pub fn backend(&self, pool: &str, backend: &str, up: bool, state: &'static str) {
+        self.set_up(pool, backend, up);
+        self.backend_state(pool, backend, state);
+        for to in TRANSITIONS {
+            drop(
+                self.backend_transitions
+                    .get_or_create(&TransitionLabels::new(pool, backend, to)),
+            );
+        }
+    }
+
+    /// Counts a change of a backend to "up", "down" or "ejected".
+    pub fn backend_changed(&self, pool: &str, backend: &str, to: &'static str) {
+        self.set_up(pool, backend, to == UP);
+        self.backend_transitions
+            .get_or_create(&TransitionLabels::new(pool, backend, to))
+            .inc();
+    }
+
+    /// Sets the state of a backend, one of `STATES`, and clears the others.
+    pub fn backend_state(&self, pool: &str, backend: &str, state: &'static str) {
+        for each in STATES {
+            let labels = BackendStateLabels::new(pool, backend, each);
+            let value = i64::from(each == state);
+            self.backend_states.get_or_create(&labels).set(value);
+        }
+    }
+
+    /// Removes the series of a backend that is no longer configured.
+    pub fn remove_backend(&self, pool: &str, backend: &str) {
+        self.backend_up.remove(&BackendLabels::new(pool, backend));
+        for to in TRANSITIONS {
+            self.backend_transitions
+                .remove(&TransitionLabels::new(pool, backend, to));
+        }
+        for state in STATES {
+            self.backend_states
+                .remove(&BackendStateLabels::new(pool, backend, state));
+        }
+    }
+
+    /// Counts a request that waits in the admission queue of a pool.
+    pub fn waiting(&self, pool: &str) -> WaitingGauge {
+        self.pools.waiting(pool)
+    }
+
+    /// Counts a request that the admission queue refused; `reason` comes from a closed set of words.
+    pub fn admission_refused(&self, pool: &str, reason: &'static str) {
+        self.pools.admission_refused(pool, reason);
+    }
+
+    /// Counts a retry: an attempt on a backend of the pool after an earlier one, on the same or another backend, has failed.
+    pub fn retried(&self, pool: &str) {
+        self.pools.retried(pool);
+    }
+
     /// Returns all metrics in the OpenMetrics text format.
     pub fn encode(&self) -> String {
         let mut page = String::new();
         text::encode(&mut page, &self.registry).expect("writing to a String cannot fail");
         page
+    }
+
+    fn set_up(&self, pool: &str, backend: &str, up: bool) {
+        let labels = BackendLabels::new(pool, backend);
+        self.backend_up.get_or_create(&labels).set(i64::from(up));
     }
 
     // No counter is called `lockgate_connections_total`: in OpenMetrics it would belong to the family of the gauge.
@@ -268,34 +340,11 @@ impl Drop for SessionGauge {
     }
 }
 
-const CLIENT: LegLabels = LegLabels { from: "client" };
-
-const BACKEND: LegLabels = LegLabels { from: "backend" };
-
-/// From the millisecond of a local backend to the default of `session.handshake_timeout`.
-const HANDSHAKE_SECONDS: [f64; 13] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
-
-/// 1 s, 10 s, 1 min, 5 min, 30 min, 1 h, 6 h, 12 h, 1 d, 3 d, 7 d.
-const SESSION_SECONDS: [f64; 11] = [
-    1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0,
-];
-
-// Process metrics from `/proc/self`, read at each scrape, under the names common to Prometheus client libraries.
-
-/// A collector of the process metrics.
-#[derive(Debug)]
-pub(crate) struct ProcessCollector {
-    /// In Unix time.
-    started: f64,
-}
-
 // === impl ProcessCollector ===
 
 impl ProcessCollector {
     /// Creates the collector; the current time counts as the start of the process.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         ProcessCollector {
             started: since_epoch.unwrap_or_default().as_secs_f64(),
@@ -361,6 +410,27 @@ fn open_descriptors() -> Option<u64> {
         count => Some(count),
     }
 }
+
+const UP: &str = "up";
+
+/// The states of a configured backend. One that has vanished from DNS has no series.
+const STATES: [&str; 5] = [UP, "warming", "draining", "down", "ejected"];
+
+const TRANSITIONS: [&str; 3] = [UP, "down", "ejected"];
+
+const CLIENT: LegLabels = LegLabels { from: "client" };
+
+const BACKEND: LegLabels = LegLabels { from: "backend" };
+
+/// From the millisecond of a local backend to the default of `session.handshake_timeout`.
+const HANDSHAKE_SECONDS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// 1 s, 10 s, 1 min, 5 min, 30 min, 1 h, 6 h, 12 h, 1 d, 3 d, 7 d.
+const SESSION_SECONDS: [f64; 11] = [
+    1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0,
+];
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 //! A message may be fragmented differently after conversion, which RFC 6455 §5.4 allows to an endpoint that negotiated
 //! the extension. The output of one call is limited, so the bound on messages also applies to a message that inflates a
 //! thousandfold.
+//!
+//! This file has the negotiated parameters. `inflate` converts the client's frames, `compress` those of the backend.
 
 pub mod compress;
 pub mod inflate;
@@ -15,36 +17,7 @@ use crate::proto::{
 use http::HeaderMap;
 use std::fmt;
 
-/// The last bytes of a compressor's flush, which are removed from the end of every message (RFC 7692 §7.2.1).
-const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
-
-/// Appends a frame to `out`; the payload is masked if there is a key.
-fn write_frame(
-    out: &mut Vec<u8>,
-    fin: bool,
-    rsv: u8,
-    opcode: Opcode,
-    mask: Option<[u8; 4]>,
-    payload: &mut [u8],
-) {
-    let header = FrameHeader {
-        fin,
-        rsv,
-        opcode,
-        mask,
-        payload_len: payload.len() as u64,
-        len: 0,
-    };
-    header.write(out);
-    if let Some(key) = mask {
-        frame::apply_mask(payload, key);
-    }
-    out.extend_from_slice(payload);
-}
-
-// Negotiation with the client: the accepted offer and the response to it (RFC 7692 §7.1).
-
-/// Negotiated parameters. Lockgate's compressor keeps no context between messages, so that an idle session holds no
+/// Negotiated parameters (RFC 7692 §7.1). Lockgate's compressor keeps no context between messages, so that an idle session holds no
 /// window for it; the client's may, in a window that is small if its offer allows that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeflateParams {
@@ -61,7 +34,7 @@ pub struct DeflateParams {
 impl DeflateParams {
     /// Returns the parameters for the first acceptable offer in `Sec-WebSocket-Extensions`. Malformed ones are skipped.
     pub fn negotiate(headers: &HeaderMap) -> Option<DeflateParams> {
-        let offers = handshake::read(headers).flatten();
+        let offers = handshake::parse_extensions(headers).flatten();
         let mut offers = offers.filter(|offer| offer.name == "permessage-deflate");
         offers.find_map(|offer| DeflateParams::accept(&offer))
     }
@@ -84,14 +57,14 @@ impl DeflateParams {
                 // zlib cannot compress with a window of 8 bits (256 bytes).
                 ("server_max_window_bits", Some(bits)) => {
                     params.server_window_bits =
-                        Some(handshake::bits(bits).filter(|bits| *bits > 8)?);
+                        Some(handshake::parse_window_bits(bits).filter(|bits| *bits > 8)?);
                 }
                 ("client_max_window_bits", None) => {
                     params.client_window_bits = Some(CLIENT_WINDOW_BITS)
                 }
                 ("client_max_window_bits", Some(bits)) => {
                     params.client_window_bits =
-                        Some(handshake::bits(bits)?.min(CLIENT_WINDOW_BITS));
+                        Some(handshake::parse_window_bits(bits)?.min(CLIENT_WINDOW_BITS));
                 }
                 _ => return None,
             }
@@ -122,6 +95,33 @@ impl fmt::Display for DeflateParams {
         Ok(())
     }
 }
+
+/// Appends a frame to `out`; the payload is masked if there is a key.
+fn write_frame(
+    out: &mut Vec<u8>,
+    fin: bool,
+    rsv: u8,
+    opcode: Opcode,
+    mask: Option<[u8; 4]>,
+    payload: &mut [u8],
+) {
+    let header = FrameHeader {
+        fin,
+        rsv,
+        opcode,
+        mask,
+        payload_len: payload.len() as u64,
+        len: 0,
+    };
+    header.write(out);
+    if let Some(key) = mask {
+        frame::apply_mask(payload, key);
+    }
+    out.extend_from_slice(payload);
+}
+
+/// The last bytes of a compressor's flush, which are removed from the end of every message (RFC 7692 §7.2.1).
+pub const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Maximum window that a client is granted if it lets us choose: 4 KiB, enough for the messages that browsers send and
 /// small enough for thousands of sessions.

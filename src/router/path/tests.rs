@@ -219,3 +219,40 @@ proptest! {
         let _ = NormalPath::parse(&path);
     }
 }
+
+#[test]
+fn prefix_is_removed_only_at_a_segment_boundary() {
+    for (path, prefix, expected) in [
+        ("/ws", "/ws", Some("/")),
+        ("/ws/", "/ws", Some("/")),
+        ("/ws/chat", "/ws", Some("/chat")),
+        ("/ws/chat/", "/ws", Some("/chat/")),
+        ("/ws/ws", "/ws", Some("/ws")),
+        ("/ws/chat", "/ws/", Some("/chat")),
+        ("/ws", "/ws/", Some("/")),
+        ("/api/v1/ws", "/api/v1", Some("/ws")),
+        ("/wsx", "/ws", None),
+        ("/WS/chat", "/ws", None),
+        ("/other", "/ws", None),
+        ("/", "/ws", None),
+        ("/a/ws/chat", "/ws", None),
+        ("/ws/chat", "", None),
+        ("/ws/chat", "/", None),
+        // Compared decoded; what remains is forwarded as it was.
+        ("/%40me/a%40b", "/@me", Some("/a%40b")),
+        ("/@me/x", "/%40me", Some("/x")),
+        ("/%40me%2Dx/y", "/@me", None),
+        ("/%2540me/x", "/@me", None),
+        ("/caf%C3%A9/x", "/café", Some("/x")),
+        ("/a%20b", "/a b", Some("/")),
+    ] {
+        let normal = NormalPath::parse(path).unwrap();
+        assert_eq!(strip_prefix(&normal, prefix), expected, "{path} {prefix}");
+    }
+}
+
+#[test]
+fn dot_segments_cannot_leave_the_prefix() {
+    let normal = NormalPath::parse("/ws/%2e%2e/admin").unwrap();
+    assert_eq!(strip_prefix(&normal, "/ws"), None);
+}

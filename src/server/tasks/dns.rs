@@ -2,11 +2,15 @@
 
 use crate::{
     config::DnsName,
+    http::context::Context,
     lifecycle::command::NameStatus,
     net::{dns::DnsAnswer, resolver::Resolver},
     observe::logging::ErrorChain,
     registry::SessionTarget,
-    server::{Server, drain::DrainPacing},
+    server::{
+        drain::{DrainPacing, Drains},
+        tasks::health::HealthTasks,
+    },
     upstream::backend::Backend,
 };
 use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
@@ -19,6 +23,8 @@ use tracing::{info, warn};
 /// The queried names with their last answers.
 #[derive(Debug)]
 pub(crate) struct DnsTasks {
+    context: Arc<Context>,
+    drains: Drains,
     names: BTreeMap<DnsName, TrackedName>,
     /// Cloned for the task of each name.
     sender: mpsc::Sender<DnsUpdate>,
@@ -44,18 +50,18 @@ pub(crate) struct DnsUpdate {
 
 // === impl DnsTasks ===
 
-impl Default for DnsTasks {
-    fn default() -> Self {
+impl DnsTasks {
+    pub(crate) fn new(context: Arc<Context>, drains: Drains) -> Self {
         let (sender, receiver) = mpsc::channel(UPDATE_QUEUE_LEN);
         DnsTasks {
+            context,
+            drains,
             names: BTreeMap::new(),
             sender,
             receiver,
         }
     }
-}
 
-impl DnsTasks {
     /// Waits for the next result. Cancel-safe.
     pub(crate) async fn next_update(&mut self) -> DnsUpdate {
         let update = self.receiver.recv().await;
@@ -70,17 +76,13 @@ impl DnsTasks {
         };
         self.names.iter().map(status).collect()
     }
-}
 
-// === impl Server ===
-
-impl Server {
     /// Starts and ends tasks so that each name of the current gateway is queried. The last result of a name that stays is
     /// applied at once, for pools that contain the name since this reload.
-    pub(crate) fn refresh_dns_tasks(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         let gateway = self.context.live.snapshot();
         let mut names = gateway.dns_names();
-        self.dns_tasks.names.retain(|name, tracked| {
+        self.names.retain(|name, tracked| {
             let Some(max_interval) = names.remove(name) else {
                 return false;
             };
@@ -92,27 +94,25 @@ impl Server {
         });
         for (name, max_interval) in names {
             let (interval_sender, max_interval) = watch::channel(max_interval);
-            let (resolver, sender) = (self.context.resolver.clone(), self.dns_tasks.sender.clone());
-            let (queried, tasks) = (name.clone(), self.context.tasks.clone());
-            self.context.tasks.spawn(async move {
-                tokio::select! {
-                    () = query_periodically(queried, max_interval, &resolver, sender) => {}
-                    () = tasks.stopping() => {}
-                }
+            let (resolver, sender) = (self.context.resolver.clone(), self.sender.clone());
+            let (queried, tasks) = (name.clone(), &self.context.tasks);
+            tasks.spawn_until(tasks.stop_token(), async move {
+                query_periodically(queried, max_interval, &resolver, sender).await;
             });
             let tracked = TrackedName {
                 max_interval: interval_sender,
                 answer: None,
                 error: None,
             };
-            self.dns_tasks.names.insert(name, tracked);
+            self.names.insert(name, tracked);
         }
     }
 
     /// Applies the result of a query to the pools, and closes the sessions that may not stay on a removed backend.
-    pub(crate) fn apply_dns_update(&mut self, update: DnsUpdate) {
+    /// `health_tasks` then check the added backends.
+    pub(crate) fn apply(&mut self, update: DnsUpdate, health_tasks: &mut HealthTasks) {
         let DnsUpdate { name, result } = update;
-        let Some(tracked) = self.dns_tasks.names.get_mut(&name) else {
+        let Some(tracked) = self.names.get_mut(&name) else {
             return;
         };
         let outcome = if result.is_ok() { "answered" } else { "failed" };
@@ -141,7 +141,7 @@ impl Server {
                 backend_names(&change.vanished),
             );
             info!(%name, %added, %removed, "DNS has changed the backends of a name");
-            self.watch_backends();
+            health_tasks.refresh();
         } else if !change.first {
             return;
         }
@@ -168,7 +168,7 @@ async fn query_periodically(
 ) {
     let mut failures = 0;
     loop {
-        let result = match timeout(QUERY_TIMEOUT, resolver.discover(&name)).await {
+        let result = match timeout(QUERY_TIMEOUT, resolver.discover((&name).into())).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(ErrorChain(&error).to_string()),
             Err(_) => Err(format!("no answer within {QUERY_TIMEOUT:?}")),

@@ -1,13 +1,14 @@
-//! The health check tasks, one for each backend of the current gateway.
+//! The health check tasks. What a task does is in `upstream/health/checker.rs`.
 
 use crate::{
     gateway::Gateway,
+    http::context::Context,
     observe::metrics::Metrics,
     registry::SessionTarget,
-    server::{Server, drain::DrainPacing},
+    server::drain::{DrainPacing, Drains},
     upstream::{
         backend::Backend,
-        health::{HealthCheck, checker, state::Condition},
+        health::{check::HealthCheck, checker, state::Condition},
     },
 };
 use std::{
@@ -17,20 +18,33 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 use tracing::info;
 
-/// The checker tasks, keyed by the backend's location in memory: an address that was removed and added again is a
-/// different backend. A task ends when its sender is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct HealthTasks(HashMap<usize, watch::Sender<HealthCheck>>);
+/// The checker tasks, one for each backend of the current gateway.
+#[derive(Debug)]
+pub(crate) struct HealthTasks {
+    context: Arc<Context>,
+    drains: Drains,
+    /// By the backend's location in memory: an address that was removed and added again is a different backend. A task
+    /// ends when its sender is dropped.
+    senders: HashMap<usize, watch::Sender<HealthCheck>>,
+}
 
-// === impl Server ===
+// === impl HealthTasks ===
 
-impl Server {
+impl HealthTasks {
+    pub(crate) fn new(context: Arc<Context>, drains: Drains) -> Self {
+        HealthTasks {
+            context,
+            drains,
+            senders: HashMap::new(),
+        }
+    }
+
     /// Starts and ends checker tasks so that each backend of the current gateway has one. A task that stays receives the
     /// settings of the current gateway.
-    pub(crate) fn watch_backends(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         let metrics = &self.context.metrics;
         let mut checks = checks_by_backend(&self.context.live.snapshot());
-        self.health_tasks.0.retain(|key, sender| {
+        self.senders.retain(|key, sender| {
             let Some(check) = checks.remove(key) else {
                 let before = sender.borrow();
                 metrics.remove_backend(before.pool(), before.backend().name());
@@ -46,17 +60,18 @@ impl Server {
             true
         });
         for (key, check) in checks {
-            let sender = self.watch_backend(check);
-            self.health_tasks.0.insert(key, sender);
+            let sender = self.spawn_checker(check);
+            self.senders.insert(key, sender);
         }
     }
 
     /// Spawns the checker task of one backend. The task ends when the returned sender is dropped.
-    fn watch_backend(&self, check: HealthCheck) -> watch::Sender<HealthCheck> {
+    fn spawn_checker(&self, check: HealthCheck) -> watch::Sender<HealthCheck> {
         let (context, drains) = (self.context.clone(), self.drains.clone());
         register_metrics(&check, &context.metrics);
         let (sender, receiver) = watch::channel(check);
-        self.context.tasks.spawn(async move {
+        let tasks = &self.context.tasks;
+        tasks.spawn_until(tasks.stop_token(), async move {
             let on_down = |check: &HealthCheck| {
                 let gateway = context.live.snapshot();
                 let backend = check.backend();
@@ -76,12 +91,7 @@ impl Server {
                 };
                 drains.close(leaving, DrainPacing::of(&gateway.drain), must_close, &context.tasks);
             };
-            let checker =
-                checker::run_checker(receiver, &context.resolver, &context.metrics, on_down);
-            tokio::select! {
-                () = checker => {}
-                () = context.tasks.stopping() => {}
-            }
+            checker::run_checker(receiver, &context.resolver, &context.metrics, on_down).await;
         });
         sender
     }

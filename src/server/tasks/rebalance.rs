@@ -5,12 +5,9 @@
 //! growth: clients that were closed and have not reconnected yet would otherwise make every share look smaller than it is.
 
 use crate::{
-    http::Context,
+    http::context::Context,
     registry::{SessionRef, SessionTarget},
-    server::{
-        Server,
-        drain::{DrainPacing, Drains},
-    },
+    server::drain::{DrainPacing, Drains},
     upstream::{fair_share::LoadShare, pool::Pool},
 };
 use std::{
@@ -20,12 +17,17 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 use tracing::info;
 
-/// The rebalancing tasks by pool name and gap; a task ends when its guard is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Rebalancer(HashMap<(Arc<str>, Duration), DropGuard>);
+/// The rebalancing tasks, one for each pool of the current gateway with rebalancing.
+#[derive(Debug)]
+pub(crate) struct Rebalancer {
+    context: Arc<Context>,
+    drains: Drains,
+    /// By pool name and gap; a task ends when its guard is dropped.
+    tasks: HashMap<(Arc<str>, Duration), DropGuard>,
+}
 
 /// The rebalancing task of one pool.
 struct RebalanceTask {
@@ -36,16 +38,36 @@ struct RebalanceTask {
     gap: Duration,
 }
 
-// === impl Server ===
+/// Detects that a pool has gained a backend that can accept sessions, and that the pool has been stable since.
+#[derive(Debug, Default)]
+struct GrowthDetector {
+    /// Backends with the number of their slow start: a backend that was absent between two observations counts as new.
+    seen: HashSet<(Arc<str>, u64)>,
+    /// If rebalancing is due: the start of the settling time.
+    stable_since: Option<Instant>,
+}
 
-impl Server {
+/// The excess sessions of a pool's backends, from their load shares at one moment.
+#[derive(Debug, Clone)]
+struct ExcessSessions(Arc<HashMap<Arc<str>, LoadShare>>);
+
+// === impl Rebalancer ===
+
+impl Rebalancer {
+    pub(crate) fn new(context: Arc<Context>, drains: Drains) -> Self {
+        Rebalancer {
+            context,
+            drains,
+            tasks: HashMap::new(),
+        }
+    }
+
     /// Starts a task for each pool of the current gateway with rebalancing, and ends the tasks of all other pools.
-    pub(crate) fn rebalance_pools(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         let gateway = self.context.live.snapshot();
         let enabled = |pool: &Arc<Pool>| Some((pool.name().clone(), pool.rebalance()?));
         let enabled: HashSet<_> = gateway.pools().filter_map(enabled).collect();
-        let tasks = &mut self.rebalancer.0;
-        tasks.retain(|key, _| enabled.contains(key));
+        self.tasks.retain(|key, _| enabled.contains(key));
         for (pool, gap) in enabled {
             let task = RebalanceTask {
                 context: self.context.clone(),
@@ -53,8 +75,14 @@ impl Server {
                 pool: pool.clone(),
                 gap,
             };
-            tasks.entry((pool, gap)).or_insert_with(|| task.start());
+            let running = self.tasks.entry((pool, gap));
+            running.or_insert_with(|| task.start());
         }
+    }
+
+    /// Ends all tasks.
+    pub(crate) fn stop(&mut self) {
+        self.tasks.clear();
     }
 }
 
@@ -62,17 +90,10 @@ impl Server {
 
 impl RebalanceTask {
     fn start(self) -> DropGuard {
-        let cancel = CancellationToken::new();
-        let guard = cancel.clone().drop_guard();
-        let context = self.context.clone();
-        self.context.tasks.clone().spawn(async move {
-            tokio::select! {
-                () = self.run() => {}
-                () = cancel.cancelled() => {}
-                () = context.tasks.stopping() => {}
-            }
-        });
-        guard
+        let tasks = self.context.tasks.clone();
+        let stop = tasks.stop_token();
+        tasks.spawn_until(stop.clone(), self.run());
+        stop.drop_guard()
     }
 
     async fn run(self) {
@@ -143,25 +164,12 @@ impl RebalanceTask {
     }
 }
 
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
-
-// Detects that a pool has gained a backend that can accept sessions, and that the pool has been stable since.
-
-/// The backends of one pool, as last observed, and whether rebalancing is due.
-#[derive(Debug, Default)]
-pub(crate) struct GrowthDetector {
-    /// Backends with the number of their slow start: a backend that was absent between two observations counts as new.
-    seen: HashSet<(Arc<str>, u64)>,
-    /// If rebalancing is due: the start of the settling time.
-    stable_since: Option<Instant>,
-}
-
 // === impl GrowthDetector ===
 
 impl GrowthDetector {
     /// Records the backends of the pool and schedules rebalancing if one is new. On the first observation every backend is
     /// new, because the pool may already be uneven.
-    pub(crate) fn observe(&mut self, shares: &[LoadShare], now: Instant) {
+    fn observe(&mut self, shares: &[LoadShare], now: Instant) {
         let names = shares.iter().map(|it| (it.backend.clone(), it.generation));
         let before = std::mem::replace(&mut self.seen, names.collect());
         let has_grown = !self.seen.is_subset(&before);
@@ -173,12 +181,12 @@ impl GrowthDetector {
     }
 
     /// Schedules rebalancing and restarts the settling time.
-    pub(crate) fn schedule(&mut self, now: Instant) {
+    fn schedule(&mut self, now: Instant) {
         self.stable_since = Some(now);
     }
 
     /// Returns true once if rebalancing is due and the settling time has passed.
-    pub(crate) fn take_settled(&mut self, now: Instant) -> bool {
+    fn take_settled(&mut self, now: Instant) -> bool {
         let has_settled = |since: &Instant| now.saturating_duration_since(*since) >= SETTLING_TIME;
         self.stable_since
             .take_if(|since| has_settled(since))
@@ -186,35 +194,26 @@ impl GrowthDetector {
     }
 
     /// Restarts the settling time, if rebalancing is due.
-    pub(crate) fn reset(&mut self, now: Instant) {
+    fn reset(&mut self, now: Instant) {
         self.stable_since = self.stable_since.map(|_| now);
     }
 }
 
-/// Enough for a first health check and for handshakes in progress.
-const SETTLING_TIME: Duration = Duration::from_secs(2);
-
-// The excess sessions of a pool's backends at one moment, and whether the excess still exists.
-
-/// The load shares of a pool's backends at one moment.
-#[derive(Debug, Clone)]
-pub(crate) struct ExcessSessions(Arc<HashMap<Arc<str>, LoadShare>>);
-
 // === impl ExcessSessions ===
 
 impl ExcessSessions {
-    pub(crate) fn new(shares: Vec<LoadShare>) -> Self {
+    fn new(shares: Vec<LoadShare>) -> Self {
         let named = shares.into_iter().map(|it| (it.backend.clone(), it));
         ExcessSessions(Arc::new(named.collect()))
     }
 
     /// Returns whether this backend had more sessions than its share.
-    pub(crate) fn has_excess(&self, backend: &str) -> bool {
+    fn has_excess(&self, backend: &str) -> bool {
         self.0.get(backend).is_some_and(|it| it.surplus() > 0)
     }
 
     /// Returns the sessions to close: of each backend, the number that exceeds its share.
-    pub(crate) fn select(&self, mut sessions: Vec<SessionRef>) -> Vec<SessionRef> {
+    fn select(&self, mut sessions: Vec<SessionRef>) -> Vec<SessionRef> {
         let mut remaining: HashMap<&str, u64> =
             self.0.iter().map(|(k, it)| (&**k, it.surplus())).collect();
         sessions.retain(
@@ -230,14 +229,14 @@ impl ExcessSessions {
     }
 
     /// Returns whether each of the backends still accepts sessions. Otherwise the shares are too small by now.
-    pub(crate) fn is_current(&self, now: &[LoadShare]) -> bool {
+    fn is_current(&self, now: &[LoadShare]) -> bool {
         let known = now.iter().filter(|it| self.0.contains_key(&it.backend));
         known.count() == self.0.len()
     }
 
     /// Returns whether this backend still has more sessions than its share. The larger of the two shares counts: the current
     /// one is too small while closed clients reconnect, the earlier one is too small if sessions have been added.
-    pub(crate) fn still_has_excess(&self, backend: &str, now: &[LoadShare]) -> bool {
+    fn still_has_excess(&self, backend: &str, now: &[LoadShare]) -> bool {
         let then = self.0.get(backend);
         let now = now.iter().find(|it| *it.backend == *backend);
         then.zip(now)
@@ -246,7 +245,7 @@ impl ExcessSessions {
 }
 
 /// Formats the number of sessions per backend as a log field.
-pub(crate) fn counts_by_backend(sessions: &[SessionRef]) -> String {
+fn counts_by_backend(sessions: &[SessionRef]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for session in sessions {
         *counts.entry(&session.target().backend).or_default() += 1;
@@ -257,9 +256,16 @@ pub(crate) fn counts_by_backend(sessions: &[SessionRef]) -> String {
     entries.collect::<Vec<_>>().join(", ")
 }
 
+/// How often the load of a pool is read.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Enough for a first health check and for handshakes in progress.
+const SETTLING_TIME: Duration = Duration::from_secs(2);
+
 #[cfg(test)]
-mod growth_tests {
+mod tests {
     use super::*;
+    use crate::registry::{SessionHandle, SessionRegistry};
 
     fn shares(names: &str, warming: bool) -> Vec<LoadShare> {
         let share = |name: char| LoadShare {
@@ -334,12 +340,6 @@ mod growth_tests {
         assert!(!growth.take_settled(at(16)));
         assert!(growth.take_settled(at(17)));
     }
-}
-
-#[cfg(test)]
-mod surplus_tests {
-    use super::*;
-    use crate::registry::{SessionHandle, SessionRegistry, SessionTarget};
 
     fn share(backend: &str, leases: u64, share: u64) -> LoadShare {
         LoadShare {

@@ -3,18 +3,21 @@
 //! A pump reads into a buffer that all sessions of a thread share and writes immediately. Only bytes that the kernel
 //! did not accept are kept, and nothing is read until they are written. So an idle session holds no buffer, and a
 //! blocked one at most one.
+//!
+//! This file has the state and the reading half. The writing half is in `output`.
 
-pub(crate) mod output;
+mod output;
 
 use crate::{
-    net::socket::Transport,
+    observe::access::record::SessionRecord,
     proto::{
         frame::Opcode,
         frame_tracker::{FrameCounts, FrameTracker, Progress, Role, RsvBits, Violation},
     },
+    registry::tap_sink::TapSink,
     splice::{
-        SessionLimits,
-        leg::Leg,
+        leg::{Leg, LegIo},
+        limits::SessionLimits,
         rate_limit::{Gcra, RateDecision, RateLimit},
         tap::FrameTap,
     },
@@ -22,13 +25,14 @@ use crate::{
 use std::{
     cell::RefCell,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::{io::ReadBuf, task::coop, time::Instant};
 
 /// State of one direction.
 pub(crate) struct Pump {
-    pub(crate) tracker: FrameTracker,
+    tracker: FrameTracker,
     /// Bytes that were read but not parsed yet: part of a header or of a control frame, so at most 130; or, if
     /// `stalled`, the rest of a read when the rate limit was reached.
     unparsed: Vec<u8>,
@@ -53,10 +57,10 @@ pub(crate) struct Pump {
     /// Whether `src` is the client: frames of this direction are masked (RFC 6455 §5.1).
     from_client: bool,
     /// Whether `src` delivers other frames than its peer sent; bounds on the peer's own frames are checked in `src`
-    /// (`set_frame_bounds`).
+    /// ([`LegIo::set_frame_bounds`]).
     bounds_elsewhere: bool,
     /// Present while a tap is attached, which is rare.
-    pub(crate) tap: Option<Box<FrameTap>>,
+    tap: Option<Box<FrameTap>>,
     /// Rate limit on `src`; `None`: unlimited.
     limiter: Option<Box<Gcra>>,
     /// Whether data was relayed since the last call of [`Pump::take_data_relayed`].
@@ -121,7 +125,7 @@ impl Pump {
     }
 
     /// Relays until no further work is possible now. On `Pending` the waker is registered for everything awaited.
-    pub(crate) fn poll<S: Transport, D: Transport>(
+    pub(crate) fn poll<S: LegIo, D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         src: &mut Leg<S>,
@@ -174,7 +178,7 @@ impl Pump {
     }
 
     /// Relays early data: bytes that arrived directly after the handshake, before the session began.
-    pub(crate) fn preload<S: Transport, D: Transport>(
+    pub(crate) fn preload<S: LegIo, D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         early: &[u8],
@@ -203,12 +207,29 @@ impl Pump {
 
     /// Applies `rate` to `src` from now on.
     pub(crate) fn limit_rate(&mut self, rate: RateLimit, now: Instant) {
-        self.limiter = Gcra::new(rate, now);
+        self.limiter = Gcra::new(rate, READ_BUF_LEN, now);
     }
 
     /// Removes the rate limit on `src`, because the session is ending.
     pub(crate) fn unlimit_rate(&mut self) {
         self.limiter = None;
+    }
+
+    /// Replaces the set of subscribers, which may be empty.
+    pub(crate) fn set_taps(
+        &mut self,
+        sinks: &[Arc<TapSink>],
+        from: Role,
+        session: &Arc<SessionRecord>,
+    ) {
+        self.tap = match self.tap.take() {
+            _ if sinks.is_empty() => None,
+            Some(mut tap) => {
+                tap.set_sinks(sinks);
+                Some(tap)
+            }
+            None => Some(Box::new(FrameTap::new(sinks, from, session, &self.tracker))),
+        };
     }
 
     /// Returns the time until which `src` is not read because it has reached its rate limit.
@@ -245,21 +266,9 @@ impl Pump {
     pub(crate) fn is_truncated(&self) -> bool {
         self.ended.is_some() && !self.close_sent && !self.tracker.at_boundary()
     }
-}
 
-/// Length of the read buffer: a message of 64 KiB and its header fit into one read and one write.
-pub(crate) const READ_BUF_LEN: usize = 66 * 1024;
-
-/// Maximum number of discarded bytes: more than a backend has in flight when its client disconnects.
-pub(crate) const MAX_DISCARDED: usize = 16 * 1024 * 1024;
-
-// The reading half of a pump: reads, tracks frames and relays.
-
-// === impl Pump ===
-
-impl Pump {
     /// Reads at most `max_bytes` bytes once and relays them.
-    pub(crate) fn poll_src<S: Transport, D: Transport>(
+    fn poll_src<S: LegIo, D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         src: &mut Leg<S>,
@@ -299,8 +308,30 @@ impl Pump {
         })
     }
 
+    /// Calls [`Pump::relay_frames`] and passes the frames to the tap.
+    fn relay<S: LegIo, D: LegIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        src: &mut Leg<S>,
+        dst: &mut Leg<D>,
+        limits: &SessionLimits,
+        now: Instant,
+    ) {
+        if self.tap.is_none() {
+            return self.relay_frames(cx, bytes, src, dst, limits, now);
+        }
+        let before = self.tracker.counts().bytes;
+        self.relay_frames(cx, bytes, src, dst, limits, now);
+        if let Some(tap) = &mut self.tap {
+            let valid_len = self.tracker.counts().bytes - before;
+            let valid_len = usize::try_from(valid_len).unwrap_or(usize::MAX);
+            tap.observe(bytes.get(..valid_len).unwrap_or(bytes));
+        }
+    }
+
     /// Relays the valid frames in `bytes`, removes Pongs that answer our Pings, inserts control frames that are due.
-    pub(crate) fn relay_frames<S: Transport, D: Transport>(
+    fn relay_frames<S: LegIo, D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
@@ -408,7 +439,7 @@ impl Pump {
     }
 
     /// Charges `src` for the received bytes and messages, except for Pongs that answer our Pings.
-    fn charge<S: Transport>(&mut self, progress: &Progress, messages_before: u64, src: &Leg<S>) {
+    fn charge<S: LegIo>(&mut self, progress: &Progress, messages_before: u64, src: &Leg<S>) {
         let Some(limiter) = &mut self.limiter else {
             return;
         };
@@ -433,7 +464,7 @@ impl Pump {
     }
 
     /// Returns whether a Ping of the backend is answered here, because the client is known to be alive.
-    fn answers_backend_ping<D: Transport>(
+    fn answers_backend_ping<D: LegIo>(
         &self,
         client: &Leg<D>,
         limits: &SessionLimits,
@@ -448,3 +479,9 @@ thread_local! {
     /// Read buffer, which begins with the unparsed bytes: its size bounds the memory of one direction.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUF_LEN].into_boxed_slice());
 }
+
+/// Length of the read buffer: a message of 64 KiB and its header fit into one read and one write.
+pub(crate) const READ_BUF_LEN: usize = 66 * 1024;
+
+/// Maximum number of discarded bytes: more than a backend has in flight when its client disconnects.
+pub(crate) const MAX_DISCARDED: usize = 16 * 1024 * 1024;

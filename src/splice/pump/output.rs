@@ -1,9 +1,13 @@
-//! The writing half of a pump: writes to `dst` and keeps the bytes that `dst` does not accept.
+//! The writing half of a pump: writes to `dst`, keeps the bytes that `dst` does not accept, and inserts control frames:
+//! a Close, a Pong on behalf of the client, a Ping.
 
 use crate::{
-    net::{random::random_bytes, socket::Transport},
+    net::random::random_bytes,
     proto::frame::ControlFrame,
-    splice::{leg::Leg, pump::Pump},
+    splice::{
+        leg::{Leg, LegIo},
+        pump::Pump,
+    },
 };
 use std::{
     io,
@@ -28,28 +32,23 @@ impl Pump {
     }
 
     /// Writes `bytes` to `dst` and keeps what is not accepted immediately.
-    pub(crate) fn write<D: Transport>(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        dst: &mut Leg<D>,
-    ) {
+    pub(super) fn write<D: LegIo>(&mut self, cx: &mut Context<'_>, bytes: &[u8], dst: &mut Leg<D>) {
         self.write_with(cx, bytes, dst, |io, cx, bytes| {
             Pin::new(io).poll_write(cx, bytes)
         });
     }
 
     /// Writes the last bytes to `dst`, after which it is closed.
-    pub(crate) fn write_last<D: Transport>(
+    pub(super) fn write_last<D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
         dst: &mut Leg<D>,
     ) {
-        self.write_with(cx, bytes, dst, D::poll_write_last);
+        self.write_with(cx, bytes, dst, D::poll_write_and_close);
     }
 
-    fn write_with<D: Transport>(
+    fn write_with<D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         mut bytes: &[u8],
@@ -73,7 +72,7 @@ impl Pump {
     }
 
     /// Writes the kept bytes and flushes.
-    pub(crate) fn poll_write_unsent<D: Transport>(
+    pub(super) fn poll_write_unsent<D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         dst: &mut Leg<D>,
@@ -106,22 +105,16 @@ impl Pump {
         Poll::Ready(())
     }
 
-    fn abandon_dst<D: Transport>(&mut self, dst: &mut Leg<D>) {
+    fn abandon_dst<D: LegIo>(&mut self, dst: &mut Leg<D>) {
         dst.broken = true;
         self.unsent = Vec::new();
         self.sent = 0;
         self.unflushed = 0;
         self.close = None;
     }
-}
 
-// The control frames that a pump inserts: a Close, a Pong on behalf of the client, a Ping.
-
-// === impl Pump ===
-
-impl Pump {
     #[inline]
-    pub(crate) fn injection_is_due<D: Transport>(&self, dst: &Leg<D>, now: Instant) -> bool {
+    pub(super) fn injection_is_due<D: LegIo>(&self, dst: &Leg<D>, now: Instant) -> bool {
         !self.close_sent
             && (self.close_is_due(now) || dst.pending_pong.is_some() || dst.keepalive.ping_is_due())
     }
@@ -139,7 +132,7 @@ impl Pump {
     /// frames may stand between the fragments of a message, never inside a frame). Returns true if a frame was
     /// inserted.
     #[inline]
-    pub(crate) fn inject<D: Transport>(
+    pub(super) fn inject<D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         dst: &mut Leg<D>,
@@ -151,7 +144,7 @@ impl Pump {
 
     /// Not inlined: it runs rarely, while its condition is checked on every poll of the pump.
     #[cold]
-    fn inject_due<D: Transport>(
+    fn inject_due<D: LegIo>(
         &mut self,
         cx: &mut Context<'_>,
         dst: &mut Leg<D>,

@@ -3,7 +3,7 @@
 use crate::{
     proto::frame::FrameHeader,
     splice::{
-        SlowReaderPolicy,
+        backpressure::SlowReaderPolicy,
         outcome::{EndReason, Initiator},
         rate_limit::{OverRateAction, RateLimit},
         tests::harness::*,

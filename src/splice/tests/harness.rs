@@ -9,10 +9,13 @@ use crate::{
     },
     registry::{SessionRef, SessionRegistry, SessionTarget},
     splice::{
-        PingPolicy, SessionLimits,
+        keepalive::PingPolicy,
+        leg::LegIo,
+        limits::SessionLimits,
         outcome::Outcome,
         rate_limit::{OverRateAction, RateLimit},
-        session::{SpliceLegs, run},
+        run,
+        session::SpliceLegs,
     },
 };
 use atomic_waker::AtomicWaker;
@@ -156,8 +159,8 @@ impl Builder {
     /// Starts the session over the given streams.
     pub(crate) fn start_over<C, B>(self, client: TestPeer, c: C, backend: TestPeer, b: B) -> Rig
     where
-        C: Transport + Send + 'static,
-        B: Transport + Send + 'static,
+        C: LegIo + Send + 'static,
+        B: LegIo + Send + 'static,
     {
         let legs = SpliceLegs {
             client: c,
@@ -452,6 +455,8 @@ impl Transport for Wire {
         self.state.was_reset.store(true, SeqCst);
     }
 }
+
+impl LegIo for Wire {}
 
 /// Returns a frame with the shortest encoding of its length.
 pub(crate) fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {

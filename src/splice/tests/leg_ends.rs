@@ -1,8 +1,9 @@
 //! Legs that end without a Close: EOF, errors, truncated frames.
 
 use crate::{
-    net::socket,
+    net::socket::Transport,
     splice::{
+        leg::LegIo,
         pump::{MAX_DISCARDED, READ_BUF_LEN},
         tests::harness::*,
     },
@@ -371,7 +372,7 @@ impl AsyncWrite for EndlessSender {
     }
 }
 
-impl socket::Transport for EndlessSender {
+impl Transport for EndlessSender {
     fn bytes_accepted(&self) -> u64 {
         self.1.bytes_accepted()
     }
@@ -380,6 +381,8 @@ impl socket::Transport for EndlessSender {
         self.1.reset();
     }
 }
+
+impl LegIo for EndlessSender {}
 
 /// A backend that accepts all bytes immediately.
 struct Sink(Wire);
@@ -413,13 +416,15 @@ impl AsyncWrite for Sink {
     }
 }
 
-impl socket::Transport for Sink {
+impl Transport for Sink {
     fn bytes_accepted(&self) -> u64 {
         0
     }
 
     fn reset(&self) {}
 }
+
+impl LegIo for Sink {}
 
 #[tokio::test(start_paused = true)]
 async fn endless_traffic_in_one_direction_does_not_starve_the_other() {

@@ -1,7 +1,7 @@
 //! Limits on a client: fragments, messages and bytes per second; and the maximum idle time of a session.
 
 use crate::splice::{
-    SessionLimits,
+    limits::SessionLimits,
     rate_limit::{OverRateAction, RateLimit},
     tests::harness::*,
 };

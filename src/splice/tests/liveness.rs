@@ -1,6 +1,6 @@
 //! Liveness: which peers receive Pings, and when a peer is considered dead.
 
-use crate::splice::{PingPolicy, tests::harness::*};
+use crate::splice::{keepalive::PingPolicy, tests::harness::*};
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use tokio::time::{Instant, sleep};
 

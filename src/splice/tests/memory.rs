@@ -6,10 +6,11 @@ use crate::{
     proto::frame_tracker::{Role, RsvBits},
     registry::SessionHandle,
     splice::{
-        SessionLimits,
         leg::Leg,
+        limits::SessionLimits,
         pump::{Pump, READ_BUF_LEN},
-        session::{SpliceLegs, run},
+        run,
+        session::SpliceLegs,
         tests::harness::*,
     },
 };

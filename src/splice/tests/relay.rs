@@ -2,7 +2,7 @@
 
 use crate::{
     proto::frame_tracker::RsvBits,
-    splice::{SessionLimits, tests::harness::*},
+    splice::{limits::SessionLimits, tests::harness::*},
 };
 use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::Ordering::SeqCst;

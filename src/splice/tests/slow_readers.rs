@@ -1,6 +1,6 @@
 //! Peers that do not read: how many bytes are pending, when they count as slow readers, and how they are handled.
 
-use crate::splice::{SlowReaderPolicy, tests::harness::*};
+use crate::splice::{backpressure::SlowReaderPolicy, tests::harness::*};
 use tokio::time::sleep;
 
 fn slow_reader(close: bool) -> Builder {

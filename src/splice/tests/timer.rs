@@ -1,6 +1,6 @@
 //! The session's timer, which is not reset while reads only postpone deadlines.
 
-use crate::splice::{SlowReaderPolicy, tests::harness::*};
+use crate::splice::{backpressure::SlowReaderPolicy, tests::harness::*};
 use std::sync::atomic::Ordering::SeqCst;
 use tokio::time::sleep;
 

@@ -1,13 +1,10 @@
 //! A key and its chain in one PEM file, the key first: the format of issued certificates in the store.
 
-use crate::tls::{
-    server_config::provider,
-    x509::{self, CertInfo},
+use crate::{
+    net::{crypto::provider, pem},
+    tls::x509::{self, CertInfo},
 };
-use rustls::{
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
+use rustls::sign::CertifiedKey;
 use std::sync::Arc;
 
 /// A certificate chain with its key, ready to serve.
@@ -37,12 +34,12 @@ pub(crate) enum BadCertChain {
 impl CertChain {
     /// Parses a PEM file and checks that it can be served for `name`. Dates are not checked, because an expired
     /// certificate may be the only one.
-    pub(crate) fn parse(pem: &[u8], name: &str) -> Result<CertChain, BadCertChain> {
-        if pem.is_empty() {
+    pub(crate) fn parse(text: &[u8], name: &str) -> Result<CertChain, BadCertChain> {
+        if text.is_empty() {
             return Err(BadCertChain::Empty);
         }
-        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| BadCertChain::Key)?;
-        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        let key = pem::parse_key(text).map_err(|_| BadCertChain::Key)?;
+        let chain = pem::parse_certificates(text);
         let chain = chain.map_err(|_| BadCertChain::Certificate)?;
         let cert_info = chain.first().and_then(x509::cert_info);
         let cert_info = cert_info.ok_or(BadCertChain::Certificate)?;

@@ -1,7 +1,9 @@
-//! State shared by all hosts: the CA, the store and its lock, the account, and the limit on concurrent orders.
+//! State shared by all hosts: the CA, the store and its lock, the account at the CA, and the limit on concurrent
+//! orders.
 
 use crate::{
     config::UntilIssued,
+    net::pem,
     observe::{logging::ErrorChain, metrics::Metrics},
     store::{Lock, WriteBehindStore},
     tls::{
@@ -12,7 +14,7 @@ use crate::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use instant_acme::{Account, Error, ExternalAccountKey, Key, NewAccount};
 use rcgen::KeyPair;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::{
     io,
     os::fd::OwnedFd,
@@ -150,17 +152,12 @@ impl AcmeClient {
     }
 }
 
-/// The maximum number of concurrent orders: CAs limit pending orders, and each order costs CPU time.
-const MAX_CONCURRENT_ORDERS: usize = 4;
-
-// The account at the CA: creates its key once, and authenticates with it.
-
 /// Returns the account key in PKCS #8: the stored one, or a new one, which is saved before it is used.
-pub(crate) async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[u8]>, AcmeError> {
+async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[u8]>, AcmeError> {
     let unreadable =
         |error| AcmeError::Unusable(format!("{} cannot be read: {error}", store.location()));
-    if let Some(pem) = store.load(FILE).map_err(unreadable)? {
-        match PrivatePkcs8KeyDer::from_pem_slice(&pem) {
+    if let Some(stored) = store.load(FILE).map_err(unreadable)? {
+        match pem::parse_pkcs8_key(&stored) {
             Ok(key) if Key::from_pkcs8_der(key.clone_key()).is_ok() => {
                 return Ok(key.secret_pkcs8_der().into());
             }
@@ -219,5 +216,8 @@ pub(crate) async fn log_in(ca: &CaConfig, key: &[u8]) -> Result<Account, Error> 
     found.map(|(account, _)| account)
 }
 
-/// The file name in the store.
+/// The maximum number of concurrent orders: CAs limit pending orders, and each order costs CPU time.
+const MAX_CONCURRENT_ORDERS: usize = 4;
+
+/// The file name of the account key in the store.
 const FILE: &str = "account.pem";

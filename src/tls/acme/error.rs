@@ -1,6 +1,5 @@
 //! Errors of an order, whichever library ran it.
 
-use crate::tls::acme::schedule::FailureRecord;
 use std::time::Duration;
 
 /// An error of an order, by cause.
@@ -34,6 +33,17 @@ pub(crate) enum AcmeError {
     /// The order did not complete within its time limit.
     #[error("the order did not complete within {0} s")]
     Timeout(u64),
+}
+
+/// A failed order, as the history records it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FailureRecord {
+    /// The error text, with the CA's detail if there is one.
+    pub(crate) text: String,
+    /// True if the CA's validation of the name failed.
+    pub(crate) invalid: bool,
+    /// The earliest time of the next order according to the CA.
+    pub(crate) held_until: Option<i64>,
 }
 
 // === impl AcmeError ===

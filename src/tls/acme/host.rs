@@ -3,6 +3,7 @@
 use crate::{
     config::Challenge,
     lifecycle::command::CertificateStatus,
+    net::random::fraction,
     tls::{
         acme::{
             cert_chain::CertChain,
@@ -10,7 +11,7 @@ use crate::{
             error::AcmeError,
             schedule::{OrderHistory, renewal},
         },
-        x509::CertInfo,
+        x509::{CertInfo, date},
     },
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -184,13 +185,9 @@ impl AcmeHost {
 
     pub(crate) fn fail(&self, client: &AcmeClient, failure: AcmeError) {
         let now = client.now();
-        let mut jitter = [0; 1];
-        // Without jitter hosts would retry at the same time, which is no reason to fail.
-        let _ = getrandom::fill(&mut jitter);
-        let jitter = f64::from(jitter[0]) / 255.0;
         let record = failure.to_history();
         self.update_history(client, |history| {
-            history.fail(now, record, client.retry, jitter)
+            history.fail(now, record, client.retry, fraction())
         });
         client.metrics.order("failed");
         let state = self.state();
@@ -283,17 +280,7 @@ impl Drop for OrderGuard {
     }
 }
 
-/// Formats seconds since 1970 as RFC 3339.
-pub(crate) fn date(seconds: i64) -> String {
-    let seconds = u64::try_from(seconds).unwrap_or(0).min(LAST_DATE);
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-    humantime::format_rfc3339_seconds(time).to_string()
-}
-
 const DAY: i64 = 24 * 60 * 60;
-
-/// The last second of the year 9999.
-const LAST_DATE: u64 = 253_402_300_799;
 
 /// The number of failed reads of the store after which a new certificate is ordered.
 const MAX_STORE_READS: u32 = 4;

@@ -1,17 +1,21 @@
-//! Orders by `instant-acme`: supports every challenge and account type.
+//! Orders by `instant-acme`, which supports every challenge and account type: the order, the challenge responses, and
+//! the programs that change DNS for DNS-01 (RFC 8555 §8.4).
 
 use crate::{
     config::{Challenge, DnsHook},
+    net::{crypto::provider, web_client::HttpsClient},
     observe::logging::ErrorChain,
     tls::{
         acme::{client, error::AcmeError, order::OrderRequest},
         issued::{ChallengeGuard, ChallengeResponder},
-        server_config::provider,
     },
 };
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
 use instant_acme::{
-    Account, AuthorizationHandle, AuthorizationStatus, ChallengeHandle, ChallengeType, Error,
-    Identifier, NewOrder, OrderStatus, RetryPolicy,
+    Account, AuthorizationHandle, AuthorizationStatus, BodyWrapper, BytesResponse, ChallengeHandle,
+    ChallengeType, Error, HttpClient, Identifier, NewOrder, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::{
@@ -19,7 +23,7 @@ use rustls::{
     server::ClientHello,
     sign::CertifiedKey,
 };
-use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, process::Stdio, sync::Arc, time::Duration};
 use tokio::{io::AsyncReadExt, process::Command, time::timeout};
 use tracing::warn;
 
@@ -241,20 +245,31 @@ fn acme_error(error: Error, request: &OrderRequest) -> AcmeError {
     }
 }
 
-const RETRY_POLICY: RetryPolicy = RetryPolicy::new()
-    .timeout(std::time::Duration::from_secs(90))
-    .backoff(1.5);
-
-// Runs the programs that change DNS for DNS-01 (RFC 8555 §8.4).
+impl HttpClient for HttpsClient {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let client = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let Ok(body) = body.collect().await;
+            let request = Request::from_parts(parts, body.to_bytes());
+            let response = client.send(request).await;
+            let response = response.map_err(|error| Error::Other(Box::new(error)))?;
+            Ok(response.map(Full::new).into())
+        })
+    }
+}
 
 /// Sets the TXT record of `name`. Returns when the program exits, by which time the record must be published.
-pub(crate) async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), AcmeError> {
+async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), AcmeError> {
     let done = call(&hook.present, name, value).await;
     done.map_err(|error| AcmeError::Hook(format!("{} failed: {error}", hook.present.display())))
 }
 
 /// Removes the TXT record. A record that remains does no harm.
-pub(crate) async fn cleanup(hook: &DnsHook, name: &str, value: &str) {
+async fn cleanup(hook: &DnsHook, name: &str, value: &str) {
     if let Err(error) = call(&hook.cleanup, name, value).await {
         warn!(program = %hook.cleanup.display(), %name, %error, "the cleanup program failed; the TXT record may remain");
     }
@@ -296,6 +311,10 @@ async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
         Err(error) => Err(error.to_string()),
     }
 }
+
+const RETRY_POLICY: RetryPolicy = RetryPolicy::new()
+    .timeout(Duration::from_secs(90))
+    .backoff(1.5);
 
 /// DNS providers may need minutes to publish a record on all servers.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(180);

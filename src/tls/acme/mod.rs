@@ -1,16 +1,20 @@
 //! Certificates by ACME (RFC 8555): one per host, obtained and renewed automatically.
 //!
-//! `keeper` runs the renewal loop of one host and `host` holds its state; `pace` computes when to order, `wish` orders
-//! a certificate by `state` (rustls-acme) or `order` (instant-acme), and `failure` has the errors. `agency` holds what
-//! all hosts share: the store, the `account`, and the CA with its `clock`, reached through `web`.
+//! `renewal` has the loops: one renews the certificate of a host, whose state is in `host`, at the time that `schedule`
+//! computes; `issuer` orders by `rustls_acme` or `instant_acme`, with the `order` that describes the certificate and the
+//! CA. `client` holds what all hosts share: the CA, the account, the store and its lock. `cert_chain` is the format of
+//! a stored certificate, `files` checks the files of `[acme]`, and `error` has the causes of failed orders. Open
+//! `renewal` first.
 //!
 //! A host that has a certificate keeps it despite any error here: only a newer certificate replaces it.
 
 pub(crate) mod cert_chain;
 pub(crate) mod client;
 pub(crate) mod error;
+pub(crate) mod files;
 pub(crate) mod host;
 pub(crate) mod instant_acme;
+pub(crate) mod issuer;
 pub(crate) mod order;
 pub(crate) mod renewal;
 pub(crate) mod rustls_acme;
@@ -19,16 +23,14 @@ pub(crate) mod schedule;
 use crate::{
     config::{self, Challenge, Config, HostPattern, UntilIssued},
     lifecycle::{command::CertificateStatus, inherited::Inherited, tasks::Tasks},
-    net::{
-        pem::{self, BadRoots},
-        web_client::HttpsClient,
-    },
+    net::{crypto::provider, web_client::HttpsClient},
     observe::metrics::Metrics,
     store::{WriteBehindStore, dir::DirStore},
     tls::{
-        acme::{client::AcmeClient, host::AcmeHost, order::CaConfig, schedule::CaClock},
+        acme::{
+            client::AcmeClient, files::BadRoots, host::AcmeHost, order::CaConfig, schedule::CaClock,
+        },
         issued::IssuedCerts,
-        server_config::provider,
     },
 };
 use rcgen::{CertificateParams, KeyPair};
@@ -71,7 +73,7 @@ impl Acme {
         tasks: Tasks,
         inherited: &mut Inherited,
     ) -> Result<Acme, BadRoots> {
-        let tls = pem::client_config(config.ca_file.as_deref())?;
+        let tls = files::client_config(config.ca_file.as_deref())?;
         let directory = config.directory.url().to_owned();
         let eab = (!config.eab.kid.is_empty()).then(|| config.eab.clone());
         let folder = config.storage.join("acme").join(folder(&directory));
@@ -190,13 +192,7 @@ impl Acme {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let tasks = self.tasks.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = task => {}
-                () = tasks.stopping() => {}
-            }
-        });
+        self.tasks.spawn_until(self.tasks.stop_token(), task);
     }
 
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<AcmeHost>>> {
@@ -243,9 +239,7 @@ fn folder(directory: &str) -> String {
     url.chars().map(plain).collect()
 }
 
-// The hosts of a configuration that can have a certificate by ACME.
-
-/// Returns the names that can be ordered, wildcards as `*.example.com`; `None` without an `[acme]` section.
+/// Returns the names of a configuration that can be ordered, wildcards as `*.example.com`; `None` without an `[acme]` section.
 ///
 /// Excluded are addresses and names without a dot, which no public CA certifies, wildcards without `acme.dns`, and the
 /// hosts of routes with `acme = false`, unless another route names them too.

@@ -1,21 +1,16 @@
-//! The request for one certificate, and the choice of the library that orders it.
+//! The request for one certificate, and the CA that it is sent to.
 
 use crate::{
     config::{Challenge, DnsHook, Eab},
     net::web_client::HttpsClient,
-    tls::{
-        acme::{error::AcmeError, instant_acme, rustls_acme, schedule::CaClock},
-        issued::IssuedCerts,
-    },
+    tls::{acme::schedule::CaClock, issued::IssuedCerts},
 };
 use rustls::ClientConfig;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
-use tokio::{sync::OwnedMutexGuard, time::timeout};
-use tracing::debug;
+use tokio::sync::OwnedMutexGuard;
 
 /// The CA, as configured.
 pub(crate) struct CaConfig {
@@ -63,38 +58,7 @@ pub(crate) struct OrderRequest {
 // === impl OrderRequest ===
 
 impl OrderRequest {
-    /// Orders the certificate and returns the key and the chain in PEM. Uses `rustls-acme`, except for DNS-01, for
-    /// bound accounts and after a rejected nonce: these need `instant-acme`, which repeats only the rejected request
-    /// whereas `rustls-acme` restarts the order.
-    pub(crate) async fn issue(&self) -> Result<Vec<u8>, AcmeError> {
-        let limit = match self.challenge {
-            Challenge::Dns01 => DNS_ORDER_TIMEOUT,
-            Challenge::TlsAlpn01 | Challenge::Http01 => ORDER_TIMEOUT,
-        };
-        let issued = timeout(limit, self.order()).await;
-        issued.unwrap_or(Err(AcmeError::Timeout(limit.as_secs())))
-    }
-
-    async fn order(&self) -> Result<Vec<u8>, AcmeError> {
-        if self.challenge == Challenge::Dns01 || self.ca.eab.is_some() {
-            return instant_acme::issue(self).await;
-        }
-        match rustls_acme::issue(self).await {
-            Err(AcmeError::BadNonce(error)) => {
-                debug!(host = %self.name, %error, "nonce rejected; ordering again by instant-acme");
-                instant_acme::issue(self).await
-            }
-            issued => issued,
-        }
-    }
-
     pub(crate) fn now(&self) -> i64 {
         self.ca.clock.now()
     }
 }
-
-/// Five validation attempts of a CA take half a minute, and `rustls-acme` has no deadline.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Includes two runs of a DNS hook, which have their own timeout.
-const DNS_ORDER_TIMEOUT: Duration = Duration::from_secs(900);

@@ -1,11 +1,14 @@
-//! The renewal loop of one host: waits until an order is due, then orders, saves and serves the certificate.
+//! The loops of ACME. One per host waits until an order is due, then orders, saves and serves the certificate; one for
+//! all hosts retries failed writes and checks the clock.
 
-use crate::tls::acme::{client::AcmeClient, error::AcmeError, host::AcmeHost, order::OrderRequest};
+use crate::tls::acme::{
+    client::AcmeClient, error::AcmeError, host::AcmeHost, issuer, order::OrderRequest,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-/// Runs until the host is removed.
+/// Renews the certificate of a host until the host is removed.
 pub(crate) async fn renewal_loop(client: Arc<AcmeClient>, host: Arc<AcmeHost>) {
     tokio::select! {
         () = host.removed.cancelled() => {}
@@ -59,17 +62,13 @@ async fn order(client: &AcmeClient, host: &AcmeHost) -> Result<(), AcmeError> {
         ca: ca.clone(),
         issued: client.issued.clone(),
     };
-    let pem = request.issue().await?;
+    let pem = issuer::issue(&request).await?;
     // If the host was removed during the order, its name may be configured again, with another task.
     if host.removed.is_cancelled() {
         return Ok(());
     }
     host.succeed(client, &pem)
 }
-
-const MAX_SLEEP: Duration = Duration::from_secs(60 * 60);
-
-// Periodic maintenance for all hosts together.
 
 /// Retries failed writes, and the lock if another process holds it: every minute, or at the retry interval of orders if
 /// it is shorter. Queries the CA for the time twice a day: otherwise a clock in the past would let certificates expire
@@ -92,6 +91,8 @@ pub(crate) async fn maintenance_loop(client: Arc<AcmeClient>) {
         }
     }
 }
+
+const MAX_SLEEP: Duration = Duration::from_secs(60 * 60);
 
 const MINUTE: Duration = Duration::from_secs(60);
 

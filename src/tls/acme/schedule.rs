@@ -1,7 +1,9 @@
-//! The schedule of orders: pure arithmetic over the order history. Times are seconds since 1970.
+//! When to order: pure arithmetic over the order history, and the clock that it uses. Times are seconds since 1970.
 
 use crate::{
-    net::web_client::HttpsClient, observe::logging::ErrorChain, tls::acme::error::AcmeError,
+    net::web_client::HttpsClient,
+    observe::logging::ErrorChain,
+    tls::acme::error::{AcmeError, FailureRecord},
 };
 use bytes::Bytes;
 use http::{Request, header};
@@ -97,17 +99,6 @@ impl OrderHistory {
     }
 }
 
-/// A failed order, as the history records it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FailureRecord {
-    /// The error text, with the CA's detail if there is one.
-    pub(crate) text: String,
-    /// True if the CA's validation of the name failed.
-    pub(crate) invalid: bool,
-    /// The earliest time of the next order according to the CA.
-    pub(crate) held_until: Option<i64>,
-}
-
 /// Returns the renewal time: after two thirds of the lifetime, or up to 1/24 of the lifetime earlier. The offset
 /// depends on `name`, so that certificates issued together are not renewed together.
 pub(crate) fn renewal(not_before: i64, not_after: i64, name: &str) -> i64 {
@@ -129,21 +120,8 @@ fn whole_seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs().max(1)).unwrap_or(i64::MAX / 4)
 }
 
-/// One less than Let's Encrypt allows.
-const MAX_INVALID_PER_HOUR: usize = 4;
-
-const MAX_BACKOFF: Duration = Duration::from_secs(6 * 60 * 60);
-
-const HOUR: i64 = 60 * 60;
-
-const DAY: i64 = 24 * HOUR;
-
-/// The maximum delay accepted from a CA.
-const MAX_RETRY_AFTER: i64 = 7 * DAY;
-
-// The time of the machine's clock, corrected by the CA's. Otherwise a clock that is months off would cause renewals in
-// a loop, or let a certificate expire.
-
+/// The time of the machine's clock, corrected by the CA's. Otherwise a clock that is months off would cause renewals in
+/// a loop, or let a certificate expire.
 #[derive(Debug, Default)]
 pub(crate) struct CaClock {
     /// The seconds by which the CA's clock is ahead of this machine's; 0 while they agree.
@@ -234,11 +212,23 @@ fn format_span(seconds: i64) -> String {
     }
 }
 
+/// One less than Let's Encrypt allows.
+const MAX_INVALID_PER_HOUR: usize = 4;
+
+const MAX_BACKOFF: Duration = Duration::from_secs(6 * 60 * 60);
+
+const HOUR: i64 = 60 * 60;
+
+const DAY: i64 = 24 * HOUR;
+
+/// The maximum delay accepted from a CA.
+const MAX_RETRY_AFTER: i64 = 7 * DAY;
+
 /// Far more than a clock drifts in a year without NTP, and far less than a certificate's lifetime.
 const MAX_SKEW: i64 = 10 * 60;
 
 #[cfg(test)]
-mod pace_tests {
+mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -340,11 +330,6 @@ mod pace_tests {
         assert_eq!(again, renewal(NOW, NOW + lifetime, "host-1.test"));
         assert!((18..=20).contains(&(renewal(NOW, NOW + 30, "a.test") - NOW)));
     }
-}
-
-#[cfg(test)]
-mod clock_tests {
-    use super::*;
 
     #[test]
     fn wrong_clock_is_corrected_and_reported() {

@@ -5,22 +5,25 @@
 //! development CA's certificate for localhost, an alert. If two files name the same host, the first one in the
 //! configuration wins, with a warning.
 //!
-//! `table` is an immutable snapshot, which `reread` replaces when files change. `gaps` finds hosts that have no
-//! certificate, and `develop` issues one for them with the development CA.
+//! `table` is an immutable snapshot, which `reload` replaces when files change. Hosts that have no certificate are
+//! a diagnostic, or receive one from the development CA.
 
 pub(crate) mod reload;
 pub(crate) mod table;
 
 use crate::{
-    config::{Diagnostic, HostPattern, Located, Location, Tls},
+    config::{Diagnostic, HostPattern, Located, Location, Tls, Watch},
     lifecycle::command::CertificateStatus,
-    observe::logging::ErrorChain,
+    observe::{logging::ErrorChain, metrics::Metrics},
     tls::{
-        accept::normalize_sni,
         cert_files,
-        certs::table::{CertSource, CertTable, LoadedCert, address},
+        certs::{
+            reload::{CertReload, reload_table},
+            table::{CertSource, CertTable, LoadedCert, address},
+        },
         dev::DevCa,
         issued::IssuedCerts,
+        x509::normalize_sni,
     },
 };
 use arc_swap::ArcSwap;
@@ -33,7 +36,7 @@ use std::{
     fmt,
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 use tracing::warn;
 
@@ -161,6 +164,24 @@ impl Certificates {
         table.certs.iter().flat_map(pair).collect()
     }
 
+    /// Reloads the pairs of `tls.certificates` that have a file in `changed`, and serves the usable ones. Returns each
+    /// change once; an error that was returned is not returned again until it changes.
+    pub fn reload(&self, changed: &BTreeSet<PathBuf>) -> Vec<CertReload> {
+        let _guard = self
+            .reload_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.table.load_full();
+        let default = self.default.as_deref();
+        match reload_table(&before, changed, default, &self.acme_names) {
+            Some((table, changes)) => {
+                self.table.store(Arc::new(table));
+                changes
+            }
+            None => Vec::new(),
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn for_name(&self, name: &str) -> Arc<CertifiedKey> {
         let table = self.table.load();
@@ -201,10 +222,50 @@ impl fmt::Debug for Certificates {
     }
 }
 
-// Issues certificates of the development CA for hosts that have none from files or by ACME.
+/// Reloads `certificates` whenever another program has changed the content of their files, and publishes the expiry of each name in
+/// `metrics`. Returns only if there are no files.
+pub(crate) async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
+    let mut published = BTreeSet::new();
+    publish_expiries(&certificates, &metrics, &mut published);
+    let files = certificates.files();
+    if files.is_empty() {
+        return;
+    }
+    let mut watch = Watch::new(files.clone());
+    // All files are reloaded once at first, because they may have changed since they were read.
+    let mut changed: BTreeSet<PathBuf> = files.iter().cloned().collect();
+    loop {
+        let reloaded = certificates.clone();
+        let read = tokio::task::spawn_blocking(move || reloaded.reload(&changed));
+        for change in read.await.unwrap_or_default() {
+            change.log();
+        }
+        publish_expiries(&certificates, &metrics, &mut published);
+        let indices = watch.changed().await;
+        changed = indices.into_iter().map(|at| files[at].clone()).collect();
+    }
+}
 
-/// Issues certificates for all hosts without one.
-pub(crate) fn issue_dev_certs(
+fn publish_expiries(
+    certificates: &Certificates,
+    metrics: &Metrics,
+    published: &mut BTreeSet<Box<str>>,
+) {
+    let expiries = certificates.expiries();
+    for name in published.iter() {
+        // The expiry of ACME certificates is published by `acme`.
+        if !expiries.contains_key(name) && !certificates.acme_names().contains(name) {
+            metrics.remove_certificate(name);
+        }
+    }
+    for (name, not_after) in &expiries {
+        metrics.certificate(name, *not_after);
+    }
+    *published = expiries.into_keys().collect();
+}
+
+/// Issues certificates of the development CA for all hosts that have none from files or by ACME.
+fn issue_dev_certs(
     table: &mut CertTable,
     ca: &DevCa,
     hosts: &[Located<HostPattern>],
@@ -267,13 +328,11 @@ fn issue(
     }
 }
 
-// Finds routed hosts that no certificate covers.
-
 /// The available certificates, for finding hosts without one.
-pub(crate) struct Coverage<'a> {
-    pub(crate) table: &'a CertTable,
+struct Coverage<'a> {
+    table: &'a CertTable,
     /// Names that receive their certificate by ACME.
-    pub(crate) acme_names: &'a BTreeSet<Box<str>>,
+    acme_names: &'a BTreeSet<Box<str>>,
 }
 
 // === impl Coverage ===
@@ -281,7 +340,7 @@ pub(crate) struct Coverage<'a> {
 impl Coverage<'_> {
     /// Returns the diagnostic for a host without a certificate. With a default certificate it only logs a warning: the
     /// certificate has another name, but some clients accept it, such as load balancers that do not verify it.
-    pub(crate) fn unserved(&self, host: &Located<HostPattern>, hint: &str) -> Option<Diagnostic> {
+    fn unserved(&self, host: &Located<HostPattern>, hint: &str) -> Option<Diagnostic> {
         let mut names = self
             .table
             .names()
@@ -333,7 +392,7 @@ impl Coverage<'_> {
     }
 
     /// Returns a "did you mean" hint, or the list of available names.
-    pub(crate) fn known_names(&self, requested: &str) -> String {
+    fn known_names(&self, requested: &str) -> String {
         let likeness = |name: &&str| (strsim::jaro_winkler(name, requested) * 1000.0) as u32;
         match self.table.names().max_by_key(likeness) {
             None => "no certificate is configured: see tls.certificates".into(),
@@ -351,17 +410,17 @@ impl Coverage<'_> {
     }
 }
 
-pub(crate) const NO_CERTIFICATE: &str = "add a certificate that names it to tls.certificates, or an [acme] section, or for \
-    development set tls.dev_ca = true";
-
-pub(crate) const NO_ACME: &str = "ACME issues certificates only for names with a dot, for wildcards only with acme.dns, and not for routes \
-    with acme = false: add a certificate that names it to tls.certificates";
-
 /// Returns true if a certificate's name, which may be a wildcard, covers any host under `parent`.
 fn under(name: &str, parent: &str) -> bool {
     name.strip_suffix(parent)
         .is_some_and(|rest| rest.ends_with('.'))
 }
+
+const NO_CERTIFICATE: &str = "add a certificate that names it to tls.certificates, or an [acme] section, or for \
+    development set tls.dev_ca = true";
+
+const NO_ACME: &str = "ACME issues certificates only for names with a dot, for wildcards only with acme.dns, and not for routes \
+    with acme = false: add a certificate that names it to tls.certificates";
 
 #[cfg(test)]
 mod tests;

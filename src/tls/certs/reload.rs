@@ -1,22 +1,15 @@
-//! Replaces certificates while they are served. A usable certificate stays until a usable replacement exists.
+//! Reads certificates from files again while they are served. A usable certificate stays until a usable replacement
+//! exists.
 
 use crate::{
-    config::{Diagnostic, Watch},
-    observe::metrics::Metrics,
+    config::Diagnostic,
     tls::{
-        acme::host::date,
         cert_files,
-        certs::{
-            Certificates,
-            table::{CertSource, LoadedCert},
-        },
+        certs::table::{CertSource, CertTable, LoadedCert},
+        x509::date,
     },
 };
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeSet, path::PathBuf};
 use tracing::{error, info, warn};
 
 /// A change found by the reload of a pair.
@@ -54,50 +47,46 @@ pub enum CertReload {
     },
 }
 
-// === impl Certificates ===
-
-impl Certificates {
-    /// Reloads the pairs of `tls.certificates` that have a file in `changed`, and serves the usable ones. Returns each
-    /// change once; an error that was returned is not returned again until it changes.
-    pub fn reload(&self, changed: &BTreeSet<PathBuf>) -> Vec<CertReload> {
-        let _guard = self
-            .reload_lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let before = self.table.load_full();
-        let mut changes = Vec::new();
-        let mut certs = before.certs.clone();
-        let mut replaced = Vec::new();
-        for (index, cert) in certs.iter_mut().enumerate() {
-            let change = reload_pair(cert, changed);
-            if let Some(CertReload::Replaced { .. }) = change {
-                replaced.push(index);
-            }
-            changes.extend(change);
+/// Reloads the pairs that have a file in `changed`. Returns each change once, and the new table if there is a change;
+/// an error that was returned is not returned again until it changes. `default` is the value of `tls.default`, and
+/// `acme_names` are the names with a certificate by ACME.
+pub(crate) fn reload_table(
+    before: &CertTable,
+    changed: &BTreeSet<PathBuf>,
+    default: Option<&str>,
+    acme_names: &BTreeSet<Box<str>>,
+) -> Option<(CertTable, Vec<CertReload>)> {
+    let mut changes = Vec::new();
+    let mut certs = before.certs.clone();
+    let mut replaced = Vec::new();
+    for (index, cert) in certs.iter_mut().enumerate() {
+        let change = reload_pair(cert, changed);
+        if let Some(CertReload::Replaced { .. }) = change {
+            replaced.push(index);
         }
-        if changes.is_empty() {
-            return changes;
-        }
-        let mut table = before.with_certs(certs);
-        if let Some(name) = &self.default
-            && !table.set_default(name)
-        {
-            table.default_cert = before.default_cert.clone();
-            if before.find(name).is_some() {
-                changes.push(CertReload::DefaultLost { name: name.clone() });
-            }
-        }
-        for change in &mut changes {
-            if let CertReload::Replaced { lost, .. } = change {
-                lost.retain(|name| table.find(name).is_none() && !self.acme_names.contains(name));
-            }
-        }
-        for index in replaced {
-            table.warn_shadowed_names(&table.certs[index]);
-        }
-        self.table.store(Arc::new(table));
-        changes
+        changes.extend(change);
     }
+    if changes.is_empty() {
+        return None;
+    }
+    let mut table = before.with_certs(certs);
+    if let Some(name) = default
+        && !table.set_default(name)
+    {
+        table.default_cert = before.default_cert.clone();
+        if before.find(name).is_some() {
+            changes.push(CertReload::DefaultLost { name: name.into() });
+        }
+    }
+    for change in &mut changes {
+        if let CertReload::Replaced { lost, .. } = change {
+            lost.retain(|name| table.find(name).is_none() && !acme_names.contains(name));
+        }
+    }
+    for index in replaced {
+        table.warn_shadowed_names(&table.certs[index]);
+    }
+    Some((table, changes))
 }
 
 /// Reloads one pair into `cert`, and returns the change. An unusable pair leaves the certificate as it was.
@@ -181,50 +170,6 @@ impl CertReload {
 
 fn format_expiry(not_after: &Option<i64>) -> String {
     not_after.map_or_else(|| "unknown".to_owned(), date)
-}
-
-// Watches certificate files and reloads pairs that another program has renewed.
-
-/// Reloads `certificates` whenever the content of their files changes, and publishes the expiry of each name in
-/// `metrics`. Returns only if there are no files.
-pub(crate) async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
-    let mut published = BTreeSet::new();
-    publish_expiries(&certificates, &metrics, &mut published);
-    let files = certificates.files();
-    if files.is_empty() {
-        return;
-    }
-    let mut watch = Watch::new(files.clone());
-    // All files are reloaded once at first, because they may have changed since they were read.
-    let mut changed: BTreeSet<PathBuf> = files.iter().cloned().collect();
-    loop {
-        let reloaded = certificates.clone();
-        let read = tokio::task::spawn_blocking(move || reloaded.reload(&changed));
-        for change in read.await.unwrap_or_default() {
-            change.log();
-        }
-        publish_expiries(&certificates, &metrics, &mut published);
-        let indices = watch.changed().await;
-        changed = indices.into_iter().map(|at| files[at].clone()).collect();
-    }
-}
-
-fn publish_expiries(
-    certificates: &Certificates,
-    metrics: &Metrics,
-    published: &mut BTreeSet<Box<str>>,
-) {
-    let expiries = certificates.expiries();
-    for name in published.iter() {
-        // The expiry of ACME certificates is published by `acme`.
-        if !expiries.contains_key(name) && !certificates.acme_names().contains(name) {
-            metrics.remove_certificate(name);
-        }
-    }
-    for (name, not_after) in &expiries {
-        metrics.certificate(name, *not_after);
-    }
-    *published = expiries.into_keys().collect();
 }
 
 #[cfg(test)]

@@ -3,11 +3,7 @@
 use crate::{
     config::{CertificateFiles, Diagnostic, Located},
     lifecycle::command::CertificateStatus,
-    tls::{
-        accept::normalize_sni,
-        acme::host::date,
-        x509::{self, CertInfo},
-    },
+    tls::x509::{self, CertInfo, date, normalize_sni},
 };
 use rustls::sign::CertifiedKey;
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};

@@ -1,3 +1,5 @@
+mod watch;
+
 use crate::{
     config::Located,
     tls::{

@@ -3,8 +3,8 @@ use crate::{
     tls::{
         accept::{AcceptOutcome, accept},
         error::TlsError,
-        server_config::{provider, *},
-        testing::{LOCATION, Pki, build_certificates, root, tls},
+        server_config::*,
+        testing::{self, LOCATION, Pki, build_certificates, root, tls},
     },
 };
 use rcgen::ExtendedKeyUsagePurpose::ClientAuth;
@@ -113,4 +113,12 @@ async fn client_certificate_without_client_auth_usage_is_rejected() {
     let server = tls_server(&pki, &pki.ca_pem(), &["a.test"]);
     let result = handshake(&server, &client(&pki, &pair), "a.test").await;
     assert_eq!(result.unwrap_err().as_str(), "client_certificate");
+}
+
+#[test]
+fn early_data_is_off() {
+    let pki = Pki::new();
+    let config = testing::server(&tls(vec![pki.pair("a", &["a.test"])], ""));
+    assert_eq!(config.max_early_data_size, 0);
+    assert!(config.ticketer.enabled());
 }

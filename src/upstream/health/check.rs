@@ -1,10 +1,16 @@
-//! One health check of a backend: a request like a client's, with a clean close, because Python servers log aborted
-//! connections.
+//! The health check of a backend: its settings, and one run of it. The run is a request like a client's, with a
+//! clean close, because Python servers log aborted connections.
 
 use crate::{
-    config::Check,
-    net::{dial::DialError, resolver::Resolver},
-    upstream::health::HealthCheck,
+    config::{BackendAddress, Check, Health},
+    net::{
+        dial::{DialError, DialedStream},
+        resolver::Resolver,
+    },
+    upstream::{
+        backend::{Backend, BackendState},
+        member::Member,
+    },
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -12,7 +18,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout_at},
@@ -25,6 +31,20 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
     },
 };
+
+/// The health check of one backend: configured by its pool, over connections like those of sessions.
+#[derive(Debug, Clone)]
+pub struct HealthCheck {
+    pool: Arc<str>,
+    member: Arc<Member>,
+    pub(crate) settings: Health,
+    pub(crate) slow_start: Duration,
+}
+
+/// The stream of a health check.
+trait HealthStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> HealthStream for S {}
 
 /// Why a health check failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +61,79 @@ pub(crate) enum CheckError {
     Status(Box<str>, StatusCode),
     #[error("no HTTP answer")]
     Broken(#[from] hyper::Error),
+}
+
+// === impl HealthCheck ===
+
+impl HealthCheck {
+    pub(crate) fn new(
+        pool: &Arc<str>,
+        member: &Arc<Member>,
+        settings: &Health,
+        slow_start: Duration,
+    ) -> Self {
+        HealthCheck {
+            pool: pool.clone(),
+            member: member.clone(),
+            settings: settings.clone(),
+            slow_start,
+        }
+    }
+
+    /// Returns the pool that configures the check; other pools may share the backend.
+    pub fn pool(&self) -> &Arc<str> {
+        &self.pool
+    }
+
+    /// Returns the checked backend.
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.member.backend
+    }
+
+    /// Returns its state in that pool.
+    pub fn state(&self, now: Instant) -> BackendState {
+        self.backend().state(now, self.slow_start)
+    }
+
+    /// Returns when its slow start ends, if it is in slow start.
+    pub(crate) fn slow_start_ends(&self) -> Option<Instant> {
+        self.backend().slow_start_ends(self.slow_start)
+    }
+
+    /// Returns whether the pool has health checks turned off.
+    pub fn is_off(&self) -> bool {
+        self.settings.check == Check::Off
+    }
+
+    /// Returns the value of `Host`: the backend's authority, or its DNS name, because many servers accept no other.
+    fn host(&self) -> String {
+        match (self.member.config.dns(), self.backend().address()) {
+            (Some((name, _)), BackendAddress::Tcp { port, .. }) => {
+                format!("{}:{port}", name.host())
+            }
+            (_, BackendAddress::Tcp { .. }) => {
+                let name = self.backend().name();
+                let authority = name.split_once("://").map(|(_, authority)| authority);
+                authority.unwrap_or(name).to_owned()
+            }
+            // A Unix socket has no authority.
+            (_, BackendAddress::Unix(_)) => "localhost".to_owned(),
+        }
+    }
+
+    /// Connects, without TLS. The caller sets the deadline.
+    async fn dial(&self, resolver: &Resolver) -> Result<DialedStream, DialError> {
+        self.member.dial(resolver, None).await
+    }
+
+    /// Performs the TLS handshake on `connection` if TLS is used.
+    async fn secure(&self, connection: DialedStream) -> Result<Box<dyn HealthStream>, DialError> {
+        Ok(match (connection, self.member.tls()) {
+            (DialedStream::Unix(unix), _) => Box::new(unix),
+            (DialedStream::Tcp(tcp), None) => Box::new(tcp),
+            (DialedStream::Tcp(tcp), Some(tls)) => Box::new(tls.connect_tls(tcp).await?),
+        })
+    }
 }
 
 /// Runs the health check; it takes at most `health.timeout`.

@@ -1,12 +1,18 @@
-//! The watch task of one backend: runs health checks periodically and logs changes.
+//! The checker task of one backend: runs health checks periodically and logs changes.
 
 use crate::{
     config::Check,
-    net::resolver::Resolver,
+    net::{
+        random::{fraction, jitter},
+        resolver::Resolver,
+    },
     observe::{logging::ErrorChain, metrics::Metrics},
     upstream::{
         backend::BackendState,
-        health::{HealthChange, HealthCheck, check::run_check, state::Condition},
+        health::{
+            check::{HealthCheck, run_check},
+            state::Condition,
+        },
     },
 };
 use std::{future::pending, time::Duration};
@@ -45,11 +51,11 @@ async fn check_loop(mut check_rx: watch::Receiver<HealthCheck>, resolver: &Resol
         }
         // The first checks start at once, with jitter so that those of many backends do not coincide.
         let soon = settings.interval.0.min(Duration::from_secs(1));
-        let first = first.get_or_insert_with(|| Instant::now() + soon.mul_f64(jitter()));
+        let first = first.get_or_insert_with(|| Instant::now() + jitter(soon));
         let due = match (settings.check, last) {
             (Check::Off, _) => None,
             (_, None) => Some(*first),
-            (_, Some(last)) => Some(last + settings.interval.0.mul_f64(0.9 + 0.2 * jitter())),
+            (_, Some(last)) => Some(last + settings.interval.0.mul_f64(0.9 + 0.2 * fraction())),
         };
         tokio::select! {
             () = sleep_until_some(due) => {}
@@ -85,13 +91,13 @@ async fn log_changes(
             // The backend is no longer configured: nothing more is logged, and a running check completes.
             return pending().await;
         }
-        for HealthChange { to, why } in health.take_changes() {
+        for change in health.take_changes() {
             // Held while the change is logged: a reload that assigns another pool waits for that.
             let health_check = check_rx.borrow();
             let pool = health_check.pool();
-            metrics.backend_changed(pool, name, to.as_str());
-            let why = why.unwrap_or_default();
-            match to {
+            metrics.backend_changed(pool, name, change.to.as_str());
+            let why = change.why.unwrap_or_default();
+            match change.to {
                 Condition::Up => {
                     info!(%pool, backend = %name, "backend is up");
                     backend.start_slow(Instant::now());
@@ -143,10 +149,4 @@ async fn sleep_until_some(when: Option<Instant>) {
         Some(when) => sleep_until(when).await,
         None => pending().await,
     }
-}
-
-/// Returns a number from 0 to 1.
-fn jitter() -> f64 {
-    // Without a random number the interval between checks is constant.
-    f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX)
 }

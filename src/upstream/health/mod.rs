@@ -1,37 +1,26 @@
 //! The health of a backend, from health checks and from sessions.
 //!
 //! This module holds the state of one backend, shared by all pools that use it. It has no clock: callers pass the time.
-//! Scheduling is in `health/watch.rs`, the check itself in `health/check.rs`.
+//! The state machine is in `health/state.rs`, the check itself in `health/check.rs`, and its schedule in
+//! `health/checker.rs`.
 
 pub(crate) mod check;
 pub(crate) mod checker;
 pub(crate) mod state;
 
 use crate::{
-    config::{self, BackendAddress, Check, Health},
-    net::{
-        dial::{DialError, DialedStream},
-        resolver::Resolver,
-    },
-    upstream::{
-        backend::{Backend, BackendState},
-        health::state::{Condition, HealthState},
-        member::Member,
-    },
+    config,
+    net::subnet::SubnetKey,
+    upstream::health::state::{Condition, HealthState},
 };
 use std::{
-    net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::Notify,
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 /// A backend's health: written by health checks and failed handshakes, read by every pick.
 #[derive(Debug)]
@@ -41,7 +30,7 @@ pub struct BackendHealth {
     /// Whether something has failed since the last success; only then does a success take the lock.
     has_failures: AtomicBool,
     record: Mutex<HealthRecord>,
-    /// Wakes the watch task: a change must be logged, or an ejection has begun; also for changes of the other states.
+    /// Wakes the checker task: a change must be logged, or an ejection has begun; also for changes of the other states.
     changed: Notify,
 }
 
@@ -105,7 +94,7 @@ impl BackendHealth {
         now: Instant,
         settings: &config::Passive,
         why: String,
-        client: Option<IpAddr>,
+        client: Option<SubnetKey>,
     ) {
         self.change(|state| state.failed(now, settings, why, client));
     }
@@ -130,7 +119,7 @@ impl BackendHealth {
         self.lock().state.ejected_until()
     }
 
-    /// Notifies the watch task that another state it logs has changed.
+    /// Notifies the checker task that another state it logs has changed.
     pub(crate) fn notify(&self) {
         self.changed.notify_one();
     }
@@ -165,97 +154,5 @@ impl BackendHealth {
     }
 }
 
-/// Far more than occur before the watch task runs.
+/// Far more than occur before the checker task runs.
 const MAX_PENDING_CHANGES: usize = 16;
-
-// What a health check sends and how it connects: a backend as a member of a pool in the active configuration.
-
-/// The health check of one backend: configured by its pool, over connections like those of sessions.
-#[derive(Debug, Clone)]
-pub struct HealthCheck {
-    pool: Arc<str>,
-    member: Arc<Member>,
-    pub(crate) settings: Health,
-    pub(crate) slow_start: Duration,
-}
-
-/// The stream of a health check.
-pub(crate) trait HealthStream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> HealthStream for S {}
-
-// === impl HealthCheck ===
-
-impl HealthCheck {
-    pub(crate) fn new(
-        pool: &Arc<str>,
-        member: &Arc<Member>,
-        settings: &Health,
-        slow_start: Duration,
-    ) -> Self {
-        HealthCheck {
-            pool: pool.clone(),
-            member: member.clone(),
-            settings: settings.clone(),
-            slow_start,
-        }
-    }
-
-    /// Returns the pool that configures the check; other pools may share the backend.
-    pub fn pool(&self) -> &Arc<str> {
-        &self.pool
-    }
-
-    /// Returns the checked backend.
-    pub fn backend(&self) -> &Arc<Backend> {
-        &self.member.backend
-    }
-
-    /// Returns its state in that pool.
-    pub fn state(&self, now: Instant) -> BackendState {
-        self.backend().state(now, self.slow_start)
-    }
-
-    /// Returns when its slow start ends, if it is in slow start.
-    pub(crate) fn slow_start_ends(&self) -> Option<Instant> {
-        self.backend().slow_start_ends(self.slow_start)
-    }
-
-    /// Returns whether the pool has health checks turned off.
-    pub fn is_off(&self) -> bool {
-        self.settings.check == Check::Off
-    }
-
-    /// Returns the value of `Host`: the backend's authority, or its DNS name, because many servers accept no other.
-    pub(crate) fn host(&self) -> String {
-        match (self.member.config.dns(), self.backend().address()) {
-            (Some((name, _)), BackendAddress::Tcp { port, .. }) => {
-                format!("{}:{port}", name.host())
-            }
-            (_, BackendAddress::Tcp { .. }) => {
-                let name = self.backend().name();
-                let authority = name.split_once("://").map(|(_, authority)| authority);
-                authority.unwrap_or(name).to_owned()
-            }
-            // A Unix socket has no authority.
-            (_, BackendAddress::Unix(_)) => "localhost".to_owned(),
-        }
-    }
-
-    /// Connects, without TLS. The caller sets the deadline.
-    pub(crate) async fn dial(&self, resolver: &Resolver) -> Result<DialedStream, DialError> {
-        self.member.dial(resolver, None).await
-    }
-
-    /// Performs the TLS handshake on `connection` if TLS is used.
-    pub(crate) async fn secure(
-        &self,
-        connection: DialedStream,
-    ) -> Result<Box<dyn HealthStream>, DialError> {
-        Ok(match (connection, self.member.tls()) {
-            (DialedStream::Unix(unix), _) => Box::new(unix),
-            (DialedStream::Tcp(tcp), None) => Box::new(tcp),
-            (DialedStream::Tcp(tcp), Some(tls)) => Box::new(tls.connect_tls(tcp).await?),
-        })
-    }
-}

@@ -4,8 +4,8 @@
 //! first failure of a backend without a successful check is enough, as in HAProxy. Failed dials and handshakes eject
 //! for a limited time. A backend that health checks have marked down stays down regardless of sessions.
 
-use crate::config;
-use std::{collections::VecDeque, net::IpAddr};
+use crate::{config, net::subnet::SubnetKey};
+use std::collections::VecDeque;
 use tokio::time::Instant;
 
 /// The condition of a backend.
@@ -29,7 +29,7 @@ pub(crate) struct HealthState {
     against: u32,
     /// Times of failed sessions and requests since the last success, none older than `within`; with the client, if its
     /// disconnect was the failure.
-    failures: VecDeque<(Instant, Option<IpAddr>)>,
+    failures: VecDeque<(Instant, Option<SubnetKey>)>,
     ejected: Option<Instant>,
     why: Option<String>,
 }
@@ -113,7 +113,7 @@ impl HealthState {
         now: Instant,
         settings: &config::Passive,
         why: String,
-        client: Option<IpAddr>,
+        client: Option<SubnetKey>,
     ) {
         self.why = Some(why);
         if self.condition() != Condition::Up || settings.fails == 0 {

@@ -1,5 +1,5 @@
 use crate::config;
-use crate::upstream::{pool::*, sticky::Affinity};
+use crate::upstream::{balance_key::Affinity, pool::*};
 use config::Balance::{Hash, LeastSessions, RandomTwo, RoundRobin};
 use proptest::prelude::*;
 use std::collections::HashMap;

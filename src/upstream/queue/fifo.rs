@@ -1,5 +1,6 @@
 //! A bounded FIFO queue with a limit per client.
 
+use crate::net::subnet::SubnetKey;
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
@@ -26,10 +27,6 @@ pub(crate) enum QueueLimit {
     /// The client is at its limit in this queue.
     Share,
 }
-
-/// The client's address; for IPv6 its /64, because one machine can use any address within it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct SubnetKey(u64);
 
 // === impl Queue ===
 
@@ -95,18 +92,6 @@ impl<W> Queue<W> {
     }
 }
 
-// === impl SubnetKey ===
-
-impl SubnetKey {
-    fn of(address: IpAddr) -> Self {
-        SubnetKey(match address.to_canonical() {
-            // No /64 in use begins with 32 zero bits.
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
-        })
-    }
-}
-
 /// One client may use 1/10 of the queue.
 const CLIENT_SHARE: usize = 10;
 
@@ -135,15 +120,6 @@ mod tests {
         small.push(client(2), 2, ()).unwrap();
         assert_eq!(small.push(client(3), 2, ()), Err(QueueLimit::Full));
         assert_eq!(Queue::new().push(client(1), 0, ()), Err(QueueLimit::Full));
-    }
-
-    #[test]
-    fn client_key_is_an_ipv4_address_or_an_ipv6_64() {
-        let of = |address: &str| SubnetKey::of(address.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:ffff:ffff:ffff"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 
     proptest! {

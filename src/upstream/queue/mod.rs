@@ -5,12 +5,14 @@
 //! a reload keeps every request at its position.
 
 pub(crate) mod fifo;
+pub(crate) mod subscribers;
 
 use crate::upstream::{
-    backend::Backend,
-    member::{Lease, Member},
-    pool::Unavailable,
+    backend::{Backend, CapacitySubscriber},
+    lease::Lease,
+    member::Member,
     queue::fifo::{Queue, QueueLimit, Ticket},
+    unavailable::Unavailable,
 };
 use std::{
     net::IpAddr,
@@ -61,6 +63,30 @@ pub(crate) enum Admitted {
     Queued(QueueTicket),
 }
 
+/// A queued request, as stored in the queue.
+#[derive(Debug)]
+struct Waiter {
+    /// The backends that have failed for this request.
+    tried: Box<[Arc<Backend>]>,
+    /// The `id_hash` of the only member that can serve the request.
+    only: Option<u64>,
+    grant_tx: oneshot::Sender<Lease>,
+}
+
+/// A queued request. On drop it leaves the queue, and a lease that was just granted to it goes to the next request.
+#[derive(Debug)]
+pub(crate) struct QueueTicket {
+    admission: Arc<AdmissionQueue>,
+    ticket: Ticket,
+    /// Dropped after `ticket` has left the queue.
+    grant_rx: oneshot::Receiver<Lease>,
+}
+
+/// Leases granted while the queue was locked. They are delivered after it is unlocked, because delivery may drop a
+/// lease, and that locks the queue.
+#[must_use]
+struct Grants(Vec<(Waiter, Lease)>);
+
 // === impl AdmissionQueue ===
 
 impl AdmissionQueue {
@@ -84,21 +110,6 @@ impl AdmissionQueue {
     /// Returns the number of queued requests.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
-    }
-
-    /// Grants capacity that may be free on `backend` to the first queued request that can use it.
-    pub(crate) fn offer(&self, backend: &Arc<Backend>) {
-        if !self.is_idle() {
-            let mut inner = self.lock();
-            let mut members = inner.members.iter();
-            let member = members.find(|member| Arc::ptr_eq(&member.backend, backend));
-            let grants = match member.cloned() {
-                Some(member) => inner.offer(&member),
-                None => Grants(Vec::new()),
-            };
-            self.unlock(inner);
-            grants.deliver();
-        }
     }
 
     /// Rejects all queued requests because no backend is left that is worth waiting for.
@@ -185,8 +196,9 @@ impl AdmissionQueue {
     fn subscribe(self: &Arc<Self>, inner: &mut Inner) {
         if !inner.subscribed {
             inner.subscribed = true;
+            let queue: Weak<AdmissionQueue> = Arc::downgrade(self);
             for member in &inner.members {
-                member.backend.subscribe(self);
+                member.backend.subscribe(queue.clone());
             }
         }
         fence(Ordering::SeqCst);
@@ -197,6 +209,23 @@ impl AdmissionQueue {
             for member in &inner.members {
                 member.backend.unsubscribe(self);
             }
+        }
+    }
+}
+
+impl CapacitySubscriber for AdmissionQueue {
+    /// Grants the capacity to the first queued request that can use it.
+    fn offer(&self, backend: &Arc<Backend>) {
+        if !self.is_idle() {
+            let mut inner = self.lock();
+            let mut members = inner.members.iter();
+            let member = members.find(|member| Arc::ptr_eq(&member.backend, backend));
+            let grants = match member.cloned() {
+                Some(member) => inner.offer(&member),
+                None => Grants(Vec::new()),
+            };
+            self.unlock(inner);
+            grants.deliver();
         }
     }
 }
@@ -237,38 +266,12 @@ impl Inner {
     }
 }
 
-// Queued requests, and how leases are delivered to them.
-
-/// A queued request, as stored in the queue.
-#[derive(Debug)]
-pub(crate) struct Waiter {
-    /// The backends that have failed for this request.
-    pub(crate) tried: Box<[Arc<Backend>]>,
-    /// The `id_hash` of the only member that can serve the request.
-    pub(crate) only: Option<u64>,
-    pub(crate) grant_tx: oneshot::Sender<Lease>,
-}
-
-/// A queued request. On drop it leaves the queue, and a lease that was just granted to it goes to the next request.
-#[derive(Debug)]
-pub(crate) struct QueueTicket {
-    pub(crate) admission: Arc<AdmissionQueue>,
-    pub(crate) ticket: Ticket,
-    /// Dropped after `ticket` has left the queue.
-    pub(crate) grant_rx: oneshot::Receiver<Lease>,
-}
-
-/// Leases granted while the queue was locked. They are delivered after it is unlocked, because delivery may drop a
-/// lease, and that locks the queue.
-#[must_use]
-pub(crate) struct Grants(pub(crate) Vec<(Waiter, Lease)>);
-
 // === impl Waiter ===
 
 impl Waiter {
     /// Returns whether the request can use capacity on this member. A request that only one member can serve ignores
     /// the member's state.
-    pub(crate) fn accepts(&self, member: &Member, is_open: bool, id_hashes: &[u64]) -> bool {
+    fn accepts(&self, member: &Member, is_open: bool, id_hashes: &[u64]) -> bool {
         let was_tried = |one: &Arc<Backend>| Arc::ptr_eq(one, &member.backend);
         let is_usable = match self.only {
             // A member that has left the pool cannot serve its request either.
@@ -311,58 +314,11 @@ impl Drop for QueueTicket {
 // === impl Grants ===
 
 impl Grants {
-    pub(crate) fn deliver(self) {
+    fn deliver(self) {
         for (waiter, lease) in self.0 {
             // If the request was cancelled, the lease is dropped here, and its drop finds the next request.
             drop(waiter.grant_tx.send(lease));
         }
-    }
-}
-
-// The queues that are notified of free capacity on a backend.
-
-/// Subscribed queues: of all pools that use the backend, those with requests that are queued or about to be.
-///
-/// No release is missed. A request that is about to wait subscribes its queue here and checks for capacity afterwards;
-/// a release returns the capacity first and reads this list afterwards. If the release reads a count of 0, the count
-/// was raised later, and the request sees the capacity, because these operations are sequentially consistent or
-/// separated by a fence that is. If the release reads a higher count, it takes the lock: then it either finds the
-/// queue, or the queue is added after the unlock, and the request that adds it sees the capacity.
-#[derive(Debug, Default)]
-pub(crate) struct QueueSubscribers {
-    /// Number of subscribed queues; usually 0, and then a release reads nothing else.
-    count: AtomicUsize,
-    /// In the order of subscription. Weak, because queues hold references to the backend.
-    queues: Mutex<Vec<Weak<AdmissionQueue>>>,
-}
-
-// === impl QueueSubscribers ===
-
-impl QueueSubscribers {
-    /// Adds a queue. Must be followed by a sequentially consistent fence, and then by a check for capacity.
-    pub(crate) fn add(&self, queue: &Arc<AdmissionQueue>) {
-        let mut queues = self.lock();
-        queues.push(Arc::downgrade(queue));
-        self.count.store(queues.len(), Ordering::SeqCst);
-    }
-
-    pub(crate) fn remove(&self, queue: &AdmissionQueue) {
-        let mut queues = self.lock();
-        queues.retain(|one| !std::ptr::eq(one.as_ptr(), queue));
-        self.count.store(queues.len(), Ordering::SeqCst);
-    }
-
-    /// Returns a snapshot of all queues, so that the lock is not held: a request may release its new lease at once, and
-    /// that reads the list again.
-    pub(crate) fn snapshot(&self) -> Vec<Arc<AdmissionQueue>> {
-        if self.count.load(Ordering::SeqCst) == 0 {
-            return Vec::new();
-        }
-        self.lock().iter().filter_map(Weak::upgrade).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<AdmissionQueue>>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

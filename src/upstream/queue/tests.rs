@@ -1,7 +1,10 @@
 use crate::{
     config,
     upstream::{
-        backend::Backends, balance_key::BalanceKey, pool::Pool, queue::*, sticky::Affinity,
+        backend::Backends,
+        balance_key::{Affinity, BalanceKey},
+        pool::Pool,
+        queue::*,
     },
 };
 use futures_util::future::poll_immediate;

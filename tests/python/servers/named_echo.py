@@ -11,7 +11,7 @@ import sys
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
-# tests/it/pools/killed/client.rs checks these bytes.
+# tests/it/pools/backend_death/client.rs checks these bytes.
 STREAM_FRAME = bytes(range(256)) * (8 * 1024 * 1024 // 256)
 
 

@@ -1,9 +1,7 @@
-mod watch;
-
 use crate::{
     config::{HostPattern, Located},
     tls::{
-        certs::{CertIssuers, reload::*},
+        certs::{CertIssuers, Certificates, reload::*},
         dev::DevCa,
         testing::{Pki, build_certificates, tls},
     },

@@ -61,7 +61,7 @@ fn without_checks_no_backend_is_down() {
 #[test]
 fn repeated_disconnects_of_one_client_count_once() {
     let (mut state, now) = (HealthState::default(), Instant::now());
-    let client = |n: u8| Some([192, 0, 2, n].into());
+    let client = |n: u8| Some(SubnetKey::of([192, 0, 2, n].into()));
     let mut left = |n| state.failed(now, &passive(3), "silent".to_owned(), client(n));
     (0..9).for_each(|_| left(1));
     left(2);

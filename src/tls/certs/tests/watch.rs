@@ -1,5 +1,5 @@
 use crate::tls::{
-    certs::reload::*,
+    certs::*,
     testing::{Pki, TEST_TIMEOUT, build_certificates, tls},
 };
 use std::time::Duration;

@@ -1,0 +1,42 @@
+//! The response to one admin request.
+
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::{StatusCode, body::Bytes};
+use serde::Serialize;
+use std::convert::Infallible;
+
+/// Status, media type and body of a response.
+pub(crate) struct AdminResponse {
+    pub(crate) status: StatusCode,
+    pub(crate) kind: &'static str,
+    pub(crate) body: UnsyncBoxBody<Bytes, Infallible>,
+}
+
+// === impl AdminResponse ===
+
+impl AdminResponse {
+    pub(crate) fn line(status: StatusCode, text: &str) -> Self {
+        AdminResponse {
+            status,
+            ..AdminResponse::text("text/plain; charset=utf-8", format!("{text}\n"))
+        }
+    }
+
+    /// Returns a 400 response with `text` as its body.
+    pub(crate) fn bad(text: &str) -> Self {
+        AdminResponse::line(StatusCode::BAD_REQUEST, text)
+    }
+
+    pub(crate) fn json(value: &impl Serialize) -> Self {
+        let text = serde_json::to_string(value).expect("a reply is strings and numbers");
+        AdminResponse::text("application/json", text)
+    }
+
+    pub(crate) fn text(kind: &'static str, text: String) -> Self {
+        AdminResponse {
+            status: StatusCode::OK,
+            kind,
+            body: Full::from(text).boxed_unsync(),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The state that all requests share.
+
+use crate::{
+    gateway::Live,
+    http::client::HttpClient,
+    lifecycle::tasks::Tasks,
+    net::resolver::Resolver,
+    observe::{access::AccessLog, metrics::Metrics},
+    registry::SessionRegistry,
+};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// The shared state of all requests, created once by the server.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// The current gateway.
+    pub live: Live,
+    /// The registry of sessions.
+    pub sessions: Arc<SessionRegistry>,
+    /// The permits for sessions.
+    pub session_permits: Arc<Semaphore>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// One record per request or session.
+    pub access: AccessLog,
+    /// The runtime on which sessions run.
+    pub tasks: Tasks,
+    /// The resolver for backend names.
+    pub resolver: Resolver,
+    /// The client for plain requests.
+    pub(crate) http_client: HttpClient,
+}
+
+// === impl Context ===
+
+impl Context {
+    /// Creates the context from the server's parts.
+    pub(crate) fn new(
+        live: Live,
+        max_sessions: usize,
+        metrics: Arc<Metrics>,
+        access: AccessLog,
+        sessions: Arc<SessionRegistry>,
+        tasks: Tasks,
+    ) -> Self {
+        let resolver = Resolver::system();
+        Context {
+            live,
+            sessions,
+            session_permits: Arc::new(Semaphore::new(max_sessions)),
+            metrics,
+            access,
+            http_client: HttpClient::new(resolver.clone(), tasks.clone()),
+            tasks,
+            resolver,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The other end of a client's connection.
+
+use ::http::HeaderValue;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// The address, unmapped; behind a PROXY header, the address in that header.
+    pub address: IpAddr,
+    /// The port at that address.
+    pub port: u16,
+    /// The local address of the connection.
+    pub local: SocketAddr,
+    /// Whether a client certificate was requested.
+    pub client_auth_requested: bool,
+    /// The certificate that the client presented.
+    pub client_cert: Option<ClientCertHeader>,
+}
+
+/// A client's verified certificate in the form sent to backends. Created once per connection.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientCertHeader(Arc<HeaderValue>);
+
+// === impl ClientCertHeader ===
+
+impl ClientCertHeader {
+    /// Encodes a DER certificate.
+    pub(crate) fn of(certificate: &[u8]) -> Self {
+        // RFC 9440 §2.1: a byte sequence of structured fields (RFC 8941 §3.3.5).
+        let value = format!(":{}:", STANDARD.encode(certificate));
+        ClientCertHeader(Arc::new(value.try_into().expect("base64 is visible ASCII")))
+    }
+
+    /// Returns the value of the `Client-Cert` field.
+    pub(crate) fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first four bytes of a certificate.
+    #[test]
+    fn certificate_is_encoded_as_byte_sequence() {
+        let certificate = ClientCertHeader::of(&[0x30, 0x82, 0x01, 0xa8]);
+        assert_eq!(certificate.value(), ":MIIBqA==:");
+    }
+}

@@ -1,0 +1,104 @@
+//! What the access log records: sessions that open and close, and requests that did not become a session.
+
+use crate::proto::frame_tracker::FrameCounts;
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
+
+/// The facts known when a session opens. Kept as long as the session, so it is small.
+#[derive(Debug, Clone)]
+pub struct SessionRecord {
+    /// The session's id: unique in this process, and almost certainly across processes. Written as 16 hex digits.
+    pub id: u64,
+    /// The client's address; an IPv4-mapped IPv6 address is written as IPv4.
+    pub client: IpAddr,
+    /// The HTTP version: "1.1" or "2".
+    pub http: &'static str,
+    /// The host as the client sent it.
+    pub host: Box<str>,
+    /// The path without the query.
+    pub path: Box<str>,
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The backend's address.
+    pub backend: Arc<str>,
+    /// The negotiated subprotocol.
+    pub subprotocol: Option<Box<str>>,
+    /// The negotiated extensions.
+    pub extensions: Option<Box<str>>,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionEnd {
+    /// The time since the session opened.
+    pub duration: Duration,
+    /// Frames relayed from the client to the backend.
+    pub from_client: FrameCounts,
+    /// Frames relayed from the backend to the client.
+    pub from_backend: FrameCounts,
+    /// The close code that ended the session, if there was one.
+    pub code: Option<u16>,
+    /// The initiator: "client", "backend", "lockgate" or "operator".
+    pub by: &'static str,
+    /// The reason, from a closed set of words.
+    pub why: &'static str,
+}
+
+/// A request that did not become a session.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestRecord<'a> {
+    /// The client's address; an IPv4-mapped IPv6 address is written as IPv4.
+    pub client: IpAddr,
+    /// The HTTP version: "1.1" or "2".
+    pub http: &'static str,
+    /// The request method.
+    pub method: &'a str,
+    /// The host as the client sent it; "" if there was none.
+    pub host: &'a str,
+    /// The path without the query.
+    pub path: &'a str,
+    /// The route's name, if one matched.
+    pub route: Option<&'a str>,
+    /// The backend's address, if one was chosen.
+    pub backend: Option<&'a str>,
+    /// The response status.
+    pub status: u16,
+    /// The time until the head of the response.
+    pub duration: Duration,
+    /// The reason of a refusal, from a closed set of words.
+    pub why: Option<&'static str>,
+}
+
+/// An event that has a line in the access log.
+#[derive(Clone, Copy)]
+pub(crate) enum AccessEvent<'a> {
+    Open(&'a SessionRecord),
+    Close(&'a SessionRecord, &'a SessionEnd),
+    Request(&'a RequestRecord<'a>),
+}
+
+// === impl AccessEvent ===
+
+impl AccessEvent<'_> {
+    /// Returns the word that begins the line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            AccessEvent::Open(_) => "open",
+            AccessEvent::Close(..) => "close",
+            AccessEvent::Request(_) => "request",
+        }
+    }
+}
+
+/// Truncates a string from the wire to [`MAX_FIELD_CHARS`], with "…" appended.
+pub(crate) fn truncate(value: &str) -> Cow<'_, str> {
+    if value.len() <= MAX_FIELD_CHARS {
+        return Cow::Borrowed(value);
+    }
+    match value.char_indices().nth(MAX_FIELD_CHARS) {
+        None => Cow::Borrowed(value),
+        Some((end, _)) => Cow::Owned(format!("{}…", value.split_at(end).0)),
+    }
+}
+
+/// In characters. A request head may have 16 KiB, which is too long for a queued line.
+pub(crate) const MAX_FIELD_CHARS: usize = 1024;

@@ -1,0 +1,53 @@
+//! Watches files for changes: those of the configuration, and those of the current certificates.
+
+use crate::{config::Watch, http::context::Context, lifecycle::tasks::Tasks, tls::certs};
+use std::{path::PathBuf, sync::Arc};
+use tokio::sync::mpsc;
+use tokio_util::sync::DropGuard;
+
+/// The task that reads the files of the current certificates again when they change.
+#[derive(Debug)]
+pub(crate) struct CertificateWatch {
+    context: Arc<Context>,
+    /// Ends the task on drop.
+    running: Option<DropGuard>,
+}
+
+// === impl CertificateWatch ===
+
+impl CertificateWatch {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        CertificateWatch {
+            context,
+            running: None,
+        }
+    }
+
+    /// Starts the task for the certificates of the current gateway. It replaces the previous task.
+    pub(crate) fn refresh(&mut self) {
+        self.running = None;
+        let certificates = self.context.live.snapshot().certificates.clone();
+        let watch = certs::watch_files(certificates, self.context.metrics.clone());
+        let stop = self.context.tasks.stop_token();
+        self.context.tasks.spawn_until(stop.clone(), watch);
+        self.running = Some(stop.drop_guard());
+    }
+}
+
+/// Spawns a task that reports changes of these files until the receiver is dropped. A separate task, because the
+/// receiver's `select!` cancels its wait often.
+pub(crate) fn watch_config(files: &[PathBuf], tasks: &Tasks) -> mpsc::Receiver<()> {
+    let (sender, changes) = mpsc::channel(1);
+    let mut watch = Watch::new(files.to_vec());
+    tasks.spawn_until(tasks.stop_token(), async move {
+        loop {
+            tokio::select! {
+                _ = watch.changed() => {}
+                () = sender.closed() => return,
+            }
+            // If the queue is full, a notification is already pending.
+            let _ = sender.try_send(());
+        }
+    });
+    changes
+}

@@ -1,0 +1,40 @@
+//! The choice of the library that orders a certificate, and the time limit of an order.
+
+use crate::{
+    config::Challenge,
+    tls::acme::{error::AcmeError, instant_acme, order::OrderRequest, rustls_acme},
+};
+use std::time::Duration;
+use tokio::time::timeout;
+use tracing::debug;
+
+/// Orders the certificate and returns the key and the chain in PEM. Uses `rustls-acme`, except for DNS-01, for bound
+/// accounts and after a rejected nonce: these need `instant-acme`, which repeats only the rejected request whereas
+/// `rustls-acme` restarts the order.
+pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
+    let limit = match request.challenge {
+        Challenge::Dns01 => DNS_ORDER_TIMEOUT,
+        Challenge::TlsAlpn01 | Challenge::Http01 => ORDER_TIMEOUT,
+    };
+    let issued = timeout(limit, order(request)).await;
+    issued.unwrap_or(Err(AcmeError::Timeout(limit.as_secs())))
+}
+
+async fn order(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
+    if request.challenge == Challenge::Dns01 || request.ca.eab.is_some() {
+        return instant_acme::issue(request).await;
+    }
+    match rustls_acme::issue(request).await {
+        Err(AcmeError::BadNonce(error)) => {
+            debug!(host = %request.name, %error, "nonce rejected; ordering again by instant-acme");
+            instant_acme::issue(request).await
+        }
+        issued => issued,
+    }
+}
+
+/// Five validation attempts of a CA take half a minute, and `rustls-acme` has no deadline.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Includes two runs of a DNS hook, which have their own timeout.
+const DNS_ORDER_TIMEOUT: Duration = Duration::from_secs(900);
