@@ -78,7 +78,7 @@ impl<T> Router<T> {
 impl Rule {
     /// Returns the first condition besides the host that the request does not meet.
     fn unmet_condition(&self, query: &RouteQuery<'_>) -> Option<Verdict> {
-        if self.match_path(query.path.as_str()).is_none() {
+        if self.match_path(query.path.decoded()).is_none() {
             return Some(Verdict::Path);
         }
         if !self.offers(query.subprotocols) {

@@ -107,7 +107,7 @@ impl<T> Router<T> {
     pub fn find(&self, query: &RouteQuery<'_>) -> Option<Match<'_, T>> {
         let mut best: Option<Match<'_, T>> = None;
         for (host, candidates) in self.by_host(query.host) {
-            for part in candidates.for_path(query.path.as_str()) {
+            for part in candidates.for_path(query.path.decoded()) {
                 for (rule, route) in part.iter().map(|&index| &self.routes[index]) {
                     let Some(summary) = rule.matches(host, query) else {
                         continue;

@@ -1,12 +1,17 @@
-//! Paths in the form in which they are compared and forwarded: one form for each path (RFC 3986 §6.2.2), so that the
-//! backend never reads another path than the one that was matched and guarded.
+//! Paths in two forms. The normal form (RFC 3986 §6.2.2) is forwarded. Routes are compared with the path decoded once,
+//! as servers decode it, so that the backend never reads another path than the one that was matched and guarded.
 
+use percent_encoding::percent_decode_str;
 use std::{borrow::Cow, fmt};
 
 /// A path in normal form: it starts with `/`, escapes are in upper case and only where they are needed, and no segment
 /// is `.`, `..` or, except for the last, empty. The caller limits its length.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NormalPath<'a>(Cow<'a, str>);
+pub struct NormalPath<'a> {
+    normal: Cow<'a, str>,
+    /// The path with every escape decoded; `None` if it has no escape.
+    decoded: Option<Box<str>>,
+}
 
 /// Why a path is refused. The client's fault: 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,34 +50,59 @@ impl<'a> NormalPath<'a> {
         while let Some(segment) = rest.next() {
             normal &= is_normal(segment)? && (!segment.is_empty() || rest.peek().is_none());
         }
-        Ok(NormalPath(if normal {
+        let normal = if normal {
             Cow::Borrowed(path)
         } else {
             Cow::Owned(normalise(segments)?)
-        }))
+        };
+        let decoded = normal.contains('%').then(|| {
+            let decoded = percent_decode_str(&normal).decode_utf8_lossy();
+            decoded.into_owned().into_boxed_str()
+        });
+        Ok(NormalPath { normal, decoded })
     }
 
-    /// Returns the path.
+    /// Returns the path in normal form, as it is forwarded.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.normal
+    }
+
+    /// Returns the path decoded exactly once, as servers read it: `/%40admin` is `/@admin`, and `/%2540admin` is
+    /// `/%40admin`. An octet that is not UTF-8 is U+FFFD. Routes are compared with this form.
+    pub fn decoded(&self) -> &str {
+        self.decoded.as_deref().unwrap_or(&self.normal)
     }
 }
 
 impl fmt::Display for NormalPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.normal)
     }
 }
 
-/// Removes `prefix`, a route's `strip_prefix`, from a path at a segment boundary; the result is never empty. Returns `None` if the path does not
-/// begin with the prefix, or the prefix is empty: the path is then forwarded unchanged, and no prefix is sent to the
-/// backend.
+/// Removes `prefix`, a route's `strip_prefix`, from a path at a segment boundary; the result is never empty. Both are
+/// compared decoded. Returns `None` if the path does not begin with the prefix, or the prefix is empty: the path is then
+/// forwarded unchanged, and no prefix is sent to the backend.
 pub(crate) fn strip_prefix<'p>(path: &'p NormalPath<'_>, prefix: &str) -> Option<&'p str> {
     let prefix = prefix.trim_end_matches('/');
     if prefix.is_empty() {
         return None;
     }
-    match path.as_str().strip_prefix(prefix)? {
+    let path = path.as_str();
+    let mut rest = path.as_bytes();
+    for expected in percent_decode_str(prefix) {
+        let (octet, after) = match rest {
+            // In normal form every `%` begins an escape.
+            [b'%', high, low, after @ ..] => (escaped_octet(*high, *low)?, after),
+            [octet, after @ ..] => (*octet, after),
+            [] => return None,
+        };
+        if octet != expected {
+            return None;
+        }
+        rest = after;
+    }
+    match &path[path.len() - rest.len()..] {
         "" => Some("/"),
         rest => rest.starts_with('/').then_some(rest),
     }
@@ -154,10 +184,10 @@ fn pieces(segment: &str) -> impl Iterator<Item = Result<SegmentByte, BadPath>> {
 }
 
 fn escaped(high: Option<u8>, low: Option<u8>) -> Result<SegmentByte, BadPath> {
-    let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-    let value = digit(high).zip(digit(low));
-    let (high_value, low_value) = value.ok_or(BadPath::Escape)?;
-    match u8::try_from(high_value << 4 | low_value).map_err(|_| BadPath::Escape)? {
+    let octet = high
+        .zip(low)
+        .and_then(|(high, low)| escaped_octet(high, low));
+    match octet.ok_or(BadPath::Escape)? {
         b'\\' => Err(BadPath::Backslash),
         b'/' => Err(BadPath::EscapedSlash),
         octet if octet.is_ascii_control() => Err(BadPath::Control),
@@ -166,6 +196,12 @@ fn escaped(high: Option<u8>, low: Option<u8>) -> Result<SegmentByte, BadPath> {
             Ok(SegmentByte::Escaped(octet, !lower(high) && !lower(low)))
         }
     }
+}
+
+/// Returns the octet that two hexadecimal digits stand for.
+fn escaped_octet(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
 fn is_dots(text: &str) -> bool {

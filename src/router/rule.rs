@@ -5,6 +5,7 @@ use crate::{
     router::{host::Authority, path::NormalPath},
 };
 use ::http::HeaderMap;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::fmt;
 
 /// The conditions of one route. `Display` is its one-line summary, as in `chat.example.com /ws/* subprotocol=chat`.
@@ -25,7 +26,7 @@ pub struct Rule {
 pub struct RouteQuery<'a> {
     /// The host as `Authority::parse` returns it: lower case, without port, final dot and brackets.
     pub host: &'a str,
-    /// The path that will also be forwarded.
+    /// The path; rules are compared with its decoded form.
     pub path: &'a NormalPath<'a>,
     /// All header fields of the request.
     pub headers: &'a HeaderMap,
@@ -73,7 +74,7 @@ pub enum PathRank {
 
 impl From<&Route> for Rule {
     /// Creates a rule with hosts and paths in the form in which requests are compared: `[::1]` becomes `::1`,
-    /// `/%7euser` becomes `/~user`.
+    /// `/%40me` becomes `/@me`.
     fn from(route: &Route) -> Rule {
         Rule {
             hosts: route.hosts.iter().map(comparable_host).collect(),
@@ -105,7 +106,7 @@ impl Rule {
 
     /// Returns the summary of the match if all conditions besides the host, which the caller has matched, are met.
     pub(crate) fn matches(&self, host: HostRank, query: &RouteQuery<'_>) -> Option<Summary> {
-        let path = self.match_path(query.path.as_str())?;
+        let path = self.match_path(query.path.decoded())?;
         let met = self.offers(query.subprotocols) && self.missing_header(query.headers).is_none();
         met.then(|| Summary {
             host,
@@ -190,8 +191,10 @@ fn comparable_host(pattern: &HostPattern) -> HostPattern {
 }
 
 fn comparable_path(pattern: &PathPattern) -> PathPattern {
-    let comparable = |path: &str| match NormalPath::parse(path) {
-        Ok(normal) => normal.as_str().into(),
+    // A blank and characters beyond ASCII may be written unescaped in a configuration, never in a request.
+    let escaped = |path: &str| utf8_percent_encode(path, UNESCAPED).to_string();
+    let comparable = |path: &str| match NormalPath::parse(&escaped(path)) {
+        Ok(normal) => normal.decoded().into(),
         // The empty prefix of "/*"; any other value that is not a path matches no request.
         Err(_) => path.into(),
     };
@@ -201,3 +204,6 @@ fn comparable_path(pattern: &PathPattern) -> PathPattern {
         PathPattern::Regex(regex) => PathPattern::Regex(regex.clone()),
     }
 }
+
+/// Characters that a configuration may have unescaped and a request may not, besides those beyond ASCII.
+const UNESCAPED: &AsciiSet = &CONTROLS.add(b' ');

@@ -303,6 +303,53 @@ fn greatest_summary_wins() {
     }
 }
 
+/// Servers decode a path once; a rule must not be bypassed by writing one of its characters as an escape.
+#[test]
+fn rules_match_the_path_decoded_once_however_it_is_written() {
+    let is_refused = |octet: u8| octet.is_ascii_control() || matches!(octet, b'/' | b'\\');
+    for octet in (0..=0x7Fu8).filter(|octet| !is_refused(*octet)) {
+        let escapes = [format!("%{octet:02x}"), format!("%{octet:02X}")];
+        let literal = (!b" ?#%".contains(&octet)).then(|| char::from(octet).to_string());
+        let spellings: Vec<_> = escapes.iter().chain(&literal).collect();
+        let pattern = regex::escape(&char::from(octet).to_string());
+        let regex = PathPattern::Regex(regex::Regex::new(&format!("^/{pattern}admin/x$")).unwrap());
+        let mut patterns = vec![regex];
+        // `*` is written as an escape in a pattern.
+        for written in spellings.iter().filter(|written| **written != "*") {
+            patterns.push(format!("/{written}admin/*").parse().unwrap());
+            patterns.push(format!("/{written}admin/x").parse().unwrap());
+        }
+        for pattern in patterns {
+            let rules = [pattern, "/*".parse().unwrap()]
+                .map(|path| Rule::from(&route(vec![HostPattern::Any], path)));
+            let router = Router::new(rules.into_iter().zip(0..));
+            for written in &spellings {
+                let request = Request::new(&format!("a.test /{written}admin/x"), false);
+                let found = request.find(&router).map(|(route, ..)| route);
+                assert_eq!(found, Some(0), "{written} {:?}", router.routes[0].0.path());
+                // An escape of an escape is another path.
+                let twice = format!("a.test /{}admin/x", written.replace('%', "%25"));
+                if written.contains('%') && octet != b'%' {
+                    let found = Request::new(&twice, false).find(&router);
+                    assert_eq!(found.map(|(route, ..)| route), Some(1), "{twice}");
+                }
+            }
+        }
+    }
+    let router = Router::new([(
+        Rule::from(&route(vec![HostPattern::Any], "/café b/*".parse().unwrap())),
+        0,
+    )]);
+    for written in ["/caf%C3%A9%20b/x", "/caf%c3%a9%20b"] {
+        assert!(
+            Request::new(&format!("a.test {written}"), false)
+                .find(&router)
+                .is_some(),
+            "{written}"
+        );
+    }
+}
+
 #[test]
 fn route_that_accepts_the_request_beats_one_excluded_by_only() {
     type Finds = Option<(usize, bool)>;
@@ -461,7 +508,7 @@ fn path_index_limits_ten_thousand_paths_to_the_candidates() {
         let found = request_line.find(&router).map(|(index, ..)| index);
         assert_eq!(found, Some(expected), "{request}");
         let candidate_count = |(_, candidates): (_, &'_ Candidates)| {
-            let parts = candidates.for_path(request_line.path.as_str());
+            let parts = candidates.for_path(request_line.path.decoded());
             parts.map(<[_]>::len).sum::<usize>()
         };
         let scanned: usize = router.by_host("h").map(candidate_count).sum();
@@ -506,7 +553,7 @@ impl Naive {
             None if *pattern == "*" => Some(0),
             None => (*pattern == request.host).then_some(1_000),
         };
-        let path = request.path.as_str();
+        let path = request.path.decoded();
         let path = if let Some(regex) = self.path.strip_prefix("~ ") {
             regex::Regex::new(regex)
                 .unwrap()

@@ -10,6 +10,7 @@ use crate::config::{
     },
     values::pattern::{HostPattern, PathPattern},
 };
+use percent_encoding::percent_decode_str;
 use std::collections::HashSet;
 
 /// Checks the names: a name identifies a route, so it is unique.
@@ -158,7 +159,7 @@ fn strip_prefix(
 ) {
     let is_plain = prefix
         .chars()
-        .all(|c| c.is_ascii_graphic() && !"?#*\\".contains(c));
+        .all(|c| !c.is_control() && !"?#*\\".contains(c));
     let bare = prefix.trim_end_matches('/');
     if !prefix.starts_with('/') || bare.is_empty() || !is_plain {
         return context.add(
@@ -183,7 +184,9 @@ fn strip_prefix(
 
 /// Returns whether `path` begins with `prefix`, by whole segments.
 fn begins(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix)
+    let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
+    decoded(path)
+        .strip_prefix(&*decoded(prefix))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -1,6 +1,7 @@
 //! Patterns of hosts, paths and origins.
 
 use crate::config::values::{BadValue, text_value};
+use percent_encoding::percent_decode_str;
 use regex::{Regex, RegexBuilder};
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -184,7 +185,7 @@ impl FromStr for PathPattern {
             Some(prefix) => (prefix, true),
             None => (text, false),
         };
-        let odd = |c: char| !c.is_ascii_graphic() || "*?#\\".contains(c);
+        let odd = |c: char| c.is_control() || "*?#\\".contains(c);
         if path.contains(odd) {
             return Err(BadValue::new(
                 format!(
@@ -193,7 +194,17 @@ impl FromStr for PathPattern {
                 "write it as \"/ws\", \"/ws/*\" or \"~ ^/room/[0-9]+$\"; escape others as %XX",
             ));
         }
-        if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        if let Some(why) = matches_no_request(text) {
+            return Err(BadValue::new(
+                format!("`{text}` matches no request: {why}"),
+                "write the path as servers see it after decoding: requests with another spelling match it too",
+            ));
+        }
+        let decoded = percent_decode_str(path).decode_utf8_lossy();
+        if decoded
+            .split('/')
+            .any(|segment| matches!(segment, "." | ".."))
+        {
             return Err(BadValue::new(
                 format!("`{text}` has dot segments"),
                 "write the path that is meant: requests are compared without them",
@@ -277,6 +288,28 @@ impl fmt::Display for OriginPattern {
     }
 }
 
+/// Returns why requests are never compared with this path, if that is so.
+fn matches_no_request(path: &str) -> Option<&'static str> {
+    if path.contains("//") {
+        return Some("repeated slashes are merged before the comparison");
+    }
+    let mut rest = path;
+    while let Some((_, escape)) = rest.split_once('%') {
+        let digits = escape
+            .get(..2)
+            .filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            None => return Some("it has a % without two hexadecimal digits"),
+            Some(b'/' | b'\\') => return Some("an escaped slash or backslash is refused"),
+            Some(octet) if octet.is_ascii_control() => {
+                return Some("an escaped control character is refused");
+            }
+            Some(_) => rest = &escape[2..],
+        }
+    }
+    None
+}
+
 /// The limit of a compiled expression in bytes: a hundred times the size that paths need.
 const REGEX_SIZE: usize = 1 << 20;
 
@@ -325,13 +358,41 @@ mod tests {
 
     #[test]
     fn path_patterns_parse_and_print() {
-        for text in ["/", "/ws", "/ws/*", "/*", "/a/b%20c", "~ ^/room/[0-9]+$"] {
+        for text in [
+            "/",
+            "/ws",
+            "/ws/*",
+            "/*",
+            "/a/b%20c",
+            "/a/b c",
+            "/café/*",
+            "/%40me",
+            "~ ^/room/[0-9]+$",
+        ] {
             assert_eq!(text.parse::<PathPattern>().unwrap().to_string(), text);
         }
         assert!(matches!("/*".parse(), Ok(PathPattern::Prefix(prefix)) if prefix.is_empty()));
         for bad in [
-            "", "ws", "*", "/ws*", "/a/*/b", "/a b", "/a?b", "/a#b", "/ü", "/a/../b", "~ (", "~^/",
+            "",
+            "ws",
+            "*",
+            "/ws*",
+            "/a/*/b",
+            "/a\tb",
+            "/a?b",
+            "/a#b",
+            "/a/../b",
+            "/a/%2e%2E/b",
+            "~ (",
+            "~^/",
             "/a\\b",
+            "/a%2fb",
+            "/a%5Cb/*",
+            "/a%0d",
+            "/a//b",
+            "/a//*",
+            "/a%4",
+            "/a%zz",
         ] {
             assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
         }
