@@ -52,7 +52,7 @@ impl<'a> NormalPath<'a> {
         }))
     }
 
-    /// Returns the path.
+    /// Returns the normalised path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -64,9 +64,9 @@ impl fmt::Display for NormalPath<'_> {
     }
 }
 
-/// Removes `prefix`, a route's `strip_prefix`, from a path at a segment boundary; the result is never empty. Returns `None` if the path does not
-/// begin with the prefix, or the prefix is empty: the path is then forwarded unchanged, and no prefix is sent to the
-/// backend.
+/// Removes `prefix`, a route's `strip_prefix`, from a path at a segment boundary; the result is never empty. Returns
+/// `None` if the path does not begin with the prefix, or the prefix is empty: the path is then forwarded unchanged, and
+/// no prefix is sent to the backend.
 pub(crate) fn strip_prefix<'p>(path: &'p NormalPath<'_>, prefix: &str) -> Option<&'p str> {
     let prefix = prefix.trim_end_matches('/');
     if prefix.is_empty() {
