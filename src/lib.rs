@@ -27,13 +27,14 @@
 //!
 //! # Lexicon
 //!
-//! *listener*: a bound, listening socket. *connection*: one accepted TCP stream. *request*: one HTTP request, including a
-//! WebSocket handshake. *route*: a rule over host, path and handshake headers, with a target. *pool*: a named set of
+//! *listener*: a bound, listening socket. *connection*: one accepted TCP stream. *request*: one HTTP request, including
+//! a WebSocket handshake. *route*: a rule over host, path and handshake headers, with a target. *pool*: a named set of
 //! members. *member*: a backend as one configuration describes it. *backend*: one address; it outlives configurations.
 //! *lease*: one unit of a backend's capacity, released on drop. *session*: one relayed WebSocket. *leg*: one side of a
-//! session, `client` or `backend`. *frame*, *message*: RFC 6455 §5. *drain*: accept no new work, finish existing work.
-//! *gateway*: the immutable runtime form of a configuration. *diagnostic*: one error in a configuration. *takeover*: a new
-//! process receives the listening sockets of the running one.
+//! session, `client` or `backend`. *frame*, *message*: RFC 6455 §5. *drain*: accept no new work, finish
+//! requests in progress, and close sessions one by one. *gateway*: the immutable runtime form of a configuration.
+//! *diagnostic*: one error in a configuration. *takeover*: a new process receives the listening sockets of the running
+//! one.
 //!
 //! # Import rules
 //!

@@ -1,6 +1,6 @@
-//! Who may use the admin API: the bearer token of a request, if one is configured (RFC 6750 §2.1), and no web page. A page
-//! in a browser can send requests to this machine (CSRF), even under its own name if that resolves to 127.0.0.1 (DNS
-//! rebinding); only the headers reveal the origin.
+//! Who may use the admin API: the bearer token of a request, if one is configured (RFC 6750 §2.1), and no web page. A
+//! page in a browser can send requests to this machine (CSRF), even under its own name if that resolves to 127.0.0.1
+//! (DNS rebinding); only the headers reveal the origin.
 
 use crate::config::Secret;
 use aws_lc_rs::{

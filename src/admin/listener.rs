@@ -19,7 +19,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 
-/// A bound listener.
+/// A bound socket of the admin API or of the metrics.
 #[derive(Debug)]
 pub(crate) enum AdminListener {
     /// On a TCP address.

@@ -55,16 +55,19 @@ pub(crate) enum CliCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Reload the configuration of a running lockgate, and print the result. Lockgate also watches its files, and reloads them
-    /// without this command.
+    /// Reload the configuration of a running lockgate, and print the result. Lockgate also watches its files, and
+    /// reloads them without this command.
     Reload(AdminArgs),
-    /// Drain a route or a backend of a running lockgate: it receives no new sessions, and its sessions are closed one by one.
+    /// Drain a route or a backend of a running lockgate: it receives no new sessions, and its sessions are closed one
+    /// by one.
     Drain(DrainArgs),
     /// List the live sessions of a running lockgate: client, route, backend, age and traffic.
     Sessions(SessionsArgs),
-    /// Close sessions of a running lockgate now, with a close code and a reason: one by its id, or all that match a filter.
+    /// Close sessions of a running lockgate now, with a close code and a reason: one by its id, or all that match a
+    /// filter.
     Kick(KickArgs),
-    /// Show the frames that a running lockgate relays: sender, kind, size and content. Works for routes with `tap = true`.
+    /// Show the frames that a running lockgate relays: sender, kind, size and content. Works for routes with
+    /// `tap = true`.
     Tap(TapArgs),
     /// Manage the certificates of a running lockgate, and the development CA.
     #[command(subcommand)]
@@ -73,7 +76,8 @@ pub(crate) enum CliCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
-    /// The folder for the development CA and for certificates obtained with `--acme`. Default: in the user's data folder.
+    /// The folder for the development CA and for certificates obtained with `--acme`. Default: in the user's data
+    /// folder.
     #[arg(long, value_name = "FOLDER", env = "LOCKGATE_DATA")]
     pub(crate) data: Option<PathBuf>,
 }
@@ -97,8 +101,8 @@ pub(crate) enum CertCommand {
     },
     /// Print the path of the development CA's certificate. Creates the CA if there is none yet.
     Ca(DataArgs),
-    /// Make this machine trust the development CA for all users, and print how to undo it. Needs root. On an unknown system,
-    /// print the steps instead.
+    /// Make this machine trust the development CA for all users, and print how to undo it. Needs root. On an unknown
+    /// system, print the steps instead.
     Trust(DataArgs),
 }
 
@@ -131,7 +135,8 @@ pub(crate) struct RunArgs {
         value_delimiter = ','
     )]
     pub(crate) listen: Vec<ListenAddress>,
-    /// Obtain certificates by ACME from Let's Encrypt, with this contact mail address. Changes the default ports to 443 and 80.
+    /// Obtain certificates by ACME from Let's Encrypt, with this contact mail address. Changes the default ports to 443
+    /// and 80.
     #[arg(
         long,
         value_name = "MAIL",
@@ -164,9 +169,10 @@ pub(crate) struct RunArgs {
         value_delimiter = ','
     )]
     pub(crate) origin: Vec<OriginPattern>,
-    /// Replace the lockgate that runs on the admin address. The new process takes over its listening sockets, so no connection
-    /// is refused; the sessions of the old process are closed one by one. All other arguments must be those of the running
-    /// process. If the new process cannot start, the old one continues. On SIGUSR2, lockgate restarts itself this way.
+    /// Replace the lockgate that runs on the admin address. The new process takes over its listening sockets, so no
+    /// connection is refused; the sessions of the old process are closed one by one. All other arguments must be those
+    /// of the running process. If the new process cannot start, the old one continues. On SIGUSR2, lockgate restarts
+    /// itself this way.
     #[arg(long, env = "LOCKGATE_TAKEOVER")]
     pub(crate) takeover: bool,
     #[command(flatten)]

@@ -48,7 +48,7 @@ struct Finding {
 #[serde(rename_all = "lowercase")]
 enum FindingStatus {
     Ok,
-    /// A possible problem.
+    /// A problem that may prevent operation.
     Warn,
     /// A problem that prevents operation.
     Fail,
@@ -237,8 +237,8 @@ async fn check_network(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Returns the address as text, with http:// or https:// if the configuration has that instead of ws:// or wss://, so that
-/// the user finds it.
+/// Returns the address as text, with http:// or https:// if the configuration has that instead of ws:// or wss://, so
+/// that the user finds it.
 fn as_written(config: &Config, address: &BackendSource, at: Option<Location>) -> String {
     let text = at.and_then(|at| {
         let source = config.sources.get(at.source)?;
@@ -253,8 +253,8 @@ fn as_written(config: &Config, address: &BackendSource, at: Option<Location>) ->
     }
 }
 
-/// Checks that the address can be bound. If it is in use, that is no problem while a lockgate answers on the admin address
-/// (`running`).
+/// Checks that the address can be bound. If it is in use, that is no problem while a lockgate answers on the admin
+/// address (`running`).
 fn port(address: SocketAddr, running: bool) -> Finding {
     let what = format!("port {address}");
     match TcpListener::bind(address) {

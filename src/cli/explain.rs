@@ -15,7 +15,8 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Explains one request: returns 0 if it would be forwarded, 1 if it would be refused, 64 if the configuration is invalid.
+/// Explains one request: returns 0 if it would be forwarded, 1 if it would be refused, 64 if the configuration is
+/// invalid.
 pub(crate) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request = request(arguments)?;
     let built = Config::load(&arguments.config).and_then(|config| {

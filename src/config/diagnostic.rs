@@ -27,18 +27,18 @@ pub struct Source {
 pub struct Location {
     /// Index into the sources.
     pub source: usize,
-    /// The first byte.
+    /// Offset of the first byte.
     pub start: usize,
-    /// The byte after the last one.
+    /// Offset of the byte after the last one.
     pub end: usize,
 }
 
 /// A value and its location; it has none if it came from a flag or a default.
 #[derive(Debug, Clone)]
 pub struct Located<T> {
-    /// The value.
+    /// The parsed value.
     pub value: T,
-    /// The location.
+    /// The location of its text, if it comes from a file.
     pub at: Option<Location>,
 }
 
@@ -47,7 +47,7 @@ pub struct Located<T> {
 pub struct Diagnostic {
     /// The location, if there is one.
     pub at: Option<Location>,
-    /// The error.
+    /// What is wrong, without file and line.
     pub message: String,
     /// How to fix it.
     pub hint: Option<String>,
@@ -56,7 +56,7 @@ pub struct Diagnostic {
 /// All errors, with the texts of the files to quote from. Never empty.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
-    /// The files.
+    /// The files that `Location::source` refers to.
     pub sources: Arc<[Source]>,
     /// The errors, in the order of the files and of their lines.
     pub list: Vec<Diagnostic>,
@@ -261,8 +261,8 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// Returns the number and text of the line where `at` begins, and the range to mark in it. Only this line is passed to the
-/// renderer, which would otherwise scan the whole file for each error.
+/// Returns the number and text of the line where `at` begins, and the range to mark in it. Only this line is passed to
+/// the renderer, which would otherwise scan the whole file for each error.
 fn line(text: &str, at: Location) -> (usize, &str, std::ops::Range<usize>) {
     let (before, behind) = text.split_at_checked(at.start).unwrap_or((text, ""));
     let start = before.rfind('\n').map_or(0, |end| end + 1);

@@ -1,5 +1,5 @@
-//! Builds a [`Config`] from files: reads and parses them with those that they include, and combines them. All errors are
-//! reported together.
+//! Builds a [`Config`] from files: reads and parses them with those that they include, and combines them. All errors
+//! are reported together.
 
 use crate::config::{
     check::check,
@@ -218,8 +218,8 @@ impl Loader<'_> {
         }
     }
 
-    /// Combines the files and checks the whole configuration. A section may be in one file only; routes and certificates
-    /// accumulate.
+    /// Combines the files and checks the whole configuration. A section may be in one file only; routes and
+    /// certificates accumulate.
     fn finish(mut self) -> Result<Config, Diagnostics> {
         let mut whole = File::default();
         for (_, file) in std::mem::take(&mut self.files) {

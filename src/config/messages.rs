@@ -1,5 +1,5 @@
-//! Rewrites error messages of serde and toml into messages and hints for the author of the file, and finds values of the
-//! wrong shape: `ping = "off"`, `sticky = true`, `origins = "*"`. The schema defines the shape of a
+//! Rewrites error messages of serde and toml into messages and hints for the author of the file, and finds values of
+//! the wrong shape: `ping = "off"`, `sticky = true`, `origins = "*"`. The schema defines the shape of a
 //! key; the hint is derived from the value that was written.
 
 use crate::config::{
@@ -195,8 +195,8 @@ impl<'a> ShapeChecker<'a> {
         format!("{kind} `{}`", self.written(span))
     }
 
-    /// Returns the value as it is written in the file, so that the expansion of `${NAME}` stays secret. A value of several
-    /// lines is left out.
+    /// Returns the value as it is written in the file, so that the expansion of `${NAME}` stays secret. A value of
+    /// several lines is left out.
     fn written(&self, span: Range<usize>) -> String {
         let written = self.text.get(span).unwrap_or_default();
         match written.contains(['\n', '\r']) {

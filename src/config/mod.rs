@@ -1,4 +1,5 @@
-//! The configuration: the types of the file, and how a file is parsed into them. No run-time state lives here.
+//! The configuration: the types of the file, how a file is parsed into them, and the watch for changed files. The
+//! runtime form of a configuration is in `gateway`.
 
 pub(crate) mod check;
 pub(crate) mod diagnostic;

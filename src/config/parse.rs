@@ -21,8 +21,8 @@ use toml::{
 /// The function that returns the value of an environment variable.
 pub(crate) type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The source map of all files: where keys are written, which pools are named, and which values were removed because they
-/// are invalid. It distinguishes a missing key from one that is present and invalid.
+/// The source map of all files: where keys are written, which pools are named, and which values were removed because
+/// they are invalid. It distinguishes a missing key from one that is present and invalid.
 #[derive(Debug, Default)]
 pub(crate) struct SourceMap {
     /// The location of each key, by the location of its table and the key.
@@ -31,7 +31,7 @@ pub(crate) struct SourceMap {
     pub(crate) pools: HashSet<String>,
     /// A file could not be read or is not TOML: its content is unknown.
     pub(crate) unread: bool,
-    /// The removed keys.
+    /// Keys that are present but were not read.
     removed: Vec<RemovedKey>,
 }
 
@@ -204,8 +204,8 @@ fn remove(
     table.remove(&key).is_some()
 }
 
-/// Adds an empty list to the table at `at` for the one that is missing, so that the rest of the table is read. Records the
-/// key as [`remove`] does.
+/// Adds an empty list to the table at `at` for the one that is missing, so that the rest of the table is read. Records
+/// the key as [`remove`] does.
 fn add_list(
     span: &Range<usize>,
     table: &mut DeTable<'_>,
@@ -302,8 +302,8 @@ impl SourceMap {
         self.unread |= other.unread;
     }
 
-    /// Returns whether one of `keys` may be present although it was not read: removed as invalid or misspelled, in `table`
-    /// or, with `None`, at the top level of a file.
+    /// Returns whether one of `keys` may be present although it was not read: removed as invalid or misspelled, in
+    /// `table` or, with `None`, at the top level of a file.
     pub(crate) fn may_contain(&self, table: Option<Location>, keys: &[&str]) -> bool {
         self.unread
             || self.removed.iter().any(|removed| {

@@ -22,7 +22,7 @@ use std::{collections::BTreeMap, net::Ipv6Addr};
 /// The flags of `lockgate run --to`; an empty one takes its default.
 #[derive(Debug, Clone)]
 pub struct RunTarget {
-    /// The backend.
+    /// The backend that receives all requests.
     pub to: BackendSource,
     /// The hosts; if empty, any host.
     pub hosts: Vec<HostPattern>,
@@ -30,8 +30,8 @@ pub struct RunTarget {
     pub listen: Vec<ListenAddress>,
     /// The allowed origins; if empty, pages of the same host.
     pub origins: Vec<OriginPattern>,
-    /// ACME instead of the development CA. If `listen` is empty, the listeners are those that the CA contacts: `[::]:443`
-    /// and `[::]:80`.
+    /// ACME instead of the development CA. If `listen` is empty, the listeners are those that the CA contacts:
+    /// `[::]:443` and `[::]:80`.
     pub acme: Option<Acme>,
 }
 

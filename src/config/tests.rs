@@ -92,8 +92,8 @@ fn each_error_is_reported_once_at_its_location() {
     }
 }
 
-/// A dangling reference is reported together with all other errors; a key that is present and invalid is not reported as
-/// missing too.
+/// A dangling reference is reported together with all other errors; a key that is present and invalid is not reported
+/// as missing too.
 #[test]
 fn dangling_references_are_reported_with_all_other_errors() {
     for (text, expected) in [

@@ -1,5 +1,5 @@
-//! The gateway: the immutable runtime form of a configuration. Each request uses one snapshot of it. The runtime form of
-//! a route is in `route.rs`; status and drains by name are in `status.rs`.
+//! The gateway: the immutable runtime form of a configuration. Each request uses one snapshot of it. The runtime form
+//! of a route is in `route.rs`; status and drains by name are in `status.rs`.
 
 pub(crate) mod route;
 pub(crate) mod status;
@@ -39,11 +39,11 @@ pub struct Gateway {
     pub proxy_protocol: config::ProxyProtocol,
     /// Whether HTTP/2 connections may carry WebSockets.
     pub h2_websocket: bool,
-    /// The TLS settings.
+    /// The TLS settings towards clients.
     pub tls: TlsServer,
     /// The certificates that are presented to clients.
     pub certificates: Arc<Certificates>,
-    /// The routes.
+    /// Selects the route of a request.
     pub router: Router<Route>,
     /// How sessions are closed that must close.
     pub drain: config::Drain,
@@ -55,16 +55,16 @@ pub struct Gateway {
     pools_by_route: HashMap<Arc<str>, Arc<Pool>>,
 }
 
-/// The current gateway.
+/// The cell that holds the current gateway; a reload replaces its content.
 #[derive(Debug)]
 pub(crate) struct Live(ArcSwap<Gateway>);
 
 // === impl Gateway ===
 
 impl Gateway {
-    /// Reads the files that the configuration names, and starts nothing: `check`, `run` and reload share it. Takes over from
-    /// `previous` what both have: backends with their leases, the channels of session limits, ticket keys. Nothing of
-    /// `previous` changes before [`Gateway::commit`].
+    /// Reads the files that the configuration names, and starts nothing: `check`, `run` and reload share it. Takes over
+    /// from `previous` what both have: backends with their leases, the channels of session limits, ticket keys. Nothing
+    /// of `previous` changes before [`Gateway::commit`].
     pub fn build(
         config: &Config,
         previous: Option<&Gateway>,
@@ -189,8 +189,8 @@ impl Gateway {
         }
     }
 
-    /// Applies the limits of its pools to queued requests, and those of its routes to live sessions, which use them from the
-    /// next frame on.
+    /// Applies the limits of its pools to queued requests, and those of its routes to live sessions, which use them
+    /// from the next frame on.
     pub fn commit(&self) {
         for pool in &self.pools {
             pool.commit();
@@ -209,7 +209,8 @@ impl Gateway {
         self.pools.iter()
     }
 
-    /// Returns whether a session must close because `backend` is its backend, is down, and its pool has `on_down = "drain"`.
+    /// Returns whether a session must close because `backend` is its backend, is down, and its pool has
+    /// `on_down = "drain"`.
     pub fn must_drain(&self, session: &SessionTarget, backend: &Arc<Backend>) -> bool {
         let pool = self.pools_by_route.get(&session.route);
         session.backend == *backend.name()
@@ -250,8 +251,8 @@ impl Gateway {
         all
     }
 
-    /// Returns whether a session may stay: its route exists, and the pool of the route has its backend, or has its pool entry
-    /// and keeps sessions of backends that are removed from DNS.
+    /// Returns whether a session may stay: its route exists, and the pool of the route has its backend, or has its pool
+    /// entry and keeps sessions of backends that are removed from DNS.
     pub fn may_keep(&self, session: &SessionTarget) -> bool {
         let pool = self.pools_by_route.get(&session.route);
         pool.is_some_and(|pool| pool.may_keep(&session.backend, &session.pool_entry))

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 /// The settings of a route for its requests and sessions.
 #[derive(Debug)]
 pub struct Route {
-    /// The name.
+    /// Its name, which identifies the route in logs and across reloads.
     pub name: Arc<str>,
     /// The pool to which its requests go.
     pub pool: Arc<Pool>,

@@ -169,7 +169,8 @@ impl Iterator for ResolvedAddrs {
     }
 }
 
-/// Connects to the lease's backend on behalf of `peer`, up to the point where HTTP begins. The caller sets the deadline.
+/// Connects to the lease's backend on behalf of `peer`, up to the point where HTTP begins. The caller sets the
+/// deadline.
 pub(crate) async fn connect_backend(
     resolver: &Resolver,
     lease: &Lease,

@@ -14,13 +14,12 @@ use tokio::sync::Semaphore;
 /// The shared state of all requests, created once by the server.
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// The current gateway.
+    /// The current gateway; a request takes one snapshot of it.
     pub live: Live,
     /// The registry of sessions.
     pub sessions: Arc<SessionRegistry>,
-    /// The permits for sessions.
+    /// The permits of `limits.sessions`.
     pub session_permits: Arc<Semaphore>,
-    /// Counters.
     pub metrics: Arc<Metrics>,
     /// One record per request or session.
     pub access: AccessLog,

@@ -28,9 +28,9 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection's stream, which coalesces writes, because h2 flushes after each DATA frame and a hundred sessions of one
-/// connection have a frame each. It buffers writes until [`WriteCoalescer::poll_with`] sends them. Clones share the same
-/// stream: one belongs to the connection, one to the caller that polls it.
+/// A connection's stream, which coalesces writes, because h2 flushes after each DATA frame and a hundred sessions of
+/// one connection have a frame each. It buffers writes until [`WriteCoalescer::poll_with`] sends them. Clones share the
+/// same stream: one belongs to the connection, one to the caller that polls it.
 pub(crate) struct WriteCoalescer<S>(Arc<Mutex<CoalescerInner<S>>>);
 
 struct CoalescerInner<S> {
@@ -188,6 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CoalescerInner<S> {
         self.failed.take().map_or(Ok(()), Err)
     }
 
+    /// Writes the buffered bytes to the stream and flushes it. The buffer is freed when it is empty or on an error.
     fn poll_drain(&mut self, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.pending.len() {
             let rest = &self.pending[self.sent..];

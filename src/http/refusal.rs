@@ -16,7 +16,8 @@ use tracing::warn;
 /// A request that Lockgate answers itself.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    /// Below 500: caused by the client. 502 to 504: by the backend. 500: by Lockgate.
+    /// Below 500, and 501: caused by the client. 502 and 504: by the backend. 503: by the backend, or by a limit, a
+    /// drain or the shutdown of Lockgate. 500: by Lockgate.
     pub(crate) status: StatusCode,
     /// The reason in the access log and in the metrics.
     pub(crate) why: RefusalReason,

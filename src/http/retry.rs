@@ -108,7 +108,8 @@ impl<'a> Attempts<'a> {
         Ok(lease)
     }
 
-    /// Tries one backend after another, beginning with that of `lease`, until a response is final or no attempt is left.
+    /// Tries one backend after another, beginning with that of `lease`, until a response is final or no attempt is
+    /// left.
     pub(crate) async fn run<A: Attempt>(
         &mut self,
         rc: &mut RequestContext<'_>,

@@ -1,7 +1,7 @@
 //! The journey of a request: validate → route → authorize → rewrite → acquire → open a session or forward.
 //!
-//! One [`RequestContext`] accompanies the request through every step. Each step refuses the request or prepares the next
-//! one; `lockgate explain` takes the same steps up to `rewrite`.
+//! Every step receives the same [`RequestContext`], and refuses the request or prepares the next step.
+//! `lockgate explain` calls [`admit`], which has the steps up to `rewrite`.
 
 use crate::{
     config::{ClientCert, Only},

@@ -115,21 +115,21 @@ pub(crate) struct Status {
     pub version: &'static str,
     /// The state of the process.
     pub state: ServerState,
-    /// The process id.
+    /// The process id of the server.
     pub process: u32,
     /// Seconds since startup.
     pub uptime_seconds: u64,
     /// Open connections, including those of sessions.
     pub connections: u64,
-    /// The limit of connections.
+    /// The maximum number of open connections.
     pub connections_max: u64,
-    /// Live sessions.
+    /// The number of live sessions.
     pub sessions: u64,
-    /// The limit of sessions.
+    /// The maximum number of live sessions.
     pub sessions_max: u64,
     /// Sessions that must close and have no close order yet.
     pub closing: u64,
-    /// The current configuration.
+    /// The file, the load time and the errors of the configuration.
     pub config: ConfigStatus,
     /// The bound listeners, with their actual ports.
     pub listeners: Vec<ListenerStatus>,
@@ -143,7 +143,7 @@ pub(crate) struct Status {
     pub backends: Vec<BackendStatus>,
 }
 
-/// The current configuration.
+/// The current configuration, and the result of the last attempt to replace it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ConfigStatus {
     /// The file; `None` if Lockgate was started with flags only.
@@ -156,7 +156,7 @@ pub(crate) struct ConfigStatus {
     pub needs_restart: Vec<&'static str>,
 }
 
-/// A bound socket.
+/// A bound socket, as `lockgate status` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListenerStatus {
     /// "https", "http", "admin" or "metrics".
@@ -165,10 +165,10 @@ pub struct ListenerStatus {
     pub address: String,
 }
 
-/// A route.
+/// A route, as `lockgate status` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct RouteStatus {
-    /// The name.
+    /// The name of the route.
     pub name: String,
     /// The summary of its conditions: hosts, path and headers.
     pub rule: String,
@@ -178,10 +178,10 @@ pub struct RouteStatus {
     pub draining: bool,
 }
 
-/// A pool.
+/// A pool, as `lockgate status` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct PoolStatus {
-    /// The name.
+    /// The name of the pool.
     pub name: String,
     /// Requests in the admission queue.
     pub waiting: usize,
@@ -196,7 +196,7 @@ pub(crate) struct NameStatus {
     pub error: Option<String>,
 }
 
-/// A backend.
+/// A backend in one pool, as `lockgate status` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackendStatus {
     /// The name of its pool.
@@ -205,10 +205,10 @@ pub struct BackendStatus {
     pub address: String,
     /// Leases of all its pools: sessions, requests and handshakes in progress.
     pub leases: u64,
-    /// Handshakes in progress.
+    /// Handshakes in progress, of all its pools.
     pub handshakes: u64,
-    /// "up", "down", "ejected", "draining", "warming" (in slow start), or "vanished" (no longer in DNS; it receives no new
-    /// sessions and requests).
+    /// "up", "down", "ejected", "draining", "warming" (in slow start), or "vanished" (no longer in DNS; it receives no
+    /// new sessions and requests).
     pub state: &'static str,
     /// The remaining time of its ejection; a successful handshake ends it earlier.
     pub ejected_seconds: Option<u64>,
@@ -237,8 +237,8 @@ pub struct CertificateStatus {
     pub ordering: bool,
     /// The time of the next ACME order.
     pub next_attempt: Option<String>,
-    /// The error of the last ACME order, as reported by the CA; or the error in the files, because of which the previous
-    /// certificate is still in use.
+    /// The error of the last ACME order, as reported by the CA; or the error in the files, because of which the
+    /// previous certificate is still in use.
     pub error: Option<String>,
 }
 

@@ -1,10 +1,10 @@
-//! Takeover protocol: the running process passes its listening sockets over a Unix socket to the process that replaces it
-//! (`SCM_RIGHTS`, unix(7)).
+//! The handover protocol of a takeover: the running process passes its listening sockets over a Unix socket to the
+//! process that replaces it (`SCM_RIGHTS`, unix(7)).
 //!
-//! The running process sends every socket, then `all`. The new process sends `ready` when nothing can fail any longer. The
-//! running process answers `yes`, or `no` and continues to serve. The new process sends `serving`, and only then does the
-//! running one stop. If either process ends before, the other one serves. Both processes must belong to the same user. Each
-//! message is one packet of JSON with at most one descriptor.
+//! The running process sends every socket, then `all`. The new process sends `ready` when nothing can fail any longer.
+//! The running process answers `yes`, or `no` and continues to serve. The new process sends `serving`, and only then
+//! does the running one stop. If either process ends before, the other one serves. Both processes must belong to the
+//! same user. Each message is one packet of JSON with at most one descriptor.
 
 use rustix::{
     net::{
@@ -46,7 +46,7 @@ pub(crate) struct FdLabel {
 /// A descriptor that passes to another process.
 #[derive(Debug)]
 pub(crate) struct PassedFd {
-    /// Its purpose.
+    /// What the new process uses it for.
     pub label: FdLabel,
     /// A duplicate: this process continues to use the original.
     pub descriptor: OwnedFd,
@@ -88,7 +88,7 @@ pub(crate) struct HandoverClaim(Arc<AtomicBool>);
 #[derive(Debug)]
 pub(crate) struct Successor {
     channel: Channel,
-    /// Its process id.
+    /// The process id of the successor.
     pub id: u32,
 }
 
@@ -102,7 +102,7 @@ pub struct Predecessor(Channel);
 enum Message {
     /// The first message, from the running process.
     Offer { version: u32 },
-    /// One descriptor.
+    /// Carries one descriptor (`SCM_RIGHTS`).
     Socket(FdLabel),
     /// All descriptors have been sent.
     All,
@@ -125,8 +125,8 @@ struct HandoverListener {
     name: String,
 }
 
-/// One end of a connection between two processes of one user, which carries packets and descriptors. The socket is of type
-/// `SOCK_SEQPACKET`, although it is held as a `UnixStream`.
+/// One end of a connection between two processes of one user, which carries packets and descriptors. The socket is of
+/// type `SOCK_SEQPACKET`, although it is held as a `UnixStream`.
 #[derive(Debug)]
 struct Channel(UnixStream);
 
@@ -209,8 +209,8 @@ impl Successor {
         serving.unwrap_or(Err(HandoverError::Timeout))
     }
 
-    /// Notifies the successor that this process no longer serves. If the message is lost, the end of the connection has the
-    /// same effect.
+    /// Notifies the successor that this process no longer serves. If the message is lost, the end of the connection has
+    /// the same effect.
     pub(crate) async fn release(self) {
         let _ = timeout(REPLY_TIMEOUT, send(&self.channel, &Message::Done, None)).await;
     }
@@ -422,8 +422,8 @@ const VERSION: u32 = 1;
 /// The timeout of each exchange, on either side. Slow work is done before an exchange.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time in which the new process must start to serve: it may read the certificates of thousands of hosts. If it takes
-/// longer, both processes serve.
+/// The time in which the new process must start to serve: it may read the certificates of thousands of hosts. If it
+/// takes longer, both processes serve.
 const SERVING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The maximum number of descriptors, more than any configuration needs.

@@ -21,8 +21,8 @@ pub struct Inherited {
 // === impl Inherited ===
 
 impl Inherited {
-    /// Returns the sockets that systemd has opened for this process. Reads the environment once and clears it: must be called
-    /// before another thread starts.
+    /// Returns the sockets that systemd has opened for this process. Reads the environment once and clears it: must be
+    /// called before another thread starts.
     ///
     /// # Errors
     /// If one of them is not a listening stream socket.
@@ -81,7 +81,8 @@ impl Inherited {
         self.predecessor.is_some()
     }
 
-    /// Waits until the predecessor, if there is one, permits this process to serve. Closes the descriptors that were not taken.
+    /// Waits until the predecessor, if there is one, permits this process to serve. Closes the descriptors that were
+    /// not taken.
     pub async fn ready(self) -> Result<Option<Predecessor>, HandoverError> {
         if let Some(predecessor) = &self.predecessor {
             predecessor.ready().await?;

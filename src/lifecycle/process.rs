@@ -57,8 +57,8 @@ impl Signals {
     }
 }
 
-/// Starts the program at the current program's path with the same arguments and `LOCKGATE_TAKEOVER=true`. The new process
-/// logs for itself; this one logs an error if the new process ends before a takeover or shutdown.
+/// Starts the program at the current program's path with the same arguments and `LOCKGATE_TAKEOVER=true`. The new
+/// process logs for itself; this one logs an error if the new process ends before a takeover or shutdown.
 ///
 /// # Errors
 /// If the program cannot be started, or would be killed together with this process: if this is the first process of a

@@ -51,7 +51,8 @@ impl Tasks {
         self.stop.cancelled()
     }
 
-    /// Waits up to `limit` for every task to end. Returns whether all have ended; the others are dropped with the runtime.
+    /// Waits up to `limit` for every task to end. Returns whether all have ended; the others are dropped with the
+    /// runtime.
     pub(crate) async fn finish(&self, limit: Duration) -> bool {
         self.tracker.close();
         tokio::time::timeout(limit, self.tracker.wait())

@@ -73,7 +73,8 @@ impl ConnectionLimiter {
         })
     }
 
-    /// Returns a permit for `address`, if it is below its limit. IPv6 is counted by /64, which is what one subscriber gets.
+    /// Returns a permit for `address`, if it is below its limit. IPv6 is counted by /64, which is what one subscriber
+    /// gets.
     pub(crate) fn per_ip_permit(self: &Arc<Self>, address: IpAddr) -> Option<PerIpPermit> {
         let key = SubnetKey::of(address);
         if let Some(rate) = &self.rate {

@@ -1,5 +1,5 @@
-//! Bound sockets: how they are created, the accept loop, and the steps of a connection before its
-//! first request.
+//! The accept loop of a listener, the connection limits, and the steps of a connection before its first request.
+//! `net/listen.rs` creates the sockets, and `server/listeners.rs` holds them.
 
 pub(crate) mod accept;
 pub(crate) mod connection;

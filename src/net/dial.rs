@@ -20,7 +20,7 @@ use tokio::{
 /// The address of a backend.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DialAddress<'a> {
-    /// A TCP address.
+    /// A host and a port.
     Tcp {
         /// The name or IP address; IPv6 without brackets.
         host: &'a str,
@@ -44,7 +44,7 @@ pub enum DialedStream {
 pub struct ConnAddrs {
     /// The client's address.
     pub client: SocketAddr,
-    /// The local address.
+    /// The address on which Lockgate accepted the connection.
     pub local: SocketAddr,
 }
 
@@ -56,7 +56,7 @@ pub enum DialError {
         "cannot find an address for `{name}`: is the name right, and does this machine know it?"
     )]
     Resolve {
-        /// The name.
+        /// The name that was resolved.
         name: String,
         /// The resolver's error.
         #[source]
@@ -90,7 +90,7 @@ pub enum DialError {
         "cannot connect from {from}: is that address in `sources` one of this machine? `ip address` shows them"
     )]
     SourceNotLocal {
-        /// The address.
+        /// The address in `sources`.
         from: IpAddr,
         /// The operating system's error.
         #[source]
@@ -102,7 +102,7 @@ pub enum DialError {
         .path.display()
     )]
     Socket {
-        /// The socket.
+        /// The path of the Unix socket.
         path: PathBuf,
         /// The operating system's error.
         #[source]
@@ -118,7 +118,7 @@ pub enum DialError {
     Tls {
         /// The name in SNI.
         name: String,
-        /// The TLS error.
+        /// The error of the handshake.
         #[source]
         source: io::Error,
     },

@@ -15,14 +15,14 @@ use std::{
     time::Duration,
 };
 
-/// The records to query.
+/// The kind of records to query, and their name.
 #[derive(Debug, Clone, Copy)]
 pub enum DnsQuery<'a> {
     /// Each address (A, AAAA) of a name, with one port.
     Addresses {
-        /// The name.
+        /// The host name.
         name: &'a str,
-        /// The port.
+        /// The port of every address.
         port: u16,
     },
     /// Each service (SRV, RFC 2782), with its port and its weight.
@@ -35,7 +35,7 @@ pub enum DnsQuery<'a> {
 /// A DNS answer; sorted, because servers rotate their answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsAnswer {
-    /// The backends.
+    /// The backends found, without duplicates.
     pub endpoints: Vec<Endpoint>,
     /// Whether every query was answered, so that a backend that is missing here does not exist.
     pub complete: bool,
@@ -50,7 +50,7 @@ pub struct DnsAnswer {
 pub struct Endpoint {
     /// The IP address; IPv6 without brackets.
     pub host: Box<str>,
-    /// The port.
+    /// The TCP port, from the query or the SRV record.
     pub port: u16,
     /// Its weight relative to the others; 1 unless an SRV record gives one.
     pub share: u16,

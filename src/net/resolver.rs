@@ -33,7 +33,7 @@ pub enum ResolveError {
         describe(.reason)
     )]
     NoServer {
-        /// The hosts file.
+        /// The path of the hosts file.
         hosts: PathBuf,
         /// The file that should name the servers.
         servers: PathBuf,
@@ -43,9 +43,9 @@ pub enum ResolveError {
     /// The hosts file does not have the name, and the DNS query failed.
     #[error("it is not in {}; DNS: {}", .hosts.display(), describe(.reason))]
     Unknown {
-        /// The hosts file.
+        /// The path of the hosts file.
         hosts: PathBuf,
-        /// The DNS error.
+        /// The error of the DNS query.
         reason: Box<NetError>,
     },
 }
@@ -69,7 +69,7 @@ pub(crate) struct ResolverFiles {
     pub(crate) servers: Result<DnsServers, NetError>,
 }
 
-/// The DNS servers.
+/// Clients of the configured DNS servers.
 #[derive(Debug)]
 pub(crate) struct DnsServers {
     /// For dials: answers are cached for a short time.

@@ -55,7 +55,7 @@ pub struct Socket<S = TcpStream> {
 pub enum BackendStream {
     /// Without TLS.
     Tcp(Socket),
-    /// A Unix socket.
+    /// Over a Unix socket, without TLS.
     Unix(Socket<UnixStream>),
     /// TLS over TCP.
     Tls(Box<TlsStream<Socket>>),

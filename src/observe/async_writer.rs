@@ -28,8 +28,8 @@ struct WriterWorker<W: Write> {
     error_throttle: LogThrottle,
 }
 
-/// Starts a worker thread that writes to `writer`, behind a queue of `capacity` lines. `name` is the name of the thread, and
-/// of the log in warnings.
+/// Starts a worker thread that writes to `writer`, behind a queue of `capacity` lines. `name` is the name of the
+/// thread, and of the log in warnings.
 pub(crate) fn spawn_writer(
     writer: impl Write + Send + 'static,
     name: &'static str,
@@ -72,8 +72,8 @@ impl Drop for LogGuard {
             return;
         };
         let (done, flushed) = mpsc::channel::<()>();
-        // The worker's own guard has deadlines, but on a timeout it prints to stdout, which blocks without limit if stdout
-        // is stuck. A thread blocked there ends with the process.
+        // The worker's own guard has deadlines, but on a timeout it prints to stdout, which blocks without limit if
+        // stdout is blocked. A thread blocked there ends with the process.
         let flush = move || {
             drop(worker);
             drop(done);
@@ -87,8 +87,8 @@ impl Drop for LogGuard {
 // === impl WriterWorker ===
 
 impl<W: Write> WriterWorker<W> {
-    /// Warns about lines lost since the last report. Also works for the log itself: a line has just left the queue, so the
-    /// warning fits into it.
+    /// Warns about lines lost since the last report. Also works for the log itself: a line has just left the queue, so
+    /// the warning fits into it.
     fn report_lost_lines(&mut self) {
         let Some(lost) = self.lost.get().map(ErrorCounter::dropped_lines) else {
             return;
@@ -126,8 +126,8 @@ impl<W: Write> Write for WriterWorker<W> {
         self.report_error(result)
     }
 
-    // The worker calls this when the queue is empty. The pause collects further lines into a batch: at a thousand lines per
-    // second, waking the thread for each line would cost more than formatting and writing it.
+    // The worker calls this when the queue is empty. The pause collects further lines into a batch: at a thousand lines
+    // per second, waking the thread for each line would cost more than formatting and writing it.
     fn flush(&mut self) -> io::Result<()> {
         let result = self.out.flush();
         thread::sleep(BATCH_INTERVAL);
@@ -184,7 +184,8 @@ mod tests {
         const CHILD: &str = "LOCKGATE_TEST_STUCK_STDOUT";
         if env::var_os(CHILD).is_some() {
             let (mut sender, guard) = spawn_writer(io::stdout(), "test", 4);
-            // One line exceeds a pipe's buffer, so the worker blocks in the first one. The loop then keeps the queue full.
+            // One line exceeds a pipe's buffer, so the worker blocks in the first one. The loop then keeps the queue
+            // full.
             let line = vec![b'x'; 1 << 20];
             let started = Instant::now();
             while started.elapsed() < Duration::from_millis(200) {

@@ -27,7 +27,8 @@ pub fn pairs(field: &[u8]) -> impl Iterator<Item = CookiePair<'_>> {
     })
 }
 
-/// Returns the value of each cookie with this exact name, in order. HTTP/2 may send cookies one by one (RFC 9113 §8.2.3).
+/// Returns the value of each cookie with this exact name, in order. HTTP/2 may send cookies one by one (RFC 9113
+/// §8.2.3).
 pub fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let fields = headers.get_all(COOKIE).into_iter();
     let all = fields.flat_map(|field| pairs(field.as_bytes()));

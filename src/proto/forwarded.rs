@@ -1,8 +1,8 @@
 //! The client's address behind other proxies, and the forwarding headers sent to backends.
 //!
-//! A header counts only as far as the proxies that wrote it are trusted: each hop vouches for the address before it, so
+//! A header counts only as far as the proxies that wrote it are trusted: each hop reports the address before it, so
 //! the chain is read from the right and ends at the first untrusted address. Backends receive only that part of the
-//! chain, so that even a backend that trusts the leftmost address cannot be deceived.
+//! chain, so that the leftmost address, which many backends use, is the client's.
 
 use crate::proto::{handshake::as_token, header_list};
 use http::{

@@ -1,7 +1,7 @@
 //! The frame header of RFC 6455 §5.2, and whole control frames of our own.
 //!
 //! Only rules that concern a single frame are checked here. Rules that depend on earlier frames, on the sender or on
-//! the negotiated extensions belong to [`track`](crate::proto::frame_tracker).
+//! the negotiated extensions belong to [`frame_tracker`](crate::proto::frame_tracker).
 
 use std::fmt;
 use thiserror::Error;
@@ -110,8 +110,8 @@ impl Opcode {
 // === impl FrameHeader ===
 
 impl FrameHeader {
-    /// Parses the header at the front of `bytes`. `Ok(None)` means that more bytes are needed. Errors are returned early:
-    /// a bad first byte without the second, a bad length as soon as it is complete.
+    /// Parses the header at the front of `bytes`. `Ok(None)` means that more bytes are needed. Errors are returned
+    /// early: a bad first byte without the second, a bad length as soon as it is complete.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Option<FrameHeader>, BadHeader> {
         match bytes.first() {

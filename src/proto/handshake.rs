@@ -1,7 +1,7 @@
 //! The opening handshake of RFC 6455 §4: the client's offer, and validation of the backend's 101.
 //!
-//! No message is written here: `http` rebuilds the request from the validated parts. [`Offer`] is the entry; the grammar of
-//! `Sec-WebSocket-Extensions` and the errors of both handshakes are here, too.
+//! No message is written here: `http` rebuilds the request from the validated parts. [`Offer`] is the entry; the
+//! grammar of `Sec-WebSocket-Extensions` and the errors of both handshakes are here, too.
 
 use crate::proto::{frame_tracker::RsvBits, header_list};
 use base64::{

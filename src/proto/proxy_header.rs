@@ -2,8 +2,8 @@
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
 //! The `proxy-header` crate decodes and encodes a complete header. This module adds length limits, the early refusal of
-//! bytes that cannot become a header (so that a TLS client without a header is refused at once), and rules that the crate
-//! does not check.
+//! bytes that cannot become a header (so that a TLS client without a header is refused at once), and rules that the
+//! crate does not check.
 
 use proxy_header::{ParseConfig, ProxiedAddress};
 use std::net::{IpAddr, SocketAddr};

@@ -1,6 +1,6 @@
 //! Control of live sessions. This file has the table of sessions, the handle that a session task holds, the references
-//! that other code holds, and close orders. `filter` selects sessions, `traffic` has their counters, `tap` and `tap_sink`
-//! subscriptions to their frames. Read-only observation is in `observe`.
+//! that other code holds, and close orders. `filter` selects sessions, `traffic` has their counters, `tap` and
+//! `tap_sink` subscriptions to their frames. Read-only observation is in `observe`.
 
 pub(crate) mod filter;
 pub(crate) mod tap;
@@ -112,8 +112,8 @@ pub enum BadCloseOrder {
 // === impl SessionRegistry ===
 
 impl SessionRegistry {
-    /// Registers a session under a new random id, which is written into the record. Ids of different processes are unlikely to
-    /// collide.
+    /// Registers a session under a new random id, which is written into the record. Ids of different processes are
+    /// unlikely to collide.
     pub fn register(
         self: &Arc<Self>,
         target: SessionTarget,
@@ -189,16 +189,16 @@ impl SessionRegistry {
         self.closing.cancelled()
     }
 
-    /// Returns the live sessions whose target fulfils `condition`, ordered by id. The condition is evaluated after the table
-    /// has been unlocked, so it may take locks of its own and delays no session that opens or ends.
+    /// Returns the live sessions whose target fulfils `condition`, ordered by id. The condition is evaluated after the
+    /// table has been unlocked, so it may take locks of its own and delays no session that opens or ends.
     pub fn matching(&self, condition: impl Fn(&SessionTarget) -> bool) -> Vec<SessionRef> {
         let mut sessions: Vec<_> = self.lock().live.values().cloned().map(SessionRef).collect();
         sessions.retain(|session| condition(session.target()));
         sessions
     }
 
-    /// Returns up to `PAGE_LEN` live sessions with an id greater than `after`, ordered by id; an empty page ends the list.
-    /// Paging delays sessions that open or end only for the length of one page.
+    /// Returns up to `PAGE_LEN` live sessions with an id greater than `after`, ordered by id; an empty page ends the
+    /// list. Paging delays sessions that open or end only for the length of one page.
     pub fn page(&self, after: Option<u64>) -> Vec<SessionRef> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let table = self.lock();
@@ -218,8 +218,8 @@ impl SessionRegistry {
         self.lock().live.get(&id).cloned().map(SessionRef)
     }
 
-    /// Wakes every session task so that it applies changed limits. An idle session would otherwise notice them at its next
-    /// timer.
+    /// Wakes every session task so that it applies changed limits. An idle session would otherwise notice them at its
+    /// next timer.
     pub fn wake_all(&self) {
         for shared in self.lock().live.values() {
             shared.waker.wake();
@@ -275,7 +275,8 @@ impl SessionHandle {
         self.shared.taps.snapshot()
     }
 
-    /// Publishes the traffic counts for [`SessionRef::traffic`]. Called before the session waits; costs four relaxed stores.
+    /// Publishes the traffic counts for [`SessionRef::traffic`]. Called before the session waits; costs four relaxed
+    /// stores.
     pub fn publish(&self, from_client: FrameCounts, from_backend: FrameCounts) {
         self.shared.traffic.publish(from_client, from_backend);
     }
@@ -349,7 +350,8 @@ impl SessionRef {
 // === impl CloseOrder ===
 
 impl CloseOrder {
-    /// Creates an order of Lockgate itself. The code comes from the configuration, which has validated it, or is a constant.
+    /// Creates an order of Lockgate itself. The code comes from the configuration, which has validated it, or is a
+    /// constant.
     pub fn internal(code: u16) -> CloseOrder {
         CloseOrder {
             code,

@@ -19,7 +19,8 @@ pub struct TapSubscription {
 // === impl TapSubscription ===
 
 impl TapSubscription {
-    /// Attaches the tap to an existing session. Returns false if the filter does not match, or the route may not be tapped.
+    /// Attaches the tap to an existing session. Returns false if the filter does not match, or the route may not be
+    /// tapped.
     pub fn attach(&self, session: &SessionRef) -> bool {
         session.matches(&self.sink.filter) && self.registry.attach_tap(&session.0, &self.sink)
     }
@@ -60,8 +61,8 @@ impl SessionRegistry {
         self.lock().taps.set_allowed_routes(routes);
     }
 
-    /// Creates a tap that sends `bytes` payload bytes of each frame of new sessions that match `filter`. Existing sessions
-    /// are added with `TapSubscription::attach`.
+    /// Creates a tap that sends `bytes` payload bytes of each frame of new sessions that match `filter`. Existing
+    /// sessions are added with `TapSubscription::attach`.
     ///
     /// # Errors
     /// If the route may not be tapped, or if there are too many taps.

@@ -1,5 +1,5 @@
-//! The sending half of frame taps: what sessions hold. A session never waits for a tap. Frames beyond the rate of the tap,
-//! or that its queue has no space for, are counted and dropped.
+//! The sending half of frame taps: what sessions hold. A session never waits for a tap. Frames beyond the rate of the
+//! tap, or that its queue has no space for, are counted and dropped.
 
 use crate::{
     observe::access::record::SessionRecord,
@@ -17,14 +17,14 @@ use std::{
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-/// A relayed frame.
+/// A relayed frame, as a tap receives it.
 #[derive(Debug)]
 pub struct TappedFrame {
     /// The session that relayed the frame.
     pub session: Arc<SessionRecord>,
     /// The time at which its last byte was read.
     pub at: SystemTime,
-    /// The sender.
+    /// The leg that sent the frame.
     pub from: Role,
     /// The opcode; for a continuation frame, that of its message if known.
     pub kind: Opcode,
@@ -45,7 +45,7 @@ pub struct TappedFrame {
 /// The compression of a frame (RFC 7692), and whether the tap could inflate it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InflateStatus {
-    /// Not compressed.
+    /// The message is not compressed.
     None,
     /// Inflated. References to data relayed before the tap was attached cannot be resolved.
     Inflated {

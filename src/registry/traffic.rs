@@ -1,5 +1,5 @@
-//! Traffic counters and round-trip times of live sessions. A session counts in plain integers, and publishes them here before it waits, not per
-//! frame.
+//! Traffic counters and round-trip times of live sessions. A session counts in plain integers, and publishes them here
+//! before it waits, not per frame.
 
 use crate::proto::frame_tracker::FrameCounts;
 use std::{
@@ -30,12 +30,13 @@ struct DirectionCounters {
     bytes: AtomicU64,
 }
 
-/// The last round-trip time of each leg, measured with Lockgate's own Pings. Written by the session task, read by the admin API.
+/// The last round-trip time of each leg, measured with Lockgate's own Pings. Written by the session task, read by the
+/// admin API.
 #[derive(Debug, Default)]
 pub struct LegRtts {
-    /// Client leg.
+    /// The round-trip time to the client.
     pub client: AtomicRtt,
-    /// Backend leg.
+    /// The round-trip time to the backend.
     pub backend: AtomicRtt,
 }
 

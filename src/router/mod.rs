@@ -163,7 +163,7 @@ fn parent(host: &str) -> Option<&str> {
 // === impl Candidates ===
 
 impl Candidates {
-    /// Appends a route.
+    /// Appends the route with this index.
     fn push(&mut self, index: usize) {
         self.all.push(index);
     }
@@ -188,7 +188,7 @@ impl Candidates {
         self.by_path = Some(Box::new(by_path));
     }
 
-    /// Returns all routes.
+    /// Returns the indices of all routes.
     pub(crate) fn all(&self) -> &[usize] {
         &self.all
     }

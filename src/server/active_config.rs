@@ -23,7 +23,7 @@ pub struct ConfigSource {
     pub dev: Option<DevCa>,
 }
 
-/// The current configuration.
+/// The current configuration, its source and the result of the last reload.
 #[derive(Debug, Clone)]
 pub(crate) struct ActiveConfig {
     pub(crate) config: Config,
@@ -167,7 +167,8 @@ fn build_failed(diagnostics: &Diagnostics) -> BuildOutcome {
     })
 }
 
-/// Returns the files that only the build of a gateway reads: the CAs of client certificates, and the TLS files of backends.
+/// Returns the files that only the build of a gateway reads: the CAs of client certificates, and the TLS files of
+/// backends.
 fn named_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
     let client_ca = config.tls.client_ca.iter().map(|file| &file.value);
     let backends = config.pools.values().flat_map(|pool| &pool.backends);

@@ -1,5 +1,5 @@
-//! The bound sockets of the server: https, http, admin and metrics. A reload binds added ones before it changes anything
-//! else.
+//! The bound sockets of the server: https, http, admin and metrics. A reload binds added ones before it changes
+//! anything else.
 
 use crate::{
     admin::listener::{self, AdminListener},
@@ -29,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// All bound sockets.
+/// All bound sockets of the process.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     /// The https and http listeners.
@@ -78,7 +78,7 @@ pub enum StartError {
         key: &'static str,
         /// The command-line flag of the address.
         flag: &'static str,
-        /// The address.
+        /// The configured address.
         address: String,
         /// The likely cause or remedy.
         hint: &'static str,
@@ -100,8 +100,8 @@ pub enum StartError {
 // === impl Listeners ===
 
 impl Listeners {
-    /// Binds every configured address that was not inherited, in the order https, http, admin, metrics. Returns the first
-    /// error.
+    /// Binds every configured address that was not inherited, in the order https, http, admin, metrics. Returns the
+    /// first error.
     pub(crate) fn bind(server: &Server, inherited: &mut Inherited) -> Result<Self, StartError> {
         let bound = BoundListener::bind_missing(server, &[], inherited)?;
         let admin = bind_admin("admin", &server.admin, inherited)?;
@@ -207,8 +207,8 @@ impl Listeners {
         entries.collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns duplicates of all sockets for another process. `server`: the configuration at startup, by whose addresses
-    /// the other process finds the admin and metrics sockets.
+    /// Returns duplicates of all sockets for another process. `server`: the configuration at startup, by whose
+    /// addresses the other process finds the admin and metrics sockets.
     pub(crate) fn inheritable_fds(&self, server: &Server) -> io::Result<Vec<PassedFd>> {
         let passed =
             |kind: &str, address: String, socket: BorrowedFd<'_>| -> io::Result<PassedFd> {
@@ -248,8 +248,8 @@ impl Listeners {
 // === impl BoundListener ===
 
 impl BoundListener {
-    /// Binds every configured address that is neither in `existing` nor inherited. Returns the first error; then nothing has
-    /// changed.
+    /// Binds every configured address that is neither in `existing` nor inherited. Returns the first error; then
+    /// nothing has changed.
     fn bind_missing(
         server: &Server,
         existing: &[BoundListener],
@@ -278,7 +278,8 @@ impl BoundListener {
         addresses(server).any(|(kind, address)| self.is(kind, address))
     }
 
-    /// Starts the accept loop, which runs until [`BoundListener::close`] or shutdown. Does nothing if it is already started.
+    /// Starts the accept loop, which runs until [`BoundListener::close`] or shutdown. Does nothing if it is already
+    /// started.
     fn start(
         &mut self,
         handler: &Arc<ConnectionHandler>,

@@ -1,7 +1,7 @@
 //! The composition root: binds the listeners, serves, reloads the configuration and shuts down.
 //!
-//! [`Server::run`] is the loop that receives signals, commands and events. `reload.rs` and `stop.rs` hold its reactions to
-//! a changed configuration and to shutdown. The other files hold the parts of the server, which do not know it.
+//! [`Server::run`] is the loop that receives signals, commands and events. `reload.rs` and `stop.rs` hold its reactions
+//! to a changed configuration and to shutdown. The other files hold the parts of the server, which do not refer to it.
 
 pub(crate) mod active_config;
 pub(crate) mod commands;
@@ -82,8 +82,8 @@ pub struct Drained {
 // === impl Server ===
 
 impl Server {
-    /// Binds every configured address that was not inherited, in the order https, http, admin, metrics, and opens the ACME
-    /// issuer. Returns the first error. Must be called inside a runtime.
+    /// Binds every configured address that was not inherited, in the order https, http, admin, metrics, and opens the
+    /// ACME issuer. Returns the first error. Must be called inside a runtime.
     pub fn bind(
         config: Config,
         gateway: Gateway,
@@ -147,10 +147,11 @@ impl Server {
         self.listeners.status()
     }
 
-    /// Serves until [`Signal::Stop`], and reloads the configuration on [`Signal::Reload`] and when a watched file changes.
-    /// On shutdown closes every session with 1001 and returns when all have ended, at the end of `drain.window`, or on a
-    /// second [`Signal::Stop`]. After a takeover by another process the close code is `drain.code` instead. `predecessor` is
-    /// the process that permitted this one to take over; it stops serving as soon as this one serves.
+    /// Serves until [`Signal::Stop`], and reloads the configuration on [`Signal::Reload`] and when a watched file
+    /// changes. On shutdown closes every session with 1001 and returns when all have ended, at the end of
+    /// `drain.window`, or on a second [`Signal::Stop`]. After a takeover by another process the close code is
+    /// `drain.code` instead. `predecessor` is the process that permitted this one to take over; it stops serving as
+    /// soon as this one serves.
     pub async fn run(
         mut self,
         predecessor: Option<Predecessor>,
@@ -166,7 +167,8 @@ impl Server {
             commands,
             state: current_state,
         });
-        // Separate tasks: the admin API answers until the process ends, so that the drain can be observed.
+        // Separate tasks: on shutdown the admin API answers until the process ends, so that the drain can be observed.
+        // After a takeover it stops accepting before the drain, because the successor serves the admin address.
         let admin_tasks = Tasks::default();
         for (bound, surface) in [
             (self.listeners.admin(), Surface::Full),

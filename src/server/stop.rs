@@ -1,5 +1,5 @@
-//! Shutdown: the server reports that it is not ready, closes the listeners after a grace period, then closes every session
-//! with 1001, spread over the window. After a takeover the listeners are the successor's, and the close code is
+//! Shutdown: the server reports that it is not ready, closes the listeners after a grace period, then closes every
+//! session with 1001, spread over the window. After a takeover the listeners are the successor's, and the close code is
 //! `drain.code`.
 
 use crate::{
@@ -20,8 +20,8 @@ use tracing::info;
 // === impl Server ===
 
 impl Server {
-    /// Shuts down and returns whether every session ended within the window. `notify_systemd`: the service ends with this
-    /// process, because no other process has taken over.
+    /// Shuts down and returns whether every session ended within the window. `notify_systemd`: the service ends with
+    /// this process, because no other process has taken over.
     pub(crate) async fn stop(
         &mut self,
         notify_systemd: bool,

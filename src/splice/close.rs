@@ -204,8 +204,8 @@ impl<C: LegIo, B: LegIo> Splice<C, B> {
     }
 }
 
-/// Sends close_notify and FIN, then discards input until EOF or [`LINGER`], because a reset would destroy the Close. A peer that is dead or still accepts no
-/// bytes receives a reset, because a FIN would wait for it without limit.
+/// Sends close_notify and FIN, then discards input until EOF or [`LINGER`], because a reset would destroy the Close. A
+/// peer that is dead or still accepts no bytes receives a reset, because a FIN would wait for it without limit.
 pub(crate) async fn lingering_close<S: LegIo>(mut leg: Leg<S>, blocked: bool, end: Option<LegEnd>) {
     if blocked || end == Some(LegEnd::PingTimeout) {
         return leg.io.reset();
@@ -249,7 +249,8 @@ impl From<Side> for Initiator {
 /// RFC 6455 §7.4.1: never sent on the wire; passing it as the code produces a Close without a code.
 const NO_STATUS: u16 = 1005;
 
-/// RFC 6455 §7.4.1: sent to a backend whose client is gone, for any reason.
+/// RFC 6455 §7.4.1: sent to the backend if the client is gone, violates a rule or a limit, or if Lockgate closes the
+/// session by a close order.
 const GOING_AWAY: u16 = 1001;
 
 /// RFC 6455 §7.4.1: policy violation, sent to a client that exceeds its rate and to a slow reader.

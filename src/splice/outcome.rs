@@ -8,13 +8,14 @@ use tokio::time::Instant;
 pub struct Outcome {
     /// The party that ended the session.
     pub by: Initiator,
-    /// The reason.
+    /// Why it ended.
     pub why: EndReason,
-    /// The close code, relayed or ours. `None` for a Close without a code.
+    /// The close code, relayed or ours. `None` for a Close without a code, and if no Close could be sent because a leg
+    /// was lost in the middle of a frame.
     pub code: Option<u16>,
-    /// Frames received from the client.
+    /// Frames relayed from the client to the backend.
     pub from_client: FrameCounts,
-    /// Frames received from the backend.
+    /// Frames relayed from the backend to the client.
     pub from_backend: FrameCounts,
     /// When relaying ended; only the lingering close of TLS and TCP follows.
     pub ended: Instant,

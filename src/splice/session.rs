@@ -37,7 +37,7 @@ pub struct SpliceLegs<C, B> {
     pub reserved: RsvBits,
 }
 
-/// A running session.
+/// A running session: two legs, two pumps and the state for closing it.
 pub(crate) struct Splice<C, B> {
     pub(crate) client: Leg<C>,
     pub(crate) backend: Leg<B>,

@@ -37,7 +37,8 @@ struct PartialFrame {
     raw: Vec<u8>,
 }
 
-/// The inflater of one direction (RFC 7692 §7.2.2), with bounds on its memory and output, and on the number of inflaters.
+/// The inflater of one direction (RFC 7692 §7.2.2), with bounds on its memory and output, and on the number of
+/// inflaters.
 struct TapInflater {
     state: TapInflateState,
     /// Whether each message is compressed independently of the previous ones.
@@ -99,7 +100,7 @@ impl FrameTap {
         }
     }
 
-    /// Replaces the subscribers.
+    /// Replaces the sinks that receive the frames.
     pub(crate) fn set_sinks(&mut self, sinks: &[Arc<TapSink>]) {
         self.sinks = sinks.to_vec();
     }

@@ -1,8 +1,8 @@
 //! Persistent storage of keys and certificates.
 //!
-//! [`Store`] is the trait of all stores, and [`WriteBehindStore`] the wrapper through which `tls/acme` uses one. The only
-//! implementation is a directory, in `dir`. The content and the names of the files are chosen by the caller; what a
-//! certificate is, is not known here.
+//! [`Store`] is the trait of all stores, and [`WriteBehindStore`] the wrapper through which `tls/acme` uses one. The
+//! only implementation is a directory, in `dir`. The content and the names of the files are chosen by the caller; what
+//! a certificate is, is not known here.
 
 pub(crate) mod dir;
 

@@ -24,7 +24,7 @@ use tokio_rustls::StartHandshake;
 /// A connection whose TLS handshake is done.
 #[derive(Debug)]
 pub struct AcceptedTls<S> {
-    /// The plaintext stream.
+    /// The stream of plaintext over the connection.
     pub stream: Box<ServerStream<S>>,
     /// The server name (SNI), in lower case and without a trailing dot; `None` if the client sent none.
     pub sni: Option<Box<str>>,

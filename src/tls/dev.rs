@@ -44,7 +44,7 @@ pub enum DevCaError {
     Write {
         /// The path of the file or folder.
         path: PathBuf,
-        /// The cause.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
@@ -53,7 +53,7 @@ pub enum DevCaError {
     Read {
         /// The path of the file or folder.
         path: PathBuf,
-        /// The cause.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },

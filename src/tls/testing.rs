@@ -177,7 +177,7 @@ pub(crate) async fn tls_handshake(
         .expect("the handshake hangs")
 }
 
-/// Accepts a client.
+/// Performs the server's side of the TLS handshake.
 pub(crate) async fn accept_client<S>(
     server: &Arc<rustls::ServerConfig>,
     stream: S,

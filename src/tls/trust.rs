@@ -21,25 +21,25 @@ pub(crate) enum TrustError {
     /// The CA's file could not be copied.
     #[error("cannot copy the CA's certificate to {to}")]
     Copy {
-        /// The destination.
+        /// The path to which it was copied.
         to: PathBuf,
-        /// The cause.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
     /// The system's command is missing or was killed.
     #[error("cannot run `{command}`")]
     Run {
-        /// The command line.
+        /// The command with its arguments.
         command: String,
-        /// The cause.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
     /// The system's command failed.
     #[error("`{command}` failed: {output}")]
     Refused {
-        /// The command line.
+        /// The command with its arguments.
         command: String,
         /// The last line of its standard error output.
         output: String,

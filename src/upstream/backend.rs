@@ -25,7 +25,8 @@ pub struct Backend {
     address: BackendAddress,
     name: Arc<str>,
     load: LoadCounters,
-    /// Whether the operator has ordered a drain: sessions finish, new ones are not accepted.
+    /// Whether the operator has ordered a drain: no new sessions and requests are accepted, and the sessions are closed
+    /// one by one.
     draining: AtomicBool,
     health: BackendHealth,
     slow_start: SlowStart,
@@ -113,7 +114,7 @@ impl Backend {
         &self.name
     }
 
-    /// Returns its health.
+    /// Returns the results of its health checks and its ejection.
     pub fn health(&self) -> &BackendHealth {
         &self.health
     }

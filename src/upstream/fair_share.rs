@@ -5,7 +5,7 @@ use std::sync::Arc;
 /// A member's load compared with the other members that accept sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadShare {
-    /// Its address.
+    /// The address of its backend.
     pub backend: Arc<str>,
     /// A number that changes with every slow start.
     pub generation: u64,
@@ -23,7 +23,7 @@ pub(crate) struct MemberLoad {
     pub(crate) leases: u64,
     /// Never 0.
     pub(crate) weight: u64,
-    /// Its session limit.
+    /// The maximum number of leases on it.
     pub(crate) max_leases: u64,
 }
 

@@ -43,7 +43,7 @@ impl Lease {
         self.member.id_hash
     }
 
-    /// Returns the backend.
+    /// Returns the backend that the lease is on.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.member.backend
     }

@@ -28,7 +28,7 @@ pub(crate) struct Member {
     pub(crate) backend: Arc<Backend>,
     /// Its weight; never 0.
     pub(crate) weight: u64,
-    /// The factor of its weight that comes from DNS (SRV).
+    /// The factor of its weight that comes from DNS (SRV); not the share of sessions that `fair_share` computes.
     pub(crate) share: u16,
     /// Its limits; copied from the configuration because every pick reads them.
     limits: LoadLimits,
@@ -98,7 +98,7 @@ impl Member {
         !self.backend.is_draining() && (include_unhealthy || self.is_up())
     }
 
-    /// Returns its share of the pool's leases and its limit.
+    /// Returns its leases, its weight and its limit, from which `fair_share` computes its share of the sessions.
     pub(crate) fn load(&self) -> MemberLoad {
         MemberLoad {
             leases: self.leases(),

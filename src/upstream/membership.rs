@@ -168,13 +168,13 @@ impl PoolMembers {
         known.chain(unknown)
     }
 
-    /// Returns whether the pool is empty because DNS has not answered yet.
+    /// Returns whether DNS has not answered yet for one of the names; other names and addresses may have members.
     pub(crate) fn is_waiting(&self) -> bool {
         let mut discoveries = self.groups.iter().map(|group| &group.discovery);
         discoveries.any(|discovery| matches!(discovery, Discovery::Pending))
     }
 
-    /// Returns whether there is a name without a DNS answer so far.
+    /// Returns whether DNS has returned no address so far for one of the names.
     pub(crate) fn is_unresolved(&self) -> bool {
         self.groups.iter().any(MemberGroup::is_unresolved)
     }
@@ -198,7 +198,7 @@ impl MemberGroup {
         self.config.dns().map(|(name, _)| name)
     }
 
-    /// Returns whether it is a name without a DNS answer so far.
+    /// Returns whether it is a name for which DNS has returned no address so far.
     fn is_unresolved(&self) -> bool {
         !matches!(self.discovery, Discovery::Members(_))
     }

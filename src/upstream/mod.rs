@@ -1,5 +1,5 @@
-//! Upstreams: pools of backends, load balancing, health, the admission queue and leases. Open `pool.rs` first: a request
-//! acquires its lease there.
+//! Upstreams: pools of backends, load balancing, health, the admission queue and leases. Open `pool.rs` first: a
+//! request acquires its lease there.
 
 pub(crate) mod backend;
 pub(crate) mod balance;

@@ -98,7 +98,7 @@ impl Pool {
         }
     }
 
-    /// Returns its name.
+    /// Returns the pool's name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }

@@ -31,8 +31,8 @@ pub(crate) struct CookieSigner {
     key: hmac::Key,
 }
 
-/// The backend of each `sid` (the Engine.IO protocol, "Handshake"). A bounded table in two generations: when one is full,
-/// the older one is discarded, with all entries not used recently.
+/// The backend of each `sid` (the Engine.IO protocol, "Handshake"). A bounded table in two generations: when one is
+/// full, the older one is discarded, with all entries not used recently.
 #[derive(Debug, Default)]
 pub(crate) struct SidTable(Mutex<Generations>);
 

@@ -1,8 +1,8 @@
-//! `handshake HOW TIMES`: runs sessions of one message each, one after another; `handshake.sh` counts their instructions. HOW is
-//! `full`, or `resumed` with tickets of earlier sessions.
+//! `handshake HOW TIMES`: runs sessions of one message each, one after another; `handshake.sh` counts their
+//! instructions. HOW is `full`, or `resumed` with tickets of earlier sessions.
 //!
-//! This process is the server as `lockgate run` starts it, with its defaults, the access log, and a single-threaded runtime.
-//! Client and backend run in a child process.
+//! This process is the server as `lockgate run` starts it, with its defaults, the access log, and a single-threaded
+//! runtime. Client and backend run in a child process.
 
 mod client;
 

@@ -1,5 +1,5 @@
-//! `pick BALANCE BACKENDS TIMES`: acquires a lease of a pool TIMES times and releases it; `pick.sh` counts the instructions.
-//! `pick shared POOLS TIMES`: POOLS pools with one common backend.
+//! `pick BALANCE BACKENDS TIMES`: acquires a lease of a pool TIMES times and releases it; `pick.sh` counts the
+//! instructions. `pick shared POOLS TIMES`: POOLS pools with one common backend.
 
 use futures_util::FutureExt as _;
 use lockgate::internals::{

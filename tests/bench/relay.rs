@@ -1,8 +1,8 @@
 //! `relay HOW SIZE TIMES`: relays TIMES messages of SIZE bytes in each direction, one at a time; `relay.sh` counts the
 //! instructions.
 //!
-//! This process is only the proxy, with the two streams of a session. Client and backend run in a child process. `bare` copies
-//! bytes; `defaults` and `limits` relay frames as the gateway does, with those limits.
+//! This process is only the proxy, with the two streams of a session. Client and backend run in a child process. `bare`
+//! copies bytes; `defaults` and `limits` relay frames as the gateway does, with those limits.
 
 mod client;
 mod peers;

@@ -1,4 +1,5 @@
-//! Shared code of the fuzz targets: Lockgate's pure sources, its TLS stream, and drivers that turn bytes into their input.
+//! Shared code of the fuzz targets: Lockgate's pure sources, its TLS stream, and drivers that turn bytes into their
+//! input.
 
 #[path = "../../src/proto/mod.rs"]
 pub mod proto;
@@ -63,8 +64,8 @@ pub fn relay(terms: u8, stream: &[u8], size: usize, stop: bool) -> RelayResult {
     (done, controls, None, tracker.counts().frames)
 }
 
-/// Inflates a client's compressed stream. Returns the payload without headers and masks, and the violation. Checks that no
-/// step produces more than `limit` allows, and that every frame is valid.
+/// Inflates a client's compressed stream. Returns the payload without headers and masks, and the violation. Checks that
+/// no step produces more than `limit` allows, and that every frame is valid.
 pub fn inflate(agreement: DeflateParams, stream: &[u8], size: usize, limit: usize) -> (Vec<u8>, Option<Violation>) {
     let (mut inflater, mut raw, mut plain) = (FrameInflater::new(agreement), Vec::new(), Vec::new());
     let mut end = None;
@@ -131,7 +132,8 @@ pub fn deflate_round_trip(agreement: DeflateParams, text: &[u8], size: usize) {
     assert!(inflated.len() == text.len() + 65_536 && inflated.starts_with(text));
 }
 
-/// Builds a Close frame and parses it: the code if it is allowed on the wire, the part of the reason that fits, the mask.
+/// Builds a Close frame and parses it: the code if it is allowed on the wire, the part of the reason that fits, the
+/// mask.
 pub fn close_round_trip(code: u16, reason: &[u8], mask: Option<[u8; 4]>) {
     let reason = String::from_utf8_lossy(reason);
     let frame = ControlFrame::close(code, &reason, mask);

@@ -26,8 +26,8 @@ struct PipeInner {
     budget: [usize; 2],
 }
 
-/// Runs `script` after a handshake. Checks that data arrives as it was sent, that no data arrives after corrupted bytes,
-/// and that memory is bounded.
+/// Runs `script` after a handshake. Checks that data arrives as it was sent, that no data arrives after corrupted
+/// bytes, and that memory is bounded.
 pub fn play(script: &[u8]) {
     let [terms, script @ ..] = script else { return };
     let (mut server, mut client, pipe) = connect(usize::from(terms & 1));

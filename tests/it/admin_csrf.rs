@@ -1,5 +1,5 @@
-//! The admin API against web pages in a real Chromium on the same machine: pages can neither read nor change anything, also
-//! with DNS rebinding. `tests/node/admin_csrf.js` has the attacks.
+//! The admin API against web pages in a real Chromium on the same machine: pages can neither read nor change anything,
+//! also with DNS rebinding. `tests/node/admin_csrf.js` has the attacks.
 
 use crate::harness::{
     Backend, Frame, Lockgate, Program, Wire, handshake,

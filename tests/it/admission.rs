@@ -304,7 +304,7 @@ async fn concurrent_handshakes_stay_within_the_limit_under_load() {
     until_waiting(&lockgate, 0).await;
 }
 
-/// TcpExtListenOverflows.
+/// Returns `TcpExtListenOverflows`: connections that the kernel dropped because an accept queue was full.
 fn listen_overflows() -> u64 {
     let text = std::fs::read_to_string("/proc/net/netstat").expect("Linux");
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));

@@ -1,5 +1,5 @@
-//! The matrix of closes: {client, backend} × {Close with a code, FIN without Close, RST, kill -9, truncation in mid-frame}
-//! × what each side then receives.
+//! The matrix of closes: {client, backend} × {Close with a code, FIN without Close, RST, kill -9, truncation in
+//! mid-frame} × what each side then receives.
 
 use crate::harness::{Backend, End, EndKind, Frame, Lockgate, Program, Wire};
 

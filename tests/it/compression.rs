@@ -1,5 +1,5 @@
-//! permessage-deflate (RFC 7692): relayed, stripped, or offloaded by Lockgate. `interop` has the tests with real servers and
-//! clients.
+//! permessage-deflate (RFC 7692): relayed, stripped, or offloaded by Lockgate. `interop` has the tests with real
+//! servers and clients.
 
 use crate::harness::{Backend, Frame, Lockgate, Wire, handshake};
 use flate2::{Decompress, FlushDecompress};

@@ -1,5 +1,5 @@
-//! The image: the Dockerfile is checked against the program, and its settings are then used as in a container, without an
-//! engine: the static binary alone in a read-only root, as its user, with its environment.
+//! The image: the Dockerfile is checked against the program, and its settings are then used as in a container, without
+//! an engine: the static binary alone in a read-only root, as its user, with its environment.
 
 mod dns;
 mod dockerfile;
@@ -264,8 +264,8 @@ impl Health {
 // === impl Jail ===
 
 impl Jail {
-    /// Builds the command that an engine would run: private mounts, a read-only root, a writable volume, the user's rights.
-    /// Each program executes the next one, so that the last keeps the process id and receives the signals.
+    /// Builds the command that an engine would run: private mounts, a read-only root, a writable volume, the user's
+    /// rights. Each program executes the next one, so that the last keeps the process id and receives the signals.
     fn command(&self, program: &[String]) -> Command {
         let mut command = Command::new("unshare");
         command

@@ -1,5 +1,5 @@
-//! Snapshots of the public contract: the names, words and shapes that programs of users read. Renames inside the program
-//! must not change a line of them.
+//! Snapshots of the public contract: the names, words and shapes that programs of users read. Renames inside the
+//! program must not change a line of them.
 //!
 //! A difference fails with the lines that were removed and added. `LOCKGATE_UPDATE_SNAPSHOTS=1` rewrites the files in
 //! `contract/snapshots/` instead. Prose (messages, help texts, descriptions) is not part of a snapshot.

@@ -1,5 +1,5 @@
-//! Every directory of `examples/`: its server is started, its configuration is used with other ports, its page is fetched,
-//! and clients use its WebSocket like the page.
+//! Every directory of `examples/`: its server is started, its configuration is used with other ports, its page is
+//! fetched, and clients use its WebSocket like the page.
 
 use crate::harness::{Frame, Lockgate, Program, Wire, eventually, handshake};
 use std::{
@@ -173,7 +173,8 @@ async fn node_ddp_task_is_added() {
     }
 }
 
-/// The deployment examples have no server and need a container engine: only their variables and configuration are checked.
+/// The deployment examples have no server and need a container engine: only their variables and configuration are
+/// checked.
 #[tokio::test]
 async fn manifests_use_known_variables_and_a_valid_configuration() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,5 +1,5 @@
-//! Floods of HTTP/2 frames (CVE-2023-44487, CVE-2024-27316, CVE-2019-9512 to 9518): the connection is closed, or the process
-//! does not grow, and clients on other connections are hardly slowed down.
+//! Floods of HTTP/2 frames (CVE-2023-44487, CVE-2024-27316, CVE-2019-9512 to 9518): the connection is closed, or the
+//! process does not grow, and clients on other connections are hardly slowed down.
 //!
 //! `LOCKGATE_FLOOD` sets the duration of each flood in seconds (1). The figures are printed.
 
@@ -84,8 +84,8 @@ async fn unfinished_header_block_is_closed_at_its_deadline() {
     let list = |path| [(":method", "GET"), (":scheme", "https"), (":path", path)];
     let begun = |stream| frame(HEADERS, END_STREAM, stream, &hpack(&list("/")));
     let refused = frame(HEADERS, END_HEADERS | END_STREAM, 1, &hpack(&list("/")));
-    // The first request is limited by `request_head`. A later one is not yet known to have begun: the connection counts as
-    // idle, receives a GOAWAY, and is then limited by `request_head`.
+    // The first request is limited by `request_head`. A later one is not yet known to have begun: the connection counts
+    // as idle, receives a GOAWAY, and is then limited by `request_head`.
     for (name, bytes, due) in [
         ("the first", begun(1), 600),
         ("a later one", [refused, begun(3)].concat(), 1200),

@@ -9,7 +9,7 @@ enum Answer {
     Send(String),
     /// Sends this text, then FIN.
     SendAndFin(String),
-    /// RST.
+    /// Sends a reset (RST).
     Reset,
 }
 

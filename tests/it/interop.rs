@@ -4,7 +4,8 @@
 use crate::harness::{Lockgate, Program, Setup};
 use std::{net::SocketAddr, process::Output, time::Duration};
 
-/// A server of `tests/python/servers`, and the checks that it does not support; the first lines of the script give the reasons.
+/// A server of `tests/python/servers`, and the checks that it does not support; the first lines of the script give the
+/// reasons.
 struct Server(&'static str, &'static [&'static str]);
 
 const SERVERS: [Server; 10] = [

@@ -1,4 +1,5 @@
-//! Layering rules: permitted imports between modules, the module of each dependency, file lengths and forbidden names.
+//! Layering rules: permitted imports between modules, the module of each dependency, file lengths, the width of
+//! comments and forbidden names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -69,12 +70,27 @@ const EMPTY_NAMES: [&str; 4] = ["manager", "util", "common", "helper"];
 /// The maximum number of lines of a file without its unit tests.
 const CEILING: usize = 600;
 
+/// The maximum width of a comment line, in columns. rustfmt does not wrap comments.
+const MAX_COMMENT_WIDTH: usize = 120;
+
 #[test]
 fn every_file_keeps_to_its_layer_its_fences_and_its_size() {
     let files = sources();
     let problems: Vec<_> = files
         .iter()
         .flat_map(|(path, text)| check(path, text))
+        .collect();
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+#[test]
+fn comments_of_tests_keep_to_the_width() {
+    let problems: Vec<_> = rust_files("tests")
+        .iter()
+        .flat_map(|(path, text)| {
+            let problems = width_problems(path, text).into_iter();
+            problems.map(|problem| format!("tests/{}: {problem}", path.display()))
+        })
         .collect();
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }
@@ -138,6 +154,10 @@ fn every_module_has_a_layer_and_every_layer_its_modules() {
 #[test]
 fn each_rule_catches_what_it_is_for() {
     let long = "//\n".repeat(CEILING + 1);
+    let wide = format!(
+        "fn f() {{}}\n    // {}\n",
+        "x".repeat(MAX_COMMENT_WIDTH - 6)
+    );
     let cases = [
         ("proto/frame.rs", "use crate::config::Config;", "config"),
         ("router/mod.rs", "use crate::guard::Guard;", "sibling"),
@@ -212,6 +232,9 @@ fn each_rule_catches_what_it_is_for() {
         ("tls/mod.rs", "mod helpers;", "helper"),
         ("tls/mod.rs", "pub struct KeyManager;", "manager"),
         ("http/validate.rs", long.as_str(), "lines"),
+        ("http/validate.rs", wide.as_str(), "line 2"),
+        ("http/tests.rs", wide.as_str(), "line 2"),
+        ("config/schema/pool.rs", wide.as_str(), "line 2"),
         // The declaration of a test module in the middle of a file hides nothing that follows it.
         (
             "router/mod.rs",
@@ -231,7 +254,16 @@ fn each_rule_catches_what_it_is_for() {
             "{path}: {text:?} passed: {problems:?}"
         );
     }
+    let full = format!("/// {}", "é".repeat(MAX_COMMENT_WIDTH - 4));
+    let text = format!(
+        "const URL: &str = \"https://{}\";",
+        "x".repeat(MAX_COMMENT_WIDTH)
+    );
+    let key = format!("    /// {}", "x".repeat(MAX_COMMENT_WIDTH));
     let innocent = [
+        ("http/validate.rs", full.as_str()),
+        ("http/validate.rs", text.as_str()),
+        ("config/schema/pool.rs", key.as_str()),
         (
             "http/validate.rs",
             "use crate::{config::Host, proto::handshake};\nuse super::refusal::Refusal;",
@@ -270,23 +302,22 @@ fn each_rule_catches_what_it_is_for() {
 
 /// Everything that is wrong with one file; `path` is relative to `src`.
 fn check(path: &Path, text: &str) -> Vec<String> {
-    if is_test(path) {
-        return vec![];
-    }
-    let code = code_of(text);
-    let mut problems = vec![];
-    problems.extend(
-        imports(path, &code)
-            .into_iter()
-            .filter_map(|module| import_problem(module_of(path), &module)),
-    );
-    problems.extend(fence_problems(path, &code));
-    problems.extend(name_problems(path, &code));
-    let lines = without_tests(text).lines().count();
-    if lines > CEILING {
-        problems.push(format!(
-            "{lines} lines, the limit is {CEILING}: is there a second concept in it?"
-        ));
+    let mut problems = width_problems(path, text);
+    if !is_test(path) {
+        let code = code_of(text);
+        problems.extend(
+            imports(path, &code)
+                .into_iter()
+                .filter_map(|module| import_problem(module_of(path), &module)),
+        );
+        problems.extend(fence_problems(path, &code));
+        problems.extend(name_problems(path, &code));
+        let lines = without_tests(text).lines().count();
+        if lines > CEILING {
+            problems.push(format!(
+                "{lines} lines, the limit is {CEILING}: is there a second concept in it?"
+            ));
+        }
     }
     problems
         .into_iter()
@@ -435,6 +466,27 @@ fn name_problems(path: &Path, code: &str) -> Vec<String> {
         .collect()
 }
 
+/// Returns the lines of comments that are too wide. The doc comment of a configuration key is one line, because its
+/// text is the description in the schema, where a line break would remain.
+fn width_problems(path: &Path, text: &str) -> Vec<String> {
+    let in_schema = path.starts_with("config/schema");
+    let lines = (1..).zip(text.lines());
+    lines
+        .filter(|(_, line)| {
+            let comment = line.trim_start();
+            comment.starts_with("//") && !(in_schema && comment.starts_with("/// "))
+        })
+        .filter_map(|(number, line)| {
+            let width = line.chars().count();
+            (width > MAX_COMMENT_WIDTH).then(|| {
+                format!(
+                    "line {number}: a comment of {width} columns, the limit is {MAX_COMMENT_WIDTH}"
+                )
+            })
+        })
+        .collect()
+}
+
 /// Returns the top modules that a file names, by `crate::` or by `super::`.
 fn imports(path: &Path, code: &str) -> BTreeSet<String> {
     let mentions = mentions(path, code).into_iter();
@@ -569,8 +621,8 @@ fn code_of(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the text without its inline `#[cfg(test)] mod tests { … }` blocks. A `mod tests;` declaration hides nothing: what
-/// follows it is scanned like the rest.
+/// Returns the text without its inline `#[cfg(test)] mod tests { … }` blocks. A `mod tests;` declaration hides nothing:
+/// what follows it is scanned like the rest.
 fn without_tests(text: &str) -> String {
     let mut kept = vec![];
     let mut lines = text.lines().peekable();
@@ -590,24 +642,29 @@ fn without_tests(text: &str) -> String {
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = rust_files("src");
+    assert!(files.len() > LAYERS.len(), "src was found");
+    files
+}
+
+/// Returns the Rust files in a folder of the repository, without build output, by their paths in that folder.
+fn rust_files(folder: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files = vec![];
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("src is readable") {
+        for entry in fs::read_dir(&folder).expect("the folder is readable") {
             let path = entry.expect("readable").path();
             if path.is_dir() {
-                folders.push(path);
+                if !path.ends_with("target") {
+                    folders.push(path);
+                }
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("UTF-8");
-                files.push((
-                    path.strip_prefix(&root).expect("below src").to_owned(),
-                    text,
-                ));
+                files.push((path.strip_prefix(&root).expect("below it").to_owned(), text));
             }
         }
     }
-    assert!(files.len() > LAYERS.len(), "src was found");
     files.sort();
     files
 }

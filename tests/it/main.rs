@@ -1,5 +1,5 @@
-//! The real binary, on port 0, between real sockets. Every wait has a deadline. A test sleeps only to pace a client or a
-//! backend, and for a span that it measures.
+//! The real binary, on port 0, between real sockets. Every wait has a deadline. A test sleeps only to pace a client or
+//! a backend, and for a span that it measures.
 
 mod harness;
 

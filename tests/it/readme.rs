@@ -206,7 +206,7 @@ fn readme_begins_with_demo_and_tests() {
 /// The section whose commands need a CA.
 const CERTIFICATES: &str = "Certificates";
 
-/// A fenced block.
+/// A fenced code block of the README.
 struct Block<'a> {
     /// The heading above it.
     section: &'a str,

@@ -35,7 +35,7 @@ struct ReceivedClose {
     at: Instant,
 }
 
-/// The connected clients.
+/// The connected clients, and the Closes that they have received.
 struct Clients {
     report: UnboundedSender<ReceivedClose>,
     closes: UnboundedReceiver<ReceivedClose>,

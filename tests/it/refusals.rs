@@ -1,5 +1,5 @@
-//! Refusals of backends, routes and guards, and the request that a backend receives. `request_validation` has the tables of
-//! hostile requests.
+//! Refusals of backends, routes and guards, and the request that a backend receives. `request_validation` has the
+//! tables of hostile requests.
 
 use crate::harness::{Backend, Lockgate, handshake, switching_protocols};
 

@@ -107,8 +107,8 @@ impl Table {
         some.cloned().collect()
     }
 
-    /// Checks that no request arrived late and no row has a fault. `partial` rows were refused in the middle of a body, of
-    /// which the backend may have received the beginning.
+    /// Checks that no request arrived late and no row has a fault. `partial` rows were refused in the middle of a body,
+    /// of which the backend may have received the beginning.
     async fn end(mut self, of: &str, partial: usize) {
         let before = self.seen(true).len();
         let mut last = self.lockgate.upgrade("/the-last", "").await;

@@ -160,8 +160,8 @@ async fn attack(kinds: &[Kind], each: usize) {
         first > -0.1,
         "{name}: closed {first:+.2} s from its deadline"
     );
-    // The kernel accepts some further bytes although the client does not read, because window probes are answered seconds
-    // apart. Each time the deadline restarts.
+    // The kernel accepts some further bytes although the client does not read, because window probes are answered
+    // seconds apart. Each time the deadline restarts.
     let max = match kinds.contains(&Kind::SlowReader) {
         true => due.as_secs_f64() + 1.0,
         false => 1.0,

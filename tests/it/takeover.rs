@@ -85,7 +85,8 @@ async fn signal_while_draining_after_takeover_is_a_shutdown() {
         open.push(session(&old).await);
     }
     let new = old.successor(&[]).await;
-    // A small drain closes 20 sessions per second instead of spreading them over the window; some are left at the signal.
+    // A small drain closes 20 sessions per second instead of spreading them over the window; some are left at the
+    // signal.
     old.terminate();
     let mut codes = vec![];
     for mut wire in open {

@@ -5,7 +5,7 @@ use flate2::{Compress, Compression, FlushCompress};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
-/// An attached tap.
+/// An attached tap: the response to `GET /tap`.
 struct Tap(Wire);
 
 impl Tap {

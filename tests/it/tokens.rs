@@ -1,4 +1,5 @@
-//! Tokens in a subprotocol, query or cookie: the header that the backend receives, the response, and that no log has the token.
+//! Tokens in a subprotocol, query or cookie: the header that the backend receives, the response, and that no log has
+//! the token.
 
 use crate::harness::{Backend, Frame, Lockgate, Program, Wire, switching_protocols};
 use serde_json::Value;

@@ -172,7 +172,8 @@ fn cell(row: &Value, column: &str) -> String {
     }
 }
 
-/// Returns the state of a backend; "" if it is up without failures. Another version may report only whether it is draining.
+/// Returns the state of a backend; "" if it is up without failures. Another version may report only whether it is
+/// draining.
 fn state(row: &Value) -> String {
     let state = match (row["state"].as_str(), row["ejected_seconds"].as_u64()) {
         (Some("ejected"), Some(seconds)) => Some(format!("ejected for {} s", seconds + 1)),

@@ -1,7 +1,7 @@
 //! Sends one request to an admin address, and returns the answer as a whole or line by line.
 //!
-//! The address and the token of the running lockgate come from flags, the environment or its configuration file. The token
-//! has no flag, because the process list is visible to every user.
+//! The address and the token of the running lockgate come from flags, the environment or its configuration file. The
+//! token has no flag, because the process list is visible to every user.
 
 use crate::{
     admin::listener::describe,
@@ -41,7 +41,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> ClientStreamIo for S {}
 // === impl AdminRequest ===
 
 impl AdminRequest<'_> {
-    /// Sends the request, and returns the answer's status and text. `deadline` covers everything from connect to last byte.
+    /// Sends the request, and returns the answer's status and text. `deadline` covers everything from connect to last
+    /// byte.
     pub(crate) async fn send(self, deadline: Duration) -> anyhow::Result<(u16, String)> {
         let endpoint = describe(self.address);
         match timeout(deadline, self.exchange(read_body)).await {
@@ -52,8 +53,8 @@ impl AdminRequest<'_> {
         }
     }
 
-    /// Sends the request, and calls `on_line` with every line of a 200 answer as it arrives. Returns the status, and the text
-    /// of any other answer.
+    /// Sends the request, and calls `on_line` with every line of a 200 answer as it arrives. Returns the status, and
+    /// the text of any other answer.
     pub(crate) async fn follow(self, on_line: impl FnMut(&str)) -> anyhow::Result<(u16, String)> {
         self.exchange(async |answer| match answer.status().as_u16() {
             200 => read_lines(answer, on_line)
@@ -225,7 +226,8 @@ pub(crate) fn address(admin: &AdminArgs) -> anyhow::Result<AdminAddress> {
     }
 }
 
-/// Returns the address, or the default if the file is invalid: the health of a process does not depend on its current file.
+/// Returns the address, or the default if the file is invalid: the health of a process does not depend on its current
+/// file.
 pub(crate) fn address_or_default(admin: &AdminArgs) -> AdminAddress {
     address(admin).unwrap_or_else(|_| default_address())
 }

@@ -1,4 +1,5 @@
-//! `lockgate probe`: one WebSocket, opened step by step. `connect.rs` has TLS and the handshake, `report.rs` the output.
+//! `lockgate probe`: one WebSocket, opened step by step. `connect.rs` has TLS and the handshake, `report.rs` the
+//! output.
 
 pub(crate) mod connect;
 pub(crate) mod report;

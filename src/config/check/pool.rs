@@ -246,8 +246,8 @@ fn health(name: &str, pool: &Located<Pool>, context: &mut CheckContext<'_>) {
     positive("health.timeout", health.timeout, at, context);
 }
 
-/// Reports settings of a check that does not exist. If "off" is written out, they are accepted: the check may be switched
-/// on later.
+/// Reports settings of a check that does not exist. If "off" is written out, they are accepted: the check may be
+/// switched on later.
 fn idle(name: &str, pool: &Located<Pool>, context: &mut CheckContext<'_>) {
     let at = pool.health.at;
     if context.written_in(at, "check").is_some() || context.source_map.may_contain(at, &["check"]) {

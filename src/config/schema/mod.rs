@@ -1,4 +1,5 @@
-//! The schema of the configuration file. All defaults are defined here; the comment of a field is its line in the reference.
+//! The schema of the configuration file. All defaults are defined here; the comment of a field is its line in the
+//! reference.
 
 pub(crate) mod pool;
 pub(crate) mod route;

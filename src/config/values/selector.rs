@@ -1,5 +1,5 @@
-//! Parts of a request: what consistent hashing uses, where a token may be and to which header it is moved, and the path of
-//! a health check.
+//! Parts of a request: what consistent hashing uses, where a token may be and to which header it is moved, and the path
+//! of a health check.
 
 use crate::config::values::{BadValue, text_value};
 use http::HeaderName;

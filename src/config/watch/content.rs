@@ -161,7 +161,8 @@ fn read(path: &Path, metadata: &Metadata) -> io::Result<PathContent> {
 /// 16 MiB: far more than any configuration or certificate; a path given by mistake may be endless.
 const MAX_FILE_LEN: u64 = 16 * 1024 * 1024;
 
-/// Two writes with this time between them have different timestamps: kernels round times to hundredths of a second at most.
+/// Two writes with this time between them have different timestamps: kernels round times to hundredths of a second at
+/// most.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// Magic numbers of ext2 to ext4, XFS, Btrfs, F2FS, ZFS, tmpfs, and overlayfs, which containers use (`statfs(2)`).

@@ -1,8 +1,9 @@
 //! Reports when the content of files changes, however they are replaced: in place, by rename, or by changing a symbolic
 //! link, as Kubernetes does with secrets and certbot with certificates.
 //!
-//! The kernel reports events in the directories on the path to a file, but only a difference in the content counts. Where the
-//! kernel sends no events (a bind mount, a network file system, no inotify watch left), the content is compared at intervals.
+//! The kernel reports events in the directories on the path to a file, but only a difference in the content counts.
+//! Where the kernel sends no events (a bind mount, a network file system, no inotify watch left), the content is
+//! compared at intervals.
 
 pub(crate) mod content;
 
@@ -26,8 +27,8 @@ use tokio::{
 };
 use tracing::warn;
 
-/// A set of paths whose content is compared with its previous state: of a file the bytes, of a directory the names of its
-/// entries.
+/// A set of paths whose content is compared with its previous state: of a file the bytes, of a directory the names of
+/// its entries.
 #[derive(Debug)]
 pub(crate) struct Watch {
     paths: Arc<[PathBuf]>,
@@ -86,8 +87,8 @@ impl Watch {
         }
     }
 
-    /// Waits until the content of a path differs from that at the last return. Returns the indices of such paths in the list
-    /// given to [`Watch::new`]. A removed file has changed too. Cancel-safe: a dropped call loses no change.
+    /// Waits until the content of a path differs from that at the last return. Returns the indices of such paths in the
+    /// list given to [`Watch::new`]. A removed file has changed too. Cancel-safe: a dropped call loses no change.
     pub(crate) async fn changed(&mut self) -> Vec<usize> {
         loop {
             if !self.event_pending {
@@ -201,8 +202,8 @@ impl WatchedDirs {
         }
         let mut has_new = false;
         for (folder, identity) in dirs {
-            // Directories that are already watched are watched again: one that was deleted and created again may have the same
-            // inode number.
+            // Directories that are already watched are watched again: one that was deleted and created again may have
+            // the same inode number.
             match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => has_new |= self.watched.insert(folder, identity).is_none(),
                 Err(error) => {
@@ -325,8 +326,9 @@ const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
 /// The maximum delay of a change for which the kernel sends no event.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The number of intervals without an event after which the directories are determined again and failed kernel watches are
-/// retried: once a minute. The kernel mostly reports such changes, and for many files this costs more than a comparison.
+/// The number of intervals without an event after which the directories are determined again and failed kernel watches
+/// are retried: once a minute. The kernel mostly reports such changes, and for many files this costs more than a
+/// comparison.
 const RESCAN_EVERY: u32 = 6;
 
 /// The maximum depth of directories created at once; deeper ones are found with later events.

@@ -158,8 +158,8 @@ fn ascii(value: &impl Serialize) -> String {
     String::from_utf8(line).expect("ASCII")
 }
 
-/// A formatter that escapes DEL and all non-ASCII characters (C1 and bidirectional controls among them). serde_json itself
-/// escapes only those below U+0020.
+/// A formatter that escapes DEL and all non-ASCII characters (C1 and bidirectional controls among them). serde_json
+/// itself escapes only those below U+0020.
 struct AsciiFormatter;
 
 impl Formatter for AsciiFormatter {

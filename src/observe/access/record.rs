@@ -20,7 +20,7 @@ pub struct SessionRecord {
     pub route: Arc<str>,
     /// The backend's address.
     pub backend: Arc<str>,
-    /// The negotiated subprotocol.
+    /// The subprotocol of the 101; `None`: none was negotiated.
     pub subprotocol: Option<Box<str>>,
     /// The negotiated extensions.
     pub extensions: Option<Box<str>>,
@@ -50,7 +50,7 @@ pub struct RequestRecord<'a> {
     pub client: IpAddr,
     /// The HTTP version: "1.1" or "2".
     pub http: &'static str,
-    /// The request method.
+    /// The method as the client sent it.
     pub method: &'a str,
     /// The host as the client sent it; "" if there was none.
     pub host: &'a str,
@@ -60,7 +60,7 @@ pub struct RequestRecord<'a> {
     pub route: Option<&'a str>,
     /// The backend's address, if one was chosen.
     pub backend: Option<&'a str>,
-    /// The response status.
+    /// The status code of the response to the client.
     pub status: u16,
     /// The time until the head of the response.
     pub duration: Duration,

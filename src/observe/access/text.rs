@@ -96,7 +96,8 @@ fn pair(f: &mut Formatter<'_>, key: &str, value: Option<&str>) -> fmt::Result {
     }
 }
 
-/// Strings from the wire, joined into one field without line breaks or control characters; spaces occur only inside quotes.
+/// Strings from the wire, joined into one field without line breaks or control characters; spaces occur only inside
+/// quotes.
 struct QuotedText<'a>(&'a [&'a str]);
 
 impl Display for QuotedText<'_> {

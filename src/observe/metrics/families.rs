@@ -55,7 +55,7 @@ pub(crate) struct HostLabels {
     pub(crate) host: String,
 }
 
-/// A configured backend.
+/// A configured backend in one of its pools.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct BackendLabels {
     pool: String,
@@ -97,7 +97,7 @@ pub(crate) struct RefusalLabels {
     pub(crate) why: &'static str,
 }
 
-/// A configured pool.
+/// The name of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PoolLabels {
     pool: String,
@@ -287,8 +287,8 @@ impl StatusClassLabels {
 // === impl CloseLabels ===
 
 impl CloseLabels {
-    /// Creates the labels. Peers may choose among 2,000 codes from 3000 to 4999 (RFC 6455 §7.4.2), so each thousand counts as
-    /// one value.
+    /// Creates the labels. Peers may choose among 2,000 codes from 3000 to 4999 (RFC 6455 §7.4.2), so each thousand
+    /// counts as one value.
     pub(crate) fn new(code: Option<u16>, by: &'static str) -> Self {
         let code = match code {
             None => "none",

@@ -1,6 +1,6 @@
-//! Counters, gauges and histograms. All label sets are closed, so that no client or backend can create a series. The traffic
-//! of a session is added when it closes, so that relaying a frame updates no metric. Label sets, and the metrics of live
-//! sessions and pools, are in `families.rs`.
+//! Counters, gauges and histograms. All label sets are closed, so that no client or backend can create a series. The
+//! traffic of a session is added when it closes, so that relaying a frame updates no metric. Label sets, and the
+//! metrics of live sessions and pools, are in `families.rs`.
 
 pub(crate) mod families;
 
@@ -174,8 +174,8 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts a connection that ended before its first request; `why` comes from a closed set of words ("tls", "proxy-header",
-    /// "deadline", "limit", …).
+    /// Counts a connection that ended before its first request; `why` comes from a closed set of words ("tls",
+    /// "proxy-header", "deadline", "limit", …).
     pub fn connection_failed(&self, why: &'static str) {
         self.connection_failures
             .get_or_create(&WhyLabels { why })
@@ -271,7 +271,8 @@ impl Metrics {
         self.pools.admission_refused(pool, reason);
     }
 
-    /// Counts a retry: an attempt on a backend of the pool after an earlier one, on the same or another backend, has failed.
+    /// Counts a retry: an attempt on a backend of the pool after an earlier one, on the same or another backend, has
+    /// failed.
     pub fn retried(&self, pool: &str) {
         self.pools.retried(pool);
     }

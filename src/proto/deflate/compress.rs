@@ -143,8 +143,8 @@ impl DeflateBuffer {
         }
     }
 
-    /// Compresses the kept bytes and writes them as a frame. Each call starts with an empty window, so that all sessions
-    /// of a thread share one compressor.
+    /// Compresses the kept bytes and writes them as a frame. Each call starts with an empty window, so that all
+    /// sessions of a thread share one compressor.
     fn emit(&mut self, fin: bool, out: &mut Vec<u8>) {
         let idle = match self.window_bits {
             None => IDLE_COMPRESSOR.with_borrow_mut(Option::take),

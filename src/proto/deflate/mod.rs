@@ -17,8 +17,8 @@ use crate::proto::{
 use http::HeaderMap;
 use std::fmt;
 
-/// Negotiated parameters (RFC 7692 §7.1). Lockgate's compressor keeps no context between messages, so that an idle session holds no
-/// window for it; the client's may, in a window that is small if its offer allows that.
+/// Negotiated parameters (RFC 7692 §7.1). Lockgate's compressor keeps no context between messages, so that an idle
+/// session holds no window for it; the client's may, in a window that is small if its offer allows that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeflateParams {
     /// Window of our compressor, in bits; `None`: the client sets no limit, and the largest window is used.
@@ -72,8 +72,8 @@ impl DeflateParams {
         Some(params)
     }
 
-    /// Returns the window to inflate the client's messages with, in bits. zlib has none below 9 bits; a window larger than
-    /// the client's works as well.
+    /// Returns the window to inflate the client's messages with, in bits. zlib has none below 9 bits; a window larger
+    /// than the client's works as well.
     pub fn inflate_window_bits(self) -> u8 {
         self.client_window_bits.unwrap_or(MAX_WINDOW_BITS).max(9)
     }

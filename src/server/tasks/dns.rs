@@ -35,7 +35,7 @@ pub(crate) struct DnsTasks {
 struct TrackedName {
     /// The maximum interval between queries; dropping it ends the queries.
     max_interval: watch::Sender<Duration>,
-    /// The last answer.
+    /// The answer of the last successful query.
     answer: Option<DnsAnswer>,
     /// Why the last query failed or its answer is incomplete.
     error: Option<String>,
@@ -77,8 +77,8 @@ impl DnsTasks {
         self.names.iter().map(status).collect()
     }
 
-    /// Starts and ends tasks so that each name of the current gateway is queried. The last result of a name that stays is
-    /// applied at once, for pools that contain the name since this reload.
+    /// Starts and ends tasks so that each name of the current gateway is queried. The last result of a name that stays
+    /// is applied at once, for pools that contain the name since this reload.
     pub(crate) fn refresh(&mut self) {
         let gateway = self.context.live.snapshot();
         let mut names = gateway.dns_names();

@@ -39,8 +39,8 @@ impl HealthTasks {
         }
     }
 
-    /// Starts and ends checker tasks so that each backend of the current gateway has one. A task that stays receives the
-    /// settings of the current gateway.
+    /// Starts and ends checker tasks so that each backend of the current gateway has one. A task that stays receives
+    /// the settings of the current gateway.
     pub(crate) fn refresh(&mut self) {
         let metrics = &self.context.metrics;
         let mut checks = checks_by_backend(&self.context.live.snapshot());

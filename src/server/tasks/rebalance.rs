@@ -2,7 +2,8 @@
 //! closed as by a drain, so that the reconnecting clients spread over all backends.
 //!
 //! Each pool with rebalancing has a task that polls the load once per second. The excess is computed once after each
-//! growth: clients that were closed and have not reconnected yet would otherwise make every share look smaller than it is.
+//! growth: clients that were closed and have not reconnected yet would otherwise make every share look smaller than it
+//! is.
 
 use crate::{
     http::context::Context,
@@ -167,13 +168,14 @@ impl RebalanceTask {
 // === impl GrowthDetector ===
 
 impl GrowthDetector {
-    /// Records the backends of the pool and schedules rebalancing if one is new. On the first observation every backend is
-    /// new, because the pool may already be uneven.
+    /// Records the backends of the pool and schedules rebalancing if one is new. On the first observation every backend
+    /// is new, because the pool may already be uneven.
     fn observe(&mut self, shares: &[LoadShare], now: Instant) {
         let names = shares.iter().map(|it| (it.backend.clone(), it.generation));
         let before = std::mem::replace(&mut self.seen, names.collect());
         let has_grown = !self.seen.is_subset(&before);
-        // A backend in slow start does not get its full share: closed sessions would return to the backends they came from.
+        // A backend in slow start does not get its full share: closed sessions would return to the backends they came
+        // from.
         let is_warming = shares.iter().any(|it| it.warming);
         if has_grown || is_warming && self.stable_since.is_some() {
             self.schedule(now);
@@ -234,8 +236,9 @@ impl ExcessSessions {
         known.count() == self.0.len()
     }
 
-    /// Returns whether this backend still has more sessions than its share. The larger of the two shares counts: the current
-    /// one is too small while closed clients reconnect, the earlier one is too small if sessions have been added.
+    /// Returns whether this backend still has more sessions than its share. The larger of the two shares counts: the
+    /// current one is too small while closed clients reconnect, the earlier one is too small if sessions have been
+    /// added.
     fn still_has_excess(&self, backend: &str, now: &[LoadShare]) -> bool {
         let then = self.0.get(backend);
         let now = now.iter().find(|it| *it.backend == *backend);
@@ -278,8 +281,8 @@ mod tests {
         names.chars().map(share).collect()
     }
 
-    /// Observes one entry per second and returns the seconds at which the pool had settled. A capital letter: the pool is in
-    /// slow start.
+    /// Observes one entry per second and returns the seconds at which the pool had settled. A capital letter: the pool
+    /// is in slow start.
     fn settled(observations: &[&str]) -> Vec<usize> {
         let (mut growth, start) = (GrowthDetector::default(), Instant::now());
         let mut settled = vec![];

@@ -256,8 +256,9 @@ impl Pump {
         self.ended.is_some() && self.close.is_none() && !self.is_blocked()
     }
 
-    /// Returns whether [`MAX_DISCARDED`] bytes of a backend were discarded because its client is dead: its end is no longer
-    /// awaited. A dead backend needs no such limit: its client was sent a Close, and `close_timeout` bounds the reply.
+    /// Returns whether [`MAX_DISCARDED`] bytes of a backend were discarded because its client is dead: its end is no
+    /// longer awaited. A dead backend needs no such limit: its client was sent a Close, and `close_timeout` bounds the
+    /// reply.
     pub(crate) fn discard_limit_reached(&self) -> bool {
         !self.from_client && self.discarded >= MAX_DISCARDED
     }

@@ -152,7 +152,8 @@ impl AcmeClient {
     }
 }
 
-/// Returns the account key in PKCS #8: the stored one, or a new one, which is saved before it is used.
+/// Returns the account key in PKCS #8: the stored one, or a new one. A new key is saved before it is used. Only with
+/// external account binding the account is created first and its key saved afterwards ([`bind`]).
 async fn key(ca: &CaConfig, store: &WriteBehindStore) -> Result<Arc<[u8]>, AcmeError> {
     let unreadable =
         |error| AcmeError::Unusable(format!("{} cannot be read: {error}", store.location()));

@@ -19,16 +19,16 @@ pub enum BadRoots {
     /// The file is missing or damaged.
     #[error("{} cannot be read as PEM", .path.display())]
     Read {
-        /// The file.
+        /// The value of `acme.ca_file`.
         path: PathBuf,
-        /// The cause.
+        /// The error of reading or parsing it.
         #[source]
         source: PemError,
     },
     /// The file contains no CA certificate.
     #[error("{} has no CA certificate", .path.display())]
     None {
-        /// The file.
+        /// The value of `acme.ca_file`.
         path: PathBuf,
     },
 }

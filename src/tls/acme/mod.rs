@@ -1,9 +1,9 @@
 //! Certificates by ACME (RFC 8555): one per host, obtained and renewed automatically.
 //!
 //! `renewal` has the loops: one renews the certificate of a host, whose state is in `host`, at the time that `schedule`
-//! computes; `issuer` orders by `rustls_acme` or `instant_acme`, with the `order` that describes the certificate and the
-//! CA. `client` holds what all hosts share: the CA, the account, the store and its lock. `cert_chain` is the format of
-//! a stored certificate, `files` checks the files of `[acme]`, and `error` has the causes of failed orders. Open
+//! computes; `issuer` orders by `rustls_acme` or `instant_acme`, with the `order` that describes the certificate and
+//! the CA. `client` holds what all hosts share: the CA, the account, the store and its lock. `cert_chain` is the format
+//! of a stored certificate, `files` checks the files of `[acme]`, and `error` has the causes of failed orders. Open
 //! `renewal` first.
 //!
 //! A host that has a certificate keeps it despite any error here: only a newer certificate replaces it.
@@ -238,7 +238,8 @@ fn folder(directory: &str) -> String {
     url.chars().map(plain).collect()
 }
 
-/// Returns the names of a configuration that can be ordered, wildcards as `*.example.com`; `None` without an `[acme]` section.
+/// Returns the names of a configuration that can be ordered, wildcards as `*.example.com`; `None` without an `[acme]`
+/// section.
 ///
 /// Excluded are addresses and names without a dot, which no public CA certifies, wildcards without `acme.dns`, and the
 /// hosts of routes with `acme = false`, unless another route names them too.

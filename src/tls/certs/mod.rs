@@ -222,8 +222,8 @@ impl fmt::Debug for Certificates {
     }
 }
 
-/// Reloads `certificates` whenever another program has changed the content of their files, and publishes the expiry of each name in
-/// `metrics`. Returns only if there are no files.
+/// Reloads `certificates` whenever another program has changed the content of their files, and publishes the expiry of
+/// each name in `metrics`. Returns only if there are no files.
 pub(crate) async fn watch_files(certificates: Arc<Certificates>, metrics: Arc<Metrics>) {
     let mut published = BTreeSet::new();
     publish_expiries(&certificates, &metrics, &mut published);

@@ -128,7 +128,7 @@ fn reload_pair(cert: &mut LoadedCert, changed: &BTreeSet<PathBuf>) -> Option<Cer
 // === impl CertReload ===
 
 impl CertReload {
-    /// Logs the change.
+    /// Logs the result of the reload.
     pub fn log(&self) {
         match self {
             CertReload::Replaced {

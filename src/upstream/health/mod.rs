@@ -45,7 +45,7 @@ struct HealthRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct HealthChange {
     to: Condition,
-    /// The last failure.
+    /// The last failure at the time of the change, if there is one.
     why: Option<String>,
 }
 

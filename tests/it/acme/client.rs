@@ -29,7 +29,7 @@ impl HttpClient for Client {
     }
 }
 
-/// A new account.
+/// Creates an account at `directory`.
 pub(super) async fn account(
     pebble: &Pebble,
     directory: String,

@@ -31,7 +31,8 @@ impl FaultyCa {
         }
     }
 
-    /// Checks that the order fails with this error while `a.test` is served, then removes the fault and waits for `b.test`.
+    /// Checks that the order fails with this error while `a.test` is served, then removes the fault and waits for
+    /// `b.test`.
     async fn recovers_from(self, error: &str) {
         failed(&self.lockgate, "b.test", error).await;
         self.fixture

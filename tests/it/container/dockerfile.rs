@@ -97,8 +97,8 @@ impl Dockerfile {
             .expect("copied with an owner")
     }
 
-    /// Checks that files copied into the build exist and are not excluded by `.dockerignore`, and that files copied into the
-    /// image are made by the build.
+    /// Checks that files copied into the build exist and are not excluded by `.dockerignore`, and that files copied
+    /// into the image are made by the build.
     pub(super) fn check_copies(&self) {
         let ignored = fs::read_to_string(".dockerignore").expect("it stands at the top");
         for copy in self

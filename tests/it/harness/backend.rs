@@ -101,7 +101,8 @@ impl Backend {
         (wire, request)
     }
 
-    /// Returns whether no client has connected. `true` is reliable only once the response to a possible request has arrived.
+    /// Returns whether no client has connected. `true` is reliable only once the response to a possible request has
+    /// arrived.
     pub(crate) fn untouched(self) -> bool {
         let listener = self.listener.into_std().expect("still registered");
         matches!(listener.accept(), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)

@@ -8,7 +8,7 @@ pub(crate) struct Frame {
     pub(crate) reserved: u8,
     pub(crate) opcode: u8,
     pub(crate) masked: bool,
-    /// Unmasked.
+    /// The payload, unmasked.
     pub(crate) payload: Vec<u8>,
 }
 

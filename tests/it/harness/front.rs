@@ -35,7 +35,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A port in front of Pebble's API. Pebble builds its URLs from the request's Host, so that clients keep using this port.
+/// A port in front of Pebble's API. Pebble builds its URLs from the request's Host, so that clients keep using this
+/// port.
 pub(crate) struct Front {
     port: u16,
     fault: watch::Sender<Fault>,

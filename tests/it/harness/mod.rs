@@ -1,6 +1,6 @@
 //! The test harness: `Lockgate` is the process, `Backend` a listening socket behind it, `Wire` one connection of either
-//! side, `Frame` a WebSocket frame, `H2` an HTTP/2 client and `RawH2` one that can send invalid frames, `Program` a program
-//! in Python or Node, `Pebble` a real ACME server and `Front` a proxy that simulates its faults.
+//! side, `Frame` a WebSocket frame, `H2` an HTTP/2 client and `RawH2` one that can send invalid frames, `Program` a
+//! program in Python or Node, `Pebble` a real ACME server and `Front` a proxy that simulates its faults.
 
 mod backend;
 mod frame;

@@ -90,7 +90,8 @@ impl Pebble {
         count(&self.log.borrow(), part)
     }
 
-    /// Number of new-order requests so far, including those with a rejected nonce. `count("Added order")` has the accepted ones.
+    /// Number of new-order requests so far, including those with a rejected nonce. `count("Added order")` has the
+    /// accepted ones.
     pub(crate) fn orders(&self) -> usize {
         self.count("POST /order-plz")
     }

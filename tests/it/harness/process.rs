@@ -31,7 +31,7 @@ pub(crate) struct Lockgate {
     /// `admin.sock`, `config.toml`, `data/`, `ca.pem`, `stderr`. A successor has the same.
     folder: Arc<TempDir>,
     stderr: PathBuf,
-    /// The TLS listener.
+    /// The address of the TLS listener.
     pub(crate) https: SocketAddr,
     /// Every line of stdout so far that is a JSON object: the access log.
     records: watch::Receiver<Vec<Record>>,
@@ -258,7 +258,7 @@ impl Lockgate {
         self.connector.connect(name, stream).await
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("not waited for yet")
     }
@@ -275,7 +275,8 @@ impl Lockgate {
         self.request(handshake(path, more)).await
     }
 
-    /// Opens a session to a backend that the test controls; returns both ends and the request that the backend received.
+    /// Opens a session to a backend that the test controls; returns both ends and the request that the backend
+    /// received.
     pub(crate) async fn session(&self, backend: &Backend) -> (Wire, Wire, Head) {
         let mut client = self.upgrade("/", "").await;
         let (server, request) = backend.accept_session().await;
@@ -341,7 +342,7 @@ impl Lockgate {
         value_of(&page, series).unwrap_or_else(|| panic!("no {series} in\n{page}"))
     }
 
-    /// The metrics page.
+    /// Returns the text of `/metrics`.
     pub(crate) async fn metrics(&self) -> String {
         let socket = UnixStream::connect(self.folder.path().join("admin.sock")).await;
         let mut wire = Wire::stream(socket.expect("it listens"));
@@ -366,7 +367,7 @@ impl Lockgate {
         self.folder.path().join("ca.pem")
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }

@@ -37,14 +37,14 @@ pub(crate) enum EndKind {
     Fin,
     /// FIN without close_notify.
     WithoutCloseNotify,
-    /// RST.
+    /// A reset (RST).
     Reset,
 }
 
 /// The head of a request or a response, as received.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
-    /// The first line.
+    /// The request line or the status line.
     pub(crate) start: String,
     /// The fields in order, with unchanged case.
     pub(crate) fields: Vec<(String, String)>,
@@ -138,7 +138,7 @@ impl Wire {
         })
     }
 
-    /// The next frame.
+    /// Reads the next frame.
     #[track_caller]
     pub(crate) fn frame(&mut self) -> impl Future<Output = Frame> {
         within("a frame", async move {

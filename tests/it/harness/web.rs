@@ -21,8 +21,8 @@ use tokio_rustls::TlsConnector;
 /// The reason why a request has no response.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// Sends a request to the port of its URL on 127.0.0.1, on a new connection. For `https` URLs the server's certificate must
-/// be issued by this CA.
+/// Sends a request to the port of its URL on 127.0.0.1, on a new connection. For `https` URLs the server's certificate
+/// must be issued by this CA.
 pub(crate) async fn fetch<B>(request: Request<B>, ca: &Path) -> Result<Response<Bytes>, Failure>
 where
     B: Body + Send + 'static,

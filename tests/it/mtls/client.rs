@@ -133,7 +133,7 @@ impl Pki {
 // === impl Client ===
 
 impl Client {
-    /// Opens a connection.
+    /// Connects and performs the TLS handshake.
     pub(super) async fn connect(
         self,
         config: &Arc<ClientConfig>,

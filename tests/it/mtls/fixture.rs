@@ -82,7 +82,8 @@ impl MtlsFixture {
         self.recording.borrow().len()
     }
 
-    /// Checks that the backend received exactly one request after the first `before`, with this certificate and no other.
+    /// Checks that the backend received exactly one request after the first `before`, with this certificate and no
+    /// other.
     pub(super) fn check_forwarded(
         &self,
         before: usize,

@@ -129,8 +129,8 @@ pub(super) async fn send(
     (end, kind)
 }
 
-/// Opens a connection and waits for an alert. Under TLS 1.3 a client learns only after its handshake that its certificate
-/// was refused.
+/// Opens a connection and waits for an alert. Under TLS 1.3 a client learns only after its handshake that its
+/// certificate was refused.
 pub(super) async fn connect_and_wait(
     client: Client,
     config: &Arc<ClientConfig>,

@@ -1,7 +1,8 @@
-//! One of four backend processes is killed under many sessions, and started again: detection, closes, retries and slow start.
+//! One of four backend processes is killed under many sessions, and started again: detection, closes, retries and slow
+//! start.
 //!
-//! `LOCKGATE_SESSIONS` sets the number of sessions (400 by default); a twentieth of that connects additionally per second.
-//! The figures are printed.
+//! `LOCKGATE_SESSIONS` sets the number of sessions (400 by default); a twentieth of that connects additionally per
+//! second. The figures are printed.
 
 mod client;
 mod many_clients;

@@ -1,7 +1,7 @@
 //! Balancing of thousands of sessions by weight: during connects, over a reload, and when a backend is added.
 //!
-//! `LOCKGATE_SESSIONS` sets the number of connects (2000). Half of them are HTTP/2 streams, and one in 51 closes again, so
-//! that 20,000 descriptors are enough for the others. The figures are printed.
+//! `LOCKGATE_SESSIONS` sets the number of connects (2000). Half of them are HTTP/2 streams, and one in 51 closes again,
+//! so that 20,000 descriptors are enough for the others. The figures are printed.
 
 use super::file;
 use crate::harness::{
@@ -123,7 +123,8 @@ impl Worker {
     }
 }
 
-/// Counts live sessions once their number is stable: returns the largest relative deviation from a share, and the counts.
+/// Counts live sessions once their number is stable: returns the largest relative deviation from a share, and the
+/// counts.
 async fn deviation(backends: &[Counting], workers: &[Worker]) -> (f64, Vec<usize>) {
     let held: usize = workers.iter().map(|worker| worker.held.len()).sum();
     let counts = || -> Vec<usize> { backends.iter().map(|it| it.live.load(SeqCst)).collect() };

@@ -46,7 +46,8 @@ impl Files {
         self.0.path().join(name).display().to_string()
     }
 
-    /// Starts a Python server with the server's certificate; it requires client certificates of the CA `clients`, if given.
+    /// Starts a Python server with the server's certificate; it requires client certificates of the CA `clients`, if
+    /// given.
     pub(super) async fn server(&self, clients: Option<&str>) -> (Program, SocketAddr) {
         let files = ["server.pem", "server.key"].into_iter().chain(clients);
         let files: Vec<String> = files.map(|file| self.path(file)).collect();

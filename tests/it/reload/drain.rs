@@ -83,8 +83,8 @@ async fn removed_route_spreads_its_closes_over_the_window() {
         last - first
     );
     assert!(last - first <= WINDOW + Duration::from_secs(1), "{last:?}");
-    // The target is 1.3; a loaded machine may receive several Closes at once. The unit tests of `server::drains` check the
-    // spacing without a clock.
+    // The target is 1.3; a loaded machine may receive several Closes at once. The unit tests of `server::drains` check
+    // the spacing without a clock.
     assert!(peak as f64 <= 2.0 * mean, "{peak} against {mean}");
     for wire in &mut others {
         super::echoes(wire).await;

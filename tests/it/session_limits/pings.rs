@@ -1,8 +1,8 @@
 //! Lockgate's Pings between relayed frames, among them fragments and frames of 16 MiB: no byte is changed, Pongs to
 //! Lockgate's Pings are consumed, all others are relayed.
 //!
-//! `LOCKGATE_SESSIONS` and `LOCKGATE_SECONDS` set the number and the duration of the sessions (20 and 3; 500 and 20 are the
-//! 10,000 session-seconds of the figure). The figures are printed.
+//! `LOCKGATE_SESSIONS` and `LOCKGATE_SECONDS` set the number and the duration of the sessions (20 and 3; 500 and 20 are
+//! the 10,000 session-seconds of the figure). The figures are printed.
 
 use crate::harness::{Backend, Frame, Lockgate, Wire, handshake, raise_descriptor_limit};
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Peers that vanish: a network that drops all packets, and stopped processes. Each is detected within `ping.interval` +
-//! `ping.timeout`, and its backend gets a Close.
+//! Peers that vanish: a network that drops all packets, and stopped processes. Each is detected within
+//! `ping.interval` + `ping.timeout`, and its backend gets a Close.
 //!
 //! `LOCKGATE_PEERS` sets the number of peers of both kinds together (20). The figures are printed.
 

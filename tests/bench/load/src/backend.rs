@@ -1,4 +1,5 @@
-//! The WebSocket server behind the proxies, in cleartext: `/` echoes; `/push/SIZE` sends without end after a first message.
+//! The WebSocket server behind the proxies, in cleartext: `/` echoes; `/push/SIZE` sends without end after a first
+//! message.
 
 use crate::{
     arguments::Arguments,
@@ -85,8 +86,8 @@ fn value<'a>(request: &'a str, header: &str) -> Option<&'a str> {
     })
 }
 
-/// Sends the frame back without its mask. The new header is written directly before the payload, over the old header and mask,
-/// so that one write suffices.
+/// Sends the frame back without its mask. The new header is written directly before the payload, over the old header
+/// and mask, so that one write suffices.
 async fn answer_to(
     stream: &mut TcpStream,
     received: &mut BytesMut,

@@ -18,7 +18,8 @@ pub(crate) async fn open(arguments: &Arguments, path: &str) -> io::Result<Vec<Se
     run_limited(opening).await
 }
 
-/// Returns one `Way` for each session. Over HTTP/2 the connections are already open; with tickets each session has its own.
+/// Returns one `Way` for each session. Over HTTP/2 the connections are already open; with tickets each session has its
+/// own.
 pub(crate) async fn ways(arguments: &Arguments) -> io::Result<Vec<Way>> {
     let (sessions, streams) = (arguments.sessions, arguments.streams);
     if streams > 0 {

@@ -1,4 +1,5 @@
-//! The frames of RFC 6455, section 5.2, that the benchmark needs: unfragmented, masked by clients, parsed from a buffer.
+//! The frames of RFC 6455, section 5.2, that the benchmark needs: unfragmented, masked by clients, parsed from a
+//! buffer.
 
 use bytes::BytesMut;
 use std::io;

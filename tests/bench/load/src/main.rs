@@ -1,11 +1,11 @@
-//! The load generator of the field benchmark: WebSockets over TLS 1.3 (AES-128-GCM, X25519) through a proxy. It has the clients,
-//! the backend and a minimal proxy.
+//! The load generator of the field benchmark: WebSockets over TLS 1.3 (AES-128-GCM, X25519) through a proxy. It has the
+//! clients, the backend and a minimal proxy.
 //!
-//! `handshake`, `echo`, `push` and `idle` are clients. They prepare, print `ready` and wait for a line, so that the parent process
-//! can read the proxy's CPU time. Then they run, print their results as one line of JSON, and end. With `--streams N` their
-//! sessions are WebSockets over HTTP/2 (RFC 8441), N on one connection.
-//! `backend` is the WebSocket server behind the proxy, in cleartext. `forward` is a minimal proxy that terminates TLS and copies
-//! bytes without parsing them. Both print their port and run until they are killed.
+//! `handshake`, `echo`, `push` and `idle` are clients. They prepare, print `ready` and wait for a line, so that the
+//! parent process can read the proxy's CPU time. Then they run, print their results as one line of JSON, and end. With
+//! `--streams N` their sessions are WebSockets over HTTP/2 (RFC 8441), N on one connection.
+//! `backend` is the WebSocket server behind the proxy, in cleartext. `forward` is a minimal proxy that terminates TLS
+//! and copies bytes without parsing them. Both print their port and run until they are killed.
 
 mod arguments;
 mod backend;

@@ -1,5 +1,5 @@
-//! A fixed rate: a schedule of sends that does not depend on earlier echoes. A separate thread keeps the time, because tokio's
-//! timers have a resolution of 1 ms, which is longer than an echo takes.
+//! A fixed rate: a schedule of sends that does not depend on earlier echoes. A separate thread keeps the time, because
+//! tokio's timers have a resolution of 1 ms, which is longer than an echo takes.
 
 use rustix::thread::set_current_timer_slack;
 use std::{
@@ -9,8 +9,8 @@ use std::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// The intended send times of one session. They queue while the session waits for an echo, so a latency measured from them
-/// includes that wait. The queue holds at most the rate times the duration.
+/// The intended send times of one session. They queue while the session waits for an echo, so a latency measured from
+/// them includes that wait. The queue holds at most the rate times the duration.
 pub(crate) type Turns = UnboundedReceiver<Instant>;
 
 /// Schedules `rate` messages per second, round-robin over `sessions` sessions, until `end`.

@@ -9,7 +9,7 @@ use http::{
 use http_body_util::Full;
 use serde_json::json;
 
-/// A complete response.
+/// A response with a complete body.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     status: u16,

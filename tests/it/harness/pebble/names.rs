@@ -32,8 +32,8 @@ impl Pebble {
         self.manage("add-a", &added).await;
     }
 
-    /// The URL where a hook can POST `{"host": "_acme-challenge.a.test.", "value": ""}` to `/set-txt`, and the same without
-    /// a value to `/clear-txt`. A name without the final dot is accepted, but never found.
+    /// The URL where a hook can POST `{"host": "_acme-challenge.a.test.", "value": ""}` to `/set-txt`, and the same
+    /// without a value to `/clear-txt`. A name without the final dot is accepted, but never found.
     pub(crate) fn management(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.dns_management)
     }

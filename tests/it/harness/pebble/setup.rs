@@ -15,11 +15,11 @@ use tokio::sync::watch;
 
 /// Builder of a [`Pebble`].
 pub(crate) struct PebbleSetup {
-    /// Seconds.
+    /// The validity of certificates, in seconds.
     validity: u64,
     /// Key id and base64url of the HMAC key.
     external_accounts: Map<String, Value>,
-    /// Percent.
+    /// The percentage of nonces that Pebble rejects.
     nonce_reject: u8,
     /// Ports for the validation by http-01 and tls-alpn-01.
     validation: Option<(u16, u16)>,

@@ -102,7 +102,8 @@ impl Session {
         }
     }
 
-    /// Reads a stream of large frames more slowly than it is sent, so that the backend is always in the middle of a frame.
+    /// Reads a stream of large frames more slowly than it is sent, so that the backend is always in the middle of a
+    /// frame.
     pub(super) async fn read_stream(
         mut self,
         large_frame: Arc<[u8]>,

@@ -45,8 +45,8 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         refused(400, "a length in other digits", length("５")),
         partial(408, "less than the length", length("6")),
-        // §6.1: both at once may be refused, or the length is ignored and the connection is closed after the response, so that
-        // the following bytes are no request.
+        // §6.1: both at once may be refused, or the length is ignored and the connection is closed after the response,
+        // so that the following bytes are no request.
         forwarded(
             REQUEST_LINE,
             "a length and chunks",

@@ -164,7 +164,8 @@ pub(super) fn rows() -> Vec<Row> {
         )
         .field("x-real-ip", Some("127.0.0.1"))
         .field("x-forwarded-host", Some("a.test")),
-        // RFC 9110 §7.6.1: fields named by Connection are removed, except Host, Cookie, Authorization and forwarding fields.
+        // RFC 9110 §7.6.1: fields named by Connection are removed, except Host, Cookie, Authorization and forwarding
+        // fields.
         forwarded(
             REQUEST_LINE,
             "Connection names a field",

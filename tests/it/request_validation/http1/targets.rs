@@ -52,7 +52,8 @@ pub(super) fn rows() -> Vec<Row> {
             "/http://b.test/",
             "/http:/b.test/",
         ),
-        // Slashes are merged, as some backends do. In origin-form a target with two leading slashes is a path, not an authority.
+        // Slashes are merged, as some backends do. In origin-form a target with two leading slashes is a path, not an
+        // authority.
         good("two slashes", "//b.test/x", "/b.test/x"),
         good("two slashes in the middle", "/a//b", "/a/b"),
         good("dot segments", "/a/./b/../c", "/a/c"),
