@@ -33,7 +33,6 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     fn location(&self) -> String;
 }
 
-
 /// A wrapper of a store: content that cannot be written stays in memory, and the write is retried.
 #[derive(Debug)]
 pub(crate) struct WriteBehindStore {

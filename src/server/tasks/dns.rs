@@ -136,10 +136,7 @@ impl DnsTasks {
         let gateway = self.context.live.snapshot();
         let change = gateway.apply_dns_answer(&name, answer.as_ref());
         if !change.added.is_empty() || !change.removed.is_empty() {
-            let (added, removed) = (
-                backend_names(&change.added),
-                backend_names(&change.removed),
-            );
+            let (added, removed) = (backend_names(&change.added), backend_names(&change.removed));
             info!(%name, %added, %removed, "DNS has changed the backends of a name");
             health_tasks.refresh();
         } else if !change.first {
