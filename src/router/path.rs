@@ -81,8 +81,8 @@ impl fmt::Display for NormalPath<'_> {
 }
 
 /// Removes `prefix`, a route's `strip_prefix`, from a path at a segment boundary; the result is never empty. Both are
-/// compared decoded. Returns `None` if the path does not begin with the prefix, or the prefix is empty: the path is then
-/// forwarded unchanged, and no prefix is sent to the backend.
+/// compared decoded. Returns `None` if the path does not begin with the prefix, or the prefix is empty: the path is
+/// then forwarded unchanged, and no prefix is sent to the backend.
 pub(crate) fn strip_prefix<'p>(path: &'p NormalPath<'_>, prefix: &str) -> Option<&'p str> {
     let prefix = prefix.trim_end_matches('/');
     if prefix.is_empty() {
