@@ -174,8 +174,8 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts a connection that ended before its first request; `why` comes from a closed set of words ("tls",
-    /// "proxy-header", "deadline", "limit", …).
+    /// Counts a connection that ended before its first request; `why` comes from a closed set of words ("proxy-header",
+    /// "deadline", "limit", …).
     pub fn connection_failed(&self, why: &'static str) {
         self.connection_failures
             .get_or_create(&WhyLabels { why })

@@ -1,7 +1,7 @@
 //! Pebble, an echo backend, and the configuration of a Lockgate that obtains certificates from Pebble.
 
 use crate::harness::{
-    Backend, Lockgate, Pebble, PebbleSetup, eventually_within, observe,
+    Backend, Lockgate, Pebble, PebbleSetup, eventually_within, free_port, observe,
     web::{trusting, unverified},
 };
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::{
     fmt::Write,
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -28,7 +28,7 @@ pub(crate) struct AcmeFixture {
     pub(crate) folder: TempDir,
 }
 
-// === impl Rig ===
+// === impl AcmeFixture ===
 
 impl AcmeFixture {
     pub(crate) async fn new() -> AcmeFixture {
@@ -37,11 +37,7 @@ impl AcmeFixture {
 
     /// Creates a fixture with a changed setup of Pebble.
     pub(crate) async fn with(change: impl FnOnce(PebbleSetup) -> PebbleSetup) -> AcmeFixture {
-        let held = [0, 0].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
-        let [http, https] = held.map(|held| {
-            let address = held.and_then(|held| held.local_addr());
-            address.expect("a port is free").port()
-        });
+        let (http, https) = (free_port(), free_port());
         AcmeFixture {
             pebble: change(Pebble::setup().ports(http, https)).start().await,
             backend: Backend::echo().await,

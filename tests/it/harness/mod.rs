@@ -23,7 +23,29 @@ pub(crate) use program::Program;
 pub(crate) use raw_h2::RawH2;
 pub(crate) use raw_http1::{End, EndKind, Head, Wire};
 
-use std::{fmt::Display, panic::Location, time::Duration};
+use std::{
+    fmt::Display,
+    net::{Ipv4Addr, TcpListener},
+    panic::Location,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+/// Returns a port that can be bound later. It is below the range that the kernel uses for outgoing connections and for
+/// port 0, so that no connection takes it in the meantime; tests of other processes begin elsewhere in this range.
+pub(crate) fn free_port() -> u16 {
+    const RANGE: u32 = 22_000;
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let offset = std::process::id()
+            .wrapping_mul(37)
+            .wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + offset % RANGE).expect("below 32,000");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
 
 /// Long enough for a loaded machine: an event that has not happened by this deadline will not happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);

@@ -1,9 +1,10 @@
 //! The two programs and their ports.
 
+use crate::harness::free_port;
 use socket2::{Domain, Socket, Type};
 use std::{
     io::{Error, ErrorKind},
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
     process::Stdio,
 };
@@ -26,23 +27,19 @@ pub(super) struct Ports {
 // === impl Ports ===
 
 impl Ports {
-    /// Returns free ports; all are bound at the same time, so that they differ.
+    /// Returns free ports, which differ.
     pub(super) fn free() -> Ports {
-        let tcp = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-        let port = |socket: &TcpListener| socket.local_addr().expect("bound").port();
-        let held = [tcp(), tcp(), tcp()];
         let dns = loop {
-            let dns = tcp();
-            if UdpSocket::bind((Ipv4Addr::LOCALHOST, port(&dns))).is_ok() {
-                break dns;
+            let port = free_port();
+            if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                break port;
             }
         };
-        let [api, management, dns_management] = held.each_ref().map(port);
         Ports {
-            api,
-            management,
-            dns: port(&dns),
-            dns_management,
+            api: free_port(),
+            management: free_port(),
+            dns,
+            dns_management: free_port(),
         }
     }
 
