@@ -69,10 +69,9 @@ impl AdminApi {
     }
 
     async fn respond<B: Body>(&self, request: &Request<B>) -> AdminResponse {
-        if let Err((status, text)) =
-            auth::check_origin(request.uri(), request.headers(), self.host_check)
+        if let Err(refused) = auth::check_origin(request.uri(), request.headers(), self.host_check)
         {
-            return AdminResponse::line(status, text);
+            return AdminResponse::line(refused.status, refused.text);
         }
         let path = request.uri().path();
         // A kubelet has no token, and the answer reveals nothing but the state of the process.

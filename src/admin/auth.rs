@@ -23,6 +23,14 @@ pub(crate) enum HostCheck {
     Here(IpAddr),
 }
 
+/// The answer to a request that a web page may have sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RefusedOrigin {
+    pub(crate) status: StatusCode,
+    /// One line that names the header.
+    pub(crate) text: &'static str,
+}
+
 /// Returns whether `headers` carry `token`; an empty `token` accepts any.
 /// The comparison's duration reveals neither the token nor its length.
 pub(crate) fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
@@ -48,17 +56,20 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
-/// Accepts requests that no web page can have sent; otherwise returns the status and a line that names the header.
+/// Accepts requests that no web page can have sent; any other is refused.
 pub(crate) fn check_origin(
     uri: &Uri,
     headers: &HeaderMap,
     names: HostCheck,
-) -> Result<(), (StatusCode, &'static str)> {
+) -> Result<(), RefusedOrigin> {
     if let HostCheck::Here(local) = names {
         let mut hosts = headers.get_all(HOST).into_iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
             // RFC 9112 §3.2
-            return Err((StatusCode::BAD_REQUEST, "exactly one Host header is needed"));
+            return Err(RefusedOrigin {
+                status: StatusCode::BAD_REQUEST,
+                text: "exactly one Host header is needed",
+            });
         };
         // In absolute-form the target's authority takes precedence (RFC 9112 §3.2.2): both must be valid.
         let named = host.to_str().is_ok_and(|host| is_own_host(host, local));
@@ -67,17 +78,17 @@ pub(crate) fn check_origin(
                 .authority()
                 .is_some_and(|a| !is_own_host(a.as_str(), local))
         {
-            return Err((
-                StatusCode::FORBIDDEN,
-                "the Host header must be localhost, a loopback address, or the address that was connected to",
-            ));
+            return Err(RefusedOrigin {
+                status: StatusCode::FORBIDDEN,
+                text: "the Host header must be localhost, a loopback address, or the address that was connected to",
+            });
         }
     }
     if headers.contains_key(ORIGIN) {
-        return Err((
-            StatusCode::FORBIDDEN,
-            "requests with an Origin header are refused: web pages have no access here",
-        ));
+        return Err(RefusedOrigin {
+            status: StatusCode::FORBIDDEN,
+            text: "requests with an Origin header are refused: web pages have no access here",
+        });
     }
     // "none": the user typed the address (https://www.w3.org/TR/fetch-metadata/).
     if headers
@@ -85,10 +96,10 @@ pub(crate) fn check_origin(
         .into_iter()
         .any(|site| site != "none")
     {
-        return Err((
-            StatusCode::FORBIDDEN,
-            "requests with a Sec-Fetch-Site header other than none are refused: web pages have no access here",
-        ));
+        return Err(RefusedOrigin {
+            status: StatusCode::FORBIDDEN,
+            text: "requests with a Sec-Fetch-Site header other than none are refused: web pages have no access here",
+        });
     }
     Ok(())
 }

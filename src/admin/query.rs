@@ -3,10 +3,39 @@
 use crate::{
     config::{BadValue, DurationValue},
     proto::query,
-    registry::filter::SessionFilter,
+    registry::{BadCloseOrder, filter::SessionFilter},
 };
 use percent_encoding::percent_decode_str;
 use std::{collections::BTreeMap, str::FromStr};
+
+/// Why a query is refused (400).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadQuery {
+    #[error("`{0}` is not UTF-8")]
+    NotUtf8(String),
+    #[error("`{0}` is given twice")]
+    Repeated(String),
+    #[error("unknown parameter `{0}`")]
+    Unknown(String),
+    #[error("{0}")]
+    Value(BadValue),
+    #[error("`{name}` must be a number from 1 to {max}")]
+    Number { name: &'static str, max: usize },
+    #[error("`{0}` is not a session id (16 hex digits)")]
+    SessionId(String),
+    #[error("`{0}` is not a close code")]
+    CloseCode(String),
+    #[error(transparent)]
+    CloseOrder(#[from] BadCloseOrder),
+    #[error("use either `all` or selectors, not both")]
+    AllAndSelectors,
+    #[error(
+        "select sessions by id, route, backend, client or longer_than, or use `all` for all of them"
+    )]
+    NoSelection,
+    #[error("`lasting` must be more than 0s and at most 1h")]
+    TapDuration,
+}
 
 /// The parameters of a query that have not been read; reading one removes it.
 #[derive(Debug)]
@@ -15,16 +44,16 @@ pub(crate) struct Query(BTreeMap<String, String>);
 // === impl Query ===
 
 impl Query {
-    pub(crate) fn parse(text: &str) -> Result<Query, String> {
+    pub(crate) fn parse(text: &str) -> Result<Query, BadQuery> {
         let mut all = BTreeMap::new();
         for pair in query::pairs(text).filter(|pair| !pair.raw.is_empty()) {
             let (name, value) = (pair.name, pair.value.unwrap_or_default());
             let decoded = percent_decode_str(value).decode_utf8();
             let Ok(value) = decoded else {
-                return Err(format!("`{name}` is not UTF-8"));
+                return Err(BadQuery::NotUtf8(name.to_owned()));
             };
             if all.insert(name.to_owned(), value.into_owned()).is_some() {
-                return Err(format!("`{name}` is given twice"));
+                return Err(BadQuery::Repeated(name.to_owned()));
             }
         }
         Ok(Query(all))
@@ -42,36 +71,39 @@ impl Query {
     pub(crate) fn value<T: FromStr<Err = BadValue>>(
         &mut self,
         name: &str,
-    ) -> Result<Option<T>, String> {
+    ) -> Result<Option<T>, BadQuery> {
         let parsed = self.take(name).map(|text| text.parse());
-        parsed.transpose().map_err(|bad: BadValue| bad.to_string())
+        parsed.transpose().map_err(BadQuery::Value)
     }
 
     /// Removes a number from 1 to `max`.
-    pub(crate) fn number(&mut self, name: &str, max: usize) -> Result<Option<usize>, String> {
+    pub(crate) fn number(
+        &mut self,
+        name: &'static str,
+        max: usize,
+    ) -> Result<Option<usize>, BadQuery> {
         let Some(text) = self.take(name) else {
             return Ok(None);
         };
         match text.parse() {
             Ok(number) if (1..=max).contains(&number) => Ok(Some(number)),
-            _ => Err(format!("`{name}` must be a number from 1 to {max}")),
+            _ => Err(BadQuery::Number { name, max }),
         }
     }
 
     /// Removes a session id in its displayed form.
-    pub(crate) fn id(&mut self, name: &str) -> Result<Option<u64>, String> {
+    pub(crate) fn id(&mut self, name: &str) -> Result<Option<u64>, BadQuery> {
         let Some(text) = self.take(name) else {
             return Ok(None);
         };
         // from_str_radix also accepts a sign.
         let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let id = u64::from_str_radix(&text, 16).ok().filter(|_| is_id);
-        let id = id.ok_or_else(|| format!("`{text}` is not a session id (16 hex digits)"));
-        id.map(Some)
+        id.map(Some).ok_or(BadQuery::SessionId(text))
     }
 
     /// Removes the parameters that select sessions.
-    pub(crate) fn session_filter(&mut self) -> Result<SessionFilter, String> {
+    pub(crate) fn session_filter(&mut self) -> Result<SessionFilter, BadQuery> {
         let age = self.value::<DurationValue>("longer_than")?;
         Ok(SessionFilter {
             id: self.id("id")?,
@@ -83,9 +115,9 @@ impl Query {
     }
 
     /// Fails if a parameter is left: an unknown one must not be ignored silently.
-    pub(crate) fn finish(self) -> Result<(), String> {
+    pub(crate) fn finish(self) -> Result<(), BadQuery> {
         match self.0.keys().next() {
-            Some(name) => Err(format!("unknown parameter `{name}`")),
+            Some(name) => Err(BadQuery::Unknown(name.clone())),
             None => Ok(()),
         }
     }

@@ -2,7 +2,10 @@
 //! that no session is blocked.
 
 use crate::{
-    admin::{query::Query, response::AdminResponse},
+    admin::{
+        query::{BadQuery, Query},
+        response::AdminResponse,
+    },
     observe::access::record::SessionRecord,
     registry::{CloseOrder, SessionRef, SessionRegistry, filter::SessionFilter, traffic::Traffic},
 };
@@ -18,7 +21,7 @@ pub(crate) async fn list(sessions: &SessionRegistry, query: &str) -> AdminRespon
         Ok((filter, after, limit)) => {
             AdminResponse::json(&listing(sessions, &filter, after, limit).await)
         }
-        Err(why) => AdminResponse::bad(&why),
+        Err(why) => AdminResponse::bad(&why.to_string()),
     }
 }
 
@@ -26,7 +29,7 @@ pub(crate) async fn list(sessions: &SessionRegistry, query: &str) -> AdminRespon
 pub(crate) async fn close(sessions: &SessionRegistry, query: &str) -> AdminResponse {
     let (filter, order) = match parse_close_query(query) {
         Ok(parsed) => parsed,
-        Err(why) => return AdminResponse::bad(&why),
+        Err(why) => return AdminResponse::bad(&why.to_string()),
     };
     let mut closing = 0;
     let mut orders = |session: &SessionRef| closing += usize::from(session.order(order.clone()));
@@ -154,7 +157,7 @@ impl TrafficRow {
     }
 }
 
-fn parse_list_query(query: &str) -> Result<(SessionFilter, Option<u64>, usize), String> {
+fn parse_list_query(query: &str) -> Result<(SessionFilter, Option<u64>, usize), BadQuery> {
     let mut query = Query::parse(query)?;
     let filter = query.session_filter()?;
     let after = query.id("after")?;
@@ -163,26 +166,22 @@ fn parse_list_query(query: &str) -> Result<(SessionFilter, Option<u64>, usize), 
     Ok((filter, after, limit))
 }
 
-fn parse_close_query(query: &str) -> Result<(SessionFilter, CloseOrder), String> {
+fn parse_close_query(query: &str) -> Result<(SessionFilter, CloseOrder), BadQuery> {
     let mut query = Query::parse(query)?;
     let filter = query.session_filter()?;
     let all = query.has("all");
     let code = query.take("code").unwrap_or_else(|| "1008".to_owned());
-    let code = code
-        .parse()
-        .map_err(|_| format!("`{code}` is not a close code"))?;
+    let code = code.parse().map_err(|_| BadQuery::CloseCode(code))?;
     let reason = query.take("reason").unwrap_or_default();
     query.finish()?;
     if filter.is_empty() != all {
-        return Err(match all {
-            true => "use either `all` or selectors, not both",
-            false => {
-                "select sessions by id, route, backend, client or longer_than, or use `all` for all of them"
-            }
-        }
-        .to_owned());
+        return Err(if all {
+            BadQuery::AllAndSelectors
+        } else {
+            BadQuery::NoSelection
+        });
     }
-    let order = CloseOrder::from_operator(code, &reason).map_err(|bad| bad.to_string())?;
+    let order = CloseOrder::from_operator(code, &reason)?;
     Ok((filter, order))
 }
 

@@ -1,7 +1,12 @@
 //! `GET /tap`: streams relayed frames, one line of JSON each, until the duration ends or the client disconnects.
 
 use crate::{
-    admin::{Admin, query::Query, response::AdminResponse, sessions::for_each_matching},
+    admin::{
+        Admin,
+        query::{BadQuery, Query},
+        response::AdminResponse,
+        sessions::for_each_matching,
+    },
     config::DurationValue,
     proto::{frame::Opcode, frame_tracker::Role},
     registry::{
@@ -23,7 +28,7 @@ use tracing::info;
 pub(crate) async fn tap(admin: &Admin, query: &str) -> (AdminResponse, Option<Duration>) {
     let tap_query = match parse_query(query) {
         Ok(tap_query) => tap_query,
-        Err(why) => return (AdminResponse::bad(&why), None),
+        Err(why) => return (AdminResponse::bad(&why.to_string()), None),
     };
     let sessions = &admin.sessions;
     let only = tap_query.filter.id;
@@ -222,7 +227,7 @@ impl FrameRow {
     }
 }
 
-fn parse_query(query: &str) -> Result<TapQuery, String> {
+fn parse_query(query: &str) -> Result<TapQuery, BadQuery> {
     let mut query = Query::parse(query)?;
     let filter = query.session_filter()?;
     let bytes = query.number("bytes", 4096)?.unwrap_or(128);
@@ -231,7 +236,7 @@ fn parse_query(query: &str) -> Result<TapQuery, String> {
     query.finish()?;
     let duration = duration.unwrap_or(DurationValue(Duration::from_secs(60)));
     if duration.0.is_zero() || duration.0 > MAX_TAP_DURATION {
-        return Err("`lasting` must be more than 0s and at most 1h".to_owned());
+        return Err(BadQuery::TapDuration);
     }
     Ok(TapQuery {
         filter,

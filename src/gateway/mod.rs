@@ -259,7 +259,7 @@ impl Gateway {
     }
 
     /// Returns every backend that may have leases, once for each of its pools.
-    pub(crate) fn all_backends(&self) -> Vec<Arc<Backend>> {
+    fn all_backends(&self) -> Vec<Arc<Backend>> {
         let of_pool = |pool: &Arc<Pool>| [pool.backends(), pool.vanished()].concat();
         self.pools.iter().flat_map(of_pool).collect()
     }

@@ -31,7 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A connection's stream, which coalesces writes, because h2 flushes after each DATA frame and a hundred sessions of
 /// one connection have a frame each. It buffers writes until [`WriteCoalescer::poll_with`] sends them. Clones share the
 /// same stream: one belongs to the connection, one to the caller that polls it.
-pub(crate) struct WriteCoalescer<S>(Arc<Mutex<CoalescerInner<S>>>);
+struct WriteCoalescer<S>(Arc<Mutex<CoalescerInner<S>>>);
 
 struct CoalescerInner<S> {
     io: S,
@@ -149,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WriteCoalescer<S> {
 
     /// Polls the connection, and sends what it has written. If `coalesce` is set, all ready tasks run first, because
     /// their output can be sent in the same write.
-    pub(crate) fn poll_with<F: Future>(
+    fn poll_with<F: Future>(
         &self,
         cx: &mut task::Context<'_>,
         mut connection: Pin<&mut F>,

@@ -7,13 +7,13 @@ use crate::{
         refusal::{Refusal, RefusalReason},
         request::AccessRecord,
         server::drive,
-        timeouts::StreamParts,
+        timeouts::{ConnectionGuard, StreamParts},
         validate,
     },
     net::socket::Socket,
 };
 use ::http::{HeaderValue, Response, StatusCode, header, request::Parts};
-use std::{any::Any, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 /// Answers the requests of one clear-text connection with a redirect to `https_port`.
 pub(crate) async fn serve_redirect(
@@ -21,7 +21,7 @@ pub(crate) async fn serve_redirect(
     stream: Socket,
     client: IpAddr,
     https_port: u16,
-    guard: Box<dyn Any + Send + Sync>,
+    guard: ConnectionGuard,
 ) {
     let own = stream.tcp().local_addr().map_or(80, |at| at.port());
     let ports = Ports {

@@ -7,7 +7,9 @@ use crate::{
         h2,
         peer::Peer,
         service,
-        timeouts::{ConnState, ConnTimeouts, InFlight, StreamParts, TimeoutStream},
+        timeouts::{
+            ConnState, ConnTimeouts, ConnectionGuard, InFlight, StreamParts, TimeoutStream,
+        },
     },
     net::{
         socket::{Socket, Transport},
@@ -19,7 +21,7 @@ use crate::{
 use ::http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use std::{any::Any, convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc};
 use tracing::debug;
 
 /// Serves the requests of one connection, until it ends, becomes a session, or the process stops. `guard` is what the
@@ -28,7 +30,7 @@ pub(crate) async fn serve(
     context: Arc<Context>,
     stream: Box<ServerStream<Socket>>,
     peer: Peer,
-    guard: Box<dyn Any + Send + Sync>,
+    guard: ConnectionGuard,
 ) {
     // ALPN has determined the version.
     let multiplexed = stream.tls_state().alpn_protocol() == Some(server_config::H2);

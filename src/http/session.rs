@@ -4,7 +4,7 @@ use crate::{
     http::{
         context::Context,
         h2::H2Stream,
-        timeouts::{ClientStream, InFlight, StreamParts},
+        timeouts::{ClientStream, ConnectionGuard, InFlight, StreamParts},
     },
     net::{
         socket::{BackendStream, Socket},
@@ -22,7 +22,7 @@ use crate::{
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, timeout},
@@ -44,15 +44,12 @@ pub(crate) struct PendingSession {
 /// The client's leg of a session, after the response has been sent.
 enum ClientLeg {
     /// The whole connection: its stream, its permits, and the bytes read after the request.
-    Connection(Box<ServerStream<Socket>>, Guard, Bytes),
+    Connection(Box<ServerStream<Socket>>, ConnectionGuard, Bytes),
     /// A stream of an HTTP/2 connection.
     Stream(H2Stream),
     /// The client has disconnected, or has not accepted the response in time.
     Gone,
 }
-
-/// The permits that are held as long as a session lasts.
-type Guard = Box<dyn Any + Send + Sync>;
 
 // === impl PendingSession ===
 
@@ -87,7 +84,7 @@ impl PendingSession {
         context: Arc<Context>,
         client: C,
         early: Bytes,
-        guard: Guard,
+        guard: ConnectionGuard,
     ) {
         let tasks = context.tasks.clone();
         match self.agreement {
@@ -105,7 +102,7 @@ impl PendingSession {
         context: Arc<Context>,
         client: C,
         client_early: Bytes,
-        guard: Guard,
+        guard: ConnectionGuard,
     ) -> impl Future<Output = ()> + Send {
         let target = SessionTarget {
             route: self.record.route.clone(),

@@ -43,10 +43,13 @@ pub(crate) struct TimeoutStream<S> {
     blocked_at: Option<u64>,
 }
 
+/// What a connection holds until it or its session ends: permits and gauges, which are released on drop.
+pub(crate) type ConnectionGuard = Box<dyn Any + Send + Sync>;
+
 /// A stream and the permits that are held as long as it exists.
 pub(crate) struct StreamParts<S> {
     pub(crate) io: S,
-    pub(crate) guard: Box<dyn Any + Send + Sync>,
+    pub(crate) guard: ConnectionGuard,
 }
 
 /// The TLS stream of a client, boxed because an idle session holds it.

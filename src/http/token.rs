@@ -36,7 +36,7 @@ pub(crate) struct ExtractedToken {
 }
 
 #[derive(Debug)]
-pub(crate) struct SubprotocolEcho {
+struct SubprotocolEcho {
     /// The name as configured, which may be logged.
     name: Box<str>,
     /// The name as the client offered it.
@@ -184,10 +184,7 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Takes `NAME, TOKEN`, `NAME.TOKEN`, or `NAME, NAME.TOKEN` from the offered subprotocols.
-pub(crate) fn from_subprotocol(
-    name: &str,
-    offer: &mut Offer,
-) -> (Vec<Vec<u8>>, Option<SubprotocolEcho>) {
+fn from_subprotocol(name: &str, offer: &mut Offer) -> (Vec<Vec<u8>>, Option<SubprotocolEcho>) {
     let token_in = |one: &str| Some(one.strip_prefix(name)?.strip_prefix('.')?.to_owned());
     let (mut tokens, mut echo, mut others) = (Vec::new(), None, Vec::new());
     let mut all = std::mem::take(&mut offer.subprotocols)
@@ -215,7 +212,7 @@ pub(crate) fn from_subprotocol(
 }
 
 /// Writes the remaining offer. Outside a handshake a list has no meaning, and could still contain a token.
-pub(crate) fn rewrite_offer(offer: Option<&Offer>, headers: &mut HeaderMap) -> Result<(), Refusal> {
+fn rewrite_offer(offer: Option<&Offer>, headers: &mut HeaderMap) -> Result<(), Refusal> {
     let offered = offer.map_or_else(String::new, |offer| offer.subprotocols.join(", "));
     headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
     if !offered.is_empty() {
@@ -226,7 +223,7 @@ pub(crate) fn rewrite_offer(offer: Option<&Offer>, headers: &mut HeaderMap) -> R
 }
 
 /// Takes the parameters of that name from the query. A plus stays one: no token has a space (RFC 6750 §2.1).
-pub(crate) fn from_query(name: &str, target: &mut PathAndQuery) -> Result<Vec<Vec<u8>>, Refusal> {
+fn from_query(name: &str, target: &mut PathAndQuery) -> Result<Vec<Vec<u8>>, Refusal> {
     let pairs = target.query().into_iter().flat_map(query::pairs);
     let (matching, others): (Vec<QueryPair<'_>>, Vec<QueryPair<'_>>) =
         pairs.partition(|pair| percent_decode(pair.name.as_bytes()).eq(name.bytes()));
@@ -246,7 +243,7 @@ pub(crate) fn from_query(name: &str, target: &mut PathAndQuery) -> Result<Vec<Ve
 }
 
 /// Takes the cookies of that name from every line.
-pub(crate) fn from_cookie(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec<u8>>, Refusal> {
+fn from_cookie(name: &str, headers: &mut HeaderMap) -> Result<Vec<Vec<u8>>, Refusal> {
     let (mut values, mut lines) = (Vec::new(), Vec::new());
     for line in headers.get_all(header::COOKIE) {
         let before = values.len();

@@ -229,8 +229,6 @@ fn poll_readable(io: &impl Transport, wants_read: bool, cx: &mut Context<'_>) ->
     }
 }
 
-// === impl BackendStream ===
-
 /// Forwards a call to the variant.
 macro_rules! either {
     ($stream:expr, $inner:ident => $call:expr) => {
@@ -241,6 +239,8 @@ macro_rules! either {
         }
     };
 }
+
+// === impl BackendStream ===
 
 impl Transport for BackendStream {
     fn bytes_accepted(&self) -> u64 {

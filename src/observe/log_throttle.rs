@@ -6,14 +6,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A limit of one log line per second; one `static` per kind of line.
-///
-/// ```ignore
-/// static REFUSED_DIALS: LogThrottle = LogThrottle::new();
-/// if let Some(suppressed) = REFUSED_DIALS.allow() {
-///     tracing::warn!(suppressed, "a backend refused the connection");
-/// }
-/// ```
+/// A limit of one log line per second; one `static` per kind of line. A line is written if [`LogThrottle::allow`] returns
+/// the number of lines that were suppressed since the last one.
 #[derive(Debug)]
 pub(crate) struct LogThrottle {
     state: Mutex<ThrottleState>,

@@ -81,17 +81,17 @@ impl CheckContext<'_> {
     }
 
     /// Returns the location of `key` in a section such as `[limits]`.
-    pub(crate) fn in_section(&self, section: &str, key: &str) -> Option<Location> {
+    fn in_section(&self, section: &str, key: &str) -> Option<Location> {
         self.in_table(self.config.sections.get(section).copied(), key)
     }
 
     /// Returns the location of `key` in the table at `table`, or that of the table if the key is not written there.
-    pub(crate) fn in_table(&self, table: Option<Location>, key: &str) -> Option<Location> {
+    fn in_table(&self, table: Option<Location>, key: &str) -> Option<Location> {
         self.written_in(table, key).or(table)
     }
 
     /// Returns the location of `key` in the table at `table`, if it is written there.
-    pub(crate) fn written_in(&self, table: Option<Location>, key: &str) -> Option<Location> {
+    fn written_in(&self, table: Option<Location>, key: &str) -> Option<Location> {
         self.source_map.keys.get(&(table?, key.to_owned())).copied()
     }
 }

@@ -187,7 +187,7 @@ pub enum OnVanish {
 }
 
 /// The two forms in which a backend may be written.
-pub(crate) struct AddressOrTable(Backend);
+struct AddressOrTable(Backend);
 
 /// `pools.NAME.health`
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]

@@ -49,7 +49,7 @@ pub(crate) struct Watch {
 
 /// The directories for which the kernel sends events (inotify).
 #[derive(Debug)]
-pub(crate) struct WatchedDirs {
+struct WatchedDirs {
     /// `None` if the kernel has no inotify instance left.
     pub(crate) watcher: Option<RecommendedWatcher>,
     watched: BTreeMap<PathBuf, InodeId>,
@@ -59,7 +59,7 @@ pub(crate) struct WatchedDirs {
 }
 
 /// Device and inode number: a directory that was created again has another one.
-pub(crate) type InodeId = (u64, u64);
+type InodeId = (u64, u64);
 
 // === impl Watch ===
 
@@ -250,7 +250,7 @@ fn is_removed(error: &notify::Error) -> bool {
 
 /// Returns the directories on these paths in which an event can change the file that a path resolves to, without those
 /// that are only traversed.
-pub(crate) fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
+fn dirs_on_path(paths: &[PathBuf]) -> BTreeMap<PathBuf, InodeId> {
     let mut folders = BTreeMap::new();
     for path in paths {
         follow(path, &mut folders);

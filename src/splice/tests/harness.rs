@@ -380,7 +380,7 @@ impl TestPeer {
     }
 }
 
-// === impl Dials ===
+// === impl WireState ===
 
 impl WireState {
     pub(crate) fn was_reset(&self) -> bool {

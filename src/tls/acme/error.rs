@@ -88,7 +88,7 @@ impl AcmeError {
 
     /// Creates a rate limit error. The time is `retry_after` from a header, otherwise the one in Let's Encrypt's text,
     /// otherwise one hour from now.
-    pub(crate) fn rate_limited(text: String, retry_after: Option<i64>, now: i64) -> AcmeError {
+    fn rate_limited(text: String, retry_after: Option<i64>, now: i64) -> AcmeError {
         let retry_after = retry_after.or_else(|| parse_retry_after_text(&text));
         AcmeError::RateLimited {
             retry_after: Some(retry_after.unwrap_or(now + 3600)),

@@ -196,7 +196,7 @@ impl CaClock {
 }
 
 /// Returns seconds since 1970; negative before.
-pub(crate) fn unix_seconds(time: SystemTime) -> i64 {
+fn unix_seconds(time: SystemTime) -> i64 {
     let whole_seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs());
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => whole_seconds(since).unwrap_or(i64::MAX),
