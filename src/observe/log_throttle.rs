@@ -6,8 +6,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A limit of one log line per second; one `static` per kind of line. A line is written if [`LogThrottle::allow`] returns
-/// the number of lines that were suppressed since the last one.
+/// A limit of one log line per second; one `static` per kind of line. A line is written if [`LogThrottle::allow`]
+/// returns the number of lines that were suppressed since the last one.
 #[derive(Debug)]
 pub(crate) struct LogThrottle {
     state: Mutex<ThrottleState>,

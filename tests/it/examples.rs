@@ -1,7 +1,7 @@
 //! Every directory of `examples/`: its server is started, its configuration is used with other ports, its page is
 //! fetched, and clients use its WebSocket like the page.
 
-use crate::harness::{Frame, Lockgate, Program, Wire, eventually, handshake};
+use crate::harness::{Frame, Lockgate, Program, Wire, eventually, free_port, handshake};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -300,11 +300,9 @@ impl Example {
 fn two_free_ports() -> u16 {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     loop {
-        let first = bind(0)
-            .and_then(|socket| socket.local_addr())
-            .expect("a free port");
-        if first.port() < u16::MAX && bind(first.port() + 1).is_ok() {
-            return first.port();
+        let first = free_port();
+        if bind(first + 1).is_ok() {
+            return first;
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::{
     acme::fixture::AcmeFixture,
-    harness::{Lockgate, program},
+    harness::{Lockgate, free_port, program},
 };
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -56,7 +56,8 @@ const WAIT_FOR_TAKEOVER: &str = "until lockgate status | grep -q \"process $!\";
 #[tokio::test]
 async fn readme_commands_work() {
     let folder = TempDir::new().expect("a temporary folder");
-    let (backend_port, https_port) = (free_port(), free_port());
+    // They cannot be replaced by 0.
+    let [backend_port, https_port] = [free_port(), free_port()].map(|port| port.to_string());
     let readme = readme()
         .replace("8765", &backend_port)
         .replace("8443", &https_port);
@@ -263,10 +264,4 @@ fn stand_in_for_tests_run(folder: &Path) {
     let stand_in = folder.join("tests/run");
     fs::write(&stand_in, "#!/bin/sh\n").expect("writable");
     fs::set_permissions(&stand_in, mode).expect("writable");
-}
-
-/// A free port; the README's ports cannot be replaced by 0.
-fn free_port() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port().to_string()
 }

@@ -1,8 +1,11 @@
 //! systemd: notifications of a `Type=notify` unit, socket activation, and the units in `examples/`.
 
-use crate::harness::{Backend, Lockgate, Program, eventually, within};
+use crate::harness::{Backend, Lockgate, Program, eventually, free_port, within};
 use rustix::process::{Pid, Signal, kill_process};
-use std::{fs, net::TcpListener};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+};
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 
@@ -77,10 +80,7 @@ async fn takeover_notifies_mainpid_before_readiness() {
 async fn sockets_of_systemd_are_used() {
     let folder = TempDir::new().expect("a temporary folder");
     let admin = folder.path().join("admin");
-    let free = TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("bound");
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let text = format!(
         "[server]\nhttps = [\"{free}\"]\nhttp = []\n[tls]\ndev_ca = true\n[[routes]]\nhosts = [\"a.test\"]\nto = \"ws://{}\"\n",
         Backend::echo().await
