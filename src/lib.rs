@@ -12,7 +12,7 @@
 //!   http/validate.rs            400, 405, 426, 501 for malformed or ambiguous requests
 //!   router/mod.rs               find(&RouteQuery) → Match
 //!   guard/                      address and origin
-//!   http/rewrite.rs             request line and managed headers rebuilt; token.rs, client_cert.rs
+//!   http/rewrite.rs             request line and managed headers rebuilt; token.rs
 //!   upstream/pool.rs            acquire → Lease: balance.rs selects, or queue/ waits in order
 //! http/retry.rs               the retry loop of websocket.rs and forward.rs
 //! http/websocket.rs           backend_handshake.rs: net/dial.rs, request, verified 101; then our 101 to the client
@@ -102,10 +102,10 @@ pub mod internals {
             access::{AccessLog, record::SessionRecord},
             metrics::Metrics,
         },
+        proto::path::NormalPath,
         registry::{SessionRegistry, SessionTarget},
         router::{
             Router,
-            path::NormalPath,
             rule::{RouteQuery, Rule},
         },
         server::{Server, active_config::ConfigSource},

@@ -13,7 +13,7 @@ use crate::{
         rewrite::{self, Outbound},
         validate::has_single_transfer_coding,
     },
-    router::path::NormalPath,
+    proto::path::NormalPath,
     upstream::lease::Lease,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};

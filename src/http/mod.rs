@@ -7,7 +7,6 @@
 pub(crate) mod backend_handshake;
 pub(crate) mod body;
 pub(crate) mod client;
-pub(crate) mod client_cert;
 pub(crate) mod context;
 pub(crate) mod explain;
 pub(crate) mod forward;

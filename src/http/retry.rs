@@ -6,7 +6,7 @@ use crate::{
     http::{refusal::Refusal, request::RequestContext},
     net::random::jitter,
     observe::metrics::Metrics,
-    router::path::NormalPath,
+    proto::path::NormalPath,
     upstream::{backend::Backend, balance_key::BalanceKey, lease::Lease, unavailable::Unavailable},
 };
 use ::http::request::Parts;

@@ -2,11 +2,10 @@
 //! repeated headers in their order.
 
 use crate::{
-    config::Compression,
+    config::{ClientCert, Compression},
     gateway::route::Route,
     http::{
         body::Body,
-        client_cert,
         refusal::{Refusal, RefusalReason},
         request::RequestContext,
         token::{self, ExtractedToken},
@@ -17,7 +16,7 @@ use crate::{
         forwarded,
         handshake::{self, Offer},
     },
-    router::{framework::TRUSTED_BY_BACKENDS, path},
+    router::framework::TRUSTED_BY_BACKENDS,
     upstream::{balance_key::BalanceKey, lease::Lease, pool::Pool, sticky::SidCapture},
 };
 use ::http::{
@@ -78,7 +77,7 @@ fn rebuild(
 ) -> Result<(PathAndQuery, HeaderMap), ::http::Error> {
     let (gateway, peer) = (rc.gateway, rc.peer.address);
     let stripped = route.strip_prefix.as_deref().and_then(|prefix| {
-        let rest = path::strip_prefix(&validated.path, prefix)?;
+        let rest = validated.path.strip_prefix(prefix)?;
         Some((prefix, rest))
     });
     let path = stripped.map_or(validated.path.as_str(), |(_, rest)| rest);
@@ -96,7 +95,7 @@ fn rebuild(
     for name in TRUSTED_BY_BACKENDS.iter().filter(|_| !trusted) {
         headers.remove(*name);
     }
-    client_cert::set_client_cert_header(&mut headers, rc, route);
+    set_client_cert_header(&mut headers, rc, route);
     headers.remove(header::EXPECT);
     if let Some(offer) = &validated.offer {
         headers.remove(header::CONTENT_LENGTH);
@@ -132,6 +131,19 @@ fn rebuild(
         headers.insert(HeaderName::try_from(name)?, prefix.try_into()?);
     }
     Ok((target, headers))
+}
+
+/// Sets `Client-Cert` to the certificate that the client has presented (RFC 9440), and removes such headers that the
+/// client sent. Does nothing if the route does not use client certificates.
+fn set_client_cert_header(headers: &mut HeaderMap, rc: &RequestContext<'_>, route: &Route) {
+    if route.client_cert == ClientCert::Off {
+        return;
+    }
+    headers.remove(CLIENT_CERT);
+    headers.remove(CLIENT_CERT_CHAIN);
+    if let Some(certificate) = &rc.peer.client_cert {
+        headers.insert(CLIENT_CERT, certificate.value().clone());
+    }
 }
 
 /// Removes the extensions from the handshake with the backend unless `compression` is "pass". Returns the parameters
@@ -263,6 +275,10 @@ pub(crate) const PROTECTED: [&str; 9] = [
     "range",
     "set-cookie",
 ];
+
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 

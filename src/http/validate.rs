@@ -8,8 +8,11 @@ use crate::{
         request::RequestContext,
     },
     net::random::random_bytes,
-    proto::handshake::{self, BadHandshake, Offer},
-    router::{framework::TRUSTED_BY_BACKENDS, host::Authority, path::NormalPath, rule::RouteQuery},
+    proto::{
+        handshake::{self, BadHandshake, Offer},
+        path::NormalPath,
+    },
+    router::{framework::TRUSTED_BY_BACKENDS, host::Authority, rule::RouteQuery},
 };
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use hyper::ext::Protocol;

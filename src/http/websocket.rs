@@ -18,7 +18,7 @@ use crate::{
     net::subnet::SubnetKey,
     observe::access::record::SessionRecord,
     proto::handshake::Offer,
-    router::path::NormalPath,
+    proto::path::NormalPath,
     upstream::lease::Lease,
 };
 use ::http::{

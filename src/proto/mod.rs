@@ -8,5 +8,6 @@ pub mod frame;
 pub mod frame_tracker;
 pub mod handshake;
 pub mod header_list;
+pub mod path;
 pub mod proxy_header;
 pub mod query;

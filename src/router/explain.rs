@@ -110,7 +110,7 @@ impl fmt::Display for Verdict {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::router::path::NormalPath;
+    use crate::proto::path::NormalPath;
     use ::http::HeaderMap;
 
     #[test]

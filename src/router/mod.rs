@@ -1,9 +1,9 @@
 //! Selects the route of a request: a pure function of host, path and handshake headers, with an ordered summary and no
 //! hidden precedence. `find` reads only its arguments, allocates nothing and logs nothing.
 //!
-//! This file has the lookup, `rule` the conditions of one route. The other files have the forms in which hosts (`host`)
-//! and paths (`path`, also the removal of a prefix) are compared, what each Python server expects of a proxy
-//! (`framework`), and the reasons why a route did not win (`explain`). Access checks are in `guard`.
+//! This file has the lookup, `rule` the conditions of one route. The other files have the form in which hosts are
+//! compared (`host`; that of paths is in `proto::path`), what each Python server expects of a proxy (`framework`), and
+//! the reasons why a route did not win (`explain`). Access checks are in `guard`.
 //!
 //! # Which route wins
 //!
@@ -16,7 +16,6 @@
 pub(crate) mod explain;
 pub(crate) mod framework;
 pub(crate) mod host;
-pub(crate) mod path;
 pub(crate) mod rule;
 
 use crate::{

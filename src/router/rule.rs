@@ -2,10 +2,10 @@
 
 use crate::{
     config::{HostPattern, Only, PathPattern, Route},
-    router::{host::Authority, path::NormalPath},
+    proto::path::{self, NormalPath},
+    router::host::Authority,
 };
 use ::http::HeaderMap;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::fmt;
 
 /// The conditions of one route. `Display` is its one-line summary, as in `chat.example.com /ws/* subprotocol=chat`.
@@ -191,19 +191,11 @@ fn comparable_host(pattern: &HostPattern) -> HostPattern {
 }
 
 fn comparable_path(pattern: &PathPattern) -> PathPattern {
-    // A blank and characters beyond ASCII may be written unescaped in a configuration, never in a request.
-    let escaped = |path: &str| utf8_percent_encode(path, UNESCAPED).to_string();
-    let comparable = |path: &str| match NormalPath::parse(&escaped(path)) {
-        Ok(normal) => normal.decoded().into(),
-        // The empty prefix of "/*"; any other value that is not a path matches no request.
-        Err(_) => path.into(),
-    };
+    // The prefix of "/*" is empty; a configuration has refused any other value that is not a path.
+    let comparable = |path: &str| path::comparable(path).unwrap_or_else(|_| path.into());
     match pattern {
         PathPattern::Exact(path) => PathPattern::Exact(comparable(path)),
         PathPattern::Prefix(prefix) => PathPattern::Prefix(comparable(prefix)),
         PathPattern::Regex(regex) => PathPattern::Regex(regex.clone()),
     }
 }
-
-/// Characters that a configuration may have unescaped and a request may not, besides those beyond ASCII.
-const UNESCAPED: &AsciiSet = &CONTROLS.add(b' ');

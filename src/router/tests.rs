@@ -1,7 +1,8 @@
 use crate::config;
 use crate::{
     config::{Only, PathPattern},
-    router::{host::Authority, path::NormalPath, *},
+    proto::path::NormalPath,
+    router::{host::Authority, *},
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::{prelude::*, sample::subsequence};

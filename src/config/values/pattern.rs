@@ -1,6 +1,9 @@
 //! Patterns of hosts, paths and origins.
 
-use crate::config::values::{BadValue, text_value};
+use crate::{
+    config::values::{BadValue, text_value},
+    proto::path,
+};
 use percent_encoding::percent_decode_str;
 use regex::{Regex, RegexBuilder};
 use std::{fmt, net::IpAddr, str::FromStr};
@@ -181,12 +184,12 @@ impl FromStr for PathPattern {
                 "a path begins with \"/\", a regular expression with \"~ \"",
             ));
         }
-        let (path, prefix) = match text.strip_suffix("/*") {
+        let (bare, prefix) = match text.strip_suffix("/*") {
             Some(prefix) => (prefix, true),
             None => (text, false),
         };
         let odd = |c: char| c.is_control() || "*?#\\".contains(c);
-        if path.contains(odd) {
+        if bare.contains(odd) {
             return Err(BadValue::new(
                 format!(
                     "`{text}` has a character that is invalid in a path, or a `*` that is not part of a final \"/*\""
@@ -200,7 +203,7 @@ impl FromStr for PathPattern {
                 "write the path as servers see it after decoding: requests with another spelling match it too",
             ));
         }
-        let decoded = percent_decode_str(path).decode_utf8_lossy();
+        let decoded = percent_decode_str(bare).decode_utf8_lossy();
         if decoded
             .split('/')
             .any(|segment| matches!(segment, "." | ".."))
@@ -211,8 +214,8 @@ impl FromStr for PathPattern {
             ));
         }
         Ok(match prefix {
-            true => PathPattern::Prefix(path.into()),
-            false => PathPattern::Exact(path.into()),
+            true => PathPattern::Prefix(bare.into()),
+            false => PathPattern::Exact(bare.into()),
         })
     }
 }
@@ -289,25 +292,11 @@ impl fmt::Display for OriginPattern {
 }
 
 /// Returns why requests are never compared with this path, if that is so.
-fn matches_no_request(path: &str) -> Option<&'static str> {
+fn matches_no_request(path: &str) -> Option<String> {
     if path.contains("//") {
-        return Some("repeated slashes are merged before the comparison");
+        return Some("repeated slashes are merged before the comparison".to_owned());
     }
-    let mut rest = path;
-    while let Some((_, escape)) = rest.split_once('%') {
-        let digits = escape
-            .get(..2)
-            .filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            None => return Some("it has a % without two hexadecimal digits"),
-            Some(b'/' | b'\\') => return Some("an escaped slash or backslash is refused"),
-            Some(octet) if octet.is_ascii_control() => {
-                return Some("an escaped control character is refused");
-            }
-            Some(_) => rest = &escape[2..],
-        }
-    }
-    None
+    path::comparable(path).err().map(|error| error.to_string())
 }
 
 /// The limit of a compiled expression in bytes: a hundred times the size that paths need.

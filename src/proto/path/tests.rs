@@ -1,4 +1,4 @@
-use crate::router::path::*;
+use crate::proto::path::*;
 use proptest::prelude::*;
 
 #[test]
@@ -247,12 +247,12 @@ fn prefix_is_removed_only_at_a_segment_boundary() {
         ("/a%20b", "/a b", Some("/")),
     ] {
         let normal = NormalPath::parse(path).unwrap();
-        assert_eq!(strip_prefix(&normal, prefix), expected, "{path} {prefix}");
+        assert_eq!(normal.strip_prefix(prefix), expected, "{path} {prefix}");
     }
 }
 
 #[test]
 fn dot_segments_cannot_leave_the_prefix() {
     let normal = NormalPath::parse("/ws/%2e%2e/admin").unwrap();
-    assert_eq!(strip_prefix(&normal, "/ws"), None);
+    assert_eq!(normal.strip_prefix("/ws"), None);
 }

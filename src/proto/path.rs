@@ -1,7 +1,7 @@
 //! Paths in two forms. The normal form (RFC 3986 §6.2.2) is forwarded. Routes are compared with the path decoded once,
 //! as servers decode it, so that the backend never reads another path than the one that was matched and guarded.
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use std::{borrow::Cow, fmt};
 
 /// A path in normal form: it starts with `/`, escapes are in upper case and only where they are needed, and no segment
@@ -72,6 +72,33 @@ impl<'a> NormalPath<'a> {
     pub fn decoded(&self) -> &str {
         self.decoded.as_deref().unwrap_or(&self.normal)
     }
+
+    /// Returns what follows `prefix`, if that ends at a segment boundary; the result is never empty. Both are compared
+    /// decoded. Returns `None` if the path does not begin with the prefix, or the prefix is empty.
+    pub fn strip_prefix(&self, prefix: &str) -> Option<&str> {
+        let prefix = prefix.trim_end_matches('/');
+        if prefix.is_empty() {
+            return None;
+        }
+        let path = self.as_str();
+        let mut rest = path.as_bytes();
+        for expected in percent_decode_str(prefix) {
+            let (octet, after) = match rest {
+                // In normal form every `%` begins an escape.
+                [b'%', high, low, after @ ..] => (escaped_octet(*high, *low)?, after),
+                [octet, after @ ..] => (*octet, after),
+                [] => return None,
+            };
+            if octet != expected {
+                return None;
+            }
+            rest = after;
+        }
+        match &path[path.len() - rest.len()..] {
+            "" => Some("/"),
+            rest => rest.starts_with('/').then_some(rest),
+        }
+    }
 }
 
 impl fmt::Display for NormalPath<'_> {
@@ -80,32 +107,11 @@ impl fmt::Display for NormalPath<'_> {
     }
 }
 
-/// Removes `prefix`, a route's `strip_prefix`, from a path at a segment boundary; the result is never empty. Both are
-/// compared decoded. Returns `None` if the path does not begin with the prefix, or the prefix is empty: the path is
-/// then forwarded unchanged, and no prefix is sent to the backend.
-pub(crate) fn strip_prefix<'p>(path: &'p NormalPath<'_>, prefix: &str) -> Option<&'p str> {
-    let prefix = prefix.trim_end_matches('/');
-    if prefix.is_empty() {
-        return None;
-    }
-    let path = path.as_str();
-    let mut rest = path.as_bytes();
-    for expected in percent_decode_str(prefix) {
-        let (octet, after) = match rest {
-            // In normal form every `%` begins an escape.
-            [b'%', high, low, after @ ..] => (escaped_octet(*high, *low)?, after),
-            [octet, after @ ..] => (*octet, after),
-            [] => return None,
-        };
-        if octet != expected {
-            return None;
-        }
-        rest = after;
-    }
-    match &path[path.len() - rest.len()..] {
-        "" => Some("/"),
-        rest => rest.starts_with('/').then_some(rest),
-    }
+/// Returns the form of a configured path that is compared with [`NormalPath::decoded`]. A blank and characters beyond
+/// ASCII may be written unescaped in a configuration, never in a request.
+pub fn comparable(configured: &str) -> Result<Box<str>, BadPath> {
+    let escaped = utf8_percent_encode(configured, UNESCAPED).to_string();
+    NormalPath::parse(&escaped).map(|normal| normal.decoded().into())
 }
 
 /// One character of a segment.
@@ -212,6 +218,9 @@ fn is_dots(text: &str) -> bool {
 fn is_unreserved(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
 }
+
+/// Characters that a configuration may have unescaped and a request may not, besides those beyond ASCII.
+const UNESCAPED: &AsciiSet = &CONTROLS.add(b' ');
 
 #[cfg(test)]
 mod tests;
