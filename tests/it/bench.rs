@@ -75,3 +75,32 @@ async fn comparison_of_compression_runs() {
         assert_eq!(bytes < 700.0, compressed > 0, "{log}");
     }
 }
+
+#[tokio::test]
+async fn comparison_of_handshakes_during_attacks_runs() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("figures.json");
+    let json = file.to_str().expect("UTF-8");
+    let kinds = ["tls-abandoned", "h2-unread", "pings"];
+    let mut arguments = vec!["--quick", "--json", json, env!("CARGO_BIN_EXE_lockgate")];
+    arguments.extend(kinds.iter().flat_map(|kind| ["--only", kind]));
+    let compare = Program::run("../bench/attack/latency.py", &arguments);
+    let output = tokio::time::timeout(DEADLINE, compare)
+        .await
+        .expect("it ends itself");
+    let log = [output.stdout, output.stderr].concat();
+    let log = String::from_utf8_lossy(&log);
+    assert!(output.status.success(), "{log}");
+
+    let figures = std::fs::read(&file).expect("it was written");
+    let figures: Value = serde_json::from_slice(&figures).expect("JSON");
+    for kind in kinds {
+        for role in ["valid", "attack"] {
+            assert_eq!(figures[kind][role]["failed"], 0, "{kind}, {role}: {log}");
+        }
+        assert!(
+            figures[kind]["valid"]["actions"].as_f64() > Some(0.0),
+            "{log}"
+        );
+    }
+}

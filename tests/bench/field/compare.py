@@ -207,7 +207,8 @@ def main():
     sys.exit(given.failed)
 
 
-try:
-    main()
-except KeyboardInterrupt:
-    sys.exit("stopped; every started process has ended")
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; every started process has ended")
