@@ -4,7 +4,10 @@ use crate::{
     config::DnsName,
     http::context::Context,
     lifecycle::command::NameStatus,
-    net::{dns::DnsAnswer, resolver::Resolver},
+    net::{
+        dns::DnsAnswer,
+        resolver::{ResolveError, Resolver},
+    },
     observe::logging::ErrorChain,
     registry::SessionTarget,
     server::{
@@ -45,7 +48,16 @@ struct TrackedName {
 #[derive(Debug)]
 pub(crate) struct DnsUpdate {
     name: DnsName,
-    result: Result<DnsAnswer, String>,
+    result: Result<DnsAnswer, QueryError>,
+}
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+enum QueryError {
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error("no answer within {QUERY_TIMEOUT:?}")]
+    Timeout,
 }
 
 // === impl DnsTasks ===
@@ -119,7 +131,7 @@ impl DnsTasks {
         self.context.metrics.dns(outcome);
         let (answer, error) = match result {
             Ok(answer) => (Some(answer), None),
-            Err(error) => (None, Some(error)),
+            Err(error) => (None, Some(ErrorChain(&error).to_string())),
         };
         let error = error.or_else(|| incompleteness(answer.as_ref()?));
         match (&error, &tracked.error) {
@@ -166,9 +178,8 @@ async fn query_periodically(
     let mut failures = 0;
     loop {
         let result = match timeout(QUERY_TIMEOUT, resolver.discover((&name).into())).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(ErrorChain(&error).to_string()),
-            Err(_) => Err(format!("no answer within {QUERY_TIMEOUT:?}")),
+            Ok(result) => result.map_err(QueryError::from),
+            Err(_) => Err(QueryError::Timeout),
         };
         failures = if result.is_ok() { 0 } else { failures + 1 };
         let valid_for = match &result {

@@ -7,7 +7,7 @@ use crate::{
 };
 use rustls::{ClientConfig, pki_types::pem::Error as PemError};
 use std::{
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,6 +31,17 @@ pub enum BadRoots {
         /// The value of `acme.ca_file`.
         path: PathBuf,
     },
+}
+
+/// An error of a program in `acme.dns`; the text follows its path.
+#[derive(Debug, thiserror::Error)]
+enum BadProgram {
+    #[error("is not an executable file")]
+    NotExecutable,
+    #[error("does not exist")]
+    Missing,
+    #[error("cannot be checked")]
+    Metadata(#[source] io::Error),
 }
 
 /// Returns the client configuration towards the CA, with the public roots, or only with those of `file`.
@@ -66,21 +77,21 @@ pub(crate) fn check(acme: &config::Acme, at: Option<Location>, problems: &mut Ve
         ]
     });
     for (key, program) in hooks {
-        if let Err(why) = executable(program) {
+        if let Err(error) = executable(program) {
             problems.push(Diagnostic {
                 at,
-                message: format!("{key}: {} {why}", program.display()),
+                message: format!("{key}: {} {}", program.display(), ErrorChain(&error)),
                 hint: Some("name an executable file; a script needs a first line such as #!/bin/sh, and chmod +x".into()),
             });
         }
     }
 }
 
-fn executable(program: &Path) -> Result<(), String> {
+fn executable(program: &Path) -> Result<(), BadProgram> {
     match std::fs::metadata(program) {
         Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => Ok(()),
-        Ok(_) => Err("is not an executable file".into()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err("does not exist".into()),
-        Err(error) => Err(format!("cannot be checked: {error}")),
+        Ok(_) => Err(BadProgram::NotExecutable),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(BadProgram::Missing),
+        Err(error) => Err(BadProgram::Metadata(error)),
     }
 }

@@ -23,9 +23,33 @@ use rustls::{
     server::ClientHello,
     sign::CertifiedKey,
 };
-use std::{path::Path, pin::Pin, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    pin::Pin,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{io::AsyncReadExt, process::Command, time::timeout};
 use tracing::warn;
+
+/// Why a DNS hook program failed.
+#[derive(Debug, thiserror::Error)]
+enum HookError {
+    /// The path cannot be made absolute.
+    #[error(transparent)]
+    Path(io::Error),
+    #[error("it cannot be started")]
+    Start(#[source] io::Error),
+    #[error("it did not finish within {} s", HOOK_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("{status}: {output}")]
+    Failed { status: ExitStatus, output: String },
+    /// The exit status cannot be read.
+    #[error(transparent)]
+    Wait(io::Error),
+}
 
 /// Orders a certificate. Returns the key and the chain in PEM.
 pub(crate) async fn issue(request: &OrderRequest) -> Result<Vec<u8>, AcmeError> {
@@ -265,19 +289,23 @@ impl HttpClient for HttpsClient {
 /// Sets the TXT record of `name`. Returns when the program exits, by which time the record must be published.
 async fn present(hook: &DnsHook, name: &str, value: &str) -> Result<(), AcmeError> {
     let done = call(&hook.present, name, value).await;
-    done.map_err(|error| AcmeError::Hook(format!("{} failed: {error}", hook.present.display())))
+    done.map_err(|error| {
+        let (program, error) = (hook.present.display(), ErrorChain(&error));
+        AcmeError::Hook(format!("{program} failed: {error}"))
+    })
 }
 
 /// Removes the TXT record. A record that remains does no harm.
 async fn cleanup(hook: &DnsHook, name: &str, value: &str) {
     if let Err(error) = call(&hook.cleanup, name, value).await {
+        let error = ErrorChain(&error);
         warn!(program = %hook.cleanup.display(), %name, %error, "the cleanup program failed; the TXT record may remain");
     }
 }
 
-async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
+async fn call(program: &Path, name: &str, value: &str) -> Result<(), HookError> {
     // A bare name is a file in the directory of the configuration, not a command in PATH.
-    let program = std::path::absolute(program).map_err(|error| error.to_string())?;
+    let program = std::path::absolute(program).map_err(HookError::Path)?;
     let mut child = Command::new(program)
         .args([name, value])
         .stdin(Stdio::null())
@@ -285,7 +313,7 @@ async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("it cannot be started: {error}"))?;
+        .map_err(HookError::Start)?;
     let stderr = child.stderr.take().expect("stderr is piped");
     let run = async {
         let mut output = Vec::new();
@@ -297,18 +325,15 @@ async fn call(program: &Path, name: &str, value: &str) -> Result<(), String> {
         (child.wait().await, output)
     };
     let Ok((status, output)) = timeout(HOOK_TIMEOUT, run).await else {
-        return Err(format!(
-            "it did not finish within {} s",
-            HOOK_TIMEOUT.as_secs()
-        ));
+        return Err(HookError::Timeout);
     };
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!(
-            "{status}: {}",
-            String::from_utf8_lossy(&output).trim()
-        )),
-        Err(error) => Err(error.to_string()),
+        Ok(status) => Err(HookError::Failed {
+            status,
+            output: String::from_utf8_lossy(&output).trim().to_owned(),
+        }),
+        Err(error) => Err(HookError::Wait(error)),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     },
     upstream::{
         backend::{Backend, BackendState},
+        health::error::CheckError,
         member::Member,
     },
 };
@@ -45,23 +46,6 @@ pub struct HealthCheck {
 trait HealthStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> HealthStream for S {}
-
-/// Why a health check failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CheckError {
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    #[error("no answer within {0:?} (health.timeout)")]
-    Timeout(Duration),
-    #[error("the answer to a WebSocket handshake was {0}")]
-    Refused(StatusCode),
-    #[error("invalid answer to a WebSocket handshake")]
-    Handshake(#[source] Box<tungstenite::Error>),
-    #[error("the answer to GET {0} was {1}")]
-    Status(Box<str>, StatusCode),
-    #[error("no HTTP answer")]
-    Broken(#[from] hyper::Error),
-}
 
 // === impl HealthCheck ===
 
@@ -181,7 +165,7 @@ async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     path: &str,
 ) -> Result<WebSocketStream<S>, CheckError> {
     let failed = |error| match error {
-        tungstenite::Error::Http(answer) => CheckError::Refused(answer.status()),
+        tungstenite::Error::Http(response) => CheckError::Refused(response.status()),
         other => CheckError::Handshake(Box::new(other)),
     };
     let url = format!("ws://{host}{path}");
@@ -227,23 +211,23 @@ async fn get<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(both) => both,
         Err(error) => return Ok(Err(error.into())),
     };
-    let answer = async {
-        let answer = match timeout_at(deadline, sender.send_request(request)).await? {
-            Ok(answer) => answer,
+    let response = async {
+        let response = match timeout_at(deadline, sender.send_request(request)).await? {
+            Ok(response) => response,
             Err(error) => return Ok(Err(error.into())),
         };
-        let status = answer.status();
+        let status = response.status();
         // Only the status counts; the body is read so that the server logs no error.
-        let rest = Limited::new(answer.into_body(), MAX_RESPONSE_LEN).collect();
+        let rest = Limited::new(response.into_body(), MAX_RESPONSE_LEN).collect();
         let _ = timeout_at(deadline, rest).await;
         Ok(Ok(status))
     };
-    let mut answer = pin!(answer);
+    let mut response = pin!(response);
     tokio::select! {
         biased;
-        answer = &mut answer => answer,
-        // The connection has ended, but `answer` may not have received its last response yet.
-        _ = connection => answer.await,
+        response = &mut response => response,
+        // The connection has ended, but `response` may not have received its last bytes yet.
+        _ = connection => response.await,
     }
 }
 

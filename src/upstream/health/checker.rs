@@ -6,7 +6,7 @@ use crate::{
         random::{fraction, jitter},
         resolver::Resolver,
     },
-    observe::{logging::ErrorChain, metrics::Metrics},
+    observe::metrics::Metrics,
     upstream::{
         backend::BackendState,
         health::{
@@ -72,7 +72,6 @@ async fn check_loop(mut check_rx: watch::Receiver<HealthCheck>, resolver: &Resol
         }
         // A check that has been turned off has no result.
         if !check_rx.borrow().is_off() {
-            let found = found.map_err(|error| ErrorChain(&error).to_string());
             health.checked(found, settings);
         }
     }

@@ -6,12 +6,16 @@
 
 pub(crate) mod check;
 pub(crate) mod checker;
+pub(crate) mod error;
 pub(crate) mod state;
 
 use crate::{
     config,
     net::subnet::SubnetKey,
-    upstream::health::state::{Condition, HealthState},
+    upstream::health::{
+        error::CheckError,
+        state::{Condition, HealthState},
+    },
 };
 use std::{
     sync::{
@@ -100,7 +104,7 @@ impl BackendHealth {
     }
 
     /// Records the result of a health check.
-    fn checked(&self, found: Result<(), String>, settings: &config::Health) {
+    fn checked(&self, found: Result<(), CheckError>, settings: &config::Health) {
         self.change(|state| state.checked(found, settings.rise, settings.fall));
     }
 

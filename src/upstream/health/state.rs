@@ -4,7 +4,10 @@
 //! first failure of a backend without a successful check is enough, as in HAProxy. Failed dials and handshakes eject
 //! for a limited time. A backend that health checks have marked down stays down regardless of sessions.
 
-use crate::{config, net::subnet::SubnetKey};
+use crate::{
+    config, net::subnet::SubnetKey, observe::logging::ErrorChain,
+    upstream::health::error::CheckError,
+};
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
@@ -68,7 +71,7 @@ impl HealthState {
     }
 
     /// Records the result of a health check.
-    pub(crate) fn checked(&mut self, found: Result<(), String>, rise: u32, fall: u32) {
+    pub(crate) fn checked(&mut self, found: Result<(), CheckError>, rise: u32, fall: u32) {
         let enough = match (self.down, self.known) {
             (true, _) => rise,
             (false, true) => fall,
@@ -80,8 +83,8 @@ impl HealthState {
             self.against = 0;
         }
         self.known = true;
-        if let Err(why) = found {
-            self.why = Some(why);
+        if let Err(error) = found {
+            self.why = Some(ErrorChain(&error).to_string());
         } else if !self.down && self.ejected.is_none() && self.failures.is_empty() {
             self.why = None;
         }

@@ -5,10 +5,10 @@ use config::DurationValue;
 use proptest::prelude::*;
 use std::time::Duration;
 
-const PASSED_CHECK: Result<(), String> = Ok(());
+const PASSED_CHECK: Result<(), CheckError> = Ok(());
 
-fn failed_check() -> Result<(), String> {
-    Err("no answer".to_owned())
+fn failed_check() -> Result<(), CheckError> {
+    Err(CheckError::Timeout(Duration::from_secs(1)))
 }
 
 fn passive(fails: u32) -> config::Passive {
@@ -25,7 +25,7 @@ fn first_failure_marks_an_unknown_backend_down() {
     assert_eq!(state.condition(), Up);
     state.checked(failed_check(), 2, 3);
     assert_eq!(state.condition(), Down);
-    assert_eq!(state.why().unwrap(), "no answer");
+    assert_eq!(state.why().unwrap(), "no answer within 1s (health.timeout)");
     state.checked(PASSED_CHECK, 2, 3);
     assert_eq!(state.condition(), Down);
     state.checked(PASSED_CHECK, 2, 3);
@@ -118,7 +118,7 @@ fn sessions_do_not_end_down_and_recovery_clears_failures() {
     assert_eq!(state.condition(), Down);
     state.answered();
     assert_eq!(state.condition(), Down);
-    assert_eq!(state.why().unwrap(), "no answer");
+    assert_eq!(state.why().unwrap(), "no answer within 1s (health.timeout)");
     state.checked(PASSED_CHECK, 1, 1);
     assert_eq!(state.condition(), Up);
 }
