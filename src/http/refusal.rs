@@ -148,6 +148,14 @@ impl Refusal {
             .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
+    /// Creates the refusal of a request whose route is draining.
+    pub(crate) fn draining() -> Self {
+        Refusal::unavailable(
+            RefusalReason::Draining,
+            "this route is draining, try again later",
+        )
+    }
+
     /// 502 for a backend that gave no response. The text contains nothing about the internal network.
     pub(crate) fn no_response(cause: NoResponse) -> Self {
         let (why, text) = match cause {

@@ -11,7 +11,12 @@ use crate::{
 };
 use ::http::request::Parts;
 use futures_util::future::poll_immediate;
-use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep};
 
 /// The backends that a request has tried, and the number of attempts left.
@@ -100,6 +105,9 @@ impl<'a> Attempts<'a> {
                     .admission_refused(self.route.pool.name(), why.as_str());
             }
         })?;
+        if self.queued && self.route.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::draining());
+        }
         // The time in the queue does not count towards the time for retries.
         self.retry_deadline = self
             .deadline

@@ -120,10 +120,7 @@ fn authorize(
         ));
     }
     if route.draining.load(Ordering::Relaxed) {
-        return Err(Refusal::unavailable(
-            RefusalReason::Draining,
-            "this route is draining, try again later",
-        ));
+        return Err(Refusal::draining());
     }
     route.addresses.check(rc.client).map_err(forbidden)?;
     if validated.offer.is_some() {

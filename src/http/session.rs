@@ -22,7 +22,13 @@ use crate::{
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, timeout},
@@ -37,6 +43,8 @@ pub(crate) struct PendingSession {
     /// The backend's leg, and the bytes received directly after its 101.
     pub(crate) backend: (BackendStream, Bytes),
     pub(crate) reserved: RsvBits,
+    /// Whether the route is draining.
+    pub(crate) draining: Arc<AtomicBool>,
     /// Compression between the client and Lockgate.
     pub(crate) agreement: Option<DeflateParams>,
 }
@@ -112,7 +120,9 @@ impl PendingSession {
         let handle = context.sessions.register(target.clone(), self.record);
         // The configuration may have changed during the handshake; later reloads find this session in the registry.
         let gateway = context.live.snapshot();
-        if !gateway.may_keep(&target) {
+        // The same holds for a drain that was ordered during the handshake; later orders find it there, too.
+        let draining = self.draining.load(Ordering::Relaxed) || self.lease.backend().is_draining();
+        if draining || !gateway.may_keep(&target) {
             handle.close(gateway.drain.code);
         }
         drop(gateway);

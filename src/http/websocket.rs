@@ -115,6 +115,7 @@ pub(crate) async fn open(
         limits: route.limits.subscribe(),
         backend,
         reserved: agreed.reserved,
+        draining: route.draining.clone(),
         agreement: outbound.agreement,
     };
     let starting = pending.start(context.clone(), rc.upgrade.take(), rc.in_flight.take());

@@ -3,7 +3,7 @@
 mod drain;
 mod many;
 
-use crate::harness::{Backend, Frame, Lockgate, Wire, eventually, observe};
+use crate::harness::{Backend, Frame, Lockgate, Wire, eventually, observe, switching_protocols};
 use serde_json::Value;
 use std::{fs, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -357,6 +357,43 @@ async fn drained_backend_gets_sessions_again_after_undo() {
         !ok && output.contains("there is no route b; the routes are: a"),
         "{output}"
     );
+}
+
+#[tokio::test]
+async fn drain_ordered_during_a_handshake_closes_its_session_or_refuses_it() {
+    let backend = Backend::listen().await;
+    let address = format!("ws://{}", backend.address);
+    let pool = format!(
+        "[pools.p]\nbackends = [\"{address}\"]\nadmission = {{ handshakes = 1, queue = 10 }}\n"
+    );
+    let routes =
+        "[[routes]]\nname = \"a\"\nhosts = [\"a.test\"]\npool = \"p\"\norigins = [\"*\"]\n";
+    let lockgate = Lockgate::with_file(&format!("{HEAD}{pool}{routes}"))
+        .start()
+        .await;
+    for drained in [["--route", "a"], ["--backend", &address]] {
+        let mut client = lockgate.upgrade("/", "").await;
+        let mut server = backend.accept().await;
+        let request = server.head().await;
+        let mut waiting = lockgate.upgrade("/", "").await;
+        until(&lockgate, |status| status["pools"][0]["waiting"] == 1).await;
+        let command = ["drain", drained[0], drained[1]];
+        assert!(lockgate.command(&command).await.0);
+        server.send(switching_protocols(&request, "")).await;
+        assert_eq!(client.head().await.status(), 101);
+        for (leg, code) in [(&mut client, 1012), (&mut server, 1001)] {
+            assert_eq!(leg.frame().await.closes_with().0, code);
+            leg.send_frame(Frame::close(code, "")).await;
+        }
+        assert_eq!(waiting.head().await.status(), 503, "{drained:?}");
+        until(&lockgate, |status| status["sessions"] == 0).await;
+        assert!(
+            lockgate
+                .command(&[&command[..], &["--undo"]].concat())
+                .await
+                .0
+        );
+    }
 }
 
 #[tokio::test]
