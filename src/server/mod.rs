@@ -163,6 +163,7 @@ impl Server {
         let admin = Arc::new(Admin {
             metrics,
             token: self.active_config.config.server.admin_token.clone(),
+            proofs: Default::default(),
             sessions: self.context.sessions.clone(),
             commands,
             state: current_state,

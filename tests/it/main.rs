@@ -4,6 +4,7 @@
 mod harness;
 
 mod acme;
+mod admin_auth;
 mod admin_csrf;
 mod admission;
 mod backpressure;
