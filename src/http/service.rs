@@ -13,13 +13,12 @@ use crate::{
         forward::forward,
         peer::Peer,
         refusal::{Refusal, RefusalReason},
-        request::{AccessRecord, RequestContext},
+        request::RequestContext,
         rewrite::{self, Outbound},
         timeouts::InFlight,
         validate::{self, ValidatedRequest},
         websocket,
     },
-    proto::forwarded,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -34,11 +33,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let gateway = context.live.snapshot();
     let (mut parts, body) = request.into_parts();
-    let client = forwarded::client(&parts.headers, peer.address, |address| {
-        gateway.trusts(address)
-    });
-    let record = AccessRecord::new(Some(context.clone()), &parts, client);
-    let mut rc = RequestContext::new(&gateway, peer, client, parts.version, record);
+    let mut rc = RequestContext::new(&gateway, Some(context.clone()), peer, &parts);
     rc.in_flight = Some(in_flight);
     rc.upgrade = parts.extensions.remove::<OnUpgrade>();
     let response = respond(&context, &mut rc, &parts, body).await;
