@@ -32,6 +32,7 @@ mod layering;
 mod memory;
 mod mtls;
 mod observability;
+mod path_decoding;
 mod plain_http;
 mod pools;
 mod probe;
