@@ -19,10 +19,12 @@ use crate::{
         validate::{self, ValidatedRequest},
         websocket,
     },
+    observe::log_throttle::LogThrottle,
 };
 use ::http::{Request, Response, StatusCode, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::sync::{Arc, atomic::Ordering};
+use tracing::warn;
 
 /// Answers a request; never fails, because a refusal is a response too.
 pub(crate) async fn answer(
@@ -126,6 +128,19 @@ fn authorize(
             .origins
             .check(&parts.headers, &validated.authority.host)
             .map_err(forbidden)?;
+        if route
+            .origins
+            .is_cleartext_same_host(&parts.headers, &validated.authority.host)
+            && let Some(suppressed) = CLEARTEXT_ORIGINS.allow()
+        {
+            warn!(
+                client = %rc.client,
+                route = %route.name,
+                host = %validated.authority.host,
+                suppressed,
+                "a page loaded over http:// opens a WebSocket of its own host; the next minor version refuses it unless `origins` lists it; serve the page over https"
+            );
+        }
     }
     Ok(())
 }
@@ -146,6 +161,8 @@ fn authorize_token(
     }
     Ok(())
 }
+
+static CLEARTEXT_ORIGINS: LogThrottle = LogThrottle::new();
 
 fn forbidden(denial: Denial) -> Refusal {
     Refusal::new(

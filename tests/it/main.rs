@@ -11,6 +11,7 @@ mod backpressure;
 mod bad_backends;
 mod bench;
 mod certificates;
+mod check_warnings;
 mod close_matrix;
 mod compression;
 mod config;
