@@ -187,6 +187,10 @@ impl Server {
         if let Some(acme) = &self.acme {
             acme.apply(self.context.live.snapshot().certificates.acme_names());
         }
+        self.context.tasks.spawn_until(
+            self.context.tasks.stop_token(),
+            self.context.access.clone().summarise_omitted(),
+        );
         self.start_listeners();
         self.refresh_tasks();
         let sessions = &self.context.sessions;
@@ -245,6 +249,7 @@ impl Server {
         };
         admin_tasks.stop();
         admin_tasks.finish(ADMIN_GRACE).await;
+        self.context.access.write_omitted();
         Drained { clean }
     }
 

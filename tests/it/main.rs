@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod access_flood;
 mod acme;
 mod admin_auth;
 mod admin_csrf;
